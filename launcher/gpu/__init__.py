@@ -1,4 +1,4 @@
-"""The GPUs of this machine through NVML, who uses them, and what is promised of them.
+"""The GPUs of this machine through NVML, who uses them, and what is reserved of them.
 
 Start reading at `nvml.Nvml`.
 In reading order: snapshot, nvml, nvml_device, xid_errors, monitor, process_owner, recording,

@@ -1,4 +1,4 @@
-"""Looks at the GPUs in a thread of its own, so that a driver that hangs stops nobody."""
+"""Looks at the GPUs in a thread of its own, so that a driver that hangs stops no scheduler."""
 
 import logging
 import threading
@@ -31,7 +31,7 @@ class Sight:
 
 
 class Lookout:
-    """Asks a probe when it is told to, and remembers what it saw."""
+    """Runs a probe when it is asked to, and keeps its last result."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Lookout:
             with self._lock:
                 self._newest = self._judged(gpus, ours, began)
                 self.trouble = ""
-        except Exception as error:  # noqa: BLE001  # whatever it is, it ends no queue: it is told
+        except Exception as error:  # noqa: BLE001  # whatever it is, it ends no queue: it is reported
             self.trouble = f"{type(error).__name__}: {error}"
             logger.warning("look trouble=%r", self.trouble)
         finally:
@@ -117,7 +117,7 @@ class Lookout:
 
 
 def unused_by_others(gpu: GpuSnapshot, ours: Container[int] = ()) -> bool:
-    """Tell whether nobody but us seems to use a GPU now; where that is not known, somebody does.
+    """Tell whether no other user's process seems to use a GPU now; where that is unknown, one does.
 
     Args:
         gpu: as it is now.
@@ -131,7 +131,7 @@ def unused_by_others(gpu: GpuSnapshot, ours: Container[int] = ()) -> bool:
     if any(process.pid not in ours for process in gpu.processes):
         return False
     if not gpu.processes and gpu.utilisation is not None and gpu.utilisation >= QUIET:
-        return False  # inside a container the processes of others are not told, what they do is
+        return False  # inside a container the processes of others are not listed, their usage is
     used = [process.used for process in gpu.processes]
     return None in used or gpu.used - sum(filter(None, used)) <= DRIVER_BYTES
 

@@ -22,7 +22,7 @@ RENEW_S = 120.0  # likewise for a card: one that may not be used by us is gone f
 UNLISTED = "the driver does not list it any more"
 LOST = why(pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST))
 MOST_EVENTS = 64  # taken in at one look; a card that fails may flood us
-_UNNAMED = "#"  # begins what stands for the UUID of a card that never told it
+_UNNAMED = "#"  # begins what stands for the UUID of a card that never reported it
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class Nvml:
             self._events = pynvml.nvmlEventSetCreate()
 
     def _refused(self, error: pynvml.NVMLError) -> None:
-        if self.absent != why(error):  # said once, not every half minute
+        if self.absent != why(error):  # logged once, not every half minute
             logger.info("no GPU is used: %s", why(error))
         self.absent = why(error)
 
@@ -134,7 +134,7 @@ class Nvml:
         for uuid in [
             uuid for uuid in self._histories if uuid.startswith(_UNNAMED) and uuid not in cards
         ]:
-            del self._histories[uuid]  # it has told its UUID now
+            del self._histories[uuid]  # it has reported its UUID now
         return list(cards.values())
 
     def _hear(self) -> None:

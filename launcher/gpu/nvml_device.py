@@ -141,7 +141,7 @@ def worn(card: Card) -> tuple[str, str]:
 
 
 def _possible(answer: Any, most: int | None) -> int | None:
-    """Return a number that was told, None where it cannot be true."""
+    """Return a reported number, None where it cannot be true."""
     if answer is None or most is None or not 0 <= answer <= most:
         return None
     return int(answer)

@@ -1,4 +1,4 @@
-"""Whose a process is: the job of ours from whose supervisor it descends, or nobody's of ours."""
+"""Whose a process is: the job of ours from whose supervisor it descends, or none of ours."""
 
 from collections.abc import Callable, Mapping
 
@@ -12,7 +12,7 @@ class Ours:
 
     def __init__(self) -> None:
         """Begin with none."""
-        # pid of a supervisor or a lone program → job; replaced as a whole, never changed
+        # pid of a supervisor or an unsupervised program → job; replaced as a whole, never changed
         self.heads: Mapping[int, int] = {}
 
     def __contains__(self, pid: object) -> bool:
@@ -57,7 +57,7 @@ def parent_of(pid: int) -> int | None:
 
 
 def on_record(attempt: Attempt) -> Identity | None:
-    """Return the program of an attempt as far as it is on record now, whoever still lives."""
+    """Return the program of an attempt as far as it is on record now, whatever still lives."""
     try:
         lines = read_bytes(attempt.started).splitlines()
     except OSError:

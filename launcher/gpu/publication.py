@@ -21,7 +21,7 @@ _LARGEST = 1 << 62  # bytes, or seconds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """What one scheduler has promised, as its file tells."""
+    """What one scheduler has reserved, as its file states."""
 
     serial: str  # of this version of the file
     at: float  # on the clock that all processes of the machine share
@@ -29,7 +29,7 @@ class Publication:
     settled: Mapping[str, int]  # resource → amount: always counts
     fresh: Mapping[str, int]  # resource → amount: new in this version
     user: str = ""  # who owns the file
-    within: frozenset[str] = frozenset()  # its publisher's control groups; empty: nobody knows
+    within: frozenset[str] = frozenset()  # its publisher's control groups; empty: unknown
     home: str = ""  # the hash of its publisher's home; empty: it is of an earlier version
 
 

@@ -1,4 +1,4 @@
-"""What a machine's GPUs said over some time, in a file: to look at elsewhere, and for tests."""
+"""What a machine's GPUs reported over some time, in a file: to look at elsewhere, and for tests."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.system.files import Json
 
 _NUMBER = int | float
-_KINDS: dict[str, Any] = {  # what a field of a GPU or a process holds where it is told
+_KINDS: dict[str, Any] = {  # what a field of a GPU or a process holds where it is reported
     "uuid": str,
     "index": int,
     "name": str,
@@ -41,7 +41,7 @@ class Look:
 
     at: float  # seconds since 1970
     gpus: tuple[GpuSnapshot, ...]
-    trouble: str = ""  # why other users' schedulers and ours cannot know each other's promises
+    trouble: str = ""  # why other users' schedulers and ours cannot know each other's reservations
 
 
 class Replay:
@@ -69,7 +69,7 @@ def record(path: Path, gpus: Sequence[GpuSnapshot], at: float | None = None) -> 
     Args:
         path: check with `read_recording` first that it is no other file.
         gpus: the look.
-        at: when it was taken, in seconds since 1970; now, where it is not said.
+        at: when it was taken, in seconds since 1970; now, where it is left out.
     """
     listed: list[Json] = [gpu_record(gpu) for gpu in gpus]
     line = {"schema": 1, "at": time.time() if at is None else at, "gpus": listed}

@@ -1,8 +1,8 @@
-"""The claims folder: a file for each scheduler of the machine, read as something that anybody may have put there.
+"""The folder of reservations: a file for each scheduler of the machine, read as untrusted input.
 
 One file per publisher, `launcher-claims.<uid>.<random>.json`, directly in /dev/shm, else in /tmp. Such a folder is
-root's and sticky, so nobody can delete or replace what somebody else published; the maker of a subfolder could. The
-random digits are new each time a file is made, so nobody can take the name before its publisher does.
+root's and sticky, so no user can delete or replace what another user published; the maker of a subfolder could. The
+random digits are new each time a file is made, so no other user can take the name before its publisher does.
 /dev/shm is preferred: it is memory, empty after a boot, and never a service's private copy as /tmp may be. A file names
 its home by a hash of its path, device and inode, so that two homes of one user, or of two containers that share the
 folder, are two publishers. What is no plain file of the user whose uid its name bears, too large, or not understood,
@@ -10,7 +10,7 @@ does not count, and of each user only the newest few files do.
 
 Anybody can make a hundred thousand files with fitting names, of other users' uids too. Whose a file is does not change
 as long as its name and inode stay, so it is asked once, and a few times more in case that an inode was used again. A
-user's files beyond the newest few are passed over likewise: whoever publishes again makes a new inode.
+user's files beyond the newest few are passed over likewise: a publisher that writes again makes a new inode.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ MOST_FILES = 16  # of a user
 ASKED_AGAIN = 256  # files that did not count and are looked at again, at every look
 _NAME = re.compile(r"launcher-claims\.(0|[1-9][0-9]{0,9})\.[0-9a-f]{8}\.json")
 
-Complain = Callable[[str, str], None]  # told of a file that does not count, and why
+Complain = Callable[[str, str], None]  # called with a file that does not count, and why
 
 
 def reservations_folder(environ: Mapping[str, str], shared: Iterable[Path] = SHARED) -> Path:
@@ -59,7 +59,7 @@ def _keeps_files(folder: Path) -> bool:
 
 
 def new_name(uid: int) -> str:
-    """Return a name for a file in which a user's queue publishes, that nobody can know before."""
+    """Return a name for a file in which a user's queue publishes, that cannot be guessed before."""
     return f"launcher-claims.{uid}.{secrets.token_hex(4)}.json"
 
 
@@ -78,14 +78,14 @@ def file_name(uid: int, home: Path) -> str:
 
 
 class ReservationReader:
-    """Reads the claims folder again and again, and remembers whose its files are."""
+    """Reads the folder of reservations repeatedly, and caches the owners of its files."""
 
     def __init__(self, folder: Path, complain: Complain) -> None:
         """Begin without having looked.
 
         Args:
             folder: where all publish.
-            complain: told of what does not count.
+            complain: called with what does not count.
         """
         self.asked = 0  # how often it was asked whose a file is
         self._folder, self._complain = folder, complain
@@ -135,7 +135,7 @@ class ReservationReader:
         return files
 
     def _new(self) -> set[str]:
-        """Return the files of fitting names of which nobody knows yet whether they count."""
+        """Return the files of fitting names that have not been checked yet."""
         new: set[str] = set()
         passed, there = self._passed, 0
         for _ in range(2):  # one that is replaced while a long folder is read may be left out

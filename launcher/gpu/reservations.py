@@ -1,7 +1,7 @@
-"""What the schedulers of one machine tell each other of what is promised: cores, main memory, GPUs.
+"""Reservations that the schedulers of one machine publish: of cores, main memory, GPUs.
 
 A promise is an amount of a *resource*: bytes of a GPU's memory that are not in use yet, under its UUID; our jobs on a
-GPU, and whether one of them shares it with nobody; cores; bytes of main memory. Homes of one user are told apart as
+GPU, and whether one of them is exclusive; cores; bytes of main memory. Homes of one user are distinguished as
 those of several users are, so all homes of the machine together never promise more of anything than it has.
 
 To promise, a scheduler (1) reads all files of the claims folder, (2) replaces its own by a rename, which is atomic,
@@ -41,21 +41,21 @@ from launcher.gpu.reservation_files import ReservationReader, file_name, home_ha
 from launcher.gpu.resources import MEMORY, ForeignReservation, is_cores
 from launcher.system.quotas import Quotas
 
-REFRESH_S = 5.0  # a file is renewed so often while it promises something
+REFRESH_S = 5.0  # a file with reservations is renewed so often
 STALE_S = 60.0  # a scheduler that was silent for so long is gone, or stands still
 LAG_S = 5.0  # more than the age of any measurement that a decision rests on
-_MOST_COMPLAINTS = 256  # so that nobody fills our log
+_MOST_COMPLAINTS = 256  # so that no other user fills our log
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """What we promised to a job of one resource; a job has at most one of each."""
+    """What we reserved for a job of one resource; a job has at most one of each."""
 
     device: str  # the resource: a GPU's UUID for its memory, and see `machine`
     amount: int  # bytes, or how many
-    used: int | None  # of it that is seen to be in use; None: nobody knows, and all of it counts
+    used: int | None  # of it that is seen to be in use; None: unknown, and all of it counts
     job: int
 
 
@@ -68,11 +68,11 @@ class _Told:
 
 
 class ReservationBoard:
-    """Our file in the claims folder, and those of the others.
+    """Our file in the folder of reservations, and those of the others.
 
     Nothing is raised. Where the folder cannot be used, `publish` returns False and `trouble` says
     why and what follows, until it works again: jobs start all the same, as a full folder must not
-    stop a queue for ever, and that text is shown, as nobody may think a promise known that is not.
+    stop a queue for ever, and that text is shown, as a reservation must not be taken for published when it is not.
 
     Attributes:
         trouble: why others cannot know what we promise, or we what they do; empty: they can.
@@ -114,7 +114,7 @@ class ReservationBoard:
         self._complaints: set[tuple[str, str]] = set()
 
     def publish(self, reservations: Sequence[Reservation], fresh: Collection[int] = ()) -> bool:
-        """Tell the others all that we promise now; return whether they can know it.
+        """Publish all that we reserve now; return whether others can read it.
 
         Args:
             reservations: of jobs that run, and of those that are about to start.
@@ -129,15 +129,15 @@ class ReservationBoard:
         return not self.trouble and self._tell(seen, fresh)
 
     def withdraw(self, jobs: Collection[int]) -> bool:
-        """Take back what was promised to these jobs; return whether the others can know it."""
+        """Take back the reservations of these jobs; return whether others can read that."""
         return self.publish(
             [reservation for reservation in self._pledges if reservation.job not in jobs]
         )
 
     def clear(self) -> bool:
-        """Remove our file, as when nothing is promised; return whether it is gone.
+        """Remove our file, as when nothing is reserved; return whether it is gone.
 
-        Not for a scheduler that leaves running jobs to its successor: their promises hold on.
+        Not for a scheduler that leaves running jobs to its successor: their reservations stay.
         """
         self._pledges, self._serial, self._stands, self.trouble = (), "", False, ""
         self._told, self._settled = {}, {}
@@ -150,7 +150,7 @@ class ReservationBoard:
         return True
 
     def covers(self, reservations: Sequence[Reservation]) -> bool:
-        """Tell whether others count as much for us already as all these promises come to.
+        """Tell whether our file already covers the sum of all these reservations.
 
         So a job that takes the place of one that has ended costs no look at the folder.
         """
@@ -161,24 +161,24 @@ class ReservationBoard:
         )
 
     def tells(self, reservations: Sequence[Reservation]) -> bool:
-        """Tell whether our file says just what these promises come to, nothing of them being in use."""
+        """Tell whether our file states exactly the sum of these reservations, none of them being in use."""
         return dict(_whole(reservations)) == self._settled
 
     def due(self) -> bool:
-        """Tell whether to publish again: it is time, it failed, or somebody removed our file."""
+        """Tell whether to publish again: it is time, it failed, or our file was removed."""
         if not self._pledges:
             return False
         late = self._clock() - self._at >= REFRESH_S
         return late or bool(self.trouble) or not self._stands
 
     def others(self) -> tuple[ForeignReservation, ...]:
-        """Return what others have promised and not in use: each user's sum for each GPU."""
+        """Return what others have reserved and do not use yet: each user's sum for each resource."""
         return self._sums(self._look())
 
     def earlier(self) -> tuple[ForeignReservation, ...]:
-        """Return, right after `publish`, beside what our new promises must fit, or be withdrawn.
+        """Return, right after `publish`, beside what our new reservations must fit, or be withdrawn.
 
-        That is all that others promised, but for what they promised after they had counted ours.
+        That is all that others reserved, but for what they reserved after they had counted ours.
         """
         publications = self._look()
         # where others may take us for gone, we cannot rely on their having counted us
@@ -295,14 +295,14 @@ class ReservationBoard:
         return name == self._old_name
 
     def _remove_left(self) -> None:
-        """Remove what a predecessor left; what is promised now stands in our file."""
+        """Remove what a predecessor left; what is reserved now stands in our file."""
         for name in self._left:
             with contextlib.suppress(OSError):
                 (self._folder / name).unlink(missing_ok=True)
         self._left = set()
 
     def _fail(self, verb: str, error: OSError | ValueError) -> bool:
-        """Put down what is wrong with the folder, log it when that is new; return False."""
+        """Record what is wrong with the folder, log it when that is new; return False."""
         why = getattr(error, "strerror", None) or str(error)
         self._complain(str(self._folder), f"cannot {verb} promises in {self._folder}: {why}")
         self.trouble = (  # screens cut it: what follows comes first

@@ -1,11 +1,11 @@
-"""The resources that schedulers of one machine promise: cores, main memory, GPUs; by their names."""
+"""The resources that schedulers of one machine reserve: cores, main memory, GPUs; by their names."""
 
 from dataclasses import dataclass
 
-LONGEST_NAME = 96  # characters of a resource's name, as claims are read
+LONGEST_NAME = 96  # characters of a resource's name, as files are read
 
 
-# resources of the machine that schedulers promise, beside memory of a GPU, which goes by its UUID alone
+# resources of the machine that schedulers reserve, beside memory of a GPU, which goes by its UUID alone
 MEMORY = "memory"  # bytes of main memory
 
 
@@ -15,7 +15,7 @@ CORES = "cores"  # how many; with the mask of those that its home may use, in he
 JOBS = "jobs"  # how many jobs there are on a GPU, with its UUID
 
 
-ALONE = "alone"  # how many of them share it with nobody, likewise
+ALONE = "alone"  # how many of them are exclusive, likewise
 
 
 def resource(kind: str, of: str) -> str:
@@ -47,7 +47,7 @@ def shares_cores(name: str, mask: int) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignReservation:
-    """What another home's scheduler has promised of one resource; of a GPU's memory, what nobody uses yet."""
+    """What another home's scheduler has reserved of one resource; of a GPU's memory, what is not in use yet."""
 
     user: str
     device: str  # the resource: a GPU's UUID, or one of the names above

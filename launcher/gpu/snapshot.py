@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class GpuProcess:
     """A process that holds memory of a GPU."""
 
-    pid: int  # as NVML says it: in a container it may be nobody we know
+    pid: int  # as NVML reports it: in a container it may be unknown to us
     used: int | None = None  # bytes; None: the driver does not tell
     user: str | None = None  # a login name, or the uid where it has none; None: not known
     command: str | None = None  # the program's short name
@@ -20,7 +20,7 @@ class GpuSnapshot:
     uuid: str
     index: int  # in PCI order, as in cuda:N
     name: str
-    total: int  # bytes; 0: not told, and nothing fits
+    total: int  # bytes; 0: unknown, and nothing fits
     used: int | None  # bytes, by whomever; None: then nothing starts here
     mig: int | None = None  # which instance of the card, where that is divided
     fault: str = ""  # why nothing may start here, and what runs here is moved

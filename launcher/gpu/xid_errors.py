@@ -7,7 +7,7 @@ with RESET_GPU, but a program that hangs causes it too, and k8s-device-plugin (i
 counts it among those of applications; 155 is also logged for links that were shut on purpose.
 """
 
-FALLEN = 79  # whoever answers again after this one was reset
+FALLEN = 79  # a GPU that answers again after this one was reset
 FAULTS = {
     46: "stopped processing and did not recover",
     48: "uncorrectable memory error",
@@ -38,7 +38,7 @@ APPLICATION = frozenset(
     | {80, 82, 83, 84, 85, 86, 88, 89, 106, 107, 137, 139, 141}
     | set(range(96, 106))  # video decoders and image engines
     | set(range(126, 136))  # copy engines
-    | {154}  # sums up what another one said
+    | {154}  # sums up another one
 )
 
 

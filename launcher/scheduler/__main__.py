@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
                 scheduler.leave()
                 return
         _set_long_log_aside(home)
-        if not home.scheduler_record.exists():  # the disk was full, or somebody deleted it
+        if not home.scheduler_record.exists():  # the disk was full, or it was deleted
             with contextlib.suppress(OSError):
                 write_json(home.scheduler_record, record, mode=0o600)
 

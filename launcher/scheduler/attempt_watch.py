@@ -60,7 +60,7 @@ class Watch(Protocol):
         """Have it end, politely."""
 
     def insist(self) -> None:
-        """Kill what did not listen, where nobody else does."""
+        """Kill what did not stop, where no supervisor does."""
 
     def ending(self) -> "Outcome | Watch | None":
         """Return how it ended, or who is left to be watched; None: there is no news."""
@@ -88,7 +88,7 @@ class Supervised:
         """Leave that to the supervisor."""
 
     def ending(self) -> Outcome | Watch | None:
-        """Return how it ended, as its supervisor put down, or what is known without that."""
+        """Return how it ended, as its supervisor recorded, or what is known without that."""
         match self.supervisor.news():
             case None:
                 return None
@@ -107,7 +107,7 @@ class Adopted:
     program: int = 0  # its pid, where no supervisor is left
 
     def stop(self) -> None:
-        """Send SIGTERM: a supervisor passes it on and insists, a lone program gets it itself."""
+        """Send SIGTERM: a supervisor passes it on and insists, an unsupervised program gets it itself."""
         if not self.program:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.descriptor, signal.SIGTERM)
@@ -115,7 +115,7 @@ class Adopted:
             terminate(self.program)
 
     def insist(self) -> None:
-        """Kill a lone program and all below it; a supervisor does that by itself."""
+        """Kill an unsupervised program and all below it; a supervisor does that by itself."""
         if self.program and not _readable(self.descriptor):
             below = descendants(self.program, skip=is_scheduler)
             for pid in {*session(self.program), *below}:
@@ -132,7 +132,7 @@ class Adopted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unclear:
-    """An attempt of which nobody can say just now what became of it; it may live."""
+    """An attempt whose state cannot be read now; it may live."""
 
     claim: Claim
     look: Callable[[], "Outcome | Watch"]
@@ -151,7 +151,7 @@ class Unclear:
 
 
 def find_out(claim: Claim, look: Callable[[], Outcome | Watch]) -> Outcome | Watch:
-    """Return what became of an attempt; where that cannot be told now, it is looked at again."""
+    """Return what became of an attempt; where that is unclear now, it is looked at again."""
     try:
         return look()
     except UNCLEAR as error:
@@ -162,7 +162,7 @@ def find_out(claim: Claim, look: Callable[[], Outcome | Watch]) -> Outcome | Wat
 def watch(claim: Claim, attempt: Attempt) -> Outcome | Watch:
     """Return a watch on what still lives of a claimed attempt, or how it ended.
 
-    An attempt that nobody has started yet is voided: after this call nobody can start it.
+    An attempt that has not been started is voided: after this call it cannot be.
 
     Raises:
         OSError: that cannot be found out now; the disk may be full.
@@ -183,7 +183,7 @@ def watch(claim: Claim, attempt: Attempt) -> Outcome | Watch:
 
 
 def _left_elsewhere(attempt: Attempt) -> Outcome:
-    """Judge an attempt of another PID namespace, in which nobody lives any more: the home is ours by now.
+    """Judge an attempt of another PID namespace, in which no process lives any more: the home is ours by now.
 
     Its pids mean other processes here, or none: nothing is looked for and nothing is killed.
     """

@@ -27,7 +27,7 @@ class FirstJobReservation:
     placeless: set[Need | None] = field(default_factory=set)  # needs for which nothing is left
 
     def when(self, now: float) -> str:
-        """Return in words when there is room, with a space before them; '' where nobody knows."""
+        """Return in words when there is room, with a space before them; '' where that is unknown."""
         if self.at[0] == inf:
             return ""
         wait_s = round(self.at[0] - now)
@@ -87,14 +87,14 @@ class _Phase:
 class Patience:
     """Which jobs have waited for others so long that ours behind them must not pass them now.
 
-    Nobody can say when others leave. Were nothing kept, a large job would be passed for ever; were all kept until
+    It is unknown when others leave. Were nothing kept, a large job would be passed for ever; were all kept until
     others leave, cores would idle for ever. So it goes by turns: first the others of ours pass, then they do not
     until all that runs and is in the way has ended and another KEPT_S have gone by, and so on. All times are
     monotonic seconds.
     """
 
     def __init__(self) -> None:
-        """Begin with nobody."""
+        """Begin without jobs."""
         self._turns: dict[int, _Phase] = {}
 
     def entered(self, waiting: Iterable[Waiting], now: float) -> list[Waiting]:

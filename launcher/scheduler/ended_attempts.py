@@ -71,7 +71,7 @@ class Endings:
         return not all(map(self._puzzles, self._open))
 
     def add(self, claim: Claim, outcome: Outcome) -> None:
-        """Put down that an attempt has ended."""
+        """Record that an attempt has ended."""
         ledger = self._gpus.ledger
         self._open.append(
             Ended(

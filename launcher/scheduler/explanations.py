@@ -13,7 +13,7 @@ from launcher.units import format_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why a machine can never hold a job, though nobody else used it."""
+    """Why a machine can never hold a job, even if it were unused."""
 
     text: str
     obstacle: str  # the same, without what the job needs where that stands apart
@@ -78,7 +78,7 @@ def place_of(card: Card) -> tuple[int, int]:
 
 
 def too_few(pool: Sequence[Card], need: Need, machine: Machine) -> Refusal:
-    """Return why a job can have too few GPUs here, whoever uses them."""
+    """Return why a job can have too few GPUs here, used or not."""
     return _refusal(_wanted(need), _offered(pool, need, machine))
 
 

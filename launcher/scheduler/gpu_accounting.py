@@ -1,4 +1,4 @@
-"""What attempts of ours are promised on GPUs and what they take there, as far as it is known."""
+"""What our attempts have reserved on GPUs and what they take there, as far as that is known."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -42,14 +42,14 @@ class _Taken:
 
 
 class Ledger:
-    """Promises on the one side, what is measured on the other; one per scheduler."""
+    """Reservations on the one side, measurements on the other; one per scheduler."""
 
     def __init__(self, home: Home, ours: Ours) -> None:
         """Begin with nothing measured.
 
         Args:
             home: where attempts lie, with the reports of their workers.
-            ours: is told whose supervisors there are.
+            ours: gets the supervisors' pids.
         """
         self._home, self._ours = home, ours
         self._taken: dict[int, _Taken] = {}
@@ -60,7 +60,7 @@ class Ledger:
     def enter(
         self, sight: Sight | None, claims: Iterable[Claim], alone: Mapping[int, int] | None = None
     ) -> bool:
-        """Put down what the attempts that run take now; return whether there was a new look.
+        """Record what the running attempts take now; return whether there was a new look.
 
         Args:
             sight: what was seen of the GPUs.
@@ -220,7 +220,7 @@ class Ledger:
     def vram_limits(self, claims: Collection[Claim]) -> dict[tuple[int, int], VramLimit]:
         """Return by job and number how much of its GPUs an attempt may take while it shares one of them.
 
-        Its allocator is held to what it was promised, or to what it takes already where that is more: so
+        Its allocator is limited to its reservation, or to what it takes already where that is more: so
         the growth of one never ends its neighbour. Alone on its GPUs it may take what is there.
         """
         beside = Counter(uuid for claim in claims for uuid in claim.gpus)
@@ -239,7 +239,7 @@ class Ledger:
         return vram_limits
 
     def reservations(self, claims: Iterable[Claim], mask: int = -1) -> list[Reservation]:
-        """Return what others must know of: promises to attempts that run, with what is in use of them.
+        """Return what others must know of: the running attempts' reservations, with what is in use of them.
 
         Args:
             claims: the attempts.
@@ -275,7 +275,7 @@ def _context(report: Report, used: int | None) -> int:
 
 
 def _steps(context: int) -> int:
-    """Round a context up, so that a worker is not told of each byte."""
+    """Round a context up, so that a worker's limit does not change with each byte."""
     return -(-context // CONTEXT_STEP) * CONTEXT_STEP
 
 
@@ -296,10 +296,10 @@ def reservations_of(
     used: Mapping[str, int] = NOTHING,
     mask: int = -1,
 ) -> list[Reservation]:
-    """Return what is promised to a job, as others are told of it.
+    """Return what is reserved for a job, as others read it.
 
-    A promise of unknown size is a quarter of the card: all of it would keep others away for days from one of
-    which the job takes little, and what it has taken is seen by everybody anyhow. One that shares with nobody
+    A reservation of unknown size is a quarter of the card: all of it would keep others away for days from one of
+    which the job takes little, and what it has taken is seen by every home anyhow. An exclusive one
     is the whole card, which keeps away those launchers, too, that know nothing of such jobs.
 
     Args:

@@ -14,7 +14,7 @@ NAMED = 3  # GPUs that a reason names; the others are counted
 class Pool:
     """The GPUs among which jobs of the same `device` and visibility choose.
 
-    They are kept in order while jobs come and go: whoever gives a place on one, or takes it back,
+    They are kept in order while jobs come and go: the caller that gives a place on one, or takes it back,
     tells so with `changed`.
     """
 
@@ -31,7 +31,7 @@ class Pool:
         self.ours = [card for card in named if card.is_ours]  # as config.toml says
         sizes = [card.most_free for card in self.ours if card.most_free is not None]
         self._totals = sorted(sizes, reverse=True)
-        # one that has failed and never told its size gives no hope beside others that did
+        # one that has failed and never reported its size gives no hope beside others that did
         silent = [card for card in self.ours if card.most_free is None]
         self._guessed = len([card for card in silent if not (card.gpu.fault and sizes)])
         self._place = {card.gpu.uuid: at for at, card in enumerate(self.cards)}
@@ -70,7 +70,7 @@ class Pool:
         """Give the GPUs that can take a job now, the best first.
 
         That is the emptiest, of those the smallest, of those the one with the most free memory; for a job
-        of which nobody knows what it takes, the one with the most free memory.
+        whose memory use is unknown, the one with the most free memory.
         """
         ranking = self._lonely if need.vram_request is None else self._best
         for entry in ranking.entries:
@@ -89,11 +89,11 @@ class Pool:
             yield time, self.cards[at]
 
     def could(self, need: Need) -> bool:
-        """Tell whether enough GPUs could take a job if nobody else used them."""
+        """Tell whether enough GPUs could take a job if they were unused."""
         return need.vram_request is None or self.large_enough(need) + self._guessed >= need.count
 
     def large_enough(self, need: Need) -> int:
-        """Return how many GPUs are known to be able to take a job if nobody else used them."""
+        """Return how many GPUs are known to be able to take a job if they were unused."""
         return sum(total >= (need.vram_request or 0) for total in self._totals)
 
     @property

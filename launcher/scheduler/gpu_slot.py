@@ -1,4 +1,4 @@
-"""One GPU while a decision is made: what is free, what is promised, and when there is room again."""
+"""One GPU while a decision is made: what is free, what is reserved, and when there is room again."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from launcher.units import format_bytes, format_seconds
 QUIET_SHARE = (
     0.1  # a job that wants a GPU for itself gets one of which others use at most this share
 )
-Turn = tuple[float, int]  # when a job ends, and where nobody knows, which of those started first
+Turn = tuple[float, int]  # when a job ends, and where that is unknown, which of those started first
 NAMED = 3  # jobs that a reason names; the others are counted
 
 
@@ -22,12 +22,12 @@ class Need:
     """What a job asks of each of its GPUs, and which GPUs it may have."""
 
     count: int
-    vram_request: int | None  # bytes; None: nobody knows
+    vram_request: int | None  # bytes; None: unknown
     exclusive: bool
     device: str  # "auto", "cuda", "cuda:N" or "cuda:N:M"
     visible: tuple[str, ...] | None
     excludes_others: bool = False  # other users' jobs share them neither
-    into_reserve: bool = False  # its claim may take of what is kept for others
+    into_reserve: bool = False  # it may take of what is kept for others
 
 
 def need_of(job: Waiting) -> Need:
@@ -44,10 +44,10 @@ def need_of(job: Waiting) -> Need:
 
 
 def need_alone(job: Waiting) -> Need | None:
-    """Return what a job can do with on GPUs that nobody else uses; None: not with less than its claim.
+    """Return what a job can do with on GPUs that are otherwise unused; None: not with less than its request.
 
-    A claim is what was measured and a margin, and the driver keeps some memory of an idle GPU: a job that
-    nearly fills one would wait for the margin for ever. As for a job of which nobody knows anything, the
+    A request is what was measured and a margin, and the driver keeps some memory of an idle GPU: a job that
+    nearly fills one would wait for the margin for ever. As for a job of which nothing is known, the
     reserve is not kept from it, or what it took there before would not be free.
     """
     if job.vram_request is None or job.enough is None:
@@ -87,7 +87,7 @@ class Card:
         rules = machine.rules
         self.gpu = gpu
         self.others = gpu.used or 0  # what ours use of it is taken off as they are given
-        self._owed: Counter[str] = Counter()  # bytes by the user to whose jobs they are promised
+        self._owed: Counter[str] = Counter()  # bytes by the user for whose jobs they are reserved
         self.guests: Counter[str] = Counter()  # jobs by the user to whose launcher they belong
         alone = ""
         for reservation in machine.foreign:
@@ -114,7 +114,7 @@ class Card:
 
     @property
     def most_free(self) -> int | None:
-        """How many bytes a job could have here if nobody else used it; None: nobody knows."""
+        """How many bytes a job could have here if it were unused; None: unknown."""
         return self.gpu.total - self.reserve if self.gpu.total else None
 
     def settle(self) -> None:
@@ -122,7 +122,7 @@ class Card:
         self.quiet = self.others + self.foreign <= QUIET_SHARE * self.gpu.total
 
     def load(self, job: Running) -> int:
-        """Return what a job of ours takes here: what it was promised, or more where it uses more."""
+        """Return what a job of ours takes here: its reservation, or more where it uses more."""
         return max(job.reservation or 0, job.used.get(self.gpu.uuid, 0))
 
     def give(self, job: Running) -> None:
@@ -148,8 +148,8 @@ class Card:
     def opens(self, need: Need) -> Turn | None:
         """Return when a job can start here at the earliest; None: not even when all ours have ended.
 
-        That time is infinite where it depends on a job of which nobody knows how long it takes; then it is
-        the turn of the last of them, so that whoever comes later cannot put it off. It is over where a job
+        That time is infinite where it depends on a job of unknown duration; then it is
+        the turn of the last of them, so that a later job cannot put it off. It is over where a job
         should have ended: who is late may end at any instant.
         """
         if self.shut:
@@ -207,7 +207,7 @@ class Card:
         return self._said
 
     def _promised(self) -> str:
-        """Return what of the free memory is promised, and to whom."""
+        """Return what of the free memory is reserved, and for whom."""
         parts = []
         pending = {job.job: self.load(job) - job.used.get(self.gpu.uuid, 0) for job in self.ours}
         if sum(pending.values()) > 0:

@@ -1,4 +1,4 @@
-"""The scheduler's side of the GPUs: it has them looked at, tells other users and workers what is promised."""
+"""The scheduler's side of the GPUs: it monitors them, and publishes reservations to other users and limits to workers."""
 
 import logging
 import time
@@ -26,8 +26,10 @@ from launcher.system.paths import Home
 from launcher.workers.memory_share import VramLimit, read_share, write_share
 
 FRESH_S = 3.0  # what was seen before is too old to decide by
-FOREIGN_S = 0.5  # likewise of what other homes promise, which is read again before anything starts
-SELDOM = 20  # somebody may have filled the folder: looks at it take a twentieth of the time at most
+FOREIGN_S = 0.5  # likewise of other homes' reservations, which is read again before anything starts
+SELDOM = (
+    20  # another user may have filled the folder: looks at it take a twentieth of the time at most
+)
 SHOW_EVERY_S = 2.0  # screens may show the GPUs so late; they never ask the driver themselves
 NOBODY: Mapping[int, int] = MappingProxyType({})
 UNSEEN = "the GPUs are being looked at"
@@ -66,7 +68,7 @@ class Accelerators:
         self._lookout = Lookout(look, wake, ours=lambda: ours)
         self._ledger = Ledger(home, ours)
         self._sight: Sight | None = None
-        self._vram_limits: dict[tuple[int, int], VramLimit] = {}  # as workers were told
+        self._vram_limits: dict[tuple[int, int], VramLimit] = {}  # as last sent to workers
         self._pledged: list[Reservation] = []
         self._foreign: tuple[ForeignReservation, ...] = ()
         self._foreign_at, self._foreign_took_s = -inf, 0.0
@@ -120,7 +122,7 @@ class Accelerators:
 
     @property
     def foreign(self) -> tuple[ForeignReservation, ...]:
-        """What other homes have promised, as it was lately: what is new is seen before anything starts."""
+        """What other homes have reserved, as read lately: what is new is seen before anything starts."""
         began = time.monotonic()
         if began > self._foreign_at + max(FOREIGN_S, SELDOM * self._foreign_took_s):
             self._foreign, self._foreign_at = self._board.others(), time.monotonic()
@@ -139,7 +141,7 @@ class Accelerators:
 
     @property
     def ledger(self) -> Ledger:
-        """What attempts are promised and take."""
+        """What attempts have reserved and take."""
         return self._ledger
 
     def announce(
@@ -148,7 +150,7 @@ class Accelerators:
         claims: Collection[Claim],
         asked: tuple[Sequence[Waiting], Sequence[Running], Machine, float],
     ) -> list[Decision]:
-        """Tell other users' schedulers what is about to start; what they promised meanwhile stays theirs.
+        """Publish what is about to start; what other users' schedulers reserved meanwhile stays theirs.
 
         Args:
             decisions: what was decided.
@@ -166,7 +168,7 @@ class Accelerators:
         if not any(decision.devices for decision in starts) and self._board.covers(reservations):
             return decisions
         published = self._board.publish(reservations, {decision.job for decision in starts})
-        self._pledged = []  # what is told once all this is settled is something else
+        self._pledged = []  # once this is settled, something else is published
         earlier = self._board.earlier() if published else self._board.others()
         if _promised(earlier) <= _promised(machine.foreign):
             return decisions
@@ -183,14 +185,14 @@ class Accelerators:
         starts: Sequence[Start],
         asked: tuple[Sequence[Waiting], Sequence[Running], Machine, float],
     ) -> Iterator[Reservation]:
-        """Give what is to be promised to jobs that are about to start."""
+        """Yield the reservations of jobs that are about to start."""
         totals = {gpu.uuid: gpu.total for gpu in asked[2].gpus}
         resources = {job.job: job.resources for job in asked[0]}
         for job in starts:
             yield from reservations_of(job, resources[job.job], totals=totals, mask=self._cores)
 
     def tell(self, claims: Collection[Claim]) -> None:
-        """Tell other users what we promise, and workers how much of their GPUs is theirs."""
+        """Publish our reservations to other users, and send workers their VRAM limits."""
         reservations = self._ledger.reservations(claims, self._cores)
         if self._untold(reservations) or self._board.due():
             self._board.publish(reservations)
@@ -204,7 +206,7 @@ class Accelerators:
             if key not in vram_limits:
                 continue
             attempt = self._home.attempt(*key)
-            if key not in self._vram_limits:  # a scheduler before us may have told it something
+            if key not in self._vram_limits:  # a scheduler before us may have sent it a limit
                 self._vram_limits[key] = read_share(attempt) or VramLimit()
             if vram_limits[key] != self._vram_limits[key]:
                 limit = vram_limits[key]
@@ -216,7 +218,7 @@ class Accelerators:
         self._vram_limits = vram_limits
 
     def _untold(self, reservations: Sequence[Reservation]) -> bool:
-        """Tell whether others are to be told something else: of which job cores are, they need not know."""
+        """Tell whether others must read something else: they need not know which job has the cores."""
         counted = {core_resource(self._cores), MEMORY}
         if counted.issuperset(
             reservation.device for reservation in (*reservations, *self._pledged)
@@ -227,7 +229,7 @@ class Accelerators:
         ]
 
     def leave(self, claims: Collection[Claim]) -> None:
-        """Go; the promises to what still runs stand for a successor to take over."""
+        """Leave; the reservations of what still runs stay for a successor to take over."""
         if not claims:
             self._board.clear()
 
@@ -241,7 +243,7 @@ class Accelerators:
         self._faults = faults
 
     def _show(self) -> None:
-        """Put down what was seen, for screens: they tell what the scheduler decides by."""
+        """Write what was seen, for screens: they show what the scheduler decides by."""
         gpus, trouble = self._sight.gpus if self._sight else (), self._board.trouble
         if not gpus and not trouble and not self._shown_trouble:
             return
@@ -263,7 +265,7 @@ class Accelerators:
 
 
 def _promised(reservations: Sequence[ForeignReservation]) -> Counter[str]:
-    """Return how many bytes of each GPU are promised."""
+    """Return how much of each resource is reserved."""
     sums: Counter[str] = Counter()
     for reservation in reservations:
         sums[reservation.device] += reservation.amount
@@ -271,7 +273,7 @@ def _promised(reservations: Sequence[ForeignReservation]) -> Counter[str]:
 
 
 def _settled(before: Decision, after: Decision) -> Decision:
-    """Return a start that still holds now that more is promised to others, else why it waits."""
+    """Return a start that still holds now that others have reserved more, else why it waits."""
     if not isinstance(before, Start) or before == after:
         return before
     if isinstance(after, Start) and after.devices == before.devices:

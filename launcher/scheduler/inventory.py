@@ -32,7 +32,7 @@ def wants_gpu(resources: Resources, machine: Machine, visible: Sequence[str] | N
 
 
 class Inventory:
-    """Cores, main memory, places in groups and GPUs that are not promised to a running job."""
+    """Cores, main memory, places in groups and GPUs that no running job has reserved."""
 
     def __init__(
         self, machine: Machine, running: Iterable[Running] = (), *, explain: bool = True
@@ -227,7 +227,7 @@ class _Shared:
 
 
 def _share(quota: int, there: int, promises: Iterable[ForeignReservation]) -> _Shared:
-    """Return what is left: what all promise counts against the machine, and against a quota what shares it."""
+    """Return what is left: what all reserve counts against the machine, and against a quota what shares it."""
     by_user, inside = Counter[str](), Counter[str]()
     for promise in promises:
         by_user[promise.user] += promise.amount
@@ -249,17 +249,17 @@ def _shared(machine: Machine) -> tuple[_Shared, _Shared]:
 
 
 def refusal(request: Waiting, machine: Machine) -> Refusal | None:
-    """Return why a machine can never hold a job, though nobody else used it; None where it can.
+    """Return why a machine can never hold a job, even if it were unused; None where it can.
 
     Cores, main memory and GPUs are judged alike, by the hardware and by what [sharing] of config.toml
-    leaves out. Where no GPU can be seen nothing is said of GPUs: a driver comes back, and until then
+    leaves out. Where no GPU can be seen GPUs are not judged: a driver comes back, and until then
     the job waits with that reason.
     """
     return Inventory(machine).asks(request)[0]
 
 
 def impossible(job: Waiting, machine: Machine) -> str:
-    """Return why a machine can never give what a job asks for, though nobody else used it; '' where it can."""
+    """Return why a machine can never give what a job asks for, even if it were unused; '' where it can."""
     asked = job.resources
     if asked.cpus > machine.cpus:
         has = "1 may" if machine.cpus == 1 else f"{machine.cpus} may"

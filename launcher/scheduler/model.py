@@ -22,23 +22,23 @@ class Waiting:
     name: str = ""  # by which reasons name it; empty: by its number
     resources: Resources
     group: str = ""
-    vram_request: int | None = None  # bytes on each of its GPUs; None: nobody knows what it takes
-    source: str = ""  # on what the claim rests: "declared", "learned", …
-    enough: int | None = None  # bytes with which it may start alone on a GPU that nobody uses
-    learned: bool = False  # the claim is what jobs like it took, with a margin
-    seconds: float | None = None  # how long it is expected to run; None: nobody knows
+    vram_request: int | None = None  # bytes on each of its GPUs; None: unknown
+    source: str = ""  # on what the request rests: "declared", "learned", …
+    enough: int | None = None  # bytes with which it may start alone on an unused GPU
+    learned: bool = False  # the request is what jobs like it took, with a margin
+    seconds: float | None = None  # how long it is expected to run; None: unknown
     visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
     insists: bool = False  # though it waits for other homes, what is ours is kept for it
 
     @property
     def exclusive(self) -> bool:
-        """It shares its GPU with none of ours: nobody knows what is left beside it."""
+        """It shares its GPU with none of ours: what is left beside it is unknown."""
         return self.vram_request is None or self.resources.exclusive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A place on the machine that is promised already."""
+    """A place on the machine that is reserved already."""
 
     cpus: int
     job: int = 0
@@ -49,7 +49,7 @@ class Running:
     reservation: int | None = None  # bytes on each of its GPUs; None: they are its own
     exclusive: bool = False  # it shares its GPUs with none of ours
     used: Mapping[str, int] = field(default_factory=dict)  # UUID → bytes, where that is measured
-    ends: float | None = None  # when it is expected to end; None: nobody knows
+    ends: float | None = None  # when it is expected to end; None: unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class Machine:
     ram_there: int = (
         0  # that the machine has, also for those whom our quota does not limit; 0: as many
     )
-    ram_free: int = 0  # bytes that nobody uses now
+    ram_free: int = 0  # unused bytes
     gpus: tuple[GpuSnapshot, ...] = ()
     absent: str = ""  # why no GPU can be seen, where the driver says so
     limits: Mapping[str, int] = field(default_factory=dict)  # group → jobs at once
@@ -89,7 +89,7 @@ class Start:
     devices: tuple[str, ...]  # UUIDs of GPUs; empty: on the CPU
     cpus: int
     reason: str
-    reservation: int | None = None  # bytes promised on each GPU; None: no other of ours comes there
+    reservation: int | None = None  # bytes on each GPU; None: no other of ours comes there
     exclusive: bool = False
 
 
@@ -103,7 +103,7 @@ class Wait:
     code: ReasonCode = field(default=ReasonCode.NO_ROOM, compare=False)
     data: Mapping[str, Json] = field(default_factory=dict, compare=False)
     for_others: bool = (
-        False  # it is first, and would start if other homes gave back what they promised
+        False  # it is first, and would start if other homes gave back what they reserved
     )
     behind_ours: bool = False  # and jobs of ours ended
 
@@ -125,7 +125,7 @@ Decision = Start | Wait
 
 
 def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
-    """Return a job of the queue as the policy sees it, with what it is promised and how long it takes."""
+    """Return a job of the queue as the policy sees it, with its VRAM request and how long it takes."""
     lane = ready.lane
     exact = is_exact(lane.signature)
     asked = lane.resources.min_vram

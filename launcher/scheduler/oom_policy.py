@@ -1,4 +1,4 @@
-"""Whose fault a lack of memory was, and what the next attempt is promised.
+"""Whose fault a lack of memory was, and what the next attempt requests.
 
 The question is always the same: had the job what it was promised? All numbers are of one GPU.
 
@@ -21,7 +21,7 @@ main memory, nothing promised, or the need unknown       the machine's  as befor
 A claim grows past what a card can give only when what was seen to be needed is more than that.
 
 *Counts*: the attempt uses up one of the job's `retries`. One of ours need not, since it ends by
-itself: each time the claim grows by a quarter (by half where nobody knows the need) and by 256 MiB
+itself: each time the claim grows by a quarter (by half where the need is unknown) and by 256 MiB
 at least, to what was seen to be needed at least, and a job whose claim fits no card has failed. A neighbour's fault or the
 machine's may come again for ever: who queues such a job again waits longer each time, or counts.
 
@@ -36,12 +36,12 @@ from launcher.units import format_bytes
 
 Whose = Literal["ours", "neighbour", "machine"]
 
-STEP = 256 << 20  # claims are told in these
-GROWTH = 1.25  # of a claim that was too small
-DOUBT = 1.5  # likewise, where nobody knows by how much: from 1 GiB to a card of 192 in 13 steps
+STEP = 256 << 20  # requests are multiples of it
+GROWTH = 1.25  # of a request that was too small
+DOUBT = 1.5  # likewise, where the shortage is unknown: from 1 GiB to a card of 192 in 13 steps
 MARGIN = 1.1  # on what was needed when it failed: the next step may need a little more
 CONTEXT = 512 << 20  # of CUDA, cuDNN and cuBLAS, which an allocator does not count; a guess
-# a display, or the context that a program's own report leaves out: nobody to wait for
+# a display, or the context that a program's own report leaves out: not worth waiting for
 NEGLIGIBLE = 768 << 20
 
 
@@ -49,12 +49,12 @@ NEGLIGIBLE = 768 << 20
 class Scene:
     """What the scheduler knows of an attempt that had too little memory; bytes, None: unknown."""
 
-    reservation: int | None = None  # promised to it on each GPU
+    reservation: int | None = None  # bytes on each GPU
     total: int | None = None  # of its card
     others: int | None = None  # on its card, by whomever but itself
     peak: int | None = None  # the most that it was seen to take
     reserve: int = 0  # of each card, that is always left to others
-    ram: int | None = None  # main memory that it was promised
+    ram: int | None = None  # main memory that was reserved for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +123,7 @@ def _need(shortage: Shortage, scene: Scene) -> int | None:
 
 
 def _others(shortage: Shortage, scene: Scene) -> int | None:
-    """Return what everybody else had on the card; whoever looks later may find less."""
+    """Return what all others had on the card; a later look may see less."""
     seen = [] if scene.others is None else [scene.others]
     if shortage.total is not None and shortage.free is not None and shortage.held is not None:
         seen.append(max(0, shortage.total - shortage.free - shortage.held))
@@ -131,7 +131,7 @@ def _others(shortage: Shortage, scene: Scene) -> int | None:
 
 
 def _taken(claim: int | None, need: int | None, total: int | None, others: int | None) -> bool:
-    """Tell whether somebody else had what this job was promised, or needed."""
+    """Tell whether others had what this job had reserved, or needed."""
     if total is None or others is None or others <= NEGLIGIBLE:
         return False
     if claim is None:
@@ -149,7 +149,7 @@ def _capped(shortage: Shortage, need: int | None) -> bool:
 
 
 def _most(total: int | None, others: int | None, reserve: int) -> int | None:
-    """Return the largest claim that such a card can meet when nobody works on it."""
+    """Return the largest request that such a card can meet when it is unused."""
     if total is None:
         return None
     always = NEGLIGIBLE if others is None else min(others, NEGLIGIBLE)
@@ -157,14 +157,14 @@ def _most(total: int | None, others: int | None, reserve: int) -> int | None:
 
 
 def _beyond(need: int | None, total: int | None, others: int | None, reserve: int) -> int | None:
-    """Return the claim of a job that had none, and needs more than it found."""
+    """Return the request of a job that had none, and needs more than it got."""
     if need is None and total is not None and others is not None:
         return _steps(max(0, total - others) + 1)
     return _grown(None, need, _most(total, others, reserve))
 
 
 def _grown(claim: int | None, need: int | None, most: int | None) -> int | None:
-    """Return a larger claim; one that a card can meet, where that may be enough."""
+    """Return a larger request; one that a card can meet, where that may be enough."""
     least, wish = need or 0, 0 if need is None else round(need * MARGIN) + CONTEXT
     if claim is not None:
         grown = round(claim * (DOUBT if need is None else GROWTH))

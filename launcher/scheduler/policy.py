@@ -26,7 +26,7 @@ def decide(
 ) -> list[Decision]:
     """Return what happens to each waiting job, in their order (the most urgent first).
 
-    Neither cores nor memory are promised twice, on the machine or on a GPU, a GPU never runs more of our jobs
+    Neither cores nor memory are reserved twice, on the machine or on a GPU, a GPU never runs more of our jobs
     than the rules say, and a group never runs more jobs than its limit. A job whose group is full, that this
     machine can never hold, or that waits for memory which others use, delays no other.
 
@@ -146,7 +146,7 @@ class Policy:
         places = iter(()) if need is None else self.inventory.pool(need).places(need)
         if first is None:
             return [*islice(places, count)], ""
-        # without the last place in its group the first job would be in nobody's way any more
+        # without the last place in its group the first job would be in no job's way any more
         last = request.group == first.group and self.inventory.left_in(request.group) == 1
         if not last and first.ends_before(request, now):
             return [*islice(places, count)], ""
@@ -199,7 +199,7 @@ class Policy:
         )
 
     def _others_block(self, request: Waiting, cpus: int) -> bool:
-        """Tell whether a job would have its cores and memory if other homes had promised nothing."""
+        """Tell whether a job would have its cores and memory if other homes had reserved nothing."""
         inventory, ram = self.inventory, request.resources.ram or 0
         ours = inventory.running.values()
         own_cpus, own_ram = sum(run.cpus for run in ours), sum(run.ram for run in ours)
@@ -228,7 +228,7 @@ class Policy:
 
 
 def _promised(request: Waiting, need: Need | None, places: Sequence[Card]) -> int | None:
-    """Return what a job is promised on each of its GPUs: its claim, or what they have of it."""
+    """Return what is reserved for a job on each of its GPUs: its request, or what they have of it."""
     if need is None or need.vram_request is None or request.vram_request is None:
         return None
     if not need.into_reserve:

@@ -111,7 +111,7 @@ def _scene(
         return Scene(**facts)
     others = {gpu.uuid: max(gpu.used or 0, others_usage.get(gpu.uuid, 0)) for gpu in cards}
     worst = max(cards, key=lambda gpu: others[gpu.uuid] - gpu.total)
-    # where no look saw the attempt, it is not said to have been alone
+    # where no look saw the attempt, it does not count as alone
     counted = worst.uuid in others_usage or others[worst.uuid] > NEGLIGIBLE
     return Scene(total=worst.total, others=others[worst.uuid] if counted else None, **facts)
 

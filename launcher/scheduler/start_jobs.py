@@ -47,7 +47,7 @@ class Launches:
         """Begin with nothing."""
         self._outage = outage
         self._home, self._queue, self._fork_servers, self._clock = home, queue, fork_servers, clock
-        # in a transaction that is still open; with why, where nobody can start it
+        # in a transaction that is still open; with the reason, where it cannot be started
         self._claimed: list[Supervised] = []
         self._given_up: list[tuple[Claim, Unusable]] = []
         # the same, committed
@@ -90,7 +90,7 @@ class Launches:
         self._given_up.clear()
 
     def hopeless(self) -> list[tuple[Claim, Unusable]]:
-        """Return what was claimed although nobody can start it, and why.
+        """Return what was claimed although it cannot be started, and why.
 
         Its attempt has failed, or counts as lost where that may pass, so that the job ends some time.
         """
@@ -194,7 +194,7 @@ class Launches:
         write_whole(attempt.spec, text)
 
     def _give_up(self, ready: ReadyJob, start: Start, why: Unusable, number: int) -> None:
-        """Claim a job for nobody, so that its attempt can end."""
+        """Claim a job without a supervisor, so that its attempt can end."""
         nobody = Identity(pid=0, start_ticks=0, boot=boot_id())
         claim = self._queue.claim(
             ready.id,

@@ -15,17 +15,17 @@ from launcher.workers.started_file import starter_of
 class Unrecorded:
     """What lies in the way of a job's next attempt."""
 
-    number: int  # the first attempt whose folder nobody has ever begun
-    began: tuple[Attempt, ...] = ()  # that somebody may have begun
+    number: int  # the first attempt whose folder was never begun
+    began: tuple[Attempt, ...] = ()  # that may have begun
     living: tuple[Attempt, ...] = ()  # that still run
-    unclear: str = ""  # where nobody can tell what lies there: which folder, and why
+    unclear: str = ""  # where its content cannot be read: which folder, and why
 
 
 def unrecorded(home: Home, job: int, number: int) -> Unrecorded:
     """Return which attempts of a job there are beyond those that the queue has on record.
 
     None of them says anything about the next attempt, which gets a folder of its own. After this
-    call, nobody can begin one that was not begun before, unless it is unclear what lies in the way.
+    call, none can begin that was not begun before, unless it is unclear what lies in the way.
 
     Args:
         home: the queue's.
@@ -62,7 +62,7 @@ def _is_free(attempt: Attempt) -> bool:
 
 
 def _boot_of(attempt: Attempt) -> str:
-    """Return the boot in which an attempt was begun; ours, where nobody has put that down."""
+    """Return the boot in which an attempt was begun; ours, where that is not recorded."""
     who = starter_of(attempt)
     return boot_id() if who is None else who.boot
 

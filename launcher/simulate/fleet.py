@@ -35,7 +35,7 @@ class Fleet:
         return sum(total >= vram for total in self.totals)
 
     def snapshots(self) -> tuple[GpuSnapshot, ...]:
-        """Return the GPUs as a driver would tell of them: nobody uses any."""
+        """Return the GPUs as a driver would report them: none is in use."""
         return tuple(
             GpuSnapshot(uuid=f"GPU-{at}", index=at, name="simulated", total=total, used=0)
             for at, total in enumerate(self.totals)

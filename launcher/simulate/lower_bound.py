@@ -3,7 +3,7 @@
 Valid in a world where jobs share cards, for any order and any placing. It is the largest of:
 
 - The longest chain: no job ends sooner than when it was submitted, and all that it needs ended,
-  plus its own duration, as nobody runs faster than alone.
+  plus its own duration, as no job runs faster than alone.
 - The work: whatever becomes ready at a time t or later has to be done by the cards after t. Of n
   jobs on a card each advances by 1 / slowdown ** (n - 1) seconds in a second, so a card does at most
   n / slowdown ** (n - 1) seconds of work in one, for the best n. A job whose memory leaves

@@ -66,7 +66,7 @@ def queue_lengths(spans: Sequence[Span], samples: int, end: float) -> list[int]:
     )
     most = [0] * samples
     waiting, before = 0, 0
-    for at, change in changes:  # at one instant what starts is told first
+    for at, change in changes:  # at one instant starts come first
         stretch = min(samples - 1, int(at / end * samples))
         for sample in range(before, stretch + 1):
             most[sample] = max(most[sample], waiting)

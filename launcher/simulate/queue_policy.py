@@ -26,7 +26,7 @@ class Forecasts(Protocol):
         """Remember a job that has ended."""
 
     def expected(self, job: TraceJob) -> float | None:
-        """Return how long a job is expected to take, None where nobody knows."""
+        """Return how long a job is expected to take, None where that is unknown."""
 
 
 class Live:

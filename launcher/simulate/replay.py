@@ -42,7 +42,7 @@ def replay(
 ) -> tuple[Span, ...]:
     """Return what became of each job, in the order of their ends.
 
-    What happens at one instant is told to the queue together: first ends, then what comes.
+    What happens at one instant reaches the queue together: first ends, then what comes.
     A job without GPUs starts as soon as it can: cores are never short here.
 
     Args:

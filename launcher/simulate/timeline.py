@@ -40,7 +40,7 @@ def steps(most: float, about: int) -> list[float]:
     rough = most / about
     power = 10.0 ** floor(log10(rough))
     step = next(multiple * power for multiple in _ROUND if multiple * power >= rough * (1 - 1e-9))
-    step = max(1.0, ceil(step))  # nobody counts half a job
+    step = max(1.0, ceil(step))  # there is no half job
     return [step * at for at in range(ceil(most / step - 1e-9) + 1)]
 
 

@@ -37,7 +37,7 @@ class TraceJob:
     gpus: int  # 0: it needs none, and runs at once
     vram: int | None = None  # bytes that it claims on each of its GPUs; None: the file does not say
     group: str = ""  # whose it is: jobs of a group are likely to take about as long
-    exclusive: bool = False  # it shares its GPUs with nobody
+    exclusive: bool = False  # it shares its GPUs with no other job
     priority: int = 0
     needs: tuple[int, ...] = ()  # indices of jobs that must have ended
     forecast: float | None = None  # seconds that are expected before anything is replayed

@@ -1,7 +1,7 @@
 """A control group (cgroup v2) of each supervisor: nothing that an attempt starts can leave it.
 
 A supervisor lives in its group, so all that it starts begins there, whatever session or environment
-it takes later. When the supervisor was killed, whoever takes over empties the group. A group is made
+it takes later. When the supervisor was killed, the scheduler that takes over empties the group. A group is made
 where that is allowed, for root or in a group that was delegated to its user; elsewhere attempts run
 without one. Source: Linux, Documentation/admin-guide/cgroup-v2.rst.
 """

@@ -90,7 +90,7 @@ def configuration_file(environ: Mapping[str, str]) -> Path:
     """Return where the file lies, or would lie.
 
     Raises:
-        UsageError: LAUNCHER_CONFIG is a relative path, or begins with a home folder of nobody.
+        UsageError: LAUNCHER_CONFIG is a relative path, or begins with the home folder of an unknown user.
     """
     named = environ.get("LAUNCHER_CONFIG", "")
     if named:
@@ -111,8 +111,8 @@ def read_configuration(
     Args:
         environ: tells where it is.
         verbs: the tables of options that there can be; None: any. Which options a verb has, and
-            what they take, is told by `launcher.cli.main.defaults`.
-        further: what else is wrong with these tables; it is told with the rest.
+            what they take, is returned by `launcher.cli.main.defaults`.
+        further: other errors of these tables; they are reported with the rest.
 
     Raises:
         UsageError: it cannot be read, or holds something unknown; all faults of the file at once.
@@ -171,7 +171,7 @@ def absolute(what: str, text: str) -> Path:
 
 
 def unknown(name: str, what: str, names: Collection[str]) -> str:
-    """Return what to say of a name that nobody knows there."""
+    """Return the error text for a name that is unknown there."""
     close = nearest(name, names)
     hint = f"did you mean {close!r}?" if close else known_words(name, sorted(names))
     return f"{name!r} is not {what}; {hint}"

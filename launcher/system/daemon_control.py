@@ -17,8 +17,8 @@ import launcher
 from launcher.errors import MachineError
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home, check_home
-from launcher.system.process_tree import send
-from launcher.system.processes import identity, lock, lock_holder, start_apart
+from launcher.system.process_tree import send, start_apart
+from launcher.system.processes import identity, lock, lock_holder
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -33,7 +33,7 @@ class Version:
     number: tuple[int, ...]
     final: bool  # not a.1, b2, rc1 or .dev3
     suffix: str
-    changed: int  # ns since 1970, when its youngest file was written; 0: nobody wrote that down
+    changed: int  # ns since 1970, when its youngest file was written; 0: not recorded
 
 
 def this_version() -> Version:
@@ -103,7 +103,7 @@ def ensure_scheduler(home: Home) -> int:
     """Return the pid of a scheduler of this version or a newer one, started if none lives.
 
     Raises:
-        MachineError: it does not come up; the message ends with what it said.
+        MachineError: it does not come up; the message ends with its last output.
     """
     deadline = time.monotonic() + START_TIMEOUT_S
     starting: int | None = None
@@ -114,7 +114,7 @@ def ensure_scheduler(home: Home) -> int:
         if pid is not None:
             record = read_json(home.scheduler_record) or {}
             if record.get("pid") != pid:
-                wake(home)  # somebody deleted its record: it writes another
+                wake(home)  # its record was deleted: it writes another
                 if time.monotonic() > deadline - START_TIMEOUT_S / 2:
                     return pid  # the disk is too full for its record
             elif "left" in record:
@@ -166,7 +166,7 @@ def _start_again(home: Home) -> None:
     while scheduler_pid(home) is None and _may_start_again(home):
         child = start_scheduler(home)
         deadline = time.monotonic() + REVIVAL_PATIENCE_S
-        # one that is killed at once is a death of its own, which nobody else may notice
+        # one that is killed at once is a death of its own, which no other process may notice
         while scheduler_pid(home) is None and _exit_code(child) is None:
             if time.monotonic() > deadline:
                 return

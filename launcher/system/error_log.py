@@ -1,4 +1,4 @@
-"""What a scheduler meets and survives, for its log: a trouble that stays is told once a minute."""
+"""What a scheduler meets and survives, for its log: a trouble that stays is logged once a minute."""
 
 import contextlib
 import logging
@@ -20,7 +20,7 @@ class Troubles:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Know of none; the clock counts seconds."""
         self._clock = clock
-        self._told: dict[object, float] = {}  # trouble → when it was told
+        self._told: dict[object, float] = {}  # trouble → when it was logged
 
     def tell(self, error: Exception) -> None:
         """Put an error down, unless that was done a while ago."""
@@ -35,7 +35,7 @@ class Troubles:
 
     @contextlib.contextmanager
     def survived(self, *kinds: type[Exception]) -> Iterator[None]:
-        """Go on behind this block when it raises one of these errors, which is told."""
+        """Go on behind this block when it raises one of these errors, which is logged."""
         try:
             yield
         except kinds as error:

@@ -22,7 +22,7 @@ def write_atomic(
         path: the file.
         content: all of it.
         mode: of a new file.
-        durable: synced to the disk; else quick, for what nobody needs after a power cut.
+        durable: synced to the disk; else quick, for what is not needed after a power cut.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; `path` is then untouched.
@@ -59,7 +59,7 @@ def write_json(
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a private file that nobody reads before we say so; not synced, and not atomic."""
+    """Write a private file that no process reads before it is announced; not synced, and not atomic."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         view = memoryview(text.encode(errors="backslashreplace"))

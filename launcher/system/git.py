@@ -44,7 +44,7 @@ def worktree(folder: Path, modules: Iterable[str] = ()) -> WorkTree | None:
 
     Args:
         folder: where to look from.
-        modules: of these is told which have changed files, of a package its `__init__.py`.
+        modules: of these those with changed files are returned, of a package its `__init__.py`.
     """
     output = _git(folder, "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no")
     if output is None:

@@ -62,7 +62,7 @@ class Sharing:
 
         Args:
             environ: tells where the file is.
-            warn: is told once when it cannot be understood; the rules from before hold on then.
+            warn: called once when it cannot be understood; the rules from before hold on then.
         """
         self._environ, self._warn = environ, warn
         self._seen: tuple[float, int] | None = (-1.0, -1)

@@ -22,7 +22,7 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")  # how the kernel writes blanks and backsl
 
 
 def file_system(mountinfo: str, path: Path) -> str | None:
-    """Return the type of the file system that a path lies on, None when it is not told.
+    """Return the type of the file system that a path lies on, None when it is unknown.
 
     Args:
         mountinfo: the text of /proc/self/mountinfo.
@@ -98,7 +98,7 @@ def check_owner(folder: Path) -> None:
     """Refuse a home that is not the user's own folder, and close an own one to everybody else.
 
     Raises:
-        MachineError: it is no folder, somebody else's, or reached over somebody else's link.
+        MachineError: it is no folder, another user's, or reached over another user's link.
     """
     try:
         linked = folder.lstat()
@@ -120,7 +120,7 @@ def check_owner(folder: Path) -> None:
 def check_machine(record: Path, lives: Callable[[], bool]) -> None:
     """Refuse a home of another machine or container; one that tells of none becomes this one's.
 
-    Processes of another PID namespace cannot be seen, so from here it could not be told which of the queue's jobs
+    Processes of another PID namespace cannot be seen, so from here it would be unknown which of the queue's jobs
     run: each would be started again beside itself. Once none of them lives, as after a container was restarted or
     the machine was, the home goes over to the namespace that uses it next.
 
@@ -195,7 +195,7 @@ def out_of_reach(verb: str, folder: Path, error: OSError) -> MachineError:
 
 
 def unusable(folder: Path, why: str) -> MachineError:
-    """Return what to raise when a home is nobody's folder, or somebody else's."""
+    """Return what to raise when a home is no folder, or another user's."""
     ask = ", or have root remove this one" if folder.parent == SPARE else ""
     return MachineError(
         f"the queue's home {folder} {why}; set LAUNCHER_HOME, or `home` in config.toml, to a folder "

@@ -15,7 +15,7 @@ def total(root: Path = Path("/")) -> int:
 
 
 def there(root: Path = Path("/")) -> int:
-    """Return the bytes that the machine has, whoever may use them."""
+    """Return the bytes that the machine has, usable by us or not."""
     return _meminfo(root).get("MemTotal", 0)
 
 

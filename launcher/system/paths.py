@@ -172,7 +172,7 @@ class Home:
         """Tell whether a queue was ever kept here; a damaged one was, and one of which a part is.
 
         Raises:
-            MachineError: it is no folder, or nobody can tell.
+            MachineError: it is no folder, or cannot be read.
         """
         try:
             if not stat.S_ISDIR(self.folder.stat().st_mode):
@@ -189,7 +189,7 @@ class Home:
 def find_home(environ: Mapping[str, str]) -> Home:
     """Return the home of the environment, else of the user's file, else on a local disk.
 
-    Nothing is made, and whether it may be used is told by `check_home`.
+    Nothing is made, and whether it may be used is checked by `check_home`.
 
     Raises:
         UsageError: LAUNCHER_HOME is a relative path, or the user's file cannot be read.
@@ -208,7 +208,7 @@ def make_home(home: Home) -> None:
     """Create the home, readable by its owner alone and bound to this machine.
 
     Raises:
-        MachineError: it cannot be made, or belongs to somebody else or to another machine.
+        MachineError: it cannot be made, or belongs to another user or to another machine.
     """
     try:
         home.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -224,7 +224,7 @@ def check_home(home: Home) -> None:
     Not for who holds the scheduler's lock: to look at it gives it up.
 
     Raises:
-        MachineError: it is somebody else's, another machine's, in use in another PID namespace, or
+        MachineError: it is another user's, another machine's, in use in another PID namespace, or
             no folder at all.
     """
     check_owner(home.folder)

@@ -5,7 +5,7 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from launcher.system.files import read_bytes
@@ -107,7 +107,7 @@ def end_session(leader: Identity, patience_s: float = 1.0) -> None:
 
     A number is not given to a new process while it still names a session, so a living process with
     the leader's pid but another start time means that nothing is left. After a reboot, and in
-    another PID namespace, the number means somebody else's session: nothing is killed then.
+    another PID namespace, the number means another session: nothing is killed then.
     """
     if leader.boot != boot_id() or leader.elsewhere:
         return
@@ -141,3 +141,40 @@ def marked(folder: Path) -> list[Identity]:
         if mark in environment.split(b"\0") and (who := identity(int(entry.name))):
             processes.append(who)
     return sorted(processes, key=lambda who: (who.start_ticks, who.pid))
+
+
+def start_apart(
+    argv: Sequence[str],
+    log: Path,
+    *,
+    keep: Sequence[int] = (),
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    """Start a background process of ours and return its pid: own session, no terminal.
+
+    Args:
+        argv: the program, as an absolute path, and its arguments.
+        log: its output is appended here.
+        keep: descriptors that it inherits under the same numbers.
+        environment: what is added to our own environment.
+    """
+    for descriptor in keep:
+        os.set_inheritable(descriptor, True)
+    # a caller's pipe or lock must not stay open for as long as we live
+    foreign = {int(entry.name) for entry in Path("/proc/self/fd").iterdir()} - {0, 1, 2, *keep}
+    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    return os.posix_spawn(
+        argv[0],
+        list(argv),
+        # what a job's own command starts does not belong to the job
+        {key: text for key, text in os.environ.items() if key != MARK} | dict(environment or {}),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+            *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in sorted(foreign)),
+        ],
+        setsid=True,
+        setsigmask=[],
+        setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+    )

@@ -3,16 +3,13 @@
 import fcntl
 import json
 import os
-import signal
 import struct
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from launcher.system.files import Json, read_bytes
-from launcher.system.process_tree import MARK
 
 _FLOCK = "hhqqi"  # struct flock of Linux on 64 bits: type, whence, start, length, pid
 MOST_PID = 1 << 22  # the kernel gives no larger one, see proc(5) on pid_max
@@ -53,7 +50,7 @@ def boot_id() -> str:
 
 @cache
 def pid_namespace() -> int | None:
-    """Return the inode of our PID namespace: a pid means one process within it; None: it is not told.
+    """Return the inode of our PID namespace: a pid means one process within it; None: unknown.
 
     Source: namespaces(7).
     """
@@ -130,7 +127,7 @@ def open_pidfd(who: Identity) -> int | None:
     """Return a descriptor that becomes readable when `who` ends, or None when it has ended."""
     try:
         descriptor = os.pidfd_open(who.pid)
-    except OSError:  # it has ended; or 0, which is nobody
+    except OSError:  # it has ended; or 0, which is no process
         return None
     if alive(who):  # checked after opening: the descriptor cannot be another's any more
         return descriptor
@@ -155,10 +152,10 @@ def lock(path: Path) -> int | None:
 
 
 def live_in(folder: Path) -> int | None:
-    """Show to all, in other containers too, that somebody lives in a folder, until we and all forks of us end.
+    """Show to all, in other containers too, that a folder is in use, until we and all forks of us end.
 
     While it is shown, systemd-tmpfiles deletes nothing in the folder (tmpfiles.d(5), on aging).
-    Returns None where the file system has no such locks, or somebody holds this one for long.
+    Returns None where the file system has no such locks, or this one is held for long.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -167,7 +164,7 @@ def live_in(folder: Path) -> int | None:
     for _ in range(LOCK_TRIES):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:  # somebody looks whether it is inhabited, or cleans up
+        except BlockingIOError:  # another process checks whether it is inhabited, or cleans up
             time.sleep(0.01)
         except OSError:
             break
@@ -178,7 +175,7 @@ def live_in(folder: Path) -> int | None:
 
 
 def inhabited(folder: Path) -> bool:
-    """Tell whether somebody lives in a folder who has shown it by `live_in`; not one of them may ask."""
+    """Tell whether a process holds a folder by `live_in`; none of these processes may ask."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -207,43 +204,6 @@ def lock_holder(path: Path) -> int | None:
         os.close(descriptor)
     kind, _, _, _, pid = struct.unpack(_FLOCK, answer)
     return None if kind == fcntl.F_UNLCK else pid
-
-
-def start_apart(
-    argv: Sequence[str],
-    log: Path,
-    *,
-    keep: Sequence[int] = (),
-    environment: Mapping[str, str] | None = None,
-) -> int:
-    """Start a background process of ours and return its pid: own session, no terminal.
-
-    Args:
-        argv: the program, as an absolute path, and its arguments.
-        log: its output is appended here.
-        keep: descriptors that it inherits under the same numbers.
-        environment: what is added to our own environment.
-    """
-    for descriptor in keep:
-        os.set_inheritable(descriptor, True)
-    # a caller's pipe or lock must not stay open for as long as we live
-    foreign = {int(entry.name) for entry in Path("/proc/self/fd").iterdir()} - {0, 1, 2, *keep}
-    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    return os.posix_spawn(
-        argv[0],
-        list(argv),
-        # what a job's own command starts does not belong to the job
-        {key: text for key, text in os.environ.items() if key != MARK} | dict(environment or {}),
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o600),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-            *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in sorted(foreign)),
-        ],
-        setsid=True,
-        setsigmask=[],
-        setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
-    )
 
 
 def read_identity(line: bytes) -> Identity | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from launcher.system import memory
 
-_MOST = 16  # groups one below the other that are told
+_MOST = 16  # groups one below the other that are published
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +14,7 @@ class Quotas:
     """A process's control groups, each named by its device and inode, which are the same from everywhere."""
 
     within: frozenset[str] = frozenset()  # those that it lives in, as far as it can see them
-    cores: str = ""  # the one whose quota of CPU time limits it; empty: none, or nobody knows
+    cores: str = ""  # the one whose quota of CPU time limits it; empty: none, or unknown
     memory: str = ""  # likewise, of main memory
 
 

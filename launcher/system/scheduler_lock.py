@@ -50,7 +50,7 @@ class Right:
         held = lock(self._home.scheduler_lock)
         if held is None:  # who has it looks for us, and leaves where our record tells of us
             return not self._other_serves()
-        self._held.append(held)  # the old one is kept, too: closing it takes time from nobody
+        self._held.append(held)  # the old one is kept, too: closing it would take time
         return True
 
     def leave(self) -> None:

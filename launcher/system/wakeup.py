@@ -1,4 +1,4 @@
-"""How a scheduler sleeps: until something it watches has news, somebody rings, or it is time."""
+"""How a scheduler sleeps: until something it watches has news, it is woken, or it is time."""
 
 import contextlib
 import os

@@ -20,7 +20,7 @@ FAILED_PATIENCE_S = 0.2  # it may have caught the signal, and ended with a code 
 PATIENT_SHARE = 0.01  # of its time that a program at most costs more that ended well
 SHORT_S = 0.5  # one that ran no longer costs no more at all
 _KILLED = 128 + signal.SIGKILL  # how a shell tells that its program was killed
-# somebody ended it: what stands in its log is not why
+# it was ended from outside: its log does not say why
 _SENT = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 # a class as Python prints it, with or without its module
 _EXCEPTION = re.compile(
@@ -37,12 +37,12 @@ class Circumstances:
     """What a supervisor knows beside the exit status."""
 
     stopped: bool = False  # we were asked to end it
-    signalled: str = ""  # name of the signal that told us, its supervisor, to leave
+    signalled: str = ""  # name of the signal that ended us, its supervisor
     over_limit_s: float | None = None  # its time limit was reached
     insisted: bool = False  # we killed it, after its grace
     oom_kills: int | None = None  # processes of our cgroup that the kernel killed; None: not known
     max_rss: int | None = None  # bytes, the most that its program or one below that held
-    ram: int | None = None  # bytes of main memory that it was promised; None: nobody said
+    ram: int | None = None  # bytes of main memory that are reserved for it; None: not declared
 
 
 def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outcome:
@@ -111,7 +111,7 @@ def patience_s(status: int, attempt: Attempt, how: Circumstances, ran_s: float) 
 
 
 def word_of(attempt: Attempt) -> dict[str, Json] | None:
-    """Return what a worker said of its own end; None where it said nothing that can be read."""
+    """Return what a worker recorded of its own end; None where that cannot be read."""
     try:
         return read_json(attempt.result)
     except (OSError, RecursionError):  # a program may leave anything under that name

@@ -14,8 +14,8 @@ from enum import Enum
 
 from launcher.job import WorkerEnvironment
 from launcher.system.paths import Attempt, Home
-from launcher.system.process_tree import SERVER, send
-from launcher.system.processes import Identity, recorded, start_apart
+from launcher.system.process_tree import SERVER, send, start_apart
+from launcher.system.processes import Identity, recorded
 from launcher.workers.fork_server import BYE, FORK, IMPORTING, MESSAGE_BYTES
 from launcher.workers.supervisor import RUN, STOP
 
@@ -88,7 +88,9 @@ class ForkServer:
         Raises:
             OSError: the interpreter cannot be run.
         """
-        self._importing: str | None = None  # the module; "": all is imported; None: not said yet
+        self._importing: str | None = (
+            None  # the module; "": all is imported; None: not reported yet
+        )
         self._status: int | None = None  # as `os.waitstatus_to_exitcode` says; None: it lives
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         argv = [
@@ -177,7 +179,7 @@ class ForkServer:
         if self._status is None:
             try:
                 ended, status = os.waitpid(self._pid, os.WNOHANG)
-            except ChildProcessError:  # somebody has collected it
+            except ChildProcessError:  # it was collected elsewhere
                 self._status = 0
             else:
                 self._status = os.waitstatus_to_exitcode(status) if ended else None

@@ -32,10 +32,10 @@ class Job:
     images: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     words: Words = field(default_factory=Words)
-    outputs: tuple[Path, ...] = ()  # what it must leave, absolute; empty where nobody planned it
+    outputs: tuple[Path, ...] = ()  # what it must leave, absolute; empty where it was not planned
     progress: Callable[..., None] = lambda *_args, **_metrics: None
     stop: threading.Event = field(default_factory=threading.Event)
-    share: Share = field(default_factory=Share)  # of its card; by default all of it, told to nobody
+    share: Share = field(default_factory=Share)  # of its card; by default all of it, unreported
 
     def path(self, text: str) -> Path:
         """Return a path of the settings as an absolute one, without following links."""

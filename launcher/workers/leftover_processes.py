@@ -30,7 +30,7 @@ class Leftovers:
         """Return all processes of the attempt.
 
         A scheduler that the attempt's own command has started, its fork servers, their supervisors
-        and what those run are nobody's leftovers, also when the scheduler has died and they are
+        and what those run are no leftovers, also when the scheduler has died and they are
         our children.
         """
         below = descendants(os.getpid(), skip=self._is_foreign)

@@ -1,7 +1,7 @@
-"""An attempt's share of its card: told to its worker, and what the worker tells of its memory.
+"""The VRAM limit of an attempt, and what its worker reports of its memory.
 
 Two small files in the attempt's folder, each with one writer, each replaced as a whole. Neither is
-synced to disk: after a crash nobody needs them, and a worker must not wait for a disk.
+synced to disk: after a crash they are not needed, and a worker must not wait for a disk.
 
 share.json    scheduler  {"schema": 1, "cap": bytes or null, "context": bytes}
 memory.json   worker     {"schema": 1, "at", "reserved", "peak", "context": bytes or null, "uuid"}
@@ -95,12 +95,12 @@ class Share:
         uuid: str | None = None,
         last: bool = False,
     ) -> None:
-        """Tell what the job takes; told too soon after the last time, it is left out.
+        """Report what the job takes; a report too soon after the last one is left out.
 
         Args:
             reserved: bytes that its allocator has.
             peak: the most that it ever had.
-            context: bytes that CUDA takes beside it, where that can be told.
+            context: bytes that CUDA takes beside it, where that is known.
             uuid: of the card.
             last: tell it in any case: nothing comes after it.
         """
@@ -138,7 +138,7 @@ def write_share(attempt: Attempt, *, cap: int | None, context: int) -> None:
 
 
 def read_share(attempt: Attempt) -> VramLimit | None:
-    """Return what an attempt may take, or None where that was never told or cannot be read."""
+    """Return what an attempt may take, or None where that was never written or cannot be read."""
     record = _record(attempt.share)
     cap, context = _bytes(record.get("cap")), _bytes(record.get("context"))
     if context is None or (cap is None and record.get("cap", "") is not None):
@@ -147,7 +147,7 @@ def read_share(attempt: Attempt) -> VramLimit | None:
 
 
 def read_report(attempt: Attempt) -> Report | None:
-    """Return what a worker last said of its memory, or None where that is nothing or nonsense."""
+    """Return a worker's last report of its memory, or None where there is none that can be read."""
     record = _record(attempt.memory)
     at, uuid = record.get("at"), record.get("uuid")
     reserved, peak = _bytes(record.get("reserved")), _bytes(record.get("peak"))

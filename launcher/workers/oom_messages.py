@@ -1,4 +1,4 @@
-"""Out of memory: told from the last words of any program, with the numbers that stand there.
+"""Out of memory: recognized by the last lines of any program's output, with the numbers in them.
 
 What counts is the *final* error. A program may meet a lack of memory, get over it, and fail later
 for another reason; so a sign of it counts only where nothing contradicts it:
@@ -224,7 +224,7 @@ def _facts(where: Where, text: str) -> Shortage:
 
 
 def _held(text: str) -> int | None:
-    """Return what the process held: with its context where that is told, else its allocator's."""
+    """Return what the process held: with its context where that is reported, else its allocator's."""
     for pattern in (_IN_USE, _RESERVED):
         if (amount := _amount(pattern, text)) is not None:
             return amount

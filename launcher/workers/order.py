@@ -16,7 +16,7 @@ class Order:
     number: int
     device: str  # "cpu", or the UUIDs of GPUs with commas between
     cpus: int
-    reservation: int | None = None  # bytes promised on each GPU; None: no other of ours is there
+    reservation: int | None = None  # bytes on each GPU; None: no other of ours is there
 
     @property
     def gpus(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ _pools: list[Any] = []  # threadpoolctl's handles of the pools that are there
 
 
 def import_ahead(modules: Iterable[str], tell: Callable[[str], None]) -> None:
-    """Import modules; what fails is put down, and reaches the job whose own import fails, too.
+    """Import modules; what fails is recorded, and reaches the job whose own import fails, too.
 
     Args:
         modules: their names.
@@ -79,7 +79,7 @@ def _find_pools() -> None:
 def _number(text: str | None) -> int | None:
     """Read a variable: a number, or several, one for each level of nested threads.
 
-    None where it is none, or more than a library can be told, which takes a C int.
+    None where it is none, or more than a library accepts, which takes a C int.
     """
     first = (text or "").partition(",")[0].strip().lstrip("0")
     return int(first) if first.isascii() and first.isdigit() and len(first) <= MOST_DIGITS else None

@@ -12,7 +12,7 @@ from launcher.system.files import Json
 
 EVERY_S = 0.5  # screens may show it 2 s late; writing it must cost next to nothing
 TAIL_BYTES = 4096  # more than one line
-_MOST_STEPS = 1 << 53  # nobody counts further, and no clock tells how long that takes
+_MOST_STEPS = 1 << 53  # no job counts further, and no clock measures that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Step:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until all steps are done at that rate; None: nobody knows."""
+        """Seconds until all steps are done at that rate; None: unknown."""
         if not self.total or not self.rate:
             return None
         return max(0, self.total - self.step) / self.rate

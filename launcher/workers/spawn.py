@@ -74,7 +74,7 @@ def spawn(order: Order, attempt: Attempt, log: int) -> int:
 
 
 class Held:
-    """A worker in a session of its own that waits to be told what it is to do."""
+    """A worker in a session of its own that waits for its order."""
 
     def __init__(self) -> None:
         """Fork it."""
@@ -83,14 +83,14 @@ class Held:
             sys.stdout.flush()
             sys.stderr.flush()
             pid = os.fork()
-        except OSError:  # too many processes; whoever asks tries again and again
+        except OSError:  # too many processes; the caller tries again
             os.close(hold)
             os.close(self._release)
             raise
         if pid == 0:
             _be_worker(hold, self._release)
         os.close(hold)
-        # /proc cannot be without it: nobody but us can collect it
+        # /proc cannot be without it: no other process can collect it
         self.who = identity(pid) or Identity(pid=pid, start_ticks=0, boot="")
 
     def waits(self) -> bool:
@@ -110,7 +110,7 @@ class Held:
     def dismiss(self) -> None:
         """Let it end without having been anything; not after `release`."""
         os.close(self._release)
-        with contextlib.suppress(ChildProcessError):  # somebody killed it, and we have collected it
+        with contextlib.suppress(ChildProcessError):  # it was killed, and we have collected it
             os.waitpid(self.who.pid, 0)
 
 

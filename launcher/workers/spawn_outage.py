@@ -21,7 +21,7 @@ class Outage:
     nothing, too, the next pause is twice as long; where it does not, all goes on.
     """
 
-    why: str = ""  # what the system said; empty: all is well
+    why: str = ""  # the system's error; empty: none
     _pause_s: float = 0.0
     _again_at: float = 0.0  # the single try comes then
     _tried_at: float | None = None  # it came
@@ -47,7 +47,7 @@ class Outage:
         return not self.why or (self._tried_at is None and now >= self._again_at)
 
     def tried(self, now: float) -> None:
-        """Put down that a program is being started."""
+        """Record that a program is being started."""
         if self.why:
             self._tried_at = now
 

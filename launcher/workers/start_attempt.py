@@ -35,7 +35,7 @@ _PASSING = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
-    """An attempt whose process lives; from here on nobody may say that nothing has run."""
+    """An attempt whose process lives; from here on it counts as begun."""
 
     order: Order
     text: bytes  # the order as it was written
@@ -97,7 +97,7 @@ class Starter:
                 with contextlib.suppress(OSError):  # its mark is left to find it by
                     os.write(record, _line(who))
         if held is not None:
-            self._held = None  # released once, it is nobody's to give away again
+            self._held = None  # released once, it must not be released again
             held.release(attempt, text)
         return Begun(order=order, text=text, program=program, at=time.monotonic())
 
@@ -114,7 +114,7 @@ class Starter:
             self._held = None
 
     def _worker(self) -> Held:
-        if self._held and not self._held.waits():  # somebody killed it
+        if self._held and not self._held.waits():  # it was killed
             self.dismiss()
         if self._held is None:
             self._held = Held()
@@ -157,7 +157,7 @@ def _cannot_start(order: Order, attempt: Attempt, error: CannotStart) -> Failed:
 
 
 def _close(descriptor: int) -> None:
-    with contextlib.suppress(OSError):  # a full quota is told only now, on some file systems
+    with contextlib.suppress(OSError):  # a full quota is reported only now, on some file systems
         os.close(descriptor)
 
 

@@ -97,7 +97,7 @@ class _Supervisor:
         while True:
             poll.poll()
             self._signals.drain()
-            if self._signals.received:  # what is not read yet is voided: nobody has begun it
+            if self._signals.received:  # what is not read yet is voided: it has not begun
                 return b""
             try:
                 return self._channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
@@ -189,7 +189,7 @@ class _Supervisor:
         return ended in events
 
     def _own_signal(self, patience: float) -> str:
-        """Return which signal told us to leave, given a moment to arrive; "" when none came.
+        """Return which signal asked us to leave, given a moment to arrive; "" when none came.
 
         A reboot or a logout signals all processes one after another, and a program may have ended
         of its signal before we get ours.
@@ -219,7 +219,7 @@ class _Signals:
     """Notices SIGTERM, SIGHUP and ended children, also while we sleep in a poll."""
 
     def __init__(self) -> None:
-        self.received = ""  # name of the signal that told us to leave
+        self.received = ""  # name of the signal that asked us to leave
         self.descriptor, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
@@ -230,7 +230,7 @@ class _Signals:
         self.received = self.received or signal.Signals(number).name
 
     def drain(self) -> None:
-        """Forget that there was a signal; what it said is kept."""
+        """Clear the signal's flag; its name is kept."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.descriptor, 64)
 

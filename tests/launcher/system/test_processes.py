@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from launcher.system.process_tree import descendants, end_session, send, session
+from launcher.system.process_tree import descendants, end_session, send, session, start_apart
 from launcher.system.processes import (
     Identity,
     alive,
@@ -20,7 +20,6 @@ from launcher.system.processes import (
     lock_holder,
     open_pidfd,
     recorded,
-    start_apart,
 )
 from tests.build import ended, shell, until
 

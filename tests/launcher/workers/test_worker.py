@@ -80,7 +80,7 @@ def wraps(job):
 
 def shares(job):
     job.share.report(reserved=7, peak=8, uuid="GPU-1")
-    return {"cap": job.share.cap(), "room": job.share.portion().allocator, "gpus": job.gpus}
+    return {"cap": job.share.cap(), "room": job.share.vram_limit().allocator, "gpus": job.gpus}
 
 def cramped(job):
     import resource, threading

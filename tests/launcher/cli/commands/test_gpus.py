@@ -93,7 +93,7 @@ def test_memory_of_a_job_is_told_from_that_of_others(
     uuid = seen.add(24 * GIB, used=0)
     seen.hold(uuid, 1, 2 * GIB)
 
-    with a_job(store, seen, uuid, 3 * GIB, claim=5 * GIB) as job:
+    with a_job(store, seen, uuid, 3 * GIB, reservation=5 * GIB) as job:
         told = json.loads(launcher("gpus", "--json").out)
         line = launcher("gpus").out.split("\t")
 
