@@ -67,7 +67,7 @@ def own_words(command: Command) -> Command:
 def sample(folder: Path, **given: Any) -> None:
     """Make a synthetic image set and its splits in FOLDER.
 
-    The images are procedural scenes; each fake method leaves traces of its own. Nothing is
+    The images are procedural scenes; each fake method leaves a fingerprint of its own. Nothing is
     downloaded, and the same seed gives the same files.
     """
     settings = settings_of(SAMPLE, {"data_root": str(folder), **given})
