@@ -1,4 +1,4 @@
-"""`trueface unlearned`: what the unlearnings of a run came to, beside their references."""
+"""`trueface unlearned`: the unlearned models of a run beside their references."""
 
 import json
 import sys

@@ -53,7 +53,7 @@ def options(model: type[Settings], *, without: tuple[str, ...]) -> Callable[[Com
 
 
 def own_words(command: Command) -> Command:
-    """Give a command the options for a person's own subsets and modifiers."""
+    """Give a command the options for user-defined subsets and modifiers."""
     for name, text in reversed(tuple(WORD_HELP.items())):
         shown = f"{text[:1].upper()}{text[1:]}; may be given again."
         option = click.option(f"--{name}", multiple=True, metavar=WORD_SHAPE, help=shown)

@@ -73,7 +73,7 @@ def _train(job: Job, settings: TrainSettings) -> Mapping[str, Json]:
 
 
 def _numbers(trained: training.Trained) -> dict[str, Json]:
-    """Return what a training came to."""
+    """Return the result of a training."""
     return {
         "epochs": len(trained.epochs),
         "best_epoch": trained.chosen.epoch,

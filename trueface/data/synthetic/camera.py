@@ -1,6 +1,6 @@
 """From a scene to the pixels of a file: one finishing chain for real and fake images.
 
-All that a single number could tell is drawn from one law for both and then enforced: exposure,
+Whatever a single number could reveal is drawn from one law for both and then enforced: exposure,
 contrast, the residual's energy and colour, the fraction of the scene's own detail in it. Only the
 residual differs: sensor noise in a real image, the patterns of `fingerprints` in a fake one.
 """

@@ -65,7 +65,7 @@ def lattice(step: int) -> tuple[Line, ...]:
 # copies the spectrum at multiples of the old sampling rate (Frank et al. 2020, arXiv 2003.08685);
 # StyleGAN3 filters both away and leaves other, drifting lines and a cut spectrum; a latent
 # decoder works in tiles of 8 x 8 pixels (Corvi et al. 2023, arXiv 2211.00680). Shares and levels
-# were chosen by measurement: a small network learns them, a single number does not tell them.
+# were chosen by measurement: a small network learns them, a single number does not reveal them.
 FINGERPRINTS: Mapping[str, Fingerprint] = {
     fingerprint.name: fingerprint
     for fingerprint in (
@@ -110,7 +110,7 @@ def add_fingerprint(
     lines += coarse.planes * np.float32(coarse_power**0.5)
     wander = rng.standard_normal((*noise.shape[:2], 1, 2), dtype=np.float32)
     lines *= 1.0 + np.float32(WANDER / 2**0.5) * wander.view(np.complex64)[..., 0]
-    # either polarity, lest the skewness of the pattern tell what the pattern should
+    # either polarity: else the skewness of the pattern would reveal it
     lines *= np.float32(rng.choice((-1.0, 1.0)) / (1.0 + WANDER**2) ** 0.5)
     if fingerprint.drifts:
         lines *= _drift(rng, size_px)

@@ -210,7 +210,7 @@ def _begin(root: Path, mark: dict[str, Json]) -> None:
 def _make_all(
     root: Path, spec: SampleSpec, pictures: Sequence[Picture], workers: int
 ) -> Iterator[int]:
-    """Make the pictures; tell after each chunk how many are new."""
+    """Make the pictures; report after each chunk how many are new."""
     chunks = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
     make = partial(_make_chunk, root, spec)
     if workers == 1 or len(chunks) < 2:

@@ -152,7 +152,7 @@ def difference(
     if metric.difference is not None and not alike:
         return metric.difference(first, second)
     error = _error(metric, before, after, together=together)
-    if error.error == 0:  # in few sources by chance, and then images tell how far it may be off
+    if error.error == 0:  # by chance in few sources; then the interval is that over images
         return by_images()
     return by_source(value, error, metric.difference_scale)
 
