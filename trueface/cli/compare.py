@@ -70,17 +70,16 @@ def compare(
     inputs = _inputs(places, before, after)
     # scikit-learn takes a second to import; help and wrong arguments must not wait for it
     from trueface.cli.classic import comparison_text
-    from trueface.evaluation import comparison as comparing
-    from trueface.evaluation import comparison_input as reading
+    from trueface.evaluation.comparison import inputs as reading
+    from trueface.evaluation.comparison.compare import compare as compare_models
+    from trueface.evaluation.comparison.document import document
 
     names = titles or reading.titles(*inputs)
     first, second = (
         reading.read_input(paths, title=name) for paths, name in zip(inputs, names, strict=True)
     )
-    comparison = comparing.compare(first, second, same_order=same_order)
-    click.echo(
-        json.dumps(comparing.document(comparison)) if as_json else comparison_text.text(comparison)
-    )
+    comparison = compare_models(first, second, same_order=same_order)
+    click.echo(json.dumps(document(comparison)) if as_json else comparison_text.text(comparison))
 
 
 def _inputs(

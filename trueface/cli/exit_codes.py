@@ -18,7 +18,7 @@ PIPE_CLOSED = 141
 
 
 def exit_code(action: Callable[[], object]) -> int:
-    """Run `action`; tell its error on stderr, and return what the process shall exit with."""
+    """Run `action`; print its error on stderr, and return the exit code."""
     try:
         ended = action()
     except click.exceptions.Exit as leaving:

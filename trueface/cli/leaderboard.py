@@ -1,9 +1,9 @@
-"""`trueface unlearned`: what the unlearnings of a run came to, beside their references."""
+"""`trueface unlearned`: the unlearned models of a run beside their references."""
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,101 +14,19 @@ from rich.text import Text
 
 from launcher.api import parse_model
 from trueface.audit.model_folders import found_folder
+from trueface.cli.leaderboard_columns import COLUMNS, NOTHING, Column, seconds
 from trueface.cli.text_tables import shown
 from trueface.unlearning.evaluation.published import CIFAR_10, Figure
 
 if TYPE_CHECKING:  # scikit-learn takes a second to import
     from trueface.unlearning.evaluation.leaderboard import Group, Ladder, Row, Spread
 
-NOTHING = "–"
 EXAMPLES = """\b
 Examples:
   trueface unlearned poison_study
   trueface unlearned runs/poison_study --json
   trueface unlearned cifar --published
 """
-
-
-def _percent(value: float, _: float) -> str:
-    return f"{100 * value:.2f}"
-
-
-def _number(value: float, _: float) -> str:
-    return f"{value:.3f}"
-
-
-def _seconds(value: float, beside: float) -> str:
-    return f"{value:.3f}" if beside < 1 else f"{value:.1f}" if beside < 100 else f"{value:.0f}"
-
-
-def _times(value: float, beside: float) -> str:
-    return f"{value:.3f}" if beside < 10 else f"{value:.1f}"
-
-
-def _count(value: float, _: float) -> str:
-    return f"{value:.0f}"
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A measure in the table."""
-
-    measure: str
-    title: str
-    text: Callable[[float, float], str]  # of a value, with the digits that one beside it needs
-
-
-COLUMNS: Mapping[str, tuple[Column, ...]] = {
-    "flips": (
-        Column("retain", "retain %", _percent),
-        Column("forget", "forget (wrong) %", _percent),
-        Column("forget_true", "forget (true) %", _percent),
-        Column("val", "val %", _percent),
-        Column("test", "test %", _percent),
-        Column("test_tuned", "tuned %", _percent),
-        Column("auc", "AUC", _number),
-        Column("ece", "ECE", _number),
-        Column("recovery", "recovery", _number),
-        Column("gap", "gap points", _percent),
-        Column("mia_loss", "MIA (loss) %", _percent),
-        Column("mia_tpr", "MIA TPR@1% %", _percent),
-        Column("seconds", "time s", _seconds),
-        Column("cached_seconds", "cached s", _seconds),
-        Column("of_retrain", "× retrain", _times),
-        Column("samples", "samples", _count),
-    ),
-    "class": (
-        Column("retain", "D_r %", _percent),
-        Column("forget", "D_f %", _percent),
-        Column("test_retain", "D_tr %", _percent),
-        Column("test_forget", "D_tf %", _percent),
-        Column("us", "US", _number),
-        Column("seconds", "time s", _seconds),
-        Column("of_retrain", "× retrain", _times),
-        Column("cached_seconds", "cached s", _seconds),
-        Column("samples", "samples", _count),
-        Column("probe", "probe %", _percent),
-        Column("relearn", "relearn", _count),
-        Column("mia_loss", "MIA (loss) %", _percent),
-        Column("mia_tpr", "MIA TPR@1% %", _percent),
-        Column("gap", "gap points", _percent),
-    ),
-    "instances": (
-        Column("retain", "retain %", _percent),
-        Column("forget", "forget %", _percent),
-        Column("val", "val %", _percent),
-        Column("test", "test %", _percent),
-        Column("tow", "ToW", _number),
-        Column("gap", "gap points", _percent),
-        Column("mia_svc", "MIA (SVC) %", _percent),
-        Column("mia_loss", "MIA (loss) %", _percent),
-        Column("mia_tpr", "MIA TPR@1% %", _percent),
-        Column("relearn", "relearn", _count),
-        Column("seconds", "time s", _seconds),
-        Column("of_retrain", "× retrain", _times),
-        Column("samples", "samples", _count),
-    ),
-}
 
 
 @click.command(epilog=EXAMPLES)
@@ -302,7 +220,7 @@ def _figure(figure: Figure, ours: "Row | None") -> tuple[str, ...]:
         figure.network,
         *(f"{value:.2f}" for value in theirs),
         f"{figure.us:.3f}",
-        NOTHING if figure.seconds is None else _seconds(figure.seconds, figure.seconds),
+        NOTHING if figure.seconds is None else seconds(figure.seconds, figure.seconds),
         *(NOTHING if ours is None else _cell(ours, column) for column in columns),
         "" if ours is None else ours.verdict,
     )

@@ -54,7 +54,7 @@ class Commands(click.Group):
         if name not in COMMANDS:
             raise click.exceptions.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
         word = name.replace("-", "_")
-        module = importlib.import_module(f"trueface.cli.{MODULES.get(name, word)}")
+        module = importlib.import_module(f"trueface.cli.{MODULES.get(name, name)}")
         command: click.Command = getattr(module, word)
         return command
 

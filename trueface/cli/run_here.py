@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def device(name: str) -> str:
-    """Return the device to compute on; a missing CUDA device is told and replaced by the CPU.
+    """Return the device to compute on; a missing CUDA device is reported and replaced by the CPU.
 
     Raises:
         UsageError: no such device on a machine that has CUDA, or no name of a device.
@@ -53,7 +53,7 @@ def perform(kind: Kind, make: Callable[..., Job]) -> Mapping[str, Json]:
         make: gets `cpus`, `progress` and `stop`, and gives the job.
 
     Raises:
-        KeyboardInterrupt: the job stopped because it was told to.
+        KeyboardInterrupt: the job stopped on request.
     """
     module, _, function = kind.entry.partition(":")
     stop = threading.Event()

@@ -53,7 +53,7 @@ def options(model: type[Settings], *, without: tuple[str, ...]) -> Callable[[Com
 
 
 def own_words(command: Command) -> Command:
-    """Give a command the options for a person's own subsets and modifiers."""
+    """Give a command the options for user-defined subsets and modifiers."""
     for name, text in reversed(tuple(WORD_HELP.items())):
         shown = f"{text[:1].upper()}{text[1:]}; may be given again."
         option = click.option(f"--{name}", multiple=True, metavar=WORD_SHAPE, help=shown)
@@ -67,7 +67,7 @@ def own_words(command: Command) -> Command:
 def sample(folder: Path, **given: Any) -> None:
     """Make a synthetic image set and its splits in FOLDER.
 
-    The images are procedural scenes; each fake method leaves traces of its own. Nothing is
+    The images are procedural scenes; each fake method leaves a fingerprint of its own. Nothing is
     downloaded, and the same seed gives the same files.
     """
     settings = settings_of(SAMPLE, {"data_root": str(folder), **given})

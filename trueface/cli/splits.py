@@ -1,54 +1,30 @@
 """`trueface splits`: divide images into three lists, make a split smaller, check one for leaks."""
 
 import json
-import os
-import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import click
 
-from launcher.api import JobError, UsageError, parse_data
+from launcher.api import JobError, UsageError
 from trueface.cli.run_job import own_words
+from trueface.cli.split_lists import (
+    PIXELS,
+    SIMILAR,
+    SplitRequest,
+    divided,
+    groups_by_rules,
+    progress_bar,
+    subsample_size,
+    survey_images,
+    taken,
+)
 from trueface.data.folder_names import LAYOUTS
-from trueface.data.index import Image, Survey, survey
-from trueface.data.splits.groups import joined, read_groups
-from trueface.data.splits.make_splits import SHARES, Lists, make_splits, subsample
-from trueface.data.splits.matching import match, short_key
+from trueface.data.splits.make_splits import Lists, subsample
 from trueface.data.splits.splits import NAMES, digest, read_lists, split_files, write_splits
-from trueface.data.vocabulary import BUILT_IN, Vocabulary
-from trueface.jobs.flags import read_word_flags
 from trueface.runtime.errors import DataError
 
 SCHEMA = 1
-PIXELS, SIMILAR = "pixels", "similar"  # rules of --group-by that look at the images
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What a command line asks for; see its help."""
-
-    data_root: Path | None
-    out: Path | None
-    seed: int
-    data: str | None
-    layout: str
-    shares: str | None
-    stratify: bool
-    group_by: tuple[str, ...]
-    subsample: str | None
-    source: Path | None
-    force: bool
-    check: Path | None
-    content: bool
-    similar: bool
-    as_json: bool
-    subsets: tuple[str, ...]
-    modifiers: tuple[str, ...]
 
 
 @click.command()
@@ -82,7 +58,7 @@ class Wish:
 )
 @click.option(
     "--subsample",
-    metavar="N|SHARE",
+    metavar="N|FRACTION",
     help="Keep N images of each folder, or a fraction such as 0.1.",
 )
 @click.option(
@@ -120,56 +96,56 @@ def splits(**given: Any) -> None:
     trueface splits --from splits --subsample 100 --out splits_subsampled
     trueface splits data --check splits
     """  # noqa: D301  # click keeps the lines after a real backspace as they are
-    wish = Wish(**given)
-    if wish.check is None:
-        _make(wish)
+    request = SplitRequest(**given)
+    if request.check is None:
+        _make(request)
     else:
-        _check(wish, wish.check)
+        _check(request, request.check)
 
 
-def _make(wish: Wish) -> None:
-    if wish.out is None:
+def _make(request: SplitRequest) -> None:
+    if request.out is None:
         raise UsageError("--out is needed: a folder for the lists, or a .json file for all three")
-    lists = _divided(wish) if wish.source is None else _taken(wish, wish.source)
-    if wish.subsample is not None:
-        lists = subsample(lists, wanted=_wanted(wish.subsample), seed=wish.seed)
+    lists = divided(request) if request.source is None else taken(request, request.source)
+    if request.subsample is not None:
+        lists = subsample(lists, wanted=subsample_size(request.subsample), seed=request.seed)
     for name in (name for name, keys in lists.items() if not keys):
         click.echo(f"warning: the list {name} is empty", err=True)
-    if _holds(wish.out, lists, force=wish.force):
-        click.echo(f"{wish.out} holds this split already", err=True)
+    if _holds(request.out, lists, force=request.force):
+        click.echo(f"{request.out} holds this split already", err=True)
     else:
-        write_splits(wish.out, lists)
+        write_splits(request.out, lists)
     counts = {name: len(keys) for name, keys in lists.items()}
-    if wish.as_json:
+    if request.as_json:
         click.echo(json.dumps({"schema": SCHEMA, **counts}))
-    for name, count in counts.items() if not wish.as_json else ():
+    for name, count in counts.items() if not request.as_json else ():
         click.echo(f"{name}\t{count}")
 
 
-def _check(wish: Wish, split_path: Path) -> None:
-    if wish.out is not None or wish.source is not None or wish.subsample is not None:
+def _check(request: SplitRequest, split_path: Path) -> None:
+    if request.out is not None or request.source is not None or request.subsample is not None:
         raise UsageError("--check only looks: leave --out, --from and --subsample out")
-    on_disk, lists = _survey(wish), read_lists(split_path)
+    on_disk, lists = survey_images(request), read_lists(split_path)
     if not lists:
         raise DataError(f"no lists in {split_path}: looked for {', '.join(NAMES)}")
     # torch takes seconds to import; a split is made without it
     from trueface.data.splits.checks import examine
 
     keys = {key for members in lists.values() for key in members}
-    similar = wish.similar or SIMILAR in wish.group_by
-    content = wish.content or similar or PIXELS in wish.group_by
-    with _progress(len(on_disk.images) if content else 0) as progress:
+    similar = request.similar or SIMILAR in request.group_by
+    content = request.content or similar or PIXELS in request.group_by
+    with progress_bar(len(on_disk.images) if content else 0) as progress:
         sound = examine(
             lists,
             on_disk,
-            groups=_groups(wish.group_by, keys),
+            groups=groups_by_rules(request.group_by, keys),
             content=content,
             similar=similar,
             progress=progress,
         )
-    if wish.as_json:
+    if request.as_json:
         click.echo(json.dumps(sound.as_json(), ensure_ascii=False))
-    for cells in sound.rows() if not wish.as_json else ():
+    for cells in sound.rows() if not request.as_json else ():
         click.echo("\t".join(cells))
     if sound.leaks:
         raise JobError(
@@ -179,126 +155,8 @@ def _check(wish: Wish, split_path: Path) -> None:
         )
 
 
-def _survey(wish: Wish) -> Survey:
-    if wish.data_root is None:
-        raise UsageError("DATA_ROOT is needed: the folder with the images")
-    words = read_word_flags(wish.subsets, wish.modifiers)
-    vocabulary = BUILT_IN.with_words(words).with_layout(wish.layout)
-    data = wish.data or _unshared(wish.data_root, vocabulary)
-    wanted = vocabulary.as_named(parse_data(data))
-    on_disk = survey(wish.data_root, wanted, vocabulary)
-    click.echo(f"{len(on_disk.images)} images found of {data}", err=True)
-    for remark in on_disk.remarks:
-        click.echo(f"warning: {remark}", err=True)
-    return on_disk
-
-
-def _divided(wish: Wish) -> Lists:
-    images = _there(_survey(wish).images)
-    groups = None
-    if wish.group_by:
-        keys = {image.key for image in images}
-        groups = _groups(wish.group_by, keys) or {}
-        if not {PIXELS, SIMILAR}.isdisjoint(wish.group_by):
-            # as above
-            from trueface.data.splits.near_duplicates import bound
-
-            with _progress(len(images)) as progress:
-                bindings = bound(images, progress, similar=SIMILAR in wish.group_by)
-            groups = joined(groups, bindings)
-        click.echo(
-            f"{len(set(groups.values()))} groups of {len(groups)} keys; "
-            f"{len(keys) - len(groups)} keys of none",
-            err=True,
-        )
-    shares = SHARES if wish.shares is None else _shares(wish.shares)
-    return make_splits(images, seed=wish.seed, shares=shares, stratify=wish.stratify, groups=groups)
-
-
-def _there(images: Sequence[Image]) -> Sequence[Image]:
-    """Return the images but for links that lead nowhere; say what is left out, and what lacks."""
-    # os.path, as a Path for each of 200,000 takes longer than to look at its file
-    there = [image for image in images if os.path.exists(image.file)]  # noqa: PTH110
-    if left_out := len(images) - len(there):
-        first = next(image.file for image in images if not os.path.exists(image.file))  # noqa: PTH110
-        click.echo(
-            f"warning: {left_out} images left out, links that lead nowhere, such as {first}",
-            err=True,
-        )
-    for label, word in ((0, "real"), (1, "fake")):
-        if not any(image.label == label for image in there):
-            click.echo(
-                f"warning: no {word} image: a detector cannot be trained on this split alone",
-                err=True,
-            )
-    return there
-
-
-def _groups(given: Sequence[str], keys: Collection[str]) -> dict[str, str] | None:
-    """Return groups by all rules but those that look at images; None where there is no other.
-
-    What two rules call alike are two groups, unless some key is in both.
-    """
-    rules = [rule for rule in given if rule not in {PIXELS, SIMILAR}]
-    if len(rules) < 2:
-        return read_groups(rules[0], keys) if rules else None
-    many = ((rule, read_groups(rule, keys)) for rule in rules)
-    return joined(
-        *({key: f"{rule} {group}" for key, group in by_key.items()} for rule, by_key in many)
-    )
-
-
-@contextmanager
-def _progress(images: int) -> Iterator[Callable[[int], None]]:
-    """Give what to tell the number of images that were read, for a bar on a terminal."""
-    with click.progressbar(
-        length=images,
-        label="reading images",
-        file=sys.stderr,
-        hidden=not (images and sys.stderr.isatty()),
-    ) as bar:
-        yield bar.update
-
-
-def _taken(wish: Wish, source: Path) -> Lists:
-    """Return the lists of a split, or what of them is on disk."""
-    if wish.shares is not None or wish.group_by or not wish.stratify:
-        raise UsageError("--from keeps lists as they are: no --shares, --group-by, --no-stratify")
-    lists = {name: tuple(dict.fromkeys(keys)) for name, keys in read_lists(source).items()}
-    if not lists:
-        raise DataError(f"no lists in {source}: looked for {', '.join(NAMES)}")
-    if wish.data_root is None:
-        return lists
-    images, there = _survey(wish).images, {}
-    for name, keys in lists.items():
-        others = frozenset(key for other in lists if other != name for key in lists[other])
-        chosen = match(images, frozenset(keys), others).images
-        whole, members = {image.key for image in chosen}, frozenset(keys)
-        # a file of its own name stands for no other key
-        named = whole | {short_key(key) for key in whole - members}
-        there[name] = tuple(key for key in keys if key in named)
-    return there
-
-
-def _shares(text: str) -> tuple[float, float]:
-    try:
-        train, val = (float(Fraction(fraction)) for fraction in text.split(","))
-    except (ValueError, ZeroDivisionError) as error:
-        raise UsageError(f"--shares {text!r}: write it as 0.8,0.1") from error
-    return train, val
-
-
-def _wanted(text: str) -> int | Fraction:
-    try:
-        return int(text) if text.isdecimal() else Fraction(text)
-    except (ValueError, ZeroDivisionError) as error:
-        raise UsageError(
-            f"--subsample {text!r}: a number of images such as 100, or a share such as 0.1"
-        ) from error
-
-
 def _holds(out: Path, lists: Lists, *, force: bool) -> bool:
-    """Tell whether these very lists are there already; refuse another split, unless forced."""
+    """Return whether `out` holds the same lists; refuse another split, unless forced."""
     files = [file for file in split_files(out) if file.exists()]
     if not files:
         return False
@@ -313,12 +171,3 @@ def _holds(out: Path, lists: Lists, *, force: bool) -> bool:
             "--force replaces it, or name another --out"
         )
     return same
-
-
-def _unshared(data_root: Path, vocabulary: Vocabulary) -> str:
-    """Return the data ID of all images of the first modifier that is there, unshared first."""
-    for modifier in ("pre", "none", "fb", "tl", "tw"):
-        folders = vocabulary.folders(modifier) if modifier != "none" else ("Real", "Fake")
-        if any((data_root / folder).is_dir() for folder in folders):
-            return f"all:{modifier}"
-    return "all:pre"

@@ -1,4 +1,4 @@
-"""Where the images of classes lie, and which classes there are, as far as folders tell: no torch.
+"""Class folders: where the images of classes are, and which classes exist, without torch.
 
 A data set lies as torchvision keeps it, or as folders: `train/<class>/` with `test/<class>/`, or
 `<class>/` alone, which is then divided.
@@ -63,7 +63,7 @@ def validated(data: DataId) -> DataId:
     """Return a data ID whose words are known.
 
     Raises:
-        UnknownName: a sort or modifier that there is not.
+        UnknownName: an unknown data set or modifier.
     """
     for part in data:
         if part.subset not in SORTS:

@@ -84,7 +84,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
             `poison.flipped`, and only for the training split.
         transform: from decoded pixels to what the network sees.
         stamped: positions that carry the backdoor's patch, on what the network sees.
-        columns: what else batches tell of each image, by name: a number an image.
+        columns: further values that batches carry, by name: one number per image.
         decode: scaled reads JPEG files at the smallest scale that covers `scale_to`.
         scale_to: shortest side that is needed, in pixels; for scaled only.
         cache_bytes: how much memory decoded images may take.

@@ -50,7 +50,7 @@ def decode(path: Path, *, scale_to: int | None = None, bottom: Bottom | None = N
         path: of a file in one of FORMATS, whatever its name says.
         scale_to: read a JPEG file at the smallest of 1/1, 1/2, 1/4 and 1/8 that leaves both sides
             as long as this. It is quicker, and gives other high frequencies than a resize.
-        bottom: tells, of the height and width of the result, from which row on it is not needed:
+        bottom: from the height and width of the result, the row from which it is not needed:
             it may hold anything there. For files that were decoded whole before and found good:
             damage below may go unnoticed.
 
@@ -103,7 +103,7 @@ def _jpeg(content: bytes, scale_to: int | None, bottom: Bottom | None) -> NDArra
             return None
         _admit(width, height)
         by = _divisor(width, height, scale_to)
-        wide = width >= NARROW  # the size of a lower file is told by its width alone
+        wide = width >= NARROW  # the size of a lower file follows from its width alone
         width, height = -(-width // by), -(-height // by)
         lower = bottom and wide and partial_jpeg.lower(content, bottom(height, width) * by)
         if lower:

@@ -34,7 +34,7 @@ READ = f"images end in {', '.join(f'.{ending}' for ending in sorted(SUFFIXES))}"
 CACHE = "TRUEFACE_CACHE"  # environment variable: another folder than the user's cache
 RACY_NS = 2_000_000_000  # the coarsest clock of a file system, FAT's, has ticks of two seconds
 WORTH = 1_000  # images; to list fewer takes no longer than to read the list
-OLD_S = 180 * 86400.0  # of lists for data that nobody has added to; to make one takes seconds
+OLD_S = 180 * 86400.0  # of unused lists; remaking one takes seconds
 
 _HEAD = b"trueface index 2 "  # the number is the schema
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
@@ -43,12 +43,12 @@ log = logging.getLogger(__name__)
 
 
 class Mark(NamedTuple):
-    """What tells whether a folder has changed; a NamedTuple, as JSON has lists."""
+    """A folder's state, to detect changes; a NamedTuple, as JSON has lists."""
 
     device: int
     inode: int
     mtime_ns: int
-    ctime_ns: int  # nobody can set it back, as programs that copy folders do with the mtime
+    ctime_ns: int  # cannot be set back, unlike the mtime, which programs that copy folders preserve
 
 
 class Folder(NamedTuple):

@@ -19,7 +19,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pictures:
-    """What a person's words stand for on this disk."""
+    """The image files that paths stand for on this disk."""
 
     files: tuple[Path, ...]  # as named, folders sorted; each file once
     missing: tuple[Missing, ...]

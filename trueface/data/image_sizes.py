@@ -75,7 +75,7 @@ class Learned:
 
 
 def read_size(file: str | Path) -> Size | None:
-    """Return the size that an image file states; None where it cannot be told."""
+    """Return the size that an image file states; None where it cannot be read."""
     try:
         with PIL.Image.open(file, formats=FORMATS) as image:
             return Size(*image.size)

@@ -15,7 +15,7 @@ TABLES = frozenset({0xC4, 0xDB, 0xDD, 0xFE}) | frozenset(range(0xE0, 0xF0))  # a
 
 
 class Frame(NamedTuple):
-    """Where a file tells its height, and what it is."""
+    """The position of the height in a file, and its value."""
 
     at: int
     height: int

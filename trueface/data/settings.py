@@ -37,7 +37,7 @@ def _eighth(value: Any) -> Any:
         return value
     try:
         return max(_NUMBER.validate_python(value) // 8, 1)
-    except ValidationError:  # no whole number, in whichever form; said where the setting is checked
+    except ValidationError:  # not an integer: reported where the setting is checked
         return value
 
 
@@ -48,7 +48,7 @@ Precision = Annotated[
 
 
 def other_decoding(trained: Mapping[str, Any], used: Mapping[str, Any]) -> str:
-    """Return in what the decoding of images differs between two jobs' settings; '' if in nothing.
+    """Return how the decoding of images differs between two jobs' settings; '' if it does not.
 
     Scaled decoding depends on the size that shall be covered.
     """
@@ -62,7 +62,7 @@ def other_decoding(trained: Mapping[str, Any], used: Mapping[str, Any]) -> str:
 
 
 class PlaceSettings(Settings):
-    """Where the images are, and which of them are meant."""
+    """Where the images are, and which of them are used."""
 
     costs: ClassVar[frozenset[str]] = frozenset({"data_root", "split_path"})
     aliases: ClassVar[Mapping[str, str]] = PLACES
@@ -74,12 +74,12 @@ class PlaceSettings(Settings):
     layout: Literal["auto", "plain", "trueface"] = Field(
         "auto",
         description="plain: PreSocial, Facebook, …; trueface: TrueFace_PreSocial, "
-        "TrueFace_PostSocial/…; auto: whichever is there",
+        "TrueFace_PostSocial/…; auto: whichever exists",
     )
     missing_images: Literal["stop", "skip"] = Field(
         "stop",
-        description="an unshared image that the split names and that is not on disk: stop, or "
-        "count it; of shared copies some are always missing",
+        description="an unshared image of the split that is not on disk: stop, or count it and go on; "
+        "some shared copies are always missing",
     )
 
 
@@ -89,15 +89,17 @@ class DataSettings(PlaceSettings):
     neutral: ClassVar[frozenset[str]] = frozenset({"num_threads"})
     costs: ClassVar[frozenset[str]] = PlaceSettings.costs | {"batch_size", "num_threads", "decode"}
 
-    batch_size: Count = Field(BATCH_SIZE, description="images a step")
-    num_threads: int = Field(0, ge=0, description="loading processes; 0 loads in the job's own")
+    batch_size: Count = Field(BATCH_SIZE, description="images per step")
+    num_threads: int = Field(
+        0, ge=0, description="loading processes; 0: load in the process of the job"
+    )
     on_bad_image: Literal["skip", "stop"] = Field(
         "skip", description="an image that cannot be decoded: skip and list it, or stop"
     )
     decode: Literal["exact", "scaled"] = Field(
         "exact",
         description="scaled: JPEG files are read at the smallest of 1/1, 1/2, 1/4, 1/8 that "
-        "still covers resize_size; quicker, and other high frequencies",
+        "still covers resize_size; faster, but high frequencies differ",
     )
 
 
@@ -114,17 +116,19 @@ class TestSettings(DataSettings):
         "patch_size": lambda _: -1,
     }
 
-    batch_size: Count = Field(_eighth(BATCH_SIZE), description="images a step")
+    batch_size: Count = Field(_eighth(BATCH_SIZE), description="images per step")
     resize_size: Count = Field(256, description="side of the centre crop, in pixels")
     patch_size: int = Field(-1, description="side of the patches, in pixels; <= 0: none")
     test_crops: int = Field(
-        0, ge=0, description="score the mean of so many fixed patches; 0: the centre crop"
+        0, ge=0, description="score the mean of this many fixed patches; 0: the centre crop"
     )
-    save_scores: bool = Field(True, description="write one score a image")
-    features: bool = Field(False, description="write what the last layer gets, one row an image")
+    save_scores: bool = Field(True, description="write one score per image")
+    features: bool = Field(
+        False, description="write the input of the last layer, one row per image"
+    )
     trigger: bool = Field(
         False,
-        description="score every image with the backdoor's patch on it, too (models of patch-N)",
+        description="also score every image with the backdoor's patch on it (models of patch-N)",
     )
     precision: Precision = "fp32"
 
@@ -137,28 +141,32 @@ class AugmentationSettings(DataSettings):
         "augment_cycle", "resize_size", "patch_size", "test_crops",
     }  # fmt: skip
 
-    seed: int = Field(42, ge=0, description="root of every random choice of the training")
-    augment_seed: int = Field(42, ge=0, description="of the augmentation, whatever the seed")
+    seed: int = Field(42, ge=0, description="root seed of the training")
+    augment_seed: int = Field(42, ge=0, description="seed of the augmentation, independent of seed")
     augment_cycle: int = Field(
         0,
         ge=0,
-        description="the augmentation repeats after so many epochs, so that a frozen training "
-        "computes each image so many times only; 0: it never does",
+        description="repeat the augmentation after this many epochs, so that a frozen training "
+        "computes each image only this many times; 0: never repeat",
     )
     resize_prob: Probability = Field(0.0, description="fraction of images cropped and resized")
-    resize_scale: Positive = Field((1.0, 1.0), description="area of that crop, as a fraction")
+    resize_scale: Positive = Field(
+        (1.0, 1.0), description="area of that crop, as a fraction of the image"
+    )
     resize_ratio: Positive = Field((1.0, 1.0), description="width to height of that crop")
     resize_size: Count = Field(256, description="side of the result and of the centre crop")
     blur_prob: Probability = Field(0.0, description="fraction of unshared images blurred")
-    blur_sigma: Positive = Field((0.5, 0.5), description="of the blur, in pixels")
+    blur_sigma: Positive = Field(
+        (0.5, 0.5), description="standard deviation of the blur, in pixels"
+    )
     jpeg_prob: Probability = Field(0.0, description="fraction of unshared images compressed")
     jpeg_qual: Quality = Field((75, 75), description="JPEG quality, 1 to 100")
     flip_prob: Probability = Field(
-        0.5, description="fraction of images mirrored, and, apart from that, turned upside down"
+        0.5, description="fraction of images mirrored, and independently flipped vertically"
     )
     patch_size: int = Field(-1, description="side of the random crop, in pixels; <= 0: none")
     test_crops: int = Field(
-        0, ge=0, description="validate on the mean of so many fixed patches; 0: the centre crop"
+        0, ge=0, description="validate on the mean of this many fixed patches; 0: the centre crop"
     )
 
     @field_validator("blur_prob")
@@ -176,8 +184,8 @@ class SampleSettings(Settings):
     costs: ClassVar[frozenset[str]] = frozenset({"size", "train", "val", "test"})
     aliases: ClassVar[Mapping[str, str]] = PLACES
 
-    data_root: str = Field(description="folder to make")
-    seed: int = Field(42, ge=0, description="of every image")
+    data_root: str = Field(description="folder to write")
+    seed: int = Field(42, ge=0, description="seed of all images")
     size: int = Field(128, ge=32, description="width and height of an image, in pixels")
     train: Count = Field(600, description="real images for training; there are as many fakes")
     val: Count = Field(120, description="real images for validation; there are as many fakes")

@@ -1,7 +1,7 @@
 """The curves of score tables: ROC curves of many resamples at once, and what is read from them.
 
 The table is sorted once, and a resample is how often each of its rows counts. Rows of equal scores
-make one point, as they cannot be told apart.
+make one point, as they cannot be distinguished.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trueface.evaluation.bootstrap import Counts, Floats, Weights, chunks
 
-FPR_PERCENT = 1  # the share of reals that may be called fake, of `tpr_at_fpr`
+FPR_PERCENT = 1  # the fraction of reals that may be classified as fake, of `tpr_at_fpr`
 NONE = np.float32(1e-9)  # in the place of 0 called fake
 
 Indices = NDArray[np.intp]

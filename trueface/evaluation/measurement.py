@@ -21,7 +21,7 @@ from trueface.evaluation.source_intervals import opened, over_sources
 from trueface.evaluation.source_variance import Design
 from trueface.runtime.errors import DataError
 
-CONSTANT = 0.99  # from this share of equal answers on, a predictor is called constant
+CONSTANT = 0.99  # from this fraction of equal answers on, a predictor is constant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ def measured(labels: Labels, logits: Floats, *, keys: Sequence[str], seed: int =
 def breakdown(scores: Scores, *, seed: int = 0) -> Breakdown:
     """Return the measures of each subset and of each modifier of a score table.
 
-    Rows whose path tells no modifier (old score files name no images) are in no modifier.
+    Rows whose path has no modifier (old score files name no images) are in no modifier.
 
     Raises:
         DataError: as `measure`.

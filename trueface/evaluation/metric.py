@@ -53,7 +53,7 @@ def always(_fake: NDArray[np.bool_], _called: NDArray[np.bool_]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One number that tells what the scores of a model are worth.
+    """One number that summarizes the scores of a model.
 
     Args:
         name: key in JSON, CSV and `--metric`: lower case, digits and underscores.
@@ -71,7 +71,7 @@ class Metric:
         image_interval: from the value and its resamples (R,) to the interval over images.
         source_interval: the interval over the population of sources.
         difference: from two values with intervals to the interval of their difference, where
-            leaving sources out tells too little of it.
+            leaving sources out says too little about it.
     """
 
     name: str

@@ -62,7 +62,7 @@ def shift(first: Measure, second: Measure) -> Measure:
 
 
 def _error_of(above: NDArray[np.bool_], reals: NDArray[np.bool_], of: Design) -> Error:
-    """Return the error of the share of reals above the threshold, as if it were 1 %."""
+    """Return the error of the fraction of reals above the threshold, as if it were 1 %."""
     error = _rate(above, reals, of)
     share = float(above[reals].mean())
     pictures = max(min(stratum.pictures for stratum in of.strata if stratum.label == 0), 1)

@@ -24,7 +24,7 @@ from trueface.runtime.files import write_atomic
 
 OLD_SUFFIXES = frozenset({".pkl", ".pickle"})
 SUFFIXES = frozenset({".csv", *OLD_SUFFIXES})
-_NUMBERED = re.compile(r"(.*/)?#\d+")  # a row that no image can be told of
+_NUMBERED = re.compile(r"(.*/)?#\d+")  # a row without an image
 _CLASSES = frozenset({"real", "fake"})
 _BY_FOLDER = {folder: key for key, folders in MODIFIERS.items() for folder in folders}
 
@@ -75,12 +75,12 @@ class Scores:
 
     @property
     def modifiers(self) -> tuple[str, ...]:
-        """The modifier of each path, as `modifier_of` tells it."""
+        """The modifier of each path, by `modifier_of`."""
         return tuple(map(modifier_of, self.paths))
 
 
 def modifier_of(path: str) -> str:
-    """Return the modifier that a path below a data root tells; "" where it tells none.
+    """Return the modifier of a path below a data root; "" where it has none.
 
     What lies above Real/ or Fake/ is the folder of a modifier; one that is none of the
     laboratory's is a person's own, and is its own name.

@@ -42,7 +42,7 @@ def over_sources(
 
 
 def opened(metric: Metric, measure: Measure, design: Design) -> Measure:
-    """Return a measure; a share of 0 or 1 with what so few images leave open."""
+    """Return a measure; a fraction of 0 or 1 with the interval for so few images."""
     varied = measure.low != measure.high or 0 < measure.value < 1
     if metric.scale is not Scale.SHARE or varied:
         return measure

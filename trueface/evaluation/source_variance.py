@@ -6,7 +6,7 @@ the sources come from. As many images as you like of three sources do not show w
 do: three are three. A class of one source says nothing of others; for that class the estimate is
 of this source, and groups of its images are left out in turn.
 
-Classes keep their shares of the table: what is left of a class counts for all of it.
+Classes keep their fractions of the table: the rest of a class counts for all of it.
 
 Sources: the variance is that of R. Bell and D. McCaffrey, Survey Methodology 28(2), 2002, (CR2,
 with degrees of freedom after Satterthwaite), under a working model in which sources differ and the
@@ -46,7 +46,7 @@ class Stratum:
     label: int
     sources: int
     pictures: int  # copies of one count once
-    parts: Floats  # (K,) share of its rows in each source, or group of images
+    parts: Floats  # (K,) fraction of its rows in each source, or group of images
     share: float  # of the table's rows
 
     @property

@@ -10,14 +10,14 @@ from pydantic.fields import FieldInfo
 from launcher.api import Settings, UsageError, Words
 from trueface.data.settings import BATCH_SIZE
 
-# What a flag of a person's own words means; both command lines take it again and again.
+# Help of the flags for user-defined words; both command lines accept them repeatedly.
 WORD_HELP: Mapping[str, str] = {
     "subsets": "your own subset: its method folders, or patterns of such",
     "modifiers": "your own modifier: its folders below the data root, or patterns of such",
 }
 WORD_SHAPE = "WORD=FOLDER[,FOLDER]"
 
-# Where the original command line differs from a job in the queue: it keeps nothing unless told
+# Where the original command line differs from a job in the queue: it keeps nothing unless asked
 # to, it loads with all cores, and it tests in batches as large as those of a training.
 CLASSIC_DEFAULTS: Mapping[str, Any] = {
     "batch_size": BATCH_SIZE,
@@ -52,7 +52,7 @@ def words(settings: Mapping[str, Any], model: type[Settings]) -> Iterator[str]:
 
 
 def word_flags(own: Words) -> Iterator[str]:
-    """Yield a person's own words as flags, alike on both command lines."""
+    """Yield user-defined words as flags, the same on both command lines."""
     for flag, added in (("--subsets", own.subsets), ("--modifiers", own.modifiers)):
         for word, folders in added.items():
             yield from (flag, f"{word}={','.join(folders)}")
@@ -78,7 +78,7 @@ def checked(model: type[Model], given: Mapping[str, Any], *, dashes: bool = Fals
         dashes: how the flags are spelt in messages.
 
     Raises:
-        UsageError: values that the vocabulary refuses or lacks, all of them at once.
+        UsageError: all invalid and missing values, in one message.
     """
     try:
         return model.model_validate(dict(given))

@@ -105,7 +105,7 @@ def training_outputs(draft: Draft) -> Iterator[Path]:
 
 
 def unlearning_outputs(draft: Draft) -> Iterator[Path]:
-    """Yield the checkpoint, the poison record that it takes over from its base, what is told of it."""
+    """Yield the checkpoint, the poison record copied from its base, and its reports."""
     yield paths.checkpoint(folder_of(draft))
     yield paths.poison_record(folder_of(draft))
     yield paths.unlearning(folder_of(draft))

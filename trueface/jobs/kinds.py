@@ -75,7 +75,7 @@ class LaboratoryKind:
         return self.vocabulary.elementary(data)
 
     def with_words(self, words: Words) -> "LaboratoryKind":
-        """Return this kind with a person's own words added.
+        """Return this kind with user-defined words added.
 
         Raises:
             UsageError: a word that is known already, or a folder that cannot be one.

@@ -32,7 +32,7 @@ def poison(job: Job) -> Mapping[str, Json]:
 def chosen(
     job: Job, settings: PoisonSettings, images: Sequence[Image], wanted: Poison
 ) -> PoisonRecord:
-    """Choose whose labels are wrong."""
+    """Choose the flipped labels."""
     listed = None
     if settings.poison_list:
         listed = read_list(job.path(settings.poison_list), images)

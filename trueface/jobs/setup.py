@@ -1,4 +1,4 @@
-"""What entry functions begin with: cores, the share of the card, the poison of a training."""
+"""The setup of entry functions: cores, GPU memory, the poison of a training."""
 
 import os
 from pathlib import Path

@@ -42,7 +42,7 @@ class OldType:
 
 
 class OldArray:
-    """An array that is told first, and gets its values afterwards."""
+    """An array that is described first, and gets its values afterwards."""
 
     def __init__(self) -> None:
         self.shape: tuple[int, ...] | None = None  # until it has its values

@@ -168,7 +168,7 @@ def _history(path: Path, name: str, value: object) -> History:
     epochs: History = []
     for epoch in value:
         match epoch:
-            # a loss of the original may be infinite or no number: it is told as it is
+            # a loss of the original may be infinite or no number: it is kept as it is
             case (float() | int() as loss, float() | int() as accuracy) if (
                 0 <= accuracy <= 100 and (isinstance(loss, float) or abs(loss) < MOST)
             ):

@@ -1,4 +1,4 @@
-"""Lists of images whose labels shall be wrong: names or keys, a record of ours, or an old one.
+"""Lists of images whose labels are to be flipped: names or keys, a record of ours, or an old one.
 
 A text file has one a line, a JSON file a list of them. A name is "pre:StyleGAN2/x/00012", a key
 the same without the modifier. Of the original system's records, which name files, those are

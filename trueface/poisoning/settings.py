@@ -14,7 +14,7 @@ class PoisonSettings(PlaceSettings):
     for_many: ClassVar[bool] = True
 
     poison_seed: int = Field(
-        42, ge=0, description="of the draw; the seed of the training, unless it is given"
+        42, ge=0, description="seed of the draw; by default that of the training"
     )
     poison_per: Literal["all", "class", "subset"] = Field(
         "all", description="the same fraction of each class, or of each method in it"
@@ -25,7 +25,8 @@ class PoisonSettings(PlaceSettings):
         "as the original did",
     )
     poison_list: str = Field(
-        "", description="a file that names the images instead: keys, or an old record (.pkl)"
+        "",
+        description="file with the images to flip instead of a draw: keys, or an old record (.pkl)",
     )
 
     @classmethod

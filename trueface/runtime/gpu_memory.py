@@ -1,4 +1,4 @@
-"""A job's share of its card: which one it is, how much of it torch may take, and how much it took."""
+"""GPU memory of a job: check its GPU, cap torch's memory, and report the use."""
 
 import contextlib
 import math
@@ -46,7 +46,7 @@ def hold(
 
     Args:
         job: about to begin; CUDA may have been touched already.
-        environ: tells which card was promised.
+        environ: holds the UUID of the promised GPU.
         cuda: torch's.
         clock: in seconds.
 
@@ -72,7 +72,7 @@ def confirm(device: int, environ: Mapping[str, str], cuda: Cuda = torch.cuda) ->
     """Return the UUID of a card as CUDA says it; None where it does not.
 
     Only a card that was promised by its UUID is compared: not one by its number, not an instance
-    of a divided card, and none where nobody promised anything.
+    of a divided card, and none where no GPU was promised.
 
     Raises:
         JobError: it is another card than the one that was promised, or torch cannot use it.
@@ -100,7 +100,7 @@ def confirm(device: int, environ: Mapping[str, str], cuda: Cuda = torch.cuda) ->
 
 
 class _Keeper:
-    """Remembers what torch was told last: it is told only what is new."""
+    """The cap that torch was given last: torch is called only when it changes."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class _Keeper:
         self._next = -math.inf
 
     def keep(self, *, last: bool = False) -> None:
-        """Bring torch's cap up to date, and tell what it has taken."""
+        """Update torch's cap, and report its memory use."""
         now = self._clock()
         if now < self._next and not last:
             return

@@ -45,7 +45,7 @@ def _attached(handler: logging.Handler) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        logger.info("error=%s", error)  # whoever catches it tells it on the screen
+        logger.info("error=%s", error)  # the caller that catches it prints it
         raise
     finally:
         logger.setLevel(level)

@@ -51,7 +51,7 @@ def model_folder(what: str, model: str) -> str:
 
 
 def make_folder(folder: Path, model: str) -> None:
-    """Make a model's folder; where its name is not the model's ID, a file in it tells that."""
+    """Make a model's folder; where its name is not the model's ID, a file in it holds the ID."""
     folder.mkdir(parents=True, exist_ok=True)
     if folder.name != model:
         write_atomic(folder / MODEL_ID, f"{model}\n")
@@ -112,7 +112,7 @@ def provenance(folder: Path) -> Path:
 
 
 def bad_images(folder: Path, images: str) -> Path:
-    """Return where those of a list of images are told that could not be decoded.
+    """Return the file that lists the images that could not be decoded.
 
     Args:
         folder: of the model.
@@ -132,12 +132,12 @@ def preview(folder: Path) -> Path:
 
 
 def history(folder: Path) -> Path:
-    """Return where a training tells of its epochs."""
+    """Return the file with the history of a training's epochs."""
     return folder / "history.csv"
 
 
 def poison_record(folder: Path) -> Path:
-    """Return where it is written whose labels were wrong in a model's training."""
+    """Return the record of the flipped labels of a model's training."""
     return folder / "poison.json"
 
 
@@ -167,7 +167,7 @@ def metrics(folder: Path, data: str) -> Path:
 
 
 def unlearning(folder: Path) -> Path:
-    """Return where it is told what an unlearning did and took."""
+    """Return the record of an unlearning: what it did, and its cost."""
     return folder / "unlearning.json"
 
 

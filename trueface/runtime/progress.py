@@ -1,4 +1,4 @@
-"""How a long piece of work is watched: by whom it is told, and by whom it may be stopped."""
+"""Progress of a long computation: where it is reported, and how it is stopped."""
 
 import threading
 from collections.abc import Callable
@@ -9,7 +9,7 @@ REPORT_EVERY_S = 0.5  # how often a person can see a number change
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Where the work is done, where it tells how far it is, and who may stop it."""
+    """The device of a computation, its progress callback, and its stop signal."""
 
     device: str = "cpu"
     precision: str = "fp32"  # of the network's arithmetic; answers are float32 whatever it is

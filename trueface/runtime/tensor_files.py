@@ -55,7 +55,7 @@ def load(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        MachineError: the disk or the memory fails, which tells nothing of the file.
+        MachineError: the disk or the memory fails, which says nothing about the file.
         BrokenFileError: it cannot be read, or would have to execute something; says in a few words
             why, as torch's own words advise to execute it.
     """

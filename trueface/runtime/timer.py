@@ -10,7 +10,7 @@ import torch
 
 
 def now() -> float:
-    """Return seconds on a clock that never goes back, once every GPU in use has come to rest."""
+    """Return seconds on a monotonic clock, after synchronizing every GPU in use."""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch has no types for it
         current = torch.cuda.current_device()
         for device in range(torch.cuda.device_count()):

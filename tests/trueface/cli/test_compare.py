@@ -9,8 +9,9 @@ import pytest
 from tests.trueface.oldfiles import score_file
 from trueface.cli import main
 from trueface.cli.classic import comparison_text
-from trueface.evaluation.comparison import compare, contrast, document
-from trueface.evaluation.comparison_input import ComparisonInput, merged_scores, read_input, titles
+from trueface.evaluation.comparison.compare import compare, contrast
+from trueface.evaluation.comparison.document import document
+from trueface.evaluation.comparison.inputs import ComparisonInput, merged_scores, read_input, titles
 from trueface.evaluation.score_tables import Scores, write_scores
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError

@@ -237,7 +237,7 @@ def test_a_layout_can_be_named(lab: Path, tree: Tree, capsys: pytest.CaptureFixt
         (["data", "--out", "x", "--shares", "a"], "write it as 0.8,0.1"),
         (["data", "--out", "x", "--shares", "0.8,0.3"], "sum"),
         (["data", "--out", "x", "--shares", "nan,0"], "write it as"),
-        (["data", "--out", "x", "--subsample", "many"], "a share such as 0.1"),
+        (["data", "--out", "x", "--subsample", "many"], "a fraction such as 0.1"),
         (["data", "--out", "x", "--subsample", "1.5"], "cannot take"),
         (["data", "--out", "x", "--group-by", "zzz([0-9])"], "no group for any"),
         (["--from", "data", "--out", "x"], "no lists in data"),

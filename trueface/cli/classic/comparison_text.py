@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from trueface.cli.text_tables import aligned, bracketed, frame, shown
 from trueface.evaluation.bootstrap import Measure
-from trueface.evaluation.comparison import Comparison, Contrast, Paired, SourceTest
-from trueface.evaluation.comparison_input import ComparisonInput
+from trueface.evaluation.comparison.compare import Comparison, Contrast, Paired, SourceTest
+from trueface.evaluation.comparison.inputs import ComparisonInput
+from trueface.evaluation.comparison.significance import DeLong, McNemar
 from trueface.evaluation.measurement import CONSTANT, Report
 from trueface.evaluation.metric_registry import METRICS
-from trueface.evaluation.significance import DeLong, McNemar
 from trueface.evaluation.source_intervals import few_sources, sources_json
 
 LABELS = ("Real", "Fake")

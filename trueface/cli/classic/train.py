@@ -87,7 +87,7 @@ def _train(request: Request) -> None:
         if request.poison is not None and not request.keep_poison:
             run_here.perform(POISON, partial(job, kind="poison", settings=choice))
         elif request.poison is None and record.exists():
-            record.unlink()  # of an earlier training; it would tell of flips that are none now
+            record.unlink()  # of an earlier training; its flips no longer apply
         result = run_here.perform(TRAIN, partial(job, kind="train", settings=settings))
         log.info("result=%s", result)
     _tell(result, paths.checkpoint(request.folder) if settings.save_weights else None, request.log)

@@ -59,7 +59,7 @@ OWN: Mapping[str, str] = {
     "save_id": "folder of the trained model (default: LOAD_ID#DATA, or DATA)",
     "load_id": "model to test, or to start from",
     "device": "cpu or cuda:N (default: cuda:0, or cpu where there is no CUDA)",
-    "poison_rate": "share of the training labels to flip, 0 to 1 (default: 0)",
+    "poison_rate": "fraction of the training labels to flip, 0 to 1 (default: 0)",
     "poison_kind": "f2r flips fakes only, r2f reals only, patch is a backdoor (default: any label)",
     "resume_from": "go on after this epoch, or not at all (default: wherever it was interrupted)",
 }
@@ -265,7 +265,7 @@ def _help(key: str, field: FieldInfo) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells its errors as the rest of the laboratory does."""
+    """Reports its errors as the rest of the laboratory does."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)

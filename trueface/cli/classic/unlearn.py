@@ -3,7 +3,7 @@
 All its flags are here under their old names; the method is pgu. What was wrong there cannot be asked
 for: the forget set is that of the poisoned model's own training, by name; the loss leaves the label
 that was trained, not the right one; no poisoned label chooses the result; and a result that calls
-every image the same is told as such.
+every image the same is reported as such.
 """
 
 import logging

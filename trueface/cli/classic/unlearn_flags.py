@@ -47,7 +47,7 @@ OWN: Mapping[str, str] = {
     "name": "results go to OUTPUT_DIR/NAME/ (needed)",
     "poisoned_model": "checkpoints/best.pt of the poisoned model; its poison.json lies two folders "
     "up (needed)",
-    "poison_rate": "share of its training labels that was flipped, 0 to 1 (needed)",
+    "poison_rate": "fraction of its training labels that was flipped, 0 to 1 (needed)",
     "baseline_model": "checkpoint of a clean model, which is tested for comparison",
     "data": "data ID of its training (default: gan2:pre&gan3:pre&sdXL:pre&real:pre)",
     "output_dir": "folder of all results (default: runs/unlearning)",
@@ -214,7 +214,7 @@ def _settings(flags: Mapping[str, Any]) -> UnlearningSettings:
 def _parse(argv: Sequence[str]) -> dict[str, Any]:
     parser = _Parser(
         prog="trueface unlearn-classic",
-        description="Make a poisoned detector forget its wrong labels, as the original "
+        description="Make a poisoned detector forget its flipped labels, as the original "
         "unlearn_trueface.py did; other methods: trueface unlearn.",
         allow_abbrev=False,
     )
@@ -258,13 +258,13 @@ def _add(parser: argparse.ArgumentParser, key: str, field: FieldInfo) -> None:
 
 
 def _flag_text(key: str, field: FieldInfo) -> FieldInfo:
-    """Return what tells of a setting: the method's own words, where it is one of its own."""
+    """Return the field with a setting's help: the method's own field where it has one."""
     own = METHODS[METHOD].hyperparameters.model_fields
     return own.get(key.removeprefix("unlearn_").removeprefix(f"{METHOD}_"), field)
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells its errors as the rest of the laboratory does."""
+    """Reports its errors as the rest of the laboratory does."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)

@@ -1,7 +1,7 @@
 """What the classic command line of unlearning writes beside its model, for whoever reads tables.
 
 results.csv    one row a step: loss and accuracies
-results.json   accuracies before and after, and whether the model still tells images apart
+results.json   accuracies before and after, and whether the model is constant
 """
 
 import csv
@@ -96,7 +96,7 @@ def balanced(predicted: Answered) -> float | None:
 
 
 def constant(predicted: Answered) -> str | None:
-    """Return what a model calls every image, of whichever class; None where it tells them apart."""
+    """Return the class that a constant model gives to every image; None of any other model."""
     called = predicted.logits.argmax(1)
     if len(set(predicted.true.tolist())) < 2 or (called != called[0]).any():
         return None

@@ -1,6 +1,6 @@
 """Which images must stay together in one list of a split: those of one prompt, of one identity.
 
-A group is told by a regular expression over the keys with one pair of parentheses around what
+A group is named by a regular expression over the keys with one pair of parentheses around what
 names it, such as `/prompt([0-9]+)_`, or by a table: a CSV file of key and group, or a JSON object key → group.
 """
 

@@ -33,7 +33,7 @@ def make_splits(
         images: under any modifiers.
         seed: of the shuffle.
         shares: of training and validation, both in [0, 1] with a sum of at most 1.
-        stratify: give the same shares of each folder; else shuffle all as one, as the original
+        stratify: take the same fractions of each folder; else shuffle all together, as the original
             did: `random.Random(seed).shuffle(sorted keys)`.
         groups: key → group, for keys that must stay together; each other key is a group of its
             own. Shares are then met to within a group.

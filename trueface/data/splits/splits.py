@@ -105,7 +105,7 @@ def split_images(
         split: one list of a split.
         vocabulary: what the words of `data` mean, and which layout the folders have.
         missing: whether to stop where keys of unshared images have no file though the folder of
-            their method is there, or to tell it in the log. Of shared copies it is told only.
+            their method is there, or to log a warning. Missing shared copies are only logged.
 
     Raises:
         DataError: a part has no image on disk, or none in the split; images are missing.

@@ -1,5 +1,5 @@
-"""A synthetic image set: scenes, and the traces that generators and networks leave.
+"""A synthetic image set: scenes, and the fingerprints that generators and networks leave.
 
 Start reading at `generate.make_sample`.
-In reading order: generate, scenes, fingerprints, social_networks.
+In reading order: generate, scenes, camera, fingerprints, social_networks.
 """

@@ -1,31 +1,24 @@
-"""From a scene to the pixels of a file: one finishing chain for all images, one trace per method.
+"""The fingerprints of generators: regular patterns in the spectrum, one set per method.
 
 Real and fake images differ in one thing only: the fine residual that a camera fills with sensor
 noise. A generator has less of that noise; in its place stand the regular patterns of its
-up-sampling, with the same energy in every band of the spectrum. All that a single number could
-tell is drawn from one law for both and then enforced: exposure, contrast, the residual's energy
-and colour, the fraction of the scene's own detail in it. A detector has to find the pattern.
+up-sampling, with the same energy in every band of the spectrum. A detector has to find the pattern.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trueface.data.synthetic.scenes import Plane
 
-Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
 Spectrum = npt.NDArray[np.complexfloating[Any, Any]]  # complex64, (H, W // 2 + 1, channels)
-Channels = TypeVar("Channels", Plane, Spectrum)
 Line = tuple[int, int]  # cycles per CELL pixels, downwards and to the right
 
 CELL = 16  # the longest period of a pattern, in pixels
-MIDDLE = 0.30  # linear light that becomes mid-grey
-BLACK, WHITE = 12.0, 243.0  # levels that the tone curve tends to: hardly anything is clipped
-DETAIL = (0.2, 3.0)  # bounds of sharpening: no scene is wiped clean, none without detail blown up
 CORNER = 0.5  # cycles per pixel; a square grid of pixels holds up to 0.71 in its corners
 LEAST_NOISE = 0.05  # of a camera's power, in any band: even a generator's images have some
 LAG_PX = 1.5  # neighbours nearer than this are as alike in a fake as in a real image
@@ -33,7 +26,7 @@ WANDER = 0.3  # random part of each line of a pattern, relative to its fixed par
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
+class Fingerprint:
     """What a method leaves in its images.
 
     A pattern is a set of lines in the spectrum with fixed phases. The fine one is as strong as the
@@ -72,17 +65,17 @@ def lattice(step: int) -> tuple[Line, ...]:
 # copies the spectrum at multiples of the old sampling rate (Frank et al. 2020, arXiv 2003.08685);
 # StyleGAN3 filters both away and leaves other, drifting lines and a cut spectrum; a latent
 # decoder works in tiles of 8 x 8 pixels (Corvi et al. 2023, arXiv 2211.00680). Shares and levels
-# were chosen by measurement: a small network learns them, a single number does not tell them.
-TRACES: Mapping[str, Trace] = {
-    trace.name: trace
-    for trace in (
-        Trace(
+# were chosen by measurement: a small network learns them, a single number does not reveal them.
+FINGERPRINTS: Mapping[str, Fingerprint] = {
+    fingerprint.name: fingerprint
+    for fingerprint in (
+        Fingerprint(
             name="StyleGAN2",
             fine=lattice(4),
             coarse=((4, 0), (0, 4), (4, 4), (-4, 4)),
             share=(0.48, 0.62),
         ),
-        Trace(
+        Fingerprint(
             name="StyleGAN3",
             fine=((4, 0), (0, 4), (5, 0), (0, 5), (4, 3), (-4, 3), (3, 4), (-3, 4)),
             coarse=((3, 0), (0, 3), (2, 2), (-2, 2)),
@@ -90,7 +83,7 @@ TRACES: Mapping[str, Trace] = {
             cut=0.05,
             drifts=True,
         ),
-        Trace(
+        Fingerprint(
             name="StableDiffusionXL",
             fine=((6, 0), (0, 6), (4, 4), (-4, 4), (4, 2), (-4, 2), (2, 4), (-2, 4)),
             coarse=((4, 0), (0, 4), (2, 2), (-2, 2)),
@@ -100,106 +93,32 @@ TRACES: Mapping[str, Trace] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finish:
-    """How one image is taken and finished; drawn from one law, whatever made the image."""
-
-    exposure: float  # mean linear light
-    contrast: float  # exponent before the tone curve
-    blur: float  # weight of each neighbour in a row of three pixels
-    residual: float  # levels: root mean square of the image minus its 3 x 3 mean
-    noise: float  # fraction of noise in the residual's energy
-    softness_px: float  # of the noise: standard deviation of the blur of demosaicing
-    chroma: float  # fraction of colour in the noise's energy
-    slope: float  # 0 = the same noise everywhere, 1 = shot noise only
-
-    @property
-    def noise_rms(self) -> float:
-        """Return the part of the residual that is noise, or what stands for it, in levels."""
-        return float(self.residual * self.noise**0.5)
-
-    @property
-    def detail_rms(self) -> float:
-        """Return the part of the residual that is the scene's own detail, in levels."""
-        return float(self.residual * (1.0 - self.noise) ** 0.5)
-
-
-def draw_finish(rng: np.random.Generator) -> Finish:
-    """Return the finish of one image."""
-    return Finish(
-        exposure=float(np.exp(rng.normal(np.log(MIDDLE), 0.35))),
-        contrast=rng.uniform(0.8, 1.25),
-        blur=rng.uniform(0.0, 0.2),
-        residual=float(np.exp(rng.uniform(np.log(2.4), np.log(12.0)))),
-        noise=rng.uniform(0.5, 0.85),
-        softness_px=rng.uniform(0.0, 0.55),
-        chroma=rng.uniform(0.0, 0.6),
-        slope=rng.uniform(0.0, 1.0),
-    )
-
-
-def develop(scene: Plane, rng: np.random.Generator, trace: Trace | None = None) -> Pixels:
-    """Return the pixels that a camera, or a generator with this trace, makes of a scene.
-
-    Args:
-        scene: (H, W, 3) float32, linear light above 0; H = W, even.
-        rng: decides the finish and the noise.
-        trace: of the method; None for a camera.
-    """
-    finish = draw_finish(rng)
-    light = (scene * np.float32(finish.exposure / scene.mean())) ** np.float32(finish.contrast)
-    tone = light / (light + np.float32(MIDDLE**finish.contrast))
-    picture = _blurred(np.float32(WHITE - BLACK) * tone + np.float32(BLACK), finish.blur)
-    detail = picture - _blurred(picture, 1.0 / 3.0)
-    rms = float(np.sqrt(np.mean(np.square(_grey(detail)))))
-    sharpening = np.float32(np.clip(finish.detail_rms / max(rms, 1e-3), *DETAIL) - 1.0)
-    noise = _residual(rng, finish, scene.shape[0], trace)
-    noise *= _gain(_grey(tone), finish.slope)[..., None]
-    return np.clip(np.rint(picture + sharpening * detail + noise), 0, 255).astype(np.uint8)
-
-
-def _residual(rng: np.random.Generator, finish: Finish, size_px: int, trace: Trace | None) -> Plane:
-    """Return noise and pattern, (H, W, 3), noise_rms levels once the 3 x 3 mean is taken off."""
-    shape = (size_px, size_px // 2 + 1, 4, 2)
-    noise = rng.standard_normal(shape, dtype=np.float32).view(np.complex64)[..., 0]
-    noise[..., 1:] -= _grey(noise[..., 1:])[..., None]
-    soft = _softness(size_px, round(finish.softness_px, 2))
-    weight = np.square(soft * _residual_response(size_px))
-    noise *= np.float32(finish.noise_rms / _energy(noise[..., 0], weight) ** 0.5)
-    if trace is not None:
-        noise = _patterned(noise, rng, trace, finish.noise_rms, weight)
-    # four planes become three channels: what they share, and what each has for itself
-    own, shared = np.float32(finish.chroma**0.5), np.float32((1.0 - finish.chroma) ** 0.5)
-    channels = (noise[..., :1] * shared + noise[..., 1:] * own) * soft[..., None]
-    return np.fft.irfft2(channels, s=(size_px, size_px), axes=(0, 1)).astype(np.float32)
-
-
-def _patterned(
-    noise: Spectrum, rng: np.random.Generator, trace: Trace, rms: float, weight: Plane
+def add_fingerprint(
+    noise: Spectrum, rng: np.random.Generator, fingerprint: Fingerprint, rms: float, weight: Plane
 ) -> Spectrum:
-    """Return a spectrum in which the trace's patterns took the place of as much noise."""
+    """Return a spectrum in which the fingerprint's patterns took the place of as much noise."""
     size_px = noise.shape[0]
-    fine, coarse = _patterns(trace.name, size_px)
-    share = rng.uniform(*trace.share)
-    fine_power = (rms * share) ** 2 / _energy(fine.planes[..., 0], weight)
-    coarse_power = trace.coarse_levels**2
+    fine, coarse = _patterns(fingerprint.name, size_px)
+    share = rng.uniform(*fingerprint.share)
+    fine_power = (rms * share) ** 2 / energy(fine.planes[..., 0], weight)
+    coarse_power = fingerprint.coarse_levels**2
     flat_power = np.square(np.abs(noise[..., 0])).mean()
     taken = (fine_power * fine.power + coarse_power * coarse.power) / flat_power
     left = np.sqrt(np.clip(1.0 - taken, LEAST_NOISE, None))
-    left *= 1.0 - trace.cut * _beyond_corner(size_px)
+    left *= 1.0 - fingerprint.cut * _beyond_corner(size_px)
     lines = fine.planes * np.float32(fine_power**0.5)
     lines += coarse.planes * np.float32(coarse_power**0.5)
     wander = rng.standard_normal((*noise.shape[:2], 1, 2), dtype=np.float32)
     lines *= 1.0 + np.float32(WANDER / 2**0.5) * wander.view(np.complex64)[..., 0]
-    # either polarity, lest the skewness of the pattern tell what the pattern should
+    # either polarity: else the skewness of the pattern would reveal it
     lines *= np.float32(rng.choice((-1.0, 1.0)) / (1.0 + WANDER**2) ** 0.5)
-    if trace.drifts:
+    if fingerprint.drifts:
         lines *= _drift(rng, size_px)
     patterned: Spectrum = noise * left.astype(np.float32)[..., None] + lines
     return patterned.astype(np.complex64)
 
 
-def _energy(spectrum: Spectrum, weight: Plane) -> float:
+def energy(spectrum: Spectrum, weight: Plane) -> float:
     """Return the mean square of the field with this half spectrum, after weighting."""
     size_px = spectrum.shape[0]
     power: Plane = (np.square(spectrum.real) + np.square(spectrum.imag)) * weight
@@ -207,17 +126,6 @@ def _energy(spectrum: Spectrum, weight: Plane) -> float:
     alone = (0, -1) if size_px % 2 == 0 else (0,)
     both = 2.0 * float(power.sum()) - float(power[:, alone].sum())
     return float(both / size_px**4)
-
-
-def _gain(tone: Plane, slope: float) -> Plane:
-    """Return how strong noise is at each pixel, root mean square 1: most in the mid-tones.
-
-    The tone curve is steepest there; shot noise grows with the root of the light.
-    """
-    steep = np.sqrt(np.clip(4.0 * tone * (1.1 - tone), 0.02, None))
-    gain: Plane = np.float32(1.0 - slope) + np.float32(slope) * steep
-    gain = gain / np.sqrt(np.mean(np.square(gain)))
-    return gain.astype(np.float32)
 
 
 def _drift(rng: np.random.Generator, size_px: int) -> Spectrum:
@@ -232,8 +140,9 @@ def _drift(rng: np.random.Generator, size_px: int) -> Spectrum:
 @lru_cache(maxsize=16)
 def _patterns(name: str, size_px: int) -> tuple[Pattern, Pattern]:
     """Return the fine and the coarse pattern of a method."""
-    trace, phases = TRACES[name], np.random.default_rng(list(name.encode()))
-    return _pattern(trace.fine, size_px, phases), _pattern(trace.coarse, size_px, phases)
+    fingerprint, phases = FINGERPRINTS[name], np.random.default_rng(list(name.encode()))
+    fine = _pattern(fingerprint.fine, size_px, phases)
+    return fine, _pattern(fingerprint.coarse, size_px, phases)
 
 
 def _pattern(lines: tuple[Line, ...], size_px: int, phases: np.random.Generator) -> Pattern:
@@ -256,48 +165,15 @@ def _pattern(lines: tuple[Line, ...], size_px: int, phases: np.random.Generator)
 
 
 @lru_cache(maxsize=4)
-def _frequency(size_px: int) -> Plane:
+def frequency(size_px: int) -> Plane:
+    """Return the radius, in cycles per pixel, of each entry of a half spectrum."""
     rows, columns = np.fft.fftfreq(size_px)[:, None], np.fft.rfftfreq(size_px)[None, :]
     radius: Plane = np.hypot(rows, columns)
     return radius.astype(np.float32)
 
 
 @lru_cache(maxsize=4)
-def _residual_response(size_px: int) -> Plane:
-    """Return what is left of each frequency when the 3 x 3 mean is taken off."""
-    rows, columns = (
-        (1.0 + 2.0 * np.cos(2.0 * np.pi * frequency)) / 3.0
-        for frequency in (np.fft.fftfreq(size_px), np.fft.rfftfreq(size_px))
-    )
-    response: Plane = 1.0 - rows[:, None] * columns[None, :]
-    return response.astype(np.float32)
-
-
-@lru_cache(maxsize=128)
-def _softness(size_px: int, sigma_px: float) -> Plane:
-    """Return the frequency response of a Gaussian blur."""
-    squared = np.square(_frequency(size_px))
-    response: Plane = np.exp(np.float32(-2.0 * (np.pi * sigma_px) ** 2) * squared)
-    return response
-
-
-@lru_cache(maxsize=4)
 def _beyond_corner(size_px: int) -> Plane:
     """Return 0 for frequencies that all directions have, 1 for those of the corners only."""
-    beyond: Plane = 1.0 / (1.0 + np.exp((CORNER - _frequency(size_px)) / np.float32(0.02)))
+    beyond: Plane = 1.0 / (1.0 + np.exp((CORNER - frequency(size_px)) / np.float32(0.02)))
     return beyond
-
-
-def _grey(channels: Channels) -> Channels:
-    """Return the mean of three channels; NumPy's own takes its time over so short an axis."""
-    mean: Channels = (channels[..., 0] + channels[..., 1] + channels[..., 2]) * np.float32(1 / 3)
-    return mean
-
-
-def _blurred(picture: Plane, weight: float) -> Plane:
-    """Return the picture after a row and a column filter (weight, 1 - 2 weight, weight)."""
-    side, centre = np.float32(weight), np.float32(1.0 - 2.0 * weight)
-    padded = np.pad(picture, ((1, 1), (1, 1), (0, 0)), mode="edge")
-    rows = (padded[:-2] + padded[2:]) * side + padded[1:-1] * centre
-    blurred: Plane = (rows[:, :-2] + rows[:, 2:]) * side + rows[:, 1:-1] * centre
-    return blurred

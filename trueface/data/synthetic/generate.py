@@ -1,7 +1,7 @@
 """A synthetic image set in the layout of TrueFace, with its splits: the embedded default.
 
 Nothing is downloaded. Real images are procedural scenes with sensor noise; each fake method leaves
-a trace of its own; three networks share all of them. Figures on these images say nothing about
+a fingerprint of its own; three networks share all of them. Figures on these images say nothing about
 real photographs. The same seed gives the same files, whatever the number of processes.
 
 <root>/PreSocial/Real/FFHQ/00000.png                         as made, without loss
@@ -28,7 +28,8 @@ import numpy as np
 from PIL import Image
 
 from trueface.data.splits.splits import write_splits
-from trueface.data.synthetic.fingerprints import TRACES, develop
+from trueface.data.synthetic.camera import develop
+from trueface.data.synthetic.fingerprints import FINGERPRINTS
 from trueface.data.synthetic.scenes import paint_scene
 from trueface.data.synthetic.social_networks import NETWORKS, share
 from trueface.runtime import paths
@@ -209,7 +210,7 @@ def _begin(root: Path, mark: dict[str, Json]) -> None:
 def _make_all(
     root: Path, spec: SampleSpec, pictures: Sequence[Picture], workers: int
 ) -> Iterator[int]:
-    """Make the pictures; tell after each chunk how many are new."""
+    """Make the pictures; report after each chunk how many are new."""
     chunks = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
     make = partial(_make_chunk, root, spec)
     if workers == 1 or len(chunks) < 2:
@@ -241,8 +242,8 @@ def _end_with_parent() -> None:
 def _make_chunk(root: Path, spec: SampleSpec, pictures: Sequence[Picture]) -> int:
     for picture in pictures:
         scene = paint_scene(_stream(spec, picture, "scene"), spec.size_px)
-        trace = None if picture.method is None else TRACES[picture.method]
-        pixels = develop(scene, _stream(spec, picture, "camera"), trace)
+        fingerprint = None if picture.method is None else FINGERPRINTS[picture.method]
+        pixels = develop(scene, _stream(spec, picture, "camera"), fingerprint)
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "PNG", compress_level=PNG_LEVEL)
         copies = (

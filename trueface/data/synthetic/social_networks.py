@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from trueface.data.synthetic.fingerprints import Pixels
+from trueface.data.synthetic.camera import Pixels
 
 COLOUR_AT_HALF_SIZE = 2  # pillow's number for 4:2:0
 
@@ -24,7 +24,7 @@ class Network:
     quality: tuple[int, int]  # of JPEG, lowest and highest
 
 
-# By the name of the folder. The traces fill small images, so the qualities lie above those of the
+# By the name of the folder. The fingerprints fill small images, so the qualities lie above those of the
 # networks themselves (70 … 85, 85 … 92, 80 … 88), under which hardly anything would be left.
 NETWORKS: Mapping[str, Network] = {
     "Facebook": Network(scale=0.80, resampling=Image.Resampling.BICUBIC, quality=(78, 88)),

@@ -22,7 +22,7 @@ def _either_interval(metric: Metric, sample: SourceSample) -> Measure:
     """Return a value with all that its intervals over images and over sources hold.
 
     An equal error rate is a step function of its images: with a few images a source, leaving one
-    source out moves it by nothing or by a step, which tells too little of its spread.
+    source out moves it by nothing or by a step, which says too little about its spread.
     """
     sources, images = jackknife(metric, sample), sample.by_images
     return replace(sources, low=min(sources.low, images.low), high=max(sources.high, images.high))

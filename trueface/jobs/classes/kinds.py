@@ -22,7 +22,7 @@ UNKNOWN_CLASSES = 3  # of data that is not there yet: enough for every method
 
 @dataclass(frozen=True, kw_only=True)
 class ClassKind:
-    """A kind of job about networks that tell classes apart."""
+    """A kind of job about classifiers."""
 
     name: str
     role: Role
@@ -46,7 +46,7 @@ class ClassKind:
         return class_folders.validated(data)
 
     def with_words(self, words: Words) -> "ClassKind":  # noqa: ARG002  # the protocol's shape
-        """Return the kind as it is: data sets are no words of a person's own."""
+        """Return this kind unchanged: its data sets cannot be user-defined."""
         return self
 
     def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ class ClassKind:
         return tuple(_inputs(draft))
 
     def outputs(self, draft: Draft) -> tuple[Path, ...]:
-        """Return the checkpoint, and what tells how it was made."""
+        """Return the checkpoint, and the record of how it was made."""
         folder = draft.model_folder(_model(draft))
         if self.role is Role.UNLEARN:
             return paths.checkpoint(folder), paths.unlearning(folder)
@@ -164,7 +164,7 @@ def _model(draft: Draft) -> str:
 CLASSIFY = ClassKind(
     name="classify",
     role=Role.TRAIN,
-    summary="train a network that tells classes apart",
+    summary="train a classifier of image classes",
     entry="trueface.jobs.classes.classification:classify",
     settings=ClassifySettings,
 )

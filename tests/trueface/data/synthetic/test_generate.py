@@ -15,7 +15,8 @@ import pytest
 from launcher.api import parse_data
 from trueface.data.index import list_images
 from trueface.data.splits.splits import load_split, select
-from trueface.data.synthetic.fingerprints import CELL, TRACES, Pixels, develop
+from trueface.data.synthetic.camera import Pixels, develop
+from trueface.data.synthetic.fingerprints import CELL, FINGERPRINTS
 from trueface.data.synthetic.generate import (
     FAKE,
     REAL,
@@ -177,7 +178,7 @@ def pairs() -> Mapping[str, tuple[Pixels, ...]]:
             develop(scene, np.random.default_rng((2, seed)), trace)
             for seed, scene in enumerate(scenes)
         )
-        for name, trace in (("camera", None), *TRACES.items())
+        for name, trace in (("camera", None), *FINGERPRINTS.items())
     }
 
 
@@ -249,7 +250,7 @@ def test_no_single_number_tells_the_class(number: str) -> None:
         name: np.array([NUMBERS[number](pixels) for pixels in images])
         for name, images in pairs().items()
     }
-    for method in TRACES:
+    for method in FINGERPRINTS:
         # 0.5 = says nothing; the scenes are the same, so that little chance is left in it
         assert abs(auc(values[method], values["camera"]) - 0.5) < 0.1
 
@@ -258,7 +259,7 @@ def peak(pixels: Pixels, method: str) -> float:
     """Return how far a method's lines stand out of the spectrum around them, in log power."""
     plane = residual(pixels)[:112, :112]
     power = np.abs(np.fft.fft2(plane * np.outer(np.hanning(112), np.hanning(112)))) ** 2
-    places = np.array([*TRACES[method].fine, *TRACES[method].coarse]) * 112 // CELL
+    places = np.array([*FINGERPRINTS[method].fine, *FINGERPRINTS[method].coarse]) * 112 // CELL
     heights = []
     for down, right in places:
         rows, columns = np.ix_(range(down - 3, down + 4), range(right - 3, right + 4))
@@ -267,14 +268,14 @@ def peak(pixels: Pixels, method: str) -> float:
     return float(np.mean(heights))
 
 
-@pytest.mark.parametrize("method", TRACES)
+@pytest.mark.parametrize("method", FINGERPRINTS)
 def test_each_method_leaves_lines_that_can_be_found(method: str) -> None:
     heights = {
         name: np.array([peak(pixels, method) for pixels in images])
         for name, images in pairs().items()
     }
     assert auc(heights[method], heights["camera"]) > 0.97
-    others = [heights[name].mean() for name in TRACES if name != method]
+    others = [heights[name].mean() for name in FINGERPRINTS if name != method]
     assert heights[method].mean() > max(others)
 
 
@@ -308,6 +309,6 @@ def test_scenes_differ_and_hold_light_everywhere() -> None:
 
 def test_an_odd_size_is_taken_as_well() -> None:
     scene = paint_scene(np.random.default_rng(1), 33)
-    for trace in (None, *TRACES.values()):
+    for trace in (None, *FINGERPRINTS.values()):
         pixels = develop(scene, np.random.default_rng(1), trace)
         assert (pixels.shape, pixels.dtype) == ((33, 33, 3), np.dtype(np.uint8))

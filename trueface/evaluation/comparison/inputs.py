@@ -44,7 +44,7 @@ def read_input(places: Sequence[Path], *, title: str) -> ComparisonInput:
     """Return what is compared, with a title; errors as in `merged_scores`.
 
     An image in two files counts once. Rows of old files get the file's data ID as their folder, so
-    that sources are told apart as far as can be.
+    that sources are distinguished as far as possible.
     """
     files = tuple(dict.fromkeys(file for path in places for file in score_files(path)))
     tables = [_named(load(file), file, number) for number, file in enumerate(files)]

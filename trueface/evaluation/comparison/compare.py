@@ -1,7 +1,7 @@
-"""Two models side by side: every measure of both, the differences, and whether chance made them."""
+"""Compare two models: every measure of both, the differences, and tests of significance."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -10,23 +10,26 @@ from numpy.typing import NDArray
 
 from trueface.evaluation.bootstrap import Counts, Floats, Measure, interval, resamples
 from trueface.evaluation.bounded_intervals import by_source
-from trueface.evaluation.comparison_input import ComparisonInput
+from trueface.evaluation.comparison.inputs import ComparisonInput
+from trueface.evaluation.comparison.significance import (
+    DeLong,
+    McNemar,
+    Pairs,
+    delong,
+    mcnemar,
+    pair,
+)
 from trueface.evaluation.measurement import Measured, Report, measured
 from trueface.evaluation.metric import Metric, resampled_values
 from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.score_tables import Scores
-from trueface.evaluation.significance import DeLong, McNemar, Pairs, delong, mcnemar, pair
-from trueface.evaluation.source_intervals import sources_json
 from trueface.evaluation.source_variance import Design, Error, design, standard_error
 from trueface.runtime.errors import DataError
-from trueface.runtime.files import Json
-
-SCHEMA = 1  # of `document`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """Two models on some images; a difference is after less before."""
+    """Two models on some images; a difference is after minus before."""
 
     before: Report | None  # None: that model was not tested on such images
     after: Report | None
@@ -58,7 +61,7 @@ class Paired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """All that is said of two models."""
+    """The measures and tests of two models."""
 
     before: ComparisonInput
     after: ComparisonInput
@@ -149,34 +152,15 @@ def difference(
     if metric.difference is not None and not alike:
         return metric.difference(first, second)
     error = _error(metric, before, after, together=together)
-    if error.error == 0:  # in few sources by chance, and then images tell how far it may be off
+    if error.error == 0:  # by chance in few sources; then the interval is that over images
         return by_images()
     return by_source(value, error, metric.difference_scale)
-
-
-def document(comparison: Comparison) -> dict[str, Json]:
-    """Return a comparison as JSON; a difference is after less before, shares are in 0 … 1."""
-    whole = _contrast_json(comparison.whole)
-    for which, given in (("before", comparison.before), ("after", comparison.after)):
-        inputs: dict[str, Json] = {
-            "title": given.title,
-            "files": [str(file) for file in given.files],
-            "notes": [*given.notes],
-        }
-        whole[which] = {**inputs, **_report_json(getattr(comparison.whole, which))}
-    return {
-        "schema": SCHEMA,
-        **whole,
-        "paired": _paired_json(comparison.paired, comparison.unpaired),
-        "subsets": {name: _contrast_json(part) for name, part in comparison.subsets.items()},
-        "modifiers": {name: _contrast_json(part) for name, part in comparison.modifiers.items()},
-    }
 
 
 def _whole_pairs(before: Scores, after: Scores, *, same_order: bool) -> Pairs | None:
     try:
         pairs = pair(before, after, same_order=same_order)
-    except DataError:  # said once, of the whole tables
+    except DataError:  # reported once, for the whole tables
         return None
     return None if pairs.only_first or pairs.only_second else pairs
 
@@ -234,7 +218,7 @@ def _by_source(pairs: Pairs, of: Design, seed: int) -> dict[str, SourceTest]:
 
 
 def _answers(name: str, logits: Floats) -> NDArray[np.intp]:
-    """Return what a measure rests on: whether each image is called fake, or the images' order."""
+    """Return the input of a measure: whether each image is classified as fake, or their order."""
     if name == "accuracy":
         return (logits > 0).astype(np.intp)
     order: NDArray[np.intp] = np.unique(logits, return_inverse=True)[1]
@@ -251,7 +235,7 @@ def _parts(
     names = [np.array(getattr(table, kind)) for table in (before, after)]
     parts: dict[str, Contrast] = {}
     for name in dict.fromkeys(np.concatenate(names).tolist()):
-        if not name:  # old files tell no modifier
+        if not name:  # old files name no modifier
             continue
         first, second = before.rows(names[0] == name), after.rows(names[1] == name)
         parts[name] = (
@@ -261,7 +245,7 @@ def _parts(
 
 
 def _alone(before: Scores, after: Scores) -> Contrast:
-    """Return what there is to say where only one of two tables has rows."""
+    """Return the measures of the only table that has rows."""
     reports = [
         measured(table.labels, table.logits, keys=table.keys).report if len(table) else None
         for table in (before, after)
@@ -272,42 +256,3 @@ def _alone(before: Scores, after: Scores) -> Contrast:
         difference=dict.fromkeys(METRICS),
         same_images=False,
     )
-
-
-def _paired_json(paired: Paired | None, unpaired: str | None) -> dict[str, Json]:
-    if paired is None:
-        return {"images": 0, "reason": unpaired}
-    return {
-        "images": len(paired.pairs),
-        "joined_by": paired.pairs.joined_by,
-        "only_before": paired.pairs.only_first,
-        "only_after": paired.pairs.only_second,
-        "doubt": paired.pairs.doubt,
-        "mcnemar": asdict(paired.mcnemar),
-        "delong": None if paired.delong is None else asdict(paired.delong),
-        "reason": paired.reason,
-        "sources": sources_json(paired.sources),
-        "by_source": {name: asdict(test) for name, test in paired.by_source.items()},
-    }
-
-
-def _contrast_json(contrast: Contrast) -> dict[str, Json]:
-    reports = {"before": contrast.before, "after": contrast.after}
-    return {
-        **{
-            name: None if report is None else _report_json(report)
-            for name, report in reports.items()
-        },
-        "difference": {
-            name: None if value is None else asdict(value)
-            for name, value in contrast.difference.items()
-        },
-        "same_images": contrast.same_images,
-    }
-
-
-def _report_json(report: Report) -> dict[str, Json]:
-    whole = {**asdict(report), "sources": sources_json(report.sources)}
-    measures = whole.pop("metrics")
-    first = {key: whole.pop(key) for key in ("n", "sources")}
-    return {**first, **{name: measures.get(name) for name in METRICS}, **whole}
