@@ -22,7 +22,7 @@ def base_of(folder: Path, name: str, rate: float | None, tests: tuple[Tested, ..
     Args:
         folder: of the unlearned model.
         name: its ID.
-        rate: of its wrong labels, by which the original system named its runs.
+        rate: fraction of flipped labels, by which the original system named its runs.
         tests: of the unlearned model.
     """
     before = _folder(folder, name, rate)

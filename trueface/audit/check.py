@@ -14,7 +14,7 @@ class Check:
     """One check; `registry` collects those of all modules."""
 
     code: str  # "poisoned-validation"
-    purpose: str  # what it looks for: "wrong labels in the validation list"
+    purpose: str  # what it looks for: "flipped labels in the validation list"
     function: CheckFunction
 
 

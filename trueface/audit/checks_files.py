@@ -28,7 +28,7 @@ def gone_weights(model: Model) -> Iterator[Outcome]:
         yield Gap(reason=reason)
     if kept is True and model.weights_written is None and (model.tests or model.scoreless):
         yield Finding(
-            severity=WARNING,  # the figures stay right; nobody can repeat them
+            severity=WARNING,  # the figures stay right, but cannot be reproduced
             sentence="the weights were to be kept, were tested, and are gone",
             advice="bring checkpoints/best.pt back, or train again",
             evidence={"tests": len(model.tests) + len(model.scoreless)},

@@ -1,4 +1,4 @@
-"""Findings on wrong labels: where they were set, from which set they were chosen, if at all."""
+"""Findings on flipped labels: in which list they are, and from which images they were chosen."""
 
 from collections.abc import Iterator
 
@@ -10,15 +10,15 @@ from trueface.audit.run_facts import Model, number
 TWO_SIDED = "flip"  # the kind of poison that draws from both classes
 
 
-@check("poisoned-validation", "wrong labels in the validation list")
+@check("poisoned-validation", "flipped labels in the validation list")
 def poisoned_validation(model: Model) -> Iterator[Outcome]:
-    """Find wrong labels in the validation list: the best epoch was then chosen by them."""
+    """Find flipped labels in the validation list: the best epoch was then chosen by them."""
     record = model.record
     flipped = number(model.provenance or {}, "flipped_val")
     if flipped:
         yield Finding(
             severity=FAULT,
-            sentence="validation labels were turned round, so the best epoch was chosen by wrong ones",
+            sentence="validation labels were flipped, so the best epoch was chosen by wrong ones",
             advice="train again: poison belongs into the training list only",
             evidence={"flipped validation labels": int(flipped), **_of_validation(model)},
         )
@@ -115,10 +115,10 @@ def _no_flips(model: Model) -> Iterator[Outcome]:
         if record is None:
             yield _unrecorded(model)
         elif flipped is None:
-            reason = "no provenance.json tells how many labels were turned round in the training"
+            reason = "no provenance.json records how many labels were flipped in the training"
             yield Gap(reason=reason)
         elif flipped == 0 and record.keys:
-            yield _idle(model, "a poison record lies there, and no label was turned round", flipped)
+            yield _idle(model, "there is a poison record, and no label was flipped", flipped)
         return
     if record is None:
         if model.record_trouble.startswith("cannot"):
@@ -127,12 +127,12 @@ def _no_flips(model: Model) -> Iterator[Outcome]:
         yield _idle(model, f"{model.said_by} says poison, and there is no poison record", flipped)
         return
     if flipped is None:
-        reason = "no provenance tells how many labels were turned round in the training"
+        reason = "no provenance records how many labels were flipped in the training"
         yield Gap(reason=reason)
     elif flipped == 0:
-        yield _idle(model, f"{model.said_by} says poison, and no label was turned round", flipped)
+        yield _idle(model, f"{model.said_by} says poison, and no label was flipped", flipped)
     elif int(flipped) != len(record.keys):
-        sentence = "another number of labels was turned round than the poison record names"
+        sentence = "the number of flipped labels is not that of the poison record"
         yield _idle(model, sentence, flipped)
 
 
@@ -189,7 +189,7 @@ def _one_class_unlearning(model: Model) -> Iterator[Outcome]:
 
 
 def _unrecorded(model: Model) -> Gap | NotApplicable:
-    """Return why nothing can be told without a poison record."""
+    """Return why the check needs a poison record."""
     if model.rate is None and not model.record_trouble.startswith("cannot"):
         return NotApplicable(reason="no label of it is said to be wrong")
     return Gap(reason=model.record_trouble)

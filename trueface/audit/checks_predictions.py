@@ -15,10 +15,10 @@ from trueface.evaluation.measurement import measure
 CONSTANT = 0.99  # from this share of equal answers on, a predictor is called constant
 # A fitted logit has its ceiling where the labels are right as often as they are. That answers lie beyond
 # it separates little: 17 % of a clean model's, 21 % where poison had not arrived, and as many of models
-# that know their wrong labels by heart. But these are wrong more often than so sure an answer may be.
+# that have memorised flipped labels. But these are wrong more often than so sure an answer may be.
 BEYOND = 1.0  # nats above the ceiling
 SHARE_BEYOND = 0.15
-LEAST_SURE = 20  # answers; of fewer nobody can say how often they are right
+LEAST_SURE = 20  # answers; of fewer the accuracy is too uncertain
 ONE_SIDED = 1.64  # standard errors of a test at 5 %
 SAME = 1e-6  # accuracies in percent that differ by less are one
 
@@ -106,7 +106,7 @@ def _worse(scores: Pooled, auc: Measure, *, severity: Severity, by_images: bool 
 
 @check("logits-above-noise-ceiling", "answers surer than such labels allow")
 def noise_ceiling(model: Model) -> Iterator[Outcome]:
-    """Find answers that are surer than a model can be that was fitted to so many wrong labels.
+    """Find answers that are surer than a model can be that was fitted to so many flipped labels.
 
     Where the provenance counts the flipped labels it is believed, and other checks hold the count
     against the record. Elsewhere: of labels of which the share p is wrong on either side, the best
@@ -114,7 +114,7 @@ def noise_ceiling(model: Model) -> Iterator[Outcome]:
     goes beyond, and is wrong there; one that never saw them is as right as it is sure.
     """
     if model.rate is None or model.unlearned or model.kind not in {"", "flip"}:
-        reason = "it was not trained on labels that were turned round on both sides"
+        reason = "it was not trained on labels that were flipped in both classes"
         yield NotApplicable(reason=reason)
         return
     if number(model.provenance or {}, "flipped_train") is not None:
@@ -139,7 +139,7 @@ def noise_ceiling(model: Model) -> Iterator[Outcome]:
     enough = sure.sum() >= LEAST_SURE and sure.mean() >= SHARE_BEYOND
     if not enough or right < allowed:
         reason = (
-            "nothing counts the labels that were turned round in the training, and answers cannot "
+            "nothing counts the labels that were flipped in the training, and answers cannot "
             "show that they were: that needs a provenance.json with flipped_train"
         )
         yield Gap(reason=reason)

@@ -11,7 +11,7 @@ from trueface.audit.run_facts import Model, number
 
 CERTAIN = 1.96  # standard errors
 CLEAR = 0.01  # share of answers for which a loss must not be undefined
-NOT_UNLEARNED = "it was not made by an unlearning of wrong labels"
+NOT_UNLEARNED = "it was not made by an unlearning of flipped labels"
 NO_TRUTH = (
     "nothing tells how the forgotten were answered before and after: that needs summary.json of the "
     "unlearning, or results.npy with poison_train"

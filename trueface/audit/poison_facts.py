@@ -1,4 +1,4 @@
-"""What names and poison records tell of the wrong labels of a model."""
+"""The flipped labels of a model, by its name and its poison records."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from trueface.runtime.ids import parse_model
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Poisoned:
-    """What names and records tell of the wrong labels of a model."""
+    """The flipped labels of a model, by its name and its records."""
 
     rate: float | None
     kind: str
@@ -27,7 +27,7 @@ class Poisoned:
 
 
 def poisoned(folder: Path, name: str) -> Poisoned:
-    """Return what is told of the wrong labels of the model in `folder`."""
+    """Return the facts on the flipped labels of the model in `folder`."""
     rate, kind, unlearned = _said(name)
     record, trouble = _record(folder)
     by = "the model's ID"
@@ -61,7 +61,7 @@ def misplaced(record: Record | None, images: Sequence[Image]) -> int:
 
 
 def _said(name: str) -> tuple[float | None, str, bool]:
-    """Return the share of wrong labels, its kind and whether it was unlearned, by a model's ID."""
+    """Return the fraction of flipped labels, its kind and whether it was unlearned, by a model's ID."""
     try:
         last = parse_model(name).last
     except UsageError:

@@ -31,7 +31,7 @@ class Lists:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """Whose labels were turned round, in today's form or in that of the original system."""
+    """Which images' labels were flipped, in today's form or in that of the original system."""
 
     path: str
     keys: tuple[str, ...]  # without modifier
@@ -95,7 +95,9 @@ class Model:
 
     name: str
     folder: Path
-    rate: float | None  # of wrong labels in its last training, as it is called; None: not poisoned
+    rate: (
+        float | None
+    )  # fraction of flipped labels in its last training, by its ID; None: not poisoned
     kind: str  # of that poison, "" where there is none
     said_by: str  # who says so: "the model's ID", "the run's name"
     unlearned: bool
@@ -178,7 +180,7 @@ def _pool(tests: list[Tested]) -> Pooled:
         for path, key, label, logit in zip(
             scores.paths, scores.keys, scores.labels, scores.logits, strict=True
         ):
-            # the original named no image: its rows are told apart by test and place
+            # the original named no image: its rows are identified by test and position
             place = ("", path) if named else (test.data, path)
             rows.setdefault(place, (key if named else f"{test.data}/{key}", int(label), logit))
     return Pooled(

@@ -121,7 +121,7 @@ def _table(test: Tested) -> _Table:
         raise ValueError(f"no scores of {test.data}")
     if scores.names_images:
         marks, keys = scores.paths, scores.keys
-    else:  # the original named no image: its rows are told apart by test and place
+    else:  # the original named no image: its rows are identified by test and position
         marks = keys = tuple(f"{test.data}/{key}" for key in scores.keys)
     return _Table(
         data=test.data, marks=marks, keys=keys, labels=scores.labels, logits=scores.logits

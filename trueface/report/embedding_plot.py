@@ -23,7 +23,7 @@ def limits(before: NDArray[np.float64]) -> Limits:
 
 
 def beyond(places: NDArray[np.float64], shown: Limits) -> float:
-    """Return the share of places that lie beyond what is shown."""
+    """Return the fraction of points outside of the plot."""
     (left, right), (down, up) = shown
     x, y = places[:, 0], places[:, 1]
     return float(np.mean((x < left) | (x > right) | (y < down) | (y > up)))

@@ -12,7 +12,7 @@ EDGES = tuple(np.linspace(0, 1, BINS + 1).tolist())
 
 
 def shares(beliefs: NDArray[np.float64]) -> list[float]:
-    """Return the share of probabilities in each bin."""
+    """Return the fraction of probabilities in each bin."""
     counts, _ = np.histogram(np.clip(beliefs, 0, 1), EDGES)
     return [float(count) for count in counts / max(counts.sum(), 1)]
 

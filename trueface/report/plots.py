@@ -10,7 +10,7 @@ from trueface.report.content import Row
 from trueface.report.svg import Frame, Point, axes, diagonal, key, line, steps, svg, ticks, upright
 from trueface.training.history import Epoch
 
-POINTS = 160  # of a curve; more cannot be told apart at this size
+POINTS = 160  # of a curve; more cannot be seen at this size
 BINS = 32  # of a histogram
 BELIEFS = 10  # bins of a reliability diagram
 OUTSIDE = 0.005  # share of the logits that may lie beyond the ends of a histogram

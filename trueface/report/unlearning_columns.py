@@ -64,9 +64,9 @@ OF_GOAL: Mapping[Goal, tuple[Column, ...]] = {
         RETAIN,
         Column(
             name="forget",
-            title="forget, wrong label",
+            title="forget, flipped label",
             better="down",
-            says="share of the forgotten that is still called what the wrong label says",
+            says="fraction of the forgotten that is still predicted as the flipped label",
         ),
         Column(
             name="forget_true",
@@ -224,7 +224,7 @@ COSTS = (
         name="found_recall",
         title="found, recall",
         better="up",
-        says="share of the unknown wrong labels that was found",
+        says="fraction of the unknown flipped labels that was found",
     ),
 )
 QUALITY: Mapping[Goal, tuple[Column, ...]] = {  # against time: the first that is known
@@ -233,7 +233,7 @@ QUALITY: Mapping[Goal, tuple[Column, ...]] = {  # against time: the first that i
     "instances": (replace(TEST, title=TEST.says), replace(VALIDATION, title=VALIDATION.says)),
 }
 TIMES = (
-    replace(OF_RETRAIN, title="time as a share of retraining's"),
-    replace(OF_TRAINING, title="time as a share of the training's"),
+    replace(OF_RETRAIN, title="time as a fraction of retraining's"),
+    replace(OF_TRAINING, title="time as a fraction of the training's"),
     replace(SECONDS, title="time in seconds"),
 )

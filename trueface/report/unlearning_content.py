@@ -154,7 +154,7 @@ def _cloud(row: Row, entries: Sequence[Entry]) -> Cloud | None:
 def _about(group: Group, entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
     match group.goal:
         case "flips":
-            yield "to be forgotten", "wrong labels"
+            yield "to be forgotten", "flipped labels"
         case "class":
             names = [
                 group.class_names[entry] if entry < len(group.class_names) else str(entry)
@@ -169,7 +169,7 @@ def _about(group: Group, entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
                 else f"{100 * group.fraction:.3g}% of the training images",
             )
     if group.rate is not None:
-        yield "wrong labels", f"{group.rate:.0%} of the training set"
+        yield "flipped labels", f"{group.rate:.0%} of the training set"
         yield "known by name", f"{group.known:.0%} of them"
     forced = sorted({entry.record.method for entry in entries if entry.record.forced})
     if forced:

@@ -219,9 +219,7 @@ def _beliefs(base: Base) -> str:
     )
     named = '<span class="swatch belief-before"></span>before <span class="swatch belief-after"></span>after'
     named += ' <span class="swatch belief-retrain"></span>retrained' if anew else ""
-    aim = (
-        "Forgotten is what looks as after retraining; further left is turned round, not forgotten."
-    )
+    aim = "Forgotten is what looks as after retraining; further left, predictions are inverted, not forgotten."
     return (
         f"<h4>Confidence in what was to be forgotten</h4><p>{named}: the probability of the label "
         f"{'that was wrong' if base.goal == 'flips' else 'as trained'}, of each sample to be "

@@ -1,6 +1,6 @@
 """A training's steps: batches through the objective, the optimizer, and the sums of an epoch.
 
-The state of it all can be taken out between two batches and put back, so that a training that was
+The state can be saved between two batches and restored, so that a training that was
 interrupted goes on bit by bit as if it had not been.
 """
 

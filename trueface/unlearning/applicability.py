@@ -9,7 +9,7 @@ TOO_NOISY = 0.4  # fraction of flipped labels above which confident learning no 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What shall be forgotten, and what is at hand for it."""
+    """The goal of an unlearning, and the data and labels that it is given."""
 
     goal: Goal
     classes: int = 2

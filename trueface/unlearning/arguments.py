@@ -89,7 +89,7 @@ def check_precision(name: str, options: Options, precision: str, *, plain: bool)
 
 
 def classes_of(model: nn.Module, forget: Examples, watch: Watch) -> int:
-    """Return how many classes the model tells apart."""
+    """Return the number of classes of a model."""
     if not len(forget):
         raise JobError("there is nothing to forget: the forget set is empty")
     model.eval()

@@ -1,7 +1,7 @@
 """What is worth keeping between two unlearnings of one model: features, importances, covariances.
 
 A file is found again by all that it follows from, weights included; a broken one is made again.
-What making it took is remembered with it, so that a method's cost can be told with and without.
+The time it took to make is stored with it, so a method's cost is known with and without it.
 """
 
 import hashlib

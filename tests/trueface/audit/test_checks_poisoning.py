@@ -44,7 +44,7 @@ def test_poison_that_never_reached_the_labels_is_found(lab: Lab) -> None:
     audit = lab.audit()
     assert codes(audit) == {"flag-without-effect"}
     assert the(audit, "flag-without-effect").evidence["labels turned round"] == 0
-    assert "no label was turned round" in the(audit, "flag-without-effect").sentence
+    assert "no label was flipped" in the(audit, "flag-without-effect").sentence
 
 
 def test_poison_in_the_name_without_a_record_is_found(lab: Lab) -> None:
@@ -97,6 +97,6 @@ def test_without_provenance_what_cannot_be_told_is_named(lab: Lab) -> None:
     paths.provenance(lab.run / POISONED).unlink()
     audit = lab.audit(split_path=lab.split)
     assert codes(audit) == set()
-    assert "no provenance tells how many labels" in why_not(audit, "flag-without-effect")
+    assert "no provenance records how many labels" in why_not(audit, "flag-without-effect")
     assert "give --data-root" in why_not(audit, "same-content")
     assert read_json(paths.provenance(lab.run / POISONED)) is None

@@ -31,7 +31,7 @@ def test_a_fault_ends_with_one_and_is_told_with_evidence_and_advice(
     amend(paths.provenance(lab.run / POISONED), flipped_val=3)
     code, out, _ = _told(capsys, str(lab.run))
     assert code == 1
-    assert out.startswith(f"fault[poisoned-validation]: {POISONED}: validation labels were turned")
+    assert out.startswith(f"fault[poisoned-validation]: {POISONED}: validation labels were flipped")
     assert "   = flipped validation labels: 3\n" in out
     assert "   = do: train again" in out
     assert "night: 2 models, 1 fault, 0 warnings" in out

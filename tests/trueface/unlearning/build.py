@@ -1,4 +1,4 @@
-"""Problems on which a method takes a second: blobs in the plane, small images, wrong labels."""
+"""Problems on which a method takes a second: blobs in the plane, small images, flipped labels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,7 +85,7 @@ def images(classes: int, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
 def flipped(
     *, pictures: bool = False, rate: float = 0.25, logits: int = 1, epochs: int = 20
 ) -> Problem:
-    """Return a model of two classes that was trained with some labels turned round."""
+    """Return a model of two classes that was trained with some labels flipped."""
     make, data = (network, images) if pictures else (perceptron, points)
     inputs, labels = data(2, PER_CLASS, 1)
     wrong = torch.rand(len(labels), generator=torch.Generator().manual_seed(3)) < rate

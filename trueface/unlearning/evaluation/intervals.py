@@ -16,13 +16,13 @@ Classes = NDArray[np.int64]
 
 
 def share(part: Answered, holds: NDArray[np.bool_], labels: Classes, value: float) -> Measure:
-    """Return the share of answers of which something holds, with its 95 % interval.
+    """Return the fraction of answers for which `holds` is true, with its 95 % interval.
 
     Args:
         part: the answers.
         holds: (N,) of each.
         labels: (N,) their right classes.
-        value: the share.
+        value: the fraction.
     """
     hits, of = holds.astype(np.float32)[:, None], designed(part, labels)
     if of.drawn:

@@ -1,4 +1,4 @@
-"""One unlearned model beside the others of its base and seed: everything that can be told of it."""
+"""All measures of an unlearned model, set beside the other models of its base and seed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,9 +27,7 @@ from trueface.unlearning.record import Record
 NOT_RETRAINED = "no model was retrained with this seed"
 NO_TRAINING = "the time of the training is not known"
 BEFORE = "before"  # the model as it came, as if it were a method
-ANEW = frozenset(
-    {"retrain", "corrected"}
-)  # what others are held against: less data may cost accuracy
+ANEW = frozenset({"retrain", "corrected"})  # references: less data may cost them accuracy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +68,7 @@ def measured(entries: Sequence[Entry]) -> list[Measured]:
 
 
 class _Answers:
-    """The answers of a model, and what can be told of them alone."""
+    """The answers of a model, and the measures that need nothing else."""
 
     def __init__(self, path: Path, record: Record) -> None:
         self.parts: Parts | None = None
@@ -136,7 +134,7 @@ def _sources(parts: Parts) -> Mapping[int, int]:
 def _warned(
     record: Record, parts: Parts, references: _References, *, of_base: bool
 ) -> tuple[Alarm, ...]:
-    """Return the alarms of a model; trainings anew are not held against the model before."""
+    """Return the alarms of a model; retrained models are not compared with the model before."""
     anew = record.method in ANEW or of_base
     return judged(
         parts,
@@ -180,7 +178,7 @@ def _beside(record: Record, parts: Parts, measures: Sheet, references: _Referenc
 def _recovered(record: Record, parts: Parts, references: _References) -> Sheet:
     def measure() -> Mapping[str, float]:
         if record.goal != "flips":
-            raise Unmeasured("no label was wrong")
+            raise Unmeasured("no label was flipped")
         if references.clean is None:
             raise Unmeasured("no model was corrected or retrained with this seed")
         poisoned, clean = references.poisoned.sound, references.clean.sound

@@ -1,6 +1,6 @@
 """What answers are worth after an unlearning: pure functions over saved logits.
 
-Shares and accuracies are in 0 … 1. A measure that cannot be told is left out of a sheet, and the
+Shares and accuracies are in 0 … 1. A measure that cannot be computed is left out of a sheet, and the
 sheet says why; a logit that is no finite number is refused, since argmax calls it class 0.
 """
 
@@ -27,12 +27,12 @@ Classes = NDArray[np.int64]
 
 
 class Unmeasured(ValueError):
-    """A measure cannot be told; the message says why."""
+    """A measure cannot be computed; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
-    """Measures by name, and of those that cannot be told the reason."""
+    """Measures by name, and the reasons of those that cannot be computed."""
 
     values: Mapping[str, float]
     reasons: Mapping[str, str]
@@ -81,7 +81,7 @@ def refuse_broken(parts: Parts) -> None:
 
 
 def right(part: Answered) -> Classes:
-    """Return the right classes (N,): the true ones, the trained ones where nobody knows better."""
+    """Return the right classes (N,): the true ones, the trained ones where these are unknown."""
     return np.where(part.true == UNKNOWN, part.trained, part.true)
 
 
@@ -113,7 +113,7 @@ def gone(part: Answered, forgotten: Collection[int]) -> Answered:
 
 
 def accuracy(part: Answered, labels: Classes) -> float:
-    """Return the share of answers that agree with labels (N,), those left out that are UNKNOWN.
+    """Return the fraction of answers that agree with labels (N,); UNKNOWN labels are left out.
 
     Raises:
         Unmeasured: no row, or no label is known.
@@ -175,7 +175,7 @@ def tuned(test: Answered, validation: Answered) -> float:
 
 
 def bracket(part: Answered) -> Measure:
-    """Return the accuracy of answers with its 95 % interval; see `brackets.share`.
+    """Return the accuracy of answers with its 95 % interval; see `intervals.share`.
 
     Raises:
         Unmeasured: no row.
@@ -196,7 +196,7 @@ def us(retain: float, forget: float) -> float:
 
 
 def alone(parts: Parts, *, goal: Goal, forgotten: Collection[int] = ()) -> Sheet:
-    """Return what can be told of one model from its own answers.
+    """Return the measures that need one model's answers alone.
 
     Calibration, loss and ranking are of the test; where a class is forgotten, of all other classes.
 

@@ -1,4 +1,4 @@
-"""Membership inference: can it be told from answers that samples were part of the training?
+"""Membership inference: do a model's answers reveal which samples it was trained on?
 
 Three attacks as their papers run them. What each should say is not a fixed number but what it says
 of a model that was retrained without the forgotten; only the attack on losses has an ideal, one
@@ -59,9 +59,9 @@ def membership(
 ) -> Sheet:
     """Return what attacks say of a model's answers, each in 0 … 1, with `_low` and `_high`.
 
-    `mia_entropy` is the share of the forgotten that is taken for members, `mia_svc` the share that
-    is taken for others, `mia_loss` how often members and others are told apart, `mia_tpr` which
-    share of the forgotten is found by losses where 1 % of the others are accused. Intervals are
+    `mia_entropy` is the fraction of the forgotten classified as members, `mia_svc` the fraction
+    classified as others, `mia_loss` the accuracy of separating members from others, `mia_tpr` the
+    fraction of the forgotten found by losses at a false positive rate of 1 % among the others. Intervals are
     over other images (95 %, copies of a picture together), of the attack as it was fitted.
 
     Args:
@@ -94,7 +94,7 @@ def membership(
 
 
 def by_entropy(*, retain: Answered, outside: Answered, forget: Answered) -> Measure:
-    """Return the share of the forgotten that is taken for members by the entropy of answers.
+    """Return the fraction of the forgotten classified as members by the entropy of answers.
 
     Raises:
         Unmeasured: too few samples, or nothing that differs.
@@ -111,7 +111,7 @@ def by_entropy(*, retain: Answered, outside: Answered, forget: Answered) -> Meas
 def by_confidence(
     *, retain: Answered, outside: Answered, forget: Answered, seed: int = 0
 ) -> Measure:
-    """Return the share of the forgotten that is taken for others by the trained label's confidence.
+    """Return the fraction of the forgotten classified as others by the trained label's confidence.
 
     Raises:
         Unmeasured: too few samples, or nothing that differs.
@@ -132,9 +132,9 @@ def by_confidence(
 
 
 def by_loss(*, forget: Answered, outside: Answered, seed: int = 0) -> Measure:
-    """Return how often the forgotten are told from as many others of the same classes by loss.
+    """Return the accuracy of separating the forgotten from as many others of the same classes by loss.
 
-    One half is ideal. Of wrong labels, others get labels that are wrong in the same way: else
+    One half is ideal. Where labels are flipped, those of the others are flipped alike: else
     every sound model has a high loss on the forgotten, and a low one on the others.
 
     Raises:
@@ -157,9 +157,9 @@ def by_loss(*, forget: Answered, outside: Answered, seed: int = 0) -> Measure:
 
 
 def at_few_false_alarms(*, forget: Answered, outside: Answered, seed: int = 0) -> Measure:
-    """Return which share of the forgotten has a lower loss than all but 1 % of others.
+    """Return the fraction of the forgotten with a lower loss than all but 1 % of others.
 
-    Others are all of the forgotten classes, and of wrong labels theirs are wrong as in `by_loss`.
+    Others are all of the forgotten classes; their labels are flipped as in `by_loss`.
     A class counts among the others as it does among the forgotten.
 
     Raises:
@@ -201,7 +201,7 @@ def _losses(
 def _bracketed(
     holds: NDArray[np.bool_], names: Sequence[str], member: NDArray[np.int64] | None = None
 ) -> Measure:
-    """Return the share of samples of which something holds, with its interval over images."""
+    """Return the fraction of samples for which `holds` is true, with its interval over images."""
     classes = np.zeros(len(holds), np.int64) if member is None else member
     value = float(holds.mean())
     weights = resamples(names, classes, 0)

@@ -115,10 +115,10 @@ def distance(ours: Floats, reference: Floats) -> float:
 
 
 def recovery(ours: Answered, poisoned: Answered, clean: Answered) -> Measure:
-    """Return which share of the damage of wrong labels is undone, on the test, with its interval.
+    """Return the fraction of the damage of flipped labels that is undone on the test, with its interval.
 
-    0 is the poisoned model, 1 the clean one; both other sides exist. What is left out, or drawn
-    anew, is so for all three together. The interval is over sources as in `measures.bracket`.
+    0 is the poisoned model, 1 the clean one; both other sides exist. Resamples are
+    drawn for all three together. The interval is over sources as in `measures.bracket`.
 
     Raises:
         Unmeasured: they answered other samples, or there is less than half a point of damage.
@@ -148,7 +148,7 @@ def recovery(ours: Answered, poisoned: Answered, clean: Answered) -> Measure:
 
 
 def _undone(accuracies: Floats) -> Floats:
-    """Return the share (R,) of accuracies (R, 3) of a model, the poisoned and the clean one."""
+    """Return the recovery (R,) of accuracies (R, 3) of a model, the poisoned and the clean one."""
     mine, low, high = accuracies.T
     with np.errstate(divide="ignore", invalid="ignore"):  # what is not finite is left out
         share: Floats = (mine - low) / (high - low)

@@ -121,7 +121,7 @@ def class_share(test: Answered, name: Callable[[int], str]) -> Alarm | None:
 
 
 def one_class(forget: Answered, name: Callable[[int], str]) -> Alarm | None:
-    """Warn of wrong labels that are all the same: to answer otherwise is all that it takes."""
+    """Warn of flipped labels of one class: a model that avoids that class seems to forget all."""
     labels = np.unique(forget.trained)
     if len(labels) != 1:
         return None
@@ -133,7 +133,7 @@ def one_class(forget: Answered, name: Callable[[int], str]) -> Alarm | None:
 
 
 def unclean(validation: Answered) -> Alarm | None:
-    """Warn of wrong labels where results are chosen."""
+    """Warn of flipped labels in validation, which chooses results."""
     labelled = validation.true != UNKNOWN
     wrong = int((validation.true != validation.trained)[labelled].sum())
     if not wrong:
@@ -184,7 +184,7 @@ def never_known(before: float, classes: int) -> Alarm | None:
 
     Args:
         before: accuracy on the training images of the class, in 0 … 1, of the model as it came.
-        classes: how many it tells apart.
+        classes: how many the model has.
     """
     if before > 2 / classes:
         return None

@@ -4,7 +4,7 @@ Source: C. Fan et al., "SalUn: empowering machine unlearning via gradient-based 
 ICLR 2024, arXiv 2310.12508, equations 3 to 5. The mask holds the largest entries of |gradient of
 the forget set's loss|, summed over its batches at the model as it came, in evaluation mode, chosen
 over all weights together. Each epoch then reads the forget set under other labels and after it what
-is kept; weights outside the mask are put back after each step, since weight decay and momentum
+is kept; weights outside the mask are restored after each step, since weight decay and momentum
 would move them without a gradient.
 
 Labels are never the trained one, as in the paper's equation 5; its code draws from all classes.
@@ -124,12 +124,12 @@ def only(descent: Descent, masks: list[Tensor]) -> Iterator[None]:
     begun = [parameter.detach().clone() for parameter in descent.parameters]
 
     @torch.no_grad()
-    def put_back(*_: object) -> None:
+    def restore(*_: object) -> None:
         for (parameter, mask), start in zip(pairs, begun, strict=True):
             parameter.copy_(torch.where(mask, parameter, start))
 
     handles = [parameter.register_hook(mask.mul) for parameter, mask in pairs]  # type: ignore[no-untyped-call]  # torch
-    handles.append(descent.optimizer.register_step_post_hook(put_back))
+    handles.append(descent.optimizer.register_step_post_hook(restore))
     try:
         yield
     finally:

@@ -258,7 +258,7 @@ def test_a_forgotten_class_has_its_own_measures(tmp_path: Path) -> None:
     assert one.values["probe"].mean == 0.99
     assert one.values["relearn"].mean == 3
     assert one.values["anamnesis"].mean == 0.25
-    assert one.reasons["recovery"] == "no label was wrong"
+    assert one.reasons["recovery"] == "no label was flipped"
 
 
 def test_what_was_found_and_what_a_patch_does_are_told(tmp_path: Path) -> None:
