@@ -36,6 +36,8 @@ from launcher.system.files import Json, read_json, write_atomic, write_json
 from launcher.workers.job import Entry, Job
 from launcher.workers.memory_share import Share, VramLimit
 
+Portion = VramLimit  # its name in 0.2; laboratories written for that go on
+
 if TYPE_CHECKING:
     from launcher.planning.load import load, plan
     from launcher.planning.plan import Plan, PlannedJob
@@ -66,6 +68,7 @@ __all__ = [
     "Plan",
     "PlannedJob",
     "Poison",
+    "Portion",
     "Role",
     "Settings",
     "Share",

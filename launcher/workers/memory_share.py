@@ -82,6 +82,10 @@ class Share:
             self._look(self._attempt)
         return self._vram_limit
 
+    def portion(self) -> VramLimit:
+        """Return `vram_limit()`, by its name in 0.2."""
+        return self.vram_limit()
+
     def cap(self) -> int | None:
         """Return how many bytes of its card are the job's, context included; None: no cap."""
         return self.vram_limit().cap
