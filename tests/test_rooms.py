@@ -15,7 +15,9 @@ MOST_LINES = 10
 MOST_MODULES = 20
 MOST_AT_THE_TOP = 8
 ORDER = re.compile(r"In reading order: (?P<names>[^.]*)\.")
-REGISTERS = re.compile(r"^@register_\w+\(", re.MULTILINE)
+REGISTERS = re.compile(
+    r"^(@register_\w+|register_options|@check)\(|= Metric\(|\bMetric\($", re.MULTILINE
+)
 
 
 def docstring(room: Path) -> str:

@@ -19,6 +19,15 @@ from launcher.system.processes import Identity, recorded
 from launcher.workers.fork_server import BYE, FORK, IMPORTING, MESSAGE_BYTES
 from launcher.workers.supervisor import RUN, STOP
 
+# Another environment may hold version 0.2, whose fork server is another module with the same protocol.
+START = """
+import sys
+try:
+    from launcher.workers import fork_server
+except ModuleNotFoundError:
+    from launcher import nursery as fork_server
+sys.exit(fork_server.main(sys.argv[1:]))
+"""
 BYE_PATIENCE_S = 0.5
 KILL_PATIENCE_S = 1.0  # a process that dies of SIGKILL does so at once
 _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT}
@@ -93,12 +102,10 @@ class ForkServer:
         )
         self._status: int | None = None  # as `os.waitstatus_to_exitcode` says; None: it lives
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        argv = [
-            environment.interpreter or sys.executable,
-            "-P",
-            "-m",
-            "launcher.workers.fork_server",
-        ]
+        interpreter = environment.interpreter or sys.executable
+        own = interpreter == sys.executable
+        start = ("-m", "launcher.workers.fork_server") if own else ("-c", START)
+        argv = [interpreter, "-P", *start]
         try:
             self._pid = start_apart(
                 [*argv, str(home.folder), str(theirs.fileno()), *environment.preload],

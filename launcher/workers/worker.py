@@ -143,7 +143,7 @@ def _function(spec: Spec) -> Callable[[object], Mapping[str, Json]]:
             if kind is None or kind.entry in {"", spec.entry}:
                 raise MachineError(
                     f"{spec.entry} does not exist, and no kind {spec.kind!r} is installed that says "
-                    "where it is now; install the laboratory that this job was planned with"
+                    f"where it is now ({error}); install the laboratory that this job was planned with"
                 ) from error
             return _imported(kind.entry)
     except BaseException as error:

@@ -9,13 +9,13 @@ from typing import Protocol
 from trueface.data.dataset import Batch, ImageSet, batches
 from trueface.data.examples import Examples, Label
 from trueface.data.index import Image
-from trueface.data.settings import AugmentationSettings, TestSettings
+from trueface.data.settings import COLUMNS, AugmentationSettings, TestSettings
 from trueface.data.transforms import TrainTransform, test_transform
 from trueface.runtime.rng import derive
 
-# what an objective may ask for besides images and labels; equal values get equal numbers from 0
-COLUMNS: Mapping[str, Callable[[Image], str]] = MappingProxyType(
-    {"quality": attrgetter("modifier"), "group": attrgetter("method")}
+# equal values get equal numbers from 0
+_VALUES: Mapping[str, Callable[[Image], str]] = MappingProxyType(
+    dict(zip(COLUMNS, (attrgetter("modifier"), attrgetter("method")), strict=True))
 )
 
 
@@ -101,7 +101,7 @@ def augmented(
             transform,
             labels=labels,
             stamped=stamped,
-            columns={name: _numbers(images, COLUMNS[name]) for name in columns},
+            columns={name: _numbers(images, _VALUES[name]) for name in columns},
             decode=settings.decode,
             scale_to=settings.resize_size,
         ),

@@ -23,6 +23,7 @@ from trueface.jobs import command_lines, inputs_outputs
 from trueface.jobs.leakage import leaks
 from trueface.poisoning.poison_record import KINDS, is_random
 from trueface.poisoning.settings import PoisonSettings
+from trueface.training.objectives.registry import objectives, other_objective
 from trueface.training.settings import TrainSettings
 from trueface.unlearning.applicability import Situation, refusal
 from trueface.unlearning.settings import UnlearnSettings
@@ -124,6 +125,7 @@ def _unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -
 def _unfit_unlearning(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
     yield from _without_weights(makers)
     yield from _other_decoding(draft, makers)
+    yield from _unfit_objective(draft, makers)
     try:
         poison = parse_model(draft.base or inputs_outputs.model_of(draft)).last.poison
     except UsageError:  # of an earlier run, under a name that says nothing
@@ -151,6 +153,18 @@ def _other_decoding(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
     differs = other_decoding(makers[-1].settings, draft.settings) if makers else ""
     if differs:
         yield f"{makers[-1].model} is trained with {differs}; train and test alike"
+
+
+def _unfit_objective(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
+    """Refuse an unlearning that would train with another loss than the model was trained with."""
+    name = draft.settings["objective"]
+    if columns := objectives()[name].columns:
+        needs = ", ".join(columns)
+        yield f"objective: {name} needs {needs} of each image, which an unlearning does not read"
+    trained = next((maker for maker in reversed(makers) if maker.kind == "train"), None)
+    differs = other_objective(trained.settings, draft.settings) if trained else ""
+    if trained and differs:
+        yield f"{trained.model} is trained with {differs}; train and unlearn alike"
 
 
 def _without_weights(makers: Sequence[Draft]) -> Iterable[str]:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 
-from launcher.api import Job, JobError, Json, parse_model, write_json
+from launcher.api import Job, JobError, Json, parse_model, read_json, write_json
 from trueface.data.index import Image
 from trueface.jobs import job_data, model_origin
 from trueface.jobs.job_data import model_name
@@ -16,6 +16,7 @@ from trueface.runtime.paths import SCHEMA
 from trueface.training import checkpointing, image_lists, initialization, lineage, provenance
 from trueface.training.image_lists import Lists
 from trueface.training.initialization import Start
+from trueface.training.objectives.registry import other_objective
 from trueface.unlearning import record
 from trueface.unlearning.api import Unlearned
 from trueface.unlearning.settings import UnlearningSettings, UnlearnSettings
@@ -40,6 +41,7 @@ def _unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     place, data = job_data.place(job, settings), job_data.images(job)
     lists = image_lists.load_lists(place, data)
     start = model_origin.start_from(job, settings, job.base)
+    _refuse_other_objective(start, settings)
     poisoned = _poisoned_detector(job, job.base, start, settings, lists)
     done = label_flip_run.unlearn(poisoned, settings, watch_of(job, settings.precision))
     source = {
@@ -58,6 +60,19 @@ def _unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     rows: list[Json] = [{"step": step.step, **step.metrics} for step in done.unlearned.log]
     write_json(paths.summary(folder), {"schema": SCHEMA, **result, "log": rows})
     return result
+
+
+def _refuse_other_objective(start: Start, settings: UnlearningSettings) -> None:
+    """Refuse an unlearning that would train with another loss than the model was trained with.
+
+    Raises:
+        JobError: so it is.
+    """
+    trained = None if start.folder is None else read_json(paths.provenance(start.folder))
+    before = trained.get("settings") if trained else None
+    differs = other_objective(before if isinstance(before, dict) else {}, settings.model_dump())
+    if differs:
+        raise JobError(f"{start.model} was trained with {differs}; train and unlearn alike")
 
 
 def _poisoned_detector(

@@ -75,9 +75,15 @@ def read_folder(
     """Return the same of a folder whose files would be imported as modules of `package`."""
     declarations: dict[str, Declaration] = {}
     for path in sorted(folder.rglob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        if f"{decorator}(" not in text:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise DeclarationError(path, 1, f"not in UTF-8: {error.reason}") from error
+        if decorator not in text:
             continue
+        if alias := re.search(rf"\b{decorator} as \w+", text):
+            line = text.count("\n", 0, alias.start()) + 1
+            raise DeclarationError(path, line, f"declarations are found by the name {decorator!r}")
         parts = path.relative_to(folder).with_suffix("").parts
         module = ".".join((package, *(part for part in parts if part != "__init__")))
         for declaration in _declarations(path, text, module, decorator, modules):
@@ -100,11 +106,13 @@ def _declarations(
     except SyntaxError as error:
         raise DeclarationError(path, error.lineno or 1, f"not valid Python: {error.msg}") from error
     source = _Source(path, module, modules, _bindings(tree))
+    read = set[ast.Call]()
     for node in tree.body:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef):
             continue
         for call in node.decorator_list:
             if isinstance(call, ast.Call) and _last_name(call.func) == decorator:
+                read.add(call)
                 name, arguments = source.arguments(call, decorator)
                 yield Declaration(
                     name=name,
@@ -114,6 +122,21 @@ def _declarations(
                     path=path,
                     line=call.lineno,
                 )
+    if len(re.findall(rf"^[ \t]*@?(?:\w+\.)*{decorator}\(", text, re.MULTILINE)) > len(read):
+        _refuse_unread(path, tree, decorator, read)
+
+
+def _refuse_unread(
+    path: Path, tree: ast.Module, decorator: str, read: Collection[ast.Call]
+) -> None:
+    """Refuse a declaration that stands where nobody reads it: it would be missing without a word."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _last_name(node.func) == decorator and node not in read:
+            raise DeclarationError(
+                path,
+                node.lineno,
+                f"{decorator} is read above a function or a class at the top level of a file only",
+            )
 
 
 def _parse(text: str, decorator: str) -> ast.Module:
@@ -217,7 +240,7 @@ class _Source:
     def _run(self, node: ast.stmt | ast.expr, tree: ast.Expression | ast.Module, how: Any) -> Any:
         try:
             return how(compile(tree, str(self.path), how.__name__), self.namespace)
-        except (AttributeError, NameError, RuntimeError, TypeError, ValueError) as error:
+        except Exception as error:  # the file is a stranger's
             raise self._error(node, f"{type(error).__name__}: {error}") from error
 
     def _error(self, node: ast.stmt | ast.expr, reason: str) -> DeclarationError:

@@ -174,14 +174,14 @@ class Loop:
         batch = batch.to(self.watch.device)
         self.schedule.begin_step()
         loss, logs = self._forward(batch)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise self._diverged(f"the loss became {value}", epoch)
+        value = self._finite(loss, epoch)
         self._backward(loss)
         perturbed = self.objective.perturbed(self.model)
         if perturbed is not None:  # the gradients of a second pass take the place of the first's
             with perturbed:
-                self._backward(self._forward(batch)[0])
+                loss, _ = self._forward(batch)
+                self._finite(loss, epoch)
+                self._backward(loss)
         self._scaler.unscale_(self._optimizer)
         self._check_gradients(epoch)
         self._scaler.step(self._optimizer)
@@ -202,6 +202,12 @@ class Loop:
                 f"a batch of {len(batch.labels)} is too small to train with at this image size; "
                 f"take another batch_size than {self.config.batch_size}, or larger images"
             ) from error
+
+    def _finite(self, loss: Tensor, epoch: int) -> float:
+        value = loss.item()
+        if not math.isfinite(value):
+            raise self._diverged(f"the loss became {value}", epoch)
+        return value
 
     def _backward(self, loss: Tensor) -> None:
         self._optimizer.zero_grad()

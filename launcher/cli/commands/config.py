@@ -188,6 +188,7 @@ def _of_verb(
 
 def _built_in(option: click.Option) -> Json:
     if isinstance(option, TextDefaultOption):
-        return option.text_default or None
+        text = option.text_default
+        return int(text) if text.isdecimal() else text or None
     value = option.to_info_dict()["default"]
     return value if isinstance(value, bool | int | float | str) else None

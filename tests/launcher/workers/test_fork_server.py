@@ -1,6 +1,7 @@
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.system.processes import identity
-from launcher.workers.fork_server_client import ForkServer
+from launcher.workers.fork_server_client import START, ForkServer
 from tests.build import (
     PLAIN,
     a_context,
@@ -251,3 +252,21 @@ def test_interrupting_the_terminal_does_not_reach_the_nursery(home: Home) -> Non
     assert isinstance(outcome_of(one), Done)
     assert os.getsid(fork_server._pid) == fork_server._pid
     fork_server.close()
+
+
+def test_in_an_environment_with_an_older_launcher_its_own_fork_server_starts(
+    tmp_path: Path,
+) -> None:
+    """In 0.2 it was another module: `launcher.nursery`."""
+    (tmp_path / "launcher").mkdir()
+    (tmp_path / "launcher/__init__.py").touch()
+    (tmp_path / "launcher/nursery.py").write_text(
+        "def main(argv):\n    print(*argv)\n    return 3\n"
+    )
+    ended_process = subprocess.run(
+        [sys.executable, "-S", "-P", "-c", START, "home", "5"],
+        env={"PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    assert (ended_process.returncode, ended_process.stdout) == (3, b"home 5\n")

@@ -331,3 +331,15 @@ def test_a_users_folder_that_no_file_system_takes_is_not_there(tmp_path: Path, n
         kind = TEST.with_words(words)
         paths = inputs(kind, a_draft(TEST, settings, model=CLEAN, data=data, words=words))
         assert any(name in path for path in paths)
+
+
+def test_an_unlearning_trains_with_the_objective_of_its_model() -> None:
+    poisoned = "gan2:pre%20"
+    training = a_draft(TRAIN, {"objective": "ce"}, model=poisoned)
+    model = f"{poisoned}~retrain"
+    other = a_draft(UNLEARN, {"method": "retrain"}, model=model, base=poisoned)
+    same = a_draft(UNLEARN, {"method": "retrain", "objective": "ce"}, model=model, base=poisoned)
+    assert UNLEARN.refusals(other, [training]) == (
+        f"{poisoned} is trained with objective: ce, and this is objective: bce; train and unlearn alike",
+    )
+    assert UNLEARN.refusals(same, [training]) == ()

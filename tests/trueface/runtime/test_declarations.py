@@ -97,6 +97,7 @@ def test_a_name_declared_twice_is_refused_with_both_places(tmp_path: Path) -> No
         ("@register('saw', make=saw)\ndef saw(): ...", 7, "'saw' cannot be known without"),
         ("@register('saw', size=missing)\ndef saw(): ...", 7, "NameError: name 'missing'"),
         ("@register('saw', size=1 + 'a')\ndef saw(): ...", 7, "TypeError"),
+        ("@register('saw', size={}['k'])\ndef saw(): ...", 7, "KeyError: 'k'"),
         ("@register()\ndef saw(): ...", 7, "register takes the name first"),
         ("@register('saw', 3)\ndef saw(): ...", 7, "everything else by keyword"),
         ("@register(3)\ndef saw(): ...", 7, "register takes a name first, not 3"),
@@ -113,6 +114,35 @@ def test_what_cannot_be_read_is_refused_with_file_line_and_what_is_allowed(
     assert reason in message
     if "register takes" not in reason:
         assert "trueface.runtime.field_types" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("if True:\n    @register('saw')\n    def saw(): ...\n", 8),
+        ("@register('saw')\nasync def saw(): ...\n", 7),
+        ("register('saw')(heavy)\n", 7),
+        ("@register('axe')\ndef axe(): ...\n\nif True:\n    @register('saw')\n    def saw(): ...\n", 11),
+    ],
+)  # fmt: skip
+def test_a_declaration_that_would_not_be_read_is_refused(
+    tmp_path: Path, text: str, line: int
+) -> None:
+    message = refusal(tmp_path, text)
+    assert message.startswith(f"{tmp_path / 'tool.py'}:{line}: register is read above a function")
+
+
+def test_a_decorator_under_another_name_is_refused(tmp_path: Path) -> None:
+    message = refusal(
+        tmp_path, "from elsewhere import register as reg\n\n@reg('saw')\ndef saw(): ...\n"
+    )
+    assert message.startswith(f"{tmp_path / 'tool.py'}:7: declarations are found by the name")
+
+
+def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tool.py").write_bytes(b"# caf\xe9\n@register('saw')\ndef saw(): ...\n")
+    with pytest.raises(DeclarationError, match=r"tool\.py:1: not in UTF-8"):
+        read_folder(tmp_path, "tools", "register", modules=MODULES)
 
 
 def test_a_file_that_is_no_python_is_refused_with_its_line(tmp_path: Path) -> None:

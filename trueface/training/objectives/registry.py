@@ -6,10 +6,12 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from trueface.data.settings import COLUMNS
 from trueface.runtime.declarations import Declaration, read_declarations
 from trueface.runtime.errors import UnknownName
 
 PACKAGE = "trueface.training.objectives"
+DEFAULT = "bce"  # of detectors, also of those that were trained before there was a choice
 
 Registered = TypeVar("Registered", bound=type)
 
@@ -33,9 +35,12 @@ def register_objective(
         name: the value of the setting `objective`.
         summary: a few words for lists of settings.
         binary: it takes models with one logit only, which detectors are.
-        columns: of `data.loaders.COLUMNS` that a batch must have besides images and labels.
+        columns: of `data.settings.COLUMNS` that a batch must have besides images and labels.
+
+    Raises:
+        ValueError: there is no such column.
     """
-    ObjectiveSpec(name=name, summary=summary, binary=binary, columns=columns)
+    _spec(name, summary=summary, binary=binary, columns=columns)
 
     def register(objective: Registered) -> Registered:
         return objective  # the declaration itself is read from the file
@@ -55,12 +60,12 @@ def objective_name(name: str, *, binary: bool) -> str:
 
     Args:
         name: as a person wrote it.
-        binary: the model has one logit.
+        binary: the model has one logit. Others are trained on images without further columns.
 
     Raises:
         ValueError: no objective of that name, or one for models with one logit only.
     """
-    fitting = [spec.name for spec in objectives().values() if binary or not spec.binary]
+    fitting = [spec.name for spec in _fitting(binary=binary)]
     if name not in fitting:
         raise ValueError(UnknownName("objective", name, fitting))
     return name
@@ -68,13 +73,23 @@ def objective_name(name: str, *, binary: bool) -> str:
 
 def described(*, binary: bool) -> str:
     """Return the names and summaries of the objectives for such a model, for lists of settings."""
-    fitting = [spec for spec in objectives().values() if binary or not spec.binary]
-    return ", ".join(f"{spec.name} ({spec.summary})" for spec in fitting)
+    return ", ".join(f"{spec.name} ({spec.summary})" for spec in _fitting(binary=binary))
+
+
+def _fitting(*, binary: bool) -> list[ObjectiveSpec]:
+    every = objectives().values()
+    return [spec for spec in every if binary or not (spec.binary or spec.columns)]
 
 
 def modules_of(name: str) -> tuple[str, ...]:
     """Return the modules that an objective's name stands for: they are imported by that name."""
     return (_declarations()[name].module,)
+
+
+def other_objective(trained: Mapping[str, Any], used: Mapping[str, Any]) -> str:
+    """Return how the objective differs between the settings of two jobs; '' if it does not."""
+    before, now = (settings.get("objective", DEFAULT) for settings in (trained, used))
+    return "" if before == now else f"objective: {before}, and this is objective: {now}"
 
 
 def make_objective(name: str) -> Any:
@@ -95,4 +110,8 @@ def _declarations() -> dict[str, Declaration]:
 
 
 def _spec(name: str, **facts: Any) -> ObjectiveSpec:
-    return ObjectiveSpec(name=name, **facts)
+    spec = ObjectiveSpec(name=name, **facts)
+    for column in spec.columns:
+        if column not in COLUMNS:
+            raise ValueError(f"columns of {name}: {column!r} is none of {', '.join(COLUMNS)}")
+    return spec

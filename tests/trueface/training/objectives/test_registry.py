@@ -7,7 +7,13 @@ from pydantic import ValidationError
 from trueface.runtime.errors import UnknownName
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.objectives.bce import BinaryCrossEntropy
-from trueface.training.objectives.registry import make_objective, modules_of, objectives
+from trueface.training.objectives.registry import (
+    make_objective,
+    modules_of,
+    objectives,
+    other_objective,
+    register_objective,
+)
 from trueface.training.settings import TrainSettings
 
 PLACES = {"data_root": "data", "split_path": "splits"}
@@ -53,3 +59,16 @@ def test_the_default_stays_out_of_a_jobs_hash_and_others_do_not() -> None:
     other = {**default, "objective": "ce"}
     assert "objective" not in TrainSettings.decisive(default)
     assert TrainSettings.decisive(other)["objective"] == "ce"
+
+
+def test_a_column_that_no_batch_can_carry_is_refused_where_it_is_declared() -> None:
+    register_objective("mine", summary="of groups", columns=("group",))
+    with pytest.raises(ValueError, match="columns of mine: 'path' is none of quality, group"):
+        register_objective("mine", summary="of paths", columns=("path",))
+
+
+def test_settings_of_before_there_was_a_choice_mean_the_default() -> None:
+    assert other_objective({}, {"objective": "bce"}) == ""
+    assert other_objective({"objective": "ce"}, {"objective": "bce"}) == (
+        "objective: ce, and this is objective: bce"
+    )
