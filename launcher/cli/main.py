@@ -1,5 +1,6 @@
 """The command `launcher`: finds the verb, runs it, turns errors into messages and exit codes."""
 
+import contextlib
 import importlib
 import os
 import sys
@@ -138,7 +139,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(answer(cli, VERBS, os.environ))
     _open_streams()
     choose_characters(ascii_only=False)
-    code = _run(list(sys.argv[1:] if argv is None else argv))
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+    except OSError:  # its message cannot be written either: the terminal was closed
+        code = MachineError.exit_code
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader (head, less) has seen enough
@@ -146,7 +150,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         _drop_output()
     except OSError as error:
         if code != MachineError.exit_code:  # otherwise the first failed write has printed it
-            click.echo(f"error: {error}", err=True)
+            with contextlib.suppress(OSError):  # the terminal was closed
+                click.echo(f"error: {error}", err=True)
         code = MachineError.exit_code
         _drop_output()
     sys.exit(code)

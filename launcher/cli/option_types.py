@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from launcher.errors import UsageError
-from launcher.job_options.terms import PRIORITY as PRIORITIES
 from launcher.job_options.value_types import FARTHEST_S, Real, Size, Span, ValueType, Whole
+from launcher.job_options.value_types import PRIORITY as PRIORITIES
 
 RUN = "add"  # the run of jobs that come from no task file
 

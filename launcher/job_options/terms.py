@@ -2,9 +2,8 @@
 
 from launcher.job import LONGEST_BACKOFF_S, RERUNS
 from launcher.job_options.registry import JobOption, register_options
-from launcher.job_options.value_types import Choice, Moment, Signal, Span, Whole, Word
+from launcher.job_options.value_types import PRIORITY, Choice, Moment, Signal, Span, Whole, Word
 
-PRIORITY = Whole(-(2**31) + 1, 2**31 - 1)
 MOST_RETRIES = 1000  # the pause doubles each time, and must stay a number
 
 register_options(

@@ -76,6 +76,9 @@ class Whole:
         return number
 
 
+PRIORITY = Whole(-(2**31) + 1, 2**31 - 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Real:
     """A number within limits."""

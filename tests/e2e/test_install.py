@@ -90,7 +90,7 @@ def test_the_base_installs_the_queue_alone_and_says_how_to_get_the_laboratory(
         said = bare.call(*words)
         assert said.returncode == 3, words
         assert said.stdout == ""
-        assert said.stderr.startswith("error: trueface needs numpy, PIL,")
+        assert said.stderr.startswith("error: trueface needs jinja2, markupsafe, numpy, PIL,")
         assert said.stderr.count("\n") == 1
         assert "pip install 'launcher-trueface[lab]'" in said.stderr
     assert bare.call("trueface", "--help").returncode == 0

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from launcher.errors import counted
-from launcher.job_options.terms import PRIORITY
+from launcher.job_options.value_types import PRIORITY
 from launcher.screens.format import harmless
 from launcher.screens.text_table import Line, Span, Tone, shortened, width_of
 from launcher.states import OPEN, State
