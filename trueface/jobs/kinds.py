@@ -23,7 +23,7 @@ from trueface.jobs import command_lines, inputs_outputs
 from trueface.jobs.leakage import leaks
 from trueface.poisoning.poison_record import KINDS, is_random
 from trueface.poisoning.settings import PoisonSettings
-from trueface.training.objectives.registry import objectives, other_objective
+from trueface.training.objectives.registry import DEFAULT, objectives, other_objective
 from trueface.training.settings import TrainSettings
 from trueface.unlearning.applicability import Situation, refusal
 from trueface.unlearning.settings import UnlearnSettings
@@ -157,7 +157,7 @@ def _other_decoding(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
 
 def _unfit_objective(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
     """Refuse an unlearning that would train with another loss than the model was trained with."""
-    name = draft.settings["objective"]
+    name = draft.settings.get("objective", DEFAULT)
     if columns := objectives()[name].columns:
         needs = ", ".join(columns)
         yield f"objective: {name} needs {needs} of each image, which an unlearning does not read"
