@@ -110,7 +110,8 @@ def list_plans(
                 _warn(plan, reasons)
                 continue
             preview = preview_plan(compared_jobs, history, machine_state)
-            tree = worktree(Path.cwd(), {module for job in plan.jobs for module in job.sources})
+            sources = {id(job.sources): job.sources for job in plan.jobs}  # of a kind: one
+            tree = worktree(Path.cwd(), {module for each in sources.values() for module in each})
             if form is Form.JSON:
                 records.append(plan_json(plan, compared_jobs, preview, tree, refused=reasons))
                 continue

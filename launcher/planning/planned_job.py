@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from launcher.ids import NO_WORDS, DataId, Words, parse_data
 from launcher.job import Resources, program_signature
+from launcher.job_options.request import JobRequest
 from launcher.kinds import Draft, Input, Role, signature_of
 from launcher.planning.expansion import Step
 from launcher.planning.identity import Code, Identity
@@ -79,7 +81,7 @@ def planned_job(
         settings=step.settings.values,
         words=identity.words,
         needs=needs,
-        resources=_resources(step),
+        resources=_resources(step.request, step.kind.role in _LEARNING, bool(step.kind.entry)),
         terms=step.request.terms,
         priority=step.request.priority,
         gpus=step.request.gpus,
@@ -94,15 +96,14 @@ def planned_job(
     )
 
 
-def _resources(step: Step) -> Resources:
+@lru_cache(maxsize=256)  # the jobs of one entry have one request
+def _resources(request: JobRequest, learns: bool, has_entry: bool) -> Resources:
     """Return what a step asks of the machine; a program that asks for a GPU gets one or waits.
 
     A laboratory's kind knows what to do where there is none; a program got its arguments for the
     GPU that its entry asks for, as that of `launcher add` does.
     """
-    request = step.request
     resources = request.resources
-    if not step.kind.entry and resources.device == "auto" and request.wants_gpu:
+    if not has_entry and resources.device == "auto" and request.wants_gpu:
         resources = replace(resources, device="cuda")
-    accelerated = step.kind.role in _LEARNING or request.gpus is not None
-    return replace(resources, accelerated=accelerated)
+    return replace(resources, accelerated=learns or request.gpus is not None)

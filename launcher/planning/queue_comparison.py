@@ -95,7 +95,9 @@ def compare_with_queue(
             compared = _compare_known(job, accepted_row, stamp, again=again, forced=forced)
         if row is not None and row.hash != job.hash:
             compared = replace(compared, modules=_other_modules(job, row))
-        compared_jobs[job.name] = replace(compared, other_code=job.name in other_code)
+        if job.name in other_code:
+            compared = replace(compared, other_code=True)
+        compared_jobs[job.name] = compared
     jobs = tuple(compared_jobs.values())
     kept = {compared.job.name for compared in jobs if compared.action is Action.CACHED}
     kept |= {job.name for job in plan.left_out}

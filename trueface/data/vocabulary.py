@@ -125,7 +125,7 @@ class Vocabulary:
         """
         if layout not in LAYOUTS:
             raise UnknownName("layout", layout, LAYOUTS)
-        return replace(self, layout=layout)
+        return self if layout == self.layout else replace(self, layout=layout)
 
     def subset_keys(self, subset: str) -> tuple[str, ...]:
         """Return the elementary subsets that `subset` stands for, in table order.
