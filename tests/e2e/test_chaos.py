@@ -13,8 +13,6 @@ from tests.chaos.proof import prove
 from tests.chaos.recipe import Recipe, foretold
 
 JOBS = 40
-FEW = 16
-TRIES = 10  # each finds one in about half of the cases
 SEED = 7
 
 
@@ -27,20 +25,6 @@ def test_a_queue_that_is_killed_again_and_again_loses_nothing_and_runs_nothing_t
     assert report.findings.lines == ()
     assert report.jobs >= JOBS
     assert report.kills >= 5
-
-
-@pytest.mark.slow
-def test_without_the_guard_the_same_proof_finds_attempts_that_overlap(tmp_path: Path) -> None:
-    overlaps: tuple[str, ...] = ()
-    for number in range(TRIES):  # what happens when is the machine's choice
-        place = tmp_path / str(number)
-        place.mkdir()
-        report = prove(place, jobs=FEW, seconds=0, seed=SEED + number, guard=False, long_share=1)
-        overlaps += tuple(map(str, report.findings.overlaps))
-        if overlaps:
-            break
-
-    assert overlaps
 
 
 def a_fact(*endings: str, state: str = "done", dones: int | None = None) -> Fact:

@@ -5,7 +5,7 @@ file may write it: a text without quotes may look like a number, and a variable 
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -237,7 +237,8 @@ def properties_of(kinds: Sequence[Kind], suffix: str = "") -> Form:
         suffix: `VALUES` for sweeps.
     """
     names = dict.fromkeys(name for kind in kinds for name in kind.settings.model_fields)
-    forms: Form = {name: _shared(kinds, name, suffix) for name in names}
+    taken = {kind.name: settings_of(kind) for kind in kinds}
+    forms: Form = {name: _shared(kinds, taken, name, suffix) for name in names}
     for kind in kinds:
         for old, now in kind.settings.aliases.items():
             if old not in forms and now in names:
@@ -245,7 +246,9 @@ def properties_of(kinds: Sequence[Kind], suffix: str = "") -> Form:
     return forms
 
 
-def _shared(kinds: Iterable[Kind], name: str, suffix: str) -> Form:
+def _shared(
+    kinds: Iterable[Kind], taken: Mapping[str, Mapping[str, Form]], name: str, suffix: str
+) -> Form:
     """Return references to what a setting takes, each form of it once."""
     knowing = [kind for kind in kinds if name in kind.settings.model_fields]
     # a kind that has its own reading of a value that is meant for all does not say what it is
@@ -254,7 +257,7 @@ def _shared(kinds: Iterable[Kind], name: str, suffix: str) -> Form:
     refs: list[Form] = []
     for kind in plainly or knowing:
         form = {
-            key: value for key, value in settings_of(kind)[name].items() if key not in ANNOTATIONS
+            key: value for key, value in taken[kind.name][name].items() if key not in ANNOTATIONS
         }
         if form not in forms:
             forms.append(form)

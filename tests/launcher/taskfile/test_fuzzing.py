@@ -1,4 +1,4 @@
-"""Ten thousand spoiled task files: each is planned or refused at places that exist, never worse."""
+"""Spoiled task files, ten thousand in `make fuzz`: each is planned or refused at places that exist, never worse."""
 
 import random
 import re
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as profile
 
 from launcher.errors import Problem, TaskFileError, UsageError
 from launcher.kinds import COMMAND, Kind, installed
@@ -16,8 +17,8 @@ from tests.launcher.toylab import laboratory
 TOYS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
 LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # those of YAML 1.1
 WORD = re.compile(r"[\w.]+")
-FILES = 10_000
-BATCHES = 10
+BATCH = 1000
+BATCHES = 10 if profile.get_current_profile_name() == "fuzz" else 3
 ENVIRONMENT = {"HOME": "/home/me", "RATE": "20", "EMPTY": "", "WORD": "dot"}
 EXAMPLES = Path(__file__).parents[3] / "tasks"
 INCLUDED = {
@@ -225,12 +226,13 @@ def test_every_file_is_good_before_it_is_spoiled(there: bool) -> None:
             assert attempt(text, kinds, (), there=there) == ("", ())
 
 
+@pytest.mark.hypothesis  # more of it in `make fuzz`
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_a_spoiled_file_is_planned_or_refused_at_a_place_within_it(batch: int) -> None:
     dice = random.Random(f"spoiled {batch}")
     worlds = [(of_the_laboratory(), installed()), (GOOD, TOYS), (GOOD, TOYS)]
     refused = planned = 0
-    for _ in range(FILES // BATCHES):
+    for _ in range(BATCH):
         sources, kinds = dice.choice(worlds)
         text = spoil(dice.choice(sources), sources, dice)
         settings = tuple(dice.sample(SET, dice.choice((0, 0, 0, 1, 2))))
