@@ -88,8 +88,13 @@ def main(argv: Sequence[str]) -> int:
     if lives is not None:
         os.close(lives)
     # who queued something while we still held the lock took us for a scheduler that stays
-    stays = not scheduler.leaving and scheduler.is_home() and not home.stop.exists()
-    if stays and _has_work(store):
+    stays = not scheduler.leaving and not home.stop.exists()
+    if not store.is_current():
+        if stays and home.database.exists() and not home.damage_record.exists():
+            start_scheduler(home)  # for the database that took the place of ours
+        # a connection that is closed deletes the log beside the path, which is another queue's now
+        os._exit(0)
+    if stays and scheduler.is_home() and _has_work(store):
         start_scheduler(home)
     store.close()
     return 0

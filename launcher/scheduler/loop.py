@@ -113,8 +113,8 @@ class Scheduler:
         self._sleeper.ring()
 
     def is_home(self) -> bool:
-        """Tell whether the queue is still here: not deleted, not moved away as damaged."""
-        return self._home.database.exists() and not self._home.damage_record.exists()
+        """Tell whether the queue is still here: not deleted, moved away as damaged, or replaced."""
+        return self._store.is_current() and not self._home.damage_record.exists()
 
     def run(self) -> None:
         """Serve until asked to leave, stopped, idle for LEAVE_AFTER_S, or the home is gone."""

@@ -15,6 +15,7 @@ from launcher.store.rows import lane_of
 from launcher.store.scheduler_actions import Scheduling
 from launcher.store.screen_queries import ScreenQueries
 from launcher.store.user_actions import UserActions, rank_of
+from launcher.system.files import file_number
 from launcher.system.paths import Home
 
 NEW = Reason(code=ReasonCode.NEW, text="new")
@@ -52,10 +53,13 @@ class Store:
         Raises:
             StoreError: it cannot be opened, or is damaged, or newer than this program.
         """
+        self._path = home.database
+        before = file_number(home.database)
         if reading:
             database = open_to_read(home.database)
         else:
             database = open_database(home.database, durable=durable, check=check)
+        self._file = before or file_number(home.database)
         self._db = Connection(database, home.database)
         self.writing = self._db.writing
         self.read = JobQueries(database)
@@ -67,6 +71,10 @@ class Store:
     def close(self) -> None:
         """Give the connection back."""
         self._db.close()
+
+    def is_current(self) -> bool:
+        """Tell whether the file that was opened still lies at its path: not moved, not replaced."""
+        return file_number(self._path) == self._file
 
     # --- inside `writing`
 

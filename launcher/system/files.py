@@ -103,6 +103,15 @@ def sync(path: Path | str) -> None:
         os.close(descriptor)
 
 
+def file_number(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of what lies at a path, None where nothing does."""
+    try:
+        there = path.stat()
+    except OSError:
+        return None
+    return there.st_dev, there.st_ino
+
+
 def stamp(path: str) -> Stamp | None:
     """Return a stamp to tell later whether a file is the same; None where there is none."""
     try:

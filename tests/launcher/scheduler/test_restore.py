@@ -76,12 +76,19 @@ def save(home: Home) -> Path:
     return back_up(home.database, home.backups, 2)
 
 
+def replace(home: Home, content: bytes) -> None:
+    """Put another file in the database's place, at once: a supervisor may revive the scheduler."""
+    new = home.folder / "new"
+    new.write_bytes(content)
+    new.replace(home.database)
+    for end in ("-wal", "-shm"):
+        home.database.with_name(home.database.name + end).unlink(missing_ok=True)
+
+
 def restore(home: Home, backup: Path) -> None:
     """Damage the database, and do with a backup what the damage report advises."""
     no_scheduler(home)
-    for file in home.folder.glob("queue.sqlite*"):
-        file.unlink()
-    home.database.write_bytes(os.urandom(1 << 16))
+    replace(home, os.urandom(1 << 16))
     with pytest.raises(StoreError, match="found damaged") as report:
         Store(home)
     start = "from the newest backup: "
@@ -110,6 +117,21 @@ def test_a_retry_really_runs_after_a_restore_from_each_backup(home: Home, tmp_pa
         assert job_row(store, job).attempts == times
         assert endings(store, job)[-1] == "failed"
         store.close()
+
+
+def test_a_scheduler_does_not_go_on_with_a_database_that_another_one_replaced(home: Home) -> None:
+    (job,) = queued(home, a_spec())
+    until_it_is(home, job, State.DONE)
+    first = scheduler_pid(home)
+    replace(home, save(home).read_bytes())
+
+    (other,) = queued(home, a_spec(name="command/2"))
+    until_it_is(home, other, State.DONE)
+    assert scheduler_pid(home) not in {first, None}
+    store = Store(home, durable=False)  # what was written since is there: no log was lost
+    assert in_state(store, job, State.DONE)
+    assert in_state(store, other, State.DONE)
+    store.close()
 
 
 def test_what_runs_since_before_a_restore_is_waited_for_and_not_doubled(
