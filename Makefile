@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= $(shell n=$$(nproc) && echo $$((n < 4 ? n + 1 : 4)))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help demo test check format unit fuzz bench screenshots chaos shutdown night nospawn clean
@@ -13,9 +14,9 @@ help: ## list the targets
 demo: $(VENV)/.installed ## train, poison, test and unlearn detectors on sample images, through the queue
 	$(BIN)/launcher run tasks/quickstart.yaml
 
-# most tests wait for processes of their own: two at a time take half as long, on two cores, too
+# many tests wait for processes of their own: three at a time are the quickest on two cores
 test: check ## everything that CI runs
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/.developing ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -27,7 +28,7 @@ unit: $(VENV)/.developing ## the quick tests
 	$(BIN)/python -m pytest -m "not slow" tests/launcher tests/trueface
 
 fuzz: $(VENV)/.developing ## the property tests with examples that are new on every run
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m hypothesis --hypothesis-profile=fuzz
+	$(BIN)/python -m pytest -n $(WORKERS) -m hypothesis --hypothesis-profile=fuzz
 
 format: $(VENV)/.developing ## put the code into the house's format
 	$(BIN)/ruff format .

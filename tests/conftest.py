@@ -25,6 +25,7 @@ settings.load_profile("suite")
 for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LC_ALL", "LC_CTYPE"):
     os.environ.pop(name, None)
 os.environ["LANG"] = "C.UTF-8"
+os.environ["OMP_NUM_THREADS"] = "1"  # two threads that wait for each other under load are slower
 os.environ["LAUNCHER_CONFIG"] = os.devnull
 # nor what other schedulers of this machine promise; this one is deleted at the end
 _CLAIMS = tempfile.TemporaryDirectory(prefix="launcher-claims-")

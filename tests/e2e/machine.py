@@ -281,7 +281,8 @@ def a_machine(
         config.touch()
         mine = {"LAUNCHER_CLAIMS": str(claims), "LAUNCHER_CONFIG": str(config)}
         project.environment.update(gpus.environment | mine)
-        project.environment.pop("CUDA_VISIBLE_DEVICES", None)
+        for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"):  # the launcher sets them
+            project.environment.pop(name, None)
         project.home.folder.mkdir(mode=0o700)
         machine = Machine(project=project, gpus=gpus)
         if uid is not None:
