@@ -49,8 +49,8 @@ def distributions(modules: set[str]) -> set[str]:
     """Return a distribution for each module; for one that another always brings, that one."""
     by_module = packages_distributions()
     brought = {"pydantic-core": "pydantic", "threadpoolctl": "scikit-learn"}
-    found = {_plain(by_module[module][0]) for module in modules}
-    return {brought.get(name, name) for name in found}
+    packages = {_plain(by_module[module][0]) for module in modules}
+    return {brought.get(name, name) for name in packages}
 
 
 def test_the_queue_declares_all_that_it_imports() -> None:

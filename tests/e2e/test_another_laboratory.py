@@ -211,8 +211,8 @@ toytrain: [{model: null, data: "dot:pre", poison: 50}]
 toyunlearn: [{model: "dot:pre%50", method: relabel}]
 autotest: ["dot:pre"]
 """
-    said = project.call("launcher", "run", project.write("toys.yaml", text))
-    assert said.returncode == 0, said.stderr
+    completed = project.call("launcher", "run", project.write("toys.yaml", text))
+    assert completed.returncode == 0, completed.stderr
     assert states(project) == dict.fromkeys(
         [
             "toyshapes/toys",

@@ -87,12 +87,12 @@ def test_the_base_installs_the_queue_alone_and_says_how_to_get_the_laboratory(
     assert "\ntrain\t" in listed.stdout
     assert "pip install 'launcher-trueface[lab]'" in listed.stderr
     for words in (("trueface",), ("trueface", "audit", "--help"), ("python", "-m", "trueface")):
-        said = bare.call(*words)
-        assert said.returncode == 3, words
-        assert said.stdout == ""
-        assert said.stderr.startswith("error: trueface needs jinja2, markupsafe, numpy, PIL,")
-        assert said.stderr.count("\n") == 1
-        assert "pip install 'launcher-trueface[lab]'" in said.stderr
+        completed = bare.call(*words)
+        assert completed.returncode == 3, words
+        assert completed.stdout == ""
+        assert completed.stderr.startswith("error: trueface needs jinja2, markupsafe, numpy, PIL,")
+        assert completed.stderr.count("\n") == 1
+        assert "pip install 'launcher-trueface[lab]'" in completed.stderr
     assert bare.call("trueface", "--help").returncode == 0
 
 
@@ -106,7 +106,7 @@ def test_with_the_packages_of_the_laboratory_all_of_it_works(bare: Project, ligh
         assert bare.call("launcher", "kinds").stderr == ""
         planned = bare.call("launcher", "run", "laboratory.yaml", "--dry-run")
         assert planned.returncode == 0, planned.stderr
-        said = bare.call("trueface", "audit", "--help")
-        assert (said.returncode, said.stderr) == (0, "")
+        completed = bare.call("trueface", "audit", "--help")
+        assert (completed.returncode, completed.stderr) == (0, "")
     finally:
         (packages / "laboratory.pth").unlink()

@@ -17,15 +17,15 @@ def old(project: Project) -> Project:
 
 
 def jobs(project: Project, run: str) -> dict[str, dict[str, Any]]:
-    said = project.call("launcher", "status", run, "--json")
-    assert said.returncode == 0, said.stderr
-    return {job["name"]: job for job in json.loads(said.stdout)["jobs"]}
+    completed = project.call("launcher", "status", run, "--json")
+    assert completed.returncode == 0, completed.stderr
+    return {job["name"]: job for job in json.loads(completed.stdout)["jobs"]}
 
 
 def planned(project: Project, *options: str) -> dict[str, dict[str, Any]]:
-    said = project.call("launcher", "run", "old.yaml", "--dry-run", "--json", *options)
-    assert said.returncode == 0, said.stderr
-    return {job["name"]: job for job in json.loads(said.stdout)["jobs"]}
+    completed = project.call("launcher", "run", "old.yaml", "--dry-run", "--json", *options)
+    assert completed.returncode == 0, completed.stderr
+    return {job["name"]: job for job in json.loads(completed.stdout)["jobs"]}
 
 
 def test_jobs_history_logs_and_results_are_there(old: Project) -> None:
@@ -51,10 +51,10 @@ def test_the_runs_are_read_by_audit_and_report(old: Project) -> None:
 
 
 def test_a_plan_says_once_how_many_jobs_were_done_with_other_code(old: Project) -> None:
-    said = old.call("launcher", "run", "old.yaml", "--dry-run")
-    assert said.stdout.count("with other code") == 1
-    assert "8 jobs were done with other code (" in " ".join(said.stdout.split())
-    assert "--accept-code keeps" in " ".join(said.stdout.split())
+    completed = old.call("launcher", "run", "old.yaml", "--dry-run")
+    assert completed.stdout.count("with other code") == 1
+    assert "8 jobs were done with other code (" in " ".join(completed.stdout.split())
+    assert "--accept-code keeps" in " ".join(completed.stdout.split())
     assert {job["state"] for job in planned(old).values()} == {"changed"}
 
 
@@ -62,9 +62,9 @@ def test_accepted_results_are_kept_and_the_next_plan_is_quiet(old: Project) -> N
     kept = planned(old, "--accept-code")
     assert {job["state"] for job in kept.values()} == {"cached"}
     assert {job["state"] for job in planned(old).values()} == {"changed"}  # a dry run keeps nothing
-    said = old.call("launcher", "run", "old.yaml", "--accept-code", "--detach")
-    assert said.returncode == 0, said.stderr
-    assert "old: 8 jobs, 0 queued, 8 done before" in said.stderr
+    completed = old.call("launcher", "run", "old.yaml", "--accept-code", "--detach")
+    assert completed.returncode == 0, completed.stderr
+    assert "old: 8 jobs, 0 queued, 8 done before" in completed.stderr
     again = old.call("launcher", "run", "old.yaml", "--dry-run")
     assert "other code" not in again.stdout
     assert {job["state"] for job in planned(old).values()} == {"cached"}
@@ -81,10 +81,10 @@ def test_a_changed_setting_is_never_accepted(old: Project) -> None:
 
 @pytest.mark.parametrize("options", [("--force",), ("--set", "reuse=nothing")])
 def test_what_is_kept_cannot_be_run_again_at_once(old: Project, options: tuple[str, ...]) -> None:
-    said = old.call("launcher", "run", "old.yaml", "--accept-code", *options)
-    assert said.returncode == 2
-    assert "--accept-code keeps results" in said.stderr
-    assert "leave one of them out" in said.stderr
+    completed = old.call("launcher", "run", "old.yaml", "--accept-code", *options)
+    assert completed.returncode == 2
+    assert "--accept-code keeps results" in completed.stderr
+    assert "leave one of them out" in completed.stderr
 
 
 @pytest.mark.slow

@@ -45,14 +45,14 @@ def test_a_kind_that_two_packages_offer_is_refused_and_both_are_named(site: Path
     install(site, "firstlab", {"train": "kindlab:TRAIN"})
     with pytest.raises(UsageError) as caught:
         installed(["train"])
-    said = str(caught.value)
-    assert said.startswith("kind 'train' is offered twice, by ")
-    assert "by firstlab (kindlab:TRAIN)" in said
-    assert "by launcher-trueface (trueface.jobs.kinds:TRAIN)" in said
-    assert "uninstall one of them" in said
-    found = find_kinds()
-    assert "train" not in found.kinds
-    assert list(found.unusable) == ["train"]
+    message = str(caught.value)
+    assert message.startswith("kind 'train' is offered twice, by ")
+    assert "by firstlab (kindlab:TRAIN)" in message
+    assert "by launcher-trueface (trueface.jobs.kinds:TRAIN)" in message
+    assert "uninstall one of them" in message
+    registered = find_kinds()
+    assert "train" not in registered.kinds
+    assert list(registered.unusable) == ["train"]
 
 
 def test_a_kind_that_cannot_be_loaded_harms_no_file_that_does_not_ask_for_it(

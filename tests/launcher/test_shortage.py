@@ -5,8 +5,10 @@ from launcher.system.files import Json
 
 
 def test_facts_are_read_as_they_were_written_without_the_words() -> None:
-    told = Shortage(where="ram", wanted=1, held=2, cap=3, free=4, total=5, message="MemoryError")
-    assert read_facts(told.record()) == Shortage(
+    shortage = Shortage(
+        where="ram", wanted=1, held=2, cap=3, free=4, total=5, message="MemoryError"
+    )
+    assert read_facts(shortage.record()) == Shortage(
         where="ram", wanted=1, held=2, cap=3, free=4, total=5
     )
 

@@ -196,8 +196,8 @@ def test_of_one_user_the_newest_files_count_and_always_our_own(public: Path) -> 
         write_publication(public, name, a_publication())
         os.utime(public / name, (1e9 - age, 1e9 - age))
     complaints: list[str] = []
-    found = ReservationReader(public, lambda _, why: complaints.append(why)).read(names[-1])
-    assert set(found) == {names[-1], *names[: MOST_FILES - 1]}
+    reservation = ReservationReader(public, lambda _, why: complaints.append(why)).read(names[-1])
+    assert set(reservation) == {names[-1], *names[: MOST_FILES - 1]}
     assert complaints == [f"they are more than {MOST_FILES}"]
 
 

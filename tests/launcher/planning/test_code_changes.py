@@ -59,9 +59,9 @@ def done(store: Store) -> Store:
 
 
 def test_every_job_is_known_to_differ_in_code_alone(done: Store) -> None:
-    found = judged(done, a_plan(code="new"))
-    assert {one.action for one in found.values()} == {Action.RUN}
-    assert all(one.other_code for one in found.values())
+    compared = judged(done, a_plan(code="new"))
+    assert {one.action for one in compared.values()} == {Action.RUN}
+    assert all(one.other_code for one in compared.values())
     assert not any(one.other_code for one in judged(done, a_plan()).values())
 
 
@@ -82,10 +82,12 @@ def test_without_the_option_nothing_is_recorded_as_accepted(done: Store) -> None
 
 def test_a_changed_setting_is_not_accepted_nor_what_needs_such_a_job(done: Store) -> None:
     text = FILE.replace("poison: [0, 50]}", "poison: [0, 50], lr: 0.25}")
-    found = judged(done, a_plan(text, code="new"), accept_code=True)
-    again = {name for name, one in found.items() if one.action is Action.RUN}
-    assert again == {name for name in found if "dot:pre" in name and not name.startswith("poison")}
-    assert not any(found[name].other_code for name in again)
+    compared = judged(done, a_plan(text, code="new"), accept_code=True)
+    again = {name for name, one in compared.items() if one.action is Action.RUN}
+    assert again == {
+        name for name in compared if "dot:pre" in name and not name.startswith("poison")
+    }
+    assert not any(compared[name].other_code for name in again)
 
 
 def test_code_that_changes_again_is_asked_about_again(done: Store) -> None:
@@ -101,8 +103,8 @@ def test_a_job_that_a_kept_one_needs_and_that_runs_again_takes_it_along(done: St
     done.database.execute(
         "UPDATE jobs SET outputs = ? WHERE id = ?", (f'{{"{gone}": [1, 2]}}', row.id)
     )
-    found = judged(done, a_plan(code="new"), accept_code=True)
-    assert {name for name, one in found.items() if one.action is Action.RUN} == {
+    compared = judged(done, a_plan(code="new"), accept_code=True)
+    assert {name for name, one in compared.items() if one.action is Action.RUN} == {
         "train/dot:pre",
         "test/dot:pre/real:pre",
     }
@@ -115,8 +117,8 @@ def test_a_setting_that_is_new_and_has_its_default_counts_as_code(done: Store) -
         momentum: float = 0.5
 
     kinds = {**KINDS, "train": replace(train, settings=Newer)}  # type: ignore[type-var]
-    found = judged(done, a_plan(code="new", kinds=kinds))
-    assert all(one.other_code for one in found.values())
+    compared = judged(done, a_plan(code="new", kinds=kinds))
+    assert all(one.other_code for one in compared.values())
     other = judged(done, a_plan(FILE, "train.momentum=0.75", code="new", kinds=kinds))
     assert not any(one.other_code for name, one in other.items() if name.startswith("train"))
 

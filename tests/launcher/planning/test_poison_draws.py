@@ -94,8 +94,8 @@ def test_one_more_model_has_its_labels_chosen_and_nothing_trained_again(store: S
     there: set[Path] = set()
     run(store, a_plan(SWEPT.format("[0.5, 0.25]")), there)
     for lrs in ("[0.5, 0.25, 0.125]", "[0.125, 0.5, 0.25]"):  # the first writes, whoever it is
-        found = compared_jobs(store, a_plan(SWEPT.format(lrs)), there)
-        again = [name for name, one in found.items() if one.action is Action.RUN]
+        compared = compared_jobs(store, a_plan(SWEPT.format(lrs)), there)
+        again = [name for name, one in compared.items() if one.action is Action.RUN]
         assert {name.partition("/")[0] for name in again} == {"poison", "train", "unlearn"}
         assert all("lr=0.125" in name for name in again if not name.startswith("poison/"))
     last = a_plan(SWEPT.format("[0.5, 0.25, 0.125]"))
@@ -109,8 +109,8 @@ def test_records_that_jobs_of_their_own_chose_are_good_enough(store: Store) -> N
     there: set[Path] = set()
     for lr in (0.25, 0.5):  # as they were before they were shared
         run(store, a_plan(SWEPT.format(f"[{lr}]")), there)
-    found = compared_jobs(store, a_plan(SWEPT.format("[0.25, 0.5]")), there)
-    assert {one.action for one in found.values()} == {Action.CACHED}
+    compared = compared_jobs(store, a_plan(SWEPT.format("[0.25, 0.5]")), there)
+    assert {one.action for one in compared.values()} == {Action.CACHED}
 
 
 def test_a_choice_under_way_is_waited_for_before_one_more_model_joins(store: Store) -> None:

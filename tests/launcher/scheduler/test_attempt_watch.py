@@ -54,11 +54,11 @@ def test_an_attempt_is_started_or_voided_and_never_both(
     for job in range(1, 26):
         effects = tmp_path / f"effects-{job}"
         attempt = an_attempt(home, a_spec(*shell(EFFECT, str(effects))), job=job)
-        one = started(fork_server, attempt)
+        supervised = started(fork_server, attempt)
         time.sleep(pause_s)  # it finds the instant at which both are equally quick
-        found = watch(one.claim, attempt)
-        assert ended(one.descriptor)
-        one.supervisor.channel.close()
+        found = watch(supervised.claim, attempt)
+        assert ended(supervised.descriptor)
+        supervised.supervisor.channel.close()
         if isinstance(found, Adopted):
             assert ended(found.descriptor)
             outcome = found.ending()
@@ -77,9 +77,9 @@ def test_a_voided_attempt_is_never_started(
     effects = tmp_path / "effects"
     attempt = an_attempt(home, a_spec(*shell(EFFECT, str(effects))))
     assert isinstance(judged(attempt), Void)
-    one = started(fork_server, attempt)
-    assert ended(one.descriptor)
-    one.supervisor.channel.close()
+    supervised = started(fork_server, attempt)
+    assert ended(supervised.descriptor)
+    supervised.supervisor.channel.close()
     assert not effects.exists()
     assert isinstance(judged(attempt), Void)
 
@@ -109,9 +109,9 @@ def test_a_supervisor_that_is_killed_at_any_instant_never_doubles_an_effect(
     for job in range(1, 21):
         effects = tmp_path / f"effects-{job}"
         attempt = an_attempt(home, a_spec(*shell(EFFECT, str(effects))), job=job)
-        one = started(fork_server, attempt)
+        supervised = started(fork_server, attempt)
         time.sleep(pause.uniform(0, 0.008))  # the instants that are to be met
-        kill_supervisor(one)
+        kill_supervisor(supervised)
         found = watch(a_claim(job=job), attempt)
         if isinstance(found, Adopted):  # its program lives
             assert ended(found.descriptor)
@@ -132,9 +132,9 @@ def test_a_program_whose_supervisor_was_killed_is_watched_to_its_end(
     fork_server: ForkServer, home: Home
 ) -> None:
     attempt = an_attempt(home, a_spec("sleep", "60"))
-    one = started(fork_server, attempt)
+    supervised = started(fork_server, attempt)
     program = program_of(attempt)
-    kill_supervisor(one)
+    kill_supervisor(supervised)
     orphan = watch(a_claim(), attempt)
     assert isinstance(orphan, Adopted)
     assert orphan.program == program
@@ -149,11 +149,11 @@ def test_a_lone_program_that_does_not_listen_can_be_killed_with_what_it_started(
 ) -> None:
     script = f"trap '' TERM; setsid sh -c 'echo $$; {FOR_EVER}' & echo ready; {FOR_EVER}"
     attempt = an_attempt(home, a_spec(*shell(script)))
-    one = started(fork_server, attempt)
+    supervised = started(fork_server, attempt)
     until(lambda: len(lines_of(attempt.log)) == 2, "the program is ready")
-    one.insist()  # no more than a word while the supervisor lives
-    assert one.ending() is None
-    kill_supervisor(one)
+    supervised.insist()  # no more than a word while the supervisor lives
+    assert supervised.ending() is None
+    kill_supervisor(supervised)
     orphan = watch(a_claim(), attempt)
     assert isinstance(orphan, Adopted)
     orphan.insist()
@@ -167,10 +167,10 @@ def test_nothing_of_a_lost_attempt_lives_when_it_is_judged(
     fork_server: ForkServer, home: Home
 ) -> None:
     attempt = an_attempt(home, a_spec(*shell("sleep 60 & echo $!; wait")))
-    one = started(fork_server, attempt)
+    supervised = started(fork_server, attempt)
     until(lambda: lines_of(attempt.log), "its child is there")
     program = program_of(attempt)
-    kill_supervisor(one)
+    kill_supervisor(supervised)
     send(program, signal.SIGKILL)
     until(lambda: gone(program), "the program has ended")
     assert isinstance(judged(attempt), Lost)
@@ -209,28 +209,28 @@ def test_an_attempt_that_deletes_its_folder_ends_as_it_ends(
     fork_server: ForkServer, home: Home
 ) -> None:
     attempt = an_attempt(home, a_spec(*shell('rm -r "$1"', str(home.attempt(1, 1).folder))))
-    one = started(fork_server, attempt)
-    assert ended(one.descriptor)
-    assert isinstance(one.ending(), Done)
-    one.supervisor.channel.close()
+    supervised = started(fork_server, attempt)
+    assert ended(supervised.descriptor)
+    assert isinstance(supervised.ending(), Done)
+    supervised.supervisor.channel.close()
 
 
 def test_an_attempt_without_a_folder_is_watched_while_its_supervisor_lives(
     fork_server: ForkServer, home: Home
 ) -> None:
     attempt = an_attempt(home, a_spec("sleep", "60"))
-    one = started(fork_server, attempt)
+    supervised = started(fork_server, attempt)
     program = program_of(attempt)
     shutil.rmtree(attempt.folder)
-    found = watch(one.claim, attempt)
+    found = watch(supervised.claim, attempt)
     assert isinstance(found, Adopted)
     assert found.program == 0
-    send(one.supervisor.who.pid, signal.SIGKILL)
+    send(supervised.supervisor.who.pid, signal.SIGKILL)
     assert ended(found.descriptor)
     lone = found.ending()
     assert isinstance(lone, Adopted)  # found by its mark
     assert lone.program == program
-    one.supervisor.channel.close()
+    supervised.supervisor.channel.close()
     lone.insist()
     assert ended(lone.descriptor)
     assert isinstance(lone.ending(), Lost)

@@ -163,8 +163,8 @@ def test_others_hear_of_every_promise_with_what_is_in_use_of_it(home: Home) -> N
 
 def promised(claim: int | None, **asked: Any) -> dict[str, int]:
     place = Start(job=1, devices=("GPU-0",), cpus=1, reason="", reservation=claim)
-    found = reservations_of(place, Resources(**asked), totals={"GPU-0": 40 * GIB})
-    return {one.device: one.amount for one in found if "GPU-0" in one.device}
+    reservations = reservations_of(place, Resources(**asked), totals={"GPU-0": 40 * GIB})
+    return {one.device: one.amount for one in reservations if "GPU-0" in one.device}
 
 
 def test_a_promise_of_unknown_size_is_told_as_a_quarter_of_the_card() -> None:

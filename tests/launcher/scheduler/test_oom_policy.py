@@ -169,9 +169,9 @@ scenes = st.builds(
 @settings(max_examples=150, deadline=None)
 @given(shortages, scenes, st.integers(0, 200 * GIB))
 def test_a_claim_of_ones_own_fault_only_grows(shortage: Shortage, scene: Scene, claim: int) -> None:
-    found = blame(replace(shortage, where="gpu"), replace(scene, reservation=claim))
-    assert found.vram_request is not None
-    assert found.vram_request >= (claim + STEP if found.whose == "ours" else claim)
+    verdict = blame(replace(shortage, where="gpu"), replace(scene, reservation=claim))
+    assert verdict.vram_request is not None
+    assert verdict.vram_request >= (claim + STEP if verdict.whose == "ours" else claim)
 
 
 @settings(max_examples=150, deadline=None)

@@ -52,26 +52,26 @@ def test_an_attempt_whose_card_failed_is_excused_and_says_so() -> None:
 
 def test_an_attempt_that_had_to_leave_its_card_is_excused_however_it_ended() -> None:
     for outcome in (FAILED, short(), Stopped(at=1.0)):
-        found = requeue(outcome, a_gpu(), moved="cuda:0 fell off the bus")
-        assert found == Requeue(reason=fell("cuda:0 fell off the bus; queued again"))
+        decision = requeue(outcome, a_gpu(), moved="cuda:0 fell off the bus")
+        assert decision == Requeue(reason=fell("cuda:0 fell off the bus; queued again"))
     assert requeue(Done(at=1.0), a_gpu(), moved="cuda:0 fell off the bus") is None
 
 
 def test_one_that_needed_more_than_it_was_promised_gets_more_at_once() -> None:
-    found = requeue(short(held=8 * GIB, wanted=2 * GIB), a_gpu(total=40, used=20))
-    assert found is not None
-    assert found.vram_request is not None
-    assert found.vram_request >= 10 * GIB
-    assert (found.hopeless, found.pause_s) == (False, 0.0)
-    assert found.reason.text.startswith("out of memory, its own: ")
+    decision = requeue(short(held=8 * GIB, wanted=2 * GIB), a_gpu(total=40, used=20))
+    assert decision is not None
+    assert decision.vram_request is not None
+    assert decision.vram_request >= 10 * GIB
+    assert (decision.hopeless, decision.pause_s) == (False, 0.0)
+    assert decision.reason.text.startswith("out of memory, its own: ")
 
 
 def test_one_whose_memory_others_took_waits_a_little_and_keeps_its_claim() -> None:
-    found = requeue(short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38))
-    assert found is not None
-    assert (found.vram_request, found.pause_s) == (8 * GIB, CROWDED_PAUSE_S)
-    assert found.reason.text.startswith("out of memory, a neighbour's: ")
-    assert found.reason.text.endswith("; queued again")
+    decision = requeue(short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38))
+    assert decision is not None
+    assert (decision.vram_request, decision.pause_s) == (8 * GIB, CROWDED_PAUSE_S)
+    assert decision.reason.text.startswith("out of memory, a neighbour's: ")
+    assert decision.reason.text.endswith("; queued again")
 
 
 def test_others_who_have_left_meanwhile_are_remembered() -> None:
@@ -88,17 +88,17 @@ def test_a_job_on_the_cpu_gets_no_larger_claim() -> None:
 
 
 def test_one_that_no_card_can_ever_hold_is_not_tried_again() -> None:
-    found = requeue(short(held=30 * GIB, wanted=20 * GIB), a_gpu(total=40))
-    assert found is not None
-    assert found.hopeless
-    assert "can never fit: cuda:0 has 40 GiB for it" in found.reason.text
+    decision = requeue(short(held=30 * GIB, wanted=20 * GIB), a_gpu(total=40))
+    assert decision is not None
+    assert decision.hopeless
+    assert "can never fit: cuda:0 has 40 GiB for it" in decision.reason.text
 
 
 def test_a_larger_card_elsewhere_is_hope() -> None:
     gpus = a_gpu(0, total=24), a_gpu(1, total=80, used=70)
-    found = requeue(short(held=20 * GIB, wanted=9 * GIB), *gpus, claim=20 * GIB)
-    assert found is not None
-    assert not found.hopeless
+    decision = requeue(short(held=20 * GIB, wanted=9 * GIB), *gpus, claim=20 * GIB)
+    assert decision is not None
+    assert not decision.hopeless
 
 
 @pytest.mark.parametrize("gpus", [(), (a_gpu(used=None),)])
@@ -113,15 +113,15 @@ def test_what_must_never_run_twice_is_not_excused_when_its_end_is_lost() -> None
 
 
 def test_what_must_never_run_twice_does_not_move_to_another_gpu() -> None:
-    found = requeue(Stopped(at=1.0), a_gpu(), moved="cuda:0 fell off the bus", rerun="never")
-    assert found == Requeue(
+    decision = requeue(Stopped(at=1.0), a_gpu(), moved="cuda:0 fell off the bus", rerun="never")
+    assert decision == Requeue(
         reason=fell("cuda:0 fell off the bus, and it must never run twice"), hopeless=True
     )
     assert requeue(Stopped(at=1.0), FELL, rerun="never") is None
 
 
 def test_one_that_no_look_has_seen_is_not_said_to_have_been_alone() -> None:
-    found = requeue(short(held=None, wanted=None), a_gpu(total=24, used=0))
-    assert found is not None
-    assert not found.hopeless
-    assert "alone" not in found.reason.text
+    decision = requeue(short(held=None, wanted=None), a_gpu(total=24, used=0))
+    assert decision is not None
+    assert not decision.hopeless
+    assert "alone" not in decision.reason.text

@@ -382,16 +382,16 @@ def test_a_changed_job_tells_settings_modules_words_and_needs(store: Store) -> N
     )
     other = replace(sample, identity=replace(sample.identity, settings="other"))
     rows = queued(store, replace(made, jobs=(other, before)))
-    found = compare_with_queue(made, rows, lambda _: None).jobs[1]
-    assert found.state == "changed"
-    assert found.changes == (
+    compared_job = compare_with_queue(made, rows, lambda _: None).jobs[1]
+    assert compared_job.state == "changed"
+    assert compared_job.changes == (
         "lr 0.5 → 0.1",
         "scale null → 1.0",
         "tests.launcher.toylab a81d… → d…",
         "other folders of dot",
         "shapes/toys runs again",
     )
-    assert found.reason.endswith("a81d… → d…, …")
+    assert compared_job.reason.endswith("a81d… → d…, …")
 
 
 def a_file(folder: Path) -> str:

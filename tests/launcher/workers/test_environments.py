@@ -26,8 +26,8 @@ def taken(fork_servers: ForkServerPool, environment: WorkerEnvironment) -> Super
 
     def comes() -> bool:
         fork_servers.collect_spawned()
-        one = fork_servers.take(environment)
-        found.extend([one] if one is not None else [])
+        server = fork_servers.take(environment)
+        found.extend([server] if server is not None else [])
         return bool(found)
 
     until(comes, "a supervisor is forked")
@@ -40,11 +40,11 @@ def unusable(fork_servers: ForkServerPool, environment: WorkerEnvironment) -> Un
     def fails() -> bool:
         fork_servers.collect_spawned()
         try:
-            one = fork_servers.take(environment)
+            server = fork_servers.take(environment)
         except Unusable as error:
             found.append(error)
         else:
-            assert one is None
+            assert server is None
         return bool(found)
 
     until(fails, "none can be forked")

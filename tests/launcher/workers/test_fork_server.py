@@ -66,26 +66,26 @@ def test_a_killed_nurserys_attempts_live_on(home: Home) -> None:
     fork_server = ForkServer(home, PLAIN)
     attempt = an_attempt(home, a_spec(*shell("read line < go; echo went on")))
     os.mkfifo(attempt.folder / "go")
-    one = started(fork_server, attempt)
+    supervised = started(fork_server, attempt)
     program_of(attempt)
     os.kill(fork_server._pid, signal.SIGKILL)
     fork_server.close()
     (attempt.folder / "go").write_text("\n")
-    assert isinstance(outcome_of(one), Done)
+    assert isinstance(outcome_of(supervised), Done)
     assert lines_of(attempt.log) == ["went on"]
 
 
 def test_a_nursery_goes_when_its_scheduler_does_and_its_attempts_stay(home: Home) -> None:
     fork_server = ForkServer(home, PLAIN)
     attempt = an_attempt(home, a_spec("sleep", "60"))
-    one = started(fork_server, attempt)
+    supervised = started(fork_server, attempt)
     program_of(attempt)
     fork_server.socket.close()  # as the kernel does for a killed scheduler
     until(lambda: identity(fork_server._pid) is None, "the fork server has left")
     fork_server.close()
-    assert one.ending() is None
-    one.stop()
-    outcome_of(one)
+    assert supervised.ending() is None
+    supervised.stop()
+    outcome_of(supervised)
 
 
 def test_a_nursery_whose_scheduler_said_goodbye_restarts_none(home: Home, store: Store) -> None:
@@ -247,9 +247,9 @@ def test_interrupting_the_terminal_does_not_reach_the_nursery(home: Home) -> Non
     fork_server = ForkServer(home, PLAIN)
     run_attempt(fork_server, home, a_spec(), job=1)
     os.kill(fork_server._pid, signal.SIGINT)
-    one = started(fork_server, an_attempt(home, a_spec(), job=2))
-    assert ended(one.descriptor)
-    assert isinstance(outcome_of(one), Done)
+    supervised = started(fork_server, an_attempt(home, a_spec(), job=2))
+    assert ended(supervised.descriptor)
+    assert isinstance(outcome_of(supervised), Done)
     assert os.getsid(fork_server._pid) == fork_server._pid
     fork_server.close()
 

@@ -57,10 +57,10 @@ def leaves(job):
 def ready(fork_server: ForkServer, home: Home, spec: Spec, **terms: Any) -> Supervised:
     """Have an attempt run, and wait until its program can be signalled."""
     attempt = an_attempt(home, spec, **terms)
-    one = started(fork_server, attempt)
+    supervised = started(fork_server, attempt)
     program_of(attempt)
     until(lambda: "ready" in lines_of(attempt.log), "the program is ready")
-    return one
+    return supervised
 
 
 def end_program(attempt: Attempt) -> None:
@@ -84,13 +84,13 @@ def laboratory(tmp_path: Path, home: Home) -> Iterator[ForkServer]:
 def test_a_program_that_ended_of_a_signal_to_all_was_stopped_though_its_supervisor_slept(
     fork_server: ForkServer, home: Home, program: str
 ) -> None:
-    one = ready(fork_server, home, a_spec(*shell(PROGRAMS[program])))
-    supervisor = one.supervisor.who.pid
+    supervised = ready(fork_server, home, a_spec(*shell(PROGRAMS[program])))
+    supervisor = supervised.supervisor.who.pid
     send(supervisor, signal.SIGSTOP)
-    end_program(one.attempt)
+    end_program(supervised.attempt)
     send(supervisor, signal.SIGTERM)
     send(supervisor, signal.SIGCONT)
-    outcome = outcome_of(one)
+    outcome = outcome_of(supervised)
     assert isinstance(outcome, Stopped)
     assert outcome.by == "SIGTERM"
 
@@ -100,11 +100,11 @@ def test_a_program_that_ended_of_a_signal_to_all_was_stopped_though_its_supervis
 def test_a_supervisor_that_gets_its_signal_last_waits_for_it(
     fork_server: ForkServer, home: Home, program: str, number: signal.Signals
 ) -> None:
-    one = ready(fork_server, home, a_spec(*shell(PROGRAMS[program])))
-    end_program(one.attempt)
+    supervised = ready(fork_server, home, a_spec(*shell(PROGRAMS[program])))
+    end_program(supervised.attempt)
     time.sleep(LATER_S)  # the instant that is to be met
-    send(one.supervisor.who.pid, number)
-    outcome = outcome_of(one)
+    send(supervised.supervisor.who.pid, number)
+    outcome = outcome_of(supervised)
     assert isinstance(outcome, Stopped)
     assert outcome.by == number.name
 
@@ -131,9 +131,9 @@ def test_only_an_end_that_a_signal_to_all_may_explain_is_waited_for(
 
 
 def test_a_program_that_somebody_ends_alone_has_failed(fork_server: ForkServer, home: Home) -> None:
-    one = ready(fork_server, home, a_spec(*shell(PROGRAMS["dies"])))
-    end_program(one.attempt)
-    outcome = outcome_of(one)
+    supervised = ready(fork_server, home, a_spec(*shell(PROGRAMS["dies"])))
+    end_program(supervised.attempt)
+    outcome = outcome_of(supervised)
     assert isinstance(outcome, Failed)
     assert (outcome.error, outcome.signal) == ("ended by SIGTERM: ready", signal.SIGTERM)
 
@@ -172,13 +172,13 @@ def test_a_stop_after_the_time_limit_neither_excuses_the_job_nor_prolongs_its_gr
     fork_server: ForkServer, home: Home
 ) -> None:
     script = "trap 'echo asked' TERM; echo ready; while :; do sleep 60 & wait; done"
-    one = ready(fork_server, home, a_spec(*shell(script)), time_limit_s=0.3, grace_s=0.5)
-    until(lambda: "asked" in said_by(one.attempt), "its limit is reached")
-    one.stop()
-    outcome = outcome_of(one)
+    supervised = ready(fork_server, home, a_spec(*shell(script)), time_limit_s=0.3, grace_s=0.5)
+    until(lambda: "asked" in said_by(supervised.attempt), "its limit is reached")
+    supervised.stop()
+    outcome = outcome_of(supervised)
     assert isinstance(outcome, Failed)
     assert outcome.error == "reached its time limit of 0.3 s and was killed after its grace"
-    assert said_by(one.attempt).count("asked") == 1  # each request would begin a grace
+    assert said_by(supervised.attempt).count("asked") == 1  # each request would begin a grace
 
 
 # --- with a scheduler

@@ -209,36 +209,36 @@ def test_a_worker_is_on_record_before_its_first_instruction(
 
 def test_a_program_is_on_record_and_carries_its_mark(fork_server: ForkServer, home: Home) -> None:
     attempt = an_attempt(home, a_spec("sleep", "60"))
-    one = started(fork_server, attempt)
+    supervised = started(fork_server, attempt)
     program = program_of(attempt)
     assert [who.pid for who in marked(attempt.folder)] == [program]
-    one.stop()
-    outcome_of(one)
+    supervised.stop()
+    outcome_of(supervised)
 
 
 def test_a_supervisor_takes_one_attempt_after_another(fork_server: ForkServer, home: Home) -> None:
-    one = started(fork_server, an_attempt(home, a_spec("echo", "first"), job=1))
-    assert ended(one.descriptor)
-    assert isinstance(one.ending(), Done)
+    supervised = started(fork_server, an_attempt(home, a_spec("echo", "first"), job=1))
+    assert ended(supervised.descriptor)
+    assert isinstance(supervised.ending(), Done)
     second = an_attempt(home, a_spec(*shell("echo second; exit 2")), job=2)
-    again = replace(one, attempt=second)
+    again = replace(supervised, attempt=second)
     again.supervisor.run(second)
     assert isinstance(outcome_of(again), Failed)
-    assert supervisor_of(second) == one.supervisor.who.pid
+    assert supervisor_of(second) == supervised.supervisor.who.pid
     assert said_by(second) == "second\n"
 
 
 def test_a_stop_that_comes_late_does_not_reach_the_next_attempt(
     fork_server: ForkServer, home: Home
 ) -> None:
-    one = started(fork_server, an_attempt(home, a_spec(), job=1))
-    assert ended(one.descriptor)
-    assert isinstance(one.ending(), Done)
+    supervised = started(fork_server, an_attempt(home, a_spec(), job=1))
+    assert ended(supervised.descriptor)
+    assert isinstance(supervised.ending(), Done)
     second = an_attempt(home, a_spec(*shell("sleep 0.2; echo whole")), job=2)
-    again = replace(one, attempt=second)
+    again = replace(supervised, attempt=second)
     again.supervisor.run(second)
     program_of(second)
-    one.stop()  # of the first
+    supervised.stop()  # of the first
     assert isinstance(outcome_of(again), Done)
     assert said_by(second) == "whole\n"
 
@@ -270,10 +270,10 @@ def test_a_program_that_reaches_its_time_limit_has_failed(
 
 def test_a_time_limit_of_months_is_no_trouble(fork_server: ForkServer, home: Home) -> None:
     attempt = an_attempt(home, a_spec("sleep", "60"), time_limit_s=90 * 86_400.0)
-    one = started(fork_server, attempt)
+    supervised = started(fork_server, attempt)
     program_of(attempt)
-    one.stop()
-    assert isinstance(outcome_of(one), Stopped)
+    supervised.stop()
+    assert isinstance(outcome_of(supervised), Stopped)
 
 
 def test_a_program_that_ignores_its_time_limit_is_killed_after_its_grace(
@@ -304,10 +304,10 @@ def test_a_program_that_is_asked_to_stop_may_say_goodbye(
     fork_server: ForkServer, home: Home
 ) -> None:
     attempt = an_attempt(home, a_spec(sys.executable, "-c", SAYS_GOODBYE))
-    one = started(fork_server, attempt)
+    supervised = started(fork_server, attempt)
     until(lambda: lines_of(attempt.log) == ["ready"], "the program is ready")
-    one.stop()
-    assert isinstance(outcome_of(one), Stopped)
+    supervised.stop()
+    assert isinstance(outcome_of(supervised), Stopped)
     assert said_by(attempt) == "ready\nsaved\n"
 
 
@@ -316,11 +316,11 @@ def test_a_program_that_does_not_listen_is_killed_with_its_whole_tree(
 ) -> None:
     script = f"trap '' TERM; sh -c 'echo $$; {FOR_EVER}' & setsid sh -c 'echo $$; {FOR_EVER}'"
     attempt = an_attempt(home, a_spec(*shell(script)), grace_s=0.2)
-    one = started(fork_server, attempt)
+    supervised = started(fork_server, attempt)
     until(lambda: len(lines_of(attempt.log)) == 2, "both children are there")
-    one.stop()
+    supervised.stop()
     before = time.monotonic()
-    assert isinstance(outcome_of(one), Stopped)
+    assert isinstance(outcome_of(supervised), Stopped)
     assert time.monotonic() - before >= 0.2
     assert all(gone(int(pid)) for pid in lines_of(attempt.log))
     assert gone(program_of(attempt))
@@ -371,12 +371,12 @@ def test_orphans_of_a_long_program_do_not_pile_up_as_zombies(
 ) -> None:
     script = "for i in 1 2 3 4 5 6 7 8; do (true &); done; echo ready; sleep 60"
     attempt = an_attempt(home, a_spec(*shell(script)))
-    one = started(fork_server, attempt)
+    supervised = started(fork_server, attempt)
     until(lambda: lines_of(attempt.log) == ["ready"], "the orphans were made")
     children = Path(f"/proc/{supervisor_of(attempt)}/task/{supervisor_of(attempt)}/children")
     until(lambda: children.read_text().split() == [str(program_of(attempt))], "they are collected")
-    one.stop()
-    outcome_of(one)
+    supervised.stop()
+    outcome_of(supervised)
 
 
 def test_a_stop_at_any_instant_is_heard(
@@ -388,12 +388,12 @@ def test_a_stop_at_any_instant_is_heard(
         attempt = an_attempt(
             home, a_spec(*shell(f"{EFFECT}; exec sleep 60", str(effects))), job=job
         )
-        one = started(fork_server, attempt)
+        supervised = started(fork_server, attempt)
         time.sleep(pause.uniform(0, 0.006))  # the instants that are to be met
-        one.stop()
-        assert ended(one.descriptor, deadline_s=10), "the signal was lost"
-        assert isinstance(one.ending(), Stopped)
-        one.supervisor.channel.close()
+        supervised.stop()
+        assert ended(supervised.descriptor, deadline_s=10), "the signal was lost"
+        assert isinstance(supervised.ending(), Stopped)
+        supervised.supervisor.channel.close()
 
 
 def test_a_program_that_had_ended_already_was_not_stopped(
@@ -403,8 +403,8 @@ def test_a_program_that_had_ended_already_was_not_stopped(
     slow = "trap 'sleep 0.3; exit' TERM; touch \"$1\"; sleep 60 & wait"
     script = f'({slow}) & until [ -e "$1" ]; do sleep 0.01; done'
     attempt = an_attempt(home, a_spec(*shell(script, str(tmp_path / "ready"))))
-    one = started(fork_server, attempt)
+    supervised = started(fork_server, attempt)
     program = program_of(attempt)
     until(lambda: gone(program), "the program has ended")
-    one.stop()
-    assert isinstance(outcome_of(one), Done)
+    supervised.stop()
+    assert isinstance(outcome_of(supervised), Done)

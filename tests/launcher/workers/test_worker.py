@@ -255,10 +255,10 @@ def test_a_worker_that_is_asked_to_stop_finishes_or_leaves(
     lab_fork_server: ForkServer, home: Home, function: str, state: type
 ) -> None:
     attempt = an_attempt(home, a_job(function))
-    one = started(lab_fork_server, attempt)
+    supervised = started(lab_fork_server, attempt)
     until(lambda: lines_of(attempt.log), "the worker is ready")
-    one.stop()
-    assert isinstance(outcome_of(one), state)
+    supervised.stop()
+    assert isinstance(outcome_of(supervised), state)
 
 
 def test_an_edit_of_a_kind_counts_at_once(

@@ -29,9 +29,9 @@ def test_no_more_than_600_samples_are_shown() -> None:
     gone = [row for row, label in enumerate(labels.tolist()) if label == 2]
     stay = [row for row, label in enumerate(labels.tolist()) if label != 2]
     model = perceptron(3)
-    found = plane(model, model, everything.subset(gone), everything.subset(stay), WATCH)
-    assert len(found.label) == MOST
-    assert found.forget.sum() == 200
+    coordinates = plane(model, model, everything.subset(gone), everything.subset(stay), WATCH)
+    assert len(coordinates.label) == MOST
+    assert coordinates.forget.sum() == 200
 
 
 def test_axes_are_those_of_the_largest_spread() -> None:

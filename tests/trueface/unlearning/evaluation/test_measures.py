@@ -73,12 +73,12 @@ def test_the_tug_of_war_with_an_equal_model_is_one() -> None:
 def test_a_model_is_as_its_retrained_self() -> None:
     parts = flips(8)
     one = alone(parts, goal="flips")
-    found = against(parts, parts, measures=one, reference_measures=one)
-    assert found.values["tow"] == 1
-    assert found.values["gap_test"] == 0
+    comparison = against(parts, parts, measures=one, reference_measures=one)
+    assert comparison.values["tow"] == 1
+    assert comparison.values["gap_test"] == 0
     for name in ("kl_forget", "kl_test", "distance_forget", "distance_test"):
-        assert found.values[name] == pytest.approx(0, abs=1e-12)
-    assert "mia" in found.reasons["gap"]  # membership was not measured
+        assert comparison.values[name] == pytest.approx(0, abs=1e-12)
+    assert "mia" in comparison.reasons["gap"]  # membership was not measured
 
 
 def test_flips_are_measured_against_both_labels() -> None:

@@ -20,9 +20,9 @@ from trueface.unlearning.methods.layer_attack import drawn
 
 def accuracy_on_others(model: nn.Module, problem: Problem) -> float:
     rows = [row for row, one in enumerate(problem.test.trained) if one != problem.classes - 1]
-    found = answered(model, problem.test.subset(rows), Watch()).accuracy("trained")
-    assert found is not None
-    return found
+    share = answered(model, problem.test.subset(rows), Watch()).accuracy("trained")
+    assert share is not None
+    return share
 
 
 def left(done: Unlearned) -> float:
