@@ -24,7 +24,6 @@ from launcher.system.paths import Home
 
 BULK_JOBS = 50_000  # of one transaction
 CLAIMS = 200
-QUERIES = 20
 ADOPTIONS = 3
 IDLE_S = 20.0
 WORKERS = 7

@@ -134,10 +134,10 @@ class Spec:
         return _encode(record)
 
 
-_SPEC = tuple(column.name for column in fields(Spec))
+_SPEC = tuple(item.name for item in fields(Spec))
 _DEFAULTS: tuple[object, ...] = tuple(
-    column.default if column.default_factory is MISSING else column.default_factory()
-    for column in fields(Spec)
+    item.default if item.default_factory is MISSING else item.default_factory()
+    for item in fields(Spec)
 )
 _values = attrgetter(*_SPEC)
 _encode = json.JSONEncoder(check_circular=False).encode

@@ -174,10 +174,11 @@ def understood(words: tuple[str, ...]) -> None:
         return
     group = {"launcher": cli, "trueface": trueface}[words[0]]
     group.make_context(words[0], list(words[1:2]), resilient_parsing=True)
-    verb = group.get_command(click.Context(group), words[1])
+    above = click.Context(group, **group.context_settings)
+    verb = group.get_command(above, words[1])
     assert verb is not None, f"no command {words[1]}"
     rest = [str(TREE / "README.md") if word.endswith(".csv") else word for word in words[2:]]
-    verb.make_context(words[1], rest)
+    verb.make_context(words[1], rest, parent=above)
 
 
 def classic() -> frozenset[str]:

@@ -5,7 +5,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
@@ -20,11 +20,9 @@ from launcher.planning.machine_state import read_history, read_machine_state
 from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run, preview_plan, refusals
-from launcher.planning.queue_comparison import ACCEPT_CODE, Action, Comparison, compare_with_queue
+from launcher.planning.queue_comparison import Action, Comparison, compare_with_queue
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
-from launcher.store.client import (
-    look_at_queue,
-)
+from launcher.store.client import look_at_queue
 from launcher.store.queue import Store
 from launcher.system.environment import unset
 from launcher.system.files import Json, stamp
@@ -74,6 +72,7 @@ def list_plans(
     plans: Sequence[Plan],
     taskfiles: Sequence[str],
     form: Form,
+    compared: Callable[[Store | None, Plan], Comparison],
     options: Sequence[str],
     pass_env: Sequence[str],
 ) -> int:
@@ -83,6 +82,7 @@ def list_plans(
         plans: one for each task file.
         taskfiles: their paths, as typed.
         form: the output.
+        compared: compares a plan with the queue.
         options: further options of the command, as typed; they belong to the command that starts it.
         pass_env: variables to pass to the jobs, beside those of the plans.
 
@@ -99,9 +99,7 @@ def list_plans(
         kinds = {job.kind: plan.kinds[job.kind] for plan in plans for job in plan.jobs}
         history = read_history(store, kinds, gpus=bool(machine_state.machine.gpus))
         for plan, path in zip(plans, taskfiles, strict=True):
-            comparison = compare(
-                store, plan, force="--force" in options, accept_code=ACCEPT_CODE in options
-            )
+            comparison = compared(store, plan)
             compared_jobs = comparison.jobs
             reasons = _refusals(store, comparison, machine_state, pass_env)
             refused = refused or bool(reasons)

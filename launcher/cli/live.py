@@ -29,7 +29,7 @@ def watch(home: Home, store: Store, patterns: Sequence[str], every_s: float) -> 
 
     Raises:
         KeyboardInterrupt: the person leaves.
-        MachineError: the queue was deleted meanwhile.
+        MachineError: the queue was deleted or replaced meanwhile.
     """
     if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         jobs = tuple(job.id for job in select(store, patterns)) if patterns else None
@@ -38,7 +38,7 @@ def watch(home: Home, store: Store, patterns: Sequence[str], every_s: float) -> 
     snapshots = Snapshots(home, store, lookout=Lookout(Nvml().snapshot, _unneeded))
     with whole_screen() as show:
         while True:
-            check_still_there(home)
+            check_still_there(home, store)
             columns, rows = terminal_size()
             if patterns:
                 lines = _listed(home, store, patterns, columns)

@@ -12,7 +12,7 @@ from launcher.states import State
 from launcher.store.rows import JobRow
 
 NOTHING_CHANGED = "nothing was changed"
-LEFT = 130  # the exit code after a refusal
+LEFT = 130  # the exit code of whoever refuses, or leaves
 dry_run_option = click.option(
     "-n", "--dry-run", is_flag=True, help="Print what would change, and change nothing."
 )

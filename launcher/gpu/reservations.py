@@ -60,7 +60,7 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
+class _Published:
     """What we last published of a reservation, and what was measured lately."""
 
     amount: int
@@ -109,8 +109,8 @@ class ReservationBoard:
         self._serial = ""  # of our file; empty: there is none
         self._at = 0.0  # when it was written
         self._stands = False  # it was there when we last looked
-        self._pledges: tuple[Reservation, ...] = ()
-        self._told: dict[tuple[int, str], _Told] = {}
+        self._reservations: tuple[Reservation, ...] = ()
+        self._published: dict[tuple[int, str], _Published] = {}
         self._complaints: set[tuple[str, str]] = set()
 
     def publish(self, reservations: Sequence[Reservation], fresh: Collection[int] = ()) -> bool:
@@ -121,7 +121,7 @@ class ReservationBoard:
             fresh: the jobs about to start, which start only if `earlier` leaves room for them.
                 What was published before is not fresh, whatever this says.
         """
-        self._pledges = tuple(reservations)
+        self._reservations = tuple(reservations)
         if not reservations:
             return self.clear()
         self.trouble = ""
@@ -131,7 +131,7 @@ class ReservationBoard:
     def withdraw(self, jobs: Collection[int]) -> bool:
         """Take back the reservations of these jobs; return whether others can read that."""
         return self.publish(
-            [reservation for reservation in self._pledges if reservation.job not in jobs]
+            [reservation for reservation in self._reservations if reservation.job not in jobs]
         )
 
     def clear(self) -> bool:
@@ -139,8 +139,8 @@ class ReservationBoard:
 
         Not for a scheduler that leaves running jobs to its successor: their reservations stay.
         """
-        self._pledges, self._serial, self._stands, self.trouble = (), "", False, ""
-        self._told, self._settled = {}, {}
+        self._reservations, self._serial, self._stands, self.trouble = (), "", False, ""
+        self._published, self._settled = {}, {}
         try:
             (self._folder / self._name).unlink(missing_ok=True)
         except OSError as error:
@@ -166,7 +166,7 @@ class ReservationBoard:
 
     def due(self) -> bool:
         """Tell whether to publish again: it is time, it failed, or our file was removed."""
-        if not self._pledges:
+        if not self._reservations:
             return False
         late = self._clock() - self._at >= REFRESH_S
         return late or bool(self.trouble) or not self._stands
@@ -194,12 +194,12 @@ class ReservationBoard:
     def _tell(self, seen: Mapping[str, Publication], fresh: Collection[int]) -> bool:
         """Write our file; return whether it is written."""
         now = self._clock()
-        entries: dict[tuple[int, str], _Told] = {}
+        entries: dict[tuple[int, str], _Published] = {}
         settled, new = Counter[str](), Counter[str]()
         if not self._stands:
             self._name = new_name(self._uid)
-        for reservation in self._pledges:
-            before = self._told.get((reservation.job, reservation.device))
+        for reservation in self._reservations:
+            before = self._published.get((reservation.job, reservation.device))
             uses = _uses(reservation, before, now)
             counted = (
                 reservation.amount
@@ -212,7 +212,7 @@ class ReservationBoard:
             held = max(0, min(counted, reservation.amount) - least)
             settled[reservation.device] += held
             new[reservation.device] += max(0, reservation.amount - least) - held
-            entries[reservation.job, reservation.device] = _Told(
+            entries[reservation.job, reservation.device] = _Published(
                 amount=reservation.amount, uses=uses
             )
         serial = secrets.token_hex(8)
@@ -230,7 +230,7 @@ class ReservationBoard:
             write_publication(self._folder, self._name, ours)
         except (OSError, ValueError) as error:
             return self._fail("write", error)
-        self._told, self._serial, self._at, self._stands = entries, serial, now, True
+        self._published, self._serial, self._at, self._stands = entries, serial, now, True
         self._settled = {key: amount for key, amount in settled.items() if amount}
         self._remove_left()
         return True
@@ -318,7 +318,7 @@ class ReservationBoard:
 
 
 def _uses(
-    reservation: Reservation, before: _Told | None, now: float
+    reservation: Reservation, before: _Published | None, now: float
 ) -> tuple[tuple[float, int], ...]:
     """Return what of a reservation was in use during the last LAG_S; nothing, as long as it is new."""
     uses = before.uses if before else ((now, 0),)

@@ -48,6 +48,7 @@ class _EarlierHashes:
     def __init__(self, kinds: Mapping[str, Kind], rows: Mapping[str, JobRow]) -> None:
         self._kinds, self._rows = kinds, rows
         self._hashes: dict[tuple[str, str], str] = {}  # (name, hash now) → hash then
+        self._codes: dict[tuple[object, ...], Code] = {}  # entry and sources → the same, once
 
     def of(self, identity: Identity) -> str:
         """Return the hash of a job; as it is now where the queue does not know the job."""
@@ -55,11 +56,18 @@ class _EarlierHashes:
         if key not in self._hashes:
             code, settings = identity.code, identity.settings
             if (row := self._rows.get(identity.job)) is not None:
-                code = Code(row.spec.entry, row.spec.sources)
+                code = self._code(row)
                 settings = _known_settings(self._kinds[identity.kind], settings, row)
             needs = [self.of(need) for need in identity.needs]
             self._hashes[key] = identity.digest(code, settings, needs)
         return self._hashes[key]
+
+    def _code(self, row: JobRow) -> Code:
+        """Return the code of a row; the jobs of a kind share it, and its text is made once."""
+        key = (row.spec.entry, *row.spec.sources.items())
+        if key not in self._codes:
+            self._codes[key] = Code(row.spec.entry, row.spec.sources)
+        return self._codes[key]
 
 
 def _known_settings(kind: Kind, settings: str, row: JobRow) -> str:
@@ -75,7 +83,7 @@ def _is_default(kind: Kind, key: str, values: Mapping[str, object]) -> bool:
     field = kind.settings.model_fields[key]
     return (
         not field.is_required()
-        and _plain(field.get_default(call_default_factory=True)) == (values[key])
+        and _plain(field.get_default(call_default_factory=True)) == values[key]
     )
 
 

@@ -92,9 +92,12 @@ def compare_with_queue(
             compared = ComparedJob(job=job, action=Action.RUN, state="new", reason="new")
         else:
             accepted_row = accepted.get(job.name, row)
-            compared = _compare_known(job, accepted_row, stamp, again=again, forced=forced)
-        if row is not None and row.hash != job.hash:
-            compared = replace(compared, modules=_other_modules(job, row))
+            modules = _other_modules(job, row) if row.hash != job.hash else ()
+            compared = _compare_known(
+                job, accepted_row, stamp, again=again, forced=forced, modules=modules
+            )
+            if modules:
+                compared = replace(compared, modules=modules)
         if job.name in other_code:
             compared = replace(compared, other_code=True)
         compared_jobs[job.name] = compared
@@ -137,8 +140,9 @@ def _compare_known(
     *,
     again: Sequence[str],
     forced: str,
+    modules: Sequence[str],
 ) -> ComparedJob:
-    """Compare a job with the row of its name.
+    """Compare a job with the row of its name, of which the code of `modules` differs.
 
     Raises:
         UsageError: it runs right now and was changed.
@@ -155,7 +159,7 @@ def _compare_known(
             job=job, action=Action.JOIN, state=row.state, reason=reason, number=row.id
         )
     if row.hash != job.hash:
-        changes = _changes(job, row, again)
+        changes = _changes(job, row, again, modules)
         reason = ", ".join(changes[:MOST_CHANGES]) + (", …" if len(changes) > MOST_CHANGES else "")
         if row.state is State.RUNNING:
             raise UsageError(
@@ -199,7 +203,11 @@ def _refuse_other(job: PlannedJob, row: JobRow | None, other_code: Collection[st
         return
     what, remedy = f"is {row.state}", f"run phases: [{job.kind}] first"
     # whether a training started from its own earlier weights says nothing about these weights
-    changes = [] if row.hash == job.hash else _changes(job, row, (), but={WARM_START})
+    changes = (
+        []
+        if row.hash == job.hash
+        else _changes(job, row, (), _other_modules(job, row), but={WARM_START})
+    )
     if not changes and row.state is State.DONE:
         return
     if row.state in OPEN:
@@ -225,7 +233,12 @@ def _to_run(
 
 
 def _changes(
-    job: PlannedJob, row: JobRow, again: Sequence[str], *, but: Collection[str] = ()
+    job: PlannedJob,
+    row: JobRow,
+    again: Sequence[str],
+    modules: Sequence[str],
+    *,
+    but: Collection[str] = (),
 ) -> list[str]:
     """Return in a few words each why the hash differs; the settings in `but` are left out."""
     before = row.spec
@@ -239,7 +252,6 @@ def _changes(
         for key in settings
         if key not in but
     ]
-    modules = _other_modules(job, row)
     if len(modules) > MOST_CHANGES:
         changes.append(f"code of {len(modules)} modules")
     else:

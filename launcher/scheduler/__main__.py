@@ -89,13 +89,9 @@ def main(argv: Sequence[str]) -> int:
         os.close(lives)
     # who queued something while we still held the lock took us for a scheduler that stays
     stays = not scheduler.leaving and not home.stop.exists()
-    if not store.is_current():
-        if stays and home.database.exists() and not home.damage_record.exists():
-            start_scheduler(home)  # for the database that took the place of ours
-        # a connection that is closed deletes the log beside the path, which is another queue's now
-        os._exit(0)
-    if stays and scheduler.is_home() and _has_work(store):
-        start_scheduler(home)
+    is_queue = home.database.exists() and not home.damage_record.exists()
+    if stays and is_queue and (not store.is_current() or _has_work(store)):
+        start_scheduler(home)  # also for a database that took the place of ours
     store.close()
     return 0
 

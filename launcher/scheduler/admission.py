@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 
@@ -49,6 +48,7 @@ class Admission:
         store: Store,
         *,
         cpus: int,
+        cores: int,
         clock: Callable[[], float],
         gpus: Accelerators,
         attempts: RunningAttempts,
@@ -62,6 +62,7 @@ class Admission:
         Args:
             store: the home's.
             cpus: cores that we may keep busy.
+            cores: those that this process may use, as a mask.
             clock: seconds since 1970.
             gpus: what is known of them.
             attempts: those that run.
@@ -71,8 +72,7 @@ class Admission:
             outage: whether this machine can start programs.
         """
         self._store, self._queue, self._clock = store, store.scheduling, clock
-        self._cpus = cpus
-        self._cores = core_mask()
+        self._cpus, self._cores = cpus, cores
         self._ram = memory.total()
         self._gpus, self._attempts, self._endings = gpus, attempts, endings
         self._launches, self._fork_servers, self._outage = launches, fork_servers, outage
@@ -234,8 +234,3 @@ class Admission:
                 why = decision.why
             reasons[job.lane_id] = reasons[job.lane_id] or why
         return reasons
-
-
-def core_mask() -> int:
-    """Return the mask of the cores that this process may use."""
-    return sum(1 << core for core in os.sched_getaffinity(0))

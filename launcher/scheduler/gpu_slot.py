@@ -220,7 +220,7 @@ class Card:
         )
         if reserve > 0:
             parts.append(f"{format_bytes(reserve)} kept for others")
-        return "".join(f", {job}" for job in parts)
+        return "".join(f", {part}" for part in parts)
 
     def _foreign(self) -> str:
         owed = [

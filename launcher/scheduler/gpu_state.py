@@ -69,7 +69,7 @@ class Accelerators:
         self._ledger = Ledger(home, ours)
         self._sight: Sight | None = None
         self._vram_limits: dict[tuple[int, int], VramLimit] = {}  # as last sent to workers
-        self._pledged: list[Reservation] = []
+        self._published: list[Reservation] = []
         self._foreign: tuple[ForeignReservation, ...] = ()
         self._foreign_at, self._foreign_took_s = -inf, 0.0
         self._shown_at, self._shown_trouble = 0.0, ""
@@ -168,7 +168,7 @@ class Accelerators:
         if not any(decision.devices for decision in starts) and self._board.covers(reservations):
             return decisions
         published = self._board.publish(reservations, {decision.job for decision in starts})
-        self._pledged = []  # once this is settled, something else is published
+        self._published = []  # once this is settled, something else is published
         earlier = self._board.earlier() if published else self._board.others()
         if _promised(earlier) <= _promised(machine.foreign):
             return decisions
@@ -188,15 +188,15 @@ class Accelerators:
         """Yield the reservations of jobs that are about to start."""
         totals = {gpu.uuid: gpu.total for gpu in asked[2].gpus}
         resources = {job.job: job.resources for job in asked[0]}
-        for job in starts:
-            yield from reservations_of(job, resources[job.job], totals=totals, mask=self._cores)
+        for start in starts:
+            yield from reservations_of(start, resources[start.job], totals=totals, mask=self._cores)
 
     def tell(self, claims: Collection[Claim]) -> None:
         """Publish our reservations to other users, and send workers their VRAM limits."""
         reservations = self._ledger.reservations(claims, self._cores)
         if self._untold(reservations) or self._board.due():
             self._board.publish(reservations)
-            self._pledged = reservations
+            self._published = reservations
         if self._board.trouble or self._shown_trouble:
             self._show()
         self._ledger.know(claims)  # those about to start are ours, too
@@ -221,11 +221,11 @@ class Accelerators:
         """Tell whether others must read something else: they need not know which job has the cores."""
         counted = {core_resource(self._cores), MEMORY}
         if counted.issuperset(
-            reservation.device for reservation in (*reservations, *self._pledged)
+            reservation.device for reservation in (*reservations, *self._published)
         ):
             return not self._board.tells(reservations)
         return [(reservation.job, reservation.device) for reservation in reservations] != [
-            (reservation.job, reservation.device) for reservation in self._pledged
+            (reservation.job, reservation.device) for reservation in self._published
         ]
 
     def leave(self, claims: Collection[Claim]) -> None:

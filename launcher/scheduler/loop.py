@@ -14,7 +14,7 @@ from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import WorkerEnvironment
-from launcher.scheduler.admission import Admission, core_mask, transaction
+from launcher.scheduler.admission import Admission, transaction
 from launcher.scheduler.attempt_watch import Adopted, Supervised, Watch, find_out, watch
 from launcher.scheduler.ended_attempts import Ended, Endings
 from launcher.scheduler.gpu_state import Accelerators
@@ -29,6 +29,7 @@ from launcher.system.error_log import Troubles
 from launcher.system.files import read_json
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
+from launcher.system.processes import core_mask
 from launcher.system.quotas import of_this_process
 from launcher.system.wakeup import Sleeper
 from launcher.workers.fork_server_pool import AHEAD, ForkServerPool, Unusable
@@ -82,6 +83,7 @@ class Scheduler:
         self.leaving = False
         self._sleeper = Sleeper(home)
         self._troubles = Troubles()
+        mask = core_mask()
         self._gpus = Accelerators(
             home,
             snapshot,
@@ -92,12 +94,13 @@ class Scheduler:
             ),
             rules=rules,
             absent=absent,
-            cores=core_mask(),
+            cores=mask,
         )
         self._endings = Endings(self._queue, self._gpus)
         self._admission = Admission(
             store,
             cpus=cpus,
+            cores=mask,
             clock=clock,
             gpus=self._gpus,
             attempts=self._attempts,

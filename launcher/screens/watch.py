@@ -58,7 +58,7 @@ class Watcher:
             jobs: which; None: all.
             since: the event after which it begins; None: the newest one.
         """
-        self.home, self._store, self._all = home, store, jobs is None
+        self.home, self.store, self._all = home, store, jobs is None
         self._last = store.read.last_event() if since is None else since
         self._rows = {row.id: row for row in store.read.jobs_by_id(jobs or ())}
         self._checked = time.monotonic()
@@ -70,14 +70,14 @@ class Watcher:
 
     def changes(self) -> list[Change]:
         """Return what happened since the last call."""
-        news = self._store.read.events_after(self._last)
+        news = self.store.read.events_after(self._last)
         if not news:
             return []
         self._last = news[-1][0]
         ours = {event[2] for event in news}
         if not self._all:
             ours &= self._rows.keys()
-        by_id = {row.id: row for row in self._store.read.jobs_by_id(ours)}
+        by_id = {row.id: row for row in self.store.read.jobs_by_id(ours)}
         self._rows = by_id if self._all else self._rows | by_id
         return [
             Change(at=at, job=by_id[job], state=state, reason=reason)
@@ -103,11 +103,11 @@ class Watcher:
 
     def result(self, job: JobRow) -> str:
         """Return the first few numbers of a job's result."""
-        return numbers_of(self._store.read.result_of(job.id) or {})
+        return numbers_of(self.store.read.result_of(job.id) or {})
 
     def took(self, job: JobRow) -> str:
         """Return how long a job's last attempt took."""
-        spans = self._store.frames.spans([job.id])
+        spans = self.store.frames.spans([job.id])
         return format_seconds(spans[job.id]) if job.id in spans else ""
 
 
@@ -155,7 +155,7 @@ def follow(watcher: Watcher) -> None:
 
     Raises:
         KeyboardInterrupt: the person leaves.
-        MachineError: the queue was deleted meanwhile.
+        MachineError: the queue was deleted or replaced meanwhile.
         BrokenPipeError: the reader of the pipe has left.
     """
     reader = select.poll()
@@ -163,7 +163,7 @@ def follow(watcher: Watcher) -> None:
     checked = time.monotonic()
     while True:
         if time.monotonic() - checked > CHECK_EVERY_S:
-            check_still_there(watcher.home)
+            check_still_there(watcher.home, watcher.store)
             if reader.poll(0):  # the next change may come in days
                 raise BrokenPipeError(errno.EPIPE, "nobody reads the output")
             checked = time.monotonic()

@@ -78,15 +78,16 @@ def look_at_queue(home: Home) -> Iterator[tuple[Home, Store]]:
         store.close()
 
 
-def check_still_there(home: Home) -> None:
+def check_still_there(home: Home, store: Store) -> None:
     """Check that an open database is still that of the home.
 
     Raises:
-        MachineError: it was deleted, or found damaged and moved away.
+        MachineError: it was deleted, replaced, or found damaged and moved away.
     """
     refuse_damaged(home)
-    if not home.database.exists():
-        raise MachineError(f"the queue {home.database} is gone")
+    if not store.is_current():
+        what = "was replaced; run this again" if home.database.exists() else "is gone"
+        raise MachineError(f"the queue {home.database} {what}")
 
 
 def context_to_store(passed: Collection[str] = ()) -> Context:

@@ -1,4 +1,4 @@
-"""Facts about processes on Linux: identity, locks, descendants; and starting one apart from us."""
+"""Facts about processes on Linux: identity, PID namespace, locks."""
 
 import fcntl
 import json
@@ -58,6 +58,11 @@ def pid_namespace() -> int | None:
         return Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
         return None
+
+
+def core_mask() -> int:
+    """Return the mask of the cores that this process may use."""
+    return sum(1 << core for core in os.sched_getaffinity(0))
 
 
 def cores() -> int:

@@ -82,6 +82,11 @@ def test_the_list_of_kinds_warns_of_one_that_cannot_be_loaded(
     assert "\ncommand\t" in f"\n{listed.out}"
     assert listed.err.startswith("warning: kind 'weigh' of brokenlab")
     assert launcher("kinds", "command").err == listed.err
+    for words in (("schema",), ("schema", "--markdown")):  # they leave it out
+        made = launcher(*words)
+        assert made.code == 0
+        assert listed.err.startswith(made.err)
+        assert made.err
     assert launcher("kinds", "weigh").code == 2
 
 

@@ -65,9 +65,13 @@ def _usable(wanted: Collection[str] = ()) -> dict[str, Kind]:
     if reasons := [reason for name, reason in installed.unusable.items() if name in wanted]:
         raise UsageError("; ".join(reasons))
     shown = [kind for name, kind in installed.kinds.items() if not wanted or name in wanted]
-    for warning in (*installed.unusable.values(), *missing_packages(shown)):
-        click.echo(f"warning: {harmless(warning)}", err=True)
+    _warn((*installed.unusable.values(), *missing_packages(shown)))
     return installed.kinds
+
+
+def _warn(reasons: Iterable[str]) -> None:
+    for reason in reasons:
+        click.echo(f"warning: {harmless(reason)}", err=True)
 
 
 def _record(kind: Kind) -> dict[str, Json]:
@@ -155,10 +159,12 @@ def schema(out: Path | None, markdown: bool) -> None:
       launcher schema | jq '."$defs"."train.lr"'
       launcher schema --markdown --out reference.md
     """
+    installed = find_kinds()
+    _warn(installed.unusable.values())
     if markdown:
-        text = reference(find_kinds().kinds).rstrip("\n")
+        text = reference(installed.kinds).rstrip("\n")
     else:
-        text = json.dumps(task_schema(find_kinds().kinds), indent=1, ensure_ascii=False)
+        text = json.dumps(task_schema(installed.kinds), indent=1, ensure_ascii=False)
     if out is None:
         click.echo(text)
         return

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from launcher.cli.complete import TASK_FILES
 from launcher.cli.dry_run import Form, choose_form, compare, groups_to_run, list_plans
 from launcher.cli.group_rows import check_groups
 from launcher.cli.missing_programs import warn_of_missing_programs
+from launcher.cli.prompts import LEFT
 from launcher.cli.run_results import collect, draw
 from launcher.errors import MachineError, TaskFileError, UsageError, counted
 from launcher.job import Context
@@ -42,8 +44,6 @@ from launcher.store.rows import JobRow
 from launcher.system import memory
 from launcher.system.paths import Home
 from launcher.taskfile.legacy_names import Wanted
-
-LEFT = 130
 
 
 @click.command()
@@ -99,6 +99,7 @@ def command(
       launcher run tasks/quickstart.yaml --dry-run
       launcher run tasks/quickstart.yaml
     """
+    compared = partial(compare, force=force, accept_code=accept_code)
     with _uncollected():
         plans = plan_files(taskfiles, settings=settings)
         dry_run = dry_run or any(plan.wanted is Wanted.LIST for plan in plans)
@@ -111,7 +112,7 @@ def command(
             options += ["--force"] if force else []
             options += [ACCEPT_CODE] if accept_code else []
             options += [word for name in pass_env for word in ("--pass-env", name)]
-            return list_plans(plans, taskfiles, form, options, pass_env)
+            return list_plans(plans, taskfiles, form, compared, options, pass_env)
     results = any(plan.wanted is Wanted.RESULTS for plan in plans)
     for plan in plans:
         if not results:
@@ -124,9 +125,7 @@ def command(
     with open_queue(make=True) as (home, store):
         with _uncollected():
             # compare all of them before any is queued, so that a refusal leaves nothing behind
-            comparisons = [
-                compare(store, plan, force=force, accept_code=accept_code) for plan in plans
-            ]
+            comparisons = [compared(store, plan) for plan in plans]
             _check_possible(home, store, comparisons)
             check_groups(store, groups_to_run(comparisons))
             contexts = [context_to_store((*plan.pass_env, *pass_env)) for plan in plans]
@@ -134,9 +133,8 @@ def command(
                 _queue(store, comparison, context)
                 for comparison, context in zip(comparisons, contexts, strict=True)
             ]
-        since = (
-            store.read.last_event()
-        )  # before the start, so that jobs that start at once are shown
+        # before the start, so that jobs that start at once are shown
+        since = store.read.last_event()
         try:
             if any(submission.queued or submission.joined for submission in submitted):
                 lift_stop(home)

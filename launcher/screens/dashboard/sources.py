@@ -79,13 +79,12 @@ class Queue:
         self.store: Store | None = None
         self._lookout, self._recorder, self._clock = lookout, recorder, clock
         self._snapshots: Snapshots | None = None
-        self._opened: tuple[int, int] | None = None
         self._found: tuple[str, tuple[JobLine, ...] | None] = ("", None)
         self._search_at = 0.0  # when to search for the same again
 
     def look(self, *, waiting: int, sought: str) -> Screen:
         """Return the screen as of now."""
-        if self.store is not None and self._opened != _which(self.home):
+        if self.store is not None and not self.store.is_current():
             self.close()
             self.store = self._snapshots = None  # it was deleted, or restored from a backup
         if self._snapshots is None:
@@ -134,7 +133,6 @@ class Queue:
         if self.home.exists():
             check_home(self.home)
             self.store = Store(self.home)
-            self._opened = _which(self.home)
             self._snapshots = Snapshots(
                 self.home, self.store, lookout=self._lookout, clock=self._clock
             )
@@ -189,15 +187,6 @@ class Replay:
         if self._began is None:
             self._began = now
         return self._screens[0].at + (now - self._began) * self._speed
-
-
-def _which(home: Home) -> tuple[int, int] | None:
-    """Return what tells a database from another that takes its place; None: there is none."""
-    try:
-        status = home.database.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _matching(screen: Screen, text: str) -> tuple[JobLine, ...]:

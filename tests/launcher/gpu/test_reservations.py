@@ -263,7 +263,7 @@ class Claimant:
         self.seen = self.board._look()
 
     def put(self) -> None:
-        self.board._pledges = (*self.held, a_reservation(claim=self.claim))
+        self.board._reservations = (*self.held, a_reservation(claim=self.claim))
         assert self.board._tell(self.seen, fresh=[1])
 
     def check(self) -> None:

@@ -11,6 +11,7 @@ from launcher.screens.text_table import Tone, line, width_of
 from launcher.screens.watch import in_lines
 from launcher.states import Done, Failed
 from launcher.store.queue import Store
+from launcher.store.recovery import back_up
 from launcher.system.paths import Home
 from tests.build import DEADLINE_S, a_spec, claimed, enqueue, job_row, until
 from tests.launcher.conftest import Launcher
@@ -107,6 +108,15 @@ def test_a_queue_that_is_deleted_ends_the_picture(store: Store, home: Home) -> N
         home.database.unlink()
         assert window.ends() == 3
         assert "is gone" in window.text
+
+
+def test_a_queue_that_another_one_replaced_ends_the_picture(store: Store, home: Home) -> None:
+    enqueue(store, a_spec())
+    with seen("status", "--watch=0.2") as window:
+        window.shows("command/1")
+        back_up(home.database, home.backups, 4).replace(home.database)
+        assert window.ends() == 3
+        assert "was replaced" in window.text
 
 
 def test_a_window_that_is_closed_ends_the_picture(store: Store) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from launcher.cli.commands.service import BOOTED, Manager, command, cron_line, find_manager, unit
+from launcher.cli.commands.service import BOOTED, Manager, cron_line, find_manager, unit
+from launcher.cli.main import cli
 from launcher.errors import MachineError
 from launcher.system.files import write_json
 from launcher.system.paths import Home
@@ -40,7 +41,7 @@ class Machine:
 
     def service(self, *words: str) -> Result:
         """Run `launcher service …`."""
-        return CliRunner().invoke(command, words)
+        return CliRunner().invoke(cli, ["service", *words])
 
 
 @pytest.fixture
