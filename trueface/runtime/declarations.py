@@ -81,9 +81,6 @@ def read_folder(
             raise DeclarationError(path, 1, f"not in UTF-8: {error.reason}") from error
         if decorator not in text:
             continue
-        if alias := re.search(rf"\b{decorator} as \w+", text):
-            line = text.count("\n", 0, alias.start()) + 1
-            raise DeclarationError(path, line, f"declarations are found by the name {decorator!r}")
         parts = path.relative_to(folder).with_suffix("").parts
         module = ".".join((package, *(part for part in parts if part != "__init__")))
         for declaration in _declarations(path, text, module, decorator, modules):
@@ -122,7 +119,12 @@ def _declarations(
                     path=path,
                     line=call.lineno,
                 )
-    if len(re.findall(rf"^[ \t]*@?(?:\w+\.)*{decorator}\(", text, re.MULTILINE)) > len(read):
+            elif _last_name(call) == decorator:
+                raise DeclarationError(
+                    path, call.lineno, f'{decorator} takes a name: @{decorator}("…", …)'
+                )
+    mentions = re.findall(rf"(?<!def )\b{decorator}(?:\s*\(|\s+as\b)", text)
+    if len(mentions) > len(read):  # text may mention it; only the tree can tell
         _refuse_unread(path, tree, decorator, read)
 
 
@@ -131,6 +133,12 @@ def _refuse_unread(
 ) -> None:
     """Refuse a declaration that stands where nobody reads it: it would be missing without a word."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and any(
+            alias.name == decorator and alias.asname for alias in node.names
+        ):
+            raise DeclarationError(
+                path, node.lineno, f"declarations are found by the name {decorator!r}"
+            )
         if isinstance(node, ast.Call) and _last_name(node.func) == decorator and node not in read:
             raise DeclarationError(
                 path,
@@ -140,8 +148,8 @@ def _refuse_unread(
 
 
 def _parse(text: str, decorator: str) -> ast.Module:
-    """Parse a file down to its last decorated statement: what follows cannot count, and costs time."""
-    statement = re.compile(r"\n(?:async def|def|class) ").search(text, text.rfind(f"{decorator}("))
+    """Parse a file down to the statement below the last mention: what follows only costs time."""
+    statement = re.compile(r"\n(?:async def|def|class) ").search(text, text.rfind(decorator))
     below = _AT_THE_MARGIN.search(text, statement.end()) if statement else None
     if below:
         try:

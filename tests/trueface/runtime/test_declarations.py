@@ -123,6 +123,9 @@ def test_what_cannot_be_read_is_refused_with_file_line_and_what_is_allowed(
         ("@register('saw')\nasync def saw(): ...\n", 7),
         ("register('saw')(heavy)\n", 7),
         ("@register('axe')\ndef axe(): ...\n\nif True:\n    @register('saw')\n    def saw(): ...\n", 11),
+        ("class Saw: ...\n\nSaw = register('saw')(Saw)\n", 9),
+        ("class Saw: ...\n\nSaw = register('saw')(Saw)\n\ndef rest(): ...\n\nLATER = 1\n", 9),
+        ("def axe(): ...\n\nTOOLS = [\n    heavy.register('axe')(axe),\n]\n", 10),
     ],
 )  # fmt: skip
 def test_a_declaration_that_would_not_be_read_is_refused(
@@ -132,11 +135,45 @@ def test_a_declaration_that_would_not_be_read_is_refused(
     assert message.startswith(f"{tmp_path / 'tool.py'}:{line}: register is read above a function")
 
 
-def test_a_decorator_under_another_name_is_refused(tmp_path: Path) -> None:
-    message = refusal(
-        tmp_path, "from elsewhere import register as reg\n\n@reg('saw')\ndef saw(): ...\n"
-    )
-    assert message.startswith(f"{tmp_path / 'tool.py'}:7: declarations are found by the name")
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("@register\ndef saw(): ...\n", 7),
+        ("def rest(): ...\n\nLATER = 1\n\n@heavy.register\nclass Saw: ...\n\nMORE = 1\n", 11),
+        ("@register('axe')\n@register\ndef axe(): ...\n", 8),
+    ],
+)
+def test_a_declaration_without_a_name_is_refused(tmp_path: Path, text: str, line: int) -> None:
+    message = refusal(tmp_path, text)
+    assert message.startswith(f"{tmp_path / 'tool.py'}:{line}: register takes a name: @register(")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("from elsewhere import register as reg\n\n@reg('saw')\ndef saw(): ...\n", 7),
+        ("def rest(): ...\n\nLATER = 1\n\nfrom elsewhere import (\n    heavy,\n    register as reg,\n)\n"
+         "\n@reg('saw')\ndef saw(): ...\n\nMORE = 1\n", 11),
+        ("try:\n    from elsewhere import register as reg\nexcept ImportError: ...\n\n"
+         "@reg('saw')\ndef saw(): ...\n", 8),
+    ],
+)  # fmt: skip
+def test_a_decorator_under_another_name_is_refused(tmp_path: Path, text: str, line: int) -> None:
+    message = refusal(tmp_path, text)
+    assert message.startswith(f"{tmp_path / 'tool.py'}:{line}: declarations are found by the name")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"""Shows register as a decorator, @register(name)."""\n{}',
+        "# register('axe')(axe) is no declaration, nor register as such\n{}",
+        '{}    """Cuts, by register(...)."""\n\n\ndef rest(): ...\n\n\nLATER = "register as it is"\n',
+        "def register(name, **facts): ...\n\n\n{}",
+    ],
+)
+def test_a_mention_of_the_decorator_is_no_declaration(tmp_path: Path, text: str) -> None:
+    assert list(declared(tmp_path, text.format("@register('saw')\ndef saw():\n    ...\n"))) == ["saw"]
 
 
 def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
