@@ -119,12 +119,10 @@ def _declarations(
                     path=path,
                     line=call.lineno,
                 )
-            elif _last_name(call) == decorator:
-                raise DeclarationError(
-                    path, call.lineno, f'{decorator} takes a name: @{decorator}("…", …)'
-                )
-    mentions = re.findall(rf"(?<!def )\b{decorator}(?:\s*\(|\s+as\b)", text)
-    if len(mentions) > len(read):  # text may mention it; only the tree can tell
+    call_or_alias = rf"(?<!def )\b{decorator}(?:\s*\(|\s+as\b)"
+    bare = rf"@(?:\w+\.)*{decorator}\b(?!\s*\()"
+    # more of them may be mere mentions: only the tree can tell
+    if len(re.findall(f"{call_or_alias}|{bare}", text)) > len(read):
         _refuse_unread(path, tree, decorator, read)
 
 
@@ -133,6 +131,11 @@ def _refuse_unread(
 ) -> None:
     """Refuse a declaration that stands where nobody reads it: it would be missing without a word."""
     for node in ast.walk(tree):
+        for above in getattr(node, "decorator_list", ()):
+            if _last_name(above) == decorator:
+                raise DeclarationError(
+                    path, above.lineno, f'{decorator} takes a name: @{decorator}("…", …)'
+                )
         if isinstance(node, ast.ImportFrom) and any(
             alias.name == decorator and alias.asname for alias in node.names
         ):

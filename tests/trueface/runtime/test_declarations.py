@@ -141,6 +141,8 @@ def test_a_declaration_that_would_not_be_read_is_refused(
         ("@register\ndef saw(): ...\n", 7),
         ("def rest(): ...\n\nLATER = 1\n\n@heavy.register\nclass Saw: ...\n\nMORE = 1\n", 11),
         ("@register('axe')\n@register\ndef axe(): ...\n", 8),
+        ("@register  # as it is\nasync def saw(): ...\n", 7),
+        ("if True:\n    @register\n    def saw(): ...\n", 8),
     ],
 )
 def test_a_declaration_without_a_name_is_refused(tmp_path: Path, text: str, line: int) -> None:
@@ -167,13 +169,16 @@ def test_a_decorator_under_another_name_is_refused(tmp_path: Path, text: str, li
     "text",
     [
         '"""Shows register as a decorator, @register(name)."""\n{}',
+        "# @register as a decorator\n{}",
         "# register('axe')(axe) is no declaration, nor register as such\n{}",
         '{}    """Cuts, by register(...)."""\n\n\ndef rest(): ...\n\n\nLATER = "register as it is"\n',
         "def register(name, **facts): ...\n\n\n{}",
     ],
 )
 def test_a_mention_of_the_decorator_is_no_declaration(tmp_path: Path, text: str) -> None:
-    assert list(declared(tmp_path, text.format("@register('saw')\ndef saw():\n    ...\n"))) == ["saw"]
+    assert list(declared(tmp_path, text.format("@register('saw')\ndef saw():\n    ...\n"))) == [
+        "saw"
+    ]
 
 
 def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
