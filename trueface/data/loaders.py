@@ -1,9 +1,8 @@
 """Images on their way into a network: which ones, with which labels, augmented or as they are."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from types import MappingProxyType
 from typing import Protocol
 
 from trueface.data.dataset import Batch, ImageSet, batches
@@ -12,11 +11,6 @@ from trueface.data.index import Image
 from trueface.data.settings import COLUMNS, AugmentationSettings, TestSettings
 from trueface.data.transforms import TrainTransform, test_transform
 from trueface.runtime.rng import derive
-
-# equal values get equal numbers from 0
-_VALUES: Mapping[str, Callable[[Image], str]] = MappingProxyType(
-    dict(zip(COLUMNS, (attrgetter("modifier"), attrgetter("method")), strict=True))
-)
 
 
 class Feed(Protocol):
@@ -101,7 +95,7 @@ def augmented(
             transform,
             labels=labels,
             stamped=stamped,
-            columns={name: _numbers(images, _VALUES[name]) for name in columns},
+            columns={name: _numbers(images, attrgetter(COLUMNS[name])) for name in columns},
             decode=settings.decode,
             scale_to=settings.resize_size,
         ),

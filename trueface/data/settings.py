@@ -18,8 +18,8 @@ from pydantic import (
 from trueface.data.augmentations.registry import with_augmentations
 from trueface.runtime.field_types import Count, Positive, Probability, Quality, Settings
 
-# what batches can carry besides images and labels: the modifier of a data ID, and its method
-COLUMNS = ("quality", "group")
+# what batches can carry besides images and labels, each an attribute of `data.index.Image`
+COLUMNS: Mapping[str, str] = {"quality": "modifier", "group": "method"}
 BATCH_SIZE = 64  # of trainings; the original's
 
 

@@ -19,8 +19,6 @@ LEARNING: Mapping[str, str] = {
     "model_freeze": "freeze",
 }
 
-OBJECTIVE = "bce"  # what every detector was trained with until the setting came
-
 
 def _objective(name: str) -> str:
     return registry.objective_name(name, binary=True)
@@ -53,7 +51,7 @@ class LearningSettings(AugmentationSettings):
     dropout: float = Field(0.0, ge=0, lt=1, description="before the last layer")
 
     objective: Annotated[str, AfterValidator(_objective)] = Field(
-        OBJECTIVE, description=registry.described(binary=True)
+        registry.DEFAULT, description=registry.described(binary=True)
     )
     num_epochs: Count = Field(100, description="passes over the training images")
     lr: Finite = Field(1e-4, gt=0, description="learning rate (the highest, with onecycle)")
@@ -89,7 +87,8 @@ class LearningSettings(AugmentationSettings):
     @property
     def neutral_to_results(self) -> frozenset[str]:
         """The settings that cannot change a result, as they are set."""
-        return self.neutral | (self.added if self.objective == OBJECTIVE else frozenset())
+        usual = self.objective == registry.DEFAULT
+        return self.neutral | (self.added if usual else frozenset())
 
 
 class TrainSettings(LearningSettings):
