@@ -4,7 +4,7 @@ The inputs come from a source, by position: see `example_sources`.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -83,6 +83,10 @@ class Examples:
             trained=tuple(self.trained[row] for row in rows),
             true=None if self.true is None else tuple(self.true[row] for row in rows),
         )
+
+    def without_classes(self, classes: Collection[int]) -> "Examples":
+        """Return the samples whose trained labels are none of these classes."""
+        return self.subset([row for row, label in enumerate(self.trained) if label not in classes])
 
     def relabelled(self, labels: Sequence[int]) -> "Examples":
         """Return these samples with `labels` as their trained labels."""
@@ -180,9 +184,8 @@ def count(parts: Sequence[Examples]) -> int:
 
 def mixed(examples: Examples) -> Examples:
     """Return the samples in a pseudo-random order that depends on their number only."""
-    random = torch.Generator().manual_seed(
-        derive("mixed", 0)
-    )  # no seed of the job: all jobs share the caches
+    # no seed of the job: all jobs share the caches
+    random = torch.Generator().manual_seed(derive("mixed", 0))
     return examples.subset(torch.randperm(len(examples), generator=random).tolist())
 
 

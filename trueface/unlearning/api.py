@@ -5,7 +5,7 @@ launcher, and nothing of detectors. It is a function from `Request` to `Result`,
 `trueface.unlearning.methods`, below `@register_method`.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -180,7 +180,7 @@ def run(
     classes = arguments.classes_of(model, forget, watch)
     goal = goal or arguments.goal_of(forget, retain)
     if goal == "class":  # predictions on a forgotten class say nothing of what is kept
-        validation = _without_classes(validation, forget.trained)
+        validation = validation.without_classes(set(forget.trained))
     arguments.check(forget, retain, validation, classes)
     arguments.check_precision(name, chosen, watch.precision, plain=learn is learn_plainly)
     situation = replace(
@@ -242,11 +242,6 @@ def _apply(method: Method, request: Request, notes: tuple[str, ...]) -> Unlearne
             *_warnings(before.metrics, after.metrics, request, own=result.notes),
         ),
     )
-
-
-def _without_classes(samples: Examples, classes: Collection[int]) -> Examples:
-    gone = set(classes)
-    return samples.subset([row for row, label in enumerate(samples.trained) if label not in gone])
 
 
 def _refuse_broken(model: nn.Module) -> None:

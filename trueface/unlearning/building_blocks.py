@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from trueface.data.examples import Batch, Examples, Label
 from trueface.runtime.errors import JobError
-from trueface.runtime.rng import numpy_stream
+from trueface.runtime.rng import derive, numpy_stream
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.optimization import Descent
@@ -54,6 +55,20 @@ def retain_set(request: Request) -> Examples:
     if request.retain is None or not len(request.retain):
         raise JobError("there is nothing to learn from: no images that are not to be forgotten")
     return request.retain
+
+
+def drawn(samples: Examples, count: int, name: str, seed: int) -> Examples:
+    """Return `count` of N samples, or all where there are fewer, drawn at random, in their order.
+
+    Args:
+        samples: (N,) to draw from.
+        count: how many, from 0.
+        name: of the draw; others of the same seed do not depend on it.
+        seed: of the job.
+    """
+    random = torch.Generator().manual_seed(derive(name, seed))
+    rows = torch.randperm(len(samples), generator=random)[:count]
+    return samples.subset(sorted(rows.tolist()))
 
 
 def correct_labels(request: Request) -> Examples:

@@ -44,6 +44,12 @@ def test_some_of_them_keep_their_labels() -> None:
     assert read(examples(INPUTS, LABELS).subset([7, 2])) == [(7.0, 1), (2.0, 2)]
 
 
+def test_those_of_some_classes_are_left_out() -> None:
+    kept = examples(INPUTS, LABELS, 2 - LABELS).without_classes([0, 2])
+    assert read(kept) == [(1.0, 1), (4.0, 1), (7.0, 1)]
+    assert kept.true == (1, 1, 1)
+
+
 def test_two_sets_of_one_source_are_joined() -> None:
     some = examples(INPUTS, LABELS)
     assert read(some.subset([1]) + some.subset([0])) == [(1.0, 1), (0.0, 0)]

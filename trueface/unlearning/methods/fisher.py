@@ -36,7 +36,7 @@ from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count
 from trueface.runtime.rng import derive
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import retain_set
+from trueface.unlearning.building_blocks import drawn, retain_set
 from trueface.unlearning.hyperparameters import Options, Positive
 from trueface.unlearning.importance import learnable
 from trueface.unlearning.log import Step
@@ -106,9 +106,7 @@ def _chosen(request: Request) -> Examples:
     retain, samples = retain_set(request), request.own(FisherOptions).samples
     if samples is None or samples >= len(retain):
         return retain
-    random = torch.Generator().manual_seed(derive("fisher images", request.seed))
-    rows = torch.randperm(len(retain), generator=random)[:samples]
-    return retain.subset(rows.sort().values.tolist())
+    return drawn(retain, samples, "fisher images", request.seed)
 
 
 def _importances(
@@ -149,8 +147,8 @@ def _factors(logs: Tensor, exact: bool, random: torch.Generator) -> list[Tensor]
     """Return factors (B, K) of log p, one row an image, whose squared gradients are summed up."""
     chances = logs.exp()
     if not exact:
-        drawn = torch.multinomial(chances, 1, generator=random)
-        return [torch.zeros_like(chances).scatter_(1, drawn, 1.0)]
+        chosen = torch.multinomial(chances, 1, generator=random)
+        return [torch.zeros_like(chances).scatter_(1, chosen, 1.0)]
     roots = chances.sqrt()  # the gradient of sqrt(p) log p, p held, squared: p times the square
     return [
         torch.zeros_like(roots).index_copy_(1, torch.tensor([k]), roots[:, k : k + 1])

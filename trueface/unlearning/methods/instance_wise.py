@@ -28,6 +28,7 @@ from trueface.runtime.field_types import Count
 from trueface.runtime.rng import derive
 from trueface.unlearning.adversarial import floats, offsets, range_of, to, walk
 from trueface.unlearning.api import Request, Result
+from trueface.unlearning.building_blocks import drawn
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive
 from trueface.unlearning.importance import importances, learnable
 from trueface.unlearning.log import Step
@@ -63,7 +64,8 @@ def instance_wise(request: Request) -> Result:
     Raises:
         JobError: nothing could be read, stopped, or no finite result.
     """
-    options, subset = request.own(IwuOptions), drawn(request)
+    options = request.own(IwuOptions)
+    subset = drawn(request.forget, options.most, "iwu/most", request.seed)
     request.model.eval()
     instances = _read(request, subset)
     held = _held(request, subset)
@@ -88,13 +90,6 @@ def instance_wise(request: Request) -> Result:
     if left > 0:
         notes.append(f"{left:.1%} of these still have their answer: more epochs, or a higher lr")
     return Result(model=request.model, log=tuple(log), notes=tuple(notes))
-
-
-def drawn(request: Request) -> Examples:
-    """Return as many of the forget set as are used, drawn by the seed, in their order."""
-    random = torch.Generator().manual_seed(derive("iwu/most", request.seed))
-    order = torch.randperm(len(request.forget), generator=random)
-    return request.forget.subset(sorted(order[: request.own(IwuOptions).most].tolist()))
 
 
 def _read(request: Request, forget: Examples) -> Pair:

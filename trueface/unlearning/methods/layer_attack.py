@@ -46,6 +46,7 @@ from trueface.unlearning.adversarial import (
     range_of,
 )
 from trueface.unlearning.api import Request, Result
+from trueface.unlearning.building_blocks import drawn
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive
 from trueface.unlearning.log import Step
 from trueface.unlearning.optimization import Descent
@@ -146,7 +147,8 @@ def layer_attack(request: Request) -> Result:
     """
     options = request.own(LauOptions)
     request.model.eval()
-    forget = _read(request, drawn(request.forget, options.share, request.seed))
+    count = max(1, round(options.share * len(request.forget)))
+    forget = _read(request, drawn(request.forget, count, "lau/share", request.seed))
     first = options.eps or FIRST[options.pgd]
     attack = Attack(first, options.eps or LARGEST * first, options.attack_steps)
     descent = Descent(forget.head.parameters(), options)
@@ -163,13 +165,6 @@ def layer_attack(request: Request) -> Result:
     if left > 0:
         notes.append(f"{left:.1%} of these still have their answer: more epochs, or a higher lr")
     return Result(model=request.model, log=tuple(log), notes=tuple(notes))
-
-
-def drawn(forget: Examples, fraction: float, seed: int) -> Examples:
-    """Return a fraction of the forget set, at least one sample, drawn by the seed, in its order."""
-    random = torch.Generator().manual_seed(derive("lau/share", seed))
-    count = max(1, round(fraction * len(forget)))
-    return forget.subset(sorted(torch.randperm(len(forget), generator=random)[:count].tolist()))
 
 
 def _read(request: Request, forget: Examples) -> ForgetFeatures:

@@ -2,7 +2,7 @@
 
 import copy
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -124,7 +124,7 @@ def unlearn(problem: Problem, model: Classifier, watch: Watch) -> Done:
         model,
         forget=parts["forget"],
         retain=parts["retain"],
-        validation=_without_classes(parts["validation"], problem.earlier),
+        validation=parts["validation"].without_classes(problem.earlier),
         options=settings.options,
         goal=settings.goal,
         fresh=lambda: _fresh(problem, watch.device),
@@ -204,10 +204,6 @@ def drawn(places: Sequence[int], fraction: float, seed: int) -> list[int]:
     """
     count = min(max(1, round(fraction * len(places))), len(places) - 1)
     return sorted(random.Random(derive("forget", seed)).sample(places, count))
-
-
-def _without_classes(examples: Examples, gone: Collection[int]) -> Examples:
-    return examples.subset([row for row, label in enumerate(examples.trained) if label not in gone])
 
 
 def _answers(

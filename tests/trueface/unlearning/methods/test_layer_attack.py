@@ -15,7 +15,6 @@ from trueface.evaluation.predictions import answered
 from trueface.models.logits import last_layer
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Unlearned
-from trueface.unlearning.methods.layer_attack import drawn
 
 
 def accuracy_on_others(model: nn.Module, problem: Problem) -> float:
@@ -100,11 +99,6 @@ def test_a_share_of_the_forget_set_is_read(share: float) -> None:
     count = max(1, round(share * len(problem.forget)))
     assert done.samples_read == count
     assert f"read {count} of {len(problem.forget)}" in done.notes[0]
-
-
-def test_which_share_is_read_follows_from_the_seed() -> None:
-    forget = one_class().forget
-    assert drawn(forget, 0.5, 1) == drawn(forget, 0.5, 1) != drawn(forget, 0.5, 2)
 
 
 def test_it_ends_before_its_first_step_where_all_is_forgotten() -> None:
