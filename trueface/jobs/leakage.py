@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.api import Draft, parse_data
+from trueface.data.splits.matching import method_of
 from trueface.data.splits.splits import digest, read_list, split_files
 from trueface.data.vocabulary import Methods, Vocabulary
 from trueface.runtime import paths
@@ -203,7 +204,7 @@ def _by_method(split_list: _List) -> Mapping[str, frozenset[str]]:
         return {}
     methods: dict[str, set[str]] = defaultdict(set)
     for key in keys:
-        methods[key.partition("/")[0] if "/" in key else ""].add(key)
+        methods[method_of(key)].add(key)
     return {method: frozenset(keys_below) for method, keys_below in methods.items()}
 
 

@@ -1,5 +1,5 @@
 """The command lines of the original programs, with their flags and files.
 
 Start reading at `train.main`.
-In reading order: train_flags, train, unlearn_flags, unlearn, unlearn_results, comparison_text.
+In reading order: flag_parser, train_flags, train, unlearn_flags, unlearn, unlearn_results, comparison_text.
 """

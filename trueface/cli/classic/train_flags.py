@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -26,6 +26,7 @@ from launcher.api import (
     parse_model,
     parse_poison,
 )
+from trueface.cli.classic.flag_parser import Parser
 from trueface.data.settings import TestSettings
 from trueface.jobs.flags import (
     CLASSIC_DEFAULTS,
@@ -217,7 +218,7 @@ def _model(base: str | None, stage: Stage) -> ModelId:
 
 
 def _parse(argv: Sequence[str]) -> dict[str, Any]:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m trueface",
         description="Train or test a detector, as the original train.py did.",
         epilog="Other commands: trueface --help.",
@@ -262,10 +263,3 @@ def _help(key: str, field: FieldInfo) -> str:
         value = " ".join(map(str, dict.fromkeys(value)))
     shown = "" if value is PydanticUndefined else f" (default: {value})"
     return f"{field.description}{shown}".replace("%", "%%")
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports its errors as the rest of the laboratory does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -21,6 +21,7 @@ from launcher.api import (
     parse_data,
     parse_poison,
 )
+from trueface.cli.classic.flag_parser import Parser
 from trueface.jobs.flags import checked, is_range, is_truth
 from trueface.poisoning import poison_record
 from trueface.poisoning.poison_record import FLIP, LIST
@@ -212,7 +213,7 @@ def _settings(flags: Mapping[str, Any]) -> UnlearningSettings:
 
 
 def _parse(argv: Sequence[str]) -> dict[str, Any]:
-    parser = _Parser(
+    parser = Parser(
         prog="trueface unlearn-classic",
         description="Make a poisoned detector forget its flipped labels, as the original "
         "unlearn_trueface.py did; other methods: trueface unlearn.",
@@ -261,10 +262,3 @@ def _flag_text(key: str, field: FieldInfo) -> FieldInfo:
     """Return the field with a setting's help: the method's own field where it has one."""
     own = METHODS[METHOD].hyperparameters.model_fields
     return own.get(key.removeprefix("unlearn_").removeprefix(f"{METHOD}_"), field)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports its errors as the rest of the laboratory does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)

@@ -14,7 +14,7 @@ from typing import Any
 from trueface.data.index import Image, Survey
 from trueface.data.splits import near_duplicates
 from trueface.data.splits.groups import torn
-from trueface.data.splits.matching import match, short_key
+from trueface.data.splits.matching import match, method_of, short_key
 from trueface.data.splits.near_duplicates import Look, Near
 
 SCHEMA = 1
@@ -138,7 +138,7 @@ def _facts(
     lacking = keys - {image.key for image in images}
     lacking -= {short_key(image.key) for image in images if image.key not in keys}
     methods = frozenset().union(*on_disk.methods.values())
-    missing = {key for key in lacking if (key.partition("/")[0] if "/" in key else "") in methods}
+    missing = {key for key in lacking if method_of(key) in methods}
     fakes = sum(image.label for image in images)
     return ListFacts(
         keys=len(keys),

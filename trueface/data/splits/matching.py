@@ -113,6 +113,11 @@ def short_key(key: str) -> str:
     return f"{folder}{slash}{name[:KEPT]}"
 
 
+def method_of(key: str) -> str:
+    """Return the method's folder that a key begins with; "" of a key without a folder."""
+    return key.partition("/")[0] if "/" in key else ""
+
+
 def _renamed(
     images: Sequence[Image], strangers: Sequence[Image], split_keys: frozenset[str]
 ) -> dict[str, str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from trueface.data.index import Image, Survey, part_files, survey
-from trueface.data.splits.matching import UNSHARED, match, short_key
+from trueface.data.splits.matching import UNSHARED, match, method_of, short_key
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_atomic
@@ -244,10 +244,6 @@ def _missing(
     for modifier, methods in on_disk.methods.items():
         lacking = split.keys - there[modifier]
         lacking -= {short_key(key) for key in there[modifier] - split.keys}
-        keys = sorted(key for key in lacking if _method(key) in methods)
+        keys = sorted(key for key in lacking if method_of(key) in methods)
         if keys:
             yield modifier, keys
-
-
-def _method(key: str) -> str:
-    return key.partition("/")[0] if "/" in key else ""

@@ -3,7 +3,7 @@ from collections.abc import Iterable
 import pytest
 
 from trueface.data.index import Image
-from trueface.data.splits.matching import Selection, match
+from trueface.data.splits.matching import Selection, match, method_of
 from trueface.data.splits.splits import Split, select
 from trueface.runtime.errors import DataError
 
@@ -24,6 +24,11 @@ def a_split(keys: Iterable[str], others: Iterable[str] = ()) -> Split:
 
 def matched(images: list[Image], keys: Iterable[str], others: Iterable[str] = ()) -> Selection:
     return match(images, frozenset(keys), frozenset(others))
+
+
+@pytest.mark.parametrize(("key", "method"), [("FFHQ/a/1", "FFHQ"), ("FFHQ/1", "FFHQ"), ("1", "")])
+def test_a_key_begins_with_the_folder_of_its_method(key: str, method: str) -> None:
+    assert method_of(key) == method
 
 
 def test_one_list_serves_an_image_and_its_shared_copies() -> None:
