@@ -95,9 +95,8 @@ class Model:
 
     name: str
     folder: Path
-    rate: (
-        float | None
-    )  # fraction of flipped labels in its last training, by its ID; None: not poisoned
+    # fraction of flipped labels in its last training, by its ID; None: not poisoned
+    rate: float | None
     kind: str  # of that poison, "" where there is none
     said_by: str  # who says so: "the model's ID", "the run's name"
     unlearned: bool

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from launcher.api import parse_model
 from trueface.audit.model_folders import found_folder
-from trueface.cli.leaderboard_columns import COLUMNS, NOTHING, Column, seconds
+from trueface.cli.leaderboard_columns import COLUMNS, NOTHING, PUBLISHED, Column, seconds
 from trueface.cli.text_tables import shown
 from trueface.unlearning.evaluation.published import CIFAR_10, Figure
 
@@ -130,12 +130,10 @@ def _rows_below(
 
 
 def _heading(group: "Group") -> str:
-    names = [
-        shown(group.class_names[class_index])
-        if class_index < len(group.class_names)
-        else str(class_index)
-        for class_index in group.forgotten
-    ]
+    # it imports SciPy, for which help and wrong names must not wait
+    from trueface.unlearning.evaluation.sanity_checks import class_name
+
+    names = [shown(class_name(label, group.class_names)) for label in group.forgotten]
     what = {
         "flips": "wrong labels" if group.rate is None else f"{group.rate:.0%} wrong labels",
         "class": f"class {', '.join(names)}",
@@ -194,8 +192,8 @@ def _notes(group: "Group") -> list[str]:
 
 def _beside(group: "Group") -> list[tuple[str, ...]]:
     """Return the published figures, and what we measured of the same methods."""
-    names = ("D_r %", "D_f %", "D_tr %", "D_tf %", "US", "time s")
-    header = ("method", "network", *names, *(f"our {name}" for name in names), "our verdict")
+    titles = [column.title for column in PUBLISHED]
+    header = ("method", "network", *titles, *(f"our {title}" for title in titles), "our verdict")
     ours = {row.method: row for row in group.rows if not row.swept}
     return [
         header,
@@ -213,7 +211,6 @@ def _is_alike(group: "Group", figure: Figure) -> bool:
 
 
 def _figure(figure: Figure, ours: "Row | None") -> tuple[str, ...]:
-    columns = COLUMNS["class"][:6]
     theirs = (figure.retain, figure.forget, figure.test_retain, figure.test_forget)
     return (
         figure.method,
@@ -221,7 +218,7 @@ def _figure(figure: Figure, ours: "Row | None") -> tuple[str, ...]:
         *(f"{value:.2f}" for value in theirs),
         f"{figure.us:.3f}",
         NOTHING if figure.seconds is None else seconds(figure.seconds, figure.seconds),
-        *(NOTHING if ours is None else _cell(ours, column) for column in columns),
+        *(NOTHING if ours is None else _cell(ours, column) for column in PUBLISHED),
         "" if ours is None else ours.verdict,
     )
 

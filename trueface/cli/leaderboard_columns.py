@@ -33,59 +33,75 @@ class Column:
 
     measure: str
     title: str
-    text: Callable[
-        [float, float], str
-    ]  # formats a value with the digits that fit another, as a mean's
+    # formats a value with the digits that fit another, as a mean's
+    text: Callable[[float, float], str]
 
 
+RETAIN = Column("retain", "retain %", _percent)
+VALIDATION = Column("val", "val %", _percent)
+TEST = Column("test", "test %", _percent)
+US = Column("us", "US", _number)
+GAP = Column("gap", "gap points", _percent)
+MIA_LOSS = Column("mia_loss", "MIA (loss) %", _percent)
+MIA_TPR = Column("mia_tpr", "MIA TPR@1% %", _percent)
+RELEARN = Column("relearn", "relearn", _count)
+SECONDS = Column("seconds", "time s", seconds)
+CACHED_SECONDS = Column("cached_seconds", "cached s", seconds)
+OF_RETRAIN = Column("of_retrain", "× retrain", _times)
+SAMPLES = Column("samples", "samples", _count)
+
+# the columns of `published.Figure`
+PUBLISHED = (
+    Column("retain", "D_r %", _percent),
+    Column("forget", "D_f %", _percent),
+    Column("test_retain", "D_tr %", _percent),
+    Column("test_forget", "D_tf %", _percent),
+    US,
+    SECONDS,
+)
 COLUMNS: Mapping[str, tuple[Column, ...]] = {
     "flips": (
-        Column("retain", "retain %", _percent),
+        RETAIN,
         Column("forget", "forget (wrong) %", _percent),
         Column("forget_true", "forget (true) %", _percent),
-        Column("val", "val %", _percent),
-        Column("test", "test %", _percent),
+        VALIDATION,
+        TEST,
         Column("test_tuned", "tuned %", _percent),
         Column("auc", "AUC", _number),
         Column("ece", "ECE", _number),
         Column("recovery", "recovery", _number),
-        Column("gap", "gap points", _percent),
-        Column("mia_loss", "MIA (loss) %", _percent),
-        Column("mia_tpr", "MIA TPR@1% %", _percent),
-        Column("seconds", "time s", seconds),
-        Column("cached_seconds", "cached s", seconds),
-        Column("of_retrain", "× retrain", _times),
-        Column("samples", "samples", _count),
+        GAP,
+        MIA_LOSS,
+        MIA_TPR,
+        SECONDS,
+        CACHED_SECONDS,
+        OF_RETRAIN,
+        SAMPLES,
     ),
     "class": (
-        Column("retain", "D_r %", _percent),
-        Column("forget", "D_f %", _percent),
-        Column("test_retain", "D_tr %", _percent),
-        Column("test_forget", "D_tf %", _percent),
-        Column("us", "US", _number),
-        Column("seconds", "time s", seconds),
-        Column("of_retrain", "× retrain", _times),
-        Column("cached_seconds", "cached s", seconds),
-        Column("samples", "samples", _count),
+        *PUBLISHED,
+        OF_RETRAIN,
+        CACHED_SECONDS,
+        SAMPLES,
         Column("probe", "probe %", _percent),
-        Column("relearn", "relearn", _count),
-        Column("mia_loss", "MIA (loss) %", _percent),
-        Column("mia_tpr", "MIA TPR@1% %", _percent),
-        Column("gap", "gap points", _percent),
+        RELEARN,
+        MIA_LOSS,
+        MIA_TPR,
+        GAP,
     ),
     "instances": (
-        Column("retain", "retain %", _percent),
+        RETAIN,
         Column("forget", "forget %", _percent),
-        Column("val", "val %", _percent),
-        Column("test", "test %", _percent),
+        VALIDATION,
+        TEST,
         Column("tow", "ToW", _number),
-        Column("gap", "gap points", _percent),
+        GAP,
         Column("mia_svc", "MIA (SVC) %", _percent),
-        Column("mia_loss", "MIA (loss) %", _percent),
-        Column("mia_tpr", "MIA TPR@1% %", _percent),
-        Column("relearn", "relearn", _count),
-        Column("seconds", "time s", seconds),
-        Column("of_retrain", "× retrain", _times),
-        Column("samples", "samples", _count),
+        MIA_LOSS,
+        MIA_TPR,
+        RELEARN,
+        SECONDS,
+        OF_RETRAIN,
+        SAMPLES,
     ),
 }

@@ -20,6 +20,7 @@ from trueface.report.unlearning_files import Beliefs, Cloud, beliefs, cloud
 from trueface.runtime.errors import DataError, MachineError
 from trueface.unlearning.evaluation import leaderboard
 from trueface.unlearning.evaluation.leaderboard import Group, Spread
+from trueface.unlearning.evaluation.sanity_checks import class_name
 from trueface.unlearning.evaluation.unlearned_models import Entry, find, seedless
 from trueface.unlearning.registry import METHODS, Goal
 
@@ -156,10 +157,7 @@ def _about(group: Group, entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
         case "flips":
             yield "to be forgotten", "flipped labels"
         case "class":
-            names = [
-                group.class_names[entry] if entry < len(group.class_names) else str(entry)
-                for entry in group.forgotten
-            ]
+            names = [class_name(label, group.class_names) for label in group.forgotten]
             yield "to be forgotten", f"{', '.join(names)}, of {group.classes} classes"
         case "instances":
             yield (

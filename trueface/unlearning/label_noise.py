@@ -168,9 +168,8 @@ def _judged(samples: _Samples, watch: Watch) -> tuple[Classes, float]:
     _refuse_noise(noise, len(samples.labels))
     for number in range(ROUNDS):
         counts = np.bincount(likely, minlength=samples.classes)
-        if (
-            counts.min() < FEWEST
-        ):  # nearly every label of a class was flagged; too few samples to fit
+        # nearly every label of a class was flagged; too few samples to fit
+        if counts.min() < FEWEST:
             break
         predicted = _out_of_fold(samples, likely, strength, watch)
         posterior = explained(calibrated(predicted, likely), samples.labels, likely)

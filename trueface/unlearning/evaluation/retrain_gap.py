@@ -59,7 +59,7 @@ def against(
 
     def pair(name: str) -> tuple[Floats, Floats]:
         first, second = (
-            tested(measures) if name == "test" else measures[name] for measures in (ours, reference)
+            tested(parts) if name == "test" else parts[name] for parts in (ours, reference)
         )
         return log_probabilities(first), log_probabilities(matched(first, second))
 

@@ -24,7 +24,7 @@ from trueface.unlearning.evaluation.paired_answers import (
     renamed,
 )
 from trueface.unlearning.evaluation.retrain_gap import LEAST_DAMAGE
-from trueface.unlearning.evaluation.sanity_checks import Alarm, Sort, alarms, broken
+from trueface.unlearning.evaluation.sanity_checks import Alarm, Sort, alarms, broken, class_name
 from trueface.unlearning.registry import Goal
 
 # what leaves nothing of a model; other alarms are about what it can be compared with
@@ -130,7 +130,7 @@ def few_answers(test: Answered, names: Sequence[str] = ()) -> Alarm | None:
         return None
     called, counts = np.unique(test.logits.argmax(1), return_counts=True)
     most = np.argsort(-counts, kind="stable")[: max(1, round(given))]
-    classes_named = ", ".join(repr(_name(int(called[at]), names)) for at in most)
+    classes_named = ", ".join(repr(class_name(int(called[at]), names)) for at in most)
     return Alarm(
         sort=Sort.FEW_ANSWERS,
         text=f"{counts[most].sum()} of {len(test)} answers on the test are {classes_named}: as if there were "
@@ -200,7 +200,7 @@ def permuted(
     if low <= PERMUTED:
         return None
     renamings = [
-        f"{_name(label, names)!r} as {_name(int(naming[label]), names)!r}"
+        f"{class_name(label, names)!r} as {class_name(int(naming[label]), names)!r}"
         for label in np.unique(right(test)).tolist()
         if naming[label] != label
     ]
@@ -247,7 +247,3 @@ def untouched(parts: Parts, before: Parts) -> Alarm | None:
         if same
         else f"the model answers as before: {moved} of {total} answers are others",
     )
-
-
-def _name(label: int, names: Sequence[str]) -> str:
-    return names[label] if label < len(names) else str(label)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 import numpy as np
 from scipy.special import stdtrit
@@ -69,9 +70,7 @@ def alarms(
         return (alarm,)
     test = kept(tested(parts), forgotten if goal == "class" else ())
 
-    def name(label: int) -> str:
-        return names[label] if label < len(names) else str(label)
-
+    name = partial(class_name, names=names)
     alarms_or_none: Iterable[Alarm | None] = (
         constant(test, name),
         class_share(test, name),
@@ -79,6 +78,11 @@ def alarms(
         unclean(parts["validation"]),
     )
     return tuple(alarm for alarm in alarms_or_none if alarm is not None)
+
+
+def class_name(label: int, names: Sequence[str]) -> str:
+    """Return the name of a class, or its number where it has none."""
+    return names[label] if label < len(names) else str(label)
 
 
 def broken(parts: Parts) -> Alarm | None:

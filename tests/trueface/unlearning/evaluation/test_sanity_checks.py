@@ -7,7 +7,13 @@ import pytest
 
 from tests.trueface.unlearning.said import flips, one_class, said
 from trueface.evaluation.predictions import Answered
-from trueface.unlearning.evaluation.sanity_checks import Sort, alarms, noise, noise_floor
+from trueface.unlearning.evaluation.sanity_checks import (
+    Sort,
+    alarms,
+    class_name,
+    noise,
+    noise_floor,
+)
 
 NAMES = ("real", "fake")
 TRUTH = [0, 1, 1] * 30
@@ -85,3 +91,7 @@ def test_pure_noise_passes_for_a_change_in_5_percent_of_cases(seeds: int) -> Non
         before, after, retrained = random.normal(0.9, 0.01, (3, seeds))
         passed += noise(before.mean(), after.mean(), retrained.tolist(), seeds=seeds) is None
     assert 0.04 <= passed / 4000 <= 0.06
+
+
+def test_a_class_without_a_name_is_called_by_its_number() -> None:
+    assert [class_name(label, NAMES) for label in (0, 1, 2)] == ["real", "fake", "2"]
