@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from launcher import job_options as room
+from launcher.errors import UsageError
 from launcher.job import Resources, Terms
 from launcher.job_options.request import JobRequest
 from launcher.job_options.value_types import ValueType
@@ -56,12 +57,13 @@ def register_options(*options: JobOption) -> None:
     """Add rows to the table.
 
     Raises:
-        ValueError: two rows have one name, or one sets a field that no job has.
+        UsageError: two rows have one name.
+        ValueError: a row sets a field that no job has.
     """
     for option in options:
         taken = {name for row in _OPTIONS.values() for name in (row.name, *row.old_names)}
         if twice := taken & {option.name, *option.old_names}:
-            raise ValueError(f"two job options are called {min(twice)!r}; give one another name")
+            raise UsageError(f"two job options are called {min(twice)!r}; give one another name")
         part, _, name = option.field.rpartition(".")
         names = {field.name for field in fields(_PARTS.get(part, JobRequest))}
         if option.change is None and (name not in names or part not in {"", *_PARTS}):

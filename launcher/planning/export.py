@@ -96,6 +96,12 @@ def _job_record(compared: ComparedJob, estimate: Estimate) -> dict[str, Json]:
             "rerun": job.terms.rerun,
             "retries": job.terms.retries,
             "time_limit_s": job.terms.time_limit_s,
+            "group": job.terms.group,
+            "not_before": job.terms.not_before,  # seconds since 1970
+            "backoff_s": job.terms.backoff_s,
+            "warn_s": job.terms.warn_s,
+            "signal": job.terms.warn_signal,
+            "grace_s": job.terms.grace_s,
         },
         "hash": job.hash,
     }

@@ -6,10 +6,12 @@ folders, and the next scheduler goes on from there.
 
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from launcher.errors import StoreError
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
@@ -23,6 +25,7 @@ from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import POLL_S, RETRY_S, Requests, TurnResult
 from launcher.states import Failed, Lost, Outcome, State, Void, ending
 from launcher.store.queue import Store
+from launcher.store.recovery import trouble
 from launcher.store.retention import delete
 from launcher.store.rows import Claim
 from launcher.system.error_log import Troubles
@@ -133,12 +136,15 @@ class Scheduler:
             # the scheduler's top: a fault of ours in one turn must not end it, and with it all that waits
             except Exception as error:  # noqa: BLE001
                 self._troubles.tell(error)
+                if isinstance(error, sqlite3.Error):
+                    self._keep_aside_if_damaged(error)
                 self._rest()
                 continue
             if self._finished(result):
                 break
             self._sleep(result.look_again_s)
-        logger.info("scheduler pid=%d leaves", os.getpid())
+        why = "" if self.is_home() else " why='its database was deleted, replaced or damaged'"
+        logger.info("scheduler pid=%d leaves%s", os.getpid(), why)
         self._gpus.leave(self._admission.claims())
         self._fork_servers.close()
 
@@ -146,21 +152,27 @@ class Scheduler:
         """Read what people ask for: they wake us, so that no turn in a flood of jobs is slower."""
         if time.monotonic() < self._look_at:
             return
+        if not self.is_home():  # first: what is no queue any more may not answer the rest
+            self._requests = Requests(gone=True)
+            return
         stop = read_json(self._home.stop)
         self._requests = Requests(
-            gone=not self.is_home(),
             stop=stop is not None or self._home.stop.exists(),
             stop_now=bool(stop and stop.get("now")),
             wishes=self._queue.wishes(),
             limits=self._queue.limits(),
         )
         self._fork_servers.retire()
-        if not self._requests.gone:
-            for mend in (self._sleeper.mend, self._housekeeping):
-                with self._troubles.survived(OSError):  # the next look tries it again
-                    mend()
+        for mend in (self._sleeper.mend, self._housekeeping):
+            with self._troubles.survived(OSError):  # the next look tries it again
+                mend()
         self._admission.read_pauses()
         self._look_at = time.monotonic() + LOOK_S
+
+    def _keep_aside_if_damaged(self, error: sqlite3.Error) -> None:
+        """Move a damaged database away, so that whoever asks is told; the next look finds it gone."""
+        with self._troubles.survived(StoreError):
+            trouble(self._home.database, error)
 
     def _turn(self) -> TurnResult:
         self._fork_servers.collect_spawned(self._sleeper.news)

@@ -250,7 +250,7 @@ class Followers:
             if not self._sources:
                 return
             runs = any(source.row.state is State.RUNNING for source in self._sources.values())
-            if not keep_going(self._home) and not runs:
+            if not keep_going(self._home, self._store) and not runs:
                 raise stopped()
 
 

@@ -94,7 +94,7 @@ class Watcher:
         now = time.monotonic()
         if now - self._checked > CHECK_EVERY_S:
             self._checked = now
-            if not keep_going(self.home) and not self.finished():
+            if not keep_going(self.home, self.store) and not self.finished():
                 raise stopped()
 
     def finished(self) -> bool:

@@ -162,8 +162,13 @@ def _since(home: Home) -> str:
     return f" since {time.strftime('%d %b %H:%M', time.localtime(at))}"
 
 
-def keep_going(home: Home) -> bool:
-    """Replace a scheduler that was killed; False when the queue was stopped and nothing runs."""
+def keep_going(home: Home, store: Store) -> bool:
+    """Replace a scheduler that was killed; False when the queue was stopped and nothing runs.
+
+    Raises:
+        MachineError: the database behind `store` is not the home's any more.
+    """
+    check_still_there(home, store)
     if home.stop.exists():
         return scheduler_pid(home) is not None
     ensure_scheduler(home)

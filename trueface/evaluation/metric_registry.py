@@ -7,13 +7,14 @@ from types import MappingProxyType, ModuleType
 
 from trueface.evaluation import metrics
 from trueface.evaluation.metric import Metric
+from trueface.runtime.errors import UsageError
 
 
 def collect(modules: Iterable[ModuleType]) -> dict[str, Metric]:
     """Return the metrics at the top of some modules by their names.
 
     Raises:
-        ValueError: two metrics have one name; both modules are named.
+        UsageError: two metrics have one name; both modules are named.
     """
     collected: dict[str, Metric] = {}
     owners: dict[str, str] = {}
@@ -22,7 +23,7 @@ def collect(modules: Iterable[ModuleType]) -> dict[str, Metric]:
             if not isinstance(metric, Metric) or collected.get(metric.name) is metric:
                 continue
             if metric.name in collected:
-                raise ValueError(
+                raise UsageError(
                     f"two metrics are called {metric.name}: in {owners[metric.name]} and in "
                     f"{module.__name__}; rename one"
                 )

@@ -215,7 +215,7 @@ class _Follower:
         now = time.monotonic()
         if now - self._checked > CHECK_EVERY_S:
             self._checked = now
-            if not keep_going(self._home) and self._row().state is not State.RUNNING:
+            if not keep_going(self._home, self._store) and self._row().state is not State.RUNNING:
                 raise stopped()
 
     def _over(self, number: int) -> bool:

@@ -60,7 +60,7 @@ class Waiter:
                 )
             if now - checked > CHECK_EVERY_S:
                 checked = now
-                if not keep_going(self._home):
+                if not keep_going(self._home, self._store):
                     self._take_in()
                     if self._left:
                         raise stopped()

@@ -137,7 +137,7 @@ def _scheduler(queue: Queue, version: str) -> Finding:
     if queue.scheduler is None:
         if queue.waiting and not queue.stopped and not queue.damaged:
             summary = f"none lives, and {counted(queue.waiting, 'job')} wait or should run"
-            return warning(name, summary, "`launcher status` starts one")
+            return warning(name, summary, "`launcher start` starts one")
         return ok(name, "none lives, and none is needed")
     if queue.version is not None and queue.version != version:
         return warning(

@@ -134,7 +134,7 @@ def test_the_terms_of_a_job_change_no_hash() -> None:
 
 def test_two_options_of_one_name_are_refused() -> None:
     for name in ("retries", "min_vram"):
-        with pytest.raises(ValueError, match="two job options are called"):
+        with pytest.raises(UsageError, match="two job options are called"):
             register_options(JobOption(name=name, takes=Word(), help="x", field="terms.group"))
 
 

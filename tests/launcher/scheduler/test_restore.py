@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import StoreError
+from launcher.errors import MachineError, StoreError
 from launcher.job import Spec, Terms
 from launcher.states import ENDED, State
+from launcher.store.client import keep_going
 from launcher.store.queue import Store
 from launcher.store.recovery import back_up, backups
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
@@ -132,6 +133,27 @@ def test_a_scheduler_does_not_go_on_with_a_database_that_another_one_replaced(ho
     assert in_state(store, job, State.DONE)
     assert in_state(store, other, State.DONE)
     store.close()
+
+
+def test_a_scheduler_that_cannot_read_its_database_keeps_it_aside_and_leaves(home: Home) -> None:
+    (job,) = queued(home, a_spec())
+    until_it_is(home, job, State.DONE)
+    store = Store(home)
+    store.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    size = home.database.stat().st_size
+    with home.database.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(size - 4096))
+    wake(home)
+
+    until(home.damage_record.exists, "it is found damaged")
+    until(lambda: scheduler_pid(home) is None, "the scheduler has left")
+    with pytest.raises(MachineError, match="found damaged"):
+        keep_going(home, store)  # whoever watches is told
+    store.close()
+    home.damage_record.unlink()
+    (other,) = queued(home, a_spec(name="command/2"))
+    until_it_is(home, other, State.DONE)
 
 
 def test_what_runs_since_before_a_restore_is_waited_for_and_not_doubled(
