@@ -21,6 +21,7 @@ from trueface.evaluation.metric_registry import METRICS, collect
 from trueface.evaluation.metrics.confusion import ACCURACY, F1
 from trueface.evaluation.score_tables import Scores, write_scores
 from trueface.runtime import paths
+from trueface.runtime.errors import UsageError
 
 # values and intervals of earlier versions: metrics that became objects must not change them
 EARLIER = json.loads((Path(__file__).parents[2] / "data/metric_values.json").read_text())
@@ -96,7 +97,7 @@ def test_two_metrics_of_one_name_are_refused_and_both_modules_are_named() -> Non
     second.__dict__["AGAIN"] = ACCURACY  # imported from where it is defined: the same metric
     assert list(collect([first, second])) == ["accuracy", "f1"]
     second.__dict__["AGAIN"] = replace(ACCURACY, title="Another")
-    with pytest.raises(ValueError, match=r"accuracy: in metrics\.first and in metrics\.second"):
+    with pytest.raises(UsageError, match=r"accuracy: in metrics\.first and in metrics\.second"):
         collect([first, second])
 
 

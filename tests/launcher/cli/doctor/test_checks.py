@@ -227,7 +227,7 @@ CASES = [
         *("leftovers", "ok", "(/a.scope belongs to the system)", "launcher service install"),
     ),
     (facts(groups=Groups(hindrance="none")), "leftovers", "ok", "(none)", "cgroup2"),
-    (queue(waiting=3), "scheduler", "warning", "none lives, and 3 jobs", "launcher status"),
+    (queue(waiting=3), "scheduler", "warning", "none lives, and 3 jobs", "launcher start"),
     (queue(waiting=3, stopped=True), "scheduler", "ok", "none is needed", ""),
     (queue(scheduler=9, version="0.2.0"), "scheduler", "ok", "pid 9, version 0.2.0", ""),
     (queue(scheduler=9, version="0.1"), "scheduler", "warning", "is version 0.1", "replaces"),
