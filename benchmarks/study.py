@@ -1,0 +1,126 @@
+"""A study of poisoned labels from end to end: ours, ours without the store, and the original's way.
+
+python -m benchmarks.study [--json]
+
+Three trainings of a frozen network's last layer (0, 20 and 50 % of the labels flipped), four
+unlearnings of each poisoned one (two retrainings, and two that train it further), and a test of all
+eleven models: the shape of tasks/poison_faces.yaml, at a size that ends in a quarter of an hour.
+
+    ours        `launcher run` in an empty home with an empty cache
+    no store    the same with `cache: none`: every job computes its own features
+    original    a process a job, which reads, decodes, augments and passes every image in every
+                epoch; as many at once, the same images, weights, flipped labels and settings
+
+The images are the faces beside the project where they are there, else synthetic ones.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from benchmarks.study_ways import BIN, RUN, Material, Study, run_original, run_ours
+from benchmarks.table import Row, draw, machine
+from trueface.data.synthetic.generate import SampleSpec, make_sample
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+FACES = SHARED / "faces"
+WEIGHTS = SHARED / "weights" / "mobilenet_v2_imagenet_tv_fp16.pt"
+SHARES = "0.25,0.05"  # of 1,800 faces for training and validation; the rest is for testing
+TARGET, STORE_TARGET = 6.0, 4.0
+
+
+def material(folder: Path) -> Material:
+    """Return images with a split; synthetic ones are made where there are no faces."""
+    if FACES.is_dir() and WEIGHTS.is_file():
+        splits = folder / "splits"
+        command = ["splits", str(FACES), "--out", str(splits), "--seed", "1", "--shares", SHARES]
+        subprocess.run(
+            [BIN / "trueface", *command], check=True, stdout=subprocess.DEVNULL, timeout=300
+        )
+        return Material(root=FACES, splits=splits, weights=str(WEIGHTS))
+    root = folder / "images"
+    make_sample(root, SampleSpec(seed=1, size_px=256, train=225, val=45, test=300))
+    return Material(root=root, splits=root / "splits", weights="none")
+
+
+def tell(text: str) -> None:
+    """Say what was done, beside the answer."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def studies(folder: Path) -> dict[str, Study]:
+    """Run the study in each way; return them by name."""
+    images = material(folder)
+    ours = run_ours(folder / "ours", images)
+    tell(f"ours: {ours.seconds:.0f} s")
+    alone = run_ours(folder / "alone", images, "--set", "cache=none")
+    tell(f"no store: {alone.seconds:.0f} s")
+    original = run_original(folder / "original", images, folder / "ours" / "runs" / RUN)
+    tell(f"original: {original.seconds:.0f} s")
+    return {"ours": ours, "no store": alone, "original": original}
+
+
+def agreeing(ours: Study, original: Study) -> bool:
+    """Return whether all accuracies lie inside each other's intervals."""
+    if set(ours.accuracies) != set(original.accuracies):
+        raise ValueError(f"{sorted(ours.accuracies)} are not {sorted(original.accuracies)}")
+    return all(
+        ours.accuracies[model].agrees(accuracy) for model, accuracy in original.accuracies.items()
+    )
+
+
+def table(ways: dict[str, Study]) -> str:
+    """Return seconds and accuracies as text."""
+    ours, original = ways["ours"], ways["original"]
+    seconds = {name: way.seconds for name, way in ways.items() if name != "ours"}
+    rows = [
+        Row(
+            what="seconds", ours=ours.seconds, peers=seconds, beside="original",
+            target=f"≤ 1/{TARGET:.0f} of the original, 1/{STORE_TARGET:.0f} of no store",
+        ),
+    ]  # fmt: skip
+    for model, accuracy in ours.accuracies.items():
+        others = {
+            name: 100 * way.accuracies[model].value for name, way in ways.items() if name != "ours"
+        }
+        low, high = (100 * limit for limit in original.accuracies[model].interval())
+        what = f"{model}, accuracy % (original {low:.1f} to {high:.1f})"
+        rows.append(Row(what=what, ours=100 * accuracy.value, peers=others))
+    return draw(rows)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def main(*, as_json: bool) -> None:
+    """Run the study in three ways, and print how long each takes."""
+    with tempfile.TemporaryDirectory(prefix="study-") as folder:
+        ways = studies(Path(folder).resolve())
+    ours, alone, original = ways["ours"], ways["no store"], ways["original"]
+    ratio, store_ratio = original.seconds / ours.seconds, alone.seconds / ours.seconds
+    agree = agreeing(ours, original)
+    if as_json:
+        result = {
+            "ratio": ratio,
+            "store_ratio": store_ratio,
+            "accuracies_agree": agree,
+            "seconds": {name: way.seconds for name, way in ways.items()},
+            "accuracies": {
+                model: {name: way.accuracies[model].value for name, way in ways.items()}
+                for model in ours.accuracies
+            },
+        }
+        print(json.dumps(result))
+        return
+    print(machine())
+    print(table(ways))
+    words = "lie" if agree else "do not all lie"
+    print(f"{ratio:.1f} × the original's way, {store_ratio:.1f} × from the store alone")
+    print(f"the accuracies of ours and the original {words} inside each other's intervals")
+
+
+if __name__ == "__main__":
+    main()
