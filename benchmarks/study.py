@@ -29,7 +29,8 @@ from trueface.data.synthetic.generate import SampleSpec, make_sample
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 FACES = SHARED / "faces"
 WEIGHTS = SHARED / "weights" / "mobilenet_v2_imagenet_tv_fp16.pt"
-SHARES = "0.25,0.05"  # of 1,800 faces for training and validation; the rest is for testing
+FACES_EACH = 405  # photographs, and as many generated faces
+SHARES = "0.556,0.111"  # of them for training and validation; the rest is for testing
 TARGET, STORE_TARGET = 6.0, 4.0
 
 
@@ -37,13 +38,14 @@ def material(folder: Path) -> Material:
     """Return images with a split; synthetic ones are made where there are no faces."""
     if FACES.is_dir() and WEIGHTS.is_file():
         splits = folder / "splits"
-        command = ["splits", str(FACES), "--out", str(splits), "--seed", "1", "--shares", SHARES]
+        options = ["--seed", "1", "--shares", SHARES, "--subsample", str(FACES_EACH)]
         subprocess.run(
-            [BIN / "trueface", *command], check=True, stdout=subprocess.DEVNULL, timeout=300
-        )
+            [BIN / "trueface", "splits", FACES, "--out", splits, *options],
+            check=True, stdout=subprocess.DEVNULL, timeout=300,
+        )  # fmt: skip
         return Material(root=FACES, splits=splits, weights=str(WEIGHTS))
     root = folder / "images"
-    make_sample(root, SampleSpec(seed=1, size_px=256, train=225, val=45, test=300))
+    make_sample(root, SampleSpec(seed=1, size_px=256, train=225, val=45, test=135))
     return Material(root=root, splits=root / "splits", weights="none")
 
 

@@ -71,7 +71,7 @@ def transform_of(settings: dict[str, Any], *, augmented: bool) -> v2.Transform:
 
 
 def train(job: dict[str, Any]) -> dict[str, Any]:
-    """Train the last layer for the job's epochs, and keep the weights of the best one."""
+    """Train the last layer for the job's epochs, and keep the weights of the last one."""
     settings = job["settings"]
     model = network_of(settings)
     if job["start"] is not None:
@@ -82,18 +82,20 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(
         model.head.parameters(), lr=job["lr"], weight_decay=settings["weight_decay"]
     )
-    best = -1.0
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=job["lr"], total_steps=job["epochs"] * len(learned)
+    )
+    accuracy = 0.0
     for _ in range(job["epochs"]):
         for pixels, labels in learned:
             loss = functional.binary_cross_entropy_with_logits(model.network(pixels), labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch
             optimizer.step()
+            schedule.step()
         accuracy = accuracy_of(model, checked)
-        if accuracy >= best:
-            best = accuracy
-            torch.save(model.state_dict(), job["weights"])
-    return {"val_accuracy": best}
+        torch.save(model.state_dict(), job["weights"])
+    return {"val_accuracy": accuracy}
 
 
 def test(job: dict[str, Any]) -> dict[str, Any]:

@@ -30,12 +30,12 @@ RATES = (0, 20, 50)  # % of the labels flipped
 EPOCHS, FURTHER_EPOCHS, FURTHER_LR = 10, 3, 0.003
 SETTINGS: dict[str, Any] = {
     "seed": 42, "augment_seed": 1, "model": "mobilenet", "normalization": "half", "freeze": True,
-    "batch_size": 32, "num_epochs": EPOCHS, "lr": 0.001, "optimizer": "adamw", "weight_decay": 0.1,
-    "schedule": "plateau", "select": "best",
+    "batch_size": 32, "num_epochs": EPOCHS, "lr": 0.003, "optimizer": "adamw", "weight_decay": 0.1,
+    "schedule": "onecycle", "select": "last",
     # the original's augmentation
     "resize_size": 112, "resize_prob": 0.2, "resize_scale": [0.2, 1], "resize_ratio": [0.75, 1.33],
     "jpeg_prob": 0.2, "jpeg_qual": [30, 100], "blur_prob": 0.2, "blur_sigma": [0.1, 3],
-    "flip_prob": 0.5, "patch_size": -1,
+    "flip_prob": 0, "patch_size": -1,
 }  # fmt: skip
 CPU = {"cpus": 1}
 
