@@ -32,6 +32,16 @@ from launcher.ids import (
     parse_poison,
 )
 from launcher.kinds import Draft, Input, Kind, Role, Settings
+from launcher.shared_work import (
+    KeepsWork,
+    Kept,
+    RepeatsWork,
+    SharedJob,
+    SharedPart,
+    SharedWork,
+    SharesWork,
+    Volume,
+)
 from launcher.system.files import Json, read_json, write_atomic, write_json
 from launcher.workers.job import Entry, Job
 from launcher.workers.memory_share import Share, VramLimit
@@ -61,6 +71,8 @@ __all__ = [
     "Job",
     "JobError",
     "Json",
+    "KeepsWork",
+    "Kept",
     "Kind",
     "MachineError",
     "ModelId",
@@ -69,14 +81,20 @@ __all__ = [
     "PlannedJob",
     "Poison",
     "Portion",
+    "RepeatsWork",
     "Role",
     "Settings",
     "Share",
+    "SharedJob",
+    "SharedPart",
+    "SharedWork",
+    "SharesWork",
     "Stage",
     "TaskFile",
     "TaskFileError",
     "UnknownName",
     "UsageError",
+    "Volume",
     "VramLimit",
     "Words",
     "canonical",

@@ -145,7 +145,8 @@ def _longest_chain(jobs: Sequence[tuple[PlannedJob, Estimate]]) -> float | None:
     for job, estimate in jobs:
         if estimate.seconds is None:
             return None
-        before = max((ends.get(need, 0.0) for need in job.needs), default=0.0)
+        needs = (*job.needs, *job.after_any)
+        before = max((ends.get(need, 0.0) for need in needs), default=0.0)
         ends[job.name] = before + estimate.seconds
     return max(ends.values(), default=0.0)
 

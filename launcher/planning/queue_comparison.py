@@ -10,7 +10,7 @@ from launcher.errors import UsageError
 from launcher.ids import read_words
 from launcher.kinds import Role
 from launcher.planning.code_changes import changed_in_code_alone
-from launcher.planning.plan import Plan, PlannedJob
+from launcher.planning.plan import Plan, PlannedJob, Savings
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 from launcher.system.files import Json, Stamp
@@ -50,6 +50,7 @@ class Comparison:
     plan: Plan
     jobs: tuple[ComparedJob, ...]  # in the plan's order
     accepted: Mapping[str, str]  # jobs whose result of other code is kept, and their queued hashes
+    savings: tuple[Savings, ...] = ()  # by jobs that do shared work
 
 
 def compare_with_queue(

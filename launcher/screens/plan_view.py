@@ -7,7 +7,7 @@ from textwrap import wrap
 
 from launcher.errors import counted
 from launcher.planning.estimates import Estimate
-from launcher.planning.plan import Plan, PlannedJob
+from launcher.planning.plan import Plan, PlannedJob, Savings
 from launcher.planning.preview import Preview
 from launcher.planning.queue_comparison import ACCEPT_CODE, Action, ComparedJob
 from launcher.screens.format import columns, harmless
@@ -42,6 +42,7 @@ def draw_plan(
     width: int = WIDTH,
     everything: bool = False,
     refused: Sequence[str] = (),
+    savings: Sequence[Savings] = (),
 ) -> str:
     """Return the listing as text; only a name or a path that is longer itself exceeds `width`.
 
@@ -55,6 +56,7 @@ def draw_plan(
         width: columns of the terminal.
         everything: list every job, however many.
         refused: why `run` would refuse the plan; none: it would not.
+        savings: by jobs that do shared work.
     """
     shown = (
         compared_jobs
@@ -69,7 +71,7 @@ def draw_plan(
         ),
         _indented(kinds_table(compared_jobs, preview, inner)),
         _indented(_lines(compared_jobs, shown, preview, inner)),
-        _indented(prospects(compared_jobs, preview, inner)),
+        _indented(prospects(compared_jobs, preview, inner, savings=savings)),
         _wrapped(other_code(compared_jobs), width),
         *(_narrow(str(warning), width) for warning in plan.warnings),
         _last_lines(compared_jobs, harmless(start), refused, width),
@@ -216,8 +218,9 @@ def _added(job: PlannedJob) -> tuple[str, ...]:
 
 def _after(job: PlannedJob, jobs: Mapping[str, PlannedJob]) -> tuple[str, ...]:
     """Name the needs, but for those that another need has too; then fewer; then only their number."""
-    implied = {far for need in job.needs for far in jobs[need].needs}
-    direct = [need for need in job.needs if need not in implied]
+    needs = (*job.needs, *job.after_any)
+    implied = {far for need in needs for far in jobs[need].needs}
+    direct = [need for need in needs if need not in implied]
     forms = []
     for most in range(min(len(direct), MOST_AFTER), 0, -1):
         more = f" and {len(direct) - most} more" if len(direct) > most else ""
