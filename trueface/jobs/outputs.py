@@ -13,10 +13,11 @@ from trueface.data.index import Image
 from trueface.data.loaders import Pass
 from trueface.evaluation.inference import Answers
 from trueface.evaluation.score_tables import Scores
+from trueface.features.bank import feature_matrix
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
 from trueface.runtime.progress import Watch
-from trueface.training.feature_bank import feature_matrix, write_features
+from trueface.training.feature_bank import write_features
 
 
 def of_test(answers: Answers) -> dict[str, Json]:

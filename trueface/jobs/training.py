@@ -6,6 +6,7 @@ from functools import partial
 
 from launcher.api import Job, Json, write_json
 from trueface.data.loaders import Feed, still
+from trueface.features.store import open_store
 from trueface.jobs import job_data, model_origin, outputs
 from trueface.jobs.job_data import model_name
 from trueface.jobs.setup import poison_of, settled, watch_of
@@ -45,7 +46,8 @@ def _train(job: Job, settings: TrainSettings) -> Mapping[str, Json]:
     }
     feeds: tuple[Feed, Feed] = (training, validation)
     if is_constant(settings):
-        feeds = banks(model, training, validation, settings, watch)
+        store = open_store(settings.cache)
+        feeds = banks(model, training, validation, settings, watch, store=store)
     trained = trainer.train(
         model,
         *feeds,

@@ -16,17 +16,12 @@ from trueface.data.dataset import Batch
 from trueface.data.index import Image
 from trueface.data.loaders import Pass, still
 from trueface.evaluation.inference import evaluate
+from trueface.features.bank import Bank, feature_matrix
+from trueface.features.body import FrozenBody
 from trueface.models.detectors import Detector, build, freeze, teach
 from trueface.poisoning.loaders import augmented
 from trueface.runtime.progress import Watch
-from trueface.training.feature_bank import (
-    Bank,
-    FrozenBody,
-    banks,
-    feature_matrix,
-    is_constant,
-    write_features,
-)
+from trueface.training.feature_bank import banks, is_constant, write_features
 from trueface.training.settings import TrainSettings
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from trueface.data.example_sources import BATCH_SIZE, Meter, groups
 from trueface.data.loaders import Pass
+from trueface.features.bank import feature_matrix
+from trueface.features.body import FrozenBody
 from trueface.models.detectors import Detector
 from trueface.runtime.progress import Watch
-from trueface.training.feature_bank import FrozenBody, feature_matrix
 from trueface.training.settings import LearningSettings
 from trueface.unlearning.cache import Cache, fingerprint
 
