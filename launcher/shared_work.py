@@ -38,7 +38,7 @@ class SharedPart:
 class Volume:
     """The size of a part."""
 
-    items: int | None = None  # that one pass goes over, such as images; None: not known yet
+    items: int | None = None  # that no earlier part goes over, such as images; None: not known yet
     pass_bytes: int | None = None  # that the result of one pass takes on disk; None: not known
 
 

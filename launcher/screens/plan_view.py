@@ -219,7 +219,7 @@ def _added(job: PlannedJob) -> tuple[str, ...]:
 def _after(job: PlannedJob, jobs: Mapping[str, PlannedJob]) -> tuple[str, ...]:
     """Name the needs, but for those that another need has too; then fewer; then only their number."""
     needs = (*job.needs, *job.after_any)
-    implied = {far for need in needs for far in jobs[need].needs}
+    implied = {far for need in needs for far in (*jobs[need].needs, *jobs[need].after_any)}
     direct = [need for need in needs if need not in implied]
     forms = []
     for most in range(min(len(direct), MOST_AFTER), 0, -1):

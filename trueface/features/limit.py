@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+from trueface.data.folder_cache import cache_folder
 from trueface.features import creation_lock, shard
 from trueface.runtime.errors import UsageError
 from trueface.runtime.files import parse_bytes
 
+FOLDER = "features"  # in the cache folder
 LIMIT = "TRUEFACE_FEATURES_LIMIT"  # environment variable: "20GiB"
 MOST_BYTES = 20 << 30
 SHARE = 10  # the store takes a tenth of a disk at most
@@ -25,6 +27,12 @@ class View(NamedTuple):
     lock: Path
     shards: int
     size_bytes: int
+
+
+def store_folder() -> Path | None:
+    """Return where the user's store lies; None where there is no home."""
+    folder = cache_folder()
+    return None if folder is None else folder / FOLDER
 
 
 def limit_bytes(folder: Path) -> int:
