@@ -92,7 +92,7 @@ def _job_record(compared: ComparedJob, estimate: Estimate) -> dict[str, Json]:
         "words": job.words.record(),
         "settings": dict(settings),
         "needs": list(job.needs),
-        "after_any": list(job.after_any),
+        "after_any": list(compared.after_any),
         "state": compared.state,
         "reason": compared.reason,
         "changes": list(compared.changes),

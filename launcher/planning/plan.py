@@ -39,7 +39,6 @@ class PlannedJob:
     preload: tuple[str, ...]
     identity: Identity  # everything that determines the result
     signature: str  # of what it costs, see `launcher.job`
-    after_any: tuple[str, ...] = ()  # names of jobs that must have ended before, done or not
 
     @property
     def entry(self) -> str:

@@ -41,6 +41,7 @@ class ComparedJob:
     other_code: bool = False  # it was done with other code, and nothing else is different
     modules: tuple[str, ...] = ()  # whose code is another than when it was queued last
     number: int | None = None  # its job in the queue, None where it is new
+    after_any: tuple[str, ...] = ()  # names of jobs that must have ended before it, done or not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

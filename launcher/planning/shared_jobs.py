@@ -70,4 +70,4 @@ def _in_place(
                 given.add(share.job.name)
                 yield compared
         names = tuple(share.job.name for share, _ in before)
-        yield replace(job, job=replace(job.job, after_any=names)) if names else job
+        yield replace(job, after_any=names) if names else job

@@ -13,7 +13,7 @@ from launcher.job_options.request import JobRequest
 from launcher.kinds import Draft, Kind
 from launcher.planning.expansion import Step
 from launcher.planning.plan import PlannedJob, PlannedShare, Savings
-from launcher.shared_work import RepeatsWork, SharedJob, SharedPart, SharesWork
+from launcher.shared_work import RepeatsWork, SharedJob, SharedPart, SharedWork, SharesWork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,18 +35,24 @@ Complete = Callable[[Kind, str, User, SharedJob], PlannedJob]
 """Makes a planned job, given its kind, its name, its first user, and what it does."""
 
 
+Says = Callable[[Draft, Sequence[Draft]], Sequence[SharedWork]]
+
+
 @dataclass(slots=True)
 class SharedWorks:
     """What the jobs of a plan do that others may repeat."""
 
     kinds: Mapping[str, Kind]  # by name, those of the role `shared` among them
+    _says: dict[str, Says | None] = field(default_factory=dict)  # by kind: what its jobs repeat
     _users: dict[tuple[str, Hashable], dict[Hashable, list[User]]] = field(default_factory=dict)
 
     def enter(self, step: Step, draft: Draft, makers: Sequence[Draft]) -> None:
         """Note what a job does that others may repeat, if its kind says so."""
-        if not isinstance(step.kind, RepeatsWork):
-            return
-        for work in step.kind.shared_work(draft, makers):
+        kind = step.kind
+        if kind.name not in self._says:
+            self._says[kind.name] = kind.shared_work if isinstance(kind, RepeatsWork) else None
+        says = self._says[kind.name]
+        for work in says(draft, makers) if says else ():
             user = User(step=step, draft=draft, makers=makers, passes=work.passes)
             parts = self._users.setdefault((work.kind, work.key), {})
             parts.setdefault(work.part, []).append(user)

@@ -154,7 +154,7 @@ def _lines(
     if not shown:
         yield "no jobs"
         return
-    jobs = {compared.job.name: compared.job for compared in compared_jobs}
+    jobs = {compared.job.name: compared for compared in compared_jobs}
     named = min(max(len(compared.job.name) for compared in shown), int(width * _NAMES_SHARE))
     cells = _cells(shown, preview.estimates, jobs, width - named - len(_GAP))
     for compared, cell in zip(shown, cells, strict=True):
@@ -172,7 +172,7 @@ def _lines(
 def _cells(
     shown: Sequence[ComparedJob],
     estimates: Sequence[Estimate],
-    jobs: Mapping[str, PlannedJob],
+    jobs: Mapping[str, ComparedJob],
     width: int,
 ) -> list[str]:
     """Return what follows each name, aligned; where room is short the memory goes first."""
@@ -180,7 +180,7 @@ def _cells(
         format_bytes(estimate.vram) if estimate.vram else "" for estimate in estimates[: len(shown)]
     ]
     added = [_added(compared.job) for compared in shown]
-    after = [_after(compared.job, jobs) for compared in shown]
+    after = [_after(compared, jobs) for compared in shown]
     room = width - max(len(compared.state) for compared in shown) - len(_GAP)
     for_vram = max(map(len, vram)) + len(_GAP)
     if room - for_vram < _LEAST_ROOM:
@@ -216,16 +216,20 @@ def _added(job: PlannedJob) -> tuple[str, ...]:
     return (f"+ {'&'.join(added)}", *fewer, "+ …") if added else ()
 
 
-def _after(job: PlannedJob, jobs: Mapping[str, PlannedJob]) -> tuple[str, ...]:
+def _after(compared: ComparedJob, jobs: Mapping[str, ComparedJob]) -> tuple[str, ...]:
     """Name the needs, but for those that another need has too; then fewer; then only their number."""
-    needs = (*job.needs, *job.after_any)
-    implied = {far for need in needs for far in (*jobs[need].needs, *jobs[need].after_any)}
+    needs = _before(compared)
+    implied = {far for need in needs for far in _before(jobs[need])}
     direct = [need for need in needs if need not in implied]
     forms = []
     for most in range(min(len(direct), MOST_AFTER), 0, -1):
         more = f" and {len(direct) - most} more" if len(direct) > most else ""
         forms.append(f"after {', '.join(direct[:most])}{more}")
     return (*forms, f"after {counted(len(direct), 'job')}") if direct else ()
+
+
+def _before(compared: ComparedJob) -> tuple[str, ...]:
+    return (*compared.job.needs, *compared.after_any)
 
 
 def _narrow(warning: str, width: int) -> Iterator[str]:

@@ -91,8 +91,8 @@ def of_unlearning(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]
 
 def of_test(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
     """Yield the features of a test."""
-    facts = _facts(draft)
-    if facts.shares:
+    # the body of no other model is that of a model which has trained its own
+    if makers and _keeps_body(makers[-1], makers[:-1]) and (facts := _facts(draft)).shares:
         body = body_behind(makers, draft.model, draft)
         yield _work(draft, facts, Part(body, "test", images_of(draft)))
 
