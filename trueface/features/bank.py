@@ -4,7 +4,6 @@ Where a view of the images is stored, or repeats within a job, the body does not
 """
 
 import logging
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,7 +18,6 @@ from trueface.features.body import FrozenBody
 from trueface.features.creation_lock import StoppedError
 from trueface.features.matrix import NOTHING, Cost, FeatureMatrix, Features
 from trueface.features.store import FeatureStore, Progress, bytes_of
-from trueface.models.detectors import Detector
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
 
@@ -111,7 +109,7 @@ class Bank:
         if matrix is None:
             if view >= self._room:
                 return None
-            matrix = self.gathered(view)
+            matrix = self._gathered(view)
         self.cost = self.cost.plus(matrix.cost)
         if view < self._room or (self._id.period and matrix.is_mapped):
             self._held[view] = matrix
@@ -130,13 +128,21 @@ class Bank:
                 return None
             raise
 
-    def gathered(self, view: int) -> FeatureMatrix:
-        """Make a view in memory, in the set's order.
+    def whole(self, epoch: int) -> FeatureMatrix:
+        """Return the features that an epoch sees, whether they are to be held or not.
 
         Raises:
-            StoppedError: the watch said stop before it was made.
+            JobError: the watch said stop before they were made.
             DataError: not one image could be read, or the feed stops at bad ones.
         """
+        try:
+            matrix = self.matrix(epoch)
+            return self._gathered(self._id.view(epoch)) if matrix is None else matrix
+        except StoppedError as error:
+            raise JobError(f"{error}; no features were written") from error
+
+    def _gathered(self, view: int) -> FeatureMatrix:
+        """Make a view in memory, in the set's order."""
         features: list[Features] = []
         positions: list[int] = []
         began = time.monotonic()
@@ -171,33 +177,24 @@ class Bank:
 
 
 def feature_matrix(
-    model: Detector, feed: Pass, watch: Watch, *, store: FeatureStore | None = None
+    body: FrozenBody, feed: Pass, watch: Watch, *, store: FeatureStore | None = None
 ) -> FeatureMatrix:
-    """Return what the last layer of `model` gets of every image of one pass, in the set's order.
+    """Return what the last layer gets of every image of one pass, in the set's order.
 
     Args:
-        model: on the device.
+        body: of the model.
         feed: the images; of an augmented feed the first view.
-        watch: device, precision, progress, stop.
+        watch: device, progress, stop.
         store: where features are kept for all jobs; None: nowhere.
 
     Raises:
         JobError: stopped; or the features are no finite numbers: such a model has none.
     """
-    body = FrozenBody(model, device=watch.device, precision=watch.precision)
 
     def progress(done: int, total: int) -> None:
         watch.progress(step=done, total=total)
 
-    bank = Bank(
-        body, feed, watch=watch, limit_bytes=sys.maxsize, store=store, views=1, progress=progress
-    )
-    try:
-        matrix = bank.matrix(0)
-        if matrix is None:
-            matrix = bank.gathered(0)
-    except StoppedError as error:
-        raise JobError(f"{error}; no features were written") from error
+    matrix = Bank(body, feed, watch=watch, store=store, views=1, progress=progress).whole(0)
     broken = int((~np.isfinite(matrix.features)).any(1).sum())
     if broken:
         raise JobError(
