@@ -3,11 +3,12 @@
 Where a view of the images is stored, or repeats within a job, the body does not see them again.
 """
 
+import contextlib
 import logging
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 import numpy as np
@@ -16,10 +17,9 @@ import torch
 from trueface.data.dataset import Batch, batch_of
 from trueface.data.loaders import Pass
 from trueface.features.body import FrozenBody
-from trueface.features.creation_lock import StoppedError
+from trueface.features.creation_lock import BusyError, StoppedError
 from trueface.features.matrix import NOTHING, Cost, FeatureMatrix, Features
 from trueface.features.store import FeatureStore, Progress, bytes_of
-from trueface.models.detectors import Detector
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
 
@@ -44,6 +44,7 @@ class Bank:
         limit_bytes: of the features held in memory; what is beyond it, whole views, is made again.
         store: where features are kept for all jobs; None: nowhere.
         views: how many views the job will see where the feed never repeats one; more are not stored.
+            None: as many as fit.
         finishes: a stop does not end a pass, as half a validation is none.
         progress: called while a whole view is made; None: the log says it now and then.
     """
@@ -56,7 +57,7 @@ class Bank:
         watch: Watch,
         limit_bytes: int = BANK_BYTES,
         store: FeatureStore | None = None,
-        views: int = 0,
+        views: int | None = None,
         finishes: bool = False,
         progress: Progress | None = None,
     ) -> None:
@@ -66,8 +67,11 @@ class Bank:
         each_bytes = max(bytes_of(len(feed), body.width), 1)
         self._room = min(self._id.period, limit_bytes // each_bytes)
         self.held_bytes = self._room * each_bytes
-        self.views = self._id.period or views
-        self.stored_views = min(self.views, store.limit_bytes // each_bytes) if store else 0
+        fitting = store.limit_bytes // each_bytes if store else 0
+        self.views = self._id.period or (fitting if views is None else views)
+        self.stored_views = min(self.views, fitting)
+        self._looks_ahead = self._id.period > 0 or views is not None
+        self._complete: set[int] = set()  # views that were found so while waiting
         self._held: dict[int, FeatureMatrix] = {}
         self._logged_at = time.monotonic()
         self.cost = NOTHING  # of all views so far
@@ -88,7 +92,8 @@ class Bank:
     ) -> Iterator[Batch]:
         """Start a pass over some of the images; see `Pass.over`."""
         try:
-            matrix = self.matrix(epoch)
+            # of views that never come again, only what is asked for
+            matrix = self.matrix(epoch, None if self._id.period else positions)
         except StoppedError:
             return
         if matrix is None:
@@ -97,8 +102,12 @@ class Bank:
             groups = _groups(self._feed, positions, epoch, batch_size)
             yield from self._again(matrix, groups)
 
-    def matrix(self, epoch: int) -> FeatureMatrix | None:
+    def matrix(self, epoch: int, positions: Sequence[int] | None = None) -> FeatureMatrix | None:
         """Return the features that an epoch sees; None: they are neither stored nor held.
+
+        Args:
+            epoch: of the job.
+            positions: of the images; None: all, which may then be held.
 
         Raises:
             StoppedError: the watch said stop before they were made.
@@ -107,36 +116,69 @@ class Bank:
         view = self._id.view(epoch)
         if view in self._held:
             return self._held[view]
-        matrix = self._stored(view)
+        matrix = self._stored(view, positions)
         if matrix is None:
             if view >= self._room:
                 return None
-            matrix = self.gathered(view)
+            matrix = self._gathered(view)
         self.cost = self.cost.plus(matrix.cost)
         if view < self._room or (self._id.period and matrix.is_mapped):
             self._held[view] = matrix
         return matrix
 
-    def _stored(self, view: int) -> FeatureMatrix | None:
-        """Return a view from the store; None: it does not go there."""
+    def whole(self, epoch: int) -> FeatureMatrix:
+        """Return the features that an epoch sees, whether they are to be held or not.
+
+        Raises:
+            JobError: the watch said stop before they were made.
+            DataError: not one image could be read, or the feed stops at bad ones.
+        """
+        try:
+            matrix = self.matrix(epoch)
+            return self._gathered(self._id.view(epoch)) if matrix is None else matrix
+        except StoppedError as error:
+            raise JobError(f"{error}; no features were written") from error
+
+    def _stored(self, view: int, positions: Sequence[int] | None) -> FeatureMatrix | None:
+        """Return a view from the store; None: it does not go there.
+
+        While another process computes it, this one computes later views, which both will need.
+        """
         if self._store is None or view >= self.stored_views or not self._store.is_writable:
             return None
+        matrix = partial(
+            self._store.matrix,
+            self._body,
+            self._feed,
+            watch=self._watch,
+            positions=positions,
+            progress=self._progress,
+        )
         try:
-            return self._store.matrix(
-                self._body, self._feed, view, watch=self._watch, progress=self._progress
-            )
+            while True:
+                with contextlib.suppress(BusyError):
+                    return matrix(view, wait=False)
+                if not self._worked_ahead(view, matrix):
+                    return matrix(view)
         except StoppedError:
             if self._finishes:
                 return None
             raise
 
-    def gathered(self, view: int) -> FeatureMatrix:
-        """Make a view in memory, in the set's order.
+    def _worked_ahead(self, view: int, matrix_of: Callable[..., FeatureMatrix]) -> bool:
+        """Compute the next view that is not there and that no process computes; tell if one was."""
+        for later in range(view + 1, self.stored_views if self._looks_ahead else 0):
+            if later not in self._complete:
+                with contextlib.suppress(BusyError):
+                    cost = matrix_of(later, wait=False).cost
+                    self._complete.add(later)
+                    if cost.computed:
+                        self.cost = self.cost.plus(cost._replace(read=0))
+                        return True
+        return False
 
-        Raises:
-            StoppedError: the watch said stop before it was made.
-            DataError: not one image could be read, or the feed stops at bad ones.
-        """
+    def _gathered(self, view: int) -> FeatureMatrix:
+        """Make a view in memory, in the set's order."""
         features: list[Features] = []
         positions: list[int] = []
         began = time.monotonic()
@@ -171,33 +213,24 @@ class Bank:
 
 
 def feature_matrix(
-    model: Detector, feed: Pass, watch: Watch, *, store: FeatureStore | None = None
+    body: FrozenBody, feed: Pass, watch: Watch, *, store: FeatureStore | None = None
 ) -> FeatureMatrix:
-    """Return what the last layer of `model` gets of every image of one pass, in the set's order.
+    """Return what the last layer gets of every image of one pass, in the set's order.
 
     Args:
-        model: on the device.
+        body: of the model.
         feed: the images; of an augmented feed the first view.
-        watch: device, precision, progress, stop.
+        watch: device, progress, stop.
         store: where features are kept for all jobs; None: nowhere.
 
     Raises:
         JobError: stopped; or the features are no finite numbers: such a model has none.
     """
-    body = FrozenBody(model, device=watch.device, precision=watch.precision)
 
     def progress(done: int, total: int) -> None:
         watch.progress(step=done, total=total)
 
-    bank = Bank(
-        body, feed, watch=watch, limit_bytes=sys.maxsize, store=store, views=1, progress=progress
-    )
-    try:
-        matrix = bank.matrix(0)
-        if matrix is None:
-            matrix = bank.gathered(0)
-    except StoppedError as error:
-        raise JobError(f"{error}; no features were written") from error
+    matrix = Bank(body, feed, watch=watch, store=store, views=1, progress=progress).whole(0)
     broken = int((~np.isfinite(matrix.features)).any(1).sum())
     if broken:
         raise JobError(

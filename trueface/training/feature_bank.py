@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from trueface.data.loaders import Pass
+from trueface.data.loaders import Feed, Pass
 from trueface.features.bank import BANK_BYTES, Bank
 from trueface.features.body import FrozenBody
 from trueface.features.matrix import FeatureMatrix
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
-from trueface.runtime.files import write_atomic
+from trueface.runtime.files import Json, write_atomic
 from trueface.runtime.progress import Watch
 from trueface.training.settings import LearningSettings
 
@@ -63,6 +63,25 @@ def banks(
         views=settings.num_epochs,
     )
     return learned, tested
+
+
+def feature_facts(*feeds: Feed) -> dict[str, Json]:
+    """Return where the features of a training come from so far, for the provenance.
+
+    Args:
+        feeds: training and validation; {} where they hold pixels.
+    """
+    banked = [feed for feed in feeds if isinstance(feed, Bank)]
+    if not banked:
+        return {}
+    learned = banked[0]
+    return {
+        "store": learned.stored_views > 0,
+        "views": learned.views,  # epoch e sees view e mod this
+        "stored_views": learned.stored_views,
+        "rows_read": sum(bank.cost.read for bank in banked),
+        "rows_computed": sum(bank.cost.computed for bank in banked),
+    }
 
 
 def write_features(

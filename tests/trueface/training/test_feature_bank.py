@@ -282,14 +282,14 @@ class TestMatrix:
     def test_has_one_row_an_image_in_the_order_of_the_set(self, images: Sequence[Image]) -> None:
         images[2].path.unlink()
         model, feed = settled(), still(images, settings())
-        found = feature_matrix(model, feed, Watch())
+        found = feature_matrix(FrozenBody(model), feed, Watch())
         assert found.features.shape == (COUNT - 1, model.feature_dim)
         assert found.features.dtype == np.float32
         assert found.positions.tolist() == [at for at in range(COUNT) if at != 2]
 
     def test_is_written_without_objects(self, images: Sequence[Image], tmp_path: Path) -> None:
         images[2].path.unlink()
-        found = feature_matrix(settled(), still(images, settings()), Watch())
+        found = feature_matrix(FrozenBody(settled()), still(images, settings()), Watch())
         path = tmp_path / "model" / "features.npz"
         write_features(
             path,
@@ -308,10 +308,10 @@ class TestMatrix:
         model = settled()
         model.network.get_parameter("conv1.weight").data.fill_(torch.nan)
         with pytest.raises(JobError, match="features of 10 of 10 images are no finite numbers"):
-            feature_matrix(model, still(images, settings()), Watch())
+            feature_matrix(FrozenBody(model), still(images, settings()), Watch())
 
     def test_can_be_stopped(self, images: Sequence[Image]) -> None:
         stop = threading.Event()
         stop.set()
         with pytest.raises(JobError, match="stopped after 0 images"):
-            feature_matrix(settled(), still(images, settings()), Watch(stop=stop))
+            feature_matrix(FrozenBody(settled()), still(images, settings()), Watch(stop=stop))
