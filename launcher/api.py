@@ -32,7 +32,18 @@ from launcher.ids import (
     parse_poison,
 )
 from launcher.kinds import Draft, Input, Kind, Role, Settings
+from launcher.shared_work import (
+    KeepsWork,
+    Kept,
+    RepeatsWork,
+    SharedJob,
+    SharedPart,
+    SharedWork,
+    SharesWork,
+    Volume,
+)
 from launcher.system.files import Json, read_json, write_atomic, write_json
+from launcher.units import format_bytes, parse_bytes
 from launcher.workers.job import Entry, Job
 from launcher.workers.memory_share import Share, VramLimit
 
@@ -61,6 +72,8 @@ __all__ = [
     "Job",
     "JobError",
     "Json",
+    "KeepsWork",
+    "Kept",
     "Kind",
     "MachineError",
     "ModelId",
@@ -69,20 +82,28 @@ __all__ = [
     "PlannedJob",
     "Poison",
     "Portion",
+    "RepeatsWork",
     "Role",
     "Settings",
     "Share",
+    "SharedJob",
+    "SharedPart",
+    "SharedWork",
+    "SharesWork",
     "Stage",
     "TaskFile",
     "TaskFileError",
     "UnknownName",
     "UsageError",
+    "Volume",
     "VramLimit",
     "Words",
     "canonical",
+    "format_bytes",
     "load",
     "model_folder_name",
     "nearest",
+    "parse_bytes",
     "parse_data",
     "parse_model",
     "parse_poison",

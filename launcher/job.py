@@ -100,7 +100,8 @@ class Spec:
     images: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     words: Mapping[str, Any] = field(default_factory=dict)  # the user's own among those of its data
-    needs: tuple[str, ...] = ()  # names of jobs of the same run
+    needs: tuple[str, ...] = ()  # names of jobs of the same run that must be done before
+    after_any: tuple[str, ...] = ()  # likewise, that must have ended, done or not
     outputs: tuple[str, ...] = ()  # absolute paths
     sources: Mapping[str, str] = field(default_factory=dict)  # module → digest of its text
     log_link: str | None = None  # absolute path under which the log also appears
@@ -213,7 +214,7 @@ def read_part_of_spec(record: Mapping[str, Any]) -> Spec:
 
 def _spec_of(record: Mapping[str, Any], resources: Resources, terms: Terms) -> Spec:
     values = {key: value for key, value in record.items() if key in _SPEC}
-    for key in ("preload", "argv", "needs", "outputs"):
+    for key in ("preload", "argv", "needs", "after_any", "outputs"):
         values[key] = texts(values.get(key, ()), f"{key!r} of its spec")
     return restored(Spec, values | {"resources": resources, "terms": terms}, "its spec")
 

@@ -31,6 +31,7 @@ class Role(StrEnum):
     TRAIN = "train"  # makes a model from data, or from a model and data
     UNLEARN = "unlearn"  # makes a model from a model
     TEST = "test"  # scores a model on data
+    SHARED = "shared"  # does once what other jobs repeat; see launcher/shared_work.py
     PLAIN = "plain"  # anything else
 
 

@@ -204,6 +204,7 @@ def enqueue(
     store: Store,
     *specs: Spec,
     needs: Mapping[str, Iterable[str]] | None = None,
+    after_any: Mapping[str, Iterable[str]] | None = None,
     context: Context | None = None,
     run: str = "test",
 ) -> list[int]:
@@ -213,7 +214,8 @@ def enqueue(
         run_id = store.run(Path("/nowhere"), run)
         for spec in specs:
             wanted = [numbers[need] for need in (needs or {}).get(spec.name, ())]
-            new = NewJob(spec=spec, needs=wanted)
+            awaited = [numbers[need] for need in (after_any or {}).get(spec.name, ())]
+            new = NewJob(spec=spec, needs=wanted, after_any=awaited)
             numbers[spec.name] = store.put(run_id, context or a_context(), new, time.time())
     return list(numbers.values())
 

@@ -21,6 +21,7 @@ from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run, preview_plan, refusals
 from launcher.planning.queue_comparison import Action, Comparison, compare_with_queue
+from launcher.planning.shared_jobs import with_shared_jobs
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
 from launcher.store.client import look_at_queue
 from launcher.store.queue import Store
@@ -49,7 +50,8 @@ def groups_to_run(comparisons: Iterable[Comparison]) -> list[str]:
 def compare(store: Store | None, plan: Plan, *, force: bool, accept_code: bool) -> Comparison:
     """Return each job of a plan beside the queue's job of that name, with what to do about it."""
     rows = store.read.jobs_of(Path.cwd(), plan.name) if store else {}
-    return compare_with_queue(plan, rows, stamp, force=force, accept_code=accept_code)
+    comparison = compare_with_queue(plan, rows, stamp, force=force, accept_code=accept_code)
+    return with_shared_jobs(comparison, rows)
 
 
 def choose_form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
@@ -111,7 +113,16 @@ def list_plans(
             sources = {id(job.sources): job.sources for job in plan.jobs}  # of a kind: one
             tree = worktree(Path.cwd(), {module for each in sources.values() for module in each})
             if form is Form.JSON:
-                records.append(plan_json(plan, compared_jobs, preview, tree, refused=reasons))
+                records.append(
+                    plan_json(
+                        plan,
+                        compared_jobs,
+                        preview,
+                        tree,
+                        refused=reasons,
+                        savings=comparison.savings,
+                    )
+                )
                 continue
             listing = draw_plan(
                 plan,
@@ -123,6 +134,7 @@ def list_plans(
                 width=shutil.get_terminal_size((WIDTH, 24)).columns,
                 everything=form is Form.ALL,
                 refused=reasons,
+                savings=comparison.savings,
             )
             shown += ["", listing] if shown else [listing]
     if form is Form.JSON:

@@ -66,8 +66,7 @@ class Dependencies:
         given = self.given[step.name] = []
         for file in inputs:
             path = _normal(file.path)
-            makers = {self.makers[above] for above in _with_parents(path) if above in self.makers}
-            makers.update(self.data_makers.get(path, ()))
+            makers = self._makers(path)
             if not makers and self.there(file.path):
                 given.append(file.path)
             elif not makers:
@@ -81,6 +80,22 @@ class Dependencies:
         self.order[step.name] = len(self.order)
         self.places[step.name] = step.place
         return sorted(needs - {step.name}, key=self.order.__getitem__)
+
+    def _makers(self, path: str) -> set[str]:
+        makers = {self.makers[above] for above in _with_parents(path) if above in self.makers}
+        makers.update(self.data_makers.get(path, ()))
+        return makers
+
+    def behind(self, inputs: Iterable[Input]) -> tuple[list[str], list[Path]]:
+        """Return the jobs that make some paths, and those of the paths that are there already."""
+        needs: set[str] = set()
+        given = []
+        for file in inputs:
+            makers = self._makers(_normal(file.path))
+            if not makers and self.there(file.path):
+                given.append(file.path)
+            needs |= makers
+        return sorted(needs, key=self.order.__getitem__), given
 
     def make(self, step: Step, outputs: Iterable[Path], problems: list[Problem]) -> None:
         """Enter what a job writes; blame it where another one writes the same."""

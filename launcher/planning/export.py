@@ -4,8 +4,9 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 from launcher.errors import Problem
+from launcher.kinds import Role
 from launcher.planning.estimates import Estimate
-from launcher.planning.plan import Plan
+from launcher.planning.plan import Plan, Savings
 from launcher.planning.preview import Preview
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.system.files import Json
@@ -19,8 +20,18 @@ def plan_json(
     tree: WorkTree | None = None,
     *,
     refused: Sequence[str] = (),
+    savings: Sequence[Savings] = (),
 ) -> dict[str, Json]:
-    """Return the whole plan as JSON (schema 1), with the reasons for which `run` would refuse it."""
+    """Return the whole plan as JSON (schema 1).
+
+    Args:
+        plan: the plan.
+        compared_jobs: its jobs beside what the queue knows of them.
+        preview: what is expected of them.
+        tree: the working tree, where there is one.
+        refused: the reasons for which `run` would refuse it.
+        savings: by jobs that do shared work.
+    """
     return {
         "schema": 1,
         "file": plan.file,
@@ -35,16 +46,20 @@ def plan_json(
         "refused": bool(refused),
         "refusals": list(refused),
         **preview.record(),
+        "shared_work": [each.record() for each in savings],
         "warnings": [_problem_record(warning) for warning in plan.warnings],
     }
 
 
 def plan_commands(compared_jobs: Iterable[ComparedJob]) -> list[str]:
-    """Return a command line for each job that would run, in their order, a line each."""
+    """Return a command line for each job that would run, in their order, a line each.
+
+    Work that several jobs share is done by the first of them.
+    """
     return [
         " ".join(map(_quoted, compared.job.argv))
         for compared in compared_jobs
-        if compared.action is Action.RUN
+        if compared.action is Action.RUN and compared.job.role is not Role.SHARED
     ]
 
 
@@ -77,6 +92,7 @@ def _job_record(compared: ComparedJob, estimate: Estimate) -> dict[str, Json]:
         "words": job.words.record(),
         "settings": dict(settings),
         "needs": list(job.needs),
+        "after_any": list(compared.after_any),
         "state": compared.state,
         "reason": compared.reason,
         "changes": list(compared.changes),

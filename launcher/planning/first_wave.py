@@ -150,7 +150,8 @@ def _first_of_each_lane(
     jobs = []
     for compared in sorted(compared_jobs, key=lambda compared: -compared.job.priority):
         due = compared.job.terms.not_before is None or compared.job.terms.not_before <= now
-        if due and compared.action is Action.RUN and ended.issuperset(compared.job.needs):
+        before = (*compared.job.needs, *compared.after_any)
+        if due and compared.action is Action.RUN and ended.issuperset(before):
             resources = compared.job.resources
             memory = compared.job.signature if resources.may_need_gpu else ""
             alike = (resources, memory, compared.job.terms.group)

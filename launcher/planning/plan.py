@@ -1,6 +1,6 @@
 """The plan of a task file: its jobs in the order of their needs, as the queue and the screens read it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,6 +57,44 @@ class PlannedJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Savings:
+    """What jobs that do shared work save others."""
+
+    kind: str  # of these jobs
+    unit: str  # what a pass goes over: "images"
+    items: int | None  # how many of them there are; None: not known
+    passes: int  # that would be made without these jobs
+    saved: int  # of these
+    size: int | None  # bytes of the results; None: not known
+    most_bytes: int | None  # that are kept at most; None: no limit
+
+    def record(self) -> dict[str, Json]:
+        """Return the numbers as JSON."""
+        return {
+            "kind": self.kind,
+            "unit": self.unit,
+            "items": self.items,
+            "passes": self.passes,
+            "passes_saved": self.saved,
+            "bytes": self.size,
+            "limit_bytes": self.most_bytes,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedShare:
+    """A job that does once what others repeat, which start after its end."""
+
+    job: PlannedJob
+    users: frozenset[str]  # names of the others
+    savings: Savings
+
+
+def _no_shares(_: Collection[str]) -> tuple[PlannedShare, ...]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """All jobs of a task file; each one's needs come before it."""
 
@@ -71,6 +109,8 @@ class Plan:
     wanted: Wanted  # of a file of the original: to be listed only, or its results
     kinds: Mapping[str, Kind]  # by name, with the words of the user
     warnings: tuple[Problem, ...]
+    # gives, for the names of jobs that are not done, the jobs that do once what these repeat
+    shares: Callable[[Collection[str]], tuple[PlannedShare, ...]] = _no_shares
 
     @property
     def missing(self) -> tuple[Problem, ...]:

@@ -4,6 +4,7 @@ Pure but for four callables among its arguments, which tell whether a path exist
 kind's work imports, what their code is, and what is in a file that no job makes.
 """
 
+import json
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import cache, partial
@@ -12,11 +13,11 @@ from typing import Any
 
 from launcher.errors import Error, Problem, Severity, TaskFileError
 from launcher.ids import Words, model_folder_name
-from launcher.kinds import Draft, Role, roots_of
+from launcher.kinds import Draft, Kind, Role, roots_of
 from launcher.planning.dependencies import Dependencies, ExistenceCache
 from launcher.planning.expansion import Step, expand
 from launcher.planning.identity import Code, Identity
-from launcher.planning.plan import Plan, PlannedJob
+from launcher.planning.plan import Plan, PlannedJob, PlannedShare
 from launcher.planning.planned_job import (
     JobFiles,
     code_of,
@@ -25,7 +26,10 @@ from launcher.planning.planned_job import (
     words_of,
 )
 from launcher.planning.poison_draws import Draw, Draws
+from launcher.planning.shared_work import SharedWorks, User, request_of
+from launcher.shared_work import SharedJob
 from launcher.taskfile.parser import TaskFile
+from launcher.taskfile.settings import Settled
 
 _MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
 
@@ -78,6 +82,7 @@ def build_plan(
         wanted=task.wanted,
         kinds=task.kinds,
         warnings=task.in_order([*builder.problems, *builder.dependencies.missing_inputs()]),
+        shares=partial(builder.shares, frozenset(job.name for job in wanted)),
     )
 
 
@@ -101,6 +106,7 @@ class _PlanBuilder:
         self._jobs: dict[str, PlannedJob] = {}
         self._made_by: dict[str, tuple[Draft, ...]] = {}  # model → the jobs from which it comes
         self._draws = Draws()
+        self._shared = SharedWorks(task.kinds)
         self._lookups: dict[Any, Any] = {}  # of the kinds, shared by all drafts
 
     def on_disk(self, model: str) -> bool:
@@ -115,13 +121,14 @@ class _PlanBuilder:
         except Error as error:  # a laboratory's own check
             self.problems.append(Problem(code="setting", message=str(error), place=step.place))
             return
-        self._refuse(step, draft)
+        makers = self._refuse(step, draft)
         draw = self._draws.first(step, draft, files.inputs)
         if draw is not None:
             self._share(draw, step, files)
             return
         needs = self.dependencies.connect(step, files.inputs, files.outputs, self.problems)
         self._jobs[step.name] = self._planned(step, files, draft.words, needs, step.name)
+        self._shared.enter(step, draft, makers)
 
     def _planned(
         self, step: Step, files: JobFiles, words: Words, needs: Iterable[str], reader: str
@@ -177,18 +184,61 @@ class _PlanBuilder:
             lookups=self._lookups,
         )
 
-    def _refuse(self, step: Step, draft: Draft) -> None:
-        """Report why a kind refuses a job."""
+    def _refuse(self, step: Step, draft: Draft) -> tuple[Draft, ...]:
+        """Report why a kind refuses a job; return the jobs that make what it starts from."""
         start = step.model if step.kind.role is Role.TEST else step.base
         makers = self._made_by.get(start or "", ())
         if step.model is not None and step.kind.role in _MAKERS:
             self._made_by[step.model] = (*makers, draft)
         if self.task.phases and step.kind.name not in self.task.phases:
-            return
+            return makers
         self.problems += [
             Problem(code="refused", message=reason, place=step.place)
             for reason in step.kind.refusals(draft, makers)
         ]
+        return makers
+
+    def shares(self, kept: Collection[str], to_do: Collection[str]) -> tuple[PlannedShare, ...]:
+        """Return the jobs that do once what two or more jobs repeat.
+
+        Args:
+            kept: names of the jobs of the plan.
+            to_do: those of them that are not done yet.
+        """
+        return self._shared.shares(to_do, partial(self._shared_job, kept))
+
+    def _shared_job(
+        self, kept: Collection[str], kind: Kind, name: str, first: User, shared: SharedJob
+    ) -> PlannedJob:
+        """Return the job that does some work for others; `first` is one of these."""
+        values = kind.settings.model_validate(dict(shared.settings)).model_dump(mode="json")
+        text = json.dumps(kind.settings.decisive(values), sort_keys=True)
+        step = Step(
+            kind=kind,
+            name=name,
+            place=first.step.place,
+            settings=Settled(values=values, given={}, text=text),
+            request=request_of(first.step.request),
+            base=shared.base,
+            data=shared.data,
+            images=shared.images,
+        )
+        draft = self._draft(step)
+        files = files_of(step, draft)
+        needs, given = self.dependencies.behind(files.inputs)
+        identity = Identity(
+            job=name,
+            kind=kind.name,
+            model=None,
+            base=shared.base,
+            images=shared.images,
+            settings=text,
+            needs=tuple(self._jobs[need].identity for need in needs),
+            code=self._code(kind.entry, roots_of(kind, values)),
+            given=tuple(self._content(path) for path in given),
+            words=draft.words,
+        )
+        return planned_job(step, files, tuple(need for need in needs if need in kept), identity)
 
     def of_phases(self) -> tuple[PlannedJob, ...]:
         """Return the jobs of the kinds that are wanted, with the data and the poison that they need.

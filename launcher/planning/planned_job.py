@@ -13,7 +13,7 @@ from launcher.planning.expansion import Step
 from launcher.planning.identity import Code, Identity
 from launcher.planning.plan import PlannedJob
 
-_LEARNING = frozenset({Role.TRAIN, Role.UNLEARN, Role.TEST})
+_LEARNING = frozenset({Role.TRAIN, Role.UNLEARN, Role.TEST, Role.SHARED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.kinds import Kind
 from launcher.planning.estimates import Estimate, History, forecast
 from launcher.planning.first_wave import FirstWave, MachineState, first_wave
-from launcher.planning.plan import Plan, PlannedJob
+from launcher.planning.plan import Plan
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.system.files import Json
 
@@ -95,7 +95,7 @@ def preview_plan(
     """
     estimates = tuple(forecast(compared.job, history) for compared in compared_jobs)
     open_ones = [
-        (compared.job, estimate)
+        (compared, estimate)
         for compared, estimate in zip(compared_jobs, estimates, strict=True)
         if compared.action is not Action.CACHED
     ]
@@ -111,10 +111,10 @@ def preview_plan(
     )
 
 
-def _kind_sums(jobs: Sequence[tuple[PlannedJob, Estimate]]) -> dict[str, KindSum]:
+def _kind_sums(jobs: Sequence[tuple[ComparedJob, Estimate]]) -> dict[str, KindSum]:
     by_kind: dict[str, list[Estimate]] = {}
-    for job, estimate in jobs:
-        by_kind.setdefault(job.kind, []).append(estimate)
+    for compared, estimate in jobs:
+        by_kind.setdefault(compared.job.kind, []).append(estimate)
     return {kind: _kind_sum(estimates) for kind, estimates in by_kind.items()}
 
 
@@ -139,14 +139,15 @@ def _kind_sum(estimates: Sequence[Estimate]) -> KindSum:
     )
 
 
-def _longest_chain(jobs: Sequence[tuple[PlannedJob, Estimate]]) -> float | None:
+def _longest_chain(jobs: Sequence[tuple[ComparedJob, Estimate]]) -> float | None:
     """Return how long the plan takes at least, however many jobs run side by side."""
     ends: dict[str, float] = {}
-    for job, estimate in jobs:
+    for compared, estimate in jobs:
         if estimate.seconds is None:
             return None
-        before = max((ends.get(need, 0.0) for need in job.needs), default=0.0)
-        ends[job.name] = before + estimate.seconds
+        needs = (*compared.job.needs, *compared.after_any)
+        before = max((ends.get(need, 0.0) for need in needs), default=0.0)
+        ends[compared.job.name] = before + estimate.seconds
     return max(ends.values(), default=0.0)
 
 

@@ -10,7 +10,7 @@ from launcher.errors import UsageError
 from launcher.ids import read_words
 from launcher.kinds import Role
 from launcher.planning.code_changes import changed_in_code_alone
-from launcher.planning.plan import Plan, PlannedJob
+from launcher.planning.plan import Plan, PlannedJob, Savings
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 from launcher.system.files import Json, Stamp
@@ -41,6 +41,7 @@ class ComparedJob:
     other_code: bool = False  # it was done with other code, and nothing else is different
     modules: tuple[str, ...] = ()  # whose code is another than when it was queued last
     number: int | None = None  # its job in the queue, None where it is new
+    after_any: tuple[str, ...] = ()  # names of jobs that must have ended before it, done or not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ class Comparison:
     plan: Plan
     jobs: tuple[ComparedJob, ...]  # in the plan's order
     accepted: Mapping[str, str]  # jobs whose result of other code is kept, and their queued hashes
+    savings: tuple[Savings, ...] = ()  # by jobs that do shared work
 
 
 def compare_with_queue(

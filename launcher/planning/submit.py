@@ -67,7 +67,8 @@ def submit(
         store.put_new(run, context, new_jobs, now)
         for compared in again:
             needs = [numbers[need] for need in compared.job.needs]
-            store.set_needs(numbers[compared.job.name], needs, now)
+            awaited = [numbers[name] for name in compared.after_any]
+            store.set_needs(numbers[compared.job.name], needs, now, after_any=awaited)
     return Submitted(
         jobs=tuple(numbers[compared.job.name] for compared in comparison.jobs),
         queued=actions.count(Action.RUN),
@@ -92,13 +93,17 @@ def _accept(
 def _new(
     compared: ComparedJob, root: Path, run: str, numbers: Mapping[str, int] | None = None
 ) -> NewJob:
-    needs = [] if numbers is None else [numbers[need] for need in compared.job.needs]
+    needs, awaited = [], []
+    if numbers is not None:
+        needs = [numbers[need] for need in compared.job.needs]
+        awaited = [numbers[name] for name in compared.after_any]
     code = ReasonCode.NEW if compared.number is None else ReasonCode.CHANGED
     reason = Reason(code=code, text=compared.reason)
-    return NewJob(spec=spec_of(compared.job, root, run), needs=needs, reason=reason)
+    spec = spec_of(compared.job, root, run, after_any=compared.after_any)
+    return NewJob(spec=spec, needs=needs, after_any=awaited, reason=reason)
 
 
-def spec_of(job: PlannedJob, root: Path, run: str) -> Spec:
+def spec_of(job: PlannedJob, root: Path, run: str, *, after_any: tuple[str, ...] = ()) -> Spec:
     """Return a planned job as the queue keeps it."""
     return Spec(
         name=job.name,
@@ -116,6 +121,7 @@ def spec_of(job: PlannedJob, root: Path, run: str) -> Spec:
         settings=job.settings,
         words=job.words.record(),
         needs=job.needs,
+        after_any=after_any,
         outputs=tuple(map(str, job.outputs)),
         sources=job.sources,
         log_link=_log_link(job, root / "runs" / run),

@@ -33,6 +33,8 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         "hash": row.hash,
         "needs": store.read.needs_of(row.id),
         "needed_by": [job.name for job in needy],
+        "after_any": [job.name for job in store.read.awaited_by(row.id)],
+        "awaited_by": [job.name for job in store.read.awaiting(row.id)],
         "cwd": store.read.folder_of(row.id),
         "log": str(home.attempt(row.id, row.attempts).log) if row.attempts else None,
         "spec": row.spec.record(),

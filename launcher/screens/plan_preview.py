@@ -9,6 +9,7 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
 from launcher.planning.estimates import Estimate, wants_gpu
 from launcher.planning.first_wave import FirstWave, MachineState
+from launcher.planning.plan import Savings
 from launcher.planning.preview import KindSum, Preview
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.screens.format import columns, harmless
@@ -22,13 +23,20 @@ _LEAST_SPREAD = 0.01
 _KEPT = "\u00a0"  # a space at which no line is broken
 
 
-def prospects(compared_jobs: Sequence[ComparedJob], preview: Preview, width: int) -> Iterator[str]:
+def prospects(
+    compared_jobs: Sequence[ComparedJob],
+    preview: Preview,
+    width: int,
+    *,
+    savings: Sequence[Savings] = (),
+) -> Iterator[str]:
     """Give the lines; where nothing has to run, only what the user's own words stand for.
 
     Args:
         compared_jobs: the plan's jobs beside what the queue knows of them.
         preview: what is expected of them.
         width: columns.
+        savings: by jobs that do shared work.
     """
     parts = [_words(compared_jobs)]
     if any(compared.action is not Action.CACHED for compared in compared_jobs):
@@ -37,6 +45,7 @@ def prospects(compared_jobs: Sequence[ComparedJob], preview: Preview, width: int
             f"First wave: {_wave(preview.wave)}",
             f"Job time: {_times(preview)}",
             f"Disk: {_disk(preview)}",
+            *(f"{each.kind}: {_saved(each)}" for each in savings),
         ]
         parts += [
             f"{counted(number, 'job')} can never start here, and `run` would refuse this: {harmless(why)}"
@@ -45,6 +54,18 @@ def prospects(compared_jobs: Sequence[ComparedJob], preview: Preview, width: int
     for part in parts:
         for line in _wrapped(part, width):
             yield from _wrapped(line.replace(_KEPT, " "), width)
+
+
+def _saved(savings: Savings) -> str:
+    """Tell how large the results of shared work become, and what they save."""
+    size, most = savings.size, savings.most_bytes
+    text = "of unknown size" if size is None else format_bytes(size)
+    text += f", saves {savings.saved:,} of {savings.passes:,} passes"
+    if savings.items is not None:
+        text += f" over {savings.items:,} {savings.unit}"
+    if size is not None and most is not None and size > most:
+        text += f"; only {format_bytes(most)} are kept, and each job does the rest itself"
+    return text
 
 
 def _wrapped(text: str, width: int) -> list[str]:

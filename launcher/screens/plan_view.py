@@ -7,7 +7,7 @@ from textwrap import wrap
 
 from launcher.errors import counted
 from launcher.planning.estimates import Estimate
-from launcher.planning.plan import Plan, PlannedJob
+from launcher.planning.plan import Plan, PlannedJob, Savings
 from launcher.planning.preview import Preview
 from launcher.planning.queue_comparison import ACCEPT_CODE, Action, ComparedJob
 from launcher.screens.format import columns, harmless
@@ -42,6 +42,7 @@ def draw_plan(
     width: int = WIDTH,
     everything: bool = False,
     refused: Sequence[str] = (),
+    savings: Sequence[Savings] = (),
 ) -> str:
     """Return the listing as text; only a name or a path that is longer itself exceeds `width`.
 
@@ -55,6 +56,7 @@ def draw_plan(
         width: columns of the terminal.
         everything: list every job, however many.
         refused: why `run` would refuse the plan; none: it would not.
+        savings: by jobs that do shared work.
     """
     shown = (
         compared_jobs
@@ -69,7 +71,7 @@ def draw_plan(
         ),
         _indented(kinds_table(compared_jobs, preview, inner)),
         _indented(_lines(compared_jobs, shown, preview, inner)),
-        _indented(prospects(compared_jobs, preview, inner)),
+        _indented(prospects(compared_jobs, preview, inner, savings=savings)),
         _wrapped(other_code(compared_jobs), width),
         *(_narrow(str(warning), width) for warning in plan.warnings),
         _last_lines(compared_jobs, harmless(start), refused, width),
@@ -152,7 +154,7 @@ def _lines(
     if not shown:
         yield "no jobs"
         return
-    jobs = {compared.job.name: compared.job for compared in compared_jobs}
+    jobs = {compared.job.name: compared for compared in compared_jobs}
     named = min(max(len(compared.job.name) for compared in shown), int(width * _NAMES_SHARE))
     cells = _cells(shown, preview.estimates, jobs, width - named - len(_GAP))
     for compared, cell in zip(shown, cells, strict=True):
@@ -170,7 +172,7 @@ def _lines(
 def _cells(
     shown: Sequence[ComparedJob],
     estimates: Sequence[Estimate],
-    jobs: Mapping[str, PlannedJob],
+    jobs: Mapping[str, ComparedJob],
     width: int,
 ) -> list[str]:
     """Return what follows each name, aligned; where room is short the memory goes first."""
@@ -178,7 +180,7 @@ def _cells(
         format_bytes(estimate.vram) if estimate.vram else "" for estimate in estimates[: len(shown)]
     ]
     added = [_added(compared.job) for compared in shown]
-    after = [_after(compared.job, jobs) for compared in shown]
+    after = [_after(compared, jobs) for compared in shown]
     room = width - max(len(compared.state) for compared in shown) - len(_GAP)
     for_vram = max(map(len, vram)) + len(_GAP)
     if room - for_vram < _LEAST_ROOM:
@@ -214,15 +216,20 @@ def _added(job: PlannedJob) -> tuple[str, ...]:
     return (f"+ {'&'.join(added)}", *fewer, "+ …") if added else ()
 
 
-def _after(job: PlannedJob, jobs: Mapping[str, PlannedJob]) -> tuple[str, ...]:
+def _after(compared: ComparedJob, jobs: Mapping[str, ComparedJob]) -> tuple[str, ...]:
     """Name the needs, but for those that another need has too; then fewer; then only their number."""
-    implied = {far for need in job.needs for far in jobs[need].needs}
-    direct = [need for need in job.needs if need not in implied]
+    needs = _before(compared)
+    implied = {far for need in needs for far in _before(jobs[need])}
+    direct = [need for need in needs if need not in implied]
     forms = []
     for most in range(min(len(direct), MOST_AFTER), 0, -1):
         more = f" and {len(direct) - most} more" if len(direct) > most else ""
         forms.append(f"after {', '.join(direct[:most])}{more}")
     return (*forms, f"after {counted(len(direct), 'job')}") if direct else ()
+
+
+def _before(compared: ComparedJob) -> tuple[str, ...]:
+    return (*compared.job.needs, *compared.after_any)
 
 
 def _narrow(warning: str, width: int) -> Iterator[str]:

@@ -14,9 +14,14 @@ from launcher.system.stored_fields import Unreadable, parsed
 _STATES = frozenset(map(str, State))
 _CODES = frozenset(map(str, ReasonCode))
 
+# of a row of `needs` joined to the job that is needed, here called `needed`
+UNMET = (
+    "needed.state <> 'done'"
+    " AND (needs.any_end = 0 OR needed.state IN ('queued', 'held', 'running'))"
+)
 _COUNT_WAITS = (
     "UPDATE jobs SET waits = (SELECT count(*) FROM needs JOIN jobs AS needed"
-    " ON needed.id = needs.need WHERE needs.job = jobs.id AND needed.state <> 'done')"
+    f" ON needed.id = needs.need WHERE needs.job = jobs.id AND {UNMET})"
     " + (SELECT count(*) FROM timers WHERE timers.job = jobs.id) WHERE id = ?"
 )
 _FROM = {
@@ -99,7 +104,7 @@ class Connection:
         )
 
     def count_waits(self, jobs: Iterable[int]) -> None:
-        """Count again what these jobs wait for: needs that are not done, and a timer."""
+        """Count again what these jobs wait for: needs that are not met, and a timer."""
         self.executemany(_COUNT_WAITS, [(job,) for job in jobs])
 
     def state_of(self, job: int) -> State | None:
@@ -111,14 +116,22 @@ class Connection:
         """Return the first column of what a query finds."""
         return [int(row[0]) for row in self.execute(query, values)]
 
-    def skip_dependants(self, job: int, state: State, now: float) -> list[int]:
-        """Skip what waits for a job that ended as `state`; return the skipped jobs."""
+    def propagate_end(self, job: int, state: State, now: float) -> None:
+        """Bring about what follows from a job that ended as `state`, and is not done.
+
+        What needs it is skipped, directly or not. What only waits for its end, or for that of a
+        skipped job, waits for one job less.
+        """
         reason = self.need_failed(job, state)
-        return [
+        skipped = (
             below
             for below in self.dependants([job])
             if self.move(below, State.SKIPPED, reason, now)
-        ]
+        )
+        awaiting = "SELECT job FROM needs WHERE need = ? AND any_end = 1"
+        self.count_waits(
+            {row for ended in (job, *skipped) for row in self.numbers(awaiting, ended)}
+        )
 
     def need_failed(self, need: int, state: State) -> Reason:
         """Return why a job is skipped that needs one which ended as `state`."""
@@ -130,13 +143,13 @@ class Connection:
         )
 
     def dependants(self, jobs: Collection[int]) -> list[int]:
-        """Return all jobs that wait for one of `jobs`, directly or not, the oldest first."""
+        """Return all jobs that wait for one of `jobs` to be done, directly or not, the oldest first."""
         seen = set(jobs)
         todo = list(jobs)
         while todo:
             below = self.numbers(
                 "SELECT job FROM needs JOIN jobs ON jobs.id = needs.job"
-                " WHERE need = ? AND state IN ('queued', 'held')",
+                " WHERE need = ? AND any_end = 0 AND state IN ('queued', 'held')",
                 todo.pop(),
             )
             todo += [job for job in below if job not in seen]

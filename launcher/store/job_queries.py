@@ -59,8 +59,20 @@ class JobQueries:
         )
 
     def needed_by(self, job: int) -> list[JobRow]:
-        """Return the jobs that a job needs."""
-        return self._where("jobs.id IN (SELECT need FROM needs WHERE job = ?)", job)
+        """Return the jobs that must be done before a job."""
+        return self._where("jobs.id IN (SELECT need FROM needs WHERE job = ? AND any_end = 0)", job)
+
+    def awaited_by(self, job: int) -> list[JobRow]:
+        """Return the jobs that must have ended before a job, done or not."""
+        return self._where("jobs.id IN (SELECT need FROM needs WHERE job = ? AND any_end = 1)", job)
+
+    def awaiting(self, job: int) -> list[JobRow]:
+        """Return the jobs that wait for the end of a job, done or not."""
+        return self._where(
+            "jobs.state IN ('queued', 'held')"
+            " AND jobs.id IN (SELECT job FROM needs WHERE need = ? AND any_end = 1)",
+            job,
+        )
 
     def _where(self, condition: str, *values: object) -> list[JobRow]:
         rows = self._db.execute(f"{_JOBS} WHERE {condition} ORDER BY jobs.id", values)
@@ -160,11 +172,12 @@ class JobQueries:
         return [row["name"] for row in self._db.execute("SELECT DISTINCT name FROM runs")]
 
     def dependants_of(self, jobs: Iterable[int]) -> list[JobRow]:
-        """Return the open jobs that need one of `jobs`, directly or not, and are none of them."""
+        """Return the open jobs that need one of `jobs` done, directly or not, and are none of them."""
         return self._where(
             "jobs.id IN ("
             "WITH RECURSIVE below(id) AS (SELECT value FROM json_each(?1)"
-            " UNION SELECT needs.job FROM below JOIN needs ON needs.need = below.id"
+            " UNION SELECT needs.job FROM below"
+            " JOIN needs ON needs.need = below.id AND needs.any_end = 0"
             " JOIN jobs AS one ON one.id = needs.job AND +one.state IN ('queued', 'held'))"
             " SELECT id FROM below EXCEPT SELECT value FROM json_each(?1))",
             _list(jobs),
@@ -240,10 +253,10 @@ class JobQueries:
         ]
 
     def needs_of(self, job: int) -> list[str]:
-        """Return the names of the jobs that a job needs."""
+        """Return the names of the jobs that must be done before a job."""
         rows = self._db.execute(
             "SELECT jobs.name FROM needs JOIN jobs ON jobs.id = needs.need"
-            " WHERE needs.job = ? ORDER BY jobs.id",
+            " WHERE needs.job = ? AND any_end = 0 ORDER BY jobs.id",
             (job,),
         )
         return [row["name"] for row in rows]

@@ -35,7 +35,11 @@ def _fourth(connection: sqlite3.Connection) -> None:
     _code_reasons(connection)
 
 
-STEPS: tuple[Step, ...] = (_first, _second, _third, _fourth)
+def _fifth(connection: sqlite3.Connection) -> None:
+    _run(connection, "5.sql")
+
+
+STEPS: tuple[Step, ...] = (_first, _second, _third, _fourth, _fifth)
 
 
 def _fill_lanes(connection: sqlite3.Connection) -> None:

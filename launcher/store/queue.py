@@ -23,10 +23,11 @@ NEW = Reason(code=ReasonCode.NEW, text="new")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """A job on its way into the queue; needs are numbers of jobs."""
+    """A job on its way into the queue; it starts after other jobs, by their numbers."""
 
     spec: Spec
-    needs: Sequence[int] = ()
+    needs: Sequence[int] = ()  # that must be done
+    after_any: Sequence[int] = ()  # that must have ended, done or not
     state: State = State.QUEUED  # or held
     reason: Reason = NEW
 
@@ -135,7 +136,7 @@ class Store:
         self._db.event(job, new.state, new.reason, now)
         self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
         self._set_timer(job, new)
-        self.set_needs(job, new.needs, now)
+        self.set_needs(job, new.needs, now, after_any=new.after_any)
         self._db.count_waits(self._db.numbers("SELECT job FROM needs WHERE need = ?", job))
         return job
 
@@ -149,13 +150,21 @@ class Store:
         if changed.rowcount:
             self._db.event(job, State.DONE, reason, now)
 
-    def set_needs(self, job: int, needs: Sequence[int], now: float) -> None:
+    def set_needs(
+        self, job: int, needs: Sequence[int], now: float, *, after_any: Sequence[int] = ()
+    ) -> None:
         """Set the jobs that must be done before a waiting one. Inside `writing`.
 
         If one of them failed, or was cancelled or skipped, the job is skipped at once.
+
+        Args:
+            job: which waits.
+            needs: which must be done.
+            now: seconds since 1970.
+            after_any: which must have ended, done or not.
         """
         self._db.execute("DELETE FROM needs WHERE job = ?", (job,))
-        self._db.executemany("INSERT INTO needs VALUES (?, ?)", [(job, need) for need in needs])
+        self._db.executemany(_NEED, _need_rows(job, needs, after_any))
         self._db.count_waits([job])
         self._skip_if_hopeless(job, needs, now)
 
@@ -176,13 +185,16 @@ class Store:
                 lanes[alike] = self._lane(spec, context)
             return lanes[alike]
 
-        before = {need for new in fresh for need in new.needs if need < first}
-        done = {need for need in before if self._db.state_of(need) is State.DONE}
-        done |= {first + n for n, new in enumerate(fresh) if new.state is State.DONE}
+        before = {need for new in fresh for need in (*new.needs, *new.after_any) if need < first}
+        ended = {need for need in before if self._db.state_of(need) in ENDED}
+        done = {need for need in ended if self._db.state_of(need) is State.DONE}
+        fresh_done = {first + n for n, new in enumerate(fresh) if new.state is State.DONE}
+        done, ended = done | fresh_done, ended | fresh_done
 
         def waits(new: NewJob) -> int:
             timed = new.spec.terms.not_before is not None
-            return timed + sum(need not in done for need in new.needs)
+            undone = sum(need not in done for need in new.needs)
+            return timed + undone + sum(need not in ended for need in new.after_any)
 
         rows = (
             (first + index, waits(new), *_row(run, remembered, lane(new.spec), new, now))
@@ -197,11 +209,15 @@ class Store:
             " SELECT submitted, id, state, reason_code, reason, reason_data FROM jobs WHERE id >= ?",
             (first,),
         )
-        needy = [first + index for index, new in enumerate(fresh) if new.needs]
         self._db.executemany(
-            "INSERT INTO needs VALUES (?, ?)",
-            ((job, need) for job in needy for need in fresh[job - first].needs),
+            _NEED,
+            (
+                row
+                for index, new in enumerate(fresh)
+                for row in _need_rows(first + index, new.needs, new.after_any)
+            ),
         )
+        needy = [first + index for index, new in enumerate(fresh) if new.needs]
         for index, new in enumerate(fresh):
             self._set_timer(first + index, new)
         skipped: set[int] = set()
@@ -246,11 +262,20 @@ class Store:
         return False
 
 
+_NEED = "INSERT INTO needs (job, need, any_end) VALUES (?, ?, ?)"
 _COLUMNS = (
     "run, name, kind, state, priority, hash, spec, context, reason_code, reason, reason_data,"
     " submitted, lane, rank"
 )
 _MARKS = ", ".join("?" * 14)
+
+
+def _need_rows(
+    job: int, needs: Sequence[int], after_any: Sequence[int]
+) -> list[tuple[int, int, int]]:
+    """Return what a job waits for as rows; the end of a job that must be done is not one besides."""
+    rows = [(job, need, 0) for need in needs]
+    return rows + [(job, need, 1) for need in after_any if need not in needs]
 
 
 def _row(run: int, context: int, lane: int, new: NewJob, now: float) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.states import ENDED, Reason, State
-from launcher.store.connection import known_record, known_state, reason_of
+from launcher.store.connection import UNMET, known_record, known_state, reason_of
 
 _NEWS = 400  # events among which those are looked for that a screen shows
 _NO_FAULT = frozenset({"stopped", "void"})  # how an attempt ends that nobody calls a failure
@@ -204,14 +204,14 @@ class ScreenQueries:
         return [row["id"] for row in rows]
 
     def needs(self, jobs: Iterable[int]) -> dict[int, Need]:
-        """Return job → the first that must still be done before it, if there is one."""
+        """Return job → the first for which it still waits, if there is one."""
         rows = self._db.execute(
             "SELECT ours.id AS job, first.id AS need, first.name,"
             " first.run <> ours.run AS elsewhere"
             " FROM json_each(?) JOIN jobs AS ours ON ours.id = value"
             " JOIN jobs AS first ON first.id ="  # one may need all others
-            " (SELECT need FROM needs JOIN jobs ON jobs.id = need"
-            " WHERE needs.job = value AND state <> 'done' ORDER BY need LIMIT 1)",
+            " (SELECT need FROM needs JOIN jobs AS needed ON needed.id = need"
+            f" WHERE needs.job = value AND {UNMET} ORDER BY need LIMIT 1)",
             (json.dumps([*jobs]),),
         )
         return {

@@ -227,7 +227,7 @@ class Transitions:
             )
             return
         if state in {State.FAILED, State.CANCELLED}:
-            self._db.skip_dependants(job, state, now)
+            self._db.propagate_end(job, state, now)
 
 
 def _failure(outcome: Failed | OutOfMemory, *, before: str = "", **counts: Json) -> Reason:

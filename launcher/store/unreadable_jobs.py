@@ -20,7 +20,7 @@ def set_aside(db: Connection, job: int, why: str, now: float) -> None:
     text = f"set aside unread: {why}; {ADVICE}"
     reason = Reason(code=ReasonCode.UNREADABLE, text=text)
     if db.move(job, State.FAILED, reason, now, only_from=(State.QUEUED, State.HELD)):
-        db.skip_dependants(job, State.FAILED, now)
+        db.propagate_end(job, State.FAILED, now)
 
 
 def set_lanes_aside(db: Connection, lanes: Iterable[tuple[int, str]], now: float) -> None:

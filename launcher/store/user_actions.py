@@ -93,12 +93,12 @@ class UserActions:
             chosen.add(job)
             todo += self._db.numbers(
                 "SELECT need FROM needs JOIN jobs ON jobs.id = need WHERE job = ?"
-                " AND state IN ('failed', 'cancelled', 'skipped')",
+                " AND any_end = 0 AND state IN ('failed', 'cancelled', 'skipped')",
                 job,
             )
             todo += self._db.numbers(
                 "SELECT job FROM needs JOIN jobs ON jobs.id = job WHERE need = ?"
-                " AND state = 'skipped'",
+                " AND any_end = 0 AND state = 'skipped'",
                 job,
             )
         return sorted(chosen)
@@ -172,7 +172,8 @@ class UserActions:
         which = waiting if self._db.state_of(job) is State.DONE else "<> 'done'"
         return set(
             self._db.numbers(
-                f"SELECT job FROM needs JOIN jobs ON jobs.id = job WHERE need = ? AND state {which}",
+                "SELECT job FROM needs JOIN jobs ON jobs.id = job"
+                f" WHERE need = ? AND any_end = 0 AND state {which}",
                 job,
             )
         )
@@ -195,7 +196,7 @@ class UserActions:
             return False
         self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
         self._db.count_waits([job])
-        self._db.skip_dependants(job, State.CANCELLED, now)
+        self._db.propagate_end(job, State.CANCELLED, now)
         return True
 
     def _wish(self, job: int, wish: str) -> bool:

@@ -95,6 +95,11 @@ class PlainEntry:
 Entry = TrainEntry | UnlearnEntry | TestEntry | AutoTest | PlainEntry
 
 
+def written(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
+    """Return the kinds of which a task file speaks: all but those whose jobs arise by themselves."""
+    return {name: kind for name, kind in kinds.items() if kind.role is not Role.SHARED}
+
+
 def companion(kinds: Mapping[str, Kind], kind: Kind, role: Role) -> Kind | None:
     """Return the kind of that role that works with `kind`: of its laboratory, or the only one.
 

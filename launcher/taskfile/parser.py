@@ -20,7 +20,7 @@ from launcher.errors import Problem, Severity, TaskFileError, UsageError
 from launcher.ids import NO_WORDS, Words
 from launcher.kinds import Kind, Role
 from launcher.taskfile.defaults import TOP
-from launcher.taskfile.entries import AutoTest, Entry, TrainEntry, UnlearnEntry
+from launcher.taskfile.entries import AutoTest, Entry, TrainEntry, UnlearnEntry, written
 from launcher.taskfile.header import Header, Reuse, read_header
 from launcher.taskfile.includes import read_merged
 from launcher.taskfile.interpolation import without_echoes
@@ -107,18 +107,20 @@ def parse(
             cannot be loaded, so that nothing more can be said.
     """
     problems: list[Problem] = []
-    overrides = read_overrides(context.settings, context.kinds, problems)
+    language = written(context.kinds)
+    shared = {name: kind for name, kind in context.kinds.items() if name not in language}
+    overrides = read_overrides(context.settings, language, problems)
     wanted: list[Wanted] = []  # by each file: the task file is the last to be read in full
 
     def translated(root: Fields) -> Fields:
-        translated_file = translate(root, context.kinds, problems)
+        translated_file = translate(root, language, problems)
         wanted.append(translated_file.wanted)
         return translated_file.root
 
     read = read_merged(text, file, include or _refuse, context.environment, translated, problems)
-    _refuse_unusable(read.root, context.unusable)
+    _refuse_unusable(read.root, {**context.unusable, **{name: _arises(name) for name in shared}})
     root = laid_over(read.root, overrides, problems)
-    kinds, words = kinds_with(root, context.kinds, context.words, problems)
+    kinds, words = kinds_with(root, language, context.words, problems)
     header = read_header(root, kinds, overrides, problems, context.now)
     sections = _sections(root, header.scopes)
     _blame_unused(header, sections, problems)
@@ -133,7 +135,7 @@ def parse(
         name=header.name,
         about=header.about,
         entries=sections.entries,
-        kinds=kinds,
+        kinds={**kinds, **shared},
         words=words,
         phases=header.phases,
         reuse=header.reuse,
@@ -160,6 +162,10 @@ def _refuse_unusable(root: Fields, unusable: Mapping[str, str]) -> None:
     ]
     if problems:
         raise TaskFileError(problems)
+
+
+def _arises(kind: str) -> str:
+    return f"{kind} jobs arise by themselves where jobs repeat the same work; remove this section"
 
 
 def _sure(problems: Iterable[Problem], sound: bool) -> list[Problem]:

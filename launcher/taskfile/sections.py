@@ -107,6 +107,8 @@ def _entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
             return _test(raw, scope)
         case Role.DATA | Role.PLAIN:
             return _plain(raw, scope)
+        case Role.SHARED:
+            return None  # no task file speaks of it
 
 
 def _blame_poison(kind: Kind, node: Node, scope: Scope) -> None:

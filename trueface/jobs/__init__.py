@@ -1,8 +1,9 @@
 """The kinds of jobs and their entry functions: from a `Job` to files and numbers, glue and nothing else.
 
 Start reading at `kinds`, then `training.train`.
-In reading order: kinds, inputs_outputs, flags, command_lines, leakage, setup, job_data, model_origin,
-training, testing, poisoning, previewing, sampling, unlearning, outputs, classes.
+In reading order: kinds, inputs_outputs, flags, command_lines, leakage, shared_features,
+feature_settings, feature_kind, setup, job_data, model_origin, training, testing, poisoning,
+previewing, sampling, unlearning, features, outputs, classes.
 """
 
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # The module of each entry function; jobs that an earlier version queued name `trueface.jobs:train`.
 ENTRIES: Mapping[str, str] = MappingProxyType(
     {
+        "features": "features",
         "poison": "poisoning",
         "preview": "previewing",
         "sample": "sampling",

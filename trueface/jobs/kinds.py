@@ -12,6 +12,7 @@ from launcher.api import (
     Kind,
     Role,
     Settings,
+    SharedWork,
     UnknownName,
     UsageError,
     Words,
@@ -19,7 +20,7 @@ from launcher.api import (
 )
 from trueface.data.settings import SampleSettings, TestSettings, other_decoding
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
-from trueface.jobs import command_lines, inputs_outputs
+from trueface.jobs import command_lines, inputs_outputs, shared_features
 from trueface.jobs.leakage import leaks
 from trueface.poisoning.poison_record import KINDS, is_random
 from trueface.poisoning.settings import PoisonSettings
@@ -62,6 +63,7 @@ class LaboratoryKind:
     makes: Callable[[Draft], Iterable[Path]]
     line: Callable[[Draft], Iterable[str]]
     refuses: Callable[[Draft, Sequence[Draft], Vocabulary], Iterable[str]] = _none
+    repeats: Callable[[Draft, Sequence[Draft]], Iterable[SharedWork]] = _none
     results: str = ""
     sources: tuple[str, ...] = ()  # what the entry imports is all
     preload: tuple[str, ...] = PRELOAD
@@ -86,6 +88,10 @@ class LaboratoryKind:
     def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
         """Return why the job must not run, given the jobs that make its model."""
         return (*_idle_gpus(draft), *self.refuses(draft, makers, self.vocabulary))
+
+    def shared_work(self, draft: Draft, makers: Sequence[Draft]) -> tuple[SharedWork, ...]:
+        """Return what of the job's work other jobs of a plan may repeat."""
+        return tuple(self.repeats(draft, makers))
 
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
         """Return every path that the job reads."""
@@ -194,6 +200,7 @@ TRAIN = LaboratoryKind(
     makes=inputs_outputs.training_outputs,
     line=command_lines.training,
     refuses=_unfit_training,
+    repeats=shared_features.of_training,
 )
 TEST = LaboratoryKind(
     name="test",
@@ -206,6 +213,7 @@ TEST = LaboratoryKind(
     makes=inputs_outputs.test_outputs,
     line=command_lines.test,
     refuses=_unfit_test,
+    repeats=shared_features.of_test,
     results="trueface.evaluation.results:table",
 )
 POISON = LaboratoryKind(
@@ -231,6 +239,7 @@ UNLEARN = LaboratoryKind(
     makes=inputs_outputs.unlearning_outputs,
     line=command_lines.unlearning,
     refuses=_unfit_unlearning,
+    repeats=shared_features.of_unlearning,
 )
 SAMPLE = LaboratoryKind(
     name="sample",

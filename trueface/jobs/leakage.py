@@ -180,6 +180,29 @@ def _means(methods: Methods, method: str) -> bool:
     return methods.holds(method) if method else bool(methods.flat)
 
 
+def count_images(draft: Draft, name: str, data: str, vocabulary: Vocabulary) -> int | None:
+    """Return how many images of a data ID a list of the split names; None: the list is not there.
+
+    Shared copies that are missing on disk are counted, too.
+
+    Args:
+        draft: names the split.
+        name: of the list: train, val or test.
+        data: the images.
+        vocabulary: of the data ID.
+    """
+    split_list = _list(draft, name)
+    if split_list is None:
+        return None
+    keys = {method: len(names) for method, names in _by_method(split_list).items()}
+    total = 0
+    for part in parse_data(data):
+        methods = vocabulary.methods(part.subset)
+        each = sum(number for method, number in keys.items() if method and methods.holds(method))
+        total += each * len(vocabulary.modifier_keys(part.modifier))
+    return total + (keys.get("", 0) if _methods(data, vocabulary).flat else 0)
+
+
 @lru_cache(maxsize=1 << 12)
 def _methods(data: str, vocabulary: Vocabulary) -> Methods:
     return reduce(or_, (vocabulary.methods(part.subset) for part in parse_data(data)))

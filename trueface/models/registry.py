@@ -38,6 +38,7 @@ class Spec:
     mean: Triple
     std: Triple
     input_size: int | None
+    width: int | None
 
     def __call__(self, make: Maker) -> Maker:
         """Leave the decorated function, which makes the network, as it is."""
@@ -53,6 +54,7 @@ def register_model(
     mean: Triple = IMAGENET_MEAN,
     std: Triple = IMAGENET_STD,
     input_size: int | None = None,
+    width: int | None = None,
 ) -> Spec:
     """Declare a network of detectors; the function below it makes one, with random weights.
 
@@ -66,6 +68,8 @@ def register_model(
         mean: of pixels in 0 … 1, as the weights want it.
         std: likewise.
         input_size: the only side of images that it takes, in pixels; None: any.
+        width: F of its features, from which a plan tells how much the feature store will hold; None:
+            a plan does not tell.
     """
     return Spec(
         name=name,
@@ -75,6 +79,7 @@ def register_model(
         mean=mean,
         std=std,
         input_size=input_size,
+        width=width,
     )
 
 

@@ -69,7 +69,8 @@ def _type_of(takes: ValueType) -> click.ParamType[Any]:
 
 
 @click.command(
-    context_settings={"allow_interspersed_args": False}, epilog=f"JOB of --after: {HELP}"
+    context_settings={"allow_interspersed_args": False},
+    epilog=f"JOB of --after and --after-any: {HELP}",
 )
 @click.option("--name", help="Name of the job; by default command/ and its number.")
 @_job_options
@@ -79,6 +80,13 @@ def _type_of(takes: ValueType) -> click.ParamType[Any]:
     metavar="JOB",
     shell_complete=JOBS,
     help="Start only when JOB is done; a full name means its newest job; repeatable.",
+)
+@click.option(
+    "--after-any",
+    multiple=True,
+    metavar="JOB",
+    shell_complete=JOBS,
+    help="Start only when JOB has ended, whether done, failed, cancelled or skipped; repeatable.",
 )
 @click.option(
     "--pass-env",
@@ -93,6 +101,7 @@ def command(
     *,
     name: str | None,
     after: tuple[str, ...],
+    after_any: tuple[str, ...],
     hold: bool,
     pass_env: tuple[str, ...],
     **options: Any,
@@ -104,6 +113,7 @@ def command(
       launcher add -- python train.py --lr 0.1
       launcher add --cpus 4 --name prep -- ./prepare.sh data/
       launcher add --after command/prep --time-limit 8h --warn 5m -- ./train.sh
+      launcher add --after-any 'train/*' -- ./notify.sh
       launcher add --vram 10GiB -- python train.py --lr 0.1
     """
     if name == "":
@@ -128,7 +138,8 @@ def command(
             terms=request.terms,
             priority=request.priority,
         )
-        job = _put(store, spec, context, after, State.HELD if hold else State.QUEUED)
+        state = State.HELD if hold else State.QUEUED
+        job = _put(store, spec, context, state, after=after, after_any=after_any)
         wake(home)  # first: an idle scheduler starts the program within milliseconds
         (row,) = store.read.jobs_by_id([job])
         click.echo(f"{job}\t{harmless(row.name)}")
@@ -141,16 +152,26 @@ def command(
             see_served(home)
 
 
-def _put(store: Store, spec: Spec, context: Context, after: Sequence[str], state: State) -> int:
+def _put(
+    store: Store,
+    spec: Spec,
+    context: Context,
+    state: State,
+    *,
+    after: Sequence[str],
+    after_any: Sequence[str],
+) -> int:
     """Commit the job; one without a name of its own gets its number's."""
     with store.writing():
         run = store.run(Path(spec.root), RUN)
         needs = [job.id for job in select(store, after, newest=True)]
+        awaited = [job.id for job in select(store, after_any, newest=True)]
         name = spec.name or _unused(store, run)
         _free_name(store, run, name)
         new = NewJob(
             spec=replace(spec, name=name),
             needs=needs,
+            after_any=awaited,
             state=state,
             reason=NEW if state is State.QUEUED else HELD,
         )

@@ -40,12 +40,15 @@ def command(job: str, as_json: bool) -> None:
         if as_json:
             click.echo(json_text(record))
             return
-        needs = store.read.needed_by(row.id)
+        needs, awaited = store.read.needed_by(row.id), store.read.awaited_by(row.id)
+        awaiting = store.read.awaiting(row.id)
     click.echo(f"{record['name']}  ({record['run']}, job {record['id']})")
     note = "" if record["note"] == record["state"] else f": {record['note']}"
     click.echo(f"{record['state']}{note}\n")
     click.echo("\n".join(columns(list(facts_of(record, row)))))
-    _say_needs(row, needs, needy)
+    _say_before("needs", needs)
+    _say_before("starts after the end of", awaited)
+    _say_behind(row, needy, awaiting)
     _say_attempts(home, row, record["attempts"])
     events = event_cells(record["events"])
     click.echo(f"\nevents, in local time ({zone(row.submitted)})")
@@ -59,18 +62,29 @@ def command(job: str, as_json: bool) -> None:
         click.echo("\n".join(columns(facts)))
 
 
-def _say_needs(row: JobRow, needs: list[JobRow], needy: list[JobRow]) -> None:
-    if needs:
-        click.echo("\nneeds")
-        # what it waits for first
-        ordered = sorted(needs, key=lambda need: (need.state is State.DONE, need.id))[:NEEDS]
-        rows = [(f"  {need.id}", need.state, harmless(need.name)) for need in ordered]
-        click.echo("\n".join(columns(rows)))
-        if len(needs) > NEEDS:
-            click.echo(f"  and {len(needs) - NEEDS:,} more")
-    if needy and row.state in OPEN:
+def _say_before(title: str, needs: list[JobRow]) -> None:
+    """List jobs that come before the one that is shown, those that it waits for first."""
+    if not needs:
+        return
+    click.echo(f"\n{title}")
+    ordered = sorted(needs, key=lambda need: (need.state is State.DONE, need.id))[:NEEDS]
+    rows = [(f"  {need.id}", need.state, harmless(need.name)) for need in ordered]
+    click.echo("\n".join(columns(rows)))
+    if len(needs) > NEEDS:
+        click.echo(f"  and {len(needs) - NEEDS:,} more")
+
+
+def _say_behind(row: JobRow, needy: list[JobRow], awaiting: list[JobRow]) -> None:
+    """Name the open jobs that come after the one that is shown."""
+    if row.state not in OPEN:
+        return
+    if needy:
         verb = "needs" if len(needy) == 1 else "need"
         click.echo(f"\n{counted(len(needy), 'open job')} {verb} it: {named(needy)}")
+    if awaiting:
+        verb = "starts" if len(awaiting) == 1 else "start"
+        text = f"{counted(len(awaiting), 'open job')} {verb} after its end, done or not"
+        click.echo(f"\n{text}: {named(awaiting)}")
 
 
 def _say_attempts(home: Home, row: JobRow, attempts: list[dict[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from launcher.screens.queue_view import TONES
 from launcher.screens.text_table import Column, Line, Span, Tone, line, table
 from launcher.states import OPEN, State
 from launcher.store.queue import Store
+from launcher.store.rows import JobRow
 from launcher.system.paths import Attempt, Home
 
 PAGES = ("overview", "log", "metrics")
@@ -87,11 +88,8 @@ class JobPage:
             )
         )
         labels = labels_of(self._home)
-        needs = sorted(
-            self._store.read.needed_by(row.id), key=lambda need: (need.state is State.DONE, need.id)
-        )
-        listed = [(f"  {need.id}", need.state, harmless(need.name)) for need in needs[:NEEDS]]
-        more = len(needs) - NEEDS
+        needs = self._store.read.needed_by(row.id)
+        awaited = self._store.read.awaited_by(row.id)
         events = event_cells(record["events"])
         events_title = f"events, the newest first, in local time ({zone(row.submitted)})"
         results = (record["result"] or {}).items()
@@ -100,7 +98,8 @@ class JobPage:
         self._events_title = events_title
         self._sections = [
             (row.state, [("  " + (record["note"] or "no reason is known"),)]),
-            ("needs", [*listed, *([(f"  and {more:,} more",)] if more > 0 else [])]),
+            ("needs", _listed(needs)),
+            ("starts after the end of", _listed(awaited)),
             ("needed by", [(f"  {dependants}",)] if needy else []),
             ("attempts", [attempt_cells(attempt, labels) for attempt in record["attempts"]]),
             (events_title, events[::-1]),
@@ -176,6 +175,14 @@ class JobPage:
         if window.follows:
             return "follows; k, PageUp look back"
         return f"line {window.top + 1} of {window.count}; G follows again"
+
+
+def _listed(needs: Sequence[JobRow]) -> list[tuple[str, ...]]:
+    """Return a row for each of the jobs that come before another, those that are not done first."""
+    ordered = sorted(needs, key=lambda need: (need.state is State.DONE, need.id))
+    rows = [(f"  {need.id}", need.state, harmless(need.name)) for need in ordered[:NEEDS]]
+    more = len(needs) - NEEDS
+    return [*rows, *([(f"  and {more:,} more",)] if more > 0 else [])]
 
 
 def _plain(value: object) -> str:

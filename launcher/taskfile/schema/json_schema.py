@@ -12,7 +12,7 @@ from typing import cast
 from launcher.job_options.registry import JobOption, job_options, renamed_options
 from launcher.kinds import Kind, Role
 from launcher.system.files import Json
-from launcher.taskfile.entries import companion
+from launcher.taskfile.entries import companion, written
 from launcher.taskfile.header import MOST_NAME_BYTES, Reuse
 from launcher.taskfile.legacy_names import OLD_WORDS, POISON_RATE
 from launcher.taskfile.schema.json_schema_types import (
@@ -46,6 +46,7 @@ _IDS = one_or_more(ref("data_id"))
 
 def task_schema(kinds: Mapping[str, Kind]) -> dict[str, Json]:
     """Return the JSON Schema (draft 2020-12) of task files that use these kinds."""
+    kinds = written(kinds)
     schema = {
         "$schema": DIALECT,
         "title": "task file",
@@ -217,7 +218,7 @@ def _words(kind: Kind) -> tuple[Form, list[str]]:
             return {"model": start, "method": method}, ["model", "method"]
         case Role.TEST:
             return {"model": model, "data": _IDS}, ["model", "data"]
-        case Role.DATA | Role.PLAIN | Role.POISON:
+        case Role.DATA | Role.PLAIN | Role.POISON | Role.SHARED:
             takes = {"type": ["string", "number", "null"], "maxLength": 100}
             return {"name": {**pattern(WORD, "name of the job"), **takes}}, []
 

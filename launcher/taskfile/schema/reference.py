@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from launcher.job_options.registry import job_options
 from launcher.kinds import Kind, Role
+from launcher.taskfile.entries import written
 from launcher.taskfile.schema.json_schema import old_words, task_schema
 from launcher.taskfile.schema.json_schema_types import Form, values
 from launcher.taskfile.schema.setting_texts import Setting, in_words, settings, value_text
@@ -59,7 +60,7 @@ _ORDER = (
 
 def reference(kinds: Mapping[str, Kind]) -> str:
     """Return the reference of task files that use these kinds, as Markdown below a `##` heading."""
-    kinds = {kind.name: kind for kind in sorted(kinds.values(), key=_place)}
+    kinds = {kind.name: kind for kind in sorted(written(kinds).values(), key=_place)}
     schema = cast("Form", task_schema(kinds))
     kind_of_row: dict[_Cells, str] = {}
     parts = [

@@ -65,7 +65,7 @@ def test_jobs_that_cannot_be_understood_are_set_aside_and_all_others_run(
 ) -> None:
     broken = break_rows(store)
     (below,) = enqueue(store, a_spec(name="command/below"))
-    store.database.execute("INSERT INTO needs VALUES (?, ?)", (below, min(broken)))
+    store.database.execute("INSERT INTO needs (job, need) VALUES (?, ?)", (below, min(broken)))
     store.database.execute("UPDATE jobs SET waits = 1 WHERE id = ?", (below,))
     (good,) = enqueue(store, a_spec(name="command/good"))
     assert launcher("status").code == 0

@@ -30,6 +30,7 @@ class Pooled(nn.Module):
     "squeezenet",
     summary="SqueezeNet 1.1",
     weights_url="https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
+    width=512,
 )
 def squeezenet() -> nn.Module:
     """Return the convolutions of SqueezeNet 1.1, pooled."""
@@ -40,6 +41,7 @@ def squeezenet() -> nn.Module:
     "mobilenet",
     summary="MobileNet v2",
     weights_url="https://download.pytorch.org/models/mobilenet_v2-7ebf99e0.pth",
+    width=1280,
 )
 def mobilenet() -> nn.Module:
     """Return the convolutions of MobileNet v2, pooled."""

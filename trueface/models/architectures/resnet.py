@@ -15,6 +15,7 @@ from trueface.models.registry import register_model
     "baseline",
     summary="ResNet-50",
     weights_url="https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
+    width=2048,
 )
 def baseline() -> nn.Module:
     """Return a ResNet-50."""
@@ -25,6 +26,7 @@ def baseline() -> nn.Module:
     "nodown",
     summary="ResNet-50 whose first convolution keeps the resolution",
     weights_url="https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
+    width=2048,
 )
 def nodown() -> nn.Module:
     """Return a ResNet-50 with a first stride of 1."""
@@ -37,6 +39,7 @@ def nodown() -> nn.Module:
     "baseline18",
     summary="ResNet-18",
     weights_url="https://download.pytorch.org/models/resnet18-f37072fd.pth",
+    width=512,
 )
 def baseline18() -> nn.Module:
     """Return a ResNet-18."""
@@ -47,6 +50,7 @@ def baseline18() -> nn.Module:
     "nodown18",
     summary="ResNet-18 whose first convolution keeps the resolution",
     weights_url="https://download.pytorch.org/models/resnet18-f37072fd.pth",
+    width=512,
 )
 def nodown18() -> nn.Module:
     """Return a ResNet-18 with a first stride of 1."""

@@ -44,6 +44,7 @@ class Slim18(nn.Module):
     summary="narrow ResNet-18 on a high-pass residual, for CPUs",
     mean=(0.0, 0.0, 0.0),
     std=(RESIDUAL_STD, RESIDUAL_STD, RESIDUAL_STD),
+    width=128,
 )
 def slim18() -> nn.Module:
     """Return a narrow ResNet-18."""

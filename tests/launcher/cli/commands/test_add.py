@@ -86,6 +86,26 @@ def test_the_name_of_a_job_that_has_ended_is_given_to_the_next_one(
     ]  # fmt: skip
 
 
+def test_a_job_starts_after_the_end_of_another_even_if_that_fails(
+    launcher: Launcher, store: Store
+) -> None:
+    launcher("add", "--name", "bad", "--hold", "--", "false")
+    launcher("add", "--name", "clean-up", "--after-any", "bad", "--", "echo", "cleaned")
+    launcher("add", "--name", "publish", "--after", "bad", "--", "true")
+    shown = launcher("show", "bad").out
+    assert "1 open job needs it: command/publish" in shown
+    assert "1 open job starts after its end, done or not: command/clean-up" in shown
+    assert "after command/bad" in launcher("status").out
+    record = json.loads(launcher("show", "clean-up", "--json").out)
+    assert (record["needs"], record["after_any"]) == ([], ["command/bad"])
+    launcher("release", "bad")
+    assert launcher("wait").code == 1
+    assert [row.state for row in store.read.jobs()] == [State.FAILED, State.DONE, State.SKIPPED]
+    assert launcher("logs", "clean-up").out.strip() == "cleaned"
+    assert "starts after the end of\n  1  failed  command/bad" in launcher("show", "clean-up").out
+    assert launcher("add", "--after-any", "nothing", "--", "true").code == 2
+
+
 def test_a_name_that_an_older_job_would_get_may_be_taken(launcher: Launcher, store: Store) -> None:
     for name in ("prep@1", "prep"):
         launcher("add", "--name", name, "--", "true")

@@ -1,0 +1,186 @@
+"""Work that several jobs of a plan repeat: who repeats what, and the job that does it once.
+
+While a plan is made, `SharedWorks` notes what each job does that others may repeat. Which of that is
+worth a job of its own is known when the plan is compared with the queue: where two jobs that have to
+run repeat the same. See `launcher.shared_work` for what kinds say.
+"""
+
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from launcher.job import Terms
+from launcher.job_options.request import JobRequest
+from launcher.kinds import Draft, Kind
+from launcher.planning.expansion import Step
+from launcher.planning.plan import PlannedJob, PlannedShare, Savings
+from launcher.shared_work import RepeatsWork, SharedJob, SharedPart, SharedWork, SharesWork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A job that does a part of which others repeat some passes."""
+
+    step: Step
+    draft: Draft
+    makers: Sequence[Draft]
+    passes: int
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return self.step.name
+
+
+Complete = Callable[[Kind, str, User, SharedJob], PlannedJob]
+"""Makes a planned job, given its kind, its name, its first user, and what it does."""
+
+
+Says = Callable[[Draft, Sequence[Draft]], Sequence[SharedWork]]
+
+
+@dataclass(slots=True)
+class SharedWorks:
+    """What the jobs of a plan do that others may repeat."""
+
+    kinds: Mapping[str, Kind]  # by name, those of the role `shared` among them
+    _says: dict[str, Says | None] = field(default_factory=dict)  # by kind: what its jobs repeat
+    _users: dict[tuple[str, Hashable], dict[Hashable, list[User]]] = field(default_factory=dict)
+
+    def enter(self, step: Step, draft: Draft, makers: Sequence[Draft]) -> None:
+        """Note what a job does that others may repeat, if its kind says so."""
+        kind = step.kind
+        if kind.name not in self._says:
+            self._says[kind.name] = kind.shared_work if isinstance(kind, RepeatsWork) else None
+        says = self._says[kind.name]
+        for work in says(draft, makers) if says else ():
+            user = User(step=step, draft=draft, makers=makers, passes=work.passes)
+            parts = self._users.setdefault((work.kind, work.key), {})
+            parts.setdefault(work.part, []).append(user)
+
+    def shares(self, to_do: Collection[str], complete: Complete) -> tuple[PlannedShare, ...]:
+        """Return the jobs that do once what two or more jobs repeat.
+
+        Args:
+            to_do: names of the jobs that are not done yet.
+            complete: makes the planned job.
+        """
+        shares: list[PlannedShare] = []
+        for (name, _), parts in self._users.items():
+            sharing: object = self.kinds.get(name)
+            if not isinstance(sharing, SharesWork):  # it is not installed, or of another version
+                continue
+            repeated = {
+                part: using
+                for part, users in parts.items()
+                if len(using := [user for user in users if user.name in to_do]) > 1
+            }
+            if repeated:
+                taken = {share.job.name for share in shares}
+                shares.append(_share(self.kinds[name], sharing, repeated, taken, complete))
+        return tuple(shares)
+
+
+def _share(
+    kind: Kind,
+    sharing: SharesWork,
+    repeated: Mapping[Hashable, Sequence[User]],
+    taken: Collection[str],
+    complete: Complete,
+) -> PlannedShare:
+    """Return the job that does some parts once.
+
+    Args:
+        kind: of the job.
+        sharing: the same, as what it is besides.
+        repeated: the parts, with those that do each of them.
+        taken: names of other jobs.
+        complete: makes the planned job.
+    """
+    parts = [_part(part, users) for part, users in repeated.items()]
+    shared = sharing.shared_job(parts)
+    first = next(iter(repeated.values()))[0]
+    name = _free(f"{kind.name}/{shared.name}", taken)
+    using = [*zip(parts, repeated.values(), strict=True)]
+    return PlannedShare(
+        job=complete(kind, name, first, shared),
+        users=frozenset(user.name for users in repeated.values() for user in users),
+        savings=_savings(kind, sharing, shared, using),
+    )
+
+
+def _part(part: Hashable, users: Sequence[User]) -> SharedPart:
+    passes = sorted(user.passes for user in users)[-2]  # the most that two of them make
+    return SharedPart(part=part, passes=passes, draft=users[0].draft, makers=users[0].makers)
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    number = 1
+    free = name
+    while free in taken:
+        number += 1
+        free = f"{name}@{number}"
+    return free
+
+
+def _savings(
+    kind: Kind,
+    sharing: SharesWork,
+    shared: SharedJob,
+    parts: Sequence[tuple[SharedPart, Sequence[User]]],
+) -> Savings:
+    alike = sum(min(user.passes, part.passes) for part, users in parts for user in users)
+    once = sum(part.passes for part, _ in parts)
+    return Savings(
+        kind=kind.name,
+        unit=sharing.unit,
+        items=_sum(volume.items for volume in shared.volumes),
+        passes=alike,
+        saved=alike - once,
+        size=_sum(
+            None if volume.pass_bytes is None else volume.pass_bytes * part.passes
+            for volume, (part, _) in zip(shared.volumes, parts, strict=True)
+        ),
+        most_bytes=sharing.most_bytes,
+    )
+
+
+def added(savings: Iterable[Savings]) -> tuple[Savings, ...]:
+    """Return what the jobs of each kind save together."""
+    by_kind: dict[str, list[Savings]] = {}
+    for each in savings:
+        by_kind.setdefault(each.kind, []).append(each)
+    return tuple(
+        replace(
+            several[0],
+            items=_sum(each.items for each in several),
+            passes=sum(each.passes for each in several),
+            saved=sum(each.saved for each in several),
+            size=_sum(each.size for each in several),
+        )
+        for several in by_kind.values()
+    )
+
+
+def _sum(numbers: Iterable[int | None]) -> int | None:
+    """Return the sum; None where a number is not known."""
+    total = 0
+    for number in numbers:
+        if number is None:
+            return None
+        total += number
+    return total
+
+
+def request_of(request: JobRequest) -> JobRequest:
+    """Return what a shared job asks for, given what its first user does: as much, on one GPU.
+
+    Retries and limits of time are the user's own: where the shared job fails, its users do the work
+    themselves.
+    """
+    terms, gpus = request.terms, request.gpus
+    return replace(
+        request,
+        resources=replace(request.resources, gpus=min(request.resources.gpus, 1)),
+        terms=Terms(group=terms.group, not_before=terms.not_before),
+        gpus=None if gpus is None else min(gpus, 1),
+    )

@@ -1,0 +1,100 @@
+"""The entry function of `features`."""
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from itertools import chain, repeat
+from typing import Any
+
+from launcher.api import Job, JobError, Json, parse_data
+from trueface.data.loaders import Pass, augmented, still
+from trueface.features.body import FrozenBody
+from trueface.features.creation_lock import StoppedError
+from trueface.features.store import FeatureStore, bytes_of, open_store
+from trueface.jobs import job_data, model_origin
+from trueface.jobs.feature_settings import FeaturePart, FeatureSettings
+from trueface.jobs.setup import settled, watch_of
+from trueface.models import checkpoint
+from trueface.models.detectors import Detector
+from trueface.runtime import logs, paths
+from trueface.runtime.progress import Watch
+from trueface.training import initialization
+from trueface.training.settings import TrainSettings
+
+log = logging.getLogger(__name__)
+
+
+def features(job: Job) -> Mapping[str, Json]:
+    """Compute features that later jobs need, and leave them in the feature store.
+
+    Raises:
+        JobError: stopped.
+        DataError: not one image of a list could be read, or a list names images that are not there.
+        CheckpointError: the model whose body it is cannot be read.
+        WeightsError: pretrained weights cannot be had.
+    """
+    settings = FeatureSettings.model_validate(job.settings)
+    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
+        store = open_store(settings.cache)
+        if store is None:  # the log says why; the jobs that need features compute them
+            return {"views": 0, "images": 0, "computed": 0}
+        return _features(settled(job), settings, store)
+
+
+def _features(job: Job, settings: FeatureSettings, store: FeatureStore) -> Mapping[str, Json]:
+    watch = watch_of(job, settings.precision)
+    body = FrozenBody(_body(job, settings), device=watch.device, precision=watch.precision)
+    views = [*chain.from_iterable(_views(job, settings, part) for part in settings.parts)]
+    wanted = sum(len(feed) for feed, _ in views)
+    room, done, images, computed = store.limit_bytes, 0, 0, 0
+    for feed, view in views:
+        room -= bytes_of(len(feed), body.width)
+        if room < 0:
+            reason = f"no more fit into the {store.limit_bytes} bytes of the store"
+            log.warning("views=%d of=%d reason=%s", done, len(views), reason)
+            break
+        progress = partial(_report, watch, images, wanted)
+        try:
+            matrix = store.matrix(body, feed, view, watch=watch, progress=progress)
+        except StoppedError as error:
+            raise JobError(f"stopped: {error}") from error
+        done, images = done + 1, images + len(feed)
+        computed += matrix.cost.computed
+        watch.progress(step=images, total=wanted)
+    return {"views": done, "images": images, "computed": computed}
+
+
+def _report(watch: Watch, before: int, wanted: int, done: int, _total: int) -> None:
+    watch.progress(step=before + done, total=wanted)
+
+
+def _body(job: Job, settings: FeatureSettings) -> Detector:
+    """Return the network whose body the images pass: of a model, or of new weights."""
+    if job.base is not None:
+        path = paths.checkpoint(job.model_folder(job.base))
+        kept = checkpoint.load(path)
+        checkpoint.refuse_other_decoding(kept, settings)
+        return checkpoint.revive(kept, path).to(job.device)
+    training = _training(settings)
+    start = model_origin.start_from(job, training, None)
+    return initialization.load_start(start, training, job.device)
+
+
+def _views(job: Job, settings: FeatureSettings, part: FeaturePart) -> list[tuple[Pass, int]]:
+    """Return the images of a part, once with the number of each of its views."""
+    place = job_data.place(job, settings)
+    images, _ = job_data.of_split(job, settings, parse_data(part.images), part.split_list)
+    log.info("list=%s images=%d data_root=%s", part.split_list, len(images), place.data_root)
+    training = _training(settings, part.augmentation)
+    feed = augmented(images, training) if part.augmentation else still(images, training)
+    period = feed.image_set.transform.id.period
+    return [*zip(repeat(feed), range(min(part.views, period or part.views)))]
+
+
+def _training(
+    settings: FeatureSettings, augmentation: Mapping[str, Any] | None = None
+) -> TrainSettings:
+    """Return the settings of a training that has these features."""
+    names = FeatureSettings.model_fields.keys() & TrainSettings.model_fields.keys()
+    values = {name: getattr(settings, name) for name in names}
+    return TrainSettings.model_validate({**values, **(augmentation or {})})

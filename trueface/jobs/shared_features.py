@@ -1,0 +1,189 @@
+"""Which features several jobs of a plan compute, as far as their settings tell: no torch here.
+
+Jobs share features where their images pass the same constant body: frozen trainings, unlearnings of
+their last layer, and the tests of all these. What is taken for the same here decides what is planned,
+and never what is read: the feature store goes by the contents of weights and images.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from launcher.api import Draft, SharedWork
+from trueface.data.settings import AugmentationSettings, DataSettings
+from trueface.unlearning.registry import METHODS
+
+KIND = "features"
+BODY = ("model", "weights", "normalization", "channels_last", "seed")  # settings of a new body
+PLACE = (
+    "data_root", "split_path", "layout", "missing_images", "decode",
+    "resize_size", "patch_size", "test_crops", "precision",
+)  # fmt: skip
+
+# settings that decide an augmented image, besides those that decide it as it is tested
+_AUGMENTING = tuple(
+    sorted(
+        set(AugmentationSettings.model_fields)
+        - set(DataSettings.model_fields)
+        - {"seed", "augment_cycle", "resize_size", "test_crops"}
+    )
+)
+_USUAL = {name: AugmentationSettings.model_fields[name].default for name in _AUGMENTING}
+_DRAWN = ("resize_prob", "blur_prob", "jpeg_prob", "flip_prob", "patch_size")
+# that change nothing by themselves, without one of those above
+_DETAILS = frozenset({"augment_seed", "resize_scale", "resize_ratio", "blur_sigma", "jpeg_qual"})
+
+Augmentation = tuple[tuple[str, Any], ...]
+
+
+class Body(NamedTuple):
+    """A body that does not change: jobs that agree in it pass their images through the same."""
+
+    base: str | None  # ID of the model whose it is; None: of new weights
+    settings: tuple[Any, ...] = ()  # of new weights: the values of `BODY`
+
+
+class Part(NamedTuple):
+    """Images that pass a body."""
+
+    body: Body
+    split_list: str  # train, val or test
+    images: str  # data ID, real ones included
+    augmentation: Augmentation = ()  # settings; none: as they are tested
+
+
+class _Facts(NamedTuple):
+    """What follows from settings alone."""
+
+    shares: bool
+    is_constant: bool  # what is trained under them leaves the body as it is
+    place: tuple[Any, ...]
+    augmentation: Augmentation  # of what is learned
+
+
+def of_training(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
+    """Yield the features of a frozen training: of its augmented images, and of its validation."""
+    facts = _facts(draft)
+    if not facts.is_constant or draft.settings["warm_start"]:
+        return
+    body = body_behind(makers, draft.base, draft)
+    epochs, early_stop = draft.settings["num_epochs"], draft.settings["early_stop"]
+    # that many there are in any case
+    certain = min(epochs, early_stop + 1) if early_stop else epochs
+    yield from _learned(draft, facts, body, certain)
+    yield _work(draft, facts, Part(body, "val", images_of(draft)))
+
+
+def of_unlearning(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
+    """Yield the features of an unlearning of the last layer, in which it learns and is measured."""
+    facts = _facts(draft)
+    if not facts.is_constant or _begins_anew(draft, makers):
+        return
+    body = body_behind(makers, draft.base, draft)
+    for name in ("train", "val", "test"):
+        yield _work(draft, facts, Part(body, name, images_of(draft)))
+    field = METHODS[draft.settings["method"]].hyperparameters.model_fields.get("epochs")
+    if facts.augmentation and field is not None:
+        settings = draft.settings
+        epochs = settings["unlearn_epochs"] or field.get_default() or settings["num_epochs"]
+        yield from _learned(draft, facts, body, epochs)
+
+
+def of_test(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
+    """Yield the features of a test."""
+    # the body of no other model is that of a model which has trained its own
+    if makers and _keeps_body(makers[-1], makers[:-1]) and (facts := _facts(draft)).shares:
+        body = body_behind(makers, draft.model, draft)
+        yield _work(draft, facts, Part(body, "test", images_of(draft)))
+
+
+def images_of(draft: Draft) -> str:
+    """Return which images a job reads, as a data ID."""
+    return draft.images or draft.data or ""
+
+
+def body_behind(makers: Sequence[Draft], model: str | None, draft: Draft) -> Body:
+    """Return the body of a model, told from the jobs of the plan that make it.
+
+    Args:
+        makers: these, first to last.
+        model: its ID; None: what a training begins with.
+        draft: the job that asks; a training that begins with new weights names them.
+    """
+    at = len(makers)
+    while at and _keeps_body(makers[at - 1], makers[: at - 1]):
+        at -= 1
+    if at:
+        return Body(makers[at - 1].model)
+    first = makers[0] if makers else draft
+    base = first.base if makers or model is None else model
+    return Body(base) if base is not None else _new_body(first)
+
+
+def _new_body(draft: Draft) -> Body:
+    values = {name: draft.settings[name] for name in BODY}
+    if values["weights"] != "none":
+        values["seed"] = 0  # weights that are read follow from no seed
+    return Body(None, tuple(values.values()))
+
+
+def _learned(draft: Draft, facts: _Facts, body: Body, epochs: int) -> Iterator[SharedWork]:
+    cycle = draft.settings["augment_cycle"]
+    views = min(cycle or epochs, epochs) if facts.augmentation else 1
+    yield _work(draft, facts, Part(body, "train", images_of(draft), facts.augmentation), views)
+
+
+def _work(draft: Draft, facts: _Facts, part: Part, views: int = 1) -> SharedWork:
+    return SharedWork(kind=KIND, key=(part.body, draft.data, facts.place), part=part, passes=views)
+
+
+def _facts(draft: Draft) -> _Facts:
+    # the jobs of an entry have their settings in common, and the plan holds them: their id() lasts
+    return draft.once((KIND, id(draft.settings)), partial(_facts_of, draft))
+
+
+def _facts_of(draft: Draft) -> _Facts:
+    settings = draft.settings
+    shares = settings["cache"] != "none"
+    place = {name: settings[name] for name in PLACE}
+    if not place["test_crops"]:
+        place["patch_size"] = -1  # the centre crop is seen whole
+    return _Facts(
+        shares=shares,
+        is_constant=shares and _is_frozen(draft),
+        place=tuple(place.values()),
+        augmentation=_augmentation(draft),
+    )
+
+
+def _augmentation(draft: Draft) -> Augmentation:
+    """Return the settings of a training's augmentation; () where it learns images as they are tested."""
+    settings = draft.settings
+    values = {name: _hashable(settings[name]) for name in _AUGMENTING if name in settings}
+    is_drawn = any(values.get(name, 0) > 0 for name in _DRAWN)
+    further = (name for name in values if name not in _DETAILS and name not in _DRAWN)
+    if is_drawn or settings["test_crops"] or any(values[name] != _USUAL[name] for name in further):
+        seed = ("augment_seed", values.pop("augment_seed"))  # it always counts
+        return (seed, *(pair for pair in values.items() if pair[1] != _USUAL[pair[0]]))
+    return ()
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_frozen(draft: Draft) -> bool:
+    return bool(draft.settings.get("freeze") and draft.settings.get("freeze_bn"))
+
+
+def _keeps_body(maker: Draft, before: Sequence[Draft]) -> bool:
+    if not _is_frozen(maker) or maker.settings.get("warm_start"):
+        return False
+    return "method" not in maker.settings or not _begins_anew(maker, before)
+
+
+def _begins_anew(draft: Draft, makers: Sequence[Draft]) -> bool:
+    """Tell whether an unlearning trains another body than that of its base: the one before it."""
+    if "untrained model" not in METHODS[draft.settings["method"]].needs:
+        return False
+    return bool(makers) and not all(map(_is_frozen, makers))
