@@ -9,14 +9,13 @@ determines their results. Kinds that say nothing of this are planned as ever.
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from launcher.kinds import Draft
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedWork:
-    """A part of a job's work that other jobs may repeat."""
+class SharedWork(NamedTuple):
+    """A part of a job's work that other jobs may repeat; a plan may have tens of thousands."""
 
     kind: str  # of the job that can do it for all of them
     key: Hashable  # equal for the parts that one job can do together

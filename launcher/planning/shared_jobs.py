@@ -58,16 +58,17 @@ def _in_place(
     jobs: Sequence[ComparedJob], shares: Sequence[tuple[PlannedShare, ComparedJob]]
 ) -> Iterator[ComparedJob]:
     """Give each shared job before its first user, and the users with its name among what they await."""
-    shares_of: dict[str, list[tuple[PlannedShare, ComparedJob]]] = {}
-    for share, compared in shares:
+    shared = {share.job.name: compared for share, compared in shares}
+    names: dict[str, tuple[str, ...]] = {}
+    for share, _ in shares:
         for user in share.users:
-            shares_of.setdefault(user, []).append((share, compared))
-    given: set[str] = set()
+            names[user] = (*names.get(user, ()), share.job.name)
     for job in jobs:
-        before = shares_of.get(job.job.name, ())
-        for share, compared in before:
-            if share.job.name not in given:
-                given.add(share.job.name)
-                yield compared
-        names = tuple(share.job.name for share, _ in before)
-        yield replace(job, after_any=names) if names else job
+        awaited = names.get(job.job.name)
+        if awaited is None:
+            yield job
+            continue
+        for name in awaited:
+            if name in shared:
+                yield shared.pop(name)
+        yield replace(job, after_any=awaited)

@@ -5,8 +5,10 @@ worth a job of its own is known when the plan is compared with the queue: where 
 run repeat the same. See `launcher.shared_work` for what kinds say.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from launcher.job import Terms
 from launcher.job_options.request import JobRequest
@@ -16,19 +18,14 @@ from launcher.planning.plan import PlannedJob, PlannedShare, Savings
 from launcher.shared_work import RepeatsWork, SharedJob, SharedPart, SharedWork, SharesWork
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class User:
+class User(NamedTuple):
     """A job that does a part of which others repeat some passes."""
 
+    name: str
     step: Step
     draft: Draft
     makers: Sequence[Draft]
     passes: int
-
-    @property
-    def name(self) -> str:
-        """The job's name."""
-        return self.step.name
 
 
 Complete = Callable[[Kind, str, User, SharedJob], PlannedJob]
@@ -44,7 +41,10 @@ class SharedWorks:
 
     kinds: Mapping[str, Kind]  # by name, those of the role `shared` among them
     _says: dict[str, Says | None] = field(default_factory=dict)  # by kind: what its jobs repeat
-    _users: dict[tuple[str, Hashable], dict[Hashable, list[User]]] = field(default_factory=dict)
+    # by kind and key, then by part
+    _users: dict[tuple[str, Hashable], dict[Hashable, list[User]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
 
     def enter(self, step: Step, draft: Draft, makers: Sequence[Draft]) -> None:
         """Note what a job does that others may repeat, if its kind says so."""
@@ -53,9 +53,8 @@ class SharedWorks:
             self._says[kind.name] = kind.shared_work if isinstance(kind, RepeatsWork) else None
         says = self._says[kind.name]
         for work in says(draft, makers) if says else ():
-            user = User(step=step, draft=draft, makers=makers, passes=work.passes)
-            parts = self._users.setdefault((work.kind, work.key), {})
-            parts.setdefault(work.part, []).append(user)
+            parts = self._users[work.kind, work.key]
+            parts[work.part].append(User(step.name, step, draft, makers, work.passes))
 
     def shares(self, to_do: Collection[str], complete: Complete) -> tuple[PlannedShare, ...]:
         """Return the jobs that do once what two or more jobs repeat.

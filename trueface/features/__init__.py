@@ -2,5 +2,5 @@
 
 Start reading at `store.FeatureStore`.
 In reading order: store, wanted, identity, body, bank, matrix, shard, writing, file_digests,
-creation_lock, limit.
+creation_lock, limit, folder, misses.
 """

@@ -18,7 +18,9 @@ from trueface.data.dataset import Batch, batch_of
 from trueface.data.loaders import Pass
 from trueface.features.body import FrozenBody
 from trueface.features.creation_lock import BusyError, StoppedError
+from trueface.features.limit import LIMIT
 from trueface.features.matrix import NOTHING, Cost, FeatureMatrix, Features
+from trueface.features.shard import FLOAT
 from trueface.features.store import FeatureStore, Progress, bytes_of
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
@@ -64,10 +66,11 @@ class Bank:
         self._body, self._feed, self._watch, self._store = body, feed, watch, store
         self._finishes, self._progress = finishes, progress or self._log_progress
         self._id = feed.image_set.transform.id  # of period 0: no view comes again, none is held
-        each_bytes = max(bytes_of(len(feed), body.width), 1)
+        each_bytes = max(len(feed) * body.width * FLOAT.itemsize, 1)
+        stored_bytes = bytes_of(len(feed), body.width)
         self._room = min(self._id.period, limit_bytes // each_bytes)
         self.held_bytes = self._room * each_bytes
-        fitting = store.limit_bytes // each_bytes if store else 0
+        fitting = store.limit_bytes // stored_bytes if store else 0
         self.views = self._id.period or (fitting if views is None else views)
         self.stored_views = min(self.views, fitting)
         self._looks_ahead = self._id.period > 0 or views is not None
@@ -79,6 +82,12 @@ class Bank:
             "features=%d images=%d views=%d stored=%d held=%d bytes_of_view=%d",
             body.width, len(feed), self.views, self.stored_views, self._room, each_bytes,
         )  # fmt: skip
+        if store and self.stored_views < self.views:
+            log.warning(
+                "views=%d state=not all stored fitting=%d bytes_of_view=%d limit=%d remedy=set %s "
+                "higher, or augment_cycle: %d",
+                self.views, fitting, stored_bytes, store.limit_bytes, LIMIT, max(fitting, 1),
+            )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self._feed)

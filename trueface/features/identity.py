@@ -13,6 +13,7 @@ import simplejpeg
 import trueface
 from trueface.data.dataset import ImageSet
 from trueface.features.body import FrozenBody
+from trueface.features.shard import BODY_DIGITS
 from trueface.runtime.files import Json
 
 SCHEMA = 1
@@ -48,7 +49,7 @@ def stem_of(identity: Mapping[str, Json]) -> str:
     """Return what the names of a view's files begin with: of the body, of all, and the view."""
     text = json.dumps(identity, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return f"{str(identity['body_sha256'])[:16]}-{digest[:32]}-v{identity['view']}"
+    return f"{str(identity['body_sha256'])[:BODY_DIGITS]}-{digest[:32]}-v{identity['view']}"
 
 
 def row_keys(

@@ -1,21 +1,14 @@
-"""How large the feature store may become, and which views leave it first."""
+"""What lies in the feature store, and which views leave it first."""
 
 import contextlib
 import logging
 import os
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from trueface.data.folder_cache import cache_folder
 from trueface.features import creation_lock, shard
-from trueface.runtime.errors import UsageError
-from trueface.runtime.files import parse_bytes
-
-FOLDER = "features"  # in the cache folder
-LIMIT = "TRUEFACE_FEATURES_LIMIT"  # environment variable: "20GiB"
-MOST_BYTES = 20 << 30
-SHARE = 10  # the store takes a tenth of a disk at most
+from trueface.features.folder import LIMIT as LIMIT
+from trueface.features.folder import limit_bytes as limit_bytes
 
 log = logging.getLogger(__name__)
 
@@ -27,27 +20,6 @@ class View(NamedTuple):
     lock: Path
     shards: int
     size_bytes: int
-
-
-def store_folder() -> Path | None:
-    """Return where the user's store lies; None where there is no home."""
-    folder = cache_folder()
-    return None if folder is None else folder / FOLDER
-
-
-def limit_bytes(folder: Path) -> int:
-    """Return how many bytes a store in `folder` may take.
-
-    Raises:
-        UsageError: the environment holds no size.
-    """
-    text = os.environ.get(LIMIT)
-    if text:
-        try:
-            return parse_bytes(text)
-        except UsageError as error:
-            raise UsageError(f"{LIMIT}: {error}") from error
-    return min(MOST_BYTES, shutil.disk_usage(folder).total // SHARE)
 
 
 def views(root: Path) -> list[View]:

@@ -24,8 +24,9 @@ from trueface.features.body import FrozenBody
 from trueface.features.creation_lock import CreationLock, StoppedError
 from trueface.features.file_digests import FileDigests
 from trueface.features.matrix import FeatureMatrix
+from trueface.features.misses import nearest_difference
 from trueface.features.shard import BrokenShardError, Shard
-from trueface.features.wanted import ITEM_BYTES, Wanted
+from trueface.features.wanted import Wanted
 from trueface.runtime.progress import Watch
 
 FOLDER = "features"  # in the cache folder
@@ -49,8 +50,8 @@ def no_progress(_done: int, _total: int) -> None:
 
 
 def bytes_of(images: int, width: int) -> int:
-    """Return how many bytes one view of so many images takes with features of this width."""
-    return images * width * ITEM_BYTES
+    """Return how many bytes one view of so many images takes at most, of features of this width."""
+    return shard.size_bytes(images, width)
 
 
 def open_store(cache: str = "auto") -> "FeatureStore | None":
@@ -143,6 +144,8 @@ class FeatureStore:
             with self._lock(wanted, hold if wait else creation_lock.held_at_once) as lock:
                 shards = self._stored(wanted, mend=lock is not None)
                 if missing := wanted.missing_from(shards):
+                    if not shards:
+                        self._log_difference(wanted)
                     computed = self._computed(wanted, missing, lock, watch, progress)
         self._note_use(wanted)
         return wanted.matrix(shards, computed)
@@ -221,6 +224,12 @@ class FeatureStore:
             self._give_up(error)
             return piece
         return written
+
+    def _log_difference(self, wanted: Wanted) -> None:
+        """Say in what stored features of the same body differ from those that are missing."""
+        difference = nearest_difference(self._root, wanted.identity)
+        if difference:
+            log.info("features=computed reason=%s", difference)
 
     def _note_use(self, wanted: Wanted) -> None:
         """Make this view the last to leave the store, and what was hashed known to others."""

@@ -14,11 +14,10 @@ from trueface.features.body import FrozenBody
 from trueface.features.file_digests import FileDigests, Mark
 from trueface.features.identity import identity_of, row_keys, stem_of
 from trueface.features.matrix import Cost, FeatureMatrix, Features
-from trueface.features.shard import Shard
+from trueface.features.shard import FLOAT, Shard
 from trueface.runtime.errors import BadImageError, DataError
 from trueface.runtime.files import Json
 
-ITEM_BYTES = 4  # features are float32
 SHARD_BYTES = 256 << 20  # of features that are computed before they are handed over
 
 
@@ -85,7 +84,7 @@ class Wanted:
         Raises:
             DataError: not one image of the feed could be read, or it stops at bad ones.
         """
-        most = max(SHARD_BYTES // (self.body.width * ITEM_BYTES), 1)
+        most = max(SHARD_BYTES // (self.body.width * FLOAT.itemsize), 1)
         features: list[Features] = []
         rows: list[int] = []
         done, began = 0, time.monotonic()

@@ -44,7 +44,7 @@ def write_piece(
         rest = piece._replace(keys=keys, features=piece.features[good])
         write_piece(root, wanted, rest, digests, limit_bytes)
         return piece
-    need_bytes = piece.features.nbytes
+    need_bytes = shard.size_bytes(*piece.features.shape)
     lock = creation_lock.path_of(root, wanted.stem)
     if not limit.make_room(root, need_bytes, limit_bytes, but=lock):
         log.warning(

@@ -10,6 +10,7 @@ from typing import Any
 
 from launcher.api import Draft, Input, Kept, MachineError, Role, SharedJob, SharedPart, Volume
 from trueface.data.vocabulary import Vocabulary
+from trueface.features.folder import limit_bytes, store_folder
 from trueface.jobs.feature_settings import FeatureSettings
 from trueface.jobs.inputs_outputs import data_inputs
 from trueface.jobs.kinds import LaboratoryKind
@@ -31,12 +32,8 @@ class FeatureKind(LaboratoryKind):
     @property
     def most_bytes(self) -> int | None:
         """How many bytes the store keeps at most; None where there is no store."""
-        from trueface.features import limit  # numpy: no plan without features needs it
-
-        root = limit.store_folder()
-        if root is None:
-            return None
-        return limit.limit_bytes(next(path for path in (root, *root.parents) if path.exists()))
+        root = store_folder()
+        return None if root is None else limit_bytes(root)
 
     def shared_job(self, parts: Sequence[SharedPart]) -> SharedJob:
         """Return the job that computes some parts, all of one body."""
@@ -121,9 +118,9 @@ def _inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
 
 def _stored(unused_s: float, *, remove: bool) -> Kept:
     """Return what the store holds, or what was removed from it, that was not used for so long."""
-    from trueface.features import limit  # as above
+    from trueface.features import limit  # numpy comes with it, which no plan needs
 
-    root = limit.store_folder()
+    root = store_folder()
     if root is None or not root.is_dir():
         return Kept(folder="" if root is None else str(root), files=0, size=0)
     last = time.time() - unused_s

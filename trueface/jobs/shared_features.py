@@ -6,7 +6,8 @@ and never what is read: the feature store goes by the contents of weights and im
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from launcher.api import Draft, SharedWork
@@ -14,11 +15,11 @@ from trueface.data.settings import AugmentationSettings, DataSettings
 from trueface.unlearning.registry import METHODS
 
 KIND = "features"
-BODY = ("model", "weights", "normalization", "channels_last", "seed")  # settings of a new body
-PLACE = (
-    "data_root", "split_path", "layout", "missing_images", "decode",
-    "resize_size", "patch_size", "test_crops", "precision",
+BODY = ("model", "weights", "normalization", "channels_last", "seed")  # settings of new weights
+_PLACE = (
+    "data_root", "split_path", "layout", "missing_images", "decode", "resize_size", "precision",
 )  # fmt: skip
+PLACE = (*_PLACE, "patch_size", "test_crops")
 
 # settings that decide an augmented image, besides those that decide it as it is tested
 _AUGMENTING = tuple(
@@ -32,6 +33,9 @@ _USUAL = {name: AugmentationSettings.model_fields[name].default for name in _AUG
 _DRAWN = ("resize_prob", "blur_prob", "jpeg_prob", "flip_prob", "patch_size")
 # that change nothing by themselves, without one of those above
 _DETAILS = frozenset({"augment_seed", "resize_scale", "resize_ratio", "blur_sigma", "jpeg_qual"})
+
+_place_of, _body_of = itemgetter(*_PLACE), itemgetter(*BODY)
+_augmenting_of = itemgetter(*_AUGMENTING)
 
 Augmentation = tuple[tuple[str, Any], ...]
 
@@ -59,6 +63,7 @@ class _Facts(NamedTuple):
     is_constant: bool  # what is trained under them leaves the body as it is
     place: tuple[Any, ...]
     augmentation: Augmentation  # of what is learned
+    body: Body | None  # that new weights have; None: the job has none
 
 
 def of_training(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
@@ -117,14 +122,7 @@ def body_behind(makers: Sequence[Draft], model: str | None, draft: Draft) -> Bod
         return Body(makers[at - 1].model)
     first = makers[0] if makers else draft
     base = first.base if makers or model is None else model
-    return Body(base) if base is not None else _new_body(first)
-
-
-def _new_body(draft: Draft) -> Body:
-    values = {name: draft.settings[name] for name in BODY}
-    if values["weights"] != "none":
-        values["seed"] = 0  # weights that are read follow from no seed
-    return Body(None, tuple(values.values()))
+    return Body(base) if base is not None else _facts(first).body or Body(model)
 
 
 def _learned(draft: Draft, facts: _Facts, body: Body, epochs: int) -> Iterator[SharedWork]:
@@ -134,38 +132,51 @@ def _learned(draft: Draft, facts: _Facts, body: Body, epochs: int) -> Iterator[S
 
 
 def _work(draft: Draft, facts: _Facts, part: Part, views: int = 1) -> SharedWork:
-    return SharedWork(kind=KIND, key=(part.body, draft.data, facts.place), part=part, passes=views)
+    return SharedWork(KIND, (part.body, draft.data, facts.place), part, views)
 
 
 def _facts(draft: Draft) -> _Facts:
     # the jobs of an entry have their settings in common, and the plan holds them: their id() lasts
-    return draft.once((KIND, id(draft.settings)), partial(_facts_of, draft))
+    key = (KIND, id(draft.settings))
+    facts: _Facts | None = draft.lookups.get(key)  # quicker than `once`, for very many jobs
+    if facts is None:
+        facts = draft.lookups[key] = _facts_of(draft)
+    return facts
 
 
 def _facts_of(draft: Draft) -> _Facts:
     settings = draft.settings
+    learns = "augment_seed" in settings
     shares = settings["cache"] != "none"
-    place = {name: settings[name] for name in PLACE}
-    if not place["test_crops"]:
-        place["patch_size"] = -1  # the centre crop is seen whole
+    crops = settings["test_crops"]
+    augmenting = tuple(map(_hashable, _augmenting_of(settings))) if learns else ()
     return _Facts(
         shares=shares,
         is_constant=shares and _is_frozen(draft),
-        place=tuple(place.values()),
-        augmentation=_augmentation(draft),
+        # without crops the centre crop is seen whole, whatever the side of patches is
+        place=(*_place_of(settings), crops, settings["patch_size"] if crops else -1),
+        augmentation=_augmentation(augmenting, crops > 0) if learns else (),
+        body=_new_body(*_body_of(settings)) if learns else None,
     )
 
 
-def _augmentation(draft: Draft) -> Augmentation:
+@lru_cache(maxsize=256)  # a sweep has very many settings, and few of these
+def _augmentation(augmenting: tuple[Any, ...], crops: bool) -> Augmentation:
     """Return the settings of a training's augmentation; () where it learns images as they are tested."""
-    settings = draft.settings
-    values = {name: _hashable(settings[name]) for name in _AUGMENTING if name in settings}
-    is_drawn = any(values.get(name, 0) > 0 for name in _DRAWN)
+    values = dict(zip(_AUGMENTING, augmenting, strict=True))
+    is_drawn = any(values[name] > 0 for name in _DRAWN)
     further = (name for name in values if name not in _DETAILS and name not in _DRAWN)
-    if is_drawn or settings["test_crops"] or any(values[name] != _USUAL[name] for name in further):
+    if is_drawn or crops or any(values[name] != _USUAL[name] for name in further):
         seed = ("augment_seed", values.pop("augment_seed"))  # it always counts
         return (seed, *(pair for pair in values.items() if pair[1] != _USUAL[pair[0]]))
     return ()
+
+
+def _new_body(*values: Any) -> Body:
+    *others, seed = values
+    weights = others[BODY.index("weights")]
+    # weights that are read follow from no seed
+    return Body(None, (*others, seed if weights == "none" else None))
 
 
 def _hashable(value: Any) -> Any:

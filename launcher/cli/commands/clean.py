@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import click
 
+from launcher.cli.clean_features import clean_features
 from launcher.cli.complete import JOBS
 from launcher.cli.option_types import span, whole
 from launcher.cli.prompts import ask, dry_run_option, rehearse, say, yes_option
@@ -66,6 +67,11 @@ class States(click.ParamType[frozenset[State]]):
     help="Delete only jobs in these states, such as failed,cancelled.",
 )
 @click.option("--keep", type=whole(1), help="Keep the newest NUMBER of each run.")
+@click.option(
+    "--features",
+    is_flag=True,
+    help="Delete features that jobs share, and no job; with --older those unused for so long.",
+)
 @yes_option
 @dry_run_option
 def command(
@@ -73,6 +79,7 @@ def command(
     older: float | None,
     states: frozenset[State] | None,
     keep: int | None,
+    features: bool,
     yes: bool,
     dry_run: bool,
 ) -> None:
@@ -83,12 +90,23 @@ def command(
     deletes backups and damaged databases of that age, except the newest backup. The queue forgets
     these jobs: `launcher run` would run them again, even if their files still exist.
 
+    --features deletes the features of frozen networks that jobs compute once and share; jobs compute
+    them again where they need them.
+
     \b
     Examples:
       launcher clean --older 30d --dry-run
       launcher clean --state failed,cancelled,skipped --yes
       launcher clean run:quickstart --keep 100
+      launcher clean --features --older 30d
     """
+    if features:
+        if patterns or states is not None or keep is not None:
+            raise UsageError(
+                "--features goes with --older, --yes and --dry-run only: it cleans no job"
+            )
+        clean_features(older or 0.0, yes=yes, dry_run=dry_run)
+        return
     if not patterns and older is None and states is None and keep is None:
         raise UsageError("say what may go: --older 30d, --state failed, --keep N, or PATTERN…")
     rules = Rules(older_s=older or 0.0, states=states or ENDED, keep=keep or 0)

@@ -1,0 +1,220 @@
+"""Plans whose jobs repeat work, and the jobs that do it once."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from launcher.errors import TaskFileError
+from launcher.kinds import COMMAND, Kind
+from launcher.planning.plan import Plan
+from launcher.planning.plan_builder import build_plan
+from launcher.planning.queue_comparison import Action, Comparison, compare_with_queue
+from launcher.planning.shared_jobs import with_shared_jobs
+from launcher.planning.submit import Submitted, submit
+from launcher.states import Done, Failed, Outcome, State
+from launcher.store.queue import Store
+from tests.build import a_context, claimed, job_row
+from tests.launcher.language import KINDS as PLAIN
+from tests.launcher.language import ROOT, read
+from tests.launcher.sharing_toys import WORD_BYTES, sharing_laboratory
+
+KINDS: Mapping[str, Kind] = {**sharing_laboratory(), "command": COMMAND}
+SHARE = "share/dot:pre"
+TWO = """
+defaults: {frozen: true}
+shapes: [{data_root: toys}]
+train:
+  - {data: dot:pre, matrix: {lr: [0.1, 0.2]}}
+"""
+TRAININGS = ["train/dot:pre@lr=0.1", "train/dot:pre@lr=0.2"]
+
+
+def a_plan(text: str, *said: str, kinds: Mapping[str, Kind] = KINDS) -> Plan:
+    task = read(text, *said, kinds=kinds)
+    return build_plan(
+        task,
+        root=ROOT,
+        exists=lambda path: "runs" in path.parts,
+        digest=lambda _: "d",
+        content=lambda _: "c",
+    )
+
+
+def compared(made: Plan, store: Store | None = None) -> Comparison:
+    rows = store.read.jobs_of(ROOT, made.name) if store else {}
+    return with_shared_jobs(compare_with_queue(made, rows, lambda _: None), rows)
+
+
+def names(comparison: Comparison) -> list[str]:
+    return [job.job.name for job in comparison.jobs]
+
+
+def queue(store: Store, made: Plan) -> Submitted:
+    return submit(store, ROOT, compared(made, store), a_context(), 1.0)
+
+
+def number(store: Store, name: str) -> int:
+    return store.read.jobs_of(ROOT, "x")[name].id
+
+
+def end(store: Store, name: str, outcome: Outcome) -> None:
+    claim = claimed(store, number(store, name))
+    store.scheduling.finish(claim, outcome, outputs={}, now=3.0)
+
+
+def ready(store: Store) -> list[str]:
+    rows = {row.id: row.name for row in store.read.jobs()}
+    return sorted(rows[job.id] for job in store.scheduling.ready(10))
+
+
+def test_what_two_jobs_repeat_is_done_once_before_them() -> None:
+    comparison = compared(a_plan(TWO))
+    assert names(comparison) == ["shapes/toys", SHARE, *TRAININGS]
+    shapes, share, *trainings = comparison.jobs
+    assert (share.job.needs, share.after_any) == (("shapes/toys",), ())
+    assert [job.after_any for job in (shapes, *trainings)] == [(), (SHARE,), (SHARE,)]
+    assert share.job.settings["parts"] == [{"images": "dot:pre&real:pre", "passes": 1}]
+
+
+def test_what_one_job_does_alone_it_does_itself() -> None:
+    assert SHARE not in names(compared(a_plan(TWO.replace(", 0.2", ""))))
+    apart = TWO.replace("lr: [0.1, 0.2]", "scale: [1, 2]")
+    assert not [name for name in names(compared(a_plan(apart))) if name.startswith("share/")]
+    assert SHARE not in names(compared(a_plan(TWO, "shares=false")))
+    assert SHARE not in names(compared(a_plan(TWO, "frozen=false")))
+
+
+def test_the_hash_of_a_job_does_not_depend_on_whether_its_work_is_shared() -> None:
+    alone = {job.name: job.hash for job in a_plan(TWO, "shares=false").jobs}
+    shared = compared(a_plan(TWO))
+    assert {job.job.name: job.job.hash for job in shared.jobs if job.job.name != SHARE} == alone
+
+
+def test_a_laboratory_without_the_kind_that_shares_is_planned_as_ever() -> None:
+    kinds = {name: kind for name, kind in KINDS.items() if name != "share"}
+    assert names(compared(a_plan(TWO, kinds=kinds))) == ["shapes/toys", *TRAININGS]
+    plain = TWO.replace("frozen: true", "frozen: false")
+    old = names(compared(a_plan(plain, kinds=PLAIN)))
+    assert old == ["shapes/toys", *TRAININGS]
+
+
+def test_as_many_passes_are_shared_as_two_jobs_make() -> None:
+    comparison = compared(a_plan(TWO.replace("lr: [0.1, 0.2]", "epochs: [3, 9, 5]")))
+    share = next(job for job in comparison.jobs if job.job.name == SHARE)
+    assert share.job.settings["parts"][0]["passes"] == 5
+    (savings,) = comparison.savings
+    assert savings.record() == {
+        "kind": "share", "unit": "words", "items": 6, "passes": 3 + 5 + 5,
+        "passes_saved": 3 + 5 + 5 - 5, "bytes": 5 * 6 * WORD_BYTES, "limit_bytes": None,
+    }  # fmt: skip
+
+
+def test_two_shared_jobs_of_one_name_are_told_apart_by_a_number() -> None:
+    text = TWO.replace("lr: [0.1, 0.2]", "lr: [0.1, 0.2], scale: [1, 2]")
+    shared = [name for name in names(compared(a_plan(text))) if name.startswith("share/")]
+    assert shared == [SHARE, f"{SHARE}@2"]
+
+
+def test_a_shared_job_asks_for_what_its_first_user_asks_for_but_for_its_terms() -> None:
+    asked = (
+        "resources: {cpus: 3, vram: 2GiB, priority: 4, group: night, retries: 2, time_limit: 1h}\n"
+    )
+    comparison = compared(a_plan(asked + TWO))
+    share = next(job.job for job in comparison.jobs if job.job.name == SHARE)
+    assert (share.resources.cpus, share.resources.min_vram, share.priority) == (3, 2 << 30, 4)
+    assert share.resources.accelerated, "where the machine has a GPU it works there"
+    assert (share.terms.group, share.terms.retries, share.terms.time_limit_s) == ("night", 0, None)
+
+
+def test_phases_share_what_the_jobs_that_are_left_repeat() -> None:
+    left = names(compared(a_plan(TWO + "phases: [train]\n")))
+    assert left == ["shapes/toys", SHARE, *TRAININGS]
+    with pytest.raises(TaskFileError, match="share"):
+        a_plan(TWO + "phases: [share]\n")
+
+
+def test_a_task_file_cannot_ask_for_shared_work() -> None:
+    with pytest.raises(TaskFileError, match="share jobs arise by themselves"):
+        a_plan("share: [{data_root: toys}]\n")
+
+
+# --- beside the queue
+
+
+def done(store: Store) -> None:
+    for _ in range(3):
+        for name in ready(store):
+            end(store, name, Done(at=2.0))
+
+
+def test_nothing_is_shared_once_those_who_repeat_it_are_done(store: Store) -> None:
+    made = a_plan(TWO)
+    assert queue(store, made).queued == 4
+    done(store)
+    again = compared(made, store)
+    assert names(again) == ["shapes/toys", *TRAININGS]
+    assert {job.action for job in again.jobs} == {Action.CACHED}
+    assert again.savings == ()
+
+
+def test_shared_work_is_planned_again_when_two_more_jobs_want_it(store: Store) -> None:
+    queue(store, a_plan(TWO))
+    done(store)
+    three = compared(a_plan(TWO.replace("[0.1, 0.2]", "[0.1, 0.2, 0.3]")), store)
+    assert SHARE not in names(three), "one job is left, which does it alone"
+    four = a_plan(TWO.replace("[0.1, 0.2]", "[0.1, 0.2, 0.3, 0.4]"))
+    assert (compared(four, store).savings[0].passes, queue(store, four).queued) == (2, 3)
+    assert ready(store) == [SHARE]
+
+
+def test_a_shared_job_that_is_under_way_is_joined(store: Store) -> None:
+    made = a_plan(TWO)
+    queue(store, made)
+    end(store, "shapes/toys", Done(at=2.0))
+    claim = claimed(store, number(store, SHARE))
+    store.owning.cancel([number(store, TRAININGS[0])], 2.0)
+    again = compared(made, store)
+    assert {job.job.name: job.action for job in again.jobs} == {
+        "shapes/toys": Action.CACHED, SHARE: Action.JOIN,
+        TRAININGS[0]: Action.RUN, TRAININGS[1]: Action.JOIN,
+    }  # fmt: skip
+    assert queue(store, made).queued == 1
+    assert ready(store) == [], "both wait for the one that runs"
+    store.scheduling.finish(claim, Done(at=3.0), outputs={}, now=3.0)
+    assert ready(store) == TRAININGS
+
+
+def test_a_shared_job_that_runs_for_other_parts_is_left_alone(store: Store) -> None:
+    queue(store, a_plan(TWO))
+    end(store, "shapes/toys", Done(at=2.0))
+    claimed(store, number(store, SHARE))
+    more = a_plan(TWO.replace("lr: [0.1, 0.2]", "epochs: [2, 3]"))
+    comparison = compared(more, store)
+    assert SHARE not in names(comparison)
+    assert [job.after_any for job in comparison.jobs] == [(), (), ()]
+
+
+@pytest.mark.parametrize("how", ["fails", "is cancelled"])
+def test_jobs_run_all_the_same_if_the_shared_one_is_not_done(store: Store, how: str) -> None:
+    made = a_plan(TWO)
+    queue(store, made)
+    end(store, "shapes/toys", Done(at=2.0))
+    assert ready(store) == [SHARE]
+    if how == "fails":
+        end(store, SHARE, Failed(at=2.0, error="no"))
+    else:
+        store.owning.cancel([number(store, SHARE)], 2.0)
+    assert ready(store) == TRAININGS
+    assert job_row(store, number(store, TRAININGS[0])).spec.after_any == (SHARE,)
+    assert [job.job.name for job in compared(made, store).jobs if job.action is Action.RUN] == []
+
+
+def test_shared_jobs_fail_with_the_data_that_they_need(store: Store) -> None:
+    queue(store, a_plan(TWO))
+    end(store, "shapes/toys", Failed(at=2.0, error="no"))
+    states = {row.name: row.state for row in store.read.jobs()}
+    assert {states[name] for name in (SHARE, *TRAININGS)} == {State.SKIPPED}
+    queue(store, a_plan(TWO))
+    assert ready(store) == ["shapes/toys"]
+    done(store)
+    assert {row.state for row in store.read.jobs()} == {State.DONE}

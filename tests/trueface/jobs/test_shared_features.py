@@ -1,0 +1,203 @@
+"""Which jobs of a task file share features: by their settings, and by what makes their models."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from launcher.api import Kind, Plan
+from launcher.planning.plan import PlannedShare
+from launcher.planning.plan_builder import build_plan
+from launcher.taskfile.parser import ParseContext, parse
+from trueface.jobs.feature_kind import FEATURES
+from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (TRAIN, TEST, POISON, UNLEARN, SAMPLE, FEATURES)
+}
+HEAD = """
+name: study
+defaults:
+  data_root: data
+  split_path: splits
+  model: mobilenet
+  weights: weights.pth
+  freeze: true
+  num_epochs: 10
+  flip_prob: 0.5
+  augment_cycle: 4
+  test: {resize_size: 256}
+"""
+STUDY = """
+train:
+  - {model: null, data: "gan2:pre", poison: [0, 20, 50]}
+unlearn:
+  - {model: poisoned, method: [retrain, exact]}
+autotest: ["real:pre", "gan2:pre"]
+"""
+TWO = 'train: [{model: null, data: "gan2:pre", matrix: {%s}}]\n'
+
+
+def a_plan(text: str, root: Path = Path("/lab"), **defaults: object) -> Plan:
+    lines = "".join(f"  {name}: {json.dumps(value)}\n" for name, value in defaults.items())
+    kept = [line for line in HEAD.splitlines() if line.strip().partition(":")[0] not in defaults]
+    head = "\n".join(kept) + "\n"
+    task = parse(
+        f"{head}{lines}{text}", file="study.yaml", context=ParseContext(kinds=KINDS, environment={})
+    )
+    return build_plan(
+        task, root=root, exists=Path.exists, digest=lambda _: "", content=lambda _: ""
+    )
+
+
+def shares(text: str, root: Path = Path("/lab"), **defaults: object) -> dict[str, PlannedShare]:
+    made = a_plan(text, root, **defaults)
+    return {share.job.name: share for share in made.shares({job.name for job in made.jobs})}
+
+
+def parts(share: PlannedShare) -> dict[tuple[str, str], int]:
+    """Return how many views of which list and images a job computes, augmented ones marked."""
+    return {
+        (part["split_list"] + "*" * bool(part["augmentation"]), part["images"]): part["views"]
+        for part in share.job.settings["parts"]
+    }
+
+
+def test_a_poison_study_computes_each_feature_once() -> None:
+    found = shares(STUDY)
+    learned = "gan2:pre&real:pre"
+    assert {name: parts(share) for name, share in found.items()} == {
+        "features/mobilenet/gan2:pre": {
+            ("train*", learned): 4, ("val", learned): 1, ("test", "gan2:pre"): 1,
+            ("train", learned): 1, ("test", learned): 1,
+        },
+        "features/mobilenet/real:pre": {("test", "real:pre"): 1},
+    }  # fmt: skip
+    jobs = {job.name for job in a_plan(STUDY).jobs if job.kind != "poison"}
+    assert frozenset().union(*(share.users for share in found.values())) == jobs
+    savings = found["features/mobilenet/gan2:pre"].savings
+    trainings, unlearnings, tests = 3, 4, 7
+    # only a retraining goes over augmented images, as a training does
+    passes = trainings * (4 + 1) + unlearnings * 3 + 2 * 4 + tests
+    assert (savings.passes, savings.saved) == (passes, passes - (4 + 1 + 1 + 1 + 1))
+
+
+def test_the_job_reads_weights_and_lists_and_nothing_of_a_poison() -> None:
+    share = shares(STUDY)["features/mobilenet/gan2:pre"]
+    names = {path.name for path in share.job.inputs}
+    assert {"weights.pth", "train.json", "val.json", "test.json"} <= names
+    assert "poison.json" not in names
+    assert share.job.entry == "trueface.jobs.features:features"
+
+
+def test_the_bytes_are_told_from_the_lists_of_the_split(tmp_path: Path) -> None:
+    (tmp_path / "splits").mkdir()
+    for name, count in (("train", 6), ("val", 2), ("test", 3)):
+        keys = [f"{folder}/{n}" for folder in ("StyleGAN2", "FFHQ", "BigGAN") for n in range(count)]
+        (tmp_path / f"splits/{name}.json").write_text(json.dumps(keys))
+    share = shares(TWO % "lr: [0.1, 0.2]", tmp_path)["features/mobilenet/gan2:pre"]
+    assert share.savings.items == 2 * 6 + 2 * 2, "of the methods that the data ID names"
+    assert share.savings.size == (4 * 12 + 4) * 1280 * 4
+
+
+@pytest.mark.parametrize(
+    "variants",
+    ["lr: [0.1, 0.2]", "seed: [1, 2]", "batch_size: [8, 16]",
+     "optimizer: [adam, adamw]", "dropout: [0.0, 0.5]", "on_bad_image: [skip, stop]"],
+)  # fmt: skip
+def test_what_does_not_change_a_feature_is_shared(variants: str) -> None:
+    (share,) = shares(TWO % variants).values()
+    assert parts(share)["train*", "gan2:pre&real:pre"] == 4
+    assert len(share.users) == 2
+
+
+@pytest.mark.parametrize(
+    "variants",
+    ["model: [mobilenet, squeezenet]", "weights: [a.pth, b.pth]", "normalization: [half, model]",
+     "precision: [fp32, bf16]", "resize_size: [64, 96]", "decode: [exact, scaled]",
+     "channels_last: [true, false]", "freeze: [true, false]", "freeze_bn: [true, false]"],
+)  # fmt: skip
+def test_what_changes_every_feature_is_not_shared(variants: str) -> None:
+    assert shares(TWO % variants) == {}
+
+
+@pytest.mark.parametrize("variants", ["augment_seed: [1, 2]", "flip_prob: [0.5, 0.25]"])
+def test_other_augmentation_leaves_validation_to_be_shared(variants: str) -> None:
+    (share,) = shares(TWO % variants).values()
+    assert parts(share) == {("val", "gan2:pre&real:pre"): 1}
+
+
+def test_random_weights_are_shared_with_their_seed() -> None:
+    assert len(shares(TWO % "lr: [0.1, 0.2]", weights="none")) == 1
+    assert shares(TWO % "seed: [1, 2]", weights="none") == {}
+
+
+@pytest.mark.parametrize("setting", ["cache: none", "warm_start: true"])
+def test_trainings_that_do_not_use_the_store_or_their_start_are_left_alone(setting: str) -> None:
+    name, value = setting.split(": ")
+    given = {name: True if value == "true" else value}
+    assert shares(TWO % "lr: [0.1, 0.2]", **given) == {}
+
+
+def test_one_frozen_training_shares_nothing() -> None:
+    assert shares('train: [{model: null, data: "gan2:pre"}]\nautotest: ["gan1:pre"]\n') == {}
+
+
+def test_a_network_that_learns_shares_nothing() -> None:
+    text = STUDY.replace("[retrain, exact]", "[retrain]")
+    assert shares(text, freeze=False) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "views"),
+    [({}, 4), ({"augment_cycle": 0}, 10), ({"augment_cycle": 20}, 10),
+     ({"augment_cycle": 0, "early_stop": 3}, 4)],
+)  # fmt: skip
+def test_as_many_views_are_computed_as_the_trainings_see_in_any_case(
+    settings: dict[str, object], views: int
+) -> None:
+    (share,) = shares(TWO % "lr: [0.1, 0.2]", **settings).values()
+    assert parts(share)["train*", "gan2:pre&real:pre"] == views
+
+
+def test_images_that_are_learned_as_they_are_tested_are_shared_with_unlearnings() -> None:
+    found = shares(STUDY, flip_prob=0, augment_cycle=0)
+    views = parts(found["features/mobilenet/gan2:pre"])
+    assert views["train", "gan2:pre&real:pre"] == 1
+    assert ("train*", "gan2:pre&real:pre") not in views
+
+
+def test_models_that_were_fine_tuned_frozen_have_the_body_that_they_began_with() -> None:
+    tuned = """
+train:
+  - {model: null, data: "gan2:pre"}
+  - {model: "gan2:pre", data: "gan1:pre"}
+test:
+  - {model: "gan2:pre", data: "gan3:pre"}
+  - {model: "gan2:pre#gan1:pre", data: "gan3:pre"}
+"""
+    (share,) = shares(tuned).values()
+    assert (share.job.name, share.job.base) == ("features/mobilenet/gan3:pre", None)
+    assert share.job.settings["weights"] == "weights.pth"
+
+
+def test_the_body_of_a_trained_network_is_shared_by_those_that_freeze_it() -> None:
+    tuned = """
+train:
+  - {model: null, data: "gan2:pre", settings: {freeze: false}}
+  - {model: "gan2:pre", data: "gan1:pre", matrix: {lr: [0.1, 0.2]}}
+"""
+    (share,) = shares(tuned).values()
+    assert (share.job.name, share.job.base) == ("features/gan2:pre/gan1:pre", "gan2:pre")
+    assert share.job.needs == ("train/gan2:pre",)
+    assert share.savings.passes == 2 * (4 + 1)
+
+
+def test_a_retraining_of_a_network_that_learned_does_not_have_its_body() -> None:
+    text = """
+train: [{model: null, data: "gan2:pre", poison: [20], settings: {freeze: false}}]
+unlearn: [{model: poisoned, method: [exact, scrub, retrain]}]
+"""
+    (share,) = shares(text).values()
+    assert share.users == {"unlearn/gan2:pre%20~exact", "unlearn/gan2:pre%20~scrub"}
+    assert share.job.base == "gan2:pre%20"
