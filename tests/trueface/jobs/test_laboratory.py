@@ -65,7 +65,8 @@ def test_jobs_with_a_frozen_body_share_its_features_unless_told_not_to(
     lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRUEFACE_CACHE", str(lab / "cache"))
-    facts, weights, scores = [], [], []
+    facts: list[Any] = []
+    weights, scores = [], []
     for seed, cache in ((72, "auto"), (73, "auto"), (73, "none")):
         model = f"{DATA}@seed={seed}"
         trained(lab, model, num_epochs=2, freeze=True, flip_prob=0.5, seed=7, cache=cache)
