@@ -21,7 +21,7 @@ from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run, preview_plan, refusals
 from launcher.planning.queue_comparison import Action, Comparison, compare_with_queue
-from launcher.planning.shared_jobs import with_shared_jobs
+from launcher.planning.sharing.shared_jobs import with_shared_jobs
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
 from launcher.store.client import look_at_queue
 from launcher.store.queue import Store

@@ -2,6 +2,6 @@
 
 Start reading at `load.plan`.
 In reading order: load, expansion, model_requests, model_graph, model_problems, identity, plan,
-plan_builder, planned_job, poison_draws, shared_work, dependencies, code_changes,
-queue_comparison, shared_jobs, submit, estimates, first_wave, preview, missing_packages, machine_state, export.
+plan_builder, planned_job, poison_draws, dependencies, code_changes, queue_comparison, sharing,
+submit, estimates, first_wave, preview, missing_packages, machine_state, export.
 """

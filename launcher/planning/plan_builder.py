@@ -26,7 +26,7 @@ from launcher.planning.planned_job import (
     words_of,
 )
 from launcher.planning.poison_draws import Draw, Draws
-from launcher.planning.shared_work import SharedWorks, User, request_of
+from launcher.planning.sharing.shared_work import SharedWorks, User, request_of
 from launcher.shared_work import SharedJob
 from launcher.taskfile.parser import TaskFile
 from launcher.taskfile.settings import Settled

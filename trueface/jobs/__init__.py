@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 # The module of each entry function; jobs that an earlier version queued name `trueface.jobs:train`.
 ENTRIES: Mapping[str, str] = MappingProxyType(
     {
-        "features": "features",
         "poison": "poisoning",
         "preview": "previewing",
         "sample": "sampling",

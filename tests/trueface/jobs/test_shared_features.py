@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -38,7 +39,7 @@ autotest: ["real:pre", "gan2:pre"]
 TWO = 'train: [{model: null, data: "gan2:pre", matrix: {%s}}]\n'
 
 
-def a_plan(text: str, root: Path = Path("/lab"), **defaults: object) -> Plan:
+def a_plan(text: str, root: Path = Path("/lab"), **defaults: Any) -> Plan:
     lines = "".join(f"  {name}: {json.dumps(value)}\n" for name, value in defaults.items())
     kept = [line for line in HEAD.splitlines() if line.strip().partition(":")[0] not in defaults]
     head = "\n".join(kept) + "\n"
@@ -50,7 +51,7 @@ def a_plan(text: str, root: Path = Path("/lab"), **defaults: object) -> Plan:
     )
 
 
-def shares(text: str, root: Path = Path("/lab"), **defaults: object) -> dict[str, PlannedShare]:
+def shares(text: str, root: Path = Path("/lab"), **defaults: Any) -> dict[str, PlannedShare]:
     made = a_plan(text, root, **defaults)
     return {share.job.name: share for share in made.shares({job.name for job in made.jobs})}
 
@@ -59,7 +60,7 @@ def parts(share: PlannedShare) -> dict[tuple[str, str], int]:
     """Return how many views of which list and images a job computes, augmented ones marked."""
     return {
         (part["split_list"] + "*" * bool(part["augmentation"]), part["images"]): part["views"]
-        for part in share.job.settings["parts"]
+        for part in cast("list[Any]", share.job.settings["parts"])
     }
 
 
@@ -135,7 +136,7 @@ def test_random_weights_are_shared_with_their_seed() -> None:
 @pytest.mark.parametrize("setting", ["cache: none", "warm_start: true"])
 def test_trainings_that_do_not_use_the_store_or_their_start_are_left_alone(setting: str) -> None:
     name, value = setting.split(": ")
-    given = {name: True if value == "true" else value}
+    given: dict[str, Any] = {name: True if value == "true" else value}
     assert shares(TWO % "lr: [0.1, 0.2]", **given) == {}
 
 
@@ -154,7 +155,7 @@ def test_a_network_that_learns_shares_nothing() -> None:
      ({"augment_cycle": 0, "early_stop": 3}, 4)],
 )  # fmt: skip
 def test_as_many_views_are_computed_as_the_trainings_see_in_any_case(
-    settings: dict[str, object], views: int
+    settings: dict[str, Any], views: int
 ) -> None:
     (share,) = shares(TWO % "lr: [0.1, 0.2]", **settings).values()
     assert parts(share)["train*", "gan2:pre&real:pre"] == views

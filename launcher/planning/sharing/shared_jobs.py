@@ -6,7 +6,7 @@ from dataclasses import replace
 from launcher.errors import counted
 from launcher.planning.plan import PlannedShare
 from launcher.planning.queue_comparison import Action, ComparedJob, Comparison
-from launcher.planning.shared_work import added
+from launcher.planning.sharing.shared_work import added
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 

@@ -9,7 +9,7 @@ from launcher.kinds import COMMAND, Kind
 from launcher.planning.plan import Plan
 from launcher.planning.plan_builder import build_plan
 from launcher.planning.queue_comparison import Action, Comparison, compare_with_queue
-from launcher.planning.shared_jobs import with_shared_jobs
+from launcher.planning.sharing.shared_jobs import with_shared_jobs
 from launcher.planning.submit import Submitted, submit
 from launcher.states import Done, Failed, Outcome, State
 from launcher.store.queue import Store
@@ -101,7 +101,7 @@ def test_a_laboratory_without_the_kind_that_shares_is_planned_as_ever() -> None:
 def test_as_many_passes_are_shared_as_two_jobs_make() -> None:
     comparison = compared(a_plan(TWO.replace("lr: [0.1, 0.2]", "epochs: [3, 9, 5]")))
     share = next(job for job in comparison.jobs if job.job.name == SHARE)
-    assert share.job.settings["parts"][0]["passes"] == 5
+    assert share.job.settings["parts"] == [{"images": "dot:pre&real:pre", "passes": 5}]
     (savings,) = comparison.savings
     assert savings.record() == {
         "kind": "share", "unit": "words", "items": 6, "passes": 3 + 5 + 5,
