@@ -27,7 +27,7 @@ from launcher.system.process_tree import (
 )
 from launcher.system.processes import Identity, alive, boot_id, open_pidfd
 from launcher.workers.exit_outcome import word_of
-from launcher.workers.fork_server_client import News, Supervisor
+from launcher.workers.fork_server_client import Ended, Supervisor
 from launcher.workers.started_file import (
     VOID,
     first_line,
@@ -92,7 +92,9 @@ class Supervised:
         match self.supervisor.news():
             case None:
                 return None
-            case News.ENDED:  # it lives, and goes on to other attempts
+            case Ended(outcome=outcome) if outcome is not None:
+                return outcome
+            case Ended():  # it lives, and goes on to other attempts
                 return find_out(self.claim, lambda: left(self.claim, self.attempt))
         return find_out(self.claim, lambda: watch(self.claim, self.attempt))
 

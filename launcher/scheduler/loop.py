@@ -205,12 +205,8 @@ class Scheduler:
 
     def _launch(self, result: TurnResult) -> None:
         """Start what was claimed, and end the attempts for which there is no supervisor."""
-        try:
-            for attempt in self._launches.go():
-                self._attempts.add(attempt)
-        except OSError as error:  # what must never run twice waits until its claim is on the disk
-            self._troubles.tell(error)
-            result.soon(RETRY_S)
+        for attempt in self._launches.go():
+            self._attempts.add(attempt)
         for claim, why in self._launches.hopeless():
             self._admission.read_pauses()  # its end may begin a pause
             self._follow(claim, find_out(claim, partial(self._unstarted, claim, why)))

@@ -12,7 +12,7 @@ from launcher.scheduler.unrecorded_attempts import Unrecorded, unrecorded
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.scheduler_actions import Scheduling, Seat
-from launcher.system.files import sync, write_whole
+from launcher.system.files import write_whole
 from launcher.system.paths import Home
 from launcher.system.processes import Identity, boot_id
 from launcher.workers.fork_server_pool import ForkServerPool, Unusable
@@ -64,17 +64,9 @@ class Launches:
         self._given_up.clear()
 
     def go(self) -> Iterator[Supervised]:
-        """Hand what is committed to its supervisors.
-
-        Raises:
-            OSError: the claim of one that must never run twice cannot be synced to the disk; it
-                and those behind it are launched another time.
-        """
+        """Hand what is committed to its supervisors."""
         while self._committed:
-            supervised = self._committed[0]
-            if supervised.claim.spec.terms.rerun == "never":
-                self._sync()
-            del self._committed[0]
+            supervised = self._committed.pop(0)
             supervised.supervisor.run(supervised.attempt)
             yield supervised
 
@@ -156,11 +148,6 @@ class Launches:
                 logger.warning("job=%d unclear=%r", job, before.unclear)
             self._unclear[job] = time.monotonic() + UNCLEAR_PAUSE_S, before.unclear
         return before
-
-    def _sync(self) -> None:
-        """Let the claim survive a power cut: without it the job would be started again."""
-        for path in (self._home.database_log, self._home.attempts, self._home.folder):
-            sync(path)
 
     def _seat(self, start: Start, who: Identity) -> Seat:
         return Seat(

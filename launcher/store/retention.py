@@ -178,7 +178,7 @@ def _order(folder: int, name: str) -> object:
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_ORDER:
             return None
         try:
-            return json.loads(file.read())
+            return json.loads(file.readline())
         except ValueError:
             return None
 

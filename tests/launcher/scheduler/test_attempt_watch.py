@@ -24,6 +24,7 @@ from tests.build import (
     gone,
     judged,
     lines_of,
+    on_record,
     outcome_of,
     program_of,
     run_attempt,
@@ -314,6 +315,6 @@ def test_an_adopted_session_is_not_touched_once_it_is_empty(
     fork_server: ForkServer, home: Home
 ) -> None:
     attempt, _ = run_attempt(fork_server, home, a_spec())
-    who = recorded(json.loads(lines_of(attempt.started)[1]))
+    who = recorded(json.loads(on_record(attempt)[1]))
     assert who is not None
     end_session(who)
