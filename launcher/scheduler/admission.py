@@ -82,6 +82,7 @@ class Admission:
         self._explained = time.monotonic()
         self._next_time: float | None = 0.0  # when the pause of the next job ends
         self._gpus_wanted = False  # something waits for a GPU
+        self.lane_in_turn: int | None = None  # the only one that waits, if its jobs are all alike
 
     def claims(self) -> list[Claim]:
         """Return every attempt that has a place on the machine."""
@@ -118,7 +119,7 @@ class Admission:
         Returns:
             Why the first job of each lane does not start, None where it does.
         """
-        now = self._clock()
+        now, self.lane_in_turn = self._clock(), None
         self._end_pauses(now, result)
         ready = self._ready(requests, now)
         self._gpus_wanted = any(job.lane.resources.may_need_gpu for job in ready)
@@ -131,6 +132,8 @@ class Admission:
         ready, reasons_of_excluded = self._without_excluded(ready, result)
         watch_ram = any(job.lane.resources.ram is not None for job in ready)
         ready, reasons_of_unseen = self._without_unseen(ready, result)
+        if not reasons_of_excluded and not reasons_of_unseen:
+            self.lane_in_turn = self._lane_in_turn(ready)
         decisions = self._decisions(ready, requests, now, watch_ram=watch_ram)
         with transaction(self._store, any(isinstance(choice, Start) for choice in decisions)):
             reasons = self._claim(ready, decisions)
@@ -144,6 +147,19 @@ class Admission:
         if result.waiting and (self._gpus_wanted or watch_ram or self._gpus.foreign):
             result.soon(POLL_S)  # room may come without a wake: memory that others give back
         return reasons
+
+    def _lane_in_turn(self, ready: Sequence[ReadyJob]) -> int | None:
+        """Return the only lane that waits, where all that its jobs need are cores that none else wants."""
+        lanes = {job.lane_id: job.lane for job in ready}
+        match [*lanes.items()]:
+            case [(number, lane)] if not (
+                lane.resources.may_need_gpu
+                or lane.resources.ram is not None
+                or lane.group
+                or self._gpus.foreign
+            ):
+                return number
+        return None
 
     def explain(self, reasons: Reasons, result: TurnResult) -> None:
         """Store why lanes wait; not at every turn, as in a flood of short jobs it never holds."""

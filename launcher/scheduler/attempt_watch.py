@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from launcher.job import WorkerEnvironment
+from launcher.scheduler.model import Start
 from launcher.states import Done, Lost, Outcome, Void
-from launcher.store.rows import Claim
+from launcher.store.rows import Claim, ReadyJob
 from launcher.system import cgroups
 from launcher.system.paths import Attempt
 from launcher.system.process_tree import (
@@ -67,6 +68,14 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What an attempt was given: its job, which names its lane, and where it runs."""
+
+    job: ReadyJob
+    start: Start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Supervised:
     """An attempt in the hands of a supervisor of ours."""
 
@@ -74,6 +83,7 @@ class Supervised:
     attempt: Attempt
     supervisor: Supervisor
     environment: WorkerEnvironment
+    place: Place | None = None
 
     @property
     def descriptor(self) -> int:

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 
 from launcher.job import CPU
-from launcher.scheduler.attempt_watch import LOOK_AGAIN_S, Supervised
+from launcher.scheduler.attempt_watch import LOOK_AGAIN_S, Place, Supervised
 from launcher.scheduler.model import Start
 from launcher.scheduler.unrecorded_attempts import Unrecorded, unrecorded
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.scheduler_actions import Scheduling, Seat
-from launcher.system.files import write_whole
+from launcher.system.files import sync, write_whole
 from launcher.system.paths import Home
 from launcher.system.processes import Identity, boot_id
 from launcher.workers.fork_server_pool import ForkServerPool, Unusable
@@ -51,28 +51,40 @@ class Launches:
         self._claimed: list[Supervised] = []
         self._given_up: list[tuple[Claim, Unusable]] = []
         # the same, committed
-        self._committed: list[Supervised] = []
+        self._committed: list[tuple[Supervised, bool]] = []  # and whether that is synced
         self._hopeless: list[tuple[Claim, Unusable]] = []
         self._unclear: dict[int, tuple[float, str]] = {}  # job → when to look again, monotonic; why
         self.again_s: float | None = None  # look again so soon: nothing will wake us for it
 
-    def commit(self) -> None:
-        """Know that the transaction is committed: what was claimed must be launched."""
-        self._committed += self._claimed
+    def commit(self, *, durable: bool) -> None:
+        """Know that the transaction is committed: what was claimed must be launched.
+
+        Args:
+            durable: it is synced, and with it all before it.
+        """
+        self._committed += ((supervised, durable) for supervised in self._claimed)
         self._hopeless += self._given_up
         self._claimed.clear()
         self._given_up.clear()
 
     def go(self) -> Iterator[Supervised]:
-        """Hand what is committed to its supervisors."""
+        """Hand what is committed to its supervisors.
+
+        Raises:
+            OSError: the claim of one that must never run twice cannot be synced to the disk; it
+                and those behind it are launched another time.
+        """
         while self._committed:
-            supervised = self._committed.pop(0)
+            supervised, durable = self._committed[0]
+            if not durable and supervised.claim.spec.terms.rerun == "never":
+                sync(self._home.database_log)  # without its claim it would be started again
+            del self._committed[0]
             supervised.supervisor.run(supervised.attempt)
             yield supervised
 
     def promised(self) -> Iterator[Claim]:
         """Return what is claimed and could not be launched yet."""
-        yield from (supervised.claim for supervised in self._committed)
+        yield from (supervised.claim for supervised, _ in self._committed)
 
     def undo(self) -> None:
         """Take everything back; the transaction came to nothing."""
@@ -130,7 +142,13 @@ class Launches:
         attempt = self._home.attempt(claim.job, claim.number)
         self._outage.tried(time.monotonic())
         self._claimed.append(
-            Supervised(claim=claim, attempt=attempt, supervisor=supervisor, environment=environment)
+            Supervised(
+                claim=claim,
+                attempt=attempt,
+                supervisor=supervisor,
+                environment=environment,
+                place=Place(job=ready, start=start),
+            )
         )
         logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, start.reason)
         return None

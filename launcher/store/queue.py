@@ -61,7 +61,7 @@ class Store:
             database = open_database(home.database, durable=durable, check=check)
         self._file = before or file_number(home.database)
         self._db = Connection(database, home.database)
-        self.writing = self._db.writing
+        self.writing, self.unsynced = self._db.writing, self._db.unsynced
         self.read = JobQueries(database)
         self.frames = ScreenQueries(database)
         self.database = database  # for questions of this package that few commands ask
