@@ -2,7 +2,6 @@
 
 Start reading at `loop`, then `policy.decide`.
 In reading order: __main__, loop, turn, running_attempts, admission, model, policy, inventory,
-gpu_pool, gpu_slot, backfill, explanations, gpu_state, gpu_accounting, start_jobs, succession,
-attempt_watch,
+gpu_pool, gpu_slot, backfill, explanations, gpu_state, gpu_accounting, start_jobs, attempt_watch,
 unrecorded_attempts, ended_attempts, oom_policy, requeue_policy.
 """

@@ -17,13 +17,12 @@ from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import WorkerEnvironment
-from launcher.scheduler.admission import Admission, Reasons, transaction
+from launcher.scheduler.admission import Admission, Reasons, Succession, transaction
 from launcher.scheduler.attempt_watch import Adopted, Supervised, Watch, find_out, watch
 from launcher.scheduler.ended_attempts import Ended, Endings
 from launcher.scheduler.gpu_state import Accelerators
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
-from launcher.scheduler.succession import Succession
 from launcher.scheduler.turn import POLL_S, RETRY_S, Requests, TurnResult
 from launcher.states import Done, Failed, Lost, Outcome, State, Void, ending
 from launcher.store.queue import Store
@@ -235,9 +234,6 @@ class Scheduler:
         for attempt, state in zip(ended, states, strict=True):
             self._put_away(attempt, state)
         self._gpus.tell(self._admission.claims())
-        if self._queue.take_released() and not decide:
-            self._succession.forbid()
-            result.soon(0)
         return reasons
 
     @contextlib.contextmanager

@@ -93,6 +93,11 @@ class Scheduling:
         row = self._db.execute(_FIRST_OF_LANE, (like.lane_id,)).fetchone()
         return None if row is None else replace(like, id=row[1], rank=row[0])
 
+    def is_needed(self, job: int) -> bool:
+        """Tell whether other jobs need this one."""
+        row = self._db.execute("SELECT 1 FROM needs WHERE need = ? LIMIT 1", (job,)).fetchone()
+        return row is not None
+
     def mend(self, now: float) -> bool:
         """Mend what `ready` has just left out: give it a lane, or set it aside; False: there is none."""
         if not self._unfit:
@@ -250,11 +255,6 @@ class Scheduling:
             return self._transitions.follow(
                 claim, outcome, outputs=outputs, now=now, requeue=requeue
             )
-
-    def take_released(self) -> bool:
-        """Tell whether since the last call an end has let other jobs go."""
-        released, self._transitions.released = self._transitions.released, False
-        return released
 
     def forget(self) -> None:
         """Read everything anew that is kept in memory: a transaction was rolled back."""

@@ -49,7 +49,6 @@ class Transitions:
     def __init__(self, connection: Connection) -> None:
         """Work over a store's connection."""
         self._db = connection
-        self.released = False  # jobs that needed one that is done
 
     def follow(
         self,
@@ -221,12 +220,11 @@ class Transitions:
                 self._db.execute(
                     "UPDATE jobs SET outputs = ? WHERE id = ?", (json.dumps(dict(outputs)), job)
                 )
-            released = self._db.execute(
+            self._db.execute(
                 "UPDATE jobs SET waits = waits - 1"
                 " WHERE id IN (SELECT job FROM needs WHERE need = ?) AND waits > 0",
                 (job,),
             )
-            self.released = self.released or released.rowcount > 0
             return
         if state in {State.FAILED, State.CANCELLED}:
             self._db.skip_dependants(job, state, now)
