@@ -22,7 +22,7 @@ from launcher.system.processes import Identity, identity_lines, read_identity, r
 
 VOID = b'{"void": true}'
 SPAWN_PATIENCE_S = 0.5
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 _OPEN = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
 
 
