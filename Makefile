@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell n=$$(nproc) && echo $$((n < 4 ? n + 1 : 4)))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format unit fuzz bench screenshots chaos shutdown night nospawn clean
+.PHONY: help demo test check format unit fuzz bench screenshots chaos powercut shutdown night nospawn clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -49,6 +49,10 @@ screenshots: $(VENV)/.developing ## take the pictures of docs/ anew, from a real
 chaos: $(VENV)/.developing ## kill -9 at random during 500 jobs, and 100 without the guard, which must fail
 	$(BIN)/python -m tests.chaos $(CHAOS)
 	! $(BIN)/python -m tests.chaos --without-guard --jobs 100
+
+powercut: $(VENV)/.developing ## cut the power 2,000 times in the record of 40 jobs; without syncs that must fail
+	$(BIN)/python -m tests.powercut $(POWERCUT)
+	! $(BIN)/python -m tests.powercut --without-syncs --cuts 50 --restarts 0
 
 shutdown: $(VENV)/.developing ## SIGTERM to everything, as at a reboot, 200 times; no job may fail of it
 	$(BIN)/python -m tests.chaos.shutdown $(SHUTDOWN)

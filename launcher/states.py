@@ -209,7 +209,7 @@ Outcome = Done | Failed | OutOfMemory | Stopped | Lost | Void
 
 
 def outcome_record(outcome: Outcome) -> dict[str, Json]:
-    """Return the outcome as it is written to outcome.json (schema 1)."""
+    """Return the outcome as it is put on record (schema 1)."""
     record: dict[str, Json] = {"schema": 1, "ending": ending(outcome), "at": outcome.at}
     match outcome:
         case Done(result=result):

@@ -15,17 +15,18 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Context, Resources, Spec, Terms, WorkerEnvironment
 from launcher.scheduler.attempt_watch import Adopted, Supervised, watch
 from launcher.scheduler.model import Waiting
-from launcher.states import Outcome, Reason, ReasonCode, State, read_outcome
+from launcher.states import Outcome, Reason, ReasonCode, State
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim, JobRow
 from launcher.store.scheduler_actions import Seat
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.files import Json, read_json, write_json
+from launcher.system.files import Json, write_json, write_whole
 from launcher.system.paths import Attempt, Home
 from launcher.system.process_tree import descendants, send
-from launcher.system.processes import boot_id, identity, recorded
+from launcher.system.processes import boot_id, identity, identity_lines, recorded
 from launcher.workers.fork_server_client import ForkServer
 from launcher.workers.order import order_text
+from launcher.workers.started_file import recorded_outcome
 
 DEADLINE_S = 20.0  # for anything that must happen; a busy machine needs more than a quick one
 PLAIN = WorkerEnvironment()
@@ -149,7 +150,7 @@ def an_attempt(
         spec_text=json.dumps(spec.record()),
         context_text=json.dumps((context or a_context(attempt.folder)).record()),
     )
-    attempt.spec.write_text(text)
+    write_whole(attempt.spec, text)
     return attempt
 
 
@@ -168,9 +169,9 @@ def outcome_of(one: Supervised, deadline_s: float = DEADLINE_S) -> Outcome:
     """Wait for the attempt's end and return what its supervisor recorded."""
     assert ended(one.descriptor, deadline_s), "the attempt does not end"
     one.supervisor.channel.close()
-    record = read_json(one.attempt.outcome)
-    assert record is not None, "no outcome was recorded"
-    return read_outcome(record)
+    outcome = recorded_outcome(one.attempt)
+    assert outcome is not None, "no outcome was recorded"
+    return outcome
 
 
 def run_attempt(
@@ -195,9 +196,17 @@ def supervisor_of(attempt: Attempt) -> int:
 
 def _on_record(attempt: Attempt, whose: str) -> int | None:
     line = 1 if whose == "program" else 0
-    lines = lines_of(attempt.started)
+    lines = on_record(attempt)
     who = recorded(json.loads(lines[line])) if len(lines) > line else None
     return who.pid if who else None
+
+
+def on_record(attempt: Attempt) -> list[bytes]:
+    """Return the lines on record of an attempt's supervisor and its program, as far as they are there."""
+    try:
+        return identity_lines(attempt.started.read_bytes())
+    except FileNotFoundError:
+        return []
 
 
 def enqueue(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt
-from launcher.system.processes import Identity, read_identity
+from launcher.system.processes import Identity, identity_lines, read_identity
 
 
 class Ours:
@@ -59,7 +59,7 @@ def parent_of(pid: int) -> int | None:
 def on_record(attempt: Attempt) -> Identity | None:
     """Return the program of an attempt as far as it is on record now, whatever still lives."""
     try:
-        lines = read_bytes(attempt.started).splitlines()
+        lines = identity_lines(read_bytes(attempt.started))
     except OSError:
         return None
     return read_identity(lines[1]) if len(lines) > 1 else None

@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     check_lone_home(home)
     lives = live_in(home.folder)
     cgroups.sweep()
-    store = Store(home, durable=False, check=_is_to_be_checked(home))
+    store = Store(home, check=_is_to_be_checked(home))
     cpus = cores()
     record, troubles = _record(cpus), Troubles()
 

@@ -4,7 +4,9 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from launcher.scheduler.attempt_watch import Place
 from launcher.scheduler.backfill import Patience
 from launcher.scheduler.ended_attempts import Endings
 from launcher.scheduler.gpu_state import Accelerators
@@ -16,11 +18,13 @@ from launcher.scheduler.turn import POLL_S, RETRY_S, Requests, TurnResult
 from launcher.states import Reason, ReasonCode
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
+from launcher.store.scheduler_actions import Scheduling
 from launcher.system import memory
 from launcher.workers.backoff import Exclusions
 from launcher.workers.fork_server_pool import ForkServerPool
 from launcher.workers.spawn_outage import Outage
 
+FRESH_S = 0.2  # so long a decision holds for those who take a place
 EXPLAIN_S = 0.5  # the reasons why jobs wait are stored at most so often
 NO_ROOM = Reason(
     code=ReasonCode.CANNOT_START,
@@ -82,6 +86,7 @@ class Admission:
         self._explained = time.monotonic()
         self._next_time: float | None = 0.0  # when the pause of the next job ends
         self._gpus_wanted = False  # something waits for a GPU
+        self.lane_in_turn: int | None = None  # the only one that waits, if its jobs are all alike
 
     def claims(self) -> list[Claim]:
         """Return every attempt that has a place on the machine."""
@@ -118,7 +123,7 @@ class Admission:
         Returns:
             Why the first job of each lane does not start, None where it does.
         """
-        now = self._clock()
+        now, self.lane_in_turn = self._clock(), None
         self._end_pauses(now, result)
         ready = self._ready(requests, now)
         self._gpus_wanted = any(job.lane.resources.may_need_gpu for job in ready)
@@ -131,6 +136,8 @@ class Admission:
         ready, reasons_of_excluded = self._without_excluded(ready, result)
         watch_ram = any(job.lane.resources.ram is not None for job in ready)
         ready, reasons_of_unseen = self._without_unseen(ready, result)
+        if not reasons_of_excluded and not reasons_of_unseen:
+            self.lane_in_turn = self._lane_in_turn(ready)
         decisions = self._decisions(ready, requests, now, watch_ram=watch_ram)
         with transaction(self._store, any(isinstance(choice, Start) for choice in decisions)):
             reasons = self._claim(ready, decisions)
@@ -144,6 +151,19 @@ class Admission:
         if result.waiting and (self._gpus_wanted or watch_ram or self._gpus.foreign):
             result.soon(POLL_S)  # room may come without a wake: memory that others give back
         return reasons
+
+    def _lane_in_turn(self, ready: Sequence[ReadyJob]) -> int | None:
+        """Return the only lane that waits, where all that its jobs need are cores that none else wants."""
+        lanes = {job.lane_id: job.lane for job in ready}
+        match [*lanes.items()]:
+            case [(number, lane)] if not (
+                lane.resources.may_need_gpu
+                or lane.resources.ram is not None
+                or lane.group
+                or self._gpus.foreign
+            ):
+                return number
+        return None
 
     def explain(self, reasons: Reasons, result: TurnResult) -> None:
         """Store why lanes wait; not at every turn, as in a flood of short jobs it never holds."""
@@ -234,3 +254,64 @@ class Admission:
                 why = decision.why
             reasons[job.lane_id] = reasons[job.lane_id] or why
         return reasons
+
+
+class Succession:
+    """The next job of a lane takes the place of one that has just ended.
+
+    A whole decision looks at all lanes, the machine and other users, and waits for the sync of what
+    it takes in. Between jobs that ask for the same, and while nothing else waits, it says the same
+    each time: who takes the place needs what the one before had, and is the first of its lane. So the
+    next one starts at once, and the end is taken in while it runs already. A whole decision follows
+    within FRESH_S, and at once when anything else happens.
+    """
+
+    def __init__(self, queue: Scheduling, launches: Launches) -> None:
+        """Begin without places that were left."""
+        self._queue, self._launches = queue, launches
+        self._lane: int | None = None  # the only one with jobs that could start
+        self._until = 0.0  # monotonic
+        self._left: list[Place] = []
+
+    def allow(self, lane: int | None, now: float) -> None:
+        """Note a decision.
+
+        Args:
+            lane: the only one with jobs that could start, if they may take a place; None: they may not.
+            now: monotonic.
+        """
+        self._lane, self._until = lane, now + FRESH_S
+        self._left.clear()
+
+    def forbid(self) -> None:
+        """Wait for a decision: something has changed."""
+        self._lane = None
+        self._left.clear()
+
+    def leave(self, place: Place | None) -> None:
+        """Note that an attempt has ended well, and that nothing of it lives."""
+        if self._lane is None or place is None or place.job.lane_id != self._lane:
+            self.forbid()
+        else:
+            self._left.append(place)
+
+    def wait_s(self, now: float) -> float:
+        """Return how long the last decision holds, 0 where it does not."""
+        return 0.0 if self._lane is None else max(0.0, self._until - now)
+
+    def due(self, now: float) -> bool:
+        """Tell whether places may be taken."""
+        return bool(self._left) and self.wait_s(now) > 0
+
+    def fill(self) -> bool:
+        """Claim a job for each place; False where one stays free. Inside a transaction."""
+        places = self._left.copy()
+        self._left.clear()
+        self._launches.again_s = None
+        for place in places:
+            if self._queue.is_needed(place.job.id):  # its end may let go who comes first
+                return False
+            job = self._queue.next_in(place.job)
+            if job is None or self._launches.claim(job, replace(place.start, job=job.id)):
+                return False
+        return self._launches.again_s is None

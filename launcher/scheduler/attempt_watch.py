@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from launcher.job import WorkerEnvironment
+from launcher.scheduler.model import Start
 from launcher.states import Done, Lost, Outcome, Void
-from launcher.store.rows import Claim
+from launcher.store.rows import Claim, ReadyJob
 from launcher.system import cgroups
 from launcher.system.paths import Attempt
 from launcher.system.process_tree import (
@@ -27,7 +28,7 @@ from launcher.system.process_tree import (
 )
 from launcher.system.processes import Identity, alive, boot_id, open_pidfd
 from launcher.workers.exit_outcome import word_of
-from launcher.workers.fork_server_client import News, Supervisor
+from launcher.workers.fork_server_client import Ended, Supervisor
 from launcher.workers.started_file import (
     VOID,
     first_line,
@@ -67,6 +68,14 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What an attempt was given: its job, which names its lane, and where it runs."""
+
+    job: ReadyJob
+    start: Start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Supervised:
     """An attempt in the hands of a supervisor of ours."""
 
@@ -74,6 +83,7 @@ class Supervised:
     attempt: Attempt
     supervisor: Supervisor
     environment: WorkerEnvironment
+    place: Place | None = None
 
     @property
     def descriptor(self) -> int:
@@ -92,7 +102,9 @@ class Supervised:
         match self.supervisor.news():
             case None:
                 return None
-            case News.ENDED:  # it lives, and goes on to other attempts
+            case Ended(outcome=outcome) if outcome is not None:
+                return outcome
+            case Ended():  # it lives, and goes on to other attempts
                 return find_out(self.claim, lambda: left(self.claim, self.attempt))
         return find_out(self.claim, lambda: watch(self.claim, self.attempt))
 

@@ -57,8 +57,8 @@ class Endings:
         self._queue, self._gpus = queue, gpus
         self._open: list[Ended] = []
 
-    def __bool__(self) -> bool:
-        return bool(self._open)
+    def __len__(self) -> int:
+        return len(self._open)
 
     @property
     def on_gpus(self) -> bool:

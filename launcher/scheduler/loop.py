@@ -4,11 +4,12 @@ It may die at any instant: what it reserved is in the store, what happened is in
 folders, and the next scheduler goes on from there.
 """
 
+import contextlib
 import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from launcher.errors import StoreError
@@ -16,14 +17,14 @@ from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import WorkerEnvironment
-from launcher.scheduler.admission import Admission, transaction
+from launcher.scheduler.admission import Admission, Reasons, Succession, transaction
 from launcher.scheduler.attempt_watch import Adopted, Supervised, Watch, find_out, watch
 from launcher.scheduler.ended_attempts import Ended, Endings
 from launcher.scheduler.gpu_state import Accelerators
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import POLL_S, RETRY_S, Requests, TurnResult
-from launcher.states import Failed, Lost, Outcome, State, Void, ending
+from launcher.states import Done, Failed, Lost, Outcome, State, Void, ending
 from launcher.store.queue import Store
 from launcher.store.recovery import trouble
 from launcher.store.retention import delete
@@ -40,6 +41,7 @@ from launcher.workers.spawn_outage import Outage
 
 logger = logging.getLogger(__name__)
 
+MOST_OPEN = 4  # ends that are taken in together, while other jobs run in their places
 LOOK_S = 0.2  # a request that came without a wake waits at most so long
 LEAVE_AFTER_S = 600.0  # a scheduler without jobs leaves; every command that queues starts one
 
@@ -80,6 +82,7 @@ class Scheduler:
         self._attempts = RunningAttempts()
         self._fork_servers = ForkServerPool(home, most_idle=cpus + AHEAD, lacks=self._cannot_start)
         self._launches = Launches(home, self._queue, self._fork_servers, clock, self._outage)
+        self._succession = Succession(self._queue, self._launches)
         self._busy_at = time.monotonic()
         self._requests = Requests()
         self._look_at = 0.0  # when to read the requests at the latest, monotonic
@@ -129,7 +132,8 @@ class Scheduler:
         self._fork_servers.prepare(WorkerEnvironment())
         while not self.leaving:
             try:
-                self._read_requests()
+                if self._read_requests():
+                    self._succession.forbid()
                 if self._requests.gone:
                     break
                 result = self._turn()
@@ -148,13 +152,16 @@ class Scheduler:
         self._gpus.leave(self._admission.claims())
         self._fork_servers.close()
 
-    def _read_requests(self) -> None:
-        """Read what people ask for: they wake us, so that no turn in a flood of jobs is slower."""
+    def _read_requests(self) -> bool:
+        """Read what people ask for: they wake us, so that no turn in a flood of jobs is slower.
+
+        Returns whether it was time for that.
+        """
         if time.monotonic() < self._look_at:
-            return
+            return False
         if not self.is_home():  # first: what is no queue any more may not answer the rest
             self._requests = Requests(gone=True)
-            return
+            return True
         stop = read_json(self._home.stop)
         self._requests = Requests(
             stop=stop is not None or self._home.stop.exists(),
@@ -168,6 +175,7 @@ class Scheduler:
                 mend()
         self._admission.read_pauses()
         self._look_at = time.monotonic() + LOOK_S
+        return True
 
     def _keep_aside_if_damaged(self, error: sqlite3.Error) -> None:
         """Move a damaged database away, so that whoever asks is told; the next look finds it gone."""
@@ -175,25 +183,21 @@ class Scheduler:
             trouble(self._home.database, error)
 
     def _turn(self) -> TurnResult:
-        self._fork_servers.collect_spawned(self._sleeper.news)
+        if self._fork_servers.collect_spawned(self._sleeper.news):
+            self._succession.forbid()
         self._take_news()
         result = TurnResult()
+        if self._succeed(result):
+            if len(self._endings) < MOST_OPEN and self._sleeper.has_news():
+                result.soon(0)  # what has ended is taken in together with what ends now
+            else:
+                self._take_in(result)
+            return result
         self._admission.look_at_gpus(result)
-        ended = self._endings.due(self._admission.without_ended)
-        try:
-            with transaction(self._store, bool(ended)):
-                states = [self._endings.finish(attempt, self._clock()) for attempt in ended]
-                reasons = self._admission.decide(self._requests, result)
-        except BaseException:
-            self._launches.undo()
-            self._queue.forget()
-            raise
-        self._endings.settle(ended)
-        self._launches.commit()
-        for attempt, state in zip(ended, states, strict=True):
-            self._put_away(attempt, state)
-        self._gpus.tell(self._admission.claims())
+        reasons = self._take_in(result, decide=True)
         self._launch(result)
+        if self._endings.pressing:
+            result.soon(0)
         stopping = self._requests.wishes.keys() | self._gpus.moved.keys()
         self._attempts.stop(stopping, result, all_jobs=self._requests.stop_now)
         if claims := self._admission.claims():
@@ -202,6 +206,45 @@ class Scheduler:
             result.soon(POLL_S)  # what they take is to be seen
         self._admission.explain(reasons, result)
         return result
+
+    def _succeed(self, result: TurnResult) -> bool:
+        """Start the next jobs in the places that were left; False where a decision is needed."""
+        now = time.monotonic()
+        if not self._succession.due(now):
+            return False
+        with self._claiming(), self._store.unsynced(), self._store.writing():
+            filled = self._succession.fill()
+        self._launches.commit(durable=False)
+        self._launch(result)
+        result.soon(self._succession.wait_s(now))
+        return filled
+
+    def _take_in(self, result: TurnResult, *, decide: bool = False) -> Reasons:
+        """Take in what has ended, and decide what starts; return why what waits does not start."""
+        reasons: Reasons = {}
+        ended = self._endings.due(self._admission.without_ended)
+        with self._claiming(), transaction(self._store, bool(ended)):
+            states = [self._endings.finish(attempt, self._clock()) for attempt in ended]
+            if decide:
+                reasons = self._admission.decide(self._requests, result)
+        self._endings.settle(ended)
+        if decide:
+            self._succession.allow(self._admission.lane_in_turn, time.monotonic())
+        self._launches.commit(durable=True)
+        for attempt, state in zip(ended, states, strict=True):
+            self._put_away(attempt, state)
+        self._gpus.tell(self._admission.claims())
+        return reasons
+
+    @contextlib.contextmanager
+    def _claiming(self) -> Iterator[None]:
+        """Take back what was claimed where its transaction comes to nothing."""
+        try:
+            yield
+        except BaseException:
+            self._launches.undo()
+            self._queue.forget()
+            raise
 
     def _launch(self, result: TurnResult) -> None:
         """Start what was claimed, and end the attempts for which there is no supervisor."""
@@ -214,8 +257,6 @@ class Scheduler:
         for claim, why in self._launches.hopeless():
             self._admission.read_pauses()  # its end may begin a pause
             self._follow(claim, find_out(claim, partial(self._unstarted, claim, why)))
-        if self._endings.pressing:
-            result.soon(0)
 
     # --- what ended
 
@@ -253,6 +294,10 @@ class Scheduler:
             self._admission.read_pauses()  # a failure may have begun a pause
             if isinstance(attempt, Supervised):
                 self._fork_servers.give_back(attempt.environment, attempt.supervisor)
+            if isinstance(attempt, Supervised) and isinstance(news, Done):
+                self._succession.leave(attempt.place)
+            else:
+                self._succession.forbid()
             self._follow(attempt.claim, news)
 
     def _put_away(self, ended: Ended, state: State | None) -> None:

@@ -43,6 +43,16 @@ class Connection:
         self._db.close()
 
     @contextlib.contextmanager
+    def unsynced(self) -> Iterator[None]:
+        """Let what is committed inside be synced with the next commit outside: a power cut may undo it."""
+        (level,) = self._db.execute("PRAGMA synchronous").fetchone()
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            self._db.execute(f"PRAGMA synchronous = {level}")
+
+    @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Make everything inside one transaction; all of it happens or nothing.
 

@@ -46,8 +46,8 @@ class Store:
 
         Args:
             home: must exist on disk.
-            durable: each commit is synced, so that a queued job survives a power cut. The
-                scheduler can do without: what it writes can be read again from the attempts.
+            durable: each commit is synced, so that a job that is queued, claimed or ended is that
+                after a power cut, too.
             check: read the database through first, and see that it holds together.
             reading: for questions only: not one byte of it is changed, and an old one stays as it is.
 
@@ -62,7 +62,7 @@ class Store:
             database = open_database(home.database, durable=durable, check=check)
         self._file = before or file_number(home.database)
         self._db = Connection(database, home.database)
-        self.writing = self._db.writing
+        self.writing, self.unsynced = self._db.writing, self._db.unsynced
         self.read = JobQueries(database)
         self.frames = ScreenQueries(database)
         self.database = database  # for questions of this package that few commands ask

@@ -178,7 +178,7 @@ def _order(folder: int, name: str) -> object:
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_ORDER:
             return None
         try:
-            return json.loads(file.read())
+            return json.loads(file.readline())
         except ValueError:
             return None
 
@@ -193,11 +193,13 @@ def _remove(name: str, folder: int) -> None:
 
 def _size(folder: int) -> int:
     total = 0
+    names = Counter[int]()  # of each file, by its inode
     for _, _, files, here in os.fwalk(".", dir_fd=folder):
         for name in files:
             with contextlib.suppress(OSError):
                 there = os.stat(name, dir_fd=here, follow_symlinks=False)
-                total += there.st_blocks * 512 if there.st_nlink == 1 else 0
+                names[there.st_ino] += 1
+                total += there.st_blocks * 512 if names[there.st_ino] == there.st_nlink else 0
     return total
 
 

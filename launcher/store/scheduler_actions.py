@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from launcher.job import Resources, WorkerEnvironment, read_context
 from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_record
@@ -17,6 +17,10 @@ MOST_CONTEXTS = 64  # kept in memory; each is as large as an environment
 _NEXT_LANE = (
     "SELECT lane, rank, id FROM jobs WHERE state = 'queued' AND waits = 0 AND lane > ?"
     " ORDER BY lane, rank, id LIMIT ?"
+)
+_FIRST_OF_LANE = (
+    "SELECT rank, id FROM jobs WHERE state = 'queued' AND waits = 0 AND lane = ?"
+    " ORDER BY rank, id LIMIT 1"
 )
 _CLAIM = (
     "SELECT attempts.*, jobs.spec, contexts.body AS context FROM attempts"
@@ -83,6 +87,16 @@ class Scheduling:
                 if own == lane  # the rest belongs to lanes behind it
             ]
         return sorted(ready, key=lambda job_ready: (job_ready.rank, job_ready.id))
+
+    def next_in(self, like: ReadyJob) -> ReadyJob | None:
+        """Return the most urgent job of a job's lane that waits for nothing, None where there is none."""
+        row = self._db.execute(_FIRST_OF_LANE, (like.lane_id,)).fetchone()
+        return None if row is None else replace(like, id=row[1], rank=row[0])
+
+    def is_needed(self, job: int) -> bool:
+        """Tell whether other jobs need this one."""
+        row = self._db.execute("SELECT 1 FROM needs WHERE need = ? LIMIT 1", (job,)).fetchone()
+        return row is not None
 
     def mend(self, now: float) -> bool:
         """Mend what `ready` has just left out: give it a lane, or set it aside; False: there is none."""

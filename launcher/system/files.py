@@ -69,6 +69,27 @@ def write_whole(path: Path, text: str) -> None:
         os.close(descriptor)
 
 
+def append_whole(path: Path, data: bytes) -> None:
+    """Append to a file that is there, all or nothing; not synced.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        OSError: the disk is full; the file is as it was.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        before = os.fstat(descriptor).st_size
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+        except OSError:
+            os.ftruncate(descriptor, before)
+            raise
+    finally:
+        os.close(descriptor)
+
+
 def read_json(path: Path) -> dict[str, Json] | None:
     """Read a record, or return None where there is none (yet) or it was cut off."""
     try:
@@ -86,12 +107,21 @@ def read_bytes(path: Path | str) -> bytes:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        parts = []
-        while part := os.read(descriptor, 1 << 16):
-            parts.append(part)
-        return b"".join(parts)
+        return read_all(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_all(descriptor: int) -> bytes:
+    """Return what a file or a pipe holds from its present position on.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    parts = []
+    while part := os.read(descriptor, 1 << 16):
+        parts.append(part)
+    return b"".join(parts)
 
 
 def sync(path: Path | str) -> None:

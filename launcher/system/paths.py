@@ -27,13 +27,14 @@ class Attempt:
     """The folder of one attempt; every file in it has one writer.
 
     spec.json      scheduler    what to run; written before anyone is asked to run it
-    started        supervisor   created exclusively: who may start (or a scheduler, to void); pid,
-                                boot id and start time of supervisor and program, a line each
+    started        supervisor   second name of spec.json, given once: who may start (or a scheduler,
+                                to void); pid, boot id and start time of supervisor and program, a
+                                line each; how it ended
     share.json     scheduler    how much of its card it may take; replaced when that changes
     progress.jsonl worker       steps and metrics
     memory.json    worker       how much of its card it takes
     result.json    worker       what the entry function returned, or how it failed
-    outcome.json   supervisor   how it ended; synced to disk
+    outcome.json   supervisor   how it ended, of a launcher before 0.3
     log            program      standard output and error
     """
 

@@ -13,6 +13,7 @@ from launcher.system.files import Json, read_bytes
 
 _FLOCK = "hhqqi"  # struct flock of Linux on 64 bits: type, whence, start, length, pid
 MOST_PID = 1 << 22  # the kernel gives no larger one, see proc(5) on pid_max
+_HAS_SCHEMA = b'{"schema"'
 LOCK_TRIES = 100  # at what others hold for milliseconds
 _SESSION, _START_TICKS = 3, 19  # of /proc/<pid>/stat, counted from its third field
 
@@ -209,6 +210,14 @@ def lock_holder(path: Path) -> int | None:
         os.close(descriptor)
     kind, _, _, _, pid = struct.unpack(_FLOCK, answer)
     return None if kind == fcntl.F_UNLCK else pid
+
+
+def identity_lines(started: bytes) -> list[bytes]:
+    """Return the lines of an attempt's `started` that name processes, or void it.
+
+    The others, its order and its outcome, tell by which schema they are to be read.
+    """
+    return [line for line in started.splitlines() if line and not line.startswith(_HAS_SCHEMA)]
 
 
 def read_identity(line: bytes) -> Identity | None:

@@ -44,6 +44,10 @@ class Sleeper:
         with contextlib.suppress(OSError):  # it is full: it was rung already
             os.write(self._pipe, RING)
 
+    def has_news(self) -> bool:
+        """Tell whether one of the descriptors that were watched last has news now."""
+        return bool(self._poll.poll(0))
+
     def sleep(self, descriptors: Iterable[int], timeout_s: float) -> bool:
         """Sleep until one of them has news; return whether it was for another reason, or for a ring.
 

@@ -10,14 +10,15 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
-from enum import Enum
 
 from launcher.job import WorkerEnvironment
+from launcher.states import Outcome
 from launcher.system.paths import Attempt, Home
 from launcher.system.process_tree import SERVER, send, start_apart
 from launcher.system.processes import Identity, recorded
 from launcher.workers.fork_server import BYE, FORK, IMPORTING, MESSAGE_BYTES
-from launcher.workers.supervisor import RUN, STOP
+from launcher.workers.started_file import read_outcome_line
+from launcher.workers.supervisor import ENDED, LONGEST_REPORT, RUN, STOP
 
 # Another environment may hold version 0.2, whose fork server is another module with the same protocol.
 START = """
@@ -47,11 +48,15 @@ class Fault:
     module: str  # that it imported; empty: it had not come so far
 
 
-class News(Enum):
-    """What a supervisor's channel tells."""
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A supervisor's news that its attempt has ended."""
 
-    ENDED = "its attempt has ended"
-    DEAD = "it is dead"
+    outcome: Outcome | None  # how; None: its record may tell
+
+
+class Dead:
+    """A supervisor's news that it is dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +75,15 @@ class Supervisor:
         """Have it end an attempt that it runs: SIGTERM, and SIGKILL after the job's grace."""
         self._tell(STOP, attempt)
 
-    def news(self) -> News | None:
+    def news(self) -> Ended | Dead | None:
         """Take its message that the attempt has ended, or notice its death; None: neither came."""
         try:
-            message = self.channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
+            message = self.channel.recv(LONGEST_REPORT, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
         except OSError:
-            return News.DEAD
-        return News.ENDED if message else News.DEAD
+            return Dead()
+        return Ended(read_outcome_line(message[len(ENDED) :])) if message else Dead()
 
     def _tell(self, what: bytes, attempt: Attempt) -> None:
         try:

@@ -118,16 +118,20 @@ class ForkServerPool:
         with contextlib.suppress(Unusable):
             self._ask(environment)
 
-    def collect_spawned(self, news: Collection[int] | None = None) -> None:
+    def collect_spawned(self, news: Collection[int] | None = None) -> bool:
         """Collect supervisors forked since the last call, and drop those that died.
 
         Args:
             news: the descriptors that are readable; None: not known.
+
+        Returns whether there was anything new.
         """
+        anything = False
         for environment, fork_server in list(self._living.items()):
             if news is not None and fork_server.socket.fileno() not in news:
                 continue
             while fork_server.answers():
+                anything = True
                 try:
                     supervisor = fork_server.spawned()
                 except NoProcess as error:
@@ -146,6 +150,8 @@ class ForkServerPool:
                 idle.remove(supervisor)
                 supervisor.channel.close()
                 self._deaths[environment] += 1
+                anything = True
+        return anything
 
     def retire(self) -> None:
         """Close fork servers unused for RETIRE_S; supervisors with an attempt finish it."""

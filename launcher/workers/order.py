@@ -41,13 +41,13 @@ def order_text(
     return f'{json.dumps(head)[:-1]}, "spec": {spec_text}, "context": {context_text}}}\n'
 
 
-def read_order(text: bytes | str) -> Order:
-    """Return the order that a scheduler wrote.
+def read_order(text: bytes) -> Order:
+    """Return the order that a scheduler wrote: the first line of what lies in the folder.
 
     Raises:
         ValueError: the text is none, or was cut off.
     """
-    record = json.loads(text)
+    record = json.loads(text.partition(b"\n")[0])
     claim = record.get("claim") if isinstance(record, dict) else None
     match record:
         case {

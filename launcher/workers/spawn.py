@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from launcher.job import CPU
+from launcher.system.files import read_all
 from launcher.system.paths import Attempt
 from launcher.system.processes import Identity, identity
 from launcher.workers import worker
@@ -120,7 +121,7 @@ def _be_worker(hold: int, release: int) -> NoReturn:
         os.setsid()
         os.close(release)
         _reset_signals()
-        folder, _, text = _all_of(hold).partition(b"\0")
+        folder, _, text = read_all(hold).partition(b"\0")
         if not text:
             os._exit(1)  # the supervisor died before our pid was on record
         code = _run(Attempt(Path(os.fsdecode(folder))), text)
@@ -141,13 +142,6 @@ def _run(attempt: Attempt, text: bytes) -> int:
     os.closerange(3, MOST_DESCRIPTORS)
     worker.surround(order, attempt)
     return worker.work(order, attempt, device="cuda:0" if order.gpus else CPU, gpus=len(order.gpus))
-
-
-def _all_of(pipe: int) -> bytes:
-    parts = []
-    while part := os.read(pipe, 1 << 16):
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _reset_signals() -> None:

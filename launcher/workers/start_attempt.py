@@ -13,13 +13,13 @@ from types import MappingProxyType
 
 from launcher.states import Failed, Void
 from launcher.system import cgroups
-from launcher.system.files import Json, read_bytes
+from launcher.system.files import Json, read_all
 from launcher.system.paths import Attempt
 from launcher.system.processes import Identity, identity
 from launcher.workers.order import Order, read_order
 from launcher.workers.spawn import CannotStart, Held, spawn
+from launcher.workers.started_file import take_right
 
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 # the machine lacks something, whatever is to be started
 LACKS = {
@@ -72,11 +72,11 @@ class Starter:
         """
         with contextlib.ExitStack() as opened:
             try:
-                record = self._win(attempt)
+                record = take_right(attempt)
                 if record is None:
                     return None
                 opened.callback(_close, record)
-                text = read_bytes(attempt.spec)
+                text = self._sign(record)
                 order = read_order(text)
                 log = os.open(attempt.log, _APPEND, 0o600)
                 opened.callback(_close, log)
@@ -120,27 +120,20 @@ class Starter:
             self._held = Held()
         return self._held
 
-    def _win(self, attempt: Attempt) -> int | None:
-        """Win the right to start; return the record of it, still open, None where it is lost.
+    def _sign(self, record: int) -> bytes:
+        """Put ourselves on record as who starts the attempt; return its order.
 
-        Exactly one process ever creates this file. Until it is closed it is locked by us and by
-        what we spawn, up to the instant when that is the program: who finds it unlocked and us
-        dead finds the program, if there is one, by its mark.
+        Until the record is closed it is locked by us and by what we spawn, up to the instant when
+        that is the program: who finds it unlocked and us dead finds the program, if there is one,
+        by its mark.
 
         Raises:
-            OSError: there is no room for it, or no folder.
+            OSError: there is no room for it.
         """
-        try:
-            descriptor = os.open(attempt.started, _CREATE, 0o600)
-        except FileExistsError:
-            return None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            os.write(descriptor, self._me)
-        except BaseException:
-            _close(descriptor)
-            raise
-        return descriptor
+        fcntl.flock(record, fcntl.LOCK_EX)
+        text = read_all(record)
+        os.write(record, self._me)
+        return text
 
 
 def _void(error: OSError | ValueError | CannotStart) -> Void:

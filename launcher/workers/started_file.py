@@ -1,25 +1,110 @@
-"""An attempt's `started` file: which supervisor took the right to start it, and its program.
+"""An attempt's `started` file: who took the right to start it, its program, and how that ended.
 
-The first line names the supervisor, or voids the attempt; the second names the program.
+It is a second name of `spec.json`, so that an attempt costs one file less; a name that is there
+already is given to nobody else. Below the order, a line names the supervisor, or voids the attempt; the
+next one names the program; the last one is the outcome.
+
+Nothing of it is synced: what is written outlives every process. A power cut ends the programs, too;
+what counts then is the queue's database, whose commits are synced.
 """
 
+import contextlib
+import errno
 import fcntl
+import json
 import os
 import time
 
-from launcher.states import Outcome, read_outcome
-from launcher.system.files import read_bytes, read_json, write_whole
+from launcher.states import Outcome, outcome_record, read_outcome
+from launcher.system.files import append_whole, read_bytes, read_json, write_whole
 from launcher.system.paths import Attempt
-from launcher.system.processes import Identity, read_identity, recorded
+from launcher.system.processes import Identity, identity_lines, read_identity, recorded
 
 VOID = b'{"void": true}'
 SPAWN_PATIENCE_S = 0.5
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
+_OPEN = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+
+
+def take_right(attempt: Attempt) -> int | None:
+    """Take the right to start an attempt; return its record, open, and None where it is taken.
+
+    Raises:
+        OSError: there is no room for it, or no folder.
+    """
+    try:
+        os.link(attempt.spec, attempt.started)
+    except FileExistsError:
+        return None
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _take_without_link(attempt)
+    return os.open(attempt.started, _OPEN)
+
+
+def _take_without_link(attempt: Attempt) -> int | None:
+    """Take it on a file system where no file has two names."""
+    try:
+        descriptor = os.open(attempt.started, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return None
+    try:
+        os.write(descriptor, read_bytes(attempt.spec))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def outcome_line(outcome: Outcome) -> bytes:
+    """Return an outcome as its record holds it."""
+    return json.dumps(outcome_record(outcome)).encode() + b"\n"
+
+
+def record_outcome(attempt: Attempt, line: bytes) -> None:
+    """Write down how an attempt ended.
+
+    Raises:
+        FileNotFoundError: the record is gone: its own program may have deleted it.
+        OSError: the disk is full; nothing was written.
+    """
+    append_whole(attempt.started, b"\n" + line)  # on a full disk, the line before may be cut off
+
+
+def restore(attempt: Attempt, order: bytes) -> None:
+    """Make the record of an attempt again that has deleted its folder.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    attempt.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not attempt.spec.exists():
+        write_whole(attempt.spec, order.decode())
+    with contextlib.suppress(FileExistsError):
+        attempt.started.hardlink_to(attempt.spec)
 
 
 def recorded_outcome(attempt: Attempt) -> Outcome | None:
     """Return the outcome that an attempt's supervisor recorded, None where there is none."""
-    record = read_json(attempt.outcome)
-    return None if record is None else read_outcome(record)
+    record = read_json(attempt.outcome)  # of a launcher before 0.3
+    if record is not None:
+        return read_outcome(record)
+    try:
+        lines = read_bytes(attempt.started).splitlines()
+    except FileNotFoundError:
+        return None
+    return read_outcome_line(lines[-1]) if lines else None
+
+
+def read_outcome_line(line: bytes) -> Outcome | None:
+    """Return the outcome of a line that `outcome_line` made; None where it is another, or cut off."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return read_outcome(record) if isinstance(record, dict) and "ending" in record else None
 
 
 def void_attempt(attempt: Attempt) -> bool:
@@ -46,11 +131,12 @@ def void_attempt(attempt: Attempt) -> bool:
 
 
 def first_line(attempt: Attempt) -> bytes:
-    """Return the line that takes the right to start; empty where it is not taken."""
+    """Return the line that takes the right to start; empty where it is not taken, or not yet."""
     try:
-        return read_bytes(attempt.started).partition(b"\n")[0]
+        lines = identity_lines(read_bytes(attempt.started))
     except FileNotFoundError:
         return b""
+    return lines[0] if lines else b""
 
 
 def starter_of(attempt: Attempt) -> Identity | None:
@@ -68,7 +154,7 @@ def program_of(attempt: Attempt) -> Identity | None:
         with attempt.started.open("rb") as file:
             # what the supervisor had begun to start is either the program then, or dead
             _await_lock(file.fileno())
-            lines = file.read().splitlines()
+            lines = identity_lines(file.read())
     except FileNotFoundError:
         return None
     if len(lines) > 1:

@@ -14,21 +14,24 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.states import Outcome, outcome_record
+from launcher.states import Outcome
 from launcher.system import cgroups, memory
 from launcher.system.daemon_control import revive, wake
-from launcher.system.files import write_json, write_whole
+from launcher.system.files import sync
 from launcher.system.paths import Attempt, Home
 from launcher.system.process_tree import adopt_orphans, send, terminate
 from launcher.system.processes import Identity, boot_id, identity
 from launcher.workers.exit_outcome import Circumstances, judge, patience_s
 from launcher.workers.leftover_processes import Leftovers
 from launcher.workers.start_attempt import Begun, Starter
+from launcher.workers.started_file import outcome_line, record_outcome, restore
 
 LEFTOVER_GRACE_S = 2.0  # for what a program leaves behind when it ends
 MESSAGE_BYTES = 8192  # an attempt's path
+LONGEST_REPORT = 8192  # bytes of a message with an outcome; a longer one is read from its record
 LONGEST_SLEEP_S = 3600.0  # a poll cannot count the milliseconds of a month
-RUN, STOP, ENDED = b"run ", b"stop ", b"ended "  # each is followed by the attempt's folder
+RUN, STOP = b"run ", b"stop "  # followed by the attempt's folder
+ENDED = b"ended "  # followed by its outcome
 
 
 def serve(home: Home, channel: socket.socket, *, ahead: bool = False) -> None:
@@ -67,20 +70,27 @@ class _Supervisor:
                 return False
         self._stop = False
         self._at = message[len(RUN) :]
-        self._see_through(Attempt(Path(os.fsdecode(self._at))))
-        if not self._alone:
-            try:
-                self._channel.send(ENDED + self._at)
-            except OSError:
-                self._alone = True
+        attempt = Attempt(Path(os.fsdecode(self._at)))
+        self._report(self._see_through(attempt))
         ordered_to_leave = bool(self._signals.received)
         if self._alone or ordered_to_leave:
             self._dismiss()
         if self._alone:
+            _sync(attempt)
             wake(self._home)
             if not ordered_to_leave:  # a machine that goes down must not start jobs again
                 revive(self._home)
         return not (self._alone or ordered_to_leave)
+
+    def _report(self, outcome: bytes) -> None:
+        """Tell the scheduler how the attempt in hand has ended; "" where that is not ours to say."""
+        if self._alone:
+            return
+        message = ENDED + outcome
+        try:
+            self._channel.send(message if len(message) <= LONGEST_REPORT else ENDED)
+        except OSError:
+            self._alone = True
 
     def _dismiss(self) -> None:
         """Let the waiting worker go, and leave nothing of ours behind."""
@@ -106,16 +116,18 @@ class _Supervisor:
             except ConnectionResetError:  # the scheduler died before it had read our last word
                 return b""
 
-    def _see_through(self, attempt: Attempt) -> None:
-        """Run one attempt from its start to its recorded end; then nothing of it lives."""
+    def _see_through(self, attempt: Attempt) -> bytes:
+        """Run one attempt from its start to its recorded end; then nothing of it lives.
+
+        Returns its outcome as it is on record; nothing where it was not ours to start.
+        """
         kills = memory.oom_kills()
         self._left.attempt = str(attempt.folder)
         begun = self._starter.begin(attempt)
         if begun is None:
-            return
+            return b""
         if not isinstance(begun, Begun):
-            _record(begun, attempt)
-            return
+            return _record(begun, attempt)
         self._starter.prepare()  # the next one, while this one runs
         status, how = self._await_end(begun)
         if not how.signalled:
@@ -124,7 +136,7 @@ class _Supervisor:
         self._left.end(LEFTOVER_GRACE_S)
         if status and kills is not None:
             how = replace(how, oom_kills=(memory.oom_kills() or kills) - kills)
-        _record(judge(status, attempt, how, time.time()), attempt, begun.text)
+        return _record(judge(status, attempt, how, time.time()), attempt, begun.text)
 
     def _await_end(self, begun: Begun) -> tuple[int, Circumstances]:
         """Wait for the program's end, ending it when we are asked to or its time is over.
@@ -235,26 +247,34 @@ class _Signals:
             os.read(self.descriptor, 64)
 
 
-def _record(outcome: Outcome, attempt: Attempt, order: bytes = b"") -> None:
+def _record(outcome: Outcome, attempt: Attempt, order: bytes = b"") -> bytes:
     """Write the outcome; wait for room when the disk is full, since only we know it.
 
     Args:
         outcome: what to write.
         attempt: whose folder may have been deleted by its own program.
         order: what such a folder is known by.
+
+    Returns the outcome as it is on record.
     """
+    line = outcome_line(outcome)
     while True:
         try:
-            write_json(attempt.outcome, outcome_record(outcome), mode=0o600)
+            record_outcome(attempt, line)
         except FileNotFoundError:  # the job has deleted it
-            try:
-                if not attempt.folder.parent.parent.exists():
-                    return  # the whole home is gone
-                attempt.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                write_whole(attempt.spec, order.decode())
-            except OSError:
-                time.sleep(1)
+            if not attempt.folder.parent.parent.exists():
+                return line  # the whole home is gone
+            with contextlib.suppress(OSError):
+                restore(attempt, order)
+                continue
+            time.sleep(1)
         except OSError:
             time.sleep(1)
         else:
-            return
+            return line
+
+
+def _sync(attempt: Attempt) -> None:
+    """Let an outcome survive a power cut, where no scheduler takes it in at once."""
+    with contextlib.suppress(OSError):
+        sync(attempt.started)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
+from launcher.gpu.process_owner import on_record
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.files import read_json
 from launcher.system.paths import Attempt, Home
-from launcher.system.processes import identity, recorded
+from launcher.system.processes import alive, identity
+from launcher.workers.started_file import recorded_outcome, starter_of
 from tests.chaos.census import Ours, Role, census
 
 PAUSE_S = (0.05, 0.7)  # between two strikes; a queue that is never left alone does nothing
@@ -87,7 +88,7 @@ class Killer:
             self._kill_scheduler("commit")
 
     def _at_an_outcome(self) -> None:
-        """Kill a supervisor before or after the rename of an outcome, and perhaps the scheduler."""
+        """Kill a supervisor about when its program has ended, and perhaps the scheduler."""
         before = _names(self._home.attempts)
         if not self._changes(self._home.attempts):
             return
@@ -97,7 +98,7 @@ class Killer:
         attempt = Attempt(self._home.attempts / max(born))
         if not self._waited(lambda: _writes_outcome(attempt)):
             return
-        who = recorded(read_json(attempt.started))
+        who = starter_of(attempt)
         if self._chance.random() < 0.5:
             self._kill_scheduler("outcome")
         if who is not None:
@@ -151,8 +152,8 @@ def _names(folder: Path) -> set[str]:
 
 
 def _writes_outcome(attempt: Attempt) -> bool:
-    """Tell whether the outcome's temporary file is there, or the outcome itself."""
-    names = _names(attempt.folder)
-    return attempt.outcome.name in names or any(
-        name.startswith(".") and name.endswith(".tmp") for name in names
-    )
+    """Tell whether the outcome is on record, or its program has just ended."""
+    if recorded_outcome(attempt) is not None:
+        return True
+    program = on_record(attempt)
+    return program is not None and not alive(program)

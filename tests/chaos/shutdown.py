@@ -25,7 +25,8 @@ from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.paths import Attempt, Home, make_home
 from launcher.system.processes import Identity, alive, recorded
-from tests.build import a_spec, end_everything, enqueue, job_row, lines_of, shell
+from launcher.workers.started_file import recorded_outcome
+from tests.build import a_spec, end_everything, enqueue, job_row, lines_of, on_record, shell
 from tests.chaos.census import Role, census, send_exactly
 from tests.chaos.commands import LAUNCHER
 from tests.chaos.outside import facts
@@ -99,7 +100,7 @@ def _round(home: Home, store: Store, jobs: list[int], order: str, chance: random
     for who in frozen:
         send_exactly(who, signal.SIGCONT)
     _until(lambda: scheduler_pid(home) is None, "the scheduler has left")
-    _until(lambda: all(one.outcome.exists() for one in attempts), "all attempts have ended")
+    _until(lambda: all(map(recorded_outcome, attempts)), "all attempts have ended")
     ensure_scheduler(home)
     _until(lambda: all(_taken_in(store, one) for one in attempts), "all ends are taken in")
 
@@ -130,7 +131,7 @@ def _running(home: Home, store: Store, job: int) -> Attempt:
 
 
 def _program(attempt: Attempt) -> Identity | None:
-    lines = lines_of(attempt.started)
+    lines = on_record(attempt)
     who = recorded(json.loads(lines[1])) if len(lines) > 1 else None
     return who if who is not None and alive(who) else None
 

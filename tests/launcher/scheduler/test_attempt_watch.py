@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from launcher.scheduler.attempt_watch import Adopted, Supervised, Unclear, find_out, watch
-from launcher.states import Done, Lost, Outcome, Stopped, Void
+from launcher.states import Done, Lost, Outcome, Stopped, Void, outcome_record
 from launcher.system.files import write_json
 from launcher.system.paths import Home
 from launcher.system.process_tree import end_session, marked, send
-from launcher.system.processes import identity, recorded
+from launcher.system.processes import boot_id, identity, recorded
 from launcher.workers.fork_server_client import ForkServer
+from launcher.workers.started_file import take_right, void_attempt
 from tests.build import (
     a_claim,
     a_spec,
@@ -24,6 +25,7 @@ from tests.build import (
     gone,
     judged,
     lines_of,
+    on_record,
     outcome_of,
     program_of,
     run_attempt,
@@ -205,6 +207,40 @@ def test_an_outcome_of_an_earlier_boot_counts(fork_server: ForkServer, home: Hom
     assert judged(attempt, claim=a_claim(boot="earlier")) == outcome
 
 
+def test_what_an_older_launcher_recorded_of_an_attempt_counts(home: Home) -> None:
+    attempt = an_attempt(home, a_spec())
+    who = {"pid": 2**22, "start_ticks": 5, "boot": boot_id()}
+    attempt.started.write_text(f"{json.dumps(who)}\n{json.dumps(who)}\n")
+    write_json(attempt.outcome, outcome_record(Done(at=7.0, result={"auc": 0.9})))
+    assert judged(attempt) == Done(at=7.0, result={"auc": 0.9})
+
+
+def test_an_outcome_that_was_cut_off_does_not_count(home: Home) -> None:
+    attempt = an_attempt(home, a_spec())
+    who = json.dumps({"pid": 2**22, "start_ticks": 5, "boot": boot_id()})
+    outcome = json.dumps(outcome_record(Done(at=7.0)))
+    attempt.started.write_text(f"{who}\n{who}\n{outcome[:-1]}")
+    assert isinstance(judged(attempt), Lost)
+    attempt.started.write_text(f"{who}\n{who}\n{outcome}\n")
+    assert judged(attempt) == Done(at=7.0)
+
+
+def test_the_right_to_start_is_given_once(home: Home) -> None:
+    attempt = an_attempt(home, a_spec())
+    record = take_right(attempt)
+    assert record is not None
+    os.close(record)
+    assert take_right(attempt) is None
+    assert not void_attempt(attempt)
+    assert attempt.started.samefile(attempt.spec)
+
+
+def test_what_is_void_gives_no_right_to_start(home: Home) -> None:
+    attempt = an_attempt(home, a_spec())
+    assert void_attempt(attempt)
+    assert take_right(attempt) is None
+
+
 def test_an_attempt_that_deletes_its_folder_ends_as_it_ends(
     fork_server: ForkServer, home: Home
 ) -> None:
@@ -314,6 +350,6 @@ def test_an_adopted_session_is_not_touched_once_it_is_empty(
     fork_server: ForkServer, home: Home
 ) -> None:
     attempt, _ = run_attempt(fork_server, home, a_spec())
-    who = recorded(json.loads(lines_of(attempt.started)[1]))
+    who = recorded(json.loads(on_record(attempt)[1]))
     assert who is not None
     end_session(who)

@@ -150,6 +150,13 @@ def test_links_are_removed_and_what_they_lead_to_is_not(home: Home, tmp_path: Pa
     assert (precious / "model.pt").read_bytes() == b"x" * 100_000
 
 
+def test_an_order_that_is_also_the_record_of_a_start_counts_once(home: Home) -> None:
+    attempt = an_attempt(home, a_spec())
+    before = size_of(attempt)
+    attempt.started.hardlink_to(attempt.spec)
+    assert size_of(attempt) == before > 0
+
+
 def test_python_deletes_folders_without_being_led_astray() -> None:
     assert shutil.rmtree.avoids_symlink_attacks
 

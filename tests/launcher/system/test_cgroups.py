@@ -29,6 +29,7 @@ from tests.build import (
     gone,
     job_row,
     lines_of,
+    on_record,
     outcome_of,
     program_of,
     run_attempt,
@@ -112,7 +113,7 @@ def test_a_record_names_no_group_but_that_of_its_own_supervisor() -> None:
 def test_an_attempt_runs_in_the_group_of_its_supervisor_which_goes_with_it(home: Home) -> None:
     fork_server = ForkServer(home, WorkerEnvironment())
     attempt, outcome = run_attempt(fork_server, home, a_spec(*shell("cat /proc/self/cgroup")))
-    record = json.loads(lines_of(attempt.started)[0])
+    record = json.loads(on_record(attempt)[0])
     group = Path(record["group"])
     assert isinstance(outcome, Done)
     assert [line for line in lines_of(attempt.log) if line.endswith(f"/{group.name}")]
@@ -128,7 +129,7 @@ def test_a_daemon_without_a_mark_is_ended_before_the_next_attempt_when_its_super
     supervised = started(fork_server, attempt)
     until(lambda: lines_of(attempt.log), "the daemon lives")
     daemon, program = int(lines_of(attempt.log)[0]), program_of(attempt)
-    group = Path(json.loads(lines_of(attempt.started)[0])["group"])
+    group = Path(json.loads(on_record(attempt)[0])["group"])
     assert {daemon, program, supervised.supervisor.who.pid} <= set(members(group))
     send(supervised.supervisor.who.pid, signal.SIGKILL)
     until(lambda: gone(supervised.supervisor.who.pid), "the supervisor is gone")
@@ -158,7 +159,7 @@ def test_a_group_that_an_attempt_made_in_its_own_is_emptied_and_removed(
     assert isinstance(outcome, Done)
     (inner,) = lines_of(attempt.log)
     assert gone(int(inner))
-    group = Path(json.loads(lines_of(attempt.started)[0])["group"])
+    group = Path(json.loads(on_record(attempt)[0])["group"])
     until(lambda: not group.exists(), "the group is removed")
 
 

@@ -12,6 +12,7 @@ from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, revive, scheduler_pid, wake
 from launcher.system.error_log import Troubles
 from launcher.system.paths import Home
+from launcher.workers.started_file import recorded_outcome
 from tests.build import Clock, a_spec, enqueue, in_state, shell, until
 
 UNTIL = 'until [ -e "$1" ]; do sleep 0.01; done'
@@ -57,7 +58,7 @@ def test_a_scheduler_whose_turns_all_fail_neither_spins_nor_floods_its_log(
     home.stop.mkdir()  # what people ask for cannot be read
     until(lambda: woken(home) and "trouble=" in log_of(home), "it is in trouble")
     (home.folder / "gate").touch()
-    until(lambda: home.attempt(job, 1).outcome.exists(), "the program has ended")
+    until(lambda: recorded_outcome(home.attempt(job, 1)), "the program has ended")
     time.sleep(1.5)
     assert log_of(home).count("trouble=") == 1
     home.stop.rmdir()

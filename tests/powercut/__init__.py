@@ -1,0 +1,4 @@
+"""Power cuts: a run is recorded write by write, and the queue is opened as each cut would leave it.
+
+In reading order: recording, disk, workload, proof, __main__.
+"""
