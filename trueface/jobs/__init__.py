@@ -2,7 +2,7 @@
 
 Start reading at `kinds`, then `training.train`.
 In reading order: kinds, inputs_outputs, flags, command_lines, leakage, setup, job_data, model_origin,
-training, testing, poisoning, previewing, sampling, unlearning, outputs, classes.
+training, testing, poisoning, previewing, sampling, unlearning, outputs, ranks, classes.
 """
 
 from collections.abc import Mapping
