@@ -89,7 +89,6 @@ def _meeting(place: Place) -> Iterator[Group]:
         rank=place.rank,
         world_size=place.size,
         timeout=PATIENCE,
-        device_id=device,
     )
     control = dist.new_group(backend="gloo", timeout=PATIENCE)
     assert isinstance(control, dist.ProcessGroup)  # this rank is in it
