@@ -97,7 +97,7 @@ def test_every_setting_says_what_it_is() -> None:
 
 def test_loading_processes_make_no_other_job_of_a_job() -> None:
     assert UnlearnSettings.neutral == {"num_threads"}
-    assert TrainSettings.neutral == {"num_threads", "checkpoint_every", "resume"}
+    assert TrainSettings.neutral == {"num_threads", "checkpoint_every", "processes", "resume"}
 
 
 def test_planning_needs_no_torch() -> None:

@@ -17,7 +17,7 @@ from trueface.jobs.ranks.failures import Failure
 from trueface.jobs.ranks.messages import DONE, FAILED, Channel
 from trueface.jobs.ranks.rank_job import Forwarding, obey, rank_job
 from trueface.jobs.ranks.world import Place
-from trueface.runtime import logs
+from trueface.runtime import gpu_memory, logs
 from trueface.runtime.errors import UsageError
 from trueface.runtime.sharding import Shard
 from trueface.training.distributed.group import Group
@@ -70,17 +70,11 @@ def _meeting(place: Place) -> Iterator[Group]:
     """Join the other ranks of the job, and leave together with them.
 
     Raises:
-        UsageError: there is no such card.
+        UsageError: there are fewer cards than ranks.
+        JobError: torch cannot use the rank's card, or it is another one than was promised.
     """
-    device = None
     if place.device != "cpu":
-        device = torch.device(place.device)
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise UsageError(
-                f"{place.name}: there is no such GPU among the {torch.cuda.device_count()} that this "
-                "job sees; ask for as many GPUs as processes"
-            )
-        torch.cuda.set_device(device)  # else a rank would take memory of the first card, too
+        _take_card(place)
     # not declared as exported, though documented
     store = dist.FileStore(place.meeting, place.size)  # type: ignore[attr-defined]
     dist.init_process_group(
@@ -96,3 +90,14 @@ def _meeting(place: Place) -> Iterator[Group]:
     yield Group(shard, control=control, backend=place.backend)
     dist.barrier(group=control)
     dist.destroy_process_group()
+
+
+def _take_card(place: Place) -> None:
+    number, there = torch.device(place.device).index or 0, torch.cuda.device_count()
+    if 0 < there <= number:
+        raise UsageError(
+            f"{place.name}: this job sees {there} GPU{'s' * (there > 1)}; ask for as many GPUs as "
+            f"processes, or set processes: {there}"
+        )
+    gpu_memory.confirm(number, os.environ)
+    torch.cuda.set_device(number)  # else a rank would take memory of the first card, too

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -39,5 +40,9 @@ class SharedDropout(nn.Module):
             return inputs
         rows = self._rows
         ones = inputs.new_ones(rows.total * rows.crops, *inputs.shape[1:])
+        if inputs.ndim == 4 and inputs.is_contiguous(memory_format=torch.channels_last):
+            ones = ones.contiguous(
+                memory_format=torch.channels_last
+            )  # a mask is drawn in that order
         mask = functional.dropout(ones, self.probability, training=True)
         return inputs * mask[rows.before * rows.crops :][: len(inputs)]

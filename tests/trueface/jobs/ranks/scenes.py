@@ -53,12 +53,16 @@ class Images:
 
 
 def difference(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> float:
-    """Return the largest difference, relative to the largest value of each tensor."""
-    return max(
-        float((first[name].double() - second[name].double()).abs().max())
-        / max(float(first[name].double().abs().max()), 1e-6)
-        for name in first
-    )
+    """Return the distance of two sets of tensors, relative to the length of the first."""
+    if not first:
+        return 0.0
+    lengths = [
+        torch.cat(
+            [(first[name] - factor * second[name]).double().flatten() for name in first]
+        ).norm()
+        for factor in (1, 0)
+    ]
+    return float(lengths[0] / lengths[1])
 
 
 def step(model: nn.Module, sizes: tuple[int, ...], group: Group, objective: Objective) -> Loop:
@@ -97,7 +101,7 @@ class Moved:
         with torch.no_grad():
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
-                    parameter.add_(parameter.grad, alpha=0.01)
+                    parameter.add_(parameter.grad, alpha=0.05)
 
     def __exit__(self, *_: object) -> None:
         names = dict(self.model.named_parameters())
@@ -110,22 +114,23 @@ def gradients(_: Job, group: Group) -> Mapping[str, Json]:
     """Compare gradients and statistics of a step of all ranks with those of one process."""
     torch.set_num_threads(1)
     result: dict[str, Json] = {}
-    cases = {
-        "even": (6, make_objective("bce")),
-        "odd": (5, make_objective("bce")),
-        "one": (1, make_objective("bce")),
-        "perturbed": (5, Perturbed()),
+    bce = make_objective("bce")
+    cases: dict[str, tuple[str, int, Objective]] = {
+        "even": ("slim18", 6, bce),
+        "odd": ("slim18", 5, bce),
+        "one image": ("slim18", 1, bce),
+        "two passes": ("slim18", 5, Perturbed()),
+        "dropout of maps": ("squeezenet", 5, bce),
     }
-    for name, (size, objective) in cases.items():
+    for name, (network, size, objective) in cases.items():
         facts = []
         for own in (ALONE, group):
-            model = build("slim18", weights="none", seed=1, dropout=0.3)
+            model = build(network, weights="none", seed=1, dropout=0.3)
             with own.joined(model):
                 loop = step(model, (size,), own, objective)
             learned = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
-            moving = {
-                key: value for key, value in model.network.state_dict().items() if "running" in key
-            }
+            state = model.network.state_dict()
+            moving = {key: value for key, value in state.items() if "running" in key}
             facts.append((learned, moving, loop.images_read))
         result[name] = {
             "gradients": difference(facts[0][0], facts[1][0]),

@@ -55,6 +55,12 @@ def test_a_rank_that_is_killed_ends_the_job_and_is_named() -> None:
         run("die")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
+def test_a_rank_whose_gpu_torch_cannot_use_says_so() -> None:
+    with pytest.raises(JobError, match=r"given the GPU [01], and torch cannot use it"):
+        run("talk", a_job("cuda:0", gpus=2))
+
+
 def test_all_ranks_stop_together_and_signals_of_their_own_do_not_end_them() -> None:
     stop, pids = threading.Event(), []
 
