@@ -353,9 +353,16 @@ def costs(kind: "Kind") -> tuple[str, ...]:
     return tuple(sorted(settings.costs or set(settings.model_fields) - settings.neutral))
 
 
-def signature_of(kind: "Kind", settings: Mapping[str, Any]) -> str:
-    """Return the signature of a job of a kind: the settings that cost, not which images it reads."""
-    return digest_of(kind.name, repr([settings.get(name) for name in costs(kind)]))
+def signature_of(kind: "Kind", settings: Mapping[str, Any], gpus: int = 1) -> str:
+    """Return the signature of a job of a kind: the settings that cost, not which images it reads.
+
+    Args:
+        kind: of the job.
+        settings: of the job.
+        gpus: that share its work; each then takes less memory and time.
+    """
+    shared = [gpus] if gpus > 1 else []
+    return digest_of(kind.name, repr([settings.get(name) for name in costs(kind)] + shared))
 
 
 @lru_cache(maxsize=4096)  # a plan asks for the same ones thousands of times

@@ -90,7 +90,7 @@ def planned_job(
         argv=files.argv,
         preload=step.kind.preload,
         identity=identity,
-        signature=signature_of(step.kind, step.settings.values)
+        signature=signature_of(step.kind, step.settings.values, step.request.resources.gpus)
         if step.kind.entry
         else program_signature(files.argv),
     )

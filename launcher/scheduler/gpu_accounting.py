@@ -126,8 +126,11 @@ class Ledger:
         report = read_report(self._home.attempt(claim.job, claim.number))
         if report is not None:
             taken.context = _context(report, max(by_driver.values(), default=None))
-            whole = report.reserved + taken.context
-            taken.reported = {uuid: whole for uuid in unmeasured if _is_about(report, uuid, claim)}
+            taken.reported = {
+                uuid: reserved + taken.context
+                for uuid in unmeasured
+                if (reserved := _reserved_on(report, uuid, claim)) is not None
+            }
         taken.others = {
             gpu.uuid: max(0, gpu.used - taken.used.get(gpu.uuid, 0))
             for gpu in sight.gpus
@@ -279,9 +282,12 @@ def _steps(context: int) -> int:
     return -(-context // CONTEXT_STEP) * CONTEXT_STEP
 
 
-def _is_about(report: Report, uuid: str, claim: Claim) -> bool:
-    """Tell whether a worker's report is about a GPU: it names one, or its job has no other."""
-    return report.uuid == uuid or (report.uuid is None and len(claim.gpus) == 1)
+def _reserved_on(report: Report, uuid: str, claim: Claim) -> int | None:
+    """Return what a worker reports of a GPU, if it is about that one: it names it, or its job has no other."""
+    if uuid in report.cards:
+        return report.cards[uuid]
+    is_about = report.uuid == uuid or (report.uuid is None and len(claim.gpus) == 1)
+    return report.reserved if is_about else None
 
 
 def _peak(report: Report | None, context: int) -> list[int]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from textwrap import wrap
 
 from launcher.errors import counted
-from launcher.planning.estimates import Estimate
+from launcher.planning.estimates import Estimate, wants_gpu
 from launcher.planning.plan import Plan, PlannedJob, Savings
 from launcher.planning.preview import Preview
 from launcher.planning.queue_comparison import ACCEPT_CODE, Action, ComparedJob
@@ -156,7 +156,11 @@ def _lines(
         return
     jobs = {compared.job.name: compared for compared in compared_jobs}
     named = min(max(len(compared.job.name) for compared in shown), int(width * _NAMES_SHARE))
-    cells = _cells(shown, preview.estimates, jobs, width - named - len(_GAP))
+    vram = [
+        _vram(compared.job, estimate, gpus=bool(preview.machine_state.machine.gpus))
+        for compared, estimate in zip(shown, preview.estimates, strict=False)
+    ]
+    cells = _cells(shown, vram, jobs, width - named - len(_GAP))
     for compared, cell in zip(shown, cells, strict=True):
         name = compared.job.name
         if len(name) > named:
@@ -171,14 +175,11 @@ def _lines(
 
 def _cells(
     shown: Sequence[ComparedJob],
-    estimates: Sequence[Estimate],
+    vram: list[str],
     jobs: Mapping[str, ComparedJob],
     width: int,
 ) -> list[str]:
     """Return what follows each name, aligned; where room is short the memory goes first."""
-    vram = [
-        format_bytes(estimate.vram) if estimate.vram else "" for estimate in estimates[: len(shown)]
-    ]
     added = [_added(compared.job) for compared in shown]
     after = [_after(compared, jobs) for compared in shown]
     room = width - max(len(compared.state) for compared in shown) - len(_GAP)
@@ -194,6 +195,15 @@ def _cells(
     rows = list(zip(data, vram, needs, (compared.state for compared in shown), strict=True))
     used = [at for at in range(len(rows[0])) if any(row[at] for row in rows)]
     return columns([[row[at] for at in used] for row in rows])
+
+
+def _vram(job: PlannedJob, estimate: Estimate, *, gpus: bool) -> str:
+    """Tell how much memory a job takes of its GPU, or of each where it gets several."""
+    memory = format_bytes(estimate.vram) if estimate.vram else ""
+    number = job.resources.gpus
+    if number < 2 or not wants_gpu(job, gpus=gpus):
+        return memory
+    return f"{number} × {memory}" if memory else f"{number} GPUs"
 
 
 def _second_lines(compared: ComparedJob, width: int) -> list[str]:

@@ -4,7 +4,8 @@ Two small files in the attempt's folder, each with one writer, each replaced as 
 synced to disk: after a crash they are not needed, and a worker must not wait for a disk.
 
 share.json    scheduler  {"schema": 1, "cap": bytes or null, "context": bytes}
-memory.json   worker     {"schema": 1, "at", "reserved", "peak", "context": bytes or null, "uuid"}
+memory.json   worker     {"schema": 1, "at", "reserved", "peak", "context": bytes or null, "uuid",
+                          "cards": {uuid: bytes} of a job on several}
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from launcher.system.files import Json, read_json, write_json
@@ -46,6 +47,9 @@ class Report:
     peak: int  # the most that it ever reserved
     context: int | None = None  # what CUDA takes beside it; None: it cannot tell
     uuid: str | None = None  # of the card, as CUDA says it
+    # of a job with a process on each of several cards: what each allocator reserved, by UUID;
+    # `reserved` and `peak` are then the most on one card
+    cards: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def used(self) -> int:
@@ -97,6 +101,7 @@ class Share:
         peak: int,
         context: int | None = None,
         uuid: str | None = None,
+        cards: Mapping[str, int] | None = None,
         last: bool = False,
     ) -> None:
         """Report what the job takes; a report too soon after the last one is left out.
@@ -106,13 +111,22 @@ class Share:
             peak: the most that it ever had.
             context: bytes that CUDA takes beside it, where that is known.
             uuid: of the card.
+            cards: of a job on several, what it has of each, by UUID; `reserved` and `peak` are then
+                the most on one card.
             last: tell it in any case: nothing comes after it.
         """
         now = self._clock()
         if self._attempt is None or (now < self._report_at and not last):
             return
         self._report_at = now + REPORT_EVERY_S
-        report = Report(at=time.time(), reserved=reserved, peak=peak, context=context, uuid=uuid)
+        report = Report(
+            at=time.time(),
+            reserved=reserved,
+            peak=peak,
+            context=context,
+            uuid=uuid,
+            cards=dict(cards or {}),
+        )
         with contextlib.suppress(OSError):  # a full disk is no reason to end a training
             _replace(self._attempt.memory, asdict(report))
 
@@ -157,14 +171,24 @@ def read_report(attempt: Attempt) -> Report | None:
     reserved, peak = _bytes(record.get("reserved")), _bytes(record.get("peak"))
     if not isinstance(at, float) or not math.isfinite(at) or reserved is None or peak is None:
         return None
-    named = isinstance(uuid, str) and 0 < len(uuid) <= LONGEST_NAME and uuid.isprintable()
+    cards = record.get("cards")
+    of_cards = cards if isinstance(cards, dict) else {}
     return Report(
         at=at,
         reserved=reserved,
         peak=max(peak, reserved),
         context=_bytes(record.get("context")),
-        uuid=str(uuid) if named else None,
+        uuid=str(uuid) if _is_name(uuid) else None,
+        cards={
+            name: amount
+            for name, value in of_cards.items()
+            if _is_name(name) and (amount := _bytes(value)) is not None
+        },
     )
+
+
+def _is_name(value: Json) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable()
 
 
 def _record(path: Path) -> Mapping[str, Json]:

@@ -54,3 +54,9 @@ def test_the_number_of_a_network_is_part_of_its_name() -> None:
     assert small != large
     assert program_signature(["fit.py", "llama-7b"]) != program_signature(["fit.py", "llama-70b"])
     assert program_signature(["fit.py", "qwen-0.5b"]) != program_signature(["fit.py", "qwen-1.5b"])
+
+
+def test_jobs_that_share_their_work_among_several_gpus_are_learned_of_apart() -> None:
+    train, settings = KINDS["train"], dict.fromkeys(costs(KINDS["train"]), 1)
+    assert signature_of(train, settings, 1) == signature_of(train, settings)
+    assert len({signature_of(train, settings, gpus) for gpus in (1, 2, 3)}) == 3

@@ -22,6 +22,7 @@ from trueface.data.decoding import decode as decoded
 from trueface.data.index import Image
 from trueface.data.transforms import Transform
 from trueface.runtime.errors import BadImageError, DataError, JobError, MachineError
+from trueface.runtime.sharding import WHOLE, Shard
 
 CACHE_BYTES = 1 << 30  # of decoded images; beyond it they are decoded again in every pass
 DEAD = "DataLoader worker"  # how torch begins when one of its processes is gone
@@ -157,6 +158,7 @@ def batches(
     epoch: int = 0,
     num_threads: int = 0,
     indices: Sequence[int] | None = None,
+    shard: Shard = WHOLE,
 ) -> Iterator[Batch]:
     """Yield every image once, in batches.
 
@@ -169,6 +171,8 @@ def batches(
         epoch: which pass this is, for the order and for the transform.
         num_threads: loading processes; 0 loads in this one, and only that fills the cache.
         indices: positions to read instead of all, in this order unless shuffled.
+        shard: the part of each batch that is read here; a part of which nothing is left is yielded,
+            too, without images, so that all processes see as many batches.
 
     Raises:
         BadImageError: `stop`, and a file cannot be decoded.
@@ -179,7 +183,7 @@ def batches(
     order = list(range(len(image_set)) if indices is None else indices)
     if shuffle_seed is not None:
         random.Random(f"order/{shuffle_seed}/{epoch}").shuffle(order)
-    groups = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+    groups = [shard.of(order[at : at + batch_size]) for at in range(0, len(order), batch_size)]
     loader = DataLoader(
         image_set,
         batch_sampler=groups,
@@ -191,7 +195,7 @@ def batches(
     seen = left_out = 0
     for group, (pixels, bad) in zip(groups, _alive(loader), strict=True):
         for file in bad:
-            _note(image_set, file, on_bad_image)
+            leave_out(image_set, file, on_bad_image)
         seen += len(group) - len(bad)
         left_out += len(bad)
         if pixels is not None:
@@ -199,8 +203,11 @@ def batches(
             good = [at for at in group if at not in gone]
             image_set.sound.update(good)
             yield batch_of(image_set, good, pixels)
-    if seen == 0 or seen + left_out != len(order):
-        raise DataError(f"{seen} of {len(order)} images could be read, {left_out} are bad")
+        elif shard.size > 1:
+            yield batch_of(image_set, [], torch.empty(0))
+    due = sum(map(len, groups))
+    if (seen == 0 and shard.size == 1) or seen + left_out != due:
+        raise DataError(f"{seen} of {due} images could be read, {left_out} are bad")
 
 
 def _together(items: Sequence[Tensor | BadFile]) -> Loaded:
@@ -222,7 +229,12 @@ def _alive(loader: Iterable[Loaded]) -> Iterator[Loaded]:
         ) from error
 
 
-def _note(image_set: ImageSet, bad: BadFile, on_bad_image: OnBadImage) -> None:
+def leave_out(image_set: ImageSet, bad: BadFile, on_bad_image: OnBadImage = "skip") -> None:
+    """List an image among the bad ones of its set, and log it when it is the first time.
+
+    Raises:
+        BadImageError: `stop`.
+    """
     if on_bad_image == "stop":
         raise BadImageError(bad.path, bad.reason)
     if bad.position not in image_set.bad:

@@ -11,6 +11,7 @@ from trueface.data.index import Image
 from trueface.data.settings import COLUMNS, AugmentationSettings, TestSettings
 from trueface.data.transforms import TrainTransform, test_transform
 from trueface.runtime.rng import derive
+from trueface.runtime.sharding import WHOLE, Shard
 
 
 class Feed(Protocol):
@@ -49,6 +50,7 @@ class Pass:
     image_set: ImageSet
     settings: AugmentationSettings | TestSettings
     shuffle_seed: int | None = None
+    shard: Shard = WHOLE  # of each batch
 
     def __len__(self) -> int:
         return len(self.image_set)
@@ -67,8 +69,9 @@ class Pass:
             on_bad_image=self.settings.on_bad_image,
             shuffle_seed=self.shuffle_seed,
             epoch=epoch,
-            num_threads=self.settings.num_threads,
+            num_threads=self.shard.fraction_of(self.settings.num_threads),
             indices=positions,
+            shard=self.shard,
         )
 
 

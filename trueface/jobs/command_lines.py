@@ -28,6 +28,8 @@ def training(draft: Draft) -> Iterator[str]:
             yield from ("--poison_kind", poison.kind)
         yield "--keep_poison"
     yield from word_flags(draft.words)
+    if draft.gpus > 1 and not draft.settings["processes"]:
+        yield from ("--processes", str(draft.gpus))
     yield from _classic_words(draft, TrainSettings)
 
 

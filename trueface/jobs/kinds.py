@@ -22,6 +22,7 @@ from trueface.data.settings import SampleSettings, TestSettings, other_decoding
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.jobs import command_lines, inputs_outputs, shared_features
 from trueface.jobs.leakage import leaks
+from trueface.jobs.ranks import world
 from trueface.poisoning.poison_record import KINDS, is_random
 from trueface.poisoning.settings import PoisonSettings
 from trueface.training.objectives.registry import DEFAULT, objectives, other_objective
@@ -67,6 +68,7 @@ class LaboratoryKind:
     results: str = ""
     sources: tuple[str, ...] = ()  # what the entry imports is all
     preload: tuple[str, ...] = PRELOAD
+    divides: bool = False  # its work among several GPUs; else it takes one
     vocabulary: Vocabulary = BUILT_IN
 
     def images(self, data: DataId) -> DataId:
@@ -87,7 +89,8 @@ class LaboratoryKind:
 
     def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
         """Return why the job must not run, given the jobs that make its model."""
-        return (*_idle_gpus(draft), *self.refuses(draft, makers, self.vocabulary))
+        idle = () if self.divides else _idle_gpus(draft)
+        return (*idle, *self.refuses(draft, makers, self.vocabulary))
 
     def shared_work(self, draft: Draft, makers: Sequence[Draft]) -> tuple[SharedWork, ...]:
         """Return what of the job's work other jobs of a plan may repeat."""
@@ -115,6 +118,7 @@ def _idle_gpus(draft: Draft) -> Iterable[str]:
 def _unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
     yield from _without_weights(makers)
     yield from _other_decoding(draft, makers)
+    yield from world.refusals(draft)
     if draft.settings["optimizer_state"] == "kept" and draft.base is None:
         yield (
             f"optimizer_state: kept needs a model to start from, and {draft.model} starts from "
@@ -201,6 +205,7 @@ TRAIN = LaboratoryKind(
     line=command_lines.training,
     refuses=_unfit_training,
     repeats=shared_features.of_training,
+    divides=True,
 )
 TEST = LaboratoryKind(
     name="test",

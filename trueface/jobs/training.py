@@ -2,18 +2,24 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
+from itertools import chain
+from pathlib import Path
 
 from launcher.api import Job, Json, write_json
-from trueface.data.loaders import Feed, still
+from trueface.data.dataset import BadFile, leave_out
+from trueface.data.loaders import Feed, Pass, still
 from trueface.features.store import open_store
 from trueface.jobs import job_data, model_origin, outputs
 from trueface.jobs.job_data import model_name
+from trueface.jobs.ranks import coordinator, world
 from trueface.jobs.setup import poison_of, settled, watch_of
 from trueface.poisoning.loaders import augmented
 from trueface.runtime import logs, paths
 from trueface.runtime.paths import SCHEMA
 from trueface.training import image_lists, initialization, lineage, provenance, resume, trainer
+from trueface.training.distributed.group import ALONE, Group
 from trueface.training.feature_bank import banks, feature_facts, is_constant
 from trueface.training.objectives.registry import objectives
 from trueface.training.settings import TrainSettings
@@ -23,10 +29,18 @@ def train(job: Job) -> Mapping[str, Json]:
     """Train the job's model; see `trainer.train` for its files."""
     settings = TrainSettings.model_validate(job.settings)
     with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        return _train(settled(job), settings)
+        size = world.size_of(job, settings.processes)
+        if size > 1:
+            return coordinator.run(job, f"{__name__}:{train_rank.__name__}", size)
+        return _train(settled(job), settings, ALONE)
 
 
-def _train(job: Job, settings: TrainSettings) -> Mapping[str, Json]:
+def train_rank(job: Job, group: Group) -> Mapping[str, Json]:
+    """Do what one of the processes does that share a training; the first one returns its numbers."""
+    return _train(settled(job), TrainSettings.model_validate(job.settings), group)
+
+
+def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json]:
     folder = job.model_folder(model_name(job))
     watch = watch_of(job, settings.precision)
     place, data = job_data.place(job, settings), job_data.images(job)
@@ -34,8 +48,8 @@ def _train(job: Job, settings: TrainSettings) -> Mapping[str, Json]:
     lesson = image_lists.lesson_of(place, data, lists, settings)
     record, record_path = poison_of(job)
     columns = objectives()[settings.objective].columns
-    training = augmented(lists.train, settings, record, columns)
-    validation = still(lists.val, settings)
+    training = replace(augmented(lists.train, settings, record, columns), shard=group.shard)
+    validation = replace(still(lists.val, settings), shard=group.shard)
     start = model_origin.start(job, settings)
     state = initialization.load_optimizer_state(start, settings)
     model = initialization.load_start(start, settings, job.device)
@@ -43,15 +57,16 @@ def _train(job: Job, settings: TrainSettings) -> Mapping[str, Json]:
         **provenance.of_learning(model_origin.run(job, data), settings, place, lists, record_path),
         **provenance.of_labels(training.image_set, validation.image_set),
         **provenance.of_start(start, settings, optimizer=state is not None),
+        **provenance.of_group(group),
     }
     store = open_store(settings.cache) if is_constant(settings) else None
     feeds: tuple[Feed, Feed] = (training, validation)
-    if is_constant(settings):
+    if is_constant(settings) and group.size == 1:
         feeds = banks(model, training, validation, settings, watch, store=store)
     source["features"] = features = feature_facts(*feeds)
 
     def note_epoch() -> None:
-        outputs.list_bad_images(folder, training, validation)
+        _note_bad_images(group, folder, training, validation)
         features.update(feature_facts(*feeds))
 
     trained = trainer.train(
@@ -64,7 +79,10 @@ def _train(job: Job, settings: TrainSettings) -> Mapping[str, Json]:
         state=state,
         noted=note_epoch,
         begin=partial(lineage.begin, folder, job.base, lesson, further=start.own),
+        group=group,
     )
+    if not group.is_first:
+        return {}
     if settings.features:
         outputs.keep_features(folder, "train", model, still(lists.train, settings), watch, store)
     counts = {"images": len(lists.train), "poisoned": 0 if record is None else len(record.keys)}
@@ -74,6 +92,16 @@ def _train(job: Job, settings: TrainSettings) -> Mapping[str, Json]:
     paths.last_checkpoint(folder).unlink(missing_ok=True)
     resume.clear(paths.resume(folder))  # nothing is left to go on with
     return result
+
+
+def _note_bad_images(group: Group, folder: Path, training: Pass, validation: Pass) -> None:
+    """Let all processes of a group know which images gave no pixels, and the first list them."""
+    for image_set in (training.image_set, validation.image_set):
+        own = [(bad.position, str(bad.path), bad.reason) for bad in image_set.bad.values()]
+        for position, path, reason in chain.from_iterable(group.gather_json(own)):
+            leave_out(image_set, BadFile(position, Path(path), reason))
+    if group.is_first:
+        outputs.list_bad_images(folder, training, validation)
 
 
 def _numbers(trained: trainer.Trained) -> dict[str, Json]:

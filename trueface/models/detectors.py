@@ -5,6 +5,7 @@ its own library gives them, so that published files fit.
 """
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 
@@ -66,7 +67,8 @@ class Detector(nn.Module):
                 uint8, or float32 in [0, 1].
         """
         logits: Tensor = self.network(self._normalised(pixels))
-        return logits.view(len(pixels), -1).mean(1, keepdim=True)
+        # of no image, too, as a process may have of a batch that several share
+        return logits.view(len(pixels), prod(pixels.shape[1:-3])).mean(1, keepdim=True)
 
     def forward_features(self, pixels: Tensor) -> Tensor:
         """Return what the last layer gets, (B, F) float32.
@@ -90,7 +92,7 @@ class Detector(nn.Module):
                 f"{', '.join(str(tuple(each.shape)) for each in inputs) or 'nothing'}"
             )
         features = inputs[0].float()  # (B·K, F)
-        return features.view(len(pixels), -1, self.feature_dim).mean(1)
+        return features.view(len(pixels), prod(pixels.shape[1:-3]), self.feature_dim).mean(1)
 
     def forward_head(self, features: Tensor) -> Tensor:
         """Return the logits (B, 1) of features (B, F)."""

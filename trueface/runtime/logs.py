@@ -10,6 +10,13 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 ROOT = "trueface"
 
 
+def root() -> logging.Logger:
+    """Return the logger above all of the laboratory's, open to what is worth a line."""
+    logger = logging.getLogger(ROOT)
+    logger.setLevel(logging.INFO)
+    return logger
+
+
 @contextlib.contextmanager
 def kept(path: Path, *, mode: str = "w") -> Iterator[None]:
     """Send the log to `path`; folders are made as needed.

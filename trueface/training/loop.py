@@ -17,7 +17,6 @@ from torch.nn.utils import get_total_norm
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from trueface.data.dataset import Batch
 from trueface.data.loaders import Feed
 from trueface.models.detectors import Detector, freeze, teach
 from trueface.runtime.errors import JobError
@@ -26,6 +25,7 @@ from trueface.runtime.progress import REPORT_EVERY_S, Watch
 from trueface.runtime.rng import derive
 from trueface.training import optimizer_state
 from trueface.training.config import TrainerConfig
+from trueface.training.distributed.group import ALONE, Group, Part
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective
 from trueface.training.schedules import current_lr, make_schedule
 
@@ -61,6 +61,7 @@ class Loop:
         config: optimizer, schedule, precision, what learns.
         watch: device, progress, stop.
         state: of an optimizer to go on with; empty: a fresh one.
+        group: of the processes that share each batch.
     """
 
     def __init__(
@@ -72,7 +73,9 @@ class Loop:
         config: TrainerConfig,
         watch: Watch,
         state: optimizer_state.State,
+        group: Group = ALONE,
     ) -> None:
+        self.group = group
         self.model, self.training, self.objective = model, training, objective
         self.config, self.watch = config, watch
         if config.freeze:
@@ -89,6 +92,7 @@ class Loop:
         self._scaler = torch.amp.GradScaler(kind, enabled=config.precision == "fp16")
         if config.compile:  # in place, so that the parameters keep their names
             optimizer_state.network_of(model).compile()
+        self._shared = group.averaged(model, watch.device)  # what is asked for logits
         self.images_read = 0
         self._reported_at = 0.0
 
@@ -96,6 +100,11 @@ class Loop:
     def result(self) -> nn.Module:
         """The model to validate and to keep: the running mean, where there is one."""
         return self.model if self._average is None else self._average.module
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a person wants the training to end; all processes of its group get one answer."""
+        return self.group.any(flag=self.watch.stop.is_set())
 
     @property
     def lr(self) -> float:
@@ -126,12 +135,13 @@ class Loop:
             # dropout is the only thing that draws from torch's own generator
             torch.manual_seed(derive(f"dropout/{epoch}", self.config.seed))
         began, earlier = time.monotonic(), sums.images
-        for batch in islice(self.training(epoch), sums.batches, None):
-            if self.watch.stop.is_set():
+        for part in islice(self.group.parts(self.training(epoch)), sums.batches, None):
+            if self.stopped:
                 break
-            loss, logs = self._step(batch, epoch)
-            sums = sums.plus(len(batch.labels), loss, int(logs[CORRECT]))
-            self.images_read += len(batch.labels)
+            loss, logs = self._step(part, epoch)
+            loss, right = self.group.mean_of(part, loss, int(logs[CORRECT]))
+            sums = sums.plus(part.total, loss, right)
+            self.images_read += part.total
             speed = (sums.images - earlier) / max(time.monotonic() - began, 1e-9)
             self._report(sums.loss / sums.images, speed, logs)
             if every and sums.batches % every == 0:
@@ -170,18 +180,18 @@ class Loop:
             torch.cuda.set_rng_state(state["cuda_random"], torch.device(self.watch.device))
         return None if state["sums"] is None else Sums(**state["sums"])
 
-    def _step(self, batch: Batch, epoch: int) -> tuple[float, Logs]:
-        batch = batch.to(self.watch.device)
+    def _step(self, part: Part, epoch: int) -> tuple[float, Logs]:
+        part = part._replace(batch=part.batch.to(self.watch.device))
         self.schedule.begin_step()
-        loss, logs = self._forward(batch)
-        value = self._finite(loss, epoch)
-        self._backward(loss)
+        loss, logs = self._forward(part)
+        value = self._finite(loss, part, epoch)
+        self._backward(loss, part)
         perturbed = self.objective.perturbed(self.model)
         if perturbed is not None:  # the gradients of a second pass take the place of the first's
             with perturbed:
-                loss, _ = self._forward(batch)
-                self._finite(loss, epoch)
-                self._backward(loss)
+                loss, _ = self._forward(part)
+                self._finite(loss, part, epoch)
+                self._backward(loss, part)
         self._scaler.unscale_(self._optimizer)
         self._check_gradients(epoch)
         self._scaler.step(self._optimizer)
@@ -191,26 +201,30 @@ class Loop:
             self._average.update_parameters(self.model)
         return value, logs
 
-    def _forward(self, batch: Batch) -> tuple[Tensor, Logs]:
+    def _forward(self, part: Part) -> tuple[Tensor, Logs]:
         try:
             with autocast(self.watch.device, self.config.precision):
-                return self.objective.training_step(self.model, batch)
+                return self.objective.training_step(self._shared, part.batch)
         except ValueError as error:  # batch norm of a single value has no variance
             if "more than 1 value per channel" not in str(error):
                 raise
             raise JobError(
-                f"a batch of {len(batch.labels)} is too small to train with at this image size; "
+                f"a batch of {part.total} is too small to train with at this image size; "
                 f"take another batch_size than {self.config.batch_size}, or larger images"
             ) from error
 
-    def _finite(self, loss: Tensor, epoch: int) -> float:
+    def _finite(self, loss: Tensor, part: Part, epoch: int) -> float:
+        if not len(part.batch.labels):  # the mean of nothing
+            return 0.0
         value = loss.item()
         if not math.isfinite(value):
             raise self._diverged(f"the loss became {value}", epoch)
         return value
 
-    def _backward(self, loss: Tensor) -> None:
+    def _backward(self, loss: Tensor, part: Part) -> None:
         self._optimizer.zero_grad()
+        if self.group.size > 1:
+            loss = loss * self.group.weight(part)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch
 
     def _check_gradients(self, epoch: int) -> None:

@@ -16,6 +16,7 @@ from trueface.models import checkpoint, detectors
 from trueface.poisoning.poison_record import fingerprint
 from trueface.runtime import paths
 from trueface.runtime.files import Json, write_atomic
+from trueface.training.distributed.group import Group
 from trueface.training.image_lists import Lists, Place
 from trueface.training.initialization import Start
 from trueface.training.settings import LearningSettings
@@ -104,6 +105,11 @@ def of_learning(
 def of_labels(training: ImageSet, validation: ImageSet) -> dict[str, Json]:
     """Return how many labels of both sets differ from the truth."""
     return {"flipped_train": _flipped(training), "flipped_val": _flipped(validation)}
+
+
+def of_group(group: Group) -> dict[str, Json]:
+    """Return how many processes share a training, and what averages their gradients."""
+    return {"world_size": group.size, "backend": group.backend}
 
 
 def of_start(

@@ -30,7 +30,9 @@ MADE_OF = (
 # … where it started, which a training that starts from its own earlier weights has since replaced
 START = ("started_from", "weights_sha256", "start_sha256", "optimizer_sha256")
 # … and what it is made with
-MADE_WITH = ("device", "device_name", "threads", "versions", "code")
+MADE_WITH = ("device", "device_name", "threads", "world_size", "versions", "code")
+# what an earlier version did not record was so
+_EARLIER: Mapping[str, Json] = {"world_size": 1}
 
 log = logging.getLogger(__name__)
 
@@ -75,15 +77,15 @@ class Claim:
         text = json.dumps(made_of, sort_keys=True)
         return cls(
             fingerprint=hashlib.sha256(text.encode()).hexdigest(),
-            conditions={key: provenance.get(key) for key in MADE_WITH},
+            conditions={key: provenance.get(key, _EARLIER.get(key)) for key in MADE_WITH},
         )
 
     def differences(self, other: Mapping[str, Json]) -> list[str]:
         """Return in what the conditions differ, as "threads 2 instead of 4"."""
         return [
-            f"{key} {_shown(self.conditions.get(key))} instead of {_shown(other.get(key))}"
+            f"{key} {_shown(self.conditions.get(key))} instead of {_shown(before)}"
             for key in MADE_WITH
-            if self.conditions.get(key) != other.get(key)
+            if self.conditions.get(key) != (before := other.get(key, _EARLIER.get(key)))
         ]
 
 

@@ -94,7 +94,9 @@ class LearningSettings(AugmentationSettings):
 class TrainSettings(LearningSettings):
     """A training: what it starts from, and what it leaves to those that start from it."""
 
-    neutral: ClassVar[frozenset[str]] = LearningSettings.neutral | {"checkpoint_every", "resume"}
+    neutral: ClassVar[frozenset[str]] = LearningSettings.neutral | {
+        "checkpoint_every", "processes", "resume",
+    }  # fmt: skip
 
     warm_start: bool = Field(
         False,
@@ -112,6 +114,12 @@ class TrainSettings(LearningSettings):
     )
     checkpoint_every: int = Field(
         0, ge=0, description="keep the state after so many batches, too; 0: after epochs only"
+    )
+    processes: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="processes that share each batch; 0: one for each GPU of the job, or one on the CPU",
     )
     features: bool = Field(
         False, description="write what the last layer gets, one row a training image"

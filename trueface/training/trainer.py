@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from trueface.runtime.timer import now
 from trueface.training import resume
 from trueface.training.checkpointing import BEST, LAST, Checkpointing
 from trueface.training.config import TrainerConfig
+from trueface.training.distributed.group import ALONE, Group
 from trueface.training.history import Epoch, epochs_without_progress
 from trueface.training.loop import Loop, Sums
 from trueface.training.objectives.protocol import Objective
@@ -73,6 +75,7 @@ def train(
     state: State | None = None,
     noted: Callable[[], None] = lambda: None,
     begin: Callable[[], Callable[[], None]] = lambda: lambda: None,
+    group: Group = ALONE,
 ) -> Trained:
     """Train `model` in place; keep checkpoints/best.pt and history.csv in `folder`.
 
@@ -82,17 +85,18 @@ def train(
     checkpoints/resume.pt, with which the same training goes on; the caller removes it once it has
     taken over the result. `noted` is called after every epoch, before its state is saved; `begin`
     before best.pt is written for the first time, and what it returns whenever best.pt was written.
+    Of the processes of a `group` each trains the same model, and the first alone writes files.
 
     Raises:
         JobError: stopped, or loss or gradients are no finite numbers.
     """
     claim = Claim.of(provenance, settings.neutral_to_results)
-    begun = _begun(folder, claim, settings)
+    begun = _begun(folder, claim, settings, group)
     source = dict(provenance)
-    if begun is None:
+    if begun is None and group.is_first:
         # whatever comes next replaces the weights that another training's state belongs to
         resume.clear(paths.resume(folder))
-    else:
+    elif begun is not None:
         source |= {**begun.start, "resumed": [dict(note) for note in begun.resumed]}
     checkpointing = Checkpointing(
         folder,
@@ -106,7 +110,7 @@ def train(
         begun=begun,
         every=settings.checkpoint_every,
         start={key: source[key] for key in resume.START if key in source},
-        pause=lambda interrupted: resume.save(paths.resume(folder), claim, interrupted),
+        pause=partial(resume.save, paths.resume(folder), claim) if group.is_first else _forget,
     )
     trained = fit(
         model,
@@ -114,11 +118,12 @@ def train(
         validation,
         settings.trainer,
         watch=watch,
-        after_epoch=checkpointing,
+        after_epoch=checkpointing if group.is_first else lambda *_: noted(),
         state=state,
         saving=saving,
+        group=group,
     )
-    if begun is not None:
+    if begun is not None and group.is_first:
         checkpointing.confirm(trained.epochs, trained.chosen, model)
     return trained
 
@@ -134,6 +139,7 @@ def fit(
     after_epoch: AfterEpoch = lambda *_: None,
     state: State | None = None,
     saving: Saving | None = None,
+    group: Group = ALONE,
 ) -> Trained:
     """Train `model` in place; it ends with the weights of the chosen epoch.
 
@@ -149,22 +155,26 @@ def fit(
             returns a copy of the optimizer's state.
         state: of the optimizer that trained `model` before; None starts afresh.
         saving: how an interrupted training goes on; None: it does not.
+        group: of the processes that share each batch; all of them end with the same weights.
 
     Raises:
         JobError: stopped, or loss or gradients are no finite numbers.
         UnknownName: no such objective.
     """
-    loop = Loop(
-        model.to(watch.device),
-        training,
-        objective or make_objective(config.objective),
-        config=config,
-        watch=watch,
-        state=state or {},
-    )
-    course = _Course(loop, saving or Saving(), after_epoch)
-    while len(course.history) < config.num_epochs and not course.ended:
-        course.epoch(validation)
+    model.to(watch.device)
+    with group.joined(model):
+        loop = Loop(
+            model,
+            training,
+            objective or make_objective(config.objective),
+            config=config,
+            watch=watch,
+            state=state or {},
+            group=group,
+        )
+        course = _Course(loop, saving or Saving(), after_epoch)
+        while len(course.history) < config.num_epochs and not course.ended:
+            course.epoch(validation)
     if course.chosen is None:
         raise ValueError(f"num_epochs is at least 1, not {config.num_epochs}")
     network_of(model).load_state_dict(dict(course.weights))
@@ -209,9 +219,10 @@ class _Course:
         before = loop.images_read
         sums = loop.run(number, self._sums, every=self._saving.every, pause=self._pause)
         self._sums = None
-        if loop.watch.stop.is_set():
+        if loop.stopped:
             self._pause(sums)
             self._after_epoch(self.history, LAST, loop.result, loop.optimizer_state)
+            loop.group.wait()  # none ends before the first has written its files
             raise JobError(f"stopped in epoch {number + 1} of {config.num_epochs}")
         speed = (loop.images_read - before) / max(time.monotonic() - began, 1e-9)
         epoch = self._validated(validation, sums, images_per_s=speed, began=began)
@@ -241,6 +252,7 @@ class _Course:
             precision=loop.config.precision,
             # a saved training can go on after a stop, and a validation that is half done cannot
             stop=loop.watch.stop if self._saving.pause is None else None,
+            group=loop.group,
         )
         return Epoch(
             epoch=len(self.history) + 1,
@@ -285,14 +297,23 @@ class _Course:
             self.weights = copy.deepcopy(own) if begun.weights is None else begun.weights
 
 
-def _begun(folder: Path, claim: Claim, settings: TrainSettings) -> Interrupted | None:
+def _begun(folder: Path, claim: Claim, settings: TrainSettings, group: Group) -> Interrupted | None:
     """Return the state of this training where it was interrupted, and say in what it differs."""
-    if not settings.resume:
-        return None
-    match = resume.find(paths.resume(folder), claim)
+    match = resume.find(paths.resume(folder), claim) if settings.resume else None
+    # the first process replaces the file once all have read it
+    done = group.gather_json(None if match is None else len(match[0].epochs))
+    if any(epochs != done[0] for epochs in done):
+        raise JobError(
+            f"the processes of this training read different states from {paths.resume(folder)} "
+            f"(epochs {', '.join(map(str, done))}); start it again"
+        )
     if match is None:
         return None
     interrupted, differences = match
     level = logging.WARNING if differences else logging.INFO
     log.log(level, "state=%s", resume.words(interrupted.epochs, differences))
     return interrupted
+
+
+def _forget(_: Interrupted) -> None:
+    """Keep no state: the first process of the group does."""

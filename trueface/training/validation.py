@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.loaders import Feed
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
+from trueface.training.distributed.group import ALONE, Group
 from trueface.training.objectives.protocol import logits_of
 
 
@@ -31,6 +32,7 @@ def validate(
     device: str,
     precision: str,
     stop: threading.Event | None = None,
+    group: Group = ALONE,
 ) -> Validation:
     """Return how good a model is on one pass of images; it is left in evaluation mode.
 
@@ -40,25 +42,30 @@ def validate(
         device: of the model.
         precision: of its arithmetic; logits are float32 whatever it is.
         stop: ends the pass; None: nothing does.
+        group: of the processes that each have a part of the images; all get the same result.
 
     Raises:
         JobError: stopped, no image could be read, one came twice, or a logit is no finite number.
     """
     model.eval()
-    logits, labels, positions = [], [], []
+    answers: list[Tensor] = []  # of each batch: logits, label and position, one image a row
     with torch.inference_mode():
         for batch in images(0):
             if stop is not None and stop.is_set():
                 raise JobError("stopped; nothing was written, the next attempt begins anew")
+            if not len(batch.labels):
+                continue
             with autocast(device, precision):
-                logits.append(logits_of(model, batch.images.to(device)).cpu())
-            labels.append(batch.labels.reshape(-1))
-            positions.append(batch.indices)
-    if not logits:
+                logits = logits_of(model, batch.images.to(device)).cpu()
+            facts = (batch.labels.reshape(-1, 1), batch.indices.reshape(-1, 1))
+            # float64 holds all of them exactly
+            answers.append(torch.cat([column.double() for column in (logits, *facts)], 1))
+    every = group.gather(torch.cat(answers) if answers else torch.empty(0, 0).double())
+    if not len(every):
         raise JobError(f"not one of {len(images)} images for validation could be read")
-    order = torch.cat(positions).argsort()
-    _refuse_repeated(torch.cat(positions)[order].numpy())
-    rows, classes = torch.cat(logits)[order], torch.cat(labels)[order].long()
+    every = every[every[:, -1].argsort()]
+    _refuse_repeated(every[:, -1].numpy())
+    rows, classes = every[:, :-2].float(), every[:, -2].long()
     broken = int((~rows.isfinite()).any(1).sum())
     if broken:
         raise JobError(

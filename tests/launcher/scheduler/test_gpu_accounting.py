@@ -1,5 +1,7 @@
 import json
 import os
+import signal
+import subprocess
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -294,3 +296,34 @@ def test_an_attempt_of_an_older_launcher_has_its_card_for_itself(home: Home) -> 
     ledger = a_ledger(home, [], a_card(used=9))
     (one,) = ledger.running([running(reservation=None, exclusive=False)], untaught)
     assert one.exclusive
+
+
+def test_each_process_of_a_job_on_two_cards_counts_on_its_own_card(home: Home) -> None:
+    claim = running(device="GPU-0,GPU-1", reservation=4 * GIB)
+    ranks = "sleep 60 & echo $!; sleep 60 & echo $!; wait"
+    with subprocess.Popen(["sh", "-c", ranks], stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        pids = [int(program.stdout.readline()) for _ in range(2)]
+        try:
+            cards = [
+                a_gpu(index, used=9, processes=(GpuProcess(pid=pid, used=(index + 2) * GIB),))
+                for index, pid in enumerate(pids)
+            ]
+            ledger = a_ledger(home, [claim], *cards)
+            (place,) = ledger.running([claim], untaught)
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+    assert place.used == {"GPU-0": 2 * GIB, "GPU-1": 3 * GIB}
+    assert ledger.peak(claim) == 3 * GIB
+    assert ledger.others_usage(claim) == {"GPU-0": 7 * GIB, "GPU-1": 6 * GIB}
+
+
+def test_where_the_driver_does_not_tell_each_card_has_its_own_word(home: Home) -> None:
+    claim = running(device="GPU-0,GPU-1")
+    told = {"GPU-0": 2 * GIB, "GPU-1": 3 * GIB, "GPU-9": GIB}
+    reported(home, reserved=3 * GIB, peak=4 * GIB, cards=told)
+    ledger = a_ledger(home, [claim], a_card(0, used=9), a_card(1, used=9))
+    (place,) = ledger.running([claim], untaught)
+    assert place.used == {"GPU-0": 2 * GIB + CONTEXT, "GPU-1": 3 * GIB + CONTEXT}
+    assert ledger.peak(claim) == 4 * GIB + CONTEXT

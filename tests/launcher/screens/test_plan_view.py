@@ -124,6 +124,15 @@ def test_what_needs_nothing_said_is_a_single_line() -> None:
     assert "\n  command/c0  new\n  command/c1  new\n" in drawn(made, compared_jobs(made))
 
 
+@pytest.mark.parametrize(("vram", "shown"), [("vram: 6GiB, ", "2 × 6 GiB"), ("", "2 GPUs")])
+def test_a_job_on_several_gpus_says_how_many_where_there_are_some(vram: str, shown: str) -> None:
+    made = a_plan(f"resources: {{train: {{{vram}gpus: 2}}}}\n{TOYS}")
+    judged, cards = compared_jobs(made), here(a_gpu(0), a_gpu(1))
+    text = drawn(made, judged, around=cards, history=a_history(gpus=True))
+    assert [line for line in text.split("\n") if " train/dot:pre " in line and shown in line]
+    assert shown not in drawn(made, judged, around=here())
+
+
 def test_missing_inputs_are_drawn_and_told_in_the_last_line() -> None:
     made = a_plan("name: x\ntrain: [{data: dot:pre}]\n")
     text = drawn(made, compared_jobs(made), refused=refusals(made, {}, ()))

@@ -160,3 +160,20 @@ def test_a_share_is_read_as_it_was_written(
     attempt = Attempt(tmp_path_factory.mktemp("attempt"))
     write_share(attempt, cap=cap, context=context)
     assert read_share(attempt) == VramLimit(cap=cap, context=context)
+
+
+def test_a_job_on_several_cards_reports_each_by_its_name(tmp_path: Path) -> None:
+    cards = {"GPU-a": 3 * GIB, "GPU-b": 5 * GIB}
+    Share(tmp_path).report(reserved=5 * GIB, peak=6 * GIB, cards=cards)
+    report = read_report(Attempt(tmp_path))
+    assert report is not None
+    assert (report.cards, report.uuid, report.reserved) == (cards, None, 5 * GIB)
+
+
+@pytest.mark.parametrize("cards", [None, [], "x", {"GPU-a": -1}, {"": 1}, {"GPU\n": 1}])
+def test_nonsense_about_several_cards_is_left_out(tmp_path: Path, cards: object) -> None:
+    record = {"schema": 1, "at": 1.0, "reserved": 1, "peak": 1, "cards": cards}
+    Attempt(tmp_path).memory.write_text(json.dumps(record))
+    report = read_report(Attempt(tmp_path))
+    assert report is not None
+    assert report.cards == {}

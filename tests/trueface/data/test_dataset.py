@@ -17,6 +17,7 @@ from trueface.data.index import Image, list_images
 from trueface.data.settings import TestSettings
 from trueface.data.transforms import TrainTransform, TransformId
 from trueface.runtime.errors import BadImageError, DataError
+from trueface.runtime.sharding import Shard
 from trueface.training.settings import TrainSettings
 
 Tree = Callable[[Iterable[str]], Path]
@@ -253,3 +254,16 @@ def test_a_loading_process_that_is_killed_is_an_error_and_no_endless_wait(tree: 
     with pytest.raises(MachineError, match=r"died.*num_threads") as caught:
         in_order(image_set, num_threads=2)
     assert caught.value.exit_code == 3
+
+
+def test_processes_that_share_batches_see_as_many_of_them_and_each_image_once(tree: Tree) -> None:
+    root = tree(FAKES + REALS)
+    for broken in (FAKES[1], REALS[4]):  # both are of the second process
+        (root / broken).write_bytes(b"")
+    parts = []
+    for rank in range(2):
+        image_set = a_set(root)
+        shared = batches(image_set, batch_size=2, shard=Shard(rank=rank, size=2))
+        parts.append([batch.indices.tolist() for batch in shared])
+        assert sorted(image_set.bad) == [[], [1, 10]][rank]
+    assert parts == [[[0], [2], [4], [6], [8], []], [[], [3], [5], [7], [9], []]]

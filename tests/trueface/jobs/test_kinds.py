@@ -48,7 +48,7 @@ def test_a_job_that_an_earlier_version_queued_still_finds_its_entry(kind: Kind) 
     assert getattr(jobs, kind.name) is getattr(import_module(kind.entry.split(":")[0]), kind.name)
 
 
-@pytest.mark.parametrize("kind", [TRAIN, TEST, SAMPLE], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [TEST, SAMPLE], ids=lambda kind: kind.name)
 def test_more_than_one_gpu_would_be_left_idle(kind: Kind) -> None:
     named = None if kind is SAMPLE else CLEAN
     assert not any("idle" in one for one in kind.refusals(a_draft(kind, model=named), ()))

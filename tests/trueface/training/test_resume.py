@@ -309,3 +309,12 @@ def test_the_number_of_epochs_in_a_state_can_be_asked(tmp_path: Path) -> None:
     interrupt(tmp_path, settings(num_epochs=4), epoch=3, batches=0)
     assert resume.epochs(paths.resume(tmp_path)) == 3
     assert resume.epochs(tmp_path / "absent.pt") is None
+
+
+def test_a_state_from_before_several_processes_were_recorded_is_of_one() -> None:
+    before = resume.Claim.of(PROVENANCE, frozenset()).conditions
+    earlier = {key: value for key, value in before.items() if key != "world_size"}
+    one, two = (resume.Claim.of({**PROVENANCE, "world_size": size}, frozenset()) for size in (1, 2))
+    assert one.differences(earlier) == []
+    assert two.differences(earlier) == ["world_size 2 instead of 1"]
+    assert one.fingerprint == two.fingerprint

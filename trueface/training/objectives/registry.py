@@ -24,10 +24,16 @@ class ObjectiveSpec:
     summary: str
     binary: bool = False  # it takes models with one logit only
     columns: tuple[str, ...] = ()  # of a batch, besides images and labels: see `data.loaders`
+    mean: bool = False  # the loss is a mean over images, so that processes can share a batch
 
 
 def register_objective(
-    name: str, *, summary: str, binary: bool = False, columns: tuple[str, ...] = ()
+    name: str,
+    *,
+    summary: str,
+    binary: bool = False,
+    columns: tuple[str, ...] = (),
+    mean: bool = False,
 ) -> Callable[[Registered], Registered]:
     """Make a class without arguments known as the objective `name`; see `protocol.Objective`.
 
@@ -36,11 +42,13 @@ def register_objective(
         summary: a few words for lists of settings.
         binary: it takes models with one logit only, which detectors are.
         columns: of `data.settings.COLUMNS` that a batch must have besides images and labels.
+        mean: the loss is a mean over the images of the batch. Only then can several processes share a
+            batch, and each must be able to compute the loss of no image at all.
 
     Raises:
         ValueError: there is no such column.
     """
-    _spec(name, summary=summary, binary=binary, columns=columns)
+    _spec(name, summary=summary, binary=binary, columns=columns, mean=mean)
 
     def register(objective: Registered) -> Registered:
         return objective  # the declaration itself is read from the file

@@ -1,0 +1,116 @@
+"""Two processes do a job together: what they tell, how they agree, and how they end."""
+
+import logging
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from launcher.api import Job, JobError, Share
+from tests.trueface.jobs.ranks.test_world import a_job
+from trueface.jobs.ranks import coordinator, world
+from trueface.runtime import logs
+
+SCENES = "tests.trueface.jobs.ranks.scenes"
+
+
+def run(scene: str, job: Job | None = None) -> Any:
+    return coordinator.run(job or a_job(), f"{SCENES}:{scene}", 2)
+
+
+def test_ranks_know_the_job_and_the_first_ones_progress_and_log_are_the_jobs(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCENE", "told")
+    reports: list[dict[str, Any]] = []
+    job = replace(a_job(), progress=lambda **facts: reports.append(facts))
+    with caplog.at_level(logging.INFO, logs.ROOT):
+        result = run("talk", job)
+    assert result["ranks"] == [[rank, 4, "cpu", "train/m", "r", "told"] for rank in range(2)]
+    assert reports == [{"step": 3, "total": 7, "loss": 0.5}]
+    assert [r.getMessage() for r in caplog.records if r.name == "trueface.scenes"] == ["rank 0"]
+
+
+def test_a_step_of_two_ranks_is_that_of_one_process() -> None:
+    for rank in run("gradients")["ranks"]:
+        for name, facts in rank.items():
+            assert facts["gradients"] < 1e-4, name
+            assert facts["statistics"] < 1e-4, name
+            assert facts["images"][0] == facts["images"][1], name
+
+
+def test_a_rank_without_memory_ends_the_job_as_out_of_memory() -> None:
+    with pytest.raises(torch.OutOfMemoryError, match=r"rank 1 of 2 \(cpu\): CUDA out of memory"):
+        run("out_of_memory")
+
+
+def test_a_rank_that_is_killed_ends_the_job_and_is_named() -> None:
+    with pytest.raises(JobError, match=r"rank 1 of 2 .* is killed by signal: Killed"):
+        run("die")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
+def test_a_rank_whose_gpu_torch_cannot_use_says_so() -> None:
+    with pytest.raises(JobError, match=r"given the GPU [01], and torch cannot use it"):
+        run("talk", a_job("cuda:0", gpus=2))
+
+
+def test_all_ranks_stop_together_and_signals_of_their_own_do_not_end_them() -> None:
+    stop, pids = threading.Event(), []
+
+    def halt(*, step: int, **_: object) -> None:
+        pids.append(step)
+        stop.set()
+
+    with pytest.raises(JobError, match=r"^stopped$"):
+        run("hang", replace(a_job(), progress=halt, stop=stop))
+    assert not psutil.pid_exists(pids[0])
+
+
+ALONE_WITH_ITS_RANKS = """
+import os, time
+from tests.trueface.jobs.ranks.test_world import a_job, a_task
+from trueface.jobs.ranks.server_client import server
+channels = []
+for rank in range(2):
+    channels.append(server().fork()[1])
+    channels[-1].send("task", a_task(rank, "{scene}", "{meeting}"))
+print(channels[0].receive(), flush=True)
+time.sleep(600)
+"""
+
+
+def test_no_rank_outlives_the_jobs_own_process(tmp_path: Path) -> None:
+    text = ALONE_WITH_ITS_RANKS.format(scene=f"{SCENES}:hang", meeting=tmp_path / "meeting")
+    argv = [sys.executable, "-c", text]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as job:
+        try:
+            assert job.stdout is not None
+            assert "progress" in job.stdout.readline()
+            others = psutil.Process(job.pid).children(recursive=True)
+            assert len(others) == 3, "a server and two ranks"
+        finally:
+            job.kill()
+    assert psutil.wait_procs(others, timeout=20)[1] == []
+
+
+def test_the_memory_of_all_ranks_is_reported_card_by_card() -> None:
+    told: list[dict[str, Any]] = []
+
+    class Told(Share):
+        def report(self, **facts: Any) -> None:
+            told.append(facts)
+
+    ranks = coordinator._Ranks(replace(a_job(), share=Told()))
+    for number, (uuid, reserved) in enumerate((("GPU-a", 5), ("GPU-b", 7))):
+        memory = {"reserved": reserved, "peak": 9 - number, "context": None, "uuid": uuid}
+        place = world.places(a_job(), 2, "m")[number]
+        ranks._ranks[number] = coordinator._Rank(place=place, channel=None, memory=memory)
+    ranks._report(last=True)
+    assert told == [{"reserved": 7, "peak": 9, "cards": {"GPU-a": 5, "GPU-b": 7}, "last": True}]

@@ -1,0 +1,183 @@
+"""A training in two processes equals one in a single process, also after a crash in its middle."""
+
+import csv
+import json
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import psutil
+import pytest
+import torch
+
+from launcher.api import Job, JobError, Json
+from trueface import jobs
+from trueface.models import checkpoint
+from trueface.models.detectors import build
+from trueface.runtime import logs, paths
+
+torch.set_num_threads(1)
+
+SIDE, TRAIN, VAL = 16, 11, 5  # images of a folder in both lists
+DATA = "gan2:pre&real:pre"
+FOLDERS = {"Fake/StyleGAN2/conf-f-psi-1": 40, "Real/FFHQ": 0}  # and how strong a trace each has
+BAD = 3  # of the fakes, cut off
+SETTINGS = {
+    "data_root": "data", "split_path": "splits", "model": "slim18", "weights": "none",
+    "num_epochs": 2, "lr": 1e-3, "batch_size": 6, "resize_size": SIDE, "dropout": 0.2, "ema": 0.5,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 21 images to learn from: batches of 6, 6, 6 and 3, one image cut off."""
+    root = tmp_path_factory.mktemp("lab")
+    lists: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    random = np.random.default_rng(0)
+    for folder, trace in FOLDERS.items():
+        for number in range(TRAIN + VAL):
+            pixels = random.integers(100, 140, (SIDE, SIDE, 3))
+            pixels[::2, ::2] += trace
+            path = root / "data" / "PreSocial" / folder / f"{number:05}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(pixels.astype(np.uint8)).save(path)
+            lists["train" if number < TRAIN else "val"].append(
+                f"{folder.split('/', 1)[1]}/{number:05}"
+            )
+            if trace and number == BAD:
+                path.write_bytes(path.read_bytes()[:60])
+    lists["train"].pop()
+    (root / "splits").mkdir()
+    for name, keys in lists.items():
+        (root / "splits" / f"{name}.json").write_text(json.dumps(keys))
+    return root
+
+
+def job(lab: Path, run: str, **settings: Any) -> Job:
+    return Job(
+        name="train/x", kind="train", run=run, run_folder=lab / "runs" / run, folder=lab,
+        attempt_folder=lab, attempt=1, device="cpu", cpus=2, model=DATA, data=DATA,
+        settings={**SETTINGS, **settings},
+    )  # fmt: skip
+
+
+def folder(lab: Path, run: str) -> Path:
+    return lab / "runs" / run / DATA
+
+
+def history(lab: Path, run: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(paths.history(folder(lab, run)).read_text().splitlines()))
+
+
+def weights(lab: Path, run: str) -> Mapping[str, torch.Tensor]:
+    return checkpoint.load(paths.checkpoint(folder(lab, run))).state
+
+
+def moved(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> float:
+    """Return the distance of two sets of weights."""
+    learned = [name for name in first if name.endswith(("weight", "bias"))]
+    squares = [(first[name].double() - second[name].double()).square().sum() for name in learned]
+    return float(torch.stack(squares).sum().sqrt())
+
+
+@pytest.fixture(scope="module")
+def alone(lab: Path) -> Mapping[str, Json]:
+    return jobs.train(job(lab, "alone"))
+
+
+@pytest.fixture(scope="module")
+def shared(lab: Path) -> Mapping[str, Json]:
+    return jobs.train(job(lab, "shared", processes=2))
+
+
+def test_two_processes_learn_what_one_learns(
+    lab: Path, alone: Mapping[str, Json], shared: Mapping[str, Json]
+) -> None:
+    for name in ("images", "bad_images", "samples_read", "epochs", "best_epoch"):
+        assert shared[name] == alone[name], name
+    assert alone["bad_images"] == 1
+    assert alone["samples_read"] == 2 * (2 * TRAIN - 2)
+    for one, two in zip(history(lab, "alone"), history(lab, "shared"), strict=True):
+        assert one["accuracy"] == two["accuracy"]
+        assert one["val_accuracy"] == two["val_accuracy"]
+        for name in ("loss", "val_loss"):
+            assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-3), name
+    # Adam makes steps of the noise in gradients that are 0: two threads differ as much from one
+    start = build("slim18", weights="none", seed=42).network.state_dict()
+    whole = moved(weights(lab, "alone"), start)
+    assert moved(weights(lab, "alone"), weights(lab, "shared")) < 0.1 * whole
+
+
+def test_a_bad_image_that_any_process_met_is_listed(lab: Path, shared: Mapping[str, Json]) -> None:
+    del shared
+    rows = paths.bad_images(folder(lab, "shared"), "train").read_text().splitlines()
+    assert len(rows) == 2
+    assert f"{BAD:05}.png" in rows[1]
+
+
+def test_provenance_says_how_many_processes_and_what_averaged_their_gradients(
+    lab: Path, alone: Mapping[str, Json], shared: Mapping[str, Json]
+) -> None:
+    del alone, shared
+    for run, facts in (("alone", (1, None, 2)), ("shared", (2, "gloo", 1))):
+        told = json.loads(paths.provenance(folder(lab, run)).read_text())
+        assert (told["world_size"], told["backend"], told["threads"]) == facts
+
+
+class KillOne(logging.Handler):
+    """Kills one of the ranks when the log says that the first epoch is over."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "epoch=1 " in record.getMessage():
+            ranks = [
+                child
+                for child in psutil.Process().children(recursive=True)
+                if "trueface.jobs.ranks.server" in child.cmdline() and not child.children()
+            ]
+            ranks[-1].kill()
+
+
+def test_a_training_of_which_a_process_was_killed_goes_on_bit_by_bit(
+    lab: Path, shared: Mapping[str, Json], caplog: pytest.LogCaptureFixture
+) -> None:
+    killer = KillOne()
+    logger = logging.getLogger(logs.ROOT)
+    logger.addHandler(killer)
+    try:
+        with (
+            caplog.at_level(logging.INFO, logs.ROOT),
+            pytest.raises(JobError, match=r"rank . of 2 \(cpu\): its process is killed"),
+        ):
+            jobs.train(job(lab, "killed", processes=2))
+    finally:
+        logger.removeHandler(killer)
+    assert paths.resume(folder(lab, "killed")).exists()
+    with caplog.at_level(logging.INFO, logs.ROOT):
+        result = jobs.train(job(lab, "killed", processes=2))
+    assert "goes on after epoch 1, bit by bit" in caplog.text
+    assert result["loss"] == shared["loss"]
+    assert moved(weights(lab, "killed"), weights(lab, "shared")) == 0
+    assert not paths.resume(folder(lab, "killed")).exists()
+
+
+def test_a_stop_ends_both_processes_between_two_batches_and_one_process_can_go_on(
+    lab: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop = threading.Event()
+    told = partial(replace, stop=stop, progress=lambda **_: stop.set())
+    with pytest.raises(JobError, match=r"stopped in epoch \d+ of 50"):
+        jobs.train(told(job(lab, "stopped", num_epochs=50, processes=2)))
+    assert paths.resume(folder(lab, "stopped")).exists()
+    assert paths.last_checkpoint(folder(lab, "stopped")).exists()
+    with (
+        caplog.at_level(logging.INFO, logs.ROOT),
+        pytest.raises(JobError, match="stopped in epoch"),
+    ):
+        jobs.train(told(job(lab, "stopped", num_epochs=50)))
+    assert "but not bit by bit: threads 2 instead of 1; world_size 1 instead of 2" in caplog.text

@@ -1,0 +1,86 @@
+"""How many processes a training takes, and on which devices they work."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from launcher.api import Draft, Job
+from trueface.training.objectives.registry import objectives
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One rank's place among the processes of a job."""
+
+    rank: int
+    size: int
+    device: str  # "cpu", or the rank's own card, such as "cuda:1"
+    cpus: int  # cores of the rank
+    meeting: str  # path of the file through which the ranks find each other
+
+    @property
+    def backend(self) -> str:
+        """What averages the gradients."""
+        return "nccl" if self.device.startswith("cuda") else "gloo"
+
+    @property
+    def name(self) -> str:
+        """How messages call the rank."""
+        return f"rank {self.rank} of {self.size} ({self.device})"
+
+
+def size_of(job: Job, processes: int) -> int:
+    """Return how many processes a job takes: as its settings say, else one a GPU."""
+    if processes:
+        return processes
+    return 1 if job.device == "cpu" else max(1, job.gpus)
+
+
+def places(job: Job, size: int, meeting: str) -> tuple[Place, ...]:
+    """Return the places of all ranks; cores are divided, and each rank has a card of its own."""
+    kind, _, number = job.device.partition(":")
+    return tuple(
+        Place(
+            rank=rank,
+            size=size,
+            device=job.device if kind == "cpu" else f"{kind}:{int(number or 0) + rank}",
+            cpus=max(1, job.cpus // size),
+            meeting=meeting,
+        )
+        for rank in range(size)
+    )
+
+
+def refusals(draft: Draft) -> Iterator[str]:
+    """Yield why a training cannot be shared by as many processes as it asks for."""
+    settings, name = draft.settings, draft.model or draft.kind
+    processes = settings["processes"]
+    if draft.gpus > 1 and processes not in {0, draft.gpus}:
+        yield (
+            f"{name}: processes: {processes} on gpus: {draft.gpus}; a training has one process a GPU: "
+            f"leave processes out, or set gpus: {processes}"
+        )
+    size = processes or draft.gpus
+    if size > 1:
+        yield from (f"{name}: {reason}" for reason in _unfit(settings, size))
+
+
+def _unfit(settings: Mapping[str, Any], size: int) -> Iterator[str]:
+    objective = settings["objective"]
+    if settings["freeze"] and settings["freeze_bn"]:
+        yield (
+            f"only its last layer learns, from features that are computed once, and {size} processes "
+            "would wait for each other; set gpus: 1"
+        )
+    if settings["compile"]:
+        yield "compile: true works in one process only; leave it out, or set gpus: 1"
+    if settings["batch_size"] < size:
+        yield (
+            f"batch_size: {settings['batch_size']} cannot be divided among {size} processes; "
+            f"set batch_size: {size} at least"
+        )
+    if not objectives()[objective].mean:
+        yield (
+            f"objective: {objective} is not declared as a mean over images (mean=True), so that its "
+            "gradient cannot be divided among processes; set gpus: 1"
+        )

@@ -1,0 +1,133 @@
+"""Batch norm with the statistics of a batch that several ranks share.
+
+On a GPU it is torch's SyncBatchNorm; that has no CPU code, so there the same is computed here:
+S. Ioffe and C. Szegedy, arXiv 1502.03167, with mean and variance merged over the ranks by
+T. Chan et al., Updating formulae and a pairwise algorithm (1979).
+"""
+
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def synchronized(norm: _BatchNorm) -> nn.Module:
+    """Return a layer that shares parameters and buffers of `norm`, and sees the batch of all ranks."""
+    weight = next(norm.parameters(), norm.running_mean)
+    if weight is not None and weight.device.type == "cuda":
+        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm  # torch gives it no types
+        return cast(nn.Module, convert(norm))
+    return SharedBatchNorm(norm)
+
+
+class SharedBatchNorm(_BatchNorm):
+    """Batch norm over all ranks, for the CPU; in evaluation mode it is torch's.
+
+    Args:
+        norm: whose parameters and buffers it takes: they stay the same objects.
+    """
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        super().__init__(
+            norm.num_features,
+            eps=norm.eps,
+            momentum=cast(float, norm.momentum),
+            affine=norm.affine,
+            track_running_stats=norm.track_running_stats,
+        )
+        for name, parameter in norm.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        for name, buffer in norm.named_buffers(recurse=False):
+            self.register_buffer(name, buffer)
+        self.train(norm.training)
+
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  # torch's own name
+        if input.ndim < 2:
+            raise ValueError(f"batch norm takes (B, C, …), not {tuple(input.shape)}")
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's own name
+        """Return `input` (B, C, …) normalised; B may differ between ranks, and may be 0.
+
+        Raises:
+            ValueError: all ranks together have a single value a channel.
+        """
+        if not self.training:
+            return super().forward(input)
+        self._check_input_dim(input)
+        apply: Any = _Normalise.apply
+        outputs, mean, variance, count = apply(input.float(), self.weight, self.bias, self.eps)
+        if self.track_running_stats:
+            self._track(mean, variance * count / (count - 1))
+        return cast(Tensor, outputs).to(input.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor) -> None:
+        if self.num_batches_tracked is None or self.running_mean is None:
+            return
+        self.num_batches_tracked.add_(1)
+        momentum = self.momentum
+        fraction = 1.0 / float(self.num_batches_tracked) if momentum is None else momentum
+        for running, new in ((self.running_mean, mean), (self.running_var, variance)):
+            cast(Tensor, running).mul_(1 - fraction).add_(new, alpha=fraction)
+
+
+class _Normalise(torch.autograd.Function):
+    """The forward and backward pass of `SharedBatchNorm` in training mode."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Return the outputs; mean and biased variance (C,) over all ranks; and values a channel."""
+        mean, variance, count = _statistics(inputs)
+        if count == 1:
+            # torch's own words, which the trainer knows
+            raise ValueError("Expected more than 1 value per channel when training")
+        inverse = (variance + eps).rsqrt()
+        ctx.save_for_backward(inputs, weight, mean, inverse)
+        ctx.count = count
+        scale = inverse if weight is None else inverse * weight
+        shift = -mean * scale if bias is None else bias - mean * scale
+        shape = (1, -1, *[1] * (inputs.ndim - 2))
+        return inputs * scale.view(shape) + shift.view(shape), mean, variance, count
+
+    @staticmethod
+    def backward(
+        ctx: Any, gradient: Tensor, *_: Any
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        """Return the gradients of a rank's inputs, and its share of those of weight and bias."""
+        inputs, weight, mean, inverse = ctx.saved_tensors
+        shape, axes = (1, -1, *[1] * (inputs.ndim - 2)), (0, *range(2, inputs.ndim))
+        centred = inputs - mean.view(shape)
+        own = torch.stack([gradient.sum(axes), (gradient * centred).sum(axes)])
+        sums = own.clone()
+        dist.all_reduce(sums)
+        scale = inverse if weight is None else inverse * weight
+        common = sums[0] / ctx.count
+        along = inverse.square() * sums[1] / ctx.count
+        of_inputs = (gradient - common.view(shape) - centred * along.view(shape)) * scale.view(
+            shape
+        )
+        if weight is None:
+            return of_inputs, None, None, None
+        return of_inputs, own[1] * inverse, own[0], None
+
+
+def _statistics(inputs: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Return mean and biased variance (C,) of all ranks' values, and how many each channel has."""
+    axes = (0, *range(2, inputs.ndim))
+    channels = inputs.shape[1]
+    count = inputs.numel() // channels
+    own = torch.zeros(3, channels, dtype=torch.float64)
+    if count:
+        variance, mean = torch.var_mean(inputs, axes, correction=0)
+        own = torch.stack([mean, variance * count, torch.full_like(mean, count)]).double()
+    every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(every, own)
+    means, squares, counts = torch.stack(every).unbind(1)  # (ranks, C) each
+    total = counts.sum(0)
+    mean = (means * counts).sum(0) / total
+    variance = (squares + counts * (means - mean).square()).sum(0) / total
+    return mean.to(inputs.dtype), variance.to(inputs.dtype), int(total[0])
