@@ -5,6 +5,7 @@ batch norms folded into the convolutions, which changes features by no more than
 (relative to the largest feature, 1e-4 in fp32); checkpoints hold the plain network all the same.
 """
 
+import copy
 import hashlib
 import platform
 from functools import lru_cache
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import Tensor
 
 from trueface.models.detectors import Detector
 from trueface.models.folding import folded
@@ -23,28 +24,26 @@ CPU_FACTS = Path("/proc/cpuinfo")  # of Linux; elsewhere the machine's type must
 
 
 class FrozenBody:
-    """The body of a detector as it is now, for inference alone; later changes do not reach it."""
+    """The body of a detector as it is now, for inference alone; later changes do not reach it.
+
+    The network is copied and folded when the first pixels come: where all features are stored, none do.
+    """
 
     def __init__(self, model: Detector, *, device: str = "cpu", precision: str = "fp32") -> None:
-        form = torch.channels_last if model.channels_last else torch.contiguous_format
-        network = folded(model.network, model.spec.head, side=model.spec.input_size)
-        network = network.to(memory_format=form)
-        twin = Detector(
-            model.spec,
-            network,
-            normalization=model.normalization,
-            channels_last=model.channels_last,
-        )
-        self._model, self._device, self._precision = twin.eval().to(device), device, precision
+        self._model, self._device, self._precision = model, device, precision
+        self._state = {name: value.clone() for name, value in model.network.state_dict().items()}
+        self._folded: Detector | None = None
         self.sha256 = fingerprint(model)
         self.width = model.feature_dim
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return the features (B, F) of pixels (B, 3, H, W) or (B, K, 3, H, W), on the device."""
+        if self._folded is None:
+            self._folded = self._fold()
         # a single image takes kernels of its own, which round otherwise than those of a batch
         images = torch.cat([pixels, pixels]) if len(pixels) == 1 else pixels
         with torch.no_grad(), autocast(self._device, self._precision):
-            features = self._model.forward_features(images.to(self._device))
+            features = self._folded.forward_features(images.to(self._device))
         return features[: len(pixels)]
 
     @property
@@ -54,10 +53,23 @@ class FrozenBody:
             "body_sha256": self.sha256,
             "architecture": self._model.spec.name,
             "channels_last": self._model.channels_last,
-            "folded": not any(isinstance(m, nn.BatchNorm2d) for m in self._model.modules()),
             "precision": self._precision,
             **_arithmetic(self._device),
         }
+
+    def _fold(self) -> Detector:
+        model, network = self._model, copy.deepcopy(self._model.network)
+        network.load_state_dict(self._state)
+        self._state = {}
+        form = torch.channels_last if model.channels_last else torch.contiguous_format
+        network = folded(network, model.spec.head, side=model.spec.input_size)
+        twin = Detector(
+            model.spec,
+            network.to(memory_format=form),
+            normalization=model.normalization,
+            channels_last=model.channels_last,
+        )
+        return twin.eval().to(self._device)
 
 
 def fingerprint(model: Detector) -> str:

@@ -107,8 +107,8 @@ class TestBody:
     def test_folding_removes_every_batch_norm_and_leaves_the_model_alone(self) -> None:
         model = settled("baseline18")
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        body = FrozenBody(model)
-        assert not any(isinstance(m, nn.BatchNorm2d) for m in body._model.modules())
+        twin = FrozenBody(model)._fold()
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in twin.modules())
         after = model.state_dict()
         assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
@@ -119,6 +119,14 @@ class TestBody:
         together = body(pixels)
         apart = torch.cat([body(pixels[at : at + 1]) for at in range(6)])
         torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5)
+
+    def test_a_body_is_that_of_the_moment_when_it_was_made(self) -> None:
+        model, pixels = settled(), torch.full((2, 3, 32, 32), 90, dtype=torch.uint8)
+        before, body = FrozenBody(model)(pixels), FrozenBody(model)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(1.5)
+        assert torch.equal(body(pixels), before)
 
     def test_half_precision_gives_float32_features_near_the_exact_ones(self) -> None:
         model = settled()
