@@ -61,7 +61,7 @@ class Mark(NamedTuple):
 
     @property
     def is_racy(self) -> bool:
-        """Whether another change could leave the same status."""
+        """Whether a change could leave the same status, as of now."""
         return max(self.mtime_ns, self.ctime_ns) + RACY_NS > time.time_ns()
 
 
@@ -79,24 +79,28 @@ class FileDigests:
         self._today = int(time.time()) // DAY_S
         self.hashed = 0  # files whose bytes were read
 
-    def of(self, path: str | Path) -> tuple[Mark, bytes]:
-        """Return the status of a file, and the SHA-256 (32 bytes) that it had with that status.
+    def of(self, path: str | Path) -> tuple[Mark, bytes, bool]:
+        """Return the status of a file, its SHA-256 (32 bytes), and whether the one tells the other.
+
+        A file that was just written may change again and have the same status.
 
         Raises:
             OSError: it cannot be read.
         """
         mark = Mark.of(path)
+        is_sure = not mark.is_racy  # before the file is read
         if self._remembered is None:
             self._remembered = self._read()
         kept = self._new.get(mark) or self._remembered.get(mark)
         if kept is not None:
-            return mark, kept[0]
+            return mark, kept[0], True
         with open(path, "rb") as file:  # noqa: PTH123  # likewise
             digest = hashlib.file_digest(file, "sha256").digest()
         self.hashed += 1
-        if not mark.is_racy and Mark.of(path) == mark:
+        if is_sure and Mark.of(path) == mark:
             self._new[mark] = digest, self._today
-        return mark, digest
+            return mark, digest, True
+        return mark, digest, False
 
     def keep(self) -> None:
         """Write what was read anew for other processes.

@@ -15,7 +15,9 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
+from trueface.data.dataset import ImageSet
 from trueface.data.folder_cache import cache_folder
 from trueface.data.loaders import Pass
 from trueface.features import creation_lock, limit, shard, writing
@@ -25,7 +27,7 @@ from trueface.features.file_digests import FileDigests
 from trueface.features.matrix import FeatureMatrix
 from trueface.features.misses import nearest_difference
 from trueface.features.shard import BrokenShardError, Shard
-from trueface.features.wanted import Wanted
+from trueface.features.wanted import Rows, Wanted, add_rows
 from trueface.runtime.progress import Watch
 
 FOLDER = "features"  # in the cache folder
@@ -102,6 +104,8 @@ class FeatureStore:
     def __init__(self, root: Path, limit_bytes: int) -> None:
         self._root, self.limit_bytes = root, limit_bytes
         self._digests = FileDigests(root)
+        # as the files were when a job first asked: it may ask for hundreds of views
+        self._rows: WeakKeyDictionary[ImageSet, Rows] = WeakKeyDictionary()
         self.is_writable = True  # as far as is known
 
     def matrix(
@@ -134,7 +138,10 @@ class FeatureStore:
             StoppedError: the watch said stop.
             DataError: not one image could be read, or the feed stops at bad ones.
         """
-        wanted = Wanted.of(body, feed, view, self._digests, positions)
+        chosen = range(len(feed)) if positions is None else sorted(positions)
+        rows = self._rows.setdefault(feed.image_set, {})
+        add_rows(rows, feed.image_set, chosen, self._digests)
+        wanted = Wanted.of(body, feed, view, chosen, rows)
         shards = self._stored(wanted, mend=False)
         computed: tuple[Shard, ...] = ()
         if wanted.missing_from(shards):

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from trueface.data.dataset import Batch
+from trueface.data.dataset import Batch, ImageSet
 from trueface.data.loaders import Pass
 from trueface.features.body import FrozenBody
 from trueface.features.file_digests import FileDigests, Mark
@@ -21,6 +21,28 @@ from trueface.runtime.files import Json
 SHARD_BYTES = 256 << 20  # of features that are computed before they are handed over
 
 
+# by position: the key of the row, and the status of its file; None: it may change without a trace
+Rows = dict[int, tuple[Mark | None, bytes]]
+
+
+def add_rows(
+    rows: Rows, image_set: ImageSet, positions: Sequence[int], digests: FileDigests
+) -> None:
+    """Look at the files of images that `rows` lacks, and add their keys."""
+    new = [position for position in positions if position not in rows]
+    marks: list[Mark | None] = []
+    hashes: list[bytes] = []
+    for position in new:
+        try:
+            mark, sha256, is_sure = digests.of(image_set.images[position].file)
+        except OSError:  # decoding it will say why
+            mark, sha256, is_sure = None, b"unreadable", False
+        marks.append(mark if is_sure else None)
+        hashes.append(sha256)
+    keys = row_keys(image_set, new, hashes)
+    rows.update(zip(new, zip(marks, keys, strict=True), strict=True))
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What a job wants of the store: one view of images of a feed."""
@@ -29,31 +51,17 @@ class Wanted:
     feed: Pass
     view: int
     positions: tuple[int, ...]  # of the images in the feed's set, rising
-    marks: tuple[Mark | None, ...]  # of their files; None: it cannot be read
+    marks: tuple[Mark | None, ...]  # of their files; None: it says nothing
     keys: tuple[bytes, ...]  # of their rows
 
     @classmethod
     def of(
-        cls,
-        body: FrozenBody,
-        feed: Pass,
-        view: int,
-        digests: FileDigests,
-        positions: Sequence[int] | None = None,
+        cls, body: FrozenBody, feed: Pass, view: int, positions: Sequence[int], rows: Rows
     ) -> "Wanted":
-        """Return the rows of images at some positions, or of all; their files are looked at."""
-        chosen = tuple(range(len(feed)) if positions is None else sorted(positions))
-        marks: list[Mark | None] = []
-        hashes: list[bytes] = []
-        for position in chosen:
-            try:
-                mark, sha256 = digests.of(feed.image_set.images[position].file)
-            except OSError:  # decoding it will say why
-                mark, sha256 = None, b"unreadable"
-            marks.append(mark)
-            hashes.append(sha256)
-        keys = row_keys(feed.image_set, chosen, hashes)
-        return cls(body, feed, view, chosen, tuple(marks), keys)
+        """Return the rows of images at some positions; `rows` has them, see `add_rows`."""
+        marks = tuple(rows[position][0] for position in positions)
+        keys = tuple(rows[position][1] for position in positions)
+        return cls(body, feed, view, tuple(positions), marks, keys)
 
     @cached_property
     def identity(self) -> dict[str, Json]:
@@ -145,13 +153,11 @@ class Wanted:
 
     def _holds(self, place: int, digests: FileDigests) -> bool:
         mark, position = self.marks[place], self.positions[place]
-        if mark is None:
-            return False
         file = self.feed.image_set.images[position].file
         try:
-            if not mark.is_racy and Mark.of(file) == mark:
+            if mark is not None and Mark.of(file) == mark:
                 return True
-            _, sha256 = digests.of(file)
+            sha256 = digests.of(file)[1]
         except OSError:
             return False
         return row_keys(self.feed.image_set, [position], [sha256]) == (self.keys[place],)
