@@ -141,7 +141,7 @@ def date_ends(home: Home) -> None:
 
 
 def scheduler_store(home: Home) -> Store:
-    """Open the queue as the scheduler does."""
+    """Open the queue as the scheduler does, but without its syncs, which are the disk's time."""
     return Store(home, durable=False)
 
 

@@ -117,7 +117,7 @@ def measured(name: str, peers: Sequence[System], *, rounds: int, jobs: int) -> I
             yield from rows_of(found, beside=BARE_LOOP, target="≥ 0.4")
         case "gap":
             found = side_by_side(gap, systems, slots=1, rounds=rounds)
-            yield from rows_of(found, beside=TASK_SPOOLER, target="≤ 3")
+            yield from rows_of(found, beside=TASK_SPOOLER, target="≤ 1.5")
         case "idle":
             waiting = [system for system in systems if system is not BARE_LOOP]  # it never rests
             found = side_by_side(idle, waiting, slots=1, rounds=rounds)

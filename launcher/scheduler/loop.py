@@ -214,7 +214,7 @@ class Scheduler:
             return False
         with self._claiming(), self._store.unsynced(), self._store.writing():
             filled = self._succession.fill()
-        self._launches.commit(durable=False)
+        self._launches.commit()
         self._launch(result)
         result.soon(self._succession.wait_s(now))
         return filled
@@ -230,7 +230,7 @@ class Scheduler:
         self._endings.settle(ended)
         if decide:
             self._succession.allow(self._admission.lane_in_turn, time.monotonic())
-        self._launches.commit(durable=True)
+        self._launches.commit()
         for attempt, state in zip(ended, states, strict=True):
             self._put_away(attempt, state)
         self._gpus.tell(self._admission.claims())

@@ -51,18 +51,14 @@ class Launches:
         self._claimed: list[Supervised] = []
         self._given_up: list[tuple[Claim, Unusable]] = []
         # the same, committed
-        self._committed: list[tuple[Supervised, bool]] = []  # and whether that is synced
+        self._committed: list[Supervised] = []
         self._hopeless: list[tuple[Claim, Unusable]] = []
         self._unclear: dict[int, tuple[float, str]] = {}  # job → when to look again, monotonic; why
         self.again_s: float | None = None  # look again so soon: nothing will wake us for it
 
-    def commit(self, *, durable: bool) -> None:
-        """Know that the transaction is committed: what was claimed must be launched.
-
-        Args:
-            durable: it is synced, and with it all before it.
-        """
-        self._committed += ((supervised, durable) for supervised in self._claimed)
+    def commit(self) -> None:
+        """Know that the transaction is committed: what was claimed must be launched."""
+        self._committed += self._claimed
         self._hopeless += self._given_up
         self._claimed.clear()
         self._given_up.clear()
@@ -75,16 +71,16 @@ class Launches:
                 and those behind it are launched another time.
         """
         while self._committed:
-            supervised, durable = self._committed[0]
-            if not durable and supervised.claim.spec.terms.rerun == "never":
-                sync(self._home.database_log)  # without its claim it would be started again
+            supervised = self._committed[0]
+            if supervised.claim.spec.terms.rerun == "never":
+                self._sync()
             del self._committed[0]
             supervised.supervisor.run(supervised.attempt)
             yield supervised
 
     def promised(self) -> Iterator[Claim]:
         """Return what is claimed and could not be launched yet."""
-        yield from (supervised.claim for supervised, _ in self._committed)
+        yield from (supervised.claim for supervised in self._committed)
 
     def undo(self) -> None:
         """Take everything back; the transaction came to nothing."""
@@ -166,6 +162,11 @@ class Launches:
                 logger.warning("job=%d unclear=%r", job, before.unclear)
             self._unclear[job] = time.monotonic() + UNCLEAR_PAUSE_S, before.unclear
         return before
+
+    def _sync(self) -> None:
+        """Let the claim survive a power cut: without it the job would be started again."""
+        for path in (self._home.database_log, self._home.attempts, self._home.folder):
+            sync(path)
 
     def _seat(self, start: Start, who: Identity) -> Seat:
         return Seat(
