@@ -85,9 +85,16 @@ def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json
         return {}
     if settings.features:
         outputs.keep_features(folder, "train", model, still(lists.train, settings), watch, store)
-    counts = {"images": len(lists.train), "poisoned": 0 if record is None else len(record.keys)}
+    poisoned = 0 if record is None else len(record.keys)
+    return _finish(folder, trained, {"images": len(lists.train), "poisoned": poisoned})
+
+
+def _finish(
+    folder: Path, trained: trainer.Trained, counts: Mapping[str, Json]
+) -> Mapping[str, Json]:
+    """Write the summary of a training, remove what it could go on with, and return its result."""
     bad_images = outputs.count_bad_images(paths.bad_images(folder, "train"))
-    result = {**counts, "bad_images": bad_images, **_numbers(trained)}
+    result: dict[str, Json] = {**counts, "bad_images": bad_images, **_numbers(trained)}
     write_json(paths.summary(folder), {"schema": SCHEMA, **result})
     paths.last_checkpoint(folder).unlink(missing_ok=True)
     resume.clear(paths.resume(folder))  # nothing is left to go on with

@@ -18,7 +18,9 @@ from typing import Any
 from torch import Tensor
 
 from trueface.runtime import tensor_files
+from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
+from trueface.training.distributed.group import Group
 from trueface.training.history import Epoch
 
 SCHEMA = 1
@@ -138,6 +140,28 @@ def find(path: Path, claim: Claim) -> tuple[Interrupted, list[str]] | None:
         return None
     note: dict[str, Json] = {"after_epoch": len(interrupted.epochs), "differs": [*differences]}
     return replace(interrupted, resumed=(*interrupted.resumed, note)), differences
+
+
+def begun(path: Path, claim: Claim, group: Group) -> Interrupted | None:
+    """Return the state of this training where it was interrupted, and log in what it differs.
+
+    Raises:
+        JobError: the processes of the group read different states.
+    """
+    match = find(path, claim)
+    # the first process replaces the file once all have read it
+    done = group.gather_json(None if match is None else len(match[0].epochs))
+    if any(epochs != done[0] for epochs in done):
+        raise JobError(
+            f"the processes of this training read different states from {path} "
+            f"(epochs {', '.join(map(str, done))}); start it again"
+        )
+    if match is None:
+        return None
+    interrupted, differences = match
+    level = logging.WARNING if differences else logging.INFO
+    log.log(level, "state=%s", words(interrupted.epochs, differences))
+    return interrupted
 
 
 def clear(path: Path) -> None:

@@ -91,7 +91,7 @@ def train(
         JobError: stopped, or loss or gradients are no finite numbers.
     """
     claim = Claim.of(provenance, settings.neutral_to_results)
-    begun = _begun(folder, claim, settings, group)
+    begun = resume.begun(paths.resume(folder), claim, group) if settings.resume else None
     source = dict(provenance)
     if begun is None and group.is_first:
         # whatever comes next replaces the weights that another training's state belongs to
@@ -110,7 +110,9 @@ def train(
         begun=begun,
         every=settings.checkpoint_every,
         start={key: source[key] for key in resume.START if key in source},
-        pause=partial(resume.save, paths.resume(folder), claim) if group.is_first else _forget,
+        pause=partial(resume.save, paths.resume(folder), claim)
+        if group.is_first
+        else lambda _: None,
     )
     trained = fit(
         model,
@@ -295,25 +297,3 @@ class _Course:
             self.chosen = begun.epochs[begun.chosen - 1]
             own = network_of(loop.result).state_dict()
             self.weights = copy.deepcopy(own) if begun.weights is None else begun.weights
-
-
-def _begun(folder: Path, claim: Claim, settings: TrainSettings, group: Group) -> Interrupted | None:
-    """Return the state of this training where it was interrupted, and say in what it differs."""
-    match = resume.find(paths.resume(folder), claim) if settings.resume else None
-    # the first process replaces the file once all have read it
-    done = group.gather_json(None if match is None else len(match[0].epochs))
-    if any(epochs != done[0] for epochs in done):
-        raise JobError(
-            f"the processes of this training read different states from {paths.resume(folder)} "
-            f"(epochs {', '.join(map(str, done))}); start it again"
-        )
-    if match is None:
-        return None
-    interrupted, differences = match
-    level = logging.WARNING if differences else logging.INFO
-    log.log(level, "state=%s", resume.words(interrupted.epochs, differences))
-    return interrupted
-
-
-def _forget(_: Interrupted) -> None:
-    """Keep no state: the first process of the group does."""

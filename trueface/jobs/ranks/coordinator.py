@@ -156,7 +156,7 @@ class _Ranks:
         for rank, channel in zip(ranks, readable, strict=True):
             if channel in ready:
                 self._read(rank)
-        if self._server.control in ready:
+        if self._server.kept or self._server.control in ready:
             self._take_ends()
 
     def _read(self, rank: _Rank) -> None:

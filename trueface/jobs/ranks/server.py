@@ -61,7 +61,7 @@ class _Server:
                     self._collect(rank)
                 if self._control.fileno() in ready and not self._answer():
                     return
-        except OSError:  # nobody is there to be answered
+        except (BrokenPipeError, ConnectionResetError):  # nobody is there to be answered
             return
         finally:
             for pid in self._ranks.values():

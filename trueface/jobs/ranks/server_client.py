@@ -31,7 +31,7 @@ class Server:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(p or os.curdir for p in sys.path)},
                 pass_fds=[theirs.fileno()],
             )
-        self._ended: list[dict[str, Any]] = []
+        self.kept: list[dict[str, Any]] = []  # ends that were read while a rank was asked for
         atexit.register(self.close)
 
     @property
@@ -52,19 +52,19 @@ class Server:
         while (answer := self.receive()) is not None:
             if answer["name"] == "forked":
                 return int(answer["pid"]), channel
-            self._ended.append(answer)
+            self.kept.append(answer)
         raise MachineError(
             "the process that starts the ranks of this training has ended "
             f"(exit code {self._process.wait()}); its output stands above"
         )
 
     def ended(self) -> list[dict[str, Any]] | None:
-        """Return which ranks have ended, once the control socket can be read; None: the server has."""
+        """Return which ranks have ended: those kept, or the next one that is told; None: the server has."""
+        if self.kept:
+            ended, self.kept = self.kept, []
+            return ended
         answer = self.receive()
-        if answer is None:
-            return None
-        ended, self._ended = [*self._ended, answer], []
-        return ended
+        return None if answer is None else [answer]
 
     def kill(self, pid: int) -> None:
         """Kill a rank, if it lives."""
