@@ -135,6 +135,7 @@ class Spec:
 
 
 _SPEC = tuple(item.name for item in fields(Spec))
+_NAMES = frozenset(_SPEC)
 _DEFAULTS: tuple[object, ...] = tuple(
     item.default if item.default_factory is MISSING else item.default_factory()
     for item in fields(Spec)
@@ -157,8 +158,9 @@ def read_spec(record: Mapping[str, Any]) -> Spec:
     Raises:
         Unreadable: it has an unknown field there, or a known one of another type or out of its range.
     """
-    resources = read_resources(record.get("resources", {}))
-    terms = _read_terms(record.get("terms", {}))
+    # what has its default is not stored
+    resources = read_resources(record["resources"]) if "resources" in record else Resources()
+    terms = _read_terms(record["terms"]) if "terms" in record else Terms()
     return _spec_of(record, resources, terms)
 
 
@@ -212,10 +214,12 @@ def read_part_of_spec(record: Mapping[str, Any]) -> Spec:
 
 
 def _spec_of(record: Mapping[str, Any], resources: Resources, terms: Terms) -> Spec:
-    values = {key: value for key, value in record.items() if key in _SPEC}
+    values = {key: value for key, value in record.items() if key in _NAMES}
     for key in ("preload", "argv", "needs", "outputs"):
-        values[key] = texts(values.get(key, ()), f"{key!r} of its spec")
-    return restored(Spec, values | {"resources": resources, "terms": terms}, "its spec")
+        if key in values:
+            values[key] = texts(values[key], f"{key!r} of its spec")
+    values["resources"], values["terms"] = resources, terms
+    return restored(Spec, values, "its spec")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,6 +61,18 @@ class Connection:
             self._rollback()
             raise
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Answer all questions inside from one state of the queue, locked once; nothing is written."""
+        inside = self._db.in_transaction
+        if not inside:
+            self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if not inside and self._db.in_transaction:  # some errors end it
+                self._db.execute("COMMIT")
+
     def _rollback(self) -> None:
         if self._db.in_transaction:
             with contextlib.suppress(sqlite3.Error):  # a full disk; closing the connection does it
