@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -119,23 +119,10 @@ class Spec:
         """Return the spec as JSON."""
         return asdict(self)
 
-    def text(self) -> str:
-        """Return the spec as the queue keeps it: JSON, without what has its default."""
-        # not `asdict`: it copies every value, and a run has thousands of specs
-        record = {
-            name: value
-            for name, value, default in zip(_SPEC, _values(self), _DEFAULTS, strict=True)
-            if value is not default and value != default
-        }
-        if "resources" in record:
-            record["resources"] = _flat(self.resources)
-        if "terms" in record:
-            record["terms"] = _flat(self.terms)
-        return _encode(record)
-
 
 _SPEC = tuple(item.name for item in fields(Spec))
 _NAMES = frozenset(_SPEC)
+_TEXTS = frozenset({"argv", "needs", "outputs"})  # lists that are a spec's own
 _DEFAULTS: tuple[object, ...] = tuple(
     item.default if item.default_factory is MISSING else item.default_factory()
     for item in fields(Spec)
@@ -144,9 +131,38 @@ _values = attrgetter(*_SPEC)
 _encode = json.JSONEncoder(check_circular=False).encode
 
 
-@lru_cache(maxsize=256)
-def _flat(part: Resources | Terms) -> dict[str, Json]:
-    return asdict(part)
+class SpecWriter:
+    """Writes specs as the queue keeps them: JSON, without what has its default.
+
+    The specs of a run share settings, sources and resources. These are encoded once for all specs
+    that hold the very same object, so that a spec costs little more than what is its own.
+    """
+
+    def __init__(self) -> None:
+        """Begin without anything shared."""
+        self._shared: dict[int, tuple[object, str]] = {}  # id → the object, which keeps it, and its JSON
+
+    def text(self, spec: Spec) -> str:
+        """Return a spec as JSON."""
+        parts = []
+        for name, value, default in zip(_SPEC, _values(spec), _DEFAULTS, strict=True):
+            if value is default or value == default:
+                continue
+            if isinstance(value, str):
+                text = encode_basestring_ascii(value)
+            elif name in _TEXTS:
+                text = f"[{', '.join(map(encode_basestring_ascii, value))}]"
+            else:
+                text = self._text_of(value)
+            parts.append(f'"{name}": {text}')
+        return f"{{{', '.join(parts)}}}"
+
+    def _text_of(self, value: object) -> str:
+        kept = self._shared.get(id(value))
+        if kept is None:
+            plain = asdict(value) if isinstance(value, Resources | Terms) else value
+            kept = self._shared[id(value)] = value, _encode(plain)
+        return kept[1]
 
 
 def read_spec(record: Mapping[str, Any]) -> Spec:

@@ -19,6 +19,10 @@ _COUNT_WAITS = (
     " ON needed.id = needs.need WHERE needs.job = jobs.id AND needed.state <> 'done')"
     " + (SELECT count(*) FROM timers WHERE timers.job = jobs.id) WHERE id = ?"
 )
+_NEW_EVENT = (
+    "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
+)
 _FROM = {
     state: tuple(source for source in State if state in NEXT[source]) for state in State
 }  # who may become `state`
@@ -104,10 +108,13 @@ class Connection:
 
     def event(self, job: int, state: State, reason: Reason, now: float) -> None:
         """Put down what happened to a job."""
-        self.execute(
-            "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (now, job, state, *reason_columns(reason)),
+        self.execute(_NEW_EVENT, (now, job, state, *reason_columns(reason)))
+
+    def events(self, events: Iterable[tuple[int, State, Reason, float]]) -> None:
+        """Put down what happened to many jobs: job, state, reason, time."""
+        self.executemany(
+            _NEW_EVENT,
+            ((now, job, state, *reason_columns(reason)) for job, state, reason, now in events),
         )
 
     def count_waits(self, jobs: Iterable[int]) -> None:

@@ -1,12 +1,13 @@
 """The queue on disk: how jobs come into it. The rest is in `scheduler_actions` and `user_actions`."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.errors import StoreError
-from launcher.job import Context, Spec
+from launcher.job import Context, Spec, SpecWriter
 from launcher.states import ENDED, Reason, ReasonCode, State
 from launcher.store.connection import Connection, reason_columns
 from launcher.store.job_queries import JobQueries
@@ -125,13 +126,15 @@ class Store:
             " wish = '', ended = NULL,"
             " outputs = '{}', submitted = excluded.submitted, lane = excluded.lane,"
             " rank = excluded.rank, failures = 0, lost = 0, excused = 0 WHERE state <> 'running' RETURNING id",
-            _row(run, self.context(context), self._lane(spec, context), new, now),
+            _row(
+                SpecWriter(), run, self.context(context), self._lane(spec, context), new, now
+            ),
         ).fetchone()
         if row is None:
             raise StoreError(f"{spec.name} started to run meanwhile; nothing was changed")
         job = int(row["id"])
         if not replaced:
-            self._count_new(run, job)
+            self._count_new(run, [new])
         self._db.event(job, new.state, new.reason, now)
         self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
         self._set_timer(job, new)
@@ -144,7 +147,7 @@ class Store:
         changed = self._db.execute(
             "UPDATE jobs SET hash = ?, spec = ?, reason_code = ?, reason = ?, reason_data = ?"
             " WHERE id = ? AND state = 'done'",
-            (spec.hash, spec.text(), *reason_columns(reason), job),
+            (spec.hash, SpecWriter().text(spec), *reason_columns(reason), job),
         )
         if changed.rowcount:
             self._db.event(job, State.DONE, reason, now)
@@ -184,18 +187,17 @@ class Store:
             timed = new.spec.terms.not_before is not None
             return timed + sum(need not in done for need in new.needs)
 
+        writer = SpecWriter()
         rows = (
-            (first + index, waits(new), *_row(run, remembered, lane(new.spec), new, now))
+            (first + index, waits(new), *_row(writer, run, remembered, lane(new.spec), new, now))
             for index, new in enumerate(fresh)
         )
         self._db.executemany(
             f"INSERT INTO jobs (id, waits, {_COLUMNS}) VALUES (?, ?, {_MARKS})", rows
         )
-        self._count_new(run, first)
-        self._db.execute(
-            "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
-            " SELECT submitted, id, state, reason_code, reason, reason_data FROM jobs WHERE id >= ?",
-            (first,),
+        self._count_new(run, fresh)
+        self._db.events(
+            (first + index, new.state, new.reason, now) for index, new in enumerate(fresh)
         )
         needy = [first + index for index, new in enumerate(fresh) if new.needs]
         self._db.executemany(
@@ -212,12 +214,12 @@ class Store:
                 skipped.add(job)
         return list(range(first, first + len(fresh)))
 
-    def _count_new(self, run: int, first: int) -> None:
-        """Count the jobs of a run from number `first` on, which are new."""
-        self._db.execute(
-            "INSERT INTO counters SELECT run, state, count(*) FROM jobs WHERE run = ? AND id >= ?"
-            " GROUP BY state ON CONFLICT (run, state) DO UPDATE SET n = n + excluded.n",
-            (run, first),
+    def _count_new(self, run: int, jobs: Iterable[NewJob]) -> None:
+        """Count the new jobs of a run."""
+        self._db.executemany(
+            "INSERT INTO counters VALUES (?, ?, ?)"
+            " ON CONFLICT (run, state) DO UPDATE SET n = n + excluded.n",
+            [(run, state, n) for state, n in Counter(new.state for new in jobs).items()],
         )
 
     def _lane(self, spec: Spec, context: Context) -> int:
@@ -253,7 +255,9 @@ _COLUMNS = (
 _MARKS = ", ".join("?" * 14)
 
 
-def _row(run: int, context: int, lane: int, new: NewJob, now: float) -> tuple[object, ...]:
+def _row(
+    writer: SpecWriter, run: int, context: int, lane: int, new: NewJob, now: float
+) -> tuple[object, ...]:
     spec = new.spec
     return (
         run,
@@ -262,7 +266,7 @@ def _row(run: int, context: int, lane: int, new: NewJob, now: float) -> tuple[ob
         new.state,
         spec.priority,
         spec.hash,
-        spec.text(),
+        writer.text(spec),
         context,
         *reason_columns(new.reason),
         now,
