@@ -122,7 +122,9 @@ class Spec:
 
 _SPEC = tuple(item.name for item in fields(Spec))
 _NAMES = frozenset(_SPEC)
-_TEXTS = frozenset({"argv", "needs", "outputs"})  # lists that are a spec's own
+# fields by what they hold; all others are texts
+_SHARED = frozenset({"preload", "settings", "words", "sources", "resources", "terms", "priority"})
+_TEXTS = frozenset({"argv", "needs", "outputs"})  # lists of texts that are a spec's own
 _DEFAULTS: tuple[object, ...] = tuple(
     item.default if item.default_factory is MISSING else item.default_factory()
     for item in fields(Spec)
@@ -148,12 +150,12 @@ class SpecWriter:
         for name, value, default in zip(_SPEC, _values(spec), _DEFAULTS, strict=True):
             if value is default or value == default:
                 continue
-            if isinstance(value, str):
-                text = encode_basestring_ascii(value)
+            if name in _SHARED:
+                text = self._text_of(value)
             elif name in _TEXTS:
                 text = f"[{', '.join(map(encode_basestring_ascii, value))}]"
             else:
-                text = self._text_of(value)
+                text = encode_basestring_ascii(value)
             parts.append(f'"{name}": {text}')
         return f"{{{', '.join(parts)}}}"
 

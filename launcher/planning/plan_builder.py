@@ -12,16 +12,18 @@ from typing import Any
 
 from launcher.errors import Error, Problem, Severity, TaskFileError
 from launcher.ids import Words, model_folder_name
-from launcher.kinds import Draft, Role, roots_of
+from launcher.kinds import Draft, Role
 from launcher.planning.dependencies import Dependencies, ExistenceCache
 from launcher.planning.expansion import Step, expand
 from launcher.planning.identity import Code, Identity
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.planned_job import (
     JobFiles,
+    Variant,
     code_of,
     files_of,
     planned_job,
+    variant_of,
     words_of,
 )
 from launcher.planning.poison_draws import Draw, Draws
@@ -98,6 +100,7 @@ class _PlanBuilder:
         self.dependencies = Dependencies(root, there)
         self._there, self._content = there, content
         self._code = cache(code)
+        self._variants: dict[tuple[str, int, int], Variant] = {}
         self._jobs: dict[str, PlannedJob] = {}
         self._made_by: dict[str, tuple[Draft, ...]] = {}  # model → the jobs from which it comes
         self._draws = Draws()
@@ -127,7 +130,7 @@ class _PlanBuilder:
         self, step: Step, files: JobFiles, words: Words, needs: Iterable[str], reader: str
     ) -> PlannedJob:
         """Return a job; `reader` is the one that is known to read the same."""
-        names = tuple(needs)
+        names, variant = tuple(needs), self._variant(step)
         identity = Identity(
             job=step.name,
             kind=step.kind.name,
@@ -135,12 +138,21 @@ class _PlanBuilder:
             base=step.base,
             images=step.images,
             settings=step.settings.text,
-            needs=tuple(self._needed(name, step) for name in names),
-            code=self._code(step.kind.entry, roots_of(step.kind, step.settings.values)),
-            given=tuple(self._content(path) for path in self.dependencies.given[reader]),
+            needs=tuple([self._needed(name, step) for name in names]),
+            code=variant.code,
+            given=tuple([self._content(path) for path in self.dependencies.given[reader]]),
             words=words,
         )
-        return planned_job(step, files, names, identity)
+        return planned_job(step, variant, files, names, identity)
+
+    def _variant(self, step: Step) -> Variant:
+        """Return what a step has in common with others, worked out once for all of them."""
+        # a variant holds settings and request, so that their id() stays theirs
+        key = (step.kind.name, id(step.settings), id(step.request))
+        variant = self._variants.get(key)
+        if variant is None:
+            variant = self._variants[key] = variant_of(step, self._code)
+        return variant
 
     def _needed(self, name: str, step: Step) -> Identity:
         return self._draws.identity_for(name, step) or self._jobs[name].identity
@@ -185,10 +197,8 @@ class _PlanBuilder:
             self._made_by[step.model] = (*makers, draft)
         if self.task.phases and step.kind.name not in self.task.phases:
             return
-        self.problems += [
-            Problem(code="refused", message=reason, place=step.place)
-            for reason in step.kind.refusals(draft, makers)
-        ]
+        for reason in step.kind.refusals(draft, makers):
+            self.problems.append(Problem(code="refused", message=reason, place=step.place))
 
     def of_phases(self) -> tuple[PlannedJob, ...]:
         """Return the jobs of the kinds that are wanted, with the data and the poison that they need.

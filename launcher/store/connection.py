@@ -19,7 +19,7 @@ _COUNT_WAITS = (
     " ON needed.id = needs.need WHERE needs.job = jobs.id AND needed.state <> 'done')"
     " + (SELECT count(*) FROM timers WHERE timers.job = jobs.id) WHERE id = ?"
 )
-_NEW_EVENT = (
+NEW_EVENT = (  # time, job, state, and the columns of the reason
     "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
     " VALUES (?, ?, ?, ?, ?, ?)"
 )
@@ -108,14 +108,7 @@ class Connection:
 
     def event(self, job: int, state: State, reason: Reason, now: float) -> None:
         """Put down what happened to a job."""
-        self.execute(_NEW_EVENT, (now, job, state, *reason_columns(reason)))
-
-    def events(self, events: Iterable[tuple[int, State, Reason, float]]) -> None:
-        """Put down what happened to many jobs: job, state, reason, time."""
-        self.executemany(
-            _NEW_EVENT,
-            ((now, job, state, *reason_columns(reason)) for job, state, reason, now in events),
-        )
+        self.execute(NEW_EVENT, (now, job, state, *reason_columns(reason)))
 
     def count_waits(self, jobs: Iterable[int]) -> None:
         """Count again what these jobs wait for: needs that are not done, and a timer."""

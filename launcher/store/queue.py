@@ -9,7 +9,7 @@ from pathlib import Path
 from launcher.errors import StoreError
 from launcher.job import Context, Spec, SpecWriter
 from launcher.states import ENDED, Reason, ReasonCode, State
-from launcher.store.connection import Connection, reason_columns
+from launcher.store.connection import NEW_EVENT, Connection, reason_columns
 from launcher.store.job_queries import JobQueries
 from launcher.store.opening import open_database, open_to_read
 from launcher.store.rows import lane_of
@@ -127,7 +127,13 @@ class Store:
             " outputs = '{}', submitted = excluded.submitted, lane = excluded.lane,"
             " rank = excluded.rank, failures = 0, lost = 0, excused = 0 WHERE state <> 'running' RETURNING id",
             _row(
-                SpecWriter(), run, self.context(context), self._lane(spec, context), new, now
+                run,
+                self.context(context),
+                self._lane(spec, context),
+                SpecWriter(),
+                new,
+                reason_columns(new.reason),
+                now,
             ),
         ).fetchone()
         if row is None:
@@ -167,9 +173,29 @@ class Store:
 
         As `put`, but quick for very many; a need may be the id that an earlier one of them gets.
         """
-        first = self.next_number()
-        remembered = self.context(context)
-        fresh = list(jobs)
+        first, fresh = self.next_number(), list(jobs)
+        self._insert(run, context, first, fresh, now)
+        self._count_new(run, fresh)
+        needy = [first + index for index, new in enumerate(fresh) if new.needs]
+        self._db.executemany(
+            "INSERT INTO needs VALUES (?, ?)",
+            ((job, need) for job in needy for need in fresh[job - first].needs),
+        )
+        for index, new in enumerate(fresh):
+            self._set_timer(first + index, new)
+        skipped: set[int] = set()
+        for job in needy:
+            needs = fresh[job - first].needs
+            suspects = [need for need in needs if need < first or need in skipped]
+            if suspects and self._skip_if_hopeless(job, suspects, now):
+                skipped.add(job)
+        return list(range(first, first + len(fresh)))
+
+    def _insert(
+        self, run: int, context: Context, first: int, fresh: Sequence[NewJob], now: float
+    ) -> None:
+        """Insert new jobs from number `first` on, and the events of their beginning."""
+        remembered, writer = self.context(context), SpecWriter()
         lanes: dict[tuple[object, ...], int] = {}
 
         def lane(spec: Spec) -> int:
@@ -185,34 +211,21 @@ class Store:
 
         def waits(new: NewJob) -> int:
             timed = new.spec.terms.not_before is not None
-            return timed + sum(need not in done for need in new.needs)
+            return timed + len(new.needs) - sum(need in done for need in new.needs)
 
-        writer = SpecWriter()
+        reasons = [reason_columns(new.reason) for new in fresh]
         rows = (
-            (first + index, waits(new), *_row(writer, run, remembered, lane(new.spec), new, now))
-            for index, new in enumerate(fresh)
+            (job, waits(new), *_row(run, remembered, lane(new.spec), writer, new, reason, now))
+            for job, (new, reason) in enumerate(zip(fresh, reasons, strict=True), first)
         )
         self._db.executemany(
             f"INSERT INTO jobs (id, waits, {_COLUMNS}) VALUES (?, ?, {_MARKS})", rows
         )
-        self._count_new(run, fresh)
-        self._db.events(
-            (first + index, new.state, new.reason, now) for index, new in enumerate(fresh)
-        )
-        needy = [first + index for index, new in enumerate(fresh) if new.needs]
+        events = zip(fresh, reasons, strict=True)
         self._db.executemany(
-            "INSERT INTO needs VALUES (?, ?)",
-            ((job, need) for job in needy for need in fresh[job - first].needs),
+            NEW_EVENT,
+            ((now, job, new.state, *reason) for job, (new, reason) in enumerate(events, first)),
         )
-        for index, new in enumerate(fresh):
-            self._set_timer(first + index, new)
-        skipped: set[int] = set()
-        for job in needy:
-            needs = fresh[job - first].needs
-            suspects = [need for need in needs if need < first or need in skipped]
-            if suspects and self._skip_if_hopeless(job, suspects, now):
-                skipped.add(job)
-        return list(range(first, first + len(fresh)))
 
     def _count_new(self, run: int, jobs: Iterable[NewJob]) -> None:
         """Count the new jobs of a run."""
@@ -256,7 +269,13 @@ _MARKS = ", ".join("?" * 14)
 
 
 def _row(
-    writer: SpecWriter, run: int, context: int, lane: int, new: NewJob, now: float
+    run: int,
+    context: int,
+    lane: int,
+    writer: SpecWriter,
+    new: NewJob,
+    reason: tuple[str, str, str | None],
+    now: float,
 ) -> tuple[object, ...]:
     spec = new.spec
     return (
@@ -268,7 +287,7 @@ def _row(
         spec.hash,
         writer.text(spec),
         context,
-        *reason_columns(new.reason),
+        *reason,
         now,
         lane,
         rank_of(now, spec.priority),

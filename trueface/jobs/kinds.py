@@ -85,7 +85,8 @@ class LaboratoryKind:
 
     def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
         """Return why the job must not run, given the jobs that make its model."""
-        return (*_idle_gpus(draft), *self.refuses(draft, makers, self.vocabulary))
+        reasons = tuple(self.refuses(draft, makers, self.vocabulary))
+        return reasons if draft.gpus <= 1 else (_idle_gpus(draft), *reasons)
 
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
         """Return every path that the job reads."""
@@ -100,10 +101,9 @@ class LaboratoryKind:
         return tuple(self.line(draft))
 
 
-def _idle_gpus(draft: Draft) -> Iterable[str]:
-    if draft.gpus > 1:
-        named = draft.model or draft.kind
-        yield f"{named}: this kind works on one GPU, {draft.gpus} would leave {draft.gpus - 1} idle"
+def _idle_gpus(draft: Draft) -> str:
+    named = draft.model or draft.kind
+    return f"{named}: this kind works on one GPU, {draft.gpus} would leave {draft.gpus - 1} idle"
 
 
 def _unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
