@@ -142,7 +142,9 @@ class SpecWriter:
 
     def __init__(self) -> None:
         """Begin without anything shared."""
-        self._shared: dict[int, tuple[object, str]] = {}  # id → the object, which keeps it, and its JSON
+        self._shared: dict[
+            int, tuple[object, str]
+        ] = {}  # id → the object, which keeps it, and its JSON
 
     def text(self, spec: Spec) -> str:
         """Return a spec as JSON."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from launcher.errors import UsageError
 from launcher.ids import read_words
+from launcher.job_options.registry import changed_options
 from launcher.kinds import Role
 from launcher.planning.code_changes import changed_in_code_alone
 from launcher.planning.plan import Plan, PlannedJob
@@ -39,6 +40,7 @@ class ComparedJob:
     reason: str
     changes: tuple[str, ...] = ()  # since it was queued last: settings, modules, words, inputs
     other_code: bool = False  # it was done with other code, and nothing else is different
+    options: tuple[str, ...] = ()  # that it waits with as they were, and not as the plan has them
     modules: tuple[str, ...] = ()  # whose code is another than when it was queued last
     number: int | None = None  # its job in the queue, None where it is new
 
@@ -154,9 +156,14 @@ def _compare_known(
             raise UsageError(f"{job.name} runs, and {reason}; {wait}")
         return _to_run(job, row, "changed", reason, (reason,))
     if row.state in OPEN and row.hash == job.hash:
-        reason = f"{row.state} already"
+        waits = row.state is not State.RUNNING
         return ComparedJob(
-            job=job, action=Action.JOIN, state=row.state, reason=reason, number=row.id
+            job=job,
+            action=Action.JOIN,
+            state=row.state,
+            reason=f"{row.state} already",
+            number=row.id,
+            options=tuple(changed_options(row.spec, job)) if waits else (),
         )
     if row.hash != job.hash:
         changes = _changes(job, row, again, modules)

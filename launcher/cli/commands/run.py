@@ -28,7 +28,7 @@ from launcher.planning.queue_comparison import ACCEPT_CODE, Action, Comparison
 from launcher.planning.submit import Submitted, submit
 from launcher.scheduler.model import Machine
 from launcher.screens.format import harmless
-from launcher.screens.plan_view import other_code
+from launcher.screens.plan_view import other_code, other_options
 from launcher.screens.terminal import terminal_width
 from launcher.states import OPEN, State
 from launcher.store.client import (
@@ -212,8 +212,9 @@ def _queue(store: Store, comparison: Comparison, context: Context) -> Submitted:
     parts += [f"{submission.joined} under way already"] if submission.joined else []
     parts += [f"{submission.cached} done before"] if submission.cached else []
     click.echo(f"{plan.name}: {counted(len(submission.jobs), 'job')}, {', '.join(parts)}", err=True)
-    if text := other_code(comparison.jobs, queued=True):
-        click.echo(harmless(text), err=True)
+    for text in (other_code(comparison.jobs, queued=True), other_options(comparison.jobs)):
+        if text:
+            click.echo(harmless(text), err=True)
     return submission
 
 
