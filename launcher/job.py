@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from operator import attrgetter
 from pathlib import Path
@@ -129,6 +130,7 @@ _DEFAULTS: tuple[object, ...] = tuple(
     item.default if item.default_factory is MISSING else item.default_factory()
     for item in fields(Spec)
 )
+_PLAIN_RESOURCES, _PLAIN_TERMS = Resources(), Terms()
 _values = attrgetter(*_SPEC)
 _encode = json.JSONEncoder(check_circular=False).encode
 
@@ -164,9 +166,31 @@ class SpecWriter:
     def _text_of(self, value: object) -> str:
         kept = self._shared.get(id(value))
         if kept is None:
-            plain = asdict(value) if isinstance(value, Resources | Terms) else value
+            plain = _flat(value) if isinstance(value, Resources | Terms) else value
             kept = self._shared[id(value)] = value, _encode(plain)
         return kept[1]
+
+
+@lru_cache(maxsize=256)
+def _flat(part: Resources | Terms) -> dict[str, Json]:
+    return asdict(part)
+
+
+def asks_for(record: Mapping[str, Any], resources: Resources, terms: Terms, priority: int) -> bool:
+    """Tell whether a stored spec has exactly these options; quicker than to read the whole of it.
+
+    Args:
+        record: that `SpecWriter` wrote. One of another version may differ in form alone.
+        resources: what the job should ask of the machine.
+        terms: the terms on which it should run.
+        priority: that it should have.
+    """
+    stored = (record.get("resources"), record.get("terms"), record.get("priority", 0))
+    return stored == (
+        None if resources == _PLAIN_RESOURCES else _flat(resources),
+        None if terms == _PLAIN_TERMS else _flat(terms),
+        priority,
+    )
 
 
 def read_spec(record: Mapping[str, Any]) -> Spec:
@@ -179,8 +203,8 @@ def read_spec(record: Mapping[str, Any]) -> Spec:
         Unreadable: it has an unknown field there, or a known one of another type or out of its range.
     """
     # what has its default is not stored
-    resources = read_resources(record["resources"]) if "resources" in record else Resources()
-    terms = _read_terms(record["terms"]) if "terms" in record else Terms()
+    resources = read_resources(record["resources"]) if "resources" in record else _PLAIN_RESOURCES
+    terms = _read_terms(record["terms"]) if "terms" in record else _PLAIN_TERMS
     return _spec_of(record, resources, terms)
 
 

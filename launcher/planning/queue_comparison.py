@@ -8,11 +8,13 @@ from pathlib import Path
 
 from launcher.errors import UsageError
 from launcher.ids import read_words
+from launcher.job import asks_for
 from launcher.job_options.registry import changed_options
 from launcher.kinds import Role
 from launcher.planning.code_changes import changed_in_code_alone
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.states import OPEN, State
+from launcher.store.connection import known_record
 from launcher.store.rows import JobRow
 from launcher.system.files import Json, Stamp
 from launcher.taskfile.header import WARM_START, Reuse
@@ -156,14 +158,13 @@ def _compare_known(
             raise UsageError(f"{job.name} runs, and {reason}; {wait}")
         return _to_run(job, row, "changed", reason, (reason,))
     if row.state in OPEN and row.hash == job.hash:
-        waits = row.state is not State.RUNNING
         return ComparedJob(
             job=job,
             action=Action.JOIN,
             state=row.state,
             reason=f"{row.state} already",
             number=row.id,
-            options=tuple(changed_options(row.spec, job)) if waits else (),
+            options=() if row.state is State.RUNNING else _other_options(job, row),
         )
     if row.hash != job.hash:
         changes = _changes(job, row, again, modules)
@@ -190,6 +191,13 @@ def _compare_known(
             return _to_run(job, row, "changed", reason, (reason,))
     reason = "done before, with the same settings, code and inputs"
     return ComparedJob(job=job, action=Action.CACHED, state="cached", reason=reason, number=row.id)
+
+
+def _other_options(job: PlannedJob, row: JobRow) -> tuple[str, ...]:
+    """Return the names of the options that a waiting job does not share with the plan's."""
+    if asks_for(known_record(row.spec_text), job.resources, job.terms, job.priority):
+        return ()
+    return tuple(changed_options(row.spec, job))
 
 
 def _further_model(job: PlannedJob, row: JobRow, stamp: Callable[[str], Stamp | None]) -> str:
