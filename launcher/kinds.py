@@ -50,13 +50,7 @@ class Settings(BaseModel):
     its kind hears of them in `Draft.further_models`, and writes all of `Job.outputs`.
     """
 
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=False,
-        allow_inf_nan=False,
-        defer_build=True,  # most task files use few of the installed kinds
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
     neutral: ClassVar[frozenset[str]] = frozenset()
     added: ClassVar[frozenset[str]] = frozenset()
     costs: ClassVar[frozenset[str]] = frozenset()
