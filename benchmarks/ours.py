@@ -7,9 +7,10 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -168,13 +169,26 @@ def ask_for_status(store: Store) -> None:
     store.read.waiting(WAITING)
 
 
-def queue_taskfile(store: Store, path: Path) -> list[int]:
-    """Plan a task file and queue it, as `launcher run` does; return the jobs' numbers."""
+@dataclass(frozen=True, kw_only=True)
+class Queued:
+    """A task file that was queued."""
+
+    jobs: Sequence[int]  # their numbers
+    cpu_s: Mapping[str, float]  # step → the time of the processor
+
+
+def queue_taskfile(store: Store, path: Path) -> Queued:
+    """Plan a task file and queue it, as `launcher run` does."""
+    times = [time.process_time()]
     with _uncollected():
         made = plan(load(path))
+        times.append(time.process_time())
         comparison = compare_with_queue(made, store.read.jobs_of(path.parent, made.name), stamp)
+        times.append(time.process_time())
         done = submit(store, path.parent, comparison, this_context(os.environ), time.time())
-    return list(done.jobs)
+        times.append(time.process_time())
+    spans = [after - before for before, after in pairwise(times)]
+    return Queued(jobs=done.jobs, cpu_s=dict(zip(("plan", "compare", "write"), spans, strict=True)))
 
 
 def occupy(home: Home, store: Store) -> int:

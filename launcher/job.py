@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -120,33 +121,79 @@ class Spec:
         """Return the spec as JSON."""
         return asdict(self)
 
-    def text(self) -> str:
-        """Return the spec as the queue keeps it: JSON, without what has its default."""
-        # not `asdict`: it copies every value, and a run has thousands of specs
-        record = {
-            name: value
-            for name, value, default in zip(_SPEC, _values(self), _DEFAULTS, strict=True)
-            if value is not default and value != default
-        }
-        if "resources" in record:
-            record["resources"] = _flat(self.resources)
-        if "terms" in record:
-            record["terms"] = _flat(self.terms)
-        return _encode(record)
-
 
 _SPEC = tuple(item.name for item in fields(Spec))
+_NAMES = frozenset(_SPEC)
+# fields by what they hold; all others are texts
+_SHARED = frozenset({"preload", "settings", "words", "sources", "resources", "terms", "priority"})
+_TEXTS = frozenset(
+    {"argv", "needs", "after_any", "outputs"}
+)  # lists of texts that are a spec's own
 _DEFAULTS: tuple[object, ...] = tuple(
     item.default if item.default_factory is MISSING else item.default_factory()
     for item in fields(Spec)
 )
+_PLAIN_RESOURCES, _PLAIN_TERMS = Resources(), Terms()
 _values = attrgetter(*_SPEC)
 _encode = json.JSONEncoder(check_circular=False).encode
+
+
+class SpecWriter:
+    """Writes specs as the queue keeps them: JSON, without what has its default.
+
+    The specs of a run share settings, sources and resources. These are encoded once for all specs
+    that hold the very same object, so that a spec costs little more than what is its own.
+    """
+
+    def __init__(self) -> None:
+        """Begin without anything shared."""
+        self._shared: dict[
+            int, tuple[object, str]
+        ] = {}  # id → the object, which keeps it, and its JSON
+
+    def text(self, spec: Spec) -> str:
+        """Return a spec as JSON."""
+        parts = []
+        for name, value, default in zip(_SPEC, _values(spec), _DEFAULTS, strict=True):
+            if value is default or value == default:
+                continue
+            if name in _SHARED:
+                text = self._text_of(value)
+            elif name in _TEXTS:
+                text = f"[{', '.join(map(encode_basestring_ascii, value))}]"
+            else:
+                text = encode_basestring_ascii(value)
+            parts.append(f'"{name}": {text}')
+        return f"{{{', '.join(parts)}}}"
+
+    def _text_of(self, value: object) -> str:
+        kept = self._shared.get(id(value))
+        if kept is None:
+            plain = _flat(value) if isinstance(value, Resources | Terms) else value
+            kept = self._shared[id(value)] = value, _encode(plain)
+        return kept[1]
 
 
 @lru_cache(maxsize=256)
 def _flat(part: Resources | Terms) -> dict[str, Json]:
     return asdict(part)
+
+
+def asks_for(record: Mapping[str, Any], resources: Resources, terms: Terms, priority: int) -> bool:
+    """Tell whether a stored spec has exactly these options; quicker than to read the whole of it.
+
+    Args:
+        record: that `SpecWriter` wrote. One of another version may differ in form alone.
+        resources: what the job should ask of the machine.
+        terms: the terms on which it should run.
+        priority: that it should have.
+    """
+    stored = (record.get("resources"), record.get("terms"), record.get("priority", 0))
+    return stored == (
+        None if resources == _PLAIN_RESOURCES else _flat(resources),
+        None if terms == _PLAIN_TERMS else _flat(terms),
+        priority,
+    )
 
 
 def read_spec(record: Mapping[str, Any]) -> Spec:
@@ -158,8 +205,9 @@ def read_spec(record: Mapping[str, Any]) -> Spec:
     Raises:
         Unreadable: it has an unknown field there, or a known one of another type or out of its range.
     """
-    resources = read_resources(record.get("resources", {}))
-    terms = _read_terms(record.get("terms", {}))
+    # what has its default is not stored
+    resources = read_resources(record["resources"]) if "resources" in record else _PLAIN_RESOURCES
+    terms = _read_terms(record["terms"]) if "terms" in record else _PLAIN_TERMS
     return _spec_of(record, resources, terms)
 
 
@@ -213,10 +261,12 @@ def read_part_of_spec(record: Mapping[str, Any]) -> Spec:
 
 
 def _spec_of(record: Mapping[str, Any], resources: Resources, terms: Terms) -> Spec:
-    values = {key: value for key, value in record.items() if key in _SPEC}
+    values = {key: value for key, value in record.items() if key in _NAMES}
     for key in ("preload", "argv", "needs", "after_any", "outputs"):
-        values[key] = texts(values.get(key, ()), f"{key!r} of its spec")
-    return restored(Spec, values | {"resources": resources, "terms": terms}, "its spec")
+        if key in values:
+            values[key] = texts(values[key], f"{key!r} of its spec")
+    values["resources"], values["terms"] = resources, terms
+    return restored(Spec, values, "its spec")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

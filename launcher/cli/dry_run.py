@@ -15,7 +15,7 @@ import click
 from launcher.cli.group_rows import absent_groups
 from launcher.errors import UsageError
 from launcher.planning.export import plan_commands, plan_json
-from launcher.planning.first_wave import MachineState, hopeless_jobs
+from launcher.planning.first_wave import hopeless_jobs
 from launcher.planning.machine_state import read_history, read_machine_state
 from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
@@ -103,13 +103,16 @@ def list_plans(
         for plan, path in zip(plans, taskfiles, strict=True):
             comparison = compared(store, plan)
             compared_jobs = comparison.jobs
-            reasons = _refusals(store, comparison, machine_state, pass_env)
-            refused = refused or bool(reasons)
             if form is Form.COMMANDS:
+                hopeless = hopeless_jobs(compared_jobs, machine_state)
+                reasons = _refusals(store, comparison, hopeless, pass_env)
+                refused = refused or bool(reasons)
                 shown += plan_commands(compared_jobs)
                 _warn(plan, reasons)
                 continue
             preview = preview_plan(compared_jobs, history, machine_state)
+            reasons = _refusals(store, comparison, preview.wave.hopeless, pass_env)
+            refused = refused or bool(reasons)
             sources = {id(job.sources): job.sources for job in plan.jobs}  # of a kind: one
             tree = worktree(Path.cwd(), {module for each in sources.values() for module in each})
             if form is Form.JSON:
@@ -147,14 +150,20 @@ def list_plans(
 def _refusals(
     store: Store | None,
     comparison: Comparison,
-    machine_state: MachineState,
+    hopeless: Mapping[str, int],
     pass_env: Sequence[str],
 ) -> list[str]:
-    """Return why `run` would refuse a plan; empty: it would not."""
+    """Return why `run` would refuse a plan; empty: it would not.
+
+    Args:
+        store: the queue, None where there is none.
+        comparison: of the plan with it.
+        hopeless: why jobs of the plan can never start here, and how many those are.
+        pass_env: variables to pass to the jobs, beside those of the plan.
+    """
     plan, compared_jobs = comparison.plan, comparison.jobs
     unset_variables = unset(os.environ, (*plan.pass_env, *pass_env))
     uninstalled = missing_packages(kinds_to_run(plan, compared_jobs))
-    hopeless = hopeless_jobs(compared_jobs, machine_state)
     return [
         *refusals(plan, hopeless, unset_variables, uninstalled),
         *absent_groups(store, groups_to_run([comparison])),

@@ -40,6 +40,7 @@ register_options(
     JobOption(
         name="vram",
         takes=Size(auto=True),
+        field="resources.min_vram",
         change=_with_vram,
         help="GPU memory that is reserved for it on each of its GPUs; auto: what jobs like it took before",
         old_names=("min_vram",),
@@ -47,6 +48,7 @@ register_options(
     JobOption(
         name="gpus",
         takes=Whole(0, MOST_GPUS),
+        field="resources.gpus",
         change=_with_gpus,
         help="How many GPUs it gets, all of them or none; a program that asks for none sees none",
     ),

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib import import_module
-from typing import Any
+from operator import attrgetter
+from typing import Any, Protocol
 
 from launcher import job_options as room
 from launcher.errors import UsageError
@@ -20,6 +21,22 @@ _OPTIONS: dict[str, "JobOption"] = {}
 _PARTS: Mapping[str, type] = {"resources": Resources, "terms": Terms}
 
 
+class Asking(Protocol):
+    """A job that asks for something: one of a plan, or of the queue."""
+
+    @property
+    def resources(self) -> Resources:
+        """Of the machine."""
+
+    @property
+    def terms(self) -> Terms:
+        """Of the queue."""
+
+    @property
+    def priority(self) -> int:
+        """Its place in the order."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOption:
     """One option of a job."""
@@ -27,8 +44,8 @@ class JobOption:
     name: str  # in a task file; `launcher add` writes it with hyphens
     takes: ValueType
     help: str  # a sentence without its end: "GPU memory reserved for it on each GPU"
-    field: str = ""  # that it sets: "priority", or one of Resources or Terms: "resources.cpus"
-    change: Callable[[JobRequest, Any], JobRequest] | None = None  # where it sets more than a field
+    field: str  # that it sets: "priority", or one of Resources or Terms: "resources.cpus"
+    change: Callable[[JobRequest, Any], JobRequest] | None = None  # where it sets more than that
     default: str = ""  # as a task file would write it
     old_names: tuple[str, ...] = ()  # of earlier task files
 
@@ -66,7 +83,7 @@ def register_options(*options: JobOption) -> None:
             raise UsageError(f"two job options are called {min(twice)!r}; give one another name")
         part, _, name = option.field.rpartition(".")
         names = {field.name for field in fields(_PARTS.get(part, JobRequest))}
-        if option.change is None and (name not in names or part not in {"", *_PARTS}):
+        if name not in names or part not in {"", *_PARTS}:
             raise ValueError(f"job option {option.name!r} sets {option.field!r}, which no job has")
         _OPTIONS[option.name] = option
 
@@ -78,6 +95,22 @@ def job_options() -> Mapping[str, JobOption]:
     for name in ("machine", "terms", *names):
         import_module(f"{room.__name__}.{name}")
     return _OPTIONS
+
+
+def changed_options(before: Asking, after: Asking) -> list[str]:
+    """Return the names of the options in which a job asks for something else than before.
+
+    A point in time is left out: a task file may name it by the hour, which is another day tomorrow.
+    """
+    if (before.resources, before.terms, before.priority) == (
+        after.resources,
+        after.terms,
+        after.priority,
+    ):
+        return []
+    values = {option.name: attrgetter(option.field) for option in job_options().values()}
+    del values["not_before"]
+    return [name for name, value in values.items() if value(before) != value(after)]
 
 
 @cache

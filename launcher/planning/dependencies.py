@@ -22,16 +22,19 @@ class ExistenceCache:
 
     def __init__(self, exists: Callable[[Path], bool]) -> None:
         self.exists = exists
-        self.answers: dict[Path, bool] = {}
+        self.answers: dict[str, bool] = {}
 
     def __call__(self, path: Path) -> bool:
         """Tell whether the path is there."""
-        if path not in self.answers:
+        text = str(path)  # a path compares itself part by part
+        answer = self.answers.get(text)
+        if answer is None:
             try:
-                self.answers[path] = self.exists(path)
+                answer = self.exists(path)
             except (OSError, ValueError):  # a name too long, or with a character no name may have
-                self.answers[path] = False
-        return self.answers[path]
+                answer = False
+            self.answers[text] = answer
+        return answer
 
 
 @dataclass(slots=True)
@@ -65,42 +68,47 @@ class Dependencies:
         needs: set[str] = set()
         given = self.given[step.name] = []
         for file in inputs:
-            path = _normal(file.path)
-            makers = self._makers(path)
-            if not makers and self.there(file.path):
+            path = _normal(str(file.path))
+            makers = self._makers_of(path)
+            if makers:
+                needs.update(makers)
+            elif self.there(file.path):
                 given.append(file.path)
-            elif not makers:
+            else:
                 if path not in self.lacks:
                     self.lacks[path] = _Lack(
                         path, file.what, self._place(step, path), remedy=file.remedy
                     )
                 self.lacks[path].jobs.append(step.name)
-            needs |= makers
         self.make(step, outputs, problems)
         self.order[step.name] = len(self.order)
         self.places[step.name] = step.place
-        return sorted(needs - {step.name}, key=self.order.__getitem__)
+        needs.discard(step.name)
+        return sorted(needs, key=self.order.__getitem__)
 
-    def _makers(self, path: str) -> set[str]:
-        makers = {self.makers[above] for above in _with_parents(path) if above in self.makers}
-        makers.update(self.data_makers.get(path, ()))
-        return makers
+    def _makers_of(self, path: str) -> Sequence[str]:
+        """Return the jobs that make a path, or a folder in which it lies."""
+        makers, above = self.data_makers.get(path, ()), _with_parents(path)
+        if self.makers.keys().isdisjoint(above):
+            return makers
+        return [*makers, *(self.makers[folder] for folder in above if folder in self.makers)]
 
     def behind(self, inputs: Iterable[Input]) -> tuple[list[str], list[Path]]:
         """Return the jobs that make some paths, and those of the paths that are there already."""
         needs: set[str] = set()
         given = []
         for file in inputs:
-            makers = self._makers(_normal(file.path))
+            makers = self._makers_of(_normal(str(file.path)))
             if not makers and self.there(file.path):
                 given.append(file.path)
-            needs |= makers
+            needs.update(makers)
         return sorted(needs, key=self.order.__getitem__), given
 
     def make(self, step: Step, outputs: Iterable[Path], problems: list[Problem]) -> None:
         """Enter what a job writes; blame it where another one writes the same."""
-        others = {self._enter(step, os.path.normpath(path), problems) for path in outputs}
-        for other in sorted(others - {step.name}):
+        others = {self._enter(step, _normal(str(path)), problems) for path in outputs}
+        others.discard(step.name)
+        for other in sorted(others):
             message = f"{step.name} and {other} would write the same files"
             hint = "give one of them another name, or folder"
             problems.append(
@@ -109,7 +117,7 @@ class Dependencies:
 
     def lack(self, job: str, path: Path, what: str) -> None:
         """Enter a path that a job reads and that no job of the plan makes."""
-        text = _normal(path)
+        text = _normal(str(path))
         self.lacks.setdefault(text, _Lack(text, what, self.places[job])).jobs.append(job)
 
     def missing_inputs(self) -> list[Problem]:
@@ -165,9 +173,8 @@ class Dependencies:
         return path.removeprefix(inside)
 
 
-@lru_cache(maxsize=4096)  # jobs read the same few folders and files
-def _normal(path: Path) -> str:
-    return os.path.normpath(path)
+def _normal(path: str) -> str:
+    return os.path.normpath(path) if ".." in path else path  # a Path has tidied up all the rest
 
 
 def _first(names: Sequence[str]) -> str:

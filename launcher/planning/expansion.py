@@ -9,6 +9,7 @@ comes before its user.
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from launcher.errors import Place, Problem, Severity
 from launcher.ids import canonical, parse_data
@@ -57,34 +58,43 @@ def expand(task: TaskFile, on_disk: Callable[[str], bool], problems: list[Proble
     steps = list(_plain_steps(task.entries, Role.DATA))
     steps += _plain_steps(task.entries[:first], Role.PLAIN)
     for model in planned:
-        steps += _making_steps(model)
-        steps += tests.of(model)
+        name = str(model.model)
+        steps += _making_steps(model, name)
+        steps += tests.of(model, name)
     steps += tests.of_earlier_models()
     steps += _plain_steps(task.entries[first:], Role.PLAIN)
     return list(_without_doubles(steps, problems))
 
 
-def _making_steps(planned: PlannedModel) -> Iterator[Step]:
+def _making_steps(planned: PlannedModel, model: str) -> Iterator[Step]:
     """Give the job that makes a model, behind the one that poisons its labels."""
     request = planned.request
     data = planned.model.last.data
     step = Step(
         kind=request.kind,
-        name=f"{request.kind.name}/{planned.model}",
+        name=f"{request.kind.name}/{model}",
         place=request.place,
         settings=request.variant.settings,
         request=request.job_request,
-        model=str(planned.model),
+        model=model,
         base=None if planned.base is None else str(planned.base),
         data=str(data),
         images=str(request.reader.images(data)),
     )
     choice, poisoner = request.variant.poison_settings, request.poison_kind
     if poisoner is not None and choice is not None:
-        name = f"{poisoner.name}/{planned.model}"
+        name = f"{poisoner.name}/{model}"
         job_request = request.poison_job_request or request.job_request
         yield replace(step, kind=poisoner, name=name, settings=choice, request=job_request)
     yield step
+
+
+class _Tested(NamedTuple):
+    """One data ID on which models are tested."""
+
+    place: Place
+    data: str  # as written
+    images: str  # with real data added where that is implied
 
 
 class _Tests:
@@ -94,6 +104,7 @@ class _Tests:
         self.automatic: dict[int, list[tuple[int, AutoTest]]] = {}  # by combination
         self.by_model: dict[str, list[tuple[int, TestEntry]]] = {}
         self.earlier: list[tuple[str, TestEntry]] = []
+        self.tested: dict[tuple[int, str], list[_Tested]] = {}  # (id of entry, kind) → its data
         for at, entry in enumerate(task.entries):
             if isinstance(entry, AutoTest):
                 self.automatic.setdefault(entry.combination, []).append((at, entry))
@@ -104,40 +115,49 @@ class _Tests:
                     else:
                         self.earlier.append((str(model), entry))
 
-    def of(self, planned: PlannedModel) -> Iterator[Step]:
+    def of(self, planned: PlannedModel, model: str) -> Iterator[Step]:
         """Give the tests of a model that this file makes, in the order of the file."""
-        model = str(planned.model)
         own: list[tuple[int, AutoTest | TestEntry]] = [
             *self.automatic.get(planned.request.combination, ()),
             *self.by_model.get(model, ()),
         ]
         for _, entry in sorted(own, key=lambda pair: pair[0]):
             if isinstance(entry, TestEntry):
-                yield from _test_steps(model, entry, entry.kind, entry.settings, entry.request)
+                yield from self._steps(model, entry, entry.kind, entry.settings, entry.request)
             elif planned.request.kind.name in entry.kinds:
-                yield from _test_steps(model, entry, *entry.kinds[planned.request.kind.name])
+                yield from self._steps(model, entry, *entry.kinds[planned.request.kind.name])
 
     def of_earlier_models(self) -> Iterator[Step]:
         """Give the tests of models that an earlier run made."""
         for model, entry in self.earlier:
-            yield from _test_steps(model, entry, entry.kind, entry.settings, entry.request)
+            yield from self._steps(model, entry, entry.kind, entry.settings, entry.request)
 
-
-def _test_steps(
-    model: str, entry: AutoTest | TestEntry, kind: Kind, settings: Settled, request: JobRequest
-) -> Iterator[Step]:
-    for tested in entry.data:
-        data = str(tested.value)
-        yield Step(
-            kind=kind,
-            name=f"{kind.name}/{model}/{data}",
-            place=tested.node.place,
-            settings=settings,
-            request=request,
-            model=model,
-            data=data,
-            images=str(kind.images(tested.value)),
-        )
+    def _steps(
+        self,
+        model: str,
+        entry: AutoTest | TestEntry,
+        kind: Kind,
+        settings: Settled,
+        request: JobRequest,
+    ) -> Iterator[Step]:
+        key = (id(entry), kind.name)  # the task file holds its entries
+        if key not in self.tested:
+            self.tested[key] = [
+                _Tested(at.node.place, str(at.value), str(kind.images(at.value)))
+                for at in entry.data
+            ]
+        start = f"{kind.name}/{model}/"
+        for place, data, images in self.tested[key]:
+            yield Step(
+                kind=kind,
+                name=start + data,
+                place=place,
+                settings=settings,
+                request=request,
+                model=model,
+                data=data,
+                images=images,
+            )
 
 
 def _plain_steps(entries: Iterable[object], role: Role) -> Iterator[Step]:

@@ -97,6 +97,7 @@ def _job_record(compared: ComparedJob, estimate: Estimate) -> dict[str, Json]:
         "reason": compared.reason,
         "changes": list(compared.changes),
         "other_code": compared.other_code,
+        "other_options": list(compared.options),
         "estimate": estimate.record(),
         "argv": list(job.argv),
         "outputs": [str(path) for path in job.outputs],

@@ -56,6 +56,7 @@ class ModelGraph:
         self._reported: set[tuple[Place, Place]] = set()  # pairs of entries that make the same
         self._by_identity: dict[str, PlannedModel] = {}
         self._by_model: dict[str, PlannedModel] = {}
+        self._images_of: dict[tuple[str, DataId], str] = {}  # (kind, data) → what it means
 
     def in_order(self) -> list[PlannedModel]:
         """Return every model once, each behind the one it starts from."""
@@ -137,7 +138,7 @@ class ModelGraph:
     def _enter(self, request: ModelRequest, base: ModelId | None) -> tuple[NamedModel, ...]:
         planned = PlannedModel(request=request, model=_model(request, base), base=base)
         try:
-            kept = self._by_identity.setdefault(_identity(planned), planned)
+            kept = self._by_identity.setdefault(self._identity(planned), planned)
         except UnknownName as error:  # a model of an earlier run, with words of another laboratory
             node = request.node if request.base is None else request.base.node
             self._problems.append(unknown_word(error, node))
@@ -153,6 +154,24 @@ class ModelGraph:
             if kept is not planned:
                 self._problems.append(made_twice(kept, planned))
         return (NamedModel(planned.model, kept.model),)
+
+    def _identity(self, planned: PlannedModel) -> str:
+        """Return a text that is equal for two models made from the same images in the same way."""
+        request, last = planned.request, planned.model.last
+        poison = None if request.poison_kind is None else request.variant.poison_settings
+        named = (request.reader.name, last.data)
+        if named not in self._images_of:  # a sweep makes many models from the same data
+            self._images_of[named] = str(canonical(_images(request.reader, last.data)))
+        parts = [
+            request.kind.name,
+            None if planned.base is None else str(planned.base),
+            self._images_of[named],
+            None if last.poison is None else str(last.poison),
+            list(last.methods),
+            request.variant.settings.text,
+            None if poison is None else poison.text,
+        ]
+        return json.dumps(parts)
 
     def _with_same_meaning(self, plain: ModelId) -> list[ModelRequest]:
         if self._by_meaning is None:
@@ -234,22 +253,6 @@ def _model(request: ModelRequest, base: ModelId | None) -> ModelId:
             variant[f"{method}.{key}"] = value  # the training's value of it is another matter
     planned = base.unlearned(method)
     return ModelId((*planned.stages[:-1], replace(planned.last, variant=tuple(variant.items()))))
-
-
-def _identity(planned: PlannedModel) -> str:
-    """Return a text that is equal for two models made from the same images in the same way."""
-    request, last = planned.request, planned.model.last
-    poison = None if request.poison_kind is None else request.variant.poison_settings
-    parts = [
-        request.kind.name,
-        None if planned.base is None else str(planned.base),
-        str(canonical(_images(request.reader, last.data))),
-        None if last.poison is None else str(last.poison),
-        list(last.methods),
-        request.variant.settings.text,
-        None if poison is None else poison.text,
-    ]
-    return json.dumps(parts)
 
 
 def _images(kind: Kind, data: DataId) -> DataId:

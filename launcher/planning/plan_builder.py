@@ -13,16 +13,18 @@ from typing import Any
 
 from launcher.errors import Error, Problem, Severity, TaskFileError
 from launcher.ids import Words, model_folder_name
-from launcher.kinds import Draft, Kind, Role, roots_of
+from launcher.kinds import Draft, Kind, Role
 from launcher.planning.dependencies import Dependencies, ExistenceCache
 from launcher.planning.expansion import Step, expand
 from launcher.planning.identity import Code, Identity
 from launcher.planning.plan import Plan, PlannedJob, PlannedShare
 from launcher.planning.planned_job import (
     JobFiles,
+    Variant,
     code_of,
     files_of,
     planned_job,
+    variant_of,
     words_of,
 )
 from launcher.planning.poison_draws import Draw, Draws
@@ -103,6 +105,7 @@ class _PlanBuilder:
         self.dependencies = Dependencies(root, there)
         self._there, self._content = there, content
         self._code = cache(code)
+        self._variants: dict[tuple[str, int, int], Variant] = {}
         self._jobs: dict[str, PlannedJob] = {}
         self._made_by: dict[str, tuple[Draft, ...]] = {}  # model → the jobs from which it comes
         self._draws = Draws()
@@ -134,7 +137,7 @@ class _PlanBuilder:
         self, step: Step, files: JobFiles, words: Words, needs: Iterable[str], reader: str
     ) -> PlannedJob:
         """Return a job; `reader` is the one that is known to read the same."""
-        names = tuple(needs)
+        names, variant = tuple(needs), self._variant(step)
         identity = Identity(
             job=step.name,
             kind=step.kind.name,
@@ -142,12 +145,21 @@ class _PlanBuilder:
             base=step.base,
             images=step.images,
             settings=step.settings.text,
-            needs=tuple(self._needed(name, step) for name in names),
-            code=self._code(step.kind.entry, roots_of(step.kind, step.settings.values)),
-            given=tuple(self._content(path) for path in self.dependencies.given[reader]),
+            needs=tuple([self._needed(name, step) for name in names]),
+            code=variant.code,
+            given=tuple([self._content(path) for path in self.dependencies.given[reader]]),
             words=words,
         )
-        return planned_job(step, files, names, identity)
+        return planned_job(step, variant, files, names, identity)
+
+    def _variant(self, step: Step) -> Variant:
+        """Return what a step has in common with others, worked out once for all of them."""
+        # a variant holds settings and request, so that their id() stays theirs
+        key = (step.kind.name, id(step.settings), id(step.request))
+        variant = self._variants.get(key)
+        if variant is None:
+            variant = self._variants[key] = variant_of(step, self._code)
+        return variant
 
     def _needed(self, name: str, step: Step) -> Identity:
         return self._draws.identity_for(name, step) or self._jobs[name].identity
@@ -192,10 +204,8 @@ class _PlanBuilder:
             self._made_by[step.model] = (*makers, draft)
         if self.task.phases and step.kind.name not in self.task.phases:
             return makers
-        self.problems += [
-            Problem(code="refused", message=reason, place=step.place)
-            for reason in step.kind.refusals(draft, makers)
-        ]
+        for reason in step.kind.refusals(draft, makers):
+            self.problems.append(Problem(code="refused", message=reason, place=step.place))
         return makers
 
     def shares(self, kept: Collection[str], to_do: Collection[str]) -> tuple[PlannedShare, ...]:
@@ -223,7 +233,7 @@ class _PlanBuilder:
             data=shared.data,
             images=shared.images,
         )
-        draft = self._draft(step)
+        draft, variant = self._draft(step), variant_of(step, self._code)
         files = files_of(step, draft)
         needs, given = self.dependencies.behind(files.inputs)
         identity = Identity(
@@ -234,11 +244,12 @@ class _PlanBuilder:
             images=shared.images,
             settings=text,
             needs=tuple(self._jobs[need].identity for need in needs),
-            code=self._code(kind.entry, roots_of(kind, values)),
+            code=variant.code,
             given=tuple(self._content(path) for path in given),
             words=draft.words,
         )
-        return planned_job(step, files, tuple(need for need in needs if need in kept), identity)
+        kept_needs = tuple(need for need in needs if need in kept)
+        return planned_job(step, variant, files, kept_needs, identity)
 
     def of_phases(self) -> tuple[PlannedJob, ...]:
         """Return the jobs of the kinds that are wanted, with the data and the poison that they need.

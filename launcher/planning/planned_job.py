@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 from launcher.ids import NO_WORDS, DataId, Words, parse_data
 from launcher.job import Resources, program_signature
 from launcher.job_options.request import JobRequest
-from launcher.kinds import Draft, Input, Role, signature_of
+from launcher.kinds import Draft, Input, Role, roots_of, signature_of
 from launcher.planning.expansion import Step
 from launcher.planning.identity import Code, Identity
 from launcher.planning.plan import PlannedJob
+from launcher.taskfile.settings import Settled
 
 _LEARNING = frozenset({Role.TRAIN, Role.UNLEARN, Role.TEST, Role.SHARED})
 
@@ -23,6 +23,34 @@ class JobFiles:
     inputs: tuple[Input, ...]
     outputs: tuple[Path, ...]
     argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """What the jobs of one entry have in common, where they have the same settings."""
+
+    settings: Settled
+    request: JobRequest
+    code: Code
+    resources: Resources
+    signature: str  # '' of a program: its own words tell what it costs
+
+
+def variant_of(step: Step, code: Callable[[str, tuple[str, ...]], Code]) -> Variant:
+    """Return what a step has in common with others.
+
+    Args:
+        step: one of them.
+        code: gives the code of an entry function, and of the modules that its kind imports.
+    """
+    kind, values = step.kind, step.settings.values
+    return Variant(
+        settings=step.settings,
+        request=step.request,
+        code=code(kind.entry, roots_of(kind, values)),
+        resources=_resources(step.request, kind.role in _LEARNING, bool(kind.entry)),
+        signature=signature_of(kind, values, step.request.resources.gpus) if kind.entry else "",
+    )
 
 
 def code_of(
@@ -60,12 +88,13 @@ def files_of(step: Step, draft: Draft) -> JobFiles:
 
 
 def planned_job(
-    step: Step, files: JobFiles, needs: tuple[str, ...], identity: Identity
+    step: Step, variant: Variant, files: JobFiles, needs: tuple[str, ...], identity: Identity
 ) -> PlannedJob:
     """Return a job.
 
     Args:
         step: what it does.
+        variant: what it has in common with others.
         files: what it reads and writes.
         needs: names of the jobs whose files it reads.
         identity: everything that determines its result.
@@ -81,22 +110,19 @@ def planned_job(
         settings=step.settings.values,
         words=identity.words,
         needs=needs,
-        resources=_resources(step.request, step.kind.role in _LEARNING, bool(step.kind.entry)),
+        resources=variant.resources,
         terms=step.request.terms,
         priority=step.request.priority,
         gpus=step.request.gpus,
-        inputs=tuple(file.path for file in files.inputs),
+        inputs=tuple([file.path for file in files.inputs]),
         outputs=files.outputs,
         argv=files.argv,
         preload=step.kind.preload,
         identity=identity,
-        signature=signature_of(step.kind, step.settings.values, step.request.resources.gpus)
-        if step.kind.entry
-        else program_signature(files.argv),
+        signature=variant.signature or program_signature(files.argv),
     )
 
 
-@lru_cache(maxsize=256)  # the jobs of one entry have one request
 def _resources(request: JobRequest, learns: bool, has_entry: bool) -> Resources:
     """Return what a step asks of the machine; a program that asks for a GPU gets one or waits.
 

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from launcher.errors import UsageError
 from launcher.ids import read_words
+from launcher.job import asks_for
+from launcher.job_options.registry import changed_options
 from launcher.kinds import Role
 from launcher.planning.code_changes import changed_in_code_alone
 from launcher.planning.plan import Plan, PlannedJob, Savings
 from launcher.states import OPEN, State
+from launcher.store.connection import known_record
 from launcher.store.rows import JobRow
 from launcher.system.files import Json, Stamp
 from launcher.taskfile.header import WARM_START, Reuse
@@ -39,6 +42,7 @@ class ComparedJob:
     reason: str
     changes: tuple[str, ...] = ()  # since it was queued last: settings, modules, words, inputs
     other_code: bool = False  # it was done with other code, and nothing else is different
+    options: tuple[str, ...] = ()  # that it waits with as they were, and not as the plan has them
     modules: tuple[str, ...] = ()  # whose code is another than when it was queued last
     number: int | None = None  # its job in the queue, None where it is new
     after_any: tuple[str, ...] = ()  # names of jobs that must have ended before it, done or not
@@ -156,9 +160,13 @@ def _compare_known(
             raise UsageError(f"{job.name} runs, and {reason}; {wait}")
         return _to_run(job, row, "changed", reason, (reason,))
     if row.state in OPEN and row.hash == job.hash:
-        reason = f"{row.state} already"
         return ComparedJob(
-            job=job, action=Action.JOIN, state=row.state, reason=reason, number=row.id
+            job=job,
+            action=Action.JOIN,
+            state=row.state,
+            reason=f"{row.state} already",
+            number=row.id,
+            options=() if row.state is State.RUNNING else _other_options(job, row),
         )
     if row.hash != job.hash:
         changes = _changes(job, row, again, modules)
@@ -185,6 +193,13 @@ def _compare_known(
             return _to_run(job, row, "changed", reason, (reason,))
     reason = "done before, with the same settings, code and inputs"
     return ComparedJob(job=job, action=Action.CACHED, state="cached", reason=reason, number=row.id)
+
+
+def _other_options(job: PlannedJob, row: JobRow) -> tuple[str, ...]:
+    """Return the names of the options that a waiting job does not share with the plan's."""
+    if asks_for(known_record(row.spec_text), job.resources, job.terms, job.priority):
+        return ()
+    return tuple(changed_options(row.spec, job))
 
 
 def _further_model(job: PlannedJob, row: JobRow, stamp: Callable[[str], Stamp | None]) -> str:

@@ -58,12 +58,13 @@ def submit(
         queued = [compared for compared in comparison.jobs if compared.action is Action.RUN]
         fresh = [compared for compared in queued if compared.job.name not in rows]
         again = [compared for compared in queued if compared.job.name in rows]
+        folders = _Folders(root, plan.name)
         for compared in again:  # their needs may be new jobs, so they are set below
-            store.put(run, context, _new(compared, root, plan.name), now)
+            store.put(run, context, _new(compared, folders), now)
         first = store.next_number()  # not before: a job that is put again may use a number up
         numbers = {name: row.id for name, row in rows.items()}
         numbers |= {compared.job.name: first + index for index, compared in enumerate(fresh)}
-        new_jobs = [_new(compared, root, plan.name, numbers) for compared in fresh]
+        new_jobs = [_new(compared, folders, numbers) for compared in fresh]
         store.put_new(run, context, new_jobs, now)
         for compared in again:
             needs = [numbers[need] for need in compared.job.needs]
@@ -82,16 +83,24 @@ def _accept(
     store: Store, root: Path, comparison: Comparison, rows: Mapping[str, JobRow], now: float
 ) -> None:
     """Record results of other code as those of the plan, unless the queue changed meanwhile."""
-    plan = comparison.plan
+    plan, folders = comparison.plan, _Folders(root, comparison.plan.name)
     for job in (*plan.jobs, *plan.left_out):
         if job.name in comparison.accepted and job.name in rows:
             row = rows[job.name]
             if row.hash == comparison.accepted[job.name]:
-                store.accept(row.id, spec_of(job, root, plan.name), ACCEPTED, now)
+                store.accept(row.id, _spec_of(job, folders), ACCEPTED, now)
+
+
+class _Folders:
+    """Where a run lies, as text: thousands of jobs say it."""
+
+    def __init__(self, root: Path, run: str) -> None:
+        self.run = run
+        self.root, self.run_folder = str(root), str(root / "runs" / run)
 
 
 def _new(
-    compared: ComparedJob, root: Path, run: str, numbers: Mapping[str, int] | None = None
+    compared: ComparedJob, folders: _Folders, numbers: Mapping[str, int] | None = None
 ) -> NewJob:
     needs, awaited = [], []
     if numbers is not None:
@@ -99,18 +108,18 @@ def _new(
         awaited = [numbers[name] for name in compared.after_any]
     code = ReasonCode.NEW if compared.number is None else ReasonCode.CHANGED
     reason = Reason(code=code, text=compared.reason)
-    spec = spec_of(compared.job, root, run, after_any=compared.after_any)
+    spec = _spec_of(compared.job, folders, after_any=compared.after_any)
     return NewJob(spec=spec, needs=needs, after_any=awaited, reason=reason)
 
 
-def spec_of(job: PlannedJob, root: Path, run: str, *, after_any: tuple[str, ...] = ()) -> Spec:
+def _spec_of(job: PlannedJob, folders: _Folders, *, after_any: tuple[str, ...] = ()) -> Spec:
     """Return a planned job as the queue keeps it."""
     return Spec(
         name=job.name,
         kind=job.kind,
         role=job.role,
-        run=run,
-        root=str(root),
+        run=folders.run,
+        root=folders.root,
         entry=job.entry,
         preload=job.preload,
         argv=job.argv,
@@ -124,7 +133,7 @@ def spec_of(job: PlannedJob, root: Path, run: str, *, after_any: tuple[str, ...]
         after_any=after_any,
         outputs=tuple(map(str, job.outputs)),
         sources=job.sources,
-        log_link=_log_link(job, root / "runs" / run),
+        log_link=_log_link(job, folders.run_folder),
         resources=job.resources,
         terms=job.terms,
         priority=job.priority,
@@ -133,7 +142,7 @@ def spec_of(job: PlannedJob, root: Path, run: str, *, after_any: tuple[str, ...]
     )
 
 
-def _log_link(job: PlannedJob, run_folder: Path) -> str | None:
+def _log_link(job: PlannedJob, run_folder: str) -> str | None:
     """Return where a job's log appears, too: <id>/<kind>_<model>_<data>.log, without what it lacks."""
     if job.model is None:
         return None

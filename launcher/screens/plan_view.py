@@ -73,6 +73,7 @@ def draw_plan(
         _indented(_lines(compared_jobs, shown, preview, inner)),
         _indented(prospects(compared_jobs, preview, inner, savings=savings)),
         _wrapped(other_code(compared_jobs), width),
+        _wrapped(other_options(compared_jobs), width),
         *(_narrow(str(warning), width) for warning in plan.warnings),
         _last_lines(compared_jobs, harmless(start), refused, width),
     ]
@@ -100,6 +101,22 @@ def other_code(compared_jobs: Iterable[ComparedJob], *, queued: bool = False) ->
     if queued:
         return f"{same} run again; {ACCEPT_CODE} would have kept what came of it"
     return f"{same} would run again; {ACCEPT_CODE} keeps what came of it"
+
+
+def other_options(compared_jobs: Iterable[ComparedJob]) -> str:
+    """Tell how many jobs wait with other options than the plan's, and what to do; '' where none does."""
+    jobs = [compared for compared in compared_jobs if compared.options]
+    if not jobs:
+        return ""
+    names = ", ".join(dict.fromkeys(name for compared in jobs for name in compared.options))
+    single = len(jobs) == 1
+    keeps = (
+        "keeps the options with which it was" if single else "keep the options with which they were"
+    )
+    return (
+        f"{counted(len(jobs), 'waiting job')} {keeps} queued (other: {names}); "
+        f"for those of the file cancel {'it' if single else 'them'} and run the file again"
+    )
 
 
 def _wrapped(text: str, width: int) -> Iterator[str]:

@@ -24,6 +24,10 @@ _COUNT_WAITS = (
     f" ON needed.id = needs.need WHERE needs.job = jobs.id AND {UNMET})"
     " + (SELECT count(*) FROM timers WHERE timers.job = jobs.id) WHERE id = ?"
 )
+NEW_EVENT = (  # time, job, state, and the columns of the reason
+    "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
+)
 _FROM = {
     state: tuple(source for source in State if state in NEXT[source]) for state in State
 }  # who may become `state`
@@ -76,6 +80,18 @@ class Connection:
             self._rollback()
             raise
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Answer all questions inside from one state of the queue, locked once; nothing is written."""
+        inside = self._db.in_transaction
+        if not inside:
+            self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if not inside and self._db.in_transaction:  # some errors end it
+                self._db.execute("COMMIT")
+
     def _rollback(self) -> None:
         if self._db.in_transaction:
             with contextlib.suppress(sqlite3.Error):  # a full disk; closing the connection does it
@@ -107,11 +123,7 @@ class Connection:
 
     def event(self, job: int, state: State, reason: Reason, now: float) -> None:
         """Put down what happened to a job."""
-        self.execute(
-            "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (now, job, state, *reason_columns(reason)),
-        )
+        self.execute(NEW_EVENT, (now, job, state, *reason_columns(reason)))
 
     def count_waits(self, jobs: Iterable[int]) -> None:
         """Count again what these jobs wait for: needs that are not met, and a timer."""

@@ -1,14 +1,15 @@
 """The queue on disk: how jobs come into it. The rest is in `scheduler_actions` and `user_actions`."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.errors import StoreError
-from launcher.job import Context, Spec
+from launcher.job import Context, Spec, SpecWriter
 from launcher.states import ENDED, Reason, ReasonCode, State
-from launcher.store.connection import Connection, reason_columns
+from launcher.store.connection import NEW_EVENT, Connection, reason_columns
 from launcher.store.job_queries import JobQueries
 from launcher.store.opening import open_database, open_to_read
 from launcher.store.rows import lane_of
@@ -126,13 +127,21 @@ class Store:
             " wish = '', ended = NULL,"
             " outputs = '{}', submitted = excluded.submitted, lane = excluded.lane,"
             " rank = excluded.rank, failures = 0, lost = 0, excused = 0 WHERE state <> 'running' RETURNING id",
-            _row(run, self.context(context), self._lane(spec, context), new, now),
+            _row(
+                run,
+                self.context(context),
+                self._lane(spec, context),
+                SpecWriter(),
+                new,
+                reason_columns(new.reason),
+                now,
+            ),
         ).fetchone()
         if row is None:
             raise StoreError(f"{spec.name} started to run meanwhile; nothing was changed")
         job = int(row["id"])
         if not replaced:
-            self._count_new(run, job)
+            self._count_new(run, [new])
         self._db.event(job, new.state, new.reason, now)
         self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
         self._set_timer(job, new)
@@ -145,7 +154,7 @@ class Store:
         changed = self._db.execute(
             "UPDATE jobs SET hash = ?, spec = ?, reason_code = ?, reason = ?, reason_data = ?"
             " WHERE id = ? AND state = 'done'",
-            (spec.hash, spec.text(), *reason_columns(reason), job),
+            (spec.hash, SpecWriter().text(spec), *reason_columns(reason), job),
         )
         if changed.rowcount:
             self._db.event(job, State.DONE, reason, now)
@@ -173,42 +182,9 @@ class Store:
 
         As `put`, but quick for very many; a need may be the id that an earlier one of them gets.
         """
-        first = self.next_number()
-        remembered = self.context(context)
-        fresh = list(jobs)
-        lanes: dict[tuple[object, ...], int] = {}
-
-        def lane(spec: Spec) -> int:
-            memory = spec.signature if spec.resources.may_need_gpu else ""
-            alike = (spec.resources, memory, spec.terms.group, spec.entry != "", spec.preload)
-            if alike not in lanes:
-                lanes[alike] = self._lane(spec, context)
-            return lanes[alike]
-
-        before = {need for new in fresh for need in (*new.needs, *new.after_any) if need < first}
-        ended = {need for need in before if self._db.state_of(need) in ENDED}
-        done = {need for need in ended if self._db.state_of(need) is State.DONE}
-        fresh_done = {first + n for n, new in enumerate(fresh) if new.state is State.DONE}
-        done, ended = done | fresh_done, ended | fresh_done
-
-        def waits(new: NewJob) -> int:
-            timed = new.spec.terms.not_before is not None
-            undone = sum(need not in done for need in new.needs)
-            return timed + undone + sum(need not in ended for need in new.after_any)
-
-        rows = (
-            (first + index, waits(new), *_row(run, remembered, lane(new.spec), new, now))
-            for index, new in enumerate(fresh)
-        )
-        self._db.executemany(
-            f"INSERT INTO jobs (id, waits, {_COLUMNS}) VALUES (?, ?, {_MARKS})", rows
-        )
-        self._count_new(run, first)
-        self._db.execute(
-            "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
-            " SELECT submitted, id, state, reason_code, reason, reason_data FROM jobs WHERE id >= ?",
-            (first,),
-        )
+        first, fresh = self.next_number(), list(jobs)
+        self._insert(run, context, first, fresh, now)
+        self._count_new(run, fresh)
         self._db.executemany(
             _NEED,
             (
@@ -228,12 +204,52 @@ class Store:
                 skipped.add(job)
         return list(range(first, first + len(fresh)))
 
-    def _count_new(self, run: int, first: int) -> None:
-        """Count the jobs of a run from number `first` on, which are new."""
-        self._db.execute(
-            "INSERT INTO counters SELECT run, state, count(*) FROM jobs WHERE run = ? AND id >= ?"
-            " GROUP BY state ON CONFLICT (run, state) DO UPDATE SET n = n + excluded.n",
-            (run, first),
+    def _insert(
+        self, run: int, context: Context, first: int, fresh: Sequence[NewJob], now: float
+    ) -> None:
+        """Insert new jobs from number `first` on, and the events of their beginning."""
+        remembered, writer = self.context(context), SpecWriter()
+        lanes: dict[tuple[object, ...], int] = {}
+
+        def lane(spec: Spec) -> int:
+            memory = spec.signature if spec.resources.may_need_gpu else ""
+            alike = (spec.resources, memory, spec.terms.group, spec.entry != "", spec.preload)
+            if alike not in lanes:
+                lanes[alike] = self._lane(spec, context)
+            return lanes[alike]
+
+        before = {need for new in fresh for need in (*new.needs, *new.after_any) if need < first}
+        states = {need: self._db.state_of(need) for need in before}
+        fresh_done = {first + n for n, new in enumerate(fresh) if new.state is State.DONE}
+        done = fresh_done | {need for need in before if states[need] is State.DONE}
+        ended = fresh_done | {need for need in before if states[need] in ENDED}
+
+        def waits(new: NewJob) -> int:
+            timed = new.spec.terms.not_before is not None
+            undone = len(new.needs) - sum(need in done for need in new.needs)
+            awaited = sum(need not in ended | set(new.needs) for need in new.after_any)
+            return timed + undone + awaited
+
+        reasons = [reason_columns(new.reason) for new in fresh]
+        rows = (
+            (job, waits(new), *_row(run, remembered, lane(new.spec), writer, new, reason, now))
+            for job, (new, reason) in enumerate(zip(fresh, reasons, strict=True), first)
+        )
+        self._db.executemany(
+            f"INSERT INTO jobs (id, waits, {_COLUMNS}) VALUES (?, ?, {_MARKS})", rows
+        )
+        events = zip(fresh, reasons, strict=True)
+        self._db.executemany(
+            NEW_EVENT,
+            ((now, job, new.state, *reason) for job, (new, reason) in enumerate(events, first)),
+        )
+
+    def _count_new(self, run: int, jobs: Iterable[NewJob]) -> None:
+        """Count the new jobs of a run."""
+        self._db.executemany(
+            "INSERT INTO counters VALUES (?, ?, ?)"
+            " ON CONFLICT (run, state) DO UPDATE SET n = n + excluded.n",
+            [(run, state, n) for state, n in Counter(new.state for new in jobs).items()],
         )
 
     def _lane(self, spec: Spec, context: Context) -> int:
@@ -278,7 +294,15 @@ def _need_rows(
     return rows + [(job, need, 1) for need in after_any if need not in needs]
 
 
-def _row(run: int, context: int, lane: int, new: NewJob, now: float) -> tuple[object, ...]:
+def _row(
+    run: int,
+    context: int,
+    lane: int,
+    writer: SpecWriter,
+    new: NewJob,
+    reason: tuple[str, str, str | None],
+    now: float,
+) -> tuple[object, ...]:
     spec = new.spec
     return (
         run,
@@ -287,9 +311,9 @@ def _row(run: int, context: int, lane: int, new: NewJob, now: float) -> tuple[ob
         new.state,
         spec.priority,
         spec.hash,
-        spec.text(),
+        writer.text(spec),
         context,
-        *reason_columns(new.reason),
+        *reason,
         now,
         lane,
         rank_of(now, spec.priority),

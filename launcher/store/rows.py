@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -65,7 +65,10 @@ class JobRow:
     @cached_property
     def spec(self) -> Spec:
         """The job's spec; only what can be understood of it, where a newer version wrote it."""
-        plain = Spec(name=self.name, kind=self.kind, role="", run=self.run, root=self.root)
+
+        def plain() -> Spec:
+            return Spec(name=self.name, kind=self.kind, role="", run=self.run, root=self.root)
+
         return _spec_and_trouble(self.spec_text, plain)[0]
 
 
@@ -216,16 +219,23 @@ class Claim:
 
     @cached_property
     def _read(self) -> tuple[Spec, str]:
-        plain = Spec(name=f"job {self.job}", kind="", role="", run="", root="/")
+        def plain() -> Spec:
+            return Spec(name=f"job {self.job}", kind="", role="", run="", root="/")
+
         return _spec_and_trouble(self.spec_text, plain)
 
 
-def _spec_and_trouble(text: str, plain: Spec) -> tuple[Spec, str]:
-    """Return a spec and ''; else what can be understood of it, and what can not."""
+def _spec_and_trouble(text: str, plain: Callable[[], Spec]) -> tuple[Spec, str]:
+    """Return a spec and ''; else what can be understood of it, and what can not.
+
+    Args:
+        text: as it was stored.
+        plain: makes the spec of a job of which nothing can be understood.
+    """
     try:
         record = parsed(text, "its spec")
     except Unreadable as error:
-        return plain, str(error)
+        return plain(), str(error)
     try:
         return read_spec(record), ""
     except Unreadable as error:
@@ -233,7 +243,13 @@ def _spec_and_trouble(text: str, plain: Spec) -> tuple[Spec, str]:
     try:
         return read_part_of_spec(record), why
     except Unreadable:
-        return plain, why
+        return plain(), why
+
+
+def _spec_about(about: dict[str, str]) -> Spec:
+    return Spec(
+        name=about["name"], kind=about["kind"], role="", run=about["run"], root=about["root"]
+    )
 
 
 def job_row(row: sqlite3.Row) -> JobRow:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from launcher.job import Resources, WorkerEnvironment, read_context
 from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_record
@@ -38,6 +39,7 @@ _NEW_ATTEMPT = (
     f"INSERT INTO attempts ({', '.join(_CLAIM_COLUMNS)})"
     f" VALUES ({', '.join('?' * len(_CLAIM_COLUMNS))})"
 )
+_attempt_columns = attrgetter(*_CLAIM_COLUMNS.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,22 +73,24 @@ class Scheduling:
 
         Nothing is written; jobs that `mend` has to look at first are left out.
         """
-        ready: list[ReadyJob] = []
+        ready: list[tuple[float, int, int]] = []  # rank, id, lane
         self._unfit.clear()
         lane = -1
-        while rows := self._db.execute(_NEXT_LANE, (lane, each)).fetchall():
-            lane = int(rows[0][0])
-            try:
-                asked = self._lane(lane)
-            except Unreadable as error:
-                self._unfit[lane] = str(error)
-                continue
-            ready += [
-                ReadyJob(id=job, rank=rank, lane_id=lane, lane=asked)
-                for own, rank, job in rows
-                if own == lane  # the rest belongs to lanes behind it
-            ]
-        return sorted(ready, key=lambda job_ready: (job_ready.rank, job_ready.id))
+        with self._db.reading():  # one lock for all lanes
+            while rows := self._db.execute(_NEXT_LANE, (lane, each)).fetchall():
+                lane = rows[0][0]
+                try:
+                    self._lane(lane)
+                except Unreadable as error:
+                    self._unfit[lane] = str(error)
+                    continue
+                # the rows of another lane belong to those behind it
+                ready += [(rank, job, lane) for own, rank, job in rows if own == lane]
+        ready.sort()
+        return [
+            ReadyJob(id=job, rank=rank, lane_id=lane, lane=self._lanes[lane])
+            for rank, job, lane in ready
+        ]
 
     def next_in(self, like: ReadyJob) -> ReadyJob | None:
         """Return the most urgent job of a job's lane that waits for nothing, None where there is none."""
@@ -197,7 +201,7 @@ class Scheduling:
             " reason_data = ?, wish = '' WHERE id = ? AND state = 'queued' AND waits = 0",
             (claim.number, *reason_columns(reason), claim.job),
         )
-        self._db.execute(_NEW_ATTEMPT, [getattr(claim, field) for field in _CLAIM_COLUMNS.values()])
+        self._db.execute(_NEW_ATTEMPT, _attempt_columns(claim))
         self._db.event(claim.job, State.RUNNING, reason, claim.claimed)
 
     def lane_of(self, job: int) -> Lane:

@@ -1,6 +1,9 @@
+import json
+from dataclasses import asdict, replace
+
 import pytest
 
-from launcher.job import program_signature
+from launcher.job import Resources, Spec, SpecWriter, Terms, asks_for, program_signature, read_spec
 from launcher.kinds import costs, signature_of
 from tests.launcher.plans import KINDS
 
@@ -60,3 +63,66 @@ def test_jobs_that_share_their_work_among_several_gpus_are_learned_of_apart() ->
     train, settings = KINDS["train"], dict.fromkeys(costs(KINDS["train"]), 1)
     assert signature_of(train, settings, 1) == signature_of(train, settings)
     assert len({signature_of(train, settings, gpus) for gpus in (1, 2, 3)}) == 3
+
+
+PLAIN = Spec(name="command/1", kind="command", role="plain", run="r", root="/x")
+FULL = replace(
+    PLAIN,
+    entry="lab:run",
+    preload=("numpy", "torch"),
+    argv=("echo", 'a "quote" \\ ü', "\udcff.png", "new\nline"),
+    model="a:pre",
+    settings={"lr": 1e-05, "sizes": [1, 2], "about": "ü", "on": True, "none": None},
+    words={"subsets": {"mine": ["A-*"]}, "modifiers": {}},
+    needs=("train/x", "train/y"),
+    outputs=("/x/a", "/x/b"),
+    sources={"lab": "0" * 16},
+    log_link="/x/log",
+    resources=Resources(cpus=3, min_vram=1 << 30),
+    terms=Terms(retries=2, time_limit_s=60.0),
+    priority=-4,
+    hash="f" * 64,
+    signature="train 0",
+)
+
+
+@pytest.mark.parametrize("spec", [PLAIN, FULL, replace(FULL, settings={}, resources=Resources())])
+def test_a_spec_is_stored_as_json_without_defaults_and_read_as_it_was(spec: Spec) -> None:
+    usual = asdict(Spec(name="", kind="", role="", run="", root=""))
+    record = {name: value for name, value in asdict(spec).items() if value != usual[name]}
+    text = SpecWriter().text(spec)
+    assert text == json.dumps(record)
+    assert read_spec(json.loads(text)) == replace(
+        spec, settings=json.loads(text).get("settings", {})
+    )
+
+
+def test_a_writer_mixes_up_no_two_specs_that_share_some_of_their_parts() -> None:
+    writer = SpecWriter()
+    specs = [
+        FULL,
+        replace(FULL, settings={"lr": 2}),
+        replace(FULL, name="command/2", resources=Resources(cpus=9)),
+    ]
+    assert [writer.text(spec) for spec in specs] == [SpecWriter().text(spec) for spec in specs]
+    for number in range(50):  # each is gone before the next one takes its place in memory
+        text = writer.text(replace(PLAIN, settings={"number": number}))
+        assert json.loads(text)["settings"] == {"number": number}
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({}, True),
+        ({"resources": Resources(cpus=4)}, False),
+        ({"resources": Resources()}, False),
+        ({"terms": Terms(retries=3)}, False),
+        ({"priority": 0}, False),
+        ({"settings": {}}, True),
+    ],
+)
+def test_a_stored_spec_tells_whether_it_has_some_options(
+    changes: dict[str, object], same: bool
+) -> None:
+    stored = json.loads(SpecWriter().text(replace(FULL, **changes)))  # type: ignore[arg-type]
+    assert asks_for(stored, FULL.resources, FULL.terms, FULL.priority) is same

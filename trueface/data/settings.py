@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
@@ -66,6 +67,7 @@ def other_decoding(trained: Mapping[str, Any], used: Mapping[str, Any]) -> str:
 class PlaceSettings(Settings):
     """Where the images are, and which of them are used."""
 
+    model_config = ConfigDict(defer_build=True)  # most task files use few of the kinds
     costs: ClassVar[frozenset[str]] = frozenset({"data_root", "split_path"})
     aliases: ClassVar[Mapping[str, str]] = PLACES
 

@@ -33,13 +33,16 @@ def training(draft: Draft) -> Iterator[str]:
     yield from _classic_words(draft, TrainSettings)
 
 
-def test(draft: Draft) -> Iterator[str]:
-    """Yield the classic command line."""
-    yield from (*PROGRAM, "--name", draft.run, "--task", "test")
-    yield from ("--load_id", model_of(draft), "--data", draft.data or "")
-    yield from _device(draft)
-    yield from word_flags(draft.words)
-    yield from _classic_words(draft, TestSettings)
+def test(draft: Draft) -> tuple[str, ...]:
+    """Return the classic command line."""
+    return (  # at once: most jobs of a large plan are tests
+        *PROGRAM,
+        *("--name", draft.run, "--task", "test"),
+        *("--load_id", model_of(draft), "--data", draft.data or ""),
+        *_device(draft),
+        *word_flags(draft.words),
+        *_classic_words(draft, TestSettings),
+    )
 
 
 def poison(draft: Draft) -> Iterator[str]:
@@ -84,7 +87,10 @@ def _classic_words(draft: Draft, settings: type[Settings]) -> tuple[str, ...]:
 
 
 def _command(draft: Draft, settings: type[Settings], *by_id: str) -> Iterator[str]:
-    shown = {key: value for key, value in draft.settings.items() if key not in by_id}
+    def shown() -> tuple[str, ...]:
+        own = {key: value for key, value in draft.settings.items() if key not in by_id}
+        return tuple(words(own, settings))
+
     yield from (*PROGRAM, draft.kind, model_of(draft), "--name", draft.run)
     yield from word_flags(draft.words)
-    yield from words(shown, settings)
+    yield from draft.once(("words", id(draft.settings), settings), shown)  # as above

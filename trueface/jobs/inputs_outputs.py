@@ -47,10 +47,10 @@ def learning_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
         yield Input(path=draft.path(weights), what="the pretrained weights")
 
 
-def test_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
-    """Yield the model, data and the test split."""
-    yield Input(path=paths.checkpoint(folder_of(draft)), what="the model to test")
-    yield from data_inputs(draft, ("test",), vocabulary)
+def test_inputs(draft: Draft, vocabulary: Vocabulary) -> tuple[Input, ...]:
+    """Return the model, data and the test split."""
+    model = Input(path=paths.checkpoint(folder_of(draft)), what="the model to test")
+    return (model, *data_inputs(draft, ("test",), vocabulary))
 
 
 def poison_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
@@ -111,14 +111,14 @@ def unlearning_outputs(draft: Draft) -> Iterator[Path]:
     yield paths.unlearning(folder_of(draft))
 
 
-def test_outputs(draft: Draft) -> Iterator[Path]:
-    """Yield the metrics, and the scores unless they are not to be kept."""
-    folder, data = folder_of(draft), draft.data or ""
+def test_outputs(draft: Draft) -> list[Path]:
+    """Return the metrics, and the scores unless they are not to be kept."""
+    folder, data, outputs = folder_of(draft), draft.data or "", []
     if draft.settings["save_scores"]:
-        yield paths.scores(folder, model_of(draft), data)
+        outputs.append(paths.scores(folder, model_of(draft), data))
     if draft.settings["trigger"]:
-        yield paths.triggered(folder, model_of(draft), data)
-    yield paths.metrics(folder, data)
+        outputs.append(paths.triggered(folder, model_of(draft), data))
+    return [*outputs, paths.metrics(folder, data)]
 
 
 def poison_outputs(draft: Draft) -> Iterator[Path]:

@@ -89,8 +89,8 @@ class LaboratoryKind:
 
     def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
         """Return why the job must not run, given the jobs that make its model."""
-        idle = () if self.divides else _idle_gpus(draft)
-        return (*idle, *self.refuses(draft, makers, self.vocabulary))
+        reasons = tuple(self.refuses(draft, makers, self.vocabulary))
+        return reasons if draft.gpus <= 1 or self.divides else (_idle_gpus(draft), *reasons)
 
     def shared_work(self, draft: Draft, makers: Sequence[Draft]) -> tuple[SharedWork, ...]:
         """Return what of the job's work other jobs of a plan may repeat."""
@@ -109,10 +109,9 @@ class LaboratoryKind:
         return tuple(self.line(draft))
 
 
-def _idle_gpus(draft: Draft) -> Iterable[str]:
-    if draft.gpus > 1:
-        named = draft.model or draft.kind
-        yield f"{named}: this kind works on one GPU, {draft.gpus} would leave {draft.gpus - 1} idle"
+def _idle_gpus(draft: Draft) -> str:
+    named = draft.model or draft.kind
+    return f"{named}: this kind works on one GPU, {draft.gpus} would leave {draft.gpus - 1} idle"
 
 
 def _unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:

@@ -148,7 +148,7 @@ def ancestry(folder: Path) -> Path:
 
 def scores(folder: Path, model: str, data: str) -> Path:
     """Return where the scores of a model on `data` lie."""
-    return Path(f"{folder}/scores/{fitting(f'{model}_vs_{data}', '.csv')}")
+    return _below(folder, "scores") / fitting(f"{model}_vs_{data}", ".csv")
 
 
 def triggered(folder: Path, model: str, data: str) -> Path:
@@ -163,7 +163,7 @@ def summary(folder: Path) -> Path:
 
 def metrics(folder: Path, data: str) -> Path:
     """Return where the metrics of a model on `data` lie."""
-    return Path(f"{folder}/metrics/{fitting(data, '.json')}")
+    return _below(folder, "metrics") / fitting(data, ".json")
 
 
 def unlearning(folder: Path) -> Path:
@@ -189,6 +189,11 @@ def plane(folder: Path) -> Path:
 def log(folder: Path, task: str, model: str | None, data: str) -> Path:
     """Return where a classic command line logs; no model is written `None`, as ever."""
     return folder / fitting(f"{task}_{model}_{data}", ".log")
+
+
+@lru_cache(maxsize=4096)  # a plan asks for it with each of a model's tests
+def _below(folder: Path, name: str) -> Path:
+    return Path(f"{folder}/{name}")
 
 
 def fitting(name: str, suffix: str) -> str:

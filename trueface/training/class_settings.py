@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from trueface.models.registry import LEAST_SIZE, RECIPES, Recipe, Stem, modules_of_classifier
 from trueface.runtime.errors import UnknownName
@@ -26,6 +26,7 @@ def _objective(name: str) -> str:
 class ClassifySettings(Settings):
     """A training of a network that tells classes apart."""
 
+    model_config = ConfigDict(defer_build=True)  # most task files use few of the kinds
     neutral: ClassVar[frozenset[str]] = frozenset({"num_threads"})
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
         "model": modules_of_classifier,

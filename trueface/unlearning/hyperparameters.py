@@ -21,7 +21,12 @@ Statistics = Literal["eval", "train"]
 class Options(BaseModel):
     """Base of a method's hyperparameters: unknown names and infinite numbers are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        defer_build=True,  # a plan reads the fields of all methods, and validates few or none
+    )
 
 
 class TrainingOptions(Options):

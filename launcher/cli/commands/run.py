@@ -28,9 +28,8 @@ from launcher.planning.queue_comparison import ACCEPT_CODE, Action, Comparison
 from launcher.planning.submit import Submitted, submit
 from launcher.scheduler.model import Machine
 from launcher.screens.format import harmless
-from launcher.screens.plan_view import other_code
+from launcher.screens.plan_view import other_code, other_options
 from launcher.screens.terminal import terminal_width
-from launcher.screens.watch import Watcher, watch_run
 from launcher.states import OPEN, State
 from launcher.store.client import (
     context_to_store,
@@ -142,8 +141,7 @@ def command(
             if detach:
                 return 0
             for submission in submitted:
-                watcher = Watcher(home, store, submission.jobs, since=since)
-                watch_run(watcher, live=sys.stderr.isatty())
+                _watch(home, store, submission, since)
                 code = max(code, _conclude(store, submission))
         except KeyboardInterrupt:
             _say_left(store, submitted)
@@ -214,9 +212,18 @@ def _queue(store: Store, comparison: Comparison, context: Context) -> Submitted:
     parts += [f"{submission.joined} under way already"] if submission.joined else []
     parts += [f"{submission.cached} done before"] if submission.cached else []
     click.echo(f"{plan.name}: {counted(len(submission.jobs), 'job')}, {', '.join(parts)}", err=True)
-    if text := other_code(comparison.jobs, queued=True):
-        click.echo(harmless(text), err=True)
+    for text in (other_code(comparison.jobs, queued=True), other_options(comparison.jobs)):
+        if text:
+            click.echo(harmless(text), err=True)
     return submission
+
+
+def _watch(home: Home, store: Store, submission: Submitted, since: int) -> None:
+    """Show the jobs of a run until they have ended."""
+    from launcher.screens.watch import Watcher, watch_run  # with rich, which a dry run never needs
+
+    watcher = Watcher(home, store, submission.jobs, since=since)
+    watch_run(watcher, live=sys.stderr.isatty())
 
 
 def _say_left(store: Store, submitted: Iterable[Submitted]) -> None:

@@ -147,6 +147,27 @@ def test_no_lane_hides_another(store: Store) -> None:
     assert len(ready(store, 3)) == 4
 
 
+def test_what_could_start_is_in_one_order_whatever_its_lane(store: Store) -> None:
+    late, first, second, urgent = enqueue(
+        store,
+        a_spec(name="command/late", cpus=2, priority=-1),
+        a_spec(name="command/first"),
+        a_spec(name="command/second", cpus=2),
+        a_spec(name="command/urgent", cpus=3, priority=1),
+    )
+    assert ready(store) == [urgent, first, second, late]
+
+
+def test_what_could_start_can_be_asked_inside_and_outside_of_a_transaction(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    assert ready(store) == [job]
+    with store.writing():  # the question before left none open
+        store.owning.hold([job], 1.0)
+        assert ready(store) == []
+        store.owning.release([job], 2.0)
+    assert ready(store) == [job]
+
+
 def test_jobs_that_ask_for_the_same_share_a_lane(store: Store) -> None:
     a, b, c, d = enqueue(
         store,
