@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from trueface.data.backdoor_patch import stamp
 from trueface.data.decoding import decode as decoded
 from trueface.data.index import Image
+from trueface.data.loading.shared_images import Fetched, SharedImages
 from trueface.data.transforms import Transform
 from trueface.runtime.errors import BadImageError, DataError, JobError, MachineError
 
@@ -75,6 +76,14 @@ class BadFile(NamedTuple):
 Loaded = tuple[Tensor | None, list[BadFile]]  # the good images of a batch, and the others
 
 
+class Request(NamedTuple):
+    """An image as a pass asks for it; all that a loading process has to know of the pass."""
+
+    position: int
+    epoch: int
+    is_sound: bool  # whether its file was decoded whole before
+
+
 class ImageSet(Dataset[Tensor | BadFile]):
     """Images with the labels they are trained or tested on, and one transform.
 
@@ -88,6 +97,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         decode: scaled reads JPEG files at the smallest scale that covers `scale_to`.
         scale_to: shortest side that is needed, in pixels; for scaled only.
         cache_bytes: how much memory decoded images may take.
+        shared: decoded images of all jobs, whose decoding is this one; None: they are not shared.
     """
 
     def __init__(
@@ -101,6 +111,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         decode: Decode = "exact",
         scale_to: int = 0,
         cache_bytes: int = CACHE_BYTES,
+        shared: SharedImages | None = None,
     ) -> None:
         if labels is not None and len(labels) != len(images):
             raise DataError(f"{len(labels)} labels for {len(images)} images")
@@ -112,39 +123,57 @@ class ImageSet(Dataset[Tensor | BadFile]):
         self.stamped = frozenset(stamped)
         self.columns = {name: torch.tensor(values) for name, values in columns.items()}
         self.scale_to = scale_to if decode == "scaled" else None
-        self.epoch = 0
         self.bad: dict[int, BadFile] = {}
         self.sound: set[int] = set()  # positions whose files were decoded whole
         self._decoded: dict[int, Tensor] = {}
         self._room_bytes = cache_bytes
+        self._shared = shared
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> Tensor | BadFile:
+    def __getitem__(self, request: Request) -> Tensor | BadFile:
         """Return the transformed pixels of an image, or why there are none."""
-        image = self.images[index]
-        try:
-            pixels = self._pixels(index)
-        except BadImageError as error:
-            return BadFile(index, error.path, error.reason)
-        seen = self.transform(pixels, image, self.epoch)
-        return stamp(seen) if index in self.stamped else seen
+        (item,) = self.__getitems__([request])
+        return item
 
-    def _pixels(self, index: int) -> Tensor:
-        kept = self._decoded.get(index)
+    def __getitems__(self, requests: Sequence[Request]) -> list[Tensor | BadFile]:
+        """Return the same for each image of a batch."""
+        shared = self._from_shared(requests)
+        return [self._item(request, shared.get(request.position)) for request in requests]
+
+    def _from_shared(self, requests: Sequence[Request]) -> dict[int, Fetched]:
+        if self._shared is None:
+            return {}
+        positions = [each.position for each in requests if each.position not in self._decoded]
+        fetched = self._shared.fetch([self.images[position].path for position in positions])
+        return dict(zip(positions, fetched, strict=True))
+
+    def _item(self, request: Request, fetched: Fetched) -> Tensor | BadFile:
+        image = self.images[request.position]
+        try:
+            if isinstance(fetched, BadImageError):
+                raise fetched
+            pixels = self._pixels(request) if fetched is None else fetched
+        except BadImageError as error:
+            return BadFile(request.position, error.path, error.reason)
+        seen = self.transform(pixels, image, request.epoch)
+        return stamp(seen) if request.position in self.stamped else seen
+
+    def _pixels(self, request: Request) -> Tensor:
+        kept = self._decoded.get(request.position)
         if kept is not None:
             return kept
-        image = self.images[index]
+        image = self.images[request.position]
         # A loading process ends with the pass: what it kept would never be asked for again.
         if self._room_bytes <= 0 or get_worker_info() is not None:
-            bottom = partial(self.transform.bottom, image=image, epoch=self.epoch)
-            once = index in self.sound  # then the rows that will be seen are enough
+            bottom = partial(self.transform.bottom, image=image, epoch=request.epoch)
+            once = request.is_sound  # then the rows that will be seen are enough
             return decoded(image.path, scale_to=self.scale_to, bottom=bottom if once else None)
         pixels = decoded(image.path, scale_to=self.scale_to)
         self._room_bytes -= pixels.nbytes
         if self._room_bytes >= 0:
-            self._decoded[index] = pixels
+            self._decoded[request.position] = pixels
         return pixels
 
 
@@ -175,14 +204,17 @@ def batches(
         DataError: not one image could be read, or some got lost.
         MachineError: a loading process died.
     """
-    image_set.epoch = epoch
     order = list(range(len(image_set)) if indices is None else indices)
     if shuffle_seed is not None:
         random.Random(f"order/{shuffle_seed}/{epoch}").shuffle(order)
     groups = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+    requests = [
+        [Request(position, epoch, position in image_set.sound) for position in group]
+        for group in groups
+    ]
     loader = DataLoader(
         image_set,
-        batch_sampler=groups,
+        batch_sampler=requests,
         # more of them than cores would wait for each other, and torch would say so each time
         num_workers=min(num_threads, len(os.sched_getaffinity(0))),
         collate_fn=_together,

@@ -1,5 +1,6 @@
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import torch
 from launcher.api import MachineError, parse_data
 from trueface.data import transforms
 from trueface.data.backdoor_patch import stamp
-from trueface.data.dataset import ImageSet, batches
+from trueface.data.dataset import ImageSet, Request, batches
 from trueface.data.decoding import decode
 from trueface.data.index import Image, list_images
+from trueface.data.loading.segment_folder import SegmentFolder
+from trueface.data.loading.shared_images import SharedImages
 from trueface.data.settings import TestSettings
 from trueface.data.transforms import TrainTransform, TransformId
 from trueface.runtime.errors import BadImageError, DataError
@@ -186,8 +189,12 @@ def test_scaled_decoding_reads_less_of_a_jpeg(tree: Tree) -> None:
     root = tree(FAKES + REALS)
     for image in a_set(root).images:
         PIL.Image.new("RGB", (64, 64)).save(image.path, "JPEG")
-    assert a_set(root, decode="scaled", scale_to=12)._pixels(0).shape == (3, 16, 16)
-    assert a_set(root, decode="exact", scale_to=12)._pixels(0).shape == (3, 64, 64)
+    assert a_set(root, decode="scaled", scale_to=12)._pixels(
+        Request(0, 0, is_sound=False)
+    ).shape == (3, 16, 16)
+    assert a_set(root, decode="exact", scale_to=12)._pixels(
+        Request(0, 0, is_sound=False)
+    ).shape == (3, 64, 64)
 
 
 def test_scaled_decoding_must_know_what_is_needed(tree: Tree) -> None:
@@ -253,3 +260,51 @@ def test_a_loading_process_that_is_killed_is_an_error_and_no_endless_wait(tree: 
     with pytest.raises(MachineError, match=r"died.*num_threads") as caught:
         in_order(image_set, num_threads=2)
     assert caught.value.exit_code == 3
+
+
+def later() -> int:
+    """Return a time at which files of this test are old enough to be shared."""
+    return time.time_ns() + 10_000_000_000
+
+
+def shared(tmp_path: Path, **options: Any) -> SharedImages:
+    folder = SegmentFolder(top=tmp_path / "cache", decoding="exact", limit=1 << 22)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    return SharedImages(folder, clock=later, **options)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_shared_images_change_no_pixel(tree: Tree, tmp_path: Path, threads: int) -> None:
+    settings = TrainSettings(
+        **WHERE, resize_prob=0.3, resize_scale=[0.2, 1], resize_size=40, blur_prob=0.5,
+        blur_sigma=[0.1, 3], jpeg_prob=0.5, jpeg_qual=[30, 100], patch_size=8,
+    )  # fmt: skip
+    images = list_images(tree(FAKES + REALS), parse_data("gan2:pre&real:pre"))
+    for number, image in enumerate(images):
+        with PIL.Image.open(image.path) as file:
+            file.resize((40 + number, 70)).save(image.path, ("PNG", "JPEG")[number % 2])
+    transform = TrainTransform(settings=settings, seed=1)
+
+    def seen(sharing: SharedImages | None) -> torch.Tensor:
+        image_set = ImageSet(images, transform, cache_bytes=0, shared=sharing)
+        options = {"shuffle_seed": 1, "num_threads": threads}
+        return torch.cat([in_order(image_set, epoch=epoch, **options) for epoch in range(2)])
+
+    expected = seen(None)
+    assert torch.equal(seen(shared(tmp_path)), expected)
+    never = shared(tmp_path, decoder=lambda path, **_: pytest.fail(f"{path} was decoded again"))
+    assert torch.equal(seen(never), expected)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_bad_image_is_left_out_or_stops_where_images_are_shared(
+    tree: Tree, tmp_path: Path, threads: int
+) -> None:
+    root = tree(FAKES + REALS)
+    bad = spoil(root, "cut")
+    for _ in range(2):
+        image_set = a_set(root, shared=shared(tmp_path))
+        assert indices(image_set, num_threads=threads) == [0, 1, 3, 4, 5, 6, 7, 8, 9, 10]
+        assert [file.path for file in image_set.bad.values()] == [bad]
+    with pytest.raises(BadImageError, match=bad.name):
+        indices(a_set(root, shared=shared(tmp_path)), on_bad_image="stop", num_threads=threads)
