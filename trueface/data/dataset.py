@@ -7,25 +7,28 @@ other reason is an error. Small sets are kept decoded in memory, so that later p
 import logging
 import os
 import random
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import Dataset, get_worker_info
 
 from trueface.data.backdoor_patch import stamp
 from trueface.data.decoding import decode as decoded
 from trueface.data.index import Image
+from trueface.data.loading.prefetch import closing, in_background, uses_gpu
+from trueface.data.loading.processes import LoadingProcesses
+from trueface.data.loading.requests import BadFile, Loaded, Request, together
 from trueface.data.loading.shared_images import Fetched, SharedImages
 from trueface.data.transforms import Transform
-from trueface.runtime.errors import BadImageError, DataError, JobError, MachineError
+from trueface.runtime.errors import BadImageError, DataError, JobError
 
 CACHE_BYTES = 1 << 30  # of decoded images; beyond it they are decoded again in every pass
-DEAD = "DataLoader worker"  # how torch begins when one of its processes is gone
 OnBadImage = Literal["skip", "stop"]
 Decode = Literal["exact", "scaled"]
 
@@ -59,29 +62,10 @@ class Batch(NamedTuple):
     def to(self, device: str) -> "Batch":
         """Return the batch on a device; positions stay where they are."""
         return self._replace(
-            images=self.images.to(device),
+            images=self.images.to(device, non_blocking=True),  # where its memory allows
             labels=self.labels.to(device),
             columns={name: values.to(device) for name, values in self.columns.items()},
         )
-
-
-class BadFile(NamedTuple):
-    """An image that gave no pixels."""
-
-    position: int
-    path: Path
-    reason: str
-
-
-Loaded = tuple[Tensor | None, list[BadFile]]  # the good images of a batch, and the others
-
-
-class Request(NamedTuple):
-    """An image as a pass asks for it; all that a loading process has to know of the pass."""
-
-    position: int
-    epoch: int
-    is_sound: bool  # whether its file was decoded whole before
 
 
 class ImageSet(Dataset[Tensor | BadFile]):
@@ -128,6 +112,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         self._decoded: dict[int, Tensor] = {}
         self._room_bytes = cache_bytes
         self._shared = shared
+        self._processes: LoadingProcesses[Loaded] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -138,15 +123,34 @@ class ImageSet(Dataset[Tensor | BadFile]):
         return item
 
     def __getitems__(self, requests: Sequence[Request]) -> list[Tensor | BadFile]:
-        """Return the same for each image of a batch."""
-        shared = self._from_shared(requests)
-        return [self._item(request, shared.get(request.position)) for request in requests]
+        """Return the same for each image of a batch, as DataLoader asks for it."""
+        return list(self.items(requests))
 
-    def _from_shared(self, requests: Sequence[Request]) -> dict[int, Fetched]:
+    def items(
+        self, requests: Sequence[Request], leave: threading.Event | None = None
+    ) -> Iterator[Tensor | BadFile]:
+        """Yield the same for each image of a batch; what comes once `leave` is set is not wanted."""
+        shared = self._from_shared(requests, leave)
+        for request in requests:
+            yield self._item(request, shared.get(request.position))
+
+    def processes(self, count: int) -> LoadingProcesses[Loaded]:
+        """Return processes that load this set: those of the pass before, if it went through."""
+        kept = self._processes
+        if kept is None or kept.count != count or not kept.is_free:
+            reader = copy(self)
+            reader._processes = None  # noqa: SLF001  # they end when nobody but they refers to them
+            kept = self._processes = LoadingProcesses(reader, count, together)
+        return kept
+
+    def _from_shared(
+        self, requests: Sequence[Request], leave: threading.Event | None
+    ) -> dict[int, Fetched]:
         if self._shared is None:
             return {}
         positions = [each.position for each in requests if each.position not in self._decoded]
-        fetched = self._shared.fetch([self.images[position].path for position in positions])
+        paths = [self.images[position].path for position in positions]
+        fetched = self._shared.fetch(paths, leave)
         return dict(zip(positions, fetched, strict=True))
 
     def _item(self, request: Request, fetched: Fetched) -> Tensor | BadFile:
@@ -165,7 +169,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         if kept is not None:
             return kept
         image = self.images[request.position]
-        # A loading process ends with the pass: what it kept would never be asked for again.
+        # Which loading process gets an image differs from pass to pass: all would keep all of them.
         if self._room_bytes <= 0 or get_worker_info() is not None:
             bottom = partial(self.transform.bottom, image=image, epoch=request.epoch)
             once = request.is_sound  # then the rows that will be seen are enough
@@ -196,7 +200,7 @@ def batches(
         shuffle_seed: None keeps the order of the set; else the order is a function of seed and
             epoch.
         epoch: which pass this is, for the order and for the transform.
-        num_threads: loading processes; 0 loads in this one, and only that fills the cache.
+        num_threads: loading processes; 0: a thread of this one, and only that fills the cache.
         indices: positions to read instead of all, in this order unless shuffled.
 
     Raises:
@@ -212,46 +216,44 @@ def batches(
         [Request(position, epoch, position in image_set.sound) for position in group]
         for group in groups
     ]
-    loader = DataLoader(
-        image_set,
-        batch_sampler=requests,
-        # more of them than cores would wait for each other, and torch would say so each time
-        num_workers=min(num_threads, len(os.sched_getaffinity(0))),
-        collate_fn=_together,
-        generator=torch.Generator(),  # else a pass would draw from torch's global generator
-    )
     seen = left_out = 0
-    for group, (pixels, bad) in zip(groups, _alive(loader), strict=True):
-        for file in bad:
-            _note(image_set, file, on_bad_image)
-        seen += len(group) - len(bad)
-        left_out += len(bad)
-        if pixels is not None:
-            gone = {file.position for file in bad}
-            good = [at for at in group if at not in gone]
-            image_set.sound.update(good)
-            yield batch_of(image_set, good, pixels)
+    with closing(_loaded(image_set, requests, num_threads)) as loaded:
+        for group, (pixels, bad) in zip(groups, loaded, strict=True):
+            for file in bad:
+                _note(image_set, file, on_bad_image)
+            seen += len(group) - len(bad)
+            left_out += len(bad)
+            if pixels is not None:
+                gone = {file.position for file in bad}
+                good = [at for at in group if at not in gone]
+                image_set.sound.update(good)
+                yield batch_of(image_set, good, pixels)
     if seen == 0 or seen + left_out != len(order):
         raise DataError(f"{seen} of {len(order)} images could be read, {left_out} are bad")
 
 
-def _together(items: Sequence[Tensor | BadFile]) -> Loaded:
-    """Make one tensor of a batch where it is loaded: one thing to hand over, not one per image."""
-    good = [item for item in items if isinstance(item, Tensor)]
-    bad = [item for item in items if isinstance(item, BadFile)]
-    return (torch.stack(good) if good else None), bad
+def _loaded(
+    image_set: ImageSet, requests: Sequence[Sequence[Request]], num_threads: int
+) -> Iterator[Loaded]:
+    """Load batches ahead of those who take them: in processes, or in a thread of this one."""
+    # more of them than cores would wait for each other, and torch would say so each time
+    count = min(num_threads, len(os.sched_getaffinity(0)))
+    if count == 0:
+        return in_background(partial(_in_this_process, image_set, requests))
+    loaded = image_set.processes(count).load(requests)
+    return in_background(lambda _: (batch.pinned for batch in loaded)) if uses_gpu() else loaded
 
 
-def _alive(loader: Iterable[Loaded]) -> Iterator[Loaded]:
-    try:
-        yield from loader
-    except RuntimeError as error:
-        if not str(error).startswith(DEAD):
-            raise
-        raise MachineError(
-            f"a process that loads images died ({str(error).rstrip('. ')}); if it was killed for "
-            "want of memory, set num_threads lower: 0 loads in the job's own process"
-        ) from error
+def _in_this_process(
+    image_set: ImageSet, requests: Sequence[Sequence[Request]], leave: threading.Event
+) -> Iterator[Loaded]:
+    for batch in requests:
+        items = []
+        for item in image_set.items(batch, leave):
+            if leave.is_set():
+                return
+            items.append(item)
+        yield together(items).pinned
 
 
 def _note(image_set: ImageSet, bad: BadFile, on_bad_image: OnBadImage) -> None:

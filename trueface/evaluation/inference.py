@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
+from trueface.data.loading.prefetch import closing
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, Watch
@@ -52,12 +53,12 @@ def evaluate(
     labels: list[Tensor] = []
     logits: list[Tensor] = []
     seen, reported_at = 0, time.monotonic()
-    with torch.inference_mode():
-        for batch in batches:
+    with torch.inference_mode(), closing(iter(batches)) as passing:
+        for batch in passing:
             if watch.stop.is_set():
                 raise JobError(f"stopped after {seen} of {total} images; nothing was written")
             with autocast(watch.device, watch.precision):
-                outputs = answer(batch.images.to(watch.device))  # (B, 1)
+                outputs = answer(batch.images.to(watch.device, non_blocking=True))  # (B, 1)
             logits.append(outputs.float().squeeze(1).cpu())
             positions.append(batch.indices)
             labels.append(batch.labels.squeeze(1))

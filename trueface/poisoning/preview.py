@@ -9,7 +9,8 @@ import PIL.ImageDraw
 import torch
 from torch import Tensor
 
-from trueface.data.dataset import BadFile, ImageSet, Request
+from trueface.data.dataset import ImageSet
+from trueface.data.loading.requests import BadFile, Request
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_atomic
 

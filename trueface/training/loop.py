@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trueface.data.dataset import Batch
 from trueface.data.loaders import Feed
+from trueface.data.loading.prefetch import closing
 from trueface.models.detectors import Detector, freeze, teach
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
@@ -126,16 +127,17 @@ class Loop:
             # dropout is the only thing that draws from torch's own generator
             torch.manual_seed(derive(f"dropout/{epoch}", self.config.seed))
         began, earlier = time.monotonic(), sums.images
-        for batch in islice(self.training(epoch), sums.batches, None):
-            if self.watch.stop.is_set():
-                break
-            loss, logs = self._step(batch, epoch)
-            sums = sums.plus(len(batch.labels), loss, int(logs[CORRECT]))
-            self.images_read += len(batch.labels)
-            speed = (sums.images - earlier) / max(time.monotonic() - began, 1e-9)
-            self._report(sums.loss / sums.images, speed, logs)
-            if every and sums.batches % every == 0:
-                pause(sums)
+        with closing(self.training(epoch)) as batches:
+            for batch in islice(batches, sums.batches, None):
+                if self.watch.stop.is_set():
+                    break
+                loss, logs = self._step(batch, epoch)
+                sums = sums.plus(len(batch.labels), loss, int(logs[CORRECT]))
+                self.images_read += len(batch.labels)
+                speed = (sums.images - earlier) / max(time.monotonic() - began, 1e-9)
+                self._report(sums.loss / sums.images, speed, logs)
+                if every and sums.batches % every == 0:
+                    pause(sums)
         return sums
 
     def state(self, sums: Sums | None) -> dict[str, Any]:

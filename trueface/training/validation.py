@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from trueface.data.loaders import Feed
+from trueface.data.loading.prefetch import closing
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.training.objectives.protocol import logits_of
@@ -46,12 +47,12 @@ def validate(
     """
     model.eval()
     logits, labels, positions = [], [], []
-    with torch.inference_mode():
-        for batch in images(0):
+    with torch.inference_mode(), closing(images(0)) as batches:
+        for batch in batches:
             if stop is not None and stop.is_set():
                 raise JobError("stopped; nothing was written, the next attempt begins anew")
             with autocast(device, precision):
-                logits.append(logits_of(model, batch.images.to(device)).cpu())
+                logits.append(logits_of(model, batch.images.to(device, non_blocking=True)).cpu())
             labels.append(batch.labels.reshape(-1))
             positions.append(batch.indices)
     if not logits:

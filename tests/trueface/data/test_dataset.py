@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,9 +13,10 @@ import torch
 from launcher.api import MachineError, parse_data
 from trueface.data import transforms
 from trueface.data.backdoor_patch import stamp
-from trueface.data.dataset import ImageSet, Request, batches
+from trueface.data.dataset import ImageSet, batches
 from trueface.data.decoding import decode
 from trueface.data.index import Image, list_images
+from trueface.data.loading.requests import Request
 from trueface.data.loading.segment_folder import SegmentFolder
 from trueface.data.loading.shared_images import SharedImages
 from trueface.data.settings import TestSettings
@@ -308,3 +310,41 @@ def test_a_bad_image_is_left_out_or_stops_where_images_are_shared(
         assert [file.path for file in image_set.bad.values()] == [bad]
     with pytest.raises(BadImageError, match=bad.name):
         indices(a_set(root, shared=shared(tmp_path)), on_bad_image="stop", num_threads=threads)
+
+
+def test_a_pass_that_is_left_ends_its_thread_between_two_images(tree: Tree) -> None:
+    begun, read = threading.Event(), list[Image]()
+
+    class Slow:
+        """A transform that waits for a pass to be left, in its second batch."""
+
+        id = TransformId(identity={}, period=1, is_test=True)
+
+        def __call__(self, pixels: torch.Tensor, image: Image, epoch: int) -> torch.Tensor:
+            read.append(image)
+            if len(read) > 4:
+                begun.set()
+                closed.wait(0.5)
+            return pixels
+
+        def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
+            return height
+
+    closed = threading.Event()
+    passing = batches(
+        ImageSet(list_images(tree(FAKES), parse_data("gan2:pre")), Slow()), batch_size=4
+    )
+    next(passing)
+    assert begun.wait(30)
+    del passing
+    assert [thread for thread in threading.enumerate() if thread.name == "loader"] == []
+    assert len(read) == 5
+
+
+def test_a_pass_that_was_left_changes_nothing_for_the_next(tree: Tree) -> None:
+    image_set = a_set(tree(FAKES + REALS))
+    expected = in_order(image_set)
+    for _ in batches(image_set, batch_size=2, num_threads=2):
+        break
+    assert torch.equal(in_order(image_set, num_threads=2), expected)
+    assert torch.equal(in_order(image_set, num_threads=2), expected)

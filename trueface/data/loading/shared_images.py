@@ -85,11 +85,15 @@ class SharedImages:
         self._claims = os.open(folder.path / "claims", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         self._pid, self._lock = os.getpid(), threading.Lock()
 
-    def fetch(self, paths: Sequence[Path]) -> list[Fetched]:
+    def fetch(self, paths: Sequence[Path], leave: threading.Event | None = None) -> list[Fetched]:
         """Return the pixels of images, (3, H, W) uint8 each, or why there are none.
 
         None stands for an image that is not held here, as there is no room or its file is too
-        young to be told from its next version. The pixels must not be written to.
+        young to be told from its next version.
+
+        Args:
+            paths: of the images.
+            leave: set when the result is not wanted any more; it is then incomplete.
         """
         if self._pid != os.getpid():
             self._begin_as_a_fork()
@@ -104,16 +108,18 @@ class SharedImages:
                     results[key] = pixels
                 elif key is not None and key not in self._too_large:
                     wanted[key] = path
-        self._make(wanted, results)
+        self._make(wanted, results, leave or threading.Event())
         return [None if key is None else results.get(key) for key in keys]
 
-    def _make(self, wanted: dict[bytes, Path], results: dict[bytes, Fetched]) -> None:
+    def _make(
+        self, wanted: dict[bytes, Path], results: dict[bytes, Fetched], leave: threading.Event
+    ) -> None:
         """Decode what no other process decodes; wait for the others."""
         patient_until = time.monotonic() + self._patience_s
-        while wanted and not self._is_full:
+        while wanted and not self._is_full and not leave.is_set():
             before = len(wanted)
             for key, path in list(wanted.items()):
-                if self._claim(key):
+                if not leave.is_set() and self._claim(key):
                     try:
                         results[key] = self._made(key, path)
                     finally:
