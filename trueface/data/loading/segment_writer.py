@@ -16,8 +16,8 @@ from trueface.data.loading.segments import (
     RECORD,
     Pixels,
     Place,
+    end_of,
     packed,
-    unpacked,
 )
 
 
@@ -30,7 +30,7 @@ class SegmentWriter:
         self._capacity = os.fstat(pixels).st_size
         content = os.pread(index, os.fstat(index).st_size, 0)
         self._rows = len(content) // RECORD.size  # half a record, of a full disk, is overwritten
-        self._end = max((place.end for _, place in unpacked(segment, content)), default=0)
+        self._end = end_of(content)
 
     @classmethod
     def new(cls, folder: Path, capacity: int) -> "SegmentWriter | None":

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 PIXELS, INDEX = ".pixels", ".index"
 CHANNELS = 3
 ALIGNMENT = 64  # bytes: a line of the processor's cache
+KEY_BYTES = 40
 RECORD = struct.Struct("<40sQIIII")  # key, offset, height, width, checksum of pixels, of all that
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
@@ -64,7 +65,7 @@ def unpacked(segment: str, content: bytes, first_row: int = 0) -> Iterator[tuple
     for row, fields in enumerate(RECORD.iter_unpack(content[:whole]), first_row):
         key, offset, height, width, checksum, own = fields
         begin = (row - first_row) * RECORD.size
-        # a deleted record is zeros, and no checksum of zeros is zero
+        # that of a deleted one is wrong, as its key is zeros
         if own == zlib.crc32(content[begin : begin + RECORD.size - 4]):
             yield key, Place(segment, row, offset, height, width, checksum)
 
@@ -77,11 +78,29 @@ def read_index(folder: Path, segment: str, begin: int = 0) -> bytes:
     return b""
 
 
+def end_of(content: bytes) -> int:
+    """Return the first byte of a segment that no record of its index has ever meant.
+
+    Damaged and deleted records count: a process that read one before may still use its pixels.
+    """
+    whole = len(content) - len(content) % RECORD.size
+    return max(
+        (Place("", 0, *fields[1:5]).end for fields in RECORD.iter_unpack(content[:whole])),
+        default=0,
+    )
+
+
 def forget(folder: Path, place: Place) -> None:
     """Delete the record of an image whose pixels are not what they were."""
     with contextlib.suppress(OSError), (folder / f"{place.segment}{INDEX}").open("r+b") as file:
         file.seek(place.row * RECORD.size)
-        file.write(bytes(RECORD.size))
+        file.write(bytes(KEY_BYTES))
+
+
+def forget_all(folder: Path, segment: str) -> None:
+    """Delete the index of a segment whose pixels are gone."""
+    with contextlib.suppress(OSError):
+        (folder / f"{segment}{INDEX}").unlink()
 
 
 class SegmentMap:

@@ -36,6 +36,7 @@ from trueface.data.loading.segments import (
     Place,
     SegmentMap,
     forget,
+    forget_all,
     read_index,
     unpacked,
 )
@@ -153,8 +154,11 @@ class SharedImages:
         if place is None:
             return None
         segment = self._map(place.segment)
-        pixels = None if segment is None else segment.pixels(place)
-        if segment is None or pixels is None or not self._is_whole(key, place, pixels):
+        if segment is None:
+            del self._places[key]
+            return None
+        pixels = segment.pixels(place)
+        if pixels is None or not self._is_whole(key, place, pixels):
             del self._places[key]
             forget(self._folder.path, place)
             return None
@@ -177,8 +181,10 @@ class SharedImages:
             try:
                 self._maps[segment] = SegmentMap(self._folder.path, segment)
             except (OSError, ValueError) as error:
-                log.info("decoded=%s state=gone reason=%s", segment, error)
+                log.info("decoded=%s state=not used reason=%s", segment, error)
                 self._maps[segment] = None
+                if isinstance(error, FileNotFoundError | ValueError):
+                    forget_all(self._folder.path, segment)
         return self._maps[segment]
 
     def _store(self, key: bytes, image: Pixels) -> None:

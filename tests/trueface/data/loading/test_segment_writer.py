@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trueface.data.loading.segment_writer import SegmentWriter
-from trueface.data.loading.segments import INDEX, PIXELS, SegmentMap, read_index, unpacked
+from trueface.data.loading.segments import INDEX, PIXELS, SegmentMap, forget, read_index, unpacked
 
 IMAGE = np.arange(300, dtype=np.uint8).reshape(10, 10, 3)
 
@@ -75,3 +75,14 @@ def test_a_segment_that_was_removed_is_not_gone_on_with(tmp_path: Path) -> None:
 def test_an_image_that_is_not_in_one_piece_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="in one piece"):
         a_writer(tmp_path).append(key("a"), IMAGE[::2])
+
+
+def test_the_place_of_an_image_that_was_forgotten_is_not_taken_by_another(tmp_path: Path) -> None:
+    writer = a_writer(tmp_path)
+    first = writer.append(key("a"), IMAGE)
+    writer.close()
+    forget(tmp_path, first)
+    heir = SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes)
+    assert heir is not None
+    assert heir.append(key("b"), IMAGE).offset >= first.end
+    assert keys(tmp_path, writer.segment) == [b"b"]
