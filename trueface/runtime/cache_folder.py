@@ -14,7 +14,7 @@ from typing import NamedTuple
 import platformdirs
 
 from trueface.runtime.errors import UsageError
-from trueface.runtime.units import parse_bytes
+from trueface.runtime.files import parse_bytes
 
 CACHE = "TRUEFACE_CACHE"  # environment variable: another folder than the user's cache
 

@@ -246,7 +246,7 @@ def test_a_file_that_is_damaged_where_nobody_looks_is_bad_in_every_pass(
 class Deadly:
     """A transform whose process is killed as by a machine without memory."""
 
-    id = TransformId(identity={}, period=1, is_test=True)
+    id = TransformId(identity={}, of_view={}, period=1, is_test=True)
 
     def __call__(self, pixels: torch.Tensor, image: Image, epoch: int) -> torch.Tensor:
         if image.label == 0:
@@ -318,7 +318,7 @@ def test_a_pass_that_is_left_ends_its_thread_between_two_images(tree: Tree) -> N
     class Slow:
         """A transform that waits for a pass to be left, in its second batch."""
 
-        id = TransformId(identity={}, period=1, is_test=True)
+        id = TransformId(identity={}, of_view={}, period=1, is_test=True)
 
         def __call__(self, pixels: torch.Tensor, image: Image, epoch: int) -> torch.Tensor:
             read.append(image)

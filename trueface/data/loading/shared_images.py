@@ -42,7 +42,7 @@ from trueface.data.loading.segments import (
 )
 from trueface.runtime.cache_folder import cache_folder, make_private
 from trueface.runtime.errors import BadImageError
-from trueface.runtime.units import format_bytes
+from trueface.runtime.files import format_bytes
 
 SCHEMA = 1
 PATIENCE_S = 5.0  # it may have been put to sleep
