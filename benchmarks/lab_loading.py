@@ -2,7 +2,8 @@
 
 Both read the same files with the same probabilities, in one loading process as the original's
 launcher asks for on two cores, and end with normalised float32. What ours keeps in memory is switched
-off, but in the row that says so. From the second pass on it reads of a file no more than it needs;
+off, but in the rows that say so: "from memory" is what the job itself has decoded, "shared" what another
+job has. From the second pass on it reads of a file no more than it needs;
 "first pass" is the time before that.
 """
 
@@ -26,6 +27,8 @@ from torchvision.transforms import v2
 from benchmarks.table import Row
 from trueface.data.dataset import CACHE_BYTES, Decode, ImageSet, batches
 from trueface.data.index import Image
+from trueface.data.loading.segment_folder import SegmentFolder
+from trueface.data.loading.shared_images import SharedImages
 from trueface.data.transforms import TrainTransform
 from trueface.training.settings import LearningSettings
 
@@ -107,7 +110,9 @@ def reference(sample: Sample, turn: int) -> int:
         return sum(len(pixels) for pixels in loader)
 
 
-def our_set(sample: Sample, decode: Decode, cache_bytes: int = 0) -> ImageSet:
+def our_set(
+    sample: Sample, decode: Decode, cache_bytes: int = 0, shared: SharedImages | None = None
+) -> ImageSet:
     """Return a sample as ours takes it, each image under a key of its own."""
     settings = sample.settings()
     images = [
@@ -120,6 +125,7 @@ def our_set(sample: Sample, decode: Decode, cache_bytes: int = 0) -> ImageSet:
         decode=decode,
         scale_to=settings.resize_size,
         cache_bytes=cache_bytes,
+        shared=shared,
     )
 
 
@@ -140,7 +146,7 @@ def loading_rows(rounds: int) -> Iterator[Row]:
     try:
         with tempfile.TemporaryDirectory() as folder:
             for sample in samples(Path(folder)):
-                yield from _rows(sample, rounds)
+                yield from _rows(sample, rounds, Path(folder))
     finally:
         torch.set_num_threads(threads)
 
@@ -180,12 +186,19 @@ def picture(side: int, number: int, faces: Sequence[Path]) -> PIL.Image.Image:
     return PIL.Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
 
 
-def _rows(sample: Sample, rounds: int) -> Iterator[Row]:
+def _shared(folder: Path) -> SharedImages:
+    """Return decoded images as a job that begins now has them."""
+    (folder / "exact").mkdir(exist_ok=True)
+    return SharedImages(SegmentFolder(top=folder, decoding="exact", limit=4 << 30))
+
+
+def _rows(sample: Sample, rounds: int, folder: Path) -> Iterator[Row]:
     exact = our_set(sample, "exact")
     ways: dict[str, Callable[[int], int]] = {
         "reference": partial(reference, sample),
         "exact": partial(ours, exact),
         "exact, first pass": lambda turn: ours(our_set(sample, "exact"), turn),
+        "exact, shared": lambda turn: ours(our_set(sample, "exact", shared=_shared(folder)), turn),
     }
     if sample.scalable:
         ways["scaled"] = partial(ours, our_set(sample, "scaled"))

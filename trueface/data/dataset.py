@@ -7,25 +7,29 @@ other reason is an error. Small sets are kept decoded in memory, so that later p
 import logging
 import os
 import random
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import Dataset, get_worker_info
 
 from trueface.data.backdoor_patch import stamp
 from trueface.data.decoding import decode as decoded
 from trueface.data.index import Image
+from trueface.data.loading.prefetch import closing, in_background, uses_gpu
+from trueface.data.loading.processes import LoadingProcesses
+from trueface.data.loading.requests import BadFile, Loaded, Request, together
+from trueface.data.loading.shared_images import Fetched, SharedImages
 from trueface.data.transforms import Transform
-from trueface.runtime.errors import BadImageError, DataError, JobError, MachineError
+from trueface.runtime.errors import BadImageError, DataError, JobError
 from trueface.runtime.sharding import WHOLE, Shard
 
 CACHE_BYTES = 1 << 30  # of decoded images; beyond it they are decoded again in every pass
-DEAD = "DataLoader worker"  # how torch begins when one of its processes is gone
 OnBadImage = Literal["skip", "stop"]
 Decode = Literal["exact", "scaled"]
 
@@ -59,21 +63,10 @@ class Batch(NamedTuple):
     def to(self, device: str) -> "Batch":
         """Return the batch on a device; positions stay where they are."""
         return self._replace(
-            images=self.images.to(device),
+            images=self.images.to(device, non_blocking=True),  # where its memory allows
             labels=self.labels.to(device),
             columns={name: values.to(device) for name, values in self.columns.items()},
         )
-
-
-class BadFile(NamedTuple):
-    """An image that gave no pixels."""
-
-    position: int
-    path: Path
-    reason: str
-
-
-Loaded = tuple[Tensor | None, list[BadFile]]  # the good images of a batch, and the others
 
 
 class ImageSet(Dataset[Tensor | BadFile]):
@@ -89,6 +82,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         decode: scaled reads JPEG files at the smallest scale that covers `scale_to`.
         scale_to: shortest side that is needed, in pixels; for scaled only.
         cache_bytes: how much memory decoded images may take.
+        shared: decoded images of all jobs, whose decoding is this one; None: they are not shared.
     """
 
     def __init__(
@@ -102,6 +96,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         decode: Decode = "exact",
         scale_to: int = 0,
         cache_bytes: int = CACHE_BYTES,
+        shared: SharedImages | None = None,
     ) -> None:
         if labels is not None and len(labels) != len(images):
             raise DataError(f"{len(labels)} labels for {len(images)} images")
@@ -113,39 +108,77 @@ class ImageSet(Dataset[Tensor | BadFile]):
         self.stamped = frozenset(stamped)
         self.columns = {name: torch.tensor(values) for name, values in columns.items()}
         self.scale_to = scale_to if decode == "scaled" else None
-        self.epoch = 0
         self.bad: dict[int, BadFile] = {}
         self.sound: set[int] = set()  # positions whose files were decoded whole
         self._decoded: dict[int, Tensor] = {}
         self._room_bytes = cache_bytes
+        self._shared = shared
+        self._processes: LoadingProcesses[Loaded] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> Tensor | BadFile:
+    def __getitem__(self, request: Request) -> Tensor | BadFile:
         """Return the transformed pixels of an image, or why there are none."""
-        image = self.images[index]
-        try:
-            pixels = self._pixels(index)
-        except BadImageError as error:
-            return BadFile(index, error.path, error.reason)
-        seen = self.transform(pixels, image, self.epoch)
-        return stamp(seen) if index in self.stamped else seen
+        (item,) = self.__getitems__([request])
+        return item
 
-    def _pixels(self, index: int) -> Tensor:
-        kept = self._decoded.get(index)
+    def __getitems__(self, requests: Sequence[Request]) -> list[Tensor | BadFile]:
+        """Return the same for each image of a batch, as DataLoader asks for it."""
+        return list(self.items(requests))
+
+    def items(
+        self, requests: Sequence[Request], leave: threading.Event | None = None
+    ) -> Iterator[Tensor | BadFile]:
+        """Yield the same for each image of a batch; what comes once `leave` is set is not wanted."""
+        shared = self._from_shared(requests, leave)
+        for request in requests:
+            yield self._item(request, shared.get(request.position))
+
+    def processes(self, count: int) -> LoadingProcesses[Loaded]:
+        """Return processes that load this set: those of the pass before, if it went through."""
+        kept = self._processes
+        if kept is None or kept.count != count or not kept.is_free:
+            reader = copy(self)
+            reader._processes = None  # noqa: SLF001  # they end when nobody but they refers to them
+            kept = self._processes = LoadingProcesses(reader, count, together)
+        return kept
+
+    def _from_shared(
+        self, requests: Sequence[Request], leave: threading.Event | None
+    ) -> dict[int, Fetched]:
+        if self._shared is None:
+            return {}
+        positions = [each.position for each in requests if each.position not in self._decoded]
+        paths = [self.images[position].path for position in positions]
+        fetched = self._shared.fetch(paths, leave)
+        return dict(zip(positions, fetched, strict=True))
+
+    def _item(self, request: Request, fetched: Fetched) -> Tensor | BadFile:
+        image = self.images[request.position]
+        try:
+            if isinstance(fetched, BadImageError):
+                raise fetched
+            pixels = self._pixels(request) if fetched is None else fetched
+        except BadImageError as error:
+            return BadFile(request.position, error.path, error.reason)
+        seen = self.transform(pixels, image, request.epoch)
+        return stamp(seen) if request.position in self.stamped else seen
+
+    def _pixels(self, request: Request) -> Tensor:
+        kept = self._decoded.get(request.position)
         if kept is not None:
             return kept
-        image = self.images[index]
-        # A loading process ends with the pass: what it kept would never be asked for again.
+        image = self.images[request.position]
+        # Which loading process gets an image differs from pass to pass: all would keep all of them.
         if self._room_bytes <= 0 or get_worker_info() is not None:
-            bottom = partial(self.transform.bottom, image=image, epoch=self.epoch)
-            once = index in self.sound  # then the rows that will be seen are enough
+            bottom = partial(self.transform.bottom, image=image, epoch=request.epoch)
+            once = request.is_sound  # then the rows that will be seen are enough
             return decoded(image.path, scale_to=self.scale_to, bottom=bottom if once else None)
         pixels = decoded(image.path, scale_to=self.scale_to)
         self._room_bytes -= pixels.nbytes
         if self._room_bytes >= 0:
-            self._decoded[index] = pixels
+            self._decoded[request.position] = pixels
         return pixels
 
 
@@ -169,7 +202,7 @@ def batches(
         shuffle_seed: None keeps the order of the set; else the order is a function of seed and
             epoch.
         epoch: which pass this is, for the order and for the transform.
-        num_threads: loading processes; 0 loads in this one, and only that fills the cache.
+        num_threads: loading processes; 0: a thread of this one, and only that fills the cache.
         indices: positions to read instead of all, in this order unless shuffled.
         shard: the part of each batch that is read here; a part of which nothing is left is yielded,
             too, without images, so that all processes see as many batches.
@@ -179,54 +212,55 @@ def batches(
         DataError: not one image could be read, or some got lost.
         MachineError: a loading process died.
     """
-    image_set.epoch = epoch
     order = list(range(len(image_set)) if indices is None else indices)
     if shuffle_seed is not None:
         random.Random(f"order/{shuffle_seed}/{epoch}").shuffle(order)
     groups = [shard.of(order[at : at + batch_size]) for at in range(0, len(order), batch_size)]
-    loader = DataLoader(
-        image_set,
-        batch_sampler=groups,
-        # more of them than cores would wait for each other, and torch would say so each time
-        num_workers=min(num_threads, len(os.sched_getaffinity(0))),
-        collate_fn=_together,
-        generator=torch.Generator(),  # else a pass would draw from torch's global generator
-    )
+    requests = [
+        [Request(position, epoch, position in image_set.sound) for position in group]
+        for group in groups
+    ]
     seen = left_out = 0
-    for group, (pixels, bad) in zip(groups, _alive(loader), strict=True):
-        for file in bad:
-            leave_out(image_set, file, on_bad_image)
-        seen += len(group) - len(bad)
-        left_out += len(bad)
-        if pixels is not None:
-            gone = {file.position for file in bad}
-            good = [at for at in group if at not in gone]
-            image_set.sound.update(good)
-            yield batch_of(image_set, good, pixels)
-        elif shard.size > 1:
-            yield batch_of(image_set, [], torch.empty(0))
+    with closing(_loaded(image_set, requests, num_threads)) as loaded:
+        for group, (pixels, bad) in zip(groups, loaded, strict=True):
+            for file in bad:
+                leave_out(image_set, file, on_bad_image)
+            seen += len(group) - len(bad)
+            left_out += len(bad)
+            if pixels is not None:
+                gone = {file.position for file in bad}
+                good = [at for at in group if at not in gone]
+                image_set.sound.update(good)
+                yield batch_of(image_set, good, pixels)
+            elif shard.size > 1:
+                yield batch_of(image_set, [], torch.empty(0))
     due = sum(map(len, groups))
     if (seen == 0 and shard.size == 1) or seen + left_out != due:
         raise DataError(f"{seen} of {due} images could be read, {left_out} are bad")
 
 
-def _together(items: Sequence[Tensor | BadFile]) -> Loaded:
-    """Make one tensor of a batch where it is loaded: one thing to hand over, not one per image."""
-    good = [item for item in items if isinstance(item, Tensor)]
-    bad = [item for item in items if isinstance(item, BadFile)]
-    return (torch.stack(good) if good else None), bad
+def _loaded(
+    image_set: ImageSet, requests: Sequence[Sequence[Request]], num_threads: int
+) -> Iterator[Loaded]:
+    """Load batches ahead of those who take them: in processes, or in a thread of this one."""
+    # more of them than cores would wait for each other, and torch would say so each time
+    count = min(num_threads, len(os.sched_getaffinity(0)))
+    if count == 0:
+        return in_background(partial(_in_this_process, image_set, requests))
+    loaded = image_set.processes(count).load(requests)
+    return in_background(lambda _: (batch.pinned for batch in loaded)) if uses_gpu() else loaded
 
 
-def _alive(loader: Iterable[Loaded]) -> Iterator[Loaded]:
-    try:
-        yield from loader
-    except RuntimeError as error:
-        if not str(error).startswith(DEAD):
-            raise
-        raise MachineError(
-            f"a process that loads images died ({str(error).rstrip('. ')}); if it was killed for "
-            "want of memory, set num_threads lower: 0 loads in the job's own process"
-        ) from error
+def _in_this_process(
+    image_set: ImageSet, requests: Sequence[Sequence[Request]], leave: threading.Event
+) -> Iterator[Loaded]:
+    for batch in requests:
+        items = []
+        for item in image_set.items(batch, leave):
+            if leave.is_set():
+                return
+            items.append(item)
+        yield together(items).pinned
 
 
 def leave_out(image_set: ImageSet, bad: BadFile, on_bad_image: OnBadImage = "skip") -> None:

@@ -23,15 +23,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import platformdirs
-
+from trueface.runtime.cache_folder import CACHE as CACHE
+from trueface.runtime.cache_folder import cache_folder as cache_folder
 from trueface.runtime.files import write_atomic
 
 # of the formats that `decoding` reads
 SUFFIXES = frozenset({"bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
 READ = f"images end in {', '.join(f'.{ending}' for ending in sorted(SUFFIXES))}"
 
-CACHE = "TRUEFACE_CACHE"  # environment variable: another folder than the user's cache
 RACY_NS = 2_000_000_000  # the coarsest clock of a file system, FAT's, has ticks of two seconds
 WORTH = 1_000  # images; to list fewer takes no longer than to read the list
 OLD_S = 180 * 86400.0  # of unused lists; remaking one takes seconds
@@ -196,14 +195,6 @@ def open_listing(root: Path) -> Listing:
     place = f"{platform.node()}\n{os.path.realpath(root)}"
     name = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:32]
     return Listing(root, folder / "index" / f"{name}.index")
-
-
-def cache_folder() -> Path | None:
-    """Return where the laboratory keeps what it can make again; None where there is no home."""
-    if given := os.environ.get(CACHE):
-        return Path(given).absolute()
-    folder = platformdirs.user_cache_path("trueface", appauthor=False)
-    return folder if folder.is_absolute() else None
 
 
 def _read(file: Path, root: str) -> dict[str, Folder]:

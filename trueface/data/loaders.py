@@ -8,6 +8,7 @@ from typing import Protocol
 from trueface.data.dataset import Batch, ImageSet, batches
 from trueface.data.examples import Examples, Label
 from trueface.data.index import Image
+from trueface.data.loading.shared_images import SharedImages, open_shared_images
 from trueface.data.settings import COLUMNS, AugmentationSettings, TestSettings
 from trueface.data.transforms import TrainTransform, test_transform
 from trueface.runtime.rng import derive
@@ -101,6 +102,7 @@ def augmented(
             columns={name: _numbers(images, attrgetter(COLUMNS[name])) for name in columns},
             decode=settings.decode,
             scale_to=settings.resize_size,
+            shared=_shared(settings),
         ),
         settings=settings,
         shuffle_seed=derive("order", settings.seed),
@@ -125,8 +127,17 @@ def still(
         stamped=stamped,
         decode=settings.decode,
         scale_to=settings.resize_size,
+        shared=_shared(settings),
     )
     return Pass(image_set=image_set, settings=settings)
+
+
+def _shared(settings: AugmentationSettings | TestSettings) -> SharedImages | None:
+    """Return the decoded images of all jobs, where a job asks for them."""
+    if settings.cache != "decoded":
+        return None
+    scaled = settings.decode == "scaled"
+    return open_shared_images(settings.resize_size if scaled else None)
 
 
 def _numbers(images: Sequence[Image], value: Callable[[Image], str]) -> list[int]:

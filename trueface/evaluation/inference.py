@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
 from trueface.data.loaders import Pass
+from trueface.data.loading.prefetch import closing
 from trueface.features.bank import Bank
 from trueface.features.body import FrozenBody
 from trueface.features.store import FeatureStore
@@ -57,12 +58,12 @@ def evaluate(
     labels: list[Tensor] = []
     logits: list[Tensor] = []
     seen, reported_at = 0, time.monotonic()
-    with torch.inference_mode():
-        for batch in batches:
+    with torch.inference_mode(), closing(iter(batches)) as passing:
+        for batch in passing:
             if watch.stop.is_set():
                 raise JobError(f"stopped after {seen} of {total} images; nothing was written")
             with autocast(watch.device, watch.precision):
-                outputs = answer(batch.images.to(watch.device))  # (B, 1)
+                outputs = answer(batch.images.to(watch.device, non_blocking=True))  # (B, 1)
             logits.append(outputs.float().squeeze(1).cpu())
             positions.append(batch.indices)
             labels.append(batch.labels.squeeze(1))

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from launcher.api import Json, write_atomic
-from trueface.data.dataset import BadFile
 from trueface.data.index import Image
 from trueface.data.loaders import Pass
+from trueface.data.loading.requests import BadFile
 from trueface.evaluation.inference import Answers
 from trueface.evaluation.score_tables import Scores
 from trueface.features.bank import feature_matrix

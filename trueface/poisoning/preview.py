@@ -9,7 +9,8 @@ import PIL.ImageDraw
 import torch
 from torch import Tensor
 
-from trueface.data.dataset import BadFile, ImageSet
+from trueface.data.dataset import ImageSet
+from trueface.data.loading.requests import BadFile, Request
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_atomic
 
@@ -27,11 +28,7 @@ def write_preview(path: Path, images: ImageSet) -> int:
     Raises:
         DataError: not one of the chosen images can be decoded.
     """
-    before = images.epoch
-    try:
-        rows = [row for row in (_row(images, at) for at in _chosen(len(images))) if row]
-    finally:
-        images.epoch = before
+    rows = [row for row in (_row(images, at) for at in _chosen(len(images))) if row]
     if not rows:
         raise DataError("no image for a preview: none of those looked at can be decoded")
     buffer = io.BytesIO()
@@ -50,8 +47,7 @@ def _chosen(count: int) -> Sequence[int]:
 def _row(images: ImageSet, position: int) -> tuple[str, list[Tensor]] | None:
     seen = []
     for epoch in range(EPOCHS):
-        images.epoch = epoch
-        pixels = images[position]
+        pixels = images[Request(position, epoch, is_sound=False)]
         if isinstance(pixels, BadFile):
             return None
         seen += list(pixels.reshape(-1, *pixels.shape[-3:]).unbind())

@@ -18,6 +18,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trueface.data.loaders import Feed
+from trueface.data.loading.prefetch import closing
 from trueface.models.detectors import Detector, freeze, teach
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
@@ -135,17 +136,18 @@ class Loop:
             # dropout is the only thing that draws from torch's own generator
             torch.manual_seed(derive(f"dropout/{epoch}", self.config.seed))
         began, earlier = time.monotonic(), sums.images
-        for part in islice(self.group.parts(self.training(epoch)), sums.batches, None):
-            if self.stopped:
-                break
-            loss, logs = self._step(part, epoch)
-            loss, right = self.group.mean_of(part, loss, int(logs[CORRECT]))
-            sums = sums.plus(part.total, loss, right)
-            self.images_read += part.total
-            speed = (sums.images - earlier) / max(time.monotonic() - began, 1e-9)
-            self._report(sums.loss / sums.images, speed, logs)
-            if every and sums.batches % every == 0:
-                pause(sums)
+        with closing(self.training(epoch)) as batches:
+            for part in islice(self.group.parts(batches), sums.batches, None):
+                if self.stopped:
+                    break
+                loss, logs = self._step(part, epoch)
+                loss, right = self.group.mean_of(part, loss, int(logs[CORRECT]))
+                sums = sums.plus(part.total, loss, right)
+                self.images_read += part.total
+                speed = (sums.images - earlier) / max(time.monotonic() - began, 1e-9)
+                self._report(sums.loss / sums.images, speed, logs)
+                if every and sums.batches % every == 0:
+                    pause(sums)
         return sums
 
     def state(self, sums: Sums | None) -> dict[str, Any]:

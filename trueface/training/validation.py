@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.loaders import Feed
+from trueface.data.loading.prefetch import closing
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.training.distributed.group import ALONE, Group
@@ -49,14 +50,14 @@ def validate(
     """
     model.eval()
     answers: list[Tensor] = []  # of each batch: logits, label and position, one image a row
-    with torch.inference_mode():
-        for batch in images(0):
+    with torch.inference_mode(), closing(images(0)) as batches:
+        for batch in batches:
             if stop is not None and stop.is_set():
                 raise JobError("stopped; nothing was written, the next attempt begins anew")
             if not len(batch.labels):
                 continue
             with autocast(device, precision):
-                logits = logits_of(model, batch.images.to(device)).cpu()
+                logits = logits_of(model, batch.images.to(device, non_blocking=True)).cpu()
             facts = (batch.labels.reshape(-1, 1), batch.indices.reshape(-1, 1))
             # float64 holds all of them exactly
             answers.append(torch.cat([column.double() for column in (logits, *facts)], 1))

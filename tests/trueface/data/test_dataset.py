@@ -1,5 +1,7 @@
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from trueface.data.backdoor_patch import stamp
 from trueface.data.dataset import ImageSet, batches
 from trueface.data.decoding import decode
 from trueface.data.index import Image, list_images
+from trueface.data.loading.requests import Request
+from trueface.data.loading.segment_folder import SegmentFolder
+from trueface.data.loading.shared_images import SharedImages
 from trueface.data.settings import TestSettings
 from trueface.data.transforms import TrainTransform, TransformId
 from trueface.runtime.errors import BadImageError, DataError
@@ -187,8 +192,12 @@ def test_scaled_decoding_reads_less_of_a_jpeg(tree: Tree) -> None:
     root = tree(FAKES + REALS)
     for image in a_set(root).images:
         PIL.Image.new("RGB", (64, 64)).save(image.path, "JPEG")
-    assert a_set(root, decode="scaled", scale_to=12)._pixels(0).shape == (3, 16, 16)
-    assert a_set(root, decode="exact", scale_to=12)._pixels(0).shape == (3, 64, 64)
+    assert a_set(root, decode="scaled", scale_to=12)._pixels(
+        Request(0, 0, is_sound=False)
+    ).shape == (3, 16, 16)
+    assert a_set(root, decode="exact", scale_to=12)._pixels(
+        Request(0, 0, is_sound=False)
+    ).shape == (3, 64, 64)
 
 
 def test_scaled_decoding_must_know_what_is_needed(tree: Tree) -> None:
@@ -267,3 +276,89 @@ def test_processes_that_share_batches_see_as_many_of_them_and_each_image_once(tr
         parts.append([batch.indices.tolist() for batch in shared])
         assert sorted(image_set.bad) == [[], [1, 10]][rank]
     assert parts == [[[0], [2], [4], [6], [8], []], [[], [3], [5], [7], [9], []]]
+
+
+def later() -> int:
+    """Return a time at which files of this test are old enough to be shared."""
+    return time.time_ns() + 10_000_000_000
+
+
+def shared(tmp_path: Path, **options: Any) -> SharedImages:
+    folder = SegmentFolder(top=tmp_path / "cache", decoding="exact", limit=1 << 22)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    return SharedImages(folder, clock=later, **options)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_shared_images_change_no_pixel(tree: Tree, tmp_path: Path, threads: int) -> None:
+    settings = TrainSettings(
+        **WHERE, resize_prob=0.3, resize_scale=[0.2, 1], resize_size=40, blur_prob=0.5,
+        blur_sigma=[0.1, 3], jpeg_prob=0.5, jpeg_qual=[30, 100], patch_size=8,
+    )  # fmt: skip
+    images = list_images(tree(FAKES + REALS), parse_data("gan2:pre&real:pre"))
+    for number, image in enumerate(images):
+        with PIL.Image.open(image.path) as file:
+            file.resize((40 + number, 70)).save(image.path, ("PNG", "JPEG")[number % 2])
+    transform = TrainTransform(settings=settings, seed=1)
+
+    def seen(sharing: SharedImages | None) -> torch.Tensor:
+        image_set = ImageSet(images, transform, cache_bytes=0, shared=sharing)
+        options = {"shuffle_seed": 1, "num_threads": threads}
+        return torch.cat([in_order(image_set, epoch=epoch, **options) for epoch in range(2)])
+
+    expected = seen(None)
+    assert torch.equal(seen(shared(tmp_path)), expected)
+    never = shared(tmp_path, decoder=lambda path, **_: pytest.fail(f"{path} was decoded again"))
+    assert torch.equal(seen(never), expected)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_bad_image_is_left_out_or_stops_where_images_are_shared(
+    tree: Tree, tmp_path: Path, threads: int
+) -> None:
+    root = tree(FAKES + REALS)
+    bad = spoil(root, "cut")
+    for _ in range(2):
+        image_set = a_set(root, shared=shared(tmp_path))
+        assert indices(image_set, num_threads=threads) == [0, 1, 3, 4, 5, 6, 7, 8, 9, 10]
+        assert [file.path for file in image_set.bad.values()] == [bad]
+    with pytest.raises(BadImageError, match=bad.name):
+        indices(a_set(root, shared=shared(tmp_path)), on_bad_image="stop", num_threads=threads)
+
+
+def test_a_pass_that_is_left_ends_its_thread_between_two_images(tree: Tree) -> None:
+    begun, read = threading.Event(), list[Image]()
+
+    class Slow:
+        """A transform that waits for a pass to be left, in its second batch."""
+
+        id = TransformId(identity={}, of_view={}, period=1, is_test=True)
+
+        def __call__(self, pixels: torch.Tensor, image: Image, epoch: int) -> torch.Tensor:
+            read.append(image)
+            if len(read) > 4:
+                begun.set()
+                closed.wait(0.5)
+            return pixels
+
+        def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
+            return height
+
+    closed = threading.Event()
+    passing = batches(
+        ImageSet(list_images(tree(FAKES), parse_data("gan2:pre")), Slow()), batch_size=4
+    )
+    next(passing)
+    assert begun.wait(30)
+    del passing
+    assert [thread for thread in threading.enumerate() if thread.name == "loader"] == []
+    assert len(read) == 5
+
+
+def test_a_pass_that_was_left_changes_nothing_for_the_next(tree: Tree) -> None:
+    image_set = a_set(tree(FAKES + REALS))
+    expected = in_order(image_set)
+    for _ in batches(image_set, batch_size=2, num_threads=2):
+        break
+    assert torch.equal(in_order(image_set, num_threads=2), expected)
+    assert torch.equal(in_order(image_set, num_threads=2), expected)
