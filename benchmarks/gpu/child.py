@@ -1,0 +1,30 @@
+"""One part in a process of its own, so that a crash or a broken CUDA context harms no other part.
+
+python -m benchmarks.gpu.child PART BENCH
+"""
+
+import json
+import sys
+import traceback
+
+from benchmarks.gpu.bench import VERDICT, Bench, NotMeasured
+from benchmarks.gpu.parts import measure
+
+
+def main() -> int:
+    """Run the part and write down how it ended."""
+    name, bench = sys.argv[1], Bench.of(sys.argv[2])
+    verdict = {"state": "done", "why": ""}
+    try:
+        measure(name, bench)
+    except NotMeasured as error:
+        verdict = {"state": "skipped", "why": str(error)}
+    except Exception as error:  # noqa: BLE001  # whatever it is, it ends this part and no other
+        traceback.print_exc()
+        verdict = {"state": "failed", "why": f"{type(error).__name__}: {error}"}
+    (bench.path / VERDICT).write_text(json.dumps(verdict), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
