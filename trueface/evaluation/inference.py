@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
+from trueface.data.device_feed import on_device
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, Watch
@@ -53,7 +54,7 @@ def evaluate(
     logits: list[Tensor] = []
     seen, reported_at = 0, time.monotonic()
     with torch.inference_mode():
-        for batch in batches:
+        for batch in on_device(batches, watch.device):
             if watch.stop.is_set():
                 raise JobError(f"stopped after {seen} of {total} images; nothing was written")
             with autocast(watch.device, watch.precision):

@@ -18,6 +18,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trueface.data.dataset import Batch
+from trueface.data.device_feed import on_device
 from trueface.data.loaders import Feed
 from trueface.models.detectors import Detector, freeze, teach
 from trueface.runtime.errors import JobError
@@ -126,7 +127,8 @@ class Loop:
             # dropout is the only thing that draws from torch's own generator
             torch.manual_seed(derive(f"dropout/{epoch}", self.config.seed))
         began, earlier = time.monotonic(), sums.images
-        for batch in islice(self.training(epoch), sums.batches, None):
+        batches = islice(self.training(epoch), sums.batches, None)
+        for batch in on_device(batches, self.watch.device):
             if self.watch.stop.is_set():
                 break
             loss, logs = self._step(batch, epoch)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from trueface.data.device_feed import on_device
 from trueface.data.loaders import Feed
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
@@ -47,7 +48,7 @@ def validate(
     model.eval()
     logits, labels, positions = [], [], []
     with torch.inference_mode():
-        for batch in images(0):
+        for batch in on_device(images(0), device):
             if stop is not None and stop.is_set():
                 raise JobError("stopped; nothing was written, the next attempt begins anew")
             with autocast(device, precision):
