@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
-from trueface.data.device_feed import on_device
+from trueface.data.loading.device_feed import on_device
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, Watch

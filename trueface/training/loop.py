@@ -18,8 +18,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trueface.data.dataset import Batch
-from trueface.data.device_feed import on_device
 from trueface.data.loaders import Feed
+from trueface.data.loading.device_feed import on_device
 from trueface.models.detectors import Detector, freeze, teach
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from trueface.data.device_feed import on_device
 from trueface.data.loaders import Feed
+from trueface.data.loading.device_feed import on_device
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.training.objectives.protocol import logits_of

@@ -9,7 +9,7 @@ import torch
 
 from tests.build import until
 from trueface.data.dataset import Batch
-from trueface.data.device_feed import in_background, on_device
+from trueface.data.loading.device_feed import in_background, on_device
 
 THREAD = "device feed"
 
