@@ -1,6 +1,7 @@
 """What only a GPU can tell, measured by one command: `make gpu`.
 
 Start reading at `parts.PARTS`.
-In reading order: __main__, bench, parts, report, runner, child, nvml_questions, nvml, queue, programs,
-sharing, memory, mps, images, networks, training, waiting, decoding, classes, variants.
+In reading order: __main__, command, installation, bench, parts, report, runner, child,
+nvml_questions, nvml, programs, queue, sharing, memory, images, networks, training, waiting, classes,
+decoding, mps, variants, simulated.
 """

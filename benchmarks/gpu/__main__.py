@@ -1,113 +1,37 @@
-"""Measure what only a GPU can tell, and write it to benchmarks/gpu-report.json and .md.
+"""Look for a GPU and for the packages that are needed, then hand over to `command`.
 
-python -m benchmarks.gpu [PART]…
-
-Without a GPU nothing is measured, and the exit code is 0. With one, it is 1 if a part failed.
+python -m benchmarks.gpu --help
 """
 
-import contextlib
-import platform
+import ctypes
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-
-import click
-
-from benchmarks.gpu.bench import ROOT, Bench
-from benchmarks.gpu.installation import absence, provide_entry_points, torch_facts
-from benchmarks.gpu.parts import LIGHT, PARTS
-from benchmarks.gpu.report import Report, Value
-from benchmarks.gpu.runner import run_all
-from benchmarks.gpu.simulated import simulated
+from importlib import import_module
+from importlib.util import find_spec
 
 NOT_MEASURED = "not measured on a GPU"
-MEANINGLESS = "rehearsal on the CPU: its figures mean nothing, and no report is written"
-SECONDS = 520.0  # in all: under nine minutes, with the end of the last part
-SHARED = (ROOT.parent / "shared", ROOT / "shared")
+LIBRARY = "libnvidia-ml.so.1"  # of NVIDIA's driver
+PACKAGES = (
+    "PIL", "click", "numpy", "platformdirs", "pydantic", "pynvml", "rich", "scipy", "simplejpeg",
+    "sklearn", "torch", "torchvision", "yaml",
+)  # fmt: skip
 
 
-@click.command()
-@click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
-@click.option("--seconds", type=click.FloatRange(min=1), default=SECONDS, show_default=True)
-@click.option("--shared", type=click.Path(path_type=Path), help="Folder that holds data/cifar10.")
-@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "benchmarks")
-@click.option("--keep", type=click.Path(path_type=Path), help="Keep logs and other files here.")
-@click.option("--provoke-xid", is_flag=True, help="Let a program of ours fault, which logs an Xid.")
-@click.option("--rehearse", is_flag=True, help="Run the parts on the CPU, in tiny.")
-def main(
-    parts: Sequence[str],
-    seconds: float,
-    shared: Path | None,
-    out: Path,
-    keep: Path | None,
-    *,
-    provoke_xid: bool,
-    rehearse: bool,
-) -> None:
-    """Measure PARTS, or all of them, in the order of their value."""
-    until = time.monotonic() + seconds
-    reason = "" if rehearse else absence()
-    if reason:
-        print(f"{NOT_MEASURED}: {reason}")
-        return
-    with _scratch(keep) as folder:
-        provide_entry_points(folder)
-        bench = Bench(
-            folder=str(folder),
-            until=until,
-            shared=str(shared or next((path for path in SHARED if path.is_dir()), "")),
-            provoke_xid=provoke_xid,
-        )
-        names = [name for name in PARTS if name in (parts or PARTS)]
-        if rehearse:
-            failed = _rehearsed(names if parts else list(LIGHT), bench)
-        else:
-            failed = _measured(names, bench, out)
-    sys.exit(1 if failed else 0)
-
-
-def _measured(names: Sequence[str], bench: Bench, out: Path) -> bool:
-    """Measure, and write the report anew after each part; return whether one failed."""
-    facts = torch_facts()
-    if not facts["cuda"]:
-        print(
-            f"{NOT_MEASURED}: torch {facts['torch']} cannot use the GPU; install a build for CUDA"
-        )
-        return True
-    report = Report(machine=_machine(facts))
-    files = out / "gpu-report.json", out / "gpu-report.md"
-    run_all(names, bench, report, lambda: report.write(*files))
-    print(report.markdown())
-    print(f"written: {files[0]}, {files[1]}")
-    return report.failed
-
-
-def _rehearsed(names: Sequence[str], bench: Bench) -> bool:
-    print(MEANINGLESS)
-    with simulated(bench) as pretended:
-        report = Report(machine={"rehearsal": True})
-        run_all(names, pretended, report, lambda: None)
-    print(report.markdown())
-    print(MEANINGLESS)
-    return report.failed
-
-
-def _machine(facts: Mapping[str, Value]) -> dict[str, Value]:
-    return {**facts, "Python": platform.python_version(), "Linux": platform.release()}
-
-
-@contextlib.contextmanager
-def _scratch(keep: Path | None) -> Iterator[Path]:
-    """Return an empty folder, which is deleted at the end unless it is to be kept."""
-    if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
-        yield Path(tempfile.mkdtemp(prefix="gpu-", dir=keep)).resolve()
-        return
-    with tempfile.TemporaryDirectory(prefix="gpu-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder).resolve()
+def main() -> int:
+    """Return the exit code where there is nothing to hand over."""
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if not missing:
+        import_module("benchmarks.gpu.command").main()
+    try:
+        ctypes.CDLL(LIBRARY)
+    except OSError:
+        print(f"{NOT_MEASURED}: {LIBRARY}, of NVIDIA's driver, is not found")
+        return 0
+    print(
+        f"{NOT_MEASURED}: {sys.executable} lacks {', '.join(missing)}; install them, or name an "
+        "interpreter that has them: PYTHON=… make gpu"
+    )
+    return 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,22 +1,22 @@
 """One part in a process of its own, so that a crash or a broken CUDA context harms no other part.
 
-python -m benchmarks.gpu.child PART BENCH
+python -m benchmarks.gpu.child MODULE BENCH
 """
 
 import json
 import sys
 import traceback
+from importlib import import_module
 
 from benchmarks.gpu.bench import VERDICT, Bench, NotMeasured
-from benchmarks.gpu.parts import measure
 
 
 def main() -> int:
     """Run the part and write down how it ended."""
-    name, bench = sys.argv[1], Bench.of(sys.argv[2])
+    module, bench = sys.argv[1], Bench.of(sys.argv[2])
     verdict = {"state": "done", "why": ""}
     try:
-        measure(name, bench)
+        import_module(module).measure(bench)
     except NotMeasured as error:
         verdict = {"state": "skipped", "why": str(error)}
     except Exception as error:  # noqa: BLE001  # whatever it is, it ends this part and no other

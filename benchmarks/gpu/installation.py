@@ -1,6 +1,7 @@
 """What there is on this machine: a GPU, a torch that can use it, the launcher's kinds."""
 
 import configparser
+import contextlib
 import json
 import os
 import subprocess
@@ -44,17 +45,19 @@ def torch_facts() -> dict[str, Value]:
     facts: dict[str, Value] = {"torch": "is not installed", "cuda": False}
     if done.returncode == 0:
         facts = json.loads(done.stdout.splitlines()[-1])
-    pynvml.nvmlInit()
-    try:
+    return {**_card(), **facts, "cores": len(os.sched_getaffinity(0))}
+
+
+def _card() -> dict[str, Value]:
+    """Return what the first card is, as far as the driver tells."""
+    card: dict[str, Value] = {}
+    with contextlib.suppress(pynvml.NVMLError):
+        pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        card: dict[str, Value] = {
-            "GPU": pynvml.nvmlDeviceGetName(handle),
-            "GiB": round(pynvml.nvmlDeviceGetMemoryInfo(handle).total / GIB, 1),
-            "driver": pynvml.nvmlSystemGetDriverVersion(),
-        }
-    finally:
-        pynvml.nvmlShutdown()
-    return {**card, **facts, "cores": len(os.sched_getaffinity(0))}
+        card["GPU"] = pynvml.nvmlDeviceGetName(handle)
+        card["GiB"] = round(pynvml.nvmlDeviceGetMemoryInfo(handle).total / GIB, 1)
+        card["driver"] = pynvml.nvmlSystemGetDriverVersion()
+    return card
 
 
 def provide_entry_points(folder: Path) -> None:

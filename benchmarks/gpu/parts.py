@@ -1,11 +1,12 @@
 """The parts in the order of their value; the first ones run even where time is short."""
 
-import importlib
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from benchmarks.gpu.bench import Bench
+
+HERE = "benchmarks.gpu"
 
 
 def always(_bench: Bench) -> str:
@@ -18,11 +19,6 @@ def cifar(bench: Bench) -> str:
     if bench.rehearsal or bench.data("cifar10"):
         return ""
     return "no CIFAR images: give the folder that holds data/cifar10 by --shared"
-
-
-def compiler(_bench: Bench) -> str:
-    """Need a C compiler, with which the stand-in for the driver is built."""
-    return "" if shutil.which("cc") else "no C compiler (cc) to build the stand-in for NVML with"
 
 
 def mps_control(bench: Bench) -> str:
@@ -38,7 +34,7 @@ class Part:
     """Something that only a GPU can tell."""
 
     title: str
-    module: str  # of this package; its function `measure` takes a Bench
+    module: str  # its function `measure` takes a Bench
     limit_s: float  # after which it is ended
     usual_s: float  # with less than half of it left, it is not begun
     needs: Callable[[Bench], str] = always  # why it cannot run here; empty: it can
@@ -47,44 +43,38 @@ class Part:
 PARTS: Mapping[str, Part] = {
     "nvml": Part(
         title="NVML beside the assumptions of the tests",
-        module="nvml", limit_s=45, usual_s=15, needs=compiler,
+        module=f"{HERE}.nvml", limit_s=45, usual_s=15,
     ),
     "sharing": Part(
         title="Three trainings share a card: request, limit, peak; learned peaks",
-        module="sharing", limit_s=120, usual_s=70,
+        module=f"{HERE}.sharing", limit_s=120, usual_s=70,
     ),
     "memory": Part(
         title="Out of memory: retried with a larger request; held by a limit",
-        module="memory", limit_s=110, usual_s=60,
+        module=f"{HERE}.memory", limit_s=110, usual_s=60,
     ),
     "training": Part(
-        title="Training and testing, images/s", module="training", limit_s=130, usual_s=100,
+        title="Training and testing, images/s", module=f"{HERE}.training", limit_s=130, usual_s=100,
     ),
     "waiting": Part(
-        title="Share of the time that the card waits", module="waiting", limit_s=60, usual_s=40,
+        title="Share of the time that the card waits", module=f"{HERE}.waiting", limit_s=60, usual_s=40,
     ),
     "classes": Part(
         title="Forgetting a class of CIFAR-10",
-        module="classes", limit_s=100, usual_s=70, needs=cifar,
+        module=f"{HERE}.classes", limit_s=100, usual_s=70, needs=cifar,
     ),
     "decoding": Part(
         title="JPEG decoded on the card and on the CPU",
-        module="decoding", limit_s=40, usual_s=20,
+        module=f"{HERE}.decoding", limit_s=40, usual_s=20,
     ),
     "mps": Part(
         title="Two trainings with and without MPS",
-        module="mps", limit_s=50, usual_s=30, needs=mps_control,
+        module=f"{HERE}.mps", limit_s=50, usual_s=30, needs=mps_control,
     ),
     "variants": Part(
         title="Steps on images that are on the card already: formats, precisions, compilation",
-        module="variants", limit_s=120, usual_s=60,
+        module=f"{HERE}.variants", limit_s=120, usual_s=60,
     ),
 }  # fmt: skip
-# parts whose rehearsal takes seconds in one process: no queue, no large network
+# parts whose rehearsal takes less than a minute: no queue
 LIGHT = ("nvml", "training", "waiting", "decoding", "classes", "variants")
-
-
-def measure(name: str, bench: Bench) -> None:
-    """Run a part in this process."""
-    module = importlib.import_module(f"benchmarks.gpu.{PARTS[name].module}")
-    module.measure(bench)

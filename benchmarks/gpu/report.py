@@ -102,7 +102,9 @@ def _section(result: Result) -> list[str]:
 
 def cells(row: Row) -> tuple[str, str, str, str, str]:
     """Return a row as texts: what, the figure, the figures beside it, whether it holds, the note."""
-    beside = " · ".join(f"{name}: {text(value)}" for name, value in row.beside.items())
+    beside = " · ".join(
+        f"{name.replace('_', ' ')}: {text(value)}" for name, value in row.beside.items()
+    )
     holds = {True: "yes", False: "**no**", None: ""}[row.holds]
     return row.what, f"{text(row.measured)} {row.unit}".strip(), beside, holds, row.note
 

@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.gpu.bench import ROOT, VERDICT, Bench, rows_in
-from benchmarks.gpu.parts import PARTS, Part
+from benchmarks.gpu.parts import Part
 from benchmarks.gpu.report import Report, Result, State
 from launcher.system.process_tree import adopt_orphans, descendants, send
 
@@ -20,28 +20,27 @@ TAIL = 15  # lines of a failed part's log that are printed
 GRACE_S = 3.0  # for a part to end after SIGTERM
 
 
-def skipped_at_once(names: Sequence[str], bench: Bench) -> dict[str, str]:
+def skipped_at_once(parts: Mapping[str, Part], bench: Bench) -> dict[str, str]:
     """Return the parts that cannot run here, with the reason."""
-    return {name: why for name in names if (why := PARTS[name].needs(bench))}
+    return {name: why for name, part in parts.items() if (why := part.needs(bench))}
 
 
 def run_all(
-    names: Sequence[str], bench: Bench, report: Report, after_each: Callable[[], None]
+    parts: Mapping[str, Part], bench: Bench, report: Report, after_each: Callable[[], None]
 ) -> None:
     """Run parts, and add how each went to the report.
 
     Args:
-        names: of `PARTS`, in this order.
+        parts: by name, in this order.
         bench: whose folder gets a folder for each part, and whose deadline holds for all.
         report: gets the results.
         after_each: called when a result was added.
     """
     adopt_orphans()  # a scheduler or daemon that a part started does not outlive it
-    unable = skipped_at_once(names, bench)
+    unable = skipped_at_once(parts, bench)
     for name, why in unable.items():
         print(f"skipped  {name}: {why}", flush=True)
-    for name in names:
-        part = PARTS[name]
+    for name, part in parts.items():
         why = unable.get(name) or _too_late(part, bench)
         if why:
             result = Result(part=name, title=part.title, state=State.SKIPPED, why=why)
@@ -66,7 +65,7 @@ def _run(name: str, part: Part, bench: Bench) -> Result:
     began = time.monotonic()
     with (own.path / LOG).open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.gpu.child", name, own.record()],
+            [sys.executable, "-m", "benchmarks.gpu.child", part.module, own.record()],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -77,7 +76,11 @@ def _run(name: str, part: Part, bench: Bench) -> Result:
             late = _wait(process, own)
         finally:
             end_descendants()
-    state, why = (State.FAILED, f"ended after {part.limit_s:.0f} s") if late else _verdict(own.path)
+    state, why = (
+        (State.FAILED, f"ended after {time.monotonic() - began:.0f} s")
+        if late
+        else _verdict(own.path)
+    )
     result = Result(
         part=name,
         title=part.title,

@@ -31,7 +31,7 @@ def on_device(batches: Iterable[Batch], device: str) -> Iterator[Batch]:
     if torch.device(device).type != "cuda":
         yield from batches
         return
-    stream = torch.cuda.Stream(device)
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch
     with closing(in_background(batches, lambda batch: _copied(batch, device, stream))) as copies:
         for copy in copies:
             yield copy.arrived()
