@@ -33,6 +33,7 @@ from launcher.ids import (
 )
 from launcher.kinds import Draft, Input, Kind, Role, Settings
 from launcher.system.files import Json, read_json, write_atomic, write_json
+from launcher.units import format_bytes, parse_bytes
 from launcher.workers.job import Entry, Job
 from launcher.workers.memory_share import Share, VramLimit
 
@@ -80,9 +81,11 @@ __all__ = [
     "VramLimit",
     "Words",
     "canonical",
+    "format_bytes",
     "load",
     "model_folder_name",
     "nearest",
+    "parse_bytes",
     "parse_data",
     "parse_model",
     "parse_poison",

@@ -62,13 +62,18 @@ def predict(
     # torch takes seconds to import; help and wrong arguments must not wait for it
     from trueface.cli import run_here
     from trueface.evaluation import predict as predicting
+    from trueface.features.store import open_store
     from trueface.runtime.progress import Watch
 
     with logs.shown():
         on = run_here.device(device)
     with _listed_here():
         done = predicting.predict(
-            path, pictures.files, batch_size=batch_size, watch=Watch(device=on)
+            path,
+            pictures.files,
+            batch_size=batch_size,
+            watch=Watch(device=on),
+            store=open_store(),
         )
     bad = (*pictures.missing, *done.bad)
     _print(path, done, bad, pictures.passed_over, as_json=as_json)

@@ -88,7 +88,7 @@ class PlaceSettings(Settings):
 class DataSettings(PlaceSettings):
     """How images are read."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"num_threads"})
+    neutral: ClassVar[frozenset[str]] = frozenset({"cache", "num_threads"})
     costs: ClassVar[frozenset[str]] = PlaceSettings.costs | {"batch_size", "num_threads", "decode"}
 
     batch_size: Count = Field(BATCH_SIZE, description="images per step")
@@ -102,6 +102,11 @@ class DataSettings(PlaceSettings):
         "exact",
         description="scaled: JPEG files are read at the smallest of 1/1, 1/2, 1/4, 1/8 that "
         "still covers resize_size; faster, but high frequencies differ",
+    )
+    cache: Literal["auto", "decoded", "none"] = Field(
+        "auto",
+        description="auto: a frozen body's features are shared by all jobs (the feature store); "
+        "decoded: decoded images, too; none: each job computes its own",
     )
 
 

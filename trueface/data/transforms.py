@@ -41,8 +41,13 @@ class TransformId:
     """What the pixels that a network sees depend on besides the file, its decoding and the epoch."""
 
     identity: Mapping[str, Json]  # two transforms of one identity give the same pixels
+    of_view: Mapping[str, Json]  # two that share this, too, in views of the same number
     period: int  # how many epochs differ, after which they come again; 1: none; 0: no end of them
     is_test: bool  # whether images are seen exactly as in a test of the same settings
+
+    def view(self, epoch: int) -> int:
+        """Return the number of the view of an image that this epoch sees."""
+        return epoch % self.period if self.period else epoch
 
 
 class Transform(Protocol):
@@ -84,10 +89,14 @@ class TrainTransform:
         identity = {"augment_seed": self.seed, "augment_cycle": cycle, **self.steps.identity}
         for each in self.further:
             identity |= each.identity
+        is_test = not is_random and not self.further and self.settings.test_crops == 0
+        # how many views there are changes none of them
+        of_view = {key: value for key, value in identity.items() if key != "augment_cycle"}
         return TransformId(
             identity=identity,
+            of_view=test_transform(self.settings).id.of_view if is_test else of_view,
             period=cycle if is_random else 1,
-            is_test=not is_random and not self.further and self.settings.test_crops == 0,
+            is_test=is_test,
         )
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
@@ -136,7 +145,8 @@ class TestTransform:
             "patch_size": self.patch_size,
             "test_crops": self.crops,
         }
-        return TransformId(identity=identity, period=1, is_test=True)
+        of_view = identity if self.crops else {"resize_size": self.resize_size}
+        return TransformId(identity=identity, of_view=of_view, period=1, is_test=True)
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:  # noqa: ARG002  # see Transform
         """Return the centre crop (3, h, w), or `crops` patches of it (crops, 3, h, w), uint8."""

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
+from trueface.data.loaders import Pass
 from trueface.data.loading.device_feed import on_device
+from trueface.features.bank import Bank
+from trueface.features.body import FrozenBody
+from trueface.features.store import FeatureStore
+from trueface.models.detectors import Detector
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, Watch
@@ -66,10 +71,44 @@ def evaluate(
             if time.monotonic() - reported_at > REPORT_EVERY_S:
                 reported_at = time.monotonic()
                 watch.progress(step=seen, total=total)
+    if watch.stop.is_set() and not logits:
+        raise JobError(f"stopped before any of {total} images; nothing was written")
     if not logits:
         raise JobError(f"not one of {total} images was scored")
     watch.progress(step=seen, total=total)
     return _answers(torch.cat(positions), torch.cat(labels), torch.cat(logits))
+
+
+def evaluate_images(
+    model: Detector,
+    feed: Pass,
+    watch: Watch,
+    *,
+    constant: bool,
+    store: FeatureStore | None = None,
+) -> Answers:
+    """Return the answers of a detector to every image of a feed.
+
+    Args:
+        model: on the device.
+        feed: in order, not augmented.
+        watch: device, precision, progress, stop.
+        constant: its body was not trained, so that other detectors share its features; it answers
+            from them, whether there is a store or not.
+        store: where features are kept for all jobs; None: nowhere.
+
+    Raises:
+        JobError: see `evaluate`.
+    """
+    if not constant:
+        return evaluate(model, feed(0), total=len(feed), watch=watch)
+
+    def progress(done: int, total: int) -> None:
+        watch.progress(step=done, total=total)
+
+    body = FrozenBody(model, device=watch.device, precision=watch.precision)
+    bank = Bank(body, feed, watch=watch, store=store, progress=progress)
+    return evaluate(model, bank(0), total=len(feed), watch=watch, answer=model.forward_head)
 
 
 def _answers(positions: Tensor, labels: Tensor, logits: Tensor) -> Answers:

@@ -12,7 +12,8 @@ from trueface.data.image_sizes import Learned, Size, unlike
 from trueface.data.index import Image
 from trueface.data.loaders import still
 from trueface.data.settings import TestSettings
-from trueface.evaluation.inference import evaluate
+from trueface.evaluation.inference import evaluate_images
+from trueface.features.store import FeatureStore
 from trueface.models import checkpoint
 from trueface.runtime.errors import CheckpointError, DataError
 from trueface.runtime.files import Json
@@ -54,7 +55,14 @@ class Predictions:
     crop: int  # side of the square that the network sees, in pixels
 
 
-def predict(weights: Path, files: Sequence[Path], *, batch_size: int, watch: Watch) -> Predictions:
+def predict(
+    weights: Path,
+    files: Sequence[Path],
+    *,
+    batch_size: int,
+    watch: Watch,
+    store: FeatureStore | None = None,
+) -> Predictions:
     """Score image files with the model of a checkpoint.
 
     Args:
@@ -62,21 +70,24 @@ def predict(weights: Path, files: Sequence[Path], *, batch_size: int, watch: Wat
         files: in any format that Pillow reads.
         batch_size: images a step.
         watch: device, progress, stop.
+        store: where features of bodies that were not trained are kept; None: nowhere.
 
     Raises:
         CheckpointError: no checkpoint, a broken one, or one that does not say how it prepares.
         JobError: stopped.
     """
-    provenance = checkpoint.load(weights).provenance
-    settings = _settings(weights, provenance, batch_size)
-    learned = Learned.from_json(provenance.get("image_sizes"))
-    model = checkpoint.restore(weights).to(watch.device)
+    kept = checkpoint.load(weights)
+    settings = _settings(weights, kept.provenance, batch_size)
+    learned = Learned.from_json(kept.provenance.get("image_sizes"))
+    model = checkpoint.revive(kept, weights).to(watch.device)
     images = [
         Image(file=str(file), key=str(file), label=0, method="", modifier="none") for file in files
     ]
     feed = still(images, settings)
     try:
-        answered = evaluate(model, feed(0), total=len(feed), watch=watch)
+        answered = evaluate_images(
+            model, feed, watch, constant=checkpoint.has_constant_body(kept), store=store
+        )
     except DataError:
         if len(feed.image_set.bad) < len(files):
             raise

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from launcher.api import Job, Json, parse_data, write_json
 from trueface.data.loaders import still
 from trueface.data.settings import TestSettings
-from trueface.evaluation.inference import evaluate
+from trueface.evaluation.inference import evaluate_images
 from trueface.evaluation.score_tables import write_scores
+from trueface.features.store import open_store
 from trueface.jobs import job_data, outputs
 from trueface.jobs.job_data import model_name
 from trueface.jobs.setup import settled, watch_of
@@ -33,7 +34,9 @@ def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     model = checkpoint.revive(kept, paths.checkpoint(folder)).to(job.device)
     started = now()
     watch = watch_of(job, settings.precision)
-    answers = evaluate(model, feed(0), total=len(feed), watch=watch)
+    constant = checkpoint.has_constant_body(kept)
+    store = open_store(settings.cache) if constant else None
+    answers = evaluate_images(model, feed, watch, constant=constant, store=store)
     seconds = now() - started
     bad = feed.image_set.bad.values()
     outputs.write_bad_images(paths.bad_images(folder, str(data)), bad)
@@ -47,14 +50,14 @@ def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
         write_scores(paths.scores(folder, model_name(job), str(data)), table)
     if settings.trigger:
         stamped = still(images, settings, range(len(images)))
-        triggered = evaluate(model, stamped(0), total=len(stamped), watch=watch)
+        triggered = evaluate_images(model, stamped, watch, constant=constant, store=store)
         table = outputs.scores_of(images, triggered, job.path(settings.data_root))
         write_scores(paths.triggered(folder, model_name(job), str(data)), table)
         result |= outputs.of_attack(triggered)
     else:
         paths.triggered(folder, model_name(job), str(data)).unlink(missing_ok=True)
     if settings.features:
-        outputs.keep_features(folder, str(data), model, feed, watch)
+        outputs.keep_features(folder, str(data), model, feed, watch, store)
     path = paths.metrics(folder, str(data))
     path.parent.mkdir(parents=True, exist_ok=True)
     inputs: dict[str, Json] = {

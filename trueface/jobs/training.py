@@ -6,6 +6,7 @@ from functools import partial
 
 from launcher.api import Job, Json, write_json
 from trueface.data.loaders import Feed, still
+from trueface.features.store import open_store
 from trueface.jobs import job_data, model_origin, outputs
 from trueface.jobs.job_data import model_name
 from trueface.jobs.setup import poison_of, settled, watch_of
@@ -13,7 +14,7 @@ from trueface.poisoning.loaders import augmented
 from trueface.runtime import logs, paths
 from trueface.runtime.paths import SCHEMA
 from trueface.training import image_lists, initialization, lineage, provenance, resume, trainer
-from trueface.training.feature_bank import banks, is_constant
+from trueface.training.feature_bank import banks, feature_facts, is_constant
 from trueface.training.objectives.registry import objectives
 from trueface.training.settings import TrainSettings
 
@@ -43,9 +44,16 @@ def _train(job: Job, settings: TrainSettings) -> Mapping[str, Json]:
         **provenance.of_labels(training.image_set, validation.image_set),
         **provenance.of_start(start, settings, optimizer=state is not None),
     }
+    store = open_store(settings.cache) if is_constant(settings) else None
     feeds: tuple[Feed, Feed] = (training, validation)
     if is_constant(settings):
-        feeds = banks(model, training, validation, settings, watch)
+        feeds = banks(model, training, validation, settings, watch, store=store)
+    source["features"] = features = feature_facts(*feeds)
+
+    def note_epoch() -> None:
+        outputs.list_bad_images(folder, training, validation)
+        features.update(feature_facts(*feeds))
+
     trained = trainer.train(
         model,
         *feeds,
@@ -54,11 +62,11 @@ def _train(job: Job, settings: TrainSettings) -> Mapping[str, Json]:
         provenance=source,
         watch=watch,
         state=state,
-        noted=partial(outputs.list_bad_images, folder, training, validation),
+        noted=note_epoch,
         begin=partial(lineage.begin, folder, job.base, lesson, further=start.own),
     )
     if settings.features:
-        outputs.keep_features(folder, "train", model, still(lists.train, settings), watch)
+        outputs.keep_features(folder, "train", model, still(lists.train, settings), watch, store)
     counts = {"images": len(lists.train), "poisoned": 0 if record is None else len(record.keys)}
     bad_images = outputs.count_bad_images(paths.bad_images(folder, "train"))
     result = {**counts, "bad_images": bad_images, **_numbers(trained)}

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from launcher.api import Job, JobError, Json, parse_model, read_json, write_json
 from trueface.data.index import Image
+from trueface.features.store import open_store
 from trueface.jobs import job_data, model_origin
 from trueface.jobs.job_data import model_name
 from trueface.jobs.setup import settled, watch_of
@@ -14,6 +15,7 @@ from trueface.runtime import logs, paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.paths import SCHEMA
 from trueface.training import checkpointing, image_lists, initialization, lineage, provenance
+from trueface.training.feature_bank import is_constant
 from trueface.training.image_lists import Lists
 from trueface.training.initialization import Start
 from trueface.training.objectives.registry import other_objective
@@ -94,6 +96,7 @@ def _poisoned_detector(
         poison=poison_record.read_record(paths.poison_record(folder)),
         training=record.training(folder),
         cache=folder / "cache",
+        store=open_store(settings.cache) if is_constant(settings) else None,
         name=base,
         unlearned_name=model_name(job),
     )

@@ -168,6 +168,14 @@ def revive(
     return model
 
 
+def has_constant_body(checkpoint: Checkpoint) -> bool:
+    """Return whether only the last layer learned, so that others share its features."""
+    trained = checkpoint.provenance.get("settings")
+    if not isinstance(trained, Mapping):
+        return False
+    return trained.get("freeze") is True and trained.get("freeze_bn", True) is True
+
+
 def versions() -> dict[str, Json]:
     """Return the versions of everything whose arithmetic is in a checkpoint."""
     return {

@@ -237,7 +237,7 @@ def test_a_file_that_is_damaged_where_nobody_looks_is_bad_in_every_pass(
 class Deadly:
     """A transform whose process is killed as by a machine without memory."""
 
-    id = TransformId(identity={}, period=1, is_test=True)
+    id = TransformId(identity={}, of_view={}, period=1, is_test=True)
 
     def __call__(self, pixels: torch.Tensor, image: Image, epoch: int) -> torch.Tensor:
         if image.label == 0:

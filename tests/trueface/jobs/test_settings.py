@@ -95,9 +95,9 @@ def test_every_setting_says_what_it_is() -> None:
         assert all(field.description for field in settings.model_fields.values())
 
 
-def test_loading_processes_make_no_other_job_of_a_job() -> None:
-    assert UnlearnSettings.neutral == {"num_threads"}
-    assert TrainSettings.neutral == {"num_threads", "checkpoint_every", "resume"}
+def test_loading_processes_and_what_is_shared_make_no_other_job_of_a_job() -> None:
+    assert UnlearnSettings.neutral == {"cache", "num_threads"}
+    assert TrainSettings.neutral == {"cache", "num_threads", "checkpoint_every", "resume"}
 
 
 def test_planning_needs_no_torch() -> None:

@@ -16,17 +16,12 @@ from trueface.data.dataset import Batch
 from trueface.data.index import Image
 from trueface.data.loaders import Pass, still
 from trueface.evaluation.inference import evaluate
+from trueface.features.bank import Bank, feature_matrix
+from trueface.features.body import FrozenBody
 from trueface.models.detectors import Detector, build, freeze, teach
 from trueface.poisoning.loaders import augmented
 from trueface.runtime.progress import Watch
-from trueface.training.feature_bank import (
-    Bank,
-    FrozenBody,
-    banks,
-    feature_matrix,
-    is_constant,
-    write_features,
-)
+from trueface.training.feature_bank import banks, is_constant, write_features
 from trueface.training.settings import TrainSettings
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
@@ -287,14 +282,14 @@ class TestMatrix:
     def test_has_one_row_an_image_in_the_order_of_the_set(self, images: Sequence[Image]) -> None:
         images[2].path.unlink()
         model, feed = settled(), still(images, settings())
-        found = feature_matrix(model, feed, Watch())
+        found = feature_matrix(FrozenBody(model), feed, Watch())
         assert found.features.shape == (COUNT - 1, model.feature_dim)
         assert found.features.dtype == np.float32
         assert found.positions.tolist() == [at for at in range(COUNT) if at != 2]
 
     def test_is_written_without_objects(self, images: Sequence[Image], tmp_path: Path) -> None:
         images[2].path.unlink()
-        found = feature_matrix(settled(), still(images, settings()), Watch())
+        found = feature_matrix(FrozenBody(settled()), still(images, settings()), Watch())
         path = tmp_path / "model" / "features.npz"
         write_features(
             path,
@@ -313,10 +308,10 @@ class TestMatrix:
         model = settled()
         model.network.get_parameter("conv1.weight").data.fill_(torch.nan)
         with pytest.raises(JobError, match="features of 10 of 10 images are no finite numbers"):
-            feature_matrix(model, still(images, settings()), Watch())
+            feature_matrix(FrozenBody(model), still(images, settings()), Watch())
 
     def test_can_be_stopped(self, images: Sequence[Image]) -> None:
         stop = threading.Event()
         stop.set()
         with pytest.raises(JobError, match="stopped after 0 images"):
-            feature_matrix(settled(), still(images, settings()), Watch(stop=stop))
+            feature_matrix(FrozenBody(settled()), still(images, settings()), Watch(stop=stop))

@@ -1,7 +1,7 @@
 """Training images as unlearning methods read them: pixels, or the features of a frozen body.
 
 Where the body stays as it is, a method works on the last layer alone, and what that gets: features
-of images as they are tested are kept between calls, those of augmented ones where they repeat.
+of images, which come from the feature store where they lie there.
 """
 
 import hashlib
@@ -11,16 +11,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from trueface.data.example_sources import BATCH_SIZE, Meter, groups
 from trueface.data.loaders import Pass
+from trueface.features.bank import Bank, feature_matrix
+from trueface.features.body import FrozenBody
+from trueface.features.matrix import FeatureMatrix
+from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
 from trueface.runtime.progress import Watch
-from trueface.training.feature_bank import FrozenBody, feature_matrix
+from trueface.runtime.timer import now
 from trueface.training.settings import LearningSettings
-from trueface.unlearning.cache import Cache, fingerprint
 
 
 @dataclass(frozen=True)
@@ -62,16 +66,16 @@ class Features:
     """What the last layer gets of images: (B, F), in the place of pixels."""
 
     pixels: Pixels
-    body: FrozenBody
-    body_checksum: str  # what the features follow from besides the images: the body's checksum
+    body_sha256: str  # what the features follow from besides the images
     still: Tensor  # (N, F) as they are tested; rows of images that cannot be read are nan
+    learned: Bank  # as they are augmented
     settings: LearningSettings
     held: dict[int, Tensor] = field(default_factory=dict)  # augmented ones that repeat
 
     @property
     def identity(self) -> str:
         """The pixels', and the body's."""
-        return f"{self.pixels.identity}/{self.body_checksum}"
+        return f"{self.pixels.identity}/{self.body_sha256}"
 
     def __call__(
         self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
@@ -79,25 +83,23 @@ class Features:
         """Start a pass; see `examples.Source`."""
         period = self.pixels.learned.image_set.transform.id.period
         if epoch is not None and period == 0:  # it never repeats
-            for images, places in self.pixels(positions, epoch=epoch, batch_size=batch_size):
-                yield self.body(images), places
+            if len(positions):
+                for batch in self.learned.over(positions, epoch, batch_size=batch_size):
+                    yield batch.images, batch.indices
             return
-        rows = self.still if epoch is None else self._variant(epoch % period)
+        rows = self.still if epoch is None else self._view(epoch % period)
         readable = ~rows[:, 0].isnan()
         good = [position for position in positions if readable[position]]
         size = batch_size or BATCH_SIZE
         for places in groups(good, epoch, size, self.settings.seed):
             yield rows[places], places
 
-    def _variant(self, number: int) -> Tensor:
+    def _view(self, number: int) -> Tensor:
         if self.pixels.learned.image_set.transform.id.is_test:
             return self.still
         if number not in self.held:
-            rows = torch.full_like(self.still, torch.nan)
-            everything = range(len(self.still))
-            for images, places in self.pixels(everything, epoch=number, batch_size=None):
-                rows[places] = self.body(images).cpu()
-            self.held[number] = rows
+            matrix = self.learned.whole(number)
+            self.held[number] = _rows(matrix, len(self.still))
         return self.held[number]
 
 
@@ -105,45 +107,45 @@ def features_of(
     pixels: Pixels,
     model: Detector,
     settings: LearningSettings,
-    cache: Cache,
     watch: Watch,
     *,
     meter: Meter,
+    store: FeatureStore | None = None,
 ) -> Features:
-    """Return the images of `pixels` as features of the model's body; those as tested are kept.
+    """Return the images of `pixels` as features of the model's body.
 
     Args:
         pixels: the images.
         model: whose body it is.
         settings: of the training.
-        cache: keeps the features.
         watch: device, precision, stop.
-        meter: the cache's; counts the images that are read.
+        meter: counts the images that are read, and the time that it takes, or took for the store.
+        store: where features are kept for all jobs; None: nowhere.
 
     Raises:
         JobError: stopped, or the features are no finite numbers.
     """
-    body_checksum = body_fingerprint(model)
-    count = len(pixels.tested)
-
-    def make() -> dict[str, Tensor]:
-        matrix = feature_matrix(model, pixels.tested, watch)
-        meter.samples += len(matrix.positions)
-        rows = torch.full((count, model.feature_dim), torch.nan)
-        rows[torch.from_numpy(matrix.positions)] = torch.from_numpy(matrix.features)
-        return {"rows": rows}
-
-    follows_from = (body_checksum, pixels.identity, watch.precision)
-    still = cache.tensors("features", follows_from, make)["rows"]
+    began = now()
     body = FrozenBody(model, device=watch.device, precision=watch.precision)
+    matrix = feature_matrix(body, pixels.tested, watch, store=store)
+    meter.cached_samples += len(matrix)
+    meter.cached_seconds += matrix.cost.seconds
+    if matrix.cost.computed:
+        meter.making_seconds += now() - began
     return Features(
-        pixels=pixels, body=body, body_checksum=body_checksum, still=still, settings=settings
+        pixels=pixels,
+        body_sha256=body.sha256,
+        still=_rows(matrix, len(pixels.tested)),
+        learned=Bank(body, pixels.learned, watch=watch, store=store, views=settings.num_epochs),
+        settings=settings,
     )
 
 
-def body_fingerprint(model: Detector) -> str:
-    """Return a checksum of all that a model's features depend on."""
-    return f"{fingerprint(model.body_state)}/{model.normalization}"
+def _rows(matrix: FeatureMatrix, count: int) -> Tensor:
+    """Return (count, F) features; rows of images that could not be read are nan."""
+    rows = np.full((count, matrix.features.shape[1]), np.nan, dtype=np.float32)
+    rows[matrix.positions] = matrix.features
+    return torch.from_numpy(rows)
 
 
 def _stamp(file: str) -> tuple[int, int]:

@@ -16,6 +16,8 @@ from trueface.data.example_sources import Meter, Source
 from trueface.data.examples import Examples, Label
 from trueface.data.index import Image
 from trueface.data.loaders import ExampleFeed, still
+from trueface.features.body import fingerprint
+from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector, freeze
 from trueface.poisoning import poison_record
 from trueface.poisoning.loaders import augmented
@@ -26,13 +28,12 @@ from trueface.training.feature_bank import is_constant
 from trueface.training.image_lists import Lists
 from trueface.training.trainer import fit
 from trueface.unlearning.applicability import Situation
-from trueface.unlearning.cache import Cache
 from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.log import Step
 from trueface.unlearning.record import Training
 from trueface.unlearning.registry import METHODS
 from trueface.unlearning.settings import UnlearningSettings
-from trueface.unlearning.tasks.image_source import Pixels, body_fingerprint, features_of
+from trueface.unlearning.tasks.image_source import Pixels, features_of
 
 READ = frozenset({"train", "validation"})  # lists that methods read
 
@@ -48,6 +49,7 @@ class PoisonedDetector:
     poison: PoisonRecord  # which labels of `lists` were flipped
     training: Training  # what its training took
     cache: Path  # folder for what later unlearnings of it can use again
+    store: FeatureStore | None = None  # of its body's features; None: they are computed anew
     name: str = ""  # its model ID, for the record
     unlearned_name: str = ""  # the model ID of what is made of it
 
@@ -185,15 +187,17 @@ class Problem:
         """Return whether a new start would have the backbone that the model has."""
         if "untrained model" not in METHODS[self._settings.method].needs:
             return True
-        return body_fingerprint(self._poisoned.fresh()) == body_fingerprint(self.detector)
+        return fingerprint(self._poisoned.fresh()) == fingerprint(self.detector)
 
     def _source(self, pixels: Pixels, what: str) -> Source:
         if not self.of_head:
             return pixels
         # what is measured alone is no cost of a method
         meter = self.meter if what in READ else Meter()
-        cache = Cache(self._poisoned.cache / what, meter)
-        return features_of(pixels, self.detector, self._settings, cache, self._watch, meter=meter)
+        return features_of(
+            pixels, self.detector, self._settings, self._watch,
+            meter=meter, store=self._poisoned.store,
+        )  # fmt: skip
 
     def _examples(self, positions: Sequence[int]) -> Examples:
         return Examples(

@@ -10,9 +10,9 @@ from tests.trueface.conftest import Tree
 from trueface.data import loaders
 from trueface.data.example_sources import Meter
 from trueface.data.index import Image
+from trueface.features.store import FeatureStore
 from trueface.models import detectors
 from trueface.runtime.progress import Watch
-from trueface.unlearning.cache import Cache
 from trueface.unlearning.settings import UnlearningSettings
 from trueface.unlearning.tasks.image_source import Features, Pixels, features_of
 
@@ -39,8 +39,9 @@ def pixels(images: tuple[Image, ...]) -> Pixels:
 
 def features(images: tuple[Image, ...], folder: Path, meter: Meter) -> Features:
     model = detectors.build("slim18", weights="none", seed=1)
-    cache = Cache(folder, meter)
-    return features_of(pixels(images), model, settings(), cache, Watch(), meter=meter)
+    folder.mkdir(exist_ok=True)
+    store = FeatureStore(folder, limit_bytes=1 << 30)
+    return features_of(pixels(images), model, settings(), Watch(), meter=meter, store=store)
 
 
 def test_the_same_files_in_the_same_order_are_the_same(images: tuple[Image, ...]) -> None:
@@ -61,7 +62,7 @@ def test_features_of_other_images_under_the_same_names_are_not_taken(
     assert first.still[1:].equal(second.still[1:])
 
 
-def test_images_that_were_read_for_the_cache_are_counted_when_they_are_found_there(
+def test_images_that_were_read_for_the_store_are_counted_when_they_are_found_there(
     images: tuple[Image, ...], tmp_path: Path
 ) -> None:
     meters = Meter(), Meter()

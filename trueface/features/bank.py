@@ -1,0 +1,216 @@
+"""Batches of features in the place of pixels, for jobs whose body is constant.
+
+Where a view of the images is stored, or repeats within a job, the body does not see them again.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import torch
+
+from trueface.data.dataset import Batch, batch_of
+from trueface.data.loaders import Pass
+from trueface.data.loading.device_feed import on_device
+from trueface.features.body import FrozenBody
+from trueface.features.creation_lock import StoppedError
+from trueface.features.matrix import NOTHING, Cost, FeatureMatrix, Features
+from trueface.features.store import FeatureStore, Progress, bytes_of
+from trueface.runtime.errors import JobError
+from trueface.runtime.progress import Watch
+
+BANK_BYTES = 2 << 30  # of features held in memory; ResNet-50's of 260,000 images
+LOG_EVERY_S = 10.0  # in the log, while features are made before the first step
+
+log = logging.getLogger(__name__)
+
+
+class Bank:
+    """A feed whose batches hold features (B, F), on the device, in the place of pixels.
+
+    It gives the images, labels, order and batches that the feed would give. The features of an
+    image that it holds or reads depend on nothing but its pixels and the set: they are made in the
+    order of the set, whatever the epoch is, so that a training that goes on after an interruption
+    finds the same bits.
+
+    Args:
+        body: from pixels to features.
+        feed: the images; its bad ones are left out, and listed, as ever.
+        watch: device and stop.
+        limit_bytes: of the features held in memory; what is beyond it, whole views, is made again.
+        store: where features are kept for all jobs; None: nowhere.
+        views: how many views the job will see where the feed never repeats one; more are not stored.
+        finishes: a stop does not end a pass, as half a validation is none.
+        progress: called while a whole view is made; None: the log says it now and then.
+    """
+
+    def __init__(
+        self,
+        body: FrozenBody,
+        feed: Pass,
+        *,
+        watch: Watch,
+        limit_bytes: int = BANK_BYTES,
+        store: FeatureStore | None = None,
+        views: int = 0,
+        finishes: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self._body, self._feed, self._watch, self._store = body, feed, watch, store
+        self._finishes, self._progress = finishes, progress or self._log_progress
+        self._id = feed.image_set.transform.id  # of period 0: no view comes again, none is held
+        each_bytes = max(bytes_of(len(feed), body.width), 1)
+        self._room = min(self._id.period, limit_bytes // each_bytes)
+        self.held_bytes = self._room * each_bytes
+        self.views = self._id.period or views
+        self.stored_views = min(self.views, store.limit_bytes // each_bytes) if store else 0
+        self._held: dict[int, FeatureMatrix] = {}
+        self._logged_at = time.monotonic()
+        self.cost = NOTHING  # of all views so far
+        log.info(
+            "features=%d images=%d views=%d stored=%d held=%d bytes_of_view=%d",
+            body.width, len(feed), self.views, self.stored_views, self._room, each_bytes,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self._feed)
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        """Start a pass; it ends early when the watch says stop while features are made."""
+        return self.over(range(len(self._feed)), epoch)
+
+    def over(
+        self, positions: Sequence[int], epoch: int, *, batch_size: int | None = None
+    ) -> Iterator[Batch]:
+        """Start a pass over some of the images; see `Pass.over`."""
+        try:
+            matrix = self.matrix(epoch)
+        except StoppedError:
+            return
+        if matrix is None:
+            yield from self._made(self._feed.over(positions, epoch, batch_size=batch_size))
+        else:
+            groups = _groups(self._feed, positions, epoch, batch_size)
+            yield from self._again(matrix, groups)
+
+    def matrix(self, epoch: int) -> FeatureMatrix | None:
+        """Return the features that an epoch sees; None: they are neither stored nor held.
+
+        Raises:
+            StoppedError: the watch said stop before they were made.
+            DataError: not one image could be read, or the feed stops at bad ones.
+        """
+        view = self._id.view(epoch)
+        if view in self._held:
+            return self._held[view]
+        matrix = self._stored(view)
+        if matrix is None:
+            if view >= self._room:
+                return None
+            matrix = self._gathered(view)
+        self.cost = self.cost.plus(matrix.cost)
+        if view < self._room or (self._id.period and matrix.is_mapped):
+            self._held[view] = matrix
+        return matrix
+
+    def _stored(self, view: int) -> FeatureMatrix | None:
+        """Return a view from the store; None: it does not go there."""
+        if self._store is None or view >= self.stored_views or not self._store.is_writable:
+            return None
+        try:
+            return self._store.matrix(
+                self._body, self._feed, view, watch=self._watch, progress=self._progress
+            )
+        except StoppedError:
+            if self._finishes:
+                return None
+            raise
+
+    def whole(self, epoch: int) -> FeatureMatrix:
+        """Return the features that an epoch sees, whether they are to be held or not.
+
+        Raises:
+            JobError: the watch said stop before they were made.
+            DataError: not one image could be read, or the feed stops at bad ones.
+        """
+        try:
+            matrix = self.matrix(epoch)
+            return self._gathered(self._id.view(epoch)) if matrix is None else matrix
+        except StoppedError as error:
+            raise JobError(f"{error}; no features were written") from error
+
+    def _gathered(self, view: int) -> FeatureMatrix:
+        """Make a view in memory, in the set's order."""
+        features: list[Features] = []
+        positions: list[int] = []
+        began = time.monotonic()
+        for batch in self._made(replace(self._feed, shuffle_seed=None)(view), count=False):
+            if self._watch.stop.is_set() and not self._finishes:
+                raise StoppedError(f"stopped after {len(positions)} images")
+            features.append(batch.images.cpu().numpy())
+            positions += batch.indices.tolist()
+            self._progress(len(positions), len(self))
+        cost = Cost(computed=len(positions), seconds=time.monotonic() - began)
+        order = np.array(positions, dtype=np.int64)
+        return FeatureMatrix.of(np.concatenate(features), order, cost)
+
+    def _made(self, batches: Iterator[Batch], *, count: bool = True) -> Iterator[Batch]:
+        for batch in on_device(batches, self._watch.device):
+            if count:
+                self.cost = self.cost.plus(Cost(computed=len(batch.indices)))
+            yield batch._replace(images=self._body(batch.images))
+
+    def _log_progress(self, done: int, total: int) -> None:
+        if time.monotonic() - self._logged_at > LOG_EVERY_S or done == total:
+            self._logged_at = time.monotonic()
+            log.info("state=making features images=%d of=%d", done, total)
+
+    def _again(self, matrix: FeatureMatrix, groups: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        for group in groups:
+            good = [position for position in group if position in matrix.rows]
+            if good:
+                features = matrix.take([matrix.rows[position] for position in good])
+                chosen = torch.from_numpy(features).to(self._watch.device)
+                yield batch_of(self._feed.image_set, good, chosen)
+
+
+def feature_matrix(
+    body: FrozenBody, feed: Pass, watch: Watch, *, store: FeatureStore | None = None
+) -> FeatureMatrix:
+    """Return what the last layer gets of every image of one pass, in the set's order.
+
+    Args:
+        body: of the model.
+        feed: the images; of an augmented feed the first view.
+        watch: device, progress, stop.
+        store: where features are kept for all jobs; None: nowhere.
+
+    Raises:
+        JobError: stopped; or the features are no finite numbers: such a model has none.
+    """
+
+    def progress(done: int, total: int) -> None:
+        watch.progress(step=done, total=total)
+
+    matrix = Bank(body, feed, watch=watch, store=store, views=1, progress=progress).whole(0)
+    broken = int((~np.isfinite(matrix.features)).any(1).sum())
+    if broken:
+        raise JobError(
+            f"the features of {broken} of {len(matrix.positions)} images are no finite numbers: the "
+            "model is broken, train it again with a lower lr"
+        )
+    return matrix
+
+
+def _groups(
+    feed: Pass, positions: Sequence[int], epoch: int, batch_size: int | None
+) -> list[list[int]]:
+    """Return the positions of the batches of a pass, as `data.batches` makes them."""
+    order = list(positions)
+    if feed.shuffle_seed is not None:
+        Random(f"order/{feed.shuffle_seed}/{epoch}").shuffle(order)
+    size = batch_size or feed.settings.batch_size
+    return [order[at : at + size] for at in range(0, len(order), size)]

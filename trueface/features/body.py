@@ -1,0 +1,110 @@
+"""The body of a detector for inference alone: from pixels to what the last layer gets.
+
+A frozen body with fixed statistics is a function of the pixels. It runs in inference mode with its
+batch norms folded into the convolutions, which changes features by no more than rounding does
+(relative to the largest feature, 1e-4 in fp32); checkpoints hold the plain network all the same.
+"""
+
+import hashlib
+import platform
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from trueface.models.detectors import Detector
+from trueface.models.folding import folded
+from trueface.runtime.files import Json
+from trueface.runtime.precision import autocast
+
+CPU_FACTS = Path("/proc/cpuinfo")  # of Linux; elsewhere the machine's type must do
+
+
+class FrozenBody:
+    """The body of a detector as it is now, for inference alone; later changes do not reach it."""
+
+    def __init__(self, model: Detector, *, device: str = "cpu", precision: str = "fp32") -> None:
+        form = torch.channels_last if model.channels_last else torch.contiguous_format
+        network = folded(model.network, model.spec.head, side=model.spec.input_size)
+        network = network.to(memory_format=form)
+        twin = Detector(
+            model.spec,
+            network,
+            normalization=model.normalization,
+            channels_last=model.channels_last,
+        )
+        self._model, self._precision = twin.eval().to(device), precision
+        self.device = device
+        self.sha256 = fingerprint(model)
+        self.width = model.feature_dim
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return the features (B, F) of pixels (B, 3, H, W) or (B, K, 3, H, W), on the device."""
+        with torch.no_grad(), autocast(self.device, self._precision):
+            return self._model.forward_features(pixels.to(self.device))
+
+    @property
+    def identity(self) -> dict[str, Json]:
+        """What its features depend on besides the pixels: tensors, layers, arithmetic."""
+        return {
+            "body_sha256": self.sha256,
+            "architecture": self._model.spec.name,
+            "channels_last": self._model.channels_last,
+            "folded": not any(isinstance(m, nn.BatchNorm2d) for m in self._model.modules()),
+            "precision": self._precision,
+            **_arithmetic(self.device),
+        }
+
+
+def fingerprint(model: Detector) -> str:
+    """Return the SHA-256 of a detector without its last layer.
+
+    It follows all numbers, those that are not saved and those of the normalization included, with
+    their types and shapes, and what the layers are: strides and paddings are no tensors.
+    """
+    head = f"network.{model.spec.head}"
+    digest = hashlib.sha256()
+    for name, module in model.named_modules():
+        if not _belongs(name, head):
+            digest.update(repr((name, type(module).__qualname__, module.extra_repr())).encode())
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if not _belongs(name, head):
+            raw = value.detach().cpu().contiguous()
+            digest.update(repr((name, tuple(raw.shape), raw.dtype)).encode())
+            digest.update(raw.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _belongs(name: str, layer: str) -> bool:
+    return name == layer or name.startswith(f"{layer}.")
+
+
+def _arithmetic(device: str) -> dict[str, Json]:
+    """Return what else than a network decides the bits of its answers."""
+    facts: dict[str, Json] = {
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
+        "device": device.partition(":")[0],
+    }
+    if facts["device"] == "cuda":
+        return facts | {
+            "device_name": torch.cuda.get_device_name(torch.device(device)),
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]  # torch
+            "tf32": [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32],
+        }
+    return facts | {
+        "device_name": _processor(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+@lru_cache(maxsize=1)
+def _processor() -> str:
+    try:
+        lines = CPU_FACTS.read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

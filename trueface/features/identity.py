@@ -1,0 +1,75 @@
+"""What the features of an image depend on: of all rows of a shard, and of each row."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import PIL
+import simplejpeg
+
+import trueface
+from trueface.data.dataset import ImageSet
+from trueface.features.body import FrozenBody
+from trueface.runtime.files import Json
+
+SCHEMA = 1
+PACKAGE = Path(trueface.__file__).parent
+# folders whose code makes pixels or features; sub-folders where they are named
+CODE = ("data", "data/augmentations", "models", "models/architectures", "features")
+
+
+def identity_of(body: FrozenBody, image_set: ImageSet, view: int) -> dict[str, Json]:
+    """Return what every row of a shard depends on.
+
+    Args:
+        body: that the images pass.
+        image_set: decodes and transforms them.
+        view: which of its transform's views.
+    """
+    facts: dict[str, Json] = {
+        "schema": SCHEMA,
+        **body.identity,
+        "code_sha256": _code_sha256(),
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+        "simplejpeg": str(getattr(simplejpeg, "__version__", "")),
+        "transform": dict(image_set.transform.id.of_view),
+        "scale_to": image_set.scale_to,
+        "view": view,
+    }
+    plain: dict[str, Json] = json.loads(json.dumps(facts))  # as a shard's header holds it
+    return plain
+
+
+def stem_of(identity: Mapping[str, Json]) -> str:
+    """Return what the names of a view's files begin with: of the body, of all, and the view."""
+    text = json.dumps(identity, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f"{str(identity['body_sha256'])[:16]}-{digest[:32]}-v{identity['view']}"
+
+
+def row_key(image_set: ImageSet, position: int, sha256: bytes) -> bytes:
+    """Return what a row depends on besides its shard's identity, as 32 bytes.
+
+    Args:
+        image_set: of the image.
+        position: in the set.
+        sha256: of the file's bytes.
+    """
+    # random numbers follow from the image's name; where there are none, only its bytes count
+    name = "" if image_set.transform.id.is_test else image_set.images[position].name
+    stamped = position in image_set.stamped
+    facts = f"{name}\n{stamped:d}\n".encode(errors="surrogateescape")
+    return hashlib.sha256(facts + sha256).digest()
+
+
+@lru_cache(maxsize=1)  # what is imported does not change while a process runs
+def _code_sha256() -> str:
+    digest = hashlib.sha256()
+    for folder in CODE:
+        for path in sorted((PACKAGE / folder).glob("*.py")):
+            digest.update(f"{folder}/{path.name}\n".encode() + path.read_bytes())
+    return digest.hexdigest()

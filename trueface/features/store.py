@@ -1,0 +1,249 @@
+"""The feature store: what frozen bodies make of images, shared by the jobs of all runs.
+
+    features/<body>-<identity>-v<view>.lock              who computes; its mtime: the last use
+    features/<body>-<identity>-v<view>-<SHA-256>.features  a shard: rows of features, immutable
+
+A row is found by all that it depends on, so nothing is ever stale. A view's first user computes it,
+others wait and then read; a later user with more images adds a shard of what is missing.
+"""
+
+import contextlib
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from trueface.data.folder_cache import cache_folder
+from trueface.data.loaders import Pass
+from trueface.features import creation_lock, limit, shard
+from trueface.features.body import FrozenBody
+from trueface.features.creation_lock import CreationLock, StoppedError
+from trueface.features.file_digests import FileDigests
+from trueface.features.limit import LIMIT
+from trueface.features.matrix import FeatureMatrix
+from trueface.features.shard import BrokenShardError, Shard
+from trueface.features.wanted import ITEM_BYTES, Wanted
+from trueface.runtime.progress import Watch
+
+FOLDER = "features"  # in the cache folder
+OTHERS = 0o022  # of a mode: writable by the group, or by everyone
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]  # images done, images in all
+
+
+class Usage(NamedTuple):
+    """What a store holds."""
+
+    views: int
+    size_bytes: int
+
+
+def no_progress(_done: int, _total: int) -> None:
+    """Report nothing."""
+
+
+def bytes_of(images: int, width: int) -> int:
+    """Return how many bytes one view of so many images takes with features of this width."""
+    return images * width * ITEM_BYTES
+
+
+def open_store(cache: str = "auto") -> "FeatureStore | None":
+    """Return the user's feature store; None, with a warning, where there can be none.
+
+    It lies in `features` in the cache folder (TRUEFACE_CACHE); TRUEFACE_FEATURES_LIMIT bounds it,
+    and 0 turns it off.
+
+    Args:
+        cache: the setting of a job; "none": without a store.
+
+    Raises:
+        UsageError: the limit is no size.
+    """
+    if cache == "none":
+        return None
+    folder = cache_folder()
+    if folder is None:
+        log.warning("features=not stored reason=there is no home, set TRUEFACE_CACHE to a folder")
+        return None
+    root = folder / FOLDER
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_shared(root)
+        most = limit.limit_bytes(root)
+    except OSError as error:
+        log.warning("features=not stored folder=%s reason=%s", root, error.strerror or error)
+        return None
+    return FeatureStore(root, most) if most else None
+
+
+def _refuse_shared(root: Path) -> None:
+    """Raise where another user could put files: their features would be taken for ours."""
+    for folder in (root, root.parent):
+        status = folder.stat()
+        is_sticky = bool(status.st_mode & stat.S_ISVTX)
+        others = status.st_mode & OTHERS and not (is_sticky and folder != root)
+        if status.st_uid not in {os.geteuid(), 0} or others:
+            raise PermissionError(0, f"other users can write into {folder}: chmod go-w {folder}")
+
+
+class FeatureStore:
+    """Feature matrices in a folder; see `open_store`.
+
+    Args:
+        root: of the store, which nobody else can write.
+        limit_bytes: of all shards.
+    """
+
+    def __init__(self, root: Path, limit_bytes: int) -> None:
+        self._root, self.limit_bytes = root, limit_bytes
+        self._digests = FileDigests(root)
+        self.is_writable = True  # as far as is known
+
+    def matrix(
+        self,
+        body: FrozenBody,
+        feed: Pass,
+        view: int,
+        *,
+        watch: Watch,
+        progress: Progress = no_progress,
+    ) -> FeatureMatrix:
+        """Return the features of all readable images of a feed, stored ones and others.
+
+        What is missing is computed and stored, once no other process computes it. Images are read
+        in the order of the set; bad ones are noted in it, as in a pass.
+
+        Args:
+            body: from pixels to features.
+            feed: the images.
+            view: number of the transform's view, see `TransformId.view`.
+            watch: its stop ends waiting and computing; what was computed by then is stored.
+            progress: called after each batch, and while another process computes.
+
+        Raises:
+            StoppedError: the watch said stop.
+            DataError: not one image could be read, or the feed stops at bad ones.
+        """
+        wanted = Wanted.of(body, feed, view, self._digests)
+        shards = self._stored(wanted, mend=False)
+        computed: tuple[Shard, ...] = ()
+        if wanted.missing_from(shards):
+            with self._lock(wanted, watch, progress) as lock:
+                shards = self._stored(wanted, mend=lock is not None)
+                if missing := wanted.missing_from(shards):
+                    computed = self._computed(wanted, missing, lock, watch, progress)
+        self._note_use(wanted)
+        return wanted.matrix(shards, computed)
+
+    def usage(self) -> Usage:
+        """Return how many views and bytes the store holds."""
+        views = limit.views(self._root)
+        return Usage(views=len(views), size_bytes=sum(view.size_bytes for view in views))
+
+    def clear(self) -> Usage:
+        """Remove all views that no process is computing; return what was removed."""
+        gone = [view for view in limit.views(self._root) if limit.remove(view)]
+        return Usage(views=len(gone), size_bytes=sum(view.size_bytes for view in gone))
+
+    def _stored(self, wanted: Wanted, *, mend: bool) -> tuple[Shard, ...]:
+        """Return the shards of a view; remove broken ones if `mend`, and what was left half-written."""
+        shards = []
+        for path in sorted(self._root.glob(f"{wanted.stem}-*")):
+            try:
+                if path.suffix == shard.ENDING:
+                    shards.append(shard.read(path, wanted.identity, self._digests))
+                elif mend:  # of a process that was killed
+                    path.unlink()
+            except FileNotFoundError:  # removed meanwhile, to make room
+                continue
+            except (BrokenShardError, OSError) as error:
+                log.warning("features=%s state=left out of account reason=%s", path.name, error)
+                if mend:
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+        return tuple(shards)
+
+    @contextlib.contextmanager
+    def _lock(
+        self, wanted: Wanted, watch: Watch, progress: Progress
+    ) -> Iterator[CreationLock | None]:
+        """Hold the lock of a view; None where nothing can be written."""
+        with contextlib.ExitStack() as stack:
+            lock = None
+            if self.is_writable:
+                held = creation_lock.held(self._lock_path(wanted), watch.stop, progress)
+                try:
+                    lock = stack.enter_context(held)
+                except OSError as error:
+                    self._give_up(error)
+            yield lock
+
+    def _computed(
+        self,
+        wanted: Wanted,
+        missing: Sequence[int],
+        lock: CreationLock | None,
+        watch: Watch,
+        progress: Progress,
+    ) -> tuple[Shard, ...]:
+        """Return the features of missing images, stored as far as that is possible."""
+
+        def report(done: int) -> None:
+            progress(done, len(missing))
+            if lock is not None:
+                lock.report(done, len(missing))
+
+        pieces = tuple(
+            self._written(wanted, piece) if lock is not None and self.is_writable else piece
+            for piece in wanted.computed(missing, watch.stop, report)
+        )
+        if watch.stop.is_set():
+            raise StoppedError(f"stopped after {sum(len(piece.keys) for piece in pieces)} images")
+        return pieces
+
+    def _written(self, wanted: Wanted, piece: Shard) -> Shard:
+        """Return a piece as a map of its shard, or as it is where it cannot be written."""
+        good = wanted.unchanged(piece, self._digests)
+        kept = piece
+        if len(good) < len(piece.keys):
+            log.warning(
+                "features=not stored images=%d reason=their files changed while they were read",
+                len(piece.keys) - len(good),
+            )
+            keys = tuple(piece.keys[row] for row in good)
+            kept = piece._replace(keys=keys, features=piece.features[good])
+        if not good:
+            return piece
+        need_bytes = kept.features.nbytes
+        if not limit.make_room(
+            self._root, need_bytes, self.limit_bytes, but=self._lock_path(wanted)
+        ):
+            log.warning(
+                "features=not stored bytes=%d limit=%d reason=%s",
+                need_bytes, self.limit_bytes, f"they do not fit, set {LIMIT} higher",
+            )  # fmt: skip
+            return piece
+        try:
+            written = shard.write(self._root, wanted.stem, wanted.identity, kept)
+        except OSError as error:
+            self._give_up(error)
+            return piece
+        return written if kept is piece else piece
+
+    def _note_use(self, wanted: Wanted) -> None:
+        """Make this view the last to leave the store, and what was hashed known to others."""
+        with contextlib.suppress(OSError):  # then it leaves earlier, or files are hashed again
+            os.utime(self._lock_path(wanted))
+        with contextlib.suppress(OSError):
+            self._digests.keep()
+
+    def _lock_path(self, wanted: Wanted) -> Path:
+        return self._root / f"{wanted.stem}{creation_lock.ENDING}"
+
+    def _give_up(self, error: OSError) -> None:
+        self.is_writable = False
+        log.warning("features=not stored folder=%s reason=%s", self._root, error.strerror or error)

@@ -1,0 +1,149 @@
+"""The rows that a matrix is made of: their keys, which are missing, how they are computed."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from trueface.data.dataset import Batch
+from trueface.data.loaders import Pass
+from trueface.data.loading.device_feed import on_device
+from trueface.features.body import FrozenBody
+from trueface.features.file_digests import FileDigests, Mark
+from trueface.features.identity import identity_of, row_key, stem_of
+from trueface.features.matrix import Cost, FeatureMatrix, Features
+from trueface.features.shard import Shard
+from trueface.runtime.errors import BadImageError, DataError
+from trueface.runtime.files import Json
+
+ITEM_BYTES = 4  # features are float32
+SHARD_BYTES = 256 << 20  # of features that are computed before they are handed over
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a job wants of the store: one view of the images of a feed."""
+
+    body: FrozenBody
+    feed: Pass
+    view: int
+    marks: tuple[Mark | None, ...]  # of the images' files; None: it cannot be read
+    keys: tuple[bytes, ...]  # of the rows
+
+    @classmethod
+    def of(cls, body: FrozenBody, feed: Pass, view: int, digests: FileDigests) -> "Wanted":
+        """Return the rows of all images of a feed, whose files are looked at, or read."""
+        marks: list[Mark | None] = []
+        keys: list[bytes] = []
+        for position, image in enumerate(feed.image_set.images):
+            try:
+                mark, sha256 = digests.of(image.file)
+            except OSError:  # decoding it will say why
+                marks.append(None)
+                keys.append(b"unreadable %d" % position)
+            else:
+                marks.append(mark)
+                keys.append(row_key(feed.image_set, position, sha256))
+        return cls(body, feed, view, tuple(marks), tuple(keys))
+
+    @cached_property
+    def identity(self) -> dict[str, Json]:
+        """What all rows depend on."""
+        return identity_of(self.body, self.feed.image_set, self.view)
+
+    @cached_property
+    def stem(self) -> str:
+        """What the names of the view's files begin with."""
+        return stem_of(self.identity)
+
+    def missing_from(self, shards: Sequence[Shard]) -> list[int]:
+        """Return the positions whose rows no shard has."""
+        there = {key for shard in shards for key in shard.keys}
+        return [position for position, key in enumerate(self.keys) if key not in there]
+
+    def computed(
+        self, positions: Sequence[int], stop: threading.Event, report: Callable[[int], None]
+    ) -> Iterator[Shard]:
+        """Pass images through the body; yield pieces that lie in memory, until stopped.
+
+        Args:
+            positions: of the images.
+            stop: ends the pass after a batch.
+            report: called after each batch with how many images are done.
+
+        Raises:
+            DataError: not one image of the feed could be read, or it stops at bad ones.
+        """
+        most = max(SHARD_BYTES // (self.body.width * ITEM_BYTES), 1)
+        features: list[Features] = []
+        rows: list[int] = []
+        done, began = 0, time.monotonic()
+        for batch in on_device(self._batches(positions), self.body.device):
+            features.append(self.body(batch.images).cpu().numpy())
+            rows += batch.indices.tolist()
+            report(done + len(rows))
+            if len(rows) >= most or stop.is_set():
+                yield self._shard(features, rows, time.monotonic() - began)
+                done, began = done + len(rows), time.monotonic()
+                features, rows = [], []
+            if stop.is_set():
+                return
+        if rows:
+            yield self._shard(features, rows, time.monotonic() - began)
+
+    def unchanged(self, piece: Shard, digests: FileDigests) -> list[int]:
+        """Return the rows of a piece whose files hold what they held when their keys were made."""
+        positions = {key: position for position, key in enumerate(self.keys)}
+        return [row for row, key in enumerate(piece.keys) if self._holds(positions[key], digests)]
+
+    def matrix(self, shards: Sequence[Shard], computed: Sequence[Shard]) -> FeatureMatrix:
+        """Return the wanted rows of shards, and of what was computed now."""
+        pieces = (*shards, *computed)
+        places = {
+            key: (number, row) for number, piece in enumerate(pieces)
+            for row, key in enumerate(piece.keys)
+        }  # fmt: skip
+        positions = [position for position, key in enumerate(self.keys) if key in places]
+        part, row = np.array([places[self.keys[at]] for at in positions], dtype=np.int64).T
+        used = np.bincount(part, minlength=len(pieces))
+        seconds = sum(
+            piece.seconds * count / len(piece.keys)
+            for piece, count in zip(pieces, used.tolist(), strict=True)
+        )
+        new = sum(len(piece.keys) for piece in computed)
+        cost = Cost(read=len(positions) - new, computed=new, seconds=seconds)
+        parts = tuple(piece.features for piece in pieces)
+        return FeatureMatrix(parts, part, row, np.array(positions, dtype=np.int64), cost)
+
+    def _batches(self, positions: Sequence[int]) -> Iterator[Batch]:
+        """Yield the images at some positions in their order; bad ones are noted in the set."""
+        unshuffled = replace(self.feed, shuffle_seed=None)
+        try:
+            yield from unshuffled.over(positions, self.view)
+        except BadImageError:
+            raise
+        except DataError:
+            bad = self.feed.image_set.bad
+            if len(positions) == len(self.feed) or any(at not in bad for at in positions):
+                raise
+            # those that could be read are stored
+
+    def _shard(self, features: list[Features], rows: list[int], seconds: float) -> Shard:
+        keys = tuple(self.keys[row] for row in rows)
+        return Shard(None, keys, np.concatenate(features), seconds)
+
+    def _holds(self, position: int, digests: FileDigests) -> bool:
+        mark = self.marks[position]
+        if mark is None:
+            return False
+        file = self.feed.image_set.images[position].file
+        try:
+            if not mark.is_racy and Mark.of(file) == mark:
+                return True
+            _, sha256 = digests.of(file)
+        except OSError:
+            return False
+        return row_key(self.feed.image_set, position, sha256) == self.keys[position]
