@@ -3,5 +3,5 @@
 Start reading at `parts.PARTS`.
 In reading order: __main__, command, installation, bench, parts, report, runner, child,
 nvml_questions, nvml, programs, queue, sharing, memory, images, networks, training, waiting, classes,
-decoding, mps, variants, simulated.
+features, decoding, mps, variants, simulated.
 """

@@ -4,6 +4,7 @@ Without a GPU nothing is measured, and the exit code is 0. With one, it is 1 if 
 """
 
 import contextlib
+import os
 import platform
 import sys
 import tempfile
@@ -66,6 +67,7 @@ def main(
 
 def _measured(parts: Mapping[str, Part], bench: Bench, out: Path) -> bool:
     """Measure, and write the report anew after each part; return whether one failed."""
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as NVML counts
     facts = torch_facts()
     if not facts["cuda"]:
         print(

@@ -134,8 +134,8 @@ def _task(bench: Bench) -> str:
         model="slim18" if bench.rehearsal else "nodown18",
         size=bench.size(224, 32),
         batch=bench.size(128, 16),
-        images=bench.size(256, 16),
-        epochs=bench.size(4, 1),
+        images=bench.size(128, 16),
+        epochs=bench.size(3, 1),
         precision="fp32",
         resources="cpus: 1, device: cpu" if bench.rehearsal else "cpus: 1, vram: 1GiB",
     )

@@ -1,7 +1,12 @@
-"""Every question that the launcher puts to NVML, and the shape of the answer."""
+"""Every question that the launcher puts to NVML, and the shape of the answer.
 
+python -m benchmarks.gpu.nvml_questions     print the answers of the first card as JSON
+"""
+
+import json
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pynvml
@@ -141,3 +146,7 @@ def answers() -> dict[str, Answer]:
         return {name: answer(question, handle) for name, question in QUESTIONS.items()}
     finally:
         pynvml.nvmlShutdown()
+
+
+if __name__ == "__main__":
+    json.dump({name: asdict(given) for name, given in answers().items()}, sys.stdout)

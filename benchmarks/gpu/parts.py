@@ -63,6 +63,10 @@ PARTS: Mapping[str, Part] = {
         title="Forgetting a class of CIFAR-10",
         module=f"{HERE}.classes", limit_s=100, usual_s=70, needs=cifar,
     ),
+    "features": Part(
+        title="The feature store: computing, reading, training from it",
+        module=f"{HERE}.features", limit_s=50, usual_s=25,
+    ),
     "decoding": Part(
         title="JPEG decoded on the card and on the CPU",
         module=f"{HERE}.decoding", limit_s=40, usual_s=20,
@@ -77,4 +81,4 @@ PARTS: Mapping[str, Part] = {
     ),
 }  # fmt: skip
 # parts whose rehearsal takes less than a minute: no queue
-LIGHT = ("nvml", "training", "waiting", "decoding", "classes", "variants")
+LIGHT = ("nvml", "training", "waiting", "decoding", "classes", "features", "variants")

@@ -37,18 +37,26 @@ def measure(bench: Bench) -> None:
         if bench.left_s < LEAST_S:
             bench.row(case.name, None, note="not measured: no time was left")
             continue
-        pictures = images_of(case)
-        loader, card = loader_alone(case, pictures), card_alone(case)
-        if case.side not in original:
-            original[case.side] = original_loop(case, pictures)
-        bench.row(
-            f"{case.name}: training", ours(case, pictures), "images/s",
-            original=original[case.side], loader_alone=loader, card_alone=card,
-        )  # fmt: skip
-        bench.row(
-            f"{case.name}: testing", testing(case, pictures), "images/s",
-            card_alone=card_testing(case),
-        )  # fmt: skip
+        try:
+            _case(case, original)
+        except torch.OutOfMemoryError as error:  # a smaller card goes on with smaller images
+            bench.row(case.name, None, note=f"not measured: {str(error).partition('. ')[0]}")
+            torch.cuda.empty_cache()
+
+
+def _case(case: Case, original: dict[int, float]) -> None:
+    """Measure one case; the original's loop has one precision, and is measured once for a size."""
+    bench, pictures = case.bench, images_of(case)
+    loader, card = loader_alone(case, pictures), card_alone(case)
+    if case.side not in original:
+        original[case.side] = original_loop(case, pictures)
+    bench.row(
+        f"{case.name}: training", ours(case, pictures), "images/s",
+        original=original[case.side], loader_alone=loader, card_alone=card,
+    )  # fmt: skip
+    bench.row(
+        f"{case.name}: testing", testing(case, pictures), "images/s", card_alone=card_testing(case)
+    )
 
 
 def images_of(case: Case) -> list[Image]:

@@ -4,7 +4,6 @@ Nothing is loaded and nothing is read back: what the arithmetic itself can gain.
 laboratory's own, which reads the loss and the gradients' norm back after each step.
 """
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -121,8 +120,7 @@ def _compiled(case: Case, seconds: float) -> None:
     try:
         model, optimizer = parts(case)
         model.network.compile()
-        with contextlib.redirect_stderr(None):
-            case.bench.row(name, rate(steps(case, model, optimizer, "bf16"), seconds), "images/s")
+        case.bench.row(name, rate(steps(case, model, optimizer, "bf16"), seconds), "images/s")
     except Exception as error:  # noqa: BLE001  # torch.compile raises errors of many modules
         case.bench.row(name, None, note=f"cannot be compiled: {_first_line(error)}")
 
