@@ -3,16 +3,26 @@
 python -m benchmarks.gpu.child MODULE BENCH
 """
 
+import ctypes
 import json
+import os
+import signal
 import sys
 import traceback
 from importlib import import_module
 
 from benchmarks.gpu.bench import VERDICT, Bench, NotMeasured
 
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
 
 def main() -> int:
     """Run the part and write down how it ended."""
+    # asked to end, or left alone by a runner that was killed: what a part opened is closed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() == 1:
+        return 1
     module, bench = sys.argv[1], Bench.of(sys.argv[2])
     verdict = {"state": "done", "why": ""}
     try:

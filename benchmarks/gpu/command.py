@@ -21,6 +21,7 @@ from benchmarks.gpu.parts import LIGHT, PARTS, Part
 from benchmarks.gpu.report import Report, Value
 from benchmarks.gpu.runner import run_all
 from benchmarks.gpu.simulated import simulated
+from launcher.system.processes import lock
 
 MEANINGLESS = "rehearsal on the CPU: its figures mean nothing, and no report is written"
 SECONDS = 520.0  # in all: under nine minutes, with the end of the last part
@@ -56,7 +57,7 @@ def main(
         bench = Bench(
             folder=str(folder),
             until=until,
-            shared=str(shared or next((path for path in SHARED if path.is_dir()), "")),
+            shared=str((shared or _shared()).resolve()),
             provoke_xid=provoke_xid,
         )
         names = parts or (LIGHT if rehearse else tuple(PARTS))
@@ -73,6 +74,10 @@ def _measured(parts: Mapping[str, Part], bench: Bench, out: Path) -> bool:
         print(
             f"{NOT_MEASURED}: torch {facts['torch']} cannot use the GPU; install a build for CUDA"
         )
+        return True
+    out.mkdir(parents=True, exist_ok=True)
+    if lock(out / "gpu-report.lock") is None:
+        print(f"another measurement writes to {out}; wait for it: two at once measure each other")
         return True
     report = Report(machine=_machine(facts))
     files = out / "gpu-report.json", out / "gpu-report.md"
@@ -94,6 +99,11 @@ def _rehearsed(parts: Mapping[str, Part], bench: Bench) -> bool:
 
 def _machine(facts: Mapping[str, Value]) -> dict[str, Value]:
     return {**facts, "Python": platform.python_version(), "Linux": platform.release()}
+
+
+def _shared() -> Path:
+    """Return the folder of real images; where there is none, the parts that need it are skipped."""
+    return next((path for path in SHARED if path.is_dir()), SHARED[0])
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.gpu.bench import GIB, Bench
 from benchmarks.gpu.queue import Queue, Usage, queue
-from benchmarks.gpu.sharing import SLACK
+from benchmarks.gpu.sharing import SLACK, state_row
 
 PROGRAM = (sys.executable, "-m", "benchmarks.gpu.programs")
 FREE = 6 * GIB  # that the first program leaves of the card
@@ -112,19 +112,31 @@ def _greedy(own: Queue) -> None:
     own.until(met, "the training has met its limit")
     unharmed = own.state(neighbour) == "running"
     gate.touch()
-    record = own.until_ended([job])[job]
+    greedy_rows(
+        bench, own.until_ended([job])[job], usages.get("greedy", Usage()), unharmed=unharmed
+    )
+
+
+def greedy_rows(bench: Bench, record: dict[str, Any], usage: Usage, *, unharmed: bool) -> None:
+    """Write down how a training that requested too little was held.
+
+    Args:
+        bench: gets the rows.
+        record: what the queue knows of it.
+        usage: what was seen of it.
+        unharmed: whether its neighbour ran on.
+    """
     attempts = record["attempts"]
-    first = attempts[0]["outcome"] or {}
-    usage = usages.get("greedy", Usage())
-    bench.row("greedy training: state in the end", record["state"], holds=record["state"] == "done")
+    state_row(bench, "greedy training", record)
     bench.row("… its neighbour ran on meanwhile", unharmed, holds=unharmed)
     if bench.rehearsal:
         return
-    bench.row("… how its first attempt ended", first.get("ending"),
-              holds=first.get("ending") == "out-of-memory")  # fmt: skip
+    ending = (attempts[0]["outcome"] or {}).get("ending")
+    short = ending == "out-of-memory"
+    bench.row("… how its first attempt ended", ending, holds=short)
     _shortage(bench, attempts[0])
-    bench.row("… memory beyond its limit, most", max(0, usage.beyond) / GIB, "GiB",
-              holds=usage.beyond <= SLACK)  # fmt: skip
+    beyond = max(0, usage.beyond)
+    bench.row("… memory beyond its limit, most", beyond / GIB, "GiB", holds=beyond <= SLACK)
     claims = [f"{each['claim'] / GIB:.3g}" for each in attempts if each["claim"]]
     bench.row("… requests of its attempts", ", ".join(claims), "GiB", holds=len(claims) > 1)
 

@@ -15,7 +15,7 @@ from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Attempt, Home
-from launcher.workers.memory_share import VramLimit, read_report, read_share
+from launcher.workers.memory_share import read_report, read_share
 
 COMMAND = "import sys; from launcher.cli.main import main; sys.exit(main())"
 ENDED = ("done", "failed", "cancelled", "skipped")
@@ -28,7 +28,7 @@ SCHEDULER_S = 10.0  # for a scheduler to end
 class Usage:
     """What was seen of one job while it ran; bytes."""
 
-    limit: VramLimit | None = None  # the last one that was written for it
+    limit: int | None = None  # of its allocator, the last one while it shared the card
     reserved: int = 0  # the most that its allocator had
     beyond: int = 0  # the most by which its allocator exceeded its limit
     driver: int = 0  # the most that the driver listed for its process
@@ -152,12 +152,12 @@ class Queue:
 
 def _looked(usage: Usage, attempt: Attempt, card: GpuSnapshot | None) -> bool:
     """Add to a job's usage what one look sees; return whether it holds memory."""
-    usage.limit = read_share(attempt) or usage.limit
-    report = read_report(attempt)
+    limit, report = read_share(attempt), read_report(attempt)
+    allocator = None if limit is None else limit.allocator  # None: it is alone, or about to start
+    usage.limit = usage.limit if allocator is None else allocator
     if report is not None:
         usage.reserved = max(usage.reserved, report.peak)
         usage.uuid = report.uuid or usage.uuid
-        allocator = None if usage.limit is None else usage.limit.allocator
         if allocator is not None:
             usage.beyond = max(usage.beyond, report.reserved - allocator)
     held = _listed(attempt, card)

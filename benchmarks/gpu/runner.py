@@ -36,6 +36,7 @@ def run_all(
         report: gets the results.
         after_each: called when a result was added.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     adopt_orphans()  # a scheduler or daemon that a part started does not outlive it
     unable = skipped_at_once(parts, bench)
     for name, why in unable.items():

@@ -89,7 +89,7 @@ def _shared(own: Queue, jobs: dict[str, str]) -> list[int]:
     shown = own.until_ended(list(jobs.values()))
     bench = own.bench
     for name, job in jobs.items():
-        _rows(bench, name, shown[job], usages.get(name, Usage()), own.card().uuid)
+        rows(bench, name, shown[job], usages.get(name, Usage()), own.card().uuid)
     three = None if bench.rehearsal else at_once == 3
     bench.row("trainings that held memory at once", at_once, holds=three)
     bench.row("the card's use, most", 100 * fullest, "%", holds=fullest <= 1)
@@ -101,16 +101,25 @@ def _ended(own: Queue, number: int) -> bool:
     return any(attempt.outcome.exists() for attempt in own.attempts(number)[-1:])
 
 
-def _rows(bench: Bench, name: str, record: dict[str, Any], usage: Usage, uuid: str) -> None:
+def rows(bench: Bench, name: str, record: dict[str, Any], usage: Usage, uuid: str) -> None:
+    """Write down what a training requested, might take, and took.
+
+    Args:
+        bench: gets the rows.
+        name: of the training.
+        record: what the queue knows of it.
+        usage: what was seen of it.
+        uuid: of the card.
+    """
     attempt = record["attempts"][-1]
     claim, peak = attempt["claim"], attempt["peak"]
-    bench.row(f"{name}: state", record["state"], holds=record["state"] == "done")
+    state_row(bench, name, record)
     bench.row(f"{name}: request", _gib(claim), "GiB")
     if bench.rehearsal:
         return
-    limit = None if usage.limit is None else usage.limit.allocator
-    within = limit is None or usage.beyond <= SLACK
-    bench.row(f"{name}: limit of its allocator", _gib(limit), "GiB", holds=limit is not None)
+    within = usage.beyond <= SLACK
+    limited = usage.limit is not None
+    bench.row(f"{name}: limit of its allocator", _gib(usage.limit), "GiB", holds=limited)
     bench.row(
         f"{name}: allocator, most", _gib(usage.reserved), "GiB", holds=within,
         note="never above its limit" if within else f"{usage.beyond >> 20} MiB above its limit",
@@ -129,6 +138,12 @@ def _rows(bench: Bench, name: str, record: dict[str, Any], usage: Usage, uuid: s
     bench.row(f"{name}: UUID read back from CUDA", usage.uuid, holds=usage.uuid == uuid)
 
 
+def state_row(bench: Bench, name: str, record: dict[str, Any]) -> None:
+    """Write down how a job ended; it should be done."""
+    done = record["state"] == "done"
+    bench.row(f"{name}: state", record["state"], holds=done, note="" if done else record["reason"])
+
+
 def _learned(own: Queue, peaks: list[int]) -> None:
     """Queue a training without a request; it gets what was learned."""
     bench = own.bench
@@ -136,9 +151,7 @@ def _learned(own: Queue, peaks: list[int]) -> None:
     job = "train/gan2:pre@seed=4"
     record = own.until_ended([job])[job]
     claim = record["attempts"][0]["claim"]
-    bench.row(
-        "after a restart of the scheduler: state", record["state"], holds=record["state"] == "done"
-    )
+    state_row(bench, "after a restart of the scheduler", record)
     if bench.rehearsal:
         return
     peak = max(peaks)

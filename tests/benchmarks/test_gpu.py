@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu import decoding, nvml, waiting
-from benchmarks.gpu.bench import ROWS, Bench, rows_in
+from benchmarks.gpu import decoding, memory, nvml, sharing, waiting
+from benchmarks.gpu.bench import GIB, ROWS, Bench, rows_in
 from benchmarks.gpu.nvml_questions import QUESTIONS
 from benchmarks.gpu.parts import LIGHT, PARTS
+from benchmarks.gpu.queue import Usage
 from benchmarks.gpu.report import Report, Result, Row, State
 from tests.build import gone
 from tests.nvml.standin import Devices, asked_here
@@ -129,6 +130,59 @@ def test_the_decoder_can_be_rehearsed(bench: Bench) -> None:
     assert isinstance(speed.measured, float)
     assert set(speed.beside) == {"one_core", "pillow_on_one_core", "cores"}
     assert difference.measured == 0
+
+
+def a_training(**changes: Any) -> dict[str, Any]:
+    attempt = {"claim": 8 * GIB, "peak": 3 * GIB, "outcome": {"ending": "done"}}
+    return {"state": "done", "attempts": [attempt | changes]}
+
+
+def refuted(bench: Bench) -> list[str]:
+    return [row.what for row in rows_in(bench.path) if row.holds is False]
+
+
+@pytest.mark.parametrize(
+    ("usage", "wrong"),
+    [
+        ({}, []),
+        ({"beyond": GIB}, ["seed 1: allocator, most"]),
+        ({"limit": None}, ["seed 1: limit of its allocator"]),
+        ({"uuid": "GPU-2"}, ["seed 1: UUID read back from CUDA"]),
+        ({"reserved": 4 * GIB}, ["seed 1: peak in the queue's records"]),
+    ],
+    ids=["as expected", "above its limit", "without a limit", "another card", "a lost peak"],
+)
+def test_a_training_on_a_shared_card_is_judged_by_what_was_seen(
+    tmp_path: Path, usage: dict[str, Any], wrong: list[str]
+) -> None:
+    bench = Bench(folder=str(tmp_path), until=0)
+    usual: dict[str, Any] = {
+        "limit": 7 * GIB,
+        "reserved": 2 * GIB,
+        "driver": 3 * GIB,
+        "uuid": "GPU-1",
+    }
+
+    sharing.rows(bench, "seed 1", a_training(), Usage(**usual | usage), "GPU-1")
+
+    assert refuted(bench) == wrong
+
+
+def test_a_greedy_training_has_to_be_held_and_to_finish_with_a_larger_request(
+    tmp_path: Path,
+) -> None:
+    shortage = {"ending": "out-of-memory", "held": GIB, "wanted": GIB, "cap": GIB // 2}
+    first = {"claim": GIB, "peak": None, "outcome": shortage}
+    record = a_training()
+    record["attempts"].insert(0, first)
+    for number, (given, usage) in enumerate(
+        [(record, Usage(limit=GIB // 2)), (a_training(), Usage(beyond=GIB))]
+    ):
+        (tmp_path / str(number)).mkdir()
+        bench = Bench(folder=str(tmp_path / str(number)), until=0)
+        memory.greedy_rows(bench, given, usage, unharmed=True)
+
+        assert len(refuted(bench)) == 4 * number
 
 
 def test_waiting_is_the_share_of_long_gaps_between_kernels() -> None:

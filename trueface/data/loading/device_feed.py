@@ -42,13 +42,14 @@ class _Copy:
     """A batch that is being copied to a GPU."""
 
     batch: Batch
-    done: Any  # an event of the stream that copies
+    done: tuple[Any, ...]  # events: of the stream that copies, and of that which made features
 
     def arrived(self) -> Batch:
         """Return the batch, for whatever the current stream does from now on."""
         device = self.batch.images.device
         current = torch.cuda.current_stream(device)
-        current.wait_event(self.done)
+        for event in self.done:
+            current.wait_event(event)
         for tensor in (self.batch.images, self.batch.labels, *self.batch.columns.values()):
             tensor.record_stream(current)  # its memory is not given away while that uses it
         return self.batch
@@ -56,19 +57,17 @@ class _Copy:
 
 def _copied(batch: Batch, device: str, stream: Any) -> _Copy:
     def moved(tensor: Tensor) -> Tensor:
-        if tensor.is_cuda:  # features
-            return tensor
-        return tensor.pin_memory().to(device, non_blocking=True)
+        return tensor if tensor.is_cuda else tensor.pin_memory().to(device, non_blocking=True)
 
-    # features come from kernels of this thread's stream
-    stream.wait_stream(torch.cuda.current_stream(device))
+    # features were made by this thread; pixels wait for nothing, above all not for the step
+    made = (torch.cuda.current_stream(device).record_event(),) if batch.images.is_cuda else ()
     with torch.cuda.stream(stream):
         there = batch._replace(
             images=moved(batch.images),
             labels=moved(batch.labels),
             columns={name: moved(values) for name, values in batch.columns.items()},
         )
-        return _Copy(there, stream.record_event())
+        return _Copy(there, (*made, stream.record_event()))
 
 
 def in_background(
