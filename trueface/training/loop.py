@@ -127,8 +127,8 @@ class Loop:
             # dropout is the only thing that draws from torch's own generator
             torch.manual_seed(derive(f"dropout/{epoch}", self.config.seed))
         began, earlier = time.monotonic(), sums.images
-        batches = islice(self.training(epoch), sums.batches, None)
-        for batch in on_device(batches, self.watch.device):
+        batches = on_device(self.training(epoch), self.watch.device)
+        for batch in islice(batches, sums.batches, None):
             if self.watch.stop.is_set():
                 break
             loss, logs = self._step(batch, epoch)

@@ -57,7 +57,10 @@ class _Copy:
 
 def _copied(batch: Batch, device: str, stream: Any) -> _Copy:
     def moved(tensor: Tensor) -> Tensor:
-        return tensor if tensor.is_cuda else tensor.pin_memory().to(device, non_blocking=True)
+        if tensor.is_cuda:
+            return tensor
+        source = tensor.pin_memory() if tensor.numel() else tensor
+        return source.to(device, non_blocking=True)
 
     # features were made by this thread; pixels wait for nothing, above all not for the step
     made = (torch.cuda.current_stream(device).record_event(),) if batch.images.is_cuda else ()
