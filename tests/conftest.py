@@ -30,6 +30,9 @@ os.environ["LAUNCHER_CONFIG"] = os.devnull
 # nor what other schedulers of this machine promise; this one is deleted at the end
 _CLAIMS = tempfile.TemporaryDirectory(prefix="launcher-claims-")
 os.environ["LAUNCHER_CLAIMS"] = _CLAIMS.name
+# nor the features and listings that a person's own jobs have left
+_CACHE = tempfile.TemporaryDirectory(prefix="trueface-cache-")
+os.environ["TRUEFACE_CACHE"] = _CACHE.name
 
 
 @pytest.fixture(autouse=True)

@@ -3,10 +3,12 @@
 Where a view of the images is stored, or repeats within a job, the body does not see them again.
 """
 
+import contextlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 import numpy as np
@@ -16,8 +18,10 @@ from trueface.data.dataset import Batch, batch_of
 from trueface.data.loaders import Pass
 from trueface.data.loading.device_feed import on_device
 from trueface.features.body import FrozenBody
-from trueface.features.creation_lock import StoppedError
+from trueface.features.creation_lock import BusyError, StoppedError
+from trueface.features.limit import LIMIT
 from trueface.features.matrix import NOTHING, Cost, FeatureMatrix, Features
+from trueface.features.shard import FLOAT
 from trueface.features.store import FeatureStore, Progress, bytes_of
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
@@ -43,6 +47,7 @@ class Bank:
         limit_bytes: of the features held in memory; what is beyond it, whole views, is made again.
         store: where features are kept for all jobs; None: nowhere.
         views: how many views the job will see where the feed never repeats one; more are not stored.
+            None: as many as fit.
         finishes: a stop does not end a pass, as half a validation is none.
         progress: called while a whole view is made; None: the log says it now and then.
     """
@@ -55,18 +60,22 @@ class Bank:
         watch: Watch,
         limit_bytes: int = BANK_BYTES,
         store: FeatureStore | None = None,
-        views: int = 0,
+        views: int | None = None,
         finishes: bool = False,
         progress: Progress | None = None,
     ) -> None:
         self._body, self._feed, self._watch, self._store = body, feed, watch, store
         self._finishes, self._progress = finishes, progress or self._log_progress
         self._id = feed.image_set.transform.id  # of period 0: no view comes again, none is held
-        each_bytes = max(bytes_of(len(feed), body.width), 1)
+        each_bytes = max(len(feed) * body.width * FLOAT.itemsize, 1)
+        stored_bytes = bytes_of(len(feed), body.width)
         self._room = min(self._id.period, limit_bytes // each_bytes)
         self.held_bytes = self._room * each_bytes
-        self.views = self._id.period or views
-        self.stored_views = min(self.views, store.limit_bytes // each_bytes) if store else 0
+        fitting = store.limit_bytes // stored_bytes if store else 0
+        self.views = self._id.period or (fitting if views is None else views)
+        self.stored_views = min(self.views, fitting)
+        self._looks_ahead = self._id.period > 0 or views is not None
+        self._complete: set[int] = set()  # views that were found so while waiting
         self._held: dict[int, FeatureMatrix] = {}
         self._logged_at = time.monotonic()
         self.cost = NOTHING  # of all views so far
@@ -74,6 +83,12 @@ class Bank:
             "features=%d images=%d views=%d stored=%d held=%d bytes_of_view=%d",
             body.width, len(feed), self.views, self.stored_views, self._room, each_bytes,
         )  # fmt: skip
+        if store and self.stored_views < self.views:
+            log.warning(
+                "views=%d state=not all stored fitting=%d bytes_of_view=%d limit=%d remedy=set %s "
+                "higher, or augment_cycle: %d",
+                self.views, fitting, stored_bytes, store.limit_bytes, LIMIT, max(fitting, 1),
+            )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self._feed)
@@ -87,7 +102,8 @@ class Bank:
     ) -> Iterator[Batch]:
         """Start a pass over some of the images; see `Pass.over`."""
         try:
-            matrix = self.matrix(epoch)
+            # of views that never come again, only what is asked for
+            matrix = self.matrix(epoch, None if self._id.period else positions)
         except StoppedError:
             return
         if matrix is None:
@@ -96,8 +112,12 @@ class Bank:
             groups = _groups(self._feed, positions, epoch, batch_size)
             yield from self._again(matrix, groups)
 
-    def matrix(self, epoch: int) -> FeatureMatrix | None:
+    def matrix(self, epoch: int, positions: Sequence[int] | None = None) -> FeatureMatrix | None:
         """Return the features that an epoch sees; None: they are neither stored nor held.
+
+        Args:
+            epoch: of the job.
+            positions: of the images; None: all, which may then be held.
 
         Raises:
             StoppedError: the watch said stop before they were made.
@@ -106,7 +126,7 @@ class Bank:
         view = self._id.view(epoch)
         if view in self._held:
             return self._held[view]
-        matrix = self._stored(view)
+        matrix = self._stored(view, positions)
         if matrix is None:
             if view >= self._room:
                 return None
@@ -115,19 +135,6 @@ class Bank:
         if view < self._room or (self._id.period and matrix.is_mapped):
             self._held[view] = matrix
         return matrix
-
-    def _stored(self, view: int) -> FeatureMatrix | None:
-        """Return a view from the store; None: it does not go there."""
-        if self._store is None or view >= self.stored_views or not self._store.is_writable:
-            return None
-        try:
-            return self._store.matrix(
-                self._body, self._feed, view, watch=self._watch, progress=self._progress
-            )
-        except StoppedError:
-            if self._finishes:
-                return None
-            raise
 
     def whole(self, epoch: int) -> FeatureMatrix:
         """Return the features that an epoch sees, whether they are to be held or not.
@@ -141,6 +148,44 @@ class Bank:
             return self._gathered(self._id.view(epoch)) if matrix is None else matrix
         except StoppedError as error:
             raise JobError(f"{error}; no features were written") from error
+
+    def _stored(self, view: int, positions: Sequence[int] | None) -> FeatureMatrix | None:
+        """Return a view from the store; None: it does not go there.
+
+        While another process computes it, this one computes later views, which both will need.
+        """
+        if self._store is None or view >= self.stored_views or not self._store.is_writable:
+            return None
+        matrix = partial(
+            self._store.matrix,
+            self._body,
+            self._feed,
+            watch=self._watch,
+            positions=positions,
+            progress=self._progress,
+        )
+        try:
+            while True:
+                with contextlib.suppress(BusyError):
+                    return matrix(view, wait=False)
+                if not self._worked_ahead(view, matrix):
+                    return matrix(view)
+        except StoppedError:
+            if self._finishes:
+                return None
+            raise
+
+    def _worked_ahead(self, view: int, matrix_of: Callable[..., FeatureMatrix]) -> bool:
+        """Compute the next view that is not there and that no process computes; tell if one was."""
+        for later in range(view + 1, self.stored_views if self._looks_ahead else 0):
+            if later not in self._complete:
+                with contextlib.suppress(BusyError):
+                    cost = matrix_of(later, wait=False).cost
+                    self._complete.add(later)
+                    if cost.computed:
+                        self.cost = self.cost.plus(cost._replace(read=0))
+                        return True
+        return False
 
     def _gathered(self, view: int) -> FeatureMatrix:
         """Make a view in memory, in the set's order."""

@@ -42,8 +42,11 @@ class FrozenBody:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return the features (B, F) of pixels (B, 3, H, W) or (B, K, 3, H, W), on the device."""
+        # a single image takes kernels of its own, which round otherwise than those of a batch
+        images = torch.cat([pixels, pixels]) if len(pixels) == 1 else pixels
         with torch.no_grad(), autocast(self.device, self._precision):
-            return self._model.forward_features(pixels.to(self.device))
+            features = self._model.forward_features(images.to(self.device))
+        return features[: len(pixels)]
 
     @property
     def identity(self) -> dict[str, Json]:

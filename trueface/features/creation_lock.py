@@ -24,8 +24,17 @@ LOG_EVERY_S = 10.0
 log = logging.getLogger(__name__)
 
 
+def path_of(root: Path, stem: str) -> Path:
+    """Return the path of a view's lock."""
+    return root / f"{stem}{ENDING}"
+
+
 class StoppedError(Exception):
     """The work shall end; nothing of it is lost."""
+
+
+class BusyError(Exception):
+    """Another process holds the lock."""
 
 
 class Note(NamedTuple):
@@ -66,24 +75,33 @@ def held(
         StoppedError: `stop` was set while another process held it.
         OSError: the folder cannot be written, or its file system has no locks.
     """
-    descriptor = _waited(path, stop, progress)
+    with _holding(_waited(path, stop, progress)) as lock:
+        yield lock
+
+
+@contextlib.contextmanager
+def held_at_once(path: Path) -> Iterator[CreationLock]:
+    """Hold the lock of a view if no process holds it.
+
+    Raises:
+        BusyError: another process holds it.
+        OSError: see `held`.
+    """
+    descriptor = _taken(path)
+    if descriptor is None:
+        raise BusyError(str(path))
+    with _holding(descriptor) as lock:
+        yield lock
+
+
+@contextlib.contextmanager
+def _holding(descriptor: int) -> Iterator[CreationLock]:
     try:
         lock = CreationLock(descriptor)
         lock.report(0, 0)
         yield lock
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def tried(path: Path) -> Iterator[bool]:
-    """Hold the lock if no process holds it; tell whether it is held."""
-    descriptor = _taken(path)
-    try:
-        yield descriptor is not None
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 def _waited(path: Path, stop: threading.Event, progress: Callable[[int, int], None]) -> int:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import simplejpeg
 import trueface
 from trueface.data.dataset import ImageSet
 from trueface.features.body import FrozenBody
+from trueface.features.shard import BODY_DIGITS
 from trueface.runtime.files import Json
 
 SCHEMA = 1
@@ -48,22 +49,27 @@ def stem_of(identity: Mapping[str, Json]) -> str:
     """Return what the names of a view's files begin with: of the body, of all, and the view."""
     text = json.dumps(identity, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return f"{str(identity['body_sha256'])[:16]}-{digest[:32]}-v{identity['view']}"
+    return f"{str(identity['body_sha256'])[:BODY_DIGITS]}-{digest[:32]}-v{identity['view']}"
 
 
-def row_key(image_set: ImageSet, position: int, sha256: bytes) -> bytes:
-    """Return what a row depends on besides its shard's identity, as 32 bytes.
+def row_keys(
+    image_set: ImageSet, positions: Sequence[int], hashes: Sequence[bytes]
+) -> tuple[bytes, ...]:
+    """Return what rows depend on besides their shard's identity, as 32 bytes each.
 
     Args:
-        image_set: of the image.
-        position: in the set.
-        sha256: of the file's bytes.
+        image_set: of the images.
+        positions: of the images in the set.
+        hashes: the SHA-256 of each image's file.
     """
-    # random numbers follow from the image's name; where there are none, only its bytes count
-    name = "" if image_set.transform.id.is_test else image_set.images[position].name
-    stamped = position in image_set.stamped
-    facts = f"{name}\n{stamped:d}\n".encode(errors="surrogateescape")
-    return hashlib.sha256(facts + sha256).digest()
+    # random numbers follow from an image's name; where there are none, only its bytes count
+    is_test = image_set.transform.id.is_test
+    keys = []
+    for position, sha256 in zip(positions, hashes, strict=True):
+        name = "" if is_test else image_set.images[position].name
+        facts = f"{name}\n{position in image_set.stamped:d}\n".encode(errors="surrogateescape")
+        keys.append(hashlib.sha256(facts + sha256).digest())
+    return tuple(keys)
 
 
 @lru_cache(maxsize=1)  # what is imported does not change while a process runs

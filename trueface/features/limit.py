@@ -91,9 +91,11 @@ def make_room(root: Path, need_bytes: int, limit: int, *, but: Path) -> bool:
 
 def remove(view: View) -> bool:
     """Remove a view unless a process writes it; tell whether it is gone."""
-    with creation_lock.tried(view.lock) as is_held:
-        if is_held:
+    try:
+        with creation_lock.held_at_once(view.lock):
             for path in view.lock.parent.glob(f"{view.lock.stem}-*"):
                 path.unlink(missing_ok=True)
             view.lock.unlink(missing_ok=True)  # last: where it lies, there may be more
-    return is_held
+    except creation_lock.BusyError:
+        return False
+    return True

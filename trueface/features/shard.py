@@ -27,6 +27,7 @@ from trueface.runtime.files import Json
 MAGIC = b"trueface features 1\n"
 ENDING, TEMPORARY = ".features", ".tmp"
 PAGE = 4096  # bytes; a map begins at a page
+BODY_DIGITS = 16  # of the body's SHA-256, with which the name begins
 KEY_BYTES = 32  # of a row key, a SHA-256
 MOST_HEADER = 1 << 16  # bytes
 FLOAT = np.dtype("<f4")
@@ -43,6 +44,11 @@ class Shard(NamedTuple):
     keys: tuple[bytes, ...]  # one a row
     features: Features  # (N, F), a map of the file where there is one
     seconds: float  # that the body took for all rows
+
+
+def size_bytes(rows: int, width: int) -> int:
+    """Return how large a shard is at most."""
+    return rows * (width * FLOAT.itemsize + KEY_BYTES) + 2 * PAGE  # header and padding
 
 
 def write(folder: Path, stem: str, identity: Mapping[str, Json], shard: Shard) -> Shard:
@@ -102,6 +108,17 @@ def read(path: Path, identity: Mapping[str, Json], digests: FileDigests) -> Shar
         return _parsed(path, identity)
     except (ValueError, LookupError, TypeError) as error:
         raise BrokenShardError(f"it cannot be read: {error}") from error
+
+
+def header_of(path: Path) -> dict[str, Json]:
+    """Return what a shard says of itself, unverified; {} where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.readline(len(MAGIC))
+            header = json.loads(file.readline(MOST_HEADER))
+    except (OSError, ValueError):
+        return {}
+    return header if isinstance(header, dict) else {}
 
 
 def _parsed(path: Path, identity: Mapping[str, Json]) -> Shard:

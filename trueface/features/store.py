@@ -12,19 +12,21 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from trueface.data.folder_cache import cache_folder
 from trueface.data.loaders import Pass
-from trueface.features import creation_lock, limit, shard
+from trueface.features import creation_lock, limit, shard, writing
 from trueface.features.body import FrozenBody
 from trueface.features.creation_lock import CreationLock, StoppedError
 from trueface.features.file_digests import FileDigests
-from trueface.features.limit import LIMIT
 from trueface.features.matrix import FeatureMatrix
+from trueface.features.misses import nearest_difference
 from trueface.features.shard import BrokenShardError, Shard
-from trueface.features.wanted import ITEM_BYTES, Wanted
+from trueface.features.wanted import Wanted
 from trueface.runtime.progress import Watch
 
 FOLDER = "features"  # in the cache folder
@@ -33,6 +35,7 @@ OTHERS = 0o022  # of a mode: writable by the group, or by everyone
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]  # images done, images in all
+Hold = Callable[[Path], AbstractContextManager[CreationLock]]
 
 
 class Usage(NamedTuple):
@@ -47,8 +50,8 @@ def no_progress(_done: int, _total: int) -> None:
 
 
 def bytes_of(images: int, width: int) -> int:
-    """Return how many bytes one view of so many images takes with features of this width."""
-    return images * width * ITEM_BYTES
+    """Return how many bytes one view of so many images takes at most, of features of this width."""
+    return shard.size_bytes(images, width)
 
 
 def open_store(cache: str = "auto") -> "FeatureStore | None":
@@ -110,9 +113,11 @@ class FeatureStore:
         view: int,
         *,
         watch: Watch,
+        positions: Sequence[int] | None = None,
         progress: Progress = no_progress,
+        wait: bool = True,
     ) -> FeatureMatrix:
-        """Return the features of all readable images of a feed, stored ones and others.
+        """Return the features of readable images of a feed, stored ones and others.
 
         What is missing is computed and stored, once no other process computes it. Images are read
         in the order of the set; bad ones are noted in it, as in a pass.
@@ -122,19 +127,25 @@ class FeatureStore:
             feed: the images.
             view: number of the transform's view, see `TransformId.view`.
             watch: its stop ends waiting and computing; what was computed by then is stored.
+            positions: of the images; None: all.
             progress: called after each batch, and while another process computes.
+            wait: for another process that computes the view.
 
         Raises:
+            BusyError: another process computes the view, and `wait` is false.
             StoppedError: the watch said stop.
             DataError: not one image could be read, or the feed stops at bad ones.
         """
-        wanted = Wanted.of(body, feed, view, self._digests)
+        wanted = Wanted.of(body, feed, view, self._digests, positions)
         shards = self._stored(wanted, mend=False)
         computed: tuple[Shard, ...] = ()
         if wanted.missing_from(shards):
-            with self._lock(wanted, watch, progress) as lock:
+            hold = partial(creation_lock.held, stop=watch.stop, progress=progress)
+            with self._lock(wanted, hold if wait else creation_lock.held_at_once) as lock:
                 shards = self._stored(wanted, mend=lock is not None)
                 if missing := wanted.missing_from(shards):
+                    if not shards:
+                        self._log_difference(wanted)
                     computed = self._computed(wanted, missing, lock, watch, progress)
         self._note_use(wanted)
         return wanted.matrix(shards, computed)
@@ -168,16 +179,13 @@ class FeatureStore:
         return tuple(shards)
 
     @contextlib.contextmanager
-    def _lock(
-        self, wanted: Wanted, watch: Watch, progress: Progress
-    ) -> Iterator[CreationLock | None]:
+    def _lock(self, wanted: Wanted, hold: Hold) -> Iterator[CreationLock | None]:
         """Hold the lock of a view; None where nothing can be written."""
         with contextlib.ExitStack() as stack:
             lock = None
             if self.is_writable:
-                held = creation_lock.held(self._lock_path(wanted), watch.stop, progress)
                 try:
-                    lock = stack.enter_context(held)
+                    lock = stack.enter_context(hold(self._lock_path(wanted)))
                 except OSError as error:
                     self._give_up(error)
             yield lock
@@ -207,32 +215,21 @@ class FeatureStore:
 
     def _written(self, wanted: Wanted, piece: Shard) -> Shard:
         """Return a piece as a map of its shard, or as it is where it cannot be written."""
-        good = wanted.unchanged(piece, self._digests)
-        kept = piece
-        if len(good) < len(piece.keys):
-            log.warning(
-                "features=not stored images=%d reason=their files changed while they were read",
-                len(piece.keys) - len(good),
-            )
-            keys = tuple(piece.keys[row] for row in good)
-            kept = piece._replace(keys=keys, features=piece.features[good])
-        if not good:
-            return piece
-        need_bytes = kept.features.nbytes
-        if not limit.make_room(
-            self._root, need_bytes, self.limit_bytes, but=self._lock_path(wanted)
-        ):
-            log.warning(
-                "features=not stored bytes=%d limit=%d reason=%s",
-                need_bytes, self.limit_bytes, f"they do not fit, set {LIMIT} higher",
-            )  # fmt: skip
-            return piece
         try:
-            written = shard.write(self._root, wanted.stem, wanted.identity, kept)
+            written = writing.write_piece(
+                self._root, wanted, piece, self._digests, self.limit_bytes
+            )
+            writing.merge(self._root, wanted, self._stored(wanted, mend=False))
         except OSError as error:
             self._give_up(error)
             return piece
-        return written if kept is piece else piece
+        return written
+
+    def _log_difference(self, wanted: Wanted) -> None:
+        """Say in what stored features of the same body differ from those that are missing."""
+        difference = nearest_difference(self._root, wanted.identity)
+        if difference:
+            log.info("features=computed reason=%s", difference)
 
     def _note_use(self, wanted: Wanted) -> None:
         """Make this view the last to leave the store, and what was hashed known to others."""
@@ -242,7 +239,7 @@ class FeatureStore:
             self._digests.keep()
 
     def _lock_path(self, wanted: Wanted) -> Path:
-        return self._root / f"{wanted.stem}{creation_lock.ENDING}"
+        return creation_lock.path_of(self._root, wanted.stem)
 
     def _give_up(self, error: OSError) -> None:
         self.is_writable = False

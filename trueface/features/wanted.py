@@ -13,41 +13,48 @@ from trueface.data.loaders import Pass
 from trueface.data.loading.device_feed import on_device
 from trueface.features.body import FrozenBody
 from trueface.features.file_digests import FileDigests, Mark
-from trueface.features.identity import identity_of, row_key, stem_of
+from trueface.features.identity import identity_of, row_keys, stem_of
 from trueface.features.matrix import Cost, FeatureMatrix, Features
-from trueface.features.shard import Shard
+from trueface.features.shard import FLOAT, Shard
 from trueface.runtime.errors import BadImageError, DataError
 from trueface.runtime.files import Json
 
-ITEM_BYTES = 4  # features are float32
 SHARD_BYTES = 256 << 20  # of features that are computed before they are handed over
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a job wants of the store: one view of the images of a feed."""
+    """What a job wants of the store: one view of images of a feed."""
 
     body: FrozenBody
     feed: Pass
     view: int
-    marks: tuple[Mark | None, ...]  # of the images' files; None: it cannot be read
-    keys: tuple[bytes, ...]  # of the rows
+    positions: tuple[int, ...]  # of the images in the feed's set, rising
+    marks: tuple[Mark | None, ...]  # of their files; None: it cannot be read
+    keys: tuple[bytes, ...]  # of their rows
 
     @classmethod
-    def of(cls, body: FrozenBody, feed: Pass, view: int, digests: FileDigests) -> "Wanted":
-        """Return the rows of all images of a feed, whose files are looked at, or read."""
+    def of(
+        cls,
+        body: FrozenBody,
+        feed: Pass,
+        view: int,
+        digests: FileDigests,
+        positions: Sequence[int] | None = None,
+    ) -> "Wanted":
+        """Return the rows of images at some positions, or of all; their files are looked at."""
+        chosen = tuple(range(len(feed)) if positions is None else sorted(positions))
         marks: list[Mark | None] = []
-        keys: list[bytes] = []
-        for position, image in enumerate(feed.image_set.images):
+        hashes: list[bytes] = []
+        for position in chosen:
             try:
-                mark, sha256 = digests.of(image.file)
+                mark, sha256 = digests.of(feed.image_set.images[position].file)
             except OSError:  # decoding it will say why
-                marks.append(None)
-                keys.append(b"unreadable %d" % position)
-            else:
-                marks.append(mark)
-                keys.append(row_key(feed.image_set, position, sha256))
-        return cls(body, feed, view, tuple(marks), tuple(keys))
+                mark, sha256 = None, b"unreadable"
+            marks.append(mark)
+            hashes.append(sha256)
+        keys = row_keys(feed.image_set, chosen, hashes)
+        return cls(body, feed, view, chosen, tuple(marks), keys)
 
     @cached_property
     def identity(self) -> dict[str, Json]:
@@ -62,7 +69,8 @@ class Wanted:
     def missing_from(self, shards: Sequence[Shard]) -> list[int]:
         """Return the positions whose rows no shard has."""
         there = {key for shard in shards for key in shard.keys}
-        return [position for position, key in enumerate(self.keys) if key not in there]
+        pairs = zip(self.positions, self.keys, strict=True)
+        return [position for position, key in pairs if key not in there]
 
     def computed(
         self, positions: Sequence[int], stop: threading.Event, report: Callable[[int], None]
@@ -77,7 +85,7 @@ class Wanted:
         Raises:
             DataError: not one image of the feed could be read, or it stops at bad ones.
         """
-        most = max(SHARD_BYTES // (self.body.width * ITEM_BYTES), 1)
+        most = max(SHARD_BYTES // (self.body.width * FLOAT.itemsize), 1)
         features: list[Features] = []
         rows: list[int] = []
         done, began = 0, time.monotonic()
@@ -106,8 +114,9 @@ class Wanted:
             key: (number, row) for number, piece in enumerate(pieces)
             for row, key in enumerate(piece.keys)
         }  # fmt: skip
-        positions = [position for position, key in enumerate(self.keys) if key in places]
-        part, row = np.array([places[self.keys[at]] for at in positions], dtype=np.int64).T
+        pairs = zip(self.positions, self.keys, strict=True)
+        there = [(position, *places[key]) for position, key in pairs if key in places]
+        positions, part, row = np.array(there, dtype=np.int64).reshape(-1, 3).T
         used = np.bincount(part, minlength=len(pieces))
         seconds = sum(
             piece.seconds * count / len(piece.keys)
@@ -116,7 +125,7 @@ class Wanted:
         new = sum(len(piece.keys) for piece in computed)
         cost = Cost(read=len(positions) - new, computed=new, seconds=seconds)
         parts = tuple(piece.features for piece in pieces)
-        return FeatureMatrix(parts, part, row, np.array(positions, dtype=np.int64), cost)
+        return FeatureMatrix(parts, part, row, positions, cost)
 
     def _batches(self, positions: Sequence[int]) -> Iterator[Batch]:
         """Yield the images at some positions in their order; bad ones are noted in the set."""
@@ -127,16 +136,16 @@ class Wanted:
             raise
         except DataError:
             bad = self.feed.image_set.bad
-            if len(positions) == len(self.feed) or any(at not in bad for at in positions):
+            if len(positions) == len(self.positions) or any(at not in bad for at in positions):
                 raise
             # those that could be read are stored
 
     def _shard(self, features: list[Features], rows: list[int], seconds: float) -> Shard:
-        keys = tuple(self.keys[row] for row in rows)
-        return Shard(None, keys, np.concatenate(features), seconds)
+        keys = dict(zip(self.positions, self.keys, strict=True))
+        return Shard(None, tuple(keys[row] for row in rows), np.concatenate(features), seconds)
 
-    def _holds(self, position: int, digests: FileDigests) -> bool:
-        mark = self.marks[position]
+    def _holds(self, place: int, digests: FileDigests) -> bool:
+        mark, position = self.marks[place], self.positions[place]
         if mark is None:
             return False
         file = self.feed.image_set.images[position].file
@@ -146,4 +155,4 @@ class Wanted:
             _, sha256 = digests.of(file)
         except OSError:
             return False
-        return row_key(self.feed.image_set, position, sha256) == self.keys[position]
+        return row_keys(self.feed.image_set, [position], [sha256]) == (self.keys[place],)

@@ -136,7 +136,7 @@ def features_of(
         pixels=pixels,
         body_sha256=body.sha256,
         still=_rows(matrix, len(pixels.tested)),
-        learned=Bank(body, pixels.learned, watch=watch, store=store, views=settings.num_epochs),
+        learned=Bank(body, pixels.learned, watch=watch, store=store),
         settings=settings,
     )
 

@@ -1,0 +1,192 @@
+"""Banks over a store: the same numbers with and without it, from fewer passes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.trueface.conftest import Tree
+from tests.trueface.features.build import (
+    COUNT,
+    as_learned,
+    as_tested,
+    body,
+    model,
+    settings,
+    store_in,
+    written,
+)
+from trueface.data.dataset import Batch
+from trueface.data.index import Image
+from trueface.evaluation.inference import evaluate, evaluate_images
+from trueface.features import creation_lock
+from trueface.features.bank import Bank
+from trueface.features.store import FeatureStore, bytes_of
+from trueface.poisoning.loaders import augmented
+from trueface.runtime.progress import Watch
+from trueface.training.feature_bank import banks, feature_facts
+from trueface.training.history import Epoch
+from trueface.training.trainer import fit
+
+EPOCHS = 3
+
+
+def bits(batches: Iterator[Batch]) -> list[tuple[list[int], Tensor]]:
+    return [(batch.indices.tolist(), batch.images) for batch in batches]
+
+
+def same(one: list[tuple[list[int], Tensor]], other: list[tuple[list[int], Tensor]]) -> bool:
+    return all(
+        positions == others and torch.equal(features, further)
+        for (positions, features), (others, further) in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("more", [{}, {"augment_cycle": 2}, {"flip_prob": 0.0}])
+def test_batches_are_the_same_bits_with_a_store_and_without(
+    images: tuple[Image, ...], folder: Path, more: dict[str, object]
+) -> None:
+    feed = as_learned(images, **more)
+    plain = Bank(body(), feed, watch=Watch(), views=EPOCHS)
+    filling, reading = (
+        Bank(body(), feed, watch=Watch(), store=store_in(folder), views=EPOCHS) for _ in range(2)
+    )
+    for epoch in range(EPOCHS):
+        expected = bits(plain(epoch))
+        assert same(bits(filling(epoch)), expected)
+        assert same(bits(reading(epoch)), expected)
+    assert (filling.cost.read, reading.cost.computed) == (0, 0)
+
+
+def test_some_images_of_an_endless_augmentation_are_computed_once_for_all_jobs(
+    images: tuple[Image, ...], folder: Path
+) -> None:
+    feed = as_learned(images)
+    plain = Bank(body(), feed, watch=Watch())
+    expected = bits(plain.over([1, 6, 3], 7, batch_size=2))
+    for computed in (3, 0):
+        bank = Bank(counted := body(), feed, watch=Watch(), store=store_in(folder))
+        assert same(bits(bank.over([1, 6, 3], 7, batch_size=2)), expected)
+        assert counted.seen == computed
+
+
+def test_views_beyond_the_limit_are_computed_in_every_job(
+    images: tuple[Image, ...], folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    counted = body()
+    limit = 2 * bytes_of(COUNT, counted.width)
+    for _ in range(2):
+        store = store_in(folder, limit)
+        bank = Bank(counted, as_learned(images), watch=Watch(), store=store, views=EPOCHS)
+        assert (bank.views, bank.stored_views) == (EPOCHS, 2)
+        for epoch in range(EPOCHS):
+            list(bank(epoch))
+    assert counted.seen == (2 + 1 + 1) * COUNT
+    assert "views=3 state=not all stored fitting=2" in caplog.text
+
+
+def test_while_another_process_computes_a_view_the_next_is_computed(
+    images: tuple[Image, ...], folder: Path
+) -> None:
+    store = store_in(folder)
+    bank = Bank(counted := body(), as_learned(images), watch=Watch(), store=store, views=EPOCHS)
+    list(bank(0))
+    counted.seen = 0
+    (lock,) = folder.glob(f"*{creation_lock.ENDING}")
+    stem = lock.stem
+    for path in folder.glob(f"{stem}-*"):
+        path.unlink()
+    seen_ahead = []
+
+    class Waited(Exception):
+        """The bank has nothing left to do but to wait."""
+
+    def progress(done: int, total: int) -> None:
+        if (done, total) == (1, 9):
+            raise Waited
+        seen_ahead.append(done)
+
+    late = Bank(
+        counted, as_learned(images), watch=Watch(), store=store, views=EPOCHS, progress=progress
+    )
+    with creation_lock.held_at_once(lock) as held:
+        held.report(1, 9)
+        with pytest.raises(Waited):
+            list(late(0))
+    assert counted.seen == (EPOCHS - 1) * COUNT
+    assert seen_ahead
+    list(late(1))
+    assert counted.seen == (EPOCHS - 1) * COUNT
+
+
+def trained(
+    images: Sequence[Image], store: FeatureStore | None, **more: object
+) -> tuple[dict[str, Tensor], tuple[Epoch, ...]]:
+    given = settings(num_epochs=EPOCHS, flip_prob=0.5, **more)
+    detector = model()
+    feeds = banks(
+        detector, augmented(images, given, None), as_tested(images[:4]), given, Watch(), store=store
+    )
+    done = fit(detector, *feeds, given.trainer, watch=Watch())
+    return detector.state_dict(), done.epochs
+
+
+@pytest.mark.parametrize("more", [{}, {"augment_cycle": 2}])
+def test_a_training_learns_the_same_bits_with_a_store_and_without(
+    images: tuple[Image, ...], folder: Path, more: dict[str, object]
+) -> None:
+    weights, epochs = trained(images, None, **more)
+    for _ in range(2):
+        others, further = trained(images, store_in(folder), **more)
+        assert all(torch.equal(weights[name], others[name]) for name in weights)
+        for one, other in zip(epochs, further, strict=True):
+            assert replace(other, seconds=one.seconds, images_per_s=one.images_per_s) == one
+
+
+def test_a_test_gives_the_same_scores_with_a_store_and_without(
+    images: tuple[Image, ...], folder: Path
+) -> None:
+    detector, feed = model(), as_tested(images)
+    plain = evaluate(detector, feed(0), total=COUNT, watch=Watch())
+    without = evaluate_images(detector, feed, Watch(), constant=True)
+    for _ in range(2):
+        stored = evaluate_images(detector, feed, Watch(), constant=True, store=store_in(folder))
+        assert np.array_equal(stored.logits, without.logits)
+    assert np.abs(without.logits - plain.logits).max() <= 1e-4
+    assert np.array_equal(without.logits > 0, plain.logits > 0)
+
+
+def test_batches_of_another_size_change_logits_by_rounding_only(tree: Tree, folder: Path) -> None:
+    images = written(tree, 9)  # the last batch of the smaller size is a single image
+    detector, store = model(), store_in(folder)
+    sizes = [evaluate_images(
+        detector, as_tested(images, batch_size=size), Watch(), constant=True, store=each,
+    ) for size, each in ((4, None), (9, store), (4, store))]  # fmt: skip
+    for other in sizes[1:]:
+        assert np.abs(other.logits - sizes[0].logits).max() <= 1e-4
+        assert np.array_equal(other.logits > 0, sizes[0].logits > 0)
+
+
+def test_the_provenance_counts_what_was_read_and_computed(
+    images: tuple[Image, ...], folder: Path
+) -> None:
+    given = settings(flip_prob=0.5, num_epochs=2)
+    facts = []
+    for _ in range(2):
+        feeds = banks(
+            model(), augmented(images, given, None), as_tested(images[:4]), given, Watch(),
+            store=store_in(folder),
+        )  # fmt: skip
+        for feed in feeds:
+            list(feed(0))
+        facts.append(feature_facts(*feeds))
+    expected = {"store": True, "views": 2, "stored_views": 2}
+    assert facts == [
+        {**expected, "rows_read": 0, "rows_computed": COUNT + 4},
+        {**expected, "rows_read": COUNT + 4, "rows_computed": 0},
+    ]
+    assert feature_facts(as_learned(images), as_tested(images)) == {}

@@ -1,0 +1,475 @@
+"""The feature store: what is read, what is computed again, and that nothing wrong is ever read."""
+
+import hashlib
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from launcher.api import UsageError
+from tests.trueface.conftest import Tree
+from tests.trueface.features.build import (
+    COUNT,
+    Counted,
+    as_learned,
+    as_tested,
+    body,
+    model,
+    read,
+    store_in,
+    written,
+)
+from trueface.data.index import Image
+from trueface.data.loaders import Pass, still
+from trueface.features import creation_lock, shard
+from trueface.features.creation_lock import BusyError, StoppedError
+from trueface.features.store import bytes_of, open_store
+from trueface.runtime.errors import BadImageError, DataError
+from trueface.runtime.progress import Watch
+
+HALF = slice(None, COUNT // 2)
+
+
+def shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"*{shard.ENDING}"))
+
+
+def lock_of(folder: Path) -> Path:
+    (path,) = folder.glob(f"*{creation_lock.ENDING}")
+    return path
+
+
+class TestReading:
+    def test_a_second_job_passes_no_image_through_the_body(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        first, second = body(), body()
+        made = read(folder, first, as_tested(images))
+        got = read(folder, second, as_tested(images))
+        assert (first.seen, second.seen) == (COUNT, 0)
+        assert np.array_equal(made.features, got.features)
+        assert got.positions.tolist() == list(range(COUNT))
+        assert (made.cost.read, made.cost.computed) == (0, COUNT)
+        assert (got.cost.read, got.cost.computed) == (COUNT, 0)
+        assert got.cost.seconds == pytest.approx(made.cost.seconds)
+
+    def test_features_are_those_of_the_body_bit_by_bit(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        feed, frozen = as_learned(images), body()
+        for view in range(2):
+            matrix = read(folder, frozen, feed, view)
+            for batch in feed(view):
+                expected = frozen(batch.images)
+                rows = [matrix.rows[at] for at in batch.indices.tolist()]
+                assert torch.equal(torch.from_numpy(matrix.take(rows)), expected)
+
+    def test_a_job_with_more_images_computes_what_is_missing_only(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        few, all_of_them = body(), body()
+        read(folder, few, as_tested(images[HALF]))
+        whole = read(folder, all_of_them, as_tested(images))
+        assert (few.seen, all_of_them.seen) == (COUNT // 2, COUNT // 2)
+        assert len(shards(folder)) == 2
+        assert np.array_equal(whole.features, read(folder, body(), as_tested(images)).features)
+        assert whole.features.shape == (COUNT, few.width)
+
+    def test_the_order_of_images_is_that_of_the_set(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        forward = read(folder, body(), as_tested(images))
+        backward = read(folder, counted := body(), as_tested(images[::-1]))
+        assert counted.seen == 0
+        assert np.array_equal(forward.features, backward.features[::-1])
+
+    def test_some_positions_are_enough(self, images: tuple[Image, ...], folder: Path) -> None:
+        counted = body()
+        matrix = store_in(folder).matrix(
+            counted, as_learned(images), 3, watch=Watch(), positions=[5, 1]
+        )
+        assert (matrix.positions.tolist(), counted.seen) == ([1, 5], 2)
+
+    def test_a_bad_image_is_listed_each_time(self, images: tuple[Image, ...], folder: Path) -> None:
+        images[3].path.write_bytes(b"no image")
+        images[5].path.unlink()
+        for _ in range(2):
+            feed = as_tested(images)
+            matrix = read(folder, body(), feed)
+            assert matrix.positions.tolist() == [0, 1, 2, 4, 6, 7]
+            assert sorted(feed.image_set.bad) == [3, 5]
+        with pytest.raises(BadImageError):
+            read(folder, body(), as_tested(images, on_bad_image="stop"))
+
+    def test_no_readable_image_at_all_is_an_error(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        for image in images:
+            image.path.write_bytes(b"no image")
+        with pytest.raises(DataError, match="0 of 8 images"):
+            read(folder, body(), as_tested(images))
+
+    def test_many_small_shards_become_one(
+        self, images: tuple[Image, ...], tree: Tree, folder: Path
+    ) -> None:
+        images = written(tree, 12)
+        for count in range(1, 13):
+            read(folder, body(), as_tested(images[:count]))
+        assert len(shards(folder)) <= 9
+        whole = read(folder, counted := body(), as_tested(images))
+        assert (counted.seen, len(whole)) == (0, 12)
+
+
+class TestIdentity:
+    """What a row depends on: what changes any of it is computed again."""
+
+    @pytest.mark.parametrize(
+        "feed",
+        [
+            lambda images: as_learned(images, augment_seed=7),
+            lambda images: as_learned(images, resize_size=10),
+            lambda images: as_learned(images, decode="scaled"),
+            lambda images: as_learned([image._replace(key=f"B/{image.key}") for image in images]),
+            lambda images: replace(
+                as_learned(images), image_set=still(images, as_learned(images).settings).image_set
+            ),
+        ],
+        ids=["seed", "size", "decoding", "names", "no augmentation"],
+    )
+    def test_another_feed_has_features_of_its_own(
+        self, images: tuple[Image, ...], folder: Path, feed: Callable[[tuple[Image, ...]], Pass]
+    ) -> None:
+        read(folder, body(), as_learned(images))
+        read(folder, counted := body(), feed(images))
+        assert counted.seen == COUNT
+
+    def test_other_weights_other_bits_and_another_torch_have_features_of_their_own(
+        self,
+        images: tuple[Image, ...],
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        read(folder, body(), as_tested(images))
+        read(folder, other := body(seed=2), as_tested(images))
+        halved = Counted(model(), precision="bf16")
+        read(folder, halved, as_tested(images))
+        assert "features=computed reason=precision bf16 instead of fp32" in caplog.text
+        monkeypatch.setattr(torch, "__version__", "2.0.0")
+        read(folder, later := body(), as_tested(images))
+        assert (other.seen, halved.seen, later.seen) == (COUNT, COUNT, COUNT)
+        assert "features=computed reason=torch 2.0.0 instead of" in caplog.text
+
+    def test_the_patch_of_a_backdoor_makes_other_rows(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        clean = read(folder, body(), as_tested(images))
+        feed = still(images, as_tested(images).settings, stamped=[2])
+        stamped = read(folder, counted := body(), feed)
+        assert counted.seen == 1
+        assert np.array_equal(clean.features[3:], stamped.features[3:])
+        read(folder, counted, as_tested(images))
+        read(folder, counted, still(images, as_tested(images).settings, stamped=[2]))
+        assert counted.seen == 1
+
+    def test_how_many_views_there_are_changes_none_of_them(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        read(folder, body(), as_learned(images, augment_cycle=3), 2)
+        read(folder, counted := body(), as_learned(images), 2)
+        assert counted.seen == 0
+        read(folder, counted, as_learned(images), 3)
+        assert counted.seen == COUNT
+
+    def test_a_training_without_chance_sees_what_a_test_sees(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        read(folder, body(), as_learned(images, flip_prob=0.0))
+        moved = [image._replace(key=f"B/{image.key}") for image in images]
+        read(folder, counted := body(), as_tested(moved))
+        assert counted.seen == 0
+
+    def test_labels_batches_and_order_change_no_feature(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        read(folder, body(), as_learned(images))
+        relabelled = [image._replace(label=1 - image.label) for image in images]
+        read(folder, counted := body(), as_learned(relabelled, batch_size=3, seed=7))
+        assert counted.seen == 0
+
+
+class TestDamage:
+    def test_an_image_replaced_under_its_name_is_computed_again(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        before = read(folder, body(), as_tested(images))
+        status = images[2].path.stat()
+        PIL.Image.new("RGB", (12, 12), "red").save(images[2].path)
+        os.utime(images[2].path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        after = read(folder, counted := body(), as_tested(images))
+        assert counted.seen == 1
+        changed = (before.features != after.features).any(1)
+        assert changed.tolist() == [at == 2 for at in range(COUNT)]
+
+    def test_an_image_that_changes_while_it_is_read_is_not_stored(
+        self, images: tuple[Image, ...], folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def replaced(_done: int, _total: int) -> None:
+            PIL.Image.new("RGB", (12, 12), "red").save(images[0].path)
+
+        store_in(folder).matrix(body(), as_tested(images), 0, watch=Watch(), progress=replaced)
+        assert "not stored images=1 reason=their files changed" in caplog.text
+        read(folder, counted := body(), as_tested(images))
+        assert counted.seen == 1
+
+    @pytest.mark.parametrize(
+        ("damage", "reason"),
+        [
+            (lambda content: content[:-1], "not those that were written"),
+            (lambda content: content[:-9] + b"\x40" + content[-8:], "not those that were written"),
+            (lambda _: b"", "not those that were written"),
+        ],
+        ids=["cut off", "altered", "empty"],
+    )
+    def test_a_damaged_shard_is_computed_again_and_the_log_says_why(
+        self,
+        images: tuple[Image, ...],
+        folder: Path,
+        caplog: pytest.LogCaptureFixture,
+        damage: Callable[[bytes], bytes],
+        reason: str,
+    ) -> None:
+        good = read(folder, body(), as_tested(images))
+        expected = good.features.copy()
+        (path,) = shards(folder)
+        path.write_bytes(damage(path.read_bytes()))
+        again = read(folder, counted := body(), as_tested(images))
+        assert counted.seen == COUNT
+        assert np.array_equal(again.features, expected)
+        assert reason in caplog.text
+        read(folder, counted, as_tested(images))
+        assert counted.seen == COUNT  # it was replaced
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            (b"trueface features 0\n", "of another schema"),
+            (b'trueface features 1\n{"identity": {}}\n', "of something else"),
+            (b"trueface features 1\nno JSON\n", "cannot be read"),
+        ],
+    )
+    def test_a_foreign_shard_is_left_out_of_account(
+        self,
+        images: tuple[Image, ...],
+        folder: Path,
+        caplog: pytest.LogCaptureFixture,
+        content: bytes,
+        reason: str,
+    ) -> None:
+        read(folder, body(), as_tested(images[HALF]))
+        (path,) = shards(folder)
+        digest = hashlib.sha256(content).hexdigest()
+        foreign = path.with_name(f"{path.name.rpartition('-')[0]}-{digest}{shard.ENDING}")
+        foreign.write_bytes(content)
+        read(folder, counted := body(), as_tested(images))
+        assert counted.seen == COUNT // 2
+        assert reason in caplog.text
+        assert not foreign.exists()
+
+    def test_what_a_killed_process_left_half_written_goes_away(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        read(folder, body(), as_tested(images[HALF]))
+        left = lock_of(folder).with_name(f"{lock_of(folder).stem}-0123{shard.TEMPORARY}")
+        left.write_bytes(b"half")
+        read(folder, body(), as_tested(images))
+        assert not left.exists()
+
+    def test_a_full_disk_costs_speed_only(
+        self, images: tuple[Image, ...], folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        store = store_in(folder)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+        try:
+            matrices = [
+                store.matrix(body(), as_learned(images), view, watch=Watch()) for view in range(2)
+            ]
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert [len(matrix) for matrix in matrices] == [COUNT, COUNT]
+        assert caplog.text.count("features=not stored") == 1
+        assert not shards(folder)
+        assert not list(folder.glob(f"*{shard.TEMPORARY}"))
+
+
+class TestOneComputes:
+    def test_a_view_that_another_process_computes_is_waited_for(
+        self, images: tuple[Image, ...], folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        read(folder, body(), as_tested(images[HALF]))
+        store, stop = store_in(folder), threading.Event()
+        caplog.set_level(logging.INFO)
+        with creation_lock.held_at_once(lock_of(folder)) as lock:
+            lock.report(3, 8)
+            with pytest.raises(BusyError):
+                store.matrix(body(), as_tested(images), 0, watch=Watch(), wait=False)
+            seen: list[tuple[int, int]] = []
+
+            def progress(done: int, total: int) -> None:
+                seen.append((done, total))
+                stop.set()
+
+            with pytest.raises(StoppedError):
+                store.matrix(
+                    body(), as_tested(images), 0, watch=Watch(stop=stop), progress=progress
+                )
+        assert seen == [(3, 8)]
+        assert f"another process computes pid={os.getpid()}" in caplog.text
+        assert "images=3 of=8" in caplog.text
+        assert len(store.matrix(body(), as_tested(images), 0, watch=Watch(), wait=False)) == COUNT
+
+    def test_two_jobs_at_once_compute_each_image_once(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        store_in(folder)
+        with ThreadPoolExecutor(2) as pool:  # a lock belongs to its descriptor, not to a process
+            both = [pool.submit(read, folder, body(), as_tested(images)) for _ in range(2)]
+        assert sorted(job.result().cost.computed for job in both) == [0, COUNT]
+
+    def test_a_killed_process_keeps_nobody_waiting(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        read(folder, body(), as_tested(images[HALF]))
+        program = (
+            "import sys, time; from pathlib import Path\n"
+            "from trueface.features import creation_lock\n"
+            "with creation_lock.held_at_once(Path(sys.argv[1])):\n"
+            "    print('held', flush=True); time.sleep(600)\n"
+        )
+        holder = subprocess.Popen(
+            [sys.executable, "-c", program, str(lock_of(folder))],
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[3],
+        )
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(BusyError):
+            store_in(folder).matrix(body(), as_tested(images), 0, watch=Watch(), wait=False)
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+        assert len(read(folder, body(), as_tested(images))) == COUNT
+
+    def test_what_was_computed_before_a_stop_is_stored(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        stop = threading.Event()
+        with pytest.raises(StoppedError, match="stopped after 4 images"):
+            store_in(folder).matrix(
+                body(), as_tested(images), 0,
+                watch=Watch(stop=stop), progress=lambda _done, _total: stop.set(),
+            )  # fmt: skip
+        read(folder, counted := body(), as_tested(images))
+        assert counted.seen == COUNT - 4
+
+
+class TestLimit:
+    def test_the_view_that_was_used_longest_ago_leaves_first(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        store = store_in(folder, limit_bytes=2 * bytes_of(COUNT, body().width))
+        matrices = []
+        for number, view in enumerate([0, 1, 0, 2]):
+            matrices.append(store.matrix(body(), as_learned(images), view, watch=Watch()))
+            for path in folder.glob(f"*-v{view}{creation_lock.ENDING}"):
+                os.utime(path, (number, number))
+        assert [matrix.cost.computed > 0 for matrix in matrices] == [True, True, False, True]
+        again = body()
+        store.matrix(again, as_learned(images), 0, watch=Watch())
+        assert again.seen == 0
+        gone = matrices[1].features.copy()  # a map outlives the file's name
+        store.matrix(again, as_learned(images), 1, watch=Watch())
+        assert again.seen == COUNT
+        assert np.array_equal(
+            gone, store.matrix(again, as_learned(images), 1, watch=Watch()).features
+        )
+
+    def test_what_does_not_fit_is_computed_and_the_log_says_so(
+        self, images: tuple[Image, ...], folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        store = store_in(folder, limit_bytes=100)
+        assert len(store.matrix(body(), as_tested(images), 0, watch=Watch())) == COUNT
+        assert "they do not fit; set TRUEFACE_FEATURES_LIMIT higher" in caplog.text
+        assert store.usage().size_bytes == 0
+
+    def test_a_view_that_is_being_computed_stays(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        store = store_in(folder)
+        for view in range(2):
+            store.matrix(body(), as_learned(images), view, watch=Watch())
+        (path,) = folder.glob(f"*-v0{creation_lock.ENDING}")
+        with creation_lock.held_at_once(path):
+            assert store.clear().views == 1
+        assert store.usage().views == 1
+        assert store.clear().views == 1
+        assert not shards(folder)
+
+
+class TestOpening:
+    def test_it_lies_in_the_cache_folder_and_belongs_to_the_user(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: tuple[Image, ...]
+    ) -> None:
+        monkeypatch.setenv("TRUEFACE_CACHE", str(tmp_path / "cache"))
+        store = open_store()
+        assert store is not None
+        store.matrix(body(), as_tested(images), 0, watch=Watch())
+        place = tmp_path / "cache" / "features"
+        assert place.stat().st_mode & 0o777 == 0o700
+        assert {path.stat().st_mode & 0o777 for path in place.iterdir()} == {0o600}
+
+    def test_a_folder_that_others_can_write_is_not_trusted(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setenv("TRUEFACE_CACHE", str(tmp_path))
+        (tmp_path / "features").mkdir()
+        (tmp_path / "features").chmod(0o777)
+        assert open_store() is None
+        assert "other users can write into" in caplog.text
+
+    def test_no_place_and_no_room_are_no_error(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("TRUEFACE_CACHE", str(tmp_path / "file" / "cache"))
+        assert open_store() is None
+        assert "features=not stored" in caplog.text
+        monkeypatch.setenv("TRUEFACE_CACHE", str(tmp_path))
+        monkeypatch.setenv("TRUEFACE_FEATURES_LIMIT", "0")
+        assert open_store() is None
+        assert open_store("none") is None
+
+    def test_a_limit_that_is_no_size_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TRUEFACE_CACHE", str(tmp_path))
+        monkeypatch.setenv("TRUEFACE_FEATURES_LIMIT", "much")
+        with pytest.raises(UsageError, match="TRUEFACE_FEATURES_LIMIT: expected an amount"):
+            open_store()
+        monkeypatch.setenv("TRUEFACE_FEATURES_LIMIT", "2GiB")
+        store = open_store()
+        assert store is not None
+        assert store.limit_bytes == 2 << 30
