@@ -31,9 +31,14 @@ def main() -> int:
         verdict = {"state": "skipped", "why": str(error)}
     except Exception as error:  # noqa: BLE001  # whatever it is, it ends this part and no other
         traceback.print_exc()
-        verdict = {"state": "failed", "why": f"{type(error).__name__}: {error}"}
+        verdict = {"state": "failed", "why": f"{type(error).__name__}: {first_line(error)}"}
     (bench.path / VERDICT).write_text(json.dumps(verdict), encoding="utf-8")
     return 0
+
+
+def first_line(error: Exception) -> str:
+    """Return the beginning of a message; torch's go on for a page, which the log has."""
+    return str(error).partition("\n")[0]
 
 
 if __name__ == "__main__":

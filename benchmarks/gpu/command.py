@@ -80,11 +80,21 @@ def _measured(parts: Mapping[str, Part], bench: Bench, out: Path) -> bool:
         print(f"another measurement writes to {out}; wait for it: two at once measure each other")
         return True
     report = Report(machine=_machine(facts))
-    files = out / "gpu-report.json", out / "gpu-report.md"
-    run_all(parts, bench, report, lambda: report.write(*files))
+    unwritten = ""
+
+    def after_each() -> None:
+        nonlocal unwritten
+        try:
+            report.write(out / "gpu-report.json", out / "gpu-report.md")
+            unwritten = ""
+        except OSError as error:  # what was measured is printed all the same
+            unwritten = str(error)
+
+    run_all(parts, bench, report, after_each)
     print(report.markdown())
-    print(f"written: {files[0]}, {files[1]}")
-    return report.failed
+    names = f"{out}/gpu-report.json and gpu-report.md"
+    print(f"cannot write {names}: {unwritten}" if unwritten else f"written: {names}")
+    return report.failed or bool(unwritten)
 
 
 def _rehearsed(parts: Mapping[str, Part], bench: Bench) -> bool:

@@ -22,6 +22,7 @@ from trueface.training.settings import TrainSettings
 
 BATCH = 64  # the original's
 LOADERS = 16  # processes at most
+SIDES = (224, 96)  # pixels of a patch
 PRECISIONS = ("bf16", "fp32")
 # the original's launch line, so that augmentation costs what it costs there
 RANDOM: dict[str, Any] = {
@@ -104,10 +105,11 @@ class Case:
 
 def cases(bench: Bench) -> list[Case]:
     """Return the cases, the most important first."""
-    sides = (224, 96) if not bench.rehearsal else (16,)
+    if bench.rehearsal:
+        return [Case(bench=bench, side=16, precision="fp32")]
     return [
         Case(bench=bench, side=side, precision=precision)
-        for side in sides
+        for side in SIDES
         for precision in PRECISIONS
     ]
 

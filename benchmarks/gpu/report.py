@@ -1,12 +1,13 @@
 """What the parts measured: rows and checks, as JSON and as a markdown table."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+
+from launcher.system.files import write_atomic
 
 SCHEMA = 1
 ABSENT = "–"
@@ -86,8 +87,8 @@ class Report:
 
     def write(self, json_file: Path, markdown_file: Path) -> None:
         """Write both files, each as a whole."""
-        _replace(json_file, json.dumps(self.record(), indent=1) + "\n")
-        _replace(markdown_file, self.markdown())
+        write_atomic(json_file, json.dumps(self.record(), indent=1) + "\n")
+        write_atomic(markdown_file, self.markdown())
 
 
 def _section(result: Result) -> list[str]:
@@ -125,9 +126,3 @@ def text(value: Value) -> str:
 
 def _cell(words: str) -> str:
     return " ".join(words.replace("|", "\\|").split())
-
-
-def _replace(path: Path, words: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(words, encoding="utf-8")
-    temporary.replace(path)

@@ -11,7 +11,8 @@ import torch
 from torch.nn import functional
 
 from benchmarks.gpu.bench import Bench
-from benchmarks.gpu.networks import Case, exact_float32, rate
+from benchmarks.gpu.child import first_line
+from benchmarks.gpu.networks import SIDES, Case, exact_float32, rate
 from benchmarks.gpu.training import card_alone
 from trueface.data.dataset import Batch
 from trueface.models.detectors import build
@@ -19,7 +20,6 @@ from trueface.runtime.precision import autocast
 
 SECONDS = 1.5  # for each figure
 COMPILE_S = 75.0  # that a compilation needs at most
-SIDES = (224, 96)
 
 
 def measure(bench: Bench) -> None:
@@ -108,7 +108,7 @@ def _captured(case: Case, seconds: float) -> None:
 
         case.bench.row(name, rate(replay, seconds), "images/s")
     except RuntimeError as error:  # what cannot be captured is a finding, too
-        case.bench.row(name, None, note=f"cannot be captured: {_first_line(error)}")
+        case.bench.row(name, None, note=f"cannot be captured: {first_line(error)}")
 
 
 def _compiled(case: Case, seconds: float) -> None:
@@ -122,8 +122,4 @@ def _compiled(case: Case, seconds: float) -> None:
         model.network.compile()
         case.bench.row(name, rate(steps(case, model, optimizer, "bf16"), seconds), "images/s")
     except Exception as error:  # noqa: BLE001  # torch.compile raises errors of many modules
-        case.bench.row(name, None, note=f"cannot be compiled: {_first_line(error)}")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+        case.bench.row(name, None, note=f"cannot be compiled: {first_line(error)}")
