@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from benchmarks.gpu.bench import Bench
 
-HERE = "benchmarks.gpu"
+HERE = "benchmarks.gpu.measurements"
 
 
 def always(_bench: Bench) -> str:

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu import decoding, memory, nvml, sharing, waiting
 from benchmarks.gpu.bench import GIB, ROWS, Bench, rows_in
-from benchmarks.gpu.nvml_questions import QUESTIONS
+from benchmarks.gpu.measurements import decoding, memory, nvml, sharing, waiting
+from benchmarks.gpu.measurements.nvml_questions import QUESTIONS
+from benchmarks.gpu.measurements.queue import Usage
 from benchmarks.gpu.parts import LIGHT, PARTS
-from benchmarks.gpu.queue import Usage
 from benchmarks.gpu.report import Report, Result, Row, State
 from tests.build import gone
 from tests.nvml.standin import Devices, asked_here

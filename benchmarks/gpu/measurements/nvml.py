@@ -13,8 +13,8 @@ from typing import Any
 import pynvml
 
 from benchmarks.gpu.bench import GIB, ROOT, Bench
-from benchmarks.gpu.nvml_questions import QUESTIONS, XID, Answer, answers
-from benchmarks.gpu.programs import taken
+from benchmarks.gpu.measurements.nvml_questions import QUESTIONS, XID, Answer, answers
+from benchmarks.gpu.measurements.programs import taken
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.workers.memory_share import CONTEXT
@@ -49,7 +49,7 @@ def assumed(folder: Path) -> dict[str, Answer]:
     devices.add()
     # in a process of its own: two libraries of one name in one process are one too many
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu.nvml_questions"],
+        [sys.executable, "-m", "benchmarks.gpu.measurements.nvml_questions"],
         cwd=ROOT, env={**os.environ, **devices.environment}, stdout=subprocess.PIPE, text=True,
         timeout=30, check=True,
     )  # fmt: skip
@@ -171,7 +171,14 @@ def _torch(bench: Bench, uuid: str) -> None:
 def _return(bench: Bench, uuid: str) -> None:
     """Let a process take memory and end, and see whether it is free again."""
     before = _held(uuid)[1].used or 0
-    command = [sys.executable, "-m", "benchmarks.gpu.programs", "hold", str(GIB), "/dev/null"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.gpu.measurements.programs",
+        "hold",
+        str(GIB),
+        "/dev/null",
+    ]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": uuid}
     subprocess.run(command, cwd=ROOT, env=environment, timeout=30, check=True)
     began = time.monotonic()
@@ -194,7 +201,7 @@ def _xid(bench: Bench) -> None:
     handle = pynvml.nvmlDeviceGetHandleByIndex(0)
     events = pynvml.nvmlEventSetCreate()
     pynvml.nvmlDeviceRegisterEvents(handle, XID, events)
-    command = [sys.executable, "-m", "benchmarks.gpu.programs", "fault"]
+    command = [sys.executable, "-m", "benchmarks.gpu.measurements.programs", "fault"]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )

@@ -12,19 +12,23 @@ import warnings
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from benchmarks.gpu.bench import Bench
-from benchmarks.gpu.images import images
-from benchmarks.gpu.networks import Case, Repeated, cases
+from benchmarks.gpu.measurements.images import images
+from benchmarks.gpu.measurements.networks import Case, Repeated, cases
 from benchmarks.lab_training import NETWORKS, Photographs
+from trueface.data.dataset import Batch
 from trueface.data.index import Image
 from trueface.evaluation.inference import evaluate
 from trueface.runtime.timer import now
+from trueface.training.objectives.protocol import Logs, Objective
 
-IMAGES = {224: 2560, 96: 7680}  # a pass: some seconds
+IMAGES = {224: 1280, 96: 5120}  # a pass: some seconds
+LOADED = 8192  # images of a pass of the loader alone
+AHEAD = 2  # batches that each process has ready: those of a short pass would all be ready
 WARM = 4  # steps
 STEPS = 20
 LEAST_S = 15.0  # with less time left no further case is begun
@@ -47,7 +51,7 @@ def measure(bench: Bench) -> None:
 def _case(case: Case, original: dict[int, float]) -> None:
     """Measure one case; the original's loop has one precision, and is measured once for a size."""
     bench, pictures = case.bench, images_of(case)
-    loader, card = loader_alone(case, pictures), card_alone(case)
+    loader, card = loader_alone(case), card_alone(case)
     if case.side not in original:
         original[case.side] = original_loop(case, pictures)
     bench.row(
@@ -57,6 +61,31 @@ def _case(case: Case, original: dict[int, float]) -> None:
     bench.row(
         f"{case.name}: testing", testing(case, pictures), "images/s", card_alone=card_testing(case)
     )
+
+
+class Timed(Objective):
+    """An objective that notes when the first steps are over, and counts images from then on.
+
+    Args:
+        objective: what is minimized.
+        first: how many steps are not counted.
+    """
+
+    def __init__(self, objective: Objective, first: int) -> None:
+        self._objective, self._left = objective, first
+        self._began, self._count = 0.0, 0
+
+    def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
+        """Return what the objective returns."""
+        if self._left == 0:
+            self._began = now()
+        self._left -= 1
+        self._count += len(batch.labels) if self._left < 0 else 0
+        return self._objective.training_step(model, batch)
+
+    def speed(self) -> float:
+        """Return images per second until now."""
+        return self._count / (now() - self._began)
 
 
 def images_of(case: Case) -> list[Image]:
@@ -78,20 +107,24 @@ def _again(count: int) -> list[Image]:
 
 
 def ours(case: Case, pictures: Sequence[Image]) -> float:
-    """Return the speed of the second epoch: in the first one libraries choose their kernels."""
-    loop = case.loop(case.training(pictures), epochs=2)
+    """Return the speed of an epoch after its first steps, in which processes and kernels warm up."""
+    loop = case.loop(case.training(pictures))
+    timed = Timed(loop.objective, min(WARM, len(pictures) // case.batch_size - 1))
+    loop.objective = timed
     loop.run(0, None, every=0, pause=lambda _: None)
-    began = now()
-    sums = loop.run(1, None, every=0, pause=lambda _: None)
-    return sums.images / (now() - began)
+    return timed.speed()
 
 
-def loader_alone(case: Case, pictures: Sequence[Image]) -> float:
-    """Return the speed of a pass with which nothing is done."""
-    began = time.monotonic()
-    return sum(len(batch.labels) for batch in case.training(pictures)(1)) / (
-        time.monotonic() - began
-    )
+def loader_alone(case: Case) -> float:
+    """Return the speed of a pass with which nothing is done, when its processes are in full swing."""
+    pictures = _again(case.bench.size(LOADED, 12))
+    first = min(AHEAD * case.workers + WARM, len(pictures) // case.batch_size - 1)
+    began, count = time.monotonic(), 0
+    for number, batch in enumerate(case.training(pictures)(1)):
+        if number == first:
+            began, count = time.monotonic(), 0
+        count += len(batch.labels)
+    return count / (time.monotonic() - began)
 
 
 def card_alone(case: Case) -> float:

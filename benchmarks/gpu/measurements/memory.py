@@ -9,10 +9,10 @@ import sys
 from typing import Any
 
 from benchmarks.gpu.bench import GIB, Bench
-from benchmarks.gpu.queue import Queue, Usage, queue
-from benchmarks.gpu.sharing import SLACK, state_row
+from benchmarks.gpu.measurements.queue import Queue, Usage, queue
+from benchmarks.gpu.measurements.sharing import SLACK, state_row
 
-PROGRAM = (sys.executable, "-m", "benchmarks.gpu.programs")
+PROGRAM = (sys.executable, "-m", "benchmarks.gpu.measurements.programs")
 FREE = 6 * GIB  # that the first program leaves of the card
 WANTED = 10 * GIB  # that the second one takes
 REQUEST = 2 * GIB  # what it requests

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.child import first_line
-from benchmarks.gpu.networks import SIDES, Case, exact_float32, rate
-from benchmarks.gpu.training import card_alone
+from benchmarks.gpu.measurements.networks import SIDES, Case, exact_float32, rate
+from benchmarks.gpu.measurements.training import card_alone
 from trueface.data.dataset import Batch
 from trueface.models.detectors import build
 from trueface.runtime.precision import autocast

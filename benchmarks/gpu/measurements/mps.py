@@ -14,7 +14,7 @@ from benchmarks.gpu.bench import ROOT, Bench, NotMeasured
 CONTROL = "nvidia-cuda-mps-control"
 SECONDS = 5.0  # of training, when both are warm
 START_S = 40.0  # for both to be warm
-PROGRAM = (sys.executable, "-m", "benchmarks.gpu.mps")
+PROGRAM = (sys.executable, "-m", "benchmarks.gpu.measurements.mps")
 
 
 def measure(bench: Bench) -> None:
@@ -61,8 +61,8 @@ def _speeds(bench: Bench, count: int, variables: Mapping[str, str]) -> list[floa
 
 def train(bench: Bench, gate: str) -> None:
     """Train on a batch that is on the card; print the speed when the gate was open."""
-    from benchmarks.gpu.networks import Case, rate  # with torch
-    from benchmarks.gpu.variants import parts, steps
+    from benchmarks.gpu.measurements.networks import Case, rate  # with torch
+    from benchmarks.gpu.measurements.variants import parts, steps
 
     case = Case(bench=bench, side=bench.size(96, 16), precision="bf16")
     model, optimizer = parts(case)

@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from benchmarks.gpu.bench import Bench
-from benchmarks.gpu.images import files
-from benchmarks.gpu.networks import rate
+from benchmarks.gpu.measurements.images import files
+from benchmarks.gpu.measurements.networks import rate
 from trueface.data.decoding import decode
 
 SIDES = (256, 512, 1024)

@@ -7,7 +7,7 @@ has to get what was measured of the first three.
 from typing import Any
 
 from benchmarks.gpu.bench import GIB, Bench
-from benchmarks.gpu.queue import Queue, Usage, queue
+from benchmarks.gpu.measurements.queue import Queue, Usage, queue
 from launcher.workers.memory_share import CONTEXT
 
 REQUEST = 8 * GIB

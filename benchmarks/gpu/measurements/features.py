@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 
 from benchmarks.gpu.bench import Bench, NotMeasured
-from benchmarks.gpu.networks import Case, cases, exact_float32, rate
-from benchmarks.gpu.training import images_of
+from benchmarks.gpu.measurements.networks import Case, cases, exact_float32, rate
+from benchmarks.gpu.measurements.training import images_of
 from trueface.data.index import Image
 from trueface.features.body import FrozenBody
 from trueface.features.store import FeatureStore, open_store

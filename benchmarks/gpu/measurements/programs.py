@@ -1,8 +1,8 @@
 """Programs that take memory of a card: for this process, and to be queued.
 
-python -m benchmarks.gpu.programs hold BYTES GATE     hold memory until the file GATE is there
-python -m benchmarks.gpu.programs grow BYTES          take memory step by step, then end
-python -m benchmarks.gpu.programs fault               write to address 0 on the card: an Xid
+python -m benchmarks.gpu.measurements.programs hold BYTES GATE     hold memory until the file GATE is there
+python -m benchmarks.gpu.measurements.programs grow BYTES          take memory step by step, then end
+python -m benchmarks.gpu.measurements.programs fault               write to address 0 on the card: an Xid
 
 In a rehearsal the memory is that of the simulated card.
 """

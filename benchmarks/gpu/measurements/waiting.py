@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.bench import Bench
-from benchmarks.gpu.networks import Case, Repeated, cases
-from benchmarks.gpu.training import images_of
+from benchmarks.gpu.measurements.networks import Case, Repeated, cases
+from benchmarks.gpu.measurements.training import images_of
 from launcher.gpu.nvml import Nvml
 from trueface.data.dataset import Batch
 from trueface.data.loaders import Feed
@@ -24,7 +24,7 @@ from trueface.training.objectives.protocol import Logs, Objective
 
 GAP_US = 10.0
 GOAL = 5.0  # percent of the time, at 224 px with 16 cores
-FIRST, STEPS = 8, 24  # steps before the record, and in it
+FIRST, STEPS = 4, 14  # steps before the record, and in it
 SAMPLE_S = 0.2
 CARD = frozenset({"kernel", "gpu_memcpy", "gpu_memset"})  # categories of the profiler's record
 CPU = frozenset({"cpu_op"})

@@ -1,6 +1,6 @@
 """Every question that the launcher puts to NVML, and the shape of the answer.
 
-python -m benchmarks.gpu.nvml_questions     print the answers of the first card as JSON
+python -m benchmarks.gpu.measurements.nvml_questions     print the answers of the first card as JSON
 """
 
 import json
