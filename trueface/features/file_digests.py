@@ -111,6 +111,9 @@ class FileDigests:
         rows = np.array([(*mark, *kept) for mark, kept in recent], dtype=ROW).tobytes()
         write_atomic(self._path, MAGIC + CHECKSUM(rows).digest() + rows, mode=0o600, durable=False)
         self._remembered, self._new = entries, {}
+        for left in self._path.parent.glob(".*.tmp"):  # by a process that was killed
+            if time.time() - left.stat().st_mtime > DAY_S:
+                left.unlink()
 
     def _read(self) -> dict[Mark, tuple[bytes, int]]:
         try:

@@ -48,6 +48,8 @@ def views(root: Path) -> list[View]:
     sizes: dict[str, list[int]] = {}
     with os.scandir(root) as entries:
         for entry in entries:
+            if entry.name.startswith("."):  # a file of digests that is being written
+                continue
             stem, _, ending = entry.name.rpartition(".")
             with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
                 status = entry.stat(follow_symlinks=False)

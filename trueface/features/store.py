@@ -10,7 +10,6 @@ others wait and then read; a later user with more images adds a shard of what is
 import contextlib
 import logging
 import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -85,12 +84,11 @@ def open_store(cache: str = "auto") -> "FeatureStore | None":
 
 def _refuse_shared(root: Path) -> None:
     """Raise where another user could put files: their features would be taken for ours."""
-    for folder in (root, root.parent):
-        status = folder.stat()
-        is_sticky = bool(status.st_mode & stat.S_ISVTX)
-        others = status.st_mode & OTHERS and not (is_sticky and folder != root)
-        if status.st_uid not in {os.geteuid(), 0} or others:
-            raise PermissionError(0, f"other users can write into {folder}: chmod go-w {folder}")
+    status = root.stat()
+    if status.st_uid != os.geteuid():
+        raise PermissionError(0, "it belongs to another user; set TRUEFACE_CACHE to a folder")
+    if status.st_mode & OTHERS:
+        raise PermissionError(0, f"other users can write into it; chmod go-w {root}")
 
 
 class FeatureStore:

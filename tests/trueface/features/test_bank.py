@@ -1,5 +1,6 @@
 """Banks over a store: the same numbers with and without it, from fewer passes."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,22 @@ def test_batches_are_the_same_bits_with_a_store_and_without(
         assert same(bits(filling(epoch)), expected)
         assert same(bits(reading(epoch)), expected)
     assert (filling.cost.read, reading.cost.computed) == (0, 0)
+
+
+def test_a_job_that_goes_on_after_an_interruption_finds_the_same_bits(
+    images: tuple[Image, ...], folder: Path
+) -> None:
+    feed = as_learned(images)
+    plain = Bank(body(), feed, watch=Watch(), views=EPOCHS)
+    stop = threading.Event()
+    begun = Bank(
+        body(), feed, watch=Watch(stop=stop), store=store_in(folder), views=EPOCHS,
+        progress=lambda _done, _total: stop.set(),
+    )  # fmt: skip
+    assert list(begun(1)) == []  # half of a view is stored
+    later = Bank(counted := body(), feed, watch=Watch(), store=store_in(folder), views=EPOCHS)
+    assert same(bits(later(1)), bits(plain(1)))
+    assert counted.seen == COUNT // 2
 
 
 def test_some_images_of_an_endless_augmentation_are_computed_once_for_all_jobs(

@@ -61,6 +61,31 @@ def test_a_test_without_trigger_leaves_no_triggered_scores(lab: Path) -> None:
     assert not paths.triggered(folder(lab, model), model, "gan2:pre").exists()
 
 
+def test_jobs_with_a_frozen_body_share_its_features_unless_told_not_to(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRUEFACE_CACHE", str(lab / "cache"))
+    facts: list[Any] = []
+    weights, scores = [], []
+    for seed, cache in ((72, "auto"), (73, "auto"), (73, "none")):
+        model = f"{DATA}@seed={seed}"
+        trained(lab, model, num_epochs=2, freeze=True, flip_prob=0.5, seed=7, cache=cache)
+        scored_on(lab, model, "gan2:pre", cache=cache)
+        kept = checkpoint.load(paths.checkpoint(folder(lab, model)))
+        facts.append(kept.provenance["features"])
+        weights.append(kept.state)
+        place = paths.scores(folder(lab, model), model, "gan2:pre")
+        scores.append(read_scores(place).logits.tolist())
+    rows = [(fact["store"], fact["rows_read"], fact["rows_computed"]) for fact in facts]
+    assert rows[0][:2] == (True, 0)
+    assert rows[0][2] > 0
+    assert rows[1] == (True, rows[0][2], 0)
+    assert rows[2][:2] == (False, 0)
+    for state in weights[1:]:
+        assert all(torch.equal(weights[0][name], state[name]) for name in state)
+    assert scores[0] == scores[1] == scores[2]
+
+
 def test_a_provenance_says_what_the_weights_were_made_of_and_with(lab: Path) -> None:
     model = f"{DATA}%50@seed=71"
     poisoned(lab, model)

@@ -3,7 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from launcher.api import JobError, UsageError, parse_poison
 from tests.trueface.conftest import Tree
@@ -112,6 +114,25 @@ def test_the_last_layer_alone_starts_from_the_same_backbone(
     assert changed
     assert len({name.rpartition(".")[0] for name in changed}) == 1
     assert store.usage().views == 1  # nothing is random
+
+
+def test_an_unlearning_gives_the_same_bits_with_a_feature_store_and_without(
+    tree: Tree, tmp_path: Path
+) -> None:
+    given = settings(
+        method="retrain", freeze=True, num_epochs=2, flip_prob=0.5, afterwards=True, batch_size=4
+    )
+    results = []
+    for store in (None, *(FeatureStore(tmp_path, limit_bytes=1 << 30) for _ in range(2))):
+        problem = replace(poisoned(tree, tmp_path / "cache"), store=store)
+        done = label_flip_run.unlearn(problem, given, Watch())
+        assert done.record.relearn is not None
+        results.append((done.detector.head.weight, done.record.relearn, done.after["test"].logits))
+    (weight, relearn, logits), *others = results
+    for other, further, answers in others:
+        assert torch.equal(weight, other)
+        assert relearn == further
+        assert np.array_equal(logits, answers)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,92 @@
+"""Digests that are remembered: never one of a file that changed."""
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from trueface.features import file_digests
+from trueface.features.file_digests import FileDigests
+
+DAY_S = 86_400
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a file that is old enough: a real one would have to lie there for two seconds."""
+    monkeypatch.setattr(file_digests, "RACY_NS", 0)
+    path = tmp_path / "image"
+    path.write_bytes(b"one")
+    return path
+
+
+def later(folder: Path, file: Path) -> tuple[str, int]:
+    """Return what a process that begins now says, and how many files it read."""
+    digests = FileDigests(folder)
+    sha256 = digests.of(file)[1].hex()
+    digests.keep()
+    return sha256, digests.hashed
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_a_file_is_read_once(file: Path) -> None:
+    folder = file.parent
+    assert later(folder, file) == (sha256(b"one"), 1)
+    assert later(folder, file) == (sha256(b"one"), 0)
+    assert oct(next(folder.glob("digests-*.bin")).stat().st_mode)[-3:] == "600"
+
+
+def test_a_file_that_was_written_since_is_read_again_whatever_its_mtime(file: Path) -> None:
+    later(file.parent, file)
+    status = file.stat()
+    time.sleep(0.02)  # a tick of the file system's clock
+    file.write_bytes(b"two")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert later(file.parent, file) == (sha256(b"two"), 1)
+
+
+def test_a_file_that_may_change_without_a_trace_is_not_remembered(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_digests, "RACY_NS", 60 * 10**9)
+    assert [later(file.parent, file)[1] for _ in range(2)] == [1, 1]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\0" * 7, b"trueface digests 1\n" + b"\0" * 112])
+def test_damaged_digests_are_left_out_of_account(file: Path, damaged: bytes) -> None:
+    later(file.parent, file)
+    (kept,) = file.parent.glob("digests-*.bin")
+    kept.write_bytes(damaged)
+    assert later(file.parent, file) == (sha256(b"one"), 1)
+    assert later(file.parent, file) == (sha256(b"one"), 0)
+
+
+def test_what_two_processes_read_is_remembered_of_both(file: Path) -> None:
+    other = file.with_name("other")
+    other.write_bytes(b"other")
+    first, second = (FileDigests(file.parent) for _ in range(2))
+    first.of(file), second.of(other)
+    for each in (first, second):
+        each.keep()
+    assert [later(file.parent, path)[1] for path in (file, other)] == [0, 0]
+
+
+def test_a_pipe_is_not_waited_for(file: Path) -> None:
+    os.mkfifo(file.with_name("pipe"))
+    with pytest.raises(OSError, match="no regular file"):
+        FileDigests(None).of(file.with_name("pipe"))
+
+
+def test_a_half_written_file_of_a_killed_process_goes_away_after_a_day(file: Path) -> None:
+    left, young = file.with_name(".0.tmp"), file.with_name(".1.tmp")
+    for path in (left, young):
+        path.write_bytes(b"half")
+    before = time.time() - 2 * DAY_S
+    os.utime(left, (before, before))
+    later(file.parent, file)
+    assert (left.exists(), young.exists()) == (False, True)
