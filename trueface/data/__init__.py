@@ -2,7 +2,7 @@
 
 Start reading at `index.list_images`.
 In reading order: vocabulary, folder_names, index, image_folders, folder_cache, settings, decoding,
-partial_jpeg, partial_png, augmentations, transforms, crops, dataset, loading, loaders, examples,
+partial_jpeg, partial_png, augmentations, transforms, crops, dataset, loaders, examples,
 example_sources, class_folders, class_images, image_files, image_sizes, backdoor_patch, splits,
 synthetic.
 """

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
 from trueface.data.loaders import Pass
-from trueface.data.loading.device_feed import on_device
 from trueface.features.bank import Bank
 from trueface.features.body import FrozenBody
 from trueface.features.store import FeatureStore
@@ -59,7 +58,7 @@ def evaluate(
     logits: list[Tensor] = []
     seen, reported_at = 0, time.monotonic()
     with torch.inference_mode():
-        for batch in on_device(batches, watch.device):
+        for batch in batches:
             if watch.stop.is_set():
                 raise JobError(f"stopped after {seen} of {total} images; nothing was written")
             with autocast(watch.device, watch.precision):

@@ -16,7 +16,6 @@ import torch
 
 from trueface.data.dataset import Batch, batch_of
 from trueface.data.loaders import Pass
-from trueface.data.loading.device_feed import on_device
 from trueface.features.body import FrozenBody
 from trueface.features.creation_lock import BusyError, StoppedError
 from trueface.features.limit import LIMIT
@@ -203,7 +202,7 @@ class Bank:
         return FeatureMatrix.of(np.concatenate(features), order, cost)
 
     def _made(self, batches: Iterator[Batch], *, count: bool = True) -> Iterator[Batch]:
-        for batch in on_device(batches, self._watch.device):
+        for batch in batches:
             if count:
                 self.cost = self.cost.plus(Cost(computed=len(batch.indices)))
             yield batch._replace(images=self._body(batch.images))

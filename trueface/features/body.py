@@ -35,8 +35,7 @@ class FrozenBody:
             normalization=model.normalization,
             channels_last=model.channels_last,
         )
-        self._model, self._precision = twin.eval().to(device), precision
-        self.device = device
+        self._model, self._device, self._precision = twin.eval().to(device), device, precision
         self.sha256 = fingerprint(model)
         self.width = model.feature_dim
 
@@ -44,8 +43,8 @@ class FrozenBody:
         """Return the features (B, F) of pixels (B, 3, H, W) or (B, K, 3, H, W), on the device."""
         # a single image takes kernels of its own, which round otherwise than those of a batch
         images = torch.cat([pixels, pixels]) if len(pixels) == 1 else pixels
-        with torch.no_grad(), autocast(self.device, self._precision):
-            features = self._model.forward_features(images.to(self.device))
+        with torch.no_grad(), autocast(self._device, self._precision):
+            features = self._model.forward_features(images.to(self._device))
         return features[: len(pixels)]
 
     @property
@@ -57,7 +56,7 @@ class FrozenBody:
             "channels_last": self._model.channels_last,
             "folded": not any(isinstance(m, nn.BatchNorm2d) for m in self._model.modules()),
             "precision": self._precision,
-            **_arithmetic(self.device),
+            **_arithmetic(self._device),
         }
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from trueface.data.dataset import Batch
 from trueface.data.loaders import Pass
-from trueface.data.loading.device_feed import on_device
 from trueface.features.body import FrozenBody
 from trueface.features.file_digests import FileDigests, Mark
 from trueface.features.identity import identity_of, row_keys, stem_of
@@ -89,7 +88,7 @@ class Wanted:
         features: list[Features] = []
         rows: list[int] = []
         done, began = 0, time.monotonic()
-        for batch in on_device(self._batches(positions), self.body.device):
+        for batch in self._batches(positions):
             features.append(self.body(batch.images).cpu().numpy())
             rows += batch.indices.tolist()
             report(done + len(rows))

@@ -19,7 +19,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trueface.data.dataset import Batch
 from trueface.data.loaders import Feed
-from trueface.data.loading.device_feed import on_device
 from trueface.models.detectors import Detector, freeze, teach
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
@@ -127,8 +126,7 @@ class Loop:
             # dropout is the only thing that draws from torch's own generator
             torch.manual_seed(derive(f"dropout/{epoch}", self.config.seed))
         began, earlier = time.monotonic(), sums.images
-        batches = on_device(self.training(epoch), self.watch.device)
-        for batch in islice(batches, sums.batches, None):
+        for batch in islice(self.training(epoch), sums.batches, None):
             if self.watch.stop.is_set():
                 break
             loss, logs = self._step(batch, epoch)

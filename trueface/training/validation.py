@@ -10,7 +10,6 @@ from torch import nn
 from torch.nn import functional
 
 from trueface.data.loaders import Feed
-from trueface.data.loading.device_feed import on_device
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.training.objectives.protocol import logits_of
@@ -48,7 +47,7 @@ def validate(
     model.eval()
     logits, labels, positions = [], [], []
     with torch.inference_mode():
-        for batch in on_device(images(0), device):
+        for batch in images(0):
             if stop is not None and stop.is_set():
                 raise JobError("stopped; nothing was written, the next attempt begins anew")
             with autocast(device, precision):
