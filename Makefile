@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell n=$$(nproc) && echo $$((n < 4 ? n + 1 : 4)))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format unit fuzz bench screenshots chaos powercut shutdown night nospawn clean
+.PHONY: help demo test check format unit fuzz bench gpu screenshots chaos powercut shutdown night nospawn clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -42,6 +42,17 @@ bench: $(VENV)/.developing ## measure; prints tables, asserts nothing
 	$(BIN)/python -m benchmarks.simulation
 	$(BIN)/python -m benchmarks.lab
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.planning
+
+# PYTHON=... names an interpreter that has a torch for this GPU; without it that of .venv is taken
+ifeq ($(origin PYTHON),file)
+GPU_PYTHON := $(BIN)/python
+GPU_NEEDS := $(if $(wildcard $(BIN)/python),,$(VENV)/.installed)
+else
+GPU_PYTHON := $(PYTHON)
+endif
+
+gpu: $(GPU_NEEDS) ## measure what only a GPU can tell, in nine minutes; without one it says so
+	$(GPU_PYTHON) -m benchmarks.gpu $(GPU)
 
 screenshots: $(VENV)/.developing ## take the pictures of docs/ anew, from a real queue on stand-in GPUs
 	$(BIN)/python -m tests.screenshots

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pynvml
-import pytest
 
 from launcher.system.files import write_whole
 
@@ -32,15 +31,18 @@ LEAVE = 'rm "$STANDIN_TAKEN/$$"\n'
 
 
 def compile_library(folder: Path, *, old: bool = False) -> Path:
-    """Compile the stand-in into `folder` and return it; skips the test where nobody can.
+    """Compile the stand-in into `folder` and return it.
 
     Args:
         folder: exists.
         old: leave out the functions that came with drivers after 2021.
+
+    Raises:
+        FileNotFoundError: no C compiler.
     """
     compiler = shutil.which("cc")
     if compiler is None:
-        pytest.skip("no C compiler (cc) to build the stand-in for NVML with")
+        raise FileNotFoundError("no C compiler (cc) to build the stand-in for NVML with")
     library = folder / LIBRARY
     words = ["-std=gnu11", "-O1", "-shared", "-fPIC", f"-Wl,-soname,{LIBRARY}"]
     words += ["-DOLD"] if old else []
@@ -229,6 +231,7 @@ def asked_here(devices: Devices) -> Iterator[None]:
     """Let this process's own NVML bindings ask the stand-in, whatever they asked before."""
     added = {key: text for key, text in devices.environment.items() if key.startswith("STANDIN_")}
     known = pynvml.nvmlLib, pynvml._nvmlGetFunctionPointer_cache
+    before = {key: os.environ[key] for key in added if key in os.environ}
     pynvml.nvmlLib, pynvml._nvmlGetFunctionPointer_cache = ctypes.CDLL(str(devices.library)), {}
     os.environ.update(added)
     try:
@@ -237,3 +240,4 @@ def asked_here(devices: Devices) -> Iterator[None]:
         pynvml.nvmlLib, pynvml._nvmlGetFunctionPointer_cache = known
         for key in added:
             del os.environ[key]
+        os.environ.update(before)

@@ -1,0 +1,159 @@
+"""The networks and loops of the parts that measure images per second."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from benchmarks.gpu.bench import Bench
+from trueface.data.dataset import Batch
+from trueface.data.index import Image
+from trueface.data.loaders import Pass, still
+from trueface.models.detectors import Detector, build
+from trueface.poisoning.loaders import augmented
+from trueface.runtime.progress import Watch
+from trueface.runtime.timer import now
+from trueface.training.loop import Loop
+from trueface.training.objectives.registry import make_objective
+from trueface.training.settings import TrainSettings
+
+BATCH = 64  # the original's
+LOADERS = 16  # processes at most
+SIDES = (224, 96)  # pixels of a patch
+PRECISIONS = ("bf16", "fp32")
+# the original's launch line, so that augmentation costs what it costs there
+RANDOM: dict[str, Any] = {
+    "resize_prob": 0.2, "resize_size": 256, "resize_scale": [0.2, 1], "resize_ratio": [0.75, 1.33],
+    "jpeg_prob": 0.2, "jpeg_qual": [30, 100], "blur_prob": 0.2, "blur_sigma": [1e-6, 3],
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A network at a size of patches and a precision."""
+
+    bench: Bench
+    side: int
+    precision: str
+
+    @property
+    def name(self) -> str:
+        """What the rows call it."""
+        return f"{self.model}, {self.side} px, {self.precision}"
+
+    @property
+    def model(self) -> str:
+        """The network's name."""
+        return "slim18" if self.bench.rehearsal else "nodown"
+
+    @property
+    def workers(self) -> int:
+        """How many processes load."""
+        return 0 if self.bench.rehearsal else min(LOADERS, self.bench.cores)
+
+    @property
+    def batch_size(self) -> int:
+        """Images a step."""
+        return self.bench.size(BATCH, 4)
+
+    def settings(self, epochs: int = 1) -> TrainSettings:
+        """Return the settings of a training, as a task file would have them."""
+        return TrainSettings.model_validate(
+            {
+                "data_root": "", "split_path": "", "weights": "none", "model": self.model,
+                "num_epochs": epochs, "batch_size": self.batch_size, "num_threads": self.workers,
+                "precision": self.precision, "patch_size": self.side, **RANDOM,
+            }
+        )  # fmt: skip
+
+    def network(self) -> Detector:
+        """Return the network on the device."""
+        model = build(self.model, weights="none", seed=1, channels_last=True)
+        return model.to(self.bench.device)
+
+    def watch(self) -> Watch:
+        """Return device and precision."""
+        return Watch(device=self.bench.device, precision=self.precision)
+
+    def training(self, images: Sequence[Image]) -> Pass:
+        """Return images as they are learned."""
+        return augmented(images, self.settings(), None)
+
+    def testing(self, images: Sequence[Image]) -> Pass:
+        """Return images as they are tested: the centre, as large as the patches."""
+        settings = self.settings().model_copy(update={"resize_size": self.side, "patch_size": -1})
+        return still(images, settings)
+
+    def batch(self) -> Batch:
+        """Return one random batch that is on the device."""
+        generator = torch.Generator().manual_seed(1)
+        shape = (self.batch_size, 3, self.side, self.side)
+        pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        labels = torch.arange(self.batch_size).remainder(2).float()[:, None]
+        batch = Batch(images=pixels, labels=labels, indices=torch.arange(self.batch_size))
+        return batch.to(self.bench.device)
+
+    def loop(self, feed: Any, epochs: int = 1) -> Loop:
+        """Return the laboratory's own training loop over a feed."""
+        config = self.settings(epochs).trainer
+        objective = make_objective(config.objective)
+        return Loop(self.network(), feed, objective, config=config, watch=self.watch(), state={})
+
+
+def cases(bench: Bench) -> list[Case]:
+    """Return the cases, the most important first."""
+    if bench.rehearsal:
+        return [Case(bench=bench, side=16, precision="fp32")]
+    return [
+        Case(bench=bench, side=side, precision=precision)
+        for side in SIDES
+        for precision in PRECISIONS
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """A feed that gives one batch, which is on the device already, again and again."""
+
+    batch: Batch
+    count: int
+
+    def __len__(self) -> int:
+        return self.count * len(self.batch.labels)
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        """Start a pass."""
+        del epoch  # every pass is the same
+        for _ in range(self.count):
+            yield self.batch
+
+
+def rate(step: Callable[[], int], seconds: float, *, warm: int = 3) -> float:
+    """Return images per second of steps that are repeated for about so many seconds.
+
+    Args:
+        step: does one step, and returns the number of its images.
+        seconds: after which no step is begun.
+        warm: steps before, which are not counted.
+    """
+    for _ in range(warm):
+        step()
+    began, count = now(), 0
+    while True:
+        count += step()
+        if time.monotonic() - began >= seconds:
+            return count / (now() - began)
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Let convolutions and products compute in float32, where TF32 is quicker and less exact."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

@@ -1,0 +1,84 @@
+"""The parts in the order of their value; the first ones run even where time is short."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from benchmarks.gpu.bench import Bench
+
+HERE = "benchmarks.gpu.measurements"
+
+
+def always(_bench: Bench) -> str:
+    """Need nothing."""
+    return ""
+
+
+def cifar(bench: Bench) -> str:
+    """Need the images of ten classes."""
+    if bench.rehearsal or bench.data("cifar10"):
+        return ""
+    return "no CIFAR images: give the folder that holds data/cifar10 by --shared"
+
+
+def mps_control(bench: Bench) -> str:
+    """Need the program that starts MPS."""
+    if bench.rehearsal:
+        return "MPS cannot be rehearsed on the CPU"
+    found = shutil.which("nvidia-cuda-mps-control")
+    return "" if found else "nvidia-cuda-mps-control is not installed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Something that only a GPU can tell."""
+
+    title: str
+    module: str  # its function `measure` takes a Bench
+    limit_s: float  # after which it is ended
+    usual_s: float  # with less than half of it left, it is not begun
+    needs: Callable[[Bench], str] = always  # why it cannot run here; empty: it can
+
+
+PARTS: Mapping[str, Part] = {
+    "nvml": Part(
+        title="NVML beside the assumptions of the tests",
+        module=f"{HERE}.nvml", limit_s=45, usual_s=15,
+    ),
+    "sharing": Part(
+        title="Three trainings share a card: request, limit, peak; learned peaks",
+        module=f"{HERE}.sharing", limit_s=120, usual_s=70,
+    ),
+    "memory": Part(
+        title="Out of memory: retried with a larger request; held by a limit",
+        module=f"{HERE}.memory", limit_s=110, usual_s=60,
+    ),
+    "training": Part(
+        title="Training and testing, images/s", module=f"{HERE}.training", limit_s=130, usual_s=100,
+    ),
+    "waiting": Part(
+        title="Share of the time that the card waits", module=f"{HERE}.waiting", limit_s=60, usual_s=40,
+    ),
+    "classes": Part(
+        title="Forgetting a class of CIFAR-10",
+        module=f"{HERE}.classes", limit_s=100, usual_s=70, needs=cifar,
+    ),
+    "features": Part(
+        title="The feature store: computing, reading, training from it",
+        module=f"{HERE}.features", limit_s=50, usual_s=25,
+    ),
+    "decoding": Part(
+        title="JPEG decoded on the card and on the CPU",
+        module=f"{HERE}.decoding", limit_s=40, usual_s=20,
+    ),
+    "mps": Part(
+        title="Two trainings with and without MPS",
+        module=f"{HERE}.mps", limit_s=50, usual_s=30, needs=mps_control,
+    ),
+    "variants": Part(
+        title="Steps on images that are on the card already: formats, precisions, compilation",
+        module=f"{HERE}.variants", limit_s=120, usual_s=60,
+    ),
+}  # fmt: skip
+# parts whose rehearsal takes less than a minute: no queue
+LIGHT = ("nvml", "training", "waiting", "decoding", "classes", "features", "variants")

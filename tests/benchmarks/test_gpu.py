@@ -1,0 +1,228 @@
+"""`make gpu` says that it cannot measure without a GPU, and is ready for one."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.gpu.bench import GIB, ROWS, Bench, rows_in
+from benchmarks.gpu.measurements import decoding, memory, nvml, sharing, waiting
+from benchmarks.gpu.measurements.nvml_questions import QUESTIONS
+from benchmarks.gpu.measurements.queue import Usage
+from benchmarks.gpu.parts import LIGHT, PARTS
+from benchmarks.gpu.report import Report, Result, Row, State
+from tests.build import gone
+from tests.nvml.standin import Devices, asked_here
+
+ROOT = Path(__file__).parents[2]
+WORDS = "not measured on a GPU"
+
+
+def call(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words], cwd=ROOT, env=os.environ | more, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def bench(tmp_path: Path, gpus: Devices) -> Iterator[Bench]:
+    """The surroundings of a part in a rehearsal."""
+    folder = tmp_path / "part"
+    folder.mkdir()
+    gpus.add()
+    with asked_here(gpus):
+        yield Bench(folder=str(folder), until=time.monotonic() + 60, device="cpu", rehearsal=True)
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is a GPU")
+@pytest.mark.parametrize("words", [["-m"], ["-S", "-m"]], ids=["installed", "without packages"])
+def test_without_a_gpu_nothing_is_measured_and_that_is_said(words: list[str]) -> None:
+    done = call(*words, "benchmarks.gpu")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{WORDS}: libnvidia-ml.so.1")
+    assert not (ROOT / "benchmarks" / "gpu-report.json").exists()
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is a GPU")
+def test_a_torch_that_cannot_use_the_gpu_is_an_error_and_no_report(
+    tmp_path: Path, gpus: Devices
+) -> None:
+    gpus.add()
+
+    done = call("-m", "benchmarks.gpu", "--out", str(tmp_path), **gpus.environment)
+
+    assert done.returncode == 1
+    assert f"{WORDS}: torch" in done.stdout
+    assert "install a build for CUDA" in done.stdout
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_an_interpreter_without_the_packages_is_told_what_to_install(gpus: Devices) -> None:
+    done = call("-S", "-m", "benchmarks.gpu", **gpus.environment)
+
+    assert done.returncode == 1
+    assert f"{WORDS}: {sys.executable} lacks PIL, click" in done.stdout
+
+
+def test_parts_that_go_wrong_are_reported_and_the_others_go_on(tmp_path: Path) -> None:
+    done = call("-m", "tests.benchmarks.odd_parts", str(tmp_path))
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == list(range(1, 9)), "written after each"
+    assert done.stdout.startswith("skipped  unable: no part for it\n"), "said at once"
+    report: dict[str, Any] = json.loads((tmp_path / "report.json").read_text())
+    ended = {part["part"]: (part["state"], part["why"]) for part in report["parts"]}
+    hung = ended.pop("hangs")
+    assert ended == {
+        "unable": ("skipped", "no part for it"),
+        "leaves": ("done", ""),
+        "dies": ("failed", f"its process died; its log is {tmp_path}/dies/log"),
+        "raises": ("failed", "ValueError: of what is broken"),
+        "refuses": ("skipped", "nothing to measure with"),
+        "refutes": ("failed", "not as expected: expected"),
+        "late": ("skipped", ended["late"][1]),
+    }
+    assert hung[0] == "failed"
+    assert "it usually takes 240 s" in ended["late"][1]
+    rows = {part["part"]: [row["what"] for row in part["rows"]] for part in report["parts"]}
+    assert rows["dies"] == rows["hangs"] == ["before"], "what was measured is kept"
+    assert gone(int((tmp_path / "left").read_text())), "nothing outlives its part"
+    assert "| before | 1.5 GiB | beside it: 2 |" in (tmp_path / "report.md").read_text()
+
+
+def test_the_driver_is_compared_with_the_stand_in_field_by_field(bench: Bench) -> None:
+    nvml.measure(bench)
+
+    rows = {row.what: row for row in rows_in(bench.path)}
+    assert set(QUESTIONS) <= set(rows)
+    assert [row for row in rows.values() if row.holds is False] == []
+    assert rows["power"].beside == {"limit": 150.0}
+
+
+def test_a_driver_that_answers_otherwise_than_the_stand_in_is_noticed(
+    bench: Bench, gpus: Devices
+) -> None:
+    not_supported = 3
+    gpus.refuse("nvmlDeviceGetRetiredPagesPendingStatus", not_supported)
+    gpus.refuse("nvmlDeviceGetComputeRunningProcesses_v3", not_supported)
+
+    nvml.measure(bench)
+
+    rows = {row.what: row for row in rows_in(bench.path)}
+    assert rows["retired pages pending"].holds is None, "the launcher can do without"
+    assert "takes it as unknown" in rows["retired pages pending"].note
+    assert rows["computing processes (version 3)"].holds is False
+
+
+def test_the_decoder_can_be_rehearsed(bench: Bench) -> None:
+    decoding.measure(bench)
+
+    speed, difference = rows_in(bench.path)
+    assert isinstance(speed.measured, float)
+    assert set(speed.beside) == {"one_core", "pillow_on_one_core", "cores"}
+    assert difference.measured == 0
+
+
+def a_training(**changes: Any) -> dict[str, Any]:
+    attempt = {"claim": 8 * GIB, "peak": 3 * GIB, "outcome": {"ending": "done"}}
+    return {"state": "done", "attempts": [attempt | changes]}
+
+
+def refuted(bench: Bench) -> list[str]:
+    return [row.what for row in rows_in(bench.path) if row.holds is False]
+
+
+@pytest.mark.parametrize(
+    ("usage", "wrong"),
+    [
+        ({}, []),
+        ({"beyond": GIB}, ["seed 1: allocator, most"]),
+        ({"limit": None}, ["seed 1: limit of its allocator"]),
+        ({"uuid": "GPU-2"}, ["seed 1: UUID read back from CUDA"]),
+        ({"reserved": 4 * GIB}, ["seed 1: peak in the queue's records"]),
+    ],
+    ids=["as expected", "above its limit", "without a limit", "another card", "a lost peak"],
+)
+def test_a_training_on_a_shared_card_is_judged_by_what_was_seen(
+    tmp_path: Path, usage: dict[str, Any], wrong: list[str]
+) -> None:
+    bench = Bench(folder=str(tmp_path), until=0)
+    usual: dict[str, Any] = {
+        "limit": 7 * GIB,
+        "reserved": 2 * GIB,
+        "driver": 3 * GIB,
+        "uuid": "GPU-1",
+    }
+
+    sharing.rows(bench, "seed 1", a_training(), Usage(**usual | usage), "GPU-1")
+
+    assert refuted(bench) == wrong
+
+
+def test_a_greedy_training_has_to_be_held_and_to_finish_with_a_larger_request(
+    tmp_path: Path,
+) -> None:
+    shortage = {"ending": "out-of-memory", "held": GIB, "wanted": GIB, "cap": GIB // 2}
+    first = {"claim": GIB, "peak": None, "outcome": shortage}
+    record = a_training()
+    record["attempts"].insert(0, first)
+    for number, (given, usage) in enumerate(
+        [(record, Usage(limit=GIB // 2)), (a_training(), Usage(beyond=GIB))]
+    ):
+        (tmp_path / str(number)).mkdir()
+        bench = Bench(folder=str(tmp_path / str(number)), until=0)
+        memory.greedy_rows(bench, given, usage, unharmed=True)
+
+        assert len(refuted(bench)) == 4 * number
+
+
+def test_waiting_is_the_share_of_long_gaps_between_kernels() -> None:
+    kernels = [(40.0, 60.0), (0.0, 20.0), (10.0, 21.0), (62.0, 100.0), (200.0, 210.0)]
+
+    assert waiting.waiting(kernels, 10) == pytest.approx((19 + 100) / 210)
+    assert waiting.waiting(kernels, 1) == pytest.approx((19 + 2 + 100) / 210)
+    assert waiting.waiting([(5.0, 9.0)], 1) == 0
+
+
+def test_a_row_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    bench = Bench(folder=str(tmp_path), until=0)
+    bench.row("whole", 1)
+    with (tmp_path / ROWS).open("a") as file:
+        file.write('{"what": "cu')
+
+    assert [row.what for row in rows_in(tmp_path)] == ["whole"]
+
+
+def test_a_report_is_a_table_for_each_part() -> None:
+    row = Row(what="a | b", measured=1234.5, unit="images/s", beside={"x": None}, holds=False)
+    report = Report(
+        machine={"GPU": "H100"},
+        results=[
+            Result(part="a", title="A", state=State.DONE, rows=[row]),
+            Result(part="b", title="B", state=State.SKIPPED, why="no data"),
+        ],
+    )
+
+    text = report.markdown()
+
+    assert "GPU H100." in text
+    assert "| a \\| b | 1,234 images/s | x: – | **no** |  |" in text
+    assert "## B\n\nSkipped: no data\n" in text
+    assert not report.failed
+
+
+def test_all_parts_can_be_found_and_fit_into_nine_minutes() -> None:
+    assert set(LIGHT) < set(PARTS)
+    for part in PARTS.values():
+        path = ROOT / f"{part.module.replace('.', '/')}.py"
+        assert "def measure(bench: Bench) -> None:" in path.read_text()
+    assert sum(part.usual_s for part in PARTS.values()) < 9 * 60
