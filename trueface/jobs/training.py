@@ -8,8 +8,9 @@ from itertools import chain
 from pathlib import Path
 
 from launcher.api import Job, Json, write_json
-from trueface.data.dataset import BadFile, leave_out
+from trueface.data.dataset import leave_out
 from trueface.data.loaders import Feed, Pass, still
+from trueface.data.loading.requests import BadFile
 from trueface.features.store import open_store
 from trueface.jobs import job_data, model_origin, outputs
 from trueface.jobs.job_data import model_name
