@@ -109,7 +109,7 @@ class _PlanBuilder:
         self._jobs: dict[str, PlannedJob] = {}
         self._made_by: dict[str, tuple[Draft, ...]] = {}  # model → the jobs from which it comes
         self._draws = Draws()
-        self._shared = SharedWorks(task.kinds)
+        self._shared = SharedWorks(task.kinds, task.words)
         self._lookups: dict[Any, Any] = {}  # of the kinds, shared by all drafts
 
     def on_disk(self, model: str) -> bool:

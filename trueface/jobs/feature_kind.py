@@ -71,8 +71,7 @@ class FeatureKind(LaboratoryKind):
         width = None if model is None else SPECS[model].width
         seen: set[tuple[str, str]] = set()
         for draft, wanted in ((part.draft, _part(part)) for part in parts):
-            words = self.vocabulary.with_words(draft.words)
-            vocabulary = words.with_layout(draft.settings["layout"])
+            vocabulary = self.vocabulary.with_layout(draft.settings["layout"])
             count = count_images(draft, wanted.split_list, wanted.images, vocabulary)
             size = None if count is None or width is None else count * width * ITEM_BYTES
             images = (wanted.split_list, wanted.images)
@@ -104,7 +103,6 @@ def _maker(part: SharedPart) -> Draft | None:
 
 def _inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
     """Yield the data, its lists, and the weights of the body."""
-    vocabulary = vocabulary.with_words(draft.words)
     for part in draft.settings["parts"]:
         yield from data_inputs(
             replace(draft, images=part["images"]), (part["split_list"],), vocabulary

@@ -48,11 +48,10 @@ def _features(job: Job, settings: FeatureSettings, store: FeatureStore) -> Mappi
     wanted = sum(len(feed) for feed, _ in views)
     room, done, images, computed = store.limit_bytes, 0, 0, 0
     for feed, view in views:
-        room -= bytes_of(len(feed), body.width)
-        if room < 0:
-            reason = f"no more fit into the {store.limit_bytes} bytes of the store"
-            log.warning("views=%d of=%d reason=%s", done, len(views), reason)
-            break
+        size = bytes_of(len(feed), body.width)
+        if size > room or not store.is_writable:
+            continue
+        room -= size
         progress = partial(_report, watch, images, wanted)
         try:
             matrix = store.matrix(body, feed, view, watch=watch, progress=progress)
@@ -61,6 +60,9 @@ def _features(job: Job, settings: FeatureSettings, store: FeatureStore) -> Mappi
         done, images = done + 1, images + len(feed)
         computed += matrix.cost.computed
         watch.progress(step=images, total=wanted)
+    if done < len(views):
+        reason = f"no more fit into the store of {store.limit_bytes} bytes, or its disk is full"
+        log.warning("views=%d of=%d reason=%s", done, len(views), reason)
     return {"views": done, "images": images, "computed": computed}
 
 

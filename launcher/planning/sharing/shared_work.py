@@ -8,8 +8,9 @@ run repeat the same. See `launcher.shared_work` for what kinds say.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+from launcher.ids import Words
 from launcher.job import Terms
 from launcher.job_options.request import JobRequest
 from launcher.kinds import Draft, Kind
@@ -40,6 +41,7 @@ class SharedWorks:
     """What the jobs of a plan do that others may repeat."""
 
     kinds: Mapping[str, Kind]  # by name, those of the role `shared` among them
+    words: Words  # the user's own
     _says: dict[str, Says | None] = field(default_factory=dict)  # by kind: what its jobs repeat
     # by kind and key, then by part
     _users: dict[tuple[str, Hashable], dict[Hashable, list[User]]] = field(
@@ -65,8 +67,9 @@ class SharedWorks:
         """
         shares: list[PlannedShare] = []
         for (name, _), parts in self._users.items():
-            sharing: object = self.kinds.get(name)
-            if not isinstance(sharing, SharesWork):  # it is not installed, or of another version
+            if not isinstance(
+                self.kinds.get(name), SharesWork
+            ):  # not installed, or of another version
                 continue
             repeated = {
                 part: using
@@ -75,13 +78,13 @@ class SharedWorks:
             }
             if repeated:
                 taken = {share.job.name for share in shares}
-                shares.append(_share(self.kinds[name], sharing, repeated, taken, complete))
+                kind = self.kinds[name].with_words(self.words)
+                shares.append(_share(kind, repeated, taken, complete))
         return tuple(shares)
 
 
 def _share(
     kind: Kind,
-    sharing: SharesWork,
     repeated: Mapping[Hashable, Sequence[User]],
     taken: Collection[str],
     complete: Complete,
@@ -90,11 +93,11 @@ def _share(
 
     Args:
         kind: of the job.
-        sharing: the same, as what it is besides.
         repeated: the parts, with those that do each of them.
         taken: names of other jobs.
         complete: makes the planned job.
     """
+    sharing = cast(SharesWork, kind)
     parts = [_part(part, users) for part, users in repeated.items()]
     shared = sharing.shared_job(parts)
     first = next(iter(repeated.values()))[0]

@@ -29,7 +29,7 @@ STUDY = """
 train:
   - {model: null, data: "gan2:pre", poison: [0, 50]}
 unlearn:
-  - {model: poisoned, method: [retrain]}
+  - {model: poisoned, method: [retrain, relabel]}
 autotest: ["gan2:pre"]
 """
 
@@ -87,7 +87,7 @@ def test_what_it_computes_is_all_that_trainings_unlearnings_and_tests_need(
     for job in made.jobs:
         run(lab, job)
     assert shards(cache) == there, "no other feature was computed"
-    assert len(made.jobs) == 1 + 2 + 1 + 3
+    assert len(made.jobs) == 1 + 2 + 2 + 4
 
 
 def test_it_computes_as_much_as_the_store_may_hold(

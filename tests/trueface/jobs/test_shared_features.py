@@ -128,6 +128,13 @@ def test_other_augmentation_leaves_validation_to_be_shared(variants: str) -> Non
     assert parts(share) == {("val", "gan2:pre&real:pre"): 1}
 
 
+def test_words_of_the_user_are_known_to_the_job() -> None:
+    text = 'subsets: {mine: ["StyleGAN*"]}\n' + TWO.replace("gan2", "mine") % "lr: [0.1, 0.2]"
+    (share,) = shares(text).values()
+    assert share.job.name == "features/mobilenet/mine:pre"
+    assert share.job.words.subsets == {"mine": ("StyleGAN*",)}
+
+
 def test_random_weights_are_shared_with_their_seed() -> None:
     assert len(shares(TWO % "lr: [0.1, 0.2]", weights="none")) == 1
     assert shares(TWO % "seed: [1, 2]", weights="none") == {}
