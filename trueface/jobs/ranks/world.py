@@ -55,25 +55,27 @@ def refusals(draft: Draft) -> Iterator[str]:
     """Yield why a training cannot be shared by as many processes as it asks for."""
     settings, name = draft.settings, draft.model or draft.kind
     processes = settings["processes"]
-    if draft.gpus > 1 and processes not in {0, draft.gpus}:
+    on_gpus = draft.gpus > 1 or draft.device.startswith("cuda")
+    if on_gpus and processes not in {0, draft.gpus}:
         yield (
             f"{name}: processes: {processes} on gpus: {draft.gpus}; a training has one process a GPU: "
             f"leave processes out, or set gpus: {processes}"
         )
     size = processes or draft.gpus
     if size > 1:
-        yield from (f"{name}: {reason}" for reason in _unfit(settings, size))
+        remedy = "set gpus: 1" if draft.gpus > 1 else "leave processes out"
+        yield from (f"{name}: {reason}" for reason in _unfit(settings, size, remedy))
 
 
-def _unfit(settings: Mapping[str, Any], size: int) -> Iterator[str]:
+def _unfit(settings: Mapping[str, Any], size: int, remedy: str) -> Iterator[str]:
     objective = settings["objective"]
     if settings["freeze"] and settings["freeze_bn"]:
         yield (
             f"only its last layer learns, from features that are computed once, and {size} processes "
-            "would wait for each other; set gpus: 1"
+            f"would wait for each other; {remedy}"
         )
     if settings["compile"]:
-        yield "compile: true works in one process only; leave it out, or set gpus: 1"
+        yield f"compile: true works in one process only; leave it out, or {remedy}"
     if settings["batch_size"] < size:
         yield (
             f"batch_size: {settings['batch_size']} cannot be divided among {size} processes; "
@@ -82,5 +84,5 @@ def _unfit(settings: Mapping[str, Any], size: int) -> Iterator[str]:
     if not objectives()[objective].mean:
         yield (
             f"objective: {objective} is not declared as a mean over images (mean=True), so that its "
-            "gradient cannot be divided among processes; set gpus: 1"
+            f"gradient cannot be divided among processes; {remedy}"
         )

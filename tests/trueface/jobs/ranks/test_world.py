@@ -1,5 +1,5 @@
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def test_several_gpus_or_processes_share_a_training() -> None:
         (2, {"processes": 4}, "processes: 4 on gpus: 2; a training has one process a GPU"),
         (2, {"processes": 1}, "processes: 1 on gpus: 2"),
         (2, {"freeze": True}, "only its last layer learns"),
-        (1, {"processes": 2, "freeze": True}, "only its last layer learns"),
+        (1, {"processes": 2, "freeze": True}, "wait for each other; leave processes out"),
         (2, {"compile": True}, "compile: true works in one process only"),
         (4, {"batch_size": 3}, "batch_size: 3 cannot be divided among 4 processes"),
     ],
@@ -69,6 +69,12 @@ def test_what_several_processes_cannot_do_is_refused_while_planning(
     (refusal,) = refusals(gpus, **settings)
     assert refusal.startswith(CLEAN)
     assert reason in refusal
+
+
+def test_processes_on_a_gpu_need_a_gpu_each() -> None:
+    draft = a_draft(TRAIN, {"processes": 2}, model=CLEAN, device="cuda")
+    assert "processes: 2 on gpus: 1" in next(iter(TRAIN.refusals(draft, ())))
+    assert TRAIN.refusals(replace(draft, device="auto"), ()) == ()
 
 
 def test_an_objective_that_is_no_mean_over_images_is_refused(
