@@ -104,7 +104,7 @@ class Material:
                 "weights": self.weights, "poison": {"poison_per": "subset"},
                 "test": {"batch_size": SETTINGS["batch_size"]},
             },
-            "resources": {"train": CPU, "unlearn": CPU, "test": CPU},
+            "resources": {"train": CPU, "unlearn": CPU, "test": CPU, "features": {"cpus": AT_ONCE}},
             "train": [{"model": None, "data": DATA, "poison": list(RATES)}],
             "unlearn": [
                 {"model": "poisoned", "method": anew},
