@@ -228,7 +228,7 @@ class _PlanBuilder:
             name=name,
             place=first.step.place,
             settings=Settled(values=values, given={}, text=text),
-            request=request_of(first.step.request),
+            request=self.task.shared_requests.get(kind.name) or request_of(first.step.request),
             base=shared.base,
             data=shared.data,
             images=shared.images,

@@ -1,7 +1,7 @@
 """What a task file says before its sections: name, words of the user, defaults, resources, matrix."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -52,6 +52,7 @@ class Header:
     reuse: Reuse
     pass_env: tuple[str, ...]
     scopes: tuple[Scope, ...]  # one for each combination of the file's matrix
+    shared_requests: Mapping[str, JobRequest]  # of kinds whose jobs arise by themselves
     sweeps: tuple[Sweep, ...]
 
 
@@ -61,6 +62,8 @@ def read_header(
     overrides: Overrides,
     problems: list[Problem],
     now: float,
+    *,
+    shared: Collection[str] = (),
 ) -> Header:
     """Read all but the sections.
 
@@ -70,6 +73,7 @@ def read_header(
         overrides: what the command line sets.
         problems: where complaints are added.
         now: seconds since 1970.
+        shared: names of kinds whose jobs arise by themselves: `resources` may speak of them.
     """
     top = {key.text: (key, node) for key, node in root.pairs}
     scope = Scope(kinds=kinds, problems=problems, now=now)
@@ -79,7 +83,7 @@ def read_header(
     if reuse is Reuse.WEIGHTS:
         key, node = top["reuse"]
         kind_forced |= _warm(kinds, key, node, kind_forced)
-    request, kind_requests = _resources(top, scope)
+    request, kind_requests = _resources(top, scope, shared)
     defaults, kind_defaults = read_defaults(top, scope)
     sweeps = read_sweeps(top, scope, tuple(forced))
     scope = replace(
@@ -104,6 +108,7 @@ def read_header(
         reuse=reuse,
         pass_env=_pass_env(top, scope),
         scopes=tuple(scopes_of(scope, sweeps)),
+        shared_requests={name: kind_requests[name] for name in shared if name in kind_requests},
         sweeps=tuple(sweeps),
     )
 
@@ -196,7 +201,9 @@ def _pass_env(top: Top, scope: Scope) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _resources(top: Top, scope: Scope) -> tuple[JobRequest, dict[str, JobRequest]]:
+def _resources(
+    top: Top, scope: Scope, shared: Collection[str]
+) -> tuple[JobRequest, dict[str, JobRequest]]:
     """Return what all jobs ask for, and those of single kinds."""
     request, by_kind = JobRequest(), dict[str, JobRequest]()
     if "resources" not in top or is_null(top["resources"][1]):
@@ -204,9 +211,10 @@ def _resources(top: Top, scope: Scope) -> tuple[JobRequest, dict[str, JobRequest
     node = top["resources"][1]
     if not isinstance(node, Fields):
         return read_request(node, request, scope), by_kind
-    own = [pair for pair in node.pairs if pair[0].text in scope.kinds]
+    kinds = {*scope.kinds, *shared}
+    own = [pair for pair in node.pairs if pair[0].text in kinds]
     general = tuple(pair for pair in node.pairs if pair not in own)
-    request = read_request(replace(node, pairs=general), request, scope, also=scope.kinds)
+    request = read_request(replace(node, pairs=general), request, scope, also=kinds)
     for key, value in own:
         if not is_null(value):
             by_kind[key.text] = read_request(value, request, scope)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from launcher.errors import Problem, Severity, TaskFileError, UsageError
 from launcher.ids import NO_WORDS, Words
+from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
 from launcher.taskfile.defaults import TOP
 from launcher.taskfile.entries import AutoTest, Entry, TrainEntry, UnlearnEntry, written
@@ -58,6 +59,9 @@ class TaskFile:
     about: str
     entries: tuple[Entry, ...]
     kinds: Mapping[str, Kind]  # every installed one, with the words of the user
+    shared_requests: Mapping[
+        str, JobRequest
+    ]  # what `resources` says of kinds that arise by themselves
     words: Words  # subsets and modifiers of the user
     phases: tuple[str, ...]  # kinds of jobs that are wanted; empty: all
     reuse: Reuse
@@ -121,7 +125,7 @@ def parse(
     _refuse_unusable(read.root, {**context.unusable, **{name: _arises(name) for name in shared}})
     root = laid_over(read.root, overrides, problems)
     kinds, words = kinds_with(root, language, context.words, problems)
-    header = read_header(root, kinds, overrides, problems, context.now)
+    header = read_header(root, kinds, overrides, problems, context.now, shared=shared)
     sections = _sections(root, header.scopes)
     _blame_unused(header, sections, problems)
     if not sections.entries and not problems:
@@ -136,6 +140,7 @@ def parse(
         about=header.about,
         entries=sections.entries,
         kinds={**kinds, **shared},
+        shared_requests=header.shared_requests,
         words=words,
         phases=header.phases,
         reuse=header.reuse,

@@ -46,7 +46,7 @@ _IDS = one_or_more(ref("data_id"))
 
 def task_schema(kinds: Mapping[str, Kind]) -> dict[str, Json]:
     """Return the JSON Schema (draft 2020-12) of task files that use these kinds."""
-    kinds = written(kinds)
+    kinds, installed = written(kinds), kinds
     schema = {
         "$schema": DIALECT,
         "title": "task file",
@@ -55,7 +55,7 @@ def task_schema(kinds: Mapping[str, Kind]) -> dict[str, Json]:
         "properties": {
             **_old_words(kinds),  # first: a setting may have the name of a word
             **_head(),
-            **_general(kinds),
+            **_general(kinds, installed),
             **_sections(kinds),
         },
         "anyOf": [{"required": [word]} for word in ("name", "run_name", "include")],
@@ -84,7 +84,7 @@ def _head() -> Form:
     }
 
 
-def _general(kinds: Mapping[str, Kind]) -> Form:
+def _general(kinds: Mapping[str, Kind], installed: Mapping[str, Kind]) -> Form:
     """Return the words that hold for the whole file."""
     makers = {name: kind for name, kind in kinds.items() if kind.role in _MAKERS}
     return {
@@ -110,7 +110,7 @@ def _general(kinds: Mapping[str, Kind]) -> Form:
         },
         "resources": {
             "description": "what every job asks for; below a kind's name what its jobs ask for",
-            **mapping({**_resources(), **{name: ref("resources") for name in kinds}}),
+            **mapping({**_resources(), **{name: ref("resources") for name in installed}}),
         },
         "matrix": {
             "description": "the whole file once for every combination of these values",

@@ -126,6 +126,15 @@ def test_a_shared_job_asks_for_what_its_first_user_asks_for_but_for_its_terms() 
     assert (share.terms.group, share.terms.retries, share.terms.time_limit_s) == ("night", 0, None)
 
 
+def test_resources_of_a_shared_kind_are_those_of_its_jobs() -> None:
+    asked = "resources: {cpus: 3, vram: 2GiB, share: {cpus: 7}}\n"
+    jobs = {job.job.name: job.job.resources for job in compared(a_plan(asked + TWO)).jobs}
+    assert (jobs[SHARE].cpus, jobs[SHARE].min_vram) == (7, 2 << 30)
+    assert [jobs[name].cpus for name in TRAININGS] == [3, 3]
+    with pytest.raises(TaskFileError, match="'memory' is not a resource"):
+        a_plan("resources: {share: {memory: 7}}\n" + TWO)
+
+
 def test_phases_share_what_the_jobs_that_are_left_repeat() -> None:
     left = names(compared(a_plan(TWO + "phases: [train]\n")))
     assert left == ["shapes/toys", SHARE, *TRAININGS]
