@@ -150,12 +150,10 @@ class Connection:
             for below in self.dependants([job])
             if self.move(below, State.SKIPPED, reason, now)
         )
-        self.count_awaiting((job, *skipped))
-
-    def count_awaiting(self, ended: Iterable[int]) -> None:
-        """Count again what those wait for that wait for the end of one of these jobs, done or not."""
         awaiting = "SELECT job FROM needs WHERE need = ? AND any_end = 1"
-        self.count_waits({row for job in ended for row in self.numbers(awaiting, job)})
+        self.count_waits(
+            {row for ended in (job, *skipped) for row in self.numbers(awaiting, ended)}
+        )
 
     def need_failed(self, need: int, state: State) -> Reason:
         """Return why a job is skipped that needs one which ended as `state`."""

@@ -276,7 +276,7 @@ class Store:
                 reason = self._db.need_failed(need, state)
                 skipped = self._db.move(job, State.SKIPPED, reason, now)
                 if skipped:
-                    self._db.count_awaiting([job])
+                    self._db.propagate_end(job, State.SKIPPED, now)
                 return skipped
         return False
 

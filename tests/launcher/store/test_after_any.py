@@ -74,9 +74,10 @@ def test_a_skipped_job_holds_nothing_up(store: Store) -> None:
 
 
 def test_a_new_job_that_is_skipped_at_once_holds_nothing_up(store: Store) -> None:
-    failed, first, second = enqueue(
+    failed, first, second, third = enqueue(
         store,
-        *(a_spec(name=f"command/{name}") for name in ("failed", "first", "second")),
+        *(a_spec(name=f"command/{name}") for name in ("failed", "first", "second", "third")),
+        needs={"command/third": ["command/first"]},
         after_any={"command/second": ["command/first"]},
     )
     end(store, failed, Failed(at=2.0, error="no"))
@@ -88,7 +89,7 @@ def test_a_new_job_that_is_skipped_at_once_holds_nothing_up(store: Store) -> Non
             NewJob(spec=a_spec(name="command/2"), after_any=[number]),
         ]
         _, awaiting = store.put_new(run, a_context(), new, 3.0)
-    assert [job_row(store, job).state for job in (first, number)] == [State.SKIPPED] * 2
+    assert [job_row(store, job).state for job in (first, number, third)] == [State.SKIPPED] * 3
     assert sorted(ready(store)) == [second, awaiting]
 
 
