@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from launcher.gpu.resources import ForeignReservation
 from launcher.scheduler.attempt_watch import Place
 from launcher.scheduler.backfill import Patience
 from launcher.scheduler.ended_attempts import Endings
@@ -42,6 +43,22 @@ def transaction(store: Store, needed: bool) -> contextlib.AbstractContextManager
     Were each claim one of its own, an error after the first would leave that without a launch.
     """
     return store.writing() if needed else contextlib.nullcontext()
+
+
+def sole_lane(ready: Sequence[ReadyJob], foreign: Sequence[ForeignReservation]) -> int | None:
+    """Return the only lane that waits, where all that its jobs need are cores that none else wants.
+
+    Args:
+        ready: the jobs that could start.
+        foreign: what other homes have reserved.
+    """
+    lanes = {job.lane_id: job.lane for job in ready}
+    match [*lanes.items()]:
+        case [(number, lane)] if not (
+            lane.resources.may_need_gpu or lane.resources.ram is not None or lane.group or foreign
+        ):
+            return number
+    return None
 
 
 class Admission:
@@ -137,7 +154,7 @@ class Admission:
         watch_ram = any(job.lane.resources.ram is not None for job in ready)
         ready, reasons_of_unseen = self._without_unseen(ready, result)
         if not reasons_of_excluded and not reasons_of_unseen:
-            self.lane_in_turn = self._lane_in_turn(ready)
+            self.lane_in_turn = sole_lane(ready, self._gpus.foreign)
         decisions = self._decisions(ready, requests, now, watch_ram=watch_ram)
         with transaction(self._store, any(isinstance(choice, Start) for choice in decisions)):
             reasons = self._claim(ready, decisions)
@@ -151,19 +168,6 @@ class Admission:
         if result.waiting and (self._gpus_wanted or watch_ram or self._gpus.foreign):
             result.soon(POLL_S)  # room may come without a wake: memory that others give back
         return reasons
-
-    def _lane_in_turn(self, ready: Sequence[ReadyJob]) -> int | None:
-        """Return the only lane that waits, where all that its jobs need are cores that none else wants."""
-        lanes = {job.lane_id: job.lane for job in ready}
-        match [*lanes.items()]:
-            case [(number, lane)] if not (
-                lane.resources.may_need_gpu
-                or lane.resources.ram is not None
-                or lane.group
-                or self._gpus.foreign
-            ):
-                return number
-        return None
 
     def explain(self, reasons: Reasons, result: TurnResult) -> None:
         """Store why lanes wait; not at every turn, as in a flood of short jobs it never holds."""

@@ -274,7 +274,10 @@ class Store:
             state = self._db.state_of(need)
             if state in ENDED and state is not State.DONE:
                 reason = self._db.need_failed(need, state)
-                return self._db.move(job, State.SKIPPED, reason, now)
+                skipped = self._db.move(job, State.SKIPPED, reason, now)
+                if skipped:
+                    self._db.propagate_end(job, State.SKIPPED, now)
+                return skipped
         return False
 
 

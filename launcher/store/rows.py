@@ -246,12 +246,6 @@ def _spec_and_trouble(text: str, plain: Callable[[], Spec]) -> tuple[Spec, str]:
         return plain(), why
 
 
-def _spec_about(about: dict[str, str]) -> Spec:
-    return Spec(
-        name=about["name"], kind=about["kind"], role="", run=about["run"], root=about["root"]
-    )
-
-
 def job_row(row: sqlite3.Row) -> JobRow:
     """Read a row of jobs joined with runs, lanes and timers."""
     return JobRow(

@@ -8,7 +8,6 @@ Nothing of it is synced: what is written outlives every process. A power cut end
 what counts then is the queue's database, whose commits are synced.
 """
 
-import contextlib
 import errno
 import fcntl
 import json
@@ -82,8 +81,9 @@ def restore(attempt: Attempt, order: bytes) -> None:
     attempt.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not attempt.spec.exists():
         write_whole(attempt.spec, order.decode())
-    with contextlib.suppress(FileExistsError):
-        attempt.started.hardlink_to(attempt.spec)
+    record = take_right(attempt)
+    if record is not None:
+        os.close(record)
 
 
 def recorded_outcome(attempt: Attempt) -> Outcome | None:

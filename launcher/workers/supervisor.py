@@ -277,4 +277,5 @@ def _record(outcome: Outcome, attempt: Attempt, order: bytes = b"") -> bytes:
 def _sync(attempt: Attempt) -> None:
     """Let an outcome survive a power cut, where no scheduler takes it in at once."""
     with contextlib.suppress(OSError):
-        sync(attempt.started)
+        for path in (attempt.started, attempt.folder, attempt.folder.parent):
+            sync(path)

@@ -10,7 +10,7 @@ from tests.powercut.disk import Disk
 from tests.powercut.proof import prove, record
 from tests.powercut.recording import Operation
 
-JOBS, CUTS, SEED = 6, 60, 7
+JOBS, CUTS, SEED = 12, 60, 7  # with fewer jobs none takes the place of another
 
 if shutil.which("cc") is None:
     pytest.skip("recording needs a C compiler", allow_module_level=True)

@@ -3,10 +3,14 @@
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from launcher.job import Spec
+from launcher.gpu.resources import ForeignReservation
+from launcher.job import Resources, Spec, WorkerEnvironment
+from launcher.scheduler.admission import sole_lane
 from launcher.states import ENDED, State
 from launcher.store.queue import Store
+from launcher.store.rows import Lane, ReadyJob
 from launcher.system.daemon_control import ensure_scheduler, wake
 from launcher.system.paths import Home
 from tests.build import a_spec, enqueue, in_state, job_row, shell, until
@@ -31,17 +35,19 @@ def starts(home: Home) -> list[int]:
     return [int(job) for job in re.findall(r"job=(\d+) attempt=1 start", log)]
 
 
+def start_precedes_end(store: Store, job: int) -> bool:
+    """Tell whether the start of the next job was stored before the end of this one."""
+    rows = store.database.execute("SELECT job, state FROM events ORDER BY id").fetchall()
+    order = [tuple(row) for row in rows]
+    return order.index((job + 1, State.RUNNING)) < order.index((job, job_row(store, job).state))
+
+
 def test_the_next_job_of_a_lane_starts_before_the_end_of_the_last_is_stored(
     home: Home, store: Store
 ) -> None:
     jobs = ended(home, store, *(a_spec(name=f"command/{n}", cpus=CORES) for n in range(12)))
     assert starts(home) == jobs
-    log = home.scheduler_log.read_text()
-
-    def early(job: int, after: int) -> bool:
-        return log.index(f"job={after} attempt=1 start") < log.index(f"job={job} attempt=1 state=")
-
-    assert any(early(job, job + 1) for job in jobs[:-1])
+    assert any(start_precedes_end(store, job) for job in jobs[:-1])
 
 
 def test_a_more_urgent_job_that_an_end_lets_go_takes_the_place(home: Home, store: Store) -> None:
@@ -68,3 +74,25 @@ def test_a_failure_is_followed_by_a_whole_decision(home: Home, store: Store) -> 
     jobs = ended(home, store, *specs)
     assert [job_row(store, job).state for job in jobs] == [State.DONE, State.FAILED] * 3
     assert starts(home) == jobs
+    assert not any(start_precedes_end(store, job) for job in jobs[1:-1:2])
+
+
+def a_ready_job(lane: int, *, group: str = "", **resources: object) -> ReadyJob:
+    asked = replace(Resources(device="cpu"), **resources)  # type: ignore[arg-type]
+    environment = WorkerEnvironment()
+    return ReadyJob(
+        id=lane, rank=0.0, lane_id=lane,
+        lane=Lane(group=group, resources=asked, environment=environment),
+    )  # fmt: skip
+
+
+def test_only_jobs_of_one_lane_that_need_nothing_but_cores_follow_each_other() -> None:
+    plain, other = a_ready_job(1), a_ready_job(2)
+    foreign = ForeignReservation(device="cores", amount=1, user="another")
+    assert sole_lane([plain, plain], ()) == 1
+    assert sole_lane([], ()) is None
+    assert sole_lane([plain, other], ()) is None
+    assert sole_lane([plain], (foreign,)) is None
+    assert sole_lane([a_ready_job(1, group="night")], ()) is None
+    assert sole_lane([a_ready_job(1, ram=1 << 30)], ()) is None
+    assert sole_lane([a_ready_job(1, device="gpu", accelerated=True)], ()) is None

@@ -73,6 +73,26 @@ def test_a_skipped_job_holds_nothing_up(store: Store) -> None:
     assert ready(store) == [c]
 
 
+def test_a_new_job_that_is_skipped_at_once_holds_nothing_up(store: Store) -> None:
+    failed, first, second, third = enqueue(
+        store,
+        *(a_spec(name=f"command/{name}") for name in ("failed", "first", "second", "third")),
+        needs={"command/third": ["command/first"]},
+        after_any={"command/second": ["command/first"]},
+    )
+    end(store, failed, Failed(at=2.0, error="no"))
+    with store.writing():
+        store.set_needs(first, [failed], 3.0)
+        run, number = store.run(store.read.jobs()[0].spec.run_folder, "other"), store.next_number()
+        new = [
+            NewJob(spec=a_spec(name="command/1"), needs=[failed]),
+            NewJob(spec=a_spec(name="command/2"), after_any=[number]),
+        ]
+        _, awaiting = store.put_new(run, a_context(), new, 3.0)
+    assert [job_row(store, job).state for job in (first, number, third)] == [State.SKIPPED] * 3
+    assert sorted(ready(store)) == [second, awaiting]
+
+
 def test_a_job_waits_for_all_of_both_sorts(store: Store) -> None:
     names = [f"command/{letter}" for letter in "abc"]
     a, b, c = enqueue(
