@@ -20,7 +20,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 MOST_PROBLEMS = 20  # like a compiler: more than a screen helps nobody
-LISTED_WHOLE = 8  # known words; of more, a message lists the nearest
+LISTED_WHOLE = 9  # known words; of more, a message lists the nearest
 MOST_LISTED = 5
 _ALIKE = 0.4  # how much of a listed word is as in what was written, from 0 to 1
 WIDTH = 100  # columns of a drawn problem; longer lines of the file are cut around the caret

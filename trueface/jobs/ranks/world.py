@@ -54,7 +54,7 @@ def places(job: Job, size: int, meeting: str) -> tuple[Place, ...]:
 def refusals(draft: Draft) -> Iterator[str]:
     """Yield why a training cannot be shared by as many processes as it asks for."""
     settings, name = draft.settings, draft.model or draft.kind
-    processes = settings["processes"]
+    processes = settings.get("processes", 0)
     on_gpus = draft.gpus > 1 or draft.device.startswith("cuda")
     if on_gpus and processes not in {0, draft.gpus}:
         yield (
