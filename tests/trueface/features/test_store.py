@@ -350,6 +350,14 @@ class TestOneComputes:
             both = [pool.submit(read, folder, body(), as_tested(images)) for _ in range(2)]
         assert sorted(job.result().cost.computed for job in both) == [0, COUNT]
 
+    def test_loading_processes_do_not_keep_the_view_once_it_is_computed(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        store, feed = store_in(folder), as_learned(images, num_threads=1)
+        for half in (range(4), range(4, 8)):
+            found = store.matrix(body(), feed, 0, watch=Watch(), positions=half, wait=False)
+            assert found.cost.computed == len(half)
+
     def test_a_killed_process_keeps_nobody_waiting(
         self, images: tuple[Image, ...], folder: Path
     ) -> None:
