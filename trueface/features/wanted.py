@@ -36,7 +36,8 @@ def add_rows(
         try:
             mark, sha256, is_sure = digests.of(image_set.images[position].file)
         except OSError:  # decoding it will say why
-            mark, sha256, is_sure = None, b"unreadable", False
+            # whatever it will hold, it is the row of no other image
+            mark, sha256, is_sure = None, f"unreadable/{position}".encode(), False
         marks.append(mark if is_sure else None)
         hashes.append(sha256)
     keys = row_keys(image_set, new, hashes)
