@@ -182,7 +182,9 @@ class Bank:
                     cost = matrix_of(later, wait=False).cost
                     self._complete.add(later)
                     if cost.computed:
-                        self.cost = self.cost.plus(cost._replace(read=0))
+                        # they are read once more when it is their turn, and were no others' work
+                        own_s = cost.seconds - cost.saved_s
+                        self.cost = self.cost.plus(cost._replace(read=0, saved_s=-own_s))
                         return True
         return False
 

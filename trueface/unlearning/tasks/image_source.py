@@ -19,7 +19,7 @@ from trueface.data.example_sources import BATCH_SIZE, Meter, groups
 from trueface.data.loaders import Pass
 from trueface.features.bank import Bank, feature_matrix
 from trueface.features.body import FrozenBody
-from trueface.features.matrix import FeatureMatrix
+from trueface.features.matrix import Cost, FeatureMatrix
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
 from trueface.runtime.progress import Watch
@@ -70,6 +70,7 @@ class Features:
     still: Tensor  # (N, F) as they are tested; rows of images that cannot be read are nan
     learned: Bank  # as they are augmented
     settings: LearningSettings
+    meter: Meter
     held: dict[int, Tensor] = field(default_factory=dict)  # augmented ones that repeat
 
     @property
@@ -84,7 +85,9 @@ class Features:
         period = self.pixels.learned.image_set.transform.id.period
         if epoch is not None and period == 0:  # it never repeats
             if len(positions):
+                before = self.learned.cost
                 for batch in self.learned.over(positions, epoch, batch_size=batch_size):
+                    before = self._note_saved(before)
                     yield batch.images, batch.indices
             return
         rows = self.still if epoch is None else self._view(epoch % period)
@@ -98,9 +101,17 @@ class Features:
         if self.pixels.learned.image_set.transform.id.is_test:
             return self.still
         if number not in self.held:
+            before = self.learned.cost
             matrix = self.learned.whole(number)
+            self._note_saved(before)
             self.held[number] = _rows(matrix, len(self.still))
         return self.held[number]
+
+    def _note_saved(self, before: Cost) -> Cost:
+        """Count what the store saved since, so that a method costs the same whatever lies there."""
+        cost = self.learned.cost
+        self.meter.saved_seconds += cost.saved_s - before.saved_s
+        return cost
 
 
 def features_of(
@@ -138,6 +149,7 @@ def features_of(
         still=_rows(matrix, len(pixels.tested)),
         learned=Bank(body, pixels.learned, watch=watch, store=store),
         settings=settings,
+        meter=meter,
     )
 
 
