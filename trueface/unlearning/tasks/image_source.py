@@ -22,6 +22,7 @@ from trueface.features.body import FrozenBody
 from trueface.features.matrix import Cost, FeatureMatrix
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
+from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
 from trueface.training.settings import LearningSettings
@@ -70,6 +71,7 @@ class Features:
     still: Tensor  # (N, F) as they are tested; rows of images that cannot be read are nan
     learned: Bank  # as they are augmented
     settings: LearningSettings
+    watch: Watch
     meter: Meter
     held: dict[int, Tensor] = field(default_factory=dict)  # augmented ones that repeat
 
@@ -89,6 +91,8 @@ class Features:
                 for batch in self.learned.over(positions, epoch, batch_size=batch_size):
                     before = self._note_saved(before)
                     yield batch.images, batch.indices
+                if self.watch.stop.is_set():  # the pass may have ended before its first batch
+                    raise JobError("stopped; nothing was written, the next attempt begins anew")
             return
         rows = self.still if epoch is None else self._view(epoch % period)
         readable = ~rows[:, 0].isnan()
@@ -149,6 +153,7 @@ def features_of(
         still=_rows(matrix, len(pixels.tested)),
         learned=Bank(body, pixels.learned, watch=watch, store=store),
         settings=settings,
+        watch=watch,
         meter=meter,
     )
 
