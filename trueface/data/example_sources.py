@@ -49,15 +49,16 @@ class Meter:
         self.cached_samples = 0  # read to fill the cache, in this call or an earlier one
         self.cached_seconds = 0.0
         self.making_seconds = 0.0  # of these, now, and of what only the log asks for
+        self.saved_seconds = 0.0  # that samples took in earlier jobs, and would have taken in this
 
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Count neither time nor samples in this block: its work is not part of the method."""
-        samples, began = self.samples, now()
+        samples, saved, began = self.samples, self.saved_seconds, now()
         try:
             yield
         finally:
-            self.samples = samples
+            self.samples, self.saved_seconds = samples, saved
             self.making_seconds += now() - began
 
 

@@ -83,10 +83,11 @@ class Bank:
             body.width, len(feed), self.views, self.stored_views, self._room, each_bytes,
         )  # fmt: skip
         if store and self.stored_views < self.views:
+            cycle = f", or augment_cycle: {fitting}" if fitting else ""  # of none, no cycle fits
             log.warning(
-                "views=%d state=not all stored fitting=%d bytes_of_view=%d limit=%d remedy=set %s "
-                "higher, or augment_cycle: %d",
-                self.views, fitting, stored_bytes, store.limit_bytes, LIMIT, max(fitting, 1),
+                "views=%d state=not all stored fitting=%d bytes_of_view=%d limit=%d "
+                "remedy=set %s higher%s",
+                self.views, fitting, stored_bytes, store.limit_bytes, LIMIT, cycle,
             )  # fmt: skip
 
     def __len__(self) -> int:
@@ -182,7 +183,9 @@ class Bank:
                     cost = matrix_of(later, wait=False).cost
                     self._complete.add(later)
                     if cost.computed:
-                        self.cost = self.cost.plus(cost._replace(read=0))
+                        # they are read once more when it is their turn, and were no others' work
+                        own_s = cost.seconds - cost.saved_s
+                        self.cost = self.cost.plus(cost._replace(read=0, saved_s=-own_s))
                         return True
         return False
 

@@ -101,6 +101,8 @@ def _holding(descriptor: int) -> Iterator[CreationLock]:
         lock.report(0, 0)
         yield lock
     finally:
+        # loading processes that were forked meanwhile have it, too: closing alone would leave it held
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

@@ -19,7 +19,9 @@ from trueface.runtime.files import Json
 SCHEMA = 1
 PACKAGE = Path(trueface.__file__).parent
 # folders whose code makes pixels or features; sub-folders where they are named
-CODE = ("data", "data/augmentations", "models", "models/architectures", "features")
+CODE = (
+    "data", "data/augmentations", "data/loading", "models", "models/architectures", "features",
+)  # fmt: skip
 
 
 def identity_of(body: FrozenBody, image_set: ImageSet, view: int) -> dict[str, Json]:

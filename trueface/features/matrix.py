@@ -17,6 +17,7 @@ class Cost(NamedTuple):
     read: int = 0  # rows that lay in the store
     computed: int = 0  # rows that passed through the body now
     seconds: float = 0.0  # of the body, whenever it was
+    saved_s: float = 0.0  # of these, what others had spent before
 
     def plus(self, other: "Cost") -> "Cost":
         """Return the cost of both."""
@@ -24,6 +25,7 @@ class Cost(NamedTuple):
             read=self.read + other.read,
             computed=self.computed + other.computed,
             seconds=self.seconds + other.seconds,
+            saved_s=self.saved_s + other.saved_s,
         )
 
 

@@ -36,7 +36,8 @@ def add_rows(
         try:
             mark, sha256, is_sure = digests.of(image_set.images[position].file)
         except OSError:  # decoding it will say why
-            mark, sha256, is_sure = None, b"unreadable", False
+            # whatever it will hold, it is the row of no other image
+            mark, sha256, is_sure = None, f"unreadable/{position}".encode(), False
         marks.append(mark if is_sure else None)
         hashes.append(sha256)
     keys = row_keys(image_set, new, hashes)
@@ -125,12 +126,17 @@ class Wanted:
         there = [(position, *places[key]) for position, key in pairs if key in places]
         positions, part, row = np.array(there, dtype=np.int64).reshape(-1, 3).T
         used = np.bincount(part, minlength=len(pieces))
-        seconds = sum(
+        seconds = [
             piece.seconds * count / len(piece.keys)
             for piece, count in zip(pieces, used.tolist(), strict=True)
-        )
+        ]
         new = sum(len(piece.keys) for piece in computed)
-        cost = Cost(read=len(positions) - new, computed=new, seconds=seconds)
+        cost = Cost(
+            read=len(positions) - new,
+            computed=new,
+            seconds=sum(seconds),
+            saved_s=sum(seconds[: len(shards)]),
+        )
         parts = tuple(piece.features for piece in pieces)
         return FeatureMatrix(parts, part, row, positions, cost)
 

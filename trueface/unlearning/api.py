@@ -217,12 +217,12 @@ def _apply(method: Method, request: Request, notes: tuple[str, ...]) -> Unlearne
     """Call a method; return its result with what it took and measured before and after."""
     meter, device = request.meter, request.watch.device
     before = Step(step=0, metrics=request.measured())
-    meter.samples, meter.making_seconds = 0, 0.0
+    meter.samples, meter.making_seconds, meter.saved_seconds = 0, 0.0, 0.0
     gpu_memory.begin(device)
     began = now()
     torch.manual_seed(request.seed)
     result = method(request)
-    seconds = now() - began - meter.making_seconds
+    seconds = now() - began - meter.making_seconds + meter.saved_seconds
     samples, peak_bytes = meter.samples, gpu_memory.end(device)
     result.model.eval()
     _refuse_broken(result.model)

@@ -134,6 +134,8 @@ def read(folder: Path) -> Record | None:
 def training(folder: Path) -> Training:
     """Return what training a model took; of an unlearned one, what its base took, or that one's.
 
+    What the feature store saved counts as if it had been empty.
+
     Raises:
         DataError: its record cannot be understood.
     """
@@ -142,8 +144,12 @@ def training(folder: Path) -> Training:
         return Training(seconds=entry.training_seconds, samples=entry.training_samples)
     summary = read_json(paths.summary(folder)) or {}
     seconds, samples = summary.get("seconds"), summary.get("samples_read")
+    features = (read_json(paths.provenance(folder)) or {}).get("features")
+    # as if no other job had computed its features before: all trainings are measured alike
+    saved = features.get("seconds_saved") if isinstance(features, dict) else None
+    spared = float(saved) if isinstance(saved, int | float) else 0.0
     return Training(
-        seconds=float(seconds) if isinstance(seconds, int | float) else None,
+        seconds=float(seconds) + spared if isinstance(seconds, int | float) else None,
         samples=int(samples) if isinstance(samples, int | float) else None,
     )
 

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -192,7 +193,7 @@ def test_the_provenance_counts_what_was_read_and_computed(
     images: tuple[Image, ...], folder: Path
 ) -> None:
     given = settings(flip_prob=0.5, num_epochs=2)
-    facts = []
+    facts: list[dict[str, Any]] = []
     for _ in range(2):
         feeds = banks(
             model(), augmented(images, given, None), as_tested(images[:4]), given, Watch(),
@@ -201,6 +202,8 @@ def test_the_provenance_counts_what_was_read_and_computed(
         for feed in feeds:
             list(feed(0))
         facts.append(feature_facts(*feeds))
+    saved = [fact.pop("seconds_saved") for fact in facts]
+    assert saved[0] == 0 < saved[1]
     expected = {"store": True, "views": 2, "stored_views": 2}
     assert facts == [
         {**expected, "rows_read": 0, "rows_computed": COUNT + 4},

@@ -350,6 +350,41 @@ class TestOneComputes:
             both = [pool.submit(read, folder, body(), as_tested(images)) for _ in range(2)]
         assert sorted(job.result().cost.computed for job in both) == [0, COUNT]
 
+    def test_loading_processes_do_not_keep_the_view_once_it_is_computed(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        store, feed = store_in(folder), as_learned(images, num_threads=1)
+        for half in (range(4), range(4, 8)):
+            found = store.matrix(body(), feed, 0, watch=Watch(), positions=half, wait=False)
+            assert found.cost.computed == len(half)
+
+    def test_images_that_were_not_there_while_others_computed_keep_their_own_features(
+        self, images: tuple[Image, ...], folder: Path
+    ) -> None:
+        store, expected = store_in(folder), read(folder, body(), as_tested(images)).features
+        store.clear()
+        read(folder, body(), as_tested(images[HALF]))
+        contents = [image.path.read_bytes() for image in images]
+        for image in images:
+            image.path.unlink()
+
+        came_back = threading.Event()
+
+        def progress(_done: int, _total: int) -> None:
+            if not came_back.is_set():
+                for image, content in zip(images, contents, strict=True):
+                    image.path.write_bytes(content)
+                came_back.set()
+
+        with ThreadPoolExecutor(1) as pool:
+            with creation_lock.held_at_once(lock_of(folder)) as lock:
+                lock.report(3, 8)
+                waiting = pool.submit(
+                    store.matrix, body(), as_tested(images), 0, watch=Watch(), progress=progress
+                )
+                assert came_back.wait(30)
+            assert np.array_equal(waiting.result().features, expected)
+
     def test_a_killed_process_keeps_nobody_waiting(
         self, images: tuple[Image, ...], folder: Path
     ) -> None:

@@ -185,7 +185,8 @@ class _Ranks:
                 self._take_end(self._ranks[end["pid"]], end["code"])
 
     def _take_end(self, rank: _Rank, code: int) -> None:
-        while rank.channel is not None:
+        # its loading processes may hold its end of the channel some seconds longer
+        while rank.channel is not None and rank.channel.connection.poll():
             self._read(rank)
         rank.lives = False
         if rank.result is None and rank.failure is None:

@@ -19,9 +19,10 @@ from trueface.data.example_sources import BATCH_SIZE, Meter, groups
 from trueface.data.loaders import Pass
 from trueface.features.bank import Bank, feature_matrix
 from trueface.features.body import FrozenBody
-from trueface.features.matrix import FeatureMatrix
+from trueface.features.matrix import Cost, FeatureMatrix
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
+from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
 from trueface.training.settings import LearningSettings
@@ -70,6 +71,8 @@ class Features:
     still: Tensor  # (N, F) as they are tested; rows of images that cannot be read are nan
     learned: Bank  # as they are augmented
     settings: LearningSettings
+    watch: Watch
+    meter: Meter
     held: dict[int, Tensor] = field(default_factory=dict)  # augmented ones that repeat
 
     @property
@@ -84,8 +87,12 @@ class Features:
         period = self.pixels.learned.image_set.transform.id.period
         if epoch is not None and period == 0:  # it never repeats
             if len(positions):
+                before = self.learned.cost
                 for batch in self.learned.over(positions, epoch, batch_size=batch_size):
+                    before = self._note_saved(before)
                     yield batch.images, batch.indices
+                if self.watch.stop.is_set():  # the pass may have ended before its first batch
+                    raise JobError("stopped; nothing was written, the next attempt begins anew")
             return
         rows = self.still if epoch is None else self._view(epoch % period)
         readable = ~rows[:, 0].isnan()
@@ -98,9 +105,17 @@ class Features:
         if self.pixels.learned.image_set.transform.id.is_test:
             return self.still
         if number not in self.held:
+            before = self.learned.cost
             matrix = self.learned.whole(number)
+            self._note_saved(before)
             self.held[number] = _rows(matrix, len(self.still))
         return self.held[number]
+
+    def _note_saved(self, before: Cost) -> Cost:
+        """Count what the store saved since, so that a method costs the same whatever lies there."""
+        cost = self.learned.cost
+        self.meter.saved_seconds += cost.saved_s - before.saved_s
+        return cost
 
 
 def features_of(
@@ -138,6 +153,8 @@ def features_of(
         still=_rows(matrix, len(pixels.tested)),
         learned=Bank(body, pixels.learned, watch=watch, store=store),
         settings=settings,
+        watch=watch,
+        meter=meter,
     )
 
 

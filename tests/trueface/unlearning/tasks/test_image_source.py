@@ -12,6 +12,7 @@ from trueface.data.example_sources import Meter
 from trueface.data.index import Image
 from trueface.features.store import FeatureStore
 from trueface.models import detectors
+from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
 from trueface.unlearning.settings import UnlearningSettings
 from trueface.unlearning.tasks.image_source import Features, Pixels, features_of
@@ -26,10 +27,10 @@ def images(tree: Tree) -> tuple[Image, ...]:
     return tuple(Image(str(path), f"FFHQ/{path.stem}", 0, "FFHQ", "pre") for path in paths)
 
 
-def settings() -> UnlearningSettings:
+def settings(*, flip_prob: float = 0) -> UnlearningSettings:
     return UnlearningSettings(
         data_root="data", split_path="splits", method="exact", model="slim18", weights="none",
-        freeze=True, resize_size=12, flip_prob=0,
+        freeze=True, resize_size=12, flip_prob=flip_prob,
     )  # fmt: skip
 
 
@@ -71,3 +72,31 @@ def test_images_that_were_read_for_the_store_are_counted_when_they_are_found_the
     assert [meter.cached_samples for meter in meters] == [COUNT, COUNT]
     assert [meter.samples for meter in meters] == [0, 0]
     assert meters[1].making_seconds == 0 < meters[0].making_seconds
+
+
+def test_a_stop_while_augmented_images_are_computed_is_no_pass_without_images(
+    images: tuple[Image, ...], tmp_path: Path
+) -> None:
+    given, watch = settings(flip_prob=0.5), Watch()
+    both = Pixels(loaders.augmented(images, given, None), loaders.still(images, given))
+    model = detectors.build("slim18", weights="none", seed=1)
+    store = FeatureStore(tmp_path, limit_bytes=1 << 30)
+    read = features_of(both, model, given, watch, meter=Meter(), store=store)
+    watch.stop.set()
+    with pytest.raises(JobError, match="stopped"):
+        list(read(range(COUNT), epoch=0, batch_size=2))
+
+
+def test_a_method_costs_what_augmented_images_took_whether_the_store_has_them_or_not(
+    images: tuple[Image, ...], tmp_path: Path
+) -> None:
+    given = settings(flip_prob=0.5)
+    both = Pixels(loaders.augmented(images, given, None), loaders.still(images, given))
+    model = detectors.build("slim18", weights="none", seed=1)
+    saved = []
+    for _ in range(2):
+        meter, store = Meter(), FeatureStore(tmp_path, limit_bytes=1 << 30)
+        read = features_of(both, model, given, Watch(), meter=meter, store=store)
+        list(read(range(COUNT), epoch=0, batch_size=2))
+        saved.append(meter.saved_seconds)
+    assert saved[0] == 0 < saved[1]
