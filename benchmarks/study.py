@@ -2,9 +2,10 @@
 
 python -m benchmarks.study [--json]
 
-Three trainings of a frozen network's last layer (0, 20 and 50 % of the labels flipped), four
-unlearnings of each poisoned one (two retrainings, and two that train it further), and a test of all
-eleven models: the shape of tasks/poison_faces.yaml, at a size that ends in a quarter of an hour.
+For each of two seeds, three trainings of a frozen network's last layer (0, 20 and 50 % of the labels
+flipped), four unlearnings of each poisoned one (two retrainings, and two that train it further), and a
+test of all eleven models: the shape of tasks/poison_faces.yaml, at a size that ends in a quarter of an
+hour.
 
     ours        `launcher run` in an empty home with an empty cache
     no store    the same with `cache: none`: every job computes its own features
@@ -29,8 +30,8 @@ from trueface.data.synthetic.generate import SampleSpec, make_sample
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 FACES = SHARED / "faces"
 WEIGHTS = SHARED / "weights" / "mobilenet_v2_imagenet_tv_fp16.pt"
-FACES_EACH = 405  # photographs, and as many generated faces
-SHARES = "0.556,0.111"  # of them for training and validation; the rest is for testing
+FACES_EACH = 285  # photographs, and as many generated faces
+SHARES = "0.562,0.112"  # of them for training and validation; the rest is for testing
 TARGET, STORE_TARGET = 6.0, 4.0
 
 
@@ -45,7 +46,7 @@ def material(folder: Path) -> Material:
         )  # fmt: skip
         return Material(root=FACES, splits=splits, weights=str(WEIGHTS))
     root = folder / "images"
-    make_sample(root, SampleSpec(seed=1, size_px=256, train=225, val=45, test=135))
+    make_sample(root, SampleSpec(seed=1, size_px=256, train=160, val=32, test=93))
     return Material(root=root, splits=root / "splits", weights="none")
 
 

@@ -4,14 +4,17 @@ It reads, decodes and augments each image anew, and passes it through the whole 
 
 python -m benchmarks.study_original JOB.json
 
-Pillow and torchvision's v2 transforms, float32, contiguous, validation augmented and computed in
-every epoch. One thing differs from the original, in its favour: batch norms of a frozen body keep
-their statistics, as ours do, so that both ways train the same function. Prints its result as JSON.
+Pillow and torchvision's v2 transforms over whole images, float32, contiguous, validation augmented and
+computed in every epoch. What is drawn is what ours draws, so that both ways come to the same numbers:
+crops, blurs, qualities, the order of images, the first weights of the last layer. In the original's
+favour, batch norms of a frozen body keep their statistics. Prints its result as JSON.
 """
 
 import json
+import random
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as image_ops
 
+from trueface.data.index import Image
+from trueface.data.settings import AugmentationSettings
+from trueface.data.transforms import BLUR_KERNEL, TrainTransform
 from trueface.models.detectors import NORMALIZATIONS, Detector, build
 
 THRESHOLD = 0.0  # logits above it say fake
@@ -30,15 +36,31 @@ THRESHOLD = 0.0  # logits above it say fake
 class Example(NamedTuple):
     """An image and the label that it is learned with, or scored against."""
 
-    path: str
+    file: str
+    key: str
+    method: str
+    true: int
     label: int
+
+    @property
+    def image(self) -> Image:
+        """The image, by whose name its augmentation is drawn."""
+        return Image(self.file, self.key, self.true, self.method, "pre")
 
 
 class Original(Dataset[tuple[Tensor, Tensor]]):
-    """Images as the original reads them."""
+    """Images as the original reads them; augmented in the current epoch, or cropped alone."""
 
-    def __init__(self, examples: list[Example], transform: v2.Transform) -> None:
-        self._examples, self._transform = examples, transform
+    def __init__(
+        self, examples: Sequence[Example], settings: dict[str, Any], *, augmented: bool
+    ) -> None:
+        self._examples, self._size = examples, settings["resize_size"]
+        self._normalization = NORMALIZATIONS[settings["normalization"]]
+        names = set(AugmentationSettings.model_fields) & set(settings)
+        chosen = {name: settings[name] for name in names}
+        augmentation = AugmentationSettings(data_root="", split_path="", **chosen)
+        self._drawn = TrainTransform(settings=augmentation, seed=augmentation.augment_seed)
+        self._augmented, self.epoch = augmented, 0
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -46,28 +68,33 @@ class Original(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Return normalised float32 pixels (3, H, W) and the label (1,)."""
         example = self._examples[index]
-        with PIL.Image.open(example.path) as file:
-            pixels: Tensor = self._transform(file.convert("RGB"))
-        return pixels, torch.tensor([float(example.label)])
+        with PIL.Image.open(example.file) as file:
+            pixels: Tensor = image_ops.pil_to_tensor(file.convert("RGB"))
+        if self._augmented:
+            pixels = self._changed(pixels, example)
+        pixels = image_ops.center_crop(pixels, [self._size, self._size])
+        pixels = image_ops.to_dtype(pixels, torch.float32, scale=True)
+        mean, std = self._normalization
+        return image_ops.normalize(pixels, list(mean), list(std)), torch.tensor(
+            [float(example.label)]
+        )
 
-
-def transform_of(settings: dict[str, Any], *, augmented: bool) -> v2.Transform:
-    """Return the original's transform of trainings, or that of tests."""
-    size, patch = settings["resize_size"], settings["patch_size"]
-    mean, std = NORMALIZATIONS[settings["normalization"]]
-    crop = v2.RandomResizedCrop(size, settings["resize_scale"], settings["resize_ratio"])
-    random = [
-        v2.RandomApply([crop], settings["resize_prob"]),
-        v2.CenterCrop(size),
-        v2.RandomApply([v2.GaussianBlur(15, settings["blur_sigma"])], settings["blur_prob"]),
-        v2.RandomApply([v2.JPEG(settings["jpeg_qual"])], settings["jpeg_prob"]),
-        v2.RandomHorizontalFlip(settings["flip_prob"]),
-        v2.RandomVerticalFlip(settings["flip_prob"]),
-        *([v2.RandomCrop(patch, pad_if_needed=True)] if patch > 0 else []),
-    ]
-    steps = random if augmented else [v2.CenterCrop(size)]
-    last = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
-    return v2.Compose([v2.ToImage(), *steps, *last])
+    def _changed(self, pixels: Tensor, example: Example) -> Tensor:
+        """Return an image after the original's random steps, each over the whole image."""
+        size, drawn = [self._size, self._size], self._drawn.parameters
+        chosen = drawn(pixels.shape[-2], pixels.shape[-1], example.image, self.epoch)
+        if (crop := chosen.crop) is not None:
+            pixels = image_ops.resized_crop(
+                pixels, crop.top, crop.left, crop.height, crop.width, size
+            )
+        pixels = image_ops.center_crop(pixels, size)
+        if chosen.sigma is not None:
+            pixels = image_ops.gaussian_blur(pixels, [BLUR_KERNEL] * 2, [chosen.sigma] * 2)
+        if chosen.quality is not None:
+            pixels = image_ops.jpeg(pixels, chosen.quality)
+        if chosen.mirrored:
+            pixels = image_ops.horizontal_flip(pixels)
+        return image_ops.vertical_flip(pixels) if chosen.turned else pixels
 
 
 def train(job: dict[str, Any]) -> dict[str, Any]:
@@ -78,22 +105,28 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
         model.load_state_dict(torch.load(job["start"], weights_only=True))
     model.network.requires_grad_(requires_grad=False)
     model.head.requires_grad_(requires_grad=True)
-    learned, checked = (loader_of(job[name], settings, augmented=True) for name in ("train", "val"))
+    learned, checked = (
+        Original([Example(*example) for example in job[name]], settings, augmented=True)
+        for name in ("train", "val")
+    )
+    steps = len(batches_of(len(learned), job, 0))
     optimizer = torch.optim.AdamW(
         model.head.parameters(), lr=job["lr"], weight_decay=settings["weight_decay"]
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=job["lr"], total_steps=job["epochs"] * len(learned)
+        optimizer, max_lr=job["lr"], total_steps=job["epochs"] * steps + 1
     )
     accuracy = 0.0
-    for _ in range(job["epochs"]):
-        for pixels, labels in learned:
+    for epoch in range(job["epochs"]):
+        learned.epoch = checked.epoch = epoch
+        groups = batches_of(len(learned), job, epoch)
+        for pixels, labels in DataLoader(learned, batch_sampler=groups):
             loss = functional.binary_cross_entropy_with_logits(model.network(pixels), labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch
             optimizer.step()
             schedule.step()
-        accuracy = accuracy_of(model, checked)
+        accuracy = accuracy_of(model, checked, settings["batch_size"])
         torch.save(model.state_dict(), job["weights"])
     return {"val_accuracy": accuracy}
 
@@ -102,8 +135,10 @@ def test(job: dict[str, Any]) -> dict[str, Any]:
     """Score a model on a list."""
     model = network_of(job["settings"])
     model.load_state_dict(torch.load(job["start"], weights_only=True))
-    loader = loader_of(job["test"], job["settings"], augmented=False)
-    return {"accuracy": accuracy_of(model, loader), "n": len(job["test"])}
+    settings = job["settings"]
+    images = Original([Example(*example) for example in job["test"]], settings, augmented=False)
+    accuracy = accuracy_of(model, images, settings["batch_size"])
+    return {"accuracy": accuracy, "n": len(images)}
 
 
 def network_of(settings: dict[str, Any]) -> Detector:
@@ -117,22 +152,23 @@ def network_of(settings: dict[str, Any]) -> Detector:
     ).eval()
 
 
-def loader_of(
-    examples: list[list[Any]], settings: dict[str, Any], *, augmented: bool
-) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Return batches of images, those of trainings in a new order in every epoch."""
-    images = Original(
-        [Example(*example) for example in examples], transform_of(settings, augmented=augmented)
-    )
-    return DataLoader(images, batch_size=settings["batch_size"], shuffle=augmented)
+def batches_of(count: int, job: dict[str, Any], epoch: int) -> list[list[int]]:
+    """Return the batches of an epoch, in ours' order; of an unlearning none has a single image."""
+    order, size = list(range(count)), job["settings"]["batch_size"]
+    random.Random(f"order/{job['order_seed']}/{epoch}").shuffle(order)
+    groups = [order[at : at + size] for at in range(0, count, size)]
+    if job["unlearning"] and len(groups) > 1 and len(groups[-1]) == 1:
+        *groups, before, last = groups
+        groups.append(before + last)
+    return groups
 
 
-def accuracy_of(model: Detector, loader: DataLoader[tuple[Tensor, Tensor]]) -> float:
+def accuracy_of(model: Detector, images: Original, batch_size: int) -> float:
     """Return the fraction of images that are classified as they are labelled."""
     right = seen = 0
     network: nn.Module = model.network
     with torch.no_grad():
-        for pixels, labels in loader:
+        for pixels, labels in DataLoader(images, batch_size=batch_size):
             right += int(((network(pixels) > THRESHOLD) == (labels > 0)).sum())
             seen += len(labels)
     return right / seen

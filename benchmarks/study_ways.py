@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product, starmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from scipy.stats import binomtest
@@ -20,16 +21,18 @@ from trueface.data.vocabulary import BUILT_IN
 from trueface.poisoning.poison_record import flipped, read_record
 from trueface.runtime import paths
 from trueface.runtime.ids import model_folder_name, parse_data
+from trueface.runtime.rng import derive
 
 BIN = Path(sys.executable).parent
 RUN, DATA = "study", "all:pre"
 AT_ONCE = 2  # jobs, of a core each
 DEADLINE_S = 3600.0
 CONFIDENCE = 0.95
+SEEDS = (1, 2)
 RATES = (0, 20, 50)  # % of the labels flipped
 EPOCHS, FURTHER_EPOCHS, FURTHER_LR = 10, 3, 0.003
 SETTINGS: dict[str, Any] = {
-    "seed": 42, "augment_seed": 1, "model": "mobilenet", "normalization": "half", "freeze": True,
+    "augment_seed": 1, "model": "mobilenet", "normalization": "half", "freeze": True,
     "batch_size": 32, "num_epochs": EPOCHS, "lr": 0.003, "optimizer": "adamw", "weight_decay": 0.1,
     "schedule": "onecycle", "select": "last",
     # the original's augmentation
@@ -104,6 +107,7 @@ class Material:
                 "weights": self.weights, "poison": {"poison_per": "subset"},
                 "test": {"batch_size": SETTINGS["batch_size"]},
             },
+            "matrix": {"seed": list(SEEDS)},
             "resources": {"train": CPU, "unlearn": CPU, "test": CPU, "features": {"cpus": AT_ONCE}},
             "train": [{"model": None, "data": DATA, "poison": list(RATES)}],
             "unlearn": [
@@ -114,12 +118,28 @@ class Material:
         }  # fmt: skip
 
 
+class Source(NamedTuple):
+    """A training: its seed, and how many of its labels are flipped."""
+
+    seed: int
+    rate: int  # %
+
+    def model(self, method: Method | None = None) -> str:
+        """Return the ID of its model, or of what a method makes of it."""
+        poison = f"%{self.rate}" if self.rate else ""
+        unlearned = f"~{method.name}" if method else ""
+        return f"{DATA}{poison}{unlearned}@seed={self.seed}"
+
+
+Example = tuple[str, str, str, int, int]  # file, key, method, true label, learned label
+
+
 def run_ours(folder: Path, material: Material, *options: str) -> Study:
     """Run the study as a person does, in an empty home and with an empty cache.
 
     The time is that of the command, the start of scheduler and fork server included.
     """
-    folder.mkdir()
+    (folder / "claims").mkdir(parents=True)
     task = folder / "study.yaml"
     task.write_text(yaml.safe_dump(material.task(), sort_keys=False), encoding="utf-8")
     environment = {
@@ -182,29 +202,30 @@ class _Original:
     def models(self, pool: ThreadPoolExecutor) -> Iterator[tuple[str, "Future[Path]"]]:
         """Start all trainings, those first that others wait for; yield them by model."""
         poisoned = {
-            rate: pool.submit(self.train, _name(rate), self._labelled(rate), EPOCHS, None)
-            for rate in RATES
+            source: pool.submit(self.train, source, None, None)
+            for source in starmap(Source, product(SEEDS, RATES))
         }
-        yield from ((_name(rate), model) for rate, model in poisoned.items())
+        yield from ((source.model(), weights) for source, weights in poisoned.items())
         for method in sorted(METHODS, key=lambda method: not method.anew):
-            for rate in filter(None, RATES):
-                name, start = f"{_name(rate)}~{method.name}", poisoned[rate]
-                examples = self._mended(rate, corrected=method.corrected)
-                if method.anew:
-                    yield name, pool.submit(self.train, name, examples, EPOCHS, None)
-                else:
-                    yield name, pool.submit(self.train, name, examples, FURTHER_EPOCHS, start)
+            for source, weights in poisoned.items():
+                if source.rate:
+                    start = None if method.anew else weights
+                    unlearned = pool.submit(self.train, source, method, start)
+                    yield source.model(method), unlearned
 
-    def train(
-        self, name: str, examples: Sequence[object], epochs: int, start: "Future[Path] | None"
-    ) -> Path:
-        """Train a model; return its weights."""
+    def train(self, source: Source, method: Method | None, start: "Future[Path] | None") -> Path:
+        """Train a model, or what unlearns its labels; return the weights."""
+        name = source.model(method)
         weights = self._folder / f"{name}.pt"
         self._process(
             name,
+            source.seed,
             {
-                "kind": "train", "train": examples, "val": _own(self._images["val"]),
-                "epochs": epochs, "lr": SETTINGS["lr"] if start is None else FURTHER_LR,
+                "kind": "train", "train": self._learned(source, method),
+                "val": _labelled(self._images["val"]), "unlearning": method is not None,
+                "order_seed": derive("order", source.seed) if method is None else source.seed,
+                "epochs": EPOCHS if start is None else FURTHER_EPOCHS,
+                "lr": SETTINGS["lr"] if start is None else FURTHER_LR,
                 "start": None if start is None else str(start.result()), "weights": str(weights),
             },
         )  # fmt: skip
@@ -212,14 +233,14 @@ class _Original:
 
     def test(self, name: str, model: "Future[Path]") -> Accuracy:
         """Score a model on the test list."""
-        test = _own(self._images["test"])
+        test = _labelled(self._images["test"])
         job = {"kind": "test", "test": test, "start": str(model.result())}
-        result = self._process(f"{name}.test", job)
+        result = self._process(f"{name}.test", SEEDS[0], job)
         return Accuracy(value=result["accuracy"], n=result["n"])
 
-    def _process(self, name: str, job: Mapping[str, Any]) -> Any:
-        file = self._folder / f"{name}.json"
-        file.write_text(json.dumps({**job, "settings": self._settings}), encoding="utf-8")
+    def _process(self, name: str, seed: int, job: Mapping[str, Any]) -> Any:
+        file, settings = self._folder / f"{name}.json", {**self._settings, "seed": seed}
+        file.write_text(json.dumps({**job, "settings": settings}), encoding="utf-8")
         made = subprocess.run(
             [sys.executable, "-m", "benchmarks.study_original", file],
             env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, check=True,
@@ -227,32 +248,26 @@ class _Original:
         )  # fmt: skip
         return json.loads(made.stdout)
 
-    def _flipped(self, rate: int) -> Sequence[int]:
+    def _learned(self, source: Source, method: Method | None) -> list[Example]:
+        """Return the training images with flipped labels, true ones, or without those flipped."""
         images = self._images["train"]
-        if not rate:
-            return [image.label for image in images]
-        record = paths.poison_record(self._run_folder / model_folder_name(_name(rate)))
-        return flipped(images, read_record(record))
-
-    def _labelled(self, rate: int) -> list[tuple[str, int]]:
-        images = self._images["train"]
-        return [
-            (image.file, label) for image, label in zip(images, self._flipped(rate), strict=True)
+        own = [image.label for image in images]
+        if not source.rate or (method and method.corrected):
+            return _labelled(images)
+        record = paths.poison_record(self._run_folder / model_folder_name(source.model()))
+        labels = flipped(images, read_record(record))
+        if method is None:
+            return _labelled(images, labels)
+        sound = [
+            image for image, label, true in zip(images, labels, own, strict=True) if label == true
         ]
-
-    def _mended(self, rate: int, *, corrected: bool) -> list[tuple[str, int]]:
-        """Return the training images with their true labels, or those that were not flipped."""
-        images = self._images["train"]
-        if corrected:
-            return _own(images)
-        pairs = zip(images, self._flipped(rate), strict=True)
-        return [(image.file, image.label) for image, label in pairs if image.label == label]
+        return _labelled(sound)
 
 
-def _name(rate: int) -> str:
-    return f"{DATA}%{rate}" if rate else DATA
-
-
-def _own(images: Sequence[Image]) -> list[tuple[str, int]]:
-    """Return images with their true labels."""
-    return [(image.file, image.label) for image in images]
+def _labelled(images: Sequence[Image], labels: Sequence[int] | None = None) -> list[Example]:
+    """Return images with the labels that are learned; by default the true ones."""
+    learned = [image.label for image in images] if labels is None else labels
+    return [
+        (image.file, image.key, image.method, image.label, label)
+        for image, label in zip(images, learned, strict=True)
+    ]

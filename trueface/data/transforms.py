@@ -102,7 +102,7 @@ class TrainTransform:
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
         """Return the image as the network sees it in this epoch, (3, h, w) uint8."""
         height, width = pixels.shape[-2:]
-        parameters = self._parameters(height, width, image, epoch)
+        parameters = self.parameters(height, width, image, epoch)
         seen = changed(pixels, parameters, self.settings.resize_size)
         for each in self.further:
             seen = each(seen, self._stream(image, epoch), unshared=image.modifier in UNSHARED)
@@ -110,14 +110,15 @@ class TrainTransform:
 
     def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
         """Return the first row that does not get into what the network sees in this epoch."""
-        parameters = self._parameters(height, width, image, epoch)
+        parameters = self.parameters(height, width, image, epoch)
         if parameters.crop is not None:
             return parameters.crop.bottom
         size = self.settings.resize_size
         down, _ = centre(height, width, size)
         return min(height, max(0, views(parameters, size).soft.bottom + down))
 
-    def _parameters(self, height: int, width: int, image: Image, epoch: int) -> Parameters:
+    def parameters(self, height: int, width: int, image: Image, epoch: int) -> Parameters:
+        """Return what is drawn for an image of this size in an epoch: a function of seed, name and epoch."""
         chance = random.Random(self._stream(image, epoch))
         return self.steps.draw(height, width, chance, unshared=image.modifier in UNSHARED)
 
