@@ -1,5 +1,6 @@
 """Networks of classes in the trainer that detectors have, too."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from threading import Event
 from typing import Any
@@ -24,6 +25,15 @@ from trueface.training.schedules import warmup_cosine
 from trueface.training.trainer import Trained
 from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.tasks.class_forgetting import Learning
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Jobs of other tests may have set another number, and with it other roundings."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def network() -> Classifier:
