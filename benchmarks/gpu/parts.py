@@ -25,8 +25,8 @@ def mps_control(bench: Bench) -> str:
     """Need the program that starts MPS."""
     if bench.rehearsal:
         return "MPS cannot be rehearsed on the CPU"
-    found = shutil.which("nvidia-cuda-mps-control")
-    return "" if found else "nvidia-cuda-mps-control is not installed"
+    program = shutil.which("nvidia-cuda-mps-control")
+    return "" if program else "nvidia-cuda-mps-control is not installed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

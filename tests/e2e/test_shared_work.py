@@ -65,8 +65,8 @@ def test_those_who_share_work_start_after_its_end_whether_it_is_done_or_not(
         a_task(sharing, "killed", sleeps_s=60),
         a_task(sharing, "cancelled", sleeps_s=60),
     ]
-    said = sharing.call("launcher", "run", *tasks, "--detach")
-    assert said.returncode == 0, said.stderr
+    answer = sharing.call("launcher", "run", *tasks, "--detach")
+    assert answer.returncode == 0, answer.stderr
     store = Store(sharing.home, reading=True)
 
     def states(run: str) -> dict[str, State]:
@@ -83,8 +83,8 @@ def test_those_who_share_work_start_after_its_end_whether_it_is_done_or_not(
     sharing.call("launcher", "cancel", str(shared["cancelled"]), "--yes")
     sharing.call("launcher", "wait")
     for run, end in ENDS.items():
-        found = states(run)
-        assert (found.pop(SHARE), set(found.values())) == (end, {State.DONE}), run
+        ended = states(run)
+        assert (ended.pop(SHARE), set(ended.values())) == (end, {State.DONE}), run
     store.close()
     again = sharing.call("launcher", "run", "cancelled.yaml")
     assert "3 jobs, 0 queued, 3 done before" in again.stderr, "what is shared is not needed again"

@@ -23,8 +23,8 @@ def files(folder: Path, side: int, count: int) -> list[Path]:
 def images(bench: Bench, count: int, side: int = 256) -> list[Image]:
     """Return so many images of both classes; those of the shared data, where there are any."""
     faces = bench.data("faces")
-    found = sorted(faces.glob("PreSocial/*/*/*.jpg")) if faces and not bench.rehearsal else []
-    paths = found or files(bench.path, side, bench.size(FILES, 4))
+    faces_files = sorted(faces.glob("PreSocial/*/*/*.jpg")) if faces and not bench.rehearsal else []
+    paths = faces_files or files(bench.path, side, bench.size(FILES, 4))
     return [
         Image(
             file=str(paths[number % len(paths)]),

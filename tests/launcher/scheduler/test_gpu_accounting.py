@@ -321,8 +321,8 @@ def test_each_process_of_a_job_on_two_cards_counts_on_its_own_card(home: Home) -
 
 def test_where_the_driver_does_not_tell_each_card_has_its_own_word(home: Home) -> None:
     claim = running(device="GPU-0,GPU-1")
-    told = {"GPU-0": 2 * GIB, "GPU-1": 3 * GIB, "GPU-9": GIB}
-    reported(home, reserved=3 * GIB, peak=4 * GIB, cards=told)
+    by_card = {"GPU-0": 2 * GIB, "GPU-1": 3 * GIB, "GPU-9": GIB}
+    reported(home, reserved=3 * GIB, peak=4 * GIB, cards=by_card)
     ledger = a_ledger(home, [claim], a_card(0, used=9), a_card(1, used=9))
     (place,) = ledger.running([claim], untaught)
     assert place.used == {"GPU-0": 2 * GIB + CONTEXT, "GPU-1": 3 * GIB + CONTEXT}

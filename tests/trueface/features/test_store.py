@@ -355,8 +355,8 @@ class TestOneComputes:
     ) -> None:
         store, feed = store_in(folder), as_learned(images, num_threads=1)
         for half in (range(4), range(4, 8)):
-            found = store.matrix(body(), feed, 0, watch=Watch(), positions=half, wait=False)
-            assert found.cost.computed == len(half)
+            matrix = store.matrix(body(), feed, 0, watch=Watch(), positions=half, wait=False)
+            assert matrix.cost.computed == len(half)
 
     def test_images_that_were_not_there_while_others_computed_keep_their_own_features(
         self, images: tuple[Image, ...], folder: Path

@@ -126,8 +126,8 @@ train:
     there = shards(cache)
     for job in tunings:
         run(lab, job)
-        told = json.loads(paths.provenance(job.outputs[0].parents[1]).read_text())
-        assert told["features"]["rows_computed"] == 0
+        provenance = json.loads(paths.provenance(job.outputs[0].parents[1]).read_text())
+        assert provenance["features"]["rows_computed"] == 0
     assert shards(cache) == there
 
 

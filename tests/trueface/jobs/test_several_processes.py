@@ -126,8 +126,8 @@ def test_provenance_says_how_many_processes_and_what_averaged_their_gradients(
 ) -> None:
     del alone, shared
     for run, facts in (("alone", (1, None, 2)), ("shared", (2, "gloo", 1))):
-        told = json.loads(paths.provenance(folder(lab, run)).read_text())
-        assert (told["world_size"], told["backend"], told["threads"]) == facts
+        provenance = json.loads(paths.provenance(folder(lab, run)).read_text())
+        assert (provenance["world_size"], provenance["backend"], provenance["threads"]) == facts
 
 
 class KillOne(logging.Handler):
@@ -170,14 +170,14 @@ def test_a_stop_ends_both_processes_between_two_batches_and_one_process_can_go_o
     lab: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stop = threading.Event()
-    told = partial(replace, stop=stop, progress=lambda **_: stop.set())
+    interruptible = partial(replace, stop=stop, progress=lambda **_: stop.set())
     with pytest.raises(JobError, match=r"stopped in epoch \d+ of 50"):
-        jobs.train(told(job(lab, "stopped", num_epochs=50, processes=2)))
+        jobs.train(interruptible(job(lab, "stopped", num_epochs=50, processes=2)))
     assert paths.resume(folder(lab, "stopped")).exists()
     assert paths.last_checkpoint(folder(lab, "stopped")).exists()
     with (
         caplog.at_level(logging.INFO, logs.ROOT),
         pytest.raises(JobError, match="stopped in epoch"),
     ):
-        jobs.train(told(job(lab, "stopped", num_epochs=50)))
+        jobs.train(interruptible(job(lab, "stopped", num_epochs=50)))
     assert "but not bit by bit: threads 2 instead of 1; world_size 1 instead of 2" in caplog.text

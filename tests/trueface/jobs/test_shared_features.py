@@ -65,9 +65,9 @@ def parts(share: PlannedShare) -> dict[tuple[str, str], int]:
 
 
 def test_a_poison_study_computes_each_feature_once() -> None:
-    found = shares(STUDY)
+    shared = shares(STUDY)
     learned = "gan2:pre&real:pre"
-    assert {name: parts(share) for name, share in found.items()} == {
+    assert {name: parts(share) for name, share in shared.items()} == {
         "features/mobilenet/gan2:pre": {
             ("train*", learned): 4, ("val", learned): 1, ("test", "gan2:pre"): 1,
             ("train", learned): 1, ("test", learned): 1,
@@ -75,8 +75,8 @@ def test_a_poison_study_computes_each_feature_once() -> None:
         "features/mobilenet/real:pre": {("test", "real:pre"): 1},
     }  # fmt: skip
     jobs = {job.name for job in a_plan(STUDY).jobs if job.kind != "poison"}
-    assert frozenset().union(*(share.users for share in found.values())) == jobs
-    savings = found["features/mobilenet/gan2:pre"].savings
+    assert frozenset().union(*(share.users for share in shared.values())) == jobs
+    savings = shared["features/mobilenet/gan2:pre"].savings
     trainings, unlearnings, tests = 3, 4, 7
     # only a retraining goes over augmented images, as a training does
     passes = trainings * (4 + 1) + unlearnings * 3 + 2 * 4 + tests
@@ -169,8 +169,8 @@ def test_as_many_views_are_computed_as_the_trainings_see_in_any_case(
 
 
 def test_images_that_are_learned_as_they_are_tested_are_shared_with_unlearnings() -> None:
-    found = shares(STUDY, flip_prob=0, augment_cycle=0)
-    views = parts(found["features/mobilenet/gan2:pre"])
+    shared = shares(STUDY, flip_prob=0, augment_cycle=0)
+    views = parts(shared["features/mobilenet/gan2:pre"])
     assert views["train", "gan2:pre&real:pre"] == 1
     assert ("train*", "gan2:pre&real:pre") not in views
 

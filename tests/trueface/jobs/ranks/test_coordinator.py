@@ -101,11 +101,11 @@ def test_no_rank_outlives_the_jobs_own_process(tmp_path: Path) -> None:
 
 
 def test_the_memory_of_all_ranks_is_reported_card_by_card() -> None:
-    told: list[dict[str, Any]] = []
+    reports: list[dict[str, Any]] = []
 
     class Told(Share):
         def report(self, **facts: Any) -> None:
-            told.append(facts)
+            reports.append(facts)
 
     ranks = coordinator._Ranks(replace(a_job(), share=Told()))
     for number, (uuid, reserved) in enumerate((("GPU-a", 5), ("GPU-b", 7))):
@@ -113,4 +113,4 @@ def test_the_memory_of_all_ranks_is_reported_card_by_card() -> None:
         place = world.places(a_job(), 2, "m")[number]
         ranks._ranks[number] = coordinator._Rank(place=place, channel=None, memory=memory)
     ranks._report(last=True)
-    assert told == [{"reserved": 7, "peak": 9, "cards": {"GPU-a": 5, "GPU-b": 7}, "last": True}]
+    assert reports == [{"reserved": 7, "peak": 9, "cards": {"GPU-a": 5, "GPU-b": 7}, "last": True}]
