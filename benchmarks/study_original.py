@@ -153,14 +153,10 @@ def network_of(settings: dict[str, Any]) -> Detector:
 
 
 def batches_of(count: int, job: dict[str, Any], epoch: int) -> list[list[int]]:
-    """Return the batches of an epoch, in ours' order; of an unlearning none has a single image."""
+    """Return the batches of an epoch, in ours' order."""
     order, size = list(range(count)), job["settings"]["batch_size"]
     random.Random(f"order/{job['order_seed']}/{epoch}").shuffle(order)
-    groups = [order[at : at + size] for at in range(0, count, size)]
-    if job["unlearning"] and len(groups) > 1 and len(groups[-1]) == 1:
-        *groups, before, last = groups
-        groups.append(before + last)
-    return groups
+    return [order[at : at + size] for at in range(0, count, size)]
 
 
 def accuracy_of(model: Detector, images: Original, batch_size: int) -> float:

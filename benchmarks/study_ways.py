@@ -222,8 +222,7 @@ class _Original:
             source.seed,
             {
                 "kind": "train", "train": self._learned(source, method),
-                "val": _labelled(self._images["val"]), "unlearning": method is not None,
-                "order_seed": derive("order", source.seed) if method is None else source.seed,
+                "val": _labelled(self._images["val"]), "order_seed": derive("order", source.seed),
                 "epochs": EPOCHS if start is None else FURTHER_EPOCHS,
                 "lr": SETTINGS["lr"] if start is None else FURTHER_LR,
                 "start": None if start is None else str(start.result()), "weights": str(weights),
@@ -249,19 +248,21 @@ class _Original:
         return json.loads(made.stdout)
 
     def _learned(self, source: Source, method: Method | None) -> list[Example]:
-        """Return the training images with flipped labels, true ones, or without those flipped."""
+        """Return the training images with flipped labels, true ones, or without those flipped.
+
+        Their order is that of ours, which lists what is relabelled before what is kept.
+        """
         images = self._images["train"]
-        own = [image.label for image in images]
-        if not source.rate or (method and method.corrected):
+        if not source.rate:
             return _labelled(images)
         record = paths.poison_record(self._run_folder / model_folder_name(source.model()))
         labels = flipped(images, read_record(record))
         if method is None:
             return _labelled(images, labels)
-        sound = [
-            image for image, label, true in zip(images, labels, own, strict=True) if label == true
-        ]
-        return _labelled(sound)
+        pairs = list(zip(images, labels, strict=True))
+        kept = [image for image, label in pairs if label == image.label]
+        relabelled = [image for image, label in pairs if label != image.label]
+        return _labelled(relabelled + kept if method.corrected else kept)
 
 
 def _labelled(images: Sequence[Image], labels: Sequence[int] | None = None) -> list[Example]:

@@ -18,7 +18,7 @@ from trueface.data.dataset import Batch, batch_of
 from trueface.data.loaders import Pass
 from trueface.features.body import FrozenBody
 from trueface.features.creation_lock import BusyError, StoppedError
-from trueface.features.limit import LIMIT
+from trueface.features.folder import LIMIT
 from trueface.features.matrix import NOTHING, Cost, FeatureMatrix, Features
 from trueface.features.shard import FLOAT
 from trueface.features.store import FeatureStore, Progress, bytes_of

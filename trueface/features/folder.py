@@ -4,9 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from trueface.data.folder_cache import cache_folder
-from trueface.runtime.errors import UsageError
-from trueface.runtime.files import parse_bytes
+from trueface.runtime import cache_folder
 
 FOLDER = "features"  # in the cache folder
 LIMIT = "TRUEFACE_FEATURES_LIMIT"  # environment variable: "20GiB"
@@ -16,7 +14,7 @@ SHARE = 10  # the store takes a tenth of a disk at most
 
 def store_folder() -> Path | None:
     """Return the folder of the user's store, which need not be there; None where there is no home."""
-    folder = cache_folder()
+    folder = cache_folder.cache_folder()
     return None if folder is None else folder / FOLDER
 
 
@@ -26,11 +24,6 @@ def limit_bytes(folder: Path) -> int:
     Raises:
         UsageError: the environment holds no size.
     """
-    text = os.environ.get(LIMIT)
-    if text:
-        try:
-            return parse_bytes(text)
-        except UsageError as error:
-            raise UsageError(f"{LIMIT}: {error}") from error
     there = next(path for path in (folder, *folder.parents) if path.exists())
-    return min(MOST_BYTES, shutil.disk_usage(there).total // SHARE)
+    most = min(MOST_BYTES, shutil.disk_usage(there).total // SHARE)
+    return cache_folder.limit_bytes(LIMIT, os.environ, most)

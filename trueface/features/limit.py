@@ -3,31 +3,22 @@
 import contextlib
 import logging
 import os
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from trueface.features import creation_lock, shard
-from trueface.features.folder import LIMIT as LIMIT
-from trueface.features.folder import limit_bytes as limit_bytes
+from trueface.runtime import cache_folder
+from trueface.runtime.cache_folder import Entry
 
 log = logging.getLogger(__name__)
 
 
-class View(NamedTuple):
-    """The files of one view of an identity; views sort in the order in which they leave the store."""
-
-    used_at: float  # when it was last read or written, in seconds since 1970
-    lock: Path
-    shards: int
-    size_bytes: int
-
-
-def views(root: Path) -> list[View]:
-    """Return what a store holds, what was used longest ago first."""
+def views(root: Path) -> list[Entry]:
+    """Return the views that a store holds, each by the path of its lock, the oldest use first."""
     used_at: dict[str, float] = {}
     sizes: dict[str, list[int]] = {}
-    with os.scandir(root) as entries:
-        for entry in entries:
+    with os.scandir(root) as listing:
+        for entry in listing:
             if entry.name.startswith("."):  # a file of digests that is being written
                 continue
             stem, _, ending = entry.name.rpartition(".")
@@ -37,15 +28,16 @@ def views(root: Path) -> list[View]:
                     used_at[stem] = status.st_mtime
                 elif f".{ending}" in {shard.ENDING, shard.TEMPORARY}:
                     sizes.setdefault(stem.rpartition("-")[0], []).append(status.st_size)
-    return sorted(
-        View(
+    there = [
+        Entry(
+            path=creation_lock.path_of(root, stem),
             used_at=used_at.get(stem, 0.0),
-            lock=root / f"{stem}{creation_lock.ENDING}",
-            shards=len(sizes.get(stem, ())),
-            size_bytes=sum(sizes.get(stem, ())),
+            bytes=sum(sizes.get(stem, ())),
+            files=len(sizes.get(stem, ())),
         )
         for stem in used_at.keys() | sizes.keys()
-    )
+    ]
+    return sorted(there, key=lambda view: view.used_at)
 
 
 def make_room(root: Path, need_bytes: int, limit: int, *, but: Path) -> bool:
@@ -60,24 +52,24 @@ def make_room(root: Path, need_bytes: int, limit: int, *, but: Path) -> bool:
         limit: of all shards, in bytes.
         but: the lock of the view that they are for; it stays.
     """
-    there = views(root)
-    total = sum(view.size_bytes for view in there)
-    for view in there:
-        if total + need_bytes <= limit:
-            break
-        if view.lock != but and remove(view):
-            total -= view.size_bytes
-            log.info("state=features removed view=%s bytes=%d", view.lock.stem, view.size_bytes)
-    return total + need_bytes <= limit
+    return cache_folder.make_room(views(root), need_bytes, limit, partial(_removed, but=but))
 
 
-def remove(view: View) -> bool:
+def remove(view: Entry) -> bool:
     """Remove a view unless a process writes it; tell whether it is gone."""
+    lock = view.path
     try:
-        with creation_lock.held_at_once(view.lock):
-            for path in view.lock.parent.glob(f"{view.lock.stem}-*"):
+        with creation_lock.held_at_once(lock):
+            for path in lock.parent.glob(f"{lock.stem}-*"):
                 path.unlink(missing_ok=True)
-            view.lock.unlink(missing_ok=True)  # last: where it lies, there may be more
+            lock.unlink(missing_ok=True)  # last: where it lies, there may be more
     except creation_lock.BusyError:
         return False
+    return True
+
+
+def _removed(view: Entry, *, but: Path) -> bool:
+    if view.path == but or not remove(view):
+        return False
+    log.info("state=features removed view=%s bytes=%d", view.path.stem, view.bytes)
     return True

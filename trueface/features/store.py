@@ -18,20 +18,18 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from trueface.data.dataset import ImageSet
-from trueface.data.folder_cache import cache_folder
 from trueface.data.loaders import Pass
 from trueface.features import creation_lock, limit, shard, writing
 from trueface.features.body import FrozenBody
 from trueface.features.creation_lock import CreationLock, StoppedError
 from trueface.features.file_digests import FileDigests
+from trueface.features.folder import limit_bytes, store_folder
 from trueface.features.matrix import FeatureMatrix
 from trueface.features.misses import nearest_difference
 from trueface.features.shard import BrokenShardError, Shard
 from trueface.features.wanted import Rows, Wanted, add_rows
+from trueface.runtime.cache_folder import make_private
 from trueface.runtime.progress import Watch
-
-FOLDER = "features"  # in the cache folder
-OTHERS = 0o022  # of a mode: writable by the group, or by everyone
 
 log = logging.getLogger(__name__)
 
@@ -69,28 +67,17 @@ def open_store(cache: str = "auto") -> "FeatureStore | None":
     """
     if cache == "none":
         return None
-    folder = cache_folder()
-    if folder is None:
+    root = store_folder()
+    if root is None:
         log.warning("features=not stored reason=there is no home, set TRUEFACE_CACHE to a folder")
         return None
-    root = folder / FOLDER
     try:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _refuse_shared(root)
-        most = limit.limit_bytes(root)
+        make_private(root)
+        most = limit_bytes(root)
     except OSError as error:
         log.warning("features=not stored folder=%s reason=%s", root, error.strerror or error)
         return None
     return FeatureStore(root, most) if most else None
-
-
-def _refuse_shared(root: Path) -> None:
-    """Raise where another user could put files: their features would be taken for ours."""
-    status = root.stat()
-    if status.st_uid != os.geteuid():
-        raise PermissionError(0, "it belongs to another user; set TRUEFACE_CACHE to a folder")
-    if status.st_mode & OTHERS:
-        raise PermissionError(0, f"other users can write into it; chmod go-w {root}")
 
 
 class FeatureStore:
@@ -158,12 +145,12 @@ class FeatureStore:
     def usage(self) -> Usage:
         """Return how many views and bytes the store holds."""
         views = limit.views(self._root)
-        return Usage(views=len(views), size_bytes=sum(view.size_bytes for view in views))
+        return Usage(views=len(views), size_bytes=sum(view.bytes for view in views))
 
     def clear(self) -> Usage:
         """Remove all views that no process is computing; return what was removed."""
         gone = [view for view in limit.views(self._root) if limit.remove(view)]
-        return Usage(views=len(gone), size_bytes=sum(view.size_bytes for view in gone))
+        return Usage(views=len(gone), size_bytes=sum(view.bytes for view in gone))
 
     def _stored(self, wanted: Wanted, *, mend: bool) -> tuple[Shard, ...]:
         """Return the shards of a view; remove broken ones if `mend`, and what was left half-written."""

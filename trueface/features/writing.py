@@ -8,6 +8,7 @@ import numpy as np
 
 from trueface.features import creation_lock, limit, shard
 from trueface.features.file_digests import FileDigests
+from trueface.features.folder import LIMIT
 from trueface.features.shard import Shard
 from trueface.features.wanted import Wanted
 
@@ -49,7 +50,7 @@ def write_piece(
     if not limit.make_room(root, need_bytes, limit_bytes, but=lock):
         log.warning(
             "features=not stored bytes=%d limit=%d reason=they do not fit; set %s higher",
-            need_bytes, limit_bytes, limit.LIMIT,
+            need_bytes, limit_bytes, LIMIT,
         )  # fmt: skip
         return piece
     return shard.write(root, wanted.stem, wanted.identity, piece)

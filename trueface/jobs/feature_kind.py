@@ -129,8 +129,8 @@ def _stored(unused_s: float, *, remove: bool) -> Kept:
         raise MachineError(f"cannot clear {root}: {error.strerror}; make it yours") from error
     return Kept(
         folder=str(root),
-        files=sum(view.shards for view in gone),
-        size=sum(view.size_bytes for view in gone),
+        files=sum(view.files for view in gone),
+        size=sum(view.bytes for view in gone),
     )
 
 

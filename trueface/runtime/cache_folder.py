@@ -25,6 +25,7 @@ class Entry(NamedTuple):
     path: Path
     used_at: float  # s since the epoch
     bytes: int
+    files: int = 1
 
 
 def cache_folder() -> Path | None:

@@ -484,7 +484,7 @@ class TestOpening:
         (tmp_path / "features").mkdir()
         (tmp_path / "features").chmod(0o777)
         assert open_store() is None
-        assert "other users can write into it" in caplog.text
+        assert "can be written by other users: chmod 700" in caplog.text
 
     def test_no_place_and_no_room_are_no_error(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
