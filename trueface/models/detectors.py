@@ -24,6 +24,7 @@ from trueface.models.registry import (
     maker_of_model,
     spec_of,
 )
+from trueface.models.ridge_head import RidgeHead
 from trueface.runtime.errors import JobError, UnknownName, WeightsError
 from trueface.runtime.rng import derive
 
@@ -74,7 +75,7 @@ class Detector(nn.Module):
         """Return what the last layer gets, (B, F) float32.
 
         Of K crops it is their mean: as the last layer is linear, `forward_head` makes of it the
-        mean logit.
+        mean logit; a ridge head's is nearly that, as it clips each crop's features.
 
         Args:
             pixels: as for `forward`.
@@ -167,7 +168,8 @@ def build(
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(derive("weights", seed))
         network = maker_of_model(name)()
-        head = Head(head_of(network, spec.head).in_features, dropout)
+        own = head_of(network, spec.head)
+        head = own if isinstance(own, RidgeHead) else Head(own.in_features, dropout)
         network.set_submodule(spec.head, head)
     if weights == "default" and spec.weights_url is not None:
         state = pretrained.published_state(spec.weights_url)
