@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from trueface.data.settings import PLACES, AugmentationSettings, Precision
-from trueface.models.registry import SPECS, model_name, modules_of_model, spec_of
+from trueface.models.registry import listed_models, model_name, modules_of_model, spec_of
 from trueface.runtime.errors import UsageError
 from trueface.runtime.field_types import Count, Finite
 from trueface.training.config import TrainerConfig
@@ -37,7 +37,7 @@ def solver_of(settings: Mapping[str, Any]) -> str:
     if solver != "auto":
         return str(solver)
     try:
-        return getattr(spec_of(model_name(str(name))), "solver", "gradient")
+        return spec_of(model_name(str(name))).solver
     except ValueError:  # reported where the name is checked
         return "gradient"
 
@@ -50,7 +50,7 @@ class LearningSettings(AugmentationSettings):
     """What trainings and unlearnings share: network, augmentation and optimisation."""
 
     costs: ClassVar[frozenset[str]] = AugmentationSettings.costs | {
-        "model", "freeze", "num_epochs", "ema", "precision", "compile", "solver",
+        "model", "nodown", "freeze", "num_epochs", "ema", "precision", "compile", "solver",
     }  # fmt: skip
     aliases: ClassVar[Mapping[str, str]] = {**PLACES, **LEARNING}
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
@@ -58,15 +58,16 @@ class LearningSettings(AugmentationSettings):
         "model": modules_of_model,
         "objective": registry.modules_of,
     }
-    added: ClassVar[frozenset[str]] = frozenset({"objective", "solver"})
+    added: ClassVar[frozenset[str]] = frozenset({"objective", "nodown", "solver"})
 
-    model: Annotated[str, AfterValidator(model_name)] = Field(
-        "nodown", description=", ".join(SPECS)
-    )
+    model: Annotated[str, AfterValidator(model_name)] = Field("nodown", description=listed_models())
     weights: str = Field("default", description="default (ImageNet), none, or a state dict's path")
     normalization: Literal["model", "imagenet", "half"] = Field(
         "model",
         description="of pixels, as the weights want it; model: its usual; half: x * 2 - 1",
+    )
+    nodown: bool = Field(
+        False, description="the first convolution keeps the resolution: its stride of 2 becomes 1"
     )
     solver: Literal["auto", "gradient", "ridge"] = Field(
         "auto",
@@ -140,9 +141,8 @@ class LearningSettings(AugmentationSettings):
     def neutral_to_results(self) -> frozenset[str]:
         """The settings that cannot change a result, as they are set."""
         fields = type(self).model_fields
-        return self.neutral | {
-            name for name in self.added if getattr(self, name) == fields[name].default
-        }
+        usual = {name for name in self.added if getattr(self, name) == fields[name].default}
+        return self.neutral | usual
 
 
 class TrainSettings(LearningSettings):
