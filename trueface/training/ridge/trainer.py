@@ -8,10 +8,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from trueface.data.loaders import Pass
 from trueface.evaluation.calibration import losses
@@ -19,8 +17,7 @@ from trueface.features.bank import feature_matrix
 from trueface.features.body import FrozenBody
 from trueface.features.matrix import NOTHING, FeatureMatrix
 from trueface.features.store import FeatureStore
-from trueface.models.detectors import Detector, freeze
-from trueface.models.ridge_head import RidgeHead
+from trueface.models.detectors import Detector
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
@@ -28,7 +25,8 @@ from trueface.runtime.timer import now
 from trueface.training.checkpointing import BEST, Checkpointing
 from trueface.training.history import Epoch
 from trueface.training.ridge.fit import RidgeFit, fit
-from trueface.training.ridge.rows import Features, Rows
+from trueface.training.ridge.head import put, ridge_head, standard_of
+from trueface.training.ridge.rows import Rows
 from trueface.training.ridge.views import rows_of, views_of
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import Trained
@@ -82,12 +80,12 @@ def train(
     fitted = fit(
         learned.rows,
         learned.validation,
-        weights=_numbers(head.weights),
+        weights=standard_of(head).weights,
         clip=float(head.clip),
         penalty=settings.penalty or None,
         check=stop_check(watch),
     )
-    put(fitted, head)
+    put(fitted, head, views=1 + len(settings.copies_learned))
     epoch = _epoch(fitted, learned, seconds=now() - began)
     source: dict[str, Json] = {
         **provenance,
@@ -104,19 +102,6 @@ def train(
     return Trained(
         epochs=(epoch,), chosen=epoch, seconds=now() - began, samples_read=len(learned.rows)
     )
-
-
-def ridge_head(model: Detector) -> RidgeHead:
-    """Return the model's ridge head, put in the place of another last layer; it alone may learn."""
-    if not isinstance(model.head, RidgeHead):
-        device = model.head.weight.device
-        model.replace_head(RidgeHead(model.feature_dim).to(device))
-    freeze(model)
-    model.eval()
-    head = model.head
-    if not isinstance(head, RidgeHead):
-        raise TypeError("a replaced head is the head")
-    return head
 
 
 def learn(
@@ -155,21 +140,6 @@ def learn(
     )
 
 
-def put(fitted: RidgeFit, head: RidgeHead) -> None:
-    """Write a fit into a last layer, which may lie on any device."""
-    values: dict[str, Any] = {
-        "mean": fitted.standard.mean,
-        "scale": fitted.standard.scale,
-        "weights": fitted.standard.weights,
-        "weight": fitted.weight[None],
-        "bias": np.array([fitted.bias]),
-    }
-    with torch.no_grad():
-        for name, value in values.items():
-            getattr(head, name).copy_(torch.from_numpy(np.asarray(value)))
-        head.clip.fill_(fitted.standard.clip)
-
-
 def facts_of(fitted: RidgeFit, settings: TrainSettings) -> dict[str, Json]:
     """Return how a fit came about, for the provenance."""
     return {
@@ -179,6 +149,7 @@ def facts_of(fitted: RidgeFit, settings: TrainSettings) -> dict[str, Json]:
         "val_auc_by_penalty": {f"{key:.4g}": auc for key, auc in sorted(fitted.aucs.items())},
         "rows": len(fitted.own),
         "copies": list(settings.copies_learned),
+        "copies_seed": settings.augment_seed,
     }
 
 
@@ -217,8 +188,3 @@ def _epoch(fitted: RidgeFit, learned: Learned, *, seconds: float) -> Epoch:
 def _first_views(rows: Rows) -> slice:
     """Return which rows are of the images as they are tested: the first part's."""
     return slice(0, len(rows.parts[0]))
-
-
-def _numbers(values: torch.Tensor) -> Features:
-    numbers: Features = values.detach().cpu().numpy().astype(np.float32)
-    return numbers
