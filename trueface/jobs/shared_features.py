@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from launcher.api import Draft, SharedWork
 from trueface.data.settings import AugmentationSettings, DataSettings
+from trueface.training.settings import solver_of
 from trueface.unlearning.registry import METHODS
 
 KIND = "features"
@@ -148,6 +149,7 @@ def _facts(draft: Draft) -> _Facts:
 def _facts_of(draft: Draft) -> _Facts:
     settings = draft.settings
     learns = "augment_seed" in settings
+    is_ridge = learns and solver_of(settings) == "ridge"
     shares = settings["cache"] != "none"
     crops = settings["test_crops"]
     augmenting = tuple(map(_hashable, _augmenting_of(settings))) if learns else ()
@@ -156,7 +158,8 @@ def _facts_of(draft: Draft) -> _Facts:
         is_constant=shares and _is_frozen(draft),
         # without crops the centre crop is seen whole, whatever the side of patches is
         place=(*_place_of(settings), crops, settings["patch_size"] if crops else -1),
-        augmentation=_augmentation(augmenting, crops > 0) if learns else (),
+        # in closed form images are learned as they are tested; of its copies the store alone knows
+        augmentation=_augmentation(augmenting, crops > 0) if learns and not is_ridge else (),
         body=_new_body(*_body_of(settings)) if learns else None,
     )
 

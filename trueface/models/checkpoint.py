@@ -18,6 +18,7 @@ from torch import Tensor
 from trueface.data.settings import DataSettings, other_decoding
 from trueface.models.detectors import Detector, build
 from trueface.models.pretrained import load_state
+from trueface.models.ridge_head import RidgeHead
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, WeightsError
 from trueface.runtime.files import Json
@@ -184,6 +185,8 @@ def revive(
         nodown=checkpoint.nodown,
         side=checkpoint.side,
     )
+    if f"{model.spec.head}.scale" in checkpoint.state:  # any network may have one
+        model.replace_head(RidgeHead(model.feature_dim))
     try:
         load_state(model.network, checkpoint.state, f"the parameters of checkpoint {path}")
     except WeightsError as error:

@@ -69,7 +69,7 @@ class Detector(nn.Module):
         """Return what the last layer gets, (B, F) float32.
 
         Of K crops it is their mean: as the last layer is linear, `forward_head` makes of it the
-        mean logit.
+        mean logit; a ridge head's is nearly that, as it clips each crop's features.
 
         Args:
             pixels: as for `forward`.
