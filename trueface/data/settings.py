@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    AfterValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -16,6 +17,8 @@ from pydantic import (
     field_validator,
 )
 
+from trueface.corruptions.grammar import NONE, canonical, described
+from trueface.corruptions.grammar import modules_of as corruption_modules
 from trueface.data.augmentations.registry import with_augmentations
 from trueface.runtime.field_types import Count, Positive, Probability, Quality, Settings
 
@@ -112,13 +115,22 @@ class DataSettings(PlaceSettings):
     )
 
 
+Corruptions = Annotated[str, AfterValidator(canonical)]
+
+
 class TestSettings(DataSettings):
-    """A test: which crop of each image is scored."""
+    """A test: which crop of each image is scored, and what happened to it before."""
 
     __test__ = False  # not a test case, whatever its name
     costs: ClassVar[frozenset[str]] = DataSettings.costs | {
-        "resize_size", "patch_size", "test_crops",
+        "resize_size", "patch_size", "test_crops", "corrupt",
     }  # fmt: skip
+    added: ClassVar[frozenset[str]] = DataSettings.added | {"corrupt"}
+    conditions: ClassVar[tuple[str, ...]] = ("corrupt",)
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        **DataSettings.modules,
+        "corrupt": corruption_modules,
+    }
     # as in the original: images are not cropped to patches, and so fewer of them fit into memory
     shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
         "batch_size": _eighth,
@@ -130,6 +142,11 @@ class TestSettings(DataSettings):
     patch_size: int = Field(-1, description="side of the patches, in pixels; <= 0: none")
     test_crops: int = Field(
         0, ge=0, description="score the mean of this many fixed patches; 0: the centre crop"
+    )
+    corrupt: Corruptions = Field(
+        NONE,
+        description="what happens to the crop before it is scored, drawn by the image's name: "
+        f"{described()}; several in turn: jpeg50+blur1",
     )
     save_scores: bool = Field(True, description="write one score per image")
     features: bool = Field(
