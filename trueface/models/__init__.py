@@ -2,5 +2,5 @@
 
 Start reading at `registry`.
 In reading order: registry, head, ridge_head, detectors, classifiers, logits, pretrained, checkpoint,
-folding, architectures.
+folding, statistics, architectures.
 """
