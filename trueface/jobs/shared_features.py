@@ -15,7 +15,8 @@ from trueface.data.settings import AugmentationSettings, DataSettings
 from trueface.unlearning.registry import METHODS
 
 KIND = "features"
-BODY = ("model", "weights", "normalization", "channels_last", "seed")  # settings of new weights
+# settings of new weights
+BODY = ("model", "weights", "normalization", "nodown", "channels_last", "seed")
 _PLACE = (
     "data_root", "split_path", "layout", "missing_images", "decode", "resize_size", "precision",
 )  # fmt: skip

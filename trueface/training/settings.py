@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from trueface.data.settings import PLACES, AugmentationSettings, Precision
-from trueface.models.registry import SPECS, model_name, modules_of_model
+from trueface.models.registry import listed_models, model_name, modules_of_model
 from trueface.runtime.field_types import Count, Finite
 from trueface.training.config import TrainerConfig
 from trueface.training.objectives import registry
@@ -28,7 +28,7 @@ class LearningSettings(AugmentationSettings):
     """What trainings and unlearnings share: network, augmentation and optimisation."""
 
     costs: ClassVar[frozenset[str]] = AugmentationSettings.costs | {
-        "model", "freeze", "num_epochs", "ema", "precision", "compile",
+        "model", "nodown", "freeze", "num_epochs", "ema", "precision", "compile",
     }  # fmt: skip
     aliases: ClassVar[Mapping[str, str]] = {**PLACES, **LEARNING}
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
@@ -36,15 +36,16 @@ class LearningSettings(AugmentationSettings):
         "model": modules_of_model,
         "objective": registry.modules_of,
     }
-    added: ClassVar[frozenset[str]] = frozenset({"objective"})
+    added: ClassVar[frozenset[str]] = frozenset({"objective", "nodown"})
 
-    model: Annotated[str, AfterValidator(model_name)] = Field(
-        "nodown", description=", ".join(SPECS)
-    )
+    model: Annotated[str, AfterValidator(model_name)] = Field("nodown", description=listed_models())
     weights: str = Field("default", description="default (ImageNet), none, or a state dict's path")
     normalization: Literal["model", "imagenet", "half"] = Field(
         "model",
         description="of pixels, as the weights want it; model: its usual; half: x * 2 - 1",
+    )
+    nodown: bool = Field(
+        False, description="the first convolution keeps the resolution: its stride of 2 becomes 1"
     )
     freeze: bool = Field(False, description="train the last layer only")
     freeze_bn: bool = Field(True, description="with freeze: batch statistics stay as they are too")
@@ -87,8 +88,9 @@ class LearningSettings(AugmentationSettings):
     @property
     def neutral_to_results(self) -> frozenset[str]:
         """The settings that cannot change a result, as they are set."""
-        usual = self.objective == registry.DEFAULT
-        return self.neutral | (self.added if usual else frozenset())
+        fields = type(self).model_fields
+        usual = {name for name in self.added if getattr(self, name) == fields[name].default}
+        return self.neutral | usual
 
 
 class TrainSettings(LearningSettings):
