@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from trueface.cli.text_tables import aligned, shown
 from trueface.data.imports import registry
 from trueface.data.imports.arrangement import Arrangement, arrange
 from trueface.data.imports.dataset_file import NAME as DATASET
+from trueface.data.imports.images import image_folders
 from trueface.data.imports.listing import lists_of
 from trueface.data.imports.record import (
     GROUPS,
@@ -178,7 +179,7 @@ def _import(request: ImportRequest) -> Outcome:
         difference=difference,
         record=record,
         lists=lists,
-        remarks=(*_remarks(difference, arrangement, lists), *remarks),
+        remarks=(*_remarks(request.folder, difference, arrangement, lists), *remarks),
     )
 
 
@@ -207,7 +208,16 @@ def _same(earlier: dict[str, list[str]], lists: Lists) -> bool:
     }
 
 
-def _remarks(difference: Difference, arrangement: Arrangement, lists: Lists) -> Iterator[str]:
+def _remarks(
+    folder: Path, difference: Difference, arrangement: Arrangement, lists: Lists
+) -> Iterator[str]:
+    taken = set(arrangement.files.values())
+    others = [path for path in _image_files(folder) if path not in taken]
+    if others:
+        yield (
+            f"{len(others)} image files in {folder} are no part of the set in this layout, such as "
+            f"{others[0]}"
+        )
     if difference.missing:
         yield (
             f"{len(difference.missing)} images are named and do not exist, such as "
@@ -222,19 +232,26 @@ def _remarks(difference: Difference, arrangement: Arrangement, lists: Lists) -> 
             yield f"the list {name} is empty"
 
 
+def _image_files(folder: Path) -> Iterator[str]:
+    for path, _, names in image_folders(folder) if folder.is_dir() else ():
+        yield from (f"{path}/{name}" for name in names)
+
+
 def _rows(outcome: Outcome) -> Iterator[dict[str, Json]]:
     """Yield each source of this set with its images by modifier and by list."""
     of_key = {key: name for name, keys in outcome.lists.items() for key in keys}
+    modifiers: dict[str, Counter[str]] = defaultdict(Counter)
+    in_lists: dict[str, Counter[str]] = defaultdict(Counter)
+    for image in outcome.arrangement.images:
+        modifiers[image.method][image.modifier] += 1
+        in_lists[image.method][of_key[image.key]] += 1
     for source, label in outcome.arrangement.sources.items():
-        images = [image for image in outcome.arrangement.images if image.method == source]
-        modifiers = Counter(image.modifier for image in images)
-        in_lists = Counter(of_key[image.key] for image in images)
         yield {
             "word": word_of(source, outcome.record.words),
             "folder": source,
             "label": "fake" if label else "real",
-            "modifiers": dict(sorted(modifiers.items())),
-            **{name: in_lists[name] for name in NAMES},
+            "modifiers": dict(sorted(modifiers[source].items())),
+            **{name: in_lists[source][name] for name in NAMES},
         }
 
 

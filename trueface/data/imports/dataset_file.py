@@ -5,18 +5,17 @@ the set's sources by; the commands of `trueface` that take a data root read the 
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
 from trueface.data.imports.record import ImportRecord
+from trueface.data.video_sources import write_video_sources
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_atomic
 from trueface.runtime.ids import Words
 
 NAME = "dataset.yaml"
-VIDEOS = "videos.json"
 
 
 def write_dataset_file(folder: Path, root: Path, split_path: Path, record: ImportRecord) -> None:
@@ -28,8 +27,7 @@ def write_dataset_file(folder: Path, root: Path, split_path: Path, record: Impor
         split_path: of the lists.
         record: of all that was imported.
     """
-    videos = {"schema": 1, "sources": sorted(record.video_folders)}
-    write_atomic(folder / VIDEOS, json.dumps(videos, ensure_ascii=False) + "\n")
+    write_video_sources(folder, record.video_folders)
     lines = [
         "# Written by trueface import. In a task file:",
         f"#   include: {_text(str(root / NAME))}",
@@ -65,24 +63,6 @@ def read_words(root: Path) -> Words:
     except (OSError, ValueError, yaml.YAMLError, AttributeError, TypeError) as error:
         raise DataError(f"cannot read {root / NAME}: {error}") from error
     return Words(subsets=subsets, modifiers=modifiers)
-
-
-def video_sources(root: Path) -> frozenset[str]:
-    """Return the sources whose folders are videos; none where the data root names none.
-
-    Raises:
-        DataError: its videos.json cannot be read.
-    """
-    try:
-        content: Mapping[str, object] = json.loads((root / VIDEOS).read_bytes())
-        sources = content["sources"]
-    except (FileNotFoundError, NotADirectoryError):
-        return frozenset()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"cannot read {root / VIDEOS}: {error}") from error
-    if not isinstance(sources, list):
-        raise DataError(f"{root / VIDEOS}: sources is no list of folders")
-    return frozenset(map(str, sources))
 
 
 def _text(text: str) -> str:
