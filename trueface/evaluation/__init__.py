@@ -4,5 +4,5 @@ Start reading at `inference.evaluate`, then `measurement.measure`.
 In reading order: inference, predict, predictions, score_tables, measurement, metric, metrics,
 metric_registry, weighted_scores, calibration, curves, bootstrap, source_variance, bounded_intervals,
 source_intervals,
-operating_point, videos, results, result_rows, comparison.
+operating_point, videos, results, result_rows, comparison, published.
 """

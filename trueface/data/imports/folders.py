@@ -9,6 +9,7 @@ from trueface.data.imports.images import (
     REAL,
     ImportedImage,
     image_folders,
+    listed_name,
     subfolders,
 )
 from trueface.data.imports.registry import LayoutOptions, register_layout
@@ -55,4 +56,6 @@ class Folders:
                 label = REAL
             below = "".join(f"{part}/" for part in deeper)
             for name in names:
-                yield ImportedImage(f"{path}/{name}", label, source, below + name, lists=lists)
+                yield ImportedImage(
+                    f"{path}/{name}", label, source, below + listed_name(name, lists), lists=lists
+                )

@@ -15,6 +15,7 @@ from trueface.data.imports.images import (
     REAL,
     ImportedImage,
     image_folders,
+    listed_name,
     subfolders,
 )
 from trueface.data.imports.registry import LayoutOptions, register_layout
@@ -60,9 +61,9 @@ class GenImage:
             if at < 1 or parts[at - 1] not in LISTS:
                 continue
             lists, generator = (LISTS[parts[at - 1]],), _generator(folder, parts[: at - 1])
-            for name in names:
-                stem = name.rpartition(".")[0]
-                file = f"{path}/{name}"
+            for image in names:
+                stem, name = image.rpartition(".")[0], listed_name(image, lists)
+                file = f"{path}/{image}"
                 if CLASSES[parts[at]] == FAKE:
                     prompt = _PROMPT.search(stem)
                     ties = (f"class {int(prompt['number'])}",) if prompt else ()

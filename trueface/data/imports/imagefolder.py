@@ -10,6 +10,7 @@ from trueface.data.imports.images import (
     REAL,
     ImportedImage,
     image_folders,
+    listed_name,
     subfolders,
 )
 from trueface.data.imports.registry import LayoutOptions, register_layout
@@ -52,7 +53,11 @@ class ImageFolder:
                     below = "".join(f"{part}/" for part in parts)
                     for file in files:
                         yield ImportedImage(
-                            f"{path}/{file}", label, name, below + file, lists=lists
+                            f"{path}/{file}",
+                            label,
+                            name,
+                            below + listed_name(file, lists),
+                            lists=lists,
                         )
 
 

@@ -86,6 +86,14 @@ def image_folders(top: Path) -> Iterator[Folder]:
         waiting += [(f"{path}/{name}", (*parts, name)) for name in sorted(folders, reverse=True)]
 
 
+def listed_name(name: str, lists: tuple[str, ...]) -> str:
+    """Return the name of an image from the folder of a list: train/1.png and test/1.png are two.
+
+    A folder of its own would make each list a source, which intervals are over.
+    """
+    return "-".join((*lists, name))
+
+
 def subfolders(folder: Path) -> list[str]:
     """Return the names of the folders in a folder, sorted, without hidden ones; [] if it is none."""
     try:
