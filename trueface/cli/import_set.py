@@ -152,8 +152,8 @@ def _import(request: ImportRequest) -> Outcome:
         options = registry.LayoutOptions(real=frozenset(request.real))
         arrangement = arrange(registry.load(layout).images(request.folder, options))
         difference = compared(before, arrangement)
-        record = joined_record(before, arrangement, difference, (layout, str(request.folder)))
         arrangement = arrangement.without(difference.missing)
+        record = joined_record(before, arrangement, difference, (layout, str(request.folder)))
         earlier = _earlier(request, before)
         lists, remarks = lists_of(
             arrangement,

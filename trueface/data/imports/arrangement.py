@@ -30,17 +30,25 @@ class Arrangement:
     remarks: tuple[str, ...]
 
     def without(self, files: Iterable[str]) -> "Arrangement":
-        """Return the arrangement without some image files."""
+        """Return the arrangement without image files that do not exist.
+
+        Raises:
+            DataError: nothing is left.
+        """
         left_out = frozenset(files)
         if not left_out:
             return self
         kept = {path: file for path, file in self.files.items() if file not in left_out}
         images = tuple(image for image in self.images if image.file in kept)
+        if not images:
+            raise DataError(f"none of {len(self.images)} images exists, such as {min(left_out)}")
         keys = {image.key for image in images}
+        sources = {image.method for image in images}
         return replace(
             self,
             files=kept,
             images=images,
+            sources={source: label for source, label in self.sources.items() if source in sources},
             groups={key: group for key, group in self.groups.items() if key in keys},
             published={key: name for key, name in self.published.items() if key in keys},
         )
