@@ -88,12 +88,13 @@ def draw(rows: Sequence[Row], *, everything: bool = False, width: int = FULL_WID
     pooled = [row for row in rows if row["pooled"]]
     cells, header = (result_cells, HEADER) if width >= FULL_WIDTH else (_few_cells, FEW)
     if everything or not pooled:
-        return "\n".join([*_fitted(header, map(cells, rows), width), *_few_sources(rows, width)])
+        notes = [*_few_sources(rows, width), *_by_video(rows)]
+        return "\n".join([*_fitted(header, map(cells, rows), width), *notes])
     # a pooled row is named by its modifier: the whole ID would fill the line
     short = [(cells(row)[0], row["modifier"], *cells(row)[2:]) for row in pooled]
     lines = ["all sets of a modifier together, with 95 % intervals", ""]
     lines += _fitted(header, short, width)
-    lines += _few_sources(pooled, width)
+    lines += [*_few_sources(pooled, width), *_by_video(rows)]
     lines += ["", "balanced accuracy in % by set of fakes, each with the real images beside it", ""]
     lines += _pivot([row for row in rows if not row["pooled"]])
     return "\n".join(lines)
@@ -152,6 +153,25 @@ def _few_sources(rows: Sequence[Row], width: int) -> list[str]:
         if note
         else []
     )
+
+
+def _by_video(rows: Sequence[Row]) -> list[str]:
+    """Return a table of the AUC of videos; nothing where no image is a frame."""
+    listed = [
+        (
+            harmless(row["model"]),
+            harmless(row["data"]),
+            str(row["videos"]),
+            interval_text(row.get("video_auc"), percent=False),
+        )
+        for row in rows
+        if row.get("videos")
+    ]
+    if not listed:
+        return []
+    header = ("model", "data", "videos", "AUC")
+    title = "by video: mean probability of its frames, intervals of other videos"
+    return ["", title, "", *columns([header, *listed], right=frozenset({2, 3}))]
 
 
 def _few_cells(row: Row) -> tuple[str, ...]:

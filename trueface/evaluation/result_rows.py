@@ -11,6 +11,7 @@ from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import Scores, merge, read_scores
 from trueface.evaluation.source_intervals import few_sources, sources_json
+from trueface.evaluation.videos import video_report
 from trueface.runtime import paths
 from trueface.runtime.errors import UnknownName
 from trueface.runtime.files import Json, read_json
@@ -91,6 +92,7 @@ def _of_group(group: Sequence[Tested]) -> Iterator[dict[str, Json]]:
 def _row(data: str, tests: Sequence[Tested], *, pooled: bool) -> dict[str, Json]:
     scores = merge(test.scores for test in tests)
     report = measure(scores.labels, scores.logits, keys=scores.keys)
+    videos = video_report(scores)
     return {
         "data": data,
         "modifier": tests[0].modifier,
@@ -100,6 +102,7 @@ def _row(data: str, tests: Sequence[Tested], *, pooled: bool) -> dict[str, Json]
         **{name: _json(report.metrics.get(name)) for name in METRICS},
         **{f"{name}_by_images": _json(report.by_images.get(name)) for name in BY_IMAGES},
         **_calibrated(scores, tests[0].calibration),
+        **({"videos": videos.videos, "video_auc": _json(videos.auc)} if videos else {}),
         "sources": sources_json(report.sources),
         "few_sources": few_sources(report.sources),
         "confusion": [list(row) for row in report.confusion],

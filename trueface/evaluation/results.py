@@ -41,7 +41,8 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         confusion, verdict, reason, reasons, data_root, seconds. A measure is {"value", "low", "high"}, or None where
         `reasons` says why, or, of those after calibration, where validation gave none; its interval is over the population of sources, `_by_images` over other
         images of the same ones. `sources` counts them by class, and `few_sources` says it in words
-        where they are fewer than five. `reason` is why there is no measure of two classes,
+        where they are fewer than five. Where images are frames, `videos` counts their videos, and
+        `video_auc` is the AUC of mean probabilities with its interval over videos. `reason` is why there is no measure of two classes,
         `data_root` where the images lie if the model was tested on several roots, `seconds` what
         training or unlearning took, if known.
 

@@ -11,6 +11,7 @@ from launcher.api import Json, write_atomic
 from trueface.data.index import Image
 from trueface.data.loaders import Pass
 from trueface.data.loading.requests import BadFile
+from trueface.data.video_sources import video_sources
 from trueface.evaluation.inference import Answers
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import Scores
@@ -102,11 +103,22 @@ def keep_features(
 
 
 def scores_of(images: Sequence[Image], answers: Answers, data_root: Path) -> Scores:
-    """Return the answers to images as a score table, with their paths below the data root."""
+    """Return the answers to images as a score table, with their paths below the data root.
+
+    Raises:
+        DataError: the data root's list of sources with videos cannot be read.
+    """
     scored = [images[position] for position in answers.positions]
+    names = tuple(image.path.relative_to(data_root).as_posix() for image in scored)
+    sources = video_sources(data_root)
+    videos = tuple(
+        path.rpartition("/")[0] if image.method in sources else ""
+        for path, image in zip(names, scored, strict=True)
+    )
     return Scores(
-        paths=tuple(image.path.relative_to(data_root).as_posix() for image in scored),
+        paths=names,
         keys=tuple(image.key for image in scored),
         labels=answers.labels,
         logits=answers.logits,
+        videos=videos if any(videos) else (),
     )
