@@ -48,7 +48,7 @@ def test_sure_frames_still_have_an_order() -> None:
         paths=scores.paths,
         keys=scores.keys,
         labels=scores.labels,
-        logits=np.arange(12) * 50.0 - 100,
+        logits=np.arange(12, dtype=np.float64) * 50 - 100,
         videos=scores.videos,
     )
     logits = by_video(sure).logits
