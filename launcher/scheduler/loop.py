@@ -127,6 +127,7 @@ class Scheduler:
 
     def run(self) -> None:
         """Serve until asked to leave, stopped, idle for LEAVE_AFTER_S, or the home is gone."""
+        self._gpus.begin()
         for claim in self._queue.claims():
             self._adopt(claim)
         self._fork_servers.prepare(WorkerEnvironment())
