@@ -8,5 +8,5 @@ In reading order: errors, units, system, ids, states, job, job_options, kinds, s
 store, gpu, workers, scheduler, planning, screens, simulate, cli, api.
 """
 
-__version__ = "0.3.0.dev0"
+__version__ = "0.3.0.dev1"
 __all__ = ["__version__"]

@@ -303,7 +303,7 @@ def read_context(record: Mapping[str, Any]) -> Context:
             "interpreter": str(interpreter),
             "environment": dict(environment),
             "affinity": [*affinity],
-        } if all(isinstance(word, str) for pair in environment.items() for word in pair):
+        } if {*map(type, environment), *map(type, environment.values())} <= {str}:
             return Context(
                 folder=folder,
                 umask=umask,

@@ -5,5 +5,5 @@ In reading order: runtime, legacy, corruptions, data, models, features, poisonin
 training, unlearning, jobs, audit, report, cli, __main__.
 """
 
-__version__ = "0.3.0.dev0"
+__version__ = "0.3.0.dev1"
 __all__ = ["__version__"]

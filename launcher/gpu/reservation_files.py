@@ -77,6 +77,38 @@ def file_name(uid: int, home: Path) -> str:
     return f"launcher-claims.{uid}.{home_hash(home)[:8]}.json"
 
 
+def remove_abandoned(folder: Path, uid: int, now: float, silent_s: float) -> list[str]:
+    """Remove a user's files that nobody renews any more; return their names.
+
+    A file is left when its scheduler is killed and none follows in its home. Such files count for nobody.
+    A scheduler that only stood still for so long publishes again, under a new name, when it goes on.
+
+    Args:
+        folder: where all publish.
+        uid: the user.
+        now: on the clock that all processes of the machine share.
+        silent_s: who was silent for longer is gone; much more than the time for which a file counts.
+    """
+    removed = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if _NAME.fullmatch(entry.name)]
+        for name in names:
+            if int(name.split(".")[1]) == uid and _is_abandoned(folder, name, uid, now - silent_s):
+                with contextlib.suppress(OSError):
+                    os.unlink(f"{folder}/{name}")  # noqa: PTH108  # as above, without a Path for each
+                    removed.append(name)
+    return removed
+
+
+def _is_abandoned(folder: Path, name: str, uid: int, before: float) -> bool:
+    """Tell whether a file was last written before a time, or before the machine was last started."""
+    try:
+        publication = parse(name, _content(f"{folder}/{name}", uid))
+    except (OSError, ValueError, RecursionError):  # it is gone, or no scheduler has written it
+        return False
+    return publication is None or publication.at < before
+
+
 class ReservationReader:
     """Reads the folder of reservations repeatedly, and caches the owners of its files."""
 

@@ -37,12 +37,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.gpu.publication import Publication, write_publication
-from launcher.gpu.reservation_files import ReservationReader, file_name, home_hash, login, new_name
+from launcher.gpu.reservation_files import (
+    ReservationReader,
+    file_name,
+    home_hash,
+    login,
+    new_name,
+    remove_abandoned,
+)
 from launcher.gpu.resources import MEMORY, ForeignReservation, is_cores
 from launcher.system.quotas import Quotas
 
 REFRESH_S = 5.0  # a file with reservations is renewed so often
 STALE_S = 60.0  # a scheduler that was silent for so long is gone, or stands still
+ABANDONED_S = 3600.0  # after so long its file is removed
 LAG_S = 5.0  # more than the age of any measurement that a decision rests on
 _MOST_COMPLAINTS = 256  # so that no other user fills our log
 
@@ -127,6 +135,12 @@ class ReservationBoard:
         self.trouble = ""
         seen = self._look()
         return not self.trouble and self._tell(seen, fresh)
+
+    def remove_abandoned(self) -> None:
+        """Remove what killed schedulers of our user left behind in homes that have none any more."""
+        removed = remove_abandoned(self._folder, self._uid, self._clock(), ABANDONED_S)
+        if removed:
+            logger.info("claims removed=%d reason='not renewed for an hour'", len(removed))
 
     def withdraw(self, jobs: Collection[int]) -> bool:
         """Take back the reservations of these jobs; return whether others can read that."""

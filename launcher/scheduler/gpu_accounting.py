@@ -213,6 +213,8 @@ class Ledger:
 
     def others_usage(self, claim: Claim) -> dict[str, int]:
         """Return by UUID the most that all others had on an attempt's GPUs at the last two looks, if any saw it."""
+        if not claim.gpus:
+            return {}
         taken = self._of(claim)
         return {
             uuid: max(taken.others[uuid], taken.before.get(uuid, 0))

@@ -228,6 +228,10 @@ class Accelerators:
             (reservation.job, reservation.device) for reservation in self._published
         ]
 
+    def begin(self) -> None:
+        """Clear away what schedulers of our user left that were killed."""
+        self._board.remove_abandoned()
+
     def leave(self, claims: Collection[Claim]) -> None:
         """Leave; the reservations of what still runs stay for a successor to take over."""
         if not claims:

@@ -42,6 +42,7 @@ from launcher.workers.spawn_outage import Outage
 logger = logging.getLogger(__name__)
 
 MOST_OPEN = 4  # ends that are taken in together, while other jobs run in their places
+QUIET_S = 0.003  # without news for so long, we prepare what comes next
 LOOK_S = 0.2  # a request that came without a wake waits at most so long
 LEAVE_AFTER_S = 600.0  # a scheduler without jobs leaves; every command that queues starts one
 
@@ -127,6 +128,7 @@ class Scheduler:
 
     def run(self) -> None:
         """Serve until asked to leave, stopped, idle for LEAVE_AFTER_S, or the home is gone."""
+        self._gpus.begin()
         for claim in self._queue.claims():
             self._adopt(claim)
         self._fork_servers.prepare(WorkerEnvironment())
@@ -137,6 +139,7 @@ class Scheduler:
                 if self._requests.gone:
                     break
                 result = self._turn()
+                self._prepare(result)
             # the scheduler's top: a fault of ours in one turn must not end it, and with it all that waits
             except Exception as error:  # noqa: BLE001
                 self._troubles.tell(error)
@@ -218,6 +221,21 @@ class Scheduler:
         self._launch(result)
         result.soon(self._succession.wait_s(now))
         return filled
+
+    def _prepare(self, result: TurnResult) -> None:
+        """Prepare the start of the job that will follow the newest one, while nothing else is to do.
+
+        Not between jobs that end at once: it would take the time that they need.
+        """
+        place = self._attempts.newest_place()
+        if place is None or self._requests.stop or result.look_again_s < QUIET_S:
+            return
+        if self._sleeper.has_news(QUIET_S):
+            return
+        with contextlib.suppress(OSError):  # a full disk is met when the job starts
+            attempt = self._launches.prepare(place)
+            if attempt is not None:
+                self._attempts.read_ahead(place, attempt)
 
     def _take_in(self, result: TurnResult, *, decide: bool = False) -> Reasons:
         """Take in what has ended, and decide what starts; return why what waits does not start."""

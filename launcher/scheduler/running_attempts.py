@@ -7,11 +7,14 @@ from launcher.scheduler.attempt_watch import (
     LOOK_AGAIN_S,
     NO_DESCRIPTOR,
     Adopted,
+    Place,
+    Supervised,
     Watch,
 )
 from launcher.scheduler.turn import TurnResult
 from launcher.states import Outcome
 from launcher.store.rows import Claim
+from launcher.system.paths import Attempt
 
 REMIND_S = 1.0  # while a program without a supervisor is asked to stop
 
@@ -34,6 +37,20 @@ class RunningAttempts:
     def claims(self) -> list[Claim]:
         """Return the claims of all attempts."""
         return [watch.claim for watch in self._watches.values()]
+
+    def newest_place(self) -> Place | None:
+        """Return the place of the attempt that was started last, None where none has one."""
+        watch = next(reversed(self._watches.values()), None)
+        return watch.place if isinstance(watch, Supervised) else None
+
+    def read_ahead(self, place: Place, attempt: Attempt) -> None:
+        """Let the supervisor read an order that will get it if the eldest job of its lane ends first."""
+        for watch in self._watches.values():
+            if not isinstance(watch, Supervised) or watch.place is None:
+                continue
+            if watch.place.job.lane_id == place.job.lane_id:
+                watch.supervisor.read_ahead(attempt)
+                return
 
     def descriptors(self) -> Iterator[int]:
         """Return what becomes readable when an attempt has news."""

@@ -39,6 +39,7 @@ class Connection:
     def __init__(self, database: sqlite3.Connection, path: Path) -> None:
         """Work on an open database that lies at `path`."""
         self._db, self._path = database, path
+        self._level: int | None = None  # how commits are synced; None: not asked yet
         self.execute = database.execute
         self.executemany = database.executemany
 
@@ -49,12 +50,13 @@ class Connection:
     @contextlib.contextmanager
     def unsynced(self) -> Iterator[None]:
         """Let what is committed inside be synced with the next commit outside: a power cut may undo it."""
-        (level,) = self._db.execute("PRAGMA synchronous").fetchone()
+        if self._level is None:
+            (self._level,) = self._db.execute("PRAGMA synchronous").fetchone()
         self._db.execute("PRAGMA synchronous = NORMAL")
         try:
             yield
         finally:
-            self._db.execute(f"PRAGMA synchronous = {level}")
+            self._db.execute(f"PRAGMA synchronous = {self._level}")
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:

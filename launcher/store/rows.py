@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from launcher import __version__
@@ -219,10 +219,15 @@ class Claim:
 
     @cached_property
     def _read(self) -> tuple[Spec, str]:
-        def plain() -> Spec:
-            return Spec(name=f"job {self.job}", kind="", role="", run="", root="/")
+        return _claimed_spec(self.job, self.spec_text)
 
-        return _spec_and_trouble(self.spec_text, plain)
+
+@lru_cache(maxsize=8)
+def _claimed_spec(job: int, text: str) -> tuple[Spec, str]:
+    """Return a job's spec and what of it cannot be understood; what is prepared is claimed soon after."""
+    return _spec_and_trouble(
+        text, lambda: Spec(name=f"job {job}", kind="", role="", run="", root="/")
+    )
 
 
 def _spec_and_trouble(text: str, plain: Callable[[], Spec]) -> tuple[Spec, str]:

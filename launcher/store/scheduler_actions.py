@@ -23,6 +23,10 @@ _FIRST_OF_LANE = (
     "SELECT rank, id FROM jobs WHERE state = 'queued' AND waits = 0 AND lane = ?"
     " ORDER BY rank, id LIMIT 1"
 )
+_NEXT_OF_LANE = (
+    "SELECT id, attempts + 1, spec, context FROM jobs WHERE state = 'queued' AND waits = 0"
+    " AND lane = ? ORDER BY rank, id LIMIT 1"
+)
 _CLAIM = (
     "SELECT attempts.*, jobs.spec, contexts.body AS context FROM attempts"
     " JOIN jobs ON jobs.id = attempts.job JOIN contexts ON contexts.id = jobs.context"
@@ -96,6 +100,24 @@ class Scheduling:
         """Return the most urgent job of a job's lane that waits for nothing, None where there is none."""
         row = self._db.execute(_FIRST_OF_LANE, (like.lane_id,)).fetchone()
         return None if row is None else replace(like, id=row[1], rank=row[0])
+
+    def next_claim(self, lane: int, seat: Seat, now: float) -> Claim | None:
+        """Return the claim that the first job of a lane would get now; nothing is promised by that.
+
+        Args:
+            lane: its number.
+            seat: the place.
+            now: seconds since 1970.
+
+        Returns None where there is no such job, or it cannot be understood.
+        """
+        row = self._db.execute(_NEXT_OF_LANE, (lane,)).fetchone()
+        if row is None:
+            return None
+        job, number, spec, context = row
+        context_text, why = self._context(context)
+        claim = _claim(job, number, seat, spec, context_text, now)
+        return None if claim.unreadable or why else claim
 
     def is_needed(self, job: int) -> bool:
         """Tell whether other jobs need this one."""
@@ -176,20 +198,7 @@ class Scheduling:
             return None
         number, spec, context = row
         context_text, why = self._context(context)
-        claim = Claim(
-            job=job,
-            number=number,
-            boot=seat.boot,
-            device=seat.device,
-            cpus=seat.cpus,
-            pid=seat.pid,
-            start_ticks=seat.start_ticks,
-            spec_text=spec,
-            context_text=context_text,
-            reservation=seat.reservation,
-            exclusive=seat.exclusive,
-            claimed=now,
-        )
+        claim = _claim(job, number, seat, spec, context_text, now)
         if why := claim.unreadable or why:
             set_aside(self._db, job, why, now)
             return None
@@ -309,3 +318,22 @@ class Scheduling:
                 raise Unreadable("it has no lane")
             self._lanes[number] = read_lane(row[0])
         return self._lanes[number]
+
+
+def _claim(
+    job: int, number: int, seat: Seat, spec_text: str, context_text: str, now: float
+) -> Claim:
+    return Claim(
+        job=job,
+        number=number,
+        boot=seat.boot,
+        device=seat.device,
+        cpus=seat.cpus,
+        pid=seat.pid,
+        start_ticks=seat.start_ticks,
+        spec_text=spec_text,
+        context_text=context_text,
+        reservation=seat.reservation,
+        exclusive=seat.exclusive,
+        claimed=now,
+    )

@@ -23,6 +23,7 @@ PREFIX = "launcher-"
 RECORD_KEY = "group"  # beside a supervisor's identity in `started`: the folder of its group
 PATIENCE_S = 1.0  # for what was killed to be gone
 _NAME = re.compile(rf"{PREFIX}(\d+)-(\d+)")  # pid and start time of a supervisor
+_WITHOUT_BELOW = 2  # links of a folder without folders in it: its name and its own "."
 _ESCAPED = re.compile(r"\\([0-7]{3})")  # a space in a mount point is \040
 
 
@@ -159,7 +160,7 @@ def recorded_group(supervisor: Identity, text: str | None) -> Path | None:
 def members(group: Path) -> list[int]:
     """Return the pids of all processes in a group and in those below it."""
     pids: list[int] = []
-    for folder, _, _ in os.walk(group):
+    for folder in _with_below(group):
         with contextlib.suppress(OSError, ValueError):
             pids += map(int, read_bytes(f"{folder}/cgroup.procs").split())
     return [pid for pid in pids if pid > 0]  # 0: of another container
@@ -229,6 +230,14 @@ def _remove(group: Path) -> None:
     for folder, _, _ in os.walk(group, topdown=False):
         with contextlib.suppress(OSError):
             os.rmdir(folder)  # noqa: PTH106  # os.walk gives texts
+
+
+def _with_below(group: Path) -> list[str]:
+    """Return the folders of a group and of those below it; mostly there are none, as its links tell."""
+    with contextlib.suppress(OSError):
+        if os.stat(group).st_nlink == _WITHOUT_BELOW:  # noqa: PTH116  # done for every attempt
+            return [str(group)]
+    return [folder for folder, _, _ in os.walk(group)]
 
 
 def _character(match: re.Match[str]) -> str:

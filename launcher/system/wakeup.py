@@ -44,9 +44,9 @@ class Sleeper:
         with contextlib.suppress(OSError):  # it is full: it was rung already
             os.write(self._pipe, RING)
 
-    def has_news(self) -> bool:
-        """Tell whether one of the descriptors that were watched last has news now."""
-        return bool(self._poll.poll(0))
+    def has_news(self, within_s: float = 0.0) -> bool:
+        """Tell whether one of the descriptors that were watched last has news now, or gets it soon."""
+        return bool(self._poll.poll(within_s * 1000))
 
     def sleep(self, descriptors: Iterable[int], timeout_s: float) -> bool:
         """Sleep until one of them has news; return whether it was for another reason, or for a ring.

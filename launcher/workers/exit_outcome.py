@@ -98,6 +98,8 @@ def patience_s(status: int, attempt: Attempt, how: Circumstances, ran_s: float) 
     if how.stopped or how.over_limit_s is not None:
         return 0.0
     code = os.waitstatus_to_exitcode(status)
+    if code == 0 and ran_s <= SHORT_S:
+        return 0.0
     if -code in _SENT or code - 128 in _SENT:
         return SIGNALLED_PATIENCE_S
     match word_of(attempt):
@@ -107,7 +109,7 @@ def patience_s(status: int, attempt: Attempt, how: Circumstances, ran_s: float) 
             return 0.0
     if code:
         return FAILED_PATIENCE_S
-    return min(FAILED_PATIENCE_S, ran_s * PATIENT_SHARE) if ran_s > SHORT_S else 0.0
+    return min(FAILED_PATIENCE_S, ran_s * PATIENT_SHARE)
 
 
 def word_of(attempt: Attempt) -> dict[str, Json] | None:

@@ -18,7 +18,7 @@ from launcher.system.process_tree import SERVER, send, start_apart
 from launcher.system.processes import Identity, recorded
 from launcher.workers.fork_server import BYE, FORK, IMPORTING, MESSAGE_BYTES
 from launcher.workers.started_file import read_outcome_line
-from launcher.workers.supervisor import ENDED, LONGEST_REPORT, RUN, STOP
+from launcher.workers.supervisor import ENDED, LONGEST_REPORT, NEXT, RUN, STOP
 
 # Another environment may hold version 0.2, whose fork server is another module with the same protocol.
 START = """
@@ -70,6 +70,10 @@ class Supervisor:
     def run(self, attempt: Attempt) -> None:
         """Give it an attempt; that it is dead is seen on the channel."""
         self._tell(RUN, attempt)
+
+    def read_ahead(self, attempt: Attempt) -> None:
+        """Let it read the order of an attempt that it will probably get."""
+        self._tell(NEXT, attempt)
 
     def stop(self, attempt: Attempt) -> None:
         """Have it end an attempt that it runs: SIGTERM, and SIGKILL after the job's grace."""

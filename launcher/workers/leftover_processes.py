@@ -33,7 +33,7 @@ class Leftovers:
         and what those run are no leftovers, also when the scheduler has died and they are
         our children.
         """
-        below = descendants(os.getpid(), skip=self._is_foreign)
+        below = descendants(os.getpid(), skip=self._is_foreign) if _has_children() else []
         if self._group is not None:
             there = {os.getpid(), *below}
             inside = [pid for pid in cgroups.members(self._group) if pid not in there]
@@ -68,3 +68,12 @@ class Leftovers:
 
     def _is_foreign(self, pid: int) -> bool:
         return is_foreign(pid, self.attempt)
+
+
+def _has_children() -> bool:
+    """Tell whether anything lives below us: we are the parent of all whose own parent is dead."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from launcher.states import Failed, Void
 from launcher.system import cgroups
-from launcher.system.files import Json, read_all
+from launcher.system.files import Json, read_all, read_bytes
 from launcher.system.paths import Attempt
 from launcher.system.processes import Identity, identity
 from launcher.workers.order import Order, read_order
@@ -57,6 +57,8 @@ class Starter:
         self._me = _line(me, {} if group is None else {cgroups.RECORD_KEY: str(group)})
         self._ahead = ahead
         self._held: Held | None = None
+        self._next: Order | None = None  # what was read ahead
+        self._next_text = b""
         self.prepare()
 
     @property
@@ -77,7 +79,7 @@ class Starter:
                     return None
                 opened.callback(_close, record)
                 text = self._sign(record)
-                order = read_order(text)
+                order = self._order(text)
                 log = os.open(attempt.log, _APPEND, 0o600)
                 opened.callback(_close, log)
                 _link_log(order, attempt)
@@ -101,6 +103,13 @@ class Starter:
             held.release(attempt, text)
         return Begun(order=order, text=text, program=program, at=time.monotonic())
 
+    def read_ahead(self, attempt: Attempt) -> None:
+        """Read the order of an attempt that is not begun yet; another one may come in its stead."""
+        self._next = None
+        with contextlib.suppress(OSError, ValueError, RecursionError):  # `begin` meets it, too
+            self._next_text = read_bytes(attempt.spec)
+            self._next = read_order(self._next_text)
+
     def prepare(self) -> None:
         """Fork the next worker, where that is asked for and can be done."""
         if self._ahead and self._held is None:
@@ -112,6 +121,17 @@ class Starter:
         if self._held:
             self._held.dismiss()
             self._held = None
+
+    def _order(self, text: bytes) -> Order:
+        """Return an attempt's order; the one that was read ahead, where it is the same.
+
+        Raises:
+            ValueError: it is none.
+        """
+        order, self._next = self._next, None
+        if order is not None and text == self._next_text:
+            return order
+        return read_order(text)
 
     def _worker(self) -> Held:
         if self._held and not self._held.waits():  # it was killed

@@ -31,7 +31,9 @@ MESSAGE_BYTES = 8192  # an attempt's path
 LONGEST_REPORT = 8192  # bytes of a message with an outcome; a longer one is read from its record
 LONGEST_SLEEP_S = 3600.0  # a poll cannot count the milliseconds of a month
 RUN, STOP = b"run ", b"stop "  # followed by the attempt's folder
+NEXT = b"next "  # likewise, of an attempt that it will probably get: its order can be read ahead
 ENDED = b"ended "  # followed by its outcome
+FRESH_S = 0.1  # so long what was read after the last attempt holds for the next one
 
 
 def serve(home: Home, channel: socket.socket, *, ahead: bool = False) -> None:
@@ -54,6 +56,7 @@ class _Supervisor:
         self._signals = _Signals()
         self._stop = False
         self._at = b""  # the folder of the attempt in hand
+        self._kills, self._kills_at = memory.oom_kills(), time.monotonic()
         adopt_orphans()
         me = identity(os.getpid()) or Identity(pid=os.getpid(), start_ticks=0, boot=boot_id())
         self._group = cgroups.join(me)
@@ -70,8 +73,9 @@ class _Supervisor:
                 return False
         self._stop = False
         self._at = message[len(RUN) :]
-        attempt = Attempt(Path(os.fsdecode(self._at)))
+        attempt = _attempt_at(self._at)
         self._report(self._see_through(attempt))
+        self._count_kills()  # while the scheduler decides what comes next
         ordered_to_leave = bool(self._signals.received)
         if self._alone or ordered_to_leave:
             self._dismiss()
@@ -81,6 +85,9 @@ class _Supervisor:
             if not ordered_to_leave:  # a machine that goes down must not start jobs again
                 revive(self._home)
         return not (self._alone or ordered_to_leave)
+
+    def _count_kills(self) -> None:
+        self._kills, self._kills_at = memory.oom_kills(), time.monotonic()
 
     def _report(self, outcome: bytes) -> None:
         """Tell the scheduler how the attempt in hand has ended; "" where that is not ours to say."""
@@ -121,7 +128,9 @@ class _Supervisor:
 
         Returns its outcome as it is on record; nothing where it was not ours to start.
         """
-        kills = memory.oom_kills()
+        if time.monotonic() > self._kills_at + FRESH_S:
+            self._count_kills()
+        kills = self._kills
         self._left.attempt = str(attempt.folder)
         begun = self._starter.begin(attempt)
         if begun is None:
@@ -225,6 +234,8 @@ class _Supervisor:
             self._alone = True
         elif message == STOP + self._at:
             self._stop = True
+        elif message.startswith(NEXT):
+            self._starter.read_ahead(_attempt_at(message[len(NEXT) :]))
 
 
 class _Signals:
@@ -245,6 +256,10 @@ class _Signals:
         """Clear the signal's flag; its name is kept."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.descriptor, 64)
+
+
+def _attempt_at(folder: bytes) -> Attempt:
+    return Attempt(Path(os.fsdecode(folder)))
 
 
 def _record(outcome: Outcome, attempt: Attempt, order: bytes = b"") -> bytes:

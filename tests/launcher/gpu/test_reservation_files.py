@@ -18,6 +18,7 @@ from launcher.gpu.reservation_files import (
     ReservationReader,
     file_name,
     new_name,
+    remove_abandoned,
     reservations_folder,
 )
 from launcher.system.processes import boot_id
@@ -177,6 +178,25 @@ def test_a_hard_link_to_an_older_version_does_not_count(public: Path) -> None:
 def test_what_an_earlier_boot_left_does_not_count(public: Path) -> None:
     (public / NAME).write_text(json.dumps(a_record(boot="1b4e28ba-2fa1-11d2-883f-b9a761bde3fb")))
     assert read(public) == ({}, {})
+
+
+def test_abandoned_files_of_an_earlier_boot_go_and_those_of_others_and_garbage_stay(
+    public: Path,
+) -> None:
+    earlier, garbage = NAME.replace("0123", "0000"), NAME.replace("0123", "1111")
+    others = f"launcher-claims.{UID + 1}.0123abcd.json"
+    records = {
+        NAME: a_record(at=100.0),
+        earlier: a_record(name=earlier, at=100.0, boot="1b4e28ba-2fa1-11d2-883f-b9a761bde3fb"),
+        others: a_record(name=others, at=0.0),
+        garbage: {},
+    }
+    for name, record in records.items():
+        (public / name).write_text(json.dumps(record))
+    assert remove_abandoned(public, UID, 160.0, 60.0) == [earlier]
+    assert remove_abandoned(public, UID, 161.0, 60.0) == [NAME]
+    assert {file.name for file in public.iterdir()} == {others, garbage}
+    assert remove_abandoned(public / "nowhere", UID, 161.0, 60.0) == []
 
 
 def test_files_of_other_programs_are_nobodys_business(public: Path) -> None:

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from launcher.gpu.reservation_files import file_name
-from launcher.gpu.reservations import LAG_S, REFRESH_S, STALE_S, Reservation, ReservationBoard
+from launcher.gpu.reservations import (
+    ABANDONED_S,
+    LAG_S,
+    REFRESH_S,
+    STALE_S,
+    Reservation,
+    ReservationBoard,
+)
 from launcher.gpu.resources import ForeignReservation
 from launcher.system.processes import boot_id
 from tests.build import Clock
@@ -135,6 +142,40 @@ def test_who_was_silent_for_long_does_not_count(tmp_path: Path, clock: Clock) ->
     assert ours.others() == ()
     other.publish([a_reservation()])
     assert amounts(ours.others()) == {GPU: CLAIM}
+
+
+def test_files_that_nobody_has_renewed_for_an_hour_are_removed_and_no_others(
+    tmp_path: Path, clock: Clock
+) -> None:
+    killed, living = a_board(tmp_path, "killed", clock), a_board(tmp_path, "living", clock)
+    killed.publish([a_reservation()])
+    left = {file.name for file in tmp_path.iterdir()}
+    clock.now += ABANDONED_S
+    living.publish([a_reservation()])
+    a_board(tmp_path, "new", clock).remove_abandoned()
+    assert len([*tmp_path.iterdir()]) == 2, "an hour is not over yet"
+    clock.now += 1
+    (tmp_path / "launcher-claims.json").write_text("another program's")
+    a_board(tmp_path, "new", clock).remove_abandoned()
+    there = {file.name for file in tmp_path.iterdir()}
+    assert not left & there
+    assert len(there) == 2
+
+
+def test_a_scheduler_that_stood_still_while_its_file_was_removed_publishes_again(
+    tmp_path: Path, clock: Clock
+) -> None:
+    still = a_board(tmp_path, "still", clock)
+    reservation = a_reservation()
+    still.publish([reservation])
+    clock.now += ABANDONED_S + 1
+    new = a_board(tmp_path, "new", clock)
+    new.remove_abandoned()
+    assert list(tmp_path.iterdir()) == []
+    assert still.due()
+    assert not still.covers([reservation])
+    still.publish([reservation])
+    assert amounts(new.others()) == {GPU: CLAIM}
 
 
 def test_what_comes_from_the_future_does_not_count(

@@ -2,8 +2,11 @@
 
 import os
 import re
+import signal
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from launcher.gpu.resources import ForeignReservation
 from launcher.job import Resources, Spec, WorkerEnvironment
@@ -96,3 +99,57 @@ def test_only_jobs_of_one_lane_that_need_nothing_but_cores_follow_each_other() -
     assert sole_lane([a_ready_job(1, group="night")], ()) is None
     assert sole_lane([a_ready_job(1, ram=1 << 30)], ()) is None
     assert sole_lane([a_ready_job(1, device="gpu", accelerated=True)], ()) is None
+
+
+# --- what is prepared while a job runs
+
+
+def lie_ahead(home: Home, store: Store, job: int) -> None:
+    """Wait until a job's order is written, and see that nothing is claimed by that."""
+    attempt = home.attempt(job, 1)
+    until(attempt.spec.exists, f"the order of job {job} is written")
+    assert [*attempt.folder.iterdir()] == [attempt.spec]
+    assert job_row(store, job).state is State.QUEUED
+    assert job_row(store, job).attempts == 0
+
+
+def test_the_order_of_the_next_job_is_written_ahead_and_deleted_where_another_one_follows(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    waits = shell(f"until [ -e {gate} ]; do sleep 0.01; done")
+    first, second, third = enqueue(
+        store,
+        a_spec(*waits, name="command/1", cpus=CORES),
+        *(a_spec(name=f"command/{n}", cpus=CORES) for n in (2, 3)),
+    )
+    ensure_scheduler(home)
+    wake(home)
+    lie_ahead(home, store, second)
+    store.owning.cancel([second], time.time())
+    wake(home)
+    lie_ahead(home, store, third)
+    assert not home.attempt(second, 1).folder.exists()
+    gate.touch()
+    until(lambda: in_state(store, third, State.DONE), "the third is done")
+    assert starts(home) == [first, third]
+
+
+def test_a_killed_scheduler_leaves_an_order_that_its_successor_uses(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    waits = shell(f"until [ -e {gate} ]; do sleep 0.01; done")
+    jobs = enqueue(
+        store,
+        a_spec(*waits, name="command/1", cpus=CORES),
+        *(a_spec(name=f"command/{n}", cpus=CORES) for n in (2, 3)),
+    )
+    pid = ensure_scheduler(home)
+    wake(home)
+    lie_ahead(home, store, jobs[1])
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: ensure_scheduler(home) != pid, "another scheduler serves")
+    gate.touch()
+    until(lambda: all(in_state(store, job, State.DONE) for job in jobs), "all are done")
+    assert [job_row(store, job).attempts for job in jobs] == [1, 1, 1]

@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import stat
 import sys
@@ -16,8 +17,9 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.environment import RECORD
 from launcher.system.paths import Home, make_home
 from launcher.system.process_tree import marked
-from launcher.workers.fork_server_client import ForkServer
+from launcher.workers.fork_server_client import Ended, ForkServer
 from launcher.workers.order import read_order
+from launcher.workers.started_file import recorded_outcome
 from tests.build import (
     a_context,
     a_spec,
@@ -407,3 +409,42 @@ def test_a_program_that_had_ended_already_was_not_stopped(
     until(lambda: gone(program), "the program has ended")
     supervised.stop()
     assert isinstance(outcome_of(supervised), Done)
+
+
+# --- orders that are read ahead
+
+
+def test_an_order_that_was_read_ahead_and_changed_since_is_not_followed(
+    fork_server: ForkServer, home: Home, tmp_path: Path
+) -> None:
+    gate, effect = tmp_path / "gate", tmp_path / "effect"
+    waits = shell(f"until [ -e {gate} ]; do sleep 0.01; done")
+    first = started(fork_server, an_attempt(home, a_spec(*waits)))
+    program_of(first.attempt)
+    stale = an_attempt(home, a_spec(*shell(f"echo stale >> {effect}")), job=2)
+    first.supervisor.read_ahead(home.attempt(3, 1))  # there is no such folder
+    first.supervisor.read_ahead(stale)
+    gate.touch()
+    assert ended(first.descriptor)
+    assert first.supervisor.news() == Ended(recorded_outcome(first.attempt))
+    shutil.rmtree(stale.folder)
+    second = an_attempt(home, a_spec(*shell(f"echo new >> {effect}")), job=2)
+    first.supervisor.run(second)
+    assert isinstance(outcome_of(replace(first, attempt=second)), Done)
+    assert effect.read_text() == "new\n"
+
+
+def test_an_order_that_was_read_ahead_is_followed_once(
+    fork_server: ForkServer, home: Home, tmp_path: Path
+) -> None:
+    effect = tmp_path / "effect"
+    first = started(fork_server, an_attempt(home, a_spec("sleep", "0.2")))
+    program_of(first.attempt)
+    second = an_attempt(home, a_spec(*shell(f"echo once >> {effect}")), job=2)
+    first.supervisor.read_ahead(second)
+    assert ended(first.descriptor)
+    assert isinstance(first.supervisor.news(), Ended)
+    first.supervisor.run(second)
+    assert isinstance(outcome_of(replace(first, attempt=second)), Done)
+    assert effect.read_text() == "once\n"
+    assert lines_of(second.log) == []

@@ -1,0 +1,95 @@
+"""How a scheduler writes orders into attempts' folders: that of the next attempt before it is claimed."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+from launcher.system.files import write_whole
+from launcher.system.paths import Attempt, Home
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """An order that is written, of an attempt that is not claimed yet."""
+
+    job: int
+    number: int
+    attempt: Attempt
+    text: str
+    inode: int
+
+
+class OrderWriter:
+    """Writes the order of each attempt that is claimed, and one ahead, while nothing else is to do.
+
+    What is written ahead promises nothing: its folder is as a transaction leaves it that came to nothing,
+    and is used or replaced when the attempt is claimed.
+    """
+
+    def __init__(self, home: Home) -> None:
+        """Begin without an order that is written ahead."""
+        self._home = home
+        self._prepared: _Prepared | None = None
+
+    def holds(self, job: int, number: int) -> bool:
+        """Tell whether an attempt's order was written ahead, and is still there: nothing else can be."""
+        prepared = self._prepared
+        if prepared is None or prepared.job != job or prepared.number != number:
+            return False
+        return _inode(prepared.attempt) == prepared.inode
+
+    def prepare(self, job: int, number: int, text: str) -> Attempt:
+        """Write an order ahead.
+
+        Args:
+            job: its number.
+            number: of the attempt, which no process can have begun.
+            text: the order.
+
+        Raises:
+            OSError: the disk is full.
+
+        Returns the attempt.
+        """
+        self._prepared, attempt = None, self._home.attempt(job, number)
+        inode = _write(attempt, text)
+        self._prepared = _Prepared(job=job, number=number, attempt=attempt, text=text, inode=inode)
+        return attempt
+
+    def write(self, job: int, number: int, text: str) -> None:
+        """Write an order, unless it is there; what a transaction left that came to nothing is replaced.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        prepared, held = self._prepared, self.holds(job, number)
+        if prepared is not None and prepared.job == job:
+            self._prepared = None  # its folder is the attempt's now
+        if not held or prepared is None or prepared.text != text:
+            _write(self._home.attempt(job, number), text)
+
+    def discard(self) -> None:
+        """Delete what is written ahead; a folder that holds anything else is somebody's, and stays."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is None:
+            return
+        with contextlib.suppress(OSError):
+            if os.listdir(prepared.attempt.folder) == [prepared.attempt.spec.name]:  # noqa: PTH208
+                prepared.attempt.spec.unlink()
+                prepared.attempt.folder.rmdir()
+
+
+def _write(attempt: Attempt, text: str) -> int:
+    """Write an order into its folder; return its inode."""
+    with contextlib.suppress(FileExistsError):
+        attempt.folder.mkdir(mode=0o700, parents=True)
+    write_whole(attempt.spec, text)
+    return _inode(attempt)
+
+
+def _inode(attempt: Attempt) -> int:
+    """Return the inode of an attempt's order, 0 where there is none."""
+    try:
+        return os.stat(attempt.spec).st_ino  # noqa: PTH116  # done for every attempt
+    except OSError:
+        return 0
