@@ -53,6 +53,9 @@ def distributions(modules: set[str]) -> set[str]:
     return {brought.get(name, name) for name in packages}
 
 
+OPTIONAL = declared("options.extras_require", "timm")  # may be absent: imported where it is used
+
+
 def test_the_queue_declares_all_that_it_imports() -> None:
     base = declared("options", "install_requires")
     assert distributions(imported("launcher")) == base
@@ -60,8 +63,13 @@ def test_the_queue_declares_all_that_it_imports() -> None:
 
 def test_the_extra_brings_what_only_the_laboratory_imports() -> None:
     base, lab = declared("options", "install_requires"), declared("options.extras_require", "lab")
-    assert distributions(imported("trueface")) - base == lab
+    always = {name for name in imported("trueface") if _plain(name) not in OPTIONAL}
+    assert distributions(always) - base == lab
     assert not lab & base
+
+
+def test_the_extra_of_timm_brings_what_its_networks_import() -> None:
+    assert {_plain(name) for name in imported("trueface")} >= OPTIONAL
 
 
 def test_the_laboratory_looks_for_all_packages_of_its_extra_before_it_begins() -> None:

@@ -4,6 +4,8 @@ A network of a family is made of another one, which gets its weights first: a fi
 names, and checked against all tensors, of the network that it was written of.
 """
 
+import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +16,15 @@ from torch import Tensor
 from trueface.models import pretrained
 from trueface.models.first_layer import keep_resolution
 from trueface.models.head import Head, head_of, refuse_several_heads
+from trueface.models.library_names import names_of
 from trueface.models.registry import LIBRARIES, SPECS, maker_of_model, spec_of
 from trueface.models.spec import Made, Spec, Triple
-from trueface.runtime.errors import WeightsError
+from trueface.runtime.errors import JobError, WeightsError
+
+# licences of published weights that leave their use free
+PERMISSIVE = frozenset({"apache-2.0", "bsd-3-clause", "cc-by-4.0", "mit"})
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,14 +61,22 @@ def assemble(name: str, wanted: Wanted) -> Made:
     return made
 
 
-def complete_spec(name: str) -> Spec:
-    """Return what is declared of a network, with what a library says when it makes it."""
+def weights_sha256(name: str, weights: str) -> str | None:
+    """Return the checksum of the weights that a network starts from; None: they are random.
+
+    Raises:
+        UnknownName: no such network.
+        WeightsError: the file cannot be read.
+    """
     spec = spec_of(name)
-    if name.partition("/")[0] not in LIBRARIES:
-        return spec
-    with torch.random.fork_rng(devices=()), torch.device("meta"):
-        made: Made = maker_of_model(name)(spec, None)
-    return made.spec
+    library = (spec.inner or name).partition("/")[0] in LIBRARIES
+    if weights != "default" or not library:
+        return pretrained.fingerprint(weights, spec.weights_url)
+    with torch.random.fork_rng(devices=()):
+        made = _made(spec_of(spec.inner or name), Wanted(weights="none"))
+    if made.published is not None:
+        weights = str(made.published())
+    return pretrained.fingerprint(weights, made.spec.weights_url)
 
 
 def _made(spec: Spec, wanted: Wanted) -> Made:
@@ -91,9 +107,15 @@ def _start_from(made: Made, weights: str) -> None:
         state = pretrained.published_state(spec.weights_url)
         what = f"the ImageNet weights of {spec.name}"
         pretrained.adopt(made.network, made.adapt(dict(state)), what, head=spec.head)
-        return
-    path = made.published() if weights == "default" and made.published else Path(weights)
-    _adopt_file(made, path)
+    else:
+        published = weights == "default" and made.published
+        _adopt_file(made, published() if published else Path(weights))
+    if spec.licence and spec.licence not in PERMISSIVE:
+        log.warning(
+            "network=%s licence=%s advice=see whether it allows what you use the weights for",
+            spec.name,
+            spec.licence,
+        )
 
 
 def _adopt_file(made: Made, path: Path) -> None:
@@ -101,18 +123,45 @@ def _adopt_file(made: Made, path: Path) -> None:
     try:
         pretrained.adopt(made.network, made.adapt(state), f"weights {path}", head=spec.head)
     except WeightsError as error:
-        others = [name for name in SPECS if name != spec.name and _fits(name, state)]
+        names = (*SPECS, *_relatives(spec.name))
+        others = [name for name in names if name != spec.name and _fits(name, state)]
         advice = f"they fit model {' and '.join(others)}" if others else pretrained.REMEDY
         raise WeightsError(f"{error}; {advice}") from error
 
 
+def _relatives(name: str) -> list[str]:
+    """Return the networks of torchvision that begin with the same letters, as a library's."""
+    first, _, network = name.partition("/")
+    if first not in LIBRARIES:
+        return []
+    letters = re.match("[a-z]*", network)
+    names = names_of(LIBRARIES["tv"].package)
+    own = names_of(LIBRARIES[first].package)
+    return [
+        f"{first if each in own else 'tv'}/{each}"
+        for each in sorted(names)
+        if letters and each.startswith(letters[0])
+    ]
+
+
 def _fits(name: str, state: Mapping[str, Tensor]) -> bool:
-    spec = spec_of(name)
     with torch.random.fork_rng(devices=()), torch.device("meta"):
-        own = maker_of_model(name)().state_dict()
+        try:
+            made = _made(spec_of(name), Wanted(weights="none"))
+        except (JobError, NotImplementedError):  # not every network of a library can be made so
+            return False
     shapes = {
         key: value.shape
-        for key, value in own.items()
-        if not key.startswith(f"{spec.head}.") and not key.endswith(pretrained.COUNTER)
+        for key, value in made.network.state_dict().items()
+        if not key.startswith(f"{made.spec.head}.") and not key.endswith(pretrained.COUNTER)
     }
-    return all(key in state and state[key].shape == shape for key, shape in shapes.items())
+    heads = (f"{made.spec.head}.", *pretrained.FOREIGN_HEADS)
+    body = {
+        key for key in state if not key.startswith(heads) and not key.endswith(pretrained.COUNTER)
+    }
+    # every file would fit a network without tensors
+    return (
+        bool(shapes)
+        and body == shapes.keys()
+        and all(state[key].shape == shapes[key] for key in shapes)
+    )

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trueface.models import pretrained
 from trueface.models.assembly import Wanted, assemble
+from trueface.models.assembly import weights_sha256 as weights_sha256
 from trueface.models.head import head_of, inputs_of
-from trueface.models.registry import spec_of
 from trueface.models.spec import IMAGENET_MEAN, IMAGENET_STD, Spec, Triple
 from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.rng import derive
@@ -181,16 +180,6 @@ def build(
         channels_last=channels_last,
         nodown=nodown,
     ).eval()
-
-
-def weights_sha256(name: str, weights: str) -> str | None:
-    """Return the checksum of the weights that `build` starts from; None: they are random.
-
-    Raises:
-        UnknownName: no such architecture.
-        WeightsError: the file cannot be read.
-    """
-    return pretrained.fingerprint(weights, spec_of(name).weights_url)
 
 
 def freeze(model: Detector) -> None:

@@ -18,7 +18,7 @@ from trueface.models.spec import Family, Library, Solver, Triple
 from trueface.models.spec import Made as Made
 from trueface.models.spec import Spec as Spec
 from trueface.runtime.declarations import Declaration, read_declarations
-from trueface.runtime.errors import UnknownName, nearest
+from trueface.runtime.errors import UnknownName, UsageError, nearest
 
 PACKAGE = "trueface.models.architectures"
 LIBRARY_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)?")  # of a network, with a tag of its weights
@@ -105,7 +105,9 @@ def register_family(
     )
 
 
-def register_library(name: str, *, summary: str, package: str, extra: str) -> Library:
+def register_library(
+    name: str, *, summary: str, package: str, extra: str, has_tags: bool = False
+) -> Library:
     """Declare the networks of a library.
 
     The function below it gets a `Spec` of which the name alone is certain, and the side of images in
@@ -116,8 +118,9 @@ def register_library(name: str, *, summary: str, package: str, extra: str) -> Li
         summary: the library's usual name.
         package: dotted, whose files declare networks by `@register_model`; they are read as text.
         extra: of this project, with which the library is installed.
+        has_tags: a name may end in a full stop and the tag of published weights.
     """
-    return Library(name=name, summary=summary, package=package, extra=extra)
+    return Library(name=name, summary=summary, package=package, extra=extra, has_tags=has_tags)
 
 
 def _declared(decorator: str) -> Mapping[str, Declaration]:
@@ -150,20 +153,41 @@ def spec_of(name: str) -> Spec:
     first, _, rest = name.partition("/")
     if first in LIBRARIES and LIBRARY_NAME.fullmatch(rest):
         return LIBRARIES[first].spec(rest)
-    if first in FAMILIES and rest.partition("/")[0] not in FAMILIES:
+    if first in FAMILIES and rest:
+        return FAMILIES[first].spec(_inner_spec(first, rest))
+    alone = first in FAMILIES or first in LIBRARIES
+    raise _unknown(name, f"{first}/NETWORK" if alone and not rest else None)
+
+
+def _inner_spec(family: str, name: str) -> Spec:
+    """Return what is declared of a network that others can be made of."""
+    if name.partition("/")[0] not in FAMILIES:
         try:
-            return FAMILIES[first].spec(spec_of(rest))
+            spec = spec_of(name)
         except UnknownName as error:
-            meant = error.suggestion and f"{first}/{error.suggestion}"
-            raise _unknown(name, meant, names=[f"{first}/{each}" for each in error.known]) from None
-    raise _unknown(name)
+            meant = error.suggestion and f"{family}/{error.suggestion}"
+            names = [
+                f"{family}/{each}" for each in error.known if each.partition("/")[0] not in FAMILIES
+            ]
+            raise _unknown(f"{family}/{name}", meant, names) from None
+        if spec.solver == "gradient":
+            return spec
+    names = [f"{family}/{each}" for each, spec in SPECS.items() if spec.solver == "gradient"]
+    names += [f"{family}/{each}/NETWORK" for each in LIBRARIES]
+    raise _unknown(f"{family}/{name}", None, names)
 
 
 def maker_of_model(name: str) -> Callable[..., Any]:
     """Import the file of a network, a family or a library; return its function.
 
     That of a network takes nothing, that of a family a `Made`, that of a library a `Spec` and a side.
+
+    Raises:
+        UsageError: the library is not installed.
     """
+    library = LIBRARIES.get(name.partition("/")[0])
+    if library is not None and not names_of(library.package):
+        raise UsageError(without_library(library, name.partition("/")[2].partition(".")[0]))
     return _declaration(name).load()  # type: ignore[no-any-return]  # what a file holds
 
 
@@ -193,7 +217,8 @@ def model_name(name: str) -> str:
 
 def _refuse_unlisted(name: str) -> None:
     first, _, rest = name.partition("/")
-    library, network = LIBRARIES[first], rest.partition(".")[0]
+    library = LIBRARIES[first]
+    network = rest.partition(".")[0] if library.has_tags else rest
     listed = names_of(library.package)
     if not listed:
         raise ValueError(without_library(library, network))

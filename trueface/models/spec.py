@@ -92,6 +92,7 @@ class Library:
     summary: str
     package: str
     extra: str
+    has_tags: bool
 
     def __call__(self, make: Maker) -> Maker:
         """Leave the decorated function, which makes the network, as it is."""

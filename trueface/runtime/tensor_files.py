@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trueface.runtime.errors import MachineError
 from trueface.runtime.files import write_atomic
@@ -20,6 +21,7 @@ _STUMBLES = (
     AssertionError, NotImplementedError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
+SAFETENSORS = ".safetensors"  # a file that holds tensors by name, and nothing else
 MOST_EXPANDED = 8  # times the file: torch deflates nothing, and weights hardly shrink
 
 _ADVICE = dict.fromkeys(
@@ -51,7 +53,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> Any:
-    """Return what `save`, or `torch.save`, has written, on the CPU.
+    """Return what `save`, or `torch.save`, has written, or safetensors, on the CPU.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -60,6 +62,8 @@ def load(path: Path) -> Any:
             why, as torch's own words advise to execute it.
     """
     try:
+        if path.suffix == SAFETENSORS:
+            return _load_safetensors(path)
         _check(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -77,6 +81,22 @@ def load(path: Path) -> Any:
         if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
             raise MachineError(f"cannot read {path}: {error.strerror}") from error
         raise BrokenFileError("it is cut off, or no file of tensors") from error
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError  # an extra: few files are of this format
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise BrokenFileError(
+            "safetensors is not installed, which reads it: pip install 'launcher-trueface[timm]'"
+        ) from error
+    if path.stat().st_size == 0:
+        raise BrokenFileError("it is empty")
+    try:
+        return load_file(path)  # type: ignore[no-any-return]  # untyped
+    except SafetensorError as error:
+        raise BrokenFileError("it is cut off, or no file of safetensors") from error
 
 
 def _check(path: Path) -> None:

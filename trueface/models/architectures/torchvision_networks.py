@@ -11,6 +11,7 @@ from torchvision.models import VisionTransformer, get_model_builder, get_model_w
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from trueface.models.head import last_linear
+from trueface.models.probe import first_line
 from trueface.models.registry import Made, Spec, register_library
 from trueface.runtime.errors import JobError, UnknownName
 
@@ -39,8 +40,11 @@ def tv(spec: Spec, side: int | None) -> Made:
     size = _size(name, side, usual.crop_size[0])
     try:
         network: nn.Module = get_model_builder(name)(weights=None, **_options(name, size))
-    except ValueError as error:  # of sizes that do not fit
-        raise JobError(f"model {spec.name} takes no images of {size} pixels: {error}") from error
+    except (ValueError, AssertionError) as error:  # of sizes that do not fit
+        raise JobError(
+            f"model {spec.name} takes no images of {size} by {size} pixels ({first_line(error)}); its "
+            f"usual size is {usual.crop_size[0]}: set resize_size"
+        ) from error
     complete = replace(
         spec,
         head=last_linear(network, spec.name),

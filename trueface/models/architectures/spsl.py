@@ -1,0 +1,90 @@
+"""Spatial-phase shallow learning: H. Liu et al., CVPR 2021, arXiv 2103.01856.
+
+Enlarging an image in a generator repeats its spectrum, which the phase keeps whatever the content. The
+fourth channel is the grey image whose spectrum has the same phases, and amplitudes of 1. The network is
+shallow, as textures are wanted and no scenes: the beginning of Xception (F. Chollet, CVPR 2017, arXiv
+1610.02357).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from trueface.models.registry import register_model
+
+WIDTH = 256  # channels of the last block
+HALF = (0.5, 0.5, 0.5)
+LEAST_AMPLITUDE = 1e-8  # below it a phase means nothing, and becomes 0
+
+
+class SpatialPhase(nn.Module):
+    """Colours and phase into the first two convolutions and blocks of Xception."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(4, 32, 3, stride=2, bias=False)
+        self.bn1 = nn.BatchNorm2d(32)
+        self.conv2 = nn.Conv2d(32, 64, 3, bias=False)
+        self.bn2 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.block1 = Block(64, 128)
+        self.block2 = Block(128, WIDTH)
+        self.fc = nn.Linear(WIDTH, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (B, 1) of images (B, 3, H, W)."""
+        x = torch.cat([images, phase_image(images)], dim=1)  # (B, 4, H, W)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        x = self.block2(self.block1(x))  # (B, 256, H/8, W/8)
+        return self.fc(x.mean((2, 3)))  # type: ignore[no-any-return]  # torch: modules return Any
+
+
+class Block(nn.Module):
+    """Two separable convolutions and a pooling, with a shortcut of stride 2."""
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__()
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(width_in, width, 1, stride=2, bias=False), nn.BatchNorm2d(width)
+        )
+        self.layers = nn.Sequential(
+            *_separable(width_in, width),
+            nn.ReLU(inplace=True),
+            *_separable(width, width),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, width, H/2, W/2) of (B, width_in, H, W)."""
+        return self.layers(x) + self.shortcut(x)  # type: ignore[no-any-return]  # torch
+
+
+def phase_image(images: Tensor) -> Tensor:
+    """Return the grey image of the same phases with amplitudes of 1, (B, 1, H, W).
+
+    The transform is of each image alone: an image's answer does not depend on its batch.
+
+    Args:
+        images: (B, 3, H, W).
+    """
+    grey = images.float().mean(1, keepdim=True)
+    spectrum = torch.fft.fft2(grey)
+    phases = spectrum / spectrum.abs().clamp(min=LEAST_AMPLITUDE)
+    phase: Tensor = torch.fft.ifft2(phases).real
+    return phase.to(images.dtype)
+
+
+def _separable(width_in: int, width: int) -> tuple[nn.Module, ...]:
+    return (
+        nn.Conv2d(width_in, width_in, 3, padding=1, groups=width_in, bias=False),
+        nn.Conv2d(width_in, width, 1, bias=False),
+        nn.BatchNorm2d(width),
+    )
+
+
+@register_model(
+    "spsl", summary="shallow Xception on colours and phase", mean=HALF, std=HALF, width=WIDTH
+)
+def spsl() -> nn.Module:
+    """Return the network, with random weights."""
+    return SpatialPhase()

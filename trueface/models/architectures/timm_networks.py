@@ -1,0 +1,153 @@
+"""The networks of timm by its own names, with or without a tag: `timm/resnet50.a1_in1k`.
+
+A tag says which published weights are meant: their pixels and their licence. timm's own loader is not
+used, as it takes the file of another network and leaves what is missing at random.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from huggingface_hub import try_to_load_from_cache
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+
+from trueface.models.probe import first_line
+from trueface.models.registry import Made, Spec, register_library
+from trueface.runtime.errors import JobError, UnknownName, WeightsError
+
+FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository at the Hugging Face hub
+
+
+@register_library("timm", summary="timm", package="timm.models", extra="timm", has_tags=True)
+def network_of_timm(spec: Spec, side: int | None) -> Made:
+    """Return a network with random weights, and what its published ones want.
+
+    Raises:
+        UnknownName: timm has no network, or no weights of it, of that name.
+        JobError: it takes no images of that side, or has two heads.
+    """
+    name = spec.name.partition("/")[2]
+    network, size = _made(name, spec.name, side)
+    config: dict[str, Any] = network.pretrained_cfg
+    pixels = resolve_model_data_config(network)
+    complete = replace(
+        spec,
+        head=_head_of(network, spec.name),
+        mean=tuple(pixels["mean"]),
+        std=tuple(pixels["std"]),
+        input_size=size,
+        library=f"timm {timm.__version__}",
+        licence=config.get("license") or "",
+    )
+    return Made(
+        network=network,
+        spec=complete,
+        adapt=partial(_adapted, network, complete.head, config["num_classes"]),
+        published=partial(_published, spec.name, config.get("hf_hub_id") or ""),
+    )
+
+
+def _made(name: str, model: str, side: int | None) -> tuple[Any, int | None]:
+    """Return a network with one logit, and the only side of images that it takes; None: any."""
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError as error:
+        tagged = [
+            each for each in timm.list_pretrained() if each.startswith(f"{name.partition('.')[0]}.")
+        ]
+        names = [f"timm/{each}" for each in tagged or timm.list_models()]
+        raise UnknownName("model", model, names) from error
+    if not config.fixed_input_size:
+        return timm.create_model(name, pretrained=False, num_classes=1), None
+    size: int = side or config.input_size[-1]
+    return _of_size(name, model, size, config.input_size[-1]), size
+
+
+def _of_size(name: str, model: str, size: int, usual: int) -> Any:
+    """Return a network for images of one size.
+
+    Raises:
+        JobError: it cannot be made for that size.
+    """
+    # not of the usual size: some do not take the option
+    options = {} if size == usual else {"img_size": size}
+    try:
+        network = timm.create_model(name, pretrained=False, num_classes=1, **options)
+    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
+        raise JobError(
+            f"model {model} takes no images of {size} by {size} pixels ({first_line(error)}); its "
+            f"usual size is {usual}: set resize_size"
+        ) from error
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    step = patch[0] if isinstance(patch, tuple) else patch
+    if isinstance(step, int) and size % step:  # timm would leave the last pixels out
+        raise JobError(
+            f"model {model} takes images whose side is a multiple of {step} pixels, and these have "
+            f"{size}; set resize_size to {size - size % step} or {size - size % step + step}"
+        )
+    return network
+
+
+def _head_of(network: Any, model: str) -> str:
+    """Return the dotted name of the last layer.
+
+    Raises:
+        JobError: it is not one linear layer.
+    """
+    last = network.get_classifier()
+    names: list[str] = [key for key, module in network.named_modules() if module is last]
+    if isinstance(last, tuple):
+        raise JobError(
+            f"model {model} has two heads, and gives the mean of their logits: features, freezing and "
+            "unlearning would be of one of them only; take another network"
+        )
+    if not names or not isinstance(last, nn.Linear):
+        raise JobError(
+            f"model {model} ends in a {type(last).__name__}, and features, freezing and unlearning "
+            "need a linear layer; take another network"
+        )
+    return names[0]
+
+
+def _adapted(network: Any, head: str, classes: int, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a file under timm's names, positions for this size, and no classes."""
+    convert: Callable[..., dict[str, Tensor]] | None = getattr(
+        sys.modules[type(network).__module__], "checkpoint_filter_fn", None
+    )
+    adapted = dict(state)
+    if convert is not None:
+        try:
+            with torch.no_grad():
+                adapted = dict(convert(dict(state), network))
+        except Exception:  # noqa: BLE001  # another network's file: names and shapes will tell
+            adapted = dict(state)
+    last = adapted.get(f"{head}.weight")
+    if last is not None and last.dim() and len(last) == classes:
+        for key in (f"{head}.weight", f"{head}.bias"):
+            adapted.pop(key, None)
+    return adapted
+
+
+def _published(model: str, repository: str) -> Path:
+    """Return the file of the published weights, where the hub's own cache has it.
+
+    Raises:
+        WeightsError: it has none; says where to get it.
+    """
+    for file in FILES if repository else ():
+        path = try_to_load_from_cache(repository, file)
+        if isinstance(path, str):
+            return Path(path)
+    where = f"https://huggingface.co/{repository}/resolve/main/{FILES[0]}" if repository else ""
+    raise WeightsError(
+        f"the published weights of model {model} are not on this machine, and are not downloaded; "
+        + (f"get {where} and " if where else "")
+        + "name the file (--weights PATH, or TRUEFACE_WEIGHTS=PATH in the environment), or start from "
+        "random weights (--weights none)"
+    )
