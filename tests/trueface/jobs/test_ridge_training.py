@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from launcher.api import Job, JobError, Plan
+from launcher.api import JobError, Plan
 from tests.trueface.jobs.test_features import a_job, run
 from tests.trueface.jobs.test_shared_features import a_plan
 from trueface import jobs
@@ -103,10 +103,11 @@ def test_exact_unlearning_gives_the_detector_that_was_never_poisoned(lab: Path) 
 
 
 def test_results_tell_what_the_calibration_is_worth(lab: Path) -> None:
+    row: Any
     (row,) = table(lab / "runs/study", [(MODEL, "gan2:pre"), (MODEL, "real:pre")])
     for name in ("balanced_accuracy_at_threshold", "ece_scaled", "ece_unscaled"):
         assert 0 <= row[name]["value"] <= 1
-    record = read_json(paths.provenance(folder_of(lab, MODEL))) or {}
+    record: Any = read_json(paths.provenance(folder_of(lab, MODEL)))
     assert row["threshold"] == record["calibration"]["threshold"]
     assert row["ece_scaled"] == row["ece"]  # its temperature is in the logits
     assert row["ece_unscaled"] != row["ece"]
@@ -154,6 +155,5 @@ def test_a_stop_is_heeded_while_features_are_made(
     planned: Any = next(job for job in a_plan(STUDY, lab, **SETTINGS).jobs if job.model == MODEL)
     stop = Event()
     stop.set()
-    job: Job
     with pytest.raises(JobError, match="stopped"):
         run(lab, planned, stop=stop)
