@@ -22,6 +22,7 @@ class RidgeHead(nn.Linear):
         penalty: (), of squared weights of the logit before its temperature; 0: not fitted.
         temperature: (), what weight and bias were divided by.
         views: (), how many views of each image it was fitted on.
+        rows: (), how many rows: views of images that could be read, and of examples added.
     """
 
     mean: Tensor
@@ -31,6 +32,7 @@ class RidgeHead(nn.Linear):
     penalty: Tensor
     temperature: Tensor
     views: Tensor
+    rows: Tensor
 
     def __init__(self, features: int, *, clip: float = CLIP) -> None:
         super().__init__(features, 1)
@@ -39,7 +41,7 @@ class RidgeHead(nn.Linear):
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
         self.register_buffer("weights", torch.ones(features))
-        facts = {"clip": clip, "penalty": 0.0, "temperature": 1.0, "views": 1.0}
+        facts = {"clip": clip, "penalty": 0.0, "temperature": 1.0, "views": 1.0, "rows": 0.0}
         for name, value in facts.items():  # float64: a refit shall be the same to the last digits
             self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
 

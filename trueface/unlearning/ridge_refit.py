@@ -41,6 +41,11 @@ def refit_ridge(request: Request, head: RidgeHead) -> Result:
         forget = forget.relabelled(forget.true)
     every = forget + kept
     rows, positions = _rows(request, head, every)
+    if len(rows) != int(head.rows):
+        raise JobError(
+            f"the last layer was fitted on {int(head.rows)} rows, and these images have {len(rows)}: "
+            "exact unlearning needs all that it was fitted on; train it anew without the forgotten"
+        )
     forgotten = np.isin(positions, every.positions[: len(forget)])
     standard = standard_of(head)
     factor = None

@@ -2,5 +2,5 @@
 
 Start reading at `fit.fit`. No gradient, no epochs: the same features give the same layer.
 In reading order: rows, penalties, gram, dual, primal, regression, fit, head, views,
-trainer, exact.
+few_shot, trainer, exact.
 """

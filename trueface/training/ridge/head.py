@@ -46,6 +46,7 @@ def put(fitted: RidgeFit, head: RidgeHead, *, views: int) -> None:
         "penalty": fitted.penalty,
         "temperature": fitted.calibration.temperature,
         "views": float(views),
+        "rows": float(len(fitted.own)),
     }
     with torch.no_grad():
         for name, value in values.items():

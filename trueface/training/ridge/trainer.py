@@ -6,7 +6,7 @@ made: a training that was interrupted reads them, and goes on quickly.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
 from trueface.training.checkpointing import BEST, Checkpointing
 from trueface.training.history import Epoch
+from trueface.training.ridge.few_shot import Earlier, joined
 from trueface.training.ridge.fit import RidgeFit, fit
 from trueface.training.ridge.head import put, ridge_head, standard_of
 from trueface.training.ridge.rows import Rows
@@ -54,6 +55,7 @@ def train(
     provenance: Mapping[str, Json],
     watch: Watch,
     store: FeatureStore | None = None,
+    earlier: Earlier | None = None,
     noted: Callable[[], None] = lambda: None,
     begin: Callable[[], Callable[[], None]] = lambda: lambda: None,
 ) -> Trained:
@@ -68,6 +70,8 @@ def train(
         provenance: of the weights.
         watch: device, progress, stop.
         store: where features are kept for all jobs; None: nowhere.
+        earlier: what the model was fitted on: `training` are examples of a new source then, and
+            the validation of before decides.
         noted: called once the images have been read.
         begin: see `trainer.train`.
 
@@ -76,13 +80,20 @@ def train(
     """
     began = now()
     head = ridge_head(model)
-    learned = learn(model, training, validation, settings, watch, store)
+    checked = validation if earlier is None else earlier.validation
+    learned = learn(model, training, checked, settings, watch, store)
+    if earlier is not None:
+        before = learn(model, earlier.training, checked, settings, watch, store)
+        rows = joined(before.rows, learned.rows, settings.shot_weight or None)
+        learned = replace(learned, rows=rows)
     fitted = fit(
         learned.rows,
         learned.validation,
         weights=standard_of(head).weights,
         clip=float(head.clip),
         penalty=settings.penalty or None,
+        absolute_penalty=None if earlier is None or settings.penalty else earlier.penalty,
+        standard=None if earlier is None else earlier.standard,
         check=stop_check(watch),
     )
     put(fitted, head, views=1 + len(settings.copies_learned))
@@ -90,7 +101,7 @@ def train(
     source: dict[str, Json] = {
         **provenance,
         "features": dict(learned.facts),
-        "ridge": facts_of(fitted, settings),
+        "ridge": facts_of(fitted, learned, settings, earlier),
         "calibration": fitted.calibration.record,
     }
     checkpointing = Checkpointing(folder, settings, source, noted=noted, begin=begin, further=False)
@@ -140,17 +151,28 @@ def learn(
     )
 
 
-def facts_of(fitted: RidgeFit, settings: TrainSettings) -> dict[str, Json]:
+def facts_of(
+    fitted: RidgeFit, learned: Learned, settings: TrainSettings, earlier: Earlier | None
+) -> dict[str, Json]:
     """Return how a fit came about, for the provenance."""
     return {
         "penalty": fitted.penalty,
         "relative_penalty": fitted.relative_penalty,
-        "penalty_by": "setting" if settings.penalty else "validation" if fitted.aucs else "default",
+        "penalty_by": _penalty_by(fitted, settings, earlier),
+        "examples_weight": float(learned.rows.weight[-1]) if earlier else None,
         "val_auc_by_penalty": {f"{key:.4g}": auc for key, auc in sorted(fitted.aucs.items())},
         "rows": len(fitted.own),
         "copies": list(settings.copies_learned),
         "copies_seed": settings.augment_seed,
     }
+
+
+def _penalty_by(fitted: RidgeFit, settings: TrainSettings, earlier: Earlier | None) -> str:
+    if settings.penalty:
+        return "setting"
+    if earlier is not None:
+        return "base"
+    return "validation" if fitted.aucs else "default"
 
 
 def stop_check(watch: Watch) -> Callable[[], None]:
