@@ -51,6 +51,8 @@ class Settings(BaseModel):
     its kind hears of them in `Draft.further_models`, and writes all of `Job.outputs`.
     `conditions` names settings of a test that make another test of the same model and data: their
     values stand in its name (`condition`), and a list of values stands for one test of each.
+    `models` names settings that hold the ID of a further model of the run, or nothing: such tests
+    come behind all models.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
@@ -62,6 +64,7 @@ class Settings(BaseModel):
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {}
     for_many: ClassVar[bool] = False
     conditions: ClassVar[tuple[str, ...]] = ()
+    models: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
