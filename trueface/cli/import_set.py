@@ -15,7 +15,6 @@ from trueface.cli.split_lists import shares_of
 from trueface.cli.text_tables import aligned, shown
 from trueface.data.imports import registry
 from trueface.data.imports.arrangement import Arrangement, arrange
-from trueface.data.imports.dataset_file import NAME as DATASET
 from trueface.data.imports.images import image_folders
 from trueface.data.imports.listing import lists_of
 from trueface.data.imports.record import (
@@ -26,6 +25,7 @@ from trueface.data.imports.record import (
     joined_record,
     read_record,
 )
+from trueface.data.imports.root_files import DATASET
 from trueface.data.imports.source_names import word_of
 from trueface.data.imports.writing import opened, write_root
 from trueface.data.splits.make_splits import SHARES, Lists
@@ -287,12 +287,11 @@ def _lines(outcome: Outcome) -> Iterator[str]:
         f"{len(set(outcome.arrangement.groups.values()))} groups stay in one list each"
     )
     if not request.dry_run:
-        root = shlex.quote(str(request.out))
+        words = ["trueface", "splits", str(request.out), "--check", str(request.splits)]
+        words += ["--data", _all(rows)]
+        words += ["--group-by", str(request.out / GROUPS)] if outcome.record.groups else []
         yield f"in a task file: include: {shown(str(request.out / DATASET))}"
-        yield (
-            f"to look for leaks: trueface splits {root} --check {shlex.quote(str(request.splits))} "
-            f"--data '{_all(rows)}' --group-by {shlex.quote(str(request.out / GROUPS))}"
-        )
+        yield f"to look for leaks: {shown(shlex.join(words))}"
 
 
 def _names(modifiers: Json) -> list[str]:

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import numpy as np
 
+from trueface.data.imports.root_files import write_video_sources
 from trueface.data.index import Image
-from trueface.data.video_sources import write_video_sources
 from trueface.evaluation.inference import Answers
 from trueface.jobs.outputs import scores_of
 
