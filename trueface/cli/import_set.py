@@ -32,6 +32,7 @@ from trueface.data.splits.make_splits import SHARES, Lists
 from trueface.data.splits.splits import NAMES, digest, read_lists, split_files
 
 SCHEMA = 1
+MANY_SOURCES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class ImportRequest:
     shares: tuple[float, float]
     redraw: bool
     real: tuple[str, ...]
+    videos: bool
     copy: bool
     dry_run: bool
 
@@ -111,6 +113,11 @@ trueface import deepfakebench datasets/rgb --out data/ff --dry-run
     metavar="CLASS",
     help="A class or source that is real, where no name says so; may be given again.",
 )
+@click.option(
+    "--videos",
+    is_flag=True,
+    help="Each folder with images is a video (layouts folders and imagefolder).",
+)
 @click.option("--copy", is_flag=True, help="Copy the images; else they are linked.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -149,7 +156,7 @@ def _import(request: ImportRequest) -> Outcome:
         raise UsageError(f"--out {request.out} lies in {request.folder}; name a folder beside it")
     with opened(request.out, dry=request.dry_run):
         before = read_record(request.out)
-        options = registry.LayoutOptions(real=frozenset(request.real))
+        options = registry.LayoutOptions(real=frozenset(request.real), videos=request.videos)
         arrangement = arrange(registry.load(layout).images(request.folder, options))
         difference = compared(before, arrangement)
         arrangement = arrangement.without(difference.missing)
@@ -224,6 +231,11 @@ def _remarks(
             f"{difference.missing[0]}; left out"
         )
     yield from arrangement.remarks
+    if len(arrangement.sources) > MANY_SOURCES:
+        yield (
+            f"{len(arrangement.sources)} sources, each with a word of its own: where each is a "
+            "video, --videos keeps its frames together under one word"
+        )
     for label, word in ((0, "real"), (1, "fake")):
         if label not in arrangement.sources.values():
             yield f"no {word} image: a detector cannot be trained on this set alone"

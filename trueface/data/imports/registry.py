@@ -23,6 +23,7 @@ class LayoutOptions:
     """What a person says of a set that its folders do not say."""
 
     real: frozenset[str] = frozenset()  # classes or sources that are real
+    videos: bool = False  # folders with images are videos (of plain folders and ImageFolder)
 
 
 class Layout(Protocol):
