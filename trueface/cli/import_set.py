@@ -227,7 +227,7 @@ def _remarks(
         )
     if difference.missing:
         yield (
-            f"{len(difference.missing)} images are named and do not exist, such as "
+            f"{len(difference.missing)} images are named and are no files, such as "
             f"{difference.missing[0]}; left out"
         )
     yield from arrangement.remarks

@@ -100,8 +100,8 @@ def chosen(name: str, folder: Path) -> str:
     if name == AUTO:
         if fits:
             return fits
-        known = "; ".join(f"{spec.name}: {spec.expects}" for spec in LAYOUTS.values())
-        raise DataError(f"{folder} holds {contents(folder)}, which fits no layout ({known})")
+        known = "".join(f"\n       {spec.name}: {spec.expects}" for spec in LAYOUTS.values())
+        raise DataError(f"{folder} holds {contents(folder)}, which fits no layout:{known}")
     hint = f"; it fits {fits}: trueface import {fits} {folder}" if fits else ""
     raise DataError(
         f"{folder} is not laid out as {name}: expected {LAYOUTS[name].expects}; "

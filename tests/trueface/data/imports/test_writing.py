@@ -151,6 +151,7 @@ def test_an_image_that_is_named_and_does_not_exist_is_told(
     tmp_path: Path, images: list[ImportedImage]
 ) -> None:
     (tmp_path / "set" / "b.png").unlink()
+    (tmp_path / "set" / "b.png").mkdir()
     arrangement = arrange(images)
     difference = compared(ImportRecord(), arrangement)
     assert difference.missing == (images[1].file,)
