@@ -170,7 +170,8 @@ def _import(request: ImportRequest) -> Outcome:
             shares=request.shares,
             seed=request.seed,
         )
-        if not request.dry_run:
+        done = record == before and _same(earlier, lists) and (request.out / DATASET).exists()
+        if not (done or request.dry_run):
             write_root(
                 request.out,
                 record,
