@@ -69,6 +69,9 @@ PARSED = {  # its options must exist, and its arguments be as many as it takes
     "trueface compare runs/study/A runs/study/B": "wants two trained models",
     "trueface audit study": "wants a study",
     "trueface report study": "wants a study; the README's tour makes a report",
+    "trueface import deepfakebench datasets/rgb --out data/ff": "wants a set of videos",
+    "trueface import folders pictures --out data/pictures --dry-run": "wants a set of pictures",
+    "trueface import folders pictures --out data/pictures": "wants a set of pictures",
     "trueface predict photo.jpg folder --model ID --name study": "wants a trained model",
 }
 CLASSIC = "python -m trueface --name R"  # trains for minutes; its flags are parsed

@@ -15,7 +15,6 @@ from trueface.cli.split_lists import shares_of
 from trueface.cli.text_tables import aligned, shown
 from trueface.data.imports import registry
 from trueface.data.imports.arrangement import Arrangement, arrange
-from trueface.data.imports.dataset_file import NAME as DATASET
 from trueface.data.imports.images import image_folders
 from trueface.data.imports.listing import lists_of
 from trueface.data.imports.record import (
@@ -26,12 +25,14 @@ from trueface.data.imports.record import (
     joined_record,
     read_record,
 )
+from trueface.data.imports.root_files import DATASET
 from trueface.data.imports.source_names import word_of
 from trueface.data.imports.writing import opened, write_root
 from trueface.data.splits.make_splits import SHARES, Lists
 from trueface.data.splits.splits import NAMES, digest, read_lists, split_files
 
 SCHEMA = 1
+MANY_SOURCES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class ImportRequest:
     shares: tuple[float, float]
     redraw: bool
     real: tuple[str, ...]
+    videos: bool
     copy: bool
     dry_run: bool
 
@@ -111,6 +113,11 @@ trueface import deepfakebench datasets/rgb --out data/ff --dry-run
     metavar="CLASS",
     help="A class or source that is real, where no name says so; may be given again.",
 )
+@click.option(
+    "--videos",
+    is_flag=True,
+    help="Each folder with images is a video (layouts folders and imagefolder).",
+)
 @click.option("--copy", is_flag=True, help="Copy the images; else they are linked.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -149,7 +156,7 @@ def _import(request: ImportRequest) -> Outcome:
         raise UsageError(f"--out {request.out} lies in {request.folder}; name a folder beside it")
     with opened(request.out, dry=request.dry_run):
         before = read_record(request.out)
-        options = registry.LayoutOptions(real=frozenset(request.real))
+        options = registry.LayoutOptions(real=frozenset(request.real), videos=request.videos)
         arrangement = arrange(registry.load(layout).images(request.folder, options))
         difference = compared(before, arrangement)
         arrangement = arrangement.without(difference.missing)
@@ -163,7 +170,8 @@ def _import(request: ImportRequest) -> Outcome:
             shares=request.shares,
             seed=request.seed,
         )
-        if not request.dry_run:
+        done = record == before and _same(earlier, lists) and (request.out / DATASET).exists()
+        if not (done or request.dry_run):
             write_root(
                 request.out,
                 record,
@@ -220,10 +228,15 @@ def _remarks(
         )
     if difference.missing:
         yield (
-            f"{len(difference.missing)} images are named and do not exist, such as "
+            f"{len(difference.missing)} images are named and are no files, such as "
             f"{difference.missing[0]}; left out"
         )
     yield from arrangement.remarks
+    if len(arrangement.sources) > MANY_SOURCES:
+        yield (
+            f"{len(arrangement.sources)} sources, each with a word of its own: where each is a "
+            "video, --videos keeps its frames together under one word"
+        )
     for label, word in ((0, "real"), (1, "fake")):
         if label not in arrangement.sources.values():
             yield f"no {word} image: a detector cannot be trained on this set alone"
@@ -287,12 +300,11 @@ def _lines(outcome: Outcome) -> Iterator[str]:
         f"{len(set(outcome.arrangement.groups.values()))} groups stay in one list each"
     )
     if not request.dry_run:
-        root = shlex.quote(str(request.out))
+        words = ["trueface", "splits", str(request.out), "--check", str(request.splits)]
+        words += ["--data", _all(rows)]
+        words += ["--group-by", str(request.out / GROUPS)] if outcome.record.groups else []
         yield f"in a task file: include: {shown(str(request.out / DATASET))}"
-        yield (
-            f"to look for leaks: trueface splits {root} --check {shlex.quote(str(request.splits))} "
-            f"--data '{_all(rows)}' --group-by {shlex.quote(str(request.out / GROUPS))}"
-        )
+        yield f"to look for leaks: {shown(shlex.join(words))}"
 
 
 def _names(modifiers: Json) -> list[str]:

@@ -109,7 +109,7 @@ def poison(
     for other in others:
         if (other.last.data, other.last.poison) != (model.last.data, model.last.poison):
             raise UsageError(f"--for {other}: it has other data or another poison than {model}")
-    words = read_word_flags(subsets, modifiers)
+    words = read_word_flags(subsets, modifiers, given.get("data_root"))
     kind = POISON.with_words(words)
     draft = _draft(kind, name, settings_of(kind, given), model=str(model), words=words)
     _tell(_perform(kind, replace(draft, further_models=tuple(map(str, others)))))
@@ -144,7 +144,7 @@ def unlearn(
     method = model.last.methods[-1]
     if method not in METHODS:
         raise UnknownName("unlearning method", method, METHODS, where="docs/unlearning.md")
-    words = read_word_flags(subsets, modifiers)
+    words = read_word_flags(subsets, modifiers, given.get("data_root"))
     kind = UNLEARN.with_words(words)
     draft = _draft(
         kind,

@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 from launcher.api import UsageError, parse_data
-from trueface.data.imports.dataset_file import read_words
 from trueface.data.index import Image, Survey, survey
 from trueface.data.splits.groups import joined, read_groups
 from trueface.data.splits.make_splits import SHARES, Lists, make_splits
@@ -20,7 +19,6 @@ from trueface.data.splits.splits import NAMES, read_lists
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.jobs.flags import read_word_flags
 from trueface.runtime.errors import DataError
-from trueface.runtime.ids import Words
 
 # rules of --group-by that decode the images
 PIXELS = "pixels"
@@ -58,10 +56,7 @@ def survey_images(request: SplitRequest) -> Survey:
     """
     if request.data_root is None:
         raise UsageError("DATA_ROOT is needed: the folder with the images")
-    own, given = read_words(request.data_root), read_word_flags(request.subsets, request.modifiers)
-    words = Words(
-        subsets={**own.subsets, **given.subsets}, modifiers={**own.modifiers, **given.modifiers}
-    )
+    words = read_word_flags(request.subsets, request.modifiers, request.data_root)
     vocabulary = BUILT_IN.with_words(words).with_layout(request.layout)
     data = request.data or _unshared(request.data_root, vocabulary)
     wanted = vocabulary.as_named(parse_data(data))

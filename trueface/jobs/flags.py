@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from launcher.api import Settings, UsageError, Words
+from trueface.data.imports.root_files import read_words
 from trueface.data.settings import BATCH_SIZE
 
 # Help of the flags for user-defined words; both command lines accept them repeatedly.
@@ -58,14 +60,23 @@ def word_flags(own: Words) -> Iterator[str]:
             yield from (flag, f"{word}={','.join(folders)}")
 
 
-def read_word_flags(subsets: Iterable[str], modifiers: Iterable[str]) -> Words:
-    """Return the words that flags gave as `mygan=MyGAN` or `other=A,B-*`.
+def read_word_flags(
+    subsets: Iterable[str], modifiers: Iterable[str], data_root: object = None
+) -> Words:
+    """Return the words that flags gave as `mygan=MyGAN` or `other=A,B-*`, and those of a data root.
+
+    Args:
+        subsets: values of --subsets.
+        modifiers: values of --modifiers.
+        data_root: a path, whose own words count where no flag gives the same one; else None.
 
     Raises:
         UsageError: one of them is no word with folders, or stands there twice.
     """
+    own = read_words(Path(data_root)) if isinstance(data_root, str | Path) else Words()
     return Words(
-        subsets=_own_words("--subsets", subsets), modifiers=_own_words("--modifiers", modifiers)
+        subsets={**own.subsets, **_own_words("--subsets", subsets)},
+        modifiers={**own.modifiers, **_own_words("--modifiers", modifiers)},
     )
 
 

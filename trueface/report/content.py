@@ -1,15 +1,14 @@
 """What a report shows: of each model the tests side by side, with all that plots need."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from trueface.audit.run_facts import Model, Tested
 from trueface.evaluation.bootstrap import Floats
 from trueface.evaluation.calibration import Labels
 from trueface.evaluation.measurement import Report, breakdown, measure
-from trueface.evaluation.score_tables import merge
+from trueface.evaluation.score_tables import Scores, merge
+from trueface.evaluation.videos import VideoReport, video_report
 from trueface.runtime.errors import DataError
 
 
@@ -22,6 +21,7 @@ class Row:
     labels: Labels
     logits: Floats
     report: Report
+    videos: VideoReport | None = None  # None: no image is a frame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,7 @@ class Part:
     data: str
     report: Report
     pooled: bool = False
+    videos: None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +46,10 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Table:
-    """Rows of one test, each with what tells it from all others."""
+    """Rows of one test, each with what tells it from all others as its path."""
 
     data: str
-    marks: tuple[str, ...]
-    keys: tuple[str, ...]
-    labels: Labels
-    logits: Floats
+    scores: Scores
 
 
 def shown(model: Model) -> Shown:
@@ -93,36 +91,32 @@ def _parts(model: Model) -> Iterator[Part]:
 
 
 def _arranged(tables: Sequence[_Table]) -> Iterator[tuple[str, bool, list[_Table]]]:
-    reals = [table for table in tables if not table.labels.any()]
-    others = [table for table in tables if table.labels.any()]
+    reals = [table for table in tables if not table.scores.labels.any()]
+    others = [table for table in tables if table.scores.labels.any()]
     for table in others or reals:
-        yield table.data, False, [table, *(reals if table.labels.all() else [])]
+        yield table.data, False, [table, *(reals if table.scores.labels.all() else [])]
     if len(others) > 1:
         yield "&".join(table.data for table in (*others, *reals)), True, list(tables)
 
 
 def _row(data: str, pooled: bool, members: Sequence[_Table]) -> Row:
-    unique: dict[str, tuple[str, int, float]] = {}
-    for table in members:
-        for mark, key, label, logit in zip(
-            table.marks, table.keys, table.labels, table.logits, strict=True
-        ):
-            unique.setdefault(mark, (key, int(label), float(logit)))
-    labels = np.array([label for _, label, _ in unique.values()], np.int8)
-    logits = np.array([logit for _, _, logit in unique.values()], np.float64)
-    keys = [key for key, _, _ in unique.values()]
-    report = measure(labels, logits, keys=keys)
-    return Row(data=data, pooled=pooled, labels=labels, logits=logits, report=report)
+    scores = merge(table.scores for table in members)
+    return Row(
+        data=data,
+        pooled=pooled,
+        labels=scores.labels,
+        logits=scores.logits,
+        report=measure(scores.labels, scores.logits, keys=scores.keys),
+        videos=video_report(scores),
+    )
 
 
 def _table(test: Tested) -> _Table:
     scores = test.scores
     if scores is None:
         raise ValueError(f"no scores of {test.data}")
-    if scores.names_images:
-        marks, keys = scores.paths, scores.keys
-    else:  # the original named no image: its rows are identified by test and position
-        marks = keys = tuple(f"{test.data}/{key}" for key in scores.keys)
-    return _Table(
-        data=test.data, marks=marks, keys=keys, labels=scores.labels, logits=scores.logits
-    )
+    if not scores.names_images:
+        # the original named no image: its rows are identified by test and position
+        names = tuple(f"{test.data}/{key}" for key in scores.keys)
+        scores = replace(scores, paths=names, keys=names)
+    return _Table(data=test.data, scores=scores)

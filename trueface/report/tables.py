@@ -101,7 +101,7 @@ def flat(record: Mapping[str, Json], above: str = "") -> list[tuple[str, object]
 def _line(row: Row | Part) -> str:
     cells = "".join(f"<td>{_measure(row.report, metric.name)}</td>" for metric in COLUMNS)
     return (
-        f'<tr><th scope="row">{_data(row)}</th><td>{row.report.n}{_sources(row.report)}</td>{cells}'
+        f'<tr><th scope="row">{_data(row)}</th><td>{row.report.n}{_sources(row.report)}{_videos(row)}</td>{cells}'
         f'<td class="left">{escape(row.report.verdict) or NO_VALUE}</td></tr>'
     )
 
@@ -122,6 +122,15 @@ def _measure(report: Report, name: str) -> str:
 def _sources(report: Report) -> str:
     few = few_sources(report.sources)
     return f"<small>{escape(few)}</small>" if few else ""
+
+
+def _videos(row: Row | Part) -> str:
+    """Return how many videos the images are frames of, and the AUC of these."""
+    if row.videos is None:
+        return ""
+    auc = row.videos.auc
+    area = f", AUC {auc.value:.3f} ({auc.low:.3f}–{auc.high:.3f})" if auc else ""
+    return f"<small>{row.videos.videos} videos{area}</small>"
 
 
 def _data(row: Row | Part) -> str:

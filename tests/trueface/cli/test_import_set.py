@@ -111,3 +111,16 @@ def test_images_that_no_layout_reads_are_told(tree: Tree, tmp_path: Path, capsys
     top = tree(["real/a.png", "fake/b.png", "other/c.png"])
     assert main.run(["import", "folders", str(top), "--out", str(tmp_path / "root")]) == 0
     assert f"1 image files in {top} are no part of the set" in capsys.readouterr().err
+
+
+def test_an_import_of_what_is_there_writes_nothing(tree: Tree, tmp_path: Path) -> None:
+    top = tree(f"{label}/{n}.png" for label in ("real", "fake") for n in range(3))
+    words = ["import", "folders", str(top), "--out", str(tmp_path / "root")]
+    assert main.run(words) == 0
+    record = tmp_path / "root" / "import.json"
+    first = record.stat().st_ino
+    assert main.run(words) == 0
+    assert record.stat().st_ino == first
+    (tmp_path / "root" / "dataset.yaml").unlink()
+    assert main.run(words) == 0
+    assert (tmp_path / "root" / "dataset.yaml").exists()

@@ -22,7 +22,7 @@ def frames(videos: int = 20, each: int = 4) -> Scores:
         paths=tuple(paths),
         keys=tuple(path.split("/", 2)[2].removesuffix(".png") for path in paths),
         labels=labels,
-        logits=random.normal(size=len(paths)) + labels,
+        logits=random.normal(size=len(paths)) + labels.astype(np.float64),
         videos=tuple(path.rpartition("/")[0] for path in paths),
     )
 
@@ -48,7 +48,7 @@ def test_sure_frames_still_have_an_order() -> None:
         paths=scores.paths,
         keys=scores.keys,
         labels=scores.labels,
-        logits=np.arange(12, dtype=np.float64) * 50 - 100,
+        logits=np.linspace(-100, 450, 12),
         videos=scores.videos,
     )
     logits = by_video(sure).logits

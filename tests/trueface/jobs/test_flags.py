@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pytest
 
 from launcher.api import UsageError, Words
 from trueface.data.settings import TestSettings
 from trueface.jobs.flags import checked, classic_words, read_word_flags, word_flags, words
+from trueface.runtime.errors import DataError
 from trueface.training.settings import TrainSettings
 
 WHERE = {"data_root": "data", "split_path": "splits"}
@@ -62,3 +65,13 @@ def test_words_of_a_person_survive_the_way_through_flags() -> None:
 def test_a_word_without_folders_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="WORD=FOLDER"):
         read_word_flags((), [text])
+
+
+def test_a_data_root_s_own_words_count_where_no_flag_gives_the_same(tmp_path: Path) -> None:
+    (tmp_path / "dataset.yaml").write_text("subsets: {a: [A], b: [B]}\nmodifiers: {c23: [c23]}\n")
+    words = read_word_flags(["b=Mine"], [], str(tmp_path))
+    assert words == Words(subsets={"a": ("A",), "b": ("Mine",)}, modifiers={"c23": ("c23",)})
+    assert read_word_flags(["b=Mine"], [], tmp_path / "nowhere") == Words(subsets={"b": ("Mine",)})
+    (tmp_path / "dataset.yaml").write_text("subsets: {a: ")
+    with pytest.raises(DataError, match=r"cannot read .*dataset\.yaml"):
+        read_word_flags([], [], tmp_path)

@@ -115,7 +115,9 @@ def read(argv: Sequence[str]) -> Request:
     """
     given = _parse(argv)
     own = {name: given.pop(name, None) for name in OWN}
-    words = read_word_flags(*(given.pop(name, ()) for name in WORD_HELP))
+    words = read_word_flags(
+        given.pop("subsets", ()), given.pop("modifiers", ()), given.get("data_root")
+    )
     keep_poison = given.pop("keep_poison", False)
     preview = given.pop("preview", False)
     task = _task(own["task"])

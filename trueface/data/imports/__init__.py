@@ -2,5 +2,5 @@
 
 Start reading at `registry.register_layout`, then `arrangement.arrange`.
 In reading order: registry, images, arrangement, source_names, grouping, listing, record, writing,
-dataset_file.
+dataset_file, root_files.
 """

@@ -64,7 +64,7 @@ def _json_files(folder: Path) -> list[Path]:
 def _is_description(path: Path) -> bool:
     """Tell whether a file begins as a description of videos does; it may be large."""
     with path.open("rb") as file:
-        start = file.read(1 << 16).decode(errors="replace")
+        start = file.read(1 << 16).decode(errors="replace").lstrip("\ufeff")
     return (
         re.match(r'\s*\{\s*"[^"]+"\s*:\s*\{\s*"[^"]+"\s*:\s*\{\s*"(train|val|test)"', start)
         is not None

@@ -51,11 +51,15 @@ class Folders:
             rest = [
                 part for part in (*parts[:at], *parts[at + 1 :]) if part.casefold() not in LISTS
             ]
-            source, *deeper = rest or [folder.resolve().name or "images"]
+            is_frame = options.videos and bool(rest)
+            if len(rest) == int(is_frame):  # no folder is left to name the source
+                rest = [folder.resolve().name or "images", *rest]
+            source, *deeper = rest
             if source in options.real:
                 label = REAL
             below = "".join(f"{part}/" for part in deeper)
             for name in names:
+                place = below + listed_name(name, lists)
                 yield ImportedImage(
-                    f"{path}/{name}", label, source, below + listed_name(name, lists), lists=lists
+                    f"{path}/{name}", label, source, place, is_frame=is_frame, lists=lists
                 )

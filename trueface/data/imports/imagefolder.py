@@ -57,6 +57,7 @@ class ImageFolder:
                             label,
                             name,
                             below + listed_name(file, lists),
+                            is_frame=options.videos and bool(parts),
                             lists=lists,
                         )
 

@@ -79,11 +79,19 @@ def image_folders(top: Path) -> Iterator[Folder]:
                     continue
                 if is_image(entry.name):
                     names.append(entry.name)
-                elif entry.is_dir():
+                elif is_folder(entry):
                     folders.append(entry.name)
         if names:
             yield Folder(path, parts, tuple(sorted(names)))
         waiting += [(f"{path}/{name}", (*parts, name)) for name in sorted(folders, reverse=True)]
+
+
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Tell whether an entry is a folder or leads to one; a link to itself does not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def listed_name(name: str, lists: tuple[str, ...]) -> str:
@@ -98,7 +106,7 @@ def subfolders(folder: Path) -> list[str]:
     """Return the names of the folders in a folder, sorted, without hidden ones; [] if it is none."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+            return sorted(e.name for e in entries if is_folder(e) and not e.name.startswith("."))
     except OSError:
         return []
 
@@ -107,7 +115,7 @@ def contents(folder: Path) -> str:
     """Return the first entries of a folder in words, for messages."""
     try:
         names = sorted(
-            f"{entry.name}/" if entry.is_dir() else entry.name for entry in os.scandir(folder)
+            f"{entry.name}/" if is_folder(entry) else entry.name for entry in os.scandir(folder)
         )
     except NotADirectoryError:
         return "a file"

@@ -6,6 +6,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +44,7 @@ class Difference:
 
     new: Mapping[str, Origin]
     there: int
-    missing: tuple[str, ...]  # files that are named and do not exist
+    missing: tuple[str, ...]  # that are named and do not exist, or are no files
 
 
 def read_record(root: Path) -> ImportRecord:
@@ -87,6 +88,9 @@ def compared(record: ImportRecord, arrangement: Arrangement) -> Difference:
         try:
             status = os.stat(file)  # noqa: PTH116  # for each of 200,000
         except OSError:
+            missing.append(file)
+            continue
+        if not stat.S_ISREG(status.st_mode):
             missing.append(file)
             continue
         origin = (file, status.st_size, status.st_mtime_ns)

@@ -23,6 +23,7 @@ class LayoutOptions:
     """What a person says of a set that its folders do not say."""
 
     real: frozenset[str] = frozenset()  # classes or sources that are real
+    videos: bool = False  # folders with images are videos (of plain folders and ImageFolder)
 
 
 class Layout(Protocol):
@@ -99,8 +100,8 @@ def chosen(name: str, folder: Path) -> str:
     if name == AUTO:
         if fits:
             return fits
-        known = "; ".join(f"{spec.name}: {spec.expects}" for spec in LAYOUTS.values())
-        raise DataError(f"{folder} holds {contents(folder)}, which fits no layout ({known})")
+        known = "".join(f"\n       {spec.name}: {spec.expects}" for spec in LAYOUTS.values())
+        raise DataError(f"{folder} holds {contents(folder)}, which fits no layout:{known}")
     hint = f"; it fits {fits}: trueface import {fits} {folder}" if fits else ""
     raise DataError(
         f"{folder} is not laid out as {name}: expected {LAYOUTS[name].expects}; "

@@ -120,7 +120,7 @@ def test_an_unknown_folder_is_described_with_the_layout_that_fits(files: Files) 
 def test_a_folder_that_fits_nothing_gets_all_that_is_expected(files: Files) -> None:
     top = files(f"a{n}.txt" for n in range(7))
     with pytest.raises(
-        DataError, match=r"a0\.txt.*… \(7 in all\), which fits no layout \(.*genimage: "
+        DataError, match=r"a0\.txt.*… \(7 in all\), which fits no layout:(?s:.*)genimage: "
     ):
         registry.chosen("auto", top)
 
@@ -133,7 +133,20 @@ def test_each_layout_is_recognised(files: Files, name: str, paths: list[str]) ->
     assert registry.fitting(files(paths)) == name
 
 
+def test_folders_of_frames_can_be_said_to_be_videos(files: Files) -> None:
+    top = files(["real/v1/0.png", "fake/swap/v1/0.png", "fake/loose.png"])
+    options = LayoutOptions(videos=True)
+    images = {i.file: i for i in registry.load("folders").images(top, options)}
+    assert {(i.source, i.below, i.is_frame) for i in images.values()} == {
+        ("set", "v1/0.png", True),
+        ("swap", "v1/0.png", True),
+        ("set", "loose.png", False),
+    }
+    assert not any(image.is_frame for image in imported("folders", top))
+
+
 def test_links_in_a_circle_end(files: Files) -> None:
     top = files(["real/a.png", "fake/b.png"])
     (top / "real" / "again").symlink_to(top, target_is_directory=True)
+    (top / "real" / "loop").symlink_to("loop")
     assert len(imported("folders", top)) == 2

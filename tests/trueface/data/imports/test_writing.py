@@ -6,7 +6,6 @@ import pytest
 import yaml
 
 from trueface.data.imports.arrangement import arrange
-from trueface.data.imports.dataset_file import read_words
 from trueface.data.imports.images import ImportedImage
 from trueface.data.imports.record import (
     ImportRecord,
@@ -14,9 +13,9 @@ from trueface.data.imports.record import (
     joined_record,
     read_record,
 )
+from trueface.data.imports.root_files import read_words, video_sources
 from trueface.data.imports.writing import opened, write_root
 from trueface.data.splits.splits import read_lists
-from trueface.data.video_sources import video_sources
 from trueface.runtime.errors import DataError, MachineError, UsageError
 
 LISTS = {"train": ("gen/a",), "val": (), "test": ()}
@@ -152,6 +151,7 @@ def test_an_image_that_is_named_and_does_not_exist_is_told(
     tmp_path: Path, images: list[ImportedImage]
 ) -> None:
     (tmp_path / "set" / "b.png").unlink()
+    (tmp_path / "set" / "b.png").mkdir()
     arrangement = arrange(images)
     difference = compared(ImportRecord(), arrangement)
     assert difference.missing == (images[1].file,)

@@ -1,0 +1,64 @@
+"""What a data root says of itself: words for its sources, and which of these are videos.
+
+<root>/dataset.yaml   a task file to include, whose `subsets` and `modifiers` are the words
+<root>/videos.json    {"schema": 1, "sources": ["FF-DF", "FF-real"]}: folders below Real/ or Fake/,
+                      in which each folder of images is a video
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import yaml
+
+from trueface.runtime.errors import DataError
+from trueface.runtime.files import write_json
+from trueface.runtime.ids import Words
+
+DATASET = "dataset.yaml"
+VIDEOS = "videos.json"
+SCHEMA = 1
+
+
+def write_video_sources(folder: Path, sources: Iterable[str]) -> None:
+    """Write videos.json; without any source nothing is written."""
+    if names := sorted(sources):
+        write_json(folder / VIDEOS, {"schema": SCHEMA, "sources": list(names)})
+
+
+def video_sources(root: Path) -> frozenset[str]:
+    """Return the sources whose folders are videos; none where the data root names none.
+
+    Raises:
+        DataError: its videos.json cannot be read.
+    """
+    try:
+        content: Mapping[str, object] = json.loads((root / VIDEOS).read_bytes())
+        sources = content["sources"]
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"cannot read {root / VIDEOS}: {error}") from error
+    if not isinstance(sources, list):
+        raise DataError(f"{root / VIDEOS}: sources is no list of folders")
+    return frozenset(map(str, sources))
+
+
+def read_words(root: Path) -> Words:
+    """Return the words of a data root; none where nothing was imported.
+
+    Raises:
+        DataError: its dataset.yaml cannot be read.
+    """
+    try:
+        content = yaml.safe_load((root / DATASET).read_text(encoding="utf-8"))
+        sections = [content.get(name) or {} for name in ("subsets", "modifiers")]
+        subsets, modifiers = (
+            {str(word): tuple(map(str, folders)) for word, folders in section.items()}
+            for section in sections
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        return Words()
+    except (OSError, ValueError, yaml.YAMLError, AttributeError, TypeError) as error:
+        raise DataError(f"cannot read {root / DATASET}: {error}") from error
+    return Words(subsets=subsets, modifiers=modifiers)
