@@ -13,6 +13,7 @@ from trueface.models.statistics.network import StatisticsNetwork
 from trueface.models.statistics.residuals import Residuals
 from trueface.models.statistics.row_profiles import RowProfiles
 from trueface.models.statistics.spectrum import RadialSpectrum
+from trueface.runtime.errors import JobError
 
 DCT_SIDE = 256  # of an image, in pixels
 # numbers of an image, which a plan has to know without torch
@@ -113,6 +114,8 @@ def fused(inner: Made) -> nn.Module:
 def _blocks(inner: Made, *readers: Reader, coarsest: float | None = None) -> BlockStatistics:
     """Return statistics of the blocks of a network without its last layer, batch norms folded."""
     spec = inner.spec
+    if spec.raw_pixels:
+        raise JobError(f"{spec.name} has no blocks to read; take a network, such as mobilenet")
     network = folded(inner.network, spec.head, side=spec.input_size)
     network.set_submodule(spec.head, nn.Identity())
     return BlockStatistics(
