@@ -64,7 +64,7 @@ class BlockStatistics(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the numbers (B, width) of pixels (B, 3, H, W) in 0 … 255."""
-        return torch.cat([self._of_few(few) for few in pixels.split(AT_ONCE)])
+        return torch.cat([self._of_few(few) for few in torch.split(pixels, AT_ONCE)])
 
     def _of_few(self, pixels: Tensor) -> Tensor:
         images = (pixels - self.mean) / self.std

@@ -80,7 +80,8 @@ def log_matrix(covariances: Tensor) -> Tensor:
     shrunk = wide + level[:, None, None] * torch.eye(wide.shape[1]).to(wide)
     values, vectors = torch.linalg.eigh(shrunk)
     logarithms = values.clamp_min(EPSILON).log()
-    return (vectors * logarithms[:, None, :] @ vectors.transpose(1, 2)).to(covariances.dtype)
+    matrices: Tensor = vectors * logarithms[:, None, :] @ vectors.transpose(1, 2)
+    return matrices.to(covariances.dtype)
 
 
 def _neighbour_products(places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,7 +100,8 @@ def _neighbour_products(places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _products(these: Tensor, those: Tensor) -> Tensor:
-    return these.transpose(1, 2) @ those
+    products: Tensor = these.transpose(1, 2) @ those
+    return products
 
 
 def projection(channels: int, kept: int = PROJECTED) -> Tensor:

@@ -15,11 +15,11 @@ from trueface.runtime.errors import JobError
 torch.set_num_threads(1)
 
 
-def chain() -> nn.Module:
+def chain() -> nn.Sequential:
     """Return three blocks: a convolution with what follows it, a part, a convolution at the end."""
     torch.manual_seed(3)
     part = nn.ModuleDict({"inside": nn.Conv2d(8, 12, 3, padding=1)})
-    part.forward = lambda maps: part["inside"](maps).relu()  # type: ignore[method-assign]
+    part.forward = lambda maps: part["inside"](maps).relu()
     first = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True)
     return nn.Sequential(*first, nn.MaxPool2d(2), part, nn.Conv2d(12, 40, 1)).eval()
 
@@ -92,7 +92,8 @@ class TestReaders:
 
         def correlated(these: np.ndarray, those: np.ndarray) -> np.ndarray:
             flat = these.reshape(4, -1) @ those.reshape(4, -1).T / these[0].size
-            return flat * scale[:, None] * scale[None, :]
+            scaled: np.ndarray = flat * scale[:, None] * scale[None, :]
+            return scaled
 
         same = np.corrcoef(image.reshape(4, -1))
         right = correlated(image[:, :, 1:], image[:, :, :-1])
