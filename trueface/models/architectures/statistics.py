@@ -7,11 +7,11 @@ from trueface.models.registry import Made, register_family, register_model
 from trueface.models.statistics.block_cosine import BlockCosine
 from trueface.models.statistics.block_moments import Moments
 from trueface.models.statistics.block_statistics import BlockStatistics, Reader
+from trueface.models.statistics.cell_profiles import CellProfiles
 from trueface.models.statistics.channel_correlations import Correlations
 from trueface.models.statistics.cosine_transform import CosineTransform
 from trueface.models.statistics.network import StatisticsNetwork
 from trueface.models.statistics.residuals import Residuals
-from trueface.models.statistics.row_profiles import RowProfiles
 from trueface.models.statistics.spectrum import RadialSpectrum
 from trueface.runtime.errors import JobError
 
@@ -100,14 +100,14 @@ def layers(inner: Made) -> nn.Module:
 
 @register_family(
     "fused",
-    summary="blocks of a frozen network, their correlations and rows, srm and dct8",
+    summary="blocks of a frozen network, their covariances and profiles, srm and dct8",
     solver="ridge",
     raw_pixels=True,
     differentiable=False,
 )
 def fused(inner: Made) -> nn.Module:
     """Return a detector by all statistics."""
-    blocks = _blocks(inner, Moments, Correlations, RowProfiles, coarsest=COARSEST)
+    blocks = _blocks(inner, Moments, Correlations, CellProfiles, coarsest=COARSEST)
     return StatisticsNetwork(blocks, Residuals(), Residuals(halved=True), BlockCosine())
 
 

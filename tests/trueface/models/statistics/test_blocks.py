@@ -8,8 +8,8 @@ from torchvision.models import resnet18, squeezenet1_1, vit_b_16
 from trueface.models.statistics.block_moments import CentredMap, Moments, centre
 from trueface.models.statistics.block_statistics import BlockStatistics
 from trueface.models.statistics.blocks import blocks_of, reduce_maps
+from trueface.models.statistics.cell_profiles import CellProfiles
 from trueface.models.statistics.channel_correlations import Correlations, projection
-from trueface.models.statistics.row_profiles import RowProfiles
 from trueface.runtime.errors import JobError
 
 torch.set_num_threads(1)
@@ -109,18 +109,20 @@ class TestReaders:
         assert torch.equal(projection(16), torch.eye(16))
         assert Correlations(96)(centre(maps(96))).shape == (2, Correlations(96).width)
 
-    def test_row_profiles_follow_the_height_alone(self) -> None:
+    def test_profiles_follow_the_height_and_the_distance_from_the_axis(self) -> None:
         values = torch.zeros(1, 1, 8, 8)
-        values[:, :, 2:4] = 8  # the second row of cells
-        numbers = RowProfiles(1)(centre(values))[0]
-        assert torch.allclose(numbers[:4], torch.tensor([0.0, 8, 0, 0]))
-        mirrored = maps(3, side=8)[..., :8]
-        profiles = RowProfiles(3)(centre(mirrored))
-        assert torch.allclose(profiles, RowProfiles(3)(centre(mirrored.flip(-1))), atol=1e-5)
+        values[:, :, 2:4, :2] = 8  # the second row of cells, at the left
+        means = CellProfiles(1)(centre(values))[0, :8].view(4, 2)
+        expected = torch.zeros(4, 2)
+        expected[1, 0] = 4  # the right cell has none
+        assert torch.allclose(means, expected, atol=1e-5)
+        square = maps(3, side=8)[..., :8]
+        profiles = CellProfiles(3)(centre(square))
+        assert torch.allclose(profiles, CellProfiles(3)(centre(square.flip(-1))), atol=1e-5)
 
     def test_a_channel_that_never_speaks_has_finite_numbers(self) -> None:
         silent = CentredMap(torch.zeros(1, 5), torch.zeros(1, 5, 8, 8))
-        for reader in (Moments(5), Correlations(5), RowProfiles(5)):
+        for reader in (Moments(5), Correlations(5), CellProfiles(5)):
             assert bool(reader(silent).isfinite().all())
 
 
