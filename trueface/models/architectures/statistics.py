@@ -7,12 +7,13 @@ from trueface.models.registry import Made, register_family, register_model
 from trueface.models.statistics.block_cosine import BlockCosine
 from trueface.models.statistics.block_moments import Moments
 from trueface.models.statistics.block_statistics import BlockStatistics, Reader
+from trueface.models.statistics.cell_profiles import CellProfiles
 from trueface.models.statistics.channel_correlations import Correlations
 from trueface.models.statistics.cosine_transform import CosineTransform
 from trueface.models.statistics.network import StatisticsNetwork
 from trueface.models.statistics.residuals import Residuals
-from trueface.models.statistics.row_profiles import RowProfiles
 from trueface.models.statistics.spectrum import RadialSpectrum
+from trueface.runtime.errors import JobError
 
 DCT_SIDE = 256  # of an image, in pixels
 # numbers of an image, which a plan has to know without torch
@@ -99,20 +100,22 @@ def layers(inner: Made) -> nn.Module:
 
 @register_family(
     "fused",
-    summary="blocks of a frozen network, their correlations and rows, srm and dct8",
+    summary="blocks of a frozen network, their covariances and profiles, srm and dct8",
     solver="ridge",
     raw_pixels=True,
     differentiable=False,
 )
 def fused(inner: Made) -> nn.Module:
     """Return a detector by all statistics."""
-    blocks = _blocks(inner, Moments, Correlations, RowProfiles, coarsest=COARSEST)
+    blocks = _blocks(inner, Moments, Correlations, CellProfiles, coarsest=COARSEST)
     return StatisticsNetwork(blocks, Residuals(), Residuals(halved=True), BlockCosine())
 
 
 def _blocks(inner: Made, *readers: Reader, coarsest: float | None = None) -> BlockStatistics:
     """Return statistics of the blocks of a network without its last layer, batch norms folded."""
     spec = inner.spec
+    if spec.raw_pixels:
+        raise JobError(f"{spec.name} has no blocks to read; take a network, such as mobilenet")
     network = folded(inner.network, spec.head, side=spec.input_size)
     network.set_submodule(spec.head, nn.Identity())
     return BlockStatistics(

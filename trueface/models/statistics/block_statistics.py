@@ -11,6 +11,7 @@ from trueface.models.statistics.blocks import blocks_of, reduce_maps
 from trueface.models.statistics.families import Families
 
 LEVELS = 255  # grey level of white
+AT_ONCE = 4  # images: their largest maps stay in the caches of a processor
 
 Reader = Callable[[int], nn.Module]  # from the channels of a block to what reads its maps
 
@@ -63,6 +64,9 @@ class BlockStatistics(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the numbers (B, width) of pixels (B, 3, H, W) in 0 … 255."""
+        return torch.cat([self._of_few(few) for few in torch.split(pixels, AT_ONCE)])
+
+    def _of_few(self, pixels: Tensor) -> Tensor:
         images = (pixels - self.mean) / self.std
         return torch.cat([self._read(images, halvings) for halvings in self.halvings], 1)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from trueface.runtime.errors import JobError
 
+LEAST_BLOCKS = 2
 PROBE_SIDES = (96, 160)  # pixels; two, since maps with channels last have a side in their place
 CONTAINERS = (nn.Sequential, nn.ModuleList)  # of blocks; their subclasses are blocks
 NO_BLOCKS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten)
@@ -36,7 +37,7 @@ def blocks_of(network: nn.Module) -> tuple[Block, ...]:
     it. Only those count that answer with maps (B, C, h, w), larger for a larger image.
 
     Raises:
-        JobError: no block does, as in a transformer.
+        JobError: fewer than two do, as in a transformer, or it takes images of one size only.
     """
     names = list(_block_names(network))
     small, large = (_map_shapes(network, names, side) for side in PROBE_SIDES)
@@ -45,10 +46,10 @@ def blocks_of(network: nn.Module) -> tuple[Block, ...]:
         for name in names
         if _are_maps(small.get(name, ()), large.get(name, ()))
     ]
-    if not blocks:
+    if len(blocks) < LEAST_BLOCKS:
         raise JobError(
             "statistics of blocks need a convolutional network, whose blocks answer with maps "
-            f"(batch, channels, height, width); a {type(network).__name__} has none"
+            f"(batch, channels, height, width): of a {type(network).__name__}, {len(blocks)} do"
         )
     return tuple(blocks)
 
@@ -96,9 +97,15 @@ def _map_shapes(network: nn.Module, names: Sequence[str], side: int) -> dict[str
     def note(position: int, answer: Tensor) -> None:
         shapes[names[position]] = tuple(getattr(answer, "shape", ()))  # a part may answer otherwise
 
-    parameter = next(network.parameters())
-    with torch.no_grad():
-        _run(network, torch.zeros(1, 3, side, side).to(parameter), names, note)
+    parameter = next(network.parameters(), torch.zeros(()))
+    try:
+        with torch.no_grad():
+            _run(network, torch.zeros(1, 3, side, side).to(parameter), names, note)
+    except (RuntimeError, AssertionError, ValueError) as error:  # libraries raise all of them
+        raise JobError(
+            f"statistics of blocks need a network that takes images of any size, and a "
+            f"{type(network).__name__} takes none of {side} pixels: {error}"
+        ) from error
     return shapes
 
 
