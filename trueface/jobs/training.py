@@ -64,6 +64,7 @@ def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json
         **provenance.of_labels(training.image_set, validation.image_set),
         **provenance.of_start(start, settings, optimizer=state is not None),
         **provenance.of_group(group),
+        **provenance.of_network(model, start),
     }
     store = open_store(settings.cache) if is_constant(settings) else None
     begin = partial(lineage.begin, folder, job.base, lesson, further=start.own)

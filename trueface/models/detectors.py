@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trueface.models.assembly import Wanted, assemble
-from trueface.models.assembly import weights_sha256 as weights_sha256
 from trueface.models.head import head_of, inputs_of
 from trueface.models.spec import IMAGENET_MEAN, IMAGENET_STD, Spec, Triple
 from trueface.runtime.errors import JobError, UnknownName
@@ -189,9 +188,17 @@ def freeze(model: Detector) -> None:
 
 
 def teach(model: nn.Module, *, fixed_statistics: bool) -> None:
-    """Put `model` into training mode, with or without moving batch-norm statistics."""
+    """Put `model` into training mode, with or without moving batch-norm statistics.
+
+    A frozen body stays in evaluation mode: else dropout and stochastic depth would give other features
+    of an image each time.
+    """
     model.train()
-    if fixed_statistics:
+    if not all(parameter.requires_grad for parameter in model.parameters()):
+        model.eval()
         for module in model.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()
+            if any(parameter.requires_grad for parameter in module.parameters(recurse=False)):
+                module.train()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.train(not fixed_statistics)

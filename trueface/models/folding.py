@@ -56,10 +56,15 @@ def _fold(module: nn.Module) -> None:
             and convolution.out_channels == child.num_features
         ):
             setattr(module, before[0], fuse_conv_bn_eval(convolution, child))
-            setattr(module, name, nn.Identity())
+            setattr(module, name, _rest_of(child))
         else:
             _fold(child)
         before = (name, child)
+
+
+def _rest_of(norm: nn.BatchNorm2d) -> nn.Module:
+    """Return what a batch norm does besides: timm's drops and activates what it has normalised."""
+    return nn.Sequential(*norm.children()) if any(norm.children()) else nn.Identity()
 
 
 def _features(network: nn.Module, head: str, side: int) -> Tensor:

@@ -12,7 +12,8 @@ import torch
 import trueface
 from trueface.data.dataset import ImageSet
 from trueface.data.image_sizes import Learned
-from trueface.models import checkpoint, detectors
+from trueface.models import assembly, checkpoint
+from trueface.models.detectors import Detector
 from trueface.poisoning.poison_record import fingerprint
 from trueface.runtime import paths
 from trueface.runtime.files import Json, write_atomic
@@ -126,12 +127,22 @@ def of_start(
         "started_from": start.model, "weights_sha256": None, "start_sha256": None,
     }  # fmt: skip
     if start.folder is None:
-        sha256 = detectors.weights_sha256(settings.model, start.weights)
+        sha256 = assembly.weights_sha256(settings.model, start.weights)
         facts["weights_sha256"] = facts["start_sha256"] = sha256
     elif not start.own:  # its own weights are those that the training is about to replace
         facts["start_sha256"] = file_sha256(paths.checkpoint(start.folder))
         if optimizer:
             facts["optimizer_sha256"] = file_sha256(paths.optimizer(start.folder))
+    return facts
+
+
+def of_network(model: Detector, start: Start) -> dict[str, Json]:
+    """Return which library made a network, and the licence of its published weights, where there are."""
+    facts: dict[str, Json] = {}
+    if model.spec.library:
+        facts["library"] = model.spec.library
+    if model.spec.licence and start.weights != "none":
+        facts["weights_licence"] = model.spec.licence
     return facts
 
 

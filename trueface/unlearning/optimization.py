@@ -20,12 +20,12 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 def teach(model: nn.Module, statistics: Statistics) -> None:
     """Put a model into training mode, with or without moving batch statistics.
 
-    A batch norm whose parameters are frozen keeps its statistics in either case: they are the body's
-    as much as its weights are.
+    What is frozen whole stays in evaluation mode in either case: statistics are the body's as much as
+    its weights are, and stochastic depth would give other features of an image each time.
     """
     model.train()
     for module in model.modules():
-        if isinstance(module, NORMS) and (statistics == "eval" or _frozen(module)):
+        if (statistics == "eval" and isinstance(module, NORMS)) or _frozen(module):
             module.eval()
 
 
@@ -76,5 +76,5 @@ class Descent:
 
 
 def _frozen(module: nn.Module) -> bool:
-    own = list(module.parameters(recurse=False))
-    return bool(own) and not any(parameter.requires_grad for parameter in own)
+    parameters = list(module.parameters())
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)

@@ -37,7 +37,7 @@ from tests.trueface.jobs.test_jobs import folder, job
 from trueface import jobs
 from trueface.evaluation.predict import predict
 from trueface.models import checkpoint
-from trueface.models.detectors import weights_sha256
+from trueface.models.assembly import weights_sha256
 from trueface.runtime import paths
 from trueface.runtime.progress import Watch
 

@@ -161,6 +161,19 @@ def test_the_contiguous_format_gives_the_same_logits_to_rounding() -> None:
         torch.testing.assert_close(last(pixels()), first(pixels()), rtol=1e-4, atol=1e-4)
 
 
+def test_a_network_of_raw_pixels_gets_grey_levels_that_stay_whole_and_differentiable() -> None:
+    model = build("slim18", weights="none", seed=1)
+    model.spec = replace(model.spec, raw_pixels=True)
+    given = list[torch.Tensor]()
+    model.network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    floats = (pixels().float() / 255).requires_grad_()
+    model(pixels())
+    model(floats).sum().backward()
+    assert torch.equal(given[0], pixels().float())
+    torch.testing.assert_close(given[1], given[0])
+    assert floats.grad is not None
+
+
 def test_a_network_for_one_size_of_images_refuses_others_with_both_sizes() -> None:
     model = build("slim18", weights="none", seed=1)
     model.spec = replace(model.spec, input_size=48)

@@ -1,0 +1,208 @@
+"""Networks of torchvision and timm: built, read, refused."""
+
+import importlib.util
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision import models
+
+from launcher.api import JobError, UnknownName
+from trueface.features.body import FrozenBody
+from trueface.models import checkpoint
+from trueface.models.assembly import weights_sha256
+from trueface.models.detectors import Detector, build, freeze, teach
+from trueface.models.folding import folded
+from trueface.runtime.errors import WeightsError
+
+torch.set_num_threads(1)
+
+NEEDS_TIMM = pytest.mark.skipif(
+    importlib.util.find_spec("timm") is None, reason="timm is not installed: the extra `timm`"
+)
+# small ones, with batch norms that activate, stochastic depth, and attention
+TV, TIMM, TIMM_VIT = "tv/mobilenet_v3_small", "timm/mobilenetv3_small_050", "timm/test_vit"
+NAMES = [TV, pytest.param(TIMM, marks=NEEDS_TIMM), pytest.param(TIMM_VIT, marks=NEEDS_TIMM)]
+SIDE = 64
+
+
+def pixels() -> torch.Tensor:
+    random = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (3, 3, SIDE, SIDE), dtype=torch.uint8, generator=random)
+
+
+def made(name: str, weights: str = "none") -> Detector:
+    return build(name, weights=weights, seed=1, side=SIDE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_head_of_the_features_is_the_network(name: str) -> None:
+    model = made(name)
+    with torch.inference_mode():
+        features = model.forward_features(pixels())
+        assert features.shape == (3, model.feature_dim)
+        assert torch.equal(model.forward_head(features), model(pixels()))
+
+
+@pytest.mark.parametrize("name", [*NAMES, "tv/shufflenet_v2_x0_5"])
+def test_a_frozen_body_gives_the_same_features_while_the_last_layer_learns(name: str) -> None:
+    model = made(name)
+    freeze(model)
+    learning = {key for key, value in model.named_parameters() if value.requires_grad}
+    assert learning == {f"network.{model.spec.head}.{part}" for part in ("weight", "bias")}
+    teach(model, fixed_statistics=True)
+    assert model.head.training
+    assert torch.equal(model.forward_features(pixels()), model.forward_features(pixels()))
+
+
+def test_stochastic_depth_of_a_frozen_body_is_off() -> None:
+    model = made("tv/efficientnet_b0")
+    teach(model, fixed_statistics=False)
+    assert not torch.equal(model.forward_features(pixels()), model.forward_features(pixels()))
+    freeze(model)
+    teach(model, fixed_statistics=True)
+    assert torch.equal(model.forward_features(pixels()), model.forward_features(pixels()))
+
+
+@pytest.mark.parametrize("name", NAMES[:2])
+def test_batch_norms_that_activate_are_folded_with_what_they_do_besides(name: str) -> None:
+    model = made(name)
+    norms = [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    for layer in norms:
+        torch.nn.init.uniform_(layer.running_mean, -0.1, 0.1)  # type: ignore[arg-type]  # a tensor
+        torch.nn.init.uniform_(layer.bias, -0.5, 0.5)
+    network = folded(model.network, model.spec.head)
+    assert norms
+    assert not [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    with torch.inference_mode():
+        features = model.forward_features(pixels())
+        torch.testing.assert_close(
+            FrozenBody(model)(pixels()), features, rtol=0, atol=1e-3 * float(features.abs().max())
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_checkpoint_brings_back_the_network_and_its_size(name: str, tmp_path: Path) -> None:
+    model = made(name)
+    checkpoint.save_model(tmp_path / "model.pt", model, {})
+    again = checkpoint.restore(tmp_path / "model.pt", arch=name)
+    assert again.spec == model.spec
+    with torch.inference_mode():
+        assert torch.equal(again(pixels()), model(pixels()))
+
+
+def test_nodown_is_in_the_checkpoint(tmp_path: Path) -> None:
+    model = build(TV, weights="none", seed=1, nodown=True)
+    checkpoint.save_model(tmp_path / "model.pt", model, {})
+    again = checkpoint.restore(tmp_path / "model.pt")
+    first = [
+        next(layer for layer in each.modules() if isinstance(layer, torch.nn.Conv2d))
+        for each in (made(TV), model, again)
+    ]
+    assert [layer.stride for layer in first] == [(2, 2), (1, 1), (1, 1)]
+
+
+def test_the_published_file_of_torchvision_fits_without_its_classes(tmp_path: Path) -> None:
+    source = models.mobilenet_v3_small().state_dict()
+    torch.save(source, tmp_path / "weights.pth")
+    state = made(TV, str(tmp_path / "weights.pth")).network.state_dict()
+    assert torch.equal(state["classifier.0.weight"], source["classifier.0.weight"])
+    assert state["classifier.3.weight"].shape == (1, 1024)
+
+
+def test_a_network_of_torchvision_without_a_linear_layer_is_refused() -> None:
+    with pytest.raises(JobError, match=r"ends without a linear layer.*there as squeezenet"):
+        made("tv/squeezenet1_1")
+
+
+@NEEDS_TIMM
+def test_timm_says_how_pixels_are_normalised_and_how_wide_the_features_are() -> None:
+    import timm
+
+    model = made(TIMM_VIT)
+    config = timm.create_model("test_vit").pretrained_cfg
+    torch.testing.assert_close(model.mean.flatten(), torch.tensor(config["mean"]))
+    assert (model.spec.input_size, model.spec.library) == (SIDE, f"timm {timm.__version__}")
+    assert made(TIMM).feature_dim == 1024  # and not 288, as num_features has it
+
+
+@NEEDS_TIMM
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ("resnet34", r"unknown \(layer1\.2\.conv1\.weight, .*they fit model timm/resnet34$"),
+        ("mobilenet_v2", r"100 missing \(conv1\.weight, .*they fit model mobilenet"),
+    ],
+)
+def test_the_file_of_another_network_is_refused(other: str, reason: str, tmp_path: Path) -> None:
+    torch.save(getattr(models, other)().state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match=reason):
+        made("timm/resnet18", str(tmp_path / "weights.pth"))
+
+
+@NEEDS_TIMM
+def test_positions_are_resampled_for_another_size_of_images(tmp_path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    path = tmp_path / "weights.safetensors"
+    save_file(timm.create_model("test_vit").state_dict(), path)
+    small = made(TIMM_VIT, str(path)).network.get_parameter("pos_embed").shape[1]
+    large = build(TIMM_VIT, weights=str(path), seed=1, side=2 * SIDE).network
+    assert large.get_parameter("pos_embed").shape[1] - 1 == 4 * (small - 1)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(WeightsError, match="cut off, or no file of safetensors"):
+        made(TIMM_VIT, str(path))
+
+
+@NEEDS_TIMM
+def test_weights_that_bind_their_users_are_mentioned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = "timm/convnextv2_atto.fcmae"
+    torch.save(made(name).network.state_dict(), tmp_path / "weights.pth")
+    caplog.set_level(logging.WARNING)
+    made(name)
+    assert not caplog.messages
+    made(name, str(tmp_path / "weights.pth"))
+    assert any(f"network={name} licence=cc-by-nc-4.0" in line for line in caplog.messages)
+
+
+@NEEDS_TIMM
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("timm/levit_128s", "has two heads, and gives the mean of their logits"),
+        ("timm/crossvit_tiny_240", "ends in a ModuleList"),
+    ],
+)
+def test_a_network_of_timm_with_several_heads_is_refused(name: str, reason: str) -> None:
+    with pytest.raises(JobError, match=reason):
+        build(name, weights="none", seed=1)
+
+
+@NEEDS_TIMM
+def test_a_side_that_is_no_multiple_of_the_patch_is_refused_with_those_that_are() -> None:
+    with pytest.raises(JobError, match=r"multiple of 16 pixels.*60; set resize_size to 48 or 64"):
+        build(TIMM_VIT, weights="none", seed=1, side=60)
+
+
+@NEEDS_TIMM
+def test_an_unknown_tag_gets_the_tags_of_the_network() -> None:
+    with pytest.raises(UnknownName, match=r"timm/resnet18\.a1_in1k"):
+        made("timm/resnet18.a9_in1k")
+
+
+@NEEDS_TIMM
+def test_published_weights_of_timm_are_not_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    sentence = r"get https://huggingface\.co/timm/resnet18\.a1_in1k/resolve/main/model\.safetensors"
+    for start in (
+        lambda: made("timm/resnet18", "default"),
+        lambda: weights_sha256("timm/resnet18", "default"),
+    ):
+        with pytest.raises(WeightsError, match=sentence):
+            start()
