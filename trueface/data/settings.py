@@ -24,7 +24,9 @@ from trueface.attacks.registry import Access
 from trueface.corruptions.grammar import NONE, canonical, described
 from trueface.corruptions.grammar import modules_of as corruption_modules
 from trueface.data.augmentations.registry import with_augmentations
+from trueface.runtime.errors import UsageError
 from trueface.runtime.field_types import Count, Positive, Probability, Quality, Settings
+from trueface.runtime.ids import parse_model
 
 # what batches can carry besides images and labels, each an attribute of `data.index.Image`
 COLUMNS: Mapping[str, str] = {"quality": "modifier", "group": "method"}
@@ -131,6 +133,20 @@ ATTACK_OPTIONS: Mapping[str, Access | None] = {
 }
 
 
+def _model_id(text: str) -> str:
+    """Return the ID of a model, which becomes a folder's name; '' names none.
+
+    Raises:
+        ValueError: no ID.
+    """
+    try:
+        if text:
+            parse_model(text)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
 class TestSettings(DataSettings):
     """A test: which crop of each image is scored, and what happened to it before."""
 
@@ -171,7 +187,7 @@ class TestSettings(DataSettings):
         description="changes images within a budget in grey levels so that their call turns: "
         f"{attacks.described()}",
     )
-    surrogate: str = Field(
+    surrogate: Annotated[str, AfterValidator(_model_id)] = Field(
         "", description="transfer: ID of the model that the attack computes with"
     )
     queries: Count = Field(500, description="square: of each image, at most")

@@ -236,9 +236,9 @@ def values(**settings: Any) -> dict[str, Json]:
         ({}, ""),
         ({"corrupt": "jpeg050+blur1.0"}, "corrupt=jpeg50+blur1"),
         ({"attack": "pgd2", "corrupt": "jpeg50"}, "corrupt=jpeg50,attack=pgd2"),
-        ({"queries": 9, "surrogate": "m", "attack_save": "jpeg95", "attack_images": 3}, ""),
-        ({"attack": "pgd2", "queries": 9, "surrogate": "m"}, "attack=pgd2"),
-        ({"attack": "square2", "queries": 9, "surrogate": "m"}, "attack=square2,queries=9"),
+        ({"queries": 9, "surrogate": "a:b", "attack_save": "jpeg95", "attack_images": 3}, ""),
+        ({"attack": "pgd2", "queries": 9, "surrogate": "a:b"}, "attack=pgd2"),
+        ({"attack": "square2", "queries": 9, "surrogate": "a:b"}, "attack=square2,queries=9"),
         (
             {"attack": "transfer2", "queries": 9, "surrogate": "a:b@seed=1"},
             "attack=transfer2,surrogate=a-b-seed-1",
@@ -252,7 +252,7 @@ def test_only_what_matters_stands_in_the_name_of_a_test(
 
 
 def test_a_plain_test_is_the_job_that_it_was() -> None:
-    decisive = TestSettings.decisive(values(surrogate="m", queries=9))
+    decisive = TestSettings.decisive(values(surrogate="a:b", queries=9))
     new = {*TestSettings.conditions, "save_images"}
     assert not new & decisive.keys()
     assert TestSettings.decisive(values(attack="pgd1"))["attack"] == "pgd1"
@@ -265,6 +265,7 @@ def test_a_plain_test_is_the_job_that_it_was() -> None:
         ({"corrupt": "jpeg101"}, "quality is 1 to 100"),
         ({"attack": "pgd17"}, "0 to 16 grey levels"),
         ({"attack": "transfer2"}, "needs a surrogate"),
+        ({"attack": "transfer2", "surrogate": "../other"}, "expected subset:modifier"),
         ({"attack": "pgd1", "test_crops": 2}, "leave test_crops out"),
         ({"save_images": True, "test_crops": 2}, "leave test_crops out"),
         ({"attack": "pgd1", "attack_save": "jpeg0"}, "quality is 1 to 100"),
