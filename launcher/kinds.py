@@ -31,6 +31,7 @@ class Role(StrEnum):
     TRAIN = "train"  # makes a model from data, or from a model and data
     UNLEARN = "unlearn"  # makes a model from a model
     TEST = "test"  # scores a model on data
+    BENCHMARK = "benchmark"  # scores every model on data, in many conditions
     SHARED = "shared"  # does once what other jobs repeat; see launcher/shared_work.py
     PLAIN = "plain"  # anything else
 
@@ -47,6 +48,8 @@ class Settings(BaseModel):
     a value that a task file gives for all kinds (under `defaults`), or that it does not give at all.
     `modules` names the settings whose value chooses modules that are imported by name, which no
     import statement tells, and gives those of a value.
+    `models` names the settings that hold the ID of another model of the run: a plan looks it up as it
+    does the model of a test. Only benchmarks may have such settings.
     `for_many` says that one job of a poison serves every model for which the choice is the same:
     its kind hears of them in `Draft.further_models`, and writes all of `Job.outputs`.
     """
@@ -58,6 +61,7 @@ class Settings(BaseModel):
     aliases: ClassVar[Mapping[str, str]] = {}
     shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {}
+    models: ClassVar[frozenset[str]] = frozenset()
     for_many: ClassVar[bool] = False
 
     @classmethod

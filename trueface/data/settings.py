@@ -112,10 +112,9 @@ class DataSettings(PlaceSettings):
     )
 
 
-class TestSettings(DataSettings):
-    """A test: which crop of each image is scored."""
+class ScoringSettings(DataSettings):
+    """How images are scored: which crop, in which precision."""
 
-    __test__ = False  # not a test case, whatever its name
     costs: ClassVar[frozenset[str]] = DataSettings.costs | {
         "resize_size", "patch_size", "test_crops",
     }  # fmt: skip
@@ -131,6 +130,14 @@ class TestSettings(DataSettings):
     test_crops: int = Field(
         0, ge=0, description="score the mean of this many fixed patches; 0: the centre crop"
     )
+    precision: Precision = "fp32"
+
+
+class TestSettings(ScoringSettings):
+    """A test: which crop of each image is scored."""
+
+    __test__ = False  # not a test case, whatever its name
+
     save_scores: bool = Field(True, description="write one score per image")
     features: bool = Field(
         False, description="write the input of the last layer, one row per image"
@@ -139,7 +146,6 @@ class TestSettings(DataSettings):
         False,
         description="also score every image with the backdoor's patch on it (models of patch-N)",
     )
-    precision: Precision = "fp32"
 
 
 @with_augmentations

@@ -125,7 +125,7 @@ def _unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Ite
         )
 
 
-def _unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
+def unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
     yield from _without_weights(makers)
     yield from _other_decoding(draft, makers)
     yield from leaks(draft, makers, vocabulary)
@@ -216,7 +216,7 @@ TEST = LaboratoryKind(
     reads=inputs_outputs.test_inputs,
     makes=inputs_outputs.test_outputs,
     line=command_lines.test,
-    refuses=_unfit_test,
+    refuses=unfit_test,
     repeats=shared_features.of_test,
     results="trueface.evaluation.results:table",
 )

@@ -1,0 +1,46 @@
+"""The settings of a benchmark: conditions, attacks, and how images are scored."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from trueface.benchmark.conditions import NONE
+from trueface.data.settings import ScoringSettings
+from trueface.runtime.field_types import Count
+
+Names = tuple[str, ...]
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str | int | float) or value is None else value
+
+
+class BenchmarkSettings(ScoringSettings):
+    """A benchmark: conditions in which each image is scored."""
+
+    models: ClassVar[frozenset[str]] = frozenset({"surrogate"})
+    costs: ClassVar[frozenset[str]] = ScoringSettings.costs | {
+        "corrupt", "attack", "attack_images",
+    }  # fmt: skip
+    shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = ScoringSettings.shared
+
+    corrupt: Names = Field(
+        (NONE,),
+        description="corruptions of the images, each by itself; several in a row are joined by +",
+    )
+    attack: Names = Field((NONE,), description="attacks on the images, budgets in grey levels")
+    surrogate: str = Field("", description="ID of the model that a transfer attack is computed on")
+    attack_images: Count = Field(
+        100, description="images of each class that are attacked: the same ones for every model"
+    )
+    setting: Literal["auto", "white", "grey", "black"] = Field(
+        "auto",
+        description="what the models must know of the test: white, grey or black; "
+        "auto: it is worked out and written down",
+    )
+
+    @field_validator("corrupt", "attack", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return _listed(value)

@@ -1,0 +1,68 @@
+"""The kind `benchmark`: one job scores one model on one set of images, in all conditions. No torch here."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from launcher.api import Draft, Input, Role
+from trueface.benchmark import cells
+from trueface.benchmark.conditions import Access, conditions
+from trueface.benchmark.known_data import contradiction, derive
+from trueface.benchmark.settings import BenchmarkSettings
+from trueface.data.vocabulary import Vocabulary
+from trueface.jobs.benchmark import origins
+from trueface.jobs.inputs_outputs import folder_of, model_of, test_inputs
+from trueface.jobs.kinds import LaboratoryKind, unfit_test
+from trueface.runtime import paths
+
+
+def _inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
+    """Yield the model, data and lists, and the model that transfer attacks are computed on."""
+    yield from test_inputs(draft, vocabulary)
+    if surrogate := draft.settings["surrogate"]:
+        path = paths.checkpoint(draft.model_folder(surrogate))
+        yield Input(path=path, what=f"the surrogate {surrogate}")
+
+
+def _outputs(draft: Draft) -> Iterator[Path]:
+    """Yield the folder of the cells, and the index in it, which is written last."""
+    folder = cells.folder_of(folder_of(draft), draft.data or "")
+    yield folder / cells.INDEX
+    yield folder
+
+
+def _unfit(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
+    yield from unfit_test(draft, makers, vocabulary)
+    settings = draft.settings
+    asked = [*conditions(settings["corrupt"], settings["attack"])]
+    if not settings["surrogate"] and (
+        transfers := [each.attack for each in asked if each.access is Access.TRANSFER]
+    ):
+        yield (
+            f"attack: {', '.join(transfers)} is computed on another model; name it, as in "
+            "surrogate: gan1:pre"
+        )
+    if settings["setting"] == "auto":
+        return
+    trained, tested = origins.of_makers(makers, vocabulary), origins.of_test(draft, vocabulary)
+    if trained is None or tested is None:  # no lists yet: the job compares
+        return
+    for condition in asked:
+        derived = derive(trained, tested, condition.corrupt)
+        test = f"{draft.data} ({condition.name})"
+        if reason := contradiction(settings["setting"], derived, model_of(draft), test):
+            yield reason
+            return  # the first tells enough
+
+
+BENCHMARK = LaboratoryKind(
+    name="benchmark",
+    role=Role.BENCHMARK,
+    summary="score models under corruptions and attacks",
+    entry="trueface.jobs.benchmark.benchmarking:benchmark",
+    settings=BenchmarkSettings,
+    means=Vocabulary.as_named,
+    reads=_inputs,
+    makes=_outputs,
+    line=lambda _: (),
+    refuses=_unfit,
+)
