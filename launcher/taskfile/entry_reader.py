@@ -194,7 +194,12 @@ def needed(raw: RawEntry, word: str, scope: Scope) -> Node | None:
     node = raw.words.get(word)
     if node is not None and not is_null(node):
         return node
-    wanted = {"model": "a model ID", "data": "a data ID", "test": "a data ID", "method": "a method"}[word]
+    wanted = {
+        "model": "a model ID",
+        "data": "a data ID",
+        "test": "a data ID",
+        "method": "a method",
+    }[word]
     place = raw.place if node is None else node.place
     scope.blame(place, "missing-word", f"{raw.kind.name} needs '{word}': {wanted}")
     return None

@@ -26,6 +26,7 @@ from trueface.evaluation.calibration import Labels
 from trueface.runtime import npz_files, paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, read_json, write_atomic, write_json
+from trueface.runtime.ids import Words
 
 SCHEMA = 1
 FOLDER = "benchmark"  # in a model's folder, and in that of a run
@@ -74,7 +75,8 @@ class Index:
     manifest: str  # SHA-256 of the images
     checkpoint_sha256: str
     code: str  # SHA-256 of the laboratory's code
-    data_root: str  # absolute
+    root: str  # absolute: relative paths in settings start there
+    words: Words  # the user's own among those of the data ID
     settings: dict[str, Any]  # of the benchmark
     cells: tuple[Cell, ...]
 
@@ -140,7 +142,9 @@ def read_scores(path: Path) -> CellScores:
             psnr=arrays["psnr"].astype(np.float64) if "psnr" in arrays else None,
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise DataError(f"scores {path} cannot be read: {error}; run the benchmark again") from error
+        raise DataError(
+            f"scores {path} cannot be read: {error}; run the benchmark again"
+        ) from error
     if not len(scores.paths) == len(scores.labels) == len(scores.logits):
         raise DataError(f"scores {path} differ in length; run the benchmark again")
     return scores

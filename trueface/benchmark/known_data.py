@@ -83,7 +83,9 @@ def derive(trained: Origin, tested: Origin, corrupt: str = NONE) -> Derived:
     families = {family_of(name) for name in trained.fakes}
     if strange := sorted(name for name in tested.fakes if family_of(name) not in families):
         learned = _and(sorted(trained.fakes)) or "none"
-        return _black(f"{_and(strange)} is of another family than the generators in training ({learned})")
+        return _black(
+            f"{_and(strange)} is of another family than the generators in training ({learned})"
+        )
     new = list(_new_things(trained, tested, corrupt))
     if len(new) > 1:
         return _black("; ".join(new))
@@ -133,7 +135,11 @@ def _each(what: str, new: Collection[str], known: Iterable[str]) -> Iterator[str
 
 def _all_known(tested: Origin, corrupt: str) -> str:
     words = f"{_and(sorted(tested.sources))} under {_and(sorted(tested.modifiers))} in training"
-    return words if corrupt == NONE else f"{words}, and so was {_and(dict.fromkeys(kinds_of(corrupt)))}"
+    return (
+        words
+        if corrupt == NONE
+        else f"{words}, and so was {_and(dict.fromkeys(kinds_of(corrupt)))}"
+    )
 
 
 def _black(why: str) -> Derived:

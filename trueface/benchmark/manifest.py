@@ -7,7 +7,7 @@ where that name is the same. Where an image lies does not count, what it is call
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -36,6 +36,9 @@ class Manifest:
     """The images of a benchmark, sorted by path."""
 
     entries: tuple[Entry, ...]
+    versions: Mapping[str, Json] = field(
+        default_factory=dict
+    )  # of what decodes them: no part of the name
 
     @property
     def sha256(self) -> str:
@@ -54,12 +57,18 @@ class Manifest:
         """Return the paths that differ: in one manifest only, or of other content."""
         ours, theirs = ({entry.path: entry for entry in one.entries} for one in (self, other))
         return tuple(
-            path for path in sorted(ours.keys() | theirs.keys()) if ours.get(path) != theirs.get(path)
+            path
+            for path in sorted(ours.keys() | theirs.keys())
+            if ours.get(path) != theirs.get(path)
         )
 
 
-def manifest_of(entries: Iterable[Entry]) -> Manifest:
+def manifest_of(entries: Iterable[Entry], versions: Mapping[str, Json] | None = None) -> Manifest:
     """Return a manifest; an image that is named twice counts once.
+
+    Args:
+        entries: its images, in any order.
+        versions: of what decodes and changes them.
 
     Raises:
         DataError: a path has two contents: the image changed between two tests.
@@ -71,23 +80,17 @@ def manifest_of(entries: Iterable[Entry]) -> Manifest:
                 f"{entry.path} is not the same image in all tests: it changed in between; run the "
                 "benchmark again, so that every model is scored on the same files"
             )
-    return Manifest(entries=tuple(sorted(by_path.values())))
+    return Manifest(entries=tuple(sorted(by_path.values())), versions=dict(versions or {}))
 
 
-def write(path: Path, manifest: Manifest, versions: Mapping[str, Json]) -> None:
-    """Write a manifest, atomically.
-
-    Args:
-        path: of the file.
-        manifest: the images.
-        versions: of what decodes and changes them; no part of the name.
-    """
+def write(path: Path, manifest: Manifest) -> None:
+    """Write a manifest, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     images: list[Json] = [list(_row(entry)) for entry in manifest.entries]
     columns: list[Json] = ["path", "key", "sha256", "label", "source", "modifier"]
     head: dict[str, Json] = {"schema": SCHEMA, "name": manifest.name, "sha256": manifest.sha256}
     write_json(
-        path, {**head, "versions": dict(versions), "columns": columns, "images": images}
+        path, {**head, "versions": dict(manifest.versions), "columns": columns, "images": images}
     )
 
 
@@ -106,10 +109,13 @@ def read(path: Path) -> Manifest:
             raise DataError(f"no manifest {path}; run the benchmark again")
         rows = _ROWS.validate_python(record.get("images"))
     except (OSError, ValueError, ValidationError) as error:
-        raise DataError(f"manifest {path} cannot be read: {error}; run the benchmark again") from error
+        raise DataError(
+            f"manifest {path} cannot be read: {error}; run the benchmark again"
+        ) from error
     names = ("path", "key", "sha256", "label", "source", "modifier")
     entries = (Entry(**dict(zip(names, row, strict=True))) for row in rows)
-    manifest = manifest_of(entries)
+    versions = record.get("versions")
+    manifest = manifest_of(entries, versions if isinstance(versions, dict) else {})
     if manifest.sha256 != record.get("sha256"):
         raise DataError(f"manifest {path} was changed: its images do not give its name; run again")
     return manifest

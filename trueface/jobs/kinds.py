@@ -126,6 +126,7 @@ def _unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Ite
 
 
 def unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
+    """Yield why a model must not be tested so: no weights, other decoding, images that it has seen."""
     yield from _without_weights(makers)
     yield from _other_decoding(draft, makers)
     yield from leaks(draft, makers, vocabulary)

@@ -219,7 +219,10 @@ def _words(kind: Kind) -> tuple[Form, list[str]]:
         case Role.TEST:
             return {"model": model, "data": _IDS}, ["model", "data"]
         case Role.BENCHMARK:
-            named = {"description": "which models; none: every model of the file", **one_or_more(model)}
+            named = {
+                "description": "which models; none: every model of the file",
+                **one_or_more(model),
+            }
             tested = {"description": "the images that each is scored on", **_IDS}
             return {"model": named, "test": tested}, ["test"]
         case Role.DATA | Role.PLAIN | Role.POISON | Role.SHARED:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import PIL
@@ -16,9 +15,11 @@ from trueface.benchmark.cells import Cell, Index
 from trueface.benchmark.conditions import Condition, conditions
 from trueface.benchmark.known_data import contradiction, derive
 from trueface.benchmark.manifest import Entry, Manifest
+from trueface.benchmark.run_results import manifest_file
 from trueface.benchmark.settings import BenchmarkSettings
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.features.file_digests import FileDigests
+from trueface.features.folder import store_folder
 from trueface.features.store import open_store
 from trueface.jobs import job_data
 from trueface.jobs.benchmark import origins
@@ -28,12 +29,9 @@ from trueface.jobs.job_data import model_name
 from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint
 from trueface.runtime import logs, paths
-from trueface.features.folder import store_folder
 from trueface.runtime.errors import DataError
 from trueface.runtime.rng import derive as derive_seed
 from trueface.training import provenance
-
-MANIFESTS = "manifests"  # in the benchmark folder of a run: one file for each set of images
 
 log = logging.getLogger(__name__)
 
@@ -131,15 +129,18 @@ def manifest_of(bench: Bench) -> Manifest:
     digests = FileDigests(store_folder())
     names = names_of(bench.images, bench.data_root)
     made = manifest.manifest_of(
-        Entry(
-            path=name,
-            key=image.key,
-            sha256=digests.of(image.file)[1].hex(),
-            label=image.label,
-            source=image.method or ("Fake" if image.label else "Real"),
-            modifier=image.modifier,
-        )
-        for name, image in zip(names, bench.images, strict=True)
+        (
+            Entry(
+                path=name,
+                key=image.key,
+                sha256=digests.of(image.file)[1].hex(),
+                label=image.label,
+                source=image.method or ("Fake" if image.label else "Real"),
+                modifier=image.modifier,
+            )
+            for name, image in zip(names, bench.images, strict=True)
+        ),
+        versions(),
     )
     try:
         digests.keep()
@@ -206,9 +207,7 @@ def _settings_of(
         yield condition, (derived.setting, derived.why)
 
 
-def _cell(
-    condition: Condition, known: tuple[str, str], reasons: Mapping[Condition, str]
-) -> Cell:
+def _cell(condition: Condition, known: tuple[str, str], reasons: Mapping[Condition, str]) -> Cell:
     reason = reasons.get(condition, "")
     return Cell(
         corrupt=condition.corrupt,
@@ -233,21 +232,17 @@ def _index(job: Job, bench: Bench, known: _Known, rows: Sequence[Cell]) -> Index
         manifest=known.manifest.sha256,
         checkpoint_sha256=known.checkpoint_sha256,
         code=known.code,
-        data_root=str(bench.data_root),
+        root=str(job.folder),
+        words=job.words.used_by(parse_data(job.data or "")),
         settings=bench.settings.model_dump(mode="json"),
         cells=tuple(rows),
     )
 
 
 def _write_manifest(job: Job, images: Manifest) -> None:
-    path = manifest_path(job.run_folder, images.sha256)
+    path = manifest_file(job.run_folder, images.sha256)
     if not path.exists():
-        manifest.write(path, images, versions())
-
-
-def manifest_path(run_folder: Path, sha256: str) -> Path:
-    """Return where a run keeps the list of a set of images."""
-    return run_folder / cells.FOLDER / MANIFESTS / f"{sha256}.json"
+        manifest.write(path, images)
 
 
 def versions() -> dict[str, Json]:

@@ -115,9 +115,7 @@ def _parts(
 def _names(vocabulary: Vocabulary) -> dict[str, str]:
     """Return the word for each folder of images."""
     words = [word for word in vocabulary.subset_keys("all") if word not in FLAT]
-    return {
-        folder: word for word in reversed(words) for folder in vocabulary.methods(word).folders
-    }
+    return {folder: word for word in reversed(words) for folder in vocabulary.methods(word).folders}
 
 
 def _processing(settings: Mapping[str, Any]) -> Iterator[str]:
