@@ -72,6 +72,14 @@ class Leaderboard:
     pairs: Mapping[Setting, tuple[Difference, ...]]
     omnibus: Omnibus
 
+    @property
+    def unranked(self) -> Iterator[str]:
+        """Which model has no rank in which setting, and why."""
+        for line in self.lines:
+            for setting, column in line.columns.items():
+                if column.ranked is None:
+                    yield f"{line.model}, {setting}: {column.reason}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:

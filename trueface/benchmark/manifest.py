@@ -112,8 +112,10 @@ def read(path: Path) -> Manifest:
         raise DataError(
             f"manifest {path} cannot be read: {error}; run the benchmark again"
         ) from error
-    names = ("path", "key", "sha256", "label", "source", "modifier")
-    entries = (Entry(**dict(zip(names, row, strict=True))) for row in rows)
+    entries = (
+        Entry(path=path, key=key, sha256=sha256, label=label, source=source, modifier=modifier)
+        for path, key, sha256, label, source, modifier in rows
+    )
     versions = record.get("versions")
     manifest = manifest_of(entries, versions if isinstance(versions, dict) else {})
     if manifest.sha256 != record.get("sha256"):

@@ -26,6 +26,17 @@ class Omnibus:
     mean_ranks: Mapping[str, float] | None = None
     critical_difference: float | None = None  # of mean ranks
 
+    @property
+    def text(self) -> str:
+        """The test in words."""
+        if self.p is None or self.critical_difference is None:
+            return f"none: {self.reason}"
+        ranks = ", ".join(f"{name} {rank:.2f}" for name, rank in (self.mean_ranks or {}).items())
+        return (
+            f"p {self.p:.3f} over {len(self.sets)} sets; mean ranks {ranks}; two of them differ from "
+            f"{self.critical_difference:.2f} on (Nemenyi, 5 %)"
+        )
+
 
 def friedman(values: Mapping[str, Sequence[float]], sets: Sequence[str]) -> Omnibus:
     """Return Friedman's test of models over independent sets.

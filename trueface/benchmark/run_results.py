@@ -1,12 +1,12 @@
 """The benchmark of a run, as its jobs left it: every cell with its scores and measures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trueface.benchmark import cells, manifest
 from trueface.benchmark.cells import Cell, CellScores, Index, ModelFacts
-from trueface.benchmark.conditions import CLEAN
+from trueface.benchmark.conditions import CLEAN, NONE
 from trueface.benchmark.manifest import Entry, Manifest, manifest_of
 from trueface.benchmark.measures import (
     Marked,
@@ -52,6 +52,28 @@ class RunResults:
     manifest: Manifest
     results: tuple[Result, ...]
     problems: tuple[str, ...]  # what was left out, and why
+
+    @property
+    def not_run(self) -> Iterator[str]:
+        """What was not run and why, the models of one reason together."""
+        reasons: dict[tuple[str, str], dict[str, None]] = {}
+        for result in self.results:
+            if not result.cell.file:
+                key = (result.cell.condition.name, result.cell.reason)
+                reasons.setdefault(key, {})[result.group] = None
+        for (condition, reason), models in reasons.items():
+            yield f"{condition}: {reason} ({', '.join(models)})"
+
+    @property
+    def settings(self) -> Iterator[str]:
+        """Why each model has the setting that it has on each set of images."""
+        seen: dict[str, None] = {}
+        for result in self.results:
+            name = "" if result.cell.corrupt == NONE else f" ({result.cell.corrupt})"
+            seen[
+                f"{result.group} on {result.index.test}{name}: {result.cell.setting}, {result.cell.why}"
+            ] = None
+        yield from seen
 
 
 def read_run(run_folder: Path) -> RunResults:

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from trueface.benchmark.manifest import DIGITS
 from trueface.benchmark.measures import Value
 from trueface.benchmark.run_results import Result, RunResults
@@ -47,10 +49,10 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
-_TEXTS = frozenset(COLUMNS) - {
-    "seed", "value", "low", "high", "n_real", "n_fake", "threshold", "ms_image", "params",
-}  # fmt: skip
-_WHOLE = frozenset({"seed", "n_real", "n_fake", "params"})
+_EMPTY = frozenset(
+    {"seed", "value", "low", "high", "threshold"}
+)  # columns that may be empty numbers
+_ROW = TypeAdapter(Row)
 
 
 def rows_of(run: RunResults) -> Iterator[Row]:
@@ -86,8 +88,12 @@ def read_csv(path: Path) -> tuple[Row, ...]:
     for number, line in enumerate(lines[1:], start=2):
         try:
             pairs = zip(COLUMNS, line, strict=True)
-            rows.append(Row(**{name: _read(name, text) for name, text in pairs}))
-        except (ValueError, TypeError) as error:
+            rows.append(
+                _ROW.validate_python(
+                    {name: text or (None if name in _EMPTY else "") for name, text in pairs}
+                )
+            )
+        except ValueError as error:  # of pydantic, too
             raise DataError(f"{path}:{number}: not a row of a benchmark: {error}") from error
     return tuple(rows)
 
@@ -173,11 +179,3 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     return f"{value:.9g}" if isinstance(value, float) else str(value)
-
-
-def _read(name: str, text: str) -> object:
-    if name in _TEXTS:
-        return text
-    if not text:
-        return None
-    return int(text) if name in _WHOLE else float(text)

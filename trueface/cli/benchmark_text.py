@@ -27,17 +27,14 @@ def text(run: RunResults, board: Leaderboard) -> str:
         *aligned(_table(board)),
     ]
     for title, notes in (
-        ("Not ranked", list(_unranked(board))),
-        ("Not run", list(not_run(run))),
+        ("Not ranked", list(map(shown, board.unranked))),
+        ("Not run", list(map(shown, run.not_run))),
         ("Differences (second minus first, paired; p by Holm over the pairs of a setting)",
          list(_differences(board))),
     ):  # fmt: skip
         if notes:
             lines += ["", title, *(f"  {note}" for note in notes)]
-    if board.omnibus.reason:
-        lines += ["", f"Friedman's test: none, {board.omnibus.reason}"]
-    else:
-        lines += ["", f"Friedman's test over {len(board.omnibus.sets)} sets: {_omnibus(board)}"]
+    lines += ["", f"Friedman's test: {shown(board.omnibus.text)}"]
     return "\n".join(lines)
 
 
@@ -56,20 +53,9 @@ def document(run: RunResults, board: Leaderboard) -> dict[str, Any]:
             for setting, each in board.pairs.items()
         },
         "friedman": asdict(board.omnibus),
-        "not_run": list(not_run(run)),
+        "not_run": list(run.not_run),
         "problems": list(run.problems),
     }
-
-
-def not_run(run: RunResults) -> Iterator[str]:
-    """Yield what was not run and why, the models of one reason together."""
-    reasons: dict[tuple[str, str], dict[str, None]] = {}
-    for result in run.results:
-        if not result.cell.file:
-            key = (result.cell.condition.name, result.cell.reason)
-            reasons.setdefault(key, {})[result.group] = None
-    for (condition, reason), models in reasons.items():
-        yield f"{condition}: {reason} ({', '.join(map(shown, models))})"
 
 
 def checked_line(checked: "Checked") -> str:
@@ -114,13 +100,6 @@ def _column(column: Column | None) -> list[str]:
     ]
 
 
-def _unranked(board: Leaderboard) -> Iterator[str]:
-    for line in board.lines:
-        for setting, column in line.columns.items():
-            if column.ranked is None:
-                yield f"{shown(line.model)}, {setting}: {column.reason}"
-
-
 def _differences(board: Leaderboard) -> Iterator[str]:
     for setting, pairs in board.pairs.items():
         yield from (_difference(setting, pair) for pair in pairs)
@@ -131,17 +110,6 @@ def _difference(setting: Setting, pair: Difference) -> str:
     return (
         f"{setting}: {shown(pair.second)} - {shown(pair.first)} = {pair.value:+.3f} "
         f"[{pair.low:+.3f}, {pair.high:+.3f}], p {pair.p_holm:.3f}{delong}"
-    )
-
-
-def _omnibus(board: Leaderboard) -> str:
-    omnibus = board.omnibus
-    ranks = ", ".join(
-        f"{shown(name)} {rank:.2f}" for name, rank in (omnibus.mean_ranks or {}).items()
-    )
-    return (
-        f"p {omnibus.p:.3f}, mean ranks {ranks}; they differ from {omnibus.critical_difference:.2f} "
-        "on (Nemenyi, 5 %)"
     )
 
 

@@ -13,7 +13,7 @@ from launcher.api import Job, JobError, Json, parse_data, parse_model
 from trueface.benchmark import cells, manifest
 from trueface.benchmark.cells import Cell, Index
 from trueface.benchmark.conditions import Condition, conditions
-from trueface.benchmark.known_data import contradiction, derive
+from trueface.benchmark.known_data import Derived, contradiction, derive
 from trueface.benchmark.manifest import Entry, Manifest
 from trueface.benchmark.run_results import manifest_file
 from trueface.benchmark.settings import BenchmarkSettings
@@ -185,7 +185,7 @@ def _identity(bench: Bench, known: _Known, condition: Condition) -> str:
 
 def _settings_of(
     job: Job, bench: Bench, asked: Sequence[Condition]
-) -> Iterator[tuple[Condition, tuple[str, str]]]:
+) -> Iterator[tuple[Condition, Derived]]:
     """Yield for each condition how much the model knows of the images, and why.
 
     Raises:
@@ -204,17 +204,17 @@ def _settings_of(
         test = f"{job.data} ({condition.name})"
         if reason := contradiction(bench.settings.setting, derived, bench.name, test):
             raise DataError(reason)
-        yield condition, (derived.setting, derived.why)
+        yield condition, derived
 
 
-def _cell(condition: Condition, known: tuple[str, str], reasons: Mapping[Condition, str]) -> Cell:
+def _cell(condition: Condition, known: Derived, reasons: Mapping[Condition, str]) -> Cell:
     reason = reasons.get(condition, "")
     return Cell(
         corrupt=condition.corrupt,
         attack=condition.attack,
         access=condition.access,
-        setting=cells.Setting(known[0]),
-        why=known[1],
+        setting=known.setting,
+        why=known.why,
         file="" if reason else file_of(condition),
         reason=reason,
     )
