@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from launcher.errors import Place, Problem, Severity
-from launcher.ids import ModelId, canonical, parse_data
+from launcher.ids import ModelId, canonical, parse_data, tested
 from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
 from launcher.planning.model_graph import ModelGraph
@@ -42,6 +42,7 @@ class Step:
     base: str | None = None
     data: str | None = None
     images: str | None = None
+    condition: str = ""  # of a test, see `launcher.kinds.Settings`
 
 
 def expand(task: TaskFile, on_disk: Callable[[str], bool], problems: list[Problem]) -> list[Step]:
@@ -141,7 +142,7 @@ class _Tests:
         model: str,
         entry: AutoTest | TestEntry,
         kind: Kind,
-        settings: Settled,
+        conditions: tuple[Settled, ...],
         request: JobRequest,
     ) -> Iterator[Step]:
         key = (id(entry), kind.name)  # the task file holds its entries
@@ -151,17 +152,20 @@ class _Tests:
                 for at in entry.data
             ]
         start = f"{kind.name}/{model}/"
-        for place, data, images in self.tested[key]:
-            yield Step(
-                kind=kind,
-                name=start + data,
-                place=place,
-                settings=settings,
-                request=request,
-                model=model,
-                data=data,
-                images=images,
-            )
+        for settings in conditions:
+            condition = kind.settings.condition(settings.values)
+            for place, data, images in self.tested[key]:
+                yield Step(
+                    kind=kind,
+                    name=start + tested(data, condition),
+                    place=place,
+                    settings=settings,
+                    request=request,
+                    model=model,
+                    data=data,
+                    images=images,
+                    condition=condition,
+                )
 
 
 def _benchmarks(task: TaskFile, graph: ModelGraph, problems: list[Problem]) -> Iterator[Step]:

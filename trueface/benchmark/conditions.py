@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-NONE = "none"
+from trueface.corruptions.grammar import NONE
+
 _ATTACK = re.compile(r"(?P<name>[a-z]+)(?P<budget>[0-9]+(?:\.[0-9]+)?)?")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from trueface.benchmark.conditions import NONE
+from trueface.corruptions.grammar import NONE
 
 FAMILIES = ("gan", "sd", "flux", "diff", "vae", "ar")  # a generator's name begins with its family's
 UNTOLD = frozenset({"fakeFlat", "realFlat"})  # images of which only the class is known

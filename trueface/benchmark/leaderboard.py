@@ -9,13 +9,13 @@ from itertools import combinations
 
 import numpy as np
 
-from trueface.benchmark.conditions import NONE
 from trueface.benchmark.known_data import Setting
 from trueface.benchmark.measures import AREA, AT_THRESHOLD, BALANCED, CALIBRATION, SCALED
 from trueface.benchmark.omnibus import Omnibus, friedman, independent
 from trueface.benchmark.pairs import Difference, differences
 from trueface.benchmark.ranking import Ranked, over_seeds, rank
 from trueface.benchmark.run_results import Result, RunResults
+from trueface.corruptions.grammar import NONE
 from trueface.evaluation.bootstrap import Floats, Measure, interval
 from trueface.evaluation.comparison.significance import delong
 from trueface.runtime.errors import DataError

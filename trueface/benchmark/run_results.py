@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trueface.benchmark import cells, manifest
 from trueface.benchmark.cells import Cell, CellScores, Index, ModelFacts
-from trueface.benchmark.conditions import CLEAN, NONE
+from trueface.benchmark.conditions import CLEAN
 from trueface.benchmark.manifest import Entry, Manifest, manifest_of
 from trueface.benchmark.measures import (
     Marked,
@@ -15,6 +15,7 @@ from trueface.benchmark.measures import (
     measure_scores,
     minus_clean,
 )
+from trueface.corruptions.grammar import NONE
 from trueface.runtime.errors import DataError
 from trueface.runtime.ids import parse_model
 

@@ -5,8 +5,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from trueface.benchmark.conditions import NONE
-from trueface.data.settings import ScoringSettings
+from trueface.corruptions.grammar import NONE, described, modules_of
+from trueface.data.settings import Corruptions, ScoringSettings
 from trueface.runtime.field_types import Count
 
 Names = tuple[str, ...]
@@ -23,11 +23,16 @@ class BenchmarkSettings(ScoringSettings):
     costs: ClassVar[frozenset[str]] = ScoringSettings.costs | {
         "corrupt", "attack", "attack_images",
     }  # fmt: skip
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        **ScoringSettings.modules,
+        "corrupt": lambda chains: tuple(module for chain in chains for module in modules_of(chain)),
+    }
     shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = ScoringSettings.shared
 
-    corrupt: Names = Field(
+    corrupt: tuple[Corruptions, ...] = Field(
         (NONE,),
-        description="corruptions of the images, each by itself; several in a row are joined by +",
+        description=f"what happens to the crop before it is scored, each by itself: {described()}; "
+        "several in turn: jpeg50+blur1",
     )
     attack: Names = Field((NONE,), description="attacks on the images, budgets in grey levels")
     surrogate: str = Field("", description="ID of the model that a transfer attack is computed on")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    AfterValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -16,6 +17,8 @@ from pydantic import (
     field_validator,
 )
 
+from trueface.corruptions.grammar import NONE, canonical, described
+from trueface.corruptions.grammar import modules_of as corruption_modules
 from trueface.data.augmentations.registry import with_augmentations
 from trueface.runtime.field_types import Count, Positive, Probability, Quality, Settings
 
@@ -112,6 +115,9 @@ class DataSettings(PlaceSettings):
     )
 
 
+Corruptions = Annotated[str, AfterValidator(canonical)]
+
+
 class ScoringSettings(DataSettings):
     """How images are scored: which crop, in which precision."""
 
@@ -134,10 +140,22 @@ class ScoringSettings(DataSettings):
 
 
 class TestSettings(ScoringSettings):
-    """A test: which crop of each image is scored."""
+    """A test: which crop of each image is scored, and what happened to it before."""
 
     __test__ = False  # not a test case, whatever its name
+    costs: ClassVar[frozenset[str]] = ScoringSettings.costs | {"corrupt"}
+    added: ClassVar[frozenset[str]] = ScoringSettings.added | {"corrupt"}
+    conditions: ClassVar[tuple[str, ...]] = ("corrupt",)
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        **ScoringSettings.modules,
+        "corrupt": corruption_modules,
+    }
 
+    corrupt: Corruptions = Field(
+        NONE,
+        description="what happens to the crop before it is scored, drawn by the image's name: "
+        f"{described()}; several in turn: jpeg50+blur1",
+    )
     save_scores: bool = Field(True, description="write one score per image")
     features: bool = Field(
         False, description="write the input of the last layer, one row per image"

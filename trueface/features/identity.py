@@ -20,7 +20,8 @@ SCHEMA = 1
 PACKAGE = Path(trueface.__file__).parent
 # folders whose code makes pixels or features; sub-folders where they are named
 CODE = (
-    "data", "data/augmentations", "data/loading", "models", "models/architectures", "features",
+    "corruptions", "corruptions/kinds", "data", "data/augmentations", "data/loading", "models",
+    "models/architectures", "features",
 )  # fmt: skip
 
 

@@ -5,8 +5,9 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.api import Draft, Input, parse_data, parse_model
+from launcher.api import Draft, Input, parse_data, parse_model, tested
 from trueface.data.index import parts_without_folder
+from trueface.data.settings import TestSettings
 from trueface.data.splits.splits import split_files
 from trueface.data.vocabulary import Vocabulary
 from trueface.runtime import paths
@@ -113,7 +114,8 @@ def unlearning_outputs(draft: Draft) -> Iterator[Path]:
 
 def test_outputs(draft: Draft) -> list[Path]:
     """Return the metrics, and the scores unless they are not to be kept."""
-    folder, data, outputs = folder_of(draft), draft.data or "", []
+    folder, outputs = folder_of(draft), []
+    data = tested(draft.data or "", TestSettings.condition(draft.settings))
     if draft.settings["save_scores"]:
         outputs.append(paths.scores(folder, model_of(draft), data))
     if draft.settings["trigger"]:

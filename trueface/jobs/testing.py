@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Mapping
 
-from launcher.api import Job, Json, parse_data, write_json
+from launcher.api import Job, Json, parse_data, tested, write_json
+from trueface.corruptions.chain import Chain
+from trueface.corruptions.grammar import NONE
 from trueface.data.loaders import still
 from trueface.data.settings import TestSettings
 from trueface.evaluation.inference import evaluate_images
@@ -27,6 +29,7 @@ def test(job: Job) -> Mapping[str, Json]:
 
 def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     folder, data = job.model_folder(model_name(job)), parse_data(job.data or "")
+    name = tested(str(data), settings.condition(settings.model_dump(mode="json")))
     images, split = job_data.of_split(job, settings, data, "test")
     feed = still(images, settings)
     kept = checkpoint.load(paths.checkpoint(folder))
@@ -39,7 +42,7 @@ def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     answers = evaluate_images(model, feed, watch, constant=constant, store=store)
     seconds = now() - started
     bad = feed.image_set.bad.values()
-    outputs.write_bad_images(paths.bad_images(folder, str(data)), bad)
+    outputs.write_bad_images(paths.bad_images(folder, name), bad)
     result: dict[str, Json] = {
         **outputs.of_test(answers),
         "bad_images": len(bad),
@@ -47,22 +50,24 @@ def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     }
     if settings.save_scores:
         table = outputs.scores_of(images, answers, job.path(settings.data_root))
-        write_scores(paths.scores(folder, model_name(job), str(data)), table)
+        write_scores(paths.scores(folder, model_name(job), name), table)
     if settings.trigger:
         stamped = still(images, settings, range(len(images)))
         triggered = evaluate_images(model, stamped, watch, constant=constant, store=store)
         table = outputs.scores_of(images, triggered, job.path(settings.data_root))
-        write_scores(paths.triggered(folder, model_name(job), str(data)), table)
+        write_scores(paths.triggered(folder, model_name(job), name), table)
         result |= outputs.of_attack(triggered)
     else:
-        paths.triggered(folder, model_name(job), str(data)).unlink(missing_ok=True)
+        paths.triggered(folder, model_name(job), name).unlink(missing_ok=True)
     if settings.features:
-        outputs.keep_features(folder, str(data), model, feed, watch, store)
-    path = paths.metrics(folder, str(data))
+        outputs.keep_features(folder, name, model, feed, watch, store)
+    path = paths.metrics(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     inputs: dict[str, Json] = {
         "split_sha256": split.sha256,
         "settings": settings.model_dump(mode="json"),
     }
+    if settings.corrupt != NONE:
+        inputs["corruptions"] = Chain.parse(settings.corrupt).record
     write_json(path, {"schema": SCHEMA, **inputs, **result})
     return result

@@ -64,7 +64,7 @@ def score(bench: Bench, condition: Condition) -> CellScores:
 def scoring_settings(settings: BenchmarkSettings, corrupt: str) -> TestSettings:
     """Return the settings of a test under a chain of corruptions."""
     values = {name: getattr(settings, name) for name in ScoringSettings.model_fields}
-    return TestSettings.model_validate(values)
+    return TestSettings.model_validate({**values, "corrupt": corrupt})
 
 
 def _scores(bench: Bench, answers: Answers) -> CellScores:
