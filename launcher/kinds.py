@@ -48,12 +48,12 @@ class Settings(BaseModel):
     a value that a task file gives for all kinds (under `defaults`), or that it does not give at all.
     `modules` names the settings whose value chooses modules that are imported by name, which no
     import statement tells, and gives those of a value.
-    `models` names the settings that hold the ID of another model of the run: a plan looks it up as it
-    does the model of a test. Only benchmarks may have such settings.
     `for_many` says that one job of a poison serves every model for which the choice is the same:
     its kind hears of them in `Draft.further_models`, and writes all of `Job.outputs`.
     `conditions` names settings of a test that make another test of the same model and data: their
     values stand in its name (`condition`), and a list of values stands for one test of each.
+    `models` names settings that hold the ID of a further model of the run, or nothing: such tests
+    come behind all models. A benchmark may name it without its variant, as the model of a test.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
@@ -63,9 +63,9 @@ class Settings(BaseModel):
     aliases: ClassVar[Mapping[str, str]] = {}
     shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {}
-    models: ClassVar[frozenset[str]] = frozenset()
     for_many: ClassVar[bool] = False
     conditions: ClassVar[tuple[str, ...]] = ()
+    models: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,14 +61,21 @@ def expand(task: TaskFile, on_disk: Callable[[str], bool], problems: list[Proble
     )
     steps = list(_plain_steps(task.entries, Role.DATA))
     steps += _plain_steps(task.entries[:first], Role.PLAIN)
+    waiting: list[Step] = []  # tests that need a further model, which may come later
     for model in planned:
         name = str(model.model)
         steps += _making_steps(model, name)
-        steps += tests.of(model, name)
+        for step in tests.of(model, name):
+            (waiting if _needs_further_model(step) else steps).append(step)
+    steps += waiting
     steps += tests.of_earlier_models()
     steps += _benchmarks(task, graph, problems)
     steps += _plain_steps(task.entries[first:], Role.PLAIN)
     return list(_without_doubles(steps, problems))
+
+
+def _needs_further_model(step: Step) -> bool:
+    return any(step.settings.values[name] for name in step.kind.settings.models)
 
 
 def _making_steps(planned: PlannedModel, model: str) -> Iterator[Step]:

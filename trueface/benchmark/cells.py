@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from trueface.benchmark.conditions import Access, Condition
+from trueface.benchmark.conditions import Condition
 from trueface.benchmark.known_data import Setting
 from trueface.evaluation.bootstrap import Floats
 from trueface.evaluation.calibration import Labels
@@ -51,7 +51,7 @@ class Cell:
 
     corrupt: str
     attack: str
-    access: Access
+    access: str
     setting: Setting
     why: str  # it is that setting
     file: str  # in the index's folder; "" where it was not run

@@ -1,38 +1,17 @@
 """The conditions of a benchmark: how its images are corrupted, and how they are attacked.
 
-A condition is a chain of corruptions (`none`, `jpeg50`, `jpeg50+blur1`) and an attack on what comes
-out of it (`none`, `random2`, `fgsm1`, `pgd1`, `transfer2`, `square2`). An attack is scored on clean
-images only: how corruptions and attacks add up is another question.
+A condition is a chain of corruptions (`none`, `jpeg50`, `jpeg50+blur1`) or an attack on clean images
+(`pgd1`, `transfer2`): how corruptions and attacks add up is another question. Beside each attack stands
+the control of random signs within its budget.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
+from trueface.attacks.grammar import parse_attack
 from trueface.corruptions.grammar import NONE
 
-_ATTACK = re.compile(r"(?P<name>[a-z]+)(?P<budget>[0-9]+(?:\.[0-9]+)?)?")
-
-
-class Access(StrEnum):
-    """What an attacker knows of the detector."""
-
-    NONE = "none"  # no attack
-    RANDOM = "random"  # the budget alone: the control beside every attack
-    TRANSFER = "transfer"  # another detector in its place
-    SCORE = "score"  # its logits
-    FULL = "full"  # its weights
-
-
-_ACCESS = {
-    NONE: Access.NONE,
-    "random": Access.RANDOM,
-    "transfer": Access.TRANSFER,
-    "square": Access.SCORE,
-    "fgsm": Access.FULL,
-    "pgd": Access.FULL,
-}
+ACCESS = (NONE, "random", "transfer", "score", "full")  # what attackers know, less first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -53,9 +32,10 @@ class Condition:
         return self.attack != NONE
 
     @property
-    def access(self) -> Access:
-        """What its attacker knows."""
-        return access_of(self.attack)
+    def access(self) -> str:
+        """What its attacker knows of the detector, one of `ACCESS`."""
+        attack = parse_attack(self.attack)
+        return NONE if attack is None else attack.spec.access
 
     @property
     def name(self) -> str:
@@ -66,17 +46,17 @@ class Condition:
 CLEAN = Condition()
 
 
-def access_of(attack: str) -> Access:
-    """Return what an attack needs to know of its target; one that no table has needs all."""
-    match = _ATTACK.fullmatch(attack)
-    return _ACCESS.get(match["name"] if match else attack, Access.FULL)
-
-
 def conditions(corrupt: Sequence[str], attack: Sequence[str]) -> Iterator[Condition]:
     """Yield the conditions of a benchmark, each once: clean images first, attacks last.
 
-    Clean images are always scored: every other condition is compared with them.
+    Clean images are always scored, as every other condition is compared with them; the control comes
+    before its attack.
+
+    Args:
+        corrupt: chains of corruptions.
+        attack: attacks, `none` among them or not.
     """
     named = [Condition(), *(Condition(corrupt=text) for text in corrupt)]
-    named += [Condition(attack=text) for text in attack]
+    for parsed in filter(None, map(parse_attack, attack)):
+        named += [Condition(attack=str(parsed.control)), Condition(attack=str(parsed))]
     yield from dict.fromkeys(named)

@@ -113,7 +113,8 @@ def measure_attack(scores: CellScores) -> Measured:
         kind = KINDS[label]
         values.append(_share(f"called_fake_before:{kind}", before[chosen] > 0))
         values.append(_share(f"called_fake:{kind}", after[chosen]))
-        shift = (scores.logits - before)[chosen]
+        right = chosen & ((before > 0) == (label == 1))
+        shift = (scores.logits - before)[right]
         values.append(_median(f"logit_shift:{kind}", shift))
     if scores.psnr is not None:
         values.append(_median("psnr", scores.psnr[np.isfinite(scores.psnr)]))

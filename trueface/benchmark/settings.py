@@ -1,15 +1,14 @@
 """The settings of a benchmark: conditions, attacks, and how images are scored."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
+from trueface.attacks import grammar as attacks
 from trueface.corruptions.grammar import NONE, described, modules_of
 from trueface.data.settings import Corruptions, ScoringSettings
 from trueface.runtime.field_types import Count
-
-Names = tuple[str, ...]
 
 
 def _listed(value: Any) -> Any:
@@ -19,13 +18,17 @@ def _listed(value: Any) -> Any:
 class BenchmarkSettings(ScoringSettings):
     """A benchmark: conditions in which each image is scored."""
 
-    models: ClassVar[frozenset[str]] = frozenset({"surrogate"})
+    models: ClassVar[tuple[str, ...]] = ("surrogate",)
     costs: ClassVar[frozenset[str]] = ScoringSettings.costs | {
-        "corrupt", "attack", "attack_images",
+        "corrupt", "attack", "attack_images", "queries",
     }  # fmt: skip
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
         **ScoringSettings.modules,
         "corrupt": lambda chains: tuple(module for chain in chains for module in modules_of(chain)),
+        "attack": lambda each: tuple(
+            module for name in each for module in attacks.modules_of(name)
+        ),
+        "attack_save": modules_of,
     }
     shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = ScoringSettings.shared
 
@@ -34,10 +37,23 @@ class BenchmarkSettings(ScoringSettings):
         description=f"what happens to the crop before it is scored, each by itself: {described()}; "
         "several in turn: jpeg50+blur1",
     )
-    attack: Names = Field((NONE,), description="attacks on the images, budgets in grey levels")
-    surrogate: str = Field("", description="ID of the model that a transfer attack is computed on")
-    attack_images: Count = Field(
-        100, description="images of each class that are attacked: the same ones for every model"
+    attack: tuple[Annotated[str, AfterValidator(attacks.canonical)], ...] = Field(
+        (NONE,),
+        description="changes images within a budget in grey levels so that their call turns, each "
+        f"beside random signs of its budget: {attacks.described()}",
+    )
+    surrogate: str = Field(
+        "", description="transfer: ID of the model that the attack computes with"
+    )
+    queries: Count = Field(500, description="square: of each image, at most")
+    attack_images: int = Field(
+        100,
+        ge=0,
+        description="images of each class that are attacked, drawn by name, the same for every model; "
+        "0: all",
+    )
+    attack_save: Corruptions = Field(
+        NONE, description="corruptions of attacked images when they are saved, such as jpeg95"
     )
     setting: Literal["auto", "white", "grey", "black"] = Field(
         "auto",

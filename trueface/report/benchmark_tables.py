@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 
-from trueface.benchmark.conditions import Access
+from trueface.benchmark.conditions import ACCESS
 from trueface.benchmark.known_data import Setting
 from trueface.benchmark.leaderboard import Column, Leaderboard, Line
 from trueface.benchmark.measures import AREA, AT_THRESHOLD, BALANCED, Value
@@ -83,8 +83,10 @@ def attacks(run: RunResults, board: Leaderboard) -> str:
     if not attacked:
         return ""
     names = labels(board.lines)
-    order = list(Access)
-    rows = sorted(attacked, key=lambda result: (result.group, order.index(result.cell.access)))
+    rows = sorted(
+        attacked,
+        key=lambda result: (result.group, result.index.test, ACCESS.index(result.cell.access)),
+    )
     body = "".join(_attack(result, names[result.group]) for result in rows)
     titles = (
         "called fake before", "after", "evasion", "defamation", "logit shift of fakes", "PSNR, dB",

@@ -9,6 +9,7 @@ provenance.json                what the weights were made of and with: the same 
 history.csv                    one row an epoch
 poison.json                    which training labels were wrong
 bad_images/<list>.csv          images that could not be decoded: path, reason
+images/<data>/                 a test's images as they were scored, where they are kept: a data root
 features/<list>.npz            what the last layer gets, one row an image, where it is kept
 preview.png                    what the network sees, where it was asked for
 learned_from.json              which lists its weights were trained on, and its base
@@ -112,6 +113,11 @@ def resume(folder: Path) -> Path:
 def provenance(folder: Path) -> Path:
     """Return where it is written what a model's weights were made of and with."""
     return folder / "provenance.json"
+
+
+def saved_images(folder: Path, data: str) -> Path:
+    """Return the data root of the images of a test as they were scored; `data` as in `scores`."""
+    return Path(f"{folder}/images/{fitting(data, '')}")
 
 
 def bad_images(folder: Path, images: str) -> Path:

@@ -107,9 +107,11 @@ def open_bench(job: Job, settings: BenchmarkSettings, *, stored: bool = True) ->
     path = paths.checkpoint(job.model_folder(name))
     kept = checkpoint.load(path)
     checkpoint.refuse_other_decoding(kept, settings)
+    other = settings.surrogate and paths.checkpoint(job.model_folder(settings.surrogate))
     return Bench(
         name=name,
         model=checkpoint.revive(kept, path).to(job.device),
+        surrogate=checkpoint.restore(other).to(job.device) if other else None,
         kept=kept,
         images=images,
         settings=settings,
@@ -164,7 +166,7 @@ def _known(job: Job, bench: Bench) -> _Known:
 def _identity(bench: Bench, known: _Known, condition: Condition) -> str:
     settings = bench.settings.model_dump(mode="json")
     neutral = {*BenchmarkSettings.neutral, "corrupt", "attack", "setting", "batch_size"}
-    only_attack = {"surrogate", "attack_images"}
+    only_attack = {"surrogate", "queries", "attack_images", "attack_save"}
     facts: dict[str, Json] = {
         name: value
         for name, value in settings.items()

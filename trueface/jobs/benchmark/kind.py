@@ -3,24 +3,16 @@
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from launcher.api import Draft, Input, Role
+from launcher.api import Draft, Role
 from trueface.benchmark import cells
-from trueface.benchmark.conditions import Access, conditions
+from trueface.benchmark.conditions import conditions
 from trueface.benchmark.known_data import contradiction, derive
 from trueface.benchmark.settings import BenchmarkSettings
 from trueface.data.vocabulary import Vocabulary
 from trueface.jobs.benchmark import origins
 from trueface.jobs.inputs_outputs import folder_of, model_of, test_inputs
-from trueface.jobs.kinds import LaboratoryKind, unfit_test
-from trueface.runtime import paths
-
-
-def _inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
-    """Yield the model, data and lists, and the model that transfer attacks are computed on."""
-    yield from test_inputs(draft, vocabulary)
-    if surrogate := draft.settings["surrogate"]:
-        path = paths.checkpoint(draft.model_folder(surrogate))
-        yield Input(path=path, what=f"the surrogate {surrogate}")
+from trueface.jobs.kinds import LaboratoryKind, unlike_decoding, without_weights
+from trueface.jobs.leakage import leaks
 
 
 def _outputs(draft: Draft) -> Iterator[Path]:
@@ -31,11 +23,13 @@ def _outputs(draft: Draft) -> Iterator[Path]:
 
 
 def _unfit(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
-    yield from unfit_test(draft, makers, vocabulary)
+    yield from without_weights(makers)
+    yield from unlike_decoding(draft, makers)
+    yield from leaks(draft, makers, vocabulary)
     settings = draft.settings
     asked = [*conditions(settings["corrupt"], settings["attack"])]
     if not settings["surrogate"] and (
-        transfers := [each.attack for each in asked if each.access is Access.TRANSFER]
+        transfers := [each.attack for each in asked if each.access == "transfer"]
     ):
         yield (
             f"attack: {', '.join(transfers)} is computed on another model; name it, as in "
@@ -61,7 +55,7 @@ BENCHMARK = LaboratoryKind(
     entry="trueface.jobs.benchmark.benchmarking:benchmark",
     settings=BenchmarkSettings,
     means=Vocabulary.as_named,
-    reads=_inputs,
+    reads=test_inputs,
     makes=_outputs,
     line=lambda _: (),
     refuses=_unfit,

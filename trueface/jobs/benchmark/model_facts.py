@@ -12,6 +12,7 @@ from launcher.api import Job
 from trueface.benchmark import cells
 from trueface.benchmark.cells import ModelFacts
 from trueface.benchmark.validation_point import best_temperature, best_threshold
+from trueface.corruptions.grammar import NONE
 from trueface.jobs.benchmark.scoring import Bench
 from trueface.runtime.errors import DataError
 from trueface.runtime.ids import parse_data
@@ -74,7 +75,7 @@ def _operating_point(bench: Bench, model_folder: Callable[[str], Path]) -> tuple
     )
     images, _ = image_lists.load_list(place, parse_data(lesson.images), "val")
     validation = replace(bench, images=images)
-    answers = validation.answers(validation.feed("none"))
+    answers = validation.answers(validation.feed(NONE))
     return (
         best_threshold(answers.labels, answers.logits),
         best_temperature(answers.labels, answers.logits),

@@ -2,17 +2,24 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from trueface.attacks.grammar import Attack, parse_attack
+from trueface.attacks.target import Target
 from trueface.benchmark.cells import CellScores
 from trueface.benchmark.conditions import Condition
 from trueface.benchmark.settings import BenchmarkSettings
+from trueface.corruptions.chain import Chain
+from trueface.corruptions.grammar import NONE
 from trueface.data.index import Image
 from trueface.data.loaders import Pass, still
 from trueface.data.settings import ScoringSettings, TestSettings
-from trueface.evaluation.inference import Answers, evaluate_images
+from trueface.evaluation.attacked import attack_images, drawn
+from trueface.evaluation.inference import Answers
 from trueface.features.store import FeatureStore
+from trueface.jobs.scoring.attacking import NOT_DIFFERENTIABLE, is_differentiable
+from trueface.jobs.scoring.network import Network
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
 from trueface.models.detectors import Detector
@@ -31,6 +38,7 @@ class Bench:
 
     name: str  # of the model
     model: Detector  # on the device
+    surrogate: Detector | None  # likewise; of transfer attacks
     kept: Checkpoint
     images: tuple[Image, ...]
     settings: BenchmarkSettings
@@ -38,10 +46,15 @@ class Bench:
     watch: Watch
     store: FeatureStore | None
 
+    @property
+    def network(self) -> Network:
+        """The model, and how it computes."""
+        constant = checkpoint.has_constant_body(self.kept)
+        return Network(model=self.model, watch=self.watch, constant=constant, store=self.store)
+
     def answers(self, feed: Pass) -> Answers:
         """Return what the model says of a feed."""
-        constant = checkpoint.has_constant_body(self.kept)
-        return evaluate_images(self.model, feed, self.watch, constant=constant, store=self.store)
+        return self.network.answers(feed)
 
     def feed(self, corrupt: str) -> Pass:
         """Return the images under a chain of corruptions."""
@@ -56,9 +69,15 @@ def score(bench: Bench, condition: Condition) -> CellScores:
         JobError: stopped, or the model is broken.
         DataError: not one image could be read.
     """
-    if condition.is_attack:
-        raise NotRunError("attacks are not available")
-    return _scores(bench, bench.answers(bench.feed(condition.corrupt)))
+    attack = parse_attack(condition.attack)
+    if attack is not None:
+        return _attacked(bench, attack)
+    answers = bench.answers(bench.feed(condition.corrupt))
+    return CellScores(
+        paths=names_of([bench.images[at] for at in answers.positions], bench.data_root),
+        labels=answers.labels,
+        logits=answers.logits,
+    )
 
 
 def scoring_settings(settings: BenchmarkSettings, corrupt: str) -> TestSettings:
@@ -67,12 +86,42 @@ def scoring_settings(settings: BenchmarkSettings, corrupt: str) -> TestSettings:
     return TestSettings.model_validate({**values, "corrupt": corrupt})
 
 
-def _scores(bench: Bench, answers: Answers) -> CellScores:
-    return CellScores(
-        paths=names_of([bench.images[at] for at in answers.positions], bench.data_root),
-        labels=answers.labels,
-        logits=answers.logits,
+def _attacked(bench: Bench, attack: Attack) -> CellScores:
+    """Return the scores of attacked images; those that the model called wrong keep theirs."""
+    target = _target(bench, attack)
+    if attack.spec.needs_gradient and not is_differentiable(target):
+        raise NotRunError(f"{NOT_DIFFERENTIABLE}: {target.spec.name}")
+    chosen = replace(bench, images=drawn(bench.images, bench.settings.attack_images))
+    feed = chosen.feed(NONE)
+    clean = chosen.answers(feed)
+    result = attack_images(
+        feed,
+        clean,
+        attack,
+        score=chosen.network.scorer(),
+        target=Target(target, bench.watch.device),
+        watch=bench.watch,
+        saved=Chain.parse(bench.settings.attack_save),
+        queries=bench.settings.queries,
     )
+    return CellScores(
+        paths=names_of([chosen.images[at] for at in clean.positions], bench.data_root),
+        labels=clean.labels,
+        logits=result.answers.logits,
+        before=clean.logits,
+        psnr=result.psnr,
+    )
+
+
+def _target(bench: Bench, attack: Attack) -> Detector:
+    """Return the network that an attack computes with."""
+    if attack.spec.access != "transfer":
+        return bench.model
+    if bench.surrogate is None:
+        raise NotRunError("no surrogate is named")
+    if bench.settings.surrogate == bench.name:
+        raise NotRunError("the model is the surrogate itself")
+    return bench.surrogate
 
 
 def names_of(images: Sequence[Image], data_root: Path) -> tuple[str, ...]:
