@@ -78,6 +78,11 @@ class Settings(BaseModel):
         }
 
     @classmethod
+    def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:  # noqa: ARG003  # for others
+        """Return settings that change nothing beside the other values, each with the reason."""
+        return {}
+
+    @classmethod
     def condition(cls, values: Mapping[str, Any]) -> str:
         """Return what tells a test from that under the defaults, as in an ID; '' if nothing does."""
         pairs = (

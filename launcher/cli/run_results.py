@@ -17,7 +17,10 @@ from launcher.states import State
 from launcher.store.rows import JobRow
 
 Row = Mapping[str, Any]
-HEADER = ("model", "data", "n", "accuracy %", "balanced %", "AUC", "ECE", "loss", "", "made in")
+HEADER = (
+    "model", "data", "n", "accuracy %", "balanced %", "at threshold", "AUC", "ECE", "scaled", "loss", "",
+    "made in",
+)  # fmt: skip
 NOTHING = "no results yet"
 
 FEW = ("model", "data", "acc %", "balanced %", "AUC", "ECE", "loss", "", "made in")
@@ -26,7 +29,19 @@ FEW = ("model", "data", "acc %", "balanced %", "AUC", "ECE", "loss", "", "made i
 FEW_SOURCES = "intervals are of other sources of images, and rest on few:"
 
 
-_DISPENSABLE = {"made in": 5, "loss": 4, "ECE": 3, "n": 2, "AUC": 1}  # the highest goes first
+_DISPENSABLE = {
+    "made in": 7,
+    "loss": 6,
+    "scaled": 5,
+    "ECE": 4,
+    "n": 3,
+    "AUC": 2,
+    "at threshold": 1,
+}  # the highest goes first
+
+
+# of models that validation has calibrated; left out where there is none
+_CALIBRATED = frozenset({"at threshold", "scaled"})
 
 
 _SHORTEST = 24  # columns of a model's name; what tells two apart may be its middle
@@ -73,12 +88,13 @@ def draw(rows: Sequence[Row], *, everything: bool = False, width: int = FULL_WID
     pooled = [row for row in rows if row["pooled"]]
     cells, header = (result_cells, HEADER) if width >= FULL_WIDTH else (_few_cells, FEW)
     if everything or not pooled:
-        return "\n".join([*_fitted(header, map(cells, rows), width), *_few_sources(rows, width)])
+        notes = [*_few_sources(rows, width), *_by_video(rows)]
+        return "\n".join([*_fitted(header, map(cells, rows), width), *notes])
     # a pooled row is named by its modifier: the whole ID would fill the line
     short = [(cells(row)[0], row["modifier"], *cells(row)[2:]) for row in pooled]
     lines = ["all sets of a modifier together, with 95 % intervals", ""]
     lines += _fitted(header, short, width)
-    lines += _few_sources(pooled, width)
+    lines += [*_few_sources(pooled, width), *_by_video(rows)]
     lines += ["", "balanced accuracy in % by set of fakes, each with the real images beside it", ""]
     lines += _pivot([row for row in rows if not row["pooled"]])
     return "\n".join(lines)
@@ -86,6 +102,14 @@ def draw(rows: Sequence[Row], *, everything: bool = False, width: int = FULL_WID
 
 def _fitted(header: Sequence[str], rows: Iterable[Sequence[str]], width: int) -> list[str]:
     """Return the table in so many columns; what a model's making took goes first where they are few."""
+    whole = [tuple(row) for row in rows]
+    shown = [
+        index
+        for index, title in enumerate(header)
+        if title not in _CALIBRATED or any(row[index] != "–" for row in whole)
+    ]
+    header = [header[index] for index in shown]
+    rows = [[row[index] for index in shown] for row in whole]
     numbers = number_columns(header)
     shapes = [
         Column(
@@ -131,14 +155,34 @@ def _few_sources(rows: Sequence[Row], width: int) -> list[str]:
     )
 
 
+def _by_video(rows: Sequence[Row]) -> list[str]:
+    """Return a table of the AUC of videos; nothing where no image is a frame."""
+    listed = [
+        (
+            harmless(row["model"]),
+            harmless(row["data"]),
+            str(row["videos"]),
+            interval_text(row.get("video_auc"), percent=False),
+        )
+        for row in rows
+        if row.get("videos")
+    ]
+    if not listed:
+        return []
+    header = ("model", "data", "videos", "AUC")
+    title = "by video: mean probability of its frames, intervals of other videos"
+    return ["", title, "", *columns([header, *listed], right=frozenset({2, 3}))]
+
+
 def _few_cells(row: Row) -> tuple[str, ...]:
     whole = result_cells(row)
     return (
         *whole[:2],
         _percent(row["accuracy"]),
-        *whole[4:6],
+        whole[4],
+        whole[6],
         *(plain_value(row.get(key)) for key in ("ece", "loss")),
-        *whole[8:],
+        *whole[10:],
     )
 
 
@@ -162,8 +206,10 @@ def result_cells(row: Row) -> tuple[str, ...]:
         str(row["n"]),
         interval_text(row["accuracy"], percent=True),
         interval_text(row["balanced_accuracy"], percent=True),
+        _percent(row.get("balanced_accuracy_at_threshold")),
         interval_text(row["auc"], percent=False),
         interval_text(row["ece"], percent=False),
+        plain_value(row.get("ece_scaled")),
         plain_value(row.get("loss")),
         row.get("verdict") or "",
         "" if seconds is None else f"{seconds:.1f} s",

@@ -23,6 +23,7 @@ from trueface.benchmark.conditions import Condition
 from trueface.benchmark.known_data import Setting
 from trueface.evaluation.bootstrap import Floats
 from trueface.evaluation.calibration import Labels
+from trueface.evaluation.operating_threshold import Calibration
 from trueface.runtime import npz_files, paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, read_json, write_atomic, write_json
@@ -88,12 +89,19 @@ class ModelFacts:
     checkpoint_sha256: str
     threshold: float  # of the logit, from validation
     temperature: float  # logits are divided by it
-    source: str  # of both: "validation", or "training" where the checkpoint has them
-    validated_on: int  # images
+    in_logits: bool  # they are so already
+    source: str  # of both: "training" where the checkpoint has them, else "validation"
     parameters: int
     ms_image: float  # median of batches, features included
     device: str
     threads: int
+
+    @property
+    def calibration(self) -> Calibration:
+        """What makes plain and scaled logits of what the model says."""
+        return Calibration(
+            temperature=self.temperature, threshold=self.threshold, in_logits=self.in_logits
+        )
 
 
 _INDEX, _FACTS = TypeAdapter(Index), TypeAdapter(ModelFacts)

@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from trueface.benchmark.known_data import Setting
-from trueface.benchmark.measures import AREA, AT_THRESHOLD, BALANCED, CALIBRATION, SCALED
+from trueface.benchmark.measures import AREA, AT_THRESHOLD, BALANCED, SCALED, UNSCALED
 from trueface.benchmark.omnibus import Omnibus, friedman, independent
 from trueface.benchmark.pairs import Difference, differences
 from trueface.benchmark.ranking import Ranked, over_seeds, rank
@@ -229,7 +229,7 @@ def _line(name: str, results: Sequence[Result], columns: Mapping[Setting, Column
         architecture=first.index.architecture,
         seeds=len(models),
         columns=columns,
-        ece=_mean(clean, CALIBRATION),
+        ece=_mean(clean, UNSCALED),
         ece_scaled=_mean(clean, SCALED),
         ms_image=float(np.median([result.facts.ms_image for result in models.values()])),
         parameters=first.facts.parameters,

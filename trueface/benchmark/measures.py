@@ -21,7 +21,8 @@ from trueface.evaluation.metric_registry import METRICS
 LEAST = 20  # images of a class: with fewer there is no interval, and a cell has no rank
 BALANCED, CALIBRATION, AREA = "balanced_accuracy", "ece", "auc"
 PLAIN = (AREA, "ap", BALANCED, "tpr_at_1fpr", "eer", CALIBRATION)  # at threshold 0, as told
-AT_THRESHOLD, SCALED = "balanced_accuracy_at_threshold", "ece_scaled"
+AT_THRESHOLD = "balanced_accuracy_at_threshold"
+UNSCALED, SCALED = "ece_unscaled", "ece_scaled"  # without the temperature of validation, and with
 DELTA = "auc_minus_clean"
 KINDS = ("real", "fake")
 
@@ -74,7 +75,9 @@ def measure_scores(
     shares = tuple(_shares(labels, logits > 0, sources))
     if 0 in counts:
         reason = f"all images are {KINDS[int(counts[0] == 0)]}"
-        empty = tuple(Value(name=name, reason=reason) for name in (*PLAIN, AT_THRESHOLD, SCALED))
+        empty = tuple(
+            Value(name=name, reason=reason) for name in (*PLAIN, AT_THRESHOLD, UNSCALED, SCALED)
+        )
         return Measured(values=(*empty, *shares), marked=Marked("one class", reason), counts=counts)
     weights = resamples(keys, labels, 0)
     values, area = _of_both(labels, logits, facts, weights)
@@ -141,8 +144,12 @@ def _of_both(
         labels, logits - facts.threshold, {AT_THRESHOLD: METRICS[BALANCED]}, weights
     )
     values.append(_value(AT_THRESHOLD, shifted[AT_THRESHOLD][0], facts.threshold))
-    scaled = _measures(labels, logits / facts.temperature, {SCALED: METRICS[CALIBRATION]}, weights)
-    values.append(_value(SCALED, scaled[SCALED][0]))
+    for name, changed in (
+        (UNSCALED, facts.calibration.plain(logits)),
+        (SCALED, facts.calibration.scaled(logits)),
+    ):
+        scaled = _measures(labels, changed, {name: METRICS[CALIBRATION]}, weights)
+        values.append(_value(name, scaled[name][0]))
     return values, area
 
 

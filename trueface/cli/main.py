@@ -12,6 +12,7 @@ from trueface.cli.required_packages import can_work
 
 COMMANDS = {
     "sample": "make a synthetic image set and its splits",
+    "import": "link a real data set into TrueFace's shape, with splits",
     "splits": "split images into train.json, val.json and test.json",
     "poison": "choose which training labels are flipped",
     "unlearn": "unlearn the flipped labels of a poisoned model",
@@ -28,12 +29,14 @@ COMMANDS = {
 MODULES = {
     "classify": "classes",
     "forget": "classes",
+    "import": "import_set",
     "poison": "run_job",
     "sample": "run_job",
     "unlearn": "run_job",
     "unlearn-classic": "classic.unlearn",
     "unlearned": "leaderboard",
 }  # others: their own name
+ATTRIBUTES = {"import": "import_set"}  # others: their own name; this one is a word of Python
 # The original's programs.
 OLD_NAMES = {
     "make_splits": "splits",
@@ -56,7 +59,7 @@ class Commands(click.Group):
             raise click.exceptions.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
         word = name.replace("-", "_")
         module = importlib.import_module(f"trueface.cli.{MODULES.get(name, name)}")
-        command: click.Command = getattr(module, word)
+        command: click.Command = getattr(module, ATTRIBUTES.get(name, word))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from launcher.api import UsageError, parse_data
+from trueface.data.imports.dataset_file import read_words
 from trueface.data.index import Image, Survey, survey
 from trueface.data.splits.groups import joined, read_groups
 from trueface.data.splits.make_splits import SHARES, Lists, make_splits
@@ -19,6 +20,7 @@ from trueface.data.splits.splits import NAMES, read_lists
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.jobs.flags import read_word_flags
 from trueface.runtime.errors import DataError
+from trueface.runtime.ids import Words
 
 # rules of --group-by that decode the images
 PIXELS = "pixels"
@@ -56,7 +58,10 @@ def survey_images(request: SplitRequest) -> Survey:
     """
     if request.data_root is None:
         raise UsageError("DATA_ROOT is needed: the folder with the images")
-    words = read_word_flags(request.subsets, request.modifiers)
+    own, given = read_words(request.data_root), read_word_flags(request.subsets, request.modifiers)
+    words = Words(
+        subsets={**own.subsets, **given.subsets}, modifiers={**own.modifiers, **given.modifiers}
+    )
     vocabulary = BUILT_IN.with_words(words).with_layout(request.layout)
     data = request.data or _unshared(request.data_root, vocabulary)
     wanted = vocabulary.as_named(parse_data(data))
@@ -86,7 +91,7 @@ def divided(request: SplitRequest) -> Lists:
             f"{len(keys) - len(groups)} keys of none",
             err=True,
         )
-    shares = SHARES if request.shares is None else _shares(request.shares)
+    shares = SHARES if request.shares is None else shares_of(request.shares)
     return make_splits(
         images, seed=request.seed, shares=shares, stratify=request.stratify, groups=groups
     )
@@ -157,7 +162,12 @@ def taken(request: SplitRequest, source: Path) -> Lists:
     return there
 
 
-def _shares(text: str) -> tuple[float, float]:
+def shares_of(text: str) -> tuple[float, float]:
+    """Return the fractions for training and validation.
+
+    Raises:
+        UsageError: `text` is not written as 0.8,0.1.
+    """
     try:
         train, val = (float(Fraction(fraction)) for fraction in text.split(","))
     except (ValueError, ZeroDivisionError) as error:

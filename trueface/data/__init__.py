@@ -2,7 +2,7 @@
 
 Start reading at `index.list_images`.
 In reading order: vocabulary, folder_names, index, image_folders, folder_cache, settings, decoding,
-partial_jpeg, partial_png, augmentations, transforms, crops, loading, dataset, loaders, examples,
-example_sources, class_folders, class_images, image_files, image_sizes, backdoor_patch, splits,
-synthetic.
+partial_files, augmentations, transforms, crops, loading, dataset, loaders, examples,
+example_sources, class_folders, class_images, image_files, image_sizes, backdoor_patch,
+video_sources, splits, imports, synthetic.
 """

@@ -1,7 +1,8 @@
 """Score files: what a model said of each image, one row an image, as CSV.
 
 Columns: `path` below the data root, `key` (the name that all copies of an image share), `label`
-(1 fake, 0 real) and `logit` (positive = fake), with enough digits to give back the same float32.
+(1 fake, 0 real) and `logit` (positive = fake), with enough digits to give back the same float32;
+where images are frames also `video`, the path of the video below the data root.
 The original system's files are read as well; they name no images, so that their rows are called
 "#0", "#1", …
 """
@@ -30,6 +31,7 @@ _BY_FOLDER = {folder: key for key, folders in MODIFIERS.items() for folder in fo
 
 MOST_BYTES = 1 << 29  # of a score table: several million rows
 COLUMNS = ("path", "key", "label", "logit")
+VIDEO = "video"  # a fifth column, where any row is a frame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +42,11 @@ class Scores:
     keys: tuple[str, ...]
     labels: NDArray[np.int8]  # (N,) 1 fake, 0 real
     logits: NDArray[np.float64]  # (N,) positive = fake
+    videos: tuple[str, ...] = ()  # (N,) path of the video of a frame, "" of no frame; or ()
 
     def __post_init__(self) -> None:
         sizes = {len(self.paths), len(self.keys), len(self.labels), len(self.logits)}
+        sizes |= {len(self.videos)} if self.videos else set()
         if len(sizes) != 1:
             raise DataError(f"columns of a score table differ in length: {sorted(sizes)}")
 
@@ -62,15 +66,25 @@ class Scores:
             keys=tuple(self.keys[row] for row in at),
             labels=self.labels[at],
             logits=self.logits[at],
+            videos=tuple(self.videos[row] for row in at) if self.videos else (),
         )
 
     @property
     def subsets(self) -> tuple[str, ...]:
-        """The folder of each key: "StyleGAN2/conf-f-psi-1"; by its class where there is none."""
+        """The folder of each key: "StyleGAN2/conf-f-psi-1"; by its class where there is none.
+
+        Of a frame, the folder with its video: a set may have thousands of videos.
+        """
         flat = ("realFlat", "fakeFlat")
+        folders = [key.rpartition("/")[0] for key in self.keys]
+        if self.videos:
+            folders = [
+                folder.rpartition("/")[0] if video else folder
+                for folder, video in zip(folders, self.videos, strict=True)
+            ]
         return tuple(
-            key.rpartition("/")[0] or flat[label]
-            for key, label in zip(self.keys, self.labels.tolist(), strict=True)
+            folder or flat[label]
+            for folder, label in zip(folders, self.labels.tolist(), strict=True)
         )
 
     @property
@@ -115,29 +129,36 @@ def _of_original(old: OldScores) -> Scores:
 
 def merge(tables: Iterable[Scores]) -> Scores:
     """Return all rows of `tables` as one table; an image that stands in two counts once."""
-    rows: dict[str, tuple[str, int, float]] = {}
+    rows: dict[str, tuple[str, int, float, str]] = {}
     for table in tables:
-        for path, key, label, logit in zip(
-            table.paths, table.keys, table.labels, table.logits, strict=True
+        for path, key, label, logit, video in zip(
+            table.paths, table.keys, table.labels, table.logits, _videos(table), strict=True
         ):
-            rows.setdefault(path, (key, int(label), float(logit)))
+            rows.setdefault(path, (key, int(label), float(logit), video))
+    videos = tuple(video for *_, video in rows.values())
     return Scores(
         paths=tuple(rows),
-        keys=tuple(key for key, _, _ in rows.values()),
-        labels=np.array([label for _, label, _ in rows.values()], np.int8),
-        logits=np.array([logit for _, _, logit in rows.values()], np.float64),
+        keys=tuple(key for key, *_ in rows.values()),
+        labels=np.array([label for _, label, *_ in rows.values()], np.int8),
+        logits=np.array([logit for _, _, logit, _ in rows.values()], np.float64),
+        videos=videos if any(videos) else (),
     )
+
+
+def _videos(table: Scores) -> tuple[str, ...]:
+    return table.videos or ("",) * len(table)
 
 
 def write_scores(path: Path, scores: Scores) -> None:
     """Write a score table atomically; folders are made as needed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for name, key, label, logit in zip(
-        scores.paths, scores.keys, scores.labels, scores.logits, strict=True
+    writer.writerow((*COLUMNS, VIDEO) if scores.videos else COLUMNS)
+    for name, key, label, logit, video in zip(
+        scores.paths, scores.keys, scores.labels, scores.logits, _videos(scores), strict=True
     ):
-        writer.writerow((name, key, int(label), f"{logit:.9g}"))
+        cells = (name, key, int(label), f"{logit:.9g}")
+        writer.writerow((*cells, video) if scores.videos else cells)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, text.getvalue())
 
@@ -163,12 +184,14 @@ def read_scores(path: Path) -> Scores:
         header, *rows = list(lines) or [[]]
     except csv.Error as error:
         raise DataError(f"{path}:{lines.line_num}: {error}; test again") from error
-    if tuple(header) != COLUMNS:
+    if tuple(header) not in {COLUMNS, (*COLUMNS, VIDEO)}:
         raise DataError(f"{path}:1: expected the columns {','.join(COLUMNS)}")
     labels, logits = [], []
     for number, row in enumerate(rows, start=2):
         try:
-            _, _, label, logit = row
+            _, _, label, logit, *video = row
+            if len(video) != len(header) - len(COLUMNS):
+                raise ValueError(f"{len(row)} cells")  # noqa: TRY301  # one message for all faults of a row
             labels.append({"0": 0, "1": 1}[label])
             logits.append(float(logit))
         except (ValueError, KeyError) as error:
@@ -178,4 +201,5 @@ def read_scores(path: Path) -> Scores:
         keys=tuple(row[1] for row in rows),
         labels=np.array(labels, np.int8),
         logits=np.array(logits, np.float64),
+        videos=tuple(row[4] for row in rows) if len(header) > len(COLUMNS) else (),
     )

@@ -14,6 +14,7 @@ import os
 import platform
 import stat
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from trueface.data.folder_cache import RACY_NS
 from trueface.runtime.files import write_atomic
 
 MAGIC = b"trueface digests 1\n"
-MOST_FILES = 1_000_000  # 80 MB; beyond it those that were asked for longest ago are forgotten
+MOST_FILES = 1_000_000  # 80 MB; beyond it those that were last asked for on the earliest day go
 DAY_S = 86_400
 ROW = np.dtype(
     [
@@ -65,6 +66,36 @@ class Mark(NamedTuple):
         return max(self.mtime_ns, self.ctime_ns) + RACY_NS > time.time_ns()
 
 
+class Table:
+    """Rows of digests, found by a file's status; 80 bytes a file, as there may be a million."""
+
+    def __init__(self, rows: "np.ndarray[tuple[int], np.dtype[np.void]]") -> None:
+        order = np.argsort(rows["inode"], kind="stable")
+        self.rows = rows[order]
+        self._inodes = np.ascontiguousarray(self.rows["inode"])
+
+    def find(self, mark: Mark) -> tuple[bytes, int] | None:
+        """Return the digest of a file and the day on which it was last asked for."""
+        # a Python int would have the whole array converted
+        at = int(self._inodes.searchsorted(np.uint64(mark.inode)))
+        while at < len(self._inodes) and self._inodes[at] == mark.inode:
+            row = self.rows[at].item()
+            if row[: len(mark)] == mark:
+                return row[-2], row[-1]
+            at += 1
+        return None
+
+    def with_newer(self, entries: Mapping[Mark, tuple[bytes, int]]) -> "Table":
+        """Return these rows and others, which take the place of those of the same files."""
+        newer = np.array([(*mark, *kept) for mark, kept in entries.items()], dtype=ROW)
+        rows = np.concatenate([newer, self.rows])
+        marks = rows[list(Mark._fields)]
+        _, first = np.unique(marks, return_index=True)  # of equal ones the first, which is newer
+        rows = rows[first]
+        recent = np.argsort(rows["day"], kind="stable")[::-1][:MOST_FILES]
+        return Table(rows[recent])
+
+
 class FileDigests:
     """Digests of files, some of them remembered from earlier processes.
 
@@ -74,7 +105,7 @@ class FileDigests:
 
     def __init__(self, folder: Path | None) -> None:
         self._path = None if folder is None else folder / f"digests-{_machine()}.bin"
-        self._remembered: dict[Mark, tuple[bytes, int]] | None = None
+        self._remembered: Table | None = None
         self._new: dict[Mark, tuple[bytes, int]] = {}
         self._today = int(time.time()) // DAY_S
         self.hashed = 0  # files whose bytes were read
@@ -89,11 +120,8 @@ class FileDigests:
         """
         mark = Mark.of(path)
         is_sure = not mark.is_racy  # before the file is read
-        if self._remembered is None:
-            self._remembered = self._read()
-        kept = self._new.get(mark) or self._remembered.get(mark)
-        if kept is not None:
-            return mark, kept[0], True
+        if (digest := self._known(mark)) is not None:
+            return mark, digest, True
         with open(path, "rb") as file:  # noqa: PTH123  # likewise
             digest = hashlib.file_digest(file, "sha256").digest()
         self.hashed += 1
@@ -103,37 +131,44 @@ class FileDigests:
         return mark, digest, False
 
     def keep(self) -> None:
-        """Write what was read anew for other processes.
+        """Write what was read anew, or asked for again today, for other processes.
 
         Raises:
             OSError: it cannot be written.
         """
         if self._path is None or not self._new:
             return
-        entries = self._read() | self._new  # another process may have written more since
-        recent = sorted(entries.items(), key=lambda item: -item[1][1])[:MOST_FILES]
-        rows = np.array([(*mark, *kept) for mark, kept in recent], dtype=ROW).tobytes()
+        # another process may have written more since
+        self._remembered, self._new = self._read().with_newer(self._new), {}
+        rows = self._remembered.rows.tobytes()
         write_atomic(self._path, MAGIC + CHECKSUM(rows).digest() + rows, mode=0o600, durable=False)
-        self._remembered, self._new = entries, {}
         for left in self._path.parent.glob(".*.tmp"):  # by a process that was killed
             if time.time() - left.stat().st_mtime > DAY_S:
                 left.unlink()
 
-    def _read(self) -> dict[Mark, tuple[bytes, int]]:
+    def _known(self, mark: Mark) -> bytes | None:
+        if (kept := self._new.get(mark)) is not None:
+            return kept[0]
+        if self._remembered is None:
+            self._remembered = self._read()
+        if (kept := self._remembered.find(mark)) is None:
+            return None
+        if kept[1] != self._today:
+            self._new[mark] = kept[0], self._today
+        return kept[0]
+
+    def _read(self) -> Table:
+        nothing = Table(np.zeros(0, dtype=ROW))
         try:
             content = b"" if self._path is None else self._path.read_bytes()
         except OSError:
-            return {}
+            return nothing
         head, rows = content[: len(MAGIC) + 32], content[len(MAGIC) + 32 :]
         if head != MAGIC + CHECKSUM(rows).digest() or len(rows) % ROW.itemsize:
             if content:
                 log.warning("digests=%s state=left out of account reason=damaged", self._path)
-            return {}
-        table = np.frombuffer(rows, dtype=ROW)
-        marks = zip(*(table[name].tolist() for name in Mark._fields), strict=True)
-        kept = zip(map(bytes, table["sha256"]), table["day"].tolist(), strict=True)
-        # plain tuples are found under marks: they are equal
-        return dict(zip(marks, kept, strict=True))  # type: ignore[arg-type]
+            return nothing
+        return Table(np.frombuffer(rows, dtype=ROW))
 
 
 def _machine() -> str:

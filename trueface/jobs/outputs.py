@@ -11,7 +11,9 @@ from launcher.api import Json, write_atomic
 from trueface.data.index import Image
 from trueface.data.loaders import Pass
 from trueface.data.loading.requests import BadFile
+from trueface.data.video_sources import video_sources
 from trueface.evaluation.inference import Answers
+from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import Scores
 from trueface.features.bank import feature_matrix
 from trueface.features.body import FrozenBody
@@ -22,15 +24,18 @@ from trueface.runtime.progress import Watch
 from trueface.training.feature_bank import write_features
 
 
-def of_test(answers: Answers) -> dict[str, Json]:
+def of_test(answers: Answers, calibration: Calibration | None = None) -> dict[str, Json]:
     """Return what one test alone can say; measures of both classes need tests merged."""
     fake = answers.labels == 1
+    beyond = None if calibration is None else answers.logits > calibration.threshold
     towards = np.where(fake, answers.logits, -answers.logits)
     return {
         "n": len(answers.labels),
         "fake": int(fake.sum()),
         "accuracy": float(np.mean((answers.logits > 0) == fake)),
         "called_fake": float(np.mean(answers.logits > 0)),
+        "accuracy_at_threshold": None if beyond is None else float(np.mean(beyond == fake)),
+        "called_fake_at_threshold": None if beyond is None else float(np.mean(beyond)),
         "mean_logit": float(answers.logits.mean()),
         "loss": float(np.logaddexp(0.0, -towards).mean()),
     }
@@ -98,11 +103,22 @@ def keep_features(
 
 
 def scores_of(images: Sequence[Image], answers: Answers, data_root: Path) -> Scores:
-    """Return the answers to images as a score table, with their paths below the data root."""
+    """Return the answers to images as a score table, with their paths below the data root.
+
+    Raises:
+        DataError: the data root's list of sources with videos cannot be read.
+    """
     scored = [images[position] for position in answers.positions]
+    names = tuple(image.path.relative_to(data_root).as_posix() for image in scored)
+    sources = video_sources(data_root)
+    videos = tuple(
+        path.rpartition("/")[0] if image.method in sources else ""
+        for path, image in zip(names, scored, strict=True)
+    )
     return Scores(
-        paths=tuple(image.path.relative_to(data_root).as_posix() for image in scored),
+        paths=names,
         keys=tuple(image.key for image in scored),
         labels=answers.labels,
         logits=answers.logits,
+        videos=videos if any(videos) else (),
     )

@@ -11,6 +11,7 @@ from trueface.corruptions.grammar import NONE
 from trueface.data.index import Image
 from trueface.data.loaders import still
 from trueface.data.settings import TestSettings
+from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import write_scores
 from trueface.features.store import open_store
 from trueface.jobs import job_data, outputs
@@ -49,7 +50,11 @@ def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     bad = done.feed.image_set.bad.values()
     outputs.write_bad_images(paths.bad_images(folder, name), bad)
     result: dict[str, Json] = {
-        **({} if done.answers is None else outputs.of_test(done.answers)),
+        **(
+            {}
+            if done.answers is None
+            else outputs.of_test(done.answers, Calibration.read(kept.provenance.get("calibration")))
+        ),
         **done.record,
         "bad_images": len(bad),
         "seconds": now() - started,
@@ -67,7 +72,11 @@ def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
         outputs.keep_features(folder, name, model, done.feed, watch, store)
     path = paths.metrics(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    inputs: dict[str, Json] = {"split_sha256": split.sha256, "settings": values}
+    inputs: dict[str, Json] = {
+        "calibration": kept.provenance.get("calibration"),
+        "split_sha256": split.sha256,
+        "settings": values,
+    }
     if settings.corrupt != NONE:
         inputs["corruptions"] = Chain.parse(settings.corrupt).record
     write_json(path, {"schema": SCHEMA, **inputs, **result})

@@ -19,7 +19,7 @@ LEAST = 5  # images of a bin that has a point
 
 
 def reliability(run: RunResults, board: Leaderboard) -> str:
-    """Return of each model how often what it calls fake is: as told, and scaled by validation."""
+    """Return of each model how often what it calls fake is: without and with the temperature."""
     return "".join(
         _reliability(run, entry.model, labels(board.lines)[entry.model]) for entry in board.lines
     )
@@ -60,17 +60,19 @@ def _reliability(run: RunResults, model: str, name: str) -> str:
     if not tables:
         return ""
     fakes: Labels = np.concatenate([scores.labels for scores, _ in tables])
-    told = np.concatenate([scores.logits for scores, _ in tables])
-    scaled = np.concatenate([scores.logits / facts.temperature for scores, facts in tables])
+    plain = np.concatenate([facts.calibration.plain(scores.logits) for scores, facts in tables])
+    scaled = np.concatenate([facts.calibration.scaled(scores.logits) for scores, facts in tables])
     frame = Frame()
     parts = [
         axes(frame, "probability of fake", "share of fakes"),
         diagonal(frame),
-        line(frame, _curve(fakes, told), 0, marks=True),
+        line(frame, _curve(fakes, plain), 0, marks=True),
         line(frame, _curve(fakes, scaled), 1, marks=True),
     ]
-    picture = svg(frame, parts, title=f"Reliability of {name}", description="as told, and scaled")
-    below = key(("as told", "scaled by validation"))
+    picture = svg(
+        frame, parts, title=f"Reliability of {name}", description="without and with temperature"
+    )
+    below = key(("without temperature", "with that of validation"))
     return f"<figure><figcaption>{escape(name)}</figcaption>{picture}{below}</figure>"
 
 

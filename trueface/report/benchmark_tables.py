@@ -42,7 +42,7 @@ def leaderboard_table(board: Leaderboard) -> str:
         '<div class="wide"><table class="measures"><caption>Sorted by the worst setting. 95 % intervals '
         "over images and, from three on, seeds. ECE on clean images as told, and scaled by the "
         'temperature of validation.</caption><thead><tr><th scope="col" class="left">model</th>'
-        f'<th scope="col">seeds</th>{head}<th scope="col">ECE<small>scaled</small></th>'
+        f'<th scope="col">seeds</th>{head}<th scope="col">ECE<small>with</small></th>'
         '<th scope="col">ms an image<small>parameters</small></th></tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )

@@ -21,7 +21,7 @@ TWO = "train: [{data: dot:pre}, {data: ring:pre}]\n"
 class BenchSettings(ReadingSettings):
     """A list of weathers, and another model."""
 
-    models: ClassVar[frozenset[str]] = frozenset({"rival"})
+    models: ClassVar[tuple[str, ...]] = ("rival",)
 
     weathers: tuple[str, ...] = ("sun",)
     rival: str = ""

@@ -9,12 +9,10 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from trueface.benchmark.cells import CellScores, ModelFacts
 from trueface.benchmark.measures import Measured, measure_attack, measure_scores, minus_clean
-from trueface.benchmark.validation_point import best_temperature, best_threshold
 from trueface.evaluation.bootstrap import Floats
-from trueface.runtime.errors import DataError
 
 FACTS = ModelFacts(
-    checkpoint_sha256="0", threshold=0.0, temperature=1.0, source="validation", validated_on=9,
+    checkpoint_sha256="0", threshold=0.0, temperature=1.0, in_logits=False, source="validation",
     parameters=1, ms_image=1.0, device="cpu", threads=1,
 )  # fmt: skip
 RANDOM = np.random.default_rng(1)
@@ -114,7 +112,7 @@ def test_an_attack_counts_only_what_was_right_before() -> None:
     assert value(made, "attack_success_defamation") == pytest.approx(1 / 2)
     assert value(made, "called_fake:fake") == 0.25
     assert value(made, "called_fake_before:fake") == 0.75
-    assert value(made, "logit_shift:fake") == -1.0
+    assert value(made, "logit_shift:fake") == -2.0
     assert value(made, "psnr") == 48.0
 
 
@@ -125,16 +123,13 @@ def test_an_attack_on_a_detector_that_calls_all_real_has_no_success() -> None:
     assert (evasion.value, evasion.reason) == (None, "no such image")
 
 
-def test_the_threshold_is_the_middle_of_the_best_range_nearest_to_0() -> None:
-    labels = np.array([0, 0, 1, 1], np.int8)
-    assert best_threshold(labels, np.array([1.0, 2.0, 3.0, 4.0])) == 2.5
-    # below 1 and between 2 and 4 all is equally good
-    assert best_threshold(np.array([1, 0, 1], np.int8), np.array([1.0, 2.0, 4.0])) == 3.0
-    with pytest.raises(DataError, match="one class"):
-        best_threshold(np.ones(3, np.int8), np.arange(3.0))
-
-
-def test_the_temperature_recovers_a_known_scale() -> None:
-    true = RANDOM.normal(0, 2, 20_000)
-    labels = (RANDOM.random(20_000) < 1 / (1 + np.exp(-true))).astype(np.int8)
-    assert best_temperature(labels, 5 * true) == pytest.approx(5, rel=0.05)
+def test_calibration_is_measured_without_and_with_the_temperature() -> None:
+    cell = scores(RANDOM.normal(-4, 3, 60), RANDOM.normal(4, 3, 60))
+    outside = measured(cell, replace(FACTS, temperature=2.0))
+    inside = measured(
+        replace(cell, logits=cell.logits / 2), replace(FACTS, temperature=2.0, in_logits=True)
+    )
+    for name in ("ece_unscaled", "ece_scaled"):
+        assert value(outside, name) == pytest.approx(value(inside, name))
+    assert value(outside, "ece") == value(outside, "ece_unscaled")
+    assert value(inside, "ece") == value(inside, "ece_scaled")

@@ -63,3 +63,23 @@ def test_the_launcher_draws_the_rows_and_writes_them_as_json(run: Path) -> None:
     assert "all:pre" in draw(rows)
     assert "gan3:pre" in draw(rows, everything=True, width=80)
     assert "NaN" not in json.dumps(rows)
+
+
+def test_frames_have_the_area_of_their_videos_beside_their_own(tmp_path: Path) -> None:
+    folder = tmp_path / model_folder_name(MODEL)
+    for data, label in (("gan2:pre", 1), ("real:pre", 0)):
+        names = [f"{data[:4]}/{video:02d}/{n}" for video in range(8) for n in range(3)]
+        table = Scores(
+            paths=tuple(f"PreSocial/{label}/{name}.png" for name in names),
+            keys=tuple(names),
+            labels=np.full(24, label, np.int8),
+            logits=np.random.default_rng(label).normal(size=24) + label,
+            videos=tuple(f"PreSocial/{label}/{name.rpartition('/')[0]}" for name in names),
+        )
+        write_scores(paths.scores(folder, MODEL, data), table)
+    (row,) = compare(tmp_path, [(MODEL, "gan2:pre"), (MODEL, "real:pre")])
+    assert row["videos"] == 16
+    assert isinstance(row["video_auc"], dict)
+    assert row["video_auc"] != row["auc"]
+    assert "by video: mean probability" in draw([{**row, "seconds": None}], width=140)
+    assert f"{row['video_auc']['value']:.3f} [" in draw([row], width=80).splitlines()[-1]

@@ -5,10 +5,11 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from trueface.features import file_digests
-from trueface.features.file_digests import FileDigests
+from trueface.features.file_digests import ROW, FileDigests, Mark, Table
 
 DAY_S = 86_400
 
@@ -90,3 +91,25 @@ def test_a_half_written_file_of_a_killed_process_goes_away_after_a_day(file: Pat
     os.utime(left, (before, before))
     later(file.parent, file)
     assert (left.exists(), young.exists()) == (False, True)
+
+
+def test_of_too_many_files_those_go_that_were_not_asked_for_lately(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, other, third = file.parent, file.with_name("other"), file.with_name("third")
+    other.write_bytes(b"two")
+    third.write_bytes(b"three")
+    monkeypatch.setattr(file_digests, "MOST_FILES", 2)
+    today = time.time()
+    for days, path in enumerate((file, other, file, third)):
+        monkeypatch.setattr(time, "time", lambda days=days: today + days * DAY_S)
+        later(folder, path)
+    assert [later(folder, path)[1] for path in (file, third, other)] == [0, 0, 1]
+
+
+def test_files_of_one_inode_number_on_two_disks_are_two(file: Path) -> None:
+    marks = [Mark.of(file)._replace(device=device) for device in (1, 2)]
+    entries = {mark: (bytes([mark.device]) * 32, 5) for mark in marks}
+    table = Table(np.zeros(0, dtype=ROW)).with_newer(entries).with_newer({marks[0]: (b"n" * 32, 6)})
+    assert [table.find(mark) for mark in marks] == [(b"n" * 32, 6), (b"\2" * 32, 5)]
+    assert table.find(marks[0]._replace(size=7)) is None

@@ -109,7 +109,9 @@ def test_modules_that_lists_by_hand_forgot_run_their_jobs_again(edited: dict[str
         module: {job.split("/")[0] for job in jobs} for module, jobs in edited["again"].items()
     }
     learning = {"train", "unlearn", "test", "classify", "forget"}
-    assert again["trueface.runtime.precision"] == again["trueface.data.partial_png"] == learning
+    assert (
+        again["trueface.runtime.precision"] == again["trueface.data.partial_files.png"] == learning
+    )
     assert {"classify", "forget"} <= again["trueface.models.logits"] & again[
         "trueface.training.history"
     ]

@@ -36,7 +36,8 @@ def make_splits(
         stratify: take the same fractions of each folder; else shuffle all together, as the original
             did: `random.Random(seed).shuffle(sorted keys)`.
         groups: key → group, for keys that must stay together; each other key is a group of its
-            own. Shares are then met to within a group.
+            own. Shares are then met to within a group. A folder that is one group as a whole,
+            such as that of a video, cannot be divided: it counts for the folder above it.
 
     Raises:
         DataError: shares that cannot be.
@@ -45,6 +46,8 @@ def make_splits(
     if not (0 <= train <= 1 and 0 <= val <= 1 and train + val <= 1):
         raise DataError(f"shares {shares[0]} and {shares[1]}: both 0 to 1, and so is their sum")
     strata = _strata({image.key for image in images}, stratify=stratify)
+    if groups and stratify:
+        strata = _divisible(strata, groups)
     bounds = (train, train + val)
     if groups:
         lists = _divide_groups(strata, groups, bounds, seed)
@@ -103,6 +106,16 @@ def _strata(keys: Collection[str], *, stratify: bool) -> dict[str, list[str]]:
     return {folder: folders[folder] for folder in sorted(folders)}
 
 
+def _divisible(strata: Mapping[str, list[str]], groups: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return folders with those that are one group joined to the folder above them."""
+    joined: dict[str, list[str]] = defaultdict(list)
+    for folder, keys in strata.items():
+        first = groups.get(keys[0])
+        whole = first is not None and all(groups.get(key) == first for key in keys)
+        joined[folder.rpartition("/")[0] if whole and "/" in folder else folder] += keys
+    return {folder: sorted(joined[folder]) for folder in sorted(joined)}
+
+
 def _ordered(keys: Iterable[str]) -> list[str]:
     return sorted(keys, key=lambda key: (key.rpartition("/")[0], key))
 
@@ -126,18 +139,28 @@ def _divide_groups(
             members[key in groups, groups.get(key, key)].append((folder, key))
         for name, part in _cut(keys, bounds).items():
             lacking[name][folder] = len(part)
+    wanted = {name for name, count in lacking.items() if count.total()}
     fits = min((need for count in lacking.values() if (need := count.total())), default=0)
     order = sorted(members)
     random.Random(f"splits/{seed}/groups").shuffle(order)
     # what is too large for the smallest list goes first, while the largest can still take it
     order.sort(key=lambda group: -len(members[group]) if len(members[group]) > fits else 0)
-    lists: dict[str, list[str]] = {name: [] for name in NAMES}
+    given: dict[str, list[tuple[bool, str]]] = {name: [] for name in NAMES}
     for group in order:
         folders = Counter(folder for folder, _ in members[group])
         name = max(
             NAMES,
             key=lambda name: sum(lacking[name][folder] * n for folder, n in folders.items()),
         )
-        lists[name] += [key for _, key in members[group]]
+        given[name].append(group)
         lacking[name].subtract(folders)
-    return lists
+    _fill_empty(given, wanted)
+    return {name: [key for group in given[name] for _, key in members[group]] for name in NAMES}
+
+
+def _fill_empty(given: Mapping[str, list[tuple[bool, str]]], wanted: Collection[str]) -> None:
+    """Give a group to each list that should have images and has none: groups may be large and few."""
+    for name in (name for name in NAMES if name in wanted and not given[name]):
+        richest = max(NAMES, key=lambda other: len(given[other]))
+        if len(given[richest]) > 1:
+            given[name].append(given[richest].pop())

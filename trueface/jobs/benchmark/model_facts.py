@@ -11,8 +11,8 @@ import torch
 from launcher.api import Job
 from trueface.benchmark import cells
 from trueface.benchmark.cells import ModelFacts
-from trueface.benchmark.validation_point import best_temperature, best_threshold
 from trueface.corruptions.grammar import NONE
+from trueface.evaluation.operating_threshold import Calibration, calibrate
 from trueface.jobs.benchmark.scoring import Bench
 from trueface.runtime.errors import DataError
 from trueface.runtime.ids import parse_data
@@ -44,13 +44,15 @@ def facts_of(job: Job, bench: Bench, folder: Path, checkpoint_sha256: str) -> Mo
             return written
     except DataError:
         pass
-    threshold, temperature, count = _operating_point(bench, job.model_folder)
+    calibration = Calibration.read(bench.kept.provenance.get("calibration"))
+    source = "training" if calibration else "validation"
+    calibration = calibration or _calibrated(bench, job.model_folder)
     facts = ModelFacts(
         checkpoint_sha256=checkpoint_sha256,
-        threshold=threshold,
-        temperature=temperature,
-        source="validation",
-        validated_on=count,
+        threshold=calibration.threshold,
+        temperature=calibration.temperature,
+        in_logits=calibration.in_logits,
+        source=source,
         parameters=sum(value.numel() for value in bench.model.network.parameters()),
         ms_image=_ms_image(bench),
         device=job.device,
@@ -60,8 +62,8 @@ def facts_of(job: Job, bench: Bench, folder: Path, checkpoint_sha256: str) -> Mo
     return facts
 
 
-def _operating_point(bench: Bench, model_folder: Callable[[str], Path]) -> tuple[float, float, int]:
-    """Return threshold and temperature by the validation images of the model, and their number."""
+def _calibrated(bench: Bench, model_folder: Callable[[str], Path]) -> Calibration:
+    """Return threshold and temperature by the validation images of a model that does not say them."""
     lessons = [*lineage.follow(bench.name, lambda name: lineage.read(model_folder(name)))]
     if not lessons:
         raise DataError(f"nothing tells what {bench.name} was trained on; train it again")
@@ -76,11 +78,7 @@ def _operating_point(bench: Bench, model_folder: Callable[[str], Path]) -> tuple
     images, _ = image_lists.load_list(place, parse_data(lesson.images), "val")
     validation = replace(bench, images=images)
     answers = validation.answers(validation.feed(NONE))
-    return (
-        best_threshold(answers.labels, answers.logits),
-        best_temperature(answers.labels, answers.logits),
-        len(answers.labels),
-    )
+    return calibrate(answers.labels, answers.logits)
 
 
 def _ms_image(bench: Bench) -> float:

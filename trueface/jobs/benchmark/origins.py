@@ -15,11 +15,14 @@ from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import read_json
 from trueface.training import lineage
+from trueface.training.settings import solver_of
 
 Part = tuple[str, str]  # elementary subset, modifier
 
 # augmentations of trainings: the setting of their probability, and the corruption that they are
 _AUGMENTATIONS = {"jpeg_prob": "jpeg", "blur_prob": "blur", "resize_prob": "resize"}
+# those of the corrupted copies of a training in closed form; see data/augmentations/copies, with torch
+COPIED = ("jpeg", "noise", "resize", "blur", "webp", "gamma", "sharpen", "contrast")
 
 
 def of_images(images: Iterable[Image], vocabulary: Vocabulary) -> Origin:
@@ -119,7 +122,13 @@ def _names(vocabulary: Vocabulary) -> dict[str, str]:
 
 
 def _processing(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the kinds of corruption that training images had by chance."""
+    """Yield the kinds of corruption that training images had by chance, or as copies."""
+    if solver_of(settings) == "ridge" and settings.get("copies", "none") not in {
+        "none",
+        "mirrored",
+    }:
+        yield from COPIED
+        return
     for name, kind in _AUGMENTATIONS.items():
         if settings.get(name):
             yield kind

@@ -111,6 +111,27 @@ def test_a_group_too_large_for_the_small_lists_goes_to_the_large_one() -> None:
         assert [len(keys) for keys in lists.values()] == [80, 10, 10]
 
 
+def test_folders_of_one_group_each_are_divided_as_those_above_them_are() -> None:
+    images = [
+        an_image(f"M{m}/video{v:03d}/{n}") for m in range(2) for v in range(50) for n in range(4)
+    ]
+    groups = {image.key: image.key.split("/")[1] for image in images}
+    lists = make_splits(images, seed=1, groups=groups)
+    for method in ("M0", "M1"):
+        counts = [sum(key.startswith(method) for key in keys) for keys in lists.values()]
+        assert counts == [160, 20, 20]
+    assert not torn(groups, lists)
+
+
+def test_few_large_groups_leave_no_list_empty() -> None:
+    images = some_images(1, 20)
+    groups = {image.key: f"g{n // 5}" for n, image in enumerate(images)}
+    for seed in range(10):
+        lists = make_splits(images, seed=seed, groups=groups)
+        assert all(lists.values())
+        assert not torn(groups, lists)
+
+
 def test_a_smaller_split_moves_no_key_to_another_list() -> None:
     lists = make_splits(some_images(3, 100), seed=1)
     for wanted, counts in (

@@ -1,0 +1,170 @@
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trueface.data.imports.arrangement import arrange
+from trueface.data.imports.dataset_file import read_words
+from trueface.data.imports.images import ImportedImage
+from trueface.data.imports.record import (
+    ImportRecord,
+    compared,
+    joined_record,
+    read_record,
+)
+from trueface.data.imports.writing import opened, write_root
+from trueface.data.splits.splits import read_lists
+from trueface.data.video_sources import video_sources
+from trueface.runtime.errors import DataError, MachineError, UsageError
+
+LISTS = {"train": ("gen/a",), "val": (), "test": ()}
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[ImportedImage]:
+    (tmp_path / "set").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "set" / name).write_bytes(b"x")
+    return [
+        ImportedImage(str(tmp_path / "set" / name), 1, "gen", f"v/{name}", "c23", is_frame=True)
+        for name in ("a.png", "b.png")
+    ]
+
+
+def write(root: Path, images: list[ImportedImage], *, copy: bool = False) -> ImportRecord:
+    arrangement = arrange(images)
+    with opened(root, dry=False):
+        before = read_record(root)
+        difference = compared(before, arrangement)
+        record = joined_record(before, arrangement, difference, ("folders", "set"))
+        write_root(root, record, difference.new, split_path=root / "splits", lists=LISTS, copy=copy)
+    return record
+
+
+def test_a_root_holds_links_lists_words_groups_and_videos(
+    tmp_path: Path, images: list[ImportedImage]
+) -> None:
+    root = tmp_path / "root"
+    record = write(root, images)
+    link = root / "c23/Fake/gen/v/a.png"
+    assert link.readlink() == tmp_path / "set" / "a.png"
+    assert read_lists(root / "splits") == {name: list(keys) for name, keys in LISTS.items()}
+    assert read_record(root) == record
+    assert video_sources(root) == {"gen"}
+    words = read_words(root)
+    assert (words.subsets, words.modifiers) == ({"gen": ("gen",)}, {"c23": ("c23",)})
+    assert set(tmp_path.iterdir()) == {tmp_path / "set", root}
+
+
+def test_a_path_that_looks_like_a_variable_is_no_variable(
+    tmp_path: Path, images: list[ImportedImage]
+) -> None:
+    root = tmp_path / "a${HOME}: b"
+    write(root, images)
+    content = yaml.safe_load((root / "dataset.yaml").read_text())
+    assert content["defaults"]["data_root"] == str(root).replace("${", "$${")
+
+
+def test_a_second_import_adds_what_is_new_and_keeps_the_rest(
+    tmp_path: Path, images: list[ImportedImage]
+) -> None:
+    root = tmp_path / "root"
+    write(root, images[:1])
+    inode = (root / "c23/Fake/gen/v/a.png").lstat().st_ino
+    record = write(root, images)
+    assert len(record.files) == 2
+    assert (root / "c23/Fake/gen/v/a.png").lstat().st_ino == inode
+    assert compared(record, arrange(images)).new == {}
+
+
+def test_a_changed_image_is_refused_by_name(tmp_path: Path, images: list[ImportedImage]) -> None:
+    root = tmp_path / "root"
+    write(root, images)
+    (tmp_path / "set" / "b.png").write_bytes(b"yy")
+    with pytest.raises(DataError, match=r"1 images were changed .*set/b\.png"):
+        write(root, images)
+
+
+def test_what_a_killed_import_left_is_taken_up_or_removed(
+    tmp_path: Path, images: list[ImportedImage]
+) -> None:
+    root = tmp_path / "root"
+    stale = tmp_path / ".root.abcdef.import"
+    stale.mkdir()
+    running = tmp_path / ".root.123456.import"
+    running.mkdir()
+    held = os.open(running, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    write(root, images[:1])
+    os.close(held)
+    assert (stale.exists(), running.exists()) == (False, True)
+    # killed while it added: the link is there, and no list or record names it
+    (root / "c23/Fake/gen/v/b.png").symlink_to(images[1].file)
+    assert len(write(root, images).files) == 2
+
+
+def test_a_link_to_another_file_is_not_replaced(
+    tmp_path: Path, images: list[ImportedImage]
+) -> None:
+    root = tmp_path / "root"
+    write(root, images[:1])
+    (root / "c23/Fake/gen/v/b.png").symlink_to("/etc/hostname")
+    with pytest.raises(DataError, match="is there already and is no link to"):
+        write(root, images)
+
+
+def test_a_folder_of_something_else_and_one_that_is_being_written_are_left_alone(
+    tmp_path: Path, images: list[ImportedImage]
+) -> None:
+    (tmp_path / "root").mkdir()
+    write(tmp_path / "root", images[:1])
+    with pytest.raises(UsageError, match="holds other files"):
+        write(tmp_path / "set", images)
+    with opened(tmp_path / "root", dry=False), pytest.raises(UsageError, match="another import"):
+        write(tmp_path / "root", images)
+
+
+def test_copies_are_files_and_an_error_leaves_nothing(
+    tmp_path: Path, images: list[ImportedImage]
+) -> None:
+    write(tmp_path / "root", images, copy=True)
+    copy = tmp_path / "root/c23/Fake/gen/v/a.png"
+    assert copy.is_file()
+    assert not copy.is_symlink()
+    arrangement = arrange(images)
+    difference = compared(ImportRecord(), arrangement)
+    (tmp_path / "set" / "b.png").unlink()
+    with pytest.raises(MachineError, match="nothing of it is in use"):
+        write_root(
+            tmp_path / "other",
+            joined_record(ImportRecord(), arrangement, difference, ("x", "y")),
+            difference.new,
+            split_path=tmp_path / "other" / "splits",
+            lists=LISTS,
+            copy=True,
+        )
+    assert {path.name for path in tmp_path.iterdir()} == {"set", "root"}
+
+
+def test_an_image_that_is_named_and_does_not_exist_is_told(
+    tmp_path: Path, images: list[ImportedImage]
+) -> None:
+    (tmp_path / "set" / "b.png").unlink()
+    arrangement = arrange(images)
+    difference = compared(ImportRecord(), arrangement)
+    assert difference.missing == (images[1].file,)
+    (left,) = arrangement.without(difference.missing).images
+    assert left.key == "gen/v/a"
+    with pytest.raises(DataError, match="none of 2 images exists"):
+        arrangement.without(image.file for image in images)
+
+
+def test_a_record_of_another_version_is_not_guessed(
+    tmp_path: Path, images: list[ImportedImage]
+) -> None:
+    write(tmp_path / "root", images)
+    (tmp_path / "root/import.json").write_text('{"schema": 9}')
+    with pytest.raises(DataError, match="schema 9 is unknown here; import into a new folder"):
+        read_record(tmp_path / "root")

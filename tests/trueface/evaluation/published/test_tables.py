@@ -1,0 +1,26 @@
+import pytest
+
+from trueface.evaluation.published.tables import PublishedTable, published_tables
+
+
+@pytest.mark.parametrize("table", published_tables(), ids=lambda table: table.name)
+def test_every_published_figure_is_a_fraction_with_its_source(table: PublishedTable) -> None:
+    assert table.rows
+    assert "arXiv" in table.citation
+    for row in table.rows:
+        assert 0 <= row.value <= 1
+        assert row.metric in {"auc", "accuracy", "f1", "tpr", "tnr", "balanced_accuracy"}
+    names = [(row.detector, row.tested_on, row.metric) for row in table.rows]
+    assert len(names) == len(set(names))
+
+
+def test_balanced_accuracy_is_derived_from_the_means_of_both_rates() -> None:
+    (table,) = [table for table in published_tables() if table.name == "truefake"]
+    balanced = {
+        (row.detector, row.tested_on): row.value
+        for row in table.rows
+        if row.metric == "balanced_accuracy"
+    }
+    assert balanced["CLIP-D", "all, Telegram"] == pytest.approx(0.9375, abs=0.001)
+    assert balanced["NPR", "all, Facebook"] == pytest.approx(0.529, abs=0.001)
+    assert len(balanced) == 24

@@ -1,0 +1,304 @@
+"""`trueface import`: link a real data set into TrueFace's shape, with words and splits."""
+
+import json
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from launcher.api import Json, UsageError
+from trueface.cli.split_lists import shares_of
+from trueface.cli.text_tables import aligned, shown
+from trueface.data.imports import registry
+from trueface.data.imports.arrangement import Arrangement, arrange
+from trueface.data.imports.dataset_file import NAME as DATASET
+from trueface.data.imports.images import image_folders
+from trueface.data.imports.listing import lists_of
+from trueface.data.imports.record import (
+    GROUPS,
+    Difference,
+    ImportRecord,
+    compared,
+    joined_record,
+    read_record,
+)
+from trueface.data.imports.source_names import word_of
+from trueface.data.imports.writing import opened, write_root
+from trueface.data.splits.make_splits import SHARES, Lists
+from trueface.data.splits.splits import NAMES, digest, read_lists, split_files
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportRequest:
+    """The arguments of a command line; see its help."""
+
+    layout: str
+    folder: Path  # absolute, as are the others
+    out: Path
+    splits: Path
+    seed: int
+    shares: tuple[float, float]
+    redraw: bool
+    real: tuple[str, ...]
+    copy: bool
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an import did, or would do."""
+
+    request: ImportRequest
+    layout: str
+    arrangement: Arrangement
+    difference: Difference
+    record: ImportRecord
+    lists: Lists
+    remarks: tuple[str, ...]
+
+
+LAYOUTS = "\n".join(
+    [
+        *(f"  {spec.name:<14} {spec.summary}" for spec in registry.LAYOUTS.values()),
+        f"  {registry.AUTO:<14} whichever of them fits",
+    ]
+)
+HELP = f"""Link the data set in DIR into the data root OUT, in TrueFace's shape.
+
+Images of one video, prompt or person stay in one list. OUT/dataset.yaml, included in a task file,
+gives it the words by which data IDs name the set's sources. Called again, it adds what is new, and
+refuses what was changed.
+
+\b
+LAYOUT is one of
+{LAYOUTS}
+
+\b
+trueface import folders pictures --out data/pictures
+trueface import deepfakebench datasets/rgb --out data/ff --dry-run
+"""
+
+
+@click.command("import", help=HELP)
+@click.argument("layout", metavar="LAYOUT")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Data root to make, or to add to."
+)
+@click.option(
+    "--splits",
+    type=click.Path(path_type=Path),
+    help="Folder or .json file for the lists.  [default: OUT/splits]",
+)
+@click.option("--seed", default=42, show_default=True, help="Seed of what is drawn.")
+@click.option(
+    "--shares",
+    metavar="TRAIN,VAL",
+    help="Fractions of what is drawn; the rest is for testing.  [default: 0.8,0.1]",
+)
+@click.option(
+    "--redraw", is_flag=True, help="Draw all lists anew, in place of those that the set comes with."
+)
+@click.option(
+    "--real",
+    multiple=True,
+    metavar="CLASS",
+    help="A class or source that is real, where no name says so; may be given again.",
+)
+@click.option("--copy", is_flag=True, help="Copy the images; else they are linked.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def import_set(
+    layout: str,
+    folder: Path,
+    out: Path,
+    splits: Path | None,
+    shares: str | None,
+    *,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Do what the help says."""
+    root = out.absolute()
+    request = ImportRequest(
+        layout=layout,
+        folder=folder.absolute(),
+        out=root,
+        splits=root / "splits" if splits is None else splits.absolute(),
+        shares=SHARES if shares is None else shares_of(shares),
+        **given,
+    )
+    outcome = _import(request)
+    for remark in outcome.remarks:
+        click.echo(f"warning: {remark}", err=True)
+    if as_json:
+        click.echo(json.dumps(_record(outcome), ensure_ascii=False))
+    else:
+        click.echo("\n".join(_lines(outcome)))
+
+
+def _import(request: ImportRequest) -> Outcome:
+    layout = registry.chosen(request.layout, request.folder)
+    if request.out.resolve().is_relative_to(request.folder.resolve()):
+        raise UsageError(f"--out {request.out} lies in {request.folder}; name a folder beside it")
+    with opened(request.out, dry=request.dry_run):
+        before = read_record(request.out)
+        options = registry.LayoutOptions(real=frozenset(request.real))
+        arrangement = arrange(registry.load(layout).images(request.folder, options))
+        difference = compared(before, arrangement)
+        arrangement = arrangement.without(difference.missing)
+        record = joined_record(before, arrangement, difference, (layout, str(request.folder)))
+        earlier = _earlier(request, before)
+        lists, remarks = lists_of(
+            arrangement,
+            record.groups,
+            before=earlier,
+            published=not request.redraw,
+            shares=request.shares,
+            seed=request.seed,
+        )
+        if not request.dry_run:
+            write_root(
+                request.out,
+                record,
+                difference.new,
+                split_path=request.splits,
+                lists=None if _same(earlier, lists) else lists,
+                copy=request.copy,
+            )
+    return Outcome(
+        request=request,
+        layout=layout,
+        arrangement=arrangement,
+        difference=difference,
+        record=record,
+        lists=lists,
+        remarks=(*_remarks(request.folder, difference, arrangement, lists), *remarks),
+    )
+
+
+def _earlier(request: ImportRequest, before: ImportRecord) -> dict[str, list[str]]:
+    """Return the lists of an earlier import; refuse those of anything else."""
+    if not any(path.exists() for path in split_files(request.splits)):
+        return {}
+    lists = read_lists(request.splits)
+    own = {
+        path.split("/Real/", 1)[-1].split("/Fake/", 1)[-1].rpartition(".")[0]
+        for path in before.files
+    }
+    if own.isdisjoint(key for keys in lists.values() for key in keys):
+        raise UsageError(f"{request.splits} holds another split; name another --splits")
+    if request.redraw:
+        raise UsageError(
+            f"{request.splits} holds lists already, and models may have been trained on them; "
+            "with --redraw name another --splits"
+        )
+    return lists
+
+
+def _same(earlier: dict[str, list[str]], lists: Lists) -> bool:
+    return {name: digest(keys) for name, keys in earlier.items()} == {
+        name: digest(keys) for name, keys in lists.items()
+    }
+
+
+def _remarks(
+    folder: Path, difference: Difference, arrangement: Arrangement, lists: Lists
+) -> Iterator[str]:
+    taken = set(arrangement.files.values())
+    others = [path for path in _image_files(folder) if path not in taken]
+    if others:
+        yield (
+            f"{len(others)} image files in {folder} are no part of the set in this layout, such as "
+            f"{others[0]}"
+        )
+    if difference.missing:
+        yield (
+            f"{len(difference.missing)} images are named and do not exist, such as "
+            f"{difference.missing[0]}; left out"
+        )
+    yield from arrangement.remarks
+    for label, word in ((0, "real"), (1, "fake")):
+        if label not in arrangement.sources.values():
+            yield f"no {word} image: a detector cannot be trained on this set alone"
+    for name in NAMES:
+        if not lists[name]:
+            yield f"the list {name} is empty"
+
+
+def _image_files(folder: Path) -> Iterator[str]:
+    for path, _, names in image_folders(folder) if folder.is_dir() else ():
+        yield from (f"{path}/{name}" for name in names)
+
+
+def _rows(outcome: Outcome) -> Iterator[dict[str, Json]]:
+    """Yield each source of this set with its images by modifier and by list."""
+    of_key = {key: name for name, keys in outcome.lists.items() for key in keys}
+    modifiers: dict[str, Counter[str]] = defaultdict(Counter)
+    in_lists: dict[str, Counter[str]] = defaultdict(Counter)
+    for image in outcome.arrangement.images:
+        modifiers[image.method][image.modifier] += 1
+        in_lists[image.method][of_key[image.key]] += 1
+    for source, label in outcome.arrangement.sources.items():
+        yield {
+            "word": word_of(source, outcome.record.words),
+            "folder": source,
+            "label": "fake" if label else "real",
+            "modifiers": dict(sorted(modifiers[source].items())),
+            **{name: in_lists[source][name] for name in NAMES},
+        }
+
+
+def _record(outcome: Outcome) -> dict[str, Json]:
+    return {
+        "schema": SCHEMA,
+        "layout": outcome.layout,
+        "root": str(outcome.request.out),
+        "splits": str(outcome.request.splits),
+        "dry_run": outcome.request.dry_run,
+        "new": len(outcome.difference.new),
+        "there": outcome.difference.there,
+        "missing": len(outcome.difference.missing),
+        "groups": len(set(outcome.arrangement.groups.values())),
+        "sources": list(_rows(outcome)),
+        "lists": {name: len(keys) for name, keys in outcome.lists.items()},
+        "remarks": list(outcome.remarks),
+    }
+
+
+def _lines(outcome: Outcome) -> Iterator[str]:
+    request, rows = outcome.request, list(_rows(outcome))
+    table: list[tuple[str, ...]] = [("data ID", "class", *NAMES)]
+    for row in rows:
+        ids = "&".join(f"{row['word']}:{modifier}" for modifier in _names(row["modifiers"]))
+        table.append((shown(ids), str(row["label"]), *(str(row[name]) for name in NAMES)))
+    yield from aligned(table, left=2)
+    yield ""
+    done = "would be " if request.dry_run else ""
+    how = "copied" if request.copy else "linked"
+    yield (
+        f"{len(outcome.difference.new)} images {done}{how}, {outcome.difference.there} were there; "
+        f"{len(set(outcome.arrangement.groups.values()))} groups stay in one list each"
+    )
+    if not request.dry_run:
+        root = shlex.quote(str(request.out))
+        yield f"in a task file: include: {shown(str(request.out / DATASET))}"
+        yield (
+            f"to look for leaks: trueface splits {root} --check {shlex.quote(str(request.splits))} "
+            f"--data '{_all(rows)}' --group-by {shlex.quote(str(request.out / GROUPS))}"
+        )
+
+
+def _names(modifiers: Json) -> list[str]:
+    return list(modifiers) if isinstance(modifiers, dict) else []
+
+
+def _all(rows: list[dict[str, Json]]) -> str:
+    names = dict.fromkeys(name for row in rows for name in _names(row["modifiers"]))
+    return "&".join(f"all:{name}" for name in names)

@@ -1,0 +1,204 @@
+"""DeepfakeBench: FaceForensics++, Celeb-DF, DFDC and others as frames, with a JSON file a set.
+
+Source: Z. Yan et al., "DeepfakeBench", NeurIPS 2023 Datasets and Benchmarks, arXiv 2307.01426. A
+file maps set → label → list → [compression →] video → {label, frames}. There a video is known by
+the name of its folder, which two sets may share; here by the path of that folder.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trueface.data.folder_cache import is_image
+from trueface.data.imports.images import FAKE, REAL, ImportedImage, contents, subfolders
+from trueface.data.imports.registry import LayoutOptions, register_layout
+from trueface.data.splits.splits import NAMES
+from trueface.runtime.errors import DataError
+
+COMPRESSIONS = ("c23", "c40", "raw")
+JSON_FOLDERS = ("", "dataset_json", "preprocessing/dataset_json", "rgb", "datasets/rgb")
+MOST_BYTES = 1 << 30  # that of the largest set, DFDC, is about 300 MB
+# whose faces a video shows, by its name; "FF" for all that was made of FaceForensics++'s videos
+_PEOPLE = (
+    ("FF", re.compile(r"(\d{3})(?:_(\d{3}))?")),
+    ("FF", re.compile(r"(\d{3})_([MW]\d{3})")),
+    ("FF", re.compile(r"()([MW]\d{3}).*")),
+    ("DFD", re.compile(r"(\d{2})(?:_(\d{2}))?__.*")),
+    ("Celeb", re.compile(r"(id\d+)(?:_(id\d+))?_\d+")),
+    ("UADFV", re.compile(r"(\d{4})(?:_fake)?")),
+)
+_FRAMES = "frames"
+_SEQUENCES = frozenset({"original_sequences", "manipulated_sequences"})
+
+
+@register_layout(
+    "deepfakebench",
+    summary="FaceForensics++, Celeb-DF, … as DeepfakeBench keeps them: JSON and frames",
+    expects="a file such as FaceForensics++.json (set → label → list → video → frames), in the "
+    "folder, in dataset_json/ or preprocessing/dataset_json/, or that file itself",
+)
+class DeepfakeBench:
+    """A label of a file is a source, a compression a modifier, the folder of a video a folder."""
+
+    def fits(self, folder: Path) -> bool:
+        """Tell whether any file beside the frames describes videos."""
+        return any(_is_description(path) for path in _json_files(folder))
+
+    def images(self, folder: Path, options: LayoutOptions) -> Iterator[ImportedImage]:  # noqa: ARG002  # its files say all
+        """Yield the frames of all files; one that several files name is yielded for each."""
+        top = folder.parent if folder.is_file() else folder
+        for path in _json_files(folder):
+            if _is_description(path):
+                yield from _frames(path, _read(path), top)
+
+
+def _json_files(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder] if folder.suffix == ".json" else []
+    places = [folder / name for name in JSON_FOLDERS]
+    return [path for place in places for path in sorted(place.glob("*.json")) if path.is_file()]
+
+
+def _is_description(path: Path) -> bool:
+    """Tell whether a file begins as a description of videos does; it may be large."""
+    with path.open("rb") as file:
+        start = file.read(1 << 16).decode(errors="replace")
+    return (
+        re.match(r'\s*\{\s*"[^"]+"\s*:\s*\{\s*"[^"]+"\s*:\s*\{\s*"(train|val|test)"', start)
+        is not None
+    )
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    if path.stat().st_size > MOST_BYTES:
+        raise DataError(f"{path} has more than {MOST_BYTES >> 20} MiB; import its parts")
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds no object of data sets")
+    return content
+
+
+def _frames(path: Path, content: Mapping[str, Any], top: Path) -> Iterator[ImportedImage]:
+    places = _Places(path, top)
+    for dataset, label, name, compression, video, entry in _videos(path, content):
+        frames = entry.get("frames") if isinstance(entry, dict) else None
+        if not isinstance(frames, list):
+            raise DataError(f"{path}: video {video} of {label} has no list of frames")
+        for frame in frames:
+            posix = str(frame).replace("\\", "/")
+            file = places.find(posix)
+            if file is None or not is_image(posix.rpartition("/")[2]):
+                continue
+            below, people = _video_of(posix, dataset)
+            yield ImportedImage(
+                file,
+                REAL if label.casefold().endswith("real") else FAKE,
+                label,
+                f"{below}/{posix.rpartition('/')[2]}",
+                compression or "pre",
+                ties=people,
+                is_frame=True,
+                lists=(name,),
+            )
+    places.complain()
+
+
+def _videos(
+    path: Path, content: Mapping[str, Any]
+) -> Iterator[tuple[str, str, str, str, str, Any]]:
+    """Yield set, label, list, compression, video and its entry."""
+    try:
+        for dataset, labels in content.items():
+            for label, lists in labels.items():
+                for name in NAMES:
+                    for key, value in lists.get(name, {}).items():
+                        if key in COMPRESSIONS and "frames" not in value:
+                            for video, entry in value.items():
+                                yield dataset, label, name, key, video, entry
+                        elif key not in {"label", "frames"}:  # an entry in the place of a list
+                            yield dataset, label, name, "", key, value
+    except AttributeError as error:
+        raise DataError(
+            f"{path} is no description of videos: expected set → label → list → video → frames"
+        ) from error
+
+
+def _video_of(frame: str, dataset: str) -> tuple[str, tuple[str, ...]]:
+    """Return the folder of a frame's video below its source, and whom it shows.
+
+    What tells videos of one name apart stays, such as Celeb-real and YouTube-real: all folders
+    between the set's and `frames`, without compressions.
+    """
+    parts = [part for part in frame.split("/")[:-1] if part]
+    at = max((n for n, part in enumerate(parts) if part == _FRAMES), default=len(parts) - 1)
+    video, above = parts[at + 1 :] or parts[-1:], parts[:at]
+    if begin := next((n for n, part in enumerate(above, start=1) if part in _SEQUENCES), 0):
+        above = above[begin + 1 :]  # manipulated_sequences/Deepfakes: the label says it
+    elif dataset in above:
+        above = above[len(above) - above[::-1].index(dataset) :]
+    else:
+        above = above[-1:]
+    people = next(
+        (
+            tuple(f"{group} {person}" for person in match.groups() if person)
+            for group, pattern in _PEOPLE
+            if (match := pattern.fullmatch(video[-1]))
+        ),
+        (),
+    )
+    return "/".join((*(part for part in above if part not in COMPRESSIONS), *video)), people
+
+
+class _Places:
+    """Finds frames whose paths were written on another machine: their last parts, below `top`."""
+
+    def __init__(self, path: Path, top: Path) -> None:
+        self.path, self.top = path, top
+        self.cut: tuple[Path, int] | None = None  # folder, and how many parts to leave out
+        self.there, self.lacking = 0, list[str]()
+        self.tried: set[str] = set()  # folders of frames: one frame of each is looked for
+        bases = [top, top.parent, *(top / name for name in subfolders(top)), path.parent]
+        self.bases = list(dict.fromkeys(bases))
+
+    def find(self, frame: str) -> str | None:
+        """Return the file of a frame; None, and noted, where there is none."""
+        parts = [part for part in frame.split("/") if part not in {"", "."}]
+        if ".." in parts:
+            raise DataError(f"{self.path}: frame {frame} leads out of its folder")
+        folder = "/".join(parts[:-1])
+        if self.cut is None and folder not in self.tried:
+            self.tried.add(folder)
+            self.cut = next(
+                (
+                    (base, cut)
+                    for cut in range(len(parts))
+                    for base in self.bases
+                    if base.joinpath(*parts[cut:]).is_file()
+                ),
+                None,
+            )
+        if self.cut is not None:
+            file = "/".join((str(self.cut[0]), *parts[self.cut[1] :]))
+            self.there += 1
+            return file
+        if frame.startswith("/") and Path(frame).is_file():
+            return frame
+        self.lacking.append(frame)
+        return None
+
+    def complain(self) -> None:
+        """Raise where not one frame of a file is there.
+
+        Raises:
+            DataError: says where they were looked for.
+        """
+        if self.lacking and not self.there:
+            raise DataError(
+                f"not one frame of {self.path} is below {self.top} (which holds {contents(self.top)}): "
+                f"looked for {self.lacking[0]}"
+            )

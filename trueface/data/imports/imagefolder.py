@@ -1,0 +1,73 @@
+"""torchvision's ImageFolder: a folder a class, below train/, val/ and test/ or alone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from trueface.data.imports.images import (
+    CLASSES,
+    FAKE,
+    LISTS,
+    REAL,
+    ImportedImage,
+    image_folders,
+    listed_name,
+    subfolders,
+)
+from trueface.data.imports.registry import LayoutOptions, register_layout
+from trueface.runtime.errors import DataError
+
+
+@register_layout(
+    "imagefolder",
+    summary="torchvision's ImageFolder: a folder a class, each a source of its own",
+    expects="<class>/ with images, or train/<class>/ and test/<class>/ (or val/<class>/)",
+)
+class ImageFolder:
+    """Each class is a source; those that are real have a name that says so, or are named."""
+
+    def fits(self, folder: Path) -> bool:
+        """Tell whether there are two class folders with images."""
+        tops = [folder / name for name in subfolders(folder) if name.casefold() in LISTS]
+        return any(len(_classes(top)) > 1 for top in tops or [folder])
+
+    def images(self, folder: Path, options: LayoutOptions) -> Iterator[ImportedImage]:
+        """Yield the images of all classes.
+
+        Raises:
+            DataError: no class, or every class, is real.
+        """
+        tops = [name for name in subfolders(folder) if name.casefold() in LISTS] or [""]
+        names = sorted({name for top in tops for name in _classes(folder / top)})
+        real = {name for name in names if _is_real(name, options)}
+        if not real or len(real) == len(names):
+            which = "every class is" if real else "no class is known to be"
+            raise DataError(
+                f"{which} real, of {', '.join(names[:10])} in {folder}: say which are, "
+                "such as --real camera"
+            )
+        for top in tops:
+            lists = (LISTS[top.casefold()],) if top else ()
+            for name in _classes(folder / top):
+                label = REAL if name in real else FAKE
+                for path, parts, files in image_folders(folder / top / name):
+                    below = "".join(f"{part}/" for part in parts)
+                    for file in files:
+                        yield ImportedImage(
+                            f"{path}/{file}",
+                            label,
+                            name,
+                            below + listed_name(file, lists),
+                            lists=lists,
+                        )
+
+
+def _classes(folder: Path) -> list[str]:
+    """Return the class folders, those that hold an image."""
+    return [name for name in subfolders(folder) if any(True for _ in image_folders(folder / name))]
+
+
+def _is_real(name: str, options: LayoutOptions) -> bool:
+    if options.real:
+        return name in options.real
+    small = name.casefold()
+    return CLASSES.get(small) == REAL or (small.startswith("real") and CLASSES.get(small) != FAKE)

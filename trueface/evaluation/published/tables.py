@@ -1,0 +1,112 @@
+"""The published tables, a CSV file each: detector, trained_on, tested_on, metric, value."""
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+OTHER_DATA = "other data"  # the mark of every such row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedRow:
+    """A figure as its authors give it."""
+
+    detector: str
+    trained_on: str
+    tested_on: str
+    metric: str  # "auc", "accuracy", "f1", "tpr", "tnr" or "balanced_accuracy"
+    value: float  # 0 … 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedTable:
+    """Figures from one publication."""
+
+    name: str
+    title: str
+    citation: str
+    note: str  # what must be known before any of them is read
+    rows: tuple[PublishedRow, ...]
+
+
+_SOURCES = (
+    (
+        "deepfakebench",
+        "DeepfakeBench: AUC of frames",
+        "Z. Yan, Y. Zhang, X. Yuan, S. Lyu, B. Wu, DeepfakeBench, NeurIPS 2023 Datasets and "
+        "Benchmarks, arXiv 2307.01426",
+        "faces of videos; every detector trained on FaceForensics++ c23 by its authors' bench",
+    ),
+    (
+        "truefake",
+        "TrueFake: images before and after they were shared",
+        "S. Dell'Anna, A. Montibeller, G. Boato, TrueFake, IJCNN 2025, arXiv 2504.20658",
+        "TNR of real sets and TPR of generators at the detectors' thresholds; read from the "
+        "tables as images; balanced accuracy is derived here, from the means of both",
+    ),
+    (
+        "sok",
+        "SoK: FaceForensics++ as each detector's paper reports it",
+        "B. M. Le, J. Kim, S. S. Woo, K. Moore, A. Abuadbba, S. Tariq, SoK, EuroS&P 2025, "
+        "arXiv 2401.04364, table 3",
+        "collected, not measured alike: other versions, splits and metrics of the set; rows whose "
+        "detector could not be read with certainty are left out",
+    ),
+)
+_SHARED = ("not shared", "Facebook", "Telegram", "X")
+
+
+@cache
+def published_tables() -> tuple[PublishedTable, ...]:
+    """Return all published tables."""
+    return tuple(
+        PublishedTable(
+            name=name, title=title, citation=citation, note=note, rows=(*rows, *_balanced(rows))
+        )
+        for name, title, citation, note in _SOURCES
+        for rows in (_read(name),)
+    )
+
+
+def _read(name: str) -> tuple[PublishedRow, ...]:
+    text = (Path(__file__).parent / f"{name}.csv").read_text(encoding="utf-8")
+    return tuple(
+        PublishedRow(
+            detector=row["detector"],
+            trained_on=row["trained_on"],
+            tested_on=row["tested_on"],
+            metric=row["metric"],
+            value=float(row["value"]),
+        )
+        for row in csv.DictReader(text.splitlines())
+    )
+
+
+def _balanced(rows: tuple[PublishedRow, ...]) -> list[PublishedRow]:
+    """Return the mean of mean TNR and mean TPR of each detector and way of sharing."""
+    derived = []
+    for first in {(row.detector, row.trained_on): row for row in rows}.values():
+        for shared in _SHARED:
+            rates = [
+                [
+                    row.value
+                    for row in rows
+                    if row.detector == first.detector
+                    and row.metric == metric
+                    and row.tested_on.endswith(f", {shared}")
+                ]
+                for metric in ("tnr", "tpr")
+            ]
+            if all(rates):
+                value = sum(sum(rate) / len(rate) for rate in rates) / 2
+                derived.append(
+                    PublishedRow(
+                        detector=first.detector,
+                        trained_on=first.trained_on,
+                        tested_on=f"all, {shared}",
+                        metric="balanced_accuracy",
+                        value=round(value, 4),
+                    )
+                )
+    return derived
