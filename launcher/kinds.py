@@ -31,6 +31,7 @@ class Role(StrEnum):
     TRAIN = "train"  # makes a model from data, or from a model and data
     UNLEARN = "unlearn"  # makes a model from a model
     TEST = "test"  # scores a model on data
+    BENCHMARK = "benchmark"  # scores every model on data, in many conditions
     SHARED = "shared"  # does once what other jobs repeat; see launcher/shared_work.py
     PLAIN = "plain"  # anything else
 
@@ -52,7 +53,7 @@ class Settings(BaseModel):
     `conditions` names settings of a test that make another test of the same model and data: their
     values stand in its name (`condition`), and a list of values stands for one test of each.
     `models` names settings that hold the ID of a further model of the run, or nothing: such tests
-    come behind all models.
+    come behind all models. A benchmark may name it without its variant, as the model of a test.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)

@@ -1,26 +1,29 @@
 """A task file's entries, expanded into steps: one for each job, in the order in which they run.
 
 Data first; then, as in the file, each training with its poison record before it and its tests
-right behind it; then the unlearned models with theirs; then tests of models from earlier runs. Jobs
-of other kinds keep their side of all that. A model that is needed early is made early: a need always
+right behind it; then the unlearned models with theirs; then tests of models from earlier runs; then
+benchmarks. Jobs of other kinds keep their side of all that. A model that is needed early is made early: a need always
 comes before its user.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from launcher.errors import Place, Problem, Severity
-from launcher.ids import canonical, parse_data, tested
+from launcher.ids import ModelId, canonical, parse_data, tested
 from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
 from launcher.planning.model_graph import ModelGraph
 from launcher.planning.model_requests import PlannedModel
-from launcher.taskfile.entries import AutoTest, PlainEntry, TestEntry
+from launcher.taskfile.entries import AutoTest, BenchmarkEntry, PlainEntry, TestEntry
 from launcher.taskfile.parser import TaskFile
 from launcher.taskfile.settings import Settled, spelt
 from launcher.taskfile.yaml_tree import plain_value
+
+SCORING = frozenset({Role.TEST, Role.BENCHMARK})  # they begin with a model, and make none
 
 _NOT_A_SLUG = re.compile(r"[^A-Za-z0-9_.+]+")
 _MOST_SLUG = 60
@@ -66,6 +69,7 @@ def expand(task: TaskFile, on_disk: Callable[[str], bool], problems: list[Proble
             (waiting if _needs_further_model(step) else steps).append(step)
     steps += waiting
     steps += tests.of_earlier_models()
+    steps += _benchmarks(task, graph, problems)
     steps += _plain_steps(task.entries[first:], Role.PLAIN)
     return list(_without_doubles(steps, problems))
 
@@ -171,6 +175,63 @@ class _Tests:
                 )
 
 
+def _benchmarks(task: TaskFile, graph: ModelGraph, problems: list[Problem]) -> Iterator[Step]:
+    """Yield the benchmarks, each model on each data ID; all models that they name are made before."""
+    entries = [entry for entry in task.entries if isinstance(entry, BenchmarkEntry)]
+    every = graph.in_order() if entries else []
+    for entry in entries:
+        models: Iterable[ModelId] = dict.fromkeys(
+            model for named in entry.models for model in graph.find(named, entry.combination)
+        )
+        if not entry.models:
+            own = (made for made in every if made.request.combination == entry.combination)
+            models = [made.model for made in own]
+            if not every and task.whole:
+                problems.append(_nothing_made(entry))
+        settings = _with_models(entry, graph, problems)
+        for model in models if settings is not None else ():
+            for at in entry.data:
+                yield Step(
+                    kind=entry.kind,
+                    name=f"{entry.kind.name}/{model}/{at.value}",
+                    place=at.node.place,
+                    settings=settings or entry.settings,
+                    request=entry.request,
+                    model=str(model),
+                    data=str(at.value),
+                    images=str(entry.kind.images(at.value)),
+                )
+
+
+def _nothing_made(entry: BenchmarkEntry) -> Problem:
+    name = entry.kind.name
+    return Problem(
+        code="no-models",
+        message=f"{name} scores the models that this file makes, and it makes none",
+        place=entry.place,
+        hint="name models of an earlier run of this name: model: [...]",
+    )
+
+
+def _with_models(
+    entry: BenchmarkEntry, graph: ModelGraph, problems: list[Problem]
+) -> Settled | None:
+    """Return the settings of a benchmark, models in them by the IDs under which they are made."""
+    values = dict(entry.settings.values)
+    for name, named in entry.others.items():
+        models = graph.find(named, entry.combination)
+        if len(models) > 1:
+            message = f"{name}: {named.value} stands for {len(models)} models"
+            hint = f"name one of them: {', '.join(map(str, models))}"
+            place = named.node.place
+            problems.append(Problem(code="ambiguous", message=message, place=place, hint=hint))
+        if len(models) != 1:
+            return None
+        values[name] = str(models[0])
+    decisive = entry.kind.settings.decisive(values)
+    return replace(entry.settings, values=values, text=json.dumps(decisive, sort_keys=True))
+
+
 def _plain_steps(entries: Iterable[object], role: Role) -> Iterator[Step]:
     taken: dict[str, int] = {}
     for entry in entries:
@@ -233,7 +294,7 @@ class _SameTests:
 
     def first(self, step: Step) -> Step:
         """Return the first test that is the same as this one; the step itself if there is none."""
-        if step.kind.role is not Role.TEST or step.images is None:
+        if step.kind.role not in SCORING or step.images is None:
             return step
         named = (step.kind.name, step.images)
         if named not in self._images:

@@ -15,7 +15,7 @@ from launcher.errors import Error, Problem, Severity, TaskFileError
 from launcher.ids import Words, model_folder_name
 from launcher.kinds import Draft, Kind, Role
 from launcher.planning.dependencies import Dependencies, ExistenceCache
-from launcher.planning.expansion import Step, expand
+from launcher.planning.expansion import SCORING, Step, expand
 from launcher.planning.identity import Code, Identity
 from launcher.planning.plan import Plan, PlannedJob, PlannedShare
 from launcher.planning.planned_job import (
@@ -198,7 +198,7 @@ class _PlanBuilder:
 
     def _refuse(self, step: Step, draft: Draft) -> tuple[Draft, ...]:
         """Report why a kind refuses a job; return the jobs that make what it starts from."""
-        start = step.model if step.kind.role is Role.TEST else step.base
+        start = step.model if step.kind.role in SCORING else step.base
         makers = self._made_by.get(start or "", ())
         if step.model is not None and step.kind.role in _MAKERS:
             self._made_by[step.model] = (*makers, draft)

@@ -13,7 +13,7 @@ from launcher.planning.identity import Code, Identity
 from launcher.planning.plan import PlannedJob
 from launcher.taskfile.settings import Settled
 
-_LEARNING = frozenset({Role.TRAIN, Role.UNLEARN, Role.TEST, Role.SHARED})
+_LEARNING = frozenset({Role.TRAIN, Role.UNLEARN, Role.TEST, Role.BENCHMARK, Role.SHARED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

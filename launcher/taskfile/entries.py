@@ -83,6 +83,20 @@ class AutoTest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkEntry:
+    """Benchmarks of some models, or of all that the file makes, one for each data ID."""
+
+    kind: Kind
+    place: Place
+    combination: int
+    models: tuple[At[ModelId], ...]  # empty: every model of this combination
+    data: tuple[At[DataId], ...]
+    others: Mapping[str, At[ModelId]]  # settings that hold the ID of a model
+    settings: Settled
+    request: JobRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlainEntry:
     """A job of a kind that makes data, or of one that knows neither models nor data."""
 
@@ -93,7 +107,7 @@ class PlainEntry:
     request: JobRequest
 
 
-Entry = TrainEntry | UnlearnEntry | TestEntry | AutoTest | PlainEntry
+Entry = TrainEntry | UnlearnEntry | TestEntry | AutoTest | BenchmarkEntry | PlainEntry
 
 
 def written(kinds: Mapping[str, Kind]) -> dict[str, Kind]:

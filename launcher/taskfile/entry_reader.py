@@ -36,6 +36,7 @@ WORDS: Mapping[Role, tuple[str, ...]] = {
     Role.TRAIN: ("model", "data", "poison", "matrix", *_COMMON),
     Role.UNLEARN: ("model", "method", "matrix", *_COMMON),
     Role.TEST: ("model", "data", *_COMMON),
+    Role.BENCHMARK: ("model", "test", *_COMMON),
     Role.PLAIN: ("name", *_COMMON),
 }
 
@@ -193,7 +194,12 @@ def needed(raw: RawEntry, word: str, scope: Scope) -> Node | None:
     node = raw.words.get(word)
     if node is not None and not is_null(node):
         return node
-    wanted = {"model": "a model ID", "data": "a data ID", "method": "a method"}[word]
+    wanted = {
+        "model": "a model ID",
+        "data": "a data ID",
+        "test": "a data ID",
+        "method": "a method",
+    }[word]
     place = raw.place if node is None else node.place
     scope.blame(place, "missing-word", f"{raw.kind.name} needs '{word}': {wanted}")
     return None

@@ -9,6 +9,7 @@ from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
 from launcher.taskfile.entries import (
     AutoTest,
+    BenchmarkEntry,
     Entry,
     Name,
     PlainEntry,
@@ -39,6 +40,7 @@ _EXAMPLES: Mapping[Role, str] = {
     Role.TRAIN: "{model: null, data: gan2:pre}",
     Role.UNLEARN: "{model: gan2:pre%50, method: retrain}",
     Role.TEST: "{model: gan2:pre, data: real:pre}",
+    Role.BENCHMARK: '{test: ["gan2:pre&real:pre"]}',
 }
 
 
@@ -107,6 +109,8 @@ def _entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
             return _unlearn(raw, scope)
         case Role.TEST:
             return _test(raw, scope)
+        case Role.BENCHMARK:
+            return _benchmark(raw, scope)
         case Role.DATA | Role.PLAIN:
             return _plain(raw, scope)
         case Role.SHARED:
@@ -256,6 +260,34 @@ def _test(raw: RawEntry, scope: Scope) -> TestEntry | None:
         combination=scope.combination,
         model=tested,
         data=tuple(data_id for data_id in read if data_id is not None),
+        settings=settings,
+        request=raw.request,
+    )
+
+
+def _benchmark(raw: RawEntry, scope: Scope) -> BenchmarkEntry | None:
+    kind, named = raw.kind, raw.words.get("model")
+    nodes = () if named is None or is_null(named) else listed(named)
+    models = [read_model(node, kind, scope) for node in nodes]
+    data = needed(raw, "test", scope)
+    read = [] if data is None else [read_data(node, (kind,), scope) for node in listed(data)]
+    if data is not None and not listed(data):
+        scope.blame(data.place, "wrong-type", "expected at least one data ID")
+    settings = settle(kind, scope.given(kind, raw.own), raw.place, scope.problems)
+    if settings is None or None in models:
+        return None
+    others = {
+        name: read_model(settings.given[name][1], kind, scope)
+        for name in sorted(kind.settings.models)
+        if settings.values[name]
+    }
+    return BenchmarkEntry(
+        kind=kind,
+        place=raw.place,
+        combination=scope.combination,
+        models=tuple(model for model in models if model is not None),
+        data=tuple(data_id for data_id in read if data_id is not None),
+        others={name: model for name, model in others.items() if model is not None},
         settings=settings,
         request=raw.request,
     )

@@ -22,6 +22,7 @@ COMMANDS = {
     "unlearned": "compare the unlearned models of a run with their references",
     "predict": "predict whether images are real or fake",
     "compare": "compare two models with paired tests",
+    "benchmark": "rank the models of a benchmark, and check its numbers",
     "audit": "find mistakes in an experiment",
     "report": "write one HTML page about a run, with plots",
 }

@@ -69,6 +69,14 @@ def perform(kind: Kind, make: Callable[..., Job]) -> Mapping[str, Json]:
 
 
 @contextlib.contextmanager
+def under_bar(title: str) -> Iterator[tuple[Callable[..., None], threading.Event]]:
+    """Give what reports progress, and what Ctrl-C sets: for work that is no job of a kind."""
+    stop = threading.Event()
+    with _bar(title) as progress, _stoppable(stop):
+        yield progress, stop
+
+
+@contextlib.contextmanager
 def _bar(title: str) -> Iterator[Callable[..., None]]:
     console = Console(stderr=True)
     if not console.is_terminal:

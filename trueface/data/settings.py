@@ -147,24 +147,12 @@ def _model_id(text: str) -> str:
     return text
 
 
-class TestSettings(DataSettings):
-    """A test: which crop of each image is scored, and what happened to it before."""
+class ScoringSettings(DataSettings):
+    """How images are scored: which crop, in which precision."""
 
-    __test__ = False  # not a test case, whatever its name
     costs: ClassVar[frozenset[str]] = DataSettings.costs | {
-        "resize_size", "patch_size", "test_crops", "corrupt", "attack", "queries", "attack_images",
+        "resize_size", "patch_size", "test_crops",
     }  # fmt: skip
-    conditions: ClassVar[tuple[str, ...]] = (
-        "corrupt", "attack", "surrogate", "queries", "attack_images", "attack_save",
-    )  # fmt: skip
-    added: ClassVar[frozenset[str]] = DataSettings.added | {*conditions, "save_images"}
-    models: ClassVar[tuple[str, ...]] = ("surrogate",)
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
-        **DataSettings.modules,
-        "corrupt": corruption_modules,
-        "attack": attacks.modules_of,
-        "attack_save": corruption_modules,
-    }
     # as in the original: images are not cropped to patches, and so fewer of them fit into memory
     shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
         "batch_size": _eighth,
@@ -177,6 +165,28 @@ class TestSettings(DataSettings):
     test_crops: int = Field(
         0, ge=0, description="score the mean of this many fixed patches; 0: the centre crop"
     )
+    precision: Precision = "fp32"
+
+
+class TestSettings(ScoringSettings):
+    """A test: which crop of each image is scored, and what happened to it before."""
+
+    __test__ = False  # not a test case, whatever its name
+    costs: ClassVar[frozenset[str]] = ScoringSettings.costs | {
+        "corrupt", "attack", "queries", "attack_images",
+    }  # fmt: skip
+    conditions: ClassVar[tuple[str, ...]] = (
+        "corrupt", "attack", "surrogate", "queries", "attack_images", "attack_save",
+    )  # fmt: skip
+    added: ClassVar[frozenset[str]] = ScoringSettings.added | {*conditions, "save_images"}
+    models: ClassVar[tuple[str, ...]] = ("surrogate",)
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        **ScoringSettings.modules,
+        "corrupt": corruption_modules,
+        "attack": attacks.modules_of,
+        "attack_save": corruption_modules,
+    }
+
     corrupt: Corruptions = Field(
         NONE,
         description="what happens to the crop before it is scored, drawn by the image's name: "
@@ -213,7 +223,6 @@ class TestSettings(DataSettings):
         False,
         description="also score every image with the backdoor's patch on it (models of patch-N)",
     )
-    precision: Precision = "fp32"
 
     @model_validator(mode="before")
     @classmethod

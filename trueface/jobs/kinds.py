@@ -115,8 +115,8 @@ def _idle_gpus(draft: Draft) -> str:
 
 
 def _unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
-    yield from _without_weights(makers)
-    yield from _other_decoding(draft, makers)
+    yield from without_weights(makers)
+    yield from unlike_decoding(draft, makers)
     yield from world.refusals(draft)
     yield from _unfit_solver(draft, makers)
     if draft.settings["optimizer_state"] == "kept" and draft.base is None:
@@ -151,8 +151,8 @@ def _unfit_solver(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
 
 
 def _unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
-    yield from _without_weights(makers)
-    yield from _other_decoding(draft, makers)
+    yield from without_weights(makers)
+    yield from unlike_decoding(draft, makers)
     yield from leaks(draft, makers, vocabulary)
     if draft.settings["surrogate"] == draft.model:
         yield (
@@ -162,8 +162,8 @@ def _unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -
 
 
 def _unfit_unlearning(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
-    yield from _without_weights(makers)
-    yield from _other_decoding(draft, makers)
+    yield from without_weights(makers)
+    yield from unlike_decoding(draft, makers)
     yield from _unfit_objective(draft, makers)
     try:
         poison = parse_model(draft.base or inputs_outputs.model_of(draft)).last.poison
@@ -187,7 +187,7 @@ def _unfit_unlearning(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> I
         yield reason
 
 
-def _other_decoding(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
+def unlike_decoding(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
     """Refuse images that are read in another way than those of the model's training were."""
     differs = other_decoding(makers[-1].settings, draft.settings) if makers else ""
     if differs:
@@ -206,7 +206,7 @@ def _unfit_objective(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
         yield f"{trained.model} is trained with {differs}; train and unlearn alike"
 
 
-def _without_weights(makers: Sequence[Draft]) -> Iterable[str]:
+def without_weights(makers: Sequence[Draft]) -> Iterable[str]:
     """Refuse a model that is made without being kept: an older one in its place would be taken."""
     # an unlearning keeps its weights whatever the setting says
     if makers and makers[-1].kind == "train" and not makers[-1].settings["save_weights"]:

@@ -62,7 +62,7 @@ def page(
         unlearning: what was unlearned in it; None: the page says nothing of that.
     """
     return (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             run=run,
@@ -79,7 +79,8 @@ def page(
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return what fills templates in: names are escaped, what tables and plots return is not."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

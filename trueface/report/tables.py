@@ -48,7 +48,7 @@ def heat_map(models: Sequence[Shown], metric: Metric) -> str:
     head = "".join(f'<th scope="col">{breakable(model)}</th>' for model in shown)
     body = "".join(
         f'<tr><th scope="row">{escape(model.model.name)}</th>'
-        + "".join(_cell(values.get((model.model.name, of))) for of in shown)
+        + "".join(heat_cell(values.get((model.model.name, of))) for of in shown)
         + "</tr>"
         for model in models
     )
@@ -137,9 +137,15 @@ def _data(row: Row | Part) -> str:
     return f"{breakable(row.data)}{'<small>all together</small>' if row.pooled else ''}"
 
 
-def _cell(value: Measure | None) -> str:
+def heat_cell(value: Measure | None, note: str = "") -> str:
+    """Return a cell of a heat map: a value with its interval, coloured about one half.
+
+    Args:
+        value: None: there is none.
+        note: what stands below it in the place of the interval.
+    """
     if value is None:
-        return f"<td>{NO_VALUE}</td>"
+        return f"<td>{NO_VALUE}{f'<small>{escape(note)}</small>' if note else ''}</td>"
     away = min(max((value.value - 0.5) * 2, -1), 1)
     end = ABOVE if away > 0 else BELOW
     red, green, blue = (
@@ -148,7 +154,7 @@ def _cell(value: Measure | None) -> str:
     text = "#fff" if _luminance(red, green, blue) < EVEN else "#000"
     return (
         f'<td style="background:rgb({red},{green},{blue});color:{text}">{value.value:.3f}'
-        f"<small>{value.low:.3f}–{value.high:.3f}</small></td>"
+        f"<small>{escape(note) or f'{value.low:.3f}–{value.high:.3f}'}</small></td>"
     )
 
 

@@ -218,6 +218,13 @@ def _words(kind: Kind) -> tuple[Form, list[str]]:
             return {"model": start, "method": method}, ["model", "method"]
         case Role.TEST:
             return {"model": model, "data": _IDS}, ["model", "data"]
+        case Role.BENCHMARK:
+            named = {
+                "description": "which models; none: every model of the file",
+                **one_or_more(model),
+            }
+            tested = {"description": "the images that each is scored on", **_IDS}
+            return {"model": named, "test": tested}, ["test"]
         case Role.DATA | Role.PLAIN | Role.POISON | Role.SHARED:
             takes = {"type": ["string", "number", "null"], "maxLength": 100}
             return {"name": {**pattern(WORD, "name of the job"), **takes}}, []

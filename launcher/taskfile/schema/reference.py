@@ -15,7 +15,9 @@ from launcher.taskfile.schema.setting_texts import Setting, in_words, settings, 
 
 _Cells = tuple[str, ...]
 
-_ROLES = (Role.DATA, Role.POISON, Role.TRAIN, Role.UNLEARN, Role.TEST, Role.PLAIN)
+_ROLES = (
+    Role.DATA, Role.POISON, Role.TRAIN, Role.UNLEARN, Role.TEST, Role.BENCHMARK, Role.PLAIN,
+)  # fmt: skip
 _DEFINED = "#/$defs/"
 _TOP: Mapping[str, str] = {
     "name": "a text",
@@ -49,6 +51,7 @@ _ENTRY: Mapping[Role, tuple[str, ...]] = {  # the words of an entry beside its s
     Role.TRAIN: ("model", "data", "poison", "matrix", *_ASKED),
     Role.UNLEARN: ("model", "method", "matrix", *_ASKED),
     Role.TEST: ("model", "data", *_ASKED),
+    Role.BENCHMARK: ("model", "test", *_ASKED),
     Role.DATA: ("name", *_ASKED),
     Role.PLAIN: ("name", *_ASKED),
 }

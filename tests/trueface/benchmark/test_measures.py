@@ -1,0 +1,135 @@
+"""The measures of a cell, with intervals, marks and reasons."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from trueface.benchmark.cells import CellScores, ModelFacts
+from trueface.benchmark.measures import Measured, measure_attack, measure_scores, minus_clean
+from trueface.evaluation.bootstrap import Floats
+
+FACTS = ModelFacts(
+    checkpoint_sha256="0", threshold=0.0, temperature=1.0, in_logits=False, source="validation",
+    parameters=1, ms_image=1.0, device="cpu", threads=1,
+)  # fmt: skip
+RANDOM = np.random.default_rng(1)
+
+
+def scores(reals: Floats, fakes: Floats) -> CellScores:
+    count = len(reals) + len(fakes)
+    labels = np.array([0] * len(reals) + [1] * len(fakes), np.int8)
+    return CellScores(
+        paths=tuple(f"{at}.png" for at in range(count)),
+        labels=labels,
+        logits=np.concatenate([reals, fakes]).astype(np.float64),
+    )
+
+
+def measured(cell: CellScores, facts: ModelFacts = FACTS) -> Measured:
+    sources = ["FFHQ" if label == 0 else "StyleGAN" for label in cell.labels]
+    return measure_scores(cell, facts, [f"s/{path}" for path in cell.paths], sources)
+
+
+def value(cell: Measured, name: str) -> float:
+    there = cell[name]
+    assert there is not None
+    assert there.value is not None, there.reason
+    return there.value
+
+
+def test_values_are_those_of_scikit_learn_at_both_thresholds() -> None:
+    cell = scores(RANDOM.normal(0.5, 1, 60), RANDOM.normal(2, 1, 40))
+    made = measured(cell, replace(FACTS, threshold=1.2))
+    fake = cell.labels == 1
+    assert value(made, "auc") == pytest.approx(roc_auc_score(fake, cell.logits))
+    assert value(made, "balanced_accuracy") == pytest.approx(
+        balanced_accuracy_score(fake, cell.logits > 0)
+    )
+    assert value(made, "balanced_accuracy_at_threshold") == pytest.approx(
+        balanced_accuracy_score(fake, cell.logits > 1.2)
+    )
+    assert made.counts == (60, 40)
+    assert made.marked.mark == ""
+
+
+def test_shares_of_one_source_have_wilsons_interval() -> None:
+    cell = scores(np.full(30, -1.0), np.array([1.0] * 24 + [-1.0] * 6))
+    rate = measured(cell)["tpr:StyleGAN"]
+    assert rate is not None
+    exact = binomtest(24, 30).proportion_ci(method="wilson")
+    assert (rate.value, rate.low, rate.high) == pytest.approx((0.8, exact.low, exact.high))
+    assert value(measured(cell), "tnr:FFHQ") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("cell", "mark"),
+    [
+        (scores(RANDOM.normal(0, 1, 40), RANDOM.normal(0, 1, 40)), "chance"),
+        (scores(np.zeros(40), np.zeros(40)), "constant"),
+        (scores(np.arange(19.0), np.arange(20.0, 60.0)), "few images"),
+        (scores(np.zeros(0), np.arange(40.0)), "one class"),
+        (scores(np.arange(40.0), 30 + np.arange(40.0)), ""),
+    ],
+)
+def test_a_cell_that_has_no_rank_is_marked(cell: CellScores, mark: str) -> None:
+    assert measured(cell).marked.mark == mark
+
+
+def test_few_images_have_values_without_intervals_and_one_class_only_rates() -> None:
+    few = measured(scores(np.arange(5.0), np.arange(5.0, 12.0)))["auc"]
+    assert few is not None
+    assert (few.value, few.low) == (1.0, None)
+    assert "fewer than 20 images" in few.reason
+    alone = measured(scores(np.zeros(0), np.array([1.0] * 3 + [-1.0])))
+    assert value(alone, "tpr:StyleGAN") == 0.75
+    area = alone["auc"]
+    assert area is not None
+    assert (area.value, area.reason) == (None, "all images are fake")
+
+
+def test_the_change_from_clean_images_is_paired() -> None:
+    clean = scores(RANDOM.normal(0, 1, 100), RANDOM.normal(1, 1, 100))
+    corrupted = replace(clean, logits=clean.logits + 0.01 * RANDOM.standard_normal(200))
+    change = minus_clean(measured(corrupted), measured(clean))
+    assert change.value is not None
+    assert change.low is not None
+    assert change.high is not None
+    alone = measured(clean)["auc"]
+    assert alone is not None
+    assert alone.low is not None
+    assert alone.high is not None
+    assert change.high - change.low < (alone.high - alone.low) / 5
+
+
+def test_an_attack_counts_only_what_was_right_before() -> None:
+    after = scores(np.array([1.0, -1.0, 1.0]), np.array([-1.0, -1.0, 1.0, -1.0]))
+    before = np.array([-1.0, -1.0, 1.0, 1.0, 1.0, 1.0, -1.0])
+    made = measure_attack(replace(after, before=before, psnr=np.array([48.0] * 6 + [np.inf])))
+    assert value(made, "attack_success_evasion") == pytest.approx(2 / 3)
+    assert value(made, "attack_success_defamation") == pytest.approx(1 / 2)
+    assert value(made, "called_fake:fake") == 0.25
+    assert value(made, "called_fake_before:fake") == 0.75
+    assert value(made, "logit_shift:fake") == -2.0
+    assert value(made, "psnr") == 48.0
+
+
+def test_an_attack_on_a_detector_that_calls_all_real_has_no_success() -> None:
+    made = measure_attack(replace(scores(-np.ones(3), -np.ones(3)), before=-np.ones(6)))
+    evasion = made["attack_success_evasion"]
+    assert evasion is not None
+    assert (evasion.value, evasion.reason) == (None, "no such image")
+
+
+def test_calibration_is_measured_without_and_with_the_temperature() -> None:
+    cell = scores(RANDOM.normal(-4, 3, 60), RANDOM.normal(4, 3, 60))
+    outside = measured(cell, replace(FACTS, temperature=2.0))
+    inside = measured(
+        replace(cell, logits=cell.logits / 2), replace(FACTS, temperature=2.0, in_logits=True)
+    )
+    for name in ("ece_unscaled", "ece_scaled"):
+        assert value(outside, name) == pytest.approx(value(inside, name))
+    assert value(outside, "ece") == value(outside, "ece_unscaled")
+    assert value(inside, "ece") == value(inside, "ece_scaled")

@@ -1,0 +1,237 @@
+"""The job of a benchmark on a tiny image tree: cells, interruptions, settings, and rows measured again."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+
+from launcher.api import Job, JobError, Json
+from tests.trueface.jobs.test_jobs import DATA, SIDE, TRAINING, folder, job, lab
+from trueface import jobs
+from trueface.benchmark import cells
+from trueface.benchmark.leaderboard import leaderboard
+from trueface.benchmark.run_results import RunResults, read_run
+from trueface.benchmark.table import Row, as_csv, join, read_csv, rows_of
+from trueface.cli import benchmark_text
+from trueface.data.augmentations.copies import KINDS
+from trueface.jobs.benchmark import origins
+from trueface.jobs.benchmark.benchmarking import benchmark
+from trueface.jobs.benchmark.rechecking import Checked, recheck
+from trueface.report.benchmark_page import benchmark_page
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError
+
+__all__ = ["lab"]  # the fixture
+
+RUN = "runs/r"
+SEEDS = tuple(f"{DATA}@seed={seed}" for seed in (1, 2))
+SETTINGS = {
+    "resize_size": SIDE, "batch_size": 8, "corrupt": ["none", "jpeg50", "noise4+blur1"],
+    "attack": ["pgd2", "transfer2"], "surrogate": SEEDS[0], "attack_images": 3,
+}  # fmt: skip
+CONDITIONS = ["none", "jpeg50", "noise4+blur1", "attack-random2", "attack-pgd2", "attack-transfer2"]
+
+
+def bench(lab: Path, model: str, **changed: Any) -> Job:
+    settings = {**SETTINGS, **changed.pop("settings", {})}
+    return job(lab, "benchmark", model, data=changed.pop("data", DATA), settings=settings, **changed)
+
+
+@pytest.fixture(scope="module")
+def trained(lab: Path) -> Path:
+    """Two models of one recipe, and their benchmarks."""
+    for seed, model in enumerate(SEEDS, start=1):
+        settings = {**TRAINING, "seed": seed, "num_epochs": 2}
+        jobs.train(job(lab, "train", model, data=DATA, settings=settings))
+    for model in SEEDS:
+        assert dict(benchmark(bench(lab, model))) == {
+            "cells": 6, "scored": 6 - (model == SEEDS[0]), "not_run": int(model == SEEDS[0]),
+        }  # fmt: skip
+    return lab
+
+
+@pytest.fixture(scope="module")
+def run(trained: Path) -> RunResults:
+    return read_run(trained / RUN)
+
+
+def table(lab: Path) -> list[Row]:
+    """Return the rows of the run without what no two computations have in common."""
+    return [replace(row, ms_image=0.0) for row in rows_of(read_run(lab / RUN))]
+
+
+def test_every_condition_is_a_cell_with_its_setting_and_its_access(run: RunResults) -> None:
+    mine = [result for result in run.results if result.index.model == SEEDS[1]]
+    assert [result.cell.condition.name for result in mine] == CONDITIONS
+    assert [result.cell.setting for result in mine] == [
+        "white", "grey", "black", "white", "white", "white",
+    ]  # fmt: skip
+    assert [result.cell.access for result in mine[3:]] == ["random", "full", "transfer"]
+    assert mine[2].cell.why == (
+        "corruption noise4 not in training; corruption blur1 not in training"
+    )
+    assert mine[1].scores is not None
+    assert mine[1].scores.paths == mine[0].scores.paths if mine[0].scores else False
+    # four images of a class are too few for an interval, and for a rank
+    assert {result.measured.marked.mark for result in mine[:3]} == {"few images"}
+
+
+def test_scores_are_those_of_a_test_and_attacks_leave_wrong_images_alone(
+    trained: Path, run: RunResults
+) -> None:
+    told = jobs.test(
+        job(trained, "test", SEEDS[1], data=DATA, settings={"resize_size": SIDE, "batch_size": 8})
+    )
+    clean, attacked = (
+        next(result.scores for result in run.results
+             if result.index.model == SEEDS[1] and result.cell.condition.name == name)
+        for name in ("none", "attack-pgd2")
+    )  # fmt: skip
+    assert clean is not None
+    assert attacked is not None
+    assert np.mean((clean.logits > 0) == (clean.labels == 1)) == told["accuracy"]
+    assert len(attacked.labels) == 6
+    assert attacked.before is not None
+    wrong = (attacked.before > 0) != (attacked.labels == 1)
+    assert np.array_equal(attacked.logits[wrong], attacked.before[wrong])
+    towards = np.where(attacked.labels == 1, -1, 1) * (attacked.logits - attacked.before)
+    assert (towards[~wrong] > 0).all()
+
+
+def test_what_was_not_run_has_its_reason(run: RunResults) -> None:
+    name = "gan2:pre&real:pre"
+    assert list(run.not_run) == [f"attack-transfer2: the model is the surrogate itself ({name})"]
+    rows = [row for row in rows_of(run) if row.attack == "transfer2" and row.seed == 1]
+    assert [(row.measure, row.value, row.mark) for row in rows] == [("cell", None, "not run")]
+
+
+def test_an_interrupted_benchmark_goes_on_and_gives_the_same_table(trained: Path) -> None:
+    expected, model = table(trained), SEEDS[1]
+    shutil.rmtree(folder(trained, model) / cells.FOLDER)
+    stop, passes = Event(), iter(range(3))
+
+    def progress(**_: Any) -> None:
+        if next(passes, None) is None:
+            stop.set()
+
+    with pytest.raises(JobError, match="stopped"):
+        benchmark(bench(trained, model, progress=progress, stop=stop))
+    where = cells.folder_of(folder(trained, model), DATA)
+    kept = {path: path.stat().st_mtime_ns for path in where.glob("*.npz")}
+    assert 0 < len(kept) < 6
+    assert not (where / cells.INDEX).exists()
+    again = dict(benchmark(bench(trained, model)))
+    assert again["scored"] == 6 - len(kept)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert table(trained) == expected
+
+
+def test_a_cell_is_scored_again_where_it_is_damaged_or_its_settings_changed(trained: Path) -> None:
+    where = cells.folder_of(folder(trained, SEEDS[1]), DATA)
+    (where / "jpeg50.npz").write_bytes(b"PK\3\4 cut off")
+    assert dict(benchmark(bench(trained, SEEDS[1])))["scored"] == 1
+    more = bench(trained, SEEDS[1], settings={"attack_images": 2, "corrupt": ["none", "webp60"]})
+    assert dict(benchmark(more))["scored"] == 4  # three attacks, and the new corruption
+    assert not (where / "jpeg50.npz").exists()
+    assert dict(benchmark(bench(trained, SEEDS[1])))["scored"] == 5
+
+
+def test_a_setting_that_is_declared_wrongly_is_refused(trained: Path) -> None:
+    with pytest.raises(DataError, match=r"setting: black, but for .* is white"):
+        benchmark(bench(trained, SEEDS[0], settings={"setting": "black"}))
+
+
+def checked(lab: Path, run: RunResults) -> Iterator[Checked]:
+    return recheck(
+        run, lab / RUN, count=20, seed=3, device="cpu", cpus=1,
+        progress=lambda **_: None, stop=Event(),
+    )  # fmt: skip
+
+
+def test_rows_measured_again_agree_and_a_changed_image_is_found(
+    trained: Path, run: RunResults
+) -> None:
+    rows = list(checked(trained, run))
+    assert len(rows) == 20
+    assert all(row.agrees for row in rows), [row for row in rows if not row.agrees]
+    wrong = replace(rows[0], again=(rows[0].again or 0) + 0.001)
+    assert not wrong.agrees
+    path = trained / "data/PreSocial/Real/FFHQ/00018.png"  # of the test list
+    content = path.read_bytes()
+    path.write_bytes(content + b" ")
+    try:
+        with pytest.raises(DataError, match="are not those of the benchmark"):
+            list(checked(trained, run))
+    finally:
+        path.write_bytes(content)
+
+
+def test_models_that_were_scored_on_different_images_stand_in_no_table(
+    trained: Path, tmp_path: Path
+) -> None:
+    path = trained / "data/PreSocial/Real/FFHQ/00018.png"
+    content, where = path.read_bytes(), folder(trained, SEEDS[1]) / cells.FOLDER
+    shutil.copytree(where, tmp_path / "before")
+    rows = list(rows_of(read_run(trained / RUN)))
+    path.write_bytes(content + b" ")
+    try:
+        benchmark(bench(trained, SEEDS[1]))
+        with pytest.raises(DataError, match=r"the images of gan2:pre&real:pre changed"):
+            read_run(trained / RUN)
+    finally:
+        path.write_bytes(content)
+        shutil.rmtree(where)
+        shutil.copytree(tmp_path / "before", where)
+    other = [replace(row, manifest="0" * 12) for row in rows]
+    with pytest.raises(DataError, match="measured on different images"):
+        join([("mine", rows), ("theirs", other)])
+    assert join([("mine", rows), ("again", rows)]) == tuple(rows)
+
+
+def test_the_table_is_read_as_it_was_written(run: RunResults, tmp_path: Path) -> None:
+    text = as_csv(rows_of(run))
+    path = tmp_path / "benchmark.csv"
+    path.write_text(text)
+    assert as_csv(read_csv(path)) == text
+    path.write_text(text.replace(",white,", ",white,x,", 1))
+    with pytest.raises(DataError, match=r"benchmark.csv:2: not a row"):
+        read_csv(path)
+
+
+def test_seeds_are_one_model_in_text_and_on_the_page(run: RunResults) -> None:
+    board = leaderboard(run)
+    assert [(line.model, line.seeds) for line in board.lines] == [(DATA, 2)]
+    assert "transfer2: the model is the surrogate itself" in benchmark_text.text(run, board)
+    document: Mapping[str, Json] = benchmark_text.document(run, board)
+    assert document["schema"] == 1
+    page = benchmark_page(run, board)
+    assert page == benchmark_page(run, board)
+    assert "gan2:pre&amp;real:pre" in page.replace("<wbr>", "")
+    assert "<script" not in page
+
+
+def test_a_model_that_was_trained_anew_since_is_left_out_with_a_warning(trained: Path) -> None:
+    path = paths.checkpoint(folder(trained, SEEDS[1]))
+    facts = cells.read_facts(folder(trained, SEEDS[1]))
+    cells.write_facts(folder(trained, SEEDS[1]), replace(facts, checkpoint_sha256="other"))
+    try:
+        results = read_run(trained / RUN)
+    finally:
+        cells.write_facts(folder(trained, SEEDS[1]), facts)
+    assert path.exists()
+    assert {result.index.model for result in results.results} == {SEEDS[0]}
+    assert "was made anew since" in results.problems[0]
+
+
+def test_a_run_without_a_benchmark_is_an_error_with_advice(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no benchmark; write a section"):
+        read_run(tmp_path)
+
+
+def test_training_copies_make_corruptions_known() -> None:
+    assert set(origins.COPIED) == {kind.name for kind in KINDS}

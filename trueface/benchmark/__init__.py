@@ -1,0 +1,7 @@
+"""What detectors are worth under corruptions and attacks, on data that they know or do not know.
+
+Pure: values in, values out; the jobs in trueface/jobs/benchmark score images.
+Start reading at `leaderboard.leaderboard`.
+In reading order: settings, conditions, known_data, manifest, cells, measures, table,
+run_results, ranking, pairs, omnibus, leaderboard.
+"""

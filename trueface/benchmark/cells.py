@@ -1,0 +1,222 @@
+"""What a benchmark leaves of a model: an index for each set of images, and the scores of each cell.
+
+<model>/benchmark/model.json                 threshold, temperature, parameters, time of an image
+<model>/benchmark/<test>/cells.json          the index: written last, it proves the set done
+<model>/benchmark/<test>/<condition>.npz     the scores of one cell
+
+A cell holds what it was computed from: one that an interrupted job finished is taken as it is.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from trueface.benchmark.conditions import Condition
+from trueface.benchmark.known_data import Setting
+from trueface.evaluation.bootstrap import Floats
+from trueface.evaluation.calibration import Labels
+from trueface.evaluation.operating_threshold import Calibration
+from trueface.runtime import npz_files, paths
+from trueface.runtime.errors import DataError
+from trueface.runtime.files import Json, read_json, write_atomic, write_json
+from trueface.runtime.ids import Words
+
+SCHEMA = 1
+FOLDER = "benchmark"  # in a model's folder, and in that of a run
+INDEX = "cells.json"
+MODEL = "model.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellScores:
+    """The answers of one model in one cell, in the order of the set."""
+
+    paths: tuple[str, ...]  # below the data root
+    labels: Labels  # (N,) 1 fake
+    logits: Floats  # (N,) positive = fake
+    before: Floats | None = None  # (N,) of the same images before an attack
+    psnr: Floats | None = None  # (N,) dB, of the attacked images; inf where nothing changed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One cell of an index: how it is known, and where its scores lie or why there are none."""
+
+    corrupt: str
+    attack: str
+    access: str
+    setting: Setting
+    why: str  # it is that setting
+    file: str  # in the index's folder; "" where it was not run
+    reason: str = ""  # why it was not run
+
+    @property
+    def condition(self) -> Condition:
+        """What was done to the images."""
+        return Condition(corrupt=self.corrupt, attack=self.attack)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """All cells of one model on one set of images."""
+
+    model: str  # its ID
+    test: str  # data ID
+    architecture: str
+    train: str  # data ID of its training
+    seed: int | None
+    manifest: str  # SHA-256 of the images
+    checkpoint_sha256: str
+    code: str  # SHA-256 of the laboratory's code
+    root: str  # absolute: relative paths in settings start there
+    words: Words  # the user's own among those of the data ID
+    settings: dict[str, Any]  # of the benchmark
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What holds for a model in all its cells."""
+
+    checkpoint_sha256: str
+    threshold: float  # of the logit, from validation
+    temperature: float  # logits are divided by it
+    in_logits: bool  # they are so already
+    source: str  # of both: "training" where the checkpoint has them, else "validation"
+    parameters: int
+    ms_image: float  # median of batches, features included
+    device: str
+    threads: int
+
+    @property
+    def calibration(self) -> Calibration:
+        """What makes plain and scaled logits of what the model says."""
+        return Calibration(
+            temperature=self.temperature, threshold=self.threshold, in_logits=self.in_logits
+        )
+
+
+_INDEX, _FACTS = TypeAdapter(Index), TypeAdapter(ModelFacts)
+
+
+def folder_of(model_folder: Path, test: str) -> Path:
+    """Return where the cells of a model on a set of images lie."""
+    return model_folder / FOLDER / paths.fitting(test, "")
+
+
+def identity_of(facts: Mapping[str, Json]) -> str:
+    """Return a digest of all that the scores of a cell follow from."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def write_scores(path: Path, scores: CellScores, identity: str) -> None:
+    """Write the scores of a cell, atomically."""
+    arrays: dict[str, NDArray[Any]] = {
+        "identity": np.array([identity]),
+        "paths": np.array(scores.paths, dtype=np.str_),
+        "labels": scores.labels.astype(np.int8),
+        "logits": scores.logits.astype(np.float64),
+    }
+    for name, values in (("before", scores.before), ("psnr", scores.psnr)):
+        if values is not None:
+            arrays[name] = values.astype(np.float64)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # its keyword is no array
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, buffer.getvalue())
+
+
+def read_scores(path: Path) -> CellScores:
+    """Return the scores of a cell.
+
+    Raises:
+        DataError: the file is absent, damaged, or no such file.
+    """
+    arrays = npz_files.read(path, "the scores")
+    try:
+        scores = CellScores(
+            paths=tuple(map(str, arrays["paths"].tolist())),
+            labels=arrays["labels"].astype(np.int8),
+            logits=arrays["logits"].astype(np.float64),
+            before=arrays["before"].astype(np.float64) if "before" in arrays else None,
+            psnr=arrays["psnr"].astype(np.float64) if "psnr" in arrays else None,
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(
+            f"scores {path} cannot be read: {error}; run the benchmark again"
+        ) from error
+    if not len(scores.paths) == len(scores.labels) == len(scores.logits):
+        raise DataError(f"scores {path} differ in length; run the benchmark again")
+    return scores
+
+
+def is_done(path: Path, identity: str) -> bool:
+    """Tell whether a cell's scores are there and were computed from the same."""
+    if not path.exists():
+        return False
+    try:
+        arrays = npz_files.read(path, "the scores")
+        return bool(arrays["identity"].tolist() == [identity])
+    except (DataError, KeyError):  # damaged: computed again
+        return False
+
+
+def write_index(folder: Path, index: Index) -> None:
+    """Write an index, atomically, and remove the cells that it does not name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / INDEX, {"schema": SCHEMA, **_INDEX.dump_python(index, mode="json")})
+    named = {cell.file for cell in index.cells}
+    for path in folder.glob("*.npz"):
+        if path.name not in named:
+            path.unlink(missing_ok=True)
+
+
+def read_index(folder: Path) -> Index:
+    """Return an index.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    return _INDEX.validate_python(_record(folder / INDEX, _INDEX))
+
+
+def write_facts(model_folder: Path, facts: ModelFacts) -> None:
+    """Write what holds for a model, atomically."""
+    path = model_folder / FOLDER / MODEL
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"schema": SCHEMA, **_FACTS.dump_python(facts, mode="json")})
+
+
+def read_facts(model_folder: Path) -> ModelFacts:
+    """Return what holds for a model.
+
+    Raises:
+        DataError: it is not there, or damaged.
+    """
+    return _FACTS.validate_python(_record(model_folder / FOLDER / MODEL, _FACTS))
+
+
+def find_indexes(run_folder: Path) -> Sequence[Path]:
+    """Return the folders of all indexes of a run, sorted."""
+    return sorted(path.parent for path in run_folder.glob(f"*/{FOLDER}/*/{INDEX}"))
+
+
+def _record(path: Path, adapter: TypeAdapter[Any]) -> dict[str, Json]:
+    try:
+        record = read_json(path)
+        if record is None:
+            raise DataError(f"no {path}; run the benchmark again")
+        if record.pop("schema", None) != SCHEMA:
+            raise DataError(f"{path} is of another version; run the benchmark again")
+        adapter.validate_python(record)
+    except (OSError, ValueError, ValidationError) as error:
+        raise DataError(f"{path} cannot be read: {error}; run the benchmark again") from error
+    return record

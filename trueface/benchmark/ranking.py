@@ -1,0 +1,71 @@
+"""Who is best, and how sure that is: ranks under resampled images and seeds.
+
+Every model is scored on the same images, so that one resample stands for all of them; where a model
+was trained with several seeds, these are drawn with replacement, too. Rank 1 is the best; equal values
+share the mean of their ranks.
+
+Source: the bootstrap of ranks, H. Goldstein and D. Spiegelhalter, Journal of the Royal Statistical
+Society A 159(3), 1996, section 3.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from trueface.evaluation.bootstrap import COVERAGE, Floats
+from trueface.runtime.rng import numpy_stream
+
+LEAST_SEEDS = 3  # fewer cannot be resampled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """The place of one model among all."""
+
+    rank: float  # mean over cells and resamples
+    low: float  # of the rank, 95 %
+    high: float
+    best: float  # probability of the best mean rank; equal ones share it
+
+
+def over_seeds(spreads: Sequence[Floats], name: str, *, seed: int = 0) -> Floats:
+    """Return the resampled values (R,) of a model: of its seeds the mean, seeds drawn anew each time.
+
+    Args:
+        spreads: (R,) of each seed.
+        name: of the model: its seeds are drawn from a stream of this name.
+        seed: root seed.
+    """
+    values = np.stack(spreads)  # (S, R)
+    if len(values) < LEAST_SEEDS:
+        mean: Floats = values.mean(0)
+        return mean
+    random = numpy_stream(f"benchmark seeds {name}", seed)
+    drawn = random.integers(0, len(values), values.shape)  # (S, R)
+    resampled: Floats = np.take_along_axis(values, drawn, axis=0).mean(0)
+    return resampled
+
+
+def rank(values: NDArray[np.float64]) -> list[Ranked]:
+    """Return the place of each model.
+
+    Args:
+        values: (M, C, R) of M models in C cells under R resamples, higher = better.
+    """
+    ranks = rankdata(-values, axis=0, method="average").mean(1)  # (M, R): mean over cells
+    best = ranks <= ranks.min(0) + 1e-9
+    shares = best / best.sum(0)
+    tail = (1 - COVERAGE) / 2
+    low, high = np.quantile(ranks, [tail, 1 - tail], axis=1)
+    return [
+        Ranked(
+            rank=float(ranks[place].mean()),
+            low=float(low[place]),
+            high=float(high[place]),
+            best=float(shares[place].mean()),
+        )
+        for place in range(len(values))
+    ]

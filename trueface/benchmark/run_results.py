@@ -1,0 +1,186 @@
+"""The benchmark of a run, as its jobs left it: every cell with its scores and measures."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from trueface.benchmark import cells, manifest
+from trueface.benchmark.cells import Cell, CellScores, Index, ModelFacts
+from trueface.benchmark.conditions import CLEAN
+from trueface.benchmark.manifest import Entry, Manifest, manifest_of
+from trueface.benchmark.measures import (
+    Marked,
+    Measured,
+    measure_attack,
+    measure_scores,
+    minus_clean,
+)
+from trueface.corruptions.grammar import NONE
+from trueface.runtime.errors import DataError
+from trueface.runtime.ids import parse_model
+
+MANIFESTS = "manifests"  # in the benchmark folder of a run: one file for each set of images
+SEED = "seed"  # the swept setting whose values are repetitions of one model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One cell of a run."""
+
+    index: Index
+    cell: Cell
+    facts: ModelFacts
+    scores: CellScores | None
+    measured: Measured
+    keys: tuple[str, ...]  # of its images
+
+    @property
+    def group(self) -> str:
+        """The model without its seed: models that differ in nothing else are repetitions."""
+        return without_seed(self.index.model)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What tells it from the other cells of its model: test and condition."""
+        return self.index.test, self.cell.condition.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResults:
+    """All cells of a run, sorted by model, test and the order of conditions."""
+
+    name: str
+    manifest: Manifest
+    results: tuple[Result, ...]
+    problems: tuple[str, ...]  # what was left out, and why
+
+    @property
+    def not_run(self) -> Iterator[str]:
+        """What was not run and why, the models of one reason together."""
+        reasons: dict[tuple[str, str], dict[str, None]] = {}
+        for result in self.results:
+            if not result.cell.file:
+                key = (result.cell.condition.name, result.cell.reason)
+                reasons.setdefault(key, {})[result.group] = None
+        for (condition, reason), models in reasons.items():
+            yield f"{condition}: {reason} ({', '.join(models)})"
+
+    @property
+    def settings(self) -> Iterator[str]:
+        """Why each model has the setting that it has on each set of images."""
+        seen: dict[str, None] = {}
+        for result in self.results:
+            name = "" if result.cell.corrupt == NONE else f" ({result.cell.corrupt})"
+            seen[
+                f"{result.group} on {result.index.test}{name}: {result.cell.setting}, {result.cell.why}"
+            ] = None
+        yield from seen
+
+
+def read_run(run_folder: Path) -> RunResults:
+    """Return the benchmark of a run.
+
+    Raises:
+        DataError: there is none; models were scored on different images; or a file is damaged.
+    """
+    folders = cells.find_indexes(run_folder)
+    if not folders:
+        raise DataError(
+            f"{run_folder} holds no benchmark; write a section `benchmark:` into its task file, and "
+            "wait for its jobs"
+        )
+    results: list[Result] = []
+    problems: list[str] = []
+    lists: dict[str, Manifest] = {}
+    indexes = [(folder, cells.read_index(folder)) for folder in folders]
+    _refuse_other_images([index for _, index in indexes])
+    for folder, index in indexes:
+        facts = cells.read_facts(folder.parent.parent)
+        if facts.checkpoint_sha256 != index.checkpoint_sha256:
+            problems.append(
+                f"{index.model} on {index.test}: the model was made anew since; run the benchmark again"
+            )
+            continue
+        if index.manifest not in lists:
+            lists[index.manifest] = manifest.read(manifest_file(run_folder, index.manifest))
+        images = {entry.path: entry for entry in lists[index.manifest].entries}
+        results += _results(folder, index, facts, images)
+    whole = manifest_of(
+        (entry for each in lists.values() for entry in each.entries),
+        next((each.versions for each in lists.values()), {}),
+    )
+    order = sorted(
+        results, key=lambda result: (result.group, result.index.model, result.index.test)
+    )
+    return RunResults(
+        name=run_folder.name, manifest=whole, results=tuple(order), problems=tuple(problems)
+    )
+
+
+def without_seed(model: str) -> str:
+    """Return a model's ID without the value of a swept seed."""
+    parsed = parse_model(model)
+    stages = (
+        replace(stage, variant=tuple(pair for pair in stage.variant if pair[0] != SEED))
+        for stage in parsed.stages
+    )
+    return str(replace(parsed, stages=tuple(stages)))
+
+
+def manifest_file(run_folder: Path, sha256: str) -> Path:
+    """Return where a run keeps the list of a set of images."""
+    return run_folder / cells.FOLDER / MANIFESTS / f"{sha256}.json"
+
+
+def _refuse_other_images(indexes: Iterable[Index]) -> None:
+    """Refuse models that were scored on different images of one test."""
+    first: dict[str, Index] = {}
+    for index in indexes:
+        other = first.setdefault(index.test, index)
+        if other.manifest != index.manifest:
+            raise DataError(
+                f"the images of {index.test} changed: {other.model} was scored on "
+                f"{other.manifest[: manifest.DIGITS]}, {index.model} on "
+                f"{index.manifest[: manifest.DIGITS]}; run the benchmark again"
+            )
+
+
+def _results(
+    folder: Path, index: Index, facts: ModelFacts, images: dict[str, Entry]
+) -> Sequence[Result]:
+    made: list[Result] = []
+    clean: Measured | None = None
+    for cell in index.cells:
+        scores = cells.read_scores(folder / cell.file) if cell.file else None
+        measured, keys = _measured(cell, scores, facts, images, folder)
+        if cell.condition == CLEAN:
+            clean = measured
+        elif clean is not None and scores is not None and not cell.condition.is_attack:
+            measured = replace(measured, values=(*measured.values, minus_clean(measured, clean)))
+        made.append(
+            Result(index=index, cell=cell, facts=facts, scores=scores, measured=measured, keys=keys)
+        )
+    return made
+
+
+def _measured(
+    cell: Cell,
+    scores: CellScores | None,
+    facts: ModelFacts,
+    images: dict[str, Entry],
+    folder: Path,
+) -> tuple[Measured, tuple[str, ...]]:
+    if scores is None:
+        return Measured(values=(), marked=Marked("not run", cell.reason)), ()
+    try:
+        entries = [images[path] for path in scores.paths]
+    except KeyError as error:
+        raise DataError(
+            f"{folder / cell.file} has scores of {error}, which is not in the manifest; run the "
+            "benchmark again"
+        ) from error
+    keys = tuple(entry.key for entry in entries)
+    if cell.condition.is_attack:
+        return measure_attack(scores), keys
+    sources = [entry.source for entry in entries]
+    return measure_scores(scores, facts, keys, sources), keys

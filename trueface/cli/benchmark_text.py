@@ -1,0 +1,117 @@
+"""The leaderboard of a benchmark as text and as JSON."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from trueface.benchmark.known_data import Setting
+from trueface.benchmark.leaderboard import Column, Leaderboard, Line
+from trueface.benchmark.pairs import Difference
+from trueface.benchmark.run_results import RunResults
+from trueface.cli.text_tables import aligned, shown
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from trueface.jobs.benchmark.rechecking import Checked
+
+NOTHING = "–"
+
+
+def text(run: RunResults, board: Leaderboard) -> str:
+    """Return the leaderboard: a table, why models have no rank, what was not run, differences."""
+    tests = len({result.index.test for result in run.results})
+    conditions = len({result.cell.condition for result in run.results})
+    lines = [
+        f"benchmark {run.manifest.name}: {len(board.lines)} models, {tests} sets of images "
+        f"({len(run.manifest.entries)} images), {conditions} conditions",
+        "",
+        *aligned(_table(board)),
+    ]
+    for title, notes in (
+        ("Not ranked", list(map(shown, board.unranked))),
+        ("Not run", list(map(shown, run.not_run))),
+        ("Differences (second minus first, paired; p by Holm over the pairs of a setting)",
+         list(_differences(board))),
+    ):  # fmt: skip
+        if notes:
+            lines += ["", title, *(f"  {note}" for note in notes)]
+    lines += ["", f"Friedman's test: {shown(board.omnibus.text)}"]
+    return "\n".join(lines)
+
+
+def document(run: RunResults, board: Leaderboard) -> dict[str, Any]:
+    """Return all of it as one JSON object."""
+    return {
+        "schema": 1,
+        "run": run.name,
+        "manifest": {"name": run.manifest.name, "sha256": run.manifest.sha256},
+        "models": [
+            {**asdict(line), "columns": {name: asdict(each) for name, each in line.columns.items()}}
+            for line in board.lines
+        ],
+        "differences": {
+            setting: [asdict(difference) for difference in each]
+            for setting, each in board.pairs.items()
+        },
+        "friedman": asdict(board.omnibus),
+        "not_run": list(run.not_run),
+        "problems": list(run.problems),
+    }
+
+
+def checked_line(checked: "Checked") -> str:
+    """Return one row that was measured again."""
+    row = checked.row
+    seed = "" if row.seed is None else f" seed {row.seed}"
+    condition = row.corrupt if row.attack == "none" else row.attack
+    return (
+        f"{'ok ' if checked.agrees else 'NOT'}  {_number(row.value)} {_number(checked.again)}  "
+        f"{row.measure}  {shown(row.model)}{seed}  {shown(row.test)}  {condition}"
+    )
+
+
+def _table(board: Leaderboard) -> list[tuple[str, ...]]:
+    settings = [
+        setting for setting in Setting if any(setting in line.columns for line in board.lines)
+    ]
+    header = ["model", "seeds"]
+    for setting in settings:
+        header += [f"{setting} AUC", "worst", "P(best)"]
+    header += ["ECE", "scaled", "ms", "parameters"]
+    return [tuple(header), *(_line(line, settings) for line in board.lines)]
+
+
+def _line(line: Line, settings: Sequence[Setting]) -> tuple[str, ...]:
+    cells = [shown(line.model), str(line.seeds)]
+    for setting in settings:
+        cells += _column(line.columns.get(setting))
+    cells += [_number(line.ece), _number(line.ece_scaled), f"{line.ms_image:.1f}"]
+    return (*cells, f"{line.parameters:,}")
+
+
+def _column(column: Column | None) -> list[str]:
+    if column is None:
+        return [NOTHING] * 3
+    mean = column.mean
+    best = NOTHING if column.ranked is None else f"{column.ranked.best:.2f}"
+    return [
+        f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]",
+        f"{column.worst.value:.3f}",
+        best,
+    ]
+
+
+def _differences(board: Leaderboard) -> Iterator[str]:
+    for setting, pairs in board.pairs.items():
+        yield from (_difference(setting, pair) for pair in pairs)
+
+
+def _difference(setting: Setting, pair: Difference) -> str:
+    delong = "" if pair.p_delong is None else f", DeLong p {pair.p_delong:.3f}"
+    return (
+        f"{setting}: {shown(pair.second)} - {shown(pair.first)} = {pair.value:+.3f} "
+        f"[{pair.low:+.3f}, {pair.high:+.3f}], p {pair.p_holm:.3f}{delong}"
+    )
+
+
+def _number(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.4f}"

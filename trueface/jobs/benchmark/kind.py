@@ -1,0 +1,62 @@
+"""The kind `benchmark`: one job scores one model on one set of images, in all conditions. No torch here."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from launcher.api import Draft, Role
+from trueface.benchmark import cells
+from trueface.benchmark.conditions import conditions
+from trueface.benchmark.known_data import contradiction, derive
+from trueface.benchmark.settings import BenchmarkSettings
+from trueface.data.vocabulary import Vocabulary
+from trueface.jobs.benchmark import origins
+from trueface.jobs.inputs_outputs import folder_of, model_of, test_inputs
+from trueface.jobs.kinds import LaboratoryKind, unlike_decoding, without_weights
+from trueface.jobs.leakage import leaks
+
+
+def _outputs(draft: Draft) -> Iterator[Path]:
+    """Yield the folder of the cells, and the index in it, which is written last."""
+    folder = cells.folder_of(folder_of(draft), draft.data or "")
+    yield folder / cells.INDEX
+    yield folder
+
+
+def _unfit(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
+    yield from without_weights(makers)
+    yield from unlike_decoding(draft, makers)
+    yield from leaks(draft, makers, vocabulary)
+    settings = draft.settings
+    asked = [*conditions(settings["corrupt"], settings["attack"])]
+    if not settings["surrogate"] and (
+        transfers := [each.attack for each in asked if each.access == "transfer"]
+    ):
+        yield (
+            f"attack: {', '.join(transfers)} is computed on another model; name it, as in "
+            "surrogate: gan1:pre"
+        )
+    if settings["setting"] == "auto":
+        return
+    trained, tested = origins.of_makers(makers, vocabulary), origins.of_test(draft, vocabulary)
+    if trained is None or tested is None:  # no lists yet: the job compares
+        return
+    for condition in asked:
+        derived = derive(trained, tested, condition.corrupt)
+        test = f"{draft.data} ({condition.name})"
+        if reason := contradiction(settings["setting"], derived, model_of(draft), test):
+            yield reason
+            return  # the first tells enough
+
+
+BENCHMARK = LaboratoryKind(
+    name="benchmark",
+    role=Role.BENCHMARK,
+    summary="score models under corruptions and attacks",
+    entry="trueface.jobs.benchmark.benchmarking:benchmark",
+    settings=BenchmarkSettings,
+    means=Vocabulary.as_named,
+    reads=test_inputs,
+    makes=_outputs,
+    line=lambda _: (),
+    refuses=_unfit,
+)

@@ -1,0 +1,129 @@
+"""The scores of one model on one set of images under one condition."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from trueface.attacks.grammar import Attack, parse_attack
+from trueface.attacks.target import Target
+from trueface.benchmark.cells import CellScores
+from trueface.benchmark.conditions import Condition
+from trueface.benchmark.settings import BenchmarkSettings
+from trueface.corruptions.chain import Chain
+from trueface.corruptions.grammar import NONE
+from trueface.data.index import Image
+from trueface.data.loaders import Pass, still
+from trueface.data.settings import ScoringSettings, TestSettings
+from trueface.evaluation.attacked import attack_images, drawn
+from trueface.evaluation.inference import Answers
+from trueface.features.store import FeatureStore
+from trueface.jobs.scoring.attacking import NOT_DIFFERENTIABLE, is_differentiable
+from trueface.jobs.scoring.network import Network
+from trueface.models import checkpoint
+from trueface.models.checkpoint import Checkpoint
+from trueface.models.detectors import Detector
+from trueface.runtime.progress import Watch
+
+log = logging.getLogger(__name__)
+
+
+class NotRunError(Exception):
+    """A cell that cannot be scored; the message says why, and the table repeats it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """A model, the images that it is scored on, and the means to do so."""
+
+    name: str  # of the model
+    model: Detector  # on the device
+    surrogate: Detector | None  # likewise; of transfer attacks
+    kept: Checkpoint
+    images: tuple[Image, ...]
+    settings: BenchmarkSettings
+    data_root: Path
+    watch: Watch
+    store: FeatureStore | None
+
+    @property
+    def network(self) -> Network:
+        """The model, and how it computes."""
+        constant = checkpoint.has_constant_body(self.kept)
+        return Network(model=self.model, watch=self.watch, constant=constant, store=self.store)
+
+    def answers(self, feed: Pass) -> Answers:
+        """Return what the model says of a feed."""
+        return self.network.answers(feed)
+
+    def feed(self, corrupt: str) -> Pass:
+        """Return the images under a chain of corruptions."""
+        return still(self.images, scoring_settings(self.settings, corrupt))
+
+
+def score(bench: Bench, condition: Condition) -> CellScores:
+    """Return the scores of a cell.
+
+    Raises:
+        NotRunError: the condition makes no sense for this model, or it is refused.
+        JobError: stopped, or the model is broken.
+        DataError: not one image could be read.
+    """
+    attack = parse_attack(condition.attack)
+    if attack is not None:
+        return _attacked(bench, attack)
+    answers = bench.answers(bench.feed(condition.corrupt))
+    return CellScores(
+        paths=names_of([bench.images[at] for at in answers.positions], bench.data_root),
+        labels=answers.labels,
+        logits=answers.logits,
+    )
+
+
+def scoring_settings(settings: BenchmarkSettings, corrupt: str) -> TestSettings:
+    """Return the settings of a test under a chain of corruptions."""
+    values = {name: getattr(settings, name) for name in ScoringSettings.model_fields}
+    return TestSettings.model_validate({**values, "corrupt": corrupt})
+
+
+def _attacked(bench: Bench, attack: Attack) -> CellScores:
+    """Return the scores of attacked images; those that the model called wrong keep theirs."""
+    target = _target(bench, attack)
+    if attack.spec.needs_gradient and not is_differentiable(target):
+        raise NotRunError(f"{NOT_DIFFERENTIABLE}: {target.spec.name}")
+    chosen = replace(bench, images=drawn(bench.images, bench.settings.attack_images))
+    feed = chosen.feed(NONE)
+    clean = chosen.answers(feed)
+    result = attack_images(
+        feed,
+        clean,
+        attack,
+        score=chosen.network.scorer(),
+        target=Target(target, bench.watch.device),
+        watch=bench.watch,
+        saved=Chain.parse(bench.settings.attack_save),
+        queries=bench.settings.queries,
+    )
+    return CellScores(
+        paths=names_of([chosen.images[at] for at in clean.positions], bench.data_root),
+        labels=clean.labels,
+        logits=result.answers.logits,
+        before=clean.logits,
+        psnr=result.psnr,
+    )
+
+
+def _target(bench: Bench, attack: Attack) -> Detector:
+    """Return the network that an attack computes with."""
+    if attack.spec.access != "transfer":
+        return bench.model
+    if bench.surrogate is None:
+        raise NotRunError("no surrogate is named")
+    if bench.settings.surrogate == bench.name:
+        raise NotRunError("the model is the surrogate itself")
+    return bench.surrogate
+
+
+def names_of(images: Sequence[Image], data_root: Path) -> tuple[str, ...]:
+    """Return the paths of images below the data root."""
+    return tuple(image.path.relative_to(data_root).as_posix() for image in images)
