@@ -71,6 +71,11 @@ class Settings(BaseModel):
         }
 
     @classmethod
+    def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:  # noqa: ARG003  # for others
+        """Return settings that change nothing beside the other values, each with the reason."""
+        return {}
+
+    @classmethod
     def followed(cls, given: Mapping[str, Any]) -> Mapping[str, str]:  # noqa: ARG003  # for others
         """Return which settings of a poison take the value of a setting of the poisoned training.
 

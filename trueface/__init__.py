@@ -1,8 +1,8 @@
 """A laboratory for real-or-fake image detectors: train, poison, test, unlearn.
 
 Start reading at `jobs.kinds`, then at `jobs.training`.
-In reading order: runtime, legacy, data, models, features, poisoning, evaluation, training,
-unlearning, jobs, audit, report, cli, __main__.
+In reading order: runtime, legacy, corruptions, data, models, features, poisoning, evaluation,
+training, unlearning, jobs, audit, report, cli, __main__.
 """
 
 __version__ = "0.3.0.dev0"

@@ -15,7 +15,10 @@ from launcher.states import State
 from launcher.store.rows import JobRow
 
 Row = Mapping[str, Any]
-HEADER = ("model", "data", "n", "accuracy %", "balanced %", "AUC", "ECE", "loss", "", "made in")
+HEADER = (
+    "model", "data", "n", "accuracy %", "balanced %", "at threshold", "AUC", "ECE", "scaled", "loss", "",
+    "made in",
+)  # fmt: skip
 NOTHING = "no results yet"
 
 FEW = ("model", "data", "acc %", "balanced %", "AUC", "ECE", "loss", "", "made in")
@@ -24,7 +27,15 @@ FEW = ("model", "data", "acc %", "balanced %", "AUC", "ECE", "loss", "", "made i
 FEW_SOURCES = "intervals are of other sources of images, and rest on few:"
 
 
-_DISPENSABLE = {"made in": 5, "loss": 4, "ECE": 3, "n": 2, "AUC": 1}  # the highest goes first
+_DISPENSABLE = {
+    "made in": 7,
+    "loss": 6,
+    "scaled": 5,
+    "ECE": 4,
+    "n": 3,
+    "AUC": 2,
+    "at threshold": 1,
+}  # the highest goes first
 
 
 _SHORTEST = 24  # columns of a model's name; what tells two apart may be its middle
@@ -129,9 +140,10 @@ def _few_cells(row: Row) -> tuple[str, ...]:
     return (
         *whole[:2],
         _percent(row["accuracy"]),
-        *whole[4:6],
+        whole[4],
+        whole[6],
         *(plain_value(row.get(key)) for key in ("ece", "loss")),
-        *whole[8:],
+        *whole[10:],
     )
 
 
@@ -155,8 +167,10 @@ def result_cells(row: Row) -> tuple[str, ...]:
         str(row["n"]),
         interval_text(row["accuracy"], percent=True),
         interval_text(row["balanced_accuracy"], percent=True),
+        _percent(row.get("balanced_accuracy_at_threshold")),
         interval_text(row["auc"], percent=False),
         interval_text(row["ece"], percent=False),
+        plain_value(row.get("ece_scaled")),
         plain_value(row.get("loss")),
         row.get("verdict") or "",
         "" if seconds is None else f"{seconds:.1f} s",

@@ -5,13 +5,22 @@ pydantic validates; its errors are worded for someone who edits a file.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from launcher.errors import Place, Problem, UnknownName, UsageError, counted, known_words, nearest
+from launcher.errors import (
+    Place,
+    Problem,
+    Severity,
+    UnknownName,
+    UsageError,
+    counted,
+    known_words,
+    nearest,
+)
 from launcher.kinds import Kind
 from launcher.system.files import Json
 from launcher.taskfile.yaml_tree import Items, Node, Scalar, plain_value
@@ -118,8 +127,28 @@ def settle(kind: Kind, given: Given, where: Place, problems: list[Problem]) -> S
         problems.append(Problem(code="setting", message=str(error), place=where))
         return None
     dumped = made.model_dump(mode="json")
+    problems += _without_effect(kind, dumped, given, where)
     decisive = kind.settings.decisive(dumped)
     return Settled(values=dumped, given=given, text=json.dumps(decisive, sort_keys=True))
+
+
+def _without_effect(
+    kind: Kind, values: Mapping[str, Json], given: Given, where: Place
+) -> Iterator[Problem]:
+    """Yield a warning for each setting that an entry gives though it changes nothing there.
+
+    Defaults serve other entries, too: nothing is said of them.
+    """
+    for name, reason in kind.settings.without_effect(values).items():
+        key = given[name][0] if name in given else None
+        if key is not None and key.place.line >= where.line:
+            yield Problem(
+                code="no-effect",
+                message=f"{name} has no effect here: {reason}",
+                severity=Severity.WARNING,
+                place=key.place,
+                hint="leave it out",
+            )
 
 
 def old_names(kinds: Iterable[Kind]) -> dict[str, str]:

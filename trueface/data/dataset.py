@@ -118,6 +118,12 @@ class ImageSet(Dataset[Tensor | BadFile]):
     def __len__(self) -> int:
         return len(self.images)
 
+    def seen_as(self, transform: Transform) -> "ImageSet":
+        """Return the same images under another transform; what is decoded, and bad, is shared."""
+        other = copy(self)
+        other.transform, other._processes = transform, None  # noqa: SLF001  # of its own class
+        return other
+
     def __getitem__(self, request: Request) -> Tensor | BadFile:
         """Return the transformed pixels of an image, or why there are none."""
         (item,) = self.__getitems__([request])

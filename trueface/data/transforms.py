@@ -12,7 +12,7 @@ stay uint8; the network turns whole batches into normalised float32, as its weig
 import io
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
@@ -44,6 +44,8 @@ class TransformId:
     of_view: Mapping[str, Json]  # two that share this, too, in views of the same number
     period: int  # how many epochs differ, after which they come again; 1: none; 0: no end of them
     is_test: bool  # whether images are seen exactly as in a test of the same settings
+    # by an image's name, what its pixels alone depend on, too
+    of_row: Mapping[str, str] = field(default_factory=dict)
 
     def view(self, epoch: int) -> int:
         """Return the number of the view of an image that this epoch sees."""

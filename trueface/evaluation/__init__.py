@@ -2,7 +2,7 @@
 
 Start reading at `inference.evaluate`, then `measurement.measure`.
 In reading order: inference, predict, predictions, score_tables, measurement, metric, metrics,
-metric_registry, weighted_scores, calibration, curves, bootstrap, source_variance, bounded_intervals,
-source_intervals,
-operating_point, results, result_rows, comparison.
+metric_registry, weighted_scores, calibration, operating_threshold, curves, bootstrap,
+source_variance, bounded_intervals, source_intervals, operating_point, results, result_rows,
+comparison.
 """

@@ -4,7 +4,7 @@ Positive = fake throughout: precision is how many of those called fake are, reca
 fakes were called so. A metric that is undefined is missing, with the reason beside it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +65,14 @@ class Breakdown:
     modifiers: Mapping[str, Report]  # "pre", "fb", "tl", "tw", "none" or a folder of the user's
 
 
-def measure(labels: Labels, logits: Floats, *, keys: Sequence[str], seed: int = 0) -> Report:
+def measure(
+    labels: Labels,
+    logits: Floats,
+    *,
+    keys: Sequence[str],
+    seed: int = 0,
+    names: Collection[str] | None = None,
+) -> Report:
     """Return every metric of a score table with its interval.
 
     Args:
@@ -73,6 +80,7 @@ def measure(labels: Labels, logits: Floats, *, keys: Sequence[str], seed: int = 
         logits: (N,) positive = fake; exactly 0 counts as real, as in the original system.
         keys: (N,) "<source>/<name>" of the images; rows with one key are resampled together.
         seed: root seed of the resampling; the same table has the same intervals.
+        names: of the metrics that are wanted; None: all.
 
     Raises:
         DataError: empty, or a logit that is no finite number: such a model has no score.
@@ -82,19 +90,27 @@ def measure(labels: Labels, logits: Floats, *, keys: Sequence[str], seed: int = 
     and for `by_images`, `bootstrap`. That of the calibration error is wide rather than narrow. A share
     that is 0 or 1 without exception has the interval of no error on as many images.
     """
-    return measured(labels, logits, keys=keys, seed=seed).report
+    return measured(labels, logits, keys=keys, seed=seed, names=names).report
 
 
-def measured(labels: Labels, logits: Floats, *, keys: Sequence[str], seed: int = 0) -> Measured:
+def measured(
+    labels: Labels,
+    logits: Floats,
+    *,
+    keys: Sequence[str],
+    seed: int = 0,
+    names: Collection[str] | None = None,
+) -> Measured:
     """Return the report of `measure` with its resamples, as differences of two models need them.
 
     Two tables of the same keys and labels, in the same order, have the same resamples.
     """
     _check(labels, logits)
     fake, called = labels == 1, logits > 0
-    undefined = {name: metric.why_undefined(fake, called) for name, metric in METRICS.items()}
+    wanted = {name: METRICS[name] for name in METRICS if names is None or name in names}
+    undefined = {name: metric.why_undefined(fake, called) for name, metric in wanted.items()}
     reasons = {name: reason for name, reason in undefined.items() if reason}
-    defined = [metric for name, metric in METRICS.items() if name not in reasons]
+    defined = [metric for name, metric in wanted.items() if name not in reasons]
     spread = resampled_values(defined, fake, logits, resamples(keys, labels, seed))
     design = source_variance.design(keys, labels, seed)
     left = resampled_values(defined, fake, logits, design.weights, design.scale)

@@ -1,13 +1,14 @@
 """The scores of a run side by side: which tests belong together, and what each group is worth."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from trueface.data.vocabulary import BUILT_IN
-from trueface.evaluation.bootstrap import Measure
+from trueface.evaluation.bootstrap import Floats, Measure
 from trueface.evaluation.measurement import measure
 from trueface.evaluation.metric_registry import METRICS
+from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import Scores, merge, read_scores
 from trueface.evaluation.source_intervals import few_sources, sources_json
 from trueface.runtime import paths
@@ -15,6 +16,9 @@ from trueface.runtime.errors import UnknownName
 from trueface.runtime.files import Json, read_json
 from trueface.runtime.ids import model_folder_name, parse_data
 
+# measures after calibration: the metric, of which logits
+AT_THRESHOLD = "balanced_accuracy_at_threshold"
+UNSCALED, SCALED = "ece_unscaled", "ece_scaled"
 BY_IMAGES = ("accuracy", "balanced_accuracy", "auc")  # of which a table has both intervals
 
 
@@ -27,6 +31,7 @@ class Tested:
     elementary: frozenset[str]  # what the modifier stands for
     root: str  # where its images lie; "" where that is not known
     scores: Scores
+    calibration: Calibration | None  # of the model, by validation; None: it has none
 
     @property
     def classes(self) -> frozenset[int]:
@@ -83,6 +88,7 @@ def _row(data: str, tests: Sequence[Tested], *, pooled: bool) -> dict[str, Json]
         "n": report.n,
         **{name: _json(report.metrics.get(name)) for name in METRICS},
         **{f"{name}_by_images": _json(report.by_images.get(name)) for name in BY_IMAGES},
+        **_calibrated(scores, tests[0].calibration),
         "sources": sources_json(report.sources),
         "few_sources": few_sources(report.sources),
         "confusion": [list(row) for row in report.confusion],
@@ -92,22 +98,43 @@ def _row(data: str, tests: Sequence[Tested], *, pooled: bool) -> dict[str, Json]
     }
 
 
+def _calibrated(scores: Scores, calibration: Calibration | None) -> dict[str, Json]:
+    """Return what temperature and threshold of validation are worth."""
+    if calibration is None:
+        columns = (AT_THRESHOLD, UNSCALED, SCALED, "threshold", "temperature")
+        return dict.fromkeys(columns)
+
+    def measure_of(name: str, logits: Floats) -> Json:
+        report = measure(scores.labels, logits, keys=scores.keys, names={name})
+        return _json(report.metrics.get(name))
+
+    return {
+        UNSCALED: measure_of("ece", calibration.plain(scores.logits)),
+        SCALED: measure_of("ece", calibration.scaled(scores.logits)),
+        AT_THRESHOLD: measure_of("balanced_accuracy", scores.logits - calibration.threshold),
+        "threshold": calibration.threshold,
+        "temperature": calibration.temperature,
+    }
+
+
 def _read(run_folder: Path, model: str, data: str) -> Tested:
     parts = parse_data(data).parts
     modifiers = tuple(dict.fromkeys(part.modifier for part in parts))
     folder = run_folder / model_folder_name(model)
+    record = read_json(paths.metrics(folder, data)) or {}
     return Tested(
         data=data,
         modifier="+".join(modifiers),
         elementary=frozenset(key for modifier in modifiers for key in _elementary(modifier)),
-        root=_root(paths.metrics(folder, data)),
+        root=_root(record),
         scores=read_scores(paths.scores(folder, model, data)),
+        calibration=Calibration.read(record.get("calibration")),
     )
 
 
-def _root(metrics: Path) -> str:
+def _root(record: Mapping[str, Json]) -> str:
     """Return where the images of a test lie, as its settings say."""
-    settings = (read_json(metrics) or {}).get("settings")
+    settings = record.get("settings")
     root = settings.get("data_root") if isinstance(settings, dict) else None
     return root if isinstance(root, str) else ""
 

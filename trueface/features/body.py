@@ -52,6 +52,7 @@ class FrozenBody:
         return {
             "body_sha256": self.sha256,
             "architecture": self._model.spec.name,
+            **({"library": library} if (library := self._model.spec.library) else {}),
             "channels_last": self._model.channels_last,
             "precision": self._precision,
             **_arithmetic(self._device),
@@ -68,6 +69,7 @@ class FrozenBody:
             network.to(memory_format=form),
             normalization=model.normalization,
             channels_last=model.channels_last,
+            nodown=model.nodown,
         )
         return twin.eval().to(self._device)
 

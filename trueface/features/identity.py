@@ -20,7 +20,8 @@ SCHEMA = 1
 PACKAGE = Path(trueface.__file__).parent
 # folders whose code makes pixels or features; sub-folders where they are named
 CODE = (
-    "data", "data/augmentations", "data/loading", "models", "models/architectures", "features",
+    "corruptions", "corruptions/kinds", "data", "data/augmentations", "data/loading", "models",
+    "models/architectures", "features",
 )  # fmt: skip
 
 
@@ -65,12 +66,13 @@ def row_keys(
         hashes: the SHA-256 of each image's file.
     """
     # random numbers follow from an image's name; where there are none, only its bytes count
-    is_test = image_set.transform.id.is_test
+    transform = image_set.transform.id
     keys = []
     for position, sha256 in zip(positions, hashes, strict=True):
-        name = "" if is_test else image_set.images[position].name
-        facts = f"{name}\n{position in image_set.stamped:d}\n".encode(errors="surrogateescape")
-        keys.append(hashlib.sha256(facts + sha256).digest())
+        name = image_set.images[position].name
+        own = transform.of_row.get(name, "")
+        facts = f"{'' if transform.is_test else name}\n{position in image_set.stamped:d}\n{own}"
+        keys.append(hashlib.sha256(facts.encode(errors="surrogateescape") + sha256).digest())
     return tuple(keys)
 
 

@@ -16,7 +16,7 @@ from trueface.jobs.inputs_outputs import data_inputs
 from trueface.jobs.kinds import LaboratoryKind
 from trueface.jobs.leakage import count_images
 from trueface.jobs.shared_features import BODY, KIND, PLACE, Part
-from trueface.models.registry import SPECS
+from trueface.models.registry import spec_of
 from trueface.runtime import paths
 
 ITEM_BYTES = 4  # of a number in the store, float32
@@ -68,7 +68,7 @@ class FeatureKind(LaboratoryKind):
         )
 
     def _volumes(self, parts: Sequence[SharedPart], model: str | None) -> Iterator[Volume]:
-        width = None if model is None else SPECS[model].width
+        width = None if model is None else spec_of(model).width
         seen: set[tuple[str, str]] = set()
         for draft, wanted in ((part.draft, _part(part)) for part in parts):
             vocabulary = self.vocabulary.with_layout(draft.settings["layout"])

@@ -26,13 +26,15 @@ class FeatureSettings(DataSettings):
     """Which features: of which body, of which images."""
 
     neutral: ClassVar[frozenset[str]] = DataSettings.neutral | {"batch_size", "on_bad_image"}
+    added: ClassVar[frozenset[str]] = frozenset({"nodown"})
     costs: ClassVar[frozenset[str]] = DataSettings.costs | {
-        "model", "resize_size", "patch_size", "test_crops", "precision",
+        "model", "nodown", "resize_size", "patch_size", "test_crops", "precision",
     }  # fmt: skip
 
     model: Annotated[str, AfterValidator(model_name)] = Field("nodown", description="network")
     weights: str = Field("default", description="default (ImageNet), none, or a state dict's path")
     normalization: Literal["model", "imagenet", "half"] = Field("model", description="of pixels")
+    nodown: bool = Field(False, description="the first convolution keeps the resolution")
     channels_last: bool = Field(True, description="memory format")
     seed: int = Field(42, ge=0, description="of weights: none")
     resize_size: Count = Field(256, description="side of the centre crop, in pixels")

@@ -12,6 +12,7 @@ from trueface.data.index import Image
 from trueface.data.loaders import Pass
 from trueface.data.loading.requests import BadFile
 from trueface.evaluation.inference import Answers
+from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import Scores
 from trueface.features.bank import feature_matrix
 from trueface.features.body import FrozenBody
@@ -22,15 +23,18 @@ from trueface.runtime.progress import Watch
 from trueface.training.feature_bank import write_features
 
 
-def of_test(answers: Answers) -> dict[str, Json]:
+def of_test(answers: Answers, calibration: Calibration | None = None) -> dict[str, Json]:
     """Return what one test alone can say; measures of both classes need tests merged."""
     fake = answers.labels == 1
+    beyond = None if calibration is None else answers.logits > calibration.threshold
     towards = np.where(fake, answers.logits, -answers.logits)
     return {
         "n": len(answers.labels),
         "fake": int(fake.sum()),
         "accuracy": float(np.mean((answers.logits > 0) == fake)),
         "called_fake": float(np.mean(answers.logits > 0)),
+        "accuracy_at_threshold": None if beyond is None else float(np.mean(beyond == fake)),
+        "called_fake_at_threshold": None if beyond is None else float(np.mean(beyond)),
         "mean_logit": float(answers.logits.mean()),
         "loss": float(np.logaddexp(0.0, -towards).mean()),
     }

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 from launcher.api import Draft, SharedWork
 from trueface.data.settings import AugmentationSettings, DataSettings
+from trueface.training.settings import solver_of
 from trueface.unlearning.registry import METHODS
 
 KIND = "features"
-BODY = ("model", "weights", "normalization", "channels_last", "seed")  # settings of new weights
+# settings of new weights
+BODY = ("model", "weights", "normalization", "nodown", "channels_last", "seed")
 _PLACE = (
     "data_root", "split_path", "layout", "missing_images", "decode", "resize_size", "precision",
 )  # fmt: skip
@@ -147,6 +149,7 @@ def _facts(draft: Draft) -> _Facts:
 def _facts_of(draft: Draft) -> _Facts:
     settings = draft.settings
     learns = "augment_seed" in settings
+    is_ridge = learns and solver_of(settings) == "ridge"
     shares = settings["cache"] != "none"
     crops = settings["test_crops"]
     augmenting = tuple(map(_hashable, _augmenting_of(settings))) if learns else ()
@@ -155,7 +158,8 @@ def _facts_of(draft: Draft) -> _Facts:
         is_constant=shares and _is_frozen(draft),
         # without crops the centre crop is seen whole, whatever the side of patches is
         place=(*_place_of(settings), crops, settings["patch_size"] if crops else -1),
-        augmentation=_augmentation(augmenting, crops > 0) if learns else (),
+        # in closed form images are learned as they are tested; of its copies the store alone knows
+        augmentation=_augmentation(augmenting, crops > 0) if learns and not is_ridge else (),
         body=_new_body(*_body_of(settings)) if learns else None,
     )
 

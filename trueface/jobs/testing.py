@@ -7,6 +7,7 @@ from launcher.api import Job, Json, parse_data, write_json
 from trueface.data.loaders import still
 from trueface.data.settings import TestSettings
 from trueface.evaluation.inference import evaluate_images
+from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import write_scores
 from trueface.features.store import open_store
 from trueface.jobs import job_data, outputs
@@ -41,7 +42,7 @@ def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     bad = feed.image_set.bad.values()
     outputs.write_bad_images(paths.bad_images(folder, str(data)), bad)
     result: dict[str, Json] = {
-        **outputs.of_test(answers),
+        **outputs.of_test(answers, Calibration.read(kept.provenance.get("calibration"))),
         "bad_images": len(bad),
         "seconds": seconds,
     }
@@ -61,6 +62,7 @@ def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     path = paths.metrics(folder, str(data))
     path.parent.mkdir(parents=True, exist_ok=True)
     inputs: dict[str, Json] = {
+        "calibration": kept.provenance.get("calibration"),
         "split_sha256": split.sha256,
         "settings": settings.model_dump(mode="json"),
     }

@@ -23,6 +23,7 @@ from trueface.training import image_lists, initialization, lineage, provenance, 
 from trueface.training.distributed.group import ALONE, Group
 from trueface.training.feature_bank import banks, feature_facts, is_constant
 from trueface.training.objectives.registry import objectives
+from trueface.training.ridge import trainer as ridge_trainer
 from trueface.training.settings import TrainSettings
 
 
@@ -30,7 +31,8 @@ def train(job: Job) -> Mapping[str, Json]:
     """Train the job's model; see `trainer.train` for its files."""
     settings = TrainSettings.model_validate(job.settings)
     with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        size = world.size_of(job, settings.processes)
+        # one fit is not divided
+        size = 1 if settings.is_ridge else world.size_of(job, settings.processes)
         if size > 1:
             return coordinator.run(job, f"{__name__}:{train_rank.__name__}", size)
         return _train(settled(job), settings, ALONE)
@@ -61,27 +63,35 @@ def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json
         **provenance.of_group(group),
     }
     store = open_store(settings.cache) if is_constant(settings) else None
-    feeds: tuple[Feed, Feed] = (training, validation)
-    if is_constant(settings) and group.size == 1:
-        feeds = banks(model, training, validation, settings, watch, store=store)
-    source["features"] = features = feature_facts(*feeds)
+    begin = partial(lineage.begin, folder, job.base, lesson, further=start.own)
+    note_images = partial(_note_bad_images, group, folder, training, validation)
+    if settings.is_ridge:
+        trained = ridge_trainer.train(
+            model, training, validation, settings, folder=folder, provenance=source, watch=watch,
+            store=store, noted=note_images, begin=begin,
+        )  # fmt: skip
+    else:
+        feeds: tuple[Feed, Feed] = (training, validation)
+        if is_constant(settings) and group.size == 1:
+            feeds = banks(model, training, validation, settings, watch, store=store)
+        source["features"] = features = feature_facts(*feeds)
 
-    def note_epoch() -> None:
-        _note_bad_images(group, folder, training, validation)
-        features.update(feature_facts(*feeds))
+        def note_epoch() -> None:
+            note_images()
+            features.update(feature_facts(*feeds))
 
-    trained = trainer.train(
-        model,
-        *feeds,
-        settings,
-        folder=folder,
-        provenance=source,
-        watch=watch,
-        state=state,
-        noted=note_epoch,
-        begin=partial(lineage.begin, folder, job.base, lesson, further=start.own),
-        group=group,
-    )
+        trained = trainer.train(
+            model,
+            *feeds,
+            settings,
+            folder=folder,
+            provenance=source,
+            watch=watch,
+            state=state,
+            noted=note_epoch,
+            begin=begin,
+            group=group,
+        )
     if not group.is_first:
         return {}
     if settings.features:
@@ -124,4 +134,6 @@ def _numbers(trained: trainer.Trained) -> dict[str, Json]:
         "seconds": trained.seconds,
         "samples_read": trained.samples_read,
         "images_per_s": sum(e.images_per_s for e in trained.epochs) / len(trained.epochs),
+        "temperature": trained.chosen.temperature,
+        "threshold": trained.chosen.threshold,
     }

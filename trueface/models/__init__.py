@@ -1,6 +1,6 @@
 """The networks by name, their weights and their checkpoints.
 
 Start reading at `registry`.
-In reading order: registry, head, detectors, classifiers, logits, pretrained, checkpoint, folding,
-architectures.
+In reading order: registry, spec, library_names, probe, head, ridge_head, pretrained, first_layer,
+assembly, detectors, checkpoint, folding, classifier_registry, classifiers, logits, architectures.
 """

@@ -18,6 +18,7 @@ from torch import Tensor
 from trueface.data.settings import DataSettings, other_decoding
 from trueface.models.detectors import Detector, build
 from trueface.models.pretrained import load_state
+from trueface.models.ridge_head import RidgeHead
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, WeightsError
 from trueface.runtime.files import Json
@@ -30,8 +31,10 @@ GIT_TIMEOUT_S = 2.0  # a checkpoint does not wait for a slow network folder
 class Checkpoint:
     """A trained model as it lies on disk."""
 
-    arch: str  # a key of `registry.SPECS`
+    arch: str  # of a network, as `registry.spec_of` takes it
     normalization: str = "model"  # of pixels; see `detectors.build`
+    nodown: bool = False  # likewise
+    side: int | None = None  # the only one of images that it takes, in pixels; None: any
     state: Mapping[str, Tensor]  # torchvision's parameter names
     provenance: Mapping[str, Json]
 
@@ -42,6 +45,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "schema": SCHEMA,
         "arch": checkpoint.arch,
         "normalization": checkpoint.normalization,
+        "nodown": checkpoint.nodown,
+        "side": checkpoint.side,
         "state": {
             name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()
         },
@@ -56,6 +61,8 @@ def save_model(path: Path, model: Detector, provenance: Mapping[str, Json]) -> N
     kept = Checkpoint(
         arch=model.spec.name,
         normalization=model.normalization,
+        nodown=model.nodown,
+        side=model.spec.input_size,
         state=state,
         provenance=provenance,
     )
@@ -83,6 +90,8 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(
         arch=content["arch"],
         normalization=content.get("normalization", "model"),
+        nodown=content.get("nodown", False),
+        side=content.get("side"),
         state=content["state"],
         provenance=content["provenance"],
     )
@@ -112,6 +121,19 @@ def refuse_other_normalization(checkpoint: Checkpoint, wanted: str) -> None:
         raise CheckpointError(
             f"the base was trained with normalization: {checkpoint.normalization}, and this is "
             f"{wanted}; leave the setting out to go on as it was"
+        )
+
+
+def refuse_other_resolution(checkpoint: Checkpoint, *, nodown: bool) -> None:
+    """Refuse `nodown` where a model was trained without it: its layers saw a coarser grid.
+
+    Raises:
+        CheckpointError: so it was; without the setting a training goes on as its base was.
+    """
+    if nodown and not checkpoint.nodown:
+        raise CheckpointError(
+            f"the base, a {checkpoint.arch}, was trained without nodown; leave the setting out to go "
+            "on as it was"
         )
 
 
@@ -160,7 +182,11 @@ def revive(
         dropout=dropout,
         normalization=checkpoint.normalization,
         channels_last=channels_last,
+        nodown=checkpoint.nodown,
+        side=checkpoint.side,
     )
+    if f"{model.spec.head}.scale" in checkpoint.state:  # any network may have one
+        model.replace_head(RidgeHead(model.feature_dim))
     try:
         load_state(model.network, checkpoint.state, f"the parameters of checkpoint {path}")
     except WeightsError as error:

@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from trueface.models.registry import Shape, Stem, maker_of_classifier
+from trueface.models.classifier_registry import Shape, Stem, maker_of_classifier
 from trueface.runtime.rng import derive
 
 MEAN, STD = 0.5, 0.25  # of pixels in 0 … 1, about those of photographs; the same for every data set
@@ -35,7 +35,7 @@ class NetworkSettings(Protocol):
 
     @property
     def model(self) -> str:
-        """One of `models.registry.RECIPES`."""
+        """One of `models.classifier_registry.RECIPES`."""
 
     @property
     def stem(self) -> Stem:

@@ -6,7 +6,6 @@ its own library gives them, so that published files fit.
 
 from collections.abc import Mapping
 from math import prod
-from pathlib import Path
 from types import MappingProxyType
 
 import torch
@@ -14,17 +13,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trueface.models import pretrained
-from trueface.models.head import Head, head_of, inputs_of
-from trueface.models.registry import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    SPECS,
-    Spec,
-    Triple,
-    maker_of_model,
-    spec_of,
-)
-from trueface.runtime.errors import JobError, UnknownName, WeightsError
+from trueface.models.assembly import Wanted, assemble
+from trueface.models.head import head_of, inputs_of
+from trueface.models.registry import spec_of
+from trueface.models.spec import IMAGENET_MEAN, IMAGENET_STD, Spec, Triple
+from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.rng import derive
 
 OWN = "model"  # the normalization that belongs to the architecture
@@ -51,10 +44,12 @@ class Detector(nn.Module):
         *,
         normalization: str = OWN,
         channels_last: bool = True,
+        nodown: bool = False,
     ) -> None:
         super().__init__()
         self.spec, self.network = spec, network
         self.normalization, self.channels_last = normalization, channels_last
+        self.nodown = nodown
         mean, std = NORMALIZATIONS.get(normalization, (spec.mean, spec.std))
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
@@ -74,7 +69,7 @@ class Detector(nn.Module):
         """Return what the last layer gets, (B, F) float32.
 
         Of K crops it is their mean: as the last layer is linear, `forward_head` makes of it the
-        mean logit.
+        mean logit; a ridge head's is nearly that, as it clips each crop's features.
 
         Args:
             pixels: as for `forward`.
@@ -130,9 +125,12 @@ class Detector(nn.Module):
                 f"model {self.spec.name} takes images of {side} by {side} pixels, and these are of "
                 f"{images.shape[-1]} by {images.shape[-2]}; set resize_size to {side}"
             )
+        form = torch.channels_last if self.channels_last else torch.contiguous_format
+        if self.spec.raw_pixels:  # bytes stay whole numbers
+            pixels = images.float() if images.dtype == torch.uint8 else images * 255
+            return pixels.contiguous(memory_format=form)
         if images.dtype == torch.uint8:
             images = images.to(torch.float32) / 255
-        form = torch.channels_last if self.channels_last else torch.contiguous_format
         return ((images - self.mean) / self.std).contiguous(memory_format=form)
 
 
@@ -144,11 +142,13 @@ def build(
     dropout: float = 0.0,
     normalization: str = OWN,
     channels_last: bool = True,
+    nodown: bool = False,
+    side: int | None = None,
 ) -> Detector:
     """Return a detector in evaluation mode.
 
     Args:
-        name: a key of `registry.SPECS`.
+        name: of a network, as `registry.spec_of` takes it.
         weights: "default" (the published ImageNet weights, random where there are none),
             "none" (random), or the path of a state dict; see `pretrained.chosen_weights` for the
             environment.
@@ -156,27 +156,31 @@ def build(
         dropout: probability before the last layer.
         normalization: of the pixels, as the weights want it; "model" is the architecture's own.
         channels_last: memory format; on a CPU 1.2 to 1.5 times as fast.
+        nodown: the first convolution keeps the resolution; see `first_layer`.
+        side: of images in pixels, for networks that are made for one size; None: their usual one.
 
     Raises:
         UnknownName: no such architecture, or normalization.
+        JobError: the network cannot be made in this way.
         WeightsError: the weights cannot be had, or are another network's.
     """
-    spec = spec_of(name)
     if normalization != OWN and normalization not in NORMALIZATIONS:
         raise UnknownName("normalization", normalization, (OWN, *NORMALIZATIONS))
+    pixels = NORMALIZATIONS.get(normalization)
+    wanted = Wanted(weights=weights, dropout=dropout, pixels=pixels, side=side, nodown=nodown)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(derive("weights", seed))
-        network = maker_of_model(name)()
-        head = Head(head_of(network, spec.head).in_features, dropout)
-        network.set_submodule(spec.head, head)
-    if weights == "default" and spec.weights_url is not None:
-        state = pretrained.published_state(spec.weights_url)
-        pretrained.adopt(network, state, f"the ImageNet weights of {name}", head=spec.head)
-    elif weights not in {"default", "none"}:
-        _adopt_file(network, Path(weights), spec)
+        made = assemble(name, wanted)
+    network: nn.Module = made.network
     if channels_last:
         network = network.to(memory_format=torch.channels_last)
-    return Detector(spec, network, normalization=normalization, channels_last=channels_last).eval()
+    return Detector(
+        made.spec,
+        network,
+        normalization=normalization,
+        channels_last=channels_last,
+        nodown=nodown,
+    ).eval()
 
 
 def weights_sha256(name: str, weights: str) -> str | None:
@@ -202,25 +206,3 @@ def teach(model: nn.Module, *, fixed_statistics: bool) -> None:
         for module in model.modules():
             if isinstance(module, _BatchNorm):
                 module.eval()
-
-
-def _adopt_file(network: nn.Module, path: Path, spec: Spec) -> None:
-    state = pretrained.read_state(path)
-    try:
-        pretrained.adopt(network, state, f"weights {path}", head=spec.head)
-    except WeightsError as error:
-        others = [name for name in SPECS if name != spec.name and _fits(name, state)]
-        advice = f"they fit model {' and '.join(others)}" if others else pretrained.REMEDY
-        raise WeightsError(f"{error}; {advice}") from error
-
-
-def _fits(name: str, state: Mapping[str, Tensor]) -> bool:
-    spec = spec_of(name)
-    with torch.random.fork_rng(devices=()), torch.device("meta"):
-        own = maker_of_model(name)().state_dict()
-    shapes = {
-        key: value.shape
-        for key, value in own.items()
-        if not key.startswith(f"{spec.head}.") and not key.endswith(pretrained.COUNTER)
-    }
-    return all(key in state and state[key].shape == shape for key, shape in shapes.items())

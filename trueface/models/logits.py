@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from trueface.models.detectors import Detector
 from trueface.models.head import inputs_of
+from trueface.models.ridge_head import linear_inputs
 from trueface.runtime.errors import JobError
 
 
@@ -70,7 +71,8 @@ class Split:
     def features(self, inputs: Tensor) -> Tensor:
         """Return the features (B, F) float32 of inputs (B, …), as the model is now.
 
-        Of a model that answers with the mean over several crops it is their mean feature.
+        Of a model that answers with the mean over several crops it is their mean feature; of a
+        ridge head they are standardised. The head's weights and bias make the logits of them.
 
         Raises:
             JobError: what the head gives is not what the model gives.
@@ -79,7 +81,8 @@ class Split:
             logits = wide(self.model(inputs))
         if len(caught) != 1:
             raise JobError(f"layer {self.name} was used {len(caught)} times in one pass, not once")
-        features = caught[0].float().reshape(len(inputs), -1, self.width).mean(1)
+        raw = caught[0].float().reshape(len(inputs), -1, self.width).mean(1)
+        features = linear_inputs(self.head, raw)
         again = wide(functional.linear(features, self.head.weight.float(), _bias(self.head)))
         if again.shape != logits.shape or not torch.allclose(again, logits, rtol=0.05, atol=0.05):
             raise JobError(

@@ -1,48 +1,27 @@
-"""The networks by name, of detectors and of image classifiers: no torch here.
+"""The networks of detectors by name: no torch here.
 
-What `@register_model` and `@register_classifier` say in the files of `architectures` is read from
-their text. A file is imported when a network of it is made.
+What `@register_model`, `@register_family` and `@register_library` say in the files of `architectures`
+is read from their text. A file is imported when a network of it is made. A name is that of a network,
+`slim18`; of a library and a network of it, `tv/convnext_tiny`; or of a family and what it is made of,
+`patch/baseline` or `linear/timm/vit_small_patch16_224`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any
 
+from trueface.models.library_names import names_of, renamed_by
+from trueface.models.spec import IMAGENET_MEAN as IMAGENET_MEAN
+from trueface.models.spec import IMAGENET_STD as IMAGENET_STD
+from trueface.models.spec import Family, Library, Solver, Triple
+from trueface.models.spec import Made as Made
+from trueface.models.spec import Spec as Spec
 from trueface.runtime.declarations import Declaration, read_declarations
-from trueface.runtime.errors import UnknownName
+from trueface.runtime.errors import UnknownName, nearest
 
 PACKAGE = "trueface.models.architectures"
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of torchvision's published weights
-IMAGENET_STD = (0.229, 0.224, 0.225)
-LEAST_SIZE = 8  # side of an image that any network of image classifiers takes, in pixels
-NOTHING: Mapping[str, int] = MappingProxyType({})
-
-Triple = tuple[float, float, float]
-Stem = Literal["small", "large"]
-Maker = TypeVar("Maker", bound=Callable[..., object])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
-    """A network of detectors, and the preprocessing that belongs to it.
-
-    Features are what the last layer gets, (B, F): `head` alone says where they are, so that no
-    network has to be written in two halves.
-    """
-
-    name: str
-    summary: str
-    head: str
-    weights_url: str | None
-    mean: Triple
-    std: Triple
-    input_size: int | None
-    width: int | None
-
-    def __call__(self, make: Maker) -> Maker:
-        """Leave the decorated function, which makes the network, as it is."""
-        return make
+LIBRARY_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)?")  # of a network, with a tag of its weights
 
 
 def register_model(
@@ -55,6 +34,9 @@ def register_model(
     std: Triple = IMAGENET_STD,
     input_size: int | None = None,
     width: int | None = None,
+    solver: Solver = "gradient",
+    raw_pixels: bool = False,
+    differentiable: bool = True,
 ) -> Spec:
     """Declare a network of detectors; the function below it makes one, with random weights.
 
@@ -70,6 +52,10 @@ def register_model(
         input_size: the only side of images that it takes, in pixels; None: any.
         width: F of its features, from which a plan tells how much the feature store will hold; None:
             a plan does not tell.
+        solver: "ridge": the last layer is the network's own `RidgeHead`, and it alone learns, in
+            closed form.
+        raw_pixels: the network gets pixels 0 … 255, float32, in the place of normalised ones.
+        differentiable: whether gradients of the logit reach the pixels.
     """
     return Spec(
         name=name,
@@ -80,54 +66,58 @@ def register_model(
         std=std,
         input_size=input_size,
         width=width,
+        solver=solver,
+        raw_pixels=raw_pixels,
+        differentiable=differentiable,
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """A network of image classifiers, and how it is usually trained from scratch."""
-
-    summary: str
-    optimizer: Literal["sgd", "adamw"]
-    lr: float
-    weight_decay: float
-    least_size: Mapping[str, int]  # side of an image, in pixels, by stem; else `LEAST_SIZE`
-    patch: Mapping[str, int]  # of which the side is a multiple, in pixels, by stem; else 1
-
-    def __call__(self, make: Maker) -> Maker:
-        """Leave the decorated function, which makes the network, as it is."""
-        return make
-
-
-def register_classifier(
-    name: str,  # noqa: ARG001  # the reader's
+def register_family(
+    name: str,
     *,
     summary: str,
-    optimizer: Literal["sgd", "adamw"],
-    lr: float,
-    weight_decay: float,
-    least_size: Mapping[str, int] = NOTHING,
-    patch: Mapping[str, int] = NOTHING,
-) -> Recipe:
-    """Declare a network of image classifiers; the function below it makes one of a `Shape`."""
-    return Recipe(
+    head: str = "fc",
+    solver: Solver = "gradient",
+    raw_pixels: bool = False,
+    differentiable: bool = True,
+) -> Family:
+    """Declare a family of networks that are made of others.
+
+    The function below it gets a `Made`: the inner network, complete and with its weights, with a last
+    layer of one logit at `spec.head`, and the mean and std that the settings ask for. It returns the
+    network of the family, which may keep the inner one whole or in part.
+
+    Args:
+        name: what stands before the slash.
+        summary: in few words.
+        head: dotted name of the last layer in what is returned.
+        solver: as for `register_model`.
+        raw_pixels: likewise; the network then has to normalise for the inner one.
+        differentiable: likewise.
+    """
+    return Family(
+        name=name,
         summary=summary,
-        optimizer=optimizer,
-        lr=lr,
-        weight_decay=weight_decay,
-        least_size=least_size,
-        patch=patch,
+        head=head,
+        solver=solver,
+        raw_pixels=raw_pixels,
+        differentiable=differentiable,
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """What a network of an image classifier looks like."""
+def register_library(name: str, *, summary: str, package: str, extra: str) -> Library:
+    """Declare the networks of a library.
 
-    model: str  # a key of `RECIPES`
-    stem: Stem
-    size: int  # side of an image, in pixels
-    classes: int
+    The function below it gets a `Spec` of which the name alone is certain, and the side of images in
+    pixels (None: not known), and returns a `Made` with all of it. Its network has random weights.
+
+    Args:
+        name: what stands before the slash.
+        summary: the library's usual name.
+        package: dotted, whose files declare networks by `@register_model`; they are read as text.
+        extra: of this project, with which the library is installed.
+    """
+    return Library(name=name, summary=summary, package=package, extra=extra)
 
 
 def _declared(decorator: str) -> Mapping[str, Declaration]:
@@ -135,58 +125,114 @@ def _declared(decorator: str) -> Mapping[str, Declaration]:
     return MappingProxyType({name: declared[name] for name in sorted(declared)})
 
 
-_MODELS, _CLASSIFIERS = _declared("register_model"), _declared("register_classifier")
+_MODELS, _FAMILIES = _declared("register_model"), _declared("register_family")
+_LIBRARIES = _declared("register_library")
 
 SPECS: Mapping[str, Spec] = MappingProxyType(
     {name: declared.pass_to(register_model) for name, declared in _MODELS.items()}
 )
-RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {name: declared.pass_to(register_classifier) for name, declared in _CLASSIFIERS.items()}
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {name: declared.pass_to(register_family) for name, declared in _FAMILIES.items()}
+)
+LIBRARIES: Mapping[str, Library] = MappingProxyType(
+    {name: declared.pass_to(register_library) for name, declared in _LIBRARIES.items()}
 )
 
 
 def spec_of(name: str) -> Spec:
-    """Return what the network of that name declares.
+    """Return what the network of that name declares; of a library's, as much as is known before.
 
     Raises:
-        UnknownName: there is none.
+        UnknownName: there is none, or a family's inner network is of a family itself.
     """
-    if name not in SPECS:
-        raise UnknownName("model", name, SPECS)
-    return SPECS[name]
+    if name in SPECS:
+        return SPECS[name]
+    first, _, rest = name.partition("/")
+    if first in LIBRARIES and LIBRARY_NAME.fullmatch(rest):
+        return LIBRARIES[first].spec(rest)
+    if first in FAMILIES and rest.partition("/")[0] not in FAMILIES:
+        try:
+            return FAMILIES[first].spec(spec_of(rest))
+        except UnknownName as error:
+            meant = error.suggestion and f"{first}/{error.suggestion}"
+            raise _unknown(name, meant, names=[f"{first}/{each}" for each in error.known]) from None
+    raise _unknown(name)
 
 
-def maker_of_model(name: str) -> Callable[[], Any]:
-    """Import the file of a network; return the function that makes one."""
-    return _MODELS[name].load()  # type: ignore[no-any-return]  # what a file holds
+def maker_of_model(name: str) -> Callable[..., Any]:
+    """Import the file of a network, a family or a library; return its function.
 
-
-def maker_of_classifier(name: str) -> Callable[[Shape], Any]:
-    """Import the file of an image classifier's network; return the function that makes one."""
-    return _CLASSIFIERS[name].load()  # type: ignore[no-any-return]  # what a file holds
+    That of a network takes nothing, that of a family a `Made`, that of a library a `Spec` and a side.
+    """
+    return _declaration(name).load()  # type: ignore[no-any-return]  # what a file holds
 
 
 def modules_of_model(name: str) -> tuple[str, ...]:
     """Return the modules that a detector's name stands for: they are imported by that name."""
-    return (_MODELS[name].module,)
-
-
-def modules_of_classifier(name: str) -> tuple[str, ...]:
-    """Return the modules that a classifier's name stands for: they are imported by that name."""
-    return (_CLASSIFIERS[name].module,)
+    inner = spec_of(name).inner
+    return (_declaration(name).module, *(modules_of_model(inner) if inner else ()))
 
 
 def model_name(name: str) -> str:
     """Return the name of a network as it is registered; a network's usual name is suggested.
 
+    A library's network is looked for in the text of the installed library.
+
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is none of that name, or its library is not installed.
     """
-    if name in SPECS:
-        return name
+    try:
+        spec = spec_of(name)
+    except UnknownName as error:
+        raise ValueError(error) from error
+    network = spec.inner or spec.name
+    if network not in SPECS:
+        _refuse_unlisted(network)
+    return name
+
+
+def _refuse_unlisted(name: str) -> None:
+    first, _, rest = name.partition("/")
+    library, network = LIBRARIES[first], rest.partition(".")[0]
+    listed = names_of(library.package)
+    if not listed:
+        raise ValueError(without_library(library, network))
+    if network not in listed:
+        meant = renamed_by(library.package).get(network)
+        names = [f"{first}/{each}" for each in sorted(listed)]
+        raise ValueError(_unknown(name, meant and f"{first}/{meant}", names))
+
+
+def listed_models() -> str:
+    """Return the names of all networks, and of families and libraries with what follows them."""
+    return ", ".join((*SPECS, *(f"{first}/NETWORK" for first in (*FAMILIES, *LIBRARIES))))
+
+
+def without_library(library: Library, network: str) -> str:
+    """Return a sentence about a library that is not installed, and what is most like its network."""
+    names = {
+        each: f"{other.name}/{each}"
+        for other in LIBRARIES.values()
+        for each in names_of(other.package)
+    }
+    near = names.get(nearest(network, names) or "")
+    return (
+        f"model {library.name}/{network}: {library.summary} is not installed; install it by pip "
+        f"install 'launcher-trueface[{library.extra}]'"
+        + (f", or take the nearest network that is there, {near}" if near else "")
+    )
+
+
+def _declaration(name: str) -> Declaration:
+    first = name.partition("/")[0]
+    return _MODELS.get(name) or _FAMILIES.get(first) or _LIBRARIES[first]
+
+
+def _unknown(name: str, meant: str | None = None, names: Collection[str] = ()) -> UnknownName:
     by_summary = {_letters(spec.summary): spec.name for spec in SPECS.values()}
-    meant = by_summary.get(_letters(name))  # resnet50 is what we call baseline
-    raise ValueError(UnknownName("model", name, SPECS, suggestion=meant))
+    meant = meant or by_summary.get(_letters(name))  # resnet50 is what we call baseline
+    further = [f"{first}/NETWORK" for first in (*FAMILIES, *LIBRARIES)]
+    return UnknownName("model", name, names or (*SPECS, *further), suggestion=meant)
 
 
 def _letters(name: str) -> str:

@@ -6,6 +6,7 @@ from typing import cast
 
 from torch import nn
 
+from trueface.evaluation.operating_threshold import Calibration
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
@@ -57,13 +58,16 @@ class Checkpointing:
         self._noted()
         write_history(paths.history(self._folder), epochs)
         if name == BEST:
-            self._best(detector, len(epochs))
+            self._best(detector, epochs[-1])
             if self._settings.save_optimizer:
                 kept = optimizer_state.Kept(epoch=len(epochs), state=optimizer())
                 optimizer_state.save(paths.optimizer(self._folder), kept)
         elif name == LAST and self._settings.save_weights:
             path = paths.last_checkpoint(self._folder)
-            checkpoint.save_model(path, detector, {**self._provenance, "epochs": len(epochs)})
+            facts: dict[str, Json] = {**self._provenance, "epochs": len(epochs)}
+            if epochs:
+                facts |= _calibration(epochs[-1])
+            checkpoint.save_model(path, detector, facts)
 
     def confirm(self, epochs: Sequence[Epoch], chosen: Epoch, model: Detector) -> None:
         """Write the chosen weights again: those on disk may be of an epoch that came out otherwise.
@@ -71,22 +75,30 @@ class Checkpointing:
         An optimizer's state of another epoch than theirs goes away.
         """
         write_history(paths.history(self._folder), epochs)
-        self._best(model, chosen.epoch)
+        self._best(model, chosen)
         path = paths.optimizer(self._folder)
         if path.exists() and optimizer_state.load(path).epoch != chosen.epoch:
             path.unlink()
 
-    def _best(self, model: Detector, epoch: int) -> None:
+    def _best(self, model: Detector, epoch: Epoch) -> None:
         if self._written is None:
             if not self._further:
                 # of an earlier training; with the new weights it would be taken for theirs
                 paths.optimizer(self._folder).unlink(missing_ok=True)
             self._written = self._begin() if self._settings.save_weights else _nothing
         if self._settings.save_weights:
-            provenance = {**self._provenance, "epochs": epoch}
+            provenance = {**_calibration(epoch), **self._provenance, "epochs": epoch.epoch}
             checkpoint.save_model(paths.checkpoint(self._folder), model, provenance)
             write_json(paths.provenance(self._folder), {"schema": SCHEMA, **provenance})
         self._written()
+
+
+def _calibration(epoch: Epoch) -> dict[str, Json]:
+    """Return temperature and threshold of an epoch's weights, for the provenance."""
+    if epoch.temperature is None or epoch.threshold is None:
+        return {}
+    fitted = Calibration(temperature=epoch.temperature, threshold=epoch.threshold)
+    return {"calibration": fitted.record}
 
 
 def _nothing() -> None:

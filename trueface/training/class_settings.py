@@ -6,7 +6,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from trueface.models.registry import LEAST_SIZE, RECIPES, Recipe, Stem, modules_of_classifier
+from trueface.models.classifier_registry import (
+    LEAST_SIZE,
+    RECIPES,
+    Recipe,
+    Stem,
+    modules_of_classifier,
+)
 from trueface.runtime.errors import UnknownName
 from trueface.runtime.field_types import Count, Finite, Settings
 from trueface.training.config import TrainerConfig

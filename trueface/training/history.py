@@ -22,6 +22,9 @@ class Epoch:
     val_balanced_accuracy: float | None  # None: validation has one class only
     seconds: float
     images_per_s: float  # of the training part
+    # that validation asks for, see `Calibration`; None: nothing was fitted
+    temperature: float | None = None
+    threshold: float | None = None
 
     @property
     def merit(self) -> tuple[float, float]:

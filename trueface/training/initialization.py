@@ -57,12 +57,15 @@ def load_start(start: Start, settings: LearningSettings, device: str) -> Detecto
             dropout=settings.dropout,
             normalization=settings.normalization,
             channels_last=settings.channels_last,
+            nodown=settings.nodown,
+            side=settings.patch_size if settings.patch_size > 0 else settings.resize_size,
         )
         return model.to(device)
     path = paths.checkpoint(start.folder)
     base = checkpoint.load(path)
     checkpoint.refuse_other_decoding(base, settings)
     checkpoint.refuse_other_normalization(base, settings.normalization)
+    checkpoint.refuse_other_resolution(base, nodown=settings.nodown)
     model = checkpoint.revive(
         base,
         path,

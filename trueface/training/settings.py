@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from trueface.data.settings import PLACES, AugmentationSettings, Precision
-from trueface.models.registry import SPECS, model_name, modules_of_model
+from trueface.models.registry import listed_models, model_name, modules_of_model, spec_of
+from trueface.runtime.errors import UsageError
 from trueface.runtime.field_types import Count, Finite
 from trueface.training.config import TrainerConfig
 from trueface.training.objectives import registry
@@ -19,6 +20,27 @@ LEARNING: Mapping[str, str] = {
     "model_freeze": "freeze",
 }
 
+# what a training in closed form has no use for: it takes no steps, and sees each copy once
+WITHOUT_STEPS = frozenset(
+    {
+        "augment_cycle", "blur_prob", "checkpoint_every", "compile", "dropout", "early_stop", "ema",
+        "flip_prob", "freeze", "freeze_bn", "jpeg_prob", "lr", "lr_decay_epochs", "num_epochs",
+        "objective", "optimizer", "optimizer_state", "resize_prob", "resume", "save_optimizer",
+        "schedule", "select", "weight_decay",
+    }
+)  # fmt: skip
+
+
+def solver_of(settings: Mapping[str, Any]) -> str:
+    """Return how the last layer is trained under settings, complete or not: gradient or ridge."""
+    solver, name = settings.get("solver", "auto"), settings.get("model", "nodown")
+    if solver != "auto":
+        return str(solver)
+    try:
+        return spec_of(model_name(str(name))).solver
+    except ValueError:  # reported where the name is checked
+        return "gradient"
+
 
 def _objective(name: str) -> str:
     return registry.objective_name(name, binary=True)
@@ -28,7 +50,7 @@ class LearningSettings(AugmentationSettings):
     """What trainings and unlearnings share: network, augmentation and optimisation."""
 
     costs: ClassVar[frozenset[str]] = AugmentationSettings.costs | {
-        "model", "freeze", "num_epochs", "ema", "precision", "compile",
+        "model", "nodown", "freeze", "num_epochs", "ema", "precision", "compile", "solver",
     }  # fmt: skip
     aliases: ClassVar[Mapping[str, str]] = {**PLACES, **LEARNING}
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
@@ -36,15 +58,21 @@ class LearningSettings(AugmentationSettings):
         "model": modules_of_model,
         "objective": registry.modules_of,
     }
-    added: ClassVar[frozenset[str]] = frozenset({"objective"})
+    added: ClassVar[frozenset[str]] = frozenset({"objective", "nodown", "solver"})
 
-    model: Annotated[str, AfterValidator(model_name)] = Field(
-        "nodown", description=", ".join(SPECS)
-    )
+    model: Annotated[str, AfterValidator(model_name)] = Field("nodown", description=listed_models())
     weights: str = Field("default", description="default (ImageNet), none, or a state dict's path")
     normalization: Literal["model", "imagenet", "half"] = Field(
         "model",
         description="of pixels, as the weights want it; model: its usual; half: x * 2 - 1",
+    )
+    nodown: bool = Field(
+        False, description="the first convolution keeps the resolution: its stride of 2 becomes 1"
+    )
+    solver: Literal["auto", "gradient", "ridge"] = Field(
+        "auto",
+        description="of the last layer: gradient steps, or ridge regression in closed form on a "
+        "frozen network; auto: as the model usually is",
     )
     freeze: bool = Field(False, description="train the last layer only")
     freeze_bn: bool = Field(True, description="with freeze: batch statistics stay as they are too")
@@ -79,6 +107,31 @@ class LearningSettings(AugmentationSettings):
     channels_last: bool = Field(True, description="memory format; quicker on CPUs and tensor cores")
     compile: bool = Field(False, description="let torch compile the network first")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _frozen_if_ridge(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        if given.get("solver") == "gradient" and solver_of({**given, "solver": "auto"}) == "ridge":
+            raise UsageError(
+                f"model {given['model']} has ten thousands of features, and is fitted in closed "
+                "form: leave solver out"
+            )
+        # so that plans, feature stores and unlearnings know that the body stays as it is
+        return {**given, "freeze": True} if solver_of(given) == "ridge" else given
+
+    @classmethod
+    def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return the settings that a training in closed form ignores, each with the reason."""
+        if solver_of(values) != "ridge":
+            return {}
+        return dict.fromkeys(WITHOUT_STEPS, "the last layer is fitted in closed form")
+
+    @property
+    def is_ridge(self) -> bool:
+        """Whether the last layer is fitted in closed form."""
+        return solver_of({"solver": self.solver, "model": self.model}) == "ridge"
+
     @property
     def trainer(self) -> TrainerConfig:
         """What the trainer works with."""
@@ -87,8 +140,9 @@ class LearningSettings(AugmentationSettings):
     @property
     def neutral_to_results(self) -> frozenset[str]:
         """The settings that cannot change a result, as they are set."""
-        usual = self.objective == registry.DEFAULT
-        return self.neutral | (self.added if usual else frozenset())
+        fields = type(self).model_fields
+        usual = {name for name in self.added if getattr(self, name) == fields[name].default}
+        return self.neutral | usual
 
 
 class TrainSettings(LearningSettings):
@@ -98,6 +152,20 @@ class TrainSettings(LearningSettings):
         "checkpoint_every", "processes", "resume",
     }  # fmt: skip
 
+    added: ClassVar[frozenset[str]] = LearningSettings.added | {"copies", "penalty"}
+    costs: ClassVar[frozenset[str]] = LearningSettings.costs | {"copies"}
+
+    copies: Literal["auto", "none", "corrupted", "mirrored", "corrupted+mirrored"] = Field(
+        "auto",
+        description="what a training in closed form sees of each image besides itself: a corrupted "
+        "copy, alike for both classes, and the mirror image; auto: both",
+    )
+    penalty: Finite = Field(
+        0.0,
+        ge=0,
+        description="of a training in closed form, in mean squared lengths of a row; 0: the best on "
+        "validation",
+    )
     warm_start: bool = Field(
         False,
         description="start from the weights that an earlier run left in this model's own folder, "
@@ -124,3 +192,10 @@ class TrainSettings(LearningSettings):
     features: bool = Field(
         False, description="write what the last layer gets, one row a training image"
     )
+
+    @property
+    def copies_learned(self) -> tuple[str, ...]:
+        """The copies of each image that a training in closed form sees besides the image."""
+        if self.copies == "none":
+            return ()
+        return tuple(("corrupted+mirrored" if self.copies == "auto" else self.copies).split("+"))

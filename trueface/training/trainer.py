@@ -256,6 +256,7 @@ class _Course:
             stop=loop.watch.stop if self._saving.pause is None else None,
             group=loop.group,
         )
+        calibration = result.calibration
         return Epoch(
             epoch=len(self.history) + 1,
             lr=loop.lr,
@@ -266,6 +267,8 @@ class _Course:
             val_balanced_accuracy=result.balanced_accuracy,
             seconds=time.monotonic() - began,
             images_per_s=images_per_s,
+            temperature=None if calibration is None else calibration.temperature,
+            threshold=None if calibration is None else calibration.threshold,
         )
 
     def _pause(self, sums: Sums | None) -> None:

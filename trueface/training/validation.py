@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from trueface.data.loaders import Feed
 from trueface.data.loading.prefetch import closing
+from trueface.evaluation.operating_threshold import Calibration, calibrate
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.training.distributed.group import ALONE, Group
@@ -24,6 +25,7 @@ class Validation:
     loss: float  # cross-entropy, whatever the objective is
     accuracy: float
     balanced_accuracy: float | None  # mean over classes; None: a detector saw one class only
+    calibration: Calibration | None = None  # of a detector; None: of several classes
 
 
 def validate(
@@ -93,6 +95,7 @@ def _of_one_logit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> V
         loss=float(np.logaddexp(0.0, -np.where(positive, logits, -logits)).mean()),
         accuracy=float((predicted == positive).mean()),
         balanced_accuracy=balanced,
+        calibration=calibrate(positive.astype(np.int8), logits),
     )
 
 

@@ -3,8 +3,8 @@ import torch
 from pydantic import ValidationError
 
 from trueface.models import classifiers
+from trueface.models.classifier_registry import Shape, Stem
 from trueface.models.logits import Split
-from trueface.models.registry import Shape, Stem
 from trueface.training.class_settings import ClassifySettings
 
 SHAPES: tuple[tuple[str, Stem], ...] = (

@@ -14,8 +14,8 @@ from launcher.api import JobError
 from tests.trueface.training.test_class_source import colours, settings
 from trueface.data.loaders import ExampleFeed
 from trueface.models import classifiers
+from trueface.models.classifier_registry import Shape
 from trueface.models.classifiers import Classifier
-from trueface.models.registry import Shape
 from trueface.runtime.progress import Watch
 from trueface.training import trainer
 from trueface.training.class_settings import ClassifySettings

@@ -17,9 +17,9 @@ from trueface.jobs.classes.classification import (
 )
 from trueface.models import checkpoint, classifiers
 from trueface.models.checkpoint import Checkpoint
+from trueface.models.classifier_registry import Shape
 from trueface.models.classifiers import Classifier
 from trueface.models.pretrained import load_state
-from trueface.models.registry import Shape
 from trueface.runtime import logs, paths
 from trueface.runtime.errors import CheckpointError, WeightsError
 from trueface.runtime.paths import SCHEMA

@@ -15,8 +15,8 @@ from trueface.data.loaders import ExampleFeed
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import Answered
 from trueface.models import classifiers
+from trueface.models.classifier_registry import Shape
 from trueface.models.classifiers import Classifier
-from trueface.models.registry import Shape
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch

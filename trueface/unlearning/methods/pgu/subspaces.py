@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trueface.models.ridge_head import linear_inputs
 from trueface.runtime.errors import JobError
 from trueface.runtime.rng import derive
 
@@ -141,7 +142,7 @@ def seen(layer: Layer, given: Tensor, samples: int) -> View:
     A sample may have several places of a linear layer (tokens), or several maps (crops).
     """
     if isinstance(layer, nn.Linear):
-        rows = given.reshape(-1, layer.in_features)
+        rows = linear_inputs(layer, given.reshape(-1, layer.in_features))
         size = len(rows) // samples
         return View(rows, size, torch.arange(size, device=given.device)[:, None])
     (up, left), (down, right) = zip(*_margins(layer), strict=True)

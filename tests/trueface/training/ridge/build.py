@@ -1,0 +1,16 @@
+"""Rows for regressions: two classes apart along a few of many features."""
+
+import numpy as np
+
+from trueface.training.ridge.rows import Rows
+
+
+def rows(count: int, width: int, *, seed: int = 0, gap: float = 1.0, fakes: float = 0.5) -> Rows:
+    """Return rows of random features; a tenth of them tell the classes apart."""
+    random = np.random.default_rng(seed)
+    labels = (np.arange(count) < round(fakes * count)).astype(np.int8)
+    features = random.normal(3.0, 2.0, (count, width))
+    features[:, : max(width // 10, 1)] += gap * labels[:, None]
+    half = count // 2
+    values = features.astype(np.float32)
+    return Rows.of((values[:half], values[half:]), labels)

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from sklearn.linear_model import Ridge
+
+from tests.trueface.training.ridge.build import rows
+from trueface.runtime.errors import JobError
+from trueface.training.ridge import rows as rows_module
+from trueface.training.ridge.dual import DualFactor
+from trueface.training.ridge.gram import gram
+from trueface.training.ridge.penalties import best_penalty, targets
+from trueface.training.ridge.primal import Moments, whole
+from trueface.training.ridge.regression import Dual, Primal, regression
+from trueface.training.ridge.rows import Rows, Standard
+
+SHAPES = [(60, 25), (60, 200), (61, 61)]
+
+
+def both(some: Rows) -> tuple[Dual, Primal, Rows]:
+    others, standard = rows(20, some.width, seed=9), Standard.of(some)
+    columns = whole(some, standard)
+    primal = Primal(some, columns, whole(others, standard), Moments.of(columns, some.weight))
+    return Dual(some, standard, gram(some, standard, others)), primal, others
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("relative", [1e-3, 1.0])
+def test_dual_and_primal_have_the_same_minimum(shape: tuple[int, int], relative: float) -> None:
+    some = rows(*shape, fakes=0.3)
+    dual, primal, _ = both(some)
+    wanted = targets(some.labels, some.weight)
+    assert dual.unit == pytest.approx(primal.unit)
+    first, second = (each.solve(relative * dual.unit, wanted) for each in (dual, primal))
+    assert_allclose(first.weight(), second.weight(), atol=1e-6)
+    # outputs carry no intercept, and so agree as they are
+    assert_allclose(first.own, second.own, atol=1e-6)
+    assert_allclose(first.other, second.other, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_minimum_is_scikit_learns(shape: tuple[int, int]) -> None:
+    some = rows(*shape)
+    weight = np.random.default_rng(1).uniform(0.5, 3, len(some))
+    some = Rows(some.parts, some.labels, some.images, weight)
+    wanted, standard = targets(some.labels, weight), Standard.of(some)
+    columns = whole(some, standard)
+    for system in both(some)[:2]:
+        ours = system.solve(5.0, wanted).weight()
+        theirs = Ridge(alpha=5.0, solver="cholesky").fit(columns, wanted, sample_weight=weight)
+        assert_allclose(ours, theirs.coef_, atol=1e-8)
+
+
+def test_a_gradient_vanishes_at_the_minimum() -> None:
+    some = rows(50, 30)
+    _, primal, _ = both(some)
+    wanted = targets(some.labels, some.weight)
+    weight = primal.solve(2.0, wanted).weight()
+    residual = wanted - primal.columns @ weight
+    residual -= residual.mean()
+    assert_allclose(primal.columns.T @ residual, 2.0 * weight, atol=1e-9)
+
+
+def test_the_smaller_system_is_taken() -> None:
+    few, many = rows(30, 50), rows(50, 30)
+    assert isinstance(regression(few, Standard.of(few)), Dual)
+    assert isinstance(regression(many, Standard.of(many)), Primal)
+
+
+def test_blocks_of_columns_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = rows(40, 100)
+    standard = Standard.of(some)
+    whole_block = gram(some, standard)
+    monkeypatch.setattr(rows_module, "BLOCK", 7)
+    assert_allclose(gram(some, Standard.of(some)).own, whole_block.own, rtol=1e-12)
+
+
+def test_inner_products_are_symmetric_and_those_of_the_columns() -> None:
+    some = rows(30, 64)
+    standard = Standard.of(some)
+    columns = whole(some, standard)
+    assert_allclose(gram(some, standard).own, columns @ columns.T, rtol=1e-12)
+
+
+def test_a_constant_feature_has_no_weight_and_breaks_nothing() -> None:
+    some = rows(30, 64)
+    for part in some.parts:
+        part[:, 5] = 7.5
+    standard = Standard.of(some)
+    assert standard.scale[5] == 1
+    solution = regression(some, standard).solve(1.0, targets(some.labels, some.weight))
+    assert solution.weight()[5] == pytest.approx(0, abs=1e-12)
+
+
+def test_a_broken_feature_is_an_error_with_a_reason() -> None:
+    inner = np.full((3, 3), np.nan)
+    with pytest.raises(JobError, match="no finite numbers"):
+        DualFactor.of(inner, 1.0, np.ones(3))
+
+
+def test_targets_weigh_the_classes_alike_and_are_one_where_they_are_equal() -> None:
+    even = targets(np.array([0, 1, 0, 1], np.int8), np.ones(4))
+    assert even.tolist() == [-1, 1, -1, 1]
+    uneven = targets(np.array([0, 0, 0, 1], np.int8), np.ones(4))
+    assert uneven.sum() == pytest.approx(0)
+    with pytest.raises(ValueError, match="both classes"):
+        targets(np.ones(3, np.int8), np.ones(3))
+
+
+def test_the_best_penalty_is_refined_and_the_largest_of_equal_ones() -> None:
+    tried: list[float] = []
+
+    def merit(penalty: float) -> float:
+        tried.append(penalty)
+        return -abs(float(np.log10(penalty)) + 1.6)
+
+    best, merits = best_penalty(merit)
+    assert best == pytest.approx(10**-1.5)
+    assert len(tried) == len(set(tried)) == len(merits)
+    flat, _ = best_penalty(lambda _: 1.0)
+    assert flat == pytest.approx(10 * 10**0.5)

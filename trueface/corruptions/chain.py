@@ -1,0 +1,102 @@
+"""Corruptions of one image, one after another.
+
+They work on what a test cuts out of an image, (3, H, W) uint8, and leave its size as it is. What
+they draw is a function of the step, its place in the chain and the image's name, and of nothing
+else: neither the order of loading nor the model changes a pixel.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import PIL
+import PIL.features
+import torch
+import torchvision
+from torch import Tensor
+
+from trueface.corruptions.grammar import Step, parse_steps, written
+from trueface.corruptions.registry import SPECS, function_of
+from trueface.runtime.errors import JobError
+from trueface.runtime.files import Json
+
+# (3, H, W) uint8, strength, randomness → (3, H, W) uint8; it changes nothing in place
+Function = Callable[[Tensor, float, random.Random], Tensor]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Some corruptions in their order; empty: none."""
+
+    steps: tuple[Step, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a chain such as `jpeg50+blur1`.
+
+        Raises:
+            ValueError: see `grammar.parse_steps`.
+        """
+        return cls(parse_steps(text))
+
+    def __str__(self) -> str:
+        return written(self.steps)
+
+    def __bool__(self) -> bool:
+        return bool(self.steps)
+
+    def __call__(self, pixels: Tensor, name: str) -> Tensor:
+        """Return an image after the corruptions.
+
+        Args:
+            pixels: (3, H, W) uint8; stays as it is.
+            name: of the image: what is drawn depends on it.
+
+        Raises:
+            JobError: a kind returned something else than an image of this size.
+        """
+        for place, (step, function) in enumerate(self._functions):
+            chance = random.Random(f"corrupt/{place}/{step}/{name}")
+            changed = function(pixels, step.strength, chance)
+            if changed.shape != pixels.shape or changed.dtype != torch.uint8:
+                raise JobError(
+                    f"corruption {step} made {changed.dtype} {tuple(changed.shape)} of an image "
+                    f"{tuple(pixels.shape)}: it must keep the size, and uint8"
+                )
+            pixels = changed
+        return pixels
+
+    @cached_property
+    def _functions(self) -> tuple[tuple[Step, Function], ...]:
+        return tuple((step, function_of(step.name)) for step in self.steps)
+
+    @property
+    def record(self) -> dict[str, Json]:
+        """What was done, and with which libraries: JPEG differs between their versions."""
+        return {
+            "chain": str(self),
+            "steps": [
+                {"kind": step.name, "summary": SPECS[step.name].summary}
+                | ({"strength": step.strength} if SPECS[step.name].strength else {})
+                for step in self.steps
+            ],
+            "libraries": versions(),
+        }
+
+
+NO_CHAIN = Chain(())
+
+
+def versions() -> dict[str, Json]:
+    """Return the versions of what codes, resizes and draws."""
+    return {
+        "pillow": PIL.__version__,
+        "libjpeg": PIL.features.version("jpg"),
+        "libjpeg_turbo": PIL.features.version("libjpeg_turbo"),
+        "libwebp": PIL.features.version("webp"),
+        "numpy": np.__version__,
+        "torchvision": str(torchvision.__version__),
+    }

@@ -1,0 +1,25 @@
+"""A part of the image, enlarged to its size."""
+
+import random
+
+from PIL.Image import Resampling
+from torch import Tensor
+
+from trueface.corruptions.pillow import to_image, to_pixels
+from trueface.corruptions.registry import register_corruption
+
+
+@register_corruption(
+    "crop",
+    summary="a part of this fraction of the sides, at a place that is drawn, enlarged (bicubic)",
+    strength="fraction of the sides",
+    low=0.1,
+    high=1,
+)
+def crop(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+    """Return a part of the image in the size of the whole."""
+    image = to_image(pixels)
+    width, height = (max(1, round(side * strength)) for side in image.size)
+    left, top = chance.randint(0, image.width - width), chance.randint(0, image.height - height)
+    box = (left, top, left + width, top + height)
+    return to_pixels(image.resize(image.size, Resampling.BICUBIC, box=box))

@@ -1,0 +1,22 @@
+"""WebP."""
+
+import random
+
+from torch import Tensor
+
+from trueface.corruptions.pillow import recoded, to_image, to_pixels
+from trueface.corruptions.registry import register_corruption
+
+
+@register_corruption(
+    "webp",
+    summary="lossy WebP by Pillow",
+    strength="quality",
+    low=1,
+    high=100,
+    whole=True,
+)
+def webp(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+    """Return the image as WebP of a quality leaves it."""
+    del chance
+    return to_pixels(recoded(to_image(pixels), "WEBP", int(strength)))

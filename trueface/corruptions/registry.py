@@ -1,0 +1,85 @@
+"""Corruptions by name, with the range of their strength: no torch here.
+
+What `@register_corruption` says in the files of `kinds` is read from their text; a file is imported
+when an image is corrupted.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from trueface.runtime.declarations import read_declarations
+
+PACKAGE = "trueface.corruptions.kinds"
+NO_STRENGTH = 0.0  # what a corruption without a number gets
+
+Registered = TypeVar("Registered", bound=Callable[..., object])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorruptionSpec:
+    """A kind of corruption, without its code."""
+
+    name: str
+    summary: str
+    strength: str  # what the number is, with its unit; "": it takes none
+    low: float
+    high: float
+    whole: bool  # whether the number has no decimals
+
+    @property
+    def example(self) -> str:
+        """How it is written: `jpeg<1…100>`."""
+        return f"{self.name}<{self.low:g}…{self.high:g}>" if self.strength else self.name
+
+    def __call__(self, function: Registered) -> Registered:
+        """Leave the decorated function as it is."""
+        return function
+
+
+def register_corruption(
+    name: str,
+    *,
+    summary: str,
+    strength: str = "",
+    low: float = NO_STRENGTH,
+    high: float = NO_STRENGTH,
+    whole: bool = False,
+) -> CorruptionSpec:
+    """Declare a kind of corruption; the function below it changes one image, see `chain.Function`.
+
+    Args:
+        name: lower-case letters, which stand before the number.
+        summary: a few words for lists.
+        strength: what the number is, with its unit; left out: there is no number.
+        low: the smallest number.
+        high: the largest.
+        whole: only whole numbers are taken.
+
+    Raises:
+        ValueError: a name that the grammar cannot hold, or a range without a strength.
+    """
+    if not (name.isascii() and name.isalpha() and name.islower()) or name == "none":
+        raise ValueError(f"{name!r}: a corruption is called by lower-case letters, and not none")
+    if low > high or (not strength and (low, high) != (NO_STRENGTH, NO_STRENGTH)):
+        raise ValueError(f"{name}: {low:g} to {high:g} is the range of no strength")
+    return CorruptionSpec(
+        name=name, summary=summary, strength=strength, low=low, high=high, whole=whole
+    )
+
+
+_DECLARED = read_declarations(PACKAGE, "register_corruption", modules=())
+SPECS: Mapping[str, CorruptionSpec] = MappingProxyType(
+    {name: _DECLARED[name].pass_to(register_corruption) for name in sorted(_DECLARED)}
+)
+
+
+def function_of(name: str) -> Callable[..., Any]:
+    """Import the file of a kind; return its function."""
+    return _DECLARED[name].load()  # type: ignore[no-any-return]  # what a file holds
+
+
+def module_of(name: str) -> str:
+    """Return the module that a kind's name stands for: it is imported by that name."""
+    return _DECLARED[name].module

@@ -1,0 +1,119 @@
+"""What validation says of a detector's logits: how sure to be, and from where on to call fake.
+
+Both are single numbers, fitted on images that nothing was learned from, and never on a test. The
+decision at probability 0.5 (logit 0) stays beside the one at the threshold.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from trueface.evaluation.bootstrap import Floats
+from trueface.evaluation.calibration import Labels
+from trueface.runtime.files import Json
+
+LEAST, MOST = 1e-3, 1e3  # of the slope, in the inverse of the logits' root mean square
+FEWEST = 2  # images of each class, below which nothing is fitted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Temperature and threshold of a detector.
+
+    Attributes:
+        temperature: what its logits are divided by; 1 leaves them.
+        threshold: in logits as the detector gives them: what lies above is called fake.
+        in_logits: whether the detector's logits are divided by the temperature already.
+    """
+
+    temperature: float = 1.0
+    threshold: float = 0.0
+    in_logits: bool = False
+
+    @classmethod
+    def read(cls, record: Json) -> "Calibration | None":
+        """Return what a provenance or a test's file holds; None where there is nothing sound."""
+        if not isinstance(record, Mapping):
+            return None
+        temperature, threshold = record.get("temperature"), record.get("threshold")
+        if not isinstance(temperature, float | int) or not isinstance(threshold, float | int):
+            return None
+        return cls(
+            temperature=float(temperature),
+            threshold=float(threshold),
+            in_logits=record.get("in_logits") is True,
+        )
+
+    @property
+    def record(self) -> dict[str, Json]:
+        """The same as JSON."""
+        return {
+            "temperature": self.temperature,
+            "threshold": self.threshold,
+            "in_logits": self.in_logits,
+        }
+
+    def folded(self) -> "Calibration":
+        """Return the calibration of a detector whose weights were divided by the temperature."""
+        return replace(self, threshold=self.threshold / self.temperature, in_logits=True)
+
+    def plain(self, logits: Floats) -> Floats:
+        """Return logits (N,) without the temperature."""
+        return logits * self.temperature if self.in_logits else logits
+
+    def scaled(self, logits: Floats) -> Floats:
+        """Return logits (N,) divided by the temperature."""
+        return logits if self.in_logits else logits / self.temperature
+
+
+def calibrate(labels: Labels, logits: Floats) -> Calibration:
+    """Return temperature and threshold for logits (N,) of validation images, labels (N,) 1 fake.
+
+    With fewer than two images of a class both are left as they are: 1 and 0.
+    """
+    if min(np.count_nonzero(labels == label) for label in (0, 1)) < FEWEST:
+        return Calibration()
+    return Calibration(
+        temperature=fit_temperature(labels, logits), threshold=best_threshold(labels, logits)
+    )
+
+
+def fit_temperature(labels: Labels, logits: Floats) -> float:
+    """Return the temperature with the smallest cross entropy; the classes count alike.
+
+    Source: C. Guo et al., arXiv 1706.04599, section 4.2; the targets are those of J. Platt, 1999,
+        section 2.2, so that logits without an error get a finite temperature. Logits that order the
+        classes wrongly get a very large one: a probability of a half.
+    """
+    fake = labels == 1
+    counts = np.where(fake, np.count_nonzero(fake), np.count_nonzero(~fake))
+    wanted = np.where(fake, (counts + 1) / (counts + 2), 1 / (counts + 2))
+    unit = float(np.sqrt(np.mean(np.square(logits)))) or 1.0
+
+    def loss(power: float) -> float:
+        scaled = np.exp(power) / unit * logits
+        losses = np.logaddexp(0.0, scaled) - wanted * scaled
+        return float(np.sum(losses / counts))
+
+    bounds = (np.log(LEAST), np.log(MOST))
+    best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return float(unit / np.exp(best.x))
+
+
+def best_threshold(labels: Labels, logits: Floats) -> float:
+    """Return the logit above which calling fake gives the best balanced accuracy.
+
+    Of several equally good places it is the middle one, halfway between the logits beside it.
+    """
+    order = np.argsort(logits, kind="stable")
+    values, fake = logits[order], labels[order] == 1
+    reals_below = np.concatenate([[0], np.cumsum(~fake)]) / max(np.count_nonzero(~fake), 1)
+    fakes_above = 1 - np.concatenate([[0], np.cumsum(fake)]) / max(np.count_nonzero(fake), 1)
+    merit = reals_below + fakes_above  # (N + 1,) of a threshold below the first, …, above the last
+    apart = np.concatenate([[True], values[1:] > values[:-1], [True]])
+    places = np.flatnonzero(apart & (merit >= merit[apart].max() - 1e-12))
+    place = int(places[len(places) // 2])
+    low, high = values[max(place - 1, 0)], values[min(place, len(values) - 1)]
+    return float((low + high) / 2)

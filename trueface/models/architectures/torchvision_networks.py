@@ -1,0 +1,79 @@
+"""The image classifiers of torchvision by its own names: `tv/convnext_tiny`, `tv/vit_b_16`."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer, get_model_builder, get_model_weights, list_models
+from torchvision.models.vision_transformer import interpolate_embeddings
+
+from trueface.models.head import last_linear
+from trueface.models.registry import Made, Spec, register_library
+from trueface.runtime.errors import JobError, UnknownName
+
+# heads that learn in training only, of networks that want pixels as TensorFlow does
+INCEPTIONS: Mapping[str, tuple[str, ...]] = {
+    "googlenet": ("aux1.", "aux2."),
+    "inception_v3": ("AuxLogits.",),
+}
+POSITIONS = "encoder.pos_embedding"  # of a vision transformer, (1, 1 + patches, width)
+
+
+@register_library("tv", summary="torchvision", package="torchvision.models", extra="lab")
+def tv(spec: Spec, side: int | None) -> Made:
+    """Return a network with random weights, and what its published ones want.
+
+    Raises:
+        UnknownName: torchvision has no image classifier of that name.
+        JobError: it takes no images of that side, or has no last linear layer.
+    """
+    name = spec.name.partition("/")[2]
+    names = list_models(module=torchvision.models)
+    if name not in names:
+        raise UnknownName("model", spec.name, [f"tv/{each}" for each in names])
+    published = get_model_weights(name).DEFAULT
+    usual = published.transforms()
+    size = _size(name, side, usual.crop_size[0])
+    try:
+        network: nn.Module = get_model_builder(name)(weights=None, **_options(name, size))
+    except ValueError as error:  # of sizes that do not fit
+        raise JobError(f"model {spec.name} takes no images of {size} pixels: {error}") from error
+    complete = replace(
+        spec,
+        head=last_linear(network, spec.name),
+        weights_url=published.url,
+        mean=tuple(usual.mean),
+        std=tuple(usual.std),
+        input_size=size,
+        library=f"torchvision {torchvision.__version__}",
+        licence=published.meta.get("license", ""),
+    )
+    return Made(network=network, spec=complete, adapt=partial(_adapted, name, network))
+
+
+def _size(name: str, side: int | None, usual: int) -> int | None:
+    """Return the only side of images that a network takes, in pixels; None: any."""
+    return (side or usual) if name.startswith(("vit_", "maxvit_")) else None
+
+
+def _options(name: str, size: int | None) -> dict[str, Any]:
+    if name in INCEPTIONS:
+        return {"aux_logits": False, "transform_input": True, "init_weights": False}
+    if size is None:
+        return {}
+    return {"image_size": size} if name.startswith("vit_") else {"input_size": (size, size)}
+
+
+def _adapted(name: str, network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a file without second heads, and with positions for another size."""
+    unused = INCEPTIONS.get(name, ())
+    kept = {key: value for key, value in state.items() if not (unused and key.startswith(unused))}
+    if isinstance(network, VisionTransformer) and POSITIONS in kept:
+        try:
+            return dict(interpolate_embeddings(network.image_size, network.patch_size, kept))
+        except (ValueError, RuntimeError):  # another network's: the names or shapes will tell
+            return kept
+    return kept

@@ -1,0 +1,51 @@
+"""The last layer of a detector that is fitted in closed form: standardised features, one logit."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+CLIP = 8.0  # standard deviations: a feature of an unusual image counts no more than that
+
+
+class RidgeHead(nn.Linear):
+    """logit = W · (weights * clip((x - mean) / scale, -clip, clip)) + b, of raw features x (B, F).
+
+    Mean and scale are those of the images that it was fitted on, and lie in the state dict with
+    the layer; an unfitted one answers 0. It computes in float32 at least, whatever the precision of
+    the body: sums of ten thousands of terms.
+
+    Attributes:
+        mean: (F,) of the raw features.
+        scale: (F,) their standard deviations, > 0.
+        weights: (F,) of the standardised features: how much each counts in the penalty.
+        clip: (), in standard deviations, > 0.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    weights: Tensor
+    clip: Tensor
+
+    def __init__(self, features: int, *, clip: float = CLIP) -> None:
+        super().__init__(features, 1)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.register_buffer("weights", torch.ones(features))
+        self.register_buffer("clip", torch.tensor(clip))
+
+    def standardised(self, features: Tensor) -> Tensor:
+        """Return what the linear layer gets, (B, F), of raw features (B, F)."""
+        scaled = (features.to(self.mean.dtype) - self.mean) / self.scale
+        return scaled.clamp(-self.clip, self.clip) * self.weights
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # nn.Linear's own name
+        """Return the logits (B, 1) of raw features (B, F)."""
+        with torch.autocast(input.device.type, enabled=False):
+            return functional.linear(self.standardised(input), self.weight, self.bias)
+
+
+def linear_inputs(layer: nn.Linear, features: Tensor) -> Tensor:
+    """Return what a last layer multiplies by its weights, (B, F), of what it gets, (B, F)."""
+    return layer.standardised(features) if isinstance(layer, RidgeHead) else features

@@ -1,0 +1,224 @@
+"""The training of a ridge detector: features of all views, one fit, the files of any training.
+
+It has one epoch. What takes long are the features, and these lie in the feature store as they are
+made: a training that was interrupted reads them, and goes on quickly.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trueface.data.loaders import Pass
+from trueface.evaluation.calibration import losses
+from trueface.features.bank import feature_matrix
+from trueface.features.body import FrozenBody
+from trueface.features.matrix import NOTHING, FeatureMatrix
+from trueface.features.store import FeatureStore
+from trueface.models.detectors import Detector, freeze
+from trueface.models.ridge_head import RidgeHead
+from trueface.runtime.errors import JobError
+from trueface.runtime.files import Json
+from trueface.runtime.progress import Watch
+from trueface.runtime.timer import now
+from trueface.training.checkpointing import BEST, Checkpointing
+from trueface.training.history import Epoch
+from trueface.training.ridge.fit import RidgeFit, fit
+from trueface.training.ridge.rows import Features, Rows
+from trueface.training.ridge.views import rows_of, views_of
+from trueface.training.settings import TrainSettings
+from trueface.training.trainer import Trained
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a fit rests on."""
+
+    rows: Rows
+    validation: Rows
+    facts: Mapping[str, Json]  # where the features come from, for the provenance
+    images_read: int  # views of images that passed the body now, those of validation not counted
+
+
+def train(
+    model: Detector,
+    training: Pass,
+    validation: Pass,
+    settings: TrainSettings,
+    *,
+    folder: Path,
+    provenance: Mapping[str, Json],
+    watch: Watch,
+    store: FeatureStore | None = None,
+    noted: Callable[[], None] = lambda: None,
+    begin: Callable[[], Callable[[], None]] = lambda: lambda: None,
+) -> Trained:
+    """Fit the last layer of `model` in place; write what `trainer.train` writes.
+
+    Args:
+        model: its body stays as it is; a last layer of another sort is replaced.
+        training: the images with the labels that are learned.
+        validation: true labels.
+        settings: copies, penalty, crop, precision.
+        folder: of the model.
+        provenance: of the weights.
+        watch: device, progress, stop.
+        store: where features are kept for all jobs; None: nowhere.
+        noted: called once the images have been read.
+        begin: see `trainer.train`.
+
+    Raises:
+        JobError: stopped, one class only, or features that are no finite numbers.
+    """
+    began = now()
+    head = ridge_head(model)
+    learned = learn(model, training, validation, settings, watch, store)
+    fitted = fit(
+        learned.rows,
+        learned.validation,
+        weights=_numbers(head.weights),
+        clip=float(head.clip),
+        penalty=settings.penalty or None,
+        check=stop_check(watch),
+    )
+    put(fitted, head)
+    epoch = _epoch(fitted, learned, seconds=now() - began)
+    source: dict[str, Json] = {
+        **provenance,
+        "features": dict(learned.facts),
+        "ridge": facts_of(fitted, settings),
+        "calibration": fitted.calibration.record,
+    }
+    checkpointing = Checkpointing(folder, settings, source, noted=noted, begin=begin, further=False)
+    checkpointing([epoch], BEST, model, dict)
+    log.info(
+        "epoch=1 of=1 loss=%.4g val_accuracy=%.4g threshold=%.3g penalty=%.3g",
+        epoch.loss, epoch.val_accuracy, fitted.calibration.threshold, fitted.relative_penalty,
+    )  # fmt: skip
+    return Trained(
+        epochs=(epoch,), chosen=epoch, seconds=now() - began, samples_read=len(learned.rows)
+    )
+
+
+def ridge_head(model: Detector) -> RidgeHead:
+    """Return the model's ridge head, put in the place of another last layer; it alone may learn."""
+    if not isinstance(model.head, RidgeHead):
+        device = model.head.weight.device
+        model.replace_head(RidgeHead(model.feature_dim).to(device))
+    freeze(model)
+    model.eval()
+    head = model.head
+    if not isinstance(head, RidgeHead):
+        raise TypeError("a replaced head is the head")
+    return head
+
+
+def learn(
+    model: Detector,
+    training: Pass,
+    validation: Pass,
+    settings: TrainSettings,
+    watch: Watch,
+    store: FeatureStore | None,
+) -> Learned:
+    """Return the features of all views; of validation those of clean and corrupted images."""
+    body = FrozenBody(model, device=watch.device, precision=settings.precision)
+    copies = settings.copies_learned
+    tested = [copy for copy in copies if copy == "corrupted"]
+
+    def matrices(views: Sequence[Pass]) -> list[FeatureMatrix]:
+        return [feature_matrix(body, view, watch, store=store) for view in views]
+
+    checked = matrices(views_of(validation, settings, tested))
+    learned = matrices(views_of(training, settings, copies))
+    cost = NOTHING
+    for matrix in (*checked, *learned):
+        cost = cost.plus(matrix.cost)
+    return Learned(
+        rows=rows_of(training, learned),
+        validation=rows_of(validation, checked),
+        facts={
+            "store": store is not None,
+            "views": len(learned),
+            "stored_views": len(learned) if store is not None else 0,
+            "rows_read": cost.read,
+            "rows_computed": cost.computed,
+            "seconds_saved": cost.saved_s,
+        },
+        images_read=sum(matrix.cost.computed for matrix in learned),
+    )
+
+
+def put(fitted: RidgeFit, head: RidgeHead) -> None:
+    """Write a fit into a last layer, which may lie on any device."""
+    values: dict[str, Any] = {
+        "mean": fitted.standard.mean,
+        "scale": fitted.standard.scale,
+        "weights": fitted.standard.weights,
+        "weight": fitted.weight[None],
+        "bias": np.array([fitted.bias]),
+    }
+    with torch.no_grad():
+        for name, value in values.items():
+            getattr(head, name).copy_(torch.from_numpy(np.asarray(value)))
+        head.clip.fill_(fitted.standard.clip)
+
+
+def facts_of(fitted: RidgeFit, settings: TrainSettings) -> dict[str, Json]:
+    """Return how a fit came about, for the provenance."""
+    return {
+        "penalty": fitted.penalty,
+        "relative_penalty": fitted.relative_penalty,
+        "penalty_by": "setting" if settings.penalty else "validation" if fitted.aucs else "default",
+        "val_auc_by_penalty": {f"{key:.4g}": auc for key, auc in sorted(fitted.aucs.items())},
+        "rows": len(fitted.own),
+        "copies": list(settings.copies_learned),
+    }
+
+
+def stop_check(watch: Watch) -> Callable[[], None]:
+    """Return what raises once a stop was requested."""
+
+    def check() -> None:
+        if watch.stop.is_set():
+            raise JobError("stopped; the features lie in the store, the next attempt reads them")
+
+    return check
+
+
+def _epoch(fitted: RidgeFit, learned: Learned, *, seconds: float) -> Epoch:
+    rows, validation = learned.rows, learned.validation
+    clean = _first_views(validation)
+    fake, logits = validation.labels[clean] == 1, fitted.other[clean]
+    called = logits > 0
+    rates = [float((called[fake == label] == label).mean()) for label in np.unique(fake)]
+    own_fake = rows.labels == 1
+    return Epoch(
+        epoch=1,
+        lr=0.0,
+        loss=float(losses(own_fake, fitted.own).mean()),
+        accuracy=float(((fitted.own > 0) == own_fake).mean()),
+        val_loss=float(losses(fake, logits).mean()),
+        val_accuracy=float((called == fake).mean()),
+        val_balanced_accuracy=sum(rates) / 2 if len(rates) == 2 else None,
+        seconds=seconds,
+        images_per_s=len(rows) / max(seconds, 1e-9),
+        temperature=fitted.calibration.temperature,
+        threshold=fitted.calibration.threshold,
+    )
+
+
+def _first_views(rows: Rows) -> slice:
+    """Return which rows are of the images as they are tested: the first part's."""
+    return slice(0, len(rows.parts[0]))
+
+
+def _numbers(values: torch.Tensor) -> Features:
+    numbers: Features = values.detach().cpu().numpy().astype(np.float32)
+    return numbers
