@@ -8,7 +8,7 @@ alone.
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,15 +78,17 @@ class LearnedFormats:
 
     def as_json(self) -> dict[str, Json]:
         """Return all of it."""
-        qualities = None if self.qualities is None else list(self.qualities)
+        qualities: Json = None if self.qualities is None else list(self.qualities)
         return {"counts": dict(self.counts), "jpeg_quality": qualities}
 
     def with_jpeg(self, low: int, high: int) -> "LearnedFormats":
         """Return what a model has learned from whose training also compressed images itself."""
         first, last = self.qualities or (low, high)
-        return LearnedFormats(
-            counts={"JPEG": 0, **self.counts}, qualities=(min(first, low), max(last, high))
-        )
+        return replace(self.with_format("JPEG"), qualities=(min(first, low), max(last, high)))
+
+    def with_format(self, name: str) -> "LearnedFormats":
+        """Return the same of a model whose training made images of this format itself."""
+        return replace(self, counts={name: 0, **self.counts})
 
     def unlike(self, form: Format) -> bool:
         """Tell whether a file is of a format, or a JPEG of a quality, that was not learned from."""

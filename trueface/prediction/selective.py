@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
 from trueface.runtime.errors import UsageError
 
@@ -94,6 +93,8 @@ def upper_bound(errors: int, count: int, delta: float) -> float:
 
     Source: C. Clopper and E. Pearson, Biometrika 26(4), 1934.
     """
+    from scipy.special import betaincinv  # slow to import, and seldom needed
+
     if errors >= count:
         return 1.0
     return float(betaincinv(errors + 1, count - errors, 1 - delta))
