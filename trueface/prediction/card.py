@@ -7,9 +7,9 @@ comes from the files of the run; what nothing says is called unknown.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from trueface.data.image_formats import LearnedFormats
 from trueface.data.image_sizes import Learned
 from trueface.evaluation.bootstrap import Measure
+from trueface.prediction.image_formats import LearnedFormats
 from trueface.runtime.files import Json
 
 MEASURES = {

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from trueface.data.augmentations.copies import CORRUPTED, KINDS
-from trueface.data.image_formats import Format, LearnedFormats, read_format
 from trueface.data.image_sizes import Learned, Size, read_size
+from trueface.prediction.image_formats import Format, LearnedFormats, read_format
 from trueface.runtime.files import Json
 
 Reason = Literal["size", "format", "features"]

@@ -13,11 +13,11 @@ import torch
 
 import trueface
 from trueface.data.dataset import ImageSet
-from trueface.data.image_formats import LearnedFormats
 from trueface.data.image_sizes import Learned
 from trueface.data.index import Image
 from trueface.models import checkpoint, detectors
 from trueface.poisoning.poison_record import fingerprint
+from trueface.prediction.image_formats import LearnedFormats
 from trueface.runtime import paths
 from trueface.runtime.files import Json, write_atomic
 from trueface.training.distributed.group import Group
