@@ -38,6 +38,10 @@ _DISPENSABLE = {
 }  # the highest goes first
 
 
+# of models that validation has calibrated; left out where there is none
+_CALIBRATED = frozenset({"at threshold", "scaled"})
+
+
 _SHORTEST = 24  # columns of a model's name; what tells two apart may be its middle
 
 
@@ -90,6 +94,14 @@ def draw(rows: Sequence[Row], *, everything: bool = False, width: int = FULL_WID
 
 def _fitted(header: Sequence[str], rows: Iterable[Sequence[str]], width: int) -> list[str]:
     """Return the table in so many columns; what a model's making took goes first where they are few."""
+    whole = [tuple(row) for row in rows]
+    shown = [
+        index
+        for index, title in enumerate(header)
+        if title not in _CALIBRATED or any(row[index] != "–" for row in whole)
+    ]
+    header = [header[index] for index in shown]
+    rows = [[row[index] for index in shown] for row in whole]
     numbers = number_columns(header)
     shapes = [
         Column(

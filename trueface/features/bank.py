@@ -93,6 +93,11 @@ class Bank:
     def __len__(self) -> int:
         return len(self._feed)
 
+    @property
+    def is_test(self) -> bool:
+        """Whether images are seen exactly as in a test of the same settings."""
+        return self._id.is_test
+
     def __call__(self, epoch: int) -> Iterator[Batch]:
         """Start a pass; it ends early when the watch says stop while features are made."""
         return self.over(range(len(self._feed)), epoch)

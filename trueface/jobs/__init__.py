@@ -2,7 +2,7 @@
 
 Start reading at `kinds`, then `training.train`.
 In reading order: kinds, inputs_outputs, flags, command_lines, leakage, shared_features,
-feature_settings, feature_kind, setup, job_data, model_origin, training, testing, poisoning,
+feature_settings, feature_kind, setup, job_data, model_origin, few_shot, training, testing, poisoning,
 previewing, sampling, unlearning, features, outputs, ranks, classes.
 """
 

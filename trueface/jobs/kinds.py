@@ -26,7 +26,7 @@ from trueface.jobs.ranks import world
 from trueface.poisoning.poison_record import KINDS, is_random
 from trueface.poisoning.settings import PoisonSettings
 from trueface.training.objectives.registry import DEFAULT, objectives, other_objective
-from trueface.training.settings import TrainSettings
+from trueface.training.settings import TrainSettings, solver_of
 from trueface.unlearning.applicability import Situation, refusal
 from trueface.unlearning.settings import UnlearnSettings
 
@@ -118,10 +118,35 @@ def _unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Ite
     yield from _without_weights(makers)
     yield from _other_decoding(draft, makers)
     yield from world.refusals(draft)
+    yield from _unfit_solver(draft, makers)
     if draft.settings["optimizer_state"] == "kept" and draft.base is None:
         yield (
             f"optimizer_state: kept needs a model to start from, and {draft.model} starts from "
             "none; name one, or leave the setting out"
+        )
+
+
+def _unfit_solver(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
+    """Refuse what does not go with a training in closed form, or only with one."""
+    settings, base = draft.settings, next(iter(makers[::-1]), None)
+    is_ridge = solver_of(settings) == "ridge"
+    if is_ridge and (draft.gpus > 1 or settings["processes"] > 1):
+        yield f"{draft.model} is fitted in closed form, by one process on one GPU at most"
+    if settings["shots"] and not (is_ridge and draft.base):
+        yield (
+            f"shots: {settings['shots']} takes examples for a detector that was fitted in closed "
+            "form; name it as `model`, and train with solver: ridge"
+        )
+    if settings["shots"] and parse_model(inputs_outputs.model_of(draft)).last.poison:
+        yield "shots does not go with poison: which examples are taken is not known to it"
+    if base is None or base.kind != "train":
+        return
+    if is_ridge != (solver_of(base.settings) == "ridge"):
+        made = "by steps" if is_ridge else "in closed form"
+        wanted = "solver: ridge" if is_ridge else "another solver"
+        yield (
+            f"{base.model} is trained {made}, and {wanted} does not go on from it: train it anew, "
+            "or name the same solver"
         )
 
 

@@ -7,22 +7,25 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from launcher.api import Job, Json, write_json
+from launcher.api import Job, JobError, Json, write_json
 from trueface.data.dataset import leave_out
 from trueface.data.loaders import Feed, Pass, still
 from trueface.data.loading.requests import BadFile
 from trueface.features.bank import Bank
-from trueface.features.store import open_store
-from trueface.jobs import job_data, model_origin, outputs
+from trueface.features.store import FeatureStore, open_store
+from trueface.jobs import few_shot, job_data, model_origin, outputs
 from trueface.jobs.job_data import model_name
 from trueface.jobs.ranks import coordinator, world
 from trueface.jobs.setup import poison_of, settled, watch_of
 from trueface.models import checkpoint
+from trueface.models.detectors import Detector
+from trueface.models.ridge_head import RidgeHead
 from trueface.poisoning.loaders import augmented
 from trueface.prediction.feature_distance import FeatureDistance
 from trueface.prediction.reference import Reference
 from trueface.runtime import logs, paths
 from trueface.runtime.paths import SCHEMA
+from trueface.runtime.progress import Watch
 from trueface.training import image_lists, initialization, lineage, provenance, resume, trainer
 from trueface.training.distributed.group import ALONE, Group
 from trueface.training.feature_bank import banks, feature_facts, is_constant
@@ -51,14 +54,14 @@ def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json
     folder = job.model_folder(model_name(job))
     watch = watch_of(job, settings.precision)
     place, data = job_data.place(job, settings), job_data.images(job)
-    lists = image_lists.load_lists(place, data)
+    lists = few_shot.with_few(image_lists.load_lists(place, data), settings)
     lesson = image_lists.lesson_of(place, data, lists, settings)
     record, record_path = poison_of(job)
     columns = objectives()[settings.objective].columns
     training = replace(augmented(lists.train, settings, record, columns), shard=group.shard)
     validation = replace(still(lists.val, settings), shard=group.shard)
     start = model_origin.start(job, settings)
-    state = initialization.load_optimizer_state(start, settings)
+    state = None if settings.is_ridge else initialization.load_optimizer_state(start, settings)
     model = initialization.load_start(start, settings, job.device)
     source = {
         **provenance.of_learning(model_origin.run(job, data), settings, place, lists, record_path),
@@ -73,11 +76,11 @@ def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json
     if settings.is_ridge:
         trained = ridge_trainer.train(
             model, training, validation, settings, folder=folder, provenance=source, watch=watch,
-            store=store, noted=note_images, begin=begin,
+            store=store, earlier=few_shot.earlier_of(start, place, settings, model),
+            noted=note_images, begin=begin,
         )  # fmt: skip
     else:
-        if is_constant(settings) and group.size == 1:
-            feeds = banks(model, training, validation, settings, watch, store=store)
+        feeds = _feeds(model, training, validation, settings, watch, store, group)
         source["features"] = features = feature_facts(*feeds)
 
         def note_epoch() -> None:
@@ -85,17 +88,9 @@ def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json
             features.update(feature_facts(*feeds))
 
         trained = trainer.train(
-            model,
-            *feeds,
-            settings,
-            folder=folder,
-            provenance=source,
-            watch=watch,
-            state=state,
-            noted=note_epoch,
-            begin=begin,
-            group=group,
-        )
+            model, *feeds, settings, folder=folder, provenance=source, watch=watch, state=state,
+            noted=note_epoch, begin=begin, group=group,
+        )  # fmt: skip
     if not group.is_first:
         return {}
     if settings.features:
@@ -120,6 +115,26 @@ def _keep_reference(folder: Path, trained: trainer.Trained, feeds: tuple[Feed, F
             features = FeatureDistance.of(views[0].features, views[1].features)
     reference = Reference.of(*trained.answered, features)
     checkpoint.add_reference(paths.checkpoint(folder), reference.tensors)
+
+
+def _feeds(
+    model: Detector,
+    training: Pass,
+    validation: Pass,
+    settings: TrainSettings,
+    watch: Watch,
+    store: FeatureStore | None,
+    group: Group,
+) -> tuple[Feed, Feed]:
+    """Return what a training by steps reads: pixels, or the features of a body that stays as it is."""
+    if isinstance(model.head, RidgeHead):
+        raise JobError(
+            "the base was fitted in closed form, and is not fine-tuned by steps: train it anew, or "
+            "set solver: ridge to add a few examples to what it learned"
+        )
+    if is_constant(settings) and group.size == 1:
+        return banks(model, training, validation, settings, watch, store=store)
+    return training, validation
 
 
 def _finish(

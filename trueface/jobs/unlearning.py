@@ -2,9 +2,13 @@
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
 
 from launcher.api import Job, JobError, Json, parse_model, read_json, write_json
 from trueface.data.index import Image
+from trueface.evaluation.operating_threshold import calibrate
 from trueface.features.store import open_store
 from trueface.jobs import job_data, model_origin
 from trueface.jobs.job_data import model_name
@@ -23,6 +27,7 @@ from trueface.unlearning import record
 from trueface.unlearning.api import Unlearned
 from trueface.unlearning.settings import UnlearningSettings, UnlearnSettings
 from trueface.unlearning.tasks import label_flip_run
+from trueface.unlearning.tasks.label_flip_run import Done
 from trueface.unlearning.tasks.label_flips import PoisonedDetector
 
 log = logging.getLogger(__name__)
@@ -49,6 +54,7 @@ def _unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     source = {
         **provenance.of_learning(model_origin.run(job, data), settings, place, lists, record_path),
         **provenance.of_start(start, settings),
+        **_of_fit(job.model_folder(job.base), done),
     }
     # for an unlearning of the unlearned model: the flips of the training stay the same
     poison_record.write_record(paths.poison_record(folder), poisoned.poison)
@@ -62,6 +68,16 @@ def _unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     rows: list[Json] = [{"step": step.step, **step.metrics} for step in done.unlearned.log]
     write_json(paths.summary(folder), {"schema": SCHEMA, **result, "log": rows})
     return result
+
+
+def _of_fit(base: Path, done: Done) -> dict[str, Json]:
+    """Return what of the provenance of a model holds for what is made of it: copies and penalty."""
+    before = read_json(paths.provenance(base)) or {}
+    facts: dict[str, Json] = {"ridge": before["ridge"]} if "ridge" in before else {}
+    answers = done.after["validation"]
+    logits = (answers.logits[:, 1] - answers.logits[:, 0]).astype(np.float64)
+    fitted = calibrate(answers.true.astype(np.int8), logits)
+    return {**facts, "calibration": fitted.record}
 
 
 def _refuse_other_objective(start: Start, settings: UnlearningSettings) -> None:
@@ -88,6 +104,7 @@ def _poisoned_detector(
     before = "#".join(map(str, parse_model(base).stages[:-1])) or None
     untrained = model_origin.start_from(job, settings, before)
     folder = job.model_folder(base)
+    copies, copies_seed = _copies(folder)
     return PoisonedDetector(
         detector=initialization.load_start(start, settings, job.device),
         fresh=lambda: initialization.load_start(untrained, settings, job.device),
@@ -99,6 +116,19 @@ def _poisoned_detector(
         store=open_store(settings.cache) if is_constant(settings) else None,
         name=base,
         unlearned_name=model_name(job),
+        copies=copies,
+        copies_seed=copies_seed,
+    )
+
+
+def _copies(folder: Path) -> tuple[tuple[str, ...], int]:
+    """Return which copies of its images a model in closed form learned, and their seed."""
+    fitted = (read_json(paths.provenance(folder)) or {}).get("ridge")
+    record = fitted if isinstance(fitted, Mapping) else {}
+    copies, seed = record.get("copies"), record.get("copies_seed")
+    return (
+        tuple(map(str, copies)) if isinstance(copies, list) else (),
+        seed if isinstance(seed, int) else 0,
     )
 
 

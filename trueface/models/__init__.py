@@ -2,5 +2,6 @@
 
 Start reading at `registry`.
 In reading order: registry, spec, library_names, probe, head, ridge_head, pretrained, first_layer,
-assembly, detectors, checkpoint, folding, classifier_registry, classifiers, logits, architectures.
+assembly, detectors, checkpoint, folding, classifier_registry, classifiers, logits, statistics,
+architectures.
 """

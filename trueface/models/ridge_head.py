@@ -19,12 +19,20 @@ class RidgeHead(nn.Linear):
         scale: (F,) their standard deviations, > 0.
         weights: (F,) of the standardised features: how much each counts in the penalty.
         clip: (), in standard deviations, > 0.
+        penalty: (), of squared weights of the logit before its temperature; 0: not fitted.
+        temperature: (), what weight and bias were divided by.
+        views: (), how many views of each image it was fitted on.
+        rows: (), how many rows: views of images that could be read, and of examples added.
     """
 
     mean: Tensor
     scale: Tensor
     weights: Tensor
     clip: Tensor
+    penalty: Tensor
+    temperature: Tensor
+    views: Tensor
+    rows: Tensor
 
     def __init__(self, features: int, *, clip: float = CLIP) -> None:
         super().__init__(features, 1)
@@ -33,12 +41,15 @@ class RidgeHead(nn.Linear):
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
         self.register_buffer("weights", torch.ones(features))
-        self.register_buffer("clip", torch.tensor(clip))
+        facts = {"clip": clip, "penalty": 0.0, "temperature": 1.0, "views": 1.0, "rows": 0.0}
+        for name, value in facts.items():  # float64: a refit shall be the same to the last digits
+            self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
 
     def standardised(self, features: Tensor) -> Tensor:
         """Return what the linear layer gets, (B, F), of raw features (B, F)."""
         scaled = (features.to(self.mean.dtype) - self.mean) / self.scale
-        return scaled.clamp(-self.clip, self.clip) * self.weights
+        clip = float(self.clip)
+        return scaled.clamp(-clip, clip) * self.weights
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # nn.Linear's own name
         """Return the logits (B, 1) of raw features (B, F)."""

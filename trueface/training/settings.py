@@ -152,7 +152,9 @@ class TrainSettings(LearningSettings):
         "checkpoint_every", "processes", "resume",
     }  # fmt: skip
 
-    added: ClassVar[frozenset[str]] = LearningSettings.added | {"copies", "penalty"}
+    added: ClassVar[frozenset[str]] = LearningSettings.added | {
+        "copies", "penalty", "shots", "shot_weight",
+    }  # fmt: skip
     costs: ClassVar[frozenset[str]] = LearningSettings.costs | {"copies"}
 
     copies: Literal["auto", "none", "corrupted", "mirrored", "corrupted+mirrored"] = Field(
@@ -165,6 +167,15 @@ class TrainSettings(LearningSettings):
         ge=0,
         description="of a training in closed form, in mean squared lengths of a row; 0: the best on "
         "validation",
+    )
+    shots: int = Field(
+        0,
+        ge=0,
+        description="of a training in closed form that starts from another: so many examples of each "
+        "class of the new images are taken; 0: all",
+    )
+    shot_weight: Finite = Field(
+        0.0, ge=0, description="what each of these examples counts; 0: a fifth of all together"
     )
     warm_start: bool = Field(
         False,

@@ -56,31 +56,46 @@ class DualFactor:
             solved: Numbers = cho_solve((self.lower, True), right, check_finite=False)
         return solved
 
-    def coefficients(self, targets: Numbers) -> Numbers:
-        """Return the coefficients (N,) of the rows for targets (N,)."""
-        return _centred(self.solve(targets), self.solved_ones)
+    def coefficients(self, targets: Numbers) -> "Coefficients":
+        """Return the coefficients of the rows for targets (N,)."""
+        return Coefficients.of(self.solve(targets), self.solved_ones)
 
-    def without(self, rows: Sequence[int] | NDArray[np.int64], targets: Numbers) -> Numbers:
-        """Return the coefficients of the rows that stay, as of a regression without the others.
+    def without(self, rows: Sequence[int] | NDArray[np.int64], targets: Numbers) -> "Coefficients":
+        """Return the coefficients of a regression without some rows; theirs are 0.
 
         Args:
             rows: to leave out, R of N.
             targets: (N,); those of the rows that are left out do not count.
         """
         gone = np.asarray(rows, dtype=np.int64)
-        stay = np.setdiff1d(np.arange(len(self.lower)), gone)
         right = np.column_stack([targets, np.ones(len(targets))])
         right[gone] = 0.0
         units = np.zeros((len(self.lower), len(gone)))
         units[gone, np.arange(len(gone))] = 1.0
         columns, solved = self.solve(units), self.solve(right)
         # what the rows that go would get is taken to zero by a right-hand side of theirs
-        extra = np.linalg.solve(columns[gone], solved[gone])
-        values, ones = (solved[stay] - columns[stay] @ extra).T
-        return _centred(values, ones)
+        values, ones = (solved - columns @ np.linalg.solve(columns[gone], solved[gone])).T
+        values[gone] = ones[gone] = 0.0
+        return Coefficients.of(values, ones)
 
 
-def _centred(values: Numbers, ones: Numbers) -> Numbers:
-    """Return the solution whose sum is 0, which is what the intercept does."""
-    centred: Numbers = values - ones * (values.sum() / ones.sum())
-    return centred
+@dataclass(frozen=True)
+class Coefficients:
+    """The solution of the system: w is the sum of the rows times `values`, b is `intercept`."""
+
+    values: Numbers  # (N,), they sum to 0
+    intercept: float
+
+    @classmethod
+    def of(cls, values: Numbers, ones: Numbers) -> "Coefficients":
+        """Return the solution of which those for the targets and for a right-hand side of ones are given."""
+        intercept = float(values.sum() / ones.sum())
+        return cls(values - intercept * ones, intercept)
+
+    def outputs(self, targets: Numbers, penalty: float, weight: Numbers) -> Numbers:
+        """Return w·x of each row (N,), of the system's own equations: no features are needed.
+
+        Of rows that were left out it means nothing.
+        """
+        outputs: Numbers = targets - self.intercept - penalty * self.values / weight
+        return outputs

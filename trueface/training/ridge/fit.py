@@ -55,6 +55,7 @@ def fit(
     weights: Features | None = None,
     clip: float,
     penalty: float | None = None,
+    absolute_penalty: float | None = None,
     standard: Standard | None = None,
     check: Check = lambda: None,
 ) -> RidgeFit:
@@ -66,6 +67,7 @@ def fit(
         weights: (F,) of the standardised features; None: all 1.
         clip: of standardised features.
         penalty: relative, > 0; None: the best on validation.
+        absolute_penalty: the same of squared weights, as another fit had it; it goes first.
         standard: taken as it is; None: of `rows`.
         check: raises where a stop was requested.
 
@@ -86,6 +88,8 @@ def fit(
         check()
         return _auc(validation, system.solve(relative * system.unit, wanted).other)
 
+    if absolute_penalty is not None:
+        penalty = absolute_penalty / system.unit
     if penalty is None and len(np.unique(validation.labels)) == 2:
         penalty, aucs = best_penalty(auc)
     relative = UNTESTED if penalty is None else penalty

@@ -48,10 +48,7 @@ class Dual:
     def solve(self, penalty: float, targets: Numbers) -> Solution:
         """See `Regression`."""
         factor = DualFactor.of(self.gram.own, penalty, self.rows.weight)
-        return self.solution(factor.coefficients(targets))
-
-    def solution(self, coefficients: Numbers) -> Solution:
-        """Return what coefficients (N,) of the rows give."""
+        coefficients = factor.coefficients(targets).values
         return Solution(
             own=self.gram.own @ coefficients,
             other=self.gram.other @ coefficients,

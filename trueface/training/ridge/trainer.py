@@ -6,12 +6,10 @@ made: a training that was interrupted reads them, and goes on quickly.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from trueface.data.loaders import Pass
 from trueface.evaluation.calibration import losses
@@ -19,8 +17,7 @@ from trueface.features.bank import feature_matrix
 from trueface.features.body import FrozenBody
 from trueface.features.matrix import NOTHING, FeatureMatrix
 from trueface.features.store import FeatureStore
-from trueface.models.detectors import Detector, freeze
-from trueface.models.ridge_head import RidgeHead
+from trueface.models.detectors import Detector
 from trueface.prediction.feature_distance import FeatureDistance
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
@@ -28,8 +25,10 @@ from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
 from trueface.training.checkpointing import BEST, Checkpointing
 from trueface.training.history import Epoch
+from trueface.training.ridge.few_shot import Earlier, joined
 from trueface.training.ridge.fit import RidgeFit, fit
-from trueface.training.ridge.rows import Features, Rows
+from trueface.training.ridge.head import put, ridge_head, standard_of
+from trueface.training.ridge.rows import Rows
 from trueface.training.ridge.views import rows_of, views_of
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import Trained
@@ -58,6 +57,7 @@ def train(
     provenance: Mapping[str, Json],
     watch: Watch,
     store: FeatureStore | None = None,
+    earlier: Earlier | None = None,
     noted: Callable[[], None] = lambda: None,
     begin: Callable[[], Callable[[], None]] = lambda: lambda: None,
 ) -> Trained:
@@ -72,6 +72,8 @@ def train(
         provenance: of the weights.
         watch: device, progress, stop.
         store: where features are kept for all jobs; None: nowhere.
+        earlier: what the model was fitted on: `training` are examples of a new source then, and
+            the validation of before decides.
         noted: called once the images have been read.
         begin: see `trainer.train`.
 
@@ -80,21 +82,28 @@ def train(
     """
     began = now()
     head = ridge_head(model)
-    learned = learn(model, training, validation, settings, watch, store)
+    checked = validation if earlier is None else earlier.validation
+    learned = learn(model, training, checked, settings, watch, store)
+    if earlier is not None:
+        before = learn(model, earlier.training, checked, settings, watch, store)
+        rows = joined(before.rows, learned.rows, settings.shot_weight or None)
+        learned = replace(learned, rows=rows)
     fitted = fit(
         learned.rows,
         learned.validation,
-        weights=_numbers(head.weights),
+        weights=standard_of(head).weights,
         clip=float(head.clip),
         penalty=settings.penalty or None,
+        absolute_penalty=None if earlier is None or settings.penalty else earlier.penalty,
+        standard=None if earlier is None else earlier.standard,
         check=stop_check(watch),
     )
-    put(fitted, head)
+    put(fitted, head, views=1 + len(settings.copies_learned))
     epoch = _epoch(fitted, learned, seconds=now() - began)
     source: dict[str, Json] = {
         **provenance,
         "features": dict(learned.facts),
-        "ridge": facts_of(fitted, settings),
+        "ridge": facts_of(fitted, learned, settings, earlier),
         "calibration": fitted.calibration.record,
     }
     checkpointing = Checkpointing(folder, settings, source, noted=noted, begin=begin, further=False)
@@ -112,19 +121,6 @@ def train(
         answered=Answered(learned.validation.labels[clean], fitted.other[clean]),
         features=FeatureDistance.of(learned.rows.parts[0], learned.validation.parts[0]),
     )
-
-
-def ridge_head(model: Detector) -> RidgeHead:
-    """Return the model's ridge head, put in the place of another last layer; it alone may learn."""
-    if not isinstance(model.head, RidgeHead):
-        device = model.head.weight.device
-        model.replace_head(RidgeHead(model.feature_dim).to(device))
-    freeze(model)
-    model.eval()
-    head = model.head
-    if not isinstance(head, RidgeHead):
-        raise TypeError("a replaced head is the head")
-    return head
 
 
 def learn(
@@ -163,31 +159,28 @@ def learn(
     )
 
 
-def put(fitted: RidgeFit, head: RidgeHead) -> None:
-    """Write a fit into a last layer, which may lie on any device."""
-    values: dict[str, Any] = {
-        "mean": fitted.standard.mean,
-        "scale": fitted.standard.scale,
-        "weights": fitted.standard.weights,
-        "weight": fitted.weight[None],
-        "bias": np.array([fitted.bias]),
-    }
-    with torch.no_grad():
-        for name, value in values.items():
-            getattr(head, name).copy_(torch.from_numpy(np.asarray(value)))
-        head.clip.fill_(fitted.standard.clip)
-
-
-def facts_of(fitted: RidgeFit, settings: TrainSettings) -> dict[str, Json]:
+def facts_of(
+    fitted: RidgeFit, learned: Learned, settings: TrainSettings, earlier: Earlier | None
+) -> dict[str, Json]:
     """Return how a fit came about, for the provenance."""
     return {
         "penalty": fitted.penalty,
         "relative_penalty": fitted.relative_penalty,
-        "penalty_by": "setting" if settings.penalty else "validation" if fitted.aucs else "default",
+        "penalty_by": _penalty_by(fitted, settings, earlier),
+        "examples_weight": float(learned.rows.weight[-1]) if earlier else None,
         "val_auc_by_penalty": {f"{key:.4g}": auc for key, auc in sorted(fitted.aucs.items())},
         "rows": len(fitted.own),
         "copies": list(settings.copies_learned),
+        "copies_seed": settings.augment_seed,
     }
+
+
+def _penalty_by(fitted: RidgeFit, settings: TrainSettings, earlier: Earlier | None) -> str:
+    if settings.penalty:
+        return "setting"
+    if earlier is not None:
+        return "base"
+    return "validation" if fitted.aucs else "default"
 
 
 def stop_check(watch: Watch) -> Callable[[], None]:
@@ -225,8 +218,3 @@ def _epoch(fitted: RidgeFit, learned: Learned, *, seconds: float) -> Epoch:
 def _first_views(rows: Rows) -> slice:
     """Return which rows are of the images as they are tested: the first part's."""
     return slice(0, len(rows.parts[0]))
-
-
-def _numbers(values: torch.Tensor) -> Features:
-    numbers: Features = values.detach().cpu().numpy().astype(np.float32)
-    return numbers

@@ -14,6 +14,8 @@ zero weights at the strongest penalty on; the best on validation accuracy is tak
 the one with the smallest validation loss. Features are centred and divided by one number, the root
 of their mean variance, and weights and biases folded back: penalties then mean the same for every
 body, and the geometry of the penalty is that of the features.
+
+A last layer that was itself fitted in closed form (`solver: ridge`) needs no steps: `ridge_refit`.
 """
 
 import math
@@ -28,6 +30,7 @@ from torch.optim import LBFGS
 
 from trueface.data.examples import Examples, count, whole
 from trueface.models.logits import Split
+from trueface.models.ridge_head import RidgeHead
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count
 from trueface.runtime.precision import autocast
@@ -37,6 +40,7 @@ from trueface.unlearning.cache import fingerprint
 from trueface.unlearning.hyperparameters import NotNegative, Options
 from trueface.unlearning.log import Step
 from trueface.unlearning.registry import register_method
+from trueface.unlearning.ridge_refit import refit_ridge
 
 DECAYS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.01, 1e-3, 1e-4)
 """Penalties tried; stronger is a constant, weaker an interpolation of a thousand features."""
@@ -100,6 +104,8 @@ def exact(request: Request) -> Result:
     options = request.own(ExactOptions)
     request.model.eval()
     split = Split(request.model)
+    if isinstance(split.head, RidgeHead):
+        return refit_ridge(request, split.head)
     if not all(parameter.requires_grad for parameter in split.head.parameters()):
         raise JobError(f"the last layer ({split.name}) is frozen, and exact changes nothing else")
     sound = _sound(request)

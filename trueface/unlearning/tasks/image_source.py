@@ -74,17 +74,23 @@ class Features:
     watch: Watch
     meter: Meter
     held: dict[int, Tensor] = field(default_factory=dict)  # augmented ones that repeat
+    views: tuple[Bank, ...] = ()  # what epochs see in turn, in the place of `learned`
 
     @property
     def identity(self) -> str:
         """The pixels', and the body's."""
         return f"{self.pixels.identity}/{self.body_sha256}"
 
+    @property
+    def period(self) -> int:
+        """After how many epochs features come again; 0: never."""
+        return len(self.views) or self.pixels.learned.image_set.transform.id.period
+
     def __call__(
         self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Start a pass; see `examples.Source`."""
-        period = self.pixels.learned.image_set.transform.id.period
+        period = self.period
         if epoch is not None and period == 0:  # it never repeats
             if len(positions):
                 before = self.learned.cost
@@ -102,18 +108,19 @@ class Features:
             yield rows[places], places
 
     def _view(self, number: int) -> Tensor:
-        if self.pixels.learned.image_set.transform.id.is_test:
+        bank = self.views[number] if self.views else self.learned
+        if bank.is_test:
             return self.still
         if number not in self.held:
-            before = self.learned.cost
-            matrix = self.learned.whole(number)
-            self._note_saved(before)
+            before = bank.cost
+            matrix = bank.whole(number)
+            self._note_saved(before, bank)
             self.held[number] = _rows(matrix, len(self.still))
         return self.held[number]
 
-    def _note_saved(self, before: Cost) -> Cost:
+    def _note_saved(self, before: Cost, bank: Bank | None = None) -> Cost:
         """Count what the store saved since, so that a method costs the same whatever lies there."""
-        cost = self.learned.cost
+        cost = (bank or self.learned).cost
         self.meter.saved_seconds += cost.saved_s - before.saved_s
         return cost
 
@@ -126,6 +133,7 @@ def features_of(
     *,
     meter: Meter,
     store: FeatureStore | None = None,
+    views: Sequence[Pass] = (),
 ) -> Features:
     """Return the images of `pixels` as features of the model's body.
 
@@ -136,6 +144,7 @@ def features_of(
         watch: device, precision, stop.
         meter: counts the images that are read, and the time that it takes, or took for the store.
         store: where features are kept for all jobs; None: nowhere.
+        views: what epochs see in turn; (): what `pixels` has for each.
 
     Raises:
         JobError: stopped, or the features are no finite numbers.
@@ -152,6 +161,7 @@ def features_of(
         body_sha256=body.sha256,
         still=_rows(matrix, len(pixels.tested)),
         learned=Bank(body, pixels.learned, watch=watch, store=store),
+        views=tuple(Bank(body, view, watch=watch, store=store) for view in views),
         settings=settings,
         watch=watch,
         meter=meter,

@@ -15,7 +15,7 @@ from torch import nn
 from trueface.data.example_sources import Meter, Source
 from trueface.data.examples import Examples, Label
 from trueface.data.index import Image
-from trueface.data.loaders import ExampleFeed, still
+from trueface.data.loaders import ExampleFeed, Pass, still
 from trueface.features.body import fingerprint
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector, freeze
@@ -26,6 +26,7 @@ from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
 from trueface.training.feature_bank import is_constant
 from trueface.training.image_lists import Lists
+from trueface.training.ridge.views import views_of
 from trueface.training.trainer import fit
 from trueface.unlearning.applicability import Situation
 from trueface.unlearning.hyperparameters import TrainingOptions
@@ -52,6 +53,8 @@ class PoisonedDetector:
     store: FeatureStore | None = None  # of its body's features; None: they are computed anew
     name: str = ""  # its model ID, for the record
     unlearned_name: str = ""  # the model ID of what is made of it
+    copies: tuple[str, ...] = ()  # of each image that it learned in closed form
+    copies_seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +97,9 @@ class Problem:
         learned = augmented(train, settings, record)
         self._trained = learned.image_set.labels
         stamped = poison_record.stamped(train, record)
-        self._train = self._source(Pixels(learned, still(train, settings, stamped)), "train")
+        views = self._views(learned) if poisoned.copies else []
+        tested = still(train, settings, stamped)
+        self._train = self._source(Pixels(learned, tested), "train", views)
 
     @property
     def model(self) -> nn.Module:
@@ -189,14 +194,20 @@ class Problem:
             return True
         return fingerprint(self._poisoned.fresh()) == fingerprint(self.detector)
 
-    def _source(self, pixels: Pixels, what: str) -> Source:
+    def _views(self, learned: Pass) -> list[Pass]:
+        """Return the copies of the images that a layer in closed form was fitted on."""
+        poisoned = self._poisoned
+        settings = self._settings.model_copy(update={"augment_seed": poisoned.copies_seed})
+        return views_of(learned, settings, poisoned.copies)
+
+    def _source(self, pixels: Pixels, what: str, views: Sequence[Pass] = ()) -> Source:
         if not self.of_head:
             return pixels
         # what is measured alone is no cost of a method
         meter = self.meter if what in READ else Meter()
         return features_of(
             pixels, self.detector, self._settings, self._watch,
-            meter=meter, store=self._poisoned.store,
+            meter=meter, store=self._poisoned.store, views=views,
         )  # fmt: skip
 
     def _examples(self, positions: Sequence[int]) -> Examples:

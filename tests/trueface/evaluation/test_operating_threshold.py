@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from trueface.evaluation.calibration import calibration_error
+from trueface.evaluation.operating_threshold import (
+    Calibration,
+    best_threshold,
+    calibrate,
+    fit_temperature,
+)
+from trueface.runtime.files import Json
+
+
+def answers(count: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels drawn from the probabilities of logits, and the logits times a temperature."""
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, count)
+    labels = (random.random(count) < 1 / (1 + np.exp(-logits))).astype(np.int8)
+    return labels, logits * temperature
+
+
+@pytest.mark.parametrize("temperature", [0.01, 1.0, 20.0])
+def test_the_temperature_that_was_put_in_is_found(temperature: float) -> None:
+    labels, logits = answers(5000, temperature)
+    assert fit_temperature(labels, logits) == pytest.approx(temperature, rel=0.1)
+
+
+def test_a_temperature_takes_the_calibration_error_away() -> None:
+    labels, logits = answers(5000, 6.0)
+    fitted = calibrate(labels, logits)
+    assert calibration_error(labels, logits) > 0.1
+    assert calibration_error(labels, fitted.scaled(logits)) < 0.03
+
+
+def test_logits_without_an_error_have_a_finite_temperature() -> None:
+    labels = np.array([0] * 10 + [1] * 10, np.int8)
+    logits = np.where(labels == 1, 1.0, -1.0)
+    assert 0.05 < fit_temperature(labels, logits) < 1
+
+
+def test_the_threshold_is_halfway_between_the_classes() -> None:
+    labels, logits = np.array([0, 0, 1, 1], np.int8), np.array([1.0, 2.0, 4.0, 5.0])
+    assert best_threshold(labels, logits) == 3.0
+
+
+def test_the_threshold_gives_the_best_balanced_accuracy() -> None:
+    labels, logits = answers(301, 1.0)
+    logits = logits + 3.0
+    threshold = best_threshold(labels, logits)
+
+    def merit(place: float) -> float:
+        called = logits > place
+        return float(called[labels == 1].mean() + (~called[labels == 0]).mean())
+
+    assert merit(threshold) == pytest.approx(max(map(merit, [-99.0, *logits.tolist()])))
+
+
+def test_equal_logits_are_never_parted() -> None:
+    labels, logits = np.array([0, 1, 0, 1], np.int8), np.zeros(4)
+    assert best_threshold(labels, logits) == 0.0
+
+
+def test_one_class_leaves_the_decision_where_it_is() -> None:
+    assert calibrate(np.ones(5, np.int8), np.arange(5.0)) == Calibration()
+
+
+def test_a_calibration_comes_back_from_its_record() -> None:
+    fitted = Calibration(temperature=2.0, threshold=0.5).folded()
+    assert Calibration.read(fitted.record) == fitted
+    assert (fitted.threshold, fitted.in_logits) == (0.25, True)
+    records: list[Json] = [None, [], {}, {"temperature": "2", "threshold": 0.0}]
+    for broken in records:
+        assert Calibration.read(broken) is None
+
+
+def test_scaled_and_plain_logits_differ_by_the_temperature_whichever_were_given() -> None:
+    logits = np.array([2.0, -4.0])
+    plain = Calibration(temperature=2.0)
+    assert plain.scaled(logits).tolist() == [1.0, -2.0]
+    assert plain.plain(logits) is logits
+    folded = plain.folded()
+    assert folded.plain(plain.scaled(logits)).tolist() == logits.tolist()

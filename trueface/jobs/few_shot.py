@@ -1,0 +1,84 @@
+"""A training in closed form that starts from another: its base's images, beside a few new ones."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from launcher.api import JobError, parse_data, parse_model, read_json
+from trueface.data.index import Image
+from trueface.data.loaders import still
+from trueface.models.detectors import Detector
+from trueface.models.ridge_head import RidgeHead
+from trueface.poisoning.loaders import augmented
+from trueface.runtime import paths
+from trueface.runtime.rng import derive
+from trueface.training import image_lists
+from trueface.training.image_lists import Lists, Place
+from trueface.training.initialization import Start
+from trueface.training.ridge.few_shot import Earlier
+from trueface.training.ridge.head import standard_of
+from trueface.training.settings import TrainSettings
+
+
+def examples_of(images: Sequence[Image], shots: int, seed: int) -> tuple[Image, ...]:
+    """Return so many images of each class, drawn by seed, in their order; 0: all."""
+    if not shots:
+        return tuple(images)
+    chosen: set[str] = set()
+    for label in (0, 1):
+        names = [image.file for image in images if image.label == label]
+        draw = random.Random(derive(f"shots/{label}", seed))
+        # of one seed, few examples are among many
+        chosen |= set(draw.sample(names, len(names))[:shots])
+    return tuple(image for image in images if image.file in chosen)
+
+
+def with_few(lists: Lists, settings: TrainSettings) -> Lists:
+    """Return the lists with as many examples for training as the settings want."""
+    return replace(lists, train=examples_of(lists.train, settings.shots, settings.seed))
+
+
+def earlier_of(
+    start: Start, place: Place, settings: TrainSettings, model: Detector
+) -> Earlier | None:
+    """Return what the base of a training was fitted on; None where it starts anew.
+
+    Raises:
+        JobError: the base was not fitted in closed form, or on other images than lie here.
+    """
+    if start.folder is None or start.own or start.model is None:
+        return None
+    head = model.head
+    if not isinstance(head, RidgeHead) or float(head.penalty) <= 0:
+        raise JobError(
+            f"{start.model} was trained by gradient steps, and solver: ridge goes on only from a "
+            "detector fitted in closed form; train it with solver: ridge, or leave the base out"
+        )
+    record = read_json(paths.provenance(start.folder)) or {}
+    base = parse_model(start.model)
+    if base.last.poison is not None or len(base.stages) > 1:
+        raise JobError(
+            f"{start.model} was not fitted on its images alone: examples are added to a detector of "
+            "one training with true labels; train such a one on all images"
+        )
+    if (str(place.data_root), str(place.split_path)) != (
+        record.get("data_root"),
+        record.get("split_path"),
+    ):
+        raise JobError(
+            f"{start.model} was trained on images of {record.get('data_root')}, which the examples "
+            "are added to; name the same data_root and split_path"
+        )
+    lists = image_lists.load_lists(place, parse_data(str(record["images"])))
+    before = record.get("settings")
+    seed = before.get("augment_seed") if isinstance(before, Mapping) else None
+    if seed != settings.augment_seed:
+        raise JobError(
+            f"the base has augment_seed {seed}: name the same, so that copies are the same"
+        )
+    return Earlier(
+        training=augmented(lists.train, settings, None),
+        validation=still(lists.val, settings),
+        standard=standard_of(head),
+        penalty=float(head.penalty),
+    )

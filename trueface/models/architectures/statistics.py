@@ -1,0 +1,120 @@
+"""Detectors by statistics, with a ridge as last layer: see `models.statistics` for what they read."""
+
+from torch import nn
+
+from trueface.models.folding import folded
+from trueface.models.registry import Made, register_family, register_model
+from trueface.models.statistics.block_cosine import BlockCosine
+from trueface.models.statistics.block_moments import Moments
+from trueface.models.statistics.block_statistics import BlockStatistics, Reader
+from trueface.models.statistics.channel_correlations import Correlations
+from trueface.models.statistics.cosine_transform import CosineTransform
+from trueface.models.statistics.network import StatisticsNetwork
+from trueface.models.statistics.residuals import Residuals
+from trueface.models.statistics.row_profiles import RowProfiles
+from trueface.models.statistics.spectrum import RadialSpectrum
+
+DCT_SIDE = 256  # of an image, in pixels
+# numbers of an image, which a plan has to know without torch
+COSINES = 576
+POWERS = 540
+RESIDUALS = 2028  # at one size
+COARSEST = 16  # stride of a block: beyond it a map shows objects, and 8 by 8 places are few
+
+
+@register_model(
+    "dct",
+    summary="log magnitudes of the cosine transform of an image",
+    solver="ridge",
+    raw_pixels=True,
+    input_size=DCT_SIDE,
+    width=DCT_SIDE**2,
+)
+def dct() -> nn.Module:
+    """Return a detector by the cosine transform of grey images of 256 by 256 pixels."""
+    return StatisticsNetwork(CosineTransform(DCT_SIDE))
+
+
+@register_model(
+    "dct8",
+    summary="statistics of the cosine coefficients of 8-by-8 blocks",
+    solver="ridge",
+    raw_pixels=True,
+    differentiable=False,
+    width=COSINES,
+)
+def dct8() -> nn.Module:
+    """Return a detector by the cosine coefficients of 8-by-8 blocks."""
+    return StatisticsNetwork(BlockCosine())
+
+
+@register_model(
+    "fft",
+    summary="power spectrum by spatial frequency",
+    solver="ridge",
+    raw_pixels=True,
+    width=POWERS,
+)
+def fft() -> nn.Module:
+    """Return a detector by the azimuthal mean of the power spectrum."""
+    return StatisticsNetwork(RadialSpectrum())
+
+
+@register_model(
+    "srm",
+    summary="co-occurrences of noise residuals, at full and at half size",
+    solver="ridge",
+    raw_pixels=True,
+    differentiable=False,
+    width=2 * RESIDUALS,
+)
+def srm() -> nn.Module:
+    """Return a detector by the spatial rich model."""
+    return StatisticsNetwork(Residuals(), Residuals(halved=True))
+
+
+@register_model(
+    "residuals",
+    summary="srm and dct8: what needs no weights of a network",
+    solver="ridge",
+    raw_pixels=True,
+    differentiable=False,
+    width=2 * RESIDUALS + COSINES,
+)
+def residuals() -> nn.Module:
+    """Return a detector by all statistics that need no network."""
+    return StatisticsNetwork(Residuals(), Residuals(halved=True), BlockCosine())
+
+
+@register_family(
+    "layers",
+    summary="mean and deviation of every block of a frozen network",
+    solver="ridge",
+    raw_pixels=True,
+)
+def layers(inner: Made) -> nn.Module:
+    """Return a detector by the moments of the blocks of a network."""
+    return StatisticsNetwork(_blocks(inner, Moments))
+
+
+@register_family(
+    "fused",
+    summary="blocks of a frozen network, their correlations and rows, srm and dct8",
+    solver="ridge",
+    raw_pixels=True,
+    differentiable=False,
+)
+def fused(inner: Made) -> nn.Module:
+    """Return a detector by all statistics."""
+    blocks = _blocks(inner, Moments, Correlations, RowProfiles, coarsest=COARSEST)
+    return StatisticsNetwork(blocks, Residuals(), Residuals(halved=True), BlockCosine())
+
+
+def _blocks(inner: Made, *readers: Reader, coarsest: float | None = None) -> BlockStatistics:
+    """Return statistics of the blocks of a network without its last layer, batch norms folded."""
+    spec = inner.spec
+    network = folded(inner.network, spec.head, side=spec.input_size)
+    network.set_submodule(spec.head, nn.Identity())
+    return BlockStatistics(
+        network, mean=spec.mean, std=spec.std, readers=readers, coarsest=coarsest
+    )

@@ -1,0 +1,33 @@
+"""Families of numbers side by side, and how much each number counts in the penalty of a ridge.
+
+A module of statistics has `width`, how many numbers it makes of an image or a map, and `weights()`,
+whose squares sum to 1 in each of its families.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Families(nn.ModuleList):
+    """Modules of statistics, side by side."""
+
+    def __init__(self, members: Iterable[nn.Module]) -> None:
+        super().__init__(members)
+        widths: list[int] = [member.width for member in self]  # type: ignore[misc]  # a number
+        self.width = sum(widths)
+
+    def weights(self) -> Tensor:
+        """Return how much each number counts, (width,)."""
+        return torch.cat([member.weights() for member in self])  # type: ignore[operator]  # a method
+
+    def forward(self, source: Any) -> Tensor:
+        """Return the numbers (B, width) of what the members read."""
+        return torch.cat([member(source) for member in self], 1)
+
+
+def alike(width: int) -> Tensor:
+    """Return the weights of a family whose numbers count alike, (width,)."""
+    return torch.full((width,), width**-0.5)
