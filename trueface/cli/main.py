@@ -21,6 +21,7 @@ COMMANDS = {
     "forget": "unlearn a class, or a random fraction of the images, of a classifier",
     "unlearned": "compare the unlearned models of a run with their references",
     "predict": "predict whether images are real or fake",
+    "pretrain": "train a task file's model and write a folder to hand on",
     "compare": "compare two models with paired tests",
     "benchmark": "rank the models of a benchmark, and check its numbers",
     "audit": "find mistakes in an experiment",

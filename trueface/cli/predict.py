@@ -1,53 +1,80 @@
 """`trueface predict`: predict whether single images, or those of folders, are fake."""
 
-import contextlib
-import json
-import logging
-import sys
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from launcher.api import JobError, Json, UnknownName, UsageError
-from trueface.cli.text_tables import aligned, shown
+from launcher.api import JobError
+from trueface.cli.prediction import heat_maps, model_choice
+from trueface.cli.prediction.heat_maps import By, HeatMaps
+from trueface.cli.prediction.prediction_output import Remarks, passed_over_line, rows_for
+from trueface.cli.prediction.torchvision_import import import_torchvision
+from trueface.cli.text_tables import shown
 from trueface.data import image_files
-from trueface.data.folder_cache import listed
-from trueface.data.image_files import Missing
-from trueface.runtime import logs, paths
+from trueface.data.image_files import Missing, Pictures
+from trueface.runtime import logs
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from trueface.evaluation.predict import Predictions
-
-HEADER = ("path", "logit", "fake %", "verdict")
+    from trueface.prediction.predictor import Predictor
 
 
 @click.command()
 @click.argument(
     "images", metavar="IMAGE…", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
-@click.option("--model", "model_id", metavar="ID", help="The model in runs/NAME/ID/.")
-@click.option("--name", default="test", show_default=True, help="The model's run.")
+@click.option(
+    "--model", "model_id", metavar="ID", help="Model in runs/NAME/ID/; default: the only one."
+)
+@click.option("--name", help="The model's run.  [default: test]")
 @click.option(
     "--checkpoint",
     "weights",
     type=click.Path(path_type=Path),
     help="File of a checkpoint, instead of --model.",
 )
+@click.option(
+    "--model-folder",
+    type=click.Path(path_type=Path),
+    help="Folder that trueface pretrain wrote, instead of --model.  [env: TRUEFACE_MODEL]",
+)
 @click.option("--device", default="cuda:0", show_default=True, help="cpu or cuda:N.")
 @click.option(
     "--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Images per step."
+)
+@click.option(
+    "--abstain",
+    metavar="RATE",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Answer only where validation says that at most this fraction of answers is wrong.",
+)
+@click.option(
+    "--heat-map",
+    "heat_place",
+    metavar="FILE|FOLDER",
+    type=click.Path(path_type=Path),
+    help="Draw which places speak for a fake, as PNG: takes 200 times as long as an answer.",
+)
+@click.option(
+    "--heat-map-by",
+    type=click.Choice(["occlusion", "blocks"]),
+    default="occlusion",
+    show_default=True,
+    help="Blur squares in turn, or weigh the last feature maps (some networks).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def predict(
     images: tuple[Path, ...],
     *,
     model_id: str | None,
-    name: str,
+    name: str | None,
     weights: Path | None,
+    model_folder: Path | None,
     device: str,
     batch_size: int,
+    abstain: float | None,
+    heat_place: Path | None,
+    heat_map_by: By,
     as_json: bool,
 ) -> None:
     """Predict whether images are real or fake: image files, and all images in folders.
@@ -55,144 +82,76 @@ def predict(
     Prints path, logit, probability of fake, and verdict. Images are preprocessed as in the model's
     validation. Files that cannot be decoded are listed on stderr, and the exit code is 1.
     """
-    if (model_id is None) == (weights is None):
-        raise UsageError("name the model: --model ID [--name RUN], or --checkpoint PATH")
-    path = _weights(name, model_id) if model_id is not None else _existing(weights)
+    place = model_choice.chosen(model_id, name, weights, model_folder)
     pictures = image_files.find(images)
+    if heat_place is not None:
+        heat_maps.refuse(heat_place, pictures.files)
+    predictor = _load(place, device=device, batch_size=batch_size, abstain=abstain)
+    heat = None if heat_place is None else HeatMaps(heat_place, heat_map_by, predictor)
+    bad = _answer(place, predictor, pictures, heat, as_json=as_json)
+    if bad:
+        places = len(pictures.files) + len(pictures.missing)
+        raise JobError(f"{bad} of {places} places gave no answer; see above")
+
+
+def _load(place: Path, *, device: str, batch_size: int, abstain: float | None) -> "Predictor":
     # torch takes seconds to import; help and wrong arguments must not wait for it
+    import_torchvision()
     from trueface.cli import run_here
-    from trueface.evaluation import predict as predicting
-    from trueface.features.store import open_store
-    from trueface.runtime.progress import Watch
+    from trueface.models import checkpoint
+    from trueface.prediction import model_folder
+    from trueface.prediction.predictor import Predictor
 
     with logs.shown():
         on = run_here.device(device)
-    with _listed_here():
-        done = predicting.predict(
-            path,
-            pictures.files,
-            batch_size=batch_size,
-            watch=Watch(device=on),
-            store=open_store(),
+    kept = model_folder.load(place) if place.is_dir() else checkpoint.load(place)
+    predictor = Predictor(kept, place, device=on, batch_size=batch_size, abstain=abstain)
+    if predictor.selection is not None:
+        selection = predictor.selection
+        click.echo(
+            f"note: answers are given as in the surest {100 * selection.coverage:.0f} % of "
+            f"{selection.images} images of validation, of which at most "
+            f"{100 * selection.bound:.2g} % are wrong (95 % confidence)",
+            err=True,
         )
-    bad = (*pictures.missing, *done.bad)
-    _print(path, done, bad, pictures.passed_over, as_json=as_json)
-    if bad:
-        raise JobError(
-            f"{len(bad)} of {len(done.answers) + len(bad)} places gave no answer; see above"
-        )
+    return predictor
 
 
-def _weights(run_name: str, model_id: str) -> Path:
-    """Return the path of a model's weights; where there are none, suggest the models that exist."""
-    runs = Path.cwd() / "runs"
-    run = runs / paths.folder_name("--name", run_name)
-    path = paths.checkpoint(run / paths.model_folder("--model", model_id))
-    if path.is_file():
-        return path
-    if models := _models(run):
-        raise UnknownName(f"trained model of run {run_name}", model_id, models)
-    if others := [folder.name for folder in _folders(runs) if _models(folder)]:
-        raise UnknownName("run with trained models", run_name, others)
-    raise UsageError(f"no trained model in {runs}; train one, or name a file with --checkpoint")
-
-
-def _existing(weights: Path | None) -> Path:
-    if weights is None or not weights.is_file():
-        raise UsageError(f"there is no checkpoint {weights}: name the file of a trained model")
-    return weights
-
-
-def _models(run: Path) -> list[str]:
-    """Return the IDs of a run's trained models."""
-    return [
-        paths.model_id(folder) for folder in _folders(run) if paths.checkpoint(folder).is_file()
-    ]
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(filter(Path.is_dir, folder.iterdir())) if folder.is_dir() else []
-
-
-@contextlib.contextmanager
-def _listed_here() -> Iterator[None]:
-    """Silence the loader's warnings of bad files, which are listed at the end."""
-    logger = logging.getLogger("trueface.data")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def _print(
-    weights: Path,
-    done: "Predictions",
-    bad: Sequence[Missing],
-    passed_over: Mapping[str, int],
+def _answer(
+    place: Path,
+    predictor: "Predictor",
+    pictures: Pictures,
+    heat: HeatMaps | None,
     *,
     as_json: bool,
-) -> None:
-    answers = done.answers
-    for file in bad:
-        click.echo(f"error: {shown(str(file.path))}: {file.reason}", err=True)
-    if passed_over:
-        click.echo(
-            f"note: passed over, as no images by their names: {listed(passed_over)}", err=True
-        )
-    if done.unlike:
-        click.echo(f"warning: {_of_other_sizes(done)}", err=True)
-    if as_json:
-        click.echo(json.dumps(_document(weights, done, bad, passed_over)))
-    elif sys.stdout.isatty():
-        cells = [
-            (
-                shown(str(answer.path)),
-                f"{answer.logit:.3f}",
-                f"{100 * answer.probability:.1f}",
-                answer.verdict,
-            )
-            for answer in answers
-        ]
-        click.echo("\n".join(aligned([HEADER, *cells])))
-    else:
-        for answer in answers:
-            path = shown(str(answer.path))
-            click.echo(f"{path}\t{answer.logit:.9g}\t{answer.probability:.6g}\t{answer.verdict}")
+) -> int:
+    """Print the answers; return how many places gave none."""
+    rows = rows_for(pictures.files, place, predictor, as_json=as_json)
+    remarks, bad = Remarks(), list(pictures.missing)
+    for missing in bad:
+        _say(missing)
+    begun = False
+    for outcome in predictor.answers(pictures.files):
+        if isinstance(outcome, Missing):
+            bad.append(outcome)
+            _say(outcome)
+            continue
+        if not begun:
+            rows.begin()
+            begun = True
+        rows.row(outcome)
+        remarks.add(outcome)
+        if heat is not None:
+            click.echo(f"wrote {shown(str(heat.write(outcome)))}", err=True)
+    if not begun and as_json:
+        rows.begin()
+    rows.end(bad, pictures.passed_over)
+    if pictures.passed_over:
+        click.echo(passed_over_line(pictures.passed_over), err=True)
+    for line in remarks.lines(crop=predictor.settings.resize_size):
+        click.echo(line, err=True)
+    return len(bad)
 
 
-def _of_other_sizes(done: "Predictions") -> str:
-    """Return a warning that images have sizes on which the model was not trained."""
-    sides = sorted(size.shorter for size in done.unlike.values())
-    shown_sides = str(sides[0]) if sides[0] == sides[-1] else f"{sides[0]} to {sides[-1]}"
-    return (
-        f"{len(done.unlike)} of {len(done.answers)} images have a shorter side of {shown_sides} "
-        f"pixels, those of the training {done.learned}; the network sees the middle {done.crop} x "
-        f"{done.crop} pixels only, so their answers say little: resize them as the training's were"
-    )
-
-
-def _document(
-    weights: Path,
-    done: "Predictions",
-    bad: Sequence[Missing],
-    passed_over: Mapping[str, int],
-) -> dict[str, Json]:
-    return {
-        "schema": 1,
-        "checkpoint": str(weights),
-        "images": [
-            {
-                "path": str(answer.path),
-                "logit": answer.logit,
-                "probability": answer.probability,
-                "verdict": answer.verdict,
-                "size_unlike_training": answer.path in done.unlike,
-            }
-            for answer in done.answers
-        ],
-        "training_sizes": None if done.learned is None else done.learned.as_json(),
-        "passed_over": dict(passed_over),
-        "bad": [{"path": str(file.path), "reason": file.reason} for file in bad],
-    }
+def _say(missing: Missing) -> None:
+    click.echo(f"error: {shown(str(missing.path))}: {missing.reason}", err=True)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from trueface.evaluation.bootstrap import Floats
 from trueface.evaluation.calibration import Labels
@@ -87,6 +86,9 @@ def fit_temperature(labels: Labels, logits: Floats) -> float:
         section 2.2, so that logits without an error get a finite temperature. Logits that order the
         classes wrongly get a very large one: a probability of a half.
     """
+    # half a second to import, which a prediction needs not
+    from scipy.optimize import minimize_scalar
+
     fake = labels == 1
     counts = np.where(fake, np.count_nonzero(fake), np.count_nonzero(~fake))
     wanted = np.where(fake, (counts + 1) / (counts + 2), 1 / (counts + 2))

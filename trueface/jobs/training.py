@@ -11,14 +11,18 @@ from launcher.api import Job, JobError, Json, write_json
 from trueface.data.dataset import leave_out
 from trueface.data.loaders import Feed, Pass, still
 from trueface.data.loading.requests import BadFile
+from trueface.features.bank import Bank
 from trueface.features.store import FeatureStore, open_store
 from trueface.jobs import few_shot, job_data, model_origin, outputs
 from trueface.jobs.job_data import model_name
 from trueface.jobs.ranks import coordinator, world
 from trueface.jobs.setup import poison_of, settled, watch_of
+from trueface.models import checkpoint
 from trueface.models.detectors import Detector
 from trueface.models.ridge_head import RidgeHead
 from trueface.poisoning.loaders import augmented
+from trueface.prediction.feature_distance import FeatureDistance
+from trueface.prediction.reference import Reference
 from trueface.runtime import logs, paths
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.progress import Watch
@@ -69,6 +73,7 @@ def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json
     store = open_store(settings.cache) if is_constant(settings) else None
     begin = partial(lineage.begin, folder, job.base, lesson, further=start.own)
     note_images = partial(_note_bad_images, group, folder, training, validation)
+    feeds: tuple[Feed, Feed] = (training, validation)
     if settings.is_ridge:
         trained = ridge_trainer.train(
             model, training, validation, settings, folder=folder, provenance=source, watch=watch,
@@ -91,8 +96,26 @@ def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json
         return {}
     if settings.features:
         outputs.keep_features(folder, "train", model, still(lists.train, settings), watch, store)
+    if settings.save_weights:
+        _keep_reference(folder, trained, feeds)
     poisoned = 0 if record is None else len(record.keys)
     return _finish(folder, trained, {"images": len(lists.train), "poisoned": poisoned})
+
+
+def _keep_reference(folder: Path, trained: trainer.Trained, feeds: tuple[Feed, Feed]) -> None:
+    """Write into the checkpoint what later predictions are compared with, as far as it is at hand.
+
+    Nothing is computed for it: a training that ended right after an interruption has none.
+    """
+    if trained.answered is None:
+        return
+    features, (learned, checked) = trained.features, feeds
+    if isinstance(learned, Bank) and isinstance(checked, Bank):
+        views = learned.matrix(0), checked.matrix(0)
+        if views[0] is not None and views[1] is not None:
+            features = FeatureDistance.of(views[0].features, views[1].features)
+    reference = Reference.of(*trained.answered, features)
+    checkpoint.add_reference(paths.checkpoint(folder), reference.tensors)
 
 
 def _feeds(

@@ -7,7 +7,7 @@ executing anything in it (`torch.load(weights_only=True)`).
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,8 @@ class Checkpoint:
     side: int | None = None  # the only one of images that it takes, in pixels; None: any
     state: Mapping[str, Tensor]  # torchvision's parameter names
     provenance: Mapping[str, Json]
+    # what predictions are compared with, see `prediction.reference`; older ones have nothing
+    reference: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -51,6 +53,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
             name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()
         },
         "provenance": dict(checkpoint.provenance),
+        **({"reference": dict(checkpoint.reference)} if checkpoint.reference else {}),
     }
     tensor_files.save(path, content)
 
@@ -94,7 +97,19 @@ def load(path: Path) -> Checkpoint:
         side=content.get("side"),
         state=content["state"],
         provenance=content["provenance"],
+        reference=_tensors(content.get("reference")),
     )
+
+
+def add_reference(path: Path, reference: Mapping[str, Tensor]) -> None:
+    """Write into the checkpoint of a training that is done what predictions are compared with."""
+    save(path, replace(load(path), reference=reference))
+
+
+def _tensors(content: object) -> dict[str, Tensor]:
+    if not isinstance(content, dict):
+        return {}
+    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
 
 
 def refuse_other_decoding(checkpoint: Checkpoint, settings: DataSettings) -> None:

@@ -38,6 +38,9 @@ NAME_BYTES = 255  # the longest name of one file on the file systems of Linux
 TEMPORARY_BYTES = 16  # room for the marks of a file that is still being written
 CONDITIONS = "conditions"  # the folder of what is tested under conditions
 MODEL_ID = "model_id.txt"
+MODEL_FOLDER = (
+    "model.json"  # in a folder with a model that was handed on: see `prediction.model_folder`
+)
 SAMPLE_MARK = "sample.json"  # in a sample's data root, written when all its images are there
 
 

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import zipfile
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,9 +14,11 @@ import torch
 import trueface
 from trueface.data.dataset import ImageSet
 from trueface.data.image_sizes import Learned
+from trueface.data.index import Image
 from trueface.models import assembly, checkpoint
 from trueface.models.detectors import Detector
 from trueface.poisoning.poison_record import fingerprint
+from trueface.prediction.image_formats import LearnedFormats
 from trueface.runtime import paths
 from trueface.runtime.files import Json, write_atomic
 from trueface.training.distributed.group import Group
@@ -100,6 +104,9 @@ def of_learning(
         "val_images_sha256": fingerprint(lists.val),
         "poison_record_sha256": None if poison_record is None else file_sha256(poison_record),
         "image_sizes": _sizes(lists),
+        "image_formats": _formats(lists),
+        "train_sources": _sources(lists.train),
+        "val_sources": _sources(lists.val),
     }
 
 
@@ -160,6 +167,25 @@ def _flipped(images: ImageSet) -> int:
 def _sizes(lists: Lists) -> Json:
     learned = Learned.of([image.file for image in lists.train])
     return None if learned is None else learned.as_json()
+
+
+def _formats(lists: Lists) -> Json:
+    learned = LearnedFormats.of([image.file for image in lists.train])
+    return None if learned is None else learned.as_json()
+
+
+def _sources(images: Sequence[Image]) -> dict[str, Json]:
+    """Return how many images come from each folder, "fake StyleGAN2/psi-1 pre", by name."""
+    counts = Counter(
+        " ".join(
+            filter(
+                None,
+                ("fake" if image.label else "real", image.key.rpartition("/")[0], image.modifier),
+            )
+        )
+        for image in images
+    )
+    return dict(sorted(counts.items()))
 
 
 def _device_name(device: str) -> str:

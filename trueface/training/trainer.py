@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from trueface.data.loaders import Feed
 from trueface.models.detectors import Detector
+from trueface.prediction.feature_distance import FeatureDistance
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
@@ -34,7 +35,7 @@ from trueface.training.objectives.registry import make_objective
 from trueface.training.optimizer_state import State, network_of
 from trueface.training.resume import Claim, Interrupted
 from trueface.training.settings import TrainSettings
-from trueface.training.validation import validate
+from trueface.training.validation import Answered, validate
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,9 @@ class Trained:
     chosen: Epoch
     seconds: float
     samples_read: int  # images, those of validation not counted
+    # of the chosen weights; None: they were chosen before an interruption, or are of classes
+    answered: Answered | None = None
+    features: FeatureDistance | None = None  # of a fit in closed form, which has them at hand
 
 
 # history, "best" or "last" or None, the model to keep, and a function that copies the optimizer's state
@@ -186,6 +190,7 @@ def fit(
         chosen=course.chosen,
         seconds=course.seconds,
         samples_read=loop.images_read,
+        answered=course.answered,
     )
 
 
@@ -199,6 +204,7 @@ class _Course:
         self.history: list[Epoch] = []
         self.chosen: Epoch | None = None
         self.weights: Mapping[str, Tensor] = {}
+        self.answered: Answered | None = None  # of these weights
         if saving.begun is not None:
             self._restore(saving.begun)
 
@@ -227,12 +233,12 @@ class _Course:
             loop.group.wait()  # none ends before the first has written its files
             raise JobError(f"stopped in epoch {number + 1} of {config.num_epochs}")
         speed = (loop.images_read - before) / max(time.monotonic() - began, 1e-9)
-        epoch = self._validated(validation, sums, images_per_s=speed, began=began)
+        epoch, answered = self._validated(validation, sums, images_per_s=speed, began=began)
         self.history.append(epoch)
         # of equally good epochs the last
         better = config.select == "last" or epoch.merit == max(past.merit for past in self.history)
         if better:
-            self.chosen = epoch
+            self.chosen, self.answered = epoch, answered
             self.weights = copy.deepcopy(network_of(loop.result).state_dict())
         self._after_epoch(self.history, BEST if better else None, loop.result, loop.optimizer_state)
         loop.schedule.end_epoch(epochs_without_progress(self.history))
@@ -245,7 +251,7 @@ class _Course:
 
     def _validated(
         self, validation: Feed, sums: Sums, *, images_per_s: float, began: float
-    ) -> Epoch:
+    ) -> tuple[Epoch, Answered | None]:
         loop, count = self._loop, max(sums.images, 1)
         result = validate(
             loop.result,
@@ -257,7 +263,7 @@ class _Course:
             group=loop.group,
         )
         calibration = result.calibration
-        return Epoch(
+        epoch = Epoch(
             epoch=len(self.history) + 1,
             lr=loop.lr,
             loss=sums.loss / count,
@@ -270,6 +276,7 @@ class _Course:
             temperature=None if calibration is None else calibration.temperature,
             threshold=None if calibration is None else calibration.threshold,
         )
+        return epoch, result.answers
 
     def _pause(self, sums: Sums | None) -> None:
         """Save where the training is."""

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,13 @@ from trueface.training.distributed.group import ALONE, Group
 from trueface.training.objectives.protocol import logits_of
 
 
+class Answered(NamedTuple):
+    """The answers of a detector to validation, in the order of its images."""
+
+    labels: NDArray[np.int8]  # (N,) 1 fake
+    logits: NDArray[np.float64]  # (N,)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
     """What decides between the epochs of a training; accuracies in 0 … 1."""
@@ -26,6 +34,7 @@ class Validation:
     accuracy: float
     balanced_accuracy: float | None  # mean over classes; None: a detector saw one class only
     calibration: Calibration | None = None  # of a detector; None: of several classes
+    answers: Answered | None = None  # of a detector, likewise
 
 
 def validate(
@@ -96,6 +105,7 @@ def _of_one_logit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> V
         accuracy=float((predicted == positive).mean()),
         balanced_accuracy=balanced,
         calibration=calibrate(positive.astype(np.int8), logits),
+        answers=Answered(positive.astype(np.int8), logits),
     )
 
 

@@ -17,9 +17,9 @@ from trueface.data.image_files import find
 from trueface.data.index import list_images
 from trueface.data.loaders import still
 from trueface.evaluation.inference import evaluate
-from trueface.evaluation.predict import Prediction, predict
 from trueface.models import checkpoint
 from trueface.models.detectors import build
+from trueface.prediction.predictor import Prediction, Predictor
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
 from trueface.runtime.progress import Watch
@@ -59,10 +59,11 @@ def test_answers_are_those_of_a_test_of_the_same_images(lab: Path) -> None:
     feed = still(images, settings)
     tested = evaluate(checkpoint.restore(weights), feed(0), total=len(feed), watch=Watch())
     files = [image.path for image in images]
-    done = predict(weights, files, batch_size=2, watch=Watch())
-    assert [one.path for one in done.answers] == files
-    assert [one.logit for one in done.answers] == pytest.approx(tested.logits.tolist(), abs=1e-5)
-    assert len({one.logit for one in done.answers}) == 5
+    answers = list(Predictor.load(weights, batch_size=2).answers(files))
+    logits = [answer.logit for answer in answers if isinstance(answer, Prediction)]
+    assert [answer.path for answer in answers] == files
+    assert logits == pytest.approx(tested.logits.tolist(), abs=1e-5)
+    assert len(set(logits)) == 5
 
 
 def test_a_folder_is_searched_and_its_images_are_told_sorted(
@@ -130,7 +131,7 @@ def test_a_model_outside_the_runs_is_refused(
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["--model", MODEL, "--checkpoint", "x.pt"], ["--checkpoint", "absent.pt"]]
+    "words", [["--model", MODEL, "--checkpoint", "x.pt"], ["--checkpoint", "absent.pt"]]
 )
 def test_one_model_must_be_named_and_be_there(lab: Path, words: list[str]) -> None:
     assert run("data", *words) == 2
@@ -168,13 +169,13 @@ def test_a_checkpoint_that_cannot_say_how_images_are_prepared_is_refused(
 ) -> None:
     path = write_model(tmp_path / "x.pt", settings)
     with pytest.raises(CheckpointError, match=said):
-        predict(path, [tmp_path / "a.png"], batch_size=1, watch=Watch())
+        Predictor.load(path)
 
 
 def test_settings_younger_than_a_checkpoint_take_their_usual_value(lab: Path) -> None:
     path = write_model(lab / "old.pt", {"resize_size": 16})
-    done = predict(path, find([lab / "data"]).files, batch_size=9, watch=Watch())
-    assert len(done.answers) == 5
+    answers = Predictor.load(path).answers(find([lab / "data"]).files)
+    assert [type(answer) for answer in answers] == [Prediction] * 5
 
 
 def test_a_terminal_gets_a_table(lab: Path) -> None:
@@ -271,7 +272,8 @@ def test_images_of_other_sizes_than_the_trainings_are_remarked(
     near = "data/PreSocial/Real/FFHQ/00009.png"
     assert run("large.png", near, "--checkpoint", "sized.pt") == 0
     err = capsys.readouterr().err
-    assert "1 of 2 images have a shorter side of 48 pixels, those of the training 12 pixels" in err
+    assert "1 of 2 images have other sizes than those of the training" in err
+    assert "large.png: its shorter side has 48 pixels, those of the training 12 pixels" in err
     assert "the middle 16 x 16 pixels" in err
     assert run("large.png", near, "--checkpoint", "sized.pt", "--json") == 0
     told = json.loads(capsys.readouterr().out)

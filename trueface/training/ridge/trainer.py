@@ -18,6 +18,7 @@ from trueface.features.body import FrozenBody
 from trueface.features.matrix import NOTHING, FeatureMatrix
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
+from trueface.prediction.feature_distance import FeatureDistance
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
@@ -31,6 +32,7 @@ from trueface.training.ridge.rows import Rows
 from trueface.training.ridge.views import rows_of, views_of
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import Trained
+from trueface.training.validation import Answered
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +112,14 @@ def train(
         "epoch=1 of=1 loss=%.4g val_accuracy=%.4g threshold=%.3g penalty=%.3g",
         epoch.loss, epoch.val_accuracy, fitted.calibration.threshold, fitted.relative_penalty,
     )  # fmt: skip
+    clean = _first_views(learned.validation)
     return Trained(
-        epochs=(epoch,), chosen=epoch, seconds=now() - began, samples_read=len(learned.rows)
+        epochs=(epoch,),
+        chosen=epoch,
+        seconds=now() - began,
+        samples_read=len(learned.rows),
+        answered=Answered(learned.validation.labels[clean], fitted.other[clean]),
+        features=FeatureDistance.of(learned.rows.parts[0], learned.validation.parts[0]),
     )
 
 

@@ -1,0 +1,90 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trueface.models import checkpoint
+from trueface.models.checkpoint import Checkpoint
+from trueface.models.detectors import build
+from trueface.prediction import model_folder
+from trueface.runtime.errors import CheckpointError, MachineError, UsageError
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    path = tmp_path_factory.mktemp("kept") / "a.pt"
+    checkpoint.save_model(path, build("slim18", weights="none", seed=1), {"settings": {}})
+    return checkpoint.load(path)
+
+
+def write(folder: Path, kept: Checkpoint, name: str = "m") -> None:
+    model_folder.write(folder, kept, name=name, licence="MIT", tests=[], card="# card\n")
+
+
+def test_a_folder_gives_the_checkpoint_that_was_written(tmp_path: Path, kept: Checkpoint) -> None:
+    write(tmp_path / "m", kept)
+    state = model_folder.load(tmp_path / "m").state
+    assert {name: value.tolist() for name, value in state.items()} == {
+        name: value.tolist() for name, value in kept.state.items()
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "card.md", "tests.json", "provenance.json"])
+@pytest.mark.parametrize("change", [flip, Path.unlink])
+def test_a_folder_that_was_altered_is_refused_by_the_files_name(
+    tmp_path: Path, kept: Checkpoint, name: str, change: Callable[[Path], None]
+) -> None:
+    write(tmp_path / "m", kept)
+    change(tmp_path / "m" / name)
+    with pytest.raises(CheckpointError, match=name):
+        model_folder.load(tmp_path / "m")
+
+
+def test_a_manifest_that_was_altered_is_refused(tmp_path: Path, kept: Checkpoint) -> None:
+    write(tmp_path / "m", kept)
+    path = tmp_path / "m/model.json"
+    path.write_text(path.read_text().replace("MIT", "BSD"))
+    with pytest.raises(CheckpointError, match=r"model\.json is not what it was"):
+        model_folder.load(tmp_path / "m")
+    path.write_text("{")
+    with pytest.raises(CheckpointError, match=r"model\.json"):
+        model_folder.load(tmp_path / "m")
+
+
+def test_a_model_folder_is_replaced_and_no_other_folder(tmp_path: Path, kept: Checkpoint) -> None:
+    write(tmp_path / "m", kept)
+    write(tmp_path / "m", kept, name="n")
+    assert model_folder.read(tmp_path / "m").name == "n"
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.jpg").touch()
+    with pytest.raises(UsageError, match="is no model folder"):
+        write(tmp_path / "photos", kept)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "photos"]
+
+
+def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, kept: Checkpoint) -> None:
+    write(tmp_path / "m", kept)
+    with pytest.raises(MachineError):
+        write(tmp_path / "m" / "card.md" / "below", kept)
+    broken = replace(kept, provenance={"x": float("nan")})
+    write(tmp_path / "m", broken)
+    assert model_folder.read(tmp_path / "m").name == "m"
+
+
+def test_no_path_of_a_machine_is_handed_on() -> None:
+    portable = model_folder.portable(
+        {
+            "data_root": "/home/a/faces",
+            "settings": {"weights": "/home/a/w.pth", "lr": 0.1},
+            "x": ["~/b/c"],
+        }
+    )
+    assert portable == {"settings": {"weights": "w.pth", "lr": 0.1}, "x": ["c"]}

@@ -1,0 +1,128 @@
+"""`trueface pretrain`: train a task file's model through the queue, and write a folder to hand on."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from launcher.api import JobError, Json, Plan, PlannedJob, UnknownName, UsageError, load, plan
+from trueface.cli.prediction.torchvision_import import import_torchvision
+from trueface.cli.text_tables import shown
+from trueface.evaluation import results
+from trueface.runtime import paths
+
+# the queue's own command; Ctrl-C leaves its view, and not the jobs
+LAUNCHER = (
+    sys.executable,
+    "-c",
+    "import sys; from launcher.cli.main import main; sys.exit(main())",
+)
+TRAIN, TEST = "train", "test"  # kinds
+
+
+@click.command()
+@click.argument("taskfile", type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Model folder to write."
+)
+@click.option("--model", "model_id", metavar="ID", help="Which model; default: the only one.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As in launcher run.")
+@click.option("--licence", metavar="TEXT", help="Licence of the weights, for the card.")
+def pretrain(
+    taskfile: Path,
+    *,
+    out: Path,
+    model_id: str | None,
+    settings: tuple[str, ...],
+    licence: str | None,
+) -> None:
+    """Train the only model of TASKFILE, test it, and write a model folder that can be handed on.
+
+    The jobs run in the queue; what is done already is not done again. The folder holds weights,
+    where they come from, the results of the tests, and card.md, which says what the model is for.
+    `trueface predict photo.jpg --model-folder DIR` uses it.
+    """
+    planned = plan(load(taskfile, settings=settings))
+    training = _training(planned, model_id)
+    if training.model is None:
+        raise UsageError(f"{taskfile}: the training names no model")
+    import_torchvision()  # torch takes seconds to import; a wrong task file must not wait for it
+    from trueface.prediction import model_folder
+
+    model_folder.refuse_other_folder(out)
+    words = [word for setting in settings for word in ("--set", setting)]
+    ended = subprocess.run([*LAUNCHER, "run", str(taskfile), *words], check=False)
+    if ended.returncode != 0:
+        raise JobError(
+            f"launcher run {taskfile} ended with exit code {ended.returncode}; see above, mend it, "
+            "and start the same again: what is done stays done"
+        )
+    tests = [job.data or "" for job in _jobs(planned, TEST) if job.model == training.model]
+    _write(out, planned.run_folder, training.model, tests, licence)
+    click.echo(str(out))
+    click.echo(
+        f"wrote {shown(str(out))}: read {shown(str(out / 'card.md'))}, then trueface predict PHOTO "
+        f"--model-folder {shown(str(out))}",
+        err=True,
+    )
+
+
+def _training(planned: Plan, model: str | None) -> PlannedJob:
+    """Return the training whose model is to be handed on."""
+    trainings = _jobs(planned, TRAIN)
+    if model is not None:
+        for job in trainings:
+            if job.model == model:
+                return job
+        raise UnknownName("trained model", model, [job.model or "" for job in trainings])
+    if len(trainings) == 1:
+        return trainings[0]
+    names = ", ".join(job.model or "" for job in trainings)
+    raise UsageError(
+        f"{planned.file} has {len(trainings)} trainings and one model is written: name it with "
+        f"--model: {names}"
+        if trainings
+        else f"{planned.file} trains no model: nothing can be handed on"
+    )
+
+
+def _jobs(planned: Plan, kind: str) -> list[PlannedJob]:
+    return [job for job in planned.jobs if job.kind == kind]
+
+
+def _write(out: Path, run: Path, model: str, tests: list[str], licence: str | None) -> None:
+    # as above
+    from trueface.evaluation.operating_threshold import Calibration
+    from trueface.models import checkpoint
+    from trueface.prediction import model_folder
+    from trueface.prediction.card import Facts, card
+    from trueface.prediction.tested import source_errors
+
+    folder = run / paths.model_folder("model", model)
+    kept = checkpoint.load(paths.checkpoint(folder))
+    kept = replace(kept, provenance=model_folder.portable(kept.provenance))
+    calibration = Calibration.read(kept.provenance.get("calibration")) or Calibration()
+    facts = Facts(
+        name=model,
+        arch=kept.arch,
+        licence=licence or _licence(kept.provenance),
+        provenance=kept.provenance,
+        tests=results.table(run, [(model, data) for data in tests]),
+        sources=source_errors(folder, model, tests, threshold=calibration.threshold),
+    )
+    rows: list[Json] = [model_folder.portable(row) for row in facts.tests]
+    model_folder.write(out, kept, name=model, licence=facts.licence, tests=rows, card=card(facts))
+
+
+def _licence(provenance: dict[str, Json] | object) -> str:
+    """Return what is known of the licence of a model's weights."""
+    facts = provenance if isinstance(provenance, dict) else {}
+    stated, settings = facts.get("weights_licence"), facts.get("settings")
+    if isinstance(stated, str) and stated:
+        return stated
+    if facts.get("weights_sha256") is None and facts.get("started_from") is None:
+        return "whatever its trainer chooses: it started from no weights of others"
+    source = settings.get("weights") if isinstance(settings, dict) else None
+    return f"unknown: it started from weights of others ({source}); ask their owner"

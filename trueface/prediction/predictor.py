@@ -1,0 +1,241 @@
+"""Predictions: what a trained model says of image files, prepared as its own tests were.
+
+Images come one batch after another and are forgotten: ten thousand take no more memory than a few
+hundred. Nothing of them is written to disk, the feature store included.
+"""
+
+import math
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from trueface.data.decoding import decode
+from trueface.data.image_files import Missing
+from trueface.data.index import Image
+from trueface.data.loading.prefetch import closing, in_background
+from trueface.data.settings import TestSettings
+from trueface.data.transforms import TestTransform, test_transform
+from trueface.evaluation.operating_threshold import Calibration
+from trueface.features.body import FrozenBody
+from trueface.models import checkpoint
+from trueface.models.checkpoint import Checkpoint
+from trueface.prediction.likeness import File, Learnt, Unlike, of_distance
+from trueface.prediction.reference import Reference
+from trueface.prediction.selective import Selection, select
+from trueface.runtime.errors import BadImageError, CheckpointError, JobError, UsageError
+from trueface.runtime.files import Json
+
+# what a test's crop and decoding depend on; the rest of a training's settings is not its model's
+OF_PREPARATION = ("resize_size", "patch_size", "test_crops", "decode")
+UNCALIBRATED = Calibration()  # of older checkpoints: called fake above logit 0
+NEEDED = "resize_size"  # without it there is no crop; the others may be younger than a checkpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """The answer for one image."""
+
+    path: Path
+    logit: float  # positive = fake
+    calibration: Calibration = UNCALIBRATED
+    sure: bool = True  # False: it abstains
+    unlike: tuple[Unlike, ...] = ()  # in what the image is unlike those of the training
+
+    @property
+    def probability(self) -> float:
+        """Of being fake, in 0 … 1; calibrated by validation where the checkpoint says how."""
+        return probability(self.calibration.scaled(np.array(self.logit)).item())
+
+    @property
+    def verdict(self) -> str:
+        """The class by validation's threshold; real at the threshold itself; or unsure."""
+        if not self.sure:
+            return "unsure"
+        return "fake" if self.logit > self.calibration.threshold else "real"
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Files that were read ahead: those that gave pixels, and what became of each."""
+
+    outcomes: tuple[Missing | tuple[Path, tuple[Unlike, ...]], ...]  # in the order of the files
+    pixels: Tensor | None
+
+
+class Predictor:
+    """A model that answers for image files.
+
+    Args:
+        kept: its checkpoint.
+        path: of the checkpoint, for messages.
+        device: to compute on.
+        batch_size: images a step.
+        abstain: errors among its answers, at most, in 0 … 1; None: it answers for every image.
+
+    Raises:
+        CheckpointError: the checkpoint does not say how it prepares images.
+        UsageError: it cannot abstain, or not at such a rate.
+    """
+
+    def __init__(
+        self,
+        kept: Checkpoint,
+        path: Path,
+        *,
+        device: str = "cpu",
+        batch_size: int = 16,
+        abstain: float | None = None,
+    ) -> None:
+        self.settings = _settings(path, kept.provenance, batch_size)
+        self.calibrated = Calibration.read(kept.provenance.get("calibration"))
+        self.calibration = self.calibrated or UNCALIBRATED
+        self.learnt = Learnt.read(kept.provenance)
+        self._reference = Reference.read(kept.reference)
+        self.selection = None if abstain is None else self._select(path, abstain)
+        self.model = checkpoint.revive(kept, path).to(device)
+        self._device = device
+        constant = checkpoint.has_constant_body(kept)
+        self._body = FrozenBody(self.model, device=device) if constant else None
+
+    @classmethod
+    def load(cls, path: Path, **options: object) -> "Predictor":
+        """Return the predictor of a checkpoint file; options as above."""
+        return cls(checkpoint.load(path), path, **options)  # type: ignore[arg-type]  # checked there
+
+    @property
+    def transform(self) -> TestTransform:
+        """From a decoded image to what the network sees."""
+        return test_transform(self.settings)
+
+    def answers(self, files: Iterable[Path]) -> Iterator[Prediction | Missing]:
+        """Yield the answer for each file in its turn, or why there is none.
+
+        Raises:
+            JobError: a logit is no finite number: such a model has no answer.
+        """
+        with closing(in_background(lambda leave: self._batches(files, leave))) as batches:
+            for batch in batches:
+                yield from self._answered(batch)
+
+    def decode(self, file: Path) -> Tensor:
+        """Return the pixels of a file, (3, H, W) uint8, as its training decoded them.
+
+        Raises:
+            BadImageError: there are none.
+        """
+        scaled = self.settings.decode == "scaled"
+        return decode(file, scale_to=self.settings.resize_size if scaled else None)
+
+    def seen(self, pixels: Tensor, file: Path) -> Tensor:
+        """Return what the network sees of an image, (3, h, w) or (K, 3, h, w)."""
+        image = Image(file=str(file), key=str(file), label=0, method="", modifier="none")
+        return self.transform(pixels, image, 0)
+
+    def logits(self, seen: Tensor) -> Tensor:
+        """Return the logits (B,) of what the network sees of B images."""
+        return self._logits(seen)[0]
+
+    def _logits(self, seen: Tensor) -> tuple[Tensor, Tensor | None]:
+        with torch.inference_mode():
+            if self._body is None:
+                outputs, features = self.model(seen.to(self._device)), None
+            else:
+                features = self._body(seen)
+                outputs = self.model.forward_head(features)
+        logits = outputs.float().squeeze(1).cpu()
+        broken = int((~logits.isfinite()).sum())
+        if broken:
+            raise JobError(
+                f"{broken} of {len(logits)} logits are no finite numbers: the model is broken, "
+                "train it again with a lower lr"
+            )
+        return logits, features
+
+    def _answered(self, batch: _Batch) -> Iterator[Prediction | Missing]:
+        far: list[tuple[Unlike, ...]] = []
+        logits: list[float] = []
+        if batch.pixels is not None:
+            outputs, features = self._logits(batch.pixels)
+            logits = outputs.double().tolist()
+            far = self._far(features, len(logits))
+        answered = iter(zip(logits, far, strict=True))
+        for outcome in batch.outcomes:
+            if isinstance(outcome, Missing):
+                yield outcome
+                continue
+            path, unlike = outcome
+            logit, by_features = next(answered)
+            yield Prediction(
+                path=path,
+                logit=logit,
+                calibration=self.calibration,
+                sure=self._is_sure(logit),
+                unlike=(*unlike, *by_features),
+            )
+
+    def _is_sure(self, logit: float) -> bool:
+        return self.selection is None or self.selection.answers(logit, self.calibration.threshold)
+
+    def _far(self, features: Tensor | None, count: int) -> list[tuple[Unlike, ...]]:
+        model = None if self._reference is None else self._reference.features
+        if features is None or model is None or len(model.mean) != features.shape[1]:
+            return [()] * count
+        distances = model.distances(features.float().cpu().numpy())
+        return [tuple(of_distance(distance, model.limit)) for distance in distances.tolist()]
+
+    def _batches(self, files: Iterable[Path], leave: threading.Event) -> Iterator[_Batch]:
+        rest = iter(files)
+        while chunk := tuple(islice(rest, self.settings.batch_size)):
+            if leave.is_set():
+                return
+            outcomes: list[Missing | tuple[Path, tuple[Unlike, ...]]] = []
+            pixels: list[Tensor] = []
+            for file in chunk:
+                try:
+                    pixels.append(self.seen(self.decode(file), file))
+                except BadImageError as error:
+                    outcomes.append(Missing(path=error.path, reason=error.reason))
+                else:
+                    outcomes.append((file, tuple(self.learnt.unlike(File.read(file)))))
+            yield _Batch(tuple(outcomes), torch.stack(pixels) if pixels else None)
+
+    def _select(self, path: Path, rate: float) -> Selection:
+        if self._reference is None:
+            raise UsageError(
+                f"--abstain: checkpoint {path} holds no answers to validation: train it anew"
+            )
+        labels, logits = self._reference.labels, self._reference.logits
+        return select(labels, logits, threshold=self.calibration.threshold, rate=rate)
+
+
+def probability(logit: float) -> float:
+    """Return the probability of a logit, in 0 … 1."""
+    if logit < 0:  # else exp could overflow
+        return math.exp(logit) / (1 + math.exp(logit))
+    return 1 / (1 + math.exp(-logit))
+
+
+def _settings(weights: Path, provenance: Mapping[str, Json], batch_size: int) -> TestSettings:
+    """Return the settings under which the checkpoint's model was validated."""
+    learned = provenance.get("settings")
+    if not isinstance(learned, Mapping) or NEEDED not in learned:
+        raise CheckpointError(
+            f"checkpoint {weights} does not say how its images were prepared: train it anew"
+        )
+    prepared: dict[str, Json] = {key: learned[key] for key in OF_PREPARATION if key in learned}
+    try:
+        return TestSettings.model_validate(
+            {"data_root": ".", "split_path": ".", "batch_size": batch_size, **prepared}
+        )
+    except ValidationError as error:
+        reason = error.errors()[0]
+        raise CheckpointError(
+            f"checkpoint {weights}: {'.'.join(map(str, reason['loc']))}: {reason['msg']}"
+        ) from error
