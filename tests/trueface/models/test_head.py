@@ -22,9 +22,9 @@ class Network(nn.Module):
         x = images.mean((2, 3))
         logits: Tensor = self.head(x)
         if self.kind == "two":
-            return (logits + self.other(x)) / 2
+            logits = (logits + self.other(x)) / 2
         if self.kind == "bypassed":
-            return nn.functional.linear(x, self.head.weight) + self.other(x)
+            logits = nn.functional.linear(x, self.head.weight) + self.other(x)
         return 2 * logits if self.kind == "scaled" else logits
 
 
