@@ -4,6 +4,7 @@ A module of statistics has `width`, how many numbers it makes of an image or a m
 whose squares sum to 1 in each of its families, or to another share of it.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -42,7 +43,7 @@ class Scaled(Families):
 
     def weights(self) -> Tensor:
         """Return how much each number counts, (width,)."""
-        return super().weights() * self.share**0.5
+        return super().weights() * math.sqrt(self.share)
 
 
 def alike(width: int) -> Tensor:
