@@ -10,6 +10,7 @@ from trueface.models.statistics.block_statistics import BlockStatistics, Reader
 from trueface.models.statistics.cell_profiles import CellProfiles
 from trueface.models.statistics.channel_correlations import Correlations
 from trueface.models.statistics.cosine_transform import CosineTransform
+from trueface.models.statistics.families import Scaled
 from trueface.models.statistics.network import StatisticsNetwork
 from trueface.models.statistics.residuals import Residuals
 from trueface.models.statistics.spectrum import RadialSpectrum
@@ -20,6 +21,7 @@ DCT_SIDE = 256  # of an image, in pixels
 COSINES = 576
 POWERS = 540
 RESIDUALS = 2028  # at one size
+PIXEL_SHARE = 0.5  # of a family of blocks: what pixels say does not survive much processing
 COARSEST = 16  # stride of a block: beyond it a map shows objects, and 8 by 8 places are few
 
 
@@ -108,7 +110,8 @@ def layers(inner: Made) -> nn.Module:
 def fused(inner: Made) -> nn.Module:
     """Return a detector by all statistics."""
     blocks = _blocks(inner, Moments, Correlations, CellProfiles, coarsest=COARSEST)
-    return StatisticsNetwork(blocks, Residuals(), Residuals(halved=True), BlockCosine())
+    pixels = (Residuals(), Residuals(halved=True), BlockCosine())
+    return StatisticsNetwork(blocks, Scaled(pixels, PIXEL_SHARE))
 
 
 def _blocks(inner: Made, *readers: Reader, coarsest: float | None = None) -> BlockStatistics:

@@ -1,9 +1,10 @@
 """Families of numbers side by side, and how much each number counts in the penalty of a ridge.
 
 A module of statistics has `width`, how many numbers it makes of an image or a map, and `weights()`,
-whose squares sum to 1 in each of its families.
+whose squares sum to 1 in each of its families, or to another share of it.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,6 +27,23 @@ class Families(nn.ModuleList):
     def forward(self, source: Any) -> Tensor:
         """Return the numbers (B, width) of what the members read."""
         return torch.cat([member(source) for member in self], 1)
+
+
+class Scaled(Families):
+    """Families of which each counts `share` times as much, in squares, as it would.
+
+    Args:
+        members: modules of statistics.
+        share: > 0.
+    """
+
+    def __init__(self, members: Iterable[nn.Module], share: float) -> None:
+        super().__init__(members)
+        self.share = share
+
+    def weights(self) -> Tensor:
+        """Return how much each number counts, (width,)."""
+        return super().weights() * math.sqrt(self.share)
 
 
 def alike(width: int) -> Tensor:

@@ -48,11 +48,20 @@ def test_frozen_features_are_those_of_the_model(name: str) -> None:
     assert torch.allclose(FrozenBody(model)(pixels()), own, rtol=1e-3, atol=1e-3)
 
 
-def test_every_family_counts_alike() -> None:
+@pytest.mark.parametrize("name", BY_BLOCKS)
+def test_an_image_has_the_same_features_alone_and_in_a_batch(name: str) -> None:
+    model, batch = detector(name), images(6, side=128).to(torch.uint8)
+    with torch.no_grad():
+        alone = torch.cat([model.forward_features(image[None]) for image in batch])
+        together = model.forward_features(batch)
+    assert torch.allclose(together, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_a_family_of_pixels_counts_half_of_one_of_blocks() -> None:
     weights = detector("fused/slim18").get_buffer("network.fc.weights").square()
     assert float(weights.mean()) == pytest.approx(1, rel=1e-4)
     share = weights[-576:].sum() / weights.sum()
-    assert float(share) == pytest.approx(1 / 7, rel=1e-4)  # dct8 of seven families
+    assert float(share) == pytest.approx(0.5 / (4 + 3 * 0.5), rel=1e-4)  # dct8 of four and three
 
 
 def test_a_checkpoint_holds_the_whole_network(tmp_path: Path) -> None:
