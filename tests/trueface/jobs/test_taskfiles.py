@@ -153,3 +153,24 @@ def test_a_run_without_a_seed_of_its_own_stays_as_it_was() -> None:
     assert [job.hash for job in plain.jobs] == [job.hash for job in said.jobs]
     assert TRAIN.settings.model_fields["seed"].default == 42
     assert POISON.settings.model_fields["poison_seed"].default == 42
+
+
+def test_a_test_with_a_surrogate_comes_behind_both_models_and_needs_both() -> None:
+    made = worked_out(
+        TRAINED
+        + "  - {data: gan1:pre}\ntest:\n"
+        + "  - {model: gan2:pre, data: gan3:pre, attack: [none, transfer2], surrogate: gan1:pre}\n"
+    )
+    names = [job.name for job in made.jobs]
+    attacked = "test/gan2:pre/gan3:pre@attack=transfer2,surrogate=gan1-pre"
+    assert names == ["train/gan2:pre", "test/gan2:pre/gan3:pre", "train/gan1:pre", attacked]
+    assert set(made.jobs[-1].needs) == {"train/gan2:pre", "train/gan1:pre"}
+    assert made.jobs[1].needs == ("train/gan2:pre",)
+
+
+def test_a_model_is_not_attacked_by_itself_in_the_role_of_another() -> None:
+    text = (
+        TRAINED
+        + "test:\n  - {model: gan2:pre, data: gan3:pre, attack: transfer2, surrogate: gan2:pre}\n"
+    )
+    assert "is the model under attack" in messages(text)[0]
