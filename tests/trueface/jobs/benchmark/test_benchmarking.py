@@ -39,7 +39,9 @@ CONDITIONS = ["none", "jpeg50", "noise4+blur1", "attack-random2", "attack-pgd2",
 
 def bench(lab: Path, model: str, **changed: Any) -> Job:
     settings = {**SETTINGS, **changed.pop("settings", {})}
-    return job(lab, "benchmark", model, data=changed.pop("data", DATA), settings=settings, **changed)
+    return job(
+        lab, "benchmark", model, data=changed.pop("data", DATA), settings=settings, **changed
+    )
 
 
 @pytest.fixture(scope="module")
