@@ -217,6 +217,10 @@ def _record(path: Path, adapter: TypeAdapter[Any]) -> dict[str, Json]:
         if record.pop("schema", None) != SCHEMA:
             raise DataError(f"{path} is of another version; run the benchmark again")
         adapter.validate_python(record)
-    except (OSError, ValueError, ValidationError) as error:
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise DataError(f"{path} cannot be read: {what}; run the benchmark again") from error
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}; run the benchmark again") from error
     return record

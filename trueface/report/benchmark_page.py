@@ -27,6 +27,7 @@ def benchmark_page(run: RunResults, board: Leaderboard) -> str:
         "ranks": plots.ranks(board),
         "differences": tables.difference_table(board),
         "unranked": tables.notes("Not ranked, and why", board.unranked),
+        "published": tables.published(),
         "not_run": tables.notes("Not run, and why", run.not_run),
         "problems": tables.notes("Left out", run.problems),
         "friedman": tables.notes("Friedman's test", [board.omnibus.text]),

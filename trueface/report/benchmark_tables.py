@@ -10,6 +10,7 @@ from trueface.benchmark.leaderboard import Column, Leaderboard, Line
 from trueface.benchmark.measures import AREA, AT_THRESHOLD, BALANCED, Value
 from trueface.benchmark.run_results import Result, RunResults
 from trueface.evaluation.bootstrap import Measure
+from trueface.evaluation.published.tables import OTHER_DATA, published_tables
 from trueface.report.svg import breakable
 from trueface.report.tables import NO_VALUE, heat_cell
 
@@ -121,6 +122,27 @@ def difference_table(board: Leaderboard) -> str:
         '<th scope="col">difference</th><th scope="col">p</th><th scope="col">p by DeLong</th></tr>'
         f"</thead><tbody>{rows}</tbody></table></div>"
     )
+
+
+def published() -> str:
+    """Return figures that others published, marked: none of them is of these images."""
+    parts = []
+    for table in published_tables():
+        rows = "".join(
+            f'<tr><th scope="row">{escape(row.detector)}</th><td class="left">{escape(row.trained_on)}</td>'
+            f'<td class="left">{escape(row.tested_on)}</td><td class="left">{escape(row.metric)}</td>'
+            f'<td>{row.value:.3f}</td><td class="left">{OTHER_DATA}</td></tr>'
+            for row in table.rows
+        )
+        parts.append(
+            f"<details><summary>{escape(table.title)}</summary><p>{escape(table.citation)}. "
+            f'{escape(table.note)}.</p><div class="wide"><table><thead><tr>'
+            '<th scope="col" class="left">detector</th><th scope="col" class="left">trained on</th>'
+            '<th scope="col" class="left">tested on</th><th scope="col" class="left">measure</th>'
+            f'<th scope="col">value</th><th scope="col" class="left">mark</th></tr></thead><tbody>{rows}'
+            "</tbody></table></div></details>"
+        )
+    return "".join(parts)
 
 
 def notes(title: str, texts: Iterable[str]) -> str:
