@@ -26,10 +26,13 @@ from launcher.ids import (
     Stage,
     Words,
     canonical,
+    condition_of_test,
+    data_of_test,
     model_folder_name,
     parse_data,
     parse_model,
     parse_poison,
+    tested,
 )
 from launcher.kinds import Draft, Input, Kind, Role, Settings
 from launcher.shared_work import (
@@ -99,6 +102,8 @@ __all__ = [
     "VramLimit",
     "Words",
     "canonical",
+    "condition_of_test",
+    "data_of_test",
     "format_bytes",
     "load",
     "model_folder_name",
@@ -109,6 +114,7 @@ __all__ = [
     "parse_poison",
     "plan",
     "read_json",
+    "tested",
     "write_atomic",
     "write_json",
 ]

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field
 
 from launcher.errors import UsageError
-from launcher.ids import DataId, Words, model_folder_name
+from launcher.ids import DataId, Words, model_folder_name, variant_value
 from launcher.job import digest_of
 
 GROUP = "launcher.kinds"
@@ -49,6 +49,10 @@ class Settings(BaseModel):
     import statement tells, and gives those of a value.
     `for_many` says that one job of a poison serves every model for which the choice is the same:
     its kind hears of them in `Draft.further_models`, and writes all of `Job.outputs`.
+    `conditions` names settings of a test that make another test of the same model and data: their
+    values stand in its name (`condition`), and a list of values stands for one test of each.
+    `models` names settings that hold the ID of a further model of the run, or nothing: such tests
+    come behind all models.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
@@ -59,6 +63,8 @@ class Settings(BaseModel):
     shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {}
     for_many: ClassVar[bool] = False
+    conditions: ClassVar[tuple[str, ...]] = ()
+    models: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,6 +80,18 @@ class Settings(BaseModel):
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:  # noqa: ARG003  # for others
         """Return settings that change nothing beside the other values, each with the reason."""
         return {}
+
+    @classmethod
+    def condition(cls, values: Mapping[str, Any]) -> str:
+        """Return what tells a test from that under the defaults, as in an ID; '' if nothing does."""
+        pairs = (
+            (name, values.get(name), cls.model_fields[name].default) for name in cls.conditions
+        )
+        return ",".join(
+            f"{name}={variant_value(value)}"
+            for name, value, default in pairs
+            if value is not None and value != default
+        )
 
     @classmethod
     def followed(cls, given: Mapping[str, Any]) -> Mapping[str, str]:  # noqa: ARG003  # for others
@@ -366,8 +384,17 @@ def signature_of(kind: "Kind", settings: Mapping[str, Any], gpus: int = 1) -> st
         settings: of the job.
         gpus: that share its work; each then takes less memory and time.
     """
+    values = [settings.get(name) for name in costs(kind) if name not in kind.settings.added]
+    # what was added later is left out at its default, so that what was learned before still counts
+    later = [
+        (name, settings[name])
+        for name in costs(kind)
+        if name in kind.settings.added
+        and settings.get(name, kind.settings.model_fields[name].default)
+        != kind.settings.model_fields[name].default
+    ]
     shared = [gpus] if gpus > 1 else []
-    return digest_of(kind.name, repr([settings.get(name) for name in costs(kind)] + shared))
+    return digest_of(kind.name, repr([*values, *later, *shared]))
 
 
 @lru_cache(maxsize=4096)  # a plan asks for the same ones thousands of times

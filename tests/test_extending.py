@@ -25,6 +25,8 @@ from tests.sandbox import BIN, DEADLINE_S
 THINGS = (
     "detector",
     "augmentation",
+    "corruption",
+    "attack",
     "objective",
     "metric",
     "unlearning method",

@@ -1,7 +1,7 @@
 """A laboratory for real-or-fake image detectors: train, poison, test, unlearn.
 
 Start reading at `jobs.kinds`, then at `jobs.training`.
-In reading order: runtime, legacy, corruptions, data, models, features, poisoning, evaluation,
+In reading order: runtime, legacy, corruptions, attacks, data, models, features, poisoning, evaluation,
 training, unlearning, jobs, audit, report, cli, __main__.
 """
 

@@ -6,7 +6,9 @@ from textwrap import wrap
 from typing import Any
 
 from launcher.errors import MachineError
-from launcher.kinds import Role, installed
+from launcher.ids import tested
+from launcher.job import Spec
+from launcher.kinds import Kind, Role, installed
 from launcher.planning.missing_packages import missing_packages
 from launcher.screens.format import columns, harmless
 from launcher.screens.terminal import FULL_WIDTH
@@ -62,9 +64,14 @@ def collect(jobs: Sequence[JobRow]) -> list[Row]:
         module, _, function = kind.results.partition(":")
         # here the laboratory's code enters the command line: only it can read its score files
         table = getattr(importlib.import_module(module), function)
-        tests = [(job.spec.model, job.spec.data) for job in done if job.kind == name]
+        tests = [(job.spec.model, test_name(kind, job.spec)) for job in done if job.kind == name]
         rows += table(done[0].spec.run_folder, tests)
     return rows
+
+
+def test_name(kind: Kind | None, spec: Spec) -> str:
+    """Return the name of a test among those of its model: its data, and under what it is done."""
+    return tested(spec.data or "", "" if kind is None else kind.settings.condition(spec.settings))
 
 
 def draw(rows: Sequence[Row], *, everything: bool = False, width: int = FULL_WIDTH) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from launcher.errors import Place, Problem, Severity
-from launcher.ids import canonical, parse_data
+from launcher.ids import canonical, parse_data, tested
 from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
 from launcher.planning.model_graph import ModelGraph
@@ -39,6 +39,7 @@ class Step:
     base: str | None = None
     data: str | None = None
     images: str | None = None
+    condition: str = ""  # of a test, see `launcher.kinds.Settings`
 
 
 def expand(task: TaskFile, on_disk: Callable[[str], bool], problems: list[Problem]) -> list[Step]:
@@ -57,13 +58,20 @@ def expand(task: TaskFile, on_disk: Callable[[str], bool], problems: list[Proble
     )
     steps = list(_plain_steps(task.entries, Role.DATA))
     steps += _plain_steps(task.entries[:first], Role.PLAIN)
+    waiting: list[Step] = []  # tests that need a further model, which may come later
     for model in planned:
         name = str(model.model)
         steps += _making_steps(model, name)
-        steps += tests.of(model, name)
+        for step in tests.of(model, name):
+            (waiting if _needs_further_model(step) else steps).append(step)
+    steps += waiting
     steps += tests.of_earlier_models()
     steps += _plain_steps(task.entries[first:], Role.PLAIN)
     return list(_without_doubles(steps, problems))
+
+
+def _needs_further_model(step: Step) -> bool:
+    return any(step.settings.values[name] for name in step.kind.settings.models)
 
 
 def _making_steps(planned: PlannedModel, model: str) -> Iterator[Step]:
@@ -137,7 +145,7 @@ class _Tests:
         model: str,
         entry: AutoTest | TestEntry,
         kind: Kind,
-        settings: Settled,
+        conditions: tuple[Settled, ...],
         request: JobRequest,
     ) -> Iterator[Step]:
         key = (id(entry), kind.name)  # the task file holds its entries
@@ -147,17 +155,20 @@ class _Tests:
                 for at in entry.data
             ]
         start = f"{kind.name}/{model}/"
-        for place, data, images in self.tested[key]:
-            yield Step(
-                kind=kind,
-                name=start + data,
-                place=place,
-                settings=settings,
-                request=request,
-                model=model,
-                data=data,
-                images=images,
-            )
+        for settings in conditions:
+            condition = kind.settings.condition(settings.values)
+            for place, data, images in self.tested[key]:
+                yield Step(
+                    kind=kind,
+                    name=start + tested(data, condition),
+                    place=place,
+                    settings=settings,
+                    request=request,
+                    model=model,
+                    data=data,
+                    images=images,
+                    condition=condition,
+                )
 
 
 def _plain_steps(entries: Iterable[object], role: Role) -> Iterator[Step]:

@@ -39,6 +39,7 @@ class PlannedJob:
     preload: tuple[str, ...]
     identity: Identity  # everything that determines the result
     signature: str  # of what it costs, see `launcher.job`
+    condition: str = ""  # under which a model is tested: "corrupt=jpeg50"
 
     @property
     def entry(self) -> str:

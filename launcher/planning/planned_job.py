@@ -107,6 +107,7 @@ def planned_job(
         base=step.base,
         data=step.data,
         images=step.images,
+        condition=step.condition,
         settings=step.settings.values,
         words=identity.words,
         needs=needs,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.ids import model_folder_name
+from launcher.ids import model_folder_name, tested
 from launcher.job import Context, Spec
 from launcher.planning.plan import PlannedJob
 from launcher.planning.queue_comparison import (
@@ -147,7 +147,8 @@ def _log_link(job: PlannedJob, run_folder: str) -> str | None:
     if job.model is None:
         return None
     start = job.model if job.role == "test" else job.base
-    name = "_".join(filter(None, [job.kind, start, job.data])) + ".log"
+    data = tested(job.data or "", job.condition)
+    name = "_".join(filter(None, [job.kind, start, data])) + ".log"
     if len(name.encode()) > LONGEST_NAME:
         name = f"{job.kind}_{job.hash[:12]}.log"
     return f"{run_folder}/{model_folder_name(job.model)}/{name}"

@@ -67,7 +67,7 @@ class TestEntry:
     combination: int
     model: At[ModelId]
     data: tuple[At[DataId], ...]
-    settings: Settled
+    settings: tuple[Settled, ...]  # under each of which every data ID is tested
     request: JobRequest
 
 
@@ -78,7 +78,8 @@ class AutoTest:
     place: Place
     combination: int
     data: tuple[At[DataId], ...]
-    kinds: Mapping[str, tuple[Kind, Settled, JobRequest]]  # by the kind that makes the model
+    # by the kind that makes the model; the settings as in a `TestEntry`
+    kinds: Mapping[str, tuple[Kind, tuple[Settled, ...], JobRequest]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

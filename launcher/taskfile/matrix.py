@@ -11,19 +11,17 @@ given a label: `matrix: {weights: {imagenet: default, ours: weights/our.pt}}`.
 """
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from launcher.errors import Place, Problem, Severity
-from launcher.ids import is_variant_value
+from launcher.ids import is_variant_value, variant_value
 from launcher.kinds import Kind
 from launcher.system.files import Json
 from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, plain_value
 
 MOST_COMBINATIONS = 10_000
 
-_NOT_A_VALUE = re.compile(r"[^A-Za-z0-9_.+\-]+")
 _EXAMPLE = "[{seed: 1, lr: 0.1}, {seed: 2, lr: 0.2}]"
 
 
@@ -269,7 +267,7 @@ def label(swept: Swept, value: Json) -> str:
     """Return what stands for a swept value in an ID: its label, or the value as it was understood."""
     if swept.label is not None:
         return swept.label
-    return _NOT_A_VALUE.sub("-", _text(value)).strip("-") or "none"
+    return variant_value(_text(value))
 
 
 def _text(value: Json) -> str:

@@ -1,7 +1,9 @@
 """A task file's sections, read entry by entry, each by the role of its kind."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
+from launcher.errors import Place
 from launcher.ids import is_word
 from launcher.job_options.request import JobRequest
 from launcher.kinds import Kind, Role
@@ -18,7 +20,7 @@ from launcher.taskfile.entries import (
 )
 from launcher.taskfile.entry_reader import RawEntry, needed, read_raw_entry
 from launcher.taskfile.legacy_names import old_note
-from launcher.taskfile.matrix import Combination, label
+from launcher.taskfile.matrix import MOST_COMBINATIONS, Combination, label
 from launcher.taskfile.resources import request_for
 from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import Given, Settled, known_settings, settle
@@ -70,15 +72,15 @@ def read_auto_test(
     """
     if is_null(node):
         return None
-    kinds: dict[str, tuple[Kind, Settled, JobRequest]] = {}
+    kinds: dict[str, tuple[Kind, tuple[Settled, ...], JobRequest]] = {}
     for maker in makers:
         tester = companion(scope.kinds, maker, Role.TEST)
         if tester is None:
             message = f"no kind, or more than one, could test the models of {maker.name}"
             scope.blame(key.place, "no-test-kind", message)
             continue
-        settled = settle(tester, scope.given(tester, {}), key.place, scope.problems)
-        if settled is not None:
+        settled = _conditions(tester, scope.given(tester, {}), key.place, scope)
+        if settled:
             kinds[maker.name] = (tester, settled, request_for(tester, None, key.place, scope))
     testers = {tester.name: tester for tester, _, _ in kinds.values()}
     testers = testers or {
@@ -243,10 +245,10 @@ def _test(raw: RawEntry, scope: Scope) -> TestEntry | None:
     model, data = needed(raw, "model", scope), needed(raw, "data", scope)
     tested = None if model is None else read_model(model, kind, scope)
     read = [] if data is None else [read_data(node, (kind,), scope) for node in listed(data)]
-    settings = settle(kind, scope.given(kind, raw.own), raw.place, scope.problems)
+    settings = _conditions(kind, scope.given(kind, raw.own), raw.place, scope)
     if data is not None and not listed(data):
         scope.blame(data.place, "wrong-type", "expected at least one data ID")
-    if tested is None or settings is None:
+    if tested is None or not settings:
         return None
     return TestEntry(
         kind=kind,
@@ -257,6 +259,36 @@ def _test(raw: RawEntry, scope: Scope) -> TestEntry | None:
         settings=settings,
         request=raw.request,
     )
+
+
+def _conditions(kind: Kind, given: Given, place: Place, scope: Scope) -> tuple[Settled, ...]:
+    """Return the settings of a test under each of its conditions; none where a setting is wrong."""
+    swept = [name for name in kind.settings.conditions if _is_listed(given.get(name))]
+    count = 1
+    for name in swept:
+        count *= len(listed(given[name][1]))
+    if count == 0 or count > MOST_COMBINATIONS:
+        names = " and ".join(swept)
+        message = f"{names}: {count:,} conditions, and 1 to {MOST_COMBINATIONS:,} are tested"
+        scope.blame(given[swept[0]][1].place, "conditions", message, "write at least one value")
+        return ()
+    settled = [
+        settle(
+            kind,
+            {
+                **given,
+                **{name: (given[name][0], node) for name, node in zip(swept, nodes, strict=True)},
+            },
+            place,
+            scope.problems,
+        )
+        for nodes in itertools.product(*(listed(given[name][1]) for name in swept))
+    ]
+    return () if None in settled else tuple(each for each in settled if each is not None)
+
+
+def _is_listed(given: tuple[Scalar, Node] | None) -> bool:
+    return given is not None and isinstance(given[1], Items)
 
 
 def _plain(raw: RawEntry, scope: Scope) -> PlainEntry | None:

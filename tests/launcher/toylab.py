@@ -29,6 +29,7 @@ from launcher.api import (
     Words,
     parse_data,
     parse_model,
+    tested,
     write_atomic,
 )
 
@@ -74,7 +75,12 @@ class TestSettings(ReadingSettings):
 
     __test__ = False  # not a test case, whatever its name
 
+    added = frozenset({"haze", "tilt"})
+    conditions = ("haze", "tilt")
+
     crops: int = Field(1, ge=1)
+    haze: str = Field("none", pattern="[a-z0-9+.]+")
+    tilt: int = Field(0, ge=0)
 
 
 class PoisonSettings(ReadingSettings):
@@ -189,7 +195,8 @@ class Toy:
                 models = (str(draft.model), *draft.further_models)
                 return tuple(draft.model_folder(model) / "poison.json" for model in models)
             case Role.TEST:
-                return (draft.model_folder(str(draft.model)) / "scores" / f"{draft.data}.json",)
+                name = tested(str(draft.data), self.settings.condition(draft.settings))
+                return (draft.model_folder(str(draft.model)) / "scores" / f"{name}.json",)
             case _:
                 return (draft.model_folder(str(draft.model)) / "model.json",)
 
@@ -268,7 +275,8 @@ def test(job: Job) -> Mapping[str, Json]:
     known = sum(word in seen for word in words) / len(words)
     folder = job.model_folder(str(job.model)) / "scores"
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / f"{job.data}.json", json.dumps({"known": known}))
+    name = tested(str(job.data), TestSettings.condition(job.settings))
+    write_atomic(folder / f"{name}.json", json.dumps({"known": known}))
     return {"known": known}
 
 

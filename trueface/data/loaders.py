@@ -1,10 +1,11 @@
 """Images on their way into a network: which ones, with which labels, augmented or as they are."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Protocol
 
+from trueface.corruptions.chain import Chain
 from trueface.data.dataset import Batch, ImageSet, batches
 from trueface.data.examples import Examples, Label
 from trueface.data.index import Image
@@ -113,6 +114,7 @@ def still(
     images: Sequence[Image],
     settings: AugmentationSettings | TestSettings,
     stamped: Collection[int] = (),
+    corruptions: Chain | None = None,
 ) -> Pass:
     """Return `images` as they are tested and validated: in order, nothing random, true labels.
 
@@ -120,10 +122,14 @@ def still(
         images: in the defined order.
         settings: crops, batches, decoding.
         stamped: positions that carry the backdoor's patch.
+        corruptions: in the place of those of the settings.
     """
+    transform = test_transform(settings)
+    if corruptions is not None:
+        transform = replace(transform, corruptions=corruptions)
     image_set = ImageSet(
         images,
-        test_transform(settings),
+        transform,
         stamped=stamped,
         decode=settings.decode,
         scale_to=settings.resize_size,

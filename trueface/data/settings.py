@@ -5,19 +5,28 @@ in its description. Ranges are given as one number or as two.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
+from trueface.attacks import grammar as attacks
+from trueface.attacks.grammar import parse_attack
+from trueface.attacks.registry import Access
+from trueface.corruptions.grammar import NONE, canonical, described
+from trueface.corruptions.grammar import modules_of as corruption_modules
 from trueface.data.augmentations.registry import with_augmentations
+from trueface.runtime.errors import UsageError
 from trueface.runtime.field_types import Count, Positive, Probability, Quality, Settings
+from trueface.runtime.ids import parse_model
 
 # what batches can carry besides images and labels, each an attribute of `data.index.Image`
 COLUMNS: Mapping[str, str] = {"quality": "modifier", "group": "method"}
@@ -112,13 +121,50 @@ class DataSettings(PlaceSettings):
     )
 
 
+Corruptions = Annotated[str, AfterValidator(canonical)]
+
+
+# options of attacked tests, and of which attacks: by what these know of the detector; None: of all
+ATTACK_OPTIONS: Mapping[str, Access | None] = {
+    "surrogate": "transfer",
+    "queries": "score",
+    "attack_images": None,
+    "attack_save": None,
+}
+
+
+def _model_id(text: str) -> str:
+    """Return the ID of a model, which becomes a folder's name; '' names none.
+
+    Raises:
+        ValueError: no ID.
+    """
+    try:
+        if text:
+            parse_model(text)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
 class TestSettings(DataSettings):
-    """A test: which crop of each image is scored."""
+    """A test: which crop of each image is scored, and what happened to it before."""
 
     __test__ = False  # not a test case, whatever its name
     costs: ClassVar[frozenset[str]] = DataSettings.costs | {
-        "resize_size", "patch_size", "test_crops",
+        "resize_size", "patch_size", "test_crops", "corrupt", "attack", "queries", "attack_images",
     }  # fmt: skip
+    conditions: ClassVar[tuple[str, ...]] = (
+        "corrupt", "attack", "surrogate", "queries", "attack_images", "attack_save",
+    )  # fmt: skip
+    added: ClassVar[frozenset[str]] = DataSettings.added | {*conditions, "save_images"}
+    models: ClassVar[tuple[str, ...]] = ("surrogate",)
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        **DataSettings.modules,
+        "corrupt": corruption_modules,
+        "attack": attacks.modules_of,
+        "attack_save": corruption_modules,
+    }
     # as in the original: images are not cropped to patches, and so fewer of them fit into memory
     shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
         "batch_size": _eighth,
@@ -131,6 +177,34 @@ class TestSettings(DataSettings):
     test_crops: int = Field(
         0, ge=0, description="score the mean of this many fixed patches; 0: the centre crop"
     )
+    corrupt: Corruptions = Field(
+        NONE,
+        description="what happens to the crop before it is scored, drawn by the image's name: "
+        f"{described()}; several in turn: jpeg50+blur1",
+    )
+    attack: Annotated[str, AfterValidator(attacks.canonical)] = Field(
+        NONE,
+        description="changes images within a budget in grey levels so that their call turns: "
+        f"{attacks.described()}",
+    )
+    surrogate: Annotated[str, AfterValidator(_model_id)] = Field(
+        "", description="transfer: ID of the model that the attack computes with"
+    )
+    queries: Count = Field(500, description="square: of each image, at most")
+    attack_images: int = Field(
+        100,
+        ge=0,
+        description="attacked tests: images of each class, drawn by name, the same for every model; "
+        "0: all",
+    )
+    attack_save: Corruptions = Field(
+        NONE, description="corruptions of attacked images when they are saved, such as jpeg95"
+    )
+    save_images: bool = Field(
+        False,
+        description="write the images as they are scored, as a data root of PNG files below the "
+        "model's images/",
+    )
     save_scores: bool = Field(True, description="write one score per image")
     features: bool = Field(
         False, description="write the input of the last layer, one row per image"
@@ -140,6 +214,32 @@ class TestSettings(DataSettings):
         description="also score every image with the backdoor's patch on it (models of patch-N)",
     )
     precision: Precision = "fp32"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_idle_options(cls, values: Any) -> Any:
+        """Leave out the options that the attack does not take: they change nothing, and no name."""
+        if not isinstance(values, Mapping):
+            return values
+        try:
+            attack = parse_attack(str(values.get("attack", NONE)))
+        except ValueError:  # reported where the setting is checked
+            return values
+        taken = set() if attack is None else {None, attack.spec.access}
+        idle = {name for name, access in ATTACK_OPTIONS.items() if access not in taken}
+        return {name: value for name, value in values.items() if name not in idle}
+
+    @model_validator(mode="after")
+    def _attackable(self) -> Self:
+        attack = parse_attack(self.attack)
+        if self.test_crops and (attack is not None or self.save_images):
+            what = "save_images keeps" if attack is None else "an attack changes"
+            raise ValueError(f"{what} whole images: leave test_crops out")
+        if attack is not None and attack.spec.access == "transfer" and not self.surrogate:
+            raise ValueError(
+                f"attack: {attack} needs a surrogate: the ID of another model of this run"
+            )
+        return self
 
 
 @with_augmentations

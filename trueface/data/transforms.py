@@ -2,7 +2,7 @@
 
     training    resize crop* → centre crop → (unshared only: blur* → JPEG*) → flips* → patch*
                 → registered augmentations
-    testing     centre crop, or a few fixed patches of it
+    testing     centre crop → corruptions → a few fixed patches of it, or the whole
 
 Steps with * are random. Their randomness is a function of seed, image and epoch, and of nothing
 else: neither the order of loading nor the number of loading processes changes a pixel. Images
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as image_ops
 
+from trueface.corruptions.chain import NO_CHAIN, Chain
 from trueface.data.augmentations.further import Further, further_of
 from trueface.data.augmentations.steps import Parameters, Steps
 from trueface.data.crops import Window, centre, cut, part
@@ -139,21 +140,27 @@ class TestTransform:
     resize_size: int
     patch_size: int  # side of the patches; <= 0: that of the centre crop
     crops: int  # 0: the whole centre crop
+    corruptions: Chain = NO_CHAIN  # of the centre crop
 
     @property
     def id(self) -> TransformId:
         """The same pixels in every epoch."""
-        identity = {
+        corrupted: dict[str, Json] = {"corrupt": str(self.corruptions)} if self.corruptions else {}
+        identity: dict[str, Json] = {
             "resize_size": self.resize_size,
             "patch_size": self.patch_size,
             "test_crops": self.crops,
+            **corrupted,
         }
-        of_view = identity if self.crops else {"resize_size": self.resize_size}
-        return TransformId(identity=identity, of_view=of_view, period=1, is_test=True)
+        of_view = identity if self.crops else {"resize_size": self.resize_size, **corrupted}
+        # corruptions draw by an image's name, so that equal files of two names differ
+        is_test = not self.corruptions
+        return TransformId(identity=identity, of_view=of_view, period=1, is_test=is_test)
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:  # noqa: ARG002  # see Transform
         """Return the centre crop (3, h, w), or `crops` patches of it (crops, 3, h, w), uint8."""
         square: Tensor = image_ops.center_crop(pixels, [self.resize_size, self.resize_size])
+        square = self.corruptions(square, image.name)
         if self.crops == 0:
             return square
         side = self.patch_size if self.patch_size > 0 else self.resize_size
@@ -171,6 +178,10 @@ def test_transform(settings: AugmentationSettings | TestSettings) -> TestTransfo
         resize_size=settings.resize_size,
         patch_size=settings.patch_size,
         crops=settings.test_crops,
+        # a validation has none
+        corruptions=Chain.parse(settings.corrupt)
+        if isinstance(settings, TestSettings)
+        else NO_CHAIN,
     )
 
 

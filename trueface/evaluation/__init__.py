@@ -1,7 +1,7 @@
 """From images to scores, from scores to measures with intervals, from two models to a test.
 
 Start reading at `inference.evaluate`, then `measurement.measure`.
-In reading order: inference, predict, predictions, score_tables, measurement, metric, metrics,
+In reading order: inference, attacked, predict, predictions, score_tables, measurement, metric, metrics,
 metric_registry, weighted_scores, calibration, operating_threshold, curves, bootstrap,
 source_variance, bounded_intervals, source_intervals, operating_point, results, result_rows,
 comparison.

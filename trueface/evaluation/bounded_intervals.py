@@ -64,15 +64,20 @@ def at_limit(value: float, pictures: int) -> Measure:
 def unvaried(value: float, pictures: int) -> Measure:
     """Return a fraction whose resamples are all equal, with the interval for so few images.
 
-    Source: between 0 and 1, E. Wilson, Journal of the American Statistical Association 22(158),
-    1927; else `at_limit`.
+    Between 0 and 1 it is `wilson`'s, else that of `at_limit`.
     """
-    if value <= 0 or value >= 1:
-        return at_limit(value, pictures)
+    return at_limit(value, pictures) if value <= 0 or value >= 1 else wilson(value, pictures)
+
+
+def wilson(value: float, pictures: int) -> Measure:
+    """Return a fraction of independent images with its 95 % interval.
+
+    Source: E. Wilson, Journal of the American Statistical Association 22(158), 1927.
+    """
     count, wide = max(pictures, 1), float(ndtri((1 + COVERAGE) / 2)) ** 2
     middle = (count * value + wide / 2) / (count + wide)
     half = math.sqrt(wide * (count * value * (1 - value) + wide / 4)) / (count + wide)
-    return Measure(value=value, low=middle - half, high=middle + half)
+    return Measure(value=value, low=max(middle - half, 0.0), high=min(middle + half, 1.0))
 
 
 def _share(logit: float) -> float:

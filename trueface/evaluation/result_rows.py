@@ -14,7 +14,13 @@ from trueface.evaluation.source_intervals import few_sources, sources_json
 from trueface.runtime import paths
 from trueface.runtime.errors import UnknownName
 from trueface.runtime.files import Json, read_json
-from trueface.runtime.ids import model_folder_name, parse_data
+from trueface.runtime.ids import (
+    condition_of_test,
+    data_of_test,
+    model_folder_name,
+    parse_data,
+    tested,
+)
 
 # measures after calibration: the metric, of which logits
 AT_THRESHOLD = "balanced_accuracy_at_threshold"
@@ -27,6 +33,7 @@ class Tested:
     """One test of one model."""
 
     data: str
+    condition: str  # under which it was done; "" of a plain test
     modifier: str  # as written, "+" between several
     elementary: frozenset[str]  # what the modifier stands for
     root: str  # where its images lie; "" where that is not known
@@ -47,21 +54,23 @@ def compare(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str
     """
     rows: list[dict[str, Json]] = []
     for model in dict.fromkeys(model for model, _ in tests):
-        tested = [_read(run_folder, model, data) for tested, data in tests if tested == model]
+        done = [_read(run_folder, model, data) for other, data in tests if other == model]
         folder = run_folder / model_folder_name(model)
         took = (read_json(paths.summary(folder)) or {}).get("seconds")
-        rows += [{"model": model, **row, "seconds": took} for row in _rows(tested)]
+        rows += [{"model": model, **row, "seconds": took} for row in _rows(done)]
     return rows
 
 
-def _rows(tested: Sequence[Tested]) -> Iterator[dict[str, Json]]:
+def _rows(tests: Sequence[Tested]) -> Iterator[dict[str, Json]]:
     """Yield a model's rows: of each modifier first every set of fakes, then all of them pooled.
 
     Tests of two data roots stand apart: a path there is another image, or the same one again.
     """
-    several = len({test.root for test in tested}) > 1
-    for root, elementary in dict.fromkeys((test.root, test.elementary) for test in tested):
-        group = [test for test in tested if (test.root, test.elementary) == (root, elementary)]
+    several = len({test.root for test in tests}) > 1
+    groups: dict[tuple[str, str, frozenset[str]], list[Tested]] = {}
+    for test in tests:
+        groups.setdefault((test.root, test.condition, test.elementary), []).append(test)
+    for (root, _, _), group in groups.items():
         place = root or "a data root that is not known"
         for row in _of_group(group):
             named = {"modifier": f"{row['modifier']} in {place}"} if several else {}
@@ -75,7 +84,8 @@ def _of_group(group: Sequence[Tested]) -> Iterator[dict[str, Json]]:
         beside = reals if test.classes == {1} else []
         yield _row(test.data, [test, *beside], pooled=False)
     if len(others) > 1:
-        yield _row("&".join(test.data for test in (*others, *reals)), group, pooled=True)
+        every = "&".join(data_of_test(test.data) for test in (*others, *reals))
+        yield _row(tested(every, group[0].condition), group, pooled=True)
 
 
 def _row(data: str, tests: Sequence[Tested], *, pooled: bool) -> dict[str, Json]:
@@ -84,6 +94,7 @@ def _row(data: str, tests: Sequence[Tested], *, pooled: bool) -> dict[str, Json]
     return {
         "data": data,
         "modifier": tests[0].modifier,
+        "condition": tests[0].condition,
         "pooled": pooled,
         "n": report.n,
         **{name: _json(report.metrics.get(name)) for name in METRICS},
@@ -118,13 +129,14 @@ def _calibrated(scores: Scores, calibration: Calibration | None) -> dict[str, Js
 
 
 def _read(run_folder: Path, model: str, data: str) -> Tested:
-    parts = parse_data(data).parts
+    parts = parse_data(data_of_test(data)).parts
     modifiers = tuple(dict.fromkeys(part.modifier for part in parts))
     folder = run_folder / model_folder_name(model)
     record = read_json(paths.metrics(folder, data)) or {}
     return Tested(
         data=data,
-        modifier="+".join(modifiers),
+        condition=condition_of_test(data),
+        modifier=tested("+".join(modifiers), condition_of_test(data)),
         elementary=frozenset(key for modifier in modifiers for key in _elementary(modifier)),
         root=_root(record),
         scores=read_scores(paths.scores(folder, model, data)),

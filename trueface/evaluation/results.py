@@ -15,7 +15,8 @@ from trueface.runtime.ids import model_folder_name
 
 KEPT = "results.json"  # in the run's folder
 METRICS = Path(__file__).parent / "metrics"  # their code: a metric added or changed is measured
-# of its rows; 2: with precision to TPR at 1 % FPR; 3: intervals over sources; 4: calibrated measures
+# of its rows; 2: with precision to TPR at 1 % FPR; 3: intervals over sources; 4: condition and
+# calibrated measures
 KEPT_SCHEMA = 4
 
 
@@ -29,15 +30,17 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
 
     Args:
         run_folder: runs/<run>.
-        tests: (model ID, data ID) pairs; those without a score file, not done yet, are left out.
+        tests: (model ID, test) pairs, a test being a data ID, or one under conditions as in
+            `gan2:pre@corrupt=jpeg50`: these are pooled among themselves; those without a score file, not done yet, are left out.
 
     Returns:
-        Rows with the keys model, data, modifier, pooled, n, the name of each metric (accuracy,
+        Rows with the keys model, data, modifier, condition, pooled, n, the name of each metric (accuracy,
         balanced_accuracy, precision, recall, f1, auc, ap, eer, tpr_at_1fpr, ece, loss),
         accuracy_by_images, balanced_accuracy_by_images, auc_by_images,
         balanced_accuracy_at_threshold, ece_unscaled, ece_scaled, threshold, temperature, sources, few_sources,
         confusion, verdict, reason, reasons, data_root, seconds. A measure is {"value", "low", "high"}, or None where
-        `reasons` says why, or, of those after calibration, where validation gave none; its interval is over the population of sources, `_by_images` over other
+        `reasons` says why, or, of those after calibration, where validation gave none; its
+        interval is over the population of sources, `_by_images` over other
         images of the same ones. `sources` counts them by class, and `few_sources` says it in words
         where they are fewer than five. `reason` is why there is no measure of two classes,
         `data_root` where the images lie if the model was tested on several roots, `seconds` what

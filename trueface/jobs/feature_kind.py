@@ -54,6 +54,7 @@ class FeatureKind(LaboratoryKind):
                 "images": _part(each).images,
                 "views": each.passes,
                 "augmentation": dict(_part(each).augmentation),
+                "corrupt": _part(each).corrupt,
             }
             for each in parts
         ]

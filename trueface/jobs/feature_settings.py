@@ -4,7 +4,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from trueface.data.settings import DataSettings, Precision
+from trueface.corruptions.grammar import NONE
+from trueface.data.settings import Corruptions, DataSettings, Precision
 from trueface.models.registry import model_name
 from trueface.runtime.field_types import Count
 
@@ -20,6 +21,7 @@ class FeaturePart(BaseModel):
     images: str  # data ID, real ones included
     views: Count = 1
     augmentation: dict[str, Any] = Field(default_factory=dict)  # settings; empty: as tested
+    corrupt: Corruptions = NONE  # of what is tested
 
 
 class FeatureSettings(DataSettings):

@@ -7,6 +7,7 @@ from itertools import chain, repeat
 from typing import Any
 
 from launcher.api import Job, JobError, Json, parse_data
+from trueface.corruptions.chain import Chain
 from trueface.data.loaders import Pass, augmented, still
 from trueface.features.body import FrozenBody
 from trueface.features.creation_lock import StoppedError
@@ -88,7 +89,10 @@ def _views(job: Job, settings: FeatureSettings, part: FeaturePart) -> list[tuple
     images, _ = job_data.of_split(job, settings, parse_data(part.images), part.split_list)
     log.info("list=%s images=%d data_root=%s", part.split_list, len(images), place.data_root)
     training = _training(settings, part.augmentation)
-    feed = augmented(images, training) if part.augmentation else still(images, training)
+    if part.augmentation:
+        feed = augmented(images, training)
+    else:
+        feed = still(images, training, corruptions=Chain.parse(part.corrupt))
     period = feed.image_set.transform.id.period
     return [*zip(repeat(feed), range(min(part.views, period or part.views)))]
 

@@ -5,8 +5,10 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.api import Draft, Input, parse_data, parse_model
+from launcher.api import Draft, Input, parse_data, parse_model, tested
+from trueface.corruptions.grammar import NONE
 from trueface.data.index import parts_without_folder
+from trueface.data.settings import TestSettings
 from trueface.data.splits.splits import split_files
 from trueface.data.vocabulary import Vocabulary
 from trueface.runtime import paths
@@ -50,7 +52,12 @@ def learning_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
 def test_inputs(draft: Draft, vocabulary: Vocabulary) -> tuple[Input, ...]:
     """Return the model, data and the test split."""
     model = Input(path=paths.checkpoint(folder_of(draft)), what="the model to test")
-    return (model, *data_inputs(draft, ("test",), vocabulary))
+    surrogate = draft.settings["surrogate"]
+    others: tuple[Input, ...] = ()
+    if surrogate:
+        path = paths.checkpoint(draft.model_folder(surrogate))
+        others = (Input(path=path, what=f"the surrogate {surrogate}"),)
+    return (model, *others, *data_inputs(draft, ("test",), vocabulary))
 
 
 def poison_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
@@ -113,9 +120,13 @@ def unlearning_outputs(draft: Draft) -> Iterator[Path]:
 
 def test_outputs(draft: Draft) -> list[Path]:
     """Return the metrics, and the scores unless they are not to be kept."""
-    folder, data, outputs = folder_of(draft), draft.data or "", []
-    if draft.settings["save_scores"]:
+    folder, outputs = folder_of(draft), []
+    data = tested(draft.data or "", TestSettings.condition(draft.settings))
+    # under an attack that cannot be done there is a reason, and no score
+    if draft.settings["save_scores"] and draft.settings["attack"] == NONE:
         outputs.append(paths.scores(folder, model_of(draft), data))
+    if draft.settings["save_images"]:
+        outputs.append(paths.saved_images(folder, data))
     if draft.settings["trigger"]:
         outputs.append(paths.triggered(folder, model_of(draft), data))
     return [*outputs, paths.metrics(folder, data)]

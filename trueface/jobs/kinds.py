@@ -154,6 +154,11 @@ def _unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -
     yield from _without_weights(makers)
     yield from _other_decoding(draft, makers)
     yield from leaks(draft, makers, vocabulary)
+    if draft.settings["surrogate"] == draft.model:
+        yield (
+            f"surrogate: {draft.model} is the model under attack; name one that was trained apart, "
+            "or take pgd, which knows the model"
+        )
 
 
 def _unfit_unlearning(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:

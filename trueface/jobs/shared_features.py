@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from launcher.api import Draft, SharedWork
+from trueface.corruptions.grammar import NONE
 from trueface.data.settings import AugmentationSettings, DataSettings
 from trueface.training.settings import solver_of
 from trueface.unlearning.registry import METHODS
@@ -56,6 +57,7 @@ class Part(NamedTuple):
     split_list: str  # train, val or test
     images: str  # data ID, real ones included
     augmentation: Augmentation = ()  # settings; none: as they are tested
+    corrupt: str = NONE  # what happens to what is tested
 
 
 class _Facts(NamedTuple):
@@ -101,7 +103,8 @@ def of_test(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
     # the body of no other model is that of a model which has trained its own
     if makers and _keeps_body(makers[-1], makers[:-1]) and (facts := _facts(draft)).shares:
         body = body_behind(makers, draft.model, draft)
-        yield _work(draft, facts, Part(body, "test", images_of(draft)))
+        corrupt = draft.settings["corrupt"]
+        yield _work(draft, facts, Part(body, "test", images_of(draft), corrupt=corrupt))
 
 
 def images_of(draft: Draft) -> str:

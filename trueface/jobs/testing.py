@@ -2,16 +2,23 @@
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 
-from launcher.api import Job, Json, parse_data, write_json
+from launcher.api import Job, Json, parse_data, tested, write_json
+from trueface.attacks.grammar import parse_attack
+from trueface.corruptions.chain import Chain
+from trueface.corruptions.grammar import NONE
+from trueface.data.index import Image
 from trueface.data.loaders import still
 from trueface.data.settings import TestSettings
-from trueface.evaluation.inference import evaluate_images
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import write_scores
 from trueface.features.store import open_store
 from trueface.jobs import job_data, outputs
 from trueface.jobs.job_data import model_name
+from trueface.jobs.scoring.attacking import attacked_test
+from trueface.jobs.scoring.network import Network, Tested
+from trueface.jobs.scoring.saved_images import ImageWriter, write_images
 from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint
 from trueface.runtime import logs, paths
@@ -28,8 +35,9 @@ def test(job: Job) -> Mapping[str, Json]:
 
 def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     folder, data = job.model_folder(model_name(job)), parse_data(job.data or "")
+    values = settings.model_dump(mode="json")
+    name = tested(str(data), settings.condition(values))
     images, split = job_data.of_split(job, settings, data, "test")
-    feed = still(images, settings)
     kept = checkpoint.load(paths.checkpoint(folder))
     checkpoint.refuse_other_decoding(kept, settings)
     model = checkpoint.revive(kept, paths.checkpoint(folder)).to(job.device)
@@ -37,34 +45,71 @@ def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     watch = watch_of(job, settings.precision)
     constant = checkpoint.has_constant_body(kept)
     store = open_store(settings.cache) if constant else None
-    answers = evaluate_images(model, feed, watch, constant=constant, store=store)
-    seconds = now() - started
-    bad = feed.image_set.bad.values()
-    outputs.write_bad_images(paths.bad_images(folder, str(data)), bad)
+    network = Network(model=model, watch=watch, constant=constant, store=store)
+    done = _answered(job, settings, images, network, paths.saved_images(folder, name))
+    bad = done.feed.image_set.bad.values()
+    outputs.write_bad_images(paths.bad_images(folder, name), bad)
+    calibration = Calibration.read(kept.provenance.get("calibration"))
     result: dict[str, Json] = {
-        **outputs.of_test(answers, Calibration.read(kept.provenance.get("calibration"))),
+        **({} if done.answers is None else outputs.of_test(done.answers, calibration)),
+        **done.record,
         "bad_images": len(bad),
-        "seconds": seconds,
+        "seconds": now() - started,
     }
-    if settings.save_scores:
-        table = outputs.scores_of(images, answers, job.path(settings.data_root))
-        write_scores(paths.scores(folder, model_name(job), str(data)), table)
-    if settings.trigger:
-        stamped = still(images, settings, range(len(images)))
-        triggered = evaluate_images(model, stamped, watch, constant=constant, store=store)
-        table = outputs.scores_of(images, triggered, job.path(settings.data_root))
-        write_scores(paths.triggered(folder, model_name(job), str(data)), table)
-        result |= outputs.of_attack(triggered)
-    else:
-        paths.triggered(folder, model_name(job), str(data)).unlink(missing_ok=True)
+    scores = paths.scores(folder, model_name(job), name)
+    if settings.save_scores and done.answers is not None:
+        table = outputs.scores_of(done.images, done.answers, job.path(settings.data_root))
+        write_scores(scores, table)
+    elif done.answers is None:  # those of an earlier test would be taken for this one's
+        scores.unlink(missing_ok=True)
+    result |= _triggered(
+        job, settings, images, network, paths.triggered(folder, model_name(job), name)
+    )
     if settings.features:
-        outputs.keep_features(folder, str(data), model, feed, watch, store)
-    path = paths.metrics(folder, str(data))
+        outputs.keep_features(folder, name, model, done.feed, watch, store)
+    path = paths.metrics(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     inputs: dict[str, Json] = {
         "calibration": kept.provenance.get("calibration"),
         "split_sha256": split.sha256,
-        "settings": settings.model_dump(mode="json"),
+        "settings": values,
     }
+    if settings.corrupt != NONE:
+        inputs["corruptions"] = Chain.parse(settings.corrupt).record
     write_json(path, {"schema": SCHEMA, **inputs, **result})
     return result
+
+
+def _answered(
+    job: Job, settings: TestSettings, images: tuple[Image, ...], network: Network, root: Path
+) -> Tested:
+    """Return the answers to the images of a test, attacked where the settings say so.
+
+    Args:
+        job: of the test.
+        settings: likewise.
+        images: of the test.
+        network: that answers.
+        root: where the images are written as they were scored, if that is wanted.
+    """
+    write = ImageWriter(root, job.path(settings.data_root)) if settings.save_images else None
+    attack = parse_attack(settings.attack)
+    if attack is not None:
+        return attacked_test(job, settings, attack, images, network, write)
+    feed = still(images, settings)
+    answers = network.answers(feed)
+    if write is not None:
+        write_images(feed, write, network.watch)
+    return Tested(images=images, feed=feed, answers=answers, record={})
+
+
+def _triggered(
+    job: Job, settings: TestSettings, images: tuple[Image, ...], network: Network, path: Path
+) -> Mapping[str, Json]:
+    """Score the images with the backdoor's patch, where the settings say so."""
+    if not settings.trigger:
+        path.unlink(missing_ok=True)
+        return {}
+    answers = network.answers(still(images, settings, range(len(images))))
+    write_scores(path, outputs.scores_of(images, answers, job.path(settings.data_root)))
+    return outputs.of_attack(answers)

@@ -9,12 +9,15 @@ provenance.json                what the weights were made of and with: the same 
 history.csv                    one row an epoch
 poison.json                    which training labels were wrong
 bad_images/<list>.csv          images that could not be decoded: path, reason
+images/<data>/                 a test's images as they were scored, where they are kept: a data root
 features/<list>.npz            what the last layer gets, one row an image, where it is kept
 preview.png                    what the network sees, where it was asked for
 learned_from.json              which lists its weights were trained on, and its base
 scores/<model>_vs_<data>.csv   one row an image
 triggered/<model>_vs_<data>.csv  the same with the backdoor's patch on every image
 metrics/<data>.json            what follows from the scores
+conditions/                    the same two of tests under conditions, such as corrupted images:
+                               <model>_vs_<data>@<conditions>.csv, <data>@<conditions>.json
 unlearning.json                what an unlearning did and took: see `trueface.unlearning.record`
 answers/before.npz             the base's logits of what was forgotten, kept, checked and tested
 answers/after.npz              the same of the model
@@ -28,11 +31,12 @@ from pathlib import Path
 
 from trueface.runtime.errors import UsageError
 from trueface.runtime.files import write_atomic
-from trueface.runtime.ids import model_folder_name
+from trueface.runtime.ids import condition_of_test, model_folder_name
 
 SCHEMA = 1  # of the JSON files that jobs write beside a model
 NAME_BYTES = 255  # the longest name of one file on the file systems of Linux
 TEMPORARY_BYTES = 16  # room for the marks of a file that is still being written
+CONDITIONS = "conditions"  # the folder of what is tested under conditions
 MODEL_ID = "model_id.txt"
 SAMPLE_MARK = "sample.json"  # in a sample's data root, written when all its images are there
 
@@ -111,6 +115,11 @@ def provenance(folder: Path) -> Path:
     return folder / "provenance.json"
 
 
+def saved_images(folder: Path, data: str) -> Path:
+    """Return the data root of the images of a test as they were scored; `data` as in `scores`."""
+    return Path(f"{folder}/images/{fitting(data, '')}")
+
+
 def bad_images(folder: Path, images: str) -> Path:
     """Return the file that lists the images that could not be decoded.
 
@@ -147,8 +156,8 @@ def ancestry(folder: Path) -> Path:
 
 
 def scores(folder: Path, model: str, data: str) -> Path:
-    """Return where the scores of a model on `data` lie."""
-    return _below(folder, "scores") / fitting(f"{model}_vs_{data}", ".csv")
+    """Return where the scores of a model on `data` lie; `data` may name conditions, see `tested`."""
+    return _below(folder, _place(data, "scores")) / fitting(f"{model}_vs_{data}", ".csv")
 
 
 def triggered(folder: Path, model: str, data: str) -> Path:
@@ -162,8 +171,8 @@ def summary(folder: Path) -> Path:
 
 
 def metrics(folder: Path, data: str) -> Path:
-    """Return where the metrics of a model on `data` lie."""
-    return _below(folder, "metrics") / fitting(data, ".json")
+    """Return where the metrics of a model on `data` lie; `data` may name conditions."""
+    return _below(folder, _place(data, "metrics")) / fitting(data, ".json")
 
 
 def unlearning(folder: Path) -> Path:
@@ -189,6 +198,11 @@ def plane(folder: Path) -> Path:
 def log(folder: Path, task: str, model: str | None, data: str) -> Path:
     """Return where a classic command line logs; no model is written `None`, as ever."""
     return folder / fitting(f"{task}_{model}_{data}", ".log")
+
+
+def _place(data: str, usual: str) -> str:
+    # apart from plain tests: what reads those joins all that it reads
+    return CONDITIONS if condition_of_test(data) else usual
 
 
 @lru_cache(maxsize=4096)  # a plan asks for it with each of a model's tests

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from trueface.runtime.errors import JobError
+
 REPORT_EVERY_S = 0.5  # how often a person can see a number change
 
 
@@ -15,3 +17,12 @@ class Watch:
     precision: str = "fp32"  # of the network's arithmetic; answers are float32 whatever it is
     progress: Callable[..., None] = lambda *_args, **_metrics: None
     stop: threading.Event = field(default_factory=threading.Event)
+
+    def refuse_stop(self, done: int, total: int) -> None:
+        """Leave a computation that shall stop; it has written nothing that counts.
+
+        Raises:
+            JobError: stopped.
+        """
+        if self.stop.is_set():
+            raise JobError(f"stopped after {done} of {total} images; nothing was written")

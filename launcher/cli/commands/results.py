@@ -17,9 +17,11 @@ from launcher.cli.run_results import (
     draw,
     number_columns,
     result_cells,
+    test_name,
 )
 from launcher.cli.select_jobs import RUN_PREFIX
 from launcher.errors import UsageError, known_words, nearest
+from launcher.kinds import find_kinds
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.screens.result_table import (
     Measured,
@@ -106,10 +108,12 @@ def command(
 def _returned(store: Store, jobs: Sequence[JobRow]) -> list[Measured]:
     """Return the numbers that the jobs themselves returned."""
     returned = []
+    kinds = find_kinds(sorted({job.kind for job in jobs})).kinds
     for job in jobs:
         result = store.read.result_of(job.id) if job.state is State.DONE else None
         if result:
-            returned.append(of_result(job.name, job.spec.model or "", job.spec.data or "", result))
+            data = test_name(kinds.get(job.kind), job.spec)
+            returned.append(of_result(job.name, job.spec.model or "", data, result))
     return returned
 
 

@@ -53,7 +53,20 @@ _ASKING_MORE = frozenset({"enum", "const", "pattern", "minLength", "maxLength", 
 def settings_of(kind: Kind) -> dict[str, Form]:
     """Return what each setting of a kind takes, with its description and default."""
     schema = _model(kind.settings, kind.name)
-    return {name: _setting(kind, name, form) for name, form in schema.get("properties", {}).items()}
+    forms = {
+        name: _setting(kind, name, form) for name, form in schema.get("properties", {}).items()
+    }
+    return {
+        name: _listable(form) if name in kind.settings.conditions else form
+        for name, form in forms.items()
+    }
+
+
+def _listable(form: Form) -> Form:
+    """Return the form of a condition of tests: one value, or a list with a test for each."""
+    about: Form = {key: form[key] for key in ("description", "default") if key in form}
+    takes: Form = {key: form[key] for key in form if key not in about}
+    return about | one_or_more(takes)
 
 
 def types_of(kind: Kind) -> dict[str, Form]:

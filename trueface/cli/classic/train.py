@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from launcher.api import Draft, Job, Json, Settings, UsageError, model_folder_name
+from launcher.api import Draft, Job, Json, Settings, UsageError, model_folder_name, tested
 from trueface.cli.classic.train_flags import Request, read, settings_of
 from trueface.cli.exit_codes import exit_code
 from trueface.data.settings import TestSettings
@@ -125,8 +125,11 @@ def _test(request: Request) -> None:
         job = partial(_job, request, device=run_here.device(request.device))
         result = run_here.perform(TEST, partial(job, kind="test", settings=settings))
         log.info("result=%s", result)
-    scores = paths.scores(request.folder, request.model, str(request.data))
-    _tell(result, scores if settings.save_scores else None, request.log)
+    name = tested(str(request.data), settings.condition(settings.model_dump(mode="json")))
+    scores = paths.scores(request.folder, request.model, name)
+    # an attack that cannot be done gives no scores
+    is_scored = settings.save_scores and "reason" not in result
+    _tell(result, scores if is_scored else None, request.log)
 
 
 def _draft(request: Request, settings: Settings, *, model: str) -> Draft:

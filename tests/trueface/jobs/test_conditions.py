@@ -1,0 +1,286 @@
+"""Tests of a model on corrupted images and under attack: scores, records, saved images."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from launcher.api import Job, JobError, Json
+from trueface import jobs
+from trueface.attacks.grammar import Attack
+from trueface.corruptions.chain import Chain, versions
+from trueface.data.index import list_images
+from trueface.data.settings import TestSettings
+from trueface.evaluation.results import table
+from trueface.evaluation.score_tables import read_scores
+from trueface.jobs.kinds import TEST
+from trueface.jobs.scoring.attacking import attacked_test
+from trueface.jobs.scoring.network import Network
+from trueface.models import checkpoint
+from trueface.models.registry import Spec
+from trueface.runtime import paths
+from trueface.runtime.ids import parse_data
+from trueface.runtime.progress import Watch
+
+SIDE, EACH = 16, 12
+MODEL = DATA = "gan2:pre&real:pre"
+OTHER = f"{DATA}@seed=7"
+FOLDERS = {"Fake/StyleGAN2/conf-f-psi-1": 40, "Real/FFHQ": 0}  # and how strong a trace each has
+WHERE = {"data_root": "d", "split_path": "s"}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data, lists, and a frozen model with its surrogate that call most images right."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("lab")
+    random = np.random.default_rng(0)
+    keys = []
+    for folder, trace in FOLDERS.items():
+        for number in range(EACH):
+            pixels = random.integers(100, 140, (SIDE, SIDE, 3))
+            pixels[::2, ::2] += trace
+            path = root / "data/PreSocial" / folder / f"{number:05}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(pixels.astype(np.uint8)).save(path)
+            keys.append(f"{folder.split('/', 1)[1]}/{number:05}")
+    (root / "splits").mkdir()
+    for name, chosen in {"train": keys[::3], "val": keys[1::3], "test": keys}.items():
+        (root / "splits" / f"{name}.json").write_text(json.dumps(chosen))
+    learning = {
+        "model": "slim18", "weights": "none", "num_epochs": 6, "lr": 3e-3, "batch_size": 8,
+        "schedule": "onecycle", "resize_size": SIDE,
+    }  # fmt: skip
+    jobs.train(job(root, "train", MODEL, **learning))
+    jobs.train(job(root, "train", OTHER, seed=7, **learning))
+    return root
+
+
+def job(lab: Path, kind: str, model: str, /, **settings: Any) -> Job:
+    return Job(
+        name=f"{kind}/{model}", kind=kind, run="r", run_folder=lab / "runs" / "r", folder=lab,
+        attempt_folder=lab, attempt=1, device="cpu", cpus=1, model=model, data=DATA,
+        settings={"data_root": "data", "split_path": "splits", **settings},
+    )  # fmt: skip
+
+
+def scored(lab: Path, **settings: Any) -> Mapping[str, Any]:
+    made = job(lab, "test", MODEL, resize_size=SIDE, batch_size=8, **settings)
+    return jobs.test(made)
+
+
+def folder(lab: Path) -> Path:
+    return lab / "runs" / "r" / MODEL
+
+
+def logits(lab: Path, name: str) -> dict[str, float]:
+    scores = read_scores(paths.scores(folder(lab), MODEL, name))
+    return dict(zip(scores.paths, scores.logits.tolist(), strict=True))
+
+
+def test_a_corrupted_test_scores_other_pixels_and_leaves_the_plain_scores_alone(lab: Path) -> None:
+    scored(lab)
+    before = paths.scores(folder(lab), MODEL, DATA).read_bytes()
+    scored(lab, corrupt="noise9")
+    assert paths.scores(folder(lab), MODEL, DATA).read_bytes() == before
+    plain, noisy = logits(lab, DATA), logits(lab, f"{DATA}@corrupt=noise9")
+    assert plain.keys() == noisy.keys()
+    assert all(plain[name] != noisy[name] for name in plain)
+
+
+def test_the_record_of_a_corrupted_test_names_steps_and_libraries(lab: Path) -> None:
+    scored(lab, corrupt="jpeg50+blur1")
+    written = paths.metrics(folder(lab), f"{DATA}@corrupt=jpeg50+blur1").read_text()
+    record = json.loads(written)["corruptions"]
+    assert [step["kind"] for step in record["steps"]] == ["jpeg", "blur"]
+    assert record["libraries"] == versions()
+    scored(lab)
+    assert "corruptions" not in json.loads(paths.metrics(folder(lab), DATA).read_text())
+
+
+def test_tests_under_conditions_have_rows_of_their_own(lab: Path) -> None:
+    scored(lab)
+    scored(lab, corrupt="noise9")
+    tests = [(MODEL, DATA), (MODEL, f"{DATA}@corrupt=noise9")]
+    rows = table(lab / "runs" / "r", tests)
+    assert [(row["data"], row["condition"], row["n"]) for row in rows] == [
+        (DATA, "", 2 * EACH),
+        (f"{DATA}@corrupt=noise9", "corrupt=noise9", 2 * EACH),
+    ]
+
+
+def test_saved_images_are_a_data_root_that_scores_as_the_corruption_did(lab: Path) -> None:
+    scored(lab, corrupt="noise9", save_images=True)
+    root = paths.saved_images(folder(lab), f"{DATA}@corrupt=noise9")
+    images = list_images(root, parse_data(DATA))
+    assert len(images) == 2 * EACH
+    expected = logits(lab, f"{DATA}@corrupt=noise9")
+    pixels = np.array(PIL.Image.open(lab / "data" / min(expected)))
+    name = next(image.name for image in images if str(image.path).endswith(min(expected)))
+    noisy = Chain.parse("noise9")(torch.from_numpy(pixels).permute(2, 0, 1), name)
+    assert np.array_equal(np.array(PIL.Image.open(root / min(expected))), noisy.permute(1, 2, 0))
+    scored(lab, data_root=str(root))
+    assert logits(lab, DATA) == expected
+
+
+def test_an_attack_without_a_budget_gives_the_clean_scores_to_the_bit(lab: Path) -> None:
+    scored(lab)
+    result = scored(lab, attack="pgd0")
+    assert logits(lab, f"{DATA}@attack=pgd0") == logits(lab, DATA)
+    assert result["evasion"] == result["evasion_control"] == 0.0
+    assert result["attack"]["largest_change"] == 0
+    assert result["attack"]["evasion"]["mean_psnr_db"] is None
+
+
+def test_an_attack_turns_what_was_called_right_and_its_control_stands_beside_it(lab: Path) -> None:
+    result = scored(lab, attack="pgd8")
+    record = result["attack"]
+    assert record["access"] == "full"
+    assert 0 < record["evasion"]["attacked"] <= EACH
+    assert record["evasion"]["images"] == EACH
+    assert record["largest_change"] == record["control"]["largest_change"] == 8
+    assert result["evasion"] > result["evasion_control"]
+    assert result["defamation"] >= result["defamation_control"]
+    success = record["evasion"]["success"]
+    assert success["low"] <= success["value"] <= success["high"]
+    assert record["evasion"]["median_logit_shift"] < 0 < record["defamation"]["median_logit_shift"]
+    assert 28 < record["evasion"]["mean_psnr_db"] < 45
+    before, after = logits(lab, DATA), logits(lab, f"{DATA}@attack=pgd8")
+    wrong = [name for name, value in before.items() if (value > 0) != ("Fake/" in name)]
+    assert all(after[name] == before[name] for name in wrong)
+
+
+def test_the_same_images_are_drawn_for_every_model(lab: Path) -> None:
+    scored(lab, attack="random2", attack_images=5)
+    drawn = set(logits(lab, f"{DATA}@attack=random2,attack_images=5"))
+    assert len(drawn) == 10
+    assert sum("Fake/" in name for name in drawn) == 5
+    other = job(lab, "test", OTHER, resize_size=SIDE, attack="random2", attack_images=5)
+    jobs.test(other)
+    path = paths.scores(lab / "runs/r" / OTHER, OTHER, f"{DATA}@attack=random2,attack_images=5")
+    assert set(read_scores(path).paths) == drawn
+
+
+def test_a_transfer_attack_computes_with_its_surrogate_alone(lab: Path) -> None:
+    result = scored(lab, attack="transfer8", surrogate=OTHER)
+    assert result["attack"]["surrogate"] == OTHER
+    assert result["attack"]["access"] == "transfer"
+    own = scored(lab, attack="pgd8")
+    assert result["attack"]["evasion"] != own["attack"]["evasion"]
+
+
+def test_attacked_images_that_are_saved_hold_the_budget(lab: Path) -> None:
+    scored(lab, attack="fgsm2", save_images=True)
+    root = paths.saved_images(folder(lab), f"{DATA}@attack=fgsm2")
+    moved = []
+    for path in sorted(root.rglob("*.png")):
+        before = np.array(PIL.Image.open(lab / "data" / path.relative_to(root))).astype(int)
+        moved.append(np.abs(np.array(PIL.Image.open(path)).astype(int) - before).max())
+    assert len(moved) == 2 * EACH
+    assert set(moved) <= {0, 2}
+    assert 2 in moved
+
+
+def test_images_that_are_coded_after_the_attack_are_scored_as_they_are_then(lab: Path) -> None:
+    plain = scored(lab, attack="fgsm8")
+    coded = scored(lab, attack="fgsm8", attack_save="jpeg30")
+    assert coded["attack"]["saved"]["chain"] == "jpeg30"
+    assert coded["mean_logit"] != plain["mean_logit"]
+    assert coded["attack"]["control"]["evasion"] != plain["attack"]["control"]["evasion"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opaque(Spec):
+    """A network whose features are rounded: no gradient passes them."""
+
+    differentiable: bool = False
+
+
+def test_a_detector_without_gradients_has_a_reason_and_no_rate(lab: Path) -> None:
+    model = checkpoint.restore(paths.checkpoint(folder(lab)))
+    model.spec = Opaque(**{item.name: getattr(model.spec, item.name) for item in fields(Spec)})
+    images = list_images(lab / "data", parse_data(DATA))
+    settings = TestSettings(**WHERE, resize_size=SIDE, attack="fgsm1")
+    network = Network(model=model, watch=Watch(), constant=False, store=None)
+    test = partial(attacked_test, job(lab, "test", MODEL), settings)
+    refused = test(Attack("fgsm", 1), images, network, None)
+    assert refused.answers is None
+    assert refused.record["reason"] == "not differentiable: the model is slim18"
+    assert refused.record.keys() == {"reason", "attack"}
+    control = test(Attack("random", 1), images, network, None)  # needs no gradient
+    assert control.answers is not None
+    assert "evasion" in control.record
+
+
+def test_a_test_that_shall_stop_says_so(lab: Path) -> None:
+    made = job(lab, "test", MODEL, resize_size=SIDE, attack="pgd1")
+    made.stop.set()
+    with pytest.raises(JobError, match="stopped"):
+        jobs.test(made)
+
+
+def values(**settings: Any) -> dict[str, Json]:
+    return TestSettings(**WHERE, **settings).model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("settings", "condition"),
+    [
+        ({}, ""),
+        ({"corrupt": "jpeg050+blur1.0"}, "corrupt=jpeg50+blur1"),
+        ({"attack": "pgd2", "corrupt": "jpeg50"}, "corrupt=jpeg50,attack=pgd2"),
+        ({"queries": 9, "surrogate": "a:b", "attack_save": "jpeg95", "attack_images": 3}, ""),
+        ({"attack": "pgd2", "queries": 9, "surrogate": "a:b"}, "attack=pgd2"),
+        ({"attack": "square2", "queries": 9, "surrogate": "a:b"}, "attack=square2,queries=9"),
+        (
+            {"attack": "transfer2", "queries": 9, "surrogate": "a:b@seed=1"},
+            "attack=transfer2,surrogate=a-b-seed-1",
+        ),
+    ],
+)
+def test_only_what_matters_stands_in_the_name_of_a_test(
+    settings: dict[str, Any], condition: str
+) -> None:
+    assert TestSettings.condition(values(**settings)) == condition
+
+
+def test_a_plain_test_is_the_job_that_it_was() -> None:
+    decisive = TestSettings.decisive(values(surrogate="a:b", queries=9))
+    new = {*TestSettings.conditions, "save_images"}
+    assert not new & decisive.keys()
+    assert TestSettings.decisive(values(attack="pgd1"))["attack"] == "pgd1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"corrupt": "jpg50"}, "did you mean jpeg"),
+        ({"corrupt": "jpeg101"}, "quality is 1 to 100"),
+        ({"attack": "pgd17"}, "0 to 16 grey levels"),
+        ({"attack": "transfer2"}, "needs a surrogate"),
+        ({"attack": "transfer2", "surrogate": "../other"}, "expected subset:modifier"),
+        ({"attack": "pgd1", "test_crops": 2}, "leave test_crops out"),
+        ({"save_images": True, "test_crops": 2}, "leave test_crops out"),
+        ({"attack": "pgd1", "attack_save": "jpeg0"}, "quality is 1 to 100"),
+        ({"attack": "square1", "queries": 0}, "greater than or equal to 1"),
+        ({"attack": "pgd1", "attack_images": -1}, "greater than or equal to 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_plan_time(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        values(**settings)
+
+
+def test_the_code_of_corruptions_and_attacks_counts_for_tests_that_name_them() -> None:
+    modules = TestSettings.modules
+    assert modules["corrupt"]("none") == modules["attack"]("none") == ()
+    assert modules["corrupt"]("jpeg50") == ("trueface.corruptions.kinds.jpeg",)
+    assert "trueface.attacks.kinds.pgd" in modules["attack"]("pgd1")
+    assert TEST.settings is TestSettings

@@ -1,0 +1,5 @@
+"""One file for each kind of attack, found by its `@register_attack`.
+
+Start reading at `fgsm`.
+In reading order: fgsm.
+"""

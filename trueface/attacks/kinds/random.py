@@ -1,0 +1,15 @@
+"""Random signs: no attack, but the control of all others."""
+
+import torch
+from torch import Tensor
+
+from trueface.attacks.perturb import Request
+from trueface.attacks.registry import register_attack
+
+
+@register_attack("random", summary="random signs, the control", access="random")
+def random(request: Request) -> Tensor:
+    """Return each level moved by the whole budget, up or down."""
+    shape = request.images.shape[1:]
+    signs = request.drawn(lambda chance: torch.randint(0, 2, shape, generator=chance) * 2 - 1)
+    return request.within(request.images + request.budget * signs)

@@ -1,0 +1,95 @@
+"""Attacked images: within their budget, in whole grey levels, a function of image, attack and detector.
+
+Everything is in grey levels 0 … 255. What is drawn for an image follows from its name, so that neither
+the other images of its batch nor the order of loading changes it.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trueface.attacks.grammar import Attack
+from trueface.attacks.registry import function_of
+from trueface.attacks.target import LEVELS, Target
+from trueface.runtime.errors import JobError
+
+TOWARDS_REAL, TOWARDS_FAKE = -1.0, 1.0
+QUERIES = 500  # that an attack by scores may ask for each image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What an attack gets."""
+
+    images: Tensor  # (B, 3, H, W) float32, whole levels
+    directions: Tensor  # (B,) float32: 1 raises the logit, -1 lowers it
+    budget: float  # levels
+    target: Target
+    generators: Sequence[torch.Generator]  # one an image
+    queries: int = QUERIES  # an image, for attacks by scores
+
+    def within(self, images: Tensor) -> Tensor:
+        """Return images brought back to the budget and to 0 … 255."""
+        low, high = self.images - self.budget, self.images + self.budget
+        return images.maximum(low).minimum(high).clamp(0, LEVELS)
+
+    def drawn(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+        """Return what is drawn for each image, stacked."""
+        return torch.stack([draw(generator) for generator in self.generators])
+
+
+Function = Callable[[Request], Tensor]  # → (B, 3, H, W) float32, levels
+
+
+def perturbed(
+    pixels: Tensor,
+    names: Sequence[str],
+    attack: Attack,
+    target: Target,
+    *,
+    directions: Tensor,
+    queries: int = QUERIES,
+) -> Tensor:
+    """Return attacked images, rounded: (B, 3, H, W) uint8, no level further away than the budget.
+
+    Args:
+        pixels: (B, 3, H, W) uint8.
+        names: of the images.
+        attack: kind and budget; a budget of 0 returns the images as they are.
+        target: what the attack computes with: of `transfer` the surrogate.
+        directions: (B,), `TOWARDS_REAL` or `TOWARDS_FAKE`.
+        queries: of each image, for attacks by scores.
+
+    Raises:
+        JobError: a kind returned something else than such images, or went beyond the budget.
+    """
+    if attack.budget == 0 or not len(pixels):
+        return pixels
+    images = pixels.float()
+    request = Request(
+        images=images,
+        directions=directions.float(),
+        budget=float(attack.budget),
+        target=target,
+        generators=[_generator(attack, name) for name in names],
+        queries=queries,
+    )
+    attacked: Tensor = function_of(attack.name)(request)
+    if attacked.shape != images.shape or not attacked.isfinite().all():
+        raise JobError(f"attack {attack} made no images of the images that it got")
+    rounded = attacked.round()
+    furthest = (rounded - images).abs().max().item()
+    if furthest > attack.budget or rounded.min() < 0 or rounded.max() > LEVELS:
+        raise JobError(
+            f"attack {attack} moved a level by {furthest:g}, beyond its budget or 0 … 255"
+        )
+    return rounded.to(torch.uint8)
+
+
+def _generator(attack: Attack, name: str) -> torch.Generator:
+    # the budget is left out: a larger one begins as a smaller one does
+    digest = hashlib.sha256(f"attack/{attack.name}/{name}".encode(errors="surrogateescape"))
+    return torch.Generator().manual_seed(int.from_bytes(digest.digest()[:8]) >> 1)
