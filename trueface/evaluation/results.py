@@ -39,7 +39,8 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         accuracy_by_images, balanced_accuracy_by_images, auc_by_images,
         balanced_accuracy_at_threshold, ece_unscaled, ece_scaled, threshold, temperature, sources, few_sources,
         confusion, verdict, reason, reasons, data_root, seconds. A measure is {"value", "low", "high"}, or None where
-        `reasons` says why, or, of those after calibration, where validation gave none; its interval is over the population of sources, `_by_images` over other
+        `reasons` says why, or, of those after calibration, where validation gave none; its
+        interval is over the population of sources, `_by_images` over other
         images of the same ones. `sources` counts them by class, and `few_sources` says it in words
         where they are fewer than five. Where images are frames, `videos` counts their videos, and
         `video_auc` is the AUC of mean probabilities with its interval over videos. `reason` is why there is no measure of two classes,

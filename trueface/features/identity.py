@@ -21,7 +21,7 @@ PACKAGE = Path(trueface.__file__).parent
 # folders whose code makes pixels or features; sub-folders where they are named
 CODE = (
     "corruptions", "corruptions/kinds", "data", "data/augmentations", "data/loading", "models",
-    "models/architectures", "features",
+    "models/architectures", "models/statistics", "features",
 )  # fmt: skip
 
 

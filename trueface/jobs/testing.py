@@ -50,6 +50,7 @@ def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     bad = done.feed.image_set.bad.values()
     calibration = Calibration.read(kept.provenance.get("calibration"))
     outputs.write_bad_images(paths.bad_images(folder, name), bad)
+    calibration = Calibration.read(kept.provenance.get("calibration"))
     result: dict[str, Json] = {
         **({} if done.answers is None else outputs.of_test(done.answers, calibration)),
         **done.record,
