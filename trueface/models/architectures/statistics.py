@@ -12,6 +12,7 @@ from trueface.models.statistics.channel_correlations import Correlations
 from trueface.models.statistics.cosine_transform import CosineTransform
 from trueface.models.statistics.families import Scaled
 from trueface.models.statistics.network import StatisticsNetwork
+from trueface.models.statistics.residual_energy import ResidualEnergy
 from trueface.models.statistics.residuals import Residuals
 from trueface.models.statistics.spectrum import RadialSpectrum
 from trueface.runtime.errors import JobError
@@ -19,6 +20,7 @@ from trueface.runtime.errors import JobError
 DCT_SIDE = 256  # of an image, in pixels
 # numbers of an image, which a plan has to know without torch
 COSINES = 576
+ENERGIES = 384
 POWERS = 540
 RESIDUALS = 2028  # at one size
 PIXEL_SHARE = 0.5  # of a family of blocks: what pixels say does not survive much processing
@@ -78,15 +80,16 @@ def srm() -> nn.Module:
 
 @register_model(
     "residuals",
-    summary="srm and dct8: what needs no weights of a network",
+    summary="srm, dct8 and where the noise lies: what needs no weights of a network",
     solver="ridge",
     raw_pixels=True,
     differentiable=False,
-    width=2 * RESIDUALS + COSINES,
+    width=2 * RESIDUALS + COSINES + ENERGIES,
 )
 def residuals() -> nn.Module:
     """Return a detector by all statistics that need no network."""
-    return StatisticsNetwork(Residuals(), Residuals(halved=True), BlockCosine())
+    families = Residuals(), Residuals(halved=True), BlockCosine(), ResidualEnergy()
+    return StatisticsNetwork(*families)
 
 
 @register_family(

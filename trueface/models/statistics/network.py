@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from trueface.models.ridge_head import RidgeHead
 from trueface.models.statistics.families import Families
 
+REVISION = 1  # of what the numbers are: a change of any gets the next, so that no store mixes them
+
 
 class StatisticsNetwork(nn.Module):
     """Families of statistics, which count alike whatever their widths, and a ridge layer.
@@ -23,6 +25,10 @@ class StatisticsNetwork(nn.Module):
         weights = self.features.weights()
         self.fc = RidgeHead(self.features.width)
         self.fc.weights.copy_(weights / weights.square().mean().sqrt())
+
+    def extra_repr(self) -> str:
+        """Return what a body's fingerprint cannot see in tensors and layers."""
+        return f"revision={REVISION}"
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the logits (B, 1) of pixels (B, 3, H, W) in 0 … 255, float32."""
