@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from trueface.evaluation.bootstrap import Floats
-from trueface.evaluation.calibration import Labels
 from trueface.runtime.files import Json
+
+# not those of `bootstrap`: trainings do not depend on how intervals are made
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int8]
 
 LEAST, MOST = 1e-3, 1e3  # of the slope, in the inverse of the logits' root mean square
 FEWEST = 2  # images of each class, below which nothing is fitted

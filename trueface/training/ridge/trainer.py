@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trueface.data.loaders import Pass
-from trueface.evaluation.calibration import losses
 from trueface.features.bank import feature_matrix
 from trueface.features.body import FrozenBody
 from trueface.features.matrix import NOTHING, FeatureMatrix
@@ -28,7 +28,7 @@ from trueface.training.history import Epoch
 from trueface.training.ridge.few_shot import Earlier, joined
 from trueface.training.ridge.fit import RidgeFit, fit
 from trueface.training.ridge.head import put, ridge_head, standard_of
-from trueface.training.ridge.rows import Rows
+from trueface.training.ridge.rows import Numbers, Rows
 from trueface.training.ridge.views import rows_of, views_of
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import Trained
@@ -203,9 +203,9 @@ def _epoch(fitted: RidgeFit, learned: Learned, *, seconds: float) -> Epoch:
     return Epoch(
         epoch=1,
         lr=0.0,
-        loss=float(losses(own_fake, fitted.own).mean()),
+        loss=_loss(own_fake, fitted.own),
         accuracy=float(((fitted.own > 0) == own_fake).mean()),
-        val_loss=float(losses(fake, logits).mean()),
+        val_loss=_loss(fake, logits),
         val_accuracy=float((called == fake).mean()),
         val_balanced_accuracy=sum(rates) / 2 if len(rates) == 2 else None,
         seconds=seconds,
@@ -213,6 +213,11 @@ def _epoch(fitted: RidgeFit, learned: Learned, *, seconds: float) -> Epoch:
         temperature=fitted.calibration.temperature,
         threshold=fitted.calibration.threshold,
     )
+
+
+def _loss(fake: NDArray[np.bool_], logits: Numbers) -> float:
+    """Return the mean cross entropy."""
+    return float(np.logaddexp(0.0, np.where(fake, -logits, logits)).mean())
 
 
 def _first_views(rows: Rows) -> slice:
