@@ -42,7 +42,7 @@ def probe(network: nn.Module, name: str, side: int | None) -> Tensor:
     for each in others:
         try:
             return _pass(network, each)
-        except (RuntimeError, AssertionError, ValueError):  # larger ones may do
+        except (JobError, RuntimeError, AssertionError, ValueError):  # larger ones may do
             continue
     try:
         return _pass(network, last)

@@ -4,7 +4,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from trueface.models.checkpoint import git_commit, load, restore, save_model, versions
+from trueface.models.checkpoint import (
+    git_commit,
+    load,
+    refuse_other_resolution,
+    restore,
+    save_model,
+    versions,
+)
 from trueface.models.detectors import build
 from trueface.runtime.errors import CheckpointError
 
@@ -67,3 +74,12 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_versions_and_commit_are_told(tmp_path: Path) -> None:
     assert versions()["torch"] == str(torch.__version__)
     assert git_commit(tmp_path) is None
+
+
+def test_a_base_without_nodown_is_not_gone_on_with_as_if_it_had_it(tmp_path: Path) -> None:
+    model = build("baseline18", weights="none", seed=1)
+    save_model(tmp_path / "best.pt", model, {})
+    base = load(tmp_path / "best.pt")
+    refuse_other_resolution(base, nodown=False)
+    with pytest.raises(CheckpointError, match="trained without nodown; leave the setting out"):
+        refuse_other_resolution(base, nodown=True)
