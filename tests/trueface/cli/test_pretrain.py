@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 import torch
 
-from launcher.api import Job
+from launcher.api import Job, Json
 from trueface import jobs
 from trueface.cli import main
 from trueface.cli.pretrain import hand_on
@@ -25,7 +25,7 @@ torch.set_num_threads(1)
 SIDE = 16
 COUNTS = {"train": 20, "val": 30, "test": 10}  # images of each class
 MODEL = "gan2:pre&real:pre"
-SETTINGS = {
+SETTINGS: dict[str, Json] = {
     "data_root": "data", "split_path": "splits", "model": "slim18", "weights": "none",
     "solver": "ridge", "copies": "none", "resize_size": SIDE, "batch_size": 32, "cache": "none",
 }  # fmt: skip
