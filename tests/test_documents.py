@@ -73,6 +73,10 @@ PARSED = {  # its options must exist, and its arguments be as many as it takes
     "trueface import folders pictures --out data/pictures --dry-run": "wants a set of pictures",
     "trueface import folders pictures --out data/pictures": "wants a set of pictures",
     "trueface predict photo.jpg folder --model ID --name study": "wants a trained model",
+    "trueface pretrain tasks/photos.yaml --out detector": "trains on photographs for minutes",
+    "trueface predict photo.jpg --model-folder detector": "wants a trained model",
+    "trueface predict photos --name study --json": "wants a trained model",
+    "trueface predict photos --name study --abstain 0.1 --heat-map maps": "wants a trained model",
 }
 CLASSIC = "python -m trueface --name R"  # trains for minutes; its flags are parsed
 CODES = {  # exit codes other than 0

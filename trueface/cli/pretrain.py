@@ -60,7 +60,7 @@ def pretrain(
             "and start the same again: what is done stays done"
         )
     tests = [job.data or "" for job in _jobs(planned, TEST) if job.model == training.model]
-    _write(out, planned.run_folder, training.model, tests, licence)
+    hand_on(out, planned.run_folder, training.model, tests, licence)
     click.echo(str(out))
     click.echo(
         f"wrote {shown(str(out))}: read {shown(str(out / 'card.md'))}, then trueface predict PHOTO "
@@ -92,7 +92,16 @@ def _jobs(planned: Plan, kind: str) -> list[PlannedJob]:
     return [job for job in planned.jobs if job.kind == kind]
 
 
-def _write(out: Path, run: Path, model: str, tests: list[str], licence: str | None) -> None:
+def hand_on(out: Path, run: Path, model: str, tests: list[str], licence: str | None = None) -> None:
+    """Write the model folder of a model of a run.
+
+    Args:
+        out: the folder.
+        run: runs/NAME.
+        model: its ID.
+        tests: data IDs; those that are not done are left out.
+        licence: of the weights; None: what is known of it.
+    """
     # as above
     from trueface.evaluation.operating_threshold import Calibration
     from trueface.models import checkpoint
