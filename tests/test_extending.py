@@ -24,6 +24,7 @@ from tests.sandbox import BIN, DEADLINE_S
 
 THINGS = (
     "detector",
+    "family of detectors",
     "augmentation",
     "corruption",
     "attack",

@@ -53,7 +53,8 @@ def distributions(modules: set[str]) -> set[str]:
     return {brought.get(name, name) for name in packages}
 
 
-OPTIONAL = declared("options.extras_require", "timm")  # may be absent: imported where it is used
+# may be absent: imported where they are used
+OPTIONAL = declared("options.extras_require", "timm") | {"pyarrow"}
 
 
 def test_the_queue_declares_all_that_it_imports() -> None:

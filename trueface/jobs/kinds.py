@@ -132,12 +132,12 @@ def _unfit_solver(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
     is_ridge = solver_of(settings) == "ridge"
     if is_ridge and (draft.gpus > 1 or settings["processes"] > 1):
         yield f"{draft.model} is fitted in closed form, by one process on one GPU at most"
-    if settings["shots"] and not (is_ridge and draft.base):
+    if settings.get("shots") and not (is_ridge and draft.base):
         yield (
             f"shots: {settings['shots']} takes examples for a detector that was fitted in closed "
             "form; name it as `model`, and train with solver: ridge"
         )
-    if settings["shots"] and parse_model(inputs_outputs.model_of(draft)).last.poison:
+    if settings.get("shots") and parse_model(inputs_outputs.model_of(draft)).last.poison:
         yield "shots does not go with poison: which examples are taken is not known to it"
     if base is None or base.kind != "train":
         return
@@ -154,7 +154,7 @@ def _unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -
     yield from without_weights(makers)
     yield from unlike_decoding(draft, makers)
     yield from leaks(draft, makers, vocabulary)
-    if draft.settings["surrogate"] == draft.model:
+    if draft.settings.get("surrogate") == draft.model:
         yield (
             f"surrogate: {draft.model} is the model under attack; name one that was trained apart, "
             "or take pgd, which knows the model"

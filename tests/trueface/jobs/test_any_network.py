@@ -35,11 +35,10 @@ from pathlib import Path
 import torch
 from tests.trueface.jobs.test_jobs import folder, job
 from trueface import jobs
-from trueface.evaluation.predict import predict
+from trueface.prediction.predictor import Predictor
 from trueface.models import checkpoint
 from trueface.models.assembly import weights_sha256
 from trueface.runtime import paths
-from trueface.runtime.progress import Watch
 
 lab, data = Path(sys.argv[1]), "gan2:pre&real:pre"
 whole = {
@@ -77,7 +76,7 @@ tested = jobs.test(
     job(lab, "test", exact, data=data, settings={"resize_size": 12, "features": True})
 )
 files = sorted((lab / "data").rglob("*.png"))[:3]
-answers = predict(weights, files, batch_size=2, watch=Watch()).answers
+answers = [answer.logit for answer in Predictor.load(weights, batch_size=2).answers(files)]
 json.dump(
     {
         "names": sorted(state(name)),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from trueface.jobs.kinds import TEST
 from trueface.jobs.scoring.attacking import attacked_test
 from trueface.jobs.scoring.network import Network
 from trueface.models import checkpoint
-from trueface.models.registry import Spec
 from trueface.runtime import paths
 from trueface.runtime.ids import parse_data
 from trueface.runtime.progress import Watch
@@ -196,16 +195,9 @@ def test_images_that_are_coded_after_the_attack_are_scored_as_they_are_then(lab:
     assert coded["attack"]["control"]["evasion"] != plain["attack"]["control"]["evasion"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opaque(Spec):
-    """A network whose features are rounded: no gradient passes them."""
-
-    differentiable: bool = False
-
-
 def test_a_detector_without_gradients_has_a_reason_and_no_rate(lab: Path) -> None:
     model = checkpoint.restore(paths.checkpoint(folder(lab)))
-    model.spec = Opaque(**{item.name: getattr(model.spec, item.name) for item in fields(Spec)})
+    model.spec = replace(model.spec, differentiable=False)
     images = list_images(lab / "data", parse_data(DATA))
     settings = TestSettings(**WHERE, resize_size=SIDE, attack="fgsm1")
     network = Network(model=model, watch=Watch(), constant=False, store=None)

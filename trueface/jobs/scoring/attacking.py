@@ -89,7 +89,7 @@ def quick(model: Detector) -> Detector:
 
 def is_differentiable(model: Detector) -> bool:
     """Tell whether the gradient of a model's logit reaches the pixels."""
-    return bool(getattr(model.spec, "differentiable", True))
+    return model.spec.differentiable
 
 
 def rates(record: Mapping[str, Json]) -> dict[str, Json]:

@@ -8,7 +8,7 @@ from trueface.features.body import FrozenBody
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector, build
 from trueface.models.registry import SPECS, spec_of
-from trueface.runtime.errors import JobError, WeightsError
+from trueface.runtime.errors import UnknownName, WeightsError
 
 torch.set_num_threads(1)
 PLAIN = [name for name, spec in SPECS.items() if spec.raw_pixels]
@@ -106,5 +106,5 @@ def test_what_counts_words_is_declared_without_gradient(name: str) -> None:
 
 
 def test_statistics_have_no_blocks_to_read() -> None:
-    with pytest.raises(JobError, match="dct8 has no blocks to read"):
+    with pytest.raises(UnknownName, match="unknown model 'layers/dct8'"):
         detector("layers/dct8")
