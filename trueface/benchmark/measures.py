@@ -20,7 +20,7 @@ from trueface.evaluation.metric_registry import METRICS
 
 LEAST = 20  # images of a class: with fewer there is no interval, and a cell has no rank
 BALANCED, CALIBRATION, AREA = "balanced_accuracy", "ece", "auc"
-PLAIN = (AREA, "ap", BALANCED, "tpr_at_1fpr", "eer", CALIBRATION)  # at threshold 0, as told
+PLAIN = (AREA, "ap", BALANCED, "tpr_at_1fpr", "eer", CALIBRATION)  # at threshold 0
 AT_THRESHOLD = "balanced_accuracy_at_threshold"
 UNSCALED, SCALED = "ece_unscaled", "ece_scaled"  # without the temperature of validation, and with
 DELTA = "auc_minus_clean"
@@ -135,8 +135,8 @@ def _of_both(
 ) -> tuple[list[Value], Floats]:
     values: list[Value] = []
     area = np.zeros(0)
-    told = {name: METRICS[name] for name in PLAIN}
-    for name, (value, spread) in _measures(labels, logits, told, weights).items():
+    plain = {name: METRICS[name] for name in PLAIN}
+    for name, (value, spread) in _measures(labels, logits, plain, weights).items():
         threshold = 0.0 if name == BALANCED else None
         values.append(_value(name, value, threshold))
         area = spread if name == AREA else area

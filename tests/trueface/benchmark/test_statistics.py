@@ -14,13 +14,13 @@ RANDOM = np.random.default_rng(0)
 
 
 def test_two_copies_of_one_model_are_the_best_with_the_same_probability() -> None:
-    one = 0.8 + 0.03 * RANDOM.standard_normal((4, 1000))
-    worse = one - 0.1 + 0.01 * RANDOM.standard_normal(one.shape)
-    first, second, third = rank(np.stack([one, one, worse]))
+    accuracies = 0.8 + 0.03 * RANDOM.standard_normal((4, 1000))
+    worse = accuracies - 0.1 + 0.01 * RANDOM.standard_normal(accuracies.shape)
+    first, second, third = rank(np.stack([accuracies, accuracies, worse]))
     assert first.best == second.best == pytest.approx(0.5, abs=0.05)
     assert first.rank == pytest.approx(1.5)
     assert (third.best, third.rank, third.low, third.high) == (0, 3, 3, 3)
-    assert bootstrap_p((one - one).mean(0)) == 1.0
+    assert bootstrap_p((accuracies - accuracies).mean(0)) == 1.0
 
 
 def test_a_rank_is_the_mean_over_cells_and_its_interval_is_over_resamples() -> None:

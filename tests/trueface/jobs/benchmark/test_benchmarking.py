@@ -86,7 +86,7 @@ def test_every_condition_is_a_cell_with_its_setting_and_its_access(run: RunResul
 def test_scores_are_those_of_a_test_and_attacks_leave_wrong_images_alone(
     trained: Path, run: RunResults
 ) -> None:
-    told = jobs.test(
+    result = jobs.test(
         job(trained, "test", SEEDS[1], data=DATA, settings={"resize_size": SIDE, "batch_size": 8})
     )
     clean, attacked = (
@@ -96,7 +96,7 @@ def test_scores_are_those_of_a_test_and_attacks_leave_wrong_images_alone(
     )  # fmt: skip
     assert clean is not None
     assert attacked is not None
-    assert np.mean((clean.logits > 0) == (clean.labels == 1)) == told["accuracy"]
+    assert np.mean((clean.logits > 0) == (clean.labels == 1)) == result["accuracy"]
     assert len(attacked.labels) == 6
     assert attacked.before is not None
     wrong = (attacked.before > 0) != (attacked.labels == 1)
