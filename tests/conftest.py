@@ -36,7 +36,7 @@ sys.dont_write_bytecode = False
 _CLAIMS = tempfile.TemporaryDirectory(prefix="launcher-claims-")
 _NAMES = (Path(_CLAIMS.name, str(number)) for number in itertools.count())
 os.environ["LAUNCHER_CLAIMS"] = str(next(_NAMES))
-os.mkdir(os.environ["LAUNCHER_CLAIMS"])
+Path(os.environ["LAUNCHER_CLAIMS"]).mkdir()
 # nor the features and listings that a person's own jobs have left
 _CACHE = tempfile.TemporaryDirectory(prefix="trueface-cache-")
 os.environ["TRUEFACE_CACHE"] = _CACHE.name
