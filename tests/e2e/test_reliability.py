@@ -322,7 +322,7 @@ def test_a_program_that_stays_a_zombie_is_dead(queue: Project) -> None:
                 pass
 
 
-@pytest.mark.parametrize(("adds", "looks"), [(20, 6), (8, 0)], ids=["in use", "in a new home"])
+@pytest.mark.parametrize(("adds", "looks"), [(12, 3), (6, 0)], ids=["in use", "in a new home"])
 def test_a_crowd_of_commands_at_once_all_succeed_and_each_job_runs_once(
     queue: Project, adds: int, looks: int
 ) -> None:
@@ -407,8 +407,7 @@ def test_a_queue_whose_attempts_were_all_deleted_goes_on(queue: Project) -> None
 def test_a_damaged_database_is_named_and_kept_aside_and_never_silently_replaced(
     queue: Project, how: str, verb: str
 ) -> None:
-    for _ in range(3):
-        add(queue, "true")
+    add(queue, "true")
     wait(queue)
     queue.call("launcher", "stop")
     until(lambda: not living(queue.home), "the queue is stopped")
@@ -427,7 +426,7 @@ def test_a_damaged_database_is_named_and_kept_aside_and_never_silently_replaced(
     Path(advice).unlink()
     number = add(queue, "true")
     assert queue.call("launcher", "start").returncode == 0
-    assert number > 3, "logs of the old queue's jobs could be taken for its own"
+    assert number > 1, "logs of the old queue's jobs could be taken for its own"
     wait(queue)
     assert kept[0].read_bytes() == damaged
 
