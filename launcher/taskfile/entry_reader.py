@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from launcher.errors import Place
 from launcher.job_options.request import JobRequest
-from launcher.kinds import Kind, Role
+from launcher.kind_interface.kind import Kind, Role
 from launcher.taskfile.entries import companion
 from launcher.taskfile.legacy_names import POISON_RATE, current, poison_of_rate
 from launcher.taskfile.matrix import (

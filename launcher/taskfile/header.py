@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from launcher.errors import Problem, nearest
 from launcher.job_options.request import JobRequest
-from launcher.kinds import Kind, Role
+from launcher.kind_interface.kind import Kind, Role
 from launcher.taskfile.defaults import (
     Top,
     read_default_poison,

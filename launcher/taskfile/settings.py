@@ -21,7 +21,7 @@ from launcher.errors import (
     known_words,
     nearest,
 )
-from launcher.kinds import Kind
+from launcher.kind_interface.kind import Kind
 from launcher.system.files import Json
 from launcher.taskfile.yaml_tree import Items, Node, Scalar, plain_value
 
