@@ -21,14 +21,13 @@ from launcher.taskfile.resources import RESOURCE_HINTS
 from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import (
     ALL_WORDS,
-    Given,
     all_settings,
     known_settings,
     old_names,
     unknown_key,
 )
 from launcher.taskfile.values import is_null
-from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar
+from launcher.taskfile.yaml_tree import Fields, Given, Items, Node, Scalar
 
 TOP = (
     "name",

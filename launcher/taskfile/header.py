@@ -22,11 +22,10 @@ from launcher.taskfile.overrides import Overrides
 from launcher.taskfile.resources import read_request
 from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import (
-    Given,
     known_settings,
 )
 from launcher.taskfile.values import is_null, listed
-from launcher.taskfile.yaml_tree import Fields, Node, Scalar
+from launcher.taskfile.yaml_tree import Fields, Given, Node, Scalar
 
 MOST_NAME_BYTES = 100
 WARM_START = "warm_start"  # the setting by which a kind starts from its own earlier weights
