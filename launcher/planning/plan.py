@@ -38,7 +38,7 @@ class PlannedJob:
     argv: tuple[str, ...]
     preload: tuple[str, ...]
     identity: Identity  # everything that determines the result
-    signature: str  # of what it costs, see `launcher.job`
+    signature: str  # of what it costs, see `launcher.kinds.signature_of`
     condition: str = ""  # under which a model is tested: "corrupt=jpeg50"
 
     @property
