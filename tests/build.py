@@ -30,6 +30,7 @@ from launcher.workers.order import order_text
 from launcher.workers.started_file import recorded_outcome
 
 DEADLINE_S = 20.0  # for anything that must happen; a busy machine needs more than a quick one
+PAUSE_S = 0.01  # the longest between two looks: what is waited for needs the cores, too
 PLAIN = WorkerEnvironment()
 GIB = 1 << 30
 
@@ -45,11 +46,12 @@ class Clock:
 
 
 def until(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
-    """Return as soon as `condition` holds, fail when it does not in time."""
-    deadline = time.monotonic() + deadline_s
+    """Return soon after `condition` holds, fail when it does not in time."""
+    deadline, pause_s = time.monotonic() + deadline_s, 0.001
     while not condition():
         assert time.monotonic() < deadline, f"waited {deadline_s:g} s in vain until {what}"
-        time.sleep(0.002)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, PAUSE_S)
 
 
 def ended(descriptor: int, deadline_s: float = DEADLINE_S) -> bool:

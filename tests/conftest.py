@@ -1,7 +1,9 @@
 """What holds for every test."""
 
+import itertools
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,19 +29,26 @@ for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LC_ALL", "LC_CTYPE"
 os.environ["LANG"] = "C.UTF-8"
 os.environ["OMP_NUM_THREADS"] = "1"  # two threads that wait for each other under load are slower
 os.environ["LAUNCHER_CONFIG"] = os.devnull
+# hundreds of commands are started here: what the first has compiled, the others read
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # nor what other schedulers of this machine promise; this one is deleted at the end
 _CLAIMS = tempfile.TemporaryDirectory(prefix="launcher-claims-")
-os.environ["LAUNCHER_CLAIMS"] = _CLAIMS.name
+_NAMES = (Path(_CLAIMS.name, str(number)) for number in itertools.count())
+os.environ["LAUNCHER_CLAIMS"] = str(next(_NAMES))
+Path(os.environ["LAUNCHER_CLAIMS"]).mkdir()
 # nor the features and listings that a person's own jobs have left
 _CACHE = tempfile.TemporaryDirectory(prefix="trueface-cache-")
 os.environ["TRUEFACE_CACHE"] = _CACHE.name
 
 
 @pytest.fixture(autouse=True)
-def claims_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def claims_of_its_own() -> Iterator[None]:
     """A folder for promises that no other test sees: what its killed schedulers promised holds on for a minute."""
     before = os.environ["LAUNCHER_CLAIMS"]
-    os.environ["LAUNCHER_CLAIMS"] = str(tmp_path_factory.mktemp("claims"))
+    own = next(_NAMES)  # pytest's mktemp reads a folder of thousands each time for a new name
+    own.mkdir()
+    os.environ["LAUNCHER_CLAIMS"] = str(own)
     yield
     os.environ["LAUNCHER_CLAIMS"] = before
 

@@ -26,7 +26,7 @@ INTERRUPT = "\x03"
 LOOK_S, PATIENCE_S = 0.3, 3.0  # until a screen counts as drawn; from a key to the next
 
 SMALLER = {  # the tour of the sandbox makes fewer images and looks at them once
-    "{train: 240, val: 60, test: 120}": "{train: 60, val: 12, test: 24, size: 64}",
+    "{train: 240, val: 60, test: 120}": "{train: 24, val: 8, test: 12, size: 48}",
     "num_epochs: 6": "num_epochs: 1",
 }
 PROGRAMS = {

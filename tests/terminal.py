@@ -17,6 +17,7 @@ import pyte
 
 from tests.build import DEADLINE_S
 
+REST_S = 1.0  # for what a program drew last, where others hold its terminal open
 COMMAND = (sys.executable, "-c", "from launcher.cli.main import main; main()")
 
 
@@ -79,14 +80,8 @@ class Seen:
         """Take in what the program draws within some time."""
         until_s = time.monotonic() + span_s
         while (left := until_s - time.monotonic()) > 0:
-            if not select.select([self._ours], [], [], left)[0]:
+            if not self._take_in(left):
                 return
-            try:
-                drawn = os.read(self._ours, 65_536)
-            except OSError:  # nobody holds the other end any more
-                return
-            self.raw += drawn
-            self._stream.feed(drawn)
 
     def look_for(self, span_s: float) -> None:
         """Take in all that the program draws for some time."""
@@ -121,7 +116,7 @@ class Seen:
         self._ours = -1
 
     def ends(self) -> int:
-        """Wait for the program's end and return its exit code."""
+        """Wait for the program's end, take in the last that it drew, and return its exit code."""
         deadline = time.monotonic() + DEADLINE_S
         while self.child.poll() is None:
             assert time.monotonic() < deadline, "the program does not end"
@@ -129,7 +124,21 @@ class Seen:
                 self.look()
             else:
                 time.sleep(0.01)
+        while self.is_open and self._take_in(REST_S):
+            pass
         return self.child.returncode
+
+    def _take_in(self, span_s: float) -> bool:
+        """Read the next that is drawn; tell whether there was anything in time."""
+        if not select.select([self._ours], [], [], span_s)[0]:
+            return False
+        try:
+            drawn = os.read(self._ours, 65_536)
+        except OSError:  # nobody holds the other end any more, and all was read
+            return False
+        self.raw += drawn
+        self._stream.feed(drawn)
+        return True
 
 
 @contextmanager

@@ -138,7 +138,7 @@ def project(tmp_path: Path) -> Iterator["Project"]:
     for name in COPIED:
         path = TREE / name
         if path.is_dir():
-            shutil.copytree(path, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(path, tree / name)  # with what is compiled of it
         else:
             shutil.copy(path, tree / name)
     made = Project(tree=tree, home=Home(tmp_path / "home"))

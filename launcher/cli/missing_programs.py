@@ -4,11 +4,14 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from launcher.planning.plan import Plan
 from launcher.screens.format import harmless
+
+if TYPE_CHECKING:  # planning imports pydantic, and `launcher add` plans nothing
+    from launcher.planning.plan import Plan
 
 
 def missing_program(program: str, folder: Path, environment: Mapping[str, str]) -> str:
@@ -33,7 +36,7 @@ def missing_program(program: str, folder: Path, environment: Mapping[str, str]) 
     return ""
 
 
-def warn_of_missing_programs(plans: Iterable[Plan]) -> None:
+def warn_of_missing_programs(plans: "Iterable[Plan]") -> None:
     """Tell which programs of task files cannot be found; each once, for an earlier job may make it."""
     first: dict[str, str] = {}  # program → the first job that starts it
     for made in plans:

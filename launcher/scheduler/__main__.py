@@ -74,8 +74,7 @@ def main(argv: Sequence[str]) -> int:
         rules=Sharing(os.environ, _Once()).rules,
         absent=lambda: probe.absent,
     )
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, scheduler.leave)
+    scheduler.leave_at(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     home.scheduler_record.unlink(missing_ok=True)  # a predecessor's
     housekeeping()
     logger.info("scheduler pid=%d version=%s", os.getpid(), __version__)

@@ -7,6 +7,7 @@ folders, and the next scheduler goes on from there.
 import contextlib
 import logging
 import os
+import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -116,6 +117,12 @@ class Scheduler:
             fork_servers=self._fork_servers,
             outage=self._outage,
         )
+
+    def leave_at(self, *signals: signal.Signals) -> None:
+        """Leave at the next turn after one of these signals, also where it is asleep by then."""
+        for number in signals:
+            signal.signal(number, self.leave)
+        self._sleeper.ring_at_signals()
 
     def leave(self, *_: object) -> None:
         """Leave at the next turn; jobs run on, and another scheduler adopts them."""

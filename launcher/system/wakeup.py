@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import select
+import signal
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,6 +39,14 @@ class Sleeper:
         # under the old number: a signal handler may ring just now
         os.dup2(fresh, self._pipe, inheritable=False)
         os.close(fresh)
+
+    def ring_at_signals(self) -> None:
+        """Let every signal that has a handler end the sleep, for a process's main thread.
+
+        A handler in Python runs between two steps of a program: one whose signal comes after the last
+        step before a sleep begins would run after that sleep. Python's own handler rings at once.
+        """
+        signal.set_wakeup_fd(self._pipe, warn_on_full_buffer=False)
 
     def ring(self) -> None:
         """End the sleep, from a signal handler or another thread, too."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import end_everything
 
@@ -65,6 +66,16 @@ def a_project(place: Path) -> Iterator[Project]:
         yield Project(folder=folder, home=home, environment=environment)
     finally:
         end_everything(home)
+
+
+@contextmanager
+def reading(home: Home) -> Iterator[Store]:
+    """A look into a queue's database that changes nothing; no command has to start for it."""
+    store = Store(home, reading=True)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ from trueface.unlearning import record
 
 TASK = f"""
 name: toy
-defaults: {json.dumps(SMALL)}
+defaults: {json.dumps(SMALL | {"num_epochs": 1})}
 matrix: {{seed: [1, 2]}}
 classify:
   - {{model: null, data: "folders:all"}}
 forget:
-  - {{model: "folders:all", method: [retrain, lau], forget_class: red}}
+  - {{model: "folders:all", method: retrain, forget_class: red}}
   - {{model: "folders:all", method: lau, forget_class: red, matrix: {{lau_share: [0.5]}}}}
 """.replace('"seed": 1, ', "")
-MODELS = ["~retrain@seed={}", "~lau@seed={}", "~lau@seed={},lau_share=0.5"]
+MODELS = ["~retrain@seed={}", "~lau@seed={},lau_share=0.5"]
 JOBS = 2 * (1 + len(MODELS))
 
 
@@ -27,7 +27,7 @@ JOBS = 2 * (1 + len(MODELS))
 def test_one_command_trains_and_forgets_and_a_second_one_finds_all_of_it_done(
     project: Project,
 ) -> None:
-    write_data(project.folder)
+    write_data(project.folder, train=3, test=1)
     project.write("toy.yaml", TASK)
     said = project.call("launcher", "run", "toy.yaml")
     assert said.returncode == 0, said.stdout + said.stderr

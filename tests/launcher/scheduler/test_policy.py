@@ -151,7 +151,7 @@ def test_a_job_gets_the_cards_that_it_may_have_all_of_them_or_none(situation: Si
             assert all(quiet(gpus[uuid], running, machine) for uuid in start.devices)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(situations())
 def test_no_card_stays_idle_while_a_job_fits_unless_the_first_would_wait_longer(
     situation: Situation,
@@ -159,7 +159,7 @@ def test_no_card_stays_idle_while_a_job_fits_unless_the_first_would_wait_longer(
     _check_that_nothing_is_idle(*situation)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(tight_situations())
 def test_nothing_stays_idle_where_everything_is_scarce(situation: Situation) -> None:
     _check_that_nothing_is_idle(*situation)

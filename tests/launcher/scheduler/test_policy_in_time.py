@@ -56,7 +56,7 @@ def test_no_later_job_delays_the_first_that_waits(
     _check_that_no_later_job_delays(line, times, machine)
 
 
-@settings(max_examples=250, deadline=None)
+@slowly
 @given(st.lists(tight_jobs(), min_size=6, max_size=10), arrivals, tight_machines())
 def test_no_later_job_delays_the_first_that_waits_where_everything_is_scarce(
     line: list[Waiting], times: list[int], machine: Machine
@@ -169,7 +169,7 @@ def test_no_job_starves_however_many_come_behind_it(stream: Stream, told: bool) 
     _check_that_nobody_starves(stream, told=told)
 
 
-@settings(max_examples=150, deadline=None)
+@slowly
 @given(tight_streams(), st.booleans())
 def test_no_job_starves_where_everything_is_scarce(stream: Stream, told: bool) -> None:
     _check_that_nobody_starves(stream, told=told)

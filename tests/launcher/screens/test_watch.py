@@ -35,7 +35,6 @@ def test_control_c_leaves_the_picture_and_gives_the_terminal_back(store: Store) 
         window.shows("command/1")
         window.type("\x03")
         assert window.ends() == 130
-        window.look()
         assert window.raw.rstrip().endswith(b"\x1b[?25h\x1b[?1049l"), "no cursor is hidden"
 
 
@@ -97,7 +96,6 @@ def test_the_view_of_a_run_has_no_style_where_none_is_wanted(
         with seen("run", "tasks.yaml", "--force", colour=colour) as window:
             window.shows("0 of 1")
             assert window.ends() == 0
-            window.look()
             assert bool(re.search(rb"\x1b\[[0-9;]*m", window.raw)) is colour
 
 

@@ -101,7 +101,7 @@ def test_a_new_file_is_enough_for_every_job(tree: Tree, tmp_path: Path) -> None:
         (tmp_path / "splits" / f"{name}.json").write_text(json.dumps(keys))
     copy = tmp_path / "copy"
     installed = Path(trueface.__file__).parent
-    shutil.copytree(installed, copy / "trueface", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(installed, copy / "trueface")  # with what is compiled of it
     (copy / "trueface/models/architectures/patches.py").write_text(NETWORK)
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM, str(tmp_path)],

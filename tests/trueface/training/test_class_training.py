@@ -43,15 +43,15 @@ def fit(
 
 
 def test_a_training_learns_keeps_the_best_epoch_and_can_be_repeated() -> None:
-    pixels, checked = colours(16), colours(4)
+    pixels, checked = colours(8), colours(2)
     found = []
     for _ in range(2):
         model = network()
-        done = fit(model, pixels, checked, settings(num_epochs=8, lr=0.005), watch=Watch())
+        done = fit(model, pixels, checked, settings(num_epochs=5, lr=0.005), watch=Watch())
         assert not model.training
         assert done.chosen.merit == max(epoch.merit for epoch in done.epochs)
         assert done.chosen.val_accuracy > 0.6
-        assert done.samples_read == 8 * 48
+        assert done.samples_read == 5 * 24
         found.append(model.network.state_dict())
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 

@@ -1,7 +1,9 @@
 """Problems on which a method takes a second: blobs in the plane, small images, flipped labels."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -86,6 +88,11 @@ def flipped(
     *, pictures: bool = False, rate: float = 0.25, logits: int = 1, epochs: int = 20
 ) -> Problem:
     """Return a model of two classes that was trained with some labels flipped."""
+    return _with_a_model_of_its_own(_flipped(pictures, rate, logits, epochs))
+
+
+@cache
+def _flipped(pictures: bool, rate: float, logits: int, epochs: int) -> Problem:
     make, data = (network, images) if pictures else (perceptron, points)
     inputs, labels = data(2, PER_CLASS, 1)
     wrong = torch.rand(len(labels), generator=torch.Generator().manual_seed(3)) < rate
@@ -97,11 +104,22 @@ def flipped(
 
 def one_class(*, pictures: bool = False, classes: int = 3, epochs: int = 20) -> Problem:
     """Return a model of K classes that shall forget the last of them."""
+    return _with_a_model_of_its_own(_one_class(pictures, classes, epochs))
+
+
+@cache
+def _one_class(pictures: bool, classes: int, epochs: int) -> Problem:
     make, data = (network, images) if pictures else (perceptron, points)
     inputs, labels = data(classes, PER_CLASS, 1)
     everything = examples(inputs, labels)
     rows = torch.arange(len(labels))[labels == classes - 1]
     return _problem(make, classes, classes, everything, rows.tolist(), data, epochs)
+
+
+def _with_a_model_of_its_own(problem: Problem) -> Problem:
+    """Return a problem that was trained once for all tests of a process, with a copy of its model."""
+    torch.manual_seed(0)  # as for whoever is the first to train it
+    return replace(problem, model=deepcopy(problem.model))
 
 
 def _problem(

@@ -2,6 +2,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -334,3 +335,13 @@ def test_who_runs_something_again_in_a_stopped_queue_is_told_that_it_goes_on(
     answer = launcher("retry", str(job))
     assert "the queue was stopped, and goes on now" in answer.err
     assert not home.stop.exists()
+
+
+def test_queueing_needs_no_heavy_imports(home: Home) -> None:
+    script = (
+        "import sys\nfrom launcher.cli.main import main\n"
+        "try:\n    main(['add', '--hold', '--', 'true'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'launcher.planning', 'pydantic', 'rich', 'torch'} & set(sys.modules)))"
+    )
+    told = subprocess.check_output([sys.executable, "-c", script], text=True)
+    assert told.splitlines() == ["1\tcommand/1", "[]"]

@@ -42,7 +42,6 @@ def test_it_is_left_with_a_word_on_what_goes_on(jobs: list[int], key: str) -> No
         window.shows("▸ ● train/a")
         window.type(key)
         assert window.ends() == 0
-        window.look()
         assert was_given_back(window)
         told = b"1 job goes on; `launcher top` to come back, `launcher stop` to stop"
         assert told in window.raw.rpartition(BACK)[2]
@@ -64,8 +63,7 @@ def test_it_is_suspended_and_comes_back_redrawn(jobs: list[int]) -> None:
         window.shows("▸ ● train/a")
         window.type("\x1a")
         until(lambda: _state(window) == "T", "it is suspended")
-        window.look()
-        assert was_given_back(window)
+        window.until(lambda _: was_given_back(window), "the terminal is given back")
         drawn = len(window.raw)
         os.kill(window.child.pid, signal.SIGCONT)
         window.until(lambda _: ALTERNATE in window.raw[drawn:], "it takes the terminal again")
@@ -126,7 +124,6 @@ def test_who_is_told_to_end_gives_the_terminal_back(jobs: list[int]) -> None:
         window.shows("▸ ● train/a")
         os.kill(window.child.pid, signal.SIGTERM)
         assert window.ends() == 143
-        window.look()
         assert was_given_back(window)
 
 
@@ -192,7 +189,6 @@ def test_without_colours_the_cursor_is_seen_all_the_same(jobs: list[int]) -> Non
 def test_a_dumb_terminal_is_told_what_to_use_instead(jobs: list[int]) -> None:
     with seen("top", TERM="dumb") as window:
         assert window.ends() == 2
-        window.look()
         assert b"`launcher status`" in window.raw
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -167,34 +168,26 @@ def test_without_save_weights_no_weights_are_kept(lab: Path) -> None:
 
 
 def test_a_machine_without_cuda_says_that_it_takes_the_cpu(
-    lab: Path, capsys: pytest.CaptureFixture[str]
+    lab: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment = {**ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ""}
-    words = line("train", "--data", ID, *SMALL, "--device", "cuda:0")
-    done = subprocess.run(
-        [sys.executable, "-m", "trueface", *words],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0
-    assert "runs on the CPU" in done.stderr
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert train("--device", "cuda:0") == 0
+    assert "runs on the CPU" in capsys.readouterr().err
 
 
-def test_published_weights_that_cannot_be_had_name_both_remedies(lab: Path) -> None:
-    nowhere = "http://127.0.0.1:9"
-    environment = {
-        **ENVIRONMENT,
-        "TORCH_HOME": str(lab / "torch"),
-        "http_proxy": nowhere,
-        "https_proxy": nowhere,
-    }
+def test_published_weights_that_cannot_be_had_name_both_remedies(
+    lab: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRUEFACE_WEIGHTS", raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(lab / "torch"))
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setattr(urllib.request, "_opener", None)  # an earlier one knows other proxies
     words = line("train", "--data", ID, "--model", "baseline18", "--device", "cpu")
-    done = subprocess.run(
-        [sys.executable, "-m", "trueface", *words],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 3
-    assert "--weights none" in done.stderr
-    assert "TRUEFACE_WEIGHTS" in done.stderr
+    assert classic.main(words) == 3
+    told = capsys.readouterr().err
+    assert "--weights none" in told
+    assert "TRUEFACE_WEIGHTS" in told
 
 
 def test_an_interrupt_ends_a_training_in_order(lab: Path) -> None:
