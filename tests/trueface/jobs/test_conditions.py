@@ -139,6 +139,7 @@ def test_an_attack_without_a_budget_gives_the_clean_scores_to_the_bit(lab: Path)
 
 
 def test_an_attack_turns_what_was_called_right_and_its_control_stands_beside_it(lab: Path) -> None:
+    scored(lab)
     result = scored(lab, attack="pgd8")
     record = result["attack"]
     assert record["access"] == "full"
@@ -152,8 +153,27 @@ def test_an_attack_turns_what_was_called_right_and_its_control_stands_beside_it(
     assert record["evasion"]["median_logit_shift"] < 0 < record["defamation"]["median_logit_shift"]
     assert 28 < record["evasion"]["mean_psnr_db"] < 45
     before, after = logits(lab, DATA), logits(lab, f"{DATA}@attack=pgd8")
-    wrong = [name for name, value in before.items() if (value > 0) != ("Fake/" in name)]
+    threshold = record["threshold"]["logit"]
+    wrong = [name for name, value in before.items() if (value > threshold) != ("Fake/" in name)]
     assert all(after[name] == before[name] for name in wrong)
+
+
+def test_called_right_is_by_the_threshold_of_the_models_own_validation(lab: Path) -> None:
+    kept = checkpoint.load(paths.checkpoint(folder(lab)))
+    own = kept.provenance["calibration"]["threshold"]  # type: ignore[call-overload,index]
+    scored(lab)
+    clean = logits(lab, DATA)
+    try:
+        for threshold in (own, float(np.median([*clean.values()]))):
+            calibration = {"temperature": 1.0, "threshold": threshold, "in_logits": False}
+            provenance = {**kept.provenance, "calibration": calibration}
+            checkpoint.save(paths.checkpoint(folder(lab)), replace(kept, provenance=provenance))
+            record = scored(lab, attack="random1")["attack"]
+            fakes = [value for name, value in clean.items() if "Fake/" in name]
+            assert record["threshold"] == {"logit": threshold, "from": "validation"}
+            assert record["evasion"]["attacked"] == sum(value > threshold for value in fakes)
+    finally:
+        checkpoint.save(paths.checkpoint(folder(lab)), kept)
 
 
 def test_the_same_images_are_drawn_for_every_model(lab: Path) -> None:
