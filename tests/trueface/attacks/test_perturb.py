@@ -145,7 +145,8 @@ def by_hand(images: NDArray[np.float32], name: str, budget: int) -> NDArray[np.f
     for _ in range(10):
         signs = np.sign(moved[..., ::-1] - np.float32(127.5))
         moved = np.clip(moved - np.float32(budget / 4) * signs, low, high)
-    return np.rint(moved)
+    rounded: NDArray[np.float32] = np.rint(moved)
+    return rounded
 
 
 def test_pgd_is_that_of_the_paper(pixels: Tensor) -> None:

@@ -18,6 +18,7 @@ from trueface.attacks.grammar import Attack
 from trueface.corruptions.chain import Chain, versions
 from trueface.data.index import list_images
 from trueface.data.settings import TestSettings
+from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.results import table
 from trueface.evaluation.score_tables import read_scores
 from trueface.jobs.kinds import TEST
@@ -160,16 +161,17 @@ def test_an_attack_turns_what_was_called_right_and_its_control_stands_beside_it(
 
 def test_called_right_is_by_the_threshold_of_the_models_own_validation(lab: Path) -> None:
     kept = checkpoint.load(paths.checkpoint(folder(lab)))
-    own = kept.provenance["calibration"]["threshold"]  # type: ignore[call-overload,index]
+    own = Calibration.read(kept.provenance["calibration"])
+    assert own is not None
     scored(lab)
     clean = logits(lab, DATA)
+    fakes = [value for name, value in clean.items() if "Fake/" in name]
     try:
-        for threshold in (own, float(np.median([*clean.values()]))):
-            calibration = {"temperature": 1.0, "threshold": threshold, "in_logits": False}
-            provenance = {**kept.provenance, "calibration": calibration}
+        for calibration in (own, Calibration(threshold=float(np.median(fakes)))):
+            provenance = {**kept.provenance, "calibration": calibration.record}
             checkpoint.save(paths.checkpoint(folder(lab)), replace(kept, provenance=provenance))
             record = scored(lab, attack="random1")["attack"]
-            fakes = [value for name, value in clean.items() if "Fake/" in name]
+            threshold = calibration.threshold
             assert record["threshold"] == {"logit": threshold, "from": "validation"}
             assert record["evasion"]["attacked"] == sum(value > threshold for value in fakes)
     finally:
