@@ -44,6 +44,7 @@ class CellScores:
     logits: Floats  # (N,) positive = fake
     before: Floats | None = None  # (N,) of the same images before an attack
     psnr: Floats | None = None  # (N,) dB, of the attacked images; inf where nothing changed
+    threshold: float = 0.0  # of an attack: the logit above which the model calls an image fake
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +125,7 @@ def write_scores(path: Path, scores: CellScores, identity: str) -> None:
         "paths": np.array(scores.paths, dtype=np.str_),
         "labels": scores.labels.astype(np.int8),
         "logits": scores.logits.astype(np.float64),
+        "threshold": np.array(scores.threshold),
     }
     for name, values in (("before", scores.before), ("psnr", scores.psnr)):
         if values is not None:
@@ -148,6 +150,7 @@ def read_scores(path: Path) -> CellScores:
             logits=arrays["logits"].astype(np.float64),
             before=arrays["before"].astype(np.float64) if "before" in arrays else None,
             psnr=arrays["psnr"].astype(np.float64) if "psnr" in arrays else None,
+            threshold=float(arrays["threshold"]) if "threshold" in arrays else 0.0,
         )
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(

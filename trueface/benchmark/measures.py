@@ -101,22 +101,25 @@ def minus_clean(cell: Measured, clean: Measured) -> Value:
 def measure_attack(scores: CellScores) -> Measured:
     """Return what an attack does: of fakes that were called fake, of reals that were called real.
 
+    A model calls fake what lies above its own threshold, which the scores name.
+
     Source of the rule: only images that were right before count; else a detector that calls
     everything real could not be attacked, and one that calls everything fake would be safe.
     """
-    labels, after = scores.labels, scores.logits > 0
+    labels, at = scores.labels, scores.threshold
     before = scores.before if scores.before is not None else scores.logits
+    was, after = before > at, scores.logits > at
     counts = _counts(labels)
     values = []
     for name, label in (("evasion", 1), ("defamation", 0)):
-        right = (labels == label) & ((before > 0) == (label == 1))
-        values.append(_share(f"attack_success_{name}", after[right] != (label == 1)))
+        right = (labels == label) & (was == (label == 1))
+        values.append(_share(f"attack_success_{name}", after[right] != (label == 1), at))
     for label in (1, 0):
         chosen = labels == label
         kind = KINDS[label]
-        values.append(_share(f"called_fake_before:{kind}", before[chosen] > 0))
-        values.append(_share(f"called_fake:{kind}", after[chosen]))
-        right = chosen & ((before > 0) == (label == 1))
+        values.append(_share(f"called_fake_before:{kind}", was[chosen], at))
+        values.append(_share(f"called_fake:{kind}", after[chosen], at))
+        right = chosen & (was == (label == 1))
         shift = (scores.logits - before)[right]
         values.append(_median(f"logit_shift:{kind}", shift))
     if scores.psnr is not None:

@@ -38,6 +38,7 @@ class Attacked:
     psnr: NDArray[np.float64]  # (N,) decibels; infinite where no pixel moved
     largest_change: int  # grey levels, before the images were saved
     queries: int  # images that the attack's target was asked for
+    threshold: float  # the logit above which an image is called fake
 
 
 def drawn(images: Sequence[Image], count: int) -> tuple[Image, ...]:
@@ -64,6 +65,7 @@ def attack_images(
     score: Score,
     target: Target,
     watch: Watch,
+    threshold: float = 0.0,
     saved: Chain = NO_CHAIN,
     queries: int = QUERIES,
     keep: Keep | None = None,
@@ -79,6 +81,7 @@ def attack_images(
         score: asks the detector for its logits, as for `clean`.
         target: what the attack computes with.
         watch: progress and stop.
+        threshold: the logit above which the detector calls an image fake.
         saved: what happens to images when they are saved after the attack.
         queries: of each image, for attacks by scores.
         keep: gets every image as it was saved.
@@ -86,7 +89,7 @@ def attack_images(
     Raises:
         JobError: stopped, or an attack that went wrong.
     """
-    right = (clean.logits > 0) == (clean.labels == 1)
+    right = (clean.logits > threshold) == (clean.labels == 1)
     rows = {position: row for row, position in enumerate(clean.positions.tolist())}
     logits, psnr = clean.logits.copy(), np.full(len(rows), np.inf)
     largest = done = 0
@@ -121,6 +124,7 @@ def attack_images(
         psnr=psnr,
         largest_change=largest,
         queries=target.queries - asked,
+        threshold=threshold,
     )
 
 
@@ -139,11 +143,11 @@ def _turned(clean: Answers, attacked: Attacked, *, label: int) -> dict[str, Json
     of_class = clean.labels == label
     tried = of_class & attacked.tried
     count = int(tried.sum())
-    after = attacked.answers.logits
+    before, after = clean.logits - attacked.threshold, attacked.answers.logits - attacked.threshold
     facts: dict[str, Json] = {
         "images": int(of_class.sum()),
         "attacked": count,
-        "called_fake_before": _share(clean.logits[of_class] > 0),
+        "called_fake_before": _share(before[of_class] > 0),
         "called_fake_after": _share(after[of_class] > 0),
     }
     if count == 0:
@@ -155,7 +159,7 @@ def _turned(clean: Answers, attacked: Attacked, *, label: int) -> dict[str, Json
     moved = moved[np.isfinite(moved)]
     return facts | {
         "success": {"value": success.value, "low": success.low, "high": success.high},
-        "median_logit_shift": float(np.median(after[tried] - clean.logits[tried])),
+        "median_logit_shift": float(np.median(after[tried] - before[tried])),
         "mean_psnr_db": float(moved.mean()) if len(moved) else None,
     }
 

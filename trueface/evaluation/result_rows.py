@@ -62,6 +62,30 @@ def compare(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str
     return rows
 
 
+def not_run(run_folder: Path, model: str, data: str, reason: str) -> dict[str, Json]:
+    """Return the row of a test that was not run: no measure, and why."""
+    calibrated = (AT_THRESHOLD, UNSCALED, SCALED, "threshold", "temperature")
+    by_images = (f"{name}_by_images" for name in BY_IMAGES)
+    took = (read_json(paths.summary(run_folder / model_folder_name(model))) or {}).get("seconds")
+    return {
+        "model": model,
+        "data": data,
+        "modifier": _modifier(data),
+        "condition": condition_of_test(data),
+        "pooled": False,
+        "n": 0,
+        **dict.fromkeys((*METRICS, *by_images, *calibrated)),
+        "sources": {"real": 0, "fake": 0},
+        "few_sources": "",
+        "confusion": [[0, 0], [0, 0]],
+        "verdict": f"not run: {reason}",
+        "reason": reason,
+        "reasons": {},
+        "data_root": None,
+        "seconds": took,
+    }
+
+
 def _rows(tests: Sequence[Tested]) -> Iterator[dict[str, Json]]:
     """Yield a model's rows: of each modifier first every set of fakes, then all of them pooled.
 
@@ -132,19 +156,27 @@ def _calibrated(scores: Scores, calibration: Calibration | None) -> dict[str, Js
 
 
 def _read(run_folder: Path, model: str, data: str) -> Tested:
-    parts = parse_data(data_of_test(data)).parts
-    modifiers = tuple(dict.fromkeys(part.modifier for part in parts))
+    modifiers = _modifiers(data)
     folder = run_folder / model_folder_name(model)
     record = read_json(paths.metrics(folder, data)) or {}
     return Tested(
         data=data,
         condition=condition_of_test(data),
-        modifier=tested("+".join(modifiers), condition_of_test(data)),
+        modifier=_modifier(data),
         elementary=frozenset(key for modifier in modifiers for key in _elementary(modifier)),
         root=_root(record),
         scores=read_scores(paths.scores(folder, model, data)),
         calibration=Calibration.read(record.get("calibration")),
     )
+
+
+def _modifiers(data: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.modifier for part in parse_data(data_of_test(data)).parts))
+
+
+def _modifier(data: str) -> str:
+    """Return the modifiers of a test as a table names them, with its condition."""
+    return tested("+".join(_modifiers(data)), condition_of_test(data))
 
 
 def _root(record: Mapping[str, Json]) -> str:

@@ -16,8 +16,8 @@ from trueface.runtime.ids import model_folder_name
 KEPT = "results.json"  # in the run's folder
 METRICS = Path(__file__).parent / "metrics"  # their code: a metric added or changed is measured
 # of its rows; 2: with precision to TPR at 1 % FPR; 3: intervals over sources; 4: calibrated measures,
-# conditions, videos
-KEPT_SCHEMA = 4
+# conditions, videos; 5: what was not run
+KEPT_SCHEMA = 5
 
 
 def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, Json]]:
@@ -31,7 +31,9 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
     Args:
         run_folder: runs/<run>.
         tests: (model ID, test) pairs, a test being a data ID, or one under conditions as in
-            `gan2:pre@corrupt=jpeg50`: these are pooled among themselves; those without a score file, not done yet, are left out.
+            `gan2:pre@corrupt=jpeg50`: these are pooled among themselves; those without a score file, not done yet,
+            are left out, but for attacks that a model does not allow: their rows come last, without
+            a measure, and `verdict` says why.
 
     Returns:
         Rows with the keys model, data, modifier, condition, pooled, n, the name of each metric (accuracy,
@@ -55,19 +57,30 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         for model, data in tests
         if paths.scores(run_folder / model_folder_name(model), model, data).exists()
     ]
-    mark = _mark(run_folder, done)
+    refused = {test: reason for test in tests if (reason := _reason(run_folder, *test))}
+    mark = _mark(run_folder, [*done, *refused])
     kept = read_json(run_folder / KEPT)
     if kept is not None and kept.get("schema") == KEPT_SCHEMA and kept.get("mark") == mark:
         kept_rows = kept["rows"]
         if isinstance(kept_rows, list):
             return [row for row in kept_rows if isinstance(row, dict)]
     # scikit-learn takes a second to import: only where there is something to measure
-    from trueface.evaluation.result_rows import compare
+    from trueface.evaluation.result_rows import compare, not_run
 
     rows = compare(run_folder, done)
+    rows += [not_run(run_folder, *test, reason) for test, reason in refused.items()]
     with contextlib.suppress(OSError):  # a folder that only others may write: measured each time
         write_json(run_folder / KEPT, {"schema": KEPT_SCHEMA, "mark": mark, "rows": list(rows)})
     return rows
+
+
+def _reason(run_folder: Path, model: str, data: str) -> str:
+    """Return why a test was not run; "" where it was, or is not done."""
+    folder = run_folder / model_folder_name(model)
+    if paths.scores(folder, model, data).exists():
+        return ""
+    reason = (read_json(paths.metrics(folder, data)) or {}).get("reason")
+    return reason if isinstance(reason, str) else ""
 
 
 def _mark(run_folder: Path, tests: Sequence[tuple[str, str]]) -> str:

@@ -45,12 +45,13 @@ def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     watch = watch_of(job, settings.precision)
     constant = checkpoint.has_constant_body(kept)
     store = open_store(settings.cache) if constant else None
-    network = Network(model=model, watch=watch, constant=constant, store=store)
+    calibration = Calibration.read(kept.provenance.get("calibration"))
+    network = Network(
+        model=model, watch=watch, constant=constant, store=store, calibration=calibration
+    )
     done = _answered(job, settings, images, network, paths.saved_images(folder, name))
     bad = done.feed.image_set.bad.values()
-    calibration = Calibration.read(kept.provenance.get("calibration"))
     outputs.write_bad_images(paths.bad_images(folder, name), bad)
-    calibration = Calibration.read(kept.provenance.get("calibration"))
     result: dict[str, Json] = {
         **({} if done.answers is None else outputs.of_test(done.answers, calibration)),
         **done.record,

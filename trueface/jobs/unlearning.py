@@ -54,6 +54,7 @@ def _unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     source = {
         **provenance.of_learning(model_origin.run(job, data), settings, place, lists, record_path),
         **provenance.of_start(start, settings),
+        **provenance.of_network(done.detector, start),
         **_of_fit(job.model_folder(job.base), done),
     }
     # for an unlearning of the unlearned model: the flips of the training stay the same

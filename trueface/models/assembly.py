@@ -54,7 +54,7 @@ def assemble(name: str, wanted: Wanted) -> Made:
         network.set_submodule(spec.head, head)
     if spec.inner is None:
         _start_from(made, wanted.weights)
-    if wanted.nodown:
+    if wanted.nodown and spec.inner is None:  # a family reads the maps of a network that has it
         keep_resolution(network, name, spec.input_size)
     if spec.solver == "gradient":
         refuse_several_heads(network, name, spec.head, spec.input_size)
@@ -82,7 +82,7 @@ def weights_sha256(name: str, weights: str) -> str | None:
 def _made(spec: Spec, wanted: Wanted) -> Made:
     make = maker_of_model(spec.name)
     if spec.inner is not None:
-        inner = assemble(spec.inner, replace(wanted, dropout=0.0, nodown=False))
+        inner = assemble(spec.inner, replace(wanted, dropout=0.0))
         mean, std = wanted.pixels or (inner.spec.mean, inner.spec.std)
         inner = replace(inner, spec=replace(inner.spec, mean=mean, std=std))
         own = replace(

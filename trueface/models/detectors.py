@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from trueface.models.assembly import Wanted, assemble
 from trueface.models.head import head_of, inputs_of
+from trueface.models.probe import refuse_small
 from trueface.models.spec import IMAGENET_MEAN, IMAGENET_STD, Spec, Triple
 from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.rng import derive
@@ -155,11 +156,12 @@ def build(
         normalization: of the pixels, as the weights want it; "model" is the architecture's own.
         channels_last: memory format; on a CPU 1.2 to 1.5 times as fast.
         nodown: the first convolution keeps the resolution; see `first_layer`.
-        side: of images in pixels, for networks that are made for one size; None: their usual one.
+        side: of images in pixels: networks that are made for one size are made for it; None: not known,
+            their usual one.
 
     Raises:
         UnknownName: no such architecture, or normalization.
-        JobError: the network cannot be made in this way.
+        JobError: the network cannot be made in this way, or takes no images of that side.
         WeightsError: the weights cannot be had, or are another network's.
     """
     if normalization != OWN and normalization not in NORMALIZATIONS:
@@ -170,6 +172,8 @@ def build(
         torch.manual_seed(derive("weights", seed))
         made = assemble(name, wanted)
     network: nn.Module = made.network
+    if side is not None and made.spec.input_size is None:
+        refuse_small(network, name, side)
     if channels_last:
         network = network.to(memory_format=torch.channels_last)
     return Detector(

@@ -19,6 +19,7 @@ from trueface.runtime import tensor_files
 from trueface.runtime.errors import WeightsError
 
 WRAPPERS = ("model_state_dict", "state_dict", "model", "state")  # under which files keep weights
+PREFIXES = ("_orig_mod.", "module.")  # of names in a compiled network, and in DataParallel
 CLASSES = 1000  # of ImageNet; a last layer for them is replaced without a word
 # last layers of torchvision's networks, which ours may lack: see `pooled`
 FOREIGN_HEADS = ("fc.", "classifier.")
@@ -37,7 +38,7 @@ def chosen_weights(weights: str, environment: Mapping[str, str]) -> str:
 def read_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict, also one that lies inside a checkpoint; nothing in the file is executed.
 
-    Half-precision tensors become float32.
+    Half-precision tensors become float32, and what torch's wrappers put before every name is left out.
 
     Raises:
         WeightsError: absent, unreadable, empty, or holding more than tensors and plain values, or
@@ -58,6 +59,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         or not all(isinstance(n, str) and isinstance(v, Tensor) for n, v in content.items())
     ):
         raise WeightsError(f"weights {path}: not a state dict (names and tensors); {REMEDY}")
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in content):
+            content = {name.removeprefix(prefix): tensor for name, tensor in content.items()}
     return {name: _whole(tensor, name, path) for name, tensor in content.items()}
 
 
@@ -134,7 +138,8 @@ def published_state(url: str) -> Mapping[str, Tensor]:
         WeightsError: they are not there and cannot be downloaded, or their checksum is wrong.
     """
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # torch announces a download there
+        # torch announces a download in one of them, by version
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             state: Mapping[str, Tensor] = torch.hub.load_state_dict_from_url(
                 url, progress=False, check_hash=True, weights_only=True
             )

@@ -44,12 +44,22 @@ def probe(network: nn.Module, name: str, side: int | None) -> Tensor:
             return _pass(network, each)
         except (JobError, RuntimeError, AssertionError, ValueError):  # larger ones may do
             continue
-    try:
-        return _pass(network, last)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise JobError(
-            f"model {name} takes no images of {last} by {last} pixels: {first_line(error)}"
-        ) from error
+    return _answers(network, name, last)
+
+
+def refuse_small(network: nn.Module, name: str, side: int) -> None:
+    """Check that a network takes images that are smaller than those of a probe.
+
+    Args:
+        network: from images (B, 3, H, W) to logits; it is in evaluation mode afterwards.
+        name: of the network, for messages.
+        side: of images, in pixels.
+
+    Raises:
+        JobError: it does not; says why.
+    """
+    if side < SIDES[0]:
+        _answers(network.eval(), name, side)
 
 
 def layers_of_maps(network: nn.Module, name: str, side: int | None) -> list[Layer]:
@@ -95,6 +105,16 @@ def hooked(network: nn.Module, hook: Hook) -> Iterator[None]:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error of a library, or its type where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _answers(network: nn.Module, name: str, side: int) -> Tensor:
+    try:
+        return _pass(network, side)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise JobError(
+            f"model {name} takes no images of {side} by {side} pixels ({first_line(error)}); change "
+            "resize_size, or take another network"
+        ) from error
 
 
 def _pass(network: nn.Module, side: int) -> Tensor:

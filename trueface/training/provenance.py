@@ -20,7 +20,7 @@ from trueface.models.detectors import Detector
 from trueface.poisoning.poison_record import fingerprint
 from trueface.prediction.image_formats import LearnedFormats
 from trueface.runtime import paths
-from trueface.runtime.files import Json, write_atomic
+from trueface.runtime.files import Json, read_json, write_atomic
 from trueface.training.distributed.group import Group
 from trueface.training.image_lists import Lists, Place
 from trueface.training.initialization import Start
@@ -144,13 +144,15 @@ def of_start(
 
 
 def of_network(model: Detector, start: Start) -> dict[str, Json]:
-    """Return which library made a network, and the licence of its published weights, where there are."""
-    facts: dict[str, Json] = {}
-    if model.spec.library:
-        facts["library"] = model.spec.library
-    if model.spec.licence and start.weights != "none":
-        facts["weights_licence"] = model.spec.licence
-    return facts
+    """Return which library made a network, and the licence of its published weights, where there are.
+
+    A model that starts from another one is bound by the licence that the other's provenance names.
+    """
+    licence: Json = model.spec.licence if start.weights != "none" else ""
+    if start.folder is not None:
+        licence = (read_json(paths.provenance(start.folder)) or {}).get("weights_licence")
+    facts = {"library": model.spec.library, "weights_licence": licence}
+    return {name: value for name, value in facts.items() if value}
 
 
 def file_sha256(path: Path) -> str:

@@ -1,7 +1,11 @@
 """Attacks stay within their budget, and do what they say to detectors of which the answer is known."""
 
+import hashlib
+
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trueface.attacks.grammar import Attack
@@ -112,6 +116,48 @@ def test_the_square_attack_stops_for_images_that_have_turned(pixels: Tensor) -> 
         pixels, NAMES, Attack("square", 2), Target(model, "cpu"), directions=directions, queries=30
     )
     assert model.images == 4
+
+
+@pytest.mark.parametrize(("threshold", "asked"), [(0.0, 30), (2.0, 1)])
+def test_the_square_attack_stops_at_the_threshold_of_the_detector(
+    threshold: float, asked: int, pixels: Tensor
+) -> None:
+    target = Target(Counting(), "cpu", threshold)  # its logit is 1
+    directions = torch.full((4,), TOWARDS_REAL)
+    perturbed(pixels, NAMES, Attack("square", 2), target, directions=directions, queries=30)
+    assert target.queries == 4 * asked
+
+
+class Mirrored(nn.Module):
+    """A detector whose gradient at a pixel is its mirror image, and changes with the steps."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        centred = pixels - 0.5
+        return (centred * centred.flip(-1)).flatten(1).mean(1, keepdim=True)
+
+
+def by_hand(images: NDArray[np.float32], name: str, budget: int) -> NDArray[np.float32]:
+    """Return PGD of A. Madry et al., section 2.1, against `Mirrored`, called real, in NumPy."""
+    seed = int.from_bytes(hashlib.sha256(f"attack/pgd/{name}".encode()).digest()[:8]) >> 1
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed)).numpy()
+    low, high = np.maximum(images - budget, 0), np.minimum(images + budget, 255)
+    moved = np.clip(images + budget * (2 * noise - 1), low, high)
+    for _ in range(10):
+        signs = np.sign(moved[..., ::-1] - np.float32(127.5))
+        moved = np.clip(moved - np.float32(budget / 4) * signs, low, high)
+    rounded: NDArray[np.float32] = np.rint(moved)
+    return rounded
+
+
+def test_pgd_is_that_of_the_paper(pixels: Tensor) -> None:
+    directions = torch.full((4,), TOWARDS_REAL)
+    after = perturbed(
+        pixels, NAMES, Attack("pgd", 6), Target(Mirrored(), "cpu"), directions=directions
+    )
+    images = pixels.numpy().astype(np.float32)
+    expected = np.stack([by_hand(*each, 6) for each in zip(images, NAMES, strict=True)])
+    assert (after.numpy() != expected).mean() < 0.005  # rounding of a half may go either way
+    assert (expected != images).mean() > 0.5
 
 
 def test_the_square_attack_gains_on_its_first_try(pixels: Tensor) -> None:

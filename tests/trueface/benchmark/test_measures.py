@@ -116,6 +116,17 @@ def test_an_attack_counts_only_what_was_right_before() -> None:
     assert value(made, "psnr") == 48.0
 
 
+def test_an_attack_counts_by_the_threshold_that_its_scores_name() -> None:
+    fakes, reals = np.array([3.0, 1.0, 1.0]), np.array([1.0, 3.0, 1.0])
+    before = np.concatenate([reals, fakes])
+    made = measure_attack(replace(scores(reals, fakes - 2), before=before, threshold=2.0))
+    assert value(made, "attack_success_evasion") == 1  # of one fake above 2
+    assert value(made, "called_fake_before:fake") == pytest.approx(1 / 3)
+    evasion = made["attack_success_evasion"]
+    assert evasion is not None
+    assert evasion.threshold == 2.0
+
+
 def test_an_attack_on_a_detector_that_calls_all_real_has_no_success() -> None:
     made = measure_attack(replace(scores(-np.ones(3), -np.ones(3)), before=-np.ones(6)))
     evasion = made["attack_success_evasion"]

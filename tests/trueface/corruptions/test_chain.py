@@ -6,6 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from trueface.corruptions.chain import NO_CHAIN, Chain, versions
@@ -67,6 +68,32 @@ def test_jpeg_is_what_pillow_reads_from_what_pillow_writes(quality: int, photo: 
     expected = np.array(PIL.Image.open(file))
     corrupted = Chain.parse(f"jpeg{quality}")(photo, "a")
     assert np.array_equal(corrupted.permute(1, 2, 0).numpy(), expected)
+
+
+def test_filters_are_those_of_scipy(photo: Tensor) -> None:
+    channels = [channel.double().numpy() for channel in photo]
+    blurred = [
+        ndimage.gaussian_filter(each, 1.5, mode="mirror", truncate=10 / 3) for each in channels
+    ]
+    median = [ndimage.median_filter(each, 5, mode="nearest") for each in channels]
+    for text, expected in (("blur1.5", np.rint(blurred)), ("median2", np.stack(median))):
+        differs = np.abs(Chain.parse(text)(photo, "a").numpy() - expected)
+        assert differs.max() <= 1
+        assert (differs > 0).mean() < 0.002  # of a half, rounding may go either way
+
+
+def test_levels_change_as_their_formulas_say(photo: Tensor) -> None:
+    levels = photo.double().numpy()
+    grey = levels.transpose(1, 2, 0) @ (0.299, 0.587, 0.114)
+    mean = np.rint(grey.mean())
+    for text, expected in (
+        ("gamma2.2", 255 * (levels / 255) ** 2.2),
+        ("brightness0.8", 0.8 * levels),
+        ("contrast1.5", mean + 1.5 * (levels - mean)),
+        ("saturation2", grey + 2 * (levels - grey)),
+    ):
+        differs = np.abs(Chain.parse(text)(photo, "a").numpy() - expected.clip(0, 255))
+        assert differs.max() < 2.1, text  # Pillow rounds down, and greys are rounded before
 
 
 def test_steps_follow_each_other_in_the_order_of_writing(photo: Tensor) -> None:

@@ -158,3 +158,17 @@ def test_a_row_says_how_few_sources_it_rests_on(run: Path) -> None:
     assert row["sources"] == {"real": 1, "fake": 2}
     assert row["few_sources"] == "1 real source (given this source), 2 fake sources"
     assert row["auc_by_images"] is not None
+
+
+def test_an_attack_that_was_not_run_has_a_row_with_its_reason(run: Path) -> None:
+    test = "gan2:pre@attack=pgd1"
+    tests = [("clean", "gan2:pre"), ("clean", test)]
+    assert len(table(run, tests)) == 1  # not done yet
+    path = paths.metrics(run / "clean", test)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"reason": "not differentiable: the model is dct8"}))
+    measured, refused = table(run, tests)
+    assert (refused["data"], refused["condition"], refused["n"]) == (test, "attack=pgd1", 0)
+    assert refused["verdict"] == "not run: not differentiable: the model is dct8"
+    assert refused.keys() == measured.keys()
+    assert refused["auc"] is None

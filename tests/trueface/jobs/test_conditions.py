@@ -18,6 +18,7 @@ from trueface.attacks.grammar import Attack
 from trueface.corruptions.chain import Chain, versions
 from trueface.data.index import list_images
 from trueface.data.settings import TestSettings
+from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.results import table
 from trueface.evaluation.score_tables import read_scores
 from trueface.jobs.kinds import TEST
@@ -139,6 +140,7 @@ def test_an_attack_without_a_budget_gives_the_clean_scores_to_the_bit(lab: Path)
 
 
 def test_an_attack_turns_what_was_called_right_and_its_control_stands_beside_it(lab: Path) -> None:
+    scored(lab)
     result = scored(lab, attack="pgd8")
     record = result["attack"]
     assert record["access"] == "full"
@@ -152,8 +154,28 @@ def test_an_attack_turns_what_was_called_right_and_its_control_stands_beside_it(
     assert record["evasion"]["median_logit_shift"] < 0 < record["defamation"]["median_logit_shift"]
     assert 28 < record["evasion"]["mean_psnr_db"] < 45
     before, after = logits(lab, DATA), logits(lab, f"{DATA}@attack=pgd8")
-    wrong = [name for name, value in before.items() if (value > 0) != ("Fake/" in name)]
+    threshold = record["threshold"]["logit"]
+    wrong = [name for name, value in before.items() if (value > threshold) != ("Fake/" in name)]
     assert all(after[name] == before[name] for name in wrong)
+
+
+def test_called_right_is_by_the_threshold_of_the_models_own_validation(lab: Path) -> None:
+    kept = checkpoint.load(paths.checkpoint(folder(lab)))
+    own = Calibration.read(kept.provenance["calibration"])
+    assert own is not None
+    scored(lab)
+    clean = logits(lab, DATA)
+    fakes = [value for name, value in clean.items() if "Fake/" in name]
+    try:
+        for calibration in (own, Calibration(threshold=float(np.median(fakes)))):
+            provenance = {**kept.provenance, "calibration": calibration.record}
+            checkpoint.save(paths.checkpoint(folder(lab)), replace(kept, provenance=provenance))
+            record = scored(lab, attack="random1")["attack"]
+            threshold = calibration.threshold
+            assert record["threshold"] == {"logit": threshold, "from": "validation"}
+            assert record["evasion"]["attacked"] == sum(value > threshold for value in fakes)
+    finally:
+        checkpoint.save(paths.checkpoint(folder(lab)), kept)
 
 
 def test_the_same_images_are_drawn_for_every_model(lab: Path) -> None:

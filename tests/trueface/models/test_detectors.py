@@ -179,3 +179,25 @@ def test_a_network_for_one_size_of_images_refuses_others_with_both_sizes() -> No
     model.spec = replace(model.spec, input_size=48)
     with pytest.raises(JobError, match=r"48 by 48 pixels.* 32 by 32; set resize_size to 48"):
         model(pixels())
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "reason"),
+    [
+        (
+            "squeezenet",
+            12,
+            r"squeezenet takes no images of 12 by 12 pixels \(.*\); change resize_size",
+        ),
+        ("residuals", 60, "at least 128 by 128 pixels, and these are 60 by 60; set resize_size"),
+    ],
+)
+def test_images_that_are_too_small_are_refused_when_a_network_is_made(
+    name: str, side: int, reason: str
+) -> None:
+    with pytest.raises(JobError, match=reason):
+        build(name, weights="none", seed=1, side=side)
+
+
+def test_a_network_that_is_cut_takes_smaller_images_than_the_whole() -> None:
+    assert build("patch/squeezenet", weights="none", seed=1, side=12).feature_dim == 128

@@ -31,6 +31,15 @@ def test_the_setting_makes_of_a_resnet_the_network_that_is_called_nodown() -> No
         assert torch.equal(setting(images), name(images))
 
 
+@pytest.mark.parametrize("family", ["layers", "patch", "linear"])
+def test_a_family_is_made_of_the_network_that_keeps_the_resolution(family: str) -> None:
+    setting = build(f"{family}/baseline18", weights="none", seed=1, nodown=True)
+    name = build(f"{family}/nodown18", weights="none", seed=1)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.equal(setting.forward_features(images), name.forward_features(images))
+
+
 @pytest.mark.parametrize("name", ["mobilenet", "patch/squeezenet"])
 def test_maps_of_other_networks_become_twice_as_large(name: str) -> None:
     sides = []

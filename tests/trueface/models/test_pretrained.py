@@ -71,6 +71,14 @@ class TestAdoption:
         assert state(model)["conv1.weight"].dtype == torch.float32
         assert torch.equal(state(model)["conv1.weight"], half["conv1.weight"].float())
 
+    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+    def test_what_wrappers_of_torch_put_before_names_is_left_out(
+        self, prefix: str, tmp_path: Path
+    ) -> None:
+        wrapped = {f"{prefix}{name}": value for name, value in slim().items()}
+        read = read_state(Path(saved(tmp_path / "wrapped.pt", {"state_dict": wrapped})))
+        assert read.keys() == slim().keys()
+
     def test_nodown_keeps_imagenets_first_layer_on_a_grid_twice_as_fine(
         self, tmp_path: Path
     ) -> None:

@@ -17,6 +17,7 @@ from trueface.data.loaders import Pass, still
 from trueface.data.settings import ScoringSettings, TestSettings
 from trueface.evaluation.attacked import attack_images, drawn
 from trueface.evaluation.inference import Answers
+from trueface.evaluation.operating_threshold import Calibration
 from trueface.features.store import FeatureStore
 from trueface.jobs.scoring.attacking import NOT_DIFFERENTIABLE, is_differentiable
 from trueface.jobs.scoring.network import Network
@@ -49,8 +50,13 @@ class Bench:
     @property
     def network(self) -> Network:
         """The model, and how it computes."""
-        constant = checkpoint.has_constant_body(self.kept)
-        return Network(model=self.model, watch=self.watch, constant=constant, store=self.store)
+        return Network(
+            model=self.model,
+            watch=self.watch,
+            constant=checkpoint.has_constant_body(self.kept),
+            store=self.store,
+            calibration=Calibration.read(self.kept.provenance.get("calibration")),
+        )
 
     def answers(self, feed: Pass) -> Answers:
         """Return what the model says of a feed."""
@@ -93,14 +99,16 @@ def _attacked(bench: Bench, attack: Attack) -> CellScores:
         raise NotRunError(f"{NOT_DIFFERENTIABLE}: {target.spec.name}")
     chosen = replace(bench, images=drawn(bench.images, bench.settings.attack_images))
     feed = chosen.feed(NONE)
-    clean = chosen.answers(feed)
+    network = chosen.network
+    clean = network.answers(feed)
     result = attack_images(
         feed,
         clean,
         attack,
-        score=chosen.network.scorer(),
-        target=Target(target, bench.watch.device),
+        score=network.scorer(),
+        target=Target(target, bench.watch.device, network.threshold),
         watch=bench.watch,
+        threshold=network.threshold,
         saved=Chain.parse(bench.settings.attack_save),
         queries=bench.settings.queries,
     )
@@ -110,6 +118,7 @@ def _attacked(bench: Bench, attack: Attack) -> CellScores:
         logits=result.answers.logits,
         before=clean.logits,
         psnr=result.psnr,
+        threshold=network.threshold,
     )
 
 

@@ -56,14 +56,19 @@ def attacked_test(
         return Tested(
             images=chosen, feed=feed, answers=None, record={"attack": record, "reason": reason}
         )
+    record["threshold"] = {
+        "logit": network.threshold,
+        "from": "validation" if network.calibration else "probability 0.5",
+    }
     clean = network.answers(feed)
     attacked = partial(
         attack_images,
         feed,
         clean,
         score=network.scorer(),
-        target=Target(quick(target), network.watch.device),
+        target=Target(quick(target), network.watch.device, network.threshold),
         watch=network.watch,
+        threshold=network.threshold,
         saved=saved,
         queries=settings.queries,
     )

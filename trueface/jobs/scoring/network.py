@@ -10,6 +10,7 @@ from trueface.data.index import Image
 from trueface.data.loaders import Pass
 from trueface.evaluation.attacked import Score
 from trueface.evaluation.inference import Answers, evaluate_images
+from trueface.evaluation.operating_threshold import Calibration
 from trueface.features.body import FrozenBody
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
@@ -26,6 +27,12 @@ class Network:
     watch: Watch
     constant: bool  # see `evaluate_images`, as for the store
     store: FeatureStore | None
+    calibration: Calibration | None = None  # None: it calls fake what is above probability 0.5
+
+    @property
+    def threshold(self) -> float:
+        """The logit above which the model calls an image fake."""
+        return 0.0 if self.calibration is None else self.calibration.threshold
 
     def answers(self, feed: Pass) -> Answers:
         """Return the model's answers to every image of a feed."""

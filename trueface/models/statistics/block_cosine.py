@@ -45,10 +45,15 @@ class BlockCosine(nn.Module):
             JobError: an image is smaller than 64 by 64 pixels.
         """
         refuse_small(pixels, LEAST_SIDE, "statistics of cosine blocks")
-        planes = luma_chroma(pixels).flatten(0, 1)[:, None]  # (B·3, 1, H, W)
-        blocks = functional.conv2d(planes, self.basis, stride=SIDE).flatten(2)  # (B·3, 64, blocks)
+        return torch.cat([self._of_one(image) for image in torch.split(pixels, 1)])
+
+    def _of_one(self, image: Tensor) -> Tensor:
+        """Return the statistics (1, 576) of an image (1, 3, H, W): its blocks stay in the caches."""
+        planes = luma_chroma(image).transpose(0, 1)  # (3, 1, H, W)
+        blocks = functional.conv2d(planes, self.basis, stride=SIDE).flatten(2)  # (3, 64, blocks)
         magnitude = blocks.abs()
-        spread = blocks.std(2, correction=0)
+        # in two passes: torch's own deviation is ten times slower
+        variance = (blocks - blocks.mean(2, keepdim=True)).square().mean(2)
         vanished = (magnitude < VANISHED).float().mean(2)
-        logs = (magnitude.mean(2) + EPSILON).log(), (spread + EPSILON).log()
-        return torch.stack([*logs, vanished], 1).reshape(len(pixels), self.width)
+        logs = (magnitude.mean(2) + EPSILON).log(), (variance.sqrt() + EPSILON).log()
+        return torch.stack([*logs, vanished], 1).reshape(1, self.width)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from trueface.models.probe import first_line
 from trueface.runtime.errors import JobError
 
 LEAST_BLOCKS = 2
@@ -49,7 +50,8 @@ def blocks_of(network: nn.Module) -> tuple[Block, ...]:
     if len(blocks) < LEAST_BLOCKS:
         raise JobError(
             "statistics of blocks need a convolutional network, whose blocks answer with maps "
-            f"(batch, channels, height, width): of a {type(network).__name__}, {len(blocks)} do"
+            f"(batch, channels, height, width): of a {type(network).__name__}, {len(blocks)} do; take "
+            "another, such as mobilenet"
         )
     return tuple(blocks)
 
@@ -104,7 +106,8 @@ def _map_shapes(network: nn.Module, names: Sequence[str], side: int) -> dict[str
     except (RuntimeError, AssertionError, ValueError) as error:  # libraries raise all of them
         raise JobError(
             f"statistics of blocks need a network that takes images of any size, and a "
-            f"{type(network).__name__} takes none of {side} pixels: {error}"
+            f"{type(network).__name__} takes none of {side} pixels ({first_line(error)}); take a "
+            "convolutional one, such as mobilenet"
         ) from error
     return shapes
 

@@ -20,7 +20,13 @@ def luma(pixels: Tensor) -> Tensor:
 
 def luma_chroma(pixels: Tensor) -> Tensor:
     """Return Y, Cb and Cr, (B, 3, H, W) contiguous, of pixels (B, 3, H, W) in 0 … 255."""
-    return torch.stack([_combined(pixels, row) for row in FROM_RGB], 1)
+    # one image at a time, with its colours apart: both stay in the caches of a processor
+    return torch.cat(
+        [
+            torch.stack([_combined(image.contiguous(), row) for row in FROM_RGB], 1)
+            for image in torch.split(pixels, 1)
+        ]
+    )
 
 
 def whole_luma_chroma(pixels: Tensor) -> Tensor:

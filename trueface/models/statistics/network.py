@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from trueface.models.ridge_head import RidgeHead
 from trueface.models.statistics.families import Families
 
-REVISION = 1  # of what the numbers are: a change of any gets the next, so that no store mixes them
+REVISION = 2  # of what the numbers are: a change of any gets the next, so that no store mixes them
 
 
 class StatisticsNetwork(nn.Module):

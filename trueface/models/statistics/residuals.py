@@ -7,6 +7,7 @@ a row make one of 625 words, and the frequencies of these words describe the ima
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import product
 
 import torch
@@ -18,6 +19,8 @@ TRUNCATION = 2  # T of the paper: residuals are -2 … 2
 LEVELS = 2 * TRUNCATION + 1
 LENGTH = 4  # of a word: the order of the co-occurrence
 WORDS = LEVELS**LENGTH
+COLOURS = 3  # Y, Cb, Cr
+DOWN, ACROSS = 0, 1  # axes of an image
 LEAST_SIDE = 128  # of an image, in pixels: half of it still has 4,000 words
 STEPS = (1, 2, 3, 4)  # q of orders 1, 2, 3 and of the square, in grey levels
 
@@ -41,9 +44,8 @@ class Residuals(nn.Module):
 
     def __init__(self, *, halved: bool = False) -> None:
         super().__init__()
-        self.scale = (
-            4 if halved else 1
-        )  # of pixel values: sums of four pixels in the place of means
+        # of pixel values: sums of four pixels in the place of means
+        self.scale = 4 if halved else 1
         classes = word_classes()
         self.register_buffer("classes", torch.tensor(classes), persistent=False)
         self._members = [count for _, count in sorted(Counter(classes).items())]
@@ -66,28 +68,33 @@ class Residuals(nn.Module):
             JobError: an image is smaller than 128 by 128 pixels.
         """
         refuse_small(pixels, LEAST_SIDE, "statistics of residuals")
-        planes = whole_luma_chroma(pixels).flatten(0, 1)  # (B·3, H, W)
+        planes = whole_luma_chroma(pixels)
         if self.scale > 1:
             planes = halved_sums(planes)
-        counts = torch.stack([self._frequencies(plane) for plane in planes])
-        return counts.sqrt().view(len(pixels), self.width)
+        # Y, Cb, Cr, Y, Cb, Cr …: all three in one pass; no residual is beyond 16 * 1,020
+        rows = planes.permute(0, 2, 3, 1).flatten(2).to(torch.int16)  # (B, H, 3W)
+        return torch.stack([self._frequencies(image) for image in rows]).sqrt().flatten(1)
 
-    def _frequencies(self, plane: Tensor) -> Tensor:
-        """Return the frequencies (4, classes), each row of sum 1, of a plane (H, W)."""
-        across = plane.T.contiguous()
-        rows = []
-        for order, step in enumerate(STEPS, 1):
-            limit = step * self.scale
-            if order < len(STEPS):
-                codes = [_words(_levels(_difference(p, order), limit)) for p in (plane, across)]
-            else:
-                square = _levels(_difference(_difference(plane, 2).T, 2), limit)
-                codes = [_words(square), _words(square.T.contiguous())]
-            first, second = (torch.bincount(code, minlength=WORDS) for code in codes)
-            count = first + second
-            rows.append(count.new_zeros(self.words).index_add(0, self.classes, count))
-        counts = torch.stack(rows).float()
-        return counts / counts.sum(1, keepdim=True)
+    def _frequencies(self, rows: Tensor) -> Tensor:
+        """Return the frequencies (3, 4, classes), sums of 1, of an image (H, 3W)."""
+        across = down = rows
+        counts = []
+        for step in STEPS[:-1]:
+            across, down = _difference(across, ACROSS), _difference(down, DOWN)
+            counts.append(self._counts(across, step, [ACROSS]) + self._counts(down, step, [DOWN]))
+        second = _difference(_difference(rows, ACROSS), ACROSS)
+        square = _difference(_difference(second, DOWN), DOWN)
+        counts.append(self._counts(square, STEPS[-1], [ACROSS, DOWN]))
+        words = torch.stack(counts, 1)
+        classes = words.new_zeros(*words.shape[:2], self.words)
+        classes = classes.index_add(2, self.classes, words).float()
+        return classes / classes.sum(2, keepdim=True)
+
+    def _counts(self, residual: Tensor, step: int, axes: Sequence[int]) -> Tensor:
+        """Return how often each word stands along the axes of a residual (h, 3w), (3, 625)."""
+        levels = _levels(residual, step * self.scale)
+        counts = [torch.bincount(_words(levels, axis), minlength=COLOURS * WORDS) for axis in axes]
+        return torch.stack(counts).sum(0).view(COLOURS, WORDS)
 
 
 def word_classes() -> list[int]:
@@ -101,21 +108,33 @@ def word_classes() -> list[int]:
     return classes
 
 
-def _difference(plane: Tensor, order: int) -> Tensor:
-    """Return the differences of that order along the rows of a plane."""
-    for _ in range(order):
-        plane = plane[:, 1:] - plane[:, :-1]
-    return plane
+def _difference(rows: Tensor, axis: int) -> Tensor:
+    """Return each value's difference to the next one along an axis, of its colour."""
+    here, there = _apart(rows, axis, 1)
+    return there - here
 
 
 def _levels(residual: Tensor, step: int) -> Tensor:
-    """Return residuals divided by a step, rounded and cut off: 0 … 4, uint8."""
-    levels = (residual * (1 / step)).round_().clamp_(-TRUNCATION, TRUNCATION)
-    return levels.add_(TRUNCATION).to(torch.uint8)
+    """Return residuals divided by a step, rounded and cut off: 0 … 4, int16."""
+    levels = residual.float().mul_(1 / step).round_().clamp_(-TRUNCATION, TRUNCATION)
+    return levels.add_(TRUNCATION).to(torch.int16)
 
 
-def _words(levels: Tensor) -> Tensor:
-    """Return the numbers 0 … 624 of all words along the rows of levels, flat, int32."""
-    pairs = levels[:, :-1] * LEVELS + levels[:, 1:]  # 0 … 24, uint8
-    words = pairs[:, :-2].to(torch.int32).mul_(LEVELS**2).add_(pairs[:, 2:])
-    return words.flatten()
+def _words(levels: Tensor, axis: int) -> Tensor:
+    """Return the numbers of all words along an axis of levels (h, 3w), flat, int16.
+
+    Those of Y are 0 … 624, those of Cb and Cr follow.
+    """
+    first, second = _apart(levels, axis, 1)
+    pairs = torch.add(second, first, alpha=LEVELS)  # 0 … 24
+    first, second = _apart(pairs, axis, 2)
+    words = torch.add(second, first, alpha=LEVELS**2)
+    colours = torch.arange(words.shape[1], dtype=torch.int16, device=words.device) % COLOURS
+    return words.add_(colours * WORDS).flatten()
+
+
+def _apart(rows: Tensor, axis: int, distance: int) -> tuple[Tensor, Tensor]:
+    """Return values, and those that lie so many pixels further along an axis: (h, 3w) both."""
+    step = distance * (COLOURS if axis == ACROSS else 1)
+    length = rows.shape[axis] - step
+    return rows.narrow(axis, 0, length), rows.narrow(axis, step, length)

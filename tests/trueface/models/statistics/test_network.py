@@ -57,6 +57,18 @@ def test_an_image_has_the_same_features_alone_and_in_a_batch(name: str) -> None:
     assert torch.allclose(together, alone, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", [*PLAIN, "fused/slim18"])
+def test_images_without_any_texture_have_finite_numbers(name: str) -> None:
+    model, side = detector(name), spec_of(name).input_size or 128
+    grey = images(1, side=side)[:, :1].expand(-1, 3, -1, -1)  # one level for all colours
+    black, white = torch.zeros(1, 3, side, side), torch.full((1, 3, side, side), 255.0)
+    stripes = black.clone()
+    stripes[..., ::2] = 255
+    with torch.no_grad():
+        batch = torch.cat([grey, black, white, stripes]).to(torch.uint8)
+        assert bool(model.forward_features(batch).isfinite().all())
+
+
 def test_a_family_of_pixels_counts_half_of_one_of_blocks() -> None:
     weights = detector("fused/slim18").get_buffer("network.fc.weights").square()
     assert float(weights.mean()) == pytest.approx(1, rel=1e-4)
