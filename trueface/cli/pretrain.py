@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from launcher.api import JobError, Json, Plan, PlannedJob, UnknownName, UsageError, load, plan
-from trueface.cli.prediction.torchvision_import import import_torchvision
+from trueface.cli.prediction.torch_import import import_torchvision
 from trueface.cli.text_tables import shown
 from trueface.corruptions.grammar import NONE
 from trueface.evaluation import results

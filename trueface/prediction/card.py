@@ -82,14 +82,16 @@ def _head(facts: Facts) -> Iterator[str]:
     versions = provenance.get("versions")
     if isinstance(versions, Mapping):
         yield f"- made with: {', '.join(f'{name} {value}' for name, value in versions.items())}"
-    calibration = provenance.get("calibration")
-    if isinstance(calibration, Mapping):
-        yield (
-            f"- calibration by validation: temperature {_number(calibration.get('temperature'))}, "
-            f"called fake above logit {_number(calibration.get('threshold'))}"
-        )
-    else:
+    calibration = Calibration.read(provenance.get("calibration"))
+    if calibration is None:
         yield "- calibration: none; called fake above logit 0"
+        return
+    inside = ", in its logits already" if calibration.in_logits else ""
+    limit = calibration.probability(calibration.threshold)
+    yield (
+        f"- calibration by validation: temperature {calibration.temperature:.3g}{inside}; called fake "
+        f"above logit {calibration.threshold:.3g}, probability {limit:.3f}"
+    )
 
 
 def _training(facts: Facts) -> Iterator[str]:
@@ -259,10 +261,6 @@ def _percent(measure: Measure) -> str:
 def _value(measure: Json) -> float:
     value = measure.get("value") if isinstance(measure, Mapping) else None
     return float(value) if isinstance(value, float | int) else 1.0
-
-
-def _number(value: Json) -> str:
-    return f"{value:.3g}" if isinstance(value, float | int) else "unknown"
 
 
 def _count(value: Json) -> str:

@@ -210,6 +210,11 @@ def test_heat_maps_go_into_a_file_or_a_folder(
     assert {path.name for path in (tmp_path / "maps").iterdir()} == {"00055.png", "00055-2.png"}
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert run(one, other, *words, str(tmp_path / "a.png")) == 2
+    before = Path(one).read_bytes()
+    for place in (one, str(Path(one).parent)):
+        assert run(one, *words, place) == 2
+        assert "could replace images" in capsys.readouterr().err
+    assert Path(one).read_bytes() == before
     assert run(one, *words, str(tmp_path / "a.png"), "--heat-map-by", "blocks") == 1
     assert "occlusion works for every detector" in capsys.readouterr().err
 

@@ -122,12 +122,13 @@ def row_of(answer: "Prediction") -> dict[str, Json]:
 
 def facts_of(place: Path, predictor: "Predictor") -> dict[str, Json]:
     """Return what the JSON object says of the model."""
-    selection = predictor.selection
+    selection, calibration = predictor.selection, predictor.calibration
     return {
         "checkpoint": str(place),
         "calibrated": predictor.calibrated is not None,
-        "temperature": predictor.calibration.temperature,
-        "threshold": predictor.calibration.threshold,
+        # by which a logit still has to be divided, to be that of the probability
+        "temperature": 1.0 if calibration.in_logits else calibration.temperature,
+        "threshold": calibration.threshold,
         "abstain": None if selection is None else {
             "rate": selection.rate,
             "bound": selection.bound,
