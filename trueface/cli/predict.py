@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
     type=click.Path(path_type=Path),
     help="Folder that trueface pretrain wrote, instead of --model.  [env: TRUEFACE_MODEL]",
 )
-@click.option("--device", default="cuda:0", show_default=True, help="cpu or cuda:N.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda:N or auto.")
 @click.option(
     "--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Images per step."
 )

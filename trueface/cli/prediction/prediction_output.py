@@ -168,12 +168,7 @@ class Remarks:
     def lines(self, *, crop: int) -> Iterable[str]:
         """Yield what there is to say; `crop` is the side of what the network sees, in pixels."""
         for reason, count in self.unlike.items():
-            advice = ""
-            if reason == "size":
-                advice = (
-                    f"; the network sees the middle {crop} x {crop} pixels only: resize them as the "
-                    "training's were"
-                )
+            advice = ADVICE.get(reason, "").format(crop=crop)
             yield (
                 f"warning: {count} of {self.answers} images have other {PLURAL[reason]} than those of "
                 f"the training, so their answers say little{advice}"
@@ -185,7 +180,16 @@ class Remarks:
             yield f"note: no answer for {self.unsure} of {self.answers} images, which are unsure"
 
 
-PLURAL = {"size": "sizes", "format": "formats", "features": "features"}
+PLURAL = {
+    "size": "sizes",
+    "format": "formats",
+    "orientation": "orientations",
+    "features": "features",
+}
+ADVICE = {
+    "size": "; the network sees the middle {crop} x {crop} pixels only: resize them as the training's were",
+    "orientation": "; turn their pixels as the flag in the file says",
+}
 
 
 def passed_over_line(passed_over: Mapping[str, int]) -> str:
