@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from trueface import __version__
-from trueface.cli.exit_codes import MACHINE, exit_code
+from trueface.cli.exit_codes import MACHINE, PipeClosed, exit_code
 from trueface.cli.required_packages import can_work
 
 COMMANDS = {
@@ -66,6 +66,14 @@ class Commands(click.Group):
         module = importlib.import_module(f"trueface.cli.{MODULES.get(name, name)}")
         command: click.Command = getattr(module, ATTRIBUTES.get(name, word))
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command."""
+        try:
+            result: object = super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise PipeClosed from error
+        return result
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without importing them."""
