@@ -20,7 +20,9 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 
 @click.command()
-@click.argument("images", metavar="IMAGE…", nargs=-1, type=click.Path(path_type=Path))
+@click.argument(
+    "images", metavar="IMAGE…", nargs=-1, type=click.Path(path_type=Path, readable=False)
+)
 @click.option(
     "--files-from",
     metavar="FILE",

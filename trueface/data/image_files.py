@@ -46,10 +46,11 @@ def find(places: Iterable[Path]) -> Pictures:
         # os.path, as a Path raises for what may not be looked at
         if os.path.isdir(place):  # noqa: PTH112
             others: Counter[str] = Counter()
+            before = len(missing)
             below = list(_below(place, (), missing, others))
             files.update(dict.fromkeys(below))
             passed_over.update(others)
-            if not below:
+            if not below and len(missing) == before:
                 instead = f", but {listed(others)}" if others else ""
                 missing.append(Missing(path=place, reason=f"no image in this folder{instead}"))
         elif os.path.isfile(place):  # noqa: PTH113
