@@ -46,11 +46,10 @@ def find(places: Iterable[Path]) -> Pictures:
         # os.path, as a Path raises for what may not be looked at
         if os.path.isdir(place):  # noqa: PTH112
             others: Counter[str] = Counter()
-            before = len(missing)
             below = list(_below(place, (), missing, others))
             files.update(dict.fromkeys(below))
             passed_over.update(others)
-            if not below and len(missing) == before:
+            if not below and all(each.path != place for each in missing):
                 instead = f", but {listed(others)}" if others else ""
                 missing.append(Missing(path=place, reason=f"no image in this folder{instead}"))
         elif os.path.isfile(place):  # noqa: PTH113
