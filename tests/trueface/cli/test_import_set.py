@@ -49,7 +49,7 @@ def test_a_forgotten_include_is_named_where_its_word_is_unknown(
     for word, hint in (("FF-DF", f"include: {root}/dataset.yaml"), ("gan9", "did you mean")):
         task.write_text(f'{start}train: [{{model: null, data: "{word}:pre"}}]\n')
         with pytest.raises(TaskFileError, match=hint):
-            load(str(task))
+            plan(load(str(task)))
 
 
 def test_the_split_of_an_import_has_no_leak_by_its_groups(
