@@ -27,6 +27,8 @@ class Settings(BaseModel):
     values stand in its name (`condition`), and a list of values stands for one test of each.
     `models` names settings that hold the ID of a further model of the run, or nothing: such tests
     come behind all models. A benchmark may name it without its variant, as the model of a test.
+    `word_files` names settings that hold a folder, and the task file in it that may be included for its
+    subsets and modifiers: where a data ID has a word that only such a file knows, that is said.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
@@ -39,6 +41,7 @@ class Settings(BaseModel):
     for_many: ClassVar[bool] = False
     conditions: ClassVar[tuple[str, ...]] = ()
     models: ClassVar[tuple[str, ...]] = ()
+    word_files: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:

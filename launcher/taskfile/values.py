@@ -6,7 +6,10 @@ Each reader returns what it read together with its place, or tells the problem a
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
+
+import yaml
 
 from launcher.errors import IdError, Problem, Severity, UnknownName, nearest
 from launcher.ids import DataId, ModelId, Poison, find_word, parse_data, parse_model, parse_poison
@@ -73,16 +76,39 @@ def read_data(node: Node, readers: Iterable[Kind], scope: Scope) -> At[DataId] |
     try:
         data = parse_data(node.text)
         for kind in readers:
-            kind.elementary(kind.images(data))
+            try:
+                kind.elementary(kind.images(data))
+            except UnknownName as error:
+                scope.problems.append(unknown_word(error, node, _naming_file(error, kind, scope)))
+                return None
     except IdError as error:
         mark = next((mark for mark in "#%~@" if mark in node.text), "")
         hint = f"'{mark}' belongs to model IDs" if mark else ""
         scope.blame(node.part(error.offset, error.length), "id", f"data: {error.message}", hint)
         return None
-    except UnknownName as error:
-        scope.problems.append(unknown_word(error, node))
-        return None
     return At(data, node)
+
+
+def _naming_file(error: UnknownName, kind: Kind, scope: Scope) -> Path | None:
+    """Return a task file that knows a word, in a folder that the defaults name; see `Settings`."""
+    given = scope.given(kind, {})
+    for setting, name in kind.settings.word_files.items():
+        folder = given[setting][1] if setting in given else None
+        if isinstance(folder, Scalar) and _declares(
+            file := Path(folder.text).absolute() / name, error.name
+        ):
+            return file
+    return None
+
+
+def _declares(file: Path, word: str) -> bool:
+    """Tell whether a task file has a subset or modifier of that name; one that is broken has none."""
+    try:
+        content = yaml.safe_load(file.read_bytes())
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    sections = content if isinstance(content, dict) else {}
+    return any(word in (sections.get(name) or ()) for name in ("subsets", "modifiers"))
 
 
 def _warn_comment(node: Scalar, scope: Scope) -> None:
@@ -94,14 +120,23 @@ def _warn_comment(node: Scalar, scope: Scope) -> None:
         scope.note(place, "comment", message, "write the whole ID in quotes, without spaces")
 
 
-def unknown_word(error: UnknownName, node: Scalar) -> Problem:
-    """Return the problem of a subset or modifier that a laboratory does not know."""
+def unknown_word(error: UnknownName, node: Scalar, naming: Path | None = None) -> Problem:
+    """Return the problem of a subset or modifier that a laboratory does not know.
+
+    Args:
+        error: what the laboratory says.
+        node: where the word stands.
+        naming: a task file that knows it, and could be included.
+    """
+    hint = f"did you mean '{error.suggestion}'?" if error.suggestion else ""
+    if naming is not None:
+        hint = f"add to the task file: include: {naming}"
     span = find_word(node.text, error.name, modifier="modifier" in error.what)
     return Problem(
         code="unknown-name",
         message=f"unknown {error.what} {error.name!r}",
         place=node.place if span is None else node.part(*span),
-        hint=f"did you mean '{error.suggestion}'?" if error.suggestion else "",
+        hint=hint,
         notes=(error.listing,),
     )
 

@@ -3,7 +3,8 @@
 All errors of the launcher and the laboratory have an `exit_code`; asking for it instead of their
 class spares `trueface --help` the import of pydantic.
 
-0 done · 1 a job failed · 2 bad usage · 3 the machine or pretrained weights · 130 interrupted.
+0 done · 1 a job failed · 2 bad usage · 3 the machine or pretrained weights · 130 interrupted ·
+141 the reader of a pipe left.
 """
 
 import os
@@ -15,6 +16,10 @@ import click
 MACHINE = 3
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+
+
+class PipeClosed(Exception):
+    """The reader of the output left: click ends with code 1 where it sees the BrokenPipeError itself."""
 
 
 def exit_code(action: Callable[[], object]) -> int:
@@ -31,7 +36,7 @@ def exit_code(action: Callable[[], object]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, PipeClosed):
         # the reader (head, less) has seen enough; Python must not complain when it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED

@@ -1,5 +1,6 @@
 """The command `trueface`: finds the command, runs it, ends with an exit code."""
 
+import gc
 import importlib
 import sys
 from collections.abc import Sequence
@@ -7,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from trueface import __version__
-from trueface.cli.exit_codes import MACHINE, exit_code
+from trueface.cli.exit_codes import MACHINE, PipeClosed, exit_code
 from trueface.cli.required_packages import can_work
 
 COMMANDS = {
@@ -46,6 +47,9 @@ OLD_NAMES = {
 }
 
 
+REPORTS_LEAKS = {"triton"}  # on stderr, where a process ends without a last collection
+
+
 class Commands(click.Group):
     """Imports the commands only when one is used, so that help answers at once."""
 
@@ -62,6 +66,14 @@ class Commands(click.Group):
         module = importlib.import_module(f"trueface.cli.{MODULES.get(name, name)}")
         command: click.Command = getattr(module, ATTRIBUTES.get(name, word))
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command."""
+        try:
+            result: object = super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise PipeClosed from error
+        return result
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without importing them."""
@@ -82,7 +94,10 @@ def cli() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    sys.exit(run(sys.argv[1:] if argv is None else argv))
+    code = run(sys.argv[1:] if argv is None else argv)
+    if not REPORTS_LEAKS & sys.modules.keys():
+        gc.freeze()  # to look through all of torch once more takes most of a second
+    sys.exit(code)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -1,18 +1,18 @@
 """`trueface predict`: predict whether single images, or those of folders, are fake."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from launcher.api import JobError
+from launcher.api import JobError, UsageError
 from trueface.cli.prediction import heat_maps, model_choice
 from trueface.cli.prediction.heat_maps import By, HeatMaps
 from trueface.cli.prediction.prediction_output import Remarks, passed_over_line, rows_for
-from trueface.cli.prediction.torchvision_import import import_torchvision
+from trueface.cli.prediction.torch_import import import_torchvision, without_collection
 from trueface.cli.text_tables import shown
 from trueface.data import image_files
-from trueface.data.image_files import Missing, Pictures
+from trueface.data.image_files import Missing, Pictures, paths_in
 from trueface.runtime import logs
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -21,7 +21,13 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 @click.command()
 @click.argument(
-    "images", metavar="IMAGE…", nargs=-1, required=True, type=click.Path(path_type=Path)
+    "images", metavar="IMAGE…", nargs=-1, type=click.Path(path_type=Path, readable=False)
+)
+@click.option(
+    "--files-from",
+    metavar="FILE",
+    type=click.File("rb"),
+    help="Read more paths from FILE, one a line or each ended by NUL; - is standard input.",
 )
 @click.option(
     "--model", "model_id", metavar="ID", help="Model in runs/NAME/ID/; default: the only one."
@@ -38,7 +44,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
     type=click.Path(path_type=Path),
     help="Folder that trueface pretrain wrote, instead of --model.  [env: TRUEFACE_MODEL]",
 )
-@click.option("--device", default="cuda:0", show_default=True, help="cpu or cuda:N.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda:N or auto.")
 @click.option(
     "--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Images per step."
 )
@@ -66,6 +72,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
 def predict(
     images: tuple[Path, ...],
     *,
+    files_from: BinaryIO | None,
     model_id: str | None,
     name: str | None,
     weights: Path | None,
@@ -83,7 +90,10 @@ def predict(
     validation. Files that cannot be decoded are listed on stderr, and the exit code is 1.
     """
     place = model_choice.chosen(model_id, name, weights, model_folder)
-    pictures = image_files.find(images)
+    listed = () if files_from is None else paths_in(files_from.read())
+    if not images and files_from is None:
+        raise UsageError("name images or folders, or a file that lists them with --files-from")
+    pictures = image_files.find((*images, *listed))
     if heat_place is not None:
         heat_maps.refuse(heat_place, pictures.files)
     predictor = _load(place, device=device, batch_size=batch_size, abstain=abstain)
@@ -96,11 +106,12 @@ def predict(
 
 def _load(place: Path, *, device: str, batch_size: int, abstain: float | None) -> "Predictor":
     # torch takes seconds to import; help and wrong arguments must not wait for it
-    import_torchvision()
-    from trueface.cli import run_here
-    from trueface.models import checkpoint
-    from trueface.prediction import model_folder
-    from trueface.prediction.predictor import Predictor
+    with without_collection():
+        import_torchvision()
+        from trueface.cli import run_here
+        from trueface.models import checkpoint
+        from trueface.prediction import model_folder
+        from trueface.prediction.predictor import Predictor
 
     with logs.shown():
         on = run_here.device(device)

@@ -2,15 +2,18 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from launcher.api import JobError, Json, Plan, PlannedJob, UnknownName, UsageError, load, plan
-from trueface.cli.prediction.torchvision_import import import_torchvision
+from trueface.cli.prediction.torch_import import import_torchvision
 from trueface.cli.text_tables import shown
+from trueface.corruptions.grammar import NONE
 from trueface.evaluation import results
+from trueface.prediction.model_test import ModelTest
 from trueface.runtime import paths
 
 # the queue's own command; Ctrl-C leaves its view, and not the jobs
@@ -59,7 +62,16 @@ def pretrain(
             f"launcher run {taskfile} ended with exit code {ended.returncode}; see above, mend it, "
             "and start the same again: what is done stays done"
         )
-    tests = [job.data or "" for job in _jobs(planned, TEST) if job.model == training.model]
+    tests = [
+        ModelTest(
+            data=job.data or "",
+            condition=job.condition,
+            corrupt=str(job.settings.get("corrupt", NONE)),
+            attack=str(job.settings.get("attack", NONE)),
+        )
+        for job in _jobs(planned, TEST)
+        if job.model == training.model
+    ]
     hand_on(out, planned.run_folder, training.model, tests, licence)
     click.echo(str(out))
     click.echo(
@@ -92,14 +104,16 @@ def _jobs(planned: Plan, kind: str) -> list[PlannedJob]:
     return [job for job in planned.jobs if job.kind == kind]
 
 
-def hand_on(out: Path, run: Path, model: str, tests: list[str], licence: str | None = None) -> None:
+def hand_on(
+    out: Path, run: Path, model: str, tests: Sequence[ModelTest], licence: str | None = None
+) -> None:
     """Write the model folder of a model of a run.
 
     Args:
         out: the folder.
         run: runs/NAME.
         model: its ID.
-        tests: data IDs; those that are not done are left out.
+        tests: of the model; those that are not done are left out.
         licence: of the weights; None: what is known of it.
     """
     # as above
@@ -107,22 +121,27 @@ def hand_on(out: Path, run: Path, model: str, tests: list[str], licence: str | N
     from trueface.models import checkpoint
     from trueface.prediction import model_folder
     from trueface.prediction.card import Facts, card
+    from trueface.prediction.reference import Reference
     from trueface.prediction.tested import source_errors
 
     folder = run / paths.model_folder("model", model)
     kept = checkpoint.load(paths.checkpoint(folder))
     kept = replace(kept, provenance=model_folder.portable(kept.provenance))
     calibration = Calibration.read(kept.provenance.get("calibration")) or Calibration()
+    rows = results.table(run, [(model, test.name) for test in tests])
     facts = Facts(
         name=model,
         arch=kept.arch,
         licence=licence or _licence(kept.provenance),
         provenance=kept.provenance,
-        tests=results.table(run, [(model, data) for data in tests]),
+        tests=[model_folder.portable_row(row) for row in rows],
+        conditions={test.condition: test for test in tests},
         sources=source_errors(folder, model, tests, threshold=calibration.threshold),
+        reference=Reference.read(kept.reference),
     )
-    rows: list[Json] = [model_folder.portable(row) for row in facts.tests]
-    model_folder.write(out, kept, name=model, licence=facts.licence, tests=rows, card=card(facts))
+    model_folder.write(
+        out, kept, name=model, licence=facts.licence, tests=list(facts.tests), card=card(facts)
+    )
 
 
 def _licence(provenance: dict[str, Json] | object) -> str:

@@ -27,9 +27,14 @@ log = logging.getLogger(__name__)
 def device(name: str) -> str:
     """Return the device to compute on; a missing CUDA device is reported and replaced by the CPU.
 
+    Args:
+        name: cpu, cuda, cuda:N, or auto: the first CUDA device where there is one, else the CPU.
+
     Raises:
         UsageError: no such device on a machine that has CUDA, or no name of a device.
     """
+    if name == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         return name
     kind, _, number = name.partition(":")

@@ -26,6 +26,12 @@ class Pictures:
     passed_over: Mapping[str, int]  # other files in the folders: suffix → how many
 
 
+def paths_in(content: bytes) -> tuple[Path, ...]:
+    """Return the paths that a file lists: one a line, or each ended by NUL, as `find -print0` writes."""
+    names = content.split(b"\0") if b"\0" in content else content.splitlines()
+    return tuple(Path(os.fsdecode(name)) for name in names if name)
+
+
 def find(places: Iterable[Path]) -> Pictures:
     """Return the files that are named, and the images of the folders that are.
 
@@ -43,7 +49,7 @@ def find(places: Iterable[Path]) -> Pictures:
             below = list(_below(place, (), missing, others))
             files.update(dict.fromkeys(below))
             passed_over.update(others)
-            if not below:
+            if not below and all(each.path != place for each in missing):
                 instead = f", but {listed(others)}" if others else ""
                 missing.append(Missing(path=place, reason=f"no image in this folder{instead}"))
         elif os.path.isfile(place):  # noqa: PTH113
@@ -66,21 +72,29 @@ def _below(
         status = folder.stat()
         with os.scandir(folder) as entries:
             seen = [entry for entry in entries if not entry.name.startswith(".")]
-            folders = sorted(entry.name for entry in seen if entry.is_dir())
-            rest = sorted(entry.name for entry in seen if not entry.is_dir())
+            is_folder = {entry.name: _is_folder(entry) for entry in seen}
     except OSError as error:
         missing.append(Missing(path=folder, reason=error.strerror or str(error)))
         return
     here = (status.st_dev, status.st_ino)
     if here in above:  # a link back to a folder above it: its images are there already
         return
-    for name in rest:
+    for name in sorted(name for name, holds in is_folder.items() if not holds):
         path = folder / name
-        if not path.exists():
+        # os.path, as a Path raises for what may not be looked at
+        if not os.path.exists(path):  # noqa: PTH110
             missing.append(Missing(path=path, reason="a link that leads nowhere"))
-        elif is_image(name) and path.is_file():
+        elif is_image(name) and os.path.isfile(path):  # noqa: PTH113
             yield path
         else:
             others[suffix(name)] += 1
-    for name in folders:
+    for name in sorted(name for name, holds in is_folder.items() if holds):
         yield from _below(folder / name, (*above, here), missing, others)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Tell whether an entry is a folder or leads to one; a link to itself does not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

@@ -79,6 +79,7 @@ class PlaceSettings(Settings):
     model_config = ConfigDict(defer_build=True)  # most task files use few of the kinds
     costs: ClassVar[frozenset[str]] = frozenset({"data_root", "split_path"})
     aliases: ClassVar[Mapping[str, str]] = PLACES
+    word_files: ClassVar[Mapping[str, str]] = {"data_root": "dataset.yaml"}  # of `trueface import`
 
     data_root: str = Field(description="folder with PreSocial, Facebook, …")
     split_path: str = Field(

@@ -4,6 +4,7 @@ Both are single numbers, fitted on images that nothing was learned from, and nev
 decision at probability 0.5 (logit 0) stays beside the one at the threshold.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -68,6 +69,13 @@ class Calibration:
     def scaled(self, logits: Floats) -> Floats:
         """Return logits (N,) divided by the temperature."""
         return logits if self.in_logits else logits / self.temperature
+
+    def probability(self, logit: float) -> float:
+        """Return the probability of a fake, in 0 … 1, for one logit of the detector."""
+        scaled = float(self.scaled(np.array(logit)))
+        if scaled < 0:  # else exp could overflow
+            return math.exp(scaled) / (1 + math.exp(scaled))
+        return 1 / (1 + math.exp(-scaled))
 
 
 def calibrate(labels: Labels, logits: Floats) -> Calibration:

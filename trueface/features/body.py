@@ -27,10 +27,25 @@ class FrozenBody:
     """The body of a detector as it is now, for inference alone; later changes do not reach it.
 
     The network is copied and folded when the first pixels come: where all features are stored, none do.
+
+    Args:
+        model: in evaluation mode.
+        device: to compute on.
+        precision: of the network.
+        alike: an image gives the same bits alone and in a batch, as stored features must; else a
+            single image takes half the time.
     """
 
-    def __init__(self, model: Detector, *, device: str = "cpu", precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        model: Detector,
+        *,
+        device: str = "cpu",
+        precision: str = "fp32",
+        alike: bool = True,
+    ) -> None:
         self._model, self._device, self._precision = model, device, precision
+        self._alike = alike
         self._state = {name: value.clone() for name, value in model.network.state_dict().items()}
         self._folded: Detector | None = None
         self.sha256 = fingerprint(model)
@@ -41,7 +56,8 @@ class FrozenBody:
         if self._folded is None:
             self._folded = self._fold()
         # a single image takes kernels of its own, which round otherwise than those of a batch
-        images = torch.cat([pixels, pixels]) if len(pixels) == 1 else pixels
+        doubled = self._alike and len(pixels) == 1
+        images = torch.cat([pixels, pixels]) if doubled else pixels
         with torch.no_grad(), autocast(self._device, self._precision):
             features = self._folded.forward_features(images.to(self._device))
         return features[: len(pixels)]

@@ -2,5 +2,5 @@
 
 Start reading at `predictor.Predictor`.
 In reading order: predictor, likeness, image_formats, feature_distance, reference, selective, heat_map,
-heat_picture, model_folder, card, tested.
+heat_picture, model_folder, model_test, card, tested.
 """

@@ -7,10 +7,18 @@ comes from the files of the run; what nothing says is called unknown.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from trueface.corruptions.grammar import NONE
+from trueface.data.decoding import FORMATS, PIXELS
 from trueface.data.image_sizes import Learned
 from trueface.evaluation.bootstrap import Measure
+from trueface.evaluation.operating_threshold import Calibration
 from trueface.prediction.image_formats import LearnedFormats
+from trueface.prediction.model_test import ModelTest
+from trueface.prediction.reference import Reference
+from trueface.prediction.selective import select
+from trueface.runtime.errors import UsageError
 from trueface.runtime.files import Json
+from trueface.runtime.ids import data_of_test
 
 MEASURES = {
     "balanced_accuracy": "balanced accuracy at .5",
@@ -18,6 +26,7 @@ MEASURES = {
     "auc": "AUC",
     "tpr_at_1fpr": "fakes found at 1 % of reals called fake",
 }
+RATES = (0.01, 0.05, 0.1, 0.2)  # of errors, for which the card says how much would be answered
 WEAK = 0.7  # balanced accuracy or fraction right, below which the card calls it a failure
 
 NOT_FOR = """\
@@ -35,7 +44,7 @@ NOT_FOR = """\
 class SourceErrors:
     """How a model does on the images of one source in one test."""
 
-    test: str  # data ID
+    test: ModelTest
     source: str  # "fake StyleGAN2"
     right: Measure  # fraction, by validation's threshold, with its 95 % interval
     images: int
@@ -50,14 +59,16 @@ class Facts:
     licence: str
     provenance: Mapping[str, Json]
     tests: Sequence[Mapping[str, Json]]  # rows of `evaluation.results.table`
+    conditions: Mapping[str, ModelTest]  # any test of each condition of these rows
     sources: Sequence[SourceErrors]
+    reference: Reference | None  # None: of an older checkpoint
 
 
 def card(facts: Facts) -> str:
     """Return the card as Markdown."""
     parts = (
-        _head(facts), _training(facts), _tests(facts.tests), _failures(facts), ("## What it is not for", "", NOT_FOR),
-        _use(),
+        _head(facts), _training(facts), _tests(facts), _failures(facts), _refusals(facts),
+        ("## What it is not for", "", NOT_FOR), _use(),
     )  # fmt: skip
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
@@ -71,14 +82,16 @@ def _head(facts: Facts) -> Iterator[str]:
     versions = provenance.get("versions")
     if isinstance(versions, Mapping):
         yield f"- made with: {', '.join(f'{name} {value}' for name, value in versions.items())}"
-    calibration = provenance.get("calibration")
-    if isinstance(calibration, Mapping):
-        yield (
-            f"- calibration by validation: temperature {_number(calibration.get('temperature'))}, "
-            f"called fake above logit {_number(calibration.get('threshold'))}"
-        )
-    else:
+    calibration = Calibration.read(provenance.get("calibration"))
+    if calibration is None:
         yield "- calibration: none; called fake above logit 0"
+        return
+    inside = ", in its logits already" if calibration.in_logits else ""
+    limit = calibration.probability(calibration.threshold)
+    yield (
+        f"- calibration by validation: temperature {calibration.temperature:.3g}{inside}; called fake "
+        f"above logit {calibration.threshold:.3g}, probability {limit:.3f}"
+    )
 
 
 def _training(facts: Facts) -> Iterator[str]:
@@ -111,7 +124,8 @@ def _of(provenance: Mapping[str, Json], name: str) -> str:
     return f" ({', '.join(f'{_count(count)} {source}' for source, count in sources.items())})"
 
 
-def _tests(rows: Sequence[Mapping[str, Json]]) -> Iterator[str]:
+def _tests(facts: Facts) -> Iterator[str]:
+    rows = facts.tests
     yield "## How good it is"
     yield ""
     if not rows:
@@ -120,15 +134,22 @@ def _tests(rows: Sequence[Mapping[str, Json]]) -> Iterator[str]:
     shown = {key: title for key, title in MEASURES.items() if any(row.get(key) for row in rows)}
     yield "Images that it neither learned from nor was chosen by; 95 % intervals in brackets."
     yield ""
-    yield f"| test | images | {' | '.join(shown.values())} |"
-    yield f"|---|---|{'---|' * len(shown)}"
+    yield f"| test | images were | number | {' | '.join(shown.values())} |"
+    yield f"|---|---|---|{'---|' * len(shown)}"
     for row in rows:
         cells = (_measure(row.get(key)) for key in shown)
-        yield f"| `{row.get('data')}` | {_count(row.get('n'))} | {' | '.join(cells)} |"
+        yield f"| {_of_row(facts, row)} | {_count(row.get('n'))} | {' | '.join(cells)} |"
     remarks = dict.fromkeys(str(row["few_sources"]) for row in rows if row.get("few_sources"))
     for remark in remarks:
         yield ""
-        yield f"Note: {remark}."
+        yield f"Note: {remark}: the intervals say little about other generators and cameras."
+
+
+def _of_row(facts: Facts, row: Mapping[str, Json]) -> str:
+    """Return the cells that name a test: its data, and what was done to the images."""
+    test = facts.conditions.get(str(row.get("condition") or ""))
+    data = data_of_test(str(row.get("data")))
+    return f"`{data}` | {'unknown' if test is None else test.treatment}"
 
 
 def _failures(facts: Facts) -> Iterator[str]:
@@ -139,27 +160,79 @@ def _failures(facts: Facts) -> Iterator[str]:
         return
     yield "The worst first; by validation's threshold."
     yield ""
-    yield "| test | source | called rightly | errors | |"
-    yield "|---|---|---|---|---|"
+    yield "| test | images were | source | called rightly | errors | |"
+    yield "|---|---|---|---|---|---|"
     for each in sorted(facts.sources, key=lambda each: each.right.value):
         wrong = round((1 - each.right.value) * each.images)
         mark = "**fails**" if each.right.value < WEAK else ""
         yield (
-            f"| `{each.test}` | {each.source} | {100 * each.right.value:.1f} % "
-            f"[{100 * each.right.low:.1f}, {100 * each.right.high:.1f}] | {wrong} of {each.images} | "
-            f"{mark} |"
+            f"| `{each.test.data}` | {each.test.treatment} | {each.source} | {_percent(each.right)} | "
+            f"{wrong:,} of {each.images:,} | {mark} |"
         )
-    weak = [row for row in facts.tests if _value(row.get("balanced_accuracy")) < WEAK]
-    for row in weak:
+    for row in facts.tests:
+        if _value(row.get("balanced_accuracy_at_threshold") or row.get("balanced_accuracy")) < WEAK:
+            yield ""
+            yield f"**Do not use it on images as in this test:** {_of_row(facts, row)}."
+    yield from _untested(facts)
+
+
+def _untested(facts: Facts) -> Iterator[str]:
+    done = [facts.conditions.get(str(row.get("condition") or "")) for row in facts.tests]
+    tests = [test for test in done if test is not None]
+    if all(test.corrupt == NONE for test in tests):
         yield ""
         yield (
-            f"On `{row.get('data')}` its balanced accuracy is "
-            f"{_measure(row.get('balanced_accuracy'))}: do not use it there."
+            "It was not tested on images that were compressed, resized, blurred or noisy: how often it "
+            "fails there is unknown."
         )
-    changed = [row for row in facts.tests if "@corrupt=" in str(row.get("data"))]
-    if not changed:
+    if all(test.attack == NONE for test in tests):
         yield ""
-        yield "It was not tested on images that were compressed, resized, blurred or noisy."
+        yield "It was not tested against an attacker: expect that it fails there."
+
+
+def _refusals(facts: Facts) -> Iterator[str]:
+    yield "## What it refuses, and when it abstains"
+    yield ""
+    yield (
+        f"- No answer, and an error: files that are cut off or damaged, that are no "
+        f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}, or have more than {PIXELS:,} pixels."
+    )
+    sizes = Learned.from_json(facts.provenance.get("image_sizes"))
+    formats = LearnedFormats.from_json(facts.provenance.get("image_formats"))
+    reference = facts.reference
+    watched = [
+        *(["size"] if sizes else []),
+        *(["file format"] if formats else []),
+        *(["features"] if reference is not None and reference.features is not None else []),
+    ]
+    yield (
+        f"- An answer with a warning: images unlike the training's in {' or '.join(watched)}."
+        if watched
+        else "- It warns of nothing: the checkpoint does not say what it learned from."
+    )
+    if reference is None or not len(reference.labels):
+        yield "- It cannot abstain: the checkpoint keeps no answers to validation."
+        return
+    yield (
+        f"- It abstains on request, `--abstain RATE`. By the {len(reference.labels):,} images of "
+        "validation:"
+    )
+    yield ""
+    yield "| errors among answers, at most | answered |"
+    yield "|---|---|"
+    calibration = Calibration.read(facts.provenance.get("calibration")) or Calibration()
+    for rate in RATES:
+        yield f"| {100 * rate:g} % | {_answered(reference, rate, calibration.threshold)} |"
+    yield ""
+    yield "With 95 % confidence, for images that are drawn as those of validation were, and no others."
+
+
+def _answered(reference: Reference, rate: float, threshold: float) -> str:
+    try:
+        selection = select(reference.labels, reference.logits, threshold=threshold, rate=rate)
+    except UsageError:
+        return "cannot be shown: refused"
+    return f"{100 * selection.coverage:.0f} %"
 
 
 def _use() -> Iterator[str]:
@@ -180,13 +253,14 @@ def _measure(measure: Json) -> str:
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
+def _percent(measure: Measure) -> str:
+    low, high = 100 * measure.low, 100 * measure.high
+    return f"{100 * measure.value:.1f} % [{low:.1f}, {high:.1f}]"
+
+
 def _value(measure: Json) -> float:
     value = measure.get("value") if isinstance(measure, Mapping) else None
     return float(value) if isinstance(value, float | int) else 1.0
-
-
-def _number(value: Json) -> str:
-    return f"{value:.3g}" if isinstance(value, float | int) else "unknown"
 
 
 def _count(value: Json) -> str:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
+from PIL import ExifTags
 from PIL.JpegImagePlugin import JpegImageFile
 
 from trueface.data.decoding import FORMATS
@@ -22,6 +23,10 @@ from trueface.runtime.files import Json
 
 LOSSLESS = "lossless"
 FAMILIES = {"PNG": LOSSLESS, "BMP": LOSSLESS, "TIFF": LOSSLESS}  # others stand for themselves
+UPRIGHT = 1  # of EXIF's flag of orientation
+WITH_FLAG = frozenset(
+    {"JPEG", "MPO", "WEBP"}
+)  # Pillow turns TIFF itself, and PNG has it behind the pixels
 MARGIN = 10  # points of JPEG quality beyond the training's before that is said
 # luminance, in natural order: ITU-T T.81, table K.1, which encoders scale by their quality
 STANDARD = np.array([
@@ -111,13 +116,24 @@ def read_format(file: str | Path) -> Format | None:
     """Return the format of an image file by its content; None where it cannot be read."""
     try:
         with PIL.Image.open(file, formats=FORMATS) as image:
-            tables = image.quantization if isinstance(image, JpegImageFile) else {}
-            name = image.format or ""
+            return format_of(image)
     except Exception:  # noqa: BLE001  # parsers of broken headers raise whatever they trip over
         return None
+
+
+def format_of(image: PIL.Image.Image) -> Format:
+    """Return the format of an opened image file."""
+    tables = image.quantization if isinstance(image, JpegImageFile) else {}
     # of several pictures in a JPEG file the first one counts
-    name = "JPEG" if name == "MPO" else name
+    name = "JPEG" if image.format == "MPO" else image.format or ""
     return Format(name, jpeg_quality(tables[0]) if 0 in tables else None)
+
+
+def is_turned(image: PIL.Image.Image) -> bool:
+    """Tell whether a flag of its camera says that an opened image is to be turned before it is shown."""
+    if image.format not in WITH_FLAG:
+        return False
+    return image.getexif().get(ExifTags.Base.Orientation, UPRIGHT) != UPRIGHT
 
 
 def jpeg_quality(table: Sequence[int]) -> int:

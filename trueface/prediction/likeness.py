@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import PIL.Image
+
 from trueface.data.augmentations.copies import CORRUPTED, KINDS
-from trueface.data.image_sizes import Learned, Size, read_size
-from trueface.prediction.image_formats import Format, LearnedFormats, read_format
+from trueface.data.decoding import FORMATS
+from trueface.data.image_sizes import Learned, Size
+from trueface.prediction.image_formats import Format, LearnedFormats, format_of, is_turned
 from trueface.runtime.files import Json
 
-Reason = Literal["size", "format", "features"]
+Reason = Literal["size", "format", "orientation", "features"]
 
 
 class Unlike(NamedTuple):
@@ -29,11 +32,18 @@ class File:
 
     size: Size | None
     form: Format | None
+    is_turned: bool  # a flag of its camera says how to turn it before it is shown
 
     @classmethod
     def read(cls, path: Path) -> "File":
         """Read a file's header."""
-        return cls(size=read_size(path), form=read_format(path))
+        try:
+            with PIL.Image.open(path, formats=FORMATS) as image:
+                return cls(
+                    size=Size(*image.size), form=format_of(image), is_turned=is_turned(image)
+                )
+        except Exception:  # noqa: BLE001  # parsers of broken headers raise whatever they trip over
+            return cls(size=None, form=None, is_turned=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +77,11 @@ class Learnt:
             )
         if self.formats is not None and file.form is not None and self.formats.unlike(file.form):
             yield Unlike("format", f"it is {file.form}, and the training had {self.formats}")
+        if file.is_turned:
+            yield Unlike(
+                "orientation",
+                "it is stored turned or mirrored, and the network sees it as it is stored",
+            )
 
 
 def _with_copies(formats: LearnedFormats) -> LearnedFormats:

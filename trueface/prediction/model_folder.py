@@ -12,8 +12,7 @@ the name of the file. It is no signature: whoever can write all files can write 
 
 import hashlib
 import json
-import secrets
-import shutil
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +22,12 @@ from trueface.models.checkpoint import Checkpoint
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, MachineError, UsageError
 from trueface.runtime.files import Json, read_json, write_atomic, write_json
+from trueface.runtime.staged_folder import put_in_place, staged
 
 SCHEMA = 1
 MANIFEST, WEIGHTS, CARD = paths.MODEL_FOLDER, "weights.pt", "card.md"
 PROVENANCE, TESTS = "provenance.json", "tests.json"
+FILES = (WEIGHTS, PROVENANCE, TESTS, CARD)
 HEADS = ("data_root", "split_path", "git", "device_name", "threads")  # of one machine: left out
 
 
@@ -50,21 +51,12 @@ def read(folder: Path) -> ModelFolder:
     """Return a model folder of which every file is as it was written.
 
     Raises:
-        CheckpointError: no such folder, or one that was altered; names the file.
+        CheckpointError: no such folder, one that was altered, which names the file, or a newer one.
+        MachineError: a file cannot be read, which says nothing about what it holds.
     """
-    path = folder / MANIFEST
-    try:
-        content = read_json(path)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"model folder {folder}: {MANIFEST} cannot be read: {error}"
-        ) from error
-    if content is None:
-        raise CheckpointError(f"{folder} is no model folder: it has no {MANIFEST}")
+    content = _manifest(folder)
     files, digest = content.get("files"), content.pop("digest", None)
-    if content.get("schema") != SCHEMA or not isinstance(files, Mapping) or WEIGHTS not in files:
-        raise CheckpointError(f"{path} is no model folder's of schema {SCHEMA}")
-    if digest != _digest(content):
+    if digest != _digest(content) or not isinstance(files, Mapping) or WEIGHTS not in files:
         raise _altered(folder, MANIFEST)
     for name, sha256 in files.items():
         if "/" in name or name in {"", ".", ".."}:
@@ -80,6 +72,31 @@ def read(folder: Path) -> ModelFolder:
     )
 
 
+def _manifest(folder: Path) -> dict[str, Json]:
+    """Return what a folder's manifest says, of a schema that this version reads."""
+    path = folder / MANIFEST
+    try:
+        content = read_json(path)
+    except OSError as error:
+        raise MachineError(f"cannot read {path}: {error.strerror or error}") from error
+    if content is None:
+        if path.is_file():
+            raise CheckpointError(
+                f"model folder {folder}: {MANIFEST} is cut off or no JSON; copy the folder anew from "
+                "where it came"
+            )
+        raise CheckpointError(f"{folder} is no model folder: it has no {MANIFEST}")
+    schema = content.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise CheckpointError(
+            f"model folder {folder} has schema {schema}, of a newer version of trueface; this one reads "
+            f"{SCHEMA}: update it"
+        )
+    if schema != SCHEMA:
+        raise CheckpointError(f"{path} is another program's: it has no schema {SCHEMA}")
+    return content
+
+
 def load(folder: Path) -> Checkpoint:
     """Return the checkpoint of a model folder; see `read`."""
     return checkpoint.load(read(folder).weights)
@@ -89,12 +106,37 @@ def refuse_other_folder(folder: Path) -> None:
     """Refuse a place that a model folder cannot take.
 
     Raises:
-        UsageError: it is a file, or a folder with something else in it.
+        UsageError: it is a file, or a folder with anything else in it: a new model would remove that.
+        MachineError: it cannot be listed.
     """
-    if folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir())):
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        if not folder.is_symlink():
+            return
+        raise UsageError(f"{folder} is a link that leads nowhere: name a new folder") from None
+    except OSError as error:
+        if isinstance(error, NotADirectoryError) and folder.exists():
+            raise UsageError(f"{folder} is a file: name a new folder") from error
+        raise MachineError(f"cannot list {folder}: {error.strerror or error}") from error
+    if not names:
         return
-    if folder.exists() or folder.is_symlink():
-        raise UsageError(f"{folder} is there and is no model folder: name a new folder with --out")
+    if MANIFEST not in names or not _is_own(folder):
+        raise UsageError(f"{folder} is there and is no model folder: name a new folder")
+    if others := sorted(names - {MANIFEST, *FILES}):
+        raise UsageError(
+            f"{folder} holds {', '.join(others[:3])} beside a model, and would be replaced as a whole: "
+            "name a new folder, or move that away"
+        )
+
+
+def _is_own(folder: Path) -> bool:
+    """Tell whether a folder's model.json is ours, altered or of another version as it may be."""
+    try:
+        content = read_json(folder / MANIFEST)
+    except OSError:
+        return False
+    return content is not None and {"schema", "files", "digest"} <= content.keys()
 
 
 def write(
@@ -114,49 +156,37 @@ def write(
         MachineError: it cannot be written; what was there is still there.
     """
     refuse_other_folder(folder)
-    unfinished = folder.with_name(f".{secrets.token_hex(8)}.tmp")
+    place = Path(os.path.realpath(folder))  # a link to a folder stays one
     try:
-        unfinished.mkdir(parents=True)
-        checkpoint.save(unfinished / WEIGHTS, kept)
-        write_json(unfinished / PROVENANCE, {"schema": SCHEMA, **kept.provenance})
-        write_json(unfinished / TESTS, {"schema": SCHEMA, "tests": tests})
-        write_atomic(unfinished / CARD, card)
-        files: dict[str, Json] = {
-            each: _sha256(unfinished / each) for each in (WEIGHTS, PROVENANCE, TESTS, CARD)
-        }
-        content: dict[str, Json] = {
-            "schema": SCHEMA, "name": name, "arch": kept.arch, "licence": licence, "files": files,
-        }  # fmt: skip
-        write_json(unfinished / MANIFEST, {**content, "digest": _digest(content)})
-        _replace(folder, unfinished)
+        with staged(place) as new:
+            checkpoint.save(new / WEIGHTS, kept)
+            write_json(new / PROVENANCE, {"schema": SCHEMA, **kept.provenance})
+            write_json(new / TESTS, {"schema": SCHEMA, "tests": tests})
+            write_atomic(new / CARD, card)
+            files: dict[str, Json] = {file: _sha256(new / file) for file in FILES}
+            content: dict[str, Json] = {
+                "schema": SCHEMA, "name": name, "arch": kept.arch, "licence": licence, "files": files,
+            }  # fmt: skip
+            write_json(new / MANIFEST, {**content, "digest": _digest(content)})
+            put_in_place(new, place)
     except OSError as error:
         raise MachineError(
             f"cannot write the model folder {folder}: {error.strerror or error}; what was there is "
             "still there"
         ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return read(folder)
-
-
-def _replace(folder: Path, new: Path) -> None:
-    """Put a folder in the place of another, which goes away."""
-    if not folder.exists():
-        new.rename(folder)
-        return
-    old = new.with_suffix(".old")
-    folder.rename(old)
-    try:
-        new.rename(folder)
-    except OSError:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old)
 
 
 def portable(content: Mapping[str, Json]) -> dict[str, Json]:
     """Return a provenance without what belongs to one machine: absolute paths become file names."""
     return {key: _portable(value) for key, value in content.items() if key not in HEADS}
+
+
+def portable_row(row: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a row of results without what belongs to one machine; see `portable`."""
+    several_roots = row.get("data_root") is not None  # then its modifier names the folder
+    own = {key: value for key, value in row.items() if not (several_roots and key == "modifier")}
+    return portable(own)
 
 
 def _portable(value: Json) -> Json:
@@ -175,11 +205,14 @@ def _digest(content: Mapping[str, Json]) -> str:
 
 
 def _sha256(path: Path) -> str | None:
+    """Return the digest of a file; None where there is none, or a pipe, which one could wait for."""
+    if not path.is_file():
+        return None
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
+    except OSError as error:
+        raise MachineError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _altered(folder: Path, name: str) -> CheckpointError:

@@ -4,14 +4,12 @@ Images come one batch after another and are forgotten: ten thousand take no more
 hundred. Nothing of them is written to disk, the feature store included.
 """
 
-import math
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor
@@ -51,7 +49,7 @@ class Prediction:
     @property
     def probability(self) -> float:
         """Of being fake, in 0 … 1; calibrated by validation where the checkpoint says how."""
-        return probability(self.calibration.scaled(np.array(self.logit)).item())
+        return self.calibration.probability(self.logit)
 
     @property
     def verdict(self) -> str:
@@ -102,7 +100,7 @@ class Predictor:
         self.model = checkpoint.revive(kept, path).to(device)
         self._device = device
         constant = checkpoint.has_constant_body(kept)
-        self._body = FrozenBody(self.model, device=device) if constant else None
+        self._body = FrozenBody(self.model, device=device, alike=False) if constant else None
 
     @classmethod
     def load(cls, path: Path, **options: object) -> "Predictor":
@@ -213,13 +211,6 @@ class Predictor:
             )
         labels, logits = self._reference.labels, self._reference.logits
         return select(labels, logits, threshold=self.calibration.threshold, rate=rate)
-
-
-def probability(logit: float) -> float:
-    """Return the probability of a logit, in 0 … 1."""
-    if logit < 0:  # else exp could overflow
-        return math.exp(logit) / (1 + math.exp(logit))
-    return 1 / (1 + math.exp(-logit))
 
 
 def _settings(weights: Path, provenance: Mapping[str, Json], batch_size: int) -> TestSettings:

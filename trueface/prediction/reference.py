@@ -48,13 +48,11 @@ class Reference:
         labels, logits = tensors.get("labels"), tensors.get("logits")
         if labels is None or logits is None or labels.shape != logits.shape or labels.ndim != 1:
             return None
-        mean, scale, limit = (tensors.get(name) for name in ("mean", "scale", "limit"))
-        features = None
-        if mean is not None and scale is not None and limit is not None:
-            features = FeatureDistance(
-                mean=mean.float().numpy(), scale=scale.float().numpy(), limit=float(limit)
-            )
-        return cls(labels=labels.numpy(), logits=logits.float().numpy(), features=features)
+        return cls(
+            labels=labels.to(torch.int8).numpy(),
+            logits=logits.float().numpy(),
+            features=_features(tensors),
+        )
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -70,3 +68,14 @@ class Reference:
                 "limit": torch.tensor(self.features.limit, dtype=torch.float64),
             }
         return arrays
+
+
+def _features(tensors: Mapping[str, Tensor]) -> FeatureDistance | None:
+    mean, scale, limit = (tensors.get(name) for name in ("mean", "scale", "limit"))
+    if mean is None or scale is None or limit is None:
+        return None
+    if mean.ndim != 1 or mean.shape != scale.shape or limit.ndim:
+        return None
+    return FeatureDistance(
+        mean=mean.float().numpy(), scale=scale.float().numpy(), limit=float(limit)
+    )

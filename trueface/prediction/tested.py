@@ -8,18 +8,19 @@ import numpy as np
 from trueface.evaluation.bounded_intervals import unvaried
 from trueface.evaluation.score_tables import Scores, read_scores
 from trueface.prediction.card import SourceErrors
+from trueface.prediction.model_test import ModelTest
 from trueface.runtime import paths
 
 
 def source_errors(
-    folder: Path, model: str, tests: Sequence[str], *, threshold: float
+    folder: Path, model: str, tests: Sequence[ModelTest], *, threshold: float
 ) -> list[SourceErrors]:
     """Return how often a model is right about each source of its tests.
 
     Args:
         folder: of the model.
         model: its ID.
-        tests: data IDs; those without a score file are left out.
+        tests: of it; those without a score file are left out.
         threshold: in logits, above which an image is called fake.
 
     Raises:
@@ -28,12 +29,12 @@ def source_errors(
     return [
         errors
         for test in tests
-        if (path := paths.scores(folder, model, test)).is_file()
+        if (path := paths.scores(folder, model, test.name)).is_file()
         for errors in _of_test(test, read_scores(path), threshold)
     ]
 
 
-def _of_test(test: str, scores: Scores, threshold: float) -> Iterator[SourceErrors]:
+def _of_test(test: ModelTest, scores: Scores, threshold: float) -> Iterator[SourceErrors]:
     right = (scores.logits > threshold) == (scores.labels == 1)
     sources = np.array([_source(*each) for each in zip(scores.labels, scores.subsets, strict=True)])
     for source in dict.fromkeys(sources.tolist()):

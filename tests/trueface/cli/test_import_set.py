@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.api import load, plan
+from launcher.api import TaskFileError, load, plan
 from tests.trueface.conftest import Tree
 from tests.trueface.data.imports.conftest import Files as Files
 from tests.trueface.data.imports.conftest import faceforensics as faceforensics
@@ -37,6 +37,19 @@ def test_a_set_of_videos_can_be_planned_by_its_own_words(
         "train/FF-DF:c23",
         "test/FF-DF:c23/FF-F2F:c40&realFF:c40",
     ]
+
+
+def test_a_forgotten_include_is_named_where_its_word_is_unknown(
+    faceforensics: Path, tmp_path: Path, capsys: Output
+) -> None:
+    root = tmp_path / "ff"
+    assert main.run(["import", "auto", str(faceforensics), "--out", str(root)]) == 0
+    task = tmp_path / "task.yaml"
+    start = f"name: ff\ndefaults: {{data_root: {root}, split_path: {root}/splits}}\n"
+    for word, hint in (("FF-DF", f"include: {root}/dataset.yaml"), ("gan9", "did you mean")):
+        task.write_text(f'{start}train: [{{model: null, data: "{word}:pre"}}]\n')
+        with pytest.raises(TaskFileError, match=hint):
+            plan(load(str(task)))
 
 
 def test_the_split_of_an_import_has_no_leak_by_its_groups(

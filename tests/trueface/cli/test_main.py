@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -39,6 +40,17 @@ def test_help_imports_neither_torch_nor_pydantic() -> None:
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([command, "--help"]) == 0
     assert "usage: trueface" in capsys.readouterr().out.lower()  # argparse begins small
+
+
+def test_where_the_reader_of_a_pipe_left_it_ends_with_141() -> None:
+    program = "from trueface.cli.main import main; main(['import', '--help'])"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_splits_are_written_and_counted(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from launcher.api import Json, parse_data
 from trueface.cli import main
-from trueface.data.image_files import find
+from trueface.data.image_files import find, paths_in
 from trueface.data.index import list_images
 from trueface.data.loaders import still
 from trueface.evaluation.inference import evaluate
@@ -228,6 +228,32 @@ def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
         "no such file or folder",
         "no such file or folder",
     ]
+
+
+def test_a_link_to_itself_leaves_the_other_images_of_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    pictures = find([tmp_path])
+    assert pictures.files == (tmp_path / "a.png",)
+    assert [each.path.name for each in pictures.missing] == ["loop"]
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [(b"a.png\n\nb c.png\n", ["a.png", "b c.png"]), (b"a\n.png\0b.png\0", ["a\n.png", "b.png"])],
+)
+def test_a_list_of_paths_has_lines_or_ends_them_by_nul(content: bytes, names: list[str]) -> None:
+    assert [str(path) for path in paths_in(content)] == names
+
+
+def test_paths_come_from_a_list_too(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (lab / "list").write_text("data/PreSocial/Real/FFHQ/00008.png\nabsent.png\n")
+    assert run("--files-from", "list", "--model", MODEL) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("data/PreSocial/Real/FFHQ/00008.png\t")
+    assert "absent.png: no such file" in err
+    assert run("--model", MODEL) == 2
+    assert "--files-from" in capsys.readouterr().err
 
 
 def test_a_folder_of_webp_is_read_and_what_is_passed_over_is_counted(

@@ -17,6 +17,7 @@ from trueface import jobs
 from trueface.cli import main
 from trueface.cli.pretrain import hand_on
 from trueface.models import checkpoint
+from trueface.prediction.model_test import ModelTest
 from trueface.prediction.reference import Reference
 from trueface.runtime import paths
 
@@ -25,6 +26,11 @@ torch.set_num_threads(1)
 SIDE = 16
 COUNTS = {"train": 20, "val": 30, "test": 10}  # images of each class
 MODEL = "gan2:pre&real:pre"
+TESTS = [
+    ModelTest(data=MODEL),
+    ModelTest(data=MODEL, condition="corrupt=jpeg50", corrupt="jpeg50"),
+    ModelTest(data="gan3:pre"),  # not done
+]
 SETTINGS: dict[str, Json] = {
     "data_root": "data", "split_path": "splits", "model": "slim18", "weights": "none",
     "solver": "ridge", "copies": "none", "resize_size": SIDE, "batch_size": 32, "cache": "none",
@@ -63,8 +69,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_images(root)
     jobs.train(job(root, "train", MODEL, SETTINGS))
     tested = {key: SETTINGS[key] for key in ("data_root", "split_path", "resize_size", "cache")}
-    jobs.test(job(root, "test", MODEL, tested))
-    hand_on(root / "handed", root / "runs/photos", MODEL, [MODEL, "gan3:pre"])
+    for corrupt in ("none", "jpeg50"):
+        jobs.test(job(root, "test", MODEL, {**tested, "corrupt": corrupt}))
+    hand_on(root / "handed", root / "runs/photos", MODEL, TESTS)
     return root
 
 
@@ -135,7 +142,10 @@ def test_the_card_says_what_was_learned_and_how_well(lab: Path) -> None:
     assert "20 fake StyleGAN2/conf-f-psi-1 pre, 20 real FFHQ pre" in card
     assert "file formats: PNG" in card
     assert f"shorter side: {SIDE} pixels" in card
-    assert f"| `{MODEL}` | 20 |" in card
+    assert f"| `{MODEL}` | as they are | 20 |" in card
+    assert f"| `{MODEL}` | jpeg50 | 20 |" in card
+    assert "not tested against an attacker" in card
+    assert "not tested on images that were compressed" not in card
     assert "real FFHQ" in card.split("## Where it fails")[1]
     assert "## What it is not for" in card
 
@@ -200,6 +210,11 @@ def test_heat_maps_go_into_a_file_or_a_folder(
     assert {path.name for path in (tmp_path / "maps").iterdir()} == {"00055.png", "00055-2.png"}
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert run(one, other, *words, str(tmp_path / "a.png")) == 2
+    before = Path(one).read_bytes()
+    for place in (one, str(Path(one).parent)):
+        assert run(one, *words, place) == 2
+        assert "could replace images" in capsys.readouterr().err
+    assert Path(one).read_bytes() == before
     assert run(one, *words, str(tmp_path / "a.png"), "--heat-map-by", "blocks") == 1
     assert "occlusion works for every detector" in capsys.readouterr().err
 

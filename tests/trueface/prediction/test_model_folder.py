@@ -70,6 +70,36 @@ def test_a_model_folder_is_replaced_and_no_other_folder(tmp_path: Path, kept: Ch
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "photos"]
 
 
+def test_a_folder_that_holds_more_than_a_model_is_not_replaced(
+    tmp_path: Path, kept: Checkpoint
+) -> None:
+    write(tmp_path / "m", kept)
+    (tmp_path / "m/notes.txt").touch()
+    with pytest.raises(UsageError, match=r"holds notes\.txt beside a model"):
+        write(tmp_path / "m", kept)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/model.json").write_text('{"layers": []}')  # of another program
+    with pytest.raises(UsageError, match="is no model folder"):
+        write(tmp_path / "other", kept)
+    assert (tmp_path / "m/notes.txt").exists()
+
+
+def test_a_newer_folder_says_so(tmp_path: Path, kept: Checkpoint) -> None:
+    write(tmp_path / "m", kept)
+    path = tmp_path / "m/model.json"
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 2'))
+    with pytest.raises(CheckpointError, match="newer version"):
+        model_folder.load(tmp_path / "m")
+
+
+def test_a_folder_is_written_through_a_link(tmp_path: Path, kept: Checkpoint) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    write(tmp_path / "link", kept)
+    assert (tmp_path / "link").is_symlink()
+    assert model_folder.read(tmp_path / "real").name == "m"
+
+
 def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, kept: Checkpoint) -> None:
     write(tmp_path / "m", kept)
     with pytest.raises(MachineError):

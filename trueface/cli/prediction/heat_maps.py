@@ -1,5 +1,6 @@
 """Heat maps of predictions as PNG files: one file, or one for each image in a folder."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,8 @@ def refuse(place: Path, files: Sequence[Path]) -> None:
     """Refuse a place that cannot take the maps, before an image is read.
 
     Raises:
-        UsageError: one file for several images, or a folder that cannot be made.
+        UsageError: one file for several images, a folder that cannot be made, or a place where maps
+            would replace the images.
     """
     if place.suffix.lower() == SUFFIX and not place.is_dir():
         if len(files) > 1:
@@ -35,6 +37,14 @@ def refuse(place: Path, files: Sequence[Path]) -> None:
             raise UsageError(f"--heat-map: there is no folder {place.parent}")
     elif place.exists() and not place.is_dir():
         raise UsageError(f"--heat-map {place}: name a file that ends with {SUFFIX}, or a folder")
+    where = os.path.realpath(place)
+    for file in files:
+        image = os.path.realpath(file)
+        if where in {image, os.path.dirname(image)}:  # noqa: PTH120  # there may be 100,000
+            raise UsageError(
+                f"--heat-map {place} could replace images that are predicted, such as {file}: name "
+                "another place"
+            )
 
 
 @dataclass(slots=True)

@@ -122,12 +122,13 @@ def row_of(answer: "Prediction") -> dict[str, Json]:
 
 def facts_of(place: Path, predictor: "Predictor") -> dict[str, Json]:
     """Return what the JSON object says of the model."""
-    selection = predictor.selection
+    selection, calibration = predictor.selection, predictor.calibration
     return {
         "checkpoint": str(place),
         "calibrated": predictor.calibrated is not None,
-        "temperature": predictor.calibration.temperature,
-        "threshold": predictor.calibration.threshold,
+        # by which a logit still has to be divided, to be that of the probability
+        "temperature": 1.0 if calibration.in_logits else calibration.temperature,
+        "threshold": calibration.threshold,
         "abstain": None if selection is None else {
             "rate": selection.rate,
             "bound": selection.bound,
@@ -167,12 +168,7 @@ class Remarks:
     def lines(self, *, crop: int) -> Iterable[str]:
         """Yield what there is to say; `crop` is the side of what the network sees, in pixels."""
         for reason, count in self.unlike.items():
-            advice = ""
-            if reason == "size":
-                advice = (
-                    f"; the network sees the middle {crop} x {crop} pixels only: resize them as the "
-                    "training's were"
-                )
+            advice = ADVICE.get(reason, "").format(crop=crop)
             yield (
                 f"warning: {count} of {self.answers} images have other {PLURAL[reason]} than those of "
                 f"the training, so their answers say little{advice}"
@@ -184,7 +180,16 @@ class Remarks:
             yield f"note: no answer for {self.unsure} of {self.answers} images, which are unsure"
 
 
-PLURAL = {"size": "sizes", "format": "formats", "features": "features"}
+PLURAL = {
+    "size": "sizes",
+    "format": "formats",
+    "orientation": "orientations",
+    "features": "features",
+}
+ADVICE = {
+    "size": "; the network sees the middle {crop} x {crop} pixels only: resize them as the training's were",
+    "orientation": "; turn their pixels as the flag in the file says",
+}
 
 
 def passed_over_line(passed_over: Mapping[str, int]) -> str:

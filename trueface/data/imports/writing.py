@@ -19,6 +19,7 @@ from trueface.data.imports.record import NAME, ImportRecord, Origin, write_recor
 from trueface.data.splits.make_splits import Lists
 from trueface.data.splits.splits import write_splits
 from trueface.runtime.errors import DataError, MachineError, UsageError
+from trueface.runtime.staged_folder import staged
 
 _LOCK = ".import.lock"
 _CANNOT_LINK = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -95,13 +96,7 @@ def write_root(
 @contextmanager
 def _staged(root: Path) -> Iterator[Path]:
     """Give a new folder that becomes `root` at the end, and is gone after an error."""
-    root.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(root)
-    folder = root.parent / f".{root.name[:200]}.{secrets.token_hex(6)}.import"
-    folder.mkdir()
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with staged(root) as folder:
         yield folder
         try:
             folder.rename(root)
@@ -111,25 +106,6 @@ def _staged(root: Path) -> Iterator[Path]:
                     f"{root} was made meanwhile by another import; run this one again"
                 ) from error
             raise
-    finally:
-        os.close(held)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_stale(root: Path) -> None:
-    """Remove what killed imports of the same root left; those that run hold theirs."""
-    for folder in root.parent.glob(f".{_escaped(root.name[:200])}.*.import"):
-        with contextlib.suppress(OSError):
-            held = os.open(folder, os.O_RDONLY)
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(held)
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 def _place(folder: Path, new: Mapping[str, Origin], *, copy: bool) -> None:

@@ -90,9 +90,9 @@ def test_what_a_killed_import_left_is_taken_up_or_removed(
     tmp_path: Path, images: list[ImportedImage]
 ) -> None:
     root = tmp_path / "root"
-    stale = tmp_path / ".root.abcdef.import"
+    stale = tmp_path / ".root.abcdef.staged"
     stale.mkdir()
-    running = tmp_path / ".root.123456.import"
+    running = tmp_path / ".root.123456.staged"
     running.mkdir()
     held = os.open(running, os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_EX)

@@ -1,11 +1,13 @@
-"""torchvision without torch's compiler, for commands that answer at once and compile nothing.
+"""Imports of torch for commands that answer at once: no compiler, no garbage collection.
 
 torchvision imports `torch._dynamo`, and with it sympy and a thousand modules, for a function that asks
 whether an operator of object detection can be compiled, and for a decorator that keeps the compiler
-away from its tensors. That takes as long as torch itself.
+away from its tensors. That takes as long as torch itself. The garbage collector looks through what is
+being imported again and again, which takes a fifth of the time.
 """
 
 import contextlib
+import gc
 import importlib
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +16,18 @@ from types import ModuleType
 COMPILER = "torch._dynamo.utils"
 ASKED = "is_compile_supported"
 MODULES = ("torchvision", "torchvision.tv_tensors")
+
+
+@contextlib.contextmanager
+def without_collection() -> Iterator[None]:
+    """Keep the garbage collector away while modules are imported."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def import_torchvision() -> None:
