@@ -39,7 +39,7 @@ class OrderWriter:
         return _inode(prepared.attempt) == prepared.inode
 
     def prepare(self, job: int, number: int, text: str) -> Attempt:
-        """Write an order ahead.
+        """Write an order ahead, beside an empty log: a file less to make when its program starts.
 
         Args:
             job: its number.
@@ -53,6 +53,7 @@ class OrderWriter:
         """
         self._prepared, attempt = None, self._home.attempt(job, number)
         inode = _write(attempt, text)
+        write_whole(attempt.log, "")
         self._prepared = _Prepared(job=job, number=number, attempt=attempt, text=text, inode=inode)
         return attempt
 
@@ -74,9 +75,24 @@ class OrderWriter:
         if prepared is None:
             return
         with contextlib.suppress(OSError):
-            if os.listdir(prepared.attempt.folder) == [prepared.attempt.spec.name]:  # noqa: PTH208
+            if is_untouched(prepared.attempt):
+                prepared.attempt.log.unlink(missing_ok=True)
                 prepared.attempt.spec.unlink()
                 prepared.attempt.folder.rmdir()
+
+
+def is_untouched(attempt: Attempt) -> bool:
+    """Tell whether a folder holds nothing but what is written ahead: an order, and an empty log.
+
+    Raises:
+        OSError: there is no such folder, or it cannot be read.
+    """
+    names = set(os.listdir(attempt.folder))  # noqa: PTH208  # done for every attempt
+    if attempt.log.name in names:
+        names.remove(attempt.log.name)
+        if attempt.log.lstat().st_size:
+            return False
+    return names <= {attempt.spec.name}
 
 
 def _write(attempt: Attempt, text: str) -> int:
