@@ -217,6 +217,20 @@ def read_resources(record: object) -> Resources:
     Raises:
         Unreadable: it has an unknown field, or a value that no job may have.
     """
+    if isinstance(record, dict):
+        try:  # thousands of jobs ask for the same; 1 and 1.0 are equal and not of one type
+            return _resources_of(tuple(record.items()), tuple(map(type, record.values())))
+        except TypeError:  # a value that cannot be hashed is none that we know
+            pass
+    return _checked_resources(record)
+
+
+@lru_cache(maxsize=256)
+def _resources_of(items: tuple[tuple[str, Json], ...], _: tuple[type, ...]) -> Resources:
+    return _checked_resources(dict(items))
+
+
+def _checked_resources(record: object) -> Resources:
     asked = restored(Resources, record, "resources")
     fits = {
         "cpus": asked.cpus >= 0,
@@ -261,7 +275,9 @@ def read_part_of_spec(record: Mapping[str, Any]) -> Spec:
 
 
 def _spec_of(record: Mapping[str, Any], resources: Resources, terms: Terms) -> Spec:
-    values = {key: value for key, value in record.items() if key in _NAMES}
+    values = dict(record)
+    for unknown in record.keys() - _NAMES:
+        del values[unknown]
     for key in ("preload", "argv", "needs", "after_any", "outputs"):
         if key in values:
             values[key] = texts(values[key], f"{key!r} of its spec")

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from launcher.job import Resources, WorkerEnvironment, read_context
 from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_record
-from launcher.store.connection import Connection, reason_columns
+from launcher.store.connection import NEW_EVENT, Connection, reason_columns
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
 from launcher.store.transitions import Requeue, Transitions
 from launcher.store.unreadable_jobs import fill_lanes, set_aside, set_lanes_aside
@@ -27,9 +27,10 @@ _NEXT_OF_LANE = (
     "SELECT id, attempts + 1, spec, context FROM jobs WHERE state = 'queued' AND waits = 0"
     " AND lane = ? ORDER BY rank, id LIMIT 1"
 )
-_CLAIM = (
-    "SELECT attempts.*, jobs.spec, contexts.body AS context FROM attempts"
-    " JOIN jobs ON jobs.id = attempts.job JOIN contexts ON contexts.id = jobs.context"
+_CLAIMS = (  # only a running job has an attempt that has not ended
+    "SELECT attempts.*, jobs.spec, contexts.body AS context FROM jobs"
+    " JOIN attempts ON attempts.job = jobs.id AND attempts.outcome IS NULL"
+    " JOIN contexts ON contexts.id = jobs.context WHERE jobs.state = 'running' ORDER BY jobs.id"
 )
 
 # columns of a new attempt and the fields of its claim that fill them
@@ -205,13 +206,14 @@ class Scheduling:
         return claim
 
     def _record_start(self, claim: Claim, reason: Reason) -> None:
+        columns = reason_columns(reason)
         self._db.execute(
             "UPDATE jobs SET state = 'running', attempts = ?, reason_code = ?, reason = ?,"
             " reason_data = ?, wish = '' WHERE id = ? AND state = 'queued' AND waits = 0",
-            (claim.number, *reason_columns(reason), claim.job),
+            (claim.number, *columns, claim.job),
         )
         self._db.execute(_NEW_ATTEMPT, _attempt_columns(claim))
-        self._db.event(claim.job, State.RUNNING, reason, claim.claimed)
+        self._db.execute(NEW_EVENT, (claim.claimed, claim.job, State.RUNNING, *columns))
 
     def lane_of(self, job: int) -> Lane:
         """Return what a job asks for now; nothing where that cannot be understood."""
@@ -223,8 +225,7 @@ class Scheduling:
 
     def claims(self) -> list[Claim]:
         """Return every attempt whose end is not known yet."""
-        rows = self._db.execute(f"{_CLAIM} WHERE attempts.outcome IS NULL ORDER BY attempts.job")
-        return [claim_row(row) for row in rows]
+        return [claim_row(row) for row in self._db.execute(_CLAIMS)]
 
     def wishes(self) -> dict[int, str]:
         """Return what owners ask of running jobs."""
