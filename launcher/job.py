@@ -151,11 +151,11 @@ class SpecWriter:
             int, tuple[object, str]
         ] = {}  # id → the object, which keeps it, and its JSON
 
-    def text(self, spec: Spec) -> str:
-        """Return a spec as JSON."""
+    def text(self, spec: Spec, *, sources: bool = True) -> str:
+        """Return a spec as JSON, with or without its sources."""
         parts = []
         for name, value, default in zip(_SPEC, _values(spec), _DEFAULTS, strict=True):
-            if value is default or value == default:
+            if value is default or value == default or (name == "sources" and not sources):
                 continue
             if name in _SHARED:
                 text = self._text_of(value)
@@ -177,6 +177,11 @@ class SpecWriter:
 @lru_cache(maxsize=256)
 def _flat(part: Resources | Terms) -> dict[str, Json]:
     return asdict(part)
+
+
+def with_sources(text: str, sources: str | None) -> str:
+    """Return a spec that was written without its sources as one with them; both are JSON."""
+    return text if sources is None else f'{text[:-1]}, "sources": {sources}}}'
 
 
 def asks_for(record: Mapping[str, Any], resources: Resources, terms: Terms, priority: int) -> bool:

@@ -122,7 +122,7 @@ class Store:
             f"INSERT INTO jobs ({_COLUMNS}) VALUES ({_MARKS}) "
             "ON CONFLICT (run, name) DO UPDATE SET kind = excluded.kind, state = excluded.state,"
             " priority = excluded.priority, hash = excluded.hash, spec = excluded.spec,"
-            " context = excluded.context, reason = excluded.reason,"
+            " sources = excluded.sources, context = excluded.context, reason = excluded.reason,"
             " reason_code = excluded.reason_code, reason_data = excluded.reason_data,"
             " wish = '', ended = NULL,"
             " outputs = '{}', submitted = excluded.submitted, lane = excluded.lane,"
@@ -131,6 +131,7 @@ class Store:
                 run,
                 self.context(context),
                 self._lane(spec, context),
+                self._db.sources_number(spec.sources),
                 SpecWriter(),
                 new,
                 reason_columns(new.reason),
@@ -152,9 +153,15 @@ class Store:
     def accept(self, job: int, spec: Spec, reason: Reason, now: float) -> None:
         """Record a job that is done as done by another spec, with its result as it is. Inside `writing`."""
         changed = self._db.execute(
-            "UPDATE jobs SET hash = ?, spec = ?, reason_code = ?, reason = ?, reason_data = ?"
-            " WHERE id = ? AND state = 'done'",
-            (spec.hash, SpecWriter().text(spec), *reason_columns(reason), job),
+            "UPDATE jobs SET hash = ?, spec = ?, sources = ?, reason_code = ?, reason = ?,"
+            " reason_data = ? WHERE id = ? AND state = 'done'",
+            (
+                spec.hash,
+                SpecWriter().text(spec, sources=False),
+                self._db.sources_number(spec.sources),
+                *reason_columns(reason),
+                job,
+            ),
         )
         if changed.rowcount:
             self._db.event(job, State.DONE, reason, now)
@@ -218,6 +225,10 @@ class Store:
                 lanes[alike] = self._lane(spec, context)
             return lanes[alike]
 
+        # by id(): the jobs of a run share the very same objects, and hold them meanwhile
+        modules = {id(new.spec.sources): new.spec.sources for new in fresh}
+        sources = {key: self._db.sources_number(shared) for key, shared in modules.items()}
+
         before = {need for new in fresh for need in (*new.needs, *new.after_any) if need < first}
         states = {need: self._db.state_of(need) for need in before}
         fresh_done = {first + n for n, new in enumerate(fresh) if new.state is State.DONE}
@@ -232,7 +243,20 @@ class Store:
 
         reasons = [reason_columns(new.reason) for new in fresh]
         rows = (
-            (job, waits(new), *_row(run, remembered, lane(new.spec), writer, new, reason, now))
+            (
+                job,
+                waits(new),
+                *_row(
+                    run,
+                    remembered,
+                    lane(new.spec),
+                    sources[id(new.spec.sources)],
+                    writer,
+                    new,
+                    reason,
+                    now,
+                ),
+            )
             for job, (new, reason) in enumerate(zip(fresh, reasons, strict=True), first)
         )
         self._db.executemany(
@@ -284,9 +308,9 @@ class Store:
 _NEED = "INSERT INTO needs (job, need, any_end) VALUES (?, ?, ?)"
 _COLUMNS = (
     "run, name, kind, state, priority, hash, spec, context, reason_code, reason, reason_data,"
-    " submitted, lane, rank"
+    " submitted, lane, rank, sources"
 )
-_MARKS = ", ".join("?" * 14)
+_MARKS = ", ".join("?" * 15)
 
 
 def _need_rows(
@@ -301,6 +325,7 @@ def _row(
     run: int,
     context: int,
     lane: int,
+    sources: int | None,
     writer: SpecWriter,
     new: NewJob,
     reason: tuple[str, str, str | None],
@@ -314,10 +339,11 @@ def _row(
         new.state,
         spec.priority,
         spec.hash,
-        writer.text(spec),
+        writer.text(spec, sources=False),
         context,
         *reason,
         now,
         lane,
         rank_of(now, spec.priority),
+        sources,
     )
