@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 
 from launcher.system.files import write_whole
-from launcher.system.paths import Attempt, Home
+from launcher.system.paths import LOG, SPEC, Attempt, Home
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class OrderWriter:
         """
         self._prepared, attempt = None, self._home.attempt(job, number)
         inode = _write(attempt, text)
-        write_whole(attempt.log, "")
+        write_whole(attempt.text(LOG), "")
         self._prepared = _Prepared(job=job, number=number, attempt=attempt, text=text, inode=inode)
         return attempt
 
@@ -99,13 +99,13 @@ def _write(attempt: Attempt, text: str) -> int:
     """Write an order into its folder; return its inode."""
     with contextlib.suppress(FileExistsError):
         attempt.folder.mkdir(mode=0o700, parents=True)
-    write_whole(attempt.spec, text)
+    write_whole(attempt.text(SPEC), text)
     return _inode(attempt)
 
 
 def _inode(attempt: Attempt) -> int:
     """Return the inode of an attempt's order, 0 where there is none."""
     try:
-        return os.stat(attempt.spec).st_ino  # noqa: PTH116  # done for every attempt
+        return os.stat(attempt.text(SPEC)).st_ino  # noqa: PTH116  # done for every attempt
     except OSError:
         return 0
