@@ -19,7 +19,8 @@ import psutil
 from benchmarks.timing import Program, Queue, System, until
 from launcher.api import load, plan
 from launcher.cli.commands.run import _uncollected
-from launcher.job import Resources, Spec, this_context
+from launcher.context import this_context
+from launcher.job import Resources, Spec
 from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.submit import submit
 from launcher.screens.snapshots import RECENT, WAITING

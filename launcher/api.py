@@ -26,16 +26,16 @@ from launcher.ids import (
     Stage,
     Words,
     canonical,
-    condition_of_test,
-    data_of_test,
     model_folder_name,
     parse_data,
     parse_model,
     parse_poison,
-    tested,
 )
-from launcher.kinds import Draft, Input, Kind, Role, Settings
-from launcher.shared_work import (
+from launcher.kind_interface.conditions import condition_of_test, data_of_test, tested
+from launcher.kind_interface.draft import Draft, Input
+from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface.settings import Settings
+from launcher.kind_interface.shared_work import (
     KeepsWork,
     Kept,
     RepeatsWork,

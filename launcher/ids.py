@@ -7,8 +7,6 @@
     poison   = percent | kind '-' percent
     variant  = key '=' value (',' key '=' value)*
 
-    test     = data ['@' variant]                                 of one model, under what
-
 What a subset or a modifier is, a kind knows; here they are words.
 """
 
@@ -29,7 +27,6 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+\-]*")
 _POISON = re.compile(rf"(?:(?P<kind>[a-z][a-z0-9]*)-)?(?P<percent>{_PERCENT})")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _VALUE = re.compile(r"[A-Za-z0-9_.+\-]+")
-_NOT_A_VALUE = re.compile(r"[^A-Za-z0-9_.+\-]+")
 _PAIR = rf"{_KEY.pattern}={_VALUE.pattern}"
 _DATA = re.compile(rf"{_WORD.pattern}:{_WORD.pattern}(?:&{_WORD.pattern}:{_WORD.pattern})*")
 _STAGE = re.compile(
@@ -193,27 +190,6 @@ def is_word(text: str) -> bool:
 def is_variant_value(text: str) -> bool:
     """Tell whether `text` may stand in an ID as the value of a swept setting."""
     return _VALUE.fullmatch(text) is not None
-
-
-def variant_value(value: object) -> str:
-    """Return the value of a setting as it may stand in an ID: what cannot becomes a dash."""
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return _NOT_A_VALUE.sub("-", text).strip("-") or "none"
-
-
-def tested(data: str, condition: str) -> str:
-    """Return the name of a test among those of its model: data ID, and under what it is tested."""
-    return f"{data}@{condition}" if condition else data
-
-
-def data_of_test(name: str) -> str:
-    """Return the data ID in a name of `tested`."""
-    return name.partition("@")[0]
-
-
-def condition_of_test(name: str) -> str:
-    """Return under what a test of a name of `tested` is done; '' under nothing particular."""
-    return name.partition("@")[2]
 
 
 def model_folder_name(model: str) -> str:

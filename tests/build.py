@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from launcher.context import Context, WorkerEnvironment
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import Context, Resources, Spec, Terms, WorkerEnvironment
+from launcher.job import Resources, Spec, Terms
 from launcher.scheduler.attempt_watch import Adopted, Supervised, watch
 from launcher.scheduler.model import Waiting
 from launcher.states import Outcome, Reason, ReasonCode, State

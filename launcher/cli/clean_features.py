@@ -4,9 +4,9 @@ import click
 
 from launcher.cli.prompts import NOTHING_CHANGED, ask
 from launcher.errors import UsageError, counted
+from launcher.kind_interface.shared_work import KeepsWork, Kept
 from launcher.kinds import find_kinds
 from launcher.screens.format import harmless
-from launcher.shared_work import KeepsWork, Kept
 from launcher.units import format_bytes
 
 

@@ -6,9 +6,10 @@ from textwrap import wrap
 from typing import Any
 
 from launcher.errors import MachineError
-from launcher.ids import tested
 from launcher.job import Spec
-from launcher.kinds import Kind, Role, installed
+from launcher.kind_interface.conditions import tested
+from launcher.kind_interface.kind import Kind, Role
+from launcher.kinds import installed
 from launcher.planning.missing_packages import missing_packages
 from launcher.screens.format import columns, harmless
 from launcher.screens.terminal import FULL_WIDTH

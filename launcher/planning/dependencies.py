@@ -8,7 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from launcher.errors import Place, Problem, Severity
-from launcher.kinds import Input, Role
+from launcher.kind_interface.draft import Input
+from launcher.kind_interface.kind import Role
 from launcher.planning.expansion import Step
 from launcher.taskfile.yaml_tree import Scalar
 

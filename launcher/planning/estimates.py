@@ -7,7 +7,8 @@ from statistics import median
 from typing import Any
 
 from launcher.job import CPU, is_exact
-from launcher.kinds import Kind, costs
+from launcher.kind_interface.kind import Kind
+from launcher.kinds import costs
 from launcher.planning.plan import PlannedJob
 from launcher.store.rows import JobRow
 from launcher.store.usage import NO_USAGE, Usage

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from launcher.errors import Place, Problem, Severity
-from launcher.ids import ModelId, canonical, parse_data, tested
+from launcher.ids import ModelId, canonical, parse_data
 from launcher.job_options.request import JobRequest
-from launcher.kinds import Kind, Role
+from launcher.kind_interface.conditions import tested
+from launcher.kind_interface.kind import Kind, Role
 from launcher.planning.model_graph import ModelGraph
 from launcher.planning.model_requests import PlannedModel
 from launcher.taskfile.entries import AutoTest, BenchmarkEntry, PlainEntry, TestEntry
@@ -42,7 +43,7 @@ class Step:
     base: str | None = None
     data: str | None = None
     images: str | None = None
-    condition: str = ""  # of a test, see `launcher.kinds.Settings`
+    condition: str = ""  # of a test, see `launcher.kind_interface.conditions`
 
 
 def expand(task: TaskFile, on_disk: Callable[[str], bool], problems: list[Problem]) -> list[Step]:

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 from launcher.errors import Problem
-from launcher.kinds import Role
+from launcher.kind_interface.kind import Role
 from launcher.planning.estimates import Estimate
 from launcher.planning.plan import Plan, Savings
 from launcher.planning.preview import Preview

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.job import CPU, Resources, WorkerEnvironment
+from launcher.context import WorkerEnvironment
+from launcher.job import CPU, Resources
 from launcher.planning.plan import PlannedJob
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.scheduler.inventory import impossible

@@ -7,7 +7,7 @@ from pathlib import Path
 from launcher.errors import Problem, Severity
 from launcher.ids import Words
 from launcher.job import Resources, Terms
-from launcher.kinds import Kind, Role
+from launcher.kind_interface.kind import Kind, Role
 from launcher.planning.dependencies import MISSING
 from launcher.planning.identity import Identity
 from launcher.system.files import Json
@@ -38,7 +38,7 @@ class PlannedJob:
     argv: tuple[str, ...]
     preload: tuple[str, ...]
     identity: Identity  # everything that determines the result
-    signature: str  # of what it costs, see `launcher.job`
+    signature: str  # of what it costs, see `launcher.kinds.signature_of`
     condition: str = ""  # under which a model is tested: "corrupt=jpeg50"
 
     @property

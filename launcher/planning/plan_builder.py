@@ -13,7 +13,9 @@ from typing import Any
 
 from launcher.errors import Error, Problem, Severity, TaskFileError
 from launcher.ids import Words, model_folder_name
-from launcher.kinds import Draft, Kind, Role
+from launcher.kind_interface.draft import Draft
+from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface.shared_work import SharedJob
 from launcher.planning.dependencies import Dependencies, ExistenceCache
 from launcher.planning.expansion import SCORING, Step, expand
 from launcher.planning.identity import Code, Identity
@@ -29,7 +31,6 @@ from launcher.planning.planned_job import (
 )
 from launcher.planning.poison_draws import Draw, Draws
 from launcher.planning.sharing.shared_work import SharedWorks, User, request_of
-from launcher.shared_work import SharedJob
 from launcher.taskfile.parser import TaskFile
 from launcher.taskfile.settings import Settled
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from launcher.ids import NO_WORDS, DataId, Words, parse_data
 from launcher.job import Resources, program_signature
 from launcher.job_options.request import JobRequest
-from launcher.kinds import Draft, Input, Role, roots_of, signature_of
+from launcher.kind_interface.draft import Draft, Input
+from launcher.kind_interface.kind import Role
+from launcher.kinds import roots_of, signature_of
 from launcher.planning.expansion import Step
 from launcher.planning.identity import Code, Identity
 from launcher.planning.plan import PlannedJob

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.ids import model_folder_name, tested
-from launcher.job import Context, Spec
+from launcher.context import Context
+from launcher.ids import model_folder_name
+from launcher.job import Spec
+from launcher.kind_interface.conditions import tested
 from launcher.planning.plan import PlannedJob
 from launcher.planning.queue_comparison import (
     ACCEPT_CODE,

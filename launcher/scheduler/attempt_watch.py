@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from launcher.job import WorkerEnvironment
+from launcher.context import WorkerEnvironment
 from launcher.scheduler.model import Start
 from launcher.states import Done, Lost, Outcome, Void
 from launcher.store.rows import Claim, ReadyJob

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from launcher.context import WorkerEnvironment
 from launcher.errors import StoreError
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import WorkerEnvironment
 from launcher.scheduler.admission import Admission, Reasons, Succession, transaction
 from launcher.scheduler.attempt_watch import Adopted, Supervised, Watch, find_out, watch
 from launcher.scheduler.ended_attempts import Ended, Endings

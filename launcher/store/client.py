@@ -10,8 +10,8 @@ from functools import cache
 import click
 
 from launcher import __version__
+from launcher.context import Context, this_context
 from launcher.errors import MachineError, UsageError
-from launcher.job import Context, this_context
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.recovery import refuse_damaged, trouble

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.context import Context
 from launcher.errors import StoreError
-from launcher.job import Context, Spec, SpecWriter
+from launcher.job import Spec, SpecWriter
 from launcher.states import ENDED, Reason, ReasonCode, State
 from launcher.store.connection import NEW_EVENT, Connection, reason_columns
 from launcher.store.job_queries import JobQueries

@@ -8,17 +8,15 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from launcher import __version__
+from launcher.context import Context, WorkerEnvironment, worker_environment_of
 from launcher.job import (
     CPU,
-    Context,
     Resources,
     Spec,
-    WorkerEnvironment,
     read_part_of_spec,
     read_resources,
     read_spec,
     with_sources,
-    worker_environment_of,
 )
 from launcher.states import Reason, State
 from launcher.store.connection import known_record, known_state, reason_of

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
-from launcher.job import Resources, WorkerEnvironment, read_context, with_sources
+from launcher.context import WorkerEnvironment, read_context
+from launcher.job import Resources, with_sources
 from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_record
 from launcher.store.connection import NEW_EVENT, Connection, reason_columns, sources_of
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane

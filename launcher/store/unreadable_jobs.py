@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from launcher.job import read_context, read_spec
+from launcher.context import read_context
+from launcher.job import read_spec
 from launcher.states import Reason, ReasonCode, State
 from launcher.store.connection import Connection
 from launcher.store.rows import lane_of

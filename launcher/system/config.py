@@ -42,7 +42,7 @@ _PLACED = r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)$"
 
 Fault = tuple[tuple[str, ...], str]  # which key, and what is wrong with it
 Options = Mapping[str, Any]  # by their names as written; whatever stands there
-Folders = Mapping[str, tuple[str, ...]]  # by the word for them, as in `launcher.kinds.Words`
+Folders = Mapping[str, tuple[str, ...]]  # by the word for them, as in `launcher.ids.Words`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,6 @@
 
 Start reading at `parser.parse`.
 In reading order: parser, yaml_reader, yaml_tree, includes, interpolation, legacy_names, header, defaults,
-scope, settings, sections, entry_reader, values, resources, matrix, entries, overrides, vocabulary,
-schema.
+scope, settings, setting_problems, sections, variants, entry_reader, values, resources, matrix,
+entries, overrides, vocabulary, schema.
 """

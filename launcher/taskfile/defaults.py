@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from launcher.kinds import Kind, Role
+from launcher.kind_interface.kind import Kind, Role
 from launcher.taskfile.legacy_names import OLD_WORDS, POISON_RATE, current, poison_of_rate
 from launcher.taskfile.matrix import (
     Sweep,
@@ -21,14 +21,13 @@ from launcher.taskfile.resources import RESOURCE_HINTS
 from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import (
     ALL_WORDS,
-    Given,
     all_settings,
     known_settings,
     old_names,
     unknown_key,
 )
 from launcher.taskfile.values import is_null
-from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar
+from launcher.taskfile.yaml_tree import Fields, Given, Items, Node, Scalar
 
 TOP = (
     "name",

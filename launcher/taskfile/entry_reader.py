@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from launcher.errors import Place
 from launcher.job_options.request import JobRequest
-from launcher.kinds import Kind, Role
+from launcher.kind_interface.kind import Kind, Role
 from launcher.taskfile.entries import companion
 from launcher.taskfile.legacy_names import POISON_RATE, current, poison_of_rate
 from launcher.taskfile.matrix import (
@@ -25,9 +25,9 @@ from launcher.taskfile.matrix import (
 )
 from launcher.taskfile.resources import RESOURCE_HINTS, request_for
 from launcher.taskfile.scope import Scope
-from launcher.taskfile.settings import Given, all_settings, known_settings, old_names, unknown_key
+from launcher.taskfile.settings import all_settings, known_settings, old_names, unknown_key
 from launcher.taskfile.values import is_null
-from launcher.taskfile.yaml_tree import Fields, Node, Scalar
+from launcher.taskfile.yaml_tree import Fields, Given, Node, Scalar
 
 _COMMON = ("resources", "settings")
 WORDS: Mapping[Role, tuple[str, ...]] = {

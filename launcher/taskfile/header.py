@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from launcher.errors import Problem, nearest
 from launcher.job_options.request import JobRequest
-from launcher.kinds import Kind, Role
+from launcher.kind_interface.kind import Kind, Role
 from launcher.taskfile.defaults import (
     Top,
     read_default_poison,
@@ -22,11 +22,10 @@ from launcher.taskfile.overrides import Overrides
 from launcher.taskfile.resources import read_request
 from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import (
-    Given,
     known_settings,
 )
 from launcher.taskfile.values import is_null, listed
-from launcher.taskfile.yaml_tree import Fields, Node, Scalar
+from launcher.taskfile.yaml_tree import Fields, Given, Node, Scalar
 
 MOST_NAME_BYTES = 100
 WARM_START = "warm_start"  # the setting by which a kind starts from its own earlier weights

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from launcher.errors import Problem, Severity, TaskFileError, UsageError
 from launcher.ids import NO_WORDS, Words
 from launcher.job_options.request import JobRequest
-from launcher.kinds import Kind, Role
+from launcher.kind_interface.kind import Kind, Role
 from launcher.taskfile.defaults import TOP
 from launcher.taskfile.entries import AutoTest, Entry, TrainEntry, UnlearnEntry, written
 from launcher.taskfile.header import Header, Reuse, read_header

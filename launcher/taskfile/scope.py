@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 
 from launcher.errors import Place, Problem, Severity
 from launcher.job_options.request import JobRequest
-from launcher.kinds import Kind, Role
+from launcher.kind_interface.kind import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.matrix import Combination
-from launcher.taskfile.settings import Given, known_settings
-from launcher.taskfile.yaml_tree import Fields, Node, Scalar
+from launcher.taskfile.settings import known_settings
+from launcher.taskfile.yaml_tree import Fields, Given, Node, Scalar
 
 _WITHOUT_GPU = frozenset({Role.DATA, Role.POISON})
 

@@ -1,30 +1,25 @@
 """A task file's sections, read entry by entry, each by the role of its kind."""
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
-from launcher.errors import Place
 from launcher.ids import is_word
 from launcher.job_options.request import JobRequest
-from launcher.kinds import Kind, Role
+from launcher.kind_interface.kind import Kind, Role
 from launcher.taskfile.entries import (
     AutoTest,
     BenchmarkEntry,
     Entry,
-    Name,
     PlainEntry,
     TestEntry,
     TrainEntry,
     UnlearnEntry,
-    Variant,
     companion,
 )
 from launcher.taskfile.entry_reader import RawEntry, needed, read_raw_entry
 from launcher.taskfile.legacy_names import old_note
-from launcher.taskfile.matrix import MOST_COMBINATIONS, Combination, label
 from launcher.taskfile.resources import request_for
 from launcher.taskfile.scope import Scope
-from launcher.taskfile.settings import Given, Settled, known_settings, settle
+from launcher.taskfile.settings import Settled, known_settings, settle
 from launcher.taskfile.values import (
     POISONED,
     At,
@@ -34,7 +29,8 @@ from launcher.taskfile.values import (
     read_model,
     read_poisons,
 )
-from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, plain_value
+from launcher.taskfile.variants import conditions_of, variants_of
+from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar
 
 _EXAMPLES: Mapping[Role, str] = {
     Role.TRAIN: "{model: null, data: gan2:pre}",
@@ -81,7 +77,7 @@ def read_auto_test(
             message = f"no kind, or more than one, could test the models of {maker.name}"
             scope.blame(key.place, "no-test-kind", message)
             continue
-        settled = _conditions(tester, scope.given(tester, {}), key.place, scope)
+        settled = conditions_of(tester, scope.given(tester, {}), key.place, scope)
         if settled:
             kinds[maker.name] = (tester, settled, request_for(tester, None, key.place, scope))
     testers = {tester.name: tester for tester, _, _ in kinds.values()}
@@ -154,7 +150,7 @@ def _train(raw: RawEntry, scope: Scope) -> TrainEntry | None:
             message = f"no kind, or more than one, could poison the labels of {kind.name}"
             scope.blame(poison.place, "no-poison-kind", message)
             return None
-    variants = _variants(raw, {}, scope, poisoner)
+    variants = variants_of(raw, {}, scope, poisoner)
     if read is None or not variants or poisons is None or (base is None) != is_null(model):
         return None
     return TrainEntry(
@@ -190,7 +186,7 @@ def _unlearn(raw: RawEntry, scope: Scope) -> UnlearnEntry | None:
             scope.blame(node.place, "wrong-type", "expected the name of an unlearning method")
             continue
         by_method = {"method": (node, node)} if "method" in known_settings(kind) else {}
-        variants = _variants(raw, by_method, scope)
+        variants = variants_of(raw, by_method, scope)
         if variants:
             methods.append((At(node.text, node), variants))
     if (base is None and not every) or not methods or len(methods) < len(nodes):
@@ -205,51 +201,12 @@ def _unlearn(raw: RawEntry, scope: Scope) -> UnlearnEntry | None:
     )
 
 
-def _variants(
-    raw: RawEntry, more: Given, scope: Scope, poisoner: Kind | None = None
-) -> tuple[Variant, ...]:
-    """Return each way in which an entry is done; none where a setting is wrong."""
-    variants: list[Variant] = []
-    for chosen in raw.combinations:
-        own = {**raw.own, **{key: (swept.key, swept.node) for key, swept in chosen.items()}, **more}
-        given = scope.given(raw.kind, own)
-        settled = settle(raw.kind, given, raw.place, scope.problems)
-        poisoned = None
-        if poisoner is not None:
-            given = scope.given(poisoner, own)
-            followed = {} if settled is None else _followed(poisoner, given, settled)
-            poisoned = settle(poisoner, {**followed, **given}, raw.place, scope.problems)
-        if settled is None or (poisoner is not None and poisoned is None):
-            return ()
-        paired = scope.swept(raw.kind, own)
-        if poisoner is not None:
-            paired = {**paired, **scope.swept(poisoner, own)}
-        name = _name({**paired, **chosen}, settled, poisoned)
-        variants.append(
-            Variant(name=name, paired=frozenset(paired), settings=settled, poison_settings=poisoned)
-        )
-    return tuple(variants)
-
-
-def _followed(poisoner: Kind, given: Given, training: Settled) -> Given:
-    """Return the settings of a poison that are not given and follow those of the training."""
-    values = {name: plain_value(node) for name, (_, node) in given.items()}
-    leaders = poisoner.settings.followed(values).items()
-    return {name: training.given[leader] for name, leader in leaders if leader in training.given}
-
-
-def _name(swept: Combination, settled: Settled, poisoned: Settled | None) -> Name:
-    """Return what tells a variant from its sisters, as an ID shows it."""
-    values = {**({} if poisoned is None else poisoned.values), **settled.values}
-    return tuple((key, label(value, values[key])) for key, value in swept.items() if key in values)
-
-
 def _test(raw: RawEntry, scope: Scope) -> TestEntry | None:
     kind = raw.kind
     model, data = needed(raw, "model", scope), needed(raw, "data", scope)
     tested = None if model is None else read_model(model, kind, scope)
     read = [] if data is None else [read_data(node, (kind,), scope) for node in listed(data)]
-    settings = _conditions(kind, scope.given(kind, raw.own), raw.place, scope)
+    settings = conditions_of(kind, scope.given(kind, raw.own), raw.place, scope)
     if data is not None and not listed(data):
         scope.blame(data.place, "wrong-type", "expected at least one data ID")
     if tested is None or not settings:
@@ -291,36 +248,6 @@ def _benchmark(raw: RawEntry, scope: Scope) -> BenchmarkEntry | None:
         settings=settings,
         request=raw.request,
     )
-
-
-def _conditions(kind: Kind, given: Given, place: Place, scope: Scope) -> tuple[Settled, ...]:
-    """Return the settings of a test under each of its conditions; none where a setting is wrong."""
-    swept = [name for name in kind.settings.conditions if _is_listed(given.get(name))]
-    count = 1
-    for name in swept:
-        count *= len(listed(given[name][1]))
-    if count == 0 or count > MOST_COMBINATIONS:
-        names = " and ".join(swept)
-        message = f"{names}: {count:,} conditions, and 1 to {MOST_COMBINATIONS:,} are tested"
-        scope.blame(given[swept[0]][1].place, "conditions", message, "write at least one value")
-        return ()
-    settled = [
-        settle(
-            kind,
-            {
-                **given,
-                **{name: (given[name][0], node) for name, node in zip(swept, nodes, strict=True)},
-            },
-            place,
-            scope.problems,
-        )
-        for nodes in itertools.product(*(listed(given[name][1]) for name in swept))
-    ]
-    return () if None in settled else tuple(each for each in settled if each is not None)
-
-
-def _is_listed(given: tuple[Scalar, Node] | None) -> bool:
-    return given is not None and isinstance(given[1], Items)
 
 
 def _plain(raw: RawEntry, scope: Scope) -> PlainEntry | None:

@@ -4,6 +4,7 @@ A plain word means what YAML 1.2 says, so that `no`, `1:30` and `010` do not tur
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +102,7 @@ class Fields:
 
 
 Node = Scalar | Items | Fields
+Given = Mapping[str, tuple[Scalar, Node]]  # setting → where its key stands, and its value
 
 
 def plain_value(node: Node) -> Any:  # the border to pydantic: any YAML value

@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from launcher.job import WorkerEnvironment
+from launcher.context import WorkerEnvironment
 from launcher.states import Outcome
 from launcher.system.paths import Attempt, Home
 from launcher.system.process_tree import SERVER, send, start_apart

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from socket import MSG_DONTWAIT, MSG_PEEK
 
 from launcher import __version__
-from launcher.job import WorkerEnvironment
+from launcher.context import WorkerEnvironment
 from launcher.system.paths import Home
 from launcher.workers.backoff import Exclusions
 from launcher.workers.fork_server_client import Fault, ForkServer, NoProcess, Supervisor

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.ids import Words
-from launcher.kinds import absolute_path, model_folder
+from launcher.kind_interface.draft import absolute_path, model_folder
 from launcher.system.files import Json
 from launcher.workers.memory_share import Share
 

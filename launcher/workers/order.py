@@ -3,7 +3,8 @@
 import json
 from dataclasses import dataclass
 
-from launcher.job import CPU, Context, Spec, read_context, read_spec
+from launcher.context import Context, read_context
+from launcher.job import CPU, Spec, read_spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from launcher.job import CPU, Context
+from launcher.context import Context
+from launcher.job import CPU
 from launcher.system.files import read_all
 from launcher.system.paths import Attempt
 from launcher.system.processes import Identity, identity

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from launcher.job import Resources, Spec, Terms, this_context
+from launcher.context import this_context
+from launcher.job import Resources, Spec, Terms
 from launcher.states import State
 from launcher.store.queue import NewJob, Store
 from launcher.system.daemon_control import ensure_scheduler, wake

@@ -1,7 +1,7 @@
 """The kinds of jobs and their entry functions: from a `Job` to files and numbers, glue and nothing else.
 
 Start reading at `kinds`, then `training.train`.
-In reading order: kinds, inputs_outputs, flags, command_lines, leakage, shared_features,
+In reading order: kinds, inputs_outputs, flags, command_lines, refusals, shared_features,
 feature_settings, feature_kind, setup, job_data, model_origin, few_shot, training, testing, scoring,
 poisoning, previewing, sampling, unlearning, features, outputs, ranks, classes, benchmark.
 """

@@ -13,21 +13,17 @@ from launcher.api import (
     Role,
     Settings,
     SharedWork,
-    UnknownName,
     UsageError,
     Words,
-    parse_model,
 )
-from trueface.data.settings import SampleSettings, TestSettings, other_decoding
+from trueface.data.settings import SampleSettings, TestSettings
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.jobs import command_lines, inputs_outputs, shared_features
-from trueface.jobs.leakage import leaks
-from trueface.jobs.ranks import world
-from trueface.poisoning.poison_record import KINDS, is_random
+from trueface.jobs.refusals.testing import unfit_test
+from trueface.jobs.refusals.training import unfit_training, unknown_poison
+from trueface.jobs.refusals.unlearning import unfit_unlearning
 from trueface.poisoning.settings import PoisonSettings
-from trueface.training.objectives.registry import DEFAULT, objectives, other_objective
-from trueface.training.settings import TrainSettings, solver_of
-from trueface.unlearning.applicability import Situation, refusal
+from trueface.training.settings import TrainSettings
 from trueface.unlearning.settings import UnlearnSettings
 
 # One list for all kinds, so that one fork server serves them all.
@@ -114,114 +110,6 @@ def _idle_gpus(draft: Draft) -> str:
     return f"{named}: this kind works on one GPU, {draft.gpus} would leave {draft.gpus - 1} idle"
 
 
-def _unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
-    yield from without_weights(makers)
-    yield from unlike_decoding(draft, makers)
-    yield from world.refusals(draft)
-    yield from _unfit_solver(draft, makers)
-    if draft.settings["optimizer_state"] == "kept" and draft.base is None:
-        yield (
-            f"optimizer_state: kept needs a model to start from, and {draft.model} starts from "
-            "none; name one, or leave the setting out"
-        )
-
-
-def _unfit_solver(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
-    """Refuse what does not go with a training in closed form, or only with one."""
-    settings, base = draft.settings, next(iter(makers[::-1]), None)
-    is_ridge = solver_of(settings) == "ridge"
-    if is_ridge and (draft.gpus > 1 or settings["processes"] > 1):
-        yield f"{draft.model} is fitted in closed form, by one process on one GPU at most"
-    if settings.get("shots") and not (is_ridge and draft.base):
-        yield (
-            f"shots: {settings['shots']} takes examples for a detector that was fitted in closed "
-            "form; name it as `model`, and train with solver: ridge"
-        )
-    if settings.get("shots") and parse_model(inputs_outputs.model_of(draft)).last.poison:
-        yield "shots does not go with poison: which examples are taken is not known to it"
-    if base is None or base.kind != "train":
-        return
-    if is_ridge != (solver_of(base.settings) == "ridge"):
-        made = "by steps" if is_ridge else "in closed form"
-        wanted = "solver: ridge" if is_ridge else "another solver"
-        yield (
-            f"{base.model} is trained {made}, and {wanted} does not go on from it: train it anew, "
-            "or name the same solver"
-        )
-
-
-def _unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
-    yield from without_weights(makers)
-    yield from unlike_decoding(draft, makers)
-    yield from leaks(draft, makers, vocabulary)
-    if draft.settings.get("surrogate") == draft.model:
-        yield (
-            f"surrogate: {draft.model} is the model under attack; name one that was trained apart, "
-            "or take pgd, which knows the model"
-        )
-
-
-def _unfit_unlearning(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
-    yield from without_weights(makers)
-    yield from unlike_decoding(draft, makers)
-    yield from _unfit_objective(draft, makers)
-    try:
-        poison = parse_model(draft.base or inputs_outputs.model_of(draft)).last.poison
-    except UsageError:  # of an earlier run, under a name that says nothing
-        return
-    if poison is None:  # a model without poison has no record to read
-        return
-    reason = refusal(
-        draft.settings["method"],
-        Situation(
-            goal="flips",
-            rate=float(poison.rate),
-            random=is_random(poison.kind),
-            known=draft.settings["known"],
-            finding=draft.settings["find"],
-            retain=draft.settings["keep_retain"],
-        ),
-        force=draft.settings["force"],
-    )
-    if reason is not None:
-        yield reason
-
-
-def unlike_decoding(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
-    """Refuse images that are read in another way than those of the model's training were."""
-    differs = other_decoding(makers[-1].settings, draft.settings) if makers else ""
-    if differs:
-        yield f"{makers[-1].model} is trained with {differs}; train and test alike"
-
-
-def _unfit_objective(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
-    """Refuse an unlearning that would train with another loss than the model was trained with."""
-    name = draft.settings.get("objective", DEFAULT)
-    if columns := objectives()[name].columns:
-        needs = ", ".join(columns)
-        yield f"objective: {name} needs {needs} of each image, which an unlearning does not read"
-    trained = next((maker for maker in reversed(makers) if maker.kind == "train"), None)
-    differs = other_objective(trained.settings, draft.settings) if trained else ""
-    if trained and differs:
-        yield f"{trained.model} is trained with {differs}; train and unlearn alike"
-
-
-def without_weights(makers: Sequence[Draft]) -> Iterable[str]:
-    """Refuse a model that is made without being kept: an older one in its place would be taken."""
-    # an unlearning keeps its weights whatever the setting says
-    if makers and makers[-1].kind == "train" and not makers[-1].settings["save_weights"]:
-        yield (
-            f"the weights of {makers[-1].model} are needed, and its training does not keep them; "
-            "set save_weights: true in its training"
-        )
-
-
-def _unknown_poison(draft: Draft, _: Sequence[Draft], __: Vocabulary) -> Iterable[str]:
-    poison = parse_model(inputs_outputs.model_of(draft)).last.poison
-    if poison is not None and poison.kind is not None and poison.kind not in KINDS:
-        yield str(UnknownName("kind of poison", poison.kind, KINDS))
-
-
 TRAIN = LaboratoryKind(
     name="train",
     role=Role.TRAIN,
@@ -232,7 +120,7 @@ TRAIN = LaboratoryKind(
     reads=inputs_outputs.training_inputs,
     makes=inputs_outputs.training_outputs,
     line=command_lines.training,
-    refuses=_unfit_training,
+    refuses=unfit_training,
     repeats=shared_features.of_training,
     divides=True,
 )
@@ -246,7 +134,7 @@ TEST = LaboratoryKind(
     reads=inputs_outputs.test_inputs,
     makes=inputs_outputs.test_outputs,
     line=command_lines.test,
-    refuses=_unfit_test,
+    refuses=unfit_test,
     repeats=shared_features.of_test,
     results="trueface.evaluation.results:table",
 )
@@ -260,7 +148,7 @@ POISON = LaboratoryKind(
     reads=inputs_outputs.poison_inputs,
     makes=inputs_outputs.poison_outputs,
     line=command_lines.poison,
-    refuses=_unknown_poison,
+    refuses=unknown_poison,
 )
 UNLEARN = LaboratoryKind(
     name="unlearn",
@@ -272,7 +160,7 @@ UNLEARN = LaboratoryKind(
     reads=inputs_outputs.unlearning_inputs,
     makes=inputs_outputs.unlearning_outputs,
     line=command_lines.unlearning,
-    refuses=_unfit_unlearning,
+    refuses=unfit_unlearning,
     repeats=shared_features.of_unlearning,
 )
 SAMPLE = LaboratoryKind(

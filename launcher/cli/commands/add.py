@@ -14,8 +14,9 @@ from launcher.cli.group_rows import check_groups
 from launcher.cli.missing_programs import missing_program
 from launcher.cli.option_types import RUN, TextDefaultOption, typed
 from launcher.cli.select_jobs import HELP, select
+from launcher.context import Context
 from launcher.errors import UsageError
-from launcher.job import CPU, Context, Resources, Spec, program_signature
+from launcher.job import CPU, Resources, Spec, program_signature
 from launcher.job_options.consistency import device_fault, on_command_line, terms_fault
 from launcher.job_options.registry import job_options
 from launcher.job_options.request import JobRequest

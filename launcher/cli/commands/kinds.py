@@ -11,7 +11,8 @@ import click
 
 from launcher.cli.complete import KINDS
 from launcher.errors import MachineError, UnknownName, UsageError
-from launcher.kinds import Kind, find_kinds
+from launcher.kind_interface.kind import Kind
+from launcher.kinds import find_kinds
 from launcher.planning.missing_packages import missing_packages
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.system.files import Json, write_atomic

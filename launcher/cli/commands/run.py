@@ -16,8 +16,8 @@ from launcher.cli.group_rows import check_groups
 from launcher.cli.missing_programs import warn_of_missing_programs
 from launcher.cli.prompts import LEFT
 from launcher.cli.run_results import collect, draw
+from launcher.context import Context
 from launcher.errors import MachineError, TaskFileError, UsageError, counted
-from launcher.job import Context
 from launcher.planning.first_wave import MachineState, hopeless_jobs
 from launcher.planning.load import plan_files
 from launcher.planning.machine_state import read_machine_state

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from launcher.job_options.registry import JobOption, job_options, renamed_options
-from launcher.kinds import Kind, Role
+from launcher.kind_interface.kind import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.entries import companion, written
 from launcher.taskfile.header import MOST_NAME_BYTES, Reuse

@@ -21,7 +21,8 @@ from launcher.job_options.value_types import (
     ValueType,
     Whole,
 )
-from launcher.kinds import Kind, Settings
+from launcher.kind_interface.kind import Kind
+from launcher.kind_interface.settings import Settings
 
 VALUES = ".values"  # ends the name of a setting's sweep
 

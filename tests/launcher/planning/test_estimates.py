@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 import pytest
 
 from launcher.job import Resources
-from launcher.kinds import Kind
+from launcher.kind_interface.kind import Kind
 from launcher.planning.estimates import Estimate, Source, forecast, past_job, wants_gpu
 from launcher.planning.plan import PlannedJob
 from launcher.scheduler.inventory import wants_gpu as on_gpu

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.errors import TaskFileError
-from launcher.kinds import COMMAND, Kind, Role
+from launcher.kind_interface.kind import Kind, Role
+from launcher.kinds import COMMAND
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse

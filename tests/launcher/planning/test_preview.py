@@ -2,7 +2,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from launcher.job import CPU, Resources, WorkerEnvironment
+from launcher.context import WorkerEnvironment
+from launcher.job import CPU, Resources
 from launcher.planning.estimates import Past
 from launcher.planning.first_wave import FirstWave, MachineState
 from launcher.planning.plan import Plan

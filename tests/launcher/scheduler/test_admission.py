@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from launcher.context import WorkerEnvironment
 from launcher.gpu.resources import ForeignReservation
-from launcher.job import Resources, Spec, WorkerEnvironment
+from launcher.job import Resources, Spec
 from launcher.scheduler.admission import sole_lane
 from launcher.states import ENDED, State
 from launcher.store.queue import Store

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.job import Context, Resources, Spec, Terms
+from launcher.context import Context
+from launcher.job import Resources, Spec, Terms
 from launcher.states import ENDED, State
 from launcher.store.queue import Store
 from launcher.store.transitions import LOST_LIMIT

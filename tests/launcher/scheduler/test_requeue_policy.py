@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from launcher.job import Resources, Terms, WorkerEnvironment
+from launcher.context import WorkerEnvironment
+from launcher.job import Resources, Terms
 from launcher.scheduler.model import Machine
 from launcher.scheduler.requeue_policy import CROWDED_PAUSE_S, requeue_of
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Reason, ReasonCode, Stopped

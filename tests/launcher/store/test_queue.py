@@ -11,8 +11,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from launcher.context import read_context
 from launcher.errors import StoreError
-from launcher.job import Terms, read_context
+from launcher.job import Terms
 from launcher.states import (
     NEXT,
     Done,

@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 
-from launcher.job import Resources, Terms, WorkerEnvironment, read_spec
+from launcher.context import WorkerEnvironment
+from launcher.job import Resources, Terms, read_spec
 from launcher.states import ENDED, Done, State
 from launcher.store.queue import Store
 from launcher.store.rows import Lane, read_lane

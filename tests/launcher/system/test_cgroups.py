@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.job import WorkerEnvironment
+from launcher.context import WorkerEnvironment
 from launcher.scheduler.attempt_watch import Adopted, watch
 from launcher.states import Done, Lost, State
 from launcher.store.queue import Store

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from launcher.kinds import Settings, installed, roots_of
+from launcher.kind_interface.settings import Settings
+from launcher.kinds import installed, roots_of
 from launcher.system.code_digests import ABSENT, CodeIndex, read_code
 from tests.launcher.toylab import laboratory
 

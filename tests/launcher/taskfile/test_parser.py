@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import TaskFileError, UsageError
-from launcher.kinds import COMMAND, Kind
+from launcher.kind_interface.kind import Kind
+from launcher.kinds import COMMAND
 from launcher.planning.load import read_taskfile
 from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.entries import AutoTest, PlainEntry, TestEntry, TrainEntry, UnlearnEntry

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.job import WorkerEnvironment
+from launcher.context import WorkerEnvironment
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.job import WorkerEnvironment
+from launcher.context import WorkerEnvironment
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.paths import Home

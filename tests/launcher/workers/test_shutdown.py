@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from launcher.job import Spec, Terms, WorkerEnvironment
+from launcher.context import WorkerEnvironment
+from launcher.job import Spec, Terms
 from launcher.scheduler.attempt_watch import Supervised
 from launcher.states import Failed, State, Stopped
 from launcher.store.queue import Store

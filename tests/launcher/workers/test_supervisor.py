@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.job import Resources, WorkerEnvironment
+from launcher.context import WorkerEnvironment
+from launcher.job import Resources
 from launcher.states import Done, Failed, OutOfMemory, Stopped
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.environment import RECORD

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from launcher.job import Spec, WorkerEnvironment
+from launcher.context import WorkerEnvironment
+from launcher.job import Spec
 from launcher.states import Done, Failed, OutOfMemory, Shortage, Stopped
 from launcher.system.paths import Home
 from launcher.workers.fork_server_client import ForkServer

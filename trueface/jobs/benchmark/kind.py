@@ -11,8 +11,8 @@ from trueface.benchmark.settings import BenchmarkSettings
 from trueface.data.vocabulary import Vocabulary
 from trueface.jobs.benchmark import origins
 from trueface.jobs.inputs_outputs import folder_of, model_of, test_inputs
-from trueface.jobs.kinds import LaboratoryKind, unlike_decoding, without_weights
-from trueface.jobs.leakage import leaks
+from trueface.jobs.kinds import LaboratoryKind
+from trueface.jobs.refusals.testing import unfit_scoring
 
 
 def _outputs(draft: Draft) -> Iterator[Path]:
@@ -23,9 +23,7 @@ def _outputs(draft: Draft) -> Iterator[Path]:
 
 
 def _unfit(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
-    yield from without_weights(makers)
-    yield from unlike_decoding(draft, makers)
-    yield from leaks(draft, makers, vocabulary)
+    yield from unfit_scoring(draft, makers, vocabulary)
     settings = draft.settings
     asked = [*conditions(settings["corrupt"], settings["attack"])]
     if not settings["surrogate"] and (

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import pytest
 
 from launcher.errors import TaskFileError
-from launcher.kinds import COMMAND, Kind
+from launcher.kind_interface.kind import Kind
+from launcher.kinds import COMMAND
 from launcher.planning.plan import Plan
 from launcher.planning.plan_builder import build_plan
 from launcher.planning.queue_comparison import Action, Comparison, compare_with_queue

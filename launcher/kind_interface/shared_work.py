@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from launcher.kinds import Draft
+from launcher.kind_interface.draft import Draft
 
 
 class SharedWork(NamedTuple):

@@ -1,0 +1,80 @@
+"""A job while it is planned, and the paths that it reads."""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from launcher.errors import UsageError
+from launcher.ids import Words, model_folder_name
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A job while it is planned: what the task file says of it."""
+
+    kind: str
+    run: str
+    run_folder: Path  # absolute: <root>/runs/<run>
+    folder: Path  # absolute: relative paths in settings start here
+    model: str | None = None  # ID of the model made or tested
+    base: str | None = None  # ID of the model it starts from
+    data: str | None = None  # data ID as written
+    images: str | None = None  # data ID with real data added
+    name: str | None = None  # given name of a plain job
+    further_models: tuple[str, ...] = ()  # that a poison chooses for, besides `model`
+    settings: Mapping[str, Any] = field(default_factory=dict)  # validated and complete
+    words: Words = field(default_factory=Words)  # the user's own among those of its data
+    device: str = "auto"  # that the task file asks for: "auto", "cpu", "cuda" or "cuda:N"
+    gpus: int = 1  # how many it asks for
+    lookups: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def once(self, key: Hashable, find: Callable[[], Value]) -> Value:
+        """Return what `find` returned when the first draft of this plan asked.
+
+        Thousands of jobs read the same data, and a plan is made in an instant: its drafts share
+        `lookups`, so that a kind may look at the disk once.
+        """
+        if key not in self.lookups:
+            self.lookups[key] = find()
+        value: Value = self.lookups[key]
+        return value
+
+    def path(self, text: str) -> Path:
+        """Return a path of the settings as an absolute one, without following links."""
+        return absolute_path(self.folder, text)
+
+    def model_folder(self, model: str) -> Path:
+        """Return where a model of this run lives."""
+        return model_folder(self.run_folder, model)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """A path that a job reads; it must exist, or an earlier job of the plan must make it."""
+
+    path: Path
+    what: str  # for messages: "the training split"
+    remedy: str = ""  # for messages: how a person makes it, where that is known
+
+
+@lru_cache(maxsize=4096)  # a plan asks for the same ones thousands of times
+def model_folder(run_folder: Path, model: str) -> Path:
+    """Return the folder of a model of a run."""
+    return run_folder / model_folder_name(model)
+
+
+@lru_cache(maxsize=4096)
+def absolute_path(folder: Path, text: str) -> Path:
+    """Return a path of the settings as an absolute one, without following links.
+
+    Raises:
+        UsageError: it begins with the home folder of a user that does not exist.
+    """
+    try:
+        return folder / Path(text).expanduser()
+    except (RuntimeError, ValueError) as error:  # "~nobody/data", "~a\0b"
+        raise UsageError(f"{text!r} begins with a home folder that does not exist") from error

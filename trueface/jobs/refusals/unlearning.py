@@ -1,0 +1,50 @@
+"""Why an unlearning must not run."""
+
+from collections.abc import Iterable, Sequence
+
+from launcher.api import Draft, UsageError, parse_model
+from trueface.data.vocabulary import Vocabulary
+from trueface.jobs import inputs_outputs
+from trueface.jobs.refusals.models import unlike_decoding, without_weights
+from trueface.poisoning.poison_record import is_random
+from trueface.training.objectives.registry import DEFAULT, objectives, other_objective
+from trueface.unlearning.applicability import Situation, refusal
+
+
+def unfit_unlearning(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
+    """Yield why an unlearning must not run."""
+    yield from without_weights(makers)
+    yield from unlike_decoding(draft, makers)
+    yield from _unfit_objective(draft, makers)
+    try:
+        poison = parse_model(draft.base or inputs_outputs.model_of(draft)).last.poison
+    except UsageError:  # of an earlier run, under a name that says nothing
+        return
+    if poison is None:  # a model without poison has no record to read
+        return
+    reason = refusal(
+        draft.settings["method"],
+        Situation(
+            goal="flips",
+            rate=float(poison.rate),
+            random=is_random(poison.kind),
+            known=draft.settings["known"],
+            finding=draft.settings["find"],
+            retain=draft.settings["keep_retain"],
+        ),
+        force=draft.settings["force"],
+    )
+    if reason is not None:
+        yield reason
+
+
+def _unfit_objective(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
+    """Refuse an unlearning that would train with another loss than the model was trained with."""
+    name = draft.settings.get("objective", DEFAULT)
+    if columns := objectives()[name].columns:
+        needs = ", ".join(columns)
+        yield f"objective: {name} needs {needs} of each image, which an unlearning does not read"
+    trained = next((maker for maker in reversed(makers) if maker.kind == "train"), None)
+    differs = other_objective(trained.settings, draft.settings) if trained else ""
+    if trained and differs:
+        yield f"{trained.model} is trained with {differs}; train and unlearn alike"
