@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,15 +128,8 @@ class Store:
             " wish = '', ended = NULL,"
             " outputs = '{}', submitted = excluded.submitted, lane = excluded.lane,"
             " rank = excluded.rank, failures = 0, lost = 0, excused = 0 WHERE state <> 'running' RETURNING id",
-            _row(
-                run,
-                self.context(context),
-                self._lane(spec, context),
-                self._db.sources_number(spec.sources),
-                SpecWriter(),
-                new,
-                reason_columns(new.reason),
-                now,
+            _Common(self._db, run, context, self.context(context)).columns(
+                new, reason_columns(new.reason), now
             ),
         ).fetchone()
         if row is None:
@@ -216,20 +209,7 @@ class Store:
         self, run: int, context: Context, first: int, fresh: Sequence[NewJob], now: float
     ) -> None:
         """Insert new jobs from number `first` on, and the events of their beginning."""
-        remembered, writer = self.context(context), SpecWriter()
-        lanes: dict[tuple[object, ...], int] = {}
-
-        def lane(spec: Spec) -> int:
-            memory = spec.signature if spec.resources.may_need_gpu else ""
-            alike = (spec.resources, memory, spec.terms.group, spec.entry != "", spec.preload)
-            if alike not in lanes:
-                lanes[alike] = self._lane(spec, context)
-            return lanes[alike]
-
-        # by id(): the jobs of a run share the very same objects, and hold them meanwhile
-        modules = {id(new.spec.sources): new.spec.sources for new in fresh}
-        sources = {key: self._db.sources_number(shared) for key, shared in modules.items()}
-
+        common = _Common(self._db, run, context, self.context(context))
         before = {need for new in fresh for need in (*new.needs, *new.after_any) if need < first}
         states = {need: self._db.state_of(need) for need in before}
         fresh_done = {first + n for n, new in enumerate(fresh) if new.state is State.DONE}
@@ -244,20 +224,7 @@ class Store:
 
         reasons = [reason_columns(new.reason) for new in fresh]
         rows = (
-            (
-                job,
-                waits(new),
-                *_row(
-                    run,
-                    remembered,
-                    lane(new.spec),
-                    sources[id(new.spec.sources)],
-                    writer,
-                    new,
-                    reason,
-                    now,
-                ),
-            )
+            (job, waits(new), *common.columns(new, reason, now))
             for job, (new, reason) in enumerate(zip(fresh, reasons, strict=True), first)
         )
         self._db.executemany(
@@ -276,17 +243,6 @@ class Store:
             " ON CONFLICT (run, state) DO UPDATE SET n = n + excluded.n",
             [(run, state, n) for state, n in Counter(new.state for new in jobs).items()],
         )
-
-    def _lane(self, spec: Spec, context: Context) -> int:
-        """Return the number of a job's lane, made if it is new."""
-        lane = lane_of(spec, context)
-        # looked up each time: a transaction that was rolled back takes its lanes with it
-        key = lane.key
-        row = self._db.execute("SELECT id FROM lanes WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            insert = "INSERT INTO lanes (key) VALUES (?) RETURNING id"
-            row = self._db.execute(insert, (key,)).fetchone()
-        return int(row[0])
 
     def _set_timer(self, job: int, new: NewJob) -> None:
         if new.spec.terms.not_before is not None:
@@ -322,29 +278,57 @@ def _need_rows(
     return rows + [(job, need, 1) for need in after_any if need not in needs]
 
 
-def _row(
-    run: int,
-    context: int,
-    lane: int,
-    sources: int | None,
-    writer: SpecWriter,
-    new: NewJob,
-    reason: tuple[str, str, str | None],
-    now: float,
-) -> tuple[object, ...]:
-    spec = new.spec
-    return (
-        run,
-        spec.name,
-        spec.kind,
-        new.state,
-        spec.priority,
-        spec.hash,
-        writer.text(spec, sources=False),
-        context,
-        *reason,
-        now,
-        lane,
-        rank_of(now, spec.priority),
-        sources,
-    )
+class _Common:
+    """What new jobs of a run have in common, looked up once for all of them. Inside `writing`.
+
+    It is forgotten afterwards: a transaction that is rolled back takes what was stored with it.
+    """
+
+    def __init__(self, connection: Connection, run: int, context: Context, number: int) -> None:
+        self._db, self._run = connection, run
+        self._context, self._context_number = context, number
+        self._writer = SpecWriter()
+        self._lanes: dict[tuple[object, ...], int] = {}
+        # by id(): jobs share the very same objects, which are held meanwhile
+        self._sources: dict[int, tuple[Mapping[str, str], int | None]] = {}
+
+    def columns(
+        self, new: NewJob, reason: tuple[str, str, str | None], now: float
+    ) -> tuple[object, ...]:
+        """Return a job's row."""
+        spec = new.spec
+        return (
+            self._run,
+            spec.name,
+            spec.kind,
+            new.state,
+            spec.priority,
+            spec.hash,
+            self._writer.text(spec, sources=False),
+            self._context_number,
+            *reason,
+            now,
+            self._lane(spec),
+            rank_of(now, spec.priority),
+            self._sources_of(spec),
+        )
+
+    def _sources_of(self, spec: Spec) -> int | None:
+        shared = self._sources.get(id(spec.sources))
+        if shared is None:
+            number = self._db.sources_number(spec.sources)
+            shared = self._sources[id(spec.sources)] = spec.sources, number
+        return shared[1]
+
+    def _lane(self, spec: Spec) -> int:
+        """Return the number of a job's lane, made if it is new."""
+        memory = spec.signature if spec.resources.may_need_gpu else ""
+        alike = (spec.resources, memory, spec.terms.group, spec.entry != "", spec.preload)
+        if alike not in self._lanes:
+            key = lane_of(spec, self._context).key
+            row = self._db.execute("SELECT id FROM lanes WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                insert = "INSERT INTO lanes (key) VALUES (?) RETURNING id"
+                row = self._db.execute(insert, (key,)).fetchone()
+            self._lanes[alike] = int(row[0])
+        return self._lanes[alike]
