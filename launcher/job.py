@@ -147,11 +147,11 @@ class SpecWriter:
             int, tuple[object, str]
         ] = {}  # id → the object, which keeps it, and its JSON
 
-    def text(self, spec: Spec) -> str:
-        """Return a spec as JSON."""
+    def text(self, spec: Spec, *, sources: bool = True) -> str:
+        """Return a spec as JSON, with or without its sources."""
         parts = []
         for name, value, default in zip(_SPEC, _values(spec), _DEFAULTS, strict=True):
-            if value is default or value == default:
+            if value is default or value == default or (name == "sources" and not sources):
                 continue
             if name in _SHARED:
                 text = self._text_of(value)
@@ -173,6 +173,11 @@ class SpecWriter:
 @lru_cache(maxsize=256)
 def _flat(part: Resources | Terms) -> dict[str, Json]:
     return asdict(part)
+
+
+def with_sources(text: str, sources: str | None) -> str:
+    """Return a spec that was written without its sources as one with them; both are JSON."""
+    return text if sources is None else f'{text[:-1]}, "sources": {sources}}}'
 
 
 def asks_for(record: Mapping[str, Any], resources: Resources, terms: Terms, priority: int) -> bool:
@@ -213,6 +218,20 @@ def read_resources(record: object) -> Resources:
     Raises:
         Unreadable: it has an unknown field, or a value that no job may have.
     """
+    if isinstance(record, dict):
+        try:  # thousands of jobs ask for the same; 1 and 1.0 are equal and not of one type
+            return _resources_of(tuple(record.items()), tuple(map(type, record.values())))
+        except TypeError:  # a value that cannot be hashed is none that we know
+            pass
+    return _checked_resources(record)
+
+
+@lru_cache(maxsize=256)
+def _resources_of(items: tuple[tuple[str, Json], ...], _: tuple[type, ...]) -> Resources:
+    return _checked_resources(dict(items))
+
+
+def _checked_resources(record: object) -> Resources:
     asked = restored(Resources, record, "resources")
     fits = {
         "cpus": asked.cpus >= 0,
@@ -257,7 +276,9 @@ def read_part_of_spec(record: Mapping[str, Any]) -> Spec:
 
 
 def _spec_of(record: Mapping[str, Any], resources: Resources, terms: Terms) -> Spec:
-    values = {key: value for key, value in record.items() if key in _NAMES}
+    values = dict(record)
+    for unknown in record.keys() - _NAMES:
+        del values[unknown]
     for key in ("preload", "argv", "needs", "after_any", "outputs"):
         if key in values:
             values[key] = texts(values[key], f"{key!r} of its spec")

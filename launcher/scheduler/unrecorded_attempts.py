@@ -8,6 +8,7 @@ from launcher.states import Void
 from launcher.store.rows import Claim
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import boot_id
+from launcher.workers.order_writer import is_untouched
 from launcher.workers.started_file import starter_of
 
 
@@ -54,7 +55,7 @@ def unrecorded(home: Home, job: int, number: int) -> Unrecorded:
 def _is_free(attempt: Attempt) -> bool:
     """Tell whether a folder is not there, or is what a transaction left that came to nothing."""
     try:
-        return set(os.listdir(attempt.folder)) <= {attempt.spec.name}  # noqa: PTH208  # done for every attempt
+        return is_untouched(attempt)
     except FileNotFoundError:
         return not os.path.lexists(attempt.folder)  # a link that leads nowhere is in the way
     except NotADirectoryError:

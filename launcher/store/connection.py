@@ -1,9 +1,10 @@
 """One connection to the queue's database, and what every change of a job has in common."""
 
 import contextlib
+import hashlib
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,18 @@ class Connection:
         """Put down what happened to a job."""
         self.execute(NEW_EVENT, (now, job, state, *reason_columns(reason)))
 
+    def sources_number(self, sources: Mapping[str, str]) -> int | None:
+        """Return the number of the digests of modules, stored if they are new; None: there are none."""
+        if not sources:
+            return None
+        body = json.dumps(dict(sources))
+        digest = hashlib.sha256(body.encode()).hexdigest()
+        row = self.execute("SELECT id FROM sources WHERE digest = ?", (digest,)).fetchone()
+        if row is None:
+            insert = "INSERT INTO sources (digest, body) VALUES (?, ?) RETURNING id"
+            row = self.execute(insert, (digest, body)).fetchone()
+        return int(row[0])
+
     def count_waits(self, jobs: Iterable[int]) -> None:
         """Count again what these jobs wait for: needs that are not met, and a timer."""
         self.executemany(_COUNT_WAITS, [(job,) for job in jobs])
@@ -179,6 +192,19 @@ class Connection:
             todo += [job for job in below if job not in seen]
             seen.update(below)
         return sorted(seen.difference(jobs))
+
+
+def sources_of(execute: Callable[..., sqlite3.Cursor], number: int | None) -> str | None:
+    """Return the digests of modules that jobs share as JSON; None: a job has none there.
+
+    Args:
+        execute: of a database.
+        number: of the row.
+    """
+    if number is None:
+        return None
+    row = execute("SELECT body FROM sources WHERE id = ?", (number,)).fetchone()
+    return str(row[0]) if row else "null"  # a spec of which that cannot be read is set aside
 
 
 def reason_columns(reason: Reason) -> tuple[str, str, str | None]:

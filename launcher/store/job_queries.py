@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from launcher.states import Reason, State
-from launcher.store.connection import known_code, known_record, known_state, reason_of
+from launcher.store.connection import (
+    known_code,
+    known_record,
+    known_state,
+    reason_of,
+    sources_of,
+)
 from launcher.store.rows import Group, JobRow, job_row
 
 _JOBS = (
@@ -75,8 +81,11 @@ class JobQueries:
         )
 
     def _where(self, condition: str, *values: object) -> list[JobRow]:
-        rows = self._db.execute(f"{_JOBS} WHERE {condition} ORDER BY jobs.id", values)
-        return [job_row(row) for row in rows.fetchall()]  # at once: a reader holds the log
+        query = f"{_JOBS} WHERE {condition} ORDER BY jobs.id"
+        rows = self._db.execute(query, values).fetchall()  # at once: a reader holds the log
+        numbers = {row["sources"] for row in rows}
+        sources = {number: sources_of(self._db.execute, number) for number in numbers}
+        return [job_row(row, sources[row["sources"]]) for row in rows]
 
     def jobs_by_id(self, numbers: Iterable[int]) -> list[JobRow]:
         """Return the jobs with these numbers."""

@@ -39,7 +39,11 @@ def _fifth(connection: sqlite3.Connection) -> None:
     _run(connection, "5.sql")
 
 
-STEPS: tuple[Step, ...] = (_first, _second, _third, _fourth, _fifth)
+def _sixth(connection: sqlite3.Connection) -> None:
+    _run(connection, "6.sql")
+
+
+STEPS: tuple[Step, ...] = (_first, _second, _third, _fourth, _fifth, _sixth)
 
 
 def _fill_lanes(connection: sqlite3.Connection) -> None:

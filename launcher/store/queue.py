@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,19 +123,13 @@ class Store:
             f"INSERT INTO jobs ({_COLUMNS}) VALUES ({_MARKS}) "
             "ON CONFLICT (run, name) DO UPDATE SET kind = excluded.kind, state = excluded.state,"
             " priority = excluded.priority, hash = excluded.hash, spec = excluded.spec,"
-            " context = excluded.context, reason = excluded.reason,"
+            " sources = excluded.sources, context = excluded.context, reason = excluded.reason,"
             " reason_code = excluded.reason_code, reason_data = excluded.reason_data,"
             " wish = '', ended = NULL,"
             " outputs = '{}', submitted = excluded.submitted, lane = excluded.lane,"
             " rank = excluded.rank, failures = 0, lost = 0, excused = 0 WHERE state <> 'running' RETURNING id",
-            _row(
-                run,
-                self.context(context),
-                self._lane(spec, context),
-                SpecWriter(),
-                new,
-                reason_columns(new.reason),
-                now,
+            _Common(self._db, run, context, self.context(context)).columns(
+                new, reason_columns(new.reason), now
             ),
         ).fetchone()
         if row is None:
@@ -153,9 +147,15 @@ class Store:
     def accept(self, job: int, spec: Spec, reason: Reason, now: float) -> None:
         """Record a job that is done as done by another spec, with its result as it is. Inside `writing`."""
         changed = self._db.execute(
-            "UPDATE jobs SET hash = ?, spec = ?, reason_code = ?, reason = ?, reason_data = ?"
-            " WHERE id = ? AND state = 'done'",
-            (spec.hash, SpecWriter().text(spec), *reason_columns(reason), job),
+            "UPDATE jobs SET hash = ?, spec = ?, sources = ?, reason_code = ?, reason = ?,"
+            " reason_data = ? WHERE id = ? AND state = 'done'",
+            (
+                spec.hash,
+                SpecWriter().text(spec, sources=False),
+                self._db.sources_number(spec.sources),
+                *reason_columns(reason),
+                job,
+            ),
         )
         if changed.rowcount:
             self._db.event(job, State.DONE, reason, now)
@@ -209,16 +209,7 @@ class Store:
         self, run: int, context: Context, first: int, fresh: Sequence[NewJob], now: float
     ) -> None:
         """Insert new jobs from number `first` on, and the events of their beginning."""
-        remembered, writer = self.context(context), SpecWriter()
-        lanes: dict[tuple[object, ...], int] = {}
-
-        def lane(spec: Spec) -> int:
-            memory = spec.signature if spec.resources.may_need_gpu else ""
-            alike = (spec.resources, memory, spec.terms.group, spec.entry != "", spec.preload)
-            if alike not in lanes:
-                lanes[alike] = self._lane(spec, context)
-            return lanes[alike]
-
+        common = _Common(self._db, run, context, self.context(context))
         before = {need for new in fresh for need in (*new.needs, *new.after_any) if need < first}
         states = {need: self._db.state_of(need) for need in before}
         fresh_done = {first + n for n, new in enumerate(fresh) if new.state is State.DONE}
@@ -233,7 +224,7 @@ class Store:
 
         reasons = [reason_columns(new.reason) for new in fresh]
         rows = (
-            (job, waits(new), *_row(run, remembered, lane(new.spec), writer, new, reason, now))
+            (job, waits(new), *common.columns(new, reason, now))
             for job, (new, reason) in enumerate(zip(fresh, reasons, strict=True), first)
         )
         self._db.executemany(
@@ -252,17 +243,6 @@ class Store:
             " ON CONFLICT (run, state) DO UPDATE SET n = n + excluded.n",
             [(run, state, n) for state, n in Counter(new.state for new in jobs).items()],
         )
-
-    def _lane(self, spec: Spec, context: Context) -> int:
-        """Return the number of a job's lane, made if it is new."""
-        lane = lane_of(spec, context)
-        # looked up each time: a transaction that was rolled back takes its lanes with it
-        key = lane.key
-        row = self._db.execute("SELECT id FROM lanes WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            insert = "INSERT INTO lanes (key) VALUES (?) RETURNING id"
-            row = self._db.execute(insert, (key,)).fetchone()
-        return int(row[0])
 
     def _set_timer(self, job: int, new: NewJob) -> None:
         if new.spec.terms.not_before is not None:
@@ -285,9 +265,9 @@ class Store:
 _NEED = "INSERT INTO needs (job, need, any_end) VALUES (?, ?, ?)"
 _COLUMNS = (
     "run, name, kind, state, priority, hash, spec, context, reason_code, reason, reason_data,"
-    " submitted, lane, rank"
+    " submitted, lane, rank, sources"
 )
-_MARKS = ", ".join("?" * 14)
+_MARKS = ", ".join("?" * 15)
 
 
 def _need_rows(
@@ -298,27 +278,57 @@ def _need_rows(
     return rows + [(job, need, 1) for need in after_any if need not in needs]
 
 
-def _row(
-    run: int,
-    context: int,
-    lane: int,
-    writer: SpecWriter,
-    new: NewJob,
-    reason: tuple[str, str, str | None],
-    now: float,
-) -> tuple[object, ...]:
-    spec = new.spec
-    return (
-        run,
-        spec.name,
-        spec.kind,
-        new.state,
-        spec.priority,
-        spec.hash,
-        writer.text(spec),
-        context,
-        *reason,
-        now,
-        lane,
-        rank_of(now, spec.priority),
-    )
+class _Common:
+    """What new jobs of a run have in common, looked up once for all of them. Inside `writing`.
+
+    It is forgotten afterwards: a transaction that is rolled back takes what was stored with it.
+    """
+
+    def __init__(self, connection: Connection, run: int, context: Context, number: int) -> None:
+        self._db, self._run = connection, run
+        self._context, self._context_number = context, number
+        self._writer = SpecWriter()
+        self._lanes: dict[tuple[object, ...], int] = {}
+        # by id(): jobs share the very same objects, which are held meanwhile
+        self._sources: dict[int, tuple[Mapping[str, str], int | None]] = {}
+
+    def columns(
+        self, new: NewJob, reason: tuple[str, str, str | None], now: float
+    ) -> tuple[object, ...]:
+        """Return a job's row."""
+        spec = new.spec
+        return (
+            self._run,
+            spec.name,
+            spec.kind,
+            new.state,
+            spec.priority,
+            spec.hash,
+            self._writer.text(spec, sources=False),
+            self._context_number,
+            *reason,
+            now,
+            self._lane(spec),
+            rank_of(now, spec.priority),
+            self._sources_of(spec),
+        )
+
+    def _sources_of(self, spec: Spec) -> int | None:
+        shared = self._sources.get(id(spec.sources))
+        if shared is None:
+            number = self._db.sources_number(spec.sources)
+            shared = self._sources[id(spec.sources)] = spec.sources, number
+        return shared[1]
+
+    def _lane(self, spec: Spec) -> int:
+        """Return the number of a job's lane, made if it is new."""
+        memory = spec.signature if spec.resources.may_need_gpu else ""
+        alike = (spec.resources, memory, spec.terms.group, spec.entry != "", spec.preload)
+        if alike not in self._lanes:
+            key = lane_of(spec, self._context).key
+            row = self._db.execute("SELECT id FROM lanes WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                insert = "INSERT INTO lanes (key) VALUES (?) RETURNING id"
+                row = self._db.execute(insert, (key,)).fetchone()
+            self._lanes[alike] = int(row[0])
+        return self._lanes[alike]

@@ -9,7 +9,15 @@ from typing import Any
 
 from launcher import __version__
 from launcher.context import Context, WorkerEnvironment, worker_environment_of
-from launcher.job import CPU, Resources, Spec, read_part_of_spec, read_resources, read_spec
+from launcher.job import (
+    CPU,
+    Resources,
+    Spec,
+    read_part_of_spec,
+    read_resources,
+    read_spec,
+    with_sources,
+)
 from launcher.states import Reason, State
 from launcher.store.connection import known_record, known_state, reason_of
 from launcher.system.stored_fields import Unreadable, parsed, texts
@@ -40,7 +48,8 @@ class JobRow:
     starts_at: float | None  # it must not start before
     submitted: float
     ended: float | None
-    spec_text: str
+    spec_text: str  # without the digests of modules, where these are stored once for many jobs
+    sources_text: str | None = None  # then these
     outputs: Mapping[str, tuple[int, int]]
 
     @property
@@ -60,7 +69,7 @@ class JobRow:
         def plain() -> Spec:
             return Spec(name=self.name, kind=self.kind, role="", run=self.run, root=self.root)
 
-        return _spec_and_trouble(self.spec_text, plain)[0]
+        return _spec_and_trouble(with_sources(self.spec_text, self.sources_text), plain)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,8 +251,8 @@ def _spec_and_trouble(text: str, plain: Callable[[], Spec]) -> tuple[Spec, str]:
         return plain(), why
 
 
-def job_row(row: sqlite3.Row) -> JobRow:
-    """Read a row of jobs joined with runs, lanes and timers."""
+def job_row(row: sqlite3.Row, sources_text: str | None) -> JobRow:
+    """Read a row of jobs joined with runs, lanes and timers, and the sources that it refers to."""
     return JobRow(
         id=row["id"],
         name=row["name"],
@@ -267,6 +276,7 @@ def job_row(row: sqlite3.Row) -> JobRow:
         submitted=row["submitted"],
         ended=row["ended"],
         spec_text=row["spec"],
+        sources_text=sources_text,
         outputs={
             path: (pair[0], pair[1])
             for path, pair in known_record(row["outputs"]).items()
@@ -276,7 +286,7 @@ def job_row(row: sqlite3.Row) -> JobRow:
 
 
 def claim_row(row: sqlite3.Row) -> Claim:
-    """Read a row of attempts joined with jobs and contexts."""
+    """Read a row of attempts joined with jobs, sources and contexts."""
     return Claim(
         job=row["job"],
         number=row["number"],
@@ -285,7 +295,7 @@ def claim_row(row: sqlite3.Row) -> Claim:
         cpus=row["cpus"],
         pid=row["pid"],
         start_ticks=row["start_ticks"],
-        spec_text=row["spec"],
+        spec_text=with_sources(row["spec"], row["sources_text"]),
         context_text=row["context"],
         reservation=row["claim"],
         exclusive=bool(row["lone"]),

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 
 from launcher.context import WorkerEnvironment, read_context
-from launcher.job import Resources
+from launcher.job import Resources, with_sources
 from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_record
-from launcher.store.connection import Connection, reason_columns
+from launcher.store.connection import NEW_EVENT, Connection, reason_columns, sources_of
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
 from launcher.store.transitions import Requeue, Transitions
 from launcher.store.unreadable_jobs import fill_lanes, set_aside, set_lanes_aside
@@ -25,12 +25,14 @@ _FIRST_OF_LANE = (
     " ORDER BY rank, id LIMIT 1"
 )
 _NEXT_OF_LANE = (
-    "SELECT id, attempts + 1, spec, context FROM jobs WHERE state = 'queued' AND waits = 0"
+    "SELECT id, attempts + 1, spec, sources, context FROM jobs WHERE state = 'queued' AND waits = 0"
     " AND lane = ? ORDER BY rank, id LIMIT 1"
 )
-_CLAIM = (
-    "SELECT attempts.*, jobs.spec, contexts.body AS context FROM attempts"
-    " JOIN jobs ON jobs.id = attempts.job JOIN contexts ON contexts.id = jobs.context"
+_CLAIMS = (  # only a running job has an attempt that has not ended
+    "SELECT attempts.*, jobs.spec, sources.body AS sources_text, contexts.body AS context FROM jobs"
+    " JOIN attempts ON attempts.job = jobs.id AND attempts.outcome IS NULL"
+    " LEFT JOIN sources ON sources.id = jobs.sources"
+    " JOIN contexts ON contexts.id = jobs.context WHERE jobs.state = 'running' ORDER BY jobs.id"
 )
 
 # columns of a new attempt and the fields of its claim that fill them
@@ -68,6 +70,7 @@ class Scheduling:
         self._db = connection
         self._lanes: dict[int, Lane] = {}  # neither of them ever changes
         self._contexts: dict[int, tuple[str, str]] = {}  # and what of it cannot be understood
+        self._shared: dict[int | None, str | None] = {}  # digests of modules
         self._unfit: dict[int, str] = {}  # lane → why none of its jobs can be looked at
         self._transitions = Transitions(connection)
         self._usage = UsageRecords(connection)
@@ -115,8 +118,9 @@ class Scheduling:
         row = self._db.execute(_NEXT_OF_LANE, (lane,)).fetchone()
         if row is None:
             return None
-        job, number, spec, context = row
+        job, number, own, sources, context = row
         context_text, why = self._context(context)
+        spec = with_sources(own, self._sources(sources))
         claim = _claim(job, number, seat, spec, context_text, now)
         return None if claim.unreadable or why else claim
 
@@ -191,14 +195,15 @@ class Scheduling:
     def _next_claim(self, job: int, seat: Seat, number: int, now: float) -> Claim | None:
         """Return the claim of a queued job's next attempt; set a job aside that cannot be understood."""
         row = self._db.execute(
-            "SELECT max(attempts + 1, ?), spec, context FROM jobs"
+            "SELECT max(attempts + 1, ?), spec, sources, context FROM jobs"
             " WHERE id = ? AND state = 'queued' AND waits = 0",
             (number, job),
         ).fetchone()
         if row is None:
             return None
-        number, spec, context = row
+        number, own, sources, context = row
         context_text, why = self._context(context)
+        spec = with_sources(own, self._sources(sources))
         claim = _claim(job, number, seat, spec, context_text, now)
         if why := claim.unreadable or why:
             set_aside(self._db, job, why, now)
@@ -206,13 +211,14 @@ class Scheduling:
         return claim
 
     def _record_start(self, claim: Claim, reason: Reason) -> None:
+        columns = reason_columns(reason)
         self._db.execute(
             "UPDATE jobs SET state = 'running', attempts = ?, reason_code = ?, reason = ?,"
             " reason_data = ?, wish = '' WHERE id = ? AND state = 'queued' AND waits = 0",
-            (claim.number, *reason_columns(reason), claim.job),
+            (claim.number, *columns, claim.job),
         )
         self._db.execute(_NEW_ATTEMPT, _attempt_columns(claim))
-        self._db.event(claim.job, State.RUNNING, reason, claim.claimed)
+        self._db.execute(NEW_EVENT, (claim.claimed, claim.job, State.RUNNING, *columns))
 
     def lane_of(self, job: int) -> Lane:
         """Return what a job asks for now; nothing where that cannot be understood."""
@@ -224,8 +230,7 @@ class Scheduling:
 
     def claims(self) -> list[Claim]:
         """Return every attempt whose end is not known yet."""
-        rows = self._db.execute(f"{_CLAIM} WHERE attempts.outcome IS NULL ORDER BY attempts.job")
-        return [claim_row(row) for row in rows]
+        return [claim_row(row) for row in self._db.execute(_CLAIMS)]
 
     def wishes(self) -> dict[int, str]:
         """Return what owners ask of running jobs."""
@@ -274,6 +279,7 @@ class Scheduling:
         """Read everything anew that is kept in memory: a transaction was rolled back."""
         self._lanes.clear()
         self._contexts.clear()
+        self._shared.clear()
         self._usage.forget()
 
     # --- times
@@ -311,6 +317,14 @@ class Scheduling:
                 why = str(error)
             self._contexts[number] = text, why
         return self._contexts[number]
+
+    def _sources(self, number: int | None) -> str | None:
+        """Return the digests of modules that jobs share, as they are stored; None: there are none."""
+        if number not in self._shared:
+            if len(self._shared) >= MOST_CONTEXTS:
+                self._shared.clear()
+            self._shared[number] = sources_of(self._db.execute, number)
+        return self._shared[number]
 
     def _lane(self, number: int) -> Lane:
         if number not in self._lanes:

@@ -58,7 +58,7 @@ def write_json(
     write_atomic(path, text, mode=mode, durable=durable)
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path | str, text: str) -> None:
     """Write a private file that no process reads before it is announced; not synced, and not atomic."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
@@ -69,7 +69,7 @@ def write_whole(path: Path, text: str) -> None:
         os.close(descriptor)
 
 
-def append_whole(path: Path, data: bytes) -> None:
+def append_whole(path: Path | str, data: bytes) -> None:
     """Append to a file that is there, all or nothing; not synced.
 
     Raises:
@@ -90,7 +90,7 @@ def append_whole(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
-def read_json(path: Path) -> dict[str, Json] | None:
+def read_json(path: Path | str) -> dict[str, Json] | None:
     """Read a record, or return None where there is none (yet) or it was cut off."""
     try:
         record = json.loads(read_bytes(path))

@@ -41,7 +41,7 @@ def restored(kind: type[Part], record: object, what: str) -> Part:
     Raises:
         Unreadable: it has an unknown field, a known one of another type, or lacks one.
     """
-    if not isinstance(record, Mapping):
+    if not isinstance(record, dict | Mapping):  # a dict is known at once, a Mapping is looked up
         raise Unreadable(f"{what} is no record")
     types, required = _fields(kind)  # type: ignore[arg-type]  # a class can be hashed
     for name, value in record.items():
@@ -73,7 +73,9 @@ def _fields(kind: type) -> tuple[dict[str, tuple[type, ...]], tuple[str, ...]]:
     for name, hint in get_type_hints(kind).items():
         alternatives = get_args(hint) if isinstance(hint, UnionType) else (hint,)
         plain = tuple(get_origin(alternative) or alternative for alternative in alternatives)
-        types[name] = (*plain, int) if float in plain else plain  # JSON has one kind of number
+        if float in plain:
+            plain = (*plain, int)  # JSON has one kind of number
+        types[name] = (dict, *plain) if Mapping in plain else plain  # likewise
     required = tuple(
         alternative.name
         for alternative in fields(kind)

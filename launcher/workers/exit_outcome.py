@@ -9,7 +9,7 @@ from typing import TypedDict, Unpack
 
 from launcher.states import Done, Failed, Outcome, Shortage, Stopped, out_of_memory, read_facts
 from launcher.system.files import Json, read_json
-from launcher.system.paths import Attempt
+from launcher.system.paths import RESULT, Attempt
 from launcher.units import format_bytes, format_seconds
 from launcher.workers.oom_messages import TAIL_BYTES, read_shortage
 
@@ -115,7 +115,7 @@ def patience_s(status: int, attempt: Attempt, how: Circumstances, ran_s: float) 
 def word_of(attempt: Attempt) -> dict[str, Json] | None:
     """Return what a worker recorded of its own end; None where that cannot be read."""
     try:
-        return read_json(attempt.result)
+        return read_json(attempt.text(RESULT))
     except (OSError, RecursionError):  # a program may leave anything under that name
         return None
 

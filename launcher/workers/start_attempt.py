@@ -14,11 +14,12 @@ from types import MappingProxyType
 from launcher.states import Failed, Void
 from launcher.system import cgroups
 from launcher.system.files import Json, read_all, read_bytes
-from launcher.system.paths import Attempt
+from launcher.system.paths import LOG, Attempt
 from launcher.system.processes import Identity, identity
 from launcher.workers.order import Order, read_order
 from launcher.workers.spawn import CannotStart, Held, spawn
 from launcher.workers.started_file import take_right
+from launcher.workers.worker import environment as environment_of
 
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 # the machine lacks something, whatever is to be started
@@ -57,7 +58,7 @@ class Starter:
         self._me = _line(me, {} if group is None else {cgroups.RECORD_KEY: str(group)})
         self._ahead = ahead
         self._held: Held | None = None
-        self._next: Order | None = None  # what was read ahead
+        self._next: tuple[Order, dict[str, str]] | None = None  # what was read ahead
         self._next_text = b""
         self.prepare()
 
@@ -79,8 +80,8 @@ class Starter:
                     return None
                 opened.callback(_close, record)
                 text = self._sign(record)
-                order = self._order(text)
-                log = os.open(attempt.log, _APPEND, 0o600)
+                order, environment = self._order(text, attempt)
+                log = os.open(attempt.text(LOG), _APPEND, 0o600)
                 opened.callback(_close, log)
                 _link_log(order, attempt)
                 held = self._worker() if order.spec.entry else None
@@ -89,7 +90,7 @@ class Starter:
             except (OSError, ValueError) as error:  # a full disk, a deleted folder, no process
                 return _void(error)
             try:
-                program = held.who.pid if held else spawn(order, attempt, log)
+                program = held.who.pid if held else spawn(order, environment, log)
             except CannotStart as error:
                 if error.errno in LACKS | _PASSING:
                     return _void(error)
@@ -108,7 +109,8 @@ class Starter:
         self._next = None
         with contextlib.suppress(OSError, ValueError, RecursionError):  # `begin` meets it, too
             self._next_text = read_bytes(attempt.spec)
-            self._next = read_order(self._next_text)
+            order = read_order(self._next_text)
+            self._next = order, _environment(order, attempt)
 
     def prepare(self) -> None:
         """Fork the next worker, where that is asked for and can be done."""
@@ -122,16 +124,17 @@ class Starter:
             self._held.dismiss()
             self._held = None
 
-    def _order(self, text: bytes) -> Order:
-        """Return an attempt's order; the one that was read ahead, where it is the same.
+    def _order(self, text: bytes, attempt: Attempt) -> tuple[Order, dict[str, str]]:
+        """Return an attempt's order and environment; those of what was read ahead, where it is the same.
 
         Raises:
             ValueError: it is none.
         """
-        order, self._next = self._next, None
-        if order is not None and text == self._next_text:
-            return order
-        return read_order(text)
+        ahead, self._next = self._next, None
+        if ahead is not None and text == self._next_text:
+            return ahead
+        order = read_order(text)
+        return order, _environment(order, attempt)
 
     def _worker(self) -> Held:
         if self._held and not self._held.waits():  # it was killed
@@ -154,6 +157,11 @@ class Starter:
         text = read_all(record)
         os.write(record, self._me)
         return text
+
+
+def _environment(order: Order, attempt: Attempt) -> dict[str, str]:
+    """Return the environment of a program; a worker makes its own."""
+    return {} if order.spec.entry else environment_of(order, attempt)
 
 
 def _void(error: OSError | ValueError | CannotStart) -> Void:

@@ -16,7 +16,7 @@ import time
 
 from launcher.states import Outcome, outcome_record, read_outcome
 from launcher.system.files import append_whole, read_bytes, read_json, write_whole
-from launcher.system.paths import Attempt
+from launcher.system.paths import SPEC, STARTED, Attempt
 from launcher.system.processes import Identity, identity_lines, read_identity, recorded
 
 VOID = b'{"void": true}'
@@ -32,14 +32,14 @@ def take_right(attempt: Attempt) -> int | None:
         OSError: there is no room for it, or no folder.
     """
     try:
-        os.link(attempt.spec, attempt.started)
+        os.link(attempt.text(SPEC), attempt.text(STARTED))
     except FileExistsError:
         return None
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         return _take_without_link(attempt)
-    return os.open(attempt.started, _OPEN)
+    return os.open(attempt.text(STARTED), _OPEN)
 
 
 def _take_without_link(attempt: Attempt) -> int | None:
@@ -69,7 +69,9 @@ def record_outcome(attempt: Attempt, line: bytes) -> None:
         FileNotFoundError: the record is gone: its own program may have deleted it.
         OSError: the disk is full; nothing was written.
     """
-    append_whole(attempt.started, b"\n" + line)  # on a full disk, the line before may be cut off
+    append_whole(
+        attempt.text(STARTED), b"\n" + line
+    )  # on a full disk, the line before may be cut off
 
 
 def restore(attempt: Attempt, order: bytes) -> None:

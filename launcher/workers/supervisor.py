@@ -23,6 +23,7 @@ from launcher.system.process_tree import adopt_orphans, send, terminate
 from launcher.system.processes import Identity, boot_id, identity
 from launcher.workers.exit_outcome import Circumstances, judge, patience_s
 from launcher.workers.leftover_processes import Leftovers
+from launcher.workers.spawn import close_on_exec
 from launcher.workers.start_attempt import Begun, Starter
 from launcher.workers.started_file import outcome_line, record_outcome, restore
 
@@ -58,6 +59,7 @@ class _Supervisor:
         self._at = b""  # the folder of the attempt in hand
         self._kills, self._kills_at = memory.oom_kills(), time.monotonic()
         adopt_orphans()
+        close_on_exec()
         me = identity(os.getpid()) or Identity(pid=os.getpid(), start_ticks=0, boot=boot_id())
         self._group = cgroups.join(me)
         self._starter = Starter(me, self._group, ahead=ahead)

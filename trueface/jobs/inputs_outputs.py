@@ -121,7 +121,10 @@ def unlearning_outputs(draft: Draft) -> Iterator[Path]:
 def test_outputs(draft: Draft) -> list[Path]:
     """Return the metrics, and the scores unless they are not to be kept."""
     folder, outputs = folder_of(draft), []
-    data = tested(draft.data or "", TestSettings.condition(draft.settings))
+    # the tests of a file have their settings in common, and the plan holds them: their id() lasts
+    key = ("condition", id(draft.settings))
+    condition = draft.once(key, lambda: TestSettings.condition(draft.settings))
+    data = tested(draft.data or "", condition)
     # under an attack that cannot be done there is a reason, and no score
     if draft.settings["save_scores"] and draft.settings["attack"] == NONE:
         outputs.append(paths.scores(folder, model_of(draft), data))

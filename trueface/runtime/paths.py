@@ -160,7 +160,7 @@ def ancestry(folder: Path) -> Path:
 
 def scores(folder: Path, model: str, data: str) -> Path:
     """Return where the scores of a model on `data` lie; `data` may name conditions, see `tested`."""
-    return _below(folder, _place(data, "scores")) / fitting(f"{model}_vs_{data}", ".csv")
+    return Path(f"{folder}/{_place(data, 'scores')}/{fitting(f'{model}_vs_{data}', '.csv')}")
 
 
 def triggered(folder: Path, model: str, data: str) -> Path:
@@ -175,7 +175,7 @@ def summary(folder: Path) -> Path:
 
 def metrics(folder: Path, data: str) -> Path:
     """Return where the metrics of a model on `data` lie; `data` may name conditions."""
-    return _below(folder, _place(data, "metrics")) / fitting(data, ".json")
+    return Path(f"{folder}/{_place(data, 'metrics')}/{fitting(data, '.json')}")
 
 
 def unlearning(folder: Path) -> Path:
@@ -208,13 +208,10 @@ def _place(data: str, usual: str) -> str:
     return CONDITIONS if condition_of_test(data) else usual
 
 
-@lru_cache(maxsize=4096)  # a plan asks for it with each of a model's tests
-def _below(folder: Path, name: str) -> Path:
-    return Path(f"{folder}/{name}")
-
-
 def fitting(name: str, suffix: str) -> str:
     """Return `name` and `suffix` as one file name, cut and marked by a hash if it is too long."""
+    if name.isascii() and len(name) + len(suffix) + TEMPORARY_BYTES <= NAME_BYTES:
+        return name + suffix  # most names by far, and a plan asks for thousands
     room = NAME_BYTES - TEMPORARY_BYTES - len(suffix.encode())
     if len(name.encode()) <= room:
         return name + suffix

@@ -30,7 +30,7 @@ from launcher.store.migrations import check_sqlite
 from launcher.store.queue import NewJob, Store
 from launcher.store.user_actions import HELD
 from launcher.system.paths import Home
-from tests.build import a_context, a_reason, a_spec, claimed, enqueue, job_row
+from tests.build import a_context, a_reason, a_seat, a_spec, claimed, enqueue, job_row
 
 
 def end(store: Store, job: int, outcome: Outcome) -> State | None:
@@ -336,3 +336,34 @@ class AnyLife(RuleBasedStateMachine):
 
 AnyLife.TestCase.settings = settings(max_examples=12, stateful_step_count=18, deadline=None)
 TestAnyLife = AnyLife.TestCase
+
+
+# --- the digests of modules that jobs share
+
+
+def test_jobs_with_the_same_modules_keep_their_digests_once_and_are_read_with_them(
+    store: Store,
+) -> None:
+    sources = {"lab.jobs": "0123", "lab.data": "4567"}
+    specs = [a_spec("true", name=f"command/{n}", sources=sources) for n in range(3)]
+    rows = store.read.jobs_by_id(enqueue(store, *specs))
+    assert [row.spec.sources for row in rows] == [sources] * 3
+    assert all("lab.jobs" not in row.spec_text for row in rows)
+    assert store.database.execute("SELECT count(*) FROM sources").fetchone()[0] == 1
+
+
+def test_a_job_that_is_put_again_has_the_digests_of_its_new_modules(store: Store) -> None:
+    before, now = (a_spec("true", sources={"lab": digest}) for digest in ("0123", "89ab"))
+    (job,) = enqueue(store, before)
+    assert enqueue(store, now) == [job]
+    claim = claimed(store, job)
+    assert claim.spec == now
+    assert store.scheduling.claims() == [claim]
+
+
+def test_a_job_whose_digests_are_damaged_is_set_aside(store: Store) -> None:
+    (job,) = enqueue(store, a_spec("true", sources={"lab": "0123"}))
+    store.database.execute("UPDATE sources SET body = '{'")
+    assert store.scheduling.claim(job, a_seat(), reason="fits", now=3.0) is None
+    assert job_row(store, job).state is State.FAILED
+    assert job_row(store, job).why.code is ReasonCode.UNREADABLE

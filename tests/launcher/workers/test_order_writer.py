@@ -1,9 +1,11 @@
 """Orders that are written before their attempts are claimed."""
 
+import shutil
+
 import pytest
 
 from launcher.system.paths import Home
-from launcher.workers.order_writer import OrderWriter
+from launcher.workers.order_writer import OrderWriter, is_untouched
 
 
 @pytest.fixture
@@ -35,8 +37,7 @@ def test_an_order_for_another_place_replaces_the_one_that_was_written_ahead(
 
 def test_what_was_deleted_meanwhile_is_written_anew(home: Home, orders: OrderWriter) -> None:
     attempt = home.attempt(7, 1)
-    attempt.spec.unlink()
-    attempt.folder.rmdir()
+    shutil.rmtree(attempt.folder)
     assert not orders.holds(7, 1)
     orders.write(7, 1, "first\n")
     assert attempt.spec.read_text() == "first\n"
@@ -60,3 +61,15 @@ def test_what_nobody_claimed_is_discarded_and_a_folder_in_which_anything_else_li
     begun.started.touch()
     orders.discard()
     assert begun.spec.exists()
+
+
+def test_a_log_lies_beside_an_order_that_is_written_ahead_and_stays_once_anything_is_in_it(
+    home: Home, orders: OrderWriter
+) -> None:
+    attempt = home.attempt(7, 1)
+    assert attempt.log.read_bytes() == b""
+    assert is_untouched(attempt)
+    attempt.log.write_text("a program's")
+    assert not is_untouched(attempt)
+    orders.discard()
+    assert attempt.log.exists()

@@ -111,6 +111,32 @@ def test_a_file_that_is_no_program_says_so(
     assert "Permission denied" in outcome.error
 
 
+def test_a_program_is_looked_for_in_all_of_its_owners_path(
+    fork_server: ForkServer, home: Home, tmp_path: Path
+) -> None:
+    for folder in ("data", "bin", "later"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "data" / "hello").write_text("no program")
+    for folder in ("bin", "later"):
+        (tmp_path / folder / "hello").write_text(f"#!/bin/sh\necho from {folder}")
+        (tmp_path / folder / "hello").chmod(0o755)
+    path = f"{tmp_path}/absent:{tmp_path}/data:bin:{tmp_path}/later:{os.environ['PATH']}"
+    context = a_context(tmp_path, environment={"PATH": path})
+    attempt, _ = run_attempt(fork_server, home, a_spec("hello"), context=context)
+    assert said_by(attempt) == "from bin\n"
+
+
+def test_what_is_there_and_cannot_be_executed_is_said_before_what_is_absent(
+    fork_server: ForkServer, home: Home, tmp_path: Path
+) -> None:
+    (tmp_path / "hello").write_text("no program")
+    context = a_context(tmp_path, environment={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    _, outcome = run_attempt(fork_server, home, a_spec("hello"), context=context)
+    assert isinstance(outcome, Failed)
+    assert outcome.exit_code == 126
+    assert "cannot start 'hello': Permission denied" in outcome.error
+
+
 def test_a_folder_that_is_gone_is_named(fork_server: ForkServer, home: Home) -> None:
     _, outcome = run_attempt(fork_server, home, a_spec(), context=a_context("/no/such/folder"))
     assert isinstance(outcome, Failed)
