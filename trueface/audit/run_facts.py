@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trueface.data.file_headers import Header
 from trueface.evaluation.bootstrap import Floats
 from trueface.evaluation.calibration import Labels
 from trueface.evaluation.score_tables import Scores
@@ -57,20 +58,10 @@ class Tested:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """What the header of an image file says."""
-
-    label: int
-    format: str  # "PNG"
-    size: str  # "256x256"
-    tables: str  # a digest of its JPEG quantisation tables; "" of other formats
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
     """What the image files themselves told."""
 
-    looks: tuple[Look, ...]  # of a sample of the training images, equally many of each class
+    looks: tuple[Header, ...]  # of a sample of the training images, equally many of each class
     unreadable: int  # among that sample
     copies: tuple[tuple[str, str], ...]  # (training file, test file) with the same bytes
     trained: int  # training files that were compared, by size first

@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from trueface.benchmark.conditions import Condition
 from trueface.benchmark.known_data import Setting
+from trueface.data.file_headers import Shortcut
 from trueface.evaluation.bootstrap import Floats
 from trueface.evaluation.calibration import Labels
 from trueface.evaluation.operating_threshold import Calibration
@@ -80,6 +81,7 @@ class Index:
     words: Words  # the user's own among those of the data ID
     settings: dict[str, Any]  # of the benchmark
     cells: tuple[Cell, ...]
+    shortcuts: tuple[Shortcut, ...] = ()  # what the headers of the image files tell of their class
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

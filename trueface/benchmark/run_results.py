@@ -16,6 +16,7 @@ from trueface.benchmark.measures import (
     minus_clean,
 )
 from trueface.corruptions.grammar import NONE
+from trueface.data.file_headers import DECIDING, Shortcut
 from trueface.runtime.errors import DataError
 from trueface.runtime.ids import parse_model
 
@@ -64,6 +65,15 @@ class RunResults:
                 reasons.setdefault(key, {})[result.group] = None
         for (condition, reason), models in reasons.items():
             yield f"{condition}: {reason} ({', '.join(models)})"
+
+    @property
+    def confounds(self) -> Iterator[str]:
+        """What the headers of the image files alone tell of their class, of each set of images."""
+        yield from dict.fromkeys(
+            f"{result.index.test}: {each.sentence} (real: {each.real}; fake: {each.fake})"
+            for result in self.results
+            for each in result.index.shortcuts
+        )
 
     @property
     def settings(self) -> Iterator[str]:
@@ -153,6 +163,7 @@ def _results(
     for cell in index.cells:
         scores = cells.read_scores(folder / cell.file) if cell.file else None
         measured, keys = _measured(cell, scores, facts, images, folder)
+        measured = replace(measured, marked=_marked(measured.marked, index.shortcuts))
         if cell.condition == CLEAN:
             clean = measured
         elif clean is not None and scores is not None and not cell.condition.is_attack:
@@ -161,6 +172,12 @@ def _results(
             Result(index=index, cell=cell, facts=facts, scores=scores, measured=measured, keys=keys)
         )
     return made
+
+
+def _marked(marked: Marked, shortcuts: Iterable[Shortcut]) -> Marked:
+    """Mark a cell whose classes a detector could tell apart by the form of their files."""
+    decisive = [each.sentence for each in shortcuts if each.accuracy >= DECIDING]
+    return marked if marked.mark or not decisive else Marked("confounded", decisive[0])
 
 
 def _measured(

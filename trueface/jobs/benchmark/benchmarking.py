@@ -17,6 +17,7 @@ from trueface.benchmark.known_data import Derived, contradiction, derive
 from trueface.benchmark.manifest import Entry, Manifest
 from trueface.benchmark.run_results import manifest_file
 from trueface.benchmark.settings import BenchmarkSettings
+from trueface.data.file_headers import PROPERTIES, sample_headers, shortcut
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.features.file_digests import FileDigests
 from trueface.features.folder import store_folder
@@ -224,6 +225,7 @@ def _cell(condition: Condition, known: Derived, reasons: Mapping[Condition, str]
 
 def _index(job: Job, bench: Bench, known: _Known, rows: Sequence[Cell]) -> Index:
     trained = bench.kept.provenance.get("settings")
+    headers, _ = sample_headers({image.file: image.label for image in bench.images})
     seed = trained.get("seed") if isinstance(trained, dict) else None
     return Index(
         model=bench.name,
@@ -238,6 +240,7 @@ def _index(job: Job, bench: Bench, known: _Known, rows: Sequence[Cell]) -> Index
         words=job.words.used_by(parse_data(job.data or "")),
         settings=bench.settings.model_dump(mode="json"),
         cells=tuple(rows),
+        shortcuts=tuple(filter(None, (shortcut(headers, each) for each in PROPERTIES))),
     )
 
 

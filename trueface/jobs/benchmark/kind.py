@@ -9,6 +9,7 @@ from trueface.benchmark.conditions import conditions
 from trueface.benchmark.known_data import contradiction, derive
 from trueface.benchmark.settings import BenchmarkSettings
 from trueface.data.vocabulary import Vocabulary
+from trueface.jobs import shared_features
 from trueface.jobs.benchmark import origins
 from trueface.jobs.inputs_outputs import folder_of, model_of, test_inputs
 from trueface.jobs.kinds import LaboratoryKind, unlike_decoding, without_weights
@@ -59,4 +60,5 @@ BENCHMARK = LaboratoryKind(
     makes=_outputs,
     line=lambda _: (),
     refuses=_unfit,
+    repeats=shared_features.of_benchmark,
 )
