@@ -47,7 +47,7 @@ class Record:
 class Tested:
     """One test of a model."""
 
-    data: str
+    data: str  # of a test under a condition: with that, as in `gan2:pre@corrupt=jpeg50`
     modifiers: frozenset[str]
     scores: Scores | None
     trouble: str  # why there are no scores
@@ -97,7 +97,7 @@ class Model:
     record: Record | None
     record_trouble: str  # why there is none, though one is wanted
     lists: Lists
-    tests: tuple[Tested, ...]
+    tests: tuple[Tested, ...]  # of images as they are
     survey: Survey | None
     survey_trouble: str  # why there is none
     modifiers: frozenset[str] | None  # of its training images
@@ -113,6 +113,7 @@ class Model:
     scoreless: tuple[str, ...] = ()  # tests with metrics whose scores are gone
     base: Base | None = None  # of an unlearned model, where it is known
     offset: float | None = None  # of the loss of an old unlearning
+    conditioned: tuple[Tested, ...] = ()  # tests under conditions, such as corrupted images
 
     @property
     def settings(self) -> Mapping[str, Json]:

@@ -1,6 +1,7 @@
 """The benchmark of a run, as its jobs left it: every cell with its scores and measures."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from trueface.benchmark.measures import (
 )
 from trueface.corruptions.grammar import NONE
 from trueface.data.file_headers import DECIDING, Shortcut
-from trueface.runtime.errors import DataError
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.ids import parse_model
 
 MANIFESTS = "manifests"  # in the benchmark folder of a run: one file for each set of images
@@ -57,12 +59,20 @@ class RunResults:
 
     @property
     def not_run(self) -> Iterator[str]:
-        """What was not run and why, the models of one reason together."""
+        """What was not run and why, the models of one reason together, by their IDs."""
+        yield from self.not_run_named({result.group: result.group for result in self.results})
+
+    def not_run_named(self, names: Mapping[str, str]) -> Iterator[str]:
+        """Yield what was not run and why, the models of one reason together.
+
+        Args:
+            names: of the models, by ID.
+        """
         reasons: dict[tuple[str, str], dict[str, None]] = {}
         for result in self.results:
             if not result.cell.file:
                 key = (result.cell.condition.name, result.cell.reason)
-                reasons.setdefault(key, {})[result.group] = None
+                reasons.setdefault(key, {})[names[result.group]] = None
         for (condition, reason), models in reasons.items():
             yield f"{condition}: {reason} ({', '.join(models)})"
 
@@ -115,6 +125,7 @@ def read_run(run_folder: Path) -> RunResults:
             lists[index.manifest] = manifest.read(manifest_file(run_folder, index.manifest))
         images = {entry.path: entry for entry in lists[index.manifest].entries}
         results += _results(folder, index, facts, images)
+    problems += _without_cells(run_folder, [index for _, index in indexes])
     whole = manifest_of(
         (entry for each in lists.values() for entry in each.entries),
         next((each.versions for each in lists.values()), {}),
@@ -125,6 +136,30 @@ def read_run(run_folder: Path) -> RunResults:
     return RunResults(
         name=run_folder.name, manifest=whole, results=tuple(order), problems=tuple(problems)
     )
+
+
+def _without_cells(run_folder: Path, indexes: Sequence[Index]) -> Iterator[str]:
+    """Yield the models of the run that were not scored, or not on every set of images.
+
+    Such a model is not named in the benchmark, its job is not done, or it failed: the queue knows.
+    """
+    tests = list(dict.fromkeys(index.test for index in indexes))
+    scored = {(index.model, index.test) for index in indexes}
+    for model in _models(run_folder):
+        missing = [test for test in tests if (model, test) not in scored]
+        if missing:
+            where = "" if len(missing) == len(tests) else f" on {', '.join(missing)}"
+            yield (
+                f"{model} was not scored{where}: the benchmark does not name it, or its job is not "
+                f"done; see launcher status run:{run_folder.name}"
+            )
+
+
+def _models(run_folder: Path) -> Iterator[str]:
+    """Yield the IDs of the models that have a folder in a run, trained or not, sorted."""
+    for folder in sorted(path for path in run_folder.iterdir() if path.is_dir()):
+        with contextlib.suppress(OSError, UsageError):  # of the run itself, such as `code`
+            yield str(parse_model(paths.model_id(folder)))
 
 
 def without_seed(model: str) -> str:

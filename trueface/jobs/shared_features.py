@@ -116,9 +116,10 @@ def of_benchmark(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
     if not (makers and _keeps_body(makers[-1], makers[:-1]) and (facts := _facts(draft)).shares):
         return
     body = body_behind(makers, draft.model, draft)
-    for corrupt in dict.fromkeys((NONE, *draft.settings["corrupt"])):
+    chains: Sequence[str] = draft.settings["corrupt"]
+    for corrupt in dict.fromkeys((NONE, *chains)):
         work = _work(draft, facts, Part(body, "test", images_of(draft), corrupt=corrupt))
-        yield work if corrupt == NONE else work._replace(key=(*work.key, corrupt))
+        yield work if corrupt == NONE else work._replace(key=(work.key, corrupt))
 
 
 def images_of(draft: Draft) -> str:

@@ -114,7 +114,7 @@ def environment() -> Environment:
 
 def _markup(function: Callable[..., str]) -> Callable[..., Markup]:
     """Return a function whose HTML is not escaped again."""
-    return lambda *arguments: Markup(function(*arguments))
+    return lambda *arguments, **options: Markup(function(*arguments, **options))
 
 
 def _about(run: Run) -> list[tuple[str, str]]:
