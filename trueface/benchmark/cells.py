@@ -114,6 +114,11 @@ def folder_of(model_folder: Path, test: str) -> Path:
     return model_folder / FOLDER / paths.fitting(test, "")
 
 
+def file_of(condition: Condition) -> str:
+    """Return the name of the file with a cell's scores, in the folder of `folder_of`."""
+    return paths.fitting(condition.name, ".npz")
+
+
 def identity_of(facts: Mapping[str, Json]) -> str:
     """Return a digest of all that the scores of a cell follow from."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -152,11 +157,9 @@ def read_scores(path: Path) -> CellScores:
             psnr=arrays["psnr"].astype(np.float64) if "psnr" in arrays else None,
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise DataError(
-            f"scores {path} cannot be read: {error}; run the benchmark again"
-        ) from error
+        raise DataError(f"scores {path} cannot be read: {error}") from error
     if not len(scores.paths) == len(scores.labels) == len(scores.logits):
-        raise DataError(f"scores {path} differ in length; run the benchmark again")
+        raise DataError(f"scores {path} differ in length")
     return scores
 
 
@@ -179,6 +182,11 @@ def write_index(folder: Path, index: Index) -> None:
     for path in folder.glob("*.npz"):
         if path.name not in named:
             path.unlink(missing_ok=True)
+
+
+def remove_index(folder: Path) -> None:
+    """Remove an index, if there is one: its cells are about to change."""
+    (folder / INDEX).unlink(missing_ok=True)
 
 
 def read_index(folder: Path) -> Index:
@@ -215,14 +223,14 @@ def _record(path: Path, adapter: TypeAdapter[Any]) -> dict[str, Json]:
     try:
         record = read_json(path)
         if record is None:
-            raise DataError(f"no {path}; run the benchmark again")
+            raise DataError(f"no record {path}")
         if record.pop("schema", None) != SCHEMA:
-            raise DataError(f"{path} is of another version; run the benchmark again")
+            raise DataError(f"{path} is of another version")
         adapter.validate_python(record)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise DataError(f"{path} cannot be read: {what}; run the benchmark again") from error
+        raise DataError(f"{path} cannot be read: {what}") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}; run the benchmark again") from error
+        raise DataError(f"{path} cannot be read: {error}") from error
     return record

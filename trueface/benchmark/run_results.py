@@ -1,7 +1,7 @@
 """The benchmark of a run, as its jobs left it: every cell with its scores and measures."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -98,10 +98,10 @@ class RunResults:
 
 
 def read_run(run_folder: Path) -> RunResults:
-    """Return the benchmark of a run.
+    """Return the benchmark of a run; what cannot be read is left out, and said in `problems`.
 
     Raises:
-        DataError: there is none; models were scored on different images; or a file is damaged.
+        DataError: there is none, nothing of it can be read, or models were scored on different images.
     """
     folders = cells.find_indexes(run_folder)
     if not folders:
@@ -112,20 +112,26 @@ def read_run(run_folder: Path) -> RunResults:
     results: list[Result] = []
     problems: list[str] = []
     lists: dict[str, Manifest] = {}
-    indexes = [(folder, cells.read_index(folder)) for folder in folders]
-    _refuse_other_images([index for _, index in indexes])
-    for folder, index in indexes:
-        facts = cells.read_facts(folder.parent.parent)
+    indexes = dict(_indexes(folders, problems))
+    _refuse_other_images(indexes.values())
+    for folder, index in indexes.items():
+        try:
+            facts = cells.read_facts(folder.parent.parent)
+            if index.manifest not in lists:
+                lists[index.manifest] = manifest.read(manifest_file(run_folder, index.manifest))
+        except DataError as error:
+            problems.append(f"{error}; {remedy(folder)}")
+            continue
         if facts.checkpoint_sha256 != index.checkpoint_sha256:
             problems.append(
-                f"{index.model} on {index.test}: the model was made anew since; run the benchmark again"
+                f"{index.model} on {index.test}: the model was made anew since; run the task file again"
             )
             continue
-        if index.manifest not in lists:
-            lists[index.manifest] = manifest.read(manifest_file(run_folder, index.manifest))
         images = {entry.path: entry for entry in lists[index.manifest].entries}
         results += _results(folder, index, facts, images)
-    problems += _without_cells(run_folder, [index for _, index in indexes])
+    if not results:
+        raise DataError("; ".join(problems))
+    problems += _without_cells(run_folder, indexes.values())
     whole = manifest_of(
         (entry for each in lists.values() for entry in each.entries),
         next((each.versions for each in lists.values()), {}),
@@ -138,7 +144,20 @@ def read_run(run_folder: Path) -> RunResults:
     )
 
 
-def _without_cells(run_folder: Path, indexes: Sequence[Index]) -> Iterator[str]:
+def remedy(folder: Path) -> str:
+    """Return what to do where a file in a folder of cells, or of its model, cannot be read."""
+    return f"remove {folder / cells.INDEX} and run the task file again, which keeps sound cells"
+
+
+def _indexes(folders: Iterable[Path], problems: list[str]) -> Iterator[tuple[Path, Index]]:
+    for folder in folders:
+        try:
+            yield folder, cells.read_index(folder)
+        except DataError as error:
+            problems.append(f"{error}; {remedy(folder)}")
+
+
+def _without_cells(run_folder: Path, indexes: Collection[Index]) -> Iterator[str]:
     """Yield the models of the run that were not scored, or not on every set of images.
 
     Such a model is not named in the benchmark, its job is not done, or it failed: the queue knows.
@@ -195,9 +214,9 @@ def _results(
 ) -> Sequence[Result]:
     made: list[Result] = []
     clean: Measured | None = None
-    for cell in index.cells:
-        scores = cells.read_scores(folder / cell.file) if cell.file else None
-        measured, keys = _measured(cell, scores, facts, images, folder)
+    for each in index.cells:
+        cell, scores = _read_cell(folder, each, images)
+        measured, keys = _measured(cell, scores, facts, images)
         measured = replace(measured, marked=_marked(measured.marked, index.shortcuts))
         if cell.condition == CLEAN:
             clean = measured
@@ -207,6 +226,22 @@ def _results(
             Result(index=index, cell=cell, facts=facts, scores=scores, measured=measured, keys=keys)
         )
     return made
+
+
+def _read_cell(folder: Path, cell: Cell, images: Collection[str]) -> tuple[Cell, CellScores | None]:
+    """Return a cell with its scores; one whose file is damaged as one that was not run."""
+    if not cell.file:
+        return cell, None
+    try:
+        scores, reason = cells.read_scores(folder / cell.file), ""
+    except DataError as error:
+        scores, reason = None, str(error)
+    strange = () if scores is None else set(scores.paths).difference(images)
+    if strange:
+        reason = f"{folder / cell.file} has scores of {min(strange)}, no image of the set"
+    if reason:
+        return replace(cell, file="", reason=f"{reason}; {remedy(folder)}"), None
+    return cell, scores
 
 
 def _marked(marked: Marked, shortcuts: Iterable[Shortcut]) -> Marked:
@@ -220,17 +255,10 @@ def _measured(
     scores: CellScores | None,
     facts: ModelFacts,
     images: dict[str, Entry],
-    folder: Path,
 ) -> tuple[Measured, tuple[str, ...]]:
     if scores is None:
         return Measured(values=(), marked=Marked("not run", cell.reason)), ()
-    try:
-        entries = [images[path] for path in scores.paths]
-    except KeyError as error:
-        raise DataError(
-            f"{folder / cell.file} has scores of {error}, which is not in the manifest; run the "
-            "benchmark again"
-        ) from error
+    entries = [images[path] for path in scores.paths]
     keys = tuple(entry.key for entry in entries)
     if cell.condition.is_attack:
         return measure_attack(scores), keys

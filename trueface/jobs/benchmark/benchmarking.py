@@ -70,16 +70,17 @@ def _benchmark(job: Job, settings: BenchmarkSettings) -> Mapping[str, Json]:
     asked = [*conditions(settings.corrupt, settings.attack)]
     settings_of = dict(_settings_of(job, bench, asked))
     index_folder = cells.folder_of(folder, job.data or "")
-    # each model begins elsewhere, so that jobs of one body compute features of different conditions
-    first = derive_seed(bench.name, 0) % len(asked)
+    # each job begins elsewhere, so that those of one body compute features of different conditions
+    first = derive_seed(f"{bench.name} on {job.data}", 0) % len(asked)
     reasons: dict[Condition, str] = {}
     scored = 0
     for condition in (*asked[first:], *asked[:first]):
-        path = index_folder / file_of(condition)
+        path = index_folder / cells.file_of(condition)
         identity = _identity(bench, known, condition)
         if cells.is_done(path, identity):
             log.info("cell=%s state=kept", condition.name)
             continue
+        cells.remove_index(index_folder)  # until all cells are those that it describes
         try:
             cells.write_scores(path, score(bench, condition), identity)
             scored += 1
@@ -120,11 +121,6 @@ def open_bench(job: Job, settings: BenchmarkSettings, *, stored: bool = True) ->
         watch=watch_of(job, settings.precision),
         store=open_store(settings.cache) if stored else None,
     )
-
-
-def file_of(condition: Condition) -> str:
-    """Return the name of the file with a cell's scores."""
-    return paths.fitting(condition.name, ".npz")
 
 
 def manifest_of(bench: Bench) -> Manifest:
@@ -218,7 +214,7 @@ def _cell(condition: Condition, known: Derived, reasons: Mapping[Condition, str]
         access=condition.access,
         setting=known.setting,
         why=known.why,
-        file="" if reason else file_of(condition),
+        file="" if reason else cells.file_of(condition),
         reason=reason,
     )
 
@@ -246,7 +242,9 @@ def _index(job: Job, bench: Bench, known: _Known, rows: Sequence[Cell]) -> Index
 
 def _write_manifest(job: Job, images: Manifest) -> None:
     path = manifest_file(job.run_folder, images.sha256)
-    if not path.exists():
+    try:
+        manifest.read(path)
+    except DataError:  # absent, or damaged
         manifest.write(path, images)
 
 

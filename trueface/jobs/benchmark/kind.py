@@ -17,9 +17,14 @@ from trueface.jobs.leakage import leaks
 
 
 def _outputs(draft: Draft) -> Iterator[Path]:
-    """Yield the folder of the cells, and the index in it, which is written last."""
+    """Yield the cells and the index, which is written last, and their folder.
+
+    An attack that makes no sense for the model leaves no cell.
+    """
     folder = cells.folder_of(folder_of(draft), draft.data or "")
     yield folder / cells.INDEX
+    for condition in conditions(draft.settings["corrupt"], ()):
+        yield folder / cells.file_of(condition)
     yield folder
 
 

@@ -143,6 +143,27 @@ def test_a_cell_is_scored_again_where_it_is_damaged_or_its_settings_changed(trai
     assert dict(benchmark(bench(trained, SEEDS[1])))["scored"] == 5
 
 
+def test_a_damaged_cell_is_left_out_with_what_to_do_and_the_others_stay(trained: Path) -> None:
+    where = cells.folder_of(folder(trained, SEEDS[1]), DATA)
+    content = (where / "jpeg50.npz").read_bytes()
+    (where / "jpeg50.npz").write_bytes(content[:-9])
+    results = read_run(trained / RUN)
+    (reason,) = (text for text in results.not_run if text.startswith("jpeg50"))
+    assert f"remove {where / cells.INDEX} and run the task file again" in reason
+    assert sum(result.scores is not None for result in results.results) == 11 - 1
+    index = (where / cells.INDEX).read_bytes()
+    (where / cells.INDEX).write_text("{")
+    results = read_run(trained / RUN)
+    assert {result.index.model for result in results.results} == {SEEDS[0]}
+    assert any(str(where / cells.INDEX) in problem for problem in results.problems)
+    assert any(problem.startswith(f"{SEEDS[1]} was not scored:") for problem in results.problems)
+    # what the sentence says to do
+    (where / cells.INDEX).write_bytes(index)
+    cells.remove_index(where)
+    assert dict(benchmark(bench(trained, SEEDS[1])))["scored"] == 1
+    assert not read_run(trained / RUN).problems
+
+
 def test_a_setting_that_is_declared_wrongly_is_refused(trained: Path) -> None:
     with pytest.raises(DataError, match=r"setting: black, but for .* is white"):
         benchmark(bench(trained, SEEDS[0], settings={"setting": "black"}))
