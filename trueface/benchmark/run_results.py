@@ -77,6 +77,15 @@ class RunResults:
             yield f"{condition}: {reason} ({', '.join(models)})"
 
     @property
+    def without_area(self) -> Iterator[str]:
+        """Which sets of images have no AUC, and why: of one class there are rates alone."""
+        yield from dict.fromkeys(
+            f"{result.index.test}: {result.measured.marked.reason}, so it has no AUC, and rates alone"
+            for result in self.results
+            if result.measured.marked.mark == "one class"
+        )
+
+    @property
     def confounds(self) -> Iterator[str]:
         """What the headers of the image files alone tell of their class, of each set of images."""
         yield from dict.fromkeys(

@@ -12,8 +12,10 @@ from pydantic import TypeAdapter
 from trueface.benchmark.manifest import DIGITS
 from trueface.benchmark.measures import Value
 from trueface.benchmark.run_results import Result, RunResults
+from trueface.corruptions.grammar import NONE
 from trueface.runtime.errors import DataError
 
+TOLERANCE = 1e-4  # of a value that is measured again
 NOT_RUN = "cell"  # the measure of the one row of a cell without scores
 SHA_DIGITS = 16
 
@@ -105,10 +107,11 @@ def join(tables: Sequence[tuple[str, Sequence[Row]]]) -> tuple[Row, ...]:
         tables: each with its name for messages.
 
     Raises:
-        DataError: they are of different benchmarks: their manifests differ.
+        DataError: they are of different benchmarks: their manifests differ; or they disagree about a
+            measure of the same weights.
     """
     first: tuple[str, str] | None = None
-    joined: dict[tuple[object, ...], Row] = {}
+    joined: dict[tuple[object, ...], tuple[str, Row]] = {}
     for name, rows in tables:
         for row in rows:
             first = first or (name, row.manifest)
@@ -118,8 +121,22 @@ def join(tables: Sequence[tuple[str, Sequence[Row]]]) -> tuple[Row, ...]:
                     "measured on different images; score both on the same ones"
                 )
             key = (row.model, row.seed, row.test, row.corrupt, row.attack, row.measure)
-            joined.setdefault((*key, row.checkpoint_sha), row)
-    return tuple(joined.values())
+            other, before = joined.setdefault((*key, row.checkpoint_sha), (name, row))
+            if not same_value(before.value, row.value):
+                raise DataError(
+                    f"{other} and {name} disagree: {row.measure} of {row.model} on {row.test} "
+                    f"({row.attack if row.corrupt == NONE else row.corrupt}) is {_cell(before.value)} and "
+                    f"{_cell(row.value)} with the same weights; `trueface benchmark RUN --check` in the "
+                    "folder of each tells which one can be measured again"
+                )
+    return tuple(row for _, row in joined.values())
+
+
+def same_value(first: float | None, second: float | None) -> bool:
+    """Tell whether two values of a measure are the same, to 1e-4 of the first or absolutely."""
+    if first is None or second is None:
+        return first is second
+    return abs(second - first) <= TOLERANCE * max(1.0, abs(first))
 
 
 def has_parquet() -> bool:

@@ -123,10 +123,11 @@ def _check(results: "RunResults", folder: Path, count: int, seed: int, device: s
     """Print some rows with their values now; exit with 1 if one differs."""
     import torch
 
+    from trueface.benchmark.table import TOLERANCE
     from trueface.cli.benchmark_text import checked_table
     from trueface.cli.run_here import device as known_device
     from trueface.cli.run_here import under_bar
-    from trueface.jobs.benchmark.rechecking import TOLERANCE, recheck
+    from trueface.jobs.benchmark.rechecking import recheck
 
     with under_bar("check") as (progress, stop):
         checks = recheck(

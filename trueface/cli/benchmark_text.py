@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from trueface.audit.text import count
@@ -31,7 +32,7 @@ def text(run: RunResults, board: Leaderboard) -> str:
     for title, notes in (
         ("Models", list(_ids(board))),
         ("Told by the form of the files", list(map(shown, run.confounds))),
-        ("Not ranked", list(map(shown, board.unranked))),
+        ("Not ranked", list(map(shown, chain(run.without_area, board.unranked)))),
         ("Not run", list(map(shown, run.not_run_named(board.names)))),
         ("Differences (second minus first, paired; p by Holm over the pairs of a setting)",
          list(_differences(board))),

@@ -1,6 +1,7 @@
 """The page of a benchmark; templates/benchmark.html, which escapes what comes from the run."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 from markupsafe import Markup
 
@@ -31,7 +32,7 @@ def benchmark_page(run: RunResults, board: Leaderboard) -> str:
         "cost": plots.cost(board),
         "ranks": plots.ranks(board),
         "differences": tables.difference_table(board),
-        "unranked": tables.notes("Not ranked, and why", board.unranked),
+        "unranked": tables.notes("Not ranked, and why", chain(run.without_area, board.unranked)),
         "published": tables.published(),
         "not_run": tables.notes("Not run, and why", run.not_run_named(board.names)),
         "problems": tables.notes("Left out, and why", run.problems),

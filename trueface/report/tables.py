@@ -64,7 +64,7 @@ def heat_map(models: Sequence[Shown], metric: Metric, *, conditioned: bool = Fal
     )
     return (
         f'<div class="wide"><table class="heat"><caption>{escape(metric.title)}, with 95 % '
-        f"intervals; blue above chance (0.5), brown below it</caption><thead><tr><td></td>{head}</tr>"
+        f"intervals. {heat_scale()}</caption><thead><tr><td></td>{head}</tr>"
         f"</thead><tbody>{body}</tbody>"
         "</table></div>"
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm, rankdata
 
+from launcher.api import Words
 from trueface.benchmark.cells import Cell, CellScores, Index, ModelFacts
 from trueface.benchmark.known_data import Setting
 from trueface.benchmark.leaderboard import leaderboard
@@ -43,7 +44,7 @@ def result(model: str, corrupt: str, seed: int) -> Result:
     name = f"gan1:pre@seed={seed},model={model}"
     index = Index(
         model=name, test=TEST, architecture=model, train="gan1:pre", seed=seed, manifest="m",
-        checkpoint_sha256="0", code="", root="/", words=(), settings={}, cells=(cell,),
+        checkpoint_sha256="0", code="", root="/", words=Words(), settings={}, cells=(cell,),
     )  # fmt: skip
     scores = CellScores(paths=KEYS, labels=LABELS, logits=logits(model, corrupt, seed))
     measured = measure_scores(scores, FACTS, KEYS, ["a"] * len(KEYS))
@@ -61,14 +62,17 @@ def a_run(seeds: tuple[int, ...]) -> RunResults:
 def wins(values: Floats) -> Floats:
     """Return (fakes, reals): 1 where the fake has the higher score."""
     fakes, reals = values[LABELS == 1], values[LABELS == 0]
-    return (fakes[:, None] > reals) + 0.5 * (fakes[:, None] == reals)
+    won: Floats = (fakes[:, None] > reals) + 0.5 * (fakes[:, None] == reals)
+    return won
 
 
 def spread(model: str, corrupt: str, seed: int) -> Floats:
     """Return the AUC under each resample, as a weighted sum over pairs of images."""
     weights = resamples(KEYS, LABELS, 0).astype(float)
     fakes, reals = weights[:, LABELS == 1], weights[:, LABELS == 0]
-    return np.einsum("rf,fn,rn->r", fakes, wins(logits(model, corrupt, seed)), reals) / COUNT**2
+    won = wins(logits(model, corrupt, seed))
+    areas: Floats = np.einsum("rf,fn,rn->r", fakes, won, reals) / COUNT**2
+    return areas
 
 
 def delong_p(first: Floats, second: Floats) -> float:

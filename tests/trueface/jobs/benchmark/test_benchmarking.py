@@ -214,6 +214,12 @@ def test_models_that_were_scored_on_different_images_stand_in_no_table(
     with pytest.raises(DataError, match="measured on different images"):
         join([("mine", rows), ("theirs", other)])
     assert join([("mine", rows), ("again", rows)]) == tuple(rows)
+    at = next(at for at, row in enumerate(rows) if row.measure == "auc")
+    changed = [*rows[:at], replace(rows[at], value=(rows[at].value or 0) / 2), *rows[at + 1 :]]
+    with pytest.raises(
+        DataError, match=r"mine and theirs disagree: auc of .* with the same weights"
+    ):
+        join([("mine", rows), ("theirs", changed)])
 
 
 def test_the_table_is_read_as_it_was_written(run: RunResults, tmp_path: Path) -> None:
