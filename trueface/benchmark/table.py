@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -149,8 +150,18 @@ def as_parquet(rows: Iterable[Row]) -> bytes:
     import pyarrow  # an extra, only where it is installed
     from pyarrow import parquet
 
+    # as declared: a column without any value would have no type, and fit no other table
+    kinds: dict[Any, Any] = {
+        str: pyarrow.string(),
+        int: pyarrow.int64(),
+        int | None: pyarrow.int64(),
+        float: pyarrow.float64(),
+        float | None: pyarrow.float64(),
+    }
+    schema = pyarrow.schema([(field.name, kinds[field.type]) for field in fields(Row)])
     buffer = pyarrow.BufferOutputStream()
-    parquet.write_table(pyarrow.Table.from_pylist([asdict(row) for row in rows]), buffer)
+    table = pyarrow.Table.from_pylist([asdict(row) for row in rows], schema=schema)
+    parquet.write_table(table, buffer)
     return bytes(buffer.getvalue().to_pybytes())
 
 

@@ -1,5 +1,6 @@
 """The job of a benchmark on a tiny image tree: cells, interruptions, settings, and rows measured again."""
 
+import io
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -16,7 +17,15 @@ from trueface import jobs
 from trueface.benchmark import cells
 from trueface.benchmark.leaderboard import leaderboard
 from trueface.benchmark.run_results import RunResults, read_run
-from trueface.benchmark.table import Row, as_csv, join, read_csv, rows_of
+from trueface.benchmark.table import (
+    COLUMNS,
+    Row,
+    as_csv,
+    as_parquet,
+    join,
+    read_csv,
+    rows_of,
+)
 from trueface.cli import benchmark_text
 from trueface.data.augmentations.copies import KINDS
 from trueface.jobs.benchmark import origins
@@ -230,6 +239,17 @@ def test_the_table_is_read_as_it_was_written(run: RunResults, tmp_path: Path) ->
     path.write_text(text.replace(",white,", ",white,x,", 1))
     with pytest.raises(DataError, match=r"benchmark.csv:2: not a row"):
         read_csv(path)
+
+
+def test_the_table_as_parquet_has_the_types_that_rows_declare(run: RunResults) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    rows = [replace(row, low=None) for row in rows_of(run)]
+    table = parquet.read_table(io.BytesIO(as_parquet(rows)))
+    assert table.column_names == list(COLUMNS)
+    assert [str(table.schema.field(name).type) for name in ("low", "seed", "why")] == [
+        "double", "int64", "string",
+    ]  # fmt: skip
+    assert table.num_rows == len(rows)
 
 
 def test_seeds_are_one_model_in_text_and_on_the_page(run: RunResults) -> None:
