@@ -7,7 +7,7 @@ from typing import Any
 
 from launcher.errors import MachineError
 from launcher.job import Spec
-from launcher.kind_interface.conditions import tested
+from launcher.kind_interface.conditions import condition_of_test, data_of_test, tested
 from launcher.kind_interface.kind import Kind, Role
 from launcher.kinds import installed
 from launcher.planning.missing_packages import missing_packages
@@ -127,14 +127,21 @@ def _fitted(header: Sequence[str], rows: Iterable[Sequence[str]], width: int) ->
 
 
 def _pivot(rows: Sequence[Row]) -> list[str]:
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    data = list(dict.fromkeys(row["data"] for row in rows))
-    by_place = {(row["model"], row["data"]): row["balanced_accuracy"] for row in rows}
-    listed = [("model", *data)]
-    for model in models:
-        cells = [_percent(by_place.get((model, name))) for name in data]
-        listed.append((model, *cells))
-    return columns(listed, right=frozenset(range(1, len(data) + 1)))
+    """Return balanced accuracy by data; a line for each model, and for each condition of its tests."""
+    by_place = {_place(row): row["balanced_accuracy"] for row in rows}
+    data = list(dict.fromkeys(name for _, _, name in by_place))
+    tests = list(dict.fromkeys((model, condition) for model, condition, _ in by_place))
+    names = ("model", "condition") if any(condition for _, condition in tests) else ("model",)
+    listed = [(*names, *data)]
+    for test in tests:
+        cells = [_percent(by_place.get((*test, name))) for name in data]
+        listed.append((*test[: len(names)], *cells))
+    return columns(listed, right=frozenset(range(len(names), len(names) + len(data))))
+
+
+def _place(row: Row) -> tuple[str, str, str]:
+    """Return the model of a row, the condition of its test, and its data."""
+    return row["model"], condition_of_test(row["data"]), data_of_test(row["data"])
 
 
 def _few_sources(rows: Sequence[Row], width: int) -> list[str]:
@@ -142,7 +149,7 @@ def _few_sources(rows: Sequence[Row], width: int) -> list[str]:
     data: dict[str, list[str]] = {}
     for row in rows:
         if text := row.get("few_sources"):
-            data.setdefault(harmless(text), []).append(harmless(row["data"]))
+            data.setdefault(harmless(text), []).append(harmless(data_of_test(row["data"])))
     same = len(data) == 1 and all(row.get("few_sources") for row in rows)
     lines = [
         f"{text}" if same else f"{', '.join(dict.fromkeys(names))}: {text}"

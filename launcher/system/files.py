@@ -42,9 +42,11 @@ def write_atomic(
         finally:
             os.close(descriptor)
         os.replace(temporary, path)  # noqa: PTH105  # likewise
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)  # noqa: PTH108  # likewise
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = os.fspath(path)  # of a full disk, say which
         raise
     if durable:
         sync(folder)

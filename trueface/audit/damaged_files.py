@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from trueface.audit.run_facts import Tested
@@ -64,14 +65,17 @@ def scoreless(folder: Path, tests: tuple[Tested, ...]) -> tuple[str, ...]:
     """Return the metrics of tests that kept scores, where no score file is left."""
     there = {paths.metrics(folder, test.data).name for test in tests}
     gone = []
-    for path in sorted((folder / "metrics").glob("*.json")):
-        settings = (read_json(path) or {}).get("settings")
+    records = ((folder / place).glob("*.json") for place in ("metrics", paths.CONDITIONS))
+    for path in sorted(chain.from_iterable(records)):
+        record = read_json(path) or {}
+        settings = record.get("settings")
         recorded = settings if isinstance(settings, dict) else {}
-        # a triggered test keeps its scores elsewhere
+        # a triggered test keeps its scores elsewhere; an attack that makes no sense has none
         if (
             path.name not in there
             and recorded.get("save_scores") is True
             and not recorded.get("trigger")
+            and "reason" not in record
         ):
             gone.append(path.stem)
     return tuple(gone)

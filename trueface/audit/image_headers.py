@@ -7,32 +7,16 @@ sizes cannot be equal, so that of large sets few are read.
 import hashlib
 import os
 import random
-import struct
 import time
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import PIL.Image
+from trueface.audit.run_facts import Survey
+from trueface.data.file_headers import Header, sample_headers
 
-from trueface.audit.run_facts import Look, Survey
-
-# those of `decoding`, which needs torch; for others Pillow may start programs
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
-HEADERS = 200  # of each class
-SEED = 42  # of the sample, and of the order in which test files are compared
-
-# what Pillow raises of broken headers
-BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    PIL.Image.DecompressionBombError,
-)
+SEED = 42  # of the order in which test files are compared
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,7 +27,7 @@ class Surveyor:
     clock: Callable[[], float] = time.monotonic
     _spent: float = 0.0
     _digests: dict[str, str] = field(default_factory=dict)
-    _looked: dict[str, tuple[tuple[Look, ...], int]] = field(default_factory=dict)
+    _looked: dict[str, tuple[tuple[Header, ...], int]] = field(default_factory=dict)
     _sizes: dict[str, Mapping[int, Sequence[str]]] = field(default_factory=dict)
     _compared: dict[tuple[str, tuple[str, ...]], tuple[tuple[tuple[str, str], ...], int]] = field(
         default_factory=dict
@@ -58,7 +42,7 @@ class Surveyor:
             tested: test files.
         """
         if name not in self._looked:
-            self._looked[name] = _looks(trained)
+            self._looked[name] = sample_headers(trained)
         looks, unreadable = self._looked[name]
         pair = name, tuple(tested)
         if pair not in self._compared:
@@ -109,43 +93,6 @@ class Surveyor:
             except OSError:
                 self._digests[file] = f"unreadable {file}"  # equal to no other
         return self._digests[file]
-
-
-def _looks(trained: Mapping[str, int]) -> tuple[tuple[Look, ...], int]:
-    looks, unreadable = [], 0
-    for label in (0, 1):
-        files = sorted(file for file, of in trained.items() if of == label)
-        chosen = random.Random(f"headers/{SEED}/{label}").sample(files, min(HEADERS, len(files)))
-        for file in chosen:
-            look = _look(file, label)
-            if look is None:
-                unreadable += 1
-            else:
-                looks.append(look)
-    return tuple(looks), unreadable
-
-
-def _look(file: str, label: int) -> Look | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large images: only their header is read
-            with PIL.Image.open(file, formats=FORMATS) as image:
-                tables = getattr(image, "quantization", None)
-                # a JPEG file with previews in it is one all the same
-                name = "JPEG" if image.format == "MPO" else str(image.format)
-                return Look(
-                    label=label,
-                    format=name,
-                    size=f"{image.width}×{image.height}",
-                    tables=_mark(tables) if tables else "",
-                )
-    except BROKEN:
-        return None
-
-
-def _mark(tables: Mapping[int, Sequence[int]]) -> str:
-    text = repr(sorted((number, tuple(values)) for number, values in tables.items()))
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _size(file: str) -> int:

@@ -46,9 +46,14 @@ def model_name(folder: Path) -> str:
     return folder.name
 
 
-def score_paths(folder: Path) -> tuple[Path, ...]:
-    """Return the score files of a model, sorted; those of trainings left out."""
-    where = folder / "scores"
+def score_paths(folder: Path, place: str = "scores") -> tuple[Path, ...]:
+    """Return the score files of a model, sorted; those of trainings left out.
+
+    Args:
+        folder: of the model.
+        place: the folder in it: `scores`, or `conditions` of tests under conditions.
+    """
+    where = folder / place
     if not where.is_dir():
         return ()
     names = (path for path in where.iterdir() if path.suffix in {".csv", ".pkl"})

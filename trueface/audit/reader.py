@@ -27,7 +27,7 @@ from trueface.evaluation import score_tables
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.files import Json, read_json
-from trueface.runtime.ids import parse_data, parse_model
+from trueface.runtime.ids import data_of_test, parse_data, parse_model
 from trueface.training import lineage
 
 
@@ -69,6 +69,7 @@ class Reader:
         poison = poisoned(folder, name)
         vocabulary, lists = _vocabulary(folder, provenance), self._split(provenance)
         tests = tuple(self._tests(folder, name, provenance, vocabulary))
+        conditioned = tuple(self._tests(folder, name, provenance, vocabulary, paths.CONDITIONS))
         images = _images(folder, name, provenance, vocabulary)
         survey, why = self._survey(provenance, images, vocabulary, tests)
         return Model(
@@ -95,10 +96,11 @@ class Reader:
             bad_lists=_bad_lists(folder),
             record_sha256=damaged_files.mark_of(paths.poison_record(folder)),
             misplaced=misplaced(poison.record, self._last),
-            damaged=tuple(damaged_files.damaged(folder, tests)),
-            scoreless=damaged_files.scoreless(folder, tests),
+            damaged=tuple(damaged_files.damaged(folder, (*tests, *conditioned))),
+            scoreless=damaged_files.scoreless(folder, (*tests, *conditioned)),
             base=base_of(folder, name, poison.rate, tests) if poison.unlearned else None,
             offset=legacy_runs.offset(folder),
+            conditioned=conditioned,
         )
 
     def _split(self, provenance: Mapping[str, Json] | None) -> Lists:
@@ -132,8 +134,9 @@ class Reader:
         model: str,
         provenance: Mapping[str, Json] | None,
         vocabulary: Vocabulary,
+        place: str = "scores",
     ) -> Iterator[Tested]:
-        for path in score_paths(folder):
+        for path in score_paths(folder, place):
             data, scores, trouble = data_of(path, model), None, ""
             try:
                 scores = score_tables.load(path)
@@ -143,11 +146,11 @@ class Reader:
             lists = self._split_of_test(folder, provenance, metrics)
             yield Tested(
                 data=data,
-                modifiers=_modifiers(data, vocabulary),
+                modifiers=_modifiers(data_of_test(data), vocabulary),
                 scores=scores,
                 trouble=trouble,
                 metrics=metrics,
-                expected=_expected(data, lists, vocabulary),
+                expected=_expected(data_of_test(data), lists, vocabulary),
                 written=_written(path),
                 lists=lists,
             )

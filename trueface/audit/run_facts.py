@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trueface.data.file_headers import Header
 from trueface.evaluation.bootstrap import Floats
 from trueface.evaluation.calibration import Labels
 from trueface.evaluation.score_tables import Scores
@@ -46,7 +47,7 @@ class Record:
 class Tested:
     """One test of a model."""
 
-    data: str
+    data: str  # of a test under a condition: with that, as in `gan2:pre@corrupt=jpeg50`
     modifiers: frozenset[str]
     scores: Scores | None
     trouble: str  # why there are no scores
@@ -57,20 +58,10 @@ class Tested:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """What the header of an image file says."""
-
-    label: int
-    format: str  # "PNG"
-    size: str  # "256x256"
-    tables: str  # a digest of its JPEG quantisation tables; "" of other formats
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
     """What the image files themselves told."""
 
-    looks: tuple[Look, ...]  # of a sample of the training images, equally many of each class
+    looks: tuple[Header, ...]  # of a sample of the training images, equally many of each class
     unreadable: int  # among that sample
     copies: tuple[tuple[str, str], ...]  # (training file, test file) with the same bytes
     trained: int  # training files that were compared, by size first
@@ -106,7 +97,7 @@ class Model:
     record: Record | None
     record_trouble: str  # why there is none, though one is wanted
     lists: Lists
-    tests: tuple[Tested, ...]
+    tests: tuple[Tested, ...]  # of images as they are
     survey: Survey | None
     survey_trouble: str  # why there is none
     modifiers: frozenset[str] | None  # of its training images
@@ -122,6 +113,7 @@ class Model:
     scoreless: tuple[str, ...] = ()  # tests with metrics whose scores are gone
     base: Base | None = None  # of an unlearned model, where it is known
     offset: float | None = None  # of the loss of an old unlearning
+    conditioned: tuple[Tested, ...] = ()  # tests under conditions, such as corrupted images
 
     @property
     def settings(self) -> Mapping[str, Json]:

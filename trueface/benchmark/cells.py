@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from trueface.benchmark.conditions import Condition
 from trueface.benchmark.known_data import Setting
+from trueface.data.file_headers import Shortcut
 from trueface.evaluation.bootstrap import Floats
 from trueface.evaluation.calibration import Labels
 from trueface.evaluation.operating_threshold import Calibration
@@ -81,6 +82,7 @@ class Index:
     words: Words  # the user's own among those of the data ID
     settings: dict[str, Any]  # of the benchmark
     cells: tuple[Cell, ...]
+    shortcuts: tuple[Shortcut, ...] = ()  # what the headers of the image files tell of their class
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +113,11 @@ _INDEX, _FACTS = TypeAdapter(Index), TypeAdapter(ModelFacts)
 def folder_of(model_folder: Path, test: str) -> Path:
     """Return where the cells of a model on a set of images lie."""
     return model_folder / FOLDER / paths.fitting(test, "")
+
+
+def file_of(condition: Condition) -> str:
+    """Return the name of the file with a cell's scores, in the folder of `folder_of`."""
+    return paths.fitting(condition.name, ".npz")
 
 
 def identity_of(facts: Mapping[str, Json]) -> str:
@@ -153,11 +160,9 @@ def read_scores(path: Path) -> CellScores:
             threshold=float(arrays["threshold"]) if "threshold" in arrays else 0.0,
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise DataError(
-            f"scores {path} cannot be read: {error}; run the benchmark again"
-        ) from error
+        raise DataError(f"scores {path} cannot be read: {error}") from error
     if not len(scores.paths) == len(scores.labels) == len(scores.logits):
-        raise DataError(f"scores {path} differ in length; run the benchmark again")
+        raise DataError(f"scores {path} differ in length")
     return scores
 
 
@@ -180,6 +185,11 @@ def write_index(folder: Path, index: Index) -> None:
     for path in folder.glob("*.npz"):
         if path.name not in named:
             path.unlink(missing_ok=True)
+
+
+def remove_index(folder: Path) -> None:
+    """Remove an index, if there is one: its cells are about to change."""
+    (folder / INDEX).unlink(missing_ok=True)
 
 
 def read_index(folder: Path) -> Index:
@@ -216,14 +226,14 @@ def _record(path: Path, adapter: TypeAdapter[Any]) -> dict[str, Json]:
     try:
         record = read_json(path)
         if record is None:
-            raise DataError(f"no {path}; run the benchmark again")
+            raise DataError(f"no record {path}")
         if record.pop("schema", None) != SCHEMA:
-            raise DataError(f"{path} is of another version; run the benchmark again")
+            raise DataError(f"{path} is of another version")
         adapter.validate_python(record)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise DataError(f"{path} cannot be read: {what}; run the benchmark again") from error
+        raise DataError(f"{path} cannot be read: {what}") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}; run the benchmark again") from error
+        raise DataError(f"{path} cannot be read: {error}") from error
     return record

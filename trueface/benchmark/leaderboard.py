@@ -29,7 +29,7 @@ class Worst:
     """The cell in which a model is worst."""
 
     place: Place
-    value: float
+    value: Measure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +73,19 @@ class Leaderboard:
     omnibus: Omnibus
 
     @property
+    def names(self) -> Mapping[str, str]:
+        """A short name of each model: its network, where that tells them apart; else its ID."""
+        networks = {line.architecture for line in self.lines}
+        short = len(networks) == len(self.lines)
+        return {line.model: line.architecture if short else line.model for line in self.lines}
+
+    @property
     def unranked(self) -> Iterator[str]:
         """Which model has no rank in which setting, and why."""
         for line in self.lines:
             for setting, column in line.columns.items():
                 if column.ranked is None:
-                    yield f"{line.model}, {setting}: {column.reason}"
+                    yield f"{self.names[line.model]}, {setting}: {column.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,12 +182,12 @@ def _unranked(group: _Group, groups: Sequence[_Group]) -> str:
 def _column(group: _Group, ranked: Ranked | None, reason: str) -> Column:
     areas = group.values(AREA)
     at = int(np.argmin(areas))
-    spread = group.spread(list(group.cells)).mean(0)
+    spread = group.spread(list(group.cells))  # (C, R)
     return Column(
-        mean=interval(float(np.mean(areas)), spread),
+        mean=interval(float(np.mean(areas)), spread.mean(0)),
         balanced=float(np.mean(group.values(BALANCED))),
         balanced_at_threshold=float(np.mean(group.values(AT_THRESHOLD))),
-        worst=Worst(place=list(group.cells)[at], value=areas[at]),
+        worst=Worst(place=list(group.cells)[at], value=interval(areas[at], spread[at])),
         cells=len(areas),
         ranked=ranked,
         reason=reason,

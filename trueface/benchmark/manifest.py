@@ -119,7 +119,7 @@ def read(path: Path) -> Manifest:
     versions = record.get("versions")
     manifest = manifest_of(entries, versions if isinstance(versions, dict) else {})
     if manifest.sha256 != record.get("sha256"):
-        raise DataError(f"manifest {path} was changed: its images do not give its name; run again")
+        raise DataError(f"manifest {path} was changed: its images do not give its name")
     return manifest
 
 

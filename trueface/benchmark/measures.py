@@ -30,7 +30,8 @@ KINDS = ("real", "fake")
 class Marked(NamedTuple):
     """Why a cell is not ranked."""
 
-    mark: str  # "chance", "constant", "few images", "one class", "attack", "not run"; "": ranked
+    # "chance", "constant", "few images", "one class", "confounded", "attack", "not run"; "": ranked
+    mark: str
     reason: str
 
 

@@ -1,6 +1,7 @@
 """The benchmark of a run, as its jobs left it: every cell with its scores and measures."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from trueface.benchmark.measures import (
     minus_clean,
 )
 from trueface.corruptions.grammar import NONE
-from trueface.runtime.errors import DataError
+from trueface.data.file_headers import DECIDING, Shortcut
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.ids import parse_model
 
 MANIFESTS = "manifests"  # in the benchmark folder of a run: one file for each set of images
@@ -56,14 +59,40 @@ class RunResults:
 
     @property
     def not_run(self) -> Iterator[str]:
-        """What was not run and why, the models of one reason together."""
+        """What was not run and why, the models of one reason together, by their IDs."""
+        yield from self.not_run_named({result.group: result.group for result in self.results})
+
+    def not_run_named(self, names: Mapping[str, str]) -> Iterator[str]:
+        """Yield what was not run and why, the models of one reason together.
+
+        Args:
+            names: of the models, by ID.
+        """
         reasons: dict[tuple[str, str], dict[str, None]] = {}
         for result in self.results:
             if not result.cell.file:
                 key = (result.cell.condition.name, result.cell.reason)
-                reasons.setdefault(key, {})[result.group] = None
+                reasons.setdefault(key, {})[names[result.group]] = None
         for (condition, reason), models in reasons.items():
             yield f"{condition}: {reason} ({', '.join(models)})"
+
+    @property
+    def without_area(self) -> Iterator[str]:
+        """Which sets of images have no AUC, and why: of one class there are rates alone."""
+        yield from dict.fromkeys(
+            f"{result.index.test}: {result.measured.marked.reason}, so it has no AUC, and rates alone"
+            for result in self.results
+            if result.measured.marked.mark == "one class"
+        )
+
+    @property
+    def confounds(self) -> Iterator[str]:
+        """What the headers of the image files alone tell of their class, of each set of images."""
+        yield from dict.fromkeys(
+            f"{result.index.test}: {each.sentence} (real: {each.real}; fake: {each.fake})"
+            for result in self.results
+            for each in result.index.shortcuts
+        )
 
     @property
     def settings(self) -> Iterator[str]:
@@ -78,10 +107,10 @@ class RunResults:
 
 
 def read_run(run_folder: Path) -> RunResults:
-    """Return the benchmark of a run.
+    """Return the benchmark of a run; what cannot be read is left out, and said in `problems`.
 
     Raises:
-        DataError: there is none; models were scored on different images; or a file is damaged.
+        DataError: there is none, nothing of it can be read, or models were scored on different images.
     """
     folders = cells.find_indexes(run_folder)
     if not folders:
@@ -92,19 +121,26 @@ def read_run(run_folder: Path) -> RunResults:
     results: list[Result] = []
     problems: list[str] = []
     lists: dict[str, Manifest] = {}
-    indexes = [(folder, cells.read_index(folder)) for folder in folders]
-    _refuse_other_images([index for _, index in indexes])
-    for folder, index in indexes:
-        facts = cells.read_facts(folder.parent.parent)
+    indexes = dict(_indexes(folders, problems))
+    _refuse_other_images(indexes.values())
+    for folder, index in indexes.items():
+        try:
+            facts = cells.read_facts(folder.parent.parent)
+            if index.manifest not in lists:
+                lists[index.manifest] = manifest.read(manifest_file(run_folder, index.manifest))
+        except DataError as error:
+            problems.append(f"{error}; {remedy(folder)}")
+            continue
         if facts.checkpoint_sha256 != index.checkpoint_sha256:
             problems.append(
-                f"{index.model} on {index.test}: the model was made anew since; run the benchmark again"
+                f"{index.model} on {index.test}: the model was made anew since; run the task file again"
             )
             continue
-        if index.manifest not in lists:
-            lists[index.manifest] = manifest.read(manifest_file(run_folder, index.manifest))
         images = {entry.path: entry for entry in lists[index.manifest].entries}
         results += _results(folder, index, facts, images)
+    if not results:
+        raise DataError("; ".join(problems))
+    problems += _without_cells(run_folder, indexes.values())
     whole = manifest_of(
         (entry for each in lists.values() for entry in each.entries),
         next((each.versions for each in lists.values()), {}),
@@ -115,6 +151,43 @@ def read_run(run_folder: Path) -> RunResults:
     return RunResults(
         name=run_folder.name, manifest=whole, results=tuple(order), problems=tuple(problems)
     )
+
+
+def remedy(folder: Path) -> str:
+    """Return what to do where a file in a folder of cells, or of its model, cannot be read."""
+    return f"remove {folder / cells.INDEX} and run the task file again, which keeps sound cells"
+
+
+def _indexes(folders: Iterable[Path], problems: list[str]) -> Iterator[tuple[Path, Index]]:
+    for folder in folders:
+        try:
+            yield folder, cells.read_index(folder)
+        except DataError as error:
+            problems.append(f"{error}; {remedy(folder)}")
+
+
+def _without_cells(run_folder: Path, indexes: Collection[Index]) -> Iterator[str]:
+    """Yield the models of the run that were not scored, or not on every set of images.
+
+    Such a model is not named in the benchmark, its job is not done, or it failed: the queue knows.
+    """
+    tests = list(dict.fromkeys(index.test for index in indexes))
+    scored = {(index.model, index.test) for index in indexes}
+    for model in _models(run_folder):
+        missing = [test for test in tests if (model, test) not in scored]
+        if missing:
+            where = "" if len(missing) == len(tests) else f" on {', '.join(missing)}"
+            yield (
+                f"{model} was not scored{where}: the benchmark does not name it, or its job is not "
+                f"done; see launcher status run:{run_folder.name}"
+            )
+
+
+def _models(run_folder: Path) -> Iterator[str]:
+    """Yield the IDs of the models that have a folder in a run, trained or not, sorted."""
+    for folder in sorted(path for path in run_folder.iterdir() if path.is_dir()):
+        with contextlib.suppress(OSError, UsageError):  # of the run itself, such as `code`
+            yield str(parse_model(paths.model_id(folder)))
 
 
 def without_seed(model: str) -> str:
@@ -150,9 +223,10 @@ def _results(
 ) -> Sequence[Result]:
     made: list[Result] = []
     clean: Measured | None = None
-    for cell in index.cells:
-        scores = cells.read_scores(folder / cell.file) if cell.file else None
-        measured, keys = _measured(cell, scores, facts, images, folder)
+    for each in index.cells:
+        cell, scores = _read_cell(folder, each, images)
+        measured, keys = _measured(cell, scores, facts, images)
+        measured = replace(measured, marked=_marked(measured.marked, index.shortcuts))
         if cell.condition == CLEAN:
             clean = measured
         elif clean is not None and scores is not None and not cell.condition.is_attack:
@@ -163,22 +237,37 @@ def _results(
     return made
 
 
+def _read_cell(folder: Path, cell: Cell, images: Collection[str]) -> tuple[Cell, CellScores | None]:
+    """Return a cell with its scores; one whose file is damaged as one that was not run."""
+    if not cell.file:
+        return cell, None
+    try:
+        scores, reason = cells.read_scores(folder / cell.file), ""
+    except DataError as error:
+        scores, reason = None, str(error)
+    strange = () if scores is None else set(scores.paths).difference(images)
+    if strange:
+        reason = f"{folder / cell.file} has scores of {min(strange)}, no image of the set"
+    if reason:
+        return replace(cell, file="", reason=f"{reason}; {remedy(folder)}"), None
+    return cell, scores
+
+
+def _marked(marked: Marked, shortcuts: Iterable[Shortcut]) -> Marked:
+    """Mark a cell whose classes a detector could tell apart by the form of their files."""
+    decisive = [each.sentence for each in shortcuts if each.accuracy >= DECIDING]
+    return marked if marked.mark or not decisive else Marked("confounded", decisive[0])
+
+
 def _measured(
     cell: Cell,
     scores: CellScores | None,
     facts: ModelFacts,
     images: dict[str, Entry],
-    folder: Path,
 ) -> tuple[Measured, tuple[str, ...]]:
     if scores is None:
         return Measured(values=(), marked=Marked("not run", cell.reason)), ()
-    try:
-        entries = [images[path] for path in scores.paths]
-    except KeyError as error:
-        raise DataError(
-            f"{folder / cell.file} has scores of {error}, which is not in the manifest; run the "
-            "benchmark again"
-        ) from error
+    entries = [images[path] for path in scores.paths]
     keys = tuple(entry.key for entry in entries)
     if cell.condition.is_attack:
         return measure_attack(scores), keys

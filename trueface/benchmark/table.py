@@ -6,14 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from trueface.benchmark.manifest import DIGITS
 from trueface.benchmark.measures import Value
 from trueface.benchmark.run_results import Result, RunResults
+from trueface.corruptions.grammar import NONE
 from trueface.runtime.errors import DataError
 
+TOLERANCE = 1e-4  # of a value that is measured again
 NOT_RUN = "cell"  # the measure of the one row of a cell without scores
 SHA_DIGITS = 16
 
@@ -105,10 +108,11 @@ def join(tables: Sequence[tuple[str, Sequence[Row]]]) -> tuple[Row, ...]:
         tables: each with its name for messages.
 
     Raises:
-        DataError: they are of different benchmarks: their manifests differ.
+        DataError: they are of different benchmarks: their manifests differ; or they disagree about a
+            measure of the same weights.
     """
     first: tuple[str, str] | None = None
-    joined: dict[tuple[object, ...], Row] = {}
+    joined: dict[tuple[object, ...], tuple[str, Row]] = {}
     for name, rows in tables:
         for row in rows:
             first = first or (name, row.manifest)
@@ -118,8 +122,22 @@ def join(tables: Sequence[tuple[str, Sequence[Row]]]) -> tuple[Row, ...]:
                     "measured on different images; score both on the same ones"
                 )
             key = (row.model, row.seed, row.test, row.corrupt, row.attack, row.measure)
-            joined.setdefault((*key, row.checkpoint_sha), row)
-    return tuple(joined.values())
+            other, before = joined.setdefault((*key, row.checkpoint_sha), (name, row))
+            if not same_value(before.value, row.value):
+                raise DataError(
+                    f"{other} and {name} disagree: {row.measure} of {row.model} on {row.test} "
+                    f"({row.attack if row.corrupt == NONE else row.corrupt}) is {_cell(before.value)} and "
+                    f"{_cell(row.value)} with the same weights; `trueface benchmark RUN --check` in the "
+                    "folder of each tells which one can be measured again"
+                )
+    return tuple(row for _, row in joined.values())
+
+
+def same_value(first: float | None, second: float | None) -> bool:
+    """Tell whether two values of a measure are the same, to 1e-4 of the first or absolutely."""
+    if first is None or second is None:
+        return first is second
+    return abs(second - first) <= TOLERANCE * max(1.0, abs(first))
 
 
 def has_parquet() -> bool:
@@ -132,8 +150,18 @@ def as_parquet(rows: Iterable[Row]) -> bytes:
     import pyarrow  # an extra, only where it is installed
     from pyarrow import parquet
 
+    # as declared: a column without any value would have no type, and fit no other table
+    kinds: dict[Any, Any] = {
+        str: pyarrow.string(),
+        int: pyarrow.int64(),
+        int | None: pyarrow.int64(),
+        float: pyarrow.float64(),
+        float | None: pyarrow.float64(),
+    }
+    schema = pyarrow.schema([(field.name, kinds[field.type]) for field in fields(Row)])
     buffer = pyarrow.BufferOutputStream()
-    parquet.write_table(pyarrow.Table.from_pylist([asdict(row) for row in rows]), buffer)
+    table = pyarrow.Table.from_pylist([asdict(row) for row in rows], schema=schema)
+    parquet.write_table(table, buffer)
     return bytes(buffer.getvalue().to_pybytes())
 
 

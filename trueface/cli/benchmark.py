@@ -123,14 +123,14 @@ def _check(results: "RunResults", folder: Path, count: int, seed: int, device: s
     """Print some rows with their values now; exit with 1 if one differs."""
     import torch
 
-    from trueface.cli.benchmark_text import checked_line
+    from trueface.benchmark.table import TOLERANCE
+    from trueface.cli.benchmark_text import checked_table
     from trueface.cli.run_here import device as known_device
     from trueface.cli.run_here import under_bar
-    from trueface.jobs.benchmark.rechecking import TOLERANCE, recheck
+    from trueface.jobs.benchmark.rechecking import recheck
 
-    wrong, done = 0, 0
     with under_bar("check") as (progress, stop):
-        checked = recheck(
+        checks = recheck(
             results,
             folder,
             count=count,
@@ -140,9 +140,9 @@ def _check(results: "RunResults", folder: Path, count: int, seed: int, device: s
             progress=progress,
             stop=stop,
         )
-        for row in checked:
-            click.echo(checked_line(row))
-            wrong, done = wrong + (not row.agrees), done + 1
-    click.echo(f"{done - wrong} of {done} rows agree within {TOLERANCE:g}")
-    if wrong:
+        rows = tuple(checks)
+    agree = sum(row.agrees for row in rows)
+    click.echo("\n".join(checked_table(rows)))
+    click.echo(f"\n{agree} of {len(rows)} rows agree within {TOLERANCE:g}")
+    if agree < len(rows):
         raise click.exceptions.Exit(1)

@@ -1,9 +1,11 @@
 """The leaderboard of a benchmark as text and as JSON."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from trueface.audit.text import count
 from trueface.benchmark.known_data import Setting
 from trueface.benchmark.leaderboard import Column, Leaderboard, Line
 from trueface.benchmark.pairs import Difference
@@ -14,21 +16,24 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from trueface.jobs.benchmark.rechecking import Checked
 
 NOTHING = "–"
+CHECKED = ("", "model", "seed", "images", "condition", "measure", "table", "now")
 
 
 def text(run: RunResults, board: Leaderboard) -> str:
     """Return the leaderboard: a table, why models have no rank, what was not run, differences."""
     tests = len({result.index.test for result in run.results})
     conditions = len({result.cell.condition for result in run.results})
-    lines = [
-        f"benchmark {run.manifest.name}: {len(board.lines)} models, {tests} sets of images "
-        f"({len(run.manifest.entries)} images), {conditions} conditions",
-        "",
-        *aligned(_table(board)),
-    ]
+    parts = (
+        count(len(board.lines), "model"),
+        f"{count(tests, 'set')} of images ({count(len(run.manifest.entries), 'image')})",
+        count(conditions, "condition"),
+    )
+    lines = [f"benchmark {run.manifest.name}: {', '.join(parts)}", "", *aligned(_table(board))]
     for title, notes in (
-        ("Not ranked", list(map(shown, board.unranked))),
-        ("Not run", list(map(shown, run.not_run))),
+        ("Models", list(_ids(board))),
+        ("Told by the form of the files", list(map(shown, run.confounds))),
+        ("Not ranked", list(map(shown, chain(run.without_area, board.unranked)))),
+        ("Not run", list(map(shown, run.not_run_named(board.names)))),
         ("Differences (second minus first, paired; p by Holm over the pairs of a setting)",
          list(_differences(board))),
     ):  # fmt: skip
@@ -55,17 +60,27 @@ def document(run: RunResults, board: Leaderboard) -> dict[str, Any]:
         "friedman": asdict(board.omnibus),
         "not_run": list(run.not_run),
         "problems": list(run.problems),
+        "confounded": list(run.confounds),
     }
 
 
-def checked_line(checked: "Checked") -> str:
-    """Return one row that was measured again."""
+def checked_table(checked: "Sequence[Checked]") -> list[str]:
+    """Return rows that were measured again as a table: first what does not agree."""
+    rows = sorted(checked, key=lambda each: each.agrees)
+    return aligned([CHECKED, *map(_checked_line, rows)], left=6)
+
+
+def _checked_line(checked: "Checked") -> tuple[str, ...]:
     row = checked.row
-    seed = "" if row.seed is None else f" seed {row.seed}"
-    condition = row.corrupt if row.attack == "none" else row.attack
     return (
-        f"{'ok ' if checked.agrees else 'NOT'}  {_number(row.value)} {_number(checked.again)}  "
-        f"{row.measure}  {shown(row.model)}{seed}  {shown(row.test)}  {condition}"
+        "agrees" if checked.agrees else "DIFFERS",
+        shown(row.model),
+        NOTHING if row.seed is None else str(row.seed),
+        shown(row.test),
+        row.corrupt if row.attack == "none" else row.attack,
+        row.measure,
+        _number(row.value),
+        _number(checked.again),
     )
 
 
@@ -77,11 +92,14 @@ def _table(board: Leaderboard) -> list[tuple[str, ...]]:
     for setting in settings:
         header += [f"{setting} AUC", "worst", "P(best)"]
     header += ["ECE", "scaled", "ms", "parameters"]
-    return [tuple(header), *(_line(line, settings) for line in board.lines)]
+    return [
+        tuple(header),
+        *(_line(board.names[line.model], line, settings) for line in board.lines),
+    ]
 
 
-def _line(line: Line, settings: Sequence[Setting]) -> tuple[str, ...]:
-    cells = [shown(line.model), str(line.seeds)]
+def _line(name: str, line: Line, settings: Sequence[Setting]) -> tuple[str, ...]:
+    cells = [shown(name), str(line.seeds)]
     for setting in settings:
         cells += _column(line.columns.get(setting))
     cells += [_number(line.ece), _number(line.ece_scaled), f"{line.ms_image:.1f}"]
@@ -95,20 +113,27 @@ def _column(column: Column | None) -> list[str]:
     best = NOTHING if column.ranked is None else f"{column.ranked.best:.2f}"
     return [
         f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]",
-        f"{column.worst.value:.3f}",
+        f"{column.worst.value.value:.3f}",
         best,
     ]
 
 
+def _ids(board: Leaderboard) -> Iterator[str]:
+    """Yield the ID of each model that is shown by a shorter name."""
+    for model, name in board.names.items():
+        if name != model:
+            yield f"{shown(name)}: {shown(model)}"
+
+
 def _differences(board: Leaderboard) -> Iterator[str]:
     for setting, pairs in board.pairs.items():
-        yield from (_difference(setting, pair) for pair in pairs)
+        yield from (_difference(setting, pair, board.names) for pair in pairs)
 
 
-def _difference(setting: Setting, pair: Difference) -> str:
+def _difference(setting: Setting, pair: Difference, names: Mapping[str, str]) -> str:
     delong = "" if pair.p_delong is None else f", DeLong p {pair.p_delong:.3f}"
     return (
-        f"{setting}: {shown(pair.second)} - {shown(pair.first)} = {pair.value:+.3f} "
+        f"{setting}: {shown(names[pair.second])} - {shown(names[pair.first])} = {pair.value:+.3f} "
         f"[{pair.low:+.3f}, {pair.high:+.3f}], p {pair.p_holm:.3f}{delong}"
     )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from launcher.api import Draft, Input, Kept, MachineError, Role, SharedJob, SharedPart, Volume
+from trueface.corruptions.grammar import NONE
 from trueface.data.vocabulary import Vocabulary
 from trueface.features.folder import limit_bytes, store_folder
 from trueface.jobs.feature_settings import FeatureSettings
@@ -18,6 +19,7 @@ from trueface.jobs.refusals.leakage import count_images
 from trueface.jobs.shared_features import BODY, KIND, PLACE, Part
 from trueface.models.registry import spec_of
 from trueface.runtime import paths
+from trueface.runtime.ids import tested
 
 ITEM_BYTES = 4  # of a number in the store, float32
 _READING = ("batch_size", "num_threads", "on_bad_image")  # taken from the first job that is served
@@ -59,8 +61,9 @@ class FeatureKind(LaboratoryKind):
             for each in parts
         ]
         images = dict.fromkeys(word for each in parts for word in _part(each).images.split("&"))
+        test = tested(first.draft.data or "", _condition(parts))
         return SharedJob(
-            name=f"{part.body.base or model}/{first.draft.data}",
+            name=f"{part.body.base or model}/{test}",
             settings=settings,
             volumes=[*self._volumes(parts, model)],
             base=part.body.base,
@@ -91,6 +94,12 @@ class FeatureKind(LaboratoryKind):
 def _part(part: SharedPart) -> Part:
     assert isinstance(part.part, Part)  # as `shared_features` made it
     return part.part
+
+
+def _condition(parts: Sequence[SharedPart]) -> str:
+    """Return the corruption of all parts as the condition of a test; "" where they differ in it."""
+    corrupt = {_part(each).corrupt for each in parts}
+    return f"corrupt={corrupt.pop()}" if len(corrupt) == 1 and NONE not in corrupt else ""
 
 
 def _maker(part: SharedPart) -> Draft | None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from launcher.api import Draft, SharedWork
 from trueface.corruptions.grammar import NONE
 from trueface.data.settings import AugmentationSettings, DataSettings
+from trueface.models.registry import spec_of
 from trueface.training.settings import solver_of
 from trueface.unlearning.registry import METHODS
 
@@ -107,6 +108,20 @@ def of_test(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
         yield _work(draft, facts, Part(body, "test", images_of(draft), corrupt=corrupt))
 
 
+def of_benchmark(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
+    """Yield the features of a benchmark, those of each corruption as a job of their own.
+
+    So conditions are computed side by side; clean images go with the features of other tests.
+    """
+    if not (makers and _keeps_body(makers[-1], makers[:-1]) and (facts := _facts(draft)).shares):
+        return
+    body = body_behind(makers, draft.model, draft)
+    chains: Sequence[str] = draft.settings["corrupt"]
+    for corrupt in dict.fromkeys((NONE, *chains)):
+        work = _work(draft, facts, Part(body, "test", images_of(draft), corrupt=corrupt))
+        yield work if corrupt == NONE else work._replace(key=(work.key, corrupt))
+
+
 def images_of(draft: Draft) -> str:
     """Return which images a job reads, as a data ID."""
     return draft.images or draft.data or ""
@@ -181,9 +196,15 @@ def _augmentation(augmenting: tuple[Any, ...], crops: bool) -> Augmentation:
 
 def _new_body(*values: Any) -> Body:
     *others, seed = values
-    weights = others[BODY.index("weights")]
-    # weights that are read follow from no seed
-    return Body(None, (*others, seed if weights == "none" else None))
+    model, weights = (others[BODY.index(name)] for name in ("model", "weights"))
+    # weights that are read follow from no seed, and statistics of pixels have none
+    return Body(None, (*others, seed if weights == "none" and not _is_statistic(model) else None))
+
+
+@lru_cache(maxsize=64)
+def _is_statistic(model: str) -> bool:
+    spec = spec_of(model)
+    return spec.solver == "ridge" and spec.inner is None and spec.weights_url is None
 
 
 def _hashable(value: Any) -> Any:

@@ -80,6 +80,7 @@ def register_family(
     solver: Solver = "gradient",
     raw_pixels: bool = False,
     differentiable: bool = True,
+    widths: Mapping[str, int] = MappingProxyType({}),
 ) -> Family:
     """Declare a family of networks that are made of others.
 
@@ -94,6 +95,8 @@ def register_family(
         solver: as for `register_model`.
         raw_pixels: likewise; the network then has to normalise for the inner one.
         differentiable: likewise.
+        widths: about how many features it has, by the network inside, for plans; of others they do
+            not tell.
     """
     return Family(
         name=name,
@@ -102,6 +105,7 @@ def register_family(
         solver=solver,
         raw_pixels=raw_pixels,
         differentiable=differentiable,
+        widths=widths,
     )
 
 

@@ -1,6 +1,6 @@
 """What is declared of a network, of a family of networks, and of a library: plain values, no torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -64,6 +64,9 @@ class Family:
     solver: Solver
     raw_pixels: bool
     differentiable: bool
+    widths: Mapping[
+        str, int
+    ]  # about how many features, by the network inside; of others: not known
 
     def __call__(self, make: Maker) -> Maker:
         """Leave the decorated function, which makes the network, as it is."""
@@ -76,7 +79,7 @@ class Family:
             name=f"{self.name}/{inner.name}",
             summary=f"{self.summary}: {inner.summary}",
             head=self.head,
-            width=None,
+            width=self.widths.get(inner.name),
             solver=self.solver,
             raw_pixels=self.raw_pixels,
             differentiable=self.differentiable,

@@ -1,16 +1,16 @@
 """The plots of a benchmark's page: reliability, cost against the worst AUC, ranks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 
 import numpy as np
 
 from trueface.benchmark.known_data import Setting
-from trueface.benchmark.leaderboard import Leaderboard
+from trueface.benchmark.leaderboard import Leaderboard, Line
 from trueface.benchmark.run_results import RunResults
-from trueface.evaluation.bootstrap import Floats
+from trueface.evaluation.bootstrap import Floats, Measure
+from trueface.evaluation.bounded_intervals import unvaried
 from trueface.evaluation.calibration import Labels, probabilities
-from trueface.report.benchmark_tables import labels
 from trueface.report.scatter import Mark, scatter
 from trueface.report.svg import Frame, Point, axes, diagonal, key, line, svg
 
@@ -21,19 +21,19 @@ LEAST = 5  # images of a bin that has a point
 def reliability(run: RunResults, board: Leaderboard) -> str:
     """Return of each model how often what it calls fake is: without and with the temperature."""
     return "".join(
-        _reliability(run, entry.model, labels(board.lines)[entry.model]) for entry in board.lines
+        _reliability(run, entry.model, board.names[entry.model]) for entry in board.lines
     )
 
 
 def cost(board: Leaderboard) -> str:
     """Return the time of an image against the AUC of the worst cell."""
-    names = labels(board.lines)
+    names = board.names
     marks = [
         Mark(
             name=names[entry.model],
             time=entry.ms_image,
-            quality=min(column.worst.value for column in entry.columns.values()),
-            spread=None,
+            quality=_worst(entry).value,
+            spread=(_worst(entry).high - _worst(entry).low) / 2,
             role="method",
         )
         for entry in board.lines
@@ -43,6 +43,13 @@ def cost(board: Leaderboard) -> str:
         marks, before=None, retrain=None, across="time of an image, ms", up="AUC of the worst cell"
     )
     return f'<div class="wide">{picture}</div>' if picture else ""
+
+
+def _worst(entry: Line) -> Measure:
+    """Return the lowest AUC of all cells of a model."""
+    return min(
+        (column.worst.value for column in entry.columns.values()), key=lambda worst: worst.value
+    )
 
 
 def ranks(board: Leaderboard) -> str:
@@ -66,8 +73,8 @@ def _reliability(run: RunResults, model: str, name: str) -> str:
     parts = [
         axes(frame, "probability of fake", "share of fakes"),
         diagonal(frame),
-        line(frame, _curve(fakes, plain), 0, marks=True),
-        line(frame, _curve(fakes, scaled), 1, marks=True),
+        *_curve(frame, fakes, plain, 0),
+        *_curve(frame, fakes, scaled, 1),
     ]
     picture = svg(
         frame, parts, title=f"Reliability of {name}", description="without and with temperature"
@@ -76,18 +83,24 @@ def _reliability(run: RunResults, model: str, name: str) -> str:
     return f"<figure><figcaption>{escape(name)}</figcaption>{picture}{below}</figure>"
 
 
-def _curve(fakes: Labels, logits: Floats) -> list[Point]:
+def _curve(frame: Frame, fakes: Labels, logits: Floats, series: int) -> Iterator[str]:
+    """Yield a curve of a reliability diagram, at each bin with Wilson's interval."""
     beliefs = probabilities(logits)
     bins = np.minimum((beliefs * BELIEFS).astype(int), BELIEFS - 1)
-    return [
-        (float(beliefs[bins == place].mean()), float((fakes[bins == place] == 1).mean()))
-        for place in np.unique(bins)
-        if np.sum(bins == place) >= LEAST
-    ]
+    points: list[Point] = []
+    for place in np.unique(bins):
+        inside = bins == place
+        if np.sum(inside) < LEAST:
+            continue
+        share = unvaried(float((fakes[inside] == 1).mean()), int(np.sum(inside)))
+        points.append((float(beliefs[inside].mean()), share.value))
+        (x, low), (_, high) = (frame.at(points[-1][0], end) for end in (share.low, share.high))
+        yield f'<path class="interval s{series}" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
+    yield line(frame, points, series, marks=True)
 
 
 def _ranks(board: Leaderboard, setting: Setting) -> str:
-    names = labels(board.lines)
+    names = board.names
     ranked = [
         (names[entry.model], column.ranked)
         for entry in board.lines

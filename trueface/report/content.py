@@ -10,6 +10,7 @@ from trueface.evaluation.measurement import Report, breakdown, measure
 from trueface.evaluation.score_tables import Scores, merge
 from trueface.evaluation.videos import VideoReport, video_report
 from trueface.runtime.errors import DataError
+from trueface.runtime.ids import condition_of_test, data_of_test, tested
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,7 @@ class Shown:
     rows: tuple[Row, ...]
     parts: tuple[Part, ...]  # subsets, then modifiers; none where the scores name no images
     troubles: tuple[str, ...]  # tests that cannot be shown, and why
+    conditioned: tuple[Row, ...] = ()  # of tests under conditions, such as corrupted images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,23 +59,31 @@ def shown(model: Model) -> Shown:
 
     Of the same modifiers first every set of fakes beside all real images, then all of them pooled.
     """
-    rows: list[Row] = []
     troubles: list[str] = []
-    groups: dict[frozenset[str], list[_Table]] = {}
-    for test in model.tests:
+    return Shown(
+        model=model,
+        rows=tuple(_rows(model.tests, troubles)),
+        parts=tuple(_parts(model)),
+        conditioned=tuple(_rows(model.conditioned, troubles)),
+        troubles=tuple(troubles),
+    )
+
+
+def _rows(tests: Sequence[Tested], troubles: list[str]) -> Iterator[Row]:
+    """Yield the rows of tests, those under each condition by themselves; note what cannot be shown."""
+    groups: dict[tuple[str, frozenset[str]], list[_Table]] = {}
+    for test in tests:
         if test.scores is None:
             troubles.append(f"{test.data}: {test.trouble}")
         else:
-            groups.setdefault(test.modifiers, []).append(_table(test))
-    for tables in groups.values():
-        for data, pooled, members in _arranged(tables):
+            key = condition_of_test(test.data), test.modifiers
+            groups.setdefault(key, []).append(_table(test))
+    for (condition, _), tables in groups.items():
+        for data, pooled, members in _arranged(tables, condition):
             try:
-                rows.append(_row(data, pooled, members))
+                yield _row(data, pooled, members)
             except DataError as error:
                 troubles.append(f"{data}: {error}")
-    return Shown(
-        model=model, rows=tuple(rows), parts=tuple(_parts(model)), troubles=tuple(troubles)
-    )
 
 
 def _parts(model: Model) -> Iterator[Part]:
@@ -90,13 +100,14 @@ def _parts(model: Model) -> Iterator[Part]:
         yield Part(data=name, report=report)
 
 
-def _arranged(tables: Sequence[_Table]) -> Iterator[tuple[str, bool, list[_Table]]]:
+def _arranged(tables: Sequence[_Table], condition: str) -> Iterator[tuple[str, bool, list[_Table]]]:
     reals = [table for table in tables if not table.scores.labels.any()]
     others = [table for table in tables if table.scores.labels.any()]
     for table in others or reals:
         yield table.data, False, [table, *(reals if table.scores.labels.all() else [])]
     if len(others) > 1:
-        yield "&".join(table.data for table in (*others, *reals)), True, list(tables)
+        every = "&".join(data_of_test(table.data) for table in (*others, *reals))
+        yield tested(every, condition), True, list(tables)
 
 
 def _row(data: str, pooled: bool, members: Sequence[_Table]) -> Row:

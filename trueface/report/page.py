@@ -18,8 +18,8 @@ from markupsafe import Markup
 
 from trueface.audit import text
 from trueface.audit.finding import Audit
-from trueface.audit.image_headers import BROKEN
 from trueface.audit.run_facts import Model, Record, Run
+from trueface.data.file_headers import BROKEN
 from trueface.evaluation.metric_registry import METRICS
 from trueface.report import plots, tables, unlearning_section
 from trueface.report.content import Shown
@@ -114,7 +114,7 @@ def environment() -> Environment:
 
 def _markup(function: Callable[..., str]) -> Callable[..., Markup]:
     """Return a function whose HTML is not escaped again."""
-    return lambda *arguments: Markup(function(*arguments))
+    return lambda *arguments, **options: Markup(function(*arguments, **options))
 
 
 def _about(run: Run) -> list[tuple[str, str]]:

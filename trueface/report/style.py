@@ -35,11 +35,14 @@ th, td { padding: .28rem .6rem; border-bottom: 1px solid var(--line); text-align
 th { font-weight: 600; } th[scope=row], td.left, th.left { text-align: left; }
 th[scope=row] { font-weight: 400; max-width: 24rem; overflow-wrap: anywhere; }
 .measures { font-size: .88rem; width: 100%; } .measures th, .measures td { padding: .22rem .38rem; }
-.measures small { font-size: .7rem; } .measures th[scope=row] { max-width: 12rem; min-width: 7rem; }
+.measures small { font-size: .7rem; } .measures th[scope=row] { max-width: 13rem; min-width: 8.5rem; }
 small { color: var(--weak); font-size: .8rem; white-space: nowrap; }
 td small, th small { display: block; }
 .heat td small { color: inherit; font-size: .68rem; }
-.heat caption { white-space: nowrap; }
+p.caption { color: var(--weak); margin: .9rem 0 .3rem; max-width: 100ch; }
+small.id { white-space: normal; overflow-wrap: anywhere; }
+.scale { white-space: nowrap; } .scale .box { display: inline-block; width: 1rem; height: .7rem; }
+.interval { fill: none; stroke-width: 1; stroke-opacity: .55; }
 .heat td { text-align: center; min-width: 4.6rem; border: 2px solid var(--back); }
 .heat th[scope=col] { text-align: center; max-width: 7.5rem; font-size: .82rem; font-weight: 400; overflow-wrap: anywhere; vertical-align: bottom; }
 .finding { border-left: 5px solid var(--warn); background: var(--card); padding: .6rem .9rem; margin: .7rem 0; }

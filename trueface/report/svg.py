@@ -130,7 +130,7 @@ def key(names: Sequence[str]) -> str:
 
 def breakable(text: str) -> str:
     """Return a name as HTML that may go on in the next line after each of its parts."""
-    return escape(text).replace("&amp;", "&amp;<wbr>")
+    return escape(text).replace("&amp;", "&amp;<wbr>").replace("@", "<wbr>@").replace("=", "=<wbr>")
 
 
 def ticks(least: float, greatest: float, count: int = 5) -> tuple[float, ...]:

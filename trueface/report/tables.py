@@ -33,13 +33,23 @@ def measures(rows: Sequence[Row | Part]) -> str:
     )
 
 
-def heat_map(models: Sequence[Shown], metric: Metric) -> str:
-    """Return models × data, coloured by a measure for which one half is chance."""
-    data = tuple(dict.fromkeys(row.data for model in models for row in model.rows))
+def heat_map(models: Sequence[Shown], metric: Metric, *, conditioned: bool = False) -> str:
+    """Return models × data, coloured by a measure for which one half is chance.
+
+    Args:
+        models: with their rows.
+        metric: the measure.
+        conditioned: of tests under conditions, in the place of those of images as they are.
+    """
+    rows = [
+        (model, row)
+        for model in models
+        for row in (model.conditioned if conditioned else model.rows)
+    ]
+    data = tuple(dict.fromkeys(row.data for _, row in rows))
     values = {
         (model.model.name, row.data): row.report.metrics[metric.name]
-        for model in models
-        for row in model.rows
+        for model, row in rows
         if metric.name in row.report.metrics
     }
     if not values:
@@ -54,7 +64,7 @@ def heat_map(models: Sequence[Shown], metric: Metric) -> str:
     )
     return (
         f'<div class="wide"><table class="heat"><caption>{escape(metric.title)}, with 95 % '
-        f"intervals; blue above chance (0.5), brown below it</caption><thead><tr><td></td>{head}</tr>"
+        f"intervals. {heat_scale()}</caption><thead><tr><td></td>{head}</tr>"
         f"</thead><tbody>{body}</tbody>"
         "</table></div>"
     )
@@ -137,25 +147,43 @@ def _data(row: Row | Part) -> str:
     return f"{breakable(row.data)}{'<small>all together</small>' if row.pooled else ''}"
 
 
-def heat_cell(value: Measure | None, note: str = "") -> str:
+def heat_cell(value: Measure | None, has_interval: bool = True, *, note: str = "") -> str:
     """Return a cell of a heat map: a value with its interval, coloured about one half.
 
     Args:
         value: None: there is none.
-        note: what stands below it in the place of the interval.
+        has_interval: else the ends of `value` say nothing.
+        note: what stands below it.
     """
+    below = [f"{value.low:.3f}–{value.high:.3f}"] if value and has_interval else []
+    lines = "".join(f"<small>{escape(text)}</small>" for text in (*below, note) if text)
     if value is None:
-        return f"<td>{NO_VALUE}{f'<small>{escape(note)}</small>' if note else ''}</td>"
-    away = min(max((value.value - 0.5) * 2, -1), 1)
+        return f"<td>{NO_VALUE}{lines}</td>"
+    colour = _colour(value.value)
+    text = "#fff" if _luminance(*colour) < EVEN else "#000"
+    return (
+        f'<td style="background:rgb{str(colour).replace(" ", "")};color:{text}">{value.value:.3f}'
+        f"{lines}</td>"
+    )
+
+
+def heat_scale() -> str:
+    """Return the scale of the colours of a heat map, from 0 to 1."""
+    boxes = "".join(
+        f'<span class="box" style="background:rgb{str(_colour(step / 10)).replace(" ", "")}"></span>'
+        for step in range(11)
+    )
+    return f'<span class="scale">0 {boxes} 1; palest at chance, 0.5</span>'
+
+
+def _colour(value: float) -> tuple[int, int, int]:
+    """Return the colour of a value: brown below one half, blue above it."""
+    away = min(max((value - 0.5) * 2, -1), 1)
     end = ABOVE if away > 0 else BELOW
     red, green, blue = (
         round(middle + (far - middle) * abs(away)) for middle, far in zip(CHANCE, end, strict=True)
     )
-    text = "#fff" if _luminance(red, green, blue) < EVEN else "#000"
-    return (
-        f'<td style="background:rgb({red},{green},{blue});color:{text}">{value.value:.3f}'
-        f"<small>{escape(note) or f'{value.low:.3f}–{value.high:.3f}'}</small></td>"
-    )
+    return red, green, blue
 
 
 def _luminance(*colour: int) -> float:

@@ -1,7 +1,8 @@
 from pathlib import Path
 
-from trueface.audit.image_headers import FORMATS, Surveyor
+from trueface.audit.image_headers import Surveyor
 from trueface.data import decoding
+from trueface.data.file_headers import FORMATS
 
 
 def _files(folder: Path, contents: dict[str, bytes]) -> dict[str, str]:

@@ -10,11 +10,12 @@ from launcher.api import Kind, Plan
 from launcher.planning.plan import PlannedShare
 from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
+from trueface.jobs.benchmark.kind import BENCHMARK
 from trueface.jobs.feature_kind import FEATURES
 from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
 
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (TRAIN, TEST, POISON, UNLEARN, SAMPLE, FEATURES)
+    kind.name: kind for kind in (TRAIN, TEST, POISON, UNLEARN, SAMPLE, FEATURES, BENCHMARK)
 }
 HEAD = """
 name: study
@@ -209,3 +210,29 @@ unlearn: [{model: poisoned, method: [exact, scrub, retrain]}]
     (share,) = shares(text).values()
     assert share.users == {"unlearn/gan2:pre%20~exact", "unlearn/gan2:pre%20~scrub"}
     assert share.job.base == "gan2:pre%20"
+
+
+BENCHMARK_STUDY = """
+matrix: {seed: [1, 2]}
+train: [{model: null, data: "gan2:pre"}]
+benchmark: [{test: ["gan2:pre", "gan3:pre"], corrupt: [none, jpeg50, noise4]}]
+"""
+
+
+def test_a_benchmark_has_a_job_for_the_features_of_each_corruption() -> None:
+    shared = shares(BENCHMARK_STUDY, benchmark={"resize_size": 256})
+    learned, other = "features/mobilenet/gan2:pre", "features/mobilenet/gan3:pre"
+    conditions = ["", "@corrupt=jpeg50", "@corrupt=noise4"]
+    assert set(shared) == {name + each for name in (learned, other) for each in conditions}
+    # clean images go with those of the trainings
+    assert ("test", "gan2:pre") in parts(shared[learned])
+    jpeg = shared[f"{other}@corrupt=jpeg50"]
+    assert [part["corrupt"] for part in cast("list[Any]", jpeg.job.settings["parts"])] == ["jpeg50"]
+    assert jpeg.users == {f"benchmark/gan2:pre@seed={seed}/gan3:pre" for seed in (1, 2)}
+    assert (jpeg.savings.passes, jpeg.savings.saved) == (2, 1)
+
+
+def test_statistics_without_a_network_share_features_whatever_the_seed() -> None:
+    text = BENCHMARK_STUDY.replace('"gan2:pre"}]', '"gan2:pre", solver: ridge}]')
+    shared = shares(text, model="dct8", weights="none", freeze=True, flip_prob=0, augment_cycle=0)
+    assert "features/dct8/gan3:pre@corrupt=noise4" in shared

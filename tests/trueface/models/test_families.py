@@ -100,7 +100,7 @@ def test_a_family_declares_what_differs_from_the_inner_network(family: str) -> N
     assert (spec.inner, spec.head) == ("squeezenet", FAMILIES[family].head)
     assert (spec.solver, spec.raw_pixels) == (FAMILIES[family].solver, FAMILIES[family].raw_pixels)
     assert (spec.weights_url, spec.input_size) == (inner.weights_url, inner.input_size)
-    assert spec.width is None
+    assert spec.width == FAMILIES[family].widths.get("squeezenet")
 
 
 def test_the_code_of_a_family_includes_that_of_the_inner_network() -> None:

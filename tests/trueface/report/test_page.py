@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 
 from launcher.api import write_json
-from tests.trueface.audit.build import DATA, POISONED, Lab, amend, rescore
+from tests.trueface.audit.build import DATA, FAKE, POISONED, REAL, TESTS, Lab, amend, rescore
 from trueface.audit.reader import Reader
 from trueface.audit.registry import judge
 from trueface.report.content import shown
@@ -105,6 +105,29 @@ def test_each_subset_and_modifier_of_a_model_has_its_own_measures(lab: Lab) -> N
     after = text.partition("By subset and modifier")[2]
     assert "StyleGAN2" in after.partition("Scores and confusion")[0]
     assert text.count("By subset and modifier") == 2
+
+
+def test_tests_under_conditions_stand_beside_those_of_images_as_they_are(lab: Lab) -> None:
+    folder = lab.run / DATA
+    for data, key, label in zip(TESTS, (FAKE, REAL), (1, 0), strict=True):
+        keys = [name for name in lab.lists["test"] if name.startswith(key)]
+        for condition in ("corrupt=jpeg50", "corrupt=noise4"):
+            lab.scores(folder, f"{data}@{condition}", keys, label, [0.5 - label] * len(keys))
+    run = Reader().run(str(lab.run))
+    model = next(shown(model) for model in run.models if model.name == DATA)
+    names = [f"gan2:pre@corrupt={each}" for each in ("jpeg50", "noise4")]
+    assert [row.data for row in model.conditioned] == names
+    # real images of the same condition beside the fakes: every one is called wrong
+    assert {row.report.metrics["accuracy"].value for row in model.conditioned} == {0.0}
+    assert all("@" not in row.data for row in model.rows)
+    text = Reading(_page(lab.run)).text
+    assert "Under conditions" in text
+    assert text.count("Measures under conditions") == 1
+    assert judge(run).findings == ()
+    path = paths.scores(folder, DATA, "gan2:pre@corrupt=jpeg50")
+    path.write_text("no table")
+    audit = judge(Reader().run(str(lab.run)))
+    assert "gan2:pre@corrupt=jpeg50" in str(audit.findings)
 
 
 def test_the_page_can_be_read_without_seeing_it(lab: Lab) -> None:

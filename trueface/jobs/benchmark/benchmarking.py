@@ -17,6 +17,7 @@ from trueface.benchmark.known_data import Derived, contradiction, derive
 from trueface.benchmark.manifest import Entry, Manifest
 from trueface.benchmark.run_results import manifest_file
 from trueface.benchmark.settings import BenchmarkSettings
+from trueface.data.file_headers import PROPERTIES, sample_headers, shortcut
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.features.file_digests import FileDigests
 from trueface.features.folder import store_folder
@@ -69,16 +70,17 @@ def _benchmark(job: Job, settings: BenchmarkSettings) -> Mapping[str, Json]:
     asked = [*conditions(settings.corrupt, settings.attack)]
     settings_of = dict(_settings_of(job, bench, asked))
     index_folder = cells.folder_of(folder, job.data or "")
-    # each model begins elsewhere, so that jobs of one body compute features of different conditions
-    first = derive_seed(bench.name, 0) % len(asked)
+    # each job begins elsewhere, so that those of one body compute features of different conditions
+    first = derive_seed(f"{bench.name} on {job.data}", 0) % len(asked)
     reasons: dict[Condition, str] = {}
     scored = 0
     for condition in (*asked[first:], *asked[:first]):
-        path = index_folder / file_of(condition)
+        path = index_folder / cells.file_of(condition)
         identity = _identity(bench, known, condition)
         if cells.is_done(path, identity):
             log.info("cell=%s state=kept", condition.name)
             continue
+        cells.remove_index(index_folder)  # until all cells are those that it describes
         try:
             cells.write_scores(path, score(bench, condition), identity)
             scored += 1
@@ -119,11 +121,6 @@ def open_bench(job: Job, settings: BenchmarkSettings, *, stored: bool = True) ->
         watch=watch_of(job, settings.precision),
         store=open_store(settings.cache) if stored else None,
     )
-
-
-def file_of(condition: Condition) -> str:
-    """Return the name of the file with a cell's scores."""
-    return paths.fitting(condition.name, ".npz")
 
 
 def manifest_of(bench: Bench) -> Manifest:
@@ -217,13 +214,14 @@ def _cell(condition: Condition, known: Derived, reasons: Mapping[Condition, str]
         access=condition.access,
         setting=known.setting,
         why=known.why,
-        file="" if reason else file_of(condition),
+        file="" if reason else cells.file_of(condition),
         reason=reason,
     )
 
 
 def _index(job: Job, bench: Bench, known: _Known, rows: Sequence[Cell]) -> Index:
     trained = bench.kept.provenance.get("settings")
+    headers, _ = sample_headers({image.file: image.label for image in bench.images})
     seed = trained.get("seed") if isinstance(trained, dict) else None
     return Index(
         model=bench.name,
@@ -238,12 +236,15 @@ def _index(job: Job, bench: Bench, known: _Known, rows: Sequence[Cell]) -> Index
         words=job.words.used_by(parse_data(job.data or "")),
         settings=bench.settings.model_dump(mode="json"),
         cells=tuple(rows),
+        shortcuts=tuple(filter(None, (shortcut(headers, each) for each in PROPERTIES))),
     )
 
 
 def _write_manifest(job: Job, images: Manifest) -> None:
     path = manifest_file(job.run_folder, images.sha256)
-    if not path.exists():
+    try:
+        manifest.read(path)
+    except DataError:  # absent, or damaged
         manifest.write(path, images)
 
 

@@ -9,6 +9,7 @@ from trueface.benchmark.conditions import conditions
 from trueface.benchmark.known_data import contradiction, derive
 from trueface.benchmark.settings import BenchmarkSettings
 from trueface.data.vocabulary import Vocabulary
+from trueface.jobs import shared_features
 from trueface.jobs.benchmark import origins
 from trueface.jobs.inputs_outputs import folder_of, model_of, test_inputs
 from trueface.jobs.kinds import LaboratoryKind
@@ -16,9 +17,14 @@ from trueface.jobs.refusals.testing import unfit_scoring
 
 
 def _outputs(draft: Draft) -> Iterator[Path]:
-    """Yield the folder of the cells, and the index in it, which is written last."""
+    """Yield the cells and the index, which is written last, and their folder.
+
+    An attack that makes no sense for the model leaves no cell.
+    """
     folder = cells.folder_of(folder_of(draft), draft.data or "")
     yield folder / cells.INDEX
+    for condition in conditions(draft.settings["corrupt"], ()):
+        yield folder / cells.file_of(condition)
     yield folder
 
 
@@ -57,4 +63,5 @@ BENCHMARK = LaboratoryKind(
     makes=_outputs,
     line=lambda _: (),
     refuses=_unfit,
+    repeats=shared_features.of_benchmark,
 )

@@ -11,12 +11,10 @@ from trueface.benchmark.cells import Cell, CellScores, Index
 from trueface.benchmark.measures import DELTA, measure_attack, measure_scores, minus_clean
 from trueface.benchmark.run_results import Result, RunResults
 from trueface.benchmark.settings import BenchmarkSettings
-from trueface.benchmark.table import Row, row_of
+from trueface.benchmark.table import Row, row_of, same_value
 from trueface.jobs.benchmark.benchmarking import manifest_of, open_bench
 from trueface.jobs.benchmark.scoring import Bench, score
 from trueface.runtime.errors import DataError
-
-TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +26,8 @@ class Checked:
 
     @property
     def agrees(self) -> bool:
-        """Whether both are the same, to 1e-4 of the value or absolutely."""
-        if self.row.value is None or self.again is None:
-            return self.row.value is self.again
-        return abs(self.again - self.row.value) <= TOLERANCE * max(1.0, abs(self.row.value))
+        """Whether both are the same."""
+        return same_value(self.row.value, self.again)
 
 
 def recheck(

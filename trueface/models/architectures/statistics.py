@@ -97,6 +97,7 @@ def residuals() -> nn.Module:
     summary="mean and deviation of every block of a frozen network",
     solver="ridge",
     raw_pixels=True,
+    widths={"mobilenet": 5_600, "squeezenet": 5_200},
 )
 def layers(inner: Made) -> nn.Module:
     """Return a detector by the moments of the blocks of a network."""
@@ -109,6 +110,7 @@ def layers(inner: Made) -> nn.Module:
     solver="ridge",
     raw_pixels=True,
     differentiable=False,
+    widths={"mobilenet": 33_700, "squeezenet": 25_500},
 )
 def fused(inner: Made) -> nn.Module:
     """Return a detector by all statistics."""

@@ -73,6 +73,21 @@ def test_every_set_has_a_row_of_its_own_when_asked_for() -> None:
     assert "gan2:pre&real:pre" in lines[2]
 
 
+def test_each_condition_of_a_models_tests_has_a_line_beside_images_as_they_are() -> None:
+    tests = ("gan2:pre", "gan3:pre")
+    rows = [
+        a_row("m", f"{data}{condition}", pooled=False, balanced_accuracy=a_value(share))
+        for condition, share in (("", 0.9), ("@corrupt=jpeg50", 0.6))
+        for data in tests
+    ]
+    rows += [a_row("m", "gan2:pre&gan3:pre", pooled=True)]
+    lines = draw(rows, width=200).splitlines()
+    at = next(at for at, line in enumerate(lines) if line.split() == ["model", "condition", *tests])
+    assert [line.split() for line in lines[at + 1 : at + 3]] == [
+        ["m", "90.0", "90.0"], ["m", "corrupt=jpeg50", "60.0", "60.0"],
+    ]  # fmt: skip
+
+
 def test_a_run_without_tests_has_no_table() -> None:
     assert draw([]) == "no results yet"
 

@@ -1,5 +1,6 @@
 """The job of a benchmark on a tiny image tree: cells, interruptions, settings, and rows measured again."""
 
+import io
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -16,7 +17,15 @@ from trueface import jobs
 from trueface.benchmark import cells
 from trueface.benchmark.leaderboard import leaderboard
 from trueface.benchmark.run_results import RunResults, read_run
-from trueface.benchmark.table import Row, as_csv, join, read_csv, rows_of
+from trueface.benchmark.table import (
+    COLUMNS,
+    Row,
+    as_csv,
+    as_parquet,
+    join,
+    read_csv,
+    rows_of,
+)
 from trueface.cli import benchmark_text
 from trueface.data.augmentations.copies import KINDS
 from trueface.jobs.benchmark import origins
@@ -143,6 +152,27 @@ def test_a_cell_is_scored_again_where_it_is_damaged_or_its_settings_changed(trai
     assert dict(benchmark(bench(trained, SEEDS[1])))["scored"] == 5
 
 
+def test_a_damaged_cell_is_left_out_with_what_to_do_and_the_others_stay(trained: Path) -> None:
+    where = cells.folder_of(folder(trained, SEEDS[1]), DATA)
+    content = (where / "jpeg50.npz").read_bytes()
+    (where / "jpeg50.npz").write_bytes(content[:-9])
+    results = read_run(trained / RUN)
+    (reason,) = (text for text in results.not_run if text.startswith("jpeg50"))
+    assert f"remove {where / cells.INDEX} and run the task file again" in reason
+    assert sum(result.scores is not None for result in results.results) == 11 - 1
+    index = (where / cells.INDEX).read_bytes()
+    (where / cells.INDEX).write_text("{")
+    results = read_run(trained / RUN)
+    assert {result.index.model for result in results.results} == {SEEDS[0]}
+    assert any(str(where / cells.INDEX) in problem for problem in results.problems)
+    assert any(problem.startswith(f"{SEEDS[1]} was not scored:") for problem in results.problems)
+    # what the sentence says to do
+    (where / cells.INDEX).write_bytes(index)
+    cells.remove_index(where)
+    assert dict(benchmark(bench(trained, SEEDS[1])))["scored"] == 1
+    assert not read_run(trained / RUN).problems
+
+
 def test_a_setting_that_is_declared_wrongly_is_refused(trained: Path) -> None:
     with pytest.raises(DataError, match=r"setting: black, but for .* is white"):
         benchmark(bench(trained, SEEDS[0], settings={"setting": "black"}))
@@ -193,6 +223,12 @@ def test_models_that_were_scored_on_different_images_stand_in_no_table(
     with pytest.raises(DataError, match="measured on different images"):
         join([("mine", rows), ("theirs", other)])
     assert join([("mine", rows), ("again", rows)]) == tuple(rows)
+    at = next(at for at, row in enumerate(rows) if row.measure == "auc")
+    changed = [*rows[:at], replace(rows[at], value=(rows[at].value or 0) / 2), *rows[at + 1 :]]
+    with pytest.raises(
+        DataError, match=r"mine and theirs disagree: auc of .* with the same weights"
+    ):
+        join([("mine", rows), ("theirs", changed)])
 
 
 def test_the_table_is_read_as_it_was_written(run: RunResults, tmp_path: Path) -> None:
@@ -203,6 +239,17 @@ def test_the_table_is_read_as_it_was_written(run: RunResults, tmp_path: Path) ->
     path.write_text(text.replace(",white,", ",white,x,", 1))
     with pytest.raises(DataError, match=r"benchmark.csv:2: not a row"):
         read_csv(path)
+
+
+def test_the_table_as_parquet_has_the_types_that_rows_declare(run: RunResults) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    rows = [replace(row, low=None) for row in rows_of(run)]
+    table = parquet.read_table(io.BytesIO(as_parquet(rows)))
+    assert table.column_names == list(COLUMNS)
+    assert [str(table.schema.field(name).type) for name in ("low", "seed", "why")] == [
+        "double", "int64", "string",
+    ]  # fmt: skip
+    assert table.num_rows == len(rows)
 
 
 def test_seeds_are_one_model_in_text_and_on_the_page(run: RunResults) -> None:

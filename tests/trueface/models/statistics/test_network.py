@@ -31,6 +31,11 @@ def test_the_width_that_a_plan_knows_is_that_of_the_features(name: str) -> None:
     assert features.dtype == torch.float32
 
 
+@pytest.mark.parametrize("name", ["layers/mobilenet", "fused/mobilenet"])
+def test_the_width_that_a_plan_knows_of_a_family_is_about_that_of_its_features(name: str) -> None:
+    assert detector(name).feature_dim == pytest.approx(spec_of(name).width, rel=0.05)
+
+
 @pytest.mark.parametrize("name", ["residuals", *BY_BLOCKS])
 def test_head_of_features_is_the_output(name: str) -> None:
     model = detector(name)

@@ -1,0 +1,160 @@
+"""The leaderboard of a made-up run, against sums over pairs of images written out here."""
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy.stats import norm, rankdata
+
+from launcher.api import Words
+from trueface.benchmark.cells import Cell, CellScores, Index, ModelFacts
+from trueface.benchmark.known_data import Setting
+from trueface.benchmark.leaderboard import leaderboard
+from trueface.benchmark.manifest import Manifest
+from trueface.benchmark.measures import Marked, measure_scores
+from trueface.benchmark.pairs import holm
+from trueface.benchmark.run_results import Result, RunResults
+from trueface.data.file_headers import Shortcut
+from trueface.evaluation.bootstrap import Floats, resamples
+
+TEST, COUNT, SEEDS = "gan1:pre&realFFHQ:pre", 30, (1, 2, 3)
+LABELS = np.array([0] * COUNT + [1] * COUNT, np.int8)
+KEYS = tuple(f"s/{at}" for at in range(2 * COUNT))
+FACTS = ModelFacts(
+    checkpoint_sha256="0", threshold=0.0, temperature=1.0, in_logits=False, source="validation",
+    parameters=1, ms_image=1.0, device="cpu", threads=1,
+)  # fmt: skip
+STRENGTHS = {"good": 1.6, "fair": 1.0, "poor": 0.9}
+CONDITIONS = ("none", "jpeg50")
+
+
+def logits(model: str, corrupt: str, seed: int) -> Floats:
+    """Return scores of which the images share a part, whatever model and seed."""
+    shared = np.random.default_rng(0).normal(size=2 * COUNT)
+    own = np.random.default_rng([STRENGTHS[model] > 1, len(model), len(corrupt), seed])
+    strength = STRENGTHS[model] * (0.8 if corrupt == "jpeg50" else 1.0)
+    return strength * LABELS + shared + 0.5 * own.normal(size=2 * COUNT)
+
+
+def result(model: str, corrupt: str, seed: int) -> Result:
+    cell = Cell(
+        corrupt=corrupt, attack="none", access="none", setting=Setting.WHITE, why="", file="a.npz"
+    )
+    name = f"gan1:pre@seed={seed},model={model}"
+    index = Index(
+        model=name, test=TEST, architecture=model, train="gan1:pre", seed=seed, manifest="m",
+        checkpoint_sha256="0", code="", root="/", words=Words(), settings={}, cells=(cell,),
+    )  # fmt: skip
+    scores = CellScores(paths=KEYS, labels=LABELS, logits=logits(model, corrupt, seed))
+    measured = measure_scores(scores, FACTS, KEYS, ["a"] * len(KEYS))
+    return Result(index=index, cell=cell, facts=FACTS, scores=scores, measured=measured, keys=KEYS)
+
+
+def a_run(seeds: tuple[int, ...]) -> RunResults:
+    results = [
+        result(model, corrupt, seed)
+        for model in STRENGTHS for seed in seeds for corrupt in CONDITIONS
+    ]  # fmt: skip
+    return RunResults(name="r", manifest=Manifest(entries=()), results=tuple(results), problems=())
+
+
+def wins(values: Floats) -> Floats:
+    """Return (fakes, reals): 1 where the fake has the higher score."""
+    fakes, reals = values[LABELS == 1], values[LABELS == 0]
+    won: Floats = (fakes[:, None] > reals) + 0.5 * (fakes[:, None] == reals)
+    return won
+
+
+def spread(model: str, corrupt: str, seed: int) -> Floats:
+    """Return the AUC under each resample, as a weighted sum over pairs of images."""
+    weights = resamples(KEYS, LABELS, 0).astype(float)
+    fakes, reals = weights[:, LABELS == 1], weights[:, LABELS == 0]
+    won = wins(logits(model, corrupt, seed))
+    areas: Floats = np.einsum("rf,fn,rn->r", fakes, won, reals) / COUNT**2
+    return areas
+
+
+def delong_p(first: Floats, second: Floats) -> float:
+    """Return DeLong's p by its structural components."""
+    tables = [wins(first), wins(second)]
+    by_fake = np.cov(np.stack([table.mean(1) for table in tables])) / COUNT
+    by_real = np.cov(np.stack([table.mean(0) for table in tables])) / COUNT
+    whole = by_fake + by_real
+    gap = tables[0].mean() - tables[1].mean()
+    return float(2 * norm.sf(abs(gap) / np.sqrt(whole[0, 0] + whole[1, 1] - 2 * whole[0, 1])))
+
+
+def test_means_ranks_and_differences_of_one_seed_are_those_by_hand() -> None:
+    board = leaderboard(a_run((1,)))
+    spreads = {name: np.stack([spread(name, each, 1) for each in CONDITIONS]) for name in STRENGTHS}
+    points = {
+        name: [wins(logits(name, each, 1)).mean() for each in CONDITIONS] for name in STRENGTHS
+    }
+    ranks = rankdata(-np.stack([*spreads.values()]), axis=0).mean(1)
+    best = (ranks == ranks.min(0)) / (ranks == ranks.min(0)).sum(0)
+    shares = dict(zip(STRENGTHS, best.mean(1), strict=True))
+    assert {line.architecture for line in board.lines} == set(STRENGTHS)
+    for line in board.lines:
+        name, column = line.architecture, line.columns[Setting.WHITE]
+        assert column.mean.value == pytest.approx(np.mean(points[name]))
+        ends = np.quantile(spreads[name].mean(0), [0.025, 0.975])
+        assert (column.mean.low, column.mean.high) == pytest.approx(tuple(ends))
+        assert column.worst.value.value == pytest.approx(min(points[name]))
+        assert column.ranked is not None
+        assert column.ranked.best == pytest.approx(shares[name])
+    pairs = board.pairs[Setting.WHITE]
+    named = [(board.names[pair.first], board.names[pair.second]) for pair in pairs]
+    assert named == [*combinations(STRENGTHS, 2)]
+    for pair, (first, second) in zip(pairs, named, strict=True):
+        gap = spreads[second].mean(0) - spreads[first].mean(0)
+        assert pair.value == pytest.approx(np.mean(points[second]) - np.mean(points[first]))
+        assert (pair.low, pair.high) == pytest.approx(tuple(np.quantile(gap, [0.025, 0.975])))
+    by_hand = [delong_p(logits(one, "none", 1), logits(two, "none", 1)) for one, two in named]
+    assert [pair.p_delong for pair in pairs] == pytest.approx(holm(by_hand))
+    assert [pair.p_holm for pair in pairs] == holm([pair.p for pair in pairs])
+
+
+def test_seeds_widen_the_interval_of_a_mean_as_drawing_them_by_hand_does() -> None:
+    board = leaderboard(a_run(SEEDS))
+    line = next(line for line in board.lines if line.architecture == "poor")
+    assert line.seeds == 3
+    means = np.stack([
+        np.mean([spread("poor", each, seed) for each in CONDITIONS], axis=0) for seed in SEEDS
+    ])  # fmt: skip
+    random = np.random.default_rng(5)
+    drawn = [
+        means[random.integers(0, 3, 3), at].mean() for at in range(means.shape[1]) for _ in range(5)
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    column = line.columns[Setting.WHITE]
+    assert column.mean.value == pytest.approx(
+        np.mean([
+            wins(logits("poor", each, seed)).mean() for each in CONDITIONS for seed in SEEDS
+        ])
+    )  # fmt: skip
+    assert (column.mean.low, column.mean.high) == pytest.approx((low, high), abs=0.015)
+
+
+def test_a_confounded_cell_has_its_value_and_no_rank() -> None:
+    run = a_run((1,))
+    marked = Marked("confounded", "the file format alone tells fake from real images")
+    results = tuple(
+        replace(each, measured=replace(each.measured, marked=marked)) for each in run.results
+    )
+    board = leaderboard(replace(run, results=results))
+    assert all(line.columns[Setting.WHITE].mean.value > 0.5 for line in board.lines)
+    assert all(line.columns[Setting.WHITE].ranked is None for line in board.lines)
+    assert all("confounded on gan1:pre" in reason for reason in board.unranked)
+
+
+def test_what_the_files_alone_tell_is_said_once_for_each_set() -> None:
+    run = a_run((1,))
+    tells = Shortcut("the file format", 1.0, "30 × JPEG", "30 × PNG")
+    results = tuple(
+        replace(each, index=replace(each.index, shortcuts=(tells,))) for each in run.results
+    )
+    assert list(replace(run, results=results).confounds) == [
+        f"{TEST}: the file format alone tells fake from real images in 100% of the cases "
+        "(real: 30 × JPEG; fake: 30 × PNG)"
+    ]
