@@ -49,8 +49,16 @@ def said(lab: Path, trained: str, tested: str, **facts: Any) -> tuple[str, ...]:
 def test_test_images_that_were_trained_on_are_counted_and_named(lab: Path) -> None:
     assert said(lab, "gan2:pre&real:pre", "gan2:pre") == (
         "1 of the 2 test images of gan2:pre are among the training images of m "
-        "(two/test.json, one/train.json)",
+        "(two/test.json, one/train.json): StyleGAN2/a/2",
     )
+
+
+def test_the_first_five_of_the_shared_images_are_listed_in_their_order(lab: Path) -> None:
+    keys = [f"StyleGAN2/a/{number}" for number in range(9)]
+    write(lab / "one", train=keys[::-1])
+    write(lab / "two", test=[*keys, "FFHQ/1"])
+    (message,) = said(lab, "gan2:pre", "gan2:pre&real:pre")
+    assert message.endswith(f": {', '.join(keys[:5])} and 4 more")
 
 
 @pytest.mark.parametrize(
@@ -114,8 +122,8 @@ def test_test_images_by_which_an_epoch_was_chosen_are_counted_and_named(lab: Pat
     (text,) = said(lab, "gan2:pre", "gan2:fb")  # a shared copy shows the same picture
     assert text == (
         "1 of the 2 test images of gan2:fb are among the validation images by which m was chosen "
-        "(two/test.json, one/val.json); test on a list that shares none with train and val, as "
-        "`trueface splits` makes it"
+        "(two/test.json, one/val.json): StyleGAN2/a/2; test on a list that shares none with train "
+        "and val, as `trueface splits` makes it"
     )
 
 
@@ -236,7 +244,7 @@ def test_a_model_of_an_earlier_run_is_looked_at_too(lab: Path) -> None:
     a_model(lab, "m", "gan2:pre")
     assert refused(lab, "m") == (
         "1 of the 2 test images of gan2:pre are among the training images of m "
-        "(two/test.json, one/train.json)",
+        "(two/test.json, one/train.json): StyleGAN2/a/2",
     )
     assert refused(lab, "m", data="gan1:pre") == ()
 
