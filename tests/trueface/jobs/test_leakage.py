@@ -127,6 +127,13 @@ def test_test_images_by_which_an_epoch_was_chosen_are_counted_and_named(lab: Pat
     )
 
 
+def test_validation_that_chose_the_penalty_of_a_ridge_counts(lab: Path) -> None:
+    write(lab / "one", train=["StyleGAN2/a/9"], val=["StyleGAN2/a/2"])
+    ridge = {"select": "last", "solver": "ridge"}
+    assert len(said(lab, "gan2:pre", "gan2:pre", settings={**ridge, "penalty": 0.0})) == 1
+    assert said(lab, "gan2:pre", "gan2:pre", settings={**ridge, "penalty": 0.1}) == ()
+
+
 def test_validation_that_chooses_nothing_may_be_tested_on(lab: Path) -> None:
     write(lab / "one", train=["StyleGAN2/a/9"], val=["StyleGAN2/a/2"])
     assert said(lab, "gan2:pre", "gan2:pre", settings={"select": "last"}) == ()
