@@ -57,6 +57,8 @@ TARGETS = {  # these run the tests themselves: the Makefile must have the target
 PLANNED = {  # run with --dry-run
     "launcher run tasks/poison_sample.yaml": "half an hour of trainings",
     "FACES=DIR FACES_SPLITS=DIR WEIGHTS=FILE launcher run tasks/poison_faces.yaml": "photographs",
+    "FACES=DIR FACES_SPLITS=DIR WEIGHTS=FILE launcher run tasks/photos.yaml": "minutes of features",
+    "FACES=DIR FACES_SPLITS=DIR launcher run tasks/photos_no_weights.yaml": "a minute of features",
     "launcher run tasks/layer_attack_cpu.yaml --set data_root=CIFAR10": "hours, and a download",
     "launcher run tasks/forget_instances.yaml --set data_root=CIFAR10": "minutes, and a download",
     "launcher run tasks/forget_instances_sample.yaml": "minutes of trainings",
@@ -85,6 +87,8 @@ CODES = {  # exit codes other than 0
     "trueface splits DATA --check splits --similar": {0, 1},  # synthetic images are nearly equal
     # their images are not here, so that the run would be refused
     "FACES=DIR FACES_SPLITS=DIR WEIGHTS=FILE launcher run tasks/poison_faces.yaml": {2},
+    "FACES=DIR FACES_SPLITS=DIR WEIGHTS=FILE launcher run tasks/photos.yaml": {2},
+    "FACES=DIR FACES_SPLITS=DIR launcher run tasks/photos_no_weights.yaml": {2},
     "launcher run tasks/layer_attack_cpu.yaml --set data_root=CIFAR10": {2},
     "launcher run tasks/forget_instances.yaml --set data_root=CIFAR10": {2},
     "launcher doctor": {0, 3},  # this machine may lack something

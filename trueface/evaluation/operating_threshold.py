@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 Labels = NDArray[np.int8]
 
 LEAST, MOST = 1e-3, 1e3  # of the slope, in the inverse of the logits' root mean square
+PLACES = 513  # quantiles of the logits that are tried as a threshold
 FEWEST = 2  # images of each class, below which nothing is fitted
 
 
@@ -116,17 +117,28 @@ def fit_temperature(labels: Labels, logits: Floats) -> float:
 
 
 def best_threshold(labels: Labels, logits: Floats) -> float:
-    """Return the logit above which calling fake gives the best balanced accuracy.
+    """Return the logit above which calling fake gives the best smoothed balanced accuracy.
 
-    Of several equally good places it is the middle one, halfway between the logits beside it.
+    The rates of both classes are those of kernel estimates: of 200 validation images the places with
+    the best counted accuracy are many and far apart, which one is highest is chance, and on other
+    images it is worse than where the smoothed rates are best. With many images both are the same.
+
+    Source: B. Silverman, "Density Estimation for Statistics and Data Analysis", 1986, section 3.4.2
+        (the bandwidth), A. Azzalini, Biometrika 68(1), 1981 (smoothed distribution functions).
     """
-    order = np.argsort(logits, kind="stable")
-    values, fake = logits[order], labels[order] == 1
-    reals_below = np.concatenate([[0], np.cumsum(~fake)]) / max(np.count_nonzero(~fake), 1)
-    fakes_above = 1 - np.concatenate([[0], np.cumsum(fake)]) / max(np.count_nonzero(fake), 1)
-    merit = reals_below + fakes_above  # (N + 1,) of a threshold below the first, …, above the last
-    apart = np.concatenate([[True], values[1:] > values[:-1], [True]])
-    places = np.flatnonzero(apart & (merit >= merit[apart].max() - 1e-12))
-    place = int(places[len(places) // 2])
-    low, high = values[max(place - 1, 0)], values[min(place, len(values) - 1)]
-    return float((low + high) / 2)
+    places = np.unique(np.quantile(logits, np.linspace(0, 1, PLACES)))
+    reals, fakes = (_below(places, logits[labels == label]) for label in (0, 1))
+    merit = reals - fakes
+    best = np.flatnonzero(merit >= merit.max() - 1e-9)
+    return float(np.median(places[best]))
+
+
+def _below(places: Floats, logits: Floats) -> Floats:
+    """Return which part of a class lies below each place, smoothed by a Gaussian kernel."""
+    from scipy.special import ndtr
+
+    quarter, three = np.percentile(logits, (25, 75))
+    spread = min(float(logits.std()), float(three - quarter) / 1.34)
+    width = 1.06 * spread * len(logits) ** -0.2 or np.finfo(np.float64).tiny
+    below: Floats = np.array([ndtr((place - logits) / width).mean() for place in places])
+    return below

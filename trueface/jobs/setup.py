@@ -10,12 +10,14 @@ from trueface.jobs.job_data import model_name
 from trueface.poisoning import poison_record
 from trueface.poisoning.poison_record import PoisonRecord
 from trueface.runtime import gpu_memory, paths
+from trueface.runtime.heap import keep_freed_memory
 from trueface.runtime.progress import Watch
 
 
 def settled(job: Job) -> Job:
     """Take the job's cores, and no more of its card than its share; return the job that keeps to it."""
     torch.set_num_threads(job.cpus)
+    keep_freed_memory()
     return gpu_memory.hold(job, os.environ)
 
 

@@ -145,7 +145,8 @@ def published_state(url: str) -> Mapping[str, Tensor]:
             )
     except (URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise WeightsError(
-            f"the published weights {url} cannot be had: {_first(error)}; {REMEDY}"
+            f"the published weights {url} cannot be had: {_first(error)}; {REMEDY}, or take "
+            "a model that needs none: residuals, as tasks/photos_no_weights.yaml does"
         ) from error
     return state
 

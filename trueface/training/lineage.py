@@ -17,6 +17,7 @@ from trueface.runtime import paths
 from trueface.runtime.errors import UsageError
 from trueface.runtime.files import read_json, write_json
 from trueface.runtime.ids import Words, parse_data
+from trueface.training.settings import solver_of
 
 SCHEMA = 1
 
@@ -124,5 +125,7 @@ def validation_decides(settings: Mapping[str, Any], *, unlearns: bool) -> bool:
     lowers_rate = (
         settings.get("schedule", "plateau") == "plateau" and settings.get("lr_decay_epochs", -1) > 0
     )
+    if not unlearns and solver_of(settings) == "ridge":
+        return not settings.get("penalty")
     stops = settings.get("early_stop", 0) > 0
     return unlearns or settings.get("select") != "last" or stops or lowers_rate

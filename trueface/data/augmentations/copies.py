@@ -31,9 +31,12 @@ class Kind:
     low: float
     high: float
     digits: int  # decimals of the strength
+    exact: tuple[float, ...] = ()  # one of these in the place of any between
 
 
-# in turn; what is common comes twice, so that a third of the copies has other processing
+# in turn; what is common comes twice, so that a third of the copies has other processing. An image that
+# was halved has other statistics than one resized by 0.48 or 0.52: interpolation weights repeat from
+# pixel to pixel (A. Popescu and H. Farid, IEEE TSP 53(2), 2005), which factors drawn at random never show
 KINDS = (
     Kind("jpeg", 30, 95, 0),
     Kind("noise", 1, 7, 2),
@@ -42,7 +45,7 @@ KINDS = (
     Kind("webp", 40, 95, 0),
     Kind("jpeg", 30, 95, 0),
     Kind("noise", 1, 7, 2),
-    Kind("resize", 0.4, 0.9, 3),
+    Kind("resize", 0.4, 0.9, 3, exact=(0.5, 0.75)),
     Kind("blur", 0.4, 1.8, 3),
     Kind("gamma", 0.7, 1.4, 3),
     Kind("sharpen", 0.3, 1.5, 3),
@@ -63,7 +66,8 @@ def matched_chains(images: Sequence[Image], seed: int) -> dict[str, Chain]:
 
 def _chain(place: int, seed: int) -> Chain:
     kind = KINDS[place % len(KINDS)]
-    strength = random.Random(f"copies/{seed}/{place}").uniform(kind.low, kind.high)
+    draw = random.Random(f"copies/{seed}/{place}")
+    strength = draw.choice(kind.exact) if kind.exact else draw.uniform(kind.low, kind.high)
     return Chain.parse(f"{kind.name}{round(strength, kind.digits):g}")
 
 

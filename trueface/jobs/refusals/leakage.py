@@ -13,6 +13,8 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial, reduce
+from heapq import nsmallest
+from itertools import chain
 from operator import or_
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +28,7 @@ from trueface.runtime.errors import DataError
 from trueface.training import lineage
 from trueface.training.lineage import Ancestry
 
+SHOWN = 5  # keys of shared images that a message names
 _LISTS = 64  # kept in memory; a plan has a few, of up to some 100,000 keys
 
 
@@ -72,12 +75,13 @@ def leaks(test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Itera
         if shared:
             files = _files(test.folder, tested.path, taught.learned.path)
             counted = f"{shared} of the {total} test images of {test.data} are among the"
+            keys = _listed(_first_keys(taught, tested, wanted, vocabulary), shared)
             if taught.learned.name == "train":
-                yield f"{counted} training images of {model} ({files})"
+                yield f"{counted} training images of {model} ({files}): {keys}"
             else:
                 yield (
-                    f"{counted} validation images by which {model} was chosen ({files}); test on a "
-                    "list that shares none with train and val, as `trueface splits` makes it"
+                    f"{counted} validation images by which {model} was chosen ({files}): {keys}; "
+                    "test on a list that shares none with train and val, as `trueface splits` makes it"
                 )
 
 
@@ -164,16 +168,44 @@ def _overlap(
     taught: _Taught, tested: _List, tested_data: str, vocabulary: Vocabulary
 ) -> tuple[int, int]:
     """Return how many images of a test a training has seen, and how many the test has."""
-    training = _methods(taught.data, taught.vocabulary)
     testing = _methods(tested_data, vocabulary)
     total = sum(len(keys) for method, keys in _by_method(tested).items() if _means(testing, method))
-    both = Methods((), training.flat & testing.flat)
+    common = _common(taught.learned, tested)
     shared = sum(
-        count
-        for method, count in _common(taught.learned, tested).items()
-        if (both.flat if not method else training.holds(method) and testing.holds(method))
+        common[method] for method in _methods_of_both(taught, tested, tested_data, vocabulary)
     )
     return shared, total
+
+
+def _methods_of_both(
+    taught: _Taught, tested: _List, tested_data: str, vocabulary: Vocabulary
+) -> list[str]:
+    """Return the methods of a test's list that a training has, too."""
+    training = _methods(taught.data, taught.vocabulary)
+    testing = _methods(tested_data, vocabulary)
+    flat = bool(training.flat & testing.flat)
+    return [
+        method
+        for method in _by_method(tested)
+        if (flat if not method else training.holds(method) and testing.holds(method))
+    ]
+
+
+def _first_keys(
+    taught: _Taught, tested: _List, tested_data: str, vocabulary: Vocabulary
+) -> list[str]:
+    """Return the first keys, sorted, that a test and a training share."""
+    testing, training = _by_method(tested), _by_method(taught.learned)
+    shared = (
+        testing[method] & training.get(method, frozenset())
+        for method in _methods_of_both(taught, tested, tested_data, vocabulary)
+    )
+    return nsmallest(SHOWN, chain.from_iterable(shared))
+
+
+def _listed(keys: Sequence[str], total: int) -> str:
+    more = f" and {total - len(keys)} more" if total > len(keys) else ""
+    return ", ".join(keys) + more
 
 
 def _means(methods: Methods, method: str) -> bool:

@@ -49,8 +49,16 @@ def said(lab: Path, trained: str, tested: str, **facts: Any) -> tuple[str, ...]:
 def test_test_images_that_were_trained_on_are_counted_and_named(lab: Path) -> None:
     assert said(lab, "gan2:pre&real:pre", "gan2:pre") == (
         "1 of the 2 test images of gan2:pre are among the training images of m "
-        "(two/test.json, one/train.json)",
+        "(two/test.json, one/train.json): StyleGAN2/a/2",
     )
+
+
+def test_the_first_five_of_the_shared_images_are_listed_in_their_order(lab: Path) -> None:
+    keys = [f"StyleGAN2/a/{number}" for number in range(9)]
+    write(lab / "one", train=keys[::-1])
+    write(lab / "two", test=[*keys, "FFHQ/1"])
+    (message,) = said(lab, "gan2:pre", "gan2:pre&real:pre")
+    assert message.endswith(f": {', '.join(keys[:5])} and 4 more")
 
 
 @pytest.mark.parametrize(
@@ -114,9 +122,16 @@ def test_test_images_by_which_an_epoch_was_chosen_are_counted_and_named(lab: Pat
     (text,) = said(lab, "gan2:pre", "gan2:fb")  # a shared copy shows the same picture
     assert text == (
         "1 of the 2 test images of gan2:fb are among the validation images by which m was chosen "
-        "(two/test.json, one/val.json); test on a list that shares none with train and val, as "
-        "`trueface splits` makes it"
+        "(two/test.json, one/val.json): StyleGAN2/a/2; test on a list that shares none with train "
+        "and val, as `trueface splits` makes it"
     )
+
+
+def test_validation_that_chose_the_penalty_of_a_ridge_counts(lab: Path) -> None:
+    write(lab / "one", train=["StyleGAN2/a/9"], val=["StyleGAN2/a/2"])
+    ridge = {"select": "last", "solver": "ridge"}
+    assert len(said(lab, "gan2:pre", "gan2:pre", settings={**ridge, "penalty": 0.0})) == 1
+    assert said(lab, "gan2:pre", "gan2:pre", settings={**ridge, "penalty": 0.1}) == ()
 
 
 def test_validation_that_chooses_nothing_may_be_tested_on(lab: Path) -> None:
@@ -236,7 +251,7 @@ def test_a_model_of_an_earlier_run_is_looked_at_too(lab: Path) -> None:
     a_model(lab, "m", "gan2:pre")
     assert refused(lab, "m") == (
         "1 of the 2 test images of gan2:pre are among the training images of m "
-        "(two/test.json, one/train.json)",
+        "(two/test.json, one/train.json): StyleGAN2/a/2",
     )
     assert refused(lab, "m", data="gan1:pre") == ()
 
