@@ -18,12 +18,14 @@ from trueface.runtime.errors import JobError
 from trueface.training.ridge.dual import DualFactor
 from trueface.training.ridge.exact import Layer, factor_of, is_dual, refit
 from trueface.training.ridge.head import standard_of
-from trueface.training.ridge.rows import Features, Rows, Standard
+from trueface.training.ridge.rows import BLOCK, Features, Rows, Standard
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import retain_set
 from trueface.unlearning.cache import fingerprint
 
 Positions = NDArray[np.int64]
+
+SAME = 1e-3  # deviations by which means may differ: another device rounds otherwise
 
 
 def refit_ridge(request: Request, head: RidgeHead) -> Result:
@@ -48,6 +50,11 @@ def refit_ridge(request: Request, head: RidgeHead) -> Result:
         )
     forgotten = np.isin(positions, every.positions[: len(forget)])
     standard = standard_of(head)
+    if not is_fitted_on(rows, standard):
+        raise JobError(
+            "the last layer was fitted on other features than these images have now: images, "
+            "their copies or the program have changed; train it anew without the forgotten"
+        )
     factor = None
     if is_dual(rows):
         follows = (every.source.identity, repr(sorted(every.positions)), _digest(head))
@@ -64,6 +71,14 @@ def refit_ridge(request: Request, head: RidgeHead) -> Result:
         f"means, deviations and penalty ({penalty:.4g}) of the fit"
     )
     return Result(model=request.model, notes=(note,))
+
+
+def is_fitted_on(rows: Rows, standard: Standard) -> bool:
+    """Return whether the means of a standard are those of these rows, by its first columns."""
+    columns = slice(0, BLOCK)
+    means = rows.columns(0, BLOCK).mean(0)
+    apart = np.abs(means - standard.mean[columns]) / standard.scale[columns]
+    return bool((apart < SAME).all())
 
 
 def _rows(request: Request, head: RidgeHead, examples: Examples) -> tuple[Rows, Positions]:
