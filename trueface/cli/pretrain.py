@@ -140,7 +140,12 @@ def hand_on(
         reference=Reference.read(kept.reference),
     )
     model_folder.write(
-        out, kept, name=model, licence=facts.licence, tests=list(facts.tests), card=card(facts)
+        out,
+        kept,
+        name=model,
+        licence=facts.licence,
+        tests=[dict(row) for row in facts.tests],
+        card=card(facts),
     )
 
 

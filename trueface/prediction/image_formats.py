@@ -133,7 +133,7 @@ def is_turned(image: PIL.Image.Image) -> bool:
     """Tell whether a flag of its camera says that an opened image is to be turned before it is shown."""
     if image.format not in WITH_FLAG:
         return False
-    return image.getexif().get(ExifTags.Base.Orientation, UPRIGHT) != UPRIGHT
+    return bool(image.getexif().get(ExifTags.Base.Orientation, UPRIGHT) != UPRIGHT)
 
 
 def jpeg_quality(table: Sequence[int]) -> int:
