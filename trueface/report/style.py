@@ -43,8 +43,9 @@ p.caption { color: var(--weak); margin: .9rem 0 .3rem; max-width: 100ch; }
 small.id { white-space: normal; overflow-wrap: anywhere; }
 .scale { white-space: nowrap; } .scale .box { display: inline-block; width: 1rem; height: .7rem; }
 .interval { fill: none; stroke-width: 1; stroke-opacity: .55; }
-.heat td { text-align: center; min-width: 4.6rem; border: 2px solid var(--back); }
-.heat th[scope=col] { text-align: center; max-width: 7.5rem; font-size: .82rem; font-weight: 400; overflow-wrap: anywhere; vertical-align: bottom; }
+.heat td { text-align: center; min-width: 4.6rem; border: 2px solid var(--back); padding: .28rem .2rem; }
+.heat th[scope=row] { overflow-wrap: break-word; min-width: 7rem; }
+.heat th[scope=col] { text-align: center; padding: .28rem .1rem; max-width: 7.5rem; font-size: .82rem; font-weight: 400; overflow-wrap: anywhere; vertical-align: bottom; }
 .finding { border-left: 5px solid var(--warn); background: var(--card); padding: .6rem .9rem; margin: .7rem 0; }
 .finding.fault { border-color: var(--bad); }
 .finding h3 { margin: 0 0 .2rem; } .tag { font-weight: 700; color: var(--warn); }
