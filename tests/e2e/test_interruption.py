@@ -20,7 +20,7 @@ from trueface.training import resume
 
 DATA = "gan2:pre&realFFHQ:pre"
 METHODS = ("Fake/StyleGAN2", "Real/FFHQ")
-COUNT = 32  # training images: an epoch takes long enough to be killed in
+COUNT = 64  # training images: an epoch takes long enough to be killed in
 SMALL = {
     "model": "slim18", "weights": "none", "batch_size": 4, "num_epochs": 6, "resize_size": 32,
     "patch_size": 32, "jpeg_prob": 0.5, "jpeg_qual": 50, "dropout": 0.2, "lr": 0.001,

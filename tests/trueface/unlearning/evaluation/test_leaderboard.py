@@ -152,7 +152,7 @@ def test_a_model_without_answers_says_why(tmp_path: Path) -> None:
 def test_answers_for_which_there_is_no_memory_leave_the_others_measured(tmp_path: Path) -> None:
     leave_flips(tmp_path, "scrub", 8)
     run = leave_flips(tmp_path, "ng", 8)
-    count = 1 << 25  # labels of 256 MiB
+    count = 1 << 24  # labels of 128 MiB
     np.savez_compressed(
         paths.answers_after(run),
         test_trained=np.zeros(count, np.int64),
