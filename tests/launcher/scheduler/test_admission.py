@@ -109,7 +109,9 @@ def lie_ahead(home: Home, store: Store, job: int) -> None:
     """Wait until a job's order is written, and see that nothing is claimed by that."""
     attempt = home.attempt(job, 1)
     until(attempt.spec.exists, f"the order of job {job} is written")
-    assert [*attempt.folder.iterdir()] == [attempt.spec]
+    until(attempt.log.exists, "its log lies beside it")
+    assert {*attempt.folder.iterdir()} == {attempt.spec, attempt.log}
+    assert attempt.log.stat().st_size == 0
     assert job_row(store, job).state is State.QUEUED
     assert job_row(store, job).attempts == 0
 
