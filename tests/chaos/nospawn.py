@@ -43,21 +43,17 @@ static pid_t a_fork(void) {
 }
 pid_t fork(void) { return a_fork(); }
 pid_t vfork(void) { return a_fork(); }
+static int busy(const char *path) {
+    const char *only = getenv("BUSY_PROGRAM");
+    return only && path && __builtin_strcmp(only, path) == 0 && fails("BUSY");
+}
 typedef int (*spawning)(pid_t *, const char *, const posix_spawn_file_actions_t *,
                         const posix_spawnattr_t *, char *const[], char *const[]);
 int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
                 const posix_spawnattr_t *attributes, char *const argv[], char *const envp[]) {
     if (fails("NO_PROCESS")) return EAGAIN;
+    if (busy(path)) return ETXTBSY;
     return ((spawning)dlsym(RTLD_NEXT, "posix_spawn"))(pid, path, actions, attributes, argv, envp);
-}
-static int busy(const char *path) {
-    const char *only = getenv("BUSY_PROGRAM");
-    return only && path && __builtin_strcmp(only, path) == 0 && fails("BUSY");
-}
-int execve(const char *path, char *const argv[], char *const envp[]) {
-    if (busy(path)) { errno = ETXTBSY; return -1; }
-    return ((int (*)(const char *, char *const[], char *const[]))dlsym(RTLD_NEXT, "execve"))(
-        path, argv, envp);
 }
 """
 

@@ -108,7 +108,7 @@ def test_scores_are_those_of_a_test_and_attacks_leave_wrong_images_alone(
     assert np.mean((clean.logits > 0) == (clean.labels == 1)) == result["accuracy"]
     assert len(attacked.labels) == 6
     assert attacked.before is not None
-    wrong = (attacked.before > 0) != (attacked.labels == 1)
+    wrong = (attacked.before > attacked.threshold) != (attacked.labels == 1)
     assert np.array_equal(attacked.logits[wrong], attacked.before[wrong])
     towards = np.where(attacked.labels == 1, -1, 1) * (attacked.logits - attacked.before)
     assert (towards[~wrong] > 0).all()
