@@ -343,5 +343,5 @@ def test_queueing_needs_no_heavy_imports(home: Home) -> None:
         "try:\n    main(['add', '--hold', '--', 'true'])\nexcept SystemExit:\n    pass\n"
         "print(sorted({'launcher.planning', 'pydantic', 'rich', 'torch'} & set(sys.modules)))"
     )
-    told = subprocess.check_output([sys.executable, "-c", script], text=True)
-    assert told.splitlines() == ["1\tcommand/1", "[]"]
+    output = subprocess.check_output([sys.executable, "-c", script], text=True)
+    assert output.splitlines() == ["1\tcommand/1", "[]"]

@@ -185,9 +185,9 @@ def test_published_weights_that_cannot_be_had_name_both_remedies(
     monkeypatch.setattr(urllib.request, "_opener", None)  # an earlier one knows other proxies
     words = line("train", "--data", ID, "--model", "baseline18", "--device", "cpu")
     assert classic.main(words) == 3
-    told = capsys.readouterr().err
-    assert "--weights none" in told
-    assert "TRUEFACE_WEIGHTS" in told
+    message = capsys.readouterr().err
+    assert "--weights none" in message
+    assert "TRUEFACE_WEIGHTS" in message
 
 
 def test_an_interrupt_ends_a_training_in_order(lab: Path) -> None:
