@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +16,11 @@ from trueface.runtime.errors import DataError, UnknownName
 OnMissing = Literal["stop", "skip"]
 LABEL = "label"
 FORGED = "Forged-"  # what folders of the kind `forge` begin with
-SHOWN = 40  # remarks
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Attributes:
     """Which group each image of a data root is in, by every column of groups.
 
@@ -33,7 +31,8 @@ class Attributes:
 
     columns: tuple[str, ...]
     files: tuple[Path, ...]
-    remarks: tuple[str, ...]  # what is odd in them, and was logged
+    forgeries: tuple[str, ...]  # the values of the column `forgery` by their numbers in spe_label
+    remarks: tuple[str, ...]  # what is odd in the files, and was logged
     _rows: Rows = field(repr=False)
     _places: tuple[tuple[int, int], ...] = field(repr=False)  # of each row: which file, which line
     _labels: tuple[int | None, ...] = field(repr=False)
@@ -50,7 +49,9 @@ class Attributes:
             DataError: what is wrong, with file and line; see `table.read_table`, `schemes.facts_of`.
         """
         if not files:
-            raise DataError("no file of attributes is named: give one CSV file, or several with commas")
+            raise DataError(
+                "no file of attributes is named: give one CSV file, or several with commas"
+            )
         return _Reading(tuple(files), Path(os.path.abspath(data_root))).done()  # noqa: PTH100  # keeps links
 
     def values(
@@ -76,7 +77,7 @@ class Attributes:
             row = self._row(path)
             group = None if row is None else known[row]
             if group is None and column == FORGERY_GROUP and class_of(path) == 0:
-                group = self.forgery(0)  # of real images nothing need be written
+                group = self.forgeries[0]  # of real images nothing need be written
             if group is None:
                 without.append((path, row))
             groups.append(group)
@@ -86,11 +87,6 @@ class Attributes:
                 raise DataError(f"{message}, or go on without them: missing_attributes: skip")
             log.warning("%s; left out of the groups", message)
         return tuple(groups)
-
-    def forgery(self, number: int) -> str:
-        """Return the value of the column `forgery` that a number in spe_label stands for."""
-        known = self._values.get(FORGERY_GROUP, ())
-        return forgery_name(number, forged=any(value == "real" for value in known))
 
     def check(self, paths: Sequence[str], *, missing: OnMissing) -> None:
         """Refuse images without a row, unless they shall be passed over.
@@ -157,10 +153,12 @@ class _Reading:
             f"/{FORGED}" in f"/{place.path}" and facts.get(FORGERY_GROUP)
             for place, facts in zip(self.places, self.facts, strict=True)
         )
+        most = max((_number(facts.get(FORGERY_GROUP)) or 0 for facts in self.facts), default=0)
         return Attributes(
             columns=tuple(self.columns),
             files=self.files,
             remarks=tuple(self.remarks),
+            forgeries=tuple(forgery_name(number, forged=forged) for number in range(most + 1)),
             _rows=Rows(self.places),
             _places=tuple(self.lines),
             _labels=tuple(_number(facts.get(LABEL)) for facts in self.facts),
@@ -198,9 +196,7 @@ class _Reading:
                 faults.append((row.line, fault))
         table.refuse(added.file, faults)
 
-    def _merge(
-        self, number: int, line: int, place: Place, cells: dict[str, str | int]
-    ) -> str:
+    def _merge(self, number: int, line: int, place: Place, cells: dict[str, str | int]) -> str:
         """Add what a row says; return how it contradicts an earlier one of the same image, or ''."""
         at = self.rows.setdefault(place.path, len(self.places))
         if at == len(self.places):
@@ -210,13 +206,13 @@ class _Reading:
             return ""
         known = self.facts[at]
         for column, value in cells.items():
-            before = known.setdefault(column, value)
-            if before != value:
-                file, first = self.sources.get((at, column), self.lines[at])
-                where = f"{self.files[file]}:{first}"
-                return f"{place.path} is {column} {value}, and {before} in {where}: keep one row"
-            if before is value and column not in known:
+            if column not in known:
+                known[column] = value
                 self.sources[at, column] = (number, line)
+            elif known[column] != value:
+                file, first = self.sources.get((at, column), self.lines[at])
+                before = f"{known[column]} in {self.files[file]}:{first}"
+                return f"{place.path} is {column} {value}, and {before}: keep one of the rows"
         return ""
 
 

@@ -23,10 +23,9 @@ class Cells:
             groups: of each image; None: it has none.
             labels: 1 fake, 0 real.
         """
-        cells = Counter(zip(groups, labels, strict=True))
-        names = named(groups)
-        wanted = [(name, None if name == UNKNOWN and name not in groups else name) for name in names]
-        return cls(counts={name: (cells[group, 0], cells[group, 1]) for name, group in wanted})
+        known = (UNKNOWN if group is None else group for group in groups)
+        cells = Counter(zip(known, labels, strict=True))
+        return cls(counts={name: (cells[name, 0], cells[name, 1]) for name in named(groups)})
 
     @property
     def few(self) -> dict[str, tuple[int, int]]:
