@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from trueface.data.attributes.cells import GROUPS_BY
 from trueface.data.settings import PLACES, AugmentationSettings, Precision
 from trueface.models.registry import listed_models, model_name, modules_of_model, spec_of
 from trueface.runtime.errors import UsageError
@@ -29,9 +30,6 @@ WITHOUT_STEPS = frozenset(
         "schedule", "select", "weight_decay",
     }
 )  # fmt: skip
-
-
-GROUPS_BY = "intersec"
 
 
 def solver_of(settings: Mapping[str, Any]) -> str:

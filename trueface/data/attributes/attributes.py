@@ -69,23 +69,27 @@ class Attributes:
             UnknownName: there is no such column.
             DataError: images without a group, or of which a table and their folder say different classes.
         """
+        groups = self.known(column, paths)
+        lacking = [path for path, group in zip(paths, groups, strict=True) if group is None]
+        self._judge(column, lacking, len(paths), missing)
+        return groups
+
+    def known(self, column: str, paths: Sequence[str]) -> tuple[str | None, ...]:
+        """Return the same as `values`, None where nothing is known, without a word on it.
+
+        Raises:
+            UnknownName: there is no such column.
+            DataError: a table and the folder of an image say different classes.
+        """
         if column not in self._values:
             raise UnknownName("column of groups", column, self.columns)
-        known, groups = self._values[column], list[str | None]()
-        without: list[tuple[str, int | None]] = []
+        values, groups = self._values[column], list[str | None]()
         for path in paths:
             row = self._row(path)
-            group = None if row is None else known[row]
+            group = None if row is None else values[row]
             if group is None and column == FORGERY_GROUP and class_of(path) == 0:
                 group = self.forgeries[0]  # of real images nothing need be written
-            if group is None:
-                without.append((path, row))
             groups.append(group)
-        if without:
-            message = self._lacking(column, without, len(paths))
-            if missing == "stop":
-                raise DataError(f"{message}, or go on without them: missing_attributes: skip")
-            log.warning("%s; left out of the groups", message)
         return tuple(groups)
 
     def check(self, paths: Sequence[str], *, missing: OnMissing) -> None:
@@ -94,13 +98,8 @@ class Attributes:
         Raises:
             DataError: as `values`.
         """
-        rows = [(path, self._row(path)) for path in paths]
-        without = [(path, row) for path, row in rows if row is None]
-        if without:
-            message = self._lacking("", without, len(paths))
-            if missing == "stop":
-                raise DataError(f"{message}, or go on without them: missing_attributes: skip")
-            log.warning("%s", message)
+        lacking = [path for path in paths if self._row(path) is None]
+        self._judge("", lacking, len(paths), missing)
 
     def _row(self, path: str) -> int | None:
         row = self._rows.find(path)
@@ -118,12 +117,21 @@ class Attributes:
         file, line = self._places[row]
         return f"{self.files[file]}:{line}"
 
-    def _lacking(self, column: str, without: Sequence[tuple[str, int | None]], count: int) -> str:
-        path, row = next((each for each in without if each[1] is None), without[0])
-        files = ", ".join(map(str, self.files))
-        what = f"no row in {files}" if row is None else f"no {column} in {self._place(row)}"
-        rows = "their rows" if row is None else "the values"
-        return f"{len(without)} of {count} images have {what}, such as {path}; add {rows}"
+    def _judge(self, column: str, lacking: Sequence[str], count: int, missing: OnMissing) -> None:
+        """Say of how many images a table says nothing; stop there if that is wanted."""
+        if not lacking:
+            return
+        rows = {path: self._row(path) for path in lacking}
+        path = next((path for path, row in rows.items() if row is None), lacking[0])
+        if (row := rows[path]) is None:
+            files = ", ".join(map(str, self.files))
+            what, remedy = f"no row in {files}", "add their rows"
+        else:
+            what, remedy = f"no {column} ({self._place(row)})", "add the values"
+        message = f"{len(lacking)} of {count} images have {what}, such as {path}"
+        if missing == "stop":
+            raise DataError(f"{message}; {remedy}, or go on without: missing_attributes: skip")
+        log.warning("%s", message)
 
 
 class _Reading:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 FEW = 30  # images; rates of fewer are hardly known: ±18 points at 30, Wilson's interval
 UNKNOWN = "unknown"  # the group of images that have none
 CLASSES = ("real", "fake")
+GROUPS_BY = "intersec"  # the column of groups, unless another is named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from launcher.api import JobError, Json
 from trueface.data.attributes.attributes import Attributes
-from trueface.data.attributes.cells import UNKNOWN, Cells, named, numbered
+from trueface.data.attributes.cells import GROUPS_BY, UNKNOWN, Cells, named, numbered
 from trueface.data.attributes.paths import paths_below
 from trueface.data.attributes.table import FORGERY_GROUP
 from trueface.data.dataset import ImageSet
 from trueface.data.settings import ATTRIBUTE_COLUMNS
 from trueface.training import provenance
-from trueface.training.settings import GROUPS_BY, TrainSettings
+from trueface.training.settings import TrainSettings
 
 DEMOGRAPHIC = "demographic"  # the column of batches: the number of the group
 

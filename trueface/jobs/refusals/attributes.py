@@ -6,10 +6,10 @@ from functools import partial
 
 from launcher.api import Draft
 from trueface.data.attributes.attributes import attribute_files, columns_in
+from trueface.data.attributes.cells import GROUPS_BY
 from trueface.data.attributes.table import FORGERY, FORGERY_GROUP
 from trueface.runtime.errors import DataError, UnknownName
 from trueface.training.objectives.registry import objectives
-from trueface.training.settings import GROUPS_BY
 
 
 def unreadable_attributes(draft: Draft) -> Iterator[str]:
