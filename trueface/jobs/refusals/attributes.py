@@ -28,7 +28,8 @@ def unfit_attributes(draft: Draft) -> Iterator[str]:
         return
     settings = draft.settings
     every = objectives()
-    chosen = [every[name] for key in ("objective", "fair") if (name := settings.get(key)) in every]
+    named = [str(settings.get(key)) for key in ("objective", "fair")]
+    chosen = [every[name] for name in named if name in every]
     by, needed = settings["groups_by"], {name for spec in chosen for name in spec.columns}
     if by not in columns and ("demographic" in needed or by != GROUPS_BY):
         yield f"groups_by: {UnknownName('column of attributes', by, columns)}"
