@@ -101,6 +101,7 @@ def augmented(
             labels=labels,
             stamped=stamped,
             columns={name: _numbers(images, attrgetter(COLUMNS[name])) for name in columns},
+            makes_fake=transform.makes_fake if settings.sbi > 0 else None,
             decode=settings.decode,
             scale_to=settings.resize_size,
             shared=_shared(settings),

@@ -26,7 +26,7 @@ WITHOUT_STEPS = frozenset(
         "augment_cycle", "blur_prob", "checkpoint_every", "compile", "dropout", "early_stop", "ema",
         "flip_prob", "freeze", "freeze_bn", "jpeg_prob", "lr", "lr_decay_epochs", "num_epochs",
         "objective", "optimizer", "optimizer_state", "resize_prob", "resume", "save_optimizer",
-        "schedule", "select", "weight_decay",
+        "sbi", "schedule", "select", "weight_decay",
     }
 )  # fmt: skip
 
@@ -58,7 +58,9 @@ class LearningSettings(AugmentationSettings):
         "model": modules_of_model,
         "objective": registry.modules_of,
     }
-    added: ClassVar[frozenset[str]] = frozenset({"objective", "nodown", "solver"})
+    added: ClassVar[frozenset[str]] = AugmentationSettings.added | {
+        "objective", "nodown", "solver",
+    }  # fmt: skip
 
     model: Annotated[str, AfterValidator(model_name)] = Field("nodown", description=listed_models())
     weights: str = Field("default", description="default (ImageNet), none, or a state dict's path")

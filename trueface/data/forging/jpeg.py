@@ -52,3 +52,8 @@ def encoded(face: Pixels, quality: int) -> bytes:
     file = io.BytesIO()
     PIL.Image.fromarray(face).save(file, "JPEG", quality=quality, subsampling=FULL_COLOUR)
     return file.getvalue()
+
+
+def decoded(content: bytes) -> Pixels:
+    """Return the pixels of a JPEG file's bytes, (H, W, 3)."""
+    return np.array(PIL.Image.open(io.BytesIO(content)))
