@@ -21,6 +21,7 @@ from trueface.data.forging.registry import SPECS
 from trueface.data.forging.settings import ForgeSettings
 
 TARGET_MS = 8.0
+LISTS = ("train", "val", "test")
 
 
 def make_faces(folder: Path, count: int, side: int) -> Path:
@@ -38,7 +39,7 @@ def make_faces(folder: Path, count: int, side: int) -> Path:
             name = f"images/{number:05d}.jpg"
             image = PIL.Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
             image.save(folder / name, quality=95, subsampling=0)
-            writer.writerow((name, number % 8, "train"))
+            writer.writerow((name, number % 8, LISTS[number // 8 % len(LISTS)]))
     return table
 
 

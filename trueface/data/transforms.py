@@ -107,11 +107,10 @@ class TrainTransform:
         """What its pixels depend on, and how many epochs differ."""
         cycle = self.settings.augment_cycle
         is_random = self.steps.is_random or any(each.is_random for each in self.further)
-        identity = {"augment_seed": self.seed, "augment_cycle": cycle, **self.steps.identity}
-        for each in self.further:
+        is_random |= self.self_blending is not None
+        identity = {"augment_seed": self.seed, "augment_cycle": cycle, "sbi": self.settings.sbi}
+        for each in (self.steps, *self.further):
             identity |= each.identity
-        if self.self_blending is not None:
-            is_random, identity["sbi"] = True, self.settings.sbi
         is_test = not is_random and not self.further and self.settings.test_crops == 0
         # how many views there are changes none of them
         of_view = {key: value for key, value in identity.items() if key != "augment_cycle"}
