@@ -216,7 +216,7 @@ class TrainSettings(fairness.FairnessSettings, LearningSettings):
 
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return what a training in closed form ignores, and what its way to be fair does not read."""
+        """Return what a training in closed form ignores, and what the objective does not read."""
         return {**fairness.without_effect(values), **super().without_effect(values)}
 
     @property
