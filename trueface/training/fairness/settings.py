@@ -64,10 +64,10 @@ class FairnessSettings(Settings):
 
     @property
     def columns_read(self) -> tuple[str, ...]:
-        """The columns that training batches must have besides images and labels."""
+        """The columns that batches must have besides images and labels."""
         columns = registry.objectives()[self.used_objective].columns
-        added = (DEMOGRAPHIC,) if self.draws_cells_equally and DEMOGRAPHIC not in columns else ()
-        return (*columns, *added)
+        needed = needs_groups(self.model_dump(include={"fair", "objective", "select"}))
+        return (*columns, *((DEMOGRAPHIC,) if needed and DEMOGRAPHIC not in columns else ()))
 
 
 def without_effect(values: Mapping[str, Any]) -> Mapping[str, str]:
