@@ -33,11 +33,16 @@ def tail_weights(losses: Tensor, alpha: float, present: Tensor | None = None) ->
     Raises:
         ValueError: alpha is no share.
     """
-    groups = torch.zeros(len(losses), dtype=torch.long, device=losses.device)
-    if present is not None:
-        groups = (~present).long()
-    weights = group_tail_weights(losses, groups, alpha, count=2)
-    return weights * (groups == 0)
+    _refuse_no_share(alpha)
+    with torch.no_grad():
+        number: int | Tensor = len(losses)
+        if present is not None:  # those that are absent come last, behind all that count
+            number, losses = present.sum(), losses.masked_fill(~present, -torch.inf)
+        weights = torch.empty_like(losses)
+        ranks = torch.arange(len(losses), dtype=losses.dtype, device=losses.device)
+        order = losses.argsort(descending=True, stable=True)
+        weights[order] = (alpha * number - ranks).clamp(0.0, 1.0) / (alpha * number)
+        return weights
 
 
 def group_tail_weights(losses: Tensor, groups: Tensor, alpha: float, *, count: int) -> Tensor:
@@ -52,8 +57,7 @@ def group_tail_weights(losses: Tensor, groups: Tensor, alpha: float, *, count: i
     Raises:
         ValueError: alpha is no share.
     """
-    if not 0 < alpha <= 1:
-        raise ValueError(f"alpha is a share above 0 and up to 1, not {alpha}")
+    _refuse_no_share(alpha)
     with torch.no_grad():
         sizes = functional.one_hot(groups, count).sum(0)  # (G,)
         # the worst first, then by group: both sorts keep the order of equals
@@ -156,8 +160,7 @@ def fused(
     values, present = group_cvar(losses, groups, alpha_in, count=count)
     if smooth <= 0:
         return (tail_weights(values, alpha_out, present) * values).sum()
-    if not 0 < alpha_out <= 1:
-        raise ValueError(f"alpha is a share above 0 and up to 1, not {alpha_out}")
+    _refuse_no_share(alpha_out)
     exact = values.double()  # losses of 1e3 in steps of τ1 are beyond float32
     share = alpha_out * present.sum()
     threshold = _threshold(exact.detach(), present, share, alpha_out, smooth, ridge)
@@ -165,6 +168,11 @@ def fused(
     above = smooth * torch.logaddexp(excess, torch.zeros_like(excess)) * present
     value = threshold + ridge / (2 * alpha_out) * threshold**2 + above.sum() / share
     return value.to(losses.dtype)
+
+
+def _refuse_no_share(alpha: float) -> None:
+    if not 0 < alpha <= 1:
+        raise ValueError(f"alpha is a share above 0 and up to 1, not {alpha}")
 
 
 def _members(groups: Tensor, count: int | None) -> Tensor:

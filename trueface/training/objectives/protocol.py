@@ -35,7 +35,7 @@ class TrainingFacts:
     def of_set(cls, images: ImageSet) -> "TrainingFacts":
         """Return the facts of images: labels as they are trained."""
         names: Mapping[str, tuple[str, ...]] = getattr(images, "column_names", {})
-        return cls(labels=torch.tensor(images.labels), columns=images.columns, names=names)
+        return cls(labels=torch.as_tensor(images.labels), columns=images.columns, names=names)
 
 
 class Objective(Protocol):
