@@ -22,6 +22,7 @@ class TrainerConfig:
     momentum: float = 0.0  # of sgd
     fused: bool = False  # one kernel for all parameters; rounds otherwise than a loop over them
     lr_decay_epochs: int = -1  # of plateau and step; <= 0: never
+    lr_gamma: float = 0.1  # of plateau and step: what the rate is multiplied by
     early_stop: int = 0  # epochs without progress; 0: never
     select: Literal["best", "last"] = "best"  # which epoch's weights are kept
     ema: float = 0.0  # decay of a running mean of the weights; 0: none
@@ -29,6 +30,9 @@ class TrainerConfig:
     freeze: bool = False  # only the last layer learns
     freeze_bn: bool = True  # with freeze: batch statistics stay, too
     compile: bool = False
+    sam: float = 0.0  # radius of a second pass at moved weights; see `perturbation`; 0: none
+    awp: float = 0.0  # likewise, in parts of each weight's length
+    awp_from: int = 1  # the first epoch, from 1, with awp
 
     @classmethod
     def of(cls, settings: object, **changed: Any) -> "TrainerConfig":

@@ -24,10 +24,10 @@ from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, Watch
 from trueface.runtime.rng import derive
-from trueface.training import optimizer_state
+from trueface.training import optimizer_state, perturbation
 from trueface.training.config import TrainerConfig
 from trueface.training.distributed.group import ALONE, Group, Part
-from trueface.training.objectives.protocol import CORRECT, Logs, Objective
+from trueface.training.objectives.protocol import ASCENT, CORRECT, Logs, Objective
 from trueface.training.schedules import current_lr, make_schedule
 
 LEAST_SCALE = 1.0  # of fp16 gradients; a healthy training's is in the thousands
@@ -84,6 +84,7 @@ class Loop:
         self._optimizer = _optimizer(model, config)
         if state:
             optimizer_state.give(model, self._optimizer, state)
+        self._perturbation = perturbation.make(config)
         self.schedule = make_schedule(self._optimizer, config, len(training))
         self._average: AveragedModel | None = None
         if config.ema > 0:
@@ -185,10 +186,15 @@ class Loop:
     def _step(self, part: Part, epoch: int) -> tuple[float, Logs]:
         part = part._replace(batch=part.batch.to(self.watch.device))
         self.schedule.begin_step()
+        moving = self._perturbation and self._perturbation.in_epoch(epoch)
+        draws = perturbation.Draws(self.watch.device) if moving else None
         loss, logs = self._forward(part)
         value = self._finite(loss, part, epoch)
-        self._backward(loss, part)
+        self._backward(moving.ascent(loss, logs) if moving else loss, part)
         perturbed = self.objective.perturbed(self.model)
+        if moving and draws:
+            perturbation.refuse_two(perturbed, self.config)
+            perturbed = moving.second_pass(self.model, draws)
         if perturbed is not None:  # the gradients of a second pass take the place of the first's
             with perturbed:
                 loss, _ = self._forward(part)
@@ -255,7 +261,9 @@ class Loop:
         if self.images_read < total and time.monotonic() - self._reported_at < REPORT_EVERY_S:
             return
         self._reported_at = time.monotonic()
-        further = {name: float(value) for name, value in logs.items() if name != CORRECT}
+        further = {
+            name: float(value) for name, value in logs.items() if name not in {ASCENT, CORRECT}
+        }
         self.watch.progress(
             step=self.images_read,
             total=total,

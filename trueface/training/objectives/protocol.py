@@ -10,6 +10,7 @@ from trueface.data.dataset import Batch
 from trueface.models.detectors import Detector
 
 CORRECT = "correct"  # in the logs of every step: how many images were classified correctly
+ASCENT = "ascent"  # in the logs of a step, at will: the part of the loss that `awp` climbs
 
 Logs = Mapping[str, Tensor | float]
 
@@ -28,7 +29,9 @@ class Objective(Protocol):
 
         Returns:
             The loss; and logs by name: `correct`, the number of images that were classified
-            correctly, and any other numbers, which appear in the job's progress.
+            correctly, and any other numbers, which appear in the job's progress. An objective
+            whose loss has further terms may name the one of classification, with its gradient,
+            as `ascent`: adversarial weight perturbation then climbs that one alone.
         """
         ...
 
@@ -37,7 +40,8 @@ class Objective(Protocol):
 
         It is entered when the gradients of the first pass are there. Inside, `training_step` is
         called again, and its gradients are those of the optimizer's step, which is taken after the
-        context has restored the weights: P. Foret et al., arXiv 2010.01412, algorithm 1.
+        context has restored the weights: P. Foret et al., arXiv 2010.01412, algorithm 1. With the
+        settings `sam` and `awp` every objective has such a pass; see `training.perturbation`.
         """
         return None
 
