@@ -27,7 +27,7 @@ from trueface.runtime.rng import derive
 from trueface.training import optimizer_state, perturbation
 from trueface.training.config import TrainerConfig
 from trueface.training.distributed.group import ALONE, Group, Part
-from trueface.training.objectives.protocol import ASCENT, CORRECT, Logs, Objective
+from trueface.training.objectives.protocol import CORRECT, Logs, Objective
 from trueface.training.schedules import current_lr, make_schedule
 
 LEAST_SCALE = 1.0  # of fp16 gradients; a healthy training's is in the thousands
@@ -188,16 +188,17 @@ class Loop:
         self.schedule.begin_step()
         moving = self._perturbation and self._perturbation.in_epoch(epoch)
         draws = perturbation.Draws(self.watch.device) if moving else None
-        loss, logs = self._forward(part)
+        loss, logs = self._forward(part, ascends=moving is not None and moving.of_ascent)
         value = self._finite(loss, part, epoch)
-        self._backward(moving.ascent(loss, logs) if moving else loss, part)
+        self._backward(loss, part)
         perturbed = self.objective.perturbed(self.model)
         if moving and draws:
             perturbation.refuse_two(perturbed, self.config)
             perturbed = moving.second_pass(self.model, draws)
         if perturbed is not None:  # the gradients of a second pass take the place of the first's
             with perturbed:
-                loss, _ = self._forward(part)
+                loss, again = self._forward(part)
+                logs = {**again, **logs}  # of terms that the first pass has not
                 self._finite(loss, part, epoch)
                 self._backward(loss, part)
         self._scaler.unscale_(self._optimizer)
@@ -209,10 +210,11 @@ class Loop:
             self._average.update_parameters(self.model)
         return value, logs
 
-    def _forward(self, part: Part) -> tuple[Tensor, Logs]:
+    def _forward(self, part: Part, *, ascends: bool = False) -> tuple[Tensor, Logs]:
+        step = self.objective.ascent_step if ascends else self.objective.training_step
         try:
             with autocast(self.watch.device, self.config.precision):
-                return self.objective.training_step(self._shared, part.batch)
+                return step(self._shared, part.batch)
         except ValueError as error:  # batch norm of a single value has no variance
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -261,9 +263,7 @@ class Loop:
         if self.images_read < total and time.monotonic() - self._reported_at < REPORT_EVERY_S:
             return
         self._reported_at = time.monotonic()
-        further = {
-            name: float(value) for name, value in logs.items() if name not in {ASCENT, CORRECT}
-        }
+        further = {name: float(value) for name, value in logs.items() if name != CORRECT}
         self.watch.progress(
             step=self.images_read,
             total=total,

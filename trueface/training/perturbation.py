@@ -30,7 +30,6 @@ from torch import Tensor, nn
 
 from trueface.runtime.errors import JobError, UsageError
 from trueface.training.config import TrainerConfig
-from trueface.training.objectives.protocol import ASCENT, Logs
 from trueface.training.perturbation_settings import BOTH
 
 # of parameters and their gradients: what each gradient is multiplied by and added; None: no way up
@@ -46,7 +45,7 @@ class Perturbation:
         lengths: how far each parameter goes along its gradient.
         least_dimensions: of parameters that move.
         first_epoch: from 0, with which it begins.
-        split_loss: where an objective says which part of its loss is to be climbed, it is that part.
+        of_ascent: the first pass is that of an objective's `ascent_step`.
     """
 
     def __init__(
@@ -55,18 +54,14 @@ class Perturbation:
         *,
         least_dimensions: int = 0,
         first_epoch: int = 0,
-        split_loss: bool = False,
+        of_ascent: bool = False,
     ) -> None:
         self._lengths, self._least_dimensions = lengths, least_dimensions
-        self._first_epoch, self._split_loss = first_epoch, split_loss
+        self._first_epoch, self.of_ascent = first_epoch, of_ascent
 
     def in_epoch(self, epoch: int) -> "Perturbation | None":
         """Return this, or None in the epochs, from 0, before it begins."""
         return self if epoch >= self._first_epoch else None
-
-    def ascent(self, loss: Tensor, logs: Logs) -> Tensor:
-        """Return what the weights are to climb: the loss, or the part of it that the logs name."""
-        return cast(Tensor, logs.get(ASCENT, loss)) if self._split_loss else loss
 
     def second_pass(self, model: nn.Module, draws: "Draws") -> AbstractContextManager[None]:
         """Return a context of moved weights; it is entered when the first pass's gradients are there.
@@ -92,7 +87,8 @@ class Perturbation:
         kept = [(each, each.clone()) for each in (*values, *buffers)]
         factors = self._lengths(values, gradients) if moving else None
         if factors is not None:
-            torch._foreach_add_(values, torch._foreach_mul(gradients, factors))
+            for value, gradient, factor in zip(values, gradients, factors, strict=True):
+                value.add_(gradient, alpha=factor)
         draws.repeat()
         try:
             yield
@@ -183,9 +179,10 @@ def awp(share: float, *, first_epoch: int = 0) -> Perturbation:
             share * length / norm if norm else 0.0 for length, norm in zip(own, norms, strict=True)
         ]
 
-    return Perturbation(lengths, least_dimensions=2, first_epoch=first_epoch, split_loss=True)
+    return Perturbation(lengths, least_dimensions=2, first_epoch=first_epoch, of_ascent=True)
 
 
 def _norms(tensors: Sequence[Tensor]) -> list[float]:
-    norms: list[float] = torch.stack(torch._foreach_norm(tensors)).tolist()
+    """Return the lengths of tensors; of all at once, as each answer of a GPU is waited for."""
+    norms: list[float] = torch.stack([torch.linalg.vector_norm(each) for each in tensors]).tolist()
     return norms

@@ -10,7 +10,6 @@ from trueface.data.dataset import Batch
 from trueface.models.detectors import Detector
 
 CORRECT = "correct"  # in the logs of every step: how many images were classified correctly
-ASCENT = "ascent"  # in the logs of a step, at will: the part of the loss that `awp` climbs
 
 Logs = Mapping[str, Tensor | float]
 
@@ -29,11 +28,18 @@ class Objective(Protocol):
 
         Returns:
             The loss; and logs by name: `correct`, the number of images that were classified
-            correctly, and any other numbers, which appear in the job's progress. An objective
-            whose loss has further terms may name the one of classification, with its gradient,
-            as `ascent`: adversarial weight perturbation then climbs that one alone.
+            correctly, and any other numbers, which appear in the job's progress.
         """
         ...
+
+    def ascent_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
+        """Return the loss that adversarial weight perturbation climbs, and what is logged of it.
+
+        It takes the place of `training_step` in the first pass of such a step. An objective whose loss
+        has further terms leaves them out here, so that the weights move against the classification
+        alone; others have one loss. Args are those of `training_step`.
+        """
+        return self.training_step(model, batch)
 
     def perturbed(self, model: nn.Module) -> AbstractContextManager[None] | None:  # noqa: ARG002
         """Return a context that changes the weights for a second pass; None: there is none.
