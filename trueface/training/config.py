@@ -30,7 +30,7 @@ class TrainerConfig:
     freeze: bool = False  # only the last layer learns
     freeze_bn: bool = True  # with freeze: batch statistics stay, too
     compile: bool = False
-    sam: float = 0.0  # radius of a second pass at moved weights; see `perturbation`; 0: none
+    sam: float = 0.0  # radius of a second pass at moved weights; see `second_pass`; 0: none
     awp: float = 0.0  # likewise, in parts of each weight's length
     awp_from: int = 1  # the first epoch, from 1, with awp
 

@@ -24,10 +24,11 @@ from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, Watch
 from trueface.runtime.rng import derive
-from trueface.training import optimizer_state, perturbation
+from trueface.training import optimizer_state
 from trueface.training.config import TrainerConfig
 from trueface.training.distributed.group import ALONE, Group, Part
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective
+from trueface.training.perturbation import second_pass
 from trueface.training.schedules import current_lr, make_schedule
 
 LEAST_SCALE = 1.0  # of fp16 gradients; a healthy training's is in the thousands
@@ -84,7 +85,7 @@ class Loop:
         self._optimizer = _optimizer(model, config)
         if state:
             optimizer_state.give(model, self._optimizer, state)
-        self._perturbation = perturbation.make(config)
+        self._perturbation = second_pass.make(config)
         self.schedule = make_schedule(self._optimizer, config, len(training))
         self._average: AveragedModel | None = None
         if config.ema > 0:
@@ -187,14 +188,14 @@ class Loop:
         part = part._replace(batch=part.batch.to(self.watch.device))
         self.schedule.begin_step()
         moving = self._perturbation and self._perturbation.in_epoch(epoch)
-        draws = perturbation.Draws(self.watch.device) if moving else None
+        draws = second_pass.Draws(self.watch.device) if moving else None
         loss, logs = self._forward(part, ascends=moving is not None and moving.of_ascent)
         value = self._finite(loss, part, epoch)
         self._backward(loss, part)
         perturbed = self.objective.perturbed(self.model)
         if moving and draws:
-            perturbation.refuse_two(perturbed, self.config)
-            perturbed = moving.second_pass(self.model, draws)
+            second_pass.refuse_two(perturbed, self.config)
+            perturbed = moving.moved(self.model, draws)
         if perturbed is not None:  # the gradients of a second pass take the place of the first's
             with perturbed:
                 loss, again = self._forward(part)

@@ -11,7 +11,7 @@ from trueface.runtime.errors import UsageError
 from trueface.runtime.field_types import Count, Finite
 from trueface.training.config import TrainerConfig
 from trueface.training.objectives import registry
-from trueface.training.perturbation_settings import PerturbationSettings, idle_settings
+from trueface.training.perturbation.settings import PerturbationSettings, idle_settings
 
 LEARNING: Mapping[str, str] = {
     "training_epochs": "num_epochs",

@@ -22,7 +22,7 @@ averaged gradients, so all move their weights alike.
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from trueface.runtime.errors import JobError, UsageError
 from trueface.training.config import TrainerConfig
-from trueface.training.perturbation_settings import BOTH
+from trueface.training.perturbation.settings import BOTH
 
 # of parameters and their gradients: what each gradient is multiplied by and added; None: no way up
 Lengths = Callable[[Sequence[Tensor], Sequence[Tensor]], list[float] | None]
@@ -63,7 +63,8 @@ class Perturbation:
         """Return this, or None in the epochs, from 0, before it begins."""
         return self if epoch >= self._first_epoch else None
 
-    def second_pass(self, model: nn.Module, draws: "Draws") -> AbstractContextManager[None]:
+    @contextmanager
+    def moved(self, model: nn.Module, draws: "Draws") -> Iterator[None]:
         """Return a context of moved weights; it is entered when the first pass's gradients are there.
 
         At its end weights and buffers have the bits that they had at its start. Where the gradient is 0,
@@ -73,10 +74,6 @@ class Perturbation:
             model: its parameters that have no gradient, as frozen ones, stay.
             draws: from before the first pass.
         """
-        return self._moved(model, draws)
-
-    @contextmanager
-    def _moved(self, model: nn.Module, draws: "Draws") -> Iterator[None]:
         moving = [
             parameter
             for parameter in model.parameters()
