@@ -101,6 +101,7 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
         description="plateau: epochs without progress before lr falls; step: epochs "
         "between falls; <= 0: never",
     )
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="update rule")
     weight_decay: Finite = Field(0.0, ge=0, description="of the optimizer")
     schedule: Literal["plateau", "step", "onecycle"] = Field(
         "plateau", description="of the learning rate"

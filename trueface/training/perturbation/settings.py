@@ -1,7 +1,7 @@
 """The settings of steps at perturbed weights, and of the optimizer that was published with them."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -16,7 +16,6 @@ class PerturbationSettings(Settings):
 
     added: ClassVar[frozenset[str]] = frozenset({"sam", "awp", "awp_from", "momentum", "lr_gamma"})
 
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="update rule")
     momentum: Annotated[Finite, Field(ge=0, lt=1)] = Field(0.9, description="of sgd")
     lr_gamma: Annotated[Finite, Field(gt=0, le=1)] = Field(
         0.1, description="plateau and step: what lr is multiplied by when it falls"
