@@ -30,7 +30,9 @@ def test_a_choice_by_the_worst_cell_needs_attributes_and_is_for_trainings() -> N
     assert reason.startswith("select: worst-cell needs attributes")
     settings = {"method": "retrain", "select": "worst-cell"}
     draft = a_draft(UNLEARN, settings, model="m@retrain", data="gan2:pre", base="m")
-    assert any("select: worst-cell is for trainings" in text for text in UNLEARN.refusals(draft, ()))
+    assert any(
+        "select: worst-cell is for trainings" in text for text in UNLEARN.refusals(draft, ())
+    )
 
 
 def test_a_fit_in_closed_form_weighs_no_groups() -> None:
