@@ -95,8 +95,20 @@ def group_cvar(
     """
     members = _members(groups, count)  # (N, G)
     weights = group_tail_weights(losses, groups, alpha, count=members.shape[1])
-    # a product of matrices, since sums by index are in no fixed order on a GPU
-    return (weights * losses) @ members.to(losses.dtype), members.any(0)
+    return sums_of(weights * losses, members), members.any(0)
+
+
+def sums_of(values: Tensor, members: Tensor) -> Tensor:
+    """Return the sum over each group, (G,).
+
+    Sums by index would be in no fixed order on a GPU, and a product of matrices would be of
+    autocast's precision.
+
+    Args:
+        values: (N,).
+        members: (N, G) bool or 0 and 1.
+    """
+    return (values[:, None] * members).sum(0)
 
 
 def hierarchical_weights(
@@ -117,7 +129,7 @@ def hierarchical_weights(
     members = _members(groups, count)
     inner = group_tail_weights(losses, groups, alpha_in, count=members.shape[1])
     with torch.no_grad():
-        values = (inner * losses) @ members.to(losses.dtype)
+        values = sums_of(inner * losses, members)
         return inner * tail_weights(values, alpha_out, members.any(0))[groups]
 
 
@@ -196,5 +208,5 @@ def _threshold(
         counted = torch.sigmoid((values - grid[:, None]) / smooth) * present
         slope = 1 + ridge / alpha * grid - counted.sum(1) / share
         cell = (slope[:-1] < 0).sum().clamp(1, CELLS) - 1  # the last that begins below 0
-        low, high = grid[cell], grid[cell + 1]
+        low, high = grid.take(cell), grid.take(cell + 1)
     return (low + high) / 2
