@@ -87,7 +87,12 @@ def test_what_the_table_does_not_have_is_refused_while_planning(lab: Path) -> No
 def test_the_command_line_of_a_planned_job_makes_the_same_set(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = {"types": "self,3,soft", "strength": 1.5, "seed": 7, "cells": "male/fake: .5"}
+    settings: dict[str, Any] = {
+        "types": "self,3,soft",
+        "strength": 1.5,
+        "seed": 7,
+        "cells": "male/fake: .5",
+    }
     words = FORGE.argv(a_draft(FORGE, lab, faces="faces.csv", **settings))
     assert shlex.join(words[3:]) == (
         f"forge {lab}/faces.csv --out {lab}/made --types 1,3,5 --strength 1.5 --seed 7 "
