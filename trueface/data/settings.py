@@ -24,12 +24,18 @@ from trueface.attacks.registry import Access
 from trueface.corruptions.grammar import NONE, canonical, described
 from trueface.corruptions.grammar import modules_of as corruption_modules
 from trueface.data.augmentations.registry import with_augmentations
+from trueface.data.forging.registry import SELF, SPECS, modules_of
 from trueface.runtime.errors import UsageError
 from trueface.runtime.field_types import Count, Positive, Probability, Quality, Settings
 from trueface.runtime.ids import parse_model
 
-# what batches can carry besides images and labels, each an attribute of `data.index.Image`
+SELF_BLENDING = "trueface.data.augmentations.self_blending"
+
+
+# what batches can carry besides images and labels: attributes of `data.index.Image` …
 COLUMNS: Mapping[str, str] = {"quality": "modifier", "group": "method"}
+# … and what the CSV files of the setting `attributes` say of each image
+ATTRIBUTE_COLUMNS = ("demographic", "forgery")
 BATCH_SIZE = 64  # of trainings; the original's
 
 
@@ -102,6 +108,7 @@ class DataSettings(PlaceSettings):
 
     neutral: ClassVar[frozenset[str]] = frozenset({"cache", "num_threads"})
     costs: ClassVar[frozenset[str]] = PlaceSettings.costs | {"batch_size", "num_threads", "decode"}
+    added: ClassVar[frozenset[str]] = PlaceSettings.added | {"attributes", "missing_attributes"}
 
     batch_size: Count = Field(BATCH_SIZE, description="images per step")
     num_threads: int = Field(
@@ -119,6 +126,17 @@ class DataSettings(PlaceSettings):
         "auto",
         description="auto: a frozen body's features are shared by all jobs (the feature store); "
         "decoded: decoded images, too; none: each job computes its own",
+    )
+    attributes: str = Field(
+        "",
+        description="CSV file that says which group of people each image shows, or several with commas "
+        "between: img_path,label,ismale,isasian,iswhite,isblack,intersec_label, or img_path and columns "
+        "of your own",
+    )
+    missing_attributes: Literal["stop", "skip"] = Field(
+        "stop",
+        description="an image that has no row in attributes: stop, or count it and go on, in a group "
+        "of its own in trainings, in none in measures",
     )
 
 
@@ -252,13 +270,23 @@ class TestSettings(ScoringSettings):
         return self
 
 
+def _self_blending(value: Any) -> tuple[str, ...]:
+    """Return the modules that make fakes of real images in training: imported where they are made."""
+    return (SELF_BLENDING, *modules_of((SPECS[SELF],))) if value else ()
+
+
 @with_augmentations
 class AugmentationSettings(DataSettings):
     """How training images are cropped, resized, blurred, compressed and mirrored."""
 
     costs: ClassVar[frozenset[str]] = DataSettings.costs | {
-        "augment_cycle", "resize_size", "patch_size", "test_crops",
+        "augment_cycle", "resize_size", "patch_size", "test_crops", "sbi",
     }  # fmt: skip
+    added: ClassVar[frozenset[str]] = DataSettings.added | {"sbi"}
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        **DataSettings.modules,
+        "sbi": _self_blending,
+    }
 
     seed: int = Field(42, ge=0, description="root seed of the training")
     augment_seed: int = Field(42, ge=0, description="seed of the augmentation, independent of seed")
@@ -284,6 +312,11 @@ class AugmentationSettings(DataSettings):
         0.5, description="fraction of images mirrored, and independently flipped vertically"
     )
     patch_size: int = Field(-1, description="side of the random crop, in pixels; <= 0: none")
+    sbi: Probability = Field(
+        0.0,
+        description="fraction of real unshared images, aligned faces, that become self-blended fakes "
+        "of label 1, drawn anew in each epoch; all unshared images then go through one more JPEG",
+    )
     test_crops: int = Field(
         0, ge=0, description="validate on the mean of this many fixed patches; 0: the centre crop"
     )

@@ -1,15 +1,18 @@
 """The settings of a detector's training."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from trueface.data.attributes.cells import GROUPS_BY
 from trueface.data.settings import PLACES, AugmentationSettings, Precision
 from trueface.models.registry import listed_models, model_name, modules_of_model, spec_of
 from trueface.runtime.errors import UsageError
 from trueface.runtime.field_types import Count, Finite
-from trueface.training.config import TrainerConfig
+from trueface.training.config import ObjectiveOptions, Selection, TrainerConfig
+from trueface.training.fairness import settings as fairness
 from trueface.training.objectives import registry
 from trueface.training.perturbation.settings import PerturbationSettings, idle_settings
 
@@ -25,9 +28,10 @@ LEARNING: Mapping[str, str] = {
 WITHOUT_STEPS = frozenset(
     {
         "augment_cycle", "blur_prob", "checkpoint_every", "compile", "dropout", "early_stop", "ema",
-        "flip_prob", "freeze", "freeze_bn", "jpeg_prob", "lr", "lr_decay_epochs", "num_epochs",
-        "objective", "optimizer", "optimizer_state", "resize_prob", "resume", "save_optimizer",
-        "schedule", "select", "weight_decay", "sam", "awp", "awp_from", "momentum", "lr_gamma",
+        "flip_prob", "freeze", "freeze_bn", "groups_by", "jpeg_prob", "lr", "lr_decay_epochs",
+        "num_epochs", "objective", "optimizer", "optimizer_state", "resize_prob", "resume",
+        "save_optimizer", "sbi", "schedule", "select", "weight_decay", "sam", "awp", "awp_from", "momentum",
+        "lr_gamma",
     }
 )  # fmt: skip
 
@@ -69,9 +73,9 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
         "model": modules_of_model,
         "objective": registry.modules_of,
     }
-    added: ClassVar[frozenset[str]] = PerturbationSettings.added | {
-        "objective", "nodown", "solver",
-    }  # fmt: skip
+    added: ClassVar[frozenset[str]] = (
+        AugmentationSettings.added | PerturbationSettings.added | {"objective", "nodown", "solver"}
+    )
 
     model: Annotated[str, AfterValidator(model_name)] = Field("nodown", description=listed_models())
     weights: str = Field("default", description="default (ImageNet), none, or a state dict's path")
@@ -109,8 +113,10 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
     early_stop: int = Field(
         0, ge=0, description="stop after so many epochs without progress; 0: never"
     )
-    select: Literal["best", "last"] = Field(
-        "best", description="which epoch's weights are kept: best on validation, or last"
+    select: Selection = Field(
+        "best",
+        description="which epoch's weights are kept: best on validation, last, or worst-cell: the "
+        "best accuracy of the worst group × class on validation (trainings with attributes)",
     )
     ema: float = Field(
         0.0, ge=0, lt=1, description="keep a running mean of the weights, of this decay; 0: none"
@@ -158,17 +164,23 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
         return self.neutral | usual
 
 
-class TrainSettings(LearningSettings):
+class TrainSettings(fairness.FairnessSettings, LearningSettings):
     """A training: what it starts from, and what it leaves to those that start from it."""
 
     neutral: ClassVar[frozenset[str]] = LearningSettings.neutral | {
         "checkpoint_every", "processes", "resume",
     }  # fmt: skip
 
-    added: ClassVar[frozenset[str]] = LearningSettings.added | {
-        "copies", "penalty", "shots", "shot_weight",
-    }  # fmt: skip
+    added: ClassVar[frozenset[str]] = (
+        LearningSettings.added
+        | fairness.FairnessSettings.added
+        | {"copies", "groups_by", "penalty", "shots", "shot_weight"}
+    )
     costs: ClassVar[frozenset[str]] = LearningSettings.costs | {"copies"}
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        **LearningSettings.modules,
+        "fair": registry.modules_of_fair,
+    }
 
     copies: Literal["auto", "none", "corrupted", "mirrored", "corrupted+mirrored"] = Field(
         "auto",
@@ -189,6 +201,11 @@ class TrainSettings(LearningSettings):
     )
     shot_weight: Finite = Field(
         0.0, ge=0, description="what each of these examples counts; 0: a fifth of all together"
+    )
+    groups_by: str = Field(
+        GROUPS_BY,
+        description="column of attributes whose groups the objective sees: intersec, gender, race, or "
+        "one of your own",
     )
     warm_start: bool = Field(
         False,
@@ -216,6 +233,17 @@ class TrainSettings(LearningSettings):
     features: bool = Field(
         False, description="write what the last layer gets, one row a training image"
     )
+
+    @classmethod
+    def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return what a training in closed form ignores, and what the objective does not read."""
+        return {**fairness.without_effect(values), **super().without_effect(values)}
+
+    @property
+    def trainer(self) -> TrainerConfig:
+        """What the trainer works with."""
+        options = ObjectiveOptions.of(self)
+        return replace(super().trainer, objective=self.used_objective, options=options)
 
     @property
     def copies_learned(self) -> tuple[str, ...]:
