@@ -83,8 +83,7 @@ class Method:
     @property
     def words(self) -> str:
         """The verdict with what has to be known before any gap."""
-        parts = ["constant"] if self.constant else []
-        parts += [str(self.verdict)]
+        parts = ["constant" if self.constant else str(self.verdict)]
         parts += [] if self.comparable else [self.why_not.partition(":")[0]]
         return ", ".join(parts)
 
