@@ -1,8 +1,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from launcher.api import model_folder_name
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
@@ -12,11 +14,13 @@ from trueface.evaluation.fairness.run import fairness_rows
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
 from trueface.runtime import paths
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, UsageError
 
 SKEWED = tuple(f"gan2:pre@fair=none,seed={seed}" for seed in (1, 2, 3))
 EVEN = tuple(f"gan2:pre@fair=reweight,seed={seed}" for seed in (1, 2, 3))
 WEAK, CONSTANT = "gan2:pre@fair=dag", "gan2:pre@fair=cvar2"
+
+LABELS = np.repeat([0, 1], COUNT)
 
 
 @pytest.fixture
@@ -80,6 +84,9 @@ def test_a_gap_of_a_much_weaker_detector_is_not_compared_nor_a_constant_one_s(ru
     assert gap.mean > 30
     assert gap.sd is not None
     assert by_name["none"].words.startswith("above chance")
+    assert by_name["reweight"].words in {
+        "near its floor, not above chance", "near its floor",
+    }  # fmt: skip
 
 
 def test_equally_good_methods_are_ranked_by_their_gap(run: Path) -> None:
@@ -90,6 +97,22 @@ def test_equally_good_methods_are_ranked_by_their_gap(run: Path) -> None:
             write_tests(run, model, values)
     ranks = {method.model: method.rank for method in methods(rows_of(run, *SKEWED, *EVEN))}
     assert list(ranks.values()) == [2, 1]
+
+
+def test_areas_are_compared_with_a_reference(run: Path) -> None:
+    tests = pairs_of(*SKEWED, *EVEN, WEAK)
+    rows = fairness_rows(run, tests, ["gender"], reference="gan2:pre@fair=reweight")
+    by_model = {row.model: row for row in rows}
+    assert by_model[EVEN[0]].to_reference is None
+    behind = by_model[WEAK].to_reference
+    assert behind is not None
+    assert behind.word == "loss"
+    assert behind.value == pytest.approx(
+        roc_auc_score(LABELS, np.concatenate([logits(y, power=0.5, skew=0) for y in (0, 1)]))
+        - np.mean([row.auc.value for row in rows if row.model in EVEN and row.auc is not None])
+    )
+    with pytest.raises(UsageError, match="unknown model 'other'"):
+        fairness_rows(run, tests, reference="other")
 
 
 def test_gaps_are_also_at_the_rate_that_validation_gives(run: Path) -> None:
