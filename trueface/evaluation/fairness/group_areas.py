@@ -68,9 +68,10 @@ def _areas(
     """Return the AUC of each group; in each, rows stand from the lowest logit to the highest."""
     if not len(groups):
         return np.full(size, np.nan)
-    small = groups.astype(np.min_scalar_type(max(size - 1, 0)))
-    order = np.argsort(small, kind="stable")  # of integers of 16 bits at most: a radix sort
-    group, run, is_fake = small[order], runs[order], is_fake[order]
+    group, run = groups.astype(np.min_scalar_type(max(size - 1, 0))), runs
+    if size > 1:
+        order = np.argsort(group, kind="stable")  # of integers of 16 bits at most: a radix sort
+        group, run, is_fake = group[order], run[order], is_fake[order]
     starts = np.flatnonzero(
         np.concatenate([[True], (group[1:] != group[:-1]) | (run[1:] != run[:-1])])
     )
