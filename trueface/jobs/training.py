@@ -30,6 +30,7 @@ from trueface.training import image_lists, initialization, lineage, provenance, 
 from trueface.training.distributed.group import ALONE, Group
 from trueface.training.feature_bank import banks, feature_facts, is_constant
 from trueface.training.objectives.registry import objectives
+from trueface.training.qualities.feeds import banks_in_qualities, in_qualities, rows_of
 from trueface.training.ridge import trainer as ridge_trainer
 from trueface.training.settings import TrainSettings
 
@@ -59,6 +60,7 @@ def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json
     record, record_path = poison_of(job)
     columns = objectives()[settings.objective].columns
     training = replace(augmented(lists.train, settings, record, columns), shard=group.shard)
+    training = in_qualities(training, settings, job.path)
     validation = replace(still(lists.val, settings), shard=group.shard)
     start = model_origin.start(job, settings)
     state = None if settings.is_ridge else initialization.load_optimizer_state(start, settings)
@@ -134,8 +136,10 @@ def _feeds(
             "set solver: ridge to add a few examples to what it learned"
         )
     if is_constant(settings) and group.size == 1:
+        if settings.quality_names:
+            return banks_in_qualities(model, training, validation, settings, watch, store=store)
         return banks(model, training, validation, settings, watch, store=store)
-    return training, validation
+    return rows_of(training, settings), validation
 
 
 def _finish(
@@ -143,7 +147,12 @@ def _finish(
 ) -> Mapping[str, Json]:
     """Write the summary of a training, remove what it could go on with, and return its result."""
     bad_images = outputs.count_bad_images(paths.bad_images(folder, "train"))
-    result: dict[str, Json] = {**counts, "bad_images": bad_images, **_numbers(trained)}
+    result: dict[str, Json] = {
+        **counts,
+        "bad_images": bad_images,
+        **_numbers(trained),
+        **trained.notes,
+    }
     write_json(paths.summary(folder), {"schema": SCHEMA, **result})
     paths.last_checkpoint(folder).unlink(missing_ok=True)
     resume.clear(paths.resume(folder))  # nothing is left to go on with

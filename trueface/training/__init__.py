@@ -3,5 +3,5 @@
 Start reading at `trainer.train`.
 In reading order: settings, class_settings, config, image_lists, initialization, objectives, trainer,
 loop, schedules, validation, optimizer_state, checkpointing, resume, history, lineage, provenance,
-feature_bank, class_source, distributed, ridge.
+feature_bank, class_source, distributed, qualities, ridge.
 """

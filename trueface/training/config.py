@@ -3,6 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from trueface.training.qualities.options import CollaborationOptions
+
 ScheduleName = Literal["plateau", "step", "onecycle", "warmup_cosine", "warmup_onecycle"]
 
 
@@ -29,6 +31,13 @@ class TrainerConfig:
     freeze: bool = False  # only the last layer learns
     freeze_bn: bool = True  # with freeze: batch statistics stay, too
     compile: bool = False
+    rows_per_image: int = 1  # of a batch: one for each quality of an image
+    collaboration: CollaborationOptions | None = None  # of the qualities' features
+
+    @property
+    def rows_per_step(self) -> int:
+        """How many rows a whole batch has."""
+        return self.batch_size * self.rows_per_image
 
     @classmethod
     def of(cls, settings: object, **changed: Any) -> "TrainerConfig":

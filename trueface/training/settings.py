@@ -11,6 +11,7 @@ from trueface.runtime.errors import UsageError
 from trueface.runtime.field_types import Count, Finite
 from trueface.training.config import TrainerConfig
 from trueface.training.objectives import registry
+from trueface.training.qualities.settings import QualitySettings
 
 LEARNING: Mapping[str, str] = {
     "training_epochs": "num_epochs",
@@ -145,17 +146,23 @@ class LearningSettings(AugmentationSettings):
         return self.neutral | usual
 
 
-class TrainSettings(LearningSettings):
+class TrainSettings(QualitySettings, LearningSettings):
     """A training: what it starts from, and what it leaves to those that start from it."""
 
     neutral: ClassVar[frozenset[str]] = LearningSettings.neutral | {
         "checkpoint_every", "processes", "resume",
     }  # fmt: skip
 
-    added: ClassVar[frozenset[str]] = LearningSettings.added | {
-        "copies", "penalty", "shots", "shot_weight",
-    }  # fmt: skip
-    costs: ClassVar[frozenset[str]] = LearningSettings.costs | {"copies"}
+    added: ClassVar[frozenset[str]] = (
+        LearningSettings.added
+        | QualitySettings.added
+        | {"copies", "penalty", "shots", "shot_weight"}
+    )
+    costs: ClassVar[frozenset[str]] = LearningSettings.costs | QualitySettings.costs | {"copies"}
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        **LearningSettings.modules,
+        **QualitySettings.modules,
+    }
 
     copies: Literal["auto", "none", "corrupted", "mirrored", "corrupted+mirrored"] = Field(
         "auto",

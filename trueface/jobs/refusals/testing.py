@@ -6,6 +6,7 @@ from launcher.api import Draft
 from trueface.data.vocabulary import Vocabulary
 from trueface.jobs.refusals.leakage import leaks
 from trueface.jobs.refusals.models import unlike_decoding, without_weights
+from trueface.jobs.refusals.qualities import uncorruptible
 
 
 def unfit_scoring(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
@@ -13,6 +14,7 @@ def unfit_scoring(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary)
     yield from without_weights(makers)
     yield from unlike_decoding(draft, makers)
     yield from leaks(draft, makers, vocabulary)
+    yield from uncorruptible(draft)
 
 
 def unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
 from trueface.models.detectors import Detector
+from trueface.runtime.files import Json
 
 CORRECT = "correct"  # in the logs of every step: how many images were classified correctly
 
@@ -40,6 +41,13 @@ class Objective(Protocol):
         context has restored the weights: P. Foret et al., arXiv 2010.01412, algorithm 1.
         """
         return None
+
+    def begin_epoch(self, epoch: int, done: int, batches: int) -> None:
+        """Note the epoch, from 0, how many of its batches are done, and how many it has."""
+
+    def notes(self) -> dict[str, Json]:
+        """Return what the training's result shall say of the objective, by name."""
+        return {}
 
 
 def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:
