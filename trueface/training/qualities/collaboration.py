@@ -86,8 +86,8 @@ class Collaboration(Objective):
             JobError: the batch is not of this training's qualities, or the network has no such layer.
         """
         items = self._items(batch)
-        if batch.indices is not self._last:  # a second pass over the same batch is no further step
-            self._last, self._step = batch.indices, self._step + 1
+        is_new = batch.indices is not self._last  # a second pass over a batch is no further step
+        self._last, self._step = batch.indices, self._step + is_new
         if items < LEAST_ITEMS:
             return self.ascent_step(model, batch)
         layers = chosen(model, self._options.layers, features=batch.images.ndim == 2)  # (B, F)
@@ -110,7 +110,7 @@ class Collaboration(Objective):
                 ]
             ).sum()
             term = -self._options.weight * dependence.float()
-        if self._step == self._steps and torch.is_grad_enabled():
+        if is_new and self._step == self._steps:
             self._measure(model, loss, term, grams, {name: w for name, (_, w) in layers.items()})
         return loss + term, {**logs, "collab": term.detach(), **self._shown}
 
@@ -206,7 +206,7 @@ class Collaboration(Objective):
         total = sum(weights.values())
         measured = _Measured(
             epoch=self._epoch + 1,
-            term=float(term),
+            term=float(term.detach()),
             nhsic=sum(values[name] * weights[name] for name in grams) / total,
             shuffled=sum(baseline[name] * weights[name] for name in grams) / total,
             share=part / max(whole, _LEAST_NORM),
