@@ -28,7 +28,8 @@ def test_a_frame_goes_through_the_program_in_a_size_that_video_has_and_comes_bac
     install(tmp_path, f'echo "$@" >> {tmp_path}/told; exec cat', monkeypatch)
     assert torch.equal(Chain.parse("c23")(FRAME, "a"), FRAME)
     coding, decoding = (tmp_path / "told").read_text().splitlines()
-    assert "-s 18x22" in coding and "-c:v libx264 -crf 23" in coding
+    assert "-s 18x22" in coding
+    assert "-c:v libx264 -crf 23" in coding
     assert "-f h264 -i -" in decoding
 
 
@@ -46,7 +47,9 @@ def test_a_program_that_is_missing_fails_or_gives_something_else_is_told(
         Chain.parse("h264-30")(FRAME, "a")
 
 
-def test_a_record_says_which_program_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_says_which_program_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install(tmp_path, "echo ffmpeg version 7; echo more", monkeypatch)
     version_of.cache_clear()
     record = Chain.parse("half+h264-23").record

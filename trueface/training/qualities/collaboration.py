@@ -45,8 +45,8 @@ class _Measured(NamedTuple):
     epoch: float  # from 1
     term: float  # what the loss was given
     nhsic: float  # of the layers, by their weights; mean over pairs of qualities
-    shuffled: float  # the same where the items of a pair are others
-    share: float  # of the classification loss's gradient
+    nhsic_permuted: float  # the same where the items of a pair are others
+    gradient_share: float  # of the classification loss's gradient
 
     @property
     def record(self) -> dict[str, Json]:
@@ -151,7 +151,7 @@ class Collaboration(Objective):
 
     def notes(self) -> dict[str, Json]:
         """Return what was measured by epoch, for the training's result, and what is wrong with it."""
-        share = self._measured[0].share if self._measured else None
+        share = self._measured[0].gradient_share if self._measured else None
         idle = share is not None and share < LEAST_SHARE
         return {
             **self._inner.notes(),
@@ -174,8 +174,8 @@ class Collaboration(Objective):
         last = self._measured[-1]
         return {
             "nhsic": last.nhsic,
-            "nhsic_shuffled": last.shuffled,
-            "collab_gradient_share": last.share,
+            "nhsic_permuted": last.nhsic_permuted,
+            "collab_gradient_share": last.gradient_share,
         }
 
     def _items(self, batch: Batch) -> int:
@@ -208,16 +208,16 @@ class Collaboration(Objective):
             epoch=self._epoch + 1,
             term=float(term.detach()),
             nhsic=sum(values[name] * weights[name] for name in grams) / total,
-            shuffled=sum(baseline[name] * weights[name] for name in grams) / total,
-            share=part / max(whole, _LEAST_NORM),
+            nhsic_permuted=sum(baseline[name] * weights[name] for name in grams) / total,
+            gradient_share=part / max(whole, _LEAST_NORM),
         )
         self._measured.append(measured)
         log.info(
-            "epoch=%d collab=%.4g nhsic=%.4f nhsic_shuffled=%.4f collab_gradient_share=%.3g",
+            "epoch=%d collab=%.4g nhsic=%.4f nhsic_permuted=%.4f collab_gradient_share=%.3g",
             *measured,
         )
-        if measured.share < LEAST_SHARE and len(self._measured) == 1:
-            log.warning("%s", self._warning(measured.share))
+        if measured.gradient_share < LEAST_SHARE and len(self._measured) == 1:
+            log.warning("%s", self._warning(measured.gradient_share))
 
     def _warning(self, share: float) -> str:
         options = self._options

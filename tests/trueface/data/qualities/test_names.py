@@ -19,7 +19,8 @@ from trueface.data.qualities.names import (
 def test_qualities_have_one_spelling_as_text_and_as_list() -> None:
     assert spelt("none, jpeg075 ,half+jpeg30") == "raw,jpeg75,half+jpeg30"
     assert spelt(joined(["raw", "jpeg30-100"])) == "raw,jpeg30-100"
-    assert spelt("") == "" and listed("") == ()
+    assert spelt("") == ""
+    assert listed("") == ()
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,8 @@ def test_what_is_no_list_of_qualities_is_refused_with_its_reason(text: str, mess
 
 def test_beside_a_list_of_files_its_words_are_files_and_corruptions_stay() -> None:
     assert with_files("raw, c23, jpeg50, mine") == "raw,files:c23,jpeg50,files:mine"
-    assert files_of("files:c23") == "c23" and files_of("jpeg50") is None
+    assert files_of("files:c23") == "c23"
+    assert files_of("jpeg50") is None
     assert [chain_of(name) for name in ("raw", "files:c23", "jpeg50")] == ["none", "none", "jpeg50"]
     assert list(lacking("raw,files:c23,files:c4", ["raw", "c23"])) == ["c4"]
 

@@ -56,7 +56,7 @@ def test_lists_that_are_no_pairs_are_refused_with_the_first_that_is_none(
 
 def test_a_file_that_is_no_such_list_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "data.json"
-    with pytest.raises(DataError, match="quality_list names a data.json"):
+    with pytest.raises(DataError, match=r"quality_list names a data\.json"):
         QualityList.read(path)
     path.write_text('{"train":\n {"raw": [}}')
     with pytest.raises(DataError, match=r"data.json:2: no JSON"):

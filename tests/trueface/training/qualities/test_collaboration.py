@@ -29,7 +29,11 @@ torch.set_num_threads(1)
 
 ITEMS, QUALITIES = 8, 2
 OPTIONS = CollaborationOptions(
-    weight=0.5, form="normalised", width="median", layers={"layer3": 0.25, "layer4": 0.5}, qualities=2
+    weight=0.5,
+    form="normalised",
+    width="median",
+    layers={"layer3": 0.25, "layer4": 0.5},
+    qualities=2,
 )
 IN_TWO = {"qualities": "raw, jpeg75", "collab": 0.5, "collab_layers": "layer3=.25, layer4=.5"}
 
@@ -87,7 +91,10 @@ def test_the_loss_is_the_mean_over_qualities_less_the_weighted_dependence_of_lay
     loss, logs = collaborating().training_step(model, batch)
     plain = functional.binary_cross_entropy_with_logits(model(batch.images), batch.labels)
     dependence = sum(
-        weight * between("normalised", [gram(each) for each in pooled(model, batch.images, name).split(ITEMS)])
+        weight
+        * between(
+            "normalised", [gram(each) for each in pooled(model, batch.images, name).split(ITEMS)]
+        )
         for name, weight in OPTIONS.layers.items()
     )
     torch.testing.assert_close(loss, plain - 0.5 * torch.as_tensor(dependence).float())
@@ -165,8 +172,8 @@ def test_a_term_that_does_nothing_is_warned_of_and_one_that_does_is_not(
     assert str(idle) in caplog.text
     assert "warnings" not in notes["normalised"]
     (measured,) = notes["normalised"]["collaboration"]  # type: ignore[misc]
-    assert measured["share"] == notes["normalised"]["collab_gradient_share"] > 1e-3  # type: ignore[index,operator]
-    assert 0 < measured["shuffled"] < measured["nhsic"] <= 1  # type: ignore[index,operator]
+    assert measured["gradient_share"] == notes["normalised"]["collab_gradient_share"] > 1e-3  # type: ignore[index,operator]
+    assert 0 < measured["nhsic_permuted"] < measured["nhsic"] <= 1  # type: ignore[index,operator]
 
 
 def test_collaboration_raises_the_dependence_of_the_qualities() -> None:

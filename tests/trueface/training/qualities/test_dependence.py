@@ -89,9 +89,7 @@ def test_independent_features_are_near_their_shuffled_baseline_and_copies_far_ab
 @pytest.mark.parametrize("name", FORMS)
 def test_a_sum_over_pairs_does_not_depend_on_the_order_of_qualities(name: str) -> None:
     three = [gram(features(seed)) for seed in range(3)]
-    expected = sum(
-        FORMS[name](three[one], three[other]) for one, other in ((0, 1), (0, 2), (1, 2))
-    )
+    expected = sum(FORMS[name](three[one], three[other]) for one, other in ((0, 1), (0, 2), (1, 2)))
     assert abs(between(name, three) - expected) <= 1e-9
     assert abs(between(name, three[::-1]) - expected) <= 1e-9
     assert pairs(3) == 3
