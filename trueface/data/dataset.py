@@ -6,7 +6,6 @@ other reason is an error. Small sets are kept decoded in memory, so that later p
 
 import logging
 import os
-import random
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
@@ -21,6 +20,7 @@ from torch.utils.data import Dataset, get_worker_info
 from trueface.data.backdoor_patch import stamp
 from trueface.data.decoding import decode as decoded
 from trueface.data.index import Image
+from trueface.data.loading.order import order_of
 from trueface.data.loading.prefetch import closing, in_background, uses_gpu
 from trueface.data.loading.processes import LoadingProcesses
 from trueface.data.loading.requests import BadFile, Loaded, Request, together
@@ -79,6 +79,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         transform: from decoded pixels to what the network sees.
         stamped: positions that carry the backdoor's patch, on what the network sees.
         columns: further values that batches carry, by name: one number per image.
+        column_names: what the numbers of a column stand for, from 0.
         decode: scaled reads JPEG files at the smallest scale that covers `scale_to`.
         scale_to: shortest side that is needed, in pixels; for scaled only.
         cache_bytes: how much memory decoded images may take.
@@ -93,6 +94,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         labels: Sequence[int] | None = None,
         stamped: Collection[int] = (),
         columns: Mapping[str, Sequence[int]] = NO_COLUMNS,
+        column_names: Mapping[str, tuple[str, ...]] = NO_COLUMNS,
         decode: Decode = "exact",
         scale_to: int = 0,
         cache_bytes: int = CACHE_BYTES,
@@ -106,7 +108,10 @@ class ImageSet(Dataset[Tensor | BadFile]):
         self.labels = tuple(image.label for image in images) if labels is None else tuple(labels)
         self.transform = transform
         self.stamped = frozenset(stamped)
-        self.columns = {name: torch.tensor(values) for name, values in columns.items()}
+        self.columns: dict[str, Tensor] = {}
+        self.column_names: dict[str, tuple[str, ...]] = {}
+        for name, values in columns.items():
+            self.give_column(name, values, column_names.get(name, ()))
         self.scale_to = scale_to if decode == "scaled" else None
         self.bad: dict[int, BadFile] = {}
         self.sound: set[int] = set()  # positions whose files were decoded whole
@@ -117,6 +122,22 @@ class ImageSet(Dataset[Tensor | BadFile]):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def give_column(self, name: str, values: Sequence[int], names: tuple[str, ...]) -> None:
+        """Let batches carry one more value of each image.
+
+        Args:
+            name: of the column.
+            values: (N,) from 0.
+            names: what they stand for; () where nothing is known of that.
+
+        Raises:
+            DataError: not one value for each image.
+        """
+        if len(values) != len(self.images):
+            raise DataError(f"{len(values)} values of {name} for {len(self.images)} images")
+        self.columns[name] = torch.tensor(values, dtype=torch.int64)
+        self.column_names[name] = names
 
     def seen_as(self, transform: Transform) -> "ImageSet":
         """Return the same images under another transform; what is decoded, and bad, is shared."""
@@ -198,8 +219,9 @@ def batches(
     num_threads: int = 0,
     indices: Sequence[int] | None = None,
     shard: Shard = WHOLE,
+    cells: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
-    """Yield every image once, in batches.
+    """Yield every image once, in batches; or as often as drawing cells equally makes it.
 
     Args:
         image_set: what to read; its `bad` lists the images left out so far.
@@ -212,15 +234,15 @@ def batches(
         indices: positions to read instead of all, in this order unless shuffled.
         shard: the part of each batch that is read here; a part of which nothing is left is yielded,
             too, without images, so that all processes see as many batches.
+        cells: of each image of the set, where shuffled images are drawn by it: see `loading.order`.
 
     Raises:
         BadImageError: `stop`, and a file cannot be decoded.
         DataError: not one image could be read, or some got lost.
         MachineError: a loading process died.
     """
-    order = list(range(len(image_set)) if indices is None else indices)
-    if shuffle_seed is not None:
-        random.Random(f"order/{shuffle_seed}/{epoch}").shuffle(order)
+    chosen = range(len(image_set)) if indices is None else indices
+    order = order_of(chosen, shuffle_seed=shuffle_seed, epoch=epoch, cells=cells)
     groups = [shard.of(order[at : at + batch_size]) for at in range(0, len(order), batch_size)]
     requests = [
         [Request(position, epoch, position in image_set.sound) for position in group]

@@ -2,6 +2,7 @@
 
 Start reading at `trainer.train`.
 In reading order: settings, class_settings, config, image_lists, initialization, objectives, trainer,
-loop, schedules, validation, optimizer_state, checkpointing, resume, history, lineage, provenance,
-feature_bank, class_source, distributed, qualities, ridge.
+loop, fairness, cvar, schedules, perturbation, standardisation, validation, optimizer_state,
+checkpointing, resume, history, lineage, provenance, feature_bank, class_source, distributed,
+qualities, ridge.
 """

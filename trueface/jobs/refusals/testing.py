@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from launcher.api import Draft
 from trueface.data.vocabulary import Vocabulary
+from trueface.jobs.refusals.attributes import unreadable_attributes
 from trueface.jobs.refusals.leakage import leaks
 from trueface.jobs.refusals.models import unlike_decoding, without_weights
 from trueface.jobs.refusals.qualities import uncorruptible
@@ -15,6 +16,7 @@ def unfit_scoring(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary)
     yield from unlike_decoding(draft, makers)
     yield from leaks(draft, makers, vocabulary)
     yield from uncorruptible(draft)
+    yield from unreadable_attributes(draft)
 
 
 def unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:

@@ -6,6 +6,8 @@ from launcher.api import Draft, UnknownName, parse_model
 from trueface.data.vocabulary import Vocabulary
 from trueface.jobs import inputs_outputs
 from trueface.jobs.ranks import world
+from trueface.jobs.refusals.attributes import unfit_attributes
+from trueface.jobs.refusals.fairness import unfit_fairness
 from trueface.jobs.refusals.models import unlike_decoding, without_weights
 from trueface.jobs.refusals.qualities import unfit_in_qualities
 from trueface.poisoning.poison_record import KINDS
@@ -17,8 +19,10 @@ def unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iter
     yield from without_weights(makers)
     yield from unlike_decoding(draft, makers)
     yield from world.refusals(draft)
+    yield from unfit_attributes(draft)
     yield from _unfit_solver(draft, makers)
     yield from unfit_in_qualities(draft)
+    yield from unfit_fairness(draft)
     if draft.settings["optimizer_state"] == "kept" and draft.base is None:
         yield (
             f"optimizer_state: kept needs a model to start from, and {draft.model} starts from "

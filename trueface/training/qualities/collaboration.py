@@ -11,7 +11,7 @@ here: see `dependence`, `options`; all qualities of a batch go through the netwo
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,8 @@ from trueface.data.dataset import Batch
 from trueface.data.qualities.feed import COLUMN
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
-from trueface.training.objectives.protocol import Logs, Objective
+from trueface.training.config import ObjectiveOptions
+from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts
 from trueface.training.qualities.dependence import (
     LEAST_ITEMS,
     between,
@@ -89,7 +90,7 @@ class Collaboration(Objective):
         is_new = batch.indices is not self._last  # a second pass over a batch is no further step
         self._last, self._step = batch.indices, self._step + is_new
         if items < LEAST_ITEMS:
-            return self.ascent_step(model, batch)
+            return self._inner.training_step(model, batch)
         layers = chosen(model, self._options.layers, features=batch.images.ndim == 2)  # (B, F)
         with outputs_of({name: layer for name, (layer, _) in layers.items()}) as outputs:
             loss, logs = self._inner.training_step(model, batch)
@@ -110,15 +111,14 @@ class Collaboration(Objective):
                 ]
             ).sum()
             term = -self._options.weight * dependence.float()
-        if is_new and self._step == self._steps:
+        # the last whole batch: what is left of an epoch may be too small
+        if is_new and self._step == max(self._steps - 1, 1):
             self._measure(model, loss, term, grams, {name: w for name, (_, w) in layers.items()})
         return loss + term, {**logs, "collab": term.detach(), **self._shown}
 
     def ascent_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the classification loss alone: what an adversarial perturbation of weights climbs."""
-        step = getattr(self._inner, "ascent_step", self._inner.training_step)
-        alone: tuple[Tensor, Logs] = step(model, batch)
-        return alone
+        return self._inner.ascent_step(model, batch)
 
     def perturbed(self, model: nn.Module) -> AbstractContextManager[None] | None:
         """Return the inner objective's second pass."""
@@ -126,13 +126,11 @@ class Collaboration(Objective):
 
     def stepped(self) -> None:
         """Let the inner objective know of the optimizer's step."""
-        stepped = getattr(self._inner, "stepped", None)
-        if stepped is not None:
-            stepped()
+        self._inner.stepped()
 
     def state(self) -> dict[str, Tensor]:
         """Return what a training that is interrupted needs to go on: what was measured."""
-        inner = getattr(self._inner, "state", dict)()
+        inner = self._inner.state()
         rows = torch.tensor([list(each) for each in self._measured], dtype=torch.float64)
         return {_STATE: rows, **{f"{_INNER}{name}": value for name, value in inner.items()}}
 
@@ -145,9 +143,7 @@ class Collaboration(Objective):
             for name, value in state.items()
             if name.startswith(_INNER)
         }
-        restore = getattr(self._inner, "restore", None)
-        if restore is not None:
-            restore(own)
+        self._inner.restore(own)
 
     def notes(self) -> dict[str, Json]:
         """Return what was measured by epoch, for the training's result, and what is wrong with it."""
@@ -160,11 +156,9 @@ class Collaboration(Objective):
             **({"warnings": [self._warning(share)]} if share is not None and idle else {}),
         }
 
-    def prepare(self, *facts: Any, **options: Any) -> None:
+    def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
         """Let the inner objective know of the training's images."""
-        prepare = getattr(self._inner, "prepare", None)
-        if prepare is not None:
-            prepare(*facts, **options)
+        self._inner.prepare(facts, options)
 
     @property
     def _shown(self) -> dict[str, float]:

@@ -172,7 +172,7 @@ def _unfit_collaboration(settings: Mapping[str, Any], names: tuple[str, ...]) ->
 
 def _has_hidden(settings: Mapping[str, Any]) -> bool:
     """Tell whether the last layer of a network has a hidden one, which learns also on a frozen body."""
-    return bool(getattr(spec_of(str(settings["model"])), "frozen", False))
+    return spec_of(str(settings["model"])).frozen
 
 
 def _text(value: Any) -> Any:
