@@ -25,9 +25,9 @@ def install(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_frame_goes_through_the_program_in_a_size_that_video_has_and_comes_back_in_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(tmp_path, f'echo "$@" >> {tmp_path}/told; exec cat', monkeypatch)
+    install(tmp_path, f'echo "$@" >> {tmp_path}/commands; exec cat', monkeypatch)
     assert torch.equal(Chain.parse("c23")(FRAME, "a"), FRAME)
-    coding, decoding = (tmp_path / "told").read_text().splitlines()
+    coding, decoding = (tmp_path / "commands").read_text().splitlines()
     assert "-s 18x22" in coding
     assert "-c:v libx264 -crf 23" in coding
     assert "-f h264 -i -" in decoding

@@ -95,6 +95,7 @@ class Objective(Protocol):
 
     def begin_epoch(self, epoch: int, done: int, batches: int) -> None:
         """Note the epoch, from 0, how many of its batches are done, and how many it has."""
+        del epoch, done, batches  # for others
 
     def notes(self) -> dict[str, Json]:
         """Return what the training's result shall say of the objective, by name."""

@@ -79,7 +79,7 @@ def between(form: str, grams: Sequence[Tensor]) -> Tensor:
     """
     if form == "cca":  # each matrix is inverted once
         resolved = [_resolved(each) for each in grams]
-        return _over_pairs(lambda one, other: (one * other.T).sum(), resolved)
+        return _over_pairs(lambda first, other: (first * other.T).sum(), resolved)
     return _over_pairs(FORMS[form], grams)
 
 
@@ -94,7 +94,8 @@ def shuffled(grams: Sequence[Tensor]) -> Tensor:
     steps = torch.linspace(1, count - 1, min(SHIFTS, count - 1)).round().long().unique().tolist()
     values = [
         _over_pairs(
-            lambda one, other, step=step: normalised(one, other.roll((step, step), (0, 1))), grams
+            lambda first, other, step=step: normalised(first, other.roll((step, step), (0, 1))),
+            grams,
         )
         for step in steps
     ]
@@ -107,7 +108,9 @@ def pairs(count: int) -> int:
 
 
 def _over_pairs(form: Form, matrices: Sequence[Tensor]) -> Tensor:
-    values = [form(one, other) for at, one in enumerate(matrices) for other in matrices[at + 1 :]]
+    values = [
+        form(first, other) for at, first in enumerate(matrices) for other in matrices[at + 1 :]
+    ]
     return torch.stack(values).sum()
 
 

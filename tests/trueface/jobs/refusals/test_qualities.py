@@ -57,7 +57,7 @@ def test_a_program_that_is_not_installed_is_refused_for_trainings_and_tests(
 
 def test_a_list_of_files_is_an_input_and_read_while_it_is_planned(tmp_path: Path) -> None:
     path = tmp_path / "data.json"
-    given = {"qualities": "raw, c23, mine", "quality_list": str(path)}
+    given: dict[str, Any] = {"qualities": "raw, c23, mine", "quality_list": str(path)}
     draft = a_draft(TRAIN, {"model": "slim18", **given}, model=NAME, data=NAME)
     assert path in [each.path for each in TRAIN.inputs(draft)]
     assert refusals(**given) == ""  # that it is missing is said with the other inputs

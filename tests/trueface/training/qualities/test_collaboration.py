@@ -93,7 +93,8 @@ def test_the_loss_is_the_mean_over_qualities_less_the_weighted_dependence_of_lay
     dependence = sum(
         weight
         * between(
-            "normalised", [gram(each) for each in pooled(model, batch.images, name).split(ITEMS)]
+            "normalised",
+            [gram(each) for each in pooled(model, batch.images, name).chunk(QUALITIES)],
         )
         for name, weight in OPTIONS.layers.items()
     )
@@ -103,9 +104,9 @@ def test_the_loss_is_the_mean_over_qualities_less_the_weighted_dependence_of_lay
 
 def test_exchanging_the_qualities_changes_nothing() -> None:
     model, batch = a_model(), a_batch()
-    other = batch._replace(images=torch.cat(batch.images.split(ITEMS)[::-1]))
-    one, two = (collaborating().training_step(model, each)[0] for each in (batch, other))
-    torch.testing.assert_close(one, two)
+    other = batch._replace(images=torch.cat(batch.images.chunk(QUALITIES)[::-1]))
+    first, second = (collaborating().training_step(model, each)[0] for each in (batch, other))
+    torch.testing.assert_close(first, second)
 
 
 def test_what_weights_are_perturbed_against_is_the_classification_alone() -> None:
@@ -117,8 +118,8 @@ def test_what_weights_are_perturbed_against_is_the_classification_alone() -> Non
 
 
 def test_a_last_batch_of_few_items_counts_by_its_classification_alone() -> None:
-    model, batch = a_model(), doubled(next(iter(checkered(0, 8)(0))))
-    few = doubled(Batch(*(each[:3] for each in batch[:3])))
+    model, batch = a_model(), next(iter(checkered(0, 8)(0)))
+    few = doubled(Batch(batch.images[:3], batch.labels[:3], batch.indices[:3]))
     loss, _ = collaborating().training_step(model, few)
     torch.testing.assert_close(loss, make_objective("bce").training_step(model, few)[0])
 
@@ -157,38 +158,39 @@ def in_two(**changed: Any) -> Any:
 def test_a_term_that_does_nothing_is_warned_of_and_one_that_does_is_not(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    notes = {}
+    notes: dict[str, Any] = {}
     for form, width in (("plain", 6), ("normalised", "median")):
-        told = in_two(num_epochs=1, collab=0.002 if form == "plain" else 0.5, collab_form=form,
+        wanted = in_two(num_epochs=1, collab=0.002 if form == "plain" else 0.5, collab_form=form,
                       collab_width=width)  # fmt: skip
         with caplog.at_level(logging.WARNING):
             done = fit(
                 build("slim18", weights="none", seed=1), Doubled(checkered(0)), checkered(1),
-                told.trainer, watch=Watch(),
+                wanted.trainer, watch=Watch(),
             )  # fmt: skip
         notes[form] = done.notes
-    (idle,) = notes["plain"]["warnings"]  # type: ignore[misc]
+    (idle,) = notes["plain"]["warnings"]
     assert "below 0.001" in str(idle)
     assert str(idle) in caplog.text
     assert "warnings" not in notes["normalised"]
-    (measured,) = notes["normalised"]["collaboration"]  # type: ignore[misc]
-    assert measured["gradient_share"] == notes["normalised"]["collab_gradient_share"] > 1e-3  # type: ignore[index,operator]
-    assert 0 < measured["nhsic_permuted"] < measured["nhsic"] <= 1  # type: ignore[index,operator]
+    (measured,) = notes["normalised"]["collaboration"]
+    assert measured["gradient_share"] == notes["normalised"]["collab_gradient_share"] > 1e-3
+    assert 0 < measured["nhsic_permuted"] < measured["nhsic"] <= 1
 
 
 def test_collaboration_raises_the_dependence_of_the_qualities() -> None:
-    last = {}
+    last: dict[float, Any] = {}
     for weight in (1e-9, 5.0):
         model = build("slim18", weights="none", seed=1)
-        told = in_two(num_epochs=4, collab=weight)
-        done = fit(model, Doubled(checkered(0)), checkered(1), told.trainer, watch=Watch())
-        last[weight] = done.notes["collaboration"][-1]["nhsic"]  # type: ignore[index,call-overload]
-    assert last[5.0] > last[1e-9]  # type: ignore[operator]
+        wanted = in_two(num_epochs=3, collab=weight)
+        done = fit(model, Doubled(checkered(0)), checkered(1), wanted.trainer, watch=Watch())
+        notes: Any = done.notes
+        last[weight] = notes["collaboration"][-1]["nhsic"]
+    assert last[5.0] > last[1e-9]
 
 
 def test_a_killed_training_in_two_qualities_goes_on_bit_by_bit(tmp_path: Path) -> None:
-    told = in_two(num_epochs=3, checkpoint_every=1, dropout=0.2)
-    whole, expected = run(tmp_path / "whole", told, Doubled(checkered(0)))
+    wanted = in_two(num_epochs=2, checkpoint_every=1, dropout=0.2, awp=0.01, awp_from=2)
+    whole, expected = run(tmp_path / "whole", wanted, Doubled(checkered(0)))
     feed = Doubled(checkered(0))
 
     class Killed(BaseException):
@@ -202,8 +204,8 @@ def test_a_killed_training_in_two_qualities_goes_on_bit_by_bit(tmp_path: Path) -
                 yield batch
 
     with pytest.raises(Killed):
-        run(tmp_path / "killed", told, Mortal(feed.images))
-    model, done = run(tmp_path / "killed", told, feed)
+        run(tmp_path / "killed", wanted, Mortal(feed.images))
+    model, done = run(tmp_path / "killed", wanted, feed)
     assert same(model, whole)
     assert [each.loss for each in done.epochs] == [each.loss for each in expected.epochs]
-    assert done.samples_read == expected.samples_read == 3 * QUALITIES * len(feed.images)
+    assert done.samples_read == expected.samples_read == 2 * QUALITIES * len(feed.images)

@@ -28,27 +28,27 @@ def grams(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def test_the_plain_form_is_the_trace_of_its_definition() -> None:
-    one, other = grams(features(0), features(1))
+    this, other = grams(features(0), features(1))
     centre = torch.eye(ITEMS, dtype=torch.float64) - 1 / ITEMS
-    trace = torch.trace(one @ centre @ other @ centre) / (ITEMS - 1) ** 2
-    assert abs(plain(one, other) - trace) <= 1e-9
+    trace = torch.trace(this @ centre @ other @ centre) / (ITEMS - 1) ** 2
+    assert abs(plain(this, other) - trace) <= 1e-9
 
 
 def test_the_cca_form_is_the_trace_with_one_sided_centring_as_its_public_code_has_it() -> None:
-    one, other = grams(features(0), features(1))
+    this, other = grams(features(0), features(1))
     eye = torch.eye(ITEMS, dtype=torch.float64)
-    halves = [each @ (eye - 1 / ITEMS) for each in (one, other)]
+    halves = [each @ (eye - 1 / ITEMS) for each in (this, other)]
     first, second = (half @ torch.linalg.inv(half + 1e-5 * ITEMS * eye) for half in halves)
-    assert abs(cca(one, other) - torch.trace(first @ second)) <= 1e-6
+    assert abs(cca(this, other) - torch.trace(first @ second)) <= 1e-6
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_every_form_is_symmetric_and_not_below_0_and_blind_to_the_order_of_items(name: str) -> None:
     form, order = FORMS[name], torch.randperm(ITEMS, generator=torch.Generator().manual_seed(3))
-    one, other = grams(features(0), features(1))
-    value = form(one, other)
+    this, other = grams(features(0), features(1))
+    value = form(this, other)
     assert value >= 0
-    assert abs(form(other, one) - value) <= 1e-9
+    assert abs(form(other, this) - value) <= 1e-9
     permuted = form(*grams(features(0)[order], features(1)[order]))
     assert abs(permuted - value) <= 1e-9
 
@@ -60,10 +60,10 @@ def test_turning_the_features_changes_nothing() -> None:
 
 
 def test_features_depend_on_themselves_wholly_and_constant_ones_on_nothing() -> None:
-    one = gram(features(0))
-    assert abs(normalised(one, one) - 1) <= 1e-12
+    same = gram(features(0))
+    assert abs(normalised(same, same) - 1) <= 1e-12
     flat = gram(torch.ones(ITEMS, 3, requires_grad=True))
-    assert normalised(flat, one) == 0
+    assert normalised(flat, same) == 0
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -89,7 +89,9 @@ def test_independent_features_are_near_their_shuffled_baseline_and_copies_far_ab
 @pytest.mark.parametrize("name", FORMS)
 def test_a_sum_over_pairs_does_not_depend_on_the_order_of_qualities(name: str) -> None:
     three = [gram(features(seed)) for seed in range(3)]
-    expected = sum(FORMS[name](three[one], three[other]) for one, other in ((0, 1), (0, 2), (1, 2)))
+    expected = sum(
+        FORMS[name](three[this], three[other]) for this, other in ((0, 1), (0, 2), (1, 2))
+    )
     assert abs(between(name, three) - expected) <= 1e-9
     assert abs(between(name, three[::-1]) - expected) <= 1e-9
     assert pairs(3) == 3

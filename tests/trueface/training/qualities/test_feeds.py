@@ -93,7 +93,7 @@ def test_all_qualities_of_an_item_are_augmented_alike_and_it_is_decoded_once(
     assert len(decoded) == COUNT == len(set(decoded))
     raw, coded = first.images.split(BATCH)
     code = Chain.parse("jpeg100")
-    assert all(torch.equal(code(one, ""), other) for one, other in zip(raw, coded, strict=True))
+    assert all(torch.equal(code(each, ""), other) for each, other in zip(raw, coded, strict=True))
     (again, _) = batches(images, options(qualities="raw, jpeg100", **crops))
     (later, _) = batches(images, options(qualities="raw, jpeg100", **crops), epoch=1)
     assert torch.equal(again.images, first.images)
