@@ -6,7 +6,6 @@ other reason is an error. Small sets are kept decoded in memory, so that later p
 
 import logging
 import os
-import random
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
@@ -21,6 +20,7 @@ from torch.utils.data import Dataset, get_worker_info
 from trueface.data.backdoor_patch import stamp
 from trueface.data.decoding import decode as decoded
 from trueface.data.index import Image
+from trueface.data.loading.order import order_of
 from trueface.data.loading.prefetch import closing, in_background, uses_gpu
 from trueface.data.loading.processes import LoadingProcesses
 from trueface.data.loading.requests import BadFile, Loaded, Request, together
@@ -198,8 +198,9 @@ def batches(
     num_threads: int = 0,
     indices: Sequence[int] | None = None,
     shard: Shard = WHOLE,
+    cells: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
-    """Yield every image once, in batches.
+    """Yield every image once, in batches; or as often as drawing cells equally makes it.
 
     Args:
         image_set: what to read; its `bad` lists the images left out so far.
@@ -212,15 +213,15 @@ def batches(
         indices: positions to read instead of all, in this order unless shuffled.
         shard: the part of each batch that is read here; a part of which nothing is left is yielded,
             too, without images, so that all processes see as many batches.
+        cells: of each image of the set, where shuffled images are drawn by it: see `loading.order`.
 
     Raises:
         BadImageError: `stop`, and a file cannot be decoded.
         DataError: not one image could be read, or some got lost.
         MachineError: a loading process died.
     """
-    order = list(range(len(image_set)) if indices is None else indices)
-    if shuffle_seed is not None:
-        random.Random(f"order/{shuffle_seed}/{epoch}").shuffle(order)
+    chosen = range(len(image_set)) if indices is None else indices
+    order = order_of(chosen, shuffle_seed=shuffle_seed, epoch=epoch, cells=cells)
     groups = [shard.of(order[at : at + batch_size]) for at in range(0, len(order), batch_size)]
     requests = [
         [Request(position, epoch, position in image_set.sound) for position in group]

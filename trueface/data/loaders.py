@@ -53,6 +53,7 @@ class Pass:
     settings: AugmentationSettings | TestSettings
     shuffle_seed: int | None = None
     shard: Shard = WHOLE  # of each batch
+    cells: tuple[int, ...] | None = None  # of each image, where they are drawn by it
 
     def __len__(self) -> int:
         return len(self.image_set)
@@ -74,6 +75,7 @@ class Pass:
             num_threads=self.shard.fraction_of(self.settings.num_threads),
             indices=positions,
             shard=self.shard,
+            cells=self.cells,
         )
 
 

@@ -28,8 +28,10 @@ from trueface.runtime.errors import UsageError
 from trueface.runtime.field_types import Count, Positive, Probability, Quality, Settings
 from trueface.runtime.ids import parse_model
 
-# what batches can carry besides images and labels, each an attribute of `data.index.Image`
+# what batches can carry besides images and labels: attributes of `data.index.Image` …
 COLUMNS: Mapping[str, str] = {"quality": "modifier", "group": "method"}
+# … and what the CSV files of the setting `attributes` say of each image
+ATTRIBUTE_COLUMNS = ("demographic", "forgery")
 BATCH_SIZE = 64  # of trainings; the original's
 
 

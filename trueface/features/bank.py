@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from random import Random
 
 import numpy as np
 import torch
 
-from trueface.data.dataset import Batch, batch_of
+from trueface.data.dataset import Batch, ImageSet, batch_of
 from trueface.data.loaders import Pass
+from trueface.data.loading.order import order_of
 from trueface.features.body import FrozenBody
 from trueface.features.creation_lock import BusyError, StoppedError
 from trueface.features.folder import LIMIT
@@ -92,6 +92,11 @@ class Bank:
 
     def __len__(self) -> int:
         return len(self._feed)
+
+    @property
+    def image_set(self) -> ImageSet:
+        """The images whose features these are, with their labels and columns."""
+        return self._feed.image_set
 
     @property
     def is_test(self) -> bool:
@@ -261,8 +266,6 @@ def _groups(
     feed: Pass, positions: Sequence[int], epoch: int, batch_size: int | None
 ) -> list[list[int]]:
     """Return the positions of the batches of a pass, as `data.batches` makes them."""
-    order = list(positions)
-    if feed.shuffle_seed is not None:
-        Random(f"order/{feed.shuffle_seed}/{epoch}").shuffle(order)
+    order = order_of(positions, shuffle_seed=feed.shuffle_seed, epoch=epoch, cells=feed.cells)
     size = batch_size or feed.settings.batch_size
     return [order[at : at + size] for at in range(0, len(order), size)]

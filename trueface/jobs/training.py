@@ -28,8 +28,8 @@ from trueface.runtime.paths import SCHEMA
 from trueface.runtime.progress import Watch
 from trueface.training import image_lists, initialization, lineage, provenance, resume, trainer
 from trueface.training.distributed.group import ALONE, Group
+from trueface.training.fairness.cells import cells_of
 from trueface.training.feature_bank import banks, feature_facts, is_constant
-from trueface.training.objectives.registry import objectives
 from trueface.training.ridge import trainer as ridge_trainer
 from trueface.training.settings import TrainSettings
 
@@ -57,8 +57,8 @@ def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json
     lists = few_shot.with_few(image_lists.load_lists(place, data), settings)
     lesson = image_lists.lesson_of(place, data, lists, settings)
     record, record_path = poison_of(job)
-    columns = objectives()[settings.objective].columns
-    training = replace(augmented(lists.train, settings, record, columns), shard=group.shard)
+    training = augmented(lists.train, settings, record, settings.columns_read)
+    training = replace(training, shard=group.shard, cells=_cells(training, settings))
     validation = replace(still(lists.val, settings), shard=group.shard)
     start = model_origin.start(job, settings)
     state = None if settings.is_ridge else initialization.load_optimizer_state(start, settings)
@@ -116,6 +116,13 @@ def _keep_reference(folder: Path, trained: trainer.Trained, feeds: tuple[Feed, F
             features = FeatureDistance.of(views[0].features, views[1].features)
     reference = Reference.of(*trained.answered, features)
     checkpoint.add_reference(paths.checkpoint(folder), reference.tensors)
+
+
+def _cells(training: Pass, settings: TrainSettings) -> tuple[int, ...] | None:
+    """Return the cell of each training image where images are drawn by it."""
+    if not settings.draws_cells_equally:
+        return None
+    return cells_of(training.image_set, settings.fair)
 
 
 def _feeds(

@@ -1,14 +1,14 @@
 """Conditional value at risk (CVaR) with explicit weights: over images, over groups, and over both.
 
-CVaR_alpha of losses is the mean of their worst share alpha: 1 is the mean, and 0 would be the maximum. It is
-written as a weighted sum whose weights are constants of the gradient and sum to 1 for every number of
-losses: 1/(alpha n) for each of the floor(alpha n) worst, what is left of 1 for the next, 0 for the others. (R. T.
-Rockafellar and S. Uryasev, Journal of Banking & Finance 26 (2002), state it as a minimum over a
-threshold λ. With λ at the k-th worst loss, the gradient of max(0, loss - λ) drops that loss: of a group
-of one image nothing is left.)
+CVaR_alpha of losses is the mean of their worst share alpha: 1 is the mean, and 0 would be the
+maximum. It is written as a weighted sum whose weights are constants of the gradient and sum to 1 for
+every number n of losses: 1/(alpha n) for each of the floor(alpha n) worst, what is left of 1 for the
+next, 0 for the others. (R. T. Rockafellar and S. Uryasev, Journal of Banking & Finance 26 (2002),
+state it as a minimum over a threshold λ. With λ at the k-th worst loss, the gradient of
+max(0, loss - λ) drops that loss: of a group of one image nothing is left.)
 
-Groups are numbers 0 … G-1; a group without an image in the batch takes no part. Nothing here waits for
-a GPU where `count`, the number of groups, is given.
+Groups are numbers 0 … G-1; a group without an image in the batch takes no part. Nothing here waits
+for a GPU where `count`, the number of groups, is given.
 """
 
 import torch
@@ -133,10 +133,10 @@ def fused(
 
         λ + τ2/(2 alpha) λ² + 1/(alpha m) Σ_j τ1 log(1 + exp((L_j - λ)/τ1))
 
-    over the m groups of the batch: the fusion loss of L. Lin et al., CVPR 2024 (arXiv 2402.17229). Its
-    authors' code searches λ between the least loss - 1000 and the greatest, and overflows where
-    L_j - λ > 88 τ1; here the minimum is where the derivative changes sign, to float64's rounding. Their
-    flags for both shares had no effect (.9 and .5 were fixed).
+    over the m groups of the batch: the fusion loss of L. Lin et al., CVPR 2024 (arXiv 2402.17229).
+    Its authors' code searches λ between the least loss - 1000 and the greatest, and overflows where
+    L_j - λ > 88 τ1; here the minimum is where the derivative changes sign, to float64's rounding.
+    Their flags for both shares had no effect: .9 and .5 were fixed.
 
     Args:
         losses: (N,), N at least 1.
@@ -148,7 +148,7 @@ def fused(
         count: of groups; None: as many as the highest number says.
 
     Returns:
-        A scalar with its gradient; the difference from the unsmoothed is at most τ1 ln 2/alpha at τ2 = 0.
+        A scalar with its gradient; at τ2 = 0 at most τ1 ln 2/alpha above the unsmoothed.
 
     Raises:
         ValueError: a share is none.

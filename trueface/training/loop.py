@@ -27,7 +27,7 @@ from trueface.runtime.rng import derive
 from trueface.training import optimizer_state
 from trueface.training.config import TrainerConfig
 from trueface.training.distributed.group import ALONE, Group, Part
-from trueface.training.objectives.protocol import CORRECT, Logs, Objective
+from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts
 from trueface.training.schedules import current_lr, make_schedule
 
 LEAST_SCALE = 1.0  # of fp16 gradients; a healthy training's is in the thousands
@@ -79,6 +79,7 @@ class Loop:
         self.group = group
         self.model, self.training, self.objective = model, training, objective
         self.config, self.watch = config, watch
+        objective.prepare(TrainingFacts.of(training), config.options)
         if config.freeze:
             freeze(cast(Detector, model))
         self._optimizer = _optimizer(model, config)
@@ -133,7 +134,7 @@ class Loop:
         teach(self.model, fixed_statistics=self.config.freeze and self.config.freeze_bn)
         sums = begun or Sums()
         if begun is None:
-            # dropout is the only thing that draws from torch's own generator
+            # dropout, and objectives that draw, draw from torch's own generator
             torch.manual_seed(derive(f"dropout/{epoch}", self.config.seed))
         began, earlier = time.monotonic(), sums.images
         with closing(self.training(epoch)) as batches:
@@ -162,6 +163,7 @@ class Loop:
             "rate": self.schedule.state(),
             "average": None if self._average is None else self._average.state_dict(),
             "scaler": self._scaler.state_dict(),
+            "objective": self.objective.state(),
             "images_read": self.images_read,
             "sums": None if sums is None else asdict(sums),
             "random": torch.get_rng_state(),
@@ -174,6 +176,7 @@ class Loop:
         self.schedule.restore(state["rate"], epochs)
         if self._average is not None:
             self._average.load_state_dict(state["average"])
+        self.objective.restore(state.get("objective", {}))  # earlier versions had none to save
         if state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
         self.images_read = state["images_read"]
@@ -198,6 +201,7 @@ class Loop:
         self._check_gradients(epoch)
         self._scaler.step(self._optimizer)
         self._scaler.update()
+        self.objective.stepped()
         self.schedule.end_step()
         if self._average is not None:
             self._average.update_parameters(self.model)

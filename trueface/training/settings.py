@@ -1,6 +1,7 @@
 """The settings of a detector's training."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -9,7 +10,8 @@ from trueface.data.settings import PLACES, AugmentationSettings, Precision
 from trueface.models.registry import listed_models, model_name, modules_of_model, spec_of
 from trueface.runtime.errors import UsageError
 from trueface.runtime.field_types import Count, Finite
-from trueface.training.config import TrainerConfig
+from trueface.training.config import ObjectiveOptions, Selection, TrainerConfig
+from trueface.training.fairness import settings as fairness
 from trueface.training.objectives import registry
 
 LEARNING: Mapping[str, str] = {
@@ -96,8 +98,10 @@ class LearningSettings(AugmentationSettings):
     early_stop: int = Field(
         0, ge=0, description="stop after so many epochs without progress; 0: never"
     )
-    select: Literal["best", "last"] = Field(
-        "best", description="which epoch's weights are kept: best on validation, or last"
+    select: Selection = Field(
+        "best",
+        description="which epoch's weights are kept: best on validation, last, or worst-cell: the "
+        "best accuracy of the worst group × class on validation (trainings with attributes)",
     )
     ema: float = Field(
         0.0, ge=0, lt=1, description="keep a running mean of the weights, of this decay; 0: none"
@@ -145,17 +149,23 @@ class LearningSettings(AugmentationSettings):
         return self.neutral | usual
 
 
-class TrainSettings(LearningSettings):
+class TrainSettings(fairness.FairnessSettings, LearningSettings):
     """A training: what it starts from, and what it leaves to those that start from it."""
 
     neutral: ClassVar[frozenset[str]] = LearningSettings.neutral | {
         "checkpoint_every", "processes", "resume",
     }  # fmt: skip
 
-    added: ClassVar[frozenset[str]] = LearningSettings.added | {
-        "copies", "penalty", "shots", "shot_weight",
-    }  # fmt: skip
+    added: ClassVar[frozenset[str]] = (
+        LearningSettings.added
+        | fairness.FairnessSettings.added
+        | {"copies", "penalty", "shots", "shot_weight"}
+    )
     costs: ClassVar[frozenset[str]] = LearningSettings.costs | {"copies"}
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        **LearningSettings.modules,
+        "fair": registry.modules_of_fair,
+    }
 
     copies: Literal["auto", "none", "corrupted", "mirrored", "corrupted+mirrored"] = Field(
         "auto",
@@ -203,6 +213,17 @@ class TrainSettings(LearningSettings):
     features: bool = Field(
         False, description="write what the last layer gets, one row a training image"
     )
+
+    @classmethod
+    def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return what a training in closed form ignores, and what its way to be fair does not read."""
+        return {**fairness.without_effect(values), **super().without_effect(values)}
+
+    @property
+    def trainer(self) -> TrainerConfig:
+        """What the trainer works with."""
+        options = ObjectiveOptions.of(self)
+        return replace(super().trainer, objective=self.used_objective, options=options)
 
     @property
     def copies_learned(self) -> tuple[str, ...]:
