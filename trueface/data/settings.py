@@ -104,6 +104,7 @@ class DataSettings(PlaceSettings):
 
     neutral: ClassVar[frozenset[str]] = frozenset({"cache", "num_threads"})
     costs: ClassVar[frozenset[str]] = PlaceSettings.costs | {"batch_size", "num_threads", "decode"}
+    added: ClassVar[frozenset[str]] = PlaceSettings.added | {"attributes", "missing_attributes"}
 
     batch_size: Count = Field(BATCH_SIZE, description="images per step")
     num_threads: int = Field(
@@ -121,6 +122,17 @@ class DataSettings(PlaceSettings):
         "auto",
         description="auto: a frozen body's features are shared by all jobs (the feature store); "
         "decoded: decoded images, too; none: each job computes its own",
+    )
+    attributes: str = Field(
+        "",
+        description="CSV file that says which group of people each image shows, or several with commas "
+        "between: img_path,label,ismale,isasian,iswhite,isblack,intersec_label, or img_path and columns "
+        "of your own",
+    )
+    missing_attributes: Literal["stop", "skip"] = Field(
+        "stop",
+        description="an image that has no row in attributes: stop, or count it and go on, in a group "
+        "of its own in trainings, in none in measures",
     )
 
 

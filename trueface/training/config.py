@@ -9,7 +9,7 @@ Selection = Literal["best", "last", "worst-cell"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectiveOptions:
-    """What objectives are set to; names are those of the settings, and each reads what it declares."""
+    """What objectives are set to; names are those of the settings. Each reads what it declares."""
 
     fair_alpha_in: float = 0.9  # share of the worst images of a group
     fair_alpha_out: float = 0.5  # share of the worst groups

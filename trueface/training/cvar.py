@@ -1,10 +1,10 @@
 """Conditional value at risk (CVaR) with explicit weights: over images, over groups, and over both.
 
 CVaR_alpha of losses is the mean of their worst share alpha: 1 is the mean, and 0 would be the
-maximum. It is written as a weighted sum whose weights are constants of the gradient and sum to 1 for
-every number n of losses: 1/(alpha n) for each of the floor(alpha n) worst, what is left of 1 for the
-next, 0 for the others. (R. T. Rockafellar and S. Uryasev, Journal of Banking & Finance 26 (2002),
-state it as a minimum over a threshold λ. With λ at the k-th worst loss, the gradient of
+maximum. It is written as a weighted sum whose weights are constants of the gradient and sum to 1
+for every number n of losses: 1/(alpha n) for each of the floor(alpha n) worst, what is left of 1
+for the next, 0 for the others. (R. T. Rockafellar and S. Uryasev, Journal of Banking & Finance 26
+(2002), state it as a minimum over a threshold λ. With λ at the k-th worst loss, the gradient of
 max(0, loss - λ) drops that loss: of a group of one image nothing is left.)
 
 Groups are numbers 0 … G-1; a group without an image in the batch takes no part. Nothing here waits

@@ -60,10 +60,11 @@ def validate(
         precision: of its arithmetic; logits are float32 whatever it is.
         stop: ends the pass; None: nothing does.
         group: of the processes that each have a part of the images; all get the same result.
-        by_cell: measure the worst group × class, too; images then come with the column `demographic`.
+        by_cell: measure the worst group × class, too: the images have the column `demographic`.
 
     Raises:
-        JobError: stopped, the groups of the images are not known, no image could be read, one came twice, or a logit is no finite number.
+        JobError: stopped, no image could be read, one came twice, the groups of the images are not
+            known, or a logit is no finite number.
     """
     model.eval()
     answers: list[Tensor] = []  # of each batch: logits, label and position, one image a row

@@ -30,14 +30,14 @@ def unfit_fairness(draft: Draft) -> Iterable[str]:
     objective = settings.get("objective", DEFAULT)
     if used_objective(settings) != objective and objective not in LOSSES:
         yield (
-            f"objective: {objective} and fair: {fair} are two losses, and a training has one; leave "
-            "one of them out (fair: oversample goes with any objective)"
+            f"objective: {objective} and fair: {fair} are two losses, and a training has one; "
+            "leave one of them out (fair: oversample goes with any objective)"
         )
     needing = needs_groups(settings)
     if needing and not settings.get("attributes"):
         yield (
-            f"{needing} needs attributes: the CSV file that says of which group each image is, such as "
-            "attributes: faces.csv"
+            f"{needing} needs attributes: the CSV file that says of which group each image is, "
+            "such as attributes: faces.csv"
         )
 
 

@@ -1,7 +1,7 @@
 """Groups and cells: which images belong together, how many there are, and what is too small.
 
-Groups have the numbers 0 … G-1 of the column `demographic`. A cell is a group's images of one class;
-its number is label · G + group, so that the real images come first.
+Groups have the numbers 0 … G-1 of the column `demographic`. A cell is a group's images of one
+class; its number is label · G + group, so that the real images come first.
 """
 
 from collections.abc import Sequence
@@ -100,7 +100,7 @@ def cells_of(image_set: ImageSet, name: str) -> tuple[int, ...]:
 
 
 def merged(groups: Tensor, least: int, *, count: int, blocks: int = 1) -> tuple[Tensor, int]:
-    """Return the groups of a batch, those that are too small joined, and how many numbers there are.
+    """Return the groups of a batch, those that are too small joined, and how many there can be.
 
     Small groups are joined to one; where that is too small itself, they join the largest. Of cells,
     those of one class are joined only.
@@ -112,7 +112,7 @@ def merged(groups: Tensor, least: int, *, count: int, blocks: int = 1) -> tuple[
         blocks: of equally many numbers each that stay apart: the two classes of cells.
 
     Returns:
-        (B,) int64, and the number of groups, those that were joined included.
+        (B,) int64, and how many numbers there are, those of joined groups included.
     """
     if least <= 1:
         return groups, count

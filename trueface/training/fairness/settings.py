@@ -32,8 +32,8 @@ class FairnessSettings(Settings):
     fair: Annotated[str, AfterValidator(_method)] = Field(
         NOT_FAIR,
         description=f"{NOT_FAIR}, or what takes the objective's place so that groups are treated "
-        f"alike: {registry.described_fair()}, or {OVERSAMPLE} (the objective stays, cells are drawn "
-        "equally often); groups are those of attributes and groups_by, cells group × class",
+        f"alike: {registry.described_fair()}, or {OVERSAMPLE} (the objective stays, cells are "
+        "drawn equally often); groups are those of attributes and groups_by, cells group × class",
     )
     fair_alpha_in: Share = Field(0.9, description="CVaR: which share of a group's images counts")
     fair_alpha_out: Share = Field(
@@ -42,8 +42,8 @@ class FairnessSettings(Settings):
     fair_smooth: Finite = Field(
         0.0,
         ge=0,
-        description="CVaR over groups: width in which a group begins to count, in units of the loss; "
-        "0: no width, with fused 0.001 as published",
+        description="CVaR over groups: width in which a group begins to count, in units of the "
+        "loss; 0: no width, with fused 0.001 as published",
     )
     fair_min: Count = Field(
         2, description="groups of fewer images in a batch are joined to one; 1: none are"
@@ -69,10 +69,10 @@ class FairnessSettings(Settings):
 
     @property
     def columns_read(self) -> tuple[str, ...]:
-        """The columns that training batches must have besides images and labels."""
+        """The columns that batches must have besides images and labels."""
         columns = registry.objectives()[self.used_objective].columns
-        added = (DEMOGRAPHIC,) if self.draws_cells_equally and DEMOGRAPHIC not in columns else ()
-        return (*columns, *added)
+        needed = needs_groups(self.model_dump(include={"fair", "objective", "select"}))
+        return (*columns, *((DEMOGRAPHIC,) if needed and DEMOGRAPHIC not in columns else ()))
 
 
 def without_effect(values: Mapping[str, Any]) -> Mapping[str, str]:

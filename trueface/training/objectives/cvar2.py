@@ -22,8 +22,8 @@ from trueface.training.objectives.registry import register_objective
 class CellCvar(Objective):
     """CVaR over the cells of a batch: a group that is often called fake has one bad cell of two.
 
-    Over groups that cell's loss would be hidden behind the good one of the same group. Cells of fewer
-    than `fair_min` images in a batch are joined with those of the same class.
+    Over groups that cell's loss would be hidden behind the good one of the same group. Cells of
+    fewer than `fair_min` images in a batch are joined with those of the same class.
     """
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:

@@ -20,8 +20,8 @@ from trueface.training.objectives.registry import register_objective
 class DemographicAgnostic(Objective):
     """CVaR over the images of a batch: Y. Ju et al., WACV 2024 (arXiv 2306.16635), DAG-FDD.
 
-    Their code searches the threshold between the least loss - 1000 and the greatest; here the weights
-    are explicit, see `trueface.training.cvar`.
+    Their code searches the threshold between the least loss - 1000 and the greatest; here the
+    weights are explicit, see `trueface.training.cvar`.
     """
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:  # noqa: ARG002

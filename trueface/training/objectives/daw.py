@@ -1,4 +1,4 @@
-"""DAW-FDD: the worst share of the groups counts, and of each group the worst share of its images."""
+"""DAW-FDD: the worst share of the groups counts, and of each the worst share of its images."""
 
 from torch import Tensor, nn
 
@@ -23,9 +23,9 @@ from trueface.training.objectives.registry import register_objective
 class DemographicAware(Objective):
     """CVaR over the groups of a batch: Y. Ju et al., WACV 2024 (arXiv 2306.16635), DAW-FDD.
 
-    As in their code groups do not see the class; `cvar2` does the same with groups × classes. Groups of
-    fewer than `fair_min` images in a batch are joined, which the paper does not do: one image would
-    count as much as a whole group.
+    As in their code groups do not see the class; `cvar2` does the same with groups × classes.
+    Groups of fewer than `fair_min` images in a batch are joined, which the paper does not do: one
+    image would count as much as a whole group.
     """
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:

@@ -26,8 +26,9 @@ RIDGE = 1e-4  # τ2 of the authors' code
 class FusionLoss(Objective):
     """L. Lin et al., CVPR 2024 (arXiv 2402.17229): its bi-level loss alone, without its network.
 
-    In their code the flags for both shares, --lamda1 and --lamda2, were read and not used: .9 and .5
-    were fixed. Here they are `fair_alpha_in` and `fair_alpha_out`, whose defaults are these numbers.
+    In their code the flags for both shares, --lamda1 and --lamda2, were read and not used: .9 and
+    .5 were fixed. Here they are `fair_alpha_in` and `fair_alpha_out`, whose defaults are these
+    numbers.
     """
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:

@@ -22,8 +22,8 @@ from trueface.training.objectives.registry import register_objective
 class LabelDistributionMargins(Objective):
     """K. Cao et al., NeurIPS 2019 (arXiv 1906.07413), margins of cells in the place of classes.
 
-    The detector's logit z counts as the two logits 0 and z. The deferred re-weighting of the paper is
-    not part of it.
+    The detector's logit z counts as the two logits 0 and z. The deferred re-weighting of the paper
+    is not part of it.
     """
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:  # noqa: ARG002

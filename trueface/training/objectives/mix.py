@@ -24,11 +24,11 @@ from trueface.training.objectives.registry import register_objective
 class SelectiveMixing(Objective):
     """Intra-label LISA: H. Yao et al., ICML 2022 (arXiv 2201.00299), section 3.
 
-    Each image becomes a·image + (1 - a)·partner with a from Beta(2, 2); the partner has the same class
-    and another group, each such group of the batch being equally likely. So what tells groups apart
-    stops telling classes apart. Cells are drawn equally often; an image without a partner stays as it
-    is. Where only the last layer is trained, features are mixed in the place of pixels. Random numbers
-    are drawn on the CPU: the same on every device.
+    Each image becomes a·image + (1 - a)·partner with a from Beta(2, 2); the partner has the same
+    class and another group, each such group of the batch being equally likely. So what tells groups
+    apart stops telling classes apart. Cells are drawn equally often; an image without a partner
+    stays as it is. Where only the last layer is trained, features are mixed in the place of pixels.
+    Random numbers are drawn on the CPU: the same on every device.
     """
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:  # noqa: ARG002
@@ -40,8 +40,8 @@ class SelectiveMixing(Objective):
         self._cells = Cells.of(facts, "mix", compares=True)
         if (self._cells.filled.view(CLASSES, -1).sum(1) < CLASSES).all():
             raise JobError(
-                "fair: mix mixes images of one class from different groups, and each class has those "
-                "of one group only; choose another column with groups_by, or leave fair out"
+                "fair: mix mixes images of one class from different groups, and each class has "
+                "those of one group only; choose another column with groups_by, or leave fair out"
             )
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
