@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from launcher.api import JobError
+from launcher.api import JobError, Json
 from tests.trueface.training.test_trainer import settings
 from trueface.data.dataset import Batch
 from trueface.data.loading.order import order_of
@@ -21,7 +22,7 @@ from trueface.training.fairness.ldam import ldam_loss, ldam_margins
 from trueface.training.objectives.fairnet import WEIGHTS, FairNetLosses
 from trueface.training.objectives.protocol import TrainingFacts
 from trueface.training.objectives.registry import make_objective
-from trueface.training.trainer import fit
+from trueface.training.trainer import Trained, train
 
 torch.set_num_threads(1)
 
@@ -160,12 +161,39 @@ def test_every_batch_of_an_even_size_has_as_many_reals_as_fakes() -> None:
     assert halves == [Counter({0: 2, 1: 2})] * 6
 
 
-def test_a_training_learns_and_two_of_one_seed_agree_bit_by_bit() -> None:
-    models = [build("fairnet", weights="none", seed=1) for _ in range(2)]
-    config = settings(
-        model="fairnet", objective="fairnet", num_epochs=3, lr=1e-3, batch_size=4
-    ).trainer
-    done = [fit(each, Feed(), Feed(), config, watch=Watch()) for each in models]
-    assert done[0].epochs[-1].loss < done[0].epochs[0].loss
-    states = [each.network.state_dict() for each in models]
+class Killed(BaseException):
+    """What kill -9 is in this test: nothing after it runs."""
+
+
+class Dying(Feed):
+    """The same images until the second batch of the second epoch."""
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        for number, each in enumerate(super().__call__(epoch)):
+            if (epoch, number) == (1, 1):
+                raise Killed
+            yield each
+
+
+def test_a_training_learns_and_one_that_was_killed_ends_with_the_same_bits(tmp_path: Path) -> None:
+    chosen = settings(
+        model="fairnet", objective="fairnet", num_epochs=2, lr=1e-3, batch_size=4,
+        checkpoint_every=1, select="last",
+    )  # fmt: skip
+
+    def trained(folder: str, images: Feed) -> tuple[Detector, Trained]:
+        model = build("fairnet", weights="none", seed=1)
+        watch, provenance = Watch(), dict[str, Json](settings={}, threads=1)
+        done = train(
+            model, images, Feed(), chosen, folder=tmp_path / folder, provenance=provenance,
+            watch=watch,
+        )  # fmt: skip
+        return model, done
+
+    whole, done = trained("whole", Feed())
+    assert done.epochs[-1].loss < done.epochs[0].loss
+    with pytest.raises(Killed):
+        trained("killed", Dying())
+    resumed, _ = trained("killed", Feed())
+    states = whole.network.state_dict(), resumed.network.state_dict()
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
