@@ -64,6 +64,8 @@ PLANNED = {  # run with --dry-run
     "launcher run tasks/forget_instances_sample.yaml": "minutes of trainings",
 }
 PARSED = {  # its options must exist, and its arguments be as many as it takes
+    "trueface splits DATA --out splits --attributes faces.csv --balance cells": "wants groups",
+    "trueface splits DATA --check splits --attributes faces.csv --groups-by gender": "wants groups",
     "trueface unlearned poison_sample": "comes after half an hour of trainings",
     "trueface unlearned layer_attack_cpu --published": "comes after hours of trainings",
     "trueface unlearned forget_instances": "comes after minutes of trainings",

@@ -40,6 +40,7 @@ class TrainerConfig:
     momentum: float = 0.0  # of sgd
     fused: bool = False  # one kernel for all parameters; rounds otherwise than a loop over them
     lr_decay_epochs: int = -1  # of plateau and step; <= 0: never
+    lr_gamma: float = 0.1  # of plateau and step: what the rate is multiplied by
     early_stop: int = 0  # epochs without progress; 0: never
     select: Selection = "best"  # which epoch's weights are kept
     ema: float = 0.0  # decay of a running mean of the weights; 0: none
@@ -48,6 +49,9 @@ class TrainerConfig:
     freeze_bn: bool = True  # with freeze: batch statistics stay, too
     compile: bool = False
     options: ObjectiveOptions = ObjectiveOptions()  # of the objective
+    sam: float = 0.0  # radius of a second pass at moved weights; see `second_pass`; 0: none
+    awp: float = 0.0  # likewise, in parts of each weight's length
+    awp_from: int = 1  # the first epoch, from 1, with awp
 
     @classmethod
     def of(cls, settings: object, **changed: Any) -> "TrainerConfig":

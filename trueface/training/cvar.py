@@ -33,11 +33,16 @@ def tail_weights(losses: Tensor, alpha: float, present: Tensor | None = None) ->
     Raises:
         ValueError: alpha is no share.
     """
-    groups = torch.zeros(len(losses), dtype=torch.long, device=losses.device)
-    if present is not None:
-        groups = (~present).long()
-    weights = group_tail_weights(losses, groups, alpha, count=2)
-    return weights * (groups == 0)
+    _refuse_no_share(alpha)
+    with torch.no_grad():
+        number: int | Tensor = len(losses)
+        if present is not None:  # those that are absent come last, behind all that count
+            number, losses = present.sum(), losses.masked_fill(~present, -torch.inf)
+        weights = torch.empty_like(losses)
+        ranks = torch.arange(len(losses), dtype=losses.dtype, device=losses.device)
+        order = losses.argsort(descending=True, stable=True)
+        weights[order] = (alpha * number - ranks).clamp(0.0, 1.0) / (alpha * number)
+        return weights
 
 
 def group_tail_weights(losses: Tensor, groups: Tensor, alpha: float, *, count: int) -> Tensor:
@@ -52,8 +57,7 @@ def group_tail_weights(losses: Tensor, groups: Tensor, alpha: float, *, count: i
     Raises:
         ValueError: alpha is no share.
     """
-    if not 0 < alpha <= 1:
-        raise ValueError(f"alpha is a share above 0 and up to 1, not {alpha}")
+    _refuse_no_share(alpha)
     with torch.no_grad():
         sizes = functional.one_hot(groups, count).sum(0)  # (G,)
         # the worst first, then by group: both sorts keep the order of equals
@@ -91,8 +95,20 @@ def group_cvar(
     """
     members = _members(groups, count)  # (N, G)
     weights = group_tail_weights(losses, groups, alpha, count=members.shape[1])
-    # a product of matrices, since sums by index are in no fixed order on a GPU
-    return (weights * losses) @ members.to(losses.dtype), members.any(0)
+    return sums_of(weights * losses, members), members.any(0)
+
+
+def sums_of(values: Tensor, members: Tensor) -> Tensor:
+    """Return the sum over each group, (G,).
+
+    Sums by index would be in no fixed order on a GPU, and a product of matrices would be of
+    autocast's precision.
+
+    Args:
+        values: (N,).
+        members: (N, G) bool or 0 and 1.
+    """
+    return (values[:, None] * members).sum(0)
 
 
 def hierarchical_weights(
@@ -113,7 +129,7 @@ def hierarchical_weights(
     members = _members(groups, count)
     inner = group_tail_weights(losses, groups, alpha_in, count=members.shape[1])
     with torch.no_grad():
-        values = (inner * losses) @ members.to(losses.dtype)
+        values = sums_of(inner * losses, members)
         return inner * tail_weights(values, alpha_out, members.any(0))[groups]
 
 
@@ -156,8 +172,7 @@ def fused(
     values, present = group_cvar(losses, groups, alpha_in, count=count)
     if smooth <= 0:
         return (tail_weights(values, alpha_out, present) * values).sum()
-    if not 0 < alpha_out <= 1:
-        raise ValueError(f"alpha is a share above 0 and up to 1, not {alpha_out}")
+    _refuse_no_share(alpha_out)
     exact = values.double()  # losses of 1e3 in steps of τ1 are beyond float32
     share = alpha_out * present.sum()
     threshold = _threshold(exact.detach(), present, share, alpha_out, smooth, ridge)
@@ -165,6 +180,11 @@ def fused(
     above = smooth * torch.logaddexp(excess, torch.zeros_like(excess)) * present
     value = threshold + ridge / (2 * alpha_out) * threshold**2 + above.sum() / share
     return value.to(losses.dtype)
+
+
+def _refuse_no_share(alpha: float) -> None:
+    if not 0 < alpha <= 1:
+        raise ValueError(f"alpha is a share above 0 and up to 1, not {alpha}")
 
 
 def _members(groups: Tensor, count: int | None) -> Tensor:
@@ -188,5 +208,5 @@ def _threshold(
         counted = torch.sigmoid((values - grid[:, None]) / smooth) * present
         slope = 1 + ridge / alpha * grid - counted.sum(1) / share
         cell = (slope[:-1] < 0).sum().clamp(1, CELLS) - 1  # the last that begins below 0
-        low, high = grid[cell], grid[cell + 1]
+        low, high = grid.take(cell), grid.take(cell + 1)
     return (low + high) / 2

@@ -28,6 +28,7 @@ from trueface.training import optimizer_state
 from trueface.training.config import TrainerConfig
 from trueface.training.distributed.group import ALONE, Group, Part
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts
+from trueface.training.perturbation import second_pass
 from trueface.training.schedules import current_lr, make_schedule
 
 LEAST_SCALE = 1.0  # of fp16 gradients; a healthy training's is in the thousands
@@ -85,6 +86,7 @@ class Loop:
         self._optimizer = _optimizer(model, config)
         if state:
             optimizer_state.give(model, self._optimizer, state)
+        self._perturbation = second_pass.make(config)
         self.schedule = make_schedule(self._optimizer, config, len(training))
         self._average: AveragedModel | None = None
         if config.ema > 0:
@@ -188,13 +190,19 @@ class Loop:
     def _step(self, part: Part, epoch: int) -> tuple[float, Logs]:
         part = part._replace(batch=part.batch.to(self.watch.device))
         self.schedule.begin_step()
-        loss, logs = self._forward(part)
+        moving = self._perturbation and self._perturbation.in_epoch(epoch)
+        draws = second_pass.Draws(self.watch.device) if moving else None
+        loss, logs = self._forward(part, ascends=moving is not None and moving.of_ascent)
         value = self._finite(loss, part, epoch)
         self._backward(loss, part)
         perturbed = self.objective.perturbed(self.model)
+        if moving and draws:
+            second_pass.refuse_two(perturbed, self.config)
+            perturbed = moving.moved(self.model, draws)
         if perturbed is not None:  # the gradients of a second pass take the place of the first's
             with perturbed:
-                loss, _ = self._forward(part)
+                loss, again = self._forward(part)
+                logs = {**again, **logs}  # of terms that the first pass has not
                 self._finite(loss, part, epoch)
                 self._backward(loss, part)
         self._scaler.unscale_(self._optimizer)
@@ -207,10 +215,11 @@ class Loop:
             self._average.update_parameters(self.model)
         return value, logs
 
-    def _forward(self, part: Part) -> tuple[Tensor, Logs]:
+    def _forward(self, part: Part, *, ascends: bool = False) -> tuple[Tensor, Logs]:
+        step = self.objective.ascent_step if ascends else self.objective.training_step
         try:
             with autocast(self.watch.device, self.config.precision):
-                return self.objective.training_step(self._shared, part.batch)
+                return step(self._shared, part.batch)
         except ValueError as error:  # batch norm of a single value has no variance
             if "more than 1 value per channel" not in str(error):
                 raise

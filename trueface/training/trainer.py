@@ -36,6 +36,7 @@ from trueface.training.objectives.registry import make_objective
 from trueface.training.optimizer_state import State, network_of
 from trueface.training.resume import Claim, Interrupted
 from trueface.training.settings import TrainSettings
+from trueface.training.standardisation import standardise
 from trueface.training.validation import Answered, validate
 
 log = logging.getLogger(__name__)
@@ -180,6 +181,7 @@ def fit(
             group=group,
         )
         course = _Course(loop, saving or Saving(), after_epoch)
+        standardise(model, training, watch, group)
         while len(course.history) < config.num_epochs and not course.ended:
             course.epoch(validation)
     if course.chosen is None:

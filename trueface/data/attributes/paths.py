@@ -77,8 +77,11 @@ class Rows:
             if tail := _from_class(place.path):
                 _add(self._from_class, tail, row)
             name = place.path.rpartition("/")[2]
-            for label in (0, 1) if place.label is None else (place.label,):
-                _add(self._names, (label, name), row)
+            label = place.label
+            if label is None and not place.path.startswith("/"):
+                label = class_of(place.path)
+            for of in (0, 1) if label is None else (label,):
+                _add(self._names, (of, name), row)
 
     def find(self, path: str) -> int | None:
         """Return the row of an image by its path below the data root; None: there is none."""

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from trueface.data.dataset import Batch
 from trueface.training.config import ObjectiveOptions
+from trueface.training.cvar import sums_of
 from trueface.training.fairness.cells import Cells
 from trueface.training.objectives.per_image import binary_losses
 from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts
@@ -50,7 +51,7 @@ class GroupDro(Objective):
         """Return the loss, the number of correct images, and the largest weight of a cell."""
         losses, logs = binary_losses(model, batch)
         members = functional.one_hot(self._cells.of_batch(batch), len(self._weights))  # (B, 2 G)
-        means = (losses @ members.to(losses.dtype)) / members.sum(0).clamp(min=1)
+        means = sums_of(losses, members) / members.sum(0).clamp(min=1)
         if self._next is None:
             raised = self._weights.to(losses.device).log() + self._step * means.detach().double()
             self._next = torch.softmax(raised, 0)  # of logarithms: no loss is too large for it

@@ -35,7 +35,7 @@ class TrainingFacts:
     def of_set(cls, images: ImageSet) -> "TrainingFacts":
         """Return the facts of images: labels as they are trained."""
         names: Mapping[str, tuple[str, ...]] = getattr(images, "column_names", {})
-        return cls(labels=torch.tensor(images.labels), columns=images.columns, names=names)
+        return cls(labels=torch.as_tensor(images.labels), columns=images.columns, names=names)
 
 
 class Objective(Protocol):
@@ -55,6 +55,15 @@ class Objective(Protocol):
             correctly, and any other numbers, which appear in the job's progress.
         """
         ...
+
+    def ascent_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
+        """Return the loss that adversarial weight perturbation climbs, and what is logged of it.
+
+        It takes the place of `training_step` in the first pass of such a step. An objective whose loss
+        has further terms leaves them out here, so that the weights move against the classification
+        alone; others have one loss. Args are those of `training_step`.
+        """
+        return self.training_step(model, batch)
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
         """Learn of the training before its first step; by default there is nothing to learn.
@@ -78,7 +87,8 @@ class Objective(Protocol):
 
         It is entered when the gradients of the first pass are there. Inside, `training_step` is
         called again, and its gradients are those of the optimizer's step, which is taken after the
-        context has restored the weights: P. Foret et al., arXiv 2010.01412, algorithm 1.
+        context has restored the weights: P. Foret et al., arXiv 2010.01412, algorithm 1. With the
+        settings `sam` and `awp` every objective has such a pass; see `training.perturbation`.
         """
         return None
 
