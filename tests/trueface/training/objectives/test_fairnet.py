@@ -16,6 +16,7 @@ from trueface.data.dataset import Batch
 from trueface.data.loading.order import order_of
 from trueface.jobs.refusals.fairness import unfit_fairness
 from trueface.models.detectors import Detector, build
+from trueface.models.disentangling.network import DisentanglingNetwork
 from trueface.runtime.progress import Watch
 from trueface.training.config import ObjectiveOptions
 from trueface.training.fairness.ldam import ldam_loss, ldam_margins
@@ -78,6 +79,7 @@ def test_the_loss_is_the_weighted_sum_of_six_that_are_those_of_the_parts(model: 
     total = torch.stack([WEIGHTS[name] * value for name, value in given.items()]).sum()
     torch.testing.assert_close(loss.detach(), total)
     with torch.no_grad():
+        assert isinstance(model.network, DisentanglingNetwork)
         parts = model.network.parts(model.normalised(batch().images))
         each = functional.cross_entropy(parts.fused, LABELS.long(), reduction="none")
         margins = ldam_margins(torch.tensor([2, 4, 2]))
@@ -178,7 +180,7 @@ class Dying(Feed):
 def test_a_training_learns_and_one_that_was_killed_ends_with_the_same_bits(tmp_path: Path) -> None:
     chosen = settings(
         model="fairnet", objective="fairnet", num_epochs=2, lr=1e-3, batch_size=4,
-        checkpoint_every=1, select="last",
+        select="last",
     )  # fmt: skip
 
     def trained(folder: str, images: Feed) -> tuple[Detector, Trained]:
