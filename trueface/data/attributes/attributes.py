@@ -1,0 +1,266 @@
+"""The groups of images, as tables of attributes say them."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from trueface.data.attributes import table
+from trueface.data.attributes.paths import Place, Rows, class_of, place_of
+from trueface.data.attributes.schemes import PEOPLE, Contradictions, facts_of, forgery_name
+from trueface.data.attributes.table import FORGERY, FORGERY_GROUP, INTERSEC, SIGNS, Table
+from trueface.runtime.errors import DataError, UnknownName
+
+OnMissing = Literal["stop", "skip"]
+LABEL = "label"
+FORGED = "Forged-"  # what folders of the kind `forge` begin with
+SHOWN = 40  # remarks
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attributes:
+    """Which group each image of a data root is in, by every column of groups.
+
+    Columns: gender (male, nonmale), race (asian, white, black, others) and intersec (male-asian, …) where
+    the tables have the seed's columns; forgery where they have spe_label; and every other column by its
+    name in small letters.
+    """
+
+    columns: tuple[str, ...]
+    files: tuple[Path, ...]
+    remarks: tuple[str, ...]  # what is odd in them, and was logged
+    _rows: Rows = field(repr=False)
+    _places: tuple[tuple[int, int], ...] = field(repr=False)  # of each row: which file, which line
+    _labels: tuple[int | None, ...] = field(repr=False)
+    _values: dict[str, tuple[str | None, ...]] = field(repr=False)  # by column, of each row
+
+    @classmethod
+    def read(cls, files: Sequence[Path], data_root: Path) -> "Attributes":
+        """Read tables of attributes of the images below a data root.
+
+        An image may have rows in several tables, which must not contradict each other. What
+        contradicts itself in the numbers of the intersections is logged once for all tables.
+
+        Raises:
+            DataError: what is wrong, with file and line; see `table.read_table`, `schemes.facts_of`.
+        """
+        if not files:
+            raise DataError("no file of attributes is named: give one CSV file, or several with commas")
+        return _Reading(tuple(files), Path(os.path.abspath(data_root))).done()  # noqa: PTH100  # keeps links
+
+    def values(
+        self, column: str, paths: Sequence[str], *, missing: OnMissing
+    ) -> tuple[str | None, ...]:
+        """Return the group of each image by one column.
+
+        Args:
+            column: one of `columns`.
+            paths: of the images below the data root, with slashes.
+            missing: stop where an image has no row, or its row says nothing of the column; or
+                give None for it, and log how many there are.
+
+        Raises:
+            UnknownName: there is no such column.
+            DataError: images without a group, or of which a table and their folder say different classes.
+        """
+        if column not in self._values:
+            raise UnknownName("column of groups", column, self.columns)
+        known, groups = self._values[column], list[str | None]()
+        without: list[tuple[str, int | None]] = []
+        for path in paths:
+            row = self._row(path)
+            group = None if row is None else known[row]
+            if group is None and column == FORGERY_GROUP and class_of(path) == 0:
+                group = self.forgery(0)  # of real images nothing need be written
+            if group is None:
+                without.append((path, row))
+            groups.append(group)
+        if without:
+            message = self._lacking(column, without, len(paths))
+            if missing == "stop":
+                raise DataError(f"{message}, or go on without them: missing_attributes: skip")
+            log.warning("%s; left out of the groups", message)
+        return tuple(groups)
+
+    def forgery(self, number: int) -> str:
+        """Return the value of the column `forgery` that a number in spe_label stands for."""
+        known = self._values.get(FORGERY_GROUP, ())
+        return forgery_name(number, forged=any(value == "real" for value in known))
+
+    def check(self, paths: Sequence[str], *, missing: OnMissing) -> None:
+        """Refuse images without a row, unless they shall be passed over.
+
+        Raises:
+            DataError: as `values`.
+        """
+        rows = [(path, self._row(path)) for path in paths]
+        without = [(path, row) for path, row in rows if row is None]
+        if without:
+            message = self._lacking("", without, len(paths))
+            if missing == "stop":
+                raise DataError(f"{message}, or go on without them: missing_attributes: skip")
+            log.warning("%s", message)
+
+    def _row(self, path: str) -> int | None:
+        row = self._rows.find(path)
+        if row is None:
+            return None
+        written, there = self._labels[row], class_of(path)
+        if written is not None and there is not None and written != there:
+            raise DataError(
+                f"{self._place(row)}: {LABEL} is {written}, and {path} lies in a folder of "
+                f"{('real', 'fake')[there]} images; correct the label, or the path"
+            )
+        return row
+
+    def _place(self, row: int) -> str:
+        file, line = self._places[row]
+        return f"{self.files[file]}:{line}"
+
+    def _lacking(self, column: str, without: Sequence[tuple[str, int | None]], count: int) -> str:
+        path, row = next((each for each in without if each[1] is None), without[0])
+        files = ", ".join(map(str, self.files))
+        what = f"no row in {files}" if row is None else f"no {column} in {self._place(row)}"
+        rows = "their rows" if row is None else "the values"
+        return f"{len(without)} of {count} images have {what}, such as {path}; add {rows}"
+
+
+class _Reading:
+    """Tables on their way into one value."""
+
+    def __init__(self, files: tuple[Path, ...], data_root: Path) -> None:
+        self.files, self.data_root = files, data_root
+        self.columns: dict[str, None] = {}
+        self.rows: dict[str, int] = {}  # by path
+        self.places: list[Place] = []
+        self.lines: list[tuple[int, int]] = []
+        self.facts: list[dict[str, str | int]] = []  # by column; label and forgery as numbers
+        self.sources: dict[tuple[int, str], tuple[int, int]] = {}  # of what a later table added
+        self.odd: list[tuple[Path, int, Contradictions]] = []
+        self.remarks: list[str] = []
+
+    def done(self) -> Attributes:
+        tables = [table.read_table(file) for file in self.files]
+        with_signs = any(each.has_signs for each in tables)
+        for number, each in enumerate(tables):
+            self._add(number, each, without=PEOPLE if with_signs and not each.has_signs else ())
+        if self.odd:
+            self.remarks.append(_contradicted(self.odd))
+        for remark in self.remarks:
+            log.warning("%s", remark)
+        forged = any(
+            f"/{FORGED}" in f"/{place.path}" and facts.get(FORGERY_GROUP)
+            for place, facts in zip(self.places, self.facts, strict=True)
+        )
+        return Attributes(
+            columns=tuple(self.columns),
+            files=self.files,
+            remarks=tuple(self.remarks),
+            _rows=Rows(self.places),
+            _places=tuple(self.lines),
+            _labels=tuple(_number(facts.get(LABEL)) for facts in self.facts),
+            _values={
+                column: tuple(_shown(facts.get(column), forged=forged) for facts in self.facts)
+                for column in self.columns
+            },
+        )
+
+    def _add(self, number: int, added: Table, without: Iterable[str]) -> None:
+        facts_of_rows, odd = facts_of(added)
+        if odd is not None:
+            self.odd.append((added.file, len(added.rows), odd))
+        self.columns |= dict.fromkeys(_columns(added, without))
+        clashing = sorted({*added.header} & ({*PEOPLE} if added.has_signs else {*without}))
+        if FORGERY_GROUP in added.header:
+            clashing.append(FORGERY_GROUP)
+        if clashing:
+            self.remarks.append(
+                f"{added.file}: column {', '.join(clashing)} is left out, as {', '.join(SIGNS)} "
+                f"or {FORGERY} say it; call it otherwise to have it, too"
+            )
+        absolute = Path(os.path.abspath(added.file))  # noqa: PTH100  # keeps links
+        faults: list[tuple[int, str]] = []
+        for row, facts in zip(added.rows, facts_of_rows, strict=True):
+            place = place_of(row.path, facts.label, absolute, self.data_root)
+            cells: dict[str, str | int] = {**facts.values}
+            if facts.label is not None:
+                cells[LABEL] = facts.label
+            if facts.forgery is not None:
+                cells[FORGERY_GROUP] = facts.forgery
+            for column in without:
+                cells.pop(column, None)
+            if fault := self._merge(number, row.line, place, cells):
+                faults.append((row.line, fault))
+        table.refuse(added.file, faults)
+
+    def _merge(
+        self, number: int, line: int, place: Place, cells: dict[str, str | int]
+    ) -> str:
+        """Add what a row says; return how it contradicts an earlier one of the same image, or ''."""
+        at = self.rows.setdefault(place.path, len(self.places))
+        if at == len(self.places):
+            self.places.append(place)
+            self.lines.append((number, line))
+            self.facts.append(cells)
+            return ""
+        known = self.facts[at]
+        for column, value in cells.items():
+            before = known.setdefault(column, value)
+            if before != value:
+                file, first = self.sources.get((at, column), self.lines[at])
+                where = f"{self.files[file]}:{first}"
+                return f"{place.path} is {column} {value}, and {before} in {where}: keep one row"
+            if before is value and column not in known:
+                self.sources[at, column] = (number, line)
+        return ""
+
+
+def attribute_files(text: str, path: Callable[[str], Path]) -> tuple[Path, ...]:
+    """Return the files that the setting `attributes` names, one or several with commas between.
+
+    Args:
+        text: value of the setting; '' names none.
+        path: makes a path of a setting absolute.
+    """
+    return tuple(path(part.strip()) for part in text.split(",") if part.strip())
+
+
+def columns_in(files: Iterable[Path]) -> tuple[str, ...]:
+    """Return the columns of groups that files have by their headers; no row is read.
+
+    Raises:
+        DataError: a file that cannot be read, or has no header or not every column that it needs.
+    """
+    tables = [table.Table(file=file, header=table.read_header(file), rows=()) for file in files]
+    signs = any(each.has_signs for each in tables)
+    every = (_columns(each, PEOPLE if signs and not each.has_signs else ()) for each in tables)
+    return tuple(dict.fromkeys(name for names in every for name in names))
+
+
+def _columns(added: Table, without: Iterable[str]) -> tuple[str, ...]:
+    people = PEOPLE if added.has_signs else ()
+    forgery = (FORGERY_GROUP,) if FORGERY in added.header else ()
+    left_out = {*without, *people}
+    return (*people, *forgery, *(name for name in added.further if name not in left_out))
+
+
+def _contradicted(odd: Sequence[tuple[Path, int, Contradictions]]) -> str:
+    file, _, first = odd[0]
+    count, rows = sum(each.count for _, _, each in odd), sum(rows for _, rows, _ in odd)
+    return (
+        f"{file}:{first.line}: {first.what}; {count} of {rows} rows are like that: the columns count, "
+        f"and {INTERSEC} is passed over"
+    )
+
+
+def _number(value: str | int | None) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _shown(value: str | int | None, *, forged: bool) -> str | None:
+    return forgery_name(value, forged=forged) if isinstance(value, int) else value
