@@ -24,9 +24,12 @@ def sentences(comparison: Comparison) -> Iterator[str]:
         (Standing.LOWER_AUC, "Lower AUC, not comparable (a gap says little without equal AUC)"),
         (Standing.CONSTANT, "Constant, so without any gap and without any use"),
     ):
-        methods = comparison.of(standing)
+        methods = [method for method in comparison.of(standing) if method.auc]
         if methods:
             yield f"{words}: {_names(methods)}."
+    without = [method.name for method in comparison.methods if not method.auc]
+    if without:
+        yield f"Without an AUC, as all images are of one class: {'; '.join(without)}."
     columns = {cell for method in comparison.methods for cell in _undefined(method)}
     if columns:
         number = f"{len(columns)} rate{'s are' if len(columns) > 1 else ' is'}"
@@ -39,7 +42,9 @@ def verdict(method: Method) -> str:
         constant = sum(row.constant for row in method.rows)
         every = constant == len(method.rows)
         return CONSTANT if every else f"{CONSTANT} in {constant} of {len(method.rows)} seeds"
-    parts = [LOWER] if method.standing is Standing.LOWER_AUC else []
+    parts = []
+    if method.standing is Standing.LOWER_AUC:
+        parts = [LOWER if method.auc else "no AUC, not comparable"]
     few = "" if method.agreeing == len(method.rows) else f" ({_of_seeds(method)})"
     return "; ".join([*parts, f"{method.verdict}{few}"])
 
