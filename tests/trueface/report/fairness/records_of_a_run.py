@@ -61,7 +61,12 @@ def _point(
     gone = {(group, rate) for group, rate, _ in undefined}
     groups: list[Json] = []
     for name, false, true in zip(names, fpr, tpr, strict=True):
-        rates = {"fpr": false, "tpr": true, "acc": (100 - false + true) / 2, "positive": (false + true) / 2}
+        rates = {
+            "fpr": false,
+            "tpr": true,
+            "acc": (100 - false + true) / 2,
+            "positive": (false + true) / 2,
+        }
         group: dict[str, Json] = {"name": name, "n_real": REALS, "n_fake": FAKES, "auc": auc - 0.01}
         for rate, value in rates.items():
             missing = (name, rate) in gone
