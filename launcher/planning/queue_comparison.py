@@ -258,11 +258,13 @@ def _changes(
     but: Collection[str] = (),
 ) -> list[str]:
     """Return in a few words each why the hash differs; the settings in `but` are left out."""
-    before = row.spec
+    before, decisive = row.spec, json.loads(job.identity.settings or "{}")
     settings = [
         key
         for key in sorted({*job.settings, *before.settings})
         if job.settings.get(key) != before.settings.get(key)
+        # one that came later, as earlier versions worked without knowing it, is none that was changed
+        and (key in before.settings or key in decisive)
     ]
     changes = [
         f"{key} {_shown(before.settings, key)} → {_shown(job.settings, key)}"

@@ -25,14 +25,18 @@ COMMANDS = {
     "pretrain": "train a task file's model and write a folder to hand on",
     "compare": "compare two models with paired tests",
     "benchmark": "rank the models of a benchmark, and check its numbers",
+    "fairness": "show how evenly models err over groups of people",
+    "qualities": "show models on the same images in several qualities",
     "audit": "find mistakes in an experiment",
     "report": "write one HTML page about a run, with plots",
 }
 MODULES = {
     "classify": "classes",
+    "fairness": "measures.fairness",
     "forget": "classes",
     "import": "import_set",
     "poison": "run_job",
+    "qualities": "measures.qualities",
     "sample": "run_job",
     "unlearn": "run_job",
     "unlearn-classic": "classic.unlearn",

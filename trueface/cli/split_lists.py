@@ -11,13 +11,16 @@ from pathlib import Path
 import click
 
 from launcher.api import UsageError, parse_data
+from trueface.data.attributes.attributes import Attributes, OnMissing, attribute_files
 from trueface.data.index import Image, Survey, survey
+from trueface.data.splits.cells import Grouping
 from trueface.data.splits.groups import joined, read_groups
 from trueface.data.splits.make_splits import SHARES, Lists, make_splits
 from trueface.data.splits.matching import match, short_key
 from trueface.data.splits.splits import NAMES, read_lists
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.jobs.flags import read_word_flags
+from trueface.runtime import logs
 from trueface.runtime.errors import DataError
 
 # rules of --group-by that decode the images
@@ -43,6 +46,10 @@ class SplitRequest:
     check: Path | None
     content: bool
     similar: bool
+    attributes: str
+    groups_by: str
+    missing_attributes: OnMissing
+    balance: str | None
     as_json: bool
     subsets: tuple[str, ...]
     modifiers: tuple[str, ...]
@@ -67,9 +74,24 @@ def survey_images(request: SplitRequest) -> Survey:
     return on_disk
 
 
-def divided(request: SplitRequest) -> Lists:
-    """Return the images on disk divided into the three lists."""
-    images = _there(survey_images(request).images)
+def divided(request: SplitRequest, grouping: Grouping | None) -> tuple[Lists, Survey]:
+    """Return the images on disk divided into the three lists, and these images.
+
+    Args:
+        request: what was asked for.
+        grouping: of the images, where --attributes names a table.
+
+    Raises:
+        UsageError: options that do not go together.
+        DataError: attributes that cannot be read, or images without a row in them.
+    """
+    if request.balance and not (grouping and request.stratify):
+        raise UsageError(
+            "--balance cells needs --attributes FILE, and does not go with --no-stratify"
+        )
+    on_disk = survey_images(request)
+    images = _there(on_disk.images)
+    cells = grouping.cells_of_keys(images) if grouping and request.balance else None
     groups = None
     if request.group_by:
         keys = {image.key for image in images}
@@ -87,9 +109,15 @@ def divided(request: SplitRequest) -> Lists:
             err=True,
         )
     shares = SHARES if request.shares is None else shares_of(request.shares)
-    return make_splits(
-        images, seed=request.seed, shares=shares, stratify=request.stratify, groups=groups
+    lists = make_splits(
+        images,
+        seed=request.seed,
+        shares=shares,
+        stratify=request.stratify,
+        groups=groups,
+        cells=cells,
     )
+    return lists, on_disk
 
 
 def _there(images: Sequence[Image]) -> Sequence[Image]:
@@ -137,16 +165,20 @@ def progress_bar(images: int) -> Iterator[Callable[[int], None]]:
         yield bar.update
 
 
-def taken(request: SplitRequest, source: Path) -> Lists:
-    """Return the lists of a split; with a data root, only their keys with a file."""
-    if request.shares is not None or request.group_by or not request.stratify:
-        raise UsageError("--from keeps lists as they are: no --shares, --group-by, --no-stratify")
+def taken(request: SplitRequest, source: Path) -> tuple[Lists, Survey | None]:
+    """Return the lists of a split; with a data root, only their keys with a file, and its images."""
+    others = request.shares is not None or request.group_by or request.balance
+    if others or not request.stratify:
+        raise UsageError(
+            "--from keeps lists as they are: no --shares, --group-by, --balance, --no-stratify"
+        )
     lists = {name: tuple(dict.fromkeys(keys)) for name, keys in read_lists(source).items()}
     if not lists:
         raise DataError(f"no lists in {source}: looked for {', '.join(NAMES)}")
     if request.data_root is None:
-        return lists
-    images, there = survey_images(request).images, {}
+        return lists, None
+    on_disk = survey_images(request)
+    images, there = on_disk.images, {}
     for name, keys in lists.items():
         others = frozenset(key for other in lists if other != name for key in lists[other])
         chosen = match(images, frozenset(keys), others).images
@@ -154,7 +186,28 @@ def taken(request: SplitRequest, source: Path) -> Lists:
         # a file of its own name stands for no other key
         named = whole | {short_key(key) for key in whole - members}
         there[name] = tuple(key for key in keys if key in named)
-    return there
+    return there, on_disk
+
+
+def grouping_of(request: SplitRequest) -> Grouping | None:
+    """Read the attributes that a request names; None where it names none.
+
+    Raises:
+        UsageError: no data root is given.
+        DataError: what is wrong in a table, with file and line.
+    """
+    if not request.attributes:
+        return None
+    if request.data_root is None:
+        raise UsageError("--attributes needs DATA_ROOT: the folder with the images")
+    with logs.shown():
+        attributes = Attributes.read(attribute_files(request.attributes, Path), request.data_root)
+    return Grouping(
+        attributes=attributes,
+        data_root=request.data_root,
+        by=request.groups_by,
+        missing=request.missing_attributes,
+    )
 
 
 def shares_of(text: str) -> tuple[float, float]:

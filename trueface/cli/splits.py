@@ -1,6 +1,7 @@
 """`trueface splits`: divide images into three lists, make a split smaller, check one for leaks."""
 
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ from trueface.cli.split_lists import (
     SIMILAR,
     SplitRequest,
     divided,
+    grouping_of,
     groups_by_rules,
     progress_bar,
     subsample_size,
     survey_images,
     taken,
 )
+from trueface.data.attributes.cells import CLASSES, FEW, GROUPS_BY, Cells
 from trueface.data.folder_names import LAYOUTS
+from trueface.data.index import Survey
+from trueface.data.splits.cells import Grouping
 from trueface.data.splits.make_splits import Lists, subsample
 from trueface.data.splits.splits import NAMES, digest, read_lists, split_files, write_splits
 from trueface.runtime.errors import DataError
@@ -84,6 +89,32 @@ SCHEMA = 1
     help="With --check: also find near-duplicates (saved again, resized, brightened, mirrored, "
     "cropped by 3 %).",
 )
+@click.option(
+    "--attributes",
+    metavar="FILE[,FILE]",
+    default="",
+    help="CSV files that say which group of people each image shows: the images of each group and class "
+    "are counted, and groups of few are named.",
+)
+@click.option(
+    "--groups-by",
+    metavar="COLUMN",
+    default=GROUPS_BY,
+    show_default=True,
+    help="With --attributes: intersec, gender, race, or a column of your own.",
+)
+@click.option(
+    "--missing-attributes",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="With --attributes: stop at an image without a row, or count it as of a group unknown.",
+)
+@click.option(
+    "--balance",
+    type=click.Choice(["cells"]),
+    help="With --attributes: split each group × class by these fractions, and each folder within it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @own_words
 def splits(**given: Any) -> None:
@@ -106,9 +137,14 @@ def splits(**given: Any) -> None:
 def _make(request: SplitRequest) -> None:
     if request.out is None:
         raise UsageError("--out is needed: a folder for the lists, or a .json file for all three")
-    lists = divided(request) if request.source is None else taken(request, request.source)
+    grouping, on_disk = grouping_of(request), None
+    if request.source is None:
+        lists, on_disk = divided(request, grouping)
+    else:
+        lists, on_disk = taken(request, request.source)
     if request.subsample is not None:
         lists = subsample(lists, wanted=subsample_size(request.subsample), seed=request.seed)
+    cells = _cells(grouping, lists, on_disk)
     for name in (name for name, keys in lists.items() if not keys):
         click.echo(f"warning: the list {name} is empty", err=True)
     if _holds(request.out, lists, force=request.force):
@@ -117,9 +153,11 @@ def _make(request: SplitRequest) -> None:
         write_splits(request.out, lists)
     counts = {name: len(keys) for name, keys in lists.items()}
     if request.as_json:
-        click.echo(json.dumps({"schema": SCHEMA, **counts}))
-    for name, count in counts.items() if not request.as_json else ():
+        click.echo(json.dumps({"schema": SCHEMA, **counts, **_as_json(cells)}, ensure_ascii=False))
+        return
+    for name, count in counts.items():
         click.echo(f"{name}\t{count}")
+    _show(cells)
 
 
 def _check(request: SplitRequest, split_path: Path) -> None:
@@ -131,6 +169,7 @@ def _check(request: SplitRequest, split_path: Path) -> None:
     # torch takes seconds to import; a split is made without it
     from trueface.data.splits.checks import examine
 
+    cells = _cells(grouping_of(request), lists, on_disk)
     keys = {key for members in lists.values() for key in members}
     similar = request.similar or SIMILAR in request.group_by
     content = request.content or similar or PIXELS in request.group_by
@@ -144,15 +183,52 @@ def _check(request: SplitRequest, split_path: Path) -> None:
             progress=progress,
         )
     if request.as_json:
-        click.echo(json.dumps(sound.as_json(), ensure_ascii=False))
-    for cells in sound.rows() if not request.as_json else ():
-        click.echo("\t".join(cells))
+        click.echo(json.dumps({**sound.as_json(), **_as_json(cells)}, ensure_ascii=False))
+    else:
+        for row in sound.rows():
+            click.echo("\t".join(row))
+        _show(cells)
     if sound.leaks:
         raise JobError(
             f"{sound.leaks} leaks from one list of {split_path} into another; a split made anew "
             "with --group-by keeps together what its rules bind (pixels: equal images; similar: "
             "also nearly equal ones)"
         )
+
+
+def _cells(
+    grouping: Grouping | None, lists: Mapping[str, Collection[str]], on_disk: Survey | None
+) -> dict[str, Cells] | None:
+    """Return the images of each list by group and class; warn of groups with few."""
+    if grouping is None or on_disk is None:
+        return None
+    cells = grouping.of_lists(lists, on_disk.images)
+    for name, of_list in cells.items():
+        if few := of_list.few:
+            shown = ", ".join(
+                f"{group} ({real} real, {fake} fake)" for group, (real, fake) in few.items()
+            )
+            click.echo(f"warning: fewer than {FEW} images of a class in {name}: {shown}", err=True)
+    return cells
+
+
+def _as_json(cells: Mapping[str, Cells] | None) -> dict[str, Any]:
+    if cells is None:
+        return {}
+    counts = {
+        name: {group: dict(zip(CLASSES, pair, strict=True)) for group, pair in each.counts.items()}
+        for name, each in cells.items()
+    }
+    return {"groups": counts, "few": {name: [*each.few] for name, each in cells.items()}}
+
+
+def _show(cells: Mapping[str, Cells] | None) -> None:
+    if cells is None:
+        return
+    click.echo("\t".join(("list", "group", *CLASSES)))
+    for name, each in cells.items():
+        for group, pair in each.counts.items():
+            click.echo("\t".join((name, group, *map(str, pair))))
 
 
 def _holds(out: Path, lists: Lists, *, force: bool) -> bool:

@@ -79,6 +79,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         transform: from decoded pixels to what the network sees.
         stamped: positions that carry the backdoor's patch, on what the network sees.
         columns: further values that batches carry, by name: one number per image.
+        column_names: what the numbers of a column stand for, from 0.
         decode: scaled reads JPEG files at the smallest scale that covers `scale_to`.
         scale_to: shortest side that is needed, in pixels; for scaled only.
         cache_bytes: how much memory decoded images may take.
@@ -93,6 +94,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         labels: Sequence[int] | None = None,
         stamped: Collection[int] = (),
         columns: Mapping[str, Sequence[int]] = NO_COLUMNS,
+        column_names: Mapping[str, tuple[str, ...]] = NO_COLUMNS,
         decode: Decode = "exact",
         scale_to: int = 0,
         cache_bytes: int = CACHE_BYTES,
@@ -106,7 +108,10 @@ class ImageSet(Dataset[Tensor | BadFile]):
         self.labels = tuple(image.label for image in images) if labels is None else tuple(labels)
         self.transform = transform
         self.stamped = frozenset(stamped)
-        self.columns = {name: torch.tensor(values) for name, values in columns.items()}
+        self.columns: dict[str, Tensor] = {}
+        self.column_names: dict[str, tuple[str, ...]] = {}
+        for name, values in columns.items():
+            self.give_column(name, values, column_names.get(name, ()))
         self.scale_to = scale_to if decode == "scaled" else None
         self.bad: dict[int, BadFile] = {}
         self.sound: set[int] = set()  # positions whose files were decoded whole
@@ -117,6 +122,22 @@ class ImageSet(Dataset[Tensor | BadFile]):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def give_column(self, name: str, values: Sequence[int], names: tuple[str, ...]) -> None:
+        """Let batches carry one more value of each image.
+
+        Args:
+            name: of the column.
+            values: (N,) from 0.
+            names: what they stand for; () where nothing is known of that.
+
+        Raises:
+            DataError: not one value for each image.
+        """
+        if len(values) != len(self.images):
+            raise DataError(f"{len(values)} values of {name} for {len(self.images)} images")
+        self.columns[name] = torch.tensor(values, dtype=torch.int64)
+        self.column_names[name] = names
 
     def seen_as(self, transform: Transform) -> "ImageSet":
         """Return the same images under another transform; what is decoded, and bad, is shared."""

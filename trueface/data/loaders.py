@@ -1,6 +1,6 @@
 """Images on their way into a network: which ones, with which labels, augmented or as they are."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Protocol
@@ -91,16 +91,22 @@ def augmented(
         settings: crops, batches, decoding, seeds.
         labels: what each is learned as; 1 fake, 0 real; None: as what it is.
         stamped: positions that carry the backdoor's patch.
-        columns: of `COLUMNS`, that batches shall have.
+        columns: of `COLUMNS`, that batches shall have; others are given later, with
+            `ImageSet.give_column`.
     """
     transform = TrainTransform(settings=settings, seed=settings.augment_seed)
+    values = {
+        name: [*map(attrgetter(COLUMNS[name]), images)] for name in columns if name in COLUMNS
+    }
+    names = {name: tuple(sorted(set(values[name]))) for name in values}
     return Pass(
         image_set=ImageSet(
             images,
             transform,
             labels=labels,
             stamped=stamped,
-            columns={name: _numbers(images, attrgetter(COLUMNS[name])) for name in columns},
+            columns={name: _numbers(values[name], names[name]) for name in values},
+            column_names=names,
             decode=settings.decode,
             scale_to=settings.resize_size,
             shared=_shared(settings),
@@ -146,8 +152,7 @@ def _shared(settings: AugmentationSettings | TestSettings) -> SharedImages | Non
     return open_shared_images(settings.resize_size if scaled else None)
 
 
-def _numbers(images: Sequence[Image], value: Callable[[Image], str]) -> list[int]:
+def _numbers(values: Sequence[str], names: Sequence[str]) -> list[int]:
     """Return the place of each image's value among the sorted values of all."""
-    values = [value(image) for image in images]
-    places = {name: place for place, name in enumerate(sorted(set(values)))}
+    places = {name: place for place, name in enumerate(names)}
     return [places[name] for name in values]

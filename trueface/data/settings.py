@@ -28,8 +28,10 @@ from trueface.runtime.errors import UsageError
 from trueface.runtime.field_types import Count, Positive, Probability, Quality, Settings
 from trueface.runtime.ids import parse_model
 
-# what batches can carry besides images and labels, each an attribute of `data.index.Image`
+# what batches can carry besides images and labels: attributes of `data.index.Image` …
 COLUMNS: Mapping[str, str] = {"quality": "modifier", "group": "method"}
+# … and what the CSV files of the setting `attributes` say of each image
+ATTRIBUTE_COLUMNS = ("demographic", "forgery")
 BATCH_SIZE = 64  # of trainings; the original's
 
 
@@ -102,6 +104,7 @@ class DataSettings(PlaceSettings):
 
     neutral: ClassVar[frozenset[str]] = frozenset({"cache", "num_threads"})
     costs: ClassVar[frozenset[str]] = PlaceSettings.costs | {"batch_size", "num_threads", "decode"}
+    added: ClassVar[frozenset[str]] = PlaceSettings.added | {"attributes", "missing_attributes"}
 
     batch_size: Count = Field(BATCH_SIZE, description="images per step")
     num_threads: int = Field(
@@ -119,6 +122,17 @@ class DataSettings(PlaceSettings):
         "auto",
         description="auto: a frozen body's features are shared by all jobs (the feature store); "
         "decoded: decoded images, too; none: each job computes its own",
+    )
+    attributes: str = Field(
+        "",
+        description="CSV file that says which group of people each image shows, or several with commas "
+        "between: img_path,label,ismale,isasian,iswhite,isblack,intersec_label, or img_path and columns "
+        "of your own",
+    )
+    missing_attributes: Literal["stop", "skip"] = Field(
+        "stop",
+        description="an image that has no row in attributes: stop, or count it and go on, in a group "
+        "of its own in trainings, in none in measures",
     )
 
 

@@ -20,6 +20,7 @@ from trueface.runtime.rng import numpy_stream
 RESAMPLES = 1000  # the 2.5 % point of a percentile interval then rests on 25 resamples
 COVERAGE = 0.95
 CHUNK = 50  # resamples at a time, a divisor of all; those of 20,000 images fit into a core's cache
+LEAST_SEEDS = 3  # of a model, which are resampled
 KEPT_ROWS = 50_000  # of a table whose resamples are kept: sixteen of them are 800 MB
 
 Floats = NDArray[np.float64]
@@ -72,6 +73,24 @@ def interval(value: float, resampled: Floats) -> Measure:
     tail = (1 - COVERAGE) / 2
     low, high = np.quantile(resampled[np.isfinite(resampled)], [tail, 1 - tail])
     return Measure(value=float(value), low=min(float(low), value), high=max(float(high), value))
+
+
+def over_seeds(spreads: Sequence[Floats], *, seed: int = 0) -> Floats:
+    """Return the resampled values (R,) of a model that was trained with several seeds: their mean.
+
+    Three seeds or more are drawn with replacement for each resample, the same ones for every model
+    of as many seeds, so that differences of two such models are paired; fewer cannot be resampled.
+
+    Args:
+        spreads: (R,) of each seed, in the order of the seeds.
+        seed: root seed.
+    """
+    values = np.stack(spreads)  # (S, R)
+    if len(values) >= LEAST_SEEDS:
+        drawn = numpy_stream("seeds", seed).integers(0, len(values), values.shape)
+        values = np.take_along_axis(values, drawn, axis=0)
+    mean: Floats = values.mean(0)
+    return mean
 
 
 def unbiased(value: float, resampled: Floats) -> Floats:

@@ -27,8 +27,10 @@ class FeaturePart(BaseModel):
 class FeatureSettings(DataSettings):
     """Which features: of which body, of which images."""
 
-    neutral: ClassVar[frozenset[str]] = DataSettings.neutral | {"batch_size", "on_bad_image"}
-    added: ClassVar[frozenset[str]] = frozenset({"nodown"})
+    neutral: ClassVar[frozenset[str]] = DataSettings.neutral | {
+        "batch_size", "on_bad_image", "attributes", "missing_attributes",
+    }  # fmt: skip
+    added: ClassVar[frozenset[str]] = DataSettings.added | {"nodown"}
     costs: ClassVar[frozenset[str]] = DataSettings.costs | {
         "model", "nodown", "resize_size", "patch_size", "test_crops", "precision",
     }  # fmt: skip

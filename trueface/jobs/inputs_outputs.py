@@ -7,6 +7,7 @@ from pathlib import Path
 
 from launcher.api import Draft, Input, parse_data, parse_model, tested
 from trueface.corruptions.grammar import NONE
+from trueface.data.attributes.attributes import attribute_files
 from trueface.data.index import parts_without_folder
 from trueface.data.settings import TestSettings
 from trueface.data.splits.splits import split_files
@@ -69,11 +70,12 @@ def poison_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
 
 
 def data_inputs(draft: Draft, lists: tuple[str, ...], vocabulary: Vocabulary) -> tuple[Input, ...]:
-    """Return the data folder, those folders in it that are missing, and the files of a split."""
+    """Return the data folder, those folders in it that are missing, files of a split, attributes."""
     data_root, split_path = draft.settings["data_root"], draft.settings["split_path"]
     images = draft.images or draft.data
     vocabulary = vocabulary.with_layout(draft.settings["layout"])
-    key = ("inputs", data_root, split_path, images, lists, vocabulary)
+    attributes = draft.settings.get("attributes", "")
+    key = ("inputs", data_root, split_path, images, lists, vocabulary, attributes)
     return draft.once(key, lambda: tuple(_data_inputs(draft, images, lists, vocabulary)))
 
 
@@ -88,6 +90,8 @@ def _data_inputs(
     remedy = _splitting(draft, data_root)
     for path in split_files(draft.path(draft.settings["split_path"]), lists):
         yield Input(path=path, what=f"the {path.stem} split", remedy=remedy)
+    for path in attribute_files(draft.settings.get("attributes", ""), draft.path):
+        yield Input(path=path, what="the table of the images' attributes")
 
 
 def _splitting(draft: Draft, data_root: Path) -> str:

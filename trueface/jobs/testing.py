@@ -15,6 +15,7 @@ from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import write_scores
 from trueface.features.store import open_store
 from trueface.jobs import job_data, outputs
+from trueface.jobs.attributes.reading import checked
 from trueface.jobs.job_data import model_name
 from trueface.jobs.scoring.attacking import attacked_test
 from trueface.jobs.scoring.network import Network, Tested
@@ -38,6 +39,7 @@ def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     values = settings.model_dump(mode="json")
     name = tested(str(data), settings.condition(values))
     images, split = job_data.of_split(job, settings, data, "test")
+    groups = checked(job, settings, images)
     kept = checkpoint.load(paths.checkpoint(folder))
     checkpoint.refuse_other_decoding(kept, settings)
     model = checkpoint.revive(kept, paths.checkpoint(folder)).to(job.device)
@@ -75,6 +77,7 @@ def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
         "calibration": kept.provenance.get("calibration"),
         "split_sha256": split.sha256,
         "settings": values,
+        **groups,
     }
     if settings.corrupt != NONE:
         inputs["corruptions"] = Chain.parse(settings.corrupt).record

@@ -14,6 +14,8 @@ from trueface.data.loading.requests import BadFile
 from trueface.features.bank import Bank
 from trueface.features.store import FeatureStore, open_store
 from trueface.jobs import few_shot, job_data, model_origin, outputs
+from trueface.jobs.attributes.columns import give_groups
+from trueface.jobs.attributes.reading import attributes_of
 from trueface.jobs.job_data import model_name
 from trueface.jobs.ranks import coordinator, world
 from trueface.jobs.setup import poison_of, settled, watch_of
@@ -60,15 +62,19 @@ def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json
     columns = objectives()[settings.objective].columns
     training = replace(augmented(lists.train, settings, record, columns), shard=group.shard)
     validation = replace(still(lists.val, settings), shard=group.shard)
+    image_sets = training.image_set, validation.image_set
+    attributes = attributes_of(job, settings)
+    groups = give_groups(attributes, settings, place.data_root, *image_sets, columns)
     start = model_origin.start(job, settings)
     state = None if settings.is_ridge else initialization.load_optimizer_state(start, settings)
     model = initialization.load_start(start, settings, job.device)
     source = {
         **provenance.of_learning(model_origin.run(job, data), settings, place, lists, record_path),
-        **provenance.of_labels(training.image_set, validation.image_set),
+        **provenance.of_labels(*image_sets),
         **provenance.of_start(start, settings, optimizer=state is not None),
         **provenance.of_group(group),
         **provenance.of_network(model, start),
+        **groups,
     }
     store = open_store(settings.cache) if is_constant(settings) else None
     begin = partial(lineage.begin, folder, job.base, lesson, further=start.own)

@@ -11,6 +11,7 @@ from trueface.data.index import Image
 from trueface.evaluation.operating_threshold import calibrate
 from trueface.features.store import open_store
 from trueface.jobs import job_data, model_origin
+from trueface.jobs.attributes.reading import files_of
 from trueface.jobs.job_data import model_name
 from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint
@@ -56,6 +57,7 @@ def _unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
         **provenance.of_start(start, settings),
         **provenance.of_network(done.detector, start),
         **_of_fit(job.model_folder(job.base), done),
+        **provenance.of_attributes(files_of(job, settings)),
     }
     # for an unlearning of the unlearned model: the flips of the training stay the same
     poison_record.write_record(paths.poison_record(folder), poisoned.poison)

@@ -110,6 +110,11 @@ def of_learning(
     }
 
 
+def of_attributes(files: Sequence[Path]) -> dict[str, Json]:
+    """Return a digest of each table of attributes, in the order of the setting; {} without any."""
+    return {"attributes_sha256": [file_sha256(file) for file in files]} if files else {}
+
+
 def of_labels(training: ImageSet, validation: ImageSet) -> dict[str, Json]:
     """Return how many labels of both sets differ from the truth."""
     return {"flipped_train": _flipped(training), "flipped_val": _flipped(validation)}

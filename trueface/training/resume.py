@@ -69,6 +69,8 @@ class Claim:
             neutral: settings that cannot change a result.
         """
         made_of = {key: provenance.get(key) for key in MADE_OF}
+        # absent without them, so that what an earlier version interrupted goes on
+        made_of |= {key: provenance[key] for key in ("attributes_sha256",) if key in provenance}
         settings = made_of["settings"]
         if isinstance(settings, dict):
             # their absolute path and the hashes of the lists tell which images are meant

@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from trueface.data.attributes.cells import GROUPS_BY
 from trueface.data.settings import PLACES, AugmentationSettings, Precision
 from trueface.models.registry import listed_models, model_name, modules_of_model, spec_of
 from trueface.runtime.errors import UsageError
@@ -24,7 +25,7 @@ LEARNING: Mapping[str, str] = {
 WITHOUT_STEPS = frozenset(
     {
         "augment_cycle", "blur_prob", "checkpoint_every", "compile", "dropout", "early_stop", "ema",
-        "flip_prob", "freeze", "freeze_bn", "jpeg_prob", "lr", "lr_decay_epochs", "num_epochs",
+        "flip_prob", "freeze", "freeze_bn", "groups_by", "jpeg_prob", "lr", "lr_decay_epochs", "num_epochs",
         "objective", "optimizer", "optimizer_state", "resize_prob", "resume", "save_optimizer",
         "schedule", "select", "weight_decay",
     }
@@ -58,7 +59,9 @@ class LearningSettings(AugmentationSettings):
         "model": modules_of_model,
         "objective": registry.modules_of,
     }
-    added: ClassVar[frozenset[str]] = frozenset({"objective", "nodown", "solver"})
+    added: ClassVar[frozenset[str]] = AugmentationSettings.added | {
+        "objective", "nodown", "solver",
+    }  # fmt: skip
 
     model: Annotated[str, AfterValidator(model_name)] = Field("nodown", description=listed_models())
     weights: str = Field("default", description="default (ImageNet), none, or a state dict's path")
@@ -153,7 +156,7 @@ class TrainSettings(LearningSettings):
     }  # fmt: skip
 
     added: ClassVar[frozenset[str]] = LearningSettings.added | {
-        "copies", "penalty", "shots", "shot_weight",
+        "copies", "groups_by", "penalty", "shots", "shot_weight",
     }  # fmt: skip
     costs: ClassVar[frozenset[str]] = LearningSettings.costs | {"copies"}
 
@@ -176,6 +179,11 @@ class TrainSettings(LearningSettings):
     )
     shot_weight: Finite = Field(
         0.0, ge=0, description="what each of these examples counts; 0: a fifth of all together"
+    )
+    groups_by: str = Field(
+        GROUPS_BY,
+        description="column of attributes whose groups the objective sees: intersec, gender, race, or "
+        "one of your own",
     )
     warm_start: bool = Field(
         False,

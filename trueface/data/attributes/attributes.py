@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +16,11 @@ from trueface.runtime.errors import DataError, UnknownName
 OnMissing = Literal["stop", "skip"]
 LABEL = "label"
 FORGED = "Forged-"  # what folders of the kind `forge` begin with
-SHOWN = 40  # remarks
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Attributes:
     """Which group each image of a data root is in, by every column of groups.
 
@@ -33,7 +31,8 @@ class Attributes:
 
     columns: tuple[str, ...]
     files: tuple[Path, ...]
-    remarks: tuple[str, ...]  # what is odd in them, and was logged
+    forgeries: tuple[str, ...]  # the values of the column `forgery` by their numbers in spe_label
+    remarks: tuple[str, ...]  # what is odd in the files, and was logged
     _rows: Rows = field(repr=False)
     _places: tuple[tuple[int, int], ...] = field(repr=False)  # of each row: which file, which line
     _labels: tuple[int | None, ...] = field(repr=False)
@@ -50,7 +49,9 @@ class Attributes:
             DataError: what is wrong, with file and line; see `table.read_table`, `schemes.facts_of`.
         """
         if not files:
-            raise DataError("no file of attributes is named: give one CSV file, or several with commas")
+            raise DataError(
+                "no file of attributes is named: give one CSV file, or several with commas"
+            )
         return _Reading(tuple(files), Path(os.path.abspath(data_root))).done()  # noqa: PTH100  # keeps links
 
     def values(
@@ -68,29 +69,28 @@ class Attributes:
             UnknownName: there is no such column.
             DataError: images without a group, or of which a table and their folder say different classes.
         """
+        groups = self.known(column, paths)
+        lacking = [path for path, group in zip(paths, groups, strict=True) if group is None]
+        self._judge(column, lacking, len(paths), missing)
+        return groups
+
+    def known(self, column: str, paths: Sequence[str]) -> tuple[str | None, ...]:
+        """Return the same as `values`, None where nothing is known, without a word on it.
+
+        Raises:
+            UnknownName: there is no such column.
+            DataError: a table and the folder of an image say different classes.
+        """
         if column not in self._values:
             raise UnknownName("column of groups", column, self.columns)
-        known, groups = self._values[column], list[str | None]()
-        without: list[tuple[str, int | None]] = []
+        values, groups = self._values[column], list[str | None]()
         for path in paths:
             row = self._row(path)
-            group = None if row is None else known[row]
+            group = None if row is None else values[row]
             if group is None and column == FORGERY_GROUP and class_of(path) == 0:
-                group = self.forgery(0)  # of real images nothing need be written
-            if group is None:
-                without.append((path, row))
+                group = self.forgeries[0]  # of real images nothing need be written
             groups.append(group)
-        if without:
-            message = self._lacking(column, without, len(paths))
-            if missing == "stop":
-                raise DataError(f"{message}, or go on without them: missing_attributes: skip")
-            log.warning("%s; left out of the groups", message)
         return tuple(groups)
-
-    def forgery(self, number: int) -> str:
-        """Return the value of the column `forgery` that a number in spe_label stands for."""
-        known = self._values.get(FORGERY_GROUP, ())
-        return forgery_name(number, forged=any(value == "real" for value in known))
 
     def check(self, paths: Sequence[str], *, missing: OnMissing) -> None:
         """Refuse images without a row, unless they shall be passed over.
@@ -98,13 +98,8 @@ class Attributes:
         Raises:
             DataError: as `values`.
         """
-        rows = [(path, self._row(path)) for path in paths]
-        without = [(path, row) for path, row in rows if row is None]
-        if without:
-            message = self._lacking("", without, len(paths))
-            if missing == "stop":
-                raise DataError(f"{message}, or go on without them: missing_attributes: skip")
-            log.warning("%s", message)
+        lacking = [path for path in paths if self._row(path) is None]
+        self._judge("", lacking, len(paths), missing)
 
     def _row(self, path: str) -> int | None:
         row = self._rows.find(path)
@@ -122,12 +117,21 @@ class Attributes:
         file, line = self._places[row]
         return f"{self.files[file]}:{line}"
 
-    def _lacking(self, column: str, without: Sequence[tuple[str, int | None]], count: int) -> str:
-        path, row = next((each for each in without if each[1] is None), without[0])
-        files = ", ".join(map(str, self.files))
-        what = f"no row in {files}" if row is None else f"no {column} in {self._place(row)}"
-        rows = "their rows" if row is None else "the values"
-        return f"{len(without)} of {count} images have {what}, such as {path}; add {rows}"
+    def _judge(self, column: str, lacking: Sequence[str], count: int, missing: OnMissing) -> None:
+        """Say of how many images a table says nothing; stop there if that is wanted."""
+        if not lacking:
+            return
+        rows = {path: self._row(path) for path in lacking}
+        path = next((path for path, row in rows.items() if row is None), lacking[0])
+        if (row := rows[path]) is None:
+            files = ", ".join(map(str, self.files))
+            what, remedy = f"no row in {files}", "add their rows"
+        else:
+            what, remedy = f"no {column} ({self._place(row)})", "add the values"
+        message = f"{len(lacking)} of {count} images have {what}, such as {path}"
+        if missing == "stop":
+            raise DataError(f"{message}; {remedy}, or go on without: missing_attributes: skip")
+        log.warning("%s", message)
 
 
 class _Reading:
@@ -157,10 +161,12 @@ class _Reading:
             f"/{FORGED}" in f"/{place.path}" and facts.get(FORGERY_GROUP)
             for place, facts in zip(self.places, self.facts, strict=True)
         )
+        most = max((_number(facts.get(FORGERY_GROUP)) or 0 for facts in self.facts), default=0)
         return Attributes(
             columns=tuple(self.columns),
             files=self.files,
             remarks=tuple(self.remarks),
+            forgeries=tuple(forgery_name(number, forged=forged) for number in range(most + 1)),
             _rows=Rows(self.places),
             _places=tuple(self.lines),
             _labels=tuple(_number(facts.get(LABEL)) for facts in self.facts),
@@ -198,9 +204,7 @@ class _Reading:
                 faults.append((row.line, fault))
         table.refuse(added.file, faults)
 
-    def _merge(
-        self, number: int, line: int, place: Place, cells: dict[str, str | int]
-    ) -> str:
+    def _merge(self, number: int, line: int, place: Place, cells: dict[str, str | int]) -> str:
         """Add what a row says; return how it contradicts an earlier one of the same image, or ''."""
         at = self.rows.setdefault(place.path, len(self.places))
         if at == len(self.places):
@@ -210,13 +214,13 @@ class _Reading:
             return ""
         known = self.facts[at]
         for column, value in cells.items():
-            before = known.setdefault(column, value)
-            if before != value:
-                file, first = self.sources.get((at, column), self.lines[at])
-                where = f"{self.files[file]}:{first}"
-                return f"{place.path} is {column} {value}, and {before} in {where}: keep one row"
-            if before is value and column not in known:
+            if column not in known:
+                known[column] = value
                 self.sources[at, column] = (number, line)
+            elif known[column] != value:
+                file, first = self.sources.get((at, column), self.lines[at])
+                before = f"{known[column]} in {self.files[file]}:{first}"
+                return f"{place.path} is {column} {value}, and {before}: keep one of the rows"
         return ""
 
 

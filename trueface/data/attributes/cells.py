@@ -7,6 +7,7 @@ from dataclasses import dataclass
 FEW = 30  # images; rates of fewer are hardly known: ±18 points at 30, Wilson's interval
 UNKNOWN = "unknown"  # the group of images that have none
 CLASSES = ("real", "fake")
+GROUPS_BY = "intersec"  # the column of groups, unless another is named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +24,9 @@ class Cells:
             groups: of each image; None: it has none.
             labels: 1 fake, 0 real.
         """
-        cells = Counter(zip(groups, labels, strict=True))
-        names = named(groups)
-        wanted = [(name, None if name == UNKNOWN and name not in groups else name) for name in names]
-        return cls(counts={name: (cells[group, 0], cells[group, 1]) for name, group in wanted})
+        known = (UNKNOWN if group is None else group for group in groups)
+        cells = Counter(zip(known, labels, strict=True))
+        return cls(counts={name: (cells[name, 0], cells[name, 1]) for name in named(groups)})
 
     @property
     def few(self) -> dict[str, tuple[int, int]]:

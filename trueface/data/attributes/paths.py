@@ -7,10 +7,12 @@ the file's name, where no other row of the class has it.
 """
 
 import os
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from trueface.data.index import Image
 
 _CLASSES = {"real": 0, "fake": 1}
 _SEVERAL = -1  # rows: none of them is the one that is meant
@@ -54,6 +56,12 @@ def class_of(path: str) -> int | None:
     return None
 
 
+def paths_below(images: Sequence[Image], data_root: Path) -> list[str]:
+    """Return the paths of images below their data root, with slashes."""
+    root = str(data_root / "_")[:-1]  # also where it is /
+    return [image.file.removeprefix(root) for image in images]
+
+
 class Rows:
     """The rows of all tables by the paths of their images."""
 
@@ -82,7 +90,9 @@ class Rows:
             return row
         name = path.rpartition("/")[2]
         labels = (0, 1) if label is None else (label,)
-        rows_of_name = {self._names[key] for key in ((of, name) for of in labels) if key in self._names}
+        rows_of_name = {
+            self._names[key] for key in ((of, name) for of in labels) if key in self._names
+        }
         if len(rows_of_name) == 1 and _SEVERAL not in rows_of_name:
             return rows_of_name.pop()
         return None

@@ -111,7 +111,7 @@ def _number(row: Row) -> int:
 
 def _whole(text: str, column: str) -> int:
     digits = text.removesuffix(".0")
-    if not (digits.isdecimal() and digits.isascii() and len(digits) < 6):
+    if not (digits.isdecimal() and digits.isascii() and len(digits) < 3):
         raise ValueError(f"{column} is {text!r}, expected a whole number from 0")
     return int(digits)
 
@@ -167,4 +167,3 @@ def _scheme(table: Table, numbers: Sequence[tuple[int, int, str]]) -> tuple[str,
 def forgery_name(number: int, *, forged: bool) -> str:
     """Return the value of the column `forgery`: a word for what the kind `forge` made, else the number."""
     return FORGERIES[number] if forged and number < len(FORGERIES) else str(number)
-

@@ -26,6 +26,7 @@ def make_splits(
     shares: tuple[float, float] = SHARES,
     stratify: bool = True,
     groups: Mapping[str, str] | None = None,
+    cells: Mapping[str, str] | None = None,
 ) -> Lists:
     """Divide the keys of images into the three lists.
 
@@ -38,6 +39,8 @@ def make_splits(
         groups: key → group, for keys that must stay together; each other key is a group of its
             own. Shares are then met to within a group. A folder that is one group as a whole,
             such as that of a video, cannot be divided: it counts for the folder above it.
+        cells: key → cell, such as a group of people and a class; each cell is divided by these
+            fractions, and within it each folder as far as its images go.
 
     Raises:
         DataError: shares that cannot be.
@@ -46,7 +49,9 @@ def make_splits(
     if not (0 <= train <= 1 and 0 <= val <= 1 and train + val <= 1):
         raise DataError(f"shares {shares[0]} and {shares[1]}: both 0 to 1, and so is their sum")
     strata = _strata({image.key for image in images}, stratify=stratify)
-    if groups and stratify:
+    if cells is not None:
+        strata = _by_cell(strata, cells, seed)
+    elif groups and stratify:
         strata = _divisible(strata, groups)
     bounds = (train, train + val)
     if groups:
@@ -54,7 +59,8 @@ def make_splits(
     else:
         lists = {name: [] for name in NAMES}
         for folder, keys in strata.items():
-            random.Random(f"splits/{seed}/{folder}" if stratify else seed).shuffle(keys)
+            if cells is None:  # else they are in an order of their own
+                random.Random(f"splits/{seed}/{folder}" if stratify else seed).shuffle(keys)
             for name, chosen in _cut(keys, bounds).items():
                 lists[name] += chosen
     # in the order of their folders, and sorted in each, as files are listed
@@ -104,6 +110,23 @@ def _strata(keys: Collection[str], *, stratify: bool) -> dict[str, list[str]]:
     for key in sorted(keys):
         folders[key.rpartition("/")[0]].append(key)
     return {folder: folders[folder] for folder in sorted(folders)}
+
+
+def _by_cell(
+    strata: Mapping[str, list[str]], cells: Mapping[str, str], seed: int
+) -> dict[str, list[str]]:
+    """Return keys by cell, sorted by it; any share of the first of a cell is that share of each folder."""
+    ranked: dict[str, list[tuple[float, str, str]]] = defaultdict(list)
+    for folder, keys in strata.items():
+        of_cell: dict[str, list[str]] = defaultdict(list)
+        for key in keys:
+            of_cell[cells[key]].append(key)
+        for cell, members in of_cell.items():
+            random.Random(f"splits/{seed}/{folder}/{cell}").shuffle(members)
+            ranked[cell] += (
+                ((place + 0.5) / len(members), folder, key) for place, key in enumerate(members)
+            )
+    return {cell: [key for _, _, key in sorted(ranked[cell])] for cell in sorted(ranked)}
 
 
 def _divisible(strata: Mapping[str, list[str]], groups: Mapping[str, str]) -> dict[str, list[str]]:

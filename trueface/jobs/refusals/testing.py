@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from launcher.api import Draft
 from trueface.data.vocabulary import Vocabulary
+from trueface.jobs.refusals.attributes import unreadable_attributes
 from trueface.jobs.refusals.leakage import leaks
 from trueface.jobs.refusals.models import unlike_decoding, without_weights
 
@@ -13,6 +14,7 @@ def unfit_scoring(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary)
     yield from without_weights(makers)
     yield from unlike_decoding(draft, makers)
     yield from leaks(draft, makers, vocabulary)
+    yield from unreadable_attributes(draft)
 
 
 def unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:

@@ -6,6 +6,7 @@ from launcher.api import Draft, UnknownName, parse_model
 from trueface.data.vocabulary import Vocabulary
 from trueface.jobs import inputs_outputs
 from trueface.jobs.ranks import world
+from trueface.jobs.refusals.attributes import unfit_attributes
 from trueface.jobs.refusals.models import unlike_decoding, without_weights
 from trueface.poisoning.poison_record import KINDS
 from trueface.training.settings import solver_of
@@ -16,6 +17,7 @@ def unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iter
     yield from without_weights(makers)
     yield from unlike_decoding(draft, makers)
     yield from world.refusals(draft)
+    yield from unfit_attributes(draft)
     yield from _unfit_solver(draft, makers)
     if draft.settings["optimizer_state"] == "kept" and draft.base is None:
         yield (

@@ -1,0 +1,136 @@
+"""Which group each image of a test is of, by the tables of attributes that its settings name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueface.evaluation.tested_sets import TestedSet
+from trueface.runtime.errors import DataError, UnknownName
+
+USUAL = ("gender", "race", "intersec")  # columns that are shown where none are named
+Missing = Literal["stop", "skip"]
+
+
+class Columns(Protocol):
+    """What is read of `trueface.data.attributes.attributes.Attributes`."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of groups."""
+
+    def values(
+        self, column: str, paths: Sequence[str], *, missing: Missing
+    ) -> tuple[str | None, ...]:
+        """Return the group of each image by its path below the data root; None: no row has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GroupColumn:
+    """The groups of a table's images by one column."""
+
+    by: str
+    names: tuple[str, ...]  # sorted
+    groups: NDArray[np.int32]  # (M,) an index of `names`
+    rows: NDArray[np.intp]  # (M,) of the table; less than all of it where images have no group
+
+
+@dataclass(kw_only=True)
+class AttributeFiles:
+    """The tables of attributes of a run, each read once.
+
+    Args:
+        project: the folder that paths in settings are relative to.
+        files: in the place of those that the tests' settings name; (): these.
+        missing: likewise.
+    """
+
+    project: Path
+    files: tuple[Path, ...] = ()
+    missing: Missing | None = None
+    _read: dict[tuple[tuple[Path, ...], str], Columns] = field(default_factory=dict)
+
+    def of(self, tests: TestedSet) -> tuple[Path, ...]:
+        """Return the files of a test; () where it has none.
+
+        Raises:
+            DataError: a file is not there.
+        """
+        if self.files:
+            return self.files
+        texts = (test.settings.get("attributes") for test in tests.tests)
+        named = ",".join(text for text in texts if isinstance(text, str) and text)
+        words = dict.fromkeys(word.strip() for word in named.split(",") if word.strip())
+        return tuple(dict.fromkeys(self._place(word) for word in words))
+
+    def columns(self, tests: TestedSet, by: Sequence[str]) -> list[GroupColumn]:
+        """Return the groups of a test's images by some columns, or by the usual ones.
+
+        Args:
+            tests: with attributes, see `of`.
+            by: (): gender, race and intersec, as far as there are such columns, else every column.
+
+        Raises:
+            DataError: an unknown column, an image without a row, or a table that cannot be read.
+        """
+        files, root = self.of(tests), tests.tests[0].root
+        table = self._table(files, root)
+        usual = tuple(name for name in USUAL if name in table.columns) or table.columns
+        paths, missing = tests.scores.paths, self.missing or _missing(tests)
+        made = []
+        for name in by or usual:
+            if name not in table.columns:
+                raise DataError(str(UnknownName("column of groups", name, table.columns)))
+            made.append(group_column(name, table.values(name, paths, missing=missing)))
+        return made
+
+    def _table(self, files: tuple[Path, ...], root: str) -> Columns:
+        if (files, root) not in self._read:
+            from trueface.data.attributes.attributes import Attributes
+
+            place = self.project / Path(root).expanduser()
+            self._read[files, root] = Attributes.read(files, place)
+        return self._read[files, root]
+
+    def _place(self, text: str) -> Path:
+        path = Path(text).expanduser()
+        places = [self.project / path, path.absolute()]
+        for place in places:
+            if place.is_file():
+                return place
+        raise DataError(
+            f"no {places[0]}: the table of attributes that the tests were done with; bring it back, "
+            "or name another by --attributes"
+        )
+
+
+def group_column(by: str, values: Sequence[str | None]) -> GroupColumn:
+    """Return groups (N,) as numbers; images without one are left out."""
+    names = tuple(sorted({value for value in values if value is not None}))
+    numbers = {name: number for number, name in enumerate(names)}
+    rows = [row for row, value in enumerate(values) if value is not None]
+    groups = [numbers[value] for value in values if value is not None]
+    return GroupColumn(
+        by=by, names=names, groups=np.array(groups, np.int32), rows=np.array(rows, np.intp)
+    )
+
+
+def marks(files: Sequence[Path]) -> Mapping[str, list[int] | None]:
+    """Return what changes when one of these files changes: size and time by path."""
+    made: dict[str, list[int] | None] = {}
+    for path in files:
+        try:
+            status = path.stat()
+        except OSError:
+            made[str(path)] = None
+        else:
+            made[str(path)] = [status.st_size, status.st_mtime_ns]
+    return made
+
+
+def _missing(tests: TestedSet) -> Missing:
+    skip = all(test.settings.get("missing_attributes") == "skip" for test in tests.tests)
+    return "skip" if skip else "stop"
