@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from trueface.evaluation.bootstrap import Floats, Measure
+from trueface.evaluation.fairness.group_columns import AttributeFiles
+from trueface.evaluation.fairness.group_table import GroupTable
 from trueface.evaluation.measurement import measure
 from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.operating_threshold import Calibration
@@ -19,27 +21,37 @@ from trueface.evaluation.tested_sets import (
 )
 from trueface.evaluation.videos import video_report
 from trueface.runtime import paths
+from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, read_json
 from trueface.runtime.ids import condition_of_test, model_folder_name
 
 # measures after calibration: the metric, of which logits
 AT_THRESHOLD = "balanced_accuracy_at_threshold"
 UNSCALED, SCALED = "ece_unscaled", "ece_scaled"
+OF_GROUPS = ("fpr_gap", "f_fpr")  # where a test has attributes
 BY_IMAGES = ("accuracy", "balanced_accuracy", "auc")  # of which a table has both intervals
 
 
-def compare(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, Json]]:
+def compare(
+    run_folder: Path, tests: Sequence[tuple[str, str]], groups: AttributeFiles | None = None
+) -> list[dict[str, Json]]:
     """Return the rows of `results.table` for tests whose score files are all there.
+
+    Args:
+        run_folder: runs/<run>.
+        tests: (model ID, test) pairs.
+        groups: tables of attributes that are read; None: as the tests name them.
 
     Raises:
         DataError: a score file cannot be read, or holds what is no finite number.
     """
+    groups = groups or AttributeFiles(project=run_folder.parent.parent)
     rows: list[dict[str, Json]] = []
     for model in dict.fromkeys(model for model, _ in tests):
         done = [read_test(run_folder, model, data) for other, data in tests if other == model]
         folder = run_folder / model_folder_name(model)
         took = (read_json(paths.summary(folder)) or {}).get("seconds")
-        rows += [{"model": model, **row, "seconds": took} for row in _rows(done)]
+        rows += [{"model": model, **row, "seconds": took} for row in _rows(done, groups)]
     return rows
 
 
@@ -67,7 +79,7 @@ def not_run(run_folder: Path, model: str, data: str, reason: str) -> dict[str, J
     }
 
 
-def _rows(tests: Sequence[Tested]) -> Iterator[dict[str, Json]]:
+def _rows(tests: Sequence[Tested], groups: AttributeFiles) -> Iterator[dict[str, Json]]:
     """Yield a model's rows: of each modifier first every set of fakes, then all of them pooled.
 
     Tests of two data roots stand apart: a path there is another image, or the same one again.
@@ -76,15 +88,16 @@ def _rows(tests: Sequence[Tested]) -> Iterator[dict[str, Json]]:
     for (root, _, _), group in by_place(tests).items():
         place = root or "a data root that is not known"
         for each in joined(group):
-            row = _row(each)
+            row = _row(each, groups)
             named = {"modifier": f"{row['modifier']} in {place}"} if several else {}
             yield {**row, **named, "data_root": place if several else None}
 
 
-def _row(tests: TestedSet) -> dict[str, Json]:
+def _row(tests: TestedSet, groups: AttributeFiles) -> dict[str, Json]:
     scores, first = tests.scores, tests.tests[0]
     report = measure(scores.labels, scores.logits, keys=scores.keys)
     videos = video_report(scores)
+    by_group, ungrouped = _by_group(tests, groups)
     return {
         "data": tests.data,
         "modifier": first.modifier,
@@ -95,13 +108,32 @@ def _row(tests: TestedSet) -> dict[str, Json]:
         **{f"{name}_by_images": _json(report.by_images.get(name)) for name in BY_IMAGES},
         **_calibrated(scores, first.calibration),
         **({"videos": videos.videos, "video_auc": _json(videos.auc)} if videos else {}),
+        **by_group,
         "sources": sources_json(report.sources),
         "few_sources": few_sources(report.sources),
         "confusion": [list(row) for row in report.confusion],
         "verdict": report.verdict,
         "reason": report.reason,
-        "reasons": dict(report.reasons),
+        "reasons": {**report.reasons, **ungrouped},
     }
+
+
+def _by_group(tests: TestedSet, groups: AttributeFiles) -> tuple[dict[str, Json], dict[str, str]]:
+    """Return what gaps there are between groups, and why there are none; of no groups nothing."""
+    try:
+        if not groups.of(tests):
+            return {}, {}
+        column = groups.columns(tests, ())[-1]
+        scores, rows = tests.scores, column.rows
+        table = GroupTable.of(scores.labels[rows], scores.logits[rows], column.groups, column.names)
+    except DataError as error:  # the other measures need no groups
+        return dict.fromkeys(OF_GROUPS), dict.fromkeys(OF_GROUPS, str(error))
+    gaps = {name: table.floor.get(name) for name in OF_GROUPS}
+    return {
+        "groups_by": column.by,
+        **{name: _json(table.intervals.get(name)) for name in gaps},
+        **{f"{name}_floor": None if of is None else of.p95 for name, of in gaps.items()},
+    }, {each.rate: each.reason for each in table.undefined if each.rate in OF_GROUPS}
 
 
 def _calibrated(scores: Scores, calibration: Calibration | None) -> dict[str, Json]:

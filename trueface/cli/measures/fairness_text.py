@@ -33,7 +33,8 @@ def text(
             here.sort(key=lambda method: (method.rank is None, method.rank or 0))
         data, by = place
         title = f"{shown(data)} by {shown(by)}" if data else f"by {shown(by)}"
-        lines += ["", title, "", *_table(here, rank=rank), *_notes(here)]
+        lines += ["", title, "", *_table(here, rank=rank), *_lower(here)]
+    lines += _notes(rows)
     if groups:
         for row in rows:
             lines += ["", f"{shown(row.model)}, {shown(row.data)} by {shown(row.by)}", ""]
@@ -94,22 +95,25 @@ def _table(made: Sequence[Method], *, rank: bool) -> list[str]:
     ]
 
 
-def _notes(made: Sequence[Method]) -> list[str]:
-    """Return lines on what is undefined, not comparable, left out or lost, each once."""
+def _lower(made: Sequence[Method]) -> list[str]:
+    """Return lines on why methods are not comparable."""
+    lines = [f"{shown(method.model)}: {shown(method.why_not)}" for method in made if method.why_not]
+    return ["", *lines] if lines else []
+
+
+def _notes(rows: Sequence[FairnessRow]) -> list[str]:
+    """Return lines on what is undefined, left out or lost, each once."""
     notes: dict[str, None] = {}
-    for method in made:
-        for row in method.rows:
-            for each in row.table.undefined:
-                named = f"{each.rate} of {each.group}" if each.group else each.rate
-                notes[f"undefined: {named}, {each.reason}"] = None
-            if row.ungrouped:
-                notes[f"left out: {row.ungrouped} images without a group"] = None
-            if row.common is None:
-                notes[f"no {AT_COMMON}: {row.validation.reason}"] = None
-            if row.note:
-                notes[f"note: {row.note}"] = None
-        if method.why_not:
-            notes[f"{method.model}: {method.why_not}"] = None
+    for row in rows:
+        for each in row.table.undefined:
+            named = f"{each.rate} of {each.group}" if each.group else f"{each.rate} by {row.by}"
+            notes[f"undefined: {named}, {each.reason}"] = None
+        if row.ungrouped:
+            notes[f"left out: {row.ungrouped} images without a group"] = None
+        if row.common is None:
+            notes[f"no {AT_COMMON}: {row.validation.reason}"] = None
+        if row.note:
+            notes[f"note: {row.note}"] = None
     return ["", *map(shown, notes)] if notes else []
 
 

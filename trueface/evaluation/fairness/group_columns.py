@@ -1,31 +1,19 @@
 """Which group each image of a test is of, by the tables of attributes that its settings name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trueface.data.attributes.attributes import Attributes
 from trueface.evaluation.tested_sets import TestedSet
 from trueface.runtime.errors import DataError, UnknownName
 
 USUAL = ("gender", "race", "intersec")  # columns that are shown where none are named
 Missing = Literal["stop", "skip"]
-
-
-class Columns(Protocol):
-    """What is read of `trueface.data.attributes.attributes.Attributes`."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns of groups."""
-
-    def values(
-        self, column: str, paths: Sequence[str], *, missing: Missing
-    ) -> tuple[str | None, ...]:
-        """Return the group of each image by its path below the data root; None: no row has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -51,7 +39,9 @@ class AttributeFiles:
     project: Path
     files: tuple[Path, ...] = ()
     missing: Missing | None = None
-    _read: dict[tuple[tuple[Path, ...], str], Columns] = field(default_factory=dict)
+    used: set[Path] = field(default_factory=set)  # that results rest on, there or not
+    _read: dict[tuple[tuple[Path, ...], str], Attributes] = field(default_factory=dict)
+    _made: dict[tuple[object, ...], GroupColumn] = field(default_factory=dict)
 
     def of(self, tests: TestedSet) -> tuple[Path, ...]:
         """Return the files of a test; () where it has none.
@@ -80,17 +70,18 @@ class AttributeFiles:
         table = self._table(files, root)
         usual = tuple(name for name in USUAL if name in table.columns) or table.columns
         paths, missing = tests.scores.paths, self.missing or _missing(tests)
-        made = []
+        columns = []
         for name in by or usual:
             if name not in table.columns:
                 raise DataError(str(UnknownName("column of groups", name, table.columns)))
-            made.append(group_column(name, table.values(name, paths, missing=missing)))
-        return made
+            key = (files, root, name, missing, paths)  # models are tested on the same images
+            if key not in self._made:
+                self._made[key] = group_column(name, table.values(name, paths, missing=missing))
+            columns.append(self._made[key])
+        return columns
 
-    def _table(self, files: tuple[Path, ...], root: str) -> Columns:
+    def _table(self, files: tuple[Path, ...], root: str) -> Attributes:
         if (files, root) not in self._read:
-            from trueface.data.attributes.attributes import Attributes
-
             place = self.project / Path(root).expanduser()
             self._read[files, root] = Attributes.read(files, place)
         return self._read[files, root]
@@ -99,6 +90,7 @@ class AttributeFiles:
         path = Path(text).expanduser()
         places = [self.project / path, path.absolute()]
         for place in places:
+            self.used.add(place)
             if place.is_file():
                 return place
         raise DataError(
@@ -116,19 +108,6 @@ def group_column(by: str, values: Sequence[str | None]) -> GroupColumn:
     return GroupColumn(
         by=by, names=names, groups=np.array(groups, np.int32), rows=np.array(rows, np.intp)
     )
-
-
-def marks(files: Sequence[Path]) -> Mapping[str, list[int] | None]:
-    """Return what changes when one of these files changes: size and time by path."""
-    made: dict[str, list[int] | None] = {}
-    for path in files:
-        try:
-            status = path.stat()
-        except OSError:
-            made[str(path)] = None
-        else:
-            made[str(path)] = [status.st_size, status.st_mtime_ns]
-    return made
 
 
 def _missing(tests: TestedSet) -> Missing:
