@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from trueface.benchmark.run_results import SEED, without_seed
+from trueface.evaluation.tested_sets import SEED
 from trueface.report.tables import NO_VALUE
 from trueface.runtime.errors import UsageError
 from trueface.runtime.ids import parse_model
@@ -39,14 +39,6 @@ def over_seeds(values: Iterable[float | None]) -> OverSeeds | None:
 def shown(value: OverSeeds | None, digits: int) -> str:
     """Return a number over seeds as text; a dash where there is none."""
     return NO_VALUE if value is None else value.text(digits)
-
-
-def method_of(model: str) -> str:
-    """Return a model's ID without its seed; what is no ID is a method by itself."""
-    try:
-        return without_seed(model)
-    except UsageError:  # the name of a folder of score files
-        return model
 
 
 def seed_of(model: str) -> str:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from trueface.evaluation.fairness.row import Verdict, against_floor
-from trueface.report.over_seeds import OverSeeds, method_of, over_seeds, short_names
+from trueface.evaluation.tested_sets import without_seed
+from trueface.report.over_seeds import OverSeeds, over_seeds, short_names
 
 UNDEFINED = str(Verdict.UNDEFINED)
 
@@ -166,11 +167,11 @@ class Comparison:
 
 def comparisons(rows: Sequence[Row]) -> tuple[Comparison, ...]:
     """Return the rows by test and column, each in the order of their first row."""
-    names = short_names([method_of(row.model) for row in rows])
+    names = short_names([without_seed(row.model) for row in rows])
     groups: dict[tuple[str, str], dict[str, list[Row]]] = {}
     for row in rows:
         methods = groups.setdefault((row.data, row.by), {})
-        methods.setdefault(names[method_of(row.model)], []).append(row)
+        methods.setdefault(names[without_seed(row.model)], []).append(row)
     return tuple(
         Comparison(data=data, by=by, methods=_ordered(methods.items()))
         for (data, by), methods in groups.items()

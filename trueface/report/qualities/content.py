@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from trueface.report.over_seeds import OverSeeds, method_of, over_seeds, short_names
+from trueface.evaluation.tested_sets import without_seed
+from trueface.report.over_seeds import OverSeeds, over_seeds, short_names
 
 TOTALS = ("mean", "worst", "pooled")
 NO_GAIN = "no gain shown"
@@ -31,7 +32,7 @@ class Quality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A model minus the reference, on the same images."""
+    """A method minus the reference, on the same images."""
 
     value: float
     low: float | None
@@ -57,7 +58,8 @@ class Row:
     totals: Mapping[str, Area]  # of TOTALS
     worst_quality: str
     against: str  # the reference's ID; "" where there is none
-    differences: Mapping[str, Difference]  # of TOTALS, and of qualities by name
+    # of TOTALS, and of qualities by name; of all seeds of the method together
+    differences: Mapping[str, Difference]
 
     def area(self, quality: str) -> Area:
         """Return the AUC at a quality."""
@@ -87,6 +89,10 @@ class Method:
             for one in row.qualities
             if one.name == quality
         )
+
+    def difference(self, name: str) -> Difference | None:
+        """Return how far the method, all seeds together, is from the reference."""
+        return next((row.differences[name] for row in self.rows if name in row.differences), None)
 
     def band(self, quality: str) -> tuple[float, float] | None:
         """Return the band about a point: ± the seeds' deviation, of one seed its interval."""
@@ -119,10 +125,10 @@ class Comparison:
 
 def comparisons(rows: Sequence[Row]) -> tuple[Comparison, ...]:
     """Return the rows by test, each in the order of its first row."""
-    names = short_names([method_of(row.model) for row in rows])
+    names = short_names([without_seed(row.model) for row in rows])
     groups: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
-        groups.setdefault(row.data, {}).setdefault(names[method_of(row.model)], []).append(row)
+        groups.setdefault(row.data, {}).setdefault(names[without_seed(row.model)], []).append(row)
     return tuple(
         Comparison(
             data=data,

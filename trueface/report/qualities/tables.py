@@ -1,11 +1,11 @@
 """The tables of a page of qualities: method × quality, and differences from the reference."""
 
-from collections import Counter
 from collections.abc import Iterator
 from html import escape
 
 from trueface.evaluation.published.tables import OTHER_DATA, published_tables
-from trueface.report.over_seeds import OverSeeds, method_of, over_seeds, short_names, shown
+from trueface.evaluation.tested_sets import without_seed
+from trueface.report.over_seeds import OverSeeds, short_names, shown
 from trueface.report.qualities.content import TOTALS, Area, Comparison, Difference, Method, Row
 from trueface.report.svg import breakable
 from trueface.report.tables import NO_VALUE
@@ -49,9 +49,9 @@ def differences(comparison: Comparison) -> str:
         for method in methods
     )
     return (
-        f'<p class="caption">Points of the AUC, method minus {escape(reference(comparison))}, on the '
-        "same images, with 95 % intervals of the paired bootstrap over images; of several seeds the "
-        "mean ± deviation, and how many of them show a gain.</p>"
+        f'<p class="caption">Points of the AUC, method minus {escape(reference(comparison))}, the means '
+        "over seeds on the same images, with 95 % intervals of the paired bootstrap over images and, from "
+        "three seeds on, over seeds. No gain is shown where the interval holds 0.</p>"
         '<div class="wide"><table class="measures"><thead><tr><th scope="col" class="left">method</th>'
         f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
@@ -61,21 +61,20 @@ def sentences(comparison: Comparison) -> Iterator[str]:
     """Yield what the differences say; plain text, to be escaped."""
     said: dict[str, list[str]] = {}
     for method in comparison.methods:
-        each = [row.differences["worst"] for row in method.rows if "worst" in row.differences]
-        mean = over_seeds(POINTS * one.value for one in each)
-        if mean is not None:
-            said.setdefault(_words(each), []).append(f"{method.name} {_signed(mean)}")
+        worst = method.difference("worst")
+        if worst is not None:
+            said.setdefault(worst.words, []).append(f"{method.name} {_points(worst)}")
     for words, methods in said.items():
         yield (
-            f"At the worst quality, against {reference(comparison)}: {words}: "
+            f"At the worst quality, against {reference(comparison)}, {words}: "
             f"{'; '.join(methods)} points."
         )
 
 
 def reference(comparison: Comparison) -> str:
     """Return the name of the reference, as short as the methods' names."""
-    against = method_of(comparison.against)
-    known = [method_of(method.rows[0].model) for method in comparison.methods]
+    against = without_seed(comparison.against)
+    known = [without_seed(method.rows[0].model) for method in comparison.methods]
     return short_names(known).get(against, against) or "the reference"
 
 
@@ -128,24 +127,14 @@ def _area(area: OverSeeds | None, ends: list[Area], note: str = "") -> str:
 
 
 def _difference(method: Method, name: str) -> str:
-    each = [row.differences[name] for row in method.rows if name in row.differences]
-    mean = over_seeds(POINTS * one.value for one in each)
-    if mean is None:
+    each = method.difference(name)
+    if each is None:
         return f"<td>{NO_VALUE}</td>"
-    low, high = each[0].low, each[0].high
     ends = ""
-    if len(each) == 1 and low is not None and high is not None:
-        ends = f"<small>{POINTS * low:+.1f} … {POINTS * high:+.1f}</small>"
-    return f"<td>{_signed(mean)}{ends}<small>{_words(each)}</small></td>"
+    if each.low is not None and each.high is not None:
+        ends = f"<small>{POINTS * each.low:+.1f} … {POINTS * each.high:+.1f}</small>"
+    return f"<td>{POINTS * each.value:+.1f}{ends}<small>{each.words}</small></td>"
 
 
-def _signed(mean: OverSeeds) -> str:
-    return f"{'+' if mean.mean >= 0 else ''}{mean.text(1)}"
-
-
-def _words(each: list[Difference]) -> str:
-    """Return "gain", "no gain shown" or "loss"; of seeds that differ, how many show which."""
-    counts = Counter(one.words for one in each)
-    if len(counts) == 1:
-        return next(iter(counts))
-    return ", ".join(f"{words} in {count}" for words, count in counts.most_common())
+def _points(each: Difference) -> str:
+    return f"{POINTS * each.value:+.1f}"

@@ -18,8 +18,8 @@ STUDY = [
 
 def test_no_gain_is_claimed_whose_interval_holds_zero() -> None:
     text = Reading(quality_page(STUDY, "study")).text
-    assert "against qualities=raw: gain: qualities=all +9.2 points." in text
-    assert "against qualities=raw: no gain shown: qualities=awp +0.3 points." in text
+    assert "against qualities=raw, gain: qualities=all +9.2 points." in text
+    assert "against qualities=raw, no gain shown: qualities=awp +0.3 points." in text
     assert "-2.0 … +3.0" in text
 
 
@@ -33,12 +33,10 @@ def test_the_table_has_every_quality_the_mean_the_worst_and_all_together() -> No
 
 def test_seeds_are_one_method_with_its_deviation() -> None:
     rows = [
-        record(f"{RAW},seed={seed}", (area, area, area, area - 0.1), against=RAW, worst=each)
-        for seed, area, each in ((1, 0.80, (0.02, 0.01, 0.03)), (2, 0.84, (0.0, -0.02, 0.02)))
+        record(f"{RAW},seed={seed}", (area, area, area, area - 0.1))
+        for seed, area in ((1, 0.80), (2, 0.84))
     ]
-    text = Reading(quality_page(rows, "study")).text
-    assert "0.820 ± 0.028" in text
-    assert "gain in 1, no gain shown in 1" in text
+    assert "0.820 ± 0.028" in Reading(quality_page(rows, "study")).text
 
 
 def test_a_quality_without_both_classes_is_a_dash() -> None:
