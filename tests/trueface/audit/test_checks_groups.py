@@ -5,15 +5,13 @@ import pytest
 
 from tests.trueface.audit.build import (
     DATA,
-    POISONED,
     TESTS,
     Lab,
-    amend,
-    amend_settings,
     codes,
     rescore,
     the,
     why_not,
+    write_attributes,
 )
 from trueface.audit import checks_groups
 from trueface.audit.check import Check
@@ -22,7 +20,6 @@ from trueface.audit.group_facts import Groups, TestedGroups, dependence
 from trueface.audit.reader import Reader
 from trueface.audit.run_facts import Model
 from trueface.data.attributes.cells import Cells
-from trueface.runtime import paths
 
 SKEWED = {"male": (90, 10), "nonmale": (10, 90)}
 EVEN = {"male": (50, 50), "nonmale": (50, 50)}
@@ -120,24 +117,8 @@ def test_without_attributes_no_question_applies_and_with_broken_ones_it_is_said(
         assert gap == Gap(reason="no faces.csv")
 
 
-def _write(lab: Lab, sign: Callable[[int, bool], int]) -> None:
-    """Write attributes of all images, and name them in the settings of every job."""
-    lines = ["img_path,label,ismale,isasian,iswhite,isblack"]
-    for keys in lab.lists.values():
-        for place, key in enumerate(keys):
-            fake = key.startswith("StyleGAN2")
-            path = f"PreSocial/{'Fake' if fake else 'Real'}/{key}.png"
-            lines.append(f"{path},{int(fake)},{sign(place // 2, fake)},-1,1,-1")
-    (lab.root / "faces.csv").write_text("\n".join(lines) + "\n")
-    for model in (DATA, POISONED):
-        amend_settings(lab.run / model, attributes="faces.csv", groups_by="gender")
-        for data in TESTS:
-            settings = {"attributes": "faces.csv", "data_root": str(lab.data)}
-            amend(paths.metrics(lab.run / model, data), settings={**settings})
-
-
 def test_the_groups_of_a_run_are_read_by_the_tables_that_its_settings_name(lab: Lab) -> None:
-    _write(lab, lambda place, fake: 1 if fake == bool(place % 5) else -1)
+    write_attributes(lab, lambda place, fake: 1 if fake == bool(place % 5) else -1)
     found = the(lab.audit(), "group-tells-label")
     assert found.evidence["male"] == "6 real, 24 fake"
     assert "few-of-a-group" in codes(lab.audit())
@@ -149,7 +130,7 @@ def test_the_groups_of_a_run_are_read_by_the_tables_that_its_settings_name(lab: 
 
 
 def test_a_gap_is_measured_over_reals_and_fakes_together(lab: Lab) -> None:
-    _write(lab, lambda place, fake: 1 if place % 2 else -1)
+    write_attributes(lab, lambda place, fake: 1 if place % 2 else -1)
     rescore(lab.run / DATA, TESTS[1], [2.0 if place % 2 else -2.0 for place in range(10)])
     model = next(each for each in Reader().run(str(lab.run)).models if each.name == DATA)
     assert model.groups is not None
@@ -160,7 +141,7 @@ def test_a_gap_is_measured_over_reals_and_fakes_together(lab: Lab) -> None:
 
 
 def test_a_table_that_is_gone_is_told_and_stops_no_other_question(lab: Lab) -> None:
-    _write(lab, lambda place, fake: 1)
+    write_attributes(lab, lambda place, fake: 1)
     (lab.root / "faces.csv").unlink()
     audit = lab.audit()
     assert codes(audit) == set()
