@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from trueface.evaluation.tested_sets import without_seed
 from trueface.report.over_seeds import short_names
 from trueface.report.svg import Frame, Point, axes, key, level, line, svg, ticks
 from trueface.runtime import paths
@@ -46,21 +47,20 @@ def of_epochs(model: str, epochs: Sequence[Mapping[str, Json]]) -> Collaboration
     return Collaboration(
         model=model,
         between=_points(epochs, "nhsic"),
-        permuted=_points(epochs, "nhsic_permuted"),
-        shares=_points(epochs, "gradient_share"),
+        permuted=_points(epochs, "shuffled"),
+        shares=_points(epochs, "share"),
     )
 
 
 def plots(trained: Sequence[Collaboration]) -> str:
-    """Return of each training both plots; nothing where none was logged."""
-    names = short_names([each.model for each in trained])
-    return "".join(_plots(each, names[each.model]) for each in trained)
+    """Return of each method both plots, a line a seed; nothing where none was logged."""
+    return "".join(_plots(seeds, name) for name, seeds in _methods(trained).items())
 
 
 def sentences(trained: Sequence[Collaboration]) -> Iterator[str]:
     """Yield which terms did nothing; plain text, to be escaped."""
-    names = short_names([each.model for each in trained])
-    idle = [names[each.model] for each in trained if each.idle]
+    methods = _methods(trained)
+    idle = [name for name, seeds in methods.items() if all(each.idle for each in seeds)]
     if idle:
         yield (
             f"The collaboration did nothing in {'; '.join(idle)}: its gradient stayed below "
@@ -68,33 +68,49 @@ def sentences(trained: Sequence[Collaboration]) -> Iterator[str]:
         )
 
 
-def _plots(each: Collaboration, name: str) -> str:
+def _methods(trained: Sequence[Collaboration]) -> Mapping[str, Sequence[Collaboration]]:
+    names = short_names([without_seed(each.model) for each in trained])
+    methods: dict[str, list[Collaboration]] = {}
+    for each in trained:
+        methods.setdefault(names[without_seed(each.model)], []).append(each)
+    return methods
+
+
+def _plots(seeds: Sequence[Collaboration], name: str) -> str:
     lines = {
-        shown: points
-        for shown, points in (("nHSIC", each.between), ("pairs permuted", each.permuted))
-        if points
+        "of the same images": [each.between for each in seeds if each.between],
+        "images exchanged": [each.permuted for each in seeds if each.permuted],
     }
-    text = _plot(f"nHSIC between qualities, {name}", "nHSIC", lines) if lines else ""
-    if each.shares:
-        shares = [(epoch, math.log10(share)) for epoch, share in each.shares if share > 0]
-        shares = [(epoch, max(power, LEAST_DECADE)) for epoch, power in shares]
-        if shares:
-            title = f"Gradient share, {name}"
-            named = {"log10 of the share": shares}
-            text += _plot(title, "log10 share", named, mark=math.log10(IDLE))
+    text = _plot(f"nHSIC between qualities, {name}", "nHSIC", lines)
+    powers = [
+        [
+            (epoch, max(math.log10(share), LEAST_DECADE) if share > 0 else LEAST_DECADE)
+            for epoch, share in each.shares
+        ]
+        for each in seeds
+        if each.shares
+    ]
+    title = f"Gradient of the term as a share of the loss's, {name}"
+    text += _plot(title, "log10 of the share", {"by epoch": powers}, mark=math.log10(IDLE))
     return text
 
 
 def _plot(
-    title: str, up: str, lines: Mapping[str, Sequence[Point]], *, mark: float | None = None
+    title: str,
+    up: str,
+    lines: Mapping[str, Sequence[Sequence[Point]]],
+    *,
+    mark: float | None = None,
 ) -> str:
-    values = [value for points in lines.values() for _, value in points]
-    values += [] if mark is None else [mark]
-    epochs = [epoch for points in lines.values() for epoch, _ in points]
+    """Return a plot of each seed's lines over epochs; nothing where there are none."""
+    every = [point for seeds in lines.values() for points in seeds for point in points]
+    if not every:
+        return ""
+    values = [value for _, value in every] + ([] if mark is None else [mark])
     pad = max((max(values) - min(values)) * 0.08, 0.01)
-    first, last = min(epochs), max(epochs)
+    first, last = min(epoch for epoch, _ in every), max(epoch for epoch, _ in every)
     frame = Frame(
-        width=300,
+        width=340,
         left=54,
         x=(first, last if last > first else first + 1),
         y=(min(values) - pad, max(values) + pad),
@@ -102,14 +118,18 @@ def _plot(
     whole = tuple(tick for tick in ticks(*frame.x) if tick == int(tick))
     parts = [axes(frame, "epoch", up, x_ticks=whole, y_ticks=ticks(*frame.y))]
     parts += [level(frame, mark)] if mark is not None else []
-    parts += [
-        line(frame, points, series, marks=True) for series, points in enumerate(lines.values())
-    ]
-    ends = "; ".join(f"{name}: last {points[-1][1]:.3g}" for name, points in lines.items())
+    for series, seeds in enumerate(lines.values()):
+        parts += [line(frame, points, series, marks=True) for points in seeds]
+    ends = "; ".join(
+        f"{name}: last {', '.join(f'{points[-1][1]:.3g}' for points in seeds)}"
+        for name, seeds in lines.items()
+        if seeds
+    )
     picture = svg(frame, parts, title=title, description=ends)
+    below = key(tuple(lines)) if len(lines) > 1 else ""
     return (
-        f'<figure class="picture"><figcaption>{escape(title)}</figcaption>{picture}'
-        f"{key(tuple(lines))}</figure>"
+        f'<figure class="picture narrow"><figcaption>{escape(title)}</figcaption>{picture}{below}'
+        "</figure>"
     )
 
 

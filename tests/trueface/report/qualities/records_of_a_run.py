@@ -43,7 +43,7 @@ def record(
 def epochs(between: float, permuted: float, share: float) -> list[Mapping[str, Json]]:
     """Return what a training logged of its collaboration, the same in each of three epochs."""
     return [
-        {"epoch": number, "nhsic": between, "nhsic_permuted": permuted, "gradient_share": share}
+        {"epoch": number, "nhsic": between, "shuffled": permuted, "share": share}
         for number in (1, 2, 3)
     ]
 

@@ -55,7 +55,7 @@ def test_nhsic_stands_beside_its_permuted_baseline_and_an_idle_term_is_named(
     trained = list(collaborations(tmp_path))
     text = Reading(quality_page(STUDY, "study", trained)).text
     assert "The collaboration did nothing in qualities=awp" in text
-    assert "pairs permuted" in text
+    assert "images exchanged" in text
     assert not of_epochs(ALL, []).idle
 
 
