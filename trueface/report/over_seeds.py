@@ -23,6 +23,11 @@ class OverSeeds:
         spread = "" if self.sd is None else f" ± {self.sd:.{digits}f}"
         return f"{self.mean:.{digits}f}{spread}"
 
+    def cell(self, digits: int) -> str:
+        """Return the same for a cell of a table, the deviation in small below."""
+        spread = "" if self.sd is None else f"<small>± {self.sd:.{digits}f}</small>"
+        return f"{self.mean:.{digits}f}{spread}"
+
 
 def over_seeds(values: Iterable[float | None]) -> OverSeeds | None:
     """Return the mean and the standard deviation (of a sample) of what is defined; None of nothing."""
@@ -39,6 +44,11 @@ def over_seeds(values: Iterable[float | None]) -> OverSeeds | None:
 def shown(value: OverSeeds | None, digits: int) -> str:
     """Return a number over seeds as text; a dash where there is none."""
     return NO_VALUE if value is None else value.text(digits)
+
+
+def cell(value: OverSeeds | None, digits: int) -> str:
+    """Return a number over seeds for a cell of a table; a dash where there is none."""
+    return NO_VALUE if value is None else value.cell(digits)
 
 
 def seed_of(model: str) -> str:

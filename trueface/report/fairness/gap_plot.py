@@ -16,9 +16,9 @@ DOT_PX = 2.4
 
 
 def gap_plot(comparison: Comparison) -> str:
-    """Return the plot; nothing where no method has both numbers."""
+    """Return the plot; nothing of fewer than two models."""
     drawn = [(method, points) for method in comparison.methods if (points := _points(method))]
-    if not drawn:
+    if sum(len(points) for _, points in drawn) < 2:
         return ""
     floor = over_seeds(row.at_half.gaps[GAP].floor for method, _ in drawn for row in method.rows)
     top = max([gap for _, points in drawn for _, gap in points] + ([floor.mean] if floor else []))

@@ -44,7 +44,7 @@ def _plot(
     floor = method.floor(gap, common=common)
     parts = [
         _band(frame, overall, floor),
-        axes(frame, f"{title}, %", "", x_ticks=ticks(*frame.x, 4), y_ticks=()),
+        axes(frame, f"{title}, %", "", x_ticks=ticks(*frame.x, 5), y_ticks=()),
     ]
     for place, name in enumerate(names, start=1):
         parts += _bar(frame, place, name, means[name], rates[name])

@@ -4,9 +4,8 @@ from html import escape
 
 from trueface.report.fairness.content import Comparison, Method, Standing
 from trueface.report.fairness.summary import verdict
-from trueface.report.over_seeds import shown
+from trueface.report.over_seeds import cell
 from trueface.report.svg import breakable
-from trueface.report.tables import NO_VALUE
 
 SHOWN = (("fpr_gap", "FPR gap"), ("f_fpr", "F_FPR"), ("f_eo", "F_EO"))
 FURTHER = (("f_oae", "F_OAE"), ("f_dp", "F_DP"), ("f_meo", "F_MEO"), ("auc_gap", "AUC gap"))
@@ -61,16 +60,10 @@ def _line(method: Method, *, has_common: bool) -> str:
     below = f"<small>{escape(worst[0])}</small>" if len(worst) == 1 else ""
     cells = "".join(_gap(method, name) for name, _ in SHOWN)
     cells += _gap(method, SHOWN[0][0], common=True) if has_common else ""
-    first = method.rows[0]
-    name = (
-        "" if first.model == method.name else f'<small class="id">{breakable(first.model)}</small>'
-    )
-    more = f" and {len(method.rows) - 1} more" if name and len(method.rows) > 1 else ""
-    name = name.replace("</small>", f"{more}</small>")
     row = (
-        f'<tr><th scope="row">{breakable(method.name)}{name}</th><td>{len(method.rows)}</td>'
-        f"<td>{shown(method.auc, 3)}{_interval(method)}</td>"
-        f"<td>{shown(method.worst_auc, 3)}{below}</td>{cells}"
+        f'<tr><th scope="row">{breakable(method.name)}</th><td>{len(method.rows)}</td>'
+        f"<td>{cell(method.auc, 3)}{_interval(method)}</td>"
+        f"<td>{cell(method.worst_auc, 3)}{below}</td>{cells}"
         f'<td class="left">{escape(verdict(method))}</td></tr>'
     )
     return f'<tbody class="{GROUP_OF[method.standing]}">{row}{_reasons(method)}</tbody>'
@@ -94,5 +87,4 @@ def _reasons(method: Method) -> str:
 def _gap(method: Method, name: str, *, common: bool = False) -> str:
     floor = method.floor(name, common=common)
     below = "" if floor is None else f"<small>floor {floor.mean:.1f}</small>"
-    gap = method.gap(name, common=common)
-    return f"<td>{NO_VALUE if gap is None else gap.text(1)}{below}</td>"
+    return f"<td>{cell(method.gap(name, common=common), 1)}{below}</td>"

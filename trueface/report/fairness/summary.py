@@ -50,7 +50,7 @@ def verdict(method: Method) -> str:
 
 
 def _of_seeds(method: Method) -> str:
-    return f"so alone: {method.agreeing} of {len(method.rows)} seeds"
+    return f"alone {method.agreeing} of {len(method.rows)} seeds"
 
 
 def _chance(comparison: Comparison) -> Iterator[str]:
@@ -93,7 +93,7 @@ def _overlap(first: OverSeeds, second: OverSeeds) -> bool:
 
 def _gap(method: Method) -> str:
     floor = method.floor(GAP)
-    against = "" if floor is None else f" (95 % of shuffled groups: up to {floor.mean:.1f})"
+    against = "" if floor is None else f" (floor {floor.mean:.1f})"
     return f"{method.name} {shown(method.gap(GAP), 1)}{against}"
 
 

@@ -26,7 +26,7 @@ class Quality:
     name: str  # "raw", "jpeg50", "half+jpeg30"
     auc: Area
     accuracy: float | None
-    real_score: float | None  # mean over the real images
+    real_score: float | None  # mean probability of fake over the real images
     fake_score: float | None
 
 

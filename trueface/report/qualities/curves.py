@@ -8,7 +8,7 @@ from trueface.report.qualities.content import Comparison, Method
 from trueface.report.svg import SERIES, Frame, Point, axes, key, line, svg, ticks
 
 LEFT, RIGHT = 54, 24
-LEAST_STEP_PX = 64  # between two qualities
+WIDE_STEP_PX, STEP_PX = 120, 64  # between two qualities, at least
 AIR_PX = 14  # between their names
 SCORE_WIDTH = 340
 LEAST_SPAN = 0.05  # of the AUC: finer differences are noise
@@ -24,7 +24,7 @@ def quality_curves(comparison: Comparison) -> str:
     bands = [_ends(method, names) for method, _ in lines]
     values = [value for _, points in lines for _, value in points]
     values += [end for band in bands for _, low, high in band for end in (low, high)]
-    frame = _frame(names, height=320, y=_range(values))
+    frame = _frame(names, height=340, y=_range(values), least=WIDE_STEP_PX)
     parts = [band for series, ends in enumerate(bands) for band in _band(frame, ends, series)]
     parts.append(_axes(frame, names, "AUC"))
     parts += [line(frame, points, series, marks=True) for series, (_, points) in enumerate(lines)]
@@ -62,7 +62,7 @@ def score_curves(comparison: Comparison) -> str:
 def _score_plot(
     frame: Frame, names: Sequence[str], name: str, reals: list[Point], fakes: list[Point]
 ) -> str:
-    parts = [_axes(frame, names, "mean score")]
+    parts = [_axes(frame, names, "mean probability")]
     parts += [
         line(frame, points, series, marks=True) for series, points in enumerate((reals, fakes))
     ]
@@ -70,7 +70,7 @@ def _score_plot(
         f"{which}: " + ", ".join(f"{names[int(place)]} {value:.2f}" for place, value in points)
         for which, points in (("reals", reals), ("fakes", fakes))
     )
-    picture = svg(frame, parts, title=f"Mean scores of {name}", description=description)
+    picture = svg(frame, parts, title=f"Mean probability of fake, {name}", description=description)
     return (
         f'<figure class="picture"><figcaption>{escape(name)}</figcaption>'
         f'<div class="wide">{picture}</div>{key(("real images", "fakes"))}</figure>'
@@ -112,10 +112,10 @@ def _axes(frame: Frame, names: Sequence[str], up: str) -> str:
     )
 
 
-def _frame(names: Sequence[str], *, height: int, y: Point) -> Frame:
+def _frame(names: Sequence[str], *, height: int, y: Point, least: float = STEP_PX) -> Frame:
     """Return a plane so wide that the names of qualities stand side by side."""
     widest = max(len(name) for name in names) * CHARACTER_PX
-    step = max(widest + AIR_PX, LEAST_STEP_PX)
+    step = max(widest + AIR_PX, least)
     half = max(round(widest / 2) + 4, RIGHT)
     left = max(LEFT, half)
     width = max(round(left + half + step * (len(names) - 1)), SCORE_WIDTH)

@@ -5,8 +5,8 @@ from html import escape
 
 from trueface.evaluation.published.tables import OTHER_DATA, published_tables
 from trueface.evaluation.tested_sets import without_seed
-from trueface.report.over_seeds import OverSeeds, short_names, shown
-from trueface.report.qualities.content import TOTALS, Area, Comparison, Difference, Method, Row
+from trueface.report.over_seeds import OverSeeds, cell, short_names
+from trueface.report.qualities.content import TOTALS, Area, Comparison, Method, Row
 from trueface.report.svg import breakable
 from trueface.report.tables import NO_VALUE
 
@@ -63,7 +63,7 @@ def sentences(comparison: Comparison) -> Iterator[str]:
     for method in comparison.methods:
         worst = method.difference("worst")
         if worst is not None:
-            said.setdefault(worst.words, []).append(f"{method.name} {_points(worst)}")
+            said.setdefault(worst.words, []).append(f"{method.name} {_points(worst.value)}")
     for words, methods in said.items():
         yield (
             f"At the worst quality, against {reference(comparison)}, {words}: "
@@ -123,7 +123,7 @@ def _area(area: OverSeeds | None, ends: list[Area], note: str = "") -> str:
     if len(ends) == 1 and low is not None and high is not None:
         below.insert(0, f"{low:.3f}–{high:.3f}")
     small = "".join(f"<small>{escape(text)}</small>" for text in below)
-    return f"<td>{shown(area, 3)}{small}</td>"
+    return f"<td>{cell(area, 3)}{small}</td>"
 
 
 def _difference(method: Method, name: str) -> str:
@@ -132,9 +132,9 @@ def _difference(method: Method, name: str) -> str:
         return f"<td>{NO_VALUE}</td>"
     ends = ""
     if each.low is not None and each.high is not None:
-        ends = f"<small>{POINTS * each.low:+.1f} … {POINTS * each.high:+.1f}</small>"
-    return f"<td>{POINTS * each.value:+.1f}{ends}<small>{each.words}</small></td>"
+        ends = f"<small>{_points(each.low)} … {_points(each.high)}</small>"
+    return f"<td>{_points(each.value)}{ends}<small>{each.words}</small></td>"
 
 
-def _points(each: Difference) -> str:
-    return f"{POINTS * each.value:+.1f}"
+def _points(difference: float) -> str:
+    return f"{POINTS * difference:+.1f}".replace("-", "\N{MINUS SIGN}")
