@@ -91,7 +91,7 @@ svg text.weak-label { paint-order: stroke; stroke: var(--card); stroke-width: 3p
 .forgotten { fill: none; stroke-width: 1.5; } .edge { fill: none; stroke: var(--line); stroke-width: .8; }
 @media screen { .wide svg.plot { max-width: none; } }
 .floor { fill: var(--c5); fill-opacity: .2; } .hollow { fill: var(--back); stroke-width: 2; }
-.narrow figcaption { max-width: 340px; } .band { fill-opacity: .16; stroke: none; } .gap-bar { fill: var(--c0); fill-opacity: .45; } .seed { fill-opacity: .65; }
+.ladder td.left { min-width: 9rem; } .narrow figcaption { max-width: 340px; } .band { fill-opacity: .16; stroke: none; } .gap-bar { fill: var(--c0); fill-opacity: .45; } .seed { fill-opacity: .65; }
 h4 { font-size: .92rem; margin: .9rem 0 .3rem; }
 details { margin: .5rem 0; } summary { cursor: pointer; }
 @media print { body { max-width: none; padding: 0; font-size: 11px; } nav { display: none; }

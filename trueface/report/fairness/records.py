@@ -9,7 +9,7 @@ from trueface.report.fairness.content import UNDEFINED, Gap, Group, Point, Rate,
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
 
-GAPS = ("fpr_gap", "f_fpr", "f_eo", "f_oae", "f_dp", "f_meo", "auc_gap")
+GAPS = ("fpr_gap", "tpr_gap", "f_fpr", "f_eo", "f_oae", "f_dp", "f_meo", "auc_gap")
 RATES = ("fpr", "tpr", "acc", "auc", "positive")
 
 

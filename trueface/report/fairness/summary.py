@@ -50,7 +50,7 @@ def verdict(method: Method) -> str:
 
 
 def _of_seeds(method: Method) -> str:
-    return f"alone {method.agreeing} of {len(method.rows)} seeds"
+    return f"by themselves {method.agreeing} of {len(method.rows)} seeds"
 
 
 def _chance(comparison: Comparison) -> Iterator[str]:

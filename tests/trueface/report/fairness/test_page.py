@@ -69,7 +69,7 @@ def test_a_verdict_that_the_seeds_do_not_share_says_so() -> None:
     rows = _seeds("none", (20.0, 14.0))
     rows[1]["verdict"] = "near its floor"
     text = Reading(fairness_page(rows, "study")).text
-    assert "near its floor (alone 1 of 2 seeds)" in text
+    assert "near its floor (by themselves 1 of 2 seeds)" in text
 
 
 def test_undefined_rates_are_named_with_their_group_and_drawn_as_such() -> None:
