@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from trueface.runtime.files import Json
 from trueface.runtime.rng import numpy_stream
 
 RESAMPLES = 1000  # the 2.5 % point of a percentile interval then rests on 25 resamples
@@ -36,6 +37,27 @@ class Measure:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """By how much a model exceeds another, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def word(self) -> str:
+        """What it shows: a difference whose interval holds 0 shows nothing."""
+        if self.low > 0:
+            return "gain"
+        return "loss" if self.high < 0 else "no difference shown"
+
+    @property
+    def record(self) -> dict[str, Json]:
+        """The same as JSON."""
+        return {"difference": self.value, "low": self.low, "high": self.high, "word": self.word}
 
 
 def resamples(keys: Sequence[str], labels: NDArray[np.integer], seed: int) -> Counts:
@@ -73,6 +95,12 @@ def interval(value: float, resampled: Floats) -> Measure:
     tail = (1 - COVERAGE) / 2
     low, high = np.quantile(resampled[np.isfinite(resampled)], [tail, 1 - tail])
     return Measure(value=float(value), low=min(float(low), value), high=max(float(high), value))
+
+
+def difference(first: tuple[float, Floats], second: tuple[float, Floats]) -> Difference:
+    """Return first minus second, each a value with its resamples (R,): of the same images, paired."""
+    measure = interval(first[0] - second[0], first[1] - second[1])
+    return Difference(value=measure.value, low=measure.low, high=measure.high)
 
 
 def over_seeds(spreads: Sequence[Floats], *, seed: int = 0) -> Floats:

@@ -51,7 +51,8 @@ def compare(
         done = [read_test(run_folder, model, data) for other, data in tests if other == model]
         folder = run_folder / model_folder_name(model)
         took = (read_json(paths.summary(folder)) or {}).get("seconds")
-        rows += [{"model": model, **row, "seconds": took} for row in _rows(done, groups)]
+        by = _groups_by(folder)
+        rows += [{"model": model, **row, "seconds": took} for row in _rows(done, groups, by)]
     return rows
 
 
@@ -79,7 +80,7 @@ def not_run(run_folder: Path, model: str, data: str, reason: str) -> dict[str, J
     }
 
 
-def _rows(tests: Sequence[Tested], groups: AttributeFiles) -> Iterator[dict[str, Json]]:
+def _rows(tests: Sequence[Tested], groups: AttributeFiles, by: str) -> Iterator[dict[str, Json]]:
     """Yield a model's rows: of each modifier first every set of fakes, then all of them pooled.
 
     Tests of two data roots stand apart: a path there is another image, or the same one again.
@@ -88,16 +89,16 @@ def _rows(tests: Sequence[Tested], groups: AttributeFiles) -> Iterator[dict[str,
     for (root, _, _), group in by_place(tests).items():
         place = root or "a data root that is not known"
         for each in joined(group):
-            row = _row(each, groups)
+            row = _row(each, groups, by)
             named = {"modifier": f"{row['modifier']} in {place}"} if several else {}
             yield {**row, **named, "data_root": place if several else None}
 
 
-def _row(tests: TestedSet, groups: AttributeFiles) -> dict[str, Json]:
+def _row(tests: TestedSet, groups: AttributeFiles, by: str) -> dict[str, Json]:
     scores, first = tests.scores, tests.tests[0]
     report = measure(scores.labels, scores.logits, keys=scores.keys)
     videos = video_report(scores)
-    by_group, ungrouped = _by_group(tests, groups)
+    by_group, ungrouped = _by_group(tests, groups, by)
     return {
         "data": tests.data,
         "modifier": first.modifier,
@@ -118,12 +119,21 @@ def _row(tests: TestedSet, groups: AttributeFiles) -> dict[str, Json]:
     }
 
 
-def _by_group(tests: TestedSet, groups: AttributeFiles) -> tuple[dict[str, Json], dict[str, str]]:
+def _groups_by(folder: Path) -> str:
+    """Return the column of the groups that a model's training saw; "" where it is not known."""
+    settings = (read_json(paths.provenance(folder)) or {}).get("settings")
+    by = settings.get("groups_by") if isinstance(settings, dict) else None
+    return by if isinstance(by, str) else ""
+
+
+def _by_group(
+    tests: TestedSet, groups: AttributeFiles, by: str
+) -> tuple[dict[str, Json], dict[str, str]]:
     """Return what gaps there are between groups, and why there are none; of no groups nothing."""
     try:
         if not groups.of(tests):
             return {}, {}
-        column = groups.columns(tests, ())[-1]
+        column = groups.column(tests, by)
         scores, rows = tests.scores, column.rows
         table = GroupTable.of(scores.labels[rows], scores.logits[rows], column.groups, column.names)
     except DataError as error:  # the other measures need no groups

@@ -46,8 +46,9 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         images of the same ones. `sources` counts them by class, and `few_sources` says it in words
         where they are fewer than five. Where images are frames, `videos` counts their videos, and
         `video_auc` is the AUC of mean probabilities with its interval over videos. Where tests have
-        attributes, `fpr_gap` and `f_fpr` are in per cent by the column `groups_by` (intersec if there
-        is one), with `_floor` what 95 % of shuffled groups do not exceed. `reason` is why there is no measure of two classes,
+        attributes, `fpr_gap` and `f_fpr` are in per cent by the column `groups_by`, that of the
+        training, with `_floor` what 95 % of shuffled groups do not exceed. `reason` is why there is no
+        measure of two classes,
         `data_root` where the images lie if the model was tested on several roots, `seconds` what
         training or unlearning took, if known.
 

@@ -44,6 +44,12 @@ Examples:
     type=click.Choice(["stop", "skip"]),
     help="What to do with an image without a row.  [default: as the tests did]",
 )
+@click.option(
+    "--against",
+    metavar="MODEL",
+    default="",
+    help="Reference: ID of a model, or that without its seed; the AUC of others is compared with it.",
+)
 @click.option("--groups", is_flag=True, help="Also print the rates of each group, model by model.")
 @click.option("--rank", is_flag=True, help="Order by FPR gap, as far as models are comparable.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
@@ -57,6 +63,7 @@ def fairness(
     by: str,
     attributes: str,
     missing: "Missing | None",
+    against: str,
     groups: bool,
     rank: bool,
     as_json: bool,
@@ -72,7 +79,7 @@ def fairness(
     and constant ones, are not ranked. Models whose names differ in their seed alone are repetitions.
     """
     columns, files = _words(by), [Path(word).expanduser() for word in _words(attributes)]
-    name, rows = _rows(run, columns, files, missing)
+    name, rows = _rows(run, columns, files, missing, against)
     # scipy takes a second to import; help and wrong names must not wait for it
     from trueface.cli.measures import fairness_text
     from trueface.cli.measures.long_table import STANDARD_OUTPUT, write_csv
@@ -93,7 +100,7 @@ def fairness(
 
 
 def _rows(
-    run: str, by: list[str], attributes: list[Path], missing: "Missing | None"
+    run: str, by: list[str], attributes: list[Path], missing: "Missing | None", against: str
 ) -> "tuple[str, list[FairnessRow]]":
     folder = found_folder(run)
     from trueface.evaluation.fairness import seed_files
@@ -102,7 +109,9 @@ def _rows(
     if seed_files.is_folder(folder):
         return folder.name, seed_rows(folder, by)
     run_folder, tests = tests_of_run(run)
-    rows = fairness_rows(run_folder, tests, by, attributes=attributes, missing=missing)
+    rows = fairness_rows(
+        run_folder, tests, by, attributes=attributes, missing=missing, reference=against
+    )
     if not rows:
         raise DataError(
             f"no test of {run_folder.name} has attributes: write `attributes: faces.csv` into its task "

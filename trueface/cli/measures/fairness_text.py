@@ -33,7 +33,7 @@ def text(
             here.sort(key=lambda method: (method.rank is None, method.rank or 0))
         data, by = place
         title = f"{shown(data)} by {shown(by)}" if data else f"by {shown(by)}"
-        lines += ["", title, "", *_table(here, rank=rank), *_lower(here)]
+        lines += ["", title, "", *_table(here, rank=rank), *_compared(here)]
     lines += _notes(rows)
     if groups:
         for row in rows:
@@ -95,9 +95,17 @@ def _table(made: Sequence[Method], *, rank: bool) -> list[str]:
     ]
 
 
-def _lower(made: Sequence[Method]) -> list[str]:
-    """Return lines on why methods are not comparable."""
-    lines = [f"{shown(method.model)}: {shown(method.why_not)}" for method in made if method.why_not]
+def _compared(made: Sequence[Method]) -> list[str]:
+    """Return lines on why methods are not comparable, and on the reference."""
+    lines = []
+    for method in made:
+        to_reference = method.rows[0].to_reference
+        if to_reference is not None:
+            ends = f"[{to_reference.low:+.3f}, {to_reference.high:+.3f}]"
+            change = f"AUC {to_reference.value:+.3f} {ends} to the reference: {to_reference.word}"
+            lines.append(f"{shown(method.model)}: {change}")
+        if method.why_not:
+            lines.append(f"{shown(method.model)}: {shown(method.why_not)}")
     return ["", *lines] if lines else []
 
 

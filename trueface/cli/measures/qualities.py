@@ -49,7 +49,7 @@ def qualities(
 ) -> None:
     """Show the models of RUN, a name below runs/ or a path, on each quality of their test images.
 
-    A quality is the corruption of a test (`test: {qualities: [raw, jpeg50]}`, or `corrupt`). mean and
+    A quality is the corruption of a test (`corrupt: [none, jpeg75, jpeg50]`); raw is none. mean and
     worst are over qualities; pooled is one AUC of all qualities together, lower than the mean where
     scores shift with the quality. Intervals are 95 % over images, the same for all qualities and
     models, and over seeds where there are three. Models whose names differ in their seed alone are repetitions.
@@ -65,7 +65,7 @@ def qualities(
     if not rows:
         raise DataError(
             f"no model of {run_folder.name} was tested on the same images in two qualities: write "
-            "`test: {qualities: [raw, jpeg50]}` into its task file"
+            "`corrupt: [none, jpeg75, jpeg50]` into the tests of its task file"
         )
     if csv_out is not None:
         write_csv(csv_out, qualities_text.CSV_HEADER, qualities_text.csv_rows(rows))

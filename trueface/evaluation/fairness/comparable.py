@@ -11,7 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from trueface.evaluation import curves
-from trueface.evaluation.bootstrap import Floats, Measure, interval, over_seeds, resamples
+from trueface.evaluation.bootstrap import (
+    Difference,
+    Floats,
+    Measure,
+    difference,
+    interval,
+    over_seeds,
+    resamples,
+)
 from trueface.evaluation.score_tables import Scores
 from trueface.evaluation.tested_sets import without_seed
 
@@ -32,6 +40,9 @@ class Compared:
     auc: Measure | None  # None: the images are of one class
     comparable: bool
     why_not: str
+    # of the method's mean AUC to the best one's, and to the reference's; None: there is none
+    to_best: Difference | None = None
+    to_reference: Difference | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,15 +51,18 @@ class _Method:
 
     name: str
     models: tuple[str, ...]
-    area: float  # mean over seeds
-    spread: Floats  # (R,) likewise
+    mean: tuple[float, Floats]  # of the AUC over seeds: value, and that under each resample (R,)
 
 
-def compared(answers: Sequence[Answers]) -> Mapping[tuple[str, str], Compared]:
+def compared(answers: Sequence[Answers], reference: str = "") -> Mapping[tuple[str, str], Compared]:
     """Return the AUC of each model on each set of images, by (model, data), and whether it compares.
 
     Only models that were tested on the same images are compared, with the same resamples of these;
     three seeds or more are resampled as well.
+
+    Args:
+        answers: of all models.
+        reference: a model, or one without its seed, that the others are compared with; "": none.
     """
     made: dict[tuple[str, str], Compared] = {}
     spreads: dict[tuple[str, str], tuple[float, Floats]] = {}
@@ -71,13 +85,22 @@ def compared(answers: Sequence[Answers]) -> Mapping[tuple[str, str], Compared]:
         sets.setdefault((each.data, paths), []).append(each.model)
     for (data, _), models in sets.items():
         methods = _methods(data, models, spreads)
-        best = max(methods, key=lambda method: method.area)
+        best = max(methods, key=lambda method: method.mean[0])
+        others = [method for method in methods if reference in {method.name, *method.models}]
         for method in methods:
-            why_not = _why_not(method, best)
+            to_best = None if method is best else difference(method.mean, best.mean)
+            to_reference = None
+            if others and others[0] is not method:
+                to_reference = difference(method.mean, others[0].mean)
+            why_not = _why_not(to_best, best)
             for model in method.models:
                 area, spread = spreads[model, data]
                 made[model, data] = Compared(
-                    auc=interval(area, spread), comparable=not why_not, why_not=why_not
+                    auc=interval(area, spread),
+                    comparable=not why_not,
+                    why_not=why_not,
+                    to_best=to_best,
+                    to_reference=to_reference,
                 )
     return made
 
@@ -92,21 +115,20 @@ def _methods(
         _Method(
             name=name,
             models=tuple(seeds),
-            area=float(np.mean([spreads[model, data][0] for model in seeds])),
-            spread=over_seeds([spreads[model, data][1] for model in seeds]),
+            mean=(
+                float(np.mean([spreads[model, data][0] for model in seeds])),
+                over_seeds([spreads[model, data][1] for model in seeds]),
+            ),
         )
         for name, seeds in names.items()
     ]
 
 
-def _why_not(method: _Method, best: _Method) -> str:
+def _why_not(to_best: Difference | None, best: _Method) -> str:
     """Return why a method is not comparable with the best one; "" where it is."""
-    if method is best:
-        return ""
-    behind = interval(method.area - best.area, method.spread - best.spread)
-    if behind.high >= 0:
+    if to_best is None or to_best.word != "loss":
         return ""
     return (
-        f"lower AUC, not comparable: {behind.value:+.3f} [{behind.low:+.3f}, {behind.high:+.3f}] "
+        f"lower AUC, not comparable: {to_best.value:+.3f} [{to_best.low:+.3f}, {to_best.high:+.3f}] "
         f"to {best.name}"
     )

@@ -80,6 +80,15 @@ class AttributeFiles:
             columns.append(self._made[key])
         return columns
 
+    def column(self, tests: TestedSet, by: str) -> GroupColumn:
+        """Return the groups by one column, by the last usual one where there is no such column.
+
+        Raises:
+            DataError: see `columns`.
+        """
+        known = self._table(self.of(tests), tests.tests[0].root).columns
+        return self.columns(tests, (by,) if by in known else ())[-1]
+
     def _table(self, files: tuple[Path, ...], root: str) -> Attributes:
         if (files, root) not in self._read:
             place = self.project / Path(root).expanduser()

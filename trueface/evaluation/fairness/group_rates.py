@@ -90,7 +90,10 @@ def wilson(shares: Floats, images: Integers) -> tuple[Floats, Floats]:
     wide = float(ndtri((1 + COVERAGE) / 2)) ** 2
     middle = (images * shares + wide / 2) / (images + wide)
     half = np.sqrt(wide * (images * shares * (1 - shares) + wide / 4)) / (images + wide)
-    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
+    # the ends of shares of 0 and 1 are these, but for rounding
+    return np.fmin(np.maximum(middle - half, 0.0), shares), np.fmax(
+        np.minimum(middle + half, 1.0), shares
+    )
 
 
 def _ratio(part: Integers, whole: Integers) -> Floats:

@@ -92,6 +92,7 @@ class GroupTable:
         *,
         shuffles: int = SHUFFLES,
         ranking: Ranking | None = None,
+        beside: "GroupTable | None" = None,
         seed: int = 0,
     ) -> "GroupTable":
         """Return the table of N images.
@@ -104,6 +105,8 @@ class GroupTable:
             threshold: in logits; 0 is a probability of a half.
             shuffles: for the floor; 0: none, and no intervals of measures.
             ranking: of the logits, where it is at hand.
+            beside: table of the same images at another threshold, where it is at hand: the AUC has
+                no threshold, and its floor is taken from there.
             seed: root seed of the shuffles.
 
         Raises:
@@ -122,7 +125,9 @@ class GroupTable:
             AUC_GAP: _finite(PERCENT * spread(group_areas)),
         }
         floor = dict(noise_floor.floors(counts, shuffles=shuffles, seed=seed)) if shuffles else {}
-        if shuffles and values[AUC_GAP] is not None:
+        if beside is not None:
+            floor |= {name: beside.floor[name] for name in (AUC_GAP,) if name in beside.floor}
+        elif shuffles and values[AUC_GAP] is not None:
             of_areas = noise_floor.area_floor(
                 ranking, fake, groups, size, shuffles=shuffles, seed=seed
             )

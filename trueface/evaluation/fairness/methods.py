@@ -9,6 +9,8 @@ from trueface.evaluation.fairness.row import FairnessRow, Verdict, against_floor
 from trueface.evaluation.tested_sets import without_seed
 from trueface.runtime.files import Json
 
+# a gap within its floor is near it, too
+VERDICTS = {Verdict.WITHIN: f"{Verdict.NEAR}, {Verdict.WITHIN}"}
 SHOWN = ("fpr_gap", "f_fpr", "f_eo", "f_oae", "f_dp", "f_meo", "auc_gap")
 
 
@@ -83,8 +85,7 @@ class Method:
     @property
     def words(self) -> str:
         """The verdict with what has to be known before any gap."""
-        parts = ["constant"] if self.constant else []
-        parts += [str(self.verdict)]
+        parts = ["constant" if self.constant else VERDICTS.get(self.verdict, str(self.verdict))]
         parts += [] if self.comparable else [self.why_not.partition(":")[0]]
         return ", ".join(parts)
 
@@ -107,7 +108,7 @@ class Method:
     @property
     def record(self) -> dict[str, Json]:
         """The same as JSON."""
-        data, by = self.place
+        (data, by), first = self.place, self.rows[0]  # seeds are compared together
         measures = {name: _json(self.measure(name)) for name in SHOWN}
         floors = {f"{name}_floor": _json(self.floor(name)) for name in SHOWN}
         return {
@@ -125,6 +126,8 @@ class Method:
             "verdict": str(self.verdict),
             "comparable": self.comparable,
             "why_not": self.why_not,
+            "auc_to_best": None if first.to_best is None else first.to_best.record,
+            "auc_to_reference": None if first.to_reference is None else first.to_reference.record,
             "rank": self.rank,
         }
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from trueface.evaluation.bootstrap import Measure
+from trueface.evaluation.bootstrap import Difference, Measure
 from trueface.evaluation.fairness.gaps import AUC_GAP, MEASURES
 from trueface.evaluation.fairness.group_rates import PERCENT
 from trueface.evaluation.fairness.group_table import OF_BOTH, GroupRow, GroupTable
@@ -40,6 +40,8 @@ class FairnessRow:
     comparable: bool
     why_not: str  # "" where it is comparable
     attributes: tuple[str, ...]  # files
+    to_best: Difference | None = None  # of the method's mean AUC
+    to_reference: Difference | None = None
     ungrouped: int = 0  # images without a group, left out
     note: str = ""
 
@@ -68,6 +70,8 @@ class FairnessRow:
             "near_floor": self.verdict in {Verdict.NEAR, Verdict.WITHIN},
             "comparable": self.comparable,
             "why_not": self.why_not,
+            "auc_to_best": None if self.to_best is None else self.to_best.record,
+            "auc_to_reference": None if self.to_reference is None else self.to_reference.record,
             "at_common_fpr": self._common_record(),
             "attributes": list(self.attributes),
             "ungrouped": self.ungrouped,

@@ -13,7 +13,8 @@ from trueface.evaluation.fairness.group_table import GroupTable
 from trueface.evaluation.fairness.row import FairnessRow
 from trueface.evaluation.fairness.validation_threshold import ValidationThreshold
 from trueface.evaluation.score_tables import Scores
-from trueface.evaluation.tested_sets import Tested, by_place, finite_tests, joined
+from trueface.evaluation.tested_sets import Tested, by_place, finite_tests, joined, without_seed
+from trueface.runtime.errors import UnknownName, UsageError
 from trueface.runtime.ids import model_folder_name
 
 NO_VALIDATION = "no validation is known of files from elsewhere"
@@ -53,6 +54,7 @@ def fairness_rows(
     *,
     attributes: Sequence[Path] = (),
     missing: Missing | None = None,
+    reference: str = "",
 ) -> list[FairnessRow]:
     """Return a row for each model, set of images and grouping, in the order of the tests.
 
@@ -65,11 +67,14 @@ def fairness_rows(
         by: columns of groups; (): gender, race and intersec, as far as there are such columns.
         attributes: files in the place of those that the tests were done with.
         missing: what to do with images without a group; None: as the tests did.
+        reference: a model, or one without its seed, that the AUC of others is compared with.
 
     Raises:
         DataError: a score file or a table of attributes cannot be read, holds what is no finite
             number, or has no such column.
+        UsageError: an unknown reference.
     """
+    _known(reference, [model for model, _ in tests])
     files = AttributeFiles(
         project=run_folder.parent.parent, files=tuple(attributes), missing=missing
     )
@@ -78,7 +83,7 @@ def fairness_rows(
         folder = run_folder / model_folder_name(model)
         done = finite_tests(run_folder, model, tests)
         grouped += _of_model(model, done, by, files, folder)
-    return _rows(grouped)
+    return _rows(grouped, reference)
 
 
 def seed_rows(folder: Path, by: Sequence[str] = ()) -> list[FairnessRow]:
@@ -106,6 +111,12 @@ def seed_rows(folder: Path, by: Sequence[str] = ()) -> list[FairnessRow]:
     )
 
 
+def _known(reference: str, models: Sequence[str]) -> None:
+    known = list(dict.fromkeys([*map(without_seed, models), *models]))
+    if reference and reference not in known:
+        raise UsageError(str(UnknownName("model", reference, known)))
+
+
 def _of_model(
     model: str, tests: Sequence[Tested], by: Sequence[str], files: AttributeFiles, folder: Path
 ) -> Iterator[_Grouped]:
@@ -128,7 +139,7 @@ def _of_model(
                 )
 
 
-def _rows(grouped: Sequence[_Grouped]) -> list[FairnessRow]:
+def _rows(grouped: Sequence[_Grouped], reference: str = "") -> list[FairnessRow]:
     areas: dict[str, Mapping[tuple[str, str], Compared]] = {}
     same: dict[tuple[object, ...], Mapping[tuple[str, str], Compared]] = {}
     for by in dict.fromkeys(each.column.by for each in grouped):
@@ -137,7 +148,8 @@ def _rows(grouped: Sequence[_Grouped]) -> list[FairnessRow]:
         key = tuple((each.model, each.data, each.column.rows.tobytes()) for each in of_column)
         if key not in same:
             same[key] = compared(
-                [Answers(model=o.model, data=o.data, scores=o.chosen) for o in of_column]
+                [Answers(model=o.model, data=o.data, scores=o.chosen) for o in of_column],
+                reference,
             )
         areas[by] = same[key]
     return [_row(each, areas[each.column.by][each.model, each.data]) for each in grouped]
@@ -147,11 +159,18 @@ def _row(grouped: _Grouped, area: Compared) -> FairnessRow:
     scores, column = grouped.chosen, grouped.column
     ranking = Ranking.of(scores.logits)
 
-    def table(threshold: float) -> GroupTable:
+    def table(threshold: float, beside: GroupTable | None = None) -> GroupTable:
         return GroupTable.of(
-            scores.labels, scores.logits, column.groups, column.names, threshold, ranking=ranking
+            scores.labels,
+            scores.logits,
+            column.groups,
+            column.names,
+            threshold,
+            ranking=ranking,
+            beside=beside,
         )
 
+    even = table(0.0)
     at = grouped.validation.threshold
     return FairnessRow(
         model=grouped.model,
@@ -159,11 +178,13 @@ def _row(grouped: _Grouped, area: Compared) -> FairnessRow:
         by=column.by,
         pooled=grouped.pooled,
         auc=area.auc,
-        table=table(0.0),
-        common=None if at is None else table(at),
+        table=even,
+        common=None if at is None else table(at, even),
         validation=grouped.validation,
         comparable=area.comparable,
         why_not=area.why_not,
+        to_best=area.to_best,
+        to_reference=area.to_reference,
         attributes=grouped.attributes,
         ungrouped=len(grouped.scores) - len(scores),
         note=grouped.note,

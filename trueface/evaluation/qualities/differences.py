@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trueface.evaluation.bootstrap import Floats, interval, over_seeds
+from trueface.evaluation.bootstrap import Floats, difference, over_seeds
 from trueface.evaluation.qualities.quality_table import Areas, QualityTable
-from trueface.evaluation.qualities.row import SUMMARIES, Against, Difference
+from trueface.evaluation.qualities.row import SUMMARIES, Against
 from trueface.evaluation.tested_sets import without_seed
 from trueface.runtime.errors import UnknownName, UsageError
 
@@ -75,9 +75,9 @@ def _against(
     return Against(
         model=reference,
         seeds=len(seeds),
-        summaries={name: _difference(summaries[name], others[name]) for name in SUMMARIES},
+        summaries={name: difference(summaries[name], others[name]) for name in SUMMARIES},
         qualities={
-            name: _difference(summaries[name], others[name]) for name in seeds[0].table.qualities
+            name: difference(summaries[name], others[name]) for name in seeds[0].table.qualities
         },
     )
 
@@ -97,8 +97,3 @@ def _mean(seeds: Sequence[Measured]) -> Mapping[str, tuple[float, Floats]]:
         )
         for name in listed[0]
     }
-
-
-def _difference(first: tuple[float, Floats], second: tuple[float, Floats]) -> Difference:
-    measure = interval(first[0] - second[0], first[1] - second[1])
-    return Difference(value=measure.value, low=measure.low, high=measure.high)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trueface.evaluation.bootstrap import Measure
+from trueface.evaluation.bootstrap import Difference, Measure
 from trueface.runtime.files import Json
 
 SUMMARIES = ("mean", "worst", "pooled")
@@ -20,27 +20,6 @@ class Quality:
     accuracy: Measure  # 0 … 1, at a probability of a half, Wilson's interval
     real_score: float | None  # mean probability of a fake over the reals; None: there is none
     fake_score: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """By how much a method exceeds the reference, with its interval over images and seeds."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def word(self) -> str:
-        """What it shows: a difference whose interval holds 0 shows nothing."""
-        if self.low > 0:
-            return "gain"
-        return "loss" if self.high < 0 else "no difference shown"
-
-    @property
-    def record(self) -> dict[str, Json]:
-        """The same as JSON."""
-        return {"difference": self.value, "low": self.low, "high": self.high, "word": self.word}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

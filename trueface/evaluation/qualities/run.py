@@ -18,6 +18,7 @@ from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.ids import data_of_test
 
 FEWEST = 2  # qualities
+WORSE_WITH_MORE = ("blur", "h264", "median", "noise")
 _NUMBER = re.compile(r"(\d+)")
 
 
@@ -37,8 +38,8 @@ def quality_rows(
         run_folder: runs/<run>.
         tests: (model ID, test) pairs; plain tests and those under a corruption alone are qualities.
         reference: model, or model without its seed, that the others are compared with; "": none.
-        qualities: the ones that count, in their order; (): raw and all others by name, the larger
-            number first.
+        qualities: the ones that count, in their order; (): raw, then all others by name, each kind
+            from its mildest on.
 
     Raises:
         DataError: a score file cannot be read, or holds what is no finite number; an unknown quality.
@@ -82,12 +83,11 @@ def _ordered(tables: Mapping[str, Scores], wanted: Sequence[str]) -> dict[str, S
 
 
 def _place(name: str) -> tuple[object, ...]:
-    """Return where a quality stands: raw, then by fewer steps, name and falling numbers."""
+    """Return where a quality stands: raw, fewer steps, then each kind from its mildest on."""
+    sign = 1 if name.startswith(WORSE_WITH_MORE) else -1  # a JPEG quality falls
     parts = _NUMBER.split(name)
-    falling = tuple(
-        (text, -int(number)) for text, number in zip(parts[::2], [*parts[1::2], "0"], strict=True)
-    )
-    return name != RAW, name.count("+"), falling
+    numbers = [sign * int(number) for number in parts[1::2]]
+    return name != RAW, name.count("+"), tuple(zip(parts[::2], [*numbers, 0], strict=True))
 
 
 def _row(measured: Measured, beside: Against | str | None) -> QualityRow:
