@@ -5,7 +5,7 @@ from html import escape
 
 from trueface.report.fairness.content import Comparison, Method, Standing
 from trueface.report.fairness.summary import GAP, verdict
-from trueface.report.label_placement import Box, Label, mark, placed
+from trueface.report.label_placement import Anchor, Box, Label, mark, placed
 from trueface.report.over_seeds import over_seeds
 from trueface.report.svg import SERIES, Frame, Point, axes, svg, ticks
 
@@ -20,7 +20,12 @@ def gap_plot(comparison: Comparison) -> str:
     drawn = [(method, points) for method in comparison.methods if (points := _points(method))]
     if sum(len(points) for _, points in drawn) < 2:
         return ""
-    floor = over_seeds(row.at_half.gaps[GAP].floor for method, _ in drawn for row in method.rows)
+    floor = over_seeds(
+        row.at_half.gaps[GAP].floor
+        for method, _ in drawn
+        if method.standing is not Standing.CONSTANT  # shuffled, it has no gap either
+        for row in method.rows
+    )
     top = max([gap for _, points in drawn for _, gap in points] + ([floor.mean] if floor else []))
     areas = [area for _, points in drawn for area, _ in points]
     frame = Frame(
@@ -87,10 +92,9 @@ def _floor_name(frame: Frame, floor: float, taken: Sequence[Box]) -> Label:
     """Return the name of the shaded floor, at the end of its edge where least is in its way."""
     (left, y), (right, _) = frame.at(frame.x[0], floor), frame.at(frame.x[1], floor)
     text = f"95 % of shuffled groups: up to {floor:.1f}"
+    ends: tuple[tuple[float, Anchor], ...] = ((left + 4, "start"), (right - 2, "end"))
     choices = [
-        Label(text=text, x=x, y=y + down, anchor="start" if x < right else "end")
-        for down in (12, -4)
-        for x in (left + 4, right - 2)
+        Label(text=text, x=x, y=y + down, anchor=anchor) for down in (12, -4) for x, anchor in ends
     ]
     return min(choices, key=lambda label: sum(label.box.overlap(other) for other in taken))
 

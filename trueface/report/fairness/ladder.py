@@ -3,7 +3,7 @@
 from html import escape
 
 from trueface.report.fairness.content import Comparison, Method, Standing
-from trueface.report.fairness.summary import verdict
+from trueface.report.fairness.summary import LOWER, verdict
 from trueface.report.over_seeds import cell
 from trueface.report.svg import breakable
 
@@ -64,9 +64,9 @@ def _line(method: Method, *, has_common: bool) -> str:
         f'<tr><th scope="row">{breakable(method.name)}</th><td>{len(method.rows)}</td>'
         f"<td>{cell(method.auc, 3)}{_interval(method)}</td>"
         f"<td>{cell(method.worst_auc, 3)}{below}</td>{cells}"
-        f'<td class="left">{escape(verdict(method))}</td></tr>'
+        f'<td class="left">{escape(verdict(method))}{_reason(method)}</td></tr>'
     )
-    return f'<tbody class="{GROUP_OF[method.standing]}">{row}{_reasons(method)}</tbody>'
+    return f'<tbody class="{GROUP_OF[method.standing]}">{row}</tbody>'
 
 
 def _interval(method: Method) -> str:
@@ -77,11 +77,12 @@ def _interval(method: Method) -> str:
     return f"<small>{auc.low:.3f}–{auc.high:.3f}</small>"
 
 
-def _reasons(method: Method) -> str:
-    reasons = dict.fromkeys(row.reason for row in method.rows if row.reason)
-    if not reasons:
+def _reason(method: Method) -> str:
+    """Return why it is not comparable, without what its verdict says already."""
+    reason = next((row.reason for row in method.rows if row.reason), "")
+    if not reason:
         return ""
-    return f'<tr class="said"><td class="left" colspan="9"><p>{escape("; ".join(reasons))}</p></td></tr>'
+    return f'<small class="id">AUC {breakable(reason.removeprefix(f"{LOWER}: "))}</small>'
 
 
 def _gap(method: Method, name: str, *, common: bool = False) -> str:
