@@ -42,12 +42,36 @@ def areas(
         groups: (N,) number of the group of each row, from 0 on.
         size: how many groups there are.
     """
-    of_rows = groups.astype(np.min_scalar_type(max(size - 1, 0)))[ranking.rows]
-    order = np.argsort(of_rows, kind="stable")  # of small integers: a radix sort
-    group, run = of_rows[order], ranking.runs[order]
-    is_fake = fake[ranking.rows][order]
-    if not len(group):
+    return _areas(groups[ranking.rows], ranking.runs, fake[ranking.rows], size)
+
+
+def dealt_areas(
+    ranking: Ranking, fake: NDArray[np.bool_], dealt: NDArray[np.integer], size: int
+) -> Floats:
+    """Return the AUC of each group in S tables that differ in their groups alone: (S, G).
+
+    Args:
+        ranking: of the logits (N,).
+        fake: (N,).
+        dealt: (S, N) number of the group of each row in each table.
+        size: how many groups there are.
+    """
+    tables = len(dealt)
+    numbers = dealt[:, ranking.rows] + size * np.arange(tables)[:, None]
+    runs, is_fake = np.tile(ranking.runs, tables), np.tile(fake[ranking.rows], tables)
+    return _areas(numbers.ravel(), runs, is_fake, tables * size).reshape(tables, size)
+
+
+def _areas(
+    groups: NDArray[np.integer], runs: NDArray[np.int32], is_fake: NDArray[np.bool_], size: int
+) -> Floats:
+    """Return the AUC of each group; in each, rows stand from the lowest logit to the highest."""
+    if not len(groups):
         return np.full(size, np.nan)
+    group, run = groups.astype(np.min_scalar_type(max(size - 1, 0))), runs
+    if size > 1:
+        order = np.argsort(group, kind="stable")  # of integers of 16 bits at most: a radix sort
+        group, run, is_fake = group[order], run[order], is_fake[order]
     starts = np.flatnonzero(
         np.concatenate([[True], (group[1:] != group[:-1]) | (run[1:] != run[:-1])])
     )
