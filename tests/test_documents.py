@@ -64,6 +64,8 @@ PLANNED = {  # run with --dry-run
     "launcher run tasks/forget_instances_sample.yaml": "minutes of trainings",
 }
 PARSED = {  # its options must exist, and its arguments be as many as it takes
+    "trueface splits DATA --out splits --attributes faces.csv --balance cells": "wants groups",
+    "trueface splits DATA --check splits --attributes faces.csv --groups-by gender": "wants groups",
     "trueface unlearned poison_sample": "comes after half an hour of trainings",
     "trueface unlearned layer_attack_cpu --published": "comes after hours of trainings",
     "trueface unlearned forget_instances": "comes after minutes of trainings",
@@ -77,6 +79,11 @@ PARSED = {  # its options must exist, and its arguments be as many as it takes
     "trueface fairness results_of_the_original": "wants predictions of the original system",
     "trueface qualities study --against gan2:pre@collab=0": "wants tests under corruptions",
     "trueface import deepfakebench datasets/rgb --out data/ff": "wants a set of videos",
+    "trueface forge faces.csv --out data/forged": "wants a table of faces",
+    "trueface forge faces.csv --preview types.png --strength 1.5": "wants a table of faces",
+    "trueface forge folder/of/aligned/faces --out data/forged --types 1,3,5": "wants faces",
+    "trueface forge faces.csv --out data/skew --cells 'male/real: .9, male/fake: .1, "
+    "nonmale/real: .1, nonmale/fake: .9'": "wants a table of faces",
     "trueface import folders pictures --out data/pictures --dry-run": "wants a set of pictures",
     "trueface import folders pictures --out data/pictures": "wants a set of pictures",
     "trueface predict photo.jpg folder --model ID --name study": "wants a trained model",

@@ -43,6 +43,7 @@ def read_history(path: Path) -> tuple[tuple[Epoch, ...], str]:
         lines = path.read_text().splitlines()
         for row in csv.DictReader(lines):
             balanced = row["val_balanced_accuracy"]
+            worst = row.get("val_worst_cell_accuracy")  # earlier versions had no such column
             epochs.append(
                 Epoch(
                     epoch=int(row["epoch"]),
@@ -54,6 +55,7 @@ def read_history(path: Path) -> tuple[tuple[Epoch, ...], str]:
                     val_balanced_accuracy=float(balanced) if balanced else None,
                     seconds=float(row["seconds"]),
                     images_per_s=float(row["images_per_s"]),
+                    val_worst_cell_accuracy=float(worst) if worst else None,
                 )
             )
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:

@@ -137,7 +137,8 @@ def splits(**given: Any) -> None:
 def _make(request: SplitRequest) -> None:
     if request.out is None:
         raise UsageError("--out is needed: a folder for the lists, or a .json file for all three")
-    grouping, on_disk = grouping_of(request), None
+    grouping = grouping_of(request)
+    on_disk: Survey | None = None
     if request.source is None:
         lists, on_disk = divided(request, grouping)
     else:

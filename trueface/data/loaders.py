@@ -53,6 +53,7 @@ class Pass:
     settings: AugmentationSettings | TestSettings
     shuffle_seed: int | None = None
     shard: Shard = WHOLE  # of each batch
+    cells: tuple[int, ...] | None = None  # of each image, where they are drawn by it
 
     def __len__(self) -> int:
         return len(self.image_set)
@@ -74,6 +75,7 @@ class Pass:
             num_threads=self.shard.fraction_of(self.settings.num_threads),
             indices=positions,
             shard=self.shard,
+            cells=self.cells,
         )
 
 
@@ -107,6 +109,7 @@ def augmented(
             stamped=stamped,
             columns={name: _numbers(values[name], names[name]) for name in values},
             column_names=names,
+            makes_fake=transform.makes_fake if settings.sbi > 0 else None,
             decode=settings.decode,
             scale_to=settings.resize_size,
             shared=_shared(settings),

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from random import Random
 
 import numpy as np
 import torch
 
-from trueface.data.dataset import Batch, batch_of
+from trueface.data.dataset import Batch, ImageSet, batch_of
 from trueface.data.loaders import Pass
+from trueface.data.loading.order import order_of
 from trueface.features.body import FrozenBody
 from trueface.features.creation_lock import BusyError, StoppedError
 from trueface.features.folder import LIMIT
@@ -94,6 +94,11 @@ class Bank:
         return len(self._feed)
 
     @property
+    def image_set(self) -> ImageSet:
+        """The images whose features these are, with their labels and columns."""
+        return self._feed.image_set
+
+    @property
     def is_test(self) -> bool:
         """Whether images are seen exactly as in a test of the same settings."""
         return self._id.is_test
@@ -115,7 +120,7 @@ class Bank:
             yield from self._made(self._feed.over(positions, epoch, batch_size=batch_size))
         else:
             groups = _groups(self._feed, positions, epoch, batch_size)
-            yield from self._again(matrix, groups)
+            yield from self._again(matrix, groups, epoch)
 
     def matrix(self, epoch: int, positions: Sequence[int] | None = None) -> FeatureMatrix | None:
         """Return the features that an epoch sees; None: they are neither stored nor held.
@@ -220,13 +225,15 @@ class Bank:
             self._logged_at = time.monotonic()
             log.info("state=making features images=%d of=%d", done, total)
 
-    def _again(self, matrix: FeatureMatrix, groups: Sequence[Sequence[int]]) -> Iterator[Batch]:
+    def _again(
+        self, matrix: FeatureMatrix, groups: Sequence[Sequence[int]], epoch: int
+    ) -> Iterator[Batch]:
         for group in groups:
             good = [position for position in group if position in matrix.rows]
             if good:
                 features = matrix.take([matrix.rows[position] for position in good])
                 chosen = torch.from_numpy(features).to(self._watch.device)
-                yield batch_of(self._feed.image_set, good, chosen)
+                yield batch_of(self._feed.image_set, good, chosen, epoch)
 
 
 def feature_matrix(
@@ -261,8 +268,6 @@ def _groups(
     feed: Pass, positions: Sequence[int], epoch: int, batch_size: int | None
 ) -> list[list[int]]:
     """Return the positions of the batches of a pass, as `data.batches` makes them."""
-    order = list(positions)
-    if feed.shuffle_seed is not None:
-        Random(f"order/{feed.shuffle_seed}/{epoch}").shuffle(order)
+    order = order_of(positions, shuffle_seed=feed.shuffle_seed, epoch=epoch, cells=feed.cells)
     size = batch_size or feed.settings.batch_size
     return [order[at : at + size] for at in range(0, len(order), size)]

@@ -30,8 +30,8 @@ from trueface.runtime.paths import SCHEMA
 from trueface.runtime.progress import Watch
 from trueface.training import image_lists, initialization, lineage, provenance, resume, trainer
 from trueface.training.distributed.group import ALONE, Group
+from trueface.training.fairness.cells import cells_of
 from trueface.training.feature_bank import banks, feature_facts, is_constant
-from trueface.training.objectives.registry import objectives
 from trueface.training.ridge import trainer as ridge_trainer
 from trueface.training.settings import TrainSettings
 
@@ -59,12 +59,13 @@ def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json
     lists = few_shot.with_few(image_lists.load_lists(place, data), settings)
     lesson = image_lists.lesson_of(place, data, lists, settings)
     record, record_path = poison_of(job)
-    columns = objectives()[settings.objective].columns
+    columns = settings.columns_read
     training = replace(augmented(lists.train, settings, record, columns), shard=group.shard)
     validation = replace(still(lists.val, settings), shard=group.shard)
     image_sets = training.image_set, validation.image_set
     attributes = attributes_of(job, settings)
     groups = give_groups(attributes, settings, place.data_root, *image_sets, columns)
+    training = replace(training, cells=_cells(training, settings))
     start = model_origin.start(job, settings)
     state = None if settings.is_ridge else initialization.load_optimizer_state(start, settings)
     model = initialization.load_start(start, settings, job.device)
@@ -122,6 +123,13 @@ def _keep_reference(folder: Path, trained: trainer.Trained, feeds: tuple[Feed, F
             features = FeatureDistance.of(views[0].features, views[1].features)
     reference = Reference.of(*trained.answered, features)
     checkpoint.add_reference(paths.checkpoint(folder), reference.tensors)
+
+
+def _cells(training: Pass, settings: TrainSettings) -> tuple[int, ...] | None:
+    """Return the cell of each training image where images are drawn by it."""
+    if not settings.draws_cells_equally:
+        return None
+    return cells_of(training.image_set, settings.fair)
 
 
 def _feeds(

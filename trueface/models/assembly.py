@@ -17,6 +17,7 @@ from trueface.models import pretrained
 from trueface.models.first_layer import keep_resolution
 from trueface.models.head import Head, head_of, refuse_several_heads
 from trueface.models.library_names import names_of
+from trueface.models.mlp_head import MlpHead
 from trueface.models.registry import LIBRARIES, SPECS, maker_of_model, spec_of
 from trueface.models.spec import Made, Spec, Triple
 from trueface.runtime.errors import JobError, WeightsError
@@ -49,7 +50,9 @@ def assemble(name: str, wanted: Wanted) -> Made:
     spec = spec_of(name)
     made = _made(spec, wanted)
     network, spec = made.network, made.spec
-    if spec.solver == "gradient":  # others bring a last layer of their own
+    if isinstance(own := head_of(network, spec.head), MlpHead):
+        own.dropout.p = wanted.dropout
+    elif spec.solver == "gradient":  # others bring a last layer of their own
         head = Head(head_of(network, spec.head).in_features, wanted.dropout)
         network.set_submodule(spec.head, head)
     if spec.inner is None:

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from trueface.models.assembly import Wanted, assemble
 from trueface.models.head import head_of, inputs_of
+from trueface.models.mlp_head import MlpHead
 from trueface.models.probe import refuse_small
 from trueface.models.spec import IMAGENET_MEAN, IMAGENET_STD, Spec, Triple
 from trueface.runtime.errors import JobError, UnknownName
@@ -68,14 +69,21 @@ class Detector(nn.Module):
         """Return what the last layer gets, (B, F) float32.
 
         Of K crops it is their mean: as the last layer is linear, `forward_head` makes of it the
-        mean logit; a ridge head's is nearly that, as it clips each crop's features.
+        mean logit; a ridge head's is nearly that, as it clips each crop's features. A layer of two
+        makes another logit of it, so that several crops are refused.
 
         Args:
             pixels: as for `forward`.
 
         Raises:
-            JobError: the last layer is not called once with (B, F) in a pass.
+            JobError: the last layer is not called once with (B, F) in a pass, or crops have no
+                common features.
         """
+        if isinstance(self.head, MlpHead) and prod(pixels.shape[1:-3]) > 1:
+            raise JobError(
+                f"the last layer of model {self.spec.name} is not linear in its features, and several "
+                "crops have none in common; set test_crops to 0 or 1"
+            )
         images = self._normalised(pixels)
         with inputs_of(self.head) as inputs:
             self.network.forward(images)  # not compiled: that would leave the collecting out

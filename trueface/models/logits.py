@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from trueface.models.detectors import Detector
 from trueface.models.head import inputs_of
+from trueface.models.mlp_head import MlpHead
 from trueface.models.ridge_head import linear_inputs
 from trueface.runtime.errors import JobError
 
@@ -48,6 +49,8 @@ def last_layer(model: nn.Module) -> tuple[str, nn.Linear]:
     """
     if isinstance(model, Detector):
         return f"network.{model.spec.head}", model.head
+    if isinstance(model, MlpHead):  # its own last layer; the one within is before it
+        return "", model
     layers = [
         (name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)
     ]
@@ -66,13 +69,13 @@ class Split:
     @property
     def width(self) -> int:
         """How many features a sample has."""
-        return self.head.in_features
+        return self.head.weight.shape[1]
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return the features (B, F) float32 of inputs (B, …), as the model is now.
 
         Of a model that answers with the mean over several crops it is their mean feature; of a
-        ridge head they are standardised. The head's weights and bias make the logits of them.
+        ridge head they are standardised, and of a layer of two they are its hidden units. The head's weights and bias make the logits of them.
 
         Raises:
             JobError: what the head gives is not what the model gives.
@@ -81,7 +84,7 @@ class Split:
             logits = wide(self.model(inputs))
         if len(caught) != 1:
             raise JobError(f"layer {self.name} was used {len(caught)} times in one pass, not once")
-        raw = caught[0].float().reshape(len(inputs), -1, self.width).mean(1)
+        raw = caught[0].float().reshape(len(inputs), -1, caught[0].shape[-1]).mean(1)
         features = linear_inputs(self.head, raw)
         again = wide(functional.linear(features, self.head.weight.float(), _bias(self.head)))
         if again.shape != logits.shape or not torch.allclose(again, logits, rtol=0.05, atol=0.05):

@@ -80,6 +80,7 @@ def register_family(
     solver: Solver = "gradient",
     raw_pixels: bool = False,
     differentiable: bool = True,
+    frozen: bool = False,
     widths: Mapping[str, int] = MappingProxyType({}),
 ) -> Family:
     """Declare a family of networks that are made of others.
@@ -95,6 +96,7 @@ def register_family(
         solver: as for `register_model`.
         raw_pixels: likewise; the network then has to normalise for the inner one.
         differentiable: likewise.
+        frozen: the last layer is the network's own, and it alone learns, by gradient steps.
         widths: about how many features it has, by the network inside, for plans; of others they do
             not tell.
     """
@@ -105,6 +107,7 @@ def register_family(
         solver=solver,
         raw_pixels=raw_pixels,
         differentiable=differentiable,
+        frozen=frozen,
         widths=widths,
     )
 

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trueface.models.mlp_head import MlpHead
+
 CLIP = 8.0  # standard deviations: a feature of an unusual image counts no more than that
 
 
@@ -58,5 +60,7 @@ class RidgeHead(nn.Linear):
 
 
 def linear_inputs(layer: nn.Linear, features: Tensor) -> Tensor:
-    """Return what a last layer multiplies by its weights, (B, F), of what it gets, (B, F)."""
-    return layer.standardised(features) if isinstance(layer, RidgeHead) else features
+    """Return what a last layer multiplies by its weights, (B, H), of what it gets, (B, F)."""
+    if isinstance(layer, RidgeHead):
+        return layer.standardised(features)
+    return layer.units(features) if isinstance(layer, MlpHead) else features

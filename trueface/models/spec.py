@@ -33,6 +33,7 @@ class Spec:
     solver: Solver = "gradient"  # of its last layer; "ridge": in closed form, the body stays
     raw_pixels: bool = False  # it gets pixels 0 … 255, and normalises for itself
     differentiable: bool = True  # gradients reach the pixels
+    frozen: bool = False  # steps train its own last layer alone; the body stays
     inner: str | None = None  # the network that one of a family is made of
     library: str = ""  # name and version
     licence: str = ""  # of the published weights, where it binds those who use them
@@ -64,6 +65,7 @@ class Family:
     solver: Solver
     raw_pixels: bool
     differentiable: bool
+    frozen: bool
     widths: Mapping[
         str, int
     ]  # about how many features, by the network inside; of others: not known
@@ -83,6 +85,7 @@ class Family:
             solver=self.solver,
             raw_pixels=self.raw_pixels,
             differentiable=self.differentiable,
+            frozen=self.frozen,
             inner=inner.name,
         )
 

@@ -25,12 +25,19 @@ class Epoch:
     # that validation asks for, see `Calibration`; None: nothing was fitted
     temperature: float | None = None
     threshold: float | None = None
+    # of the worst group × class of validation, where that decides between epochs; None: it does not
+    val_worst_cell_accuracy: float | None = None
 
     @property
-    def merit(self) -> tuple[float, float]:
-        """What decides between epochs: accuracy on validation (balanced, if it can be), loss."""
+    def merit(self) -> tuple[float, ...]:
+        """What decides between epochs: accuracy on validation (balanced, if it can be), loss.
+
+        Where the worst cell decides, its accuracy comes first.
+        """
         balanced = self.val_balanced_accuracy
-        return (self.val_accuracy if balanced is None else balanced, -self.val_loss)
+        overall = (self.val_accuracy if balanced is None else balanced, -self.val_loss)
+        worst = self.val_worst_cell_accuracy
+        return overall if worst is None else (worst, *overall)
 
 
 def epochs_without_progress(epochs: Sequence[Epoch]) -> int:

@@ -27,7 +27,8 @@ from trueface.runtime.rng import derive
 from trueface.training import optimizer_state
 from trueface.training.config import TrainerConfig
 from trueface.training.distributed.group import ALONE, Group, Part
-from trueface.training.objectives.protocol import CORRECT, Logs, Objective
+from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts
+from trueface.training.perturbation import second_pass
 from trueface.training.schedules import current_lr, make_schedule
 
 LEAST_SCALE = 1.0  # of fp16 gradients; a healthy training's is in the thousands
@@ -79,11 +80,13 @@ class Loop:
         self.group = group
         self.model, self.training, self.objective = model, training, objective
         self.config, self.watch = config, watch
+        objective.prepare(TrainingFacts.of(training), config.options)
         if config.freeze:
             freeze(cast(Detector, model))
         self._optimizer = _optimizer(model, config)
         if state:
             optimizer_state.give(model, self._optimizer, state)
+        self._perturbation = second_pass.make(config)
         self.schedule = make_schedule(self._optimizer, config, len(training))
         self._average: AveragedModel | None = None
         if config.ema > 0:
@@ -133,7 +136,7 @@ class Loop:
         teach(self.model, fixed_statistics=self.config.freeze and self.config.freeze_bn)
         sums = begun or Sums()
         if begun is None:
-            # dropout is the only thing that draws from torch's own generator
+            # dropout, and objectives that draw, draw from torch's own generator
             torch.manual_seed(derive(f"dropout/{epoch}", self.config.seed))
         began, earlier = time.monotonic(), sums.images
         with closing(self.training(epoch)) as batches:
@@ -162,6 +165,7 @@ class Loop:
             "rate": self.schedule.state(),
             "average": None if self._average is None else self._average.state_dict(),
             "scaler": self._scaler.state_dict(),
+            "objective": self.objective.state(),
             "images_read": self.images_read,
             "sums": None if sums is None else asdict(sums),
             "random": torch.get_rng_state(),
@@ -174,6 +178,7 @@ class Loop:
         self.schedule.restore(state["rate"], epochs)
         if self._average is not None:
             self._average.load_state_dict(state["average"])
+        self.objective.restore(state.get("objective", {}))  # earlier versions had none to save
         if state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
         self.images_read = state["images_read"]
@@ -185,28 +190,36 @@ class Loop:
     def _step(self, part: Part, epoch: int) -> tuple[float, Logs]:
         part = part._replace(batch=part.batch.to(self.watch.device))
         self.schedule.begin_step()
-        loss, logs = self._forward(part)
+        moving = self._perturbation and self._perturbation.in_epoch(epoch)
+        draws = second_pass.Draws(self.watch.device) if moving else None
+        loss, logs = self._forward(part, ascends=moving is not None and moving.of_ascent)
         value = self._finite(loss, part, epoch)
         self._backward(loss, part)
         perturbed = self.objective.perturbed(self.model)
+        if moving and draws:
+            second_pass.refuse_two(perturbed, self.config)
+            perturbed = moving.moved(self.model, draws)
         if perturbed is not None:  # the gradients of a second pass take the place of the first's
             with perturbed:
-                loss, _ = self._forward(part)
+                loss, again = self._forward(part)
+                logs = {**again, **logs}  # of terms that the first pass has not
                 self._finite(loss, part, epoch)
                 self._backward(loss, part)
         self._scaler.unscale_(self._optimizer)
         self._check_gradients(epoch)
         self._scaler.step(self._optimizer)
         self._scaler.update()
+        self.objective.stepped()
         self.schedule.end_step()
         if self._average is not None:
             self._average.update_parameters(self.model)
         return value, logs
 
-    def _forward(self, part: Part) -> tuple[Tensor, Logs]:
+    def _forward(self, part: Part, *, ascends: bool = False) -> tuple[Tensor, Logs]:
+        step = self.objective.ascent_step if ascends else self.objective.training_step
         try:
             with autocast(self.watch.device, self.config.precision):
-                return self.objective.training_step(self._shared, part.batch)
+                return step(self._shared, part.batch)
         except ValueError as error:  # batch norm of a single value has no variance
             if "more than 1 value per channel" not in str(error):
                 raise

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError
@@ -18,6 +18,7 @@ from trueface.runtime.errors import CheckpointError
 SCHEMA = 1
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam and AdamW alike: the shape of the parameter
 STEP = "step"
+MOMENTUM = "momentum_buffer"  # of SGD, of that shape, too
 
 State = Mapping[str, Mapping[str, Tensor]]  # parameter → moment → values
 
@@ -36,7 +37,7 @@ def copy_of(model: nn.Module, optimizer: Optimizer) -> State:
         name: {
             key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
             for key, value in optimizer.state[parameter].items()
-            if key in (*MOMENTS, STEP)
+            if key in (*MOMENTS, STEP, MOMENTUM) and value is not None
         }
         for name, parameter in network_of(model).named_parameters()
         if optimizer.state.get(parameter)
@@ -46,21 +47,22 @@ def copy_of(model: nn.Module, optimizer: Optimizer) -> State:
 def give(model: nn.Module, optimizer: Optimizer, state: State) -> int:
     """Let `optimizer` go on from `state`; return for how many parameters it does.
 
-    Others start afresh: those that were not trained before, and those of another shape.
+    Others start afresh: those that were not trained before, those of another shape, and all where the
+    state is of another kind of optimizer.
     """
-    count = 0
+    count, shaped = 0, (MOMENTUM,) if isinstance(optimizer, SGD) else MOMENTS
     trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for name, parameter in network_of(model).named_parameters():
         kept = state.get(name, {})
-        fits = STEP in kept and all(
-            key in kept and kept[key].shape == parameter.shape for key in MOMENTS
-        )
+        fits = all(key in kept and kept[key].shape == parameter.shape for key in shaped)
+        fits = fits and (STEP in kept or shaped != MOMENTS)
         if not fits or id(parameter) not in trained:
             continue
         # like the parameter, so that device and memory format are those of its gradients
-        own = {key: torch.empty_like(parameter).copy_(kept[key]) for key in MOMENTS}
-        step = kept[STEP].to(parameter.device, copy=True)  # where a fused optimizer counts
-        optimizer.state[parameter] = {STEP: step, **own}
+        own = {key: torch.empty_like(parameter).copy_(kept[key]) for key in shaped}
+        if shaped == MOMENTS:
+            own[STEP] = kept[STEP].to(parameter.device, copy=True)  # where a fused optimizer counts
+        optimizer.state[parameter] = own
         count += 1
     return count
 

@@ -1,9 +1,9 @@
 """The learning rate of a training: five schedules, of which two are torch's own.
 
-    plateau          a tenth after every epoch that is more than `lr_decay_epochs` later than the
+    plateau          `lr_gamma`, a tenth, after every epoch that is more than `lr_decay_epochs` later than the
                      best one. The original's rule: the count goes on after a decay, which torch's
                      ReduceLROnPlateau would begin anew
-    step             a tenth after every `lr_decay_epochs` epochs: torch's StepLR
+    step             `lr_gamma`, a tenth, after every `lr_decay_epochs` epochs: torch's StepLR
     onecycle         torch's OneCycleLR, step by step; L. Smith and N. Topin, arXiv 1708.07120
     warmup_cosine    of classes: a linear rise over 5 % of the steps, then a cosine to nothing
     warmup_onecycle  of classes: a cosine from 4 % to the highest over 30 % of the steps, and another
@@ -23,7 +23,6 @@ from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
 from trueface.training.config import TrainerConfig
 
-DECAY = 0.1  # the original's
 LOWEST = 1e-6  # below it the original stops
 # torch's own; arXiv 1708.07120
 ONE_CYCLE_RISE, ONE_CYCLE_LOW = 0.3, 0.04
@@ -75,7 +74,7 @@ class Plateau(Schedule):
         """Decay the rate if patience has run out."""
         if 0 < self._config.lr_decay_epochs < idle_epochs:
             for group in self._optimizer.param_groups:
-                group["lr"] *= DECAY
+                group["lr"] *= self._config.lr_gamma
 
 
 class StepDecay(Schedule):
@@ -84,7 +83,7 @@ class StepDecay(Schedule):
     def __init__(self, optimizer: Optimizer, config: TrainerConfig) -> None:
         self._optimizer, self._config = optimizer, config
         every = config.lr_decay_epochs
-        self._torch = StepLR(optimizer, every, DECAY) if every > 0 else None
+        self._torch = StepLR(optimizer, every, config.lr_gamma) if every > 0 else None
 
     @property
     def ended(self) -> bool:

@@ -1,6 +1,7 @@
 """The settings of a detector's training."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -10,8 +11,10 @@ from trueface.data.settings import PLACES, AugmentationSettings, Precision
 from trueface.models.registry import listed_models, model_name, modules_of_model, spec_of
 from trueface.runtime.errors import UsageError
 from trueface.runtime.field_types import Count, Finite
-from trueface.training.config import TrainerConfig
+from trueface.training.config import ObjectiveOptions, Selection, TrainerConfig
+from trueface.training.fairness import settings as fairness
 from trueface.training.objectives import registry
+from trueface.training.perturbation.settings import PerturbationSettings, idle_settings
 
 LEARNING: Mapping[str, str] = {
     "training_epochs": "num_epochs",
@@ -25,9 +28,10 @@ LEARNING: Mapping[str, str] = {
 WITHOUT_STEPS = frozenset(
     {
         "augment_cycle", "blur_prob", "checkpoint_every", "compile", "dropout", "early_stop", "ema",
-        "flip_prob", "freeze", "freeze_bn", "groups_by", "jpeg_prob", "lr", "lr_decay_epochs", "num_epochs",
-        "objective", "optimizer", "optimizer_state", "resize_prob", "resume", "save_optimizer",
-        "schedule", "select", "weight_decay",
+        "flip_prob", "freeze", "freeze_bn", "groups_by", "jpeg_prob", "lr", "lr_decay_epochs",
+        "num_epochs", "objective", "optimizer", "optimizer_state", "resize_prob", "resume",
+        "save_optimizer", "sbi", "schedule", "select", "weight_decay", "sam", "awp", "awp_from", "momentum",
+        "lr_gamma",
     }
 )  # fmt: skip
 
@@ -43,15 +47,25 @@ def solver_of(settings: Mapping[str, Any]) -> str:
         return "gradient"
 
 
+def _body_stays(settings: Mapping[str, Any]) -> bool:
+    """Return whether only the last layer can learn under settings, complete or not."""
+    try:
+        stays = spec_of(model_name(str(settings.get("model", "nodown")))).frozen
+    except ValueError:  # reported where the name is checked
+        stays = False
+    return stays or solver_of(settings) == "ridge"
+
+
 def _objective(name: str) -> str:
     return registry.objective_name(name, binary=True)
 
 
-class LearningSettings(AugmentationSettings):
+class LearningSettings(PerturbationSettings, AugmentationSettings):
     """What trainings and unlearnings share: network, augmentation and optimisation."""
 
     costs: ClassVar[frozenset[str]] = AugmentationSettings.costs | {
         "model", "nodown", "freeze", "num_epochs", "ema", "precision", "compile", "solver",
+        "sam", "awp",
     }  # fmt: skip
     aliases: ClassVar[Mapping[str, str]] = {**PLACES, **LEARNING}
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
@@ -59,9 +73,9 @@ class LearningSettings(AugmentationSettings):
         "model": modules_of_model,
         "objective": registry.modules_of,
     }
-    added: ClassVar[frozenset[str]] = AugmentationSettings.added | {
-        "objective", "nodown", "solver",
-    }  # fmt: skip
+    added: ClassVar[frozenset[str]] = (
+        AugmentationSettings.added | PerturbationSettings.added | {"objective", "nodown", "solver"}
+    )
 
     model: Annotated[str, AfterValidator(model_name)] = Field("nodown", description=listed_models())
     weights: str = Field("default", description="default (ImageNet), none, or a state dict's path")
@@ -88,10 +102,10 @@ class LearningSettings(AugmentationSettings):
     lr: Finite = Field(1e-4, gt=0, description="learning rate (the highest, with onecycle)")
     lr_decay_epochs: int = Field(
         -1,
-        description="plateau: epochs without progress before lr falls to a tenth; step: epochs "
+        description="plateau: epochs without progress before lr falls; step: epochs "
         "between falls; <= 0: never",
     )
-    optimizer: Literal["adam", "adamw"] = Field("adam", description="update rule")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="update rule")
     weight_decay: Finite = Field(0.0, ge=0, description="of the optimizer")
     schedule: Literal["plateau", "step", "onecycle"] = Field(
         "plateau", description="of the learning rate"
@@ -99,8 +113,10 @@ class LearningSettings(AugmentationSettings):
     early_stop: int = Field(
         0, ge=0, description="stop after so many epochs without progress; 0: never"
     )
-    select: Literal["best", "last"] = Field(
-        "best", description="which epoch's weights are kept: best on validation, or last"
+    select: Selection = Field(
+        "best",
+        description="which epoch's weights are kept: best on validation, last, or worst-cell: the "
+        "best accuracy of the worst group × class on validation (trainings with attributes)",
     )
     ema: float = Field(
         0.0, ge=0, lt=1, description="keep a running mean of the weights, of this decay; 0: none"
@@ -112,7 +128,7 @@ class LearningSettings(AugmentationSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _frozen_if_ridge(cls, given: Any) -> Any:
+    def _frozen_if_body_stays(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
         if given.get("solver") == "gradient" and solver_of({**given, "solver": "auto"}) == "ridge":
@@ -121,13 +137,13 @@ class LearningSettings(AugmentationSettings):
                 "form: leave solver out"
             )
         # so that plans, feature stores and unlearnings know that the body stays as it is
-        return {**given, "freeze": True} if solver_of(given) == "ridge" else given
+        return {**given, "freeze": True} if _body_stays(given) else given
 
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
         """Return the settings that a training in closed form ignores, each with the reason."""
         if solver_of(values) != "ridge":
-            return {}
+            return idle_settings(values)
         return dict.fromkeys(WITHOUT_STEPS, "the last layer is fitted in closed form")
 
     @property
@@ -148,17 +164,23 @@ class LearningSettings(AugmentationSettings):
         return self.neutral | usual
 
 
-class TrainSettings(LearningSettings):
+class TrainSettings(fairness.FairnessSettings, LearningSettings):
     """A training: what it starts from, and what it leaves to those that start from it."""
 
     neutral: ClassVar[frozenset[str]] = LearningSettings.neutral | {
         "checkpoint_every", "processes", "resume",
     }  # fmt: skip
 
-    added: ClassVar[frozenset[str]] = LearningSettings.added | {
-        "copies", "groups_by", "penalty", "shots", "shot_weight",
-    }  # fmt: skip
+    added: ClassVar[frozenset[str]] = (
+        LearningSettings.added
+        | fairness.FairnessSettings.added
+        | {"copies", "groups_by", "penalty", "shots", "shot_weight"}
+    )
     costs: ClassVar[frozenset[str]] = LearningSettings.costs | {"copies"}
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        **LearningSettings.modules,
+        "fair": registry.modules_of_fair,
+    }
 
     copies: Literal["auto", "none", "corrupted", "mirrored", "corrupted+mirrored"] = Field(
         "auto",
@@ -211,6 +233,17 @@ class TrainSettings(LearningSettings):
     features: bool = Field(
         False, description="write what the last layer gets, one row a training image"
     )
+
+    @classmethod
+    def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return what a training in closed form ignores, and what the objective does not read."""
+        return {**fairness.without_effect(values), **super().without_effect(values)}
+
+    @property
+    def trainer(self) -> TrainerConfig:
+        """What the trainer works with."""
+        options = ObjectiveOptions.of(self)
+        return replace(super().trainer, objective=self.used_objective, options=options)
 
     @property
     def copies_learned(self) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from trueface.training import resume
 from trueface.training.checkpointing import BEST, LAST, Checkpointing
 from trueface.training.config import TrainerConfig
 from trueface.training.distributed.group import ALONE, Group
+from trueface.training.fairness.settings import WORST_CELL
 from trueface.training.history import Epoch, epochs_without_progress
 from trueface.training.loop import Loop, Sums
 from trueface.training.objectives.protocol import Objective
@@ -35,6 +36,7 @@ from trueface.training.objectives.registry import make_objective
 from trueface.training.optimizer_state import State, network_of
 from trueface.training.resume import Claim, Interrupted
 from trueface.training.settings import TrainSettings
+from trueface.training.standardisation import standardise
 from trueface.training.validation import Answered, validate
 
 log = logging.getLogger(__name__)
@@ -179,6 +181,7 @@ def fit(
             group=group,
         )
         course = _Course(loop, saving or Saving(), after_epoch)
+        standardise(model, training, watch, group)
         while len(course.history) < config.num_epochs and not course.ended:
             course.epoch(validation)
     if course.chosen is None:
@@ -261,6 +264,7 @@ class _Course:
             # a saved training can go on after a stop, and a validation that is half done cannot
             stop=loop.watch.stop if self._saving.pause is None else None,
             group=loop.group,
+            by_cell=loop.config.select == WORST_CELL,
         )
         calibration = result.calibration
         epoch = Epoch(
@@ -275,6 +279,7 @@ class _Course:
             images_per_s=images_per_s,
             temperature=None if calibration is None else calibration.temperature,
             threshold=None if calibration is None else calibration.threshold,
+            val_worst_cell_accuracy=result.worst_cell,
         )
         return epoch, result.answers
 

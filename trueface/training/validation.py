@@ -1,7 +1,7 @@
 """How good a model in training is on images that it never learns from, for any number of classes."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trueface.data.dataset import Batch
 from trueface.data.loaders import Feed
 from trueface.data.loading.prefetch import closing
 from trueface.evaluation.operating_threshold import Calibration, calibrate
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.training.distributed.group import ALONE, Group
+from trueface.training.fairness.cells import cell_numbers, worst_cell
+from trueface.training.fairness.settings import DEMOGRAPHIC, WORST_CELL
 from trueface.training.objectives.protocol import logits_of
 
 
@@ -35,6 +38,7 @@ class Validation:
     balanced_accuracy: float | None  # mean over classes; None: a detector saw one class only
     calibration: Calibration | None = None  # of a detector; None: of several classes
     answers: Answered | None = None  # of a detector, likewise
+    worst_cell: float | None = None  # accuracy of the worst group × class; None: not asked for
 
 
 def validate(
@@ -45,6 +49,7 @@ def validate(
     precision: str,
     stop: threading.Event | None = None,
     group: Group = ALONE,
+    by_cell: bool = False,
 ) -> Validation:
     """Return how good a model is on one pass of images; it is left in evaluation mode.
 
@@ -55,9 +60,11 @@ def validate(
         precision: of its arithmetic; logits are float32 whatever it is.
         stop: ends the pass; None: nothing does.
         group: of the processes that each have a part of the images; all get the same result.
+        by_cell: measure the worst group × class, too: the images have the column `demographic`.
 
     Raises:
-        JobError: stopped, no image could be read, one came twice, or a logit is no finite number.
+        JobError: stopped, no image could be read, one came twice, the groups of the images are not
+            known, or a logit is no finite number.
     """
     model.eval()
     answers: list[Tensor] = []  # of each batch: logits, label and position, one image a row
@@ -69,24 +76,40 @@ def validate(
                 continue
             with autocast(device, precision):
                 logits = logits_of(model, batch.images.to(device, non_blocking=True)).cpu()
-            facts = (batch.labels.reshape(-1, 1), batch.indices.reshape(-1, 1))
+            groups = [_groups_of(batch)] if by_cell else []
+            facts = (*groups, batch.labels.reshape(-1), batch.indices)
             # float64 holds all of them exactly
-            answers.append(torch.cat([column.double() for column in (logits, *facts)], 1))
+            answers.append(torch.cat([logits.double(), *(f.double()[:, None] for f in facts)], 1))
     every = group.gather(torch.cat(answers) if answers else torch.empty(0, 0).double())
     if not len(every):
         raise JobError(f"not one of {len(images)} images for validation could be read")
     every = every[every[:, -1].argsort()]
     _refuse_repeated(every[:, -1].numpy())
-    rows, classes = every[:, :-2].float(), every[:, -2].long()
+    width = every.shape[1] - (3 if by_cell else 2)
+    rows, classes = every[:, :width].float(), every[:, -2].long()
     broken = int((~rows.isfinite()).any(1).sum())
     if broken:
         raise JobError(
             f"{broken} of {len(rows)} logits are no finite numbers: the model is broken, "
             "train it again with a lower lr"
         )
-    if rows.shape[1] == 1:
-        return _of_one_logit(rows.squeeze(1).double().numpy(), classes.numpy() == 1)
-    return _of_logits(rows, classes)
+    if rows.shape[1] > 1:
+        return _of_logits(rows, classes)
+    result = _of_one_logit(rows.squeeze(1).double().numpy(), classes.numpy() == 1)
+    if not by_cell:
+        return result
+    groups = every[:, -3].long()
+    cells = cell_numbers(classes, groups, int(groups.max()) + 1)
+    return replace(result, worst_cell=worst_cell((rows.squeeze(1) > 0) == (classes == 1), cells))
+
+
+def _groups_of(batch: Batch) -> Tensor:
+    if DEMOGRAPHIC not in batch.columns:
+        raise JobError(
+            f"select: {WORST_CELL} needs the group of every image of validation, and these come "
+            "without; name their CSV files with attributes"
+        )
+    return batch.columns[DEMOGRAPHIC]
 
 
 def _refuse_repeated(positions: NDArray[np.int64]) -> None:

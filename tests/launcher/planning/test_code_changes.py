@@ -123,6 +123,22 @@ def test_a_setting_that_is_new_and_has_its_default_counts_as_code(done: Store) -
     assert not any(one.other_code for name, one in other.items() if name.startswith("train"))
 
 
+def test_a_setting_that_came_later_and_has_its_default_is_named_as_no_change(done: Store) -> None:
+    train = KINDS["train"]
+
+    class Newer(train.settings):  # type: ignore[name-defined, misc]  # as above
+        added = frozenset({"attributes"})
+        attributes: str = ""
+
+    kinds = {**KINDS, "train": replace(train, settings=Newer)}  # type: ignore[type-var]
+    same = judged(done, a_plan(kinds=kinds))
+    assert {one.action for one in same.values()} == {Action.CACHED}
+    for said, named in (("train.lr=0.75", False), ("train.attributes=a.csv", True)):
+        changes = judged(done, a_plan(FILE, said, kinds=kinds))["train/dot:pre"].changes
+        assert any("attributes" in change for change in changes) == named
+        assert len(changes) == 1
+
+
 def test_what_phases_leave_out_is_accepted_too(done: Store) -> None:
     made = a_plan(FILE, "phases=[test]", code="new")
     with pytest.raises(UsageError, match=r"was made with other code: .* or keep it with --accept"):

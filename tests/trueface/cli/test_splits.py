@@ -252,3 +252,25 @@ def test_what_cannot_be_is_told_and_nothing_written(
     assert main.run(["splits", *words]) == 2
     assert said in capsys.readouterr().err
     assert [path.name for path in lab.iterdir()] == ["data"]
+
+
+def test_groups_are_counted_by_class_and_small_ones_are_named(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted(path.relative_to("data") for path in Path("data").rglob("*.png"))
+    rows = [f"{file.as_posix()},{'ab'[int(file.stem[-1]) % 2]}" for file in files]
+    (lab / "skin.csv").write_text("\n".join(["img_path,skin", *rows]) + "\n")
+    words = ["splits", "data", "--attributes", "skin.csv", "--groups-by", "skin"]
+    shares = ["--shares", "0.5,0.25", "--balance", "cells"]
+    assert main.run([*words, "--out", "splits", *shares]) == 0
+    said = capsys.readouterr()
+    assert "list\tgroup\treal\tfake\ntrain\ta\t5\t10\ntrain\tb\t5\t10\n" in said.out
+    assert "fewer than 30 images of a class in train: a (5 real, 10 fake), b (5 real" in said.err
+    assert main.run([*words, "--check", "splits", "--no-content", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["groups"]["test"] == {"a": {"real": 3, "fake": 5}, "b": {"real": 3, "fake": 5}}
+    assert told["few"]["train"] == ["a", "b"]
+    assert main.run([*words[:2], "--out", "other", "--balance", "cells"]) == 2
+    assert "--balance cells needs --attributes" in capsys.readouterr().err
+    assert main.run([*words[:4], "--out", "other"]) == 2
+    assert "unknown column of groups 'intersec'" in capsys.readouterr().err

@@ -95,6 +95,21 @@ def test_an_optimizer_without_such_moments_has_nothing_to_give() -> None:
     assert optimizer_state.give(model, after, optimizer_state.copy_of(model, other)) == 0
 
 
+def test_momentum_goes_on_where_the_optimizer_is_sgd_again() -> None:
+    straight, broken = a_model(), a_model()
+    steady, first = (SGD(model.parameters(), lr=0.1, momentum=0.9) for model in (straight, broken))
+    stepped(straight, steady, 2)
+    stepped(broken, first, 2)
+    second = SGD(broken.parameters(), lr=0.1, momentum=0.9)
+    state = optimizer_state.copy_of(broken, first)
+    assert optimizer_state.give(broken, second, state) == len(state)
+    stepped(straight, steady, 1)
+    stepped(broken, second, 1)
+    for parameter, other in zip(straight.parameters(), broken.parameters(), strict=True):
+        assert torch.equal(parameter, other)
+    assert optimizer_state.give(broken, an_adam(broken), state) == 0
+
+
 def test_a_state_that_is_not_there_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="with save_optimizer"):
         optimizer_state.load(tmp_path / "optimizer.pt")

@@ -147,21 +147,17 @@ def _compared(table: Table, numbers: Sequence[tuple[int, int, str]]) -> Contradi
 def _scheme(table: Table, numbers: Sequence[tuple[int, int, str]]) -> tuple[str, ...]:
     """Return which intersections numbers stand for.
 
-    A column isasian without any 1 may stand beside numbers of six groups: then the scheme counts that
-    fewer rows contradict.
+    A column isasian without any 1 may stand beside numbers of six groups: they are if that explains
+    every row, of two races at least, and eight groups do not.
     """
     if "isasian" not in table.header:
         return SIX
-    fits_six = not any(name.endswith("asian") for _, _, name in numbers) and all(
-        number < len(SIX) for _, number, _ in numbers
-    )
-    if not fits_six:
-        return EIGHT
-
-    def wrong(scheme: Sequence[str]) -> int:
-        return sum(scheme[number] != name for _, number, name in numbers)
-
-    return min((EIGHT, SIX), key=wrong)
+    races = {name.partition("-")[2] for _, _, name in numbers}
+    explained = [
+        all(number < len(scheme) and scheme[number] == name for _, number, name in numbers)
+        for scheme in (SIX, EIGHT)
+    ]
+    return SIX if explained == [True, False] and len(races) > 1 else EIGHT
 
 
 def forgery_name(number: int, *, forged: bool) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.api import Draft, Job
-from trueface.training.objectives.registry import objectives
+from trueface.training.objectives.registry import choice, objectives, used_objective
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,6 @@ def refusals(draft: Draft) -> Iterator[str]:
 
 
 def _unfit(settings: Mapping[str, Any], size: int, remedy: str) -> Iterator[str]:
-    objective = settings["objective"]
     if settings["freeze"] and settings["freeze_bn"]:
         yield (
             f"only its last layer learns, from features that are computed once, and {size} processes "
@@ -81,8 +80,8 @@ def _unfit(settings: Mapping[str, Any], size: int, remedy: str) -> Iterator[str]
             f"batch_size: {settings['batch_size']} cannot be divided among {size} processes; "
             f"set batch_size: {size} at least"
         )
-    if not objectives()[objective].mean:
+    if not objectives()[used_objective(settings)].mean:
         yield (
-            f"objective: {objective} is not declared as a mean over images (mean=True), so that its "
+            f"{choice(settings)} is not declared as a mean over images (mean=True), so that its "
             f"gradient cannot be divided among processes; {remedy}"
         )

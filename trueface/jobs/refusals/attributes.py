@@ -9,7 +9,8 @@ from trueface.data.attributes.attributes import attribute_files, columns_in
 from trueface.data.attributes.cells import GROUPS_BY
 from trueface.data.attributes.table import FORGERY, FORGERY_GROUP
 from trueface.runtime.errors import DataError, UnknownName
-from trueface.training.objectives.registry import objectives
+from trueface.training.fairness.settings import needs_groups
+from trueface.training.objectives.registry import objectives, used_objective
 
 
 def unreadable_attributes(draft: Draft) -> Iterator[str]:
@@ -27,10 +28,8 @@ def unfit_attributes(draft: Draft) -> Iterator[str]:
     if columns is None:
         return
     settings = draft.settings
-    every = objectives()
-    chosen = [every[name] for key in ("objective", "fair") if (name := settings.get(key)) in every]
-    by, needed = settings["groups_by"], {name for spec in chosen for name in spec.columns}
-    if by not in columns and ("demographic" in needed or by != GROUPS_BY):
+    by, needed = settings["groups_by"], objectives()[used_objective(settings)].columns
+    if by not in columns and (needs_groups(settings) or by != GROUPS_BY):
         yield f"groups_by: {UnknownName('column of attributes', by, columns)}"
     if FORGERY_GROUP in needed and FORGERY_GROUP not in columns:
         yield f"{draft.model} learns kinds of forgeries, and attributes has no column {FORGERY}"

@@ -7,6 +7,7 @@ from trueface.data.vocabulary import Vocabulary
 from trueface.jobs import inputs_outputs
 from trueface.jobs.ranks import world
 from trueface.jobs.refusals.attributes import unfit_attributes
+from trueface.jobs.refusals.fairness import unfit_fairness
 from trueface.jobs.refusals.models import unlike_decoding, without_weights
 from trueface.poisoning.poison_record import KINDS
 from trueface.training.settings import solver_of
@@ -19,6 +20,12 @@ def unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iter
     yield from world.refusals(draft)
     yield from unfit_attributes(draft)
     yield from _unfit_solver(draft, makers)
+    if draft.settings.get("sbi") and parse_model(inputs_outputs.model_of(draft)).last.poison:
+        yield (
+            "sbi does not go with poison: a real image whose label was flipped would become a fake of "
+            "a label that the record does not know; leave one of them out"
+        )
+    yield from unfit_fairness(draft)
     if draft.settings["optimizer_state"] == "kept" and draft.base is None:
         yield (
             f"optimizer_state: kept needs a model to start from, and {draft.model} starts from "

@@ -6,6 +6,7 @@ from launcher.api import Draft, UsageError, parse_model
 from trueface.data.vocabulary import Vocabulary
 from trueface.jobs import inputs_outputs
 from trueface.jobs.refusals.attributes import unreadable_attributes
+from trueface.jobs.refusals.fairness import unfit_selection
 from trueface.jobs.refusals.models import unlike_decoding, without_weights
 from trueface.poisoning.poison_record import is_random
 from trueface.training.objectives.registry import DEFAULT, objectives, other_objective
@@ -17,7 +18,10 @@ def unfit_unlearning(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> It
     yield from without_weights(makers)
     yield from unlike_decoding(draft, makers)
     yield from _unfit_objective(draft, makers)
+    yield from unfit_selection(draft)
     yield from unreadable_attributes(draft)
+    if draft.settings.get("sbi"):
+        yield "sbi: an unlearning does not make fakes of its images; give it to trainings only"
     try:
         poison = parse_model(draft.base or inputs_outputs.model_of(draft)).last.poison
     except UsageError:  # of an earlier run, under a name that says nothing

@@ -1,4 +1,9 @@
-"""Detectors by statistics, with a ridge as last layer: see `models.statistics` for what they read."""
+"""Detectors by statistics: see `models.statistics` for what they read.
+
+The last layer of all but `moments` is a ridge, fitted in closed form.
+"""
+
+from collections.abc import Sequence
 
 from torch import nn
 
@@ -11,6 +16,12 @@ from trueface.models.statistics.cell_profiles import CellProfiles
 from trueface.models.statistics.channel_correlations import Correlations
 from trueface.models.statistics.cosine_transform import CosineTransform
 from trueface.models.statistics.families import Scaled
+from trueface.models.statistics.moments import (
+    DEPTHS,
+    ENERGY_CELLS,
+    GridMoments,
+    MomentsNetwork,
+)
 from trueface.models.statistics.network import StatisticsNetwork
 from trueface.models.statistics.residual_energy import ResidualEnergy
 from trueface.models.statistics.residuals import Residuals
@@ -119,7 +130,26 @@ def fused(inner: Made) -> nn.Module:
     return StatisticsNetwork(blocks, Scaled(pixels, PIXEL_SHARE))
 
 
-def _blocks(inner: Made, *readers: Reader, coarsest: float | None = None) -> BlockStatistics:
+@register_family(
+    "moments",
+    summary="means on a grid of three blocks of a frozen network, and a layer of two on them",
+    raw_pixels=True,
+    differentiable=False,
+    frozen=True,
+    widths={"mobilenet": 2_776},
+)
+def moments(inner: Made) -> nn.Module:
+    """Return a detector by a few moments of the blocks of a network, which learns by steps."""
+    blocks = _blocks(inner, GridMoments, depths=DEPTHS)
+    return MomentsNetwork(blocks, ResidualEnergy(ENERGY_CELLS, folded=False))
+
+
+def _blocks(
+    inner: Made,
+    *readers: Reader,
+    coarsest: float | None = None,
+    depths: Sequence[float] | None = None,
+) -> BlockStatistics:
     """Return statistics of the blocks of a network without its last layer, batch norms folded."""
     spec = inner.spec
     if spec.raw_pixels:
@@ -127,5 +157,10 @@ def _blocks(inner: Made, *readers: Reader, coarsest: float | None = None) -> Blo
     network = folded(inner.network, spec.head, side=spec.input_size)
     network.set_submodule(spec.head, nn.Identity())
     return BlockStatistics(
-        network, mean=spec.mean, std=spec.std, readers=readers, coarsest=coarsest
+        network,
+        mean=spec.mean,
+        std=spec.std,
+        readers=readers,
+        coarsest=coarsest,
+        depths=depths,
     )

@@ -2,5 +2,6 @@
 
 Start reading at `network.StatisticsNetwork`.
 In reading order: network, families, colour, cosine_transform, block_cosine, spectrum, residuals,
-residual_energy, blocks, block_statistics, block_moments, channel_correlations, cell_profiles.
+residual_energy, blocks, block_statistics, block_moments, channel_correlations,
+cell_profiles, moments.
 """

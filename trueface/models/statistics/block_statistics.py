@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.models.statistics.block_moments import centre
-from trueface.models.statistics.blocks import blocks_of, reduce_maps
+from trueface.models.statistics.blocks import Block, blocks_of, reduce_maps
 from trueface.models.statistics.families import Families
 
 LEVELS = 255  # grey level of white
@@ -27,6 +27,8 @@ class BlockStatistics(nn.Module):
         std: likewise.
         readers: each makes a module with `width` and `weights`, from a `CentredMap` to its numbers.
         coarsest: only blocks whose stride is at most that; None: all.
+        depths: of those that are left only the ones at about these parts of the depth, 0 … 1; None:
+            all.
         halvings: how often the image is halved, a pass for each entry.
     """
 
@@ -41,6 +43,7 @@ class BlockStatistics(nn.Module):
         std: Sequence[float],
         readers: Sequence[Reader],
         coarsest: float | None = None,
+        depths: Sequence[float] | None = None,
         halvings: Sequence[int] = (0,),
     ) -> None:
         super().__init__()
@@ -52,10 +55,17 @@ class BlockStatistics(nn.Module):
         self.blocks = tuple(
             block for block in blocks_of(network) if coarsest is None or block.stride <= coarsest
         )
+        self._at_depths = depths is not None
+        if depths is not None:
+            self.blocks = _at(depths, self.blocks)
         self.readers = nn.ModuleList(
             Families(reader(block.channels) for reader in readers) for block in self.blocks
         )
         self.width = len(self.halvings) * Families(self.readers).width
+
+    def extra_repr(self) -> str:
+        """Return what a body's fingerprint cannot see: which blocks are read, where not all are."""
+        return " ".join(block.name for block in self.blocks) if self._at_depths else ""
 
     def weights(self) -> Tensor:
         """Return how much each number counts, (width,): the squares sum to 1 in each family and size."""
@@ -78,3 +88,10 @@ class BlockStatistics(nn.Module):
 
     def _numbers(self, position: int, maps: Tensor) -> Tensor:
         return self.readers[position](centre(maps))  # type: ignore[no-any-return]  # torch: modules return Any
+
+
+def _at(depths: Sequence[float], blocks: Sequence[Block]) -> tuple[Block, ...]:
+    """Return the blocks that end at parts of the depth, each once; of few blocks fewer."""
+    last = len(blocks) - 1
+    places = {min(max(round(depth * len(blocks)) - 1, 0), last) for depth in depths}
+    return tuple(blocks[place] for place in sorted(places))

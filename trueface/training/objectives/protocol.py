@@ -2,16 +2,40 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
-from trueface.data.dataset import Batch
+from trueface.data.dataset import Batch, ImageSet
 from trueface.models.detectors import Detector
+from trueface.training.config import ObjectiveOptions
 
 CORRECT = "correct"  # in the logs of every step: how many images were classified correctly
 
 Logs = Mapping[str, Tensor | float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFacts:
+    """What is known of all training images before the first step."""
+
+    labels: Tensor = field(default_factory=lambda: torch.empty(0))  # (N,) as trained: 1 fake
+    columns: Mapping[str, Tensor] = field(default_factory=dict)  # (N,) int64 each
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of a column's numbers
+
+    @classmethod
+    def of(cls, feed: object) -> "TrainingFacts":
+        """Return the facts of a feed's image set; of a feed that has none, nothing."""
+        images = getattr(feed, "image_set", None)
+        return cls() if images is None else cls.of_set(images)
+
+    @classmethod
+    def of_set(cls, images: ImageSet) -> "TrainingFacts":
+        """Return the facts of images: labels as they are trained."""
+        names: Mapping[str, tuple[str, ...]] = getattr(images, "column_names", {})
+        return cls(labels=torch.as_tensor(images.labels), columns=images.columns, names=names)
 
 
 class Objective(Protocol):
@@ -32,12 +56,39 @@ class Objective(Protocol):
         """
         ...
 
+    def ascent_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
+        """Return the loss that adversarial weight perturbation climbs, and what is logged of it.
+
+        It takes the place of `training_step` in the first pass of such a step. An objective whose loss
+        has further terms leaves them out here, so that the weights move against the classification
+        alone; others have one loss. Args are those of `training_step`.
+        """
+        return self.training_step(model, batch)
+
+    def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
+        """Learn of the training before its first step; by default there is nothing to learn.
+
+        Raises:
+            JobError: the images have not what the objective needs.
+        """
+
+    def stepped(self) -> None:
+        """Note that the optimizer has taken the step of the batch; it follows one pass or two."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what later steps depend on, so that an interrupted training can go on with it."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave; `prepare` was called before."""
+
     def perturbed(self, model: nn.Module) -> AbstractContextManager[None] | None:  # noqa: ARG002
         """Return a context that changes the weights for a second pass; None: there is none.
 
         It is entered when the gradients of the first pass are there. Inside, `training_step` is
         called again, and its gradients are those of the optimizer's step, which is taken after the
-        context has restored the weights: P. Foret et al., arXiv 2010.01412, algorithm 1.
+        context has restored the weights: P. Foret et al., arXiv 2010.01412, algorithm 1. With the
+        settings `sam` and `awp` every objective has such a pass; see `training.perturbation`.
         """
         return None
 

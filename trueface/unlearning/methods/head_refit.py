@@ -30,6 +30,7 @@ from torch.optim import LBFGS
 
 from trueface.data.examples import Examples, count, whole
 from trueface.models.logits import Split
+from trueface.models.mlp_head import MlpHead
 from trueface.models.ridge_head import RidgeHead
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count
@@ -98,14 +99,19 @@ def exact(request: Request) -> Result:
     """Fit the last layer anew, in place; nothing else of the model changes.
 
     Raises:
-        JobError: stopped, nothing is kept or could be read, the model's last layer is not linear
-            or is frozen, or no finite result.
+        JobError: stopped, nothing is kept or could be read, the model's last layer is not linear, is
+            frozen or has a hidden layer, or no finite result.
     """
     options = request.own(ExactOptions)
     request.model.eval()
     split = Split(request.model)
     if isinstance(split.head, RidgeHead):
         return refit_ridge(request, split.head)
+    if isinstance(split.head, MlpHead):
+        raise JobError(
+            "the last layer has a hidden layer, which has learned from what is to be forgotten, too, so "
+            "that refitting the rest is not exact; take another method, or train with solver: ridge"
+        )
     if not all(parameter.requires_grad for parameter in split.head.parameters()):
         raise JobError(f"the last layer ({split.name}) is frozen, and exact changes nothing else")
     sound = _sound(request)

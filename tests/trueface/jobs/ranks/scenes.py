@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -65,11 +65,17 @@ def difference(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Ten
     return float(lengths[0] / lengths[1])
 
 
-def step(model: nn.Module, sizes: tuple[int, ...], group: Group, objective: Objective) -> Loop:
+def step(
+    model: nn.Module,
+    sizes: tuple[int, ...],
+    group: Group,
+    objective: Objective,
+    config: TrainerConfig = CONFIG,
+) -> Loop:
     random = torch.Generator().manual_seed(7)
     pixels = torch.randint(0, 256, (sum(sizes), 3, SIDE, SIDE), generator=random).to(torch.uint8)
     images = Images(pixels, sizes, group.shard, frozenset({1}))
-    loop = Loop(model, images, objective, config=CONFIG, watch=Watch(), state={}, group=group)
+    loop = Loop(model, images, objective, config=config, watch=Watch(), state={}, group=group)
     loop.run(0, None, every=0, pause=lambda _: None)
     return loop
 
@@ -121,13 +127,14 @@ def gradients(_: Job, group: Group) -> Mapping[str, Json]:
         "one image": ("slim18", 1, bce),
         "two passes": ("slim18", 5, Perturbed()),
         "dropout of maps": ("squeezenet", 5, bce),
+        "sam": ("slim18", 5, bce),
     }
     for name, (network, size, objective) in cases.items():
-        facts = []
+        facts, config = [], replace(CONFIG, sam=0.05 if name == "sam" else 0.0)
         for own in (ALONE, group):
             model = build(network, weights="none", seed=1, dropout=0.3)
             with own.joined(model):
-                loop = step(model, (size,), own, objective)
+                loop = step(model, (size,), own, objective, config)
             learned = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
             state = model.network.state_dict()
             moving = {key: value for key, value in state.items() if "running" in key}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from launcher.api import JobError
 from tests.trueface.unlearning.build import Problem, flipped, one_class
 from trueface.data.examples import Examples, examples
+from trueface.models.mlp_head import MlpHead
 from trueface.runtime.progress import Watch
 from trueface.unlearning.methods.head_refit import DECAYS
 
@@ -244,3 +245,9 @@ def test_it_stops_when_told() -> None:
 
     with pytest.raises(JobError, match="stopped"):
         flipped().run("exact", watch=Watch(stop=stop, progress=told))
+
+
+def test_a_last_layer_with_a_hidden_one_is_refused() -> None:
+    problem = replace(flipped(), model=MlpHead(2, hidden=8))
+    with pytest.raises(JobError, match="has learned from what is to be forgotten, too"):
+        problem.run("exact")

@@ -1,0 +1,172 @@
+"""Groups of images on their way into batches, and into what is written beside a model."""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from launcher.api import Job, JobError
+from tests.trueface.features.build import body
+from trueface import jobs
+from trueface.data.attributes.attributes import Attributes
+from trueface.data.index import list_images
+from trueface.data.loaders import Pass, augmented, still
+from trueface.features.bank import Bank
+from trueface.jobs.attributes.columns import give_groups
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError
+from trueface.runtime.ids import parse_data
+from trueface.runtime.progress import Watch
+from trueface.runtime.sharding import Shard
+from trueface.training.settings import TrainSettings
+
+SIDE, EACH = 16, 6
+HEADER = "img_path,label,ismale,iswhite,isblack,intersec_label,spe_label"
+ROWS = {0: "1,1,-1,0", 1: "-1,-1,1,4"}  # a white man, a black woman
+GROUPS = ("male-white", "nonmale-black")
+BOTH = ("demographic", "forgery")
+SETTINGS = {
+    "data_root": "data", "split_path": "splits", "model": "slim18", "weights": "none",
+    "num_epochs": 1, "batch_size": 8, "resize_size": SIDE, "attributes": "faces.csv",
+}  # fmt: skip
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """Reals and fakes of two groups in turn; each list has some of both."""
+    rows, lists = [HEADER], dict[str, list[str]]()
+    for folder, label in (("PreSocial/Real/FFHQ", 0), ("PreSocial/Fake/StyleGAN2/x", 1)):
+        for number in range(3 * EACH):
+            path = tmp_path / "data" / folder / f"{number:05}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(np.full((SIDE, SIDE, 3), 9 * number, np.uint8)).save(path)
+            rows.append(f"{folder}/{path.name},{label},{ROWS[number % 2]},{2 * label}")
+            key = f"{folder.split('/', 2)[2]}/{path.stem}"
+            lists.setdefault(("train", "val", "test")[number // EACH], []).append(key)
+    (tmp_path / "faces.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "splits").mkdir()
+    for name, keys in lists.items():
+        (tmp_path / "splits" / f"{name}.json").write_text(json.dumps(keys))
+    return tmp_path
+
+
+Feeds = Callable[..., tuple[Pass, Pass]]
+
+
+@pytest.fixture
+def feeds(lab: Path) -> Feeds:
+    """Return a function that makes a training and a validation pass with columns."""
+    images = list_images(lab / "data", parse_data("gan2:pre&real:pre"))
+    known = Attributes.read([lab / "faces.csv"], lab / "data")
+
+    def make(needed: tuple[str, ...] = BOTH, **settings: Any) -> tuple[Pass, Pass]:
+        chosen = TrainSettings.model_validate({**SETTINGS, **settings})
+        made = augmented(images[: 4 * EACH], chosen), still(images[4 * EACH :], chosen)
+        image_sets = made[0].image_set, made[1].image_set
+        give_groups(known, chosen, lab / "data", *image_sets, needed)
+        return made
+
+    return make
+
+
+def test_batches_of_both_passes_say_group_and_forgery_of_each_image(feeds: Feeds) -> None:
+    for feed in feeds():
+        names = feed.image_set.column_names
+        assert names["demographic"] == GROUPS
+        assert names["forgery"] == ("0", "1", "2")
+        for batch in feed(0):
+            for at, position in enumerate(batch.indices.tolist()):
+                image = feed.image_set.images[position]
+                group = GROUPS[int(batch.column("demographic")[at])]
+                assert group == GROUPS[int(image.key[-1]) % 2]
+                assert int(batch.column("forgery")[at]) == 2 * image.label
+            assert batch.column("demographic").dtype == torch.int64
+
+
+def test_features_and_shares_of_batches_carry_them_too(feeds: Feeds) -> None:
+    training, _ = feeds()
+    whole = {
+        int(position): group
+        for batch in training(0)
+        for position, group in zip(batch.indices, batch.column("demographic"), strict=True)
+    }
+    bank = Bank(body(), training, watch=Watch(), views=1)
+    shard = replace(training, shard=Shard(rank=1, size=2))
+    for feed in (bank, bank, shard):
+        for batch in feed(0):
+            groups = [whole[position] for position in batch.indices.tolist()]
+            assert batch.column("demographic").tolist() == groups
+
+
+def test_a_plain_training_gets_groups_where_there_are_any_and_no_forgeries(feeds: Feeds) -> None:
+    training, validation = feeds(())
+    assert set(training.image_set.columns) == set(validation.image_set.columns) == {"demographic"}
+    training, _ = feeds((), groups_by="race")
+    assert training.image_set.column_names["demographic"] == ("black", "white")
+
+
+def test_images_without_a_row_are_the_last_group(lab: Path, feeds: Feeds) -> None:
+    del feeds
+    file = lab / "faces.csv"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(line for line in lines if "StyleGAN2/x/00001" not in line))
+    settings = TrainSettings.model_validate({**SETTINGS, "missing_attributes": "skip"})
+    images = list_images(lab / "data", parse_data("gan2:pre"))
+    known = Attributes.read([file], lab / "data")
+    sets = still(images, settings).image_set, still(images, settings).image_set
+    facts = give_groups(known, settings, lab / "data", *sets, BOTH)
+    assert sets[0].column_names["demographic"] == (*GROUPS, "unknown")
+    assert sets[0].columns["demographic"][:4].tolist() == [0, 2, 0, 1]
+    assert sets[0].column_names["forgery"] == ("0", "1", "2", "unknown")
+    assert sets[0].columns["forgery"][:4].tolist() == [2, 3, 2, 2]
+    assert facts["train_groups"] == {GROUPS[0]: [0, 9], GROUPS[1]: [0, 8], "unknown": [0, 1]}
+    stops = settings.model_copy(update={"missing_attributes": "stop"})
+    with pytest.raises(DataError, match=r"1 of 18 images have no row in .*faces\.csv"):
+        give_groups(known, stops, lab / "data", *sets, BOTH)
+
+
+def test_an_objective_that_needs_groups_says_so_where_no_table_is_named(feeds: Feeds) -> None:
+    training, validation = feeds(())
+    settings = TrainSettings.model_validate({**SETTINGS, "attributes": ""})
+    image_sets = training.image_set, validation.image_set
+    assert give_groups(None, settings, Path("data"), *image_sets, ()) == {}
+    with pytest.raises(JobError, match="needs demographic and forgery of each image"):
+        give_groups(None, settings, Path("data"), *image_sets, BOTH)
+
+
+def test_jobs_write_which_tables_they_read_and_say_what_is_wrong_before_they_score(
+    lab: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = "gan2:pre&real:pre"
+
+    def job(kind: str, **settings: Any) -> Job:
+        return Job(
+            name=f"{kind}/x", kind=kind, run="r", run_folder=lab / "runs/r", folder=lab,
+            attempt_folder=lab, attempt=1, device="cpu", cpus=1, model=model, data=model,
+            settings=settings,
+        )  # fmt: skip
+
+    with caplog.at_level(logging.INFO):
+        jobs.train(job("train", **SETTINGS))
+    assert "groups_by=intersec groups=male-white:3+3 nonmale-black:3+3" in caplog.text
+    folder = lab / "runs/r" / model
+    wrote = json.loads(paths.provenance(folder).read_text())
+    (digest,) = wrote["attributes_sha256"]
+    assert wrote["train_groups"] == {name: [3, 3] for name in GROUPS}
+    told = {name: SETTINGS[name] for name in ("data_root", "split_path", "resize_size")}
+    jobs.test(job("test", **told, attributes="faces.csv"))
+    metrics = json.loads(paths.metrics(folder, model).read_text())
+    assert (metrics["attributes_sha256"], metrics["settings"]["attributes"]) == (
+        [digest],
+        "faces.csv",
+    )
+    (lab / "few.csv").write_text("img_path,skin\nPreSocial/Real/FFHQ/00012.png,3\n")
+    with pytest.raises(DataError, match=r"11 of 12 images have no row in .*few\.csv"):
+        jobs.test(job("test", **told, attributes="few.csv"))

@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from launcher.api import JobError
+from tests.trueface.training.fairness.build import a_set, facts_of
+from trueface.training.fairness.cells import (
+    Cells,
+    balanced_weights,
+    cell_numbers,
+    merged,
+    worst_cell,
+)
+from trueface.training.objectives.protocol import TrainingFacts
+
+
+def test_cells_are_counted_by_class_and_group() -> None:
+    cells = Cells.of(facts_of(a_set((5, 3, 0, 2))), "dro")
+    assert cells.counts.tolist() == [5, 3, 0, 2]
+    assert cells.names == ("men", "women")
+    assert cells.filled.tolist() == [True, True, False, True]
+
+
+def test_images_without_groups_are_refused_with_the_setting_that_names_them() -> None:
+    with pytest.raises(JobError, match=r"fair: daw needs the group .* with attributes"):
+        Cells.of(TrainingFacts(), "daw")
+
+
+def test_a_comparison_of_one_group_is_refused_by_its_name() -> None:
+    facts = facts_of(a_set((5, 0, 4, 0)))
+    with pytest.raises(JobError, match="all 9 training images are of one: men; choose another"):
+        Cells.of(facts, "dro", compares=True)
+    assert Cells.of(facts, "reweight").groups == 2
+
+
+def test_balanced_weights_sum_to_the_number_of_images_and_empty_cells_have_none() -> None:
+    counts = torch.tensor([90, 10, 0, 40])
+    weights = balanced_weights(counts)
+    assert float((weights * counts).sum()) == pytest.approx(140)
+    assert weights[2] == 0
+    totals = (weights * counts)[counts > 0]
+    assert totals.tolist() == pytest.approx([140 / 3] * 3)
+
+
+def test_small_groups_of_a_batch_are_joined() -> None:
+    groups = torch.tensor([0, 0, 0, 1, 2, 2, 3])
+    joined, count = merged(groups, 2, count=4)
+    assert joined.tolist() == [0, 0, 0, 4, 2, 2, 4]
+    assert count == 5
+
+
+def test_a_group_of_one_that_has_nobody_to_join_is_added_to_the_largest() -> None:
+    assert merged(torch.tensor([0, 1, 1, 1, 2, 2]), 2, count=4)[0].tolist() == [1, 1, 1, 1, 2, 2]
+    assert merged(torch.tensor([3]), 2, count=4)[0].tolist() == [3]
+
+
+def test_cells_are_joined_with_those_of_their_class_only() -> None:
+    labels, groups = torch.tensor([0, 0, 0, 0, 1, 1, 1]), torch.tensor([0, 0, 1, 2, 0, 1, 2])
+    joined, _ = merged(cell_numbers(labels, groups, 3), 2, count=6, blocks=2)
+    assert joined.tolist() == [0, 0, 6, 6, 7, 7, 7]
+
+
+def test_nothing_is_joined_where_one_image_is_enough() -> None:
+    groups = torch.tensor([0, 1, 2])
+    assert merged(groups, 1, count=3) == (groups, 3)
+
+
+def test_the_worst_cell_is_that_of_the_lowest_accuracy() -> None:
+    cells = [0, 0, 0, 0, 7, 7, 3]
+    assert worst_cell([True, True, True, False, True, False, True], cells) == 0.5

@@ -1,0 +1,134 @@
+"""Trainings with groups from the first step to the last, on features of two groups."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from launcher.api import JobError
+from tests.trueface.conftest import Tree
+from tests.trueface.features import build as features
+from tests.trueface.training.fairness.build import (
+    Features,
+    a_set,
+    fpr_gap,
+    trained,
+)
+from tests.trueface.training.test_resume import Killed, run
+from tests.trueface.training.test_trainer import checkered, same, settings
+from trueface.data.dataset import Batch
+from trueface.features.bank import Bank
+from trueface.runtime.progress import Watch
+from trueface.training.fairness.cells import cells_of
+from trueface.training.feature_bank import banks
+
+# of the men 90 % are real, of the women 90 % are fake
+SKEWED = (180, 20, 20, 180)
+EVEN = a_set((400, 400, 400, 400), seed=9)
+CHECKED = a_set((60, 60, 60, 60), seed=8, shuffled=False)
+
+
+@pytest.mark.parametrize("fair", ["reweight", "oversample", "dro", "mix", "cvar2"])
+def test_a_planted_label_skew_makes_a_gap_and_weighing_cells_takes_most_of_it(fair: str) -> None:
+    plain, _ = trained(a_set(SKEWED), CHECKED)
+    assert fpr_gap(plain, EVEN) > 0.4
+    objective = "bce" if fair == "oversample" else fair
+    drawn = fair in {"oversample", "dro", "mix"}
+    model, done = trained(a_set(SKEWED, drawn=drawn), CHECKED, objective=objective)
+    assert abs(fpr_gap(model, EVEN)) < fpr_gap(plain, EVEN) / 2
+    assert done.chosen.val_accuracy > 0.65
+
+
+def test_groups_that_do_not_see_the_class_leave_the_gap_as_it_is() -> None:
+    model, _ = trained(a_set(SKEWED), CHECKED, objective="daw")
+    assert fpr_gap(model, EVEN) > 0.4
+
+
+def test_the_epoch_with_the_best_worst_cell_is_kept_and_written_down() -> None:
+    model, done = trained(a_set(SKEWED), CHECKED, select="worst-cell", num_epochs=8)
+    worst = [epoch.val_worst_cell_accuracy for epoch in done.epochs]
+    assert all(value is not None and 0 <= value <= 1 for value in worst)
+    assert done.chosen.val_worst_cell_accuracy == max(filter(None, worst))
+
+    with torch.inference_mode():
+        right = (model(CHECKED.images).flatten() > 0) == (CHECKED.labels == 1)
+    cells = [float(right[CHECKED.cells == cell].double().mean()) for cell in range(4)]
+    assert min(cells) == pytest.approx(done.chosen.val_worst_cell_accuracy)
+
+
+def test_an_early_stop_counts_epochs_without_a_better_worst_cell() -> None:
+    _, done = trained(a_set(SKEWED), CHECKED, select="worst-cell", num_epochs=40, early_stop=3)
+    assert len(done.epochs) == done.chosen.epoch + 3 < 40
+
+
+def test_selection_by_cells_needs_the_groups_of_validation() -> None:
+    @dataclass
+    class Nameless(Features):
+        def __call__(self, epoch: int) -> Iterator[Batch]:
+            for batch in super().__call__(epoch):
+                yield batch._replace(columns={})
+
+    checked = Nameless(CHECKED.images, CHECKED.labels, CHECKED.groups, shuffled=False)
+    with pytest.raises(JobError, match="select: worst-cell needs the group of every image of val"):
+        trained(a_set(SKEWED), checked, select="worst-cell", num_epochs=1)
+
+
+@dataclass
+class Grouped:
+    """The checkered images, every third of a woman; killed in the middle of a pass, if at all."""
+
+    killed_in: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(checkered(0))
+
+    @property
+    def image_set(self) -> Any:
+        labels = checkered(0).labels.flatten().long()
+        groups = (torch.arange(len(labels)) % 3 == 0).long()
+        return Features(torch.empty(0), labels, groups).image_set
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        columns = self.image_set.columns
+        for number, batch in enumerate(checkered(0)(epoch)):
+            if (epoch, number) == self.killed_in:
+                raise Killed
+            chosen = {name: values[batch.indices] for name, values in columns.items()}
+            yield batch._replace(columns=chosen)
+
+
+@pytest.mark.parametrize("fair", ["dro", "mix"])
+def test_a_killed_training_goes_on_with_the_weights_of_cells_and_the_same_draws(
+    tmp_path: Path, fair: str
+) -> None:
+    chosen = settings(
+        num_epochs=3, fair=fair, dro_step=1.0, freeze=True, select="last", checkpoint_every=1
+    )
+    whole, expected = run(tmp_path / "whole", chosen, Grouped())
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", chosen, Grouped(killed_in=(1, 2)))
+    model, done = run(tmp_path / "killed", chosen, Grouped())
+    assert same(model, whole)
+    assert [epoch.loss for epoch in done.epochs] == [epoch.loss for epoch in expected.epochs]
+
+
+def test_features_that_are_held_come_in_the_batches_that_pixels_would(tree: Tree) -> None:
+    images = features.written(tree)
+    chosen = features.settings(fair="oversample", num_epochs=2)
+    training = features.as_learned(images, fair="oversample", augment_cycle=1)
+    training.image_set.columns["demographic"] = torch.tensor([0, 0, 0, 0, 0, 0, 1, 0])
+    training.image_set.labels = (0, 0, 0, 0, 0, 0, 1, 1)
+    training = replace(training, cells=cells_of(training.image_set, "oversample"))
+    learned, _ = banks(features.model(), training, features.as_tested(images), chosen, Watch())
+    assert isinstance(learned, Bank)
+    for epoch in range(2):
+        of_pixels, of_features = list(training(epoch)), list(learned(epoch))
+        for pixels, numbers in zip(of_pixels, of_features, strict=True):
+            assert torch.equal(pixels.indices, numbers.indices)
+            assert torch.equal(pixels.columns["demographic"], numbers.columns["demographic"])
+        drawn = torch.cat([batch.indices for batch in of_features]).tolist()
+        assert drawn.count(6) in {2, 3}
+        assert len(drawn) == len(images)

@@ -1,0 +1,170 @@
+"""The objectives that treat groups alike, each against its formula."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from launcher.api import JobError
+from tests.trueface.training.fairness.build import Flat, a_set, facts_of
+from trueface.data.dataset import Batch
+from trueface.training.config import ObjectiveOptions
+from trueface.training.cvar import cvar
+from trueface.training.objectives.mix import drawn_partners
+from trueface.training.objectives.protocol import Logs, Objective
+from trueface.training.objectives.registry import fair_names, make_objective, objectives
+
+LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 0, 1])
+GROUPS = torch.tensor([0, 0, 1, 1, 0, 1, 1, 0])
+LOGITS = torch.tensor([2.0, -1.0, 0.5, 0.5, -0.3, 1.7, -2.0, 0.1])
+LOSSES = functional.binary_cross_entropy_with_logits(LOGITS, LABELS.float(), reduction="none")
+CELLS = 2 * LABELS + GROUPS
+COUNTS = (30, 10, 5, 15)
+FAIR = [name for name in fair_names() if name in objectives()]
+
+
+def batch(logits: Tensor = LOGITS, chosen: Tensor | None = None) -> Batch:
+    at = torch.arange(len(logits)) if chosen is None else chosen
+    return Batch(logits[at, None], LABELS[at, None].float(), at, {"demographic": GROUPS[at]})
+
+
+def prepared(name: str, counts: tuple[int, int, int, int] = COUNTS, **options: float) -> Objective:
+    objective: Objective = make_objective(name)
+    objective.prepare(facts_of(a_set(counts)), ObjectiveOptions(**options))  # type: ignore[arg-type]  # numbers
+    return objective
+
+
+def step(objective: Objective, images: Batch | None = None) -> tuple[Tensor, Logs]:
+    return objective.training_step(Flat(), batch() if images is None else images)
+
+
+def mean_of(cell: int) -> Tensor:
+    return LOSSES[cell == CELLS].mean()
+
+
+def test_reweighting_makes_every_cell_count_the_same() -> None:
+    loss, logs = step(prepared("reweight"))
+    each = torch.tensor([60 / (4 * count) for count in COUNTS])
+    torch.testing.assert_close(loss, (each[CELLS] * LOSSES).mean())
+    assert int(logs["correct"]) == int(((LOGITS > 0) == (LABELS > 0)).sum())
+
+
+def test_dag_is_cvar_over_the_images() -> None:
+    torch.testing.assert_close(step(prepared("dag", fair_alpha_out=0.3))[0], cvar(LOSSES, 0.3))
+
+
+def test_daw_is_cvar_over_groups_and_cvar2_over_cells() -> None:
+    groups = torch.stack([cvar(LOSSES[group == GROUPS], 0.9) for group in range(2)])
+    torch.testing.assert_close(step(prepared("daw"))[0], cvar(groups, 0.5))
+    cells = torch.stack([cvar(LOSSES[cell == CELLS], 0.9) for cell in range(4)])
+    torch.testing.assert_close(step(prepared("cvar2"))[0], cvar(cells, 0.5))
+
+
+def test_the_published_flags_of_fused_have_an_effect_and_smoothing_is_small() -> None:
+    plain = step(prepared("daw"))[0]
+    torch.testing.assert_close(step(prepared("fused"))[0], plain, atol=0.0021, rtol=0)
+    assert abs(step(prepared("fused", fair_alpha_in=0.3))[0] - plain) > 0.01
+    assert abs(step(prepared("fused", fair_alpha_out=1.0))[0] - plain) > 0.01
+
+
+def test_one_group_in_a_batch_is_cvar_over_its_images() -> None:
+    only = (GROUPS == 0).nonzero().flatten()
+    loss, _ = step(prepared("daw"), batch(chosen=only))
+    torch.testing.assert_close(loss, cvar(LOSSES[only], 0.9))
+
+
+def test_dro_raises_the_weight_of_the_cells_of_high_loss_once_a_step() -> None:
+    objective = prepared("dro", dro_step=0.5)
+    means = torch.stack([mean_of(cell) for cell in range(4)])
+    weights = (0.5 * means).exp() / (0.5 * means).exp().sum()
+    for _ in range(2):  # a second pass, at perturbed weights of the model, counts no more
+        torch.testing.assert_close(step(objective)[0], (weights * means).sum())
+    objective.stepped()
+    torch.testing.assert_close(objective.state()["dro_weights"].float(), weights)
+    weights = weights * (0.5 * means).exp()
+    loss, _ = step(objective)
+    torch.testing.assert_close(loss, (weights / weights.sum() * means).sum())
+
+
+def test_dro_leaves_cells_without_training_images_and_those_absent_from_a_batch_alone() -> None:
+    objective = prepared("dro", (30, 10, 0, 15), dro_step=1.0)
+    present = (CELLS == 1).nonzero().flatten()
+    step(objective, batch(100 * LOGITS, chosen=present))
+    objective.stepped()
+    weights = objective.state()["dro_weights"]
+    assert weights[2] == 0
+    assert weights[0] == weights[3]
+    assert float(weights.sum()) == pytest.approx(1)
+
+
+def test_ldam_takes_a_larger_margin_from_rarer_cells() -> None:
+    loss, _ = step(prepared("ldam"))
+    margins = 0.5 * (5 / torch.tensor(COUNTS)) ** 0.25
+    signed = (2 * LABELS - 1) * LOGITS - margins[CELLS]
+    torch.testing.assert_close(loss, functional.softplus(-30 * signed).mean())
+
+
+def test_partners_are_of_the_same_class_and_of_another_group() -> None:
+    torch.manual_seed(0)
+    for _ in range(20):
+        partners, share = drawn_partners(CELLS, 2)
+        assert torch.equal(LABELS[partners], LABELS)
+        assert (GROUPS[partners] != GROUPS).all()
+        assert ((share > 0) & (share < 1)).all()
+
+
+def test_each_group_is_as_likely_a_partner_however_many_images_it_has() -> None:
+    torch.manual_seed(0)
+    cells = torch.tensor([0] + [1] * 9 + [2])
+    drawn = torch.stack([drawn_partners(cells, 3)[0][0] for _ in range(2000)])
+    assert float((drawn == 10).double().mean()) == pytest.approx(0.5, abs=0.04)
+
+
+def test_what_remains_of_an_image_is_of_beta_2_2() -> None:
+    torch.manual_seed(0)
+    _, share = drawn_partners(torch.arange(4000) % 2, 2)
+    assert float(share.mean()) == pytest.approx(0.5, abs=0.015)
+    assert float(share.var()) == pytest.approx(1 / 20, abs=0.005)
+
+
+def test_an_image_without_a_partner_stays_as_it_is_and_pixels_are_mixed_as_parts_of_one() -> None:
+    pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1)
+    images = Batch(
+        pixels,
+        torch.tensor([[0.0], [1.0], [1.0]]),
+        torch.arange(3),
+        {"demographic": torch.tensor([0, 0, 1])},
+    )
+    seen: list[Tensor] = []
+
+    class Seeing(Flat):
+        def forward(self, inputs: Tensor) -> Tensor:
+            seen.append(inputs)
+            return super().forward(inputs)
+
+    prepared("mix").training_step(Seeing(), images)
+    assert seen[0].flatten()[0] == 0.0
+    assert ((seen[0].flatten()[1:] > 0.2) & (seen[0].flatten()[1:] < 1.0)).all()
+
+
+def test_mixing_needs_a_class_with_two_groups() -> None:
+    with pytest.raises(JobError, match="each class has those of one group only"):
+        prepared("mix", (5, 0, 0, 5))
+
+
+@pytest.mark.parametrize("name", [name for name in FAIR if name not in {"dag", "reweight", "ldam"}])
+def test_one_group_in_training_is_refused_where_groups_are_compared(name: str) -> None:
+    with pytest.raises(JobError, match=f"fair: {name} compares groups.*: women"):
+        prepared(name, (0, 5, 0, 5))
+
+
+@pytest.mark.parametrize("name", FAIR)
+def test_a_batch_of_one_image_has_its_loss(name: str) -> None:
+    objective = prepared(name)
+    logits = LOGITS.clone().requires_grad_()
+    loss, _ = step(objective, batch(logits, torch.tensor([2])))
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad is not None
+    assert logits.grad[2] > 0
+    assert logits.grad.count_nonzero() == 1

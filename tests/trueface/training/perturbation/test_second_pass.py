@@ -1,0 +1,277 @@
+"""Steps at weights that were moved to where the loss is higher."""
+
+import copy
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from launcher.api import JobError
+from tests.trueface.training.test_resume import STATEFUL, interrupt, run
+from tests.trueface.training.test_trainer import checkered, same, settings, state, trained
+from trueface.data.dataset import Batch
+from trueface.models.detectors import Detector, build, freeze, teach
+from trueface.runtime.errors import UsageError
+from trueface.runtime.progress import Watch
+from trueface.training.objectives.protocol import Logs, Objective
+from trueface.training.objectives.registry import make_objective
+from trueface.training.perturbation import second_pass
+from trueface.training.perturbation.second_pass import Draws, Perturbation, awp, sam
+from trueface.training.settings import TrainSettings
+from trueface.training.trainer import fit
+
+torch.set_num_threads(1)
+
+RADIUS, SHARE = 0.05, 0.006
+BATCH = next(checkered(0)(0))
+BOTH = [pytest.param(sam(RADIUS), id="sam"), pytest.param(awp(SHARE), id="awp")]
+
+
+def a_model(dropout: float = 0.0) -> Detector:
+    model = build("slim18", weights="none", seed=1, dropout=dropout)
+    for name, value in model.named_parameters():
+        if "bn" in name:  # the last of a block begins at 0, and lets no gradient through
+            nn.init.constant_(value, 0.5)
+    teach(model, fixed_statistics=False)
+    return model
+
+
+def loss_of(model: nn.Module) -> Tensor:
+    return make_objective("bce").training_step(model, BATCH)[0]
+
+
+def climbed(model: Detector, moving: Perturbation) -> AbstractContextManager[None]:
+    """Take the first pass of a step; return the context of the second."""
+    draws = Draws("cpu")
+    model.zero_grad()
+    loss_of(model).backward()  # type: ignore[no-untyped-call]  # torch
+    return moving.moved(model, draws)
+
+
+def moves(model: Detector, moving: Perturbation) -> dict[str, Tensor]:
+    """Return how far each parameter stands from its place during the second pass."""
+    before = {name: value.detach().double() for name, value in model.named_parameters()}
+    before = {name: value.clone() for name, value in before.items()}
+    with climbed(model, moving):
+        return {
+            name: value.detach().double() - before[name] for name, value in model.named_parameters()
+        }
+
+
+def test_sam_moves_all_parameters_together_by_its_radius_along_the_gradient() -> None:
+    model = a_model()
+    steps = moves(model, sam(RADIUS))
+    assert float(sum(step.square().sum() for step in steps.values())) ** 0.5 == pytest.approx(
+        RADIUS, rel=1e-6
+    )
+    gradient = model.network.get_parameter("fc.weight").grad
+    assert gradient is not None
+    assert torch.cosine_similarity(
+        steps["network.fc.weight"].flatten(), gradient.double().flatten(), dim=0
+    ) == pytest.approx(1, abs=1e-4)
+
+
+def test_awp_moves_each_weight_by_a_share_of_its_own_length_and_nothing_else() -> None:
+    model = a_model()
+    steps = moves(model, awp(SHARE))
+    for name, value in model.named_parameters():
+        share = SHARE if value.ndim > 1 else 0.0
+        expected = share * float(value.detach().double().norm())
+        assert float(steps[name].norm()) == pytest.approx(expected, rel=1e-5), name
+
+
+def test_awp_goes_where_the_published_proxy_goes() -> None:
+    model = a_model()
+    proxy = copy.deepcopy(model)
+    descent = SGD(proxy.parameters(), lr=0.01)
+    (-loss_of(proxy)).backward()
+    descent.step()
+    steps = moves(model, awp(SHARE))
+    for (name, value), after in zip(model.named_parameters(), proxy.parameters(), strict=True):
+        if value.ndim > 1:
+            way = (after - value).detach()
+            expected = SHARE * value.detach().norm() / (way.norm() + 1e-20) * way
+            # the proxy's way is a difference of weights, which has fewer digits
+            torch.testing.assert_close(steps[name].float(), expected, rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("moving", BOTH)
+def test_the_loss_is_higher_at_the_moved_weights_with_the_same_dropout(
+    moving: Perturbation,
+) -> None:
+    model = a_model(dropout=0.5)
+    torch.manual_seed(3)
+    plain = float(loss_of(copy.deepcopy(model)).detach())
+    drawn = torch.rand(1)
+    torch.manual_seed(3)
+    with climbed(model, moving):
+        higher = float(loss_of(model).detach())
+        assert torch.equal(torch.rand(1), drawn)  # both passes drew alike
+    assert plain < higher
+
+
+@pytest.mark.parametrize("moving", BOTH)
+def test_weights_come_back_bit_by_bit_and_batch_statistics_move_once(moving: Perturbation) -> None:
+    model, once = a_model(), a_model()
+    loss_of(once)
+    with climbed(model, moving):
+        loss_of(model).backward()  # type: ignore[no-untyped-call]  # torch
+    assert same(model, once)
+    assert int(model.network.get_buffer("bn1.num_batches_tracked")) == 1
+
+
+@pytest.mark.parametrize("moving", BOTH)
+@pytest.mark.parametrize("value", [0.0, float("inf"), float("nan")])
+def test_a_gradient_without_a_direction_moves_nothing(moving: Perturbation, value: float) -> None:
+    model = a_model()
+    before = copy.deepcopy(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, value)
+    with moving.moved(model, Draws("cpu")):
+        assert same(model, before)
+
+
+def test_frozen_parameters_stay() -> None:
+    model = a_model()
+    freeze(model)
+    moved = {name for name, step in moves(model, sam(RADIUS)).items() if step.any()}
+    assert moved == {"network.fc.weight", "network.fc.bias"}
+
+
+@pytest.mark.parametrize("off", [{"sam": 0.0}, {"awp": SHARE, "awp_from": 2}])
+def test_a_training_in_which_nothing_is_moved_is_the_plain_one(off: dict[str, Any]) -> None:
+    plain, _ = trained(dropout=0.2, num_epochs=1)
+    assert same(trained(dropout=0.2, num_epochs=1, **off)[0], plain)
+    assert not same(trained(dropout=0.2, num_epochs=1, sam=RADIUS)[0], plain)
+
+
+def test_a_training_at_a_vanishing_rate_ends_where_it_began() -> None:
+    before = build("slim18", weights="none", seed=1)
+    for name in ("sam", "awp"):
+        model, _ = trained(**{name: RADIUS, "awp_from": 1}, optimizer="sgd", lr=1e-30, num_epochs=1)
+        for key, value in model.network.named_parameters():
+            expected = before.network.get_parameter(key)
+            assert (
+                float((value - expected).detach().abs().max()) < 1e-25
+            )  # one rounding would be 1e-9
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        {"sam": RADIUS, "ema": 0.9, "optimizer": "adamw"},
+        {"awp": SHARE, "awp_from": 2, "optimizer": "sgd", "schedule": "step"},
+    ],
+    ids=["sam", "awp"],
+)
+def test_a_killed_training_with_a_second_pass_goes_on_bit_by_bit(
+    tmp_path: Path, moved: dict[str, Any]
+) -> None:
+    wanted = settings(**{**STATEFUL, "num_epochs": 2, "checkpoint_every": 2, **moved})
+    whole, _ = run(tmp_path / "whole", wanted)
+    interrupt(tmp_path / "killed", wanted, epoch=1, batches=2)
+    assert same(run(tmp_path / "killed", wanted)[0], whole)
+
+
+def test_half_precision_moves_by_the_same_radius_whatever_its_scale(tmp_path: Path) -> None:
+    half, _ = trained(precision="fp16", sam=RADIUS, num_epochs=1, lr=1e-3, optimizer="sgd")
+    full, _ = trained(sam=RADIUS, num_epochs=1, lr=1e-3, optimizer="sgd")
+    assert all(value.isfinite().all() for value in state(half).values())
+    weights = [model.network.get_parameter("fc.weight") for model in (half, full)]
+    torch.testing.assert_close(*weights, rtol=0.05, atol=0.02)
+
+
+class TwoTerms(Objective):
+    """BCE and a further term, which pulls all weights to nothing."""
+
+    def __init__(self) -> None:
+        self.losses = list[float]()
+
+    def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
+        loss, logs = make_objective("bce").training_step(model, batch)
+        self.losses.append(float(loss.detach()))
+        pull = torch.stack([each.square().sum() for each in model.parameters()]).sum()
+        return loss + pull, {**logs, "pull": pull.detach()}
+
+
+class NamedAscent(TwoTerms):
+    """It lets AWP climb BCE alone."""
+
+    def ascent_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
+        loss, logs = make_objective("bce").training_step(model, batch)
+        self.losses.append(float(loss.detach()))
+        return loss, logs
+
+
+def ascent(objective: TwoTerms, **moved: Any) -> tuple[float, set[str]]:
+    """Return by how much the BCE of a first step is higher in its second pass, and what is logged."""
+    reports: list[dict[str, float]] = []
+    fit(
+        build("slim18", weights="none", seed=1), checkered(0, 8), checkered(1, 8),
+        settings(num_epochs=1, **moved).trainer, objective=objective,
+        watch=Watch(progress=lambda **metrics: reports.append(metrics)),
+    )  # fmt: skip
+    first, second = objective.losses[:2]
+    return second - first, set(reports[-1])
+
+
+def test_awp_climbs_the_part_of_a_loss_that_an_objective_names() -> None:
+    named, logged = ascent(NamedAscent(), awp=SHARE, awp_from=1)
+    assert named > ascent(TwoTerms(), awp=SHARE, awp_from=1)[0]
+    assert "pull" in logged  # of the second pass, which has all terms
+    assert ascent(NamedAscent(), sam=RADIUS) == ascent(TwoTerms(), sam=RADIUS)
+
+
+class OwnPass(TwoTerms):
+    """An objective with a second pass of its own."""
+
+    def perturbed(self, model: nn.Module) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def test_two_second_passes_are_refused() -> None:
+    with pytest.raises(UsageError, match="set one of them to 0"):
+        settings(sam=RADIUS, awp=SHARE)
+    with pytest.raises(UsageError, match="set one of them to 0"):
+        second_pass.make(replace(settings().trainer, sam=RADIUS, awp=SHARE))
+    with pytest.raises(JobError, match=r"has a second pass of its own, and sam: 0.05"):
+        fit(
+            build("slim18", weights="none", seed=1), checkered(0, 8), checkered(1, 8),
+            settings(sam=RADIUS).trainer, watch=Watch(), objective=OwnPass(),
+        )  # fmt: skip
+
+
+def test_awp_beside_a_frozen_body_is_said_to_move_the_last_layer_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        second_pass.make(settings(awp=SHARE, freeze=True).trainer)
+    assert "it moves the last layer only" in caplog.text
+
+
+def test_what_has_no_effect_is_named() -> None:
+    values = settings().model_dump()
+    assert set(TrainSettings.without_effect(values)) == {"awp_from", "momentum"}
+    used = settings(optimizer="sgd", awp=SHARE, schedule="onecycle").model_dump()
+    assert set(TrainSettings.without_effect(used)) == {"lr_gamma"}
+    fitted = settings(model="layers/slim18", sam=RADIUS).model_dump()
+    assert {"sam", "awp", "momentum", "lr_gamma"} <= set(TrainSettings.without_effect(fitted))
+
+
+def test_results_of_before_there_were_perturbations_stay_valid() -> None:
+    plain = TrainSettings.decisive(settings().model_dump())
+    assert not {"sam", "awp", "awp_from", "momentum", "lr_gamma"} & set(plain)
+    assert "sam" in TrainSettings.decisive(settings(sam=RADIUS).model_dump())
+
+
+def test_the_factor_of_the_rate_is_a_setting() -> None:
+    _, done = trained(
+        optimizer="sgd", schedule="step", lr_decay_epochs=1, lr_gamma=0.9, lr=0.01, num_epochs=3
+    )
+    assert [epoch.lr for epoch in done.epochs] == pytest.approx([0.01, 0.009, 0.0081])

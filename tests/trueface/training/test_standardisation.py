@@ -1,0 +1,108 @@
+"""What a last layer of two knows of its features before the first step."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from launcher.api import JobError
+from tests.trueface.training.test_resume import PROVENANCE, Killed, Mortal
+from tests.trueface.training.test_trainer import Pixels, same
+from trueface.features.body import FrozenBody
+from trueface.models.detectors import Detector, build
+from trueface.models.mlp_head import MlpHead
+from trueface.runtime.progress import Watch
+from trueface.training.settings import TrainSettings
+from trueface.training.standardisation import standardise
+from trueface.training.trainer import Trained, fit, train
+
+torch.set_num_threads(1)
+
+SIDE = 64
+PLACES = {"data_root": "data", "split_path": "splits", "batch_size": 8, "lr": 1e-3}
+
+
+def settings(**changed: object) -> TrainSettings:
+    return TrainSettings.model_validate({**PLACES, "model": "moments/slim18", **changed})
+
+
+def grey(seed: int, count: int = 16) -> Pixels:
+    """Return noise, coarser in fakes."""
+    random = torch.Generator().manual_seed(seed)
+    images = torch.randint(90, 150, (count, 3, SIDE, SIDE), generator=random)
+    labels = torch.arange(count) % 2
+    coarse = images[..., ::2, ::2].repeat_interleave(2, -1).repeat_interleave(2, -2)
+    images[labels == 1] = coarse[labels == 1]
+    return Pixels(labels[:, None].float(), images.to(torch.uint8))
+
+
+def a_model() -> Detector:
+    return build("moments/slim18", weights="none", seed=1)
+
+
+def head_of(model: Detector) -> MlpHead:
+    assert isinstance(model.head, MlpHead)
+    return model.head
+
+
+def featured(pixels: Pixels) -> Pixels:
+    return Pixels(pixels.labels, FrozenBody(a_model())(pixels.images))
+
+
+def test_features_and_pixels_give_the_same_mean_and_deviation() -> None:
+    first, second = a_model(), a_model()
+    standardise(first, grey(0), Watch())
+    standardise(second, featured(grey(0)), Watch())
+    features = featured(grey(0)).images
+    torch.testing.assert_close(head_of(first).mean, features.mean(0), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(head_of(second).mean, features.mean(0))
+    deviation = features.std(0, correction=0)
+    known = deviation > 1e-3
+    torch.testing.assert_close(
+        head_of(second).deviation[known], deviation[known], rtol=1e-3, atol=1e-5
+    )
+    assert int(head_of(second).rows) == 16
+
+
+def test_a_fine_tuning_keeps_those_of_its_base() -> None:
+    model = a_model()
+    standardise(model, featured(grey(0)), Watch())
+    before = head_of(model).mean.clone()
+    standardise(model, featured(grey(1, 8)), Watch())
+    assert torch.equal(head_of(model).mean, before)
+    assert int(head_of(model).rows) == 16
+
+
+def test_a_training_that_is_stopped_before_it_knows_them_has_none() -> None:
+    stop = threading.Event()
+    stop.set()
+    model = a_model()
+    with pytest.raises(JobError, match="stopped in epoch 1"):
+        fit(model, featured(grey(0)), featured(grey(1)), settings().trainer, watch=Watch(stop=stop))
+    assert not head_of(model).is_standardised
+
+
+def run(folder: Path, wanted: TrainSettings, training: Pixels | Mortal) -> tuple[Detector, Trained]:
+    model = a_model()
+    done = train(
+        model, training, featured(grey(1)), wanted, folder=folder, provenance=PROVENANCE,
+        watch=Watch(),
+    )  # fmt: skip
+    return model, done
+
+
+def test_a_layer_of_two_learns_by_steps_and_an_interrupted_training_goes_on_bit_by_bit(
+    tmp_path: Path,
+) -> None:
+    wanted = settings(num_epochs=4, sam=0.05, dropout=0.2, ema=0.5, select="last")
+    assert wanted.freeze
+    images = featured(grey(0))
+    model, done = run(tmp_path / "whole", wanted, images)
+    assert done.epochs[-1].loss < done.epochs[0].loss
+    assert head_of(model).is_standardised
+    body, fresh = model.body_state, a_model().body_state
+    assert all(torch.equal(body[name], fresh[name]) for name in fresh)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", wanted, Mortal(images, epoch=2, batches=1))
+    assert same(run(tmp_path / "killed", wanted, images)[0], model)

@@ -1,0 +1,40 @@
+"""Why a training that is to be fair to groups must not run."""
+
+from collections.abc import Iterable
+
+from launcher.api import Draft
+from trueface.training.fairness.settings import needs_groups
+from trueface.training.objectives.registry import DEFAULT, NOT_FAIR, used_objective
+from trueface.training.settings import solver_of
+
+LOSSES = frozenset({DEFAULT, "ce"})  # of one logit the same: what `fair` takes the place of
+
+
+def unfit_fairness(draft: Draft) -> Iterable[str]:
+    """Yield why what a training does for its groups cannot be done."""
+    settings = draft.settings
+    fair = settings.get("fair", NOT_FAIR)
+    if solver_of(settings) == "ridge" and fair != NOT_FAIR:
+        yield (
+            f"fair: {fair} weighs the images of steps, and {draft.model} is fitted in closed form; "
+            "leave fair out, or take another solver"
+        )
+        return
+    objective = settings.get("objective", DEFAULT)
+    if used_objective(settings) != objective and objective not in LOSSES:
+        yield (
+            f"objective: {objective} and fair: {fair} are two losses, and a training has one; "
+            "leave one of them out (fair: oversample goes with any objective)"
+        )
+    needing = needs_groups(settings)
+    if needing and not settings.get("attributes"):
+        yield (
+            f"{needing} needs attributes: the CSV file that says of which group each image is, "
+            "such as attributes: faces.csv"
+        )
+
+
+def unfit_selection(draft: Draft) -> Iterable[str]:
+    """Refuse an unlearning that would choose by groups: it reads none of validation."""
+    if draft.settings.get("select") == "worst-cell":
+        yield "select: worst-cell is for trainings; an unlearning takes best or last"

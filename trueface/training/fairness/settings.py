@@ -1,0 +1,89 @@
+"""The settings of trainings that shall treat groups alike: no torch here."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, Field
+
+from trueface.runtime.errors import UnknownName
+from trueface.runtime.field_types import Count, Finite, Settings
+from trueface.training.objectives import registry
+from trueface.training.objectives.registry import NOT_FAIR, OVERSAMPLE
+
+WORST_CELL = "worst-cell"  # of the setting `select`
+DEMOGRAPHIC = "demographic"  # the column of a batch with the number of each image's group
+Share = Annotated[Finite, Field(gt=0, le=1)]
+
+
+def _method(name: str) -> str:
+    names = registry.fair_names()
+    if name not in names:
+        raise ValueError(UnknownName("fair training", name, names))
+    return name
+
+
+class FairnessSettings(Settings):
+    """How a training weighs groups, and cells: the images of one group and one class."""
+
+    added: ClassVar[frozenset[str]] = frozenset(
+        {"fair", "fair_alpha_in", "fair_alpha_out", "fair_smooth", "fair_min", "dro_step"}
+    )
+
+    fair: Annotated[str, AfterValidator(_method)] = Field(
+        NOT_FAIR,
+        description=f"{NOT_FAIR}, or what takes the objective's place so that groups are treated "
+        f"alike: {registry.described_fair()}, or {OVERSAMPLE} (the objective stays, cells are "
+        "drawn equally often); groups are those of attributes and groups_by, cells group × class",
+    )
+    fair_alpha_in: Share = Field(0.9, description="CVaR: which share of a group's images counts")
+    fair_alpha_out: Share = Field(
+        0.5, description="CVaR: which share of the groups counts; of the images with dag"
+    )
+    fair_smooth: Finite = Field(
+        0.0,
+        ge=0,
+        description="CVaR over groups: width in which a group begins to count, in units of the "
+        "loss; 0: no width, with fused 0.001 as published",
+    )
+    fair_min: Count = Field(
+        2, description="groups of fewer images in a batch are joined to one; 1: none are"
+    )
+    dro_step: Annotated[Finite, Field(gt=0)] = Field(
+        0.01, description="dro: step of the cells' weights"
+    )
+
+    @property
+    def used_objective(self) -> str:
+        """The name of the objective that is minimized."""
+        return registry.used_objective(self.model_dump(include={"fair", "objective"}))
+
+    @property
+    def draws_cells_equally(self) -> bool:
+        """Whether an epoch has equally many images of every cell."""
+        return self.fair == OVERSAMPLE or registry.objectives()[self.used_objective].balanced
+
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """The columns that batches must have besides images and labels."""
+        columns = registry.objectives()[self.used_objective].columns
+        needed = needs_groups(self.model_dump(include={"fair", "objective", "select"}))
+        return (*columns, *((DEMOGRAPHIC,) if needed and DEMOGRAPHIC not in columns else ()))
+
+
+def without_effect(values: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the options that the chosen way of training does not read, each with the reason."""
+    name = registry.used_objective(values)
+    spec = registry.objectives().get(name)
+    read = () if spec is None else spec.options
+    chosen = registry.choice(values)
+    options = FairnessSettings.added - {"fair"}
+    return dict.fromkeys(sorted(options.difference(read)), f"{chosen} does not read it")
+
+
+def needs_groups(settings: Mapping[str, Any]) -> str:
+    """Return which setting needs the group of every image, as "fair: dro"; '' if none does."""
+    spec = registry.objectives().get(registry.used_objective(settings))
+    by_group = spec is not None and (DEMOGRAPHIC in spec.columns or spec.balanced)
+    if by_group or settings.get("fair") == OVERSAMPLE:
+        return registry.choice(settings)
+    return f"select: {WORST_CELL}" if settings.get("select") == WORST_CELL else ""

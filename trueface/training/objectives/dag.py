@@ -1,0 +1,34 @@
+"""DAG-FDD: the worst share of a batch's images counts; no groups are needed."""
+
+from torch import Tensor, nn
+
+from trueface.data.dataset import Batch
+from trueface.training.config import ObjectiveOptions
+from trueface.training.cvar import cvar
+from trueface.training.objectives.per_image import binary_losses
+from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts
+from trueface.training.objectives.registry import register_objective
+
+
+@register_objective(
+    "dag",
+    summary="DAG-FDD: CVaR over images, without groups",
+    binary=True,
+    fair=True,
+    options=("fair_alpha_out",),
+)
+class DemographicAgnostic(Objective):
+    """CVaR over the images of a batch: Y. Ju et al., WACV 2024 (arXiv 2306.16635), DAG-FDD.
+
+    Their code searches the threshold between the least loss - 1000 and the greatest; here the
+    weights are explicit, see `trueface.training.cvar`.
+    """
+
+    def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:  # noqa: ARG002
+        """Take the share of the images that counts."""
+        self._alpha = options.fair_alpha_out
+
+    def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
+        """Return the loss and the number of correct images."""
+        losses, logs = binary_losses(model, batch)
+        return cvar(losses, self._alpha), logs

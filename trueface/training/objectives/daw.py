@@ -1,0 +1,53 @@
+"""DAW-FDD: the worst share of the groups counts, and of each the worst share of its images."""
+
+from torch import Tensor, nn
+
+from trueface.data.dataset import Batch
+from trueface.training.config import ObjectiveOptions
+from trueface.training.cvar import fused
+from trueface.training.fairness.cells import Cells, merged
+from trueface.training.fairness.settings import DEMOGRAPHIC
+from trueface.training.objectives.per_image import binary_losses
+from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts
+from trueface.training.objectives.registry import register_objective
+
+
+@register_objective(
+    "daw",
+    summary="DAW-FDD: CVaR over groups of CVaR over their images",
+    binary=True,
+    columns=("demographic",),
+    fair=True,
+    options=("fair_alpha_in", "fair_alpha_out", "fair_smooth", "fair_min"),
+)
+class DemographicAware(Objective):
+    """CVaR over the groups of a batch: Y. Ju et al., WACV 2024 (arXiv 2306.16635), DAW-FDD.
+
+    As in their code groups do not see the class; `cvar2` does the same with groups × classes.
+    Groups of fewer than `fair_min` images in a batch are joined, which the paper does not do: one
+    image would count as much as a whole group.
+    """
+
+    def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
+        """Take shares, and the number of groups.
+
+        Raises:
+            JobError: the images come without groups, or are all of one.
+        """
+        self._groups = Cells.of(facts, "daw", compares=True).groups
+        self._options = options
+
+    def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
+        """Return the loss and the number of correct images."""
+        losses, logs = binary_losses(model, batch)
+        chosen = self._options
+        groups, count = merged(batch.column(DEMOGRAPHIC), chosen.fair_min, count=self._groups)
+        loss = fused(
+            losses,
+            groups,
+            alpha_in=chosen.fair_alpha_in,
+            alpha_out=chosen.fair_alpha_out,
+            smooth=chosen.fair_smooth,
+            count=count,
+        )
+        return loss, logs

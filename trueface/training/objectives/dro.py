@@ -1,0 +1,72 @@
+"""Group DRO: weights of group × class that grow with the loss, found while the model is trained."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trueface.data.dataset import Batch
+from trueface.training.config import ObjectiveOptions
+from trueface.training.cvar import sums_of
+from trueface.training.fairness.cells import Cells
+from trueface.training.objectives.per_image import binary_losses
+from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts
+from trueface.training.objectives.registry import register_objective
+
+WEIGHTS = "dro_weights"  # in the state of an interrupted training
+
+
+@register_objective(
+    "dro",
+    summary="group DRO over cells of group × class",
+    binary=True,
+    columns=("demographic",),
+    fair=True,
+    balanced=True,
+    options=("dro_step",),
+)
+class GroupDro(Objective):
+    """S. Sagawa et al., ICLR 2020 (arXiv 1911.08731), algorithm 1, in batches.
+
+    Cell c has the mean loss L_c in a batch, and a weight q_c that begins as 1/C: q_c becomes q_c
+    exp(step · L_c), all of them are divided by their sum, and the loss is the sum of q_c L_c over
+    the cells of the batch. As in algorithm 1 cells are drawn equally often. A second pass over a
+    batch, at perturbed weights of the model, has the q of the first.
+    """
+
+    def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
+        """Begin with equal weights of all cells that have images.
+
+        Raises:
+            JobError: the images come without groups, or are all of one.
+        """
+        self._cells = Cells.of(facts, "dro", compares=True)
+        self._step = options.dro_step
+        filled = self._cells.filled
+        self._weights = filled.double() / filled.sum()  # (2 G,)
+        self._next: Tensor | None = None  # of the batch under way
+
+    def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
+        """Return the loss, the number of correct images, and the largest weight of a cell."""
+        losses, logs = binary_losses(model, batch)
+        members = functional.one_hot(self._cells.of_batch(batch), len(self._weights))  # (B, 2 G)
+        means = sums_of(losses, members) / members.sum(0).clamp(min=1)
+        if self._next is None:
+            raised = self._weights.to(losses.device).log() + self._step * means.detach().double()
+            self._next = torch.softmax(raised, 0)  # of logarithms: no loss is too large for it
+        loss = (self._next.to(losses.dtype) * means).sum()
+        return loss, {**logs, "largest_weight": self._next.max()}
+
+    def stepped(self) -> None:
+        """Keep the weights that the batch led to."""
+        if self._next is not None:
+            self._weights, self._next = self._next, None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the weights of the cells."""
+        return {WEIGHTS: self._weights.detach().cpu().clone()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from those weights."""
+        self._weights = state[WEIGHTS].clone()
