@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trueface.audit.model_folders import found_folder
+from trueface.cli.measures.page_option import page_option
 from trueface.cli.measures.run_tests import tests_of_run
 from trueface.runtime.errors import DataError
 
@@ -18,6 +19,7 @@ EXAMPLES = """\b
 Examples:
   trueface fairness skew
   trueface fairness skew --by gender --rank
+  trueface fairness skew --page runs/skew/fairness.html
   trueface fairness skew --attributes faces.csv --by intersec,age --groups
   trueface fairness results_of_the_original --json
 """
@@ -51,6 +53,7 @@ Examples:
 @click.option("--groups", is_flag=True, help="Also print the rates of each group, model by model.")
 @click.option("--rank", is_flag=True, help="Order by FPR gap, as far as models are comparable.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@page_option
 @click.option(
     "--csv", "csv_out", metavar="OUT", help="Write a long table, one number a line; - prints it."
 )
@@ -65,6 +68,7 @@ def fairness(
     rank: bool,
     as_json: bool,
     csv_out: str | None,
+    page: Path | None,
 ) -> None:
     """Show how evenly the models of RUN err over groups: a name below runs/, or a path.
 
@@ -83,6 +87,11 @@ def fairness(
 
     if csv_out is not None:
         write_csv(csv_out, fairness_text.CSV_HEADER, fairness_text.csv_rows(rows))
+    if page is not None:
+        # jinja2 and Pillow are not needed otherwise
+        from trueface.report.fairness.page import write_fairness_page
+
+        write_fairness_page(rows, page, name=name)
     made = methods(rows)
     if as_json:
         click.echo(json.dumps(fairness_text.document(name, rows, made)))

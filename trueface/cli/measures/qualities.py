@@ -1,9 +1,11 @@
 """`trueface qualities`: the detectors of a run on the same images in several qualities."""
 
 import json
+from pathlib import Path
 
 import click
 
+from trueface.cli.measures.page_option import page_option
 from trueface.cli.measures.run_tests import tests_of_run
 from trueface.runtime.errors import DataError
 
@@ -11,6 +13,7 @@ EXAMPLES = """\b
 Examples:
   trueface qualities quality
   trueface qualities quality --against real --qualities raw,jpeg75,jpeg50
+  trueface qualities quality --page runs/quality/qualities.html
   trueface qualities runs/quality --json
 """
 
@@ -31,10 +34,19 @@ Examples:
     help="Qualities in their order.  [default: all, raw first]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@page_option
 @click.option(
     "--csv", "csv_out", metavar="OUT", help="Write a long table, one number a line; - prints it."
 )
-def qualities(run: str, *, against: str, names: str, as_json: bool, csv_out: str | None) -> None:
+def qualities(
+    run: str,
+    *,
+    against: str,
+    names: str,
+    as_json: bool,
+    csv_out: str | None,
+    page: Path | None,
+) -> None:
     """Show the models of RUN, a name below runs/ or a path, on each quality of their test images.
 
     A quality is the corruption of a test (`corrupt: [none, jpeg75, jpeg50]`); raw is none. mean and
@@ -57,6 +69,11 @@ def qualities(run: str, *, against: str, names: str, as_json: bool, csv_out: str
         )
     if csv_out is not None:
         write_csv(csv_out, qualities_text.CSV_HEADER, qualities_text.csv_rows(rows))
+    if page is not None:
+        # jinja2 and Pillow are not needed otherwise
+        from trueface.report.qualities.page import write_quality_page
+
+        write_quality_page(rows, page, name=run_folder.name, run=run_folder)
     if as_json:
         click.echo(json.dumps(qualities_text.document(run_folder.name, rows)))
     elif csv_out != STANDARD_OUTPUT:
