@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -67,7 +68,7 @@ def collab(rounds: int, items: int, side: int) -> Row:
     bce = make_objective("bce")
     ways = [bce, Collaboration(bce, options)]
     running = [steps(build("baseline", weights="none", seed=1).train(), way, batch) for way in ways]
-    plain, added = _alternating([lambda each=each: next(each) for each in running], rounds)
+    plain, added = _alternating([partial(next, each) for each in running], rounds)
     what = (
         f"a step of ResNet-50 with collab, {items} images of {side} pixels in {count} qualities, ms"
     )

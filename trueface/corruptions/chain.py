@@ -85,12 +85,7 @@ class Chain:
         """What was done, and with which libraries: JPEG differs between their versions."""
         return {
             "chain": str(self),
-            "steps": [
-                {"kind": step.name, "summary": SPECS[step.name].summary}
-                | ({"strength": step.strength} if SPECS[step.name].strength else {})
-                | ({} if step.upper is None else {"up_to": step.upper})
-                for step in self.steps
-            ],
+            "steps": [step.record for step in self.steps],
             "libraries": versions(),
             **self._programs,
         }

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from trueface.corruptions.registry import NO_STRENGTH, SPECS, CorruptionSpec, module_of
 from trueface.runtime.errors import UnknownName
+from trueface.runtime.files import Json
 
 NONE = "none"
 RAW = "raw"  # what the qualities of a training call it
@@ -41,6 +42,17 @@ class Step:
             return self.name
         end = "" if self.upper is None else f"-{self.upper:g}"
         return f"{self.name}{self.strength:g}{end}"
+
+    @property
+    def record(self) -> dict[str, Json]:
+        """What the step does, for the record of a test."""
+        spec = SPECS[self.name]
+        record: dict[str, Json] = {"kind": self.name, "summary": spec.summary}
+        if spec.strength:
+            record["strength"] = self.strength
+        if self.upper is not None:
+            record["up_to"] = self.upper
+        return record
 
     @property
     def draws(self) -> bool:

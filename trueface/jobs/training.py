@@ -32,7 +32,12 @@ from trueface.training import image_lists, initialization, lineage, provenance, 
 from trueface.training.distributed.group import ALONE, Group
 from trueface.training.fairness.cells import cells_of
 from trueface.training.feature_bank import banks, feature_facts, is_constant
-from trueface.training.qualities.feeds import banks_in_qualities, in_qualities, rows_of
+from trueface.training.qualities.feeds import (
+    banks_in_qualities,
+    facts_of,
+    in_qualities,
+    rows_of,
+)
 from trueface.training.ridge import trainer as ridge_trainer
 from trueface.training.settings import TrainSettings
 
@@ -76,6 +81,7 @@ def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json
         **provenance.of_labels(*image_sets),
         **provenance.of_start(start, settings, optimizer=state is not None),
         **provenance.of_group(group),
+        **facts_of(settings, job.path),
         **provenance.of_network(model, start),
         **groups,
     }

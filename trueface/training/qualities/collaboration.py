@@ -101,7 +101,10 @@ class Collaboration(Objective):
             )
         with torch.autocast(batch.images.device.type, enabled=False):
             grams = {
-                name: [gram(part, self._options.width) for part in output.split(items)]
+                name: [
+                    gram(part, self._options.width)
+                    for part in output.chunk(self._options.qualities)
+                ]
                 for name, output in outputs.items()
             }
             dependence = torch.stack(
@@ -225,6 +228,8 @@ class Collaboration(Objective):
 def _gradient_norm(model: nn.Module, value: Tensor) -> float:
     """Return the norm of a value's gradient over all that learns."""
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    gradients = torch.autograd.grad(value * _SCALE, learned, retain_graph=True, allow_unused=True)
+    gradients: Sequence[Tensor | None] = torch.autograd.grad(
+        value * _SCALE, learned, retain_graph=True, allow_unused=True
+    )
     squares = [each.double().square().sum() for each in gradients if each is not None]
     return float(torch.stack(squares).sum().sqrt()) / _SCALE if squares else 0.0

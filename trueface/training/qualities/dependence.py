@@ -14,6 +14,7 @@ at the published alpha: the term's gradient is 1e-9 of the loss's, or nothing wh
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 import torch
@@ -91,20 +92,19 @@ def shuffled(grams: Sequence[Tensor]) -> Tensor:
     that nothing is drawn.
     """
     count = len(grams[0])
-    steps = torch.linspace(1, count - 1, min(SHIFTS, count - 1)).round().long().unique().tolist()
-    values = [
-        _over_pairs(
-            lambda first, other, step=step: normalised(first, other.roll((step, step), (0, 1))),
-            grams,
-        )
-        for step in steps
-    ]
+    shifts = min(SHIFTS, count - 1)
+    steps = {1 + (count - 2) * at // max(shifts - 1, 1) for at in range(shifts)}
+    values = [_over_pairs(partial(_shifted, step=step), grams) for step in sorted(steps)]
     return torch.stack(values).mean() / pairs(len(grams))
 
 
 def pairs(count: int) -> int:
     """Return how many pairs so many qualities have."""
     return count * (count - 1) // 2
+
+
+def _shifted(first: Tensor, second: Tensor, step: int) -> Tensor:
+    return normalised(first, second.roll((step, step), (0, 1)))
 
 
 def _over_pairs(form: Form, matrices: Sequence[Tensor]) -> Tensor:

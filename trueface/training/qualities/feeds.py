@@ -12,7 +12,9 @@ from trueface.features.bank import BANK_BYTES, Bank
 from trueface.features.body import FrozenBody
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
+from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
+from trueface.training.provenance import file_sha256
 from trueface.training.settings import TrainSettings
 
 
@@ -35,6 +37,13 @@ def in_qualities(images: Pass, settings: TrainSettings, path: Callable[[str], Pa
         partners = QualityList.read(path(settings.quality_list))
     qualities = qualities_of(names, images.image_set.images, partners)
     return seen_in(images, qualities, settings.quality_batch)
+
+
+def facts_of(settings: TrainSettings, path: Callable[[str], Path]) -> dict[str, Json]:
+    """Return which list of files a training reads, for its provenance; {} where it reads none."""
+    if not settings.quality_list:
+        return {}
+    return {"quality_list_sha256": file_sha256(path(settings.quality_list))}
 
 
 def rows_of(images: Pass, settings: TrainSettings) -> Feed:

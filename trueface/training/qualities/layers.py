@@ -68,9 +68,11 @@ def outputs_of(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
 def _hidden(model: nn.Module, weights: Mapping[str, float]) -> dict[str, tuple[nn.Module, float]]:
     head: nn.Module = model.head if isinstance(model, Detector) else model
     inside = [(name, each) for name, each in head.named_modules() if name]
-    named = [(name, each) for name, each in inside if isinstance(each, _ACTIVATIONS)]
     # where activations are no modules, what goes into them
-    named = named or [(name, each) for name, each in inside if isinstance(each, nn.Linear)]
+    kinds: tuple[type[nn.Module], ...] = _ACTIVATIONS
+    if not any(isinstance(each, kinds) for _, each in inside):
+        kinds = (nn.Linear,)
+    named = [(name, each) for name, each in inside if isinstance(each, kinds)]
     if not named:
         raise JobError(
             "collab: only the last layer learns, and it has no hidden layer whose features could change; "

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import pytest
 import torch
 
-from tests.trueface.conftest import Tree
 from tests.trueface.training.test_feature_bank import settled
 from trueface.corruptions.chain import Chain
 from trueface.data import dataset
 from trueface.data.dataset import Batch
+from trueface.data.decoding import decode
 from trueface.data.index import Image
 from trueface.data.loaders import Pass, augmented, still
 from trueface.data.qualities.feed import COLUMN
@@ -37,13 +38,14 @@ def options(**changed: Any) -> TrainSettings:
 
 
 @pytest.fixture
-def images(tree: Tree) -> tuple[Image, ...]:
-    names = [f"PreSocial/Real/FFHQ/{at:05}.png" for at in range(COUNT)]
-    root = tree(names, 24)
-    return tuple(
-        Image(str(root / name), f"FFHQ/{at:05}", at % 2, "FFHQ", "pre")
-        for at, name in enumerate(names)
-    )
+def images(tmp_path: Path) -> tuple[Image, ...]:
+    made = []
+    for at in range(COUNT):
+        path = tmp_path / f"{at:05}.png"
+        pixels = np.random.default_rng(at).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        PIL.Image.fromarray(pixels).save(path)
+        made.append(Image(str(path), f"FFHQ/{at:05}", at % 2, "FFHQ", "pre"))
+    return tuple(made)
 
 
 def batches(images: Sequence[Image], settings: TrainSettings, epoch: int = 0) -> list[Batch]:
@@ -84,14 +86,16 @@ def test_all_qualities_of_an_item_are_augmented_alike_and_it_is_decoded_once(
     images: tuple[Image, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[Path] = []
-    decode = dataset.decoded
-    monkeypatch.setattr(
-        dataset, "decoded", lambda path, **kept: (decoded.append(path), decode(path, **kept))[1]
-    )
+
+    def counted(path: Path, **how: Any) -> torch.Tensor:
+        decoded.append(path)
+        return decode(path, **how)
+
+    monkeypatch.setattr(dataset, "decoded", counted)
     crops = {"flip_prob": 0.5, "resize_prob": 1.0, "resize_scale": [0.3, 0.6]}
     (first, _) = batches(images, options(qualities="raw, jpeg100", **crops))
     assert len(decoded) == COUNT == len(set(decoded))
-    raw, coded = first.images.split(BATCH)
+    raw, coded = first.images.chunk(2)
     code = Chain.parse("jpeg100")
     assert all(torch.equal(code(each, ""), other) for each, other in zip(raw, coded, strict=True))
     (again, _) = batches(images, options(qualities="raw, jpeg100", **crops))
@@ -177,6 +181,6 @@ def test_a_quality_can_be_a_file_of_its_own_and_a_bad_one_is_left_out_with_its_i
     assert sum(len(batch.labels) for batch in rows) == 2 * (COUNT - 1)
     assert "it is 20 by 20 pixels and" in training.image_set.bad[0].reason
     for batch in rows:
-        _, coded = batch.images.split(len(batch.labels) // 2)
+        _, coded = batch.images.chunk(2)
         for at, pixels in zip(batch.indices.tolist(), coded, strict=False):
             assert (pixels[1].float() - 40 * at).abs().max() <= 3
