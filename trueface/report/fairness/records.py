@@ -19,7 +19,7 @@ def row_of(record: Mapping[str, Json]) -> Row:
     Raises:
         DataError: it does not say of which model, test and column it is.
     """
-    missing = [name for name in ("model", "data", "by") if not record.get(name)]
+    missing = [name for name in ("model", "data", "by") if not isinstance(record.get(name), str)]
     if missing:
         raise DataError(
             f"a record of fairness lacks {', '.join(missing)}; make it anew with trueface fairness"

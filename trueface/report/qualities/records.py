@@ -13,7 +13,7 @@ def row_of(record: Mapping[str, Json]) -> Row:
     Raises:
         DataError: it does not say of which model and test it is.
     """
-    missing = [name for name in ("model", "data") if not record.get(name)]
+    missing = [name for name in ("model", "data") if not isinstance(record.get(name), str)]
     if missing:
         raise DataError(
             f"a record of qualities lacks {', '.join(missing)}; make it anew with trueface qualities"

@@ -113,6 +113,13 @@ def test_a_run_without_groups_is_told_so() -> None:
     )
 
 
+def test_predictions_from_elsewhere_name_no_test() -> None:
+    one = record("celebdf", fpr=(50.0, 20.0)) | {"data": "", "attributes": []}
+    read = Reading(fairness_page([one], "celebdf"))
+    assert "By gender" in read.words
+    assert "tests" not in read.words
+
+
 def test_a_record_that_does_not_say_what_it_is_of_is_refused() -> None:
     with pytest.raises(DataError, match="lacks data, by"):
         row_of({"model": "a"})
