@@ -40,6 +40,8 @@ def row_of(record: Mapping[str, Json]) -> Row:
         at_half=_point(record),
         at_common=_point(at_common) if has_common else None,
         common=_common(at_common) if has_common else _text(at_common, "reason"),
+        note=_text(record, "note"),
+        ungrouped=int(_number(record, "ungrouped") or 0),
         attributes=tuple(map(str, _list(record, "attributes"))),
     )
 
