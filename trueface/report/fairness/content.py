@@ -79,6 +79,8 @@ class Row:
     at_half: Point
     at_common: Point | None
     common: str  # which common rate that is, or why there is none
+    note: str  # what must be known of its answers; "" where nothing is
+    ungrouped: int  # images without a group, left out
     attributes: tuple[str, ...]
 
 

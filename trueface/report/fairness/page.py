@@ -58,8 +58,8 @@ def _section(comparison: Comparison) -> dict[str, object]:
     opened = len(comparison.methods) <= UNFOLDED
     groups = (groups_of(method, opened=opened) for method in comparison.methods)
     return {
-        "by": comparison.by,
-        "data": comparison.data,
+        # predictions from elsewhere name no test
+        "title": f"By {comparison.by}" + (f", {comparison.data}" if comparison.data else ""),
         "sentences": list(sentences(comparison)),
         "ladder": Markup(ladder(comparison)),
         "further": Markup(further(comparison)),
@@ -70,7 +70,9 @@ def _section(comparison: Comparison) -> dict[str, object]:
 
 def _about(rows: Sequence[Row]) -> Iterator[tuple[str, object]]:
     yield "models", len({row.model for row in rows})
-    yield "tests", ", ".join(dict.fromkeys(row.data for row in rows))
+    tests = dict.fromkeys(row.data for row in rows if row.data)
+    if tests:
+        yield "tests", ", ".join(tests)
     yield "columns of groups", ", ".join(dict.fromkeys(row.by for row in rows))
     files = dict.fromkeys(file for row in rows for file in row.attributes)
     if files:

@@ -19,7 +19,7 @@ def row_of(record: Mapping[str, Json]) -> Row:
     Raises:
         DataError: it does not say of which model, test and column it is.
     """
-    missing = [name for name in ("model", "data", "by") if not record.get(name)]
+    missing = [name for name in ("model", "data", "by") if not isinstance(record.get(name), str)]
     if missing:
         raise DataError(
             f"a record of fairness lacks {', '.join(missing)}; make it anew with trueface fairness"
@@ -40,6 +40,8 @@ def row_of(record: Mapping[str, Json]) -> Row:
         at_half=_point(record),
         at_common=_point(at_common) if has_common else None,
         common=_common(at_common) if has_common else _text(at_common, "reason"),
+        note=_text(record, "note"),
+        ungrouped=int(_number(record, "ungrouped") or 0),
         attributes=tuple(map(str, _list(record, "attributes"))),
     )
 

@@ -34,6 +34,16 @@ def sentences(comparison: Comparison) -> Iterator[str]:
     if columns:
         number = f"{len(columns)} rate{'s are' if len(columns) > 1 else ' is'}"
         yield f"{number} not defined, and listed below the groups."
+    yield from _notes(comparison)
+
+
+def _notes(comparison: Comparison) -> Iterator[str]:
+    rows = [row for method in comparison.methods for row in method.rows]
+    ungrouped = max((row.ungrouped for row in rows), default=0)
+    if ungrouped:
+        yield f"Left out: {ungrouped} images without a group."
+    for note in dict.fromkeys(row.note for row in rows if row.note):
+        yield f"{note[:1].upper()}{note[1:]}."
 
 
 def verdict(method: Method) -> str:

@@ -57,6 +57,7 @@ class Row:
     qualities: tuple[Quality, ...]  # in the order of the test
     totals: Mapping[str, Area]  # of TOTALS
     worst_quality: str
+    left_out: int  # images that were not scored in every quality
     against: str  # the reference's ID; "" where there is none
     # of TOTALS, and of qualities by name; of all seeds of the method together
     differences: Mapping[str, Difference]
@@ -117,6 +118,11 @@ class Comparison:
     def against(self) -> str:
         """The reference of the differences; "" where there is none."""
         return next((row.against for row in self._rows if row.against), "")
+
+    @property
+    def left_out(self) -> int:
+        """How many images were not scored in every quality, at most."""
+        return max((row.left_out for row in self._rows), default=0)
 
     @property
     def _rows(self) -> Iterator[Row]:

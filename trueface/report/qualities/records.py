@@ -13,7 +13,7 @@ def row_of(record: Mapping[str, Json]) -> Row:
     Raises:
         DataError: it does not say of which model and test it is.
     """
-    missing = [name for name in ("model", "data") if not record.get(name)]
+    missing = [name for name in ("model", "data") if not isinstance(record.get(name), str)]
     if missing:
         raise DataError(
             f"a record of qualities lacks {', '.join(missing)}; make it anew with trueface qualities"
@@ -28,6 +28,7 @@ def row_of(record: Mapping[str, Json]) -> Row:
         qualities=tuple(_quality(each) for each in qualities if isinstance(each, dict)),
         totals={name: _area(record, name) for name in TOTALS},
         worst_quality=_text(record, "worst_quality"),
+        left_out=int(_number(record, "left_out") or 0),
         against=_text(differences, "model"),
         differences={**_differences(differences), **_differences(_inner(differences))},
     )

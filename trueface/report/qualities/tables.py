@@ -69,6 +69,8 @@ def sentences(comparison: Comparison) -> Iterator[str]:
             f"At the worst quality, against {reference(comparison)}, {words}: "
             f"{'; '.join(methods)} points."
         )
+    if comparison.left_out:
+        yield f"Left out: {comparison.left_out} images that were not scored in every quality."
 
 
 def reference(comparison: Comparison) -> str:

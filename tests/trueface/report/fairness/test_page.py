@@ -113,6 +113,16 @@ def test_a_run_without_groups_is_told_so() -> None:
     )
 
 
+def test_predictions_from_elsewhere_name_no_test_and_what_must_be_known_is_said() -> None:
+    one = record("celebdf", fpr=(50.0, 20.0)) | {"data": "", "attributes": []}
+    one |= {"note": "logit of class 1 only", "ungrouped": 7}
+    read = Reading(fairness_page([one], "celebdf"))
+    assert "By gender" in read.words
+    assert "tests" not in read.words
+    assert "Left out: 7 images without a group." in read.words
+    assert "Logit of class 1 only." in read.words
+
+
 def test_a_record_that_does_not_say_what_it_is_of_is_refused() -> None:
     with pytest.raises(DataError, match="lacks data, by"):
         row_of({"model": "a"})

@@ -40,8 +40,10 @@ def test_seeds_are_one_method_with_its_deviation() -> None:
 
 
 def test_a_quality_without_both_classes_is_a_dash() -> None:
-    one = record(RAW, (0.8, None, 0.7, 0.6))
-    assert "–" in Reading(quality_page([one], "study")).words
+    one = record(RAW, (0.8, None, 0.7, 0.6)) | {"left_out": 3}
+    read = Reading(quality_page([one], "study"))
+    assert "–" in read.words
+    assert "Left out: 3 images that were not scored in every quality." in read.words
 
 
 def test_nhsic_stands_beside_its_permuted_baseline_and_an_idle_term_is_named(
