@@ -167,8 +167,8 @@ def progress_bar(images: int) -> Iterator[Callable[[int], None]]:
 
 def taken(request: SplitRequest, source: Path) -> tuple[Lists, Survey | None]:
     """Return the lists of a split; with a data root, only their keys with a file, and its images."""
-    others = request.shares is not None or request.group_by or request.balance
-    if others or not request.stratify:
+    divides = request.shares is not None or request.group_by or request.balance
+    if divides or not request.stratify:
         raise UsageError(
             "--from keeps lists as they are: no --shares, --group-by, --balance, --no-stratify"
         )

@@ -98,8 +98,8 @@ def validate(
     result = _of_one_logit(rows.squeeze(1).double().numpy(), classes.numpy() == 1)
     if not by_cell:
         return result
-    groups = every[:, -3].long()
-    cells = cell_numbers(classes, groups, int(groups.max()) + 1)
+    numbers = every[:, -3].long()
+    cells = cell_numbers(classes, numbers, int(numbers.max()) + 1)
     return replace(result, worst_cell=worst_cell((rows.squeeze(1) > 0) == (classes == 1), cells))
 
 

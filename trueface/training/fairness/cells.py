@@ -133,9 +133,9 @@ def worst_cell(correct: Sequence[bool] | Tensor, cells: Sequence[int] | Tensor) 
         cells: (N,) the number of each image's cell.
     """
     right, numbers = torch.as_tensor(correct).double(), torch.as_tensor(cells)
-    _, places = numbers.unique(return_inverse=True)
-    totals = torch.bincount(places).double()
-    return float((torch.bincount(places, weights=right) / totals).min())
+    totals = torch.bincount(numbers)
+    rates = torch.bincount(numbers, weights=right) / totals
+    return float(rates[totals > 0].min())
 
 
 def balanced_weights(counts: Tensor) -> Tensor:

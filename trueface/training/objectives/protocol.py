@@ -65,22 +65,25 @@ class Objective(Protocol):
         """
         return self.training_step(model, batch)
 
-    def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
+    def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:  # noqa: ARG002
         """Learn of the training before its first step; by default there is nothing to learn.
 
         Raises:
             JobError: the images have not what the objective needs.
         """
+        return
 
     def stepped(self) -> None:
         """Note that the optimizer has taken the step of the batch; it follows one pass or two."""
+        return
 
     def state(self) -> dict[str, Tensor]:
         """Return what later steps depend on, so that an interrupted training can go on with it."""
         return {}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:  # noqa: ARG002
         """Go on from what `state` gave; `prepare` was called before."""
+        return
 
     def perturbed(self, model: nn.Module) -> AbstractContextManager[None] | None:  # noqa: ARG002
         """Return a context that changes the weights for a second pass; None: there is none.

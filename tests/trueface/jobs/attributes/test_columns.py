@@ -69,7 +69,7 @@ def feeds(lab: Path) -> Feeds:
     def make(needed: tuple[str, ...] = BOTH, **settings: Any) -> tuple[Pass, Pass]:
         chosen = TrainSettings.model_validate({**SETTINGS, **settings})
         made = augmented(images[: 4 * EACH], chosen), still(images[4 * EACH :], chosen)
-        image_sets = [feed.image_set for feed in made]
+        image_sets = made[0].image_set, made[1].image_set
         give_groups(known, chosen, lab / "data", *image_sets, needed)
         return made
 
@@ -87,7 +87,7 @@ def test_batches_of_both_passes_say_group_and_forgery_of_each_image(feeds: Feeds
                 group = GROUPS[int(batch.column("demographic")[at])]
                 assert group == GROUPS[int(image.key[-1]) % 2]
                 assert int(batch.column("forgery")[at]) == 2 * image.label
-    assert batch.column("demographic").dtype == torch.int64
+            assert batch.column("demographic").dtype == torch.int64
 
 
 def test_features_and_shares_of_batches_carry_them_too(feeds: Feeds) -> None:
@@ -120,7 +120,7 @@ def test_images_without_a_row_are_the_last_group(lab: Path, feeds: Feeds) -> Non
     settings = TrainSettings.model_validate({**SETTINGS, "missing_attributes": "skip"})
     images = list_images(lab / "data", parse_data("gan2:pre"))
     known = Attributes.read([file], lab / "data")
-    sets = [still(images, settings).image_set for _ in range(2)]
+    sets = still(images, settings).image_set, still(images, settings).image_set
     facts = give_groups(known, settings, lab / "data", *sets, BOTH)
     assert sets[0].column_names["demographic"] == (*GROUPS, "unknown")
     assert sets[0].columns["demographic"][:4].tolist() == [0, 2, 0, 1]

@@ -1,7 +1,7 @@
 """Features of two groups that a linear layer can tell apart, and feeds of them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,8 +17,9 @@ from trueface.training.objectives.protocol import TrainingFacts
 from trueface.training.trainer import Trained, fit
 
 NAMES = ("men", "women")
+SIZE = 40
 CONFIG: dict[str, Any] = {
-    "objective": "bce", "num_epochs": 10, "batch_size": 40, "seed": 1, "lr": 0.05, "optimizer": "adam",
+    "objective": "bce", "num_epochs": 10, "batch_size": SIZE, "seed": 1, "lr": 0.05, "optimizer": "adam",
     "weight_decay": 0.0, "schedule": "plateau", "select": "last",
 }  # fmt: skip
 
@@ -39,7 +40,6 @@ class Features:
     groups: Tensor  # (N,)
     shuffled: bool = True
     drawn: bool = False
-    batches: list[Batch] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,13 +60,16 @@ class Features:
         cells = self.cells.tolist() if self.drawn else None
         seed = 1 if self.shuffled else None
         order = order_of(range(len(self)), shuffle_seed=seed, epoch=epoch, cells=cells)
-        for chosen in torch.tensor(order).split(CONFIG["batch_size"]):
+        for at in range(0, len(order), SIZE):
+            chosen = torch.tensor(order[at : at + SIZE])
             columns = {"demographic": self.groups[chosen]}
             labels = self.labels[chosen, None].float()
             yield Batch(self.images[chosen], labels, chosen, columns)
 
 
-def a_set(counts: tuple[int, int, int, int], seed: int = 0, **how: bool) -> Features:
+def a_set(
+    counts: tuple[int, int, int, int], seed: int = 0, *, shuffled: bool = True, drawn: bool = False
+) -> Features:
     """Return so many features of real men, real women, fake men, fake women."""
     random = torch.Generator().manual_seed(seed)
     cells = torch.repeat_interleave(torch.arange(4), torch.tensor(counts))
@@ -74,7 +77,8 @@ def a_set(counts: tuple[int, int, int, int], seed: int = 0, **how: bool) -> Feat
     noise = torch.randn(len(cells), 4, generator=random)
     weak = noise[:, 0] + 0.7 * (2 * labels - 1)  # what tells fakes, badly
     strong = noise[:, 1] / 3 + (2 * groups - 1)  # what tells groups, well
-    return Features(torch.stack([weak, strong, noise[:, 2], noise[:, 3]], 1), labels, groups, **how)
+    images = torch.stack([weak, strong, noise[:, 2], noise[:, 3]], 1)
+    return Features(images, labels, groups, shuffled=shuffled, drawn=drawn)
 
 
 def facts_of(features: Features) -> TrainingFacts:
