@@ -9,18 +9,15 @@ grey    exactly one thing is new: a generator of a known family, a processing, o
 black   two things or more are new, or a family of generators, or nothing tells where images come from
 """
 
-import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from trueface.corruptions.grammar import NONE
+from trueface.corruptions.grammar import NONE, parse_steps
 
 FAMILIES = ("gan", "sd", "flux", "diff", "vae", "ar")  # a generator's name begins with its family's
 UNTOLD = frozenset({"fakeFlat", "realFlat"})  # images of which only the class is known
 REAL = "real"
-
-_STRENGTH = re.compile(r"[0-9.]+$")
 
 
 class Setting(StrEnum):
@@ -101,8 +98,7 @@ def family_of(subset: str) -> str:
 
 def kinds_of(corrupt: str) -> tuple[str, ...]:
     """Return the kinds of corruption in a chain, without their strengths: jpeg, blur."""
-    links = [] if corrupt == NONE else corrupt.split("+")
-    return tuple(_STRENGTH.sub("", link) for link in links)
+    return tuple(step.name for step in parse_steps(corrupt))
 
 
 def contradiction(declared: str, derived: Derived, model: str, test: str) -> str:

@@ -19,6 +19,7 @@ import torchvision
 from torch import Tensor
 
 from trueface.corruptions.grammar import Step, parse_steps, written
+from trueface.corruptions.programs import version_of
 from trueface.corruptions.registry import SPECS, function_of
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
@@ -60,7 +61,8 @@ class Chain:
         """
         for place, (step, function) in enumerate(self._functions):
             chance = random.Random(f"corrupt/{place}/{step}/{name}")
-            changed = function(pixels, step.strength, chance)
+            strength = step.drawn(random.Random(f"strength/{place}/{step}/{name}"))
+            changed = function(pixels, strength, chance)
             if changed.shape != pixels.shape or changed.dtype != torch.uint8:
                 raise JobError(
                     f"corruption {step} made {changed.dtype} {tuple(changed.shape)} of an image "
@@ -68,6 +70,11 @@ class Chain:
                 )
             pixels = changed
         return pixels
+
+    @property
+    def draws(self) -> bool:
+        """Whether images of other names come out otherwise."""
+        return any(step.draws for step in self.steps)
 
     @cached_property
     def _functions(self) -> tuple[tuple[Step, Function], ...]:
@@ -78,13 +85,16 @@ class Chain:
         """What was done, and with which libraries: JPEG differs between their versions."""
         return {
             "chain": str(self),
-            "steps": [
-                {"kind": step.name, "summary": SPECS[step.name].summary}
-                | ({"strength": step.strength} if SPECS[step.name].strength else {})
-                for step in self.steps
-            ],
+            "steps": [step.record for step in self.steps],
             "libraries": versions(),
+            **self._programs,
         }
+
+    @property
+    def _programs(self) -> dict[str, Json]:
+        """The versions of the programs that steps start, where there are any."""
+        names = {SPECS[step.name].program for step in self.steps} - {""}
+        return {"programs": {name: version_of(name) for name in sorted(names)}} if names else {}
 
 
 NO_CHAIN = Chain(())

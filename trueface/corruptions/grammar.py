@@ -1,42 +1,81 @@
 """`jpeg50+blur1`: corruptions as they are written, one after another. No torch here.
 
-chain = "none" | step ("+" step)*
-step  = name number?             the number's range is the kind's
+chain = "none" | "raw" | step ("+" step)*     raw is another word for none
+step  = name (number ("-" number)?)?          the number's range is the kind's; of two, any between
+c23, c40                                      other words for h264-23, h264-40
 """
 
 import math
+import random
 import re
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from trueface.corruptions.registry import NO_STRENGTH, SPECS, CorruptionSpec, module_of
 from trueface.runtime.errors import UnknownName
+from trueface.runtime.files import Json
 
 NONE = "none"
+RAW = "raw"  # what the qualities of a training call it
+# of videos, after FaceForensics++ (A. Rössler et al., arXiv 1901.08971): constant rate factors
+ALIASES: Mapping[str, str] = MappingProxyType({"c23": "h264-23", "c40": "h264-40"})
 MOST_STEPS = 8  # of a chain: its text stands in the names of files
-_STEP = re.compile(r"([a-z]+)(-?[0-9]+(?:\.[0-9]+)?)?")  # a sign only to be refused
-_NAME = re.compile(r"[A-Za-z_]+")
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+# a sign only to be refused; where a kind's name has a dash, the number follows it
+_STEP = re.compile(rf"([a-z]+(?:[0-9]+-(?=[0-9]))?)(-?{_NUMBER})?(?:-({_NUMBER}))?")
+_PLAIN = re.compile(rf"([a-z]+)(-?{_NUMBER})?(?:-({_NUMBER}))?")
+_NAME = re.compile(r"[A-Za-z_]+(?:264-?)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One corruption of one strength."""
+    """One corruption, of one strength or of any within a range."""
 
     name: str  # a key of `SPECS`
     strength: float
+    upper: float | None = None  # the range's end; None: the strength is always the same
 
     def __str__(self) -> str:
-        return f"{self.name}{self.strength:g}" if SPECS[self.name].strength else self.name
+        if not SPECS[self.name].strength:
+            return self.name
+        end = "" if self.upper is None else f"-{self.upper:g}"
+        return f"{self.name}{self.strength:g}{end}"
+
+    @property
+    def record(self) -> dict[str, Json]:
+        """What the step does, for the record of a test."""
+        spec = SPECS[self.name]
+        record: dict[str, Json] = {"kind": self.name, "summary": spec.summary}
+        if spec.strength:
+            record["strength"] = self.strength
+        if self.upper is not None:
+            record["up_to"] = self.upper
+        return record
+
+    @property
+    def draws(self) -> bool:
+        """Whether images of other names come out otherwise."""
+        return self.upper is not None or SPECS[self.name].draws
+
+    def drawn(self, chance: random.Random) -> float:
+        """Return the strength, of a range one within it: each whole number, or each, as likely."""
+        if self.upper is None:
+            return self.strength
+        if SPECS[self.name].whole:
+            return float(chance.randint(int(self.strength), int(self.upper)))
+        return chance.uniform(self.strength, self.upper)
 
 
 def parse_steps(text: str) -> tuple[Step, ...]:
-    """Return the steps of a chain in their order; of `none` none.
+    """Return the steps of a chain in their order; of `none` and `raw` none.
 
     Raises:
         ValueError: an unknown kind, with the nearest name; a number that is missing, outside its
             range or superfluous; or no chain at all.
     """
-    if text == NONE:
+    if text in {NONE, RAW}:
         return ()
     words = text.split("+")
     if len(words) > MOST_STEPS:
@@ -65,6 +104,17 @@ def modules_of(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(module_of(step.name) for step in parse_steps(text)))
 
 
+def missing_programs(text: str) -> tuple[str, ...]:
+    """Return why a chain cannot be done on this machine: each program that it lacks, in words."""
+    needed = {step.name: SPECS[step.name].program for step in parse_steps(text)}
+    return tuple(
+        f"{text}: {name.rstrip('-')} needs the program {program}, which is not on the PATH; install "
+        "it, or leave this corruption out"
+        for name, program in needed.items()
+        if program and shutil.which(program) is None
+    )
+
+
 def described() -> str:
     """Return how each kind is written, for lists of settings."""
     return ", ".join((NONE, *(spec.example for spec in SPECS.values())))
@@ -73,16 +123,26 @@ def described() -> str:
 def _step(word: str, chain: str) -> Step:
     if not word:
         raise ValueError(f"{chain!r} lacks a corruption: write none, or such as jpeg50+blur1")
+    word = ALIASES.get(word, word)
     match = _STEP.fullmatch(word)
-    name = match[1] if match else next(iter(_NAME.findall(word)), word)
-    if name == NONE:
-        raise ValueError(f"none stands alone, not in a chain such as {chain!r}")
+    if match is None or match[1] not in SPECS:  # jpeg30-100 has no kind jpeg30-
+        match = _PLAIN.fullmatch(word)
+    known = match is not None and match[1] in {*SPECS, NONE, RAW}
+    name = match[1] if match and known else next(iter(_NAME.findall(word)), word)
+    if name in {NONE, RAW}:
+        raise ValueError(f"{name} stands alone, not in a chain such as {chain!r}")
     if name not in SPECS:
         raise ValueError(UnknownName("corruption", name, SPECS))
     spec = SPECS[name]
     if match is None:
         raise ValueError(f"{word!r} is no corruption: write {spec.example}, several joined by +")
-    return Step(name, _strength(spec, match[2], word))
+    low = _strength(spec, match[2], word)
+    if match[3] is None:
+        return Step(name, low)
+    high = _strength(spec, match[3], word)
+    if low > high:
+        raise ValueError(f"{word}: the range goes from {low:g} down to {high:g}")
+    return Step(name, low) if low == high else Step(name, low, high)
 
 
 def _strength(spec: CorruptionSpec, number: str | None, word: str) -> float:

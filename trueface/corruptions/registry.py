@@ -4,6 +4,7 @@ What `@register_corruption` says in the files of `kinds` is read from their text
 when an image is corrupted.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from trueface.runtime.declarations import read_declarations
 
 PACKAGE = "trueface.corruptions.kinds"
 NO_STRENGTH = 0.0  # what a corruption without a number gets
+_NAME = re.compile(r"[a-z]+(?:[0-9]+-)?")  # with digits and a dash: h264-, of h264-23
 
 Registered = TypeVar("Registered", bound=Callable[..., object])
 
@@ -27,6 +29,8 @@ class CorruptionSpec:
     low: float
     high: float
     whole: bool  # whether the number has no decimals
+    draws: bool = False  # whether images of other names come out otherwise
+    program: str = ""  # that must be installed; "": none
 
     @property
     def example(self) -> str:
@@ -46,27 +50,32 @@ def register_corruption(
     low: float = NO_STRENGTH,
     high: float = NO_STRENGTH,
     whole: bool = False,
+    draws: bool = False,
+    program: str = "",
 ) -> CorruptionSpec:
     """Declare a kind of corruption; the function below it changes one image, see `chain.Function`.
 
     Args:
-        name: lower-case letters, which stand before the number.
+        name: lower-case letters, which stand before the number; digits and a dash may follow them.
         summary: a few words for lists.
         strength: what the number is, with its unit; left out: there is no number.
         low: the smallest number.
         high: the largest.
         whole: only whole numbers are taken.
+        draws: something in it is drawn. A training draws it anew in each epoch, where this is said.
+        program: that it starts, by its name; jobs are refused where it is not installed.
 
     Raises:
         ValueError: a name that the grammar cannot hold, or a range without a strength.
     """
-    if not (name.isascii() and name.isalpha() and name.islower()) or name == "none":
+    if not _NAME.fullmatch(name) or name in {"none", "raw"}:
         raise ValueError(f"{name!r}: a corruption is called by lower-case letters, and not none")
     if low > high or (not strength and (low, high) != (NO_STRENGTH, NO_STRENGTH)):
         raise ValueError(f"{name}: {low:g} to {high:g} is the range of no strength")
     return CorruptionSpec(
-        name=name, summary=summary, strength=strength, low=low, high=high, whole=whole
-    )
+        name=name, summary=summary, strength=strength, low=low, high=high, whole=whole,
+        draws=draws, program=program,
+    )  # fmt: skip
 
 
 _DECLARED = read_declarations(PACKAGE, "register_corruption", modules=())

@@ -201,9 +201,9 @@ class ImageSet(Dataset[Tensor | BadFile]):
             if isinstance(fetched, BadImageError):
                 raise fetched
             pixels = self._pixels(request) if fetched is None else fetched
+            seen = self.transform(pixels, image, request.epoch)  # it may read a file of its own
         except BadImageError as error:
             return BadFile(request.position, error.path, error.reason)
-        seen = self.transform(pixels, image, request.epoch)
         return stamp(seen) if request.position in self.stamped else seen
 
     def _pixels(self, request: Request) -> Tensor:

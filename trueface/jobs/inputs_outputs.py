@@ -27,6 +27,9 @@ def training_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
             path=paths.optimizer(draft.model_folder(draft.base)),
             what=f"the optimizer's state of {draft.base} (save_optimizer in its training keeps it)",
         )
+    if draft.settings.get("quality_list"):
+        path = draft.path(draft.settings["quality_list"])
+        yield Input(path=path, what="the files of the images in further qualities")
 
 
 def unlearning_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:

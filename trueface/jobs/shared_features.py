@@ -80,7 +80,10 @@ def of_training(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
     epochs, early_stop = draft.settings["num_epochs"], draft.settings["early_stop"]
     # that many there are in any case
     certain = min(epochs, early_stop + 1) if early_stop else epochs
-    yield from _learned(draft, facts, body, certain)
+    if not draft.settings.get(
+        "qualities"
+    ):  # of each quality a training makes its own, and keeps them
+        yield from _learned(draft, facts, body, certain)
     yield _work(draft, facts, Part(body, "val", images_of(draft)))
 
 

@@ -32,6 +32,12 @@ from trueface.training import image_lists, initialization, lineage, provenance, 
 from trueface.training.distributed.group import ALONE, Group
 from trueface.training.fairness.cells import cells_of
 from trueface.training.feature_bank import banks, feature_facts, is_constant
+from trueface.training.qualities.feeds import (
+    banks_in_qualities,
+    facts_of,
+    in_qualities,
+    rows_of,
+)
 from trueface.training.ridge import trainer as ridge_trainer
 from trueface.training.settings import TrainSettings
 
@@ -61,6 +67,7 @@ def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json
     record, record_path = poison_of(job)
     columns = settings.columns_read
     training = replace(augmented(lists.train, settings, record, columns), shard=group.shard)
+    training = in_qualities(training, settings, job.path)
     validation = replace(still(lists.val, settings), shard=group.shard)
     image_sets = training.image_set, validation.image_set
     attributes = attributes_of(job, settings)
@@ -74,6 +81,7 @@ def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json
         **provenance.of_labels(*image_sets),
         **provenance.of_start(start, settings, optimizer=state is not None),
         **provenance.of_group(group),
+        **facts_of(settings, job.path),
         **provenance.of_network(model, start),
         **groups,
     }
@@ -127,6 +135,8 @@ def _keep_reference(folder: Path, trained: trainer.Trained, feeds: tuple[Feed, F
 
 def _cells(training: Pass, settings: TrainSettings) -> tuple[int, ...] | None:
     """Return the cell of each training image where images are drawn by it."""
+    if settings.draws_classes_equally:
+        return training.image_set.labels
     if not settings.draws_cells_equally:
         return None
     return cells_of(training.image_set, settings.fair)
@@ -148,8 +158,10 @@ def _feeds(
             "set solver: ridge to add a few examples to what it learned"
         )
     if is_constant(settings) and group.size == 1:
+        if settings.quality_names:
+            return banks_in_qualities(model, training, validation, settings, watch, store=store)
         return banks(model, training, validation, settings, watch, store=store)
-    return training, validation
+    return rows_of(training, settings), validation
 
 
 def _finish(
@@ -157,7 +169,12 @@ def _finish(
 ) -> Mapping[str, Json]:
     """Write the summary of a training, remove what it could go on with, and return its result."""
     bad_images = outputs.count_bad_images(paths.bad_images(folder, "train"))
-    result: dict[str, Json] = {**counts, "bad_images": bad_images, **_numbers(trained)}
+    result: dict[str, Json] = {
+        **counts,
+        "bad_images": bad_images,
+        **_numbers(trained),
+        **trained.notes,
+    }
     write_json(paths.summary(folder), {"schema": SCHEMA, **result})
     paths.last_checkpoint(folder).unlink(missing_ok=True)
     resume.clear(paths.resume(folder))  # nothing is left to go on with

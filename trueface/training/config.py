@@ -3,6 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from trueface.training.qualities.options import CollaborationOptions
+
 ScheduleName = Literal["plateau", "step", "onecycle", "warmup_cosine", "warmup_onecycle"]
 Selection = Literal["best", "last", "worst-cell"]
 
@@ -52,6 +54,13 @@ class TrainerConfig:
     sam: float = 0.0  # radius of a second pass at moved weights; see `second_pass`; 0: none
     awp: float = 0.0  # likewise, in parts of each weight's length
     awp_from: int = 1  # the first epoch, from 1, with awp
+    rows_per_image: int = 1  # of a batch: one for each quality of an image
+    collaboration: CollaborationOptions | None = None  # of the qualities' features
+
+    @property
+    def rows_per_step(self) -> int:
+        """How many rows a whole batch has."""
+        return self.batch_size * self.rows_per_image
 
     @classmethod
     def of(cls, settings: object, **changed: Any) -> "TrainerConfig":

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from trueface.data.loaders import Feed, Pass
+from trueface.data.qualities.feed import ChunkedFeed, QualityFeed
 from trueface.features.bank import BANK_BYTES, Bank
 from trueface.features.body import FrozenBody
 from trueface.features.matrix import FeatureMatrix
@@ -71,7 +72,8 @@ def feature_facts(*feeds: Feed) -> dict[str, Json]:
     Args:
         feeds: training and validation; {} where they hold pixels.
     """
-    banked = [feed for feed in feeds if isinstance(feed, Bank)]
+    parts = [part for feed in feeds for part in _parts(feed)]
+    banked = [part for part in parts if isinstance(part, Bank)]
     if not banked:
         return {}
     learned = banked[0]
@@ -84,6 +86,13 @@ def feature_facts(*feeds: Feed) -> dict[str, Json]:
         # what the rows that were read took when they were computed
         "seconds_saved": sum(bank.cost.saved_s for bank in banked),
     }
+
+
+def _parts(feed: Feed) -> Sequence[Feed]:
+    """Return the feeds that one is made of: a training in several qualities has one of each."""
+    if isinstance(feed, ChunkedFeed):
+        return feed.feeds
+    return (feed.images,) if isinstance(feed, QualityFeed) else (feed,)
 
 
 def write_features(

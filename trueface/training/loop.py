@@ -138,6 +138,8 @@ class Loop:
         if begun is None:
             # dropout, and objectives that draw, draw from torch's own generator
             torch.manual_seed(derive(f"dropout/{epoch}", self.config.seed))
+        batches_due = math.ceil(len(self.training) / self.config.rows_per_step)
+        self.objective.begin_epoch(epoch, sums.batches, batches_due)
         began, earlier = time.monotonic(), sums.images
         with closing(self.training(epoch)) as batches:
             for part in islice(self.group.parts(batches), sums.batches, None):

@@ -172,7 +172,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 
 def make_schedule(optimizer: Optimizer, config: TrainerConfig, images: int) -> Schedule:
     """Return the schedule of a training of so many images an epoch."""
-    steps = math.ceil(images / config.batch_size) * config.num_epochs
+    steps = math.ceil(images / config.rows_per_step) * config.num_epochs
     match config.schedule:
         case "plateau":
             return Plateau(optimizer, config)

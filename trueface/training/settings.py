@@ -15,6 +15,7 @@ from trueface.training.config import ObjectiveOptions, Selection, TrainerConfig
 from trueface.training.fairness import settings as fairness
 from trueface.training.objectives import registry
 from trueface.training.perturbation.settings import PerturbationSettings, idle_settings
+from trueface.training.qualities.settings import QualitySettings
 
 LEARNING: Mapping[str, str] = {
     "training_epochs": "num_epochs",
@@ -164,7 +165,7 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
         return self.neutral | usual
 
 
-class TrainSettings(fairness.FairnessSettings, LearningSettings):
+class TrainSettings(fairness.FairnessSettings, QualitySettings, LearningSettings):
     """A training: what it starts from, and what it leaves to those that start from it."""
 
     neutral: ClassVar[frozenset[str]] = LearningSettings.neutral | {
@@ -174,11 +175,13 @@ class TrainSettings(fairness.FairnessSettings, LearningSettings):
     added: ClassVar[frozenset[str]] = (
         LearningSettings.added
         | fairness.FairnessSettings.added
+        | QualitySettings.added
         | {"copies", "groups_by", "penalty", "shots", "shot_weight"}
     )
-    costs: ClassVar[frozenset[str]] = LearningSettings.costs | {"copies"}
+    costs: ClassVar[frozenset[str]] = LearningSettings.costs | QualitySettings.costs | {"copies"}
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
         **LearningSettings.modules,
+        **QualitySettings.modules,
         "fair": registry.modules_of_fair,
     }
 

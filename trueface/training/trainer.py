@@ -34,6 +34,7 @@ from trueface.training.loop import Loop, Sums
 from trueface.training.objectives.protocol import Objective
 from trueface.training.objectives.registry import make_objective
 from trueface.training.optimizer_state import State, network_of
+from trueface.training.qualities.collaboration import Collaboration
 from trueface.training.resume import Claim, Interrupted
 from trueface.training.settings import TrainSettings
 from trueface.training.standardisation import standardise
@@ -53,6 +54,7 @@ class Trained:
     # of the chosen weights; None: they were chosen before an interruption, or are of classes
     answered: Answered | None = None
     features: FeatureDistance | None = None  # of a fit in closed form, which has them at hand
+    notes: Mapping[str, Json] = field(default_factory=dict)  # of the objective
 
 
 # history, "best" or "last" or None, the model to keep, and a function that copies the optimizer's state
@@ -174,7 +176,7 @@ def fit(
         loop = Loop(
             model,
             training,
-            objective or make_objective(config.objective),
+            _minimized(objective or make_objective(config.objective), config),
             config=config,
             watch=watch,
             state=state or {},
@@ -194,7 +196,15 @@ def fit(
         seconds=course.seconds,
         samples_read=loop.images_read,
         answered=course.answered,
+        notes=loop.objective.notes(),
     )
+
+
+def _minimized(objective: Objective, config: TrainerConfig) -> Objective:
+    """Return an objective with what a training adds to it."""
+    if config.collaboration is None:
+        return objective
+    return Collaboration(objective, config.collaboration)
 
 
 class _Course:

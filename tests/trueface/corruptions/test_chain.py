@@ -14,8 +14,9 @@ from trueface.corruptions.registry import SPECS
 
 EACH = (
     "blur1", "brightness1.3", "contrast0.6", "crop0.8", "gamma1.3", "jpeg50", "median1", "noise4",
-    "resize0.5", "saturation0", "screenshot", "share", "sharpen1", "webp60",
+    "resize0.5", "saturation0", "screenshot", "share", "sharpen1", "webp60", "half", "quarter",
 )  # fmt: skip
+PROGRAMS = {"h264-"}  # kinds that start a program: see test_programs
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def distance(first: Tensor, second: Tensor) -> float:
 
 
 def test_every_kind_is_among_those_that_are_tested() -> None:
-    assert {Chain.parse(text).steps[0].name for text in EACH} == set(SPECS)
+    assert {Chain.parse(text).steps[0].name for text in EACH} | PROGRAMS == set(SPECS)
 
 
 @pytest.mark.parametrize("text", EACH)
@@ -158,3 +159,20 @@ def test_a_record_names_each_step_with_its_parameters_and_the_libraries() -> Non
     assert steps[0] == {"kind": "jpeg", "summary": SPECS["jpeg"].summary, "strength": 50}
     assert record["libraries"] == versions()
     assert {"pillow", "libjpeg", "numpy"} <= set(versions())
+
+
+def test_a_range_draws_the_strength_by_the_images_name(photo: Tensor) -> None:
+    chain = Chain.parse("jpeg5-95")
+    drawn = {bytes(chain(photo, name).numpy().tobytes()) for name in "abcdef"}
+    each = {bytes(Chain.parse(f"jpeg{at}")(photo, "a").numpy().tobytes()) for at in range(5, 96)}
+    assert len(drawn) > 1
+    assert drawn <= each
+    assert chain.record["steps"] == [
+        {"kind": "jpeg", "summary": SPECS["jpeg"].summary, "strength": 5.0, "up_to": 95.0}
+    ]
+
+
+def test_half_and_quarter_are_resizing_by_these_factors(photo: Tensor) -> None:
+    for word, factor in (("half", 0.5), ("quarter", 0.25)):
+        expected = Chain.parse(f"resize{factor}")(photo, "a")
+        assert torch.equal(Chain.parse(word)(photo, "a"), expected)

@@ -1,10 +1,19 @@
 """How corruptions are written."""
 
+import random
 import re
 
 import pytest
 
-from trueface.corruptions.grammar import NONE, Step, canonical, described, modules_of, parse_steps
+from trueface.corruptions.grammar import (
+    NONE,
+    Step,
+    canonical,
+    described,
+    missing_programs,
+    modules_of,
+    parse_steps,
+)
 from trueface.corruptions.registry import SPECS, register_corruption
 
 
@@ -24,6 +33,12 @@ def test_none_is_no_step() -> None:
         ("blur1.0+noise2", "blur1+noise2"),
         ("share", "share"),
         ("none", "none"),
+        ("raw", "none"),
+        ("c23", "h264-23"),
+        ("c40+jpeg50", "h264-40+jpeg50"),
+        ("jpeg030-100", "jpeg30-100"),
+        ("jpeg30-30", "jpeg30"),
+        ("h264-20-30", "h264-20-30"),
     ],
 )
 def test_a_chain_has_one_spelling(text: str, stored: str) -> None:
@@ -48,6 +63,12 @@ def test_a_chain_has_one_spelling(text: str, stored: str) -> None:
         ("", "lacks a corruption"),
         ("blur1e3", "write blur<0.1…20>"),
         ("+".join(["blur1"] * 9), "8 at most are taken"),
+        ("raw+jpeg50", "raw stands alone"),
+        ("jpeg100-30", "jpeg100-30: the range goes from 100 down to 30"),
+        ("jpeg30-101", "quality is 1 to 100"),
+        ("jpeg30-", "write jpeg<1…100>"),
+        ("share1-2", "share takes no number"),
+        ("h264-52", "rate factor is 0 to 51"),
         ("jpeg" + "9" * 400, "quality is 1 to 100"),
     ],
 )
@@ -72,6 +93,24 @@ def test_modules_are_those_of_the_kinds_that_a_chain_names() -> None:
     )
 
 
+def test_a_range_is_drawn_from_evenly_and_says_so() -> None:
+    (step,) = parse_steps("jpeg30-32")
+    drawn = [step.drawn(random.Random(at)) for at in range(60)]
+    assert set(drawn) == {30.0, 31.0, 32.0}
+    (step,) = parse_steps("blur0.5-1")
+    assert all(0.5 <= step.drawn(random.Random(at)) <= 1 for at in range(20))
+    assert [parse_steps(text)[0].draws for text in ("jpeg30", "jpeg30-40", "noise3", "half")] == [
+        False, True, True, False,
+    ]  # fmt: skip
+
+
+def test_a_chain_names_the_programs_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert missing_programs("jpeg50+half") == ()
+    (reason,) = missing_programs("half+c23")
+    assert reason.startswith("half+c23: h264 needs the program ffmpeg, which is not on the PATH")
+
+
 def test_the_list_of_kinds_says_how_each_is_written() -> None:
     assert described().startswith("none, ")
     assert "jpeg<1…100>" in described()
@@ -84,7 +123,7 @@ def test_a_range_that_makes_no_sense_is_refused(arguments: dict[str, object]) ->
         register_corruption("odd", summary="", **arguments)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["none", "jpeg2000", "JPEG", ""])
+@pytest.mark.parametrize("name", ["none", "raw", "jpeg2000", "JPEG", ""])
 def test_a_name_that_the_grammar_cannot_read_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="lower-case letters"):
         register_corruption(name, summary="")

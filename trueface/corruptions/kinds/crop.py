@@ -15,6 +15,7 @@ from trueface.corruptions.registry import register_corruption
     strength="fraction of the sides",
     low=0.1,
     high=1,
+    draws=True,
 )
 def crop(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     """Return a part of the image in the size of the whole."""

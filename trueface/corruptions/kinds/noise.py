@@ -15,6 +15,7 @@ from trueface.corruptions.registry import register_corruption
     strength="standard deviation in grey levels",
     low=0.1,
     high=128,
+    draws=True,
 )
 def noise(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     """Return the image with noise, rounded and clipped."""

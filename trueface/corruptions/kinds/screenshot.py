@@ -20,6 +20,7 @@ WINDOW = (240, 240, 240)  # colour of what surrounds the image
     "screenshot",
     summary="scaled by 0.75 to 1.25 and back (bilinear), shifted by up to 4 pixels over a light border, "
     "gamma 0.9 to 1.1, and a palette of 256 colours",
+    draws=True,
 )
 def screenshot(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     """Return the image as a screenshot shows it; scale, shift and gamma are drawn."""

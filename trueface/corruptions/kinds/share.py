@@ -14,6 +14,7 @@ FACTOR = (0.5, 0.9)  # of the platform's resizing
 @register_corruption(
     "share",
     summary="JPEG 70 to 90, resized by 0.5 to 0.9 and back, JPEG 70 to 90",
+    draws=True,
 )
 def share(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     """Return the image as a platform hands it on, in its old size; both qualities and the factor are drawn."""

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from launcher.api import Draft, parse_data
-from trueface.benchmark.known_data import Origin
+from trueface.benchmark.known_data import Origin, kinds_of
 from trueface.data.folder_names import FLAT
 from trueface.data.index import Image
+from trueface.data.qualities.names import chain_of, listed
 from trueface.data.splits.matching import method_of
 from trueface.data.splits.splits import read_list, split_files
 from trueface.data.vocabulary import Vocabulary
@@ -134,3 +135,5 @@ def _processing(settings: Mapping[str, Any]) -> Iterator[str]:
     for name, kind in _AUGMENTATIONS.items():
         if settings.get(name):
             yield kind
+    for quality in listed(settings.get("qualities", "")):
+        yield from kinds_of(chain_of(quality))

@@ -7,6 +7,7 @@ from trueface.data.vocabulary import Vocabulary
 from trueface.jobs.refusals.attributes import unreadable_attributes
 from trueface.jobs.refusals.leakage import leaks
 from trueface.jobs.refusals.models import unlike_decoding, without_weights
+from trueface.jobs.refusals.qualities import uncorruptible
 
 
 def unfit_scoring(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
@@ -14,6 +15,7 @@ def unfit_scoring(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary)
     yield from without_weights(makers)
     yield from unlike_decoding(draft, makers)
     yield from leaks(draft, makers, vocabulary)
+    yield from uncorruptible(draft)
     yield from unreadable_attributes(draft)
 
 

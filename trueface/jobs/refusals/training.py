@@ -9,6 +9,7 @@ from trueface.jobs.ranks import world
 from trueface.jobs.refusals.attributes import unfit_attributes
 from trueface.jobs.refusals.fairness import unfit_fairness
 from trueface.jobs.refusals.models import unlike_decoding, without_weights
+from trueface.jobs.refusals.qualities import unfit_in_qualities
 from trueface.poisoning.poison_record import KINDS
 from trueface.training.settings import solver_of
 
@@ -25,6 +26,7 @@ def unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iter
             "sbi does not go with poison: a real image whose label was flipped would become a fake of "
             "a label that the record does not know; leave one of them out"
         )
+    yield from unfit_in_qualities(draft)
     yield from unfit_fairness(draft)
     if draft.settings["optimizer_state"] == "kept" and draft.base is None:
         yield (

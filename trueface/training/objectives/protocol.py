@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trueface.data.dataset import Batch, ImageSet
 from trueface.models.detectors import Detector
+from trueface.runtime.files import Json
 from trueface.training.config import ObjectiveOptions
 
 CORRECT = "correct"  # in the logs of every step: how many images were classified correctly
@@ -94,6 +95,14 @@ class Objective(Protocol):
         settings `sam` and `awp` every objective has such a pass; see `training.perturbation`.
         """
         return None
+
+    def begin_epoch(self, epoch: int, done: int, batches: int) -> None:
+        """Note the epoch, from 0, how many of its batches are done, and how many it has."""
+        del epoch, done, batches  # for others
+
+    def notes(self) -> dict[str, Json]:
+        """Return what the training's result shall say of the objective, by name."""
+        return {}
 
 
 def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:

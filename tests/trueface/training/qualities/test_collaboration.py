@@ -1,0 +1,211 @@
+"""What the collaboration of qualities adds to a loss, and what it measures of itself."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from launcher.api import JobError
+from tests.trueface.training.test_resume import run
+from tests.trueface.training.test_trainer import Pixels, checkered, same, settings
+from trueface.data.dataset import Batch
+from trueface.data.qualities.feed import COLUMN
+from trueface.models.detectors import Detector, build
+from trueface.runtime.progress import Watch
+from trueface.training.objectives.registry import make_objective
+from trueface.training.qualities.collaboration import Collaboration
+from trueface.training.qualities.dependence import between, gram
+from trueface.training.qualities.layers import chosen
+from trueface.training.qualities.options import CollaborationOptions
+from trueface.training.trainer import fit
+
+torch.set_num_threads(1)
+
+ITEMS, QUALITIES = 8, 2
+OPTIONS = CollaborationOptions(
+    weight=0.5,
+    form="normalised",
+    width="median",
+    layers={"layer3": 0.25, "layer4": 0.5},
+    qualities=2,
+)
+IN_TWO = {"qualities": "raw, jpeg75", "collab": 0.5, "collab_layers": "layer3=.25, layer4=.5"}
+
+
+@dataclass
+class Doubled:
+    """Images in two qualities: as they are, and darker."""
+
+    images: Pixels
+
+    def __len__(self) -> int:
+        return QUALITIES * len(self.images)
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        for batch in self.images(epoch):
+            yield doubled(batch)
+
+
+def doubled(batch: Batch) -> Batch:
+    items = len(batch.labels)
+    return Batch(
+        torch.cat([batch.images, batch.images // 2]),
+        batch.labels.repeat(QUALITIES, 1),
+        batch.indices.repeat(QUALITIES),
+        {COLUMN: torch.arange(QUALITIES).repeat_interleave(items)},
+    )
+
+
+def a_batch() -> Batch:
+    return next(iter(Doubled(checkered(0, ITEMS))(0)))
+
+
+def a_model() -> Detector:
+    return build("slim18", weights="none", seed=1).eval()
+
+
+def collaborating(**changed: Any) -> Collaboration:
+    made = Collaboration(make_objective("bce"), replace(OPTIONS, **changed))
+    made.begin_epoch(0, 0, 1)
+    return made
+
+
+def pooled(model: Detector, images: Tensor, layer: str) -> Tensor:
+    kept: list[Tensor] = []
+    hook = model.network.get_submodule(layer).register_forward_hook(
+        lambda _module, _inputs, output: kept.append(output.mean((2, 3)))
+    )
+    model(images)
+    hook.remove()
+    return kept[0]
+
+
+def test_the_loss_is_the_mean_over_qualities_less_the_weighted_dependence_of_layers() -> None:
+    model, batch = a_model(), a_batch()
+    loss, logs = collaborating().training_step(model, batch)
+    plain = functional.binary_cross_entropy_with_logits(model(batch.images), batch.labels)
+    dependence = sum(
+        weight
+        * between(
+            "normalised",
+            [gram(each) for each in pooled(model, batch.images, name).chunk(QUALITIES)],
+        )
+        for name, weight in OPTIONS.layers.items()
+    )
+    torch.testing.assert_close(loss, plain - 0.5 * torch.as_tensor(dependence).float())
+    torch.testing.assert_close(torch.as_tensor(logs["collab"]), loss - plain)
+
+
+def test_exchanging_the_qualities_changes_nothing() -> None:
+    model, batch = a_model(), a_batch()
+    other = batch._replace(images=torch.cat(batch.images.chunk(QUALITIES)[::-1]))
+    first, second = (collaborating().training_step(model, each)[0] for each in (batch, other))
+    torch.testing.assert_close(first, second)
+
+
+def test_what_weights_are_perturbed_against_is_the_classification_alone() -> None:
+    model, batch = a_model(), a_batch()
+    loss, logs = collaborating().ascent_step(model, batch)
+    expected, _ = make_objective("bce").training_step(model, batch)
+    torch.testing.assert_close(loss, expected)
+    assert "collab" not in logs
+
+
+def test_a_last_batch_of_few_items_counts_by_its_classification_alone() -> None:
+    model, batch = a_model(), next(iter(checkered(0, 8)(0)))
+    few = doubled(Batch(batch.images[:3], batch.labels[:3], batch.indices[:3]))
+    loss, _ = collaborating().training_step(model, few)
+    torch.testing.assert_close(loss, make_objective("bce").training_step(model, few)[0])
+
+
+def test_a_batch_that_is_not_of_chunks_and_a_layer_that_is_not_there_are_refused() -> None:
+    model, batch = a_model(), a_batch()
+    mixed = batch._replace(columns={COLUMN: batch.columns[COLUMN].flip(0)})
+    with pytest.raises(JobError, match="quality_batch: paired"):
+        collaborating().training_step(model, mixed)
+    with pytest.raises(JobError, match=r"no layer 'layer9'; it has conv1, .*layer4"):
+        collaborating(layers={"layer9": 1.0}).training_step(model, batch)
+
+
+def test_of_a_frozen_body_the_hidden_layers_of_the_head_count() -> None:
+    class Deep(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(4, 1)
+            self.hidden = nn.Linear(6, 4)
+
+        def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's
+            return super().forward(self.hidden(input).relu())
+
+    layers = chosen(Deep(), OPTIONS.layers, features=True)
+    assert [(name, weight) for name, (_, weight) in layers.items()] == [("head.hidden", 0.5)]
+    with pytest.raises(JobError, match="no hidden layer"):
+        chosen(a_model(), OPTIONS.layers, features=True)
+    features = torch.randn(2 * ITEMS, 6, generator=torch.Generator().manual_seed(0))
+    _, logs = collaborating().training_step(Deep(), a_batch()._replace(images=features))
+    assert logs["collab"] < 0
+
+
+def in_two(**changed: Any) -> Any:
+    return settings(**{**IN_TWO, "batch_size": 8, "select": "last", **changed})
+
+
+def test_a_term_that_does_nothing_is_warned_of_and_one_that_does_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    notes: dict[str, Any] = {}
+    for form, width in (("plain", 6), ("normalised", "median")):
+        wanted = in_two(num_epochs=1, collab=0.002 if form == "plain" else 0.5, collab_form=form,
+                      collab_width=width)  # fmt: skip
+        with caplog.at_level(logging.WARNING):
+            done = fit(
+                build("slim18", weights="none", seed=1), Doubled(checkered(0)), checkered(1),
+                wanted.trainer, watch=Watch(),
+            )  # fmt: skip
+        notes[form] = done.notes
+    (idle,) = notes["plain"]["warnings"]
+    assert "below 0.001" in str(idle)
+    assert str(idle) in caplog.text
+    assert "warnings" not in notes["normalised"]
+    (measured,) = notes["normalised"]["collaboration"]
+    assert measured["gradient_share"] == notes["normalised"]["collab_gradient_share"] > 1e-3
+    assert 0 < measured["nhsic_permuted"] < measured["nhsic"] <= 1
+
+
+def test_collaboration_raises_the_dependence_of_the_qualities() -> None:
+    last: dict[float, Any] = {}
+    for weight in (1e-9, 5.0):
+        model = build("slim18", weights="none", seed=1)
+        wanted = in_two(num_epochs=3, collab=weight)
+        done = fit(model, Doubled(checkered(0)), checkered(1), wanted.trainer, watch=Watch())
+        notes: Any = done.notes
+        last[weight] = notes["collaboration"][-1]["nhsic"]
+    assert last[5.0] > last[1e-9]
+
+
+def test_a_killed_training_in_two_qualities_goes_on_bit_by_bit(tmp_path: Path) -> None:
+    wanted = in_two(num_epochs=2, checkpoint_every=1, dropout=0.2, awp=0.01, awp_from=2)
+    whole, expected = run(tmp_path / "whole", wanted, Doubled(checkered(0)))
+    feed = Doubled(checkered(0))
+
+    class Killed(BaseException):
+        pass
+
+    class Mortal(Doubled):
+        def __call__(self, epoch: int) -> Iterator[Batch]:
+            for number, batch in enumerate(super().__call__(epoch)):
+                if (epoch, number) == (1, 1):
+                    raise Killed
+                yield batch
+
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", wanted, Mortal(feed.images))
+    model, done = run(tmp_path / "killed", wanted, feed)
+    assert same(model, whole)
+    assert [each.loss for each in done.epochs] == [each.loss for each in expected.epochs]
+    assert done.samples_read == expected.samples_read == 2 * QUALITIES * len(feed.images)

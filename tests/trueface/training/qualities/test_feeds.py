@@ -1,0 +1,186 @@
+"""What a training in several qualities reads."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from tests.trueface.training.test_feature_bank import settled
+from trueface.corruptions.chain import Chain
+from trueface.data import dataset
+from trueface.data.dataset import Batch
+from trueface.data.decoding import decode
+from trueface.data.index import Image
+from trueface.data.loaders import Pass, augmented, still
+from trueface.data.qualities.feed import COLUMN
+from trueface.features.body import FrozenBody
+from trueface.runtime.progress import Watch
+from trueface.training.feature_bank import feature_facts
+from trueface.training.qualities.feeds import banks_in_qualities, in_qualities, rows_of
+from trueface.training.settings import TrainSettings
+
+torch.set_num_threads(1)
+
+COUNT, BATCH = 6, 4
+PLACES = {"data_root": "", "split_path": "", "model": "slim18", "resize_size": 16}
+THREE = "raw, jpeg40, half+jpeg30"
+
+
+def options(**changed: Any) -> TrainSettings:
+    return TrainSettings.model_validate(
+        {**PLACES, "batch_size": BATCH, "flip_prob": 0.0, "qualities": THREE, **changed}
+    )
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> tuple[Image, ...]:
+    made = []
+    for at in range(COUNT):
+        path = tmp_path / f"{at:05}.png"
+        pixels = np.random.default_rng(at).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        PIL.Image.fromarray(pixels).save(path)
+        made.append(Image(str(path), f"FFHQ/{at:05}", at % 2, "FFHQ", "pre"))
+    return tuple(made)
+
+
+def batches(images: Sequence[Image], settings: TrainSettings, epoch: int = 0) -> list[Batch]:
+    return list(rows_of(seen(images, settings), settings)(epoch))
+
+
+def seen(images: Sequence[Image], settings: TrainSettings) -> Pass:
+    return in_qualities(augmented(images, settings), settings, Path)
+
+
+def as_tested(images: Sequence[Image], chain: str) -> dict[int, torch.Tensor]:
+    pass_ = still(images, options(), corruptions=Chain.parse(chain))
+    return {
+        int(at): pixels
+        for batch in pass_(0)
+        for at, pixels in zip(batch.indices, batch.images, strict=True)
+    }
+
+
+def test_a_batch_has_each_item_in_each_quality_as_a_test_of_it_sees_it(
+    images: tuple[Image, ...],
+) -> None:
+    expected = [as_tested(images, chain) for chain in ("none", "jpeg40", "half+jpeg30")]
+    settings = options()
+    feed = rows_of(seen(images, settings), settings)
+    assert len(feed) == 3 * COUNT
+    first, last = feed(0)
+    assert (len(first.labels), len(last.labels)) == (3 * BATCH, 3 * (COUNT - BATCH))
+    for batch in (first, last):
+        items = len(batch.labels) // 3
+        assert batch.columns[COLUMN].tolist() == [q for q in range(3) for _ in range(items)]
+        assert batch.labels.flatten().tolist() == [images[at].label for at in batch.indices]
+        for row, at in enumerate(batch.indices.tolist()):
+            assert torch.equal(batch.images[row], expected[row // items][at])
+
+
+def test_all_qualities_of_an_item_are_augmented_alike_and_it_is_decoded_once(
+    images: tuple[Image, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[Path] = []
+
+    def counted(path: Path, **how: Any) -> torch.Tensor:
+        decoded.append(path)
+        return decode(path, **how)
+
+    monkeypatch.setattr(dataset, "decoded", counted)
+    crops = {"flip_prob": 0.5, "resize_prob": 1.0, "resize_scale": [0.3, 0.6]}
+    (first, _) = batches(images, options(qualities="raw, jpeg100", **crops))
+    assert len(decoded) == COUNT == len(set(decoded))
+    raw, coded = first.images.chunk(2)
+    code = Chain.parse("jpeg100")
+    assert all(torch.equal(code(each, ""), other) for each, other in zip(raw, coded, strict=True))
+    (again, _) = batches(images, options(qualities="raw, jpeg100", **crops))
+    (later, _) = batches(images, options(qualities="raw, jpeg100", **crops), epoch=1)
+    assert torch.equal(again.images, first.images)
+    assert not torch.equal(later.images, first.images)
+
+
+def test_a_range_is_drawn_for_each_image_and_epoch_and_repeats_with_the_augmentation(
+    images: tuple[Image, ...],
+) -> None:
+    settings = options(qualities="jpeg5-95", augment_cycle=2)
+    views = [
+        {int(at): row for batch in batches(images, settings, epoch)
+         for at, row in zip(batch.indices, batch.images, strict=True)}
+        for epoch in range(3)
+    ]  # fmt: skip
+    assert any(not torch.equal(views[0][at], views[1][at]) for at in range(COUNT))
+    assert all(torch.equal(views[0][at], views[2][at]) for at in range(COUNT))
+
+
+def test_a_mixed_batch_has_each_item_once_in_a_quality_that_is_drawn_for_it(
+    images: tuple[Image, ...],
+) -> None:
+    expected = [as_tested(images, chain) for chain in ("none", "jpeg40", "half+jpeg30")]
+    drawn = set()
+    for epoch in range(3):
+        rows = batches(images, options(quality_batch="mixed"), epoch)
+        assert sum(len(batch.labels) for batch in rows) == COUNT
+        for batch in rows:
+            for row, at in enumerate(batch.indices.tolist()):
+                quality = int(batch.columns[COLUMN][row])
+                drawn.add((at, quality))
+                assert torch.equal(batch.images[row], expected[quality][at])
+    assert len({quality for _, quality in drawn}) == 3
+    assert len(drawn) > COUNT
+
+
+def test_loading_processes_give_the_same_batches(images: tuple[Image, ...]) -> None:
+    settings = options(qualities="raw, jpeg30-90, noise4", flip_prob=0.5)
+    alone = batches(images, settings)
+    shared = batches(images, settings.model_copy(update={"num_threads": 1}))
+    assert all(torch.equal(a.images, b.images) for a, b in zip(alone, shared, strict=True))
+
+
+@pytest.mark.parametrize("form", ["paired", "mixed"])
+def test_features_of_a_frozen_body_are_those_of_the_pixels(
+    images: tuple[Image, ...], form: str
+) -> None:
+    settings = options(freeze=True, quality_batch=form, num_epochs=2)
+    model = settled()
+    body = FrozenBody(model)
+    learned, _ = banks_in_qualities(
+        model, seen(images, settings), still(images, settings), settings, Watch()
+    )
+    assert len(learned) == len(rows_of(seen(images, settings), settings))
+    for epoch in range(2):
+        for made, pixels in zip(learned(epoch), batches(images, settings, epoch), strict=True):
+            assert torch.equal(made.indices, pixels.indices)
+            assert torch.equal(made.labels, pixels.labels)
+            assert torch.equal(made.columns[COLUMN], pixels.columns[COLUMN])
+            torch.testing.assert_close(made.images, body(pixels.images), rtol=1e-4, atol=1e-5)
+    # an augmentation that repeats is held; qualities that are drawn for an epoch are not
+    assert feature_facts(learned)["rows_computed"] == (3 if form == "paired" else 2) * COUNT
+
+
+def test_a_quality_can_be_a_file_of_its_own_and_a_bad_one_is_left_out_with_its_item(
+    images: tuple[Image, ...], tmp_path: Path
+) -> None:
+    files = []
+    for at, image in enumerate(images):
+        path = tmp_path / "c23" / f"{Path(image.file).stem}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        PIL.Image.new("RGB", (24, 24) if at else (20, 20), (0, 40 * at, 0)).save(path, quality=95)
+        files.append(str(path))
+    listed = tmp_path / "data.json"
+    raw = [image.file for image in images]
+    labels = [image.label for image in images]
+    listed.write_text(json.dumps({"train": {"raw": raw, "c23": files, "labels": labels}}))
+    settings = options(qualities=["raw", "c23"], quality_list=str(listed))
+    training = seen(images, settings)
+    rows = list(rows_of(training, settings)(0))
+    assert sum(len(batch.labels) for batch in rows) == 2 * (COUNT - 1)
+    assert "it is 20 by 20 pixels and" in training.image_set.bad[0].reason
+    for batch in rows:
+        _, coded = batch.images.chunk(2)
+        for at, pixels in zip(batch.indices.tolist(), coded, strict=False):
+            assert (pixels[1].float() - 40 * at).abs().max() <= 3

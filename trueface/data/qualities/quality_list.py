@@ -1,0 +1,169 @@
+"""Files of the same items in several qualities: `data.json` as the original of QAD reads it.
+
+    {"train": {"raw": ["a/001.png", …], "c23": [...], "c40": [...], "labels": [0, …]}, "val": …}
+
+Items are pairs by position: the i-th file of each quality shows the same frame, and their names without
+the ending agree. A training's images are found among those of `raw`, by their path.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trueface.corruptions.grammar import RAW
+from trueface.data.index import Image
+from trueface.runtime.errors import DataError
+
+LABELS = "labels"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityList:
+    """One list of a `data.json`, such as its `train`."""
+
+    path: Path
+    name: str  # of the list in the file
+    files: Mapping[str, tuple[Path, ...]]  # by quality, absolute; all of one length
+    labels: tuple[int, ...] | None  # 1 fake, 0 real; None: the file has none
+
+    @classmethod
+    def read(cls, path: Path, name: str = "train") -> "QualityList":
+        """Read a list, and check that its qualities are pairs.
+
+        Relative paths are below the folder of the file.
+
+        Raises:
+            DataError: the file is none of this form; lists of unequal length, or of other items: the
+                first pair that does not fit is named; labels other than 0 and 1.
+        """
+        content = _content(path, name)
+        labels = content.pop(LABELS, None)
+        columns = {
+            word: tuple(_absolute(path, each) for each in _texts(path, name, word, values))
+            for word, values in content.items()
+        }
+        if RAW not in columns:
+            raise DataError(
+                f"{path}: {name} has no list {RAW!r}, by which the images of a training are found; it "
+                f"has {', '.join(columns) or 'nothing'}"
+            )
+        made = cls(path=path, name=name, files=columns, labels=_labels(path, name, labels))
+        made._check()
+        return made
+
+    def partners(self, images: Sequence[Image], quality: str) -> dict[str, Path]:
+        """Return the file of each image in a quality, by the image's name.
+
+        Raises:
+            DataError: the list has no such quality, or lacks an image, or has it with another label.
+        """
+        if quality not in self.files:
+            raise DataError(
+                f"{self.path}: {self.name} has no list {quality!r}; it has {', '.join(self.files)}"
+            )
+        places = {os.fspath(file): at for at, file in enumerate(self.files[RAW])}
+        partners = {}
+        for image in images:
+            at = places.get(os.path.normpath(image.file))
+            if at is None:
+                raise DataError(
+                    f"{self.path}: {image.file} is not in the list {RAW!r} of {self.name}; add it "
+                    "with its other qualities, or leave it out of the split"
+                )
+            if self.labels is not None and self.labels[at] != image.label:
+                raise DataError(
+                    f"{self.path}: {LABELS} of {self.name} say {self.labels[at]} of {image.file}, whose "
+                    f"folder says {image.label} (1 is fake)"
+                )
+            partners[image.name] = self.files[quality][at]
+        return partners
+
+    def _check(self) -> None:
+        """Refuse lists that are no pairs."""
+        raw = self.files[RAW]
+        for word, files in self.files.items():
+            if len(files) != len(raw):
+                raise DataError(
+                    f"{self.path}: {self.name} has {len(files)} files of {word!r} and {len(raw)} of "
+                    f"{RAW!r}; they are pairs by position{_first_odd(raw, files)}"
+                )
+            for at, (first, other) in enumerate(zip(raw, files, strict=True)):
+                if first.stem != other.stem:
+                    raise DataError(
+                        f"{self.path}: pair {at + 1} of {self.name} is not of one item: {RAW} {first}, "
+                        f"{word} {other}; the names without their ending must agree"
+                    )
+        if self.labels is not None and len(self.labels) != len(raw):
+            raise DataError(
+                f"{self.path}: {self.name} has {len(self.labels)} {LABELS} and {len(raw)} files of {RAW!r}"
+            )
+
+
+def digests(files: Iterable[Path]) -> dict[Path, str]:
+    """Return the SHA-256 of each file; of one that cannot be read, its name: decoding will say why."""
+    return {file: _digest(file) for file in files}
+
+
+def _digest(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError:
+        return f"unreadable {file}"
+
+
+def _content(path: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; quality_list names a data.json") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: no JSON: {error.msg}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: no text: {error}") from error
+    lists = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(lists, dict):
+        shown = (
+            ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        )
+        raise DataError(f"{path}: expected lists by quality under {name!r}, and it has {shown}")
+    return dict(lists)
+
+
+def _texts(path: Path, name: str, word: str, values: Any) -> Sequence[str]:
+    if not isinstance(values, list):
+        raise DataError(f"{path}: {word!r} of {name} is no list of paths")
+    for at, value in enumerate(values):
+        if not isinstance(value, str) or not value:
+            raise DataError(f"{path}: entry {at + 1} of {word!r} of {name} is no path: {value!r}")
+    return values
+
+
+def _labels(path: Path, name: str, values: Any) -> tuple[int, ...] | None:
+    if values is None:
+        return None
+    if not isinstance(values, list):
+        raise DataError(f"{path}: {LABELS} of {name} is no list of numbers")
+    for at, value in enumerate(values):
+        if isinstance(value, bool) or value not in {0, 1}:
+            raise DataError(
+                f"{path}: entry {at + 1} of {LABELS} of {name} is {value!r}; expected 1 (fake) or 0"
+            )
+    return tuple(int(value) for value in values)
+
+
+def _absolute(path: Path, text: str) -> Path:
+    return Path(os.path.normpath(path.resolve().parent / text))
+
+
+def _first_odd(raw: Sequence[Path], files: Sequence[Path]) -> str:
+    for at, (first, other) in enumerate(zip(raw, files, strict=False)):
+        if first.stem != other.stem:
+            return f", and differ first at pair {at + 1}: {first}, {other}"
+    longer = raw if len(raw) > len(files) else files
+    at = min(len(raw), len(files))
+    return f", and {longer[at]} (entry {at + 1}) has no partner"
