@@ -14,7 +14,7 @@ RATIO = (0.6, 1.6)  # of deviations, at most
 SHARE = (0.8, 1.0)  # of the way to the face's colours
 LEAST = 1e-3  # weight, or deviation in grey levels: below it there is nothing to match
 # most of each, at strength 1
-HUE_DEGREES, SATURATION, VALUE = 5.0, 0.10, 0.06
+HUE_DEGREES, SATURATION, VALUE = 8.0, 0.15, 0.10
 
 
 def to_ycc(pixels: Floats) -> tuple[Floats, Floats, Floats]:

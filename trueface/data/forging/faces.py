@@ -14,6 +14,8 @@ from trueface.data.imports.images import LISTS
 from trueface.runtime.errors import DataError
 
 PATH, LABEL, SPLIT = "img_path", "label", "split"
+# of images of another data set than that of the training, which are for tests alone
+SPLITS: Mapping[str, str] = {**LISTS, "cross": "test"}
 FLAGS = ("ismale", "isasian", "iswhite", "isblack")
 INTERSECTION, TYPE = "intersec_label", "spe_label"
 EXPECTED = ",".join((PATH, LABEL, *FLAGS, INTERSECTION, SPLIT))
@@ -146,15 +148,15 @@ def _face(
     if not file.is_file():
         raise ValueError(f"no file {file}")
     split = cells.get(SPLIT, "").casefold()
-    if SPLIT in cells and split not in LISTS:
-        expected = ", ".join(dict.fromkeys(LISTS.values()))
+    if SPLIT in cells and split not in SPLITS:
+        expected = ", ".join(dict.fromkeys((*LISTS.values(), "cross")))
         raise ValueError(f"{SPLIT} {cells[SPLIT]!r}: expected {expected}")
     group, contradicts = _group(cells)
     known = {} if group is None else {GENDER: group[0], RACE: group[1], GROUP: "-".join(group)}
     face = Face(
         file=file,
         path=cells[PATH],
-        split=LISTS.get(split, ""),
+        split=SPLITS.get(split, ""),
         columns={**{name: cells[name] for name in further}, **known},
         place=f"{table}:{line}",
     )

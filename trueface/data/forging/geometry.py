@@ -119,7 +119,7 @@ def sharpened(face: Floats, amount: float) -> Floats:
 
 def sharper_or_softer(face: Floats, chance: np.random.Generator, strength: float) -> Floats:
     """Return a source sharpened or softened, either as often as the other."""
-    is_sharper, amount = chance.random() < 0.5, chance.uniform(0.3, 0.8)
+    is_sharper, amount = chance.random() < 0.5, chance.uniform(0.5, 1.0)
     if is_sharper:
         return sharpened(face, amount * strength)
     return resampled(face, max(1 - (1 - REDUCED) * strength, 0.1))

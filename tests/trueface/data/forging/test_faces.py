@@ -30,6 +30,11 @@ def test_a_number_that_contradicts_its_columns_is_counted_and_the_columns_count(
     assert {face.group for face in table.faces} == {"male-white"}
 
 
+def test_faces_of_another_data_set_are_for_tests(tmp_path: Path) -> None:
+    (face,) = read_table(written(tmp_path, [row(1, 0, "cross")])).faces
+    assert face.split == "test"
+
+
 def test_further_columns_are_kept(tmp_path: Path) -> None:
     table = read_table(written(tmp_path, [row(1, 0, "val") + ",31"], HEADER + ",age"))
     assert table.further == ("age",)
