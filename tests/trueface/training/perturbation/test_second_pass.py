@@ -44,7 +44,7 @@ def a_model(dropout: float = 0.0) -> Detector:
 
 
 def loss_of(model: nn.Module) -> Tensor:
-    loss, _ = make_objective("bce").training_step(model, BATCH)
+    loss: Tensor = make_objective("bce").training_step(model, BATCH)[0]
     return loss
 
 
