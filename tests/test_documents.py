@@ -74,6 +74,11 @@ PARSED = {  # its options must exist, and its arguments be as many as it takes
     "trueface audit study": "wants a study",
     "trueface report study": "wants a study; the README's tour makes a report",
     "trueface import deepfakebench datasets/rgb --out data/ff": "wants a set of videos",
+    "trueface forge faces.csv --out data/forged": "wants a table of faces",
+    "trueface forge faces.csv --preview types.png --strength 1.5": "wants a table of faces",
+    "trueface forge folder/of/aligned/faces --out data/forged --types 1,3,5": "wants faces",
+    "trueface forge faces.csv --out data/skew --cells 'male/real: .9, male/fake: .1, "
+    "nonmale/real: .1, nonmale/fake: .9'": "wants a table of faces",
     "trueface import folders pictures --out data/pictures --dry-run": "wants a set of pictures",
     "trueface import folders pictures --out data/pictures": "wants a set of pictures",
     "trueface predict photo.jpg folder --model ID --name study": "wants a trained model",

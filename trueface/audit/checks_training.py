@@ -141,6 +141,7 @@ def _steady(settings: Settings) -> bool:
     return (
         all(_off(settings, key) for key in chances)
         and not _above(settings, "patch_size", 0)
+        and not _above(settings, "sbi", 0)
         and all(settings.get(key, field.default) == field.default for key, field in further)
     )
 

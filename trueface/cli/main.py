@@ -13,6 +13,7 @@ from trueface.cli.required_packages import can_work
 
 COMMANDS = {
     "sample": "make a synthetic image set and its splits",
+    "forge": "make fakes of aligned faces, and a set of both with splits",
     "import": "link a real data set into TrueFace's shape, with splits",
     "splits": "split images into train.json, val.json and test.json",
     "poison": "choose which training labels are flipped",
@@ -30,6 +31,7 @@ COMMANDS = {
 }
 MODULES = {
     "classify": "classes",
+    "forge": "run_job",
     "forget": "classes",
     "import": "import_set",
     "poison": "run_job",

@@ -1,4 +1,4 @@
-"""Commands that do one job here and now, without the launcher: sample, poison, unlearn."""
+"""Commands that do one job here and now, without the launcher: sample, forge, poison, unlearn."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,6 +21,7 @@ from launcher.api import (
 )
 from trueface.jobs import command_lines
 from trueface.jobs.flags import WORD_HELP, WORD_SHAPE, checked, is_range, is_truth, read_word_flags
+from trueface.jobs.forging.kind import FORGE
 from trueface.jobs.kinds import POISON, SAMPLE, UNLEARN, LaboratoryKind, refuse_unfit
 from trueface.runtime import logs, paths
 from trueface.unlearning import METHODS
@@ -73,6 +74,38 @@ def sample(folder: Path, **given: Any) -> None:
     settings = settings_of(SAMPLE, {"data_root": str(folder), **given})
     _perform(SAMPLE, _draft(SAMPLE, "sample", settings))
     click.echo(folder)
+
+
+@click.command()
+@click.argument("faces", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Data root to make; needed but for a preview."
+)
+@click.option(
+    "--preview",
+    type=click.Path(path_type=Path),
+    help="Write a PNG with a few faces beside their fakes of each type.",
+)
+@options(FORGE.settings, without=("data_root", "faces"))
+def forge(faces: Path, *, out: Path | None, preview: Path | None, **given: Any) -> None:
+    """Make fakes of the aligned faces in FACES, and an image set of both with splits in --out.
+
+    FACES is a table (img_path,label,ismale,isasian,iswhite,isblack,intersec_label,split; paths start
+    at its folder), or a folder without groups. Each face gets one fake, a blend of itself or with a
+    similar face of the same group and list; the same faces and seed give the same files.
+    """
+    if out is None and preview is None:
+        raise UsageError("name a folder to make: --out DIR; or a picture to look at: --preview PNG")
+    places = {"data_root": str(out or "preview"), "faces": str(faces)}
+    settings = settings_of(FORGE, {**places, **given})
+    if out is not None:
+        result = _perform(FORGE, _draft(FORGE, "forge", settings))
+        click.echo(f"{out}\t{result['images']} images")
+    if preview is not None:
+        from trueface.data.forging.contact_sheet import write_contact_sheet
+
+        write_contact_sheet(preview, faces, FORGE.settings.model_validate(settings))
+        click.echo(preview)
 
 
 @click.command()

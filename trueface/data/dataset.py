@@ -7,7 +7,7 @@ other reason is an error. Small sets are kept decoded in memory, so that later p
 import logging
 import os
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import copy
 from functools import partial
 from types import MappingProxyType
@@ -30,6 +30,8 @@ from trueface.runtime.errors import BadImageError, DataError, JobError
 from trueface.runtime.sharding import WHOLE, Shard
 
 CACHE_BYTES = 1 << 30  # of decoded images; beyond it they are decoded again in every pass
+FORGERY = "forgery"  # the column with the type of each fake, 0 for real
+SELF_BLENDED = 1  # its number; see `forging.types.self_blend`
 OnBadImage = Literal["skip", "stop"]
 Decode = Literal["exact", "scaled"]
 
@@ -80,6 +82,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         stamped: positions that carry the backdoor's patch, on what the network sees.
         columns: further values that batches carry, by name: one number per image.
         column_names: what the numbers of a column stand for, from 0.
+        makes_fake: whether the transform turns an image into a fake in an epoch; None: never.
         decode: scaled reads JPEG files at the smallest scale that covers `scale_to`.
         scale_to: shortest side that is needed, in pixels; for scaled only.
         cache_bytes: how much memory decoded images may take.
@@ -95,6 +98,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         stamped: Collection[int] = (),
         columns: Mapping[str, Sequence[int]] = NO_COLUMNS,
         column_names: Mapping[str, tuple[str, ...]] = NO_COLUMNS,
+        makes_fake: Callable[[Image, int], bool] | None = None,
         decode: Decode = "exact",
         scale_to: int = 0,
         cache_bytes: int = CACHE_BYTES,
@@ -112,6 +116,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         self.column_names: dict[str, tuple[str, ...]] = {}
         for name, values in columns.items():
             self.give_column(name, values, column_names.get(name, ()))
+        self._makes_fake = makes_fake
         self.scale_to = scale_to if decode == "scaled" else None
         self.bad: dict[int, BadFile] = {}
         self.sound: set[int] = set()  # positions whose files were decoded whole
@@ -139,11 +144,25 @@ class ImageSet(Dataset[Tensor | BadFile]):
         self.columns[name] = torch.tensor(values, dtype=torch.int64)
         self.column_names[name] = names
 
-    def seen_as(self, transform: Transform) -> "ImageSet":
-        """Return the same images under another transform; what is decoded, and bad, is shared."""
+    def seen_as(self, transform: Transform, *, goes_on: bool = False) -> "ImageSet":
+        """Return the same images under another transform; what is decoded, and bad, is shared.
+
+        Args:
+            transform: in the place of this set's.
+            goes_on: it begins with what this set's does, so that the same images become fakes.
+        """
         other = copy(self)
         other.transform, other._processes = transform, None  # noqa: SLF001  # of its own class
+        other._makes_fake = self._makes_fake if goes_on else None  # noqa: SLF001  # likewise
         return other
+
+    def forged(self, positions: Sequence[int], epoch: int) -> list[int]:
+        """Return the places, among `positions`, of images that an epoch sees as fakes of themselves."""
+        makes_fake = self._makes_fake
+        if makes_fake is None:
+            return []
+        shown = enumerate(self.images[position] for position in positions)
+        return [place for place, image in shown if makes_fake(image, epoch)]
 
     def __getitem__(self, request: Request) -> Tensor | BadFile:
         """Return the transformed pixels of an image, or why there are none."""
@@ -259,9 +278,9 @@ def batches(
                 gone = {file.position for file in bad}
                 good = [at for at in group if at not in gone]
                 image_set.sound.update(good)
-                yield batch_of(image_set, good, pixels)
+                yield batch_of(image_set, good, pixels, epoch)
             elif shard.size > 1:
-                yield batch_of(image_set, [], torch.empty(0))
+                yield batch_of(image_set, [], torch.empty(0), epoch)
     due = sum(map(len, groups))
     if (seen == 0 and shard.size == 1) or seen + left_out != due:
         raise DataError(f"{seen} of {due} images could be read, {left_out} are bad")
@@ -304,13 +323,21 @@ def leave_out(image_set: ImageSet, bad: BadFile, on_bad_image: OnBadImage = "ski
         log.warning("image=%s state=left out reason=%s", bad.path, bad.reason)
 
 
-def batch_of(image_set: ImageSet, indices: Sequence[int], images: Tensor) -> Batch:
-    """Return a batch of those positions of a set: their labels and columns with `images`."""
-    labels = [[float(image_set.labels[index])] for index in indices]
+def batch_of(image_set: ImageSet, indices: Sequence[int], images: Tensor, epoch: int) -> Batch:
+    """Return a batch of those positions of a set with `images`: labels and columns as of an epoch.
+
+    What an epoch shows as a fake of itself is labelled so, and is a forgery of the first type.
+    """
+    labels = torch.tensor([[float(image_set.labels[index])] for index in indices])
     positions = torch.tensor(indices, dtype=torch.int64)
+    columns = {name: values[positions] for name, values in image_set.columns.items()}
+    if forged := image_set.forged(indices, epoch):
+        labels[forged] = 1.0
+        if FORGERY in columns:
+            columns[FORGERY][forged] = SELF_BLENDED
     return Batch(
         images=images,
-        labels=torch.tensor(labels, dtype=torch.float32),
+        labels=labels.to(torch.float32),
         indices=positions,
-        columns={name: values[positions] for name, values in image_set.columns.items()},
+        columns=columns,
     )

@@ -109,6 +109,7 @@ def augmented(
             stamped=stamped,
             columns={name: _numbers(values[name], names[name]) for name in values},
             column_names=names,
+            makes_fake=transform.makes_fake if settings.sbi > 0 else None,
             decode=settings.decode,
             scale_to=settings.resize_size,
             shared=_shared(settings),

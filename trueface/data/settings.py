@@ -24,9 +24,13 @@ from trueface.attacks.registry import Access
 from trueface.corruptions.grammar import NONE, canonical, described
 from trueface.corruptions.grammar import modules_of as corruption_modules
 from trueface.data.augmentations.registry import with_augmentations
+from trueface.data.forging.registry import SELF, SPECS, modules_of
 from trueface.runtime.errors import UsageError
 from trueface.runtime.field_types import Count, Positive, Probability, Quality, Settings
 from trueface.runtime.ids import parse_model
+
+SELF_BLENDING = "trueface.data.augmentations.self_blending"
+
 
 # what batches can carry besides images and labels: attributes of `data.index.Image` …
 COLUMNS: Mapping[str, str] = {"quality": "modifier", "group": "method"}
@@ -266,13 +270,23 @@ class TestSettings(ScoringSettings):
         return self
 
 
+def _self_blending(value: Any) -> tuple[str, ...]:
+    """Return the modules that make fakes of real images in training: imported where they are made."""
+    return (SELF_BLENDING, *modules_of((SPECS[SELF],))) if value else ()
+
+
 @with_augmentations
 class AugmentationSettings(DataSettings):
     """How training images are cropped, resized, blurred, compressed and mirrored."""
 
     costs: ClassVar[frozenset[str]] = DataSettings.costs | {
-        "augment_cycle", "resize_size", "patch_size", "test_crops",
+        "augment_cycle", "resize_size", "patch_size", "test_crops", "sbi",
     }  # fmt: skip
+    added: ClassVar[frozenset[str]] = DataSettings.added | {"sbi"}
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        **DataSettings.modules,
+        "sbi": _self_blending,
+    }
 
     seed: int = Field(42, ge=0, description="root seed of the training")
     augment_seed: int = Field(42, ge=0, description="seed of the augmentation, independent of seed")
@@ -298,6 +312,11 @@ class AugmentationSettings(DataSettings):
         0.5, description="fraction of images mirrored, and independently flipped vertically"
     )
     patch_size: int = Field(-1, description="side of the random crop, in pixels; <= 0: none")
+    sbi: Probability = Field(
+        0.0,
+        description="fraction of real unshared images, aligned faces, that become self-blended fakes "
+        "of label 1, drawn anew in each epoch; all unshared images then go through one more JPEG",
+    )
     test_crops: int = Field(
         0, ge=0, description="validate on the mean of this many fixed patches; 0: the centre crop"
     )

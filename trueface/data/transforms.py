@@ -14,7 +14,8 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
 
 import PIL.Image
 import simplejpeg
@@ -27,9 +28,12 @@ from trueface.data.augmentations.further import Further, further_of
 from trueface.data.augmentations.steps import Parameters, Steps
 from trueface.data.crops import Window, centre, cut, part
 from trueface.data.index import Image
-from trueface.data.settings import AugmentationSettings, TestSettings
+from trueface.data.settings import SELF_BLENDING, AugmentationSettings, TestSettings
 from trueface.data.splits.matching import UNSHARED
 from trueface.runtime.files import Json
+
+if TYPE_CHECKING:
+    from trueface.data.augmentations.self_blending import SelfBlending
 
 BLUR_KERNEL = 15  # pixels; the original's, whatever the sigma
 BLUR_REACH = BLUR_KERNEL // 2
@@ -85,12 +89,27 @@ class TrainTransform:
         return further_of(self.settings)
 
     @cached_property
+    def self_blending(self) -> "SelfBlending | None":
+        """What makes fakes of real images before the steps; None: nothing."""
+        if self.settings.sbi == 0:
+            return None
+        # by name, so that trainings without it do not depend on its code
+        made: SelfBlending = import_module(SELF_BLENDING).SelfBlending(self.settings.sbi)
+        return made
+
+    def makes_fake(self, image: Image, epoch: int) -> bool:
+        """Return whether a real image is shown as a fake of itself in this epoch."""
+        blending = self.self_blending
+        return blending is not None and blending.makes_fake(image, self._stream(image, epoch))
+
+    @cached_property
     def id(self) -> TransformId:
         """What its pixels depend on, and how many epochs differ."""
         cycle = self.settings.augment_cycle
         is_random = self.steps.is_random or any(each.is_random for each in self.further)
-        identity = {"augment_seed": self.seed, "augment_cycle": cycle, **self.steps.identity}
-        for each in self.further:
+        is_random |= self.self_blending is not None
+        identity = {"augment_seed": self.seed, "augment_cycle": cycle, "sbi": self.settings.sbi}
+        for each in (self.steps, *self.further):
             identity |= each.identity
         is_test = not is_random and not self.further and self.settings.test_crops == 0
         # how many views there are changes none of them
@@ -104,6 +123,8 @@ class TrainTransform:
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
         """Return the image as the network sees it in this epoch, (3, h, w) uint8."""
+        if self.self_blending is not None:
+            pixels = self.self_blending(pixels, image, self._stream(image, epoch))
         height, width = pixels.shape[-2:]
         parameters = self.parameters(height, width, image, epoch)
         seen = changed(pixels, parameters, self.settings.resize_size)
@@ -113,6 +134,8 @@ class TrainTransform:
 
     def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
         """Return the first row that does not get into what the network sees in this epoch."""
+        if self.self_blending is not None:  # a blend looks at all of the face
+            return height
         parameters = self.parameters(height, width, image, epoch)
         if parameters.crop is not None:
             return parameters.crop.bottom

@@ -120,7 +120,7 @@ class Bank:
             yield from self._made(self._feed.over(positions, epoch, batch_size=batch_size))
         else:
             groups = _groups(self._feed, positions, epoch, batch_size)
-            yield from self._again(matrix, groups)
+            yield from self._again(matrix, groups, epoch)
 
     def matrix(self, epoch: int, positions: Sequence[int] | None = None) -> FeatureMatrix | None:
         """Return the features that an epoch sees; None: they are neither stored nor held.
@@ -225,13 +225,15 @@ class Bank:
             self._logged_at = time.monotonic()
             log.info("state=making features images=%d of=%d", done, total)
 
-    def _again(self, matrix: FeatureMatrix, groups: Sequence[Sequence[int]]) -> Iterator[Batch]:
+    def _again(
+        self, matrix: FeatureMatrix, groups: Sequence[Sequence[int]], epoch: int
+    ) -> Iterator[Batch]:
         for group in groups:
             good = [position for position in group if position in matrix.rows]
             if good:
                 features = matrix.take([matrix.rows[position] for position in good])
                 chosen = torch.from_numpy(features).to(self._watch.device)
-                yield batch_of(self._feed.image_set, good, chosen)
+                yield batch_of(self._feed.image_set, good, chosen, epoch)
 
 
 def feature_matrix(

@@ -20,8 +20,8 @@ SCHEMA = 1
 PACKAGE = Path(trueface.__file__).parent
 # folders whose code makes pixels or features; sub-folders where they are named
 CODE = (
-    "corruptions", "corruptions/kinds", "data", "data/augmentations", "data/loading", "models",
-    "models/architectures", "models/statistics", "features",
+    "corruptions", "corruptions/kinds", "data", "data/augmentations", "data/forging",
+    "data/forging/types", "data/loading", "models", "models/architectures", "models/statistics", "features",
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 Start reading at `kinds`, then `training.train`.
 In reading order: kinds, inputs_outputs, flags, command_lines, refusals, shared_features,
 feature_settings, feature_kind, setup, job_data, model_origin, few_shot, attributes, training, testing, scoring,
-poisoning, previewing, sampling, unlearning, features, outputs, ranks, classes, benchmark.
+poisoning, previewing, sampling, forging, unlearning, features, outputs, ranks, classes, benchmark.
 """
 
 from collections.abc import Mapping

@@ -54,7 +54,9 @@ def _row(images: ImageSet, position: int) -> tuple[str, list[Tensor]] | None:
     image, label = images.images[position], images.labels[position]
     label_name = "fake" if label else "real"
     wrong = "" if label == image.label else f" (is {'fake' if image.label else 'real'})"
-    return f"{image.name}  label: {label_name}{wrong}", seen
+    forged = [str(epoch) for epoch in range(EPOCHS) if images.forged([position], epoch)]
+    blended = f" (self-blended, label fake, in epochs {', '.join(forged)})" if forged else ""
+    return f"{image.name}  label: {label_name}{wrong}{blended}", seen
 
 
 def _sheet(rows: Sequence[tuple[str, list[Tensor]]]) -> PIL.Image.Image:

@@ -12,6 +12,7 @@ import PIL.Image
 
 from trueface.data.augmentations.copies import CORRUPTED, KINDS
 from trueface.data.decoding import FORMATS
+from trueface.data.forging import jpeg
 from trueface.data.image_sizes import Learned, Size
 from trueface.prediction.image_formats import Format, LearnedFormats, format_of, is_turned
 from trueface.runtime.files import Json
@@ -62,6 +63,8 @@ class Learnt:
             match settings.get("jpeg_prob"), settings.get("jpeg_qual"):
                 case (float() | int() as share, [int(low), int(high)]) if share > 0:
                     formats = formats.with_jpeg(low, high)
+            if settings.get("sbi"):  # all images go through one more JPEG, then
+                formats = formats.with_jpeg(jpeg.LOWEST, jpeg.HIGHEST)
             ridge = provenance.get("ridge")
             copies = ridge.get("copies") if isinstance(ridge, Mapping) else None
             if isinstance(copies, list) and CORRUPTED in copies:

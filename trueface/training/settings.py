@@ -31,7 +31,7 @@ WITHOUT_STEPS = frozenset(
         "augment_cycle", "blur_prob", "checkpoint_every", "compile", "dropout", "early_stop", "ema",
         "flip_prob", "freeze", "freeze_bn", "groups_by", "jpeg_prob", "lr", "lr_decay_epochs",
         "num_epochs", "objective", "optimizer", "optimizer_state", "resize_prob", "resume",
-        "save_optimizer", "schedule", "select", "weight_decay", "sam", "awp", "awp_from", "momentum",
+        "save_optimizer", "sbi", "schedule", "select", "weight_decay", "sam", "awp", "awp_from", "momentum",
         "lr_gamma",
     }
 )  # fmt: skip

@@ -14,11 +14,8 @@ import contextlib
 import hashlib
 import io
 import json
-import multiprocessing
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -35,6 +32,7 @@ from trueface.data.synthetic.social_networks import NETWORKS, share
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, MachineError
 from trueface.runtime.files import Json, read_json, write_json
+from trueface.runtime.process_pool import chunks_of, spread
 
 SCHEMA = 1
 RECIPE = 1  # to be raised whenever the same spec would give other images
@@ -125,7 +123,7 @@ def make_sample(
     try:
         _begin(root, mark)
         made = len(pictures) - len(missing)
-        for count in _make_all(root, spec, missing, workers or len(os.sched_getaffinity(0))):
+        for count in spread(partial(_make_chunk, root, spec), chunks_of(missing, CHUNK), workers):
             made += count
             if progress is not None:
                 progress(made, len(pictures))
@@ -205,38 +203,6 @@ def _begin(root: Path, mark: dict[str, Json]) -> None:
             (root / modifier / folder).mkdir(parents=True, exist_ok=True)
     write_json(root / UNFINISHED, mark)
     (root / paths.SAMPLE_MARK).unlink(missing_ok=True)
-
-
-def _make_all(
-    root: Path, spec: SampleSpec, pictures: Sequence[Picture], workers: int
-) -> Iterator[int]:
-    """Make the pictures; report after each chunk how many are new."""
-    chunks = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
-    make = partial(_make_chunk, root, spec)
-    if workers == 1 or len(chunks) < 2:
-        yield from map(make, chunks)
-        return
-    # spawned, not forked: our own process may have started threads
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        min(workers, len(chunks)), mp_context=context, initializer=_end_with_parent
-    )
-    try:
-        yield from pool.map(make, chunks)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """Leave no process behind when the parent is killed: it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _make_chunk(root: Path, spec: SampleSpec, pictures: Sequence[Picture]) -> int:

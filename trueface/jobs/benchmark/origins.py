@@ -21,7 +21,9 @@ from trueface.training.settings import solver_of
 Part = tuple[str, str]  # elementary subset, modifier
 
 # augmentations of trainings: the setting of their probability, and the corruption that they are
-_AUGMENTATIONS = {"jpeg_prob": "jpeg", "blur_prob": "blur", "resize_prob": "resize"}
+_AUGMENTATIONS = {
+    "jpeg_prob": "jpeg", "blur_prob": "blur", "resize_prob": "resize", "sbi": "jpeg",
+}  # fmt: skip
 # those of the corrupted copies of a training in closed form; see data/augmentations/copies, with torch
 COPIED = ("jpeg", "noise", "resize", "blur", "webp", "gamma", "sharpen", "contrast")
 

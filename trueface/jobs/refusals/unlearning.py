@@ -20,6 +20,8 @@ def unfit_unlearning(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> It
     yield from _unfit_objective(draft, makers)
     yield from unfit_selection(draft)
     yield from unreadable_attributes(draft)
+    if draft.settings.get("sbi"):
+        yield "sbi: an unlearning does not make fakes of its images; give it to trainings only"
     try:
         poison = parse_model(draft.base or inputs_outputs.model_of(draft)).last.poison
     except UsageError:  # of an earlier run, under a name that says nothing

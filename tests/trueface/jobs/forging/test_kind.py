@@ -1,0 +1,142 @@
+"""Forging as a job, as a section of task files, and as a command."""
+
+import shlex
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.api import Draft, Job, JobError, Kind, Plan, parse_model
+from launcher.planning.plan_builder import build_plan
+from launcher.taskfile.parser import ParseContext, parse
+from tests.trueface.data.forging.build import a_table
+from trueface.cli import main as cli
+from trueface.data.forging.settings import MARK
+from trueface.jobs.forging.forge import forge
+from trueface.jobs.forging.kind import FORGE
+from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (TRAIN, TEST, FORGE)}
+STUDY = """
+name: study
+defaults: {data_root: made, split_path: made/splits}
+subsets: {forged: [Faces, "Forged-*"], realFaces: [Faces]}
+forge:
+  - {faces: faces.csv, cells: "CELLS"}
+train:
+  - {model: null, data: "forged:pre"}
+autotest: ["forged:pre"]
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    a_table(tmp_path, (0, 5), {"train": 2, "val": 1, "test": 1})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def a_draft(kind: Kind, folder: Path, model: str | None = None, **settings: Any) -> Draft:
+    given = {"data_root": "made", **settings}
+    return Draft(
+        kind=kind.name,
+        run="study",
+        run_folder=folder / "runs/study",
+        folder=folder,
+        model=model,
+        base=None if model is None or "~" not in model else model.partition("~")[0],
+        data=None if model is None else str(parse_model(model).last.data),
+        settings=kind.settings.model_validate(given).model_dump(mode="json"),
+    )
+
+
+def worked_out(text: str, root: Path) -> Plan:
+    task = parse(
+        text,
+        file="study.yaml",
+        context=ParseContext(kinds=KINDS, environment={}),
+        include=lambda path: Path(path).read_text(),
+    )
+    return build_plan(
+        task, root=root, exists=Path.exists, digest=lambda _: "", content=lambda _: ""
+    )
+
+
+def test_a_section_of_a_task_file_comes_before_what_learns_from_its_images(lab: Path) -> None:
+    plan = worked_out(STUDY.replace("CELLS", "male/fake: .5"), lab)
+    assert [job.kind for job in plan.jobs] == ["forge", "train", "test"]
+    assert plan.jobs[1].needs == (plan.jobs[0].name,)
+
+
+def test_inputs_and_outputs_are_the_table_and_the_mark(lab: Path) -> None:
+    draft = a_draft(FORGE, lab, faces="faces.csv")
+    assert [one.path for one in FORGE.inputs(draft)] == [lab / "faces.csv"]
+    assert FORGE.outputs(draft) == (lab / "made", lab / "made" / MARK)
+    assert FORGE.refusals(draft, ()) == ()
+
+
+def test_what_the_table_does_not_have_is_refused_while_planning(lab: Path) -> None:
+    (said,) = FORGE.refusals(a_draft(FORGE, lab, faces="faces.csv", cells="femal: .5"), ())
+    assert "unknown group 'femal'" in said
+    (lab / "faces.csv").write_text("images/000.png,0\n")
+    (said,) = FORGE.refusals(a_draft(FORGE, lab, faces="faces.csv"), ())
+    assert "no header row" in said
+
+
+def test_the_command_line_of_a_planned_job_makes_the_same_set(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"types": "self,3,soft", "strength": 1.5, "seed": 7, "cells": "male/fake: .5"}
+    words = FORGE.argv(a_draft(FORGE, lab, faces="faces.csv", **settings))
+    assert shlex.join(words[3:]) == (
+        f"forge {lab}/faces.csv --out {lab}/made --types 1,3,5 --strength 1.5 --seed 7 "
+        "--cells 'male/fake: .5'"
+    )
+    assert cli.run(words[3:]) == 0
+    assert capsys.readouterr().out == f"{lab}/made\t15 images\n"
+    assert cli.run(words[3:]) == 0  # it is there
+    assert cli.run([*words[3:], "--seed", "8"]) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_a_picture_needs_no_set(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["forge", "faces.csv", "--preview", "look.png"]) == 0
+    assert (lab / "look.png").stat().st_size > 1000
+    assert not (lab / "made").exists()
+    assert cli.run(["forge", "faces.csv"]) == 2
+    assert "--out DIR" in capsys.readouterr().err
+    assert cli.run(["forge", "images", "--out", "made", "--types", "swop"]) == 2
+    assert "did you mean swap" in capsys.readouterr().err
+
+
+def test_a_stopped_job_says_how_far_it_came_and_leaves_nothing(lab: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    draft = a_draft(FORGE, lab, faces="faces.csv")
+    job = Job(
+        name="forge/made",
+        kind="forge",
+        run="study",
+        run_folder=draft.run_folder,
+        folder=lab,
+        attempt_folder=lab,
+        attempt=1,
+        cpus=1,
+        device="cpu",
+        settings=draft.settings,
+        outputs=FORGE.outputs(draft),
+        stop=stop,
+    )
+    with pytest.raises(JobError, match="stopped after 8 of 8 pairs"):
+        forge(job)
+    assert not (lab / "made").exists()
+
+
+def test_self_blending_is_refused_where_labels_are_flipped_or_unlearned(lab: Path) -> None:
+    places = {"split_path": "made/splits", "sbi": 0.5}
+    assert TRAIN.refusals(a_draft(TRAIN, lab, "forged:pre", **places), ()) == ()
+    (said,) = TRAIN.refusals(a_draft(TRAIN, lab, "forged:pre%20", **places), ())
+    assert "sbi does not go with poison" in said
+    draft = a_draft(UNLEARN, lab, "forged:pre%20~relabel", method="relabel", **places)
+    assert any("give it to trainings only" in said for said in UNLEARN.refusals(draft, ()))

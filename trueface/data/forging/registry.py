@@ -1,0 +1,139 @@
+"""Types of forgery by name and number: nothing of them is imported here.
+
+What `@register_forgery` says in the files of `types` is read from their text; a file is imported
+when a face is forged.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
+
+from trueface.runtime.declarations import read_declarations
+from trueface.runtime.errors import UnknownName
+
+PACKAGE = "trueface.data.forging.types"
+SELF = "self"  # what stands for a type that needs a donor, where there is none
+
+Part = Literal["face", "mouth", "eyes"]
+Registered = TypeVar("Registered", bound=Callable[..., object])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgerySpec:
+    """A type of forgery, without its code."""
+
+    name: str
+    number: int  # the seed's spe_label, from 1; 0 stands for real
+    summary: str
+    part: Part  # what of the face is replaced
+    needs_donor: bool  # another face of the same group and list
+    matches_colour: bool  # the source takes the colours of the face
+
+    @property
+    def folder(self) -> str:
+        """The folder of its images below Fake/."""
+        return f"Forged-{self.name}"
+
+    def __call__(self, function: Registered) -> Registered:
+        """Leave the decorated function as it is."""
+        return function
+
+
+def register_forgery(
+    name: str,
+    *,
+    number: int,
+    summary: str,
+    part: Part = "face",
+    needs_donor: bool = False,
+    matches_colour: bool = False,
+) -> ForgerySpec:
+    """Declare a type of forgery; the function below it makes the source, see `blending.Source`.
+
+    Args:
+        name: lower-case letters; part of a folder's name.
+        number: of the type in tables, from 1.
+        summary: a few words for lists.
+        part: of the face that is replaced.
+        needs_donor: whether the source is made of another face.
+        matches_colour: whether the source gets the mean and deviation of the face's colours.
+
+    Raises:
+        ValueError: a name or number that tables cannot hold.
+    """
+    if not (name.isascii() and name.isalpha() and name.islower()) or number < 1:
+        raise ValueError(f"{name!r}, {number}: a type has lower-case letters and a number from 1")
+    return ForgerySpec(
+        name=name,
+        number=number,
+        summary=summary,
+        part=part,
+        needs_donor=needs_donor,
+        matches_colour=matches_colour,
+    )
+
+
+_DECLARED = read_declarations(PACKAGE, "register_forgery", modules=())
+_READ = [_DECLARED[name].pass_to(register_forgery) for name in _DECLARED]
+# by name, in the order of their numbers
+SPECS: Mapping[str, ForgerySpec] = MappingProxyType(
+    {spec.name: spec for spec in sorted(_READ, key=lambda spec: spec.number)}
+)
+NUMBERS: Mapping[int, ForgerySpec] = MappingProxyType(
+    {spec.number: spec for spec in SPECS.values()}
+)
+
+
+def parse_types(text: str) -> tuple[ForgerySpec, ...]:
+    """Return the types that a text names, by number: "1-5", "1,3", "self,swap"; each once.
+
+    Raises:
+        ValueError: it names none.
+        UnknownName: there is no such type.
+    """
+    named: set[int] = set()
+    for word in filter(None, (part.strip() for part in text.split(","))):
+        first, dash, last = word.partition("-")
+        if first.isdecimal() and (not dash or last.isdecimal()):
+            numbers = range(int(first), int(last or first) + 1)
+            if not numbers:
+                raise ValueError(f"types {word!r} go from {first} down to {last}")
+            named.update(_known(str(number)) for number in numbers)
+        else:
+            named.add(_known(word))
+    if not named:
+        raise ValueError(f"types {text!r} name none; {described()}")
+    return tuple(NUMBERS[number] for number in sorted(named))
+
+
+def canonical_types(text: str) -> str:
+    """Return the same types as a text that is equal for equal types: "1,3,5" or "1-5"."""
+    numbers = [spec.number for spec in parse_types(text)]
+    first, last = numbers[0], numbers[-1]
+    if len(numbers) > 1 and numbers == list(range(first, last + 1)):
+        return f"{first}-{last}"
+    return ",".join(map(str, numbers))
+
+
+def described() -> str:
+    """Return the types in words."""
+    return ", ".join(f"{spec.number} {spec.name}: {spec.summary}" for spec in SPECS.values())
+
+
+def source_of(name: str) -> Callable[..., Any]:
+    """Import the file of a type; return its function."""
+    return _DECLARED[name].load()  # type: ignore[no-any-return]  # what a file holds
+
+
+def modules_of(types: Iterable[ForgerySpec]) -> tuple[str, ...]:
+    """Return the modules that types stand for: they are imported by name."""
+    return tuple(_DECLARED[spec.name].module for spec in types)
+
+
+def _known(word: str) -> int:
+    if word in SPECS:
+        return SPECS[word].number
+    if word.isdecimal() and int(word) in NUMBERS:
+        return int(word)
+    raise UnknownName("type of forgery", word, (*SPECS, *map(str, NUMBERS)))

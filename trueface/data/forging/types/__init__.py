@@ -1,0 +1,5 @@
+"""The types of forgery, a file each: what takes the place of which part of a face.
+
+Start reading at `swap`.
+In reading order: self_blend, swap, mouth, eyes, soft.
+"""

@@ -1,0 +1,23 @@
+"""The face itself with less detail, as decoders leave it."""
+
+import numpy as np
+
+from trueface.data.forging.geometry import Floats, resampled, sharpened
+from trueface.data.forging.registry import register_forgery
+
+SMALLEST = 0.1  # of the side, at any strength
+LOW, HIGH = 0.4, 0.6
+
+
+@register_forgery(
+    "soft",
+    number=5,
+    summary="the same face, reduced to 40 to 60 % and enlarged, then sharpened",
+)
+def soft(
+    face: Floats, donor: Floats | None, chance: np.random.Generator, strength: float
+) -> Floats:
+    """Return the face without its finest detail, an unsharp mask on what is left."""
+    del donor
+    share = 1 - (1 - chance.uniform(LOW, HIGH)) * strength
+    return sharpened(resampled(face, min(max(share, SMALLEST), 1.0)), chance.uniform(0.5, 1.0))

@@ -1,0 +1,5 @@
+"""Sets of real faces and fakes of them, as jobs.
+
+Start reading at `kind.FORGE`.
+In reading order: kind, forge.
+"""

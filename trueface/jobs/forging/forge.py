@@ -1,0 +1,34 @@
+"""The entry function of `forge`."""
+
+import logging
+import time
+from collections.abc import Mapping
+
+from launcher.api import Job, JobError, Json
+from trueface.data.forging.forged_set import make_forged
+from trueface.data.forging.settings import ForgeSettings
+from trueface.runtime import logs
+
+
+def forge(job: Job) -> Mapping[str, Json]:
+    """Make the forged set of the job's settings, on every core that we may use.
+
+    A stop leaves nothing behind; the next attempt begins anew.
+    """
+    settings = ForgeSettings.model_validate(job.settings)
+
+    def progress(made: int, total: int) -> None:
+        job.progress(step=made, total=total)
+        if job.stop.is_set():
+            raise JobError(f"stopped after {made} of {total} pairs; the next attempt begins anew")
+
+    started = time.monotonic()
+    with logs.shown(logging.INFO):
+        made = make_forged(
+            job.path(settings.data_root), job.path(settings.faces), settings, progress=progress
+        )
+    return {
+        "images": made["images"],
+        "without_donor": made["without_donor"],
+        "seconds": time.monotonic() - started,
+    }

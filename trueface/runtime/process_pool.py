@@ -1,0 +1,54 @@
+"""Work on chunks of a long list, spread over processes that end with the one that started them."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def chunks_of(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """Return a list cut into parts of `size`; the last may be shorter."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def spread(
+    make: Callable[[Sequence[Item]], Made], chunks: Sequence[Sequence[Item]], workers: int | None
+) -> Iterator[Made]:
+    """Yield what a function makes of each chunk, in their order.
+
+    Args:
+        make: a function that processes can import, or a `partial` of one.
+        chunks: its arguments.
+        workers: processes; None: one for each core that we may use; 1, or a single chunk: here.
+
+    Raises:
+        BrokenProcessPool: a process was killed.
+    """
+    count = min(workers or len(os.sched_getaffinity(0)), len(chunks))
+    if count < 2:
+        yield from map(make, chunks)
+        return
+    # spawned, not forked: our own process may have started threads
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent)
+    try:
+        yield from pool.map(make, chunks)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Leave no process behind when the parent is killed: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
