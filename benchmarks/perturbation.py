@@ -24,11 +24,11 @@ from trueface.training.objectives.registry import make_objective
 
 WANTED = 2.1  # times a plain step
 NETWORK = "slim18"
-MOVED = {"plain": {}, "sam": {"sam": 0.05}, "awp": {"awp": 0.006}}
 PLAIN = TrainerConfig(
     objective="bce", num_epochs=1, batch_size=32, seed=1, lr=1e-4, optimizer="adam",
     weight_decay=0.0, schedule="plateau", fused=True,
 )  # fmt: skip
+CONFIGS = {"plain": PLAIN, "sam": replace(PLAIN, sam=0.05), "awp": replace(PLAIN, awp=0.006)}
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ def measured(batch_size: int, side: int, steps: int) -> list[Row]:
     loops = {
         name: Loop(
             build(NETWORK, weights="none", seed=1), feed, make_objective("bce"),
-            config=replace(PLAIN, **moved), watch=Watch(), state={},
+            config=config, watch=Watch(), state={},
         )
-        for name, moved in MOVED.items()
+        for name, config in CONFIGS.items()
     }  # fmt: skip
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     for step in range(steps + 1):

@@ -89,13 +89,13 @@ def draw(rows: Sequence[Row], *, everything: bool = False, width: int = FULL_WID
     pooled = [row for row in rows if row["pooled"]]
     cells, header = (result_cells, HEADER) if width >= FULL_WIDTH else (_few_cells, FEW)
     if everything or not pooled:
-        notes = [*_few_sources(rows, width), *_by_video(rows)]
+        notes = [*_few_sources(rows, width), *_by_video(rows), *_by_group(rows)]
         return "\n".join([*_fitted(header, map(cells, rows), width), *notes])
     # a pooled row is named by its modifier: the whole ID would fill the line
     short = [(cells(row)[0], row["modifier"], *cells(row)[2:]) for row in pooled]
     lines = ["all sets of a modifier together, with 95 % intervals", ""]
     lines += _fitted(header, short, width)
-    lines += [*_few_sources(pooled, width), *_by_video(rows)]
+    lines += [*_few_sources(pooled, width), *_by_video(rows), *_by_group(rows)]
     lines += ["", "balanced accuracy in % by set of fakes, each with the real images beside it", ""]
     lines += _pivot([row for row in rows if not row["pooled"]])
     return "\n".join(lines)
@@ -180,6 +180,34 @@ def _by_video(rows: Sequence[Row]) -> list[str]:
     header = ("model", "data", "videos", "AUC")
     title = "by video: mean probability of its frames, intervals of other videos"
     return ["", title, "", *columns([header, *listed], right=frozenset({2, 3}))]
+
+
+def _by_group(rows: Sequence[Row]) -> list[str]:
+    """Return a table of the gaps between groups; nothing where no image has a group."""
+    listed = [
+        (
+            harmless(row["model"]),
+            harmless(row["data"]),
+            harmless(row["groups_by"]),
+            *(_over_floor(row, name) for name in ("fpr_gap", "f_fpr")),
+        )
+        for row in rows
+        if row.get("groups_by")
+    ]
+    if not listed:
+        return []
+    header = ("model", "data", "by", "FPR gap", "F_FPR")
+    title = (
+        "by group, in %; [floor]: 95 % of shuffled groups stay below it; more: trueface fairness"
+    )
+    return ["", title, "", *columns([header, *listed], right=frozenset({3, 4}))]
+
+
+def _over_floor(row: Row, name: str) -> str:
+    value, floor = row.get(name), row.get(f"{name}_floor")
+    if value is None:
+        return "–"
+    return f"{value['value']:.1f}" + ("" if floor is None else f" [{floor:.1f}]")
 
 
 def _few_cells(row: Row) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from trueface.audit.model_folders import (
     model_name,
     score_paths,
 )
+from trueface.audit.model_groups import GroupReader
 from trueface.audit.poison_facts import misplaced, poisoned
 from trueface.audit.run_facts import Lists, Model, Run, Survey, Tested
 from trueface.data.folder_names import SUBSETS
@@ -39,6 +40,7 @@ class Reader:
     split_path: Path | None = None
     seconds: float = 30.0  # for comparing files
     surveyor: Surveyor = field(init=False)
+    _groups: GroupReader = field(init=False)
     _lists: dict[str, Lists] = field(default_factory=dict, init=False)
     _last: tuple[Image, ...] = field(default=(), init=False)  # of the model that is being read
     _images: dict[tuple[str, str, str], tuple[Image, ...]] = field(default_factory=dict, init=False)
@@ -46,6 +48,7 @@ class Reader:
 
     def __post_init__(self) -> None:
         self.surveyor = Surveyor(seconds=self.seconds)
+        self._groups = GroupReader(data_root=self.data_root)
 
     def run(self, name: str) -> Run:
         """Return the facts of a run.
@@ -101,6 +104,9 @@ class Reader:
             base=base_of(folder, name, poison.rate, tests) if poison.unlearned else None,
             offset=legacy_runs.offset(folder),
             conditioned=conditioned,
+            groups=self._groups.groups(
+                folder.parent.parent.parent, provenance or {}, self._last, tests
+            ),
         )
 
     def _split(self, provenance: Mapping[str, Json] | None) -> Lists:

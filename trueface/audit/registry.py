@@ -14,7 +14,7 @@ from trueface.audit.run_facts import Model, Run
 PREFIX = "checks_"  # of the names of modules that hold checks
 # what makes a result void comes first; modules that are not named here follow, by name
 ORDER = (
-    "poisoning", "predictions", "leakage", "shortcuts", "files", "testing", "training", "unlearning",
+    "poisoning", "predictions", "leakage", "shortcuts", "groups", "files", "testing", "training", "unlearning",
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trueface.audit.group_facts import Groups
 from trueface.data.file_headers import Header
 from trueface.evaluation.bootstrap import Floats
 from trueface.evaluation.calibration import Labels
@@ -114,6 +115,7 @@ class Model:
     base: Base | None = None  # of an unlearned model, where it is known
     offset: float | None = None  # of the loss of an old unlearning
     conditioned: tuple[Tested, ...] = ()  # tests under conditions, such as corrupted images
+    groups: Groups | None = None  # of people in its images; None: its settings name no attributes
 
     @property
     def settings(self) -> Mapping[str, Json]:

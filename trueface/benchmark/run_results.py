@@ -18,12 +18,12 @@ from trueface.benchmark.measures import (
 )
 from trueface.corruptions.grammar import NONE
 from trueface.data.file_headers import DECIDING, Shortcut
+from trueface.evaluation.tested_sets import without_seed as without_seed
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.ids import parse_model
 
 MANIFESTS = "manifests"  # in the benchmark folder of a run: one file for each set of images
-SEED = "seed"  # the swept setting whose values are repetitions of one model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,16 +188,6 @@ def _models(run_folder: Path) -> Iterator[str]:
     for folder in sorted(path for path in run_folder.iterdir() if path.is_dir()):
         with contextlib.suppress(OSError, UsageError):  # of the run itself, such as `code`
             yield str(parse_model(paths.model_id(folder)))
-
-
-def without_seed(model: str) -> str:
-    """Return a model's ID without the value of a swept seed."""
-    parsed = parse_model(model)
-    stages = (
-        replace(stage, variant=tuple(pair for pair in stage.variant if pair[0] != SEED))
-        for stage in parsed.stages
-    )
-    return str(replace(parsed, stages=tuple(stages)))
 
 
 def manifest_file(run_folder: Path, sha256: str) -> Path:

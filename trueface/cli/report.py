@@ -9,10 +9,16 @@ from launcher.api import write_atomic
 from trueface.audit.reader import Reader
 from trueface.audit.registry import judge
 from trueface.report.content import shown
+from trueface.report.fairness import page as fairness
 from trueface.report.page import page
+from trueface.report.qualities import page as qualities
 from trueface.report.unlearning_content import unlearnings
 
 FILE = "report.html"  # in the run's folder
+BESIDE = (
+    ("Fairness", fairness.FILE),
+    ("Qualities", qualities.FILE),
+)  # linked to where they lie there
 
 
 @click.command()
@@ -60,8 +66,14 @@ def report(
     path = out or run_facts.folder / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     # a name of a folder that is no Unicode is shown as it can be
+    beside = [(title, file) for title, file in BESIDE if (path.parent / file).is_file()]
     text = page(
-        run_facts, judge(run_facts), models, date=date, unlearning=unlearnings(run_facts.folder)
+        run_facts,
+        judge(run_facts),
+        models,
+        date=date,
+        unlearning=unlearnings(run_facts.folder),
+        beside=beside,
     )
     write_atomic(path, text.encode(errors="backslashreplace"))
     click.echo(path)

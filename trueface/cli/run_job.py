@@ -19,6 +19,7 @@ from launcher.api import (
     Words,
     parse_model,
 )
+from trueface.data.forging.settings import ForgeSettings
 from trueface.jobs import command_lines
 from trueface.jobs.flags import WORD_HELP, WORD_SHAPE, checked, is_range, is_truth, read_word_flags
 from trueface.jobs.forging.kind import FORGE
@@ -104,7 +105,7 @@ def forge(faces: Path, *, out: Path | None, preview: Path | None, **given: Any) 
     if preview is not None:
         from trueface.data.forging.contact_sheet import write_contact_sheet
 
-        write_contact_sheet(preview, faces, FORGE.settings.model_validate(settings))
+        write_contact_sheet(preview, faces, ForgeSettings.model_validate(settings))
         click.echo(preview)
 
 

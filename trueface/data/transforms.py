@@ -108,8 +108,9 @@ class TrainTransform:
         cycle = self.settings.augment_cycle
         is_random = self.steps.is_random or any(each.is_random for each in self.further)
         is_random |= self.self_blending is not None
-        identity = {"augment_seed": self.seed, "augment_cycle": cycle, "sbi": self.settings.sbi}
-        for each in (self.steps, *self.further):
+        seeds: dict[str, Json] = {"augment_seed": self.seed, "augment_cycle": cycle}
+        identity = {**seeds, "sbi": self.settings.sbi, **self.steps.identity}
+        for each in self.further:
             identity |= each.identity
         is_test = not is_random and not self.further and self.settings.test_crops == 0
         # how many views there are changes none of them

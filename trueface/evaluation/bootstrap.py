@@ -15,11 +15,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from trueface.runtime.files import Json
 from trueface.runtime.rng import numpy_stream
 
 RESAMPLES = 1000  # the 2.5 % point of a percentile interval then rests on 25 resamples
 COVERAGE = 0.95
 CHUNK = 50  # resamples at a time, a divisor of all; those of 20,000 images fit into a core's cache
+LEAST_SEEDS = 3  # of a model, which are resampled
 KEPT_ROWS = 50_000  # of a table whose resamples are kept: sixteen of them are 800 MB
 
 Floats = NDArray[np.float64]
@@ -35,6 +37,27 @@ class Measure:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """By how much a model exceeds another, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def word(self) -> str:
+        """What it shows: a difference whose interval holds 0 shows nothing."""
+        if self.low > 0:
+            return "gain"
+        return "loss" if self.high < 0 else "no difference shown"
+
+    @property
+    def record(self) -> dict[str, Json]:
+        """The same as JSON."""
+        return {"difference": self.value, "low": self.low, "high": self.high, "word": self.word}
 
 
 def resamples(keys: Sequence[str], labels: NDArray[np.integer], seed: int) -> Counts:
@@ -72,6 +95,30 @@ def interval(value: float, resampled: Floats) -> Measure:
     tail = (1 - COVERAGE) / 2
     low, high = np.quantile(resampled[np.isfinite(resampled)], [tail, 1 - tail])
     return Measure(value=float(value), low=min(float(low), value), high=max(float(high), value))
+
+
+def difference(first: tuple[float, Floats], second: tuple[float, Floats]) -> Difference:
+    """Return first minus second, each a value with its resamples (R,): of the same images, paired."""
+    measure = interval(first[0] - second[0], first[1] - second[1])
+    return Difference(value=measure.value, low=measure.low, high=measure.high)
+
+
+def over_seeds(spreads: Sequence[Floats], *, seed: int = 0) -> Floats:
+    """Return the resampled values (R,) of a model that was trained with several seeds: their mean.
+
+    Three seeds or more are drawn with replacement for each resample, the same ones for every model
+    of as many seeds, so that differences of two such models are paired; fewer cannot be resampled.
+
+    Args:
+        spreads: (R,) of each seed, in the order of the seeds.
+        seed: root seed.
+    """
+    values = np.stack(spreads)  # (S, R)
+    if len(values) >= LEAST_SEEDS:
+        drawn = numpy_stream("seeds", seed).integers(0, len(values), values.shape)
+        values = np.take_along_axis(values, drawn, axis=0)
+    mean: Floats = values.mean(0)
+    return mean
 
 
 def unbiased(value: float, resampled: Floats) -> Floats:

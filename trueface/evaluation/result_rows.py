@@ -1,64 +1,58 @@
 """The scores of a run side by side: which tests belong together, and what each group is worth."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from trueface.data.vocabulary import BUILT_IN
 from trueface.evaluation.bootstrap import Floats, Measure
+from trueface.evaluation.fairness.group_columns import AttributeFiles
+from trueface.evaluation.fairness.group_table import GroupTable
 from trueface.evaluation.measurement import measure
 from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.operating_threshold import Calibration
-from trueface.evaluation.score_tables import Scores, merge, read_scores
+from trueface.evaluation.score_tables import Scores
 from trueface.evaluation.source_intervals import few_sources, sources_json
+from trueface.evaluation.tested_sets import (
+    Tested,
+    TestedSet,
+    by_place,
+    joined,
+    modifier_of,
+    read_test,
+)
 from trueface.evaluation.videos import video_report
 from trueface.runtime import paths
-from trueface.runtime.errors import UnknownName
+from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, read_json
-from trueface.runtime.ids import (
-    condition_of_test,
-    data_of_test,
-    model_folder_name,
-    parse_data,
-    tested,
-)
+from trueface.runtime.ids import condition_of_test, model_folder_name
 
 # measures after calibration: the metric, of which logits
 AT_THRESHOLD = "balanced_accuracy_at_threshold"
 UNSCALED, SCALED = "ece_unscaled", "ece_scaled"
+OF_GROUPS = ("fpr_gap", "f_fpr")  # where a test has attributes
 BY_IMAGES = ("accuracy", "balanced_accuracy", "auc")  # of which a table has both intervals
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tested:
-    """One test of one model."""
-
-    data: str
-    condition: str  # under which it was done; "" of a plain test
-    modifier: str  # as written, "+" between several
-    elementary: frozenset[str]  # what the modifier stands for
-    root: str  # where its images lie; "" where that is not known
-    scores: Scores
-    calibration: Calibration | None  # of the model, by validation; None: it has none
-
-    @property
-    def classes(self) -> frozenset[int]:
-        """Which labels it has."""
-        return frozenset(map(int, self.scores.labels))
-
-
-def compare(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, Json]]:
+def compare(
+    run_folder: Path, tests: Sequence[tuple[str, str]], groups: AttributeFiles | None = None
+) -> list[dict[str, Json]]:
     """Return the rows of `results.table` for tests whose score files are all there.
+
+    Args:
+        run_folder: runs/<run>.
+        tests: (model ID, test) pairs.
+        groups: tables of attributes that are read; None: as the tests name them.
 
     Raises:
         DataError: a score file cannot be read, or holds what is no finite number.
     """
+    groups = groups or AttributeFiles(project=run_folder.parent.parent)
     rows: list[dict[str, Json]] = []
     for model in dict.fromkeys(model for model, _ in tests):
-        done = [_read(run_folder, model, data) for other, data in tests if other == model]
+        done = [read_test(run_folder, model, data) for other, data in tests if other == model]
         folder = run_folder / model_folder_name(model)
         took = (read_json(paths.summary(folder)) or {}).get("seconds")
-        rows += [{"model": model, **row, "seconds": took} for row in _rows(done)]
+        by = _groups_by(folder)
+        rows += [{"model": model, **row, "seconds": took} for row in _rows(done, groups, by)]
     return rows
 
 
@@ -70,7 +64,7 @@ def not_run(run_folder: Path, model: str, data: str, reason: str) -> dict[str, J
     return {
         "model": model,
         "data": data,
-        "modifier": _modifier(data),
+        "modifier": modifier_of(data),
         "condition": condition_of_test(data),
         "pooled": False,
         "n": 0,
@@ -86,54 +80,70 @@ def not_run(run_folder: Path, model: str, data: str, reason: str) -> dict[str, J
     }
 
 
-def _rows(tests: Sequence[Tested]) -> Iterator[dict[str, Json]]:
+def _rows(tests: Sequence[Tested], groups: AttributeFiles, by: str) -> Iterator[dict[str, Json]]:
     """Yield a model's rows: of each modifier first every set of fakes, then all of them pooled.
 
     Tests of two data roots stand apart: a path there is another image, or the same one again.
     """
     several = len({test.root for test in tests}) > 1
-    groups: dict[tuple[str, str, frozenset[str]], list[Tested]] = {}
-    for test in tests:
-        groups.setdefault((test.root, test.condition, test.elementary), []).append(test)
-    for (root, _, _), group in groups.items():
+    for (root, _, _), group in by_place(tests).items():
         place = root or "a data root that is not known"
-        for row in _of_group(group):
+        for each in joined(group):
+            row = _row(each, groups, by)
             named = {"modifier": f"{row['modifier']} in {place}"} if several else {}
             yield {**row, **named, "data_root": place if several else None}
 
 
-def _of_group(group: Sequence[Tested]) -> Iterator[dict[str, Json]]:
-    reals = [test for test in group if test.classes == {0}]
-    others = [test for test in group if test.classes != {0}]
-    for test in others or reals:
-        beside = reals if test.classes == {1} else []
-        yield _row(test.data, [test, *beside], pooled=False)
-    if len(others) > 1:
-        every = "&".join(data_of_test(test.data) for test in (*others, *reals))
-        yield _row(tested(every, group[0].condition), group, pooled=True)
-
-
-def _row(data: str, tests: Sequence[Tested], *, pooled: bool) -> dict[str, Json]:
-    scores = merge(test.scores for test in tests)
+def _row(tests: TestedSet, groups: AttributeFiles, by: str) -> dict[str, Json]:
+    scores, first = tests.scores, tests.tests[0]
     report = measure(scores.labels, scores.logits, keys=scores.keys)
     videos = video_report(scores)
+    by_group, ungrouped = _by_group(tests, groups, by)
     return {
-        "data": data,
-        "modifier": tests[0].modifier,
-        "condition": tests[0].condition,
-        "pooled": pooled,
+        "data": tests.data,
+        "modifier": first.modifier,
+        "condition": first.condition,
+        "pooled": tests.pooled,
         "n": report.n,
         **{name: _json(report.metrics.get(name)) for name in METRICS},
         **{f"{name}_by_images": _json(report.by_images.get(name)) for name in BY_IMAGES},
-        **_calibrated(scores, tests[0].calibration),
+        **_calibrated(scores, first.calibration),
         **({"videos": videos.videos, "video_auc": _json(videos.auc)} if videos else {}),
+        **by_group,
         "sources": sources_json(report.sources),
         "few_sources": few_sources(report.sources),
         "confusion": [list(row) for row in report.confusion],
         "verdict": report.verdict,
         "reason": report.reason,
-        "reasons": dict(report.reasons),
+        "reasons": {**report.reasons, **ungrouped},
     }
+
+
+def _groups_by(folder: Path) -> str:
+    """Return the column of the groups that a model's training saw; "" where it is not known."""
+    settings = (read_json(paths.provenance(folder)) or {}).get("settings")
+    by = settings.get("groups_by") if isinstance(settings, dict) else None
+    return by if isinstance(by, str) else ""
+
+
+def _by_group(
+    tests: TestedSet, groups: AttributeFiles, by: str
+) -> tuple[dict[str, Json], dict[str, str]]:
+    """Return what gaps there are between groups, and why there are none; of no groups nothing."""
+    try:
+        if not groups.of(tests):
+            return {}, {}
+        column = groups.column(tests, by)
+        scores, rows = tests.scores, column.rows
+        table = GroupTable.of(scores.labels[rows], scores.logits[rows], column.groups, column.names)
+    except DataError as error:  # the other measures need no groups
+        return dict.fromkeys(OF_GROUPS), dict.fromkeys(OF_GROUPS, str(error))
+    gaps = {name: table.floor.get(name) for name in OF_GROUPS}
+    return {
+        "groups_by": column.by,
+        **{name: _json(table.intervals.get(name)) for name in gaps},
+        **{f"{name}_floor": None if of is None else of.p95 for name, of in gaps.items()},
+    }, {each.rate: each.reason for each in table.undefined if each.rate in OF_GROUPS}
 
 
 def _calibrated(scores: Scores, calibration: Calibration | None) -> dict[str, Json]:
@@ -153,44 +163,6 @@ def _calibrated(scores: Scores, calibration: Calibration | None) -> dict[str, Js
         "threshold": calibration.threshold,
         "temperature": calibration.temperature,
     }
-
-
-def _read(run_folder: Path, model: str, data: str) -> Tested:
-    modifiers = _modifiers(data)
-    folder = run_folder / model_folder_name(model)
-    record = read_json(paths.metrics(folder, data)) or {}
-    return Tested(
-        data=data,
-        condition=condition_of_test(data),
-        modifier=_modifier(data),
-        elementary=frozenset(key for modifier in modifiers for key in _elementary(modifier)),
-        root=_root(record),
-        scores=read_scores(paths.scores(folder, model, data)),
-        calibration=Calibration.read(record.get("calibration")),
-    )
-
-
-def _modifiers(data: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.modifier for part in parse_data(data_of_test(data)).parts))
-
-
-def _modifier(data: str) -> str:
-    """Return the modifiers of a test as a table names them, with its condition."""
-    return tested("+".join(_modifiers(data)), condition_of_test(data))
-
-
-def _root(record: Mapping[str, Json]) -> str:
-    """Return where the images of a test lie, as its settings say."""
-    settings = record.get("settings")
-    root = settings.get("data_root") if isinstance(settings, dict) else None
-    return root if isinstance(root, str) else ""
-
-
-def _elementary(modifier: str) -> tuple[str, ...]:
-    try:
-        return BUILT_IN.modifier_keys(modifier)
-    except UnknownName:  # a word of the user's: taken as written
-        return (modifier,)
 
 
 def _json(value: Measure | None) -> Json:

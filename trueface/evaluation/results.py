@@ -45,7 +45,10 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         interval is over the population of sources, `_by_images` over other
         images of the same ones. `sources` counts them by class, and `few_sources` says it in words
         where they are fewer than five. Where images are frames, `videos` counts their videos, and
-        `video_auc` is the AUC of mean probabilities with its interval over videos. `reason` is why there is no measure of two classes,
+        `video_auc` is the AUC of mean probabilities with its interval over videos. Where tests have
+        attributes, `fpr_gap` and `f_fpr` are in per cent by the column `groups_by`, that of the
+        training, with `_floor` what 95 % of shuffled groups do not exceed. `reason` is why there is no
+        measure of two classes,
         `data_root` where the images lie if the model was tested on several roots, `seconds` what
         training or unlearning took, if known.
 
@@ -62,16 +65,37 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
     kept = read_json(run_folder / KEPT)
     if kept is not None and kept.get("schema") == KEPT_SCHEMA and kept.get("mark") == mark:
         kept_rows = kept["rows"]
-        if isinstance(kept_rows, list):
+        if isinstance(kept_rows, list) and _unchanged(kept.get("attributes")):
             return [row for row in kept_rows if isinstance(row, dict)]
     # scikit-learn takes a second to import: only where there is something to measure
+    from trueface.evaluation.fairness.group_columns import AttributeFiles
     from trueface.evaluation.result_rows import compare, not_run
 
-    rows = compare(run_folder, done)
+    groups = AttributeFiles(project=run_folder.parent.parent)
+    rows = compare(run_folder, done, groups)
     rows += [not_run(run_folder, *test, reason) for test, reason in refused.items()]
     with contextlib.suppress(OSError):  # a folder that only others may write: measured each time
-        write_json(run_folder / KEPT, {"schema": KEPT_SCHEMA, "mark": mark, "rows": list(rows)})
+        record: dict[str, Json] = {"schema": KEPT_SCHEMA, "mark": mark, "rows": list(rows)}
+        if groups.used:
+            record["attributes"] = {str(path): _state(path) for path in sorted(groups.used)}
+        write_json(run_folder / KEPT, record)
     return rows
+
+
+def _unchanged(attributes: Json) -> bool:
+    """Return whether the tables of attributes that rows rest on are as they were."""
+    if not isinstance(attributes, dict):
+        return attributes is None
+    return all(_state(Path(path)) == state for path, state in attributes.items())
+
+
+def _state(path: Path) -> Json:
+    """Return what changes when a file changes; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _reason(run_folder: Path, model: str, data: str) -> str:

@@ -135,6 +135,8 @@ def _keep_reference(folder: Path, trained: trainer.Trained, feeds: tuple[Feed, F
 
 def _cells(training: Pass, settings: TrainSettings) -> tuple[int, ...] | None:
     """Return the cell of each training image where images are drawn by it."""
+    if settings.draws_classes_equally:
+        return training.image_set.labels
     if not settings.draws_cells_equally:
         return None
     return cells_of(training.image_set, settings.fair)

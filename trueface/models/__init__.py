@@ -3,5 +3,5 @@
 Start reading at `registry`.
 In reading order: registry, spec, library_names, probe, head, mlp_head, ridge_head, pretrained,
 first_layer, assembly, detectors, checkpoint, folding, classifier_registry, classifiers, logits,
-statistics, architectures.
+statistics, disentangling, architectures.
 """

@@ -61,7 +61,7 @@ class Detector(nn.Module):
             pixels: (B, 3, H, W), or (B, K, 3, H, W) for the mean logit of K crops of each image;
                 uint8, or float32 in [0, 1].
         """
-        logits: Tensor = self.network(self._normalised(pixels))
+        logits: Tensor = self.network(self.normalised(pixels))
         # of no image, too, as a process may have of a batch that several share
         return logits.view(len(pixels), prod(pixels.shape[1:-3])).mean(1, keepdim=True)
 
@@ -84,7 +84,7 @@ class Detector(nn.Module):
                 f"the last layer of model {self.spec.name} is not linear in its features, and several "
                 "crops have none in common; set test_crops to 0 or 1"
             )
-        images = self._normalised(pixels)
+        images = self.normalised(pixels)
         with inputs_of(self.head) as inputs:
             self.network.forward(images)  # not compiled: that would leave the collecting out
         if len(inputs) != 1 or inputs[0].shape != (len(images), self.feature_dim):
@@ -124,7 +124,12 @@ class Detector(nn.Module):
         state = self.network.state_dict()
         return {name: value for name, value in state.items() if not name.startswith(prefix)}
 
-    def _normalised(self, pixels: Tensor) -> Tensor:
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Return images (B·K, 3, H, W) as the network gets them; see `forward`.
+
+        Raises:
+            JobError: they are of another size than the only one that it takes.
+        """
         images = pixels.flatten(0, -4)  # (B·K, 3, H, W)
         side = self.spec.input_size
         if side is not None and images.shape[-2:] != (side, side):

@@ -51,6 +51,7 @@ def page(
     *,
     date: str,
     unlearning: Unlearnings | None = None,
+    beside: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Return the whole page; `date` is all in it that does not follow from the run.
 
@@ -60,6 +61,7 @@ def page(
         models: of the run, in its order.
         date: when the report is made, as text.
         unlearning: what was unlearned in it; None: the page says nothing of that.
+        beside: other pages that lie beside it, title and file name.
     """
     return (
         environment()
@@ -74,6 +76,7 @@ def page(
                 (shown.model.name, trouble) for shown in models for trouble in shown.troubles
             ],
             unlearning=unlearning,
+            beside=beside,
         )
     )
 

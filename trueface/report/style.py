@@ -90,6 +90,9 @@ svg text.weak-label { paint-order: stroke; stroke: var(--card); stroke-width: 3p
 .kept { fill: none; stroke-width: 4; stroke-linecap: round; stroke-opacity: .5; }
 .forgotten { fill: none; stroke-width: 1.5; } .edge { fill: none; stroke: var(--line); stroke-width: .8; }
 @media screen { .wide svg.plot { max-width: none; } }
+.floor { fill: var(--c5); fill-opacity: .2; } .hollow { fill: var(--back); stroke-width: 2; }
+.ladder td.left { min-width: 9rem; } .narrow figcaption { max-width: 340px; } .band { fill-opacity: .16; stroke: none; } .gap-bar { fill: var(--c0); fill-opacity: .45; } .seed { fill-opacity: .65; }
+h4 { font-size: .92rem; margin: .9rem 0 .3rem; }
 details { margin: .5rem 0; } summary { cursor: pointer; }
 @media print { body { max-width: none; padding: 0; font-size: 11px; } nav { display: none; }
   .card, figure, .finding, tr { break-inside: avoid; } h2, h3 { break-after: avoid; }

@@ -51,7 +51,8 @@ def standardise(model: nn.Module, training: Feed, watch: Watch, group: Group = A
     every = group.gather(torch.cat([sums.flatten(), torch.tensor([float(rows)])])[None]).sum(0)
     rows = int(every[-1])
     if rows:
-        head.standardise(*every[:-1].view(2, -1).to(watch.device), rows)
+        added, squared = every[:-1].to(watch.device).chunk(2)
+        head.standardise(added, squared, rows)
         log.info("state=features standardised images=%d features=%d", rows, head.in_features)
 
 

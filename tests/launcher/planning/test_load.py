@@ -36,6 +36,8 @@ def trueface(tmp_path: Path) -> Path:
         splits.mkdir(parents=True)
         for number, name in enumerate(("train", "val", "test")):
             (splits / f"{name}.json").write_text(json.dumps([f"StyleGAN2/{number:05d}"]))
+    groups = "img_path,label,ismale,isasian,iswhite,isblack,intersec_label,spe_label\n"
+    (tmp_path / "data" / "faces" / "faces.csv").write_text(groups)
     return tmp_path
 
 

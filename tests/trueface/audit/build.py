@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -241,3 +241,24 @@ def older(path: Path, seconds: float) -> None:
 def as_old_list(path: Path, keys: Mapping[str, Sequence[str]]) -> None:
     """Write a split as one file."""
     path.write_text(json.dumps({name: list(of) for name, of in keys.items()}))
+
+
+def write_attributes(lab: Lab, sign: Callable[[int, bool], int]) -> None:
+    """Write attributes of all images, and name them in the settings of every job.
+
+    Args:
+        lab: the experiment.
+        sign: ismale of an image by its place among those of its class, and whether it is a fake.
+    """
+    lines = ["img_path,label,ismale,isasian,iswhite,isblack"]
+    for keys in lab.lists.values():
+        for place, key in enumerate(keys):
+            fake = key.startswith("StyleGAN2")
+            path = f"PreSocial/{'Fake' if fake else 'Real'}/{key}.png"
+            lines.append(f"{path},{int(fake)},{sign(place // 2, fake)},-1,1,-1")
+    (lab.root / "faces.csv").write_text("\n".join(lines) + "\n")
+    for model in (DATA, POISONED):
+        amend_settings(lab.run / model, attributes="faces.csv", groups_by="gender")
+        for data in TESTS:
+            settings = {"attributes": "faces.csv", "data_root": str(lab.data)}
+            amend(paths.metrics(lab.run / model, data), settings={**settings})

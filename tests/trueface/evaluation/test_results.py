@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from launcher.api import Json, model_folder_name
+from launcher.cli.run_results import draw
+from tests.trueface.group_runs import logits, pairs_of, write_faces, write_tests
 from trueface.evaluation.results import KEPT, table
 from trueface.evaluation.score_tables import Scores, write_scores
 from trueface.runtime import paths
@@ -172,3 +174,33 @@ def test_an_attack_that_was_not_run_has_a_row_with_its_reason(run: Path) -> None
     assert refused["verdict"] == "not run: not differentiable: the model is dct8"
     assert refused.keys() == measured.keys()
     assert refused["auc"] is None
+
+
+def test_tests_with_attributes_have_gaps_that_follow_a_changed_table(tmp_path: Path) -> None:
+    faces, folder = tmp_path / "faces.csv", tmp_path / "runs" / "groups"
+    write_faces(faces)
+    write_tests(folder, "clean", [logits(y, power=3, skew=1.5) for y in (0, 1)])
+    (row,) = table(folder, pairs_of("clean"))
+    assert row["groups_by"] == "intersec"
+    assert _value(row, "fpr_gap") > _number(row["fpr_gap_floor"])
+    assert _value(row, "f_fpr") > _number(row["f_fpr_floor"])
+    text = draw([row])
+    assert "intersec" in text
+    assert f"{_value(row, 'fpr_gap'):.1f} [" in text
+    assert table(folder, pairs_of("clean")) == [row]  # kept
+    faces.write_text(
+        "\n".join(line.replace(",-1", ",1", 1) for line in faces.read_text().split("\n"))
+    )
+    (changed,) = table(folder, pairs_of("clean"))
+    assert changed["fpr_gap"] != row["fpr_gap"]
+    faces.unlink()
+    (without,) = table(folder, pairs_of("clean"))
+    assert without["fpr_gap"] is None
+    assert "faces.csv" in str(without["reasons"])
+    write_faces(faces)
+    assert table(folder, pairs_of("clean")) == [row]
+
+
+def _number(value: Json) -> float:
+    assert isinstance(value, float)
+    return value

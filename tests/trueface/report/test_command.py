@@ -48,3 +48,13 @@ def test_a_report_in_the_run_is_no_model_of_it(lab: Lab) -> None:
     for _ in range(2):
         assert main.run(["report", str(lab.run)]) == 0
     assert "2 models" in (lab.run / "report.html").read_text()
+
+
+def test_pages_that_lie_beside_a_report_are_linked_to(lab: Lab) -> None:
+    out = lab.root / "elsewhere.html"
+    (lab.run / "fairness.html").write_text("")
+    for path in (lab.run / "report.html", out):
+        assert main.run(["report", str(lab.run), "--out", str(path)]) == 0
+    assert '<a href="fairness.html">Fairness</a>' in (lab.run / "report.html").read_text()
+    assert "qualities.html" not in (lab.run / "report.html").read_text()
+    assert "fairness.html" not in out.read_text()

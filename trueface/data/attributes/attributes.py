@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from trueface.data.attributes import table
-from trueface.data.attributes.paths import Place, Rows, class_of, place_of
+from trueface.data.attributes.paths import Place, Placing, Rows, class_of
 from trueface.data.attributes.schemes import PEOPLE, Contradictions, facts_of, forgery_name
 from trueface.data.attributes.table import FORGERY, FORGERY_GROUP, INTERSEC, SIGNS, Table
 from trueface.runtime.errors import DataError, UnknownName
@@ -190,9 +190,10 @@ class _Reading:
                 f"or {FORGERY} say it; call it otherwise to have it, too"
             )
         absolute = Path(os.path.abspath(added.file))  # noqa: PTH100  # keeps links
+        placed = Placing(absolute, self.data_root)
         faults: list[tuple[int, str]] = []
         for row, facts in zip(added.rows, facts_of_rows, strict=True):
-            place = place_of(row.path, facts.label, absolute, self.data_root)
+            place = placed(row.path, facts.label)
             cells: dict[str, str | int] = {**facts.values}
             if facts.label is not None:
                 cells[LABEL] = facts.label

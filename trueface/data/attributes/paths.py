@@ -29,22 +29,46 @@ class Place:
     label: int | None  # 1 fake, 0 real; None: not written
 
 
-def place_of(written: str, label: int | None, file: Path, data_root: Path) -> Place:
-    """Return where the image of a row lies; no disk is asked.
+class Placing:
+    """Where the images of one table lie; no disk is asked.
 
     Args:
-        written: path in the table.
-        label: in the table.
         file: the table, absolute.
         data_root: absolute.
     """
-    path = os.path.normpath(written.replace("\\", "/"))
-    root = os.path.normpath(data_root)
-    if path.startswith("/"):
-        return Place(_below(path, root) or path, (), label)
-    beside = _below(os.path.normpath(file.parent / path), root)
-    others = dict.fromkeys(filter(None, (*_without_root(path, root), beside)))
-    return Place(path, tuple(other for other in others if other != path), label)
+
+    def __init__(self, file: Path, data_root: Path) -> None:
+        self._root = os.path.normpath(data_root).rstrip("/") + "/"
+        self._folder = os.path.normpath(file.parent).rstrip("/") + "/"
+        self._above = self._root.strip("/").split("/")
+        self._inside = self._folder != self._root and self._folder.startswith(self._root)
+
+    def __call__(self, written: str, label: int | None) -> Place:
+        """Return the place of a row's image.
+
+        Args:
+            written: path in the table.
+            label: in the table; None: it says none.
+        """
+        path = os.path.normpath(written.replace("\\", "/"))
+        if path.startswith("/"):
+            return Place(self._below(path) or path, (), label)
+        others = [*self._without_root(path)]
+        if self._inside or path.startswith(".."):
+            others.append(self._below(os.path.normpath(self._folder + path)))
+        return Place(path, tuple(other for other in others if other and other != path), label)
+
+    def _below(self, path: str) -> str:
+        """Return an absolute path below the data root; '' where it does not lie there."""
+        return path[len(self._root) :] if path.startswith(self._root) else ""
+
+    def _without_root(self, path: str) -> Iterator[str]:
+        """Yield a path without the folders at its beginning that end the data root, most first."""
+        parts, above = path.split("/"), self._above
+        if parts[0] in above:
+            for count in range(min(len(parts) - 1, len(above)), 0, -1):
+                if parts[:count] == above[-count:]:
+                    yield "/".join(parts[count:])
 
 
 def class_of(path: str) -> int | None:
@@ -104,20 +128,6 @@ class Rows:
 def _add(rows: dict[_Key, int], key: _Key, row: int) -> None:
     if rows.setdefault(key, row) != row:
         rows[key] = _SEVERAL
-
-
-def _below(path: str, root: str) -> str:
-    """Return an absolute path below another one; '' where it does not lie there."""
-    above = root.rstrip("/") + "/"
-    return path[len(above) :] if path.startswith(above) else ""
-
-
-def _without_root(path: str, root: str) -> Iterator[str]:
-    """Yield a path without the folders at its beginning that end the data root, most of them first."""
-    parts, above = path.split("/"), root.strip("/").split("/")
-    for count in range(min(len(parts) - 1, len(above)), 0, -1):
-        if parts[:count] == above[-count:]:
-            yield "/".join(parts[count:])
 
 
 def _from_class(path: str) -> str:

@@ -61,7 +61,7 @@ def forged(
         raise ValueError(f"{spec.name} needs a donor of the form {face.shape}")
     target = face.astype(np.float32)
     other = None if donor is None else donor.astype(np.float32)
-    weight = mask(spec.part, *face.shape[:2], chance)
+    weight = mask(spec.part, face.shape[0], face.shape[1], chance)
     ratio = RATIOS[int(chance.integers(len(RATIOS)))]
     source = cast(Source, source_of(spec.name))(target, other, chance, strength)
     if spec.matches_colour:

@@ -29,7 +29,8 @@ def to_rgb(luma: Floats, blueness: Floats, redness: Floats) -> Floats:
     red = luma + np.float32(1.402) * redness
     blue = luma + np.float32(1.772) * blueness
     green = luma - np.float32(0.344136) * blueness - np.float32(0.714136) * redness
-    return np.clip(np.stack([red, green, blue], -1), 0, 255)
+    pixels: Floats = np.clip(np.stack([red, green, blue], -1), 0, 255)
+    return pixels
 
 
 def matched(
@@ -50,14 +51,14 @@ def matched(
     total = float(weight.sum(dtype=np.float64))
     if total < LEAST:
         return source
-    channels = []
+    channels: list[Floats] = []
     for own, wanted in zip(to_ycc(source), to_ycc(face), strict=True):
         (mean, deviation), (goal, spread) = (
             _moments(each, weight, total) for each in (own, wanted)
         )
         ratio = min(max(spread / max(deviation, LEAST), RATIO[0]), RATIO[1])
         near = (own - np.float32(mean)) * np.float32(ratio) + np.float32(goal)
-        channels.append(near + (own - near) * np.float32(min(missing, 1.0)))
+        channels.append((near + (own - near) * min(missing, 1.0)).astype(np.float32))
     return to_rgb(*channels)
 
 
@@ -69,7 +70,8 @@ def jittered(source: Floats, chance: np.random.Generator, strength: float) -> Fl
     cosine, sine = np.float32(math.cos(angle) * factor), np.float32(math.sin(angle) * factor)
     luma, blueness, redness = to_ycc(source)
     turned = cosine * blueness - sine * redness, sine * blueness + cosine * redness
-    return np.clip(to_rgb(luma, *turned) * np.float32(max(1 + VALUE * value, 0.0)), 0, 255)
+    changed: Floats = to_rgb(luma, *turned) * np.float32(max(1 + VALUE * value, 0.0))
+    return np.clip(changed, 0, 255)
 
 
 def _moments(channel: Floats, weight: Floats, total: float) -> tuple[float, float]:

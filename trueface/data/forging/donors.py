@@ -25,7 +25,8 @@ def thumbnail(face: Pixels) -> Thumbnails:
     small = grey.resize((SIDE, SIDE), PIL.Image.Resampling.BOX)
     values = np.asarray(small, np.float64).reshape(-1)
     values = (values - values.mean()) / max(values.std(), 1e-6)
-    return np.clip(np.rint(values * LEVELS), -MOST, MOST).astype(np.int8)
+    steps: Thumbnails = np.clip(np.rint(values * LEVELS), -MOST, MOST).astype(np.int8)
+    return steps
 
 
 def nearest(thumbnails: Thumbnails) -> npt.NDArray[np.int64]:

@@ -104,8 +104,8 @@ def remarks(plan: ForgingPlan) -> Iterator[str]:
     """Yield what is worth a warning, each in words."""
     if plan.lonely:
         yield (
-            f"{plan.lonely} faces are alone in their group and list, and lend each other nothing: "
-            "self-blended in the place of types that need a donor"
+            f"without a donor: {plan.lonely}, the only faces of their group and list; they are "
+            "self-blended in the place of the types that need a donor"
         )
     if plan.table.contradictions:
         yield (

@@ -40,7 +40,8 @@ def outline(part: Part, chance: np.random.Generator) -> npt.NDArray[np.float64]:
         corners[:, 1] = np.maximum(corners[:, 1], middle[1] + lip * axes[1])
     elif part == "eyes":
         corners[:, 1] = np.clip(corners[:, 1], middle[1] - BROWS * axes[1], middle[1])
-    return corners
+    outlined: npt.NDArray[np.float64] = corners
+    return outlined
 
 
 def mask(part: Part, height: int, width: int, chance: np.random.Generator) -> Floats:

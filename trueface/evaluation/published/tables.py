@@ -53,6 +53,14 @@ _SOURCES = (
         "collected, not measured alike: other versions, splits and metrics of the set; rows whose "
         "detector could not be read with certainty are left out",
     ),
+    (
+        "qad",
+        "QAD: AUC over raw and compressed copies together",
+        "B. M. Le, S. S. Woo, Quality-Agnostic Deepfake Detection with Intra-model Collaborative "
+        "Learning, ICCV 2023, arXiv 2309.05911",
+        "not the same data: faces of videos; as printed on its authors' slides, where on videos the rows "
+        "of F3Net and MAT are identical, and BZNet's mean (0.9101) is not that of its row (0.9269)",
+    ),
 )
 _SHARED = ("not shared", "Facebook", "Telegram", "X")
 

@@ -1,5 +1,5 @@
 """Sets of real faces and fakes of them, as jobs.
 
-Start reading at `kind.FORGE`.
+Start reading at `forge.forge`.
 In reading order: kind, forge.
 """

@@ -4,7 +4,13 @@ from collections.abc import Iterable
 
 from launcher.api import Draft
 from trueface.training.fairness.settings import needs_groups
-from trueface.training.objectives.registry import DEFAULT, NOT_FAIR, used_objective
+from trueface.training.objectives.registry import (
+    DEFAULT,
+    NOT_FAIR,
+    choice,
+    objectives,
+    used_objective,
+)
 from trueface.training.settings import solver_of
 
 LOSSES = frozenset({DEFAULT, "ce"})  # of one logit the same: what `fair` takes the place of
@@ -20,6 +26,7 @@ def unfit_fairness(draft: Draft) -> Iterable[str]:
             "leave fair out, or take another solver"
         )
         return
+    yield from _unfit_network(draft)
     objective = settings.get("objective", DEFAULT)
     if used_objective(settings) != objective and objective not in LOSSES:
         yield (
@@ -32,6 +39,21 @@ def unfit_fairness(draft: Draft) -> Iterable[str]:
             f"{needing} needs attributes: the CSV file that says of which group each image is, "
             "such as attributes: faces.csv"
         )
+
+
+def _unfit_network(draft: Draft) -> Iterable[str]:
+    """Yield why a network cannot be trained with an objective that asks for its inner parts."""
+    spec = objectives().get(used_objective(draft.settings))
+    if spec is None or not spec.network:
+        return
+    model = str(draft.settings["model"])
+    if model.partition("/")[0] != spec.network:
+        yield (
+            f"{choice(draft.settings)} needs the parts of model {spec.network}, and this is {model}; "
+            f"take model: {spec.network} or {spec.network}/NETWORK, or another objective"
+        )
+    elif draft.settings.get("freeze"):
+        yield f"{choice(draft.settings)} trains the whole network; leave freeze out"
 
 
 def unfit_selection(draft: Draft) -> Iterable[str]:

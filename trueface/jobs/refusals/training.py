@@ -21,12 +21,12 @@ def unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iter
     yield from world.refusals(draft)
     yield from unfit_attributes(draft)
     yield from _unfit_solver(draft, makers)
-    yield from unfit_in_qualities(draft)
     if draft.settings.get("sbi") and parse_model(inputs_outputs.model_of(draft)).last.poison:
         yield (
             "sbi does not go with poison: a real image whose label was flipped would become a fake of "
             "a label that the record does not know; leave one of them out"
         )
+    yield from unfit_in_qualities(draft)
     yield from unfit_fairness(draft)
     if draft.settings["optimizer_state"] == "kept" and draft.base is None:
         yield (

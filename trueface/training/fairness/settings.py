@@ -63,6 +63,11 @@ class FairnessSettings(Settings):
         return self.fair == OVERSAMPLE or registry.objectives()[self.used_objective].balanced
 
     @property
+    def draws_classes_equally(self) -> bool:
+        """Whether every batch has as many reals as fakes, of whatever groups."""
+        return registry.objectives()[self.used_objective].paired and not self.draws_cells_equally
+
+    @property
     def columns_read(self) -> tuple[str, ...]:
         """The columns that batches must have besides images and labels."""
         columns = registry.objectives()[self.used_objective].columns

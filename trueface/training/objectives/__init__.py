@@ -2,5 +2,5 @@
 
 Start reading at `registry.register_objective`.
 In reading order: registry, protocol, bce, ce, per_image, reweight, dro, dag, daw, cvar2, fused,
-ldam, mix.
+ldam, mix, disentangling.
 """

@@ -30,6 +30,8 @@ class ObjectiveSpec:
     fair: bool = False  # a value of the setting `fair`
     balanced: bool = False  # an epoch has equally many images of each group and class
     options: tuple[str, ...] = ()  # the settings that it reads: see `config.ObjectiveOptions`
+    network: str = ""  # the model, or family of models, that alone can be trained with it
+    paired: bool = False  # every batch has as many reals as fakes
 
 
 def register_objective(
@@ -42,6 +44,8 @@ def register_objective(
     fair: bool = False,
     balanced: bool = False,
     options: tuple[str, ...] = (),
+    network: str = "",
+    paired: bool = False,
 ) -> Callable[[Registered], Registered]:
     """Make a class without arguments known as the objective `name`; see `protocol.Objective`.
 
@@ -57,13 +61,15 @@ def register_objective(
         fair: it is a value of the setting `fair`, too.
         balanced: images are drawn so that an epoch has equally many of each group and class.
         options: names of the settings that it reads.
+        network: the model, or family of models, whose inner parts it asks for; '': any will do.
+        paired: images are drawn so that every batch has as many reals as fakes.
 
     Raises:
         ValueError: there is no such column.
     """
     _spec(
         name, summary=summary, binary=binary, columns=columns, mean=mean, fair=fair,
-        balanced=balanced, options=options,
+        balanced=balanced, options=options, network=network, paired=paired,
     )  # fmt: skip
 
     def register(objective: Registered) -> Registered:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from trueface.data.attributes.paths import Rows, class_of, place_of
+from trueface.data.attributes.paths import Placing, Rows, class_of
 
 ROOT = Path("/lab/data/forged")
 IMAGE = "PreSocial/Fake/Forged-self/a.jpg"
@@ -11,7 +11,8 @@ IMAGE = "PreSocial/Fake/Forged-self/a.jpg"
 def found(
     written: list[str], path: str, label: int | None = None, file: str = "x.csv"
 ) -> int | None:
-    return Rows(place_of(each, label, Path("/lab") / file, ROOT) for each in written).find(path)
+    placed = Placing(Path("/lab") / file, ROOT)
+    return Rows([placed(each, label) for each in written]).find(path)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,10 @@ def test_a_path_from_the_folder_of_its_table_is_found() -> None:
     assert found(written, "sets/one/Fake/a.jpg", file="data/forged/sets/one/t.csv") == 0
 
 
+def test_a_path_that_leads_out_of_its_folder_is_followed() -> None:
+    assert found(["../forged/Fake/a.jpg"], "Fake/a.jpg", file="data/tables/t.csv") == 0
+
+
 def test_the_suffix_of_a_file_belongs_to_its_name() -> None:
     assert found(["crops/a.png"], IMAGE) is None
 
@@ -47,7 +52,7 @@ def test_a_name_that_two_rows_have_finds_none_of_them() -> None:
 
 
 def test_a_real_image_gives_its_fake_of_the_same_name_no_row() -> None:
-    rows = Rows(place_of("images/a.jpg", 0, Path("/lab/x.csv"), ROOT) for _ in range(1))
+    rows = Rows([Placing(Path("/lab/x.csv"), ROOT)("images/a.jpg", 0)])
     assert rows.find("PreSocial/Real/Faces/a.jpg") == 0
     assert rows.find(IMAGE) is None
 

@@ -36,7 +36,7 @@ def row(number: int, group: int, split: str) -> str:
 
 def a_table(folder: Path, groups: Sequence[int], counts: dict[str, int]) -> Path:
     """Write a table and its images: so many faces of each list in each group."""
-    rows = []
+    rows: list[tuple[int, int, str]] = []
     for group in groups:
         for split, count in counts.items():
             rows += [(len(rows) + number, group, split) for number in range(count)]

@@ -132,7 +132,7 @@ def test_who_is_alone_in_a_group_is_blended_with_himself_and_counted(faces: Path
     alone = [pair for pair in plan.pairs if pair.face.split == "val"]
     assert {pair.spec.name for pair in alone} == {"self"}
     assert plan.lonely == len(alone) == len(GROUPS)
-    assert any("2 faces are alone" in remark for remark in remarks(plan))
+    assert any("without a donor: 2, the only faces" in remark for remark in remarks(plan))
 
 
 def test_a_skew_is_planted_in_training_only(faces: Path, tmp_path: Path) -> None:

@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from launcher.api import Draft, Job, JobError, Kind, Plan, parse_model
+from launcher.api import Draft, Job, JobError, Kind, Plan, parse_data, parse_model, read_json
 from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
 from tests.trueface.data.forging.build import a_table
 from trueface.cli import main as cli
 from trueface.data.forging.settings import MARK
+from trueface.data.imports.root_files import read_words
 from trueface.jobs.forging.forge import forge
 from trueface.jobs.forging.kind import FORGE
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
+from trueface.jobs.training import train
+from trueface.runtime import paths
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (TRAIN, TEST, FORGE)}
 STUDY = """
@@ -37,7 +41,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def a_draft(kind: Kind, folder: Path, model: str | None = None, **settings: Any) -> Draft:
+def a_draft(kind: Kind, folder: Path, model: str | None = None, /, **settings: Any) -> Draft:
     given = {"data_root": "made", **settings}
     return Draft(
         kind=kind.name,
@@ -49,6 +53,15 @@ def a_draft(kind: Kind, folder: Path, model: str | None = None, **settings: Any)
         data=None if model is None else str(parse_model(model).last.data),
         settings=kind.settings.model_validate(given).model_dump(mode="json"),
     )
+
+
+def a_job(draft: Draft, kind: Kind, **more: Any) -> Job:
+    return Job(
+        name=draft.kind, kind=draft.kind, run=draft.run, run_folder=draft.run_folder,
+        folder=draft.folder, attempt_folder=draft.folder, attempt=1, device="cpu", cpus=1,
+        model=draft.model, data=draft.data, settings=draft.settings, outputs=kind.outputs(draft),
+        **more,
+    )  # fmt: skip
 
 
 def worked_out(text: str, root: Path) -> Plan:
@@ -87,7 +100,12 @@ def test_what_the_table_does_not_have_is_refused_while_planning(lab: Path) -> No
 def test_the_command_line_of_a_planned_job_makes_the_same_set(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = {"types": "self,3,soft", "strength": 1.5, "seed": 7, "cells": "male/fake: .5"}
+    settings: dict[str, Any] = {
+        "types": "self,3,soft",
+        "strength": 1.5,
+        "seed": 7,
+        "cells": "male/fake: .5",
+    }
     words = FORGE.argv(a_draft(FORGE, lab, faces="faces.csv", **settings))
     assert shlex.join(words[3:]) == (
         f"forge {lab}/faces.csv --out {lab}/made --types 1,3,5 --strength 1.5 --seed 7 "
@@ -113,24 +131,29 @@ def test_a_picture_needs_no_set(lab: Path, capsys: pytest.CaptureFixture[str]) -
 def test_a_stopped_job_says_how_far_it_came_and_leaves_nothing(lab: Path) -> None:
     stop = threading.Event()
     stop.set()
-    draft = a_draft(FORGE, lab, faces="faces.csv")
-    job = Job(
-        name="forge/made",
-        kind="forge",
-        run="study",
-        run_folder=draft.run_folder,
-        folder=lab,
-        attempt_folder=lab,
-        attempt=1,
-        cpus=1,
-        device="cpu",
-        settings=draft.settings,
-        outputs=FORGE.outputs(draft),
-        stop=stop,
-    )
+    job = a_job(a_draft(FORGE, lab, faces="faces.csv"), FORGE, stop=stop)
     with pytest.raises(JobError, match="stopped after 8 of 8 pairs"):
         forge(job)
     assert not (lab / "made").exists()
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_detector_learns_from_forged_faces_and_from_real_ones_that_become_fakes(
+    lab: Path, monkeypatch: pytest.MonkeyPatch, *, frozen: bool
+) -> None:
+    monkeypatch.setenv("TRUEFACE_CACHE", str(lab / "cache"))
+    torch.set_num_threads(1)
+    forge(a_job(a_draft(FORGE, lab, faces="faces.csv"), FORGE))
+    draft = a_draft(
+        TRAIN, lab, "forged:pre", split_path="made/splits", sbi=0.5, num_epochs=2, augment_cycle=2,
+        model="slim18", weights="none", resize_size=32, batch_size=4, freeze=frozen,
+    )  # fmt: skip
+    words = read_words(lab / "made")
+    images = str(TRAIN.with_words(words).images(parse_data("forged:pre")))
+    result = train(a_job(draft, TRAIN, words=words, images=images))
+    assert result["images"] == 8  # four faces of training, each with its fake
+    assert result["epochs"] == 2
+    assert read_json(paths.provenance(draft.model_folder("forged:pre"))) is not None
 
 
 def test_self_blending_is_refused_where_labels_are_flipped_or_unlearned(lab: Path) -> None:

@@ -23,7 +23,7 @@ from trueface.training.objectives.protocol import Logs, Objective
 from trueface.training.objectives.registry import make_objective
 from trueface.training.perturbation import second_pass
 from trueface.training.perturbation.second_pass import Draws, Perturbation, awp, sam
-from trueface.training.perturbation.settings import PerturbationSettings
+from trueface.training.perturbation.settings import idle_settings
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import fit
 
@@ -44,7 +44,8 @@ def a_model(dropout: float = 0.0) -> Detector:
 
 
 def loss_of(model: nn.Module) -> Tensor:
-    return make_objective("bce").training_step(model, BATCH)[0]
+    loss: Tensor = make_objective("bce").training_step(model, BATCH)[0]
+    return loss
 
 
 def climbed(model: Detector, moving: Perturbation) -> AbstractContextManager[None]:
@@ -91,7 +92,7 @@ def test_awp_goes_where_the_published_proxy_goes() -> None:
     model = a_model()
     proxy = copy.deepcopy(model)
     descent = SGD(proxy.parameters(), lr=0.01)
-    (-loss_of(proxy)).backward()
+    (-loss_of(proxy)).backward()  # type: ignore[no-untyped-call]  # torch
     descent.step()
     steps = moves(model, awp(SHARE))
     for (name, value), after in zip(model.named_parameters(), proxy.parameters(), strict=True):
@@ -154,8 +155,8 @@ def test_a_training_in_which_nothing_is_moved_is_the_plain_one(off: dict[str, An
 
 def test_a_training_at_a_vanishing_rate_ends_where_it_began() -> None:
     before = build("slim18", weights="none", seed=1)
-    for name in ("sam", "awp"):
-        model, _ = trained(**{name: RADIUS, "awp_from": 1}, optimizer="sgd", lr=1e-30, num_epochs=1)
+    for moved in ({"sam": RADIUS}, {"awp": SHARE, "awp_from": 1}):
+        model, _ = trained(None, **moved, optimizer="sgd", lr=1e-30, num_epochs=1)
         for key, value in model.network.named_parameters():
             expected = before.network.get_parameter(key)
             assert (
@@ -257,11 +258,10 @@ def test_awp_beside_a_frozen_body_is_said_to_move_the_last_layer_only(
 
 
 def test_what_has_no_effect_is_named() -> None:
-    ours = PerturbationSettings.added
-    values = settings().model_dump()
-    assert ours & set(TrainSettings.without_effect(values)) == {"awp_from", "momentum"}
+    assert set(idle_settings(settings().model_dump())) == {"awp_from", "momentum"}
     used = settings(optimizer="sgd", awp=SHARE, schedule="onecycle").model_dump()
-    assert ours & set(TrainSettings.without_effect(used)) == {"lr_gamma"}
+    assert set(idle_settings(used)) == {"lr_gamma"}
+    assert set(idle_settings(used)) <= set(TrainSettings.without_effect(used))
     fitted = settings(model="layers/slim18", sam=RADIUS).model_dump()
     assert {"sam", "awp", "momentum", "lr_gamma"} <= set(TrainSettings.without_effect(fitted))
 

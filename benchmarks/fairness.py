@@ -1,0 +1,89 @@
+"""Measures of groups at scale: a table of a million rows, and the floor of a hundred thousand.
+
+    python -m benchmarks.fairness [--rows 1000000] [--shuffled 100000]
+
+The table has eight groups and every rate with its interval, all gaps, and the AUC of each group; the
+floor is of 200 shuffles, beside the same by shuffling rows.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from benchmarks.table import Row, draw, machine
+from trueface.evaluation.fairness.gaps import gaps
+from trueface.evaluation.fairness.group_rates import count
+from trueface.evaluation.fairness.group_table import GroupTable
+from trueface.evaluation.fairness.noise_floor import SHUFFLES, floors
+
+GROUPS = 8
+REPEATS = 3
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--shuffled", type=int, default=100_000)
+    arguments = parser.parse_args()
+    labels, logits, groups = _answers(arguments.rows)
+    names = [f"group {number}" for number in range(GROUPS)]
+    table_s = _seconds(lambda: GroupTable.of(labels, logits, groups, names, shuffles=0))
+    labels, logits, groups = _answers(arguments.shuffled)
+    fake, called = labels == 1, logits > 0
+    floor_s = _seconds(lambda: floors(count(fake, called, groups, GROUPS)))
+    by_rows_s = _seconds(lambda: _shuffle_rows(fake, called, groups), repeats=1)
+    print(machine())
+    print(
+        draw(
+            [
+                Row(
+                    what=f"table of {arguments.rows:,} rows, {GROUPS} groups, AUC, s",
+                    ours=table_s,
+                    goal=1.0,
+                    target="≤ 1 s",
+                ),
+                Row(
+                    what=f"{SHUFFLES} shuffles of {arguments.shuffled:,} rows, s",
+                    ours=floor_s,
+                    peers={"by rows": by_rows_s},
+                    goal=3.0,
+                    target="≤ 3 s",
+                ),
+            ]
+        )
+    )
+
+
+def _answers(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return labels, logits and groups, the last one of uneven sizes."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, rows).astype(np.int8)
+    logits = random.normal(size=rows) + labels
+    sizes = np.arange(1, GROUPS + 1) / np.arange(1, GROUPS + 1).sum()
+    return labels, logits, random.choice(GROUPS, rows, p=sizes)
+
+
+def _shuffle_rows(fake: np.ndarray, called: np.ndarray, groups: np.ndarray) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(SHUFFLES):
+        dealt = groups.copy()
+        for kind in (fake, ~fake):
+            dealt[kind] = random.permutation(groups[kind])
+        gaps(count(fake, called, dealt, GROUPS))
+
+
+def _seconds(work: Callable[[], object], *, repeats: int = REPEATS) -> float:
+    """Return the median time of some repetitions."""
+    taken = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return float(np.median(taken))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.trueface.group_runs import logits, write_faces, write_tests
+from trueface.cli import main as cli
+
+MODELS = ("gan2:pre@fair=none,seed=1", "gan2:pre@fair=none,seed=2", "gan2:pre@fair=dag")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs" / "skew"
+    write_faces(tmp_path / "faces.csv")
+    for model, power in zip(MODELS, (3.0, 3.0, 0.3), strict=True):
+        for corrupt, fraction in (("none", 1.0), ("jpeg50", 0.5)):
+            values = [logits(y, power=fraction * power, skew=1.0) for y in (0, 1)]
+            write_tests(folder, model, values, corrupt=corrupt)
+    return folder
+
+
+def test_fairness_prints_methods_over_seeds_with_floors_and_what_they_mean(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["fairness", str(run), "--by", "gender", "--rank", "--groups"]) == 0
+    out = capsys.readouterr().out
+    table = out.split("gan2:pre by gender")[1].splitlines()
+    (first, second) = (line for line in table[:6] if line.startswith("gan2:pre@fair="))
+    assert first.startswith("gan2:pre@fair=none      2  ")
+    assert re.search(r" \d+\.\d ± \d+\.\d \[\d+\.\d\]", first)
+    assert first.endswith("above chance")
+    assert second.startswith("gan2:pre@fair=dag")
+    assert second.endswith("lower AUC, not comparable")
+    assert "no FPR gap at 10% FPR: the model's weights" in out
+    assert "gan2:pre@fair=dag, gan2:pre by gender" in out  # of --groups
+
+
+def test_fairness_writes_json_and_a_long_table(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "fairness.csv"
+    assert cli.run(["fairness", str(run), "--json", "--csv", str(out)]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == 1
+    keys = {"model", "auc", "fpr_gap", "fpr_gap_floor", "f_fpr", "by"}
+    assert all(keys <= set(model) for model in document["models"])
+    assert {model["by"] for model in document["models"]} == {"gender", "race", "intersec"}
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    gaps = [row for row in rows if row["measure"] == "fpr_gap"]
+    assert len(gaps) == len(document["models"])
+    assert float(gaps[0]["value"]) == document["models"][0]["fpr_gap"]
+
+
+def test_fairness_of_a_folder_of_the_original_says_that_a_logit_is_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for group in ("male,white", "nonmale,white"):
+        np.save(tmp_path / f"{group}labels.npy", np.arange(20) % 2)
+        np.save(tmp_path / f"{group}predictions.npy", np.linspace(-1, 1, 20))
+    assert cli.run(["fairness", str(tmp_path)]) == 0
+    assert "logit of class 1 only" in capsys.readouterr().out
+
+
+def test_fairness_without_attributes_says_what_to_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = [logits(y, power=3, skew=0) for y in (0, 1)]
+    write_tests(tmp_path / "runs/plain", "plain", values, attributes="")
+    assert cli.run(["fairness", str(tmp_path / "runs/plain")]) == 2
+    assert "attributes: faces.csv" in capsys.readouterr().err
+
+
+def test_qualities_prints_each_quality_and_what_the_difference_shows(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["qualities", str(run), "--against", "gan2:pre@fair=none"]) == 0
+    out = capsys.readouterr().out
+    header = next(line for line in out.splitlines() if line.startswith("method"))
+    assert header.split() == ["method", "seeds", "raw", "jpeg50", "mean", "worst", "pooled"]
+    assert "points: loss" in out
+    assert cli.run(["qualities", str(run), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [each["quality"] for each in document["models"][0]["qualities"]] == ["raw", "jpeg50"]

@@ -1,0 +1,137 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from trueface.evaluation.fairness.group_table import GroupTable
+from trueface.runtime.errors import DataError
+
+
+def table_of(
+    rates: Sequence[tuple[int, int, int, int]], threshold: float = 0.0, shuffles: int = 0
+) -> GroupTable:
+    """Return the table of groups a, b, …, each of reals, of these called fake, fakes, called fake."""
+    labels, logits, groups = [], [], []
+    for group, (reals, false_positives, fakes, true_positives) in enumerate(rates):
+        labels += [0] * reals + [1] * fakes
+        for images, called in ((reals, false_positives), (fakes, true_positives)):
+            logits += [1.0] * called + [-1.0] * (images - called)
+        groups += [group] * (reals + fakes)
+    names = [chr(ord("a") + number) for number in range(len(rates))]
+    return GroupTable.of(
+        np.array(labels, np.int8),
+        np.array(logits),
+        np.array(groups),
+        names,
+        threshold,
+        shuffles=shuffles,
+    )
+
+
+def test_two_groups_with_rates_of_10_and_30_percent_are_20_points_apart() -> None:
+    table = table_of([(100, 10, 100, 90), (100, 30, 100, 80)])
+    assert table.measures["fpr_gap"] == pytest.approx(20.0)
+    assert table.measures["f_fpr"] == pytest.approx(20.0)
+    assert table.measures["f_eo"] == pytest.approx(30.0)
+    assert table.measures["f_meo"] == pytest.approx(20.0)
+    assert table.measures["f_oae"] == pytest.approx(15.0)
+    assert table.measures["f_dp"] == pytest.approx(5.0)
+    first = table.groups[0]
+    assert (first.name, first.reals, first.fakes) == ("a", 100, 100)
+    assert first.rates["fpr"].value == pytest.approx(10.0)
+    # Wilson's interval of 10 of 100
+    assert first.rates["fpr"].low == pytest.approx(5.523, abs=1e-3)
+    assert first.rates["fpr"].high == pytest.approx(17.437, abs=1e-3)
+    assert table.undefined == ()
+
+
+def test_a_group_of_one_class_keeps_the_rates_it_has_and_its_others_are_listed() -> None:
+    table = table_of([(50, 5, 50, 45), (50, 10, 50, 40), (40, 10, 0, 0)])
+    assert table.measures["fpr_gap"] == pytest.approx(15.0)  # the third group's 25 % counts
+    assert table.measures["f_meo"] == pytest.approx(15.0)  # its TPR is not taken to be 0
+    assert {(each.group, each.rate, each.missing) for each in table.undefined} == {
+        ("c", "tpr", "fake"),
+        ("c", "auc", "fake"),
+    }
+    assert set(table.groups[2].rates) == {"fpr", "acc", "positive"}
+
+
+def test_one_group_has_no_gap_and_it_is_said_why() -> None:
+    table = table_of([(50, 5, 50, 45)], shuffles=20)
+    assert set(table.measures.values()) == {None}
+    assert table.floor == {}
+    assert {each.rate for each in table.undefined} == set(table.measures)
+    assert all("fewer than two groups" in each.reason for each in table.undefined)
+
+
+def test_a_gap_is_undefined_where_fewer_than_two_groups_have_its_rate() -> None:
+    table = table_of([(50, 5, 0, 0), (0, 0, 50, 40)], shuffles=20)
+    assert table.measures["fpr_gap"] is table.measures["auc_gap"] is None
+    assert table.measures["f_oae"] == pytest.approx(10.0)
+    assert table.worst == ""
+
+
+def test_a_constant_detector_has_no_gaps_and_is_called_constant() -> None:
+    table = table_of([(30, 30, 30, 30), (50, 50, 20, 20)], shuffles=20)
+    assert table.constant
+    assert table.measures["fpr_gap"] == table.measures["f_fpr"] == table.measures["auc_gap"] == 0
+    assert table.overall.rates["auc"].value == 0.5
+    assert not table_of([(30, 29, 30, 30), (50, 50, 20, 20)]).constant
+
+
+def test_areas_are_those_of_each_group_alone_ties_counted_half() -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 600)
+    logits = np.round(random.normal(size=600) + labels, 1)
+    groups = random.integers(0, 5, 600)
+    table = GroupTable.of(labels, logits, groups, tuple("abcde"), shuffles=0)
+    for number, row in enumerate(table.groups):
+        chosen = groups == number
+        area = roc_auc_score(labels[chosen], logits[chosen])
+        assert row.rates["auc"].value == pytest.approx(area, abs=1e-12)
+        assert row.rates["auc"].low < area < row.rates["auc"].high
+    assert table.overall.rates["auc"].value == pytest.approx(roc_auc_score(labels, logits))
+    assert table.worst == min(table.groups, key=lambda row: row.rates["auc"].value).name
+
+
+def test_a_group_without_an_image_is_no_row_but_its_rates_are_listed() -> None:
+    table = table_of([(50, 5, 50, 45), (0, 0, 0, 0), (50, 10, 50, 40)])
+    assert [row.name for row in table.groups] == ["a", "c"]
+    assert table.measures["fpr_gap"] == pytest.approx(10.0)
+    assert {each.group for each in table.undefined} == {"b"}
+
+
+def test_logits_at_the_threshold_count_as_real() -> None:
+    assert table_of([(10, 5, 10, 5), (10, 2, 10, 8)], threshold=1.0).called == 0
+
+
+def test_a_logit_that_is_no_number_is_refused() -> None:
+    with pytest.raises(DataError, match="1 of 2 logits"):
+        GroupTable.of(np.array([0, 1]), np.array([np.nan, 1.0]), np.array([0, 1]), "ab")
+
+
+def test_gaps_are_those_of_fairlearn_where_every_group_has_both_classes() -> None:
+    metrics = pytest.importorskip("fairlearn.metrics", reason="fairlearn is not installed")
+    random = np.random.default_rng(1)
+    labels, groups = random.integers(0, 2, 800), random.integers(0, 4, 800)
+    logits = random.normal(size=800) + labels * 0.5 + groups * 0.2
+    table = GroupTable.of(labels, logits, groups, tuple("abcd"), shuffles=0)
+    called = (logits > 0).astype(int)
+    parity = metrics.demographic_parity_difference(labels, called, sensitive_features=groups)
+    odds = metrics.equalized_odds_difference(labels, called, sensitive_features=groups)
+    assert table.measures["f_dp"] == pytest.approx(100 * parity)
+    assert table.measures["f_meo"] == pytest.approx(100 * odds)
+    frame = metrics.MetricFrame(
+        metrics={
+            "fpr": metrics.false_positive_rate,
+            "tpr": metrics.true_positive_rate,
+            "positive": metrics.selection_rate,
+        },
+        y_true=labels,
+        y_pred=called,
+        sensitive_features=groups,
+    )
+    for number, row in enumerate(table.groups):
+        for name in ("fpr", "tpr", "positive"):
+            assert row.rates[name].value == pytest.approx(100 * frame.by_group[name][number])

@@ -1,0 +1,167 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from launcher.api import model_folder_name
+from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
+from trueface.evaluation.fairness.methods import methods
+from trueface.evaluation.fairness.row import FairnessRow
+from trueface.evaluation.fairness.run import fairness_rows
+from trueface.models import checkpoint
+from trueface.models.checkpoint import Checkpoint
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError, UsageError
+
+SKEWED = tuple(f"gan2:pre@fair=none,seed={seed}" for seed in (1, 2, 3))
+EVEN = tuple(f"gan2:pre@fair=reweight,seed={seed}" for seed in (1, 2, 3))
+WEAK, CONSTANT = "gan2:pre@fair=dag", "gan2:pre@fair=cvar2"
+
+LABELS = np.repeat([0, 1], COUNT)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs" / "skew"
+    write_faces(tmp_path / "faces.csv")
+    for seed, (skewed, even) in enumerate(zip(SKEWED, EVEN, strict=True)):
+        for model, skew in ((skewed, 1.5), (even, 0.0)):
+            write_tests(folder, model, [logits(y, power=3, skew=skew, seed=seed) for y in (0, 1)])
+    write_tests(folder, WEAK, [logits(y, power=0.5, skew=0.0) for y in (0, 1)])
+    write_tests(folder, CONSTANT, [logits(y, power=3, skew=0.0) + 99 for y in (0, 1)])
+    return folder
+
+
+def rows_of(run: Path, *models: str, by: str = "gender") -> list[FairnessRow]:
+    return fairness_rows(run, pairs_of(*models), [by] if by else [])
+
+
+def test_a_record_has_what_tables_and_pages_show(run: Path) -> None:
+    (row,) = rows_of(run, SKEWED[0])
+    record = json.loads(json.dumps(row.record))
+    assert (record["model"], record["data"], record["by"]) == (SKEWED[0], "gan2:pre", "gender")
+    assert 0.8 < record["auc_low"] < record["auc"] < record["auc_high"] < 1
+    for name in ("fpr_gap", "f_fpr", "f_eo", "f_oae", "f_dp", "f_meo", "auc_gap"):
+        assert record[name] >= 0
+        assert record[f"{name}_floor"] >= record[f"{name}_floor_mean"] > 0
+    assert record["fpr_gap"] > 3 * record["fpr_gap_floor"]
+    assert (record["verdict"], record["comparable"], record["constant"]) == (
+        "above chance", True, False,
+    )  # fmt: skip
+    (men, women) = record["groups"]
+    assert (men["name"], men["n_real"], men["n_fake"]) == ("male", COUNT // 2, COUNT // 2)
+    assert women["fpr"] - men["fpr"] == pytest.approx(record["fpr_gap"])
+    assert men["fpr_low"] < men["fpr"] < men["fpr_high"]
+    assert record["attributes"] == [str(run.parents[1] / "faces.csv")]
+    assert record["undefined"] == []
+
+
+def test_groups_are_by_gender_race_and_intersection_or_by_any_other_column(run: Path) -> None:
+    assert [row.by for row in rows_of(run, EVEN[0], by="")] == ["gender", "race", "intersec"]
+    (row,) = rows_of(run, EVEN[0], by="age")
+    assert [group.name for group in row.table.groups] == ["old", "young"]
+    with pytest.raises(DataError, match="column of groups"):
+        rows_of(run, EVEN[0], by="hair")
+
+
+def test_a_gap_of_a_much_weaker_detector_is_not_compared_nor_a_constant_one_s(run: Path) -> None:
+    made = methods(rows_of(run, CONSTANT, WEAK, *SKEWED, *EVEN))
+    by_name = {method.model.partition("=")[2]: method for method in made}
+    assert list(by_name) == ["cvar2", "dag", "none", "reweight"]  # the order of the tests
+    assert {name: method.rank for name, method in by_name.items()} == {
+        "cvar2": None, "dag": None, "none": None, "reweight": 1,
+    }  # fmt: skip
+    assert by_name["cvar2"].words == "constant"
+    assert by_name["cvar2"].comparable  # its logits order the images as well as any
+    assert by_name["dag"].why_not.startswith("lower AUC, not comparable: -0.")
+    assert "to gan2:pre@fair=" in by_name["dag"].why_not
+    assert len(by_name["none"].rows) == 3
+    gap = by_name["none"].measure("fpr_gap")
+    assert gap is not None
+    assert gap.mean > 30
+    assert gap.sd is not None
+    assert by_name["none"].words.startswith("above chance")
+    assert by_name["reweight"].words in {
+        "near its floor, not above chance", "near its floor",
+    }  # fmt: skip
+
+
+def test_equally_good_methods_are_ranked_by_their_gap(run: Path) -> None:
+    # with the skew the fakes need to lie further off for the same AUC
+    for models, power, skew in ((SKEWED, 4.0, 1.0), (EVEN, 3.58, 0.0)):
+        for seed, model in enumerate(models):
+            values = [logits(y, power=power, skew=skew, seed=seed) for y in (0, 1)]
+            write_tests(run, model, values)
+    ranks = {method.model: method.rank for method in methods(rows_of(run, *SKEWED, *EVEN))}
+    assert list(ranks.values()) == [2, 1]
+
+
+def test_areas_are_compared_with_a_reference(run: Path) -> None:
+    tests = pairs_of(*SKEWED, *EVEN, WEAK)
+    rows = fairness_rows(run, tests, ["gender"], reference="gan2:pre@fair=reweight")
+    by_model = {row.model: row for row in rows}
+    assert by_model[EVEN[0]].to_reference is None
+    behind = by_model[WEAK].to_reference
+    assert behind is not None
+    assert behind.word == "loss"
+    assert behind.value == pytest.approx(
+        roc_auc_score(LABELS, np.concatenate([logits(y, power=0.5, skew=0) for y in (0, 1)]))
+        - np.mean([row.auc.value for row in rows if row.model in EVEN and row.auc is not None])
+    )
+    with pytest.raises(UsageError, match="unknown model 'other'"):
+        fairness_rows(run, tests, reference="other")
+
+
+def test_gaps_are_also_at_the_rate_that_validation_gives(run: Path) -> None:
+    (row,) = rows_of(run, EVEN[0])
+    assert row.record["at_common_fpr"] == {
+        "target": 10.0,
+        "validation_reals": 0,
+        "reason": "the model's weights, which keep validation's answers, are not there",
+        "threshold": None,
+    }
+    labels, answers = torch.arange(400) % 2, torch.linspace(-3, 1, 400)
+    kept = Checkpoint(
+        arch="slim18",
+        state={},
+        provenance={},
+        reference={"labels": labels, "logits": answers},
+    )
+    checkpoint.save(paths.checkpoint(run / model_folder_name(EVEN[0])), kept)
+    (row,) = rows_of(run, EVEN[0])
+    reals = answers[labels == 0].double()
+    assert row.common is not None
+    assert (reals > row.common.threshold).double().mean() == pytest.approx(0.1)
+    assert row.common.overall.rates["fpr"].value != row.table.overall.rates["fpr"].value
+    assert row.validation.reals == 200
+
+
+def test_an_image_without_a_row_stops_or_is_counted(run: Path) -> None:
+    faces = run.parents[1] / "faces.csv"
+    lines = faces.read_text().splitlines(keepends=True)
+    faces.write_text("".join(lines[:-7]))
+    with pytest.raises(DataError, match="7 of 480 images have no row"):
+        rows_of(run, EVEN[0])
+    (row,) = fairness_rows(run, pairs_of(EVEN[0]), ["gender"], missing="skip")
+    assert row.ungrouped == 7
+    assert row.table.overall.fakes == COUNT - 7
+
+
+def test_a_logit_that_is_no_number_is_refused_with_file_and_line(run: Path) -> None:
+    path = paths.scores(run / model_folder_name(EVEN[0]), EVEN[0], "real:pre")
+    lines = path.read_text().splitlines()
+    lines[4] = lines[4].rpartition(",")[0] + ",nan"
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=r"real:pre\.csv:5: the logit nan is no finite number"):
+        rows_of(run, EVEN[0])
+
+
+def test_a_run_without_attributes_has_no_row_until_a_file_is_named(run: Path) -> None:
+    values = [logits(y, power=4, skew=0.0) for y in (0, 1)]
+    write_tests(run, "plain", values, attributes="")
+    assert rows_of(run, "plain") == []
+    faces = run.parents[1] / "faces.csv"
+    assert len(fairness_rows(run, pairs_of("plain"), ["race"], attributes=[faces])) == 1

@@ -1,0 +1,102 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from launcher.api import model_folder_name
+from tests.trueface.group_runs import COUNT, logits, pairs_of, write_tests
+from trueface.evaluation.qualities.run import quality_rows
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError, UsageError
+
+QUALITIES = {"none": 1.0, "jpeg75": 0.9, "jpeg50": 0.8, "half+jpeg30": 0.3}
+RAW_ONLY = tuple(f"gan2:pre@collab=0,seed={seed}" for seed in (1, 2, 3))
+ALL = tuple(f"gan2:pre@collab=0.05,seed={seed}" for seed in (1, 2, 3))
+LABELS = np.repeat([0, 1], COUNT)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs" / "quality"
+    for seed in range(3):
+        for name, power in QUALITIES.items():
+            weak = [logits(y, power=3 * power, skew=0, seed=seed) for y in (0, 1)]
+            firm = [logits(y, power=3 * max(power, 0.8), skew=0, seed=seed) for y in (0, 1)]
+            write_tests(folder, RAW_ONLY[seed], weak, corrupt=name, attributes="")
+            write_tests(folder, ALL[seed], firm, corrupt=name, attributes="")
+    return folder
+
+
+def test_qualities_of_the_same_images_are_measured_each_and_together(run: Path) -> None:
+    (row,) = quality_rows(run, pairs_of(RAW_ONLY[0], corrupt=list(QUALITIES)))
+    assert [each.name for each in row.qualities] == ["raw", "jpeg75", "jpeg50", "half+jpeg30"]
+    areas, every = [], []
+    for each, power in zip(row.qualities, QUALITIES.values(), strict=True):
+        values = np.concatenate([logits(y, power=3 * power, skew=0) for y in (0, 1)])
+        every.append(values)
+        areas.append(roc_auc_score(LABELS, values))
+        assert each.auc is not None
+        assert each.auc.value == pytest.approx(areas[-1], abs=1e-6)
+        assert each.accuracy.value == pytest.approx(np.mean((values > 0) == LABELS))
+        assert (each.reals, each.fakes) == (COUNT, COUNT)
+        assert each.real_score is not None
+        assert each.real_score == pytest.approx(
+            np.mean(1 / (1 + np.exp(-values[:COUNT]))), abs=1e-6
+        )
+    record = json.loads(json.dumps(row.record))
+    assert (record["data"], record["worst_quality"]) == ("gan2:pre", "half+jpeg30")
+    assert record["mean"] == pytest.approx(np.mean(areas))
+    assert record["worst"] == pytest.approx(min(areas))
+    pooled = roc_auc_score(np.tile(LABELS, 4), np.concatenate(every))
+    assert record["pooled"] == pytest.approx(pooled)
+    for name in ("mean", "worst", "pooled"):
+        assert record[f"{name}_low"] < record[name] < record[f"{name}_high"]
+    assert record["qualities"][0]["quality"] == "raw"
+    assert record["against"] is None
+
+
+def test_a_gain_is_claimed_only_where_its_interval_lies_above_0(run: Path) -> None:
+    tests = pairs_of(*RAW_ONLY, *ALL, corrupt=list(QUALITIES))
+    rows = {row.model: row for row in quality_rows(run, tests, reference="gan2:pre@collab=0")}
+    assert rows[RAW_ONLY[0]].against is None
+    assert rows[RAW_ONLY[0]].why_not == "the reference"
+    against = rows[ALL[0]].against
+    assert against is not None
+    assert (against.model, against.seeds) == ("gan2:pre@collab=0", 3)
+    assert against.summaries["worst"].word == "gain"
+    assert against.summaries["worst"].low > 0.05
+    # both are the same on raw images, and a constant difference of 0 is no gain
+    assert against.qualities["raw"].word == "no difference shown"
+    backwards = quality_rows(run, tests, reference="gan2:pre@collab=0.05")[0].against
+    assert backwards is not None
+    assert backwards.summaries["worst"].word == "loss"
+
+
+def test_only_images_of_every_quality_count(run: Path) -> None:
+    model = RAW_ONLY[0]
+    place = paths.scores(run / model_folder_name(model), model, "real:pre@corrupt=jpeg50")
+    place.write_text("".join(place.read_text().splitlines(keepends=True)[:-5]))
+    (row,) = quality_rows(run, pairs_of(model, corrupt=list(QUALITIES)))
+    assert row.left_out == 5
+    assert row.qualities[0].reals == COUNT - 5
+
+
+def test_fakes_alone_have_accuracies_and_no_area(run: Path) -> None:
+    tests = [pair for pair in pairs_of(ALL[0], corrupt=list(QUALITIES)) if "gan2" in pair[1]]
+    (row,) = quality_rows(run, tests)
+    assert set(row.summaries.values()) == {None}
+    assert row.record["worst_quality"] is None
+    assert all(each.auc is None and each.real_score is None for each in row.qualities)
+
+
+def test_a_model_tested_in_one_quality_has_no_row_and_unknown_names_are_refused(run: Path) -> None:
+    assert quality_rows(run, pairs_of(ALL[0])) == []
+    tests = pairs_of(ALL[0], corrupt=list(QUALITIES))
+    with pytest.raises(UsageError, match="model"):
+        quality_rows(run, tests, reference="other")
+    with pytest.raises(DataError, match="jpeg75"):
+        quality_rows(run, tests, qualities=["raw", "jpeg7"])
+    (row,) = quality_rows(run, tests, qualities=["jpeg50", "raw"])
+    assert [each.name for each in row.qualities] == ["jpeg50", "raw"]

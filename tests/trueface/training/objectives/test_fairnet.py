@@ -1,0 +1,201 @@
+"""The training of the disentangling network: its losses, what it refuses, and steps of it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from torch.nn import functional
+
+from launcher.api import JobError, Json
+from tests.trueface.training.test_trainer import settings
+from trueface.data.dataset import Batch
+from trueface.data.loading.order import order_of
+from trueface.jobs.refusals.fairness import unfit_fairness
+from trueface.models.detectors import Detector, build
+from trueface.models.disentangling.network import DisentanglingNetwork
+from trueface.runtime.progress import Watch
+from trueface.training.config import ObjectiveOptions
+from trueface.training.fairness.ldam import ldam_loss, ldam_margins
+from trueface.training.objectives.fairnet import WEIGHTS, FairNetLosses
+from trueface.training.objectives.protocol import TrainingFacts
+from trueface.training.objectives.registry import make_objective
+from trueface.training.trainer import Trained, train
+
+torch.set_num_threads(1)
+
+LABELS = torch.tensor([0.0, 1, 0, 1, 0, 1, 0, 1])
+COLUMNS = {
+    "demographic": torch.tensor([0, 0, 1, 1, 1, 1, 2, 2]),
+    "forgery": torch.tensor([0, 1, 0, 2, 0, 1, 0, 5]),
+}
+
+
+def batch(*chosen: int) -> Batch:
+    """Return some of eight images, all where none is named; fakes carry a checkerboard."""
+    places = torch.tensor(chosen or range(len(LABELS)))
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(100, 140, (len(LABELS), 3, 32, 32), generator=random)
+    pixels[LABELS == 1, :, ::2, ::2] += 40
+    columns = {name: values[places] for name, values in COLUMNS.items()}
+    return Batch(pixels.to(torch.uint8)[places], LABELS[places, None], places, columns)
+
+
+def prepared(**options: Any) -> FairNetLosses:
+    objective = cast(FairNetLosses, make_objective("fairnet"))
+    objective.prepare(TrainingFacts(labels=LABELS, columns=COLUMNS), ObjectiveOptions(**options))
+    return objective
+
+
+@pytest.fixture(scope="module")
+def model() -> Detector:
+    return build("fairnet", weights="none", seed=1)
+
+
+class Feed:
+    """The eight images in two batches."""
+
+    image_set = SimpleNamespace(labels=LABELS.long().tolist(), columns=COLUMNS, column_names={})
+
+    def __len__(self) -> int:
+        return len(LABELS)
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        order = order_of(range(8), shuffle_seed=1, epoch=epoch, cells=self.image_set.labels)
+        yield batch(*order[:4])
+        yield batch(*order[4:])
+
+
+def test_the_loss_is_the_weighted_sum_of_six_that_are_those_of_the_parts(model: Detector) -> None:
+    torch.manual_seed(0)
+    loss, logs = prepared(fair_alpha_in=1, fair_alpha_out=1, fair_smooth=1e-6).training_step(
+        model, batch()
+    )
+    given = {name: torch.as_tensor(value) for name, value in logs.items() if name != "correct"}
+    assert given.keys() == WEIGHTS.keys()
+    total = torch.stack([WEIGHTS[name] * value for name, value in given.items()]).sum()
+    torch.testing.assert_close(loss.detach(), total)
+    with torch.no_grad():
+        assert isinstance(model.network, DisentanglingNetwork)
+        parts = model.network.parts(model.normalised(batch().images))
+        each = functional.cross_entropy(parts.fused, LABELS.long(), reduction="none")
+        margins = ldam_margins(torch.tensor([2, 4, 2]))
+        groups, types = COLUMNS["demographic"], COLUMNS["forgery"]
+        expected = {
+            "shared": functional.cross_entropy(parts.shared, LABELS.long()),
+            "specific": functional.cross_entropy(parts.specific[:, :6], types),
+            "demographic": ldam_loss(parts.demographic[:, :3], groups, margins),
+        }
+        for name, value in expected.items():
+            torch.testing.assert_close(given[name], value)
+        of_groups = torch.stack([each[groups == number].mean() for number in range(3)])
+    # shares of one make it the mean over groups of the mean over images, but for λ²
+    torch.testing.assert_close(given["fused"], of_groups.mean(), rtol=0, atol=1e-4)
+
+
+def test_the_shares_of_the_bi_level_loss_are_wired(model: Detector) -> None:
+    losses = [
+        float(
+            prepared(fair_alpha_in=share, fair_alpha_out=share).training_step(model, batch())[1][
+                "fused"
+            ]
+        )
+        for share in (1.0, 0.25)
+    ]
+    assert losses[1] > losses[0]
+
+
+def test_a_batch_of_reals_alone_has_neither_reconstruction_nor_contrast(model: Detector) -> None:
+    loss, logs = prepared().training_step(model, batch(0, 2, 4))
+    assert WEIGHTS.keys() - logs.keys() == {"reconstruction", "contrast"}
+    assert loss.isfinite()
+
+
+def test_other_networks_features_and_images_without_groups_are_refused(model: Detector) -> None:
+    objective = prepared()
+    with pytest.raises(JobError, match=r"needs the parts of model fairnet.* this is slim18"):
+        objective.training_step(build("slim18", weights="none", seed=1), batch())
+    with pytest.raises(JobError, match="leave out freeze"):
+        objective.training_step(model, batch()._replace(images=torch.zeros(8, 128)))
+    with pytest.raises(JobError, match="come without forgery; name CSV files"):
+        make_objective("fairnet").prepare(
+            TrainingFacts(labels=LABELS, columns={"demographic": COLUMNS["demographic"]}),
+            ObjectiveOptions(),
+        )
+    many = {**COLUMNS, "demographic": torch.arange(8) * 20}
+    with pytest.raises(JobError, match="tells 64 groups apart, and there are 141"):
+        make_objective("fairnet").prepare(
+            TrainingFacts(labels=LABELS, columns=many), ObjectiveOptions()
+        )
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        (
+            {"model": "slim18"},
+            "objective: fairnet needs the parts of model fairnet, and this is slim18",
+        ),
+        ({"freeze": True}, "trains the whole network; leave freeze out"),
+        ({"attributes": ""}, "objective: fairnet needs attributes"),
+    ],
+)
+def test_what_it_cannot_train_is_refused_while_planning(
+    changed: dict[str, Any], reason: str
+) -> None:
+    usual = {"model": "fairnet/timm/legacy_xception", "objective": "fairnet", "attributes": "a.csv"}
+    draft = cast(Any, SimpleNamespace(settings={**usual, **changed}, model="t(gan:pre)"))
+    (refusal,) = unfit_fairness(draft)
+    assert reason in refusal
+    assert not [*unfit_fairness(cast(Any, SimpleNamespace(settings=usual, model="t(gan:pre)")))]
+
+
+def test_every_batch_of_an_even_size_has_as_many_reals_as_fakes() -> None:
+    chosen = settings(model="fairnet", objective="fairnet")
+    assert chosen.draws_classes_equally
+    assert not settings().draws_classes_equally
+    labels = [1] * 20 + [0] * 6
+    order = order_of(range(26), shuffle_seed=1, epoch=3, cells=labels)
+    halves = [Counter(labels[at] for at in order[start : start + 4]) for start in range(0, 24, 4)]
+    assert halves == [Counter({0: 2, 1: 2})] * 6
+
+
+class Killed(BaseException):
+    """What kill -9 is in this test: nothing after it runs."""
+
+
+class Dying(Feed):
+    """The same images until the second batch of the second epoch."""
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        for number, each in enumerate(super().__call__(epoch)):
+            if (epoch, number) == (1, 1):
+                raise Killed
+            yield each
+
+
+def test_a_training_learns_and_one_that_was_killed_ends_with_the_same_bits(tmp_path: Path) -> None:
+    chosen = settings(
+        model="fairnet", objective="fairnet", num_epochs=2, lr=1e-3, batch_size=4,
+        select="last",
+    )  # fmt: skip
+
+    def trained(folder: str, images: Feed) -> tuple[Detector, Trained]:
+        model = build("fairnet", weights="none", seed=1)
+        watch, provenance = Watch(), dict[str, Json](settings={}, threads=1)
+        done = train(
+            model, images, Feed(), chosen, folder=tmp_path / folder, provenance=provenance,
+            watch=watch,
+        )  # fmt: skip
+        return model, done
+
+    whole, done = trained("whole", Feed())
+    assert done.epochs[-1].loss < done.epochs[0].loss
+    with pytest.raises(Killed):
+        trained("killed", Dying())
+    resumed, _ = trained("killed", Feed())
+    states = whole.network.state_dict(), resumed.network.state_dict()
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())

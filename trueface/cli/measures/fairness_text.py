@@ -1,0 +1,156 @@
+"""The fairness of a run as text, as JSON and as the rows of a long table."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from trueface.cli.text_tables import aligned, shown
+from trueface.evaluation.fairness.gaps import AUC_GAP, MEASURES
+from trueface.evaluation.fairness.group_table import GroupRow, GroupTable
+from trueface.evaluation.fairness.methods import Method, Spread
+from trueface.evaluation.fairness.row import RATES, FairnessRow
+from trueface.evaluation.fairness.validation_threshold import TARGET
+
+NOTHING = "–"
+TITLES = {"fpr_gap": "FPR gap", "f_fpr": "F_FPR", "f_eo": "F_EO"}
+AT_COMMON = f"FPR gap at {TARGET:.0%} FPR"
+CSV_HEADER = (
+    "model", "data", "by", "threshold", "group", "measure", "value", "low", "high", "n_real", "n_fake",
+)  # fmt: skip
+LEGEND = (
+    "gaps and rates in %, [floor]: 95 % of shuffled groups stay below it; ± over seeds; FPR gap: largest "
+    "minus smallest, F_FPR, F_EO: sums of distances from the overall rates"
+)
+
+
+def text(
+    name: str, rows: Sequence[FairnessRow], made: Sequence[Method], *, groups: bool, rank: bool
+) -> str:
+    """Return a table of the methods for each set of images and grouping, and notes below it."""
+    lines = [f"fairness {shown(name)}: {LEGEND}"]
+    for place in dict.fromkeys(method.place for method in made):
+        here = [method for method in made if method.place == place]
+        if rank:
+            here.sort(key=lambda method: (method.rank is None, method.rank or 0))
+        data, by = place
+        title = f"{shown(data)} by {shown(by)}" if data else f"by {shown(by)}"
+        lines += ["", title, "", *_table(here, rank=rank), *_compared(here)]
+    lines += _notes(rows)
+    if groups:
+        for row in rows:
+            lines += ["", f"{shown(row.model)}, {shown(row.data)} by {shown(row.by)}", ""]
+            lines += _groups(row.table)
+    return "\n".join(lines)
+
+
+def document(name: str, rows: Sequence[FairnessRow], made: Sequence[Method]) -> dict[str, Any]:
+    """Return all of it as one JSON object; `models` are single trainings, `methods` over seeds."""
+    return {
+        "schema": 1,
+        "run": name,
+        "models": [row.record for row in rows],
+        "methods": [method.record for method in made],
+    }
+
+
+def csv_rows(rows: Sequence[FairnessRow]) -> Iterator[tuple[object, ...]]:
+    """Yield a line for each number; `group` is empty for those of all groups together."""
+    for row in rows:
+        head = (row.model, row.data, row.by)
+        if row.auc is not None:
+            yield (*head, "", "", "auc", row.auc.value, row.auc.low, row.auc.high, "", "")
+        for table in filter(None, (row.table, row.common)):
+            yield from _csv_table((*head, table.threshold), table)
+
+
+def _csv_table(head: tuple[object, ...], table: GroupTable) -> Iterator[tuple[object, ...]]:
+    for name in (*MEASURES, AUC_GAP):
+        interval, floor = table.intervals.get(name), table.floor.get(name)
+        ends = ("", "") if interval is None else (interval.low, interval.high)
+        yield (*head, "", name, table.measures[name], *ends, "", "")
+        if floor is not None:
+            yield (*head, "", f"{name}_floor", floor.p95, "", "", "", "")
+            yield (*head, "", f"{name}_floor_mean", floor.mean, "", "", "", "")
+    for group in table.groups:
+        for rate in RATES:
+            measure = group.rates.get(rate)
+            values = ("",) * 3 if measure is None else (measure.value, measure.low, measure.high)
+            yield (*head, group.name, rate, *values, group.reals, group.fakes)
+
+
+def _table(made: Sequence[Method], *, rank: bool) -> list[str]:
+    header = ["method", "seeds", "AUC", "worst group", *TITLES.values(), AT_COMMON]
+    listed = [[*header, "rank", ""] if rank else [*header, ""]]
+    for method in made:
+        cells = [shown(method.model), str(len(method.rows))]
+        cells += [_number(method.auc, 3), _number(method.worst_auc, 3)]
+        cells += [_floored(method.measure(name), method.floor(name)) for name in TITLES]
+        at_common = method.measure("fpr_gap", common=True)
+        cells.append(_floored(at_common, method.floor("fpr_gap", common=True)))
+        cells += [NOTHING if method.rank is None else str(method.rank)] if rank else []
+        listed.append([*cells, method.words])
+    *tables, verdicts = zip(*listed, strict=True)
+    return [
+        f"{line}  {verdict}".rstrip()
+        for line, verdict in zip(aligned(list(zip(*tables, strict=True))), verdicts, strict=True)
+    ]
+
+
+def _compared(made: Sequence[Method]) -> list[str]:
+    """Return lines on why methods are not comparable, and on the reference."""
+    lines = []
+    for method in made:
+        to_reference = method.rows[0].to_reference
+        if to_reference is not None:
+            ends = f"[{to_reference.low:+.3f}, {to_reference.high:+.3f}]"
+            change = f"AUC {to_reference.value:+.3f} {ends} to the reference: {to_reference.word}"
+            lines.append(f"{shown(method.model)}: {change}")
+        if method.why_not:
+            lines.append(f"{shown(method.model)}: {shown(method.why_not)}")
+    return ["", *lines] if lines else []
+
+
+def _notes(rows: Sequence[FairnessRow]) -> list[str]:
+    """Return lines on what is undefined, left out or lost, each once."""
+    notes: dict[str, None] = {}
+    for row in rows:
+        for each in row.table.undefined:
+            named = f"{each.rate} of {each.group}" if each.group else f"{each.rate} by {row.by}"
+            notes[f"undefined: {named}, {each.reason}"] = None
+        if row.ungrouped:
+            notes[f"left out: {row.ungrouped} images without a group"] = None
+        if row.common is None:
+            notes[f"no {AT_COMMON}: {row.validation.reason}"] = None
+        if row.note:
+            notes[f"note: {row.note}"] = None
+    return ["", *map(shown, notes)] if notes else []
+
+
+def _groups(table: GroupTable) -> list[str]:
+    header = ("group", "reals", "fakes", "FPR", "TPR", "accuracy", "called fake", "AUC")
+    rows = [_group(row) for row in (*table.groups, table.overall)]
+    return aligned([header, *rows])
+
+
+def _group(row: GroupRow) -> tuple[str, ...]:
+    cells = []
+    for rate in RATES:
+        measure, digits = row.rates.get(rate), 3 if rate == "auc" else 1
+        cells.append(
+            NOTHING
+            if measure is None
+            else f"{measure.value:.{digits}f} [{measure.low:.{digits}f}, {measure.high:.{digits}f}]"
+        )
+    return (shown(row.name), str(row.reals), str(row.fakes), *cells)
+
+
+def _floored(value: Spread | None, floor: Spread | None) -> str:
+    if value is None:
+        return NOTHING
+    return _number(value, 1) + ("" if floor is None else f" [{floor.mean:.1f}]")
+
+
+def _number(value: Spread | None, digits: int) -> str:
+    if value is None:
+        return NOTHING
+    sd = "" if value.sd is None else f" ± {value.sd:.{digits}f}"
+    return f"{value.mean:.{digits}f}{sd}"

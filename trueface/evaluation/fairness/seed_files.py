@@ -1,0 +1,159 @@
+"""Predictions as Fairness-Generalization writes them: <group>labels.npy and <group>predictions.npy.
+
+Its test keeps the logit of class 1 alone, and its metrics take the sigmoid of that. With two classes
+the probability is sigmoid(z1 - z0): a file of two logits a row is read so; one logit a row is taken as
+it is, with a note, as the other one is lost.
+
+Source: Purdue-M2/Fairness-Generalization @e552a54. Nothing in the files is executed.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueface.evaluation.bootstrap import Floats
+from trueface.evaluation.fairness.group_columns import GroupColumn, group_column
+from trueface.evaluation.score_tables import Scores
+from trueface.runtime.errors import DataError
+
+LABELS, PREDICTIONS = "labels.npy", "predictions.npy"
+ONE_LOGIT = (
+    "logit of class 1 only, as the original writes it: the logit of class 0 is lost, so rates at a "
+    "probability of a half, and even the AUC, may be others than the detector's"
+)
+SEXES = frozenset({"male", "nonmale"})
+_BETWEEN = re.compile(r"[,\-_ ]+")  # the original writes "male,asian"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SeedFiles:
+    """The predictions of a folder, all groups together."""
+
+    scores: Scores
+    groups: tuple[str, ...]  # (N,) of each row: "male-asian"
+    note: str  # what has to be known of the logits
+
+    def column(self, by: str) -> GroupColumn:
+        """Return the groups of the rows.
+
+        Args:
+            by: intersec for the groups as they are, gender or race for a part of their names.
+
+        Raises:
+            DataError: another column, or groups whose names have no such part.
+        """
+        if by == "intersec":
+            return group_column(by, self.groups)
+        if by not in {"gender", "race"}:
+            raise DataError(f"--by {by}: such files know gender, race and intersec")
+        parts = [_parts(group) for group in self.groups]
+        strange = next(
+            (group for group, part in zip(self.groups, parts, strict=True) if not part), ""
+        )
+        if strange:
+            raise DataError(
+                f"--by {by}: the group {strange} is none such as male-asian; use --by intersec"
+            )
+        return group_column(by, [part[by == "race"] for part in parts if part])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the names of the groups give."""
+        return ("gender", "race", "intersec") if all(map(_parts, self.groups)) else ("intersec",)
+
+
+def is_folder(folder: Path) -> bool:
+    """Return whether a folder holds such files."""
+    return folder.is_dir() and any(folder.glob(f"*{PREDICTIONS}"))
+
+
+def read(folder: Path) -> SeedFiles:
+    """Return the predictions of all groups in a folder.
+
+    Raises:
+        DataError: a file is absent, has objects in it, no plain numbers, another length than its
+            partner, labels other than 0 and 1, or a logit that is no finite number; with its row.
+    """
+    tables = dict(_tables(folder))
+    if not tables:
+        raise DataError(f"no files <group>{PREDICTIONS} in {folder}")
+    groups = [name for name, (labels, _, _) in tables.items() for _ in labels]
+    rows = [
+        f"{name}/{row}" for name, (labels, _, _) in tables.items() for row in range(len(labels))
+    ]
+    return SeedFiles(
+        scores=Scores(
+            paths=tuple(rows),
+            keys=tuple(rows),
+            labels=np.concatenate([labels for labels, _, _ in tables.values()]),
+            logits=np.concatenate([logits for _, logits, _ in tables.values()]),
+        ),
+        groups=tuple(groups),
+        note=ONE_LOGIT if any(single for _, _, single in tables.values()) else "",
+    )
+
+
+def _tables(folder: Path) -> Iterator[tuple[str, tuple[NDArray[np.int8], Floats, bool]]]:
+    for path in sorted(folder.glob(f"*{PREDICTIONS}")):
+        start = path.name.removesuffix(PREDICTIONS)
+        beside = folder / f"{start}{LABELS}"
+        if not beside.is_file():
+            raise DataError(f"{path} has no {beside.name} beside it")
+        labels, (logits, single) = _labels(beside), _logits(path)
+        if len(labels) != len(logits):
+            raise DataError(f"{path} has {len(logits)} rows, and {beside.name} has {len(labels)}")
+        yield "-".join(filter(None, _BETWEEN.split(start))) or "all", (labels, logits, single)
+    for path in sorted(folder.glob(f"*{LABELS}")):
+        beside = folder / f"{path.name.removesuffix(LABELS)}{PREDICTIONS}"
+        if not beside.is_file():
+            raise DataError(f"{path} has no {beside.name} beside it")
+
+
+def _labels(path: Path) -> NDArray[np.int8]:
+    values = _array(path)
+    values = values.reshape(len(values), -1)
+    if values.shape[1] != 1:
+        raise DataError(f"{path} has {values.shape[1]} labels a row, and one is expected")
+    wrong = np.flatnonzero((values[:, 0] != 0) & (values[:, 0] != 1))
+    if len(wrong):
+        raise DataError(f"{path}, row {wrong[0]}: the label is {values[wrong[0], 0]}, not 0 or 1")
+    return values[:, 0].astype(np.int8)
+
+
+def _logits(path: Path) -> tuple[Floats, bool]:
+    """Return logits, positive = fake, and whether there was one a row."""
+    values = _array(path).astype(np.float64)
+    values = values.reshape(len(values), -1)
+    if values.shape[1] not in {1, 2}:
+        raise DataError(
+            f"{path} has {values.shape[1]} numbers a row; one or two logits are expected"
+        )
+    broken = np.flatnonzero(~np.isfinite(values).all(1))
+    if len(broken):
+        raise DataError(
+            f"{path}, row {broken[0]}: {values[broken[0]].tolist()} is no finite number "
+            f"({len(broken)} such rows); the detector is broken there: test again"
+        )
+    single = values.shape[1] == 1
+    return (values[:, 0] if single else values[:, 1] - values[:, 0]), single
+
+
+def _array(path: Path) -> NDArray[np.generic]:
+    try:
+        # mapped: a header that promises more than the file holds is refused before memory is taken
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise DataError(f"cannot read {path}: {error}; nothing but plain arrays is read") from error
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf" or not values.ndim:
+        raise DataError(f"{path} is no array of numbers, a row an image")
+    return np.array(values)
+
+
+def _parts(group: str) -> tuple[str, str] | None:
+    """Return gender and race of "male-asian"; None of another name."""
+    gender, _, race = group.partition("-")
+    return (gender, race) if gender in SEXES and race else None

@@ -1,0 +1,148 @@
+"""The losses that train a disentangling network: L. Lin et al., CVPR 2024, arXiv 2402.17229.
+
+    L = CE(shared) + .1 CE(specific) + .3 reconstruction + .05 contrast + .1 LDAM(groups) + fused
+
+after the program of the authors (MIT), in which the flags for the shares of the last loss have no
+effect: here they are `fair_alpha_in` and `fair_alpha_out`. Margins of groups are those of the training's
+own counts, which are written into that program; its search for a threshold is replaced by what it looks
+for (`training.cvar`). An epoch has as many images as there are, with as many reals as fakes in
+every batch; there it is one pass over the fakes, each with a real one that is drawn at random.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trueface.data.dataset import Batch
+from trueface.models.detectors import Detector
+from trueface.models.disentangling.network import MOST_CLASSES, DisentanglingNetwork, Parts
+from trueface.runtime.errors import JobError
+from trueface.training.config import ObjectiveOptions
+from trueface.training.cvar import fused
+from trueface.training.fairness.cells import Cells
+from trueface.training.fairness.ldam import ldam_loss, ldam_margins
+from trueface.training.fairness.settings import DEMOGRAPHIC
+from trueface.training.objectives.disentangling.contrast import contrast
+from trueface.training.objectives.disentangling.pairs import Pairs, reconstruction
+from trueface.training.objectives.fused import RIDGE, SMOOTH
+from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts
+from trueface.training.objectives.registry import register_objective
+
+FORGERIES = 6  # real and five types, as published, where the training has no more
+FORGERY = "forgery"  # the column of a batch with the type of each image, 0 real
+WEIGHTS: Mapping[str, float] = {
+    "shared": 1.0,
+    "specific": 0.1,
+    "reconstruction": 0.3,
+    "contrast": 0.05,
+    "demographic": 0.1,
+    "fused": 1.0,
+}
+_IMAGES = 4  # dimensions of (B, 3, H, W)
+
+
+@register_objective(
+    "fairnet",
+    summary="all losses of the disentangling network fairnet",
+    binary=True,
+    columns=("demographic", "forgery"),
+    options=("fair_alpha_in", "fair_alpha_out", "fair_smooth"),
+    network="fairnet",
+    paired=True,
+)
+class FairNetLosses(Objective):
+    """The weighted sum of six losses of one forward pass.
+
+    Reconstruction and contrast are of pairs, a real image and a fake each: of a batch with unequal
+    halves the first of each class are paired, and a batch of one class has neither of the two.
+    """
+
+    def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
+        """Count groups and types of forgery in the training.
+
+        Raises:
+            JobError: the images come without them, or there are too many.
+        """
+        absent = [name for name in (DEMOGRAPHIC, FORGERY) if name not in facts.columns]
+        if absent or not len(facts.labels):
+            raise JobError(
+                "objective: fairnet needs group and type of forgery of every image, and these come "
+                f"without {' and '.join(absent or ['labels'])}; name CSV files that say both, with "
+                "attributes"
+            )
+        types = facts.columns[FORGERY]
+        counts = Cells.of(facts, "fairnet").counts.view(2, -1).sum(0)  # images of each group
+        self._forgeries = max(FORGERIES, int(types.max()) + 1)
+        for what, number in (("groups", len(counts)), ("types of forgery", self._forgeries)):
+            if number > MOST_CLASSES:
+                raise JobError(
+                    f"objective: fairnet tells {MOST_CLASSES} {what} apart, and there are {number}; "
+                    "join some of them in the CSV file, or choose another column with groups_by"
+                )
+        self._margins, self._options = ldam_margins(counts), options
+
+    def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
+        """Return the loss, the number of correct images, and each of the six parts.
+
+        Raises:
+            JobError: the model is no `fairnet`, or the images are features or crops of images.
+        """
+        network, detector = _network(model)
+        if batch.images.ndim != _IMAGES:
+            raise JobError(
+                "objective: fairnet trains all of its network on whole images; leave out freeze and "
+                "test_crops"
+            )
+        labels = (batch.labels.reshape(-1) > 0.5).long()
+        parts = network.parts(detector.normalised(batch.images))
+        losses = self._losses(network, parts, batch, labels)
+        loss = torch.stack([WEIGHTS[name] * value for name, value in losses.items()]).sum()
+        right = ((parts.logit.reshape(-1) > 0).long() == labels).sum()
+        return loss, {CORRECT: right, **{name: value.detach() for name, value in losses.items()}}
+
+    def _losses(
+        self, network: DisentanglingNetwork, parts: Parts, batch: Batch, labels: Tensor
+    ) -> dict[str, Tensor]:
+        groups, types = batch.column(DEMOGRAPHIC), batch.column(FORGERY)
+        margins, options = self._margins.to(labels.device), self._options
+        losses = {
+            "shared": functional.cross_entropy(parts.shared.float(), labels),
+            "specific": functional.cross_entropy(
+                parts.specific[:, : self._forgeries].float(), types
+            ),
+            "demographic": ldam_loss(parts.demographic[:, : len(margins)].float(), groups, margins),
+            "fused": fused(
+                functional.cross_entropy(parts.fused.float(), labels, reduction="none"),
+                groups,
+                alpha_in=options.fair_alpha_in,
+                alpha_out=options.fair_alpha_out,
+                smooth=options.fair_smooth or SMOOTH,
+                ridge=RIDGE,
+                count=len(margins),
+            ),
+        }
+        pairs = Pairs.of(labels)
+        if len(pairs.real):
+            images = _in_unit_range(batch.images)
+            features = parts.shared_features, parts.specific_features
+            losses["reconstruction"] = reconstruction(network, parts, images, pairs)
+            losses["contrast"] = contrast(*features, types, pairs)
+        return losses
+
+
+def _network(model: nn.Module) -> tuple[DisentanglingNetwork, Detector]:
+    if isinstance(model, Detector) and isinstance(model.network, DisentanglingNetwork):
+        return model.network, model
+    name = model.spec.name if isinstance(model, Detector) else type(model).__name__
+    raise JobError(
+        f"objective: fairnet needs the parts of model fairnet or fairnet/NETWORK, and this is {name}; "
+        "take that model, or another objective"
+    )
+
+
+def _in_unit_range(images: Tensor) -> Tensor:
+    """Return pixels as the decoder draws them, -1 … 1 float32, however the network sees them."""
+    pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    return 2 * pixels - 1
