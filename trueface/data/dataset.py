@@ -144,11 +144,16 @@ class ImageSet(Dataset[Tensor | BadFile]):
         self.columns[name] = torch.tensor(values, dtype=torch.int64)
         self.column_names[name] = names
 
-    def seen_as(self, transform: Transform) -> "ImageSet":
-        """Return the same images under another transform; what is decoded, and bad, is shared."""
+    def seen_as(self, transform: Transform, *, goes_on: bool = False) -> "ImageSet":
+        """Return the same images under another transform; what is decoded, and bad, is shared.
+
+        Args:
+            transform: in the place of this set's.
+            goes_on: it begins with what this set's does, so that the same images become fakes.
+        """
         other = copy(self)
         other.transform, other._processes = transform, None  # noqa: SLF001  # of its own class
-        other._makes_fake = None  # noqa: SLF001  # likewise
+        other._makes_fake = self._makes_fake if goes_on else None  # noqa: SLF001  # likewise
         return other
 
     def forged(self, positions: Sequence[int], epoch: int) -> list[int]:

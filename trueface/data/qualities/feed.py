@@ -28,7 +28,7 @@ def seen_in(images: Pass, qualities: Sequence[Quality], form: Form) -> Pass:
     if not isinstance(base, TrainTransform):
         raise TypeError(f"images of {type(base).__name__} have no qualities")
     transform = QualityTransform(base=base, qualities=tuple(qualities), form=form)
-    return replace(images, image_set=images.image_set.seen_as(transform))
+    return replace(images, image_set=images.image_set.seen_as(transform, goes_on=True))
 
 
 @dataclass(frozen=True, slots=True)

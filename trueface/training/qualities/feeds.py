@@ -106,7 +106,7 @@ def _alone(training: Pass) -> list[Pass]:
         replace(
             training,
             image_set=training.image_set.seen_as(
-                replace(transform, qualities=(quality,), form="alone")
+                replace(transform, qualities=(quality,), form="alone"), goes_on=True
             ),
         )
         for quality in transform.qualities

@@ -30,6 +30,10 @@ from trueface.training.qualities.options import (
 LEAST_ITEMS = 4  # of a batch with collab: with fewer the measure says nothing
 
 
+def _text(value: Any) -> Any:
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 class QualitySettings(Settings):
     """In which qualities a training sees each of its images, and how their features are made to agree."""
 
@@ -74,7 +78,7 @@ class QualitySettings(Settings):
         "canonical correlations",
     )
     collab_width: Annotated[
-        str, AfterValidator(spelt_width), BeforeValidator(lambda value: _text(value))
+        str, AfterValidator(spelt_width), BeforeValidator(_text, json_schema_input_type=str | float)
     ] = Field(
         MEDIAN,
         description="of its Gaussian kernel: median distance of the batch, dim (6 times the root of the "
@@ -173,7 +177,3 @@ def _unfit_collaboration(settings: Mapping[str, Any], names: tuple[str, ...]) ->
 def _has_hidden(settings: Mapping[str, Any]) -> bool:
     """Tell whether the last layer of a network has a hidden one, which learns also on a frozen body."""
     return spec_of(str(settings["model"])).frozen
-
-
-def _text(value: Any) -> Any:
-    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value

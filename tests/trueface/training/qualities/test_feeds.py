@@ -134,6 +134,21 @@ def test_a_mixed_batch_has_each_item_once_in_a_quality_that_is_drawn_for_it(
     assert len(drawn) > COUNT
 
 
+@pytest.mark.parametrize("freeze", [False, True])
+def test_an_image_that_becomes_a_fake_of_itself_is_one_in_all_qualities(
+    images: tuple[Image, ...], freeze: bool
+) -> None:
+    settings = options(sbi=1.0, freeze=freeze)
+    training = seen(images, settings)
+    feed = rows_of(training, settings)
+    if freeze:
+        model = settled()
+        feed, _ = banks_in_qualities(model, training, still(images, settings), settings, Watch())
+    assert all(batch.labels.min() == 1 for batch in feed(0))
+    plain = batches(images, options())
+    assert any(batch.labels.min() == 0 for batch in plain)
+
+
 def test_loading_processes_give_the_same_batches(images: tuple[Image, ...]) -> None:
     settings = options(qualities="raw, jpeg30-90, noise4", flip_prob=0.5)
     alone = batches(images, settings)
