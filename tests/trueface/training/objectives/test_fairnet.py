@@ -176,7 +176,7 @@ def test_steps_lower_the_loss_of_their_images() -> None:
     torch.manual_seed(0)
     model, objective, losses = tiny().train(), prepared(), list[float]()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for _ in range(15):
+    for _ in range(30):
         loss, _ = objective.training_step(model, batch())
         losses.append(loss.item())
         optimizer.zero_grad()
