@@ -58,6 +58,11 @@ def test_nhsic_stands_beside_its_permuted_baseline_and_an_idle_term_is_named(
     text = Reading(quality_page(STUDY, "study", trained)).text
     assert "The collaboration did nothing in qualities=awp" in text
     assert "images exchanged" in text
+    drawn = [
+        str(one.get("aria-label"))
+        for one in Reading(quality_page(STUDY, "study", trained)).all("svg")
+    ]
+    assert any("of the same images: last 0.8; images exchanged: last 0.57" in one for one in drawn)
     assert not of_epochs(ALL, []).idle
 
 
