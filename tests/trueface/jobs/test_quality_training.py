@@ -69,9 +69,9 @@ def test_a_result_says_what_the_collaboration_did(lab: tuple[Path, dict[str, Any
 def test_predictions_are_compared_with_the_features_of_all_qualities(
     lab: tuple[Path, dict[str, Any]],
 ) -> None:
-    models = (a_job(lab[0], "train", model=name) for name in ("sdXL:pre", "gan2:pre"))
     frozen, learned = (
-        checkpoint.load(paths.checkpoint(job.model_folder(job.model))).reference for job in models
+        checkpoint.load(paths.checkpoint(a_job(lab[0], "train").model_folder(name))).reference
+        for name in ("sdXL:pre", "gan2:pre")
     )
     assert {"labels", "logits", "mean", "scale", "limit"} <= frozen.keys()
     assert "mean" not in learned  # the body learned: there are no features at hand

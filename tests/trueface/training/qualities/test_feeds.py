@@ -1,7 +1,7 @@
 """What a training in several qualities reads."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,16 @@ torch.set_num_threads(1)
 COUNT, BATCH = 6, 4
 PLACES = {"data_root": "", "split_path": "", "model": "slim18", "resize_size": 16}
 THREE = "raw, jpeg40, half+jpeg30"
+
+
+class Nothing:
+    """A feed that ends before it begins."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        yield from ()
 
 
 def options(**changed: Any) -> TrainSettings:
@@ -193,7 +203,7 @@ def test_a_stop_while_features_of_a_quality_are_made_ends_the_pass(
     watch.stop.set()
     assert list(feed(0)) == []
     watch.stop.clear()
-    short = ChunkedFeed((*feed.feeds[:2], lambda _epoch: iter(())), feed.image_set, lambda: False)
+    short = ChunkedFeed((*feed.feeds[:2], Nothing()), feed.image_set, lambda: False)
     with pytest.raises(JobError, match="in one quality and not in another"):
         list(short(0))
 
