@@ -54,6 +54,8 @@ def test_a_record_has_what_tables_and_pages_show(run: Path) -> None:
     )  # fmt: skip
     (men, women) = record["groups"]
     assert (men["name"], men["n_real"], men["n_fake"]) == ("male", COUNT // 2, COUNT // 2)
+    overall = record["overall"]
+    assert (overall["n_real"], overall["n_fake"]) == (COUNT, COUNT)
     assert women["fpr"] - men["fpr"] == pytest.approx(record["fpr_gap"])
     assert men["fpr_low"] < men["fpr"] < men["fpr_high"]
     assert record["attributes"] == [str(run.parents[1] / "faces.csv")]
