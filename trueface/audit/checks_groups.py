@@ -73,7 +73,7 @@ def gap_above_floor(model: Model) -> Iterator[Outcome]:
     evidence: dict[str, int | float | str] = {}
     for test in groups.tests:
         if test.gap is None or test.floor is None:
-            reason = f"{test.data}: fewer than two groups of {test.by} have real images"
+            reason = f"{test.data}: fewer than two groups of {test.by} have real images with finite logits"
             yield Gap(reason=reason)
         elif test.gap > BEYOND * test.floor:
             evidence[f"{test.by}, {test.data}"] = (

@@ -21,7 +21,8 @@ PACKAGE = Path(trueface.__file__).parent
 # folders whose code makes pixels or features; sub-folders where they are named
 CODE = (
     "corruptions", "corruptions/kinds", "data", "data/augmentations", "data/forging",
-    "data/forging/types", "data/loading", "models", "models/architectures", "models/statistics", "features",
+    "data/forging/types", "data/loading", "data/qualities", "models", "models/architectures",
+    "models/statistics", "features",
 )  # fmt: skip
 
 

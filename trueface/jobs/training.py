@@ -31,7 +31,7 @@ from trueface.runtime.progress import Watch
 from trueface.training import image_lists, initialization, lineage, provenance, resume, trainer
 from trueface.training.distributed.group import ALONE, Group
 from trueface.training.fairness.cells import cells_of
-from trueface.training.feature_bank import banks, feature_facts, is_constant
+from trueface.training.feature_bank import banks, feature_facts, is_constant, parts_of
 from trueface.training.qualities.feeds import (
     banks_in_qualities,
     facts_of,
@@ -124,13 +124,18 @@ def _keep_reference(folder: Path, trained: trainer.Trained, feeds: tuple[Feed, F
     """
     if trained.answered is None:
         return
-    features, (learned, checked) = trained.features, feeds
-    if isinstance(learned, Bank) and isinstance(checked, Bank):
-        views = learned.matrix(0), checked.matrix(0)
-        if views[0] is not None and views[1] is not None:
-            features = FeatureDistance.of(views[0].features, views[1].features)
-    reference = Reference.of(*trained.answered, features)
+    reference = Reference.of(*trained.answered, trained.features or _distance(*feeds))
     checkpoint.add_reference(paths.checkpoint(folder), reference.tensors)
+
+
+def _distance(learned: Feed, checked: Feed) -> FeatureDistance | None:
+    """Return where the features of a training lie, of all its qualities; None where there are none."""
+    banks_of_both = [bank for bank in (checked, *parts_of(learned)) if isinstance(bank, Bank)]
+    views = [view for bank in banks_of_both if (view := bank.matrix(0)) is not None]
+    if len(views) < 1 + len(parts_of(learned)):
+        return None
+    validation, first, *further = (view.features for view in views)
+    return FeatureDistance.of(first, validation, *further)
 
 
 def _cells(training: Pass, settings: TrainSettings) -> tuple[int, ...] | None:

@@ -40,19 +40,27 @@ class FeatureDistance:
     limit: float
 
     @classmethod
-    def of(cls, training: Floats, validation: Floats) -> "FeatureDistance | None":
+    def of(cls, training: Floats, validation: Floats, *further: Floats) -> "FeatureDistance | None":
         """Return the model of features (N, F), its limit by those of validation (M, F).
 
         None where validation has too few images, or images have too many features.
+
+        Args:
+            training: features of what was learned from.
+            validation: those of validation, which are like what predictions get.
+            further: of what was learned from, too, such as the same images in other qualities.
         """
-        if len(validation) < FEWEST or training.shape[1] > MOST_FEATURES:
-            return None
         width = training.shape[1]
+        if len(validation) < FEWEST or width > MOST_FEATURES:
+            return None
         mean, scale = np.zeros(width, np.float32), np.zeros(width, np.float32)
         for start in range(0, width, COLUMNS):  # a copy of them all in float64 may be a gigabyte
             columns = slice(start, start + COLUMNS)
-            mean[columns] = training[:, columns].mean(0, dtype=np.float64)
-            scale[columns] = training[:, columns].std(0, dtype=np.float64)
+            learned = training[:, columns]
+            if further:
+                learned = np.concatenate([learned, *(each[:, columns] for each in further)])
+            mean[columns] = learned.mean(0, dtype=np.float64)
+            scale[columns] = learned.std(0, dtype=np.float64)
         model = cls(mean=mean, scale=scale, limit=0.0)
         limit = np.quantile(model.distances(validation), QUANTILE)
         return cls(mean=mean, scale=scale, limit=float(limit))

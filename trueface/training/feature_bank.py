@@ -72,8 +72,7 @@ def feature_facts(*feeds: Feed) -> dict[str, Json]:
     Args:
         feeds: training and validation; {} where they hold pixels.
     """
-    parts = [part for feed in feeds for part in _parts(feed)]
-    banked = [part for part in parts if isinstance(part, Bank)]
+    banked = [part for feed in feeds for part in parts_of(feed) if isinstance(part, Bank)]
     if not banked:
         return {}
     learned = banked[0]
@@ -88,7 +87,7 @@ def feature_facts(*feeds: Feed) -> dict[str, Json]:
     }
 
 
-def _parts(feed: Feed) -> Sequence[Feed]:
+def parts_of(feed: Feed) -> Sequence[Feed]:
     """Return the feeds that one is made of: a training in several qualities has one of each."""
     if isinstance(feed, ChunkedFeed):
         return feed.feeds

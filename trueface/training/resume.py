@@ -29,6 +29,8 @@ MADE_OF = (
     "job", "model", "base", "images", "settings", "data_root", "train_images_sha256",
     "val_images_sha256", "poison_record_sha256", "start_sha256", "optimizer_sha256",
 )  # fmt: skip
+# … and what it read besides: absent without, so that what an earlier version interrupted goes on
+READ = ("attributes_sha256", "quality_list_sha256")
 # … where it started, which a training that starts from its own earlier weights has since replaced
 START = ("started_from", "weights_sha256", "start_sha256", "optimizer_sha256")
 # … and what it is made with
@@ -69,8 +71,7 @@ class Claim:
             neutral: settings that cannot change a result.
         """
         made_of = {key: provenance.get(key) for key in MADE_OF}
-        # absent without them, so that what an earlier version interrupted goes on
-        made_of |= {key: provenance[key] for key in ("attributes_sha256",) if key in provenance}
+        made_of |= {key: provenance[key] for key in READ if key in provenance}
         settings = made_of["settings"]
         if isinstance(settings, dict):
             # their absolute path and the hashes of the lists tell which images are meant

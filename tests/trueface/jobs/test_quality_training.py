@@ -9,6 +9,8 @@ import torch
 from tests.trueface.jobs.test_features import a_job, run
 from tests.trueface.jobs.test_shared_features import a_plan
 from trueface import jobs
+from trueface.models import checkpoint
+from trueface.prediction import feature_distance
 from trueface.runtime import paths
 from trueface.runtime.files import read_json
 
@@ -36,6 +38,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
     folder = tmp_path_factory.mktemp("lab")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRUEFACE_CACHE", str(folder / "cache"))
+        patch.setattr(feature_distance, "FEWEST", 4)  # images of validation
         made = {"data_root": "data", "size": 32, "train": 16, "val": 8, "test": 8}
         jobs.sample(a_job(folder, "sample", settings=made))
         (folder / "splits").symlink_to("data/splits")
@@ -61,6 +64,17 @@ def test_a_result_says_what_the_collaboration_did(lab: tuple[Path, dict[str, Any
     summary = read_json(paths.summary(model))
     assert summary is not None
     assert summary["collaboration"] == results[PIXELS]["collaboration"]
+
+
+def test_predictions_are_compared_with_the_features_of_all_qualities(
+    lab: tuple[Path, dict[str, Any]],
+) -> None:
+    frozen, learned = (
+        checkpoint.load(paths.checkpoint(a_job(lab[0], "train").model_folder(name))).reference
+        for name in ("sdXL:pre", "gan2:pre")
+    )
+    assert {"labels", "logits", "mean", "scale", "limit"} <= frozen.keys()
+    assert "mean" not in learned  # the body learned: there are no features at hand
 
 
 def test_raw_is_the_name_of_no_condition(lab: tuple[Path, dict[str, Any]]) -> None:

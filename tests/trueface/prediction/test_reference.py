@@ -23,6 +23,17 @@ def test_a_feature_that_never_varies_does_not_count() -> None:
     assert np.isfinite(model.distances(validation)).all()
 
 
+def test_features_of_further_qualities_count_as_those_of_more_images() -> None:
+    first, other, validation = features(80, 0), features(40, 2, shift=3.0), features(100, 1)
+    parts = FeatureDistance.of(first, validation, other)
+    whole = FeatureDistance.of(np.concatenate([first, other]), validation)
+    assert parts is not None
+    assert whole is not None
+    assert np.array_equal(parts.mean, whole.mean)
+    assert np.array_equal(parts.scale, whole.scale)
+    assert parts.limit == whole.limit
+
+
 def test_too_few_images_of_validation_give_no_limit() -> None:
     assert FeatureDistance.of(features(100, 0), features(FEWEST - 1, 1)) is None
 

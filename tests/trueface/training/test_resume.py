@@ -194,7 +194,12 @@ def test_other_threads_or_versions_go_on_and_say_that_the_bits_may_differ(
 
 @pytest.mark.parametrize(
     "changed",
-    [{"settings": {"lr": 0.01}}, {"train_images_sha256": "other"}, {"poison_record_sha256": "x"}],
+    [
+        {"settings": {"lr": 0.01}},
+        {"train_images_sha256": "other"},
+        {"poison_record_sha256": "x"},
+        {"quality_list_sha256": "x"},
+    ],
 )
 def test_the_state_of_another_training_is_not_taken(
     tmp_path: Path, changed: dict[str, Any]

@@ -3,8 +3,9 @@
 Row `quality · B + item` of a batch is that item in that quality; the column `quality_index` says so too.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Literal
 
 import torch
@@ -71,20 +72,26 @@ class ChunkedFeed:
 
     feeds: Sequence[Feed]  # over the same items, in the same order, with the same batches
     image_set: ImageSet
+    stopped: Callable[[], bool]  # whether feeds may end early
 
     def __len__(self) -> int:
         """Return how many rows one pass has."""
         return sum(map(len, self.feeds))
 
     def __call__(self, epoch: int) -> Iterator[Batch]:
-        """Start a pass.
+        """Start a pass; it ends early when its feeds do, as they are stopped.
 
         Raises:
             JobError: an item could be read in one quality, and not in another.
         """
-        for batches in zip(*(feed(epoch) for feed in self.feeds), strict=True):
+        for due in zip_longest(*(feed(epoch) for feed in self.feeds)):
+            batches: list[Batch] = [batch for batch in due if batch is not None]
+            if len(batches) < len(self.feeds) and self.stopped():
+                return
             first, *others = batches
-            if any(not torch.equal(each.indices, first.indices) for each in others):
+            if len(batches) < len(self.feeds) or any(
+                not torch.equal(each.indices, first.indices) for each in others
+            ):
                 raise JobError(
                     "an image was read in one quality and not in another; mend or remove the files that "
                     "the log names as left out"

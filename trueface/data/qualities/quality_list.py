@@ -65,10 +65,16 @@ class QualityList:
             raise DataError(
                 f"{self.path}: {self.name} has no list {quality!r}; it has {', '.join(self.files)}"
             )
-        places = {os.fspath(file): at for at, file in enumerate(self.files[RAW])}
+        raw = self.files[RAW]
+        places = {os.fspath(file): at for at, file in enumerate(raw)}
+        if any(os.path.normpath(image.file) not in places for image in images):
+            # the list, or the images, may lie behind a link to their folder
+            places |= {os.path.realpath(file): at for at, file in enumerate(raw)}
         partners = {}
         for image in images:
             at = places.get(os.path.normpath(image.file))
+            if at is None:
+                at = places.get(os.path.realpath(image.file))
             if at is None:
                 raise DataError(
                     f"{self.path}: {image.file} is not in the list {RAW!r} of {self.name}; add it "
@@ -101,6 +107,19 @@ class QualityList:
             raise DataError(
                 f"{self.path}: {self.name} has {len(self.labels)} {LABELS} and {len(raw)} files of {RAW!r}"
             )
+        self._refuse_unlike_twins()
+
+    def _refuse_unlike_twins(self) -> None:
+        """Refuse a file that stands there twice with other partners: which of them count?"""
+        first_at: dict[Path, int] = {}
+        for at, file in enumerate(self.files[RAW]):
+            first = first_at.setdefault(file, at)
+            columns: list[Sequence[object]] = [*self.files.values(), self.labels or ()]
+            if first != at and any(each[first] != each[at] for each in columns if each):
+                raise DataError(
+                    f"{self.path}: {file} is entry {first + 1} and {at + 1} of {RAW!r} of {self.name}, with "
+                    "other files or labels; keep one of them"
+                )
 
 
 def digests(files: Iterable[Path]) -> dict[Path, str]:
@@ -149,7 +168,7 @@ def _labels(path: Path, name: str, values: Any) -> tuple[int, ...] | None:
     if not isinstance(values, list):
         raise DataError(f"{path}: {LABELS} of {name} is no list of numbers")
     for at, value in enumerate(values):
-        if isinstance(value, bool) or value not in {0, 1}:
+        if isinstance(value, bool) or value not in (0, 1):  # a list has no hash
             raise DataError(
                 f"{path}: entry {at + 1} of {LABELS} of {name} is {value!r}; expected 1 (fake) or 0"
             )

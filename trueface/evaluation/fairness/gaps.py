@@ -20,6 +20,7 @@ from trueface.evaluation.fairness.group_rates import PERCENT, Counts
 # in the order of tables
 MEASURES: Mapping[str, str] = {
     "fpr_gap": "largest minus smallest false positive rate",
+    "tpr_gap": "largest minus smallest true positive rate",
     "f_fpr": "sum of distances of the groups' FPR from the overall FPR",
     "f_eo": "the same of FPR and TPR together",
     "f_oae": "largest minus smallest accuracy",
@@ -41,6 +42,7 @@ def gaps(counts: Counts) -> dict[str, Floats]:
     by_fpr, by_tpr = _deviation(fpr, overall.fpr), _deviation(tpr, overall.tpr)
     values = {
         "fpr_gap": fpr_gap,
+        "tpr_gap": tpr_gap,
         "f_fpr": by_fpr,
         "f_eo": _defined_sum(by_fpr, by_tpr),
         "f_oae": spread(counts.accuracy),

@@ -70,6 +70,8 @@ class AttributeFiles:
         table = self._table(files, root)
         usual = tuple(name for name in USUAL if name in table.columns) or table.columns
         paths, missing = tests.scores.paths, self.missing or _missing(tests)
+        if not table.columns:
+            raise DataError(f"{', '.join(map(str, files))}: no column of groups beside the paths")
         columns = []
         for name in by or usual:
             if name not in table.columns:

@@ -11,7 +11,7 @@ from trueface.runtime.files import Json
 
 # a gap within its floor is near it, too
 VERDICTS = {Verdict.WITHIN: f"{Verdict.NEAR}, {Verdict.WITHIN}"}
-SHOWN = ("fpr_gap", "f_fpr", "f_eo", "f_oae", "f_dp", "f_meo", "auc_gap")
+SHOWN = ("fpr_gap", "tpr_gap", "f_fpr", "f_eo", "f_oae", "f_dp", "f_meo", "auc_gap")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

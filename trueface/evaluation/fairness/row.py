@@ -119,17 +119,15 @@ def table_record(table: GroupTable) -> dict[str, Json]:
         }
     return {
         **record,
-        "overall": _rates(table.overall),
-        "groups": [
-            {"name": row.name, "n_real": row.reals, "n_fake": row.fakes, **_rates(row)}
-            for row in table.groups
-        ],
+        "overall": _group(table.overall),
+        "groups": [{"name": row.name, **_group(row)} for row in table.groups],
         "undefined": [dict(each.record) for each in table.undefined],
     }
 
 
-def _rates(row: GroupRow) -> dict[str, Json]:
-    return {key: value for rate in RATES for key, value in _rate(rate, row.rates)}
+def _group(row: GroupRow) -> dict[str, Json]:
+    rates = {key: value for rate in RATES for key, value in _rate(rate, row.rates)}
+    return {"n_real": row.reals, "n_fake": row.fakes, **rates}
 
 
 def _rate(rate: str, rates: Mapping[str, Measure]) -> list[tuple[str, float | None]]:

@@ -7,10 +7,12 @@ it is, with a note, as the other one is lost.
 Source: Purdue-M2/Fairness-Generalization @e552a54. Nothing in the files is executed.
 """
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,8 @@ from trueface.evaluation.bootstrap import Floats
 from trueface.evaluation.fairness.group_columns import GroupColumn, group_column
 from trueface.evaluation.score_tables import Scores
 from trueface.runtime.errors import DataError
+
+Number = TypeVar("Number", bound=np.generic)
 
 LABELS, PREDICTIONS = "labels.npy", "predictions.npy"
 ONE_LOGIT = (
@@ -93,8 +97,16 @@ def read(folder: Path) -> SeedFiles:
             logits=np.concatenate([logits for _, logits, _ in tables.values()]),
         ),
         groups=tuple(groups),
-        note=ONE_LOGIT if any(single for _, _, single in tables.values()) else "",
+        note="; ".join(_notes(tables)),
     )
+
+
+def _notes(tables: Mapping[str, tuple[NDArray[np.int8], Floats, bool]]) -> Iterator[str]:
+    if any(single for _, _, single in tables.values()):
+        yield ONE_LOGIT
+    empty = [name for name, (labels, _, _) in tables.items() if not len(labels)]
+    if empty:
+        yield f"no image of {', '.join(empty)}, whose files are empty"
 
 
 def _tables(folder: Path) -> Iterator[tuple[str, tuple[NDArray[np.int8], Floats, bool]]]:
@@ -114,8 +126,7 @@ def _tables(folder: Path) -> Iterator[tuple[str, tuple[NDArray[np.int8], Floats,
 
 
 def _labels(path: Path) -> NDArray[np.int8]:
-    values = _array(path)
-    values = values.reshape(len(values), -1)
+    values = _rows(_array(path))
     if values.shape[1] != 1:
         raise DataError(f"{path} has {values.shape[1]} labels a row, and one is expected")
     wrong = np.flatnonzero((values[:, 0] != 0) & (values[:, 0] != 1))
@@ -126,8 +137,7 @@ def _labels(path: Path) -> NDArray[np.int8]:
 
 def _logits(path: Path) -> tuple[Floats, bool]:
     """Return logits, positive = fake, and whether there was one a row."""
-    values = _array(path).astype(np.float64)
-    values = values.reshape(len(values), -1)
+    values = _rows(_array(path).astype(np.float64))
     if values.shape[1] not in {1, 2}:
         raise DataError(
             f"{path} has {values.shape[1]} numbers a row; one or two logits are expected"
@@ -140,6 +150,11 @@ def _logits(path: Path) -> tuple[Floats, bool]:
         )
     single = values.shape[1] == 1
     return (values[:, 0] if single else values[:, 1] - values[:, 0]), single
+
+
+def _rows(values: NDArray[Number]) -> NDArray[Number]:
+    """Return an array as (N, …), N being 0 where a group has no image."""
+    return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def _array(path: Path) -> NDArray[np.generic]:

@@ -8,7 +8,9 @@ from trueface.report.over_seeds import cell
 from trueface.report.svg import breakable
 
 SHOWN = (("fpr_gap", "FPR gap"), ("f_fpr", "F_FPR"), ("f_eo", "F_EO"))
-FURTHER = (("f_oae", "F_OAE"), ("f_dp", "F_DP"), ("f_meo", "F_MEO"), ("auc_gap", "AUC gap"))
+FURTHER = (
+    ("tpr_gap", "TPR gap"), ("f_oae", "F_OAE"), ("f_dp", "F_DP"), ("f_meo", "F_MEO"), ("auc_gap", "AUC gap"),
+)  # fmt: skip
 GROUP_OF = {
     Standing.COMPARABLE: "method",
     Standing.LOWER_AUC: "reference",

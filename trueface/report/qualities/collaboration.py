@@ -11,9 +11,9 @@ from trueface.report.over_seeds import short_names
 from trueface.report.svg import Frame, Point, axes, key, level, line, svg, ticks
 from trueface.runtime import paths
 from trueface.runtime.files import Json, read_json
+from trueface.training.qualities.options import LEAST_SHARE
 
 FIELD = "collaboration"  # of a training's summary: a record an epoch
-IDLE = 1e-3  # share of the classification loss's gradient below which a term does nothing
 LEAST_DECADE = -12.0
 
 
@@ -29,7 +29,7 @@ class Collaboration:
     @property
     def idle(self) -> bool:
         """Whether the term moved nothing in any epoch."""
-        return bool(self.shares) and max(share for _, share in self.shares) < IDLE
+        return bool(self.shares) and max(share for _, share in self.shares) < LEAST_SHARE
 
 
 def collaborations(run: Path) -> Iterator[Collaboration]:
@@ -47,8 +47,8 @@ def of_epochs(model: str, epochs: Sequence[Mapping[str, Json]]) -> Collaboration
     return Collaboration(
         model=model,
         between=_points(epochs, "nhsic"),
-        permuted=_points(epochs, "shuffled"),
-        shares=_points(epochs, "share"),
+        permuted=_points(epochs, "nhsic_permuted"),
+        shares=_points(epochs, "gradient_share"),
     )
 
 
@@ -64,7 +64,7 @@ def sentences(trained: Sequence[Collaboration]) -> Iterator[str]:
     if idle:
         yield (
             f"The collaboration did nothing in {'; '.join(idle)}: its gradient stayed below "
-            f"{IDLE:g} of the classification loss's."
+            f"{LEAST_SHARE:g} of the classification loss's."
         )
 
 
@@ -91,7 +91,7 @@ def _plots(seeds: Sequence[Collaboration], name: str) -> str:
         if each.shares
     ]
     title = f"Gradient of the term as a share of the loss's, {name}"
-    text += _plot(title, "log10 of the share", {"by epoch": powers}, mark=math.log10(IDLE))
+    text += _plot(title, "log10 of the share", {"by epoch": powers}, mark=math.log10(LEAST_SHARE))
     return text
 
 

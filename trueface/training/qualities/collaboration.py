@@ -40,8 +40,8 @@ _STATE, _INNER = "collaboration", "inner."  # names in what is saved
 log = logging.getLogger(__name__)
 
 
-class _Measured(NamedTuple):
-    """What the term did at the end of an epoch."""
+class Measured(NamedTuple):
+    """What the term did at the end of an epoch; a page of qualities shows it by these names."""
 
     epoch: float  # from 1
     term: float  # what the loss was given
@@ -71,7 +71,7 @@ class Collaboration(Objective):
         self._inner, self._options = inner, options
         self._epoch, self._step, self._steps = 0, 0, 0
         self._last: Tensor | None = None
-        self._measured: list[_Measured] = []
+        self._measured: list[Measured] = []
 
     def begin_epoch(self, epoch: int, done: int, batches: int) -> None:
         """Note the epoch, how many of its batches are done, and how many it has."""
@@ -140,7 +140,7 @@ class Collaboration(Objective):
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave."""
         if _STATE in state:
-            self._measured = [_Measured(*row) for row in state[_STATE].tolist()]
+            self._measured = [Measured(*row) for row in state[_STATE].tolist()]
         own = {
             name.removeprefix(_INNER): value
             for name, value in state.items()
@@ -201,7 +201,7 @@ class Collaboration(Objective):
             values = {name: float(between("normalised", grams[name])) / count for name in grams}
             baseline = {name: float(shuffled(grams[name])) for name in grams}
         total = sum(weights.values())
-        measured = _Measured(
+        measured = Measured(
             epoch=self._epoch + 1,
             term=float(term.detach()),
             nhsic=sum(values[name] * weights[name] for name in grams) / total,

@@ -94,7 +94,7 @@ def banks_in_qualities(
     ]
     if settings.quality_batch == "mixed":
         return QualityFeed(learned[0], training.image_set, "mixed"), tested
-    return ChunkedFeed(learned, training.image_set), tested
+    return ChunkedFeed(learned, training.image_set, watch.stop.is_set), tested
 
 
 def _alone(training: Pass) -> list[Pass]:

@@ -164,6 +164,11 @@ def _unfit_collaboration(settings: Mapping[str, Any], names: tuple[str, ...]) ->
             f"collab with batch_size: {settings['batch_size']}: with fewer than {LEAST_ITEMS} images "
             f"their dependence says nothing; set batch_size: {LEAST_ITEMS} at least"
         )
+    if settings.get("fair") == "mix":
+        yield (
+            "collab with fair: mix: each quality of an image would be mixed with another image, so that "
+            "their features need not agree; leave one of them out"
+        )
     if settings["freeze"] and not _has_hidden(settings):
         yield (
             "collab with freeze: true: no weight of the layers would move, whose features shall agree; "

@@ -43,6 +43,11 @@ def test_the_files_of_images_are_found_by_their_position(tmp_path: Path) -> None
         ({"c23": ["c23/2.jpg"]}, r"differ first at pair 1: .*raw/1.png, .*c23/2.jpg"),
         ({"labels": [0]}, "1 labels and 2 files"),
         ({"labels": [0, 2]}, r"entry 2 of labels of train is 2; expected 1 \(fake\) or 0"),
+        ({"labels": [0, [1]]}, r"entry 2 of labels of train is \[1\]"),
+        (
+            {"raw": ["raw/1.png"] * 2, "c23": ["c23/1.jpg", "c40/1.jpg"]},
+            r"raw/1.png is entry 1 and 2 of 'raw' of train, with other files",
+        ),
         ({"c23": "c23"}, "'c23' of train is no list of paths"),
         ({"c23": ["c23/1.jpg", 3]}, "entry 2 of 'c23' of train is no path: 3"),
     ],
@@ -67,6 +72,15 @@ def test_a_file_that_is_no_such_list_is_refused_with_its_line(tmp_path: Path) ->
     written(tmp_path, {"c23": []})
     with pytest.raises(DataError, match="no list 'raw'"):
         QualityList.read(path)
+
+
+def test_images_behind_a_link_are_those_of_the_list(tmp_path: Path) -> None:
+    folder = tmp_path / "disk"
+    (folder / "raw").mkdir(parents=True)
+    (tmp_path / "data").symlink_to(folder)
+    read = QualityList.read(written(folder, PAIRS))
+    image = an_image(tmp_path / "data", 1, 0)
+    assert read.partners([image], "c23") == {image.name: folder / "c23/1.jpg"}
 
 
 def test_an_image_that_is_not_listed_or_of_the_other_class_and_an_unknown_quality_are_refused(

@@ -32,6 +32,7 @@ def table_of(
 def test_two_groups_with_rates_of_10_and_30_percent_are_20_points_apart() -> None:
     table = table_of([(100, 10, 100, 90), (100, 30, 100, 80)])
     assert table.measures["fpr_gap"] == pytest.approx(20.0)
+    assert table.measures["tpr_gap"] == pytest.approx(10.0)
     assert table.measures["f_fpr"] == pytest.approx(20.0)
     assert table.measures["f_eo"] == pytest.approx(30.0)
     assert table.measures["f_meo"] == pytest.approx(20.0)

@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from launcher.api import model_folder_name
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
+from trueface.evaluation.fairness.gaps import AUC_GAP, MEASURES
 from trueface.evaluation.fairness.methods import methods
 from trueface.evaluation.fairness.row import FairnessRow
 from trueface.evaluation.fairness.run import fairness_rows
@@ -44,7 +45,7 @@ def test_a_record_has_what_tables_and_pages_show(run: Path) -> None:
     record = json.loads(json.dumps(row.record))
     assert (record["model"], record["data"], record["by"]) == (SKEWED[0], "gan2:pre", "gender")
     assert 0.8 < record["auc_low"] < record["auc"] < record["auc_high"] < 1
-    for name in ("fpr_gap", "f_fpr", "f_eo", "f_oae", "f_dp", "f_meo", "auc_gap"):
+    for name in (*MEASURES, AUC_GAP):
         assert record[name] >= 0
         assert record[f"{name}_floor"] >= record[f"{name}_floor_mean"] > 0
     assert record["fpr_gap"] > 3 * record["fpr_gap_floor"]
@@ -53,6 +54,8 @@ def test_a_record_has_what_tables_and_pages_show(run: Path) -> None:
     )  # fmt: skip
     (men, women) = record["groups"]
     assert (men["name"], men["n_real"], men["n_fake"]) == ("male", COUNT // 2, COUNT // 2)
+    overall = record["overall"]
+    assert (overall["n_real"], overall["n_fake"]) == (COUNT, COUNT)
     assert women["fpr"] - men["fpr"] == pytest.approx(record["fpr_gap"])
     assert men["fpr_low"] < men["fpr"] < men["fpr_high"]
     assert record["attributes"] == [str(run.parents[1] / "faces.csv")]
@@ -65,6 +68,13 @@ def test_groups_are_by_gender_race_and_intersection_or_by_any_other_column(run: 
     assert [group.name for group in row.table.groups] == ["old", "young"]
     with pytest.raises(DataError, match="column of groups"):
         rows_of(run, EVEN[0], by="hair")
+
+
+def test_a_table_without_a_column_of_groups_is_refused_by_its_name(run: Path) -> None:
+    table = run.parents[1] / "labels.csv"
+    table.write_text("img_path,label\nPreSocial/Real/FFHQ/0.png,0\n")
+    with pytest.raises(DataError, match=r"labels.csv: no column of groups"):
+        fairness_rows(run, pairs_of(EVEN[0]), attributes=[table])
 
 
 def test_a_gap_of_a_much_weaker_detector_is_not_compared_nor_a_constant_one_s(run: Path) -> None:

@@ -58,6 +58,15 @@ def test_what_is_no_prediction_is_refused_with_file_and_row(
         seed_rows(tmp_path)
 
 
+def test_a_group_without_an_image_is_named_and_the_others_are_measured(tmp_path: Path) -> None:
+    for group in ("male,asian", "nonmale,asian"):
+        write(tmp_path, group, [0, 1], [[1.0, 2.0], [0.0, 3.0]])
+    write(tmp_path, "male,white", np.zeros(0, int), np.zeros((0, 2)))
+    (row,) = seed_rows(tmp_path, ["intersec"])
+    assert [group.name for group in row.table.groups] == ["male-asian", "nonmale-asian"]
+    assert row.note == "no image of male-white, whose files are empty"
+
+
 def test_objects_in_a_file_are_not_unpickled(tmp_path: Path) -> None:
     write(tmp_path, "male,asian", [0, 1], [1.0, 2.0])
     np.save(tmp_path / "male,asianpredictions.npy", np.array([{}, 1], object), allow_pickle=True)

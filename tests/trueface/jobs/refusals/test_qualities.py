@@ -32,6 +32,7 @@ def test_a_training_in_qualities_is_not_refused() -> None:
         ({"collab": 0.1, "batch_size": 3}, "set batch_size: 4 at least"),
         ({"collab": 0.1, "freeze": True}, "no weight of the layers would move"),
         ({"collab": 0.1, "compile": True}, "leave compile out"),
+        ({"collab": 0.1, "fair": "mix"}, "would be mixed with another image"),
         ({"collab": 0.1, "processes": 2}, "within a whole batch"),
         ({"dropout": 0.1, "processes": 2}, "would draw other masks"),
         ({"decode": "scaled"}, "leave decode out"),

@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 
 from launcher.api import Json
+from tests.trueface.group_runs import logits, pairs_of, write_faces, write_tests
 from tests.trueface.report.fairness.records_of_a_run import INTERSEC, record
 from tests.trueface.report.test_page import NASTY, Reading
+from trueface.evaluation.fairness.gaps import AUC_GAP, MEASURES
+from trueface.evaluation.fairness.run import fairness_rows
 from trueface.report.fairness.content import comparisons
 from trueface.report.fairness.group_bars import bars
 from trueface.report.fairness.page import fairness_page, write_fairness_page
-from trueface.report.fairness.records import row_of
+from trueface.report.fairness.records import GAPS, row_of
 from trueface.runtime.errors import DataError
 
 
@@ -121,6 +124,28 @@ def test_predictions_from_elsewhere_name_no_test_and_what_must_be_known_is_said(
     assert "tests" not in read.words
     assert "Left out: 7 images without a group." in read.words
     assert "Logit of class 1 only." in read.words
+
+
+def test_records_by_hand_have_the_keys_of_measured_ones(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "skew"
+    write_faces(tmp_path / "faces.csv")
+    write_tests(run, "gan2:pre", [logits(label, power=3, skew=1.0) for label in (0, 1)])
+    (row,) = fairness_rows(run, pairs_of("gan2:pre"), ["gender"])
+    measured, by_hand = row.record, record("gan2:pre")
+    assert by_hand.keys() <= measured.keys()
+    for name in ("overall", "groups"):
+        one, other = (each[name] for each in (by_hand, measured))
+        if isinstance(one, list) and isinstance(other, list):
+            one, other = one[0], other[0]
+        assert isinstance(one, dict)
+        assert isinstance(other, dict)
+        assert one.keys() <= other.keys()
+
+
+def test_the_page_reads_the_gaps_that_are_measured_and_shades_fpr_and_fnr() -> None:
+    assert {*GAPS} == {*MEASURES, AUC_GAP}
+    (comparison,) = comparisons([row_of(each) for each in _seeds("none", (20.0,))])
+    assert bars(comparison.methods[0]).count('class="floor"') == 2
 
 
 def test_a_record_that_does_not_say_what_it_is_of_is_refused() -> None:

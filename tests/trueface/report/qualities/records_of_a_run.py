@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from launcher.api import Json
+from trueface.training.qualities.collaboration import Measured
 
 QUALITIES = ("raw", "jpeg75", "jpeg50", "half+jpeg30")
 DATA = "gan:pre&real:pre"
@@ -43,7 +44,13 @@ def record(
 def epochs(between: float, permuted: float, share: float) -> list[Mapping[str, Json]]:
     """Return what a training logged of its collaboration, the same in each of three epochs."""
     return [
-        {"epoch": number, "nhsic": between, "shuffled": permuted, "share": share}
+        Measured(
+            epoch=number,
+            term=-between,
+            nhsic=between,
+            nhsic_permuted=permuted,
+            gradient_share=share,
+        ).record
         for number in (1, 2, 3)
     ]
 

@@ -2,8 +2,10 @@ import html
 from pathlib import Path
 
 from launcher.api import write_json
+from tests.trueface.group_runs import logits, pairs_of, write_tests
 from tests.trueface.report.qualities.records_of_a_run import epochs, record
 from tests.trueface.report.test_page import NASTY, Reading
+from trueface.evaluation.qualities.run import quality_rows
 from trueface.report.qualities.collaboration import collaborations, of_epochs
 from trueface.report.qualities.page import quality_page
 from trueface.runtime import paths
@@ -58,7 +60,31 @@ def test_nhsic_stands_beside_its_permuted_baseline_and_an_idle_term_is_named(
     text = Reading(quality_page(STUDY, "study", trained)).text
     assert "The collaboration did nothing in qualities=awp" in text
     assert "images exchanged" in text
+    drawn = [
+        str(one.get("aria-label"))
+        for one in Reading(quality_page(STUDY, "study", trained)).all("svg")
+    ]
+    assert any("of the same images: last 0.8; images exchanged: last 0.57" in one for one in drawn)
     assert not of_epochs(ALL, []).idle
+
+
+def test_records_by_hand_have_the_keys_of_measured_ones(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "study"
+    for model, power in ((RAW, 3.0), (ALL, 4.0)):
+        values = [logits(label, power=power, skew=0) for label in (0, 1)]
+        for corrupt in ("none", "jpeg50"):
+            write_tests(run, model, values, corrupt=corrupt)
+    tests = pairs_of(RAW, ALL, corrupt=("none", "jpeg50"))
+    _, other = (row.record for row in quality_rows(run, tests, reference=RAW))
+    by_hand = STUDY[1]
+    assert by_hand.keys() <= other.keys()
+    for name in ("against", "qualities"):
+        one, measured = (each[name] for each in (by_hand, other))
+        if isinstance(one, list) and isinstance(measured, list):
+            one, measured = one[0], measured[0]
+        assert isinstance(one, dict)
+        assert isinstance(measured, dict)
+        assert one.keys() <= measured.keys()
 
 
 def test_published_figures_are_marked_as_of_other_data() -> None:

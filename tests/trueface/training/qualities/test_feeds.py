@@ -1,7 +1,7 @@
 """What a training in several qualities reads."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from trueface.data.dataset import Batch
 from trueface.data.decoding import decode
 from trueface.data.index import Image
 from trueface.data.loaders import Pass, augmented, still
-from trueface.data.qualities.feed import COLUMN
+from trueface.data.qualities.feed import COLUMN, ChunkedFeed
+from trueface.features.bank import Bank
 from trueface.features.body import FrozenBody
+from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
 from trueface.training.feature_bank import feature_facts
 from trueface.training.qualities.feeds import banks_in_qualities, in_qualities, rows_of
@@ -29,6 +31,16 @@ torch.set_num_threads(1)
 COUNT, BATCH = 6, 4
 PLACES = {"data_root": "", "split_path": "", "model": "slim18", "resize_size": 16}
 THREE = "raw, jpeg40, half+jpeg30"
+
+
+class Nothing:
+    """A feed that ends before it begins."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        yield from ()
 
 
 def options(**changed: Any) -> TrainSettings:
@@ -175,6 +187,25 @@ def test_features_of_a_frozen_body_are_those_of_the_pixels(
             torch.testing.assert_close(made.images, body(pixels.images), rtol=1e-4, atol=1e-5)
     # an augmentation that repeats is held; qualities that are drawn for an epoch are not
     assert feature_facts(learned)["rows_computed"] == (3 if form == "paired" else 2) * COUNT
+
+
+def test_a_stop_while_features_of_a_quality_are_made_ends_the_pass(
+    images: tuple[Image, ...],
+) -> None:
+    settings, watch = options(freeze=True), Watch()
+    feed, _ = banks_in_qualities(
+        settled(), seen(images, settings), still(images, settings), settings, watch
+    )
+    assert isinstance(feed, ChunkedFeed)
+    first = feed.feeds[0]
+    assert isinstance(first, Bank)
+    first.matrix(0)  # and those of the other two are not there
+    watch.stop.set()
+    assert list(feed(0)) == []
+    watch.stop.clear()
+    short = ChunkedFeed((*feed.feeds[:2], Nothing()), feed.image_set, lambda: False)
+    with pytest.raises(JobError, match="in one quality and not in another"):
+        list(short(0))
 
 
 def test_a_quality_can_be_a_file_of_its_own_and_a_bad_one_is_left_out_with_its_item(
