@@ -1,5 +1,7 @@
 """Selective augmentation: images are mixed with others of their class from another group."""
 
+import logging
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -11,6 +13,8 @@ from trueface.training.fairness.cells import CLASSES, Cells
 from trueface.training.objectives.per_image import binary_losses
 from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts
 from trueface.training.objectives.registry import register_objective
+
+log = logging.getLogger(__name__)
 
 
 @register_objective(
@@ -38,11 +42,18 @@ class SelectiveMixing(Objective):
             JobError: the images come without groups, or no class has images of two groups.
         """
         self._cells = Cells.of(facts, "mix", compares=True)
-        if (self._cells.filled.view(CLASSES, -1).sum(1) < CLASSES).all():
+        groups = self._cells.filled.view(CLASSES, -1)  # that each class has
+        if (groups.sum(1) <= 1).all():
             raise JobError(
                 "fair: mix mixes images of one class from different groups, and each class has "
                 "those of one group only; choose another column with groups_by, or leave fair out"
             )
+        for name, there in zip(("real", "fake"), groups, strict=True):
+            if there.sum() == 1:
+                only = self._cells.names[int(there.long().argmax())]
+                log.warning(
+                    "fair=mix class=%s group=%s effect=its images are not mixed", name, only
+                )
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the mean loss of the mixed images, and the number of correct ones."""
