@@ -18,6 +18,7 @@ class ObjectiveOptions:
     fair_smooth: float = 0.0  # of the threshold between groups, in units of the loss
     fair_min: int = 2  # images of a batch; smaller groups are joined
     dro_step: float = 0.01  # how fast the weights of cells move
+    mix_alpha: float = 2.0  # of Beta(a, a), for the shares of mixed images
 
     @classmethod
     def of(cls, settings: object) -> "ObjectiveOptions":

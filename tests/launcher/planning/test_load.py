@@ -38,6 +38,16 @@ def trueface(tmp_path: Path) -> Path:
             (splits / f"{name}.json").write_text(json.dumps([f"StyleGAN2/{number:05d}"]))
     groups = "img_path,label,ismale,isasian,iswhite,isblack,intersec_label,spe_label\n"
     (tmp_path / "data" / "faces" / "faces.csv").write_text(groups)
+    for folder in (
+        "groups",
+        "fairface",
+    ):  # real faces that are to be forged: white men and women
+        (tmp_path / "data" / folder).mkdir()
+        header = "img_path,label,ismale,isasian,iswhite,isblack,intersec_label,split\n"
+        rows = "1.jpg,0,1,-1,1,-1,1,train\n2.jpg,0,-1,-1,1,-1,5,train\n"
+        (tmp_path / "data" / folder / "faces.csv").write_text(header + rows)
+        for name in ("1.jpg", "2.jpg"):
+            (tmp_path / "data" / folder / name).touch()
     return tmp_path
 
 

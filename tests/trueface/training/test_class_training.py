@@ -70,7 +70,7 @@ def test_every_rule_of_the_rate_and_of_the_steps_is_a_training(changed: dict[str
 def test_half_precision_is_taken() -> None:
     for precision in ("bf16", "fp16"):
         # few images and large steps overflow on some processors, whose kernels add in another order
-        chosen = settings(precision=precision, lr=1e-4)
+        chosen = settings(precision=precision, lr=1e-4, num_epochs=1)
         done = fit(network(), colours(8), colours(2), chosen, watch=Watch())
         assert done.epochs[-1].loss < 5
 

@@ -26,7 +26,15 @@ class FairnessSettings(Settings):
     """How a training weighs groups, and cells: the images of one group and one class."""
 
     added: ClassVar[frozenset[str]] = frozenset(
-        {"fair", "fair_alpha_in", "fair_alpha_out", "fair_smooth", "fair_min", "dro_step"}
+        {
+            "fair",
+            "fair_alpha_in",
+            "fair_alpha_out",
+            "fair_smooth",
+            "fair_min",
+            "dro_step",
+            "mix_alpha",
+        }
     )
 
     fair: Annotated[str, AfterValidator(_method)] = Field(
@@ -50,6 +58,11 @@ class FairnessSettings(Settings):
     )
     dro_step: Annotated[Finite, Field(gt=0)] = Field(
         0.01, description="dro: step of the cells' weights"
+    )
+    mix_alpha: Annotated[Finite, Field(gt=0)] = Field(
+        2.0,
+        description="mix: of Beta(a, a), which draws the share of each image; the higher, the nearer "
+        "to a half, 2 as published",
     )
 
     @property

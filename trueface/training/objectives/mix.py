@@ -4,6 +4,7 @@ import logging
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Beta
 from torch.nn import functional
 
 from trueface.data.dataset import Batch
@@ -24,24 +25,28 @@ log = logging.getLogger(__name__)
     columns=("demographic",),
     fair=True,
     balanced=True,
+    options=("mix_alpha",),
 )
 class SelectiveMixing(Objective):
     """Intra-label LISA: H. Yao et al., ICML 2022 (arXiv 2201.00299), section 3.
 
-    Each image becomes a·image + (1 - a)·partner with a from Beta(2, 2); the partner has the same
-    class and another group, each such group of the batch being equally likely. So what tells groups
-    apart stops telling classes apart. Cells are drawn equally often; an image without a partner
-    stays as it is. Where only the last layer is trained, features are mixed in the place of pixels.
-    Random numbers are drawn on the CPU: the same on every device.
+    Each image becomes a·image + (1 - a)·partner with a from Beta(mix_alpha, mix_alpha), 2 as
+    published; the partner has the same class and another group, each such group of the batch being
+    equally likely. So what tells groups apart stops telling classes apart: the more so the nearer
+    the shares are to a half, where every mixed image shows two groups alike. Cells are drawn
+    equally often; an image without a partner stays as it is. Where only the last layer is trained,
+    features are mixed in the place of pixels. Random numbers are drawn on the CPU: the same on
+    every device.
     """
 
-    def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:  # noqa: ARG002
+    def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
         """Count the cells.
 
         Raises:
             JobError: the images come without groups, or no class has images of two groups.
         """
         self._cells = Cells.of(facts, "mix", compares=True)
+        self._alpha = options.mix_alpha
         groups = self._cells.filled.view(CLASSES, -1)  # that each class has
         if (groups.sum(1) <= 1).all():
             raise JobError(
@@ -57,7 +62,9 @@ class SelectiveMixing(Objective):
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the mean loss of the mixed images, and the number of correct ones."""
-        partners, share = drawn_partners(self._cells.of_batch(batch), self._cells.groups)
+        partners, share = drawn_partners(
+            self._cells.of_batch(batch), self._cells.groups, self._alpha
+        )
         images = batch.images if batch.images.is_floating_point() else batch.images.float() / 255
         share = share.view(-1, *(1 for _ in images.shape[1:])).to(images.dtype)
         losses, logs = binary_losses(
@@ -66,24 +73,32 @@ class SelectiveMixing(Objective):
         return losses.mean(), logs
 
 
-def drawn_partners(cells: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+def drawn_partners(cells: Tensor, groups: int, alpha: float) -> tuple[Tensor, Tensor]:
     """Return which image each one is mixed with, and what share of itself remains.
 
     Args:
         cells: (B,) number of each image's cell.
         groups: how many there are.
+        alpha: of Beta(alpha, alpha), > 0.
 
     Returns:
         (B,) int64 positions in the batch; (B,) float32 in 0 … 1, 1 where there is no partner.
     """
     count, device = len(cells), cells.device
     # on a GPU it would be another stream of numbers, and one that no saved state has
-    noise, draws = torch.rand(count, count).to(device), torch.rand(count, 3).to(device)
+    noise, share = torch.rand(count, count).to(device), _shares(count, alpha).to(device)
     classes = cells // groups
     fits = (classes[:, None] == classes) & (cells[:, None] != cells)  # (B, B)
     sizes = functional.one_hot(cells, CLASSES * groups).sum(0)[cells]
     # the first of exponential times at these rates is each image in proportion to its rate
     times = -noise.clamp(min=1e-12).log() * sizes
     partners = times.masked_fill(~fits, torch.inf).argmin(1)
-    share = draws.median(1).values  # the middle of three uniform numbers is of Beta(2, 2)
     return partners, torch.where(fits.any(1), share, 1.0)
+
+
+def _shares(count: int, alpha: float) -> Tensor:
+    """Return (N,) float32 of Beta(alpha, alpha)."""
+    if not count:
+        return torch.empty(0)
+    drawn: Tensor = Beta(alpha, alpha).sample(torch.Size([count]))
+    return drawn

@@ -56,7 +56,7 @@ def test_json_has_the_same(launcher: Launcher) -> None:
     by_name = {one["name"]: one for one in kind["settings"]}
     assert by_name["optimizer"] == {
         "name": "optimizer",
-        "type": "adam or adamw",
+        "type": "adam or adamw or sgd",
         "required": False,
         "default": "adam",
         "description": "update rule",
