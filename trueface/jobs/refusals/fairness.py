@@ -33,11 +33,6 @@ def unfit_fairness(draft: Draft) -> Iterable[str]:
             f"objective: {objective} and fair: {fair} are two losses, and a training has one; "
             "leave one of them out (fair: oversample goes with any objective)"
         )
-    if settings.get("collab") and used_objective(settings) == "mix":
-        yield (
-            f"{choice(settings)} mixes each quality of an image with other images, and collab compares "
-            "what they have in common; leave one of them out"
-        )
     needing = needs_groups(settings)
     if needing and not settings.get("attributes"):
         yield (

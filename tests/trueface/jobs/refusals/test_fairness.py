@@ -46,13 +46,6 @@ def test_a_training_has_one_loss() -> None:
     assert "objective: mix and fair: daw are two losses" in reason
 
 
-def test_images_that_are_mixed_are_not_compared_between_qualities() -> None:
-    wanted = {"attributes": "faces.csv", "qualities": ["raw", "jpeg50"], "collab": 0.05}
-    assert reasons(fair="reweight", **wanted) == ()
-    (reason,) = reasons(fair="mix", **wanted)
-    assert "fair: mix mixes each quality of an image with other images" in reason
-
-
 def test_losses_that_are_no_mean_are_not_shared_by_processes() -> None:
     (reason,) = reasons(fair="daw", processes=2, attributes="faces.csv")
     assert "fair: daw is not declared as a mean over images" in reason
