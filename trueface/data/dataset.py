@@ -324,20 +324,28 @@ def leave_out(image_set: ImageSet, bad: BadFile, on_bad_image: OnBadImage = "ski
 
 
 def batch_of(image_set: ImageSet, indices: Sequence[int], images: Tensor, epoch: int) -> Batch:
-    """Return a batch of those positions of a set with `images`: labels and columns as of an epoch.
+    """Return a batch of those positions of a set with `images`: labels and columns as of an epoch."""
+    labels, columns = facts_in(image_set, indices, epoch)
+    return Batch(
+        images=images,
+        labels=labels[:, None],
+        indices=torch.tensor(indices, dtype=torch.int64),
+        columns=columns,
+    )
 
-    What an epoch shows as a fake of itself is labelled so, and is a forgery of the first type.
+
+def facts_in(
+    image_set: ImageSet, indices: Sequence[int], epoch: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return labels (N,) float32 and columns (N,) int64 of those positions, as an epoch has them.
+
+    What it shows as a fake of itself is labelled so, and is a forgery of the first type.
     """
-    labels = torch.tensor([[float(image_set.labels[index])] for index in indices])
+    labels = torch.tensor([float(image_set.labels[index]) for index in indices])
     positions = torch.tensor(indices, dtype=torch.int64)
     columns = {name: values[positions] for name, values in image_set.columns.items()}
     if forged := image_set.forged(indices, epoch):
         labels[forged] = 1.0
         if FORGERY in columns:
             columns[FORGERY][forged] = SELF_BLENDED
-    return Batch(
-        images=images,
-        labels=labels.to(torch.float32),
-        indices=positions,
-        columns=columns,
-    )
+    return labels, columns

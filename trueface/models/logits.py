@@ -75,7 +75,8 @@ class Split:
         """Return the features (B, F) float32 of inputs (B, …), as the model is now.
 
         Of a model that answers with the mean over several crops it is their mean feature; of a
-        ridge head they are standardised, and of a layer of two they are its hidden units. The head's weights and bias make the logits of them.
+        ridge head they are standardised, and of a layer of two they are its hidden units. The
+        head's weights and bias make the logits of them.
 
         Raises:
             JobError: what the head gives is not what the model gives.

@@ -12,6 +12,7 @@
 All of them are shown without a traceback.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from launcher.api import Error as Error
@@ -20,6 +21,8 @@ from launcher.api import MachineError as MachineError
 from launcher.api import UnknownName as UnknownName
 from launcher.api import UsageError as UsageError
 from launcher.api import nearest as nearest
+
+MOST_ROWS = 3  # of a table, whose faults are said
 
 
 class DeclarationError(UsageError):
@@ -32,6 +35,19 @@ class DeclarationError(UsageError):
 
 class DataError(UsageError):
     """A data folder, a split or a data ID gives no images, or cannot be read."""
+
+
+def faulty_rows(file: Path, faults: Sequence[tuple[int, str]]) -> DataError:
+    """Return the error of rows of a table: the first three, and how many more there are.
+
+    Args:
+        file: the table.
+        faults: line and what is wrong there, at least one, in the order of the lines.
+    """
+    shown = "; line ".join(f"{line}: {what}" for line, what in faults[:MOST_ROWS])
+    more = len(faults) - MOST_ROWS
+    rest = f"; and {more} more row{'s' if more > 1 else ''}" if more > 0 else ""
+    return DataError(f"{file}:{shown}{rest}")
 
 
 class BadImageError(DataError):

@@ -10,11 +10,10 @@ from typing import Literal
 from trueface.data.attributes import table
 from trueface.data.attributes.paths import Place, Placing, Rows, class_of
 from trueface.data.attributes.schemes import PEOPLE, Contradictions, facts_of, forgery_name
-from trueface.data.attributes.table import FORGERY, FORGERY_GROUP, INTERSEC, SIGNS, Table
+from trueface.data.attributes.table import FORGERY, FORGERY_GROUP, INTERSEC, LABEL, SIGNS, Table
 from trueface.runtime.errors import DataError, UnknownName
 
 OnMissing = Literal["stop", "skip"]
-LABEL = "label"
 FORGED = "Forged-"  # what folders of the kind `forge` begin with
 
 log = logging.getLogger(__name__)

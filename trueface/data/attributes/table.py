@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trueface.data.folder_cache import is_image
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, faulty_rows
 
 MOST_BYTES = 1 << 30  # several million rows
-MOST_FAULTS = 5  # shown at once
 PATH = "img_path"
 SIGNS = ("ismale", "isasian", "iswhite", "isblack")  # 1 or -1 each
 INTERSEC = "intersec_label"
@@ -99,10 +98,7 @@ def refuse(file: Path, faults: Sequence[tuple[int, str]]) -> None:
         DataError: so it is.
     """
     if faults:
-        shown = [f"{file}:{line}: {what}" for line, what in faults[:MOST_FAULTS]]
-        if len(faults) > MOST_FAULTS:
-            shown.append(f"… {len(faults)} rows in all")
-        raise DataError("\n       ".join(shown))
+        raise faulty_rows(file, faults)
 
 
 @contextmanager

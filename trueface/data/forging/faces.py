@@ -1,30 +1,21 @@
-"""Real faces and their groups, as a table in the columns of seed 002 lists them.
+"""Real faces and their groups, as a table of attributes lists them.
 
-Source: Purdue-M2/Fairness-Generalization. Columns count by the names in the header: its README
-exchanges black and white. Where the number of the intersection contradicts them it is counted, and
-the columns are believed.
+Groups are read as `data.attributes` reads them: by the names in the header, with six or eight
+intersections. Beside them a table of faces may say in which list each face is.
 """
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trueface.data.attributes.schemes import PEOPLE, Facts, facts_of
+from trueface.data.attributes.table import SPLIT, Row, refuse
+from trueface.data.attributes.table import read_table as read_rows
 from trueface.data.imports.images import LISTS
-from trueface.runtime.errors import DataError
 
-PATH, LABEL, SPLIT = "img_path", "label", "split"
 # of images of another data set than that of the training, which are for tests alone
 SPLITS: Mapping[str, str] = {**LISTS, "cross": "test"}
-FLAGS = ("ismale", "isasian", "iswhite", "isblack")
-INTERSECTION, TYPE = "intersec_label", "spe_label"
-EXPECTED = ",".join((PATH, LABEL, *FLAGS, INTERSECTION, SPLIT))
-OWN = frozenset({PATH, LABEL, SPLIT, *FLAGS, INTERSECTION, TYPE})
-GENDERS, RACES = ("male", "nonmale"), ("asian", "white", "black", "others")
-GENDER, RACE, GROUP = "gender", "race", "intersec"
-GROUPS = tuple(f"{gender}-{race}" for gender in GENDERS for race in RACES)  # by their number
-MOST_BYTES = 1 << 29
-MOST_FAULTS = 5  # shown at once
+GROUP = "intersec"  # the column of the groups that lend each other parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +39,7 @@ class FaceTable:
     """Real faces, and what their table has of them."""
 
     faces: tuple[Face, ...]
-    has_groups: bool
+    has_groups: bool  # of people
     further: tuple[str, ...]  # columns beside the seed's, in their order
     contradictions: int  # rows whose intersec_label is another than their columns say
 
@@ -60,139 +51,45 @@ def read_table(path: Path) -> FaceTable:
         DataError: it cannot be read, has no header, lacks a column, or has rows that cannot be; says
             file and line of the first ones.
     """
-    rows = _rows(path)
-    header = next(rows, (0, []))[1]
-    places = _places(path, header)
-    further = tuple(name for name in places if name not in OWN)
-    faces, faults, lines = list[Face](), list[str](), dict[str, int]()
-    contradictions = 0
-    for line, row in rows:
+    table = read_rows(path)
+    facts, odd = facts_of(table)
+    faces, faults, lines = list[Face](), list[tuple[int, str]](), dict[str, int]()
+    for row, known in zip(table.rows, facts, strict=True):
+        first = lines.setdefault(row.path, row.line)
         try:
-            face, contradicts = _face(path, line, _cells(row, places), further)
+            if first != row.line:
+                raise ValueError(f"{row.path} stands in line {first} already")  # noqa: TRY301  # as the others
+            faces.append(_face(path, row, known, lists=SPLIT in table.header))
         except ValueError as error:
-            faults.append(f"{path}:{line}: {error}")
-            continue
-        first = lines.setdefault(face.path, line)
-        if first != line:
-            faults.append(f"{path}:{line}: {face.path} stands in line {first} already")
-        faces.append(face)
-        contradictions += contradicts
-    if faults:
-        more = f"\n       … {len(faults)} rows in all" if len(faults) > MOST_FAULTS else ""
-        raise DataError("\n       ".join(faults[:MOST_FAULTS]) + more)
-    if not faces:
-        raise DataError(f"{path} has no row below its header; list the faces, one a line")
+            faults.append((row.line, str(error)))
+    refuse(path, faults)
     return FaceTable(
         faces=tuple(faces),
-        has_groups=INTERSECTION in places or FLAGS[0] in places,
-        further=further,
-        contradictions=contradictions,
+        has_groups=table.has_signs,
+        further=tuple(name for name in table.further if not (table.has_signs and name in PEOPLE)),
+        contradictions=0 if odd is None else odd.count,
     )
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row that is not empty, with its line."""
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise DataError(f"{path} has more than {MOST_BYTES >> 20} MiB; forge it in parts")
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            for row in reader:
-                if row:
-                    yield reader.line_num, row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read {path}: {error}; name a table of faces, in UTF-8") from error
-
-
-def _places(path: Path, header: Sequence[str]) -> dict[str, int]:
-    """Return where each column stands, by its name."""
-    names = [name.strip() for name in header]
-    if PATH not in names:
-        if any(_is_number(name) for name in names) or not names:
-            raise DataError(f"{path}:1: the table has no header row; expected {EXPECTED}")
-        raise DataError(f"{path}:1: no column {PATH}; expected {EXPECTED}")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"{path}:1: column {twice[0]} stands there twice; leave one of them out")
-    flags = [name for name in FLAGS if name in names]
-    lacking = [name for name in FLAGS if name not in names]
-    if flags and lacking:
-        raise DataError(f"{path}:1: no column {' and '.join(lacking)}, beside {', '.join(flags)}")
-    return {name: at for at, name in enumerate(names)}
-
-
-def _cells(row: Sequence[str], places: Mapping[str, int]) -> dict[str, str]:
-    """Return the cells of a row by column.
-
-    Raises:
-        ValueError: there are more or fewer of them.
-    """
-    if len(row) != len(places):
-        raise ValueError(f"{len(row)} cells under {len(places)} columns")
-    return {name: row[at].strip() for name, at in places.items()}
-
-
-def _face(
-    table: Path, line: int, cells: Mapping[str, str], further: Sequence[str]
-) -> tuple[Face, bool]:
-    """Return the face of a row, and whether its number of the intersection contradicts it.
+def _face(table: Path, row: Row, known: Facts, *, lists: bool) -> Face:
+    """Return the face of a row.
 
     Raises:
         ValueError: says what is wrong with the row.
     """
-    if not cells[PATH]:
-        raise ValueError(f"no {PATH}")
-    if cells.get(LABEL, "0") != "0":
-        raise ValueError(f"label {cells[LABEL]!r}: faces to be forged are real, label 0")
-    file = table.parent / cells[PATH]
+    if known.label or known.forgery:
+        raise ValueError("the image is a fake, and faces to be forged are real, label 0")
+    file = table.parent / row.path
     if not file.is_file():
         raise ValueError(f"no file {file}")
-    split = cells.get(SPLIT, "").casefold()
-    if SPLIT in cells and split not in SPLITS:
+    split = row.cells.get(SPLIT, "")
+    if lists and split.casefold() not in SPLITS:
         expected = ", ".join(dict.fromkeys((*LISTS.values(), "cross")))
-        raise ValueError(f"{SPLIT} {cells[SPLIT]!r}: expected {expected}")
-    group, contradicts = _group(cells)
-    known = {} if group is None else {GENDER: group[0], RACE: group[1], GROUP: "-".join(group)}
-    face = Face(
+        raise ValueError(f"{SPLIT} is {split!r}, expected {expected}")
+    return Face(
         file=file,
-        path=cells[PATH],
-        split=SPLITS.get(split, ""),
-        columns={**{name: cells[name] for name in further}, **known},
-        place=f"{table}:{line}",
+        path=row.path,
+        split=SPLITS.get(split.casefold(), ""),
+        columns=known.values,
+        place=f"{table}:{row.line}",
     )
-    return face, contradicts
-
-
-def _group(cells: Mapping[str, str]) -> tuple[tuple[str, str] | None, bool]:
-    """Return gender and race, and whether the number of the intersection says otherwise."""
-    number = cells.get(INTERSECTION)
-    if number is not None and not (number.isdecimal() and int(number) < len(GROUPS)):
-        raise ValueError(
-            f"{INTERSECTION} {number!r}: expected 0 to {len(GROUPS) - 1}, {', '.join(GROUPS)}"
-        )
-    if FLAGS[0] not in cells:
-        if number is None:
-            return None, False
-        place = int(number)
-        return (GENDERS[place // len(RACES)], RACES[place % len(RACES)]), False
-    flags = [_flag(name, cells[name]) for name in FLAGS]
-    races = [race for race, is_so in zip(RACES, flags[1:], strict=False) if is_so]
-    if len(races) > 1:
-        raise ValueError(f"is {' and '.join(races)}: expected one of them, or none for others")
-    gender, race = GENDERS[not flags[0]], (*races, RACES[-1])[0]
-    contradicts = number is not None and GROUPS[int(number)] != f"{gender}-{race}"
-    return (gender, race), contradicts
-
-
-def _flag(name: str, text: str) -> bool:
-    if text not in {"1", "+1", "-1"}:
-        raise ValueError(f"{name} {text!r}: expected 1 or -1")
-    return text != "-1"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

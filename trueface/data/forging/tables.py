@@ -13,20 +13,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from trueface.data.forging.faces import (
-    FLAGS,
-    GENDER,
-    GENDERS,
-    GROUPS,
-    INTERSECTION,
-    LABEL,
-    PATH,
-    RACE,
-    RACES,
-    SPLIT,
-    TYPE,
-    Face,
-)
+from trueface.data.attributes.schemes import EIGHT, GENDERS, RACES
+from trueface.data.attributes.table import FORGERY, INTERSEC, LABEL, PATH, SIGNS, SPLIT
+from trueface.data.forging.faces import Face
 from trueface.data.forging.plan import REAL_FOLDER, ForgingPlan
 from trueface.data.forging.registry import SPECS
 from trueface.data.forging.settings import TABLE
@@ -52,7 +41,7 @@ def write_tables(folder: Path, root: Path, plan: ForgingPlan) -> None:
     write_atomic(folder / TABLE, _text(columns, rows))
     if plan.table.has_groups:
         seeds = [name for name in columns if name not in {SPLIT, *plan.table.further}]
-        plain = [name for name in seeds if name != TYPE]
+        plain = [name for name in seeds if name != FORGERY]
         (folder / SEED_TABLES).mkdir()
         for name in ("train", "val"):
             for word, label, held in (("real", "0", plain), ("fake", "1", seeds)):
@@ -66,25 +55,24 @@ def write_tables(folder: Path, root: Path, plan: ForgingPlan) -> None:
 
 def columns_of(plan: ForgingPlan) -> tuple[str, ...]:
     """Return the columns of the table of all images: the seed's, list, and the faces' own."""
-    groups = (*FLAGS, INTERSECTION) if plan.table.has_groups else ()
-    return (PATH, LABEL, *groups, TYPE, SPLIT, *plan.table.further)
+    groups = (*SIGNS, INTERSEC) if plan.table.has_groups else ()
+    return (PATH, LABEL, *groups, FORGERY, SPLIT, *plan.table.further)
 
 
 def _rows(plan: ForgingPlan) -> Iterator[dict[str, str]]:
     for pair in plan.pairs:
-        facts = {**pair.face.columns, **_numbers(pair.face), SPLIT: pair.face.split}
+        groups = _numbers(pair.face) if plan.table.has_groups else {}
+        facts = {**pair.face.columns, **groups, SPLIT: pair.face.split}
         for path, number in pair.images:
-            yield {**facts, PATH: path, LABEL: str(int(number > 0)), TYPE: str(number)}
+            yield {**facts, PATH: path, LABEL: str(int(number > 0)), FORGERY: str(number)}
 
 
 def _numbers(face: Face) -> dict[str, str]:
-    """Return the seed's columns of a face's groups."""
-    if not face.group:
-        return {}
-    flags = (face.columns[GENDER] == GENDERS[0], *(face.columns[RACE] == race for race in RACES))
-    written = ("1" if flag else "-1" for flag in flags)
-    numbers = dict(zip(FLAGS, written, strict=False))
-    return {**numbers, INTERSECTION: str(GROUPS.index(face.group))}
+    """Return the seed's columns of a face's groups, numbered as eight intersections."""
+    gender, race = face.columns["gender"], face.columns["race"]
+    signs = (gender == GENDERS[0], *(race == each for each in RACES[:-1]))
+    numbers = {name: "1" if sign else "-1" for name, sign in zip(SIGNS, signs, strict=True)}
+    return {**numbers, INTERSEC: str(EIGHT.index(face.group))}
 
 
 def _text(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:

@@ -7,10 +7,9 @@ from pathlib import Path, PurePosixPath
 from trueface.data.folder_cache import READ, is_image
 from trueface.data.imports.images import CLASSES, FAKE, LISTS, REAL, ImportedImage
 from trueface.data.imports.registry import LayoutOptions, register_layout
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, faulty_rows
 
 MOST_BYTES = 1 << 29
-MOST_FAULTS = 5  # shown at once
 # columns by their names in small letters; the first of each is the documented one
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "path": ("path", "file", "filename", "image"),
@@ -52,15 +51,14 @@ class CsvTable:
         path = _table(folder)
         if path is None:
             raise DataError(f"no table in {folder}; name the .csv file")
-        rows, faults = list[ImportedImage](), list[str]()
+        rows, faults = list[ImportedImage](), list[tuple[int, str]]()
         for line, cells in _rows(path):
             try:
                 rows.append(_image(path, cells, options))
             except ValueError as error:
-                faults.append(f"{path}:{line}: {error}")
+                faults.append((line, str(error)))
         if faults:
-            more = f"\n       … {len(faults)} rows in all" if len(faults) > MOST_FAULTS else ""
-            raise DataError("\n       ".join(faults[:MOST_FAULTS]) + more)
+            raise faulty_rows(path, faults)
         yield from rows
 
 

@@ -12,9 +12,8 @@ from trueface.data.attributes.table import FORGERY_GROUP
 from trueface.data.dataset import ImageSet
 from trueface.data.settings import ATTRIBUTE_COLUMNS
 from trueface.training import provenance
+from trueface.training.fairness.settings import DEMOGRAPHIC
 from trueface.training.settings import TrainSettings
-
-DEMOGRAPHIC = "demographic"  # the column of batches: the number of the group
 
 log = logging.getLogger(__name__)
 

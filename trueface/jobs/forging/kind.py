@@ -42,7 +42,8 @@ def _unfit(draft: Draft, _: Sequence[Draft], __: Vocabulary) -> Iterable[str]:
     faces = draft.path(draft.settings["faces"])
     if os.path.exists(faces):  # noqa: PTH110  # a Path raises for what may not be looked at; else it is said already
         try:
-            plan_of(read_faces(faces), ForgeSettings.model_validate(draft.settings))
+            table = draft.once(("faces", faces), lambda: read_faces(faces))  # of several strengths
+            plan_of(table, ForgeSettings.model_validate(draft.settings))
         except UsageError as error:
             yield str(error)
 

@@ -9,7 +9,12 @@ from trueface.jobs.refusals.attributes import unreadable_attributes
 from trueface.jobs.refusals.fairness import unfit_selection
 from trueface.jobs.refusals.models import unlike_decoding, without_weights
 from trueface.poisoning.poison_record import is_random
-from trueface.training.objectives.registry import DEFAULT, objectives, other_objective
+from trueface.training.objectives.registry import (
+    DEFAULT,
+    objectives,
+    other_objective,
+    used_objective,
+)
 from trueface.unlearning.applicability import Situation, refusal
 
 
@@ -53,4 +58,7 @@ def _unfit_objective(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
     trained = next((maker for maker in reversed(makers) if maker.kind == "train"), None)
     differs = other_objective(trained.settings, draft.settings) if trained else ""
     if trained and differs:
-        yield f"{trained.model} is trained with {differs}; train and unlearn alike"
+        columns = objectives()[used_objective(trained.settings)].columns
+        remedy = f"an unlearning reads no {' and no '.join(columns)}, take another model"
+        remedy = remedy if columns else "train and unlearn alike"
+        yield f"{trained.model} is trained with {differs}; {remedy}"

@@ -27,9 +27,8 @@ from trueface.models.disentangling.reconstruction import Decoder
 from trueface.models.disentangling.statistics import adopt_statistics
 
 DROPOUT = 0.2  # of output logits, as published, and not of what a last layer gets
-MOST_CLASSES = (
-    64  # of forgeries and of groups; a training uses the first logits, as many as there are
-)
+# of forgeries and of groups; a training uses the first logits, as many as there are
+MOST_CLASSES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,9 +94,9 @@ def cells_of(image_set: ImageSet, name: str) -> tuple[int, ...]:
     Raises:
         JobError: the images come without groups.
     """
-    facts = TrainingFacts.of_set(image_set)
-    cells = Cells.of(facts, name)
-    return tuple(cell_numbers(facts.labels, facts.columns[DEMOGRAPHIC], cells.groups).tolist())
+    groups = Cells.of(TrainingFacts.of_set(image_set), name).groups
+    labels = torch.tensor(image_set.labels)  # an order lasts for all epochs
+    return tuple(cell_numbers(labels, image_set.columns[DEMOGRAPHIC], groups).tolist())
 
 
 def merged(groups: Tensor, least: int, *, count: int, blocks: int = 1) -> tuple[Tensor, int]:

@@ -89,13 +89,16 @@ class FairnessSettings(Settings):
 
 
 def without_effect(values: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return the options that the chosen way of training does not read, each with the reason."""
+    """Return the options that change nothing beside the others, each with the reason."""
     name = registry.used_objective(values)
     spec = registry.objectives().get(name)
     read = () if spec is None else spec.options
     chosen = registry.choice(values)
     options = FairnessSettings.added - {"fair"}
-    return dict.fromkeys(sorted(options.difference(read)), f"{chosen} does not read it")
+    idle = dict.fromkeys(sorted(options.difference(read)), f"{chosen} does not read it")
+    if not values.get("attributes"):
+        idle |= dict.fromkeys(("groups_by", "missing_attributes"), "attributes names no table")
+    return idle
 
 
 def needs_groups(settings: Mapping[str, Any]) -> str:

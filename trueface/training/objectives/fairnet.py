@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.dataset import Batch
+from trueface.data.dataset import FORGERY, Batch
 from trueface.models.detectors import Detector
 from trueface.models.disentangling.network import MOST_CLASSES, DisentanglingNetwork, Parts
 from trueface.runtime.errors import JobError
@@ -31,7 +31,6 @@ from trueface.training.objectives.protocol import CORRECT, Logs, Objective, Trai
 from trueface.training.objectives.registry import register_objective
 
 FORGERIES = 6  # real and five types, as published, where the training has no more
-FORGERY = "forgery"  # the column of a batch with the type of each image, 0 real
 WEIGHTS: Mapping[str, float] = {
     "shared": 1.0,
     "specific": 0.1,

@@ -1,5 +1,7 @@
 """Selective augmentation: images are mixed with others of their class from another group."""
 
+import logging
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Beta
@@ -12,6 +14,8 @@ from trueface.training.fairness.cells import CLASSES, Cells
 from trueface.training.objectives.per_image import binary_losses
 from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts
 from trueface.training.objectives.registry import register_objective
+
+log = logging.getLogger(__name__)
 
 
 @register_objective(
@@ -29,9 +33,10 @@ class SelectiveMixing(Objective):
     Each image becomes a·image + (1 - a)·partner with a from Beta(mix_alpha, mix_alpha), 2 as
     published; the partner has the same class and another group, each such group of the batch being
     equally likely. So what tells groups apart stops telling classes apart: the more so the nearer
-    the shares are to a half, where every mixed image shows two groups alike. Cells are drawn equally often; an image without a partner
-    stays as it is. Where only the last layer is trained, features are mixed in the place of pixels.
-    Random numbers are drawn on the CPU: the same on every device.
+    the shares are to a half, where every mixed image shows two groups alike. Cells are drawn
+    equally often; an image without a partner stays as it is. Where only the last layer is trained,
+    features are mixed in the place of pixels. Random numbers are drawn on the CPU: the same on
+    every device.
     """
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
@@ -42,11 +47,18 @@ class SelectiveMixing(Objective):
         """
         self._cells = Cells.of(facts, "mix", compares=True)
         self._alpha = options.mix_alpha
-        if (self._cells.filled.view(CLASSES, -1).sum(1) < CLASSES).all():
+        groups = self._cells.filled.view(CLASSES, -1)  # that each class has
+        if (groups.sum(1) <= 1).all():
             raise JobError(
                 "fair: mix mixes images of one class from different groups, and each class has "
                 "those of one group only; choose another column with groups_by, or leave fair out"
             )
+        for name, there in zip(("real", "fake"), groups, strict=True):
+            if there.sum() == 1:
+                only = self._cells.names[int(there.long().argmax())]
+                log.warning(
+                    "fair=mix class=%s group=%s effect=its images are not mixed", name, only
+                )
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the mean loss of the mixed images, and the number of correct ones."""

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from trueface.data.dataset import Batch, ImageSet
+from trueface.data.dataset import Batch, ImageSet, facts_in
 from trueface.models.detectors import Detector
 from trueface.runtime.files import Json
 from trueface.training.config import ObjectiveOptions
@@ -34,9 +34,14 @@ class TrainingFacts:
 
     @classmethod
     def of_set(cls, images: ImageSet) -> "TrainingFacts":
-        """Return the facts of images: labels as they are trained."""
+        """Return the facts of images, as they are trained.
+
+        Where a transform makes fakes of real images, it does so by chance in each epoch: labels
+        are those of the first, of which all others are alike.
+        """
         names: Mapping[str, tuple[str, ...]] = getattr(images, "column_names", {})
-        return cls(labels=torch.as_tensor(images.labels), columns=images.columns, names=names)
+        labels, columns = facts_in(images, range(len(images.labels)), epoch=0)
+        return cls(labels=labels, columns=columns, names=names)
 
 
 class Objective(Protocol):

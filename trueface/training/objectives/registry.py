@@ -56,8 +56,7 @@ def register_objective(
         columns: of `data.settings.COLUMNS` and `ATTRIBUTE_COLUMNS`, that a batch must have besides
             images and labels.
         mean: the loss is a mean over the images of the batch. Only then can several processes share
-        a
-            batch, and each must be able to compute the loss of no image at all.
+            a batch, and each must be able to compute the loss of no image at all.
         fair: it is a value of the setting `fair`, too.
         balanced: images are drawn so that an epoch has equally many of each group and class.
         options: names of the settings that it reads.

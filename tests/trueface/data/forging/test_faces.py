@@ -6,7 +6,8 @@ import PIL.Image
 import pytest
 
 from tests.trueface.data.forging.build import HEADER, a_face, a_table, row, written
-from trueface.data.forging.faces import GROUPS, read_table
+from trueface.data.attributes.schemes import EIGHT
+from trueface.data.forging.faces import read_table
 from trueface.data.forging.listing import limited, names_of, read_faces
 from trueface.runtime.errors import DataError
 
@@ -30,6 +31,26 @@ def test_a_number_that_contradicts_its_columns_is_counted_and_the_columns_count(
     assert {face.group for face in table.faces} == {"male-white"}
 
 
+def test_tables_of_six_groups_are_read_as_attributes_read_them(tmp_path: Path) -> None:
+    header = "img_path,label,ismale,iswhite,isblack,intersec_label"
+    table = written(
+        tmp_path, ["images/001.png,0,1.0,1,-1,0", "images/002.png,0,-1,-1,-1,5"], header
+    )
+    assert [face.group for face in read_table(table).faces] == ["male-white", "nonmale-others"]
+    assert read_table(table).contradictions == 0
+
+
+def test_the_first_faults_are_said_with_the_number_of_the_others(tmp_path: Path) -> None:
+    table = written(tmp_path, [])
+    table.write_text(f"{HEADER}\n" + "images/gone.png,0,1,1,-1,-1,0,train\n" * 5)
+    with pytest.raises(DataError) as caught:
+        read_table(table)
+    message = str(caught.value)
+    assert message.startswith(f"{table}:2: no file ")
+    assert "; line 3: images/gone.png stands in line 2 already; line 4: " in message
+    assert message.endswith("; and 2 more rows")
+
+
 def test_faces_of_another_data_set_are_for_tests(tmp_path: Path) -> None:
     (face,) = read_table(written(tmp_path, [row(1, 0, "cross")])).faces
     assert face.split == "test"
@@ -44,24 +65,27 @@ def test_further_columns_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("images/001.png,0,1,1,-1,-1,0,train\n", ":1: the table has no header row; expected img_p"),
-        ("", ":1: the table has no header row"),
+        (
+            "images/001.png,0,1,1,-1,-1,0,train\n",
+            ":1: has no header row; expected img_path,label,ismale",
+        ),
+        ("", " is empty; expected img_path,label,ismale"),
         ("path,label\n", ":1: no column img_path"),
-        ("img_path,ismale,isasian\n", ":1: no column iswhite and isblack, beside ismale, isasian"),
-        ("img_path,label,label\n", ":1: column label stands there twice"),
-        (f"{HEADER}\n", "has no row below its header"),
-        (f"{HEADER}\nimages/001.png,0,1,1,-1,-1,0\n", ":2: 7 cells under 8 columns"),
+        ("img_path,ismale,isasian\n", ":1: no column iswhite and isblack; expected"),
+        ("img_path,label,label\n", ":1: column label stands in the header twice"),
+        (f"{HEADER}\n", "has a header, and no row below it"),
+        (f"{HEADER}\nimages/001.png,0,1,1,-1,-1,0\n", ":2: 7 cells, and the header has 8"),
         (
             f"{HEADER}\nimages/001.png,1,1,1,-1,-1,0,train\n",
-            ":2: label '1': faces to be forged are",
+            ":2: the image is a fake, and faces to be forged are real",
         ),
-        (f"{HEADER}\nimages/001.png,0,1,1,0,-1,0,train\n", ":2: iswhite '0': expected 1 or -1"),
-        (f"{HEADER}\nimages/001.png,0,1,1,1,-1,0,train\n", ":2: is asian and white: expected one"),
+        (f"{HEADER}\nimages/001.png,0,1,1,0,-1,0,train\n", ":2: iswhite is '0', expected 1 or -1"),
+        (f"{HEADER}\nimages/001.png,0,1,1,1,-1,0,train\n", ":2: isasian and iswhite are both 1"),
         (
             f"{HEADER}\nimages/001.png,0,1,1,-1,-1,8,train\n",
-            ":2: intersec_label '8': expected 0 to",
+            ":2: intersec_label is 8, and the scheme of 8 groups",
         ),
-        (f"{HEADER}\nimages/001.png,0,1,1,-1,-1,0,tarin\n", ":2: split 'tarin': expected train"),
+        (f"{HEADER}\nimages/001.png,0,1,1,-1,-1,0,tarin\n", ":2: split is 'tarin', expected train"),
         (f"{HEADER}\nimages/gone.png,0,1,1,-1,-1,0,train\n", ":2: no file "),
         (
             f"{HEADER}\n{row(1, 0, 'val')}\n{row(1, 0, 'val')}\n",
@@ -110,7 +134,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> No
 
 
 def test_a_smaller_set_holds_nothing_that_a_larger_one_lacks(tmp_path: Path) -> None:
-    faces = read_table(a_table(tmp_path, range(len(GROUPS)), {"train": 5, "test": 2})).faces
+    faces = read_table(a_table(tmp_path, range(len(EIGHT)), {"train": 5, "test": 2})).faces
     small, large = (limited(faces, {"train": most, "val": 0, "test": 0}, seed=3) for most in (2, 4))
     assert limited(faces[::-1], {"train": 2, "val": 0, "test": 0}, seed=3) == small
     for cell, members in small.items():

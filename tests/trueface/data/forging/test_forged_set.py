@@ -127,7 +127,7 @@ def test_donors_are_of_the_same_group_and_list(faces: Path) -> None:
     assert lent > 0
 
 
-def test_who_is_alone_in_a_group_is_blended_with_himself_and_counted(faces: Path) -> None:
+def test_a_face_that_is_alone_in_its_group_is_blended_with_itself_and_counted(faces: Path) -> None:
     plan = plan_of(read_faces(faces), settings(types="2,4"))
     alone = [pair for pair in plan.pairs if pair.face.split == "val"]
     assert {pair.spec.name for pair in alone} == {"self"}

@@ -52,8 +52,17 @@ def test_losses_that_are_no_mean_are_not_shared_by_processes() -> None:
     assert reasons(fair="reweight", processes=2, attributes="faces.csv") == ()
 
 
-def test_an_unlearning_with_another_loss_than_its_models_training_is_refused() -> None:
-    maker = a_draft(TRAIN, {"fair": "dag"}, model="m", data="gan2:pre&real:pre")
+@pytest.mark.parametrize(
+    ("fair", "remedy"),
+    [
+        ("dag", "train and unlearn alike"),
+        ("dro", "an unlearning reads no demographic, take another"),
+    ],
+)
+def test_an_unlearning_with_another_loss_than_its_models_training_is_refused(
+    fair: str, remedy: str
+) -> None:
+    maker = a_draft(TRAIN, {"fair": fair}, model="m", data="gan2:pre&real:pre")
     draft = a_draft(UNLEARN, {"method": "retrain"}, model="m@x", data="gan2:pre", base="m")
-    texts = UNLEARN.refusals(draft, [maker])
-    assert any("m is trained with fair: dag, and this is objective: bce" in text for text in texts)
+    said = f"m is trained with fair: {fair}, and this is objective: bce; {remedy}"
+    assert any(said in text for text in UNLEARN.refusals(draft, [maker]))

@@ -50,6 +50,7 @@ class Features:
             labels=self.labels.tolist(),
             columns={"demographic": self.groups},
             column_names={"demographic": NAMES},
+            forged=lambda *_: [],
         )
 
     @property

@@ -49,6 +49,13 @@ def test_options_that_the_chosen_way_does_not_read_have_no_effect() -> None:
     assert "dro_step" not in TrainSettings.without_effect(settings(fair="dro").model_dump())
 
 
+def test_without_a_table_the_column_of_groups_has_no_effect() -> None:
+    values = settings(groups_by="gender").model_dump()
+    assert TrainSettings.without_effect(values)["groups_by"] == "attributes names no table"
+    values = settings(groups_by="gender", attributes="faces.csv").model_dump()
+    assert "groups_by" not in TrainSettings.without_effect(values)
+
+
 def test_which_trainings_need_groups() -> None:
     ways = {"none": "", "dag": "", "oversample": "fair: oversample", "mix": "fair: mix"}
     assert {way: needs_groups({"fair": way}) for way in ways} == ways

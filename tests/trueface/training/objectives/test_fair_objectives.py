@@ -153,6 +153,15 @@ def test_mixing_needs_a_class_with_two_groups() -> None:
         prepared("mix", (5, 0, 0, 5))
 
 
+def test_a_class_of_one_group_is_named_as_it_is_not_mixed(caplog: pytest.LogCaptureFixture) -> None:
+    prepared("mix", (5, 5, 0, 5))
+    assert "class=fake group=women effect=its images are not mixed" in caplog.text
+    caplog.clear()
+    prepared("mix", (5, 5, 0, 0))
+    prepared("mix")
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("name", [name for name in FAIR if name not in {"dag", "reweight", "ldam"}])
 def test_one_group_in_training_is_refused_where_groups_are_compared(name: str) -> None:
     with pytest.raises(JobError, match=f"fair: {name} compares groups.*: women"):
