@@ -6,6 +6,7 @@ Absent and null are the same: not defined. Rates, gaps and floors are in percent
 from collections.abc import Mapping
 
 from trueface.report.fairness.content import UNDEFINED, Gap, Group, Point, Rate, Row
+from trueface.report.json_fields import list_of, mapping_of, number_of, text_of
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
 
@@ -24,53 +25,53 @@ def row_of(record: Mapping[str, Json]) -> Row:
         raise DataError(
             f"a record of fairness lacks {', '.join(missing)}; make it anew with trueface fairness"
         )
-    at_common = _mapping(record, "at_common_fpr")
+    at_common = mapping_of(record, "at_common_fpr")
     has_common = bool(at_common.get("groups"))
     return Row(
-        model=_text(record, "model"),
-        data=_text(record, "data"),
-        by=_text(record, "by"),
+        model=text_of(record, "model"),
+        data=text_of(record, "data"),
+        by=text_of(record, "by"),
         auc=_rate(record, "auc"),
-        worst_group=_text(record, "worst_group"),
-        worst_auc=_number(record, "worst_group_auc"),
+        worst_group=text_of(record, "worst_group"),
+        worst_auc=number_of(record, "worst_group_auc"),
         constant=record.get("constant") is True,
         comparable=record.get("comparable") is not False,
-        verdict=_text(record, "verdict") or UNDEFINED,
-        reason=_text(record, "why_not"),
+        verdict=text_of(record, "verdict") or UNDEFINED,
+        reason=text_of(record, "why_not"),
         at_half=_point(record),
         at_common=_point(at_common) if has_common else None,
-        common=_common(at_common) if has_common else _text(at_common, "reason"),
-        note=_text(record, "note"),
-        ungrouped=int(_number(record, "ungrouped") or 0),
-        attributes=tuple(map(str, _list(record, "attributes"))),
+        common=_common(at_common) if has_common else text_of(at_common, "reason"),
+        note=text_of(record, "note"),
+        ungrouped=int(number_of(record, "ungrouped") or 0),
+        attributes=tuple(map(str, list_of(record, "attributes"))),
     )
 
 
 def _common(record: Mapping[str, Json]) -> str:
-    target = _number(record, "target")
+    target = number_of(record, "target")
     return "common FPR" if target is None else f"FPR {target:g} % of validation"
 
 
 def _point(record: Mapping[str, Json]) -> Point:
     gaps = {
-        name: Gap(value=_number(record, name), floor=_number(record, f"{name}_floor"))
+        name: Gap(value=number_of(record, name), floor=number_of(record, f"{name}_floor"))
         for name in GAPS
     }
-    groups = [_group(group) for group in _list(record, "groups") if isinstance(group, dict)]
-    overall = _mapping(record, "overall")
+    groups = [_group(group) for group in list_of(record, "groups") if isinstance(group, dict)]
+    overall = mapping_of(record, "overall")
     return Point(
         gaps=gaps,
         overall=_group({"name": "all", **overall}) if overall else None,
         groups=tuple(groups),
-        undefined=tuple(map(_undefined, _list(record, "undefined"))),
+        undefined=tuple(map(_undefined, list_of(record, "undefined"))),
     )
 
 
 def _group(record: Mapping[str, Json]) -> Group:
     return Group(
-        name=_text(record, "name"),
-        n_real=int(_number(record, "n_real") or 0),
-        n_fake=int(_number(record, "n_fake") or 0),
+        name=text_of(record, "name"),
+        n_real=int(number_of(record, "n_real") or 0),
+        n_fake=int(number_of(record, "n_fake") or 0),
         rates={name: _rate(record, name) for name in RATES},
     )
 
@@ -78,34 +79,14 @@ def _group(record: Mapping[str, Json]) -> Group:
 def _undefined(cell: Json) -> str:
     if not isinstance(cell, dict):
         return str(cell)
-    group, rate, reason = (_text(cell, name) for name in ("group", "rate", "reason"))
+    group, rate, reason = (text_of(cell, name) for name in ("group", "rate", "reason"))
     what = f"{rate.upper()} of {group}" if group else rate
     return f"{what} ({reason})" if reason else what
 
 
 def _rate(record: Mapping[str, Json], name: str) -> Rate:
     return Rate(
-        value=_number(record, name),
-        low=_number(record, f"{name}_low"),
-        high=_number(record, f"{name}_high"),
+        value=number_of(record, name),
+        low=number_of(record, f"{name}_low"),
+        high=number_of(record, f"{name}_high"),
     )
-
-
-def _number(record: Mapping[str, Json], name: str) -> float | None:
-    value = record.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _text(record: Mapping[str, Json], name: str) -> str:
-    value = record.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _list(record: Mapping[str, Json], name: str) -> list[Json]:
-    value = record.get(name)
-    return value if isinstance(value, list) else []
-
-
-def _mapping(record: Mapping[str, Json], name: str) -> Mapping[str, Json]:
-    value = record.get(name)
-    return value if isinstance(value, dict) else {}

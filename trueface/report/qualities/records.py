@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from trueface.report.json_fields import number_of, text_of
 from trueface.report.qualities.content import TOTALS, Area, Difference, Quality, Row
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
@@ -27,20 +28,20 @@ def row_of(record: Mapping[str, Json]) -> Row:
         data=str(record["data"]),
         qualities=tuple(_quality(each) for each in qualities if isinstance(each, dict)),
         totals={name: _area(record, name) for name in TOTALS},
-        worst_quality=_text(record, "worst_quality"),
-        left_out=int(_number(record, "left_out") or 0),
-        against=_text(differences, "model"),
+        worst_quality=text_of(record, "worst_quality"),
+        left_out=int(number_of(record, "left_out") or 0),
+        against=text_of(differences, "model"),
         differences={**_differences(differences), **_differences(_inner(differences))},
     )
 
 
 def _quality(record: Mapping[str, Json]) -> Quality:
     return Quality(
-        name=_text(record, "quality"),
+        name=text_of(record, "quality"),
         auc=_area(record, "auc"),
-        accuracy=_number(record, "acc"),
-        real_score=_number(record, "mean_real"),
-        fake_score=_number(record, "mean_fake"),
+        accuracy=number_of(record, "acc"),
+        real_score=number_of(record, "mean_real"),
+        fake_score=number_of(record, "mean_fake"),
     )
 
 
@@ -52,26 +53,16 @@ def _inner(record: Mapping[str, Json]) -> Mapping[str, Json]:
 def _differences(record: Mapping[str, Json]) -> dict[str, Difference]:
     differences = {}
     for name, each in record.items():
-        value = _number(each, "difference") if isinstance(each, dict) else None
+        value = number_of(each, "difference") if isinstance(each, dict) else None
         if isinstance(each, dict) and value is not None:
-            low, high = _number(each, "low"), _number(each, "high")
+            low, high = number_of(each, "low"), number_of(each, "high")
             differences[name] = Difference(value=value, low=low, high=high)
     return differences
 
 
 def _area(record: Mapping[str, Json], name: str) -> Area:
     return Area(
-        value=_number(record, name),
-        low=_number(record, f"{name}_low"),
-        high=_number(record, f"{name}_high"),
+        value=number_of(record, name),
+        low=number_of(record, f"{name}_low"),
+        high=number_of(record, f"{name}_high"),
     )
-
-
-def _number(record: Mapping[str, Json], name: str) -> float | None:
-    value = record.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _text(record: Mapping[str, Json], name: str) -> str:
-    value = record.get(name)
-    return value if isinstance(value, str) else ""

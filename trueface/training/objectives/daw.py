@@ -28,13 +28,17 @@ class DemographicAware(Objective):
     image would count as much as a whole group.
     """
 
+    name = "daw"
+    smooth = 0.0  # τ1 where `fair_smooth` is 0
+    ridge = 0.0  # τ2
+
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
         """Take shares, and the number of groups.
 
         Raises:
             JobError: the images come without groups, or are all of one.
         """
-        self._groups = Cells.of(facts, "daw", compares=True).groups
+        self._groups = Cells.of(facts, self.name, compares=True).groups
         self._options = options
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
@@ -47,7 +51,8 @@ class DemographicAware(Objective):
             groups,
             alpha_in=chosen.fair_alpha_in,
             alpha_out=chosen.fair_alpha_out,
-            smooth=chosen.fair_smooth,
+            smooth=chosen.fair_smooth or self.smooth,
+            ridge=self.ridge,
             count=count,
         )
         return loss, logs

@@ -26,7 +26,7 @@ from trueface.training.fairness.ldam import ldam_loss, ldam_margins
 from trueface.training.fairness.settings import DEMOGRAPHIC
 from trueface.training.objectives.disentangling.contrast import contrast
 from trueface.training.objectives.disentangling.pairs import Pairs, reconstruction
-from trueface.training.objectives.fused import RIDGE, SMOOTH
+from trueface.training.objectives.fused import FusionLoss
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts
 from trueface.training.objectives.registry import register_objective
 
@@ -117,8 +117,8 @@ class FairNetLosses(Objective):
                 groups,
                 alpha_in=options.fair_alpha_in,
                 alpha_out=options.fair_alpha_out,
-                smooth=options.fair_smooth or SMOOTH,
-                ridge=RIDGE,
+                smooth=options.fair_smooth or FusionLoss.smooth,
+                ridge=FusionLoss.ridge,
                 count=len(margins),
             ),
         }
