@@ -40,7 +40,12 @@ class OneBatch:
     def image_set(self) -> SimpleNamespace:
         """What an objective learns of a training before its first step."""
         labels = self.batch.labels.flatten().long().tolist()
-        return SimpleNamespace(labels=labels, columns=self.batch.columns, column_names={})
+        return SimpleNamespace(
+            labels=labels,
+            columns=self.batch.columns,
+            column_names={},
+            forged=lambda *_: [],  # no image becomes a fake in an epoch
+        )
 
     def __len__(self) -> int:
         return len(self.batch.labels)

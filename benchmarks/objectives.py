@@ -51,7 +51,12 @@ class OneBatch:
     @property
     def image_set(self) -> SimpleNamespace:
         """What objectives learn of the images before the first step."""
-        return SimpleNamespace(labels=self.batch.labels.flatten(), columns=self.batch.columns)
+        return SimpleNamespace(
+            labels=self.batch.labels.flatten(),
+            columns=self.batch.columns,
+            column_names={},
+            forged=lambda *_: [],  # no image becomes a fake in an epoch
+        )
 
     def __call__(self, epoch: int) -> Iterator[Batch]:  # noqa: ARG002  # always the same
         """Start a pass."""
