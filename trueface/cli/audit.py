@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from trueface.audit import text
-from trueface.audit.reader import Reader
+from trueface.audit.reading.reader import Reader
 from trueface.audit.registry import judge
 
 

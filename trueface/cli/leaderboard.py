@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launcher.api import parse_model
-from trueface.audit.model_folders import found_folder
+from trueface.audit.reading.model_folders import found_folder
 from trueface.cli.leaderboard_columns import COLUMNS, NOTHING, PUBLISHED, Column, seconds
 from trueface.cli.text_tables import shown
 from trueface.unlearning.evaluation.published import CIFAR_10, Figure

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from launcher.api import write_atomic
-from trueface.audit.reader import Reader
+from trueface.audit.reading.reader import Reader
 from trueface.audit.registry import judge
 from trueface.report.content import shown
 from trueface.report.fairness import page as fairness

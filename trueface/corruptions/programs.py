@@ -17,7 +17,7 @@ def passed_through(command: Sequence[str], content: bytes) -> bytes:
     """Return what a program writes when it gets `content`.
 
     Raises:
-        JobError: it is not installed, fails, or does not end within a minute; says what it said last.
+        JobError: it is not installed, fails, or does not end within a minute; gives its last line of output.
     """
     try:
         done = subprocess.run(
@@ -31,8 +31,8 @@ def passed_through(command: Sequence[str], content: bytes) -> bytes:
     except subprocess.TimeoutExpired as error:
         raise JobError(f"{command[0]} took more than {MOST_S:g} s for a picture: killed") from error
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        last = said[-1] if said else f"exit code {done.returncode}"
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        last = lines[-1] if lines else f"exit code {done.returncode}"
         raise JobError(f"{command[0]} failed: {last}; see whether {command[0]} knows libx264")
     return done.stdout
 

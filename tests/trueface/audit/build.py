@@ -10,7 +10,7 @@ import PIL.Image
 
 from launcher.api import Json, parse_data, read_json, write_json
 from trueface.audit.finding import Audit, Finding
-from trueface.audit.reader import Reader
+from trueface.audit.reading.reader import Reader
 from trueface.audit.registry import judge
 from trueface.data.index import Image, list_images
 from trueface.data.splits.splits import digest, write_splits

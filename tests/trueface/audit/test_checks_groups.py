@@ -17,7 +17,7 @@ from trueface.audit import checks_groups
 from trueface.audit.check import Check
 from trueface.audit.finding import Finding, Gap, NotApplicable, Outcome
 from trueface.audit.group_facts import Groups, TestedGroups, dependence
-from trueface.audit.reader import Reader
+from trueface.audit.reading.reader import Reader
 from trueface.audit.run_facts import Model
 from trueface.data.attributes.cells import Cells
 

@@ -10,7 +10,15 @@ import pytest
 
 from launcher.api import Json, write_json
 from tests.trueface.audit.build import POISONED, TESTS, Lab, amend, codes, rescore, the, why_not
-from tests.trueface.audit.test_legacy_runs import FAKES, ID, LISTS, REALS, _audit, _record, _run
+from tests.trueface.audit.reading.test_legacy_runs import (
+    FAKES,
+    ID,
+    LISTS,
+    REALS,
+    _audit,
+    _record,
+    _run,
+)
 from trueface.audit import text
 from trueface.audit.finding import Audit
 from trueface.data.splits.splits import write_splits

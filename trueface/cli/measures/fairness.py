@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trueface.audit.model_folders import found_folder
+from trueface.audit.reading.model_folders import found_folder
 from trueface.cli.measures.page_option import page_option
 from trueface.cli.measures.run_tests import tests_of_run
 from trueface.runtime.errors import DataError

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trueface.audit.model_folders import (
+from trueface.audit.reading.model_folders import (
     data_of,
     found_folder,
     model_folders,

@@ -9,7 +9,7 @@ from trueface.report.over_seeds import OverSeeds, shown
 GAP = "fpr_gap"
 LOWER = "lower AUC, not comparable"
 CONSTANT = "constant"
-_SAID = {
+_SENTENCES = {
     str(Verdict.ABOVE): "The FPR gap is above chance",
     str(Verdict.NEAR): "The FPR gap is near its floor, at most twice as large",
     str(Verdict.WITHIN): "The FPR gap is not above chance",
@@ -65,11 +65,11 @@ def _of_seeds(method: Method) -> str:
 
 def _chance(comparison: Comparison) -> Iterator[str]:
     sound = [method for method in comparison.methods if method.standing is not Standing.CONSTANT]
-    for word, said in _SAID.items():
+    for word, sentence in _SENTENCES.items():
         methods = [method for method in sound if method.verdict == word]
         if methods:
-            yield f"{said}: {'; '.join(map(_gap, methods))}."
-    others = [method.name for method in sound if method.verdict not in _SAID]
+            yield f"{sentence}: {'; '.join(map(_gap, methods))}."
+    others = [method.name for method in sound if method.verdict not in _SENTENCES]
     if others:
         yield f"The FPR gap is not defined: {'; '.join(others)}."
 

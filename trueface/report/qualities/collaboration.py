@@ -38,7 +38,7 @@ def collaborations(run: Path) -> Iterator[Collaboration]:
         epochs = (read_json(paths.summary(folder)) or {}).get(FIELD)
         if isinstance(epochs, list) and epochs:
             yield of_epochs(
-                paths.model_id(folder), [one for one in epochs if isinstance(one, dict)]
+                paths.model_id(folder), [epoch for epoch in epochs if isinstance(epoch, dict)]
             )
 
 

@@ -64,7 +64,7 @@ class Row:
 
     def area(self, quality: str) -> Area:
         """Return the AUC at a quality."""
-        return next((one.auc for one in self.qualities if one.name == quality), Area())
+        return next((each.auc for each in self.qualities if each.name == quality), Area())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +85,10 @@ class Method:
     def score(self, quality: str, *, fake: bool) -> OverSeeds | None:
         """Return the mean score of the real or fake images at a quality."""
         return over_seeds(
-            one.fake_score if fake else one.real_score
+            each.fake_score if fake else each.real_score
             for row in self.rows
-            for one in row.qualities
-            if one.name == quality
+            for each in row.qualities
+            if each.name == quality
         )
 
     def difference(self, name: str) -> Difference | None:

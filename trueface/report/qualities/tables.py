@@ -82,7 +82,7 @@ def reference(comparison: Comparison) -> str:
 
 def published() -> str:
     """Return the published figures of quality-agnostic detectors, marked: none is of this data."""
-    table = next((one for one in published_tables() if one.name == PUBLISHED), None)
+    table = next((each for each in published_tables() if each.name == PUBLISHED), None)
     if table is None:
         return ""
     rows = "".join(

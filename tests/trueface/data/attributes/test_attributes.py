@@ -37,10 +37,12 @@ def test_an_image_without_a_row_stops_or_is_counted(
 ) -> None:
     known = read(tmp_path, f"{REAL}/a.jpg,0,{WHITE}")
     paths = [f"{REAL}/a.jpg", f"{REAL}/b.jpg", f"{REAL}/c.jpg"]
-    said = r"2 of 3 images have no row in .*faces.csv, such as .*b.jpg; .*missing_attributes: skip"
-    with pytest.raises(DataError, match=said):
+    message = (
+        r"2 of 3 images have no row in .*faces.csv, such as .*b.jpg; .*missing_attributes: skip"
+    )
+    with pytest.raises(DataError, match=message):
         known.values("race", paths, missing="stop")
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         known.check(paths, missing="stop")
     assert known.values("race", paths, missing="skip") == ("white", None, None)
     assert "2 of 3 images" in caplog.text

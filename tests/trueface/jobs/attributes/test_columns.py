@@ -160,8 +160,8 @@ def test_jobs_write_which_tables_they_read_and_say_what_is_wrong_before_they_sco
     wrote = json.loads(paths.provenance(folder).read_text())
     (digest,) = wrote["attributes_sha256"]
     assert wrote["train_groups"] == {name: [3, 3] for name in GROUPS}
-    told = {name: SETTINGS[name] for name in ("data_root", "split_path", "resize_size")}
-    jobs.test(job("test", **told, attributes="faces.csv"))
+    places = {name: SETTINGS[name] for name in ("data_root", "split_path", "resize_size")}
+    jobs.test(job("test", **places, attributes="faces.csv"))
     metrics = json.loads(paths.metrics(folder, model).read_text())
     assert (metrics["attributes_sha256"], metrics["settings"]["attributes"]) == (
         [digest],
@@ -169,4 +169,4 @@ def test_jobs_write_which_tables_they_read_and_say_what_is_wrong_before_they_sco
     )
     (lab / "few.csv").write_text("img_path,skin\nPreSocial/Real/FFHQ/00012.png,3\n")
     with pytest.raises(DataError, match=r"11 of 12 images have no row in .*few\.csv"):
-        jobs.test(job("test", **told, attributes="few.csv"))
+        jobs.test(job("test", **places, attributes="few.csv"))

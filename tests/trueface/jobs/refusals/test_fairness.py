@@ -64,5 +64,5 @@ def test_an_unlearning_with_another_loss_than_its_models_training_is_refused(
 ) -> None:
     maker = a_draft(TRAIN, {"fair": fair}, model="m", data="gan2:pre&real:pre")
     draft = a_draft(UNLEARN, {"method": "retrain"}, model="m@x", data="gan2:pre", base="m")
-    said = f"m is trained with fair: {fair}, and this is objective: bce; {remedy}"
-    assert any(said in text for text in UNLEARN.refusals(draft, [maker]))
+    reason = f"m is trained with fair: {fair}, and this is objective: bce; {remedy}"
+    assert any(reason in text for text in UNLEARN.refusals(draft, [maker]))

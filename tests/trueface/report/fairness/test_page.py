@@ -77,11 +77,11 @@ def test_a_verdict_that_the_seeds_do_not_share_says_so() -> None:
 
 def test_undefined_rates_are_named_with_their_group_and_drawn_as_such() -> None:
     undefined = [(INTERSEC[0], "tpr", "no fake image of male-asian")]
-    one = record("forged:pre", "intersec", fpr=[20.0] * 8, tpr=[70.0] * 8, undefined=undefined)
-    text = Reading(fairness_page([one], "study")).text
+    row = record("forged:pre", "intersec", fpr=[20.0] * 8, tpr=[70.0] * 8, undefined=undefined)
+    text = Reading(fairness_page([row], "study")).text
     assert "1 rate is not defined" in text
     assert "Not defined: TPR of male-asian (no fake image of male-asian)." in text
-    (comparison,) = comparisons([row_of(one)])
+    (comparison,) = comparisons([row_of(row)])
     assert bars(comparison.methods[0]).count("not defined") == 2  # drawn, and read out
 
 
@@ -98,9 +98,9 @@ def test_without_a_common_rate_the_page_says_why() -> None:
 
 
 def test_names_are_escaped_and_nothing_is_fetched_or_run() -> None:
-    one = record(NASTY, fpr=(50.0, 20.0))
-    one |= {"data": NASTY, "why_not": NASTY, "attributes": [NASTY], "worst_group": NASTY}
-    text = fairness_page([one], NASTY)
+    row = record(NASTY, fpr=(50.0, 20.0))
+    row |= {"data": NASTY, "why_not": NASTY, "attributes": [NASTY], "worst_group": NASTY}
+    text = fairness_page([row], NASTY)
     read = Reading(text)
     assert not read.all("script")
     assert not read.all("link")
@@ -117,9 +117,9 @@ def test_a_run_without_groups_is_told_so() -> None:
 
 
 def test_predictions_from_elsewhere_name_no_test_and_what_must_be_known_is_said() -> None:
-    one = record("celebdf", fpr=(50.0, 20.0)) | {"data": "", "attributes": []}
-    one |= {"note": "logit of class 1 only", "ungrouped": 7}
-    read = Reading(fairness_page([one], "celebdf"))
+    row = record("celebdf", fpr=(50.0, 20.0)) | {"data": "", "attributes": []}
+    row |= {"note": "logit of class 1 only", "ungrouped": 7}
+    read = Reading(fairness_page([row], "celebdf"))
     assert "By gender" in read.words
     assert "tests" not in read.words
     assert "Left out: 7 images without a group." in read.words
@@ -134,12 +134,12 @@ def test_records_by_hand_have_the_keys_of_measured_ones(tmp_path: Path) -> None:
     measured, by_hand = row.record, record("gan2:pre")
     assert by_hand.keys() <= measured.keys()
     for name in ("overall", "groups"):
-        one, other = (each[name] for each in (by_hand, measured))
-        if isinstance(one, list) and isinstance(other, list):
-            one, other = one[0], other[0]
-        assert isinstance(one, dict)
+        ours, other = (each[name] for each in (by_hand, measured))
+        if isinstance(ours, list) and isinstance(other, list):
+            ours, other = ours[0], other[0]
+        assert isinstance(ours, dict)
         assert isinstance(other, dict)
-        assert one.keys() <= other.keys()
+        assert ours.keys() <= other.keys()
 
 
 def test_the_page_reads_the_gaps_that_are_measured_and_shades_fpr_and_fnr() -> None:

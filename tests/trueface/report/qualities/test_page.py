@@ -29,7 +29,7 @@ def test_the_table_has_every_quality_the_mean_the_worst_and_all_together() -> No
     read = Reading(quality_page(STUDY, "study"))
     for word in ("raw", "jpeg75", "half+jpeg30", "mean", "worst", "pooled", "0.689", "0.801"):
         assert word in read.words
-    drawn = [str(one["aria-label"]) for one in read.all("svg") if "aria-label" in one]
+    drawn = [str(row["aria-label"]) for row in read.all("svg") if "aria-label" in row]
     assert any("qualities=raw: raw 0.842, jpeg75 0.841" in label for label in drawn)
 
 
@@ -42,8 +42,8 @@ def test_seeds_are_one_method_with_its_deviation() -> None:
 
 
 def test_a_quality_without_both_classes_is_a_dash() -> None:
-    one = record(RAW, (0.8, None, 0.7, 0.6)) | {"left_out": 3}
-    read = Reading(quality_page([one], "study"))
+    row = record(RAW, (0.8, None, 0.7, 0.6)) | {"left_out": 3}
+    read = Reading(quality_page([row], "study"))
     assert "–" in read.words
     assert "Left out: 3 images that were not scored in every quality." in read.words
 
@@ -61,10 +61,10 @@ def test_nhsic_stands_beside_its_permuted_baseline_and_an_idle_term_is_named(
     assert "The collaboration did nothing in qualities=awp" in text
     assert "images exchanged" in text
     drawn = [
-        str(one.get("aria-label"))
-        for one in Reading(quality_page(STUDY, "study", trained)).all("svg")
+        str(row.get("aria-label"))
+        for row in Reading(quality_page(STUDY, "study", trained)).all("svg")
     ]
-    assert any("of the same images: last 0.8; images exchanged: last 0.57" in one for one in drawn)
+    assert any("of the same images: last 0.8; images exchanged: last 0.57" in row for row in drawn)
     assert not of_epochs(ALL, []).idle
 
 
@@ -79,12 +79,12 @@ def test_records_by_hand_have_the_keys_of_measured_ones(tmp_path: Path) -> None:
     by_hand = STUDY[1]
     assert by_hand.keys() <= other.keys()
     for name in ("against", "qualities"):
-        one, measured = (each[name] for each in (by_hand, other))
-        if isinstance(one, list) and isinstance(measured, list):
-            one, measured = one[0], measured[0]
-        assert isinstance(one, dict)
+        ours, measured = (each[name] for each in (by_hand, other))
+        if isinstance(ours, list) and isinstance(measured, list):
+            ours, measured = ours[0], measured[0]
+        assert isinstance(ours, dict)
         assert isinstance(measured, dict)
-        assert one.keys() <= measured.keys()
+        assert ours.keys() <= measured.keys()
 
 
 def test_published_figures_are_marked_as_of_other_data() -> None:
@@ -94,9 +94,9 @@ def test_published_figures_are_marked_as_of_other_data() -> None:
 
 
 def test_names_are_escaped_and_nothing_is_fetched_or_run() -> None:
-    one = record(NASTY, (0.8, 0.8, 0.8, 0.7), against=NASTY, worst=(0.1, 0.05, 0.2))
-    one["data"] = NASTY
-    text = quality_page([one], NASTY, [of_epochs(NASTY, epochs(0.8, 0.5, 0.1))])
+    row = record(NASTY, (0.8, 0.8, 0.8, 0.7), against=NASTY, worst=(0.1, 0.05, 0.2))
+    row["data"] = NASTY
+    text = quality_page([row], NASTY, [of_epochs(NASTY, epochs(0.8, 0.5, 0.1))])
     read = Reading(text)
     assert not read.all("script")
     assert html.escape(NASTY) in text

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from tests.trueface.audit.build import codes, the, why_not
-from trueface.audit import legacy_runs
 from trueface.audit.finding import Audit
-from trueface.audit.reader import Reader
+from trueface.audit.reading import legacy_runs
+from trueface.audit.reading.reader import Reader
 from trueface.audit.registry import judge
 from trueface.data.splits.splits import write_splits
 

@@ -3,7 +3,7 @@
 import contextlib
 from pathlib import Path
 
-from trueface.audit import legacy_runs
+from trueface.audit.reading import legacy_runs
 from trueface.runtime import paths
 from trueface.runtime.errors import UsageError
 

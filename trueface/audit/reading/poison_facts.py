@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trueface.audit import legacy_runs
+from trueface.audit.reading import legacy_runs
 from trueface.audit.run_facts import Record, number
 from trueface.data.index import Image
 from trueface.poisoning.poison_record import fingerprint, read_record

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trueface.audit import legacy_runs
-from trueface.audit.model_folders import data_of, model_name, score_paths
+from trueface.audit.reading import legacy_runs
+from trueface.audit.reading.model_folders import data_of, model_name, score_paths
 from trueface.audit.run_facts import Base, Tested
 from trueface.evaluation import score_tables
 from trueface.runtime import paths

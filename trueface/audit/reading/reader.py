@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from trueface.audit import damaged_files, legacy_runs
-from trueface.audit.base_models import base_of
-from trueface.audit.image_headers import Surveyor
-from trueface.audit.model_folders import (
+from trueface.audit.reading import damaged_files, legacy_runs
+from trueface.audit.reading.base_models import base_of
+from trueface.audit.reading.image_headers import Surveyor
+from trueface.audit.reading.model_folders import (
     data_of,
     found_folder,
     model_folders,
     model_name,
     score_paths,
 )
-from trueface.audit.model_groups import GroupReader
-from trueface.audit.poison_facts import misplaced, poisoned
+from trueface.audit.reading.model_groups import GroupReader
+from trueface.audit.reading.poison_facts import misplaced, poisoned
 from trueface.audit.run_facts import Lists, Model, Run, Survey, Tested
 from trueface.data.folder_names import SUBSETS
 from trueface.data.index import Image
