@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from launcher.errors import UsageError
 from launcher.ids import Words, model_folder_name
 
+MADE = "made"  # in a run's folder: what jobs of the role FOLDER write
+
 Value = TypeVar("Value")
 
 
@@ -50,6 +52,16 @@ class Draft:
     def model_folder(self, model: str) -> Path:
         """Return where a model of this run lives."""
         return model_folder(self.run_folder, model)
+
+    def made_folder(self) -> Path:
+        """Return where a job of the role FOLDER writes: a folder of its name.
+
+        Raises:
+            ValueError: the job has no name.
+        """
+        if self.name is None:
+            raise ValueError(f"a job of kind {self.kind!r} has no name")
+        return model_folder(self.run_folder / MADE, self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

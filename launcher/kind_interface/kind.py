@@ -23,6 +23,7 @@ class Role(StrEnum):
     UNLEARN = "unlearn"  # makes a model from a model
     TEST = "test"  # scores a model on data
     BENCHMARK = "benchmark"  # scores every model on data, in many conditions
+    FOLDER = "folder"  # makes a folder of files from folders, with the help of models
     SHARED = "shared"  # does once what other jobs repeat; see `shared_work`
     PLAIN = "plain"  # anything else
 

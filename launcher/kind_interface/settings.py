@@ -27,6 +27,8 @@ class Settings(BaseModel):
     values stand in its name (`condition`), and a list of values stands for one test of each.
     `models` names settings that hold the ID of a further model of the run, or nothing: such tests
     come behind all models. A benchmark may name it without its variant, as the model of a test.
+    `folders` names settings that hold a folder: a path, or the name of an entry of the role FOLDER, which
+    stands for the folders that it makes.
     `word_files` names settings that hold a folder, and the task file in it that may be included for its
     subsets and modifiers: where a data ID has a word that only such a file knows, that is said.
     """
@@ -41,6 +43,7 @@ class Settings(BaseModel):
     for_many: ClassVar[bool] = False
     conditions: ClassVar[tuple[str, ...]] = ()
     models: ClassVar[tuple[str, ...]] = ()
+    folders: ClassVar[tuple[str, ...]] = ()
     word_files: ClassVar[Mapping[str, str]] = {}
 
     @classmethod

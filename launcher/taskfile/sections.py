@@ -107,7 +107,7 @@ def _entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
             return _test(raw, scope)
         case Role.BENCHMARK:
             return _benchmark(raw, scope)
-        case Role.DATA | Role.PLAIN:
+        case Role.DATA | Role.PLAIN | Role.FOLDER:
             return _plain(raw, scope)
         case Role.SHARED:
             return None  # no task file speaks of it

@@ -225,7 +225,7 @@ def _words(kind: Kind) -> tuple[Form, list[str]]:
             }
             tested = {"description": "the images that each is scored on", **_IDS}
             return {"model": named, "test": tested}, ["test"]
-        case Role.DATA | Role.PLAIN | Role.POISON | Role.SHARED:
+        case Role.DATA | Role.PLAIN | Role.POISON | Role.SHARED | Role.FOLDER:
             takes = {"type": ["string", "number", "null"], "maxLength": 100}
             return {"name": {**pattern(WORD, "name of the job"), **takes}}, []
 

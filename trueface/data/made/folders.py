@@ -1,0 +1,123 @@
+"""Images of a folder as tensors: their names, a batch of them, and the partners of names in another folder."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor
+
+from trueface.data.folder_cache import is_image
+from trueface.runtime.errors import DataError
+
+MOST_LISTED = 3  # names in one message
+
+
+def image_names(root: Path, *, limit: int = 0) -> tuple[str, ...]:
+    """Return the relative names of all images below a folder, sorted; hidden ones are left out.
+
+    Args:
+        root: the folder.
+        limit: how many are taken, evenly spread over the sorted names; 0: all.
+
+    Raises:
+        DataError: there is no such folder, or no image in it.
+    """
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root}")
+    names = sorted(_below(root, PurePosixPath()))
+    if not names:
+        raise DataError(f"{root} holds no image; it needs files such as .png or .jpg")
+    if 0 < limit < len(names):
+        names = [names[at * len(names) // limit] for at in range(limit)]
+    return tuple(names)
+
+
+def _below(folder: Path, inside: PurePosixPath) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _below(Path(entry.path), inside / entry.name)
+            elif is_image(entry.name):
+                yield str(inside / entry.name)
+
+
+def stem(name: str) -> str:
+    """Return what pairs an image with those made of it: its relative name without the suffix."""
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def partners(root: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the images of a folder that have the names of others, but for the suffix.
+
+    Raises:
+        DataError: one or more are missing; names the first ones.
+    """
+    there = {stem(name): name for name in image_names(root)}
+    missing = [name for name in names if stem(name) not in there]
+    if missing:
+        few = ", ".join(missing[:MOST_LISTED])
+        more = f" and {len(missing) - MOST_LISTED} more" if len(missing) > MOST_LISTED else ""
+        raise DataError(
+            f"{root} has no partner of {few}{more}: images pair by name; make that folder anew"
+        )
+    return tuple(there[stem(name)] for name in names)
+
+
+def read_images(root: Path, names: Sequence[str], *, size: int = 0, channels: int = 3) -> Tensor:
+    """Return images as one tensor, N×C×H×W in [-1, 1], float32.
+
+    Args:
+        root: the folder.
+        names: relative to it.
+        size: side in pixels that every image must have; 0: that of the first one.
+        channels: 3 (RGB) or 1 (grey).
+
+    Raises:
+        DataError: a file cannot be read, or has another size.
+    """
+    images = []
+    for name in names:
+        try:
+            with PIL.Image.open(root / name) as file:
+                pixels = np.asarray(file.convert("L" if channels == 1 else "RGB"))
+        except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+            raise DataError(f"{root / name} cannot be read as an image: {error}") from error
+        images.append(torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)))
+        wanted = (size, size) if size else tuple(images[0].shape[:2])
+        if pixels.shape[:2] != wanted:
+            height, width = pixels.shape[:2]
+            raise DataError(
+                f"{root / name} has {width}x{height} pixels and not {wanted[1]}x{wanted[0]}; "
+                "resize the folder's images first"
+            )
+    return to_unit(torch.stack(images).permute(0, 3, 1, 2))
+
+
+def to_unit(levels: Tensor) -> Tensor:
+    """Return grey levels 0 … 255 in [-1, 1]: one level is 2/255."""
+    return levels.to(torch.float32) / 127.5 - 1
+
+
+def to_levels(images: Tensor) -> Tensor:
+    """Return images of [-1, 1] as grey levels, uint8, rounded to the nearest and cut to 0 … 255."""
+    return ((images.detach().to(torch.float32) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def rounded(images: Tensor) -> Tensor:
+    """Return images as they are when they come back from a PNG."""
+    return to_unit(to_levels(images))
+
+
+def digest_of(root: Path, names: Sequence[str]) -> str:
+    """Return the SHA-256 of some images' names and contents."""
+    digest = hashlib.sha256()
+    for name in names:
+        content = hashlib.sha256((root / name).read_bytes()).hexdigest()
+        digest.update(f"{name}\0{content}\n".encode())
+    return digest.hexdigest()

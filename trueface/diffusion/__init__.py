@@ -1,0 +1,4 @@
+"""Diffusion models: schedules of noise, noise-predicting networks, their training and sampling.
+
+Start reading at `diffuser.Diffuser`.
+"""

@@ -1,0 +1,4 @@
+"""Jobs of generators: translators and diffusers, disruption, purification, erasing; no torch in `*_kind` modules.
+
+Start reading at `base.GenerationKind`.
+"""
