@@ -10,7 +10,7 @@ from pathlib import Path
 from launcher.errors import Place, Problem, Severity
 from launcher.kind_interface.draft import Input
 from launcher.kind_interface.kind import Role
-from launcher.planning.expansion import Step
+from launcher.planning.expanding.step import Step
 from launcher.taskfile.yaml_tree import Scalar
 
 MISSING = "missing-input"
