@@ -62,7 +62,7 @@ class FolderNames:
     def _path(self, setting: str, at: At[str], name: str, selection: str) -> Sequence[Choice]:
         if "/" in at.value or self.exists(at.value):
             return (Choice(at.value),)
-        close = nearest(name, self.entries)
+        close = nearest(name, self.entries) or self._of_kind(name)
         hint = f"did you mean '{'@'.join(filter(None, (close, selection)))}'?" if close else ""
         notes = (f"made here: {_listed(self.entries)}",)
         if _pairs(selection):  # no path is written like this
@@ -74,6 +74,11 @@ class FolderNames:
             message = f"{setting}: {at.value!r} is read as a path; no entry has that name"
             self._blame(at, "unknown-folder", message, hint, notes, Severity.WARNING)
         return (Choice(at.value),)
+
+    def _of_kind(self, kind: str) -> str | None:
+        """Return the name of an entry of a kind; None where there is none."""
+        of_kind = (name for name, same in self.entries.items() if same[0].kind.name == kind)
+        return next(of_kind, None)
 
     def _no_variant(self, setting: str, at: At[str], made: Iterable[Choice]) -> None:
         name, selection = _parts(at.value)

@@ -3,7 +3,7 @@
 from launcher.planning.plan import Plan
 from tests.launcher.folder_toys import KINDS
 from tests.launcher.language import a_plan as plan_of
-from tests.launcher.language import job, names, refusals
+from tests.launcher.language import job, marked, names, refusals
 
 CIRCLE = """\
 train: [{model: null, data: dot:pre, data_root: runs/x/made/bent}]
@@ -39,6 +39,15 @@ def test_what_reads_no_made_folder_keeps_its_order() -> None:
     before = names(a_plan(text))
     after = names(a_plan(f"{text}bend: [{{source: toys}}]\n"))
     assert after == [*before, "bend/bend"]
+
+
+def test_where_a_made_folder_is_named_wrongly_those_that_are_made_are_listed() -> None:
+    made = a_plan(
+        "train: [{model: null, data: dot:pre, data_root: runs/x/made/bent}]\n"
+        "bend: [{name: bent, source: ., matrix: {by: [left, right]}}, {name: a, source: .}]\n"
+    )
+    missing = next(problem for problem in made.missing if marked(problem)[1] == 2)
+    assert missing.notes[-1] == "made in runs/x/made: bent@by=left, bent@by=right"
 
 
 def test_jobs_whose_files_need_one_another_are_an_error_that_names_them() -> None:

@@ -201,6 +201,11 @@ def test_a_word_that_nothing_is_named_is_a_path_with_a_hint_where_it_may_be_a_sl
     assert notes(a_plan(text, there=frozenset({"/root/bnet"}))) == []
 
 
+def test_the_name_of_a_kind_in_place_of_that_of_its_entry_is_hinted_at() -> None:
+    (warning,) = notes(a_plan("bend: [{name: bent}]\nblend: [{source: bend}]\n"))
+    assert warning.hint == "did you mean 'bent'?"
+
+
 def test_an_unknown_name_with_values_is_an_error_that_lists_the_names() -> None:
     problem = refusal('bend: [{name: bent}]\nblend: [{source: "bnet@by=left"}]\n')
     assert problem.message == "source: no entry here makes a folder 'bnet'"

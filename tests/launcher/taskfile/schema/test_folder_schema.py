@@ -31,7 +31,9 @@ BAD = (
 
 def is_valid(text: str) -> bool:
     problems: list[Any] = []
-    document = plain_value(read_document(text, "x.yaml", problems))
+    root = read_document(text, "x.yaml", problems)
+    assert root is not None
+    document = plain_value(root)
     return Draft202012Validator(cast("dict[str, Any]", SCHEMA)).is_valid(document)
 
 
