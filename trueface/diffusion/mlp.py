@@ -33,6 +33,7 @@ class ResidualMlp(EpsNetwork):
         self.blocks = nn.ModuleList(
             _Block(width, shape.embedding if shape.classes else 0) for _ in shape.widths
         )
+        self.share = zeroed(nn.Linear(width, 1))
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), zeroed(nn.Linear(width, pixels)))
 
     def forward(self, x: Tensor, t: Tensor, embedding: Tensor | None) -> Tensor:
@@ -49,7 +50,7 @@ class ResidualMlp(EpsNetwork):
         for block in self.blocks:
             hidden = block(hidden, step, embedding)
         result: Tensor = self.leave(hidden)
-        return result.reshape(x.shape)
+        return result.reshape(x.shape) + self.share(step)[:, :, None, None] * x
 
     def condition_maps(self) -> tuple[nn.Linear, ...]:
         """Return the map from the embedding to scales and shifts of each block."""

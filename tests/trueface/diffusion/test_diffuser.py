@@ -43,7 +43,7 @@ def test_a_teacher_without_null_cannot_be_guided_but_answers_for_a_class() -> No
 def test_a_step_beyond_those_that_were_trained_is_an_error_that_names_both() -> None:
     diffuser, x = gaussian(1.0, t_max=300), drawn(2, 1, SIDE, SIDE)
     assert diffuser.eps(x, 300).shape == x.shape
-    with pytest.raises(JobError, match="step 301 of noise.*trained up to step 300"):
+    with pytest.raises(JobError, match=r"step 301 of noise.*trained up to step 300"):
         diffuser.eps(x, 301)
     with pytest.raises(JobError, match="step 900"):
         diffuser.eps(x, torch.tensor([3, 900]))
