@@ -49,8 +49,9 @@ class ResidualMlp(EpsNetwork):
         hidden = self.enter(x.flatten(1))
         for block in self.blocks:
             hidden = block(hidden, step, embedding)
-        result: Tensor = self.leave(hidden)
-        return result.reshape(x.shape) + self.share(step)[:, :, None, None] * x
+        share = self.share(step)[:, :, None, None]  # of the image: much of the answer at large t
+        result: Tensor = self.leave(hidden).reshape(x.shape) + share * x
+        return result
 
     def condition_maps(self) -> tuple[nn.Linear, ...]:
         """Return the map from the embedding to scales and shifts of each block."""
