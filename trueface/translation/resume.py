@@ -84,3 +84,8 @@ def find(path: Path, claim: Claim) -> State | None:
         critic_optimizer=content["critic_optimizer"],
         history=json.loads(content["history"]),
     )
+
+
+def clear(path: Path) -> None:
+    """Remove a state whose training is done."""
+    path.unlink(missing_ok=True)
