@@ -9,6 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from trueface.data.drawn.attribute_table import read_table
+from trueface.data.drawn.canvas import Pixels
 from trueface.data.drawn.drawn_set import make_drawn
 from trueface.data.drawn.names import divided, parts_of, shape_files
 from trueface.data.drawn.portraits import ATTRIBUTES, attributes_of, draw_portrait, recognised
@@ -24,6 +25,11 @@ def settings(**given: object) -> DrawSettings:
 
 def contents(root: Path) -> dict[str, bytes]:
     return {str(f.relative_to(root)): f.read_bytes() for f in root.rglob("*") if f.is_file()}
+
+
+def pixels_of(file: Path) -> Pixels:
+    with PIL.Image.open(file) as picture:
+        return np.array(picture)
 
 
 @pytest.mark.parametrize("content", ["portraits", "shapes"])
@@ -69,7 +75,7 @@ def test_tables_say_what_the_pixels_show(tmp_path: Path) -> None:
         table = read_table(root / "attributes.csv")
         assert table.names == ATTRIBUTES
         for name in image_names(root):
-            seen = recognised(np.asarray(PIL.Image.open(root / name)))
+            seen = recognised(pixels_of(root / name))
             assert table.of([name])[0] == [int(seen[attribute]) for attribute in ATTRIBUTES]
 
 
@@ -87,7 +93,8 @@ def test_a_larger_portrait_is_the_same_face() -> None:
 
 def test_grey_portraits_have_one_channel(tmp_path: Path) -> None:
     make_drawn(tmp_path / "made", settings(images=4, channels=1))
-    assert PIL.Image.open(next((tmp_path / "made").rglob("*.png"))).mode == "L"
+    with PIL.Image.open(next((tmp_path / "made").rglob("*.png"))) as picture:
+        assert picture.mode == "L"
 
 
 def test_shapes_lie_in_class_folders_80_to_20(tmp_path: Path) -> None:
@@ -115,13 +122,13 @@ def test_shapes_of_ten_pixels_are_told_apart_by_a_small_network() -> None:
 
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        images, classes = drawn(1800, "train")
+        images, classes = drawn(900, "train")
         network = torch.nn.Sequential(
             torch.nn.Linear(100, 96), torch.nn.ReLU(), torch.nn.Linear(96, 6)
         )
         optimizer = torch.optim.Adam(network.parameters(), 5e-3)
-        for _ in range(400):
-            rows = torch.randint(1800, (128,))
+        for _ in range(300):
+            rows = torch.randint(900, (64,))
             loss = torch.nn.functional.cross_entropy(network(images[rows]), classes[rows])
             optimizer.zero_grad()
             loss.backward()

@@ -50,7 +50,8 @@ def test_each_photograph_keeps_its_own_attributes(photographs: Path) -> None:
         for name in names:
             number = int(name.removesuffix(".png"))
             assert table.of([name]) == [[number % 2, 0]]
-            seen = np.asarray(PIL.Image.open(root / part / name))
+            with PIL.Image.open(root / part / name) as picture:
+                seen = np.array(picture)
             assert seen.shape == (8, 8, 3)
             assert abs(int(seen[4, 4, 0]) - number * 20) <= 2
     assert counts == {"A": 7, "B": 2, "C": 1}
