@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -40,7 +41,7 @@ class Denoiser(nn.Module):
         self.shape = shape
         widths = [shape.channels, *[shape.width] * (shape.depth - 1), shape.channels]
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 3, padding=1, padding_mode="reflect"), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
         last = self.layers[-1]

@@ -30,8 +30,6 @@ class Purification:
     limit: int = 0
     batch_size: int = 32
     device: str = "cpu"
-    size: int = 0  # side in pixels that the models take; 0: that of the first image
-    channels: int = 0  # likewise
 
 
 def purify_folder(
@@ -48,16 +46,15 @@ def purify_folder(
     """
     names = image_names(work.source, limit=work.limit)
     channels, height, width = shape_of(work.source, names[0])
-    size = (work.size, work.size) if work.size else (height, width)
+    size = work.purifier.size or (height, width)
+    channels = work.purifier.channels or channels
     wall_s = cpu_s = 0.0
     with made_folder(place) as made, torch.no_grad():
         for start in range(0, len(names), work.batch_size):
             if stop.is_set():
                 raise JobError(f"stopped after {start} of {len(names)} images; nothing was written")
             batch = names[start : start + work.batch_size]
-            images = read_images(
-                work.source, batch, size=size, channels=work.channels or channels
-            ).to(work.device)
+            images = read_images(work.source, batch, size=size, channels=channels).to(work.device)
             wall, cpu = time.perf_counter(), time.process_time()
             purified = work.purifier(images, ImageNoise(batch, work.seed))
             purified = purified.cpu()  # waits for the device

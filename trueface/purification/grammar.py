@@ -95,7 +95,9 @@ def parse_purifier(text: str) -> PurifierName:
     """
     words = text.strip().split("+")
     if len(words) > MOST_STEPS:
-        raise ValueError(f"{text}: {len(words)} purifiers in one, and {MOST_STEPS} at most are taken")
+        raise ValueError(
+            f"{text}: {len(words)} purifiers in one, and {MOST_STEPS} at most are taken"
+        )
     steps = tuple(_step(word, text) for word in words)
     if len(steps) > 1 and any(step.name == NONE for step in steps):
         raise ValueError(f"{text}: {NONE} stands alone, not in a composition")

@@ -29,6 +29,8 @@ class Purifier:
         needs: the models that it works with.
         is_random: images of other names come out otherwise.
         gradient: "exact" where each of its steps' is.
+        size: side in pixels of the images that its models learned from; 0: it takes any.
+        channels: of these images; 0: any.
     """
 
     def __init__(
@@ -39,6 +41,10 @@ class Purifier:
         self.is_random = name.draws
         self.gradient: Literal["exact", "identity"] = "exact" if name.is_exact else "identity"
         self._models = diffuser, denoiser
+        self.size = 0 if diffuser is None else diffuser.size
+        self.channels = 0 if diffuser is None else diffuser.channels
+        if denoiser is not None:
+            self.channels = self.channels or denoiser.shape.channels
         self._methods: list[tuple[Step, Method]] = [
             (step, function_of(step.name)) for step in name.steps for _ in range(step.times)
         ]
@@ -92,11 +98,15 @@ def make_purifier(
     for model in name.needs:
         if given[model] is None:
             raise JobError(f"{name.text} needs a {model}: give the ID of one")
-    if diffuser is not None and "diffuser" in name.needs:
+    if diffuser is not None:
         reason = refuse_untrained(name, diffuser.t_max, "the diffuser")
         if reason:
             raise JobError(reason)
-    return Purifier(name, diffuser, denoiser)
+    return Purifier(
+        name,
+        diffuser if "diffuser" in name.needs else None,
+        denoiser if "denoiser" in name.needs else None,
+    )
 
 
 class _Replaced(torch.autograd.Function):

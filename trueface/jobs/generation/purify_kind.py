@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from launcher.api import Draft, Input, Role
-from trueface.data.made_names import MADE
 from trueface.jobs.generation.base import GenerationKind
 from trueface.purification.grammar import parse_purifier, refuse_untrained
 from trueface.purification.settings import PurifySettings
@@ -24,7 +23,7 @@ def _inputs(draft: Draft) -> Iterator[Input]:
 
 def _outputs(draft: Draft) -> tuple[Path, ...]:
     folder = draft.made_folder()
-    return folder, folder / MADE
+    return folder, folder / "made.json"
 
 
 def _unfit(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
