@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from trueface.data.made.folders import to_unit
+from trueface.diffusion.images import digest
 from trueface.purification.denoiser import Denoiser, DenoiserShape, new_denoiser
 from trueface.purification.settings import DenoiserSettings
 from trueface.runtime import tensor_files
@@ -35,7 +37,7 @@ class Trained:
 
 
 def train_denoiser(
-    images: Tensor, settings: DenoiserSettings, *, watch: Watch, state: Path, digest: str = ""
+    images: Tensor, settings: DenoiserSettings, *, watch: Watch, state: Path
 ) -> Trained:
     """Return a denoiser trained on images to which noise is added.
 
@@ -43,11 +45,10 @@ def train_denoiser(
     training that goes on from `state` has the bits of one that was never stopped.
 
     Args:
-        images: N×C×H×W in [-1, 1], on the CPU.
+        images: N×C×H×W, uint8, on the CPU.
         settings: checked.
         watch: the device, where progress goes, and what stops it.
         state: file of an interrupted training; written now and then, removed at the end.
-        digest: of the images: a state of others is left aside.
 
     Raises:
         JobError: stopped, the state being written; or the loss is not finite: says the step.
@@ -55,7 +56,7 @@ def train_denoiser(
     shape = DenoiserShape(channels=settings.channels, width=settings.width, depth=settings.depth)
     denoiser = new_denoiser(shape, derive("denoiser/weights", settings.seed)).to(watch.device)
     optimizer = torch.optim.Adam(denoiser.parameters(), lr=settings.lr)
-    identity = _fingerprint(settings, digest)
+    identity = _fingerprint(settings, digest(images, None, ()))
     begun, mean = _restored(state, identity, denoiser, optimizer)
     for step in range(begun, settings.num_steps):
         if watch.stop.is_set():
@@ -64,7 +65,7 @@ def train_denoiser(
         loss = _learn(denoiser, optimizer, images, settings, step, watch.device)
         mean = loss if step == 0 else LOSS_DECAY * mean + (1 - LOSS_DECAY) * loss
         watch.progress(step=step + 1, total=settings.num_steps, loss=mean)
-        if (step + 1) % settings.checkpoint_every == 0 and step + 1 < settings.num_steps:
+        if (step + 1) % settings.save_every == 0 and step + 1 < settings.num_steps:
             _keep(state, identity, denoiser, optimizer, step + 1, mean)
     denoiser.eval().requires_grad_(requires_grad=False)
     return Trained(denoiser=denoiser, loss=mean, resumed_at=begun)
@@ -98,7 +99,7 @@ def _drawn(images: Tensor, settings: DenoiserSettings, step: int) -> tuple[Tenso
     chance = torch.Generator().manual_seed(derive(f"denoiser/{step}", settings.seed))
     count = settings.batch_size
     rows = torch.randint(len(images), (count,), generator=chance)
-    clean = images[rows]
+    clean = to_unit(images[rows])
     if settings.flip:
         mirrored = torch.rand(count, 1, 1, 1, generator=chance) < 0.5
         clean = torch.where(mirrored, clean.flip(-1), clean)
@@ -107,9 +108,9 @@ def _drawn(images: Tensor, settings: DenoiserSettings, step: int) -> tuple[Tenso
     return clean, strengths * torch.randn(clean.shape, generator=chance)
 
 
-def _fingerprint(settings: DenoiserSettings, digest: str) -> str:
+def _fingerprint(settings: DenoiserSettings, images: str) -> str:
     values = settings.decisive(settings.model_dump(mode="json"))
-    text = json.dumps({"settings": values, "images": digest}, sort_keys=True)
+    text = json.dumps({"settings": values, "images": images}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -61,7 +61,7 @@ class DenoiserSettings(Settings):
     )
     flip: bool = Field(True, description="mirror half of the images")
     seed: int = Field(42, ge=0, description="of the weights, the batches and the noise")
-    checkpoint_every: Count = Field(
+    save_every: Count = Field(
         200, description="steps after which the state is written, from which a stopped job goes on"
     )
-    neutral: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})
+    neutral: ClassVar[frozenset[str]] = frozenset({"save_every"})

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 
 from launcher.api import Job, JobError, Json, write_json
-from trueface.data.made.folders import digest_of, image_names, read_images
 from trueface.data.picture_sets import picture_folder
+from trueface.diffusion.images import digest, load_images
 from trueface.models import checkpoint
 from trueface.purification.denoiser import save_denoiser
 from trueface.purification.denoiser_training import train_denoiser
@@ -35,13 +35,9 @@ def _train(job: Job, settings: DenoiserSettings) -> Mapping[str, Json]:
         raise JobError(f"{job.name} names no model to make; give its data, such as noisy:A")
     folder = job.model_folder(job.model)
     root = picture_folder(job.path(settings.data_root), job.data)
-    names = image_names(root)
-    images = read_images(root, names, size=settings.size, channels=settings.channels)
-    digest = digest_of(root, names)
+    images = load_images(root, size=settings.size, channels=settings.channels, cpus=job.cpus)
     watch = Watch(device=job.device, progress=job.progress, stop=job.stop)
-    trained = train_denoiser(
-        images, settings, watch=watch, state=paths.resume(folder), digest=digest
-    )
+    trained = train_denoiser(images, settings, watch=watch, state=paths.resume(folder))
     facts: dict[str, Json] = {
         "job": job.name,
         "model": job.model,
@@ -54,12 +50,12 @@ def _train(job: Job, settings: DenoiserSettings) -> Mapping[str, Json]:
         "git": checkpoint.git_commit(provenance.PACKAGE),
         "code": provenance.keep(job.run_folder),
         "data_root": str(job.path(settings.data_root)),
-        "train_images": len(names),
-        "train_images_sha256": digest,
+        "train_images": len(images),
+        "train_images_sha256": digest(images, None, ()),
     }
     save_denoiser(paths.checkpoint(folder), trained.denoiser, facts)
     write_json(paths.provenance(folder), {"schema": SCHEMA, **facts})
-    result: dict[str, Json] = {"images": len(names), "loss": trained.loss}
+    result: dict[str, Json] = {"images": len(images), "loss": trained.loss}
     write_json(paths.summary(folder), {"schema": SCHEMA, **result})
     paths.resume(folder).unlink(missing_ok=True)
     return result
