@@ -42,7 +42,7 @@ def lab(tmp_path: Path) -> Path:
     network = build_network(shape, seed=1).eval()
     with torch.no_grad():  # a new one answers nothing at all
         for weight in network.parameters():
-            weight += 0.05 * normal(weight.shape)
+            weight.add_(normal(weight.shape), alpha=0.05)
     learned = Diffuser(
         network=network, schedule=make_schedule("linear"), t_max=200, size=SIDE, channels=3
     )
@@ -209,7 +209,7 @@ def test_settings_refuse_what_the_grammar_refuses() -> None:
 
 
 def test_a_denoiser_is_trained_and_purifies(lab: Path) -> None:
-    given = {"size": SIDE, "num_steps": 5, "width": 4, "depth": 2}
+    given: dict[str, Any] = {"size": SIDE, "num_steps": 5, "width": 4, "depth": 2}
     result = denoiser(a_job(DENOISER, lab, **given))
     assert result["images"] == 12
     draft = a_draft(DENOISER, lab, **given)
