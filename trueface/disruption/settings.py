@@ -1,17 +1,32 @@
 """The settings of a disruption: no torch here."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from trueface.disruption.bounds import levels_of
+from trueface.purification.grammar import canonical, modules_of, parse_purifier
+from trueface.purification.settings import MODELS
 from trueface.runtime.field_types import Count, Settings
 
 Attack = Literal["random", "fgsm", "bim", "pgd"]
 Target = Literal["grey", "black", "away"]
 Over = Literal["own", "flipped", "all"]
 STEPPED = ("bim", "pgd")
+
+
+def _purifier(text: str) -> str:
+    return canonical(text) if text else text
+
+
+def _purifier_modules(value: Any) -> tuple[str, ...]:
+    return modules_of(str(value)) if value else ()
+
+
+def needed(purifier: str) -> tuple[str, ...]:
+    """Return the settings whose models a purifier works with; of '' there are none."""
+    return parse_purifier(purifier).needs if purifier else ()
 
 
 class DisruptSettings(Settings):
@@ -26,7 +41,10 @@ class DisruptSettings(Settings):
     costs: ClassVar[frozenset[str]] = frozenset(
         {"attack", "steps", "purifier", "eot", "over", "limit"}
     )
-    models: ClassVar[tuple[str, ...]] = ("translator", "diffuser", "denoiser")
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        "purifier": _purifier_modules
+    }
+    models: ClassVar[tuple[str, ...]] = ("translator", *MODELS)
     folders: ClassVar[tuple[str, ...]] = ("source",)
 
     source: str = Field(
@@ -53,7 +71,7 @@ class DisruptSettings(Settings):
     )
     steps: Count = Field(10, description="bim and pgd: number of steps")
     step_size: float = Field(0.01, gt=0, le=2, description="bim and pgd: in units of [-1, 1]")
-    purifier: str = Field(
+    purifier: Annotated[str, AfterValidator(_purifier)] = Field(
         "", description="adaptive attack: the purifier through which it goes; empty: none"
     )
     eot: Count = Field(
@@ -62,7 +80,7 @@ class DisruptSettings(Settings):
     )
     diffuser: str = Field("", description="ID of the diffuser, where the purifier needs one")
     denoiser: str = Field("", description="ID of the denoiser, where the purifier needs one")
-    seed: int = Field(1, ge=0, description="seed of all that is drawn, by the image's name")
+    seed: int = Field(42, ge=0, description="seed of all that is drawn, by the image's name")
     limit: int = Field(0, ge=0, description="images at most, evenly spread over the names; 0: all")
     batch_size: Count = Field(32, description="images at once; changes no result")
 
@@ -71,6 +89,17 @@ class DisruptSettings(Settings):
     def _within(cls, eps: float) -> float:
         levels_of(eps)
         return eps
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The settings whose models the purifier works with; none without an adaptive attack."""
+        return needed(self.purifier)
+
+    @classmethod
+    def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings that are part of a job's hash: models only where they are used."""
+        unused = set(MODELS) - set(needed(values["purifier"]))
+        return {key: value for key, value in super().decisive(values).items() if key not in unused}
 
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
@@ -87,3 +116,24 @@ class DisruptSettings(Settings):
                 ("eot", "diffuser", "denoiser"), "the attack goes through no purifier"
             )
         return idle
+
+
+class RestoredSettings(Settings):
+    """A measurement of what a generator makes of purified images."""
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    costs: ClassVar[frozenset[str]] = frozenset({"features"})
+    models: ClassVar[tuple[str, ...]] = ("translator",)
+    folders: ClassVar[tuple[str, ...]] = ("source",)
+
+    source: str = Field(
+        description="folder of purified images: a path, or the name of the entry that makes one"
+    )
+    translator: str = Field(description="ID of the generator whose outputs are compared")
+    features: str = Field(
+        "random",
+        description="network of the Fréchet distance: random, which needs no file, or one of the "
+        "laboratory, such as squeezenet",
+    )
+    feature_weights: str = Field("", description="file of its weights; random needs none")
+    batch_size: Count = Field(32, description="images at once; changes no result")
