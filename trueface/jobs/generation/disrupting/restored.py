@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -192,6 +193,6 @@ def _mean(values: Tensor) -> float | None:
 
 def _write_columns(path: Path, names: Sequence[str], measured: Measured) -> None:
     content = io.BytesIO()
-    columns = {name: measured.column(name).numpy() for name in measured.columns}
+    columns: dict[str, Any] = {name: measured.column(name).numpy() for name in measured.columns}
     np.savez_compressed(content, names=np.array(names), **columns)
     write_atomic(path, content.getvalue())
