@@ -116,8 +116,9 @@ def read_images(
     for name in names:
         try:
             with PIL.Image.open(root / name) as file:
-                # a copy: torch wants pixels that may be written
-                pixels = np.array(file.convert("L" if channels == 1 else "RGB"))
+                pixels = np.array(
+                    file.convert("L" if channels == 1 else "RGB")
+                )  # torch wants to own it
         except _UNREADABLE as error:
             raise _unreadable(root / name, error) from error
         images.append(torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)))
