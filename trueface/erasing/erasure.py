@@ -31,10 +31,11 @@ def run_erasure(method: str, teacher: Diffuser, problem: ErasingProblem) -> Eras
     Args:
         method: a name of `registry.METHODS`.
         teacher: class-conditional.
-        problem: concept, anchor, hyper-parameters; its `losses` are filled.
+        problem: concept, anchor, hyper-parameters; its `history` is filled.
 
     Raises:
         UnknownName: no such method.
+        DataError: of `retrain`: the images are not those of a training.
         JobError: the teacher has no classes, or no null token where the method needs it; anchor and
             concept are the same class; stopped; a loss that is not a number.
     """

@@ -19,7 +19,7 @@ def descend(
     *,
     after: Callable[[], None] = lambda: None,
 ) -> None:
-    """Take the problem's steps with Adam; keep the loss of each in `problem.losses`.
+    """Take the problem's steps with Adam; keep the loss of each in `problem.history`.
 
     Adam without weight decay, at a constant rate, as in the programs of ESD and of All but One's
     predecessors. It scales gradients by their size, so that a loss taken as a mean over pixels and one
@@ -48,7 +48,7 @@ def descend(
         loss.backward()
         optimizer.step()
         after()
-        problem.losses.append(value)
+        problem.history.append((step, value))
         if step % max(1, total // MOST_REPORTS) == 0 or step == total:
             problem.watch.progress(step=step, total=total, loss=value)
 

@@ -1,6 +1,6 @@
 """The noisy images that methods learn from: points of sampling paths, z_t with their t.
 
-Sampling is DDIM without noise of its own (J. Song et al., arXiv 2010.02502, equation 12 with σ = 0), so that a
+Sampling is DDIM without noise of its own (J. Song et al., arXiv 2010.02502, equation 12 with sigma = 0), so that a
 path is a function of its first noise.
 """
 
@@ -84,12 +84,11 @@ def _part(
         points.append(point.detach().clone())
 
     shape = (count, diffuser.channels, diffuser.size, diffuser.size)
-    device = next(diffuser.network.parameters()).device
     options = problem.options
     with torch.no_grad():
         images = ddim_sample(
             diffuser,
-            torch.randn(shape, generator=generator).to(device),
+            torch.randn(shape, generator=generator).to(diffuser.device),
             rows(diffuser, label, count),
             steps=options.sample_steps,
             guidance=options.guidance,

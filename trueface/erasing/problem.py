@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,10 +24,11 @@ class ErasingProblem:
     options: Options
     seed: int = 42
     watch: Watch = field(default_factory=Watch)
-    images: Tensor | None = None  # N×C×H×W, the teacher's training images: for `retrain`
+    images: Tensor | None = None  # N×C×H×W, uint8, the teacher's training images: for `retrain`
     labels: Tensor | None = None  # N
     training: Mapping[str, Any] = field(default_factory=dict)  # the teacher's settings, likewise
-    losses: list[float] = field(default_factory=list)  # a method's: the loss of each step
+    folder: Path | None = None  # where a training that is interrupted is kept, likewise
+    history: list[tuple[int, float]] = field(default_factory=list)  # a method's: step and loss
 
     def generator(self, name: str) -> torch.Generator:
         """Return a fresh random stream on the CPU: the same numbers on every device."""
@@ -49,14 +51,13 @@ def rows(diffuser: Diffuser, label: int | None, count: int) -> Tensor:
     """Return the embedding of a class `count` times, N×E; None: that of the null token."""
     if label is None:
         return diffuser.null(count)
-    device = next(diffuser.network.parameters()).device
-    return diffuser.embed(torch.full((count,), label, dtype=torch.int64, device=device))
+    return diffuser.embed(torch.full((count,), label))
 
 
 def both(
     diffuser: Diffuser, noisy: Tensor, t: Tensor, first: Tensor, second: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return ε under two embeddings, of one forward pass of twice the batch.
+    """Return eps under two embeddings, of one forward pass of twice the batch.
 
     Args:
         diffuser: whose.
@@ -97,8 +98,8 @@ def student_of(teacher: Diffuser, scope: Scope) -> tuple[Diffuser, list[nn.Param
 
 
 def released(student: Diffuser) -> Diffuser:
-    """Return a finished student: none of its parameters is frozen any more."""
+    """Return a finished student as a model that is used: no parameter has a gradient."""
     for parameter in student.network.parameters():
-        parameter.requires_grad_(True)
+        parameter.requires_grad_(requires_grad=False)
         parameter.grad = None
     return student

@@ -12,8 +12,8 @@ def top_tail(edit: Tensor, quantile: float) -> Tensor:
     several are equal.
 
     Args:
-        edit: ψ, N×C×H×W.
-        quantile: λ in 0 … 1; 0: all entries. The paper advises .95 to .99, the pipeline's default is .9.
+        edit: psi, N×C×H×W.
+        quantile: lambda in 0 … 1; 0: all entries. The paper advises .95 to .99, the pipeline's default is .9.
 
     Returns:
         Booleans in the shape of `edit`.
@@ -21,7 +21,7 @@ def top_tail(edit: Tensor, quantile: float) -> Tensor:
     flat = edit.detach().abs().flatten(1)
     kept = round((1 - quantile) * flat.shape[1])
     mask = torch.zeros_like(flat, dtype=torch.bool)
-    mask.scatter_(1, flat.topk(kept, dim=1).indices, True)  # noqa: FBT003  # torch's signature
+    mask.scatter_(1, flat.topk(kept, dim=1).indices, True)
     return mask.view_as(edit)
 
 

@@ -13,9 +13,7 @@ from trueface.erasing.registry import METHODS, described, modules_of
 from trueface.runtime.errors import UnknownName
 from trueface.runtime.field_types import Count, Finite, Probability, Settings
 
-SAME = (
-    "erase and anchor are both {name!r}: the anchor is what is drawn instead, name another class"
-)
+SAME = "erase and anchor are both {name!r}: the anchor is what is drawn instead, name another class"
 
 
 def _method(name: str) -> str:
@@ -33,7 +31,8 @@ class EraseSettings(Settings):
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"method": modules_of}
 
     data_root: str = Field(
-        "", description="folder of the teacher's training images, for retrain; default: the teacher's"
+        "",
+        description="folder of the teacher's training images, for retrain; default: the teacher's",
     )
     method: Annotated[str, AfterValidator(_method)] = Field(description=described())
     erase: str = Field(min_length=1, description="the class that shall not be drawn any more")

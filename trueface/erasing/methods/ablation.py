@@ -37,7 +37,7 @@ def ablate_maps(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
 def ablate(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     """Erase by concept ablation, its model-based variant (N. Kumari et al., ICCV 2023, arXiv 2303.13516).
 
-        L = || ε_θ(x_t,c) - sg ε_θ(x_t,c') ||²
+        L = || eps_θ(x_t,c) - sg eps_θ(x_t,c') ||²
 
     x_t are samples of the anchor c', drawn by the teacher, with noise of a random t. As in the paper
     the target is the student's own score of the anchor, without gradient. Published, for Stable
@@ -50,9 +50,7 @@ def ablate(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     return released(student)
 
 
-def ablation_loss(
-    student: Diffuser, noisy: Tensor, t: Tensor, problem: ErasingProblem
-) -> Tensor:
+def ablation_loss(student: Diffuser, noisy: Tensor, t: Tensor, problem: ErasingProblem) -> Tensor:
     """Return the loss of a batch x_t; no gradient goes through the anchor's score."""
     count = len(noisy)
     with torch.no_grad():
@@ -60,9 +58,7 @@ def ablation_loss(
     return mean_square(student.eps(noisy, t, rows(student, problem.erase, count)) - target)
 
 
-def noised_samples(
-    teacher: Diffuser, problem: ErasingProblem
-) -> Iterator[tuple[Tensor, Tensor]]:
+def noised_samples(teacher: Diffuser, problem: ErasingProblem) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches of the teacher's samples of the anchor with noise of a random t, without end."""
     options, generator = problem.options, problem.generator("samples")
     images = sampled_paths(teacher, problem.anchor, options.paths, problem, generator).images

@@ -32,20 +32,18 @@ from trueface.erasing.sega import sparse_edit
 def all_but_one(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     """Erase by All but One (S. Hong et al., AAAI 2024, arXiv 2312.12807).
 
-        L = || γ2 (ε_θ(z,c) - sg ε_θ(z)) - target ||² + λ || ε_θ(z) - ε*(z) ||²
+        L = || gamma2 (eps_θ(z,c) - sg eps_θ(z)) - target ||² + lambda || eps_θ(z) - eps*(z) ||²
 
-    θ is the student, * the teacher, sg stops the gradient, ε(z) is the score of the null token. z_t
+    θ is the student, * the teacher, sg stops the gradient, eps(z) is the score of the null token. z_t
     are points of the teacher's own sampling paths under the anchor c' (`trajectory: concept`: under c).
     The target is in `alternate_guidance`.
 
-    γ1, γ2, λ and the learning rate were not published; 1, 1 and 1 are ours. The authors' program took
+    gamma1, gamma2, lambda and the learning rate were not published; 1, 1 and 1 are ours. The authors' program took
     some 450 steps.
     """
     student, parameters = student_of(teacher, problem.options.scope)
     noisy = batches(teacher, student, problem)
-    descend(
-        problem, parameters, lambda: all_but_one_loss(student, teacher, *next(noisy), problem)
-    )
+    descend(problem, parameters, lambda: all_but_one_loss(student, teacher, *next(noisy), problem))
     return released(student)
 
 
@@ -79,19 +77,17 @@ def teachers_part(
     return alternate_guidance(concept, null, instead, options), null
 
 
-def alternate_guidance(
-    concept: Tensor, null: Tensor, instead: Tensor, options: Options
-) -> Tensor:
-    """Return γ1 (ε*(z,c) - ε*(z)) + δ, the concept's guidance with a sparse edit.
+def alternate_guidance(concept: Tensor, null: Tensor, instead: Tensor, options: Options) -> Tensor:
+    """Return gamma1 (eps*(z,c) - eps*(z)) + delta, the concept's guidance with a sparse edit.
 
-    δ is SEGA's: γ1 times ψ = ε*(z,c') - ε*(z,c) where |ψ| is in its top tail, which moves those
-    entries from the concept's guidance to the anchor's. So `mask: 0` gives γ1 (ε*(z,c') - ε*(z)), the
-    target with an explicit anchor. Without an anchor, c' is the null token: ψ takes the concept away.
+    delta is SEGA's: gamma1 times psi = eps*(z,c') - eps*(z,c) where |psi| is in its top tail, which moves those
+    entries from the concept's guidance to the anchor's. So `mask: 0` gives gamma1 (eps*(z,c') - eps*(z)), the
+    target with an explicit anchor. Without an anchor, c' is the null token: psi takes the concept away.
 
     Args:
-        concept: ε*(z,c).
-        null: ε*(z).
-        instead: ε*(z,c'), or the null score.
+        concept: eps*(z,c).
+        null: eps*(z).
+        instead: eps*(z,c'), or the null score.
         options: gamma1, mask, edit_scale.
     """
     delta = sparse_edit(instead - concept, options.mask, options.edit_scale)

@@ -39,9 +39,9 @@ def negative_guidance_of_the_rest(teacher: Diffuser, problem: ErasingProblem) ->
 def negative_guidance(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     """Erase by ESD (R. Gandikota et al., ICCV 2023, arXiv 2303.07345, equation 7).
 
-        L = || ε_θ(z,c) - ( ε*(z) - η (ε*(z,c) - ε*(z)) ) ||²
+        L = || eps_θ(z,c) - ( eps*(z) - eta (eps*(z,c) - eps*(z)) ) ||²
 
-    Published, for Stable Diffusion: η 1, Adam at 1e-5, 1000 steps of one image, z_t from the student's
+    Published, for Stable Diffusion: eta 1, Adam at 1e-5, 1000 steps of one image, z_t from the student's
     own sampling under c with guidance 3, stopped at a random one of 50 DDIM steps.
     Here a step takes a batch, and the student's paths serve `refresh` steps before they are sampled
     anew. The authors' program leaves the time embedding and the last layer out of ESD-u, too; the paper

@@ -2,7 +2,7 @@
 
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.settings import DiffuserSettings
-from trueface.diffusion.training import train_diffuser
+from trueface.diffusion.training import fit
 from trueface.erasing.problem import ErasingProblem
 from trueface.erasing.registry import register_erasure
 from trueface.runtime.errors import JobError
@@ -19,5 +19,31 @@ def retrain(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
 
     The settings are those of the teacher's checkpoint, the seed is the problem's. The concept keeps its
     row in the table of embeddings, which is never trained: what is drawn under it is not nothing.
+    Unlike the other methods, a retraining that is interrupted goes on where it was.
+
+    Raises:
+        JobError: the teacher's settings are not known, it was imported, or it lacks another class.
     """
-    raise NotImplementedError
+    name = teacher.class_names[problem.erase]
+    if problem.images is None or problem.labels is None or not problem.training:
+        raise JobError(
+            "retrain needs the images and the settings that the teacher was trained with"
+        )
+    trained = DiffuserSettings.model_validate({**problem.training, "data_root": ""})
+    if trained.weights:
+        raise JobError("this diffuser was imported and not trained here: it cannot be retrained")
+    if trained.without not in ("", name):
+        raise JobError(
+            f"this diffuser was trained without {trained.without} already, and a training leaves out "
+            "one class"
+        )
+    result = fit(
+        problem.images,
+        problem.labels,
+        trained.model_copy(update={"without": name, "seed": problem.seed}),
+        class_names=teacher.class_names,
+        watch=problem.watch,
+        folder=problem.folder,
+    )
+    problem.history.extend((int(row[0]), float(row[1])) for row in result.rows)
+    return result.diffuser.to(teacher.device)

@@ -23,7 +23,7 @@ from trueface.erasing.registry import STEPS, register_erasure
 def self_distillation(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     """Erase by SDD (S. Kim et al., ICML 2023 workshop, arXiv 2307.05977, equation 5 and algorithm 1).
 
-        L = || ε_θ(z,c) - sg ε_θ(z) ||²
+        L = || eps_θ(z,c) - sg eps_θ(z) ||²
 
     The result is the moving average of the students, which also samples the z_t, under c. Published,
     for Stable Diffusion: AdamW at 1e-5, 1500 steps of one image, guidance 3, 50 DDIM steps, average

@@ -19,7 +19,7 @@ def edit_concept(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
 
     Every map learns to take the concept's embedding for the anchor's, or for the null token's without an
     anchor; the other classes and the null token are preserved. Biases stay as they are. The paper's
-    regularisation is that of the authors' program, λ: .1 (.5 in its version of today), with the
+    regularisation is that of the authors' program, lambda: .1 (.5 in its version of today), with the
     preserved concepts' weight .1 (1 today).
     """
     student = teacher.copy()
@@ -51,7 +51,7 @@ def edit_concept(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
 def edited(
     weight: Tensor, erased: Tensor, instead: Tensor, kept: Tensor, *, keep: float, preserve: float
 ) -> Tensor:
-    """Return the W that minimises
+    """Return the weights W that minimise the editing's own objective.
 
         Σ ||W c - W0 c'||² + preserve Σ ||W k - W0 k||² + keep ||W - W0||²
 
@@ -62,9 +62,9 @@ def edited(
         erased: c, n×E.
         instead: c', n×E.
         kept: k, m×E.
-        keep: λ > 0; it makes the problem solvable where there are fewer concepts than E.
+        keep: lambda > 0; it makes the problem solvable where there are fewer concepts than E.
         preserve: weight of the preserved ones.
-    """  # noqa: D400, D205  # a formula
+    """
     old, c, anchors, k = (each.double() for each in (weight, erased, instead, kept))
     unit = torch.eye(old.shape[1], dtype=torch.float64, device=old.device)
     outer = c.T @ c + preserve * (k.T @ k) + keep * unit
