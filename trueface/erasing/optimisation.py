@@ -45,7 +45,7 @@ def descend(
             raise JobError(
                 f"the loss is {value} at step {step} of {total}; lower lr, which is {options.lr:g}"
             )
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
         optimizer.step()
         after()
         problem.history.append((step, value))

@@ -100,6 +100,6 @@ def student_of(teacher: Diffuser, scope: Scope) -> tuple[Diffuser, list[nn.Param
 def released(student: Diffuser) -> Diffuser:
     """Return a finished student as a model that is used: no parameter has a gradient."""
     for parameter in student.network.parameters():
-        parameter.requires_grad_(requires_grad=False)
+        parameter.requires_grad_(False)
         parameter.grad = None
     return student

@@ -69,4 +69,5 @@ def edited(
     unit = torch.eye(old.shape[1], dtype=torch.float64, device=old.device)
     outer = c.T @ c + preserve * (k.T @ k) + keep * unit
     values = old @ (anchors.T @ c + preserve * (k.T @ k) + keep * unit)
-    return torch.linalg.solve(outer, values, left=False).to(weight.dtype)
+    new: Tensor = torch.linalg.solve(outer, values, left=False)
+    return new.to(weight.dtype)
