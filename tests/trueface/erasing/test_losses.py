@@ -103,10 +103,10 @@ def test_self_distillation_learns_the_students_own_null_score() -> None:
     assert gradients(student, loss) == (close(2 * rest * Z), close(2 * rest * CONCEPT))
 
 
-def test_ablation_learns_the_students_own_score_of_the_anchor() -> None:
-    student = linear(A, B)
-    loss = ablation_loss(student, *noisy(), a_problem(Options()))
-    rest = B * (CONCEPT - ANCHOR)
+def test_ablation_learns_the_teachers_score_of_the_anchor() -> None:
+    student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
+    loss = ablation_loss(student, teacher, *noisy(), a_problem(Options()))
+    rest = A * Z + B * CONCEPT - (A_TEACHER * Z + B_TEACHER * ANCHOR)
     assert loss.item() == close(rest**2)
     assert gradients(student, loss) == (close(2 * rest * Z), close(2 * rest * CONCEPT))
 
