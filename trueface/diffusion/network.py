@@ -1,11 +1,11 @@
 """What all noise-predicting networks have in common, and what decides their shape."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-NetworkName = Literal["unet", "mlp"]
+NetworkName = Literal["unet", "mlp", "stable"]  # stable: that of an imported Stable Diffusion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,10 @@ class EpsNetwork(nn.Module):
         self.table: nn.Embedding | None = (
             nn.Embedding(shape.classes + 1, shape.embedding) if shape.classes else None
         )
+
+    def facts(self) -> dict[str, Any]:
+        """Return all that is needed to build it again, but the weights, as plain values."""
+        return {**asdict(self.shape), "widths": list(self.shape.widths)}
 
     def forward(self, x: Tensor, t: Tensor, embedding: Tensor | None) -> Tensor:
         """Return the noise (or v) in each image, like `x`.
