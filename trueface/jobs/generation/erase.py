@@ -10,7 +10,7 @@ from launcher.api import Job, JobError, Json, write_json
 from trueface.diffusion.checkpoint import KeptDiffuser, read_diffuser, save_diffuser
 from trueface.diffusion.class_names import training_folder
 from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.images import load_classes
+from trueface.diffusion.images import digest, load_classes
 from trueface.erasing.erasure import run_erasure
 from trueface.erasing.problem import ErasingProblem
 from trueface.erasing.registry import METHODS
@@ -78,6 +78,7 @@ def _erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
         },
     )
     write_json(paths.summary(folder), {"schema": SCHEMA, **numbers})
+    paths.resume(folder).unlink(missing_ok=True)  # of a retraining
     return numbers
 
 
@@ -94,12 +95,18 @@ def _problem(job: Job, settings: EraseSettings, kept: KeptDiffuser) -> ErasingPr
             where, size=teacher.size, channels=teacher.channels, cpus=job.cpus
         )
         _refuse_other_classes(where, names, teacher)
+        _refuse_other_images(where, kept.provenance, digest(images, labels, names))
     return ErasingProblem(
         erase=erased,
         anchor=teacher.label(settings.anchor) if settings.anchor else None,
         options=settings.options,
         seed=settings.seed,
-        watch=Watch(device=job.device, progress=job.progress, stop=job.stop),
+        watch=Watch(
+            device=job.device,
+            precision=str(training.get("precision", "fp32")),
+            progress=job.progress,
+            stop=job.stop,
+        ),
         images=images,
         labels=labels,
         training=training,
@@ -121,6 +128,14 @@ def _refuse_other_classes(where: Path, names: Sequence[str], teacher: Diffuser) 
         )
 
 
+def _refuse_other_images(where: Path, source: Mapping[str, Any], used: str) -> None:
+    if source.get("train_images_sha256", used) != used:
+        raise DataError(
+            f"{where} holds other images than those that the diffuser was trained on; train it again, "
+            "or bring the images back"
+        )
+
+
 def _source(job: Job, settings: EraseSettings, kept: KeptDiffuser) -> dict[str, Json]:
     return {
         "job": job.name,
@@ -130,6 +145,11 @@ def _source(job: Job, settings: EraseSettings, kept: KeptDiffuser) -> dict[str, 
         "method": settings.method,
         "settings": settings.model_dump(mode="json"),
         "training": dict(training_of(kept.provenance)),
+        **{
+            name: kept.provenance[name]
+            for name in ("data_root", "train_images_sha256")
+            if name in kept.provenance
+        },
         "seed": settings.seed,
         "class_names": list(kept.diffuser.class_names),
         "device": job.device,

@@ -42,6 +42,10 @@ def _refusals(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
             f"{draft.base} is trained with drop: 0 and has no null token, which {method.name} needs: "
             "it cannot be guided; train it with drop above 0"
         )
+    if trained.get("weights") and "images" in method.needs:
+        yield f"{draft.base} is imported and not trained here: {method.name} cannot train it again"
+    if trained.get("without") and trained["without"] == settings["erase"]:
+        yield f"{draft.base} is trained without {settings['erase']}: there is nothing to erase"
     names = _names_of_classes(draft, settings["data_root"] or str(trained.get("data_root", "")))
     for name in filter(None, (settings["erase"], settings["anchor"])):
         if names and name not in names:

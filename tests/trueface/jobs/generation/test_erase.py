@@ -113,6 +113,14 @@ def test_a_retraining_on_other_classes_is_refused(tmp_path: Path) -> None:
         erase(a_job(a_draft(tmp_path, "retrain")))
 
 
+def test_a_retraining_on_other_images_is_refused(tmp_path: Path) -> None:
+    path = with_teacher(tmp_path)
+    save_diffuser(path, small(), {"settings": dict(TRAINING), "train_images_sha256": "another"})
+    with_images(tmp_path, *NAMES)
+    with pytest.raises(DataError, match="holds other images than those that"):
+        erase(a_job(a_draft(tmp_path, "retrain")))
+
+
 def test_a_plan_knows_the_concepts_of_a_data_folder_that_is_there(tmp_path: Path) -> None:
     draft = a_draft(tmp_path, erase="concpt", data_root="data")
     assert not ERASE.refusals(draft, ())  # no folder yet: the job asks the model
@@ -122,14 +130,24 @@ def test_a_plan_knows_the_concepts_of_a_data_folder_that_is_there(tmp_path: Path
     assert not ERASE.refusals(a_draft(tmp_path, data_root="data"), ())
 
 
+def trained(folder: Path, /, **settings: Any) -> Draft:
+    return Draft(
+        kind="diffuser", run="study", run_folder=folder, folder=folder, model=BASE,
+        settings={**TRAINING, **settings},
+    )  # fmt: skip
+
+
+def test_a_plan_refuses_what_the_teachers_training_makes_senseless(tmp_path: Path) -> None:
+    draft = a_draft(tmp_path, "retrain")
+    assert "cannot train it again" in ERASE.refusals(draft, [trained(tmp_path, weights="sd")])[0]
+    without = trained(tmp_path, without="concept")
+    assert "there is nothing to erase" in ERASE.refusals(draft, [without])[0]
+    assert not ERASE.refusals(draft, [trained(tmp_path, without="", weights="")])
+
+
 def test_a_plan_refuses_to_guide_a_teacher_that_is_trained_without_null(tmp_path: Path) -> None:
     def refusals(method: str, drop: float | None, /, **given: Any) -> tuple[str, ...]:
-        draft = a_draft(tmp_path, method, **given)
-        trained = Draft(
-            kind="diffuser", run="study", run_folder=draft.run_folder, folder=tmp_path, model=BASE,
-            settings={**TRAINING, "drop": drop},
-        )  # fmt: skip
-        return ERASE.refusals(draft, [trained])
+        return ERASE.refusals(a_draft(tmp_path, method, **given), [trained(tmp_path, drop=drop)])
 
     assert "has no null token, which abo needs" in refusals("abo", 0)[0]
     assert "has no null token" in refusals("ablate", 0)[0]
