@@ -7,7 +7,7 @@ from typing import Any
 import PIL.Image
 import pytest
 
-from launcher.api import Draft, Job, JobError, UnknownName, parse_model, read_json
+from launcher.api import Draft, Job, JobError, Json, UnknownName, parse_model, read_json
 from tests.trueface.erasing.build import FEW, NAMES, small
 from trueface.diffusion.checkpoint import load_diffuser, read_diffuser, save_diffuser
 from trueface.jobs.generation.erase import erase, thinned
@@ -16,7 +16,7 @@ from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 
 BASE = "classes:all"
-TRAINING = {
+TRAINING: dict[str, Json] = {
     "size": 4, "channels": 1, "network": "mlp", "widths": [16, 16], "embedding": 4, "num_steps": 3,
     "batch_size": 8, "data_root": "data",
 }  # fmt: skip
