@@ -1,0 +1,73 @@
+"""Real images of class folders: those that an attacker may use, and those on which a classifier is checked."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trueface.data.made.folders import image_names, read_images
+from trueface.diffusion.diffuser import Diffuser
+from trueface.erasing.measures.rates import Rate, rate
+from trueface.erasing.measures.recognition import Recogniser
+from trueface.runtime.errors import DataError
+from trueface.runtime.rng import derive
+
+HELD_OUT = 64  # images of each class on which the classifier is checked
+
+
+def concept_images(
+    root: Path, concept: str, count: int, diffuser: Diffuser, seed: int
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Return training images of a class in an order that the seed decides, and their names.
+
+    Args:
+        root: class folders, below train/ where there is such a folder.
+        concept: the class.
+        count: how many.
+        diffuser: whose size and channels they must have.
+        seed: of the order.
+
+    Raises:
+        DataError: there are too few, or one of another size.
+    """
+    folder = _part(root, "train") / concept
+    names = list(image_names(folder))
+    if len(names) < count:
+        raise DataError(
+            f"{folder} has {len(names)} images, and the attack wants {count}: give more images, or a "
+            "smaller recover_images"
+        )
+    random.Random(derive(f"recovery/images/{concept}", seed)).shuffle(names)
+    chosen = tuple(names[:count])
+    return read_images(folder, chosen, size=diffuser.size, channels=diffuser.channels), chosen
+
+
+def held_out_accuracy(
+    root: Path, classes: Sequence[str], diffuser: Diffuser, recogniser: Recogniser
+) -> Rate | None:
+    """Return the classifier's accuracy on real test images, at the diffuser's size; None without test/.
+
+    At most 64 images a class, evenly spread over the sorted names.
+
+    Raises:
+        DataError: an image cannot be read, or has another size.
+    """
+    if not (root / "test").is_dir():
+        return None
+    hits = []
+    for name in classes:
+        folder = root / "test" / name
+        images = read_images(
+            folder,
+            image_names(folder, limit=HELD_OUT),
+            size=diffuser.size,
+            channels=diffuser.channels,
+        )
+        hits.append(recogniser.answers(images) == recogniser.number(name))
+    return rate(torch.cat(hits))
+
+
+def _part(root: Path, part: str) -> Path:
+    return root / part if (root / part).is_dir() else root
