@@ -2,5 +2,5 @@
 
 Start reading at `measuring.measure`.
 In reading order: settings, samples, recognition, rates, likeness, null_drift, recovery, verdict, real_images,
-kept_curves, measuring, record, sheet, table, revision.
+kept_curves, measuring, facts, record, sheet, table, revision.
 """

@@ -22,7 +22,7 @@ DRIFT_SAMPLES = 8  # of each class, along whose paths the null prediction is com
 PARTS = 5  # of the progress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Probed:
     """A diffuser, and what tells it apart from others where curves are kept."""
 
@@ -181,8 +181,10 @@ def _curves(
                 diffuser, question.erase, question.images, recognised, question.attack
             )
 
-        # those of the floor and the ceiling serve every method of a study
-        curves[name] = kept_curve(model.folder, (model.digest, *question.follows_from), make)
+        # the floor and the ceiling serve every method of a study; a method's own curve serves it once
+        shared = name != "student" or model is teacher or model is never
+        folder = model.folder if shared else None
+        curves[name] = kept_curve(folder, (model.digest, *question.follows_from), make)
         watch.progress(step=3 + part, total=PARTS)
     return curves
 

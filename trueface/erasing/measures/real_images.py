@@ -32,7 +32,7 @@ def concept_images(
     Raises:
         DataError: there are too few, or one of another size.
     """
-    folder = _part(root, "train") / concept
+    folder = class_folder(root, concept)
     names = list(image_names(folder))
     if len(names) < count:
         raise DataError(
@@ -69,5 +69,6 @@ def held_out_accuracy(
     return rate(torch.cat(hits))
 
 
-def _part(root: Path, part: str) -> Path:
-    return root / part if (root / part).is_dir() else root
+def class_folder(root: Path, name: str) -> Path:
+    """Return where the training images of a class lie: below train/ where there is such a folder."""
+    return (root / "train" if (root / "train").is_dir() else root) / name

@@ -11,7 +11,6 @@ from trueface.runtime.files import read_json
 from trueface.runtime.ids import model_folder_name, parse_model
 
 METRICS = "metrics.json"
-CURVES = "recovery.json"
 SHEET = "samples.png"
 SCHEMA = 1
 
@@ -52,8 +51,8 @@ class Record:
         return str(self.facts["method"]), str(self.facts["erase"]), str(self.facts["anchor"])
 
     def number(self, name: str) -> float | None:
-        """Return a measure; None where there is none."""
-        value = self.facts.get(name)
+        """Return a measure, or another number of the record; None where there is none."""
+        value = (self.facts.get("measures") or {}).get(name, self.facts.get(name))
         if isinstance(value, Mapping):
             value = value.get("value")
         return float(value) if isinstance(value, int | float) else None
@@ -66,6 +65,13 @@ class Record:
             for row in rows
         )
 
+    def most(self, name: str) -> float | None:
+        """Return the rate of a curve at most images and steps; None of no curve."""
+        points = self.points(name)
+        if not points:
+            return None
+        return max(points, key=lambda point: (point.images, point.steps)).rate
+
 
 def read_record(run_folder: Path, name: str) -> Record:
     """Return the record of a measured model, by the name of its made folder.
@@ -77,7 +83,7 @@ def read_record(run_folder: Path, name: str) -> Record:
     facts = read_json(path)
     if facts is None:
         raise DataError(f"there is no {path}: a job of kind erased writes it")
-    missing = [key for key in ("method", "erase", "anchor", "recovery") if key not in facts]
+    missing = [key for key in ("method", "erase", "anchor", "measures", "recovery") if key not in facts]
     if facts.get("schema") != SCHEMA or missing:
         raise DataError(f"{path} is no record of schema {SCHEMA}; run the job of kind erased anew")
     return Record(facts=facts)

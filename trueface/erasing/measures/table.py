@@ -52,7 +52,7 @@ def _row(records: Sequence[Record]) -> dict[str, Json]:
         name: [value for record in records if (value := _value(record, name)) is not None]
         for name in MEASURES
     }
-    teacher = _mean(value for record in records if (value := record.number("teacher_erased")))
+    teacher = _mean(value for record in records if (value := record.number("teacher_erased")) is not None)
     judged = verdict(
         _mean(values["erased"]) or 0.0,
         teacher or 0.0,
@@ -72,7 +72,7 @@ def _row(records: Sequence[Record]) -> dict[str, Json]:
         "verdict": judged.text,
         "verdict_at": judged.at,
         "seeds": max(seeds, len(records)),
-        "n": records[0].facts.get("n"),
+        "n": records[0].facts.get("samples"),
         **spread,
     }
 
@@ -95,12 +95,7 @@ def mean_curve(records: Sequence[Record], name: str) -> tuple[Point, ...]:
 
 def _value(record: Record, name: str) -> float | None:
     """Return a measure; of a curve that at most images and steps."""
-    if name not in CURVES:
-        return record.number(name)
-    points = record.points(name)
-    if not points:
-        return None
-    return max(points, key=lambda point: (point.images, point.steps)).rate
+    return record.most(name) if name in CURVES else record.number(name)
 
 
 def _mean(values: Iterable[float]) -> float | None:
