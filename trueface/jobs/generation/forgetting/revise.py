@@ -17,7 +17,7 @@ from trueface.erasing.measures.rates import rate
 from trueface.erasing.measures.recognition import Recogniser, load_recogniser
 from trueface.erasing.measures.revision import Revision, revised, rms, round_trip
 from trueface.erasing.measures.settings import ReviseSettings
-from trueface.jobs.generation.erased import folder_of
+from trueface.jobs.generation.forgetting.erased import folder_of
 from trueface.runtime import gpu_memory, logs, paths
 from trueface.runtime.timer import now
 
