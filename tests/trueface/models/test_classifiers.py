@@ -9,7 +9,7 @@ from trueface.training.class_settings import ClassifySettings
 
 SHAPES: tuple[tuple[str, Stem], ...] = (
     ("resnet18", "small"), ("resnet18", "large"), ("resnet50", "large"), ("vgg16", "small"),
-    ("vit", "small"),
+    ("vit", "small"), ("cnn", "small"), ("cnn", "large"),
 )  # fmt: skip
 
 
