@@ -2,4 +2,6 @@
 
 Start reading at `folders`.
 In reading order: folders, noise, writer, tables.
+Start reading at `folders.image_names`.
+In reading order: folders, noise, writer.
 """

@@ -2,4 +2,5 @@
 
 Start reading at `base.GenerationKind`.
 In reading order: base, diffuser_kind, diffuser.
+In reading order: base, denoiser_kind, denoiser, purify_kind, purifier_models, purify.
 """
