@@ -3,4 +3,5 @@
 Start reading at `base.GenerationKind`.
 In reading order: base, diffuser_kind, diffuser.
 In reading order: base, denoiser_kind, denoiser, purify_kind, purifier_models, purify.
+In reading order: base, diffuser_kind, diffuser, erase_kind, erase.
 """
