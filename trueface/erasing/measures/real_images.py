@@ -14,6 +14,7 @@ from trueface.erasing.measures.recognition import Recogniser
 from trueface.runtime.errors import DataError
 from trueface.runtime.rng import derive
 
+PIXELS = frozenset({1, 3})  # channels of images; a latent space has others
 HELD_OUT = 64  # images of each class on which the classifier is checked
 
 
@@ -41,7 +42,7 @@ def concept_images(
         )
     random.Random(derive(f"recovery/images/{concept}", seed)).shuffle(names)
     chosen = tuple(names[:count])
-    return read_images(folder, chosen, size=diffuser.size, channels=diffuser.channels), chosen
+    return real_images(folder, chosen, diffuser), chosen
 
 
 def held_out_accuracy(
@@ -59,14 +60,20 @@ def held_out_accuracy(
     hits = []
     for name in classes:
         folder = root / "test" / name
-        images = read_images(
-            folder,
-            image_names(folder, limit=HELD_OUT),
-            size=diffuser.size,
-            channels=diffuser.channels,
-        )
+        images = real_images(folder, image_names(folder, limit=HELD_OUT), diffuser)
         hits.append(recogniser.answers(images) == recogniser.number(name))
     return rate(torch.cat(hits))
+
+
+def real_images(folder: Path, names: Sequence[str], diffuser: Diffuser) -> Tensor:
+    """Return images as a diffuser draws them, N×C×H×W in [-1, 1].
+
+    Raises:
+        DataError: one cannot be read, or has another size; of a diffuser in a latent space: than the others.
+    """
+    if diffuser.channels in PIXELS:
+        return read_images(folder, names, size=diffuser.size, channels=diffuser.channels)
+    return read_images(folder, names)  # its own encoder says which size it wants
 
 
 def class_folder(root: Path, name: str) -> Path:

@@ -95,7 +95,7 @@ def recovery(
         )
     starts = starts_of(diffuser, concept, attack.sampling.seed)
     paths = inverted(diffuser, torch.stack(list(starts.values())), images, attack)
-    points = paths.reshape(-1, paths.shape[-1])  # starts × images × steps rows
+    points = paths.flatten(0, 2)  # starts × images × steps rows
     noise = noise_of(diffuser, concept, attack.samples, attack.sampling.seed)
     samples = drawn(
         diffuser,
@@ -103,7 +103,7 @@ def recovery(
         points.repeat_interleave(attack.samples, 0),
         attack.sampling,
     )
-    hits = recognised(samples).reshape(*paths.shape[:-1], attack.samples)
+    hits = recognised(samples).reshape(*paths.shape[:3], attack.samples)
     shares = hits.double().mean(-1).tolist()
     return Curve(
         images=attack.images,
@@ -117,7 +117,7 @@ def recovery(
 
 
 def starts_of(diffuser: Diffuser, concept: str, seed: int) -> dict[str, Tensor]:
-    """Return where the attack begins, by name, (E,) each.
+    """Return where the attack begins, by name, (E,) each, or of more dimensions for several tokens.
 
     `own` is the model's embedding of the concept, absent where it has no such class; `random` has the mean
     and the variance of its classes' embeddings.
@@ -133,17 +133,17 @@ def starts_of(diffuser: Diffuser, concept: str, seed: int) -> dict[str, Tensor]:
         pass  # a model of the other classes only
     generator = torch.Generator().manual_seed(derive("recovery/start", seed))
     spread = classes.std(0, unbiased=False).square().mean().sqrt()
-    draw = torch.randn(classes.shape[1], generator=generator).to(classes)
+    draw = torch.randn(classes.shape[1:], generator=generator).to(classes)
     starts[RANDOM] = classes.mean(0) + spread * draw
     return starts
 
 
 def inverted(diffuser: Diffuser, starts: Tensor, images: Tensor, attack: Attack) -> Tensor:
-    """Return the embeddings that the attack passes through, S×K×B×E: by start, images and steps.
+    """Return the embeddings that the attack passes through, S×K×B×E…: by start, images and steps.
 
     Args:
         diffuser: the model.
-        starts: S×E.
+        starts: S×E…
         images: N×C×H×W real ones, N at least the largest number of images.
         attack: how much the attacker has.
 
@@ -157,7 +157,9 @@ def inverted(diffuser: Diffuser, starts: Tensor, images: Tensor, attack: Attack)
     scale = max(float(classes.square().mean().sqrt()), LEAST_SCALE)
     optimizer = torch.optim.Adam([vectors], lr=attack.lr * scale)
     random = torch.Generator().manual_seed(derive("recovery", attack.sampling.seed))
-    shape = (attack.batch, *images.shape[1:])
+    with torch.no_grad():
+        latents = diffuser.network.encoded(images[: attack.images[-1]].to(device)).cpu()
+    shape = (attack.batch, *latents.shape[1:])
     path: list[Tensor] = []
     for step in range(1, attack.steps[-1] + 1):
         if attack.sampling.stop.is_set():
@@ -166,12 +168,12 @@ def inverted(diffuser: Diffuser, starts: Tensor, images: Tensor, attack: Attack)
         t = torch.randint(1, diffuser.t_max + 1, (attack.batch,), generator=random)
         noise = torch.randn(shape, generator=random)
         chosen = (places * counts[:, None]).long().repeat(len(starts), 1)  # runs × batch
-        clean = images[chosen.flatten()].to(device)
+        clean = latents[chosen.flatten()].to(device)
         t_all, noise_all = t.repeat(runs), noise.repeat(runs, 1, 1, 1).to(device)
         noisy = diffuser.schedule.noised(clean, t_all.to(device), noise_all)
         eps = diffuser.eps(noisy, t_all, vectors.repeat_interleave(attack.batch, 0))
         # the sum over runs: each vector has its own mean, and Adam treats every number alone
-        loss = (eps - noise_all).square().mean((1, 2, 3)).reshape(runs, -1).mean(1).sum()
+        loss = (eps - noise_all).square().flatten(1).mean(1).reshape(runs, -1).mean(1).sum()
         (gradient,) = torch.autograd.grad(loss, [vectors])
         vectors.grad = gradient
         optimizer.step()
@@ -181,4 +183,4 @@ def inverted(diffuser: Diffuser, starts: Tensor, images: Tensor, attack: Attack)
                     f"the loss of the attack is no number at step {step}; take a smaller recover_lr"
                 )
             path.append(vectors.detach().clone())
-    return torch.stack(path, 1).reshape(len(starts), len(counts), len(path), -1)
+    return torch.stack(path, 1).unflatten(0, (len(starts), len(counts)))

@@ -49,7 +49,7 @@ def revised(images: Tensor, edited: Diffuser, inverter: Diffuser, revision: Revi
     """
     n = len(images)
     named = embedding_of(inverter, revision.inverted_as, n)
-    latents = ddim_invert(inverter, images.to(inverter.device), named, steps=revision.steps)
+    latents = ddim_invert(inverter, _encoded(inverter, images), named, steps=revision.steps)
     drawn = ddim_sample(
         edited,
         latents.to(edited.device),
@@ -57,15 +57,20 @@ def revised(images: Tensor, edited: Diffuser, inverter: Diffuser, revision: Revi
         steps=revision.steps,
         guidance=revision.guidance,
     )
-    return drawn.clamp(-1, 1).cpu()
+    return edited.network.decoded(drawn).clamp(-1, 1).cpu()
 
 
 @torch.no_grad()
 def round_trip(images: Tensor, diffuser: Diffuser, label: int | None, steps: int) -> Tensor:
     """Return images after inversion and sampling by one model under one name, without guidance."""
     named = embedding_of(diffuser, label, len(images))
-    latents = ddim_invert(diffuser, images.to(diffuser.device), named, steps=steps)
-    return ddim_sample(diffuser, latents, named, steps=steps).clamp(-1, 1).cpu()
+    latents = ddim_invert(diffuser, _encoded(diffuser, images), named, steps=steps)
+    drawn = ddim_sample(diffuser, latents, named, steps=steps)
+    return diffuser.network.decoded(drawn).clamp(-1, 1).cpu()
+
+
+def _encoded(diffuser: Diffuser, images: Tensor) -> Tensor:
+    return diffuser.network.encoded(images.to(diffuser.device))
 
 
 def rms(first: Tensor, second: Tensor) -> Tensor:

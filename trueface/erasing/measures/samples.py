@@ -87,7 +87,14 @@ def drawn(
     *,
     through: Through | None = None,
 ) -> Tensor:
-    """Return what a model draws from noise N×C×H×W under embeddings N×E: N×C×H×W in [-1, 1], on the CPU.
+    """Return what a model draws from noise under embeddings: images N×C×H×W in [-1, 1], on the CPU.
+
+    Args:
+        diffuser: the model.
+        noise: N×… of the shape that its network works on.
+        embedding: N×E, or N×tokens×E.
+        sampling: how samples are drawn.
+        through: sees t and z_t before each step.
 
     Raises:
         JobError: stopped, or guidance without a null token.
@@ -106,6 +113,6 @@ def drawn(
             guidance=sampling.guidance,
             through=through,
         )
-        images.append(batch.clamp(-1, 1).cpu())
+        images.append(diffuser.network.decoded(batch).clamp(-1, 1).cpu())
     return torch.cat(images)
 

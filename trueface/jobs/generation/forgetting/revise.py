@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from launcher.api import Job, JobError, Json
-from trueface.data.made.folders import digest_of, image_names, read_images, rounded
+from trueface.data.made.folders import digest_of, image_names, rounded
 from trueface.data.made.writer import made_folder
 from trueface.diffusion.checkpoint import load_diffuser
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.measures.rates import rate
+from trueface.erasing.measures.real_images import real_images
 from trueface.erasing.measures.recognition import Recogniser, load_recogniser
 from trueface.erasing.measures.revision import Revision, revised, rms, round_trip
 from trueface.erasing.measures.settings import ReviseSettings
@@ -58,7 +59,7 @@ def _revise(job: Job, settings: ReviseSettings) -> Mapping[str, Json]:
             if job.stop.is_set():
                 raise JobError(f"stopped after {start} of {len(names)} images; nothing was written")
             batch = names[start : start + settings.batch_size]
-            images = read_images(root, batch, size=edited.size, channels=edited.channels)
+            images = real_images(root, batch, edited)
             began = now()
             drawn = rounded(revised(images, edited, inverter, revision))
             seconds += now() - began
