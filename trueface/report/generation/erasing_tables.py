@@ -3,15 +3,16 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from trueface.evaluation.published.erasing import CITATION, MARK, NAMES, published_erasures
+from trueface.evaluation.published.concept_erasing import CITATION, MARK, NOTE, published_erasing
 from trueface.report.generation.made_folders import Made
 from trueface.report.generation.pictures import tile
 from trueface.report.generation.rows import Row
 from trueface.report.json_fields import list_of, text_of
-from trueface.report.svg import breakable
+from trueface.report.svg import breakable, number
 from trueface.report.tables import NO_VALUE
 
 PICTURES = 2  # of each concept
+PUBLISHED = ("NudeNet, %", "FID", "KID", "CLIP score", "SSIM")
 RATES = (("erased", "erased<small>still drawn</small>"), ("anchor", "drawn as the anchor"), ("others", "others"))  # fmt: skip
 
 
@@ -69,15 +70,16 @@ def sample_table(folders: Sequence[Made], order: Sequence[str] = ()) -> str:
 
 def published_table() -> str:
     """Return the published figures, marked as what they are."""
-    head = "".join(f'<th scope="col">{title}</th>' for title in NAMES.values())
-    body = "".join(
-        f'<tr><th scope="row">{escape(row.method)}</th>'
-        + "".join(f"<td>{escape(figure) or NO_VALUE}</td>" for figure in row.figures)
-        + "</tr>"
-        for row in published_erasures()
-    )
+    head = "".join(f'<th scope="col">{title}</th>' for title in PUBLISHED)
+    body = ""
+    for row in published_erasing():
+        figures = row.nudenet_percent, row.fid, row.kid, row.clip_score, row.ssim
+        cells = "".join(
+            f"<td>{NO_VALUE if figure is None else number(figure)}</td>" for figure in figures
+        )
+        body += f'<tr><th scope="row">{escape(row.method)}</th>{cells}</tr>'
     return (
-        f'<p class="caption"><strong>{escape(MARK)}</strong>. {escape(CITATION)}.</p>'
+        f'<p class="caption"><strong>{escape(MARK)}</strong>: {escape(NOTE)}. {escape(CITATION)}.</p>'
         '<div class="wide"><table><thead><tr><th scope="col" class="left">method</th>'
         f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
