@@ -85,7 +85,7 @@ def read_images(root: Path, names: Sequence[str], *, size: int = 0, channels: in
     for name in names:
         try:
             with PIL.Image.open(root / name) as file:
-                pixels = np.asarray(file.convert("L" if channels == 1 else "RGB"))
+                pixels = np.array(file.convert("L" if channels == 1 else "RGB"))
         except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
             raise DataError(f"{root / name} cannot be read as an image: {error}") from error
         images.append(torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)))
