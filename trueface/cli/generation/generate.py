@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -141,5 +141,11 @@ def _draft(
         data=None if model is None else str(model.last.data),
         images=None if model is None else str(kind.images(model.last.data)),
         name=name,
-        settings=settings_of(kind, settings),
+        settings=settings_of(kind, {key: _typed(kind, key, settings[key]) for key in settings}),
     )
+
+
+def _typed(kind: GenerationKind, key: str, value: Any) -> Any:
+    """Return what was typed; a number where the setting is a choice of numbers."""
+    choices = get_args(kind.settings.model_fields[key].annotation)
+    return next((choice for choice in choices if str(choice) == value), value)

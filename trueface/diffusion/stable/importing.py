@@ -113,9 +113,22 @@ def _encoded(folder: StableFolder, prompts: Sequence[str]) -> Tensor:
     words = tokenizer(
         list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     )
+    _refuse_equal(prompts, words.input_ids, length)
     with torch.no_grad():
         states: Tensor = encoder.eval()(words.input_ids).last_hidden_state
     return states
+
+
+def _refuse_equal(prompts: Sequence[str], tokens: Tensor, length: int) -> None:
+    """Refuse prompts that the tokenizer cannot tell apart, such as those that are cut off alike."""
+    first: dict[tuple[int, ...], str] = {}
+    for prompt, row in zip(prompts, tokens.tolist(), strict=True):
+        other = first.setdefault(tuple(row), prompt)
+        if other != prompt:
+            raise DataError(
+                f"prompts: {other!r} and {prompt!r} are the same to the text encoder, which reads "
+                f"{length} tokens; make them differ earlier"
+            )
 
 
 def _fill(module: nn.Module, folder: StableFolder, part: str) -> None:

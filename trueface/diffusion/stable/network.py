@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from trueface.diffusion.network import EpsNetwork, NetworkShape
 
 NAME = "stable"
+AT_ONCE = 8  # images through the VAE, which takes gigabytes for some of 512 pixels
 CROSS_ATTENTION = ("attn2.to_k", "attn2.to_v")  # how the maps' names end
 
 
@@ -88,13 +89,13 @@ class StableNetwork(EpsNetwork):
 
     def decoded(self, latents: Tensor) -> Tensor:
         """Return images N×3×H×W of latents, cut to [-1, 1]."""
-        images: Tensor = self.vae.decode(latents / self.scale).sample
-        return images.clamp(-1, 1)
+        parts = [self.vae.decode(part / self.scale).sample for part in latents.split(AT_ONCE)]
+        return torch.cat(parts).clamp(-1, 1)
 
     def encoded(self, images: Tensor) -> Tensor:
         """Return the latents of images in [-1, 1]: the most probable ones, so nothing is drawn."""
-        latents: Tensor = self.vae.encode(images).latent_dist.mode()
-        return latents * self.scale
+        parts = [self.vae.encode(part).latent_dist.mode() for part in images.split(AT_ONCE)]
+        return torch.cat(parts) * self.scale
 
 
 def _as_buffers(module: nn.Module) -> Any:  # of a package without types

@@ -21,7 +21,7 @@ from trueface.diffusion.stable.folder import stable_folder
 from trueface.diffusion.stable.importing import import_stable
 from trueface.jobs.generation.stable_diffusion import import_diffuser
 from trueface.runtime import paths
-from trueface.runtime.errors import CheckpointError
+from trueface.runtime.errors import CheckpointError, DataError
 
 pytest.importorskip("diffusers", reason="the extra `diffusion` is not installed")
 pytest.importorskip("transformers", reason="the extra `diffusion` is not installed")
@@ -122,6 +122,12 @@ def test_a_job_writes_a_diffuser_that_reads_back_to_equal_bits(root: Path, tmp_p
     with torch.no_grad():
         assert torch.equal(kept.eps(latents, 500, words), fresh.eps(latents, 500, words))
         assert torch.equal(kept.network.decoded(latents), fresh.network.decoded(latents))
+
+
+def test_prompts_that_are_cut_off_alike_are_refused(root: Path) -> None:
+    long = "a photo of a photo of a photo of a "
+    with pytest.raises(DataError, match="the same to the text encoder, which reads 24 tokens"):
+        import_stable(stable_folder(root), (f"{long}cross", f"{long}disc"))
 
 
 def test_weights_that_do_not_fit_their_description_are_named(tmp_path: Path) -> None:
