@@ -33,7 +33,7 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
     # torch takes seconds to import; help and wrong names must not wait for it
     from trueface.cli.generation.run_rows import rows_of_kind
     from trueface.cli.generation.text import PURIFIERS, attack_lines, method_lines, verdict_lines
-    from trueface.evaluation.images.restored import attack_rows
+    from trueface.evaluation.images.restored import RULE, attack_rows
     from trueface.report.generation.detectors import detectors
     from trueface.report.generation.made_folders import made_folders
     from trueface.report.generation.purification_page import Purification, write_purification_page
@@ -46,7 +46,12 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
     tested = detectors(run_folder, _results(run_folder))
     if page is not None:
         whole = Purification(
-            name=run_folder.name, rows=rows, attacks=attacks, restored=restored, detectors=tested
+            name=run_folder.name,
+            rows=rows,
+            attacks=attacks,
+            restored=restored,
+            detectors=tested,
+            rule=RULE,
         )
         write_purification_page(whole, page)
     methods = rows_of(rows)
@@ -57,6 +62,7 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
             "purifiers": rows,
             "attacks": attacks,
             "detectors": [each.record for each in tested],
+            "rule": RULE,
             "verdict": list(sentences(methods)),
         }
         click.echo(json.dumps(record))

@@ -37,6 +37,7 @@ class Purification:
     attacks: Sequence[Mapping[str, Json]]  # one an attack, the control among them
     restored: Sequence[Made]  # folders with tiles
     detectors: Sequence[Detector] = ()
+    rule: str = ""  # how the rows' verdicts are found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,9 @@ def purification_page(run: Purification) -> str:
         sentences=list(sentences(rows)),
         attacks=Markup(tables.attack_table(run.attacks)),
         purifiers=Markup(tables.purifier_table(rows)) if rows else "",
+        aims=Markup(tables.aim_table(rows)),
+        features=next((text for row in rows if (text := text_of(row.record, "features"))), ""),
+        rule=run.rule,
         plot=Markup(price_plot(rows)),
         columns=COLUMNS,
         grids=grids,
@@ -99,6 +103,8 @@ def _place_in(order: Sequence[str]) -> Callable[[Strip], int]:
 def _attack(made: Made) -> str:
     name, target = text_of(made.measures, "attack"), text_of(made.measures, "target")
     knows = "knows the purifier" if made.measures.get("adaptive") is True else ""
+    if not knows and (through := text_of(made.measures, "through")):
+        knows = f"knows {through}"
     return ", ".join(filter(None, (name, target, knows))) or "no attack"
 
 

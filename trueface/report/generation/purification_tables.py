@@ -1,45 +1,56 @@
 """The tables of the page of purification: attacks with their control, purifiers, detectors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 
 from trueface.report.generation.detectors import Detector
+from trueface.report.generation.purifier_verdicts import aims
 from trueface.report.generation.rows import Row
 from trueface.report.json_fields import number_of, text_of
 from trueface.report.svg import breakable, number
 from trueface.report.tables import NO_VALUE
 from trueface.runtime.files import Json
 
-TARGETS = ("grey", "black", "away")
 PERCENT = 100
 
 
 def purifier_table(rows: Sequence[Row]) -> str:
     """Return one row a purifier: damage left without and with knowledge of it, price, speed."""
-    targets = [name for name in TARGETS if any(row.mean(f"mse_{name}") is not None for row in rows)]
-    adaptive = [
-        name
-        for name in TARGETS
-        if any(row.mean(f"mse_adaptive_{name}") is not None for row in rows)
-    ]
     head = (
         "MSE<small>adaptive</small>",
-        *(f"{name}<small>adaptive</small>" for name in adaptive),
         "MSE",
-        *targets,
         "share &gt; .05",
         "price on clean",
         "PSNR, dB",
         "SSIM",
+        "Fréchet distance",
         "net calls",
         "seconds<small>an image</small>",
         "seeds",
     )
     body = "".join(
-        f'<tr><th scope="row">{breakable(row.name)}</th>{_purifier(row, targets, adaptive)}</tr>'
+        f'<tr><th scope="row">{breakable(row.name)}</th>{_purifier(row)}'
+        f'<td class="left">{escape(text_of(row.record, "verdict")) or NO_VALUE}</td></tr>'
         for row in rows
     )
-    return _table("purifier", head, body)
+    return _table("purifier", (*head, "verdict"), body, words=("verdict",))
+
+
+def aim_table(rows: Sequence[Row]) -> str:
+    """Return the damage by attack and target; nothing where no row has it apart."""
+    columns = {
+        f"{prefix}{aim}": f"{escape(aim.replace('_', ', '))}{note}"
+        for prefix, note in (("mse_", ""), ("mse_adaptive_", "<small>adaptive</small>"))
+        for row in rows
+        for aim in aims(row, prefix)
+    }
+    body = "".join(
+        f'<tr><th scope="row">{breakable(row.name)}</th>'
+        + "".join(f"<td>{row.cell(key, 4)}</td>" for key in columns)
+        + "</tr>"
+        for row in rows
+    )
+    return _table("purifier", tuple(columns.values()), body) if columns else ""
 
 
 def attack_table(records: Sequence[Mapping[str, Json]]) -> str:
@@ -49,7 +60,7 @@ def attack_table(records: Sequence[Mapping[str, Json]]) -> str:
         "times the control", "seeds",
     )  # fmt: skip
     body = "".join(map(_attack, records))
-    return _table("attack", head, body, left=1) if records else ""
+    return _table("attack", head, body, words=("target",)) if records else ""
 
 
 def detector_table(detectors: Sequence[Detector]) -> str:
@@ -61,20 +72,19 @@ def detector_table(detectors: Sequence[Detector]) -> str:
         f"<td>{_mean(each.auc)}</td><td>{_mean(each.accuracy)}</td><td>{len(each.auc)}</td></tr>"
         for each in detectors
     )
-    return _table("detector", head, body, left=2) if detectors else ""
+    return _table("detector", head, body, words=head[:2]) if detectors else ""
 
 
-def _purifier(row: Row, targets: Sequence[str], adaptive: Sequence[str]) -> str:
+def _purifier(row: Row) -> str:
     share = row.mean("share")
     cells = (
         row.cell("mse_adaptive", 4),
-        *(row.cell(f"mse_adaptive_{name}", 4) for name in adaptive),
         row.cell("mse", 4),
-        *(row.cell(f"mse_{name}", 4) for name in targets),
         NO_VALUE if share is None else f"{PERCENT * share:.0f} %",
         row.cell("price_clean", 4),
         row.cell("psnr", 1),
         row.cell("ssim", 3),
+        row.short("frechet"),
         row.short("net_calls"),
         row.short("seconds"),
         row.short("seeds"),
@@ -116,11 +126,10 @@ def _mean(values: Sequence[float]) -> str:
     return f"{mean:.3f}{ends}"
 
 
-def _table(name: str, head: Sequence[str], body: str, *, left: int = 0) -> str:
-    """Return a table; `head` is HTML, the columns after the first `left` ones are numbers."""
+def _table(name: str, head: Sequence[str], body: str, *, words: Collection[str] = ()) -> str:
+    """Return a table; `head` is HTML, its columns are numbers but for those of `words`."""
     titles = "".join(
-        f'<th scope="col"{" class=left" if at < left else ""}>{title}</th>'
-        for at, title in enumerate(head)
+        f'<th scope="col"{" class=left" if title in words else ""}>{title}</th>' for title in head
     )
     return (
         '<div class="wide"><table class="measures"><thead><tr>'

@@ -3,64 +3,89 @@
 from collections.abc import Iterator, Sequence
 
 from trueface.report.generation.rows import Row
+from trueface.report.json_fields import text_of
 from trueface.report.svg import number
 
 NONE = "none"  # nothing done
 RIVALS = ("jpeg@75", "jpeg75")  # what needs neither training nor a network
-HALF = 0.5
+ADAPTIVE = "mse_adaptive"
+CLOSER_DB = 1.0  # by so much a picture must come nearer to the original to be told
 
 
 def sentences(rows: Sequence[Row]) -> Iterator[str]:
     """Yield the sentences of a table of purifiers; plain text, to be escaped."""
     unpurified = next((row for row in rows if row.name == NONE), None)
-    damage = None if unpurified is None else unpurified.mean("mse")
     purifiers = [row for row in rows if row.name != NONE]
     if not purifiers:
         return
-    yield from _adaptive(purifiers, damage)
-    yield from _halved(purifiers, damage)
+    yield from _adaptive(purifiers, unpurified)
+    yield from _verdicts(purifiers)
     yield from _against_rival(purifiers)
     yield from _pictures(purifiers, unpurified)
 
 
-def _adaptive(purifiers: Sequence[Row], damage: float | None) -> Iterator[str]:
-    known = [(mse, row) for row in purifiers if (mse := row.mean("mse_adaptive")) is not None]
-    unknown = [row.name for row in purifiers if row.mean("mse_adaptive") is None]
+def aims(row: Row, prefix: str) -> list[str]:
+    """Return the attacks and targets of which a row has a number of their own.
+
+    Args:
+        row: of a purifier.
+        prefix: "mse_" or "mse_adaptive_".
+    """
+    return [
+        key.removeprefix(prefix)
+        for key in row.record
+        if key.startswith(prefix)
+        and not key.endswith("_sd")
+        and (prefix != "mse_" or not key.startswith(ADAPTIVE))
+        and row.mean(key) is not None
+    ]
+
+
+def _adaptive(purifiers: Sequence[Row], unpurified: Row | None) -> Iterator[str]:
+    known = [(mse, row) for row in purifiers if (mse := row.mean(ADAPTIVE)) is not None]
+    unknown = [row.name for row in purifiers if row.mean(ADAPTIVE) is None]
     if known:
         known.sort(key=lambda pair: pair[0])
         mse, best = known[0]
+        damage = _unpurified(best, unpurified)
         of = "" if damage is None else f" of {_short(damage)} without purification"
         yield (
             f"Against an attack that knows the purifier, {best.name} leaves the least damage: MSE "
             f"{_short(mse)}{of}. The verdict rests on this number."
         )
-        useless = [row.name for mse, row in known if damage is not None and mse >= damage]
+        useless = [
+            row.name
+            for mse, row in known
+            if (before := _unpurified(row, unpurified)) is not None and mse >= before
+        ]
         if useless:
             yield (
-                "Against an attack that knows them these leave as much damage as no purification: "
+                "An attack that knows them does as much damage as without purification: "
                 f"{', '.join(useless)}."
             )
     if unknown:
         yield f"No verdict, as no adaptive attack was run: {', '.join(unknown)}."
 
 
-def _halved(purifiers: Sequence[Row], damage: float | None) -> Iterator[str]:
-    if damage is None:
-        return
-    halved = {
-        key: [
-            row.name
-            for row in purifiers
-            if (mse := row.mean(key)) is not None and mse < HALF * damage
-        ]
-        for key in ("mse", "mse_adaptive")
-    }
-    for key, words in (
-        ("mse", "an attack that does not know the purifier"),
-        ("mse_adaptive", "one that does"),
-    ):
-        if any(row.mean(key) is not None for row in purifiers):
-            yield f"The damage of {words} is at least halved by: {', '.join(halved[key]) or 'none'}."
+def _unpurified(row: Row, unpurified: Row | None) -> float | None:
+    """Return the damage without purification, by the attacks that were run against a purifier."""
+    if unpurified is None:
+        return None
+    same = [unpurified.mean(f"mse_{aim}") for aim in aims(row, f"{ADAPTIVE}_")]
+    known = [value for value in same if value is not None]
+    if same and len(known) == len(same):
+        return sum(known) / len(known)
+    return unpurified.mean("mse")
+
+
+def _verdicts(purifiers: Sequence[Row]) -> Iterator[str]:
+    """Yield what the measures themselves say of the purifiers, by the same words together."""
+    names: dict[str, list[str]] = {}
+    for row in purifiers:
+        names.setdefault(text_of(row.record, "verdict"), []).append(row.name)
+    for words, of in names.items():
+        if words:
+            yield f"{words[:1].upper()}{words[1:]}: {', '.join(of)}."
 
 
 def _against_rival(purifiers: Sequence[Row]) -> Iterator[str]:
@@ -69,7 +94,7 @@ def _against_rival(purifiers: Sequence[Row]) -> Iterator[str]:
     price = None if rival is None else rival.mean("price_clean")
     if rival is None or price is None:
         return
-    for key, words in (("mse_adaptive", "adaptive"), ("mse", "non-adaptive")):
+    for key, words in ((ADAPTIVE, "adaptive"), ("mse", "non-adaptive")):
         bound = rival.mean(key)
         if bound is None:
             continue
@@ -96,7 +121,7 @@ def _pictures(purifiers: Sequence[Row], unpurified: Row | None) -> Iterator[str]
     closer = [
         row.name
         for row in purifiers
-        if (psnr := row.mean("psnr")) is not None and psnr > before + 1
+        if (psnr := row.mean("psnr")) is not None and psnr > before + CLOSER_DB
     ]
     yield (
         f"By more than 1 dB nearer to the original picture than the disrupted one ({before:.1f} dB): "

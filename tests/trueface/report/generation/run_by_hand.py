@@ -43,8 +43,12 @@ def purifier_rows() -> list[dict[str, Json]]:
             "share": min(mse * 8, 1),
             "net_calls": 10 if name.startswith("ddpm") else 0,
             "seconds": 0.0123,
-            "mse_grey": mse,
-            "mse_away": 2 * mse,
+            "mse_pgd_grey": mse,
+            "mse_pgd_away": 2 * mse,
+            "mse_adaptive_pgd_grey": adaptive,
+            "frechet": 12.3,
+            "features": "slim18",
+            "verdict": "broken by the adaptive attack" if adaptive and adaptive > 0.05 else "",
             "seeds": 3,
         }
         for name, mse, adaptive, price, psnr in PURIFIERS

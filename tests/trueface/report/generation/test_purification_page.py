@@ -39,8 +39,19 @@ def test_a_purifier_that_an_adaptive_attack_undoes_is_named() -> None:
     rows = [dict(row) for row in purifier_rows()]
     rows[1]["mse_adaptive"] = 0.2
     assert any(
-        "as much damage as no purification: jpeg@75." in line for line in sentences(rows_of(rows))
+        "as much damage as without purification: jpeg@75." in line
+        for line in sentences(rows_of(rows))
     )
+
+
+def test_the_damage_without_purification_is_that_of_the_attacks_that_were_compared() -> None:
+    rows = [{**row, "mse": 0.5} for row in purifier_rows()]
+    assert "MSE 0.03 of 0.117 without" in next(sentences(rows_of(rows)))
+
+
+def test_verdicts_of_the_rows_are_told_together() -> None:
+    text = " ".join(sentences(rows_of(purifier_rows())))
+    assert "Broken by the adaptive attack: jpeg@75, ddpm@10." in text
 
 
 def test_the_page_needs_no_other_file_and_has_tables_plot_and_tiles(run: Purification) -> None:
