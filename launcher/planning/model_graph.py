@@ -18,6 +18,7 @@ from launcher.planning.model_requests import (
     ModelRequest,
     PlannedModel,
     file_poison,
+    has_values,
     model_requests,
     without_variants,
 )
@@ -76,6 +77,30 @@ class ModelGraph:
             combination: of the file's matrix; the models of another are meant only if none is.
         """
         return self._find(At(self._shared_poison.with_poison(named.value), named.node), combination)
+
+    def having(self, named: At[ModelId], combination: int) -> tuple[ModelId, ...]:
+        """Return the models that have the values in a variant, and no more sweeps than they must.
+
+        So `a:b~uce` is the model of which nothing but the whole file is swept, where there is one, and
+        `a:b~uce@scale=2` that of a sweep of `scale`. Else as `find`.
+        """
+        value = self._shared_poison.with_poison(named.value)
+        requests = self._by_plain.get(str(without_variants(value)), [])
+        here = [request for request in requests if request.combination == combination]
+        for request in here:
+            self._place(request)
+        fitting = {
+            named_model.model: _swept_keys(named_model.name)
+            for request in here
+            for named_model in self._placed[request]
+            if _has_values(named_model.name, value)
+        }
+        fewest = [
+            model
+            for model, keys in fitting.items()
+            if not any(fewer < keys for fewer in fitting.values())
+        ]
+        return tuple(fewest) or self.find(named, combination)
 
     def _find(self, named: At[ModelId], combination: int) -> tuple[ModelId, ...]:
         requests = self._candidates(named.value, combination)
@@ -202,11 +227,14 @@ class ModelGraph:
 
     def _unknown(self, named: At[ModelId]) -> Problem:
         for stage in named.value.stages:
+            errors: list[UnknownName] = []
             for reader in self._readers.values():
                 try:
                     _images(reader, stage.data)
                 except UnknownName as error:
-                    return unknown_word(error, named.node)
+                    errors.append(error)
+            if errors and len(errors) == len(self._readers):  # else one of the kinds knows the word
+                return unknown_word(errors[0], named.node)
         text = str(named.value)
         names = list(dict.fromkeys(self._similar_names(text)))
         # a file with hundreds of these is not helped by hundreds of slow suggestions
@@ -236,6 +264,16 @@ def _fits(named: ModelId, model: ModelId) -> bool:
     return all(
         not first.variant or set(first.variant) == set(second.variant) for first, second in stages
     )
+
+
+def _has_values(model: ModelId, named: ModelId) -> bool:
+    """Tell whether a model has the swept values that a name has, in each stage."""
+    stages = zip(named.stages, model.stages, strict=True)
+    return all(has_values(second.variant, first.variant) for first, second in stages)
+
+
+def _swept_keys(model: ModelId) -> frozenset[tuple[int, str]]:
+    return frozenset((at, key) for at, stage in enumerate(model.stages) for key, _ in stage.variant)
 
 
 def _model(request: ModelRequest, base: ModelId | None) -> ModelId:

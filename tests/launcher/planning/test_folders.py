@@ -147,6 +147,33 @@ def test_models_may_be_swept_by_their_ids_or_by_labels() -> None:
     assert job(made, "bend/bent@model=mended").needs == ("unlearn/dot:pre%20~pgu",)
 
 
+SWEPT = """\
+matrix: {lr: [0.1, 0.2]}
+train: [{model: null, data: dot:pre, poison: 20}]
+unlearn:
+  - {model: "dot:pre%20", method: pgu}
+  - {model: "dot:pre%20", method: pgu, matrix: {strength: [0, 0.5]}}
+bend: [{name: bent, model: "dot:pre%20~pguVALUES"}]
+"""
+
+
+def test_an_id_means_the_model_with_its_values_and_no_more_sweeps_than_that_must_have() -> None:
+    made = a_plan(SWEPT.replace("VALUES", ""))
+    assert names(made, "bend") == ["bend/bent@lr=0.1", "bend/bent@lr=0.2"]
+    assert job(made, "bend/bent@lr=0.1").settings["model"] == "dot:pre%20~pgu@lr=0.1"
+    made = a_plan(SWEPT.replace("VALUES", "@strength=0"))
+    assert names(made, "bend") == (
+        ["bend/bent@lr=0.1,strength=0.0", "bend/bent@lr=0.2,strength=0.0"]
+    )
+
+
+def test_numbers_are_one_value_however_they_are_written() -> None:
+    bent = "bend: [{name: bent, matrix: {lr: [0.1, 0.20]}}]\n"
+    assert [*sources(a_plan(f'{bent}blend: [{{source: "bent@lr=2e-1"}}]\n')).values()] == (
+        ["runs/x/made/bent@lr=0.2"]
+    )
+
+
 def test_each_combination_of_the_files_matrix_makes_its_own_folders_of_its_own_models() -> None:
     made = a_plan(
         "matrix: {lr: [0.1, 0.2]}\n"
