@@ -79,28 +79,24 @@ class ModelGraph:
         return self._find(At(self._shared_poison.with_poison(named.value), named.node), combination)
 
     def having(self, named: At[ModelId], combination: int) -> tuple[ModelId, ...]:
-        """Return the models that have the values in a variant, and no more sweeps than they must.
+        """Return the models that are meant by an ID whose variant may be given in part.
 
-        So `a:b~uce` is the model of which nothing but the whole file is swept, where there is one, and
-        `a:b~uce@scale=2` that of a sweep of `scale`. Else as `find`.
+        `a:b~uce@scale=2` are all that have this value, whatever else of them is swept, here or in the
+        whole file; one whose variant it gives in full is meant alone. Else as `find`.
         """
         value = self._shared_poison.with_poison(named.value)
-        requests = self._by_plain.get(str(without_variants(value)), [])
+        plain = without_variants(value)
+        if plain == value:
+            return self.find(named, combination)
+        requests = self._by_plain.get(str(plain), [])
         here = [request for request in requests if request.combination == combination]
         for request in here:
             self._place(request)
-        fitting = {
-            named_model.model: _swept_keys(named_model.name)
-            for request in here
-            for named_model in self._placed[request]
-            if _has_values(named_model.name, value)
-        }
-        fewest = [
-            model
-            for model, keys in fitting.items()
-            if not any(fewer < keys for fewer in fitting.values())
-        ]
-        return tuple(fewest) or self.find(named, combination)
+        made = [named_model for request in here for named_model in self._placed[request]]
+        fitting = [named_model for named_model in made if _has_values(named_model.name, value)]
+        whole = [named_model for named_model in fitting if _fits(value, named_model.name)]
+        models = dict.fromkeys(named_model.model for named_model in whole or fitting)
+        return tuple(models) or self.find(named, combination)
 
     def _find(self, named: At[ModelId], combination: int) -> tuple[ModelId, ...]:
         requests = self._candidates(named.value, combination)
@@ -270,10 +266,6 @@ def _has_values(model: ModelId, named: ModelId) -> bool:
     """Tell whether a model has the swept values that a name has, in each stage."""
     stages = zip(named.stages, model.stages, strict=True)
     return all(has_values(second.variant, first.variant) for first, second in stages)
-
-
-def _swept_keys(model: ModelId) -> frozenset[tuple[int, str]]:
-    return frozenset((at, key) for at, stage in enumerate(model.stages) for key, _ in stage.variant)
 
 
 def _model(request: ModelRequest, base: ModelId | None) -> ModelId:
