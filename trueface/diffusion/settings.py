@@ -16,9 +16,9 @@ WIDTHS: Mapping[str, tuple[int, ...]] = {"unet": (48, 64, 96), "mlp": (192, 192,
 EMBEDDING: Mapping[str, int] = {"unet": 64, "mlp": 16}
 LR: Mapping[str, float] = {"unet": 1e-3, "mlp": 2e-3}
 
-# that are about where a diffuser's files lie, or that an imported one has, too
+# that an imported diffuser has, too, or that a task file is likely to give for all its kinds
 NOT_OF_TRAINING = frozenset(
-    {"data_root", "weights", "prompts", "size", "channels", "seed", "precision"}
+    {"data_root", "weights", "prompts", "size", "channels", "seed", "precision", "batch_size"}
 )
 
 
