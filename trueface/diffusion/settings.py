@@ -1,6 +1,6 @@
 """The settings of a diffuser; no torch here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -22,10 +22,21 @@ NOT_OF_TRAINING = frozenset(
 )
 
 
+# takes a local Stable Diffusion folder; imported by name, as only such jobs need what it imports
+IMPORTER = "trueface.jobs.generation.stable_diffusion"
+
+
+def _modules_of_weights(weights: str) -> tuple[str, ...]:
+    return (IMPORTER,) if weights else ()
+
+
 class DiffuserSettings(Settings):
     """A training of a network that predicts noise."""
 
     neutral: ClassVar[frozenset[str]] = frozenset({"save_every"})
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        "weights": _modules_of_weights
+    }
     costs: ClassVar[frozenset[str]] = frozenset(
         {
             "size", "channels", "network", "widths", "unshuffle", "attention", "num_steps",
