@@ -21,7 +21,7 @@ from trueface.translation.checkpoint import load_translator
 from trueface.translation.networks import GeneratorShape, build_generator
 
 MODEL = "labelled:A"
-TINY = {
+TINY: dict[str, Any] = {
     "data_root": "drawn", "size": 32, "width": 4, "blocks": 1, "critic_width": 4, "gan": "hinge",
     "n_critic": 1, "num_steps": 4, "batch_size": 4,
 }  # fmt: skip
@@ -105,7 +105,7 @@ def test_a_translation_without_a_translator_is_refused(tmp_path: Path) -> None:
 def test_the_authors_weights_take_the_place_of_a_training(tmp_path: Path) -> None:
     generator = build_generator(GeneratorShape(2, width=4, blocks=1), seed=1)
     torch.save(generator.state_dict(), tmp_path / "G.ckpt")
-    given = {"data_root": "nowhere", "weights": "G.ckpt", "size": 32}
+    given: dict[str, Any] = {"data_root": "nowhere", "weights": "G.ckpt", "size": 32}
     job = a_job(TRANSLATOR, tmp_path, **given, labels="Male,Young")
     train_translator(job)
     translator = load_translator(paths.checkpoint(job.model_folder(MODEL)))
