@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from launcher.api import Draft, Job, JobError, Kind, read_json
+from launcher.api import Draft, Job, JobError, Kind, Plan, read_json
+from launcher.planning.plan_builder import build_plan
+from launcher.taskfile.parser import ParseContext, parse
 from trueface.data.drawn.settings import MARK
 from trueface.jobs.generation.draw import draw
 from trueface.jobs.generation.draw_kind import DRAW
@@ -15,6 +17,7 @@ from trueface.jobs.generation.translate import translate
 from trueface.jobs.generation.translate_kind import TRANSLATE
 from trueface.jobs.generation.translator import train_translator
 from trueface.jobs.generation.translator_kind import TRANSLATOR
+from trueface.jobs.kinds import TEST, TRAIN
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError
 from trueface.translation.checkpoint import load_translator
@@ -25,6 +28,29 @@ TINY: dict[str, Any] = {
     "data_root": "drawn", "size": 32, "width": 4, "blocks": 1, "critic_width": 4, "gan": "hinge",
     "n_critic": 1, "num_steps": 4, "batch_size": 4,
 }  # fmt: skip
+
+
+STUDY = """
+name: study
+draw: [{data_root: drawn}]
+translator: [{model: null, data: "labelled:A", data_root: drawn, size: 32}]
+translate: [{name: fakes, source: drawn/B, translator: "labelled:A"}]
+subsets: {translated: [Translated], realOriginals: [Originals]}
+defaults: {data_root: runs/study/made/fakes, split_path: runs/study/made/fakes/splits}
+train: [{model: null, data: "translated:pre"}]
+test: [{model: "translated:pre", data: "translated:pre"}]
+"""
+
+
+def worked_out(text: str, root: Path) -> Plan:
+    kinds: dict[str, Kind] = {
+        kind.name: kind for kind in (DRAW, TRANSLATOR, TRANSLATE, TRAIN, TEST)
+    }
+    context = ParseContext(kinds=kinds, environment={})
+    task = parse(text, file="study.yaml", context=context, include=lambda _: "")
+    return build_plan(
+        task, root=root, exists=Path.exists, digest=lambda _: "", content=lambda _: ""
+    )
 
 
 def a_draft(kind: Kind, folder: Path, **given: Any) -> Draft:
@@ -95,6 +121,16 @@ def test_inputs_and_outputs_are_those_of_the_settings(tmp_path: Path) -> None:
     checkpoint = paths.checkpoint(made.model_folder(MODEL))
     assert [item.path for item in TRANSLATE.inputs(made)] == [tmp_path / "drawn/B", checkpoint]
     assert TRANSLATE.outputs(made)[0] == tmp_path / "runs/study/made/translate"
+
+
+def test_a_detector_learns_behind_the_translation_that_makes_its_images(tmp_path: Path) -> None:
+    plan = worked_out(STUDY, tmp_path)
+    order = [job.kind for job in plan.jobs]
+    assert order == ["draw", "translator", "translate", "train", "test"]
+    needs = {job.kind: job.needs for job in plan.jobs}
+    names = {job.kind: job.name for job in plan.jobs}
+    assert names["translator"] in needs["translate"]
+    assert needs["train"] == (names["translate"],)
 
 
 def test_a_translation_without_a_translator_is_refused(tmp_path: Path) -> None:
