@@ -103,6 +103,7 @@ def test_a_drawn_set_a_translator_and_its_fakes(tmp_path: Path) -> None:
     record = read_json(made.outputs[1])
     assert record is not None
     assert (record["kind"], record["source"], record["images"]) == ("translate", "drawn/B", 6)
+    assert record["real"] == "drawn/B"
 
 
 def test_inputs_and_outputs_are_those_of_the_settings(tmp_path: Path) -> None:
