@@ -116,10 +116,9 @@ def read_images(
     for name in names:
         try:
             with PIL.Image.open(root / name) as file:
-                # a copy: torch wants pixels that may be written
                 pixels = np.array(file.convert("L" if channels == 1 else "RGB"))
-        except _UNREADABLE as error:
-            raise _unreadable(root / name, error) from error
+        except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+            raise DataError(f"{root / name} cannot be read as an image: {error}") from error
         images.append(torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)))
         if wanted == (0, 0):
             wanted = (pixels.shape[0], pixels.shape[1])
