@@ -116,9 +116,11 @@ def read_images(
     for name in names:
         try:
             with PIL.Image.open(root / name) as file:
-                pixels = np.array(file.convert("L" if channels == 1 else "RGB"))
-        except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-            raise DataError(f"{root / name} cannot be read as an image: {error}") from error
+                pixels = np.array(
+                    file.convert("L" if channels == 1 else "RGB")
+                )  # torch wants to own it
+        except _UNREADABLE as error:
+            raise _unreadable(root / name, error) from error
         images.append(torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)))
         if wanted == (0, 0):
             wanted = (pixels.shape[0], pixels.shape[1])
