@@ -40,7 +40,8 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[Row]:
         Rows with the keys method, mse, l1, linf, share, psnr, ssim, frechet (of attacks that do not
         know the purifier; psnr and ssim of the purified images against the originals, all others of
         the generator's outputs), features (the network of frechet), mse_adaptive, price_clean, net_calls, seconds (an
-        image), images, seeds, attacks, verdict, mse_<target> and mse_adaptive_<target>; with two seeds or more
+        image), images, seeds, attacks, gradient (through which the adaptive attack went: exact, or
+        identity), verdict, mse_<target> and mse_adaptive_<target>; with two seeds or more
         <key>_sd, the standard deviation over them. What was not measured is None.
     """
     measured = _read(run_folder, (name for _, name in tests))
@@ -130,6 +131,7 @@ def _row(label: str, plain: Sequence[Facts], measured: Sequence[Facts], *, named
     row["seeds"] = len({_replicate(facts) for facts in used})
     row["attacks"] = ", ".join(dict.fromkeys(_aim(facts) for facts in plain))
     row["features"] = next((_part(facts, "features").get("network") for facts in used), None)
+    row["gradient"] = next((facts.get("gradient") for facts in adaptive), None) or None
     row["verdict"] = _verdict(label, plain, adaptive)
     for prefix, group in (("mse_", plain), ("mse_adaptive_", adaptive)):
         for aim in dict.fromkeys(_aim(facts, named=named) for facts in group):

@@ -169,6 +169,7 @@ def _facts(
         "over": attack.get("over", ""),
         "adaptive": chain.is_adaptive,
         "through": chain.through,
+        "gradient": disruption.get("gradient", ""),
         "eps": disruption.get("eps"),
         "seed": purification.get("seed"),
         "attack_seed": disruption.get("seed"),
