@@ -78,7 +78,8 @@ class Attention(nn.Module):
         )
         mixed = functional.scaled_dot_product_attention(query, key, value)
         mixed = self.out(mixed.transpose(1, 2).reshape(count, height * width, channels))
-        return x + mixed.reshape(count, height, width, channels).permute(0, 3, 1, 2)
+        result: Tensor = x + mixed.reshape(count, height, width, channels).permute(0, 3, 1, 2)
+        return result
 
 
 def zeroed(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:

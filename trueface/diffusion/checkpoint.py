@@ -1,7 +1,8 @@
 """Diffusers as files: plain values and tensors, written whole or not at all, read without executing anything."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from trueface.runtime.files import Json
 
 SCHEMA = 1
 KIND = "diffuser"
+STABLE = "trueface.diffusion.stable.checkpoint"  # builds the network of a Stable Diffusion
 # what a file must hold, and of which type
 _PARTS: Mapping[str, type] = {
     "network": dict, "schedule": dict, "state": dict, "provenance": dict, "prediction": str,
-    "t_max": int, "class_names": list, "has_null": bool,
+    "t_max": int, "size": int, "channels": int, "class_names": list, "has_null": bool,
 }  # fmt: skip
 
 
@@ -46,10 +48,7 @@ def save_diffuser(path: Path, diffuser: Diffuser, provenance: Mapping[str, Json]
     content: dict[str, Any] = {
         "schema": SCHEMA,
         "kind": KIND,
-        "network": {
-            **asdict(diffuser.network.shape),
-            "widths": list(diffuser.network.shape.widths),
-        },
+        "network": diffuser.network.facts(),
         "schedule": {
             "name": schedule.name,
             "steps": schedule.steps,
@@ -58,6 +57,8 @@ def save_diffuser(path: Path, diffuser: Diffuser, provenance: Mapping[str, Json]
         },
         "prediction": diffuser.prediction,
         "t_max": diffuser.t_max,
+        "size": diffuser.size,
+        "channels": diffuser.channels,
         "class_names": list(diffuser.class_names),
         "has_null": diffuser.has_null,
         "state": state,
@@ -93,15 +94,14 @@ def read_diffuser(path: Path, device: str = "cpu") -> KeptDiffuser:
         if not isinstance(content.get(key), shape):
             raise CheckpointError(f"{path} is a broken diffuser: its {key!r} is absent or wrong")
     try:
-        facts = content["network"]
-        network = build_network(NetworkShape(**{**facts, "widths": tuple(facts["widths"])}))
+        network = _rebuilt(content["network"])
         diffuser = Diffuser(
             network=network,
             schedule=make_schedule(**content["schedule"]),
             prediction=content["prediction"],
             t_max=content["t_max"],
-            size=network.shape.size,
-            channels=network.shape.channels,
+            size=content["size"],
+            channels=content["channels"],
             class_names=tuple(content["class_names"]),
             has_null=content["has_null"],
         )
@@ -110,6 +110,14 @@ def read_diffuser(path: Path, device: str = "cpu") -> KeptDiffuser:
     _fill(network, content["state"], path)
     network.eval().requires_grad_(requires_grad=False)
     return KeptDiffuser(diffuser=diffuser.to(device), provenance=content["provenance"])
+
+
+def _rebuilt(facts: Mapping[str, Any]) -> EpsNetwork:
+    """Return a network of untrained weights, from what `EpsNetwork.facts` says of it."""
+    if facts["network"] == "stable":  # needs an extra, which few have
+        network: EpsNetwork = import_module(STABLE).rebuild(facts)
+        return network
+    return build_network(NetworkShape(**{**facts, "widths": tuple(facts["widths"])}))
 
 
 def _fill(network: EpsNetwork, state: Mapping[str, Tensor], path: Path) -> None:

@@ -1,11 +1,11 @@
 """What all noise-predicting networks have in common, and what decides their shape."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-NetworkName = Literal["unet", "mlp"]
+NetworkName = Literal["unet", "mlp", "stable"]  # stable: that of an imported Stable Diffusion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,10 @@ class EpsNetwork(nn.Module):
             nn.Embedding(shape.classes + 1, shape.embedding) if shape.classes else None
         )
 
+    def facts(self) -> dict[str, Any]:
+        """Return all that is needed to build it again, but the weights, as plain values."""
+        return {**asdict(self.shape), "widths": list(self.shape.widths)}
+
     def forward(self, x: Tensor, t: Tensor, embedding: Tensor | None) -> Tensor:
         """Return the noise (or v) in each image, like `x`.
 
@@ -53,6 +57,14 @@ class EpsNetwork(nn.Module):
             embedding: (N, E) of what each image shows; None for an unconditional network only.
         """
         raise NotImplementedError
+
+    def encoded(self, images: Tensor) -> Tensor:
+        """Return what the network works on, of images in [-1, 1]: here, themselves."""
+        return images
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """Return images in [-1, 1] of what the network works on: here, itself."""
+        return latents
 
     def condition_maps(self) -> tuple[nn.Linear, ...]:
         """Return every linear map that takes an embedding, none of which has a bias.

@@ -14,10 +14,12 @@ DROP = 0.1  # share of classes left out in training, where there are classes (ar
 # where a setting is not given
 WIDTHS: Mapping[str, tuple[int, ...]] = {"unet": (48, 64, 96), "mlp": (192, 192, 192, 192)}
 EMBEDDING: Mapping[str, int] = {"unet": 64, "mlp": 16}
-LR: Mapping[str, float] = {"unet": 1e-3, "mlp": 1e-3}
+LR: Mapping[str, float] = {"unet": 1e-3, "mlp": 2e-3}
 
 # that are about where a diffuser's files lie, or that an imported one has, too
-NOT_OF_TRAINING = frozenset({"data_root", "weights", "size", "channels", "seed", "precision"})
+NOT_OF_TRAINING = frozenset(
+    {"data_root", "weights", "prompts", "size", "channels", "seed", "precision"}
+)
 
 
 class DiffuserSettings(Settings):
@@ -36,6 +38,10 @@ class DiffuserSettings(Settings):
         "",
         description="folder with a Stable Diffusion model in the layout of diffusers, taken in the "
         "place of a training; needs the extra diffusion",
+    )
+    prompts: str = Field(
+        "",
+        description="of weights: file with a prompt a line, the concepts in the place of classes",
     )
     size: int = Field(32, ge=4, le=1024, description="side of the images in pixels")
     channels: Literal[1, 3] = Field(3, description="1: grey; 3: colours")
@@ -72,7 +78,7 @@ class DiffuserSettings(Settings):
     num_steps: Count = Field(3000, description="batches that it learns from")
     batch_size: Count = Field(64, description="images a batch")
     lr: Annotated[Finite, Field(gt=0)] | None = Field(
-        None, description="highest learning rate, of Adam; default: .001"
+        None, description="highest learning rate, of Adam; default: .001 of a unet, .002 of an mlp"
     )
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.999, description="decay of the average of weights that is kept; 0: the last weights"
@@ -122,6 +128,8 @@ class DiffuserSettings(Settings):
             raise ValueError(
                 f"t_max {self.t_max} is beyond the last of {self.noise_steps} noise_steps"
             )
+        if self.prompts and not self.weights:
+            raise ValueError("prompts belong to weights, and none are given")
         if self.weights:
             given = [
                 name

@@ -57,7 +57,7 @@ class DenoiserSettings(Settings):
     num_steps: Count = Field(600, description="batches to learn from")
     batch_size: Count = Field(32, description="images in a batch")
     lr: Annotated[Finite, Field(gt=0)] = Field(
-        0.002, description="learning rate of Adam; falls to nothing along a cosine"
+        0.003, description="learning rate of Adam; falls to nothing along a cosine"
     )
     flip: bool = Field(True, description="mirror half of the images")
     seed: int = Field(42, ge=0, description="of the weights, the batches and the noise")

@@ -78,7 +78,7 @@ class Tools:
             draws: whether each step but the last adds noise.
         """
         diffuser, out = self._diffuser, images.clone()
-        for start in t.unique().tolist():
+        for start in sorted(set(t.tolist())):
             if start == 0:
                 continue
             rows = (t == start).nonzero()[:, 0]

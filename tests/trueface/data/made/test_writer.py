@@ -33,9 +33,14 @@ def test_images_come_back_as_they_were_rounded_under_their_names(
 def test_nothing_is_left_after_an_error_and_what_was_there_stays(tmp_path: Path) -> None:
     with made_folder(tmp_path / "made") as made:
         made.record({"seed": 1})
-    with pytest.raises(RuntimeError), made_folder(tmp_path / "made") as made:
-        made.record({"seed": 2})
-        raise RuntimeError
+
+    def interrupted() -> None:
+        with made_folder(tmp_path / "made") as made:
+            made.record({"seed": 2})
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
     assert read_made(tmp_path / "made")["seed"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
@@ -58,5 +63,7 @@ def test_numbers_that_are_not_finite_are_an_error_that_names_the_image(tmp_path:
 
 
 def test_a_folder_without_a_record_is_an_error_that_says_who_writes_it(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has no made.json: a job of disrupt, purify or translate"):
+    with pytest.raises(
+        DataError, match=r"has no made\.json: a job of disrupt, purify or translate"
+    ):
         read_made(tmp_path)

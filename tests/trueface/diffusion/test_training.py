@@ -1,0 +1,200 @@
+"""The training of a diffuser: what it learns, how it goes on, how it ends."""
+
+import csv
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.trueface.diffusion.closed_forms import drawn
+from trueface.diffusion import resume
+from trueface.diffusion.batches import BatchSource
+from trueface.diffusion.course import Course, learning_rate
+from trueface.diffusion.diffuser import Diffuser
+from trueface.diffusion.ema import Ema
+from trueface.diffusion.settings import DiffuserSettings
+from trueface.diffusion.training import fit, train_diffuser
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError, JobError, UnknownName
+from trueface.runtime.progress import Watch
+
+NAMES = ("cross", "disc")
+
+
+def settings(**given: Any) -> DiffuserSettings:
+    toy = {
+        "data_root": "data", "size": 8, "channels": 1, "network": "mlp", "widths": (16, 16),
+        "num_steps": 12, "batch_size": 8,
+    }  # fmt: skip
+    return DiffuserSettings.model_validate({**toy, **given})
+
+
+def images(count: int = 10, channels: int = 1, side: int = 8) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    shape = (count, channels, side, side)
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+
+def labels(count: int = 10) -> Tensor:
+    return torch.arange(count) % 2
+
+
+def weights(diffuser: Diffuser) -> dict[str, Tensor]:
+    return diffuser.network.state_dict()
+
+
+def same(first: Diffuser, second: Diffuser) -> bool:
+    mine, others = weights(first), weights(second)
+    return mine.keys() == others.keys() and all(torch.equal(mine[key], others[key]) for key in mine)
+
+
+class StopsAt(Watch):
+    """Stops a training after some steps."""
+
+    def __init__(self, step: int) -> None:
+        stop = threading.Event()
+
+        class Counted(threading.Event):
+            looks = 0
+
+            def is_set(self) -> bool:
+                self.looks += 1
+                return self.looks > step
+
+        del stop
+        super().__init__(stop=Counted())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"prediction": "v", "small_t": 0.5, "t_max": 300},
+        {"network": "unet", "widths": (8, 8), "unshuffle": 2},
+    ],
+)
+def test_a_training_that_was_stopped_ends_with_the_same_bits(
+    tmp_path: Path, given: dict[str, Any]
+) -> None:
+    asked = settings(**given)
+    whole = fit(images(), labels(), asked, class_names=NAMES)
+    with pytest.raises(JobError, match="stopped after step 5 of 12"):
+        fit(images(), labels(), asked, class_names=NAMES, folder=tmp_path, watch=StopsAt(5))
+    assert paths.resume(tmp_path).exists()
+    steps = list[int]()
+    watch = Watch(progress=lambda step, **_: steps.append(step))
+    gone_on = fit(images(), labels(), asked, class_names=NAMES, folder=tmp_path, watch=watch)
+    assert steps[0] == 6
+    assert same(whole.diffuser, gone_on.diffuser)
+    assert [row[:3] for row in whole.rows] == [row[:3] for row in gone_on.rows]
+
+
+def test_a_training_that_is_killed_goes_on_from_what_it_saved(tmp_path: Path) -> None:
+    asked = settings(save_every=5)
+    whole = fit(images(), None, asked, folder=tmp_path)
+    state = torch.load(paths.resume(tmp_path), weights_only=True)
+    assert state["step"] == 10  # as a SIGKILL after step 10 or 11 leaves it
+    assert same(whole.diffuser, fit(images(), None, asked, folder=tmp_path).diffuser)
+
+
+def test_the_state_of_another_training_is_left_aside(tmp_path: Path) -> None:
+    fit(images(), None, settings(save_every=5), folder=tmp_path)
+    other = settings(save_every=5, seed=7)
+    fresh = fit(images(), None, other)
+    assert same(fresh.diffuser, fit(images(), None, other, folder=tmp_path).diffuser)
+    (tmp_path / "checkpoints/resume.pt").write_bytes(b"no state")
+    assert resume.load(paths.resume(tmp_path), "claim") is None
+
+
+def test_the_loss_falls_and_the_history_says_so(tmp_path: Path) -> None:
+    flat = torch.full((4, 1, 8, 8), 200, dtype=torch.uint8)
+    trained = fit(flat, None, settings(num_steps=200, widths=(32, 32)), folder=tmp_path)
+    with paths.history(tmp_path).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 100
+    assert [int(row["step"]) for row in rows[:2]] == [2, 4]
+    losses = [float(row["loss"]) for row in rows]
+    assert losses[0] == pytest.approx(1, abs=0.2)
+    assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
+    assert trained.loss == pytest.approx(losses[-1], rel=1e-4)
+
+
+def test_a_loss_without_end_names_the_step_and_the_rate() -> None:
+    with pytest.raises(JobError, match=r"in step \d+ of 12, at lr .*; take a lower lr"):
+        fit(images(), None, settings(lr=1e30))
+
+
+def test_a_class_that_is_left_out_is_never_drawn_and_its_row_never_trained() -> None:
+    asked = settings(without="disc", ema=0)
+    trained = train_diffuser(images(), labels(), asked, class_names=NAMES)
+    untrained = train_diffuser(
+        images(), labels(), settings(without="disc", num_steps=1, lr=1e-30), class_names=NAMES
+    )
+    rows, before = (one.network.table for one in (trained, untrained))
+    assert rows is not None
+    assert before is not None
+    assert torch.equal(rows.weight[1], before.weight[1])
+    assert not torch.equal(rows.weight[0], before.weight[0])
+    assert trained.class_names == NAMES
+    with pytest.raises(UnknownName, match="did you mean disc"):
+        train_diffuser(images(), labels(), settings(without="disk"), class_names=NAMES)
+
+
+def test_null_is_there_only_where_classes_were_left_out() -> None:
+    assert train_diffuser(images(), labels(), settings(), class_names=NAMES).has_null
+    assert not train_diffuser(images(), labels(), settings(drop=0), class_names=NAMES).has_null
+    assert not train_diffuser(images(), None, settings()).has_null
+
+
+def test_batches_are_drawn_by_the_number_of_the_step() -> None:
+    asked = settings(t_max=300, small_t=0.5, batch_size=400, drop=0.25)
+    source = BatchSource(images=images(), labels=labels(), classes=2, settings=asked, device="cpu")
+    first, again, other = source.batch(3), source.batch(3), source.batch(4)
+    assert torch.equal(first.noise, again.noise)
+    assert not torch.equal(first.noise, other.noise)
+    assert 1 <= int(first.t.min()) <= int(first.t.max()) <= 300
+    assert float((first.t < 30).float().mean()) == pytest.approx(0.55, abs=0.1)
+    assert first.labels is not None
+    assert float((first.labels == 2).float().mean()) == pytest.approx(0.25, abs=0.1)
+    assert first.images.abs().max() <= 1
+
+
+def test_images_of_another_size_are_an_error() -> None:
+    with pytest.raises(DataError, match=r"\(10, 1, 9, 9\)"):
+        fit(images(side=9), None, settings())
+
+
+def test_the_average_follows_the_weights_slower_the_longer_it_lasts() -> None:
+    network = train_diffuser(images(), None, settings(num_steps=1)).network
+    average = Ema(network, 0.9)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(1)
+    start = next(average.network.parameters()).clone()
+    average.update(network)
+    moved = float((next(average.network.parameters()) - start).mean())
+    assert moved == pytest.approx(1 - 2 / 11, abs=1e-5)
+    last = Ema(network, 0.0)
+    with torch.no_grad():
+        next(network.parameters()).add_(drawn(1).item())
+    last.update(network)
+    assert torch.equal(next(last.network.parameters()), next(network.parameters()))
+
+
+def test_the_rate_rises_and_falls() -> None:
+    asked = settings(num_steps=1000, lr=0.5)
+    rates = [learning_rate(asked, step) for step in range(1000)]
+    assert rates[49] == max(rates) == 0.5
+    assert rates[0] == 0.01
+    assert rates[-1] == pytest.approx(0.025, rel=0.01)
+
+
+def test_a_short_training_has_a_row_a_step() -> None:
+    course = Course()
+    for loss in (3.0, 1.0):
+        course.step += 1
+        course.note(loss, 0.1, 2)
+    assert [row[:2] for row in course.rows] == [[1, 3.0], [2, 1.0]]

@@ -1,0 +1,125 @@
+"""The kind `diffuser`: refusals while planning, and a training from images to files."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from launcher.api import Draft, Job, JobError, UnknownName, UsageError, parse_data
+from trueface.diffusion.checkpoint import load_diffuser
+from trueface.jobs.generation.diffuser import train_diffuser
+from trueface.jobs.generation.diffuser_kind import DIFFUSER
+from trueface.runtime import paths
+
+TOY = {
+    "size": 8, "channels": 1, "network": "mlp", "widths": [16, 16], "num_steps": 6, "batch_size": 4,
+}  # fmt: skip
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> Path:
+    for part in ("train", "test"):
+        for level, name in enumerate(("cross", "disc", "ring")):
+            folder = tmp_path / "shapes" / part / name
+            folder.mkdir(parents=True)
+            grey = np.full((8, 8), 80 * level, dtype=np.uint8)
+            PIL.Image.fromarray(grey).save(folder / "0.png")
+    return tmp_path
+
+
+def a_draft(folder: Path, data: str = "classes:all", **given: Any) -> Draft:
+    settings = DIFFUSER.settings.model_validate({"data_root": "shapes", **TOY, **given})
+    return Draft(
+        kind="diffuser", run="toy", run_folder=folder / "runs/toy", folder=folder, model=data,
+        data=data, settings=settings.model_dump(mode="json"),
+    )  # fmt: skip
+
+
+def a_job(draft: Draft, **more: Any) -> Job:
+    return Job(
+        name="diffuser", kind="diffuser", run="toy", run_folder=draft.run_folder,
+        folder=draft.folder, attempt_folder=draft.folder, attempt=1, device="cpu", cpus=1,
+        model=draft.model, data=draft.data, settings=draft.settings,
+        outputs=DIFFUSER.outputs(draft), **more,
+    )  # fmt: skip
+
+
+def test_a_training_writes_all_that_a_model_has_and_no_more(shapes: Path) -> None:
+    draft = a_draft(shapes)
+    result = train_diffuser(a_job(draft))
+    folder = draft.model_folder("classes:all")
+    assert all(path.exists() for path in DIFFUSER.outputs(draft))
+    assert not paths.resume(folder).exists()
+    diffuser = load_diffuser(paths.checkpoint(folder))
+    assert diffuser.class_names == ("cross", "disc", "ring")
+    assert diffuser.has_null
+    assert result["images"] == 3
+    assert result["classes"] == 3
+    assert json.loads(paths.summary(folder).read_text()) == {"schema": 1, **result}
+    assert json.loads(paths.provenance(folder).read_text())["train_images"] == 3
+    assert paths.history(folder).read_text().count("\n") == 7
+
+
+def test_a_stopped_job_goes_on_to_the_same_file(shapes: Path) -> None:
+    draft = a_draft(shapes, "images:all")
+    folder = draft.model_folder("images:all")
+    train_diffuser(a_job(draft))
+    whole = load_diffuser(paths.checkpoint(folder)).network.state_dict()
+    paths.checkpoint(folder).unlink()
+    stop = threading.Event()
+    with pytest.raises(JobError, match=r"stopped after step 1 of 6"):
+        train_diffuser(a_job(draft, stop=stop, progress=lambda **_: stop.set()))
+    assert not paths.checkpoint(folder).exists()
+    train_diffuser(a_job(draft))
+    again = load_diffuser(paths.checkpoint(folder)).network.state_dict()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("data", "given", "reason"),
+    [
+        ("images:all", {"drop": 0.1}, "drop is about classes, and images:all has none"),
+        ("images:all", {"without": "disc"}, "without is about classes"),
+        ("classes:all", {"without": "disk"}, "did you mean disc"),
+        ("classes:disc", {}, "disc has no folder of a class"),
+    ],
+)
+def test_what_its_images_do_not_go_with_is_refused_while_planning(
+    shapes: Path, data: str, given: dict[str, Any], reason: str
+) -> None:
+    if data == "classes:disc":
+        (shapes / "shapes/disc").mkdir()
+    (said,) = DIFFUSER.refusals(a_draft(shapes, data, **given), ())
+    assert reason in said
+
+
+def test_what_is_not_there_yet_is_not_refused(tmp_path: Path) -> None:
+    draft = a_draft(tmp_path, without="disc")
+    assert DIFFUSER.refusals(draft, ()) == ()
+    assert [one.path for one in DIFFUSER.inputs(draft)] == [tmp_path / "shapes"]
+    weights = a_draft(tmp_path)
+    settings = {**weights.settings, "weights": "sd", "prompts": "words.txt"}
+    (first, second) = DIFFUSER.inputs(
+        Draft(kind="diffuser", run="toy", run_folder=tmp_path, folder=tmp_path, settings=settings)
+    )
+    assert first.path == tmp_path / "sd"
+    assert second.path == tmp_path / "words.txt"
+
+
+def test_it_learns_from_one_set_of_images_alone_or_of_classes() -> None:
+    assert str(DIFFUSER.images(parse_data("images:A"))) == "images:A"
+    with pytest.raises(UnknownName, match="did you mean images"):
+        DIFFUSER.images(parse_data("image:A"))
+    with pytest.raises(UsageError, match="one set"):
+        DIFFUSER.images(parse_data("images:A&images:B"))
+
+
+def test_a_folder_without_images_fails_and_says_which(tmp_path: Path) -> None:
+    (tmp_path / "shapes").mkdir()
+    with pytest.raises(UsageError, match="shapes holds no image"):
+        train_diffuser(a_job(a_draft(tmp_path, "images:all")))
