@@ -60,7 +60,7 @@ def load_classes(
 def digest(images: Tensor, labels: Tensor | None, names: Sequence[str]) -> str:
     """Return the SHA-256 of images, their classes, and the classes' names."""
     sha256 = hashlib.sha256(repr((tuple(images.shape), tuple(names))).encode())
-    sha256.update(memoryview(images.contiguous().numpy()))
+    sha256.update(images.contiguous().numpy().data)
     if labels is not None:
-        sha256.update(memoryview(labels.contiguous().numpy()))
+        sha256.update(labels.contiguous().numpy().data)
     return sha256.hexdigest()

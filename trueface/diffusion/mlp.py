@@ -33,6 +33,7 @@ class ResidualMlp(EpsNetwork):
         self.blocks = nn.ModuleList(
             _Block(width, shape.embedding if shape.classes else 0) for _ in shape.widths
         )
+        self.share = zeroed(nn.Linear(width, 1))
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), zeroed(nn.Linear(width, pixels)))
 
     def forward(self, x: Tensor, t: Tensor, embedding: Tensor | None) -> Tensor:
@@ -48,8 +49,9 @@ class ResidualMlp(EpsNetwork):
         hidden = self.enter(x.flatten(1))
         for block in self.blocks:
             hidden = block(hidden, step, embedding)
-        result: Tensor = self.leave(hidden)
-        return result.reshape(x.shape)
+        share = self.share(step)[:, :, None, None]  # of the image: much of the answer at large t
+        result: Tensor = self.leave(hidden).reshape(x.shape) + share * x
+        return result
 
     def condition_maps(self) -> tuple[nn.Linear, ...]:
         """Return the map from the embedding to scales and shifts of each block."""

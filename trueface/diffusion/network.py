@@ -58,6 +58,14 @@ class EpsNetwork(nn.Module):
         """
         raise NotImplementedError
 
+    def encoded(self, images: Tensor) -> Tensor:
+        """Return what the network works on, of images in [-1, 1]: here, themselves."""
+        return images
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """Return images in [-1, 1] of what the network works on: here, itself."""
+        return latents
+
     def condition_maps(self) -> tuple[nn.Linear, ...]:
         """Return every linear map that takes an embedding, none of which has a bias.
 

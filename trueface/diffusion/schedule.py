@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-ScheduleName = Literal["linear", "seed"]
+ScheduleName = Literal["linear", "scaled", "seed"]
 Steps = Tensor | int  # (N,) integers, or the same step for all images
 
 
@@ -65,7 +65,8 @@ def make_schedule(
 
     Args:
         name: "linear", beta_1 … beta_T evenly from start to end (arXiv 2006.11239, section 4; the
-            schedulers of diffusers count the same from 0); "seed", T + 1 values beta_0 … beta_T
+            schedulers of diffusers count the same from 0); "scaled", their square roots evenly, as
+            Stable Diffusion has it from .00085 to .012; "seed", T + 1 values beta_0 … beta_T
             evenly from start to end, beta_0 part of each product, as in the program of the
             purification by a DDPM (WISA 2023), whose alpha_bar[10] is .997807666 and not .998105.
             There too alpha_bar[0] is 1 here: a clean image holds no noise.
@@ -78,8 +79,10 @@ def make_schedule(
     """
     if steps < 1 or not 0 < beta_start <= beta_end < 1 or not math.isfinite(beta_end):
         raise ValueError(f"{steps} steps of noise {beta_start} … {beta_end} are no schedule")
-    if name == "linear":
-        rising = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
+    if name in {"linear", "scaled"}:
+        power = 1 if name == "linear" else 2
+        start, end = beta_start ** (1 / power), beta_end ** (1 / power)
+        rising = torch.linspace(start, end, steps, dtype=torch.float64) ** power
         betas = torch.cat([torch.zeros(1, dtype=torch.float64), rising])
         alpha_bar = (1 - betas).cumprod(0)
     elif name == "seed":
@@ -88,7 +91,7 @@ def make_schedule(
         alpha_bar = (1 - betas).cumprod(0)
         alpha_bar[0] = 1
     else:
-        raise ValueError(f"no schedule {name!r}; there are linear and seed")
+        raise ValueError(f"no schedule {name!r}; there are linear, scaled and seed")
     return Schedule(
         name=name,
         steps=steps,

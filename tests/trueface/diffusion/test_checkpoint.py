@@ -29,7 +29,7 @@ def test_a_diffuser_comes_back_with_the_same_bits(tmp_path: Path) -> None:
 
 def test_files_that_are_no_diffusers_are_errors_that_say_so(tmp_path: Path) -> None:
     path = tmp_path / "best.pt"
-    with pytest.raises(CheckpointError, match="no diffuser .*train it first"):
+    with pytest.raises(CheckpointError, match=r"no diffuser .*train it first"):
         load_diffuser(path)
     path.write_bytes(b"PK")
     with pytest.raises(CheckpointError, match="cannot be read safely"):

@@ -1,5 +1,7 @@
 """A diffuser's answers: of either prediction, guided, and where it knows none."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -30,12 +32,13 @@ def test_a_teacher_without_null_cannot_be_guided_but_answers_for_a_class() -> No
     diffuser, x = small(has_null=False), drawn(1, 1, SIDE, SIDE)
     named = diffuser.embed(torch.tensor([1]))
     assert diffuser.guided(x, 5, named, 1.0).shape == x.shape
-    for refused in (
+    refusals: tuple[Callable[[], torch.Tensor], ...] = (
         lambda: diffuser.guided(x, 5, named, 2.0),
         lambda: diffuser.eps(x, 5),
         lambda: diffuser.null(1),
         lambda: diffuser.embed(torch.tensor([3])),
-    ):
+    )
+    for refused in refusals:
         with pytest.raises(JobError, match=r"drop: 0 and has no null token.*drop: 0\.1"):
             refused()
 
@@ -43,7 +46,7 @@ def test_a_teacher_without_null_cannot_be_guided_but_answers_for_a_class() -> No
 def test_a_step_beyond_those_that_were_trained_is_an_error_that_names_both() -> None:
     diffuser, x = gaussian(1.0, t_max=300), drawn(2, 1, SIDE, SIDE)
     assert diffuser.eps(x, 300).shape == x.shape
-    with pytest.raises(JobError, match="step 301 of noise.*trained up to step 300"):
+    with pytest.raises(JobError, match=r"step 301 of noise.*trained up to step 300"):
         diffuser.eps(x, 301)
     with pytest.raises(JobError, match="step 900"):
         diffuser.eps(x, torch.tensor([3, 900]))

@@ -29,6 +29,14 @@ def test_the_seeds_products_hold_a_beta_of_step_zero() -> None:
     assert float(schedule.alpha_bar[2]) == pytest.approx(expected, abs=1e-15)
 
 
+def test_the_roots_of_a_scaled_schedule_are_even() -> None:
+    schedule = make_schedule("scaled", 1000, 0.00085, 0.012)
+    roots = schedule.betas[1:].sqrt()
+    assert float(roots[0]) == pytest.approx(0.00085**0.5, abs=1e-12)
+    assert torch.allclose(roots.diff(), roots.diff()[0].expand(999), atol=1e-12)
+    assert float(schedule.alpha_bar[1000]) == pytest.approx(0.004660098, abs=1e-8)
+
+
 def test_the_step_of_a_perturbation_is_the_one_whose_noise_is_as_large() -> None:
     levels = (0.02, 0.03, 0.04, 0.05, 0.08, 0.1)
     steps = {

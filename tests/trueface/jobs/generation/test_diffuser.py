@@ -116,7 +116,7 @@ def test_it_learns_from_one_set_of_images_alone_or_of_classes() -> None:
     with pytest.raises(UnknownName, match="did you mean images"):
         DIFFUSER.images(parse_data("image:A"))
     with pytest.raises(UsageError, match="one set"):
-        DIFFUSER.images(parse_data("images:A,images:B"))
+        DIFFUSER.images(parse_data("images:A&images:B"))
 
 
 def test_a_folder_without_images_fails_and_says_which(tmp_path: Path) -> None:
