@@ -14,9 +14,9 @@ NAMES = ("cross", "disc", "square")
 
 def prototypes() -> Tensor:
     """Return an image of each class, 3×1×4×4."""
-    images = torch.full((3, 1, SIDE, SIDE), -0.8)
+    images = torch.full((3, 1, SIDE, SIDE), -0.75)
     for number in range(3):
-        images[number, :, number, :] = 0.8
+        images[number, :, number, :] = 0.75
     return images
 
 

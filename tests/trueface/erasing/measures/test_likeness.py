@@ -25,6 +25,6 @@ def test_a_sheet_has_a_row_a_class_and_tiles_without_margins(tmp_path: Path) -> 
     assert write_sheet(tmp_path / "samples.png", samples) == (3, 4)
     with PIL.Image.open(tmp_path / "samples.png") as picture:
         assert picture.size == (16, 12)
-        assert picture.getpixel((0, 0)) == 230  # .8 of a bright row
-        assert picture.getpixel((15, 0)) == 230
-        assert picture.getpixel((15, 4)) == 25
+        assert picture.getpixel((0, 0)) == 223  # of a bright row
+        assert picture.getpixel((15, 0)) == 223
+        assert picture.getpixel((15, 4)) == 32

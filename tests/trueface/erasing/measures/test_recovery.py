@@ -95,13 +95,16 @@ def test_points_of_a_curve_hold_the_better_start_and_both() -> None:
     ]
 
 
-def test_too_few_images_a_stop_and_a_loss_without_a_number_end_the_attack() -> None:
-    with pytest.raises(JobError, match=r"3 real images of cross, and the attack wants 5"):
-        curve_of(drawer(), Attack(images=(1, 5)))
+def test_a_stopped_attack_says_how_far_it_came() -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(JobError, match="stopped at step 1 "):
         curve_of(drawer(), Attack(images=(1,), sampling=Sampling(stop=stop)))
+
+
+def test_too_few_images_and_a_loss_without_a_number_end_the_attack() -> None:
+    with pytest.raises(JobError, match=r"3 real images of cross, and the attack wants 5"):
+        curve_of(drawer(), Attack(images=(1, 5)))
     with pytest.raises(JobError, match=r"no number at step 1; take a smaller recover_lr"):
         recovery(
             drawer(), "cross", crosses() * float("inf"), is_cross, Attack(images=(1,), steps=(1,))

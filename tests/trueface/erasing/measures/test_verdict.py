@@ -28,7 +28,13 @@ def test_half_way_from_floor_to_ceiling_is_hidden(recovered: float, says: str) -
     assert judged.at == "25 images, 250 steps"
 
 
-def test_it_is_decided_where_floor_and_ceiling_are_farthest_apart() -> None:
+def test_it_is_decided_by_the_strongest_attack_that_can_tell() -> None:
+    judged = verdict(0.0, 1.0, curve(0.0, 0.6), curve(0.0, 0.1), curve(1.0, 0.9))
+    assert judged.text == HIDDEN
+    assert judged.at == "25 images, 250 steps"
+
+
+def test_an_attack_that_makes_the_concept_of_a_model_that_never_saw_it_decides_nothing() -> None:
     judged = verdict(0.0, 1.0, curve(0.0, 1.0), curve(0.0, 0.98), curve(0.9, 1.0))
     assert judged.text == ERASED
     assert judged.at == "1 image, 10 steps"
