@@ -48,7 +48,7 @@ class ErasingProblem:
 
 
 def rows(diffuser: Diffuser, label: int | None, count: int) -> Tensor:
-    """Return the embedding of a class `count` times, N×E; None: that of the null token."""
+    """Return the embedding of a class `count` times, N×E (N×77×E of a text); None: the null token's."""
     if label is None:
         return diffuser.null(count)
     return diffuser.embed(torch.full((count,), label))
@@ -83,7 +83,7 @@ def student_of(teacher: Diffuser, scope: Scope) -> tuple[Diffuser, list[nn.Param
     student = teacher.copy()
     network = student.network.eval()
     maps = {id(each) for linear in network.condition_maps() for each in linear.parameters()}
-    fixed = {id(each) for each in (network.table.parameters() if network.table else ())}
+    fixed = set() if network.table is None else {id(network.table.weight)}
     chosen = []
     for parameter in network.parameters():
         trains = id(parameter) not in fixed and (

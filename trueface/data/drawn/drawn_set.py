@@ -89,7 +89,8 @@ def make_drawn(
         return done
     try:
         with staged(root) as folder:
-            for above in sorted({work.file.rpartition("/")[0] for work in plan.works}):
+            files = [*(work.file for work in plan.works), *plan.tables]
+            for above in sorted({file.rpartition("/")[0] for file in files}):
                 (folder / above).mkdir(parents=True, exist_ok=True)
             _draw_all(folder, plan.works, settings, source, progress)
             for name, text in plan.tables.items():

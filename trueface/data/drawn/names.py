@@ -1,6 +1,6 @@
 """Names of a drawn set's images, and which part each belongs to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from trueface.data.drawn.settings import CLASSES, PARTS, TRAIN_SHARE
 from trueface.data.made.folders import stem
@@ -14,18 +14,31 @@ def numbered(count: int) -> tuple[str, ...]:
 
 
 def parts_of(names: Sequence[str], seed: int) -> dict[str, tuple[str, ...]]:
-    """Divide images into the parts A, B and C (70, 20 and 10 %), by the order of a hash of their names.
+    """Divide images into the parts A, B and C: 70, 20 and 10 %; see `divided`.
 
-    No image is in two parts; the rest that rounding leaves is in C. The original cuts the sorted
-    list instead, which puts neighbours, such as frames of a film, into one part.
+    The original cuts the sorted list instead, which puts neighbours, such as frames of a film, into one
+    part.
+    """
+    return divided(names, PARTS, seed)
+
+
+def divided(
+    names: Sequence[str], shares: Mapping[str, float], seed: int
+) -> dict[str, tuple[str, ...]]:
+    """Divide images by the order of a hash of their names, which suffixes do not change.
+
+    Args:
+        names: of the images, each once.
+        shares: of the parts, which sum to 1; what rounding leaves is in the last one.
+        seed: of the order.
     """
     ordered = sorted(names, key=lambda name: (derive(f"part/{stem(name)}", seed), name))
-    ends = [round(len(ordered) * share) for share in _summed(tuple(PARTS.values()))]
-    starts = (0, *ends[:-1])
-    return {
-        part: tuple(sorted(ordered[start:end]))
-        for part, start, end in zip(PARTS, starts, ends, strict=True)
-    }
+    parts, start, share = {}, 0, 0.0
+    for part, own in shares.items():
+        share += own
+        end = round(len(ordered) * share)
+        parts[part], start = tuple(sorted(ordered[start:end])), end
+    return parts
 
 
 def shape_files(count: int) -> tuple[tuple[str, str], ...]:
@@ -42,7 +55,3 @@ def shape_files(count: int) -> tuple[tuple[str, str], ...]:
         part = "train" if number < round(of_class * TRAIN_SHARE) else "test"
         files.append((name, f"{part}/{name}/{number:05d}"))
     return tuple(files)
-
-
-def _summed(shares: Sequence[float]) -> list[float]:
-    return [sum(shares[: at + 1]) for at in range(len(shares))]

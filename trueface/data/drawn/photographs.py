@@ -37,5 +37,6 @@ def small_square(file: Path, *, crop: int, size: int, channels: int = 3) -> Pixe
         )
     left, top = ((whole - side) // 2 for whole in picture.size)
     box = (left, top, left + side, top + side)
-    small = picture.resize((size, size), PIL.Image.Resampling.BILINEAR, box=box)
+    # cropped first: `resize(box=…)` would mix in pixels from outside
+    small = picture.crop(box).resize((size, size), PIL.Image.Resampling.BILINEAR)
     return np.asarray(small).reshape(size, size, channels)

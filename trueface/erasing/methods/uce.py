@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.problem import ErasingProblem, released
+from trueface.erasing.problem import ErasingProblem, released, rows, student_of
 from trueface.erasing.registry import register_erasure
 
 
@@ -22,30 +22,33 @@ def edit_concept(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     regularisation is that of the authors' program, lambda: .1 (.5 in its version of today), with the
     preserved concepts' weight .1 (1 today).
     """
-    student = teacher.copy()
-    table = student.network.table
-    maps = student.network.condition_maps()
-    if table is None or not maps:
-        return released(student)  # not reached: a teacher with classes has both
-    embeddings = table.weight.detach()
-    instead = len(teacher.class_names) if problem.anchor is None else problem.anchor
-    others = [label for label in range(len(embeddings)) if label != problem.erase]
-    if not teacher.has_null:  # that row was never trained
-        others.remove(len(embeddings) - 1)
+    student, _ = student_of(teacher, "maps")
+    labels: list[int | None] = [
+        label for label in range(len(teacher.class_names)) if label != problem.erase
+    ]
+    if teacher.has_null:  # its embedding was trained
+        labels.append(None)
+    erased, instead = (vectors(teacher, label) for label in (problem.erase, problem.anchor))
+    kept = torch.cat([vectors(teacher, label) for label in labels])
     options = problem.options
     with torch.no_grad():
-        for linear in maps:
+        for linear in student.network.condition_maps():
             linear.weight.copy_(
                 edited(
                     linear.weight,
-                    embeddings[[problem.erase]],
-                    embeddings[[instead]],
-                    embeddings[others],
+                    erased,
+                    instead,
+                    kept,
                     keep=options.uce_lambda,
                     preserve=options.uce_preserve,
                 )
             )
     return released(student)
+
+
+def vectors(diffuser: Diffuser, label: int | None) -> Tensor:
+    """Return a class's embedding as vectors that the maps take, n×E: one, or one a token of a text."""
+    return rows(diffuser, label, 1).detach().flatten(0, -2)
 
 
 def edited(

@@ -31,7 +31,8 @@ class FeatureNetwork:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Return features N×F of images N×C×H×W in [-1, 1]; grey ones are taken as three channels."""
-        return torch.cat([self._features(batch) for batch in images.split(BATCH)])
+        starts = range(0, len(images), BATCH)
+        return torch.cat([self._features(images[at : at + BATCH]) for at in starts])
 
     def _features(self, images: Tensor) -> Tensor:
         pixels = (images.float() + 1) / 2

@@ -10,7 +10,7 @@ MODELS = {"diffuser": "classes:all~abo", "teacher": "classes:all", "classifier":
 
 def an_erased(**changed: Any) -> ErasedSettings:
     return ErasedSettings.model_validate(
-        {**MODELS, "data_root": "data", "erase": "cross", **changed}
+        {**MODELS, "data_root": "data", "concept": "cross", **changed}
     )
 
 

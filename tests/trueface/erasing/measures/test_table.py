@@ -31,7 +31,7 @@ def write(run: Path, name: str, method: str, seed: int, **changed: Any) -> tuple
         **changed.pop("measures", {}),
     }
     facts = {
-        "schema": 1, "method": method, "erase": "cross", "anchor": "disc", "seed": seed, "samples": 64,
+        "schema": 1, "method": method, "concept": "cross", "anchor": "disc", "seed": seed, "samples": 64,
         "measures": measures, "recovery": points(0.0, 0.9), "recovery_floor": points(0.0, 0.1),
         "recovery_ceiling": points(0.5, 1.0), "seconds": 2.0, **changed,
     }  # fmt: skip
@@ -100,7 +100,7 @@ def test_a_record_that_is_missing_or_of_another_form_is_named(tmp_path: Path) ->
         ("classes:all", "teacher"),
         ("classes:all~abo", "abo"),
         ("classes:all~abo@penalty=0,seed=3", "abo@penalty=0"),
-        ("classes:all~esd-x@erase=cross", "esd-x"),
+        ("classes:all~esd-x@concept=cross", "esd-x"),
         ("classes:all@without=cross", "never"),
     ],
 )

@@ -29,7 +29,7 @@ from trueface.runtime.files import write_json
 
 FEW: dict[str, Any] = {
     "diffuser": EDITED, "teacher": TEACHER, "classifier": CLASSIFIER, "data_root": "data",
-    "erase": "cross", "anchor": "disc", "samples": 4, "sample_steps": 2, "recover_images": [1, 2],
+    "concept": "cross", "anchor": "disc", "samples": 4, "sample_steps": 2, "recover_images": [1, 2],
     "recover_steps": [1, 2], "recover_batch": 2, "least_teacher_rate": 0,
 }  # fmt: skip
 
@@ -51,7 +51,7 @@ def test_a_measured_erasing_leaves_its_measures_curves_and_samples(lab: Path) ->
     draft = a_draft(ERASED, lab, "erased", {**FEW, "never": TEACHER})
     assert all(path.exists() for path in ERASED.outputs(draft))
     facts: Any = read_json(draft.made_folder() / "metrics.json")
-    assert (facts["method"], facts["erase"], facts["anchor"]) == ("abo", "cross", "disc")
+    assert (facts["method"], facts["concept"], facts["anchor"]) == ("abo", "cross", "disc")
     assert facts["class_names"] == list(NAMES)
     assert facts["seconds"] == 1.5
     assert facts["measures"]["erased"]["n"] == 4
@@ -105,7 +105,7 @@ def test_a_teacher_that_draws_nothing_recognisable_ends_the_job(lab: Path) -> No
 
 def test_an_unknown_concept_is_refused_with_the_nearest(lab: Path) -> None:
     with pytest.raises(UnknownName, match="cross"):
-        erased(job(lab, "unknown", erase="crss"))
+        erased(job(lab, "unknown", concept="crss"))
 
 
 def test_too_few_images_are_refused_with_their_number(lab: Path) -> None:

@@ -1,0 +1,101 @@
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from launcher.api import Draft
+from launcher.kinds import installed
+from trueface.cli import main as cli
+from trueface.runtime import paths
+
+SMALL = {
+    "size": 8,
+    "channels": 1,
+    "network": "mlp",
+    "widths": (16,),
+    "num_steps": 2,
+    "batch_size": 2,
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    random = np.random.default_rng(1)
+    folder = tmp_path / "data" / "A"
+    folder.mkdir(parents=True)
+    for number in range(4):
+        levels = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        PIL.Image.fromarray(levels).save(folder / f"{number}.png")
+    return tmp_path
+
+
+def _drawn(project: Path) -> Draft:
+    kind = installed(["diffuser"])["diffuser"]
+    settings = kind.settings.model_validate({"data_root": "data", **SMALL})
+    return Draft(
+        kind="diffuser",
+        run="night",
+        run_folder=project / "runs/night",
+        folder=project,
+        model="images:A",
+        data="images:A",
+        images="images:A",
+        settings=settings.model_dump(mode="json"),
+    )
+
+
+def test_the_line_that_a_plan_prints_does_the_job(project: Path) -> None:
+    draft = _drawn(project)
+    words = installed(["diffuser"])["diffuser"].argv(draft)
+    assert words[:4] == ("python", "-m", "trueface", "generate")
+    with chdir(project):
+        assert cli.run([*words[3:], "--device", "cpu"]) == 0
+    assert paths.checkpoint(draft.model_folder("images:A")).is_file()
+
+
+def test_every_kind_of_generators_that_is_installed_is_a_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.run(["generate", "--help"]) == 0
+    listed = capsys.readouterr().out
+    ours = [
+        name
+        for name, kind in installed().items()
+        if type(kind).__module__.startswith("trueface.jobs.generation")
+    ]
+    assert ours
+    assert not [name for name in ours if f"  {name} " not in listed]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["diffusr"], "diffusr"),
+        (["diffuser", "--model", "images:A"], "--data-root is needed"),
+        (["diffuser", "--model", "images:B", "--data-root", "data"], "the folder of images"),
+        (["diffuser", "--model", "pictures:A", "--data-root", "data"], "set of images"),
+        (["diffuser", "--model", "images:A", "--data-root", "data", "--size", "x"], "--size"),
+        (["diffuser", "--run", "a/b", "--model", "images:A", "--data-root", "data"], "--run"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_written(
+    project: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with chdir(project):
+        assert cli.run(["generate", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not (project / "runs").exists()
+
+
+def test_json_of_a_run_without_such_jobs_says_what_to_do(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "runs/night").mkdir(parents=True)
+    with chdir(project):
+        for command, kind in (("purification", "restored"), ("erasing", "erased")):
+            assert cli.run([command, "night", "--json"]) == 2
+            assert f"no folder of a job of '{kind}'" in capsys.readouterr().err
+            assert cli.run([command, "day"]) == 2
+            assert "no run 'day'" in capsys.readouterr().err

@@ -1,0 +1,86 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from trueface.diffusion.stable.folder import PACKAGES, PARTS, need_packages, stable_folder
+from trueface.diffusion.stable.importing import read_prompts
+from trueface.runtime.errors import CheckpointError, DataError, JobError
+
+
+def _parts(root: Path) -> Path:
+    (root / "unet").mkdir(parents=True)
+    (root / "model_index.json").write_text("{}")
+    for part, name in PARTS.items():
+        (root / part).mkdir(exist_ok=True)
+        (root / part / name).write_text("{}")
+    return root
+
+
+def test_a_missing_folder_is_named_without_a_word_about_a_hub(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        stable_folder(tmp_path / "sd-v1-4")
+    assert "sd-v1-4" in str(caught.value)
+    assert "model_index.json" in str(caught.value)
+    assert not {"hub", "http", "huggingface"} & set(str(caught.value).lower().split())
+
+
+@pytest.mark.parametrize("part", ["model_index.json", *PARTS])
+def test_a_missing_part_is_named(tmp_path: Path, part: str) -> None:
+    root = _parts(tmp_path / "sd")
+    (root / part / PARTS[part] if part in PARTS else root / part).unlink()
+    with pytest.raises(CheckpointError, match=f"lacks {part}"):
+        stable_folder(root)
+
+
+def test_a_part_without_weights_or_with_broken_ones_is_an_error_that_names_it(
+    tmp_path: Path,
+) -> None:
+    folder = stable_folder(_parts(tmp_path / "sd"))
+    with pytest.raises(CheckpointError, match=r"unet holds no weights"):
+        folder.state("unet")
+    (folder.root / "unet/diffusion_pytorch_model.bin").write_bytes(b"no weights")
+    with pytest.raises(CheckpointError, match="cannot be read safely"):
+        folder.state("unet")
+
+
+def test_a_description_that_is_no_json_is_an_error(tmp_path: Path) -> None:
+    folder = stable_folder(_parts(tmp_path / "sd"))
+    (folder.root / "unet/config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be read as JSON"):
+        folder.config("unet")
+    (folder.root / "unet/config.json").write_text(json.dumps([1]))
+    with pytest.raises(CheckpointError, match="no JSON object"):
+        folder.config("unet")
+
+
+@pytest.mark.skipif(
+    all(importlib.util.find_spec(name) for name in PACKAGES), reason="the extra is installed"
+)
+def test_where_the_extra_is_not_installed_it_says_how_to_install_it() -> None:
+    with pytest.raises(JobError, match=r"pip install 'launcher-trueface\[diffusion\]'"):
+        need_packages()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a cross\n", "two at least"),
+        ("# a cross\n# a disc\n", "holds 0"),
+        ("a cross\na disc\na cross\n", "twice"),
+    ],
+)
+def test_prompts_that_name_no_two_concepts_are_refused(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    (tmp_path / "prompts.txt").write_text(text)
+    with pytest.raises(DataError, match=words):
+        read_prompts(tmp_path / "prompts.txt")
+
+
+def test_prompts_are_lines_without_comments(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("# shapes\n\n a cross \na disc\n")
+    assert read_prompts(tmp_path / "prompts.txt") == ("a cross", "a disc")
+    with pytest.raises(DataError, match="cannot be read as text"):
+        read_prompts(tmp_path / "nowhere.txt")

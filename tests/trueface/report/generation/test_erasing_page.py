@@ -1,0 +1,79 @@
+import base64
+import html
+import io
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+from tests.trueface.report.generation.run_by_hand import CONCEPTS, METHODS, erased_run, method_rows
+from tests.trueface.report.test_page import NASTY, Reading
+from trueface.report.generation.erasing_page import Erasing, erasing_page
+from trueface.report.generation.erasing_plots import recoveries
+from trueface.report.generation.erasing_verdicts import sentences
+from trueface.report.generation.rows import rows_of
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Erasing:
+    return Erasing(name="study", rows=method_rows(), erased=erased_run(tmp_path / "study"))
+
+
+def test_erased_and_harmful_and_still_drawn_are_told_apart() -> None:
+    text = " ".join(sentences(rows_of(method_rows())))
+    assert "others within .05: abo, retrain." in text
+    assert "other concepts suffer: uce." in text
+    assert "Still drawn: esd-u (0.62)." in text
+    assert "Hidden, not erased: abo." in text
+
+
+def test_a_teacher_that_cannot_draw_the_concept_is_told() -> None:
+    rows = [dict(row) for row in method_rows()]
+    rows[0]["erased"] = 0.5
+    assert any("little to erase" in line for line in sentences(rows_of(rows)))
+
+
+def test_recovery_without_a_floor_is_told() -> None:
+    rows = [{**row, "recovery_floor": None} for row in method_rows()]
+    assert any("no floor" in line for line in sentences(rows_of(rows)))
+
+
+def test_a_floor_near_the_ceiling_is_told() -> None:
+    rows = [{**row, "recovery_floor": 0.98} for row in method_rows()]
+    assert any("tells no method from another" in line for line in sentences(rows_of(rows)))
+
+
+def test_the_page_has_samples_of_each_method_and_concept_at_equal_seeds(run: Erasing) -> None:
+    read = Reading(erasing_page(run))
+    pictures = [str(row["src"]) for row in read.all("img")]
+    assert len(pictures) == len(METHODS) * len(CONCEPTS) * 2
+    content = base64.b64decode(pictures[2].partition(",")[2])  # the second concept's first sample
+    assert PIL.Image.open(io.BytesIO(content)).getpixel((0, 0)) == (50, 10, 90)
+    assert not read.all("script")
+
+
+def test_curves_are_means_over_seeds_in_the_order_of_the_rows(run: Erasing) -> None:
+    curves = recoveries(run.erased, [name for name, *_ in METHODS])
+    assert [each.method for each in curves] == [name for name, *_ in METHODS]
+    assert curves[0].rates[1, 10] == pytest.approx(0.4 * (1 - 1 / 3))
+    drawn = [str(row.get("aria-label")) for row in Reading(erasing_page(run)).all("svg")]
+    assert any(label.startswith("Recovery from abo. 1 images: 10 steps") for label in drawn)
+
+
+def test_published_figures_are_marked_as_not_comparable(run: Erasing) -> None:
+    read = Reading(erasing_page(run))
+    assert "published, Stable Diffusion 1.4, not comparable" in read.words
+    assert "0.762" in read.words
+
+
+def test_names_are_escaped(run: Erasing) -> None:
+    rows = [{**row, "method": NASTY, "verdict": NASTY} for row in run.rows]
+    text = erasing_page(Erasing(name=NASTY, rows=rows, erased=run.erased))
+    assert NASTY not in text
+    assert html.escape("<script>") in text
+    Reading(text)
+
+
+def test_a_run_without_anything_measured_says_so() -> None:
+    text = Reading(erasing_page(Erasing(name="study", rows=[], erased=[]))).text
+    assert "No erased diffuser of this run was measured." in text

@@ -1,0 +1,1 @@
+"""Commands about generators: one job by hand, and the tables and pages of purification and erasing."""

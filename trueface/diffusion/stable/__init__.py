@@ -1,0 +1,4 @@
+"""Stable Diffusion from a local folder, in the place of a network trained here; needs the extra `diffusion`.
+
+Start reading at `network`. Nothing here is imported unless a job's settings or a checkpoint ask for it.
+"""

@@ -1,0 +1,54 @@
+"""What `diffuser` does with `weights`: a folder of Stable Diffusion becomes a diffuser of this run."""
+
+import time
+from collections.abc import Mapping
+
+from launcher.api import Job, JobError, Json, write_json
+from trueface.diffusion.checkpoint import save_diffuser
+from trueface.diffusion.settings import DiffuserSettings
+from trueface.diffusion.stable.folder import stable_folder
+from trueface.diffusion.stable.importing import import_stable, read_prompts
+from trueface.models import checkpoint
+from trueface.runtime import paths
+from trueface.runtime.paths import SCHEMA
+from trueface.training import checkpointing
+
+
+def import_diffuser(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
+    """Write the diffuser of a local folder, with the prompts as its classes.
+
+    Nothing is fetched: the folder is checked first, and what reads it is told to stay offline.
+
+    Raises:
+        CheckpointError: the folder is absent or lacks a part.
+        DataError: the file of prompts cannot be read.
+        JobError: the extra `diffusion` is not installed, or no prompts are given.
+    """
+    if job.model is None:
+        raise JobError(f"{job.name} names no model to make")
+    root = job.path(settings.weights)
+    folder = stable_folder(root)
+    if not settings.prompts:
+        raise JobError("weights need prompts: a text file with a prompt a line, the concepts")
+    start = time.perf_counter()
+    prompts = read_prompts(job.path(settings.prompts))
+    diffuser = import_stable(folder, prompts)
+    source: dict[str, Json] = {
+        "job": job.name,
+        "model": job.model,
+        "images": None,
+        "settings": settings.model_dump(mode="json"),
+        "class_names": list(prompts),
+        "weights": str(root),
+        "versions": checkpoint.versions(),
+    }
+    place = job.model_folder(job.model)
+    save_diffuser(paths.checkpoint(place), diffuser, source)
+    write_json(paths.provenance(place), {"schema": checkpointing.SCHEMA, **source})
+    result: dict[str, Json] = {
+        "classes": len(prompts),
+        "parameters": sum(weight.numel() for weight in diffuser.network.parameters()),
+        "seconds": time.perf_counter() - start,
+    }
+    write_json(paths.summary(place), {"schema": SCHEMA, **result})
+    return result

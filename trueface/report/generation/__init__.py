@@ -1,0 +1,4 @@
+"""The pages of generators: what purifiers restore of disrupted images, and what diffusers forgot of a concept.
+
+Start reading at `purification_page` and `erasing_page`.
+"""

@@ -1,0 +1,88 @@
+"""What a comparison of erasing methods says in words."""
+
+from collections.abc import Iterator, Sequence
+
+from trueface.report.generation.rows import Row
+from trueface.report.json_fields import text_of
+from trueface.report.svg import number
+
+TEACHER = "teacher"
+REFERENCES = (TEACHER, "retrain")
+ERASED_SHARE = 0.2  # of the teacher's rate: at most this is erased
+OTHERS_LOSS = 0.05  # of the accuracy of other concepts
+DRAWN = 0.9  # a teacher that draws a concept less often has nothing to erase
+NULL_SHARE = 1 / 3
+
+
+def sentences(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the sentences of a table of erasing methods; plain text, to be escaped."""
+    teacher = next((row for row in rows if row.name == TEACHER), None)
+    methods = [row for row in rows if row.name != TEACHER]
+    if teacher is not None:
+        yield from _teacher(teacher)
+        yield from _erased(methods, teacher)
+    yield from _verdicts(methods)
+    yield from _recovered(methods)
+
+
+def is_erased(row: Row, teacher: Row) -> bool:
+    """Tell whether a concept is drawn at most a fifth as often as by the teacher."""
+    rate, before = row.mean("erased"), teacher.mean("erased")
+    return rate is not None and before is not None and rate <= ERASED_SHARE * before
+
+
+def keeps_others(row: Row, teacher: Row) -> bool:
+    """Tell whether the other concepts are drawn nearly as well as by the teacher."""
+    others, before = row.mean("others"), teacher.mean("others")
+    return others is not None and before is not None and others >= before - OTHERS_LOSS
+
+
+def _teacher(teacher: Row) -> Iterator[str]:
+    rate, others = teacher.mean("erased"), teacher.mean("others")
+    if rate is None:
+        return
+    rest = "" if others is None else f", the other concepts in {100 * others:.0f} %"
+    yield f"The teacher draws the concept in {100 * rate:.0f} % of its samples{rest}."
+    if rate < DRAWN:
+        yield f"That is less than {100 * DRAWN:.0f} %: there is little to erase, and the rows below say little."
+
+
+def _erased(methods: Sequence[Row], teacher: Row) -> Iterator[str]:
+    known = [row for row in methods if row.mean("erased") is not None]
+    if not known:
+        return
+    erased = [row for row in known if is_erased(row, teacher)]
+    kept = [row.name for row in erased if keeps_others(row, teacher)]
+    lost = [row.name for row in erased if not keeps_others(row, teacher)]
+    drawn = [f"{row.name} ({row.mean('erased'):.2f})" for row in known if row not in erased]
+    yield (
+        "No longer drawn at its name (at most a fifth of the teacher's rate), others within .05: "
+        f"{', '.join(kept) or 'none'}."
+    )
+    if lost:
+        yield f"No longer drawn, but other concepts suffer: {', '.join(lost)}."
+    if drawn:
+        yield f"Still drawn: {', '.join(drawn)}."
+
+
+def _verdicts(methods: Sequence[Row]) -> Iterator[str]:
+    """Yield what the measures themselves say of the methods, by the same words together."""
+    names: dict[str, list[str]] = {}
+    for row in methods:
+        names.setdefault(text_of(row.record, "verdict"), []).append(row.name)
+    for words, of in names.items():
+        if words:
+            yield f"{words[:1].upper()}{words[1:]}: {', '.join(of)}."
+
+
+def _recovered(methods: Sequence[Row]) -> Iterator[str]:
+    floors = [row.mean("recovery_floor") for row in methods]
+    known = [floor for floor in floors if floor is not None]
+    if not known and any(row.mean("recovery") is not None for row in methods):
+        yield "Recovery has no floor here: no model that never saw the concept was attacked alike."
+    ceilings = [c for row in methods if (c := row.mean("recovery_ceiling")) is not None]
+    if known and ceilings and min(known) >= DRAWN * max(ceilings):
+        yield (
+            f"Even a model that never saw the concept is steered to it at {number(round(min(known), 3))}: "
+            "with so many images and steps recovery tells no method from another."
+        )
