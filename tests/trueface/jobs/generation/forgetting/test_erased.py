@@ -61,7 +61,7 @@ def test_a_measured_erasing_leaves_its_measures_curves_and_samples(lab: Path) ->
         assert [(row["images"], row["steps"]) for row in facts[curve]] == places
     assert facts["recovery_floor"] == facts["recovery_ceiling"]  # the same model here
     assert facts["classifier_accuracy"]["n"] == 12
-    assert "64 numbers" in facts["features"]
+    assert "last layer of folders:all" in facts["features"]
     with PIL.Image.open(draft.made_folder() / "samples.png") as picture:
         assert picture.size == (4 * SIDE, 3 * SIDE)
     made: Any = read_json(draft.made_folder() / "made.json")
