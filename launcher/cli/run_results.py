@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
+from launcher.cli.plain_rows import draw_plain, is_plain
 from launcher.errors import MachineError
+from launcher.ids import model_folder_name
 from launcher.job import Spec
 from launcher.kind_interface.conditions import condition_of_test, data_of_test, tested
 from launcher.kind_interface.kind import Kind, Role
@@ -45,16 +47,19 @@ _DISPENSABLE = {
 _CALIBRATED = frozenset({"at threshold", "scaled"})
 
 
+_TELLING = frozenset({Role.TEST, Role.FOLDER})  # of which a table of results tells
+
+
 _SHORTEST = 24  # columns of a model's name; what tells two apart may be its middle
 
 
 def collect(jobs: Sequence[JobRow]) -> list[Row]:
-    """Return the rows of a run's tests, each laboratory telling its own.
+    """Return the rows of a run's tests and folders, each laboratory telling its own.
 
     Raises:
         MachineError: packages that a laboratory reads its results with are not installed.
     """
-    done = [job for job in jobs if job.state is State.DONE and job.spec.role == Role.TEST]
+    done = [job for job in jobs if job.state is State.DONE and job.spec.role in _TELLING]
     rows: list[Row] = []
     for name in sorted({job.kind for job in done}):
         kind = installed([name]).get(name)
@@ -65,9 +70,16 @@ def collect(jobs: Sequence[JobRow]) -> list[Row]:
         module, _, function = kind.results.partition(":")
         # here the laboratory's code enters the command line: only it can read its score files
         table = getattr(importlib.import_module(module), function)
-        tests = [(job.spec.model, test_name(kind, job.spec)) for job in done if job.kind == name]
+        tests = [_subject(kind, job.spec) for job in done if job.kind == name]
         rows += table(done[0].spec.run_folder, tests)
     return rows
+
+
+def _subject(kind: Kind, spec: Spec) -> tuple[str, str]:
+    """Return what a table tells of a job: a model and its test, or no model and a folder."""
+    if spec.role == Role.FOLDER:
+        return "", model_folder_name(spec.name.partition("/")[2])
+    return spec.model or "", test_name(kind, spec)
 
 
 def test_name(kind: Kind | None, spec: Spec) -> str:
@@ -76,7 +88,7 @@ def test_name(kind: Kind | None, spec: Spec) -> str:
 
 
 def draw(rows: Sequence[Row], *, everything: bool = False, width: int = FULL_WIDTH) -> str:
-    """Return the table: pooled rows first, then balanced accuracy by model and data set.
+    """Return the table: pooled rows first, then balanced accuracy by model and data set; then folders.
 
     Args:
         rows: of `collect`.
@@ -84,8 +96,14 @@ def draw(rows: Sequence[Row], *, everything: bool = False, width: int = FULL_WID
         width: columns of the terminal; where the whole table does not fit, accuracy, calibration
             and loss stand without their intervals.
     """
-    if not rows:
-        return NOTHING
+    plain = [row for row in rows if is_plain(row)]
+    tested_rows = [row for row in rows if not is_plain(row)]
+    parts = [_draw_tests(tested_rows, everything, width)] if tested_rows else []
+    parts += [draw_plain(plain, width)] if plain else []
+    return "\n\n".join(parts) or NOTHING
+
+
+def _draw_tests(rows: Sequence[Row], everything: bool, width: int) -> str:
     pooled = [row for row in rows if row["pooled"]]
     cells, header = (result_cells, HEADER) if width >= FULL_WIDTH else (_few_cells, FEW)
     if everything or not pooled:

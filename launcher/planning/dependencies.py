@@ -10,7 +10,7 @@ from pathlib import Path
 from launcher.errors import Place, Problem, Severity
 from launcher.kind_interface.draft import Input
 from launcher.kind_interface.kind import Role
-from launcher.planning.expansion import Step
+from launcher.planning.expanding.step import Step
 from launcher.taskfile.yaml_tree import Scalar
 
 MISSING = "missing-input"
@@ -57,6 +57,7 @@ class Dependencies:
         self.there = there
         self.makers: dict[str, str] = {}  # path → job
         self.data_makers: dict[str, list[str]] = {}  # folder in which data jobs write → jobs
+        self.folders: dict[str, dict[str, None]] = {}  # folder → those that jobs make in it
         self.order: dict[str, int] = {}  # job → its place in the plan
         self.lacks: dict[str, _Lack] = {}
         self.given: dict[str, list[Path]] = {}  # job → what it reads that is there already
@@ -107,7 +108,11 @@ class Dependencies:
 
     def make(self, step: Step, outputs: Iterable[Path], problems: list[Problem]) -> None:
         """Enter what a job writes; blame it where another one writes the same."""
-        others = {self._enter(step, _normal(str(path)), problems) for path in outputs}
+        paths = [_normal(str(path)) for path in outputs]
+        if step.kind.role is Role.FOLDER and paths:
+            within, _, name = paths[0].rpartition("/")
+            self.folders.setdefault(within, {})[name] = None
+        others = {self._enter(step, path, problems) for path in paths}
         others.discard(step.name)
         for other in sorted(others):
             message = f"{step.name} and {other} would write the same files"
@@ -135,6 +140,7 @@ class Dependencies:
             message = f"{len(lacks)} inputs are not there, and no job makes them"
             notes = [f"{lack.what}: {self._short(lack.path)}" for lack in lacks[:MOST_LISTED]]
         remedies = dict.fromkeys(lack.remedy for lack in lacks if lack.remedy)
+        remedies |= dict.fromkeys(note for lack in lacks if (note := self._beside(lack.path)))
         if len(lacks) > MOST_LISTED:
             notes.append(f"and {len(lacks) - MOST_LISTED} more")
         return Problem(
@@ -168,6 +174,16 @@ class Dependencies:
                 if len(given) > length and (path == given or path.startswith(given + "/")):
                     best, length = node.place, len(given)
         return best
+
+    def _beside(self, path: str) -> str:
+        """Return which folders the plan makes where it makes not the one of a path; '' elsewhere."""
+        for above in _with_parents(path):
+            within, _, name = above.rpartition("/")
+            if made := self.folders.get(within):
+                alike = [other for other in made if other.partition("@")[0] == name] or [*made]
+                more = ", …" if len(alike) > MOST_LISTED else ""
+                return f"made in {self._short(within)}: {', '.join(alike[:MOST_LISTED])}{more}"
+        return ""
 
     def _short(self, path: str) -> str:
         inside = f"{self.root}/"

@@ -13,11 +13,13 @@ from typing import Any
 
 from launcher.errors import Error, Problem, Severity, TaskFileError
 from launcher.ids import Words, model_folder_name
-from launcher.kind_interface.draft import Draft
+from launcher.kind_interface.draft import Draft, absolute_path
 from launcher.kind_interface.kind import Kind, Role
 from launcher.kind_interface.shared_work import SharedJob
 from launcher.planning.dependencies import Dependencies, ExistenceCache
-from launcher.planning.expansion import SCORING, Step, expand
+from launcher.planning.expanding.expansion import expand
+from launcher.planning.expanding.file_order import StepFiles, in_order_of_files
+from launcher.planning.expanding.step import SCORING, Step
 from launcher.planning.identity import Code, Identity
 from launcher.planning.plan import Plan, PlannedJob, PlannedShare
 from launcher.planning.planned_job import (
@@ -65,7 +67,7 @@ def build_plan(
     builder = _PlanBuilder(
         task, root, ExistenceCache(exists), cache(content), partial(code_of, closure, digest)
     )
-    for step in expand(task, builder.on_disk, builder.problems):
+    for step in builder.ordered(expand(task, builder.on_disk, builder.is_there, builder.problems)):
         builder.enter(step)
     builder.complete_draws()
     if any(problem.severity is Severity.ERROR for problem in builder.problems):
@@ -111,20 +113,52 @@ class _PlanBuilder:
         self._made_by: dict[str, tuple[Draft, ...]] = {}  # model → the jobs from which it comes
         self._draws = Draws()
         self._shared = SharedWorks(task.kinds, task.words)
+        self._ready: dict[str, tuple[Draft, JobFiles]] = {}  # what kinds have said, by step
         self._lookups: dict[Any, Any] = {}  # of the kinds, shared by all drafts
 
     def on_disk(self, model: str) -> bool:
         """Tell whether an earlier run made a model."""
         return self._there(self.run_folder / model_folder_name(model))
 
-    def enter(self, step: Step) -> None:
-        """Add the job of a step, or the problem for which it cannot be planned."""
+    def is_there(self, path: str) -> bool:
+        """Tell whether a path of the settings is there."""
+        try:
+            return self._there(absolute_path(self.root, path))
+        except Error:  # the home folder of a user that does not exist
+            return False
+
+    def ordered(self, steps: Iterable[Step]) -> Iterable[Step]:
+        """Return the steps in the order of their files, where some make folders that others read."""
+        listed = list(steps)
+        if not any(step.kind.role is Role.FOLDER for step in listed):
+            return listed
+        for step in listed:
+            ready = self._prepare(step)
+            if ready is not None:
+                self._ready[step.name] = ready
+        reads_and_writes = [
+            StepFiles(step, files.inputs, files.outputs)
+            for step in listed
+            if step.name in self._ready
+            for _, files in (self._ready[step.name],)
+        ]
+        return in_order_of_files(reads_and_writes, self.problems)
+
+    def _prepare(self, step: Step) -> tuple[Draft, JobFiles] | None:
+        """Return what a step's kind says of it; None, and the problem, where it cannot be planned."""
         try:
             draft = self._draft(step)
-            files = files_of(step, draft)
+            return draft, files_of(step, draft)
         except Error as error:  # a laboratory's own check
             self.problems.append(Problem(code="setting", message=str(error), place=step.place))
+            return None
+
+    def enter(self, step: Step) -> None:
+        """Add the job of a step, or the problem for which it cannot be planned."""
+        ready = self._ready.pop(step.name, None) or self._prepare(step)
+        if ready is None:
             return
+        draft, files = ready
         makers = self._refuse(step, draft)
         draw = self._draws.first(step, draft, files.inputs)
         if draw is not None:

@@ -10,12 +10,14 @@ from launcher.job_options.request import JobRequest
 from launcher.kind_interface.draft import Draft, Input
 from launcher.kind_interface.kind import Role
 from launcher.kinds import roots_of, signature_of
-from launcher.planning.expansion import Step
+from launcher.planning.expanding.step import Step
 from launcher.planning.identity import Code, Identity
 from launcher.planning.plan import PlannedJob
 from launcher.taskfile.settings import Settled
 
-_LEARNING = frozenset({Role.TRAIN, Role.UNLEARN, Role.TEST, Role.BENCHMARK, Role.SHARED})
+_LEARNING = frozenset(
+    {Role.TRAIN, Role.UNLEARN, Role.TEST, Role.BENCHMARK, Role.FOLDER, Role.SHARED}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

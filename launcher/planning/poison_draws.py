@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from launcher.ids import parse_model
 from launcher.kind_interface.draft import Draft, Input
-from launcher.planning.expansion import Step
+from launcher.planning.expanding.step import Step
 from launcher.planning.identity import Identity
 
 

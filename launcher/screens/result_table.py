@@ -97,13 +97,20 @@ def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[Measured]:
     """Return the numbers of a laboratory's rows."""
     return [
         Measured(
-            name=row["model"],
-            data=row["data"],
+            name=_name(row),
+            data="" if "pooled" not in row else row["data"],
             pooled=bool(row.get("pooled")),
             metrics=dict(_numbers({k: v for k, v in row.items() if k not in PLACE})),
         )
         for row in rows
     ]
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """Return the model of a test's row; of any other, the first text in it."""
+    if "pooled" in row:
+        return str(row["model"])
+    return next((value for value in row.values() if isinstance(value, str) and value), "")
 
 
 def of_result(job: str, model: str, data: str, result: Mapping[str, Json]) -> Measured:

@@ -57,10 +57,13 @@ class JobQueries:
         return rows[0] if rows else None
 
     def tests(self, *, but: str) -> list[JobRow]:
-        """Return the jobs that test a model; the run `but` has none, and may have a million jobs."""
+        """Return the jobs that test a model or make a folder, whose results a table may tell.
+
+        The run `but` has none, and may have a million jobs.
+        """
         return self._where(
             "runs.name <> ? AND CASE WHEN json_valid(jobs.spec)"
-            " THEN json_extract(jobs.spec, '$.role') = 'test' END",
+            " THEN json_extract(jobs.spec, '$.role') IN ('test', 'folder') END",
             but,
         )
 

@@ -48,7 +48,7 @@ Top = Mapping[str, tuple[Scalar, Node]]  # the file's words
 _TIED = "[{seed: 1, poison_seed: 7}, …]"
 
 
-_SWEPT_ROLES = frozenset({Role.TRAIN, Role.UNLEARN, Role.POISON})
+_SWEPT_ROLES = frozenset({Role.TRAIN, Role.UNLEARN, Role.POISON, Role.FOLDER})
 
 
 def read_sweeps(top: Top, scope: Scope, forced: Sequence[str]) -> list[Sweep]:

@@ -107,7 +107,28 @@ class PlainEntry:
     request: JobRequest
 
 
-Entry = TrainEntry | UnlearnEntry | TestEntry | AutoTest | BenchmarkEntry | PlainEntry
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderVariant:
+    """One way in which an entry of the role FOLDER is done, with what it reads as it is written."""
+
+    variant: Variant
+    models: Mapping[str, At[ModelId]]  # settings that hold the ID of a model
+    folders: Mapping[str, At[str]]  # settings that hold a path, or the name of another such entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderEntry:
+    """Folders made from folders and models: one for each variant, of these and of its own."""
+
+    kind: Kind
+    place: Place
+    combination: int
+    name: str  # of the folder, without what tells its variants apart
+    variants: tuple[FolderVariant, ...]
+    request: JobRequest
+
+
+Entry = TrainEntry | UnlearnEntry | TestEntry | AutoTest | BenchmarkEntry | PlainEntry | FolderEntry
 
 
 def written(kinds: Mapping[str, Kind]) -> dict[str, Kind]:

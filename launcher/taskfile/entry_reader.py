@@ -37,6 +37,7 @@ WORDS: Mapping[Role, tuple[str, ...]] = {
     Role.UNLEARN: ("model", "method", "matrix", *_COMMON),
     Role.TEST: ("model", "data", *_COMMON),
     Role.BENCHMARK: ("model", "test", *_COMMON),
+    Role.FOLDER: ("name", "matrix", *_COMMON),
     Role.PLAIN: ("name", *_COMMON),
 }
 

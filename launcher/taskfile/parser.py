@@ -21,7 +21,14 @@ from launcher.ids import NO_WORDS, Words
 from launcher.job_options.request import JobRequest
 from launcher.kind_interface.kind import Kind, Role
 from launcher.taskfile.defaults import TOP
-from launcher.taskfile.entries import AutoTest, Entry, TrainEntry, UnlearnEntry, written
+from launcher.taskfile.entries import (
+    AutoTest,
+    Entry,
+    FolderEntry,
+    TrainEntry,
+    UnlearnEntry,
+    written,
+)
 from launcher.taskfile.header import Header, Reuse, read_header
 from launcher.taskfile.includes import read_merged
 from launcher.taskfile.interpolation import without_echoes
@@ -263,6 +270,8 @@ def _blame_unused(header: Header, sections: _Sections, problems: list[Problem]) 
                 for variant in variants
                 for key in variant.paired
             }
+        elif isinstance(entry, FolderEntry):
+            used |= {key for each in entry.variants for key in each.variant.paired}
     forced = {key for given in header.scopes[0].kind_forced.values() for key in given}
     for key in (swept.key for sweep in header.sweeps for swept in sweep.first):
         name = key.text

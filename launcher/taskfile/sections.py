@@ -9,6 +9,7 @@ from launcher.taskfile.entries import (
     AutoTest,
     BenchmarkEntry,
     Entry,
+    FolderEntry,
     PlainEntry,
     TestEntry,
     TrainEntry,
@@ -29,7 +30,7 @@ from launcher.taskfile.values import (
     read_model,
     read_poisons,
 )
-from launcher.taskfile.variants import conditions_of, variants_of
+from launcher.taskfile.variants import conditions_of, folder_variants_of, variants_of
 from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar
 
 _EXAMPLES: Mapping[Role, str] = {
@@ -37,6 +38,7 @@ _EXAMPLES: Mapping[Role, str] = {
     Role.UNLEARN: "{model: gan2:pre%50, method: retrain}",
     Role.TEST: "{model: gan2:pre, data: real:pre}",
     Role.BENCHMARK: '{test: ["gan2:pre&real:pre"]}',
+    Role.FOLDER: "{source: FOLDER}",
 }
 
 
@@ -107,7 +109,9 @@ def _entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
             return _test(raw, scope)
         case Role.BENCHMARK:
             return _benchmark(raw, scope)
-        case Role.DATA | Role.PLAIN | Role.FOLDER:
+        case Role.FOLDER:
+            return _folder(raw, scope)
+        case Role.DATA | Role.PLAIN:
             return _plain(raw, scope)
         case Role.SHARED:
             return None  # no task file speaks of it
@@ -250,11 +254,34 @@ def _benchmark(raw: RawEntry, scope: Scope) -> BenchmarkEntry | None:
     )
 
 
-def _plain(raw: RawEntry, scope: Scope) -> PlainEntry | None:
+def _folder(raw: RawEntry, scope: Scope) -> FolderEntry | None:
+    sound, name = _given_name(raw, scope)
+    variants = folder_variants_of(raw, scope)
+    if not sound or not variants:
+        return None
+    return FolderEntry(
+        kind=raw.kind,
+        place=raw.place,
+        combination=scope.combination,
+        name=name or raw.kind.name,
+        variants=variants,
+        request=raw.request,
+    )
+
+
+def _given_name(raw: RawEntry, scope: Scope) -> tuple[bool, str | None]:
+    """Return whether an entry's name can be one, and the name; None where there is none."""
     node = raw.words.get("name")
     name = node.text if isinstance(node, Scalar) and not is_null(node) else None
     if node is not None and not is_null(node) and (name is None or not _is_name(name)):
         scope.blame(node.place, "name", "expected a name of at most 100 letters, digits and ._+-")
+        return False, None
+    return True, name
+
+
+def _plain(raw: RawEntry, scope: Scope) -> PlainEntry | None:
+    sound, name = _given_name(raw, scope)
+    if not sound:
         return None
     settings = settle(raw.kind, scope.given(raw.kind, raw.own), raw.place, scope.problems)
     if settings is None:

@@ -3,14 +3,15 @@
 import itertools
 
 from launcher.errors import Place
+from launcher.ids import ModelId
 from launcher.kind_interface.kind import Kind
-from launcher.taskfile.entries import Name, Variant
+from launcher.taskfile.entries import FolderVariant, Name, Variant
 from launcher.taskfile.entry_reader import RawEntry
 from launcher.taskfile.matrix import MOST_COMBINATIONS, Combination, label
 from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import Settled, settle
-from launcher.taskfile.values import listed
-from launcher.taskfile.yaml_tree import Given, Items, Node, Scalar, plain_value
+from launcher.taskfile.values import At, listed, read_model
+from launcher.taskfile.yaml_tree import Given, Items, Node, Scalar, Source, plain_value
 
 
 def variants_of(
@@ -37,6 +38,39 @@ def variants_of(
             Variant(name=name, paired=frozenset(paired), settings=settled, poison_settings=poisoned)
         )
     return tuple(variants)
+
+
+def folder_variants_of(raw: RawEntry, scope: Scope) -> tuple[FolderVariant, ...]:
+    """Return each way in which a folder is made; none where a setting or an ID is wrong."""
+    variants: list[FolderVariant] = []
+    for variant in variants_of(raw, {}, scope):
+        reads = {
+            name: _node_of(name, str(value), variant.settings, raw.place)
+            for name in (*raw.kind.settings.folders, *raw.kind.settings.models)
+            if (value := variant.settings.values[name])
+        }
+        models: dict[str, At[ModelId]] = {}
+        for name in (name for name in raw.kind.settings.models if name in reads):
+            model = read_model(reads[name], raw.kind, scope)
+            if model is None:
+                return ()
+            models[name] = model
+        folders = {
+            name: At(str(variant.settings.values[name]), reads[name])
+            for name in raw.kind.settings.folders
+            if name in reads
+        }
+        variants.append(FolderVariant(variant=variant, models=models, folders=folders))
+    return tuple(variants)
+
+
+def _node_of(name: str, value: str, settled: Settled, entry: Place) -> Scalar:
+    """Return where a setting is given, or its default as if it stood at the entry."""
+    node = settled.given[name][1] if name in settled.given else None
+    if isinstance(node, Scalar):
+        return node
+    source = Source(file=entry.file, lines=())
+    return Scalar(source, entry.line - 1, entry.column - 1, 1, value, plain=True)
 
 
 def _followed(poisoner: Kind, given: Given, training: Settled) -> Given:

@@ -1,4 +1,5 @@
-"""Concept erasing: methods that make a conditional diffusion model forget a concept, and their measures.
+"""Concept erasing: a class-conditional diffuser is changed so that it no longer draws one of its classes.
 
-Start reading at `registry`.
+Start reading at `erasure.run_erasure`.
+In reading order: options, registry, settings, problem, paths, optimisation, sega, erasure, methods.
 """

@@ -1,4 +1,6 @@
-"""Conditional image-to-image generators (StarGAN): networks, labels, training.
+"""Image-to-image generators: a StarGAN that gives faces other attributes, its training, its use.
 
 Start reading at `translator.Translator`.
+In reading order: settings, networks, labels, translator, checkpoint, foreign, losses, pictures,
+resume, training.
 """

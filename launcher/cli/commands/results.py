@@ -9,6 +9,7 @@ import click
 from launcher.cli.complete import RUNS
 from launcher.cli.option_types import RUN
 from launcher.cli.output import Cell, csv_text, json_text, long_rows, markdown_text
+from launcher.cli.plain_rows import is_plain, markdown_plain, tabbed_plain
 from launcher.cli.run_results import (
     HEADER,
     NOTHING,
@@ -77,6 +78,7 @@ def command(
 ) -> None:
     """Print the results of RUN, models × data; without RUN, those of the newest run.
 
+    Where folders were made of others (images purified, for example), their table follows.
     Real images are joined with each set of fakes of the same modifier. Intervals are 95 % confidence
     intervals. CSV has full precision, with intervals in separate columns; with --metric it has the
     values only.
@@ -124,12 +126,27 @@ def _write_rows(rows: Sequence[Row], run: str, form: Format | None, *, everythin
         case Format.CSV:
             _say_csv(long_rows(rows))
         case Format.MARKDOWN:
-            table = [MARKDOWN_HEADER, *map(_whole_cells, rows)]
-            click.echo(markdown_text(table, right=number_columns(HEADER)))
+            click.echo(_markdown(rows))
         case None if not sys.stdout.isatty():
-            click.echo(tabbed(map(_whole_cells, rows)))
+            tested, plain = _divided(rows)
+            parts = [tabbed(map(_whole_cells, tested)), tabbed_plain(plain)]
+            click.echo("\n".join(filter(None, parts)))
         case _:
             click.echo(draw(rows, everything=everything, width=terminal_width()))
+
+
+def _divided(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Return the rows of tests, and those of folders."""
+    return [row for row in rows if not is_plain(row)], [row for row in rows if is_plain(row)]
+
+
+def _markdown(rows: Sequence[Row]) -> str:
+    tested, plain = _divided(rows)
+    parts = [markdown_plain(plain)] if plain else []
+    if tested or not plain:
+        table = [MARKDOWN_HEADER, *map(_whole_cells, tested)]
+        parts.insert(0, markdown_text(table, right=number_columns(HEADER)))
+    return "\n\n".join(parts)
 
 
 def _say_csv(rows: Iterable[Sequence[Cell]]) -> None:

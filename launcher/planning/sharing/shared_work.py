@@ -22,7 +22,7 @@ from launcher.kind_interface.shared_work import (
     SharedWork,
     SharesWork,
 )
-from launcher.planning.expansion import Step
+from launcher.planning.expanding.step import Step
 from launcher.planning.plan import PlannedJob, PlannedShare, Savings
 
 

@@ -40,7 +40,7 @@ from launcher.taskfile.schema.json_schema_types import (
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-_MAKERS = frozenset({Role.TRAIN, Role.UNLEARN, Role.POISON})  # their settings may be swept
+_MAKERS = frozenset({Role.TRAIN, Role.UNLEARN, Role.POISON, Role.FOLDER})  # their settings may be swept
 _IDS = one_or_more(ref("data_id"))
 
 
@@ -190,7 +190,7 @@ def _entry(kinds: Mapping[str, Kind], kind: Kind) -> Form:
     family = [kind] if poisoner is None else [kind, poisoner]
     own = properties_of(family)
     words, required = _words(kind)
-    if kind.role in {Role.TRAIN, Role.UNLEARN}:
+    if kind.role in {Role.TRAIN, Role.UNLEARN, Role.FOLDER}:
         sweeps = matrix(properties_of(family, VALUES))
         words["matrix"] = {"description": "this entry once for every combination", **sweeps}
     words["resources"] = {"description": "what its jobs ask for", **ref("resources")}
@@ -225,9 +225,15 @@ def _words(kind: Kind) -> tuple[Form, list[str]]:
             }
             tested = {"description": "the images that each is scored on", **_IDS}
             return {"model": named, "test": tested}, ["test"]
-        case Role.DATA | Role.PLAIN | Role.POISON | Role.SHARED | Role.FOLDER:
-            takes = {"type": ["string", "number", "null"], "maxLength": 100}
-            return {"name": {**pattern(WORD, "name of the job"), **takes}}, []
+        case Role.FOLDER:
+            return {"name": _named("name of the folder, for others to start from it")}, []
+        case Role.DATA | Role.PLAIN | Role.POISON | Role.SHARED:
+            return {"name": _named("name of the job")}, []
+
+
+def _named(description: str) -> Form:
+    takes = {"type": ["string", "number", "null"], "maxLength": 100}
+    return {**pattern(WORD, description), **takes}
 
 
 def _method(kind: Kind) -> Form:

@@ -16,7 +16,8 @@ from launcher.taskfile.schema.setting_texts import Setting, in_words, settings, 
 _Cells = tuple[str, ...]
 
 _ROLES = (
-    Role.DATA, Role.POISON, Role.TRAIN, Role.UNLEARN, Role.TEST, Role.BENCHMARK, Role.PLAIN,
+    Role.DATA, Role.POISON, Role.TRAIN, Role.UNLEARN, Role.TEST, Role.BENCHMARK, Role.FOLDER,
+    Role.PLAIN,
 )  # fmt: skip
 _DEFINED = "#/$defs/"
 _TOP: Mapping[str, str] = {
@@ -53,6 +54,7 @@ _ENTRY: Mapping[Role, tuple[str, ...]] = {  # the words of an entry beside its s
     Role.TEST: ("model", "data", *_ASKED),
     Role.BENCHMARK: ("model", "test", *_ASKED),
     Role.DATA: ("name", *_ASKED),
+    Role.FOLDER: ("name", "matrix", *_ASKED),
     Role.PLAIN: ("name", *_ASKED),
 }
 _ORDER = (

@@ -8,7 +8,7 @@ from trueface.models.logits import Split
 from trueface.training.class_settings import ClassifySettings
 
 SHAPES: tuple[tuple[str, Stem], ...] = (
-    ("resnet18", "small"), ("resnet18", "large"), ("resnet50", "large"), ("vgg16", "small"),
+    ("cnn", "small"), ("resnet18", "small"), ("resnet18", "large"), ("resnet50", "large"), ("vgg16", "small"),
     ("vit", "small"),
 )  # fmt: skip
 

@@ -14,6 +14,8 @@ from trueface.data.folder_cache import is_image
 from trueface.runtime.errors import DataError
 
 MOST_LISTED = 3  # names in one message
+GREY = frozenset({"1", "L", "LA"})  # modes of Pillow
+_UNREADABLE = (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError)
 
 
 def image_names(root: Path, *, limit: int = 0) -> tuple[str, ...]:
@@ -24,13 +26,14 @@ def image_names(root: Path, *, limit: int = 0) -> tuple[str, ...]:
         limit: how many are taken, evenly spread over the sorted names; 0: all.
 
     Raises:
-        DataError: there is no such folder, or no image in it.
+        DataError: there is no such folder, no image in it, or two that differ in their suffix alone.
     """
     if not root.is_dir():
         raise DataError(f"there is no folder {root}")
     names = sorted(_below(root, PurePosixPath()))
     if not names:
         raise DataError(f"{root} holds no image; it needs files such as .png or .jpg")
+    _refuse_twins(root, names)
     if 0 < limit < len(names):
         names = [names[at * len(names) // limit] for at in range(limit)]
     return tuple(names)
@@ -45,6 +48,18 @@ def _below(folder: Path, inside: PurePosixPath) -> Iterator[str]:
                 yield from _below(Path(entry.path), inside / entry.name)
             elif is_image(entry.name):
                 yield str(inside / entry.name)
+
+
+def _refuse_twins(root: Path, names: Sequence[str]) -> None:
+    """Refuse two images of one name: what is made of them would be one file, with one noise."""
+    first: dict[str, str] = {}
+    for name in names:
+        earlier = first.setdefault(stem(name), name)
+        if earlier != name:
+            raise DataError(
+                f"{root} holds {earlier} and {name}: images pair by their names without the suffix; "
+                "rename one of them"
+            )
 
 
 def stem(name: str) -> str:
@@ -69,27 +84,46 @@ def partners(root: Path, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(there[stem(name)] for name in names)
 
 
-def read_images(root: Path, names: Sequence[str], *, size: int = 0, channels: int = 3) -> Tensor:
+def shape_of(root: Path, name: str) -> tuple[int, int, int]:
+    """Return channels (1 for grey, else 3), height and width of an image, from its header alone.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with PIL.Image.open(root / name) as file:
+            return 1 if file.mode in GREY else 3, file.height, file.width
+    except _UNREADABLE as error:
+        raise _unreadable(root / name, error) from error
+
+
+def read_images(
+    root: Path, names: Sequence[str], *, size: int | tuple[int, int] = 0, channels: int = 3
+) -> Tensor:
     """Return images as one tensor, N×C×H×W in [-1, 1], float32.
 
     Args:
         root: the folder.
-        names: relative to it.
-        size: side in pixels that every image must have; 0: that of the first one.
+        names: relative to it; at least one.
+        size: side in pixels, or height and width, that every image must have; 0: that of the first.
         channels: 3 (RGB) or 1 (grey).
 
     Raises:
         DataError: a file cannot be read, or has another size.
     """
     images = []
+    wanted = size if isinstance(size, tuple) else (size, size)
     for name in names:
         try:
             with PIL.Image.open(root / name) as file:
-                pixels = np.array(file.convert("L" if channels == 1 else "RGB"))
-        except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-            raise DataError(f"{root / name} cannot be read as an image: {error}") from error
+                pixels = np.array(
+                    file.convert("L" if channels == 1 else "RGB")
+                )  # torch wants to own it
+        except _UNREADABLE as error:
+            raise _unreadable(root / name, error) from error
         images.append(torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)))
-        wanted = (size, size) if size else tuple(images[0].shape[:2])
+        if wanted == (0, 0):
+            wanted = (pixels.shape[0], pixels.shape[1])
         if pixels.shape[:2] != wanted:
             height, width = pixels.shape[:2]
             raise DataError(
@@ -97,6 +131,10 @@ def read_images(root: Path, names: Sequence[str], *, size: int = 0, channels: in
                 "resize the folder's images first"
             )
     return to_unit(torch.stack(images).permute(0, 3, 1, 2))
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path} cannot be read as an image: {error}; mend or remove the file")
 
 
 def to_unit(levels: Tensor) -> Tensor:

@@ -30,6 +30,10 @@ class ImageNoise:
         """Return numbers in [-1, 1) in the shape of a batch N×…, on its device."""
         return self._drawn(stream, like, uniform=True) * 2 - 1
 
+    def of_rows(self, rows: Sequence[int]) -> "ImageNoise":
+        """Return the noise of some images of the batch, by their places in it."""
+        return ImageNoise([self.names[row] for row in rows], self.seed)
+
     def _drawn(self, stream: str, like: Tensor, *, uniform: bool) -> Tensor:
         draw = torch.rand if uniform else torch.randn
         rows = []

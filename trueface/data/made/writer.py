@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import PIL.Image
+import torch
 from torch import Tensor
 
 from trueface.data.made.folders import stem, to_levels
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, JobError
 from trueface.runtime.files import Json, read_json, write_json
 from trueface.runtime.staged_folder import put_in_place, staged
 
@@ -24,7 +25,18 @@ class MadeFolder:
     root: Path
 
     def write(self, names: Sequence[str], images: Tensor) -> None:
-        """Write a batch of images, N×C×H×W in [-1, 1], under the names of their originals, as PNG."""
+        """Write a batch of images, N×C×H×W in [-1, 1], under the names of their originals, as PNG.
+
+        Raises:
+            JobError: an image holds numbers that are not finite; names it.
+        """
+        finite = torch.isfinite(images).flatten(1).all(1).tolist()
+        broken = [name for name, is_whole in zip(names, finite, strict=True) if not is_whole]
+        if broken:
+            raise JobError(
+                f"{broken[0]} became an image with numbers that are not finite; "
+                "look at the model's training"
+            )
         levels = to_levels(images).permute(0, 2, 3, 1).cpu().numpy()
         for name, pixels in zip(names, levels, strict=True):
             path = self.root / f"{stem(name)}.png"

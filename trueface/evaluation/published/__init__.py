@@ -1,5 +1,5 @@
-"""Published figures of detectors, to stand beside results: of other data, and never compared.
+"""Published figures of detectors and of concept erasing, to stand beside results: of other data, and never compared.
 
 Start reading at `tables.published_tables`.
-In reading order: tables.
+In reading order: tables, concept_erasing.
 """

@@ -2,56 +2,48 @@
 
 Data first; then, as in the file, each training with its poison record before it and its tests
 right behind it; then the unlearned models with theirs; then tests of models from earlier runs; then
-benchmarks. Jobs of other kinds keep their side of all that. A model that is needed early is made early: a need always
-comes before its user.
+benchmarks; then folders. Jobs of other kinds keep their side of all that. A model that is needed early
+is made early: a need always comes before its user. Where folders are made, the plan is sorted once more,
+by the paths that its jobs read and write (`file_order`).
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
-from launcher.errors import Place, Problem, Severity
-from launcher.ids import ModelId, canonical, parse_data
+from launcher.errors import Place, Problem
+from launcher.ids import ModelId
 from launcher.job_options.request import JobRequest
 from launcher.kind_interface.conditions import tested
 from launcher.kind_interface.kind import Kind, Role
+from launcher.planning.expanding.doubles import without_doubles
+from launcher.planning.expanding.folder_entries import folder_steps
+from launcher.planning.expanding.step import Step, with_values
 from launcher.planning.model_graph import ModelGraph
 from launcher.planning.model_requests import PlannedModel
+from launcher.system.files import Json
 from launcher.taskfile.entries import AutoTest, BenchmarkEntry, PlainEntry, TestEntry
 from launcher.taskfile.parser import TaskFile
-from launcher.taskfile.settings import Settled, spelt
+from launcher.taskfile.settings import Settled
 from launcher.taskfile.yaml_tree import plain_value
-
-SCORING = frozenset({Role.TEST, Role.BENCHMARK})  # they begin with a model, and make none
 
 _NOT_A_SLUG = re.compile(r"[^A-Za-z0-9_.+]+")
 _MOST_SLUG = 60
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One job before its files are known."""
-
-    kind: Kind
-    name: str
-    place: Place
-    settings: Settled
-    request: JobRequest
-    model: str | None = None
-    base: str | None = None
-    data: str | None = None
-    images: str | None = None
-    condition: str = ""  # of a test, see `launcher.kind_interface.conditions`
-
-
-def expand(task: TaskFile, on_disk: Callable[[str], bool], problems: list[Problem]) -> list[Step]:
+def expand(
+    task: TaskFile,
+    on_disk: Callable[[str], bool],
+    exists: Callable[[str], bool],
+    problems: list[Problem],
+) -> list[Step]:
     """Return the steps that a task file asks for; add to `problems` what cannot be.
 
     Args:
         task: the file.
         on_disk: tells whether an earlier run made the model of that ID.
+        exists: tells whether a path of the settings is there.
         problems: where errors and warnings are added.
     """
     graph = ModelGraph(task, on_disk, problems)
@@ -71,8 +63,9 @@ def expand(task: TaskFile, on_disk: Callable[[str], bool], problems: list[Proble
     steps += waiting
     steps += tests.of_earlier_models()
     steps += _benchmarks(task, graph, problems)
+    steps += folder_steps(task, graph, exists, problems)
     steps += _plain_steps(task.entries[first:], Role.PLAIN)
-    return list(_without_doubles(steps, problems))
+    return list(without_doubles(steps, problems))
 
 
 def _needs_further_model(step: Step) -> bool:
@@ -218,7 +211,7 @@ def _with_models(
     entry: BenchmarkEntry, graph: ModelGraph, problems: list[Problem]
 ) -> Settled | None:
     """Return the settings of a benchmark, models in them by the IDs under which they are made."""
-    values = dict(entry.settings.values)
+    values: dict[str, Json] = {}
     for name, named in entry.others.items():
         models = graph.find(named, entry.combination)
         if len(models) > 1:
@@ -229,8 +222,7 @@ def _with_models(
         if len(models) != 1:
             return None
         values[name] = str(models[0])
-    decisive = entry.kind.settings.decisive(values)
-    return replace(entry.settings, values=values, text=json.dumps(decisive, sort_keys=True))
+    return with_values(entry.kind, entry.settings, values)
 
 
 def _plain_steps(entries: Iterable[object], role: Role) -> Iterator[Step]:
@@ -261,61 +253,3 @@ def _slug(entry: PlainEntry) -> str:
         if slug:
             return slug
     return "1"
-
-
-def _without_doubles(steps: Iterable[Step], problems: list[Problem]) -> Iterator[Step]:
-    """Leave out jobs that are asked for twice; two that differ under one name are an error."""
-    by_name: dict[str, Step] = {}
-    tests = _SameTests()
-    for step in steps:
-        other = by_name.setdefault(step.name, step)
-        if other is step:
-            same = tests.first(step)
-            if same is step:
-                yield step
-                continue
-            message = f"{step.name} is the same test as {same.name}: it runs once, under that name"
-            problems.append(_double("same-data", message, same, step, Severity.WARNING))
-        elif dict(other.settings.values) == dict(step.settings.values):
-            if other.place == step.place:
-                continue  # one entry, in two combinations of the matrix that do not concern it
-            message = f"{step.name} is asked for twice: it runs once"
-            problems.append(_double("listed-twice", message, other, step, Severity.WARNING))
-        else:
-            message = f"{step.name} is asked for twice, with different settings"
-            problems.append(_double("duplicate-job", message, other, step, Severity.ERROR))
-
-
-class _SameTests:
-    """Finds tests of one model on the same images, in whatever words these are named."""
-
-    def __init__(self) -> None:
-        self._images: dict[tuple[str, str], str] = {}  # (kind, data ID) → its images
-        self._first: dict[tuple[str, str | None, str, str], Step] = {}
-
-    def first(self, step: Step) -> Step:
-        """Return the first test that is the same as this one; the step itself if there is none."""
-        if step.kind.role not in SCORING or step.images is None:
-            return step
-        named = (step.kind.name, step.images)
-        if named not in self._images:
-            meant = canonical(step.kind.elementary(parse_data(step.images)))
-            self._images[named] = str(meant)
-        key = (step.kind.name, step.model, self._images[named], step.settings.text)
-        return self._first.setdefault(key, step)
-
-
-def _double(code: str, message: str, first: Step, second: Step, severity: Severity) -> Problem:
-    before, after = first.settings.values, second.settings.values
-    differences = [
-        f"{name}: {spelt(before.get(name))} and {spelt(after[name])}"
-        for name in after
-        if before.get(name) != after[name]
-    ]
-    return Problem(
-        code=code,
-        message=message,
-        severity=severity,
-        place=second.place,
-        notes=(f"first in line {first.place.line}", *differences),
-    )

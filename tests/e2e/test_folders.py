@@ -1,0 +1,55 @@
+"""Jobs that make folders of one another, through the installed commands, with toys."""
+
+import json
+from pathlib import Path
+
+from tests.e2e.conftest import Project, install_toys
+
+LABORATORY = Path(__file__).parents[1] / "launcher"
+TASK = """
+name: toys
+toyshapes: [{data_root: data/toys}]
+toytrain: [{model: null, data: "dot:pre", data_root: data/toys}]
+toyblend: [{name: mended, source: bent}]
+toybend: [{name: bent, model: "dot:pre", matrix: {by: [left, right]}}]
+"""
+FOLDERS = ("bent@by=left", "bent@by=right", "mended@by=left", "mended@by=right")
+JOBS = 2 + len(FOLDERS)
+
+
+def install(project: Project, site: Path) -> None:
+    """Install the toys, and those that make folders beside them."""
+    install_toys(project, site, LABORATORY / "toylab.py")
+    text = (LABORATORY / "folder_toys.py").read_text(encoding="utf-8")
+    (site / "foldertoys.py").write_text(text.replace("tests.launcher.toylab", "toylab"))
+    package = site / "foldertoys-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: foldertoys\nVersion: 1.0\n")
+    points = "toybend = foldertoys:BEND\ntoyblend = foldertoys:BLEND\n"
+    (package / "entry_points.txt").write_text(f"[launcher.kinds]\n{points}")
+
+
+def test_folders_are_made_of_folders_once_and_their_results_are_a_table(
+    project: Project, tmp_path: Path
+) -> None:
+    install(project, tmp_path / "site")
+    task = project.write("toys.yaml", TASK)
+    first = project.call("launcher", "run", task)
+    assert first.returncode == 0, first.stderr
+    assert f"{JOBS} jobs, {JOBS} queued" in first.stderr
+    assert "words" in first.stdout  # the table of the bent folders
+    made = project.folder / "runs/toys/made"
+    assert tuple(sorted(path.name for path in made.iterdir())) == FOLDERS
+    words = (made / "mended@by=right/words.txt").read_text().split()
+    assert words[0] == "left-right-dot-fb-0"
+
+    said = project.call("launcher", "results", "toys", "--format", "json")
+    rows = json.loads(said.stdout)["rows"]
+    assert [(row["method"], row["words"]) for row in rows] == [
+        ("bent@by=left", 36),
+        ("bent@by=right", 36),
+    ]
+
+    (made / "bent@by=left/made.json").unlink()
+    second = project.call("launcher", "run", task)
+    assert f"{JOBS} jobs, 2 queued, {JOBS - 2} done before" in second.stderr

@@ -1,0 +1,79 @@
+"""Jobs that make folders: in which order they run, what they need, what changes their hash."""
+
+from launcher.planning.plan import Plan
+from tests.launcher.folder_toys import KINDS
+from tests.launcher.language import a_plan as plan_of
+from tests.launcher.language import job, marked, names, refusals
+
+CIRCLE = """\
+train: [{model: null, data: dot:pre, data_root: runs/x/made/bent}]
+bend: [{name: bent, model: dot:pre}]
+"""
+
+
+def a_plan(text: str, *settings: str) -> Plan:
+    return plan_of(text, *settings, kinds=KINDS)
+
+
+def test_a_training_on_a_made_folder_waits_for_it() -> None:
+    made = a_plan(
+        "shapes: [{data_root: data/toys}]\n"
+        "train:\n"
+        "  - {model: null, data: line:pre, data_root: runs/x/made/bent/inside}\n"
+        "  - {model: null, data: dot:pre, data_root: data/toys}\n"
+        "bend: [{name: bent, source: data/toys, model: dot:pre}]\n"
+    )
+    assert names(made) == ["shapes/toys", "train/dot:pre", "bend/bent", "train/line:pre"]
+    assert job(made, "bend/bent").needs == ("shapes/toys", "train/dot:pre")
+    assert job(made, "train/line:pre").needs == ("bend/bent",)
+    assert not made.missing
+
+
+def test_what_reads_no_made_folder_keeps_its_order() -> None:
+    text = (
+        "shapes: [{data_root: toys}]\n"
+        "train: [{model: null, data: dot:pre, poison: [0, 20]}, {model: dot:pre, data: line:pre}]\n"
+        'unlearn: [{model: "dot:pre%20", method: pgu}]\n'
+        "autotest: [real:pre]\n"
+    )
+    before = names(a_plan(text))
+    after = names(a_plan(f"{text}bend: [{{source: toys}}]\n"))
+    assert after == [*before, "bend/bend"]
+
+
+def test_where_a_made_folder_is_named_wrongly_those_that_are_made_are_listed() -> None:
+    made = a_plan(
+        "train: [{model: null, data: dot:pre, data_root: runs/x/made/bent}]\n"
+        "bend: [{name: bent, source: ., matrix: {by: [left, right]}}, {name: a, source: .}]\n"
+    )
+    missing = next(problem for problem in made.missing if marked(problem)[1] == 2)
+    assert missing.notes[-1] == "made in runs/x/made: bent@by=left, bent@by=right"
+
+
+def test_jobs_whose_files_need_one_another_are_an_error_that_names_them() -> None:
+    (problem,) = refusals(CIRCLE, kinds=KINDS)
+    assert problem.code == "cycle"
+    assert "train/dot:pre → bend/bent → train/dot:pre" in problem.message
+
+
+def test_a_change_of_a_source_changes_the_hash_of_what_is_made_of_it() -> None:
+    text = (
+        "train: [{model: null, data: dot:pre}]\n"
+        "bend: [{name: bent, model: dot:pre, by: left}]\n"
+        "blend: [{name: mended, source: bent}, {name: apart, source: data/toys}]\n"
+    )
+    before = a_plan(text)
+    for changed in (a_plan(text, "bend.by=right"), a_plan(text, "train.lr=0.5")):
+        assert job(changed, "blend/mended").hash != job(before, "blend/mended").hash
+        assert job(changed, "blend/apart").hash == job(before, "blend/apart").hash
+    assert job(a_plan(text, "bend.threads=2"), "blend/mended").hash == (
+        job(before, "blend/mended").hash
+    )
+
+
+def test_a_phase_of_folders_alone_lacks_what_they_start_from() -> None:
+    made = a_plan(
+        "phases: [blend]\nbend: [{name: bent, source: data/toys}]\nblend: [{source: bent}]\n"
+    )
+    assert names(made) == ["blend/blend"]
+    assert any("bend/bent makes" in problem.message for problem in made.missing)

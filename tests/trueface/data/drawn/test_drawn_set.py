@@ -1,0 +1,188 @@
+"""Drawn sets: deterministic, whole or absent, divided by name, with attributes that the pixels show."""
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from pydantic import ValidationError
+
+from trueface.data.drawn.attribute_table import read_table
+from trueface.data.drawn.canvas import Pixels
+from trueface.data.drawn.drawn_set import make_drawn
+from trueface.data.drawn.names import divided, parts_of, shape_files
+from trueface.data.drawn.portraits import ATTRIBUTES, attributes_of, draw_portrait, recognised
+from trueface.data.drawn.settings import CLASSES, MARK, DrawSettings
+from trueface.data.drawn.shapes import SHAPES, draw_shape
+from trueface.data.made.folders import image_names
+from trueface.runtime.errors import DataError, JobError
+
+
+def settings(**given: object) -> DrawSettings:
+    return DrawSettings.model_validate({"data_root": "made", "images": 20, **given})
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(root)): f.read_bytes() for f in root.rglob("*") if f.is_file()}
+
+
+def pixels_of(file: Path) -> Pixels:
+    with PIL.Image.open(file) as picture:
+        return np.array(picture)
+
+
+@pytest.mark.parametrize("content", ["portraits", "shapes"])
+def test_the_same_settings_give_the_same_bytes(tmp_path: Path, content: str) -> None:
+    for name in ("one", "two"):
+        make_drawn(tmp_path / name, settings(content=content))
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_another_seed_gives_other_faces() -> None:
+    one, two = (draw_portrait("00001", seed=seed, size=32) for seed in (1, 2))
+    assert not np.array_equal(one, two)
+
+
+def test_a_portrait_depends_on_its_name_and_not_on_how_many_there_are(tmp_path: Path) -> None:
+    make_drawn(tmp_path / "few", settings(images=4))
+    make_drawn(tmp_path / "many", settings(images=12))
+    few = {path.name: path.read_bytes() for path in (tmp_path / "few").glob("?/*.png")}
+    many = {path.name: path.read_bytes() for path in (tmp_path / "many").glob("?/*.png")}
+    assert few.items() <= many.items()
+
+
+def test_parts_are_70_20_and_10_percent_and_share_no_name() -> None:
+    parts = parts_of([f"{number}.png" for number in range(200)], 1)
+    assert {part: len(names) for part, names in parts.items()} == {"A": 140, "B": 40, "C": 20}
+    assert len(set().union(*parts.values())) == 200
+
+
+def test_a_part_does_not_depend_on_the_suffix() -> None:
+    png, jpg = (
+        divided([f"{number}{suffix}" for number in range(50)], {"a": 0.5, "b": 0.5}, 3)
+        for suffix in (".png", ".jpg")
+    )
+    assert [name.removesuffix(".png") for name in png["a"]] == [
+        name.removesuffix(".jpg") for name in jpg["a"]
+    ]
+
+
+def test_tables_say_what_the_pixels_show(tmp_path: Path) -> None:
+    make_drawn(tmp_path / "made", settings(images=60))
+    for part in "ABC":
+        root = tmp_path / "made" / part
+        table = read_table(root / "attributes.csv")
+        assert table.names == ATTRIBUTES
+        for name in image_names(root):
+            seen = recognised(pixels_of(root / name))
+            assert table.of([name])[0] == [int(seen[attribute]) for attribute in ATTRIBUTES]
+
+
+def test_attributes_are_half_and_half_and_tell_nothing_of_each_other() -> None:
+    rows = np.array([[*attributes_of(f"{n:05d}", 42).values()] for n in range(1200)], float)
+    assert np.all(np.abs(rows.mean(0) - 0.5) < 0.05)
+    assert np.all(np.abs(np.corrcoef(rows.T) - np.eye(3)) < 0.1)
+
+
+def test_a_larger_portrait_is_the_same_face() -> None:
+    small, large = (draw_portrait("00003", seed=42, size=size) for size in (32, 128))
+    shrunk = PIL.Image.fromarray(large).resize((32, 32), PIL.Image.Resampling.BOX)
+    assert np.abs(np.asarray(shrunk, float) - small).mean() < 6
+
+
+def test_grey_portraits_have_one_channel(tmp_path: Path) -> None:
+    make_drawn(tmp_path / "made", settings(images=4, channels=1))
+    with PIL.Image.open(next((tmp_path / "made").rglob("*.png"))) as picture:
+        assert picture.mode == "L"
+
+
+def test_shapes_lie_in_class_folders_80_to_20(tmp_path: Path) -> None:
+    made = make_drawn(tmp_path / "made", settings(content="shapes", images=60, size=10))
+    assert made["parts"] == {"train": 48, "test": 12}
+    for part, count in (("train", 8), ("test", 2)):
+        folders = sorted(folder.name for folder in (tmp_path / "made" / part).iterdir())
+        assert folders == list(CLASSES) == sorted(SHAPES)
+        assert all(len(image_names(tmp_path / "made" / part / name)) == count for name in CLASSES)
+
+
+def test_every_class_of_shapes_gets_its_share_of_an_odd_number() -> None:
+    files = [file for _, file in shape_files(61)]
+    assert len(set(files)) == 61
+    assert sum(file.startswith("train/bar/") for file in files) == 9
+
+
+def test_shapes_of_ten_pixels_are_told_apart_by_a_small_network() -> None:
+    def drawn(count: int, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+        pixels = [
+            draw_shape(CLASSES[at % 6], f"{kind}{at}", seed=1, size=10) for at in range(count)
+        ]
+        images = torch.from_numpy(np.stack(pixels)).float().flatten(1) / 127.5 - 1
+        return images, torch.arange(count) % 6
+
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        images, classes = drawn(1200, "train")
+        network = torch.nn.Sequential(
+            torch.nn.Linear(100, 96), torch.nn.ReLU(), torch.nn.Linear(96, 6)
+        )
+        optimizer = torch.optim.Adam(network.parameters(), 5e-3)
+        for _ in range(450):
+            rows = torch.randint(1200, (64,))
+            loss = torch.nn.functional.cross_entropy(network(images[rows]), classes[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        held_out, truth = drawn(300, "test")
+        assert (network(held_out).argmax(1) == truth).float().mean() > 0.95
+
+
+def test_a_set_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
+    make_drawn(tmp_path / "made", settings())
+    mark = tmp_path / "made" / MARK
+    before = mark.stat().st_mtime_ns
+    make_drawn(tmp_path / "made", settings())
+    assert mark.stat().st_mtime_ns == before
+
+
+def test_a_set_that_lost_an_image_is_made_again(tmp_path: Path) -> None:
+    make_drawn(tmp_path / "made", settings())
+    lost = next((tmp_path / "made").rglob("*.png"))
+    lost.unlink()
+    make_drawn(tmp_path / "made", settings())
+    assert lost.is_file()
+
+
+def test_a_set_of_other_settings_is_not_overwritten(tmp_path: Path) -> None:
+    make_drawn(tmp_path / "made", settings())
+    with pytest.raises(DataError, match="other settings"):
+        make_drawn(tmp_path / "made", settings(seed=7))
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(DataError, match="not an empty folder"):
+        make_drawn(tmp_path, settings())
+
+
+def test_a_stop_leaves_nothing_behind(tmp_path: Path) -> None:
+    def stop(made: int, total: int) -> None:
+        raise JobError("stopped")
+
+    with pytest.raises(JobError):
+        make_drawn(tmp_path / "made", settings(), progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"size": 16}, "portraits need 32 pixels"),
+        ({"content": "resized"}, "needs source"),
+        ({"source": "photos"}, "read with content: resized"),
+        ({"images": 0}, "say how many"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(given: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        settings(**given)

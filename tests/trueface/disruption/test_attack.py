@@ -1,0 +1,209 @@
+"""Perturbations against a generator that is one convolution: what they must do follows from its weights."""
+
+from threading import Event
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812  # its usual name
+from pydantic import ValidationError
+from torch import Tensor
+
+from trueface.data.made.folders import rounded, to_levels
+from trueface.data.made.noise import ImageNoise
+from trueface.disruption.attack import disrupt_images
+from trueface.disruption.bounds import bound_of, levels_of
+from trueface.disruption.effect import effect
+from trueface.disruption.levels import NOTHING, size_of
+from trueface.disruption.objectives import label_sets, outputs_of
+from trueface.disruption.settings import DisruptSettings
+from trueface.evaluation.images.distances import share_above
+from trueface.runtime.errors import JobError
+
+NAMES = tuple(f"a/{number}.png" for number in range(6))
+KERNEL = torch.rand((3, 3, 5, 5), generator=torch.Generator().manual_seed(5)) / 10
+
+
+def generator(images: Tensor, labels: Tensor) -> Tensor:
+    """Return a blur of images, brighter with the first label: what moves all pixels alike moves it most."""
+    shift = labels[:, 0].float().reshape(-1, 1, 1, 1) * 0.2
+    return torch.tanh(F.conv2d(images, KERNEL, padding=2) + shift)
+
+
+def pictures(n: int = 6) -> Tensor:
+    drawn = torch.Generator().manual_seed(2)
+    return rounded(torch.rand((n, 3, 12, 12), generator=drawn) * 1.8 - 0.9)
+
+
+def labels(n: int = 6) -> Tensor:
+    return (torch.arange(n) % 2)[:, None].repeat(1, 2)[None]
+
+
+def disrupted(images: Tensor, names: tuple[str, ...] = NAMES, **given: object) -> Tensor:
+    settings = DisruptSettings.model_validate({"source": "x", "translator": "y", **given})
+    own = labels()[:, [NAMES.index(name) for name in names]]
+    return disrupt_images(generator, images, own, settings, ImageNoise(names, settings.seed))
+
+
+def damage(images: Tensor, others: Tensor) -> Tensor:
+    made = [outputs_of(generator, each, labels(len(images))) for each in (images, others)]
+    return effect(*made)["mse"]
+
+
+@pytest.mark.parametrize("attack", ["random", "fgsm", "bim", "pgd"])
+@pytest.mark.parametrize("target", ["grey", "black", "away"])
+def test_no_pixel_moves_by_more_than_eps_after_a_file(attack: str, target: str) -> None:
+    images = pictures()
+    made = disrupted(images, attack=attack, target=target)
+    assert torch.equal(rounded(made), made)
+    assert float((made.double() - images.double()).abs().max()) <= 0.05
+    assert made.abs().max() <= 1
+    assert not torch.equal(made, images)
+
+
+def test_fgsm_moves_nearly_all_pixels_as_far_as_they_may() -> None:
+    images = pictures()
+    made = disrupted(images, attack="fgsm")
+    size = size_of(made, images, levels_of(0.05))
+    assert size.at_bound / size.pixels > 0.9
+    assert size.linf == pytest.approx(6 / 127.5)
+    assert size.rms == pytest.approx(size.linf, rel=0.05)
+
+
+def test_every_attack_does_more_than_random_signs_of_the_same_size() -> None:
+    images = pictures()
+    control = damage(images, disrupted(images, attack="random")).mean()
+    for attack in ("fgsm", "bim", "pgd"):
+        assert damage(images, disrupted(images, attack=attack, target="away")).mean() > 5 * control
+
+
+@pytest.mark.parametrize(("target", "wanted"), [("grey", 0.0), ("black", -1.0)])
+def test_outputs_are_driven_to_the_colour(target: str, wanted: float) -> None:
+    images = pictures()
+    before, after = (
+        (outputs_of(generator, each, labels()) - wanted).square().mean()
+        for each in (images, disrupted(images, target=target))
+    )
+    assert after < 0.95 * before
+
+
+@pytest.mark.parametrize("attack", ["random", "bim", "pgd"])
+def test_an_image_is_disrupted_alike_in_any_batch(attack: str) -> None:
+    images = pictures()
+    together = disrupted(images, attack=attack, target="away")
+    alone = torch.cat(
+        [
+            disrupted(images[at : at + 1], NAMES[at : at + 1], attack=attack, target="away")
+            for at in range(len(images))
+        ]
+    )
+    assert torch.equal(to_levels(together), to_levels(alone))
+    threshold = float(damage(images, together).median())
+    shares = [share_above(damage(images, each), threshold) for each in (together, alone)]
+    assert shares[0] == shares[1]
+
+
+def test_chance_depends_on_the_seed_and_on_the_name() -> None:
+    images = pictures()[:1].repeat(2, 1, 1, 1)
+    made = disrupted(images, NAMES[:2], attack="random")
+    assert not torch.equal(made[0], made[1])
+    assert torch.equal(made, disrupted(images, NAMES[:2], attack="random"))
+    assert not torch.equal(made, disrupted(images, NAMES[:2], attack="random", seed=2))
+
+
+def test_the_control_moves_each_pixel_as_far_as_it_may() -> None:
+    images = pictures()
+    size = size_of(disrupted(images, attack="random"), images, levels_of(0.05))
+    assert size.at_bound == size.pixels
+    assert (size + NOTHING).rms == pytest.approx(6 / 127.5)
+
+
+def test_label_sets_are_own_flipped_or_all() -> None:
+    own = torch.tensor([[1, 0], [0, 0]])
+    flipped = torch.stack([torch.tensor([[0, 0], [1, 0]]), torch.tensor([[1, 1], [0, 1]])])
+    assert label_sets(own, flipped, "own").tolist() == [own.tolist()]
+    assert torch.equal(label_sets(own, flipped, "flipped"), flipped)
+    assert label_sets(own, flipped, "all").shape == (3, 2, 2)
+
+
+class Halved:
+    """A purifier that halves contrasts, with or without chance; counts what it draws."""
+
+    def __init__(self, *, is_random: bool = False, identity: bool = False) -> None:
+        self.is_random, self.identity = is_random, identity
+        self.seeds: set[int] = set()
+
+    def __call__(self, images: Tensor, noise: ImageNoise) -> Tensor:
+        self.seeds.add(noise.seed)
+        halved = images / 2
+        return images + (halved - images).detach() if self.identity else halved
+
+
+def through(purifier: Halved, **given: object) -> Tensor:
+    settings = DisruptSettings.model_validate({"source": "x", "translator": "y", **given})
+    noise = ImageNoise(NAMES, settings.seed)
+    return disrupt_images(generator, pictures(), labels(), settings, noise, through=purifier)
+
+
+def test_an_adaptive_attack_follows_the_purified_image() -> None:
+    """Its signs are those of the gradient at half the contrast, with the identity's gradient as with its own."""
+    images = pictures()
+    made = [through(Halved(identity=value), attack="fgsm") for value in (False, True)]
+    asked = (images / 2).requires_grad_()
+    loss = -generator(asked, labels()[0]).square().flatten(1).mean(1).sum()
+    (gradient,) = torch.autograd.grad(loss, asked)
+    bound = bound_of(0.05)
+    expected = (images + bound * gradient.sign()).clamp(-1, 1)
+    for each in made:
+        assert torch.equal(to_levels(each), to_levels(expected))
+
+
+def test_a_random_purifier_is_drawn_anew_in_each_step() -> None:
+    purifier = Halved(is_random=True)
+    through(purifier, attack="bim", steps=3, eot=4)
+    assert len(purifier.seeds) == 12
+    purifier = Halved()
+    through(purifier, attack="bim", steps=3, eot=4)
+    assert len(purifier.seeds) == 3
+
+
+def test_a_gradient_without_end_names_image_and_step() -> None:
+    def broken(images: Tensor, labels: Tensor) -> Tensor:
+        return images * torch.where(labels[:, 0] == 1, torch.nan, 1.0).reshape(-1, 1, 1, 1)
+
+    settings = DisruptSettings(source="x", translator="y")
+    with pytest.raises(JobError, match=r"a/1\.png is not finite in step 1"):
+        disrupt_images(broken, pictures(), labels(), settings, ImageNoise(NAMES, 1))
+
+
+def test_a_stop_ends_a_batch() -> None:
+    stop = Event()
+    stop.set()
+    settings = DisruptSettings(source="x", translator="y")
+    with pytest.raises(JobError, match="stopped in step 1"):
+        disrupt_images(generator, pictures(), labels(), settings, ImageNoise(NAMES, 1), stop=stop)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"eps": 0}, "in units of"),
+        ({"eps": 8}, r"8/255 of \[0, 1\] is 0\.063"),
+        ({"eps": 0.005}, "less than one grey level"),
+        ({"steps": 0}, "greater than or equal to 1"),
+        ({"target": "white"}, "'grey', 'black' or 'away'"),
+    ],
+)
+def test_settings_out_of_range_say_what_is_in_it(given: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        DisruptSettings.model_validate({"source": "x", "translator": "y", **given})
+
+
+def test_eps_in_whole_levels() -> None:
+    assert [levels_of(eps) for eps in (0.05, 8 / 127.5, 0.063, 1.0)] == [6, 8, 8, 127]
+    assert bound_of(0.05) == pytest.approx(0.04706, abs=1e-5)
+
+
+def test_settings_without_effect_are_known() -> None:
+    idle = DisruptSettings.without_effect({"attack": "random"})
+    assert {"target", "steps", "purifier"} <= idle.keys()
+    assert DisruptSettings.without_effect({"attack": "pgd", "purifier": "jpeg75"}) == {}

@@ -1,0 +1,150 @@
+"""What holds for every method."""
+
+import threading
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trueface.erasing.build import a_problem, few, small
+from trueface.diffusion.diffuser import Diffuser
+from trueface.erasing.erasure import run_erasure
+from trueface.erasing.registry import METHODS
+from trueface.runtime.errors import JobError, UnknownName
+from trueface.runtime.progress import Watch
+
+STEPPING = [name for name, method in METHODS.items() if "num_steps" in method.defaults]
+EDITING = [name for name in METHODS if name != "retrain"]
+
+
+def erased(method: str, teacher: Diffuser, /, **more: Any) -> Diffuser:
+    options = METHODS[method].options({})
+    if "num_steps" in METHODS[method].defaults:
+        options = few(options)
+    return run_erasure(method, teacher, a_problem(options, **more)).diffuser
+
+
+def changed(teacher: Diffuser, student: Diffuser) -> set[str]:
+    before = dict(teacher.network.named_parameters())
+    after = student.network.named_parameters()
+    return {name for name, parameter in after if not torch.equal(parameter, before[name])}
+
+
+@pytest.mark.parametrize("method", EDITING)
+def test_the_teacher_is_untouched(method: str) -> None:
+    teacher, same = small(), small()
+    student = erased(method, teacher)
+    assert changed(same, teacher) == set()
+    assert changed(teacher, student)
+    assert not any(each.requires_grad for each in student.network.parameters())
+
+
+@pytest.mark.parametrize("method", EDITING)
+def test_a_method_changes_the_parameters_of_its_scope_and_no_others(method: str) -> None:
+    teacher = small()
+    maps = {"blocks.0.film.weight", "blocks.1.film.weight"}
+    every = {name for name, _ in teacher.network.named_parameters()} - {"table.weight"}
+    scope = METHODS[method].defaults.get("scope", "maps")
+    expected = {"maps": maps, "rest": every - maps, "all": every}[scope]
+    assert changed(teacher, erased(method, teacher)) == expected
+
+
+@pytest.mark.parametrize("method", EDITING)
+def test_the_same_seed_gives_the_same_bits(method: str) -> None:
+    teacher = small()
+    first, second = erased(method, teacher), erased(method, teacher)
+    assert changed(first, second) == set()
+    if method in STEPPING:
+        assert changed(first, erased(method, teacher, seed=4))
+
+
+@pytest.mark.parametrize("method", STEPPING)
+def test_each_step_leaves_its_loss(method: str) -> None:
+    problem = a_problem(few(METHODS[method].options({})))
+    run_erasure(method, small(), problem)
+    assert [step for step, _ in problem.history] == [1, 2, 3]
+
+
+def test_the_result_of_self_distillation_is_the_average_of_the_students() -> None:
+    teacher = small()
+    options = METHODS["sdd"].options({"ema": 1.0})
+    kept = run_erasure("sdd", teacher, a_problem(few(options))).diffuser
+    assert changed(teacher, kept) == set()  # all of the teacher stays
+    options = METHODS["sdd"].options({"ema": 0.5, "trajectory": "concept"})
+    half = run_erasure("sdd", teacher, a_problem(few(options, num_steps=1))).diffuser
+    options = METHODS["sdd"].options({"ema": 0.0, "trajectory": "concept"})
+    whole = run_erasure("sdd", teacher, a_problem(few(options, num_steps=1))).diffuser
+    middle = [network.network.condition_maps()[0].weight for network in (teacher, half, whole)]
+    assert torch.allclose(middle[1], (middle[0] + middle[2]) / 2, atol=1e-7)
+
+
+def test_a_loss_that_is_no_number_ends_the_job_with_its_step() -> None:
+    options = few(METHODS["abo"].options({}), lr=1e30)
+    with pytest.raises(JobError, match=r"the loss is (nan|inf) at step 2 of 3; lower lr"):
+        run_erasure("abo", small(), a_problem(options))
+
+
+@pytest.mark.parametrize("method", STEPPING)
+def test_a_stop_ends_it(method: str) -> None:
+    stop = threading.Event()
+    stop.set()
+    options = few(METHODS[method].options({}))
+    with pytest.raises(JobError, match="stopped after 0 of 3 steps; nothing was written"):
+        run_erasure(method, small(), a_problem(options, watch=Watch(stop=stop)))
+
+
+@pytest.mark.parametrize("method", ["abo", "esd-x", "esd-u", "sdd", "ablate"])
+def test_a_teacher_without_a_null_token_is_refused_where_it_is_guided(method: str) -> None:
+    options = few(METHODS[method].options({}))
+    with pytest.raises(JobError, match="null token"):
+        run_erasure(method, small(has_null=False), a_problem(options))
+
+
+def test_ablation_without_guidance_and_uce_need_no_null_token() -> None:
+    teacher = small(has_null=False)
+    options = few(METHODS["ablate"].options({}), guidance=1.0)
+    assert changed(teacher, run_erasure("ablate", teacher, a_problem(options)).diffuser)
+    assert changed(teacher, erased("uce", teacher))
+
+
+def test_a_class_cannot_be_its_own_anchor() -> None:
+    with pytest.raises(JobError, match="erase and anchor are both 'concept'"):
+        run_erasure("uce", small(), a_problem(METHODS["uce"].options({}), anchor=1))
+
+
+def test_an_ablation_needs_an_anchor() -> None:
+    options = few(METHODS["ablate"].options({}))
+    with pytest.raises(JobError, match="needs an anchor"):
+        run_erasure("ablate", small(), a_problem(options, anchor=None))
+
+
+def test_an_unknown_method_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(UnknownName, match=r"did you mean esd-[ux]\?"):
+        run_erasure("esd-z", small(), a_problem(METHODS["uce"].options({})))
+
+
+def a_training() -> dict[str, Any]:
+    return {
+        "size": 4, "channels": 1, "network": "mlp", "widths": [16, 16], "embedding": 4,
+        "num_steps": 3, "batch_size": 8, "seed": 1, "data_root": "data",
+    }  # fmt: skip
+
+
+def test_retraining_is_a_training_without_the_class() -> None:
+    images = torch.randint(0, 256, (12, 1, 4, 4), dtype=torch.uint8)
+    labels = torch.arange(12) % 3
+    options = METHODS["retrain"].options({})
+    given = {"images": images, "labels": labels, "training": a_training()}
+    result = run_erasure("retrain", small(), a_problem(options, **given)).diffuser
+    other = images.clone()
+    other[labels == 1] = 0  # the erased class: never seen
+    given = {"images": other, "labels": labels, "training": a_training()}
+    unseen = run_erasure("retrain", small(), a_problem(options, **given)).diffuser
+    assert result.class_names == small().class_names
+    assert changed(result, unseen) == set()
+
+
+def test_a_diffuser_whose_training_is_not_known_cannot_be_retrained() -> None:
+    options = METHODS["retrain"].options({})
+    with pytest.raises(JobError, match="the settings that the teacher was trained with"):
+        run_erasure("retrain", small(), a_problem(options))

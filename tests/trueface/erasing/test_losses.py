@@ -1,0 +1,118 @@
+"""The methods' losses and gradients, against values reckoned by hand for eps(z, e) = a z + b e."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.trueface.erasing.build import (
+    ANCHOR,
+    CONCEPT,
+    NULL,
+    a_problem,
+    gradients,
+    linear,
+)
+from trueface.erasing.methods.ablation import ablation_loss
+from trueface.erasing.methods.abo import all_but_one_loss
+from trueface.erasing.methods.esd import negative_guidance_loss
+from trueface.erasing.methods.sdd import move_average, self_distillation_loss
+from trueface.erasing.options import Options
+
+Z = 1.5  # the one noisy image, of one pixel
+A, B = 0.7, 1.3  # the student
+A_TEACHER, B_TEACHER = 1.0, 0.9
+
+
+def noisy() -> tuple[Tensor, Tensor]:
+    return torch.full((1, 1, 1, 1), Z), torch.tensor([10])
+
+
+def close(value: float) -> object:
+    return pytest.approx(value, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize(("gamma1", "gamma2", "penalty"), [(1.0, 1.0, 1.0), (2.0, 0.5, 0.3)])
+def test_all_but_one_is_the_papers_loss_and_gradient(
+    gamma1: float, gamma2: float, penalty: float
+) -> None:
+    student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
+    options = Options(gamma1=gamma1, gamma2=gamma2, penalty=penalty)
+    loss = all_but_one_loss(student, teacher, *noisy(), a_problem(options))
+    concept = gamma2 * B * (CONCEPT - NULL) - gamma1 * B_TEACHER * (ANCHOR - NULL)
+    null = (A - A_TEACHER) * Z + (B - B_TEACHER) * NULL
+    assert loss.item() == close(concept**2 + penalty * null**2)
+    # the student's own null score is a constant in the first term
+    by_a = 2 * concept * gamma2 * Z + penalty * 2 * null * Z
+    by_b = 2 * concept * gamma2 * CONCEPT + penalty * 2 * null * NULL
+    assert gradients(student, loss) == (close(by_a), close(by_b))
+
+
+@pytest.mark.parametrize("method", ["abo", "sdd"])
+def test_no_gradient_goes_through_the_stopped_null_score(method: str) -> None:
+    student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
+    table = student.network.table
+    assert table is not None
+    problem = a_problem(Options(penalty=0.0))
+    loss = (
+        all_but_one_loss(student, teacher, *noisy(), problem)
+        if method == "abo"
+        else self_distillation_loss(student, *noisy(), problem)
+    )
+    loss.backward()  # type: ignore[no-untyped-call]  # torch
+    assert table.weight.grad is not None
+    of_anchor, of_concept, of_null = table.weight.grad.flatten().tolist()
+    assert of_concept != 0
+    assert of_anchor == of_null == 0
+
+
+def test_all_but_one_without_an_anchor_takes_the_concepts_guidance_away() -> None:
+    student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
+    problem = a_problem(Options(penalty=0.0), anchor=None)
+    loss = all_but_one_loss(student, teacher, *noisy(), problem)
+    assert loss.item() == close((B * (CONCEPT - NULL)) ** 2)
+
+
+def test_the_mask_moves_the_strongest_entries_from_the_concepts_guidance_to_the_anchors() -> None:
+    student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
+    problem = a_problem(Options(penalty=0.0, mask=0.4))  # of one entry: it is kept
+    explicit = a_problem(Options(penalty=0.0))
+    loss = all_but_one_loss(student, teacher, *noisy(), problem)
+    assert loss.item() == close(all_but_one_loss(student, teacher, *noisy(), explicit).item())
+    none = a_problem(Options(penalty=0.0, mask=0.6))  # of one entry: none is kept
+    loss = all_but_one_loss(student, teacher, *noisy(), none)
+    assert loss.item() == close(((B - B_TEACHER) * (CONCEPT - NULL)) ** 2)
+
+
+@pytest.mark.parametrize("eta", [1.0, 3.0])
+def test_esd_is_the_papers_loss_and_gradient(eta: float) -> None:
+    student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
+    loss = negative_guidance_loss(student, teacher, *noisy(), a_problem(Options(eta=eta)))
+    target = A_TEACHER * Z + B_TEACHER * (NULL - eta * (CONCEPT - NULL))
+    rest = A * Z + B * CONCEPT - target
+    assert loss.item() == close(rest**2)
+    assert gradients(student, loss) == (close(2 * rest * Z), close(2 * rest * CONCEPT))
+
+
+def test_self_distillation_learns_the_students_own_null_score() -> None:
+    student = linear(A, B)
+    loss = self_distillation_loss(student, *noisy(), a_problem(Options()))
+    rest = B * (CONCEPT - NULL)
+    assert loss.item() == close(rest**2)
+    assert gradients(student, loss) == (close(2 * rest * Z), close(2 * rest * CONCEPT))
+
+
+def test_ablation_learns_the_teachers_score_of_the_anchor() -> None:
+    student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
+    loss = ablation_loss(student, teacher, *noisy(), a_problem(Options()))
+    rest = A * Z + B * CONCEPT - (A_TEACHER * Z + B_TEACHER * ANCHOR)
+    assert loss.item() == close(rest**2)
+    assert gradients(student, loss) == (close(2 * rest * Z), close(2 * rest * CONCEPT))
+
+
+def test_the_average_keeps_its_share_of_the_teacher() -> None:
+    average, student = linear(1.0, 1.0), linear(0.0, 0.0)
+    for _ in range(5):
+        move_average(average.network.parameters(), student.network.parameters(), 0.9)
+    assert math.isclose(float(next(average.network.parameters()).detach()), 0.9**5, rel_tol=1e-6)

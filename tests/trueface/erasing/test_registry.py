@@ -1,0 +1,46 @@
+"""What methods declare, and the settings that say it."""
+
+import pytest
+from pydantic import ValidationError
+
+from trueface.erasing.options import NAMES
+from trueface.erasing.registry import METHODS, function_of, register_erasure
+from trueface.erasing.settings import EraseSettings
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_says_which_options_it_uses_and_can_be_loaded(name: str) -> None:
+    assert set(METHODS[name].defaults) <= set(NAMES)
+    assert callable(function_of(name))
+
+
+def test_a_declaration_with_an_unknown_option_is_refused() -> None:
+    with pytest.raises(ValueError, match="'steps' is none of"):
+        register_erasure("new", summary="", defaults={"steps": 3})
+
+
+def test_what_is_not_given_is_the_methods_own_default() -> None:
+    settings = EraseSettings(method="esd-x", erase="cross", lr=0.5)
+    assert settings.options.lr == 0.5
+    assert settings.options.scope == "maps"
+    assert EraseSettings(method="esd-u", erase="cross").options.scope == "rest"
+
+
+def test_an_option_that_the_method_does_not_use_has_no_effect() -> None:
+    values = EraseSettings(method="uce", erase="cross", lr=0.5, uce_lambda=1).model_dump()
+    assert EraseSettings.without_effect(values) == {"lr": "uce does not use it"}
+
+
+def test_an_unknown_method_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ValidationError, match=r"did you mean ablate\?"):
+        EraseSettings(method="ablat", erase="cross")
+
+
+def test_the_anchor_is_another_class() -> None:
+    with pytest.raises(ValidationError, match="erase and anchor are both 'disc'"):
+        EraseSettings(method="abo", erase="disc", anchor="disc")
+
+
+def test_an_ablation_without_an_anchor_is_refused() -> None:
+    with pytest.raises(ValidationError, match="ablate needs an anchor"):
+        EraseSettings(method="ablate", erase="disc")

@@ -1,0 +1,162 @@
+"""The table of purifiers, made of what several jobs have measured."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from trueface.evaluation.images.restored import attack_rows, table
+from trueface.runtime.files import Json, write_json
+
+UNPURIFIED = {"grey": 0.1, "away": 0.3}
+
+
+class Run:
+    """A run's folder with metrics of folders that `restored` made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names: list[str] = []
+
+    def add(self, purifier: str, mse: float, **changed: Json) -> None:
+        target = str(changed.get("target", "grey"))
+        facts: dict[str, Json] = {
+            "purifier": purifier,
+            "attack": "pgd",
+            "target": target,
+            "over": "own",
+            "adaptive": False,
+            "through": "",
+            "eps": 0.05,
+            "seed": 1,
+            "attack_seed": 1,
+            "translator": "labelled:A",
+            "images": 64,
+            "net_calls": 10,
+            "seconds": 0.5,
+            "summary": {"mse": mse, "share": 0.25, "psnr": None},
+            "unpurified": {"mse": UNPURIFIED.get(target, 0.0)},
+            "delta": {"linf": 0.047, "rms": 0.04},
+            "features": {"network": "random", "samples": 192},
+            **changed,
+        }
+        self.names.append(f"restored@{len(self.names)}")
+        folder = self.folder / "made" / self.names[-1]
+        folder.mkdir(parents=True)
+        write_json(folder / "metrics.json", facts)
+
+    def adaptive(self, purifier: str, mse: float, **changed: Json) -> None:
+        self.add(purifier, mse, adaptive=True, through="jpeg75", **changed)
+
+    def rows(self) -> Mapping[str, dict[str, Json]]:
+        return {
+            str(row["method"]): row for row in table(self.folder, [("", n) for n in self.names])
+        }
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path)
+
+
+def test_a_row_is_the_mean_over_targets_then_over_seeds(run: Run) -> None:
+    for seed, more in ((1, 0.0), (2, 0.02)):
+        run.add("jpeg@75", 0.01 + more, seed=seed)
+        run.add("jpeg@75", 0.05 + more, target="away", seed=seed)
+    row = run.rows()["jpeg@75"]
+    assert row["mse"] == pytest.approx(0.04)
+    assert row["mse_sd"] == pytest.approx(0.02 / 2**0.5)
+    assert row["mse_grey"] == pytest.approx(0.02)
+    assert row["mse_away"] == pytest.approx(0.06)
+    assert (row["seeds"], row["images"], row["net_calls"]) == (2, 64, 10)
+    assert row["psnr"] is None
+
+
+def test_one_seed_has_no_spread(run: Run) -> None:
+    run.add("jpeg@75", 0.01)
+    assert not any(key.endswith("_sd") for key in run.rows()["jpeg@75"])
+
+
+def test_adaptive_attacks_and_originals_have_columns_of_their_own(run: Run) -> None:
+    run.add("jpeg@75", 0.01)
+    run.adaptive("jpeg@75", 0.04)
+    run.add("jpeg@75", 0.007, attack="", target="", over="", eps=None)
+    row = run.rows()["jpeg@75"]
+    assert (row["mse"], row["mse_adaptive"], row["price_clean"]) == (0.01, 0.04, 0.007)
+    assert row["mse_adaptive_grey"] == 0.04
+
+
+def test_random_signs_are_no_attack(run: Run) -> None:
+    run.add("jpeg@75", 0.01)
+    run.add("jpeg@75", 0.0, attack="random")
+    assert run.rows()["jpeg@75"]["mse"] == 0.01
+
+
+def test_images_against_another_purifier_stay_out(run: Run) -> None:
+    run.add("blur@1", 0.01)
+    run.add("blur@1", 0.5, through="jpeg75")
+    row = run.rows()["blur@1"]
+    assert (row["mse"], row["mse_adaptive"]) == (0.01, None)
+
+
+@pytest.mark.parametrize(
+    ("mse", "adaptive", "verdict"),
+    [
+        (0.01, None, "adaptive: not measured"),
+        (0.01, 0.05, "restores under the adaptive attack"),
+        (0.01, 0.06, "broken by the adaptive attack"),
+        (0.06, 0.01, "does not restore"),
+    ],
+)
+def test_the_verdict_is_by_the_worse_of_both_attacks(
+    run: Run, mse: float, adaptive: float | None, verdict: str
+) -> None:
+    run.add("none", 0.1)
+    run.add("jpeg@75", mse)
+    if adaptive is not None:
+        run.adaptive("jpeg@75", adaptive)
+    assert run.rows()["jpeg@75"]["verdict"] == verdict
+
+
+def test_an_adaptive_attack_is_compared_with_the_same_target(run: Run) -> None:
+    """.06 is more than half of what the attack towards grey does, though not of the mean of both."""
+    run.add("jpeg@75", 0.01)
+    run.add("jpeg@75", 0.02, target="away")
+    run.adaptive("jpeg@75", 0.06)
+    assert run.rows()["jpeg@75"]["verdict"] == "broken by the adaptive attack"
+
+
+def test_without_a_purifier_every_attack_is_adaptive(run: Run) -> None:
+    run.add("jpeg@75", 0.01)
+    run.add("none", 0.1)
+    rows = run.rows()
+    assert list(rows) == ["none", "jpeg@75"]
+    assert rows["none"]["mse_adaptive"] == 0.1
+    assert rows["none"]["verdict"] == "nothing is purified"
+
+
+def test_columns_tell_attacks_where_there_are_several(run: Run) -> None:
+    run.add("none", 0.1)
+    run.add("none", 0.2, attack="fgsm", over="all")
+    row = run.rows()["none"]
+    assert (row["mse_pgd_grey"], row["mse_fgsm_grey_all"]) == (0.1, 0.2)
+
+
+def test_folders_that_are_not_done_are_left_out(run: Run) -> None:
+    run.add("none", 0.1)
+    run.names.append("restored@later")
+    assert list(run.rows()) == ["none"]
+
+
+def test_attacks_stand_beside_their_control(run: Run) -> None:
+    run.add("none", 0.1)
+    run.add("none", 0.3, target="away")
+    run.add("none", 0.005, attack="random")
+    run.add("none", 0.005, attack="random", target="away")
+    run.add("jpeg@75", 0.01)
+    run.adaptive("none", 0.9)
+    rows = attack_rows(run.folder, run.names)
+    assert [(row["attack"], row["target"]) for row in rows] == [
+        ("random", ""), ("pgd", "grey"), ("pgd", "away"),
+    ]  # fmt: skip
+    assert [row["ratio"] for row in rows] == [1, pytest.approx(20), pytest.approx(60)]

@@ -1,0 +1,253 @@
+"""The jobs `disrupt` and `restored`, with a purification between them, on small images."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from launcher.api import Draft, Job, JobError, model_folder_name
+from trueface.data.made.folders import image_names, read_images
+from trueface.data.made.writer import read_made
+from trueface.evaluation.images.restored import table
+from trueface.jobs.generation.disrupting.disrupt import disrupt
+from trueface.jobs.generation.disrupting.disrupt_kind import DISRUPT
+from trueface.jobs.generation.disrupting.restored import restored
+from trueface.jobs.generation.disrupting.restored_kind import RESTORED
+from trueface.jobs.generation.purify import purify
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError
+from trueface.translation.checkpoint import save_translator
+from trueface.translation.networks import Generator, GeneratorShape
+from trueface.translation.translator import ready
+
+MODEL = "labelled:A"
+LABELS = ("dark_hair", "warm_skin")
+SIZE = 16
+Entry = Callable[[Job], Mapping[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Leave torch's number of threads as it was: a job takes its own."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+class Project:
+    """A project with ten small images of known attributes, and a generator by chance."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.run = folder, folder / "runs" / "r"
+        images = folder / "data" / "B"
+        images.mkdir(parents=True)
+        chance = np.random.default_rng(1)
+        with (images / "attributes.csv").open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["image", *LABELS])
+            for number in range(10):
+                name = f"{number}.png"
+                coarse = chance.integers(0, 255, (4, 4, 3), dtype=np.uint8)
+                picture = PIL.Image.fromarray(coarse).resize((SIZE, SIZE))
+                picture.save(images / name)
+                rows.writerow([name, number % 2, number // 5])
+        torch.manual_seed(3)
+        shape = GeneratorShape(len(LABELS), width=8, blocks=1)
+        path = paths.checkpoint(self.run / model_folder_name(MODEL))
+        path.parent.mkdir(parents=True)
+        save_translator(path, ready(Generator(shape), LABELS, SIZE, "cpu"), {})
+
+    def do(self, entry: Entry, name: str, **settings: Any) -> Path:
+        """Do a job; return its folder."""
+        place = self.run / "made" / name
+        job = Job(
+            name=name,
+            kind=entry.__name__,
+            run="r",
+            run_folder=self.run,
+            folder=self.folder,
+            attempt_folder=self.folder / "attempt",
+            attempt=1,
+            device="cpu",
+            cpus=1,
+            settings=settings,
+            outputs=(place, place / "made.json"),
+        )
+        entry(job)
+        return place
+
+    def chain(self, by: str, *, batch_size: int = 32, **attack: Any) -> dict[str, Any]:
+        """Disrupt, purify and measure; return the metrics."""
+        source = self.disrupted(batch_size=batch_size, **attack) if attack else "data/B"
+        self.do(purify, "p", source=source, purifier=by, batch_size=batch_size, seed=7)
+        settings = {"source": "runs/r/made/p", "translator": MODEL, "batch_size": batch_size}
+        return read(self.do(restored, "m", **settings) / "metrics.json")
+
+    def disrupted(self, **attack: Any) -> str:
+        """Disrupt the images; return where they lie, as a setting names it."""
+        self.do(disrupt, "d", source="data/B", translator=MODEL, **attack)
+        return "runs/r/made/d"
+
+
+def read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_disrupted_images_keep_their_names_and_their_bound(project: Project) -> None:
+    place = project.folder / project.disrupted(attack="fgsm", target="black", over="all")
+    names = image_names(project.folder / "data" / "B")
+    assert image_names(place) == names
+    delta = read_images(place, names) - read_images(project.folder / "data" / "B", names)
+    facts = read_made(place)
+    assert facts["linf"] == pytest.approx(float(delta.abs().max()), abs=1e-6)
+    assert facts["rms"] == pytest.approx(float(delta.square().mean().sqrt()), rel=1e-4)
+    assert facts["eps_levels"] == 6
+    assert float(delta.abs().max()) <= 0.05
+    assert (facts["kind"], facts["source"], facts["images"]) == ("disrupt", "data/B", 10)
+
+
+@pytest.mark.parametrize("attack", ["pgd", "random"])
+def test_the_size_of_a_batch_changes_no_image(project: Project, attack: str) -> None:
+    pixels = []
+    for batch_size in (1, 4, 32):
+        place = project.folder / project.disrupted(
+            attack=attack, target="away", batch_size=batch_size, steps=2
+        )
+        pixels.append(read_images(place, image_names(place)))
+    assert torch.equal(pixels[0], pixels[2])
+    assert torch.equal(pixels[1], pixels[2])
+
+
+def test_what_no_purifier_restores_is_what_the_attack_did(project: Project) -> None:
+    metrics = project.chain("none", attack="pgd", target="away")
+    assert metrics["summary"]["mse"] == pytest.approx(metrics["unpurified"]["mse"])
+    assert metrics["summary"]["mse"] > 0
+    control = project.chain("none", attack="random")
+    assert metrics["summary"]["mse"] > 2 * control["summary"]["mse"]
+    assert (metrics["purifier"], metrics["attack"], metrics["target"]) == ("none", "pgd", "away")
+    assert metrics["features"] == {"network": "random", "samples": 20}
+
+
+def test_measures_are_of_images_and_not_of_batches(project: Project) -> None:
+    given = {"attack": "bim", "target": "away", "steps": 3}
+    alone = project.chain("blur1", batch_size=1, **given)
+    together = project.chain("blur1", batch_size=32, **given)
+    assert alone["summary"]["share"] == together["summary"]["share"]
+    for name, value in together["summary"].items():
+        assert alone["summary"][name] == pytest.approx(value, rel=1e-3), name
+    with np.load(project.run / "made" / "m" / "images.npz") as columns:
+        assert columns["names"].tolist() == [f"{number}.png" for number in range(10)]
+        assert columns["mse"].mean() == pytest.approx(together["summary"]["mse"])
+
+
+def test_the_grid_shows_eight_images_in_seven_columns(project: Project) -> None:
+    for batch_size in (3, 32):
+        project.chain("blur1", batch_size=batch_size, attack="fgsm")
+        with PIL.Image.open(project.run / "made" / "m" / "grid.png") as file:
+            assert file.size == (7 * SIZE, 8 * SIZE)
+
+
+def test_a_purifier_has_a_price_on_clean_images_and_no_grid(project: Project) -> None:
+    metrics = project.chain("blur1")
+    assert (metrics["attack"], metrics["adaptive"], metrics["eps"]) == ("", False, None)
+    assert metrics["summary"]["mse"] > 0
+    assert not (project.run / "made" / "m" / "grid.png").exists()
+    (row,) = table(project.run, [("", "m")])
+    assert row["price_clean"] == metrics["summary"]["mse"]
+    assert row["mse"] is None
+
+
+def test_images_that_are_not_changed_have_no_signal_to_noise_ratio(project: Project) -> None:
+    assert project.chain("none")["summary"]["psnr"] is None
+
+
+@pytest.mark.parametrize(("by", "is_adaptive"), [("blur1", True), ("median3", False)])
+def test_an_attack_is_adaptive_to_the_purifier_that_it_went_through(
+    project: Project, by: str, is_adaptive: bool
+) -> None:
+    metrics = project.chain(by, attack="bim", target="away", steps=2, purifier="blur1")
+    assert (metrics["adaptive"], metrics["through"]) == (is_adaptive, "blur1")
+
+
+def test_images_that_changed_after_their_purification_are_an_error(project: Project) -> None:
+    project.chain("blur1", attack="random")
+    PIL.Image.new("RGB", (SIZE, SIZE)).save(project.run / "made" / "d" / "3.png")
+    with pytest.raises(DataError, match="purify it again"):
+        project.do(restored, "m", source="runs/r/made/p", translator=MODEL)
+
+
+def test_a_missing_partner_is_an_error_that_names_it(project: Project) -> None:
+    project.chain("blur1", attack="random")
+    (project.folder / "data" / "B" / "3.png").unlink()
+    with pytest.raises(DataError, match=r"no partner of 3\.png"):
+        project.do(restored, "m", source="runs/r/made/p", translator=MODEL)
+
+
+def test_what_nothing_purified_is_no_source(project: Project) -> None:
+    source = project.disrupted(attack="random")
+    with pytest.raises(DataError, match="made by disrupt, not by purify"):
+        project.do(restored, "m", source=source, translator=MODEL)
+
+
+def test_images_of_another_size_than_the_translators_are_an_error(project: Project) -> None:
+    PIL.Image.new("RGB", (24, 24)).save(project.folder / "data" / "B" / "3.png")
+    with pytest.raises(DataError, match="24x24 pixels and not 16x16"):
+        project.disrupted(attack="fgsm")
+    assert not (project.run / "made" / "d").exists()
+
+
+def test_a_purifier_without_its_model_is_an_error(project: Project) -> None:
+    with pytest.raises(JobError, match="needs a diffuser"):
+        project.disrupted(attack="fgsm", purifier="oneshot10")
+
+
+def draft(kind: str, **settings: Any) -> Draft:
+    settings_of = {"disrupt": DISRUPT, "restored": RESTORED}[kind].settings
+    return Draft(
+        kind=kind,
+        run="r",
+        run_folder=Path("/p/runs/r"),
+        folder=Path("/p"),
+        name="m@purifier=blur1",
+        settings=settings_of.model_validate(settings).model_dump(mode="json"),
+    )
+
+
+def test_a_plan_knows_what_a_disruption_reads_and_makes() -> None:
+    given = draft(
+        "disrupt",
+        source="data/B",
+        translator=MODEL,
+        purifier="oneshot10",
+        diffuser="images:A",
+        denoiser="noisy:A",  # of no use to this purifier
+    )
+    assert [str(each.path) for each in DISRUPT.inputs(given)] == [
+        "/p/data/B",
+        "/p/runs/r/labelled:A/checkpoints/best.pt",
+        "/p/runs/r/images:A/checkpoints/best.pt",
+    ]
+    assert [str(path) for path in DISRUPT.outputs(given)] == [
+        "/p/runs/r/made/m@purifier=blur1",
+        "/p/runs/r/made/m@purifier=blur1/made.json",
+    ]
+    assert DISRUPT.refusals(given, ()) == ()
+
+
+def test_a_plan_refuses_what_lacks_a_model() -> None:
+    given = draft("disrupt", source="data/B", translator=MODEL, purifier="oneshot10")
+    assert "write diffuser: and the ID of one, such as images:A" in DISRUPT.refusals(given, ())[0]
+    given = draft("restored", source="p", translator="", features="squeezenet")
+    assert len(RESTORED.refusals(given, ())) == 2

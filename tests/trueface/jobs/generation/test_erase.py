@@ -1,0 +1,182 @@
+"""The job that erases a concept: its files, and what it refuses."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+
+from launcher.api import Draft, Job, JobError, Json, UnknownName, parse_model, read_json
+from tests.trueface.erasing.build import FEW, NAMES, small
+from trueface.diffusion.checkpoint import load_diffuser, read_diffuser, save_diffuser
+from trueface.jobs.generation.erase import erase, thinned
+from trueface.jobs.generation.erase_kind import ERASE, RECORD
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError
+
+BASE = "classes:all"
+TRAINING: dict[str, Json] = {
+    "size": 4, "channels": 1, "network": "mlp", "widths": [16, 16], "embedding": 4, "num_steps": 3,
+    "batch_size": 8, "data_root": "data",
+}  # fmt: skip
+
+
+def a_draft(folder: Path, method: str = "abo", /, **given: Any) -> Draft:
+    steps = {} if method in {"uce", "retrain"} else FEW
+    if method in {"ablate", "ablate-maps"}:
+        steps = {name: value for name, value in FEW.items() if name != "refresh"}
+    values = {"method": method, "erase": "concept", "anchor": "anchor", **steps, **given}
+    model = f"{BASE}~{method}"
+    return Draft(
+        kind="erase", run="study", run_folder=folder / "runs/study", folder=folder, model=model,
+        base=BASE, data=str(parse_model(model).last.data),
+        settings=ERASE.settings.model_validate(values).model_dump(mode="json"),
+    )  # fmt: skip
+
+
+def a_job(draft: Draft, **more: Any) -> Job:
+    return Job(
+        name="erase", kind="erase", run="study", run_folder=draft.run_folder, folder=draft.folder,
+        attempt_folder=draft.folder, attempt=1, device="cpu", cpus=1, model=draft.model,
+        base=draft.base, data=draft.data, settings=draft.settings, outputs=ERASE.outputs(draft),
+        **more,
+    )  # fmt: skip
+
+
+def with_teacher(folder: Path, **more: Any) -> Path:
+    path = paths.checkpoint(a_draft(folder).model_folder(BASE))
+    save_diffuser(path, small(**more), {"settings": dict(TRAINING)})
+    return path
+
+
+def with_images(folder: Path, *names: str) -> None:
+    for at, name in enumerate(names):
+        (folder / "data" / name).mkdir(parents=True)
+        for number in range(3):
+            picture = PIL.Image.new("L", (4, 4), 40 * at + number)
+            picture.save(folder / "data" / name / f"{number}.png")
+
+
+@pytest.mark.parametrize("method", ["abo", "uce", "retrain"])
+def test_the_job_writes_a_diffuser_and_what_it_took(tmp_path: Path, method: str) -> None:
+    with_teacher(tmp_path)
+    with_images(tmp_path, *NAMES)
+    draft = a_draft(tmp_path, method)
+    result = erase(a_job(draft))
+    assert all(path.is_file() for path in ERASE.outputs(draft))
+    checkpoint, record = ERASE.outputs(draft)
+    assert load_diffuser(checkpoint).class_names == NAMES
+    source = read_diffuser(checkpoint).provenance
+    assert (source["base"], source["method"]) == (BASE, method)
+    assert source["training"] == TRAINING
+    written = read_json(record)
+    assert isinstance(written, dict)
+    assert written["method"] == result["method"] == method
+    changed = written["changed_parameters"]
+    assert isinstance(changed, int)
+    assert changed > 0
+    assert bool(written["losses"]) == (method != "uce")
+
+
+def test_a_concept_can_be_erased_from_what_is_left_of_an_erasing(tmp_path: Path) -> None:
+    teacher = with_teacher(tmp_path)
+    with_images(tmp_path, *NAMES)
+    draft = a_draft(tmp_path, "uce")
+    erase(a_job(draft))
+    teacher.write_bytes(ERASE.outputs(draft)[0].read_bytes())
+    erase(a_job(a_draft(tmp_path, "retrain", anchor="")))  # knows how the first one was trained
+
+
+def test_a_stopped_erasing_leaves_nothing(tmp_path: Path) -> None:
+    with_teacher(tmp_path)
+    stop = threading.Event()
+    stop.set()
+    draft = a_draft(tmp_path)
+    with pytest.raises(JobError, match="nothing was written, the next attempt begins anew"):
+        erase(a_job(draft, stop=stop))
+    assert not any(path.exists() for path in ERASE.outputs(draft))
+
+
+def test_a_concept_that_the_diffuser_does_not_know_is_refused_with_the_nearest(
+    tmp_path: Path,
+) -> None:
+    with_teacher(tmp_path)
+    with pytest.raises(UnknownName, match="unknown concept 'concpt', did you mean concept"):
+        erase(a_job(a_draft(tmp_path, erase="concpt")))
+
+
+def test_a_retraining_on_other_classes_is_refused(tmp_path: Path) -> None:
+    with_teacher(tmp_path)
+    with_images(tmp_path, "anchor", "concept", "stranger")
+    with pytest.raises(DataError, match="give data_root the folder of its training"):
+        erase(a_job(a_draft(tmp_path, "retrain")))
+
+
+def test_a_retraining_on_other_images_is_refused(tmp_path: Path) -> None:
+    path = with_teacher(tmp_path)
+    save_diffuser(path, small(), {"settings": dict(TRAINING), "train_images_sha256": "another"})
+    with_images(tmp_path, *NAMES)
+    with pytest.raises(DataError, match="holds other images than those that"):
+        erase(a_job(a_draft(tmp_path, "retrain")))
+
+
+def test_a_plan_knows_the_concepts_of_a_data_folder_that_is_there(tmp_path: Path) -> None:
+    draft = a_draft(tmp_path, erase="concpt", data_root="data")
+    assert not ERASE.refusals(draft, ())  # no folder yet: the job asks the model
+    with_images(tmp_path, *NAMES)
+    draft = a_draft(tmp_path, erase="concpt", data_root="data")
+    assert "did you mean concept" in ERASE.refusals(draft, ())[0]
+    assert not ERASE.refusals(a_draft(tmp_path, data_root="data"), ())
+
+
+def trained(folder: Path, /, **settings: Any) -> Draft:
+    return Draft(
+        kind="diffuser", run="study", run_folder=folder, folder=folder, model=BASE,
+        settings={**TRAINING, **settings},
+    )  # fmt: skip
+
+
+def test_a_plan_refuses_what_the_teachers_training_makes_senseless(tmp_path: Path) -> None:
+    draft = a_draft(tmp_path, "retrain")
+    assert "cannot train it again" in ERASE.refusals(draft, [trained(tmp_path, weights="sd")])[0]
+    without = trained(tmp_path, without="concept")
+    assert "there is nothing to erase" in ERASE.refusals(draft, [without])[0]
+    assert not ERASE.refusals(draft, [trained(tmp_path, without="", weights="")])
+
+
+def test_a_plan_refuses_to_guide_a_teacher_that_is_trained_without_null(tmp_path: Path) -> None:
+    def refusals(method: str, drop: float | None, /, **given: Any) -> tuple[str, ...]:
+        return ERASE.refusals(a_draft(tmp_path, method, **given), [trained(tmp_path, drop=drop)])
+
+    assert "has no null token, which abo needs" in refusals("abo", 0)[0]
+    assert "has no null token" in refusals("ablate", 0)[0]
+    assert not refusals("ablate", 0, guidance=1)
+    assert not refusals("uce", 0)
+    assert not refusals("abo", None)
+    assert not refusals("abo", 0.1)
+
+
+def test_a_diffuser_without_classes_has_no_concept_to_erase(tmp_path: Path) -> None:
+    draft = Draft(
+        kind="erase", run="study", run_folder=tmp_path, folder=tmp_path, model="images:A~abo",
+        base="images:A", data="images:A",
+        settings=ERASE.settings.model_validate({"method": "abo", "erase": "cross"}).model_dump(),
+    )  # fmt: skip
+    assert "train it on classes:all" in ERASE.refusals(draft, ())[0]
+
+
+def test_a_plan_reads_the_images_for_a_retraining_only(tmp_path: Path) -> None:
+    def read(method: str) -> list[str]:
+        return [each.what for each in ERASE.inputs(a_draft(tmp_path, method, data_root="data"))]
+
+    assert read("abo") == [f"the diffuser {BASE}"]
+    assert read("retrain")[1:] == ["the folder of the diffuser's training images"]
+    assert ERASE.outputs(a_draft(tmp_path))[1].name == RECORD
+
+
+def test_a_long_history_is_written_as_means_of_stretches() -> None:
+    rows = thinned([(step, float(step % 2)) for step in range(1, 401)])
+    assert len(rows) == 100
+    assert rows[0] == (4, 0.5)
+    assert thinned([]) == []

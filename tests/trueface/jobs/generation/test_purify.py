@@ -1,0 +1,226 @@
+"""Purifications and denoisers as jobs."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from launcher.api import Draft, Job, Kind, Role
+from tests.trueface.purification.build import normal, smooth_images
+from trueface.data.made.folders import digest_of, image_names, read_images
+from trueface.data.made.writer import made_folder, read_made
+from trueface.diffusion.assembly import build_network
+from trueface.diffusion.checkpoint import save_diffuser
+from trueface.diffusion.diffuser import Diffuser
+from trueface.diffusion.network import NetworkShape
+from trueface.diffusion.schedule import make_schedule
+from trueface.jobs.generation.denoiser import denoiser
+from trueface.jobs.generation.denoiser_kind import DENOISER
+from trueface.jobs.generation.purify import purify
+from trueface.jobs.generation.purify_kind import PURIFY
+from trueface.purification.settings import PurifySettings
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError, JobError, UnknownName
+from trueface.runtime.ids import parse_data
+
+SIDE = 16
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """A project with twelve noisy images in two folders, and a small diffuser `images:A`."""
+    clean = smooth_images(12, side=SIDE)
+    names = [f"{'ab'[number % 2]}/{number}.png" for number in range(12)]
+    with made_folder(tmp_path / "faces/A") as made:
+        made.write(names, clean + 0.05 * normal(clean.shape))
+    shape = NetworkShape(
+        network="unet", size=SIDE, channels=3, classes=0, embedding=16, widths=(8, 16), unshuffle=2
+    )
+    network = build_network(shape, seed=1).eval()
+    with torch.no_grad():  # a new one answers nothing at all
+        for weight in network.parameters():
+            weight.add_(normal(weight.shape), alpha=0.05)
+    learned = Diffuser(
+        network=network, schedule=make_schedule("linear"), t_max=200, size=SIDE, channels=3
+    )
+    folder = a_draft(PURIFY, tmp_path).model_folder("images:A")
+    save_diffuser(paths.checkpoint(folder), learned, {})
+    return tmp_path
+
+
+def a_draft(kind: Kind, folder: Path, **settings: Any) -> Draft:
+    given = (
+        {"source": "faces/A", "purifier": "none"} if kind is PURIFY else {"data_root": "faces"}
+    ) | settings
+    model = "noisy:A" if kind is DENOISER else None
+    return Draft(
+        kind=kind.name,
+        run="study",
+        run_folder=folder / "runs/study",
+        folder=folder,
+        model=model,
+        data=model,
+        name=f"purified@purifier={given['purifier']}" if kind is PURIFY else None,
+        settings=kind.settings.model_validate(given).model_dump(mode="json"),
+    )
+
+
+def a_job(kind: Kind, folder: Path, stop: threading.Event | None = None, **settings: Any) -> Job:
+    draft = a_draft(kind, folder, **settings)
+    return Job(
+        name=draft.kind, kind=draft.kind, run=draft.run, run_folder=draft.run_folder,
+        folder=folder, attempt_folder=folder, attempt=1, device="cpu", cpus=1, model=draft.model,
+        data=draft.data, settings=draft.settings, outputs=kind.outputs(draft),
+        stop=stop or threading.Event(),
+    )  # fmt: skip
+
+
+def purified(folder: Path, **settings: Any) -> Path:
+    job = a_job(PURIFY, folder, **settings)
+    purify(job)
+    return Path(job.outputs[0])
+
+
+def test_a_purified_folder_has_the_names_of_its_source_and_says_how_it_was_made(lab: Path) -> None:
+    made = purified(lab, purifier="jpeg75+oneshot20", diffuser="images:A")
+    assert made == lab / "runs/study/made/purified@purifier=jpeg75+oneshot20"
+    assert image_names(made) == image_names(lab / "faces/A")
+    facts = read_made(made)
+    assert facts["kind"] == "purify"
+    assert facts["purifier"] == "jpeg@75+oneshot@20"
+    assert facts["source"] == "faces/A"
+    assert facts["source_digest"] == digest_of(lab / "faces/A", image_names(lab / "faces/A"))
+    assert (facts["seed"], facts["images"], facts["net_calls"]) == (42, 12, 1)
+    assert isinstance(facts["settings"], dict)
+    assert facts["settings"]["diffuser"] == "images:A"
+    for key in ("seconds", "cpu_seconds"):
+        assert isinstance(facts[key], float)
+
+
+def test_without_purification_the_images_are_the_same(lab: Path) -> None:
+    made = purified(lab)
+    names = image_names(made)
+    assert torch.equal(read_images(made, names), read_images(lab / "faces/A", names))
+
+
+@pytest.mark.parametrize("purifier", ["ddpm10", "oneshot", "smooth10", "spin20", "blur0.6+jpeg75"])
+def test_the_size_of_batches_does_not_change_the_images(lab: Path, purifier: str) -> None:
+    levels = []
+    for size in (1, 8):
+        made = purified(lab, purifier=purifier, diffuser="images:A", batch_size=size)
+        levels.append(((read_images(made, image_names(made)) + 1) * 127.5).round())
+    differing = (levels[0] - levels[1]).abs()
+    # by one level, where a value lies at half of one: sums are rounded by the shape of the batch
+    assert float(differing.max()) <= 1
+    assert float((differing > 0).float().mean()) < 1e-4
+
+
+def test_a_limit_and_a_seed_decide_which_images_and_which_noise(lab: Path) -> None:
+    given = {"purifier": "ddpm10", "diffuser": "images:A", "limit": 3}
+    first = purified(lab, **given)
+    names = image_names(first)
+    images = read_images(first, names)
+    assert len(names) == 3
+    second = purified(lab, **given)
+    assert torch.equal(read_images(second, names), images)
+    third = purified(lab, **given, seed=1)
+    assert not torch.equal(read_images(third, names), images)
+
+
+def test_a_stopped_purification_leaves_nothing(lab: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    job = a_job(PURIFY, lab, stop)
+    with pytest.raises(JobError, match="stopped after 0 of 12 images; nothing was written"):
+        purify(job)
+    assert not Path(job.outputs[0]).exists()
+
+
+def test_images_of_another_size_than_the_diffuser_learned_are_refused(lab: Path) -> None:
+    with made_folder(lab / "small") as made:
+        made.write(["1.png"], smooth_images(1, side=8))
+    with pytest.raises(DataError, match=r"1\.png has 8x8 pixels and not 16x16; resize"):
+        purified(lab, source="small", purifier="oneshot10", diffuser="images:A")
+
+
+def test_grey_images_stay_grey(lab: Path) -> None:
+    with made_folder(lab / "grey") as made:
+        made.write(["1.png"], smooth_images(1, side=8)[:, :1])
+    made_of_grey = purified(lab, source="grey", purifier="jpeg75+tv0.03+median3+blur1")
+    assert read_images(made_of_grey, ["1.png"], channels=1).shape == (1, 1, 8, 8)
+
+
+def test_what_is_read_are_the_folder_and_the_models_that_are_needed(lab: Path) -> None:
+    both = {"diffuser": "images:A", "denoiser": "noisy:A"}
+    draft = a_draft(PURIFY, lab, purifier="jpeg75", **both)
+    assert [each.path for each in PURIFY.inputs(draft)] == [lab / "faces/A"]
+    draft = a_draft(PURIFY, lab, purifier="dae+oneshot10", **both)
+    assert [each.path for each in PURIFY.inputs(draft)] == [
+        lab / "faces/A",
+        paths.checkpoint(draft.model_folder("noisy:A")),
+        paths.checkpoint(draft.model_folder("images:A")),
+    ]
+    folder = lab / "runs/study/made/purified@purifier=dae+oneshot10"
+    assert PURIFY.outputs(draft) == (folder, folder / "made.json")
+    assert PURIFY.role is Role.FOLDER
+
+
+def test_a_model_that_is_not_used_is_no_part_of_the_hash() -> None:
+    def decisive(**given: Any) -> dict[str, Any]:
+        settings = PurifySettings.model_validate({"source": "x", **given})
+        return PurifySettings.decisive(settings.model_dump(mode="json"))
+
+    assert decisive(purifier="jpeg75", diffuser="a:b") == decisive(purifier="jpeg75")
+    assert decisive(purifier="ddpm10", diffuser="a:b") != decisive(purifier="ddpm10")
+    assert decisive(purifier="none", batch_size=1) == decisive(purifier="none")
+    assert decisive(purifier="jpeg075") == decisive(purifier="jpeg75")
+
+
+def test_a_purifier_without_its_model_is_refused_while_planning(lab: Path) -> None:
+    (reason,) = PURIFY.refusals(a_draft(PURIFY, lab, purifier="jpeg75+oneshot10"), ())
+    assert "purifier jpeg75+oneshot10 needs a diffuser; write diffuser: and the ID" in reason
+    (reason,) = PURIFY.refusals(a_draft(PURIFY, lab, purifier="dae"), ())
+    assert "needs a denoiser" in reason
+    assert PURIFY.refusals(a_draft(PURIFY, lab, purifier="jpeg75"), ()) == ()
+    with pytest.raises(JobError, match="purifier ddpm10 needs a diffuser"):
+        purified(lab, purifier="ddpm10")
+
+
+def test_a_step_beyond_what_was_trained_is_refused_while_planning_or_in_the_job(lab: Path) -> None:
+    draft = a_draft(PURIFY, lab, purifier="diffpure300", diffuser="images:A")
+    maker = Draft(
+        kind="diffuser", run="study", run_folder=lab, folder=lab, model="images:A",
+        settings={"t_max": 200},
+    )  # fmt: skip
+    (reason,) = PURIFY.refusals(draft, (maker,))
+    assert "t 300 is beyond the 200 that images:A was trained for" in reason
+    assert PURIFY.refusals(draft, ()) == ()
+    with pytest.raises(JobError, match="t 300 is beyond the 200 that images:A was trained for"):
+        purified(lab, purifier="diffpure300", diffuser="images:A")
+
+
+def test_settings_refuse_what_the_grammar_refuses() -> None:
+    for text, message in (("jpeg0", "quality is 1 to 100"), ("jepg75", "did you mean jpeg")):
+        with pytest.raises(ValidationError, match=message):
+            PurifySettings.model_validate({"source": "x", "purifier": text})
+
+
+def test_a_denoiser_is_trained_and_purifies(lab: Path) -> None:
+    given: dict[str, Any] = {"size": SIDE, "num_steps": 5, "width": 4, "depth": 2}
+    result = denoiser(a_job(DENOISER, lab, **given))
+    assert result["images"] == 12
+    draft = a_draft(DENOISER, lab, **given)
+    assert all(path.is_file() for path in DENOISER.outputs(draft))
+    assert not paths.resume(draft.model_folder("noisy:A")).exists()
+    assert [each.path for each in DENOISER.inputs(draft)] == [lab / "faces/A"]
+    made = purified(lab, purifier="dae", denoiser="noisy:A")
+    assert read_made(made)["net_calls"] == 1
+
+
+def test_a_denoiser_learns_from_noisy_sets_alone() -> None:
+    assert str(DENOISER.images(parse_data("noisy:A"))) == "noisy:A"
+    with pytest.raises(UnknownName, match="unknown set of images 'images'"):
+        DENOISER.images(parse_data("images:A"))

@@ -1,0 +1,154 @@
+"""The training of a denoiser."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.trueface.purification.build import normal, smooth_images
+from trueface.data.made.folders import to_levels, to_unit
+from trueface.purification.denoiser import (
+    Denoiser,
+    DenoiserShape,
+    load_denoiser,
+    new_denoiser,
+    save_denoiser,
+)
+from trueface.purification.denoiser_training import Trained, train_denoiser
+from trueface.purification.settings import DenoiserSettings
+from trueface.runtime import tensor_files
+from trueface.runtime.errors import CheckpointError, JobError
+from trueface.runtime.progress import Watch
+
+IMAGES = to_levels(smooth_images(16, side=16))
+
+
+def some_settings(**given: Any) -> DenoiserSettings:
+    values: dict[str, Any] = {
+        "data_root": "x", "size": 16, "width": 8, "depth": 3, "batch_size": 8, "num_steps": 12,
+        "save_every": 5,
+    }  # fmt: skip
+    return DenoiserSettings.model_validate(values | given)
+
+
+def trained(state: Path, settings: DenoiserSettings, watch: Watch | None = None) -> Trained:
+    return train_denoiser(IMAGES, settings, watch=watch or Watch(), state=state)
+
+
+def bits(denoiser: Denoiser) -> list[Tensor]:
+    return list(denoiser.state_dict().values())
+
+
+def stopping_after(steps: int) -> Watch:
+    stop = threading.Event()
+
+    def progress(*, step: int, **_: object) -> None:
+        if step == steps:
+            stop.set()
+
+    return Watch(progress=progress, stop=stop)
+
+
+def test_a_trained_denoiser_takes_noise_away_that_the_identity_leaves(tmp_path: Path) -> None:
+    denoiser = trained(tmp_path / "resume.pt", some_settings(num_steps=150, lr=0.01)).denoiser
+    clean = to_unit(IMAGES)
+    noisy = clean + 0.05 * normal(clean.shape)
+    after = (denoiser(noisy) - clean).pow(2).mean()
+    assert float(after) < 0.6 * float((noisy - clean).pow(2).mean())
+    assert float((denoiser(clean) - clean).pow(2).mean()) < 0.02**2  # at a small price
+
+
+@pytest.mark.parametrize("steps", [3, 5, 8])
+def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path: Path, steps: int) -> None:
+    whole = trained(tmp_path / "whole.pt", some_settings())
+    with pytest.raises(JobError, match=f"stopped after {steps} of 12 steps"):
+        trained(tmp_path / "resume.pt", some_settings(), stopping_after(steps))
+    resumed = trained(tmp_path / "resume.pt", some_settings())
+    assert resumed.resumed_at == steps
+    assert all(map(torch.equal, bits(resumed.denoiser), bits(whole.denoiser)))
+    assert resumed.loss == whole.loss
+
+
+def test_a_killed_training_goes_on_from_what_was_written_last(tmp_path: Path) -> None:
+    def killed(*, step: int, **_: object) -> None:
+        if step == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "resume.pt", some_settings(), Watch(progress=killed))
+    resumed = trained(tmp_path / "resume.pt", some_settings())
+    assert resumed.resumed_at == 5
+    whole = trained(tmp_path / "whole.pt", some_settings())
+    assert all(map(torch.equal, bits(resumed.denoiser), bits(whole.denoiser)))
+
+
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"lr": 0.001}, {"num_steps": 13}])
+def test_a_state_of_other_settings_is_left_aside(tmp_path: Path, changed: dict[str, Any]) -> None:
+    with pytest.raises(JobError):
+        trained(tmp_path / "resume.pt", some_settings(), stopping_after(3))
+    assert trained(tmp_path / "resume.pt", some_settings(**changed)).resumed_at == 0
+
+
+def test_a_state_of_other_images_or_a_broken_one_is_left_aside(tmp_path: Path) -> None:
+    state = tmp_path / "resume.pt"
+    with pytest.raises(JobError):
+        trained(state, some_settings(), stopping_after(3))
+    others = train_denoiser(IMAGES.flip(-1), some_settings(), watch=Watch(), state=state)
+    assert others.resumed_at == 0
+    state.write_bytes(b"torn")
+    assert trained(state, some_settings()).resumed_at == 0
+    tensor_files.save(state, {"step": 3})
+    assert trained(state, some_settings()).resumed_at == 0
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_with_its_step(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=r"the loss is (nan|inf) at step \d+; take a smaller lr"):
+        trained(tmp_path / "resume.pt", some_settings(lr=1e25))
+
+
+def test_a_file_gives_the_denoiser_back(tmp_path: Path) -> None:
+    denoiser = trained(tmp_path / "resume.pt", some_settings()).denoiser
+    save_denoiser(tmp_path / "best.pt", denoiser, {"seed": 1})
+    read = load_denoiser(tmp_path / "best.pt")
+    assert all(map(torch.equal, bits(read), bits(denoiser)))
+    assert not read.training
+    assert not any(weight.requires_grad for weight in read.parameters())
+
+
+def test_seeds_decide_the_weights_and_leave_the_global_generator_alone() -> None:
+    shape = DenoiserShape(channels=1, width=4, depth=3)
+    before = torch.get_rng_state()
+    one, same, other = (new_denoiser(shape, seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(map(torch.equal, bits(one), bits(same)))
+    assert not all(map(torch.equal, bits(one), bits(other)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no checkpoint .*; train the denoiser first"),
+        (b"torn", "train the denoiser again"),
+        ({"kind": "diffuser"}, "holds no denoiser"),
+        ({"network": {"widths": [8]}, "kind": "diffuser"}, "holds no denoiser"),
+        ({"network": "denoiser", "schema": 9}, "is of another version"),
+        (
+            {"network": "denoiser", "schema": 1, "state": {},
+             "shape": {"channels": 3, "width": 4, "depth": 2}},
+            "does not fit its own shape",
+        ),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_denoiser_is_an_error(
+    tmp_path: Path, content: bytes | dict[str, Any] | None, message: str
+) -> None:
+    path = tmp_path / "best.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        tensor_files.save(path, content)
+    with pytest.raises(CheckpointError, match=message):
+        load_denoiser(path)

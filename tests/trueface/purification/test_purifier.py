@@ -1,0 +1,295 @@
+"""Purifiers against closed forms."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.trueface.purification.build import a_gaussian_diffuser, normal, smooth_images
+from trueface.data.made.folders import rounded
+from trueface.data.made.noise import ImageNoise
+from trueface.diffusion.diffuser import Diffuser
+from trueface.diffusion.schedule import ScheduleName
+from trueface.purification.denoiser import DenoiserShape, new_denoiser
+from trueface.purification.grammar import parse_purifier
+from trueface.purification.methods.tv import _divergence, _gradient
+from trueface.purification.purifier import Purifier, make_purifier
+from trueface.purification.registry import SPECS
+from trueface.runtime.errors import JobError
+
+DEVIATION = 0.3
+NAMES = [f"{number}.png" for number in range(8)]
+EXAMPLES = {
+    "none": "none", "ddpm": "ddpm10", "ddpmmean": "ddpmmean10", "oneshot": "oneshot10",
+    "ensemble": "ensemble10", "smooth": "smooth10", "spin": "spin10", "diffpure": "diffpure12",
+    "dae": "dae", "blur": "blur1.5", "jpeg": "jpeg75", "median": "median3", "tv": "tv0.03",
+}  # fmt: skip
+
+
+def a_purifier(text: str, diffuser: Diffuser | None = None) -> Purifier:
+    denoiser = new_denoiser(DenoiserShape(channels=3, width=4, depth=2), seed=1)
+    return make_purifier(
+        parse_purifier(text),
+        diffuser=diffuser or a_gaussian_diffuser(DEVIATION),
+        denoiser=denoiser.eval().requires_grad_(requires_grad=False),
+    )
+
+
+def noise_of(images: Tensor) -> ImageNoise:
+    return ImageNoise(NAMES[: len(images)], seed=5)
+
+
+def some_images(count: int = 8, side: int = 8) -> Tensor:
+    return (DEVIATION * normal(torch.Size((count, 3, side, side)))).clamp(-1, 1)
+
+
+def posterior_mean(images: Tensor, t: int, schedule: ScheduleName = "linear") -> Tensor:
+    """E[x_0 | x_t] of Gaussian pixels."""
+    signal = float(a_gaussian_diffuser(schedule=schedule).schedule.alpha_bar[t])
+    variance = DEVIATION**2
+    factor: float = signal**0.5 * variance / (signal * variance + 1 - signal)
+    return factor * images
+
+
+@pytest.mark.parametrize("t", [1, 10, 20, 300])
+@pytest.mark.parametrize("schedule", ["linear", "seed"])
+def test_one_shot_is_the_posterior_mean_of_gaussian_images(t: int, schedule: ScheduleName) -> None:
+    images = some_images()
+    purifier = a_purifier(f"oneshot{t}", a_gaussian_diffuser(DEVIATION, schedule=schedule))
+    wanted = posterior_mean(images, t, schedule).clamp(-1, 1)
+    assert torch.allclose(purifier(images, noise_of(images)), wanted, atol=1e-5)
+
+
+def test_the_chain_without_its_noise_is_a_product_of_factors() -> None:
+    diffuser, images = a_gaussian_diffuser(DEVIATION), some_images()
+    factor = 1.0
+    for t in range(10, 0, -1):
+        beta, signal = (
+            float(part[t]) for part in (diffuser.schedule.betas, diffuser.schedule.alpha_bar)
+        )
+        variance = signal * DEVIATION**2 + 1 - signal
+        factor *= (1 - beta / variance) / (1 - beta) ** 0.5
+    purified = a_purifier("ddpmmean10", diffuser)(images, noise_of(images))
+    assert torch.allclose(purified, (factor * images).clamp(-1, 1), atol=1e-5)
+
+
+def test_the_mean_over_draws_of_the_chain_is_that_without_noise() -> None:
+    images = some_images(1).expand(400, -1, -1, -1)
+    noise = ImageNoise([str(number) for number in range(400)], seed=1)
+    drawn = a_purifier("ddpm10")(images, noise)
+    still = a_purifier("ddpmmean10")(images[:1], noise.of_rows([0]))
+    assert float((drawn.mean(0) - still[0]).abs().max()) < 0.02  # 4 deviations of the mean
+    assert float(drawn.std(0).mean()) == pytest.approx(0.034, abs=0.01)
+
+
+def test_diffpure_draws_images_of_the_distribution_anew() -> None:
+    images = some_images(64)
+    noise = ImageNoise([str(number) for number in range(64)], seed=1)
+    purified = a_purifier("diffpure300")(images, noise)
+    assert float(purified.std()) == pytest.approx(DEVIATION, rel=0.1)
+    assert float((purified - images).pow(2).mean().sqrt()) > 0.2
+
+
+def test_a_composition_is_one_after_another_and_x2_is_twice() -> None:
+    images = some_images()
+    noise = noise_of(images)
+    blurred = a_purifier("blur1")(images, noise)
+    both = a_purifier("blur1+oneshot20")(images, noise)
+    assert torch.equal(both, a_purifier("oneshot20")(blurred, noise))
+    once = a_purifier("oneshot20")(images, noise)
+    twice = a_purifier("oneshot20x2")
+    assert torch.equal(twice(images, noise), a_purifier("oneshot20")(once, noise))
+    assert twice.net_calls == 2
+
+
+def test_the_steps_of_a_composition_draw_other_noise() -> None:
+    images = torch.zeros(1, 3, 8, 8)
+    noise = noise_of(images)
+    once = a_purifier("ddpm10")(images, noise)
+    again = a_purifier("ddpm10")(once, noise)
+    assert not torch.equal(a_purifier("ddpm10x2")(images, noise), again)
+
+
+@pytest.mark.parametrize("text", EXAMPLES.values(), ids=EXAMPLES.keys())
+def test_how_images_are_batched_changes_nothing(text: str) -> None:
+    images = some_images()
+    together = a_purifier(text)(images, noise_of(images))
+    alone = [
+        a_purifier(text)(images[[row]], noise_of(images).of_rows([row]))
+        for row in range(len(images))
+    ]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-6)
+    assert together.shape == images.shape
+    assert float(together.abs().max()) <= 1
+
+
+def test_every_method_stands_among_the_examples() -> None:
+    assert set(EXAMPLES) == set(SPECS)
+
+
+def test_random_methods_differ_by_name_and_others_do_not() -> None:
+    images = some_images(1).expand(2, -1, -1, -1)
+    for text in EXAMPLES.values():
+        purifier = a_purifier(text)
+        first, second = purifier(images, noise_of(images))
+        assert torch.equal(first, second) is not purifier.is_random, text
+
+
+def test_the_calls_of_the_network_are_counted_by_image() -> None:
+    images = some_images()
+    for text, calls in {
+        "none": 0, "jpeg75": 0, "oneshot10": 1, "ddpm10": 10, "diffpure12": 12, "ensemble10": 3,
+        "smooth10": 8, "spin10": 4, "dae": 1, "jpeg75+oneshot10x2": 2,
+    }.items():  # fmt: skip
+        purifier = a_purifier(text)
+        for part in (images[:3], images[3:6], images[6:]):
+            purifier(part, noise_of(part))
+        assert purifier.net_calls == calls, text
+
+
+def test_the_step_follows_the_noise_in_each_image() -> None:
+    diffuser = a_gaussian_diffuser(DEVIATION)
+    clean = smooth_images(3, side=32)
+    noisy = clean + torch.tensor([0.001, 0.03, 0.08])[:, None, None, None] * normal(clean.shape)
+    purifier = a_purifier("ddpm", diffuser)
+    purified = purifier(noisy, noise_of(noisy))
+    assert torch.equal(purified[0], noisy[0])
+    # 0 steps for the first, and those of these deviations for the others
+    wanted = sum(diffuser.schedule.nearest_t(sigma) for sigma in (0.03, 0.08)) / 3
+    assert purifier.net_calls == pytest.approx(wanted, abs=1.5)
+    limited = a_purifier("ddpm", a_gaussian_diffuser(t_max=2))
+    limited(noisy, noise_of(noisy))
+    assert limited.net_calls == pytest.approx(4 / 3)
+
+
+@pytest.mark.parametrize(
+    "method", ["oneshot", "ensemble", "smooth", "spin", "diffpure", "ddpmmean"]
+)
+def test_images_without_noise_are_left_as_they_are(method: str) -> None:
+    images = smooth_images(2)
+    assert torch.allclose(a_purifier(method)(images, noise_of(images)), images, atol=1e-6)
+
+
+def test_an_exact_gradient_is_that_of_the_purifier() -> None:
+    images = some_images(1, side=8).double().requires_grad_()
+    for text in ("oneshot20", "spin10", "ensemble10", "smooth10", "blur1", "tv0.1"):
+        purifier = a_purifier(text)
+        assert purifier.gradient == "exact"
+        direction = 1e-4 * normal(images.shape).double()
+        (slope,) = torch.autograd.grad(purifier(images, noise_of(images)).sum(), images)
+        with torch.no_grad():
+            ahead, behind = (
+                purifier(images + sign * direction, noise_of(images)).sum() for sign in (1, -1)
+            )
+        assert float((slope * direction).sum()) == pytest.approx(
+            float(ahead - behind) / 2, rel=1e-3
+        )
+
+
+def test_other_gradients_are_those_of_the_identity() -> None:
+    images = some_images(2).requires_grad_()
+    weights = normal(images.shape, seed=9)
+    for text in ("jpeg75", "median3", "ddpm10", "diffpure5", "ddpmmean10"):
+        purifier = a_purifier(text)
+        assert purifier.gradient == "identity"
+        purified = purifier(images, noise_of(images))
+        (slope,) = torch.autograd.grad((weights * purified).sum(), images)
+        assert torch.equal(slope, weights), text
+        with torch.no_grad():
+            assert torch.equal(purified, purifier(images, noise_of(images)))
+
+
+def test_in_a_composition_each_step_has_the_gradient_of_its_own() -> None:
+    images = some_images(1).requires_grad_()
+    purifier = a_purifier("jpeg75+oneshot20")
+    assert purifier.gradient == "identity"
+    (slope,) = torch.autograd.grad(purifier(images, noise_of(images)).sum(), images)
+    factor = float(posterior_mean(torch.ones(1), 20))
+    assert torch.allclose(slope, torch.full_like(slope, factor), atol=1e-5)
+
+
+def test_values_are_cut_to_the_range() -> None:
+    diffuser = a_gaussian_diffuser(5.0)  # its estimates stretch the images
+    images = torch.full((1, 3, 8, 8), 0.99)
+    assert float(a_purifier("oneshot300", diffuser)(images, noise_of(images)).max()) == 1
+
+
+def test_total_variation_falls_the_more_the_larger_its_weight() -> None:
+    noisy = smooth_images(2) + 0.1 * normal(torch.Size((2, 3, 32, 32)))
+
+    def variation(images: Tensor) -> float:
+        return float(sum(part.abs().sum() for part in _gradient(images)))
+
+    values = [variation(noisy)]
+    values += [
+        variation(a_purifier(f"tv{weight}")(noisy, noise_of(noisy))) for weight in (0.03, 0.1, 1)
+    ]
+    assert values == sorted(values, reverse=True)
+    assert values[-1] < 0.2 * values[0]
+
+
+def test_total_variation_lowers_what_it_says_that_it_lowers() -> None:
+    clean = smooth_images(2)
+    noisy = (clean + 0.1 * normal(clean.shape)).clamp(-1, 1)
+
+    def objective(images: Tensor) -> float:
+        across, down = _gradient(images)
+        length = (across**2 + down**2).sqrt().sum()
+        return float((images - noisy).pow(2).sum() / 2 + 0.1 * length)
+
+    purified = a_purifier("tv0.1")(noisy, noise_of(noisy))
+    for other in (noisy, clean, purified + 0.01 * normal(clean.shape, 7), 0.9 * purified):
+        assert objective(purified) < objective(other)
+    flat = torch.full((1, 3, 8, 8), 0.4)
+    assert torch.allclose(a_purifier("tv0.1")(flat, noise_of(flat)), flat, atol=1e-6)
+
+
+def test_divergence_is_minus_the_adjoint_of_the_gradient() -> None:
+    images, across, down = (normal(torch.Size((1, 1, 6, 7)), seed) for seed in (1, 2, 3))
+    slopes = _gradient(images)
+    left = (slopes[0] * across).sum() + (slopes[1] * down).sum()
+    assert float(left) == pytest.approx(
+        -float((images * _divergence(across, down)).sum()), rel=1e-5
+    )
+
+
+def test_jpeg_of_high_quality_hardly_changes_a_smooth_image_and_grey_stays_grey() -> None:
+    images = smooth_images(2)
+    purified = a_purifier("jpeg95")(images, noise_of(images))
+    assert float((purified - images).abs().mean()) < 0.02
+    assert torch.equal(purified, rounded(purified))
+    grey = make_purifier(parse_purifier("jpeg75"))(images[:, :1], noise_of(images))
+    assert grey.shape == (2, 1, 32, 32)
+
+
+def test_a_median_takes_single_pixels_away_and_keeps_edges() -> None:
+    image = torch.full((1, 3, 9, 9), -0.5)
+    image[..., 5:] = 0.5
+    dotted = image.clone()
+    dotted[..., 2, 2] = 1
+    assert torch.equal(a_purifier("median3")(dotted, noise_of(dotted)), image)
+    with pytest.raises(JobError, match="median11 of images of 5x5 pixels"):
+        a_purifier("median11")(torch.zeros(1, 3, 5, 5), noise_of(image))
+
+
+def test_a_blur_has_the_kernel_of_the_seed() -> None:
+    image = torch.zeros(1, 3, 31, 31)
+    image[..., 15, 15] = 1
+    row = a_purifier("blur1.5")(image, noise_of(image))[0, 0, 15]
+    assert row.nonzero()[:, 0].tolist() == list(range(10, 21))  # 11 pixels
+    assert float(row[16] / row[15]) == pytest.approx(2.718281828 ** (-1 / (2 * 1.5**2)), rel=1e-3)
+
+
+def test_a_new_denoiser_is_the_identity() -> None:
+    images = some_images()
+    assert torch.equal(a_purifier("dae")(images, noise_of(images)), images)
+
+
+def test_a_purifier_without_its_model_is_an_error() -> None:
+    for text, model in (("oneshot10", "diffuser"), ("jpeg75+dae", "denoiser")):
+        with pytest.raises(JobError, match=f"needs a {model}"):
+            make_purifier(parse_purifier(text))
+
+
+def test_a_step_beyond_what_was_trained_is_an_error() -> None:
+    with pytest.raises(JobError, match="t 300 is beyond the 200 that the diffuser was trained for"):
+        a_purifier("diffpure300", a_gaussian_diffuser(t_max=200))

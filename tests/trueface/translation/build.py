@@ -1,0 +1,42 @@
+"""Small translators and folders of labelled images for tests."""
+
+from pathlib import Path
+from typing import Any
+
+from trueface.data.drawn.drawn_set import make_drawn
+from trueface.data.drawn.portraits import ATTRIBUTES
+from trueface.data.drawn.settings import DrawSettings
+from trueface.translation.networks import GeneratorShape, build_generator
+from trueface.translation.settings import TranslatorSettings
+from trueface.translation.translator import Translator, ready
+
+SIZE = 32
+
+
+def a_translator(labels: tuple[str, ...] = ATTRIBUTES, *, seed: int = 1) -> Translator:
+    shape = GeneratorShape(len(labels), width=4, blocks=1)
+    return ready(build_generator(shape, seed=seed), labels, SIZE, "cpu")
+
+
+def portraits(root: Path, count: int = 20) -> Path:
+    """Draw portraits; return their data root."""
+    settings = DrawSettings(data_root="drawn", images=count, size=SIZE)
+    make_drawn(root / "drawn", settings)
+    return root / "drawn"
+
+
+def tiny(**given: Any) -> TranslatorSettings:
+    """Return settings of a training that takes a moment."""
+    usual = {
+        "data_root": "drawn",
+        "size": SIZE,
+        "width": 4,
+        "blocks": 1,
+        "critic_width": 4,
+        "gan": "hinge",
+        "n_critic": 1,
+        "num_steps": 6,
+        "batch_size": 4,
+        "save_every": 2,
+    }
+    return TranslatorSettings.model_validate(usual | given)

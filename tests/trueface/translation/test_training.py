@@ -1,0 +1,171 @@
+"""Trainings of a StarGAN: they learn, go on in the same bits, and stop with a sentence."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from tests.trueface.translation.build import portraits, tiny
+from trueface.data.made.folders import image_names
+from trueface.runtime.errors import JobError
+from trueface.runtime.progress import Watch
+from trueface.translation import pictures as pictures_module
+from trueface.translation.labels import labels_of
+from trueface.translation.networks import Generator
+from trueface.translation.pictures import Pictures
+from trueface.translation.resume import Claim
+from trueface.translation.settings import TranslatorSettings
+from trueface.translation.training import Training, losses_text, rate, train_translator
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    root = portraits(tmp_path_factory.mktemp("portraits")) / "A"
+    names = image_names(root)
+    return Pictures(root, names, labels_of(root, names)[1], 32)
+
+
+def trained(
+    pictures: Pictures, settings: TranslatorSettings, folder: Path, stop_at: int = 0
+) -> Generator:
+    stop = threading.Event()
+
+    def progress(*, step: int, **_: float) -> None:
+        if step == stop_at:
+            stop.set()
+
+    generator, _ = train_translator(
+        pictures,
+        settings,
+        watch=Watch(progress=progress, stop=stop),
+        resume_path=folder / "resume.pt",
+        claim=Claim("this"),
+    )
+    return generator
+
+
+def same(one: Generator, other: Generator) -> bool:
+    states = one.state_dict(), other.state_dict()
+    return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("gan", ["hinge", "wgan-gp"])
+def test_a_training_that_was_stopped_goes_on_in_the_same_bits(
+    pictures: Pictures, tmp_path: Path, gan: str
+) -> None:
+    settings = tiny(gan=gan, n_critic=2)
+    whole = trained(pictures, settings, tmp_path / "whole")
+    with pytest.raises(JobError, match="stopped after 3 of 6 steps"):
+        trained(pictures, settings, tmp_path / "parts", stop_at=3)
+    assert same(whole, trained(pictures, settings, tmp_path / "parts"))
+
+
+def test_a_training_that_was_killed_goes_on_from_its_last_state(
+    pictures: Pictures, tmp_path: Path
+) -> None:
+    whole = trained(pictures, tiny(), tmp_path / "whole")
+
+    def killed(*, step: int, **_: float) -> None:
+        if step == 5:  # the last state is that of step 4
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_translator(
+            pictures,
+            tiny(),
+            watch=Watch(progress=killed),
+            resume_path=tmp_path / "resume.pt",
+            claim=Claim("this"),
+        )
+    assert same(whole, trained(pictures, tiny(), tmp_path))
+
+
+def test_a_state_of_another_training_is_not_taken(pictures: Pictures, tmp_path: Path) -> None:
+    with pytest.raises(JobError):
+        trained(pictures, tiny(seed=7), tmp_path, stop_at=3)
+    other = Claim("another")
+    generator, _ = train_translator(
+        pictures, tiny(), watch=Watch(), resume_path=tmp_path / "resume.pt", claim=other
+    )
+    assert same(generator, trained(pictures, tiny(), tmp_path / "fresh"))
+
+
+def test_images_that_do_not_fit_into_memory_are_read_at_each_step(
+    pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures_module, "MOST_HELD", 0)
+    streamed = Pictures(pictures.root, pictures.names, pictures.labels, pictures.size)
+    one, other = (each.batch(3, 4, flip=0.5, seed=1) for each in (pictures, streamed))
+    assert torch.equal(one.images, other.images)
+
+
+def test_a_batch_is_a_function_of_its_step(pictures: Pictures) -> None:
+    later = list(pictures.batches(2, 3, 4, flip=0.5, seed=1))
+    assert torch.equal(later[1].images, pictures.batch(3, 4, flip=0.5, seed=1).images)
+    assert not torch.equal(later[0].images, later[1].images)
+
+
+def test_targets_are_the_labels_of_the_same_images(pictures: Pictures) -> None:
+    batch = pictures.batch(1, 8, flip=0.0, seed=1)
+    assert sorted(batch.targets.tolist()) == sorted(batch.labels.tolist())
+
+
+def test_a_loss_that_is_not_a_number_ends_the_training_with_its_step(pictures: Pictures) -> None:
+    training = Training(tiny(), 3, "cpu")
+    training.advance(pictures.batch(1, 4, flip=0.0, seed=1))
+    with torch.no_grad():
+        next(training.generator.parameters()).fill_(float("nan"))
+    with pytest.raises(JobError, match=r"is nan at step 2 of 6; lower lr \(0\.0001\)"):
+        training.advance(pictures.batch(2, 4, flip=0.0, seed=1))
+
+
+def test_the_generator_learns_to_give_images_back(pictures: Pictures) -> None:
+    settings = tiny(num_steps=60, lr=0.002, lambda_rec=20)
+    training = Training(settings, 3, "cpu")
+    batches = pictures.batches(1, 60, 4, flip=0.0, seed=1)
+    losses = [training.advance(batch)["reconstruction"] for batch in batches]
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+
+
+def test_the_generator_moves_once_in_n_critic_steps(pictures: Pictures) -> None:
+    training = Training(tiny(n_critic=3), 3, "cpu")
+    moved = [
+        "generator" in training.advance(pictures.batch(at, 4, flip=0.0, seed=1))
+        for at in range(1, 7)
+    ]
+    assert moved == [False, False, True, False, False, True]
+
+
+def test_the_learning_rate_falls_in_the_last_half() -> None:
+    settings = tiny(num_steps=10, lr=1.0, decay=0.5)
+    rates = [rate(settings, step) for step in range(1, 11)]
+    assert rates[:6] == [1.0] * 6
+    assert rates[6:] == pytest.approx([0.8, 0.6, 0.4, 0.2])
+
+
+def test_the_history_is_a_table() -> None:
+    rows = [{"step": 2.0, "critic": 1.0}, {"step": 4.0, "critic": 0.5, "generator": 0.25}]
+    assert losses_text(rows) == "step,critic,generator\n2,1,\n4,0.5,0.25\n"
+
+
+def test_the_defaults_are_those_of_the_paper() -> None:
+    settings = TranslatorSettings(data_root="celeba")
+    assert (settings.lambda_cls, settings.lambda_rec, settings.lambda_gp) == (1, 10, 10)
+    assert (settings.n_critic, settings.lr, settings.beta1, settings.beta2) == (5, 1e-4, 0.5, 0.999)
+    assert (settings.width, settings.blocks, settings.batch_size) == (64, 6, 16)
+    assert (settings.size, settings.gan, settings.num_steps) == (128, "wgan-gp", 200_000)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"size": 30}, "30 is no multiple of 4"),
+        ({"labels": "a, b, a"}, "names an attribute twice"),
+        ({"num_steps": 2, "n_critic": 5}, "never be trained"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(given: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        tiny(**given)

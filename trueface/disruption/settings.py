@@ -1,0 +1,139 @@
+"""The settings of a disruption: no torch here."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+
+from trueface.disruption.bounds import levels_of
+from trueface.purification.grammar import canonical, modules_of, parse_purifier
+from trueface.purification.settings import MODELS
+from trueface.runtime.field_types import Count, Settings
+
+Attack = Literal["random", "fgsm", "bim", "pgd"]
+Target = Literal["grey", "black", "away"]
+Over = Literal["own", "flipped", "all"]
+STEPPED = ("bim", "pgd")
+
+
+def _purifier(text: str) -> str:
+    return canonical(text) if text else text
+
+
+def _purifier_modules(value: Any) -> tuple[str, ...]:
+    return modules_of(str(value)) if value else ()
+
+
+def needed(purifier: str) -> tuple[str, ...]:
+    """Return the settings whose models a purifier works with; of '' there are none."""
+    return parse_purifier(purifier).needs if purifier else ()
+
+
+class DisruptSettings(Settings):
+    """A perturbation of each image: of which folder, against which generator, how large.
+
+    Differences from the original of seed 003 (seclab-yonsei/Anti-disrupt): its target "black" is a zero tensor,
+    which is mid grey, and is called so here; its FGSM takes a step of .01, and moves by .011 of eps .05
+    at most, where ours takes one of eps; its perturbations are never rounded to the levels of a file.
+    """
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    costs: ClassVar[frozenset[str]] = frozenset(
+        {"attack", "steps", "purifier", "eot", "over", "limit"}
+    )
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        "purifier": _purifier_modules
+    }
+    models: ClassVar[tuple[str, ...]] = ("translator", *MODELS)
+    folders: ClassVar[tuple[str, ...]] = ("source",)
+
+    source: str = Field(
+        description="folder of images: a path, or the name of an entry that makes one"
+    )
+    translator: str = Field(description="ID of the generator that is disrupted")
+    attack: Attack = Field(
+        "pgd",
+        description="random: signs by chance, the control; fgsm: one step of eps; bim: steps from the "
+        "image; pgd: steps from a point by chance",
+    )
+    target: Target = Field(
+        "grey",
+        description="what the output is driven to: grey (0), black (-1), or away from the output of "
+        "the image itself",
+    )
+    over: Over = Field(
+        "own",
+        description="labels under which the generator is disrupted: the image's own, the flipped ones, "
+        "or all; the gradient is the mean over them",
+    )
+    eps: float = Field(
+        0.05, description="largest change of a pixel, in units of [-1, 1]; 8/255 of [0, 1] is 0.063"
+    )
+    steps: Count = Field(10, description="bim and pgd: number of steps")
+    step_size: float = Field(0.01, gt=0, le=2, description="bim and pgd: in units of [-1, 1]")
+    purifier: Annotated[str, AfterValidator(_purifier)] = Field(
+        "", description="adaptive attack: the purifier through which it goes; empty: none"
+    )
+    eot: Count = Field(
+        2,
+        description="adaptive attack: draws of a random purifier, over which a gradient is averaged",
+    )
+    diffuser: str = Field("", description="ID of the diffuser, where the purifier needs one")
+    denoiser: str = Field("", description="ID of the denoiser, where the purifier needs one")
+    seed: int = Field(42, ge=0, description="seed of all that is drawn, by the image's name")
+    limit: int = Field(0, ge=0, description="images at most, evenly spread over the names; 0: all")
+    batch_size: Count = Field(32, description="images at once; changes no result")
+
+    @field_validator("eps")
+    @classmethod
+    def _within(cls, eps: float) -> float:
+        levels_of(eps)
+        return eps
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The settings whose models the purifier works with; none without an adaptive attack."""
+        return needed(self.purifier)
+
+    @classmethod
+    def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings that are part of a job's hash: models only where they are used."""
+        unused = set(MODELS) - set(needed(values["purifier"]))
+        return {key: value for key, value in super().decisive(values).items() if key not in unused}
+
+    @classmethod
+    def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return settings that change nothing beside the other values, each with the reason."""
+        attack = values.get("attack", "pgd")
+        idle: dict[str, str] = {}
+        if attack not in STEPPED:
+            idle |= dict.fromkeys(("steps", "step_size"), f"{attack} takes no steps of that size")
+        if attack == "random":
+            names = ("target", "over", "purifier", "eot", "diffuser", "denoiser")
+            idle |= dict.fromkeys(names, "random signs follow no gradient")
+        elif not values.get("purifier"):
+            idle |= dict.fromkeys(
+                ("eot", "diffuser", "denoiser"), "the attack goes through no purifier"
+            )
+        return idle
+
+
+class RestoredSettings(Settings):
+    """A measurement of what a generator makes of purified images."""
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    costs: ClassVar[frozenset[str]] = frozenset({"features"})
+    models: ClassVar[tuple[str, ...]] = ("translator",)
+    folders: ClassVar[tuple[str, ...]] = ("source",)
+
+    source: str = Field(
+        description="folder of purified images: a path, or the name of the entry that makes one"
+    )
+    translator: str = Field(description="ID of the generator whose outputs are compared")
+    features: str = Field(
+        "random",
+        description="network of the Fréchet distance: random, which needs no file, or one of the "
+        "laboratory, such as squeezenet",
+    )
+    feature_weights: str = Field("", description="file of its weights; random needs none")
+    batch_size: Count = Field(32, description="images at once; changes no result")

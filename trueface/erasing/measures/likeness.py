@@ -1,0 +1,45 @@
+"""How like the teacher a model still draws the other classes: SSIM, feature distance, Fréchet distance."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from trueface.evaluation.images.frechet import frechet_distance
+from trueface.evaluation.images.ssim import ssim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likeness:
+    """Of samples with equal noise; 1, 0 and 0 where nothing has changed."""
+
+    ssim: float  # mean over pairs
+    feature_distance: float  # Euclidean, mean over pairs
+    frechet: float  # of both sets of features
+    frechet_floor: float  # of two sets of the teacher's own, drawn with other noise
+    n: int  # pairs
+
+
+def likeness(
+    student: Tensor,
+    teacher: Tensor,
+    student_features: Tensor,
+    teacher_features: Tensor,
+    other_features: Tensor,
+) -> Likeness:
+    """Compare samples with those of the teacher that began from the same noise.
+
+    Args:
+        student: N×C×H×W in [-1, 1].
+        teacher: its partners.
+        student_features: N×F, of the classifier.
+        teacher_features: likewise.
+        other_features: M×F, of the teacher's samples from other noise.
+    """
+    apart = (student_features - teacher_features).double().norm(dim=1)
+    return Likeness(
+        ssim=float(ssim(student, teacher).mean()),
+        feature_distance=float(apart.mean()),
+        frechet=frechet_distance(student_features, teacher_features),
+        frechet_floor=frechet_distance(other_features, teacher_features),
+        n=len(student),
+    )

@@ -1,0 +1,186 @@
+"""Recovery of an erased concept by embedding inversion: what an attacker gets back without a weight's change.
+
+The vector in the place of the class's embedding is optimised by the diffusion loss on k real images of the
+concept; then the model draws under it. Sources: textual inversion, arXiv 2208.01618; as an attack on erased
+models, arXiv 2308.01508. Different from both: no prompt goes round the vector, and the attack is made from
+two starts, the model's own embedding of the concept and a random one, of which the better counts, as some
+methods flatten the neighbourhood of the first one only.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from trueface.diffusion.diffuser import Diffuser
+from trueface.erasing.measures.samples import Sampling, drawn, noise_of
+from trueface.runtime.errors import JobError, UnknownName
+from trueface.runtime.files import Json
+from trueface.runtime.rng import derive
+
+OWN, RANDOM = "own", "random"  # starts
+LEAST_SCALE = 1e-3  # of a table whose rows are all about 0
+
+Recognised = Callable[[Tensor], Tensor]  # N×C×H×W -> (N,), true where it is the concept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attack:
+    """How much an attacker has, and how it is measured."""
+
+    images: tuple[int, ...] = (1, 5, 25)  # real ones of the concept, rising
+    steps: tuple[int, ...] = (10, 50, 250)  # updates after which it is measured, rising
+    lr: float = 0.1  # Adam's, in units of the RMS of the class embeddings
+    batch: int = 32  # noised images in a step, of each start and number of images
+    samples: int = 64  # drawn for each rate
+    sampling: Sampling = field(default_factory=Sampling)  # its seed is that of the attack, too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """Rates of the concept by start, number of images and steps, each in 0 … 1."""
+
+    images: tuple[int, ...]
+    steps: tuple[int, ...]
+    rates: Mapping[str, tuple[tuple[float, ...], ...]]  # [start][images][steps]
+    n: int  # samples behind each rate
+
+    @property
+    def best(self) -> tuple[tuple[float, ...], ...]:
+        """The rates of the better start, [images][steps]; the better of two is a little optimistic."""
+        return tuple(
+            tuple(max(rates) for rates in zip(*rows, strict=True))
+            for rows in zip(*self.rates.values(), strict=True)
+        )
+
+    @property
+    def record(self) -> list[Json]:
+        """The curve as JSON: a row a point, the rate of the better start and that of each."""
+        return [
+            {
+                "images": count,
+                "steps": steps,
+                "rate": self.best[row][column],
+                **{f"from_{start}": rates[row][column] for start, rates in self.rates.items()},
+            }
+            for row, count in enumerate(self.images)
+            for column, steps in enumerate(self.steps)
+        ]
+
+
+def recovery(
+    diffuser: Diffuser, concept: str, images: Tensor, recognised: Recognised, attack: Attack
+) -> Curve:
+    """Attack a model at all points of the curve, in one optimisation and one sampling.
+
+    The path of 250 steps passes through those of 10 and 50, and all starts and numbers of images are rows of
+    one batch. They share images as far as they have them, steps of noise and noise itself, so that their
+    differences are those of what the attacker has.
+
+    Args:
+        diffuser: the model; its weights stay as they are.
+        concept: name of the class.
+        images: N×C×H×W in [-1, 1], real ones, of which the attack takes the first 1, 5, 25.
+        recognised: the classifier.
+        attack: how much the attacker has.
+
+    Raises:
+        JobError: stopped, too few images, or a loss that is no number.
+    """
+    if len(images) < max(attack.images):
+        raise JobError(
+            f"{len(images)} real images of {concept}, and the attack wants {max(attack.images)}: give "
+            "more, or a smaller recover_images"
+        )
+    starts = starts_of(diffuser, concept, attack.sampling.seed)
+    paths = inverted(diffuser, torch.stack(list(starts.values())), images, attack)
+    points = paths.flatten(0, 2)  # starts × images × steps rows
+    noise = noise_of(diffuser, concept, attack.samples, attack.sampling.seed)
+    samples = drawn(
+        diffuser,
+        noise.repeat(len(points), 1, 1, 1),
+        points.repeat_interleave(attack.samples, 0),
+        attack.sampling,
+    )
+    hits = recognised(samples).reshape(*paths.shape[:3], attack.samples)
+    shares = hits.double().mean(-1).tolist()
+    return Curve(
+        images=attack.images,
+        steps=attack.steps,
+        rates={
+            start: tuple(tuple(row) for row in rows)
+            for start, rows in zip(starts, shares, strict=True)
+        },
+        n=attack.samples,
+    )
+
+
+def starts_of(diffuser: Diffuser, concept: str, seed: int) -> dict[str, Tensor]:
+    """Return where the attack begins, by name, (E,) each, or of more dimensions for several tokens.
+
+    `own` is the model's embedding of the concept, absent where it has no such class; `random` has the mean
+    and the variance of its classes' embeddings.
+
+    Raises:
+        JobError: the model knows no classes.
+    """
+    classes = diffuser.embed(torch.arange(len(diffuser.class_names))).detach()
+    starts: dict[str, Tensor] = {}
+    try:
+        starts[OWN] = classes[diffuser.label(concept)]
+    except UnknownName:
+        pass  # a model of the other classes only
+    generator = torch.Generator().manual_seed(derive("recovery/start", seed))
+    spread = classes.std(0, unbiased=False).square().mean().sqrt()
+    draw = torch.randn(classes.shape[1:], generator=generator).to(classes)
+    starts[RANDOM] = classes.mean(0) + spread * draw
+    return starts
+
+
+def inverted(diffuser: Diffuser, starts: Tensor, images: Tensor, attack: Attack) -> Tensor:
+    """Return the embeddings that the attack passes through, S×K×B×E…: by start, images and steps.
+
+    Args:
+        diffuser: the model.
+        starts: S×E…
+        images: N×C×H×W real ones, N at least the largest number of images.
+        attack: how much the attacker has.
+
+    Raises:
+        JobError: stopped, or a loss that is no number.
+    """
+    device, counts = diffuser.device, torch.tensor(attack.images)
+    runs = len(starts) * len(counts)
+    vectors = starts.to(device).repeat_interleave(len(counts), 0).clone().requires_grad_()
+    classes = diffuser.embed(torch.arange(len(diffuser.class_names))).detach()
+    scale = max(float(classes.square().mean().sqrt()), LEAST_SCALE)
+    optimizer = torch.optim.Adam([vectors], lr=attack.lr * scale)
+    random = torch.Generator().manual_seed(derive("recovery", attack.sampling.seed))
+    with torch.no_grad():
+        latents = diffuser.network.encoded(images[: attack.images[-1]].to(device)).cpu()
+    shape = (attack.batch, *latents.shape[1:])
+    path: list[Tensor] = []
+    for step in range(1, attack.steps[-1] + 1):
+        if attack.sampling.stop.is_set():
+            raise JobError(f"stopped at step {step} of the attack; nothing was written")
+        places = torch.rand(attack.batch, generator=random)
+        t = torch.randint(1, diffuser.t_max + 1, (attack.batch,), generator=random)
+        noise = torch.randn(shape, generator=random)
+        chosen = (places * counts[:, None]).long().repeat(len(starts), 1)  # runs × batch
+        clean = latents[chosen.flatten()].to(device)
+        t_all, noise_all = t.repeat(runs), noise.repeat(runs, 1, 1, 1).to(device)
+        noisy = diffuser.schedule.noised(clean, t_all.to(device), noise_all)
+        eps = diffuser.eps(noisy, t_all, vectors.repeat_interleave(attack.batch, 0))
+        # the sum over runs: each vector has its own mean, and Adam treats every number alone
+        loss = (eps - noise_all).square().flatten(1).mean(1).reshape(runs, -1).mean(1).sum()
+        (gradient,) = torch.autograd.grad(loss, [vectors])
+        vectors.grad = gradient
+        optimizer.step()
+        if step in attack.steps:
+            if not bool(torch.isfinite(loss)):
+                raise JobError(
+                    f"the loss of the attack is no number at step {step}; take a smaller recover_lr"
+                )
+            path.append(vectors.detach().clone())
+    return torch.stack(path, 1).unflatten(0, (len(starts), len(counts)))

@@ -1,0 +1,118 @@
+"""Samples of a diffuser with noise by name: "cross/7" begins from the same noise in every model."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from trueface.data.made.noise import ImageNoise
+from trueface.diffusion.diffuser import Diffuser
+from trueface.diffusion.sampling import ddim_sample
+from trueface.runtime.errors import JobError
+
+STREAM = "sample"  # of the noise from which a sample begins
+OTHER_STREAM = "other sample"  # of a second draw: what chance alone makes of a measure
+
+Through = Callable[[int, Tensor], None]  # sees t and z_t before each step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How samples are drawn."""
+
+    steps: int = 25
+    guidance: float = 2.0  # 1: none
+    seed: int = 1
+    batch_size: int = 2048  # changes no sample but for the last bits of its numbers
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+def samples(
+    diffuser: Diffuser,
+    label: int,
+    n: int,
+    seed: int,
+    steps: int = 25,
+    guidance: float = 2.0,
+) -> Tensor:
+    """Return the samples 0 … n - 1 of a class, n×C×H×W in [-1, 1]; see `drawn_classes`."""
+    sampling = Sampling(steps=steps, guidance=guidance, seed=seed)
+    return drawn_classes(diffuser, (label,), n, sampling)[0]
+
+
+def noise_of(
+    diffuser: Diffuser, class_name: str, n: int, seed: int, stream: str = STREAM
+) -> Tensor:
+    """Return the noise of the samples 0 … n - 1 of a class, n×C×H×W, standard normal."""
+    names = [f"{class_name}/{number}" for number in range(n)]
+    like = torch.empty((n, diffuser.channels, diffuser.size, diffuser.size))
+    return ImageNoise(names, seed).normal(stream, like)
+
+
+def drawn_classes(
+    diffuser: Diffuser,
+    labels: Sequence[int],
+    n: int,
+    sampling: Sampling,
+    *,
+    stream: str = STREAM,
+) -> Tensor:
+    """Return samples of some classes, K×n×C×H×W in [-1, 1], cut to that range.
+
+    The noise of a sample follows from its class's name, its number and the seed, so that models are
+    compared with equal seeds, and one more class or sample changes no other.
+
+    Raises:
+        JobError: stopped, or guidance without a null token.
+    """
+    noise = torch.cat(
+        [
+            noise_of(diffuser, diffuser.class_names[label], n, sampling.seed, stream)
+            for label in labels
+        ]
+    )
+    rows = torch.as_tensor(labels, dtype=torch.int64).repeat_interleave(n)
+    images = drawn(diffuser, noise, diffuser.embed(rows), sampling)
+    return images.reshape(len(labels), n, *images.shape[1:])
+
+
+@torch.no_grad()
+def drawn(
+    diffuser: Diffuser,
+    noise: Tensor,
+    embedding: Tensor,
+    sampling: Sampling,
+    *,
+    through: Through | None = None,
+) -> Tensor:
+    """Return what a model draws from noise under embeddings: images N×C×H×W in [-1, 1], on the CPU.
+
+    Args:
+        diffuser: the model.
+        noise: N×… of the shape that its network works on.
+        embedding: N×E, or N×tokens×E.
+        sampling: how samples are drawn.
+        through: sees t and z_t before each step.
+
+    Raises:
+        JobError: stopped, or guidance without a null token.
+    """
+    device = diffuser.device
+    images = []
+    for start in range(0, len(noise), sampling.batch_size):
+        if sampling.stop.is_set():
+            raise JobError(f"stopped after {start} of {len(noise)} samples; nothing was written")
+        rows = slice(start, start + sampling.batch_size)
+        batch = ddim_sample(
+            diffuser,
+            noise[rows].to(device),
+            embedding[rows].to(device),
+            steps=sampling.steps,
+            guidance=sampling.guidance,
+            through=through,
+        )
+        images.append(diffuser.network.decoded(batch).clamp(-1, 1).cpu())
+    return torch.cat(images)
+

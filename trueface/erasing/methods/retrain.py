@@ -1,0 +1,49 @@
+"""Retraining without the concept: what erasing would be at best, at the price of a whole training."""
+
+from trueface.diffusion.diffuser import Diffuser
+from trueface.diffusion.settings import DiffuserSettings
+from trueface.diffusion.training import fit
+from trueface.erasing.problem import ErasingProblem
+from trueface.erasing.registry import register_erasure
+from trueface.runtime.errors import JobError
+
+
+@register_erasure(
+    "retrain",
+    summary="train anew on all images but those of the concept",
+    needs={"images"},
+    defaults={},
+)
+def retrain(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
+    """Train a diffuser as the teacher was trained, without the concept's images.
+
+    The settings are those of the teacher's checkpoint, the seed is the problem's. The concept keeps its
+    row in the table of embeddings, which is never trained: what is drawn under it is not nothing.
+    Unlike the other methods, a retraining that is interrupted goes on where it was.
+
+    Raises:
+        JobError: the teacher's settings are not known, it was imported, or it lacks another class.
+    """
+    name = teacher.class_names[problem.erase]
+    if problem.images is None or problem.labels is None or not problem.training:
+        raise JobError(
+            "retrain needs the images and the settings that the teacher was trained with"
+        )
+    trained = DiffuserSettings.model_validate({**problem.training, "data_root": ""})
+    if trained.weights:
+        raise JobError("this diffuser was imported and not trained here: it cannot be retrained")
+    if trained.without not in ("", name):
+        raise JobError(
+            f"this diffuser was trained without {trained.without} already, and a training leaves out "
+            "one class"
+        )
+    result = fit(
+        problem.images,
+        problem.labels,
+        trained.model_copy(update={"without": name, "seed": problem.seed}),
+        class_names=teacher.class_names,
+        watch=problem.watch,
+        folder=problem.folder,
+    )
+    problem.history.extend((int(row[0]), float(row[1])) for row in result.rows)
+    return result.diffuser.to(teacher.device)

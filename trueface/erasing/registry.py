@@ -1,0 +1,101 @@
+"""Methods of concept erasing by name: what each declares in its file in `methods`. No torch here.
+
+What `@register_erasure` says is read from the files' text; a file is imported when a concept is erased.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar, get_args
+
+from trueface.erasing.options import NAMES, Options
+from trueface.runtime.declarations import read_declarations
+
+PACKAGE = "trueface.erasing.methods"
+MODULES = frozenset({"trueface.erasing.registry", "trueface.erasing.options"})
+Need = Literal["null", "anchor", "images"]
+_NAME = re.compile(r"[a-z]+(?:-[a-z]+)?")  # it stands in model IDs
+
+# of all methods that take gradient steps on z_t of sampling paths
+STEPS: Mapping[str, Any] = MappingProxyType(
+    {"num_steps": 450, "lr": 1e-4, "batch_size": 128, "guidance": 3.0, "sample_steps": 25}
+)
+
+Registered = TypeVar("Registered", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """A method of erasing, without its code."""
+
+    name: str
+    summary: str
+    needs: frozenset[Need]
+    defaults: Mapping[str, Any]  # by names of `Options`: those that the method uses, and no others
+
+    def __call__(self, function: Registered) -> Registered:
+        """Leave the decorated function as it is."""
+        return function
+
+    def options(self, given: Mapping[str, Any]) -> Options:
+        """Return the method's hyper-parameters: what is given, else its own defaults.
+
+        Args:
+            given: by names of `Options`; None: not given. What the method does not use is left out.
+        """
+        chosen = {name: given.get(name) for name in self.defaults}
+        return Options(
+            **{
+                name: self.defaults[name] if value is None else value
+                for name, value in chosen.items()
+            }
+        )
+
+
+def register_erasure(
+    name: str, *, summary: str, needs: Collection[Need] = (), defaults: Mapping[str, Any]
+) -> Erasure:
+    """Declare a method; the function below it takes a teacher and an `ErasingProblem`.
+
+    Args:
+        name: lower-case letters, with a dash within.
+        summary: half a line for lists.
+        needs: a teacher with a null token; an anchor, the class drawn instead; the training images.
+        defaults: its own values of the options that it uses; the others have no effect on it.
+
+    Raises:
+        ValueError: the name is not such a word; an unknown need or option.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"method {name!r}: take lower-case letters, with one dash within at most")
+    for what, words, known in (
+        ("needs", needs, get_args(Need)), ("defaults", defaults, NAMES),
+    ):  # fmt: skip
+        for word in words:
+            if word not in known:
+                raise ValueError(f"{what} of {name}: {word!r} is none of {', '.join(known)}")
+    return Erasure(
+        name=name, summary=summary, needs=frozenset(needs), defaults=MappingProxyType({**defaults})
+    )
+
+
+_DECLARED = read_declarations(PACKAGE, "register_erasure", modules=MODULES)
+METHODS: Mapping[str, Erasure] = MappingProxyType(
+    {name: _DECLARED[name].pass_to(register_erasure) for name in sorted(_DECLARED)}
+)
+
+
+def function_of(name: str) -> Callable[..., Any]:
+    """Import the file of a method; return its function."""
+    return _DECLARED[name].load()  # type: ignore[no-any-return]  # what a file holds
+
+
+def modules_of(name: str) -> tuple[str, ...]:
+    """Return the modules that a method's name stands for: no import statement names them."""
+    return (_DECLARED[name].module,)
+
+
+def described() -> str:
+    """Return each method with its summary, for lists of settings."""
+    return ", ".join(f"{name} ({method.summary})" for name, method in METHODS.items())

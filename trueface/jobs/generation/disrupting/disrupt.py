@@ -1,0 +1,150 @@
+"""The entry function of `disrupt`."""
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from launcher.api import Job, JobError, Json
+from trueface.data.made.folders import digest_of, image_names, partners, read_images
+from trueface.data.made.noise import ImageNoise
+from trueface.data.made.writer import MadeFolder, made_folder
+from trueface.disruption.attack import disrupt_images
+from trueface.disruption.bounds import bound_of, levels_of
+from trueface.disruption.levels import NOTHING, Size, size_of
+from trueface.disruption.objectives import label_sets
+from trueface.disruption.settings import DisruptSettings
+from trueface.jobs.generation.purifier_models import purifier_of
+from trueface.purification.grammar import parse_purifier
+from trueface.purification.purifier import Purifier
+from trueface.runtime import gpu_memory, logs, paths
+from trueface.runtime.errors import DataError
+from trueface.translation.checkpoint import load_translator
+from trueface.translation.detector_set import original_of
+from trueface.translation.labels import flipped, labels_of
+from trueface.translation.networks import COLOURS
+from trueface.translation.translator import Translator
+
+
+def disrupt(job: Job) -> Mapping[str, Json]:
+    """Perturb the images of the job's folder; write them with what was done.
+
+    A stop leaves nothing behind; the next attempt begins anew.
+    """
+    settings = DisruptSettings.model_validate(job.settings)
+    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
+        torch.set_num_threads(job.cpus)
+        return _disrupt(gpu_memory.hold(job, os.environ), settings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disruption:
+    """What one job works with."""
+
+    job: Job
+    settings: DisruptSettings
+    source: Path
+    original: Path  # where the attributes lie
+    names: tuple[str, ...]
+    originals: tuple[str, ...]
+    translator: Translator
+    purifier: Purifier | None
+
+
+def _disrupt(job: Job, settings: DisruptSettings) -> Mapping[str, Json]:
+    source = job.path(settings.source)
+    names, original = image_names(source, limit=settings.limit), original_of(source, job.path)
+    translator = load_translator(
+        paths.checkpoint(job.model_folder(settings.translator)), job.device
+    )
+    work = Disruption(
+        job=job,
+        settings=settings,
+        source=source,
+        original=original,
+        names=names,
+        originals=partners(original, names),
+        translator=translator,
+        purifier=_purifier(job, settings, translator),
+    )
+    started = time.perf_counter()
+    with made_folder(Path(job.outputs[0])) as made:
+        size = _written(made, work)
+        seconds = time.perf_counter() - started
+        measured: dict[str, Json] = {
+            "images": len(names),
+            "linf": size.linf,
+            "rms": size.rms,
+            "at_bound": size.at_bound / size.pixels,
+            "eps": settings.eps,
+            "eps_levels": levels_of(settings.eps),
+            "bound": bound_of(settings.eps),
+            "gradient": "" if work.purifier is None else work.purifier.gradient,
+            "seconds": seconds / len(names),
+        }
+        made.record(
+            {
+                "kind": "disrupt",
+                "settings": settings.model_dump(mode="json"),
+                "source": settings.source,
+                "source_digest": digest_of(source, names),
+                "seed": settings.seed,
+                **measured,
+            }
+        )
+    return measured
+
+
+def _purifier(job: Job, settings: DisruptSettings, translator: Translator) -> Purifier | None:
+    """Return what an adaptive attack goes through; None where it is none.
+
+    Raises:
+        JobError: it lacks a model, or its model learned images of another shape than the translator.
+    """
+    if not settings.purifier or settings.attack == "random":
+        return None
+    name = parse_purifier(settings.purifier)
+    purifier = purifier_of(job, name, diffuser=settings.diffuser, denoiser=settings.denoiser)
+    if purifier.size not in {0, translator.size} or purifier.channels not in {0, COLOURS}:
+        raise JobError(
+            f"{settings.translator} learned colour images of {translator.size} pixels, and the model of "
+            f"{name.text} {purifier.channels} channels of {purifier.size}: take models of the same images"
+        )
+    return purifier
+
+
+def _written(made: MadeFolder, work: Disruption) -> Size:
+    """Write perturbed images batch by batch; return how large the perturbations are, as written.
+
+    Raises:
+        DataError: an image has another size than the translator's.
+        JobError: stopped, or a gradient that is not finite.
+    """
+    job, settings, names = work.job, work.settings, work.names
+    _, own = labels_of(work.original, work.originals, work.translator.labels)
+    every = label_sets(own, flipped(own, work.translator.labels), settings.over)
+    levels, size = levels_of(settings.eps), NOTHING
+    for start in range(0, len(names), settings.batch_size):
+        if job.stop.is_set():
+            raise JobError(f"stopped after {start} of {len(names)} images; nothing was written")
+        part = slice(start, start + settings.batch_size)
+        images = read_images(work.source, names[part], size=work.translator.size)
+        disrupted = disrupt_images(
+            work.translator,
+            images.to(job.device),
+            every[:, part].to(job.device),
+            settings,
+            ImageNoise(names[part], settings.seed),
+            through=work.purifier,
+            stop=job.stop,
+        ).cpu()
+        size += size_of(disrupted, images, levels)
+        made.write(names[part], disrupted)
+        job.progress(step=start + len(images), total=len(names))
+    if size.linf > settings.eps + 1e-6:
+        raise DataError(f"a pixel moved by {size.linf:.5f}, more than eps {settings.eps:g}")
+    return size

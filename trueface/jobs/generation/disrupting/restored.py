@@ -1,0 +1,198 @@
+"""The entry function of `restored`."""
+
+import io
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from launcher.api import Job, JobError, Json, write_atomic, write_json
+from trueface.data.made.folders import read_images
+from trueface.data.made.writer import MadeFolder, made_folder
+from trueface.disruption.effect import effect
+from trueface.disruption.grid import COLUMNS, grid, save_picture
+from trueface.disruption.objectives import outputs_of
+from trueface.disruption.settings import RestoredSettings
+from trueface.evaluation.images.distances import psnr, share_above
+from trueface.evaluation.images.features import FeatureNetwork, feature_network
+from trueface.evaluation.images.frechet import frechet_distance
+from trueface.evaluation.images.restored import METRICS
+from trueface.evaluation.images.ssim import ssim
+from trueface.jobs.generation.disrupting.chain import Chain, chain_of
+from trueface.runtime import gpu_memory, logs, paths
+from trueface.translation.checkpoint import load_translator
+from trueface.translation.labels import flipped, labels_of
+from trueface.translation.translator import Translator
+
+SCHEMA = 1
+IMAGES = "images.npz"  # the measures of each image
+GRID = "grid.png"
+TILES = 8  # images that it shows
+
+
+def restored(job: Job) -> Mapping[str, Json]:
+    """Measure the generator's outputs of the job's purified images; write measures and pictures.
+
+    A stop leaves nothing behind; the next attempt begins anew.
+    """
+    settings = RestoredSettings.model_validate(job.settings)
+    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
+        torch.set_num_threads(job.cpus)
+        return _restored(gpu_memory.hold(job, os.environ), settings)
+
+
+@dataclass(slots=True)
+class Measured:
+    """Measures of each image, batch after batch."""
+
+    columns: dict[str, list[Tensor]] = field(default_factory=dict)
+    features: tuple[list[Tensor], list[Tensor]] = field(default_factory=lambda: ([], []))
+
+    def add(self, values: Mapping[str, Tensor], prefix: str = "") -> None:
+        """Keep the measures of a batch's images."""
+        for name, column in values.items():
+            self.columns.setdefault(prefix + name, []).append(column.cpu())
+
+    def column(self, name: str) -> Tensor:
+        """Return one measure of all images, (N,)."""
+        return torch.cat(self.columns[name])
+
+
+def _restored(job: Job, settings: RestoredSettings) -> Mapping[str, Json]:
+    chain = chain_of(job.path(settings.source), job.path)
+    translator = load_translator(
+        paths.checkpoint(job.model_folder(settings.translator)), job.device
+    )
+    weights = job.path(settings.feature_weights) if settings.feature_weights else None
+    network = feature_network(settings.features, weights, device=job.device)
+    with made_folder(Path(job.outputs[0])) as made:
+        measured = _measured(job, settings, chain, translator, network, made)
+        facts = _facts(settings, chain, translator, network.name, measured)
+        write_json(made.root / METRICS, facts)
+        _write_columns(made.root / IMAGES, chain.names, measured)
+        made.record(
+            {
+                "kind": "restored",
+                "settings": settings.model_dump(mode="json"),
+                "source": settings.source,
+                "images": len(chain.names),
+            }
+        )
+    summary = facts["summary"]
+    return dict(summary) if isinstance(summary, dict) else {}
+
+
+def _measured(
+    job: Job,
+    settings: RestoredSettings,
+    chain: Chain,
+    translator: Translator,
+    network: FeatureNetwork,
+    made: MadeFolder,
+) -> Measured:
+    """Measure all images, batch by batch; the first ones are drawn, too.
+
+    Raises:
+        DataError: an image cannot be read, or has another size than the translator's.
+        JobError: stopped.
+    """
+    _, own = labels_of(chain.original, chain.originals, translator.labels)
+    every = flipped(own, translator.labels)  # K×N×K
+    measured, rows, missing = Measured(), [], 0 if chain.is_clean else TILES
+    for start in range(0, len(chain.names), settings.batch_size):
+        if job.stop.is_set():
+            raise JobError(
+                f"stopped after {start} of {len(chain.names)} images; nothing was written"
+            )
+        part = slice(start, start + settings.batch_size)
+        labels = every[:, part].to(job.device)
+        images = [
+            read_images(folder, names[part], size=translator.size).to(job.device)
+            for folder, names in (
+                (chain.original, chain.originals),
+                (chain.source, chain.sources),
+                (chain.purified, chain.names),
+            )
+        ]
+        outputs = [outputs_of(translator, batch, labels) for batch in images]
+        measured.add(effect(outputs[0], outputs[2]))
+        measured.add(effect(outputs[0], outputs[1]), "unpurified_")
+        measured.add({"psnr": psnr(images[0], images[2]), "ssim": ssim(images[0], images[2])})
+        for kept, made_of in zip(measured.features, (outputs[0], outputs[2]), strict=True):
+            kept.append(network(made_of.flatten(0, 1)).cpu())
+        if missing:
+            rows.append(_drawn(images, outputs, missing))
+            missing -= min(missing, len(images[0]))
+        job.progress(step=start + len(images[0]), total=len(chain.names))
+    if rows:
+        save_picture(made.root / GRID, torch.cat(rows, dim=1))
+    return measured
+
+
+def _drawn(images: Sequence[Tensor], outputs: Sequence[Tensor], most: int) -> Tensor:
+    """Return a picture of the first images; the outputs are those with the first attribute flipped."""
+    original, source, purified = (batch[:most] for batch in images)
+    of_original, of_source, of_purified = (batch[0, :most] for batch in outputs)
+    return grid((original, source, purified), (of_original, of_source, of_purified))
+
+
+def _facts(
+    settings: RestoredSettings,
+    chain: Chain,
+    translator: Translator,
+    network: str,
+    measured: Measured,
+) -> dict[str, Json]:
+    """Return what `metrics.json` says: what was measured of what."""
+    purification, disruption, attack = chain.purification, chain.disruption, chain.attack
+    summary: dict[str, Json] = {
+        name: _mean(measured.column(name)) for name in ("mse", "l1", "linf", "psnr", "ssim")
+    }
+    unpurified: dict[str, Json] = {
+        name: _mean(measured.column(f"unpurified_{name}")) for name in ("mse", "l1", "linf")
+    }
+    summary["share"] = share_above(measured.column("mse"))
+    unpurified["share"] = share_above(measured.column("unpurified_mse"))
+    features = [torch.cat(rows) for rows in measured.features]
+    summary["frechet"] = frechet_distance(*features) if len(features[0]) > 1 else None
+    return {
+        "schema": SCHEMA,
+        "purifier": chain.purifier.label(),
+        "attack": attack.get("attack", ""),
+        "target": attack.get("target", ""),
+        "over": attack.get("over", ""),
+        "adaptive": chain.is_adaptive,
+        "through": chain.through,
+        "eps": disruption.get("eps"),
+        "seed": purification.get("seed"),
+        "attack_seed": disruption.get("seed"),
+        "translator": settings.translator,
+        "labels": list(translator.labels),
+        "images": len(chain.names),
+        "net_calls": purification.get("net_calls"),
+        "seconds": purification.get("seconds"),
+        "summary": summary,
+        "unpurified": unpurified,
+        "delta": {name: disruption.get(name) for name in ("linf", "rms", "eps_levels")},
+        "features": {"network": network, "samples": len(features[0])},
+        "grid": [] if chain.is_clean else list(COLUMNS),
+    }
+
+
+def _mean(values: Tensor) -> float | None:
+    """Return the mean over images; of PSNR over those that differ; None where none does."""
+    finite = values[torch.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None
+
+
+def _write_columns(path: Path, names: Sequence[str], measured: Measured) -> None:
+    content = io.BytesIO()
+    columns: dict[str, Any] = {name: measured.column(name).numpy() for name in measured.columns}
+    np.savez_compressed(content, names=np.array(names), **columns)
+    write_atomic(path, content.getvalue())

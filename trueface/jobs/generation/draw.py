@@ -1,0 +1,35 @@
+"""The entry function of `draw`."""
+
+import time
+from collections.abc import Mapping
+
+from launcher.api import Job, JobError, Json
+from trueface.data.drawn.drawn_set import make_drawn
+from trueface.data.drawn.settings import DrawSettings
+
+
+def draw(job: Job) -> Mapping[str, Json]:
+    """Make the drawn set of the job's settings.
+
+    A stop leaves nothing behind; the next attempt begins anew.
+    """
+    settings = DrawSettings.model_validate(job.settings)
+
+    def progress(made: int, total: int) -> None:
+        job.progress(step=made, total=total)
+        if job.stop.is_set():
+            raise JobError(f"stopped after {made} of {total} images; the next attempt begins anew")
+
+    started = time.monotonic()
+    made = make_drawn(
+        job.path(settings.data_root),
+        settings,
+        source=job.path(settings.source) if settings.source else None,
+        attributes=job.path(settings.attributes) if settings.attributes else None,
+        progress=progress,
+    )
+    return {
+        "images": made["images"],
+        "parts": made["parts"],
+        "seconds": time.monotonic() - started,
+    }

@@ -1,0 +1,167 @@
+"""The entry function of `erase`: from a job to files and numbers."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from launcher.api import Job, JobError, Json, write_json
+from trueface.diffusion.checkpoint import KeptDiffuser, read_diffuser, save_diffuser
+from trueface.diffusion.class_names import training_folder
+from trueface.diffusion.diffuser import Diffuser
+from trueface.diffusion.images import digest, load_classes
+from trueface.erasing.erasure import run_erasure
+from trueface.erasing.problem import ErasingProblem
+from trueface.erasing.registry import METHODS
+from trueface.erasing.settings import EraseSettings
+from trueface.jobs.classes.classification import folder_of, settled
+from trueface.jobs.generation.erase_kind import RECORD
+from trueface.models import checkpoint
+from trueface.runtime import logs, paths
+from trueface.runtime.errors import DataError
+from trueface.runtime.paths import SCHEMA
+from trueface.runtime.progress import Watch
+from trueface.training import provenance
+
+MOST_ROWS = 100  # of the losses in the record
+
+
+def erase(job: Job) -> Mapping[str, Json]:
+    """Erase a concept from the job's diffuser; write the new one, and what it took.
+
+    A stop leaves nothing and the next attempt begins anew: erasing takes seconds to minutes. Only the
+    method `retrain`, which is a training, goes on where it was.
+
+    Raises:
+        CheckpointError: the diffuser cannot be read.
+        UnknownName: it has no such class; names the nearest.
+        JobError: it cannot be erased from; stopped; a loss that is not a number.
+    """
+    settings = EraseSettings.model_validate(job.settings)
+    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
+        return _erase(settled(job), settings)
+
+
+def _erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
+    if job.base is None:
+        raise JobError(f"{job.model} needs a diffuser to erase from: give it as base")
+    folder = folder_of(job)
+    kept = read_diffuser(paths.checkpoint(job.model_folder(job.base)), job.device)
+    problem = _problem(job, settings, kept)
+    started = time.monotonic()
+    erased = run_erasure(settings.method, kept.diffuser, problem)
+    numbers: dict[str, Json] = {
+        "method": settings.method,
+        "erase": settings.erase,
+        "anchor": settings.anchor,
+        "seconds": time.monotonic() - started,
+        "steps": problem.history[-1][0] if problem.history else 0,
+        "loss": problem.history[-1][1] if problem.history else None,
+        "changed_parameters": erased.changed,
+        "parameters": erased.parameters,
+    }
+    source = _source(job, settings, kept)
+    save_diffuser(paths.checkpoint(folder), erased.diffuser, source)
+    write_json(paths.provenance(folder), source)
+    write_json(
+        folder / RECORD,
+        {
+            "schema": SCHEMA,
+            **numbers,
+            "options": {
+                name: getattr(settings.options, name) for name in METHODS[settings.method].defaults
+            },
+            "settings": settings.model_dump(mode="json"),
+            "class_names": list(kept.diffuser.class_names),
+            "losses": [list(row) for row in thinned(problem.history)],
+        },
+    )
+    write_json(paths.summary(folder), {"schema": SCHEMA, **numbers})
+    paths.resume(folder).unlink(missing_ok=True)  # of a retraining
+    return numbers
+
+
+def _problem(job: Job, settings: EraseSettings, kept: KeptDiffuser) -> ErasingProblem:
+    teacher, training = kept.diffuser, training_of(kept.provenance)
+    images = labels = None
+    erased = teacher.label(settings.erase)
+    if "images" in METHODS[settings.method].needs:
+        root = settings.data_root or str(training.get("data_root", ""))
+        if not root:
+            raise JobError(f"{settings.method} needs data_root: the diffuser's training images")
+        where = training_folder(job.path(root), job.data or "classes:all")
+        images, labels, names = load_classes(
+            where, size=teacher.size, channels=teacher.channels, cpus=job.cpus
+        )
+        _refuse_other_classes(where, names, teacher)
+        _refuse_other_images(where, kept.provenance, digest(images, labels, names))
+    return ErasingProblem(
+        erase=erased,
+        anchor=teacher.label(settings.anchor) if settings.anchor else None,
+        options=settings.options,
+        seed=settings.seed,
+        watch=Watch(
+            device=job.device,
+            precision=str(training.get("precision", "fp32")),
+            progress=job.progress,
+            stop=job.stop,
+        ),
+        images=images,
+        labels=labels,
+        training=training,
+        folder=folder_of(job),
+    )
+
+
+def training_of(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings that a diffuser was trained with, from its provenance or its teacher's."""
+    training = source.get("training", source.get("settings"))
+    return training if isinstance(training, dict) else {}
+
+
+def _refuse_other_classes(where: Path, names: Sequence[str], teacher: Diffuser) -> None:
+    if tuple(names) != teacher.class_names:
+        raise DataError(
+            f"{where} has the classes {', '.join(names)}, and the diffuser was trained on "
+            f"{', '.join(teacher.class_names)}; give data_root the folder of its training"
+        )
+
+
+def _refuse_other_images(where: Path, source: Mapping[str, Any], used: str) -> None:
+    if source.get("train_images_sha256", used) != used:
+        raise DataError(
+            f"{where} holds other images than those that the diffuser was trained on; train it again, "
+            "or bring the images back"
+        )
+
+
+def _source(job: Job, settings: EraseSettings, kept: KeptDiffuser) -> dict[str, Json]:
+    return {
+        "job": job.name,
+        "model": job.model,
+        "base": job.base,
+        "images": job.data,
+        "method": settings.method,
+        "settings": settings.model_dump(mode="json"),
+        "training": dict(training_of(kept.provenance)),
+        **{
+            name: kept.provenance[name]
+            for name in ("data_root", "train_images_sha256")
+            if name in kept.provenance
+        },
+        "seed": settings.seed,
+        "class_names": list(kept.diffuser.class_names),
+        "device": job.device,
+        "threads": job.cpus,
+        "versions": checkpoint.versions(),
+        "git": checkpoint.git_commit(provenance.PACKAGE),
+        "code": provenance.keep(job.run_folder),
+    }
+
+
+def thinned(history: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Return at most a hundred rows of a history of step and loss: means over equal stretches."""
+    length = -(-len(history) // MOST_ROWS) or 1
+    parts = [history[start : start + length] for start in range(0, len(history), length)]
+    return [(part[-1][0], sum(loss for _, loss in part) / len(part)) for part in parts]

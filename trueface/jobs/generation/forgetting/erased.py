@@ -1,0 +1,175 @@
+"""The entry function of `erased`: reads models and images, measures, writes a folder."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from launcher.api import Job, JobError, Json
+from trueface.data.made.folders import digest_of
+from trueface.data.made.writer import made_folder
+from trueface.diffusion.checkpoint import load_diffuser
+from trueface.diffusion.diffuser import Diffuser
+from trueface.erasing.measures import record
+from trueface.erasing.measures.facts import facts
+from trueface.erasing.measures.measuring import Measured, Probed, Question, measure
+from trueface.erasing.measures.real_images import class_folder, concept_images, held_out_accuracy
+from trueface.erasing.measures.recognition import Recogniser, load_recogniser
+from trueface.erasing.measures.recovery import Attack
+from trueface.erasing.measures.samples import Sampling
+from trueface.erasing.measures.settings import ErasedSettings
+from trueface.erasing.measures.sheet import write_sheet
+from trueface.runtime import gpu_memory, logs, paths
+from trueface.runtime.files import read_json, write_json
+from trueface.runtime.progress import Watch
+from trueface.runtime.timer import now
+
+ERASING = "erasing.json"  # beside a diffuser that a method made: what it took
+
+
+def erased(job: Job) -> Mapping[str, Json]:
+    """Measure a diffuser that forgot a concept; write `metrics.json` and `samples.png` into its folder.
+
+    A stop leaves nothing behind but the curves of floor and ceiling, which the next attempt finds.
+
+    Raises:
+        JobError: the teacher cannot draw a class, the models do not belong together, or stopped.
+    """
+    settings = ErasedSettings.model_validate(job.settings)
+    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
+        torch.set_num_threads(job.cpus)
+        return _erased(gpu_memory.hold(job, os.environ), settings)
+
+
+def _erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
+    began = now()
+    models = {model: _probed(job, model) for model in _diffusers(settings)}
+    teacher = models[settings.teacher]
+    place = paths.checkpoint(job.model_folder(settings.classifier))
+    recogniser = load_recogniser(place, text=settings.classifier, device=job.device)
+    question, digest = _question(job, settings, teacher.diffuser, _sha256(place))
+    measured = measure(
+        models[settings.diffuser],
+        teacher,
+        models.get(settings.never),
+        recogniser,
+        question,
+        Watch(device=job.device, progress=job.progress, stop=job.stop),
+    )
+    found = _found(job, settings, measured, recogniser, teacher.diffuser)
+    with made_folder(folder_of(job)) as made:
+        rows, columns = write_sheet(made.root / record.SHEET, measured.samples)
+        tiles: Json = {"rows": rows, "columns": columns, "size": teacher.diffuser.size}
+        write_json(made.root / record.METRICS, {**found, "tiles": tiles})
+        made.record(
+            {
+                "kind": job.kind,
+                "settings": settings.model_dump(mode="json"),
+                "source": settings.data_root,
+                "source_digest": digest,
+                "seed": settings.seed,
+                "seconds": now() - began,
+            }
+        )
+    kept = record.Record(facts=found)
+    shown = ("erased", "anchor", "others", "ssim", "null_drift")
+    numbers: dict[str, Json] = {f"{name}": kept.number(name) for name in shown}
+    return {**numbers, "recovery": kept.most("recovery"), "verdict": found["verdict"]}
+
+
+def folder_of(job: Job) -> Path:
+    """Return the folder that a job makes.
+
+    Raises:
+        JobError: it was planned without one.
+    """
+    if not job.outputs:
+        raise JobError(f"{job.name} has no folder to write; run it by a task file")
+    return Path(job.outputs[0])
+
+
+def _diffusers(settings: ErasedSettings) -> tuple[str, ...]:
+    named = (settings.diffuser, settings.teacher, settings.never)
+    return tuple(dict.fromkeys(model for model in named if model))
+
+
+def _probed(job: Job, model: str) -> Probed:
+    folder = job.model_folder(model)
+    place = paths.checkpoint(folder)
+    return Probed(
+        diffuser=load_diffuser(place, job.device), folder=folder, digest=_sha256(place)
+    )
+
+
+def _question(
+    job: Job, settings: ErasedSettings, teacher: Diffuser, classifier: str
+) -> tuple[Question, str]:
+    """Return what is asked, and the digest of the real images that the attack takes."""
+    teacher.label(settings.erase)  # said before a folder of this name is looked for
+    root, most = job.path(settings.data_root), settings.recover_images[-1]
+    images, names = concept_images(root, settings.erase, most, teacher, settings.seed)
+    digest = digest_of(class_folder(root, settings.erase), names)
+    attack = Attack(
+        images=settings.recover_images,
+        steps=settings.recover_steps,
+        lr=settings.recover_lr,
+        batch=settings.recover_batch,
+        samples=settings.samples,
+        sampling=Sampling(
+            steps=settings.sample_steps,
+            guidance=settings.guidance,
+            seed=settings.seed,
+            batch_size=settings.batch_size,
+            stop=job.stop,
+        ),
+    )
+    decisive = {
+        name: value
+        for name, value in settings.model_dump(mode="json").items()
+        if name.startswith("recover_")
+        or name in {"erase", "samples", "sample_steps", "guidance", "seed"}
+    }
+    question = Question(
+        erase=settings.erase,
+        anchor=settings.anchor,
+        least_teacher_rate=settings.least_teacher_rate,
+        attack=attack,
+        images=images,
+        follows_from=(sorted(decisive.items()), digest, classifier, job.device.partition(":")[0]),
+    )
+    return question, digest
+
+
+def _found(
+    job: Job,
+    settings: ErasedSettings,
+    measured: Measured,
+    recogniser: Recogniser,
+    teacher: Diffuser,
+) -> dict[str, Json]:
+    root, names = job.path(settings.data_root), teacher.class_names
+    real = held_out_accuracy(root, names, teacher, recogniser)
+    took = read_json(job.model_folder(settings.diffuser) / ERASING) or {}
+    return {
+        "schema": record.SCHEMA,
+        "method": record.method_label(settings.diffuser, settings.teacher),
+        "diffuser": settings.diffuser,
+        "teacher": settings.teacher,
+        "never": settings.never,
+        "classifier": settings.classifier,
+        "classifier_accuracy": None if real is None else real.record,
+        "erase": settings.erase,
+        "anchor": settings.anchor,
+        "seed": settings.seed,
+        "samples": settings.samples,
+        "class_names": list(names),
+        "seconds": took.get("seconds"),
+        **facts(measured, recogniser),
+    }
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

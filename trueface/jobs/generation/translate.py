@@ -1,0 +1,59 @@
+"""The entry function of `translate`."""
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from launcher.api import Job, JobError, Json
+from trueface.data.made.folders import digest_of
+from trueface.data.made.writer import made_folder
+from trueface.runtime import gpu_memory, paths
+from trueface.translation.checkpoint import load_translator
+from trueface.translation.detector_set import (
+    counted,
+    lists_of,
+    original_of,
+    pairs_of,
+    write_pairs,
+)
+from trueface.translation.folder_settings import TranslateSettings
+
+
+def translate(job: Job) -> Mapping[str, Json]:
+    """Make the data root of the job's settings; a stop leaves nothing behind."""
+    settings = TranslateSettings.model_validate(job.settings)
+    torch.set_num_threads(job.cpus)
+    job = gpu_memory.hold(job, os.environ)
+    started = time.monotonic()
+    source = job.path(settings.source)
+    real = job.path(settings.real) if settings.real else original_of(source, job.path)
+    translator = load_translator(
+        paths.checkpoint(job.model_folder(settings.translator)), job.device
+    )
+    pairs = pairs_of(source, real, settings, translator.labels)
+    total = len(pairs.names)
+    with made_folder(Path(job.outputs[0])) as made:
+        for done in write_pairs(made, pairs, translator, settings, job.device):
+            job.progress(step=done, total=total)
+            if job.stop.is_set():
+                raise JobError(f"stopped after {done} of {total} images; nothing was written")
+        facts: dict[str, Json] = {
+            "images": total,
+            "lists": {name: len(keys) for name, keys in lists_of(pairs.names, settings).items()},
+            "flipped": dict(counted(pairs)),
+        }
+        made.record(
+            {
+                "kind": "translate",
+                "settings": settings.model_dump(mode="json"),
+                "source": settings.source,
+                "source_digest": digest_of(source, pairs.names),
+                "real": str(real),
+                "seed": settings.seed,
+                **facts,
+            }
+        )
+    return {**facts, "seconds": time.monotonic() - started}

@@ -1,0 +1,157 @@
+"""The entry function of `translator`: from a job to a trained generator, or to that of a file."""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import PIL.Image
+import torch
+from torch import Tensor
+
+from launcher.api import Job, JobError, Json, write_atomic, write_json
+from trueface.data.made.folders import digest_of, image_names, read_images, to_levels
+from trueface.data.picture_sets import picture_folder
+from trueface.models.checkpoint import git_commit, versions
+from trueface.models.pretrained import fingerprint
+from trueface.runtime import gpu_memory, logs, paths
+from trueface.runtime.paths import SCHEMA
+from trueface.runtime.progress import Watch
+from trueface.training import provenance
+from trueface.translation import resume, training
+from trueface.translation.checkpoint import save_translator
+from trueface.translation.foreign import load_foreign
+from trueface.translation.labels import flipped, labels_of, refuse_shared
+from trueface.translation.pictures import Pictures
+from trueface.translation.settings import TranslatorSettings
+from trueface.translation.translator import Translator, ready
+
+SHOWN = 8  # images in the picture of translations
+PICTURE = "translated.png"  # rows: images, then each attribute flipped
+
+
+def train_translator(job: Job) -> Mapping[str, Json]:
+    """Make the job's translator; write it with its history, and a picture of what it does."""
+    settings = TranslatorSettings.model_validate(job.settings)
+    torch.set_num_threads(job.cpus)
+    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
+        job = gpu_memory.hold(job, os.environ)
+        return _adopt(job, settings) if settings.weights else _train(job, settings)
+
+
+def _train(job: Job, settings: TranslatorSettings) -> Mapping[str, Json]:
+    root = job.path(settings.data_root)
+    place = picture_folder(root, job.data or "")
+    refuse_shared(root)
+    names = image_names(place)
+    labels, rows = labels_of(place, names, settings.label_names)
+    facts: dict[str, Json] = {
+        "labels": list(labels),
+        "images": len(names),
+        "images_sha256": digest_of(place, names),
+        "labels_sha256": hashlib.sha256(json.dumps(rows.tolist()).encode()).hexdigest(),
+    }
+    source = _provenance(job, settings, facts)
+    pictures = Pictures(place, names, rows, settings.size)
+    folder = job.model_folder(job.model or "")
+    started = time.monotonic()
+    generator, history = training.train_translator(
+        pictures,
+        settings,
+        watch=Watch(
+            device=job.device,
+            precision=settings.precision,
+            progress=job.progress,
+            stop=job.stop,
+        ),
+        resume_path=paths.resume(folder),
+        claim=_claim(source, settings),
+    )
+    seconds = time.monotonic() - started
+    translator = ready(generator, labels, settings.size, job.device)
+    first = names[:SHOWN]
+    write_atomic(paths.history(folder), training.losses_text(history))
+    _picture(folder, translator, read_images(place, first, size=settings.size), rows[: len(first)])
+    last = {name: value for name, value in history[-1].items() if name != "step"}
+    return _keep(job, translator, source, {"steps": settings.num_steps, **last, "seconds": seconds})
+
+
+def _adopt(job: Job, settings: TranslatorSettings) -> Mapping[str, Json]:
+    path = job.path(settings.weights)
+    labels = settings.label_names
+    if labels is None:  # the table's
+        place = picture_folder(job.path(settings.data_root), job.data or "")
+        labels, _ = labels_of(place, ())
+    generator = load_foreign(path, len(labels))
+    facts: dict[str, Json] = {
+        "labels": list(labels),
+        "weights_sha256": fingerprint(str(path), None),
+    }
+    translator = ready(generator, labels, settings.size, job.device)
+    return _keep(job, translator, _provenance(job, settings, facts), {"steps": 0, "seconds": 0.0})
+
+
+def _keep(
+    job: Job, translator: Translator, source: Mapping[str, Json], result: Mapping[str, Json]
+) -> Mapping[str, Json]:
+    """Write the translator; remove the state of its training."""
+    folder = job.model_folder(job.model or "")
+    shape = translator.generator.shape
+    whole: dict[str, Json] = {
+        "labels": list(translator.labels),
+        "width": shape.width,
+        "blocks": shape.blocks,
+        **result,
+    }
+    write_json(paths.summary(folder), {"schema": SCHEMA, **whole})
+    write_json(paths.provenance(folder), {"schema": SCHEMA, **source})
+    save_translator(paths.checkpoint(folder), translator, source)
+    resume.clear(paths.resume(folder))
+    return whole
+
+
+def _picture(folder: Path, translator: Translator, images: Tensor, labels: Tensor) -> None:
+    """Write images in a row, and below them their translations, a row for each attribute."""
+    given = images.to(next(translator.generator.parameters()).device)
+    with torch.no_grad():
+        rows = [given, *(translator(given, each) for each in flipped(labels, translator.labels))]
+    levels = torch.cat([torch.cat(list(to_levels(row).cpu()), 2) for row in rows], 1)
+    picture = PIL.Image.fromarray(levels.permute(1, 2, 0).numpy())
+    temporary = folder / f".{PICTURE}"
+    picture.save(temporary, "png")
+    temporary.replace(folder / PICTURE)
+
+
+def _provenance(
+    job: Job, settings: TranslatorSettings, facts: Mapping[str, Json]
+) -> dict[str, Json]:
+    if job.model is None:
+        raise JobError(f"{job.name} names no model to make")
+    return {
+        "job": job.name,
+        "model": job.model,
+        "images": job.data,
+        "settings": settings.model_dump(mode="json"),
+        "seed": settings.seed,
+        "device": job.device,
+        "threads": job.cpus,
+        "versions": versions(),
+        "git": git_commit(provenance.PACKAGE),
+        "code": provenance.keep(job.run_folder),
+        **facts,
+    }
+
+
+def _claim(source: Mapping[str, Json], settings: TranslatorSettings) -> resume.Claim:
+    """Return what tells the state of this training from that of another one."""
+    places = TranslatorSettings.neutral | {"data_root"}
+    made_of = {
+        "settings": {k: v for k, v in settings.model_dump(mode="json").items() if k not in places},
+        **{key: source[key] for key in ("labels", "images_sha256", "labels_sha256")},
+    }
+    text = json.dumps(made_of, sort_keys=True)
+    conditions = {key: source[key] for key in ("device", "threads", "versions", "code")}
+    return resume.Claim(hashlib.sha256(text.encode()).hexdigest(), conditions)

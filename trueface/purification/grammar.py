@@ -1,0 +1,176 @@
+"""`jpeg75+oneshot10`: purifiers as they are written, one after another. No torch here.
+
+purifier = "none" | step ("+" step)*
+step     = name number? ("x" times)?      oneshot20x2: twice; the number's range is the method's
+"""
+
+import math
+import re
+from dataclasses import dataclass
+
+from trueface.purification.registry import SPECS, PurifierSpec, module_of
+from trueface.runtime.errors import UnknownName
+
+NONE = "none"
+MOST_STEPS = 4  # of a composition: its text stands in the names of folders
+MOST_TIMES = 9  # of one step
+_STEP = re.compile(r"(?P<name>[a-z]+?)(?P<number>-?[0-9]+(?:\.[0-9]+)?)?(?:x(?P<times>[0-9]+))?")
+_LETTERS = re.compile(r"[A-Za-z_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One purifier, applied once or several times."""
+
+    name: str  # a key of `SPECS`
+    value: float | None = None  # None: it takes none, or the noise in each image decides
+    times: int = 1
+
+    def __str__(self) -> str:
+        return self._written("")
+
+    @property
+    def label(self) -> str:
+        """How tables write it: `oneshot@20x2`."""
+        return self._written("@")
+
+    def _written(self, mark: str) -> str:
+        number = "" if self.value is None else f"{mark}{self.value:g}"
+        return f"{self.name}{number}" + (f"x{self.times}" if self.times > 1 else "")
+
+    @property
+    def largest_t(self) -> int:
+        """The largest step of the diffusion that its text names; 0: it names none."""
+        spec = SPECS[self.name]
+        if spec.needs != "diffuser" or self.value is None:
+            return 0
+        return round(spec.reach * self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class PurifierName:
+    """A purifier as it was asked for: its steps, in their order."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def text(self) -> str:
+        """How it is stored and how folders are named: `jpeg075` is `jpeg75`."""
+        return "+".join(map(str, self.steps))
+
+    def __str__(self) -> str:
+        return self.text
+
+    def label(self) -> str:
+        """Return how tables write it: `ddpm@10`, `jpeg@75+oneshot@10`."""
+        return "+".join(step.label for step in self.steps)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The settings that name its models: `diffuser`, `denoiser`, both or none."""
+        return tuple(sorted({SPECS[step.name].needs for step in self.steps} - {""}))
+
+    @property
+    def largest_t(self) -> int:
+        """The largest step of the diffusion that its text names; 0: it names none."""
+        return max(step.largest_t for step in self.steps)
+
+    @property
+    def draws(self) -> bool:
+        """Whether images of other names come out otherwise."""
+        return any(SPECS[step.name].draws for step in self.steps)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the gradient of each step is its own."""
+        return all(SPECS[step.name].gradient == "exact" for step in self.steps)
+
+
+def parse_purifier(text: str) -> PurifierName:
+    """Return the steps of a purifier in their order.
+
+    Raises:
+        ValueError: an unknown method, with the nearest name; a number that is missing, outside its
+            range or superfluous; `none` within a composition; or too many steps.
+    """
+    words = text.strip().split("+")
+    if len(words) > MOST_STEPS:
+        raise ValueError(
+            f"{text}: {len(words)} purifiers in one, and {MOST_STEPS} at most are taken"
+        )
+    steps = tuple(_step(word, text) for word in words)
+    if len(steps) > 1 and any(step.name == NONE for step in steps):
+        raise ValueError(f"{text}: {NONE} stands alone, not in a composition")
+    return PurifierName(steps)
+
+
+def canonical(text: str) -> str:
+    """Return a purifier as it is stored.
+
+    Raises:
+        ValueError: see `parse_purifier`.
+    """
+    return parse_purifier(text).text
+
+
+def modules_of(text: str) -> tuple[str, ...]:
+    """Return the modules of a purifier's methods: they are imported by name."""
+    return tuple(dict.fromkeys(module_of(step.name) for step in parse_purifier(text).steps))
+
+
+def described() -> str:
+    """Return how each method is written, for lists of settings."""
+    return ", ".join((NONE, *(spec.example for spec in SPECS.values() if spec.name != NONE)))
+
+
+def refuse_untrained(name: PurifierName, t_max: int, diffuser: str) -> str:
+    """Return why a diffuser cannot do what a purifier asks for; '' where it can.
+
+    Args:
+        name: the purifier.
+        t_max: the largest step that the diffuser was trained for; 0: all.
+        diffuser: how messages call it: its model ID.
+    """
+    if not 0 < t_max < name.largest_t:
+        return ""
+    return (
+        f"{name.text}: t {name.largest_t} is beyond the {t_max} that {diffuser} was trained for; "
+        "take a smaller t, or train it with a larger t_max"
+    )
+
+
+def _step(word: str, whole: str) -> Step:
+    if not word:
+        raise ValueError(f"{whole!r} lacks a purifier: write {NONE}, or such as jpeg75+oneshot10")
+    match = _STEP.fullmatch(word)
+    name = match["name"] if match else next(iter(_LETTERS.findall(word)), word)
+    if name not in SPECS:
+        raise ValueError(str(UnknownName("purifier", name, SPECS)))
+    spec = SPECS[name]
+    if match is None:
+        raise ValueError(f"{word!r} is no purifier: write {spec.example}, several joined by +")
+    times = int(match["times"] or 1)
+    if not 1 <= times <= MOST_TIMES:
+        raise ValueError(f"{word}: it is applied 1 to {MOST_TIMES} times")
+    if times > 1 and name == NONE:
+        raise ValueError(f"{word}: {NONE} is applied once")
+    return Step(name, _number(spec, match["number"], word), times)
+
+
+def _number(spec: PurifierSpec, number: str | None, word: str) -> float | None:
+    if not spec.number:
+        if number is not None:
+            raise ValueError(f"{word}: {spec.name} takes no number")
+        return None
+    if number is None:
+        if spec.estimated:
+            return None
+        raise ValueError(f"{word} lacks its {spec.number}: write {spec.example}")
+    value = float(number)
+    if not math.isfinite(value) or not spec.low <= value <= spec.high:
+        raise ValueError(f"{word}: {spec.number} is {spec.low:g} to {spec.high:g}")
+    if spec.whole and value != int(value):
+        raise ValueError(f"{word}: {spec.number} is a whole number")
+    if spec.odd and not int(value) % 2:
+        raise ValueError(f"{word}: {spec.number} is an odd number")
+    return float(f"{value:g}")  # as it will be written: six digits

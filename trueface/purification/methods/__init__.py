@@ -1,0 +1,5 @@
+"""One file for each purifier, found by its `@register_purifier`.
+
+Start reading at `oneshot`.
+In reading order: oneshot.
+"""

@@ -1,0 +1,28 @@
+"""The reverse chain of a diffusion, from a disturbed image."""
+
+from torch import Tensor
+
+from trueface.purification.registry import register_purifier
+from trueface.purification.steps import Tools
+
+
+@register_purifier(
+    "ddpm",
+    summary="reverse chain from step t, without forward noise",
+    number="step t",
+    low=1,
+    high=1000,
+    whole=True,
+    estimated=True,
+    needs="diffuser",
+    draws=True,
+    gradient="identity",
+)
+def ddpm(images: Tensor, value: float | None, tools: Tools) -> Tensor:
+    """Return images after the reverse steps t … 1: the perturbation is taken for the noise of step t.
+
+    Source: the purification by a DDPM of WISA 2023 (Anti-disrupt), there t = 10 for perturbations of
+    at most .05: under the diffuser's schedule "seed" the same chain to the digit. Theirs leaves
+    values outside of [-1, 1]; here they are cut.
+    """
+    return tools.chain(images, tools.t_of(images, value), draws=True)

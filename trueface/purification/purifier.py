@@ -1,0 +1,125 @@
+"""A purifier as it was asked for, ready to purify batches of images."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from trueface.data.made.noise import ImageNoise
+from trueface.diffusion.diffuser import Diffuser
+from trueface.purification.denoiser import Denoiser
+from trueface.purification.grammar import PurifierName, Step, refuse_untrained
+from trueface.purification.registry import SPECS, function_of
+from trueface.purification.steps import Method, Tools
+from trueface.runtime.errors import JobError
+
+
+class Purifier:
+    """One method or several after one another; the images are cut to [-1, 1] after each.
+
+    The program that the seed's chain is from cuts nothing (Anti-disrupt, WISA 2023): values may
+    leave the range there, which no file of an image can hold.
+
+    Gradients flow through it as it is: through a step whose gradient is `exact` its own, through
+    any other that of the identity (BPDA, arXiv 1802.00420, section 4.1).
+
+    Attributes:
+        name: as it was asked for.
+        needs: the models that it works with.
+        is_random: images of other names come out otherwise.
+        gradient: "exact" where each of its steps' is.
+        size: side in pixels of the images that its models learned from; 0: it takes any.
+        channels: of these images; 0: any.
+    """
+
+    def __init__(
+        self, name: PurifierName, diffuser: Diffuser | None, denoiser: Denoiser | None
+    ) -> None:
+        self.name = name
+        self.needs = name.needs
+        self.is_random = name.draws
+        self.gradient: Literal["exact", "identity"] = "exact" if name.is_exact else "identity"
+        self._models = diffuser, denoiser
+        self.size = 0 if diffuser is None else diffuser.size
+        self.channels = 0 if diffuser is None else diffuser.channels
+        if denoiser is not None:
+            self.channels = self.channels or denoiser.shape.channels
+        self._methods: list[tuple[Step, Method]] = [
+            (step, function_of(step.name)) for step in name.steps for _ in range(step.times)
+        ]
+        self._calls = self._images = 0
+
+    @property
+    def net_calls(self) -> float:
+        """Calls of networks an image, the mean over all images so far; 0 before the first."""
+        return self._calls / max(self._images, 1)
+
+    def __call__(self, images: Tensor, noise: ImageNoise) -> Tensor:
+        """Return purified images.
+
+        Args:
+            images: N×C×H×W in [-1, 1].
+            noise: of these images, in their order.
+
+        Returns:
+            The same shape, in [-1, 1], not rounded to grey levels. How images are batched changes
+            an image by no more than the rounding of the arithmetic.
+        """
+        self._images += len(images)
+        for place, (step, method) in enumerate(self._methods):
+            images = self._applied(step, method, images, noise, f"purify/{place}/")
+        return images
+
+    def _applied(
+        self, step: Step, method: Method, images: Tensor, noise: ImageNoise, stream: str
+    ) -> Tensor:
+        diffuser, denoiser = self._models
+        tools = Tools(diffuser=diffuser, denoiser=denoiser, noise=noise, stream=stream)
+        if SPECS[step.name].gradient == "exact":
+            purified = method(images, step.value, tools).clamp(-1, 1)
+        else:
+            with torch.no_grad():
+                purified = method(images, step.value, tools).clamp(-1, 1)
+            purified = _with_gradient_of_identity(images, purified)
+        self._calls += tools.calls
+        return purified
+
+
+def make_purifier(
+    name: PurifierName, *, diffuser: Diffuser | None = None, denoiser: Denoiser | None = None
+) -> Purifier:
+    """Return a purifier that works with the given models; those that it does not need may be left out.
+
+    Raises:
+        JobError: it lacks a model, or the diffuser was not trained for the steps that it names.
+    """
+    given = {"diffuser": diffuser, "denoiser": denoiser}
+    for model in name.needs:
+        if given[model] is None:
+            raise JobError(f"{name.text} needs a {model}: give the ID of one")
+    if diffuser is not None:
+        reason = refuse_untrained(name, diffuser.t_max, "the diffuser")
+        if reason:
+            raise JobError(reason)
+    return Purifier(
+        name,
+        diffuser if "diffuser" in name.needs else None,
+        denoiser if "denoiser" in name.needs else None,
+    )
+
+
+class _Replaced(torch.autograd.Function):
+    """A value in the place of another, whose gradient it takes."""
+
+    @staticmethod
+    def forward(_: Any, images: Tensor, purified: Tensor) -> Tensor:
+        del images
+        return purified
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+_with_gradient_of_identity: Callable[[Tensor, Tensor], Tensor] = _Replaced.apply

@@ -1,0 +1,116 @@
+"""What a purifier's function gets besides images: models, noise, and the step of the diffusion."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trueface.data.made.noise import ImageNoise
+from trueface.diffusion.diffuser import Diffuser
+from trueface.diffusion.sampling import reverse_chain
+from trueface.purification.denoiser import Denoiser
+from trueface.purification.noise_level import estimated_noise
+
+
+@dataclass(slots=True, kw_only=True)
+class Tools:
+    """The models and the noise of one step of a purifier, for one batch; counts the networks' calls.
+
+    Attributes:
+        diffuser: there if the purifier's declaration names it.
+        denoiser: likewise.
+        noise: of the batch's images.
+        stream: of this step among those of a composition: no two draw the same numbers.
+        calls: of networks, an image and call each.
+    """
+
+    diffuser: Diffuser | None
+    denoiser: Denoiser | None
+    noise: ImageNoise
+    stream: str = ""
+    calls: int = 0
+
+    def t_of(self, images: Tensor, value: float | None) -> Tensor:
+        """Return the step of the diffusion for each image, (N,) integers.
+
+        Without a value it is the one whose noise is nearest to that in the image, at most the
+        largest that was trained; 0, which stands for no step, where the image holds less than
+        step 1 adds.
+        """
+        if value is not None:
+            return torch.full((len(images),), round(value))
+        diffuser = self._diffuser
+        first = float((1 - diffuser.schedule.alpha_bar[1]).sqrt())
+        steps = [
+            0 if noise < first else min(diffuser.schedule.nearest_t(noise), diffuser.t_max)
+            for noise in estimated_noise(images).tolist()
+        ]
+        return torch.tensor(steps)
+
+    def estimate(self, images: Tensor, t: Tensor) -> Tensor:
+        """Return E[x_0 | x_t = image] by one call of the network; images of step 0 as they are.
+
+        Args:
+            images: N×C×H×W; they are taken for images of their steps as they are, not scaled by
+                sqrt(abar_t) before.
+            t: (N,) integers.
+        """
+        rows = t.nonzero()[:, 0]
+        if not len(rows):
+            return images
+        chosen, steps = (images, t) if len(rows) == len(t) else (images[rows], t[rows])
+        self.calls += len(chosen)
+        clean = self._diffuser.schedule.x0(chosen, steps, self._diffuser.eps(chosen, steps))
+        return clean if len(rows) == len(t) else images.index_put((rows.to(images.device),), clean)
+
+    def noised(self, images: Tensor, t: Tensor, stream: str) -> Tensor:
+        """Return images with the forward noise of their steps; of step 0 as they are."""
+        drawn = self.noise.normal(f"{self.stream}{stream}", images)
+        return self._diffuser.schedule.noised(images, t, drawn)
+
+    def chain(self, images: Tensor, t: Tensor, *, draws: bool) -> Tensor:
+        """Return images after the reverse steps t … 1; of step 0 as they are.
+
+        Args:
+            images: N×C×H×W.
+            t: (N,) integers.
+            draws: whether each step but the last adds noise.
+        """
+        diffuser, out = self._diffuser, images.clone()
+        for start in sorted(set(t.tolist())):
+            if start == 0:
+                continue
+            rows = (t == start).nonzero()[:, 0]
+            part = images[rows.to(images.device)]
+            self.calls += len(rows) * start
+            out[rows.to(images.device)] = reverse_chain(
+                diffuser, part, start, self._noise_of(rows, part) if draws else None
+            )
+        return out
+
+    def denoise(self, images: Tensor) -> Tensor:
+        """Return images from which the denoiser took what it takes for noise."""
+        assert self.denoiser is not None  # `make_purifier` saw to it
+        self.calls += len(images)
+        clean: Tensor = self.denoiser(images)
+        return clean
+
+    @property
+    def t_max(self) -> int:
+        """The largest step that the diffuser was trained for."""
+        return self._diffuser.t_max
+
+    @property
+    def _diffuser(self) -> Diffuser:
+        assert self.diffuser is not None  # `make_purifier` saw to it
+        return self.diffuser
+
+    def _noise_of(self, rows: Tensor, like: Tensor) -> Callable[[int], Tensor]:
+        noise = self.noise.of_rows(rows.tolist())
+        return lambda t: noise.normal(f"{self.stream}z{t}", like)
+
+
+# images N×C×H×W in [-1, 1], the purifier's number (None: estimated, or it takes none), and what it
+# works with → images of the same shape, which are cut to [-1, 1] afterwards
+Method = Callable[[Tensor, float | None, Tools], Tensor]

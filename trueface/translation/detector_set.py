@@ -1,0 +1,157 @@
+"""A data root for detectors, made of images and a translator.
+
+<made>/PreSocial/Fake/Translated/<name>.png    the image with one attribute flipped
+<made>/PreSocial/Real/Originals/<name>.png     the real image of that name
+<made>/splits/train.json, val.json, test.json  both of a name in the same list
+
+Real images are encoded anew, as PNG like the fakes: the format of the files tells nothing.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trueface.data.drawn.names import divided
+from trueface.data.made.folders import image_names, partners, read_images, stem
+from trueface.data.made.writer import MADE, MadeFolder, read_made
+from trueface.data.splits.splits import write_splits
+from trueface.runtime.errors import DataError, UnknownName
+from trueface.runtime.rng import derive
+from trueface.translation.folder_settings import TranslateSettings
+from trueface.translation.labels import flipped, labels_of
+from trueface.translation.translator import Translator
+
+UNSHARED = "PreSocial"
+SPLITS = "splits"
+MOST_LINKS = 20  # from a folder to what it was made of; more is a circle
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The images that are translated, their real partners, and their attributes."""
+
+    source: Path
+    names: tuple[str, ...]
+    real: Path
+    reals: tuple[str, ...]
+    labels: Tensor  # N×K, own
+    targets: Tensor  # N×K, one attribute flipped
+    changed: tuple[str, ...]  # which one, of each image
+
+
+def pairs_of(
+    source: Path, real: Path, settings: TranslateSettings, attributes: Sequence[str]
+) -> Pairs:
+    """Return what is translated into what.
+
+    Args:
+        source: folder of the images to translate.
+        real: folder of the real images, with the table of their attributes.
+        settings: which images, which attribute.
+        attributes: the translator's, in its order.
+
+    Raises:
+        DataError: a folder without images, a real image missing, an image without attributes.
+        UnknownName: the table lacks an attribute of the translator, or it has none such.
+    """
+    if settings.attribute and settings.attribute not in attributes:
+        raise UnknownName("attribute", settings.attribute, attributes, where="the translator")
+    names = image_names(source, limit=settings.limit)
+    reals = partners(real, names)
+    _, labels = labels_of(real, reals, attributes)
+    every = flipped(labels, attributes)  # K×N×K
+    chosen = [
+        _chosen(name, every[:, at], labels[at], settings, attributes)
+        for at, name in enumerate(names)
+    ]
+    targets = every[torch.tensor(chosen), torch.arange(len(names))]
+    changed = tuple(attributes[at] for at in chosen)
+    return Pairs(source, names, real, reals, labels, targets, changed)
+
+
+def original_of(source: Path, resolve: Callable[[str], Path]) -> Path:
+    """Return the folder that a chain of made folders begins with: `source`, where nothing made it.
+
+    Args:
+        source: a folder.
+        resolve: gives the place of a path as a `made.json` names it.
+
+    Raises:
+        DataError: a folder of the chain does not say what it was made of, or the chain is a circle.
+    """
+    for _ in range(MOST_LINKS):
+        if not (source / MADE).is_file():
+            return source
+        named = read_made(source).get("source")
+        if not isinstance(named, str):
+            raise DataError(f"{source / MADE} names no source; give the real images: real: FOLDER")
+        source = resolve(named)
+    raise DataError(
+        f"{source}: the sources of {MADE} lead in a circle; give the real images: real: FOLDER"
+    )
+
+
+def write_pairs(
+    made: MadeFolder,
+    pairs: Pairs,
+    translator: Translator,
+    settings: TranslateSettings,
+    device: str,
+) -> Iterator[int]:
+    """Write fakes, reals and lists; yield how many pairs there are after each batch.
+
+    Raises:
+        DataError: an image cannot be read, or has another size than the translator's.
+    """
+    total, size = len(pairs.names), translator.size
+    for start in range(0, total, settings.batch_size):
+        part = slice(start, start + settings.batch_size)
+        images = read_images(pairs.source, pairs.names[part], size=size)
+        with torch.no_grad():
+            fakes = translator(images.to(device), pairs.targets[part].to(device))
+        made.write([_file("Fake", settings.fakes, name) for name in pairs.names[part]], fakes.cpu())
+        reals = read_images(pairs.real, pairs.reals[part], size=size)
+        made.write([_file("Real", settings.reals, name) for name in pairs.names[part]], reals)
+        yield min(start + settings.batch_size, total)
+    write_splits(made.root / SPLITS, lists_of(pairs.names, settings))
+
+
+def lists_of(names: Sequence[str], settings: TranslateSettings) -> dict[str, list[str]]:
+    """Return the keys of each list, sorted: of a name's fake and of its real image."""
+    lists = divided(names, settings.shares, settings.seed)
+    return {
+        part: sorted(
+            f"{folder}/{stem(name)}"
+            for name in inside
+            for folder in (settings.fakes, settings.reals)
+        )
+        for part, inside in lists.items()
+    }
+
+
+def counted(pairs: Pairs) -> dict[str, int]:
+    """Return how many images had each attribute flipped."""
+    return dict(sorted(Counter(pairs.changed).items()))
+
+
+def _chosen(
+    name: str,
+    targets: Tensor,
+    own: Tensor,
+    settings: TranslateSettings,
+    attributes: Sequence[str],
+) -> int:
+    """Return which attribute of an image is flipped: one that changes something, if there is one."""
+    if settings.attribute:
+        return attributes.index(settings.attribute)
+    places = [at for at in range(len(attributes)) if not torch.equal(targets[at], own)]
+    places = places or list(range(len(attributes)))
+    return places[derive(f"translate/{stem(name)}", settings.seed) % len(places)]
+
+
+def _file(label: str, folder: str, name: str) -> str:
+    return f"{UNSHARED}/{label}/{folder}/{name}"
