@@ -13,7 +13,7 @@ from trueface.erasing.registry import METHODS, described, modules_of
 from trueface.runtime.errors import UnknownName
 from trueface.runtime.field_types import Count, Finite, Probability, Settings
 
-SAME = "erase and anchor are both {name!r}: the anchor is what is drawn instead, name another class"
+SAME = "concept and anchor are both {name!r}: the anchor is what is drawn instead, name another class"
 
 
 def _method(name: str) -> str:
@@ -35,7 +35,7 @@ class EraseSettings(Settings):
         description="folder of the teacher's training images, for retrain; default: the teacher's",
     )
     method: Annotated[str, AfterValidator(_method)] = Field(description=described())
-    erase: str = Field(min_length=1, description="the class that shall not be drawn any more")
+    concept: str = Field(min_length=1, description="the class that shall not be drawn any more")
     anchor: str = Field(
         "", description="the class that is drawn instead; empty: none, for methods that need none"
     )
@@ -84,8 +84,8 @@ class EraseSettings(Settings):
 
     @model_validator(mode="after")
     def _another_class(self) -> "EraseSettings":
-        if self.erase == self.anchor:
-            raise ValueError(SAME.format(name=self.erase))
+        if self.concept == self.anchor:
+            raise ValueError(SAME.format(name=self.concept))
         if not self.anchor and "anchor" in METHODS[self.method].needs:
             raise ValueError(f"{self.method} needs an anchor: the class that is drawn instead")
         return self

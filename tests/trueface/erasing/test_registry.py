@@ -20,27 +20,27 @@ def test_a_declaration_with_an_unknown_option_is_refused() -> None:
 
 
 def test_what_is_not_given_is_the_methods_own_default() -> None:
-    settings = EraseSettings(method="esd-x", erase="cross", lr=0.5)
+    settings = EraseSettings(method="esd-x", concept="cross", lr=0.5)
     assert settings.options.lr == 0.5
     assert settings.options.scope == "maps"
-    assert EraseSettings(method="esd-u", erase="cross").options.scope == "rest"
+    assert EraseSettings(method="esd-u", concept="cross").options.scope == "rest"
 
 
 def test_an_option_that_the_method_does_not_use_has_no_effect() -> None:
-    values = EraseSettings(method="uce", erase="cross", lr=0.5, uce_lambda=1).model_dump()
+    values = EraseSettings(method="uce", concept="cross", lr=0.5, uce_lambda=1).model_dump()
     assert EraseSettings.without_effect(values) == {"lr": "uce does not use it"}
 
 
 def test_an_unknown_method_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ValidationError, match=r"did you mean ablate\?"):
-        EraseSettings(method="ablat", erase="cross")
+        EraseSettings(method="ablat", concept="cross")
 
 
 def test_the_anchor_is_another_class() -> None:
     with pytest.raises(ValidationError, match="erase and anchor are both 'disc'"):
-        EraseSettings(method="abo", erase="disc", anchor="disc")
+        EraseSettings(method="abo", concept="disc", anchor="disc")
 
 
 def test_an_ablation_without_an_anchor_is_refused() -> None:
     with pytest.raises(ValidationError, match="ablate needs an anchor"):
-        EraseSettings(method="ablate", erase="disc")
+        EraseSettings(method="ablate", concept="disc")

@@ -35,7 +35,7 @@ class Probed:
 class Question:
     """What is asked of an erasing."""
 
-    erase: str
+    concept: str
     anchor: str  # "": none
     least_teacher_rate: float
     attack: Attack  # with the sampling of all samples
@@ -78,7 +78,7 @@ def measure(
     """
     refuse_others(student.diffuser, teacher.diffuser)
     names, sampling = teacher.diffuser.class_names, question.attack.sampling
-    concept = teacher.diffuser.label(question.erase)
+    concept = teacher.diffuser.label(question.concept)
     if question.anchor:
         teacher.diffuser.label(question.anchor)
     number = [recogniser.number(name) for name in names]
@@ -150,7 +150,7 @@ def _rates(
     answers: Tensor, names: tuple[str, ...], recogniser: Recogniser, question: Question
 ) -> Rates:
     table = answers.reshape(len(names), question.samples)
-    return rates(table, names, recogniser.names, question.erase, question.anchor)
+    return rates(table, names, recogniser.names, question.concept, question.anchor)
 
 
 def _drift(student: Diffuser, teacher: Diffuser, question: Question) -> float | None:
@@ -178,7 +178,7 @@ def _curves(
 
         def make(diffuser: Diffuser = model.diffuser) -> Curve:
             return recovery(
-                diffuser, question.erase, question.images, recognised, question.attack
+                diffuser, question.concept, question.images, recognised, question.attack
             )
 
         # the floor and the ceiling serve every method of a study; a method's own curve serves it once

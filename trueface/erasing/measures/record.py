@@ -15,7 +15,7 @@ SHEET = "samples.png"
 SCHEMA = 1
 
 TEACHER, NEVER = "teacher", "never"  # labels of models that no method made
-NOT_OF_THE_METHOD = frozenset({"seed", "erase", "anchor"})  # settings that do not tell methods apart
+NOT_OF_THE_METHOD = frozenset({"seed", "concept", "anchor"})  # settings that do not tell methods apart
 
 
 def method_label(diffuser: str, teacher: str) -> str:
@@ -48,7 +48,7 @@ class Record:
     @property
     def key(self) -> tuple[str, str, str]:
         """What seeds are pooled over: method, concept, anchor."""
-        return str(self.facts["method"]), str(self.facts["erase"]), str(self.facts["anchor"])
+        return str(self.facts["method"]), str(self.facts["concept"]), str(self.facts["anchor"])
 
     def number(self, name: str) -> float | None:
         """Return a measure, or another number of the record; None where there is none."""
@@ -83,7 +83,7 @@ def read_record(run_folder: Path, name: str) -> Record:
     facts = read_json(path)
     if facts is None:
         raise DataError(f"there is no {path}: a job of kind erased writes it")
-    missing = [key for key in ("method", "erase", "anchor", "measures", "recovery") if key not in facts]
+    missing = [key for key in ("method", "concept", "anchor", "measures", "recovery") if key not in facts]
     if facts.get("schema") != SCHEMA or missing:
         raise DataError(f"{path} is no record of schema {SCHEMA}; run the job of kind erased anew")
     return Record(facts=facts)

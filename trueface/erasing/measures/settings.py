@@ -50,7 +50,7 @@ class ErasedSettings(Settings):
     data_root: str = Field(
         description="class folders with real images, of which the attack takes those of the concept"
     )
-    erase: str = Field(description="name of the class that was erased")
+    concept: str = Field(description="name of the class that was erased")
     anchor: str = Field("", description="name of the class that was to be drawn in its place")
     samples: int = Field(64, ge=2, description="drawn of each class, with equal noise by all models")
     sample_steps: Count = Field(25, description="DDIM steps of a sample")
@@ -78,7 +78,7 @@ class ErasedSettings(Settings):
     @field_validator("anchor")
     @classmethod
     def _another(cls, anchor: str, others: ValidationInfo) -> str:
-        if anchor and anchor == others.data.get("erase"):
+        if anchor and anchor == others.data.get("concept"):
             raise ValueError(f"{anchor} is what was erased, and cannot stand in its own place")
         return anchor
 

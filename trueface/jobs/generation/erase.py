@@ -53,7 +53,7 @@ def _erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
     erased = run_erasure(settings.method, kept.diffuser, problem)
     numbers: dict[str, Json] = {
         "method": settings.method,
-        "erase": settings.erase,
+        "concept": settings.concept,
         "anchor": settings.anchor,
         "seconds": time.monotonic() - started,
         "steps": problem.history[-1][0] if problem.history else 0,
@@ -85,7 +85,7 @@ def _erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
 def _problem(job: Job, settings: EraseSettings, kept: KeptDiffuser) -> ErasingProblem:
     teacher, training = kept.diffuser, training_of(kept.provenance)
     images = labels = None
-    erased = teacher.label(settings.erase)
+    erased = teacher.label(settings.concept)
     if "images" in METHODS[settings.method].needs:
         root = settings.data_root or str(training.get("data_root", ""))
         if not root:

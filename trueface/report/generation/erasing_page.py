@@ -58,7 +58,7 @@ def erasing_page(run: Erasing) -> str:
 
 def _about(run: Erasing, rows: Sequence[Row]) -> Iterator[tuple[str, object]]:
     yield "methods", ", ".join(row.name for row in rows) or "none"
-    for key, words in (("erase", "concept erased"), ("anchor", "anchor")):
+    for key, words in (("concept", "concept erased"), ("anchor", "anchor")):
         names = dict.fromkeys(text_of(made.measures, key) for made in run.erased)
         if any(names):
             yield words, ", ".join(filter(None, names))

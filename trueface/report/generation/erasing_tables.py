@@ -50,7 +50,7 @@ def sample_table(folders: Sequence[Made], order: Sequence[str] = ()) -> str:
     first = next(iter(shown.values()))
     concepts = [str(name) for name in list_of(first.measures, "class_names")]
     parts = {
-        text_of(first.measures, "erase"): "erased",
+        text_of(first.measures, "concept"): "erased",
         text_of(first.measures, "anchor"): "anchor",
     }
     head = "".join(

@@ -26,7 +26,7 @@ def a_draft(folder: Path, method: str = "abo", /, **given: Any) -> Draft:
     steps = {} if method in {"uce", "retrain"} else FEW
     if method in {"ablate", "ablate-maps"}:
         steps = {name: value for name, value in FEW.items() if name != "refresh"}
-    values = {"method": method, "erase": "concept", "anchor": "anchor", **steps, **given}
+    values = {"method": method, "concept": "concept", "anchor": "anchor", **steps, **given}
     model = f"{BASE}~{method}"
     return Draft(
         kind="erase", run="study", run_folder=folder / "runs/study", folder=folder, model=model,
@@ -103,7 +103,7 @@ def test_a_concept_that_the_diffuser_does_not_know_is_refused_with_the_nearest(
 ) -> None:
     with_teacher(tmp_path)
     with pytest.raises(UnknownName, match="unknown concept 'concpt', did you mean concept"):
-        erase(a_job(a_draft(tmp_path, erase="concpt")))
+        erase(a_job(a_draft(tmp_path, concept="concpt")))
 
 
 def test_a_retraining_on_other_classes_is_refused(tmp_path: Path) -> None:
@@ -122,10 +122,10 @@ def test_a_retraining_on_other_images_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_plan_knows_the_concepts_of_a_data_folder_that_is_there(tmp_path: Path) -> None:
-    draft = a_draft(tmp_path, erase="concpt", data_root="data")
+    draft = a_draft(tmp_path, concept="concpt", data_root="data")
     assert not ERASE.refusals(draft, ())  # no folder yet: the job asks the model
     with_images(tmp_path, *NAMES)
-    draft = a_draft(tmp_path, erase="concpt", data_root="data")
+    draft = a_draft(tmp_path, concept="concpt", data_root="data")
     assert "did you mean concept" in ERASE.refusals(draft, ())[0]
     assert not ERASE.refusals(a_draft(tmp_path, data_root="data"), ())
 
@@ -161,7 +161,7 @@ def test_a_diffuser_without_classes_has_no_concept_to_erase(tmp_path: Path) -> N
     draft = Draft(
         kind="erase", run="study", run_folder=tmp_path, folder=tmp_path, model="images:A~abo",
         base="images:A", data="images:A",
-        settings=ERASE.settings.model_validate({"method": "abo", "erase": "cross"}).model_dump(),
+        settings=ERASE.settings.model_validate({"method": "abo", "concept": "cross"}).model_dump(),
     )  # fmt: skip
     assert "train it on classes:all" in ERASE.refusals(draft, ())[0]
 

@@ -130,7 +130,7 @@ def erased_run(run: Path) -> tuple[Made, ...]:
             folder = run / "made" / f"erased@method={name},seed={seed}"
             measures: dict[str, Json] = {
                 "method": name,
-                "erase": "cross",
+                "concept": "cross",
                 "anchor": "disc",
                 "seed": seed,
                 "class_names": [*CONCEPTS],

@@ -108,10 +108,10 @@ def _question(
     job: Job, settings: ErasedSettings, teacher: Diffuser, classifier: str
 ) -> tuple[Question, str]:
     """Return what is asked, and the digest of the real images that the attack takes."""
-    teacher.label(settings.erase)  # said before a folder of this name is looked for
+    teacher.label(settings.concept)  # said before a folder of this name is looked for
     root, most = job.path(settings.data_root), settings.recover_images[-1]
-    images, names = concept_images(root, settings.erase, most, teacher, settings.seed)
-    digest = digest_of(class_folder(root, settings.erase), names)
+    images, names = concept_images(root, settings.concept, most, teacher, settings.seed)
+    digest = digest_of(class_folder(root, settings.concept), names)
     attack = Attack(
         images=settings.recover_images,
         steps=settings.recover_steps,
@@ -130,10 +130,10 @@ def _question(
         name: value
         for name, value in settings.model_dump(mode="json").items()
         if name.startswith("recover_")
-        or name in {"erase", "samples", "sample_steps", "guidance", "seed"}
+        or name in {"concept", "samples", "sample_steps", "guidance", "seed"}
     }
     question = Question(
-        erase=settings.erase,
+        concept=settings.concept,
         anchor=settings.anchor,
         least_teacher_rate=settings.least_teacher_rate,
         attack=attack,
@@ -161,7 +161,7 @@ def _found(
         "never": settings.never,
         "classifier": settings.classifier,
         "classifier_accuracy": None if real is None else real.record,
-        "erase": settings.erase,
+        "concept": settings.concept,
         "anchor": settings.anchor,
         "seed": settings.seed,
         "samples": settings.samples,
