@@ -11,9 +11,9 @@ Trajectory = Literal["anchor", "concept", "own"]
 class Options:
     """Hyper-parameters of the methods; each method uses some of them, with its own defaults."""
 
-    num_steps: int = 450
-    lr: float = 1e-4
-    batch_size: int = 128
+    num_steps: int = 300
+    lr: float = 1e-3
+    batch_size: int = 64
     scope: Scope = "all"
     trajectory: Trajectory = "anchor"
     paths: int = 256

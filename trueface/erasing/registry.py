@@ -17,9 +17,10 @@ MODULES = frozenset({"trueface.erasing.registry", "trueface.erasing.options"})
 Need = Literal["null", "anchor", "images"]
 _NAME = re.compile(r"[a-z]+(?:-[a-z]+)?")  # it stands in model IDs
 
-# of all methods that take gradient steps on z_t of sampling paths
+# of all methods that take gradient steps on noisy images of sampling. Numbers and rates of steps are for
+# small networks, chosen by a sweep; what was published is for Stable Diffusion, see each method
 STEPS: Mapping[str, Any] = MappingProxyType(
-    {"num_steps": 450, "lr": 1e-4, "batch_size": 128, "guidance": 3.0, "sample_steps": 25}
+    {"num_steps": 300, "lr": 1e-3, "batch_size": 64, "guidance": 3.0, "sample_steps": 25}
 )
 
 Registered = TypeVar("Registered", bound=Callable[..., Any])

@@ -1,4 +1,4 @@
-"""The sparse edit of SEGA (M. Brack et al., arXiv 2301.12247, equations 5 and 6)."""
+"""The sparse edit of SEGA (M. Brack et al., arXiv 2301.12247)."""
 
 import torch
 from torch import Tensor

@@ -13,7 +13,9 @@ from trueface.erasing.registry import METHODS, described, modules_of
 from trueface.runtime.errors import UnknownName
 from trueface.runtime.field_types import Count, Finite, Probability, Settings
 
-SAME = "concept and anchor are both {name!r}: the anchor is what is drawn instead, name another class"
+SAME = (
+    "concept and anchor are both {name!r}: the anchor is what is drawn instead, name another class"
+)
 
 
 def _method(name: str) -> str:

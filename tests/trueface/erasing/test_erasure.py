@@ -108,7 +108,7 @@ def test_ablation_without_guidance_and_uce_need_no_null_token() -> None:
 
 
 def test_a_class_cannot_be_its_own_anchor() -> None:
-    with pytest.raises(JobError, match="erase and anchor are both 'concept'"):
+    with pytest.raises(JobError, match="concept and anchor are both 'concept'"):
         run_erasure("uce", small(), a_problem(METHODS["uce"].options({}), anchor=1))
 
 

@@ -37,7 +37,7 @@ def test_an_unknown_method_is_refused_with_the_nearest_name() -> None:
 
 
 def test_the_anchor_is_another_class() -> None:
-    with pytest.raises(ValidationError, match="erase and anchor are both 'disc'"):
+    with pytest.raises(ValidationError, match="concept and anchor are both 'disc'"):
         EraseSettings(method="abo", concept="disc", anchor="disc")
 
 

@@ -40,7 +40,9 @@ class Question:
     least_teacher_rate: float
     attack: Attack  # with the sampling of all samples
     images: Tensor  # real ones of the concept, in the order in which the attack takes them
-    follows_from: tuple[object, ...] = ()  # the attack, the images and the classifier, for kept curves
+    follows_from: tuple[
+        object, ...
+    ] = ()  # the attack, the images and the classifier, for kept curves
 
     @property
     def samples(self) -> int:
@@ -93,9 +95,7 @@ def measure(
 
     of_student = drawn_classes(student.diffuser, labels, question.samples, sampling)
     answers, student_features = recogniser.seen(of_student.flatten(0, 1))
-    again = drawn_classes(
-        teacher.diffuser, others, question.samples, sampling, stream=OTHER_STREAM
-    )
+    again = drawn_classes(teacher.diffuser, others, question.samples, sampling, stream=OTHER_STREAM)
     rows = torch.tensor(others)
 
     def kept(features: Tensor) -> Tensor:
@@ -187,4 +187,3 @@ def _curves(
         curves[name] = kept_curve(folder, (model.digest, *question.follows_from), make)
         watch.progress(step=3 + part, total=PARTS)
     return curves
-

@@ -64,9 +64,7 @@ def rates(
     """
     if len(drawn) < 2:
         raise JobError(f"{erase} is the only class: nothing is left to be kept")
-    right = {
-        name: rate(row == known.index(name)) for name, row in zip(drawn, answers, strict=True)
-    }
+    right = {name: rate(row == known.index(name)) for name, row in zip(drawn, answers, strict=True)}
     kept = [at for at, name in enumerate(drawn) if name != erase]
     truth = answers.new_tensor([[known.index(drawn[at])] for at in kept])
     under = answers[list(drawn).index(erase)]

@@ -56,8 +56,8 @@ class Recogniser:
             JobError: the classifier does not end in a linear layer.
         """
         classes, features = [], []
-        for batch in images.split(BATCH_SIZE):
-            inside = self._split.features(self._pixels(batch))
+        for start in range(0, len(images), BATCH_SIZE):
+            inside = self._split.features(self._pixels(images[start : start + BATCH_SIZE]))
             head = self._split.head
             classes.append(wide(functional.linear(inside, head.weight, head.bias)).argmax(1).cpu())
             features.append(inside.cpu())
@@ -102,12 +102,12 @@ def load_recogniser(path: Path, *, text: str, device: str = "cpu") -> Recogniser
     if not isinstance(settings, dict) or not isinstance(names, list):
         raise CheckpointError(f"{path} is no network that classify has trained; name one of these")
     known: dict[str, Any] = settings
-    shape = Shape(
-        model=kept.arch, stem=known["stem"], size=int(known["size"]), classes=len(names)
-    )
+    shape = Shape(model=kept.arch, stem=known["stem"], size=int(known["size"]), classes=len(names))
     model = classifiers.build(shape, seed=0, channels_last=bool(known.get("channels_last", True)))
     try:
         load_state(model.network, kept.state, f"the parameters of checkpoint {path}")
     except WeightsError as error:
         raise CheckpointError(str(error)) from error
-    return Recogniser(model, [str(name) for name in names], size=shape.size, text=text, device=device)
+    return Recogniser(
+        model, [str(name) for name in names], size=shape.size, text=text, device=device
+    )

@@ -115,4 +115,3 @@ def drawn(
         )
         images.append(diffuser.network.decoded(batch).clamp(-1, 1).cpu())
     return torch.cat(images)
-

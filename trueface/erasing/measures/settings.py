@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 from trueface.runtime.field_types import Count, Finite, Probability, Settings
 
@@ -52,7 +59,9 @@ class ErasedSettings(Settings):
     )
     concept: str = Field(description="name of the class that was erased")
     anchor: str = Field("", description="name of the class that was to be drawn in its place")
-    samples: int = Field(64, ge=2, description="drawn of each class, with equal noise by all models")
+    samples: int = Field(
+        64, ge=2, description="drawn of each class, with equal noise by all models"
+    )
     sample_steps: Count = Field(25, description="DDIM steps of a sample")
     guidance: Annotated[Finite, Field(ge=0)] = Field(
         2.0, description="of samples, classifier-free; 1: none, and then no null token is needed"
@@ -66,12 +75,13 @@ class ErasedSettings(Settings):
         (1, 5, 25), description="real images of the concept that the attack may use, a curve each"
     )
     recover_steps: Rising = Field(
-        (10, 50, 250), description="steps of the attack after which it is measured; 250 is 250 updates"
+        (10, 50, 250),
+        description="steps of the attack after which it is measured; 250 is 250 updates",
     )
     recover_lr: Annotated[Finite, Field(gt=0)] = Field(
         0.1, description="Adam's, in units of the size (RMS) of the model's own class embeddings"
     )
-    recover_batch: Count = Field(32, description="noised images in a step of the attack")
+    recover_batch: Count = Field(16, description="noised images in a step of the attack")
     seed: int = Field(1, ge=0, description="of samples and of the attack")
     batch_size: Count = Field(2048, description="images that are drawn at a time")
 
@@ -115,7 +125,8 @@ class ReviseSettings(Settings):
         "", description="name of the class under which they are inverted; '': the null token"
     )
     inverted_by: Literal["edited", "teacher"] = Field(
-        "edited", description="the model that inverts; the published experiment takes the edited one"
+        "edited",
+        description="the model that inverts; the published experiment takes the edited one",
     )
     steps: int = Field(50, ge=2, description="DDIM steps of inversion, and of sampling")
     guidance: Annotated[Finite, Field(ge=0)] = Field(

@@ -52,7 +52,9 @@ def _row(records: Sequence[Record]) -> dict[str, Json]:
         name: [value for record in records if (value := _value(record, name)) is not None]
         for name in MEASURES
     }
-    teacher = _mean(value for record in records if (value := record.number("teacher_erased")) is not None)
+    teacher = _mean(
+        value for record in records if (value := record.number("teacher_erased")) is not None
+    )
     judged = verdict(
         _mean(values["erased"]) or 0.0,
         teacher or 0.0,

@@ -15,7 +15,7 @@ from trueface.erasing.registry import STEPS, register_erasure
     summary="ESD on the maps of the class embedding: negative guidance",
     needs={"null"},
     defaults={
-        **STEPS, "scope": "maps", "trajectory": "own", "paths": 256, "refresh": 10, "eta": 1.0,
+        **STEPS, "lr": 1e-4, "scope": "maps", "trajectory": "own", "paths": 256, "refresh": 10, "eta": 1.0,
     },
 )  # fmt: skip
 def negative_guidance_of_maps(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
@@ -28,7 +28,7 @@ def negative_guidance_of_maps(teacher: Diffuser, problem: ErasingProblem) -> Dif
     summary="ESD on all but these maps",
     needs={"null"},
     defaults={
-        **STEPS, "scope": "rest", "trajectory": "own", "paths": 256, "refresh": 10, "eta": 1.0,
+        **STEPS, "lr": 1e-4, "scope": "rest", "trajectory": "own", "paths": 256, "refresh": 10, "eta": 1.0,
     },
 )  # fmt: skip
 def negative_guidance_of_the_rest(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
@@ -37,7 +37,7 @@ def negative_guidance_of_the_rest(teacher: Diffuser, problem: ErasingProblem) ->
 
 
 def negative_guidance(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
-    """Erase by ESD (R. Gandikota et al., ICCV 2023, arXiv 2303.07345, equation 7).
+    """Erase by ESD (R. Gandikota et al., ICCV 2023, arXiv 2303.07345).
 
         L = || eps_θ(z,c) - ( eps*(z) - eta (eps*(z,c) - eps*(z)) ) ||²
 

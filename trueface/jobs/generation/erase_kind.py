@@ -45,7 +45,7 @@ def _refusals(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
     if trained.get("weights") and "images" in method.needs:
         yield f"{draft.base} is imported and not trained here: {method.name} cannot train it again"
     if trained.get("without") and trained["without"] == settings["concept"]:
-        yield f"{draft.base} is trained without {settings['erase']}: there is nothing to erase"
+        yield f"{draft.base} is trained without {settings['concept']}: there is nothing to erase"
     names = _names_of_classes(draft, settings["data_root"] or str(trained.get("data_root", "")))
     for name in filter(None, (settings["concept"], settings["anchor"])):
         if names and name not in names:

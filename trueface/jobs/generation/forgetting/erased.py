@@ -99,9 +99,7 @@ def _diffusers(settings: ErasedSettings) -> tuple[str, ...]:
 def _probed(job: Job, model: str) -> Probed:
     folder = job.model_folder(model)
     place = paths.checkpoint(folder)
-    return Probed(
-        diffuser=load_diffuser(place, job.device), folder=folder, digest=_sha256(place)
-    )
+    return Probed(diffuser=load_diffuser(place, job.device), folder=folder, digest=_sha256(place))
 
 
 def _question(
