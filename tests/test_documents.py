@@ -62,6 +62,8 @@ PLANNED = {  # run with --dry-run
     "launcher run tasks/layer_attack_cpu.yaml --set data_root=CIFAR10": "hours, and a download",
     "launcher run tasks/forget_instances.yaml --set data_root=CIFAR10": "minutes, and a download",
     "launcher run tasks/forget_instances_sample.yaml": "minutes of trainings",
+    "launcher run tasks/purification_cpu.yaml": "minutes of trainings and attacks",
+    "launcher run tasks/concept_erasing_cpu.yaml": "minutes of trainings",
 }
 PARSED = {  # its options must exist, and its arguments be as many as it takes
     "trueface splits DATA --out splits --attributes faces.csv --balance cells": "wants groups",
@@ -78,6 +80,8 @@ PARSED = {  # its options must exist, and its arguments be as many as it takes
     "trueface fairness study --attributes faces.csv --by age --groups": "the same",
     "trueface fairness results_of_the_original": "wants predictions of the original system",
     "trueface qualities study --against gan2:pre@collab=0": "wants tests under corruptions",
+    "trueface purification purification --page purification.html": "comes after the study",
+    "trueface erasing erasing --page erasing.html": "comes after the study",
     "trueface import deepfakebench datasets/rgb --out data/ff": "wants a set of videos",
     "trueface forge faces.csv --out data/forged": "wants a table of faces",
     "trueface forge faces.csv --preview types.png --strength 1.5": "wants a table of faces",
@@ -103,6 +107,10 @@ CODES = {  # exit codes other than 0
     "FACES=DIR FACES_SPLITS=DIR launcher run tasks/photos_no_weights.yaml": {2},
     "launcher run tasks/layer_attack_cpu.yaml --set data_root=CIFAR10": {2},
     "launcher run tasks/forget_instances.yaml --set data_root=CIFAR10": {2},
+    "CELEBA=DIR CELEBA_ATTRIBUTES=FILE WEIGHTS=FILE launcher run tasks/purification.yaml "
+    "--dry-run": {2},
+    "SD_FOLDER=DIR SD_PROMPTS=FILE SD_CLASSES=DIR launcher run tasks/concept_erasing.yaml "
+    "--dry-run": {2},
     "launcher doctor": {0, 3},  # this machine may lack something
 }
 ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
@@ -116,7 +124,7 @@ ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
 }
 REFERENCE = ("CONTRIBUTING.md", "decisions.md", "measured.md")  # they run nothing but targets
 QUEUEING = ("coming.md", "gpus.md", "programs.md", "recipes.md")
-EXPERIMENTS = ("demo.md", "inside.md", "laboratory.md", "tasks.md", "unlearning.md")
+EXPERIMENTS = ("demo.md", "generators.md", "inside.md", "laboratory.md", "tasks.md", "unlearning.md")
 # Blocks that are part of a task file, by how they begin: what stands before them there.
 PART = """
 name: part

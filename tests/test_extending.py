@@ -28,6 +28,7 @@ THINGS = (
     "augmentation",
     "corruption",
     "attack",
+    "purifier",
     "objective",
     "metric",
     "unlearning method",

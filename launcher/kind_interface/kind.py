@@ -91,7 +91,8 @@ class Kind(Protocol):
         Args:
             draft: the job.
             makers: the trainings and unlearnings of this plan from which its model comes, first
-                to last; those of earlier plans are not among them.
+                to last; of a FOLDER those of the models that its settings name. Those of earlier
+                plans are not among them.
         """
 
     def inputs(self, draft: Draft) -> tuple[Input, ...]:

@@ -18,6 +18,7 @@ from launcher.planning.model_requests import (
     ModelRequest,
     PlannedModel,
     file_poison,
+    has_values,
     model_requests,
     without_variants,
 )
@@ -76,6 +77,26 @@ class ModelGraph:
             combination: of the file's matrix; the models of another are meant only if none is.
         """
         return self._find(At(self._shared_poison.with_poison(named.value), named.node), combination)
+
+    def having(self, named: At[ModelId], combination: int) -> tuple[ModelId, ...]:
+        """Return the models that are meant by an ID whose variant may be given in part.
+
+        `a:b~uce@scale=2` are all that have this value, whatever else of them is swept, here or in the
+        whole file; one whose variant it gives in full is meant alone. Else as `find`.
+        """
+        value = self._shared_poison.with_poison(named.value)
+        plain = without_variants(value)
+        if plain == value:
+            return self.find(named, combination)
+        requests = self._by_plain.get(str(plain), [])
+        here = [request for request in requests if request.combination == combination]
+        for request in here:
+            self._place(request)
+        made = [named_model for request in here for named_model in self._placed[request]]
+        fitting = [named_model for named_model in made if _has_values(named_model.name, value)]
+        whole = [named_model for named_model in fitting if _fits(value, named_model.name)]
+        models = dict.fromkeys(named_model.model for named_model in whole or fitting)
+        return tuple(models) or self.find(named, combination)
 
     def _find(self, named: At[ModelId], combination: int) -> tuple[ModelId, ...]:
         requests = self._candidates(named.value, combination)
@@ -202,11 +223,14 @@ class ModelGraph:
 
     def _unknown(self, named: At[ModelId]) -> Problem:
         for stage in named.value.stages:
+            errors: list[UnknownName] = []
             for reader in self._readers.values():
                 try:
                     _images(reader, stage.data)
                 except UnknownName as error:
-                    return unknown_word(error, named.node)
+                    errors.append(error)
+            if errors and len(errors) == len(self._readers):  # else one of the kinds knows the word
+                return unknown_word(errors[0], named.node)
         text = str(named.value)
         names = list(dict.fromkeys(self._similar_names(text)))
         # a file with hundreds of these is not helped by hundreds of slow suggestions
@@ -236,6 +260,12 @@ def _fits(named: ModelId, model: ModelId) -> bool:
     return all(
         not first.variant or set(first.variant) == set(second.variant) for first, second in stages
     )
+
+
+def _has_values(model: ModelId, named: ModelId) -> bool:
+    """Tell whether a model has the swept values that a name has, in each stage."""
+    stages = zip(named.stages, model.stages, strict=True)
+    return all(has_values(second.variant, first.variant) for first, second in stages)
 
 
 def _model(request: ModelRequest, base: ModelId | None) -> ModelId:

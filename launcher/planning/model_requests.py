@@ -1,6 +1,6 @@
 """What the entries of a task file ask for: models, each of an entry, a poison or method, a variant."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from launcher.errors import Place, Problem
@@ -53,6 +53,22 @@ def without_variants(model: ModelId) -> ModelId:
     if not any(stage.variant for stage in model.stages):
         return model
     return ModelId(tuple(replace(stage, variant=()) for stage in model.stages))
+
+
+def has_values(variant: Iterable[tuple[str, str]], wanted: Iterable[tuple[str, str]]) -> bool:
+    """Tell whether a variant has some values, whatever else it has; 0 and 0.0 are one value."""
+    values = dict(variant)
+    return all(key in values and same_value(values[key], value) for key, value in wanted)
+
+
+def same_value(first: str, second: str) -> bool:
+    """Tell whether two values of a swept setting are the same, as words or as numbers."""
+    if first == second:
+        return True
+    try:
+        return float(first) == float(second)
+    except ValueError:  # one of them is no number
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

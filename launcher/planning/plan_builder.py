@@ -235,6 +235,9 @@ class _PlanBuilder:
         """Report why a kind refuses a job; return the jobs that make what it starts from."""
         start = step.model if step.kind.role in SCORING else step.base
         makers = self._made_by.get(start or "", ())
+        if step.kind.role is Role.FOLDER:
+            models = [str(step.settings.values.get(name)) for name in step.kind.settings.models]
+            makers = tuple(maker for model in models for maker in self._made_by.get(model, ()))
         if step.model is not None and step.kind.role in _MAKERS:
             self._made_by[step.model] = (*makers, draft)
         if self.task.phases and step.kind.name not in self.task.phases:

@@ -66,6 +66,7 @@ def read_sweeps(top: Top, scope: Scope, forced: Sequence[str]) -> list[Sweep]:
 def _sweeps(fields: Fields, scope: Scope) -> list[Sweep]:
     """Read one mapping of the file's matrix: sweeps for all kinds, and below the name of one."""
     makers = {name: kind for name, kind in scope.kinds.items() if kind.role in _SWEPT_ROLES}
+    also = {name for kind in makers.values() for name in known_settings(kind)}
     general: list[tuple[Scalar, Node]] = []
     of_kind: list[Sweep] = []
     for key, value in fields.pairs:
@@ -73,6 +74,8 @@ def _sweeps(fields: Fields, scope: Scope) -> list[Sweep]:
             kind = makers[key.text]
             read = partial(_sweeps_of, kinds=[kind], name=kind.name, scope=scope)
             of_kind += read_matrix(value, read, scope.problems)
+        elif key.text in makers and key.text in also:  # a setting may have the name of a kind
+            general.append((key, value))
         elif key.text in makers and makers[key.text].role is not Role.POISON:
             message = f"matrix: expected sweeps of {key.text} such as {{seed: [1, 2, 3]}}"
             scope.blame(value.place, "wrong-type", message)
@@ -150,8 +153,11 @@ def read_defaults(top: Top, scope: Scope) -> tuple[Given, dict[str, Given]]:
         scope.blame(node.place, "wrong-type", "defaults: expected settings: {lr: 0.001}")
         return {}, by_kind
     general: list[tuple[Scalar, Node]] = []
+    also = {name for kind in scope.kinds.values() for name in known_settings(kind)}
     for key, value in node.pairs:
         kind = scope.kinds.get(key.text)
+        if kind is not None and kind.role is not Role.POISON and not isinstance(value, Fields):
+            kind = None if key.text in also else kind  # a setting may have the name of a kind
         if kind is not None and isinstance(value, Fields):
             by_kind[key.text] = settings_among(
                 value.pairs, [kind], f"a setting of {key.text}", scope

@@ -51,5 +51,7 @@ def test_folders_are_made_of_folders_once_and_their_results_are_a_table(
     ]
 
     (made / "bent@by=left/made.json").unlink()
+    said = project.call("launcher", "results", "toys", "--format", "json")
+    assert [row["method"] for row in json.loads(said.stdout)["rows"]] == ["bent@by=right"]
     second = project.call("launcher", "run", task)
     assert f"{JOBS} jobs, 2 queued, {JOBS - 2} done before" in second.stderr

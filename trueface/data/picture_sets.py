@@ -31,11 +31,11 @@ def validated(data: DataId, *allowed: str) -> DataId:
         UsageError: a union.
     """
     parts = tuple(data)
-    if len(parts) > 1:
-        raise UsageError(f"{data}: a generator learns from one set; name one, such as {parts[0]}")
-    for part in parts:
+    for part in parts:  # first: a file's detectors have unions, of sets that are not known here
         if part.subset not in allowed:
             raise UnknownName("set of images", part.subset, allowed)
+    if len(parts) > 1:
+        raise UsageError(f"{data}: a generator learns from one set; name one, such as {parts[0]}")
     return data
 
 

@@ -2,5 +2,5 @@
 
 Start reading at `diffuser.Diffuser`.
 In reading order: schedule, network, blocks, mlp, unet, assembly, diffuser, sampling, checkpoint,
-settings, class_names, images, batches, course, ema, resume, training.
+settings, class_names, images, batches, course, ema, resume, training, stable.
 """

@@ -1,6 +1,6 @@
 """The settings of a diffuser; no torch here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -16,16 +16,27 @@ WIDTHS: Mapping[str, tuple[int, ...]] = {"unet": (48, 64, 96), "mlp": (192, 192,
 EMBEDDING: Mapping[str, int] = {"unet": 64, "mlp": 16}
 LR: Mapping[str, float] = {"unet": 1e-3, "mlp": 2e-3}
 
-# that are about where a diffuser's files lie, or that an imported one has, too
+# that an imported diffuser has, too, or that a task file is likely to give for all its kinds
 NOT_OF_TRAINING = frozenset(
-    {"data_root", "weights", "prompts", "size", "channels", "seed", "precision"}
+    {"data_root", "weights", "prompts", "size", "channels", "seed", "precision", "batch_size"}
 )
+
+
+# takes a local Stable Diffusion folder; imported by name, as only such jobs need what it imports
+IMPORTER = "trueface.jobs.generation.stable_diffusion"
+
+
+def _modules_of_weights(weights: str) -> tuple[str, ...]:
+    return (IMPORTER,) if weights else ()
 
 
 class DiffuserSettings(Settings):
     """A training of a network that predicts noise."""
 
     neutral: ClassVar[frozenset[str]] = frozenset({"save_every"})
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        "weights": _modules_of_weights
+    }
     costs: ClassVar[frozenset[str]] = frozenset(
         {
             "size", "channels", "network", "widths", "unshuffle", "attention", "num_steps",

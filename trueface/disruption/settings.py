@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from trueface.disruption.bounds import levels_of
+from trueface.models.registry import model_name, modules_of_model
 from trueface.purification.grammar import canonical, modules_of, parse_purifier
 from trueface.purification.settings import MODELS
 from trueface.runtime.field_types import Count, Settings
@@ -118,10 +119,24 @@ class DisruptSettings(Settings):
         return idle
 
 
+RANDOM = "random"  # features of a network that nobody trained
+
+
+def _features(name: str) -> str:
+    return name if name == RANDOM else model_name(name)
+
+
+def _feature_modules(value: Any) -> tuple[str, ...]:
+    return () if value == RANDOM else modules_of_model(str(value))
+
+
 class RestoredSettings(Settings):
     """A measurement of what a generator makes of purified images."""
 
     neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
+        "features": _feature_modules
+    }
     costs: ClassVar[frozenset[str]] = frozenset({"features"})
     models: ClassVar[tuple[str, ...]] = ("translator",)
     folders: ClassVar[tuple[str, ...]] = ("source",)
@@ -130,8 +145,8 @@ class RestoredSettings(Settings):
         description="folder of purified images: a path, or the name of the entry that makes one"
     )
     translator: str = Field(description="ID of the generator whose outputs are compared")
-    features: str = Field(
-        "random",
+    features: Annotated[str, AfterValidator(_features)] = Field(
+        RANDOM,
         description="network of the Fréchet distance: random, which needs no file, or one of the "
         "laboratory, such as squeezenet",
     )

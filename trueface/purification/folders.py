@@ -56,7 +56,7 @@ def purify_folder(
             batch = names[start : start + work.batch_size]
             images = read_images(work.source, batch, size=size, channels=channels).to(work.device)
             wall, cpu = time.perf_counter(), time.process_time()
-            purified = work.purifier(images, ImageNoise(batch, work.seed))
+            purified = work.purifier(images, ImageNoise(batch, work.seed), stop=stop)
             purified = purified.cpu()  # waits for the device
             wall_s, cpu_s = wall_s + time.perf_counter() - wall, cpu_s + time.process_time() - cpu
             made.write(batch, purified)

@@ -1,5 +1,6 @@
 """A purifier as it was asked for, ready to purify batches of images."""
 
+import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -55,35 +56,36 @@ class Purifier:
         """Calls of networks an image, the mean over all images so far; 0 before the first."""
         return self._calls / max(self._images, 1)
 
-    def __call__(self, images: Tensor, noise: ImageNoise) -> Tensor:
+    def __call__(
+        self, images: Tensor, noise: ImageNoise, *, stop: threading.Event | None = None
+    ) -> Tensor:
         """Return purified images.
 
         Args:
             images: N×C×H×W in [-1, 1].
             noise: of these images, in their order.
+            stop: ends it between two steps of a chain.
 
         Returns:
             The same shape, in [-1, 1], not rounded to grey levels. How images are batched changes
             an image by no more than the rounding of the arithmetic.
+
+        Raises:
+            JobError: stopped, or the images are too small for the purifier.
         """
         self._images += len(images)
         for place, (step, method) in enumerate(self._methods):
-            images = self._applied(step, method, images, noise, f"purify/{place}/")
+            diffuser, denoiser = self._models
+            tools = Tools(
+                diffuser=diffuser,
+                denoiser=denoiser,
+                noise=noise,
+                stream=f"purify/{place}/",
+                stop=stop,
+            )
+            images = _applied(step, method, images, tools)
+            self._calls += tools.calls
         return images
-
-    def _applied(
-        self, step: Step, method: Method, images: Tensor, noise: ImageNoise, stream: str
-    ) -> Tensor:
-        diffuser, denoiser = self._models
-        tools = Tools(diffuser=diffuser, denoiser=denoiser, noise=noise, stream=stream)
-        if SPECS[step.name].gradient == "exact":
-            purified = method(images, step.value, tools).clamp(-1, 1)
-        else:
-            with torch.no_grad():
-                purified = method(images, step.value, tools).clamp(-1, 1)
-            purified = _with_gradient_of_identity(images, purified)
-        self._calls += tools.calls
-        return purified
 
 
 def make_purifier(
@@ -107,6 +109,15 @@ def make_purifier(
         diffuser if "diffuser" in name.needs else None,
         denoiser if "denoiser" in name.needs else None,
     )
+
+
+def _applied(step: Step, method: Method, images: Tensor, tools: Tools) -> Tensor:
+    """Return images after one step, with the gradient that its declaration names."""
+    if SPECS[step.name].gradient == "exact":
+        return method(images, step.value, tools).clamp(-1, 1)
+    with torch.no_grad():
+        purified = method(images, step.value, tools).clamp(-1, 1)
+    return _with_gradient_of_identity(images, purified)
 
 
 class _Replaced(torch.autograd.Function):

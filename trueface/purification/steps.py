@@ -1,5 +1,6 @@
 """What a purifier's function gets besides images: models, noise, and the step of the diffusion."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ class Tools:
         denoiser: likewise.
         noise: of the batch's images.
         stream: of this step among those of a composition: no two draw the same numbers.
+        stop: ends a chain between two of its steps.
         calls: of networks, an image and call each.
     """
 
@@ -29,6 +31,7 @@ class Tools:
     denoiser: Denoiser | None
     noise: ImageNoise
     stream: str = ""
+    stop: threading.Event | None = None
     calls: int = 0
 
     def t_of(self, images: Tensor, value: float | None) -> Tensor:
@@ -76,6 +79,9 @@ class Tools:
             images: N×C×H×W.
             t: (N,) integers.
             draws: whether each step but the last adds noise.
+
+        Raises:
+            JobError: stopped.
         """
         diffuser, out = self._diffuser, images.clone()
         for start in sorted(set(t.tolist())):
@@ -84,8 +90,9 @@ class Tools:
             rows = (t == start).nonzero()[:, 0]
             part = images[rows.to(images.device)]
             self.calls += len(rows) * start
+            drawn = self._noise_of(rows, part) if draws else None
             out[rows.to(images.device)] = reverse_chain(
-                diffuser, part, start, self._noise_of(rows, part) if draws else None
+                diffuser, part, start, drawn, stop=self.stop
             )
         return out
 

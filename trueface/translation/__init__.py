@@ -2,5 +2,5 @@
 
 Start reading at `translator.Translator`.
 In reading order: settings, networks, labels, translator, checkpoint, foreign, losses, pictures,
-resume, training.
+resume, training, folder_settings, detector_set.
 """

@@ -42,7 +42,8 @@ def gradient_penalty(
     between = (share * real + (1 - share) * fake).detach().requires_grad_(True)
     outputs = realness(between)
     (slopes,) = torch.autograd.grad(outputs.sum(), between, create_graph=True)
-    return ((slopes.flatten(1).norm(dim=1) - 1) ** 2).mean()
+    lengths: Tensor = slopes.flatten(1).norm(dim=1)
+    return ((lengths - 1) ** 2).mean()
 
 
 def attribute_loss(logits: Tensor, labels: Tensor) -> Tensor:

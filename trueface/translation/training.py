@@ -6,7 +6,9 @@ from its last state in the same bits.
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +35,8 @@ from trueface.translation.pictures import Batch, Pictures
 from trueface.translation.resume import Claim, State
 from trueface.translation.settings import TranslatorSettings
 
+Network = TypeVar("Network", bound=nn.Module)
+
 ROWS = 200  # of the history, at most
 
 
@@ -55,8 +59,9 @@ class Training:
         self.generator_optimizer = self._optimizer(self.generator)
         self.critic_optimizer = self._optimizer(self.critic)
 
-    def _placed(self, network: nn.Module) -> nn.Module:
-        return network.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload, no-any-return]  # torch's stub lacks it
+    def _placed(self, network: Network) -> Network:
+        network.to(memory_format=torch.channels_last)
+        return network.to(self.device).train()
 
     def _optimizer(self, network: nn.Module) -> torch.optim.Adam:
         betas = self.settings.beta1, self.settings.beta2
@@ -131,8 +136,8 @@ class Training:
         }
         return {name: value.item() for name, value in losses.items()}
 
-    def _precision(self) -> "torch.autocast":
-        return autocast(self.device, self.settings.precision)  # type: ignore[return-value]  # a context
+    def _precision(self) -> AbstractContextManager[None]:
+        return autocast(self.device, self.settings.precision)
 
     @property
     def state(self) -> State:
@@ -229,5 +234,5 @@ def _cell(row: Mapping[str, float], name: str) -> str:
 
 def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]  # torch's stub
     optimizer.step()

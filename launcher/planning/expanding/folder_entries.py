@@ -20,6 +20,7 @@ from launcher.planning.expanding.folder_sources import (
 )
 from launcher.planning.expanding.step import Step, with_values
 from launcher.planning.model_graph import ModelGraph
+from launcher.planning.model_requests import same_value
 from launcher.taskfile.entries import FolderEntry, FolderVariant, Name
 from launcher.taskfile.parser import TaskFile
 
@@ -143,7 +144,7 @@ def _sides(
         for setting, at in variant.folders.items()
     ]
     for setting, named in variant.models.items():
-        models = graph.find(named, entry.combination)
+        models = graph.having(named, entry.combination)
         choices = [model_choice(model) for model in models]
         sides.append(_Side(setting, f"{setting} {named.value}", choices))
     return sides
@@ -167,7 +168,7 @@ def _meetings(sides: Iterable[_Side], own: Name) -> Iterator[tuple[Name, dict[st
 
 def _agree(name: Name, other: Mapping[str, str]) -> bool:
     """Tell whether two variants have equal values of what both have."""
-    return all(other.get(key, value) == value for key, value in name)
+    return all(key not in other or same_value(other[key], value) for key, value in name)
 
 
 def _untied(

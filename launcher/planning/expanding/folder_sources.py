@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from launcher.errors import Problem, Severity, nearest
 from launcher.ids import ModelId
+from launcher.planning.model_requests import has_values
 from launcher.taskfile.entries import FolderEntry, Name
 from launcher.taskfile.parser import TaskFile
 from launcher.taskfile.values import At
@@ -54,7 +55,7 @@ class FolderNames:
             message = f"{setting}: expected {name}@key=value, with commas between several"
             self._blame(at, "id", message)
             return ()
-        meant = [choice for choice in made if set(wanted or ()) <= set(choice.name)]
+        meant = [choice for choice in made if has_values(choice.name, wanted or ())]
         if made and not meant:
             self._no_variant(setting, at, made)
         return meant

@@ -40,7 +40,9 @@ from launcher.taskfile.schema.json_schema_types import (
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-_MAKERS = frozenset({Role.TRAIN, Role.UNLEARN, Role.POISON, Role.FOLDER})  # their settings may be swept
+_MAKERS = frozenset(
+    {Role.TRAIN, Role.UNLEARN, Role.POISON, Role.FOLDER}
+)  # their settings may be swept
 _IDS = one_or_more(ref("data_id"))
 
 

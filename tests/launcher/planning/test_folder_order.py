@@ -1,6 +1,18 @@
 """Jobs that make folders: in which order they run, what they need, what changes their hash."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.errors import Place, Problem
+from launcher.job_options.request import JobRequest
+from launcher.kind_interface.draft import Input
+from launcher.planning.expanding.file_order import StepFiles, in_order_of_files
+from launcher.planning.expanding.step import Step
 from launcher.planning.plan import Plan
+from launcher.taskfile.settings import Settled
 from tests.launcher.folder_toys import KINDS
 from tests.launcher.language import a_plan as plan_of
 from tests.launcher.language import job, marked, names, refusals
@@ -54,6 +66,54 @@ def test_jobs_whose_files_need_one_another_are_an_error_that_names_them() -> Non
     (problem,) = refusals(CIRCLE, kinds=KINDS)
     assert problem.code == "cycle"
     assert "train/dot:pre → bend/bent → train/dot:pre" in problem.message
+
+
+def step(name: str, kind: str, reads: Sequence[str], writes: Sequence[str]) -> StepFiles:
+    place = Place(file="x.yaml", line=1, column=1, text="")
+    settings = Settled(values={}, given={}, text="{}")
+    made = Step(kind=KINDS[kind], name=name, place=place, settings=settings, request=JobRequest())
+    return StepFiles(
+        made, [Input(path=Path(path), what=path) for path in reads], [*map(Path, writes)]
+    )
+
+
+def ordered(*steps: StepFiles) -> tuple[list[str], list[Problem]]:
+    problems: list[Problem] = []
+    return [made.name for made in in_order_of_files(steps, problems)], problems
+
+
+def test_a_circle_without_folders_keeps_the_order_of_the_file() -> None:
+    assert ordered(
+        step("a", "train", ["/b"], ["/a"]),
+        step("b", "train", ["/a"], ["/b"]),
+        step("c", "bend", ["/d/e/f"], ["/c"]),
+        step("d", "train", ["/a"], ["/d"]),
+    ) == (["a", "b", "d", "c"], [])
+
+
+def test_jobs_that_fill_one_folder_and_read_it_stay_one_behind_another() -> None:
+    assert ordered(
+        step("a", "shapes", ["/r"], ["/r/a"]),
+        step("b", "shapes", ["/r"], ["/r/b"]),
+        step("c", "bend", ["/r"], ["/c"]),
+    ) == (["a", "b", "c"], [])
+
+
+@given(st.lists(st.sets(st.integers(0, 11), max_size=3), max_size=12))
+def test_each_job_comes_behind_those_that_make_what_it_reads_unless_they_go_in_a_circle(
+    needs: list[set[int]],
+) -> None:
+    steps = [
+        step(str(at), "bend", [f"/{need}/x" for need in reads], [f"/{at}"])
+        for at, reads in enumerate(needs)
+    ]
+    order, problems = ordered(*steps)
+    assert sorted(order) == sorted(str(at) for at in range(len(needs)))
+    if not problems:
+        place = {name: at for at, name in enumerate(order)}
+        for at, reads in enumerate(needs):
+            before = [place[str(need)] for need in reads if need < len(needs) and need != at]
+            assert all(other < place[str(at)] for other in before)
 
 
 def test_a_change_of_a_source_changes_the_hash_of_what_is_made_of_it() -> None:

@@ -147,6 +147,46 @@ def test_models_may_be_swept_by_their_ids_or_by_labels() -> None:
     assert job(made, "bend/bent@model=mended").needs == ("unlearn/dot:pre%20~pgu",)
 
 
+SWEPT = """\
+matrix: {lr: [0.1, 0.2]}
+train: [{model: null, data: dot:pre, poison: 20}]
+unlearn:
+  - {model: "dot:pre%20", method: pgu}
+  - {model: "dot:pre%20", method: pgu, matrix: {strength: [0, 0.5]}}
+bend: [{name: bent, model: "dot:pre%20~pguVALUES"}]
+"""
+
+
+def test_an_id_without_variant_means_all_variants_and_values_in_it_choose_among_them() -> None:
+    made = a_plan(SWEPT.replace("VALUES", ""))
+    assert names(made, "bend") == [
+        f"bend/bent@lr={lr}{strength}"
+        for lr in (0.1, 0.2)
+        for strength in ("", ",strength=0.0", ",strength=0.5")
+    ]
+    assert job(made, "bend/bent@lr=0.1").settings["model"] == "dot:pre%20~pgu@lr=0.1"
+    made = a_plan(SWEPT.replace("VALUES", "@strength=0"))
+    assert names(made, "bend") == (
+        ["bend/bent@lr=0.1,strength=0.0", "bend/bent@lr=0.2,strength=0.0"]
+    )
+
+
+def test_a_variant_that_is_given_in_full_is_meant_alone() -> None:
+    made = a_plan(
+        SWEPT.replace("matrix: {lr: [0.1, 0.2]}\n", "")
+        .replace("poison: 20", "poison: 20, matrix: {lr: [0.1, 0.2]}")
+        .replace("VALUES", "@lr=0.1")
+    )
+    assert names(made, "bend") == ["bend/bent@lr=0.1"]
+
+
+def test_numbers_are_one_value_however_they_are_written() -> None:
+    bent = "bend: [{name: bent, matrix: {lr: [0.1, 0.20]}}]\n"
+    assert [*sources(a_plan(f'{bent}blend: [{{source: "bent@lr=2e-1"}}]\n')).values()] == (
+        ["runs/x/made/bent@lr=0.2"]
+    )
+
+
 def test_each_combination_of_the_files_matrix_makes_its_own_folders_of_its_own_models() -> None:
     made = a_plan(
         "matrix: {lr: [0.1, 0.2]}\n"

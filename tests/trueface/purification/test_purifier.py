@@ -1,5 +1,7 @@
 """Purifiers against closed forms."""
 
+import threading
+
 import pytest
 import torch
 from torch import Tensor
@@ -293,3 +295,10 @@ def test_a_purifier_without_its_model_is_an_error() -> None:
 def test_a_step_beyond_what_was_trained_is_an_error() -> None:
     with pytest.raises(JobError, match="t 300 is beyond the 200 that the diffuser was trained for"):
         a_purifier("diffpure300", a_gaussian_diffuser(t_max=200))
+
+
+def test_a_stop_ends_a_chain_between_two_steps() -> None:
+    images, stop = some_images(), threading.Event()
+    stop.set()
+    with pytest.raises(JobError, match="stopped before step 300 of 300"):
+        a_purifier("diffpure300")(images, noise_of(images), stop=stop)

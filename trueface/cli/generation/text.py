@@ -15,7 +15,7 @@ ATTACKS = ("eps", "linf", "rms", "mse", "share", "ratio")
 
 def method_lines(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
     """Return a table with one line a method, ± over seeds."""
-    listed = [("method", *columns, "seeds")]
+    listed: list[tuple[str, ...]] = [("method", *columns, "seeds")]
     for row in rows:
         cells = (_number(row.mean(name), row.mean(f"{name}_sd")) for name in columns)
         listed.append((shown(row.name), *cells, _number(row.mean("seeds"))))
@@ -24,7 +24,7 @@ def method_lines(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
 
 def attack_lines(records: Sequence[Mapping[str, Json]]) -> list[str]:
     """Return a table with one line an attack; nothing where there is none."""
-    listed = [("attack", "target", *ATTACKS)]
+    listed: list[tuple[str, ...]] = [("attack", "target", *ATTACKS)]
     for record in records:
         names = (text_of(record, "attack"), text_of(record, "target") or NOTHING)
         cells = (_number(number_of(record, name)) for name in ATTACKS)

@@ -50,7 +50,7 @@ class Canvas:
 @lru_cache(maxsize=4)
 def canvas(size: int) -> Canvas:
     """Return the canvas of so many pixels a side."""
-    middles = (np.arange(size, dtype=np.float32) + 0.5) / size
+    middles = ((np.arange(size) + 0.5) / size).astype(np.float32)
     x, y = np.meshgrid(middles, middles)
     return Canvas(size, x, y)
 

@@ -83,7 +83,8 @@ def _background(area: Canvas, chance: np.random.Generator, *, light: bool) -> Fl
     colour = hsv(chance.uniform(), chance.uniform(0.05, 0.3), value)
     across, down = chance.uniform(-0.12, 0.12, 2)
     shade = 1 + across * (area.x - 0.5) + down * (area.y - 0.5)
-    return (colour * shade[..., None]).astype(np.float32)
+    ground: Floats = (colour * shade[..., None]).astype(np.float32)
+    return ground
 
 
 def _hair_colour(chance: np.random.Generator, *, dark: bool) -> Floats:

@@ -1,5 +1,5 @@
 """Folders of images that jobs make of other folders: names kept, lossless PNG, and `made.json`.
 
 Start reading at `folders.image_names`.
-In reading order: folders, noise, writer, tables.
+In reading order: folders, noise, writer.
 """

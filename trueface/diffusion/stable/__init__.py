@@ -1,4 +1,6 @@
 """Stable Diffusion from a local folder, in the place of a network trained here; needs the extra `diffusion`.
 
-Start reading at `network`. Nothing here is imported unless a job's settings or a checkpoint ask for it.
+Nothing of it is imported unless a job's settings or a checkpoint ask for it.
+Start reading at `network.StableNetwork`.
+In reading order: network, folder, importing, checkpoint.
 """

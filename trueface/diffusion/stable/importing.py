@@ -74,7 +74,7 @@ def import_stable(folder: StableFolder, prompts: Sequence[str]) -> Diffuser:
     )
     network = StableNetwork(shape, tokens=tokens.shape[1], unet=unet, vae=vae, configs=configs)
     with torch.no_grad():
-        network.get_submodule("table").weight.copy_(tokens.flatten(1))
+        network.table.weight.copy_(tokens.flatten(1))
     network.eval().requires_grad_(requires_grad=False)
     return Diffuser(
         network=network,

@@ -6,14 +6,14 @@ prompt, which is null.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from trueface.diffusion.network import EpsNetwork, NetworkShape
 
-NAME = "stable"
+NAME: Final = "stable"
 AT_ONCE = 8  # images through the VAE, which takes gigabytes for some of 512 pixels
 CROSS_ATTENTION = ("attn2.to_k", "attn2.to_v")  # how the maps' names end
 
@@ -27,7 +27,8 @@ class PromptTable(nn.Embedding):
 
     def forward(self, labels: Tensor) -> Tensor:
         """Return N×tokens×width for the numbers (N,) of prompts."""
-        return super().forward(labels).unflatten(-1, (self.tokens, -1))
+        rows: Tensor = super().forward(labels)
+        return rows.reshape(len(rows), self.tokens, -1)
 
 
 class StableNetwork(EpsNetwork):
@@ -53,7 +54,7 @@ class StableNetwork(EpsNetwork):
         configs: Mapping[str, Mapping[str, Any]],
     ) -> None:
         super().__init__(shape)
-        self.table = PromptTable(shape.classes + 1, tokens, shape.embedding)
+        self.table: PromptTable = PromptTable(shape.classes + 1, tokens, shape.embedding)
         self.tokens = tokens
         self.unet = unet
         self.vae = _as_buffers(vae)
@@ -89,12 +90,14 @@ class StableNetwork(EpsNetwork):
 
     def decoded(self, latents: Tensor) -> Tensor:
         """Return images N×3×H×W of latents, cut to [-1, 1]."""
-        parts = [self.vae.decode(part / self.scale).sample for part in latents.split(AT_ONCE)]
+        parts = [
+            self.vae.decode(part / self.scale).sample for part in torch.split(latents, AT_ONCE)
+        ]
         return torch.cat(parts).clamp(-1, 1)
 
     def encoded(self, images: Tensor) -> Tensor:
         """Return the latents of images in [-1, 1]: the most probable ones, so nothing is drawn."""
-        parts = [self.vae.encode(part).latent_dist.mode() for part in images.split(AT_ONCE)]
+        parts = [self.vae.encode(part).latent_dist.mode() for part in torch.split(images, AT_ONCE)]
         return torch.cat(parts) * self.scale
 
 

@@ -1,7 +1,5 @@
 """What was measured as JSON: `metrics.json` and `recovery.json`."""
 
-from collections.abc import Mapping
-
 from trueface.erasing.measures.measuring import Measured
 from trueface.erasing.measures.rates import Rates
 from trueface.erasing.measures.recognition import Recogniser
@@ -61,7 +59,7 @@ def _share(value: float, whole: float) -> float | None:
     return value / whole if whole else None
 
 
-def _rates(rates: Rates) -> Mapping[str, Json]:
+def _rates(rates: Rates) -> dict[str, Json]:
     return {
         name: {**rates.right[name].record, "called": dict(called)}
         for name, called in rates.called.items()

@@ -56,8 +56,8 @@ class Recogniser:
             JobError: the classifier does not end in a linear layer.
         """
         classes, features = [], []
-        for batch in images.split(BATCH_SIZE):
-            inside = self._split.features(self._pixels(batch))
+        for start in range(0, len(images), BATCH_SIZE):
+            inside = self._split.features(self._pixels(images[start : start + BATCH_SIZE]))
             head = self._split.head
             classes.append(wide(functional.linear(inside, head.weight, head.bias)).argmax(1).cpu())
             features.append(inside.cpu())

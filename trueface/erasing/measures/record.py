@@ -15,9 +15,8 @@ SHEET = "samples.png"
 SCHEMA = 1
 
 TEACHER, NEVER = "teacher", "never"  # labels of models that no method made
-NOT_OF_THE_METHOD = frozenset(
-    {"seed", "concept", "anchor"}
-)  # settings that do not tell methods apart
+# settings that do not tell methods apart
+NOT_OF_THE_METHOD = frozenset({"seed", "concept", "anchor"})
 
 
 def method_label(diffuser: str, teacher: str) -> str:
@@ -85,9 +84,8 @@ def read_record(run_folder: Path, name: str) -> Record:
     facts = read_json(path)
     if facts is None:
         raise DataError(f"there is no {path}: a job of kind erased writes it")
-    missing = [
-        key for key in ("method", "concept", "anchor", "measures", "recovery") if key not in facts
-    ]
+    needed = ("method", "concept", "anchor", "measures", "recovery")
+    missing = [key for key in needed if key not in facts]
     if facts.get("schema") != SCHEMA or missing:
         raise DataError(f"{path} is no record of schema {SCHEMA}; run the job of kind erased anew")
     return Record(facts=facts)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.measures.samples import Sampling, drawn, noise_of
-from trueface.runtime.errors import JobError, UnknownName
+from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.rng import derive
 
@@ -32,7 +32,7 @@ class Attack:
     images: tuple[int, ...] = (1, 5, 25)  # real ones of the concept, rising
     steps: tuple[int, ...] = (10, 50, 250)  # updates after which it is measured, rising
     lr: float = 0.1  # Adam's, in units of the RMS of the class embeddings
-    batch: int = 32  # noised images in a step, of each start and number of images
+    batch: int = 16  # noised images in a step, of each start and number of images
     samples: int = 64  # drawn for each rate
     sampling: Sampling = field(default_factory=Sampling)  # its seed is that of the attack, too
 
@@ -127,10 +127,8 @@ def starts_of(diffuser: Diffuser, concept: str, seed: int) -> dict[str, Tensor]:
     """
     classes = diffuser.embed(torch.arange(len(diffuser.class_names))).detach()
     starts: dict[str, Tensor] = {}
-    try:
+    if concept in diffuser.class_names:  # else it is a model of the other classes only
         starts[OWN] = classes[diffuser.label(concept)]
-    except UnknownName:
-        pass  # a model of the other classes only
     generator = torch.Generator().manual_seed(derive("recovery/start", seed))
     spread = classes.std(0, unbiased=False).square().mean().sqrt()
     draw = torch.randn(classes.shape[1:], generator=generator).to(classes)
@@ -183,4 +181,5 @@ def inverted(diffuser: Diffuser, starts: Tensor, images: Tensor, attack: Attack)
                     f"the loss of the attack is no number at step {step}; take a smaller recover_lr"
                 )
             path.append(vectors.detach().clone())
-    return torch.stack(path, 1).unflatten(0, (len(starts), len(counts)))
+    points = torch.stack(path, 1)  # runs × steps × E…
+    return points.reshape(len(starts), len(counts), *points.shape[1:])

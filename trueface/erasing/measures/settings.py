@@ -81,7 +81,7 @@ class ErasedSettings(Settings):
     recover_lr: Annotated[Finite, Field(gt=0)] = Field(
         0.1, description="Adam's, in units of the size (RMS) of the model's own class embeddings"
     )
-    recover_batch: Count = Field(32, description="noised images in a step of the attack")
+    recover_batch: Count = Field(16, description="noised images in a step of the attack")
     seed: int = Field(1, ge=0, description="of samples and of the attack")
     batch_size: Count = Field(2048, description="images that are drawn at a time")
 

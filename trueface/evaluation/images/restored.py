@@ -2,7 +2,8 @@
 
 A run measures a purifier on images of several attacks and targets, with several seeds, on images of
 an attack that went through it (adaptive), and on originals, which is its price. A seed's value is the mean over
-attacks and targets, a row's the mean over seeds; random signs, the control, are no attack and stay out.
+attacks and targets, a row's the mean over seeds. Random signs, the control, are no attack and stay out; so do
+attacks whose images nothing but `none` purified, which have a table of their own, `attack_rows`.
 """
 
 import statistics
@@ -39,13 +40,29 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[Row]:
         Rows with the keys method, mse, l1, linf, share, psnr, ssim, frechet (of attacks that do not
         know the purifier; psnr and ssim of the purified images against the originals, all others of
         the generator's outputs), features (the network of frechet), mse_adaptive, price_clean, net_calls, seconds (an
-        image), images, seeds, verdict, mse_<target> and mse_adaptive_<target>; with two seeds or more
+        image), images, seeds, attacks, gradient (through which the adaptive attack went: exact, or
+        identity), verdict, mse_<target> and mse_adaptive_<target>; with two seeds or more
         <key>_sd, the standard deviation over them. What was not measured is None.
     """
     measured = _read(run_folder, (name for _, name in tests))
     labels = list(dict.fromkeys(str(facts["purifier"]) for facts in measured))
     labels.sort(key=lambda label: label != NONE)  # stable
-    return [_row(label, [m for m in measured if m["purifier"] == label]) for label in labels]
+    plain = {
+        label: [m for m in measured if m["purifier"] == label and _is_plain(m)] for label in labels
+    }
+    purified = {_aim(m) for label in labels if label != NONE for m in plain[label]}
+    if purified:
+        plain[NONE] = [m for m in plain.get(NONE, ()) if _aim(m) in purified]
+    attacks = {m["attack"] for group in plain.values() for m in group}
+    return [
+        _row(
+            label,
+            plain[label],
+            [m for m in measured if m["purifier"] == label],
+            named=len(attacks) > 1,
+        )
+        for label in labels
+    ]
 
 
 def attack_rows(run_folder: Path, names: Iterable[str]) -> list[Row]:
@@ -94,28 +111,32 @@ def _read(run_folder: Path, names: Iterable[str]) -> list[Facts]:
     return [facts for facts in read if isinstance(facts, dict) and "purifier" in facts]
 
 
-def _row(label: str, measured: Sequence[Facts]) -> Row:
-    attacked = [m for m in measured if m["attack"] not in {"", CONTROL}]
-    plain = [m for m in attacked if not m["through"]]
-    adaptive = [m for m in attacked if m["adaptive"]] or (plain if label == NONE else [])
+def _is_plain(facts: Facts) -> bool:
+    """Tell whether the images were disrupted by who knows no purifier."""
+    return facts["attack"] not in {"", CONTROL} and not facts["through"]
+
+
+def _row(label: str, plain: Sequence[Facts], measured: Sequence[Facts], *, named: bool) -> Row:
+    adaptive = [m for m in measured if m["adaptive"]] or (plain if label == NONE else [])
     clean = [m for m in measured if not m["attack"]]
     row: Row = {"method": label}
     for name in MEASURES:
         _put(row, name, plain, _of_summary(name))
     _put(row, "mse_adaptive", adaptive, _of_summary("mse"))
     _put(row, "price_clean", clean, _of_summary("mse"))
-    used = plain or adaptive or clean
+    used = plain or adaptive or clean or measured
     row["net_calls"] = _mean(_number(facts["net_calls"]) for facts in used)
     row["seconds"] = _mean(_number(facts["seconds"]) for facts in used)
     row["images"] = max((int(_number(facts["images"]) or 0) for facts in used), default=0)
     row["seeds"] = len({_replicate(facts) for facts in used})
+    row["attacks"] = ", ".join(dict.fromkeys(_aim(facts) for facts in plain))
     row["features"] = next((_part(facts, "features").get("network") for facts in used), None)
+    row["gradient"] = next((facts.get("gradient") for facts in adaptive), None) or None
     row["verdict"] = _verdict(label, plain, adaptive)
-    several = len({facts["attack"] for facts in attacked}) > 1
     for prefix, group in (("mse_", plain), ("mse_adaptive_", adaptive)):
-        for aim in dict.fromkeys(_aim(facts, several=several) for facts in group):
-            same = [facts for facts in group if _aim(facts, several=several) == aim]
-            _put(row, prefix + aim, same, _of_summary("mse"))
+        for aim in dict.fromkeys(_aim(facts, named=named) for facts in group):
+            same = [facts for facts in group if _aim(facts, named=named) == aim]
+            _put(row, prefix + aim.replace(" ", "_"), same, _of_summary("mse"))
     return row
 
 
@@ -129,8 +150,8 @@ def _verdict(label: str, plain: Sequence[Facts], adaptive: Sequence[Facts]) -> s
         return "does not restore"
     if not adaptive:
         return "adaptive: not measured"
-    aims = {_aim(facts, several=True) for facts in adaptive}
-    alike = [facts for facts in plain if _aim(facts, several=True) in aims]
+    aims = {_aim(facts) for facts in adaptive}
+    alike = [facts for facts in plain if _aim(facts) in aims]
     if not _restores(adaptive, alike or plain):
         return "broken by the adaptive attack"
     return "restores under the adaptive attack"
@@ -142,13 +163,13 @@ def _restores(purified: Sequence[Facts], unpurified: Sequence[Facts]) -> bool:
     return left is not None and whole is not None and left <= ENOUGH * whole
 
 
-def _aim(facts: Facts, *, several: bool) -> str:
-    """Return what tells an attack in the name of a column: its target, and what else differs."""
-    words = [str(facts["attack"])] if several else []
+def _aim(facts: Facts, *, named: bool = True) -> str:
+    """Return an attack in words: its target, and what else differs; `named`: its name, too."""
+    words = [str(facts["attack"])] if named else []
     words.append(str(facts["target"]))
     if facts["over"] != "own":
         words.append(str(facts["over"]))
-    return "_".join(words)
+    return " ".join(words)
 
 
 def _put(row: Row, name: str, group: Sequence[Facts], value: Callable[[Facts], Json]) -> None:

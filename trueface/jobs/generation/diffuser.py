@@ -13,16 +13,13 @@ from launcher.api import Job, JobError, Json, write_json
 from trueface.diffusion.checkpoint import save_diffuser
 from trueface.diffusion.class_names import training_folder
 from trueface.diffusion.images import digest, load_classes, load_images
-from trueface.diffusion.settings import DiffuserSettings
+from trueface.diffusion.settings import IMPORTER, DiffuserSettings
 from trueface.diffusion.training import fit
 from trueface.models import checkpoint
 from trueface.runtime import gpu_memory, logs, paths
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.progress import Watch
 from trueface.training import checkpointing, provenance
-
-# imports a local Stable Diffusion folder; by name, as only such jobs need what it imports
-IMPORTER = "trueface.jobs.generation.stable_diffusion"
 
 
 def train_diffuser(job: Job) -> Mapping[str, Json]:

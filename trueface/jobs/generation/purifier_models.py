@@ -8,6 +8,9 @@ from trueface.purification.purifier import Purifier, make_purifier
 from trueface.runtime import paths
 
 
+COLOURS = (1, 3)  # channels of images
+
+
 def purifier_of(job: Job, name: PurifierName, *, diffuser: str, denoiser: str) -> Purifier:
     """Return a purifier on the job's device; a model that it does not need is not read.
 
@@ -30,6 +33,11 @@ def purifier_of(job: Job, name: PurifierName, *, diffuser: str, denoiser: str) -
         learned = load_diffuser(paths.checkpoint(job.model_folder(diffuser)), job.device)
         if reason := refuse_untrained(name, learned.t_max, diffuser):
             raise JobError(reason)
+        if learned.channels not in COLOURS:
+            raise JobError(
+                f"{diffuser} works on {learned.channels} channels, such as latents, and not on images; "
+                "train a diffuser of images to purify them"
+            )
     if "denoiser" in name.needs:
         denoising = load_denoiser(paths.checkpoint(job.model_folder(denoiser)), job.device)
     return make_purifier(name, diffuser=learned, denoiser=denoising)

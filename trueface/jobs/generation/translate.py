@@ -51,9 +51,15 @@ def translate(job: Job) -> Mapping[str, Json]:
                 "settings": settings.model_dump(mode="json"),
                 "source": settings.source,
                 "source_digest": digest_of(source, pairs.names),
-                "real": str(real),
+                "real": _named(job, real),
                 "seed": settings.seed,
                 **facts,
             }
         )
     return {**facts, "seconds": time.monotonic() - started}
+
+
+def _named(job: Job, folder: Path) -> str:
+    """Return a folder as a setting names it: relative to the project, where it lies there."""
+    inside = folder.is_relative_to(job.folder)
+    return str(folder.relative_to(job.folder) if inside else folder)

@@ -39,6 +39,7 @@ def train_translator(job: Job) -> Mapping[str, Json]:
     torch.set_num_threads(job.cpus)
     with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
         job = gpu_memory.hold(job, os.environ)
+        paths.make_folder(_folder(job), job.model or "")
         return _adopt(job, settings) if settings.weights else _train(job, settings)
 
 
@@ -56,7 +57,7 @@ def _train(job: Job, settings: TranslatorSettings) -> Mapping[str, Json]:
     }
     source = _provenance(job, settings, facts)
     pictures = Pictures(place, names, rows, settings.size)
-    folder = job.model_folder(job.model or "")
+    folder = _folder(job)
     started = time.monotonic()
     generator, history = training.train_translator(
         pictures,
@@ -98,7 +99,7 @@ def _keep(
     job: Job, translator: Translator, source: Mapping[str, Json], result: Mapping[str, Json]
 ) -> Mapping[str, Json]:
     """Write the translator; remove the state of its training."""
-    folder = job.model_folder(job.model or "")
+    folder = _folder(job)
     shape = translator.generator.shape
     whole: dict[str, Json] = {
         "labels": list(translator.labels),
@@ -125,11 +126,15 @@ def _picture(folder: Path, translator: Translator, images: Tensor, labels: Tenso
     temporary.replace(folder / PICTURE)
 
 
+def _folder(job: Job) -> Path:
+    if job.model is None:
+        raise JobError(f"{job.name} names no model to make")
+    return job.model_folder(job.model)
+
+
 def _provenance(
     job: Job, settings: TranslatorSettings, facts: Mapping[str, Json]
 ) -> dict[str, Json]:
-    if job.model is None:
-        raise JobError(f"{job.name} names no model to make")
     return {
         "job": job.name,
         "model": job.model,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from html import escape
 
 from trueface.report.generation.made_folders import Made
-from trueface.report.generation.rows import Row
-from trueface.report.json_fields import list_of, number_of, text_of
+from trueface.report.generation.rows import Row, has_several, named
+from trueface.report.json_fields import list_of, number_of
 from trueface.report.label_placement import CHARACTER_PX
 from trueface.report.svg import SERIES, Frame, Point, axes, key, line, number, svg
 from trueface.runtime.files import Json
@@ -74,9 +74,10 @@ def rate_bars(rows: Sequence[Row]) -> str:
 def recoveries(folders: Sequence[Made], order: Sequence[str] = ()) -> tuple[Recovery, ...]:
     """Return what was recovered from each method; those named in `order` come first, as there."""
     groups: dict[str, list[Made]] = {name: [] for name in order}
+    several = has_several(made.measures for made in folders)
     for made in folders:
         if list_of(made.measures, "recovery"):
-            groups.setdefault(text_of(made.measures, "method") or made.name, []).append(made)
+            groups.setdefault(named(made.measures, several=several), []).append(made)
     return tuple(
         Recovery(
             method=method,

@@ -6,7 +6,7 @@ from html import escape
 from trueface.evaluation.published.concept_erasing import CITATION, MARK, NOTE, published_erasing
 from trueface.report.generation.made_folders import Made
 from trueface.report.generation.pictures import tile
-from trueface.report.generation.rows import Row
+from trueface.report.generation.rows import Row, has_several, named
 from trueface.report.json_fields import list_of, text_of
 from trueface.report.svg import breakable, number
 from trueface.report.tables import NO_VALUE
@@ -49,13 +49,13 @@ def sample_table(folders: Sequence[Made], order: Sequence[str] = ()) -> str:
         return ""
     first = next(iter(shown.values()))
     concepts = [str(name) for name in list_of(first.measures, "class_names")]
-    parts = {
-        text_of(first.measures, "concept"): "erased",
-        text_of(first.measures, "anchor"): "anchor",
-    }
+    parts: dict[str, str] = {}
+    if not has_several(made.measures for made in folders):
+        parts[text_of(first.measures, "anchor")] = "anchor"
+        parts[text_of(first.measures, "concept")] = "erased"
     head = "".join(
         f'<th scope="col">{escape(name)}'
-        f"{f'<small>{parts[name]}</small>' if parts.get(name) else ''}</th>"
+        f"{f'<small>{parts[name]}</small>' if name in parts else ''}</th>"
         for name in concepts
     )
     body = ""
@@ -112,9 +112,10 @@ def _below(row: Row, key: str) -> str:
 def _first_of_each(folders: Sequence[Made], order: Sequence[str]) -> Mapping[str, Made]:
     """Return the first folder of each method that has samples."""
     shown: dict[str, Made] = {}
+    several = has_several(made.measures for made in folders)
     for made in folders:
         if (made.path / "samples.png").is_file() and list_of(made.measures, "class_names"):
-            shown.setdefault(text_of(made.measures, "method") or made.name, made)
+            shown.setdefault(named(made.measures, several=several), made)
     place = {name: at for at, name in enumerate(order)}
     return dict(sorted(shown.items(), key=lambda pair: place.get(pair[0], len(place))))
 

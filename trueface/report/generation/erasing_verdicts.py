@@ -11,7 +11,7 @@ REFERENCES = (TEACHER, "retrain")
 ERASED_SHARE = 0.2  # of the teacher's rate: at most this is erased
 OTHERS_LOSS = 0.05  # of the accuracy of other concepts
 DRAWN = 0.9  # a teacher that draws a concept less often has nothing to erase
-NULL_SHARE = 1 / 3
+WITHOUT_PENALTY = ("@penalty=0", "@penalty=0.0")  # how such a method's name ends
 
 
 def sentences(rows: Sequence[Row]) -> Iterator[str]:
@@ -22,6 +22,7 @@ def sentences(rows: Sequence[Row]) -> Iterator[str]:
         yield from _teacher(teacher)
         yield from _erased(methods, teacher)
     yield from _verdicts(methods)
+    yield from _penalty(methods)
     yield from _recovered(methods)
 
 
@@ -75,6 +76,25 @@ def _verdicts(methods: Sequence[Row]) -> Iterator[str]:
             yield f"{words[:1].upper()}{words[1:]}: {', '.join(of)}."
 
 
+def _penalty(methods: Sequence[Row]) -> Iterator[str]:
+    """Yield what the penalty on the null token is worth, where a method was run without it."""
+    for row in methods:
+        without = next((end for end in WITHOUT_PENALTY if row.name.endswith(end)), None)
+        drift = row.mean("null_drift")
+        if without is None or not drift:
+            continue
+        method = row.name.removesuffix(without)
+        for other in methods:
+            held = other.mean("null_drift")
+            if other.name in {method, f"{method}@penalty=1", f"{method}@penalty=1.0"}:
+                if held is not None:
+                    yield (
+                        f"Without its penalty, {method} moves the null token's score by "
+                        f"{_short(drift)}, with it by {_short(held)}: {_short(held / drift)} of that."
+                    )
+                break
+
+
 def _recovered(methods: Sequence[Row]) -> Iterator[str]:
     floors = [row.mean("recovery_floor") for row in methods]
     known = [floor for floor in floors if floor is not None]
@@ -86,3 +106,7 @@ def _recovered(methods: Sequence[Row]) -> Iterator[str]:
             f"Even a model that never saw the concept is steered to it at {number(round(min(known), 3))}: "
             "with so many images and steps recovery tells no method from another."
         )
+
+
+def _short(value: float) -> str:
+    return number(float(f"{value:.3g}"))

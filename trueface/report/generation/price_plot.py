@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from trueface.report.generation.purifier_verdicts import NONE
 from trueface.report.generation.rows import Row
 from trueface.report.label_placement import Box, mark, placed
 from trueface.report.svg import Frame, axes, number, svg
@@ -72,7 +73,8 @@ def price_plot(rows: Sequence[Row]) -> str:
 
 def _pairs(rows: Sequence[Row]) -> Iterator[_Pair]:
     for row in rows:
-        price = row.mean("price_clean")
+        # who does nothing costs nothing, and need not be measured
+        price = 0.0 if row.name == NONE else row.mean("price_clean")
         blind, adaptive = (
             value if value is not None and value > 0 else None
             for value in (row.mean("mse"), row.mean("mse_adaptive"))

@@ -25,7 +25,7 @@ def purifier_table(rows: Sequence[Row]) -> str:
         "SSIM",
         "Fréchet distance",
         "net calls",
-        "seconds<small>an image</small>",
+        "ms<small>an image</small>",
         "seeds",
     )
     body = "".join(
@@ -86,7 +86,7 @@ def _purifier(row: Row) -> str:
         row.cell("ssim", 3),
         row.short("frechet"),
         row.short("net_calls"),
-        row.short("seconds"),
+        row.short("seconds", 1000),
         row.short("seeds"),
     )
     return "".join(f"<td>{cell}</td>" for cell in cells)

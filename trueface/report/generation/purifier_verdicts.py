@@ -92,7 +92,7 @@ def _against_rival(purifiers: Sequence[Row]) -> Iterator[str]:
     """Yield who restores more than JPEG at no higher price, by both numbers."""
     rival = next((row for row in purifiers if row.name in RIVALS), None)
     price = None if rival is None else rival.mean("price_clean")
-    if rival is None or price is None:
+    if rival is None or price is None or len(purifiers) < 2:
         return
     for key, words in ((ADAPTIVE, "adaptive"), ("mse", "non-adaptive")):
         bound = rival.mean(key)

@@ -1,6 +1,6 @@
 """Rows of a results table as what a page shows: a number, its deviation over seeds, or nothing."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trueface.report.json_fields import number_of, text_of
@@ -58,10 +58,22 @@ class Row:
         return NO_VALUE if mean is None else number(float(f"{mean * factor:.3g}"))
 
 
-def rows_of(records: Iterable[Mapping[str, Json]]) -> tuple[Row, ...]:
+def rows_of(records: Sequence[Mapping[str, Json]]) -> tuple[Row, ...]:
     """Return the rows that name a method, in their order."""
+    several = has_several(records)
     return tuple(
-        Row(name=text_of(record, "method"), record=record)
+        Row(name=named(record, several=several), record=record)
         for record in records
         if text_of(record, "method")
     )
+
+
+def has_several(records: Iterable[Mapping[str, Json]]) -> bool:
+    """Tell whether records are of more than one concept."""
+    return len({text_of(record, "concept") for record in records}) > 1
+
+
+def named(record: Mapping[str, Json], *, several: bool) -> str:
+    """Return the method of a record; with its concept where a run has several."""
+    method, concept = text_of(record, "method"), text_of(record, "concept")
+    return f"{method} ({concept})" if several and concept else method

@@ -31,7 +31,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     rows = {"b.png": (1, 0), "a.png": (0, 0)}
     table = read_table(a_table(tmp_path, table_text(("one", "two"), rows)))
     assert table.names == ("one", "two")
-    assert table.of(rows) == [[1, 0], [0, 0]]
+    assert table.of([*rows]) == [[1, 0], [0, 0]]
 
 
 @pytest.mark.parametrize(

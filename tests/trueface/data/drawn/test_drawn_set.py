@@ -131,7 +131,7 @@ def test_shapes_of_ten_pixels_are_told_apart_by_a_small_network() -> None:
             rows = torch.randint(1200, (64,))
             loss = torch.nn.functional.cross_entropy(network(images[rows]), classes[rows])
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's stub
             optimizer.step()
         held_out, truth = drawn(300, "test")
         assert (network(held_out).argmax(1) == truth).float().mean() > 0.95

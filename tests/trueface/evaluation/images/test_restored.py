@@ -136,10 +136,19 @@ def test_without_a_purifier_every_attack_is_adaptive(run: Run) -> None:
 
 
 def test_columns_tell_attacks_where_there_are_several(run: Run) -> None:
-    run.add("none", 0.1)
-    run.add("none", 0.2, attack="fgsm", over="all")
-    row = run.rows()["none"]
+    run.add("jpeg@75", 0.1)
+    run.add("jpeg@75", 0.2, attack="fgsm", over="all")
+    row = run.rows()["jpeg@75"]
     assert (row["mse_pgd_grey"], row["mse_fgsm_grey_all"]) == (0.1, 0.2)
+    assert row["attacks"] == "pgd grey, fgsm grey all"
+
+
+def test_the_row_without_a_purifier_is_of_the_attacks_that_the_others_met(run: Run) -> None:
+    run.add("none", 0.1)
+    run.add("none", 0.9, attack="fgsm")
+    run.add("jpeg@75", 0.01)
+    row = run.rows()["none"]
+    assert (row["mse"], row["mse_grey"], row["attacks"]) == (0.1, 0.1, "pgd grey")
 
 
 def test_folders_that_are_not_done_are_left_out(run: Run) -> None:

@@ -1,7 +1,9 @@
 """The kind `diffuser`: refusals while planning, and a training from images to files."""
 
 import json
+import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,19 @@ def test_what_its_images_do_not_go_with_is_refused_while_planning(
         (shapes / "shapes/disc").mkdir()
     (said,) = DIFFUSER.refusals(a_draft(shapes, data, **given), ())
     assert reason in said
+
+
+def test_it_starts_from_no_model_and_has_no_wrong_labels(shapes: Path) -> None:
+    (said,) = DIFFUSER.refusals(replace(a_draft(shapes), base="images:all"), ())
+    assert "starts from no model; write model: null" in said
+    (said,) = DIFFUSER.refusals(replace(a_draft(shapes), model="classes:all%50"), ())
+    assert "some labels are wrong" in said
+
+
+def test_a_class_cannot_be_left_out_of_two(shapes: Path) -> None:
+    shutil.rmtree(shapes / "shapes/train/ring")
+    (said,) = DIFFUSER.refusals(a_draft(shapes, without="disc"), ())
+    assert "without disc one class is left" in said
 
 
 def test_what_is_not_there_yet_is_not_refused(tmp_path: Path) -> None:

@@ -251,3 +251,17 @@ def test_a_plan_refuses_what_lacks_a_model() -> None:
     assert "write diffuser: and the ID of one, such as images:A" in DISRUPT.refusals(given, ())[0]
     given = draft("restored", source="p", translator="", features="squeezenet")
     assert len(RESTORED.refusals(given, ())) == 2
+
+
+def test_outputs_of_originals_are_made_once_for_all_purifiers(project: Project) -> None:
+    first = project.chain("blur1", attack="random")
+    kept = list((project.run / "made" / ".outputs").iterdir())
+    assert len(kept) == 1
+    changed = kept[0].stat().st_mtime_ns
+    assert project.chain("blur1", attack="random") == first | {"seconds": pytest.approx(0, abs=9)}
+    project.chain("median3")
+    assert list(kept[0].parent.iterdir()) == kept
+    assert kept[0].stat().st_mtime_ns == changed
+    kept[0].write_bytes(b"cut")
+    again = project.chain("blur1", attack="random")
+    assert again["summary"] == first["summary"]

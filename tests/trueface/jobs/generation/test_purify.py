@@ -8,7 +8,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from launcher.api import Draft, Job, Kind, Role
+from launcher.api import Draft, Job, Kind, Plan, Role, TaskFileError
+from launcher.planning.plan_builder import build_plan
+from launcher.taskfile.parser import ParseContext, parse
 from tests.trueface.purification.build import normal, smooth_images
 from trueface.data.made.folders import digest_of, image_names, read_images
 from trueface.data.made.writer import made_folder, read_made
@@ -19,6 +21,7 @@ from trueface.diffusion.network import NetworkShape
 from trueface.diffusion.schedule import make_schedule
 from trueface.jobs.generation.denoiser import denoiser
 from trueface.jobs.generation.denoiser_kind import DENOISER
+from trueface.jobs.generation.diffuser_kind import DIFFUSER
 from trueface.jobs.generation.purify import purify
 from trueface.jobs.generation.purify_kind import PURIFY
 from trueface.purification.settings import PurifySettings
@@ -200,6 +203,33 @@ def test_a_step_beyond_what_was_trained_is_refused_while_planning_or_in_the_job(
     assert PURIFY.refusals(draft, ()) == ()
     with pytest.raises(JobError, match="t 300 is beyond the 200 that images:A was trained for"):
         purified(lab, purifier="diffpure300", diffuser="images:A")
+
+
+def test_a_plan_tells_what_the_diffuser_of_another_section_is_trained_for(tmp_path: Path) -> None:
+    (tmp_path / "faces/A").mkdir(parents=True)
+    text = """
+name: study
+diffuser: [{model: null, data: "images:A", data_root: faces, t_max: 20, num_steps: 1}]
+purify: [{source: faces/A, diffuser: "images:A", purifier: PURIFIER}]
+"""
+    kinds: dict[str, Kind] = {kind.name: kind for kind in (DIFFUSER, PURIFY)}
+
+    def planned(purifier: str) -> Plan:
+        task = parse(
+            text.replace("PURIFIER", purifier),
+            file="study.yaml",
+            context=ParseContext(kinds=kinds, environment={}),
+            include=lambda path: Path(path).read_text(),
+        )
+        return build_plan(
+            task, root=tmp_path, exists=Path.exists, digest=lambda _: "", content=lambda _: ""
+        )
+
+    first, second = planned("ddpm20").jobs
+    assert second.needs == (first.name,)
+    assert planned("jpeg75").jobs[1].needs == ()
+    with pytest.raises(TaskFileError, match="t 21 is beyond the 20 that images:A was trained for"):
+        planned("ddpm21")
 
 
 def test_settings_refuse_what_the_grammar_refuses() -> None:

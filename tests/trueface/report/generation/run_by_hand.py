@@ -82,16 +82,27 @@ def attack_rows() -> list[dict[str, Json]]:
 
 def restored_run(run: Path) -> tuple[Made, ...]:
     """Write folders of `restored` with their tiles."""
-    for name, *_ in PURIFIERS:
+    for name, mse, _, _, psnr in PURIFIERS:
         for target in ("grey", "away"):
             folder = run / "made" / f"restored@target={target},purifier={name.replace('@', '')}"
             measures: dict[str, Json] = {
                 "purifier": name,
                 "attack": "pgd",
                 "target": target,
+                "over": "own",
                 "adaptive": False,
+                "through": "",
                 "eps": 0.05,
+                "seed": 1,
+                "attack_seed": 1,
+                "translator": "labelled:A",
                 "images": 64,
+                "net_calls": 0.0,
+                "seconds": 0.001,
+                "summary": {"mse": mse, "share": 0.5, "psnr": psnr, "ssim": 0.9},
+                "unpurified": {"mse": 0.117},
+                "delta": {"linf": 0.047, "rms": 0.04},
+                "features": {"network": "random"},
             }
             _write(folder, "restored", measures)
             _picture(folder / "grid.png", rows=4, columns=7)
@@ -125,14 +136,16 @@ def method_rows() -> list[dict[str, Json]]:
 
 def erased_run(run: Path) -> tuple[Made, ...]:
     """Write folders of `erased` with samples and curves, of two seeds."""
-    for name, *_, recovery in METHODS:
+    for name, erased, anchor, others, recovery in METHODS:
         for seed in (1, 2):
             folder = run / "made" / f"erased@method={name},seed={seed}"
             measures: dict[str, Json] = {
+                "schema": 1,
                 "method": name,
                 "concept": "cross",
                 "anchor": "disc",
                 "seed": seed,
+                "measures": {"erased": erased, "anchor": anchor, "others": others},
                 "class_names": [*CONCEPTS],
                 "recovery": _curve(recovery or 0.3),
                 "recovery_floor": _curve(0.3),

@@ -6,6 +6,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
+from launcher.api import Json
 from tests.trueface.report.generation.run_by_hand import CONCEPTS, METHODS, erased_run, method_rows
 from tests.trueface.report.test_page import NASTY, Reading
 from trueface.report.generation.erasing_page import Erasing, erasing_page
@@ -31,6 +32,17 @@ def test_a_teacher_that_cannot_draw_the_concept_is_told() -> None:
     rows = [dict(row) for row in method_rows()]
     rows[0]["erased"] = 0.5
     assert any("little to erase" in line for line in sentences(rows_of(rows)))
+
+
+def test_what_the_penalty_holds_is_told_where_a_method_was_run_without_it() -> None:
+    without: dict[str, Json] = {**method_rows()[1], "method": "abo@penalty=0.0", "null_drift": 2.6}
+    text = " ".join(sentences(rows_of([*method_rows(), without])))
+    assert "Without its penalty, abo moves the null token's score by 2.6, with it by 0.0013" in text
+
+
+def test_of_several_concepts_each_row_names_its_own() -> None:
+    rows = [{**row, "concept": name} for name in ("cross", "disc") for row in method_rows()]
+    assert [row.name for row in rows_of(rows)][:2] == ["teacher (cross)", "abo (cross)"]
 
 
 def test_recovery_without_a_floor_is_told() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.api import write_json
+from launcher.api import Json, write_json
 from tests.trueface.report.generation.run_by_hand import attack_rows, purifier_rows, restored_run
 from tests.trueface.report.test_page import NASTY, Reading
 from trueface.report.generation.detectors import Detector, detectors, trained_on
@@ -99,7 +99,11 @@ def test_a_detector_is_called_after_what_its_images_were_made_of(tmp_path: Path)
     for name, kind, source in chain:
         folder = run / "made" / name
         folder.mkdir(parents=True)
-        facts = {"kind": kind, "source": source, "settings": {"purifier": "jpeg75"}}
+        facts: dict[str, Json] = {
+            "kind": kind,
+            "source": source,
+            "settings": {"purifier": "jpeg75"},
+        }
         write_json(folder / "made.json", facts)
     for source in ("purified", "disrupted", "faces"):
         place = f"runs/study/made/{source}" if source != "faces" else "data/faces"
@@ -112,7 +116,7 @@ def test_a_detector_is_called_after_what_its_images_were_made_of(tmp_path: Path)
     assert trained_on(run, "purified:pre") == "purified (jpeg75)"
     assert trained_on(run, "disrupted:pre") == "disrupted"
     assert trained_on(run, "faces:pre") == "clean"
-    rows = [
+    rows: list[dict[str, Json]] = [
         {"model": f"{name}:pre", "data": "x:pre", "pooled": pooled, "auc": {"value": 0.9}}
         for name in ("purified", "faces")
         for pooled in (False, True)

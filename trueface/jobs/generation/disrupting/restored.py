@@ -25,6 +25,7 @@ from trueface.evaluation.images.frechet import frechet_distance
 from trueface.evaluation.images.restored import METRICS
 from trueface.evaluation.images.ssim import ssim
 from trueface.jobs.generation.disrupting.chain import Chain, chain_of
+from trueface.jobs.generation.disrupting.reference import reference_of
 from trueface.runtime import gpu_memory, logs, paths
 from trueface.translation.checkpoint import load_translator
 from trueface.translation.labels import flipped, labels_of
@@ -52,7 +53,8 @@ class Measured:
     """Measures of each image, batch after batch."""
 
     columns: dict[str, list[Tensor]] = field(default_factory=dict)
-    features: tuple[list[Tensor], list[Tensor]] = field(default_factory=lambda: ([], []))
+    of_originals: list[Tensor] = field(default_factory=list)  # features of the outputs
+    of_purified: list[Tensor] = field(default_factory=list)
 
     def add(self, values: Mapping[str, Tensor], prefix: str = "") -> None:
         """Keep the measures of a batch's images."""
@@ -105,6 +107,9 @@ def _measured(
     _, own = labels_of(chain.original, chain.originals, translator.labels)
     every = flipped(own, translator.labels)  # K×N×K
     measured, rows, missing = Measured(), [], 0 if chain.is_clean else TILES
+    reference = reference_of(job, settings, chain, translator, network, every)
+    if reference is not None:
+        measured.of_originals.append(reference.features)
     for start in range(0, len(chain.names), settings.batch_size):
         if job.stop.is_set():
             raise JobError(
@@ -120,12 +125,14 @@ def _measured(
                 (chain.purified, chain.names),
             )
         ]
-        outputs = [outputs_of(translator, batch, labels) for batch in images]
+        known = None if reference is None else reference.outputs[:, part].to(job.device)
+        outputs = _outputs(translator, images, labels, known)
         measured.add(effect(outputs[0], outputs[2]))
         measured.add(effect(outputs[0], outputs[1]), "unpurified_")
         measured.add({"psnr": psnr(images[0], images[2]), "ssim": ssim(images[0], images[2])})
-        for kept, made_of in zip(measured.features, (outputs[0], outputs[2]), strict=True):
-            kept.append(network(made_of.flatten(0, 1)).cpu())
+        measured.of_purified.append(network(outputs[2].flatten(0, 1)).cpu())
+        if reference is None:
+            measured.of_originals.append(network(outputs[0].flatten(0, 1)).cpu())
         if missing:
             rows.append(_drawn(images, outputs, missing))
             missing -= min(missing, len(images[0]))
@@ -133,6 +140,17 @@ def _measured(
     if rows:
         save_picture(made.root / GRID, torch.cat(rows, dim=1))
     return measured
+
+
+def _outputs(
+    translator: Translator, images: Sequence[Tensor], labels: Tensor, known: Tensor | None
+) -> list[Tensor]:
+    """Return the outputs of originals, sources and purified images; those of equal images are made once."""
+    made = [outputs_of(translator, images[0], labels) if known is None else known]
+    for at in (1, 2):
+        same = next((no for no in range(at) if torch.equal(images[no], images[at])), None)
+        made.append(outputs_of(translator, images[at], labels) if same is None else made[same])
+    return made
 
 
 def _drawn(images: Sequence[Tensor], outputs: Sequence[Tensor], most: int) -> Tensor:
@@ -159,7 +177,7 @@ def _facts(
     }
     summary["share"] = share_above(measured.column("mse"))
     unpurified["share"] = share_above(measured.column("unpurified_mse"))
-    features = [torch.cat(rows) for rows in measured.features]
+    features = torch.cat(measured.of_originals), torch.cat(measured.of_purified)
     summary["frechet"] = frechet_distance(*features) if len(features[0]) > 1 else None
     return {
         "schema": SCHEMA,
@@ -169,6 +187,7 @@ def _facts(
         "over": attack.get("over", ""),
         "adaptive": chain.is_adaptive,
         "through": chain.through,
+        "gradient": disruption.get("gradient", ""),
         "eps": disruption.get("eps"),
         "seed": purification.get("seed"),
         "attack_seed": disruption.get("seed"),

@@ -4,13 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from launcher.api import Draft, Input, Role
-from trueface.disruption.settings import RestoredSettings
+from trueface.disruption.settings import RANDOM, RestoredSettings
 from trueface.jobs.generation.base import GenerationKind
 from trueface.runtime import paths
 
 MADE = "made.json"
 METRICS = "metrics.json"
-RANDOM = "random"
 
 
 def _inputs(draft: Draft) -> Iterator[Input]:

@@ -1,0 +1,54 @@
+import threading
+
+import pytest
+import torch
+
+from tests.trueface.diffusion.closed_forms import small
+from tests.trueface.erasing.measures.known_models import drawer, prototypes, recogniser
+from trueface.erasing.measures.samples import (
+    OTHER_STREAM,
+    Sampling,
+    drawn_classes,
+    noise_of,
+    samples,
+)
+from trueface.runtime.errors import JobError
+
+
+def test_a_sample_begins_from_the_same_noise_whatever_else_is_drawn() -> None:
+    model = small()
+    many = drawn_classes(model, (0, 1, 2), 5, Sampling(steps=3, seed=4))
+    few = drawn_classes(model, (2,), 2, Sampling(steps=3, seed=4, batch_size=1))
+    torch.testing.assert_close(many[2, :2], few[0])
+    torch.testing.assert_close(samples(model, 2, 2, 4, steps=3), few[0])
+
+
+def test_noise_follows_the_classs_name_the_seed_and_the_stream() -> None:
+    model = small()
+    noise = noise_of(model, "cross", 2, 1)
+    assert torch.equal(noise, noise_of(model, "cross", 4, 1)[:2])
+    for other in (
+        noise_of(model, "disc", 2, 1),
+        noise_of(model, "cross", 2, 2),
+        noise_of(model, "cross", 2, 1, OTHER_STREAM),
+    ):
+        assert not torch.isclose(noise, other).any()
+
+
+def test_what_is_drawn_is_cut_to_the_range_of_images_and_recognised() -> None:
+    images = drawn_classes(drawer(prototypes() * 2), (0, 1, 2), 2, Sampling(steps=4, guidance=1))
+    assert float(images.abs().max()) == 1
+    answers = recogniser().answers(images.flatten(0, 1)).reshape(3, 2)
+    assert answers.tolist() == [[0, 0], [1, 1], [2, 2]]
+
+
+def test_guidance_without_a_null_token_is_refused() -> None:
+    with pytest.raises(JobError, match="drop"):
+        samples(drawer(has_null=False), 0, 1, 1, guidance=2)
+
+
+def test_a_stopped_sampling_says_how_far_it_came() -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(JobError, match="stopped after 0 of 2 samples"):
+        drawn_classes(drawer(), (0,), 2, Sampling(stop=stop))

@@ -1,0 +1,68 @@
+"""A run's folder with tiny diffusers, a classifier that was never trained, and real images."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+
+from launcher.api import Draft, Job
+from tests.trueface.diffusion.closed_forms import small
+from trueface.diffusion.checkpoint import save_diffuser
+from trueface.jobs.generation.base import GenerationKind
+from trueface.models import checkpoint, classifiers
+from trueface.models.checkpoint import Checkpoint
+from trueface.models.classifier_registry import Shape
+from trueface.runtime import paths
+
+SIDE = 8
+NAMES = ("cross", "disc", "square")
+TEACHER, EDITED, CLASSIFIER = "classes:all", "classes:all~abo", "folders:all"
+
+
+def make_lab(root: Path) -> Path:
+    """Write models and images below `root`; return it."""
+    run = root / "runs" / "r"
+    save_diffuser(paths.checkpoint(run / TEACHER), small(size=SIDE), {})
+    edited = small(size=SIDE)
+    with torch.no_grad():
+        for weight in edited.network.parameters():
+            weight.mul_(0.9)
+    save_diffuser(paths.checkpoint(run / EDITED), edited, {})
+    model = classifiers.build(Shape(model="cnn", stem="small", size=SIDE, classes=3), seed=1)
+    kept = Checkpoint(
+        arch="cnn",
+        state=model.network.state_dict(),
+        provenance={"settings": {"stem": "small", "size": SIDE}, "class_names": list(NAMES)},
+    )
+    checkpoint.save(paths.checkpoint(run / CLASSIFIER), kept)
+    random = np.random.default_rng(1)
+    for part in ("train", "test"):
+        for name in NAMES:
+            folder = root / "data" / part / name
+            folder.mkdir(parents=True)
+            for number in range(4):
+                pixels = random.integers(0, 256, (SIDE, SIDE)).astype(np.uint8)
+                PIL.Image.fromarray(pixels).save(folder / f"{number}.png")
+    return root
+
+
+def a_draft(kind: GenerationKind, root: Path, name: str, settings: dict[str, Any]) -> Draft:
+    """Return a job as it is planned."""
+    return Draft(
+        kind=kind.name, run="r", run_folder=root / "runs" / "r", folder=root, name=name,
+        settings=kind.settings.model_validate(settings).model_dump(mode="json"),
+    )  # fmt: skip
+
+
+def a_job(
+    kind: GenerationKind, root: Path, name: str, settings: dict[str, Any], **facts: Any
+) -> Job:
+    """Return a job as its worker gets it."""
+    draft = a_draft(kind, root, name, settings)
+    return Job(
+        name=f"{kind.name}/{name}", kind=kind.name, run="r", run_folder=draft.run_folder, folder=root,
+        attempt_folder=root, attempt=1, device="cpu", cpus=1, settings=draft.settings,
+        outputs=kind.outputs(draft), **facts,
+    )  # fmt: skip

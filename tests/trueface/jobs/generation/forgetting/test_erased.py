@@ -1,0 +1,142 @@
+"""The job that measures an erasing: its files, what it keeps for the next one, and what it refuses."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+
+from launcher.api import Job, JobError, UnknownName, read_json
+from tests.trueface.diffusion.closed_forms import small
+from tests.trueface.jobs.generation.forgetting.small_lab import (
+    CLASSIFIER,
+    EDITED,
+    NAMES,
+    SIDE,
+    TEACHER,
+    a_draft,
+    a_job,
+    make_lab,
+)
+from trueface.diffusion.checkpoint import save_diffuser
+from trueface.erasing.measures.table import table
+from trueface.jobs.generation.forgetting.erased import erased
+from trueface.jobs.generation.forgetting.erased_kind import ERASED
+from trueface.runtime import paths
+from trueface.runtime.errors import CheckpointError, DataError
+from trueface.runtime.files import write_json
+
+FEW: dict[str, Any] = {
+    "diffuser": EDITED, "teacher": TEACHER, "classifier": CLASSIFIER, "data_root": "data",
+    "concept": "cross", "anchor": "disc", "samples": 4, "sample_steps": 2, "recover_images": [1, 2],
+    "recover_steps": [1, 2], "recover_batch": 2, "least_teacher_rate": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_lab(tmp_path_factory.mktemp("lab"))
+    write_json(root / "runs" / "r" / EDITED / "erasing.json", {"seconds": 1.5})
+    return root
+
+
+def job(root: Path, name: str = "erased", /, **changed: Any) -> Job:
+    facts = {key: changed.pop(key) for key in list(changed) if key == "stop"}
+    return a_job(ERASED, root, name, {**FEW, **changed}, **facts)
+
+
+def test_a_measured_erasing_leaves_its_measures_curves_and_samples(lab: Path) -> None:
+    result = erased(job(lab, never=TEACHER))
+    draft = a_draft(ERASED, lab, "erased", {**FEW, "never": TEACHER})
+    assert all(path.exists() for path in ERASED.outputs(draft))
+    facts: Any = read_json(draft.made_folder() / "metrics.json")
+    assert (facts["method"], facts["concept"], facts["anchor"]) == ("abo", "cross", "disc")
+    assert facts["class_names"] == list(NAMES)
+    assert facts["seconds"] == 1.5
+    assert facts["measures"]["erased"]["n"] == 4
+    assert facts["measures"]["null_drift"] > 0
+    places = [(1, 1), (1, 2), (2, 1), (2, 2)]
+    for curve in ("recovery", "recovery_floor", "recovery_ceiling"):
+        assert [(row["images"], row["steps"]) for row in facts[curve]] == places
+    assert facts["recovery_floor"] == facts["recovery_ceiling"]  # the same model here
+    assert facts["classifier_accuracy"]["n"] == 12
+    assert "last layer of folders:all" in facts["features"]
+    with PIL.Image.open(draft.made_folder() / "samples.png") as picture:
+        assert picture.size == (4 * SIDE, 3 * SIDE)
+    made: Any = read_json(draft.made_folder() / "made.json")
+    assert made["kind"] == "erased"
+    assert made["seed"] == 1
+    assert len(made["source_digest"]) == 64
+    (row,) = table(lab / "runs" / "r", [("", "erased")])
+    assert row["method"] == "abo"
+    assert row["erased"] == result["erased"]
+    assert row["verdict"] == result["verdict"]
+
+
+def test_the_teacher_measured_beside_itself_has_not_changed(lab: Path) -> None:
+    result = erased(job(lab, "teacher", diffuser=TEACHER))
+    assert result["ssim"] == pytest.approx(1)
+    assert result["null_drift"] == 0
+    facts: Any = read_json(lab / "runs" / "r" / "made" / "teacher" / "metrics.json")
+    assert facts["method"] == "teacher"
+    assert facts["recovery"] == facts["recovery_ceiling"]
+    assert facts["recovery_floor"] == []
+
+
+def test_the_ceiling_is_measured_once_and_kept_beside_the_teacher(lab: Path) -> None:
+    erased(job(lab, "first"))
+    cache = lab / "runs" / "r" / TEACHER / "cache"
+    before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
+    assert before
+    erased(job(lab, "second"))
+    assert {path.name: path.stat().st_mtime_ns for path in cache.iterdir()} == before
+    erased(job(lab, "third", recover_lr=0.2))
+    assert len(list(cache.iterdir())) == len(before) + 1
+
+
+def test_a_teacher_that_draws_nothing_recognisable_ends_the_job(lab: Path) -> None:
+    with pytest.raises(
+        JobError, match=r"the teacher cannot draw .* are recognised\).*train it longer"
+    ):
+        erased(job(lab, "weak", least_teacher_rate=0.95))
+    assert not (lab / "runs" / "r" / "made" / "weak").exists()
+
+
+def test_an_unknown_concept_is_refused_with_the_nearest(lab: Path) -> None:
+    with pytest.raises(UnknownName, match="cross"):
+        erased(job(lab, "unknown", concept="crss"))
+
+
+def test_too_few_images_are_refused_with_their_number(lab: Path) -> None:
+    with pytest.raises(DataError, match=r"train/cross has 4 images, and the attack wants 5"):
+        erased(job(lab, "few", recover_images=[5]))
+
+
+def test_models_of_other_classes_or_kinds_are_refused(lab: Path) -> None:
+    other = "classes:other"
+    save_diffuser(paths.checkpoint(lab / "runs" / "r" / other), small(size=SIDE, classes=2), {})
+    with pytest.raises(JobError, match="classes of the measured model and of its teacher differ"):
+        erased(job(lab, "other", diffuser=other))
+    with pytest.raises(CheckpointError):
+        erased(job(lab, "kind", classifier=TEACHER))
+
+
+def test_a_stopped_job_leaves_no_folder(lab: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(JobError, match="stopped"):
+        erased(job(lab, "stopped", stop=stop))
+    assert not (lab / "runs" / "r" / "made" / "stopped").exists()
+
+
+def test_the_job_reads_all_of_its_models_and_the_images(lab: Path) -> None:
+    draft = a_draft(ERASED, lab, "erased", {**FEW, "never": TEACHER})
+    read = [place.path.relative_to(lab).as_posix() for place in ERASED.inputs(draft)]
+    assert read == [
+        "data",
+        *(
+            f"runs/r/{model}/checkpoints/best.pt"
+            for model in (EDITED, TEACHER, CLASSIFIER, TEACHER)
+        ),
+    ]

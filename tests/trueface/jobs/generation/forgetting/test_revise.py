@@ -1,0 +1,76 @@
+"""The job that draws real images anew: names, measures, and what it refuses."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from launcher.api import Job, JobError, read_json
+from tests.trueface.jobs.generation.forgetting.small_lab import (
+    CLASSIFIER,
+    EDITED,
+    SIDE,
+    TEACHER,
+    a_job,
+    make_lab,
+)
+from trueface.data.made.folders import image_names, read_images
+from trueface.jobs.generation.forgetting.revise import revise
+from trueface.jobs.generation.forgetting.revise_kind import REVISE
+
+FEW: dict[str, Any] = {
+    "source": "data/test/cross", "diffuser": EDITED, "drawn_as": "cross", "steps": 3,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_lab(tmp_path_factory.mktemp("lab"))
+
+
+def job(root: Path, name: str, /, **changed: Any) -> Job:
+    facts = {key: changed.pop(key) for key in list(changed) if key == "stop"}
+    return a_job(REVISE, root, name, {**FEW, **changed}, **facts)
+
+
+def test_images_keep_their_names_and_the_folder_says_what_was_measured(lab: Path) -> None:
+    numbers: Any = revise(job(lab, "whole", teacher=TEACHER, classifier=CLASSIFIER, guidance=2))
+    folder = lab / "runs" / "r" / "made" / "whole"
+    assert image_names(folder) == image_names(lab / "data" / "test" / "cross")
+    assert numbers["images"] == 4
+    assert numbers["rms"] > 0
+    assert numbers["rms_round_trip"] > 0
+    assert {"rate_before", "rate_after", "rate_round_trip"} <= set(numbers)
+    assert numbers["rate_before"]["n"] == 4
+    made: Any = read_json(folder / "made.json")
+    assert made["kind"] == "revise"
+    assert made["rms"] == numbers["rms"]
+    assert made["source"] == "data/test/cross"
+
+
+def test_the_size_of_a_batch_changes_no_image(lab: Path) -> None:
+    images = []
+    for name, size in (("one", 1), ("all", 4)):
+        numbers = revise(job(lab, name, batch_size=size))
+        assert "rms_round_trip" not in numbers
+        folder = lab / "runs" / "r" / "made" / name
+        images.append(read_images(folder, image_names(folder), size=SIDE, channels=1))
+    torch.testing.assert_close(images[0], images[1], atol=2 / 255 + 1e-6, rtol=0)
+
+
+def test_what_inverts_decides_what_comes_back(lab: Path) -> None:
+    own: Any = revise(job(lab, "own", inverted_as="cross"))
+    other: Any = revise(
+        job(lab, "teacher", inverted_as="cross", inverted_by="teacher", teacher=TEACHER)
+    )
+    assert own["rms"] != other["rms"]
+
+
+def test_a_stopped_job_leaves_no_folder(lab: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(JobError, match="stopped after 0 of 4 images"):
+        revise(job(lab, "stopped", stop=stop))
+    assert not (lab / "runs" / "r" / "made" / "stopped").exists()

@@ -1,0 +1,177 @@
+"""Drawing, training a translator and translating as jobs."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from launcher.api import Draft, Job, JobError, Kind, Plan, read_json
+from launcher.planning.plan_builder import build_plan
+from launcher.taskfile.parser import ParseContext, parse
+from trueface.data.drawn.settings import MARK
+from trueface.jobs.generation.draw import draw
+from trueface.jobs.generation.draw_kind import DRAW
+from trueface.jobs.generation.translate import translate
+from trueface.jobs.generation.translate_kind import TRANSLATE
+from trueface.jobs.generation.translator import train_translator
+from trueface.jobs.generation.translator_kind import TRANSLATOR
+from trueface.jobs.kinds import TEST, TRAIN
+from trueface.runtime import paths
+from trueface.runtime.errors import CheckpointError, DataError
+from trueface.translation.checkpoint import load_translator
+from trueface.translation.networks import GeneratorShape, build_generator
+
+MODEL = "labelled:A"
+TINY: dict[str, Any] = {
+    "data_root": "drawn", "size": 32, "width": 4, "blocks": 1, "critic_width": 4, "gan": "hinge",
+    "n_critic": 1, "num_steps": 4, "batch_size": 4,
+}  # fmt: skip
+
+
+STUDY = """
+name: study
+draw: [{data_root: drawn}]
+translator: [{model: null, data: "labelled:A", data_root: drawn, size: 32}]
+translate: [{name: fakes, source: drawn/B, translator: "labelled:A"}]
+subsets: {translated: [Translated], realOriginals: [Originals]}
+defaults: {data_root: runs/study/made/fakes, split_path: runs/study/made/fakes/splits}
+train: [{model: null, data: "translated:pre"}]
+test: [{model: "translated:pre", data: "translated:pre"}]
+"""
+
+
+def worked_out(text: str, root: Path) -> Plan:
+    kinds: dict[str, Kind] = {
+        kind.name: kind for kind in (DRAW, TRANSLATOR, TRANSLATE, TRAIN, TEST)
+    }
+    context = ParseContext(kinds=kinds, environment={})
+    task = parse(text, file="study.yaml", context=context, include=lambda _: "")
+    return build_plan(
+        task, root=root, exists=Path.exists, digest=lambda _: "", content=lambda _: ""
+    )
+
+
+def a_draft(kind: Kind, folder: Path, **given: Any) -> Draft:
+    is_model = kind.name == "translator"
+    return Draft(
+        kind=kind.name,
+        run="study",
+        run_folder=folder / "runs/study",
+        folder=folder,
+        model=MODEL if is_model else None,
+        data=MODEL if is_model else None,
+        name=None if is_model else kind.name,
+        settings=kind.settings.model_validate(given).model_dump(mode="json"),
+    )
+
+
+def a_job(kind: Kind, folder: Path, *, stopped: bool = False, **given: Any) -> Job:
+    draft = a_draft(kind, folder, **given)
+    stop = threading.Event()
+    if stopped:
+        stop.set()
+    return Job(
+        name=draft.name or draft.kind, kind=draft.kind, run=draft.run, run_folder=draft.run_folder,
+        folder=folder, attempt_folder=folder / "attempt", attempt=1, device="cpu", cpus=1,
+        model=draft.model, data=draft.data, settings=draft.settings,
+        outputs=kind.outputs(draft) if kind is not DRAW else (), stop=stop,
+    )  # fmt: skip
+
+
+def drawn(folder: Path) -> Path:
+    draw(a_job(DRAW, folder, data_root="drawn", images=30))
+    return folder / "drawn"
+
+
+def test_a_drawn_set_a_translator_and_its_fakes(tmp_path: Path) -> None:
+    drawn(tmp_path)
+    job = a_job(TRANSLATOR, tmp_path, **TINY)
+    result = train_translator(job)
+    assert result["labels"] == ["dark_hair", "light_background", "warm_skin"]
+    assert all(path.is_file() for path in job.outputs)
+    folder = job.model_folder(MODEL)
+    assert paths.history(folder).read_text().startswith("step,critic,")
+    assert (folder / "translated.png").is_file()
+    assert not paths.resume(folder).exists()
+
+    made = a_job(TRANSLATE, tmp_path, source="drawn/B", translator=MODEL)
+    counts = translate(made)
+    assert counts["images"] == 6
+    assert all(path.exists() for path in made.outputs)
+    record = read_json(made.outputs[1])
+    assert record is not None
+    assert (record["kind"], record["source"], record["images"]) == ("translate", "drawn/B", 6)
+    assert record["real"] == "drawn/B"
+
+
+def test_inputs_and_outputs_are_those_of_the_settings(tmp_path: Path) -> None:
+    outputs = DRAW.outputs(a_draft(DRAW, tmp_path, data_root="drawn"))
+    assert outputs == (tmp_path / "drawn", tmp_path / "drawn" / MARK)
+    photographs = a_draft(
+        DRAW, tmp_path, data_root="drawn", content="resized", source="photos", attributes="a.txt"
+    )
+    read = [item.path for item in DRAW.inputs(photographs)]
+    assert read == [tmp_path / "photos", tmp_path / "a.txt"]
+    training = a_draft(TRANSLATOR, tmp_path, **TINY)
+    assert [item.path for item in TRANSLATOR.inputs(training)] == [tmp_path / "drawn/A"]
+    adopted = a_draft(TRANSLATOR, tmp_path, data_root="x", weights="G.ckpt", labels="a,b")
+    assert [item.path for item in TRANSLATOR.inputs(adopted)] == [tmp_path / "G.ckpt"]
+    made = a_draft(TRANSLATE, tmp_path, source="drawn/B", translator=MODEL)
+    checkpoint = paths.checkpoint(made.model_folder(MODEL))
+    assert [item.path for item in TRANSLATE.inputs(made)] == [tmp_path / "drawn/B", checkpoint]
+    assert TRANSLATE.outputs(made)[0] == tmp_path / "runs/study/made/translate"
+
+
+def test_a_detector_learns_behind_the_translation_that_makes_its_images(tmp_path: Path) -> None:
+    plan = worked_out(STUDY, tmp_path)
+    order = [job.kind for job in plan.jobs]
+    assert order == ["draw", "translator", "translate", "train", "test"]
+    needs = {job.kind: job.needs for job in plan.jobs}
+    names = {job.kind: job.name for job in plan.jobs}
+    assert names["translator"] in needs["translate"]
+    assert needs["train"] == (names["translate"],)
+
+
+def test_a_translation_without_a_translator_is_refused(tmp_path: Path) -> None:
+    draft = a_draft(TRANSLATE, tmp_path, source="drawn/B", translator="")
+    assert "needs a translator" in TRANSLATE.refusals(draft, ())[0]
+
+
+def test_the_authors_weights_take_the_place_of_a_training(tmp_path: Path) -> None:
+    generator = build_generator(GeneratorShape(2, width=4, blocks=1), seed=1)
+    torch.save(generator.state_dict(), tmp_path / "G.ckpt")
+    given: dict[str, Any] = {"data_root": "nowhere", "weights": "G.ckpt", "size": 32}
+    job = a_job(TRANSLATOR, tmp_path, **given, labels="Male,Young")
+    train_translator(job)
+    translator = load_translator(paths.checkpoint(job.model_folder(MODEL)))
+    assert translator.labels == ("Male", "Young")
+    images, targets = torch.zeros(1, 3, 32, 32), torch.ones(1, 2)
+    assert torch.equal(translator(images, targets), generator(images, targets))
+    with pytest.raises(CheckpointError, match=r"of 2 labels \(c_dim\), and 3 are named"):
+        train_translator(a_job(TRANSLATOR, tmp_path, **given, labels="Male,Young,Bald"))
+
+
+def test_a_stop_leaves_no_folder(tmp_path: Path) -> None:
+    drawn(tmp_path)
+    train_translator(a_job(TRANSLATOR, tmp_path, **TINY))
+    job = a_job(TRANSLATE, tmp_path, stopped=True, source="drawn/B", translator=MODEL)
+    with pytest.raises(JobError, match="nothing was written"):
+        translate(job)
+    assert not job.outputs[0].exists()
+
+
+def test_a_stopped_training_keeps_its_state(tmp_path: Path) -> None:
+    drawn(tmp_path)
+    job = a_job(TRANSLATOR, tmp_path, stopped=True, **TINY)
+    with pytest.raises(JobError, match="stopped after 1 of 4 steps"):
+        train_translator(job)
+    assert paths.resume(job.model_folder(MODEL)).is_file()
+
+
+def test_images_without_a_table_cannot_be_learned(tmp_path: Path) -> None:
+    root = drawn(tmp_path)
+    (root / "A" / "attributes.csv").unlink()
+    with pytest.raises(DataError, match="no table of attributes"):
+        train_translator(a_job(TRANSLATOR, tmp_path, **TINY))

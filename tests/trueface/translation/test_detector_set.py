@@ -1,0 +1,161 @@
+"""Data roots for detectors: pairs by name, the same format, lists that detectors read."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from launcher.api import parse_data
+from tests.trueface.translation.build import SIZE, a_translator, portraits
+from trueface.data.drawn.portraits import ATTRIBUTES
+from trueface.data.made.folders import image_names, read_images, rounded
+from trueface.data.made.writer import made_folder
+from trueface.data.splits.splits import load_split, split_images
+from trueface.data.vocabulary import BUILT_IN
+from trueface.runtime.errors import DataError, UnknownName
+from trueface.runtime.ids import Words
+from trueface.translation.detector_set import lists_of, original_of, pairs_of, write_pairs
+from trueface.translation.folder_settings import TranslateSettings
+
+WORDS = BUILT_IN.with_words(
+    Words(subsets={"translated": ("Translated",), "realOriginals": ("Originals",)}, modifiers={})
+)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return portraits(tmp_path_factory.mktemp("portraits"), 40) / "A"
+
+
+def settings(**given: Any) -> TranslateSettings:
+    return TranslateSettings.model_validate(
+        {"source": "drawn/A", "translator": "labelled:A", **given}
+    )
+
+
+def written(place: Path, source: Path, real: Path, **given: Any) -> Path:
+    translator, chosen = a_translator(), settings(**given)
+    pairs = pairs_of(source, real, chosen, translator.labels)
+    with made_folder(place) as made:
+        for _ in write_pairs(made, pairs, translator, chosen, "cpu"):
+            pass
+        made.record({"kind": "translate"})
+    return place
+
+
+def keys(root: Path, name: str) -> Iterator[str]:
+    yield from json.loads((root / "splits" / f"{name}.json").read_text())
+
+
+def test_a_detector_finds_fakes_and_reals_of_each_list(tmp_path: Path, drawn: Path) -> None:
+    root = written(tmp_path / "made", drawn, drawn)
+    data = parse_data("translated:pre&realOriginals:pre")
+    names = set(image_names(drawn))
+    seen = set()
+    for name, count in (("train", 20), ("val", 4), ("test", 4)):
+        images = split_images(root, data, load_split(root / "splits", name), WORDS)
+        assert sum(image.label for image in images) == count == len(images) - count
+        fakes, reals = ({i.path.stem for i in images if i.label == label} for label in (1, 0))
+        assert fakes == reals
+        seen |= fakes
+    assert seen == {name.removesuffix(".png") for name in names}
+
+
+def test_a_fake_is_its_image_with_one_attribute_flipped(tmp_path: Path, drawn: Path) -> None:
+    root = written(tmp_path / "made", drawn, drawn)
+    pairs = pairs_of(drawn, drawn, settings(), ATTRIBUTES)
+    assert torch.equal((pairs.targets - pairs.labels).abs().sum(1), torch.ones(len(pairs.names)))
+    assert set(pairs.changed) == set(ATTRIBUTES)
+    fakes = read_images(root / "PreSocial/Fake/Translated", pairs.names, size=SIZE)
+    with torch.no_grad():
+        expected = a_translator()(read_images(drawn, pairs.names), pairs.targets)
+    assert (fakes - rounded(expected)).abs().max() <= 2.01 / 255  # a level, where batches differ
+
+
+def test_the_format_of_the_files_tells_nothing(tmp_path: Path, drawn: Path) -> None:
+    jpegs = tmp_path / "real"
+    jpegs.mkdir()
+    for name in image_names(drawn):
+        with PIL.Image.open(drawn / name) as picture:
+            picture.save(jpegs / name.replace(".png", ".jpg"), quality=95)
+    (jpegs / "attributes.csv").write_text((drawn / "attributes.csv").read_text())
+    root = written(tmp_path / "made", drawn, jpegs)
+    heads = {(path.suffix, path.read_bytes()[:33]) for path in (root / "PreSocial").rglob("*.*")}
+    assert len(heads) == 1  # signature, size, depth, colours
+
+
+def test_batches_change_neither_names_nor_attributes(drawn: Path) -> None:
+    one, other = (
+        pairs_of(drawn, drawn, settings(batch_size=size), ATTRIBUTES).changed for size in (1, 32)
+    )
+    assert one == other
+
+
+def test_a_named_attribute_is_flipped_in_every_image(drawn: Path) -> None:
+    pairs = pairs_of(drawn, drawn, settings(attribute="warm_skin"), ATTRIBUTES)
+    assert set(pairs.changed) == {"warm_skin"}
+
+
+def test_clean_and_purified_images_of_a_name_are_in_the_same_list() -> None:
+    names = [f"{number:05d}" for number in range(30)]
+    png, jpg = (
+        lists_of([f"{name}{suffix}" for name in names], settings()) for suffix in (".png", ".jpg")
+    )
+    assert png == jpg
+
+
+def test_all_images_may_be_for_tests(tmp_path: Path, drawn: Path) -> None:
+    root = written(tmp_path / "made", drawn, drawn, train=0, val=0, limit=6)
+    assert not [*keys(root, "train"), *keys(root, "val")]
+    assert len([*keys(root, "test")]) == 12
+
+
+def test_reals_come_from_where_the_chain_of_made_folders_begins(tmp_path: Path) -> None:
+    for name, source in (("disrupted", "clean"), ("purified", "disrupted"), ("circle", "circle")):
+        with made_folder(tmp_path / name) as made:
+            made.record({"source": source})
+    (tmp_path / "clean").mkdir()
+    resolve = tmp_path.__truediv__
+    assert original_of(tmp_path / "purified", resolve) == tmp_path / "clean"
+    with pytest.raises(DataError, match="in a circle"):
+        original_of(tmp_path / "circle", resolve)
+
+
+def test_a_real_image_that_is_missing_is_named(tmp_path: Path, drawn: Path) -> None:
+    with PIL.Image.open(drawn / image_names(drawn)[0]) as picture:
+        picture.save(tmp_path / "stranger.png")
+    with pytest.raises(DataError, match=r"no partner of stranger\.png"):
+        pairs_of(tmp_path, drawn, settings(), ATTRIBUTES)
+
+
+def test_a_table_without_the_translators_attributes_is_refused(drawn: Path) -> None:
+    with pytest.raises(UnknownName, match="Male"):
+        pairs_of(drawn, drawn, settings(), ("Male", "dark_hair"))
+    with pytest.raises(UnknownName, match="warm_skn"):
+        pairs_of(drawn, drawn, settings(attribute="warm_skn"), ATTRIBUTES)
+
+
+def test_images_of_another_size_are_refused_and_nothing_is_left(
+    tmp_path: Path, drawn: Path
+) -> None:
+    name = image_names(drawn)[0]
+    source = tmp_path / "source"
+    source.mkdir()
+    PIL.Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(source / name)
+    with pytest.raises(DataError, match="has 40x40 pixels and not 32x32"):
+        written(tmp_path / "made", source, drawn)
+    assert not (tmp_path / "made").exists()
+
+
+def test_fakes_and_reals_need_folders_of_different_names() -> None:
+    with pytest.raises(ValueError, match="would not tell one from the other"):
+        settings(fakes="Same", reals="Same")
+    with pytest.raises(ValueError, match="more than all"):
+        settings(train=0.9, val=0.2)
+    with pytest.raises(ValueError, match="is not the name of one folder"):
+        settings(fakes="a/b")
