@@ -54,7 +54,8 @@ def distributions(modules: set[str]) -> set[str]:
 
 
 # may be absent: imported where they are used
-OPTIONAL = declared("options.extras_require", "timm") | {"pyarrow"}
+EXTRAS = ("diffusion", "timm")
+OPTIONAL = {"pyarrow"}.union(*(declared("options.extras_require", name) for name in EXTRAS))
 
 
 def test_the_queue_declares_all_that_it_imports() -> None:

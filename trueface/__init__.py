@@ -2,7 +2,7 @@
 
 Start reading at `jobs.kinds`, then at `jobs.training`.
 In reading order: runtime, legacy, corruptions, attacks, data, models, features, poisoning, evaluation,
-prediction, benchmark, training, unlearning, jobs, audit, report, cli, __main__.
+translation, diffusion, purification, disruption, erasing, prediction, benchmark, training, unlearning, jobs, audit, report, cli, __main__.
 """
 
 __version__ = "0.3.0.dev1"

@@ -3,7 +3,8 @@
 Start reading at `kinds`, then `training.train`.
 In reading order: kinds, inputs_outputs, flags, command_lines, refusals, shared_features,
 feature_settings, feature_kind, setup, job_data, model_origin, few_shot, attributes, training, testing, scoring,
-poisoning, previewing, sampling, forging, unlearning, features, outputs, ranks, classes, benchmark.
+poisoning, previewing, sampling, forging, unlearning, features, outputs, ranks, classes, benchmark,
+generation.
 """
 
 from collections.abc import Mapping

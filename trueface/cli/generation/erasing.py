@@ -31,6 +31,7 @@ def erasing(run: str, *, as_json: bool, page: Path | None) -> None:
     # torch takes seconds to import; help and wrong names must not wait for it
     from trueface.cli.generation.run_rows import rows_of_kind
     from trueface.cli.generation.text import METHODS, method_lines, verdict_lines
+    from trueface.erasing.measures.verdict import RULE
     from trueface.report.generation.erasing_page import Erasing, write_erasing_page
     from trueface.report.generation.erasing_verdicts import sentences
     from trueface.report.generation.made_folders import made_folders
@@ -39,13 +40,15 @@ def erasing(run: str, *, as_json: bool, page: Path | None) -> None:
     erased = made_folders(run_folder, "erased")
     rows = rows_of_kind("erased", run_folder, erased)
     if page is not None:
-        write_erasing_page(Erasing(name=run_folder.name, rows=rows, erased=erased), page)
+        whole = Erasing(name=run_folder.name, rows=rows, erased=erased, rule=RULE)
+        write_erasing_page(whole, page)
     methods = rows_of(rows)
     if as_json:
         record = {
             "schema": 1,
             "run": run_folder.name,
             "methods": rows,
+            "rule": RULE,
             "verdict": list(sentences(methods)),
         }
         click.echo(json.dumps(record))

@@ -27,6 +27,7 @@ class Erasing:
     name: str  # of the run
     rows: Sequence[Mapping[str, Json]]  # one a method, the teacher among them
     erased: Sequence[Made]  # folders with samples and curves
+    rule: str = ""  # how the rows' verdicts are found
 
 
 def write_erasing_page(run: Erasing, path: Path) -> None:
@@ -47,6 +48,7 @@ def erasing_page(run: Erasing) -> str:
             css=Markup(CSS),
             about=Markup(facts(_about(run, rows))),  # escaped where made, as is all below
             sentences=list(sentences(rows)),
+            rule=run.rule,
             methods=Markup(tables.method_table(rows)) if rows else "",
             bars=Markup(rate_bars(rows)),
             samples=Markup(tables.sample_table(run.erased, order)),

@@ -98,10 +98,12 @@ def _method(row: Row) -> str:
     cells.append(recovery if recovery == NO_VALUE else f"{recovery}<small>{ends}</small>")
     cells += [row.short("seconds"), row.short("seeds")]
     verdict = text_of(row.record, "verdict")
+    place = text_of(row.record, "verdict_at")
+    below = f'<small class="id">{escape(place)}</small>' if verdict and place else ""
     return (
         f'<tr><th scope="row">{breakable(row.name)}</th>'
         + "".join(f"<td>{cell}</td>" for cell in cells)
-        + f'<td class="left">{escape(verdict) or NO_VALUE}</td></tr>'
+        + f'<td class="left">{escape(verdict) or NO_VALUE}{below}</td></tr>'
     )
 
 

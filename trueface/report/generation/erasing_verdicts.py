@@ -11,7 +11,7 @@ REFERENCES = (TEACHER, "retrain")
 ERASED_SHARE = 0.2  # of the teacher's rate: at most this is erased
 OTHERS_LOSS = 0.05  # of the accuracy of other concepts
 DRAWN = 0.9  # a teacher that draws a concept less often has nothing to erase
-WITHOUT_PENALTY = ("@penalty=0", "@penalty=0.0")  # how such a method's name ends
+PENALTY = "penalty"  # a setting of All but One
 
 
 def sentences(rows: Sequence[Row]) -> Iterator[str]:
@@ -79,20 +79,30 @@ def _verdicts(methods: Sequence[Row]) -> Iterator[str]:
 def _penalty(methods: Sequence[Row]) -> Iterator[str]:
     """Yield what the penalty on the null token is worth, where a method was run without it."""
     for row in methods:
-        without = next((end for end in WITHOUT_PENALTY if row.name.endswith(end)), None)
-        drift = row.mean("null_drift")
-        if without is None or not drift:
+        method, settings = _parts(row.name)
+        if not _is_zero(settings.pop(PENALTY, "")):
             continue
-        method = row.name.removesuffix(without)
+        drift = row.mean("null_drift")
         for other in methods:
+            name, others = _parts(other.name)
+            with_it = not _is_zero(others.pop(PENALTY, ""))
             held = other.mean("null_drift")
-            if other.name in {method, f"{method}@penalty=1", f"{method}@penalty=1.0"}:
-                if held is not None:
-                    yield (
-                        f"Without its penalty, {method} moves the null token's score by "
-                        f"{_short(drift)}, with it by {_short(held)}: {_short(held / drift)} of that."
-                    )
-                break
+            if (name, others) == (method, settings) and with_it and drift and held is not None:
+                yield (
+                    f"Without its penalty {method} moves the null token's score by {_short(drift)}, "
+                    f"with it by {_short(held)}: {_short(held / drift)} of that."
+                )
+
+
+def _parts(name: str) -> tuple[str, dict[str, str]]:
+    """Return a method and its settings: "abo@scope=all,penalty=0"."""
+    method, _, variant = name.partition("@")
+    pairs = (word.partition("=") for word in variant.split(",") if word)
+    return method, {key: value for key, _, value in pairs}
+
+
+def _is_zero(text: str) -> bool:
+    return text in {"0", "0.0"}
 
 
 def _recovered(methods: Sequence[Row]) -> Iterator[str]:

@@ -9,7 +9,7 @@ import PIL.Image
 
 from trueface.data.file_headers import BROKEN
 
-LEAST_TILE_PX = 64  # smaller ones are enlarged by a whole factor, without smoothing
+MOST_TILE_PX = 96  # larger ones are made smaller; the page enlarges small ones without smoothing
 MOST_PIXELS = 1 << 26  # of a picture that is read
 
 
@@ -49,8 +49,9 @@ def _opened(path: Path) -> PIL.Image.Image | None:
 
 
 def _url(picture: PIL.Image.Image, side: int) -> str:
-    factor = max(-(-LEAST_TILE_PX // side), 1)
-    size = picture.width * factor, picture.height * factor
+    if side > MOST_TILE_PX:
+        size = tuple(max(round(length * MOST_TILE_PX / side), 1) for length in picture.size)
+        picture = picture.resize((size[0], size[1]), PIL.Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.resize(size, PIL.Image.Resampling.NEAREST).save(buffer, "png", optimize=True)
+    picture.save(buffer, "png", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

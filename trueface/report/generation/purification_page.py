@@ -1,6 +1,6 @@
 """The page of purification; templates/purification.html, which escapes what comes from the run."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +24,9 @@ FILE = "purification.html"
 COLUMNS = (
     "original", "its output", "disrupted", "change × 10", "its output", "purified", "its output",
 )  # fmt: skip
+CONTROL = "random"
 PICTURES = 2  # rows of tiles of a purifier
-MOST_STRIPS = 40  # in one page
+MOST_STRIPS = 60  # in one page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,6 @@ class Strip:
     """Tiles of one purifier under one attack."""
 
     purifier: str
-    attack: str
     strips: tuple[str, ...]  # data URLs
 
 
@@ -58,9 +58,6 @@ def write_purification_page(run: Purification, path: Path) -> None:
 def purification_page(run: Purification) -> str:
     """Return the page: it needs no other file, and the same run gives the same page."""
     rows = rows_of(run.rows)
-    grids: dict[str, list[Strip]] = {}
-    for each in sorted(_strips(run.restored), key=_place_in([row.name for row in rows])):
-        grids.setdefault(each.attack, []).append(each)
     template = environment().get_template("purification.html")
     return template.render(
         name=run.name,
@@ -74,34 +71,46 @@ def purification_page(run: Purification) -> str:
         rule=run.rule,
         plot=Markup(price_plot(rows)),
         columns=COLUMNS,
-        grids=grids,
+        grids=_grids(run.restored, [row.name for row in rows]),
         detectors=Markup(tables.detector_table(run.detectors)),
     )
 
 
-def _strips(restored: Sequence[Made]) -> Iterator[Strip]:
-    """Yield the tiles of each purifier and attack once: of the first seed."""
-    shown: set[tuple[str, str]] = set()
+def _grids(restored: Sequence[Made], order: Sequence[str]) -> dict[str, list[Strip]]:
+    """Return tiles by attack, those of a table's purifiers in its order, each once: of the first seed."""
+    first: dict[tuple[str, str], Made] = {}
     for made in restored:
-        purifier, attack = text_of(made.measures, "purifier"), _attack(made)
-        if not purifier or (purifier, attack) in shown or len(shown) >= MOST_STRIPS:
-            continue
-        path = made.path / "grid.png"
+        purifier = text_of(made.measures, "purifier")
+        if purifier and (made.path / "grid.png").is_file():
+            first.setdefault((_attack(made), purifier), made)
+    place = {name: at for at, name in enumerate(order)}
+    keys = sorted(
+        first, key=lambda key: (_rank(first[key]), key[0], place.get(key[1], len(place)), key[1])
+    )
+    grids: dict[str, list[Strip]] = {}
+    for attack, purifier in keys[:MOST_STRIPS]:
+        path = first[attack, purifier].path / "grid.png"
         cut = (strip(path, tiles=len(COLUMNS), row=row) for row in range(PICTURES))
         urls = tuple(url for url in cut if url is not None)
         if urls:
-            shown.add((purifier, attack))
-            yield Strip(purifier=purifier, attack=attack, strips=urls)
+            grids.setdefault(attack, []).append(Strip(purifier=purifier, strips=urls))
+    return grids
 
 
-def _place_in(order: Sequence[str]) -> Callable[[Strip], int]:
-    """Return what sorts tiles as a table's rows; an attack's place is that of its first tiles."""
-    place = {name: at for at, name in enumerate(order)}
-    return lambda each: place.get(each.purifier, len(place))
+def _rank(made: Made) -> int:
+    """Return the place of an attack: those that know no purifier, those that do, the control, none."""
+    name = text_of(made.measures, "attack")
+    if name in {"", CONTROL}:
+        return 3 if name else 4
+    if made.measures.get("adaptive") is True:
+        return 1
+    return 2 if text_of(made.measures, "through") else 0
 
 
 def _attack(made: Made) -> str:
     name, target = text_of(made.measures, "attack"), text_of(made.measures, "target")
+    if name == CONTROL:
+        return f"{name} signs"
     knows = "knows the purifier" if made.measures.get("adaptive") is True else ""
     if not knows and (through := text_of(made.measures, "through")):
         knows = f"knows {through}"

@@ -37,7 +37,7 @@ def test_a_teacher_that_cannot_draw_the_concept_is_told() -> None:
 def test_what_the_penalty_holds_is_told_where_a_method_was_run_without_it() -> None:
     without: dict[str, Json] = {**method_rows()[1], "method": "abo@penalty=0.0", "null_drift": 2.6}
     text = " ".join(sentences(rows_of([*method_rows(), without])))
-    assert "Without its penalty, abo moves the null token's score by 2.6, with it by 0.0013" in text
+    assert "Without its penalty abo moves the null token's score by 2.6, with it by 0.0013" in text
 
 
 def test_of_several_concepts_each_row_names_its_own() -> None:
