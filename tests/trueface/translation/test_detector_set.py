@@ -90,10 +90,10 @@ def test_the_format_of_the_files_tells_nothing(tmp_path: Path, drawn: Path) -> N
 
 
 def test_batches_change_neither_names_nor_attributes(drawn: Path) -> None:
-    one, other = (
+    alone, together = (
         pairs_of(drawn, drawn, settings(batch_size=size), ATTRIBUTES).changed for size in (1, 32)
     )
-    assert one == other
+    assert alone == together
 
 
 def test_a_named_attribute_is_flipped_in_every_image(drawn: Path) -> None:

@@ -38,11 +38,11 @@ def test_the_critic_judges_places_and_attributes(gan: str, size: int) -> None:
 def test_translated_images_stay_within_range_and_follow_the_labels() -> None:
     translator = a_translator()
     images = torch.rand(2, 3, 32, 32) * 2 - 1
-    one = translator(images, torch.zeros(2, 3))
-    other = translator(images, torch.ones(2, 3))
-    assert one.shape == images.shape
-    assert one.abs().max() <= 1
-    assert not torch.equal(one, other)
+    none = translator(images, torch.zeros(2, 3))
+    every = translator(images, torch.ones(2, 3))
+    assert none.shape == images.shape
+    assert none.abs().max() <= 1
+    assert not torch.equal(none, every)
 
 
 def test_an_attack_gets_gradients_of_images_and_none_of_weights() -> None:

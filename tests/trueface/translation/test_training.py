@@ -46,8 +46,8 @@ def trained(
     return generator
 
 
-def same(one: Generator, other: Generator) -> bool:
-    states = one.state_dict(), other.state_dict()
+def same(first: Generator, second: Generator) -> bool:
+    states = first.state_dict(), second.state_dict()
     return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
@@ -97,8 +97,8 @@ def test_images_that_do_not_fit_into_memory_are_read_at_each_step(
 ) -> None:
     monkeypatch.setattr(pictures_module, "MOST_HELD", 0)
     streamed = Pictures(pictures.root, pictures.names, pictures.labels, pictures.size)
-    one, other = (each.batch(3, 4, flip=0.5, seed=1) for each in (pictures, streamed))
-    assert torch.equal(one.images, other.images)
+    held, read = (each.batch(3, 4, flip=0.5, seed=1) for each in (pictures, streamed))
+    assert torch.equal(held.images, read.images)
 
 
 def test_a_batch_is_a_function_of_its_step(pictures: Pictures) -> None:

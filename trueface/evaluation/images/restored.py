@@ -23,7 +23,7 @@ RULE = (
     "without a purifier, under the worse of two attacks: one that does not know it, and one that goes "
     "through it"
 )
-MEASURES = ("mse", "l1", "linf", "share", "psnr", "ssim", "frechet")
+FURTHER = ("share", "psnr", "ssim", "frechet", "l1", "linf")  # measures besides mse
 
 Facts = Mapping[str, Json]
 Row = dict[str, Json]
@@ -37,11 +37,11 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[Row]:
         tests: ("", name of a made folder) pairs; those without metrics, not done yet, are left out.
 
     Returns:
-        Rows with the keys method, mse, l1, linf, share, psnr, ssim, frechet (of attacks that do not
-        know the purifier; psnr and ssim of the purified images against the originals, all others of
-        the generator's outputs), features (the network of frechet), mse_adaptive, price_clean, net_calls, seconds (an
-        image), images, seeds, attacks, gradient (through which the adaptive attack went: exact, or
-        identity), verdict, mse_<target> and mse_adaptive_<target>; with two seeds or more
+        Rows with the keys method, mse (of the generator's outputs under attacks that do not know the
+        purifier), mse_adaptive, price_clean, net_calls, seconds (an image), verdict, share, psnr and ssim
+        (of the purified images against the originals), frechet, l1, linf (of the outputs again), features (the
+        network of frechet), images, seeds, attacks, gradient (through which the adaptive attack
+        went: exact, or identity), mse_<target> and mse_adaptive_<target>; with two seeds or more
         <key>_sd, the standard deviation over them. What was not measured is None.
     """
     measured = _read(run_folder, (name for _, name in tests))
@@ -119,20 +119,21 @@ def _is_plain(facts: Facts) -> bool:
 def _row(label: str, plain: Sequence[Facts], measured: Sequence[Facts], *, named: bool) -> Row:
     adaptive = [m for m in measured if m["adaptive"]] or (plain if label == NONE else [])
     clean = [m for m in measured if not m["attack"]]
+    used = plain or adaptive or clean or measured
     row: Row = {"method": label}
-    for name in MEASURES:
-        _put(row, name, plain, _of_summary(name))
+    _put(row, "mse", plain, _of_summary("mse"))
     _put(row, "mse_adaptive", adaptive, _of_summary("mse"))
     _put(row, "price_clean", clean, _of_summary("mse"))
-    used = plain or adaptive or clean or measured
     row["net_calls"] = _mean(_number(facts["net_calls"]) for facts in used)
     row["seconds"] = _mean(_number(facts["seconds"]) for facts in used)
+    row["verdict"] = _verdict(label, plain, adaptive)
+    for name in FURTHER:
+        _put(row, name, plain, _of_summary(name))
+    row["features"] = next((_part(facts, "features").get("network") for facts in used), None)
     row["images"] = max((int(_number(facts["images"]) or 0) for facts in used), default=0)
     row["seeds"] = len({_replicate(facts) for facts in used})
     row["attacks"] = ", ".join(dict.fromkeys(_aim(facts) for facts in plain))
-    row["features"] = next((_part(facts, "features").get("network") for facts in used), None)
     row["gradient"] = next((facts.get("gradient") for facts in adaptive), None) or None
-    row["verdict"] = _verdict(label, plain, adaptive)
     for prefix, group in (("mse_", plain), ("mse_adaptive_", adaptive)):
         for aim in dict.fromkeys(_aim(facts, named=named) for facts in group):
             same = [facts for facts in group if _aim(facts, named=named) == aim]

@@ -40,8 +40,8 @@ def test_the_same_settings_give_the_same_bytes(tmp_path: Path, content: str) -> 
 
 
 def test_another_seed_gives_other_faces() -> None:
-    one, two = (draw_portrait("00001", seed=seed, size=32) for seed in (1, 2))
-    assert not np.array_equal(one, two)
+    first, second = (draw_portrait("00001", seed=seed, size=32) for seed in (1, 2))
+    assert not np.array_equal(first, second)
 
 
 def test_a_portrait_depends_on_its_name_and_not_on_how_many_there_are(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from trueface.jobs.generation.disrupting.restored import restored
 from trueface.jobs.generation.disrupting.restored_kind import RESTORED
 from trueface.jobs.generation.purify import purify
 from trueface.runtime import paths
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, UnknownName
 from trueface.translation.checkpoint import save_translator
 from trueface.translation.networks import Generator, GeneratorShape
 from trueface.translation.translator import ready
@@ -63,7 +64,7 @@ class Project:
         path.parent.mkdir(parents=True)
         save_translator(path, ready(Generator(shape), LABELS, SIZE, "cpu"), {})
 
-    def do(self, entry: Entry, name: str, **settings: Any) -> Path:
+    def do(self, entry: Entry, name: str, *, stop: Event | None = None, **settings: Any) -> Path:
         """Do a job; return its folder."""
         place = self.run / "made" / name
         job = Job(
@@ -78,6 +79,7 @@ class Project:
             cpus=1,
             settings=settings,
             outputs=(place, place / "made.json"),
+            stop=stop or Event(),
         )
         entry(job)
         return place
@@ -86,7 +88,8 @@ class Project:
         """Disrupt, purify and measure; return the metrics."""
         source = self.disrupted(batch_size=batch_size, **attack) if attack else "data/B"
         self.do(purify, "p", source=source, purifier=by, batch_size=batch_size, seed=7)
-        settings = {"source": "runs/r/made/p", "translator": MODEL, "batch_size": batch_size}
+        settings: dict[str, Any] = {"source": "runs/r/made/p", "translator": MODEL}
+        settings["batch_size"] = batch_size
         return read(self.do(restored, "m", **settings) / "metrics.json")
 
     def disrupted(self, **attack: Any) -> str:
@@ -265,3 +268,18 @@ def test_outputs_of_originals_are_made_once_for_all_purifiers(project: Project) 
     kept[0].write_bytes(b"cut")
     again = project.chain("blur1", attack="random")
     assert again["summary"] == first["summary"]
+
+
+def test_a_table_without_the_generators_label_is_an_error_that_names_it(project: Project) -> None:
+    table_of = project.folder / "data" / "B" / "attributes.csv"
+    table_of.write_text(table_of.read_text().replace("warm_skin", "hat"))
+    with pytest.raises(UnknownName, match="warm_skin"):
+        project.disrupted(attack="fgsm")
+
+
+def test_a_stop_leaves_no_folder_behind(project: Project) -> None:
+    stop = Event()
+    stop.set()
+    with pytest.raises(JobError, match="stopped after 0 of 10 images"):
+        project.do(disrupt, "d", stop=stop, source="data/B", translator=MODEL)
+    assert not (project.run / "made" / "d").exists()
