@@ -48,7 +48,7 @@ class Verdict:
         """Where it was decided."""
         if not self.images:
             return "before the attack"
-        return f"{self.images} image{'s' if self.images > 1 else ''}, {self.steps} steps"
+        return f"{_counted(self.images, 'image')}, {_counted(self.steps, 'step')}"
 
 
 def verdict(
@@ -101,3 +101,7 @@ class _Place:
 
     def verdict(self, text: str) -> Verdict:
         return Verdict(text=text, images=self.reached.images, steps=self.reached.steps)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
