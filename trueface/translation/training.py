@@ -93,9 +93,10 @@ class Training:
             losses |= self._generator_step(images, labels, targets, fake)
         for name, loss in losses.items():
             if not math.isfinite(loss):
+                other = "" if settings.gan == "hinge" else ", or use gan: hinge"
                 raise JobError(
                     f"the loss {name!r} is {loss} at step {self.step} of {settings.num_steps}; lower lr "
-                    f"({settings.lr:g}), or use gan: hinge"
+                    f"({settings.lr:g}){other}"
                 )
         self.losses |= losses
         return losses
