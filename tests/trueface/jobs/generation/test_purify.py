@@ -224,11 +224,20 @@ def test_without_t_max_the_last_step_of_the_noise_is_the_limit(
 ) -> None:
     given: dict[str, Any] = {"run": "study", "run_folder": lab, "folder": lab, "model": "images:A"}
     maker = Draft(kind="diffuser", settings=learned, **given)
-    for beyond, count in ((t, 0), (t + 1, 1)):
-        draft = a_draft(PURIFY, lab, purifier=f"ddpm{beyond}", diffuser="images:A")
-        assert len(PURIFY.refusals(draft, (maker,))) == count
     imported = Draft(kind="diffuser", settings={**learned, "weights": "sd"}, **given)
-    assert PURIFY.refusals(draft, (imported,)) == ()
+    within, beyond = (
+        a_draft(PURIFY, lab, purifier=f"ddpm{step}", diffuser="images:A") for step in (t, t + 1)
+    )
+    assert PURIFY.refusals(within, (maker,)) == ()
+    assert len(PURIFY.refusals(beyond, (maker,))) == 1
+    assert PURIFY.refusals(beyond, (imported,)) == ()
+
+
+def test_a_plan_refuses_a_model_of_another_kind(lab: Path) -> None:
+    draft = a_draft(PURIFY, lab, purifier="oneshot10", diffuser="noisy:A")
+    maker = Draft(kind="denoiser", run="study", run_folder=lab, folder=lab, model="noisy:A")
+    (reason,) = PURIFY.refusals(draft, (maker,))
+    assert "diffuser is noisy:A, which denoiser makes; name a model that diffuser or" in reason
 
 
 def test_a_plan_tells_what_the_diffuser_of_another_section_is_trained_for(tmp_path: Path) -> None:
