@@ -1,5 +1,6 @@
 """The scores of a run side by side: which tests belong together, and what each group is worth."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -30,6 +31,8 @@ AT_THRESHOLD = "balanced_accuracy_at_threshold"
 UNSCALED, SCALED = "ece_unscaled", "ece_scaled"
 OF_GROUPS = ("fpr_gap", "f_fpr")  # where a test has attributes
 BY_IMAGES = ("accuracy", "balanced_accuracy", "auc")  # of which a table has both intervals
+TRAINED = "train"  # the method of a model from which nothing was unlearned
+_UNLEARNED = re.compile(r"~([A-Za-z0-9_.+\-]+)")  # of a model ID
 
 
 def compare(
@@ -52,8 +55,14 @@ def compare(
         folder = run_folder / model_folder_name(model)
         took = (read_json(paths.summary(folder)) or {}).get("seconds")
         by = _groups_by(folder)
-        rows += [{"model": model, **row, "seconds": took} for row in _rows(done, groups, by)]
+        named = {"model": model, "method": method_of(model)}
+        rows += [{**named, **row, "seconds": took} for row in _rows(done, groups, by)]
     return rows
+
+
+def method_of(model: str) -> str:
+    """Return the unlearning methods in a model's ID, such as `pgu`; of any other model `train`."""
+    return "~".join(_UNLEARNED.findall(model)) or TRAINED
 
 
 def not_run(run_folder: Path, model: str, data: str, reason: str) -> dict[str, Json]:
@@ -63,6 +72,7 @@ def not_run(run_folder: Path, model: str, data: str, reason: str) -> dict[str, J
     took = (read_json(paths.summary(run_folder / model_folder_name(model))) or {}).get("seconds")
     return {
         "model": model,
+        "method": method_of(model),
         "data": data,
         "modifier": modifier_of(data),
         "condition": condition_of_test(data),

@@ -16,8 +16,8 @@ from trueface.runtime.ids import model_folder_name
 KEPT = "results.json"  # in the run's folder
 METRICS = Path(__file__).parent / "metrics"  # their code: a metric added or changed is measured
 # of its rows; 2: with precision to TPR at 1 % FPR; 3: intervals over sources; 4: calibrated measures,
-# conditions, videos; 5: what was not run
-KEPT_SCHEMA = 5
+# conditions, videos; 5: what was not run; 6: the method of each model
+KEPT_SCHEMA = 6
 
 
 def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, Json]]:
@@ -36,7 +36,7 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
             a measure, and `verdict` says why.
 
     Returns:
-        Rows with the keys model, data, modifier, condition, pooled, n, the name of each metric (accuracy,
+        Rows with the keys model, method (train, or that of its unlearning), data, modifier, condition, pooled, n, the name of each metric (accuracy,
         balanced_accuracy, precision, recall, f1, auc, ap, eer, tpr_at_1fpr, ece, loss),
         accuracy_by_images, balanced_accuracy_by_images, auc_by_images,
         balanced_accuracy_at_threshold, ece_unscaled, ece_scaled, threshold, temperature, sources, few_sources,

@@ -12,7 +12,7 @@ from trueface.data.made.folders import digest_of, image_names, read_images, shap
 from trueface.data.made.noise import ImageNoise
 from trueface.data.made.writer import made_folder
 from trueface.purification.purifier import Purifier
-from trueface.runtime.errors import JobError
+from trueface.runtime.errors import DataError, JobError
 from trueface.runtime.files import Json
 
 Progress = Callable[..., None]
@@ -41,12 +41,18 @@ def purify_folder(
     purifier alone, an image, without reading and writing; `net_calls` are calls of networks an image.
 
     Raises:
-        DataError: the source holds no images, or one that cannot be read or has another size.
+        DataError: the source holds no images, one that cannot be read or has another size, or
+            colours that its models do not know.
         JobError: stopped; nothing is left behind.
     """
     names = image_names(work.source, limit=work.limit)
     channels, height, width = shape_of(work.source, names[0])
     size = work.purifier.size or (height, width)
+    if work.purifier.channels == 1 < channels:
+        raise DataError(
+            f"{work.source} holds colour images, and the models of {work.purifier.name.text} learned "
+            "grey ones: take models of colour images"
+        )
     channels = work.purifier.channels or channels
     wall_s = cpu_s = 0.0
     with made_folder(place) as made, torch.no_grad():

@@ -128,10 +128,10 @@ def refuse_untrained(name: PurifierName, t_max: int, diffuser: str) -> str:
 
     Args:
         name: the purifier.
-        t_max: the largest step that the diffuser was trained for; 0: all.
+        t_max: the largest step that the diffuser was trained for.
         diffuser: how messages call it: its model ID.
     """
-    if not 0 < t_max < name.largest_t:
+    if name.largest_t <= t_max:
         return ""
     return (
         f"{name.text}: t {name.largest_t} is beyond the {t_max} that {diffuser} was trained for; "

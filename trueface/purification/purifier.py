@@ -94,7 +94,8 @@ def make_purifier(
     """Return a purifier that works with the given models; those that it does not need may be left out.
 
     Raises:
-        JobError: it lacks a model, or the diffuser was not trained for the steps that it names.
+        JobError: it lacks a model, the diffuser was not trained for the steps that it names, or its
+            models learned images of another number of channels each.
     """
     given = {"diffuser": diffuser, "denoiser": denoiser}
     for model in name.needs:
@@ -104,11 +105,16 @@ def make_purifier(
         reason = refuse_untrained(name, diffuser.t_max, "the diffuser")
         if reason:
             raise JobError(reason)
-    return Purifier(
-        name,
-        diffuser if "diffuser" in name.needs else None,
-        denoiser if "denoiser" in name.needs else None,
-    )
+    diffuser = diffuser if "diffuser" in name.needs else None
+    denoiser = denoiser if "denoiser" in name.needs else None
+    if diffuser is not None and denoiser is not None:
+        learned = diffuser.channels, denoiser.shape.channels
+        if learned[0] != learned[1]:
+            raise JobError(
+                f"{name.text}: the diffuser learned images of {learned[0]} channels, and the denoiser "
+                f"of {learned[1]}; take models of the same images"
+            )
+    return Purifier(name, diffuser, denoiser)
 
 
 def _applied(step: Step, method: Method, images: Tensor, tools: Tools) -> Tensor:

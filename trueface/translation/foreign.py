@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from trueface.models.pretrained import read_state
+from trueface.models.pretrained import REMEDY, read_state
 from trueface.runtime.errors import CheckpointError, WeightsError
 from trueface.translation.checkpoint import filled
 from trueface.translation.networks import COLOURS, Generator, GeneratorShape
@@ -31,8 +31,9 @@ def load_foreign(path: Path, labels: int) -> Generator:
     """
     try:
         state = read_state(path)
-    except WeightsError as error:
-        raise CheckpointError(str(error)) from error
+    except WeightsError as error:  # whose advice is about detectors
+        reason = str(error).removesuffix(f"; {REMEDY}")
+        raise CheckpointError(f"{reason}; give a state dict of StarGAN's generator") from error
     state = {name: tensor for name, tensor in state.items() if not name.endswith(UNUSED)}
     shape = shape_of(state, path)
     if shape.classes != labels:

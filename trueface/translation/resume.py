@@ -35,6 +35,7 @@ class State:
     generator_optimizer: Mapping[str, Any]
     critic_optimizer: Mapping[str, Any]
     history: list[dict[str, float]]
+    losses: Mapping[str, float]  # the latest of each: not every step trains the generator
 
 
 def save(path: Path, claim: Claim, state: State) -> None:
@@ -49,6 +50,7 @@ def save(path: Path, claim: Claim, state: State) -> None:
         "generator_optimizer": dict(state.generator_optimizer),
         "critic_optimizer": dict(state.critic_optimizer),
         "history": json.dumps(state.history),
+        "losses": dict(state.losses),
     }
     tensor_files.save(path, content)
 
@@ -83,6 +85,7 @@ def find(path: Path, claim: Claim) -> State | None:
         generator_optimizer=content["generator_optimizer"],
         critic_optimizer=content["critic_optimizer"],
         history=json.loads(content["history"]),
+        losses=content["losses"],
     )
 
 

@@ -52,6 +52,9 @@ class Training:
     def __init__(self, settings: TranslatorSettings, classes: int, device: str) -> None:
         self.settings, self.device, self.step = settings, device, 0
         self.history: list[dict[str, float]] = []
+        self.losses: dict[
+            str, float
+        ] = {}  # the latest of each: not every step trains the generator
         shape = GeneratorShape(classes, settings.width, settings.blocks)
         seeds = [derive(f"translator/{part}", settings.seed) for part in ("generator", "critic")]
         self.generator = self._placed(build_generator(shape, seed=seeds[0]))
@@ -68,7 +71,7 @@ class Training:
         return torch.optim.Adam(network.parameters(), self.settings.lr, betas)
 
     def advance(self, batch: Batch) -> dict[str, float]:
-        """Do a step; return its losses.
+        """Do a step; return its losses, which are also the latest of `losses`.
 
         Raises:
             JobError: a loss is not a number.
@@ -90,10 +93,12 @@ class Training:
             losses |= self._generator_step(images, labels, targets, fake)
         for name, loss in losses.items():
             if not math.isfinite(loss):
+                other = "" if settings.gan == "hinge" else ", or use gan: hinge"
                 raise JobError(
                     f"the loss {name!r} is {loss} at step {self.step} of {settings.num_steps}; lower lr "
-                    f"({settings.lr:g}), or use gan: hinge"
+                    f"({settings.lr:g}){other}"
                 )
+        self.losses |= losses
         return losses
 
     def _critic_step(
@@ -149,11 +154,13 @@ class Training:
             generator_optimizer=self.generator_optimizer.state_dict(),
             critic_optimizer=self.critic_optimizer.state_dict(),
             history=self.history,
+            losses=self.losses,
         )
 
     def restore(self, state: State) -> None:
         """Go on from a state."""
         self.step, self.history = state.step, list(state.history)
+        self.losses = dict(state.losses)
         self.generator.load_state_dict(dict(state.generator))
         self.critic.load_state_dict(dict(state.critic))
         self.generator_optimizer.load_state_dict(dict(state.generator_optimizer))
@@ -184,7 +191,6 @@ def train_translator(
     if (state := resume.find(resume_path, claim)) is not None:
         training.restore(state)
     every = max(1, settings.num_steps // ROWS)
-    recent: dict[str, float] = {}
     batches = pictures.batches(
         training.step + 1,
         settings.num_steps,
@@ -193,11 +199,11 @@ def train_translator(
         seed=settings.seed,
     )
     for batch in batches:
-        recent |= training.advance(batch)
+        training.advance(batch)
         step = training.step
         if step % every == 0:
-            training.history.append({"step": step, **recent})
-        watch.progress(step=step, total=settings.num_steps, **recent)
+            training.history.append({"step": step, **training.losses})
+        watch.progress(step=step, total=settings.num_steps, **training.losses)
         stopped = watch.stop.is_set() and step < settings.num_steps
         if stopped or (step % settings.save_every == 0 and step < settings.num_steps):
             resume.save(resume_path, claim, training.state)

@@ -8,7 +8,7 @@ from launcher.api import model_folder_name
 from launcher.cli.run_results import draw
 from trueface.evaluation.measurement import measure
 from trueface.evaluation.metric_registry import METRICS
-from trueface.evaluation.result_rows import compare
+from trueface.evaluation.result_rows import compare, method_of
 from trueface.evaluation.score_tables import Scores, write_scores
 from trueface.runtime import paths
 
@@ -42,6 +42,23 @@ def test_a_row_holds_every_measure_or_the_reason_why_not(run: Path) -> None:
     assert isinstance(alone["reasons"], dict)
     assert alone["reasons"]["eer"] == "all images are fake"
     assert alone["recall"] == alone["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("model", "method"),
+    [
+        ("gan2:pre%50@lr=0.1", "train"),
+        ("gan2:pre%50~pgu@strength=0", "pgu"),
+        ("gan2:pre~ng~pgu", "ng~pgu"),
+        ("gan2:pre~ng#sd:pre", "ng"),
+    ],
+)
+def test_a_row_says_by_which_method_its_model_was_made(model: str, method: str) -> None:
+    assert method_of(model) == method
+
+
+def test_every_row_of_a_test_has_a_method(run: Path) -> None:
+    assert {row["method"] for row in compare(run, [(MODEL, "gan2:pre")])} == {"train"}
 
 
 def test_a_row_s_measures_are_those_of_its_images(run: Path) -> None:

@@ -62,6 +62,32 @@ def test_a_training_that_was_stopped_goes_on_in_the_same_bits(
     assert same(whole, trained(pictures, settings, tmp_path / "parts"))
 
 
+def test_a_training_that_goes_on_has_the_history_of_one_that_was_never_stopped(
+    pictures: Pictures, tmp_path: Path
+) -> None:
+    settings = tiny(n_critic=2, num_steps=6)
+
+    def history(folder: Path, stop_at: int = 0) -> list[dict[str, float]]:
+        stop = threading.Event()
+
+        def progress(*, step: int, **_: float) -> None:
+            if step == stop_at:
+                stop.set()
+
+        _, rows = train_translator(
+            pictures,
+            settings,
+            watch=Watch(progress=progress, stop=stop),
+            resume_path=folder / "resume.pt",
+            claim=Claim("this"),
+        )
+        return rows
+
+    with pytest.raises(JobError, match="stopped after 2 of 6 steps"):
+        history(tmp_path / "parts", stop_at=2)
+    assert history(tmp_path / "parts") == history(tmp_path / "whole")
+
+
 def test_a_training_that_was_killed_goes_on_from_its_last_state(
     pictures: Pictures, tmp_path: Path
 ) -> None:

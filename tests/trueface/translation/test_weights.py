@@ -64,8 +64,9 @@ def test_other_weights_are_refused_with_what_is_wrong(
 
 def test_weights_with_code_in_them_are_not_executed(tmp_path: Path) -> None:
     torch.save({"main.0.weight": Path("anything")}, tmp_path / "G.ckpt")
-    with pytest.raises(CheckpointError, match="read safely"):
+    with pytest.raises(CheckpointError, match="read safely") as caught:
         load_foreign(tmp_path / "G.ckpt", 5)
+    assert str(caught.value).endswith("; give a state dict of StarGAN's generator")
 
 
 def test_a_file_that_is_no_translator_is_refused(tmp_path: Path) -> None:

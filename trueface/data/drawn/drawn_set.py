@@ -139,13 +139,6 @@ def _photographs(source: Path, settings: DrawSettings) -> tuple[str, ...]:
         DataError: there is none, fewer than asked for, or two have the same name but for the suffix.
     """
     names = image_names(source)
-    seen: dict[str, str] = {}
-    for name in names:
-        other = seen.setdefault(stem(name), name)
-        if other != name:
-            raise DataError(
-                f"{source}: {other} and {name} would have the same name as PNG; rename one"
-            )
     if settings.images > len(names):
         raise DataError(
             f"{source} holds {len(names)} photographs, and images is {settings.images}; 0 takes all"

@@ -29,7 +29,9 @@ class DrawSettings(Settings):
         "divided like portraits",
     )
     images: int = Field(
-        1200, ge=0, description="how many; of `resized`: the first of a random order, 0: all"
+        1200,
+        ge=0,
+        description="how many; of `resized`: evenly spread over the sorted names, 0: all",
     )
     size: int = Field(32, ge=8, le=1024, description="width and height of an image, in pixels")
     channels: Literal[1, 3] = Field(3, description="3: colour, 1: grey")

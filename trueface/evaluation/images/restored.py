@@ -16,6 +16,7 @@ from trueface.runtime.ids import model_folder_name
 METRICS = "metrics.json"  # in a folder that `restored` makes
 MADE = "made"  # in a run's folder: where such folders lie
 NONE = "none"  # the purifier that leaves images as they are
+USUAL_EPS = 0.05  # of attacks, which is not told in words
 CONTROL = "random"
 ENOUGH = 0.5  # of the unpurified error: a purifier that leaves no more restores
 RULE = (
@@ -42,7 +43,8 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[Row]:
         (of the purified images against the originals), frechet, l1, linf (of the outputs again), features (the
         network of frechet), images, seeds, attacks, gradient (through which the adaptive attack
         went: exact, or identity), mse_<target> and mse_adaptive_<target>; with two seeds or more
-        <key>_sd, the standard deviation over them. What was not measured is None.
+        <key>_sd, the standard deviation over them. What was not measured is None; the price of `none`
+        is 0, as it changes nothing.
     """
     measured = _read(run_folder, (name for _, name in tests))
     labels = list(dict.fromkeys(str(facts["purifier"]) for facts in measured))
@@ -118,12 +120,14 @@ def _is_plain(facts: Facts) -> bool:
 
 def _row(label: str, plain: Sequence[Facts], measured: Sequence[Facts], *, named: bool) -> Row:
     adaptive = [m for m in measured if m["adaptive"]] or (plain if label == NONE else [])
-    clean = [m for m in measured if not m["attack"]]
+    clean = [m for m in measured if not m["attack"] and label != NONE]
     used = plain or adaptive or clean or measured
     row: Row = {"method": label}
     _put(row, "mse", plain, _of_summary("mse"))
     _put(row, "mse_adaptive", adaptive, _of_summary("mse"))
     _put(row, "price_clean", clean, _of_summary("mse"))
+    if label == NONE:
+        row["price_clean"] = 0.0
     row["net_calls"] = _mean(_number(facts["net_calls"]) for facts in used)
     row["seconds"] = _mean(_number(facts["seconds"]) for facts in used)
     row["verdict"] = _verdict(label, plain, adaptive)
@@ -142,7 +146,11 @@ def _row(label: str, plain: Sequence[Facts], measured: Sequence[Facts], *, named
 
 
 def _verdict(label: str, plain: Sequence[Facts], adaptive: Sequence[Facts]) -> str:
-    """Return what a row says, by `RULE`: of the same images and attacks, purified and not."""
+    """Return what a row says, by `RULE`.
+
+    The error without a purifier is that of the attack that does not know it: of the same images, and for
+    an adaptive attack, which may have fewer images, of the same targets.
+    """
     if label == NONE:
         return "nothing is purified"
     if not plain:
@@ -165,11 +173,13 @@ def _restores(purified: Sequence[Facts], unpurified: Sequence[Facts]) -> bool:
 
 
 def _aim(facts: Facts, *, named: bool = True) -> str:
-    """Return an attack in words: its target, and what else differs; `named`: its name, too."""
+    """Return an attack in words: its target, and what is not usual of it; `named`: its name, too."""
     words = [str(facts["attack"])] if named else []
     words.append(str(facts["target"]))
     if facts["over"] != "own":
         words.append(str(facts["over"]))
+    if facts["eps"] != USUAL_EPS:
+        words.append(f"eps {facts['eps']}")
     return " ".join(words)
 
 

@@ -1,6 +1,6 @@
 """What all kinds of generators' jobs have in common: facts, and a function for each question. No torch here."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,14 @@ from trueface.jobs.flags import words
 from trueface.jobs.kinds import PRELOAD
 
 PROGRAM = ("python", "-m", "trueface")
+MADE_BY: Mapping[
+    str, tuple[str, ...]
+] = {  # settings that name a model, and the kinds that make one
+    "translator": ("translator",),
+    "diffuser": ("diffuser", "erase"),
+    "teacher": ("diffuser", "erase"),
+    "denoiser": ("denoiser",),
+}
 
 
 def _none(*_: object) -> tuple[()]:
@@ -53,7 +61,7 @@ class GenerationKind:
     def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
         """Return why the job must not run, given the jobs that make its model."""
         idle = draft.gpus - 1
-        reasons = tuple(self.refuses(draft, makers))
+        reasons = (*_misnamed(draft, makers), *self.refuses(draft, makers))
         if idle <= 0:
             return reasons
         named = draft.model or draft.name or draft.kind
@@ -87,3 +95,15 @@ class GenerationKind:
             *flags,
             *words(draft.settings, self.settings),
         )
+
+
+def _misnamed(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
+    """Yield which models of this plan are of another kind than the setting that names them asks for."""
+    for setting, kinds in MADE_BY.items():
+        model = draft.settings.get(setting)
+        for maker in makers:
+            if model and maker.model == model and maker.kind not in kinds:
+                yield (
+                    f"{draft.name}: {setting} is {model}, which {maker.kind} makes; name a model that "
+                    f"{' or '.join(kinds)} makes"
+                )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from launcher.api import Draft, Input, Role
 from trueface.jobs.generation.base import GenerationKind
-from trueface.purification.grammar import parse_purifier, refuse_untrained
+from trueface.purification.grammar import PurifierName, parse_purifier, refuse_untrained
 from trueface.purification.settings import PurifySettings
 from trueface.runtime import paths
 
@@ -35,12 +35,26 @@ def _unfit(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
                 f"{draft.name}: purifier {name.text} needs a {setting}; "
                 f"write {setting}: and the ID of one, such as {_EXAMPLES[setting]}"
             )
+    yield from unlearned_steps(draft, name, makers)
+
+
+def unlearned_steps(draft: Draft, name: PurifierName, makers: Sequence[Draft]) -> Iterator[str]:
+    """Yield why a diffuser of this plan cannot do what a purifier asks for.
+
+    Args:
+        draft: with the setting `diffuser`.
+        name: the purifier.
+        makers: what makes the models of the draft.
+    """
     diffuser = draft.settings["diffuser"]
     for maker in makers:
-        if diffuser and "diffuser" in name.needs and maker.model == diffuser:
-            reason = refuse_untrained(name, maker.settings.get("t_max", 0), diffuser)
-            if reason:
-                yield f"{draft.name}: {reason}"
+        learned = maker.settings.get("t_max") or maker.settings.get("noise_steps")
+        if "diffuser" not in name.needs or maker.model != diffuser or learned is None:
+            continue
+        if not maker.settings.get("weights") and (
+            reason := refuse_untrained(name, learned, diffuser)
+        ):
+            yield f"{draft.name}: {reason}"
 
 
 _EXAMPLES = {"diffuser": "images:A", "denoiser": "noisy:A"}

@@ -143,6 +143,28 @@ def test_columns_tell_attacks_where_there_are_several(run: Run) -> None:
     assert row["attacks"] == "pgd grey, fgsm grey all"
 
 
+def test_attacks_of_another_size_stand_apart(run: Run) -> None:
+    run.add("jpeg@75", 0.1)
+    run.add("jpeg@75", 0.5, eps=0.1)
+    row = run.rows()["jpeg@75"]
+    assert (row["mse_grey"], row["mse_grey_eps_0.1"]) == (0.1, 0.5)
+    assert row["attacks"] == "pgd grey, pgd grey eps 0.1"
+
+
+def test_an_adaptive_attack_is_compared_with_one_of_its_size(run: Run) -> None:
+    run.add("jpeg@75", 0.01)
+    run.add("jpeg@75", 0.2, eps=0.1, unpurified={"mse": 0.9})
+    run.adaptive("jpeg@75", 0.06)
+    assert run.rows()["jpeg@75"]["verdict"] == "broken by the adaptive attack"
+
+
+def test_doing_nothing_costs_nothing(run: Run) -> None:
+    run.add("none", 0.1)
+    run.add("jpeg@75", 0.01)
+    rows = run.rows()
+    assert (rows["none"]["price_clean"], rows["jpeg@75"]["price_clean"]) == (0, None)
+
+
 def test_the_row_without_a_purifier_is_of_the_attacks_that_the_others_met(run: Run) -> None:
     run.add("none", 0.1)
     run.add("none", 0.9, attack="fgsm")

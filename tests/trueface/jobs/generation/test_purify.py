@@ -156,6 +156,16 @@ def test_grey_images_stay_grey(lab: Path) -> None:
     assert read_images(made_of_grey, ["1.png"], channels=1).shape == (1, 1, 8, 8)
 
 
+def test_colours_that_a_model_never_saw_are_an_error(lab: Path) -> None:
+    given: dict[str, Any] = {"size": SIDE, "channels": 1, "num_steps": 1, "width": 4, "depth": 2}
+    denoiser(a_job(DENOISER, lab, **given))
+    with pytest.raises(DataError, match="holds colour images, and the models of dae learned grey"):
+        purified(lab, purifier="dae", denoiser="noisy:A")
+    both = {"diffuser": "images:A", "denoiser": "noisy:A"}
+    with pytest.raises(JobError, match="learned images of 3 channels, and the denoiser of 1"):
+        purified(lab, purifier="dae+oneshot10", **both)
+
+
 def test_what_is_read_are_the_folder_and_the_models_that_are_needed(lab: Path) -> None:
     both = {"diffuser": "images:A", "denoiser": "noisy:A"}
     draft = a_draft(PURIFY, lab, purifier="jpeg75", **both)
@@ -203,6 +213,31 @@ def test_a_step_beyond_what_was_trained_is_refused_while_planning_or_in_the_job(
     assert PURIFY.refusals(draft, ()) == ()
     with pytest.raises(JobError, match="t 300 is beyond the 200 that images:A was trained for"):
         purified(lab, purifier="diffpure300", diffuser="images:A")
+
+
+@pytest.mark.parametrize(
+    ("learned", "t"),
+    [({"t_max": 0, "noise_steps": 200}, 200), ({"t_max": 50, "noise_steps": 200}, 50)],
+)
+def test_without_t_max_the_last_step_of_the_noise_is_the_limit(
+    lab: Path, learned: dict[str, Any], t: int
+) -> None:
+    given: dict[str, Any] = {"run": "study", "run_folder": lab, "folder": lab, "model": "images:A"}
+    maker = Draft(kind="diffuser", settings=learned, **given)
+    imported = Draft(kind="diffuser", settings={**learned, "weights": "sd"}, **given)
+    within, beyond = (
+        a_draft(PURIFY, lab, purifier=f"ddpm{step}", diffuser="images:A") for step in (t, t + 1)
+    )
+    assert PURIFY.refusals(within, (maker,)) == ()
+    assert len(PURIFY.refusals(beyond, (maker,))) == 1
+    assert PURIFY.refusals(beyond, (imported,)) == ()
+
+
+def test_a_plan_refuses_a_model_of_another_kind(lab: Path) -> None:
+    draft = a_draft(PURIFY, lab, purifier="oneshot10", diffuser="noisy:A")
+    maker = Draft(kind="denoiser", run="study", run_folder=lab, folder=lab, model="noisy:A")
+    (reason,) = PURIFY.refusals(draft, (maker,))
+    assert "diffuser is noisy:A, which denoiser makes; name a model that diffuser or" in reason
 
 
 def test_a_plan_tells_what_the_diffuser_of_another_section_is_trained_for(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from launcher.api import Draft, Input, Role
 from trueface.disruption.settings import DisruptSettings, needed
 from trueface.jobs.generation.base import GenerationKind
-from trueface.purification.grammar import parse_purifier, refuse_untrained
+from trueface.jobs.generation.purify_kind import unlearned_steps
+from trueface.purification.grammar import parse_purifier
 from trueface.runtime import paths
 
 MADE = "made.json"
@@ -38,11 +39,8 @@ def _unfit(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
                 f"{draft.name}: disrupt needs a {setting}; write {setting}: and the ID of one, such as "
                 f"{EXAMPLES[setting]}"
             )
-    for maker in makers:
-        if "diffuser" in needed(purifier) and maker.model == settings["diffuser"]:
-            name, t_max = parse_purifier(purifier), maker.settings.get("t_max", 0)
-            if reason := refuse_untrained(name, t_max, settings["diffuser"]):
-                yield f"{draft.name}: {reason}"
+    if purifier:
+        yield from unlearned_steps(draft, parse_purifier(purifier), makers)
 
 
 DISRUPT = GenerationKind(

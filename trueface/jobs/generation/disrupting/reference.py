@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,12 +11,15 @@ from launcher.api import Job
 from trueface.data.made.folders import digest_of, read_images
 from trueface.disruption.objectives import outputs_of
 from trueface.disruption.settings import RestoredSettings
+from trueface.evaluation.images import features as feature_networks
 from trueface.evaluation.images.features import FeatureNetwork
 from trueface.jobs.generation.disrupting.chain import Chain
 from trueface.runtime import paths, tensor_files
+from trueface.translation import networks
 from trueface.translation.translator import Translator
 
 KEPT = ".outputs"  # beside the made folders of a run
+CODE = tuple(Path(str(module.__file__)) for module in (networks, feature_networks))
 MOST_BYTES = 1 << 26  # of outputs, which are held in memory; beyond, nothing is kept
 
 
@@ -89,6 +93,6 @@ def _key(job: Job, settings: RestoredSettings, chain: Chain, labels: Tensor) -> 
     digest = hashlib.sha256(digest_of(chain.original, chain.originals).encode())
     digest.update(labels.numpy().tobytes())
     digest.update(settings.features.encode())
-    for path in files:
+    for path in (*CODE, *files):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
