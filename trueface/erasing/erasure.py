@@ -36,8 +36,8 @@ def run_erasure(method: str, teacher: Diffuser, problem: ErasingProblem) -> Eras
     Raises:
         UnknownName: no such method.
         DataError: of `retrain`: the images are not those of a training.
-        JobError: the teacher has no classes, or no null token where the method needs it; anchor and
-            concept are the same class; stopped; a loss that is not a number.
+        JobError: the teacher has no classes, or no null token or late steps of noise where the method
+            needs them; anchor and concept are the same class; stopped; a loss that is not a number.
     """
     if method not in METHODS:
         raise UnknownName("method of erasing", method, METHODS)
@@ -51,6 +51,8 @@ def run_erasure(method: str, teacher: Diffuser, problem: ErasingProblem) -> Eras
     guided = "guidance" in METHODS[method].defaults and problem.options.guidance != 1
     if ("null" in needs or guided) and not teacher.has_null:
         raise JobError(NO_NULL.format(method=method))
+    if "sample_steps" in METHODS[method].defaults:
+        teacher.refuse_noise_alone()
     diffuser: Diffuser = function_of(method)(teacher, problem)
     changed, parameters = _changes(teacher, diffuser)
     return Erased(diffuser=diffuser, changed=changed, parameters=parameters)

@@ -100,6 +100,15 @@ def test_a_teacher_without_a_null_token_is_refused_where_it_is_guided(method: st
         run_erasure(method, small(has_null=False), a_problem(options))
 
 
+@pytest.mark.parametrize("method", STEPPING)
+def test_a_teacher_of_early_steps_of_noise_draws_no_images_to_learn_from(method: str) -> None:
+    teacher = small()
+    teacher.t_max = 300
+    with pytest.raises(JobError, match="trained up to step 300 of 1000 and cannot draw images"):
+        run_erasure(method, teacher, a_problem(few(METHODS[method].options({}))))
+    assert changed(teacher, erased("uce", teacher))
+
+
 def test_ablation_without_guidance_and_uce_need_no_null_token() -> None:
     teacher = small(has_null=False)
     options = few(METHODS["ablate"].options({}), guidance=1.0)

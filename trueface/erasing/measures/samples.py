@@ -65,7 +65,7 @@ def drawn_classes(
     compared with equal seeds, and one more class or sample changes no other.
 
     Raises:
-        JobError: stopped, or guidance without a null token.
+        JobError: stopped, guidance without a null token, or a diffuser of early steps of noise only.
     """
     noise = torch.cat(
         [
@@ -97,8 +97,9 @@ def drawn(
         through: sees t and z_t before each step.
 
     Raises:
-        JobError: stopped, or guidance without a null token.
+        JobError: stopped, guidance without a null token, or a diffuser of early steps of noise only.
     """
+    diffuser.refuse_noise_alone()
     device = diffuser.device
     images = []
     for start in range(0, len(noise), sampling.batch_size):
