@@ -172,14 +172,14 @@ def inverted(diffuser: Diffuser, starts: Tensor, images: Tensor, attack: Attack)
         eps = diffuser.eps(noisy, t_all, vectors.repeat_interleave(attack.batch, 0))
         # the sum over runs: each vector has its own mean, and Adam treats every number alone
         loss = (eps - noise_all).square().flatten(1).mean(1).reshape(runs, -1).mean(1).sum()
+        if not bool(torch.isfinite(loss)):
+            raise JobError(
+                f"the loss of the attack is no number at step {step}; take a smaller recover_lr"
+            )
         (gradient,) = torch.autograd.grad(loss, [vectors])
         vectors.grad = gradient
         optimizer.step()
         if step in attack.steps:
-            if not bool(torch.isfinite(loss)):
-                raise JobError(
-                    f"the loss of the attack is no number at step {step}; take a smaller recover_lr"
-                )
             path.append(vectors.detach().clone())
     points = torch.stack(path, 1)  # runs × steps × E…
     return points.reshape(len(starts), len(counts), *points.shape[1:])
