@@ -124,7 +124,14 @@ ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
 }
 REFERENCE = ("CONTRIBUTING.md", "decisions.md", "measured.md")  # they run nothing but targets
 QUEUEING = ("coming.md", "gpus.md", "programs.md", "recipes.md")
-EXPERIMENTS = ("demo.md", "generators.md", "inside.md", "laboratory.md", "tasks.md", "unlearning.md")
+EXPERIMENTS = (
+    "demo.md",
+    "generators.md",
+    "inside.md",
+    "laboratory.md",
+    "tasks.md",
+    "unlearning.md",
+)
 # Blocks that are part of a task file, by how they begin: what stands before them there.
 PART = """
 name: part
