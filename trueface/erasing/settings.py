@@ -101,7 +101,7 @@ class EraseSettings(Settings):
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
         """Return the hyper-parameters that a method does not use, or not beside the others."""
         method = METHODS[values["method"]]
-        reasons = {name: f"{method.name} does not use it" for name in NAMES}
+        reasons = dict.fromkeys(NAMES, f"{method.name} does not use it")
         options = method.options(values)
         own = "trajectory" in method.defaults and options.trajectory == "own"
         for name in method.defaults:

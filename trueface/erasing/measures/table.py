@@ -5,12 +5,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from trueface.erasing.measures.record import NEVER, TEACHER, Record, read_record
-from trueface.erasing.measures.verdict import Point, verdict
+from trueface.erasing.measures.verdict import Point, Verdict, verdict
 from trueface.runtime.files import Json
 
 MEASURES = (
     "erased", "anchor", "others", "ssim", "feature_distance", "frechet", "frechet_floor",
     "null_drift", "recovery", "recovery_floor", "recovery_ceiling", "seconds",
+    "classifier_accuracy",
 )  # fmt: skip
 CURVES = ("recovery", "recovery_floor", "recovery_ceiling")
 
@@ -55,12 +56,11 @@ def _row(records: Sequence[Record]) -> dict[str, Json]:
     teacher = _mean(
         value for record in records if (value := record.number("teacher_erased")) is not None
     )
-    judged = verdict(
-        _mean(values["erased"]) or 0.0,
-        teacher or 0.0,
-        curves["recovery"],
-        curves["recovery_floor"],
-        curves["recovery_ceiling"],
+    erased = _mean(values["erased"])
+    judged = (
+        Verdict(text="")
+        if erased is None or teacher is None
+        else verdict(erased, teacher, *(curves[name] for name in CURVES))
     )
     seeds = len({record.number("seed") for record in records})
     spread: dict[str, Json] = {
@@ -72,7 +72,7 @@ def _row(records: Sequence[Record]) -> dict[str, Json]:
         "anchor_class": anchor,
         **{name: _mean(numbers) for name, numbers in values.items()},
         "verdict": judged.text,
-        "verdict_at": judged.at,
+        "verdict_at": judged.at if judged.text else "",
         "seeds": max(seeds, len(records)),
         "n": records[0].facts.get("samples"),
         **spread,

@@ -17,6 +17,7 @@ RULE = (
     "apart as anywhere on the curve; where they are nowhere 0.2 apart, the probe cannot tell"
 )
 
+NOTHING = "nothing to erase: the teacher does not draw it"
 NOT_ERASED = "not erased"
 HIDDEN = "hidden, not erased"
 ERASED = "erased, as far as this probe sees"
@@ -64,6 +65,8 @@ def verdict(
         floor: of a model that never saw the concept; empty: there is none.
         ceiling: of the teacher.
     """
+    if not teacher:
+        return Verdict(text=NOTHING)
     if erased > LEAST_ERASED * teacher:
         return Verdict(text=NOT_ERASED)
     if not floor or not ceiling:

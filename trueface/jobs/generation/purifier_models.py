@@ -7,7 +7,6 @@ from trueface.purification.grammar import PurifierName, refuse_untrained
 from trueface.purification.purifier import Purifier, make_purifier
 from trueface.runtime import paths
 
-
 COLOURS = (1, 3)  # channels of images
 
 
