@@ -97,14 +97,20 @@ def recovery(
     paths = inverted(diffuser, torch.stack(list(starts.values())), images, attack)
     points = paths.flatten(0, 2)  # starts × images × steps rows
     noise = noise_of(diffuser, concept, attack.samples, attack.sampling.seed)
-    samples = drawn(
-        diffuser,
-        noise.repeat(len(points), 1, 1, 1),
-        points.repeat_interleave(attack.samples, 0),
-        attack.sampling,
-    )
-    hits = recognised(samples).reshape(*paths.shape[:3], attack.samples)
-    shares = hits.double().mean(-1).tolist()
+    hits = [
+        recognised(
+            drawn(
+                diffuser,
+                noise.repeat(len(part), 1, 1, 1),
+                part.repeat_interleave(attack.samples, 0),
+                attack.sampling,
+            )
+        )
+        # as many points as a batch holds: the images of all of them would fill the memory
+        for part in points.split(max(1, attack.sampling.batch_size // attack.samples))
+    ]
+    rates = torch.cat(hits).reshape(*paths.shape[:3], attack.samples)
+    shares = rates.double().mean(-1).tolist()
     return Curve(
         images=attack.images,
         steps=attack.steps,
