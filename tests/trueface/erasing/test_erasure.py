@@ -9,6 +9,7 @@ import torch
 from tests.trueface.erasing.build import a_problem, few, small
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.erasure import run_erasure
+from trueface.erasing.optimisation import descend
 from trueface.erasing.registry import METHODS
 from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.progress import Watch
@@ -82,6 +83,13 @@ def test_a_loss_that_is_no_number_ends_the_job_with_its_step() -> None:
     options = few(METHODS["abo"].options({}), lr=1e30)
     with pytest.raises(JobError, match=r"the loss is (nan|inf) at step 2 of 3; lower lr"):
         run_erasure("abo", small(), a_problem(options))
+
+
+def test_a_last_step_to_parameters_that_are_no_numbers_ends_the_job_too() -> None:
+    problem = a_problem(few(METHODS["abo"].options({}), num_steps=1))
+    weight = torch.nn.Parameter(torch.zeros(1))
+    with pytest.raises(JobError, match="parameters are no numbers after step 1 of 1; lower lr"):
+        descend(problem, [weight], lambda: weight.sqrt().sum())  # 0, of an infinite slope
 
 
 @pytest.mark.parametrize("method", STEPPING)

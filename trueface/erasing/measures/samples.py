@@ -97,7 +97,8 @@ def drawn(
         through: sees t and z_t before each step.
 
     Raises:
-        JobError: stopped, guidance without a null token, or a diffuser of early steps of noise only.
+        JobError: stopped, guidance without a null token, a diffuser of early steps of noise only, or
+            pixels that are no numbers.
     """
     diffuser.refuse_noise_alone()
     device = diffuser.device
@@ -115,4 +116,9 @@ def drawn(
             through=through,
         )
         images.append(diffuser.network.decoded(batch).clamp(-1, 1).cpu())
+        if bool(images[-1].isnan().any()):  # a classifier would call these pixels something
+            raise JobError(
+                "a diffuser draws pixels that are no numbers: its training or erasing went astray, do it "
+                "again with a lower lr"
+            )
     return torch.cat(images)
