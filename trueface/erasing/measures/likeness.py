@@ -39,7 +39,7 @@ def likeness(
         other_features: M×F, of the teacher's samples from other noise.
     """
     apart = (student_features - teacher_features).double().norm(dim=1)
-    pairs = zip(student.split(AT_ONCE), teacher.split(AT_ONCE), strict=True)
+    pairs = zip(torch.split(student, AT_ONCE), torch.split(teacher, AT_ONCE), strict=True)
     return Likeness(
         ssim=float(torch.cat([ssim(*pair) for pair in pairs]).mean()),
         feature_distance=float(apart.mean()),

@@ -107,7 +107,7 @@ def recovery(
             )
         )
         # as many points as a batch holds: the images of all of them would fill the memory
-        for part in points.split(max(1, attack.sampling.batch_size // attack.samples))
+        for part in torch.split(points, max(1, attack.sampling.batch_size // attack.samples))
     ]
     rates = torch.cat(hits).reshape(*paths.shape[:3], attack.samples)
     shares = rates.double().mean(-1).tolist()
