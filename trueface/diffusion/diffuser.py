@@ -80,6 +80,18 @@ class Diffuser:
             raise UnknownName("concept", name, self.class_names)
         return self.class_names.index(name)
 
+    def refuse_noise_alone(self) -> None:
+        """Make sure that images can be drawn from nothing but noise.
+
+        Raises:
+            JobError: it was trained for earlier steps only, at which an image is there already.
+        """
+        if self.t_max < self.schedule.steps:
+            raise JobError(
+                f"this diffuser was trained up to step {self.t_max} of {self.schedule.steps} and cannot "
+                "draw images from noise alone; train one without t_max"
+            )
+
     def eps(self, x: Tensor, t: Steps, embedding: Tensor | None = None) -> Tensor:
         """Return the noise in images.
 

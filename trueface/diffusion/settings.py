@@ -142,6 +142,10 @@ class DiffuserSettings(Settings):
         if self.prompts and not self.weights:
             raise ValueError("prompts belong to weights, and none are given")
         if self.weights:
+            if not self.prompts:
+                raise ValueError(
+                    "weights need prompts: a text file with a prompt a line, the concepts"
+                )
             given = [
                 name
                 for name, field in type(self).model_fields.items()

@@ -32,7 +32,7 @@ def descend(
         after: called behind each step.
 
     Raises:
-        JobError: stopped, or the loss is not a number any more; says at which step.
+        JobError: stopped, or the loss or a parameter is not a number any more; says at which step.
     """
     options, total = problem.options, problem.options.num_steps
     optimizer = torch.optim.Adam(parameters, lr=options.lr)
@@ -51,6 +51,10 @@ def descend(
         problem.history.append((step, value))
         if step % max(1, total // MOST_REPORTS) == 0 or step == total:
             problem.watch.progress(step=step, total=total, loss=value)
+    if not all(bool(parameter.isfinite().all()) for parameter in parameters):
+        raise JobError(
+            f"parameters are no numbers after step {total} of {total}; lower lr, which is {options.lr:g}"
+        )
 
 
 def mean_square(difference: Tensor) -> Tensor:

@@ -30,5 +30,10 @@ class Options:
     uce_lambda: float = 0.1
     uce_preserve: float = 1.0
 
+    @property
+    def is_whole_edit(self) -> bool:
+        """All of an edit is made: none is masked, none is scaled."""
+        return self.mask == 0 and self.edit_scale == 1
+
 
 NAMES = tuple(field.name for field in fields(Options))

@@ -15,6 +15,7 @@ from trueface.diffusion.sampling import ddim_sample
 from trueface.erasing.problem import ErasingProblem, rows
 
 MOST_AT_ONCE = 256  # images that are sampled together
+MOST_NUMBERS = 1 << 20  # in them: of larger images fewer are, 64 of Stable Diffusion's latents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +57,11 @@ def sampled_paths(
     Raises:
         JobError: stopped.
     """
+    numbers = diffuser.channels * diffuser.size**2
+    at_once = max(1, min(MOST_AT_ONCE, MOST_NUMBERS // numbers))
     parts = [
-        _part(diffuser, label, min(MOST_AT_ONCE, count - start), problem, generator, done)
-        for start in range(0, count, MOST_AT_ONCE)
+        _part(diffuser, label, min(at_once, count - start), problem, generator, done)
+        for start in range(0, count, at_once)
     ]
     return Paths(
         times=parts[0].times,

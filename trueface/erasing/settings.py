@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from trueface.erasing.options import NAMES, Options, Scope, Trajectory
 from trueface.erasing.registry import METHODS, described, modules_of
 from trueface.runtime.errors import UnknownName
-from trueface.runtime.field_types import Count, Finite, Probability, Settings
+from trueface.runtime.field_types import Count, Finite, Settings
 
 SAME = (
     "concept and anchor are both {name!r}: the anchor is what is drawn instead, name another class"
@@ -73,7 +73,7 @@ class EraseSettings(Settings):
     )
     edit_scale: Finite | None = Field(None, description="abo: scale of the masked edit")
     eta: Finite | None = Field(None, description="esd-x, esd-u: negative guidance")
-    ema: Probability | None = Field(
+    ema: Annotated[Finite, Field(ge=0, lt=1)] | None = Field(
         None, description="sdd: share of the averaged model that stays at each step"
     )
     uce_lambda: Annotated[Finite, Field(gt=0)] | None = Field(
@@ -99,10 +99,16 @@ class EraseSettings(Settings):
 
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return the hyper-parameters that a method does not use."""
-        used = METHODS[values["method"]].defaults
-        return {
-            name: f"{values['method']} does not use it"
-            for name in NAMES
-            if name not in used and values.get(name) is not None
-        }
+        """Return the hyper-parameters that a method does not use, or not beside the others."""
+        method = METHODS[values["method"]]
+        reasons = dict.fromkeys(NAMES, f"{method.name} does not use it")
+        options = method.options(values)
+        own = "trajectory" in method.defaults and options.trajectory == "own"
+        for name in method.defaults:
+            if name == "paths" and own:
+                reasons[name] = "own paths are as many as batch_size"
+            elif name == "refresh" and not own:
+                reasons[name] = "paths of the teacher are sampled once"
+            else:
+                del reasons[name]
+        return {name: reason for name, reason in reasons.items() if values.get(name) is not None}

@@ -22,8 +22,9 @@ def settings(**given: Any) -> DiffuserSettings:
         ({"t_max": 1001}, "t_max 1001 is beyond the last of 1000"),
         ({"ema": 1.0}, "less than 1"),
         ({"channels": 2}, "1 or 3"),
-        ({"weights": "sd", "num_steps": 5}, "num_steps would train"),
+        ({"weights": "sd", "prompts": "words.txt", "num_steps": 5}, "num_steps would train"),
         ({"prompts": "words.txt"}, "prompts belong to weights"),
+        ({"weights": "sd"}, "weights need prompts"),
     ],
 )
 def test_what_does_not_go_together_is_refused(given: dict[str, Any], match: str) -> None:

@@ -55,8 +55,6 @@ class StopsAt(Watch):
     """Stops a training after some steps."""
 
     def __init__(self, step: int) -> None:
-        stop = threading.Event()
-
         class Counted(threading.Event):
             looks = 0
 
@@ -64,7 +62,6 @@ class StopsAt(Watch):
                 self.looks += 1
                 return self.looks > step
 
-        del stop
         super().__init__(stop=Counted())
 
 
@@ -133,7 +130,7 @@ def test_a_class_that_is_left_out_is_never_drawn_and_its_row_never_trained() -> 
     untrained = train_diffuser(
         images(), labels(), settings(without="disc", num_steps=1, lr=1e-30), class_names=NAMES
     )
-    rows, before = (one.network.table for one in (trained, untrained))
+    rows, before = (each.network.table for each in (trained, untrained))
     assert rows is not None
     assert before is not None
     assert torch.equal(rows.weight[1], before.weight[1])

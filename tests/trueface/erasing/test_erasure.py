@@ -1,7 +1,6 @@
 """What holds for every method."""
 
 import threading
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 from tests.trueface.erasing.build import a_problem, few, small
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.erasure import run_erasure
+from trueface.erasing.optimisation import descend
 from trueface.erasing.registry import METHODS
 from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.progress import Watch
@@ -85,6 +85,13 @@ def test_a_loss_that_is_no_number_ends_the_job_with_its_step() -> None:
         run_erasure("abo", small(), a_problem(options))
 
 
+def test_a_last_step_to_parameters_that_are_no_numbers_ends_the_job_too() -> None:
+    problem = a_problem(few(METHODS["abo"].options({}), num_steps=1))
+    weight = torch.nn.Parameter(torch.zeros(1))
+    with pytest.raises(JobError, match="parameters are no numbers after step 1 of 1; lower lr"):
+        descend(problem, [weight], lambda: weight.sqrt().sum())  # 0, of an infinite slope
+
+
 @pytest.mark.parametrize("method", STEPPING)
 def test_a_stop_ends_it(method: str) -> None:
     stop = threading.Event()
@@ -101,12 +108,13 @@ def test_a_teacher_without_a_null_token_is_refused_where_it_is_guided(method: st
         run_erasure(method, small(has_null=False), a_problem(options))
 
 
-def test_a_teacher_that_knows_small_noise_alone_cannot_be_sampled_from() -> None:
-    teacher = replace(small(), t_max=300)
-    options = few(METHODS["abo"].options({}))
-    with pytest.raises(JobError, match="trained up to step 300 of 1000 only and cannot draw"):
-        run_erasure("abo", teacher, a_problem(options))
-    erased("uce", teacher)
+@pytest.mark.parametrize("method", STEPPING)
+def test_a_teacher_of_early_steps_of_noise_draws_no_images_to_learn_from(method: str) -> None:
+    teacher = small()
+    teacher.t_max = 300
+    with pytest.raises(JobError, match="trained up to step 300 of 1000 and cannot draw images"):
+        run_erasure(method, teacher, a_problem(few(METHODS[method].options({}))))
+    assert changed(teacher, erased("uce", teacher))
 
 
 def test_ablation_without_guidance_and_uce_need_no_null_token() -> None:

@@ -85,6 +85,15 @@ def test_the_mask_moves_the_strongest_entries_from_the_concepts_guidance_to_the_
     assert loss.item() == close(((B - B_TEACHER) * (CONCEPT - NULL)) ** 2)
 
 
+@pytest.mark.parametrize("anchor", [0, None])
+def test_an_edit_without_a_mask_is_scaled_with_an_anchor_and_without(anchor: int | None) -> None:
+    student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
+    problem = a_problem(Options(penalty=0.0, edit_scale=0.5), anchor=anchor)
+    loss = all_but_one_loss(student, teacher, *noisy(), problem)
+    target = B_TEACHER * ((CONCEPT + (NULL if anchor is None else ANCHOR)) / 2 - NULL)
+    assert loss.item() == close((B * (CONCEPT - NULL) - target) ** 2)
+
+
 @pytest.mark.parametrize("eta", [1.0, 3.0])
 def test_esd_is_the_papers_loss_and_gradient(eta: float) -> None:
     student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)

@@ -31,6 +31,15 @@ def test_an_option_that_the_method_does_not_use_has_no_effect() -> None:
     assert EraseSettings.without_effect(values) == {"lr": "uce does not use it"}
 
 
+def test_paths_of_other_trajectories_have_no_effect() -> None:
+    given = {"concept": "cross", "paths": 8, "refresh": 2}
+    own = EraseSettings(method="esd-x", **given).model_dump()
+    assert EraseSettings.without_effect(own) == {"paths": "own paths are as many as batch_size"}
+    teachers = EraseSettings(method="abo", **given).model_dump()
+    reason = "paths of the teacher are sampled once"
+    assert EraseSettings.without_effect(teachers) == {"refresh": reason}
+
+
 def test_an_unknown_method_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ValidationError, match=r"did you mean ablate\?"):
         EraseSettings(method="ablat", concept="cross")

@@ -18,6 +18,9 @@ from trueface.runtime.errors import CheckpointError, DataError
 NULL = ""  # the prompt that asks for nothing
 SCHEDULES: Mapping[str, ScheduleName] = {"linear": "linear", "scaled_linear": "scaled"}
 PREDICTIONS: Mapping[str, Prediction] = {"epsilon": "eps", "v_prediction": "v"}
+# of a U-Net's description: what it takes beside latents, a step and a prompt; None where nothing
+OTHER_INPUTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type")
+OTHER_SCHEDULES = ("trained_betas", "rescale_betas_zero_snr")  # of a scheduler's
 LONGEST_LINE = 400  # characters of a prompt
 
 
@@ -56,9 +59,10 @@ def import_stable(folder: StableFolder, prompts: Sequence[str]) -> Diffuser:
         CheckpointError: a part does not fit its description, or works otherwise than is known here.
         JobError: the extra `diffusion` is not installed.
     """
-    need_packages()
     configs = {part: _plain(folder.config(part)) for part in ("unet", "vae")}
+    _refuse_other_models(folder, configs["unet"])
     schedule, prediction = _schedule(folder)
+    need_packages()
     unet, vae = built(configs)
     _fill(unet, folder, "unet")
     _fill(vae, folder, "vae")
@@ -87,16 +91,32 @@ def import_stable(folder: StableFolder, prompts: Sequence[str]) -> Diffuser:
     )
 
 
+def _refuse_other_models(folder: StableFolder, unet: Mapping[str, Any]) -> None:
+    """Refuse a U-Net that wants more than latents, a step and one text's tokens."""
+    more = [name for name in OTHER_INPUTS if unet.get(name) is not None]
+    if unet.get("in_channels") != unet.get("out_channels", unet.get("in_channels")):
+        more.append("in_channels")
+    if more:
+        raise CheckpointError(
+            f"{folder.root}/unet: its {', '.join(more)} say that it takes more than a prompt, as that of an "
+            "SDXL or an inpainting model; give a Stable Diffusion 1.x or 2.x"
+        )
+
+
 def _schedule(folder: StableFolder) -> tuple[Schedule, Prediction]:
     config = folder.config("scheduler")
     name = SCHEDULES.get(str(config.get("beta_schedule")))
-    prediction = PREDICTIONS.get(str(config.get("prediction_type", "epsilon")))
+    kind = str(config.get("prediction_type", "epsilon"))
+    prediction = PREDICTIONS.get(kind)
     if name is None or prediction is None:
         raise CheckpointError(
             f"{folder.root}/scheduler: {config.get('beta_schedule')!r} with "
-            f"{config.get('prediction_type')!r} is not known here; there are "
+            f"{kind!r} is not known here; there are "
             f"{', '.join(SCHEDULES)} with {', '.join(PREDICTIONS)}"
         )
+    odd = [name for name in OTHER_SCHEDULES if config.get(name)]
+    if odd:
+        raise CheckpointError(f"{folder.root}/scheduler: {', '.join(odd)} is not known here")
     steps = int(config.get("num_train_timesteps", 1000))
     ends = float(config.get("beta_start", 0.0001)), float(config.get("beta_end", 0.02))
     return make_schedule(name, steps, *ends), prediction

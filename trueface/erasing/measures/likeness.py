@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from trueface.evaluation.images.frechet import frechet_distance
 from trueface.evaluation.images.ssim import ssim
+
+AT_ONCE = 32  # pairs whose SSIM takes a dozen copies in double precision: gigabytes of 512 pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +39,9 @@ def likeness(
         other_features: M×F, of the teacher's samples from other noise.
     """
     apart = (student_features - teacher_features).double().norm(dim=1)
+    pairs = zip(torch.split(student, AT_ONCE), torch.split(teacher, AT_ONCE), strict=True)
     return Likeness(
-        ssim=float(ssim(student, teacher).mean()),
+        ssim=float(torch.cat([ssim(*pair) for pair in pairs]).mean()),
         feature_distance=float(apart.mean()),
         frechet=frechet_distance(student_features, teacher_features),
         frechet_floor=frechet_distance(other_features, teacher_features),

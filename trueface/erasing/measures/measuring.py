@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -81,6 +82,10 @@ def measure(
         UnknownName: a class that the models do not know.
     """
     refuse_others(student.diffuser, teacher.diffuser)
+    if never is not None:
+        refuse_other_images(
+            never.diffuser, teacher.diffuser, "the model that never saw the concept"
+        )
     names, sampling = teacher.diffuser.class_names, question.attack.sampling
     concept = teacher.diffuser.label(question.concept)
     if question.anchor:
@@ -140,16 +145,28 @@ def refuse_others(student: Diffuser, teacher: Diffuser) -> None:
     Raises:
         JobError: their images or classes differ.
     """
-    for what, mine, its in (
-        ("side", student.size, teacher.size),
-        ("channels", student.channels, teacher.channels),
-        ("classes", student.class_names, teacher.class_names),
-    ):
-        if mine != its:
-            raise JobError(
-                f"the {what} of the measured model and of its teacher differ, {mine} and {its}: name the "
-                "teacher that it was made of"
-            )
+    refuse_other_images(student, teacher, "the measured model")
+    if student.class_names != teacher.class_names:
+        _refuse("classes", "the measured model", student.class_names, teacher.class_names)
+
+
+def refuse_other_images(model: Diffuser, teacher: Diffuser, name: str) -> None:
+    """Refuse a model of other images than the teacher's.
+
+    Raises:
+        JobError: their sides or channels differ.
+    """
+    if model.size != teacher.size:
+        _refuse("side", name, model.size, teacher.size)
+    if model.channels != teacher.channels:
+        _refuse("channels", name, model.channels, teacher.channels)
+
+
+def _refuse(what: str, name: str, mine: object, its: object) -> NoReturn:
+    raise JobError(
+        f"the {what} of {name} and of the teacher differ, {mine} and {its}: name the teacher that it was "
+        "made of, or trained like"
+    )
 
 
 def _rates(

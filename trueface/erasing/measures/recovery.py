@@ -97,14 +97,22 @@ def recovery(
     paths = inverted(diffuser, torch.stack(list(starts.values())), images, attack)
     points = paths.flatten(0, 2)  # starts × images × steps rows
     noise = noise_of(diffuser, concept, attack.samples, attack.sampling.seed)
-    samples = drawn(
-        diffuser,
-        noise.repeat(len(points), 1, 1, 1),
-        points.repeat_interleave(attack.samples, 0),
-        attack.sampling,
-    )
-    hits = recognised(drawable(samples)[0]).reshape(*paths.shape[:3], attack.samples)
-    shares = hits.double().mean(-1).tolist()
+    hits = [
+        recognised(
+            drawable(
+                drawn(
+                    diffuser,
+                    noise.repeat(len(part), 1, 1, 1),
+                    part.repeat_interleave(attack.samples, 0),
+                    attack.sampling,
+                )
+            )[0]
+        )
+        # as many points as a batch holds: the images of all of them would fill the memory
+        for part in torch.split(points, max(1, attack.sampling.batch_size // attack.samples))
+    ]
+    rates = torch.cat(hits).reshape(*paths.shape[:3], attack.samples)
+    shares = rates.double().mean(-1).tolist()
     return Curve(
         images=attack.images,
         steps=attack.steps,
@@ -172,14 +180,14 @@ def inverted(diffuser: Diffuser, starts: Tensor, images: Tensor, attack: Attack)
         eps = diffuser.eps(noisy, t_all, vectors.repeat_interleave(attack.batch, 0))
         # the sum over runs: each vector has its own mean, and Adam treats every number alone
         loss = (eps - noise_all).square().flatten(1).mean(1).reshape(runs, -1).mean(1).sum()
+        if not bool(torch.isfinite(loss)):
+            raise JobError(
+                f"the loss of the attack is no number at step {step}; take a smaller recover_lr"
+            )
         (gradient,) = torch.autograd.grad(loss, [vectors])
         vectors.grad = gradient
         optimizer.step()
         if step in attack.steps:
-            if not bool(torch.isfinite(loss)):
-                raise JobError(
-                    f"the loss of the attack is no number at step {step}; take a smaller recover_lr"
-                )
             path.append(vectors.detach().clone())
     points = torch.stack(path, 1)  # runs × steps × E…
     return points.reshape(len(starts), len(counts), *points.shape[1:])

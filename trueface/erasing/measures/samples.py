@@ -65,7 +65,7 @@ def drawn_classes(
     compared with equal seeds, and one more class or sample changes no other.
 
     Raises:
-        JobError: stopped, or guidance without a null token.
+        JobError: stopped, guidance without a null token, or a diffuser of early steps of noise only.
     """
     noise = torch.cat(
         [
@@ -99,8 +99,10 @@ def drawn(
         through: sees t and z_t before each step.
 
     Raises:
-        JobError: stopped, or guidance without a null token.
+        JobError: stopped, guidance without a null token, a diffuser of early steps of noise only, or
+            pixels that are no numbers.
     """
+    diffuser.refuse_noise_alone()
     device = diffuser.device
     images = []
     for start in range(0, len(noise), sampling.batch_size):
@@ -116,6 +118,11 @@ def drawn(
             through=through,
         )
         images.append(diffuser.network.decoded(batch).clamp(-1, 1).cpu())
+        if bool(images[-1].isnan().any()):  # a classifier would call these pixels something
+            raise JobError(
+                "a diffuser draws pixels that are no numbers: its training or erasing went astray, do it "
+                "again with a lower lr"
+            )
     return torch.cat(images)
 
 

@@ -1,16 +1,17 @@
 """The table of an erasing study: a row a method, means over seeds; no torch here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
 from trueface.erasing.measures.record import NEVER, TEACHER, Record, read_record
-from trueface.erasing.measures.verdict import Point, verdict
+from trueface.erasing.measures.verdict import Point, Verdict, verdict
 from trueface.runtime.files import Json
 
 MEASURES = (
     "erased", "anchor", "others", "ssim", "feature_distance", "frechet", "frechet_floor",
     "null_drift", "recovery", "recovery_floor", "recovery_ceiling", "seconds",
+    "classifier_accuracy",
 )  # fmt: skip
 CURVES = ("recovery", "recovery_floor", "recovery_ceiling")
 
@@ -52,13 +53,7 @@ def _row(records: Sequence[Record]) -> dict[str, Json]:
         name: [value for record in records if (value := _value(record, name)) is not None]
         for name in MEASURES
     }
-    judged = verdict(
-        (_mean_of(records, "erased"), _mean_of(records, "teacher_erased")),
-        (_mean_of(records, "others"), _mean_of(records, "teacher_others")),
-        curves["recovery"],
-        curves["recovery_floor"],
-        curves["recovery_ceiling"],
-    )
+    judged = _judged(records, curves)
     seeds = len({record.number("seed") for record in records})
     spread: dict[str, Json] = {
         f"{name}_sd": stdev(numbers) for name, numbers in values.items() if len(numbers) > 1
@@ -69,7 +64,7 @@ def _row(records: Sequence[Record]) -> dict[str, Json]:
         "anchor_class": anchor,
         **{name: _mean(numbers) for name, numbers in values.items()},
         "verdict": judged.text,
-        "verdict_at": judged.at,
+        "verdict_at": judged.at if judged.text else "",
         "seeds": max(seeds, len(records)),
         "n": records[0].facts.get("samples"),
         **spread,
@@ -97,8 +92,17 @@ def _value(record: Record, name: str) -> float | None:
     return record.most(name) if name in CURVES else record.number(name)
 
 
-def _mean_of(records: Sequence[Record], name: str) -> float:
-    return _mean(value for record in records if (value := record.number(name)) is not None) or 0.0
+def _judged(records: Sequence[Record], curves: Mapping[str, Sequence[Point]]) -> Verdict:
+    """Return the verdict on the means over records; an empty one where a rate was not measured."""
+    names = ("erased", "teacher_erased", "others", "teacher_others")
+    erased, before, others, others_before = (_mean_of(records, name) for name in names)
+    if erased is None or before is None or others is None or others_before is None:
+        return Verdict(text="")
+    return verdict((erased, before), (others, others_before), *(curves[name] for name in CURVES))
+
+
+def _mean_of(records: Sequence[Record], name: str) -> float | None:
+    return _mean(value for record in records if (value := record.number(name)) is not None)
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -19,6 +19,7 @@ RULE = (
     "anywhere on the curve; where they are nowhere 0.2 apart, the probe cannot tell"
 )
 
+NOTHING = "nothing to erase: the teacher does not draw it"
 NOT_ERASED = "not erased"
 BROKEN = "broken: it does not draw the other classes any more"
 HIDDEN = "hidden, not erased"
@@ -67,6 +68,8 @@ def verdict(
         floor: of a model that never saw the concept; empty: there is none.
         ceiling: of the teacher.
     """
+    if not erased[1]:
+        return Verdict(text=NOTHING)
     if others[0] < LEAST_KEPT * others[1]:
         return Verdict(text=BROKEN)
     if erased[0] > LEAST_ERASED * erased[1]:

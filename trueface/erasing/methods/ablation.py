@@ -66,10 +66,9 @@ def noised_samples(teacher: Diffuser, problem: ErasingProblem) -> Iterator[tuple
     """Yield batches of the teacher's samples of the anchor with noise of a random t, without end."""
     options, generator = problem.options, problem.generator("samples")
     images = sampled_paths(teacher, problem.anchor, options.paths, problem, generator).images
-    latest = teacher.t_max or teacher.schedule.steps
     while True:
         chosen = torch.randint(len(images), (options.batch_size,), generator=generator)
-        t = torch.randint(1, latest + 1, (options.batch_size,), generator=generator)
+        t = torch.randint(1, teacher.t_max + 1, (options.batch_size,), generator=generator)
         clean = images[chosen.to(images.device)]
         noise = torch.randn(clean.shape, generator=generator).to(images.device)
         t = t.to(images.device)

@@ -68,7 +68,7 @@ def teachers_part(
     """Return the target of the student's guidance, and the teacher's null score."""
     options, count = problem.options, len(noisy)
     null_rows = rows(teacher, None, count)
-    if problem.anchor is not None and not options.mask:
+    if problem.anchor is not None and options.is_whole_edit:
         anchor, null = both(teacher, noisy, t, rows(teacher, problem.anchor, count), null_rows)
         return options.gamma1 * (anchor - null), null
     concept, null = both(teacher, noisy, t, rows(teacher, problem.erase, count), null_rows)
@@ -81,9 +81,12 @@ def teachers_part(
 def alternate_guidance(concept: Tensor, null: Tensor, instead: Tensor, options: Options) -> Tensor:
     """Return gamma1 (eps*(z,c) - eps*(z)) + delta, the concept's guidance with a sparse edit.
 
-    delta is SEGA's: gamma1 times psi = eps*(z,c') - eps*(z,c) where |psi| is in its top tail, which moves those
-    entries from the concept's guidance to the anchor's. So `mask: 0` gives gamma1 (eps*(z,c') - eps*(z)), the
-    target with an explicit anchor. Without an anchor, c' is the null token: psi takes the concept away.
+    delta is a sparse edit as SEGA's: gamma1 times psi = eps*(z,c') - eps*(z,c) where |psi| is in its top tail,
+    which moves those entries from the concept's guidance to the anchor's. So `mask: 0` gives
+    gamma1 (eps*(z,c') - eps*(z)), the target with an explicit anchor. Without an anchor, c' is the null token:
+    psi takes the concept away. SEGA's psi is eps*(z,c') - eps*(z), for an anchor that is added, or minus
+    eps*(z,c) - eps*(z), for a concept that is taken away; ours with an anchor is the sum of both under one
+    mask, as the first one alone leaves the concept's guidance where it is.
 
     Args:
         concept: eps*(z,c).

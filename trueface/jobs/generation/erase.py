@@ -87,6 +87,7 @@ def _problem(job: Job, settings: EraseSettings, kept: KeptDiffuser) -> ErasingPr
     images = labels = None
     erased = teacher.label(settings.concept)
     if "images" in METHODS[settings.method].needs:
+        _refuse_remembering(settings, kept.provenance)
         root = settings.data_root or str(training.get("data_root", ""))
         if not root:
             raise JobError(f"{settings.method} needs data_root: the diffuser's training images")
@@ -120,6 +121,22 @@ def training_of(source: Mapping[str, Any]) -> Mapping[str, Any]:
     return training if isinstance(training, dict) else {}
 
 
+def _refuse_remembering(settings: EraseSettings, source: Mapping[str, Any]) -> None:
+    """Refuse a training that would bring back what was erased from the teacher before."""
+    gone = [name for name in _erased_before(source) if name != settings.concept]
+    if gone:
+        raise JobError(
+            f"{', '.join(gone)} was erased from this diffuser already, and {settings.method} trains with "
+            "its images again: it leaves out one class"
+        )
+
+
+def _erased_before(source: Mapping[str, Any]) -> Sequence[str]:
+    """Return what a chain of erasings took from a diffuser, the first one first."""
+    names = source.get("erased", ())
+    return [str(name) for name in names]
+
+
 def _refuse_other_classes(where: Path, names: Sequence[str], teacher: Diffuser) -> None:
     if tuple(names) != teacher.class_names:
         raise DataError(
@@ -143,6 +160,7 @@ def _source(job: Job, settings: EraseSettings, kept: KeptDiffuser) -> dict[str, 
         "base": job.base,
         "images": job.data,
         "method": settings.method,
+        "erased": [*_erased_before(kept.provenance), settings.concept],
         "settings": settings.model_dump(mode="json"),
         "training": dict(training_of(kept.provenance)),
         **{

@@ -22,14 +22,12 @@ def import_diffuser(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
     Raises:
         CheckpointError: the folder is absent or lacks a part.
         DataError: the file of prompts cannot be read.
-        JobError: the extra `diffusion` is not installed, or no prompts are given.
+        JobError: the extra `diffusion` is not installed.
     """
     if job.model is None:
         raise JobError(f"{job.name} names no model to make")
     root = job.path(settings.weights)
     folder = stable_folder(root)
-    if not settings.prompts:
-        raise JobError("weights need prompts: a text file with a prompt a line, the concepts")
     start = time.perf_counter()
     prompts = read_prompts(job.path(settings.prompts))
     diffuser = import_stable(folder, prompts)

@@ -164,13 +164,17 @@ def _recovery(each: Recovery) -> str:
         for series, count in enumerate(images)
     ]
     description = "; ".join(
-        f"{count} images: "
+        f"{_counted(count)}: "
         + ", ".join(f"{10**x:.0f} steps {y:.2f}" for x, y in _points(each.rates, count))
         for count in images
     )
     picture = svg(frame, parts, title=f"Recovery from {each.method}", description=description)
-    names = key([f"{count} image{'' if count == 1 else 's'}" for count in images])
+    names = key([_counted(count) for count in images])
     return f"<figure><figcaption>{escape(each.method)}</figcaption>{picture}{names}</figure>"
+
+
+def _counted(images: int) -> str:
+    return f"{images} image{'' if images == 1 else 's'}"
 
 
 def _points(curve: Curve, images: int) -> list[Point]:

@@ -2,21 +2,31 @@
 
 from collections.abc import Iterator, Sequence
 
-from trueface.erasing.measures.verdict import NOT_ERASED
-from trueface.report.generation.rows import Row
+from trueface.erasing.measures.record import TEACHER
+from trueface.erasing.measures.verdict import LEAST_ERASED, NOT_ERASED
+from trueface.report.generation.rows import Row, has_several, rows_of
 from trueface.report.json_fields import text_of
 from trueface.report.svg import number
 
-TEACHER = "teacher"
-REFERENCES = (TEACHER, "retrain")
-ERASED_SHARE = 0.2  # of the teacher's rate: at most this is erased
 OTHERS_LOSS = 0.05  # of the accuracy of other concepts
 DRAWN = 0.9  # a teacher that draws a concept less often has nothing to erase
+RECOGNISED = 0.95  # of held-out real images: a classifier that knows fewer says little of samples
 PENALTY = "penalty"  # a setting of All but One
 
 
 def sentences(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the sentences of a table of erasing methods; plain text, to be escaped."""
+    """Yield the sentences of a table of erasing methods, of each concept its own; plain text, to be escaped."""
+    records = [row.record for row in rows]
+    if not has_several(records):
+        yield from _of_concept(rows)
+        return
+    for concept in dict.fromkeys(text_of(record, "concept") for record in records):
+        of = rows_of([record for record in records if text_of(record, "concept") == concept])
+        yield from (f"{concept}: {sentence}" for sentence in _of_concept(of))
+
+
+def _of_concept(rows: Sequence[Row]) -> Iterator[str]:
+    yield from _classifier(rows)
     teacher = next((row for row in rows if row.name == TEACHER), None)
     methods = [row for row in rows if row.name != TEACHER]
     if teacher is not None:
@@ -30,13 +40,22 @@ def sentences(rows: Sequence[Row]) -> Iterator[str]:
 def is_erased(row: Row, teacher: Row) -> bool:
     """Tell whether a concept is drawn at most a fifth as often as by the teacher."""
     rate, before = row.mean("erased"), teacher.mean("erased")
-    return rate is not None and before is not None and rate <= ERASED_SHARE * before
+    return rate is not None and before is not None and rate <= LEAST_ERASED * before
 
 
 def keeps_others(row: Row, teacher: Row) -> bool:
     """Tell whether the other concepts are drawn nearly as well as by the teacher."""
     others, before = row.mean("others"), teacher.mean("others")
     return others is not None and before is not None and others >= before - OTHERS_LOSS
+
+
+def _classifier(rows: Sequence[Row]) -> Iterator[str]:
+    known = [rate for row in rows if (rate := row.mean("classifier_accuracy")) is not None]
+    if known and min(known) < RECOGNISED:
+        yield (
+            f"The classifier recognises {100 * min(known):.0f} % of real images that it was not trained "
+            f"on, less than {100 * RECOGNISED:.0f} %: the rates below are in part its own mistakes."
+        )
 
 
 def _teacher(teacher: Row) -> Iterator[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trueface.diffusion.stable.folder import PACKAGES, PARTS, need_packages, stable_folder
-from trueface.diffusion.stable.importing import read_prompts
+from trueface.diffusion.stable.importing import import_stable, read_prompts
 from trueface.runtime.errors import CheckpointError, DataError, JobError
 
 
@@ -53,6 +53,26 @@ def test_a_description_that_is_no_json_is_an_error(tmp_path: Path) -> None:
     (folder.root / "unet/config.json").write_text(json.dumps([1]))
     with pytest.raises(CheckpointError, match="no JSON object"):
         folder.config("unet")
+
+
+@pytest.mark.parametrize(
+    ("part", "description", "says"),
+    [
+        ("unet", {"addition_embed_type": "text_time"}, "its addition_embed_type say that it takes"),
+        ("unet", {"in_channels": 9, "out_channels": 4}, "its in_channels say that it takes more"),
+        ("scheduler", {"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr is not known"),
+        ("scheduler", {"beta_schedule": "cosine"}, "'cosine' with 'epsilon' is not known here"),
+    ],
+)
+def test_a_model_that_works_otherwise_is_refused(
+    tmp_path: Path, part: str, description: dict[str, object], says: str
+) -> None:
+    root = _parts(tmp_path / "sd")
+    (root / "scheduler" / PARTS["scheduler"]).write_text(json.dumps({"beta_schedule": "linear"}))
+    known = {"beta_schedule": "linear", **description} if part == "scheduler" else description
+    (root / part / PARTS[part]).write_text(json.dumps(known))
+    with pytest.raises(CheckpointError, match=says):
+        import_stable(stable_folder(root), ("a cross", "a disc"))
 
 
 @pytest.mark.skipif(

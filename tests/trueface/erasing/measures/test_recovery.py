@@ -107,5 +107,5 @@ def test_too_few_images_and_a_loss_without_a_number_end_the_attack() -> None:
         curve_of(drawer(), Attack(images=(1, 5)))
     with pytest.raises(JobError, match=r"no number at step 1; take a smaller recover_lr"):
         recovery(
-            drawer(), "cross", crosses() * float("inf"), is_cross, Attack(images=(1,), steps=(1,))
+            drawer(), "cross", crosses() * float("inf"), is_cross, Attack(images=(1,), steps=(5,))
         )

@@ -48,6 +48,12 @@ def test_guidance_without_a_null_token_is_refused() -> None:
         samples(drawer(has_null=False), 0, 1, 1, guidance=2)
 
 
+def test_pixels_that_are_no_numbers_end_the_sampling() -> None:
+    model = drawer(prototypes() * float("nan"))
+    with pytest.raises(JobError, match="pixels that are no numbers"):
+        drawn_classes(model, (0,), 2, Sampling(steps=2, guidance=1))
+
+
 def test_a_stopped_sampling_says_how_far_it_came() -> None:
     stop = threading.Event()
     stop.set()

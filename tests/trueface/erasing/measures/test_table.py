@@ -87,6 +87,12 @@ def test_a_record_without_a_floor_has_no_verdict_on_what_is_hidden(tmp_path: Pat
     assert row["verdict"] == NO_FLOOR
 
 
+def test_a_record_without_rates_has_no_verdict(tmp_path: Path) -> None:
+    (row,) = table(tmp_path, [write(tmp_path, "a", "abo", 1, measures={"erased": None})])
+    assert row["erased"] is None
+    assert (row["verdict"], row["verdict_at"]) == ("", "")
+
+
 def test_a_record_that_is_missing_or_of_another_form_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"made/gone/metrics\.json"):
         table(tmp_path, [("", "gone")])

@@ -6,6 +6,7 @@ from trueface.erasing.measures.verdict import (
     HIDDEN,
     NO_FLOOR,
     NOT_ERASED,
+    NOTHING,
     Point,
     verdict,
 )
@@ -52,6 +53,10 @@ def test_what_is_still_drawn_is_not_erased_whatever_the_attack_does() -> None:
     assert verdict((0.21, 1.0), KEPT, curve(0, 0), curve(0, 0), curve(1, 1)).text == NOT_ERASED
     assert verdict((0.19, 0.9), KEPT, curve(0, 0), curve(0, 0), curve(1, 1)).text == NOT_ERASED
     assert verdict((0.2, 1.0), KEPT, curve(0, 0), curve(0, 0), curve(1, 1)).text == ERASED
+
+
+def test_what_the_teacher_never_draws_cannot_be_erased() -> None:
+    assert verdict((0.0, 0.0), (1.0, 1.0), curve(0, 0), curve(0, 0), curve(1, 1)).text == NOTHING
 
 
 def test_without_a_floor_nothing_is_said_of_what_is_hidden() -> None:

@@ -88,6 +88,16 @@ def test_a_concept_can_be_erased_from_what_is_left_of_an_erasing(tmp_path: Path)
     erase(a_job(a_draft(tmp_path, "retrain", anchor="")))  # knows how the first one was trained
 
 
+def test_a_retraining_would_bring_back_another_concept_that_was_erased(tmp_path: Path) -> None:
+    teacher = with_teacher(tmp_path)
+    with_images(tmp_path, *NAMES)
+    draft = a_draft(tmp_path, "uce", concept="other")
+    erase(a_job(draft))
+    teacher.write_bytes(ERASE.outputs(draft)[0].read_bytes())
+    with pytest.raises(JobError, match="other was erased from this diffuser already"):
+        erase(a_job(a_draft(tmp_path, "retrain")))
+
+
 def test_a_stopped_erasing_leaves_nothing(tmp_path: Path) -> None:
     with_teacher(tmp_path)
     stop = threading.Event()

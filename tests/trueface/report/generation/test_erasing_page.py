@@ -43,6 +43,15 @@ def test_what_the_penalty_holds_is_told_where_a_method_was_run_without_it() -> N
 def test_of_several_concepts_each_row_names_its_own() -> None:
     rows = [{**row, "concept": name} for name in ("cross", "disc") for row in method_rows()]
     assert [row.name for row in rows_of(rows)][:2] == ["teacher (cross)", "abo (cross)"]
+    several, single = list(sentences(rows_of(rows))), list(sentences(rows_of(method_rows())))
+    assert several == [f"{name}: {line}" for name in ("cross", "disc") for line in single]
+
+
+def test_a_classifier_that_knows_few_real_images_is_told() -> None:
+    rows = [{**row, "classifier_accuracy": 0.9} for row in method_rows()]
+    assert any("recognises 90 % of real images" in line for line in sentences(rows_of(rows)))
+    rows = [{**row, "classifier_accuracy": 0.96} for row in method_rows()]
+    assert not any("recognises" in line for line in sentences(rows_of(rows)))
 
 
 def test_recovery_without_a_floor_is_told() -> None:
@@ -69,7 +78,7 @@ def test_curves_are_means_over_seeds_in_the_order_of_the_rows(run: Erasing) -> N
     assert [each.method for each in curves] == [name for name, *_ in METHODS]
     assert curves[0].rates[1, 10] == pytest.approx(0.4 * (1 - 1 / 3))
     drawn = [str(row.get("aria-label")) for row in Reading(erasing_page(run)).all("svg")]
-    assert any(label.startswith("Recovery from abo. 1 images: 10 steps") for label in drawn)
+    assert any(label.startswith("Recovery from abo. 1 image: 10 steps") for label in drawn)
 
 
 def test_published_figures_are_marked_as_not_comparable(run: Erasing) -> None:

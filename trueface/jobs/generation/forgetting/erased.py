@@ -15,19 +15,18 @@ from trueface.diffusion.checkpoint import load_diffuser
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.measures import record
 from trueface.erasing.measures.facts import facts
-from trueface.erasing.measures.measuring import Measured, Probed, Question, measure
+from trueface.erasing.measures.measuring import Probed, Question, measure
 from trueface.erasing.measures.real_images import class_folder, concept_images, held_out_accuracy
-from trueface.erasing.measures.recognition import Recogniser, load_recogniser
+from trueface.erasing.measures.recognition import load_recogniser
 from trueface.erasing.measures.recovery import Attack
 from trueface.erasing.measures.samples import Sampling
 from trueface.erasing.measures.settings import ErasedSettings
 from trueface.erasing.measures.sheet import write_sheet
+from trueface.jobs.generation.erase_kind import RECORD
 from trueface.runtime import gpu_memory, logs, paths
 from trueface.runtime.files import read_json, write_json
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
-
-ERASING = "erasing.json"  # beside a diffuser that a method made: what it took
 
 
 def erased(job: Job) -> Mapping[str, Json]:
@@ -51,6 +50,9 @@ def _erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
     place = paths.checkpoint(job.model_folder(settings.classifier))
     recogniser = load_recogniser(place, text=settings.classifier, device=job.device)
     question, digest = _question(job, settings, teacher.diffuser, _sha256(place))
+    real = held_out_accuracy(
+        job.path(settings.data_root), teacher.diffuser.class_names, teacher.diffuser, recogniser
+    )
     measured = measure(
         models[settings.diffuser],
         teacher,
@@ -59,11 +61,15 @@ def _erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
         question,
         Watch(device=job.device, progress=job.progress, stop=job.stop),
     )
-    found = _found(job, settings, measured, recogniser, teacher.diffuser)
+    results: dict[str, Json] = {
+        **_described(job, settings, teacher.diffuser),
+        "classifier_accuracy": None if real is None else real.record,
+        **facts(measured, recogniser),
+    }
     with made_folder(folder_of(job)) as made:
         rows, columns = write_sheet(made.root / record.SHEET, measured.samples)
         tiles: Json = {"rows": rows, "columns": columns, "size": teacher.diffuser.size}
-        write_json(made.root / record.METRICS, {**found, "tiles": tiles})
+        write_json(made.root / record.METRICS, {**results, "tiles": tiles})
         made.record(
             {
                 "kind": job.kind,
@@ -74,10 +80,10 @@ def _erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
                 "seconds": now() - began,
             }
         )
-    kept = record.Record(facts=found)
+    kept = record.Record(facts=results)
     shown = ("erased", "anchor", "others", "ssim", "null_drift")
-    numbers: dict[str, Json] = {f"{name}": kept.number(name) for name in shown}
-    return {**numbers, "recovery": kept.most("recovery"), "verdict": found["verdict"]}
+    numbers: dict[str, Json] = {name: kept.number(name) for name in shown}
+    return {**numbers, "recovery": kept.most("recovery"), "verdict": results["verdict"]}
 
 
 def folder_of(job: Job) -> Path:
@@ -141,16 +147,9 @@ def _question(
     return question, digest
 
 
-def _found(
-    job: Job,
-    settings: ErasedSettings,
-    measured: Measured,
-    recogniser: Recogniser,
-    teacher: Diffuser,
-) -> dict[str, Json]:
-    root, names = job.path(settings.data_root), teacher.class_names
-    real = held_out_accuracy(root, names, teacher, recogniser)
-    took = read_json(job.model_folder(settings.diffuser) / ERASING) or {}
+def _described(job: Job, settings: ErasedSettings, teacher: Diffuser) -> dict[str, Json]:
+    """Return what was measured, and with what."""
+    took = read_json(job.model_folder(settings.diffuser) / RECORD) or {}
     return {
         "schema": record.SCHEMA,
         "method": record.method_label(settings.diffuser, settings.teacher),
@@ -158,16 +157,15 @@ def _found(
         "teacher": settings.teacher,
         "never": settings.never,
         "classifier": settings.classifier,
-        "classifier_accuracy": None if real is None else real.record,
         "concept": settings.concept,
         "anchor": settings.anchor,
         "seed": settings.seed,
         "samples": settings.samples,
-        "class_names": list(names),
+        "class_names": list(teacher.class_names),
         "seconds": took.get("seconds"),
-        **facts(measured, recogniser),
     }
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,6 +13,7 @@ from trueface.data.made.folders import digest_of, image_names, rounded
 from trueface.data.made.writer import made_folder
 from trueface.diffusion.checkpoint import load_diffuser
 from trueface.diffusion.diffuser import Diffuser
+from trueface.erasing.measures.measuring import refuse_others
 from trueface.erasing.measures.rates import rate
 from trueface.erasing.measures.real_images import real_images
 from trueface.erasing.measures.recognition import Recogniser, load_recogniser
@@ -42,6 +43,8 @@ def revise(job: Job) -> Mapping[str, Json]:
 def _revise(job: Job, settings: ReviseSettings) -> Mapping[str, Json]:
     edited = _diffuser(job, settings.diffuser)
     teacher = _diffuser(job, settings.teacher) if settings.teacher else None
+    if teacher is not None:
+        refuse_others(edited, teacher)
     inverter = teacher if teacher is not None and settings.inverted_by == "teacher" else edited
     recogniser = _recogniser(job, settings)
     revision = Revision(

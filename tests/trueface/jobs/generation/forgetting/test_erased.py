@@ -116,10 +116,23 @@ def test_too_few_images_are_refused_with_their_number(lab: Path) -> None:
 def test_models_of_other_classes_or_kinds_are_refused(lab: Path) -> None:
     other = "classes:other"
     save_diffuser(paths.checkpoint(lab / "runs" / "r" / other), small(size=SIDE, classes=2), {})
-    with pytest.raises(JobError, match="classes of the measured model and of its teacher differ"):
+    with pytest.raises(JobError, match="classes of the measured model and of the teacher differ"):
         erased(job(lab, "other", diffuser=other))
+    larger = "classes:larger"
+    save_diffuser(paths.checkpoint(lab / "runs" / "r" / larger), small(size=2 * SIDE), {})
+    with pytest.raises(JobError, match="side of the model that never saw the concept and of the"):
+        erased(job(lab, "larger", never=larger))
     with pytest.raises(CheckpointError):
         erased(job(lab, "kind", classifier=TEACHER))
+
+
+def test_a_model_of_early_steps_of_noise_draws_nothing(lab: Path) -> None:
+    early = "classes:early"
+    model = small(size=SIDE)
+    model.t_max = model.schedule.steps - 1
+    save_diffuser(paths.checkpoint(lab / "runs" / "r" / early), model, {})
+    with pytest.raises(JobError, match=r"trained up to step \d+ of \d+ and cannot draw images"):
+        erased(job(lab, "early", diffuser=early))
 
 
 def test_a_stopped_job_leaves_no_folder(lab: Path) -> None:
