@@ -10,6 +10,7 @@ from trueface.audit.reading.reader import Reader
 from trueface.audit.registry import judge
 from trueface.report.content import shown
 from trueface.report.fairness import page as fairness
+from trueface.report.generation import erasing_page, purification_page
 from trueface.report.page import page
 from trueface.report.qualities import page as qualities
 from trueface.report.unlearning_content import unlearnings
@@ -18,6 +19,8 @@ FILE = "report.html"  # in the run's folder
 BESIDE = (
     ("Fairness", fairness.FILE),
     ("Qualities", qualities.FILE),
+    ("Purification", purification_page.FILE),
+    ("Erasing", erasing_page.FILE),
 )  # linked to where they lie there
 
 

@@ -36,11 +36,18 @@ def run_erasure(method: str, teacher: Diffuser, problem: ErasingProblem) -> Eras
     Raises:
         UnknownName: no such method.
         DataError: of `retrain`: the images are not those of a training.
-        JobError: the teacher has no classes, or no null token where the method needs it; anchor and
-            concept are the same class; stopped; a loss that is not a number.
+        JobError: the teacher has no classes, no null token where the method needs it, or cannot draw;
+            anchor and concept are the same class; stopped; a loss that is not a number.
     """
     if method not in METHODS:
         raise UnknownName("method of erasing", method, METHODS)
+    _refuse(method, teacher, problem)
+    diffuser: Diffuser = function_of(method)(teacher, problem)
+    changed, parameters = _changes(teacher, diffuser)
+    return Erased(diffuser=diffuser, changed=changed, parameters=parameters)
+
+
+def _refuse(method: str, teacher: Diffuser, problem: ErasingProblem) -> None:
     needs = METHODS[method].needs
     if not teacher.class_names:
         raise JobError("this diffuser knows no classes: there is no concept to erase from it")
@@ -48,12 +55,15 @@ def run_erasure(method: str, teacher: Diffuser, problem: ErasingProblem) -> Eras
         raise JobError(SAME.format(name=teacher.class_names[problem.erase]))
     if "anchor" in needs and problem.anchor is None:
         raise JobError(f"{method} needs an anchor: the class that is drawn instead")
-    guided = "guidance" in METHODS[method].defaults and problem.options.guidance != 1
+    samples = "sample_steps" in METHODS[method].defaults
+    if samples and teacher.t_max < teacher.schedule.steps:
+        raise JobError(
+            f"{method} samples with the model, which was trained up to step {teacher.t_max} of "
+            f"{teacher.schedule.steps} only and cannot draw; train it with t_max: 0"
+        )
+    guided = samples and problem.options.guidance != 1
     if ("null" in needs or guided) and not teacher.has_null:
         raise JobError(NO_NULL.format(method=method))
-    diffuser: Diffuser = function_of(method)(teacher, problem)
-    changed, parameters = _changes(teacher, diffuser)
-    return Erased(diffuser=diffuser, changed=changed, parameters=parameters)
 
 
 @torch.no_grad()

@@ -92,6 +92,7 @@ svg text.weak-label { paint-order: stroke; stroke: var(--card); stroke-width: 3p
 @media screen { .wide svg.plot { max-width: none; } }
 .floor { fill: var(--c5); fill-opacity: .2; } .hollow { fill: var(--back); stroke-width: 2; }
 .ladder td.left { min-width: 9rem; } .narrow figcaption { max-width: 340px; } .band { fill-opacity: .16; stroke: none; } .gap-bar { fill: var(--c0); fill-opacity: .45; } .seed { fill-opacity: .65; }
+td.words { min-width: 10rem; }
 .tiles th[scope=row] { white-space: nowrap; vertical-align: middle; } .tiles td { padding: .2rem .3rem; text-align: center; }
 .strip-head span { display: inline-block; width: 14.28%; text-align: center; font-size: .72rem; color: var(--weak); vertical-align: bottom; }
 img.strip, img.tile { display: block; image-rendering: pixelated; } img.strip { width: 560px; margin: 0 0 2px; }

@@ -1,6 +1,7 @@
 """What holds for every method."""
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -98,6 +99,14 @@ def test_a_teacher_without_a_null_token_is_refused_where_it_is_guided(method: st
     options = few(METHODS[method].options({}))
     with pytest.raises(JobError, match="null token"):
         run_erasure(method, small(has_null=False), a_problem(options))
+
+
+def test_a_teacher_that_knows_small_noise_alone_cannot_be_sampled_from() -> None:
+    teacher = replace(small(), t_max=300)
+    options = few(METHODS["abo"].options({}))
+    with pytest.raises(JobError, match="trained up to step 300 of 1000 only and cannot draw"):
+        run_erasure("abo", teacher, a_problem(options))
+    erased("uce", teacher)
 
 
 def test_ablation_without_guidance_and_uce_need_no_null_token() -> None:

@@ -16,7 +16,13 @@ def facts(measured: Measured, recogniser: Recogniser) -> dict[str, Json]:
     """
     student, teacher, alike = measured.student, measured.teacher, measured.likeness
     curve, floor, ceiling = points(measured.curve), points(measured.floor), points(measured.ceiling)
-    judged = verdict(student.erased.value, teacher.erased.value, curve, floor, ceiling)
+    judged = verdict(
+        (student.erased.value, teacher.erased.value),
+        (student.others.value, teacher.others.value),
+        curve,
+        floor,
+        ceiling,
+    )
     measures: dict[str, Json] = {
         "erased": student.erased.record,
         "teacher_erased": teacher.erased.record,
@@ -29,6 +35,7 @@ def facts(measured: Measured, recogniser: Recogniser) -> dict[str, Json]:
         "frechet": alike.frechet,
         "frechet_floor": alike.frechet_floor,
         "null_drift": measured.null_drift,
+        "diverged": measured.diverged,
     }
     return {
         "measures": measures,

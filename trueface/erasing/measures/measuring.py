@@ -1,5 +1,6 @@
 """All measures of an erasing: models and images in, one record out. No file is read or written here but curves."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from trueface.erasing.measures.null_drift import null_drift
 from trueface.erasing.measures.rates import Rates, rates, refuse_weak_teacher
 from trueface.erasing.measures.recognition import Recogniser
 from trueface.erasing.measures.recovery import Attack, Curve, Recognised, recovery
-from trueface.erasing.measures.samples import OTHER_STREAM, drawn_classes, noise_of
+from trueface.erasing.measures.samples import OTHER_STREAM, drawable, drawn_classes, noise_of
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
 
@@ -57,7 +58,8 @@ class Measured:
     student: Rates
     teacher: Rates
     likeness: Likeness  # on all classes but the concept
-    null_drift: float | None  # None: a model has no null token
+    null_drift: float | None  # None: a model has no null token, or diverges along the paths
+    diverged: float  # share of the student's samples that are no images
     curve: Curve
     floor: Curve | None
     ceiling: Curve
@@ -93,8 +95,11 @@ def measure(
     refuse_weak_teacher(teacher_rates, question.least_teacher_rate)
     watch.progress(step=1, total=PARTS)
 
-    of_student = drawn_classes(student.diffuser, labels, question.samples, sampling)
-    answers, student_features = recogniser.seen(of_student.flatten(0, 1))
+    of_student, diverged = drawable(
+        drawn_classes(student.diffuser, labels, question.samples, sampling).flatten(0, 1)
+    )
+    answers, student_features = recogniser.seen(of_student)
+    of_student = of_student.reshape(of_teacher.shape)
     again = drawn_classes(teacher.diffuser, others, question.samples, sampling, stream=OTHER_STREAM)
     rows = torch.tensor(others)
 
@@ -121,6 +126,7 @@ def measure(
         teacher=teacher_rates,
         likeness=alike,
         null_drift=drift,
+        diverged=diverged,
         curve=curves["student"],
         floor=curves.get("never"),
         ceiling=curves["teacher"],
@@ -159,7 +165,8 @@ def _drift(student: Diffuser, teacher: Diffuser, question: Question) -> float | 
     sampling, n = question.attack.sampling, min(DRIFT_SAMPLES, question.samples)
     noise = torch.cat([noise_of(teacher, name, n, sampling.seed) for name in teacher.class_names])
     labels = torch.arange(len(teacher.class_names)).repeat_interleave(n)
-    return null_drift(student, teacher, noise, labels, sampling)
+    drift = null_drift(student, teacher, noise, labels, sampling)
+    return drift if math.isfinite(drift) else None
 
 
 def _curves(

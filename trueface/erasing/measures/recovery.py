@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.measures.samples import Sampling, drawn, noise_of
+from trueface.erasing.measures.samples import Sampling, drawable, drawn, noise_of
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.rng import derive
@@ -103,7 +103,7 @@ def recovery(
         points.repeat_interleave(attack.samples, 0),
         attack.sampling,
     )
-    hits = recognised(samples).reshape(*paths.shape[:3], attack.samples)
+    hits = recognised(drawable(samples)[0]).reshape(*paths.shape[:3], attack.samples)
     shares = hits.double().mean(-1).tolist()
     return Curve(
         images=attack.images,

@@ -89,6 +89,8 @@ def drawn(
 ) -> Tensor:
     """Return what a model draws from noise under embeddings: images N×C×H×W in [-1, 1], on the CPU.
 
+    Of a model whose sampling diverged they hold NaN; see `drawable`.
+
     Args:
         diffuser: the model.
         noise: N×… of the shape that its network works on.
@@ -115,3 +117,13 @@ def drawn(
         )
         images.append(diffuser.network.decoded(batch).clamp(-1, 1).cpu())
     return torch.cat(images)
+
+
+def drawable(images: Tensor) -> tuple[Tensor, float]:
+    """Return images N×C×H×W with those that hold NaN as plain mid grey, and the share of these.
+
+    A model that an erasing has broken may diverge as it samples: then it has drawn nothing.
+    """
+    diverged = images.isnan().flatten(1).any(1)
+    whole = torch.where(diverged.reshape(-1, *(1 for _ in images.shape[1:])), 0.0, images)
+    return whole, float(diverged.double().mean())

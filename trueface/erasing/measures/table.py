@@ -52,12 +52,9 @@ def _row(records: Sequence[Record]) -> dict[str, Json]:
         name: [value for record in records if (value := _value(record, name)) is not None]
         for name in MEASURES
     }
-    teacher = _mean(
-        value for record in records if (value := record.number("teacher_erased")) is not None
-    )
     judged = verdict(
-        _mean(values["erased"]) or 0.0,
-        teacher or 0.0,
+        (_mean_of(records, "erased"), _mean_of(records, "teacher_erased")),
+        (_mean_of(records, "others"), _mean_of(records, "teacher_others")),
         curves["recovery"],
         curves["recovery_floor"],
         curves["recovery_ceiling"],
@@ -98,6 +95,10 @@ def mean_curve(records: Sequence[Record], name: str) -> tuple[Point, ...]:
 def _value(record: Record, name: str) -> float | None:
     """Return a measure; of a curve that at most images and steps."""
     return record.most(name) if name in CURVES else record.number(name)
+
+
+def _mean_of(records: Sequence[Record], name: str) -> float:
+    return _mean(value for record in records if (value := record.number(name)) is not None) or 0.0
 
 
 def _mean(values: Iterable[float]) -> float | None:

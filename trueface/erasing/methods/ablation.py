@@ -16,7 +16,7 @@ from trueface.erasing.registry import STEPS, register_erasure
     "ablate",
     summary="concept ablation, model-based: the concept's score learns the anchor's",
     needs={"anchor"},
-    defaults={**STEPS, "lr": 1e-4, "scope": "all", "paths": 256},
+    defaults={**STEPS, "lr": 3e-4, "scope": "all", "paths": 256},
 )
 def ablate_all(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     """Erase by concept ablation of all weights; see `ablate`."""

@@ -15,7 +15,7 @@ from trueface.erasing.registry import STEPS, register_erasure
     summary="ESD on the maps of the class embedding: negative guidance",
     needs={"null"},
     defaults={
-        **STEPS, "lr": 1e-4, "scope": "maps", "trajectory": "own", "paths": 256, "refresh": 10, "eta": 1.0,
+        **STEPS, "lr": 3e-4, "scope": "maps", "trajectory": "own", "paths": 256, "refresh": 10, "eta": 1.0,
     },
 )  # fmt: skip
 def negative_guidance_of_maps(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:

@@ -42,6 +42,12 @@ def _refusals(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
             f"{draft.base} is trained with drop: 0 and has no null token, which {method.name} needs: "
             "it cannot be guided; train it with drop above 0"
         )
+    latest = trained.get("t_max")
+    if latest and latest < trained.get("noise_steps", latest) and "guidance" in method.defaults:
+        yield (
+            f"{draft.base} is trained with t_max: {latest} and cannot draw, which {method.name} needs; "
+            "train it with t_max: 0"
+        )
     if trained.get("weights") and "images" in method.needs:
         yield f"{draft.base} is imported and not trained here: {method.name} cannot train it again"
     if trained.get("without") and trained["without"] == settings["concept"]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from trueface.evaluation.published.concept_erasing import CITATION, MARK, NOTE, published_erasing
+from trueface.report.generation.erasing_verdicts import TEACHER
 from trueface.report.generation.made_folders import Made
 from trueface.report.generation.pictures import tile
 from trueface.report.generation.rows import Row, has_several, named
@@ -97,13 +98,13 @@ def _method(row: Row) -> str:
     recovery = row.cell("recovery", 3)
     cells.append(recovery if recovery == NO_VALUE else f"{recovery}<small>{ends}</small>")
     cells += [row.short("seconds"), row.short("seeds")]
-    verdict = text_of(row.record, "verdict")
+    verdict = "" if row.name.startswith(TEACHER) else text_of(row.record, "verdict")
     place = text_of(row.record, "verdict_at")
     below = f'<small class="id">{escape(place)}</small>' if verdict and place else ""
     return (
         f'<tr><th scope="row">{breakable(row.name)}</th>'
         + "".join(f"<td>{cell}</td>" for cell in cells)
-        + f'<td class="left">{escape(verdict) or NO_VALUE}{below}</td></tr>'
+        + f'<td class="left words">{escape(verdict) or NO_VALUE}{below}</td></tr>'
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from trueface.erasing.measures.verdict import NOT_ERASED
 from trueface.report.generation.rows import Row
 from trueface.report.json_fields import text_of
 from trueface.report.svg import number
@@ -72,7 +73,7 @@ def _verdicts(methods: Sequence[Row]) -> Iterator[str]:
     for row in methods:
         names.setdefault(text_of(row.record, "verdict"), []).append(row.name)
     for words, of in names.items():
-        if words:
+        if words and words != NOT_ERASED:  # of which it is said how often they draw it
             yield f"{words[:1].upper()}{words[1:]}: {', '.join(of)}."
 
 

@@ -30,7 +30,7 @@ def purifier_table(rows: Sequence[Row]) -> str:
     )
     body = "".join(
         f'<tr><th scope="row">{breakable(row.name)}</th>{_purifier(row)}'
-        f'<td class="left">{escape(text_of(row.record, "verdict")) or NO_VALUE}</td></tr>'
+        f'<td class="left words">{escape(text_of(row.record, "verdict")) or NO_VALUE}</td></tr>'
         for row in rows
     )
     return _table("purifier", (*head, "verdict"), body, words=("verdict",))

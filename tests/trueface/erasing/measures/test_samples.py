@@ -8,6 +8,7 @@ from tests.trueface.erasing.measures.known_models import drawer, prototypes, rec
 from trueface.erasing.measures.samples import (
     OTHER_STREAM,
     Sampling,
+    drawable,
     drawn_classes,
     noise_of,
     samples,
@@ -52,3 +53,12 @@ def test_a_stopped_sampling_says_how_far_it_came() -> None:
     stop.set()
     with pytest.raises(JobError, match="stopped after 0 of 2 samples"):
         drawn_classes(drawer(), (0,), 2, Sampling(stop=stop))
+
+
+def test_samples_of_a_model_that_diverges_are_counted_and_shown_as_grey() -> None:
+    images = prototypes()
+    images[1, 0, 2, 3] = float("nan")
+    whole, share = drawable(images)
+    assert share == pytest.approx(1 / 3)
+    assert not whole[1].any()
+    assert torch.equal(whole[[0, 2]], images[[0, 2]])

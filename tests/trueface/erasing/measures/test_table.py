@@ -25,6 +25,7 @@ def write(run: Path, name: str, method: str, seed: int, **changed: Any) -> tuple
         "erased": {"value": 0.0, "low": 0.0, "high": 0.1, "n": 64},
         "teacher_erased": {"value": 1.0, "low": 0.9, "high": 1.0, "n": 64},
         "others": {"value": 0.9, "low": 0.8, "high": 1.0, "n": 320},
+        "teacher_others": {"value": 1.0, "low": 0.9, "high": 1.0, "n": 320},
         "anchor": None,
         "ssim": 0.5,
         "null_drift": None,

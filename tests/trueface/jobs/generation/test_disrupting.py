@@ -88,10 +88,9 @@ class Project:
         """Disrupt, purify and measure; return the metrics."""
         source = self.disrupted(batch_size=batch_size, **attack) if attack else "data/B"
         self.do(purify, "p", source=source, purifier=by, batch_size=batch_size, seed=7)
-        made = self.do(
-            restored, "m", source="runs/r/made/p", translator=MODEL, batch_size=batch_size
-        )
-        return read(made / "metrics.json")
+        settings: dict[str, Any] = {"source": "runs/r/made/p", "translator": MODEL}
+        settings["batch_size"] = batch_size
+        return read(self.do(restored, "m", **settings) / "metrics.json")
 
     def disrupted(self, **attack: Any) -> str:
         """Disrupt the images; return where they lie, as a setting names it."""

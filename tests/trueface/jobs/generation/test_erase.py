@@ -143,6 +143,9 @@ def test_a_plan_refuses_what_the_teachers_training_makes_senseless(tmp_path: Pat
     without = trained(tmp_path, without="concept")
     assert "there is nothing to erase" in ERASE.refusals(draft, [without])[0]
     assert not ERASE.refusals(draft, [trained(tmp_path, without="", weights="")])
+    small_noise = trained(tmp_path, t_max=300, noise_steps=1000)
+    assert "t_max: 300 and cannot draw" in ERASE.refusals(a_draft(tmp_path), [small_noise])[0]
+    assert not ERASE.refusals(draft, [small_noise])  # a training needs no samples
 
 
 def test_a_plan_refuses_to_guide_a_teacher_that_is_trained_without_null(tmp_path: Path) -> None:
