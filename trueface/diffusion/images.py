@@ -15,7 +15,7 @@ CHUNK = 256  # images that are decoded at once
 
 
 def load_images(root: Path, *, size: int, channels: int, cpus: int = 1) -> Tensor:
-    """Return all images below a folder by name, N×C×H×W, uint8.
+    """Return all images below a folder by name, N×C×H×W, uint8, of which memory holds no second copy.
 
     Args:
         root: the folder.
@@ -27,14 +27,16 @@ def load_images(root: Path, *, size: int, channels: int, cpus: int = 1) -> Tenso
         DataError: there is no image, one of another size, or one that cannot be read.
     """
     names = image_names(root)
+    whole = torch.empty((len(names), channels, size, size), dtype=torch.uint8)
 
-    def levels(first: int) -> Tensor:
-        return to_levels(
-            read_images(root, names[first : first + CHUNK], size=size, channels=channels)
-        )
+    def fill(first: int) -> None:
+        part = slice(first, first + CHUNK)
+        whole[part] = to_levels(read_images(root, names[part], size=size, channels=channels))
 
     with ThreadPoolExecutor(max(cpus, 1)) as pool:
-        return torch.cat(list(pool.map(levels, range(0, len(names), CHUNK))))
+        for _ in pool.map(fill, range(0, len(names), CHUNK)):  # raises what a thread has raised
+            pass
+    return whole
 
 
 def load_classes(

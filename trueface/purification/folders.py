@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +48,9 @@ def purify_folder(
     names = image_names(work.source, limit=work.limit)
     channels, height, width = shape_of(work.source, names[0])
     size = work.purifier.size or (height, width)
-    if work.purifier.channels == 1 < channels:
-        raise DataError(
-            f"{work.source} holds colour images, and the models of {work.purifier.name.text} learned "
-            "grey ones: take models of colour images"
-        )
     channels = work.purifier.channels or channels
+    if channels == 1:
+        _refuse_colours(work, names)
     wall_s = cpu_s = 0.0
     with made_folder(place) as made, torch.no_grad():
         for start in range(0, len(names), work.batch_size):
@@ -81,3 +78,19 @@ def purify_folder(
         }
         made.record(facts)
     return facts
+
+
+def _refuse_colours(work: Purification, names: Sequence[str]) -> None:
+    """Refuse colours where all is purified as grey, which would take them away."""
+    coloured = next((name for name in names if shape_of(work.source, name)[0] > 1), None)
+    if coloured is None:
+        return
+    if work.purifier.channels:
+        raise DataError(
+            f"{work.source / coloured} has colours, and the models of {work.purifier.name.text} learned "
+            "grey images: take models of colour images"
+        )
+    raise DataError(
+        f"{work.source / coloured} has colours, and {names[0]} is grey: write all images of the folder "
+        "in the same mode"
+    )

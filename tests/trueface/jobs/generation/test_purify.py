@@ -159,11 +159,19 @@ def test_grey_images_stay_grey(lab: Path) -> None:
 def test_colours_that_a_model_never_saw_are_an_error(lab: Path) -> None:
     given: dict[str, Any] = {"size": SIDE, "channels": 1, "num_steps": 1, "width": 4, "depth": 2}
     denoiser(a_job(DENOISER, lab, **given))
-    with pytest.raises(DataError, match="holds colour images, and the models of dae learned grey"):
+    with pytest.raises(DataError, match="has colours, and the models of dae learned grey"):
         purified(lab, purifier="dae", denoiser="noisy:A")
     both = {"diffuser": "images:A", "denoiser": "noisy:A"}
     with pytest.raises(JobError, match="learned images of 3 channels, and the denoiser of 1"):
         purified(lab, purifier="dae+oneshot10", **both)
+
+
+def test_a_folder_of_grey_and_coloured_images_is_an_error(lab: Path) -> None:
+    with made_folder(lab / "mixed") as made:
+        made.write(["1.png"], smooth_images(1, side=8)[:, :1])
+        made.write(["2.png"], smooth_images(1, side=8))
+    with pytest.raises(DataError, match=r"2\.png has colours, and 1\.png is grey"):
+        purified(lab, source="mixed", purifier="blur1")
 
 
 def test_what_is_read_are_the_folder_and_the_models_that_are_needed(lab: Path) -> None:
