@@ -44,7 +44,8 @@ def ablate(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     today), the cross-attention's keys and values, or all weights.
     The paper puts the student's own score of the anchor, its gradient stopped, in the place of the
     teacher's, which saves the teacher's memory as long as the anchor stays what it is. With all weights
-    of our toy it does not, and the student runs away: so the target here is the teacher's.
+    of our toy it does not, and the student runs away: so the target here is the teacher's. With lr 1e-4 300
+    steps of all weights leave half of the concept, with 3e-4 a tenth.
     """
     student, parameters = student_of(teacher, problem.options.scope)
     noisy = noised_samples(teacher, problem)
