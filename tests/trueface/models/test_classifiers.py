@@ -20,9 +20,9 @@ def test_every_network_answers_pixels_of_either_form_alike_and_has_a_last_layer(
     network = classifiers.build(Shape(model=model, stem=stem, size=32, classes=3), seed=1)
     pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
-        said = network(pixels)
-        assert said.shape == (2, 3)
-        torch.testing.assert_close(said, network(pixels.float() / 255))
+        logits = network(pixels)
+        assert logits.shape == (2, 3)
+        torch.testing.assert_close(logits, network(pixels.float() / 255))
         split = Split(network)
         assert split.head.out_features == 3
         assert split.features(pixels).shape == (2, split.width)

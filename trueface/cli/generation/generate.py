@@ -11,7 +11,7 @@ import click
 from launcher.api import Draft, Job, Role, UsageError, parse_model
 from trueface.cli.run_job import options, settings_of
 from trueface.jobs import command_lines
-from trueface.jobs.generation.base import GenerationKind
+from trueface.jobs.generation.generation_kind import GenerationKind
 from trueface.jobs.kinds import refuse_unfit
 from trueface.runtime import logs, paths
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from trueface.jobs.generation.base import GenerationKind
+from trueface.jobs.generation.generation_kind import GenerationKind
 from trueface.report.generation.made_folders import Made, tests_of
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from launcher.api import Draft, Input, Role
 from trueface.data.picture_sets import picture_folder
-from trueface.jobs.generation.base import GenerationKind
+from trueface.jobs.generation.generation_kind import GenerationKind
 from trueface.purification.settings import DenoiserSettings
 from trueface.runtime import paths
 

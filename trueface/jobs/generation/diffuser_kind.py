@@ -6,7 +6,7 @@ from pathlib import Path
 from launcher.api import Draft, Input, Role, UsageError, parse_model
 from trueface.diffusion.class_names import names_of_classes, training_folder
 from trueface.diffusion.settings import DiffuserSettings
-from trueface.jobs.generation.base import GenerationKind
+from trueface.jobs.generation.generation_kind import GenerationKind
 from trueface.runtime import paths
 from trueface.runtime.errors import UnknownName
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from launcher.api import Draft, Input, Role
 from trueface.data.drawn.settings import MARK, DrawSettings
-from trueface.jobs.generation.base import GenerationKind
+from trueface.jobs.generation.generation_kind import GenerationKind
 
 
 def _inputs(draft: Draft) -> Iterator[Input]:

@@ -7,7 +7,7 @@ from launcher.api import Draft, Input, Role, UnknownName
 from trueface.diffusion.class_names import names_of_classes, training_folder
 from trueface.erasing.registry import METHODS
 from trueface.erasing.settings import EraseSettings
-from trueface.jobs.generation.base import GenerationKind
+from trueface.jobs.generation.generation_kind import GenerationKind
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 

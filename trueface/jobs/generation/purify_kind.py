@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from launcher.api import Draft, Input, Role
-from trueface.jobs.generation.base import GenerationKind
+from trueface.jobs.generation.generation_kind import GenerationKind
 from trueface.purification.grammar import PurifierName, parse_purifier, refuse_untrained
 from trueface.purification.settings import PurifySettings
 from trueface.runtime import paths

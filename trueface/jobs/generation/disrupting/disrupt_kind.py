@@ -5,7 +5,7 @@ from pathlib import Path
 
 from launcher.api import Draft, Input, Role
 from trueface.disruption.settings import DisruptSettings, needed
-from trueface.jobs.generation.base import GenerationKind
+from trueface.jobs.generation.generation_kind import GenerationKind
 from trueface.jobs.generation.purify_kind import unlearned_steps
 from trueface.purification.grammar import parse_purifier
 from trueface.runtime import paths

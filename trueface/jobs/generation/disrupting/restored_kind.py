@@ -5,7 +5,7 @@ from pathlib import Path
 
 from launcher.api import Draft, Input, Role
 from trueface.disruption.settings import RANDOM, RestoredSettings
-from trueface.jobs.generation.base import GenerationKind
+from trueface.jobs.generation.generation_kind import GenerationKind
 from trueface.runtime import paths
 
 MADE = "made.json"

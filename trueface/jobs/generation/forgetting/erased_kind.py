@@ -6,7 +6,7 @@ from pathlib import Path
 from launcher.api import Draft, Input, Role
 from trueface.erasing.measures.record import METRICS
 from trueface.erasing.measures.settings import ErasedSettings
-from trueface.jobs.generation.base import GenerationKind
+from trueface.jobs.generation.generation_kind import GenerationKind
 from trueface.runtime import paths
 
 

@@ -10,7 +10,7 @@ import torch
 from launcher.api import Draft, Job
 from tests.trueface.diffusion.closed_forms import small
 from trueface.diffusion.checkpoint import save_diffuser
-from trueface.jobs.generation.base import GenerationKind
+from trueface.jobs.generation.generation_kind import GenerationKind
 from trueface.models import checkpoint, classifiers
 from trueface.models.checkpoint import Checkpoint
 from trueface.models.classifier_registry import Shape
