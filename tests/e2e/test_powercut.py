@@ -34,7 +34,7 @@ def test_a_power_cut_loses_nothing_that_was_seen_to_be_queued_or_done(
 
 
 def test_without_syncs_a_power_cut_loses_jobs(operations: Sequence[Operation], place: Path) -> None:
-    report = prove(place, operations, cuts=8, restarts=0, seed=SEED, syncs=False)
+    report = prove(place, operations, cuts=40, restarts=0, seed=SEED, syncs=False)
     assert report.findings
 
 

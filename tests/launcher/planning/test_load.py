@@ -23,7 +23,16 @@ METHODS = {
 
 @pytest.fixture
 def trueface(tmp_path: Path) -> Path:
-    """A root with TrueFace-shaped folders, splits and CIFAR-10 where the examples look for them."""
+    """A root with TrueFace-shaped folders, splits, CIFAR-10 and what generators read, where the examples look for it."""
+    prompts = ("a photo of a parachute", "a photo of the sky")
+    for part in ("train", "test"):
+        for name in prompts:
+            (tmp_path / "data" / "concepts" / part / name).mkdir(parents=True)
+    (tmp_path / "data" / "prompts.txt").write_text("\n".join(prompts))
+    for folder in ("stable-diffusion-v1-4", "img_align_celeba"):
+        (tmp_path / "data" / folder).mkdir()
+    for file in ("list_attr_celeba.txt", "squeezenet1_1.pth"):
+        (tmp_path / "data" / file).touch()
     for part in ("train", "test"):
         for name in ("airplane", "bird", "cat"):
             (tmp_path / "data" / "cifar10" / part / name).mkdir(parents=True)
