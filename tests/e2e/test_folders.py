@@ -43,15 +43,15 @@ def test_folders_are_made_of_folders_once_and_their_results_are_a_table(
     words = (made / "mended@by=right/words.txt").read_text().split()
     assert words[0] == "left-right-dot-fb-0"
 
-    said = project.call("launcher", "results", "toys", "--format", "json")
-    rows = json.loads(said.stdout)["rows"]
+    results = project.call("launcher", "results", "toys", "--format", "json")
+    rows = json.loads(results.stdout)["rows"]
     assert [(row["method"], row["words"]) for row in rows] == [
         ("bent@by=left", 36),
         ("bent@by=right", 36),
     ]
 
     (made / "bent@by=left/made.json").unlink()
-    said = project.call("launcher", "results", "toys", "--format", "json")
-    assert [row["method"] for row in json.loads(said.stdout)["rows"]] == ["bent@by=right"]
+    results = project.call("launcher", "results", "toys", "--format", "json")
+    assert [row["method"] for row in json.loads(results.stdout)["rows"]] == ["bent@by=right"]
     second = project.call("launcher", "run", task)
     assert f"{JOBS} jobs, 2 queued, {JOBS - 2} done before" in second.stderr

@@ -1,13 +1,12 @@
 """`trueface classify` and `trueface forget`: train a network of classes, and make it forget one."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from launcher.api import Draft, Job, ModelId, UsageError, parse_model
+from launcher.api import Draft, ModelId, UsageError, parse_model
 from trueface.cli.run_job import options, settings_of
 from trueface.jobs import command_lines
 from trueface.jobs.classes.kinds import CLASSIFY, FORGET, ClassKind
@@ -71,21 +70,5 @@ def _perform(
 
     paths.make_folder(draft.model_folder(str(model)), str(model))
     with logs.shown():
-        job = partial(
-            Job,
-            name=f"{kind.name}/{model}",
-            kind=kind.name,
-            run=draft.run,
-            run_folder=draft.run_folder,
-            folder=draft.folder,
-            attempt_folder=draft.run_folder,
-            attempt=1,
-            device=run_here.device(device),
-            model=draft.model,
-            base=draft.base,
-            data=draft.data,
-            images=draft.images,
-            settings=draft.settings,
-        )
-        for key, value in run_here.perform(kind, job).items():
+        for key, value in run_here.perform_draft(kind, draft, device_name=device).items():
             click.echo(f"{key}\t{value:.6g}" if isinstance(value, float) else f"{key}\t{value}")

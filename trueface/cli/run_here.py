@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import FrameType
 
 import click
@@ -17,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from launcher.api import Job, Json, Kind, UsageError
+from launcher.api import Draft, Job, Json, Kind, UsageError
 
 LINE_EVERY_S = 10.0  # where there is no terminal to redraw
 
@@ -46,6 +47,29 @@ def device(name: str) -> str:
     if int(number or 0) >= torch.cuda.device_count():
         raise UsageError(f"no device {name}: there are {torch.cuda.device_count()}")
     return name
+
+
+def perform_draft(kind: Kind, draft: Draft, *, device_name: str) -> Mapping[str, Json]:
+    """Run the job that a draft describes; see `perform` and `device`."""
+    make = partial(
+        Job,
+        name="/".join(filter(None, (kind.name, draft.model or draft.name))),
+        kind=kind.name,
+        run=draft.run,
+        run_folder=draft.run_folder,
+        folder=draft.folder,
+        attempt_folder=draft.run_folder,
+        attempt=1,
+        device=device(device_name),
+        model=draft.model,
+        base=draft.base,
+        data=draft.data,
+        images=draft.images,
+        settings=draft.settings,
+        words=draft.words,
+        outputs=kind.outputs(draft),
+    )
+    return perform(kind, make)
 
 
 def perform(kind: Kind, make: Callable[..., Job]) -> Mapping[str, Json]:

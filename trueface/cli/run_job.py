@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +9,6 @@ import click
 
 from launcher.api import (
     Draft,
-    Job,
     Json,
     Kind,
     Settings,
@@ -235,25 +233,7 @@ def _perform(kind: Kind, draft: Draft, *, device: str = "cpu") -> Mapping[str, J
     for model in () if draft.model is None else (draft.model, *draft.further_models):
         paths.make_folder(draft.model_folder(model), model)
     with logs.shown():
-        job = partial(
-            Job,
-            name=kind.name if draft.model is None else f"{kind.name}/{draft.model}",
-            kind=kind.name,
-            run=draft.run,
-            run_folder=draft.run_folder,
-            folder=draft.folder,
-            attempt_folder=draft.run_folder,
-            attempt=1,
-            device=run_here.device(device),
-            model=draft.model,
-            base=draft.base,
-            data=draft.data,
-            images=draft.images,
-            settings=draft.settings,
-            words=draft.words,
-            outputs=kind.outputs(draft),
-        )
-        return run_here.perform(kind, job)
+        return run_here.perform_draft(kind, draft, device_name=device)
 
 
 def _tell(result: Mapping[str, Json]) -> None:

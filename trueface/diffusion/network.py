@@ -1,5 +1,6 @@
 """What all noise-predicting networks have in common, and what decides their shape."""
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ class NetworkShape:
     attention: bool = True  # unet: self-attention at the coarsest level
 
 
-class EpsNetwork(nn.Module):
+class EpsNetwork(nn.Module, ABC):
     """A network that says what noise an image holds, or its mixture with the image (v).
 
     A class is given as an embedding, a row of `table` or any other vector: the table plays the part of
@@ -48,6 +49,7 @@ class EpsNetwork(nn.Module):
         """Return all that is needed to build it again, but the weights, as plain values."""
         return {**asdict(self.shape), "widths": list(self.shape.widths)}
 
+    @abstractmethod
     def forward(self, x: Tensor, t: Tensor, embedding: Tensor | None) -> Tensor:
         """Return the noise (or v) in each image, like `x`.
 
@@ -56,7 +58,6 @@ class EpsNetwork(nn.Module):
             t: (N,) integers, 1 … T.
             embedding: (N, E) of what each image shows; None for an unconditional network only.
         """
-        raise NotImplementedError
 
     def encoded(self, images: Tensor) -> Tensor:
         """Return what the network works on, of images in [-1, 1]: here, themselves."""
@@ -66,9 +67,9 @@ class EpsNetwork(nn.Module):
         """Return images in [-1, 1] of what the network works on: here, itself."""
         return latents
 
+    @abstractmethod
     def condition_maps(self) -> tuple[nn.Linear, ...]:
         """Return every linear map that takes an embedding, none of which has a bias.
 
         They play the part of the keys and values of a text-to-image network's cross-attention.
         """
-        raise NotImplementedError

@@ -87,9 +87,9 @@ def test_every_format_takes_rows_of_both(
     form: Format | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _write_rows([OF_A_TEST, *ROWS], "x", form, everything=True)
-    said = capsys.readouterr().out
-    assert "all:pre" in said
-    assert "jpeg@75" in said
+    printed = capsys.readouterr().out
+    assert "all:pre" in printed
+    assert "jpeg@75" in printed
 
 
 def test_one_metric_of_them_is_a_table_by_their_names() -> None:

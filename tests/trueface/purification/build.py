@@ -27,6 +27,10 @@ class GaussianScore(EpsNetwork):
         signal = self.schedule.alpha_bar_at(t, x).to(x.dtype)
         return (1 - signal).sqrt() / (signal * self.weight**2 + 1 - signal) * x
 
+    def condition_maps(self) -> tuple[torch.nn.Linear, ...]:
+        """Return none: it is of no class."""
+        return ()
+
 
 def a_gaussian_diffuser(
     deviation: float = 0.3,

@@ -1,14 +1,13 @@
 """`trueface generate KIND`: one job of a generators' kind here and now, without the queue."""
 
 from collections.abc import Mapping
-from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from launcher.api import Draft, Job, Role, UsageError, parse_model
+from launcher.api import Draft, Role, UsageError, parse_model
 from trueface.cli.run_job import options, settings_of
 from trueface.jobs import command_lines
 from trueface.jobs.generation.generation_kind import GenerationKind
@@ -96,24 +95,7 @@ def _perform(
     if draft.model is not None:
         paths.make_folder(draft.model_folder(draft.model), draft.model)
     with logs.shown():
-        job = partial(
-            Job,
-            name="/".join(filter(None, (kind.name, draft.model or draft.name))),
-            kind=kind.name,
-            run=draft.run,
-            run_folder=draft.run_folder,
-            folder=draft.folder,
-            attempt_folder=draft.run_folder,
-            attempt=1,
-            device=run_here.device(device),
-            model=draft.model,
-            base=draft.base,
-            data=draft.data,
-            images=draft.images,
-            settings=draft.settings,
-            outputs=kind.outputs(draft),
-        )
-        for key, value in run_here.perform(kind, job).items():
+        for key, value in run_here.perform_draft(kind, draft, device_name=device).items():
             click.echo(f"{key}\t{value:.6g}" if isinstance(value, float) else f"{key}\t{value}")
 
 

@@ -10,23 +10,23 @@ KNOWN = ("bar", "cross", "disc", "square")  # the classifier's, in an order of i
 
 def test_rates_are_matched_by_name_and_others_leave_the_concept_out() -> None:
     answers = torch.tensor([[1, 2, 2, 0], [2, 2, 2, 2], [3, 3, 2, 3]])
-    found = rates(answers, DRAWN, KNOWN, "cross", "disc")
-    assert found.erased.value == 0.25
-    assert found.anchor is not None
-    assert found.anchor.value == 0.5
-    assert found.others.value == 7 / 8
-    assert found.others.n == 8
-    assert found.right["disc"].value == 1
-    assert found.called["cross"] == {"bar": 0.25, "cross": 0.25, "disc": 0.5, "square": 0}
+    measured = rates(answers, DRAWN, KNOWN, "cross", "disc")
+    assert measured.erased.value == 0.25
+    assert measured.anchor is not None
+    assert measured.anchor.value == 0.5
+    assert measured.others.value == 7 / 8
+    assert measured.others.n == 8
+    assert measured.right["disc"].value == 1
+    assert measured.called["cross"] == {"bar": 0.25, "cross": 0.25, "disc": 0.5, "square": 0}
 
 
 def test_the_interval_of_a_rate_is_wilsons_and_open_where_nothing_varied() -> None:
     half = torch.arange(64)[None] % 2 + 1
-    found = rates(torch.cat([half, torch.full((1, 64), 2)]), DRAWN[:2], KNOWN, "cross")
-    assert found.erased.low == pytest.approx(0.3810, abs=1e-4)
-    assert found.erased.high == pytest.approx(0.6190, abs=1e-4)
-    assert found.others.low == pytest.approx(0.025 ** (1 / 64))
-    assert found.anchor is None
+    measured = rates(torch.cat([half, torch.full((1, 64), 2)]), DRAWN[:2], KNOWN, "cross")
+    assert measured.erased.low == pytest.approx(0.3810, abs=1e-4)
+    assert measured.erased.high == pytest.approx(0.6190, abs=1e-4)
+    assert measured.others.low == pytest.approx(0.025 ** (1 / 64))
+    assert measured.anchor is None
 
 
 def test_a_teacher_that_cannot_draw_a_class_ends_the_study_and_each_is_named() -> None:

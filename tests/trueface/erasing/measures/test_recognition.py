@@ -21,10 +21,10 @@ def test_it_sees_what_a_png_would_hold() -> None:
 
 def test_a_trained_classifier_takes_images_of_any_size_grey_or_in_colour(tmp_path: Path) -> None:
     place = paths.checkpoint(make_lab(tmp_path) / "runs" / "r" / CLASSIFIER)
-    found = load_recogniser(place, text="it")
-    assert found.names == NAMES
+    recogniser = load_recogniser(place, text="it")
+    assert recogniser.names == NAMES
     for shape in ((2, 1, 8, 8), (2, 3, 20, 20)):
-        answers, features = found.seen(torch.zeros(shape))
+        answers, features = recogniser.seen(torch.zeros(shape))
         assert answers.shape == (2,)
         assert len(features) == 2
 
