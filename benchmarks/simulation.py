@@ -15,8 +15,8 @@ import click
 from benchmarks.table import Row, draw, machine
 from launcher.cli.option_types import Value
 from launcher.job import Resources
-from launcher.scheduler.model import Decision, Machine, Running, Start, Waiting
-from launcher.scheduler.policy import decide
+from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Waiting
 from launcher.simulate.fleet import Fleet, read_fleet
 from launcher.simulate.predictions import Foresight
 from launcher.simulate.study import Assumptions, study

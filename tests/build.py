@@ -15,7 +15,7 @@ from launcher.context import Context, WorkerEnvironment
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, Spec, Terms
 from launcher.scheduler.attempt_watch import Adopted, Supervised, watch
-from launcher.scheduler.model import Waiting
+from launcher.scheduler.policy.model import Waiting
 from launcher.states import Outcome, Reason, ReasonCode, State
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim, JobRow

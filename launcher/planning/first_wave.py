@@ -8,9 +8,9 @@ from launcher.context import WorkerEnvironment
 from launcher.job import CPU, Resources
 from launcher.planning.plan import PlannedJob
 from launcher.planning.queue_comparison import Action, ComparedJob
-from launcher.scheduler.inventory import impossible
-from launcher.scheduler.model import Machine, Running, Start, waiting
-from launcher.scheduler.policy import decide
+from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.inventory import impossible
+from launcher.scheduler.policy.model import Machine, Running, Start, waiting
 from launcher.states import ReasonCode
 from launcher.store.rows import Lane, ReadyJob
 from launcher.store.usage import NO_USAGE, Usage

@@ -17,7 +17,7 @@ from launcher.kind_interface.kind import Kind
 from launcher.planning.estimates import History, past_job
 from launcher.planning.first_wave import MachineState
 from launcher.scheduler.gpu_accounting import Ledger
-from launcher.scheduler.model import Machine
+from launcher.scheduler.policy.model import Machine
 from launcher.store.client import cores_for
 from launcher.store.queue import Store
 from launcher.store.rows import visible_devices

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from launcher.gpu.resources import ForeignReservation
 from launcher.scheduler.attempt_watch import Place
-from launcher.scheduler.backfill import Patience
 from launcher.scheduler.ended_attempts import Endings
 from launcher.scheduler.gpu_state import Accelerators
-from launcher.scheduler.model import Decision, Machine, Start, waiting
-from launcher.scheduler.policy import decide
+from launcher.scheduler.policy.backfill import Patience
+from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.model import Decision, Machine, Start, waiting
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import POLL_S, RETRY_S, Requests, TurnResult

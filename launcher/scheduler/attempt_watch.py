@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from launcher.context import WorkerEnvironment
-from launcher.scheduler.model import Start
+from launcher.scheduler.policy.model import Start
 from launcher.states import Done, Lost, Outcome, Void
 from launcher.store.rows import Claim, ReadyJob
 from launcher.system import cgroups

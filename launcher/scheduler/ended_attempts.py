@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from launcher.scheduler.gpu_state import Accelerators
-from launcher.scheduler.model import Machine
+from launcher.scheduler.policy.model import Machine
 from launcher.scheduler.requeue_policy import requeue_of
 from launcher.states import (
     Done,

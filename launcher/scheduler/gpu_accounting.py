@@ -11,7 +11,7 @@ from launcher.gpu.reservations import Reservation
 from launcher.gpu.resources import ALONE, JOBS, MEMORY, core_resource, resource
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
-from launcher.scheduler.model import Running, Start
+from launcher.scheduler.policy.model import Running, Start
 from launcher.store.rows import Claim
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.paths import Home

@@ -16,8 +16,8 @@ from launcher.gpu.reservations import Reservation, ReservationBoard
 from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.gpu_accounting import Ledger, reservations_of
-from launcher.scheduler.model import Decision, Machine, Running, Start, Wait, Waiting
-from launcher.scheduler.policy import decide, evacuate
+from launcher.scheduler.policy.decide import decide, evacuate
+from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
 from launcher.states import ReasonCode
 from launcher.store.rows import Claim
 from launcher.system.files import Json, write_json

@@ -6,8 +6,8 @@ from heapq import heappop, heappush
 from typing import Protocol
 
 from launcher.job import Resources
-from launcher.scheduler.model import Machine, Start, Waiting
-from launcher.scheduler.policy import Policy
+from launcher.scheduler.policy.decide import Policy
+from launcher.scheduler.policy.model import Machine, Start, Waiting
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.trace import TraceJob
 from launcher.store.user_actions import rank_of

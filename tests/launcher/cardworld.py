@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
-from launcher.scheduler.inventory import wants_gpu
-from launcher.scheduler.model import Decision, Machine, Running, Start, Waiting
-from launcher.scheduler.policy import decide
+from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.inventory import wants_gpu
+from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Waiting
 from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu
 

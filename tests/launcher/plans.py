@@ -13,7 +13,7 @@ from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
 from launcher.planning.queue_comparison import Action, ComparedJob
-from launcher.scheduler.model import Machine
+from launcher.scheduler.policy.model import Machine
 from launcher.taskfile.parser import ParseContext, parse
 from tests.launcher.toylab import laboratory
 

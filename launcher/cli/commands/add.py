@@ -21,8 +21,8 @@ from launcher.job_options.consistency import device_fault, on_command_line, term
 from launcher.job_options.registry import job_options
 from launcher.job_options.request import JobRequest
 from launcher.job_options.value_types import Choice, Truth, ValueType
-from launcher.scheduler.inventory import impossible
-from launcher.scheduler.model import Machine, Waiting
+from launcher.scheduler.policy.inventory import impossible
+from launcher.scheduler.policy.model import Machine, Waiting
 from launcher.screens.format import harmless
 from launcher.screens.gpu_users import seen_gpus
 from launcher.states import OPEN, State

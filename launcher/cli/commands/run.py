@@ -26,7 +26,7 @@ from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run
 from launcher.planning.queue_comparison import ACCEPT_CODE, Action, Comparison
 from launcher.planning.submit import Submitted, submit
-from launcher.scheduler.model import Machine
+from launcher.scheduler.policy.model import Machine
 from launcher.screens.format import harmless
 from launcher.screens.plan_view import other_code, other_options
 from launcher.screens.terminal import terminal_width

@@ -7,8 +7,8 @@ from launcher.job import Resources
 from launcher.kind_interface.kind import Kind
 from launcher.planning.estimates import Estimate, Source, forecast, past_job, wants_gpu
 from launcher.planning.plan import PlannedJob
-from launcher.scheduler.inventory import wants_gpu as on_gpu
-from launcher.scheduler.model import Machine
+from launcher.scheduler.policy.inventory import wants_gpu as on_gpu
+from launcher.scheduler.policy.model import Machine
 from launcher.states import Done, Failed
 from launcher.store.queue import Store
 from launcher.units import Bytes

@@ -9,7 +9,7 @@ from launcher.planning.first_wave import FirstWave, MachineState
 from launcher.planning.plan import Plan
 from launcher.planning.preview import Preview, preview_plan
 from launcher.planning.queue_comparison import Action, ComparedJob
-from launcher.scheduler.model import Machine, Running
+from launcher.scheduler.policy.model import Machine, Running
 from launcher.store.rows import Lane, ReadyJob
 from launcher.store.usage import Usage
 from tests.launcher.plans import (

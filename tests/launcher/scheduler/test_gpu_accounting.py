@@ -16,10 +16,10 @@ from launcher.gpu.reservations import Reservation
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources
 from launcher.scheduler.gpu_accounting import Ledger, reservations_of
-from launcher.scheduler.gpu_slot import QUIET_SHARE
-from launcher.scheduler.inventory import refusal
-from launcher.scheduler.model import Machine, Start, Wait, waiting
-from launcher.scheduler.policy import decide
+from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.gpu_slot import QUIET_SHARE
+from launcher.scheduler.policy.inventory import refusal
+from launcher.scheduler.policy.model import Machine, Start, Wait, waiting
 from launcher.store.rows import Claim, Lane, ReadyJob
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.gpu_sharing import Rules

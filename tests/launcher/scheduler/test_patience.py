@@ -3,9 +3,9 @@
 import itertools
 
 from launcher.gpu.resources import ForeignReservation, core_resource
-from launcher.scheduler.backfill import KEPT_S, PASSED_S, Patience
-from launcher.scheduler.model import Machine, Running, Start, Wait, Waiting
-from launcher.scheduler.policy import decide
+from launcher.scheduler.policy.backfill import KEPT_S, PASSED_S, Patience
+from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting
 from tests.build import GIB, a_waiting
 
 TWO = 0b11

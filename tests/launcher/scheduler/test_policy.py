@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
-from launcher.scheduler.inventory import refusal
-from launcher.scheduler.model import Machine, Running, Start, Stop, Wait, Waiting
-from launcher.scheduler.policy import Policy, decide, evacuate
+from launcher.scheduler.policy.decide import Policy, decide, evacuate
+from launcher.scheduler.policy.inventory import refusal
+from launcher.scheduler.policy.model import Machine, Running, Start, Stop, Wait, Waiting
 from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu, a_waiting
 from tests.launcher.cardworld import (

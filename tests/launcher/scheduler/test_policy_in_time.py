@@ -4,8 +4,8 @@ from itertools import count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.scheduler.model import Machine, Waiting
-from launcher.scheduler.policy import Policy
+from launcher.scheduler.policy.decide import Policy
+from launcher.scheduler.policy.model import Machine, Waiting
 from tests.build import GIB
 from tests.launcher.cardworld import (
     World,

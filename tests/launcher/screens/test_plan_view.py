@@ -16,7 +16,7 @@ from launcher.planning.plan import Plan
 from launcher.planning.preview import preview_plan, refusals
 from launcher.planning.queue_comparison import Action, ComparedJob, compare_with_queue
 from launcher.planning.submit import submit
-from launcher.scheduler.model import Running
+from launcher.scheduler.policy.model import Running
 from launcher.screens.plan_view import MOST_LISTED, draw_plan
 from launcher.states import State
 from launcher.store.queue import Store

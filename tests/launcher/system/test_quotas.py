@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from launcher.gpu.reservations import Reservation, ReservationBoard
 from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
-from launcher.scheduler.model import Machine, Start
-from launcher.scheduler.policy import decide
+from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.model import Machine, Start
 from launcher.system.quotas import Quotas, of_this_process
 from tests.build import GIB, a_waiting
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.gpu_slot import Card, Need, Turn, is_visible
+from launcher.scheduler.policy.gpu_slot import Card, Need, Turn, is_visible
 
 NAMED = 3  # GPUs that a reason names; the others are counted
 

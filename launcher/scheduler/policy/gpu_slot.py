@@ -7,7 +7,7 @@ from math import inf
 
 from launcher.gpu.resources import ALONE, JOBS, resource
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.model import Machine, Running, Waiting
+from launcher.scheduler.policy.model import Machine, Running, Waiting
 from launcher.units import format_bytes, format_seconds
 
 QUIET_SHARE = (

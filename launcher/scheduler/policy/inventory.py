@@ -7,7 +7,7 @@ from math import inf
 
 from launcher.gpu.resources import MEMORY, ForeignReservation, shares_cores
 from launcher.job import CPU, Resources
-from launcher.scheduler.explanations import (
+from launcher.scheduler.policy.explanations import (
     Lack,
     Refusal,
     cores,
@@ -17,9 +17,9 @@ from launcher.scheduler.explanations import (
     too_few,
     too_large,
 )
-from launcher.scheduler.gpu_pool import Pool
-from launcher.scheduler.gpu_slot import Card, Need, Turn, is_visible, need_alone, need_of
-from launcher.scheduler.model import Machine, Running, Waiting
+from launcher.scheduler.policy.gpu_pool import Pool
+from launcher.scheduler.policy.gpu_slot import Card, Need, Turn, is_visible, need_alone, need_of
+from launcher.scheduler.policy.model import Machine, Running, Waiting
 from launcher.units import format_bytes
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from launcher.scheduler.gpu_pool import Pool
-from launcher.scheduler.gpu_slot import Card, Need
-from launcher.scheduler.model import Machine, Running, Waiting
+from launcher.scheduler.policy.gpu_pool import Pool
+from launcher.scheduler.policy.gpu_slot import Card, Need
+from launcher.scheduler.policy.model import Machine, Running, Waiting
 from launcher.states import ReasonCode
 from launcher.system.files import Json
 from launcher.units import format_bytes

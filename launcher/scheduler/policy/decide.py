@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from math import inf
 
-from launcher.scheduler.backfill import FirstJobReservation
-from launcher.scheduler.explanations import Lack, cores, place_of, placed
-from launcher.scheduler.gpu_slot import Card, Need, Turn
-from launcher.scheduler.inventory import Inventory
-from launcher.scheduler.model import Decision, Machine, Running, Start, Stop, Wait, Waiting
+from launcher.scheduler.policy.backfill import FirstJobReservation
+from launcher.scheduler.policy.explanations import Lack, cores, place_of, placed
+from launcher.scheduler.policy.gpu_slot import Card, Need, Turn
+from launcher.scheduler.policy.inventory import Inventory
+from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Stop, Wait, Waiting
 from launcher.states import ReasonCode
 
 NEVER_KNOWN: Turn = (inf, 1 << 62)  # after all of ours

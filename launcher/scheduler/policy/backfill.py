@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import inf
 
-from launcher.scheduler.gpu_slot import Card, Need, Turn
-from launcher.scheduler.model import Decision, Wait, Waiting
+from launcher.scheduler.policy.gpu_slot import Card, Need, Turn
+from launcher.scheduler.policy.model import Decision, Wait, Waiting
 from launcher.units import format_seconds
 
 PASSED_S = 300.0  # so long jobs of ours behind it start, so that nothing idles for its sake
