@@ -2,5 +2,5 @@
 
 Start reading at `study.study`.
 In reading order: study, workload, trace, plan_jobs, fleet, replay, queue_policy, baselines,
-lower_bound, predictions, slowdown, outcome, report, timeline, occupancy, svg.
+lower_bound, width_bound, predictions, slowdown, outcome, report, timeline, occupancy, svg.
 """
