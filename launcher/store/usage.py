@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.job import is_exact, numbers_of
 from launcher.states import Done, Outcome
@@ -40,8 +40,7 @@ class Measured:
 NOT_MEASURED = Measured()
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """What one attempt took of a GPU's memory, with the numbers that its signature leaves out."""
 
     peak: int
@@ -76,6 +75,13 @@ class Usage:
 
 
 NO_USAGE = Usage()
+
+
+def margin_of(peak: int) -> int:
+    """Return by how much a job may exceed in bytes what its like took."""
+    return max(round(peak * MARGIN), LEAST_MARGIN)
+
+
 MOST_SIGNATURES = 10_000  # whose usage is kept in memory
 
 
