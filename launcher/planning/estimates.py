@@ -144,6 +144,9 @@ def forecast(job: PlannedJob, history: History) -> Estimate:
     """Return what a job is expected to take: the medians of the jobs that are like it."""
     vram, peaks = _memory(job, history)
     alike = history.like(job)
+    if alike is None and wants_gpu(job, gpus=history.gpus):
+        usage = history.usage(job.signature)  # of a program, whatever numbers it ran with
+        alike = _Alike(seconds=[*usage.seconds]) if usage.own and usage.seconds else None
     if alike is None:
         return Estimate(vram=vram, peaks=peaks)
     if alike.summary is None:
