@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from launcher.job import is_exact, numbers_of
-from launcher.states import Done, Outcome
+from launcher.states import Done, Outcome, OutOfMemory
 from launcher.store.connection import Connection
 from launcher.store.rows import Claim
 
@@ -112,7 +112,8 @@ class UsageRecords:
         self._db = connection
         self._here: frozenset[str] = frozenset()
         self._cached: dict[tuple[str, str], Usage] = {}
-        self._recent: deque[tuple[str, float]] | None = None  # kinds and seconds, the oldest first
+        # kinds and seconds, the oldest first
+        self._recent: deque[tuple[str, float]] | None = None
         self._of_kind: dict[str, tuple[float, ...]] = {}
 
     def know(self, machines: Iterable[str]) -> None:
@@ -157,9 +158,11 @@ class UsageRecords:
             rows = self._db.execute(
                 f"SELECT {_COLUMNS} FROM lessons ORDER BY id DESC LIMIT ?", (RECENT,)
             ).fetchall()
-            newest = ((_kind_of(row[0]), _lesson(*row[1:]).seconds) for row in reversed(rows))
+            oldest_first = [(_kind_of(row[0]), _lesson(*row[1:])) for row in reversed(rows)]
+            timed = [(kind, lesson) for kind, lesson in oldest_first if lesson.seconds is not None]
+            same_card = [item for item in timed if item[1].alike(self._here, card_of)]
             self._recent = deque(
-                ((kind, seconds) for kind, seconds in newest if seconds is not None), RECENT
+                ((kind, lesson.seconds or 0.0) for kind, lesson in same_card or timed), RECENT
             )
         kind = _kind_of(signature)
         if kind not in self._of_kind:
@@ -181,12 +184,13 @@ class UsageRecords:
         seconds = None
         if isinstance(outcome, Done) and claim.gpus:
             seconds = _duration(outcome.at - claim.claimed, measured.elapsed_s)
-        if not signature or (seconds is None and measured.peak is None):
+        peak = _needed(outcome, measured.peak)
+        if not signature or (seconds is None and peak is None):
             return
         numbers = None if is_exact(signature) else json.dumps(numbers_of(claim.spec.argv))
         row = (
             seconds,
-            measured.peak,
+            peak,
             measured.shared_s,
             measured.slowdown,
             measured.sm,
@@ -291,6 +295,14 @@ def _duration(by_wall: float, elapsed_s: float | None) -> float | None:
     """Return how long an attempt took; None where the clock was set so far that nobody can tell."""
     seconds = by_wall if elapsed_s is None else min(by_wall, elapsed_s)
     return _within(seconds, 0, LONGEST_S)
+
+
+def _needed(outcome: Outcome, peak: int | None) -> int | None:
+    """Return what an attempt took on one GPU, with what it was refused there."""
+    if not isinstance(outcome, OutOfMemory) or outcome.where != "gpu":
+        return peak
+    held = max(peak or 0, outcome.held or 0)
+    return held + (outcome.wanted or 0) if held else peak
 
 
 def _kind_of(signature: str) -> str:

@@ -43,6 +43,8 @@ class Evidence:
 class _Place:
     """One of the numbers of a command line, over all runs."""
 
+    least: float
+    most: float
     seen: set[float]
     agreed: int = 0  # runs in a row that went further than ever before and took as much as before
 
@@ -51,7 +53,7 @@ class _Place:
         return self.agreed == 0
 
     def is_beyond(self, value: float) -> bool:
-        return not min(self.seen) <= value <= max(self.seen)
+        return not self.least <= value <= self.most
 
 
 @lru_cache(maxsize=8192)
@@ -63,14 +65,12 @@ def evidence(numbers: Numbers, runs: tuple[Run, ...]) -> Evidence | None:
         runs: what was measured of others with the same words, the oldest first.
     """
     values = _values(numbers)
-    known = [(_values(run.numbers), run.peak) for run in runs if run.numbers is not None]
-    known = [(tried, peak) for tried, peak in known if len(tried) == len(values)]
+    known, places = _known(runs, len(values))
     same = [peak for tried, peak in known if tried == values]
     if same:
         return Evidence(_newest(same))
     if not known:
         return None
-    places = _places(known)
     decisive = [at for at, place in enumerate(places) if place.matters]
     doubts = (
         DOUBT**place.agreed
@@ -90,19 +90,36 @@ def evidence(numbers: Numbers, runs: tuple[Run, ...]) -> Evidence | None:
     return None
 
 
+@lru_cache(maxsize=512)
+def _known(runs: tuple[Run, ...], count: int) -> tuple[list[tuple[_Values, int]], list[_Place]]:
+    """Return the runs with so many numbers, as values and peak, and what they tell of each number."""
+    listed = [(_values(run.numbers), run.peak) for run in runs if run.numbers is not None]
+    known = [(values, peak) for values, peak in listed if len(values) == count]
+    return known, _places(known) if known else []
+
+
 def _places(known: Sequence[tuple[_Values, int]]) -> list[_Place]:
-    """Return what the runs, the oldest first, tell of each number."""
-    (first, most), *later = known
-    places = [_Place({value}) for value in first]
-    for tried, peak in later:
-        agrees = abs(peak - most) <= margin_of(most)
+    """Return what the runs, the oldest first, tell of each number.
+
+    A run with values that were never tried is compared with those before that agree in all others.
+    """
+    places = [_Place(value, value, {value}) for value in known[0][0]]
+    for count, (tried, peak) in enumerate(known[1:], start=1):
+        usual = [at for at, place in enumerate(places) if tried[at] in place.seen]
+        before = [
+            other for values, other in known[:count] if all(values[at] == tried[at] for at in usual)
+        ]
+        if before and len(usual) < len(places):
+            most = max(before)
+            for place, value in zip(places, tried, strict=True):
+                if place.is_beyond(value):
+                    agrees = abs(peak - most) <= margin_of(most)
+                    place.agreed = place.agreed + 1 if agrees else 0
+                elif value not in place.seen and peak > most + margin_of(most):
+                    place.agreed = 0
         for place, value in zip(places, tried, strict=True):
-            if place.is_beyond(value):
-                place.agreed = place.agreed + 1 if agrees else 0
-            elif value not in place.seen and peak > most + margin_of(most):
-                place.agreed = 0
             place.seen.add(value)
-        most = max(most, peak)
+            place.least, place.most = min(place.least, value), max(place.most, value)
     return places
 
 

@@ -67,6 +67,17 @@ def test_of_a_grid_those_with_the_same_batch_size_tell_what_the_next_seed_takes(
     assert request(runs, 8, 1) is None
 
 
+def test_the_order_of_a_grid_does_not_matter() -> None:
+    runs: list[Run] = []
+    alone = []
+    for seed in (1, 2, 3, 4):
+        for batch in (2, 4):
+            if request(runs, batch, seed) is None:
+                alone.append((batch, seed))
+            runs.append(a_run(3 + batch, batch, seed))
+    assert alone == [(2, 1), (4, 1), (2, 2)]
+
+
 def test_numbers_drawn_at_random_are_trusted_within_what_was_tried() -> None:
     runs = [
         a_run(2 + batch / 10 + width / 100, batch, width)

@@ -1,13 +1,14 @@
 """What the queue remembers of attempts on GPUs, and what of that it believes."""
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launcher.job import Resources, program_signature
-from launcher.states import Done, Failed, Outcome
+from launcher.states import Done, Failed, Outcome, OutOfMemory
 from launcher.store.connection import Connection
 from launcher.store.migrations import bring_up_to_date
 from launcher.store.queue import Store
@@ -106,6 +107,16 @@ def test_a_failed_attempt_teaches_memory_and_no_duration(records: UsageRecords) 
     assert usage(records) == Usage(peaks=(4 * GIB,))
 
 
+def test_what_ran_out_of_memory_needs_what_it_was_refused_as_well(records: UsageRecords) -> None:
+    short = OutOfMemory(at=9.0, error="no", where="gpu", held=5 * GIB, wanted=2 * GIB)
+    learn(records, end=short)
+    assert usage(records).peaks == (7 * GIB,)
+    learn(records, "train 2", end=replace(short, held=None, wanted=None))
+    assert usage(records, "train 2").peaks == (4 * GIB,)
+    learn(records, "train 3", end=replace(short, where="ram"))
+    assert usage(records, "train 3").peaks == (4 * GIB,)
+
+
 # --- other machines
 
 
@@ -116,6 +127,7 @@ def test_only_this_machines_memory_counts_where_it_is_known(records: UsageRecord
     assert usage(records) == Usage(seconds=(60.0,), peaks=(4 * GIB,), slowdown=3.0)
     records.know([H100])
     assert usage(records).seconds == (10.0,)
+    assert usage(records, "train 2").seconds == (10.0,)  # of its kind, likewise
     assert usage(records, machine=A10).peaks == (4 * GIB,)
     records.know([])
     assert len(usage(records).seconds) == 2
