@@ -17,8 +17,8 @@ KEPT = 64  # attempts of a signature that are remembered, and of a kind
 RECENT = 1024  # attempts among which those of a kind are looked for
 MARGIN = 0.05  # on top of what was measured: NVML is asked once a second, a peak may lie between
 LEAST_MARGIN = 256 << 20
-LONGER = 1.1  # a job is expected to take so many times as long as the longest of those alike
 LONGEST_S = 366 * 86_400.0  # what is said to have taken longer was begun before a clock was set
+HARDLY = 0.05  # who shared his cards for so much of his time at most counts as alone
 MOST_PEAK = 1 << 42  # bytes; no card has more
 MOST_SLOWDOWN = 1000.0
 
@@ -55,6 +55,9 @@ class Usage:
     peaks: tuple[int, ...] = ()  # bytes on one GPU, CUDA's context included, where it was measured
     sm: float | None = None  # mean use of the multiprocessors by one of them alone, 0 to 1
     slowdown: float | None = None  # mean factor beside others; None: never measured
+    alone: tuple[
+        float, ...
+    ] = ()  # of `seconds`, those of attempts that shared their cards with none
     own: bool = True  # False: the durations are those of its kind, or of all; it never ran itself
     elsewhere: str = ""  # on what else the peaks were measured: "on another GPU (A10)"
     runs: tuple[Run, ...] = ()  # all that are remembered, the oldest first; where numbers matter
@@ -63,15 +66,6 @@ class Usage:
     def peak(self) -> int | None:
         """The most that one of them took of a GPU's memory, in bytes; None: not measured."""
         return max(self.peaks, default=None)
-
-    @property
-    def expected_seconds(self) -> float | None:
-        """How long the next one takes at most, as far as one can tell; None: nobody knows.
-
-        The longest counts, not the middle: who is told that a place becomes free at a time must not wait
-        longer because of jobs that were let through before.
-        """
-        return LONGER * max(self.seconds[:NEWEST]) if self.seconds and self.own else None
 
 
 NO_USAGE = Usage()
@@ -91,6 +85,7 @@ class _Lesson:
 
     seconds: float | None = None
     peak: int | None = None
+    alone: bool = False  # it is known that it shared its cards with none, or hardly
     slowdown: float | None = None
     sm: float | None = None
     machine: str = ""
@@ -246,6 +241,7 @@ def _usage(lessons: Sequence[_Lesson], here: Collection[str], *, exact: bool) ->
     uses = [lesson.sm for lesson in same_card if lesson.sm is not None]
     return Usage(
         seconds=tuple(lesson.seconds for lesson in timed if lesson.seconds is not None),
+        alone=tuple(one.seconds for one in timed if one.alone and one.seconds is not None),
         peaks=tuple(run.peak for run in runs[:NEWEST]),
         sm=fmean(uses[:NEWEST]) if uses else None,
         slowdown=fmean(slowdowns[:NEWEST]) if slowdowns else None,
@@ -261,11 +257,13 @@ def _lesson(
     seconds: Any, peak: Any, shared: Any, slowdown: Any, sm: Any, machine: Any, numbers: Any
 ) -> _Lesson:
     took, factor = _within(seconds, 0, LONGEST_S), _within(slowdown, 1, MOST_SLOWDOWN)
+    beside = _within(shared, 0, LONGEST_S)
+    alone = took is not None and beside is not None and beside <= HARDLY * took
     if took is not None and factor is not None:
-        beside = _within(shared, 0, LONGEST_S)
         took -= min(took, took if beside is None else beside) * (1 - 1 / factor)
     return _Lesson(
         seconds=took,
+        alone=alone,
         peak=peak if isinstance(peak, int) and 0 < peak <= MOST_PEAK else None,
         slowdown=factor,
         sm=_within(sm, 0, 1),

@@ -85,6 +85,9 @@ def test_a_duration_beside_others_is_told_as_if_alone_where_the_slowdown_is_know
     found = usage(records)
     assert found.seconds == pytest.approx((50.0, 100.0, 80.0))
     assert found.slowdown == pytest.approx(1.75)
+    assert found.alone == ()
+    learn(records, seconds=90, shared_s=1.0)
+    assert usage(records).alone == (90.0,)
     assert found.sm == pytest.approx(0.6)
 
 
@@ -94,7 +97,6 @@ def test_what_never_ran_takes_as_long_as_its_kind_and_says_so(records: UsageReco
     learn(records, "score 1", seconds=5)
     found = usage(records, "train 2")
     assert (found.seconds, found.own, found.peaks) == ((60.0,), False, ())
-    assert found.expected_seconds is None  # a stranger's time is no bound
     assert usage(records, "attack 1").seconds == (5.0, 60.0)
     assert usage(records, "train 1").own
     learn(records, "train 3", seconds=70)
@@ -124,7 +126,7 @@ def test_only_this_machines_memory_counts_where_it_is_known(records: UsageRecord
     learn(records, seconds=10, peak=9 * GIB, machine=H100, slowdown=3.0, shared_s=0.0)
     learn(records, seconds=60, peak=4 * GIB, machine=A10)
     records.know([A10])
-    assert usage(records) == Usage(seconds=(60.0,), peaks=(4 * GIB,), slowdown=3.0)
+    assert usage(records) == Usage(seconds=(60.0,), peaks=(4 * GIB,), slowdown=3.0)  # as a fallback
     records.know([H100])
     assert usage(records).seconds == (10.0,)
     assert usage(records, "train 2").seconds == (10.0,)  # of its kind, likewise
