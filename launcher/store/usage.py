@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from launcher.job import is_exact, numbers_of
-from launcher.states import Done, Outcome, OutOfMemory
+from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
 from launcher.store.connection import Connection
 from launcher.store.rows import Claim
 
@@ -18,6 +18,7 @@ RECENT = 1024  # attempts among which those of a kind are looked for
 MARGIN = 0.05  # on top of what was measured: NVML is asked once a second, a peak may lie between
 LEAST_MARGIN = 256 << 20
 LONGEST_S = 366 * 86_400.0  # what is said to have taken longer was begun before a clock was set
+EARLY_S = 600.0  # what failed or was stopped sooner may not have taken all its memory yet
 HARDLY = 0.05  # who shared his cards for so much of his time at most counts as alone
 MOST_PEAK = 1 << 42  # bytes; no card has more
 MOST_SLOWDOWN = 1000.0
@@ -176,10 +177,11 @@ class UsageRecords:
             measured: what was seen of it.
         """
         signature = claim.spec.signature
-        seconds = None
-        if isinstance(outcome, Done) and claim.gpus:
-            seconds = _duration(outcome.at - claim.claimed, measured.elapsed_s)
+        took = _duration(outcome.at - claim.claimed, measured.elapsed_s)
+        seconds = took if isinstance(outcome, Done) and claim.gpus else None
         peak = _needed(outcome, measured.peak)
+        if isinstance(outcome, Failed | Lost | Stopped) and (took is None or took < EARLY_S):
+            peak = self._if_more(claim, peak)
         if not signature or (seconds is None and peak is None):
             return
         numbers = None if is_exact(signature) else json.dumps(numbers_of(claim.spec.argv))
@@ -206,6 +208,15 @@ class UsageRecords:
         if self._recent is not None and (alone := _lesson(*row).seconds) is not None:
             self._recent.append((_kind_of(signature), alone))
             self._of_kind.clear()
+
+    def _if_more(self, claim: Claim, peak: int | None) -> int | None:
+        """Return what an attempt took that ended early, where it is more than is expected of its like.
+
+        It may not have come to what takes most of the memory: less than is known says nothing.
+        """
+        known = self.usage(claim.spec.signature).peak if is_exact(claim.spec.signature) else None
+        expected = [amount for amount in (known, claim.spec.resources.min_vram) if amount]
+        return peak if peak is not None and expected and peak > max(expected) else None
 
     def forget(self) -> None:
         """Read everything anew: a transaction was rolled back."""

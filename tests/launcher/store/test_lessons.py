@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from launcher.job import Resources, program_signature
-from launcher.states import Done, Failed, Outcome, OutOfMemory
+from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
 from launcher.store.connection import Connection
 from launcher.store.migrations import bring_up_to_date
 from launcher.store.queue import Store
 from launcher.store.usage import (
+    EARLY_S,
     KEPT,
     LONGEST_S,
     NEWEST,
@@ -104,9 +105,20 @@ def test_what_never_ran_takes_as_long_as_its_kind_and_says_so(records: UsageReco
     assert usage(records, "").seconds == ()
 
 
-def test_a_failed_attempt_teaches_memory_and_no_duration(records: UsageRecords) -> None:
-    learn(records, end=Failed(at=9.0, error="no"))
+@pytest.mark.parametrize(
+    "end", [Failed(at=0.0, error="no"), Stopped(at=0.0), Lost(at=0.0, why="the machine crashed")]
+)
+def test_what_ended_early_teaches_no_duration_and_memory_only_where_it_took_more(
+    records: UsageRecords, end: Failed | Stopped | Lost
+) -> None:
+    early, late = replace(end, at=9.0), replace(end, at=EARLY_S)
+    learn(records, end=early, peak=GIB)
+    assert usage(records) == NO_USAGE  # it may not have come to its first step
+    learn(records, end=late, peak=4 * GIB)
     assert usage(records) == Usage(peaks=(4 * GIB,))
+    learn(records, end=early, peak=2 * GIB)
+    learn(records, end=early, peak=5 * GIB)
+    assert usage(records) == Usage(peaks=(5 * GIB, 4 * GIB))
 
 
 def test_what_ran_out_of_memory_needs_what_it_was_refused_as_well(records: UsageRecords) -> None:
