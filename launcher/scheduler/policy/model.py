@@ -9,9 +9,10 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, is_exact
 from launcher.scheduler.oom_policy import NEGLIGIBLE
 from launcher.scheduler.policy.forecast import LONG, UNKNOWN, Forecast, forecast_of
+from launcher.scheduler.policy.vram_request import lesson_of, vram_request_of
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import ReadyJob
-from launcher.store.usage import Usage, vram_request_of
+from launcher.store.usage import Usage
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules
 
@@ -137,10 +138,12 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
     lane = ready.lane
     exact = is_exact(lane.signature)
     asked = lane.resources.min_vram
-    claim, source = vram_request_of(asked, lane.least, usage, exact=exact)
-    enough = usage.peak if exact or asked is None else None
+    claim, source = vram_request_of(asked, lane.least, usage, exact=exact, numbers=ready.numbers)
+    lesson = lesson_of(usage, exact=exact, numbers=ready.numbers)
+    peak = None if lesson is None else lesson.peak
+    enough = peak if exact or asked is None else None
     if claim is not None and claim == lane.least:  # of what was needed a guess is all that is known
-        enough = max(0, lane.least - NEGLIGIBLE, usage.peak or 0)
+        enough = max(0, lane.least - NEGLIGIBLE, peak or 0)
     forecast = forecast_of(usage.seconds, lane.limit)
     return Waiting(
         job=ready.id,
