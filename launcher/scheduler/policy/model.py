@@ -25,7 +25,7 @@ class Waiting:
     vram_request: int | None = None  # bytes on each of its GPUs; None: unknown
     source: str = ""  # on what the request rests: "declared", "learned", …
     enough: int | None = None  # bytes with which it may start alone on an unused GPU
-    learned: bool = False  # the request is what jobs like it took, with a margin
+    least: int = 0  # with fewer it starts nowhere: declared by its owner, or lacked when it failed
     seconds: float | None = None  # how long it is expected to run; None: unknown
     visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
     insists: bool = False  # though it waits for other homes, what is ours is kept for it
@@ -131,16 +131,23 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
     asked = lane.resources.min_vram
     claim, source = vram_request_of(asked, lane.least, usage, exact=exact)
     enough = usage.peak if exact or asked is None else None
+    lacked = max(0, lane.least - NEGLIGIBLE)
     if claim is not None and claim == lane.least:  # of what was needed a guess is all that is known
-        enough = max(0, lane.least - NEGLIGIBLE, usage.peak or 0)
+        enough = max(lacked, usage.peak or 0)
+    certain = max(asked or 0, lacked)
+    if claim is None or enough is None:
+        enough = None
+    else:
+        enough = min(claim, enough)
+        certain = min(enough, certain)
     return Waiting(
         job=ready.id,
         resources=lane.resources,
         group=lane.group,
         vram_request=claim,
         source=source,
-        enough=None if claim is None or enough is None else min(claim, enough),
-        learned=claim is not None and claim > max(asked or 0, lane.least),
+        enough=enough,
+        least=certain,
         seconds=usage.expected_seconds,
         visible=lane.visible,
     )
