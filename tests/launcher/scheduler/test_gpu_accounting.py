@@ -215,7 +215,8 @@ def test_what_nearly_fills_the_largest_card_gets_that_for_itself() -> None:
         machine = Machine(cpus=2, gpus=gpus, rules=rules)
         (start,) = decide([waiting(ready(visible=None), full)], [], machine)
         assert isinstance(start, Start)
-        assert (start.devices, start.reservation, start.exclusive) == ((gpus[0].uuid,), None, True)
+        assert (start.devices, start.exclusive) == ((gpus[0].uuid,), True)
+        assert start.reservation == gpus[0].total
         # what its owner asks for, or what it lacked, can be more than any card has
         for job, usage in (
             (ready(visible=None, min_vram=30 * GIB), NO_USAGE),
