@@ -6,13 +6,11 @@ from math import inf
 
 from launcher.gpu.resources import ALONE, JOBS, resource
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.oom_policy import NEGLIGIBLE
+from launcher.scheduler.oom_policy import NEGLIGIBLE, QUIET_SHARE
 from launcher.scheduler.policy.gpu_need import Need
 from launcher.scheduler.policy.model import Machine, Running
 from launcher.units import format_bytes, format_seconds
 
-# a job that wants a GPU for itself gets one of which others use at most this share, or next to nothing
-QUIET_SHARE = 0.1
 Turn = tuple[float, int]  # when a job ends, and where that is unknown, which of those started first
 NAMED = 3  # jobs that a reason names; the others are counted
 

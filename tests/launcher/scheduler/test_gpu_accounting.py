@@ -16,8 +16,8 @@ from launcher.gpu.reservations import Reservation
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources
 from launcher.scheduler.gpu_accounting import Ledger, reservations_of
+from launcher.scheduler.oom_policy import QUIET_SHARE
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.gpu_slot import QUIET_SHARE
 from launcher.scheduler.policy.inventory import refusal
 from launcher.scheduler.policy.model import Machine, Start, Wait, waiting
 from launcher.store.rows import Claim, Lane, ReadyJob

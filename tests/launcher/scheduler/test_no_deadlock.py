@@ -29,7 +29,7 @@ from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu
 from tests.launcher.cardworld import may_have, taken
 
-EXACT, PROGRAM = "train 0123456789abcdef", "program 0123456789abcdef"
+EXACT, PROGRAM = "train 0123456789abcdef", "command 0123456789abcdef"
 PLENTY = Machine(cpus=64, ram=64 * GIB, ram_free=64 * GIB)
 LAST = 60  # rounds after which everything has had its turn
 
