@@ -1,6 +1,6 @@
 """What starts, where, and why the rest waits: pure functions of jobs, machine, colleagues and the time.
 
 Start reading at `decide.decide`.
-In reading order: model, decide, inventory, other_homes, gpu_pool, gpu_slot, gpu_need, backfill,
-explanations, watchdog.
+In reading order: forecast, model, disciplines, decide, inventory, other_homes, gpu_pool, gpu_slot, gpu_need,
+backfill, explanations, watchdog.
 """

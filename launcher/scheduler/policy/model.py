@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, is_exact
 from launcher.scheduler.oom_policy import NEGLIGIBLE
+from launcher.scheduler.policy.forecast import LONG, UNKNOWN, Forecast, forecast_of
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import ReadyJob
 from launcher.store.usage import Usage, vram_request_of
@@ -26,7 +28,11 @@ class Waiting:
     source: str = ""  # on what the request rests: "declared", "learned", …
     enough: int | None = None  # bytes with which it may start alone on an unused GPU
     least: int = 0  # with fewer it starts nowhere: declared by its owner, or lacked when it failed
-    seconds: float | None = None  # how long it is expected to run; None: unknown
+    seconds: float | None = None  # it is counted on to run no longer; None: unknown
+    forecast: Forecast = UNKNOWN  # on what that rests
+    since: float = 0.0  # when it came, on the clock of `now`; a point of priority is a day earlier
+    patient_until: float = -inf  # others may pass it so long
+    slip: float = 0.0  # by so many seconds the place that is kept for it may slip
     visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
     insists: bool = False  # though it waits for other homes, what is ours is kept for it
 
@@ -50,6 +56,8 @@ class Running:
     exclusive: bool = False  # it shares its GPUs with none of ours
     used: Mapping[str, int] = field(default_factory=dict)  # UUID → bytes, where that is measured
     ends: float | None = None  # when it is expected to end; None: unknown
+    since: float | None = None  # when it began, on the same clock; None: unknown
+    forecast: Forecast = UNKNOWN  # when that time has passed, this says what else to expect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +148,7 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
     else:
         enough = min(claim, enough)
         certain = min(enough, certain)
+    forecast = forecast_of(usage.seconds, lane.limit)
     return Waiting(
         job=ready.id,
         resources=lane.resources,
@@ -148,6 +157,8 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
         source=source,
         enough=enough,
         least=certain,
-        seconds=usage.expected_seconds,
+        seconds=forecast.quantile(LONG),
+        forecast=forecast,
+        since=ready.rank,
         visible=lane.visible,
     )
