@@ -10,6 +10,7 @@ from launcher.gpu.resources import ForeignReservation
 from launcher.scheduler.attempt_watch import Place
 from launcher.scheduler.ended_attempts import Endings
 from launcher.scheduler.gpu_state import Accelerators
+from launcher.scheduler.policy.ages import Ages
 from launcher.scheduler.policy.backfill import Patience
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Decision, Machine, Start, waiting
@@ -98,7 +99,7 @@ class Admission:
         self._ram = memory.total()
         self._gpus, self._attempts, self._endings = gpus, attempts, endings
         self._launches, self._fork_servers, self._outage = launches, fork_servers, outage
-        self._patience, self._watchdog = Patience(), Watchdog()
+        self._patience, self._watchdog, self._ages = Patience(), Watchdog(), Ages()
         # jobs that the machine could not start; others are tried first
         self._excluded = Exclusions[int]()
         self._explained = time.monotonic()
@@ -245,7 +246,12 @@ class Admission:
         candidates = self._patience.entered(
             (waiting(job, usage(job.lane.signature)) for job in ready), time.monotonic()
         )
-        running = self._gpus.ledger.running(claims, usage)
+        candidates, running = self._ages.corrected(
+            candidates,
+            self._gpus.ledger.running(claims, usage),
+            now=now,
+            steady=time.clock_gettime(time.CLOCK_BOOTTIME),
+        )
         decisions = decide(candidates, running, machine, now)
         self._patience.note(decisions, time.monotonic())
         verdict = self._watchdog.review(candidates, decisions, running, machine, time.monotonic())

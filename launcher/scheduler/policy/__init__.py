@@ -2,5 +2,5 @@
 
 Start reading at `decide.decide`.
 In reading order: forecast, model, disciplines, decide, inventory, other_homes, gpu_pool, gpu_slot, gpu_need,
-backfill, explanations, watchdog.
+backfill, explanations, ages, watchdog.
 """
