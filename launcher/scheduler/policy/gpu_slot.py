@@ -231,6 +231,8 @@ def _shut(gpu: GpuSnapshot, machine: Machine) -> str:
         return gpu.fault
     if gpu.used is None or not gpu.total:
         return "; ".join(("does not say how much memory is used", *gpu.warnings))
+    if not 0 <= gpu.used <= gpu.total:
+        return f"says that {gpu.used} of its {gpu.total} bytes are in use, which cannot be"
     if rules.reserve >= gpu.total:
         kept, total = format_bytes(rules.reserve), format_bytes(gpu.total)
         return f"has {total}, and [sharing] reserve of config.toml keeps {kept} for others"

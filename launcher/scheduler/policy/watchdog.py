@@ -116,7 +116,7 @@ def _deserted(need: Need, inventory: Inventory) -> list[Card]:
 
 def _nobody_on(gpu: GpuSnapshot) -> bool:
     """Tell whether the driver lists no process; in a container it may list none, but shows that they work."""
-    return gpu.processes == () and (gpu.utilisation is None or gpu.utilisation < QUIET)
+    return gpu.processes == () and (gpu.utilisation is None or 0 <= gpu.utilisation < QUIET)
 
 
 def _free(gpu: GpuSnapshot) -> int:
