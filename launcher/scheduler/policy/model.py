@@ -28,7 +28,7 @@ class Waiting:
     vram_request: int | None = None  # bytes on each of its GPUs; None: unknown
     source: str = ""  # on what the request rests: "declared", "learned", …
     enough: int | None = None  # bytes with which it may start alone on an unused GPU
-    learned: bool = False  # the request is what jobs like it took, with a margin
+    least: int = 0  # with fewer it starts nowhere: declared by its owner, or lacked when it failed
     seconds: float | None = None  # it is counted on to run no longer; None: unknown
     forecast: Forecast = UNKNOWN  # on what that rests
     since: float = 0.0  # when it came, on the clock of `now`; a point of priority is a day earlier
@@ -142,8 +142,15 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
     lesson = lesson_of(usage, exact=exact, numbers=ready.numbers)
     peak = None if lesson is None else lesson.peak
     enough = peak if exact or asked is None else None
+    lacked = max(0, lane.least - NEGLIGIBLE)
     if claim is not None and claim == lane.least:  # of what was needed a guess is all that is known
-        enough = max(0, lane.least - NEGLIGIBLE, peak or 0)
+        enough = max(lacked, peak or 0)
+    certain = max(asked or 0, lacked)
+    if claim is None or enough is None:
+        enough = None
+    else:
+        enough = min(claim, enough)
+        certain = min(enough, certain)
     forecast = forecast_of(usage.seconds, lane.limit)
     return Waiting(
         job=ready.id,
@@ -151,8 +158,8 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
         group=lane.group,
         vram_request=claim,
         source=source,
-        enough=None if claim is None or enough is None else min(claim, enough),
-        learned=claim is not None and claim > max(asked or 0, lane.least),
+        enough=enough,
+        least=certain,
         seconds=forecast.quantile(LONG),
         forecast=forecast,
         since=ready.rank,
