@@ -4,6 +4,7 @@
  * can change the machine while programs run. One thing a line, words apart by spaces, in this order:
  *
  *   absent CODE                    nvmlInitWithFlags fails with CODE
+ *   driver VERSION                 what nvmlSystemGetDriverVersion says; else it fails
  *   hang                           every call waits until the line is gone
  *   refuse FUNCTION CODE PLACE     FUNCTION fails with CODE, for the gpu at PLACE; -1: for each
  *   gpu KEY=VALUE …                a card, in PCI order; see read_device
@@ -66,6 +67,7 @@ typedef struct { char function[64]; int code, place; } refusal;
 typedef struct {
     int absent, hang, cards, xids, refusals;
     int parts[CARDS];
+    char driver[80];
     device card[CARDS], part[CARDS][PARTS];
     xid reported[XIDS];
     refusal refused[XIDS];
@@ -167,6 +169,7 @@ static void read_once(machine *now) {
         xid *error = &now->reported[now->xids];
         refusal *no = &now->refused[now->refusals];
         sscanf(line, "absent %d", &now->absent);
+        sscanf(line, "driver %79s", now->driver);
         if (!strncmp(line, "hang", 4)) now->hang = 1;
         if (now->refusals < XIDS
             && sscanf(line, "refuse %63s %d %d", no->function, &no->code, &no->place) == 3)
@@ -246,6 +249,13 @@ int nvmlInitWithFlags(unsigned flags) {
 int nvmlShutdown(void) { return SUCCESS; }
 
 const char *nvmlErrorString(int code) { (void)code; return "stand-in error"; }
+
+int nvmlSystemGetDriverVersion(char *version, unsigned size) {
+    int refused = look(&all, __func__, NULL, NULL);
+    if (refused || !all.driver[0]) return refused ? refused : NOT_SUPPORTED;
+    snprintf(version, size, "%s", all.driver);
+    return SUCCESS;
+}
 
 int nvmlDeviceGetCount_v2(unsigned *count) {
     int refused = look(&all, __func__, NULL, NULL);
