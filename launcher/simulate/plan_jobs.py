@@ -82,8 +82,9 @@ def _lasts(job: PlannedJob, history: History) -> Lasting | None:
     expected, on_gpu = forecast(job, history), wants_gpu(job, gpus=True)
     if expected.seconds is not None:
         return Lasting(source=Known.MEASURED, seconds=expected.seconds, runs=expected.runs)
-    if on_gpu and (lessons := history.usage(job.signature).seconds):
-        return Lasting(source=Known.LEARNED, seconds=median(lessons), runs=len(lessons))
+    usage = history.usage(job.signature)
+    if on_gpu and usage.own and usage.seconds:
+        return Lasting(source=Known.LEARNED, seconds=median(usage.seconds), runs=len(usage.seconds))
     for source, known in (
         (Known.ON_CPU, seconds_on_cpu(job, history)),
         (Known.KIND, history.of_kind(job.kind, on_gpu=on_gpu)),
