@@ -11,6 +11,7 @@ from launcher.gpu.reservations import Reservation
 from launcher.gpu.resources import ALONE, JOBS, MEMORY, core_resource, resource
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
+from launcher.scheduler.policy.co_location import load_of
 from launcher.scheduler.policy.model import Running, Start
 from launcher.store.rows import Claim
 from launcher.store.usage import NO_USAGE, Usage
@@ -197,6 +198,7 @@ class Ledger:
             exclusive=claim.exclusive or (bool(claim.gpus) and claim.reservation is None),
             used=self._of(claim).used,
             ends=None if expected_s is None else claim.claimed + expected_s,
+            demand=load_of(usage.sm, usage.slowdown),
         )
 
     def peak(self, claim: Claim) -> int | None:

@@ -20,6 +20,8 @@ class Usage:
 
     seconds: tuple[float, ...] = ()  # of those that were done
     peaks: tuple[int, ...] = ()  # bytes on one GPU, CUDA's context included, where it was measured
+    sm: float | None = None  # mean share of the time in which one of them used its card alone
+    slowdown: float | None = None  # mean measured factor beside others; None: never measured
 
     @property
     def peak(self) -> int | None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
+from launcher.scheduler.policy.co_location import admits
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import wants_gpu
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Waiting
@@ -62,8 +63,10 @@ def has_room(gpu: GpuSnapshot, one: Waiting, running: Sequence[Running], machine
         return False
     if one.exclusive:
         return not ours and quiet(gpu, running, machine)
-    most = machine.rules.max_per_gpu
-    return not any(other.exclusive for other in ours) and (most is None or len(ours) < most)
+    beside = [other.demand for other in ours]
+    return not any(other.exclusive for other in ours) and admits(
+        one.demand, beside, machine.rules.max_per_gpu
+    )
 
 
 def places_of(one: Waiting, running: Sequence[Running], machine: Machine) -> list[tuple[str, ...]]:
@@ -93,6 +96,7 @@ def placed(one: Waiting, devices: tuple[str, ...], machine: Machine, now: float)
         reservation=one.vram_request if devices else None,
         exclusive=bool(devices) and one.exclusive,
         ends=None if one.seconds is None else now + one.seconds,
+        demand=one.demand,
     )
 
 

@@ -8,10 +8,12 @@ memory of GPUs, GPUs, cores and main memory at once.)
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from math import inf
 
 from launcher.scheduler.policy.backfill import FirstJobReservation
+from launcher.scheduler.policy.co_location import longest
 from launcher.scheduler.policy.explanations import Lack, cores, place_of, placed
 from launcher.scheduler.policy.gpu_slot import Card, Need, Turn
 from launcher.scheduler.policy.inventory import Inventory
@@ -59,10 +61,12 @@ class Policy:
         self.inventory = Inventory(machine, running, explain=explain)
         self._started: dict[int, Running] = {}  # by job: what decisions have started
         self._reservation: FirstJobReservation | None = None
+        self._longest_s: float | None = None  # who takes so long shares a card with none of ours
 
     def decide(self, waiting: Sequence[Waiting], now: float) -> list[Decision]:
         """Return what happens to each waiting job; what starts counts as running from then on."""
         self._reservation = None
+        self._longest_s = self._guard(waiting, now) if self.inventory.machine.whole_queue else None
         return [self._decide(request, now) for request in waiting]
 
     def ended(self, job: int) -> None:
@@ -71,6 +75,8 @@ class Policy:
 
     def _decide(self, request: Waiting, now: float) -> Decision:
         never, needs = self.inventory.asks(request)
+        if self._longest_s is not None and (request.seconds or 0.0) >= self._longest_s:
+            needs = tuple(replace(need, unshared=True) for need in needs)
         if full := self.inventory.full(request.group):
             return Wait(job=request.job, reason=full, code=ReasonCode.GROUP_FULL)
         if never:
@@ -98,6 +104,21 @@ class Policy:
                 )
         return Wait(job=request.job, reason=lacks.text, data=lacks.data)
 
+    def _guard(self, waiting: Sequence[Waiting], now: float) -> float | None:
+        """Keep others from the cards of jobs that end last of all; return how long such a job takes."""
+        inventory = self.inventory
+        running = [run for run in inventory.running.values() if run.devices]
+        left = {id(run): None if run.ends is None else max(0.0, run.ends - now) for run in running}
+        spans = [(left[id(run)], len(run.devices)) for run in running]
+        spans += [
+            (job.seconds, max(1, job.resources.gpus)) for job in waiting if inventory.asks(job)[1]
+        ]
+        longest_s = longest(spans, len(inventory.machine.gpus))
+        if longest_s is not None:
+            for run in running:
+                inventory.guard(run, on=(left[id(run)] or 0.0) >= longest_s)
+        return longest_s
+
     def _missing(
         self, request: Waiting, needs: Sequence[Need], cpus: int
     ) -> tuple[Need | None, Lack | None]:
@@ -124,9 +145,12 @@ class Policy:
             reservation=_promised(request, need, places),
             exclusive=need is not None and need.exclusive,
             ends=None if request.seconds is None else now + request.seconds,
+            demand=request.demand,
         )
         reason = placed(request, run, places) if self.inventory.explain else "fits"
         self.inventory.give(run)
+        if need is not None and need.unshared:
+            self.inventory.guard(run)
         self._started[request.job] = run
         return Start(
             job=request.job,

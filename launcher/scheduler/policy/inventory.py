@@ -76,7 +76,7 @@ class Inventory:
         for uuid in run.devices:
             if uuid in self._cards:  # else the machine has lost it
                 self._cards[uuid].give(run)
-        self._changed(run)
+        self._changed(run, freed=False)
 
     def take_back(self, run: Running) -> None:
         """Count what an ended job took as free."""
@@ -88,14 +88,21 @@ class Inventory:
         for uuid in run.devices:
             if uuid in self._cards:
                 self._cards[uuid].take_back(run)
-        self._changed(run)
+        self._changed(run, freed=True)
 
-    def _changed(self, run: Running) -> None:
+    def _changed(self, run: Running, *, freed: bool) -> None:
         self._refused.clear()
         for pool in self._pools.values():
             for uuid in run.devices:
                 if uuid in self._cards:
-                    pool.changed(self._cards[uuid])
+                    pool.changed(self._cards[uuid], freed=freed)
+
+    def guard(self, run: Running, *, on: bool = True) -> None:
+        """Let no other job of ours come to the cards of this one, or let them again."""
+        for uuid in run.devices:
+            if uuid in self._cards and on != (self._cards[uuid].guarded is run):
+                self._cards[uuid].guarded = run if on else None
+                self._changed(run, freed=True)
 
     # --- cores, main memory, groups
 
@@ -175,6 +182,7 @@ class Inventory:
             request.enough,
             request.learned,
             request.visible,
+            request.demand,
         )
         if key not in self._asked:
             wants = wants_gpu(request.resources, self.machine, request.visible)

@@ -7,6 +7,7 @@ from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, is_exact
 from launcher.scheduler.oom_policy import NEGLIGIBLE
+from launcher.scheduler.policy.co_location import UNKNOWN, Load, load_of
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import ReadyJob
 from launcher.store.usage import Usage, vram_request_of
@@ -28,6 +29,7 @@ class Waiting:
     learned: bool = False  # the request is what jobs like it took, with a margin
     seconds: float | None = None  # how long it is expected to run; None: unknown
     visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
+    demand: Load = UNKNOWN  # what it does to a card, and what others there do to it
     insists: bool = False  # though it waits for other homes, what is ours is kept for it
 
     @property
@@ -50,6 +52,7 @@ class Running:
     exclusive: bool = False  # it shares its GPUs with none of ours
     used: Mapping[str, int] = field(default_factory=dict)  # UUID → bytes, where that is measured
     ends: float | None = None  # when it is expected to end; None: unknown
+    demand: Load = UNKNOWN  # as in `Waiting`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,7 @@ class Machine:
     limits: Mapping[str, int] = field(default_factory=dict)  # group → jobs at once
     rules: Rules = field(default_factory=Rules)
     foreign: tuple[ForeignReservation, ...] = ()
+    whole_queue: bool = False  # the waiting jobs are all there are: how much work is left is known
     idle: Mapping[str, float] = field(default_factory=dict)  # UUID → seconds without others
 
     @property
@@ -142,5 +146,6 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
         enough=None if claim is None or enough is None else min(claim, enough),
         learned=claim is not None and claim > max(asked or 0, lane.least),
         seconds=usage.expected_seconds,
+        demand=load_of(usage.sm, usage.slowdown),
         visible=lane.visible,
     )
