@@ -301,6 +301,11 @@ def program_signature(argv: Sequence[str]) -> str:
     return digest_of(PROGRAM, repr([_NUMBER.sub("#", word) for word in argv]))
 
 
+def numbers_of(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return the numbers that a program's signature leaves out, in their order."""
+    return tuple(number for word in argv for number in _NUMBER.findall(word))
+
+
 def is_exact(signature: str) -> bool:
     """Tell whether jobs that share a signature agree in all that costs; programs differ in numbers."""
     return not signature.startswith(f"{PROGRAM} ")

@@ -20,6 +20,7 @@ from launcher.scheduler.policy.decide import decide, evacuate
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
 from launcher.states import ReasonCode
 from launcher.store.rows import Claim
+from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.files import Json, write_json
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
@@ -138,6 +139,18 @@ class Accelerators:
             "foreign": self.foreign,
             "idle": self._sight.idle if self._sight else {},
         }
+
+    def measured(self, claim: Claim) -> Measured:
+        """Return what was seen of an attempt that has ended."""
+        if not claim.gpus:
+            return NOT_MEASURED
+        cards = {gpu.uuid: gpu.fingerprint for gpu in (self._sight.gpus if self._sight else ())}
+        machine = next((cards[uuid] for uuid in claim.gpus if uuid in cards), "")
+        return Measured(peak=self._ledger.peak(claim), machine=machine)
+
+    def machines(self) -> list[str]:
+        """Return the fingerprints of this machine's cards, as far as they are known."""
+        return [gpu.fingerprint for gpu in (self._sight.gpus if self._sight else ()) if gpu.total]
 
     @property
     def ledger(self) -> Ledger:

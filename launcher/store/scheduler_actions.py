@@ -12,7 +12,7 @@ from launcher.store.connection import NEW_EVENT, Connection, reason_columns, sou
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
 from launcher.store.transitions import Requeue, Transitions
 from launcher.store.unreadable_jobs import fill_lanes, set_aside, set_lanes_aside
-from launcher.store.usage import UsageRecords
+from launcher.store.usage import NOT_MEASURED, Measured, UsageRecords
 from launcher.system.stored_fields import Unreadable, parsed
 
 MOST_CONTEXTS = 64  # kept in memory; each is as large as an environment
@@ -75,6 +75,7 @@ class Scheduling:
         self._transitions = Transitions(connection)
         self._usage = UsageRecords(connection)
         self.usage = self._usage.usage
+        self.know_machines = self._usage.know
 
     def ready(self, each: int) -> list[ReadyJob]:
         """Return the first `each` jobs of every lane that wait for nothing, the most urgent first.
@@ -244,7 +245,7 @@ class Scheduling:
         *,
         outputs: Mapping[str, Sequence[int]],
         now: float,
-        peak: int | None = None,
+        measured: Measured = NOT_MEASURED,
         requeue: Requeue | None = None,
     ) -> State | None:
         """Take in how an attempt ended, and what follows for the job and those that need it.
@@ -254,7 +255,7 @@ class Scheduling:
             outcome: its end.
             outputs: size and time of what it has written, by path.
             now: seconds since 1970.
-            peak: bytes that it took, or wanted, on one GPU at most; None: not measured.
+            measured: what was seen of it on its GPUs.
             requeue: given where it did not end well and its job is not to blame.
 
         Returns the job's new state, or None when this end was taken in before.
@@ -266,11 +267,11 @@ class Scheduling:
             taken = self._db.execute(
                 "UPDATE attempts SET outcome = ?, ended = ?, peak = ? WHERE job = ? AND number = ?"
                 " AND outcome IS NULL RETURNING number",
-                (record, outcome.at, peak, claim.job, claim.number),
+                (record, outcome.at, measured.peak, claim.job, claim.number),
             ).fetchone()
             if taken is None:
                 return None
-            self._usage.record(claim, outcome, peak)
+            self._usage.record(claim, outcome, measured)
             return self._transitions.follow(
                 claim, outcome, outputs=outputs, now=now, requeue=requeue
             )

@@ -8,9 +8,10 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, is_exact
 from launcher.scheduler.oom_policy import NEGLIGIBLE
 from launcher.scheduler.policy.co_location import UNKNOWN, Load, load_of
+from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import ReadyJob
-from launcher.store.usage import Usage, vram_request_of
+from launcher.store.usage import Usage
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules
 

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.store.usage import LEAST_MARGIN, LONGER, NO_USAGE, Usage, vram_request_of
+from launcher.scheduler.policy.vram_request import vram_request_of
+from launcher.store.usage import LEAST_MARGIN, LONGER, NO_USAGE, Usage
 from tests.build import GIB
 
 TEN = Usage(peaks=(9 * GIB, 10 * GIB))
