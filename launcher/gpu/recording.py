@@ -32,6 +32,7 @@ _KINDS: dict[str, Any] = {  # what a field of a GPU or a process holds where it 
     "pid": int,
     "user": str,
     "command": str,
+    "sm": _NUMBER,
 }
 _TOLD = {"uuid", "index", "name", "total", "fault", "warnings", "driver", "pid"}  # never None
 

@@ -11,6 +11,7 @@ class GpuProcess:
     used: int | None = None  # bytes; None: the driver does not tell
     user: str | None = None  # a login name, or the uid where it has none; None: not known
     command: str | None = None  # the program's short name
+    sm: float | None = None  # share of the last second in which it kept the GPU busy, 0 to 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

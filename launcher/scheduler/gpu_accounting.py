@@ -13,6 +13,7 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
 from launcher.scheduler.policy.co_location import load_of
 from launcher.scheduler.policy.model import Running, Start
+from launcher.scheduler.shared_time import SharedTime, Sharing
 from launcher.store.rows import Claim
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.paths import Home
@@ -56,6 +57,7 @@ class Ledger:
         self._taken: dict[int, _Taken] = {}
         self._seen: Sight | None = None
         self._alone: dict[int, int] = {}
+        self._shared = SharedTime(home)
         self._named = False  # the driver knows our processes: what it does not list is not there
 
     def enter(
@@ -72,6 +74,7 @@ class Ledger:
             return False
         running = {claim.job: claim for claim in claims if claim.gpus}
         self.know(claims, alone)
+        self._shared.enter(sight, [*claims], self._ours.owner)
         by_driver, unknown = self._driver_usage(sight.gpus, running)
         earlier = {job: self._of(claim) for job, claim in running.items()}
         self._taken, self._seen = {}, sight
@@ -212,6 +215,10 @@ class Ledger:
         peaks = [] if taken.peak is None else [taken.peak]
         report = read_report(self._home.attempt(claim.job, claim.number))
         return max([*peaks, *_peak(report, taken.context)], default=None)
+
+    def sharing(self, claim: Claim) -> Sharing:
+        """Return how long an attempt shared its GPUs, what it used of them, how much slower it was then."""
+        return self._shared.of(claim)
 
     def others_usage(self, claim: Claim) -> dict[str, int]:
         """Return by UUID the most that all others had on an attempt's GPUs at the last two looks, if any saw it."""

@@ -146,7 +146,14 @@ class Accelerators:
             return NOT_MEASURED
         cards = {gpu.uuid: gpu.fingerprint for gpu in (self._sight.gpus if self._sight else ())}
         machine = next((cards[uuid] for uuid in claim.gpus if uuid in cards), "")
-        return Measured(peak=self._ledger.peak(claim), machine=machine)
+        shared_s, slowdown, sm = self._ledger.sharing(claim)
+        return Measured(
+            peak=self._ledger.peak(claim),
+            shared_s=shared_s,
+            slowdown=slowdown,
+            sm=sm,
+            machine=machine,
+        )
 
     def machines(self) -> list[str]:
         """Return the fingerprints of this machine's cards, as far as they are known."""

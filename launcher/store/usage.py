@@ -21,6 +21,7 @@ LONGER = 1.1  # a job is expected to take so many times as long as the longest o
 LONGEST_S = 366 * 86_400.0  # what is said to have taken longer was begun before a clock was set
 MOST_PEAK = 1 << 42  # bytes; no card has more
 MOST_SLOWDOWN = 1000.0
+HARDLY = 0.05  # who shared a GPU for so little of its time was alone there
 
 Numbers = tuple[str, ...]
 
@@ -56,6 +57,7 @@ class Usage:
     peaks: tuple[int, ...] = ()  # bytes on one GPU, CUDA's context included, where it was measured
     sm: float | None = None  # mean use of the multiprocessors by one of them alone, 0 to 1
     slowdown: float | None = None  # mean factor beside others; None: never measured
+    alone: tuple[float, ...] = ()  # of those durations, the ones during which no GPU was shared
     own: bool = True  # False: the durations are those of its kind, or of all; it never ran itself
     elsewhere: str = ""  # on what else the peaks were measured: "on another GPU (A10)"
     runs: tuple[Run, ...] = ()  # all that are remembered, the oldest first; where numbers matter
@@ -89,6 +91,7 @@ class _Lesson:
     sm: float | None = None
     machine: str = ""
     numbers: Numbers | None = None
+    alone: bool = False  # it is known that it shared its GPU with nobody
 
     def alike(self, here: Collection[str], part: Callable[[str], str]) -> bool:
         """Tell whether it is of a machine that agrees in a part of its fingerprint with this one."""
@@ -237,6 +240,7 @@ def _usage(lessons: Sequence[_Lesson], here: Collection[str], *, exact: bool) ->
     return Usage(
         seconds=tuple(lesson.seconds for lesson in timed if lesson.seconds is not None),
         peaks=tuple(run.peak for run in runs[:NEWEST]),
+        alone=tuple(one.seconds for one in timed if one.alone and one.seconds is not None),
         sm=fmean(uses[:NEWEST]) if uses else None,
         slowdown=fmean(slowdowns[:NEWEST]) if slowdowns else None,
         elsewhere=elsewhere,
@@ -251,8 +255,9 @@ def _lesson(
     seconds: Any, peak: Any, shared: Any, slowdown: Any, sm: Any, machine: Any, numbers: Any
 ) -> _Lesson:
     took, factor = _within(seconds, 0, LONGEST_S), _within(slowdown, 1, MOST_SLOWDOWN)
+    beside = _within(shared, 0, LONGEST_S)
+    alone = took is not None and beside is not None and beside <= HARDLY * took
     if took is not None and factor is not None:
-        beside = _within(shared, 0, LONGEST_S)
         took -= min(took, took if beside is None else beside) * (1 - 1 / factor)
     return _Lesson(
         seconds=took,
@@ -261,6 +266,7 @@ def _lesson(
         sm=_within(sm, 0, 1),
         machine=machine if isinstance(machine, str) else "",
         numbers=_numbers(numbers),
+        alone=alone,
     )
 
 

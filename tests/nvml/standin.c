@@ -10,10 +10,11 @@
  *   mig KEY=VALUE …                an instance of the card above
  *   process PID BYTES KIND         holds memory of the card or instance above; KIND c or g, BYTES -
  *                                  where the driver does not tell
+ *   sample PID SM AGE              the process used SM percent of the card above, AGE microseconds ago
  *   xid SERIAL PLACE CODE          an error of the gpu at PLACE; SERIAL counts up
  *
  * Living processes can take memory: the folder named by STANDIN_TAKEN holds a file for each, named
- * after its pid, with lines "UUID BYTES". They are added to what the file above says.
+ * after its pid, with lines "UUID BYTES" or "UUID BYTES SM". They are added to what the file above says.
  *
  * Where STANDIN_CALLS names a file, each call is put down in it: "PID SECONDS FUNCTION", seconds of
  * the monotonic clock.
@@ -52,7 +53,11 @@ typedef struct { unsigned version, sensor; int temperature; } temperature_v1;
 typedef struct { void *device; u64 type, data; unsigned gpu_instance, compute_instance; } event_v2;
 #define XID_CRITICAL 8ULL
 
+/* nvmlProcessUtilizationSample_t, of nvmlDeviceGetProcessUtilization */
+typedef struct { unsigned pid; u64 at; unsigned sm, memory, encoder, decoder; } process_sample;
+
 typedef struct { unsigned pid; u64 used; char kind; } holder;
+typedef struct { unsigned pid, sm; u64 age; } sample;
 typedef struct {
     char uuid[96], name[96];
     u64 total, used, ecc;
@@ -60,6 +65,8 @@ typedef struct {
     int lost, missing, divided, rows_pending, rows_failed, pages_pending;
     int holders;
     holder held[PROCESSES];
+    int samples;
+    sample sampled[PROCESSES];
 } device;
 typedef struct { long serial; int place; u64 code; } xid;
 typedef struct { char function[64]; int code, place; } refusal;
@@ -110,6 +117,10 @@ static void hold(device *one, unsigned pid, u64 used, char kind) {
     if (one->holders < PROCESSES) one->held[one->holders++] = (holder){pid, used, kind};
 }
 
+static void sampled(device *one, unsigned pid, unsigned sm, u64 age) {
+    if (one->samples < PROCESSES) one->sampled[one->samples++] = (sample){pid, sm, age};
+}
+
 /* A zombie holds nothing any more. */
 static int lives(int pid) {
     char path[64], stat[512];
@@ -124,13 +135,14 @@ static int lives(int pid) {
     return end && end[1] && end[2] != 'Z' && end[2] != 'X';
 }
 
-static void take(machine *now, const char *uuid, unsigned pid, u64 bytes) {
+static void take(machine *now, const char *uuid, unsigned pid, u64 bytes, int sm) {
     for (int i = 0; i < now->cards; i++)
         for (int j = -1; j < now->parts[i]; j++) {
             device *one = j < 0 ? &now->card[i] : &now->part[i][j];
             if (strcmp(one->uuid, uuid)) continue;
             one->used = one->used + bytes < one->total ? one->used + bytes : one->total;
             hold(one, pid, bytes, 'c');
+            if (sm >= 0) sampled(one, pid, (unsigned)sm, 0);
         }
 }
 
@@ -140,13 +152,16 @@ static void read_taken(machine *now) {
     struct dirent *entry;
     while (entries && (entry = readdir(entries))) {
         int pid = atoi(entry->d_name);
-        char path[4096], uuid[96];
+        char path[4096], line[512], uuid[96];
         u64 bytes;
+        int sm;
         if (pid <= 0 || !lives(pid)) continue;
         snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
         FILE *file = fopen(path, "r");
-        while (file && fscanf(file, "%95s %llu", uuid, &bytes) == 2)
-            take(now, uuid, (unsigned)pid, bytes);
+        while (file && fgets(line, sizeof line, file)) {
+            int words = sscanf(line, "%95s %llu %d", uuid, &bytes, &sm);
+            if (words >= 2) take(now, uuid, (unsigned)pid, bytes, words == 3 ? sm : -1);
+        }
         if (file) fclose(file);
     }
     if (entries) closedir(entries);
@@ -157,7 +172,8 @@ static void read_once(machine *now) {
     FILE *file = path ? fopen(path, "r") : NULL;
     char line[2048], amount[32], kind;
     device *last = NULL;
-    unsigned pid;
+    unsigned pid, sm;
+    u64 age;
     memset(now, 0, sizeof *now);
     if (!file) {
         now->absent = DRIVER_NOT_LOADED;
@@ -184,6 +200,8 @@ static void read_once(machine *now) {
         }
         if (last && sscanf(line, "process %u %31s %c", &pid, amount, &kind) == 3)
             hold(last, pid, *amount == '-' ? NOT_AVAILABLE : strtoull(amount, NULL, 10), kind);
+        if (last && sscanf(line, "sample %u %u %llu", &pid, &sm, &age) == 3)
+            sampled(last, pid, sm, age);
     }
     fclose(file);
 }
@@ -348,6 +366,27 @@ int nvmlDeviceGetGraphicsRunningProcesses_v2(handle *which, unsigned *count, pro
     return list(one, 'g', count, found);
 }
 
+int nvmlDeviceGetProcessUtilization(
+    handle *which, process_sample *found, unsigned *count, u64 since
+) {
+    ASK(which);
+    if (which->part >= 0 || one->divided) return NOT_SUPPORTED;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    u64 now_us = (u64)now.tv_sec * 1000000 + (u64)now.tv_nsec / 1000;
+    unsigned wanted = 0, room = *count;
+    for (int i = 0; i < one->samples; i++) wanted += now_us - one->sampled[i].age > since;
+    *count = wanted;
+    if (!wanted) return NOT_FOUND;
+    if (!found || room < wanted) return INSUFFICIENT_SIZE;
+    for (int i = 0, put = 0; i < one->samples; i++) {
+        const sample *from = &one->sampled[i];
+        if (now_us - from->age > since)
+            found[put++] = (process_sample){from->pid, now_us - from->age, from->sm, 0, 0, 0};
+    }
+    return SUCCESS;
+}
+
 #ifndef OLD
 int nvmlDeviceGetComputeRunningProcesses_v3(handle *which, unsigned *count, process_v2 *found) {
     ASK(which);
@@ -442,6 +481,13 @@ static const measure measures[] = {
     PLACE("c_nvmlProcessInfo_v2_t.usedGpuMemory", process_v2, used),
     PLACE("c_nvmlProcessInfo_v2_t.gpuInstanceId", process_v2, gpu_instance),
     PLACE("c_nvmlProcessInfo_v2_t.computeInstanceId", process_v2, compute_instance),
+    SIZE("c_nvmlProcessUtilizationSample_t", process_sample),
+    PLACE("c_nvmlProcessUtilizationSample_t.pid", process_sample, pid),
+    PLACE("c_nvmlProcessUtilizationSample_t.timeStamp", process_sample, at),
+    PLACE("c_nvmlProcessUtilizationSample_t.smUtil", process_sample, sm),
+    PLACE("c_nvmlProcessUtilizationSample_t.memUtil", process_sample, memory),
+    PLACE("c_nvmlProcessUtilizationSample_t.encUtil", process_sample, encoder),
+    PLACE("c_nvmlProcessUtilizationSample_t.decUtil", process_sample, decoder),
     SIZE("c_nvmlUtilization_t", utilization),
     PLACE("c_nvmlUtilization_t.gpu", utilization, gpu),
     PLACE("c_nvmlUtilization_t.memory", utilization, memory),
