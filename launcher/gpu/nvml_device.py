@@ -21,6 +21,7 @@ _MOST_TOTAL = 1 << 50  # bytes; more is no memory but a mistake
 _MOST_ERRORS = 1 << 40
 _MOST_MW = 10_000_000
 _HOTTEST_C = 200
+_MOST_MODE = 3
 _RECENT_US = 1_500_000  # a process is counted busy by what it did in so long; we look once a second
 _PIDS = 1 << 22  # PID_MAX_LIMIT of Linux on 64 bits; a list with a larger one is scrambled
 _PLAINLY = {
@@ -111,6 +112,7 @@ def measured(part: Card, card: Card) -> GpuSnapshot:
         used=_possible(memory.used, total) if total else None,
         processes=_processes(part, total),
         utilisation=None if busy is None else busy / 100,
+        compute_mode=_possible(card.ask(pynvml.nvmlDeviceGetComputeMode), _MOST_MODE),
         power_w=_watts(card.ask(pynvml.nvmlDeviceGetPowerUsage)) if whole else None,
         power_limit_w=_watts(card.ask(pynvml.nvmlDeviceGetEnforcedPowerLimit)) if whole else None,
         temperature_c=_possible(

@@ -24,6 +24,7 @@ _KINDS: dict[str, Any] = {  # what a field of a GPU or a process holds where it 
     "warnings": list,
     "processes": list,
     "utilisation": _NUMBER,
+    "compute_mode": int,
     "power_w": _NUMBER,
     "power_limit_w": _NUMBER,
     "temperature_c": int,

@@ -28,6 +28,7 @@ class GpuSnapshot:
     warnings: tuple[str, ...] = ()  # what its owner should know, and does not keep jobs away
     processes: tuple[GpuProcess, ...] | None = None
     utilisation: float | None = None  # share of the last second in which it worked, 0 to 1
+    compute_mode: int | None = None  # NVML's: 0 is shared by all, 1 and 3 by none, 2 is closed
     power_w: float | None = None
     power_limit_w: float | None = None
     temperature_c: int | None = None

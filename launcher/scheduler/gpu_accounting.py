@@ -1,7 +1,7 @@
 """What our attempts have reserved on GPUs and what they take there, as far as that is known."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -21,6 +21,7 @@ from launcher.workers.memory_share import CONTEXT, Report, VramLimit, read_repor
 
 LARGEST_CONTEXT = 2 << 30
 CONTEXT_STEP = 64 << 20
+NO_JOB = 0
 NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
@@ -58,6 +59,7 @@ class Ledger:
         self._seen: Sight | None = None
         self._alone: dict[int, int] = {}
         self._shared = SharedTime(home)
+        self.services: Sequence[int] = ()  # pids of daemons of ours that belong to no job
         self._named = False  # the driver knows our processes: what it does not list is not there
 
     def enter(
@@ -102,7 +104,7 @@ class Ledger:
         lone = {pid: job for pid, job in self._alone.items() if job in jobs}
         supervised = jobs - set(lone.values())
         heads = {claim.pid: claim.job for claim in claims if claim.job in supervised}
-        self._ours.heads = heads | lone
+        self._ours.heads = dict.fromkeys(self.services, NO_JOB) | heads | lone
 
     def _of(self, claim: Claim) -> _Taken:
         """Return what is known of an attempt; nothing of one of which only an earlier one was seen."""

@@ -62,7 +62,7 @@ typedef struct {
     char uuid[96], name[96];
     u64 total, used, ecc;
     long long util, power, limit, temp;  /* percent, milliwatts, milliwatts, degrees */
-    int lost, missing, divided, rows_pending, rows_failed, pages_pending;
+    int lost, missing, mode, divided, rows_pending, rows_failed, pages_pending;
     int holders;
     holder held[PROCESSES];
     int samples;
@@ -106,6 +106,7 @@ static void read_device(device *one, char *words) {
         if (!strcmp(word, "temp")) one->temp = number;
         if (!strcmp(word, "lost")) one->lost = (int)number;
         if (!strcmp(word, "missing")) one->missing = (int)number;
+        if (!strcmp(word, "mode")) one->mode = (int)number;
         if (!strcmp(word, "divided")) one->divided = (int)number;
         if (!strcmp(word, "rows_pending")) one->rows_pending = (int)number;
         if (!strcmp(word, "rows_failed")) one->rows_failed = (int)number;
@@ -307,6 +308,12 @@ int nvmlDeviceGetUtilizationRates(handle *which, utilization *rates) {
     ASK(which);
     if (which->part >= 0) return NOT_SUPPORTED;
     *rates = (utilization){(unsigned)one->util, 0};
+    return SUCCESS;
+}
+
+int nvmlDeviceGetComputeMode(handle *which, unsigned *mode) {
+    ASK(which);
+    *mode = (unsigned)one->mode;
     return SUCCESS;
 }
 

@@ -48,7 +48,12 @@ class Looks:
             self.steps[job] = self.steps.get(job, 0.0) + rate * seconds
             progress = self.home.attempt(job, 1).progress
             progress.parent.mkdir(parents=True, exist_ok=True)
-            line = {"at": self.now, "step": round(self.steps[job]), "total": None, "metrics": {}}
+            line: dict[str, Any] = {
+                "at": self.now,
+                "step": round(self.steps[job]),
+                "total": None,
+                "metrics": {},
+            }
             with progress.open("a") as lines:
                 lines.write(json.dumps(line) + "\n")
         processes = tuple(GpuProcess(pid=pid, used=2 * GIB, sm=sm) for pid, sm in uses.items())
