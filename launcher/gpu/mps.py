@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.gpu.mps_support import PROGRAM, find_program, too_deep, unsupported
+from launcher.gpu.mps_support import MISSING, PROGRAM, TROUBLES, find_program, too_deep, unsupported
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.system.files import last_lines, read_bytes, read_json, write_json
+from launcher.system.files import Json, last_lines, read_bytes, read_json, write_json
 from launcher.system.process_tree import send, session, start_apart
 from launcher.system.processes import Identity, alive, identity
 
@@ -168,9 +168,7 @@ class Mps:
         folder = self._folder / _short(gpu.uuid)
         program = self._find()
         if program is None:
-            return self._refuse(
-                gpu.uuid, f"{PROGRAM} is not on PATH; it comes with NVIDIA's driver"
-            )
+            return self._refuse(gpu.uuid, MISSING)
         pipe, log = _folders(folder)
         if why := too_deep(folder / "pipe"):
             return self._refuse(gpu.uuid, why)
@@ -196,6 +194,8 @@ class Mps:
             return self._refuse(daemon.uuid, f"the MPS daemon of {gpu.label} has ended{words}")
         daemon.ready = daemon.ready or (daemon.pipe / "control").exists()
         if daemon.ready:
+            if self._refused.pop(daemon.uuid, None):
+                self._tell()
             return Service(folders=_folders(daemon.folder))
         if now - daemon.since <= START_S:
             return Service(starting=True)
@@ -205,7 +205,15 @@ class Mps:
     def _refuse(self, uuid: str, why: str) -> Service:
         logger.warning("mps gpu=%s trouble=%r", uuid, why)
         self._refused[uuid] = (self._clock() + AGAIN_S, why)
+        self._tell()
         return Service(trouble=why)
+
+    def _tell(self) -> None:
+        """Write down why cards are not served, for who looks at the machine."""
+        if self._folder.is_dir():
+            troubles: dict[str, Json] = {uuid: why for uuid, (_, why) in self._refused.items()}
+            with contextlib.suppress(OSError):
+                write_json(self._folder / TROUBLES, troubles, mode=0o600, durable=False)
 
     def _end(self, daemon: _Daemon, now: float) -> None:
         """Ask a daemon to quit, and end one that does not; nothing here waits."""

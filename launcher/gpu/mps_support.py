@@ -1,12 +1,15 @@
 """Whether MPS can serve a GPU: NVIDIA's service through which jobs that share a card run on it at once, not in turns."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from launcher.gpu.snapshot import GpuSnapshot
+from launcher.system.files import read_json
 
 PROGRAM = "nvidia-cuda-mps-control"
+MISSING = f"{PROGRAM} is not on PATH; it comes with NVIDIA's driver"
+TROUBLES = "troubles.json"  # in the home's folder for MPS: UUID → why its card was not served
 _SHORT_NAME = "nvidia-cuda-mps"  # of its processes, as the kernel cuts it off
 _MOST_PATH = 107  # bytes of a socket's path; MPS makes some in its folder
 _LONGEST_NAME = "control_privileged"
@@ -41,6 +44,34 @@ def unsupported(gpu: GpuSnapshot, user: str) -> str:
         if is_mps and process.user is not None and process.user != user:
             return f"is served by an MPS daemon of {process.user} already"
     return ""
+
+
+def hindrances(
+    gpus: Iterable[GpuSnapshot],
+    folder: Path,
+    user: str,
+    find: Callable[[], str | None] = find_program,
+) -> tuple[str, ...]:
+    """Return why MPS does not serve GPUs, in words; none where it can, and nobody had trouble with it.
+
+    Args:
+        gpus: as they are.
+        folder: of the home, for MPS.
+        user: who asks.
+        find: returns where the program is, None where there is none.
+    """
+    if find() is None:
+        return (MISSING,)
+    tried = read_json(folder / TROUBLES) or {}
+    troubles = []
+    for gpu in gpus:
+        why = unsupported(gpu, user)
+        met = tried.get(gpu.uuid)
+        if why:
+            troubles.append(f"{gpu.label} {why}")
+        elif isinstance(met, str):
+            troubles.append(met)
+    return tuple(troubles)
 
 
 def too_deep(folder: Path) -> str:
