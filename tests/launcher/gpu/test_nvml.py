@@ -29,6 +29,7 @@ EVERY_QUESTION = (
     "nvmlDeviceGetProcessUtilization",
     "nvmlDeviceGetRemappedRows",
     "nvmlDeviceGetRetiredPagesPendingStatus",
+    "nvmlDeviceGetComputeMode",
     "nvmlDeviceGetMigMode",
     "nvmlDeviceRegisterEvents",
     "nvmlEventSetCreate",
