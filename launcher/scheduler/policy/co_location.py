@@ -31,7 +31,7 @@ class Load(NamedTuple):
         return self.sm is not None or self.slowdown is not None
 
 
-UNKNOWN = Load()
+UNKNOWN_LOAD = Load()
 
 
 def load_of(sm: object, slowdown: object) -> Load:
@@ -118,14 +118,19 @@ def limit(group: Iterable[Load], most: int | None) -> int:
     return 1 << 30 if all(load.known for load in group) else MOST_UNKNOWN
 
 
-def longest(spans: Iterable[tuple[float | None, int]], cards: int) -> float | None:
-    """Return from how many seconds on a job ends last of all, even if the work is spread over all cards.
+def longest(
+    spans: Iterable[tuple[float | None, int]], cards: int, *, queued: bool = False
+) -> float | None:
+    """Return from how many seconds on a job ends last of all, however the others are placed.
 
-    Whoever takes as long as that must not be slowed down by others: all would be done later.
+    Whoever takes as long as all work spread over all cards must not be slowed down by others: all would be
+    done later. While there is enough to fill every card twice, all is done by as much sooner as sharing gains,
+    and a job that shared its card would take as much longer: then half of that is as long.
 
     Args:
         spans: of all that waits and runs, how long each is expected to take yet, and on how many cards.
         cards: how many there are.
+        queued: as many jobs wait as there are cards, or more.
 
     Returns None where of most jobs it is unknown how long they take.
     """
@@ -138,9 +143,9 @@ def longest(spans: Iterable[tuple[float | None, int]], cards: int) -> float | No
             known += count
     if not cards or unknown > known or not known:
         return None
-    return (
-        known_s * (1 + unknown / known) / cards
-    )  # those of which it is unknown are like the others
+    work_s = known_s * (1 + unknown / known)  # those of which it is unknown are like the others
+    sooner = min(1.0, UNKNOWN_SLOWDOWN / 2) / UNKNOWN_SLOWDOWN if queued else 1.0
+    return work_s / cards * sooner
 
 
 def why_not(job: Load, others: Sequence[tuple[str, Load]], most: int | None) -> str:

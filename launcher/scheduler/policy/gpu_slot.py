@@ -8,7 +8,7 @@ from math import inf
 from launcher.gpu.resources import ALONE, JOBS, resource
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.policy.co_location import (
-    UNKNOWN,
+    UNKNOWN_LOAD,
     Load,
     admits,
     gain,
@@ -36,7 +36,7 @@ class Need:
     visible: tuple[str, ...] | None
     excludes_others: bool = False  # other users' jobs share them neither
     into_reserve: bool = False  # it may take of what is kept for others
-    load: Load = UNKNOWN  # what it does to a card, and what others there do to it
+    load: Load = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
     unshared: bool = False  # it is given none on which another of ours runs
 
 

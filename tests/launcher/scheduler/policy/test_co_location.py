@@ -10,7 +10,7 @@ from launcher.scheduler.policy.co_location import (
     MARGIN,
     MOST_UNKNOWN,
     SWITCH,
-    UNKNOWN,
+    UNKNOWN_LOAD,
     UNKNOWN_SLOWDOWN,
     Load,
     admits,
@@ -56,8 +56,10 @@ def test_a_measured_slowdown_counts_more_than_the_use_of_the_card() -> None:
 
 def test_jobs_of_which_nothing_is_known_slow_each_other_as_a_simulation_assumes() -> None:
     for more in range(4):
-        assert slowdown_beside(UNKNOWN, [UNKNOWN] * more) == pytest.approx(UNKNOWN_SLOWDOWN**more)
-    assert pays(UNKNOWN, [UNKNOWN])
+        assert slowdown_beside(UNKNOWN_LOAD, [UNKNOWN_LOAD] * more) == pytest.approx(
+            UNKNOWN_SLOWDOWN**more
+        )
+    assert pays(UNKNOWN_LOAD, [UNKNOWN_LOAD])
 
 
 def test_nobody_is_slowed_down_more_than_by_taking_turns() -> None:
@@ -101,7 +103,7 @@ def test_a_pair_that_pays_ends_sooner_than_one_after_the_other(first: Load, seco
 @pytest.mark.parametrize("sm", [nan, inf, -0.1, 1.5, "much", None, 10**400])
 @pytest.mark.parametrize("slowdown", [nan, inf, -1.0, 0.0, "slow", None, 1e9])
 def test_what_cannot_be_true_of_a_load_counts_as_unknown(sm: Any, slowdown: Any) -> None:
-    assert load_of(sm, slowdown) == UNKNOWN
+    assert load_of(sm, slowdown) == UNKNOWN_LOAD
 
 
 def test_who_was_faster_beside_others_was_not_slowed_down() -> None:
@@ -109,22 +111,23 @@ def test_who_was_faster_beside_others_was_not_slowed_down() -> None:
 
 
 def test_two_unknown_jobs_share_a_card_and_a_third_comes_when_all_are_known() -> None:
-    assert admits(UNKNOWN, [UNKNOWN] * (MOST_UNKNOWN - 1), None)
-    assert not admits(UNKNOWN, [UNKNOWN] * MOST_UNKNOWN, None)
+    assert admits(UNKNOWN_LOAD, [UNKNOWN_LOAD] * (MOST_UNKNOWN - 1), None)
+    assert not admits(UNKNOWN_LOAD, [UNKNOWN_LOAD] * MOST_UNKNOWN, None)
     light = Load(sm=0.2)
-    assert not admits(light, [UNKNOWN, light], None)
+    assert not admits(light, [UNKNOWN_LOAD, light], None)
     assert admits(light, [light, light], None)
 
 
 def test_the_owners_limit_holds_and_is_believed_where_nothing_is_known() -> None:
-    assert admits(UNKNOWN, [UNKNOWN] * 3, 4)
-    assert not admits(UNKNOWN, [UNKNOWN] * 4, 4)
+    assert admits(UNKNOWN_LOAD, [UNKNOWN_LOAD] * 3, 4)
+    assert not admits(UNKNOWN_LOAD, [UNKNOWN_LOAD] * 4, 4)
     assert not admits(Load(sm=0.1), [Load(sm=0.1)], 1)
     assert not admits(Load(sm=1.0), [Load(sm=1.0)], 4)
 
 
 def test_a_job_as_long_as_all_work_spread_over_the_cards_is_among_the_longest() -> None:
     assert longest([(10.0, 1), (2.0, 2), (2.0, 1)], 4) == pytest.approx(4.0)
+    assert longest([(10.0, 1), (2.0, 3)], 4, queued=True) == pytest.approx(2.0)
     assert longest([(10.0, 1), (None, 1)], 2) == pytest.approx(10.0)  # as long as the other
     assert longest([(10.0, 1), (None, 2)], 2) is None
     assert longest([], 2) is None
