@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
-from launcher.scheduler.policy.co_location import admits
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, admits
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import wants_gpu
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Waiting
@@ -17,6 +17,9 @@ from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu
 
 LIMITS = {"narrow": 1, "wide": 3}
+_loads = st.sampled_from(
+    [UNKNOWN_LOAD, UNKNOWN_LOAD, Load(sm=0.2), Load(sm=0.6), Load(sm=1.0), Load(0.3, 1.9)]
+)
 LATE = 1e6  # when a job may end of which nobody knows how long it takes: after all the others
 
 
@@ -279,6 +282,7 @@ def jobs(draw: st.DrawFn, *, known: bool | None = None) -> Waiting:
         vram_request=None if claim is None else claim * GIB,
         seconds=lasts if told else None,
         visible=visible,
+        demand=draw(_loads),
     )
 
 
@@ -355,6 +359,7 @@ def tight_jobs(draw: st.DrawFn, *, large: bool | None = None) -> Waiting:
         group=draw(st.sampled_from(["", "", "wide", "narrow"])),
         vram_request=claim * GIB,
         seconds=float(draw(st.integers(1, 20))),
+        demand=draw(_loads),
     )
 
 
