@@ -58,6 +58,11 @@ def _keeps_files(folder: Path) -> bool:
     return stat.S_ISDIR(there.st_mode) and bool(there.st_mode & stat.S_ISVTX) and there.st_uid == 0
 
 
+def is_claims_file(name: str) -> bool:
+    """Tell whether a file of this name may be a scheduler's."""
+    return _NAME.fullmatch(name) is not None
+
+
 def new_name(uid: int) -> str:
     """Return a name for a file in which a user's queue publishes, that cannot be guessed before."""
     return f"launcher-claims.{uid}.{secrets.token_hex(4)}.json"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from launcher.gpu.colleague import Colleague, Lacking
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, is_exact
@@ -69,6 +70,10 @@ class Machine:
     rules: Rules = field(default_factory=Rules)
     foreign: tuple[ForeignReservation, ...] = ()
     idle: Mapping[str, float] = field(default_factory=dict)  # UUID → seconds without others
+    colleagues: tuple[Colleague, ...] = ()  # other schedulers that wait
+    usage: float = 0.0  # our user's, decayed: card-seconds
+    core_usage: float = 0.0  # likewise, core-seconds
+    ram_usage: float = 0.0  # likewise, byte-seconds of main memory
 
     @property
     def cores_there(self) -> int:
@@ -106,6 +111,7 @@ class Wait:
         False  # it is first, and would start if other homes gave back what they reserved
     )
     behind_ours: bool = False  # and jobs of ours ended
+    lacks: Lacking | None = field(default=None, compare=False)  # what there is too little of
 
     @property
     def why(self) -> Reason:
