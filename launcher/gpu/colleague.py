@@ -85,6 +85,7 @@ class Wish:
     exclusive: bool = False
     lacks: Lacking = "gpu"  # of which there is too little for it
     cards: tuple[str, ...] = ()  # UUIDs of GPUs that it may have; empty: any
+    count: int = 1  # how many jobs that ask for the same wait
 
     def record(self) -> dict[str, Json]:
         """Return it as others read it."""
@@ -97,6 +98,7 @@ class Wish:
             "exclusive": self.exclusive,
             "lacks": self.lacks,
             "cards": [*self.cards[:_MOST_CARDS]],
+            "count": self.count,
         }
 
 
@@ -116,6 +118,7 @@ class Colleague:
     ram_usage: float = 0.0  # decayed, in byte-seconds, likewise
     lacks: Lacking = "gpu"
     cards: tuple[str, ...] = ()
+    count: int = 1  # how many jobs that ask for the same wait
     wish: str = ""  # which one it is: another text, another wish
 
     def used(self) -> float:
@@ -159,6 +162,7 @@ def read_wish(record: object) -> Wish | None:
         exclusive=record.get("exclusive") is True,
         lacks=lacks,
         cards=tuple(name for name in cards if isinstance(name, str)),
+        count=max(1, min(_MOST_CARDS, _whole(record, "count") or 1)),
     )
 
 

@@ -49,6 +49,7 @@ def colleagues_in(
                 exclusive=wish.exclusive,
                 lacks=wish.lacks,
                 cards=wish.cards,
+                count=wish.count,
                 wish=f"{publication.home} {wish.since}",
             )
         )

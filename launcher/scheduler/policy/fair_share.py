@@ -5,8 +5,8 @@ has used more leaves the place to the other; both know both numbers, so not both
 is served when he has waited STARVING_S and has nothing of what he waits for.
 
 Nobody who tells what is not so can hold us up for ever (`Courtesy`): there is room for him and he does not start
-for UNUSED_S, or what he needs was kept for him in vain for KEPT_S: then he is not heeded for a while, twice as long
-each time, until he has started something.
+for UNUSED_S, or starts much less than there is room for, or what he needs was kept for him in vain for KEPT_S: then
+he is not heeded for a while, twice as long each time, until he has started something.
 """
 
 from collections.abc import Iterable, Sequence
@@ -96,6 +96,10 @@ def wish_of(
             exclusive=job.resources.exclusive,
             lacks=decision.lacks,
             cards=tuple(gpu.uuid for gpu in cards) if len(cards) < len(machine.gpus) else (),
+            count=sum(
+                other.resources == job.resources and isinstance(decided, Wait)
+                for other, decided in zip(waiting, decisions, strict=True)
+            ),
         )
         return wish, job.job
     return None, 0
@@ -172,7 +176,9 @@ def _against(colleague: Colleague, theirs: float, ours: float) -> str:
 class _Turn:
     has: int = 0  # what he had when we last looked
     seen: float = 0.0
+    noted: float = 0.0  # when the last decision was
     room_since: float = inf  # since when there is room for him that he does not take
+    wasted: float = 0.0  # s of places that he did not take, less those of places that he has
     kept_since: float = inf  # since when something of ours waits for his sake
     unheeded_until: float = -inf
     strikes: int = 0
@@ -193,7 +199,7 @@ class Courtesy:
         }
         heeded = []
         for colleague in machine.colleagues:
-            turn = self._turns.setdefault(colleague.user, _Turn())
+            turn = self._turns.setdefault(colleague.user, _Turn(noted=now))
             has, turn.seen = _has(colleague.user, colleague.lacks, machine), now
             if has > turn.has:  # he has started something
                 turn.room_since, turn.kept_since, turn.strikes = inf, inf, 0
@@ -204,25 +210,30 @@ class Courtesy:
 
     def note(self, decisions: Iterable[Decision], now: float) -> None:
         """Take in for whom jobs of ours were held back."""
-        held: dict[str, bool] = {}  # user → whether there is room for him now
+        held: dict[str, int] = {}  # user → how many places there are for him now
         for decision in decisions:
             if isinstance(decision, Wait) and decision.code is ReasonCode.YIELDS:
-                held[str(decision.data["user"])] = decision.data.get("room") is True
+                places = decision.data.get("room")
+                held[str(decision.data["user"])] = places if isinstance(places, int) else 0
         for user, turn in self._turns.items():
+            rooms, span_s = held.get(user, 0), min(UNUSED_S, max(0.0, now - turn.noted))
+            turn.wasted = max(0.0, turn.wasted + span_s * (rooms - turn.has))
+            turn.noted = now
             if user not in held:
                 turn.room_since = inf
                 continue
             turn.kept_since = min(turn.kept_since, now)
-            turn.room_since = min(turn.room_since, now) if held[user] else inf
+            turn.room_since = min(turn.room_since, now) if rooms else inf
             longest = min(LONGEST_S, KEPT_S * 2.0**turn.strikes)
-            if now - turn.room_since >= UNUSED_S:
+            idle = now - turn.room_since >= UNUSED_S
+            if idle or turn.wasted >= 2 * UNUSED_S * max(1, rooms):
                 why = "does not start although there is room"
             elif now - turn.kept_since >= longest:
                 why = f"could not start for {format_seconds(round(longest))}"
             else:
                 continue
             turn.unheeded_until, turn.strikes = now + longest, min(turn.strikes + 1, 16)
-            turn.room_since = turn.kept_since = inf
+            turn.room_since, turn.kept_since, turn.wasted = inf, inf, 0.0
             self.complaints.append(
                 f"nothing is left to {user} for {format_seconds(round(longest))}: his scheduler waits and {why}"
             )

@@ -63,7 +63,16 @@ class Yielding:
             later = self._planner.reserve(request, needs, cpus, self._now)
             if later is not None:
                 self._later.append((colleague, later))
-            return
+        for _ in range(colleague.count):
+            if lacks:
+                return
+            self._take_room(colleague, request, need, cpus)
+            need, lacks = self._planner.missing(request, needs, cpus)
+
+    def _take_room(
+        self, colleague: Colleague, request: Waiting, need: Need | None, cpus: int
+    ) -> None:
+        inventory = self._planner.inventory
         cards = [] if need is None else [*islice(inventory.pool(need).places(need), need.count)]
         place = Running(
             job=-1,
@@ -134,11 +143,11 @@ class Yielding:
 
     def wait(self, request: Waiting, colleague: Colleague | None = None) -> Wait:
         """Return that a job leaves its place to a colleague; None: to who could take it now."""
-        room = colleague is None
         whose = self._rooms[0].colleague if colleague is None else colleague
+        rooms = sum(room.colleague is whose for room in self._rooms) if colleague is None else 0
         return Wait(
             job=request.job,
             reason=fair_share.yields(whose, self._planner.inventory.machine),
             code=ReasonCode.YIELDS,
-            data={"user": whose.user, "room": room},
+            data={"user": whose.user, "room": rooms},
         )
