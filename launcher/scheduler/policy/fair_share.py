@@ -177,6 +177,7 @@ class _Turn:
     has: int = 0  # what he had when we last looked
     seen: float = 0.0
     noted: float = 0.0  # when the last decision was
+    unused: int = 0  # places that were left to him then, less those that he had
     room_since: float = inf  # since when there is room for him that he does not take
     wasted: float = 0.0  # s of places that he did not take, less those of places that he has
     kept_since: float = inf  # since when something of ours waits for his sake
@@ -216,9 +217,9 @@ class Courtesy:
                 places = decision.data.get("room")
                 held[str(decision.data["user"])] = places if isinstance(places, int) else 0
         for user, turn in self._turns.items():
-            rooms, span_s = held.get(user, 0), min(UNUSED_S, max(0.0, now - turn.noted))
-            turn.wasted = max(0.0, turn.wasted + span_s * (rooms - turn.has))
-            turn.noted = now
+            turn.wasted = max(0.0, turn.wasted + (now - turn.noted) * turn.unused)
+            rooms = held.get(user, 0)
+            turn.noted, turn.unused = now, rooms - turn.has
             if user not in held:
                 turn.room_since = inf
                 continue
