@@ -266,7 +266,8 @@ class Cards:
             if isinstance(decision, Start):
                 user.running[decision.job] = (self.now + user.lasts(decision.job), decision)
                 user.started[decision.job] = self.now
-        user.line = [job for job in user.line if job.job not in user.started]
+        if starts(decisions):
+            user.line = [job for job in user.line if job.job not in user.started]
 
 
 def endless(count: int = 5000, *, gpus: int = 1) -> list[Waiting]:
@@ -276,7 +277,7 @@ def endless(count: int = 5000, *, gpus: int = 1) -> list[Waiting]:
     ]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     st.integers(1, 4),
     st.lists(st.integers(1, 30), min_size=8, max_size=8),
@@ -292,7 +293,7 @@ def test_two_users_with_endless_queues_use_as_much(
     for _ in range(late):
         world.step()
     world.users.append(bob)
-    for _ in range(100 + 2 * late):
+    for _ in range(80 + late):
         world.step()
     longest = max(*ones, *others)
     assert abs(ada.use.cards - bob.use.cards) <= cards * longest
@@ -300,7 +301,7 @@ def test_two_users_with_endless_queues_use_as_much(
     assert total >= 0.98 * cards * (world.now - 1), "no card idles"
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(1, 4), st.lists(st.integers(1, 40), min_size=8, max_size=8), st.integers(1, 60))
 def test_who_asks_for_little_starts_when_the_next_job_ends(
     cards: int, lasts: list[int], asks: int
@@ -341,8 +342,8 @@ def test_who_never_takes_what_is_left_to_him_costs_little_and_is_named(gpus: int
     world = Cards(a_machine(4), [ada, eve])
     complaints = []
     span_s = 4 * 3600
-    for _ in range(span_s // 20):
-        world.step(20.0)
+    for _ in range(span_s // 30):
+        world.step(30.0)
         complaints += ada.courtesy.complaints
         ada.courtesy.complaints.clear()
     assert ada.use.cards >= 0.95 * Use().grown(Use(cards=4.0), float(span_s)).cards
