@@ -131,4 +131,5 @@ def _queue(policy: str, assumptions: Assumptions) -> Live:
         forecasts=forecasts(foresight),
         claims=claims(assumptions.knows if discipline is OUR_DISCIPLINE else Memory.KNOWN),
         discipline=discipline,
+        slowdown=assumptions.slowdown,
     )

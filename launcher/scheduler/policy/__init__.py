@@ -2,5 +2,5 @@
 
 Start reading at `decide.decide`.
 In reading order: forecast, program_numbers, vram_request, model, disciplines, decide, inventory, other_homes,
-gpu_pool, gpu_slot, gpu_need, backfill, explanations, ages, watchdog.
+gpu_pool, gpu_slot, gpu_need, co_location, backfill, explanations, fair_share, yielding, ages, watchdog.
 """
