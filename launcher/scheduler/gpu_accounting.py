@@ -197,6 +197,8 @@ class Ledger:
             exclusive=claim.exclusive or (bool(claim.gpus) and claim.reservation is None),
             used=self._of(claim).used,
             ends=None if expected_s is None else claim.claimed + expected_s,
+            since=claim.claimed,
+            run=str(claim.run),
         )
 
     def peak(self, claim: Claim) -> int | None:

@@ -20,6 +20,7 @@ from launcher.job import (
 )
 from launcher.states import Reason, State
 from launcher.store.connection import known_record, known_state, reason_of
+from launcher.store.runs.accounts import NO_ACCOUNT, RunAccount
 from launcher.system.stored_fields import Unreadable, parsed, texts
 
 _LANE = {"group", "resources", "breed", "signature", "visible", "least"}  # fields of a lane's key
@@ -172,9 +173,16 @@ class ReadyJob:
     """A job that could start now."""
 
     id: int
-    rank: float  # the smallest starts first
+    rank: float  # the smallest starts first, of one run
     lane_id: int
     lane: Lane
+    priority: int = 0
+    account: RunAccount = NO_ACCOUNT  # of its run
+
+    @property
+    def flow(self) -> tuple[int, int, int]:
+        """Its priority, run and lane: the first of those that agree in them starts first."""
+        return self.priority, self.account.run, self.lane_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +199,7 @@ class Claim:
 
     job: int
     number: int
+    run: int = 0
     boot: str
     device: str  # "cpu", or the UUIDs of its GPUs with commas between
     cpus: int
@@ -290,6 +299,7 @@ def claim_row(row: sqlite3.Row) -> Claim:
     return Claim(
         job=row["job"],
         number=row["number"],
+        run=row["run"],
         boot=row["boot"],
         device=row["device"],
         cpus=row["cpus"],

@@ -29,6 +29,10 @@ class Waiting:
     seconds: float | None = None  # how long it is expected to run; None: unknown
     visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
     insists: bool = False  # though it waits for other homes, what is ours is kept for it
+    run: str = ""  # whose jobs come by rank; between runs `run_order` decides
+    weight: float = 1.0  # share of its run
+    rank: float = 0.0  # the smallest of its run first
+    priority: int = 0
 
     @property
     def exclusive(self) -> bool:
@@ -50,6 +54,8 @@ class Running:
     exclusive: bool = False  # it shares its GPUs with none of ours
     used: Mapping[str, int] = field(default_factory=dict)  # UUID → bytes, where that is measured
     ends: float | None = None  # when it is expected to end; None: unknown
+    since: float | None = None  # when it began; None: unknown
+    run: str = ""  # as in `Waiting`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,4 +149,8 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
         learned=claim is not None and claim > max(asked or 0, lane.least),
         seconds=usage.expected_seconds,
         visible=lane.visible,
+        run=str(ready.account.run),
+        weight=ready.account.share,
+        rank=ready.rank,
+        priority=ready.priority,
     )
