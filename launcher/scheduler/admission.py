@@ -12,14 +12,15 @@ from launcher.scheduler.ended_attempts import Endings
 from launcher.scheduler.gpu_state import Accelerators
 from launcher.scheduler.policy.backfill import Patience
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.model import Decision, Machine, Start, waiting
-from launcher.scheduler.policy.run_order import in_turn
+from launcher.scheduler.policy.model import Decision, Machine, Running, Start, waiting
+from launcher.scheduler.policy.run_order import Newcomers, in_turn
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import POLL_S, RETRY_S, Requests, TurnResult
 from launcher.states import Reason, ReasonCode
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
+from launcher.store.runs.accounts import RunAccount
 from launcher.store.scheduler_actions import Scheduling
 from launcher.system import memory
 from launcher.workers.backoff import Exclusions
@@ -100,6 +101,7 @@ class Admission:
         self._gpus, self._attempts, self._endings = gpus, attempts, endings
         self._launches, self._fork_servers, self._outage = launches, fork_servers, outage
         self._patience = Patience()
+        self._newcomers = Newcomers()
         # jobs that the machine could not start; others are tried first
         self._excluded = Exclusions[int]()
         self._explained = time.monotonic()
@@ -189,10 +191,10 @@ class Admission:
             result.soon(self._next_time - now)
 
     def _ready(self, requests: Requests, now: float) -> list[ReadyJob]:
-        ready = [] if requests.stop else self._queue.ready(self._cpus, now)
+        ready = [] if requests.stop else self._queue.ready(self._cpus)
         if self._queue.mend(now):
             logger.warning("trouble='some jobs had no lane, or could not be read'")
-            ready = self._queue.ready(self._cpus, now)
+            ready = self._queue.ready(self._cpus)
         return ready
 
     def _without_excluded(
@@ -245,7 +247,7 @@ class Admission:
         )
         usage = self._queue.usage
         running = self._gpus.ledger.running(claims, usage)
-        accounts = {str(job.account.run): job.account for job in ready}
+        accounts = self._accounts(ready, running, now)
         ordered = in_turn(
             (waiting(job, usage(job.lane.signature)) for job in ready), running, accounts, now
         )
@@ -256,6 +258,17 @@ class Admission:
         return [jobs[job.job] for job in ordered], self._gpus.announce(
             decisions, claims, (candidates, running, machine, now)
         )
+
+    def _accounts(
+        self, ready: Sequence[ReadyJob], running: Sequence[Running], now: float
+    ) -> dict[str, RunAccount]:
+        """Return what the runs had that wait; where those begin that have just come is stored."""
+        accounts = {str(job.account.run): job.account for job in ready}
+        entered = self._newcomers.entered(accounts, running, now)
+        changed = {run: each.vtime for run, each in entered.items() if each != accounts[run]}
+        if changed:
+            self._queue.set_vtimes(changed)
+        return entered
 
     def _claim(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> Reasons:
         """Claim what starts; return why the first job of each lane does not, None where it does."""

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.job import CPU, Resources, Terms
+from launcher.scheduler.run_turns import turn_of
 from launcher.screens.format import harmless, iso, local, moment
 from launcher.screens.job_records import job_records
 from launcher.states import OPEN
@@ -30,6 +32,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
     return {
         "schema": 1,
         **job_records(home, store, [row])[0],
+        "turn": turn_of(store, row, time.time()) or None,
         "hash": row.hash,
         "needs": store.read.needs_of(row.id),
         "needed_by": [job.name for job in needy],
@@ -68,6 +71,8 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
         yield "argv", harmless(shlex.join(spec["argv"]))
     if row.priority:
         yield "priority", str(row.priority)
+    if row.share != 1:
+        yield "share", f"{row.share:g}"
     resources, terms = row.spec.resources, row.spec.terms
     for part, usual in ((resources, Resources()), (terms, Terms())):
         for term in fields(part):

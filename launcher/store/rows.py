@@ -35,6 +35,7 @@ class JobRow:
     run: str
     run_id: int
     root: str
+    share: float = 1.0  # of its run
     kind: str
     state: State
     priority: int
@@ -268,6 +269,7 @@ def job_row(row: sqlite3.Row, sources_text: str | None) -> JobRow:
         run=row["run_name"],
         run_id=row["run"],
         root=row["root"],
+        share=row["share"],
         kind=row["kind"],
         state=known_state(row["state"]),
         priority=row["priority"],

@@ -11,7 +11,7 @@ from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_re
 from launcher.store.connection import NEW_EVENT, Connection, reason_columns, sources_of
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
 from launcher.store.runs.ready import FirstJobs, Flow
-from launcher.store.runs.records import charge
+from launcher.store.runs.records import charge, set_vtimes
 from launcher.store.transitions import Requeue, Transitions
 from launcher.store.unreadable_jobs import fill_lanes, set_aside, set_lanes_aside
 from launcher.store.usage import UsageRecords
@@ -75,19 +75,15 @@ class Scheduling:
         self._usage = UsageRecords(connection)
         self.usage = self._usage.usage
 
-    def ready(self, each: int, now: float = 0.0) -> list[ReadyJob]:
-        """Return the first jobs of every run and lane that wait for nothing, the most urgent first.
+    def ready(self, each: int) -> list[ReadyJob]:
+        """Return the first `each` jobs of every run, lane and priority that wait for nothing, by rank.
 
         Nothing is written; jobs that `mend` has to look at first are left out.
-
-        Args:
-            each: at most so many of those that agree in run, lane and priority.
-            now: seconds since 1970: of very many runs those are looked at that used least by then.
         """
         ready: list[tuple[float, int, Flow]] = []
         self._unfit.clear()
         with self._db.reading():  # one lock for all
-            for flow in self._first_jobs.flows(each, now):
+            for flow in self._first_jobs.flows(each):
                 try:
                     self._lane(flow.lane)
                 except Unreadable as error:
@@ -106,6 +102,10 @@ class Scheduling:
             )
             for rank, job, flow in ready
         ]
+
+    def set_vtimes(self, vtimes: Mapping[str, float]) -> None:
+        """Set the virtual times of runs that have just come beside others."""
+        set_vtimes(self._db, vtimes)
 
     def next_in(self, like: ReadyJob) -> ReadyJob | None:
         """Return the most urgent job of a job's flow that waits for nothing, None where there is none."""

@@ -1,10 +1,12 @@
 """In which order the jobs of several runs are looked at: weighted fair queueing between runs.
 
-Within a run jobs come by rank: priority, then age. Between runs the one comes next that used least of the machine
-lately, for its share: what its ended attempts used, which fades, what those that run have used and are expected to,
-and what stands before it in this order. So runs with shares 1 and 3 get card time as 1 to 3, and a run of three jobs
-is not behind one of a thousand. (Demers, Keshav, Shenker, "Analysis and simulation of a fair queueing algorithm",
-1989; use that fades is Kay and Lauder's fair share, 1988.)
+Within a run jobs come by rank: priority, then age. Between runs the one comes next that had least of the machine for
+its share, its virtual time: what its ended attempts had, what those that run have had and are expected to have, and
+what stands before it in this order. So runs with shares 1 and 3 get card time as 1 to 3, whatever their jobs ask
+for. (Demers, Keshav, Shenker, "Analysis and simulation of a fair queueing algorithm", 1989.)
+
+A run that comes beside others begins CREDIT_S before them: a quick run is done before it has to share, and what was
+before counts no more than that, for or against it.
 
 A job with a higher priority comes before those of other runs; and so does one whose run had nothing for a day, like
 one with a point more: nobody waits for ever behind runs that are always new.
@@ -13,36 +15,35 @@ one with a point more: nobody waits for ever behind runs that are always new.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
-from math import isfinite
+from math import inf, isfinite
 from statistics import median
 from types import MappingProxyType
 
 from launcher.scheduler.policy.model import Running, Waiting
-from launcher.store.runs.accounts import NO_ACCOUNT, RunAccount, cards_of, lately
+from launcher.store.runs.accounts import NO_ACCOUNT, RunAccount, cards_of
 from launcher.store.user_actions import AGEING_S
 
-LEAST_S = 1.0  # a job of which nothing is known counts at least as long
+CREDIT_S = 8 * 3600.0  # card-seconds for a share of 1
+LEAST_S, MOST_S = 1.0, 86_400.0  # so long a job counts that has not ended, whatever is expected
 NO_ACCOUNTS: Mapping[str, RunAccount] = MappingProxyType({})
 
 
 @dataclass(slots=True)
 class _Line:
-    """The waiting jobs of a run in their order, and how much the run has had by the next of them."""
+    """The waiting jobs of a run in their order, and its virtual time by the next of them."""
 
-    account: RunAccount
-    served: float | None  # when it last had something of the machine; None: now
-    used: float  # card-seconds
+    served: float  # when it last had something of the machine
+    vtime: float
     jobs: list[Waiting] = field(default_factory=list)
     next: int = 0
 
     def key(self, now: float) -> tuple[float, float, float]:
         """Return the place of the next job beside those of other runs, the smallest first."""
         job = self.jobs[self.next]
-        level = job.priority
-        if self.served is not None:
-            submitted = job.rank + job.priority * AGEING_S
-            level += max(0, int((now - max(submitted, self.served)) // AGEING_S))
-        return -level, self.used / _weight(job), job.rank
+        submitted = job.rank + job.priority * AGEING_S
+        unserved_s = now - max(submitted, self.served)
+        points = int(unserved_s // AGEING_S) if unserved_s >= AGEING_S else 0
+        return -job.priority - points, self.vtime, job.rank
 
 
 def in_turn(
@@ -56,13 +57,13 @@ def in_turn(
     Args:
         waiting: those of a run that are alike in rank stay in the order in which they come.
         running: what has a place on the machine already.
-        accounts: by run, what ended attempts used.
+        accounts: by run, what ended attempts had.
         now: on the clock of the accounts, and of `Running.since` and `Running.ends`.
     """
     jobs = sorted(waiting, key=lambda job: job.rank)
     if len({job.run for job in jobs}) < 2:
         return jobs
-    lines = _lines(jobs, running, accounts, now)
+    lines = _lines(jobs, [*running], accounts, now)
     usual_s = _usual(jobs)
     heap = [(line.key(now), number, line) for number, line in enumerate(lines)]
     heapify(heap)
@@ -71,7 +72,7 @@ def in_turn(
         _, number, line = heap[0]
         job = line.jobs[line.next]
         ordered.append(job)
-        line.used += _cards(job) * lately(_seconds(job, usual_s))
+        line.vtime += _cards(job) * _expected(job.seconds, usual_s) / _share(job.weight)
         line.next += 1
         if line.next < len(line.jobs):
             heapreplace(heap, (line.key(now), number, line))
@@ -80,44 +81,74 @@ def in_turn(
     return ordered
 
 
-def use_by_run(
+class Newcomers:
+    """Knows which runs waited or ran before, and where those begin that come beside them."""
+
+    def __init__(self) -> None:
+        """Begin without runs."""
+        self._present: frozenset[str] = frozenset()
+
+    def entered(
+        self, accounts: Mapping[str, RunAccount], running: Iterable[Running], now: float
+    ) -> dict[str, RunAccount]:
+        """Return the accounts of runs that wait, where those are changed that have just come.
+
+        Args:
+            accounts: of all runs with jobs that could start.
+            running: what has a place on the machine.
+            now: on the clock of `Running.since`.
+        """
+        places = [*running]
+        vtimes = virtual_times(places, accounts, now)
+        there = {run: vtimes[run] for run in accounts if run in self._present}
+        base = min((there or vtimes).values(), default=0.0)
+        lowest = base - CREDIT_S if there else base
+        entered = {}
+        for run, account in accounts.items():
+            begins = min(max(account.vtime, lowest), base + CREDIT_S)
+            if run not in self._present and begins != account.vtime:
+                account = account.at_vtime(begins)
+            entered[run] = account
+        self._present = frozenset(accounts) | {place.run for place in places}
+        return entered
+
+
+def virtual_times(
     running: Iterable[Running], accounts: Mapping[str, RunAccount], now: float
 ) -> dict[str, float]:
-    """Return the card-seconds that runs had lately, with what those that run have had by now."""
-    used = {run: account.used_by(now) for run, account in accounts.items()}
+    """Return the virtual times of runs, with what those of their jobs that run have had by now."""
+    vtimes = {run: account.vtime for run, account in accounts.items()}
     for job in running:
-        had = _cards_of_running(job) * lately(_elapsed(job, now))
-        used[job.run] = used.get(job.run, 0.0) + had
-    return used
+        if job.run in vtimes:
+            had = cards_of(job.devices, job.cpus) * _elapsed(job, now)
+            vtimes[job.run] += had / accounts[job.run].share
+    return vtimes
 
 
 def _lines(
     jobs: Iterable[Waiting],
-    running: Iterable[Running],
+    running: Sequence[Running],
     accounts: Mapping[str, RunAccount],
     now: float,
 ) -> list[_Line]:
-    running = [*running]
-    used, active = use_by_run(running, accounts, now), {job.run for job in running}
+    vtimes, active = virtual_times(running, accounts, now), {job.run for job in running}
     for place in running:
-        used[place.run] = used.get(place.run, 0.0) + _cards_of_running(place) * lately(
-            _left(place, now)
-        )
+        if place.run in vtimes:
+            left = cards_of(place.devices, place.cpus) * _left(place, now)
+            vtimes[place.run] += left / accounts[place.run].share
     lines: dict[str, _Line] = {}
     for job in jobs:
         if job.run not in lines:
-            account = accounts.get(job.run, NO_ACCOUNT)
-            served = None if job.run in active else min(account.at, now)
-            lines[job.run] = _Line(account, served, used.get(job.run, 0.0))
+            served = inf if job.run in active else accounts.get(job.run, NO_ACCOUNT).at
+            lines[job.run] = _Line(served, vtimes.get(job.run, 0.0))
         lines[job.run].jobs.append(job)
     return [*lines.values()]
 
 
 def _left(job: Running, now: float) -> float:
     """Return how long a running job is expected to go on: as long again, where nothing is known."""
-    if job.ends is not None and isfinite(job.ends) and job.ends > now:
-        return job.ends - now
-    return max(LEAST_S, _elapsed(job, now))
+    ahead = None if job.ends is None or job.ends <= now else job.ends - now
+    return _expected(ahead, _elapsed(job, now))
 
 
 def _elapsed(job: Running, now: float) -> float:
@@ -126,22 +157,19 @@ def _elapsed(job: Running, now: float) -> float:
 
 def _usual(jobs: Sequence[Waiting]) -> float:
     """Return how long a job counts of which nothing is known: as those of which it is."""
-    known = [_seconds(job, 0.0) for job in jobs if job.seconds is not None]
-    return max(LEAST_S, median(known)) if known else LEAST_S
+    known = [_expected(job.seconds, LEAST_S) for job in jobs if job.seconds is not None]
+    return median(known) if known else LEAST_S
 
 
-def _seconds(job: Waiting, usual_s: float) -> float:
-    return job.seconds if job.seconds is not None and isfinite(job.seconds) else usual_s
+def _expected(seconds: float | None, otherwise: float) -> float:
+    known = seconds if seconds is not None and seconds == seconds else otherwise  # not NaN
+    return min(max(known, LEAST_S), MOST_S)
 
 
-def _weight(job: Waiting) -> float:
-    return job.weight if isfinite(job.weight) and job.weight > 0 else 1.0
+def _share(weight: float) -> float:
+    return weight if isfinite(weight) and weight > 0 else 1.0
 
 
 def _cards(job: Waiting) -> float:
     asked = job.resources
     return cards_of(asked.gpus if asked.may_need_gpu else 0, asked.cpus)
-
-
-def _cards_of_running(job: Running) -> float:
-    return cards_of(job.devices, job.cpus)

@@ -6,12 +6,13 @@ are looked at, however long it is, and neither a lane nor a run hides another.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
+from operator import itemgetter
 from sqlite3 import Cursor
 
 from launcher.store.runs.accounts import RunAccount, account
 
-MOST_RUNS = 256  # of a priority that are looked at, those that used least for their share
+MOST_RUNS = 256  # of a priority that are looked at, those whose turn comes soonest
 MOST_OTHERS = 64  # of the other runs, by turns: the first may wait for what nobody else wants
 MOST_JOBS = 4096  # that are looked at, where more than LEAST_EACH of a flow would be more
 LEAST_EACH = 4
@@ -25,7 +26,7 @@ _PRIORITIES = (
 _RUNS = (
     f"WITH RECURSIVE waiting(run) AS (SELECT min(run) {_READY} AND priority = ?1 UNION ALL"
     f" SELECT (SELECT min(run) {_READY} AND priority = ?1 AND run > waiting.run) FROM waiting"
-    " WHERE run IS NOT NULL) SELECT id, name, share, used, used_at FROM waiting"
+    " WHERE run IS NOT NULL) SELECT id, name, share, vtime, used, used_at FROM waiting"
     " CROSS JOIN runs ON runs.id = waiting.run"
 )
 _NEXT_LANE = (
@@ -44,6 +45,9 @@ class Flow:
     jobs: tuple[tuple[float, int], ...]  # rank and number
 
 
+_Row = tuple[int, str, float, float, float, float]  # of a run, as `account` takes it
+
+
 class FirstJobs:
     """Looks at the heads of all flows; of very many runs at some by turns."""
 
@@ -53,37 +57,33 @@ class FirstJobs:
         self._flows = 0  # at the last look
         self._next = 0  # the run with which the turns of the others go on
 
-    def flows(self, each: int, now: float) -> Iterator[Flow]:
-        """Give the first `each` jobs of every flow, fewer where there are very many flows.
-
-        Args:
-            each: at most so many.
-            now: seconds since 1970.
-        """
+    def flows(self, each: int) -> Iterator[Flow]:
+        """Give the first `each` jobs of every flow, fewer where there are very many flows."""
         if self._flows:
             each = min(each, max(LEAST_EACH, MOST_JOBS // self._flows))
         flows = 0
         for (priority,) in self._execute(_PRIORITIES).fetchall():
-            runs = [account(*row) for row in self._execute(_RUNS, (priority,))]
-            for run in self._chosen(runs, now):
-                lane = -1
-                while rows := self._execute(_NEXT_LANE, (priority, run.run, lane, each)).fetchall():
-                    lane = rows[0][0]
+            rows = self._execute(_RUNS, (priority,)).fetchall()
+            for run in [account(*row) for row in self._chosen(rows)]:
+                lane, place = -1, (priority, run.run)
+                while jobs := self._execute(_NEXT_LANE, (*place, lane, each)).fetchall():
+                    lane = jobs[0][0]
                     flows += 1
-                    # the rows of another lane belong to those behind it
-                    jobs = tuple((rank, job) for own, rank, job in rows if own == lane)
-                    yield Flow(priority=priority, account=run, lane=lane, jobs=jobs)
-                    if len(rows) < each and rows[-1][0] == lane:
-                        break
+                    # the jobs of another lane belong to those behind it
+                    own = tuple((rank, job) for there, rank, job in jobs if there == lane)
+                    yield Flow(priority=priority, account=run, lane=lane, jobs=own)
+                    if len(own) == len(jobs) < each:
+                        break  # there is no other lane
         self._flows = flows
 
-    def _chosen(self, runs: list[RunAccount], now: float) -> list[RunAccount]:
+    def _chosen(self, rows: list[_Row]) -> list[_Row]:
         """Return the runs to look at: those whose turn comes soonest, and some of the others by turns."""
-        if len(runs) <= MOST_RUNS:
-            return runs
-        runs.sort(key=lambda run: (run.used_by(now) / run.share, run.run))
-        others = sorted(runs[MOST_RUNS:], key=lambda run: run.run)
-        after = [run for run in others if run.run >= self._next]
-        chosen = [*islice([*after, *others], MOST_OTHERS)]
-        self._next = chosen[-1].run + 1
-        return [*runs[:MOST_RUNS], *dict.fromkeys(chosen)]
+        if len(rows) <= MOST_RUNS:
+            return rows
+        first = sorted(rows, key=itemgetter(3))[:MOST_RUNS]
+        taken = {row[0] for row in first}
+        others = [row for row in rows if row[0] not in taken]
+        after = [row for row in others if row[0] >= self._next]
+        chosen = [*islice(chain(after, others), min(MOST_OTHERS, len(others)))]
+        self._next = chosen[-1][0] + 1
+        return [*first, *chosen]
