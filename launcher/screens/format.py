@@ -47,7 +47,6 @@ class JobLine:
     kind: str
     state: State
     priority: int
-    share: float
     since: float  # it ended, started, or was queued
     note: str
     program: str = ""  # what it runs, where its name does not tell
@@ -68,7 +67,6 @@ class JobLine:
             "kind": self.kind,
             "state": self.state,
             "priority": self.priority,
-            "share": self.share,
             "since": iso(self.since),
             "note": self.note,
             "note_code": self.code,
@@ -99,7 +97,6 @@ def job_line(
         kind=harmless(job.kind),
         state=job.state,
         priority=job.priority,
-        share=job.share,
         since=job.ended or started or job.submitted,
         note=harmless(str(step) if reason is None else first_line(reason.text)),
         program=_program(job),
