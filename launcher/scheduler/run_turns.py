@@ -117,18 +117,19 @@ def _numbers(running: Sequence[Running], now: float, flows: Iterable[Flow]) -> l
 
 def _waiting(flows: Iterable[Flow]) -> list[Waiting]:
     resources = Resources()
-    return [
+    jobs = [
         Waiting(
             job=job,
             resources=resources,
             run=str(flow.account.run),
             weight=flow.account.share,
-            rank=rank,
+            since=rank,
             priority=flow.priority,
         )
         for flow in flows
         for rank, job in flow.jobs
     ]
+    return sorted(jobs, key=lambda job: (job.since, job.job))
 
 
 def _running(store: Store) -> list[Running]:

@@ -1,6 +1,6 @@
 """In which order the jobs of several runs are looked at: weighted fair queueing between runs.
 
-Within a run jobs come by rank: priority, then age. Between runs the one comes next that had least of the machine for
+Within a run jobs come as the policy has them (`disciplines.arranged`). Between runs the one comes next that had least of the machine for
 its share, its virtual time: what its ended attempts had, what those that run have had and are expected to have, and
 what stands before it in this order. So runs with shares 1 and 3 get card time as 1 to 3, whatever their jobs ask
 for. (Demers, Keshav, Shenker, "Analysis and simulation of a fair queueing algorithm", 1989.)
@@ -40,10 +40,10 @@ class _Line:
     def key(self, now: float) -> tuple[float, float, float]:
         """Return the place of the next job beside those of other runs, the smallest first."""
         job = self.jobs[self.next]
-        submitted = job.rank + job.priority * AGEING_S
+        submitted = job.since + job.priority * AGEING_S
         unserved_s = now - max(submitted, self.served)
         points = int(unserved_s // AGEING_S) if unserved_s >= AGEING_S else 0
-        return -job.priority - points, self.vtime, job.rank
+        return -job.priority - points, self.vtime, job.since
 
 
 def in_turn(
@@ -55,12 +55,12 @@ def in_turn(
     """Return waiting jobs in the order in which a decision looks at them.
 
     Args:
-        waiting: those of a run that are alike in rank stay in the order in which they come.
+        waiting: those of a run stay in the order in which they come.
         running: what has a place on the machine already.
         accounts: by run, what ended attempts had.
         now: on the clock of the accounts, and of `Running.since` and `Running.ends`.
     """
-    jobs = sorted(waiting, key=lambda job: job.rank)
+    jobs = [*waiting]
     if len({job.run for job in jobs}) < 2:
         return jobs
     lines = _lines(jobs, [*running], accounts, now)
@@ -72,7 +72,7 @@ def in_turn(
         _, number, line = heap[0]
         job = line.jobs[line.next]
         ordered.append(job)
-        line.vtime += _cards(job) * _expected(job.seconds, usual_s) / _share(job.weight)
+        line.vtime += _cards(job) * _expected(_foreseen(job), usual_s) / _share(job.weight)
         line.next += 1
         if line.next < len(line.jobs):
             heapreplace(heap, (line.key(now), number, line))
@@ -147,8 +147,12 @@ def _lines(
 
 def _left(job: Running, now: float) -> float:
     """Return how long a running job is expected to go on: as long again, where nothing is known."""
-    ahead = None if job.ends is None or job.ends <= now else job.ends - now
-    return _expected(ahead, _elapsed(job, now))
+    elapsed, ends = _elapsed(job, now), job.ends
+    if job.forecast.seconds and job.since is not None:
+        ends = job.forecast.end(now - elapsed, now)
+    elif job.forecast.limit is not None:
+        ends = None  # a limit alone says little
+    return _expected(None if ends is None or ends <= now else ends - now, elapsed)
 
 
 def _elapsed(job: Running, now: float) -> float:
@@ -157,8 +161,13 @@ def _elapsed(job: Running, now: float) -> float:
 
 def _usual(jobs: Sequence[Waiting]) -> float:
     """Return how long a job counts of which nothing is known: as those of which it is."""
-    known = [_expected(job.seconds, LEAST_S) for job in jobs if job.seconds is not None]
-    return median(known) if known else LEAST_S
+    known = [seconds for job in jobs if (seconds := _foreseen(job)) is not None]
+    return _expected(median(known) if known else None, LEAST_S)
+
+
+def _foreseen(job: Waiting) -> float | None:
+    """Return how long a job is expected to take, None where no more than its limit is known."""
+    return job.seconds if job.forecast.seconds or job.forecast.limit is None else None
 
 
 def _expected(seconds: float | None, otherwise: float) -> float:

@@ -37,7 +37,7 @@ def a_job(
         run=run,
         weight=weight,
         priority=priority,
-        rank=rank_of(submitted, priority),
+        since=rank_of(submitted, priority),
         seconds=seconds,
     )
 
@@ -140,7 +140,7 @@ def test_the_old_order_would_leave_the_quick_run_behind_all_of_them() -> None:
     st.lists(st.tuples(st.integers(-3, 3), st.floats(0, 1e6)), max_size=30),
     st.floats(0.001, 1000),
 )
-def test_a_single_run_comes_by_rank_whatever_it_used(
+def test_a_single_run_comes_as_the_policy_has_it_whatever_it_had(
     jobs: list[tuple[int, float]], weight: float
 ) -> None:
     waiting = [
@@ -148,12 +148,11 @@ def test_a_single_run_comes_by_rank_whatever_it_used(
         for n, (priority, submitted) in enumerate(jobs)
     ]
     accounts = {"a": RunAccount(vtime=1e9)}
-    by_rank = sorted(waiting, key=lambda job: job.rank)
-    assert in_turn(waiting, accounts=accounts, now=2e6) == by_rank
+    assert in_turn(waiting, accounts=accounts, now=2e6) == waiting
 
 
 @given(st.data())
-def test_each_job_comes_once_in_the_same_order_each_time_and_by_rank_within_its_run(
+def test_each_job_comes_once_in_the_same_order_each_time_and_as_before_within_its_run(
     data: st.DataObject,
 ) -> None:
     runs, odd = ["a", "b", "c"], [nan, inf, -inf, -1.0, 0.0, 1e30]
@@ -178,7 +177,7 @@ def test_each_job_comes_once_in_the_same_order_each_time_and_by_rank_within_its_
     assert ordered == in_turn(waiting, running, accounts, 1e6)
     assert sorted(job.job for job in ordered) == [job.job for job in waiting]
     for run in runs:
-        own = [job.rank for job in ordered if job.run == run]
+        own = [job.job for job in ordered if job.run == run]
         assert own == sorted(own)
 
 
@@ -262,7 +261,7 @@ def test_a_big_job_starts_beside_runs_that_never_end(streams: int) -> None:
     for _ in range(4000):
         for run in ("big", *weights):
             while sum(job.run == run for job in machine.waiting) < 5:
-                late = replace(a_job(next(numbers), run, weight=weights.get(run, 0.1)), rank=1.0)
+                late = replace(a_job(next(numbers), run, weight=weights.get(run, 0.1)), since=1.0)
                 machine.waiting.append(late)
         machine.start(lambda _: draw.uniform(60.0, HOUR))
         if big in machine.started:
