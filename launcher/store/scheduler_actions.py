@@ -129,8 +129,10 @@ class Scheduling:
         if (job, rank) not in self._program_numbers:  # who is queued anew has another rank
             if len(self._program_numbers) >= MOST_PROGRAMS:
                 self._program_numbers.clear()
-            (text,) = self._db.execute("SELECT spec FROM jobs WHERE id = ?", (job,)).fetchone()
-            self._program_numbers[job, rank] = numbers_of(_argv(text))
+            row = self._db.execute("SELECT spec FROM jobs WHERE id = ?", (job,)).fetchone()
+            if row is None:  # it was forgotten just now
+                return None
+            self._program_numbers[job, rank] = numbers_of(_argv(row[0]))
         return self._program_numbers[job, rank]
 
     def next_in(self, like: ReadyJob) -> ReadyJob | None:
