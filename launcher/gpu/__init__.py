@@ -2,5 +2,5 @@
 
 Start reading at `nvml.Nvml`.
 In reading order: snapshot, nvml, nvml_device, xid_errors, monitor, process_owner, recording,
-resources, reservations, publication, reservation_files.
+resources, reservations, publication, reservation_files, mps, mps_support.
 """

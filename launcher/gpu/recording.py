@@ -25,16 +25,19 @@ _KINDS: dict[str, Any] = {  # what a field of a GPU or a process holds where it 
     "warnings": list,
     "processes": list,
     "utilisation": _NUMBER,
+    "compute_mode": int,
     "power_w": _NUMBER,
     "power_limit_w": _NUMBER,
     "temperature_c": int,
     "ecc_uncorrected": int,
+    "driver": str,
     "pid": int,
     "user": str,
     "command": str,
+    "sm": _NUMBER,
 }
 _COUNTS = {name for name, kind in _KINDS.items() if kind in {int, _NUMBER}} - {"temperature_c"}
-_TOLD = {"uuid", "index", "name", "total", "fault", "warnings", "pid"}  # never None
+_TOLD = {"uuid", "index", "name", "total", "fault", "warnings", "driver", "pid"}  # never None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

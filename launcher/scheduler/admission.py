@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -240,8 +241,12 @@ class Admission:
             ram_there=memory.there(),
             ram_free=memory.available() if watch_ram else 0,
             limits=requests.limits,
+            whole_queue=all(
+                count < self._cpus for count in Counter(job.lane_id for job in ready).values()
+            ),
             **gpus,
         )
+        self._queue.know_machines(self._gpus.machines())
         usage = self._queue.usage
         candidates = self._patience.entered(
             (waiting(job, usage(job.lane.signature)) for job in ready), time.monotonic()

@@ -83,8 +83,6 @@ class Scheduler:
         self._outage = Outage()
         self._attempts = RunningAttempts()
         self._fork_servers = ForkServerPool(home, most_idle=cpus + AHEAD, lacks=self._cannot_start)
-        self._launches = Launches(home, self._queue, self._fork_servers, clock, self._outage)
-        self._succession = Succession(self._queue, self._launches)
         self._busy_at = time.monotonic()
         self._requests = Requests()
         self._look_at = 0.0  # when to read the requests at the latest, monotonic
@@ -104,6 +102,10 @@ class Scheduler:
             absent=absent,
             cores=mask,
         )
+        self._launches = Launches(
+            home, self._queue, self._fork_servers, clock, self._outage, self._gpus
+        )
+        self._succession = Succession(self._queue, self._launches)
         self._endings = Endings(self._queue, self._gpus)
         self._admission = Admission(
             store,
@@ -212,7 +214,7 @@ class Scheduler:
         self._attempts.stop(stopping, result, all_jobs=self._requests.stop_now)
         if claims := self._admission.claims():
             result.soon(REFRESH_S)  # their reservations are published again
-        if any(claim.gpus for claim in claims):
+        if any(claim.gpus for claim in claims) or self._gpus.settling:
             result.soon(POLL_S)  # what they take is to be seen
         self._admission.explain(reasons, result)
         return result

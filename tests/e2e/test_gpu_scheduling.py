@@ -45,6 +45,7 @@ def overfull(seen: dict[str, dict[str, Any]]) -> list[str]:
 def test_a_burst_of_jobs_shares_the_cards_and_never_overfills_one(
     machine: Machine, gpus: Devices
 ) -> None:
+    machine.configure("[sharing]\nmax_per_gpu = 9\n")
     cards = [gpus.add(used=0) for _ in range(3)]
     gpus.hold(cards[2], 1, 9 * GIB)  # somebody else's
     programs, lines = [], []

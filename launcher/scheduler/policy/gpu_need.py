@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load
 from launcher.scheduler.policy.model import Waiting
 
 
@@ -16,6 +17,8 @@ class Need:
     visible: tuple[str, ...] | None
     excludes_others: bool = False  # other users' jobs share them neither
     into_reserve: bool = False  # it may take of what is kept for others
+    load: Load = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
+    unshared: bool = False  # it is given none on which another of ours runs
 
 
 def need_of(job: Waiting) -> Need:
@@ -28,6 +31,7 @@ def need_of(job: Waiting) -> Need:
         asked.device,
         job.visible,
         asked.exclusive,
+        load=job.demand,
     )
 
 

@@ -87,7 +87,7 @@ class Inventory:
         for uuid in run.devices:
             if uuid in self._cards:  # else the machine has lost it
                 self._cards[uuid].give(run)
-        self._changed(run)
+        self._changed(run, freed=False)
 
     def take_back(self, run: Running) -> None:
         """Count what an ended job took as free."""
@@ -99,7 +99,7 @@ class Inventory:
         for uuid in run.devices:
             if uuid in self._cards:
                 self._cards[uuid].take_back(run)
-        self._changed(run)
+        self._changed(run, freed=True)
 
     def advance(self, now: float) -> None:
         """Expect a later end of what runs on although it should have ended: its forecast says when."""
@@ -110,22 +110,34 @@ class Inventory:
             end = run.forecast.end(run.since, now)
             if end is not None:
                 self._expect(run, max(end, now + LEAST_S))
-                self._refresh(run)
+                self._refresh(run, freed=False)
 
     def _expect(self, run: Running, end: float) -> None:
         self.turns[id(run)] = (end, 0)
         if run.since is not None:
             heappush(self._ends, (end, next(self._order), run))
 
-    def _changed(self, run: Running) -> None:
+    def _changed(self, run: Running, *, freed: bool) -> None:
         self._refused.clear()
-        self._refresh(run)
+        self._refresh(run, freed=freed)
 
-    def _refresh(self, run: Running) -> None:
+    def _refresh(self, run: Running, *, freed: bool) -> None:
         for pool in self._pools.values():
             for uuid in run.devices:
                 if uuid in self._cards:
-                    pool.changed(self._cards[uuid])
+                    pool.changed(self._cards[uuid], freed=freed)
+
+    @property
+    def open_cards(self) -> int:
+        """How many GPUs may be given away."""
+        return sum(card.is_ours and not card.shut for card in self._cards.values())
+
+    def guard(self, run: Running, *, on: bool = True) -> None:
+        """Let no other job of ours come to the cards of this one, or let them again."""
+        for uuid in run.devices:
+            if uuid in self._cards and on != (self._cards[uuid].guarded is run):
+                self._cards[uuid].guarded = run if on else None
+                self._changed(run, freed=True)
 
     # --- cores, main memory, groups
 
@@ -205,6 +217,7 @@ class Inventory:
             request.enough,
             request.least,
             request.visible,
+            request.demand,
         )
         if key not in self._asked:
             wants = wants_gpu(request.resources, self.machine, request.visible)

@@ -8,10 +8,12 @@ from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, is_exact
 from launcher.scheduler.oom_policy import NEGLIGIBLE
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.scheduler.policy.forecast import LONG, UNKNOWN, Forecast, forecast_of
+from launcher.scheduler.policy.vram_request import lesson_of, vram_request_of
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import ReadyJob
-from launcher.store.usage import Usage, vram_request_of
+from launcher.store.usage import Usage
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules
 
@@ -34,6 +36,7 @@ class Waiting:
     patient_until: float = -inf  # others may pass it so long
     slip: float = 0.0  # by so many seconds the place that is kept for it may slip
     visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
+    demand: Load = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
     insists: bool = False  # though it waits for other homes, what is ours is kept for it
 
     @property
@@ -58,6 +61,7 @@ class Running:
     ends: float | None = None  # when it is expected to end; None: unknown
     since: float | None = None  # when it began, on the same clock; None: unknown
     forecast: Forecast = UNKNOWN  # when that time has passed, this says what else to expect
+    demand: Load = UNKNOWN_LOAD  # as in `Waiting`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +80,7 @@ class Machine:
     limits: Mapping[str, int] = field(default_factory=dict)  # group → jobs at once
     rules: Rules = field(default_factory=Rules)
     foreign: tuple[ForeignReservation, ...] = ()
+    whole_queue: bool = False  # the waiting jobs are all there are: how much work is left is known
     idle: Mapping[str, float] = field(default_factory=dict)  # UUID → seconds without others
 
     @property
@@ -137,11 +142,13 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
     lane = ready.lane
     exact = is_exact(lane.signature)
     asked = lane.resources.min_vram
-    claim, source = vram_request_of(asked, lane.least, usage, exact=exact)
-    enough = usage.peak if exact or asked is None else None
+    claim, source = vram_request_of(asked, lane.least, usage, exact=exact, numbers=ready.numbers)
+    lesson = lesson_of(usage, exact=exact, numbers=ready.numbers)
+    peak = None if lesson is None else lesson.peak
+    enough = peak if exact or asked is None else None
     lacked = max(0, lane.least - NEGLIGIBLE)
     if claim is not None and claim == lane.least:  # of what was needed a guess is all that is known
-        enough = max(lacked, usage.peak or 0)
+        enough = max(lacked, peak or 0)
     certain = max(asked or 0, lacked)
     if claim is None or enough is None:
         enough = None
@@ -160,5 +167,6 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
         seconds=forecast.quantile(LONG),
         forecast=forecast,
         since=ready.rank,
+        demand=load_of(usage.sm, usage.slowdown),
         visible=lane.visible,
     )
