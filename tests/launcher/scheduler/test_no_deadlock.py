@@ -26,7 +26,7 @@ from launcher.scheduler.policy.model import (
 from launcher.scheduler.policy.watchdog import PATIENCE_S, Watchdog
 from launcher.states import ReasonCode
 from launcher.store.rows import Lane, ReadyJob
-from launcher.store.usage import Usage
+from launcher.store.usage import Run, Usage
 from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu
 from tests.launcher.cardworld import may_have, taken
@@ -63,8 +63,9 @@ def a_job(
         visible=visible,
         least=gib(lacked),
     )
-    ready = ReadyJob(id=number, rank=0.0, lane_id=number, lane=lane)
-    return waiting(ready, Usage(peaks=tuple(map(gib, peaks))))
+    ready = ReadyJob(id=number, rank=0.0, lane_id=number, lane=lane, numbers=("1",))
+    runs = tuple(Run(gib(peak), ("1",)) for peak in peaks)
+    return waiting(ready, Usage(peaks=tuple(run.peak for run in runs), runs=runs))
 
 
 def decided(job: Waiting, *gpus: GpuSnapshot, **machine: object) -> Decision:
