@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 
+from launcher.gpu.colleague import Colleague, Lacking
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, is_exact
@@ -38,6 +39,9 @@ class Waiting:
     visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
     demand: Load = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
     insists: bool = False  # though it waits for other homes, what is ours is kept for it
+    run: str = ""  # between runs `run_order` decides who comes first
+    weight: float = 1.0  # share of its run
+    priority: int = 0
 
     @property
     def exclusive(self) -> bool:
@@ -62,6 +66,7 @@ class Running:
     since: float | None = None  # when it began, on the same clock; None: unknown
     forecast: Forecast = UNKNOWN  # when that time has passed, this says what else to expect
     demand: Load = UNKNOWN_LOAD  # as in `Waiting`
+    run: str = ""  # likewise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +87,10 @@ class Machine:
     foreign: tuple[ForeignReservation, ...] = ()
     whole_queue: bool = False  # the waiting jobs are all there are: how much work is left is known
     idle: Mapping[str, float] = field(default_factory=dict)  # UUID → seconds without others
+    colleagues: tuple[Colleague, ...] = ()  # other schedulers that wait
+    usage: float = 0.0  # our user's, decayed: card-seconds
+    core_usage: float = 0.0  # likewise, core-seconds
+    ram_usage: float = 0.0  # likewise, byte-seconds of main memory
 
     @property
     def cores_there(self) -> int:
@@ -119,6 +128,7 @@ class Wait:
         False  # it is first, and would start if other homes gave back what they reserved
     )
     behind_ours: bool = False  # and jobs of ours ended
+    lacks: Lacking | None = field(default=None, compare=False)  # what there is too little of
 
     @property
     def why(self) -> Reason:
@@ -169,4 +179,7 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
         since=ready.rank,
         demand=load_of(usage.sm, usage.slowdown),
         visible=lane.visible,
+        run=str(ready.account.run),
+        weight=ready.account.share,
+        priority=ready.priority,
     )
