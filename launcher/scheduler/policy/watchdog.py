@@ -96,7 +96,7 @@ class _Scene:
         self.machine = machine
         self.nobody = not (running or machine.foreign)
         busy = {uuid for run in running for uuid in run.devices}
-        self._empty = any(_nobody_on(gpu) and gpu.uuid not in busy for gpu in machine.gpus)
+        self._empty = sum(_nobody_on(gpu) and gpu.uuid not in busy for gpu in machine.gpus)
         self._running = running
         self._deserted: dict[Need, list[Card]] = {}
 
@@ -108,7 +108,7 @@ class _Scene:
     def is_suspect(self, job: Waiting, wait: Wait) -> bool:
         """Tell whether nobody and no rule explains a wait."""
         # beside others only GPUs tell for themselves that nobody is there
-        there = self._empty and wait.code is ReasonCode.NO_ROOM
+        there = self._empty >= max(1, job.resources.gpus) and wait.code is ReasonCode.NO_ROOM
         if not (there or (self.nobody and wait.code in _SUSPECT)) or self.machine.colleagues:
             return False
         asked, free = job.resources, self.inventory
