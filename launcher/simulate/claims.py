@@ -77,13 +77,9 @@ class _Learned:
         peaks = tuple(self._newest.get((job.group, job.gpus), ()))
         least = self._least.get(job.index, 0)
         request, source = vram_request_of(None, least, Usage(peaks=peaks))
-        return replace(
-            waiting,
-            vram_request=request,
-            source=source,
-            enough=None if request is None else max(*peaks, job.vram or 0 if least else 0, 0),
-            learned=request is not None and request > least,
-        )
+        wanted = (job.vram or 0) if least else 0
+        enough = None if request is None else max([wanted, *peaks])
+        return replace(waiting, vram_request=request, source=source, enough=enough, least=wanted)
 
     def add(self, job: TraceJob) -> None:
         peaks = self._newest.setdefault((job.group, job.gpus), deque(maxlen=NEWEST))

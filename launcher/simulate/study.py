@@ -1,6 +1,6 @@
 """The same jobs under each policy, beside what no policy can beat."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher.scheduler.policy.disciplines import DISCIPLINES, SJF
@@ -85,7 +85,10 @@ class Study:
 
 
 def study(
-    workload: Workload, assumptions: Assumptions, tell: Callable[[str], None] = lambda _: None
+    workload: Workload,
+    assumptions: Assumptions,
+    tell: Callable[[str], None] = lambda _: None,
+    policies: Iterable[str] = POLICIES,
 ) -> Study:
     """Replay jobs under each policy.
 
@@ -93,11 +96,12 @@ def study(
         workload: at least one job.
         assumptions: what holds for all policies; only ours shares cards, and needs forecasts.
         tell: called with the name of each policy before it is replayed.
+        policies: their names.
     """
     totals = assumptions.fleet.totals
     spans: dict[str, Sequence[Span]] = {}
     failures = 0
-    for policy in POLICIES:
+    for policy in policies:
         tell(policy)
         queue = _queue(policy, assumptions)
         spans[policy] = replay(
@@ -131,4 +135,5 @@ def _queue(policy: str, assumptions: Assumptions) -> Live:
         forecasts=forecasts(foresight),
         claims=claims(assumptions.knows if discipline is OUR_DISCIPLINE else Memory.KNOWN),
         discipline=discipline,
+        slowdown=assumptions.slowdown,
     )
