@@ -150,6 +150,18 @@ def test_a_reserve_larger_than_the_card_is_named() -> None:
         )
 
 
+def test_the_place_that_is_kept_is_the_earliest_on_which_it_can_start() -> None:
+    first = replace(a_job(1, peaks=[22.5]), patient_until=0.0)  # 23.6 GiB beside others, 22.5 alone
+    running = [
+        Running(job=8, cpus=1, devices=("GPU-0",), reservation=gib(4), ends=50.0),
+        Running(job=9, cpus=1, devices=("GPU-1",), reservation=gib(20), ends=900.0),
+    ]
+    gpus = (a_gpu(0, total=24, used=0.5), a_gpu(1, total=40))
+    (wait,) = decide([first], running, replace(PLENTY, gpus=gpus), 10.0)
+    assert isinstance(wait, Wait)
+    assert wait.reason.endswith("room on cuda:0 in about 40 s")
+
+
 # --- whatever the machine and the lessons
 
 
