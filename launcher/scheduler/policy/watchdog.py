@@ -5,7 +5,7 @@ rule of its owner holds, that reason cannot be the whole truth: a program left m
 no process owns, or the rules contradict each other. Who waits for such a thing waits for ever.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -39,6 +39,7 @@ class Watchdog:
 
     patience_s: float = field(default_factory=lambda: PATIENCE_S)
     _since: dict[int, float] = field(default_factory=dict)  # job → when that was seen first
+    _last: dict[int, float] = field(default_factory=dict)  # and when last
     _named: set[int] = field(default_factory=set)
 
     @property
@@ -72,8 +73,7 @@ class Watchdog:
             for job, decision in zip(waiting, decisions, strict=True)
             if isinstance(decision, Wait) and scene.is_suspect(job, decision)
         }
-        self._since = {job: self._since.get(job, now) for job in suspects}
-        self._named &= suspects.keys()
+        self._note(suspects, {job.job for job in waiting}, now)
         news: list[str] = []
         tried = False
         for at, job in enumerate(waiting):
@@ -87,6 +87,17 @@ class Watchdog:
             self._named.add(job.job)
             kept[at], tried = named, tried or start is not None
         return Verdict(decisions=kept, news=tuple(news))
+
+    def _note(self, suspects: Iterable[int], present: Collection[int], now: float) -> None:
+        """Take in who waits without a cause now; who is not decided about, as no GPU was seen, still does."""
+        still = {
+            job: last
+            for job, last in self._last.items()
+            if job not in present and now - last < self.patience_s
+        }
+        self._last = still | dict.fromkeys(suspects, now)
+        self._since = {job: self._since.get(job, now) for job in self._last}
+        self._named &= self._since.keys()
 
 
 class _Scene:

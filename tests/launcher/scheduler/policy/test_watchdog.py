@@ -74,6 +74,17 @@ def test_it_is_said_once_and_again_after_it_had_a_cause() -> None:
     assert news == [30, 190]
 
 
+def test_a_driver_that_is_slow_now_and_then_does_not_make_it_forget() -> None:
+    watchdog, job = Watchdog(), a_waiting(1, device="cuda")
+    made = decide([job], [], MACHINE)
+    for now in range(0, 30, 10):
+        assert not watchdog.review([job], made, [], MACHINE, float(now)).news
+        assert not watchdog.review([], [], [], MACHINE, now + 5.0).news
+    assert watchdog.review([job], made, [], MACHINE, 30.0).news
+    watchdog.review([], [], [], MACHINE, 30.0 + PATIENCE_S)
+    assert not watchdog.watches
+
+
 def test_a_contradiction_of_the_rules_starts_the_job_on_the_cpu_too() -> None:
     for reason in (ReasonCode.NO_ROOM, ReasonCode.WOULD_DELAY):
         odd: list[Decision] = [Wait(job=1, reason="would delay job 9", code=reason)]
