@@ -20,6 +20,9 @@ from launcher.system.stored_fields import Unreadable, parsed, texts
 
 MOST_PROGRAMS = 100_000  # whose numbers are kept in memory
 MOST_CONTEXTS = 64  # kept in memory; each is as large as an environment
+_WAITING_BY_LANE = (
+    "SELECT lane, count(*) FROM jobs WHERE state = 'queued' AND waits = 0 GROUP BY lane"
+)
 _FIRST_OF_FLOW = (
     "SELECT rank, id FROM jobs WHERE state = 'queued' AND waits = 0 AND priority = ? AND run = ?"
     " AND lane = ? ORDER BY rank, id LIMIT 1"
@@ -107,6 +110,10 @@ class Scheduling:
             )
             for rank, job, flow in ready
         ]
+
+    def waiting_by_lane(self) -> dict[int, int]:
+        """Return how many jobs of each lane could start: it reads an index of all that waits."""
+        return dict(self._db.execute(_WAITING_BY_LANE).fetchall())
 
     def set_vtimes(self, vtimes: Mapping[str, float]) -> None:
         """Set the virtual times of runs that have just come beside others."""
