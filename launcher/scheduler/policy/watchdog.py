@@ -68,11 +68,16 @@ class Watchdog:
         if any(isinstance(decision, Start) for decision in decisions):
             return Verdict(decisions=kept)  # who had to make way for that is known the next time
         scene = _Scene(machine, running)
-        suspects = {
-            job.job: decision
-            for job, decision in zip(waiting, decisions, strict=True)
-            if isinstance(decision, Wait) and scene.is_suspect(job, decision)
-        }
+        suspects = dict[int, Wait]()
+        explained = False  # somebody waits for a reason, and others may have to wait for him
+        for job, decision in zip(waiting, decisions, strict=True):
+            if not isinstance(decision, Wait):
+                continue
+            behind = explained and decision.code is ReasonCode.WOULD_DELAY
+            if scene.is_suspect(job, decision) and not behind:
+                suspects[job.job] = decision
+            else:
+                explained = explained or decision.code is ReasonCode.NO_ROOM
         self._note(suspects, {job.job for job in waiting}, now)
         news: list[str] = []
         tried = False

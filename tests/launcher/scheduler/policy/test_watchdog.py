@@ -9,6 +9,7 @@ from launcher.gpu.colleague import Colleague
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuProcess
 from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.disciplines import FIFO
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
 from launcher.scheduler.policy.watchdog import PATIENCE_S, Verdict, Watchdog
 from launcher.states import ReasonCode
@@ -144,6 +145,17 @@ def test_main_memory_that_other_programs_have_is_a_cause() -> None:
     job = a_waiting(1, device="cpu", ram=5 * GIB)
     verdict = reviewed(job, machine=replace(MACHINE, ram_free=GIB))
     assert not verdict.news
+
+
+def test_who_waits_behind_one_that_has_a_cause_has_one_too() -> None:
+    first, second = a_waiting(1, device="cpu", ram=5 * GIB), a_waiting(2, device="cpu")
+    machine = replace(MACHINE, ram_free=GIB)
+    made = decide([first, second], [], machine, 0.0, FIFO)
+    assert [getattr(wait, "code", None) for wait in made] == [
+        ReasonCode.NO_ROOM,
+        ReasonCode.WOULD_DELAY,
+    ]
+    assert not reviewed(first, second, machine=machine, decisions=made).news
 
 
 def test_a_full_group_is_a_cause() -> None:
