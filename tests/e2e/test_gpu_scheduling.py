@@ -194,15 +194,18 @@ def test_a_job_starts_again_on_a_card_of_which_less_is_free_than_it_took_there(
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=GIB // 2)
-    first = machine.hold(22.5, gpus=1)
+    said, gate = machine.places()
+    argv = shell(HOLDING, str(round(22.5 * GIB)), str(said), str(gate))
+    first = Program(job=machine.add(*argv, gpus=1), said=said, gate=gate)
     assert first.cards == [card]
     machine.until_measured(card, 23 * GIB)
     first.let_go()
     machine.until_state(first.job, "done")
+    said.unlink()
     gpus.set(card, used=7 * GIB // 4)  # a screen was plugged in meanwhile
     until(lambda: machine.quiet_for(2 * FRESH_S), "what was seen before does not count any more")
 
-    again = machine.hold(22.5, gpus=1)
+    again = Program(job=machine.add(*argv, gpus=1), said=said, gate=gate)
 
     assert again.cards == [card]
     assert "gets 22.2 GiB (learned from 1 run) of 22.2 GiB free" in machine.told(again.job)

@@ -274,16 +274,17 @@ class Policy:
             self._turn_of(cpus, inventory.cpus, "cpus", now),
             self._turn_of(ram, free_ram, "ram", now),
         ]
-        cards: list[Card] = []
-        need = None
-        for need in needs:
-            chosen = [*islice(inventory.pool(need).openings(need), need.count)]
-            if len(chosen) == need.count:
-                turns.append(chosen[-1][0])
-                cards = [card for _, card in chosen]
-                break
-        if needs and not cards:
+        need, cards = None, list[Card]()
+        places = list[tuple[Turn, Need, list[Card]]]()
+        for each in needs:
+            chosen = [*islice(inventory.pool(each).openings(each), each.count)]
+            if len(chosen) == each.count:
+                places.append((chosen[-1][0], each, [card for _, card in chosen]))
+        if needs and not places:
             return None
+        if places:  # of equally early ones that of the need that comes first
+            opening, need, cards = min(places, key=lambda place: place[0])
+            turns.append(opening)
         if request.insists and self._others_block(request, cpus):
             turns = [NEVER_KNOWN if turn is None else turn for turn in turns]
         times = [turn for turn in turns if turn is not None]

@@ -5,8 +5,9 @@ rule of its owner holds, that reason cannot be the whole truth: a program left m
 no process owns, or the rules contradict each other. Who waits for such a thing waits for ever.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from launcher.gpu.monitor import QUIET
 from launcher.gpu.snapshot import GpuSnapshot
@@ -38,6 +39,7 @@ class Watchdog:
 
     patience_s: float = field(default_factory=lambda: PATIENCE_S)
     _since: dict[int, float] = field(default_factory=dict)  # job → when that was seen first
+    _last: dict[int, float] = field(default_factory=dict)  # and when last
     _named: set[int] = field(default_factory=set)
 
     @property
@@ -63,55 +65,92 @@ class Watchdog:
             now: monotonic.
         """
         kept = list(decisions)
-        starts = any(isinstance(decision, Start) for decision in decisions)
-        inventory = Inventory(machine)
-        suspects = {} if running or starts else _suspects(waiting, decisions, inventory)
-        self._since = {job: self._since.get(job, now) for job in suspects}
-        self._named &= suspects.keys()
+        if any(isinstance(decision, Start) for decision in decisions):
+            return Verdict(decisions=kept)  # who had to make way for that is known the next time
+        scene = _Scene(machine, running)
+        suspects = dict[int, Wait]()
+        explained = False  # somebody waits for a reason, and others may have to wait for him
+        for job, decision in zip(waiting, decisions, strict=True):
+            if not isinstance(decision, Wait):
+                continue
+            behind = explained and decision.code is ReasonCode.WOULD_DELAY
+            if scene.is_suspect(job, decision) and not behind:
+                suspects[job.job] = decision
+            else:
+                explained = explained or decision.code is ReasonCode.NO_ROOM
+        self._note(suspects, {job.job for job in waiting}, now)
         news: list[str] = []
         tried = False
         for at, job in enumerate(waiting):
             if job.job not in suspects or now - self._since[job.job] < self.patience_s:
                 continue
             decision = suspects[job.job]
-            start = None if tried else _alone(job, decision, inventory, self.patience_s)
-            named = start or _named(decision, inventory, self.patience_s)
+            start = None if tried else _alone(job, decision, scene, self.patience_s)
+            named = start or _named(decision, machine, self.patience_s)
             if job.job not in self._named:
                 news.append(f"job={job.job} {named.reason}")
             self._named.add(job.job)
             kept[at], tried = named, tried or start is not None
         return Verdict(decisions=kept, news=tuple(news))
 
-
-def _suspects(
-    waiting: Sequence[Waiting], decisions: Sequence[Decision], inventory: Inventory
-) -> dict[int, Wait]:
-    """Return by job the waits that nobody and no rule explains."""
-    if inventory.machine.foreign:
-        return {}
-    return {
-        job.job: decision
-        for job, decision in zip(waiting, decisions, strict=True)
-        if isinstance(decision, Wait)
-        and decision.code in _SUSPECT
-        and _has_no_cause(job, inventory)
-    }
+    def _note(self, suspects: Iterable[int], present: Collection[int], now: float) -> None:
+        """Take in who waits without a cause now; who is not decided about, as no GPU was seen, still does."""
+        still = {
+            job: last
+            for job, last in self._last.items()
+            if job not in present and now - last < self.patience_s
+        }
+        self._last = still | dict.fromkeys(suspects, now)
+        self._since = {job: self._since.get(job, now) for job in self._last}
+        self._named &= self._since.keys()
 
 
-def _has_no_cause(job: Waiting, inventory: Inventory) -> bool:
-    machine = inventory.machine
-    if job.resources.ram is not None and job.resources.ram > machine.ram_free:
-        return False  # other programs have it
-    never, needs = inventory.asks(job)
-    if never:
-        return False
-    return not needs or len(_deserted(needs[-1], inventory)) >= needs[-1].count
+class _Scene:
+    """The machine, and what of it nobody is seen on."""
+
+    def __init__(self, machine: Machine, running: Sequence[Running]) -> None:
+        self.machine = machine
+        self.nobody = not (running or machine.foreign)
+        busy = {uuid for run in running for uuid in run.devices}
+        self._empty = sum(_nobody_on(gpu) and gpu.uuid not in busy for gpu in machine.gpus)
+        self._running = running
+        self._deserted: dict[Need, list[Card]] = {}
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        """What is left of the machine; most of the time nobody asks."""
+        return Inventory(self.machine, self._running)
+
+    def is_suspect(self, job: Waiting, wait: Wait) -> bool:
+        """Tell whether nobody and no rule explains a wait."""
+        # beside others only GPUs tell for themselves that nobody is there
+        there = self._empty >= max(1, job.resources.gpus) and wait.code is ReasonCode.NO_ROOM
+        if not (there or (self.nobody and wait.code in _SUSPECT)) or self.machine.colleagues:
+            return False
+        asked, free = job.resources, self.inventory
+        never, needs = free.asks(job)
+        ram = min(free.ram, free.unused_ram)
+        if (
+            never
+            or min(asked.cpus, free.machine.cpus) > free.cpus
+            or (asked.ram or 0) > max(0, ram)
+        ):
+            return False
+        if needs:
+            return len(self.deserted(needs[-1])) >= needs[-1].count
+        return self.nobody
+
+    def deserted(self, need: Need) -> list[Card]:
+        """Return the GPUs that a job may have and on which nobody is seen, the emptiest first."""
+        if need not in self._deserted:
+            cards = [card for card in self.inventory.pool(need).cards if _is_deserted(card)]
+            self._deserted[need] = sorted(cards, key=lambda card: -_free(card.gpu))
+        return self._deserted[need]
 
 
-def _deserted(need: Need, inventory: Inventory) -> list[Card]:
-    """Return the GPUs that a job may have and on which nobody is seen, the emptiest first."""
-    cards = [card for card in inventory.pool(need).cards if not card.shut and _nobody_on(card.gpu)]
-    return sorted(cards, key=lambda card: -_free(card.gpu))
+def _is_deserted(card: Card) -> bool:
+    taken = card.shut or card.ours or card.foreign or card.guests
+    return not taken and _nobody_on(card.gpu)
 
 
 def _nobody_on(gpu: GpuSnapshot) -> bool:
@@ -123,16 +162,16 @@ def _free(gpu: GpuSnapshot) -> int:
     return gpu.total - (gpu.used or 0)
 
 
-def _alone(job: Waiting, wait: Wait, inventory: Inventory, patience_s: float) -> Start | None:
+def _alone(job: Waiting, wait: Wait, scene: _Scene, patience_s: float) -> Start | None:
     """Return a job's start on the emptiest GPUs, where their free memory is enough; None where it is not."""
-    cpus = min(job.resources.cpus, inventory.machine.cpus)
-    _, needs = inventory.asks(job)
+    cpus = min(job.resources.cpus, scene.machine.cpus)
+    _, needs = scene.inventory.asks(job)
     cards: list[Card] = []
     if needs:
         need = needs[-1]
-        kept = 0 if need.into_reserve else inventory.machine.rules.reserve
+        kept = 0 if need.into_reserve else scene.machine.rules.reserve
         least = (need.vram_request or 0) + kept
-        cards = [card for card in _deserted(need, inventory) if _free(card.gpu) >= max(least, 1)]
+        cards = [card for card in scene.deserted(need) if _free(card.gpu) >= max(least, 1)]
         cards = cards[: need.count]
         if len(cards) < need.count:
             return None
@@ -151,9 +190,8 @@ def _alone(job: Waiting, wait: Wait, inventory: Inventory, patience_s: float) ->
     )
 
 
-def _named(wait: Wait, inventory: Inventory, patience_s: float) -> Wait:
+def _named(wait: Wait, machine: Machine, patience_s: float) -> Wait:
     """Return a wait that says that nothing explains it, and in numbers what is there."""
-    machine = inventory.machine
     left = "; ".join(
         f"{format_bytes(gpu.used)} of {gpu.label} are in use, and the driver lists no process there"
         for gpu in machine.gpus
@@ -170,7 +208,7 @@ def _named(wait: Wait, inventory: Inventory, patience_s: float) -> Wait:
             (
                 wait.reason,
                 f"nothing explains that for {format_seconds(patience_s)} or longer: nothing of "
-                "yours runs, and nobody else is seen",
+                "yours runs there, and nobody else is seen",
                 left,
                 advice,
             ),

@@ -43,8 +43,7 @@ def test_a_use_that_cannot_be_is_no_sign_that_nobody_works_there(used: float) ->
     machine, job, dog = replace(MACHINE, gpus=(gpu,)), a_waiting(1, device="cuda"), Watchdog()
     for now in (0.0, PATIENCE_S):
         decisions = decide([job], [], machine)
-        verdict = dog.review([job], decisions, [], machine, now)
-    assert not verdict.news
+        assert not dog.review([job], decisions, [], machine, now).news
 
 
 @pytest.mark.parametrize("seconds", [nan, inf, -inf, -3.0])

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.context import WorkerEnvironment
-from launcher.gpu.snapshot import GpuSnapshot
+from launcher.gpu.resources import ForeignReservation
+from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources
 from launcher.scheduler.oom_policy import NEGLIGIBLE
 from launcher.scheduler.policy.decide import decide
@@ -22,16 +23,18 @@ from launcher.scheduler.policy.model import (
     Waiting,
     waiting,
 )
+from launcher.scheduler.policy.watchdog import PATIENCE_S, Watchdog
 from launcher.states import ReasonCode
 from launcher.store.rows import Lane, ReadyJob
-from launcher.store.usage import Usage
+from launcher.store.usage import Run, Usage
 from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu
 from tests.launcher.cardworld import may_have, taken
 
 EXACT, PROGRAM = "train 0123456789abcdef", "command 0123456789abcdef"
 PLENTY = Machine(cpus=64, ram=64 * GIB, ram_free=64 * GIB)
-LAST = 60  # rounds after which everything has had its turn
+VISITS = 12  # rounds in which others come and go
+LAST = 75  # rounds after which everything has had its turn
 
 
 def gib(amount: float) -> int:
@@ -60,8 +63,9 @@ def a_job(
         visible=visible,
         least=gib(lacked),
     )
-    ready = ReadyJob(id=number, rank=0.0, lane_id=number, lane=lane)
-    return waiting(ready, Usage(peaks=tuple(map(gib, peaks))))
+    ready = ReadyJob(id=number, rank=0.0, lane_id=number, lane=lane, numbers=("1",))
+    runs = tuple(Run(gib(peak), ("1",)) for peak in peaks)
+    return waiting(ready, Usage(peaks=tuple(run.peak for run in runs), runs=runs))
 
 
 def decided(job: Waiting, *gpus: GpuSnapshot, **machine: object) -> Decision:
@@ -146,6 +150,18 @@ def test_a_reserve_larger_than_the_card_is_named() -> None:
         )
 
 
+def test_the_place_that_is_kept_is_the_earliest_on_which_it_can_start() -> None:
+    first = replace(a_job(1, peaks=[22.5]), patient_until=0.0)  # 23.6 GiB beside others, 22.5 alone
+    running = [
+        Running(job=8, cpus=1, devices=("GPU-0",), reservation=gib(4), ends=50.0),
+        Running(job=9, cpus=1, devices=("GPU-1",), reservation=gib(20), ends=900.0),
+    ]
+    gpus = (a_gpu(0, total=24, used=0.5), a_gpu(1, total=40))
+    (wait,) = decide([first], running, replace(PLENTY, gpus=gpus), 10.0)
+    assert isinstance(wait, Wait)
+    assert wait.reason.endswith("room on cuda:0 in about 40 s")
+
+
 # --- whatever the machine and the lessons
 
 
@@ -158,6 +174,10 @@ class Scene:
     before: list[Waiting]  # what was started earlier
     uses: list[float]  # what jobs take, as a share of what they were promised
     lasts: list[int]  # rounds
+    guests: list[
+        tuple[int, int, float]
+    ]  # round, card, GiB: others who come and go in the first rounds
+    promises: list[tuple[int, int, float]]  # likewise: what their launchers promise
 
 
 _amounts = st.sampled_from(
@@ -200,6 +220,9 @@ def lessons(draw: st.DrawFn, number: int) -> Waiting:
     )
 
 
+_visits = st.tuples(st.integers(0, VISITS), st.integers(0, 2), st.sampled_from([1, 5, 11, 22]))
+
+
 @st.composite
 def scenes(draw: st.DrawFn) -> Scene:
     rules = Rules(
@@ -215,6 +238,8 @@ def scenes(draw: st.DrawFn) -> Scene:
         before=[draw(lessons(number)) for number in range(101, 101 + earlier)],
         uses=draw(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=3, max_size=3)),
         lasts=draw(st.lists(st.integers(1, 9), min_size=3, max_size=3)),
+        guests=draw(st.lists(_visits, max_size=3)),
+        promises=draw(st.lists(_visits, max_size=3)),
     )
 
 
@@ -250,27 +275,33 @@ def told(decision: Decision) -> bool:
 @settings(max_examples=250, deadline=None)
 @given(scenes())
 def test_every_job_starts_or_is_told_by_name_why_it_cannot(scene: Scene) -> None:
-    machine, line = scene.machine, list(scene.line)
+    line = [*scene.before, *scene.line]
     running: list[Running] = []
     ends: dict[int, int] = {}
-    started = decide(scene.before, [], machine)
     decisions: list[Decision] = []
+    watchdog = Watchdog()
     for now in range(LAST):
-        if now:
-            seen = _as_seen(machine, running)
-            decisions = decide(line, running, seen, float(now))
-            started = decisions
-        running += [_given(start) for start in started if isinstance(start, Start)]
-        running = [_using(run, scene, machine) if run.job not in ends else run for run in running]
-        for run in running:
-            ends.setdefault(run.job, now + scene.lasts[run.job % 3])
+        seen = _as_seen(scene, running, now)
+        asked = line if now else scene.before
+        decisions = decide(asked, running, seen, float(now))
+        reviewed = watchdog.review(asked, decisions, running, seen, now * PATIENCE_S / 3).decisions
+        assert not [
+            decision
+            for decision, before in zip(reviewed, decisions, strict=True)
+            if isinstance(decision, Start) and not isinstance(before, Start)
+        ], "the policy has left something to the watchdog"
+        starts = [decision for decision in decisions if isinstance(decision, Start)]
+        for start in starts:
+            running.append(_given(start))
+            ends[start.job] = now + scene.lasts[start.job % 3]
+        _check_no_card_is_promised_twice(starts, running, seen)
         line = [job for job in line if job.job not in ends]
-        _check_no_card_is_promised_twice(running, machine)
-        running = [run for run in running if ends[run.job] > now]
+        running = [_using(run, scene) for run in running if ends[run.job] > now]
     assert not running
-    for job, decision in zip(line, decisions[-len(line) :] if line else [], strict=True):
+    for job, decision in zip(line, decisions, strict=True):
         assert told(decision), decision
-        able = [gpu for gpu in may_have(job, machine) if fits_unused(job, gpu, machine)]
+        cards = may_have(job, scene.machine)
+        able = [gpu for gpu in cards if fits_unused(job, gpu, scene.machine)]
         assert len(able) < job.resources.gpus, (job, decision)
 
 
@@ -284,30 +315,43 @@ def _given(start: Start) -> Running:
     )
 
 
-def _using(run: Running, scene: Scene, machine: Machine) -> Running:
+def _using(run: Running, scene: Scene) -> Running:
     """Return a job that takes what it takes, no more than it may: that is another story."""
     share = scene.uses[run.job % 3]
-    free = {gpu.uuid: gpu.total - (gpu.used or 0) for gpu in machine.gpus}
+    free = {gpu.uuid: gpu.total - (gpu.used or 0) for gpu in scene.machine.gpus}
     used = {uuid: round(share * (run.reservation or free[uuid])) for uuid in run.devices}
     return replace(run, used=used)
 
 
-def _as_seen(machine: Machine, running: Sequence[Running]) -> Machine:
-    """Return the machine as the driver shows it while jobs run."""
-    return replace(
-        machine,
-        gpus=tuple(
-            replace(gpu, used=gpu.used + sum(run.used.get(gpu.uuid, 0) for run in running))
-            if gpu.used is not None
-            else gpu
-            for gpu in machine.gpus
-        ),
+def _as_seen(scene: Scene, running: Sequence[Running], now: int) -> Machine:
+    """Return the machine as it is while jobs of ours run, and others come and go."""
+    gpus = []
+    for gpu in scene.machine.gpus:
+        if gpu.used is not None:
+            ours = sum(run.used.get(gpu.uuid, 0) for run in running)
+            theirs = sum(
+                gib(size) for at, card, size in scene.guests if (at, card) == (now, gpu.index)
+            )
+            gpu = replace(gpu, used=min(gpu.total, gpu.used + ours + theirs), processes=())
+            if theirs or ours:
+                gpu = replace(gpu, processes=(GpuProcess(pid=7),))
+        gpus.append(gpu)
+    foreign = tuple(
+        ForeignReservation(user="ada", device=gpu.uuid, amount=gib(size))
+        for at, card, size in scene.promises
+        for gpu in gpus
+        if (at, card) == (now, gpu.index)
     )
+    return replace(scene.machine, gpus=tuple(gpus), foreign=foreign)
 
 
-def _check_no_card_is_promised_twice(running: Sequence[Running], machine: Machine) -> None:
-    kept = replace(machine.rules, reserve=0)
-    for gpu in _as_seen(machine, running).gpus:
+def _check_no_card_is_promised_twice(
+    starts: Sequence[Start], running: Sequence[Running], machine: Machine
+) -> None:
+    """Check the cards on which something starts: on the others, others may have taken what was promised."""
+    bare = replace(machine, rules=replace(machine.rules, reserve=0))
+    fresh = {uuid for start in starts for uuid in start.devices}
+    for gpu in machine.gpus:
         ours = [run for run in running if gpu.uuid in run.devices]
-        assert taken(gpu, running, replace(machine, rules=kept)) <= gpu.total or not ours
+        assert gpu.uuid not in fresh or taken(gpu, running, bare) <= gpu.total
         assert len(ours) < 2 or not any(run.exclusive for run in ours)

@@ -11,7 +11,7 @@ from launcher.scheduler.policy.inventory import refusal
 from launcher.scheduler.policy.model import Machine, Start, Waiting, waiting
 from launcher.states import Shortage
 from launcher.store.rows import Lane, ReadyJob
-from launcher.store.usage import Usage
+from launcher.store.usage import Run, Usage
 from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu
 
@@ -90,4 +90,5 @@ def a_job(asked: int | None, least: int, peaks: tuple[int, ...], exact: bool) ->
         signature="train 0123" if exact else "command 0123",
         least=least,
     )
-    return waiting(ReadyJob(id=1, rank=0.0, lane_id=1, lane=lane), Usage(peaks=peaks))
+    ready = ReadyJob(id=1, rank=0.0, lane_id=1, lane=lane, numbers=("1",))
+    return waiting(ready, Usage(peaks=peaks, runs=tuple(Run(peak, ("1",)) for peak in peaks)))

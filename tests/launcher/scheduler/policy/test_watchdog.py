@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from launcher.gpu.colleague import Colleague
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuProcess
 from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.disciplines import FIFO
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
 from launcher.scheduler.policy.watchdog import PATIENCE_S, Verdict, Watchdog
 from launcher.states import ReasonCode
@@ -55,7 +57,7 @@ def test_one_that_does_not_fit_is_named_with_what_is_in_its_way() -> None:
     assert wait == Wait(
         job=1,
         reason="needs 22 GiB; cuda:0 has 21 GiB free; nothing explains that for 30 s or longer: "
-        "nothing of yours runs, and nobody else is seen; 3 GiB of cuda:0 are in use, and the driver "
+        "nothing of yours runs there, and nobody else is seen; 3 GiB of cuda:0 are in use, and the driver "
         "lists no process there; a reset of the GPU, or a reboot, gives back what ended processes "
         "have left",
     )
@@ -63,7 +65,7 @@ def test_one_that_does_not_fit_is_named_with_what_is_in_its_way() -> None:
 
 def test_it_is_said_once_and_again_after_it_had_a_cause() -> None:
     watchdog, job = Watchdog(), a_waiting(1, device="cuda", min_vram=22 * GIB)
-    busy = Running(job=7, cpus=1)
+    busy = Running(job=7, cpus=1, devices=("GPU-0",))
     news = []
     for now in range(0, 300, 10):
         running = [busy] if now == 150 else []
@@ -71,6 +73,17 @@ def test_it_is_said_once_and_again_after_it_had_a_cause() -> None:
         if watchdog.review([job], made, running, MACHINE, float(now)).news:
             news.append(now)
     assert news == [30, 190]
+
+
+def test_a_driver_that_is_slow_now_and_then_does_not_make_it_forget() -> None:
+    watchdog, job = Watchdog(), a_waiting(1, device="cuda")
+    made = decide([job], [], MACHINE)
+    for now in range(0, 30, 10):
+        assert not watchdog.review([job], made, [], MACHINE, float(now)).news
+        assert not watchdog.review([], [], [], MACHINE, now + 5.0).news
+    assert watchdog.review([job], made, [], MACHINE, 30.0).news
+    watchdog.review([], [], [], MACHINE, 30.0 + PATIENCE_S)
+    assert not watchdog.watches
 
 
 def test_a_contradiction_of_the_rules_starts_the_job_on_the_cpu_too() -> None:
@@ -82,6 +95,18 @@ def test_a_contradiction_of_the_rules_starts_the_job_on_the_cpu_too() -> None:
         assert start.reason.startswith("tried alone on the CPU: it waited for 30 s without")
 
 
+def test_what_runs_elsewhere_explains_no_wait_for_a_card_on_which_nobody_is() -> None:
+    beside = Running(job=9, cpus=1)
+    theirs = (ForeignReservation(user="ada", device="cores", amount=1),)
+    (start,) = reviewed(
+        a_waiting(1, device="cuda"), machine=replace(MACHINE, foreign=theirs), running=(beside,)
+    ).decisions
+    assert isinstance(start, Start)
+    odd: list[Decision] = [Wait(job=1, reason="would delay", code=ReasonCode.WOULD_DELAY)]
+    verdict = reviewed(a_waiting(1, device="cpu"), running=(beside,), decisions=odd)
+    assert not verdict.news
+
+
 SOMEBODY = (GpuProcess(pid=7, used=GIB, user="ada"),)
 CAUSES: dict[str, dict[str, Any]] = {
     "the time is not over": {"after_s": PATIENCE_S - 1},
@@ -89,6 +114,10 @@ CAUSES: dict[str, dict[str, Any]] = {
     "another user has promised something": {
         "foreign": (ForeignReservation(user="ada", device="GPU-0", amount=5 * GIB),)
     },
+    "another user waits for it": {
+        "colleagues": (Colleague(user="ada", since=5.0, usage=0.0, gpus=1),)
+    },
+    "all cores are taken": {"running": (Running(job=9, cpus=4),)},
     "somebody works there": {"gpus": (replace(LEFT, processes=SOMEBODY),)},
     "somebody hidden works there": {"gpus": (replace(LEFT, utilisation=0.9),)},
     "the driver does not tell who": {"gpus": (replace(LEFT, processes=None),)},
@@ -116,6 +145,17 @@ def test_main_memory_that_other_programs_have_is_a_cause() -> None:
     job = a_waiting(1, device="cpu", ram=5 * GIB)
     verdict = reviewed(job, machine=replace(MACHINE, ram_free=GIB))
     assert not verdict.news
+
+
+def test_who_waits_behind_one_that_has_a_cause_has_one_too() -> None:
+    first, second = a_waiting(1, device="cpu", ram=5 * GIB), a_waiting(2, device="cpu")
+    machine = replace(MACHINE, ram_free=GIB)
+    made = decide([first, second], [], machine, 0.0, FIFO)
+    assert [getattr(wait, "code", None) for wait in made] == [
+        ReasonCode.NO_ROOM,
+        ReasonCode.WOULD_DELAY,
+    ]
+    assert not reviewed(first, second, machine=machine, decisions=made).news
 
 
 def test_a_full_group_is_a_cause() -> None:
