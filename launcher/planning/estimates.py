@@ -6,10 +6,11 @@ from enum import StrEnum
 from statistics import median
 from typing import Any
 
-from launcher.job import CPU, is_exact
+from launcher.job import CPU, is_exact, numbers_of
 from launcher.kind_interface.kind import Kind
 from launcher.kinds import costs
 from launcher.planning.plan import PlannedJob
+from launcher.scheduler.policy.vram_request import lesson_of
 from launcher.store.rows import JobRow
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.files import Json
@@ -113,6 +114,7 @@ class History:
         self._settings = {name: costs(kind) for name, kind in (kinds or {}).items()}
         self._alike: dict[_Signature, _Alike] = {}
         self._kinds: set[str] = set()
+        self._by_kind: dict[tuple[str, bool], list[float]] = {}
         for job in past:
             if job.kind in self._settings:
                 self._kinds.add(job.kind)
@@ -120,6 +122,7 @@ class History:
                 key = (job.kind, job.images, job.fresh, job.on_gpu, text)
                 alike = self._alike.setdefault(key, _Alike())
                 alike.seconds.append(job.seconds)
+                self._by_kind.setdefault((job.kind, job.on_gpu), []).append(job.seconds)
                 alike.disks += [] if job.disk is None else [job.disk]
 
     def like(self, job: PlannedJob, *, on_gpu: bool | None = None) -> _Alike | None:
@@ -135,6 +138,11 @@ class History:
         on_gpu = wants_gpu(job, gpus=self.gpus) if on_gpu is None else on_gpu
         return self._alike.get((job.kind, job.images, job.base is None, on_gpu, text))
 
+    def of_kind(self, kind: str, *, on_gpu: bool) -> tuple[float, int] | None:
+        """Return the median duration of all jobs of a kind, and how many there were; None: none was there."""
+        seconds = self._by_kind.get((kind, on_gpu))
+        return (median(seconds), len(seconds)) if seconds else None
+
     def _text(self, kind: str, settings: Mapping[str, Any]) -> str:
         return repr([settings.get(name) for name in self._settings[kind]])
 
@@ -143,6 +151,9 @@ def forecast(job: PlannedJob, history: History) -> Estimate:
     """Return what a job is expected to take: the medians of the jobs that are like it."""
     vram, peaks = _memory(job, history)
     alike = history.like(job)
+    if alike is None and wants_gpu(job, gpus=history.gpus):
+        usage = history.usage(job.signature)  # of a program, whatever numbers it ran with
+        alike = _Alike(seconds=[*usage.seconds]) if usage.own and usage.seconds else None
     if alike is None:
         return Estimate(vram=vram, peaks=peaks)
     if alike.summary is None:
@@ -152,21 +163,23 @@ def forecast(job: PlannedJob, history: History) -> Estimate:
     return Estimate(seconds=seconds, spread=spread, disk=disk, runs=runs, vram=vram, peaks=peaks)
 
 
-def seconds_on_cpu(job: PlannedJob, history: History) -> float | None:
-    """Return how long jobs like one took on the CPU, wherever it will work; None: none was there."""
+def seconds_on_cpu(job: PlannedJob, history: History) -> tuple[float, int] | None:
+    """Return how long jobs like one took on the CPU, wherever it will work, and how many; None: none was there."""
     alike = history.like(job, on_gpu=False)
-    return None if alike is None else median(alike.seconds)
+    return None if alike is None else (median(alike.seconds), len(alike.seconds))
 
 
 def _memory(job: PlannedJob, history: History) -> tuple[int | None, int]:
     """Return (bytes, attempts measured): the peak of jobs like it, unless its file declares more."""
     if not wants_gpu(job, gpus=history.gpus):
         return None, 0
-    asked, usage = job.resources.min_vram, history.usage(job.signature)
-    declared = asked is not None and (asked > (usage.peak or 0) or not is_exact(job.signature))
-    if usage.peak is None or declared:
+    asked, exact = job.resources.min_vram, is_exact(job.signature)
+    lesson = lesson_of(
+        history.usage(job.signature), exact=exact, numbers=None if exact else numbers_of(job.argv)
+    )
+    if lesson is None or (asked is not None and (asked > lesson.peak or not exact)):
         return asked, 0
-    return usage.peak, len(usage.peaks)
+    return lesson.peak, lesson.runs
 
 
 def wants_gpu(job: PlannedJob, *, gpus: bool) -> bool:

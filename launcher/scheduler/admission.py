@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -10,10 +11,14 @@ from launcher.gpu.resources import ForeignReservation
 from launcher.scheduler.attempt_watch import Place
 from launcher.scheduler.ended_attempts import Endings
 from launcher.scheduler.gpu_state import Accelerators
+from launcher.scheduler.policy.ages import Ages
 from launcher.scheduler.policy.backfill import Patience
 from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.disciplines import arranged
+from launcher.scheduler.policy.fair_share import Courtesy, wish_of
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, waiting
 from launcher.scheduler.policy.run_order import Newcomers, in_turn
+from launcher.scheduler.policy.watchdog import Watchdog
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import POLL_S, RETRY_S, Requests, TurnResult
@@ -100,7 +105,8 @@ class Admission:
         self._ram = memory.total()
         self._gpus, self._attempts, self._endings = gpus, attempts, endings
         self._launches, self._fork_servers, self._outage = launches, fork_servers, outage
-        self._patience = Patience()
+        self._patience, self._courtesy = Patience(), Courtesy()
+        self._watchdog, self._ages = Watchdog(), Ages()
         self._newcomers = Newcomers()
         # jobs that the machine could not start; others are tried first
         self._excluded = Exclusions[int]()
@@ -149,8 +155,10 @@ class Admission:
         ready = self._ready(requests, now)
         self._gpus_wanted = any(job.lane.resources.may_need_gpu for job in ready)
         if not ready:
+            self._gpus.waits_for(None)
             return {}
         if not self._outage.admits(time.monotonic()):
+            self._gpus.waits_for(None)
             result.waiting = True
             result.soon(self._outage.wait_s(time.monotonic()))
             return {job.lane_id: self._outage.reason for job in ready}
@@ -159,6 +167,8 @@ class Admission:
         ready, reasons_of_unseen = self._without_unseen(ready, result)
         if not reasons_of_excluded and not reasons_of_unseen:
             self.flow_in_turn = sole_flow(ready, self._gpus.foreign)
+            if self._gpus.anybody_waits:
+                self.flow_in_turn = None
         ready, decisions = self._decisions(ready, requests, now, watch_ram=watch_ram)
         with transaction(self._store, any(isinstance(choice, Start) for choice in decisions)):
             reasons = self._claim(ready, decisions)
@@ -169,7 +179,10 @@ class Admission:
             result.soon(RETRY_S)  # a new supervisor wakes us, one that is put off does not
         if self._launches.again_s is not None:
             result.soon(self._launches.again_s)
-        if result.waiting and (self._gpus_wanted or watch_ram or self._gpus.foreign):
+        others = self._gpus.foreign or self._gpus.anybody_waits
+        if self._watchdog.watches or (
+            result.waiting and (self._gpus_wanted or watch_ram or others)
+        ):
             result.soon(POLL_S)  # room may come without a wake: memory that others give back
         return reasons
 
@@ -235,7 +248,7 @@ class Admission:
         Returns the jobs in the order in which they were looked at, and what happens to each.
         """
         claims = self.claims()
-        gpus = self._gpus.machine(claims) if self._gpus_wanted else {"foreign": self._gpus.foreign}
+        gpus = self._gpus.machine(claims) if self._gpus_wanted else self._gpus.others(claims)
         machine = Machine(
             cpus=self._cpus,
             cores=self._cores,
@@ -243,17 +256,34 @@ class Admission:
             ram_there=memory.there(),
             ram_free=memory.available() if watch_ram else 0,
             limits=requests.limits,
+            whole_queue=all(
+                count < self._cpus for count in Counter(job.lane_id for job in ready).values()
+            ),
             **gpus,
         )
+        self._queue.know_machines(self._gpus.machines())
+        machine = self._courtesy.heeded(machine, time.monotonic())
         usage = self._queue.usage
-        running = self._gpus.ledger.running(claims, usage)
-        accounts = self._accounts(ready, running, now)
-        ordered = in_turn(
-            (waiting(job, usage(job.lane.signature)) for job in ready), running, accounts, now
+        seen, running = self._ages.corrected(
+            [waiting(job, usage(job.lane.signature)) for job in ready],
+            self._gpus.ledger.running(claims, usage),
+            now=now,
+            steady=time.clock_gettime(time.CLOCK_BOOTTIME),
         )
+        accounts = self._accounts(ready, running, now)
+        ordered = in_turn(arranged(seen, now), running, accounts, now)
         candidates = self._patience.entered(ordered, time.monotonic())
         decisions = decide(candidates, running, machine, now)
         self._patience.note(decisions, time.monotonic())
+        verdict = self._watchdog.review(candidates, decisions, running, machine, time.monotonic())
+        for sentence in verdict.news:
+            logger.warning("unexplained wait: %s", sentence)
+        decisions = verdict.decisions
+        self._courtesy.note(decisions, time.monotonic())
+        for complaint in self._courtesy.complaints:
+            logger.warning("colleague reason=%r", complaint)
+        self._courtesy.complaints.clear()
+        self._gpus.waits_for(*wish_of(candidates, decisions, machine))
         jobs = {job.id: job for job in ready}
         return [jobs[job.job] for job in ordered], self._gpus.announce(
             decisions, claims, (candidates, running, machine, now)

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from launcher.scheduler.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Machine
 from launcher.scheduler.requeue_policy import requeue_of
+from launcher.scheduler.shared_time import slowdown_by_duration
 from launcher.states import (
     Done,
     Failed,
@@ -21,6 +22,7 @@ from launcher.states import (
 from launcher.store.rows import Claim
 from launcher.store.scheduler_actions import Scheduling
 from launcher.store.transitions import Requeue
+from launcher.store.usage import Measured
 from launcher.system.files import Stamp, stamp
 
 UNSTARTED_PAUSE_S = 1.0  # before what could not be started is tried again; doubles each time
@@ -35,7 +37,7 @@ class Ended:
 
     claim: Claim
     outcome: Outcome
-    peak: int | None  # bytes that it took on one GPU at most, as far as that was seen
+    measured: Measured  # as far as it was seen on its GPUs
     others_usage: dict[
         str, int
     ]  # UUID of its GPU → bytes that all others had there in its last seconds
@@ -77,11 +79,19 @@ class Endings:
             Ended(
                 claim=claim,
                 outcome=outcome,
-                peak=ledger.peak(claim),
+                measured=self._compared(claim, outcome, self._gpus.measured(claim)),
                 others_usage=ledger.others_usage(claim),
                 since=time.monotonic(),
             )
         )
+
+    def _compared(self, claim: Claim, outcome: Outcome, measured: Measured) -> Measured:
+        """Return what was measured, with how much slower it was beside others where only its duration tells."""
+        if not isinstance(outcome, Done) or measured.slowdown is not None or not measured.shared_s:
+            return measured
+        alone = self._queue.usage(claim.spec.signature).alone
+        slowdown = slowdown_by_duration(outcome.at - claim.claimed, measured.shared_s, alone)
+        return replace(measured, slowdown=slowdown)
 
     def due(self, machine: Callable[[], Machine]) -> list[Ended]:
         """Return what can be taken in now, with all that is needed for it.
@@ -111,7 +121,7 @@ class Endings:
             ended.outcome,
             outputs=ended.outputs,
             now=now,
-            peak=ended.peak,
+            measured=ended.measured,
             requeue=ended.requeue,
         )
 
@@ -136,7 +146,7 @@ class Endings:
             self._queue.lane_of(job),
             ended.outcome,
             machine,
-            peak=ended.peak,
+            peak=ended.measured.peak,
             others_usage=ended.others_usage,
             moved=self._gpus.moved.get(job, ""),
         )

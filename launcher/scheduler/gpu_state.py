@@ -1,5 +1,6 @@
 """The scheduler's side of the GPUs: it monitors them, and publishes reservations to other users and limits to workers."""
 
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -9,10 +10,14 @@ from math import inf
 from types import MappingProxyType
 from typing import Any
 
+from launcher.gpu.colleague import Use, Wish
+from launcher.gpu.counted_use import Reservation
 from launcher.gpu.monitor import Lookout, Sight
+from launcher.gpu.mps import Mps, Service
 from launcher.gpu.process_owner import Ours
 from launcher.gpu.recording import gpu_record
-from launcher.gpu.reservations import Reservation, ReservationBoard
+from launcher.gpu.reservation_watch import NONE, ReservationWatch
+from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.gpu_accounting import Ledger, reservations_of
@@ -20,21 +25,30 @@ from launcher.scheduler.policy.decide import decide, evacuate
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
 from launcher.states import ReasonCode
 from launcher.store.rows import Claim
+from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.files import Json, write_json
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
+from launcher.system.processes import seconds_since_start
 from launcher.workers.memory_share import VramLimit, read_share, write_share
+from launcher.workers.started_file import program_of
 
 FRESH_S = 3.0  # what was seen before is too old to decide by
 FOREIGN_S = 0.5  # likewise of other homes' reservations, which is read again before anything starts
 SELDOM = (
     20  # another user may have filled the folder: looks at it take a twentieth of the time at most
 )
+LEAST_PAUSE_S = 0.005  # between two looks at them that their changes cause
 SHOW_EVERY_S = 2.0  # screens may show the GPUs so late; they never ask the driver themselves
 NOBODY: Mapping[int, int] = MappingProxyType({})
 UNSEEN = "the GPUs are being looked at"
 
 logger = logging.getLogger(__name__)
+
+
+def no_use(_claims: Collection[Claim], _gpus: Sequence[GpuSnapshot]) -> Use:
+    """Return that nothing was used, where nobody counts it."""
+    return Use()
 
 
 class Accelerators:
@@ -50,6 +64,8 @@ class Accelerators:
         rules: Callable[[], Rules] = Rules,
         absent: Callable[[], str] = str,
         cores: int = -1,
+        meter: Callable[[Collection[Claim], Sequence[GpuSnapshot]], Use] = no_use,
+        watch: ReservationWatch | None = None,
     ) -> None:
         """Begin without having looked.
 
@@ -61,12 +77,17 @@ class Accelerators:
             rules: how GPUs are shared with them.
             absent: tells why no GPU can be seen, where none can.
             cores: the mask of those that jobs may be given.
+            meter: returns what this home has used, and counts the attempts that run now.
+            watch: of the folder in which they tell it.
         """
+        self._meter = meter
+        self._watch, self._watch_at = watch or ReservationWatch(None), -inf
         ours = Ours()
         self._cores = cores
         self._home, self._board, self._rules, self._absent = home, board, rules, absent
         self._lookout = Lookout(look, wake, ours=lambda: ours)
         self._ledger = Ledger(home, ours)
+        self._mps = Mps(home.mps)
         self._sight: Sight | None = None
         self._vram_limits: dict[tuple[int, int], VramLimit] = {}  # as last sent to workers
         self._published: list[Reservation] = []
@@ -74,6 +95,8 @@ class Accelerators:
         self._foreign_at, self._foreign_took_s = -inf, 0.0
         self._shown_at, self._shown_trouble = 0.0, ""
         self._faults: dict[str, str] = {}
+        self._news = False  # another scheduler has told of a change that only a new look can show
+        self._waits: tuple[int, Wish] | None = None  # the job for which others know that we wait
         self.moved: dict[int, str] = {}  # job that has to leave its GPU → why
 
     @property
@@ -104,9 +127,10 @@ class Accelerators:
             alone: pid → job of programs whose supervisors are dead.
             wanted: something runs on a GPU, or waits for one.
         """
+        self._ledger.services = self._mps.pids
         self._ledger.know(claims, alone)
-        if wanted:
-            self._lookout.ask()
+        if wanted and (self._lookout.ask(news=self._news) or not self._news):
+            self._news = False
         self._sight = self._lookout.sight()
         if not self._ledger.enter(self._sight, claims, alone) or self._sight is None:
             return
@@ -117,7 +141,7 @@ class Accelerators:
             if stop.job not in self.moved:
                 logger.warning("job=%d stop reason=%r", stop.job, stop.reason)
             self.moved[stop.job] = stop.reason
-        self._foreign, self._foreign_at = self._board.others(), time.monotonic()
+        self._read_others()
         self._show()
 
     @property
@@ -125,9 +149,58 @@ class Accelerators:
         """What other homes have reserved, as read lately: what is new is seen before anything starts."""
         began = time.monotonic()
         if began > self._foreign_at + max(FOREIGN_S, SELDOM * self._foreign_took_s):
-            self._foreign, self._foreign_at = self._board.others(), time.monotonic()
+            self._read_others()
             self._foreign_took_s = self._foreign_at - began
         return self._foreign
+
+    def _read_others(self) -> None:
+        self._foreign = self._board.others(self._looked_at)
+        self._foreign_at = time.monotonic()
+
+    @property
+    def _looked_at(self) -> float | None:
+        return self._sight.at if self._sight else None
+
+    @property
+    def watched(self) -> int:
+        """A descriptor that has news when another scheduler tells something else; -1: there is none."""
+        return self._watch.descriptor if time.monotonic() >= self._watch_at else NONE
+
+    def take_news(self) -> None:
+        """Look at once at what other schedulers tell now, if one of them has changed that."""
+        pause_s = max(LEAST_PAUSE_S, SELDOM * self._foreign_took_s)
+        if self._watch.changed(self._board.name):
+            self._foreign_at, self._news = -inf, True
+        self._watch_at = time.monotonic() + pause_s
+
+    def others(self, claims: Collection[Claim]) -> dict[str, Any]:
+        """Return what a `Machine` tells of other users."""
+        foreign = self.foreign
+        self._board.use_is(self._meter(claims, self._sight.gpus if self._sight else ()))
+        use = self._board.whole_use()
+        return {
+            "foreign": foreign,
+            "colleagues": self._board.colleagues(),
+            "usage": use.cards,
+            "core_usage": use.cores,
+            "ram_usage": use.memory,
+        }
+
+    @property
+    def anybody_waits(self) -> bool:
+        """Whether the schedulers of others wait, as read lately."""
+        return bool(self._board.colleagues())
+
+    def waits_for(self, wish: Wish | None, job: int = 0) -> None:
+        """Tell others what we wait for; they know it when our reservations are published next."""
+        if wish is None:
+            self._waits, self._board.wish = None, None
+            return
+        if self._waits is None or self._waits[0] != job:
+            self._waits = (job, replace(wish, since=time.monotonic()))
+        since = self._waits[1].since
+        self._waits = (job, replace(wish, since=since))
+        self._board.wish = self._waits[1]
 
     def machine(self, claims: Collection[Claim]) -> dict[str, Any]:
         """Return what a `Machine` tells of GPUs, beside the attempts that run."""
@@ -135,9 +208,58 @@ class Accelerators:
             "gpus": self._ledger.gpus(claims, self._sight.gpus) if self._sight else (),
             "rules": self._rules(),
             "absent": self._absent(),
-            "foreign": self.foreign,
+            **self.others(claims),
             "idle": self._sight.idle if self._sight else {},
         }
+
+    def measured(self, claim: Claim) -> Measured:
+        """Return what was seen of an attempt that has ended."""
+        if not claim.gpus:
+            return NOT_MEASURED
+        cards = {gpu.uuid: gpu.fingerprint for gpu in (self._sight.gpus if self._sight else ())}
+        machine = next((cards[uuid] for uuid in claim.gpus if uuid in cards), "")
+        shared_s, slowdown, sm = self._ledger.sharing(claim)
+        return Measured(
+            peak=self._ledger.peak(claim),
+            shared_s=shared_s,
+            slowdown=slowdown,
+            sm=sm,
+            machine=machine,
+            elapsed_s=self._elapsed_s(claim),
+        )
+
+    def _elapsed_s(self, claim: Claim) -> float | None:
+        """Return how long ago an attempt's program began, whatever was done to the clock; None: unknown."""
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            program = program_of(self._home.attempt(claim.job, claim.number))
+            return None if program is None else seconds_since_start(program)
+        return None
+
+    def mps(self, start: Start) -> Service:
+        """Return how MPS serves the GPU of a job that is about to start; a daemon is started where that can be.
+
+        A job on several GPUs has none: a daemon serves one, and a program is the client of one.
+        """
+        if not self._rules().mps or not _may_share(start) or self._sight is None:
+            return Service()
+        gpu = next((gpu for gpu in self._sight.gpus if gpu.uuid == start.devices[0]), None)
+        return Service() if gpu is None else self._mps.serve(gpu)
+
+    @property
+    def settling(self) -> bool:
+        """Whether a daemon of MPS is to quit, which nothing will wake us for."""
+        return self._mps.settling
+
+    def mps_folders(self, claim: Claim) -> tuple[str, str] | None:
+        """Return the folders through which an attempt is a client of MPS; None: it is none."""
+        lone = len(claim.gpus) != 1 or claim.exclusive or claim.reservation is None
+        if lone or not self._rules().mps:
+            return None
+        return self._mps.folders(claim.gpus[0])
+
+    def machines(self) -> list[str]:
+        """Return the fingerprints of this machine's cards, as far as they are known."""
+        return [gpu.fingerprint for gpu in (self._sight.gpus if self._sight else ()) if gpu.total]
 
     @property
     def ledger(self) -> Ledger:
@@ -169,7 +291,11 @@ class Accelerators:
             return decisions
         published = self._board.publish(reservations, {decision.job for decision in starts})
         self._published = []  # once this is settled, something else is published
-        earlier = self._board.earlier() if published else self._board.others()
+        earlier = (
+            self._board.earlier(self._looked_at)
+            if published
+            else self._board.others(self._looked_at)
+        )
         if _promised(earlier) <= _promised(machine.foreign):
             return decisions
         self._foreign, self._foreign_at = earlier, time.monotonic()
@@ -194,12 +320,14 @@ class Accelerators:
     def tell(self, claims: Collection[Claim]) -> None:
         """Publish our reservations to other users, and send workers their VRAM limits."""
         reservations = self._ledger.reservations(claims, self._cores)
-        if self._untold(reservations) or self._board.due():
+        changed = self._board.measured_change(reservations)
+        if changed or self._untold(reservations) or self._board.due():
             self._board.publish(reservations)
             self._published = reservations
         if self._board.trouble or self._shown_trouble:
             self._show()
         self._ledger.know(claims)  # those about to start are ours, too
+        self._mps.keep({uuid for claim in claims for uuid in claim.gpus})
         vram_limits = self._ledger.vram_limits(claims)
         for claim in claims:
             key = (claim.job, claim.number)
@@ -231,11 +359,13 @@ class Accelerators:
     def begin(self) -> None:
         """Clear away what schedulers of our user left that were killed."""
         self._board.remove_abandoned()
+        self._mps.adopt()
 
     def leave(self, claims: Collection[Claim]) -> None:
         """Leave; the reservations of what still runs stay for a successor to take over."""
         if not claims:
             self._board.clear()
+        self._mps.leave({uuid for claim in claims for uuid in claim.gpus})
 
     def _note_faults(self, gpus: Sequence[GpuSnapshot]) -> None:
         faults = {gpu.uuid: gpu.fault for gpu in gpus if gpu.fault}
@@ -266,6 +396,10 @@ class Accelerators:
             write_json(self._home.gpus, record, mode=0o600, durable=False)
         except OSError as error:
             logger.warning("gpus.json trouble=%r", str(error))
+
+
+def _may_share(start: Start) -> bool:
+    return len(start.devices) == 1 and not start.exclusive and start.reservation is not None
 
 
 def _promised(reservations: Sequence[ForeignReservation]) -> Counter[str]:

@@ -17,8 +17,9 @@ from launcher.scheduler.policy.disciplines import (
     arranged,
 )
 from launcher.scheduler.policy.forecast import LONG, Forecast
-from launcher.scheduler.policy.gpu_slot import Need, need_of
+from launcher.scheduler.policy.gpu_need import Need
 from launcher.scheduler.policy.model import Machine, Start, Waiting
+from launcher.simulate.claims import PEAK_S, Claims, Key
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.trace import TraceJob
 from launcher.store.user_actions import rank_of
@@ -26,7 +27,8 @@ from launcher.system.gpu_sharing import Rules
 
 PLENTY = 1 << 50  # cores, and bytes of main memory: neither is ever short in a simulation
 
-_Lane = tuple[int, int | None, bool, str, float | None]  # what jobs ask for, and what forecasts see
+_Ask = tuple[int, Key, bool]  # what jobs ask for
+_Lane = tuple[_Ask, str, float | None]  # and by what forecasts tell them apart
 _Entry = tuple[float, float, int]  # order within a lane, rank, and index: a place in the queue
 
 
@@ -48,7 +50,13 @@ class Live:
     """
 
     def __init__(
-        self, fleet: Fleet, *, rules: Rules, forecasts: Forecasts, discipline: Discipline
+        self,
+        fleet: Fleet,
+        *,
+        rules: Rules,
+        forecasts: Forecasts,
+        claims: Claims,
+        discipline: Discipline,
     ) -> None:
         """Begin with empty cards.
 
@@ -56,6 +64,7 @@ class Live:
             fleet: the cards.
             rules: how many jobs may share one.
             forecasts: asked when a job is looked at.
+            claims: likewise.
             discipline: the policy.
         """
         gpus = fleet.snapshots()
@@ -63,11 +72,15 @@ class Live:
         self._discipline = discipline
         self._policy = Policy(machine, discipline=discipline, explain=False)
         self._cards = {gpu.uuid: gpu.index for gpu in gpus}
-        self._forecasts = forecasts
+        self._forecasts, self._claims = forecasts, claims
+        self.out_of_memory = 0  # attempts that took more than they were promised
+        self._failing: set[int] = set()  # jobs that run, and will
         self._jobs: dict[int, TraceJob] = {}
-        self._resources: dict[tuple[int, int | None, bool], Resources] = {}
+        self._resources: dict[_Ask, Resources] = {}
         self._lanes: dict[_Lane, list[_Entry]] = {}  # heaps; none is empty
-        self._needs: dict[_Lane, Need] = {}
+        self._needs: dict[_Ask, tuple[Need, ...]] = {}  # any of them will do
+        self._asks: dict[_Ask, int | None] = {}  # bytes that its jobs are promised now
+        self._of_ask: dict[_Ask, set[_Lane]] = {}  # lanes that are not empty
         self._looks: dict[int, Waiting] = {}  # the jobs that were looked at
         self._new: list[TraceJob] = []  # they came at this moment
         self._until: dict[int, float] = {}  # how long others may pass a job
@@ -78,24 +91,35 @@ class Live:
     def put(self, job: TraceJob, now: float) -> None:  # noqa: ARG002  # as every queue
         """Take in a job, in its lane."""
         self._jobs[job.index] = job
-        lane = (job.gpus, job.vram, job.exclusive, job.group, job.forecast)
-        if lane not in self._needs:
-            key = (job.gpus, job.vram, job.exclusive)
-            self._resources.setdefault(
-                key,
-                Resources(
-                    cpus=0, gpus=job.gpus, min_vram=job.vram, exclusive=job.exclusive, device="cuda"
-                ),
+        lane = self._lane(job)
+        ask = lane[0]
+        if ask not in self._needs:
+            self._resources[ask] = Resources(
+                cpus=0, gpus=job.gpus, exclusive=job.exclusive, device="cuda"
             )
-            self._needs[lane] = need_of(self._seen(job))
+        if not self._of_ask.get(
+            ask
+        ):  # what was known when the last of them left may be out of date
+            self._learn_needs(ask, job)
+        self._of_ask.setdefault(ask, set()).add(lane)
         heappush(self._lanes.setdefault(lane, []), self._entry(job))
         self._new.append(job)
 
-    def take_back(self, job: TraceJob, took: float, now: float) -> None:  # noqa: ARG002
-        """Take back the cards of a job that ended, and learn from it."""
+    def take_back(self, job: TraceJob, took: float, now: float) -> bool:  # noqa: ARG002
+        """Take back the cards of a job, and learn from it; it may have to run again."""
         self._policy.ended(job.index)
-        self._forecasts.add(job)
-        self._looks.clear()  # forecasts have changed
+        again = job.index in self._failing
+        if again:
+            self._failing.remove(job.index)
+            self.out_of_memory += 1
+            self._claims.failed(job)
+        else:
+            self._forecasts.add(job)
+            self._claims.add(job)
+        for ask, lanes in self._of_ask.items():
+            if lanes and ask[0] == job.gpus and ask[1][0] == job.group:
+                self._learn_needs(ask, self._jobs[self._lanes[next(iter(lanes))][0][2]])
+        return not again
 
     def starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
         """Give what the policy starts now, and on which cards."""
@@ -104,10 +128,8 @@ class Live:
             for job, decision in zip(line, self._policy.decide(line, now), strict=True):
                 if isinstance(decision, Start):
                     begun += 1
-                    yield (
-                        self._leave(job.job),
-                        tuple(self._cards[uuid] for uuid in decision.devices),
-                    )
+                    cards = tuple(self._cards[uuid] for uuid in decision.devices)
+                    yield self._begun(self._leave(job.job), decision), cards
             if not begun:
                 break
         if self._discipline.keeps is Keeps.OVERDUE:
@@ -121,9 +143,10 @@ class Live:
             first = self._first()
             return [] if first is None else [self._look(first)]
         heads = [
-            self._jobs[entries[0][2]]
-            for lane, entries in self._lanes.items()
-            if inventory.lacks_gpu(self._needs[lane]) is None
+            self._jobs[self._lanes[lane][0][2]]
+            for ask, lanes in self._of_ask.items()
+            if lanes and any(inventory.lacks_gpu(need) is None for need in self._needs[ask])
+            for lane in lanes
         ]
         if not heads:
             return []
@@ -161,26 +184,47 @@ class Live:
         return rank_of(job.submitted, job.priority), job.index
 
     def _look(self, job: TraceJob) -> Waiting:
-        if job.index not in self._looks:
-            self._looks[job.index] = self._seen(job)
-        return self._looks[job.index]
+        look = self._looks.get(job.index)
+        if (
+            look is None
+            or (self._discipline.foresees and look.forecast is not self._forecasts.of(job))
+            or self._asks.get(self._lane(job)[0]) != look.vram_request
+        ):
+            look = self._looks[job.index] = self._seen(job)
+        return look
+
+    def _begun(self, job: TraceJob, start: Start) -> TraceJob:
+        """Return a job that starts, as long as it will run: less where it was promised too little."""
+        if start.exclusive or start.reservation is None or (job.vram or 0) <= start.reservation:
+            return job
+        self._failing.add(job.index)
+        return replace(job, seconds=min(job.seconds, PEAK_S))
+
+    def _learn_needs(self, ask: _Ask, job: TraceJob) -> None:
+        """Work out what of cards jobs of a lane can start with, as far as it is known now."""
+        seen = self._seen(job)
+        self._needs[ask] = self._policy.inventory.asks(seen)[1]
+        self._asks[ask] = seen.vram_request
+
+    def _lane(self, job: TraceJob) -> _Lane:
+        return (job.gpus, self._claims.key(job), job.exclusive), job.group, job.forecast
 
     def _seen(self, job: TraceJob) -> Waiting:
         forecast = self._forecasts.of(job) if self._discipline.foresees else Forecast()
-        return Waiting(
+        waiting = Waiting(
             job=job.index,
-            resources=self._resources[job.gpus, job.vram, job.exclusive],
-            vram_request=job.vram,
+            resources=self._resources[self._lane(job)[0]],
             seconds=forecast.quantile(LONG),
             forecast=forecast,
             since=rank_of(job.submitted, job.priority),
             patient_until=self._until.get(job.index, inf),
         )
+        return self._claims.told(job, waiting)
 
     def _leave(self, index: int) -> TraceJob:
         """Take a job out of the queue: it starts."""
         job = self._jobs.pop(index)
-        lane = (job.gpus, job.vram, job.exclusive, job.group, job.forecast)
+        lane = self._lane(job)
         entries = self._lanes[lane]
         if entries[0][2] == index:
             heappop(entries)
@@ -189,6 +233,7 @@ class Live:
             entries.sort()
         if not entries:
             del self._lanes[lane]
+            self._of_ask[lane[0]].remove(lane)
         self._looks.pop(index, None)
         self._until.pop(index, None)
         self._waiting_s -= self._shares.pop(index, 0.0)

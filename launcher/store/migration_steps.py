@@ -43,11 +43,24 @@ def _sixth(connection: sqlite3.Connection) -> None:
     _run(connection, "6.sql")
 
 
+def _seventh(connection: sqlite3.Connection) -> None:
+    _run(connection, "7.sql")
+
+
 def _eighth(connection: sqlite3.Connection) -> None:
     _run(connection, "8.sql")
 
 
-STEPS: tuple[Step, ...] = (_first, _second, _third, _fourth, _fifth, _sixth, _eighth)
+STEPS: tuple[Step, ...] = (
+    _first,
+    _second,
+    _third,
+    _fourth,
+    _fifth,
+    _sixth,
+    _seventh,
+    _eighth,
+)
 
 
 def _fill_lanes(connection: sqlite3.Connection) -> None:

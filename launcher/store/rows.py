@@ -193,6 +193,7 @@ class ReadyJob:
     rank: float  # the smallest starts first, of one run
     lane_id: int
     lane: Lane
+    numbers: tuple[str, ...] | None = None  # of a program, where its memory is learned by them
     priority: int = 0
     account: RunAccount = NO_ACCOUNT  # of its run
 

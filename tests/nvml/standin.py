@@ -73,6 +73,7 @@ class Device:
     values: dict[str, int | str]
     processes: dict[tuple[int, str], int | None] = field(default_factory=dict)
     instances: list["Device"] = field(default_factory=list)
+    samples: list[tuple[int, int, int]] = field(default_factory=list)  # pid, percent, age in µs
 
     @property
     def uuid(self) -> str:
@@ -83,6 +84,8 @@ class Device:
         yield " ".join([word, *(f"{key}={value}" for key, value in self.values.items())])
         for (pid, kind), used in self.processes.items():
             yield f"process {pid} {'-' if used is None else used} {kind}"
+        for pid, sm, age in self.samples:
+            yield f"sample {pid} {sm} {age}"
         for instance in self.instances:
             yield from instance.lines("mig")
 
@@ -104,6 +107,7 @@ class Devices:
         self._refused: dict[tuple[str, int], int] = {}
         self._xids: list[tuple[int, int]] = []
         self._absent = 0
+        self._driver = ""
         self._hanging = False
         self._write()
 
@@ -160,6 +164,16 @@ class Devices:
         device.values["used"] = int(device.values["used"]) + (used or 0)
         self._write()
 
+    def use(self, uuid: str, pid: int, percent: int, *, age_s: float = 0.0) -> None:
+        """Let a process use so much of a card's multiprocessors; the driver noticed it `age_s` ago."""
+        self._device(uuid).samples.append((pid, percent, round(age_s * 1e6)))
+        self._write()
+
+    def rest(self, uuid: str) -> None:
+        """Let the driver know of no process that uses a card's multiprocessors."""
+        self._device(uuid).samples.clear()
+        self._write()
+
     def leave(self, uuid: str, pid: int) -> None:
         """Let a process give back all that it holds."""
         device = self._device(uuid)
@@ -199,6 +213,11 @@ class Devices:
         self._absent = code
         self._write()
 
+    def drive(self, version: str) -> None:
+        """Let the driver tell its version to who opens its library from now on."""
+        self._driver = version
+        self._write()
+
     def hang(self, *, on: bool = True) -> None:
         """Let the driver answer nothing until it is told to go on."""
         self._hanging = on
@@ -217,6 +236,7 @@ class Devices:
     def _write(self) -> None:
         lines = ["hang"] if self._hanging else []
         lines += [f"absent {self._absent}"] if self._absent else []
+        lines += [f"driver {self._driver}"] if self._driver else []
         lines += [f"refuse {name} {code} {at}" for (name, at), code in self._refused.items()]
         for card in self._cards:
             lines += card.lines("gpu")
