@@ -108,6 +108,11 @@ class Scheduling:
             for rank, job, flow in ready
         ]
 
+    @property
+    def saw_all(self) -> bool:
+        """Whether the last answer of `ready` held all jobs that wait for nothing."""
+        return self._first_jobs.saw_all
+
     def set_vtimes(self, vtimes: Mapping[str, float]) -> None:
         """Set the virtual times of runs that have just come beside others."""
         set_vtimes(self._db, vtimes)
@@ -301,7 +306,7 @@ class Scheduling:
             if taken is None:
                 return None
             self._usage.record(claim, outcome, measured)
-            charge(self._db, claim, outcome)
+            charge(self._db, claim, outcome, measured.elapsed_s)
             return self._transitions.follow(
                 claim, outcome, outputs=outputs, now=now, requeue=requeue
             )

@@ -4,6 +4,7 @@ from launcher.states import Done, Failed, State
 from launcher.store.queue import Store
 from launcher.store.runs.accounts import RunAccount
 from launcher.store.runs.records import jobs_before, open_runs
+from launcher.store.usage import Measured
 from tests.build import a_seat, a_spec, claimed, enqueue, job_row
 
 
@@ -43,6 +44,23 @@ def test_a_failed_attempt_counts_and_one_that_ended_before_it_began_does_not(
     store.scheduling.finish(back, Done(at=50.0), outputs={}, now=50.0)
     assert accounts(store)["a"].vtime == 1.0  # a core is a sixteenth of a card
     assert accounts(store)["b"] == RunAccount(run=accounts(store)["b"].run, name="b")
+
+
+@pytest.mark.parametrize(
+    ("ended", "elapsed_s", "vtime"),
+    [(1e9, 32.0, 2.0), (50.0, 32.0, 2.0), (1e9, None, 0.0), (116.0, 1e9, 1.0)],
+)
+def test_a_clock_that_is_set_charges_no_run_for_years(
+    store: Store,
+    two_runs: tuple[int, int],
+    ended: float,
+    elapsed_s: float | None,
+    vtime: float,
+) -> None:
+    claim = claimed(store, two_runs[0], 100.0)
+    measured = Measured(elapsed_s=elapsed_s)
+    store.scheduling.finish(claim, Done(at=ended), outputs={}, now=ended, measured=measured)
+    assert accounts(store)["a"].vtime == vtime
 
 
 def test_an_end_is_charged_once(store: Store, two_runs: tuple[int, int]) -> None:
