@@ -18,8 +18,8 @@ CORES = len(os.sched_getaffinity(0))
 HOURS = 3600.0
 
 
-def on_gpu(name: str, **changes: object) -> Spec:
-    return a_spec(name=name, resources=Resources(device="cuda"), **changes)
+def on_gpu(name: str) -> Spec:
+    return a_spec(name=name, resources=Resources(device="cuda"))
 
 
 @pytest.fixture
