@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from sqlite3 import Cursor
 
 from launcher.job import CPU
@@ -54,6 +55,12 @@ def open_runs(execute: Callable[..., Cursor]) -> list[tuple[RunAccount, int, int
         " GROUP BY run ORDER BY run"
     )
     return [(account(*row[:6]), int(row[6]), int(row[7])) for row in rows]
+
+
+def account_of(execute: Callable[..., Cursor], root: Path, name: str) -> RunAccount:
+    """Return the account of a run, one without use where there is no such run yet."""
+    row = execute(f"{_ACCOUNT} WHERE root = ? AND name = ?", (str(root), name)).fetchone()
+    return RunAccount(name=name) if row is None else account(*row)
 
 
 def places(execute: Callable[..., Cursor]) -> list[tuple[int, float, tuple[str, ...], int]]:
