@@ -61,7 +61,7 @@ def test_a_plan_of_a_new_run_comes_before_a_run_that_had_much() -> None:
     sweep = RunAccount(run=7, name="sweep", vtime=1e6)
     queue = tuple(replace(in_the_queue(n, rank=NOON), account=sweep) for n in range(1, 9))
     found = outlook(made, replace(here(cpus=2), ready=queue)).wave
-    assert found.starts == {("command", CPU): 1}
+    assert found.starts == {("command", CPU): 2}
     same = replace(here(cpus=2), ready=queue, account=sweep)
     assert outlook(made, same).wave.starts == {}
 
