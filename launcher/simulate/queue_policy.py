@@ -7,6 +7,7 @@ from math import inf
 from typing import Protocol
 
 from launcher.job import Resources
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.scheduler.policy.decide import Policy
 from launcher.scheduler.policy.disciplines import (
     PATIENCE,
@@ -25,9 +26,10 @@ from launcher.simulate.trace import TraceJob
 from launcher.store.user_actions import rank_of
 from launcher.system.gpu_sharing import Rules
 
+_MEASURABLE = 1e-3  # a job that took so much longer than alone was beside others
 PLENTY = 1 << 50  # cores, and bytes of main memory: neither is ever short in a simulation
 
-_Ask = tuple[int, Key, bool]  # what jobs ask for
+_Ask = tuple[int, Key, bool, str]  # what jobs ask for, and the group by which that is learned
 _Lane = tuple[_Ask, str, float | None]  # and by what forecasts tell them apart
 _Entry = tuple[float, float, int]  # order within a lane, rank, and index: a place in the queue
 
@@ -57,6 +59,7 @@ class Live:
         forecasts: Forecasts,
         claims: Claims,
         discipline: Discipline,
+        slowdown: float = 1.0,
     ) -> None:
         """Begin with empty cards.
 
@@ -66,6 +69,7 @@ class Live:
             forecasts: asked when a job is looked at.
             claims: likewise.
             discipline: the policy.
+            slowdown: what is measured of a job beside another.
         """
         gpus = fleet.snapshots()
         machine = Machine(cpus=PLENTY, ram=PLENTY, ram_free=PLENTY, gpus=gpus, rules=rules)
@@ -73,16 +77,19 @@ class Live:
         self._policy = Policy(machine, discipline=discipline, explain=False)
         self._cards = {gpu.uuid: gpu.index for gpu in gpus}
         self._forecasts, self._claims = forecasts, claims
+        self._slowdown = slowdown
+        self._slowed: set[tuple[str, int]] = set()  # of which it was measured: groups and GPUs
         self.out_of_memory = 0  # attempts that took more than they were promised
         self._failing: set[int] = set()  # jobs that run, and will
         self._jobs: dict[int, TraceJob] = {}
         self._resources: dict[_Ask, Resources] = {}
         self._lanes: dict[_Lane, list[_Entry]] = {}  # heaps; none is empty
         self._needs: dict[_Ask, tuple[Need, ...]] = {}  # any of them will do
-        self._asks: dict[_Ask, int | None] = {}  # bytes that its jobs are promised now
+        self._asks: dict[_Ask, tuple[int | None, Load]] = {}  # what is known of its jobs now
         self._of_ask: dict[_Ask, set[_Lane]] = {}  # lanes that are not empty
         self._looks: dict[int, Waiting] = {}  # the jobs that were looked at
         self._new: list[TraceJob] = []  # they came at this moment
+        self._ended = False  # something has, since a decision
         self._until: dict[int, float] = {}  # how long others may pass a job
         self._overdue: list[tuple[float, int]] = []  # the same as a heap
         self._waiting_s = 0.0  # card-seconds of all that waits
@@ -108,6 +115,7 @@ class Live:
     def take_back(self, job: TraceJob, took: float, now: float) -> bool:  # noqa: ARG002
         """Take back the cards of a job, and learn from it; it may have to run again."""
         self._policy.ended(job.index)
+        self._ended = True
         again = job.index in self._failing
         if again:
             self._failing.remove(job.index)
@@ -116,8 +124,10 @@ class Live:
         else:
             self._forecasts.add(job)
             self._claims.add(job)
+            if took > job.seconds * (1 + _MEASURABLE):
+                self._slowed.add((job.group, job.gpus))
         for ask, lanes in self._of_ask.items():
-            if lanes and ask[0] == job.gpus and ask[1][0] == job.group:
+            if ask[0] == job.gpus and ask[3] == self._learning(job):
                 self._learn_needs(ask, self._jobs[self._lanes[next(iter(lanes))][0][2]])
         return not again
 
@@ -132,6 +142,8 @@ class Live:
                     yield self._begun(self._leave(job.job), decision), cards
             if not begun:
                 break
+            self._ended = True  # who comes next in its lane was not looked at
+        self._ended = False
         if self._discipline.keeps is Keeps.OVERDUE:
             self._give_patience(now)
         self._new.clear()
@@ -142,10 +154,14 @@ class Live:
         if keeps is Keeps.ALL:
             first = self._first()
             return [] if first is None else [self._look(first)]
+        open_lanes = self._of_ask
+        if not self._ended:  # what did not start before does not start now, only what just came
+            fresh = {self._lane(job) for job in self._new}
+            open_lanes = {lane[0]: {each for each in fresh if each[0] == lane[0]} for lane in fresh}
         heads = [
             self._jobs[self._lanes[lane][0][2]]
-            for ask, lanes in self._of_ask.items()
-            if lanes and any(inventory.lacks_gpu(need) is None for need in self._needs[ask])
+            for ask, lanes in open_lanes.items()
+            if any(inventory.lacks_gpu(need) is None for need in self._needs[ask])
             for lane in lanes
         ]
         if not heads:
@@ -188,7 +204,7 @@ class Live:
         if (
             look is None
             or (self._discipline.foresees and look.forecast is not self._forecasts.of(job))
-            or self._asks.get(self._lane(job)[0]) != look.vram_request
+            or self._asks[self._lane(job)[0]] != (look.vram_request, look.demand)
         ):
             look = self._looks[job.index] = self._seen(job)
         return look
@@ -204,10 +220,15 @@ class Live:
         """Work out what of cards jobs of a lane can start with, as far as it is known now."""
         seen = self._seen(job)
         self._needs[ask] = self._policy.inventory.asks(seen)[1]
-        self._asks[ask] = seen.vram_request
+        self._asks[ask] = seen.vram_request, seen.demand
 
     def _lane(self, job: TraceJob) -> _Lane:
-        return (job.gpus, self._claims.key(job), job.exclusive), job.group, job.forecast
+        ask = (job.gpus, self._claims.key(job), job.exclusive, self._learning(job))
+        return ask, job.group, job.forecast
+
+    def _learning(self, job: TraceJob) -> str:
+        """Return the group that teaches what a job does beside others, '' where the policy learns nothing."""
+        return job.group if self._discipline.foresees and self._discipline.shares else ""
 
     def _seen(self, job: TraceJob) -> Waiting:
         forecast = self._forecasts.of(job) if self._discipline.foresees else Forecast()
@@ -215,11 +236,16 @@ class Live:
             job=job.index,
             resources=self._resources[self._lane(job)[0]],
             seconds=forecast.quantile(LONG),
+            demand=self._demand(job),
             forecast=forecast,
             since=rank_of(job.submitted, job.priority),
             patient_until=self._until.get(job.index, inf),
         )
         return self._claims.told(job, waiting)
+
+    def _demand(self, job: TraceJob) -> Load:
+        slowed = self._learning(job) == job.group and (job.group, job.gpus) in self._slowed
+        return load_of(None, self._slowdown) if slowed else UNKNOWN_LOAD
 
     def _leave(self, index: int) -> TraceJob:
         """Take a job out of the queue: it starts."""
@@ -234,6 +260,8 @@ class Live:
         if not entries:
             del self._lanes[lane]
             self._of_ask[lane[0]].remove(lane)
+            if not self._of_ask[lane[0]]:
+                del self._of_ask[lane[0]]
         self._looks.pop(index, None)
         self._until.pop(index, None)
         self._waiting_s -= self._shares.pop(index, 0.0)

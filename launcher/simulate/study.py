@@ -1,11 +1,11 @@
 """The same jobs under each policy, beside what no policy can beat."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher.scheduler.policy.disciplines import DISCIPLINES, SJF
+from launcher.scheduler.policy.disciplines import DISCIPLINES, SJF, Discipline
 from launcher.scheduler.policy.disciplines import OURS as OUR_DISCIPLINE
-from launcher.simulate.claims import Memory, claims
+from launcher.simulate.claims import Claims, Memory, WholeCards, claims
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.lower_bound import lower_bound
 from launcher.simulate.outcome import Outcome, measure
@@ -85,7 +85,10 @@ class Study:
 
 
 def study(
-    workload: Workload, assumptions: Assumptions, tell: Callable[[str], None] = lambda _: None
+    workload: Workload,
+    assumptions: Assumptions,
+    tell: Callable[[str], None] = lambda _: None,
+    policies: Iterable[str] = POLICIES,
 ) -> Study:
     """Replay jobs under each policy.
 
@@ -93,11 +96,12 @@ def study(
         workload: at least one job.
         assumptions: what holds for all policies; only ours shares cards, and needs forecasts.
         tell: called with the name of each policy before it is replayed.
+        policies: their names.
     """
     totals = assumptions.fleet.totals
     spans: dict[str, Sequence[Span]] = {}
     failures = 0
-    for policy in POLICIES:
+    for policy in policies:
         tell(policy)
         queue = _queue(policy, assumptions)
         spans[policy] = replay(
@@ -129,6 +133,14 @@ def _queue(policy: str, assumptions: Assumptions) -> Live:
         assumptions.fleet,
         rules=Rules(max_per_gpu=assumptions.most, reserve=assumptions.fleet.reserve),
         forecasts=forecasts(foresight),
-        claims=claims(assumptions.knows if discipline is OUR_DISCIPLINE else Memory.KNOWN),
+        claims=_claims(assumptions, discipline),
         discipline=discipline,
+        slowdown=assumptions.slowdown,
     )
+
+
+def _claims(assumptions: Assumptions, discipline: Discipline) -> Claims:
+    rooms = {*assumptions.fleet.room}
+    if not discipline.shares and len(rooms) == 1:
+        return WholeCards(rooms.pop())
+    return claims(assumptions.knows if discipline is OUR_DISCIPLINE else Memory.KNOWN)
