@@ -51,6 +51,18 @@ def test_a_job_is_told_its_place_in_its_run_and_which_run_goes_first(
     assert record["share"] == 1
 
 
+def test_a_run_that_goes_first_for_its_priority_is_told_so(
+    launcher: Launcher, store: Store, sweep: list[int]
+) -> None:
+    (job, _) = enqueue(
+        store, a_spec(name="command/1"), a_spec(name="command/2", cpus=2), run="plain"
+    )
+    store.owning.prioritise(sweep, 2)
+    told = launcher("show", str(job)).out
+    assert "first of run plain (share 1, used 0.0 core-hours lately); run sweep (share 1" in told
+    assert "lately) goes first: it has a job with priority 2\n" in told
+
+
 def test_where_no_other_run_waits_nothing_is_told_of_turns(
     launcher: Launcher, store: Store, sweep: list[int]
 ) -> None:
