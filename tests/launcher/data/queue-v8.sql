@@ -122,7 +122,7 @@ CREATE TABLE runs (
     root   TEXT NOT NULL, share REAL NOT NULL DEFAULT 1, vtime REAL NOT NULL DEFAULT 0, used REAL NOT NULL DEFAULT 0, used_at REAL NOT NULL DEFAULT 0,               -- absolute; results lie in <root>/runs/<name>
     UNIQUE (root, name)
 ) STRICT;
-INSERT INTO "runs" VALUES(1,'add','/home/somebody/queue',2.0,61.5,123.0,1.795248906e+09);
+INSERT INTO "runs" VALUES(1,'add','/home/somebody/queue',1.0,0.0,0.0,0.0);
 CREATE TABLE sources (
     id     INTEGER PRIMARY KEY,
     digest TEXT NOT NULL UNIQUE,
@@ -141,13 +141,13 @@ END;
 CREATE INDEX timers_by_time ON timers (at);
 CREATE INDEX timers_by_start ON timers (since);
 CREATE INDEX events_by_job ON events (job);
-CREATE INDEX jobs_ready ON jobs (state, waits, priority, run, lane, rank, id);
 CREATE INDEX jobs_ended ON jobs (ended) WHERE ended IS NOT NULL;
 CREATE INDEX lessons_by_signature ON lessons (signature, id);
 CREATE TRIGGER count_move AFTER UPDATE OF state ON jobs WHEN old.state <> new.state BEGIN
     INSERT INTO counters VALUES (new.run, old.state, -1), (new.run, new.state, 1)
         ON CONFLICT (run, state) DO UPDATE SET n = n + excluded.n;
 END;
+CREATE INDEX jobs_ready ON jobs (state, waits, priority, run, lane, rank, id);
 DELETE FROM "sqlite_sequence";
 INSERT INTO "sqlite_sequence" VALUES('events',14);
 INSERT INTO "sqlite_sequence" VALUES('jobs',9);
