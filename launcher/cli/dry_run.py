@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from launcher.planning.sharing.shared_jobs import with_shared_jobs
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
 from launcher.store.client import look_at_queue
 from launcher.store.queue import Store
+from launcher.store.runs.accounts import RunAccount
 from launcher.system.environment import unset
 from launcher.system.files import Json, stamp
 from launcher.system.git import worktree
@@ -110,7 +112,8 @@ def list_plans(
                 shown += plan_commands(compared_jobs)
                 _warn(plan, reasons)
                 continue
-            preview = preview_plan(compared_jobs, history, machine_state)
+            state = replace(machine_state, account=_account(store, plan))
+            preview = preview_plan(compared_jobs, history, state)
             reasons = _refusals(store, comparison, preview.wave.hopeless, pass_env)
             refused = refused or bool(reasons)
             sources = {id(job.sources): job.sources for job in plan.jobs}  # of a kind: one
@@ -168,6 +171,12 @@ def _refusals(
         *refusals(plan, hopeless, unset_variables, uninstalled),
         *absent_groups(store, groups_to_run([comparison])),
     ]
+
+
+def _account(store: Store | None, plan: Plan) -> RunAccount:
+    """Return the account of a plan's run, with the share that it would have."""
+    account = RunAccount() if store is None else store.read.account(Path.cwd(), plan.name)
+    return account if plan.share is None else replace(account, share=plan.share)
 
 
 def _document(records: Sequence[Json]) -> Json:

@@ -9,10 +9,13 @@ from launcher.job import CPU, Resources, is_exact, numbers_of
 from launcher.planning.plan import PlannedJob
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.disciplines import arranged
 from launcher.scheduler.policy.inventory import impossible
-from launcher.scheduler.policy.model import Machine, Running, Start, waiting
+from launcher.scheduler.policy.model import Machine, Running, Start, Waiting, waiting
+from launcher.scheduler.policy.run_order import Newcomers, in_turn
 from launcher.states import ReasonCode
 from launcher.store.rows import Lane, ReadyJob
+from launcher.store.runs.accounts import NO_ACCOUNT, RunAccount
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.store.user_actions import rank_of
 from launcher.system.files import Json
@@ -31,6 +34,7 @@ class MachineState:
     disk_free: int | None = None  # bytes where the results will lie; None: it does not tell
     usage: Callable[[str], Usage] = lambda _: NO_USAGE  # what was learned of a signature
     visible: tuple[str, ...] | None = None  # CUDA_VISIBLE_DEVICES, as the plan would be queued
+    account: RunAccount = NO_ACCOUNT  # of the plan's run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,7 @@ def first_wave(compared_jobs: Sequence[ComparedJob], machine_state: MachineState
         for ready in line
         if ready not in blocked
     ]
+    requests = _in_turn(requests, machine_state)
     labels = {gpu.uuid: gpu.label for gpu in machine.gpus}
     starts: Counter[tuple[str, str]] = Counter()
     hindrance = ""
@@ -84,6 +89,17 @@ def first_wave(compared_jobs: Sequence[ComparedJob], machine_state: MachineState
         hindrance = f"{blocked_job.name} waits for its GPU: {machine.absent}"
     hopeless = hopeless_jobs(compared_jobs, machine_state)
     return FirstWave(starts=dict(starts), hindrance=hindrance, hopeless=hopeless)
+
+
+def _in_turn(requests: Sequence[Waiting], machine_state: MachineState) -> list[Waiting]:
+    """Return jobs in the order in which the scheduler would look at them."""
+    running, now = machine_state.running, machine_state.now
+    waiting_runs = {str(ready.account.run): ready.account for ready in machine_state.ready}
+    newcomers = Newcomers()
+    newcomers.entered(waiting_runs, running, now)
+    own = {str(machine_state.account.run): machine_state.account}
+    accounts = newcomers.entered(waiting_runs | own, running, now)
+    return in_turn(arranged(requests, now), running, accounts, now)
 
 
 def _line(
@@ -132,7 +148,15 @@ def _ready(job: PlannedJob, machine_state: MachineState, number: int, rank: floa
     """Return a job of the plan as the queue would have it."""
     lane = _lane(job, machine_state)
     numbers = None if is_exact(job.signature) else numbers_of(job.argv)
-    return ReadyJob(id=number, rank=rank, lane_id=0, lane=lane, numbers=numbers)
+    return ReadyJob(
+        id=number,
+        rank=rank,
+        lane_id=0,
+        lane=lane,
+        numbers=numbers,
+        priority=job.priority,
+        account=machine_state.account,
+    )
 
 
 def _lane(job: PlannedJob, machine_state: MachineState) -> Lane:

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -257,9 +256,7 @@ class Admission:
             ram_there=memory.there(),
             ram_free=memory.available() if watch_ram else 0,
             limits=requests.limits,
-            whole_queue=all(
-                count < self._cpus for count in Counter(job.lane_id for job in ready).values()
-            ),
+            whole_queue=self._queue.saw_all,
             **gpus,
         )
         self._queue.know_machines(self._gpus.machines())

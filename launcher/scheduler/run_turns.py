@@ -101,11 +101,15 @@ def turn_of(store: Store, row: JobRow, now: float) -> str:
     more = len(first) - MOST_NAMED
     if more > 0:
         named = f"{named} and {counted(more, 'other run')}"
+    heads_by_run = {job.run: job for job in reversed(heads)}
+    priority = heads_by_run[str(first[0].run)].priority
     ahead_s = vtimes[str(own.run)] - vtimes[str(first[0].run)]
-    why = ""
-    if ahead_s > 0:
+    why, subject = "", "it" if len(first) == 1 else "the first of them"
+    if priority > heads_by_run[str(own.run)].priority:
+        why = f": {subject} has a job with priority {priority}"
+    elif ahead_s > 0:
         hours, unit = _hours(ahead_s, on_gpus=on_gpus)
-        why = f": it had {hours} {unit} less for a share of 1"
+        why = f": {subject} had {hours} {unit} less for a share of 1"
     return f"{text}; {named} {'goes' if len(first) == 1 else 'go'} first{why}"
 
 

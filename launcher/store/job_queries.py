@@ -15,7 +15,9 @@ from launcher.store.connection import (
     sources_of,
 )
 from launcher.store.rows import Group, JobRow, job_row
+from launcher.store.runs.accounts import RunAccount
 from launcher.store.runs.ready import FirstJobs, Flow
+from launcher.store.runs.records import account_of
 from launcher.store.usage import LONGEST_S
 
 _JOBS = (
@@ -178,6 +180,10 @@ class JobQueries:
         """Return some names of jobs, the newest jobs' first."""
         rows = self._db.execute("SELECT name FROM jobs ORDER BY id DESC LIMIT ?", (_NAMES,))
         return [row["name"] for row in rows]
+
+    def account(self, root: Path, run: str) -> RunAccount:
+        """Return the share of a run, and what it had; one without use where there is no such run yet."""
+        return account_of(self._db.execute, root, run)
 
     def runs(self) -> list[str]:
         """Return the names of all runs."""

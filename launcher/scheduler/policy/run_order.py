@@ -139,7 +139,9 @@ def _lines(
     lines: dict[str, _Line] = {}
     for job in jobs:
         if job.run not in lines:
-            served = inf if job.run in active else accounts.get(job.run, NO_ACCOUNT).at
+            at = accounts.get(job.run, NO_ACCOUNT).at
+            # a time that is still to come was written before the clock was set back
+            served = inf if job.run in active else at if at <= now else -inf
             lines[job.run] = _Line(served, vtimes.get(job.run, 0.0))
         lines[job.run].jobs.append(job)
     return [*lines.values()]

@@ -39,8 +39,14 @@ class RunAccount:
 
     def charged(self, card_s: float, now: float) -> "RunAccount":
         """Return the account after an attempt that had so many card-seconds and ended now."""
-        vtime, used = self.vtime + card_s / self.share, self.used_by(now) + card_s
-        return replace(self, vtime=vtime, used=used, at=now)
+        return RunAccount(
+            run=self.run,
+            name=self.name,
+            share=self.share,
+            vtime=self.vtime + card_s / self.share,
+            used=self.used_by(now) + card_s,
+            at=now,
+        )
 
 
 NO_ACCOUNT = RunAccount()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from math import isfinite
+from pathlib import Path
 from sqlite3 import Cursor
 
 from launcher.job import CPU
@@ -10,15 +10,25 @@ from launcher.states import Outcome
 from launcher.store.connection import Connection
 from launcher.store.rows import Claim, JobRow
 from launcher.store.runs.accounts import RunAccount, account, cards_of
+from launcher.store.usage import LONGEST_S
 
 _ACCOUNT = "SELECT id, name, share, vtime, used, used_at FROM runs"
 
 
-def charge(db: Connection, claim: Claim, outcome: Outcome) -> None:
-    """Count what an ended attempt had of the machine as used by its run. Inside `writing`."""
+def charge(db: Connection, claim: Claim, outcome: Outcome, elapsed_s: float | None) -> None:
+    """Count what an ended attempt had of the machine as used by its run. Inside `writing`.
+
+    Args:
+        db: the store's.
+        claim: the attempt.
+        outcome: its end.
+        elapsed_s: how long it ran by a clock that nobody sets; None: not known.
+    """
     seconds = outcome.at - claim.claimed
+    if elapsed_s is not None:
+        seconds = min(seconds, elapsed_s) if seconds > 0 else elapsed_s
     row = db.execute(f"{_ACCOUNT} WHERE id = ?", (claim.run,)).fetchone()
-    if row is None or not isfinite(seconds) or seconds <= 0:  # a clock was set back
+    if row is None or not 0 < seconds <= LONGEST_S:  # the wall clock was set
         return
     after = account(*row).charged(cards_of(claim.gpus, claim.cpus) * seconds, outcome.at)
     db.execute(
@@ -45,6 +55,12 @@ def open_runs(execute: Callable[..., Cursor]) -> list[tuple[RunAccount, int, int
         " GROUP BY run ORDER BY run"
     )
     return [(account(*row[:6]), int(row[6]), int(row[7])) for row in rows]
+
+
+def account_of(execute: Callable[..., Cursor], root: Path, name: str) -> RunAccount:
+    """Return the account of a run, one without use where there is no such run yet."""
+    row = execute(f"{_ACCOUNT} WHERE root = ? AND name = ?", (str(root), name)).fetchone()
+    return RunAccount(name=name) if row is None else account(*row)
 
 
 def places(execute: Callable[..., Cursor]) -> list[tuple[int, float, tuple[str, ...], int]]:

@@ -209,6 +209,16 @@ def test_what_phases_leave_out_is_missing_unless_it_is_there() -> None:
     assert "runs/x/dot:pre%20~pgu/model.json" in told
 
 
+@pytest.mark.parametrize(
+    ("said", "share"),
+    [("", None), ("share: 3\n", 3.0), ("share: 0.5\n", 0.5), ("share: null\n", None)],
+)
+def test_a_run_has_the_share_that_its_file_says(said: str, share: float | None) -> None:
+    text = f"{said}train: [{{data: dot:pre}}]\n"
+    assert a_plan(text).share == share
+    assert a_plan(text, "share=7").share == 7
+
+
 @pytest.mark.parametrize("reuse", ["results", "weights", "nothing"])
 def test_what_is_used_again_is_the_users_choice(reuse: str) -> None:
     assert a_plan(f"reuse: {reuse}\ntrain: [{{data: dot:pre}}]\n").reuse == reuse

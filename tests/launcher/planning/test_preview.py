@@ -11,6 +11,7 @@ from launcher.planning.preview import Preview, preview_plan
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.scheduler.policy.model import Machine, Running
 from launcher.store.rows import Lane, ReadyJob
+from launcher.store.runs.accounts import RunAccount
 from launcher.store.usage import Usage
 from tests.launcher.plans import (
     GIB,
@@ -53,6 +54,16 @@ def test_what_does_not_fit_says_what_it_lacks() -> None:
     found = outlook(made, here(cpus=4)).wave
     assert found.starts == {("command", CPU): 1}
     assert found.hindrance == "command/c1 needs 4 cores, 3 of 4 free"
+
+
+def test_a_plan_of_a_new_run_comes_before_a_run_that_had_much() -> None:
+    made = some_commands("", "")
+    sweep = RunAccount(run=7, name="sweep", vtime=1e6)
+    queue = tuple(replace(in_the_queue(n, rank=NOON), account=sweep) for n in range(1, 9))
+    found = outlook(made, replace(here(cpus=2), ready=queue)).wave
+    assert found.starts == {("command", CPU): 2}
+    same = replace(here(cpus=2), ready=queue, account=sweep)
+    assert outlook(made, same).wave.starts == {}
 
 
 def test_as_many_trainings_start_on_each_card_as_it_has_room_for() -> None:

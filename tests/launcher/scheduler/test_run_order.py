@@ -196,6 +196,12 @@ def test_a_run_that_had_nothing_for_a_day_counts_as_one_with_a_point_more() -> N
     assert order(old, urgent, running=[runs], now=3 * AGEING_S, accounts=accounts) == [2, 1]
 
 
+def test_a_clock_that_was_set_back_keeps_no_run_from_its_point() -> None:
+    accounts = {"old": RunAccount(at=1e9), "new": RunAccount(vtime=HOUR)}
+    old, urgent = a_job(1, "old"), a_job(2, "new", priority=1, submitted=AGEING_S)
+    assert order(old, urgent, now=2 * AGEING_S, accounts=accounts)[0] == 1
+
+
 def test_what_runs_counts_for_what_it_has_had_and_for_what_it_will_have() -> None:
     since, ends = 0.0, 2 * HOUR
     busy = Running(cpus=1, devices=("x",), run="a", since=since, ends=ends)

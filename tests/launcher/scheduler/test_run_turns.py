@@ -1,0 +1,133 @@
+"""Whose turn it is between runs, as `launcher show` and `launcher share` tell it; and a real scheduler's order."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from launcher.job import Resources, Spec
+from launcher.states import Done, State
+from launcher.store.queue import Store
+from launcher.system.daemon_control import ensure_scheduler, wake
+from launcher.system.paths import Home
+from tests.build import a_seat, a_spec, enqueue, in_state, job_row, shell, until
+from tests.launcher.conftest import Launcher
+
+CORES = len(os.sched_getaffinity(0))
+HOURS = 3600.0
+
+
+def on_gpu(name: str) -> Spec:
+    return a_spec(name=name, resources=Resources(device="cuda"))
+
+
+@pytest.fixture
+def sweep(store: Store) -> list[int]:
+    """A run of which one job is done after ten hours on two cards, and five wait."""
+    jobs = enqueue(store, *(on_gpu(f"command/{n}") for n in range(6)), run="sweep")
+    now = job_row(store, jobs[0]).submitted
+    seat = a_seat(device="GPU-1,GPU-2")
+    claim = store.scheduling.claim(jobs[0], seat, reason="", now=now - 10 * HOURS)
+    assert claim is not None
+    store.scheduling.finish(claim, Done(at=now), outputs={}, now=now)
+    return jobs[1:]
+
+
+def test_a_job_is_told_its_place_in_its_run_and_which_run_goes_first(
+    launcher: Launcher, store: Store, sweep: list[int]
+) -> None:
+    quick = enqueue(store, on_gpu("command/1"), run="quick")
+    assert (
+        "\nthird of run sweep (share 1, used 20.0 GPU-hours lately); run quick (share 1, used 0.0"
+        " GPU-hours lately) goes first: it had 20.0 GPU-hours less for a share of 1\n"
+    ) in launcher("show", str(sweep[2])).out
+    assert (
+        "\nfirst of run quick (share 1, used 0.0 GPU-hours lately); this run comes next, before run"
+        " sweep (share 1, used 20.0 GPU-hours lately)\n"
+    ) in launcher("show", str(quick[0])).out
+    record = json.loads(launcher("show", str(sweep[0]), "--json").out)
+    assert record["turn"].startswith("first of run sweep")
+    assert record["share"] == 1
+
+
+def test_a_run_that_goes_first_for_its_priority_is_told_so(
+    launcher: Launcher, store: Store, sweep: list[int]
+) -> None:
+    (job, _) = enqueue(
+        store, a_spec(name="command/1"), a_spec(name="command/2", cpus=2), run="plain"
+    )
+    store.owning.prioritise(sweep, 2)
+    told = launcher("show", str(job)).out
+    assert "first of run plain (share 1, used 0.0 core-hours lately); run sweep (share 1" in told
+    assert "lately) goes first: it has a job with priority 2\n" in told
+
+
+def test_where_no_other_run_waits_nothing_is_told_of_turns(
+    launcher: Launcher, store: Store, sweep: list[int]
+) -> None:
+    (held,) = enqueue(store, on_gpu("command/1"), run="quick")
+    store.owning.hold([held], 1.0)
+    assert "of run" not in launcher("show", str(sweep[2])).out
+    assert json.loads(launcher("show", str(held), "--json").out)["turn"] is None
+
+
+def test_status_lists_waiting_jobs_in_the_order_of_their_turns(
+    launcher: Launcher, store: Store, sweep: list[int]
+) -> None:
+    quick = enqueue(store, *(on_gpu(f"command/{n}") for n in range(2)), run="quick")
+    told = json.loads(launcher("status", "--json").out)
+    listed = [job["id"] for job in told["jobs"] if job["state"] == "queued"]
+    assert listed == [*quick, *sweep]
+    assert {job["share"] for job in told["jobs"]} == {1}
+
+
+def test_shares_are_listed_and_changed(launcher: Launcher, store: Store, sweep: list[int]) -> None:
+    assert launcher("share", "sweep", "3", "-n").out == "sweep\twould get share 3\n"
+    assert launcher("share").out == "sweep\t1\t20.0\t0\t5\n"
+    assert launcher("share", "run:sweep", "3").out == "sweep\tshare 3\n"
+    assert job_row(store, sweep[0]).share == 3
+    assert "share 3" in " ".join(launcher("show", str(sweep[0])).out.split())
+    assert json.loads(launcher("share", "sweep", "--json").out) == {
+        "schema": 1,
+        "runs": [{"run": "sweep", "share": 3, "gpu_hours": pytest.approx(20, abs=0.1),
+                  "running": 0, "waiting": 5}],
+    }  # fmt: skip
+    assert "did you mean 'sweep'?" in launcher("share", "swep", "2").err
+
+
+def test_added_programs_have_a_share_as_one_run(launcher: Launcher, store: Store) -> None:
+    ensure = launcher("add", "--hold", "--share", "0.5", "--", "true")
+    assert ensure.code == 0
+    launcher("add", "--hold", "--", "true")
+    assert [job.share for job in store.read.jobs()] == [0.5, 0.5]
+
+
+def starts(home: Home) -> list[int]:
+    """Return the jobs in the order in which they started."""
+    lines = home.scheduler_log.read_text().splitlines()
+    begun = [line for line in lines if " start reason=" in line]
+    return [int(line.partition("job=")[2].split()[0]) for line in begun]
+
+
+def test_a_quick_run_starts_at_the_next_ends_while_a_sweep_waits(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    waits = shell(f"until [ -e {gate} ]; do sleep 0.01; done")
+    (first,) = enqueue(store, a_spec(*waits, name="command/first", cpus=CORES), run="sweep")
+    store.database.execute("UPDATE runs SET vtime = 1000")  # however slow this machine is
+    ensure_scheduler(home)
+    wake(home)
+    until(lambda: in_state(store, first, State.RUNNING), "the first job runs")
+    sweep = enqueue(
+        store, *(a_spec(name=f"command/{n}", cpus=CORES) for n in range(20)), run="sweep"
+    )
+    quick = enqueue(
+        store, *(a_spec(name=f"command/{n}", cpus=CORES) for n in range(3)), run="quick"
+    )
+    gate.touch()
+    wake(home)
+    until(lambda: all(in_state(store, job, State.DONE) for job in (*sweep, *quick)), "all are done")
+    order = starts(home)
+    assert order == [first, *quick, *sweep]
