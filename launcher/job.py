@@ -292,6 +292,8 @@ _NUMBER = re.compile(
     r"(?<![A-Za-z0-9.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![A-Za-z0-9]|\.\d)"
 )
 
+_PATH = re.compile(r"[^\W\d][^/]*/|/[^/]*[^\W\d]")  # such as out/run-7, not 3/4
+
 
 def program_signature(argv: Sequence[str]) -> str:
     """Return the signature of a program: its words without the numbers that stand by themselves.
@@ -299,6 +301,12 @@ def program_signature(argv: Sequence[str]) -> str:
     So all runs of a sweep over learning rates and seeds share what was learned from the first of them.
     """
     return digest_of(PROGRAM, repr([_NUMBER.sub("#", word) for word in argv]))
+
+
+def numbers_of(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return the numbers that a program's signature leaves out, but those of files: a path costs nothing."""
+    parts = (part for word in argv for part in word.split() if not _PATH.search(part))
+    return tuple(number for part in parts for number in _NUMBER.findall(part))
 
 
 def is_exact(signature: str) -> bool:

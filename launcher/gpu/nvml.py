@@ -11,7 +11,7 @@ from typing import Any
 import pynvml
 
 from launcher.errors import counted
-from launcher.gpu.nvml_device import Card, divided, measured, why, worn
+from launcher.gpu.nvml_device import Card, Refused, divided, measured, why, worn
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.gpu.xid_errors import FALLEN, fault_of, warning_of
 
@@ -52,6 +52,7 @@ class Nvml:
         self.absent = ""  # why there is no driver to ask
         self._clock = clock
         self._open = False
+        self._driver = ""  # its version
         self._tried: float | None = None
         self._histories: dict[str, _CardHistory] = {}  # by UUID of the card
         self._places: dict[int, str] = {}  # index → UUID of the card that was last seen there
@@ -73,7 +74,7 @@ class Nvml:
             for uuid, card in self._histories.items()
             if uuid not in parts_of
         }
-        gpus = (gpu for parts in parts_of.values() for gpu in parts)
+        gpus = (replace(gpu, driver=self._driver) for parts in parts_of.values() for gpu in parts)
         return tuple(sorted(gpus, key=lambda gpu: (gpu.index, gpu.mig or 0)))
 
     # --- the library
@@ -94,6 +95,7 @@ class Nvml:
             self._refused(error)
             return
         self._open, self.absent = True, ""
+        self._driver = _driver_version()
         with contextlib.suppress(pynvml.NVMLError):
             self._events = pynvml.nvmlEventSetCreate()
 
@@ -210,6 +212,14 @@ class Nvml:
                 if self._histories.get(uuid) is not history
             }
         return tuple(_silenced(gpu, fault) for gpu in history.shown)
+
+
+def _driver_version() -> str:
+    """Return the version of the driver; '' where it does not tell."""
+    try:
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except Refused:
+        return ""
 
 
 def _card_at(index: int) -> Card:

@@ -28,11 +28,12 @@ _KINDS: dict[str, Any] = {  # what a field of a GPU or a process holds where it 
     "power_limit_w": _NUMBER,
     "temperature_c": int,
     "ecc_uncorrected": int,
+    "driver": str,
     "pid": int,
     "user": str,
     "command": str,
 }
-_TOLD = {"uuid", "index", "name", "total", "fault", "warnings", "pid"}  # never None
+_TOLD = {"uuid", "index", "name", "total", "fault", "warnings", "driver", "pid"}  # never None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,8 +31,15 @@ class GpuSnapshot:
     power_limit_w: float | None = None
     temperature_c: int | None = None
     ecc_uncorrected: int | None = None  # errors since the driver was loaded
+    driver: str = ""  # the version of its driver; '': not known
 
     @property
     def label(self) -> str:
         """What people call it: `cuda:0`, or `cuda:0:1` for an instance of a divided card."""
         return f"cuda:{self.index}" if self.mig is None else f"cuda:{self.index}:{self.mig}"
+
+    @property
+    def fingerprint(self) -> str:
+        """What decides how much and how long a job takes here: model, memory, and driver where it is known."""
+        name = f"{self.name}, {self.total >> 20} MiB"
+        return f"{name}, driver {self.driver}" if self.driver else name

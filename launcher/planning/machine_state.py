@@ -49,6 +49,8 @@ def read_machine_state(home: Home, store: Store | None, results: Path, now: floa
         seen = watch(Nvml().snapshot, None, 1)  # a driver that hangs can be interrupted
     except MachineError as error:
         seen, absent = (), str(error)
+    if store:
+        store.scheduling.know_machines(gpu.fingerprint for gpu in seen if gpu.total)
     ledger.enter(Sight(gpus=seen, at=time.monotonic()), claims)
     rules = read_configuration(os.environ).rules or Rules()
     machine = Machine(

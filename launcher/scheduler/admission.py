@@ -245,6 +245,7 @@ class Admission:
             **gpus,
         )
         machine = self._courtesy.heeded(machine, time.monotonic())
+        self._queue.know_machines(self._gpus.machines())
         usage = self._queue.usage
         candidates = self._patience.entered(
             (waiting(job, usage(job.lane.signature)) for job in ready), time.monotonic()

@@ -21,6 +21,7 @@ from launcher.states import (
 from launcher.store.rows import Claim
 from launcher.store.scheduler_actions import Scheduling
 from launcher.store.transitions import Requeue
+from launcher.store.usage import Measured
 from launcher.system.files import Stamp, stamp
 
 UNSTARTED_PAUSE_S = 1.0  # before what could not be started is tried again; doubles each time
@@ -35,7 +36,7 @@ class Ended:
 
     claim: Claim
     outcome: Outcome
-    peak: int | None  # bytes that it took on one GPU at most, as far as that was seen
+    measured: Measured  # as far as it was seen on its GPUs
     others_usage: dict[
         str, int
     ]  # UUID of its GPU → bytes that all others had there in its last seconds
@@ -77,7 +78,7 @@ class Endings:
             Ended(
                 claim=claim,
                 outcome=outcome,
-                peak=ledger.peak(claim),
+                measured=self._gpus.measured(claim),
                 others_usage=ledger.others_usage(claim),
                 since=time.monotonic(),
             )
@@ -111,7 +112,7 @@ class Endings:
             ended.outcome,
             outputs=ended.outputs,
             now=now,
-            peak=ended.peak,
+            measured=ended.measured,
             requeue=ended.requeue,
         )
 
@@ -136,7 +137,7 @@ class Endings:
             self._queue.lane_of(job),
             ended.outcome,
             machine,
-            peak=ended.peak,
+            peak=ended.measured.peak,
             others_usage=ended.others_usage,
             moved=self._gpus.moved.get(job, ""),
         )

@@ -11,6 +11,7 @@ from launcher.gpu.process_owner import Ours
 from launcher.gpu.resources import ALONE, JOBS, MEMORY, core_resource, resource
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
+from launcher.scheduler.policy.forecast import forecast_of
 from launcher.scheduler.policy.model import Running, Start
 from launcher.store.rows import Claim
 from launcher.store.usage import NO_USAGE, Usage
@@ -186,7 +187,7 @@ class Ledger:
 
     def _running(self, claim: Claim, usage: Usage) -> Running:
         spec = claim.spec
-        expected_s = usage.expected_seconds if claim.gpus else None
+        forecast = forecast_of(usage.seconds, spec.terms.time_limit_s)
         return Running(
             job=claim.job,
             cpus=claim.cpus,
@@ -196,7 +197,9 @@ class Ledger:
             reservation=claim.reservation,
             exclusive=claim.exclusive or (bool(claim.gpus) and claim.reservation is None),
             used=self._of(claim).used,
-            ends=None if expected_s is None else claim.claimed + expected_s,
+            ends=forecast.end(claim.claimed, claim.claimed),
+            since=claim.claimed,
+            forecast=forecast,
         )
 
     def peak(self, claim: Claim) -> int | None:

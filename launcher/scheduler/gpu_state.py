@@ -1,5 +1,6 @@
 """The scheduler's side of the GPUs: it monitors them, and publishes reservations to other users and limits to workers."""
 
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -23,10 +24,13 @@ from launcher.scheduler.policy.decide import decide, evacuate
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
 from launcher.states import ReasonCode
 from launcher.store.rows import Claim
+from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.files import Json, write_json
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
+from launcher.system.processes import seconds_since_start
 from launcher.workers.memory_share import VramLimit, read_share, write_share
+from launcher.workers.started_file import program_of
 
 FRESH_S = 3.0  # what was seen before is too old to decide by
 FOREIGN_S = 0.5  # likewise of other homes' reservations, which is read again before anything starts
@@ -204,6 +208,27 @@ class Accelerators:
             **self.others(claims),
             "idle": self._sight.idle if self._sight else {},
         }
+
+    def measured(self, claim: Claim) -> Measured:
+        """Return what was seen of an attempt that has ended."""
+        if not claim.gpus:
+            return NOT_MEASURED
+        cards = {gpu.uuid: gpu.fingerprint for gpu in (self._sight.gpus if self._sight else ())}
+        machine = next((cards[uuid] for uuid in claim.gpus if uuid in cards), "")
+        return Measured(
+            peak=self._ledger.peak(claim), machine=machine, elapsed_s=self._elapsed_s(claim)
+        )
+
+    def _elapsed_s(self, claim: Claim) -> float | None:
+        """Return how long ago an attempt's program began, whatever was done to the clock; None: unknown."""
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            program = program_of(self._home.attempt(claim.job, claim.number))
+            return None if program is None else seconds_since_start(program)
+        return None
+
+    def machines(self) -> list[str]:
+        """Return the fingerprints of this machine's cards, as far as they are known."""
+        return [gpu.fingerprint for gpu in (self._sight.gpus if self._sight else ()) if gpu.total]
 
     @property
     def ledger(self) -> Ledger:

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from math import ceil
 
 from launcher.simulate.replay import Span
+from launcher.simulate.trace import TraceJob
 from launcher.system.files import Json
+
+BOUND_S = 10.0  # shorter jobs count as so long in a slowdown
+WIDE = 8  # GPUs; on a small machine fewer are many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +21,8 @@ class Outcome:
     wait_mean: float
     wait_p95: float  # 95 % of the jobs waited at most so long
     wait_longest: float
+    wait_longest_wide: float | None  # of the jobs that ask for many GPUs; None: there is none
+    slowdown: float  # mean bounded slowdown
     turnaround: float  # mean from a job's submission, or the end of what it needs, to its end
     makespan: float  # from the first submission to the last end
 
@@ -28,19 +34,37 @@ class Outcome:
             "wait_mean_s": self.wait_mean,
             "wait_p95_s": self.wait_p95,
             "wait_longest_s": self.wait_longest,
+            "wait_max_wide_s": self.wait_longest_wide,
+            "slowdown_mean": self.slowdown,
             "turnaround_mean_s": self.turnaround,
             "makespan_s": self.makespan,
         }
 
 
-def measure(policy: str, spans: Sequence[Span], cards: int) -> Outcome:
+def wide(cards: int) -> int:
+    """Return how many GPUs a wide job asks for at least: a quarter of the machine, 2 to 8."""
+    return min(WIDE, max(2, cards // 4))
+
+
+def measure(policy: str, spans: Sequence[Span], jobs: Sequence[TraceJob], cards: int) -> Outcome:
     """Return what a replay came to; jobs that need no GPU never wait and are left out of waiting.
+
+    The bounded slowdown of a job is (waited + ran) / max(its duration alone, 10 s), at least 1 (Feitelson, "Metrics
+    for parallel job scheduling and their convergence", 2001).
 
     Args:
         policy: its name.
         spans: at least one.
+        jobs: that were replayed.
         cards: how many GPUs there were.
     """
+    alone = {job.index: job.seconds for job in jobs}
+    slowdowns = [
+        max(1.0, (span.waited + span.end - span.start) / max(alone[span.job], BOUND_S))
+        for span in spans
+        if span.cards
+    ] or [1.0]
+    of_wide = [span.waited for span in spans if len(span.cards) >= wide(cards)]
     waits = sorted(span.waited for span in spans if span.cards) or [0.0]
     makespan = max(span.end for span in spans)
     return Outcome(
@@ -49,6 +73,8 @@ def measure(policy: str, spans: Sequence[Span], cards: int) -> Outcome:
         wait_mean=sum(waits) / len(waits),
         wait_p95=waits[ceil(0.95 * len(waits)) - 1],
         wait_longest=waits[-1],
+        wait_longest_wide=max(of_wide, default=None),
+        slowdown=sum(slowdowns) / len(slowdowns),
         turnaround=sum(span.waited + span.end - span.start for span in spans) / len(spans),
         makespan=makespan,
     )

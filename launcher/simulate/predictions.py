@@ -3,9 +3,11 @@
 from collections import deque
 from enum import StrEnum
 
+from launcher.scheduler.policy.forecast import UNKNOWN, Forecast, forecast_of
 from launcher.simulate.queue_policy import Forecasts
 from launcher.simulate.trace import TraceJob
-from launcher.store.usage import NEWEST, Usage
+
+NEWEST = 64  # durations of jobs alike that are remembered, as in the queue
 
 
 class Foresight(StrEnum):
@@ -30,38 +32,50 @@ def forecasts(foresight: Foresight) -> Forecasts:
 class Learned:
     """The lessons that the scheduler would have kept.
 
-    It keeps one for each signature, of which a trace tells nothing: here jobs are alike when they are
-    of the same group and ask for as many GPUs.
+    It keeps them for each signature, of which a trace tells nothing: here jobs are alike when they are
+    of the same group and ask for as many GPUs. Where none like it has ended, all that ended count.
+    Durations count as alone on their cards: the scheduler measures how much slower a job was beside others.
     """
 
     def __init__(self) -> None:
         """Begin without any."""
         self._newest: dict[tuple[str, int], deque[float]] = {}
+        self._all: deque[float] = deque(maxlen=NEWEST)
+        self._known: dict[tuple[str, int], Forecast] = {}  # worked out since one was added
+        self._any: Forecast | None = None
 
-    def add(self, job: TraceJob, took: float) -> None:
+    def add(self, job: TraceJob) -> None:
         """Remember a job that has ended."""
         key = (job.group, job.gpus)
-        self._newest.setdefault(key, deque(maxlen=NEWEST)).append(took)
+        self._newest.setdefault(key, deque(maxlen=NEWEST)).append(job.seconds)
+        self._all.append(job.seconds)
+        self._known.pop(key, None)
+        self._any = None
 
-    def expected(self, job: TraceJob) -> float | None:
-        """Return how long a job is expected to take, None where nothing like it has ended."""
+    def of(self, job: TraceJob) -> Forecast:
+        """Return how long a job is expected to take."""
         if job.forecast is not None:
-            return job.forecast
-        newest = self._newest.get((job.group, job.gpus))
-        return None if newest is None else Usage(seconds=tuple(newest)).expected_seconds
+            return forecast_of((job.forecast,))
+        key = (job.group, job.gpus)
+        if key not in self._newest:
+            self._any = self._any or forecast_of(self._all)
+            return self._any
+        if key not in self._known:
+            self._known[key] = forecast_of(self._newest[key])
+        return self._known[key]
 
 
 class _Known:
-    def add(self, job: TraceJob, took: float) -> None:
+    def add(self, job: TraceJob) -> None:
         pass
 
-    def expected(self, job: TraceJob) -> float | None:
-        return job.seconds
+    def of(self, job: TraceJob) -> Forecast:
+        return forecast_of((job.seconds,))
 
 
 class _Unknown:
-    def add(self, job: TraceJob, took: float) -> None:
+    def add(self, job: TraceJob) -> None:
         pass
 
-    def expected(self, job: TraceJob) -> float | None:  # noqa: ARG002  # as the others
-        return None
+    def of(self, job: TraceJob) -> Forecast:  # noqa: ARG002  # as the others
+        return UNKNOWN

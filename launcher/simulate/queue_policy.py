@@ -1,12 +1,23 @@
-"""The scheduler's own policy as a queue of a simulation."""
+"""The scheduler's own policies as a queue of a simulation."""
 
-from bisect import insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from heapq import heappop, heappush
+from math import inf
 from typing import Protocol
 
 from launcher.job import Resources
 from launcher.scheduler.policy.decide import Policy
+from launcher.scheduler.policy.disciplines import (
+    PATIENCE,
+    USUAL_S,
+    Discipline,
+    Keeps,
+    Order,
+    arranged,
+)
+from launcher.scheduler.policy.forecast import LONG, Forecast
+from launcher.scheduler.policy.gpu_slot import Need, need_of
 from launcher.scheduler.policy.model import Machine, Start, Waiting
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.trace import TraceJob
@@ -15,117 +26,195 @@ from launcher.system.gpu_sharing import Rules
 
 PLENTY = 1 << 50  # cores, and bytes of main memory: neither is ever short in a simulation
 
-_Lane = tuple[int, int | None, bool]  # what jobs ask for
-_Entry = tuple[float, int]  # rank and index: a place in the queue
+_Ask = tuple[int, int | None, bool]  # what jobs ask for
+_Lane = tuple[_Ask, str, float | None]  # and by what forecasts tell them apart
+_Entry = tuple[float, float, int]  # order within a lane, rank, and index: a place in the queue
 
 
 class Forecasts(Protocol):
     """Who tells how long a job will take, from what has ended."""
 
-    def add(self, job: TraceJob, took: float) -> None:
+    def add(self, job: TraceJob) -> None:
         """Remember a job that has ended."""
 
-    def expected(self, job: TraceJob) -> float | None:
-        """Return how long a job is expected to take, None where that is unknown."""
+    def of(self, job: TraceJob) -> Forecast:
+        """Return how long a job is expected to take."""
 
 
 class Live:
-    """Jobs in lanes as the queue's database has them, and the scheduler's policy over their heads.
+    """Jobs in lanes as the queue's database has them, and a policy of the scheduler over their heads.
 
-    Like the scheduler it looks at the first few jobs of each lane only. Where nothing has ended
-    since the last decision, what was refused then is refused again, so that only new jobs are
-    looked at, behind the first one, whose place is kept.
+    Jobs of a lane are alike in all that a policy looks at, so the first of each lane stands for all. Of those
+    for which there is no room at all only the one is looked at whose place is kept.
     """
 
-    def __init__(self, fleet: Fleet, *, rules: Rules, forecasts: Forecasts, each: int) -> None:
+    def __init__(
+        self, fleet: Fleet, *, rules: Rules, forecasts: Forecasts, discipline: Discipline
+    ) -> None:
         """Begin with empty cards.
 
         Args:
             fleet: the cards.
             rules: how many jobs may share one.
-            forecasts: asked when a job comes to the head of its lane.
-            each: at so many jobs of each lane it looks.
+            forecasts: asked when a job is looked at.
+            discipline: the policy.
         """
         gpus = fleet.snapshots()
         machine = Machine(cpus=PLENTY, ram=PLENTY, ram_free=PLENTY, gpus=gpus, rules=rules)
-        self._policy = Policy(machine, explain=False)
+        self._discipline = discipline
+        self._policy = Policy(machine, discipline=discipline, explain=False)
         self._cards = {gpu.uuid: gpu.index for gpu in gpus}
-        self._forecasts, self._each = forecasts, each
+        self._forecasts = forecasts
         self._jobs: dict[int, TraceJob] = {}
-        self._resources: dict[_Lane, Resources] = {}
-        self._heads: dict[_Lane, list[_Entry]] = {}  # what is looked at
-        self._rest: dict[_Lane, list[_Entry]] = {}  # heaps of what is not
-        self._line: list[_Entry] = []  # the heads of all lanes, the most urgent first
-        self._waiting: dict[int, Waiting] = {}  # the same as the policy sees them
-        self._new: set[_Entry] = set()  # of these, what it has not seen yet
-        self._ended = False
+        self._resources: dict[_Ask, Resources] = {}
+        self._lanes: dict[_Lane, list[_Entry]] = {}  # heaps; none is empty
+        self._needs: dict[_Ask, Need] = {}
+        self._of_ask: dict[_Ask, set[_Lane]] = {}  # lanes that are not empty
+        self._looks: dict[int, Waiting] = {}  # the jobs that were looked at
+        self._new: list[TraceJob] = []  # they came at this moment
+        self._until: dict[int, float] = {}  # how long others may pass a job
+        self._overdue: list[tuple[float, int]] = []  # the same as a heap
+        self._waiting_s = 0.0  # card-seconds of all that waits
+        self._shares: dict[int, float] = {}  # of each job
 
     def put(self, job: TraceJob, now: float) -> None:  # noqa: ARG002  # as every queue
         """Take in a job, in its lane."""
         self._jobs[job.index] = job
         lane = _lane(job)
-        if lane not in self._heads:
-            self._heads[lane], self._rest[lane] = [], []
-            self._resources[lane] = Resources(
+        ask = lane[0]
+        if ask not in self._needs:
+            self._resources[ask] = Resources(
                 cpus=0, gpus=job.gpus, min_vram=job.vram, exclusive=job.exclusive, device="cuda"
             )
-        heads, rest = self._heads[lane], self._rest[lane]
-        entry = (rank_of(job.submitted, job.priority), job.index)
-        if len(heads) == self._each and entry < heads[-1]:  # more urgent than what came before it
-            last = heads[-1]
-            self._hide(lane, last)
-            heappush(rest, last)
-        heappush(rest, entry)
-        self._show(lane)
+            self._needs[ask] = need_of(self._seen(job))
+        self._of_ask.setdefault(ask, set()).add(lane)
+        heappush(self._lanes.setdefault(lane, []), self._entry(job))
+        self._new.append(job)
 
     def take_back(self, job: TraceJob, took: float, now: float) -> None:  # noqa: ARG002
         """Take back the cards of a job that ended, and learn from it."""
         self._policy.ended(job.index)
-        self._forecasts.add(job, took)
-        self._ended = True
+        self._forecasts.add(job)
 
     def starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
         """Give what the policy starts now, and on which cards."""
-        while self._ended or self._new:
-            seen = self._line[:] if self._ended else self._head_and_new()
-            self._ended = False
-            self._new.clear()
-            waiting = [self._waiting[index] for _, index in seen]
-            for entry, decision in zip(seen, self._policy.decide(waiting, now), strict=True):
+        while line := self._line(now):
+            begun = 0
+            for job, decision in zip(line, self._policy.decide(line, now), strict=True):
                 if isinstance(decision, Start):
-                    lane = _lane(self._jobs[decision.job])
-                    self._hide(lane, entry)
-                    self._show(lane)
-                    cards = tuple(self._cards[uuid] for uuid in decision.devices)
-                    yield self._jobs.pop(decision.job), cards
+                    begun += 1
+                    yield (
+                        self._leave(job.job),
+                        tuple(self._cards[uuid] for uuid in decision.devices),
+                    )
+            if not begun:
+                break
+        if self._discipline.keeps is Keeps.OVERDUE:
+            self._give_patience(now)
+        self._new.clear()
 
-    def _head_and_new(self) -> Sequence[_Entry]:
-        new = sorted(self._new)
-        return new if new[0] <= self._line[0] else [self._line[0], *new]
+    def _line(self, now: float) -> list[Waiting]:
+        """Return the jobs that may start, and the one whose place is kept, in the policy's order."""
+        inventory, keeps = self._policy.inventory, self._discipline.keeps
+        if keeps is Keeps.ALL:
+            first = self._first()
+            return [] if first is None else [self._look(first)]
+        heads = [
+            self._jobs[self._lanes[lane][0][2]]
+            for ask, lanes in self._of_ask.items()
+            if lanes and inventory.lacks_gpu(self._needs[ask]) is None
+            for lane in lanes
+        ]
+        if not heads:
+            return []
+        kept = self._kept(now)
+        if kept is not None and all(job.index != kept for job in heads):
+            heads.append(self._jobs[kept])
+        heads.sort(key=self._rank)
+        return arranged(map(self._look, heads), now, self._discipline)
 
-    def _show(self, lane: _Lane) -> None:
-        """Let the policy look at so many jobs of a lane as it may."""
-        heads, rest = self._heads[lane], self._rest[lane]
-        while rest and len(heads) < self._each:
-            entry = heappop(rest)
-            job = self._jobs[entry[1]]
-            heads.append(entry)  # all that is in the rest comes behind them
-            insort(self._line, entry)
-            self._new.add(entry)
-            self._waiting[job.index] = Waiting(
-                job=job.index,
-                resources=self._resources[lane],
-                vram_request=job.vram,
-                seconds=self._forecasts.expected(job),
-            )
+    def _first(self) -> TraceJob | None:
+        if not self._lanes:
+            return None
+        return self._jobs[min(entries[0] for entries in self._lanes.values())[2]]
 
-    def _hide(self, lane: _Lane, entry: _Entry) -> None:
-        """Take a job out of the policy's sight: it starts, or goes back behind others."""
-        self._heads[lane].remove(entry)
-        self._line.remove(entry)
-        self._new.discard(entry)
-        del self._waiting[entry[1]]
+    def _kept(self, now: float) -> int | None:
+        """Return for which job a place is kept, beside those for which there is room."""
+        if self._discipline.keeps is Keeps.NOBODY:
+            return None
+        if self._discipline.keeps is Keeps.FIRST:
+            first = self._first()
+            return None if first is None else first.index
+        while self._overdue and self._overdue[0][1] not in self._jobs:
+            heappop(self._overdue)
+        return self._overdue[0][1] if self._overdue and self._overdue[0][0] <= now else None
+
+    def _entry(self, job: TraceJob) -> _Entry:
+        """Return the place of a job within its lane: by age, and where that is the policy by duration."""
+        rank = rank_of(job.submitted, job.priority)
+        if self._discipline.order is not Order.SHORTEST:
+            return (rank, rank, job.index)
+        seconds = self._forecasts.of(job).quantile(LONG)
+        return (inf if seconds is None else seconds, rank, job.index)
+
+    def _rank(self, job: TraceJob) -> tuple[float, int]:
+        return rank_of(job.submitted, job.priority), job.index
+
+    def _look(self, job: TraceJob) -> Waiting:
+        look = self._looks.get(job.index)
+        if look is None or (
+            self._discipline.foresees and look.forecast is not self._forecasts.of(job)
+        ):
+            look = self._looks[job.index] = self._seen(job)
+        return look
+
+    def _seen(self, job: TraceJob) -> Waiting:
+        forecast = self._forecasts.of(job) if self._discipline.foresees else Forecast()
+        return Waiting(
+            job=job.index,
+            resources=self._resources[_lane(job)[0]],
+            vram_request=job.vram,
+            seconds=forecast.quantile(LONG),
+            forecast=forecast,
+            since=rank_of(job.submitted, job.priority),
+            patient_until=self._until.get(job.index, inf),
+        )
+
+    def _leave(self, index: int) -> TraceJob:
+        """Take a job out of the queue: it starts."""
+        job = self._jobs.pop(index)
+        lane = _lane(job)
+        entries = self._lanes[lane]
+        if entries[0][2] == index:
+            heappop(entries)
+        else:
+            entries.remove(self._entry(job))
+            entries.sort()
+        if not entries:
+            del self._lanes[lane]
+            self._of_ask[lane[0]].remove(lane)
+        self._looks.pop(index, None)
+        self._until.pop(index, None)
+        self._waiting_s -= self._shares.pop(index, 0.0)
+        return job
+
+    def _give_patience(self, now: float) -> None:
+        """Let others pass a new job for a while: as long as the queue before it, and half as long again."""
+        still = [job for job in self._new if job.index in self._jobs]
+        if not still:
+            return
+        running_s = self._policy.work_left(now)
+        for job in still:
+            wait_s = (self._waiting_s + running_s) / len(self._cards)
+            until = rank_of(job.submitted, job.priority) + PATIENCE * wait_s
+            self._until[job.index] = until
+            heappush(self._overdue, (until, job.index))
+            mean = self._forecasts.of(job).mean
+            self._shares[job.index] = job.gpus * (USUAL_S if mean is None else mean)
+            self._waiting_s += self._shares[job.index]
+            if job.index in self._looks:
+                self._looks[job.index] = replace(self._looks[job.index], patient_until=until)
 
 
 def _lane(job: TraceJob) -> _Lane:
-    return (job.gpus, job.vram, job.exclusive)
+    return (job.gpus, job.vram, job.exclusive), job.group, job.forecast

@@ -3,20 +3,20 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher.simulate.baselines import Fifo, ShortestFirst
+from launcher.scheduler.policy.disciplines import DISCIPLINES, SJF
+from launcher.scheduler.policy.disciplines import OURS as OUR_DISCIPLINE
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.lower_bound import lower_bound
 from launcher.simulate.outcome import Outcome, measure
 from launcher.simulate.predictions import Foresight, forecasts
 from launcher.simulate.queue_policy import Live
-from launcher.simulate.replay import Queue, Span, replay
+from launcher.simulate.replay import Span, replay
 from launcher.simulate.workload import Workload
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules
 
-OURS, FIFO, SHORTEST = "launcher", "fifo", "sjf"
-POLICIES = (OURS, FIFO, SHORTEST)
-EACH = 4  # jobs of a lane at which the policy looks; the scheduler looks at one for each core
+OURS = OUR_DISCIPLINE.name
+POLICIES = tuple(DISCIPLINES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,6 @@ class Assumptions:
             "memory": self.memory,
             "durations": self.durations or "as in the trace",
             "seed": self.seed,
-            "looked_at_per_lane": EACH,
         }
 
 
@@ -100,7 +99,8 @@ def study(
         assumptions=assumptions,
         workload=workload,
         outcomes=tuple(
-            measure(policy, policy_spans, len(totals)) for policy, policy_spans in spans.items()
+            measure(policy, policy_spans, workload.jobs, len(totals))
+            for policy, policy_spans in spans.items()
         ),
         lower_bound=lower_bound(
             workload.jobs, totals, slowdown=assumptions.slowdown, most=assumptions.most
@@ -109,14 +109,12 @@ def study(
     )
 
 
-def _queue(policy: str, assumptions: Assumptions) -> Queue:
-    if policy == FIFO:
-        return Fifo(assumptions.fleet.totals)
-    if policy == SHORTEST:
-        return ShortestFirst(assumptions.fleet.totals)
+def _queue(policy: str, assumptions: Assumptions) -> Live:
+    discipline = DISCIPLINES[policy]
+    foresight = Foresight.KNOWN if discipline is SJF else assumptions.foresight
     return Live(
         assumptions.fleet,
         rules=Rules(max_per_gpu=assumptions.most),
-        forecasts=forecasts(assumptions.foresight),
-        each=EACH,
+        forecasts=forecasts(foresight),
+        discipline=discipline,
     )

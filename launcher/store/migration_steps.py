@@ -43,7 +43,11 @@ def _sixth(connection: sqlite3.Connection) -> None:
     _run(connection, "6.sql")
 
 
-STEPS: tuple[Step, ...] = (_first, _second, _third, _fourth, _fifth, _sixth)
+def _seventh(connection: sqlite3.Connection) -> None:
+    _run(connection, "7.sql")
+
+
+STEPS: tuple[Step, ...] = (_first, _second, _third, _fourth, _fifth, _sixth, _seventh)
 
 
 def _fill_lanes(connection: sqlite3.Connection) -> None:

@@ -22,7 +22,7 @@ from launcher.states import Reason, State
 from launcher.store.connection import known_record, known_state, reason_of
 from launcher.system.stored_fields import Unreadable, parsed, texts
 
-_LANE = {"group", "resources", "breed", "signature", "visible", "least"}  # fields of a lane's key
+_LANE = {"group", "resources", "breed", "signature", "visible", "least", "limit"}  # of its key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +82,7 @@ class Lane:
     signature: str = ""  # where it may need a GPU: how much memory it takes is learned by this
     visible: tuple[str, ...] | None = None  # likewise: its owner's CUDA_VISIBLE_DEVICES
     least: int = 0  # bytes that it needs on each GPU, as it turned out when it had less
+    limit: float | None = None  # its time limit, s: decisions count on its end then
 
     @property
     def key(self) -> str:
@@ -101,6 +102,8 @@ class Lane:
             record["visible"] = [*self.visible]
         if self.least:
             record["least"] = self.least
+        if self.limit is not None:
+            record["limit"] = self.limit
         return json.dumps(record, sort_keys=True)
 
 
@@ -108,13 +111,19 @@ def lane_of(spec: Spec, context: Context) -> Lane:
     """Return the lane of a job."""
     environment = worker_environment_of(spec, context)
     if not spec.resources.may_need_gpu:  # programs without number, each with a signature of its own
-        return Lane(group=spec.terms.group, resources=spec.resources, environment=environment)
+        return Lane(
+            group=spec.terms.group,
+            resources=spec.resources,
+            environment=environment,
+            limit=spec.terms.time_limit_s,
+        )
     return Lane(
         group=spec.terms.group,
         resources=spec.resources,
         environment=environment,
         signature=spec.signature,
         visible=visible_devices(context.environment),
+        limit=spec.terms.time_limit_s,
     )
 
 
@@ -151,6 +160,7 @@ def read_lane(key: str) -> Lane:
                 signature=_signature(record.get("signature", "")),
                 visible=None if visible is None else texts(visible, "'visible' of its lane"),
                 least=_least(record.get("least", 0)),
+                limit=_limit(record.get("limit")),
             )
     raise Unreadable("the record of its lane is not complete")
 
@@ -167,6 +177,12 @@ def _least(value: object) -> int:
     raise Unreadable(f"'least' of its lane is {str(value)[:40]!r}")
 
 
+def _limit(value: object) -> float | None:
+    if value is None or (isinstance(value, int | float) and value >= 0):
+        return value
+    raise Unreadable(f"'limit' of its lane is {str(value)[:40]!r}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyJob:
     """A job that could start now."""
@@ -175,6 +191,7 @@ class ReadyJob:
     rank: float  # the smallest starts first
     lane_id: int
     lane: Lane
+    numbers: tuple[str, ...] | None = None  # of a program, where its memory is learned by them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

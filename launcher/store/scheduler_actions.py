@@ -6,16 +6,17 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 
 from launcher.context import WorkerEnvironment, read_context
-from launcher.job import Resources, with_sources
+from launcher.job import Resources, is_exact, numbers_of, with_sources
 from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_record
 from launcher.store.connection import NEW_EVENT, Connection, reason_columns, sources_of
 from launcher.store.history_queries import PastUse, past_use
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
 from launcher.store.transitions import Requeue, Transitions
 from launcher.store.unreadable_jobs import fill_lanes, set_aside, set_lanes_aside
-from launcher.store.usage import UsageRecords
-from launcher.system.stored_fields import Unreadable, parsed
+from launcher.store.usage import NOT_MEASURED, Measured, UsageRecords
+from launcher.system.stored_fields import Unreadable, parsed, texts
 
+MOST_PROGRAMS = 100_000  # whose numbers are kept in memory
 MOST_CONTEXTS = 64  # kept in memory; each is as large as an environment
 _NEXT_LANE = (
     "SELECT lane, rank, id FROM jobs WHERE state = 'queued' AND waits = 0 AND lane > ?"
@@ -72,10 +73,12 @@ class Scheduling:
         self._lanes: dict[int, Lane] = {}  # neither of them ever changes
         self._contexts: dict[int, tuple[str, str]] = {}  # and what of it cannot be understood
         self._shared: dict[int | None, str | None] = {}  # digests of modules
+        self._program_numbers: dict[tuple[int, float], tuple[str, ...]] = {}  # by job and rank
         self._unfit: dict[int, str] = {}  # lane → why none of its jobs can be looked at
         self._transitions = Transitions(connection)
         self._usage = UsageRecords(connection)
         self.usage = self._usage.usage
+        self.know_machines = self._usage.know
 
     def ready(self, each: int) -> list[ReadyJob]:
         """Return the first `each` jobs of every lane that wait for nothing, the most urgent first.
@@ -97,9 +100,29 @@ class Scheduling:
                 ready += [(rank, job, lane) for own, rank, job in rows if own == lane]
         ready.sort()
         return [
-            ReadyJob(id=job, rank=rank, lane_id=lane, lane=self._lanes[lane])
+            ReadyJob(
+                id=job,
+                rank=rank,
+                lane_id=lane,
+                lane=self._lanes[lane],
+                numbers=self._numbers(job, rank, self._lanes[lane]),
+            )
             for rank, job, lane in ready
         ]
+
+    def _numbers(self, job: int, rank: float, lane: Lane) -> tuple[str, ...] | None:
+        """Return the numbers of a program's command line, None where they decide nothing."""
+        by_signature = lane.signature and not is_exact(lane.signature)
+        if not by_signature or lane.resources.min_vram is not None:
+            return None
+        if not self.usage(lane.signature).peaks:
+            return None
+        if (job, rank) not in self._program_numbers:  # who is queued anew has another rank
+            if len(self._program_numbers) >= MOST_PROGRAMS:
+                self._program_numbers.clear()
+            (text,) = self._db.execute("SELECT spec FROM jobs WHERE id = ?", (job,)).fetchone()
+            self._program_numbers[job, rank] = numbers_of(_argv(text))
+        return self._program_numbers[job, rank]
 
     def next_in(self, like: ReadyJob) -> ReadyJob | None:
         """Return the most urgent job of a job's lane that waits for nothing, None where there is none."""
@@ -249,7 +272,7 @@ class Scheduling:
         *,
         outputs: Mapping[str, Sequence[int]],
         now: float,
-        peak: int | None = None,
+        measured: Measured = NOT_MEASURED,
         requeue: Requeue | None = None,
     ) -> State | None:
         """Take in how an attempt ended, and what follows for the job and those that need it.
@@ -259,7 +282,7 @@ class Scheduling:
             outcome: its end.
             outputs: size and time of what it has written, by path.
             now: seconds since 1970.
-            peak: bytes that it took, or wanted, on one GPU at most; None: not measured.
+            measured: what was seen of it on its GPUs.
             requeue: given where it did not end well and its job is not to blame.
 
         Returns the job's new state, or None when this end was taken in before.
@@ -271,11 +294,11 @@ class Scheduling:
             taken = self._db.execute(
                 "UPDATE attempts SET outcome = ?, ended = ?, peak = ? WHERE job = ? AND number = ?"
                 " AND outcome IS NULL RETURNING number",
-                (record, outcome.at, peak, claim.job, claim.number),
+                (record, outcome.at, measured.peak, claim.job, claim.number),
             ).fetchone()
             if taken is None:
                 return None
-            self._usage.record(claim, outcome, peak)
+            self._usage.record(claim, outcome, measured)
             return self._transitions.follow(
                 claim, outcome, outputs=outputs, now=now, requeue=requeue
             )
@@ -285,6 +308,7 @@ class Scheduling:
         self._lanes.clear()
         self._contexts.clear()
         self._shared.clear()
+        self._program_numbers.clear()
         self._usage.forget()
 
     # --- times
@@ -338,6 +362,14 @@ class Scheduling:
                 raise Unreadable("it has no lane")
             self._lanes[number] = read_lane(row[0])
         return self._lanes[number]
+
+
+def _argv(text: str) -> tuple[str, ...]:
+    """Return the command line of a spec; none where it cannot be read, and the job does not start."""
+    try:
+        return texts(parsed(text, "its spec").get("argv", []), "'argv' of its spec")
+    except Unreadable:
+        return ()
 
 
 def _claim(

@@ -1,74 +1,103 @@
 """What earlier attempts of jobs that are alike used: how much memory and time such a job takes."""
 
-from dataclasses import dataclass
+import json
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any, NamedTuple
 
-from launcher.errors import counted
-from launcher.states import Done, Outcome
+from launcher.job import is_exact, numbers_of
+from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
 from launcher.store.connection import Connection
 from launcher.store.rows import Claim
-from launcher.units import format_bytes
 
-NEWEST = 8  # attempts of a signature that are remembered: a newer version of the code may need less
+NEWEST = 8  # peaks of a signature that count: a newer version of the code may need less
+KEPT = 64  # attempts of a signature that are remembered, and of a kind
+RECENT = 1024  # attempts among which those of a kind are looked for
 MARGIN = 0.05  # on top of what was measured: NVML is asked once a second, a peak may lie between
 LEAST_MARGIN = 256 << 20
-LONGER = 1.1  # a job is expected to take so many times as long as the longest of those alike
+LONGEST_S = 366 * 86_400.0  # what is said to have taken longer was begun before a clock was set
+EARLY_S = 600.0  # what failed or was stopped sooner may not have taken all its memory yet
+HARDLY = 0.05  # who shared his cards for so much of his time at most counts as alone
+MOST_PEAK = 1 << 42  # bytes; no card has more
+MOST_SLOWDOWN = 1000.0
+
+Numbers = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of an attempt on GPUs; None: it was not."""
+
+    peak: int | None = None  # bytes that it took, or wanted, on one GPU
+    shared_s: float | None = None  # seconds during which it shared a card
+    slowdown: float | None = None  # so many times as long it took meanwhile
+    sm: float | None = None  # mean use of the multiprocessors while it was alone, 0 to 1
+    machine: str = ""  # the card and its driver, see `GpuSnapshot.fingerprint`; '': unknown
+    elapsed_s: float | None = None  # how long it ran by a clock that nobody sets
+
+
+NOT_MEASURED = Measured()
+
+
+class Run(NamedTuple):
+    """What one attempt took of a GPU's memory, with the numbers that its signature leaves out."""
+
+    peak: int
+    numbers: Numbers | None = None  # None: not known
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the newest attempts of a signature took."""
+    """What the newest attempts of a signature took, on cards like those of this machine where any did."""
 
-    seconds: tuple[float, ...] = ()  # of those that were done
+    seconds: tuple[float, ...] = ()  # of those that were done, as if alone; the newest first
     peaks: tuple[int, ...] = ()  # bytes on one GPU, CUDA's context included, where it was measured
+    sm: float | None = None  # mean use of the multiprocessors by one of them alone, 0 to 1
+    slowdown: float | None = None  # mean factor beside others; None: never measured
+    alone: tuple[
+        float, ...
+    ] = ()  # of `seconds`, those of attempts that shared their cards with none
+    own: bool = True  # False: the durations are those of its kind, or of all; it never ran itself
+    elsewhere: str = ""  # on what else the peaks were measured: "on another GPU (A10)"
+    runs: tuple[Run, ...] = ()  # all that are remembered, the oldest first; where numbers matter
 
     @property
     def peak(self) -> int | None:
         """The most that one of them took of a GPU's memory, in bytes; None: not measured."""
         return max(self.peaks, default=None)
 
-    @property
-    def expected_seconds(self) -> float | None:
-        """How long the next one takes at most, as far as one can tell; None: nobody knows.
-
-        The longest counts, not the middle: who is told that a place becomes free at a time must not wait
-        longer because of jobs that were let through before.
-        """
-        return LONGER * max(self.seconds) if self.seconds else None
-
 
 NO_USAGE = Usage()
 
 
-def vram_request_of(
-    asked: int | None, least: int, usage: Usage, *, exact: bool = True
-) -> tuple[int | None, str]:
-    """Return what a job is promised on each of its GPUs, in bytes, and on what that rests.
-
-    Args:
-        asked: `min_vram`; None: not said, or `auto`.
-        least: what it needs at least, as it turned out when it had less; 0: that never happened.
-        usage: what jobs like it took.
-        exact: those agree with it in all that costs; else what was asked for counts more than the usage.
-
-    Returns:
-        None where nobody knows: then it shares its GPUs with none of ours, until that is learned.
-    """
-    peak = usage.peak
-    learned = None if peak is None else peak + max(round(peak * MARGIN), LEAST_MARGIN)
-    if asked is not None and (peak is None or asked >= peak or not exact):
-        claim, source = asked, "declared"
-    elif asked is not None and learned is not None and peak is not None:
-        claim, source = learned, f"declared {format_bytes(asked)}, measured {format_bytes(peak)}"
-    elif learned is not None:
-        claim, source = learned, f"learned from {counted(len(usage.peaks), 'run')}"
-    elif least:
-        return least, "after it had too little"
-    else:
-        return None, ""
-    return (claim, source) if claim >= least else (least, "after it had too little")
+def margin_of(peak: int) -> int:
+    """Return by how much a job may exceed in bytes what its like took."""
+    return max(round(peak * MARGIN), LEAST_MARGIN)
 
 
 MOST_SIGNATURES = 10_000  # whose usage is kept in memory
+
+
+@dataclass(frozen=True, slots=True)
+class _Lesson:
+    """A row of the table with what of it can be true."""
+
+    seconds: float | None = None
+    peak: int | None = None
+    alone: bool = False  # it is known that it shared its cards with none, or hardly
+    slowdown: float | None = None
+    sm: float | None = None
+    machine: str = ""
+    numbers: Numbers | None = None
+
+    def alike(self, here: Collection[str], part: Callable[[str], str]) -> bool:
+        """Tell whether it is of a machine that agrees in a part of its fingerprint with this one."""
+        return not self.machine or not here or part(self.machine) in {part(card) for card in here}
+
+
+_COLUMNS = "signature, seconds, peak, shared, slowdown, sm, machine, numbers"
 
 
 class UsageRecords:
@@ -77,49 +106,231 @@ class UsageRecords:
     def __init__(self, connection: Connection) -> None:
         """Work over a store's connection."""
         self._db = connection
-        self._cached: dict[str, Usage] = {}
+        self._here: frozenset[str] = frozenset()
+        self._cached: dict[tuple[str, str], Usage] = {}
+        # kinds and seconds, the oldest first
+        self._recent: deque[tuple[str, float]] | None = None
+        self._of_kind: dict[str, tuple[float, ...]] = {}
 
-    def usage(self, signature: str) -> Usage:
-        """Return what the newest attempts of jobs with a signature used."""
+    def know(self, machines: Iterable[str]) -> None:
+        """Know which cards and drivers are this machine's; what others taught counts less.
+
+        Args:
+            machines: their fingerprints; none: all that was learned counts as learned here.
+        """
+        here = frozenset(filter(None, machines))
+        if here != self._here:
+            self._here = here
+            self.forget()
+
+    def usage(self, signature: str, machine: str = "") -> Usage:
+        """Return what the newest attempts of jobs with a signature used.
+
+        Args:
+            signature: of a job; where none of its like was done, the durations are those of its kind.
+            machine: the fingerprint of a card; '': any of this machine's.
+        """
         if not signature:
             return NO_USAGE
-        if signature not in self._cached:
+        key = (signature, machine)
+        if key not in self._cached:
             if len(self._cached) >= MOST_SIGNATURES:
                 self._cached.clear()
             rows = self._db.execute(
-                "SELECT seconds, peak FROM lessons WHERE signature = ? ORDER BY id DESC LIMIT ?",
-                (signature, NEWEST),
+                f"SELECT {_COLUMNS} FROM lessons WHERE signature = ? ORDER BY id DESC LIMIT ?",
+                (signature, KEPT),
             ).fetchall()
-            self._cached[signature] = Usage(
-                seconds=tuple(seconds for seconds, _ in rows if seconds is not None),
-                peaks=tuple(peak for _, peak in rows if peak is not None),
-            )
-        return self._cached[signature]
+            here = frozenset({machine}) if machine else self._here
+            lessons = [_lesson(*row[1:]) for row in rows]
+            self._cached[key] = _usage(lessons, here, exact=is_exact(signature))
+        usage = self._cached[key]
+        if usage.seconds or not (seconds := self._kind(signature)):
+            return usage
+        return replace(usage, seconds=seconds, own=False)
 
-    def record(self, claim: Claim, outcome: Outcome, peak: int | None) -> None:
+    def _kind(self, signature: str) -> tuple[float, ...]:
+        """Return how long the newest jobs of a signature's kind took, else the newest of all."""
+        if self._recent is None:
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM lessons ORDER BY id DESC LIMIT ?", (RECENT,)
+            ).fetchall()
+            oldest_first = [(_kind_of(row[0]), _lesson(*row[1:])) for row in reversed(rows)]
+            timed = [(kind, lesson) for kind, lesson in oldest_first if lesson.seconds is not None]
+            same_card = [item for item in timed if item[1].alike(self._here, card_of)]
+            self._recent = deque(
+                ((kind, lesson.seconds or 0.0) for kind, lesson in same_card or timed), RECENT
+            )
+        kind = _kind_of(signature)
+        if kind not in self._of_kind:
+            newest_first = [*reversed(self._recent)]
+            own = [seconds for other, seconds in newest_first if other == kind]
+            every = [seconds for _, seconds in newest_first]
+            self._of_kind[kind] = tuple((own or every)[:KEPT])
+        return self._of_kind[kind]
+
+    def record(self, claim: Claim, outcome: Outcome, measured: Measured = NOT_MEASURED) -> None:
         """Record what an attempt used on GPUs. Inside `writing`.
 
         Args:
             claim: the attempt.
             outcome: its end; only one that was done tells how long such a job takes.
-            peak: bytes that it took, or wanted, on one GPU at most; None: not measured.
+            measured: what was seen of it.
         """
         signature = claim.spec.signature
-        done = isinstance(outcome, Done) and bool(claim.gpus)
-        if not signature or not (done or peak is not None):
+        took = _duration(outcome.at - claim.claimed, measured.elapsed_s)
+        seconds = took if isinstance(outcome, Done) and claim.gpus else None
+        peak = _needed(outcome, measured.peak)
+        if isinstance(outcome, Failed | Lost | Stopped) and (took is None or took < EARLY_S):
+            peak = self._if_more(claim, peak)
+        if not signature or (seconds is None and peak is None):
             return
-        seconds = max(0.0, outcome.at - claim.claimed) if done else None
+        numbers = None if is_exact(signature) else json.dumps(numbers_of(claim.spec.argv))
+        row = (
+            seconds,
+            peak,
+            measured.shared_s,
+            measured.slowdown,
+            measured.sm,
+            measured.machine,
+            numbers,
+        )
         self._db.execute(
-            "INSERT INTO lessons (signature, at, seconds, peak) VALUES (?, ?, ?, ?)",
-            (signature, outcome.at, seconds, peak),
+            f"INSERT INTO lessons (at, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (outcome.at, signature, *row),
         )
         self._db.execute(
             "DELETE FROM lessons WHERE signature = ?1 AND id NOT IN"
             " (SELECT id FROM lessons WHERE signature = ?1 ORDER BY id DESC LIMIT ?2)",
-            (signature, NEWEST),
+            (signature, KEPT),
         )
-        self._cached.pop(signature, None)
+        for key in [key for key in self._cached if key[0] == signature]:
+            del self._cached[key]
+        if self._recent is not None and (alone := _lesson(*row).seconds) is not None:
+            self._recent.append((_kind_of(signature), alone))
+            self._of_kind.clear()
+
+    def _if_more(self, claim: Claim, peak: int | None) -> int | None:
+        """Return what an attempt took that ended early, where it is more than is expected of its like.
+
+        It may not have come to what takes most of the memory: less than is known says nothing.
+        """
+        known = self.usage(claim.spec.signature).peak if is_exact(claim.spec.signature) else None
+        expected = [amount for amount in (known, claim.spec.resources.min_vram) if amount]
+        return peak if peak is not None and expected and peak > max(expected) else None
 
     def forget(self) -> None:
         """Read everything anew: a transaction was rolled back."""
         self._cached.clear()
+        self._recent = None
+        self._of_kind.clear()
+
+
+def _usage(lessons: Sequence[_Lesson], here: Collection[str], *, exact: bool) -> Usage:
+    """Return what lessons, the newest first, say of jobs on this machine.
+
+    What was measured under the same driver on the same card counts alone where there is any; then what
+    another driver of the same card says, then other cards.
+    """
+    same_card = [lesson for lesson in lessons if lesson.alike(here, card_of)]
+    same = [lesson for lesson in same_card if lesson.alike(here, str)]
+    measured, elsewhere = same, ""
+    if not any(lesson.peak is not None for lesson in same):
+        by_card = any(lesson.peak is not None for lesson in same_card)
+        measured = same_card if by_card else [*lessons]
+        other = next((lesson.machine for lesson in measured if lesson.peak is not None), "")
+        if other:
+            elsewhere = (
+                f"under another driver ({driver_of(other)})"
+                if by_card
+                else f"on another GPU ({model_of(other)})"
+            )
+    timed = same_card if any(lesson.seconds is not None for lesson in same_card) else [*lessons]
+    runs = [Run(lesson.peak, lesson.numbers) for lesson in measured if lesson.peak is not None]
+    slowdowns = [lesson.slowdown for lesson in same_card if lesson.slowdown is not None]
+    if not slowdowns:
+        slowdowns = [lesson.slowdown for lesson in lessons if lesson.slowdown is not None]
+    uses = [lesson.sm for lesson in same_card if lesson.sm is not None]
+    return Usage(
+        seconds=tuple(lesson.seconds for lesson in timed if lesson.seconds is not None),
+        alone=tuple(one.seconds for one in timed if one.alone and one.seconds is not None),
+        peaks=tuple(run.peak for run in runs[:NEWEST]),
+        sm=fmean(uses[:NEWEST]) if uses else None,
+        slowdown=fmean(slowdowns[:NEWEST]) if slowdowns else None,
+        elsewhere=elsewhere,
+        runs=() if exact else tuple(reversed(runs)),
+    )
+
+
+# --- what a row can hold: a database may have been edited, or be damaged
+
+
+def _lesson(
+    seconds: Any, peak: Any, shared: Any, slowdown: Any, sm: Any, machine: Any, numbers: Any
+) -> _Lesson:
+    took, factor = _within(seconds, 0, LONGEST_S), _within(slowdown, 1, MOST_SLOWDOWN)
+    beside = _within(shared, 0, LONGEST_S)
+    alone = took is not None and beside is not None and beside <= HARDLY * took
+    if took is not None and factor is not None:
+        took -= min(took, took if beside is None else beside) * (1 - 1 / factor)
+    return _Lesson(
+        seconds=took,
+        alone=alone,
+        peak=peak if isinstance(peak, int) and 0 < peak <= MOST_PEAK else None,
+        slowdown=factor,
+        sm=_within(sm, 0, 1),
+        machine=machine if isinstance(machine, str) else "",
+        numbers=_numbers(numbers),
+    )
+
+
+def _within(value: Any, least: float, most: float) -> float | None:
+    """Return a number that can be true; NaN is within nothing."""
+    if isinstance(value, int | float) and least <= value <= most:
+        return float(value)
+    return None
+
+
+def _numbers(text: Any) -> Numbers | None:
+    try:
+        listed = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    if isinstance(listed, list) and all(isinstance(number, str) for number in listed):
+        return tuple(listed)
+    return None
+
+
+def _duration(by_wall: float, elapsed_s: float | None) -> float | None:
+    """Return how long an attempt took; None where the clock was set so far that nobody can tell."""
+    seconds = by_wall if elapsed_s is None else min(by_wall, elapsed_s)
+    return _within(seconds, 0, LONGEST_S)
+
+
+def _needed(outcome: Outcome, peak: int | None) -> int | None:
+    """Return what an attempt took on one GPU, with what it was refused there."""
+    if not isinstance(outcome, OutOfMemory) or outcome.where != "gpu":
+        return peak
+    held = max(peak or 0, outcome.held or 0)
+    return held + (outcome.wanted or 0) if held else peak
+
+
+def _kind_of(signature: str) -> str:
+    return signature.partition(" ")[0]
+
+
+# --- parts of a fingerprint, which reads "NVIDIA A10, 24576 MiB, driver 550.54.15"
+
+
+def card_of(machine: str) -> str:
+    """Return the card that a fingerprint names, with its memory."""
+    return machine.rpartition(", driver ")[0] or machine
+
+
+def driver_of(machine: str) -> str:
+    """Return the version of the driver, '' where it is not known."""
+    return machine.rpartition(", driver ")[2] if ", driver " in machine else ""
+
+
+def model_of(machine: str) -> str:
+    """Return the name of the card, as people call it."""
+    return machine.partition(",")[0].removeprefix("NVIDIA ")

@@ -93,6 +93,8 @@ def placed(one: Waiting, devices: tuple[str, ...], machine: Machine, now: float)
         reservation=one.vram_request if devices else None,
         exclusive=bool(devices) and one.exclusive,
         ends=None if one.seconds is None else now + one.seconds,
+        since=now,
+        forecast=one.forecast,
     )
 
 

@@ -10,6 +10,7 @@ from launcher.scheduler.policy.model import Decision, Wait, Waiting
 from launcher.units import format_seconds
 
 PASSED_S = 300.0  # so long jobs of ours behind it start, so that nothing idles for its sake
+SHOWN_S = 60.0  # a place that slips by less is not worth a word
 KEPT_S = 300.0  # so long what is ours is kept for it, once all of it is free: others may leave soon
 
 
@@ -20,6 +21,7 @@ class FirstJobReservation:
     job: str  # its number, or its name
     group: str
     at: Turn
+    slip: float = 0.0  # later jobs may be expected to end so many seconds after that
     where: str  # in words
     cpus: int  # that are left at that time
     ram: int  # likewise, bytes
@@ -32,7 +34,10 @@ class FirstJobReservation:
             return ""
         wait_s = round(self.at[0] - now)
         # who runs there should have ended by now
-        return f" in about {format_seconds(wait_s)}" if wait_s > 0 else " at any moment"
+        when = f" in about {format_seconds(wait_s)}" if wait_s > 0 else " at any moment"
+        if self.slip < SHOWN_S:
+            return when
+        return f"{when}, at most {format_seconds(round(self.slip))} later as durations are guesses"
 
     def told(self, now: float) -> str:
         """Return whom a job would delay, in words."""
@@ -40,7 +45,8 @@ class FirstJobReservation:
 
     def ends_before(self, job: Waiting, now: float) -> bool:
         """Tell whether a job that starts now is known to have ended at a time that is known itself."""
-        return job.seconds is not None and now + job.seconds <= self.at[0] < inf
+        known = job.seconds is not None and self.at[0] < inf
+        return known and now + (job.seconds or 0.0) <= max(now, self.at[0]) + self.slip
 
     def admit(
         self, job: Waiting, open_cards: Iterable[Card], *, need: Need | None, cpus: int

@@ -1,10 +1,12 @@
 """Which waiting job starts now, where, and why each other one still waits; a pure function of its arguments.
 
-Jobs come in the order of their rank. One that fits starts. The first that does not, and would if jobs of ours
-ended, gets a reservation: the earliest time at which it can start, as far as it is known how long the others
-take, and the place. A later job starts before it only where that is not delayed: it is expected to end in time,
-or there is room for both. (This is EASY backfill: Lifka, "The ANL/IBM SP scheduling system", 1995; here with
-memory of GPUs, GPUs, cores and main memory at once.)
+Jobs come in the order in which they are to be looked at (`disciplines.arranged`). One that fits starts. The first
+that does not, whose patience is at an end, and that would fit if jobs of ours ended, gets a reservation: the
+earliest time at which it can start, as far as it is known how long the others take, and the place. A later job
+starts before it only where that is delayed by no more than its slip: it is expected to end in time, or there is
+room for both. (This is EASY backfill: Lifka, "The ANL/IBM SP scheduling system", 1995; here with memory of GPUs,
+GPUs, cores and main memory at once. With patience it is the selective backfilling of Srinivasan, Kettimuthu,
+Subramani and Sadayappan, JSSPP 2002.)
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,6 +14,7 @@ from itertools import islice
 from math import inf
 
 from launcher.scheduler.policy.backfill import FirstJobReservation
+from launcher.scheduler.policy.disciplines import OURS, Discipline, Keeps, rules_for
 from launcher.scheduler.policy.explanations import Lack, cores, place_of, placed
 from launcher.scheduler.policy.gpu_slot import Card, Need, Turn
 from launcher.scheduler.policy.inventory import Inventory
@@ -23,7 +26,11 @@ NEVER_KNOWN: Turn = (inf, 1 << 62)  # after all of ours
 
 
 def decide(
-    waiting: Sequence[Waiting], running: Iterable[Running], machine: Machine, now: float = 0.0
+    waiting: Sequence[Waiting],
+    running: Iterable[Running],
+    machine: Machine,
+    now: float = 0.0,
+    discipline: Discipline = OURS,
 ) -> list[Decision]:
     """Return what happens to each waiting job, in their order (the most urgent first).
 
@@ -36,8 +43,9 @@ def decide(
         running: what is promised already, the oldest first.
         machine: what there is.
         now: seconds, on the clock of `Running.ends`.
+        discipline: the policy.
     """
-    return Policy(machine, running).decide(waiting, now)
+    return Policy(machine, running, discipline=discipline).decide(waiting, now)
 
 
 def evacuate(running: Iterable[Running], machine: Machine) -> list[Stop]:
@@ -54,17 +62,25 @@ class Policy:
     """Decisions about one machine, each on what those before it have left."""
 
     def __init__(
-        self, machine: Machine, running: Iterable[Running] = (), *, explain: bool = True
+        self,
+        machine: Machine,
+        running: Iterable[Running] = (),
+        *,
+        discipline: Discipline = OURS,
+        explain: bool = True,
     ) -> None:
         """Take stock; see `Inventory`."""
-        self.inventory = Inventory(machine, running, explain=explain)
+        self.inventory = Inventory(rules_for(machine, discipline), running, explain=explain)
+        self._keeps = discipline.keeps
+        self._barred = ""  # who comes first, where nobody may start before him
         self._started: dict[int, Running] = {}  # by job: what decisions have started
         self._reservation: FirstJobReservation | None = None
         self._yielding: Yielding | None = None  # what is left to colleagues while we decide
 
     def decide(self, waiting: Sequence[Waiting], now: float) -> list[Decision]:
         """Return what happens to each waiting job; what starts counts as running from then on."""
-        self._reservation = None
+        self._reservation, self._barred = None, ""
+        self.inventory.advance(now)
         if self.inventory.machine.colleagues:
             self._yielding = Yielding(self, now)
         decisions = [self._decide(request, now) for request in waiting]
@@ -77,29 +93,37 @@ class Policy:
         """Count what a job took that a decision has started as free."""
         self.inventory.take_back(self._started.pop(job))
 
+    def work_left(self, now: float) -> float:
+        """Return how many GPU-seconds are left of all that runs, as far as it is known."""
+        turns = self.inventory.turns
+        left = (
+            (turns[key][0] - now) * len(run.devices) for key, run in self.inventory.running.items()
+        )
+        return sum(seconds for seconds in left if 0 < seconds < inf)
+
     def _decide(self, request: Waiting, now: float) -> Decision:
         never, needs = self.inventory.asks(request)
         if full := self.inventory.full(request.group):
             return Wait(job=request.job, reason=full, code=ReasonCode.GROUP_FULL)
         if never:
             return Wait(job=request.job, reason=never.text, code=never.code)
+        if self._barred:
+            return Wait(job=request.job, reason=self._barred, code=ReasonCode.WOULD_DELAY)
         cpus = min(request.resources.cpus, self.inventory.machine.cpus)
         need, lacks = self.missing(request, needs, cpus)
-        yielding = self._yielding
-        if yielding is not None and lacks and yielding.there_is_room():
-            _, lacks = yielding.without(request, needs, cpus)
-            if not lacks:
-                return yielding.wait(request)
-        if yielding is not None and not lacks:
-            delayed = yielding.delayed(request, need, cpus)
-            if delayed is not None:
-                return yielding.wait(request, delayed)
+        if self._yielding is not None:
+            lacks, yields = self._yielding.judge(request, needs, need, lacks, cpus)
+            if yields is not None:
+                return yields
         if not lacks:
             places, delay = self._places_now(request, need, cpus, now)
             if not delay:
                 return self._start(request, need, places, cpus, now)
             return Wait(job=request.job, reason=delay, code=ReasonCode.WOULD_DELAY)
-        if self._reservation is None:
+        if self._keeps is Keeps.ALL:
+            name = request.name or str(request.job)
+            self._barred = f"comes after job {name}: first come, first served"
+        elif self._reservation is None and self._is_due(request, now):
             self._reservation = self.reserve(request, needs, cpus, now)
             when = "" if self._reservation is None else self._reservation.when(now)
             if self._reservation is not None and when:
@@ -115,6 +139,12 @@ class Policy:
                     lacks=lacks.of,
                 )
         return Wait(job=request.job, reason=lacks.text, data=lacks.data, lacks=lacks.of)
+
+    def _is_due(self, request: Waiting, now: float) -> bool:
+        """Tell whether a place is kept for a job that does not fit."""
+        if self._keeps is Keeps.NOBODY:
+            return False
+        return self._keeps is Keeps.FIRST or request.patient_until <= now
 
     def missing(
         self, request: Waiting, needs: Sequence[Need], cpus: int
@@ -141,7 +171,9 @@ class Policy:
             group=request.group,
             reservation=_promised(request, need, places),
             exclusive=need is not None and need.exclusive,
-            ends=None if request.seconds is None else now + request.seconds,
+            ends=_expected_end(request, now),
+            since=now,
+            forecast=request.forecast,
         )
         reason = placed(request, run, places) if self.inventory.explain else "fits"
         self.inventory.give(run)
@@ -214,6 +246,7 @@ class Policy:
             job=request.name or str(request.job),
             group=request.group,
             at=at,
+            slip=request.slip,
             where=", ".join(card.gpu.label for card in cards) or cores(cpus),
             cpus=inventory.cpus + sum(run.cpus for run in gone) - cpus,
             ram=max(0, free_ram + sum(run.ram for run in gone) - ram),
@@ -247,6 +280,14 @@ class Policy:
             if wanted <= free:
                 return max(turns[key], (now, 0))
         return None
+
+
+def _expected_end(request: Waiting, now: float) -> float | None:
+    """Return when a job is expected to end that starts now; None: nobody knows."""
+    end = request.forecast.end(now, now)
+    if end is not None:
+        return end
+    return None if request.seconds is None else now + request.seconds
 
 
 def _promised(request: Waiting, need: Need | None, places: Sequence[Card]) -> int | None:

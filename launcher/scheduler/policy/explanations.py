@@ -68,7 +68,9 @@ def placed(job: Waiting, given: Running, places: Sequence[Card]) -> str:
     on = ", ".join(card.gpu.label for card in sorted(places, key=place_of))
     free = format_bytes(min(card.free for card in places))
     if given.reservation is None:
-        return f"on {on} without other jobs, as nobody knows what it takes; {free} free"
+        untried = job.source if job.vram_request is None else ""
+        why = untried or "nobody knows what it takes"
+        return f"on {on} without other jobs, as {why}; {free} free"
     source = f" ({job.source})" if job.source else ""
     alone = ", shared with no other job" if given.exclusive else ""
     return f"on {on}: gets {format_bytes(given.reservation)}{source} of {free} free{alone}"

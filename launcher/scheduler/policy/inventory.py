@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+from itertools import count
 from math import inf
 
 from launcher.gpu.resources import MEMORY, ForeignReservation, shares_cores
@@ -21,6 +23,8 @@ from launcher.scheduler.policy.gpu_pool import Pool
 from launcher.scheduler.policy.gpu_slot import Card, Need, Turn, is_visible, need_alone, need_of
 from launcher.scheduler.policy.model import Machine, Running, Waiting
 from launcher.units import format_bytes
+
+LEAST_S = 1.0  # who is late runs on for at least so long: nothing is expected at this very moment
 
 
 def wants_gpu(resources: Resources, machine: Machine, visible: Sequence[str] | None = None) -> bool:
@@ -52,6 +56,8 @@ class Inventory:
         self.unused_ram = machine.ram_free
         self._groups: Counter[str] = Counter()
         self._given = 0
+        self._order = count()  # of equal ends
+        self._ends: list[tuple[float, int, Running]] = []  # a heap: who should have ended first
         self.running: dict[int, Running] = {}  # by identity: it is one of ours that was given
         self._pools: dict[tuple[object, ...], Pool] = {}
         self._asked: dict[
@@ -68,7 +74,10 @@ class Inventory:
         """Count what a job takes as taken."""
         self.running[id(run)] = run
         self._given += 1
-        self.turns[id(run)] = (inf, self._given) if run.ends is None else (run.ends, 0)
+        if run.ends is None:
+            self.turns[id(run)] = (inf, self._given)
+        else:
+            self._expect(run, run.ends)
         self.cpus -= run.cpus
         self.ram -= run.ram
         self.unused_ram -= run.ram
@@ -90,8 +99,27 @@ class Inventory:
                 self._cards[uuid].take_back(run)
         self._changed(run)
 
+    def advance(self, now: float) -> None:
+        """Expect a later end of what runs on although it should have ended: its forecast says when."""
+        while self._ends and self._ends[0][0] <= now:
+            _, _, run = heappop(self._ends)
+            if self.running.get(id(run)) is not run or run.since is None:
+                continue
+            end = run.forecast.end(run.since, now)
+            if end is not None:
+                self._expect(run, max(end, now + LEAST_S))
+                self._refresh(run)
+
+    def _expect(self, run: Running, end: float) -> None:
+        self.turns[id(run)] = (end, 0)
+        if run.since is not None:
+            heappush(self._ends, (end, next(self._order), run))
+
     def _changed(self, run: Running) -> None:
         self._refused.clear()
+        self._refresh(run)
+
+    def _refresh(self, run: Running) -> None:
         for pool in self._pools.values():
             for uuid in run.devices:
                 if uuid in self._cards:

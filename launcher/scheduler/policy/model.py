@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from launcher.gpu.colleague import Colleague, Lacking
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, is_exact
 from launcher.scheduler.oom_policy import NEGLIGIBLE
+from launcher.scheduler.policy.forecast import LONG, UNKNOWN, Forecast, forecast_of
+from launcher.scheduler.policy.vram_request import lesson_of, vram_request_of
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import ReadyJob
-from launcher.store.usage import Usage, vram_request_of
+from launcher.store.usage import Usage
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules
 
@@ -27,7 +30,11 @@ class Waiting:
     source: str = ""  # on what the request rests: "declared", "learned", …
     enough: int | None = None  # bytes with which it may start alone on an unused GPU
     learned: bool = False  # the request is what jobs like it took, with a margin
-    seconds: float | None = None  # how long it is expected to run; None: unknown
+    seconds: float | None = None  # it is counted on to run no longer; None: unknown
+    forecast: Forecast = UNKNOWN  # on what that rests
+    since: float = 0.0  # when it came, on the clock of `now`; a point of priority is a day earlier
+    patient_until: float = -inf  # others may pass it so long
+    slip: float = 0.0  # by so many seconds the place that is kept for it may slip
     visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
     insists: bool = False  # though it waits for other homes, what is ours is kept for it
 
@@ -51,6 +58,8 @@ class Running:
     exclusive: bool = False  # it shares its GPUs with none of ours
     used: Mapping[str, int] = field(default_factory=dict)  # UUID → bytes, where that is measured
     ends: float | None = None  # when it is expected to end; None: unknown
+    since: float | None = None  # when it began, on the same clock; None: unknown
+    forecast: Forecast = UNKNOWN  # when that time has passed, this says what else to expect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +144,13 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
     lane = ready.lane
     exact = is_exact(lane.signature)
     asked = lane.resources.min_vram
-    claim, source = vram_request_of(asked, lane.least, usage, exact=exact)
-    enough = usage.peak if exact or asked is None else None
+    claim, source = vram_request_of(asked, lane.least, usage, exact=exact, numbers=ready.numbers)
+    lesson = lesson_of(usage, exact=exact, numbers=ready.numbers)
+    peak = None if lesson is None else lesson.peak
+    enough = peak if exact or asked is None else None
     if claim is not None and claim == lane.least:  # of what was needed a guess is all that is known
-        enough = max(0, lane.least - NEGLIGIBLE, usage.peak or 0)
+        enough = max(0, lane.least - NEGLIGIBLE, peak or 0)
+    forecast = forecast_of(usage.seconds, lane.limit)
     return Waiting(
         job=ready.id,
         resources=lane.resources,
@@ -147,6 +159,8 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
         source=source,
         enough=None if claim is None or enough is None else min(claim, enough),
         learned=claim is not None and claim > max(asked or 0, lane.least),
-        seconds=usage.expected_seconds,
+        seconds=forecast.quantile(LONG),
+        forecast=forecast,
+        since=ready.rank,
         visible=lane.visible,
     )

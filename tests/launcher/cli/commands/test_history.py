@@ -40,6 +40,7 @@ from launcher.store.history import (
 )
 from launcher.store.queue import Store
 from launcher.store.transitions import Requeue
+from launcher.store.usage import Measured
 from tests.build import GIB, a_reason, a_seat, a_spec, enqueue
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal
@@ -77,7 +78,9 @@ def attempt(
     begun = outcome.at - seconds
     claim = store.scheduling.claim(job, a_seat(**seat), reason="fits", now=begun)
     assert claim is not None
-    store.scheduling.finish(claim, outcome, outputs={}, now=outcome.at, peak=peak, requeue=requeue)
+    store.scheduling.finish(
+        claim, outcome, outputs={}, now=outcome.at, measured=Measured(peak=peak), requeue=requeue
+    )
 
 
 def a_training(name: str, *, asked: int | None = 24 * GIB, signature: str = "train 1") -> Any:
