@@ -37,7 +37,7 @@ FOREIGN_S = 0.5  # likewise of other homes' reservations, which is read again be
 SELDOM = (
     20  # another user may have filled the folder: looks at it take a twentieth of the time at most
 )
-LEAST_PAUSE_S = 0.005  # between two looks at them that their changes cause
+FLOOD_S = 0.02  # changes of others that follow each other so soon are taken in together
 SHOW_EVERY_S = 2.0  # screens may show the GPUs so late; they never ask the driver themselves
 NOBODY: Mapping[int, int] = MappingProxyType({})
 UNSEEN = "the GPUs are being looked at"
@@ -80,7 +80,8 @@ class Accelerators:
             watch: of the folder in which they tell it.
         """
         self._meter = meter
-        self._watch, self._watch_at = watch or ReservationWatch(None), -inf
+        self._watch = watch or ReservationWatch(None)
+        self._woken_at, self._deaf_until = -inf, -inf
         ours = Ours()
         self._cores = cores
         self._home, self._board, self._rules, self._absent = home, board, rules, absent
@@ -93,7 +94,7 @@ class Accelerators:
         self._foreign_at, self._foreign_took_s = -inf, 0.0
         self._shown_at, self._shown_trouble = 0.0, ""
         self._faults: dict[str, str] = {}
-        self._news = False  # another scheduler has told of a change that only a new look can show
+        self.news = False  # another scheduler has told of a change, and only a new look can show it
         self._waits: tuple[int, Wish] | None = None  # the job for which others know that we wait
         self.moved: dict[int, str] = {}  # job that has to leave its GPU → why
 
@@ -126,8 +127,8 @@ class Accelerators:
             wanted: something runs on a GPU, or waits for one.
         """
         self._ledger.know(claims, alone)
-        if wanted and (self._lookout.ask(news=self._news) or not self._news):
-            self._news = False
+        if not wanted or self._lookout.ask(news=self.news):
+            self.news = False
         self._sight = self._lookout.sight()
         if not self._ledger.enter(self._sight, claims, alone) or self._sight is None:
             return
@@ -160,15 +161,22 @@ class Accelerators:
 
     @property
     def watched(self) -> int:
-        """A descriptor that has news when another scheduler tells something else; -1: there is none."""
-        return self._watch.descriptor if time.monotonic() >= self._watch_at else NONE
+        """A descriptor that has news when another scheduler tells something else; NONE: not now."""
+        return self._watch.descriptor if self.deaf_s <= 0 else NONE
+
+    @property
+    def deaf_s(self) -> float:
+        """For how many seconds no change of others wakes us: somebody has changed a file again and again."""
+        return self._deaf_until - time.monotonic()
 
     def take_news(self) -> None:
         """Look at once at what other schedulers tell now, if one of them has changed that."""
-        pause_s = max(LEAST_PAUSE_S, SELDOM * self._foreign_took_s)
+        now = time.monotonic()
+        if now < self._woken_at + FLOOD_S:
+            self._deaf_until = now + max(FLOOD_S / 2, SELDOM * self._foreign_took_s)
+        self._woken_at = now
         if self._watch.changed(self._board.name):
-            self._foreign_at, self._news = -inf, True
-        self._watch_at = time.monotonic() + pause_s
+            self._foreign_at, self.news = -inf, True
 
     def others(self, claims: Collection[Claim]) -> dict[str, Any]:
         """Return what a `Machine` tells of other users."""
