@@ -28,7 +28,7 @@ from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.files import Json, write_json
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
-from launcher.system.processes import seconds_since_start
+from launcher.system.processes import Identity, pid_namespace, seconds_since_start
 from launcher.workers.memory_share import VramLimit, read_share, write_share
 from launcher.workers.started_file import program_of
 
@@ -297,6 +297,7 @@ class Accelerators:
     def tell(self, claims: Collection[Claim]) -> None:
         """Publish our reservations to other users, and send workers their VRAM limits."""
         reservations = self._ledger.reservations(claims, self._cores)
+        self._board.heads = tuple(map(_head, claims))
         changed = self._board.measured_change(reservations)
         if changed or self._untold(reservations) or self._board.due():
             self._board.publish(reservations)
@@ -378,6 +379,14 @@ def _promised(reservations: Sequence[ForeignReservation]) -> Counter[str]:
     for reservation in reservations:
         sums[reservation.device] += reservation.amount
     return sums
+
+
+def _head(claim: Claim) -> Identity:
+    """Return the supervisor of an attempt."""
+    namespace = pid_namespace()
+    return Identity(
+        pid=claim.pid, start_ticks=claim.start_ticks, boot=claim.boot, namespace=namespace
+    )
 
 
 def _settled(before: Decision, after: Decision) -> Decision:
