@@ -181,7 +181,7 @@ class Accelerators:
     def others(self, claims: Collection[Claim]) -> dict[str, Any]:
         """Return what a `Machine` tells of other users."""
         foreign = self.foreign
-        self._board.use_is(self._meter(claims, self._sight.gpus if self._sight else ()))
+        self._count_use(claims)
         use = self._board.whole_use()
         return {
             "foreign": foreign,
@@ -190,6 +190,9 @@ class Accelerators:
             "core_usage": use.cores,
             "ram_usage": use.memory,
         }
+
+    def _count_use(self, claims: Collection[Claim]) -> None:
+        self._board.use_is(self._meter(claims, self._sight.gpus if self._sight else ()))
 
     @property
     def anybody_waits(self) -> bool:
@@ -296,6 +299,7 @@ class Accelerators:
 
     def tell(self, claims: Collection[Claim]) -> None:
         """Publish our reservations to other users, and send workers their VRAM limits."""
+        self._count_use(claims)
         reservations = self._ledger.reservations(claims, self._cores)
         self._board.heads = tuple(map(_head, claims))
         changed = self._board.measured_change(reservations)
