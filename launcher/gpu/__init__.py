@@ -2,6 +2,6 @@
 
 Start reading at `nvml.Nvml`.
 In reading order: snapshot, nvml, nvml_device, xid_errors, monitor, process_owner, recording,
-resources, reservations, counted_use, colleague, publication,
-waiting_users, reservation_files, reservation_watch.
+resources, reservations, counted_use, colleague, publication, waiting_users, reservation_files,
+reservation_watch, mps, mps_support.
 """

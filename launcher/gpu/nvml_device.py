@@ -6,6 +6,7 @@ What is refused, and what cannot be true, is None.
 
 import os
 import pwd
+import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,8 @@ _MOST_TOTAL = 1 << 50  # bytes; more is no memory but a mistake
 _MOST_ERRORS = 1 << 40
 _MOST_MW = 10_000_000
 _HOTTEST_C = 200
+_MOST_MODE = 3
+_RECENT_US = 1_500_000  # a process is counted busy by what it did in so long; we look once a second
 _PIDS = 1 << 22  # PID_MAX_LIMIT of Linux on 64 bits; a list with a larger one is scrambled
 _PLAINLY = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "libnvidia-ml.so.1, of NVIDIA's driver, is not found",
@@ -109,6 +112,7 @@ def measured(part: Card, card: Card) -> GpuSnapshot:
         used=_possible(memory.used, total) if total else None,
         processes=_processes(part, total),
         utilisation=None if busy is None else busy / 100,
+        compute_mode=_possible(card.ask(pynvml.nvmlDeviceGetComputeMode), _MOST_MODE),
         power_w=_watts(card.ask(pynvml.nvmlDeviceGetPowerUsage)) if whole else None,
         power_limit_w=_watts(card.ask(pynvml.nvmlDeviceGetEnforcedPowerLimit)) if whole else None,
         temperature_c=_possible(
@@ -170,11 +174,30 @@ def _processes(part: Card, total: int | None) -> tuple[GpuProcess, ...] | None:
             return None
         amounts = [used.get(process.pid), _possible(process.usedGpuMemory, total)]
         used[process.pid] = max((amount for amount in amounts if amount is not None), default=None)
+    busy = _busy(part)
     processes = [
-        GpuProcess(pid=pid, used=amount, user=_user(pid), command=_command(pid))
+        GpuProcess(pid=pid, used=amount, user=_user(pid), command=_command(pid), sm=busy.get(pid))
         for pid, amount in used.items()
     ]
     return tuple(sorted(processes, key=lambda process: (-(process.used or 0), process.pid)))
+
+
+def _busy(part: Card) -> dict[int, float]:
+    """Return by pid for which share of the last second processes kept a card busy, as far as it is told.
+
+    The driver tells nothing of a process that did nothing, nor of instances, nor, on some cards, of any.
+    """
+    if part.mig is not None:
+        return {}
+    since = max(0, time.time_ns() // 1000 - _RECENT_US)  # by the clock of the driver's samples
+    samples = part.ask(pynvml.nvmlDeviceGetProcessUtilization, about=(since,))
+    newest: dict[int, tuple[int, float]] = {}
+    for sample in samples or ():
+        share = _possible(sample.smUtil, 100)
+        if share is None or sample.timeStamp <= since:  # some drivers repeat old ones
+            continue
+        newest[sample.pid] = max(newest.get(sample.pid, (0, 0.0)), (sample.timeStamp, share / 100))
+    return {pid: share for pid, (_, share) in newest.items()}
 
 
 def _user(pid: int) -> str | None:

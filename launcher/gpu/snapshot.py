@@ -11,6 +11,7 @@ class GpuProcess:
     used: int | None = None  # bytes; None: the driver does not tell
     user: str | None = None  # a login name, or the uid where it has none; None: not known
     command: str | None = None  # the program's short name
+    sm: float | None = None  # share of the last second in which it kept the GPU busy, 0 to 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,7 @@ class GpuSnapshot:
     warnings: tuple[str, ...] = ()  # what its owner should know, and does not keep jobs away
     processes: tuple[GpuProcess, ...] | None = None
     utilisation: float | None = None  # share of the last second in which it worked, 0 to 1
+    compute_mode: int | None = None  # NVML's: 0 is shared by all, 1 and 3 by none, 2 is closed
     power_w: float | None = None
     power_limit_w: float | None = None
     temperature_c: int | None = None

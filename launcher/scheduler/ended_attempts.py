@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from launcher.scheduler.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Machine
 from launcher.scheduler.requeue_policy import requeue_of
+from launcher.scheduler.shared_time import slowdown_by_duration
 from launcher.states import (
     Done,
     Failed,
@@ -78,11 +79,19 @@ class Endings:
             Ended(
                 claim=claim,
                 outcome=outcome,
-                measured=self._gpus.measured(claim),
+                measured=self._compared(claim, outcome, self._gpus.measured(claim)),
                 others_usage=ledger.others_usage(claim),
                 since=time.monotonic(),
             )
         )
+
+    def _compared(self, claim: Claim, outcome: Outcome, measured: Measured) -> Measured:
+        """Return what was measured, with how much slower it was beside others where only its duration tells."""
+        if not isinstance(outcome, Done) or measured.slowdown is not None or not measured.shared_s:
+            return measured
+        alone = self._queue.usage(claim.spec.signature).alone
+        slowdown = slowdown_by_duration(outcome.at - claim.claimed, measured.shared_s, alone)
+        return replace(measured, slowdown=slowdown)
 
     def due(self, machine: Callable[[], Machine]) -> list[Ended]:
         """Return what can be taken in now, with all that is needed for it.

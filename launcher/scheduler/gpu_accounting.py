@@ -1,7 +1,7 @@
 """What our attempts have reserved on GPUs and what they take there, as far as that is known."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -11,8 +11,10 @@ from launcher.gpu.process_owner import Ours
 from launcher.gpu.resources import ALONE, JOBS, MEMORY, core_resource, resource
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
+from launcher.scheduler.policy.co_location import load_of
 from launcher.scheduler.policy.forecast import forecast_of
 from launcher.scheduler.policy.model import Running, Start
+from launcher.scheduler.shared_time import SharedTime, Sharing
 from launcher.store.rows import Claim
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.paths import Home
@@ -20,6 +22,7 @@ from launcher.workers.memory_share import CONTEXT, Report, VramLimit, read_repor
 
 LARGEST_CONTEXT = 2 << 30
 CONTEXT_STEP = 64 << 20
+NO_JOB = 0
 NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
@@ -56,6 +59,8 @@ class Ledger:
         self._taken: dict[int, _Taken] = {}
         self._seen: Sight | None = None
         self._alone: dict[int, int] = {}
+        self._shared = SharedTime(home)
+        self.services: Sequence[int] = ()  # pids of daemons of ours that belong to no job
         self._named = False  # the driver knows our processes: what it does not list is not there
 
     def enter(
@@ -72,6 +77,7 @@ class Ledger:
             return False
         running = {claim.job: claim for claim in claims if claim.gpus}
         self.know(claims, alone)
+        self._shared.enter(sight, [*claims], self._ours.owner)
         by_driver, unknown = self._driver_usage(sight.gpus, running)
         earlier = {job: self._of(claim) for job, claim in running.items()}
         self._taken, self._seen = {}, sight
@@ -99,7 +105,7 @@ class Ledger:
         lone = {pid: job for pid, job in self._alone.items() if job in jobs}
         supervised = jobs - set(lone.values())
         heads = {claim.pid: claim.job for claim in claims if claim.job in supervised}
-        self._ours.heads = heads | lone
+        self._ours.heads = dict.fromkeys(self.services, NO_JOB) | heads | lone
 
     def _of(self, claim: Claim) -> _Taken:
         """Return what is known of an attempt; nothing of one of which only an earlier one was seen."""
@@ -200,6 +206,8 @@ class Ledger:
             ends=forecast.end(claim.claimed, claim.claimed),
             since=claim.claimed,
             forecast=forecast,
+            demand=load_of(usage.sm, usage.slowdown),
+            run=str(claim.run),
         )
 
     def peak(self, claim: Claim) -> int | None:
@@ -213,6 +221,10 @@ class Ledger:
         peaks = [] if taken.peak is None else [taken.peak]
         report = read_report(self._home.attempt(claim.job, claim.number))
         return max([*peaks, *_peak(report, taken.context)], default=None)
+
+    def sharing(self, claim: Claim) -> Sharing:
+        """Return how long an attempt shared its GPUs, what it used of them, how much slower it was then."""
+        return self._shared.of(claim)
 
     def others_usage(self, claim: Claim) -> dict[str, int]:
         """Return by UUID the most that all others had on an attempt's GPUs at the last two looks, if any saw it."""

@@ -13,6 +13,7 @@ from typing import Any
 from launcher.gpu.colleague import Use, Wish
 from launcher.gpu.counted_use import Reservation
 from launcher.gpu.monitor import Lookout, Sight
+from launcher.gpu.mps import Mps, Service
 from launcher.gpu.process_owner import Ours
 from launcher.gpu.recording import gpu_record
 from launcher.gpu.reservation_watch import NONE, ReservationWatch
@@ -87,6 +88,7 @@ class Accelerators:
         self._home, self._board, self._rules, self._absent = home, board, rules, absent
         self._lookout = Lookout(look, wake, ours=lambda: ours)
         self._ledger = Ledger(home, ours)
+        self._mps = Mps(home.mps)
         self._sight: Sight | None = None
         self._vram_limits: dict[tuple[int, int], VramLimit] = {}  # as last sent to workers
         self._published: list[Reservation] = []
@@ -126,6 +128,7 @@ class Accelerators:
             alone: pid → job of programs whose supervisors are dead.
             wanted: something runs on a GPU, or waits for one.
         """
+        self._ledger.services = self._mps.pids
         self._ledger.know(claims, alone)
         if not wanted or self._lookout.ask(news=self.news):
             self.news = False
@@ -226,8 +229,14 @@ class Accelerators:
             return NOT_MEASURED
         cards = {gpu.uuid: gpu.fingerprint for gpu in (self._sight.gpus if self._sight else ())}
         machine = next((cards[uuid] for uuid in claim.gpus if uuid in cards), "")
+        shared_s, slowdown, sm = self._ledger.sharing(claim)
         return Measured(
-            peak=self._ledger.peak(claim), machine=machine, elapsed_s=self._elapsed_s(claim)
+            peak=self._ledger.peak(claim),
+            shared_s=shared_s,
+            slowdown=slowdown,
+            sm=sm,
+            machine=machine,
+            elapsed_s=self._elapsed_s(claim),
         )
 
     def _elapsed_s(self, claim: Claim) -> float | None:
@@ -236,6 +245,28 @@ class Accelerators:
             program = program_of(self._home.attempt(claim.job, claim.number))
             return None if program is None else seconds_since_start(program)
         return None
+
+    def mps(self, start: Start) -> Service:
+        """Return how MPS serves the GPU of a job that is about to start; a daemon is started where that can be.
+
+        A job on several GPUs has none: a daemon serves one, and a program is the client of one.
+        """
+        if not self._rules().mps or not _may_share(start) or self._sight is None:
+            return Service()
+        gpu = next((gpu for gpu in self._sight.gpus if gpu.uuid == start.devices[0]), None)
+        return Service() if gpu is None else self._mps.serve(gpu)
+
+    @property
+    def settling(self) -> bool:
+        """Whether a daemon of MPS is to quit, which nothing will wake us for."""
+        return self._mps.settling
+
+    def mps_folders(self, claim: Claim) -> tuple[str, str] | None:
+        """Return the folders through which an attempt is a client of MPS; None: it is none."""
+        lone = len(claim.gpus) != 1 or claim.exclusive or claim.reservation is None
+        if lone or not self._rules().mps:
+            return None
+        return self._mps.folders(claim.gpus[0])
 
     def machines(self) -> list[str]:
         """Return the fingerprints of this machine's cards, as far as they are known."""
@@ -309,6 +340,7 @@ class Accelerators:
         if self._board.trouble or self._shown_trouble:
             self._show()
         self._ledger.know(claims)  # those about to start are ours, too
+        self._mps.keep({uuid for claim in claims for uuid in claim.gpus})
         vram_limits = self._ledger.vram_limits(claims)
         for claim in claims:
             key = (claim.job, claim.number)
@@ -340,11 +372,13 @@ class Accelerators:
     def begin(self) -> None:
         """Clear away what schedulers of our user left that were killed."""
         self._board.remove_abandoned()
+        self._mps.adopt()
 
     def leave(self, claims: Collection[Claim]) -> None:
         """Leave; the reservations of what still runs stay for a successor to take over."""
         if not claims:
             self._board.clear()
+        self._mps.leave({uuid for claim in claims for uuid in claim.gpus})
 
     def _note_faults(self, gpus: Sequence[GpuSnapshot]) -> None:
         faults = {gpu.uuid: gpu.fault for gpu in gpus if gpu.fault}
@@ -375,6 +409,10 @@ class Accelerators:
             write_json(self._home.gpus, record, mode=0o600, durable=False)
         except OSError as error:
             logger.warning("gpus.json trouble=%r", str(error))
+
+
+def _may_share(start: Start) -> bool:
+    return len(start.devices) == 1 and not start.exclusive and start.reservation is not None
 
 
 def _promised(reservations: Sequence[ForeignReservation]) -> Counter[str]:

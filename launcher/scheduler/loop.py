@@ -85,8 +85,6 @@ class Scheduler:
         self._outage = Outage()
         self._attempts = RunningAttempts()
         self._fork_servers = ForkServerPool(home, most_idle=cpus + AHEAD, lacks=self._cannot_start)
-        self._launches = Launches(home, self._queue, self._fork_servers, clock, self._outage)
-        self._succession = Succession(self._queue, self._launches)
         self._busy_at = time.monotonic()
         self._requests = Requests()
         self._look_at = 0.0  # when to read the requests at the latest, monotonic
@@ -106,6 +104,10 @@ class Scheduler:
             meter=UseMeter(self._queue.past_use, clock, time.monotonic).read,
             watch=ReservationWatch(folder),
         )
+        self._launches = Launches(
+            home, self._queue, self._fork_servers, clock, self._outage, self._gpus
+        )
+        self._succession = Succession(self._queue, self._launches)
         self._endings = Endings(self._queue, self._gpus)
         self._admission = Admission(
             store,
@@ -214,7 +216,7 @@ class Scheduler:
         self._attempts.stop(stopping, result, all_jobs=self._requests.stop_now)
         if claims := self._admission.claims():
             result.soon(REFRESH_S)  # their reservations are published again
-        if any(claim.gpus for claim in claims):
+        if any(claim.gpus for claim in claims) or self._gpus.settling:
             result.soon(POLL_S)  # what they take is to be seen
         self._admission.explain(reasons, result)
         return result
@@ -256,7 +258,7 @@ class Scheduler:
                 reasons = self._admission.decide(self._requests, result)
         self._endings.settle(ended)
         if decide:
-            self._succession.allow(self._admission.lane_in_turn, time.monotonic())
+            self._succession.allow(self._admission.flow_in_turn, time.monotonic())
         self._launches.commit()
         for attempt, state in zip(ended, states, strict=True):
             self._put_away(attempt, state)

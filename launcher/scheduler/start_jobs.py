@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from launcher.job import CPU
 from launcher.scheduler.attempt_watch import LOOK_AGAIN_S, Place, Supervised
+from launcher.scheduler.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Start
 from launcher.scheduler.unrecorded_attempts import Unrecorded, unrecorded
 from launcher.states import Reason, ReasonCode
@@ -20,6 +21,10 @@ from launcher.workers.order_writer import OrderWriter
 from launcher.workers.spawn_outage import Outage
 
 WORKER_STARTING = Reason(code=ReasonCode.WORKER_STARTING, text="its worker is being started")
+MPS_STARTING = Reason(
+    code=ReasonCode.WORKER_STARTING, text="the MPS daemon of its GPU is being started or stopped"
+)
+MPS_AGAIN_S = 0.05  # before it is looked whether that has happened
 STILL_RUNS = (
     "an attempt that the queue has no record of still runs ({}); it starts when that has ended"
 )
@@ -43,9 +48,10 @@ class Launches:
         fork_servers: ForkServerPool,
         clock: Callable[[], float],
         outage: Outage,
+        gpus: Accelerators,
     ) -> None:
         """Begin with nothing."""
-        self._outage = outage
+        self._outage, self._gpus = outage, gpus
         self._home, self._queue, self._fork_servers, self._clock = home, queue, fork_servers, clock
         # in a transaction that is still open; with the reason, where it cannot be started
         self._claimed: list[Supervised] = []
@@ -116,6 +122,10 @@ class Launches:
             return None
         if supervisor is None:
             return WORKER_STARTING
+        if self._gpus.mps(start).starting:
+            self._fork_servers.give_back(environment, supervisor)
+            self.again_s = MPS_AGAIN_S
+            return MPS_STARTING
         try:
             claim = self._queue.claim(
                 ready.id,
@@ -161,7 +171,7 @@ class Launches:
             OSError: the disk is full.
         """
         seat = self._seat(place.start, Identity(pid=0, start_ticks=0, boot=boot_id()))
-        claim = self._queue.next_claim(place.job.lane_id, seat, self._clock())
+        claim = self._queue.next_claim(place.job, seat, self._clock())
         if claim is not None and self._orders.holds(claim.job, claim.number):
             return None
         self._orders.discard()
@@ -169,7 +179,7 @@ class Launches:
             return None
         if unrecorded(self._home, claim.job, claim.number) != Unrecorded(number=claim.number):
             return None  # what lies in its way is looked at when it is claimed
-        return self._orders.prepare(claim.job, claim.number, _order_of(claim))
+        return self._orders.prepare(claim.job, claim.number, self._order_of(claim))
 
     def _in_the_way(self, job: int) -> Unrecorded:
         """Look what lies where a job's next attempt goes; what is unclear keeps no other job waiting."""
@@ -209,7 +219,19 @@ class Launches:
         Raises:
             OSError: the disk is full.
         """
-        self._orders.write(claim.job, claim.number, _order_of(claim))
+        self._orders.write(claim.job, claim.number, self._order_of(claim))
+
+    def _order_of(self, claim: Claim) -> str:
+        return order_text(
+            job=claim.job,
+            number=claim.number,
+            device=claim.device,
+            cpus=claim.cpus,
+            claim=claim.reservation,
+            mps=self._gpus.mps_folders(claim),
+            spec_text=claim.spec_text,
+            context_text=claim.context_text,
+        )
 
     def _give_up(self, ready: ReadyJob, start: Start, why: Unusable, number: int) -> None:
         """Claim a job without a supervisor, so that its attempt can end."""
@@ -230,18 +252,6 @@ def _log_start(supervised: Supervised) -> None:
     claim, place = supervised.claim, supervised.place
     reason = "" if place is None else place.start.reason
     logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, reason)
-
-
-def _order_of(claim: Claim) -> str:
-    return order_text(
-        job=claim.job,
-        number=claim.number,
-        device=claim.device,
-        cpus=claim.cpus,
-        claim=claim.reservation,
-        spec_text=claim.spec_text,
-        context_text=claim.context_text,
-    )
 
 
 def _obstacle(before: Unrecorded) -> Reason:

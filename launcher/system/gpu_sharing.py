@@ -15,9 +15,10 @@ class Rules:
     """How the owner of a queue shares the GPUs of the machine with others."""
 
     reserve: int = 0  # bytes of each GPU that are left to others
-    max_per_gpu: int | None = None  # jobs of ours on one GPU at once
+    max_per_gpu: int | None = None  # jobs of ours on one GPU at once; None: as many as pays
     idle_s: float = 0.0  # a GPU is taken only when others have not used it for so long
     devices: tuple[str, ...] | None = None  # as CUDA_VISIBLE_DEVICES: which are ours to use
+    mps: bool = False  # jobs that may share a GPU run there through NVIDIA's MPS
 
 
 TABLE = "sharing"
@@ -25,6 +26,7 @@ EXPECTED = {
     "reserve": 'an amount that is left to others on each GPU, such as "2GiB"',
     "max_per_gpu": "a whole number of jobs, at least 1",
     "idle": 'a time without other users after which a GPU is taken, such as "10m"',
+    "mps": "true or false: whether NVIDIA's MPS serves the jobs that share a GPU",
     "devices": 'GPUs that may be used, such as [0, 2] or ["GPU-8f6d…"]',
 }
 
@@ -120,9 +122,16 @@ def _devices(value: object) -> tuple[str, ...]:
     return words
 
 
+def _switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError("expected true or false")
+    return value
+
+
 _READ: Mapping[str, Callable[[object], Any]] = {
     "reserve": _size,
     "max_per_gpu": _count,
     "idle": _span,
     "devices": _devices,
+    "mps": _switch,
 }

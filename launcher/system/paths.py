@@ -90,6 +90,7 @@ class Home:
     scheduler.log    what it decided, one line a change
     restarts.json    when helpers restarted it lately
     revival.lock     locked by the helper that restarts it
+    mps/             a folder per GPU that NVIDIA's MPS serves: its pipes and logs
     gpus.json        the GPUs as the scheduler last saw them, while something ran or waited for one
     stop.json        present while the queue is stopped
     wake             named pipe: a byte in it wakes the scheduler
@@ -138,6 +139,10 @@ class Home:
     @cached_property
     def gpus(self) -> Path:
         return self.folder / "gpus.json"
+
+    @cached_property
+    def mps(self) -> Path:
+        return self.folder / "mps"
 
     @cached_property
     def stop(self) -> Path:

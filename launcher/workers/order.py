@@ -17,6 +17,9 @@ class Order:
     number: int
     device: str  # "cpu", or the UUIDs of GPUs with commas between
     cpus: int
+    mps: tuple[str, str] | None = (
+        None  # folders of the pipes and logs of MPS; None: no client of it
+    )
     reservation: int | None = None  # bytes on each GPU; None: no other of ours is there
 
     @property
@@ -32,12 +35,14 @@ def order_text(
     device: str,
     cpus: int,
     claim: int | None = None,
+    mps: tuple[str, str] | None = None,
     spec_text: str,
     context_text: str,
 ) -> str:
     """Return the order as it is written to spec.json; spec and context are JSON already."""
     head = {"schema": 1, "job": job, "number": number, "device": device, "cpus": cpus}
     head |= {} if claim is None else {"claim": claim}
+    head |= {} if mps is None else {"mps": [*mps]}
     # spliced, not parsed and printed again: this is done for every attempt
     return f'{json.dumps(head)[:-1]}, "spec": {spec_text}, "context": {context_text}}}\n'
 
@@ -50,6 +55,7 @@ def read_order(text: bytes) -> Order:
     """
     record = json.loads(text.partition(b"\n")[0])
     claim = record.get("claim") if isinstance(record, dict) else None
+    folders = record.get("mps") if isinstance(record, dict) else None
     match record:
         case {
             "spec": dict(spec),
@@ -66,6 +72,14 @@ def read_order(text: bytes) -> Order:
                 number=number,
                 device=device,
                 cpus=cpus,
+                mps=_mps(folders),
                 reservation=claim if type(claim) is int else None,
             )
     raise ValueError("this is not an order")
+
+
+def _mps(folders: object) -> tuple[str, str] | None:
+    match folders:
+        case [str(pipes), str(logs)]:
+            return pipes, logs
+    return None

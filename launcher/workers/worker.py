@@ -29,6 +29,7 @@ from launcher.workers.progress import Progress
 MODEL_FILE = "model_id.txt"
 ROOM_PAUSE_S = 1.0  # before a record that did not fit on the disk is tried again
 # what libraries take for the number of cores that are theirs; what the owner set stays
+MPS = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")  # as CUDA reads them
 THREADS = (preload.OPENMP, preload.MKL, preload.OPENBLAS)
 
 
@@ -46,6 +47,8 @@ def environment(order: Order, attempt: Attempt) -> dict[str, str]:
         "LAUNCHER_JOB": str(order.job),
         MARK: str(attempt.folder),
     }
+    if order.mps is not None:
+        place |= dict(zip(MPS, order.mps, strict=True))
     if order.reservation is not None:
         place["LAUNCHER_VRAM"] = str(order.reservation)
     return placed_environment(

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
+from launcher.scheduler.oom_policy import NEGLIGIBLE
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, admits
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import wants_gpu
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Waiting
@@ -16,6 +18,9 @@ from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu
 
 LIMITS = {"narrow": 1, "wide": 3}
+_loads = st.sampled_from(
+    [UNKNOWN_LOAD, UNKNOWN_LOAD, Load(sm=0.2), Load(sm=0.6), Load(sm=1.0), Load(0.3, 1.9)]
+)
 LATE = 1e6  # when a job may end of which nobody knows how long it takes: after all the others
 
 
@@ -23,7 +28,7 @@ def quiet(gpu: GpuSnapshot, running: Iterable[Running], machine: Machine) -> boo
     """Tell whether others use next to nothing of a card."""
     ours = sum(one.used.get(gpu.uuid, 0) for one in running if gpu.uuid in one.devices)
     others = max(0, (gpu.used or 0) - ours)
-    return others + promised_to_others(gpu, machine) <= gpu.total / 10
+    return others + promised_to_others(gpu, machine) <= max(gpu.total / 10, NEGLIGIBLE)
 
 
 def promised_to_others(gpu: GpuSnapshot, machine: Machine) -> int:
@@ -62,8 +67,10 @@ def has_room(gpu: GpuSnapshot, one: Waiting, running: Sequence[Running], machine
         return False
     if one.exclusive:
         return not ours and quiet(gpu, running, machine)
-    most = machine.rules.max_per_gpu
-    return not any(other.exclusive for other in ours) and (most is None or len(ours) < most)
+    beside = [other.demand for other in ours]
+    return not any(other.exclusive for other in ours) and admits(
+        one.demand, beside, machine.rules.max_per_gpu
+    )
 
 
 def places_of(one: Waiting, running: Sequence[Running], machine: Machine) -> list[tuple[str, ...]]:
@@ -95,6 +102,7 @@ def placed(one: Waiting, devices: tuple[str, ...], machine: Machine, now: float)
         ends=None if one.seconds is None else now + one.seconds,
         since=now,
         forecast=one.forecast,
+        demand=one.demand,
     )
 
 
@@ -275,6 +283,7 @@ def jobs(draw: st.DrawFn, *, known: bool | None = None) -> Waiting:
         vram_request=None if claim is None else claim * GIB,
         seconds=lasts if told else None,
         visible=visible,
+        demand=draw(_loads),
     )
 
 
@@ -351,6 +360,7 @@ def tight_jobs(draw: st.DrawFn, *, large: bool | None = None) -> Waiting:
         group=draw(st.sampled_from(["", "", "wide", "narrow"])),
         vram_request=claim * GIB,
         seconds=float(draw(st.integers(1, 20))),
+        demand=draw(_loads),
     )
 
 

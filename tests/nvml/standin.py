@@ -73,6 +73,7 @@ class Device:
     values: dict[str, int | str]
     processes: dict[tuple[int, str], int | None] = field(default_factory=dict)
     instances: list["Device"] = field(default_factory=list)
+    samples: list[tuple[int, int, int]] = field(default_factory=list)  # pid, percent, age in µs
 
     @property
     def uuid(self) -> str:
@@ -83,6 +84,8 @@ class Device:
         yield " ".join([word, *(f"{key}={value}" for key, value in self.values.items())])
         for (pid, kind), used in self.processes.items():
             yield f"process {pid} {'-' if used is None else used} {kind}"
+        for pid, sm, age in self.samples:
+            yield f"sample {pid} {sm} {age}"
         for instance in self.instances:
             yield from instance.lines("mig")
 
@@ -159,6 +162,16 @@ class Devices:
         device = self._device(uuid)
         device.processes[pid, kind] = used
         device.values["used"] = int(device.values["used"]) + (used or 0)
+        self._write()
+
+    def use(self, uuid: str, pid: int, percent: int, *, age_s: float = 0.0) -> None:
+        """Let a process use so much of a card's multiprocessors; the driver noticed it `age_s` ago."""
+        self._device(uuid).samples.append((pid, percent, round(age_s * 1e6)))
+        self._write()
+
+    def rest(self, uuid: str) -> None:
+        """Let the driver know of no process that uses a card's multiprocessors."""
+        self._device(uuid).samples.clear()
         self._write()
 
     def leave(self, uuid: str, pid: int) -> None:

@@ -15,6 +15,7 @@ from tests.nvml.standin import GIB, LEAVE, TAKE, Devices, asked_here
 STRUCTS = (
     pynvml.c_nvmlMemory_t,
     pynvml.c_nvmlProcessInfo_v2_t,
+    pynvml.c_nvmlProcessUtilizationSample_t,
     pynvml.c_nvmlUtilization_t,
     pynvml.c_nvmlTemperature_v1_t,
     pynvml.c_nvmlEventData_t,

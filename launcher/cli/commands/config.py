@@ -132,6 +132,7 @@ def _sharing(configuration: Configuration) -> Iterator[Value]:
         "max_per_gpu": rules.max_per_gpu,
         "idle": format_seconds(rules.idle_s),
         "devices": None if rules.devices is None else [*rules.devices],
+        "mps": rules.mps,
     }
     for key, value in values.items():
         if key in from_file:

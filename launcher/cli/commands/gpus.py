@@ -1,5 +1,6 @@
 """`launcher gpus`: the GPUs of this machine, who uses them, and what is wrong with them."""
 
+import getpass
 import json
 import os
 import sys
@@ -10,14 +11,17 @@ import click
 from launcher.cli.option_types import whole
 from launcher.errors import UsageError, counted
 from launcher.gpu.monitor import watch
+from launcher.gpu.mps_support import hindrances
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.recording import read_recording
+from launcher.gpu.snapshot import GpuSnapshot
 from launcher.screens.format import tabbed
 from launcher.screens.gpu_users import gauges_of, recalled, scheduler_sees
 from launcher.screens.gpu_view import draw
 from launcher.screens.terminal import say, width
 from launcher.store.client import open_queue
 from launcher.store.rows import Claim
+from launcher.system.config import read_configuration
 from launcher.system.paths import Home, find_home
 
 PATIENCE_S = 30.0  # a driver takes seconds to wake cards that sleep
@@ -63,8 +67,18 @@ def command(as_json: bool, file: Path | None, looks: int | None) -> None:
         say(draw(gauges, width()))
     else:
         click.echo(tabbed(gauge.columns() for gauge in gauges))
+    for why in _without_mps(gpus, home):
+        click.echo(f"note: [sharing] mps = true, and {why}", err=True)
     if file is not None:
         click.echo(f"recorded {counted(looks or 1, 'look')} in {file}", err=True)
+
+
+def _without_mps(gpus: tuple[GpuSnapshot, ...], home: Home) -> tuple[str, ...]:
+    """Return why MPS does not serve GPUs, though their owner asks for it."""
+    rules = read_configuration(os.environ).rules
+    if rules is None or not rules.mps or not gpus:
+        return ()
+    return hindrances(gpus, home.mps, getpass.getuser())
 
 
 def _claims(home: Home) -> list[Claim]:

@@ -55,6 +55,7 @@ class Queue:
     known_schema: int = 0  # the newest that this program knows
     newest: float | None = None  # when something last happened
     waiting: int = 0  # jobs that are queued or run
+    unexplained: tuple[str, ...] = ()  # of jobs that wait without a cause, what is known of it
     damaged: bool = False  # it is on record
     looks_damaged: bool = False
     stopped: bool = False
@@ -114,6 +115,7 @@ class Facts:
     driver: Driver = field(default_factory=Driver)
     torch: Torch = field(default_factory=Torch)
     visible: str | None = None  # CUDA_VISIBLE_DEVICES of this shell
+    mps: tuple[str, ...] | None = None  # why MPS cannot serve GPUs; None: nobody asks it to
     order: str | None = None  # CUDA_DEVICE_ORDER likewise
     configuration: str = ""  # where the user's file is; empty: there is none
     faults: str = ""  # what is wrong with it

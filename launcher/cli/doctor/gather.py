@@ -17,8 +17,10 @@ from launcher import __version__
 from launcher.cli.doctor.facts import Cores, Disk, Facts, Groups, Limits, Logout, Queue
 from launcher.cli.doctor.gather_gpu import ask_driver, torch_here, try_torch
 from launcher.errors import Error, UsageError
+from launcher.gpu.mps_support import hindrances
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
+from launcher.gpu.snapshot import GpuSnapshot
 from launcher.store.migrations import OLDEST_SQLITE
 from launcher.store.opening import KNOWN_SCHEMA, look_at
 from launcher.system import cgroups
@@ -63,6 +65,7 @@ def gather(environ: Mapping[str, str], *, unicode: bool, deep: bool = False) -> 
         driver=driver,
         torch=torch,
         visible=owners_environment(environ).get("CUDA_VISIBLE_DEVICES"),
+        mps=_see_mps(environ, driver.gpus, home),
         order=environ.get("CUDA_DEVICE_ORDER"),
         configuration=configuration,
         faults=faults,
@@ -93,6 +96,17 @@ def gather(environ: Mapping[str, str], *, unicode: bool, deep: bool = False) -> 
         terminal=environ.get("TERM", ""),
         unicode=unicode,
     )
+
+
+def _see_mps(
+    environ: Mapping[str, str], gpus: tuple[GpuSnapshot, ...], home: Home | None
+) -> tuple[str, ...] | None:
+    """Return why MPS cannot serve GPUs, None where the owner does not ask for it."""
+    with contextlib.suppress(UsageError):
+        rules = read_configuration(environ).rules
+        if rules is not None and rules.mps and gpus and home is not None:
+            return hindrances(gpus, home.mps, _login())
+    return None
 
 
 def see_configuration(environ: Mapping[str, str]) -> tuple[str, str]:
@@ -135,6 +149,7 @@ def see_queue(environ: Mapping[str, str], mountinfo: str, now: float) -> tuple[H
         schema=None if look is None or look.damaged else look.schema,
         newest=None if look is None else look.newest,
         waiting=0 if look is None else look.waiting,
+        unexplained=() if look is None else look.unexplained,
         damaged=home.damage_record.exists(),
         looks_damaged=look is not None and look.damaged,
         stopped=home.stop.exists(),

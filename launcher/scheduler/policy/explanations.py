@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from launcher.gpu.colleague import Lacking
+from launcher.scheduler.policy.gpu_need import Need
 from launcher.scheduler.policy.gpu_pool import Pool
-from launcher.scheduler.policy.gpu_slot import Card, Need
+from launcher.scheduler.policy.gpu_slot import Card
 from launcher.scheduler.policy.model import Machine, Running, Waiting
 from launcher.states import ReasonCode
 from launcher.system.files import Json
@@ -123,6 +124,21 @@ def too_large(need: Need, pool: Pool, machine: Machine) -> Refusal:
     where = pool.cards[0].gpu.label if len(pool.cards) == 1 else "this machine's largest GPU"
     largest = format_bytes(max(0, pool.largest))
     return _refusal(asked, f"can never fit: {where} has {largest} for it{kept}")
+
+
+def too_large_unused(need: Need, pool: Pool, machine: Machine) -> Refusal:
+    """Return why too few GPUs are large enough once the driver has its part of them, in numbers."""
+    reserve = machine.rules.reserve
+    kept = f", {format_bytes(reserve)} are kept for others" if reserve else ""
+    where = pool.cards[0].gpu.label if len(pool.cards) == 1 else "this machine's emptiest GPU"
+    free = format_bytes(max(0, pool.most_unused))
+    asked = format_bytes(need.vram_request or 0)
+    each = f" on each of {need.count} GPUs" if need.count > 1 else ""
+    return _refusal(
+        f"{asked}{each}",
+        f"can never fit: {where} has {free} for it while nobody uses it{kept}, "
+        "and the driver has the rest; ask for less",
+    )
 
 
 def _gpus(count: int) -> str:

@@ -3,10 +3,13 @@
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import groupby, islice
 from typing import Any
 
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.policy.gpu_slot import Card, Need, Turn, is_visible
+from launcher.scheduler.policy.co_location import Load
+from launcher.scheduler.policy.gpu_need import Need
+from launcher.scheduler.policy.gpu_slot import Card, Turn, is_visible
 
 NAMED = 3  # GPUs that a reason names; the others are counted
 
@@ -31,40 +34,72 @@ class Pool:
         self.ours = [card for card in named if card.is_ours]  # as config.toml says
         sizes = [card.most_free for card in self.ours if card.most_free is not None]
         self._totals = sorted(sizes, reverse=True)
+        self._unused = [card.unused for card in self.ours if card.unused is not None]
+        self._without_ours = [card.without_ours for card in self.ours]
         # one that has failed and never reported its size gives no hope beside others that did
         silent = [card for card in self.ours if card.most_free is None]
         self._guessed = len([card for card in silent if not (card.gpu.fault and sizes)])
         self._place = {card.gpu.uuid: at for at, card in enumerate(self.cards)}
         self._best = _Ranking(_emptiness)
         self._roomy = _Ranking(_room_beside)
+        # what of memory was refused to a load on so many GPUs, since one of ours ended last
+        self._refused: dict[tuple[Load, int], int] = {}
+        self._known: set[int] = set()  # where it is known what ours do to the GPU
         self._lonely = _Ranking(_room_alone)
         self._unshared = _Ranking(_room_unshared)
         self._named = _Ranking(_likelihood)
         self._opening: tuple[Need, _Ranking] | None = None
+        self._reserve = self.cards[0].reserve if self.cards else 0
         for card in self.cards:
             self.changed(card)
 
-    def changed(self, card: Card) -> None:
-        """Put a GPU where it belongs now."""
+    def changed(self, card: Card, *, freed: bool = True) -> None:
+        """Put a GPU where it belongs now; `freed`: there may be more room than before."""
         at = self._place.get(card.gpu.uuid)
         if at is None:
             return
         for ranking in (self._best, self._roomy, self._lonely, self._unshared, self._named):
             ranking.put(at, card)
+        if freed:
+            self._refused.clear()
+        if any(load.known for load in card.loads):
+            self._known.add(at)
+        else:
+            self._known.discard(at)
         if self._opening is not None:
             self._opening[1].put(at, card)
 
     def has_room(self, need: Need) -> bool:
         """Tell whether as many GPUs as a job needs can take it now."""
-        lonely = self._unshared if need.excludes_others else self._lonely
-        frees = (lonely if need.exclusive else self._roomy).entries
+        if need.unshared:
+            return len([*islice(self.places(need), need.count)]) == need.count
+        if not need.exclusive:
+            return self._has_room_beside(need)
+        frees = (self._unshared if need.excludes_others else self._lonely).entries
         if len(frees) < need.count:
             return False
         if need.vram_request is None:
             return True
-        reserve = self.cards[0].reserve if need.into_reserve else 0
         free: int = -frees[need.count - 1][0]
-        return free + reserve >= need.vram_request
+        return free + self._reserve >= _memory(need, self._reserve)
+
+    def _has_room_beside(self, need: Need) -> bool:
+        """Tell whether as many GPUs as a job needs can take it beside ours that run there, if any."""
+        entries, request, count = self._roomy.entries, need.vram_request or 0, need.count
+        if len(entries) < count or -entries[count - 1][0] < request:
+            return False
+        refused = self._refused.get((need.load, count))
+        if refused is not None and request >= refused:
+            return False  # a GPU that takes on more jobs becomes no better for it
+        left = count
+        for free, at in entries:
+            if -free < request:
+                break
+            left -= self.cards[at].admits(need.load)
+            if not left:
+                return True
+        self._refused[need.load, count] = request
+        return False
 
     def places(self, need: Need) -> Iterator[Card]:
         """Give the GPUs that can take a job now, the best first.
@@ -73,10 +108,10 @@ class Pool:
         whose memory use is unknown, the one with the most free memory.
         """
         ranking = self._lonely if need.vram_request is None else self._best
-        for entry in ranking.entries:
-            card = self.cards[entry[-1]]
-            if card.takes(need):
-                yield card
+        chosen: Iterator[Card] = (self.cards[entry[-1]] for entry in ranking.entries)
+        if self._known or need.load.known:
+            chosen = _best_paired(chosen, need.load)
+        yield from (card for card in chosen if card.takes(need))
 
     def openings(self, need: Need) -> Iterator[tuple[Turn, Card]]:
         """Give the GPUs that can take a job when enough of ours have ended, and when: the first ones first."""
@@ -92,9 +127,24 @@ class Pool:
         """Tell whether enough GPUs could take a job if they were unused."""
         return need.vram_request is None or self.large_enough(need) + self._guessed >= need.count
 
+    def holds_unused(self, need: Need) -> bool:
+        """Tell whether enough GPUs could take a job if nobody worked on them."""
+        wanted = _memory(need, self._reserve)
+        return sum(size >= wanted for size in self._unused) + self._guessed >= need.count
+
+    def holds_without_ours(self, need: Need) -> bool:
+        """Tell whether enough GPUs could take a job once ours have ended, and others who use much."""
+        wanted = _memory(need, self._reserve)
+        return sum(size >= wanted for size in self._without_ours) >= need.count
+
     def large_enough(self, need: Need) -> int:
         """Return how many GPUs are known to be able to take a job if they were unused."""
         return sum(total >= (need.vram_request or 0) for total in self._totals)
+
+    @property
+    def most_unused(self) -> int:
+        """The most bytes that one of the GPUs leaves to a job when nobody works on it."""
+        return max(self._unused, default=0) - self._reserve
 
     @property
     def largest(self) -> int:
@@ -129,16 +179,30 @@ class _Ranking:
             insort(self.entries, entry)
 
 
+def _memory(need: Need, reserve: int) -> int:
+    """Return how many bytes a need takes of a GPU, with what is kept for others where it leaves that."""
+    return (need.vram_request or 0) + (0 if need.into_reserve else reserve)
+
+
 def _emptiness(card: Card) -> tuple[float, ...] | None:
-    if card.shut or card.exclusive_jobs or len(card.ours) >= card.most:
+    if card.shut or card.exclusive_jobs or card.guarded is not None:
+        return None
+    if card.most is not None and len(card.ours) >= card.most:
         return None
     return len(card.ours), card.gpu.total, -card.free
 
 
+def _best_paired(cards: Iterable[Card], load: Load) -> Iterator[Card]:
+    """Give GPUs in their order; of those with as many of our jobs, where most is gained first."""
+    for count, group in groupby(cards, lambda card: len(card.ours)):
+        if count:
+            yield from sorted(group, key=lambda card: -round(card.gain(load), 2))
+        else:
+            yield from group
+
+
 def _room_beside(card: Card) -> tuple[float, ...] | None:
-    if card.shut or card.exclusive_jobs or len(card.ours) >= card.most:
-        return None
-    return (-card.free,)
+    return None if _emptiness(card) is None else (-card.free,)
 
 
 def _room_alone(card: Card) -> tuple[float, ...] | None:

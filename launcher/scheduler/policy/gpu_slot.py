@@ -2,63 +2,26 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from math import inf
 
 from launcher.gpu.resources import ALONE, JOBS, resource
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.policy.model import Machine, Running, Waiting
+from launcher.scheduler.oom_policy import NEGLIGIBLE, QUIET_SHARE
+from launcher.scheduler.policy.co_location import Load, admits, gain, limit, why_not
+from launcher.scheduler.policy.gpu_need import Need
+from launcher.scheduler.policy.model import Machine, Running
 from launcher.units import format_bytes, format_seconds
 
-QUIET_SHARE = (
-    0.1  # a job that wants a GPU for itself gets one of which others use at most this share
-)
 Turn = tuple[float, int]  # when a job ends, and where that is unknown, which of those started first
 NAMED = 3  # jobs that a reason names; the others are counted
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """What a job asks of each of its GPUs, and which GPUs it may have."""
-
-    count: int
-    vram_request: int | None  # bytes; None: unknown
-    exclusive: bool
-    device: str  # "auto", "cuda", "cuda:N" or "cuda:N:M"
-    visible: tuple[str, ...] | None
-    excludes_others: bool = False  # other users' jobs share them neither
-    into_reserve: bool = False  # it may take of what is kept for others
-
-
-def need_of(job: Waiting) -> Need:
-    """Return what a waiting job asks of GPUs."""
-    asked = job.resources
-    return Need(
-        max(1, asked.gpus),
-        job.vram_request,
-        job.exclusive,
-        asked.device,
-        job.visible,
-        asked.exclusive,
-    )
-
-
-def need_alone(job: Waiting) -> Need | None:
-    """Return what a job can do with on GPUs that are otherwise unused; None: not with less than its request.
-
-    A request is what was measured and a margin, and the driver keeps some memory of an idle GPU: a job that
-    nearly fills one would wait for the margin for ever. As for a job of which nothing is known, the
-    reserve is not kept from it, or what it took there before would not be free.
-    """
-    if job.vram_request is None or job.enough is None:
-        return None
-    return replace(need_of(job), vram_request=job.enough, exclusive=True, into_reserve=True)
 
 
 class Card:
     """One GPU, with what is given away on it."""
 
     __slots__ = (
+        "_admitted",
+        "_gains",
         "_owed",
         "_said",
         "_turns",
@@ -66,8 +29,10 @@ class Card:
         "foreign",
         "free",
         "gpu",
+        "guarded",
         "guests",
         "is_ours",
+        "loads",
         "most",
         "others",
         "ours",
@@ -99,7 +64,7 @@ class Card:
             elif reservation.device == resource(ALONE, gpu.uuid):
                 alone = reservation.user
         self.foreign = sum(self._owed.values())
-        self.most = rules.max_per_gpu if rules.max_per_gpu is not None else 1 << 30
+        self.most = rules.max_per_gpu  # jobs of ours; None: as many as pays
         self.reserve = rules.reserve
         self.free = gpu.total - self.others - self.foreign - self.reserve
         self.is_ours = rules.devices is None or is_visible(gpu, rules.devices)
@@ -108,18 +73,42 @@ class Card:
         )
         self.quiet = True
         self.ours: list[Running] = []
+        self.loads: tuple[Load, ...] = ()  # what each of ours does to it
+        self._admitted: dict[Load, bool] = {}
+        self._gains: dict[Load, float] = {}
+        self.guarded: Running | None = None  # one of ours whose end nothing may put off
         self.exclusive_jobs = 0  # of ours, how many share it with none of ours
         self._turns = turns
         self._said = ""
 
     @property
     def most_free(self) -> int | None:
-        """How many bytes a job could have here if it were unused; None: unknown."""
+        """How many bytes a job could have here if nobody used it; None: unknown."""
         return self.gpu.total - self.reserve if self.gpu.total else None
+
+    @property
+    def unused(self) -> int | None:
+        """How many bytes are free here when nobody works on it; None: unknown.
+
+        What the driver keeps of an idle GPU is never free. Little is seen of it beside jobs, whose
+        memory is measured a moment later than that of the GPU.
+        """
+        if not self.gpu.total:
+            return None
+        idle = not self.ours and not self.foreign and not self.guests
+        return self.gpu.total - (self.others if idle and self.others <= NEGLIGIBLE else 0)
+
+    @property
+    def without_ours(self) -> int:
+        """How many bytes are free here once ours have ended, and with them others who use more than a little."""
+        if self.gpu.fault or self.gpu.used is None:
+            return 0
+        return self.gpu.total - (self.others if self.quiet else 0)
 
     def settle(self) -> None:
         """Know that all that runs was given: what is left of the memory in use is others'."""
-        self.quiet = self.others + self.foreign <= QUIET_SHARE * self.gpu.total
+        most = max(QUIET_SHARE * self.gpu.total, NEGLIGIBLE)
+        self.quiet = self.others + self.foreign <= most
 
     def load(self, job: Running) -> int:
         """Return what a job of ours takes here: its reservation, or more where it uses more."""
@@ -131,19 +120,43 @@ class Card:
         self.others -= used
         self.free += used - self.load(job)
         self.ours.append(job)
+        self.loads = (*self.loads, job.demand)
+        self._admitted, self._gains = {}, {}
         self.exclusive_jobs += job.exclusive
         self._said = ""
 
     def take_back(self, job: Running) -> None:
         """Have a job's place back, and what it used."""
         self.ours = [running for running in self.ours if running is not job]
+        self.loads = tuple(running.demand for running in self.ours)
+        self._admitted, self._gains = {}, {}
+        if self.guarded is job:
+            self.guarded = None
         self.free += self.load(job)
         self.exclusive_jobs -= job.exclusive
         self._said = ""
 
     def takes(self, need: Need) -> bool:
         """Tell whether a job can start here now."""
-        return not self.shut and self._holds(need, self.free, len(self.ours), self.exclusive_jobs)
+        if self.shut or (self.guarded is not None and self.ours):
+            return False
+        return self._holds(need, self.free, self.loads, self.exclusive_jobs)
+
+    def admits(self, load: Load) -> bool:
+        """Tell whether a job pays beside ours that run here, and none of them is to be left alone."""
+        if self.exclusive_jobs or self.guarded is not None:
+            return False
+        if not self.loads:
+            return True
+        if load not in self._admitted:
+            self._admitted[load] = admits(load, self.loads, self.most)
+        return self._admitted[load]
+
+    def gain(self, load: Load) -> float:
+        """Return how much more is done here in a second with a job than without it."""
+        if load not in self._gains:
+            self._gains[load] = gain(load, self.loads)
+        return self._gains[load]
 
     def opens(self, need: Need) -> Turn | None:
         """Return when a job can start here at the earliest; None: not even when all ours have ended.
@@ -154,19 +167,22 @@ class Card:
         """
         if self.shut:
             return None
-        free, count, exclusive = self.free, len(self.ours), self.exclusive_jobs
-        if self._holds(need, free, count, exclusive):
+        free, exclusive = self.free, self.exclusive_jobs
+        if self.takes(need):
             return (-inf, 0)
-        for job in sorted(self.ours, key=self._turn):
-            free, count, exclusive = free + self.load(job), count - 1, exclusive - job.exclusive
-            if self._holds(need, free, count, exclusive):
+        ours = sorted(self.ours, key=self._turn)
+        for gone, job in enumerate(ours, start=1):
+            free, exclusive = free + self.load(job), exclusive - job.exclusive
+            if self.guarded is not None and self.guarded in ours[gone:]:
+                continue
+            if self._holds(need, free, [left.demand for left in ours[gone:]], exclusive):
                 return self._turn(job)
         return None
 
     def _turn(self, job: Running) -> Turn:
         return self._turns[id(job)]
 
-    def _holds(self, need: Need, free: int, count: int, exclusive: int) -> bool:
+    def _holds(self, need: Need, free: int, beside: Sequence[Load], exclusive: int) -> bool:
         if need.into_reserve:
             free += self.reserve
         if need.vram_request is not None and need.vram_request > free:
@@ -174,8 +190,10 @@ class Card:
         if need.excludes_others and self.guests:
             return False
         if need.exclusive:
-            return count == 0 and self.quiet
-        return not exclusive and count < self.most
+            return not beside and self.quiet
+        if not beside:
+            return True
+        return not exclusive and not need.unshared and admits(need.load, beside, self.most)
 
     def beside(self, need: Need, at: Turn) -> tuple[int, int]:
         """Return (bytes, jobs of ours) for which there is room beside a job that starts at a time."""
@@ -183,7 +201,9 @@ class Card:
             return 0, 0
         gone = [job for job in self.ours if self._turn(job) <= at]
         left = self.free + sum(self.load(job) for job in gone)
-        return left - (need.vram_request or 0), self.most - (len(self.ours) - len(gone)) - 1
+        stay = [job.demand for job in self.ours if job not in gone]
+        slots = 1 if need.unshared else limit((*stay, need.load), self.most)
+        return left - (need.vram_request or 0), slots - len(stay) - 1
 
     def refusal(self, need: Need) -> str:
         """Return in numbers why a job cannot start here now."""
@@ -199,12 +219,25 @@ class Card:
         if need.exclusive and not self.quiet:
             taken = f"{name} has {format_bytes(self.others)} in use by others"
             return taken + (f" and {self._foreign()}" if self.foreign else "")
-        if len(self.ours) >= self.most:
+        if self.most is not None and len(self.ours) >= self.most:
             return f"{name} runs {_jobs(self.ours)}, at most {self.most} at once"
+        if self.ours and (need.vram_request or 0) <= self.free and not self.takes(need):
+            return f"{name} runs {self._unshareable(need)}"
         if not self._said:  # many jobs wait for the same GPU
             free = format_bytes(max(0, gpu.total - (gpu.used or 0)))
             self._said = f"{name} has {free} free{self._promised()}"
         return self._said
+
+    def _unshareable(self, need: Need) -> str:
+        """Return why a job does not come beside ours, though it has room there."""
+        if self.guarded is not None:
+            return (
+                f"{_jobs([self.guarded])}, which takes longest of all and shares it with no other"
+            )
+        if need.unshared:
+            return f"{_jobs(self.ours)}; this one takes longest of all and shares none with another"
+        there = [(job.name or str(job.job), job.demand) for job in self.ours]
+        return why_not(need.load, there, self.most)
 
     def _promised(self) -> str:
         """Return what of the free memory is reserved, and for whom."""
@@ -251,6 +284,11 @@ def _shut(gpu: GpuSnapshot, machine: Machine) -> str:
         return gpu.fault
     if gpu.used is None or not gpu.total:
         return "; ".join(("does not say how much memory is used", *gpu.warnings))
+    if not 0 <= gpu.used <= gpu.total:
+        return f"says that {gpu.used} of its {gpu.total} bytes are in use, which cannot be"
+    if rules.reserve >= gpu.total:
+        kept, total = format_bytes(rules.reserve), format_bytes(gpu.total)
+        return f"has {total}, and [sharing] reserve of config.toml keeps {kept} for others"
     if rules.devices is not None and not is_visible(gpu, rules.devices):
         return "is not among the devices of config.toml"
     idle_s = machine.idle.get(gpu.uuid, 0.0)

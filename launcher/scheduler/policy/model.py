@@ -9,6 +9,7 @@ from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, is_exact
 from launcher.scheduler.oom_policy import NEGLIGIBLE
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.scheduler.policy.forecast import LONG, UNKNOWN, Forecast, forecast_of
 from launcher.scheduler.policy.vram_request import lesson_of, vram_request_of
 from launcher.states import Reason, ReasonCode
@@ -29,14 +30,18 @@ class Waiting:
     vram_request: int | None = None  # bytes on each of its GPUs; None: unknown
     source: str = ""  # on what the request rests: "declared", "learned", …
     enough: int | None = None  # bytes with which it may start alone on an unused GPU
-    learned: bool = False  # the request is what jobs like it took, with a margin
+    least: int = 0  # with fewer it starts nowhere: declared by its owner, or lacked when it failed
     seconds: float | None = None  # it is counted on to run no longer; None: unknown
     forecast: Forecast = UNKNOWN  # on what that rests
     since: float = 0.0  # when it came, on the clock of `now`; a point of priority is a day earlier
     patient_until: float = -inf  # others may pass it so long
     slip: float = 0.0  # by so many seconds the place that is kept for it may slip
     visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
+    demand: Load = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
     insists: bool = False  # though it waits for other homes, what is ours is kept for it
+    run: str = ""  # between runs `run_order` decides who comes first
+    weight: float = 1.0  # share of its run
+    priority: int = 0
 
     @property
     def exclusive(self) -> bool:
@@ -60,6 +65,8 @@ class Running:
     ends: float | None = None  # when it is expected to end; None: unknown
     since: float | None = None  # when it began, on the same clock; None: unknown
     forecast: Forecast = UNKNOWN  # when that time has passed, this says what else to expect
+    demand: Load = UNKNOWN_LOAD  # as in `Waiting`
+    run: str = ""  # likewise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +85,7 @@ class Machine:
     limits: Mapping[str, int] = field(default_factory=dict)  # group → jobs at once
     rules: Rules = field(default_factory=Rules)
     foreign: tuple[ForeignReservation, ...] = ()
+    whole_queue: bool = False  # the waiting jobs are all there are: how much work is left is known
     idle: Mapping[str, float] = field(default_factory=dict)  # UUID → seconds without others
     colleagues: tuple[Colleague, ...] = ()  # other schedulers that wait
     usage: float = 0.0  # our user's, decayed: card-seconds
@@ -148,8 +156,15 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
     lesson = lesson_of(usage, exact=exact, numbers=ready.numbers)
     peak = None if lesson is None else lesson.peak
     enough = peak if exact or asked is None else None
+    lacked = max(0, lane.least - NEGLIGIBLE)
     if claim is not None and claim == lane.least:  # of what was needed a guess is all that is known
-        enough = max(0, lane.least - NEGLIGIBLE, peak or 0)
+        enough = max(lacked, peak or 0)
+    certain = max(asked or 0, lacked)
+    if claim is None or enough is None:
+        enough = None
+    else:
+        enough = min(claim, enough)
+        certain = min(enough, certain)
     forecast = forecast_of(usage.seconds, lane.limit)
     return Waiting(
         job=ready.id,
@@ -157,10 +172,14 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
         group=lane.group,
         vram_request=claim,
         source=source,
-        enough=None if claim is None or enough is None else min(claim, enough),
-        learned=claim is not None and claim > max(asked or 0, lane.least),
+        enough=enough,
+        least=certain,
         seconds=forecast.quantile(LONG),
         forecast=forecast,
         since=ready.rank,
+        demand=load_of(usage.sm, usage.slowdown),
         visible=lane.visible,
+        run=str(ready.account.run),
+        weight=ready.account.share,
+        priority=ready.priority,
     )

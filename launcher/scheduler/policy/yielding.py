@@ -9,7 +9,8 @@ from launcher.gpu.colleague import Colleague
 from launcher.scheduler.policy import fair_share
 from launcher.scheduler.policy.backfill import FirstJobReservation
 from launcher.scheduler.policy.explanations import Lack
-from launcher.scheduler.policy.gpu_slot import Card, Need
+from launcher.scheduler.policy.gpu_need import Need
+from launcher.scheduler.policy.gpu_slot import Card
 from launcher.scheduler.policy.inventory import Inventory
 from launcher.scheduler.policy.model import Running, Wait, Waiting
 from launcher.states import ReasonCode

@@ -26,8 +26,10 @@ EVERY_QUESTION = (
     "nvmlDeviceGetComputeRunningProcesses_v3",
     "nvmlDeviceGetGraphicsRunningProcesses_v2",
     "nvmlDeviceGetGraphicsRunningProcesses_v3",
+    "nvmlDeviceGetProcessUtilization",
     "nvmlDeviceGetRemappedRows",
     "nvmlDeviceGetRetiredPagesPendingStatus",
+    "nvmlDeviceGetComputeMode",
     "nvmlDeviceGetMigMode",
     "nvmlDeviceRegisterEvents",
     "nvmlEventSetCreate",
@@ -529,3 +531,69 @@ def test_a_name_that_is_no_text_stops_nothing(gpus: Devices, nvml: Nvml) -> None
     gpu = only(nvml)
 
     assert (gpu.uuid, gpu.name, gpu.used) == (uuid, "unknown", GIB)
+
+
+def used_by(gpu: GpuSnapshot) -> dict[int, float | None]:
+    assert gpu.processes is not None
+    return {process.pid: process.sm for process in gpu.processes}
+
+
+def test_it_is_known_of_each_process_how_busy_it_keeps_a_card(gpus: Devices, nvml: Nvml) -> None:
+    uuid = gpus.add()
+    for pid, percent in ((1, 97), (os.getpid(), 3)):
+        gpus.hold(uuid, pid)
+        gpus.use(uuid, pid, percent)
+    gpus.hold(uuid, NOBODY)
+
+    assert used_by(only(nvml)) == {1: 0.97, os.getpid(): 0.03, NOBODY: None}
+
+
+def test_what_a_process_did_long_ago_does_not_count(gpus: Devices, nvml: Nvml) -> None:
+    uuid = gpus.add()
+    gpus.hold(uuid, 1)
+    gpus.use(uuid, 1, 97, age_s=60.0)
+    assert used_by(only(nvml)) == {1: None}
+    gpus.use(uuid, 1, 20)
+    assert used_by(only(nvml)) == {1: 0.2}
+
+
+@pytest.mark.parametrize("percent", [101, 4_294_967_295])
+def test_a_use_that_cannot_be_true_is_unknown(percent: int, gpus: Devices, nvml: Nvml) -> None:
+    uuid = gpus.add()
+    gpus.hold(uuid, 1)
+    gpus.use(uuid, 1, percent)
+
+    assert used_by(only(nvml)) == {1: None}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pynvml.NVML_ERROR_NOT_SUPPORTED,
+        pynvml.NVML_ERROR_NOT_FOUND,
+        pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+        pynvml.NVML_ERROR_NO_PERMISSION,
+    ],
+)
+def test_where_the_driver_does_not_tell_the_use_it_is_unknown_and_not_nothing(
+    code: int, gpus: Devices, nvml: Nvml
+) -> None:
+    uuid = gpus.add()
+    gpus.hold(uuid, 1)
+    gpus.use(uuid, 1, 50)
+    gpus.refuse("nvmlDeviceGetProcessUtilization", code)
+
+    gpu = only(nvml)
+
+    assert used_by(gpu) == {1: None}
+    assert (gpu.fault, gpu.used is None) == ("", False)
+
+
+def test_of_an_instance_it_is_not_told_how_busy_a_process_keeps_it(
+    gpus: Devices, nvml: Nvml
+) -> None:
+    (instance,) = gpus.divide(gpus.add(), 10 * GIB)
+    gpus.hold(instance, 1)
+    gpus.use(instance, 1, 50)
+
+    assert used_by(only(nvml)) == {1: None}

@@ -579,7 +579,7 @@ def test_the_reason_counts_all_that_is_promised_and_names_to_whom() -> None:
     machine = Machine(
         cpus=4,
         gpus=(a_gpu(total=24, used=9),),
-        rules=Rules(reserve=2 * GIB),
+        rules=Rules(reserve=2 * GIB, max_per_gpu=9),
         foreign=(
             ForeignReservation(user="ada", device="GPU-0", amount=3 * GIB),
             ForeignReservation(user="bob", device="GPU-0", amount=1 * GIB),
@@ -646,7 +646,7 @@ def test_jobs_of_a_card_that_failed_are_moved() -> None:
 
 
 def test_a_job_passes_the_first_one_only_where_that_is_not_delayed() -> None:
-    machine = Machine(cpus=8, gpus=(a_gpu(total=24),))
+    machine = Machine(cpus=8, gpus=(a_gpu(total=24),), rules=Rules(max_per_gpu=9))
     running = [on_a_card("GPU-0", job=7, reservation=12 * GIB, ends=1060.0)]
     waiting = [
         a_waiting(1, min_vram=16 * GIB),
@@ -706,7 +706,8 @@ def test_main_memory_is_kept_for_the_first_job_too() -> None:
 
 
 def test_another_card_is_taken_so_that_the_first_job_keeps_its_place() -> None:
-    machine = Machine(cpus=8, gpus=(a_gpu(0, total=24), a_gpu(1, total=24)))
+    gpus = (a_gpu(0, total=24), a_gpu(1, total=24))
+    machine = Machine(cpus=8, gpus=gpus, rules=Rules(max_per_gpu=9))
     running = [
         on_a_card("GPU-0", job=7, reservation=12 * GIB, ends=60.0),
         on_a_card("GPU-1", job=8, reservation=10 * GIB, ends=90.0),

@@ -1,0 +1,167 @@
+"""Whether jobs end sooner together on a card than one after the other: how long each takes beside others.
+
+A job's rate beside others is 1 / its slowdown: alone it is 1. Jobs that take turns on a card end one after the
+other at a sum of rates of 1; together they must do better than that, or each of them only ends later.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from math import isfinite
+from typing import NamedTuple
+
+UNKNOWN_SLOWDOWN = 1.3  # of each of two jobs of which nothing is known; of n: to the power of n - 1
+UNKNOWN_SM = 0.65  # what two alike must use of a card to slow each other down like that
+SWITCH = 0.05  # a further job costs so much of the card: its contexts and caches are changed
+MOST_UNKNOWN = 2  # jobs on a card as long as it is not known what they use of it
+MOST_SLOWDOWN = 100.0  # more is no measurement but a job that hung
+NAMED = 3  # jobs that a reason names
+_STEPS = 20  # of 1; jobs that differ by less are decided alike, and at once
+
+
+class Load(NamedTuple):
+    """What a job does to a card, and what others on the card do to it."""
+
+    sm: float | None = None  # share of the time in which it uses the card alone, 0 to 1
+    slowdown: float | None = None  # measured beside one other, at least 1
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is."""
+        return self.sm is not None or self.slowdown is not None
+
+
+UNKNOWN_LOAD = Load()
+
+
+def load_of(sm: object, slowdown: object) -> Load:
+    """Return a load from what was stored or measured; what cannot be true counts as unknown."""
+    use = sm if isinstance(sm, int | float) and 0 <= sm <= 1 else None
+    factor = slowdown if isinstance(slowdown, int | float) and isfinite(slowdown) else None
+    if factor is not None and not 0 < factor <= MOST_SLOWDOWN:
+        factor = None
+    return Load(
+        None if use is None else round(use * _STEPS) / _STEPS,
+        None if factor is None else round(max(1.0, factor) * _STEPS) / _STEPS,
+    )
+
+
+def slowdown_beside(job: Load, others: Sequence[Load]) -> float:
+    """Return how many times as long a job takes beside others, at least 1.
+
+    What was measured counts first. Else jobs that together would use more than the whole card get of it in
+    proportion to what they use alone. That is cautious: the driver counts the time in which a job has
+    anything to do on the card, though it may occupy only a part of it.
+    """
+    more = len(others)
+    if not more:
+        return 1.0
+    if job.slowdown is not None:
+        return float(max(1.0, job.slowdown) ** more)
+    if job.sm is None:
+        return float(UNKNOWN_SLOWDOWN**more)
+    total = job.sm + sum(UNKNOWN_SM if other.sm is None else other.sm for other in others)
+    return float(max(1.0, total) * (1 + SWITCH) ** more)
+
+
+def rates(group: Sequence[Load]) -> list[float]:
+    """Return how fast each of some jobs goes on while all of them are on one card; alone it is 1."""
+    return [
+        1 / slowdown_beside(job, [*group[:at], *group[at + 1 :]]) for at, job in enumerate(group)
+    ]
+
+
+@lru_cache(maxsize=1 << 14)
+def _pays(job: Load, others: tuple[Load, ...]) -> bool:
+    return pays(job, others)
+
+
+def pays(job: Load, others: Sequence[Load]) -> bool:
+    """Tell whether a job and those on a card end sooner together than one after the other.
+
+    Nobody may take longer than if all of them took equal turns, and those on the card must do less without it.
+    """
+    if not others:
+        return True
+    together = rates([job, *others])
+    if min(together) * len(together) < 1:
+        return False
+    return sum(together) >= max(1.0, sum(rates(others)))
+
+
+@lru_cache(maxsize=1 << 14)
+def gain(job: Load, others: tuple[Load, ...]) -> float:
+    """Return how much more is done on a card in a second with a job beside others than without it."""
+    return sum(rates([job, *others])) - sum(rates(others))
+
+
+def admits(job: Load, others: Sequence[Load], most: int | None) -> bool:
+    """Tell whether a job may come to others on a card.
+
+    Args:
+        job: what it does to the card.
+        others: those of ours that are there.
+        most: how many may be there by the owner's word; None: he left it to what is learned.
+    """
+    count = len(others) + 1
+    if count == 1:
+        return True
+    if count > limit((job, *others), most):
+        return False
+    return not (job.known or any(other.known for other in others)) or _pays(job, tuple(others))
+
+
+def limit(group: Iterable[Load], most: int | None) -> int:
+    """Return how many jobs may be on a card with these: two, until it is known of all what they use of it."""
+    if most is not None:
+        return most
+    return 1 << 30 if all(load.known for load in group) else MOST_UNKNOWN
+
+
+def longest(
+    spans: Iterable[tuple[float | None, int]], cards: int, *, queued: bool = False
+) -> float | None:
+    """Return from how many seconds on a job ends last of all, however the others are placed.
+
+    Whoever takes as long as all work spread over all cards must not be slowed down by others: all would be
+    done later. While there is enough to fill every card twice, all is done by as much sooner as sharing gains,
+    and a job that shared its card would take as much longer: then half of that is as long.
+
+    Args:
+        spans: of all that waits and runs, how long each is expected to take yet, and on how many cards.
+        cards: how many there are.
+        queued: as many jobs wait as there are cards, or more.
+
+    Returns None where of most jobs it is unknown how long they take.
+    """
+    known_s, known, unknown = 0.0, 0, 0
+    for seconds, count in spans:
+        if seconds is None:
+            unknown += count
+        else:
+            known_s += seconds * count
+            known += count
+    if not cards or unknown > known or not known:
+        return None
+    work_s = known_s * (1 + unknown / known)  # those of which it is unknown are like the others
+    sooner = min(1.0, UNKNOWN_SLOWDOWN / 2) / UNKNOWN_SLOWDOWN if queued else 1.0
+    return work_s / cards * sooner
+
+
+def why_not(job: Load, others: Sequence[tuple[str, Load]], most: int | None) -> str:
+    """Return in words why a job does not come to others, which are given with their names."""
+    loads = [load for _, load in others]
+    named = [f"{name}{_use(load)}" for name, load in others[:NAMED]]
+    more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+    whom = ("job " if len(others) == 1 else "jobs ") + ", ".join(named) + more
+    most_here = limit((job, *loads), most)
+    if len(others) >= most_here:
+        return f"{whom}: {most_here} at once, until it is known what each of them uses of it"
+    slowest = 1 / min(rates([job, *loads]))
+    beside, who = ("it", "both") if len(others) == 1 else ("them", "all")
+    return f"{whom}: beside {beside} {who} would end later ({slowest:.1f} times as long each)"
+
+
+def _use(load: Load) -> str:
+    if load.sm is not None:
+        return f" (uses {load.sm:.0%} of it)".replace("%", " %")
+    return "" if load.slowdown is None else f" ({load.slowdown:.3g} times as long beside another)"

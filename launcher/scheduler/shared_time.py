@@ -1,0 +1,225 @@
+"""How long attempts shared their GPUs, what each used of them alone, and how much slower it was beside others.
+
+Nothing of it needs to survive the scheduler: what an attempt taught is stored when it has ended.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from statistics import median
+from typing import NamedTuple
+
+from launcher.gpu.monitor import Sight
+from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.store.rows import Claim
+from launcher.system.paths import Home
+from launcher.workers.progress import Step, latest
+
+GAP_S = 30.0  # between two looks that lie further apart, anybody may have come and gone
+LEAST_S = 5.0  # of steps alone, and as long of steps beside others, before they are compared
+LEAST_STEPS = 3
+LEAST_USE_S = 3.0  # of looks, before a mean use is one
+BUSY = 0.05  # a stranger's process that keeps a GPU less busy slows nobody down
+LARGE = (
+    1 << 30
+)  # bytes; likewise one that holds less, where the driver does not tell how busy it is
+FULL = 0.9  # while all together keep a GPU no busier, each of them is as busy as alone
+MOST_SLOWDOWN = 100.0
+LEAST_SHARE = (
+    0.5  # of an attempt must have been shared, before its duration says by how much it was slower
+)
+
+
+@dataclass(slots=True)
+class _Pace:
+    """Steps that were made, and in how many seconds."""
+
+    steps: int = 0
+    seconds: float = 0.0
+
+    @property
+    def rate(self) -> float | None:
+        """Steps a second; None: too few to tell."""
+        if self.seconds < LEAST_S or self.steps < LEAST_STEPS:
+            return None
+        return self.steps / self.seconds
+
+
+@dataclass(slots=True)
+class _Account:
+    """What was seen of one attempt so far."""
+
+    at: float  # of the newest look, monotonic
+    whole: bool  # it was seen from its beginning
+    company: int | None = None  # others on its GPUs at that look
+    step: Step | None = None
+    shared_s: float = 0.0
+    alone: _Pace = field(default_factory=_Pace)
+    beside: _Pace = field(default_factory=_Pace)
+    others_s: float = 0.0  # the others there were, times the seconds of `beside`
+    use_s: float = 0.0  # the use of its GPUs times seconds
+    used_s: float = 0.0  # the seconds of those looks
+
+
+class Sharing(NamedTuple):
+    """What is known of an attempt; None: it was not measured."""
+
+    shared_s: float | None = None
+    slowdown: float | None = None  # beside one other
+    sm: float | None = None
+
+
+class SharedTime:
+    """Keeps the account of each running attempt, from look to look."""
+
+    def __init__(self, home: Home) -> None:
+        """Begin without attempts.
+
+        Args:
+            home: where their progress lies.
+        """
+        self._home = home
+        self._accounts: dict[tuple[int, int], _Account] = {}
+        self._looked = False
+
+    def enter(
+        self, sight: Sight, claims: Collection[Claim], owner: Callable[[int], int | None]
+    ) -> None:
+        """Take in a look.
+
+        Args:
+            sight: a new one.
+            claims: the attempts that run.
+            owner: returns the job to which a process belongs, None where it is none of ours.
+        """
+        gpus = {gpu.uuid: gpu for gpu in sight.gpus}
+        owners = {
+            process.pid: owner(process.pid) for gpu in sight.gpus for process in gpu.processes or ()
+        }
+        accounts = {}
+        for claim in claims:
+            if not claim.gpus:
+                continue
+            key = (claim.job, claim.number)
+            account = self._accounts.get(key)
+            if account is None:
+                account = _Account(at=sight.at, whole=self._looked)
+            there = [gpus[uuid] for uuid in claim.gpus if uuid in gpus]
+            self._look(account, sight.at, claim, _company(claim, claims, there, owners))
+            self._use(account, sight.at - account.at, claim.job, there, owners)
+            account.at = sight.at
+            accounts[key] = account
+        self._accounts, self._looked = accounts, True
+
+    def of(self, claim: Claim) -> Sharing:
+        """Return what was seen of an attempt."""
+        account = self._accounts.get((claim.job, claim.number))
+        if account is None:
+            return Sharing()
+        return Sharing(
+            shared_s=account.shared_s if account.whole else None,
+            slowdown=_slowdown(account),
+            sm=account.use_s / account.used_s if account.used_s >= LEAST_USE_S else None,
+        )
+
+    def _look(self, account: _Account, at: float, claim: Claim, company: int) -> None:
+        """Count the time since the last look, and the steps that were made in it."""
+        passed_s = at - account.at
+        step = latest(self._home.attempt(claim.job, claim.number).progress)
+        before, account.company = account.company, company
+        last, account.step = account.step, step
+        if before is None or passed_s <= 0:
+            return
+        if passed_s > GAP_S:
+            account.whole = False
+            return
+        if company or before:
+            account.shared_s += passed_s
+        if before != company or last is None or step is None:
+            return
+        steps, seconds = step.step - last.step, step.at - last.at
+        if steps < 0 or not 0 < seconds <= GAP_S:  # it began anew, or a clock was set
+            return
+        pace = account.beside if company else account.alone
+        pace.steps += steps
+        pace.seconds += seconds
+        account.others_s += company * seconds
+
+    def _use(
+        self,
+        account: _Account,
+        passed_s: float,
+        job: int,
+        there: Iterable[GpuSnapshot],
+        owners: dict[int, int | None],
+    ) -> None:
+        """Count how busy it keeps its GPUs, while others do not keep it from that."""
+        if not 0 < passed_s <= GAP_S:
+            return
+        for gpu in there:
+            known = [process for process in gpu.processes or () if process.sm is not None]
+            own = [process.sm or 0.0 for process in known if owners[process.pid] == job]
+            total = sum(process.sm or 0.0 for process in known)
+            idle = not own and gpu.utilisation == 0 and account.used_s > 0
+            if idle or (own and (not account.company or total <= FULL)):
+                account.use_s += min(1.0, sum(own)) * passed_s
+                account.used_s += passed_s
+
+
+def _company(
+    claim: Claim,
+    claims: Iterable[Claim],
+    there: Iterable[GpuSnapshot],
+    owners: dict[int, int | None],
+) -> int:
+    """Return how many others there are on an attempt's GPUs: on that of them where there are most."""
+    ours = [
+        {uuid for uuid in other.gpus if uuid in claim.gpus}
+        for other in claims
+        if other.job != claim.job
+    ]
+    counts = [0]
+    for gpu in there:
+        processes = gpu.processes or ()
+        told = any(process.sm is not None for process in processes)
+        strangers = [process for process in processes if owners[process.pid] is None]
+        busy = sum(_disturbs(process, told=told) for process in strangers)
+        counts.append(sum(gpu.uuid in shared for shared in ours) + busy)
+    return max(counts)
+
+
+def _disturbs(process: GpuProcess, *, told: bool) -> bool:
+    """Tell whether a stranger's process uses a GPU so that others notice it.
+
+    Args:
+        process: a stranger's.
+        told: the driver tells of processes there how busy they are; then one of which it does not is idle.
+    """
+    if process.sm is not None:
+        return process.sm >= BUSY
+    return not told and (process.used is None or process.used >= LARGE)
+
+
+def _slowdown(account: _Account) -> float | None:
+    alone, beside = account.alone.rate, account.beside.rate
+    if alone is None or beside is None:
+        return None
+    others = max(1.0, account.others_s / account.beside.seconds)
+    return float(min(MOST_SLOWDOWN, max(1.0, alone / beside) ** (1 / others)))
+
+
+def slowdown_by_duration(
+    seconds: float, shared_s: float | None, alone: Collection[float]
+) -> float | None:
+    """Return how much slower an attempt without steps was beside others: by how long its like takes alone.
+
+    Args:
+        seconds: how long it took.
+        shared_s: how long of that it shared its GPU; None: unknown.
+        alone: how long those alike took that shared theirs with nobody.
+    """
+    if shared_s is None or not alone or not LEAST_S <= shared_s <= seconds:
+        return None
+    left_s = median(alone) - (seconds - shared_s)  # what of its work was done in company
+    if shared_s < LEAST_SHARE * seconds or left_s <= 0:
+        return None
+    return min(MOST_SLOWDOWN, max(1.0, shared_s / left_s))
