@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.build import shell, until
-from tests.e2e.machine import Machine, name_of, two_people
+from tests.e2e.machine import CORES, Machine, name_of, two_people
 from tests.nvml.standin import GIB, TAKE, Devices
 
 QUICK = f"{TAKE} sleep 0.5"
@@ -30,6 +30,17 @@ def test_a_few_jobs_of_one_user_do_not_wait_for_the_whole_queue_of_another(
     until(lambda: one.state(many[2]) == "done", "the first user's queue runs")
 
     few = [other.add(*shell(QUICK, str(GIB)), gpus=1, vram="20GiB") for _ in range(3)]
+
+    until(lambda: all(other.state(job) == "done" for job in few), "the few are done")
+    assert one.state(many[-1]) == "queued", "they waited for the whole queue"
+
+
+def test_cores_are_left_to_another_user_likewise(people: tuple[Machine, Machine]) -> None:
+    one, other = people
+    many = one.queue_many(shell("sleep 0.2"), MANY, cpus=CORES, device="cpu")
+    until(lambda: one.state(many[2]) == "done", "the first user's queue runs")
+
+    few = [other.add("true", cpus=CORES) for _ in range(2)]
 
     until(lambda: all(other.state(job) == "done" for job in few), "the few are done")
     assert one.state(many[-1]) == "queued", "they waited for the whole queue"

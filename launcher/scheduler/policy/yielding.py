@@ -117,7 +117,10 @@ class Yielding:
         return lacks, None if delayed is None else self._wait(request, delayed)
 
     def _lacks_without_us(self, request: Waiting, needs: Sequence[Need], cpus: int) -> Lack | None:
-        """Return what a job would lack if nothing were left to others."""
+        """Return what a job would lack if nothing were left to others.
+
+        That is found out once for jobs that are alike: when others of ours start it only becomes more.
+        """
         key = (request.resources, request.vram_request, request.enough, request.visible)
         if key not in self._known:
             inventory = self._planner.inventory
@@ -152,7 +155,6 @@ class Yielding:
 
     def take(self, request: Waiting, places: Sequence[Card], need: Need | None, cpus: int) -> None:
         """Know that a job starts beside those who get their places later."""
-        self._known.clear()
         for _, later in self._in_the_way(request):
             later.admit(request, places, need=need, cpus=cpus)
 
