@@ -34,7 +34,7 @@ from launcher.workers.memory_share import VramLimit, read_share, write_share
 from launcher.workers.started_file import program_of
 
 FRESH_S = 3.0  # what was seen before is too old to decide by
-FOREIGN_S = 0.5  # likewise of other homes' reservations, which is read again before anything starts
+FOREIGN_S = 0.02  # likewise of what other homes tell, which is read again before anything starts
 SELDOM = (
     20  # another user may have filled the folder: looks at it take a twentieth of the time at most
 )
@@ -148,14 +148,15 @@ class Accelerators:
     @property
     def foreign(self) -> tuple[ForeignReservation, ...]:
         """What other homes have reserved, as read lately: what is new is seen before anything starts."""
-        began = time.monotonic()
-        if began > self._foreign_at + max(FOREIGN_S, SELDOM * self._foreign_took_s):
+        pause_s = max(FOREIGN_S, SELDOM * self._foreign_took_s)
+        if time.monotonic() > self._foreign_at + pause_s:
             self._read_others()
-            self._foreign_took_s = self._foreign_at - began
         return self._foreign
 
     def _read_others(self) -> None:
+        began = time.thread_time()  # while others have the core nothing is taken from our jobs
         self._foreign = self._board.others(self._looked_at)
+        self._foreign_took_s = time.thread_time() - began
         self._foreign_at = time.monotonic()
 
     @property
