@@ -10,7 +10,7 @@ from tests.e2e.machine import CORES, Machine, name_of, two_people
 from tests.nvml.standin import GIB, TAKE, Devices
 
 QUICK = f"{TAKE} sleep 0.5"
-MANY = 60  # jobs of which a test sees a few
+MANY = 400  # jobs of which a test sees a few, however busy the machine is
 
 
 @pytest.fixture
