@@ -13,7 +13,7 @@ from pathlib import Path
 
 from launcher.gpu.colleague import Use, Wish, read_use, read_wish
 from launcher.system.files import Json
-from launcher.system.processes import boot_id
+from launcher.system.processes import Identity, boot_id
 
 MOST_BYTES = 64 << 10  # of a file
 MOST_RESERVATIONS = 256  # of a file; and how many others it names
@@ -40,6 +40,7 @@ class Publication:
     use: Use | None = (
         None  # by its publisher's home until `at`; None: an earlier version's, or unknown
     )
+    heads: tuple[Identity, ...] = ()  # processes of its user for whose jobs it reserves
     odd: str = ""  # what of the file cannot be, and does not count
 
     def held(self, device: str, looked_at: float | None = None) -> int:
@@ -112,8 +113,20 @@ def parse(name: str, data: bytes, user: str = "") -> Publication | None:
         measured=measured or {},
         wish=wish,
         use=use,
+        heads=_read_heads(more.get("heads"), boot),
         odd=f"its {', '.join(odd)} cannot be, and does not count" if odd else "",
     )
+
+
+def _read_heads(record: object, boot: str) -> tuple[Identity, ...]:
+    """Return the processes that a file names; what cannot be one is left out."""
+    heads = []
+    for entry in record[:MOST_RESERVATIONS] if isinstance(record, list) else []:
+        match entry:
+            case [int(pid), int(ticks), int(namespace)] if 0 < pid < 1 << 31:
+                who = Identity(pid=pid, start_ticks=ticks, boot=boot, namespace=namespace)
+                heads.append(who)
+    return tuple(heads)
 
 
 def _read_measured(record: object) -> dict[str, tuple[tuple[float, int], ...]] | None:
@@ -168,6 +181,11 @@ def write_publication(folder: Path, name: str, publication: Publication) -> None
             device: [[at, held] for at, held in entries[-MOST_MEASUREMENTS:]]
             for device, entries in publication.measured.items()
         }
+    if publication.heads:
+        record["heads"] = [
+            [who.pid, who.start_ticks, who.namespace or 0]
+            for who in publication.heads[:MOST_RESERVATIONS]
+        ]
     if publication.wish is not None:
         record["wish"] = publication.wish.record()
     if publication.use is not None:

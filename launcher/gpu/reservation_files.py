@@ -28,6 +28,7 @@ from pathlib import Path
 from launcher.gpu.colleague import Use
 from launcher.gpu.publication import MOST_BYTES, Publication, parse
 from launcher.system.config import absolute
+from launcher.system.processes import alive
 
 SHARED = (Path("/dev/shm"), Path("/tmp"))  # see above
 MOST_FILES = 16  # of a user
@@ -117,6 +118,8 @@ def _is_abandoned(folder: Path, name: str, uid: int, now: float, silent_s: float
         return False
     if publication is None:
         return True
+    if any(map(alive, publication.heads)):  # its jobs run on
+        return False
     age_s = now - publication.at
     return age_s > silent_s and not (publication.use or Use()).after(age_s).is_notable
 

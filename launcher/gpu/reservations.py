@@ -26,7 +26,8 @@ measured since a moment shortly before that look the least counts. For who does 
 LAG_S after the measurement, which is more than the age of any look that a decision rests on.
 
 Nothing that others write can do more than make us wait, and the owner of the file is named for it. That a claim is
-false is not found out: memory that is only promised cannot be measured. Who was silent for STALE_S does not count.
+false is not found out: memory that is only promised cannot be measured. Who was silent for STALE_S does not count,
+unless one of his jobs is seen to live: when a scheduler is killed its jobs run on, and have what they were promised.
 """
 
 import contextlib
@@ -51,6 +52,7 @@ from launcher.gpu.reservation_files import (
 )
 from launcher.gpu.resources import MEMORY, ForeignReservation, is_cores
 from launcher.gpu.waiting_users import colleagues_in, use_of
+from launcher.system.processes import Identity, alive
 from launcher.system.quotas import Quotas
 
 REFRESH_S = 5.0  # a file with reservations is renewed so often
@@ -109,6 +111,7 @@ class ReservationBoard:
         self._published: Mapping[tuple[int, str], Published] = {}
         self._complaints: set[tuple[str, str]] = set()
         self._all: Mapping[str, Publication] = {}  # of others, as last read; also of the silent
+        self.heads: tuple[Identity, ...] = ()  # supervisors of what we reserve for, to be told
         self.wish: Wish | None = None  # what we wait for, as it is to be told
         self._use, self._use_at = Use(), self._clock()  # of this home, as it is to be told
         self._told_wish: Wish | None = None
@@ -254,6 +257,7 @@ class ReservationBoard:
             home=self._home,
             wish=self.wish,
             use=self._use,
+            heads=self.heads,
         )
         try:
             write_publication(self._folder, self._name, ours)
@@ -291,6 +295,7 @@ class ReservationBoard:
             name: publication
             for name, publication in publications.items()
             if abs(now - publication.at) <= STALE_S
+            or (publication.at < now and _is_at_work(name, publication))
         }
 
     def _sums(
@@ -361,3 +366,13 @@ def _pending(reservations: Sequence[Reservation]) -> Counter[str]:
         if reservation.used is not None:
             pending[reservation.device] += max(0, reservation.amount - reservation.used)
     return pending
+
+
+def _is_at_work(name: str, publication: Publication) -> bool:
+    """Tell whether a process lives for whose job a file reserves, and is of the file's user."""
+    uid = int(name.split(".")[1])
+    for who in publication.heads:
+        with contextlib.suppress(OSError):
+            if os.stat(f"/proc/{who.pid}").st_uid == uid and alive(who):  # noqa: PTH116  # no Path for each
+                return True
+    return False

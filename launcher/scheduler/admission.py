@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from launcher.gpu.monitor import NEWS_S
 from launcher.gpu.resources import ForeignReservation
 from launcher.scheduler.attempt_watch import Place
 from launcher.scheduler.ended_attempts import Endings
@@ -139,6 +140,8 @@ class Admission:
         self._gpus.look(claims, unsupervised, wanted=in_use or self._gpus_wanted)
         if in_use:
             result.soon(POLL_S)
+        if self._gpus.news:
+            result.soon(NEWS_S)  # the newest look is too fresh for another one
 
     def decide(self, requests: Requests, result: TurnResult) -> Reasons:
         """Claim what fits, to be launched once that is committed.

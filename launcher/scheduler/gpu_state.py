@@ -30,16 +30,16 @@ from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.files import Json, write_json
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
-from launcher.system.processes import seconds_since_start
+from launcher.system.processes import Identity, pid_namespace, seconds_since_start
 from launcher.workers.memory_share import VramLimit, read_share, write_share
 from launcher.workers.started_file import program_of
 
 FRESH_S = 3.0  # what was seen before is too old to decide by
-FOREIGN_S = 0.5  # likewise of other homes' reservations, which is read again before anything starts
+FOREIGN_S = 0.02  # likewise of what other homes tell, which is read again before anything starts
 SELDOM = (
     20  # another user may have filled the folder: looks at it take a twentieth of the time at most
 )
-LEAST_PAUSE_S = 0.005  # between two looks at them that their changes cause
+FLOOD_S = 0.02  # changes of others that follow each other so soon are taken in together
 SHOW_EVERY_S = 2.0  # screens may show the GPUs so late; they never ask the driver themselves
 NOBODY: Mapping[int, int] = MappingProxyType({})
 UNSEEN = "the GPUs are being looked at"
@@ -82,7 +82,8 @@ class Accelerators:
             watch: of the folder in which they tell it.
         """
         self._meter = meter
-        self._watch, self._watch_at = watch or ReservationWatch(None), -inf
+        self._watch = watch or ReservationWatch(None)
+        self._woken_at, self._deaf_until = -inf, -inf
         ours = Ours()
         self._cores = cores
         self._home, self._board, self._rules, self._absent = home, board, rules, absent
@@ -96,7 +97,7 @@ class Accelerators:
         self._foreign_at, self._foreign_took_s = -inf, 0.0
         self._shown_at, self._shown_trouble = 0.0, ""
         self._faults: dict[str, str] = {}
-        self._news = False  # another scheduler has told of a change that only a new look can show
+        self.news = False  # another scheduler has told of a change, and only a new look can show it
         self._waits: tuple[int, Wish] | None = None  # the job for which others know that we wait
         self.moved: dict[int, str] = {}  # job that has to leave its GPU → why
 
@@ -130,8 +131,8 @@ class Accelerators:
         """
         self._ledger.services = self._mps.pids
         self._ledger.know(claims, alone)
-        if wanted and (self._lookout.ask(news=self._news) or not self._news):
-            self._news = False
+        if not wanted or self._lookout.ask(news=self.news):
+            self.news = False
         self._sight = self._lookout.sight()
         if not self._ledger.enter(self._sight, claims, alone) or self._sight is None:
             return
@@ -148,14 +149,15 @@ class Accelerators:
     @property
     def foreign(self) -> tuple[ForeignReservation, ...]:
         """What other homes have reserved, as read lately: what is new is seen before anything starts."""
-        began = time.monotonic()
-        if began > self._foreign_at + max(FOREIGN_S, SELDOM * self._foreign_took_s):
+        pause_s = max(FOREIGN_S, SELDOM * self._foreign_took_s)
+        if time.monotonic() > self._foreign_at + pause_s:
             self._read_others()
-            self._foreign_took_s = self._foreign_at - began
         return self._foreign
 
     def _read_others(self) -> None:
+        began = time.thread_time()  # while others have the core nothing is taken from our jobs
         self._foreign = self._board.others(self._looked_at)
+        self._foreign_took_s = time.thread_time() - began
         self._foreign_at = time.monotonic()
 
     @property
@@ -164,20 +166,27 @@ class Accelerators:
 
     @property
     def watched(self) -> int:
-        """A descriptor that has news when another scheduler tells something else; -1: there is none."""
-        return self._watch.descriptor if time.monotonic() >= self._watch_at else NONE
+        """A descriptor that has news when another scheduler tells something else; NONE: not now."""
+        return self._watch.descriptor if self.deaf_s <= 0 else NONE
+
+    @property
+    def deaf_s(self) -> float:
+        """For how many seconds no change of others wakes us: somebody has changed a file again and again."""
+        return self._deaf_until - time.monotonic()
 
     def take_news(self) -> None:
         """Look at once at what other schedulers tell now, if one of them has changed that."""
-        pause_s = max(LEAST_PAUSE_S, SELDOM * self._foreign_took_s)
+        now = time.monotonic()
+        if now < self._woken_at + FLOOD_S:
+            self._deaf_until = now + max(FLOOD_S / 2, SELDOM * self._foreign_took_s)
+        self._woken_at = now
         if self._watch.changed(self._board.name):
-            self._foreign_at, self._news = -inf, True
-        self._watch_at = time.monotonic() + pause_s
+            self._foreign_at, self.news = -inf, True
 
     def others(self, claims: Collection[Claim]) -> dict[str, Any]:
         """Return what a `Machine` tells of other users."""
         foreign = self.foreign
-        self._board.use_is(self._meter(claims, self._sight.gpus if self._sight else ()))
+        self._count_use(claims)
         use = self._board.whole_use()
         return {
             "foreign": foreign,
@@ -186,6 +195,9 @@ class Accelerators:
             "core_usage": use.cores,
             "ram_usage": use.memory,
         }
+
+    def _count_use(self, claims: Collection[Claim]) -> None:
+        self._board.use_is(self._meter(claims, self._sight.gpus if self._sight else ()))
 
     @property
     def anybody_waits(self) -> bool:
@@ -322,7 +334,9 @@ class Accelerators:
 
     def tell(self, claims: Collection[Claim]) -> None:
         """Publish our reservations to other users, and send workers their VRAM limits."""
+        self._count_use(claims)
         reservations = self._ledger.reservations(claims, self._cores)
+        self._board.heads = tuple(map(_head, claims))
         changed = self._board.measured_change(reservations)
         if changed or self._untold(reservations) or self._board.due():
             self._board.publish(reservations)
@@ -411,6 +425,14 @@ def _promised(reservations: Sequence[ForeignReservation]) -> Counter[str]:
     for reservation in reservations:
         sums[reservation.device] += reservation.amount
     return sums
+
+
+def _head(claim: Claim) -> Identity:
+    """Return the supervisor of an attempt."""
+    namespace = pid_namespace()
+    return Identity(
+        pid=claim.pid, start_ticks=claim.start_ticks, boot=claim.boot, namespace=namespace
+    )
 
 
 def _settled(before: Decision, after: Decision) -> Decision:

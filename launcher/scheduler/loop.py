@@ -356,6 +356,8 @@ class Scheduler:
         others = self._gpus.watched if result.waiting else NONE
         if others != NONE:
             watched.add(others)
+        elif result.waiting and self._gpus.deaf_s > 0:
+            result.soon(self._gpus.deaf_s)
         if self._sleeper.sleep(watched, result.look_again_s):
             self._look_at = 0.0
         if self._sleeper.news and others in self._sleeper.news:

@@ -189,7 +189,7 @@ def _values(since: float, jobs: Collection[int] | None) -> dict[str, object]:
 # attempts that are alike and ended in the same hour are one row; one of more than an hour is a row of its own
 _USED = (
     "SELECT attempts.device, attempts.cpus, attempts.claim, attempts.lone,"
-    " json_extract(lanes.key, '$.resources.ram'),"
+    " iif(json_valid(lanes.key), json_extract(lanes.key, '$.resources.ram'), NULL),"
     " min(claimed), max(attempts.ended), sum(attempts.ended - claimed)"
     " FROM attempts JOIN jobs ON jobs.id = attempts.job LEFT JOIN lanes ON lanes.id = jobs.lane"
     " WHERE attempts.ended > ?1 AND attempts.ended <= ?2 AND attempts.ended > claimed"

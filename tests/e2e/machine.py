@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import subprocess
@@ -16,13 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from launcher.job import Resources
 from launcher.screens.format import why
 from launcher.screens.gpu_users import seen_gpus
 from launcher.states import ENDED
 from launcher.store.queue import Store
-from launcher.system.daemon_control import scheduler_pid
+from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.files import write_json
-from tests.build import shell, until
+from tests.build import a_context, a_spec, enqueue, shell, until
 from tests.e2e.conftest import Project, a_project
 from tests.launcher.users import NOBODY
 from tests.nvml.standin import GIB, TAKE, Devices
@@ -87,6 +89,7 @@ class Machine:
 
     project: Project
     gpus: Devices
+    scheduler: str = "tests.nvml.scheduler"  # the module that is run
     prefix: tuple[str, ...] = ()  # words before every command, by which somebody else runs it
     _schedulers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -98,7 +101,7 @@ class Machine:
             patience_s: after which it names a wait without a cause.
         """
         words_of_patience = () if patience_s is None else (str(patience_s),)
-        words = [*self.prefix, sys.executable, "-m", "tests.nvml.scheduler"]
+        words = [*self.prefix, sys.executable, "-m", self.scheduler]
         home = self.project.home
         with (self.project.folder / "scheduler.out").open("ab") as log:
             process = subprocess.Popen(
@@ -165,6 +168,17 @@ class Machine:
         flags = [key if value is True else f"{key}={value}" for key, value in words]
         said = self.call("add", *flags, "--", *argv, environ=environ)
         return int(said.stdout.split()[0])
+
+    def queue_many(self, argv: tuple[str, ...], count: int, **resources: object) -> list[int]:
+        """Queue a program so many times in one transaction; for a queue of who runs the tests."""
+        asked = Resources(**resources)  # type: ignore[arg-type]  # as the caller says
+        name = secrets.token_hex(4)
+        specs = [a_spec(*argv, name=f"command/{name}-{n}", resources=asked) for n in range(count)]
+        environment = {**os.environ, **self.project.environment}
+        with self._store() as store:
+            jobs = enqueue(store, *specs, context=a_context("/", environment=environment))
+        wake(self.project.home)
+        return jobs
 
     def hold(
         self,
@@ -313,7 +327,7 @@ def a_machine(
 
 @contextmanager
 def two_people(
-    place: Path, gpus: Devices, *, cores: int = CORES
+    place: Path, gpus: Devices, *, scheduler: str = "tests.nvml.scheduler"
 ) -> Iterator[tuple[Machine, Machine]]:
     """Two users with a queue each on one machine; where nobody can become another, two queues of one."""
     claims, places = place / "claims", [place / "one", place / "other"]
@@ -326,7 +340,8 @@ def two_people(
         uid = NOBODY if CAN_BE_ANOTHER else None
         other = stack.enter_context(a_machine(places[1], gpus, claims=claims, uid=uid))
         for person in (one, other):
-            person.serve(cores)
+            person.scheduler = scheduler
+            person.serve()
         yield one, other
 
 

@@ -122,15 +122,10 @@ class Policy:
             return Wait(job=request.job, reason=self._barred, code=ReasonCode.WOULD_DELAY)
         cpus = min(request.resources.cpus, self.inventory.machine.cpus)
         need, lacks = self.missing(request, needs, cpus)
-        yielding = self._yielding
-        if yielding is not None and lacks and yielding.there_is_room():
-            _, lacks = yielding.without(request, needs, cpus)
-            if not lacks:
-                return yielding.wait(request)
-        if yielding is not None and not lacks:
-            delayed = yielding.delayed(request, need, cpus)
-            if delayed is not None:
-                return yielding.wait(request, delayed)
+        if self._yielding is not None:
+            lacks, yields = self._yielding.judge(request, needs, need, lacks, cpus)
+            if yields is not None:
+                return yields
         if not lacks:
             places, delay = self._places_now(request, need, cpus, now)
             if not delay:

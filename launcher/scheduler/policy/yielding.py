@@ -48,7 +48,7 @@ class Yielding:
         self._planner, self._now = planner, now
         self._rooms: list[_Room] = []
         self._later: list[tuple[Colleague, FirstJobReservation]] = []
-        self._known: dict[tuple[object, ...], tuple[Need | None, Lack | None]] = {}
+        self._known: dict[tuple[object, ...], Lack | None] = {}
         machine = planner.inventory.machine
         for colleague in fair_share.in_turn(machine):
             self._leave_to(colleague, fair_share.request_of(colleague, machine))
@@ -93,23 +93,43 @@ class Yielding:
             self._planner.inventory.take_back(room.place)
         self._rooms.clear()
 
-    def without(
-        self, request: Waiting, needs: Sequence[Need], cpus: int
-    ) -> tuple[Need | None, Lack | None]:
-        """Return which of a job's needs could be met, or what would be missing, if nothing were left to others."""
+    def judge(
+        self,
+        request: Waiting,
+        needs: Sequence[Need],
+        need: Need | None,
+        lacks: Lack | None,
+        cpus: int,
+    ) -> tuple[Lack | None, Wait | None]:
+        """Return what a job lacks whatever is left to others, and whether it waits for their sake.
+
+        Args:
+            request: the job.
+            needs: what it asks of GPUs.
+            need: of these, what can be met now.
+            lacks: what it lacks now.
+            cpus: how many cores it gets.
+        """
+        if lacks and self._rooms:
+            lacks = self._lacks_without_us(request, needs, cpus)
+            return lacks, None if lacks else self._wait(request)
+        delayed = None if lacks else self._delayed(request, need, cpus)
+        return lacks, None if delayed is None else self._wait(request, delayed)
+
+    def _lacks_without_us(self, request: Waiting, needs: Sequence[Need], cpus: int) -> Lack | None:
+        """Return what a job would lack if nothing were left to others.
+
+        That is found out once for jobs that are alike: when others of ours start it only becomes more.
+        """
         key = (request.resources, request.vram_request, request.enough, request.visible)
         if key not in self._known:
             inventory = self._planner.inventory
             for room in self._rooms:
                 inventory.take_back(room.place)
-            self._known[key] = self._planner.missing(request, needs, cpus)
+            _, self._known[key] = self._planner.missing(request, needs, cpus)
             for room in self._rooms:
                 inventory.give(room.place)
         return self._known[key]
-
-    def there_is_room(self) -> bool:
-        """Tell whether a place is left that a colleague can take now."""
-        return bool(self._rooms)
 
     def beside(
         self, places: Iterator[Card], request: Waiting, need: Need | None, cpus: int
@@ -120,7 +140,7 @@ class Yielding:
             return iter(())
         return (card for card in places if all(later.leaves(card, need) for later in kept))
 
-    def delayed(self, request: Waiting, need: Need | None, cpus: int) -> Colleague | None:
+    def _delayed(self, request: Waiting, need: Need | None, cpus: int) -> Colleague | None:
         """Return whom a job delays that would have room, None where it delays nobody."""
         if not self._later:
             return None
@@ -135,14 +155,13 @@ class Yielding:
 
     def take(self, request: Waiting, places: Sequence[Card], need: Need | None, cpus: int) -> None:
         """Know that a job starts beside those who get their places later."""
-        self._known.clear()
         for _, later in self._in_the_way(request):
             later.admit(request, places, need=need, cpus=cpus)
 
     def _in_the_way(self, request: Waiting) -> list[tuple[Colleague, FirstJobReservation]]:
         return [entry for entry in self._later if not entry[1].ends_before(request, self._now)]
 
-    def wait(self, request: Waiting, colleague: Colleague | None = None) -> Wait:
+    def _wait(self, request: Waiting, colleague: Colleague | None = None) -> Wait:
         """Return that a job leaves its place to a colleague; None: to who could take it now."""
         whose = self._rooms[0].colleague if colleague is None else colleague
         rooms = sum(room.colleague is whose for room in self._rooms) if colleague is None else 0

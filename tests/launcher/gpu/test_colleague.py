@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from math import log
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from launcher.gpu.colleague import HALF_LIFE_S, Use, Wish, decayed_span, read_us
 from launcher.gpu.counted_use import LAG_S, Reservation
 from launcher.gpu.reservation_watch import NONE, ReservationWatch
 from launcher.gpu.reservations import OWED_S, REFRESH_S, STALE_S, ReservationBoard
+from launcher.system.processes import identity
 from tests.build import GIB, Clock
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder
 
@@ -256,6 +258,42 @@ def test_a_notable_change_of_what_is_in_use_is_told_at_once(tmp_path: Path, cloc
     board.publish([a_reservation(8 * GIB, used=0)])
     assert not board.measured_change([a_reservation(8 * GIB, used=1 << 20)])
     assert board.measured_change([a_reservation(8 * GIB, used=4 * GIB)])
+
+
+# --- a scheduler that was killed
+
+
+def test_what_a_job_has_stays_its_own_while_it_lives_though_its_scheduler_was_killed(
+    tmp_path: Path, clock: Clock
+) -> None:
+    ours, other = a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
+    me = identity(os.getpid())
+    assert me is not None
+    other.heads = (replace(me, start_ticks=1), me)
+    other.publish([a_reservation()])
+    clock.now += 100 * STALE_S
+    assert counts(ours) == 6
+    other.heads = (replace(me, start_ticks=1),)  # another process has its number now
+    other.publish([a_reservation()])
+    clock.now += STALE_S + 1
+    assert counts(ours) == 0
+
+
+@root_only
+def test_only_a_process_of_the_files_user_keeps_it(public: Path, clock: Clock) -> None:
+    me = identity(os.getpid())
+    assert me is not None
+
+    def publish() -> str:
+        board = a_board(public, "b", clock)
+        board.heads = (me,)
+        return str(board.publish([a_reservation()]))
+
+    assert said_by(as_user(NOBODY, publish)) == "True"
+    ours = a_board(public, "a", clock)
+    assert counts(ours) == 6
+    clock.now += STALE_S + 1
+    assert counts(ours) == 0
 
 
 # --- a change wakes

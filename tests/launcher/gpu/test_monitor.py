@@ -9,6 +9,7 @@ import pytest
 from launcher.gpu.monitor import (
     DRIVER_BYTES,
     GAP_S,
+    NEWS_S,
     PATIENCE_S,
     POLL_S,
     Lookout,
@@ -98,6 +99,19 @@ def test_the_driver_is_asked_once_a_second_at_most() -> None:
     post.now += POLL_S / 2
     post.lookout.ask()
     post.see(later=POLL_S / 2)
+
+    assert post.looks == 2
+
+
+def test_where_something_has_changed_a_look_is_taken_sooner() -> None:
+    post = Post([a_gpu()])
+    post.see()
+
+    assert not post.lookout.ask(news=True), "the newest look is from this instant"
+    post.now += 2 * NEWS_S
+    assert not post.lookout.ask()
+    assert post.lookout.ask(news=True)
+    assert post.woken.acquire(timeout=DEADLINE_S)
 
     assert post.looks == 2
 

@@ -1,0 +1,27 @@
+"""A scheduler as before users yielded to each other: what `benchmarks.two_users` draws beside ours.
+
+python -m benchmarks.selfish_scheduler HOME CORES
+"""
+
+import sys
+from dataclasses import replace
+
+from launcher.scheduler import gpu_state
+from launcher.scheduler.policy.fair_share import Courtesy
+from launcher.scheduler.policy.model import Machine
+from tests.nvml import scheduler
+
+
+def _alone(_: Courtesy, machine: Machine, now: float) -> Machine:  # noqa: ARG001  # as it is called
+    return replace(machine, colleagues=())
+
+
+def main() -> int:
+    """Serve a home without heeding colleagues, and without being woken by their changes."""
+    Courtesy.heeded = _alone  # type: ignore[method-assign,assignment]  # the switch
+    gpu_state.Accelerators.watched = property(lambda _: -1)  # type: ignore[assignment,method-assign]  # likewise
+    return scheduler.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
