@@ -124,8 +124,8 @@ def longest(
     """Return from how many seconds on a job ends last of all, however the others are placed.
 
     Whoever takes as long as all work spread over all cards must not be slowed down by others: all would be
-    done later. While there is enough to fill every card twice, all is done by as much sooner as sharing gains,
-    and a job that shared its card would take as much longer: then half of that is as long.
+    done later. While there is enough to fill every card twice, that is so earlier: as soon as the other cards,
+    on which jobs share, are done with all the rest before it ends.
 
     Args:
         spans: of all that waits and runs, how long each is expected to take yet, and on how many cards.
@@ -144,8 +144,10 @@ def longest(
     if not cards or unknown > known or not known:
         return None
     work_s = known_s * (1 + unknown / known)  # those of which it is unknown are like the others
-    sooner = min(1.0, UNKNOWN_SLOWDOWN / 2) / UNKNOWN_SLOWDOWN if queued else 1.0
-    return work_s / cards * sooner
+    if not queued:
+        return work_s / cards
+    share = min(1.0, UNKNOWN_SLOWDOWN / 2)  # of the time that work takes where jobs share their cards
+    return work_s * share / (cards - 1 + share)  # solves: it lasts as long as the rest on the others
 
 
 def why_not(job: Load, others: Sequence[tuple[str, Load]], most: int | None) -> str:
