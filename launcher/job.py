@@ -292,6 +292,8 @@ _NUMBER = re.compile(
     r"(?<![A-Za-z0-9.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![A-Za-z0-9]|\.\d)"
 )
 
+_PATH = re.compile(r"[^\W\d][^/]*/|/[^/]*[^\W\d]")  # such as out/run-7, not 3/4
+
 
 def program_signature(argv: Sequence[str]) -> str:
     """Return the signature of a program: its words without the numbers that stand by themselves.
@@ -302,8 +304,9 @@ def program_signature(argv: Sequence[str]) -> str:
 
 
 def numbers_of(argv: Sequence[str]) -> tuple[str, ...]:
-    """Return the numbers that a program's signature leaves out, in their order."""
-    return tuple(number for word in argv for number in _NUMBER.findall(word))
+    """Return the numbers that a program's signature leaves out, but those of files: a path costs nothing."""
+    parts = (part for word in argv for part in word.split() if not _PATH.search(part))
+    return tuple(number for part in parts for number in _NUMBER.findall(part))
 
 
 def is_exact(signature: str) -> bool:

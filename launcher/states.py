@@ -118,6 +118,9 @@ class ReasonCode(StrEnum):
     WORKER_STARTING = "worker-starting"
     ATTEMPT_RUNS = "attempt-runs"  # one that the queue has no record of
     ATTEMPT_UNCLEAR = "attempt-unclear"  # the content of its attempt's folder cannot be understood
+    UNEXPLAINED = (
+        "unexplained"  # nothing of ours runs, nobody else is seen, and it waits all the same
+    )
     OUTPACED = "outpaced"  # another home's scheduler took the place
     UNKNOWN = "unknown"  # a newer launcher's, or one of before there were codes
 

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ _KINDS: dict[str, Any] = {  # what a field of a GPU or a process holds where it 
     "command": str,
     "sm": _NUMBER,
 }
+_COUNTS = {name for name, kind in _KINDS.items() if kind in {int, _NUMBER}} - {"temperature_c"}
 _TOLD = {"uuid", "index", "name", "total", "fault", "warnings", "driver", "pid"}  # never None
 
 
@@ -147,6 +149,8 @@ def _checked(record: object, kind: type[GpuSnapshot | GpuProcess]) -> dict[str, 
     values = {name: value for name, value in record.items() if name in names}
     for name, value in values.items():
         right = isinstance(value, _KINDS[name]) and not isinstance(value, bool)
+        if right and name in _COUNTS:
+            right = 0 <= value < inf  # and so no NaN, which JSON of Python may hold
         if not right and (value is not None or name in _TOLD):
             raise ValueError(f"{name} cannot be {value!r}")
     return values

@@ -6,10 +6,11 @@ from enum import StrEnum
 from statistics import median
 from typing import Any
 
-from launcher.job import CPU, is_exact
+from launcher.job import CPU, is_exact, numbers_of
 from launcher.kind_interface.kind import Kind
 from launcher.kinds import costs
 from launcher.planning.plan import PlannedJob
+from launcher.scheduler.policy.vram_request import lesson_of
 from launcher.store.rows import JobRow
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.files import Json
@@ -143,6 +144,9 @@ def forecast(job: PlannedJob, history: History) -> Estimate:
     """Return what a job is expected to take: the medians of the jobs that are like it."""
     vram, peaks = _memory(job, history)
     alike = history.like(job)
+    if alike is None and wants_gpu(job, gpus=history.gpus):
+        usage = history.usage(job.signature)  # of a program, whatever numbers it ran with
+        alike = _Alike(seconds=[*usage.seconds]) if usage.own and usage.seconds else None
     if alike is None:
         return Estimate(vram=vram, peaks=peaks)
     if alike.summary is None:
@@ -162,11 +166,13 @@ def _memory(job: PlannedJob, history: History) -> tuple[int | None, int]:
     """Return (bytes, attempts measured): the peak of jobs like it, unless its file declares more."""
     if not wants_gpu(job, gpus=history.gpus):
         return None, 0
-    asked, usage = job.resources.min_vram, history.usage(job.signature)
-    declared = asked is not None and (asked > (usage.peak or 0) or not is_exact(job.signature))
-    if usage.peak is None or declared:
+    asked, exact = job.resources.min_vram, is_exact(job.signature)
+    lesson = lesson_of(
+        history.usage(job.signature), exact=exact, numbers=None if exact else numbers_of(job.argv)
+    )
+    if lesson is None or (asked is not None and (asked > lesson.peak or not exact)):
         return asked, 0
-    return usage.peak, len(usage.peaks)
+    return lesson.peak, lesson.runs
 
 
 def wants_gpu(job: PlannedJob, *, gpus: bool) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from launcher.context import WorkerEnvironment
-from launcher.job import CPU, Resources
+from launcher.job import CPU, Resources, is_exact, numbers_of
 from launcher.planning.plan import PlannedJob
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.scheduler.policy.decide import decide
@@ -103,7 +103,7 @@ def _line(
         number = -1 - index
         jobs[number] = job
         rank = rank_of(machine_state.now, job.priority)
-        line.append(ReadyJob(id=number, rank=rank, lane_id=0, lane=_lane(job, machine_state)))
+        line.append(_ready(job, machine_state, number, rank))
     line.sort(key=lambda ready: (ready.rank, ready.id if ready.id > 0 else _LAST - ready.id))
     return jobs, line
 
@@ -119,13 +119,20 @@ def hopeless_jobs(
             continue
         lane = _lane(compared.job, machine_state)
         if (key := (lane.resources, lane.signature)) not in reasons:
-            job = ReadyJob(id=0, rank=0.0, lane_id=0, lane=lane)
+            job = _ready(compared.job, machine_state, 0, 0.0)
             reasons[key] = impossible(
                 waiting(job, machine_state.usage(lane.signature)), machine_state.machine
             )
         if reasons[key]:
             counts[reasons[key]] += 1
     return dict(counts)
+
+
+def _ready(job: PlannedJob, machine_state: MachineState, number: int, rank: float) -> ReadyJob:
+    """Return a job of the plan as the queue would have it."""
+    lane = _lane(job, machine_state)
+    numbers = None if is_exact(job.signature) else numbers_of(job.argv)
+    return ReadyJob(id=number, rank=rank, lane_id=0, lane=lane, numbers=numbers)
 
 
 def _lane(job: PlannedJob, machine_state: MachineState) -> Lane:

@@ -11,9 +11,11 @@ from launcher.gpu.resources import ForeignReservation
 from launcher.scheduler.attempt_watch import Place
 from launcher.scheduler.ended_attempts import Endings
 from launcher.scheduler.gpu_state import Accelerators
+from launcher.scheduler.policy.ages import Ages
 from launcher.scheduler.policy.backfill import Patience
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Decision, Machine, Start, waiting
+from launcher.scheduler.policy.watchdog import Watchdog
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import POLL_S, RETRY_S, Requests, TurnResult
@@ -98,7 +100,7 @@ class Admission:
         self._ram = memory.total()
         self._gpus, self._attempts, self._endings = gpus, attempts, endings
         self._launches, self._fork_servers, self._outage = launches, fork_servers, outage
-        self._patience = Patience()
+        self._patience, self._watchdog, self._ages = Patience(), Watchdog(), Ages()
         # jobs that the machine could not start; others are tried first
         self._excluded = Exclusions[int]()
         self._explained = time.monotonic()
@@ -166,7 +168,9 @@ class Admission:
             result.soon(RETRY_S)  # a new supervisor wakes us, one that is put off does not
         if self._launches.again_s is not None:
             result.soon(self._launches.again_s)
-        if result.waiting and (self._gpus_wanted or watch_ram or self._gpus.foreign):
+        if self._watchdog.watches or (
+            result.waiting and (self._gpus_wanted or watch_ram or self._gpus.foreign)
+        ):
             result.soon(POLL_S)  # room may come without a wake: memory that others give back
         return reasons
 
@@ -247,9 +251,18 @@ class Admission:
         candidates = self._patience.entered(
             (waiting(job, usage(job.lane.signature)) for job in ready), time.monotonic()
         )
-        running = self._gpus.ledger.running(claims, usage)
+        candidates, running = self._ages.corrected(
+            candidates,
+            self._gpus.ledger.running(claims, usage),
+            now=now,
+            steady=time.clock_gettime(time.CLOCK_BOOTTIME),
+        )
         decisions = decide(candidates, running, machine, now)
         self._patience.note(decisions, time.monotonic())
+        verdict = self._watchdog.review(candidates, decisions, running, machine, time.monotonic())
+        for sentence in verdict.news:
+            logger.warning("unexplained wait: %s", sentence)
+        decisions = verdict.decisions
         return self._gpus.announce(decisions, claims, (candidates, running, machine, now))
 
     def _claim(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> Reasons:

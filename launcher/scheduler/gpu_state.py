@@ -1,5 +1,6 @@
 """The scheduler's side of the GPUs: it monitors them, and publishes reservations to other users and limits to workers."""
 
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -25,7 +26,9 @@ from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.files import Json, write_json
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
+from launcher.system.processes import seconds_since_start
 from launcher.workers.memory_share import VramLimit, read_share, write_share
+from launcher.workers.started_file import program_of
 
 FRESH_S = 3.0  # what was seen before is too old to decide by
 FOREIGN_S = 0.5  # likewise of other homes' reservations, which is read again before anything starts
@@ -156,6 +159,7 @@ class Accelerators:
             slowdown=slowdown,
             sm=sm,
             machine=machine,
+            elapsed_s=self._elapsed_s(claim),
         )
 
     def mps(self, start: Start) -> Service:
@@ -179,6 +183,13 @@ class Accelerators:
         if lone or not self._rules().mps:
             return None
         return self._mps.folders(claim.gpus[0])
+
+    def _elapsed_s(self, claim: Claim) -> float | None:
+        """Return how long ago an attempt's program began, whatever was done to the clock; None: unknown."""
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            program = program_of(self._home.attempt(claim.job, claim.number))
+            return None if program is None else seconds_since_start(program)
+        return None
 
     def machines(self) -> list[str]:
         """Return the fingerprints of this machine's cards, as far as they are known."""

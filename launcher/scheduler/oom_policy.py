@@ -11,6 +11,7 @@ need beyond its claim, or beyond its allocator's cap     ours           larger  
 need within its claim, room smaller than its claim       a neighbour's  the same             no
 no claim, need within the card, others on it             a neighbour's  what it needs        no
 no claim, need unknown, others on it                     a neighbour's  more than the room   no
+all of the room promised, a little of the card others'   a neighbour's  more than the room   no
 alone on the card, without a cap                         ours           more than the card   no
 anything else: no neighbour can be shown                 ours           larger               no
 nothing at all: no claim, no need, no room               ours           as before            yes
@@ -43,6 +44,8 @@ MARGIN = 1.1  # on what was needed when it failed: the next step may need a litt
 CONTEXT = 512 << 20  # of CUDA, cuDNN and cuBLAS, which an allocator does not count; a guess
 # a display, or the context that a program's own report leaves out: not worth waiting for
 NEGLIGIBLE = 768 << 20
+# a job that wants a GPU for itself gets one of which others use at most this share, or next to nothing
+QUIET_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +86,11 @@ def blame(shortage: Shortage, scene: Scene) -> Blame:
     total = shortage.total if scene.total is None else scene.total
     others = _others(shortage, scene)
     numbers = _told(shortage, scene)
-    if _taken(claim, need, total, others) and not _capped(shortage, need):
+    taken = _taken(claim, need, total, others) and not _capped(shortage, need)
+    least = None if shortage.cap else _beyond_room(claim, need, total, others, scene.reserve)
+    if taken:
         least = claim if claim is not None else _beyond(need, total, others, scene.reserve)
+    if taken or least is not None:
         why = f"a neighbour's: {numbers}; others have {_of(others)} of {_of(total)} there"
         return Blame(whose="neighbour", vram_request=least, why=why, charged=False)
     grown = _grown(claim, need, _most(total, others, scene.reserve))
@@ -154,6 +160,22 @@ def _most(total: int | None, others: int | None, reserve: int) -> int | None:
         return None
     always = NEGLIGIBLE if others is None else min(others, NEGLIGIBLE)
     return (total - always - reserve) // STEP * STEP
+
+
+def _beyond_room(
+    claim: int | None, need: int | None, total: int | None, others: int | None, reserve: int
+) -> int | None:
+    """Return a request that is not met before others leave, of a job that had all but their little; else None.
+
+    It may fit without them, and the same again would fail in the same way.
+    """
+    if claim is None or total is None or others is None:
+        return None
+    little = NEGLIGIBLE < others <= QUIET_SHARE * total
+    if not little or total - others > claim + STEP or (need or 0) > total - NEGLIGIBLE:
+        return None
+    beyond = _steps(max(need or 0, total - others) + 1 + NEGLIGIBLE)
+    return max(claim, min(beyond, (total - reserve) // STEP * STEP))
 
 
 def _beyond(need: int | None, total: int | None, others: int | None, reserve: int) -> int | None:

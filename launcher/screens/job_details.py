@@ -6,16 +6,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
+from statistics import median, quantiles
 from typing import Any
 
-from launcher.job import CPU, Resources, Terms
+from launcher.errors import counted
+from launcher.job import CPU, Resources, Terms, is_exact, numbers_of
+from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.screens.format import harmless, iso, local, moment
+from launcher.screens.gpu_users import seen_gpus
 from launcher.screens.job_records import job_records
 from launcher.states import OPEN
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.store.usage import Usage
 from launcher.system.paths import Home
 from launcher.units import format_bytes, format_seconds
+
+FEWEST = 4  # runs of which a half is told
 
 
 def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) -> dict[str, Any]:
@@ -37,6 +44,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         "awaited_by": [job.name for job in store.read.awaiting(row.id)],
         "cwd": store.read.folder_of(row.id),
         "log": str(home.attempt(row.id, row.attempts).log) if row.attempts else None,
+        "expected": _expected(home, store, row) if row.state in OPEN else {},
         "spec": row.spec.record(),
         "attempts": store.read.attempts_of(row.id),
         "events": [
@@ -50,6 +58,63 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         ],
         "result": store.read.result_of(row.id),
     }
+
+
+def _expected(home: Home, store: Store, row: JobRow) -> dict[str, str]:
+    """Return what an open job on a GPU is expected to take, and on what that rests, in words.
+
+    Nothing is there of what nobody knows: how long a job takes where not even another of its kind ran.
+    """
+    spec = row.spec
+    if not spec.resources.may_need_gpu:
+        return {}
+    look = seen_gpus(home)
+    store.scheduling.forget()  # the scheduler may have learned since this process began
+    store.scheduling.know_machines(gpu.fingerprint for gpu in (look.gpus if look else ()))
+    usage = store.scheduling.usage(spec.signature)
+    exact = is_exact(spec.signature)
+    request, source = vram_request_of(
+        spec.resources.min_vram,
+        store.scheduling.lane_of(row.id).least,
+        usage,
+        exact=exact,
+        numbers=None if exact else numbers_of(spec.argv),
+    )
+    if spec.resources.min_vram is not None and source == "declared":
+        memory = ""  # its owner has said so
+    elif request is not None:
+        memory = f"{format_bytes(request)} on each GPU ({source})"
+    else:
+        memory = f"a GPU without other jobs ({source or 'nothing like it was measured yet'})"
+    return {
+        name: text
+        for name, text in (("time", expected_time(usage, spec.terms)), ("memory", memory))
+        if text
+    }
+
+
+def expected_time(usage: Usage, terms: Terms) -> str:
+    """Return how long a job is expected to run, and why, in words; '' where nobody knows."""
+    if not usage.seconds:
+        return ""
+    middle = median(usage.seconds)
+    if len(usage.seconds) < FEWEST:
+        shortest, longest = min(usage.seconds), max(usage.seconds)
+        part = ""
+    else:
+        shortest, _, longest = quantiles(usage.seconds, n=4, method="inclusive")
+        part = "half of "
+    runs = counted(len(usage.seconds), "run")
+    runs = runs if usage.own else f"{runs} of others, as nothing like it was done yet,"
+    took = f"{part}{runs} took {format_seconds(shortest)}"
+    if format_seconds(longest) != format_seconds(shortest):
+        took += f" to {format_seconds(longest)}"
+    limit = terms.time_limit_s
+    if limit is None:
+        return f"{format_seconds(middle)} ({took})"
+    return (
+        f"{format_seconds(min(middle, limit))} ({took}; its time limit is {format_seconds(limit)})"
+    )
 
 
 def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]]:
@@ -66,6 +131,8 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
             yield key, _text(spec[key])
     if spec["argv"]:
         yield "argv", harmless(shlex.join(spec["argv"]))
+    for name, text in record["expected"].items():
+        yield f"expected {name}", harmless(text)
     if row.priority:
         yield "priority", str(row.priority)
     resources, terms = row.spec.resources, row.spec.terms

@@ -26,7 +26,8 @@ from launcher.system.gpu_sharing import Rules
 
 PLENTY = 1 << 50  # cores, and bytes of main memory: neither is ever short in a simulation
 
-_Lane = tuple[int, int | None, bool, str, float | None]  # what jobs ask for, and what forecasts see
+_Ask = tuple[int, int | None, bool]  # what jobs ask for
+_Lane = tuple[_Ask, str, float | None]  # and by what forecasts tell them apart
 _Entry = tuple[float, float, int]  # order within a lane, rank, and index: a place in the queue
 
 
@@ -65,9 +66,10 @@ class Live:
         self._cards = {gpu.uuid: gpu.index for gpu in gpus}
         self._forecasts = forecasts
         self._jobs: dict[int, TraceJob] = {}
-        self._resources: dict[tuple[int, int | None, bool], Resources] = {}
+        self._resources: dict[_Ask, Resources] = {}
         self._lanes: dict[_Lane, list[_Entry]] = {}  # heaps; none is empty
-        self._needs: dict[_Lane, Need] = {}
+        self._needs: dict[_Ask, Need] = {}
+        self._of_ask: dict[_Ask, set[_Lane]] = {}  # lanes that are not empty
         self._looks: dict[int, Waiting] = {}  # the jobs that were looked at
         self._new: list[TraceJob] = []  # they came at this moment
         self._until: dict[int, float] = {}  # how long others may pass a job
@@ -78,16 +80,14 @@ class Live:
     def put(self, job: TraceJob, now: float) -> None:  # noqa: ARG002  # as every queue
         """Take in a job, in its lane."""
         self._jobs[job.index] = job
-        lane = (job.gpus, job.vram, job.exclusive, job.group, job.forecast)
-        if lane not in self._needs:
-            key = (job.gpus, job.vram, job.exclusive)
-            self._resources.setdefault(
-                key,
-                Resources(
-                    cpus=0, gpus=job.gpus, min_vram=job.vram, exclusive=job.exclusive, device="cuda"
-                ),
+        lane = _lane(job)
+        ask = lane[0]
+        if ask not in self._needs:
+            self._resources[ask] = Resources(
+                cpus=0, gpus=job.gpus, min_vram=job.vram, exclusive=job.exclusive, device="cuda"
             )
-            self._needs[lane] = need_of(self._seen(job))
+            self._needs[ask] = need_of(self._seen(job))
+        self._of_ask.setdefault(ask, set()).add(lane)
         heappush(self._lanes.setdefault(lane, []), self._entry(job))
         self._new.append(job)
 
@@ -95,7 +95,6 @@ class Live:
         """Take back the cards of a job that ended, and learn from it."""
         self._policy.ended(job.index)
         self._forecasts.add(job)
-        self._looks.clear()  # forecasts have changed
 
     def starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
         """Give what the policy starts now, and on which cards."""
@@ -121,9 +120,10 @@ class Live:
             first = self._first()
             return [] if first is None else [self._look(first)]
         heads = [
-            self._jobs[entries[0][2]]
-            for lane, entries in self._lanes.items()
-            if inventory.lacks_gpu(self._needs[lane]) is None
+            self._jobs[self._lanes[lane][0][2]]
+            for ask, lanes in self._of_ask.items()
+            if lanes and inventory.lacks_gpu(self._needs[ask]) is None
+            for lane in lanes
         ]
         if not heads:
             return []
@@ -161,15 +161,18 @@ class Live:
         return rank_of(job.submitted, job.priority), job.index
 
     def _look(self, job: TraceJob) -> Waiting:
-        if job.index not in self._looks:
-            self._looks[job.index] = self._seen(job)
-        return self._looks[job.index]
+        look = self._looks.get(job.index)
+        if look is None or (
+            self._discipline.foresees and look.forecast is not self._forecasts.of(job)
+        ):
+            look = self._looks[job.index] = self._seen(job)
+        return look
 
     def _seen(self, job: TraceJob) -> Waiting:
         forecast = self._forecasts.of(job) if self._discipline.foresees else Forecast()
         return Waiting(
             job=job.index,
-            resources=self._resources[job.gpus, job.vram, job.exclusive],
+            resources=self._resources[_lane(job)[0]],
             vram_request=job.vram,
             seconds=forecast.quantile(LONG),
             forecast=forecast,
@@ -180,7 +183,7 @@ class Live:
     def _leave(self, index: int) -> TraceJob:
         """Take a job out of the queue: it starts."""
         job = self._jobs.pop(index)
-        lane = (job.gpus, job.vram, job.exclusive, job.group, job.forecast)
+        lane = _lane(job)
         entries = self._lanes[lane]
         if entries[0][2] == index:
             heappop(entries)
@@ -189,6 +192,7 @@ class Live:
             entries.sort()
         if not entries:
             del self._lanes[lane]
+            self._of_ask[lane[0]].remove(lane)
         self._looks.pop(index, None)
         self._until.pop(index, None)
         self._waiting_s -= self._shares.pop(index, 0.0)
@@ -210,3 +214,7 @@ class Live:
             self._waiting_s += self._shares[job.index]
             if job.index in self._looks:
                 self._looks[job.index] = replace(self._looks[job.index], patient_until=until)
+
+
+def _lane(job: TraceJob) -> _Lane:
+    return (job.gpus, job.vram, job.exclusive), job.group, job.forecast

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from launcher.states import State
 from launcher.store.failure_groups import FailureGroup
-from launcher.store.usage import LEAST_MARGIN, MARGIN
+from launcher.store.usage import margin_of
 from launcher.system.files import Json
 from launcher.units import format_bytes
 
@@ -132,7 +132,7 @@ class Memory:
         """What their owner should ask for; None: it is well, or it was not for him to say."""
         if not self.declared:
             return None
-        needed = self.peak + max(round(self.peak * MARGIN), LEAST_MARGIN)
+        needed = self.peak + margin_of(self.peak)
         tenths = math.ceil(needed * 10 / GIB - _DUST)  # so people write it
         next_time = round(tenths * GIB / 10)
         if self.peak > self.asked or self.asked - next_time >= self.asked * _WORTH:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.errors import StoreError
-from launcher.states import State
+from launcher.states import ReasonCode, State
 from launcher.store.migration_steps import STEPS
 from launcher.store.migrations import bring_up_to_date, check_sqlite, migrate, schema_of
 from launcher.store.recovery import alone, check_health, cut_off, damaged, refuse_damaged, trouble
@@ -19,6 +19,8 @@ from launcher.system.paths import Home
 KNOWN_SCHEMA = len(STEPS)
 _BUSY_S = 0.5
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_CODES = 4  # the schema since which reasons have codes
+_MOST_UNEXPLAINED = 100
 _NEWS = 1000  # events among which the newest is looked for: a clock that was set back hides it
 
 
@@ -29,6 +31,7 @@ class Look:
     schema: int = 0
     newest: float | None = None  # when something last happened
     waiting: int = 0  # jobs that are queued or run
+    unexplained: tuple[str, ...] = ()  # of jobs that wait without a cause, what is known of it
     damaged: bool = False  # nothing else is known of it
 
 
@@ -233,4 +236,17 @@ def _look(connection: sqlite3.Connection) -> Look:
         "SELECT coalesce(sum(n), 0) FROM counters WHERE state IN (?, ?)",
         (State.QUEUED, State.RUNNING),
     ).fetchone()
-    return Look(schema=schema, newest=newest, waiting=waiting)
+    return Look(
+        schema=schema, newest=newest, waiting=waiting, unexplained=_unexplained(connection, schema)
+    )
+
+
+def _unexplained(connection: sqlite3.Connection, schema: int) -> tuple[str, ...]:
+    if schema < _CODES:
+        return ()
+    rows = connection.execute(
+        "SELECT min(jobs.id), lanes.reason FROM lanes JOIN jobs ON jobs.lane = lanes.id"
+        " WHERE lanes.reason_code = ? AND jobs.state = ? GROUP BY lanes.id ORDER BY 1 LIMIT ?",
+        (ReasonCode.UNEXPLAINED, State.QUEUED, _MOST_UNEXPLAINED),
+    )
+    return tuple(f"job {job} {reason}" for job, reason in rows)

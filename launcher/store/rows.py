@@ -191,6 +191,7 @@ class ReadyJob:
     rank: float  # the smallest starts first
     lane_id: int
     lane: Lane
+    numbers: tuple[str, ...] | None = None  # of a program, where its memory is learned by them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

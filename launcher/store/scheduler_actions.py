@@ -6,15 +6,16 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 
 from launcher.context import WorkerEnvironment, read_context
-from launcher.job import Resources, with_sources
+from launcher.job import Resources, is_exact, numbers_of, with_sources
 from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_record
 from launcher.store.connection import NEW_EVENT, Connection, reason_columns, sources_of
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
 from launcher.store.transitions import Requeue, Transitions
 from launcher.store.unreadable_jobs import fill_lanes, set_aside, set_lanes_aside
 from launcher.store.usage import NOT_MEASURED, Measured, UsageRecords
-from launcher.system.stored_fields import Unreadable, parsed
+from launcher.system.stored_fields import Unreadable, parsed, texts
 
+MOST_PROGRAMS = 100_000  # whose numbers are kept in memory
 MOST_CONTEXTS = 64  # kept in memory; each is as large as an environment
 _NEXT_LANE = (
     "SELECT lane, rank, id FROM jobs WHERE state = 'queued' AND waits = 0 AND lane > ?"
@@ -71,6 +72,7 @@ class Scheduling:
         self._lanes: dict[int, Lane] = {}  # neither of them ever changes
         self._contexts: dict[int, tuple[str, str]] = {}  # and what of it cannot be understood
         self._shared: dict[int | None, str | None] = {}  # digests of modules
+        self._program_numbers: dict[tuple[int, float], tuple[str, ...]] = {}  # by job and rank
         self._unfit: dict[int, str] = {}  # lane → why none of its jobs can be looked at
         self._transitions = Transitions(connection)
         self._usage = UsageRecords(connection)
@@ -97,9 +99,29 @@ class Scheduling:
                 ready += [(rank, job, lane) for own, rank, job in rows if own == lane]
         ready.sort()
         return [
-            ReadyJob(id=job, rank=rank, lane_id=lane, lane=self._lanes[lane])
+            ReadyJob(
+                id=job,
+                rank=rank,
+                lane_id=lane,
+                lane=self._lanes[lane],
+                numbers=self._numbers(job, rank, self._lanes[lane]),
+            )
             for rank, job, lane in ready
         ]
+
+    def _numbers(self, job: int, rank: float, lane: Lane) -> tuple[str, ...] | None:
+        """Return the numbers of a program's command line, None where they decide nothing."""
+        by_signature = lane.signature and not is_exact(lane.signature)
+        if not by_signature or lane.resources.min_vram is not None:
+            return None
+        if not self.usage(lane.signature).peaks:
+            return None
+        if (job, rank) not in self._program_numbers:  # who is queued anew has another rank
+            if len(self._program_numbers) >= MOST_PROGRAMS:
+                self._program_numbers.clear()
+            (text,) = self._db.execute("SELECT spec FROM jobs WHERE id = ?", (job,)).fetchone()
+            self._program_numbers[job, rank] = numbers_of(_argv(text))
+        return self._program_numbers[job, rank]
 
     def next_in(self, like: ReadyJob) -> ReadyJob | None:
         """Return the most urgent job of a job's lane that waits for nothing, None where there is none."""
@@ -281,6 +303,7 @@ class Scheduling:
         self._lanes.clear()
         self._contexts.clear()
         self._shared.clear()
+        self._program_numbers.clear()
         self._usage.forget()
 
     # --- times
@@ -334,6 +357,14 @@ class Scheduling:
                 raise Unreadable("it has no lane")
             self._lanes[number] = read_lane(row[0])
         return self._lanes[number]
+
+
+def _argv(text: str) -> tuple[str, ...]:
+    """Return the command line of a spec; none where it cannot be read, and the job does not start."""
+    try:
+        return texts(parsed(text, "its spec").get("argv", []), "'argv' of its spec")
+    except Unreadable:
+        return ()
 
 
 def _claim(

@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.job import is_exact, numbers_of
-from launcher.states import Done, Outcome
+from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
 from launcher.store.connection import Connection
 from launcher.store.rows import Claim
 
@@ -17,11 +17,11 @@ KEPT = 64  # attempts of a signature that are remembered, and of a kind
 RECENT = 1024  # attempts among which those of a kind are looked for
 MARGIN = 0.05  # on top of what was measured: NVML is asked once a second, a peak may lie between
 LEAST_MARGIN = 256 << 20
-LONGER = 1.1  # a job is expected to take so many times as long as the longest of those alike
 LONGEST_S = 366 * 86_400.0  # what is said to have taken longer was begun before a clock was set
+EARLY_S = 600.0  # what failed or was stopped sooner may not have taken all its memory yet
+HARDLY = 0.05  # who shared his cards for so much of his time at most counts as alone
 MOST_PEAK = 1 << 42  # bytes; no card has more
 MOST_SLOWDOWN = 1000.0
-HARDLY = 0.05  # who shared a GPU for so little of its time was alone there
 
 Numbers = tuple[str, ...]
 
@@ -41,8 +41,7 @@ class Measured:
 NOT_MEASURED = Measured()
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """What one attempt took of a GPU's memory, with the numbers that its signature leaves out."""
 
     peak: int
@@ -57,7 +56,9 @@ class Usage:
     peaks: tuple[int, ...] = ()  # bytes on one GPU, CUDA's context included, where it was measured
     sm: float | None = None  # mean use of the multiprocessors by one of them alone, 0 to 1
     slowdown: float | None = None  # mean factor beside others; None: never measured
-    alone: tuple[float, ...] = ()  # of those durations, the ones during which no GPU was shared
+    alone: tuple[
+        float, ...
+    ] = ()  # of `seconds`, those of attempts that shared their cards with none
     own: bool = True  # False: the durations are those of its kind, or of all; it never ran itself
     elsewhere: str = ""  # on what else the peaks were measured: "on another GPU (A10)"
     runs: tuple[Run, ...] = ()  # all that are remembered, the oldest first; where numbers matter
@@ -67,17 +68,15 @@ class Usage:
         """The most that one of them took of a GPU's memory, in bytes; None: not measured."""
         return max(self.peaks, default=None)
 
-    @property
-    def expected_seconds(self) -> float | None:
-        """How long the next one takes at most, as far as one can tell; None: nobody knows.
-
-        The longest counts, not the middle: who is told that a place becomes free at a time must not wait
-        longer because of jobs that were let through before.
-        """
-        return LONGER * max(self.seconds[:NEWEST]) if self.seconds and self.own else None
-
 
 NO_USAGE = Usage()
+
+
+def margin_of(peak: int) -> int:
+    """Return by how much a job may exceed in bytes what its like took."""
+    return max(round(peak * MARGIN), LEAST_MARGIN)
+
+
 MOST_SIGNATURES = 10_000  # whose usage is kept in memory
 
 
@@ -87,11 +86,11 @@ class _Lesson:
 
     seconds: float | None = None
     peak: int | None = None
+    alone: bool = False  # it is known that it shared its cards with none, or hardly
     slowdown: float | None = None
     sm: float | None = None
     machine: str = ""
     numbers: Numbers | None = None
-    alone: bool = False  # it is known that it shared its GPU with nobody
 
     def alike(self, here: Collection[str], part: Callable[[str], str]) -> bool:
         """Tell whether it is of a machine that agrees in a part of its fingerprint with this one."""
@@ -109,7 +108,8 @@ class UsageRecords:
         self._db = connection
         self._here: frozenset[str] = frozenset()
         self._cached: dict[tuple[str, str], Usage] = {}
-        self._recent: deque[tuple[str, float]] | None = None  # kinds and seconds, the oldest first
+        # kinds and seconds, the oldest first
+        self._recent: deque[tuple[str, float]] | None = None
         self._of_kind: dict[str, tuple[float, ...]] = {}
 
     def know(self, machines: Iterable[str]) -> None:
@@ -154,9 +154,11 @@ class UsageRecords:
             rows = self._db.execute(
                 f"SELECT {_COLUMNS} FROM lessons ORDER BY id DESC LIMIT ?", (RECENT,)
             ).fetchall()
-            newest = ((_kind_of(row[0]), _lesson(*row[1:]).seconds) for row in reversed(rows))
+            oldest_first = [(_kind_of(row[0]), _lesson(*row[1:])) for row in reversed(rows)]
+            timed = [(kind, lesson) for kind, lesson in oldest_first if lesson.seconds is not None]
+            same_card = [item for item in timed if item[1].alike(self._here, card_of)]
             self._recent = deque(
-                ((kind, seconds) for kind, seconds in newest if seconds is not None), RECENT
+                ((kind, lesson.seconds or 0.0) for kind, lesson in same_card or timed), RECENT
             )
         kind = _kind_of(signature)
         if kind not in self._of_kind:
@@ -175,15 +177,17 @@ class UsageRecords:
             measured: what was seen of it.
         """
         signature = claim.spec.signature
-        seconds = None
-        if isinstance(outcome, Done) and claim.gpus:
-            seconds = _duration(outcome.at - claim.claimed, measured.elapsed_s)
-        if not signature or (seconds is None and measured.peak is None):
+        took = _duration(outcome.at - claim.claimed, measured.elapsed_s)
+        seconds = took if isinstance(outcome, Done) and claim.gpus else None
+        peak = _needed(outcome, measured.peak)
+        if isinstance(outcome, Failed | Lost | Stopped) and (took is None or took < EARLY_S):
+            peak = self._if_more(claim, peak)
+        if not signature or (seconds is None and peak is None):
             return
         numbers = None if is_exact(signature) else json.dumps(numbers_of(claim.spec.argv))
         row = (
             seconds,
-            measured.peak,
+            peak,
             measured.shared_s,
             measured.slowdown,
             measured.sm,
@@ -204,6 +208,15 @@ class UsageRecords:
         if self._recent is not None and (alone := _lesson(*row).seconds) is not None:
             self._recent.append((_kind_of(signature), alone))
             self._of_kind.clear()
+
+    def _if_more(self, claim: Claim, peak: int | None) -> int | None:
+        """Return what an attempt took that ended early, where it is more than is expected of its like.
+
+        It may not have come to what takes most of the memory: less than is known says nothing.
+        """
+        known = self.usage(claim.spec.signature).peak if is_exact(claim.spec.signature) else None
+        expected = [amount for amount in (known, claim.spec.resources.min_vram) if amount]
+        return peak if peak is not None and expected and peak > max(expected) else None
 
     def forget(self) -> None:
         """Read everything anew: a transaction was rolled back."""
@@ -239,8 +252,8 @@ def _usage(lessons: Sequence[_Lesson], here: Collection[str], *, exact: bool) ->
     uses = [lesson.sm for lesson in same_card if lesson.sm is not None]
     return Usage(
         seconds=tuple(lesson.seconds for lesson in timed if lesson.seconds is not None),
-        peaks=tuple(run.peak for run in runs[:NEWEST]),
         alone=tuple(one.seconds for one in timed if one.alone and one.seconds is not None),
+        peaks=tuple(run.peak for run in runs[:NEWEST]),
         sm=fmean(uses[:NEWEST]) if uses else None,
         slowdown=fmean(slowdowns[:NEWEST]) if slowdowns else None,
         elsewhere=elsewhere,
@@ -261,12 +274,12 @@ def _lesson(
         took -= min(took, took if beside is None else beside) * (1 - 1 / factor)
     return _Lesson(
         seconds=took,
+        alone=alone,
         peak=peak if isinstance(peak, int) and 0 < peak <= MOST_PEAK else None,
         slowdown=factor,
         sm=_within(sm, 0, 1),
         machine=machine if isinstance(machine, str) else "",
         numbers=_numbers(numbers),
-        alone=alone,
     )
 
 
@@ -291,6 +304,14 @@ def _duration(by_wall: float, elapsed_s: float | None) -> float | None:
     """Return how long an attempt took; None where the clock was set so far that nobody can tell."""
     seconds = by_wall if elapsed_s is None else min(by_wall, elapsed_s)
     return _within(seconds, 0, LONGEST_S)
+
+
+def _needed(outcome: Outcome, peak: int | None) -> int | None:
+    """Return what an attempt took on one GPU, with what it was refused there."""
+    if not isinstance(outcome, OutOfMemory) or outcome.where != "gpu":
+        return peak
+    held = max(peak or 0, outcome.held or 0)
+    return held + (outcome.wanted or 0) if held else peak
 
 
 def _kind_of(signature: str) -> str:

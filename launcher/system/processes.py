@@ -49,6 +49,14 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
+def seconds_since_start(who: Identity) -> float | None:
+    """Return how long ago a process started, by a clock that nobody sets; None: before the last boot."""
+    if who.boot != boot_id():
+        return None
+    started = who.start_ticks / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+
+
 @cache
 def pid_namespace() -> int | None:
     """Return the inode of our PID namespace: a pid means one process within it; None: unknown.

@@ -86,13 +86,19 @@ class Machine:
     prefix: tuple[str, ...] = ()  # words before every command, by which somebody else runs it
     _schedulers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def serve(self, cores: int = CORES) -> None:
-        """Start a scheduler that believes in so many cores; return once it has the lock."""
+    def serve(self, cores: int = CORES, *, patience_s: float | None = None) -> None:
+        """Start a scheduler that believes in so many cores; return once it has the lock.
+
+        Args:
+            cores: that it believes in.
+            patience_s: after which it names a wait without a cause.
+        """
+        words_of_patience = () if patience_s is None else (str(patience_s),)
         words = [*self.prefix, sys.executable, "-m", "tests.nvml.scheduler"]
         home = self.project.home
         with (self.project.folder / "scheduler.out").open("ab") as log:
             process = subprocess.Popen(
-                [*words, str(home.folder), str(cores)],
+                [*words, str(home.folder), str(cores), *words_of_patience],
                 cwd=ROOT,
                 env=self.project.environment,
                 stdin=subprocess.DEVNULL,

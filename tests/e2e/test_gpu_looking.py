@@ -73,6 +73,69 @@ def test_the_first_job_of_its_kind_is_alone_and_the_next_are_packed_by_what_it_t
     assert 5 * GIB < claims.pop() < 6 * GIB
 
 
+def done_alone(machine: Machine, amount: float, *words: str) -> Program:
+    """Run a program that takes so many GiB to its end, and see that this was measured."""
+    program = machine.hold(amount, gpus=1, words=words)
+    (card,) = program.cards
+    machine.until_measured(card, round(amount * GIB))
+    program.let_go()
+    machine.until_state(program.job, "done")
+    return program
+
+
+def test_the_same_script_with_another_number_gets_no_promise_that_was_learned_from_the_first(
+    machine: Machine, gpus: Devices
+) -> None:
+    card = gpus.add(24 * GIB, used=0)
+    done_alone(machine, 4)
+    beside = machine.hold(1, gpus=1, vram="1GiB")
+    again = machine.hold(4, gpus=1)  # of these numbers it is known what they take
+    assert [*beside.cards, *again.cards] == [card, card]
+
+    larger = machine.hold(7, gpus=1)
+    machine.until_told(
+        larger.job, "needs a GPU that it shares with no other job; cuda:0 runs jobs 2, 3"
+    )
+    assert not larger.started
+    for other in (beside, again):
+        other.let_go()
+    assert larger.cards == [card]
+    assert machine.show(larger.job)["attempts"][0]["claim"] is None
+    assert "no run with such numbers was measured yet" in machine.told(larger.job)
+
+
+def test_a_sweep_over_seeds_shares_its_card_from_the_third_run_on(
+    machine: Machine, gpus: Devices
+) -> None:
+    card = gpus.add(24 * GIB, used=0)
+    done_alone(machine, 4, "--seed", "1")
+    done_alone(machine, 4.125, "--seed", "2")  # the looks at both can be told apart
+
+    third, fourth = (machine.hold(4.125, gpus=1, words=("--seed", seed)) for seed in ("3", "4"))
+
+    assert [*third.cards, *fourth.cards] == [card, card]
+    why = "learned from 2 runs with other numbers, 2.1 GiB more as few are known"
+    assert why in machine.told(third.job)
+
+
+def test_what_was_learned_on_another_card_is_used_with_a_margin_and_named(
+    machine: Machine, gpus: Devices
+) -> None:
+    gpus.drive("535.104")
+    card = gpus.add(24 * GIB, used=0)
+    first = done_alone(machine, 5)
+    assert first.cards == [card]
+    machine.kill_scheduler()
+    gpus.set(card, name="NVIDIA_H100", total=80 * GIB)
+    machine.serve()
+
+    second = machine.hold(5, gpus=1)
+
+    assert second.cards == [card]
+    assert "learned from 1 run on another GPU (A10)" in machine.told(second.job)
+    assert machine.show(second.job)["attempts"][0]["claim"] == round(5 * GIB * 1.25)
+
+
 def test_a_dry_run_says_what_would_start_where_and_what_can_never_fit(
     machine: Machine, gpus: Devices
 ) -> None:

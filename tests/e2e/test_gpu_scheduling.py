@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from launcher.scheduler.gpu_state import FRESH_S
 from tests.build import shell, supervisor_of, until
 from tests.e2e.machine import CORES, HOLDING, Machine, Program, a_machine
 from tests.nvml.standin import GIB, Devices
@@ -187,6 +188,39 @@ def test_a_job_that_nearly_fills_an_idle_card_starts_there_again(
     machine.until_told(small.job, f"cuda:0 runs job {again.job} alone")
     again.let_go()
     assert small.cards == [card]
+
+
+def test_a_job_starts_again_on_a_card_of_which_less_is_free_than_it_took_there(
+    machine: Machine, gpus: Devices
+) -> None:
+    card = gpus.add(24 * GIB, used=GIB // 2)
+    first = machine.hold(22.5, gpus=1)
+    assert first.cards == [card]
+    machine.until_measured(card, 23 * GIB)
+    first.let_go()
+    machine.until_state(first.job, "done")
+    gpus.set(card, used=7 * GIB // 4)  # a screen was plugged in meanwhile
+    until(lambda: machine.quiet_for(2 * FRESH_S), "what was seen before does not count any more")
+
+    again = machine.hold(22, gpus=1)
+
+    assert again.cards == [card]
+    assert "gets 22.2 GiB (learned from 1 run) of 22.2 GiB free" in machine.told(again.job)
+    again.let_go()
+
+
+def test_what_is_declared_beyond_what_the_driver_leaves_is_refused(
+    machine: Machine, gpus: Devices
+) -> None:
+    gpus.add(24 * GIB, used=GIB // 2)
+    known = machine.hold(0, gpus=1, vram="1GiB")
+    assert known.cards
+    known.let_go()
+    machine.until_state(known.job, "done")
+
+    said = machine.refused("add", "--gpus=1", "--vram=23.75GiB", "--", "true")
+
+    assert "needs 23.8 GiB, and can never fit: cuda:0 has 23.5 GiB for it" in " ".join(said.split())
 
 
 def test_a_job_may_queue_a_job_that_works_on_a_gpu(machine: Machine, gpus: Devices) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
+from launcher.scheduler.oom_policy import NEGLIGIBLE
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, admits
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import wants_gpu
@@ -27,7 +28,7 @@ def quiet(gpu: GpuSnapshot, running: Iterable[Running], machine: Machine) -> boo
     """Tell whether others use next to nothing of a card."""
     ours = sum(one.used.get(gpu.uuid, 0) for one in running if gpu.uuid in one.devices)
     others = max(0, (gpu.used or 0) - ours)
-    return others + promised_to_others(gpu, machine) <= gpu.total / 10
+    return others + promised_to_others(gpu, machine) <= max(gpu.total / 10, NEGLIGIBLE)
 
 
 def promised_to_others(gpu: GpuSnapshot, machine: Machine) -> int:

@@ -1,16 +1,21 @@
 """A scheduler of a machine with more cores than this one: a machine with GPUs has some.
 
-python -m tests.nvml.scheduler HOME CORES
+python -m tests.nvml.scheduler HOME CORES [SECONDS]
+
+SECONDS: after which a wait without a cause is named.
 """
 
 import sys
 
 from launcher.scheduler import __main__
+from launcher.scheduler.policy import watchdog
 
 
 def main() -> int:
     """Serve the home as a scheduler does that was given so many cores."""
-    home, count = sys.argv[1:3]
+    home, count, *patience = sys.argv[1:]
+    if patience:
+        watchdog.PATIENCE_S = float(patience[0])
     __main__.cores = lambda: int(count)  # type: ignore[attr-defined]  # what it was imported as
     return __main__.main([home])
 

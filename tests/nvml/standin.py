@@ -107,6 +107,7 @@ class Devices:
         self._refused: dict[tuple[str, int], int] = {}
         self._xids: list[tuple[int, int]] = []
         self._absent = 0
+        self._driver = ""
         self._hanging = False
         self._write()
 
@@ -212,6 +213,11 @@ class Devices:
         self._absent = code
         self._write()
 
+    def drive(self, version: str) -> None:
+        """Let the driver tell its version to who opens its library from now on."""
+        self._driver = version
+        self._write()
+
     def hang(self, *, on: bool = True) -> None:
         """Let the driver answer nothing until it is told to go on."""
         self._hanging = on
@@ -230,6 +236,7 @@ class Devices:
     def _write(self) -> None:
         lines = ["hang"] if self._hanging else []
         lines += [f"absent {self._absent}"] if self._absent else []
+        lines += [f"driver {self._driver}"] if self._driver else []
         lines += [f"refuse {name} {code} {at}" for (name, at), code in self._refused.items()]
         for card in self._cards:
             lines += card.lines("gpu")

@@ -180,6 +180,14 @@ def _queue(queue: Queue) -> Finding:
         )
     if not queue.exists:
         return ok(name, "there is none yet; `launcher run TASKFILE` or `launcher add` begins one")
+    if queue.unexplained and queue.scheduler is not None:
+        more = len(queue.unexplained) - 1
+        others = f" (and {counted(more, 'other job')} likewise)" if more else ""
+        return warning(
+            name,
+            f"{queue.unexplained[0]}{others}",
+            f"`launcher show` says more; what the scheduler saw is in {queue.home}/scheduler.log",
+        )
     summary = counted(queue.waiting, "job")
     return ok(name, f"{summary} {'waits or runs' if queue.waiting == 1 else 'wait or run'}")
 

@@ -55,6 +55,7 @@ class Queue:
     known_schema: int = 0  # the newest that this program knows
     newest: float | None = None  # when something last happened
     waiting: int = 0  # jobs that are queued or run
+    unexplained: tuple[str, ...] = ()  # of jobs that wait without a cause, what is known of it
     damaged: bool = False  # it is on record
     looks_damaged: bool = False
     stopped: bool = False

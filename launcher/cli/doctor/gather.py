@@ -149,6 +149,7 @@ def see_queue(environ: Mapping[str, str], mountinfo: str, now: float) -> tuple[H
         schema=None if look is None or look.damaged else look.schema,
         newest=None if look is None else look.newest,
         waiting=0 if look is None else look.waiting,
+        unexplained=() if look is None else look.unexplained,
         damaged=home.damage_record.exists(),
         looks_damaged=look is not None and look.damaged,
         stopped=home.stop.exists(),

@@ -1,6 +1,6 @@
 """What starts, where, and why the rest waits: pure functions of jobs, machine, colleagues and the time.
 
 Start reading at `decide.decide`.
-In reading order: forecast, model, vram_request, disciplines, decide, inventory, gpu_pool, gpu_slot, co_location,
-backfill, explanations.
+In reading order: forecast, program_numbers, vram_request, co_location, model, disciplines, decide, inventory,
+other_homes, gpu_pool, gpu_slot, gpu_need, backfill, explanations, ages, watchdog.
 """

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import inf
 
-from launcher.scheduler.policy.gpu_slot import Card, Need, Turn
+from launcher.scheduler.policy.gpu_need import Need
+from launcher.scheduler.policy.gpu_slot import Card, Turn
 from launcher.scheduler.policy.model import Decision, Wait, Waiting
 from launcher.units import format_seconds
 

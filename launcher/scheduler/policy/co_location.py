@@ -146,8 +146,12 @@ def longest(
     work_s = known_s * (1 + unknown / known)  # those of which it is unknown are like the others
     if not queued:
         return work_s / cards
-    share = min(1.0, UNKNOWN_SLOWDOWN / 2)  # of the time that work takes where jobs share their cards
-    return work_s * share / (cards - 1 + share)  # solves: it lasts as long as the rest on the others
+    share = min(
+        1.0, UNKNOWN_SLOWDOWN / 2
+    )  # of the time that work takes where jobs share their cards
+    return (
+        work_s * share / (cards - 1 + share)
+    )  # solves: it lasts as long as the rest on the others
 
 
 def why_not(job: Load, others: Sequence[tuple[str, Load]], most: int | None) -> str:

@@ -18,7 +18,8 @@ from launcher.scheduler.policy.backfill import FirstJobReservation
 from launcher.scheduler.policy.co_location import longest
 from launcher.scheduler.policy.disciplines import OURS, Discipline, Keeps, rules_for
 from launcher.scheduler.policy.explanations import Lack, cores, place_of, placed
-from launcher.scheduler.policy.gpu_slot import Card, Need, Turn
+from launcher.scheduler.policy.gpu_need import Need
+from launcher.scheduler.policy.gpu_slot import Card, Turn
 from launcher.scheduler.policy.inventory import Inventory
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Stop, Wait, Waiting
 from launcher.states import ReasonCode

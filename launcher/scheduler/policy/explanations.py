@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from launcher.scheduler.policy.gpu_need import Need
 from launcher.scheduler.policy.gpu_pool import Pool
-from launcher.scheduler.policy.gpu_slot import Card, Need
+from launcher.scheduler.policy.gpu_slot import Card
 from launcher.scheduler.policy.model import Machine, Running, Waiting
 from launcher.states import ReasonCode
 from launcher.system.files import Json
@@ -66,7 +67,9 @@ def placed(job: Waiting, given: Running, places: Sequence[Card]) -> str:
     on = ", ".join(card.gpu.label for card in sorted(places, key=place_of))
     free = format_bytes(min(card.free for card in places))
     if given.reservation is None:
-        return f"on {on} without other jobs, as nobody knows what it takes; {free} free"
+        untried = job.source if job.vram_request is None else ""
+        why = untried or "nobody knows what it takes"
+        return f"on {on} without other jobs, as {why}; {free} free"
     source = f" ({job.source})" if job.source else ""
     alone = ", shared with no other job" if given.exclusive else ""
     return f"on {on}: gets {format_bytes(given.reservation)}{source} of {free} free{alone}"
@@ -119,6 +122,21 @@ def too_large(need: Need, pool: Pool, machine: Machine) -> Refusal:
     where = pool.cards[0].gpu.label if len(pool.cards) == 1 else "this machine's largest GPU"
     largest = format_bytes(max(0, pool.largest))
     return _refusal(asked, f"can never fit: {where} has {largest} for it{kept}")
+
+
+def too_large_unused(need: Need, pool: Pool, machine: Machine) -> Refusal:
+    """Return why too few GPUs are large enough once the driver has its part of them, in numbers."""
+    reserve = machine.rules.reserve
+    kept = f", {format_bytes(reserve)} are kept for others" if reserve else ""
+    where = pool.cards[0].gpu.label if len(pool.cards) == 1 else "this machine's emptiest GPU"
+    free = format_bytes(max(0, pool.most_unused))
+    asked = format_bytes(need.vram_request or 0)
+    each = f" on each of {need.count} GPUs" if need.count > 1 else ""
+    return _refusal(
+        f"{asked}{each}",
+        f"can never fit: {where} has {free} for it while nobody uses it{kept}, "
+        "and the driver has the rest; ask for less",
+    )
 
 
 def _gpus(count: int) -> str:

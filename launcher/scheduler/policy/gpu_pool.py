@@ -8,7 +8,8 @@ from typing import Any
 
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.policy.co_location import Load
-from launcher.scheduler.policy.gpu_slot import Card, Need, Turn, is_visible
+from launcher.scheduler.policy.gpu_need import Need
+from launcher.scheduler.policy.gpu_slot import Card, Turn, is_visible
 
 NAMED = 3  # GPUs that a reason names; the others are counted
 
@@ -33,6 +34,8 @@ class Pool:
         self.ours = [card for card in named if card.is_ours]  # as config.toml says
         sizes = [card.most_free for card in self.ours if card.most_free is not None]
         self._totals = sorted(sizes, reverse=True)
+        self._unused = [card.unused for card in self.ours if card.unused is not None]
+        self._without_ours = [card.without_ours for card in self.ours]
         # one that has failed and never reported its size gives no hope beside others that did
         silent = [card for card in self.ours if card.most_free is None]
         self._guessed = len([card for card in silent if not (card.gpu.fault and sizes)])
@@ -46,6 +49,7 @@ class Pool:
         self._unshared = _Ranking(_room_unshared)
         self._named = _Ranking(_likelihood)
         self._opening: tuple[Need, _Ranking] | None = None
+        self._reserve = self.cards[0].reserve if self.cards else 0
         for card in self.cards:
             self.changed(card)
 
@@ -76,9 +80,8 @@ class Pool:
             return False
         if need.vram_request is None:
             return True
-        reserve = self.cards[0].reserve if need.into_reserve else 0
         free: int = -frees[need.count - 1][0]
-        return free + reserve >= need.vram_request
+        return free + self._reserve >= _memory(need, self._reserve)
 
     def _has_room_beside(self, need: Need) -> bool:
         """Tell whether as many GPUs as a job needs can take it beside ours that run there, if any."""
@@ -124,9 +127,24 @@ class Pool:
         """Tell whether enough GPUs could take a job if they were unused."""
         return need.vram_request is None or self.large_enough(need) + self._guessed >= need.count
 
+    def holds_unused(self, need: Need) -> bool:
+        """Tell whether enough GPUs could take a job if nobody worked on them."""
+        wanted = _memory(need, self._reserve)
+        return sum(size >= wanted for size in self._unused) + self._guessed >= need.count
+
+    def holds_without_ours(self, need: Need) -> bool:
+        """Tell whether enough GPUs could take a job once ours have ended, and others who use much."""
+        wanted = _memory(need, self._reserve)
+        return sum(size >= wanted for size in self._without_ours) >= need.count
+
     def large_enough(self, need: Need) -> int:
         """Return how many GPUs are known to be able to take a job if they were unused."""
         return sum(total >= (need.vram_request or 0) for total in self._totals)
+
+    @property
+    def most_unused(self) -> int:
+        """The most bytes that one of the GPUs leaves to a job when nobody works on it."""
+        return max(self._unused, default=0) - self._reserve
 
     @property
     def largest(self) -> int:
@@ -159,6 +177,11 @@ class _Ranking:
         if key is not None:
             self._own[at] = entry = (*key, at)
             insort(self.entries, entry)
+
+
+def _memory(need: Need, reserve: int) -> int:
+    """Return how many bytes a need takes of a GPU, with what is kept for others where it leaves that."""
+    return (need.vram_request or 0) + (0 if need.into_reserve else reserve)
 
 
 def _emptiness(card: Card) -> tuple[float, ...] | None:

@@ -2,68 +2,24 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from math import inf
 
 from launcher.gpu.resources import ALONE, JOBS, resource
 from launcher.gpu.snapshot import GpuSnapshot
+from launcher.scheduler.oom_policy import NEGLIGIBLE, QUIET_SHARE
 from launcher.scheduler.policy.co_location import (
-    UNKNOWN_LOAD,
     Load,
     admits,
     gain,
     limit,
     why_not,
 )
-from launcher.scheduler.policy.model import Machine, Running, Waiting
+from launcher.scheduler.policy.gpu_need import Need
+from launcher.scheduler.policy.model import Machine, Running
 from launcher.units import format_bytes, format_seconds
 
-QUIET_SHARE = (
-    0.1  # a job that wants a GPU for itself gets one of which others use at most this share
-)
 Turn = tuple[float, int]  # when a job ends, and where that is unknown, which of those started first
 NAMED = 3  # jobs that a reason names; the others are counted
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """What a job asks of each of its GPUs, and which GPUs it may have."""
-
-    count: int
-    vram_request: int | None  # bytes; None: unknown
-    exclusive: bool
-    device: str  # "auto", "cuda", "cuda:N" or "cuda:N:M"
-    visible: tuple[str, ...] | None
-    excludes_others: bool = False  # other users' jobs share them neither
-    into_reserve: bool = False  # it may take of what is kept for others
-    load: Load = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
-    unshared: bool = False  # it is given none on which another of ours runs
-
-
-def need_of(job: Waiting) -> Need:
-    """Return what a waiting job asks of GPUs."""
-    asked = job.resources
-    return Need(
-        max(1, asked.gpus),
-        job.vram_request,
-        job.exclusive,
-        asked.device,
-        job.visible,
-        asked.exclusive,
-        load=job.demand,
-    )
-
-
-def need_alone(job: Waiting) -> Need | None:
-    """Return what a job can do with on GPUs that are otherwise unused; None: not with less than its request.
-
-    A request is what was measured and a margin, and the driver keeps some memory of an idle GPU: a job that
-    nearly fills one would wait for the margin for ever. As for a job of which nothing is known, the
-    reserve is not kept from it, or what it took there before would not be free.
-    """
-    if job.vram_request is None or job.enough is None:
-        return None
-    return replace(need_of(job), vram_request=job.enough, exclusive=True, into_reserve=True)
 
 
 class Card:
@@ -133,12 +89,32 @@ class Card:
 
     @property
     def most_free(self) -> int | None:
-        """How many bytes a job could have here if it were unused; None: unknown."""
+        """How many bytes a job could have here if nobody used it; None: unknown."""
         return self.gpu.total - self.reserve if self.gpu.total else None
+
+    @property
+    def unused(self) -> int | None:
+        """How many bytes are free here when nobody works on it; None: unknown.
+
+        What the driver keeps of an idle GPU is never free. Little is seen of it beside jobs, whose
+        memory is measured a moment later than that of the GPU.
+        """
+        if not self.gpu.total:
+            return None
+        idle = not self.ours and not self.foreign and not self.guests
+        return self.gpu.total - (self.others if idle and self.others <= NEGLIGIBLE else 0)
+
+    @property
+    def without_ours(self) -> int:
+        """How many bytes are free here once ours have ended, and with them others who use more than a little."""
+        if self.gpu.fault or self.gpu.used is None:
+            return 0
+        return self.gpu.total - (self.others if self.quiet else 0)
 
     def settle(self) -> None:
         """Know that all that runs was given: what is left of the memory in use is others'."""
-        self.quiet = self.others + self.foreign <= QUIET_SHARE * self.gpu.total
+        most = max(QUIET_SHARE * self.gpu.total, NEGLIGIBLE)
+        self.quiet = self.others + self.foreign <= most
 
     def load(self, job: Running) -> int:
         """Return what a job of ours takes here: its reservation, or more where it uses more."""
@@ -231,7 +207,7 @@ class Card:
             return 0, 0
         gone = [job for job in self.ours if self._turn(job) <= at]
         left = self.free + sum(self.load(job) for job in gone)
-        stay = [job.demand for job in self.ours if job not in gone]
+        stay = [job.demand for job in self.ours if self._turn(job) > at]
         slots = 1 if need.unshared else limit((*stay, need.load), self.most)
         return left - (need.vram_request or 0), slots - len(stay) - 1
 
@@ -314,6 +290,11 @@ def _shut(gpu: GpuSnapshot, machine: Machine) -> str:
         return gpu.fault
     if gpu.used is None or not gpu.total:
         return "; ".join(("does not say how much memory is used", *gpu.warnings))
+    if not 0 <= gpu.used <= gpu.total:
+        return f"says that {gpu.used} of its {gpu.total} bytes are in use, which cannot be"
+    if rules.reserve >= gpu.total:
+        kept, total = format_bytes(rules.reserve), format_bytes(gpu.total)
+        return f"has {total}, and [sharing] reserve of config.toml keeps {kept} for others"
     if rules.devices is not None and not is_visible(gpu, rules.devices):
         return "is not among the devices of config.toml"
     idle_s = machine.idle.get(gpu.uuid, 0.0)

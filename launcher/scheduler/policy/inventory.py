@@ -2,12 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
 
-from launcher.gpu.resources import MEMORY, ForeignReservation, shares_cores
 from launcher.job import CPU, Resources
 from launcher.scheduler.policy.explanations import (
     Lack,
@@ -18,10 +17,13 @@ from launcher.scheduler.policy.explanations import (
     ram_too_small,
     too_few,
     too_large,
+    too_large_unused,
 )
+from launcher.scheduler.policy.gpu_need import Need, need_alone, need_at_least, need_of
 from launcher.scheduler.policy.gpu_pool import Pool
-from launcher.scheduler.policy.gpu_slot import Card, Need, Turn, is_visible, need_alone, need_of
+from launcher.scheduler.policy.gpu_slot import Card, Turn, is_visible
 from launcher.scheduler.policy.model import Machine, Running, Waiting
+from launcher.scheduler.policy.other_homes import shared
 from launcher.units import format_bytes
 
 LEAST_S = 1.0  # who is late runs on for at least so long: nothing is expected at this very moment
@@ -51,7 +53,7 @@ class Inventory:
         self.machine, self.explain = machine, explain
         self.turns: dict[int, Turn] = {}  # by identity of a running job: when it ends
         self._cards = {gpu.uuid: Card(gpu, machine, self.turns) for gpu in machine.gpus}
-        self._shared_cores, self._shared_ram = _shared(machine)
+        self._shared_cores, self._shared_ram = shared(machine)
         self.cpus, self.ram = self._shared_cores.ours, self._shared_ram.ours
         self.unused_ram = machine.ram_free
         self._groups: Counter[str] = Counter()
@@ -213,7 +215,7 @@ class Inventory:
             id(request.resources),
             request.vram_request,
             request.enough,
-            request.learned,
+            request.least,
             request.visible,
             request.demand,
         )
@@ -225,15 +227,19 @@ class Inventory:
         return self._asked[key][:2]
 
     def _needs(self, request: Waiting) -> tuple[Need, ...]:
-        """Return with what of GPUs a job can start.
+        """Return with what of GPUs a job can start, the best first.
 
-        What was learned and is more than the GPUs that it may have can give means: a GPU of its own. Only
-        what its owner asked for, or what it lacked when it failed, can be too much for a machine.
+        Only what its owner asked for, or what it lacked when it failed, can be too much for a machine. What
+        was learned says beside whom it fits; where that is more than an unused GPU has, it is tried alone.
         """
         need, alone = need_of(request), need_alone(request)
-        if request.learned and not self.pool(need).could(need):
-            return (replace(need, vram_request=None, exclusive=True),)
-        return (need,) if alone is None else (need, alone)
+        if alone is None:
+            return (need,)
+        pool = self.pool(need)
+        ways = [need, alone]
+        if not pool.holds_without_ours(alone):
+            ways.append(need_at_least(request))
+        return tuple(way for way in ways if pool.holds_unused(way)) or (need,)
 
     def _never(self, request: Waiting, needs: Sequence[Need]) -> Refusal | None:
         asked, machine = request.resources, self.machine
@@ -249,44 +255,14 @@ class Inventory:
             return too_few(pool.cards, need, machine)
         if len(pool.ours) < need.count:
             return kept_back(pool.ours, need, machine)
-        if pool.could(need) or need.vram_request is None:
+        if request.vram_request is None:
             return None
-        return too_large(need, pool, machine)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shared:
-    """What other homes leave us of cores or main memory, and what of theirs is in our way."""
-
-    there: int  # of which theirs are a part: our quota, or what the machine has
-    ours: int
-    theirs: Counter[str]  # user → how much
-
-    @property
-    def promised(self) -> int:
-        return sum(self.theirs.values())
-
-
-def _share(quota: int, there: int, promises: Iterable[ForeignReservation]) -> _Shared:
-    """Return what is left: what all reserve counts against the machine, and against a quota what shares it."""
-    by_user, inside = Counter[str](), Counter[str]()
-    for promise in promises:
-        by_user[promise.user] += promise.amount
-        if promise.inside:
-            inside[promise.user] += promise.amount
-    of_quota = _Shared(there=quota, ours=quota - sum(inside.values()), theirs=inside)
-    of_machine = _Shared(there=there, ours=there - sum(by_user.values()), theirs=by_user)
-    return min(of_machine, of_quota, key=lambda shared: shared.ours)
-
-
-def _shared(machine: Machine) -> tuple[_Shared, _Shared]:
-    """Return what is shared with other homes of the cores, and of main memory."""
-    cores_of = [item for item in machine.foreign if shares_cores(item.device, machine.cores)]
-    memory = [item for item in machine.foreign if item.device == MEMORY]
-    return (
-        _share(machine.cpus, machine.cores_there, cores_of),
-        _share(machine.ram, machine.memory_there, memory),
-    )
+        asked_for = need_of(request)
+        declared = asked.min_vram is not None and asked.min_vram >= request.vram_request
+        fits = pool.could(asked_for)
+        if any(map(pool.holds_unused, needs)) and (fits or not declared):
+            return None
+        return (too_large_unused if fits else too_large)(asked_for, pool, machine)
 
 
 def refusal(request: Waiting, machine: Machine) -> Refusal | None:
@@ -296,16 +272,24 @@ def refusal(request: Waiting, machine: Machine) -> Refusal | None:
     leaves out. Where no GPU can be seen GPUs are not judged: a driver comes back, and until then
     the job waits with that reason.
     """
-    return Inventory(machine).asks(request)[0]
+    gpus = tuple(gpu if gpu.used is None else replace(gpu, used=0) for gpu in machine.gpus)
+    return Inventory(replace(machine, gpus=gpus)).asks(request)[0]
 
 
 def impossible(job: Waiting, machine: Machine) -> str:
-    """Return why a machine can never give what a job asks for, even if it were unused; '' where it can."""
+    """Return why a machine can never give what a job asks for, even if it were unused; '' where it can.
+
+    What is in use of a GPU on which no process is listed is the driver's, and never free.
+    """
     asked = job.resources
     if asked.cpus > machine.cpus:
         has = "1 may" if machine.cpus == 1 else f"{machine.cpus} may"
         return f"needs {cores(asked.cpus)}, and {has} be used on this machine"
     if not machine.gpus:
         job = replace(job, resources=Resources(cpus=asked.cpus, ram=asked.ram, device=CPU))
-    never = refusal(job, machine)
+    gpus = tuple(
+        gpu if gpu.used is None or gpu.processes == () else replace(gpu, used=0)
+        for gpu in machine.gpus
+    )
+    never = Inventory(replace(machine, gpus=gpus)).asks(job)[0]
     return never.text if never else ""

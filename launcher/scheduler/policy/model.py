@@ -10,7 +10,7 @@ from launcher.job import Resources, is_exact
 from launcher.scheduler.oom_policy import NEGLIGIBLE
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.scheduler.policy.forecast import LONG, UNKNOWN, Forecast, forecast_of
-from launcher.scheduler.policy.vram_request import vram_request_of
+from launcher.scheduler.policy.vram_request import lesson_of, vram_request_of
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import ReadyJob
 from launcher.store.usage import Usage
@@ -29,7 +29,7 @@ class Waiting:
     vram_request: int | None = None  # bytes on each of its GPUs; None: unknown
     source: str = ""  # on what the request rests: "declared", "learned", …
     enough: int | None = None  # bytes with which it may start alone on an unused GPU
-    learned: bool = False  # the request is what jobs like it took, with a margin
+    least: int = 0  # with fewer it starts nowhere: declared by its owner, or lacked when it failed
     seconds: float | None = None  # it is counted on to run no longer; None: unknown
     forecast: Forecast = UNKNOWN  # on what that rests
     since: float = 0.0  # when it came, on the clock of `now`; a point of priority is a day earlier
@@ -142,10 +142,19 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
     lane = ready.lane
     exact = is_exact(lane.signature)
     asked = lane.resources.min_vram
-    claim, source = vram_request_of(asked, lane.least, usage, exact=exact)
-    enough = usage.peak if exact or asked is None else None
+    claim, source = vram_request_of(asked, lane.least, usage, exact=exact, numbers=ready.numbers)
+    lesson = lesson_of(usage, exact=exact, numbers=ready.numbers)
+    peak = None if lesson is None else lesson.peak
+    enough = peak if exact or asked is None else None
+    lacked = max(0, lane.least - NEGLIGIBLE)
     if claim is not None and claim == lane.least:  # of what was needed a guess is all that is known
-        enough = max(0, lane.least - NEGLIGIBLE, usage.peak or 0)
+        enough = max(lacked, peak or 0)
+    certain = max(asked or 0, lacked)
+    if claim is None or enough is None:
+        enough = None
+    else:
+        enough = min(claim, enough)
+        certain = min(enough, certain)
     forecast = forecast_of(usage.seconds, lane.limit)
     return Waiting(
         job=ready.id,
@@ -153,8 +162,8 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
         group=lane.group,
         vram_request=claim,
         source=source,
-        enough=None if claim is None or enough is None else min(claim, enough),
-        learned=claim is not None and claim > max(asked or 0, lane.least),
+        enough=enough,
+        least=certain,
         seconds=forecast.quantile(LONG),
         forecast=forecast,
         since=ready.rank,

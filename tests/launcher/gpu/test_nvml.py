@@ -53,6 +53,15 @@ def only(nvml: Nvml) -> GpuSnapshot:
     return gpu
 
 
+def test_a_card_is_told_from_others_by_model_memory_and_driver(gpus: Devices, nvml: Nvml) -> None:
+    uuid = gpus.add(24 * GIB, name="NVIDIA_A10")
+    assert only(nvml).fingerprint == "NVIDIA A10, 24576 MiB"  # the driver does not tell
+    gpus.drive("550.54.15")
+    with asked_here(gpus):
+        assert only(Nvml()).fingerprint == "NVIDIA A10, 24576 MiB, driver 550.54.15"
+    assert only(nvml).uuid == uuid
+
+
 def test_all_that_a_healthy_card_tells_is_taken_in(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add(
         24 * GIB, used=3 * GIB, util=97, power=132_500, temp=71, name="NVIDIA_A100-SXM4-40GB"

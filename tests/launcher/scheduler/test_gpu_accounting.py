@@ -16,8 +16,8 @@ from launcher.gpu.reservations import Reservation
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources
 from launcher.scheduler.gpu_accounting import Ledger, reservations_of
+from launcher.scheduler.oom_policy import QUIET_SHARE
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.gpu_slot import QUIET_SHARE
 from launcher.scheduler.policy.inventory import refusal
 from launcher.scheduler.policy.model import Machine, Start, Wait, waiting
 from launcher.store.rows import Claim, Lane, ReadyJob
@@ -215,7 +215,8 @@ def test_what_nearly_fills_the_largest_card_gets_that_for_itself() -> None:
         machine = Machine(cpus=2, gpus=gpus, rules=rules)
         (start,) = decide([waiting(ready(visible=None), full)], [], machine)
         assert isinstance(start, Start)
-        assert (start.devices, start.reservation, start.exclusive) == ((gpus[0].uuid,), None, True)
+        assert (start.devices, start.exclusive) == ((gpus[0].uuid,), True)
+        assert start.reservation == gpus[0].total
         # what its owner asks for, or what it lacked, can be more than any card has
         for job, usage in (
             (ready(visible=None, min_vram=30 * GIB), NO_USAGE),

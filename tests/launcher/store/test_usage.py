@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.scheduler.policy.vram_request import vram_request_of
-from launcher.store.usage import LEAST_MARGIN, LONGER, NO_USAGE, Usage
+from launcher.store.usage import LEAST_MARGIN, NO_USAGE, Usage
 from tests.build import GIB
 
 TEN = Usage(peaks=(9 * GIB, 10 * GIB))
@@ -43,12 +43,6 @@ def test_a_claim_is_never_less_than_anything_that_is_known(
     else:
         assert claim >= max(asked or 0, least, *peaks)
         assert source
-
-
-def test_the_longest_of_those_alike_counts_and_a_little_more() -> None:
-    assert Usage(seconds=(60.0, 100.0, 80.0)).expected_seconds == LONGER * 100
-    assert NO_USAGE.expected_seconds is None
-    assert NO_USAGE.peak is None
 
 
 def test_what_a_program_asks_for_counts_more_than_what_its_like_took_with_other_numbers() -> None:

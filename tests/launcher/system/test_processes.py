@@ -20,6 +20,7 @@ from launcher.system.processes import (
     lock_holder,
     open_pidfd,
     recorded,
+    seconds_since_start,
 )
 from tests.build import ended, shell, until
 
@@ -252,3 +253,15 @@ def test_a_process_is_started_apart_from_ours(tmp_path: Path) -> None:
     assert "SigBlk:\t0000000000000000" in said
     ignored_by_libc = 0x180000000  # 32 and 33 are its own
     assert int(said.partition("SigIgn:\t")[2].split()[0], 16) & ~ignored_by_libc == 0
+
+
+def test_how_long_a_process_runs_is_told_by_a_clock_that_nobody_sets(children: Children) -> None:
+    child = identity(children("sleep", "60").pid)
+    assert child is not None
+    elapsed = seconds_since_start(child)
+    assert elapsed is not None
+    assert -1 < elapsed < 600  # a tick is a hundredth of a second
+    later = seconds_since_start(replace(child, start_ticks=child.start_ticks - 360_000))
+    assert later is not None
+    assert later > elapsed + 1000
+    assert seconds_since_start(replace(child, boot="another")) is None

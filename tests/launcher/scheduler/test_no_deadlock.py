@@ -1,0 +1,313 @@
+"""A job that fits an unused card starts there, whatever was learned; what never starts is told by name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher.context import WorkerEnvironment
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.job import Resources
+from launcher.scheduler.oom_policy import NEGLIGIBLE
+from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.inventory import impossible
+from launcher.scheduler.policy.model import (
+    Decision,
+    Machine,
+    Running,
+    Start,
+    Wait,
+    Waiting,
+    waiting,
+)
+from launcher.states import ReasonCode
+from launcher.store.rows import Lane, ReadyJob
+from launcher.store.usage import Usage
+from launcher.system.gpu_sharing import Rules
+from tests.build import GIB, a_gpu
+from tests.launcher.cardworld import may_have, taken
+
+EXACT, PROGRAM = "train 0123456789abcdef", "command 0123456789abcdef"
+PLENTY = Machine(cpus=64, ram=64 * GIB, ram_free=64 * GIB)
+LAST = 60  # rounds after which everything has had its turn
+
+
+def gib(amount: float) -> int:
+    return round(amount * GIB)
+
+
+def a_job(
+    number: int,
+    *,
+    asked: float | None = None,
+    peaks: Sequence[float] = (),
+    lacked: float = 0,
+    signature: str = EXACT,
+    visible: tuple[str, ...] | None = None,
+    **resources: int | bool | str,
+) -> Waiting:
+    """A job as the scheduler sees it, with what was learned of those like it; memory in GiB."""
+    lane = Lane(
+        group="",
+        resources=Resources(
+            min_vram=None if asked is None else gib(asked),
+            **({"device": "cuda"} | resources),  # type: ignore[arg-type]  # of many types
+        ),
+        environment=WorkerEnvironment(),
+        signature=signature,
+        visible=visible,
+        least=gib(lacked),
+    )
+    ready = ReadyJob(id=number, rank=0.0, lane_id=number, lane=lane)
+    return waiting(ready, Usage(peaks=tuple(map(gib, peaks))))
+
+
+def decided(job: Waiting, *gpus: GpuSnapshot, **machine: object) -> Decision:
+    """Decide about one job on a machine on which nothing of ours runs."""
+    (decision,) = decide([job], [], replace(PLENTY, gpus=gpus, **machine))  # type: ignore[arg-type]
+    return decision
+
+
+@pytest.mark.parametrize("used", [0.5, 1.75, 2.25], ids="{} GiB in use of 24".format)
+@pytest.mark.parametrize("peak", [22.5, 23.9, 60.0], ids="{} GiB learned".format)
+@pytest.mark.parametrize("signature", [EXACT, PROGRAM])
+def test_what_was_learned_keeps_no_job_from_a_card_that_is_free(
+    used: float, peak: float, signature: str
+) -> None:
+    start = decided(
+        a_job(1, peaks=[peak], signature=signature),
+        a_gpu(total=24, used=used),
+        rules=Rules(reserve=gib(1)),
+    )
+    assert isinstance(start, Start)
+    assert start.exclusive
+    assert start.reservation == gib(24 - used) or start.reservation == gib(peak * 1.05)
+
+
+def test_it_waits_for_the_card_that_held_it_before_and_for_no_smaller_one() -> None:
+    small, large = a_gpu(0, total=24), a_gpu(1, total=80, used=70)
+    job = a_job(1, peaks=[30])
+    wait = decided(job, small, large)
+    assert isinstance(wait, Wait)
+    assert "cuda:1 has 10 GiB free" in wait.reason
+    lost = decided(job, small, replace(large, used=None, fault="fell off the bus"))
+    assert isinstance(lost, Start)
+    assert lost.devices == ("GPU-0",)
+
+
+def test_it_is_tried_with_what_its_owner_declared_where_more_was_measured_than_there_is() -> None:
+    start = decided(a_job(1, asked=20, peaks=[23]), a_gpu(total=24, used=2))
+    assert isinstance(start, Start)
+    assert start.reservation == gib(22)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_its_owner_declared_is_refused_where_the_driver_leaves_less(count: int) -> None:
+    gpus = tuple(a_gpu(at, total=24, used=0.5, processes=()) for at in range(3))
+    job = a_job(1, asked=23.75, gpus=count)
+    wait = decided(job, *gpus)
+    assert isinstance(wait, Wait)
+    assert wait.code is ReasonCode.NEVER_FITS
+    each = " on each of 2 GPUs" if count == 2 else ""
+    assert wait.reason == (
+        f"needs 23.8 GiB{each}, and can never fit: this machine's emptiest GPU has 23.5 GiB for it "
+        "while nobody uses it, and the driver has the rest; ask for less"
+    )
+    assert impossible(job, replace(PLENTY, gpus=gpus)) == wait.reason
+
+
+def test_nothing_is_refused_for_what_others_have_at_the_moment() -> None:
+    job = a_job(1, asked=23.75)
+    gpu = a_gpu(total=24, used=2)  # somebody works on it
+    assert "cuda:0 has 22 GiB free" in getattr(decided(job, gpu), "reason", "")
+    assert impossible(job, replace(PLENTY, gpus=(gpu,))) == ""
+
+
+def test_what_a_job_lacked_when_it_failed_is_no_reason_to_wait_for_a_little_of_a_card() -> None:
+    job = a_job(1, lacked=23.25)
+    assert isinstance(decided(job, a_gpu(total=24, used=1.5)), Start)
+    beyond = decided(job, a_gpu(total=24, used=2))
+    assert isinstance(beyond, Wait)
+    assert "needs 23.2 GiB; cuda:0 has 22 GiB free" in beyond.reason
+
+
+def test_a_small_card_is_free_though_its_driver_has_more_than_a_tenth_of_it() -> None:
+    assert isinstance(decided(a_job(1), a_gpu(total=4, used=0.7)), Start)
+
+
+def test_a_reserve_larger_than_the_card_is_named() -> None:
+    for job in (a_job(1), a_job(1, peaks=[3])):
+        wait = decided(job, a_gpu(total=24), rules=Rules(reserve=gib(24)))
+        assert isinstance(wait, Wait)
+        assert wait.reason.endswith(
+            "cuda:0 has 24 GiB, and [sharing] reserve of config.toml keeps 24 GiB for others"
+        )
+
+
+# --- whatever the machine and the lessons
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A queue on a machine of which others use no more than a little."""
+
+    machine: Machine
+    line: list[Waiting]
+    before: list[Waiting]  # what was started earlier
+    uses: list[float]  # what jobs take, as a share of what they were promised
+    lasts: list[int]  # rounds
+
+
+_amounts = st.sampled_from(
+    [0.25, 1, 2, 3.5, 5, 8, 11, 14, 16, 19, 21.5, 22.5, 23, 23.6, 24, 30, 60]
+)
+
+
+@st.composite
+def cards(draw: st.DrawFn) -> tuple[GpuSnapshot, ...]:
+    found: list[GpuSnapshot] = []
+    for index in range(draw(st.integers(1, 3))):
+        total = draw(st.sampled_from([4, 12, 24, 24, 40]))
+        most = max(NEGLIGIBLE / GIB, total / 10)
+        used = draw(st.sampled_from([0, 0.3, 0.5, 0.7, 0.9 * most, 0.99 * most]))
+        gpu = a_gpu(index, total=total, used=min(used, 0.99 * most))
+        kind = draw(st.sampled_from(["", "", "", "", "mig", "unknown", "fault"]))
+        if kind == "mig":
+            gpu = replace(gpu, mig=0, uuid=f"MIG-{index}")
+        elif kind == "unknown":
+            gpu = replace(gpu, used=None, total=0)
+        elif kind == "fault":
+            gpu = replace(gpu, used=None, fault="fell off the bus")
+        found.append(gpu)
+    return tuple(found)
+
+
+@st.composite
+def lessons(draw: st.DrawFn, number: int) -> Waiting:
+    return a_job(
+        number,
+        asked=draw(st.none() | st.none() | _amounts),
+        peaks=draw(st.lists(_amounts, max_size=2)),
+        lacked=draw(st.sampled_from([0, 0, 0, 1]) | _amounts),
+        signature=draw(st.sampled_from([EXACT, PROGRAM, ""])),
+        visible=draw(st.sampled_from([None, None, None, ("0",), ("1", "0"), ()])),
+        gpus=draw(st.sampled_from([1, 1, 1, 2, 3])),
+        device=draw(st.sampled_from(["cuda", "cuda", "cuda", "auto", "cuda:0", "cuda:1"])),
+        exclusive=draw(st.sampled_from([False, False, False, True])),
+        cpus=draw(st.sampled_from([1, 4, 99])),
+    )
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> Scene:
+    rules = Rules(
+        reserve=draw(st.sampled_from([0, 0, GIB, 4 * GIB, 30 * GIB])),
+        max_per_gpu=draw(st.sampled_from([None, None, 1, 2])),
+        devices=draw(st.sampled_from([None, None, None, ("0",)])),
+    )
+    cpus = draw(st.sampled_from([1, 8, 64]))
+    count, earlier = draw(st.integers(1, 6)), draw(st.integers(0, 4))
+    return Scene(
+        machine=replace(PLENTY, cpus=cpus, gpus=draw(cards()), rules=rules),
+        line=[draw(lessons(number)) for number in range(1, 1 + count)],
+        before=[draw(lessons(number)) for number in range(101, 101 + earlier)],
+        uses=draw(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=3, max_size=3)),
+        lasts=draw(st.lists(st.integers(1, 9), min_size=3, max_size=3)),
+    )
+
+
+def fits_unused(job: Waiting, gpu: GpuSnapshot, machine: Machine) -> bool:
+    """Tell whether a job can be tried on a card on which nothing of ours runs."""
+    rules = machine.rules
+    mine = rules.devices is None or str(gpu.index) in rules.devices
+    if not mine or not gpu.total or gpu.used is None or rules.reserve >= gpu.total:
+        return False
+    free = gpu.total - gpu.used
+    if job.vram_request is None:
+        return True
+    declared = job.resources.min_vram or 0
+    if job.vram_request <= declared and declared > gpu.total - rules.reserve:
+        return False  # its owner's word holds
+    beside = job.vram_request <= free - rules.reserve
+    alone = job.enough is not None and job.least <= free
+    # a card that is large enough may come back: it is waited for
+    larger = any(
+        gpu.total - (gpu.used or 0) >= (job.enough or 0)
+        for gpu in may_have(job, machine)
+        if gpu.total
+    )
+    measured = job.enough is not None and job.enough <= free
+    return beside or (alone and (measured or not larger))
+
+
+def told(decision: Decision) -> bool:
+    """Tell whether a wait says what is asked for, and what there is."""
+    return isinstance(decision, Wait) and decision.reason.startswith("needs ")
+
+
+@settings(max_examples=250, deadline=None)
+@given(scenes())
+def test_every_job_starts_or_is_told_by_name_why_it_cannot(scene: Scene) -> None:
+    machine, line = scene.machine, list(scene.line)
+    running: list[Running] = []
+    ends: dict[int, int] = {}
+    started = decide(scene.before, [], machine)
+    decisions: list[Decision] = []
+    for now in range(LAST):
+        if now:
+            seen = _as_seen(machine, running)
+            decisions = decide(line, running, seen, float(now))
+            started = decisions
+        running += [_given(start) for start in started if isinstance(start, Start)]
+        running = [_using(run, scene, machine) if run.job not in ends else run for run in running]
+        for run in running:
+            ends.setdefault(run.job, now + scene.lasts[run.job % 3])
+        line = [job for job in line if job.job not in ends]
+        _check_no_card_is_promised_twice(running, machine)
+        running = [run for run in running if ends[run.job] > now]
+    assert not running
+    for job, decision in zip(line, decisions[-len(line) :] if line else [], strict=True):
+        assert told(decision), decision
+        able = [gpu for gpu in may_have(job, machine) if fits_unused(job, gpu, machine)]
+        assert len(able) < job.resources.gpus, (job, decision)
+
+
+def _given(start: Start) -> Running:
+    return Running(
+        job=start.job,
+        cpus=start.cpus,
+        devices=start.devices,
+        reservation=start.reservation,
+        exclusive=start.exclusive,
+    )
+
+
+def _using(run: Running, scene: Scene, machine: Machine) -> Running:
+    """Return a job that takes what it takes, no more than it may: that is another story."""
+    share = scene.uses[run.job % 3]
+    free = {gpu.uuid: gpu.total - (gpu.used or 0) for gpu in machine.gpus}
+    used = {uuid: round(share * (run.reservation or free[uuid])) for uuid in run.devices}
+    return replace(run, used=used)
+
+
+def _as_seen(machine: Machine, running: Sequence[Running]) -> Machine:
+    """Return the machine as the driver shows it while jobs run."""
+    return replace(
+        machine,
+        gpus=tuple(
+            replace(gpu, used=gpu.used + sum(run.used.get(gpu.uuid, 0) for run in running))
+            if gpu.used is not None
+            else gpu
+            for gpu in machine.gpus
+        ),
+    )
+
+
+def _check_no_card_is_promised_twice(running: Sequence[Running], machine: Machine) -> None:
+    kept = replace(machine.rules, reserve=0)
+    for gpu in _as_seen(machine, running).gpus:
+        ours = [run for run in running if gpu.uuid in run.devices]
+        assert taken(gpu, running, replace(machine, rules=kept)) <= gpu.total or not ours
+        assert len(ours) < 2 or not any(run.exclusive for run in ours)
