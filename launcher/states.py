@@ -121,6 +121,7 @@ class ReasonCode(StrEnum):
     UNEXPLAINED = (
         "unexplained"  # nothing of ours runs, nobody else is seen, and it waits all the same
     )
+    YIELDS = "yields"  # user: who has used less, and waits for the place
     OUTPACED = "outpaced"  # another home's scheduler took the place
     UNKNOWN = "unknown"  # a newer launcher's, or one of before there were codes
 

@@ -2,5 +2,6 @@
 
 Start reading at `nvml.Nvml`.
 In reading order: snapshot, nvml, nvml_device, xid_errors, monitor, process_owner, recording,
-resources, reservations, publication, reservation_files, mps, mps_support.
+resources, reservations, counted_use, colleague, publication, waiting_users, reservation_files,
+reservation_watch, mps, mps_support.
 """

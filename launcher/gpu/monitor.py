@@ -12,6 +12,7 @@ from launcher.gpu.recording import record
 from launcher.gpu.snapshot import GpuSnapshot
 
 POLL_S = 1.0  # between two looks; the driver is asked no more often
+NEWS_S = 0.05  # likewise where another user's scheduler has just told of a change
 PATIENCE_S = 5.0  # a look takes milliseconds; the first one, which wakes sleeping cards, seconds
 GAP_S = 60.0  # who did not look for so long does not know who was there
 QUIET = 0.05  # of its time: a screen that is drawn on takes a few percent
@@ -57,15 +58,21 @@ class Lookout:
         self.trouble = ""  # why the newest look came to nothing
         self._quiet: dict[str, float] = {}  # UUID → since when no stranger was seen there
 
-    def ask(self) -> None:
-        """Have a look taken, unless one is under way or the newest is fresh."""
+    def ask(self, *, news: bool = False) -> bool:
+        """Have a look taken, unless one is under way or the newest is fresh; return whether one begins.
+
+        Args:
+            news: something has changed that only a new look can show.
+        """
         with self._lock:
-            fresh = self._done is not None and self._clock() - self._done < POLL_S
+            pause_s = NEWS_S if news else POLL_S
+            fresh = self._done is not None and self._clock() - self._done < pause_s
             if self._since is not None or fresh:
-                return
+                return False
             self._since = self._clock()
         # a thread for each look: one that breaks off, or never returns, leaves nothing behind
         threading.Thread(target=self._take, name="lookout", daemon=True).start()
+        return True
 
     def sight(self) -> Sight | None:
         """Return what the newest look saw, None before the first one has come back.

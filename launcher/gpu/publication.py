@@ -7,14 +7,17 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
+from launcher.gpu.colleague import Use, Wish, read_use, read_wish
 from launcher.system.files import Json
 from launcher.system.processes import boot_id
 
 MOST_BYTES = 64 << 10  # of a file
 MOST_RESERVATIONS = 256  # of a file; and how many others it names
+MOST_MEASUREMENTS = 8  # of a GPU
 _DEVICE = re.compile(r"[!-~]{1,96}")
 _LARGEST = 1 << 62  # bytes, or seconds
 
@@ -31,6 +34,26 @@ class Publication:
     user: str = ""  # who owns the file
     within: frozenset[str] = frozenset()  # its publisher's control groups; empty: unknown
     home: str = ""  # the hash of its publisher's home; empty: it is of an earlier version
+    # GPU → (when its use was measured, what of `settled` counts for who has looked since), the oldest first
+    measured: Mapping[str, tuple[tuple[float, int], ...]] = field(default_factory=dict)
+    wish: Wish | None = None  # what its publisher waits for; None: nothing
+    use: Use | None = (
+        None  # by its publisher's home until `at`; None: an earlier version's, or unknown
+    )
+    odd: str = ""  # what of the file cannot be, and does not count
+
+    def held(self, device: str, looked_at: float | None = None) -> int:
+        """Return what is promised of a resource and not new; of a GPU's memory, what is not in use.
+
+        Args:
+            device: the resource.
+            looked_at: when the reader last looked at the GPUs; None: unknown.
+        """
+        amount = self.settled.get(device, 0)
+        if looked_at is None:
+            return amount
+        since = [held for at, held in self.measured.get(device, ()) if at <= looked_at]
+        return min(amount, since[-1]) if since else amount
 
 
 def parse(name: str, data: bytes, user: str = "") -> Publication | None:
@@ -68,6 +91,13 @@ def parse(name: str, data: bytes, user: str = "") -> Publication | None:
             case _:
                 raise ValueError("it tells a promise that cannot be")
     home, within = more.get("home"), more.get("within")
+    wish, use = read_wish(more.get("wish")), read_use(more.get("use"))
+    measured = _read_measured(more.get("measured"))
+    odd = [
+        name
+        for name, value in (("wish", wish), ("use", use), ("measured", measured))
+        if value is None and more.get(name) is not None
+    ]
     return Publication(
         serial=serial,
         at=at,
@@ -79,7 +109,32 @@ def parse(name: str, data: bytes, user: str = "") -> Publication | None:
             name for name in (within if isinstance(within, list) else ()) if isinstance(name, str)
         ),
         home=home if isinstance(home, str) else "",
+        measured=measured or {},
+        wish=wish,
+        use=use,
+        odd=f"its {', '.join(odd)} cannot be, and does not count" if odd else "",
     )
+
+
+def _read_measured(record: object) -> dict[str, tuple[tuple[float, int], ...]] | None:
+    """Return what a file tells of measurements; None: that cannot be."""
+    if not isinstance(record, dict) or len(record) > MOST_RESERVATIONS:
+        return None
+    measured = {}
+    for device, entries in record.items():
+        pairs: list[tuple[float, int]] = []
+        for entry in entries if isinstance(entries, list) else [None]:
+            match entry:
+                case [int() | float() as at, int(amount)] if (
+                    0 <= at <= _LARGEST and 0 <= amount <= _LARGEST
+                ):
+                    pairs.append((float(at), amount))
+                case _:
+                    return None
+        if any(before[0] > after[0] for before, after in pairwise(pairs)):
+            return None
+        measured[str(device)] = tuple(pairs[-MOST_MEASUREMENTS:])
+    return measured
 
 
 def write_publication(folder: Path, name: str, publication: Publication) -> None:
@@ -108,6 +163,15 @@ def write_publication(folder: Path, name: str, publication: Publication) -> None
             or publication.fresh.get(device)  # else it is all in use by now
         ],
     }
+    if publication.measured:
+        record["measured"] = {
+            device: [[at, held] for at, held in entries[-MOST_MEASUREMENTS:]]
+            for device, entries in publication.measured.items()
+        }
+    if publication.wish is not None:
+        record["wish"] = publication.wish.record()
+    if publication.use is not None:
+        record["use"] = publication.use.record()
     data = json.dumps(record).encode()
     parse(name, data)
     temporary = f"{folder}/.{name}.{secrets.token_hex(8)}"

@@ -25,6 +25,7 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
+from launcher.gpu.colleague import Use
 from launcher.gpu.publication import MOST_BYTES, Publication, parse
 from launcher.system.config import absolute
 
@@ -56,6 +57,11 @@ def _keeps_files(folder: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(there.st_mode) and bool(there.st_mode & stat.S_ISVTX) and there.st_uid == 0
+
+
+def is_claims_file(name: str) -> bool:
+    """Tell whether a file of this name may be a scheduler's."""
+    return _NAME.fullmatch(name) is not None
 
 
 def new_name(uid: int) -> str:
@@ -93,20 +99,26 @@ def remove_abandoned(folder: Path, uid: int, now: float, silent_s: float) -> lis
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         names = [entry.name for entry in entries if _NAME.fullmatch(entry.name)]
         for name in names:
-            if int(name.split(".")[1]) == uid and _is_abandoned(folder, name, uid, now - silent_s):
+            if int(name.split(".")[1]) == uid and _is_abandoned(folder, name, uid, now, silent_s):
                 with contextlib.suppress(OSError):
                     os.unlink(f"{folder}/{name}")  # noqa: PTH108  # as above, without a Path for each
                     removed.append(name)
     return removed
 
 
-def _is_abandoned(folder: Path, name: str, uid: int, before: float) -> bool:
-    """Tell whether a file was last written before a time, or before the machine was last started."""
+def _is_abandoned(folder: Path, name: str, uid: int, now: float, silent_s: float) -> bool:
+    """Tell whether a file was last written long ago, or before the machine was last started.
+
+    What its user has used counts for longer, and the file stays until next to nothing of that is left.
+    """
     try:
         publication = parse(name, _content(f"{folder}/{name}", uid))
     except (OSError, ValueError, RecursionError):  # it is gone, or no scheduler has written it
         return False
-    return publication is None or publication.at < before
+    if publication is None:
+        return True
+    age_s = now - publication.at
+    return age_s > silent_s and not (publication.use or Use()).after(age_s).is_notable
 
 
 class ReservationReader:

@@ -20,7 +20,10 @@ other withdraws. Both withdraw only when both come to (1) before either's (2), w
 each tries again when it next decides, and these moments are not in step.
 
 What is in use shows in two places, in the driver's answer and, as less left of a promise, here; a scheduler reads
-the one after the other. So a promise shrinks only LAG_S after the use was measured; meanwhile it is counted twice.
+the one after the other. So a promise is counted whole, with its use twice, until the use shows in both: a file tells
+when the use was measured, and only for who has looked at the GPUs since then does the promise shrink. Of all that was
+measured since a moment shortly before that look the least counts. For who does not tell when he looked, it shrinks
+LAG_S after the measurement, which is more than the age of any look that a decision rests on.
 
 Nothing that others write can do more than make us wait, and the owner of the file is named for it. That a claim is
 false is not found out: memory that is only promised cannot be measured. Who was silent for STALE_S does not count.
@@ -33,9 +36,10 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.gpu.colleague import Colleague, Use, Wish
+from launcher.gpu.counted_use import Published, Reservation, counted, whole
 from launcher.gpu.publication import Publication, write_publication
 from launcher.gpu.reservation_files import (
     ReservationReader,
@@ -46,33 +50,17 @@ from launcher.gpu.reservation_files import (
     remove_abandoned,
 )
 from launcher.gpu.resources import MEMORY, ForeignReservation, is_cores
+from launcher.gpu.waiting_users import colleagues_in, use_of
 from launcher.system.quotas import Quotas
 
 REFRESH_S = 5.0  # a file with reservations is renewed so often
 STALE_S = 60.0  # a scheduler that was silent for so long is gone, or stands still
+OWED_S = 0.2  # what was used meanwhile is told so soon to others, where it decides who yields
+NOTABLE = 256 << 20  # bytes: that so much more or less of a GPU is in use is told at once
 ABANDONED_S = 3600.0  # after so long its file is removed
-LAG_S = 5.0  # more than the age of any measurement that a decision rests on
 _MOST_COMPLAINTS = 256  # so that no other user fills our log
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reservation:
-    """What we reserved for a job of one resource; a job has at most one of each."""
-
-    device: str  # the resource: a GPU's UUID for its memory, and see `machine`
-    amount: int  # bytes, or how many
-    used: int | None  # of it that is seen to be in use; None: unknown, and all of it counts
-    job: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Published:
-    """What we last published of a reservation, and what was measured lately."""
-
-    amount: int
-    uses: tuple[tuple[float, int], ...]  # time, bytes
 
 
 class ReservationBoard:
@@ -118,8 +106,13 @@ class ReservationBoard:
         self._at = 0.0  # when it was written
         self._stands = False  # it was there when we last looked
         self._reservations: tuple[Reservation, ...] = ()
-        self._published: dict[tuple[int, str], _Published] = {}
+        self._published: Mapping[tuple[int, str], Published] = {}
         self._complaints: set[tuple[str, str]] = set()
+        self._all: Mapping[str, Publication] = {}  # of others, as last read; also of the silent
+        self.wish: Wish | None = None  # what we wait for, as it is to be told
+        self._use, self._use_at = Use(), self._clock()  # of this home, as it is to be told
+        self._told_wish: Wish | None = None
+        self._told_use = Use()
 
     def publish(self, reservations: Sequence[Reservation], fresh: Collection[int] = ()) -> bool:
         """Publish all that we reserve now; return whether others can read it.
@@ -130,7 +123,7 @@ class ReservationBoard:
                 What was published before is not fresh, whatever this says.
         """
         self._reservations = tuple(reservations)
-        if not reservations:
+        if not reservations and self.wish is None and not self._use.is_notable:
             return self.clear()
         self.trouble = ""
         seen = self._look()
@@ -155,6 +148,7 @@ class ReservationBoard:
         """
         self._reservations, self._serial, self._stands, self.trouble = (), "", False, ""
         self._published, self._settled = {}, {}
+        self._told_wish, self._told_use = None, Use()
         try:
             (self._folder / self._name).unlink(missing_ok=True)
         except OSError as error:
@@ -171,25 +165,38 @@ class ReservationBoard:
         if not self._serial or self.trouble or self._clock() - self._at > STALE_S / 2:
             return False
         return all(
-            amount <= self._settled.get(key, 0) for key, amount in _whole(reservations).items()
+            amount <= self._settled.get(key, 0) for key, amount in whole(reservations).items()
         )
 
     def tells(self, reservations: Sequence[Reservation]) -> bool:
         """Tell whether our file states exactly the sum of these reservations, none of them being in use."""
-        return dict(_whole(reservations)) == self._settled
+        return dict(whole(reservations)) == self._settled
 
     def due(self) -> bool:
         """Tell whether to publish again: it is time, it failed, or our file was removed."""
-        if not self._reservations:
+        if self.wish != self._told_wish:
+            return True
+        if self._all and self.owes_use() and self._clock() - self._at >= OWED_S:
+            return True
+        if not self._reservations and self.wish is None:
             return False
         late = self._clock() - self._at >= REFRESH_S
         return late or bool(self.trouble) or not self._stands
 
-    def others(self) -> tuple[ForeignReservation, ...]:
-        """Return what others have reserved and do not use yet: each user's sum for each resource."""
-        return self._sums(self._look())
+    @property
+    def name(self) -> str:
+        """The name of our file."""
+        return self._name
 
-    def earlier(self) -> tuple[ForeignReservation, ...]:
+    def others(self, looked_at: float | None = None) -> tuple[ForeignReservation, ...]:
+        """Return what others have reserved and do not use yet: each user's sum for each resource.
+
+        Args:
+            looked_at: when the GPUs were last looked at; None: unknown.
+        """
+        return self._sums(self._look(), looked_at)
+
+    def earlier(self, looked_at: float | None = None) -> tuple[ForeignReservation, ...]:
         """Return, right after `publish`, beside what our new reservations must fit, or be withdrawn.
 
         That is all that others reserved, but for what they reserved after they had counted ours.
@@ -197,55 +204,64 @@ class ReservationBoard:
         publications = self._look()
         # where others may take us for gone, we cannot rely on their having counted us
         if not self._stands or self._clock() - self._at > STALE_S / 2:
-            return self._sums(publications)
+            return self._sums(publications, looked_at)
         later = {
             name
             for name, publication in publications.items()
             if publication.seen.get(self._name) == self._serial
         }
-        return self._sums(publications, later)
+        return self._sums(publications, looked_at, later)
+
+    def use_is(self, use: Use) -> None:
+        """Know what this home has used until now; others are told when our file is written next."""
+        self._use, self._use_at = use, self._clock()
+
+    def measured_change(self, reservations: Sequence[Reservation]) -> bool:
+        """Tell whether notably more or less is in use of these reservations than others know."""
+        pending, told = _pending(reservations), _pending(self._reservations)
+        return any(abs(pending[key] - told[key]) >= NOTABLE for key in pending.keys() & told.keys())
+
+    def owes_use(self) -> bool:
+        """Tell whether others believe that we have used notably less than we did."""
+        ours, told = self._use, self._told_use
+        return ours.cards > 1 + 1.01 * told.cards or ours.cores > 10 + 1.01 * told.cores
+
+    def whole_use(self) -> Use:
+        """Return what our user has used, in all homes whose files are there, as last read."""
+        own = self._use.after(self._clock() - self._use_at)
+        return own + use_of(login(self._uid), self._all.values(), self._clock())
+
+    def colleagues(self) -> tuple[Colleague, ...]:
+        """Return who else waits, as last read."""
+        return colleagues_in(self._all.values(), login(self._uid), self._clock(), STALE_S)
 
     def _tell(self, seen: Mapping[str, Publication], fresh: Collection[int]) -> bool:
         """Write our file; return whether it is written."""
         now = self._clock()
-        entries: dict[tuple[int, str], _Published] = {}
-        settled, new = Counter[str](), Counter[str]()
         if not self._stands:
             self._name = new_name(self._uid)
-        for reservation in self._reservations:
-            before = self._published.get((reservation.job, reservation.device))
-            uses = _uses(reservation, before, now)
-            counted = (
-                reservation.amount
-                if reservation.job not in fresh
-                else before.amount
-                if before
-                else 0
-            )
-            least = min(used for _, used in uses)
-            held = max(0, min(counted, reservation.amount) - least)
-            settled[reservation.device] += held
-            new[reservation.device] += max(0, reservation.amount - least) - held
-            entries[reservation.job, reservation.device] = _Published(
-                amount=reservation.amount, uses=uses
-            )
+        all_told = counted(self._reservations, self._published, fresh, now)
         serial = secrets.token_hex(8)
         serials = {name: each.serial for name, each in seen.items()}
         ours = Publication(
             serial=serial,
             at=now,
             seen=serials,
-            settled=settled,
-            fresh=new,
+            settled=all_told.settled,
+            fresh=all_told.fresh,
+            measured=all_told.measured,
             within=self._quotas.within,
             home=self._home,
+            wish=self.wish,
+            use=self._use,
         )
         try:
             write_publication(self._folder, self._name, ours)
         except (OSError, ValueError) as error:
             return self._fail("write", error)
-        self._published, self._serial, self._at, self._stands = entries, serial, now, True
-        self._settled = {key: amount for key, amount in settled.items() if amount}
+        self._published, self._serial, self._at, self._stands = all_told.entries, serial, now, True
+        self._settled = {key: amount for key, amount in all_told.settled.items() if amount}
+        self._told_wish, self._told_use = self.wish, self._use
         self._remove_left()
         return True
 
@@ -268,6 +284,9 @@ class ReservationBoard:
         for name, publication in publications.items():
             if publication.at - now > STALE_S:
                 self._complain(name, "it is of the future")
+            if publication.odd:
+                self._complain(f"{name} of {publication.user}", publication.odd)
+        self._all = publications
         return {
             name: publication
             for name, publication in publications.items()
@@ -275,15 +294,19 @@ class ReservationBoard:
         }
 
     def _sums(
-        self, publications: Mapping[str, Publication], later: Collection[str] = ()
+        self,
+        publications: Mapping[str, Publication],
+        looked_at: float | None,
+        later: Collection[str] = (),
     ) -> tuple[ForeignReservation, ...]:
         """Return each user's sum for each resource, without what is fresh in the files of `later`."""
         sums, me = Counter[tuple[str, str, bool]](), login(self._uid)
         for name, publication in publications.items():
             user = f"another home of {me}" if publication.user == me else publication.user
-            for amounts in (publication.settled, {} if name in later else publication.fresh):
-                for device, amount in amounts.items():
-                    sums[user, device, self._is_inside(publication, device)] += amount
+            new = {} if name in later else publication.fresh
+            for device in {*publication.settled, *new}:
+                amount = publication.held(device, looked_at) + new.get(device, 0)
+                sums[user, device, self._is_inside(publication, device)] += amount
         return tuple(
             ForeignReservation(user=user, device=device, amount=amount, inside=inside)
             for (user, device, inside), amount in sorted(sums.items())
@@ -331,20 +354,10 @@ class ReservationBoard:
             logger.warning("claims file=%s reason=%r", what, why)
 
 
-def _uses(
-    reservation: Reservation, before: _Published | None, now: float
-) -> tuple[tuple[float, int], ...]:
-    """Return what of a reservation was in use during the last LAG_S; nothing, as long as it is new."""
-    uses = before.uses if before else ((now, 0),)
-    uses = (*uses, (now, max(0, reservation.used or 0)))
-    # what was measured longer ago counts until something else was measured, LAG_S ago
-    first = max((i for i, (at, _) in enumerate(uses) if at <= now - LAG_S), default=0)
-    return uses[first:]
-
-
-def _whole(reservations: Sequence[Reservation]) -> Counter[str]:
-    """Return the sum of each resource, whatever of it is in use."""
-    sums = Counter[str]()
+def _pending(reservations: Sequence[Reservation]) -> Counter[str]:
+    """Return what of each GPU's memory is reserved and not in use, where that is measured."""
+    pending = Counter[str]()
     for reservation in reservations:
-        sums[reservation.device] += reservation.amount
-    return sums
+        if reservation.used is not None:
+            pending[reservation.device] += max(0, reservation.amount - reservation.used)
+    return pending

@@ -14,6 +14,7 @@ from launcher.scheduler.gpu_state import Accelerators
 from launcher.scheduler.policy.ages import Ages
 from launcher.scheduler.policy.backfill import Patience
 from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.fair_share import Courtesy, wish_of
 from launcher.scheduler.policy.model import Decision, Machine, Start, waiting
 from launcher.scheduler.policy.watchdog import Watchdog
 from launcher.scheduler.running_attempts import RunningAttempts
@@ -100,7 +101,8 @@ class Admission:
         self._ram = memory.total()
         self._gpus, self._attempts, self._endings = gpus, attempts, endings
         self._launches, self._fork_servers, self._outage = launches, fork_servers, outage
-        self._patience, self._watchdog, self._ages = Patience(), Watchdog(), Ages()
+        self._patience, self._courtesy = Patience(), Courtesy()
+        self._watchdog, self._ages = Watchdog(), Ages()
         # jobs that the machine could not start; others are tried first
         self._excluded = Exclusions[int]()
         self._explained = time.monotonic()
@@ -148,8 +150,10 @@ class Admission:
         ready = self._ready(requests, now)
         self._gpus_wanted = any(job.lane.resources.may_need_gpu for job in ready)
         if not ready:
+            self._gpus.waits_for(None)
             return {}
         if not self._outage.admits(time.monotonic()):
+            self._gpus.waits_for(None)
             result.waiting = True
             result.soon(self._outage.wait_s(time.monotonic()))
             return {job.lane_id: self._outage.reason for job in ready}
@@ -158,6 +162,8 @@ class Admission:
         ready, reasons_of_unseen = self._without_unseen(ready, result)
         if not reasons_of_excluded and not reasons_of_unseen:
             self.lane_in_turn = sole_lane(ready, self._gpus.foreign)
+            if self._gpus.anybody_waits:
+                self.lane_in_turn = None
         decisions = self._decisions(ready, requests, now, watch_ram=watch_ram)
         with transaction(self._store, any(isinstance(choice, Start) for choice in decisions)):
             reasons = self._claim(ready, decisions)
@@ -168,8 +174,9 @@ class Admission:
             result.soon(RETRY_S)  # a new supervisor wakes us, one that is put off does not
         if self._launches.again_s is not None:
             result.soon(self._launches.again_s)
+        others = self._gpus.foreign or self._gpus.anybody_waits
         if self._watchdog.watches or (
-            result.waiting and (self._gpus_wanted or watch_ram or self._gpus.foreign)
+            result.waiting and (self._gpus_wanted or watch_ram or others)
         ):
             result.soon(POLL_S)  # room may come without a wake: memory that others give back
         return reasons
@@ -233,7 +240,7 @@ class Admission:
     ) -> list[Decision]:
         """Decide what starts, and agree on it with other users' schedulers."""
         claims = self.claims()
-        gpus = self._gpus.machine(claims) if self._gpus_wanted else {"foreign": self._gpus.foreign}
+        gpus = self._gpus.machine(claims) if self._gpus_wanted else self._gpus.others(claims)
         machine = Machine(
             cpus=self._cpus,
             cores=self._cores,
@@ -247,6 +254,7 @@ class Admission:
             **gpus,
         )
         self._queue.know_machines(self._gpus.machines())
+        machine = self._courtesy.heeded(machine, time.monotonic())
         usage = self._queue.usage
         candidates = self._patience.entered(
             (waiting(job, usage(job.lane.signature)) for job in ready), time.monotonic()
@@ -263,6 +271,11 @@ class Admission:
         for sentence in verdict.news:
             logger.warning("unexplained wait: %s", sentence)
         decisions = verdict.decisions
+        self._courtesy.note(decisions, time.monotonic())
+        for complaint in self._courtesy.complaints:
+            logger.warning("colleague reason=%r", complaint)
+        self._courtesy.complaints.clear()
+        self._gpus.waits_for(*wish_of(candidates, decisions, machine))
         return self._gpus.announce(decisions, claims, (candidates, running, machine, now))
 
     def _claim(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> Reasons:

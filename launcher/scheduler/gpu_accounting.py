@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from launcher.gpu.counted_use import Reservation
 from launcher.gpu.monitor import Sight
 from launcher.gpu.process_owner import Ours
-from launcher.gpu.reservations import Reservation
 from launcher.gpu.resources import ALONE, JOBS, MEMORY, core_resource, resource
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources

@@ -10,11 +10,14 @@ from math import inf
 from types import MappingProxyType
 from typing import Any
 
+from launcher.gpu.colleague import Use, Wish
+from launcher.gpu.counted_use import Reservation
 from launcher.gpu.monitor import Lookout, Sight
 from launcher.gpu.mps import Mps, Service
 from launcher.gpu.process_owner import Ours
 from launcher.gpu.recording import gpu_record
-from launcher.gpu.reservations import Reservation, ReservationBoard
+from launcher.gpu.reservation_watch import NONE, ReservationWatch
+from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.gpu_accounting import Ledger, reservations_of
@@ -35,11 +38,17 @@ FOREIGN_S = 0.5  # likewise of other homes' reservations, which is read again be
 SELDOM = (
     20  # another user may have filled the folder: looks at it take a twentieth of the time at most
 )
+LEAST_PAUSE_S = 0.005  # between two looks at them that their changes cause
 SHOW_EVERY_S = 2.0  # screens may show the GPUs so late; they never ask the driver themselves
 NOBODY: Mapping[int, int] = MappingProxyType({})
 UNSEEN = "the GPUs are being looked at"
 
 logger = logging.getLogger(__name__)
+
+
+def no_use(_claims: Collection[Claim], _gpus: Sequence[GpuSnapshot]) -> Use:
+    """Return that nothing was used, where nobody counts it."""
+    return Use()
 
 
 class Accelerators:
@@ -55,6 +64,8 @@ class Accelerators:
         rules: Callable[[], Rules] = Rules,
         absent: Callable[[], str] = str,
         cores: int = -1,
+        meter: Callable[[Collection[Claim], Sequence[GpuSnapshot]], Use] = no_use,
+        watch: ReservationWatch | None = None,
     ) -> None:
         """Begin without having looked.
 
@@ -66,7 +77,11 @@ class Accelerators:
             rules: how GPUs are shared with them.
             absent: tells why no GPU can be seen, where none can.
             cores: the mask of those that jobs may be given.
+            meter: returns what this home has used, and counts the attempts that run now.
+            watch: of the folder in which they tell it.
         """
+        self._meter = meter
+        self._watch, self._watch_at = watch or ReservationWatch(None), -inf
         ours = Ours()
         self._cores = cores
         self._home, self._board, self._rules, self._absent = home, board, rules, absent
@@ -80,6 +95,8 @@ class Accelerators:
         self._foreign_at, self._foreign_took_s = -inf, 0.0
         self._shown_at, self._shown_trouble = 0.0, ""
         self._faults: dict[str, str] = {}
+        self._news = False  # another scheduler has told of a change that only a new look can show
+        self._waits: tuple[int, Wish] | None = None  # the job for which others know that we wait
         self.moved: dict[int, str] = {}  # job that has to leave its GPU → why
 
     @property
@@ -112,8 +129,8 @@ class Accelerators:
         """
         self._ledger.services = self._mps.pids
         self._ledger.know(claims, alone)
-        if wanted:
-            self._lookout.ask()
+        if wanted and (self._lookout.ask(news=self._news) or not self._news):
+            self._news = False
         self._sight = self._lookout.sight()
         if not self._ledger.enter(self._sight, claims, alone) or self._sight is None:
             return
@@ -124,7 +141,7 @@ class Accelerators:
             if stop.job not in self.moved:
                 logger.warning("job=%d stop reason=%r", stop.job, stop.reason)
             self.moved[stop.job] = stop.reason
-        self._foreign, self._foreign_at = self._board.others(), time.monotonic()
+        self._read_others()
         self._show()
 
     @property
@@ -132,9 +149,58 @@ class Accelerators:
         """What other homes have reserved, as read lately: what is new is seen before anything starts."""
         began = time.monotonic()
         if began > self._foreign_at + max(FOREIGN_S, SELDOM * self._foreign_took_s):
-            self._foreign, self._foreign_at = self._board.others(), time.monotonic()
+            self._read_others()
             self._foreign_took_s = self._foreign_at - began
         return self._foreign
+
+    def _read_others(self) -> None:
+        self._foreign = self._board.others(self._looked_at)
+        self._foreign_at = time.monotonic()
+
+    @property
+    def _looked_at(self) -> float | None:
+        return self._sight.at if self._sight else None
+
+    @property
+    def watched(self) -> int:
+        """A descriptor that has news when another scheduler tells something else; -1: there is none."""
+        return self._watch.descriptor if time.monotonic() >= self._watch_at else NONE
+
+    def take_news(self) -> None:
+        """Look at once at what other schedulers tell now, if one of them has changed that."""
+        pause_s = max(LEAST_PAUSE_S, SELDOM * self._foreign_took_s)
+        if self._watch.changed(self._board.name):
+            self._foreign_at, self._news = -inf, True
+        self._watch_at = time.monotonic() + pause_s
+
+    def others(self, claims: Collection[Claim]) -> dict[str, Any]:
+        """Return what a `Machine` tells of other users."""
+        foreign = self.foreign
+        self._board.use_is(self._meter(claims, self._sight.gpus if self._sight else ()))
+        use = self._board.whole_use()
+        return {
+            "foreign": foreign,
+            "colleagues": self._board.colleagues(),
+            "usage": use.cards,
+            "core_usage": use.cores,
+            "ram_usage": use.memory,
+        }
+
+    @property
+    def anybody_waits(self) -> bool:
+        """Whether the schedulers of others wait, as read lately."""
+        return bool(self._board.colleagues())
+
+    def waits_for(self, wish: Wish | None, job: int = 0) -> None:
+        """Tell others what we wait for; they know it when our reservations are published next."""
+        if wish is None:
+            self._waits, self._board.wish = None, None
+            return
+        if self._waits is None or self._waits[0] != job:
+            self._waits = (job, replace(wish, since=time.monotonic()))
+        since = self._waits[1].since
+        self._waits = (job, replace(wish, since=since))
+        self._board.wish = self._waits[1]
 
     def machine(self, claims: Collection[Claim]) -> dict[str, Any]:
         """Return what a `Machine` tells of GPUs, beside the attempts that run."""
@@ -142,7 +208,7 @@ class Accelerators:
             "gpus": self._ledger.gpus(claims, self._sight.gpus) if self._sight else (),
             "rules": self._rules(),
             "absent": self._absent(),
-            "foreign": self.foreign,
+            **self.others(claims),
             "idle": self._sight.idle if self._sight else {},
         }
 
@@ -161,6 +227,13 @@ class Accelerators:
             machine=machine,
             elapsed_s=self._elapsed_s(claim),
         )
+
+    def _elapsed_s(self, claim: Claim) -> float | None:
+        """Return how long ago an attempt's program began, whatever was done to the clock; None: unknown."""
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            program = program_of(self._home.attempt(claim.job, claim.number))
+            return None if program is None else seconds_since_start(program)
+        return None
 
     def mps(self, start: Start) -> Service:
         """Return how MPS serves the GPU of a job that is about to start; a daemon is started where that can be.
@@ -183,13 +256,6 @@ class Accelerators:
         if lone or not self._rules().mps:
             return None
         return self._mps.folders(claim.gpus[0])
-
-    def _elapsed_s(self, claim: Claim) -> float | None:
-        """Return how long ago an attempt's program began, whatever was done to the clock; None: unknown."""
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            program = program_of(self._home.attempt(claim.job, claim.number))
-            return None if program is None else seconds_since_start(program)
-        return None
 
     def machines(self) -> list[str]:
         """Return the fingerprints of this machine's cards, as far as they are known."""
@@ -225,7 +291,11 @@ class Accelerators:
             return decisions
         published = self._board.publish(reservations, {decision.job for decision in starts})
         self._published = []  # once this is settled, something else is published
-        earlier = self._board.earlier() if published else self._board.others()
+        earlier = (
+            self._board.earlier(self._looked_at)
+            if published
+            else self._board.others(self._looked_at)
+        )
         if _promised(earlier) <= _promised(machine.foreign):
             return decisions
         self._foreign, self._foreign_at = earlier, time.monotonic()
@@ -250,7 +320,8 @@ class Accelerators:
     def tell(self, claims: Collection[Claim]) -> None:
         """Publish our reservations to other users, and send workers their VRAM limits."""
         reservations = self._ledger.reservations(claims, self._cores)
-        if self._untold(reservations) or self._board.due():
+        changed = self._board.measured_change(reservations)
+        if changed or self._untold(reservations) or self._board.due():
             self._board.publish(reservations)
             self._published = reservations
         if self._board.trouble or self._shown_trouble:

@@ -16,6 +16,7 @@ from functools import partial
 from launcher.context import WorkerEnvironment
 from launcher.errors import StoreError
 from launcher.gpu.reservation_files import reservations_folder
+from launcher.gpu.reservation_watch import NONE, ReservationWatch
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.admission import Admission, Reasons, Succession, transaction
@@ -25,6 +26,7 @@ from launcher.scheduler.gpu_state import Accelerators
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import POLL_S, RETRY_S, Requests, TurnResult
+from launcher.scheduler.use_meter import UseMeter
 from launcher.states import Done, Failed, Lost, Outcome, State, Void, ending
 from launcher.store.queue import Store
 from launcher.store.recovery import trouble
@@ -90,17 +92,17 @@ class Scheduler:
         self._sleeper = Sleeper(home)
         self._troubles = Troubles()
         mask = core_mask()
+        folder = reservations_folder(os.environ)
         self._gpus = Accelerators(
             home,
             snapshot,
             self._sleeper.ring,
-            board=board
-            or ReservationBoard(
-                reservations_folder(os.environ), home.folder, quotas=of_this_process()
-            ),
+            board=board or ReservationBoard(folder, home.folder, quotas=of_this_process()),
             rules=rules,
             absent=absent,
             cores=mask,
+            meter=UseMeter(self._queue.past_use, clock, time.monotonic).read,
+            watch=ReservationWatch(folder),
         )
         self._launches = Launches(
             home, self._queue, self._fork_servers, clock, self._outage, self._gpus
@@ -158,7 +160,7 @@ class Scheduler:
                 continue
             if self._finished(result):
                 break
-            self._sleep(result.look_again_s)
+            self._sleep(result)
         why = "" if self.is_home() else " why='its database was deleted, replaced or damaged'"
         logger.info("scheduler pid=%d leaves%s", os.getpid(), why)
         self._gpus.leave(self._admission.claims())
@@ -347,10 +349,15 @@ class Scheduler:
             self._busy_at = now
         return now - self._busy_at > LEAVE_AFTER_S
 
-    def _sleep(self, timeout_s: float) -> None:
+    def _sleep(self, result: TurnResult) -> None:
         watched = {*self._fork_servers.descriptors(), *self._attempts.descriptors()}
-        if self._sleeper.sleep(watched, timeout_s):
+        others = self._gpus.watched if result.waiting else NONE
+        if others != NONE:
+            watched.add(others)
+        if self._sleeper.sleep(watched, result.look_again_s):
             self._look_at = 0.0
+        if self._sleeper.news and others in self._sleeper.news:
+            self._gpus.take_news()
 
     def _rest(self) -> None:
         """Sleep after a turn that failed; what has news now has it still, and wakes nothing."""

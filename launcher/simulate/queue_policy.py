@@ -17,7 +17,7 @@ from launcher.scheduler.policy.disciplines import (
     arranged,
 )
 from launcher.scheduler.policy.forecast import LONG, Forecast
-from launcher.scheduler.policy.gpu_slot import Need, need_of
+from launcher.scheduler.policy.gpu_need import Need, need_of
 from launcher.scheduler.policy.model import Machine, Start, Waiting
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.trace import TraceJob

@@ -4,11 +4,12 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import date
 from statistics import median
 
 from launcher.states import Done, outcome_record
-from launcher.store.connection import known_code, known_record, known_state
+from launcher.store.connection import Connection, known_code, known_record, known_state
 from launcher.store.failure_groups import FailedAttempts
 from launcher.store.history import Ends, Spent, Taken
 
@@ -181,3 +182,50 @@ def _among(column: str, jobs: Collection[int] | None) -> str:
 
 def _values(since: float, jobs: Collection[int] | None) -> dict[str, object]:
     return {"since": since} if jobs is None else {"since": since, "jobs": json.dumps([*jobs])}
+
+
+# --- what a scheduler begins to count with
+
+# attempts that are alike and ended in the same hour are one row; one of more than an hour is a row of its own
+_USED = (
+    "SELECT attempts.device, attempts.cpus, attempts.claim, attempts.lone,"
+    " json_extract(lanes.key, '$.resources.ram'),"
+    " min(claimed), max(attempts.ended), sum(attempts.ended - claimed)"
+    " FROM attempts JOIN jobs ON jobs.id = attempts.job LEFT JOIN lanes ON lanes.id = jobs.lane"
+    " WHERE attempts.ended > ?1 AND attempts.ended <= ?2 AND attempts.ended > claimed"
+    " GROUP BY device, cpus, claim, lone, jobs.lane, CAST(attempts.ended / 3600 AS INTEGER),"
+    " CASE WHEN attempts.ended - claimed > 3600 THEN attempts.job || ' ' || attempts.number END"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastUse:
+    """Attempts that asked for the same, and ended at about the same time."""
+
+    gpus: tuple[str, ...]
+    cpus: int
+    reservation: int | None  # bytes on each GPU; None: they were its own
+    exclusive: bool
+    ram: int
+    began: float  # the first of them, seconds since 1970
+    ended: float  # the last of them
+    seconds: float  # all of them together
+
+
+def past_use(connection: Connection, since: float, now: float) -> list[PastUse]:
+    """Return what the attempts used that ended after a time; what cannot be is left out."""
+    return [
+        PastUse(
+            gpus=() if device == "cpu" else tuple(str(device).split(",")),
+            cpus=cpus,
+            reservation=reservation,
+            exclusive=bool(lone),
+            ram=ram if isinstance(ram, int) and ram > 0 else 0,
+            began=began,
+            ended=ended,
+            seconds=seconds,
+        )
+        for device, cpus, reservation, lone, ram, began, ended, seconds in connection.execute(
+            _USED, (since, now)
+        )
+    ]

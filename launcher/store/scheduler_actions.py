@@ -9,6 +9,7 @@ from launcher.context import WorkerEnvironment, read_context
 from launcher.job import Resources, is_exact, numbers_of, with_sources
 from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_record
 from launcher.store.connection import NEW_EVENT, Connection, reason_columns, sources_of
+from launcher.store.history_queries import PastUse, past_use
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
 from launcher.store.transitions import Requeue, Transitions
 from launcher.store.unreadable_jobs import fill_lanes, set_aside, set_lanes_aside
@@ -254,6 +255,10 @@ class Scheduling:
     def claims(self) -> list[Claim]:
         """Return every attempt whose end is not known yet."""
         return [claim_row(row) for row in self._db.execute(_CLAIMS)]
+
+    def past_use(self, since: float, now: float) -> list[PastUse]:
+        """Return what the attempts used that ended between two times."""
+        return past_use(self._db, since, now)
 
     def wishes(self) -> dict[int, str]:
         """Return what owners ask of running jobs."""

@@ -4,12 +4,14 @@ import contextlib
 import errno
 import json
 import os
+import pwd
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,12 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import write_json
 from tests.build import shell, until
 from tests.e2e.conftest import Project, a_project
+from tests.launcher.users import NOBODY
 from tests.nvml.standin import GIB, TAKE, Devices
 
 ROOT = Path(__file__).parents[2]
 CORES = 16
+CAN_BE_ANOTHER = os.geteuid() == 0 and shutil.which("setpriv") is not None
 PATIENCE_S = 8.0  # a reason is told within a second
 # takes $1 bytes, says in $2 where it is, and ends with code 0 as soon as somebody opens the pipe $3
 HOLDING = f"""
@@ -305,3 +309,30 @@ def a_machine(
             with contextlib.suppress(OSError):
                 project.home.stop.write_text('{"schema": 1, "now": false, "at": 0.0}')
             machine.end()
+
+
+@contextmanager
+def two_people(
+    place: Path, gpus: Devices, *, cores: int = CORES
+) -> Iterator[tuple[Machine, Machine]]:
+    """Two users with a queue each on one machine; where nobody can become another, two queues of one."""
+    claims, places = place / "claims", [place / "one", place / "other"]
+    for folder in (claims, *places):
+        folder.mkdir()
+    for folder in (claims, gpus.taken):
+        folder.chmod(0o1777)
+    with ExitStack() as stack:
+        one = stack.enter_context(a_machine(places[0], gpus, claims=claims))
+        uid = NOBODY if CAN_BE_ANOTHER else None
+        other = stack.enter_context(a_machine(places[1], gpus, claims=claims, uid=uid))
+        for person in (one, other):
+            person.serve(cores)
+        yield one, other
+
+
+def name_of(person: Machine) -> str:
+    """Return the name by which others know a user."""
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    if not CAN_BE_ANOTHER:
+        return f"another home of {me}"
+    return pwd.getpwuid(NOBODY).pw_name if person.prefix else me

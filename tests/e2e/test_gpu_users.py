@@ -1,11 +1,7 @@
 """Colleagues on the same GPUs: what they use and what they promise is never given away again."""
 
 import json
-import os
-import pwd
-import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,11 +9,8 @@ import pytest
 from launcher.gpu.reservations import STALE_S
 from launcher.scheduler.gpu_state import FRESH_S
 from tests.build import end_everything, until
-from tests.e2e.machine import Machine, a_machine
-from tests.launcher.users import NOBODY
+from tests.e2e.machine import Machine, a_machine, name_of, two_people
 from tests.nvml.standin import GIB, Devices
-
-CAN_BE_ANOTHER = os.geteuid() == 0 and shutil.which("setpriv") is not None
 
 
 @pytest.fixture
@@ -31,26 +24,8 @@ def machine(tmp_path: Path, gpus: Devices) -> Iterator[Machine]:
 @pytest.fixture
 def people(tmp_path: Path, gpus: Devices) -> Iterator[tuple[Machine, Machine]]:
     """Two users with a queue each; where nobody can become another user, two queues of one."""
-    claims, places = tmp_path / "claims", [tmp_path / "one", tmp_path / "other"]
-    for folder in (claims, *places):
-        folder.mkdir()
-    for folder in (claims, gpus.taken):
-        folder.chmod(0o1777)
-    with ExitStack() as stack:
-        one = stack.enter_context(a_machine(places[0], gpus, claims=claims))
-        uid = NOBODY if CAN_BE_ANOTHER else None
-        other = stack.enter_context(a_machine(places[1], gpus, claims=claims, uid=uid))
-        for person in (one, other):
-            person.serve()
-        yield one, other
-
-
-def name_of(person: Machine) -> str:
-    """Return the name by which others know a user."""
-    me = pwd.getpwuid(os.geteuid()).pw_name
-    if not CAN_BE_ANOTHER:
-        return f"another home of {me}"
-    return pwd.getpwuid(NOBODY).pw_name if person.prefix else me
+    with two_people(tmp_path, gpus) as both:
+        yield both
 
 
 def promised(*people: Machine) -> int:
@@ -209,8 +184,9 @@ def test_what_a_dead_scheduler_promised_does_not_block_others_for_ever(
     assert not mine.started
 
     folder = Path(one.project.environment["LAUNCHER_CLAIMS"])
-    (file,) = folder.iterdir()  # as if it had been silent for so long
-    record = json.loads(file.read_text())
+    records = {file: json.loads(file.read_text()) for file in folder.iterdir()}
+    ((file, record),) = [entry for entry in records.items() if entry[1]["promises"]]
+    # as if it had been silent for so long
     record["at"] -= STALE_S
     with file.open("r+") as written:
         written.write(json.dumps(record))

@@ -64,7 +64,7 @@ class FirstJobReservation:
         if cpus > self.cpus or ram > self.ram or need in self.placeless:
             return None
         count = 0 if need is None else need.count
-        free = [*islice((card for card in open_cards if self._leaves(card, need)), count)]
+        free = [*islice((card for card in open_cards if self.leaves(card, need)), count)]
         if len(free) < count:
             self.placeless.add(need)  # what is left only becomes less
             return None
@@ -77,7 +77,7 @@ class FirstJobReservation:
                 self.beside[card.gpu.uuid] = (room - taken, slots - 1)
         return free
 
-    def _leaves(self, card: Card, need: Need | None) -> bool:
+    def leaves(self, card: Card, need: Need | None) -> bool:
         """Tell whether a job on a GPU leaves the first one's place there as it is."""
         if need is None or card.gpu.uuid not in self.beside:
             return True

@@ -12,7 +12,6 @@ from typing import NamedTuple
 UNKNOWN_SLOWDOWN = 1.3  # of each of two jobs of which nothing is known; of n: to the power of n - 1
 UNKNOWN_SM = 0.65  # what two alike must use of a card to slow each other down like that
 SWITCH = 0.05  # a further job costs so much of the card: its contexts and caches are changed
-MARGIN = 0.05  # so much more must be done together: forecasts are that wrong
 MOST_UNKNOWN = 2  # jobs on a card as long as it is not known what they use of it
 MOST_SLOWDOWN = 100.0  # more is no measurement but a job that hung
 NAMED = 3  # jobs that a reason names
@@ -86,7 +85,7 @@ def pays(job: Load, others: Sequence[Load]) -> bool:
     together = rates([job, *others])
     if min(together) * len(together) < 1:
         return False
-    return sum(together) >= (1 + MARGIN) * max(1.0, sum(rates(others)))
+    return sum(together) >= max(1.0, sum(rates(others)))
 
 
 @lru_cache(maxsize=1 << 14)

@@ -22,6 +22,7 @@ from launcher.scheduler.policy.gpu_need import Need
 from launcher.scheduler.policy.gpu_slot import Card, Turn
 from launcher.scheduler.policy.inventory import Inventory
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Stop, Wait, Waiting
+from launcher.scheduler.policy.yielding import Yielding
 from launcher.states import ReasonCode
 
 NEVER_KNOWN: Turn = (inf, 1 << 62)  # after all of ours
@@ -79,6 +80,7 @@ class Policy:
         self._started: dict[int, Running] = {}  # by job: what decisions have started
         self._reservation: FirstJobReservation | None = None
         self._longest_s: float | None = None  # who takes so long shares a card with none of ours
+        self._yielding: Yielding | None = None  # what is left to colleagues while we decide
 
     def decide(self, waiting: Sequence[Waiting], now: float) -> list[Decision]:
         """Return what happens to each waiting job; what starts counts as running from then on."""
@@ -86,7 +88,13 @@ class Policy:
         self.inventory.advance(now)
         if self._guards and self.inventory.machine.whole_queue:
             self._longest_s = self._guard(waiting, now)
-        return [self._decide(request, now) for request in waiting]
+        if self.inventory.machine.colleagues:
+            self._yielding = Yielding(self, now)
+        decisions = [self._decide(request, now) for request in waiting]
+        if self._yielding is not None:
+            self._yielding.end()
+            self._yielding = None
+        return decisions
 
     def ended(self, job: int) -> None:
         """Count what a job took that a decision has started as free."""
@@ -111,7 +119,16 @@ class Policy:
         if self._barred:
             return Wait(job=request.job, reason=self._barred, code=ReasonCode.WOULD_DELAY)
         cpus = min(request.resources.cpus, self.inventory.machine.cpus)
-        need, lacks = self._missing(request, needs, cpus)
+        need, lacks = self.missing(request, needs, cpus)
+        yielding = self._yielding
+        if yielding is not None and lacks and yielding.there_is_room():
+            _, lacks = yielding.without(request, needs, cpus)
+            if not lacks:
+                return yielding.wait(request)
+        if yielding is not None and not lacks:
+            delayed = yielding.delayed(request, need, cpus)
+            if delayed is not None:
+                return yielding.wait(request, delayed)
         if not lacks:
             places, delay = self._places_now(request, need, cpus, now)
             if not delay:
@@ -121,7 +138,7 @@ class Policy:
             name = request.name or str(request.job)
             self._barred = f"comes after job {name}: first come, first served"
         elif self._reservation is None and self._is_due(request, now):
-            self._reservation = self._reserve(request, needs, cpus, now)
+            self._reservation = self.reserve(request, needs, cpus, now)
             when = "" if self._reservation is None else self._reservation.when(now)
             if self._reservation is not None and when:
                 lacks = lacks.and_that(f"room on {self._reservation.where}{when}")
@@ -133,8 +150,9 @@ class Policy:
                     data=lacks.data,
                     for_others=True,
                     behind_ours=behind,
+                    lacks=lacks.of,
                 )
-        return Wait(job=request.job, reason=lacks.text, data=lacks.data)
+        return Wait(job=request.job, reason=lacks.text, data=lacks.data, lacks=lacks.of)
 
     def _is_due(self, request: Waiting, now: float) -> bool:
         """Tell whether a place is kept for a job that does not fit."""
@@ -159,7 +177,7 @@ class Policy:
                 inventory.guard(run, on=seconds is not None and seconds >= longest_s)
         return longest_s
 
-    def _missing(
+    def missing(
         self, request: Waiting, needs: Sequence[Need], cpus: int
     ) -> tuple[Need | None, Lack | None]:
         """Return which of a job's needs can be met now, and what is missing for it, None where nothing is."""
@@ -194,6 +212,8 @@ class Policy:
         if need is not None and need.unshared:
             self.inventory.guard(run)
         self._started[request.job] = run
+        if self._yielding is not None:
+            self._yielding.take(request, places, need, cpus)
         return Start(
             job=request.job,
             devices=run.devices,
@@ -210,6 +230,8 @@ class Policy:
         first = self._reservation
         count = 0 if need is None else need.count
         places = iter(()) if need is None else self.inventory.pool(need).places(need)
+        if self._yielding is not None:
+            places = self._yielding.beside(places, request, need, cpus)
         if first is None:
             return [*islice(places, count)], ""
         # without the last place in its group the first job would be in no job's way any more
@@ -224,7 +246,7 @@ class Policy:
 
     # --- the first job that waits
 
-    def _reserve(
+    def reserve(
         self, request: Waiting, needs: Sequence[Need], cpus: int, now: float
     ) -> FirstJobReservation | None:
         """Return the place that a job gets when enough of ours have ended; None: others must end, too."""

@@ -1,8 +1,9 @@
 """Why a job starts where it does, and why a machine can never hold one: in words and numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from launcher.gpu.colleague import Lacking
 from launcher.scheduler.policy.gpu_need import Need
 from launcher.scheduler.policy.gpu_pool import Pool
 from launcher.scheduler.policy.gpu_slot import Card
@@ -31,6 +32,7 @@ class Lack:
 
     need: str
     situation: str = ""  # of the machine: other jobs that wait for the same have the same one
+    of: Lacking = "gpu"  # of what there is too little
 
     @property
     def text(self) -> str:
@@ -39,7 +41,7 @@ class Lack:
 
     def and_that(self, more: str) -> "Lack":
         """Return the same with more of the machine's situation."""
-        return Lack(self.need, f"{self.situation}; {more}" if self.situation else more)
+        return replace(self, situation=f"{self.situation}; {more}" if self.situation else more)
 
     @property
     def data(self) -> dict[str, Json]:

@@ -161,9 +161,10 @@ class Inventory:
             shared = self._shared_cores
             theirs = min(shared.there, shared.promised)
             if not theirs:
-                return Lack(need)
+                return Lack(need, of="cores")
             users = ", ".join(shared.theirs)
-            return Lack(need, f"{theirs} of {shared.there} cores are promised to jobs of {users}")
+            situation = f"{theirs} of {shared.there} cores are promised to jobs of {users}"
+            return Lack(need, situation, of="cores")
         ram = request.resources.ram
         if ram is None or (ram <= self.ram and ram <= self.unused_ram):
             return None
@@ -174,7 +175,7 @@ class Inventory:
             for user, amount in self._shared_ram.theirs.items()
         )
         need = f"needs {format_bytes(ram)} of memory, {format_bytes(free)} are {state}"
-        return Lack(need, "; ".join(promises))
+        return Lack(need, "; ".join(promises), of="memory")
 
     # --- GPUs
 

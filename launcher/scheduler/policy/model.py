@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 
+from launcher.gpu.colleague import Colleague, Lacking
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, is_exact
@@ -82,6 +83,10 @@ class Machine:
     foreign: tuple[ForeignReservation, ...] = ()
     whole_queue: bool = False  # the waiting jobs are all there are: how much work is left is known
     idle: Mapping[str, float] = field(default_factory=dict)  # UUID → seconds without others
+    colleagues: tuple[Colleague, ...] = ()  # other schedulers that wait
+    usage: float = 0.0  # our user's, decayed: card-seconds
+    core_usage: float = 0.0  # likewise, core-seconds
+    ram_usage: float = 0.0  # likewise, byte-seconds of main memory
 
     @property
     def cores_there(self) -> int:
@@ -119,6 +124,7 @@ class Wait:
         False  # it is first, and would start if other homes gave back what they reserved
     )
     behind_ours: bool = False  # and jobs of ours ended
+    lacks: Lacking | None = field(default=None, compare=False)  # what there is too little of
 
     @property
     def why(self) -> Reason:

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.context import WorkerEnvironment
+from launcher.gpu.counted_use import Reservation
 from launcher.gpu.monitor import Sight
 from launcher.gpu.process_owner import Ours
-from launcher.gpu.reservations import Reservation
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources
 from launcher.scheduler.gpu_accounting import Ledger, reservations_of

@@ -5,7 +5,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.gpu.reservations import Reservation, ReservationBoard
+from launcher.gpu.counted_use import Reservation
+from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Machine, Start

@@ -1,0 +1,392 @@
+"""Who yields between users: over time on shared cards, with everybody's own decisions, and with liars among them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from math import inf, nan
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher.gpu.colleague import Colleague, Use
+from launcher.gpu.resources import JOBS, MEMORY, ForeignReservation, core_resource, resource
+from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.fair_share import KEPT_S, STARVING_S, UNUSED_S, Courtesy, wish_of
+from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
+from launcher.states import ReasonCode
+from tests.build import GIB, a_gpu, a_waiting
+
+CARD = 24
+
+
+def a_colleague(**changes: object) -> Colleague:
+    values: dict[str, object] = {
+        "user": "bob", "since": 12.0, "usage": 0.0, "gpus": 1, "vram": 20 * GIB,
+    }  # fmt: skip
+    return Colleague(**values | changes)  # type: ignore[arg-type]  # as the test says
+
+
+def a_machine(cards: int = 1, **changes: object) -> Machine:
+    gpus = tuple(a_gpu(index, total=CARD) for index in range(cards))
+    machine = Machine(cpus=64, ram=64 * GIB, ram_free=64 * GIB, gpus=gpus)
+    return replace(machine, **changes)  # type: ignore[arg-type]  # as the test says
+
+
+def large(job: int, **changes: object) -> Waiting:
+    """A job beside which no other has room on a card."""
+    waiting = a_waiting(job, device="cuda", min_vram=20 * GIB)
+    return replace(waiting, **changes)  # type: ignore[arg-type]  # as the test says
+
+
+def on_card(job: int, index: int = 0, ends: float | None = None) -> Running:
+    place = Running(job=job, cpus=1, devices=(f"GPU-{index}",), reservation=20 * GIB, ends=ends)
+    return replace(place, used={f"GPU-{index}": 20 * GIB})
+
+
+def busy(machine: Machine, *indices: int) -> Machine:
+    """The machine while jobs use 20 GiB of these cards."""
+    gpus = tuple(
+        replace(gpu, used=20 * GIB if gpu.index in indices else gpu.used) for gpu in machine.gpus
+    )
+    return replace(machine, gpus=gpus)
+
+
+def starts(decisions: list[Decision]) -> list[int]:
+    return [decision.job for decision in decisions if isinstance(decision, Start)]
+
+
+# --- one decision
+
+
+def test_who_has_used_more_leaves_the_place_and_says_to_whom_and_why() -> None:
+    machine = a_machine(colleagues=(a_colleague(usage=3.1 * 3600),), usage=20.4 * 3600)
+    (waits,) = decide([large(1)], [], machine)
+    assert isinstance(waits, Wait)
+    assert waits.code is ReasonCode.YIELDS
+    assert waits.reason == (
+        "leaves room for bob, who waits 12 s for 1 GPU and has used less "
+        "(3.1 against 20.4 GPU-hours, half-life a day)"
+    )
+    assert waits.data == {"user": "bob", "room": 1}
+
+
+def test_who_has_used_less_or_as_much_starts() -> None:
+    for theirs in (10.0, 11.0, 1e9):
+        machine = a_machine(colleagues=(a_colleague(usage=theirs),), usage=10.0)
+        assert starts(decide([large(1)], [], machine)) == [1]
+
+
+def test_who_has_used_more_but_has_nothing_is_served_after_a_while() -> None:
+    def yields(since: float, *foreign: ForeignReservation) -> bool:
+        colleague = a_colleague(usage=99.0, since=since)
+        machine = a_machine(2, colleagues=(colleague,), usage=10.0, foreign=foreign)
+        return starts(decide([large(1), large(2)], [], machine)) == [1]
+
+    has = ForeignReservation(user="bob", device=resource(JOBS, "GPU-9"), amount=1)
+    assert not yields(STARVING_S - 1)
+    assert yields(STARVING_S)
+    assert not yields(STARVING_S, has)
+
+
+def test_only_what_the_colleague_needs_is_left_to_him() -> None:
+    machine = a_machine(3, colleagues=(a_colleague(),), usage=10.0)
+    decisions = decide([large(1), large(2), large(3)], [], machine)
+    assert starts(decisions) == [1, 2]
+
+
+def test_a_job_that_has_room_beside_his_starts() -> None:
+    machine = a_machine(1, colleagues=(a_colleague(vram=10 * GIB),), usage=10.0)
+    small = replace(large(1), vram_request=8 * GIB)
+    assert starts(decide([small, large(2)], [], machine)) == [1]
+
+
+def test_the_card_is_left_to_him_when_ours_ends_and_what_ends_before_is_let_through() -> None:
+    machine = busy(a_machine(2, colleagues=(a_colleague(gpus=2),), usage=10.0), 0)
+    running = [on_card(1, ends=100.0)]
+    jobs = [large(2, seconds=50.0), large(3, seconds=200.0), large(4)]
+    assert starts(decide(jobs, running, machine, now=0.0)) == [2]
+    decisions = decide(jobs[1:], running, machine, now=0.0)
+    assert [decision.code for decision in decisions if isinstance(decision, Wait)] == [
+        ReasonCode.YIELDS
+    ] * 2
+    assert {decision.data["room"] for decision in decisions if isinstance(decision, Wait)} == {
+        False
+    }
+
+
+def test_nothing_is_left_to_him_where_others_are_in_his_way() -> None:
+    theirs = ForeignReservation(user="eve", device="GPU-0", amount=20 * GIB)
+    machine = a_machine(2, colleagues=(a_colleague(gpus=2),), usage=10.0, foreign=(theirs,))
+    assert starts(decide([large(1)], [], machine)) == [1]
+
+
+def test_cards_that_he_may_not_have_are_not_left_to_him() -> None:
+    machine = a_machine(2, colleagues=(a_colleague(cards=("GPU-1",)),), usage=10.0)
+    (start, wait) = decide([large(1), large(2)], [], machine)
+    assert isinstance(start, Start)
+    assert start.devices == ("GPU-0",)
+    assert isinstance(wait, Wait)
+
+
+def test_cores_and_memory_are_left_likewise_and_each_is_counted_for_itself() -> None:
+    lacks_cores = a_colleague(gpus=0, cpus=3, lacks="cores", core_usage=5.0, usage=1e9)
+    machine = Machine(cpus=4, colleagues=(lacks_cores,), core_usage=3600.0 * 5)
+    decisions = decide([a_waiting(1), a_waiting(2)], [], machine)
+    assert starts(decisions) == [1]
+    assert isinstance(decisions[1], Wait)
+    assert "who waits 12 s for 3 cores" in decisions[1].reason
+    assert "0.0 against 5.0 core-hours" in decisions[1].reason
+    lacks_ram = a_colleague(gpus=0, ram=6 * GIB, lacks="memory")
+    whole = Machine(cpus=4, ram=8 * GIB, ram_free=8 * GIB, colleagues=(lacks_ram,), ram_usage=1e15)
+    decisions = decide([a_waiting(1, ram=4 * GIB), a_waiting(2, ram=GIB)], [], whole)
+    assert starts(decisions) == [2]
+    assert isinstance(decisions[0], Wait)
+    assert "for 6 GiB of memory" in decisions[0].reason
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"usage": nan},
+        {"usage": -1.0},
+        {"since": inf},
+        {"since": nan},
+        {"gpus": 9},
+        {"gpus": -1},
+        {"vram": 1 << 60},
+        {"cpus": 10_000, "lacks": "cores"},
+        {"ram": 1 << 60, "lacks": "memory"},
+    ],
+)
+def test_a_wish_that_cannot_be_met_or_be_true_holds_nobody_up(changes: dict[str, object]) -> None:
+    machine = a_machine(2, colleagues=(a_colleague(**changes),), usage=10.0)
+    machine = replace(machine, core_usage=9.0, ram_usage=9.0)
+    assert not Courtesy().heeded(machine, 0.0).colleagues
+    decide([large(1), large(2)], [], machine)  # nothing breaks where nobody has looked at it before
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=4), st.floats(0, 1e6), st.integers(1, 4))
+def test_who_does_not_wait_blocks_nothing(uses: list[float], ours: float, cards: int) -> None:
+    jobs = [large(job) for job in range(cards + 1)]
+    alone, among = a_machine(cards), a_machine(cards, usage=ours)
+    assert decide(jobs, [], among) == decide(jobs, [], alone)
+
+
+# --- over time: everybody decides for himself
+
+
+@dataclass(slots=True)
+class User:
+    name: str
+    lasts: Callable[[int], float]
+    line: list[Waiting]
+    use: Use = field(default_factory=Use)
+    running: dict[int, tuple[float, Start]] = field(default_factory=dict)  # job → its end, place
+    waited: dict[int, float] = field(default_factory=dict)  # job → since when
+    started: dict[int, float] = field(default_factory=dict)
+    courtesy: Courtesy = field(default_factory=Courtesy)
+    wishes: bool = True  # he tells of it
+    takes: bool = True  # he starts what fits
+
+    def colleague(self, machine: Machine, now: float) -> Colleague | None:
+        """What the others read of him."""
+        first = self.line[: len(machine.gpus)]
+        places = [Wait(job=job.job, reason="", lacks="gpu") for job in first]
+        wish, number = wish_of(first, places, machine)
+        if wish is None or not self.wishes:
+            return None
+        since = now - self.waited.setdefault(number, now)
+        return Colleague(
+            user=self.name,
+            since=since,
+            usage=self.use.cards,
+            gpus=wish.gpus,
+            vram=wish.vram,
+            count=wish.count,
+        )
+
+
+@dataclass(slots=True)
+class Cards:
+    """Several users on one machine; what one does the others know at once."""
+
+    machine: Machine
+    users: list[User]
+    now: float = 0.0
+
+    def seen_by(self, user: User) -> Machine:
+        others = [other for other in self.users if other is not user]
+        foreign = [
+            ForeignReservation(user=other.name, device=device, amount=amount)
+            for other in others
+            for _, start in other.running.values()
+            for uuid in start.devices
+            for device, amount in ((uuid, start.reservation or 0), (resource(JOBS, uuid), 1))
+        ]
+        waiting = [other.colleague(self.machine, self.now) for other in others]
+        return replace(
+            self.machine,
+            foreign=tuple(foreign),
+            colleagues=tuple(filter(None, waiting)),
+            usage=user.use.cards,
+        )
+
+    def step(self, span_s: float = 1.0) -> None:
+        """Let time pass; who had an end decides first, and always before those who only wait."""
+        self.now += span_s
+        quick: list[User] = []
+        for user in self.users:
+            cards = sum(len(start.devices) for _, start in user.running.values())
+            user.use = user.use.grown(Use(cards=float(cards)), span_s)
+            over = [job for job, (end, _) in user.running.items() if end <= self.now]
+            for job in over:
+                del user.running[job]
+            if over:
+                quick.append(user)
+        order = quick + [user for user in self.users if user not in quick]
+        for _ in range(3):  # a change wakes everybody
+            for user in order:
+                self._decide(user)
+
+    def _decide(self, user: User) -> None:
+        if not user.takes:
+            return
+        running = [
+            Running(
+                job=job, cpus=1, devices=start.devices, reservation=start.reservation,
+                ends=end if job in user.waited else None,
+            )
+            for job, (end, start) in user.running.items()
+        ]  # fmt: skip
+        machine = user.courtesy.heeded(self.seen_by(user), self.now)
+        waiting = user.line[: len(machine.gpus) + 1]
+        decisions = decide(waiting, running, machine, self.now)
+        user.courtesy.note(decisions, self.now)
+        for decision in decisions:
+            if isinstance(decision, Start):
+                user.running[decision.job] = (self.now + user.lasts(decision.job), decision)
+                user.started[decision.job] = self.now
+        if starts(decisions):
+            user.line = [job for job in user.line if job.job not in user.started]
+
+
+def endless(count: int = 5000, *, gpus: int = 1) -> list[Waiting]:
+    return [
+        replace(large(job), resources=replace(large(job).resources, gpus=gpus))
+        for job in range(1, count)
+    ]
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    st.integers(1, 4),
+    st.lists(st.integers(1, 30), min_size=8, max_size=8),
+    st.lists(st.integers(1, 30), min_size=8, max_size=8),
+    st.integers(0, 30),
+)
+def test_two_users_with_endless_queues_use_as_much(
+    cards: int, ones: list[int], others: list[int], late: int
+) -> None:
+    ada = User("ada", lambda job: float(ones[job % 8]), endless())
+    bob = User("bob", lambda job: float(others[job % 8]), endless())
+    world = Cards(a_machine(cards), [ada])
+    for _ in range(late):
+        world.step()
+    world.users.append(bob)
+    for _ in range(80 + late):
+        world.step()
+    longest = max(*ones, *others)
+    assert abs(ada.use.cards - bob.use.cards) <= cards * longest
+    total = ada.use.cards + bob.use.cards
+    assert total >= 0.98 * cards * (world.now - 1), "no card idles"
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(1, 4), st.lists(st.integers(1, 40), min_size=8, max_size=8), st.integers(1, 60))
+def test_who_asks_for_little_starts_when_the_next_job_ends(
+    cards: int, lasts: list[int], asks: int
+) -> None:
+    ada = User("ada", lambda job: float(lasts[job % 8]), endless())
+    world = Cards(a_machine(cards), [ada])
+    for _ in range(asks):
+        world.step()
+    next_end = min(end for end, _ in ada.running.values())
+    bob = User("bob", lambda _: 5.0, [large(1)])
+    world.users.append(bob)
+    while not bob.started:
+        world.step()
+        assert world.now <= max(next_end, asks + 1)
+
+
+def test_a_wide_job_of_a_colleague_gets_its_cards_and_nothing_idles_longer_than_it_must() -> None:
+    ada = User("ada", lambda job: 60.0 + 7 * (job % 5), endless())
+    world = Cards(a_machine(4), [ada])
+    for _ in range(30):
+        world.step()
+    bob = User("bob", lambda _: 60.0, endless(2, gpus=4))
+    world.users.append(bob)
+    asked = world.now
+    while not bob.started:
+        world.step()
+        assert world.now <= asked + 60 + 7 * 5
+    before = len(ada.started)
+    for _ in range(200):
+        world.step()
+    assert len(ada.started) > before
+
+
+@pytest.mark.parametrize("gpus", [1, 4])
+def test_who_never_takes_what_is_left_to_him_costs_little_and_is_named(gpus: int) -> None:
+    ada = User("ada", lambda _: 60.0, endless())
+    eve = User("eve", lambda _: 1.0, endless(gpus=gpus), takes=False)
+    world = Cards(a_machine(4), [ada, eve])
+    complaints = []
+    span_s = 4 * 3600
+    for _ in range(span_s // 30):
+        world.step(30.0)
+        complaints += ada.courtesy.complaints
+        ada.courtesy.complaints.clear()
+    assert ada.use.cards >= 0.95 * Use().grown(Use(cards=4.0), float(span_s)).cards
+    assert complaints
+    assert all("eve" in complaint for complaint in complaints)
+    assert "his scheduler waits and does not start although there is room" in complaints[0]
+
+
+def test_the_patience_with_a_liar_is_bounded_and_ends_when_he_starts_something() -> None:
+    courtesy, machine = Courtesy(), a_machine(1, colleagues=(a_colleague(),), usage=10.0)
+
+    def round_at(now: float, machine: Machine) -> bool:
+        heeded = courtesy.heeded(machine, now)
+        decisions = decide([large(1)], [], heeded)
+        courtesy.note(decisions, now)
+        return not starts(decisions)
+
+    held = [second for second in range(2000) if round_at(float(second), machine)]
+    first = int(UNUSED_S)
+    assert held[: first + 1] == [*range(first + 1)]
+    assert held[first + 1] == first + KEPT_S, "then he is not heeded for a while"
+    assert len(held) <= 4 * (first + 1)
+    has = ForeignReservation(user="bob", device=resource(JOBS, "GPU-7"), amount=1)
+    round_at(2001.0, replace(machine, foreign=(has,)))
+    again = [second for second in range(3000, 3400) if round_at(float(second), machine)]
+    assert len(again) >= first
+
+
+def test_wishes_tell_what_the_first_job_without_room_lacks() -> None:
+    machine = busy(a_machine(2), 0, 1)
+    foreign = (
+        ForeignReservation(user="ada", device=core_resource(-1), amount=1),
+        ForeignReservation(user="ada", device=MEMORY, amount=1),
+    )
+    jobs = [large(1, group="full"), large(2, visible=("1",)), a_waiting(3, cpus=99)]
+    machine = replace(machine, limits={"full": 0}, foreign=foreign)
+    wish, job = wish_of(jobs, decide(jobs, [], machine), machine)
+    assert wish is not None
+    assert (job, wish.gpus, wish.vram, wish.lacks, wish.cards) == (
+        2, 1, 20 * GIB, "gpu", ("GPU-1",),
+    )  # fmt: skip
+    cores = [a_waiting(4, cpus=64, device="cpu")]
+    wish, job = wish_of(cores, decide(cores, [], machine), machine)
+    assert wish is not None
+    assert (job, wish.gpus, wish.cpus, wish.lacks) == (4, 0, 64, "cores")
+    assert wish_of([], [], machine) == (None, 0)
