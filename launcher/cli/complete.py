@@ -116,6 +116,7 @@ ARGUMENTS: Mapping[str, tuple[Complete | None, ...]] = {
     "results": (RUNS,),
     "retry": (JOBS,),
     "run": (TASK_FILES,),
+    "share": (RUNS, None),
     "show": (JOBS,),
     "simulate": (FILES,),
     "status": (JOBS,),

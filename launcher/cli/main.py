@@ -39,6 +39,7 @@ VERBS = {
     "run": "plan a task file, queue its jobs, and show their progress",
     "schema": "print the JSON Schema of task files, for editors",
     "service": "start the scheduler after a reboot",
+    "share": "divide the machine between runs that wait",
     "show": "print the details of one job, and why it waits",
     "simulate": "replay a trace or task file on simulated GPUs",
     "start": "start jobs again after `launcher stop`",
@@ -55,6 +56,7 @@ SHARED = {
     "release": "steer",
     "retry": "steer",
     "schema": "kinds",
+    "share": "group",
     "start": "stop",
 }
 

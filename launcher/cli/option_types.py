@@ -9,6 +9,7 @@ import click
 from launcher.errors import UsageError
 from launcher.job_options.value_types import FARTHEST_S, Real, Size, Span, ValueType, Whole
 from launcher.job_options.value_types import PRIORITY as PRIORITIES
+from launcher.job_options.value_types import SHARE as SHARES
 
 RUN = "add"  # the run of jobs that come from no task file
 
@@ -76,3 +77,4 @@ def real(least: float, most: float) -> Value:
 
 SIZE = typed(Size())  # memory such as `8GiB`, in bytes
 PRIORITY = typed(PRIORITIES)
+SHARE = typed(SHARES)

@@ -104,6 +104,9 @@ class Real:
         return value
 
 
+SHARE = Real(0.001, 1000.0)  # of a run; another one has 1
+
+
 @dataclass(frozen=True, slots=True)
 class Truth:
     """True or false; on a command line the option alone means true."""

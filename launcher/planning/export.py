@@ -37,6 +37,7 @@ def plan_json(
         "file": plan.file,
         "run": plan.name,
         "about": plan.about,
+        "share": plan.share,
         "run_folder": str(plan.run_folder),
         "git": None if tree is None else tree.record(),
         "jobs": [

@@ -106,6 +106,7 @@ class Plan:
     jobs: tuple[PlannedJob, ...]
     left_out: tuple[PlannedJob, ...]  # by `phases`, but needed by one of the jobs
     reuse: Reuse
+    share: float | None  # of the machine, beside other runs that wait; None: as it was, 1 at first
     pass_env: tuple[str, ...]  # variables that its jobs remember though they look like secrets
     wanted: Wanted  # of a file of the original: to be listed only, or its results
     kinds: Mapping[str, Kind]  # by name, with the words of the user

@@ -83,6 +83,7 @@ def build_plan(
         jobs=wanted,
         left_out=builder.left_out(wanted),
         reuse=task.reuse,
+        share=task.share,
         pass_env=task.pass_env,
         wanted=task.wanted,
         kinds=task.kinds,

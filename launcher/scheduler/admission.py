@@ -14,8 +14,10 @@ from launcher.scheduler.gpu_state import Accelerators
 from launcher.scheduler.policy.ages import Ages
 from launcher.scheduler.policy.backfill import Patience
 from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.disciplines import arranged
 from launcher.scheduler.policy.fair_share import Courtesy, wish_of
-from launcher.scheduler.policy.model import Decision, Machine, Start, waiting
+from launcher.scheduler.policy.model import Decision, Machine, Running, Start, waiting
+from launcher.scheduler.policy.run_order import Newcomers, in_turn
 from launcher.scheduler.policy.watchdog import Watchdog
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
@@ -23,6 +25,7 @@ from launcher.scheduler.turn import POLL_S, RETRY_S, Requests, TurnResult
 from launcher.states import Reason, ReasonCode
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
+from launcher.store.runs.accounts import RunAccount
 from launcher.store.scheduler_actions import Scheduling
 from launcher.system import memory
 from launcher.workers.backoff import Exclusions
@@ -37,6 +40,7 @@ NO_ROOM = Reason(
 )
 
 Reasons = dict[int, Reason | None]  # lane → why its first job does not start; None: it does
+Flow = tuple[int, int, int]  # priority, run and lane
 
 logger = logging.getLogger(__name__)
 
@@ -49,19 +53,19 @@ def transaction(store: Store, needed: bool) -> contextlib.AbstractContextManager
     return store.writing() if needed else contextlib.nullcontext()
 
 
-def sole_lane(ready: Sequence[ReadyJob], foreign: Sequence[ForeignReservation]) -> int | None:
-    """Return the only lane that waits, where all that its jobs need are cores that none else wants.
+def sole_flow(ready: Sequence[ReadyJob], foreign: Sequence[ForeignReservation]) -> Flow | None:
+    """Return the only flow that waits, where all that its jobs need are cores that none else wants.
 
     Args:
         ready: the jobs that could start.
         foreign: what other homes have reserved.
     """
-    lanes = {job.lane_id: job.lane for job in ready}
-    match [*lanes.items()]:
-        case [(number, lane)] if not (
+    flows = {job.flow: job.lane for job in ready}
+    match [*flows.items()]:
+        case [(flow, lane)] if not (
             lane.resources.may_need_gpu or lane.resources.ram is not None or lane.group or foreign
         ):
-            return number
+            return flow
     return None
 
 
@@ -103,12 +107,13 @@ class Admission:
         self._launches, self._fork_servers, self._outage = launches, fork_servers, outage
         self._patience, self._courtesy = Patience(), Courtesy()
         self._watchdog, self._ages = Watchdog(), Ages()
+        self._newcomers = Newcomers()
         # jobs that the machine could not start; others are tried first
         self._excluded = Exclusions[int]()
         self._explained = time.monotonic()
         self._next_time: float | None = 0.0  # when the pause of the next job ends
         self._gpus_wanted = False  # something waits for a GPU
-        self.lane_in_turn: int | None = None  # the only one that waits, if its jobs are all alike
+        self.flow_in_turn: Flow | None = None  # the only one that waits, if its jobs are all alike
 
     def claims(self) -> list[Claim]:
         """Return every attempt that has a place on the machine."""
@@ -145,7 +150,7 @@ class Admission:
         Returns:
             Why the first job of each lane does not start, None where it does.
         """
-        now, self.lane_in_turn = self._clock(), None
+        now, self.flow_in_turn = self._clock(), None
         self._end_pauses(now, result)
         ready = self._ready(requests, now)
         self._gpus_wanted = any(job.lane.resources.may_need_gpu for job in ready)
@@ -161,10 +166,10 @@ class Admission:
         watch_ram = any(job.lane.resources.ram is not None for job in ready)
         ready, reasons_of_unseen = self._without_unseen(ready, result)
         if not reasons_of_excluded and not reasons_of_unseen:
-            self.lane_in_turn = sole_lane(ready, self._gpus.foreign)
+            self.flow_in_turn = sole_flow(ready, self._gpus.foreign)
             if self._gpus.anybody_waits:
-                self.lane_in_turn = None
-        decisions = self._decisions(ready, requests, now, watch_ram=watch_ram)
+                self.flow_in_turn = None
+        ready, decisions = self._decisions(ready, requests, now, watch_ram=watch_ram)
         with transaction(self._store, any(isinstance(choice, Start) for choice in decisions)):
             reasons = self._claim(ready, decisions)
         reasons = reasons_of_excluded | reasons | reasons_of_unseen
@@ -237,8 +242,11 @@ class Admission:
 
     def _decisions(
         self, ready: Sequence[ReadyJob], requests: Requests, now: float, *, watch_ram: bool
-    ) -> list[Decision]:
-        """Decide what starts, and agree on it with other users' schedulers."""
+    ) -> tuple[list[ReadyJob], list[Decision]]:
+        """Decide what starts, and agree on it with other users' schedulers.
+
+        Returns the jobs in the order in which they were looked at, and what happens to each.
+        """
         claims = self.claims()
         gpus = self._gpus.machine(claims) if self._gpus_wanted else self._gpus.others(claims)
         machine = Machine(
@@ -256,15 +264,15 @@ class Admission:
         self._queue.know_machines(self._gpus.machines())
         machine = self._courtesy.heeded(machine, time.monotonic())
         usage = self._queue.usage
-        candidates = self._patience.entered(
-            (waiting(job, usage(job.lane.signature)) for job in ready), time.monotonic()
-        )
-        candidates, running = self._ages.corrected(
-            candidates,
+        seen, running = self._ages.corrected(
+            [waiting(job, usage(job.lane.signature)) for job in ready],
             self._gpus.ledger.running(claims, usage),
             now=now,
             steady=time.clock_gettime(time.CLOCK_BOOTTIME),
         )
+        accounts = self._accounts(ready, running, now)
+        ordered = in_turn(arranged(seen, now), running, accounts, now)
+        candidates = self._patience.entered(ordered, time.monotonic())
         decisions = decide(candidates, running, machine, now)
         self._patience.note(decisions, time.monotonic())
         verdict = self._watchdog.review(candidates, decisions, running, machine, time.monotonic())
@@ -276,7 +284,21 @@ class Admission:
             logger.warning("colleague reason=%r", complaint)
         self._courtesy.complaints.clear()
         self._gpus.waits_for(*wish_of(candidates, decisions, machine))
-        return self._gpus.announce(decisions, claims, (candidates, running, machine, now))
+        jobs = {job.id: job for job in ready}
+        return [jobs[job.job] for job in ordered], self._gpus.announce(
+            decisions, claims, (candidates, running, machine, now)
+        )
+
+    def _accounts(
+        self, ready: Sequence[ReadyJob], running: Sequence[Running], now: float
+    ) -> dict[str, RunAccount]:
+        """Return what the runs had that wait; where those begin that have just come is stored."""
+        accounts = {str(job.account.run): job.account for job in ready}
+        entered = self._newcomers.entered(accounts, running, now)
+        changed = {run: each.vtime for run, each in entered.items() if each != accounts[run]}
+        if changed:
+            self._queue.set_vtimes(changed)
+        return entered
 
     def _claim(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> Reasons:
         """Claim what starts; return why the first job of each lane does not, None where it does."""
@@ -292,11 +314,11 @@ class Admission:
 
 
 class Succession:
-    """The next job of a lane takes the place of one that has just ended.
+    """The next job of a flow takes the place of one that has just ended.
 
     A whole decision looks at all lanes, the machine and other users, and waits for the sync of what
     it takes in. Between jobs that ask for the same, and while nothing else waits, it says the same
-    each time: who takes the place needs what the one before had, and is the first of its lane. So the
+    each time: who takes the place needs what the one before had, and is the first of its flow. So the
     next one starts at once, and the end is taken in while it runs already. A whole decision follows
     within FRESH_S, and at once when anything else happens.
     """
@@ -304,35 +326,35 @@ class Succession:
     def __init__(self, queue: Scheduling, launches: Launches) -> None:
         """Begin without places that were left."""
         self._queue, self._launches = queue, launches
-        self._lane: int | None = None  # the only one with jobs that could start
+        self._flow: Flow | None = None  # the only one with jobs that could start
         self._until = 0.0  # monotonic
         self._left: list[Place] = []
 
-    def allow(self, lane: int | None, now: float) -> None:
+    def allow(self, flow: Flow | None, now: float) -> None:
         """Note a decision.
 
         Args:
-            lane: the only one with jobs that could start, if they may take a place; None: they may not.
+            flow: the only one with jobs that could start, if they may take a place; None: they may not.
             now: monotonic.
         """
-        self._lane, self._until = lane, now + FRESH_S
+        self._flow, self._until = flow, now + FRESH_S
         self._left.clear()
 
     def forbid(self) -> None:
         """Wait for a decision: something has changed."""
-        self._lane = None
+        self._flow = None
         self._left.clear()
 
     def leave(self, place: Place | None) -> None:
         """Note that an attempt has ended well, and that nothing of it lives."""
-        if self._lane is None or place is None or place.job.lane_id != self._lane:
+        if self._flow is None or place is None or place.job.flow != self._flow:
             self.forbid()
         else:
             self._left.append(place)
 
     def wait_s(self, now: float) -> float:
         """Return how long the last decision holds, 0 where it does not."""
-        return 0.0 if self._lane is None else max(0.0, self._until - now)
+        return 0.0 if self._flow is None else max(0.0, self._until - now)
 
     def due(self, now: float) -> bool:
         """Tell whether places may be taken."""

@@ -207,6 +207,7 @@ class Ledger:
             since=claim.claimed,
             forecast=forecast,
             demand=load_of(usage.sm, usage.slowdown),
+            run=str(claim.run),
         )
 
     def peak(self, claim: Claim) -> int | None:

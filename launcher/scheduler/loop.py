@@ -258,7 +258,7 @@ class Scheduler:
                 reasons = self._admission.decide(self._requests, result)
         self._endings.settle(ended)
         if decide:
-            self._succession.allow(self._admission.lane_in_turn, time.monotonic())
+            self._succession.allow(self._admission.flow_in_turn, time.monotonic())
         self._launches.commit()
         for attempt, state in zip(ended, states, strict=True):
             self._put_away(attempt, state)

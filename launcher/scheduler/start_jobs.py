@@ -171,7 +171,7 @@ class Launches:
             OSError: the disk is full.
         """
         seat = self._seat(place.start, Identity(pid=0, start_ticks=0, boot=boot_id()))
-        claim = self._queue.next_claim(place.job.lane_id, seat, self._clock())
+        claim = self._queue.next_claim(place.job, seat, self._clock())
         if claim is not None and self._orders.holds(claim.job, claim.number):
             return None
         self._orders.discard()

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -12,6 +13,7 @@ from typing import Any
 from launcher.errors import counted
 from launcher.job import CPU, Resources, Terms, is_exact, numbers_of
 from launcher.scheduler.policy.vram_request import vram_request_of
+from launcher.scheduler.run_turns import turn_of
 from launcher.screens.format import harmless, iso, local, moment
 from launcher.screens.gpu_users import seen_gpus
 from launcher.screens.job_records import job_records
@@ -37,6 +39,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
     return {
         "schema": 1,
         **job_records(home, store, [row])[0],
+        "turn": turn_of(store, row, time.time()) or None,
         "hash": row.hash,
         "needs": store.read.needs_of(row.id),
         "needed_by": [job.name for job in needy],
@@ -135,6 +138,8 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
         yield f"expected {name}", harmless(text)
     if row.priority:
         yield "priority", str(row.priority)
+    if row.share != 1:
+        yield "share", f"{row.share:g}"
     resources, terms = row.spec.resources, row.spec.terms
     for part, usual in ((resources, Resources()), (terms, Terms())):
         for term in fields(part):

@@ -41,6 +41,7 @@ def _asked(job: JobRow) -> dict[str, Json]:
         "reason": harmless(job.reason),
         "reason_code": job.why.code,
         "group": terms.group or None,
+        "share": job.share,
         "cpus": resources.cpus,
         "ram": resources.ram,
         "gpus": resources.gpus if resources.may_need_gpu else 0,

@@ -134,6 +134,7 @@ def _header(
     day = datetime.fromtimestamp(now).astimezone()
     at = f"{day.day} {_MONTHS[day.month - 1]}" + (f", git {tree.short}" if tree else "")
     about = plan.name + (f": {harmless(plan.about)}" if plan.about else "")
+    about += f", share {plan.share:g}" if plan.share is not None else ""
     whole = f"{taskfile}   {about}      {at}"
     if len(whole) <= width:
         yield whole

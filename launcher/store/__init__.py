@@ -3,5 +3,5 @@
 Start reading at `queue.Store`.
 In reading order: client, queue, opening, recovery, migrations, migration_steps, connection, rows,
 job_queries, screen_queries, completion_queries, user_actions, scheduler_actions, transitions,
-usage, history_queries, history, failure_groups, retention, unreadable_jobs.
+usage, runs, history_queries, history, failure_groups, retention, unreadable_jobs.
 """

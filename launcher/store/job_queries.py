@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from launcher.store.connection import (
     sources_of,
 )
 from launcher.store.rows import Group, JobRow, job_row
+from launcher.store.runs.ready import FirstJobs, Flow
 
 _JOBS = (
-    "SELECT jobs.*, runs.name AS run_name, runs.root, lanes.reason AS lane_reason,"
+    "SELECT jobs.*, runs.name AS run_name, runs.root, runs.share, lanes.reason AS lane_reason,"
     " lanes.reason_code AS lane_code, lanes.reason_data AS lane_data,"
     " timers.at AS starts_at FROM jobs JOIN runs ON runs.id = jobs.run"
     " LEFT JOIN lanes ON lanes.id = jobs.lane LEFT JOIN timers ON timers.job = jobs.id"
@@ -26,6 +27,13 @@ _JOBS = (
 _AMONG = "jobs.run IN (SELECT id FROM runs) AND"
 _WILD = frozenset("*?[")
 _NAMES = 5000  # names among which a near one is looked for
+
+InOrder = Callable[[Iterable[Flow]], list[int]]
+
+
+def by_rank(flows: Iterable[Flow]) -> list[int]:
+    """Return the numbers of jobs by priority and age, as those of one run start."""
+    return [job for _, job in sorted(entry for flow in flows for entry in flow.jobs)]
 
 
 class JobQueries:
@@ -94,29 +102,19 @@ class JobQueries:
         """Return the jobs with these numbers."""
         return self._where("jobs.id IN (SELECT value FROM json_each(?))", _list(numbers))
 
-    def waiting(self, limit: int) -> list[JobRow]:
-        """Return the first queued jobs in the order in which they would start, then held ones."""
-        lanes = self._db.execute(
-            "WITH RECURSIVE found(lane) AS ("
-            " SELECT min(lane) FROM jobs WHERE state = 'queued' AND waits = 0"
-            " UNION ALL SELECT (SELECT min(lane) FROM jobs WHERE state = 'queued' AND waits = 0"
-            " AND lane > found.lane) FROM found WHERE found.lane IS NOT NULL)"
-            " SELECT lane FROM found WHERE lane IS NOT NULL"
-        ).fetchall()
-        ready = [
-            (row["rank"], row["id"])
-            for (lane,) in lanes
-            for row in self._db.execute(
-                "SELECT id, rank FROM jobs WHERE state = 'queued' AND waits = 0 AND lane = ?"
-                " ORDER BY rank, id LIMIT ?",
-                (lane, limit),
-            )
-        ]
-        numbers = [job for _, job in sorted(ready)[:limit]]
+    def waiting(self, limit: int, in_order: InOrder = by_rank) -> list[JobRow]:
+        """Return the first queued jobs in the order in which they would start, then held ones.
+
+        Args:
+            limit: at most so many.
+            in_order: brings the first jobs of all runs into that order.
+        """
+        flows = FirstJobs(self._db.execute).flows(limit) if limit else ()
+        numbers = in_order(flows)[:limit]
         for state in ("queued", "held"):
             rows = self._db.execute(
                 "SELECT id FROM jobs WHERE state = ? AND waits >= ?"
-                " ORDER BY waits, lane, rank, id LIMIT ?",
+                " ORDER BY waits, priority, run, lane, rank, id LIMIT ?",
                 (state, 1 if state == "queued" else 0, limit - len(numbers)),
             )
             numbers += [row["id"] for row in rows]

@@ -47,7 +47,20 @@ def _seventh(connection: sqlite3.Connection) -> None:
     _run(connection, "7.sql")
 
 
-STEPS: tuple[Step, ...] = (_first, _second, _third, _fourth, _fifth, _sixth, _seventh)
+def _eighth(connection: sqlite3.Connection) -> None:
+    _run(connection, "8.sql")
+
+
+STEPS: tuple[Step, ...] = (
+    _first,
+    _second,
+    _third,
+    _fourth,
+    _fifth,
+    _sixth,
+    _seventh,
+    _eighth,
+)
 
 
 def _fill_lanes(connection: sqlite3.Connection) -> None:

@@ -81,14 +81,23 @@ class Store:
 
     # --- inside `writing`
 
-    def run(self, root: Path, name: str) -> int:
-        """Return the id of the run `name` under `root`, made if it is new. Inside `writing`."""
+    def run(self, root: Path, name: str, *, share: float | None = None) -> int:
+        """Return the id of the run `name` under `root`, made if it is new. Inside `writing`.
+
+        Args:
+            root: where its results lie, in `runs`.
+            name: its name.
+            share: of the machine; None: the one that it has.
+        """
         row = self._db.execute(
             "INSERT INTO runs (name, root) VALUES (?, ?) "
             "ON CONFLICT (root, name) DO UPDATE SET name = excluded.name RETURNING id",
             (name, str(root)),
         ).fetchone()
-        return int(row["id"])
+        run = int(row["id"])
+        if share is not None:
+            self._db.execute("UPDATE runs SET share = ? WHERE id = ?", (share, run))
+        return run
 
     def context(self, context: Context) -> int:
         """Return the id of a context, stored if it is new. Inside `writing`."""

@@ -20,6 +20,7 @@ from launcher.job import (
 )
 from launcher.states import Reason, State
 from launcher.store.connection import known_record, known_state, reason_of
+from launcher.store.runs.accounts import NO_ACCOUNT, RunAccount
 from launcher.system.stored_fields import Unreadable, parsed, texts
 
 _LANE = {"group", "resources", "breed", "signature", "visible", "least", "limit"}  # of its key
@@ -34,6 +35,7 @@ class JobRow:
     run: str
     run_id: int
     root: str
+    share: float = 1.0  # of its run
     kind: str
     state: State
     priority: int
@@ -188,10 +190,17 @@ class ReadyJob:
     """A job that could start now."""
 
     id: int
-    rank: float  # the smallest starts first
+    rank: float  # the smallest starts first, of one run
     lane_id: int
     lane: Lane
     numbers: tuple[str, ...] | None = None  # of a program, where its memory is learned by them
+    priority: int = 0
+    account: RunAccount = NO_ACCOUNT  # of its run
+
+    @property
+    def flow(self) -> tuple[int, int, int]:
+        """Its priority, run and lane: the first of those that agree in them starts first."""
+        return self.priority, self.account.run, self.lane_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +217,7 @@ class Claim:
 
     job: int
     number: int
+    run: int = 0
     boot: str
     device: str  # "cpu", or the UUIDs of its GPUs with commas between
     cpus: int
@@ -276,6 +286,7 @@ def job_row(row: sqlite3.Row, sources_text: str | None) -> JobRow:
         run=row["run_name"],
         run_id=row["run"],
         root=row["root"],
+        share=row["share"],
         kind=row["kind"],
         state=known_state(row["state"]),
         priority=row["priority"],
@@ -307,6 +318,7 @@ def claim_row(row: sqlite3.Row) -> Claim:
     return Claim(
         job=row["job"],
         number=row["number"],
+        run=row["run"],
         boot=row["boot"],
         device=row["device"],
         cpus=row["cpus"],

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from launcher.context import WorkerEnvironment, read_context
 from launcher.job import Resources, is_exact, numbers_of, with_sources
@@ -11,6 +11,8 @@ from launcher.states import Outcome, Reason, ReasonCode, State, Void, outcome_re
 from launcher.store.connection import NEW_EVENT, Connection, reason_columns, sources_of
 from launcher.store.history_queries import PastUse, past_use
 from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, read_lane
+from launcher.store.runs.ready import FirstJobs, Flow
+from launcher.store.runs.records import charge, set_vtimes
 from launcher.store.transitions import Requeue, Transitions
 from launcher.store.unreadable_jobs import fill_lanes, set_aside, set_lanes_aside
 from launcher.store.usage import NOT_MEASURED, Measured, UsageRecords
@@ -18,20 +20,16 @@ from launcher.system.stored_fields import Unreadable, parsed, texts
 
 MOST_PROGRAMS = 100_000  # whose numbers are kept in memory
 MOST_CONTEXTS = 64  # kept in memory; each is as large as an environment
-_NEXT_LANE = (
-    "SELECT lane, rank, id FROM jobs WHERE state = 'queued' AND waits = 0 AND lane > ?"
-    " ORDER BY lane, rank, id LIMIT ?"
-)
-_FIRST_OF_LANE = (
-    "SELECT rank, id FROM jobs WHERE state = 'queued' AND waits = 0 AND lane = ?"
-    " ORDER BY rank, id LIMIT 1"
-)
-_NEXT_OF_LANE = (
-    "SELECT id, attempts + 1, spec, sources, context FROM jobs WHERE state = 'queued' AND waits = 0"
+_FIRST_OF_FLOW = (
+    "SELECT rank, id FROM jobs WHERE state = 'queued' AND waits = 0 AND priority = ? AND run = ?"
     " AND lane = ? ORDER BY rank, id LIMIT 1"
 )
+_NEXT_OF_FLOW = (
+    "SELECT id, attempts + 1, run, spec, sources, context FROM jobs WHERE state = 'queued'"
+    " AND waits = 0 AND priority = ? AND run = ? AND lane = ? ORDER BY rank, id LIMIT 1"
+)
 _CLAIMS = (  # only a running job has an attempt that has not ended
-    "SELECT attempts.*, jobs.spec, sources.body AS sources_text, contexts.body AS context FROM jobs"
+    "SELECT attempts.*, jobs.run, jobs.spec, sources.body AS sources_text, contexts.body AS context FROM jobs"
     " JOIN attempts ON attempts.job = jobs.id AND attempts.outcome IS NULL"
     " LEFT JOIN sources ON sources.id = jobs.sources"
     " JOIN contexts ON contexts.id = jobs.context WHERE jobs.state = 'running' ORDER BY jobs.id"
@@ -75,40 +73,44 @@ class Scheduling:
         self._shared: dict[int | None, str | None] = {}  # digests of modules
         self._program_numbers: dict[tuple[int, float], tuple[str, ...]] = {}  # by job and rank
         self._unfit: dict[int, str] = {}  # lane → why none of its jobs can be looked at
+        self._first_jobs = FirstJobs(connection.execute)
         self._transitions = Transitions(connection)
         self._usage = UsageRecords(connection)
         self.usage = self._usage.usage
         self.know_machines = self._usage.know
 
     def ready(self, each: int) -> list[ReadyJob]:
-        """Return the first `each` jobs of every lane that wait for nothing, the most urgent first.
+        """Return the first `each` jobs of every run, lane and priority that wait for nothing, by rank.
 
         Nothing is written; jobs that `mend` has to look at first are left out.
         """
-        ready: list[tuple[float, int, int]] = []  # rank, id, lane
+        ready: list[tuple[float, int, Flow]] = []
         self._unfit.clear()
-        lane = -1
-        with self._db.reading():  # one lock for all lanes
-            while rows := self._db.execute(_NEXT_LANE, (lane, each)).fetchall():
-                lane = rows[0][0]
+        with self._db.reading():  # one lock for all
+            for flow in self._first_jobs.flows(each):
                 try:
-                    self._lane(lane)
+                    self._lane(flow.lane)
                 except Unreadable as error:
-                    self._unfit[lane] = str(error)
+                    self._unfit[flow.lane] = str(error)
                     continue
-                # the rows of another lane belong to those behind it
-                ready += [(rank, job, lane) for own, rank, job in rows if own == lane]
-        ready.sort()
+                ready += [(rank, job, flow) for rank, job in flow.jobs]
+        ready.sort(key=itemgetter(0, 1))
         return [
             ReadyJob(
                 id=job,
                 rank=rank,
-                lane_id=lane,
-                lane=self._lanes[lane],
-                numbers=self._numbers(job, rank, self._lanes[lane]),
+                lane_id=flow.lane,
+                lane=self._lanes[flow.lane],
+                numbers=self._numbers(job, rank, self._lanes[flow.lane]),
+                priority=flow.priority,
+                account=flow.account,
             )
-            for rank, job, lane in ready
+            for rank, job, flow in ready
         ]
+
+    def set_vtimes(self, vtimes: Mapping[str, float]) -> None:
+        """Set the virtual times of runs that have just come beside others."""
+        set_vtimes(self._db, vtimes)
 
     def _numbers(self, job: int, rank: float, lane: Lane) -> tuple[str, ...] | None:
         """Return the numbers of a program's command line, None where they decide nothing."""
@@ -125,27 +127,27 @@ class Scheduling:
         return self._program_numbers[job, rank]
 
     def next_in(self, like: ReadyJob) -> ReadyJob | None:
-        """Return the most urgent job of a job's lane that waits for nothing, None where there is none."""
-        row = self._db.execute(_FIRST_OF_LANE, (like.lane_id,)).fetchone()
+        """Return the most urgent job of a job's flow that waits for nothing, None where there is none."""
+        row = self._db.execute(_FIRST_OF_FLOW, like.flow).fetchone()
         return None if row is None else replace(like, id=row[1], rank=row[0])
 
-    def next_claim(self, lane: int, seat: Seat, now: float) -> Claim | None:
-        """Return the claim that the first job of a lane would get now; nothing is promised by that.
+    def next_claim(self, like: ReadyJob, seat: Seat, now: float) -> Claim | None:
+        """Return the claim that the first job of a flow would get now; nothing is promised by that.
 
         Args:
-            lane: its number.
+            like: a job of that flow.
             seat: the place.
             now: seconds since 1970.
 
         Returns None where there is no such job, or it cannot be understood.
         """
-        row = self._db.execute(_NEXT_OF_LANE, (lane,)).fetchone()
+        row = self._db.execute(_NEXT_OF_FLOW, like.flow).fetchone()
         if row is None:
             return None
-        job, number, own, sources, context = row
+        job, number, run, own, sources, context = row
         context_text, why = self._context(context)
         spec = with_sources(own, self._sources(sources))
-        claim = _claim(job, number, seat, spec, context_text, now)
+        claim = _claim(job, number, run, seat, spec, context_text, now)
         return None if claim.unreadable or why else claim
 
     def is_needed(self, job: int) -> bool:
@@ -219,16 +221,16 @@ class Scheduling:
     def _next_claim(self, job: int, seat: Seat, number: int, now: float) -> Claim | None:
         """Return the claim of a queued job's next attempt; set a job aside that cannot be understood."""
         row = self._db.execute(
-            "SELECT max(attempts + 1, ?), spec, sources, context FROM jobs"
+            "SELECT max(attempts + 1, ?), run, spec, sources, context FROM jobs"
             " WHERE id = ? AND state = 'queued' AND waits = 0",
             (number, job),
         ).fetchone()
         if row is None:
             return None
-        number, own, sources, context = row
+        number, run, own, sources, context = row
         context_text, why = self._context(context)
         spec = with_sources(own, self._sources(sources))
-        claim = _claim(job, number, seat, spec, context_text, now)
+        claim = _claim(job, number, run, seat, spec, context_text, now)
         if why := claim.unreadable or why:
             set_aside(self._db, job, why, now)
             return None
@@ -299,6 +301,7 @@ class Scheduling:
             if taken is None:
                 return None
             self._usage.record(claim, outcome, measured)
+            charge(self._db, claim, outcome)
             return self._transitions.follow(
                 claim, outcome, outputs=outputs, now=now, requeue=requeue
             )
@@ -373,11 +376,12 @@ def _argv(text: str) -> tuple[str, ...]:
 
 
 def _claim(
-    job: int, number: int, seat: Seat, spec_text: str, context_text: str, now: float
+    job: int, number: int, run: int, seat: Seat, spec_text: str, context_text: str, now: float
 ) -> Claim:
     return Claim(
         job=job,
         number=number,
+        run=run,
         boot=seat.boot,
         device=seat.device,
         cpus=seat.cpus,

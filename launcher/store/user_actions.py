@@ -178,6 +178,11 @@ class UserActions:
             )
         )
 
+    def share(self, run: str, share: float) -> None:
+        """Give all runs with a name a share of the machine, wherever their results lie."""
+        with self._db.writing():
+            self._db.execute("UPDATE runs SET share = ? WHERE name = ?", (share, run))
+
     def limit(self, group: str, slots: int | None) -> None:
         """Let at most `slots` jobs of a group run at once; None: as many as there is room for."""
         with self._db.writing():

@@ -35,6 +35,7 @@ TOP = (
     "include",
     "phases",
     "reuse",
+    "share",
     "pass_env",
     "subsets",
     "modifiers",

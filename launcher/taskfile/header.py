@@ -5,8 +5,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from launcher.errors import Problem, nearest
+from launcher.errors import Problem, UsageError, nearest
 from launcher.job_options.request import JobRequest
+from launcher.job_options.value_types import SHARE
 from launcher.kind_interface.kind import Kind, Role
 from launcher.taskfile.defaults import (
     Top,
@@ -49,6 +50,7 @@ class Header:
     about: str
     phases: tuple[str, ...]
     reuse: Reuse
+    share: float | None  # of the machine, beside other runs that wait; None: as it was, 1 at first
     pass_env: tuple[str, ...]
     scopes: tuple[Scope, ...]  # one for each combination of the file's matrix
     shared_requests: Mapping[str, JobRequest]  # of kinds whose jobs arise by themselves
@@ -105,6 +107,7 @@ def read_header(
         about=about.text if isinstance(about, Scalar) and not is_null(about) else "",
         phases=_phases(top, scope),
         reuse=reuse,
+        share=_share(top, scope),
         pass_env=_pass_env(top, scope),
         scopes=tuple(scopes_of(scope, sweeps)),
         shared_requests={name: kind_requests[name] for name in shared if name in kind_requests},
@@ -153,6 +156,18 @@ def _reuse(top: Top, scope: Scope) -> Reuse:
     hint = f"did you mean '{close}'?" if close else ""
     scope.blame(node.place, "reuse", f"reuse: expected {_or(Reuse)}", hint)
     return Reuse.RESULTS
+
+
+def _share(top: Top, scope: Scope) -> float | None:
+    if "share" not in top or is_null(top["share"][1]):
+        return None
+    node = top["share"][1]
+    try:
+        return SHARE.read(node.text if isinstance(node, Scalar) else "a list", scope.now)
+    except UsageError as error:
+        hint = "a run with share 3 gets three times as much as one with 1, while both wait"
+        scope.blame(node.place, "share", f"share: {error}", hint)
+    return None
 
 
 def _warm(

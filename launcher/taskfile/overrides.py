@@ -25,7 +25,7 @@ from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, Source
 
 FILE = OPTION
 
-_SINGLE = ("name", "about", "phases", "reuse", "pass_env")
+_SINGLE = ("name", "about", "phases", "reuse", "share", "pass_env")
 _NESTED = ("resources", "matrix", "subsets", "modifiers")
 _BY_KIND = ("resources", "matrix")
 

@@ -72,6 +72,7 @@ class TaskFile:
     words: Words  # subsets and modifiers of the user
     phases: tuple[str, ...]  # kinds of jobs that are wanted; empty: all
     reuse: Reuse
+    share: float | None  # of the machine, beside other runs that wait; None: as it was, 1 at first
     pass_env: tuple[str, ...]  # variables that its jobs remember though they look like secrets
     wanted: Wanted
     problems: tuple[Problem, ...]  # found while reading; `plan` raises the errors with its own
@@ -151,6 +152,7 @@ def parse(
         words=words,
         phases=header.phases,
         reuse=header.reuse,
+        share=header.share,
         pass_env=header.pass_env,
         wanted=overrides.wanted
         or next((word for word in wanted if word is not Wanted.RUN), Wanted.RUN),

@@ -12,7 +12,7 @@ import click
 from launcher.cli.complete import FILES, GROUPS, JOBS
 from launcher.cli.group_rows import check_groups
 from launcher.cli.missing_programs import missing_program
-from launcher.cli.option_types import RUN, TextDefaultOption, typed
+from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, typed
 from launcher.cli.select_jobs import HELP, select
 from launcher.context import Context
 from launcher.errors import UsageError
@@ -95,6 +95,11 @@ def _type_of(takes: ValueType) -> click.ParamType[Any]:
     metavar="NAME",
     help="Pass this variable to the job although its name looks like a secret; repeatable.",
 )
+@click.option(
+    "--share",
+    type=SHARE,
+    help="Part of the machine of all added programs, as one run, while other runs wait, too.",
+)
 @click.option("--hold", is_flag=True, help="Hold the job until `launcher release`.")
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=FILES)
 def command(
@@ -104,6 +109,7 @@ def command(
     after: tuple[str, ...],
     after_any: tuple[str, ...],
     hold: bool,
+    share: float | None,
     pass_env: tuple[str, ...],
     **options: Any,
 ) -> None:
@@ -140,7 +146,7 @@ def command(
             priority=request.priority,
         )
         state = State.HELD if hold else State.QUEUED
-        job = _put(store, spec, context, state, after=after, after_any=after_any)
+        job = _put(store, spec, context, state, share=share, after=after, after_any=after_any)
         wake(home)  # first: an idle scheduler starts the program within milliseconds
         (row,) = store.read.jobs_by_id([job])
         click.echo(f"{job}\t{harmless(row.name)}")
@@ -159,12 +165,13 @@ def _put(
     context: Context,
     state: State,
     *,
+    share: float | None,
     after: Sequence[str],
     after_any: Sequence[str],
 ) -> int:
     """Commit the job; one without a name of its own gets its number's."""
     with store.writing():
-        run = store.run(Path(spec.root), RUN)
+        run = store.run(Path(spec.root), RUN, share=share)
         needs = [job.id for job in select(store, after, newest=True)]
         awaited = [job.id for job in select(store, after_any, newest=True)]
         name = spec.name or _unused(store, run)

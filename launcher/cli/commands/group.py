@@ -1,15 +1,17 @@
-"""`launcher group`: how many jobs of a group may run at once."""
+"""`launcher group`: how many jobs of a group may run at once; `launcher share`: what each run gets."""
 
 import json
 import sys
+import time
 
 import click
 
-from launcher.cli.complete import GROUPS
+from launcher.cli.complete import GROUPS, RUN_PREFIX, RUNS
 from launcher.cli.group_rows import Row, groups_of
-from launcher.cli.option_types import whole
+from launcher.cli.option_types import SHARE, whole
 from launcher.cli.prompts import NOTHING_CHANGED
 from launcher.errors import UsageError, counted, nearest
+from launcher.scheduler.run_turns import runs_of
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.states import State
 from launcher.store.client import open_queue
@@ -68,6 +70,57 @@ def command(
         click.echo("\n".join(columns(table, right=frozenset({1, 2, 3}))))
     else:
         click.echo(tabbed(map(_cells, rows)))
+
+
+@click.command()
+@click.argument("run", required=False, shell_complete=RUNS)
+@click.argument("number", required=False, type=SHARE)
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would change, and change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+def share(run: str | None, number: float | None, dry_run: bool, as_json: bool) -> None:
+    """Set the share of RUN; without NUMBER print it, without RUN those of all runs with open jobs.
+
+    While several runs wait, the one that used least of the machine for its share comes next: one with share 3 gets
+    three times the GPU time of one with 1, the default. Use counts half after six hours. In a pipe: run, share,
+    GPU-hours, running, waiting.
+
+    \b
+    Examples:
+      launcher share
+      launcher share quickstart 3
+    """
+    with open_queue() as (home, store):
+        rows = runs_of(store, time.time())
+        if run is not None:
+            run = run.removeprefix(RUN_PREFIX)
+            _check_run(store, run)
+        if run is not None and number is not None:
+            if not dry_run:
+                store.owning.share(run, number)
+                wake(home)
+            click.echo(f"{harmless(run)}\t{'would get ' if dry_run else ''}share {number:g}")
+            if dry_run:
+                click.echo(f"{NOTHING_CHANGED} (dry run)", err=True)
+            return
+    rows = [row for row in rows if run in {None, row.account.name}]
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "runs": [row.record() for row in rows]}))
+    elif not rows:
+        click.echo("no run has jobs that run or wait", err=True)
+    elif sys.stdout.isatty():
+        title = ("RUN", "SHARE", "GPU-HOURS LATELY", "RUNNING", "WAITING")
+        cells = [title, *(row.cells() for row in rows)]
+        click.echo("\n".join(columns(cells, right=frozenset({1, 2, 3, 4}))))
+    else:
+        click.echo(tabbed(row.cells() for row in rows))
+
+
+def _check_run(store: Store, name: str) -> None:
+    names = store.read.runs()
+    if name not in names:
+        close = nearest(name, names)
+        hint = f"; did you mean {close!r}?" if close else "; `launcher share` lists the runs"
+        raise UsageError(f"there is no run {name!r}{hint}")
 
 
 def _with_waiting(store: Store, row: Row) -> Row:

@@ -63,6 +63,11 @@ from launcher.taskfile.legacy_names import Wanted
     help="Override the file: a setting (lr=0.01, train.lr=0.01) or a key (name=quick, resources.cpus=2).",
 )
 @click.option(
+    "--share",
+    metavar="NUMBER",
+    help="The run's part of the machine while other runs wait, too; as `share` in the file (default 1).",
+)
+@click.option(
     "--pass-env",
     multiple=True,
     metavar="NAME",
@@ -82,6 +87,7 @@ def command(
     everything: bool,
     commands: bool,
     settings: tuple[str, ...],
+    share: str | None,
     detach: bool,
     force: bool,
     accept_code: bool,
@@ -98,6 +104,7 @@ def command(
       launcher run tasks/quickstart.yaml --dry-run
       launcher run tasks/quickstart.yaml
     """
+    settings = settings if share is None else (*settings, f"share={share}")
     compared = partial(compare, force=force, accept_code=accept_code)
     with _uncollected():
         plans = plan_files(taskfiles, settings=settings)

@@ -44,7 +44,8 @@ def command(job: str, as_json: bool) -> None:
         awaiting = store.read.awaiting(row.id)
     click.echo(f"{record['name']}  ({record['run']}, job {record['id']})")
     note = "" if record["note"] == record["state"] else f": {record['note']}"
-    click.echo(f"{record['state']}{note}\n")
+    turn = f"\n{record['turn']}" if record["turn"] else ""
+    click.echo(f"{record['state']}{note}{turn}\n")
     click.echo("\n".join(columns(list(facts_of(record, row)))))
     _say_before("needs", needs)
     _say_before("starts after the end of", awaited)

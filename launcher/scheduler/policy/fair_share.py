@@ -19,7 +19,8 @@ from launcher.gpu.resources import JOBS, MEMORY, is_cores
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU, Resources
 from launcher.scheduler.policy.explanations import cores
-from launcher.scheduler.policy.gpu_slot import Need, is_visible, need_of
+from launcher.scheduler.policy.gpu_need import Need, need_of
+from launcher.scheduler.policy.gpu_slot import is_visible
 from launcher.scheduler.policy.model import Decision, Machine, Wait, Waiting
 from launcher.states import ReasonCode
 from launcher.units import format_bytes, format_seconds

@@ -39,6 +39,9 @@ class Waiting:
     visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
     demand: Load = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
     insists: bool = False  # though it waits for other homes, what is ours is kept for it
+    run: str = ""  # between runs `run_order` decides who comes first
+    weight: float = 1.0  # share of its run
+    priority: int = 0
 
     @property
     def exclusive(self) -> bool:
@@ -63,6 +66,7 @@ class Running:
     since: float | None = None  # when it began, on the same clock; None: unknown
     forecast: Forecast = UNKNOWN  # when that time has passed, this says what else to expect
     demand: Load = UNKNOWN_LOAD  # as in `Waiting`
+    run: str = ""  # likewise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,4 +179,7 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
         since=ready.rank,
         demand=load_of(usage.sm, usage.slowdown),
         visible=lane.visible,
+        run=str(ready.account.run),
+        weight=ready.account.share,
+        priority=ready.priority,
     )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from launcher.job_options.registry import JobOption, job_options, renamed_options
+from launcher.job_options.value_types import SHARE
 from launcher.kind_interface.kind import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.entries import companion, written
@@ -99,6 +100,12 @@ def _general(kinds: Mapping[str, Kind], installed: Mapping[str, Kind]) -> Form:
             "again, trainings go on from their own weights; nothing: all runs anew",
             "default": "results",
             **or_null(one_of(*map(str, Reuse))),
+        },
+        "share": {
+            "description": "the run's part of the machine while other runs wait, too: one with 3 gets "
+            "three times as much as one with 1",
+            "default": 1,
+            **or_null(option_form(SHARE)),
         },
         "pass_env": {
             "description": "variables that the jobs remember though they look like secrets",

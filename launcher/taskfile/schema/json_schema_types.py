@@ -15,6 +15,7 @@ from launcher.job_options.value_types import (
     AUTO,
     Choice,
     Device,
+    Real,
     Size,
     Span,
     Truth,
@@ -144,6 +145,9 @@ def option_form(takes: ValueType) -> Form:
     match takes:
         case Whole(least=least, most=int(most)):
             return whole(least, most)
+        case Real(least=least, most=most):
+            number = {"type": "number", "minimum": least, "maximum": most}
+            return any_of(number, ref("variable"))
         case Truth():
             return any_of({"type": "boolean"}, ref("variable"))
         case Size(auto=auto):

@@ -11,7 +11,7 @@ from pathlib import Path
 from launcher.context import WorkerEnvironment
 from launcher.gpu.resources import ForeignReservation
 from launcher.job import Resources, Spec
-from launcher.scheduler.admission import sole_lane
+from launcher.scheduler.admission import sole_flow
 from launcher.states import ENDED, State
 from launcher.store.queue import Store
 from launcher.store.rows import Lane, ReadyJob
@@ -93,13 +93,13 @@ def a_ready_job(lane: int, *, group: str = "", **resources: object) -> ReadyJob:
 def test_only_jobs_of_one_lane_that_need_nothing_but_cores_follow_each_other() -> None:
     plain, other = a_ready_job(1), a_ready_job(2)
     foreign = ForeignReservation(device="cores", amount=1, user="another")
-    assert sole_lane([plain, plain], ()) == 1
-    assert sole_lane([], ()) is None
-    assert sole_lane([plain, other], ()) is None
-    assert sole_lane([plain], (foreign,)) is None
-    assert sole_lane([a_ready_job(1, group="night")], ()) is None
-    assert sole_lane([a_ready_job(1, ram=1 << 30)], ()) is None
-    assert sole_lane([a_ready_job(1, device="gpu", accelerated=True)], ()) is None
+    assert sole_flow([plain, plain], ()) == (0, 0, 1)
+    assert sole_flow([], ()) is None
+    assert sole_flow([plain, other], ()) is None
+    assert sole_flow([plain], (foreign,)) is None
+    assert sole_flow([a_ready_job(1, group="night")], ()) is None
+    assert sole_flow([a_ready_job(1, ram=1 << 30)], ()) is None
+    assert sole_flow([a_ready_job(1, device="gpu", accelerated=True)], ()) is None
 
 
 # --- what is prepared while a job runs

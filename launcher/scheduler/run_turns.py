@@ -1,0 +1,165 @@
+"""Whose turn it is between runs, as screens tell it: the order of waiting jobs, and why a job is behind others.
+
+From what the queue has on record; how long running jobs will take is left to the scheduler's own decision.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from launcher.errors import counted
+from launcher.job import Resources
+from launcher.scheduler.policy.model import Running, Waiting
+from launcher.scheduler.policy.run_order import in_turn, virtual_times
+from launcher.states import State
+from launcher.store.job_queries import InOrder
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+from launcher.store.runs.accounts import CORES_OF_A_CARD, RunAccount, cards_of
+from launcher.store.runs.ready import FirstJobs, Flow
+from launcher.store.runs.records import jobs_before, open_runs, places
+from launcher.system.files import Json
+from launcher.system.text import harmless
+
+MOST_NAMED = 3  # runs that go first
+_ORDINALS = {1: "first", 2: "second", 3: "third"}
+_SUFFIXES = {1: "st", 2: "nd", 3: "rd"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow:
+    """A run with open jobs, as `launcher share` lists it."""
+
+    account: RunAccount
+    used: float  # card-seconds
+    running: int
+    waiting: int
+
+    def cells(self) -> tuple[str, ...]:
+        """Return name, share, use and jobs, for people."""
+        used = _rounded(self.used / 3600)
+        share = f"{self.account.share:g}"
+        return harmless(self.account.name), share, used, str(self.running), str(self.waiting)
+
+    def record(self) -> dict[str, Json]:
+        """Return the same for programs."""
+        return {
+            "run": harmless(self.account.name),
+            "share": self.account.share,
+            "gpu_hours": self.used / 3600,
+            "running": self.running,
+            "waiting": self.waiting,
+        }
+
+
+def runs_of(store: Store, now: float) -> list[RunRow]:
+    """Return the runs that have open jobs, and what they used lately."""
+    running = _running(store)
+    return [
+        RunRow(account=account, used=_used(account, running, now), running=number, waiting=waiting)
+        for account, number, waiting in open_runs(store.database.execute)
+    ]
+
+
+def screen_order(store: Store, now: float) -> InOrder:
+    """Return what brings the first jobs of all runs into the order in which the scheduler looks at them."""
+    return partial(_numbers, _running(store), now)
+
+
+def turn_of(store: Store, row: JobRow, now: float) -> str:
+    """Return which place a waiting job has in its run, and which runs go first; '' where no other run waits.
+
+    Args:
+        store: the queue.
+        row: the job.
+        now: seconds since 1970.
+    """
+    if row.state is not State.QUEUED or row.waits:
+        return ""
+    flows = [*FirstJobs(store.database.execute).flows(1)]
+    accounts = {str(flow.account.run): flow.account for flow in flows}
+    own = accounts.get(str(row.run_id))
+    if own is None or len(accounts) < 2:
+        return ""
+    running = _running(store)
+    vtimes, on_gpus = virtual_times(running, accounts, now), row.spec.resources.may_need_gpu
+
+    def use(account: RunAccount) -> str:
+        hours, unit = _hours(_used(account, running, now), on_gpus=on_gpus)
+        return f"share {account.share:g}, used {hours} {unit} lately"
+
+    heads = in_turn(_waiting(flows), running, accounts, now)
+    order = [*dict.fromkeys(job.run for job in heads)]
+    first = [accounts[run] for run in order[: order.index(str(row.run_id))]]
+    priorities = {flow.priority for flow in flows if flow.account.run == row.run_id}
+    place = _ordinal(1 + jobs_before(store.database.execute, row, priorities))
+    text = f"{place} of run {harmless(row.run)} ({use(own)})"
+    if not first:
+        later = accounts[order[1]]
+        return f"{text}; this run comes next, before run {harmless(later.name)} ({use(later)})"
+    named = ", ".join(f"run {harmless(run.name)} ({use(run)})" for run in first[:MOST_NAMED])
+    more = len(first) - MOST_NAMED
+    if more > 0:
+        named = f"{named} and {counted(more, 'other run')}"
+    ahead_s = vtimes[str(own.run)] - vtimes[str(first[0].run)]
+    why = ""
+    if ahead_s > 0:
+        hours, unit = _hours(ahead_s, on_gpus=on_gpus)
+        why = f": it had {hours} {unit} less for a share of 1"
+    return f"{text}; {named} {'goes' if len(first) == 1 else 'go'} first{why}"
+
+
+def _numbers(running: Sequence[Running], now: float, flows: Iterable[Flow]) -> list[int]:
+    listed = [*flows]
+    accounts = {str(flow.account.run): flow.account for flow in listed}
+    return [job.job for job in in_turn(_waiting(listed), running, accounts, now)]
+
+
+def _waiting(flows: Iterable[Flow]) -> list[Waiting]:
+    resources = Resources()
+    jobs = [
+        Waiting(
+            job=job,
+            resources=resources,
+            run=str(flow.account.run),
+            weight=flow.account.share,
+            since=rank,
+            priority=flow.priority,
+        )
+        for flow in flows
+        for rank, job in flow.jobs
+    ]
+    return sorted(jobs, key=lambda job: (job.since, job.job))
+
+
+def _running(store: Store) -> list[Running]:
+    return [
+        Running(run=str(run), since=since, devices=gpus, cpus=cpus)
+        for run, since, gpus, cpus in places(store.database.execute)
+    ]
+
+
+def _used(account: RunAccount, running: Iterable[Running], now: float) -> float:
+    """Return the card-seconds that a run had lately, with what its running jobs have had."""
+    own = (job for job in running if job.run == str(account.run))
+    return account.used_by(now) + sum(
+        cards_of(job.devices, job.cpus) * max(0.0, now - (job.since or now)) for job in own
+    )
+
+
+def _hours(card_s: float, *, on_gpus: bool) -> tuple[str, str]:
+    hours = card_s / 3600
+    return (
+        (_rounded(hours), "GPU-hours")
+        if on_gpus
+        else (_rounded(hours * CORES_OF_A_CARD), "core-hours")
+    )
+
+
+def _rounded(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}"
+
+
+def _ordinal(number: int) -> str:
+    suffix = "th" if 10 < number % 100 < 14 else _SUFFIXES.get(number % 10, "th")
+    return _ORDINALS.get(number, f"{number:,}{suffix}")

@@ -1,0 +1,286 @@
+"""Whose jobs come next between runs, replayed in time on a machine of equal cards."""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from math import inf, nan
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.job import Resources
+from launcher.scheduler.policy.model import Running, Waiting
+from launcher.scheduler.policy.run_order import CREDIT_S, Newcomers, in_turn
+from launcher.store.runs.accounts import NO_ACCOUNT, RunAccount, account, cards_of
+from launcher.store.user_actions import AGEING_S, rank_of
+
+HOUR = 3600.0
+
+
+def a_job(
+    number: int,
+    run: str = "a",
+    *,
+    weight: float = 1.0,
+    priority: int = 0,
+    submitted: float = 0.0,
+    gpus: int = 1,
+    seconds: float | None = None,
+) -> Waiting:
+    """A job that asks for whole cards."""
+    return Waiting(
+        job=number,
+        resources=Resources(gpus=gpus, device="cuda"),
+        run=run,
+        weight=weight,
+        priority=priority,
+        since=rank_of(submitted, priority),
+        seconds=seconds,
+    )
+
+
+def order(*jobs: Waiting, **context: object) -> list[int]:
+    return [job.job for job in in_turn(jobs, **context)]  # type: ignore[arg-type]
+
+
+@dataclass
+class Cards:
+    """Equal cards, jobs in the order of `in_turn`, and accounts as the store keeps them."""
+
+    cards: int
+    now: float = 0.0
+    waiting: list[Waiting] = field(default_factory=list)
+    running: list[Running] = field(default_factory=list)
+    ends: list[tuple[float, int]] = field(default_factory=list)
+    accounts: dict[str, RunAccount] = field(default_factory=dict)
+    card_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # of ended jobs
+    started: dict[int, float] = field(default_factory=dict)
+    newcomers: Newcomers = field(default_factory=Newcomers)
+
+    def start(self, lasts: Callable[[Waiting], float]) -> None:
+        """Start jobs in turn until one does not fit: its cards are kept."""
+        free = self.cards - sum(len(run.devices) for run in self.running)
+        there = {job.run: self.accounts.get(job.run, NO_ACCOUNT) for job in self.waiting}
+        weights = {job.run: job.weight for job in self.waiting}
+        there = {run: replace(each, share=weights[run]) for run, each in there.items()}
+        self.accounts |= self.newcomers.entered(there, self.running, self.now)
+        for job in in_turn(self.waiting, self.running, self.accounts, self.now):
+            if job.resources.gpus > free:
+                return
+            free -= job.resources.gpus
+            self.waiting.remove(job)
+            devices = ("card",) * job.resources.gpus
+            place = Running(
+                job=job.job, cpus=1, devices=devices, run=job.run, since=self.now,
+                ends=None if job.seconds is None else self.now + job.seconds,
+            )  # fmt: skip
+            self.running.append(place)
+            self.started[job.job] = self.now
+            heappush(self.ends, (self.now + lasts(job), job.job))
+
+    def end(self) -> Running:
+        """Go on to the next end."""
+        self.now, number = heappop(self.ends)
+        (place,) = (run for run in self.running if run.job == number)
+        self.running.remove(place)
+        assert place.since is not None
+        had = (self.now - place.since) * cards_of(place.devices, place.cpus)
+        self.accounts[place.run] = self.accounts[place.run].charged(had, self.now)
+        self.card_s[place.run] += had
+        return place
+
+
+def endless(numbers: Iterator[int], weights: Mapping[str, float]) -> list[Waiting]:
+    """The next job of each run."""
+    return [a_job(next(numbers), run, weight=weight) for run, weight in weights.items()]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("cards", [1, 4])
+def test_two_endless_runs_get_card_time_by_their_shares_within_one_job_a_card(
+    cards: int, seed: int
+) -> None:
+    draw, longest, weights = random.Random(seed), 10 * HOUR, {"a": 1.0, "b": 3.0}
+    machine, numbers = Cards(cards), iter(range(1, 10**9))
+    for _ in range(1500):
+        for run in weights:
+            while sum(job.run == run for job in machine.waiting) < cards:
+                machine.waiting.append(a_job(next(numbers), run, weight=weights[run]))
+        machine.start(lambda _: draw.uniform(1.0, longest))
+        machine.end()
+        gap = machine.card_s["a"] - machine.card_s["b"] / 3
+        assert abs(gap) <= longest * cards
+    assert machine.card_s["b"] / machine.card_s["a"] == pytest.approx(3, rel=0.01 * cards)
+
+
+def test_a_quick_run_starts_within_the_next_ends_behind_a_thousand_jobs() -> None:
+    machine = Cards(2, waiting=[a_job(n, "sweep") for n in range(1000)])
+    for _ in range(20):
+        machine.start(lambda _: HOUR)
+        machine.end()
+    quick = [a_job(n, "quick", submitted=machine.now) for n in range(5000, 5003)]
+    machine.waiting += quick
+    for _ in range(3):
+        machine.start(lambda _: HOUR)
+        machine.end()
+    assert all(job.job in machine.started for job in quick)
+
+
+def test_the_old_order_would_leave_the_quick_run_behind_all_of_them() -> None:
+    sweep = [a_job(n, "sweep") for n in range(1000)]
+    quick = [a_job(5000, "quick", submitted=1.0)]
+    assert order(*sweep, *quick)[:2] == [0, 5000]
+    assert order(*sweep, *(replace(job, run="sweep") for job in quick))[-1] == 5000
+
+
+@given(
+    st.lists(st.tuples(st.integers(-3, 3), st.floats(0, 1e6)), max_size=30),
+    st.floats(0.001, 1000),
+)
+def test_a_single_run_comes_as_the_policy_has_it_whatever_it_had(
+    jobs: list[tuple[int, float]], weight: float
+) -> None:
+    waiting = [
+        a_job(n, weight=weight, priority=priority, submitted=submitted)
+        for n, (priority, submitted) in enumerate(jobs)
+    ]
+    accounts = {"a": RunAccount(vtime=1e9)}
+    assert in_turn(waiting, accounts=accounts, now=2e6) == waiting
+
+
+@given(st.data())
+def test_each_job_comes_once_in_the_same_order_each_time_and_as_before_within_its_run(
+    data: st.DataObject,
+) -> None:
+    runs, odd = ["a", "b", "c"], [nan, inf, -inf, -1.0, 0.0, 1e30]
+    number = st.one_of(st.floats(0, 1e6), st.sampled_from(odd))
+    waiting = [
+        replace(
+            a_job(n, data.draw(st.sampled_from(runs)), priority=data.draw(st.integers(-2, 2))),
+            weight=data.draw(number),
+            seconds=data.draw(st.none() | number),
+        )
+        for n in range(data.draw(st.integers(0, 12)))
+    ]
+    running = [
+        Running(
+            cpus=1, devices=("x",), run=data.draw(st.sampled_from(runs)),
+            since=data.draw(st.none() | number), ends=data.draw(st.none() | number),
+        )
+        for _ in range(data.draw(st.integers(0, 4)))
+    ]  # fmt: skip
+    accounts = {run: account(1, run, *(data.draw(number) for _ in range(4))) for run in runs}
+    ordered = in_turn(waiting, running, accounts, 1e6)
+    assert ordered == in_turn(waiting, running, accounts, 1e6)
+    assert sorted(job.job for job in ordered) == [job.job for job in waiting]
+    for run in runs:
+        own = [job.job for job in ordered if job.run == run]
+        assert own == sorted(own)
+
+
+def test_a_higher_priority_of_another_run_comes_first_however_much_that_run_used() -> None:
+    accounts = {"busy": RunAccount(vtime=100 * HOUR)}
+    urgent = a_job(2, "busy", priority=1)
+    assert order(a_job(1, "a"), urgent, accounts=accounts) == [2, 1]
+
+
+def test_a_run_that_had_nothing_for_a_day_counts_as_one_with_a_point_more() -> None:
+    old, urgent = a_job(1, "old"), a_job(2, "new", priority=1, submitted=AGEING_S)
+    accounts = {"old": RunAccount(at=0.0), "new": RunAccount(vtime=HOUR, at=2 * AGEING_S)}
+    assert order(old, urgent, accounts=accounts, now=AGEING_S - 1) == [2, 1]
+    assert order(old, urgent, now=3 * AGEING_S, accounts=accounts) == [1, 2]
+    runs = Running(cpus=1, devices=("x",), run="old", since=0.0)
+    assert order(old, urgent, running=[runs], now=3 * AGEING_S, accounts=accounts) == [2, 1]
+
+
+def test_what_runs_counts_for_what_it_has_had_and_for_what_it_will_have() -> None:
+    since, ends = 0.0, 2 * HOUR
+    busy = Running(cpus=1, devices=("x",), run="a", since=since, ends=ends)
+    none = {"a": RunAccount(), "b": RunAccount()}
+    assert order(a_job(1, "a"), a_job(2, "b"), running=[busy], accounts=none, now=60.0) == [2, 1]
+    had = {"a": RunAccount(), "b": RunAccount(vtime=1.5 * HOUR)}
+    jobs = a_job(1, "a"), a_job(2, "b")
+    assert order(*jobs, running=[busy], accounts=had, now=60.0) == [2, 1]
+    assert order(*jobs, running=[replace(busy, ends=1800.0)], accounts=had, now=60.0) == [1, 2]
+
+
+def test_a_run_that_comes_beside_others_begins_a_little_before_them_and_no_more() -> None:
+    newcomers, old = Newcomers(), {"old": RunAccount(vtime=100 * HOUR)}
+    assert newcomers.entered(old, [], 0.0) == old
+    busy = Running(cpus=1, devices=("x",), run="old", since=0.0)
+    many = old | {"new": RunAccount(), "back": RunAccount(vtime=1e9)}
+    entered = newcomers.entered(many, [busy], HOUR)
+    assert {run: each.vtime / HOUR for run, each in entered.items()} == {
+        "old": 100,
+        "new": 101 - CREDIT_S / HOUR,
+        "back": 101 + CREDIT_S / HOUR,
+    }
+    assert newcomers.entered(many, [busy], 2 * HOUR) == many  # they are there already
+
+
+def test_of_runs_that_come_at_once_none_is_far_ahead_of_the_others() -> None:
+    accounts = {"a": RunAccount(vtime=100 * HOUR), "b": RunAccount(vtime=HOUR)}
+    entered = Newcomers().entered(accounts, [], 0.0)
+    assert entered["b"].vtime == HOUR
+    assert entered["a"].vtime == HOUR + CREDIT_S
+
+
+def test_what_is_shown_as_used_lately_fades() -> None:
+    used = RunAccount(used=8 * HOUR, at=0.0)
+    assert used.used_by(2 * AGEING_S) == 2 * HOUR
+
+
+def test_a_clock_that_was_set_back_makes_no_use_grow() -> None:
+    ahead = RunAccount(used=HOUR, at=1e9)
+    assert ahead.used_by(0.0) == HOUR
+    after = ahead.charged(60.0, 0.0)
+    assert (after.at, after.used, after.vtime) == (0.0, HOUR + 60, 60.0)
+
+
+def test_eight_cards_are_divided_by_share_where_nothing_ran_before() -> None:
+    jobs = [a_job(n, "a", weight=3.0) for n in range(8)] + [a_job(n, "b") for n in range(8, 16)]
+    first = [job.run for job in in_turn(jobs)][:8]
+    assert Counter(first) == {"a": 6, "b": 2}
+
+
+def test_a_job_of_many_cards_counts_for_all_of_them() -> None:
+    wide = [a_job(n, "wide", gpus=4) for n in range(2)]
+    narrow = [a_job(n, "narrow") for n in range(2, 12)]
+    assert order(*wide, *narrow)[:6] == [0, 2, 3, 4, 5, 1]
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_a_big_job_starts_beside_runs_that_never_end(streams: int) -> None:
+    machine, numbers = Cards(4), iter(range(1, 10**9))
+    draw, big = random.Random(streams), 10**9
+    weights = {f"narrow{n}": 10.0 for n in range(streams)}
+    machine.waiting.append(a_job(big, "big", weight=0.1, gpus=4))
+    for _ in range(4000):
+        for run in ("big", *weights):
+            while sum(job.run == run for job in machine.waiting) < 5:
+                late = replace(a_job(next(numbers), run, weight=weights.get(run, 0.1)), since=1.0)
+                machine.waiting.append(late)
+        machine.start(lambda _: draw.uniform(60.0, HOUR))
+        if big in machine.started:
+            return
+        machine.end()
+    pytest.fail("the big job starved")
+
+
+def test_runs_that_are_always_new_hold_an_old_one_back_for_a_day_at_most() -> None:
+    machine = Cards(1, waiting=[a_job(n, "old") for n in range(2)])
+    for number in range(100, 200):
+        new = [a_job(number + 1000 * n, f"new{number}.{n}", submitted=machine.now) for n in (0, 1)]
+        machine.waiting += new if number > 100 else []
+        machine.start(lambda _: HOUR)
+        machine.end()
+    assert machine.started[1] <= AGEING_S + 2 * HOUR
+
+
+def test_cores_count_as_a_part_of_a_card() -> None:
+    assert cards_of((), 16) == 1.0
+    assert cards_of(("x", "y"), 16) == 2.0
+    assert cards_of(("x",), 64) == 4.0
