@@ -26,6 +26,7 @@ from launcher.states import Reason, ReasonCode
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.runs.accounts import RunAccount
+from launcher.store.runs.ready import MOST_JOBS, MOST_RUNS
 from launcher.store.scheduler_actions import Scheduling
 from launcher.system import memory
 from launcher.workers.backoff import Exclusions
@@ -67,6 +68,20 @@ def sole_flow(ready: Sequence[ReadyJob], foreign: Sequence[ForeignReservation]) 
         ):
             return flow
     return None
+
+
+def are_all(ready: Sequence[ReadyJob], each: int) -> bool:
+    """Tell whether jobs are all that could start, and not only the first ones.
+
+    Args:
+        ready: as the queue gives them, which with very many runs looks at some of these only.
+        each: so many of each flow were asked for.
+    """
+    if len(ready) >= MOST_RUNS:
+        return False
+    flows = Counter((job.priority, job.account.run, job.lane_id) for job in ready)
+    # so many of each are given at least, however many flows there are of that few jobs
+    return max(flows.values(), default=0) < min(each, MOST_JOBS // MOST_RUNS)
 
 
 class Admission:
@@ -256,9 +271,7 @@ class Admission:
             ram_there=memory.there(),
             ram_free=memory.available() if watch_ram else 0,
             limits=requests.limits,
-            whole_queue=all(
-                count < self._cpus for count in Counter(job.lane_id for job in ready).values()
-            ),
+            whole_queue=are_all(ready, self._cpus),
             **gpus,
         )
         self._queue.know_machines(self._gpus.machines())

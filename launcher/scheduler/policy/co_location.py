@@ -15,7 +15,7 @@ SWITCH = 0.05  # a further job costs so much of the card: its contexts and cache
 MOST_UNKNOWN = 2  # jobs on a card as long as it is not known what they use of it
 MOST_SLOWDOWN = 100.0  # more is no measurement but a job that hung
 NAMED = 3  # jobs that a reason names
-_STEPS = 20  # of 1; jobs that differ by less are decided alike, and at once
+_USES, _FACTORS = 100, 20  # steps of 1; jobs that differ by less are decided alike, and at once
 
 
 class Load(NamedTuple):
@@ -40,8 +40,8 @@ def load_of(sm: object, slowdown: object) -> Load:
     if factor is not None and not 0 < factor <= MOST_SLOWDOWN:
         factor = None
     return Load(
-        None if use is None else round(use * _STEPS) / _STEPS,
-        None if factor is None else round(max(1.0, factor) * _STEPS) / _STEPS,
+        None if use is None else round(use * _USES) / _USES,
+        None if factor is None else round(max(1.0, factor) * _FACTORS) / _FACTORS,
     )
 
 
