@@ -114,6 +114,7 @@ class History:
         self._settings = {name: costs(kind) for name, kind in (kinds or {}).items()}
         self._alike: dict[_Signature, _Alike] = {}
         self._kinds: set[str] = set()
+        self._by_kind: dict[tuple[str, bool], list[float]] = {}
         for job in past:
             if job.kind in self._settings:
                 self._kinds.add(job.kind)
@@ -121,6 +122,7 @@ class History:
                 key = (job.kind, job.images, job.fresh, job.on_gpu, text)
                 alike = self._alike.setdefault(key, _Alike())
                 alike.seconds.append(job.seconds)
+                self._by_kind.setdefault((job.kind, job.on_gpu), []).append(job.seconds)
                 alike.disks += [] if job.disk is None else [job.disk]
 
     def like(self, job: PlannedJob, *, on_gpu: bool | None = None) -> _Alike | None:
@@ -135,6 +137,11 @@ class History:
         text = self._text(job.kind, job.settings)
         on_gpu = wants_gpu(job, gpus=self.gpus) if on_gpu is None else on_gpu
         return self._alike.get((job.kind, job.images, job.base is None, on_gpu, text))
+
+    def of_kind(self, kind: str, *, on_gpu: bool) -> tuple[float, int] | None:
+        """Return the median duration of all jobs of a kind, and how many there were; None: none was there."""
+        seconds = self._by_kind.get((kind, on_gpu))
+        return (median(seconds), len(seconds)) if seconds else None
 
     def _text(self, kind: str, settings: Mapping[str, Any]) -> str:
         return repr([settings.get(name) for name in self._settings[kind]])
@@ -156,10 +163,10 @@ def forecast(job: PlannedJob, history: History) -> Estimate:
     return Estimate(seconds=seconds, spread=spread, disk=disk, runs=runs, vram=vram, peaks=peaks)
 
 
-def seconds_on_cpu(job: PlannedJob, history: History) -> float | None:
-    """Return how long jobs like one took on the CPU, wherever it will work; None: none was there."""
+def seconds_on_cpu(job: PlannedJob, history: History) -> tuple[float, int] | None:
+    """Return how long jobs like one took on the CPU, wherever it will work, and how many; None: none was there."""
     alike = history.like(job, on_gpu=False)
-    return None if alike is None else median(alike.seconds)
+    return None if alike is None else (median(alike.seconds), len(alike.seconds))
 
 
 def _memory(job: PlannedJob, history: History) -> tuple[int | None, int]:

@@ -18,6 +18,8 @@ class Fleet:
     """The GPUs of a machine, each by its place."""
 
     totals: tuple[int, ...]  # bytes of memory
+    baseline: int = 0  # bytes that are in use on each of them when no job runs
+    reserve: int = 0  # bytes of each that are left to others
 
     def __str__(self) -> str:
         runs: list[tuple[int, int]] = []
@@ -31,13 +33,20 @@ class Fleet:
         )
 
     def holding(self, vram: int) -> int:
-        """Return how many of the GPUs have so much memory."""
-        return sum(total >= vram for total in self.totals)
+        """Return how many of the GPUs have so much memory for jobs."""
+        return sum(total >= vram for total in self.room)
+
+    @property
+    def room(self) -> tuple[int, ...]:
+        """How many bytes of each GPU jobs can have."""
+        return tuple(max(0, total - self.baseline - self.reserve) for total in self.totals)
 
     def snapshots(self) -> tuple[GpuSnapshot, ...]:
-        """Return the GPUs as a driver would report them: none is in use."""
+        """Return the GPUs as a driver would report them: no job runs on them."""
         return tuple(
-            GpuSnapshot(uuid=f"GPU-{at}", index=at, name="simulated", total=total, used=0)
+            GpuSnapshot(
+                uuid=f"GPU-{at}", index=at, name="simulated", total=total, used=self.baseline
+            )
             for at, total in enumerate(self.totals)
         )
 

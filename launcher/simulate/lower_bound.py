@@ -11,23 +11,43 @@ Valid in a world where jobs share cards, for any order and any placing. It is th
   best company. Where at most two share a card, it is worked out exactly how much of the work
   can be done in pairs: two that take more than half of a card never meet, and each of these
   needs a smaller one that fits beside it.
+- The widths, likewise: jobs on several cards need them at once, see `width_bound`. Jobs of nearly
+  all cards have the machine as if it were a single card.
+- The places: jobs that are more than these run one after the other, see `width_bound`.
 - The same for the larger cards of a mixed machine alone, and what fits on no smaller one.
-- The work when all ends at a time T: a job that becomes ready at r and takes p seconds alone has T - r
-  for it, of which it can spend so little in company that it does at most (T - r - p) / (slowdown - 1)
-  seconds of its work there. The rest occupies whole cards. T is no bound for long where that leaves
-  enough of them: the bound is the T at which it just does.
+- The work and the widths when all ends at a time T: a job that becomes ready at r and takes p seconds
+  alone has T - r for it, of which it can spend so little in company that it does at most
+  (T - r - p) / (slowdown - 1) seconds of its work there. The rest occupies whole cards. T is no bound for
+  long where that leaves enough of them: the bound is the T at which it just does.
 
-Left out, so that the bound is lower than need be: a job on several cards needs them at once, and a
-job cannot be its own neighbour.
+Left out, so that the bound is lower than need be: a job cannot be its own neighbour, one that has company on
+a single one of its cards is slowed on all, and a running job cannot be cut to fill a gap.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from launcher.simulate.trace import TraceJob
+from launcher.simulate.width_bound import Costs, lords, one_after_another
 
 _LOOKS = 400  # times t that are tried; each gives a valid bound
 _HALVINGS = 30
 _ROUNDING = 1e-9  # of sums
+_SIZES = 128  # of memory that are told apart; between them a job counts as the smaller one
+
+_Work = dict[tuple[int, int], float]  # seconds that jobs take alone, by GPUs and bytes of memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _World:
+    """Cards of which each could be the largest one."""
+
+    cards: int
+    largest: int  # bytes
+    slowdown: float
+    most: int
 
 
 def lower_bound(
@@ -42,44 +62,56 @@ def lower_bound(
         most: how many jobs share a card at most.
     """
     ready = _earliest(jobs)
-    bounds = [ready[job.index] + job.seconds for job in jobs]
+    bound = max((ready[job.index] + job.seconds for job in jobs), default=0.0)
     smaller = -1
     for size in sorted(set(totals)):
         cards = [total for total in totals if total >= size]
         only_here = [job for job in jobs if job.gpus and (job.vram or 0) > smaller]
-        for at, work in _from_then_on(only_here, ready):
-            busy = _card_seconds(work, work, largest=max(cards), slowdown=slowdown, most=most)
-            bounds.append(at + busy / len(cards))
+        world = _World(cards=len(cards), largest=max(cards), slowdown=slowdown, most=most)
+        if only_here:
+            bound = max(bound, _on_cards(only_here, ready, world, bound))
+        # of jobs that each need nearly all of the cards no more run at once than on one card
+        alike = lords(only_here, len(cards), most)
+        if alike and len(cards) > 1:
+            single = _World(cards=1, largest=max(cards), slowdown=slowdown, most=most)
+            narrow = [replace(job, gpus=1) for job in alike]
+            bound = max(bound, _on_cards(narrow, ready, single, bound))
         smaller = size
-    bound = max(bounds, default=0.0)
-    return _with_haste(jobs, ready, totals, bound, slowdown=slowdown, most=most)
+    return bound
+
+
+def _on_cards(
+    jobs: Sequence[TraceJob], ready: Mapping[int, float], world: _World, bound: float
+) -> float:
+    """Return the largest bound for jobs with GPUs that fit on these cards alone."""
+    tally = _Tally(jobs, world)
+    for at, work in _from_then_on(jobs, ready, tally):
+        bound = max(bound, at + tally.seconds(work, work))
+    places = one_after_another(
+        jobs, ready, cards=world.cards, largest=world.largest, most=world.most
+    )
+    return _with_haste(jobs, ready, tally, max(bound, places))
 
 
 def _with_haste(
-    jobs: Sequence[TraceJob],
-    ready: Mapping[int, float],
-    totals: Sequence[int],
-    bound: float,
-    *,
-    slowdown: float,
-    most: int,
+    jobs: Sequence[TraceJob], ready: Mapping[int, float], tally: "_Tally", bound: float
 ) -> float:
     """Return a bound that also counts how little time long jobs have for company."""
-    on_cards = [job for job in jobs if job.gpus]
-    work = _work(on_cards)
+    slowdown = tally.world.slowdown
+    work: _Work = {}
+    for job in jobs:
+        tally.add(work, job, job.seconds)
+    if slowdown <= 1 or tally.world.most == 1:
+        return bound  # then company costs no time, or there is none
 
     def too_soon(end: float) -> bool:
-        company: dict[int, float] = {}
-        for job in on_cards:
-            spare = max(0.0, end - ready[job.index] - job.seconds)
-            free = spare / (slowdown - 1) if slowdown > 1 else job.seconds
-            vram = job.vram or 0
-            company[vram] = company.get(vram, 0.0) + job.gpus * min(job.seconds, free)
-        largest = max(totals)
-        busy = _card_seconds(work, company, largest=largest, slowdown=slowdown, most=most)
-        return busy > end * len(totals) * (1 + _ROUNDING)
+        company = dict.fromkeys(work, 0.0)
+        for job in jobs:
+            free = max(0.0, end - ready[job.index] - job.seconds) / (slowdown - 1)
+            tally.add(company, job, min(job.seconds, free))
+        return tally.seconds(work, company) > end * (1 + _ROUNDING)
 
-    if not on_cards or not too_soon(bound):
+    if not too_soon(bound):
         return bound
     late = 2 * bound
     while too_soon(late):
@@ -88,14 +120,6 @@ def _with_haste(
         middle = (bound + late) / 2
         bound, late = (middle, late) if too_soon(middle) else (bound, middle)
     return bound
-
-
-def _work(jobs: Iterable[TraceJob]) -> dict[int, float]:
-    work: dict[int, float] = {}
-    for job in jobs:
-        vram = job.vram or 0
-        work[vram] = work.get(vram, 0.0) + job.gpus * job.seconds
-    return work
 
 
 def _earliest(jobs: Sequence[TraceJob]) -> dict[int, float]:
@@ -109,45 +133,74 @@ def _earliest(jobs: Sequence[TraceJob]) -> dict[int, float]:
 
 
 def _from_then_on(
-    jobs: Sequence[TraceJob], ready: Mapping[int, float]
-) -> Iterator[tuple[float, Mapping[int, float]]]:
-    """Give times, and the work of all that cannot start before: seconds by bytes of memory."""
+    jobs: Sequence[TraceJob], ready: Mapping[int, float], tally: "_Tally"
+) -> Iterator[tuple[float, _Work]]:
+    """Give times, and the work of all that cannot start before."""
     late_first = sorted(jobs, key=lambda job: ready[job.index], reverse=True)
     stride = max(1, len(late_first) // _LOOKS)
-    work: dict[int, float] = {}
+    work: _Work = {}
     for place, job in enumerate(late_first, 1):
-        vram = job.vram or 0
-        work[vram] = work.get(vram, 0.0) + job.gpus * job.seconds
-        if place % stride == 0 or place == len(late_first):
+        tally.add(work, job, job.seconds)
+        if place == len(late_first) or (
+            place % stride == 0 and ready[late_first[place].index] < ready[job.index]
+        ):
             yield ready[job.index], work
 
 
-def _card_seconds(
-    work: Mapping[int, float],
-    company: Mapping[int, float],
-    *,
-    largest: int,
-    slowdown: float,
-    most: int,
-) -> float:
-    """Return for how long cards are busy at least, added up, until work is done.
+class _Tally:
+    """For how long cards are busy at least until work is done."""
 
-    Args:
-        work: seconds by bytes of memory.
-        company: how much of it can be done beside other jobs, likewise.
-        largest: bytes of the largest card.
-        slowdown: how much longer each of two jobs on a card takes.
-        most: how many jobs share a card at most.
-    """
-    busy = sum(work.values())
-    if most == 2:
-        return busy - max(0.0, 1 - slowdown / 2) * _paired(company, largest)
-    smallest = min(work)
-    for vram, seconds in company.items():
-        sharing = most if not smallest else max(1, min(most, 1 + (largest - vram) // smallest))
-        best = max(n / slowdown ** (n - 1) for n in range(1, sharing + 1))
-        busy -= seconds * (1 - 1 / best)
-    return busy
+    def __init__(self, jobs: Sequence[TraceJob], world: _World) -> None:
+        """Learn which jobs there are."""
+        self.world = world
+        amounts = sorted({job.vram or 0 for job in jobs})
+        self._steps = amounts[:: max(1, -(-len(amounts) // _SIZES))]
+        smallest = amounts[0]
+        self._crowds = {vram: self._crowd(vram, smallest) for vram in self._steps}
+        kinds = {(job.gpus, self._crowds[self._step(job.vram or 0)]) for job in jobs}
+        self._costs = Costs(kinds, cards=world.cards, slowdown=world.slowdown)
+
+    def add(self, work: _Work, job: TraceJob, seconds: float) -> None:
+        """Count so many seconds of a job."""
+        key = (job.gpus, self._step(job.vram or 0))
+        work[key] = work.get(key, 0.0) + seconds
+
+    def seconds(self, work: _Work, company: _Work) -> float:
+        """Return how long work takes at least, of which so much can be done beside other jobs."""
+        busy = self._card_seconds(work, company) / self.world.cards
+        return max(busy, self._costs.seconds(self._by_class(work), self._by_class(company)))
+
+    def _step(self, vram: int) -> int:
+        """Return what a job's memory counts as: no more than it is."""
+        return self._steps[bisect_right(self._steps, vram) - 1]
+
+    def _crowd(self, vram: int, smallest: int) -> int:
+        """Return how many jobs share a card with one at most, itself included."""
+        world = self.world
+        return max(
+            1, min(world.most, 1 + (world.largest - vram) // smallest if smallest else world.most)
+        )
+
+    def _by_class(self, work: _Work) -> dict[tuple[int, int], float]:
+        classes: dict[tuple[int, int], float] = {}
+        for (gpus, vram), seconds in work.items():
+            kind = (gpus, self._crowds[vram])
+            classes[kind] = classes.get(kind, 0.0) + seconds
+        return classes
+
+    def _card_seconds(self, work: _Work, company: _Work) -> float:
+        world = self.world
+        busy = sum(gpus * seconds for (gpus, _), seconds in work.items())
+        together: dict[int, float] = {}
+        for (gpus, vram), seconds in company.items():
+            together[vram] = together.get(vram, 0.0) + gpus * seconds
+        if world.most == 2:
+            return busy - max(0.0, 1 - world.slowdown / 2) * _paired(together, world.largest)
+        for vram, seconds in together.items():
+            crowds = range(1, self._crowds[vram] + 1)
+            best = max(crowd / world.slowdown ** (crowd - 1) for crowd in crowds)
+            busy -= seconds * (1 - 1 / best)
+        return busy
 
 
 def _paired(work: Mapping[int, float], largest: int) -> float:
@@ -157,9 +210,10 @@ def _paired(work: Mapping[int, float], largest: int) -> float:
     has fewer to choose from, and all of these are there for the next one, too: so the largest
     choose first.
     """
-    small = {vram: seconds for vram, seconds in work.items() if 2 * vram <= largest}
+    small = sorted(vram for vram in work if 2 * vram <= largest)
+    sums = [0.0, *accumulate(work[vram] for vram in small)]
     taken = 0.0
-    for vram in sorted(work.keys() - small.keys(), reverse=True):
-        fitting = sum(seconds for other, seconds in small.items() if other + vram <= largest)
+    for vram in sorted(work.keys() - {*small}, reverse=True):
+        fitting = sums[bisect_right(small, largest - vram)]
         taken += min(work[vram], fitting - taken)
-    return taken + sum(small.values())
+    return taken + sums[-1]

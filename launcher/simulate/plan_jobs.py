@@ -1,9 +1,9 @@
 """A plan's jobs as a replay sees them: all of them submitted at once, as if none were done."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import median
 
 from launcher.errors import counted
 from launcher.planning.estimates import History, forecast, seconds_on_cpu, wants_gpu
@@ -13,11 +13,23 @@ from launcher.units import format_seconds
 
 
 class Known(StrEnum):
-    """From where the duration of a job is known."""
+    """From where the duration of a job is known, the best source first."""
 
     MEASURED = "measured"  # jobs like it ran where it will run
-    ON_CPU = "on_cpu"  # they ran on the CPU, and it will have a GPU
+    LEARNED = "learned"  # jobs that the scheduler takes for alike did
+    ON_CPU = "on_cpu"  # jobs like it ran on the CPU, and it will have a GPU
+    KIND = "kind"  # jobs of its kind ran where it will run, with other settings
+    KIND_ON_CPU = "kind_on_cpu"  # or on the CPU
     UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lasting:
+    """How long a job takes, and on what that rests."""
+
+    source: Known
+    seconds: float
+    runs: int = 0  # jobs that were done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,22 +37,14 @@ class Planned:
     """The jobs of plans as a trace, and from where their durations are."""
 
     jobs: tuple[TraceJob, ...]
-    sources: Mapping[Known, int]  # number of jobs
-    seconds: float  # of a job of which nothing is known
+    durations: Mapping[tuple[str, Known], Sequence[Lasting]]  # by kind and source; one for each job
 
     def in_words(self) -> str:
-        """Return from where the durations are: "of 3 jobs as measured here, of 1 job 1h"."""
-        words = {
-            Known.MEASURED: "as measured here",
-            Known.ON_CPU: "as measured here on the CPU",
-            Known.UNKNOWN: f"{format_seconds(self.seconds)}, as none like them ran (--duration)",
-        }
-        texts = [
-            f"of {counted(count, 'job')} {words[source]}"
-            for source in Known
-            if (count := self.sources.get(source, 0))
-        ]
-        return ", ".join(texts)
+        """Return from where the durations are, by kind: "of 8 train jobs 12 s (median of 8 runs here)"."""
+        return ", ".join(
+            _in_words(kind, source, durations)
+            for (kind, source), durations in self.durations.items()
+        )
 
 
 def planned_jobs(plans: Iterable[Plan], history: History, *, seconds: float, vram: int) -> Planned:
@@ -52,33 +56,64 @@ def planned_jobs(plans: Iterable[Plan], history: History, *, seconds: float, vra
         seconds: how long a job takes of which that tells nothing.
         vram: what it claims, likewise, unless its task file declares it.
     """
-    sources: Counter[Known] = Counter()
+    durations: dict[tuple[str, Known], list[Lasting]] = {}
     jobs: list[TraceJob] = []
     for plan in plans:
         places: dict[str, int] = {}
         for job in plan.jobs:
             places[job.name] = len(jobs)
-            source, lasts = _lasts(job, history)
-            sources[source] += 1
+            lasting = _lasts(job, history) or Lasting(source=Known.UNKNOWN, seconds=seconds)
+            durations.setdefault((job.kind, lasting.source), []).append(lasting)
             jobs.append(
                 _traced(
                     job,
                     history,
                     index=len(jobs),
-                    seconds=seconds if lasts is None else lasts,
+                    lasting=lasting,
                     vram=vram,
                     needs=(places[need] for need in job.needs if need in places),
                 )
             )
-    return Planned(jobs=tuple(jobs), sources=sources, seconds=seconds)
+    return Planned(jobs=tuple(jobs), durations=durations)
 
 
-def _lasts(job: PlannedJob, history: History) -> tuple[Known, float | None]:
-    """Return how long a job takes, and from where that is known."""
-    if (seconds := forecast(job, history).seconds) is not None:
-        return Known.MEASURED, seconds
-    seconds = seconds_on_cpu(job, history)
-    return Known.UNKNOWN if seconds is None else Known.ON_CPU, seconds
+def _lasts(job: PlannedJob, history: History) -> Lasting | None:
+    """Return how long a job takes by the best that is known of it, None where nothing is."""
+    expected, on_gpu = forecast(job, history), wants_gpu(job, gpus=True)
+    if expected.seconds is not None:
+        return Lasting(source=Known.MEASURED, seconds=expected.seconds, runs=expected.runs)
+    usage = history.usage(job.signature)
+    if on_gpu and usage.own and usage.seconds:
+        return Lasting(source=Known.LEARNED, seconds=median(usage.seconds), runs=len(usage.seconds))
+    for source, known in (
+        (Known.ON_CPU, seconds_on_cpu(job, history)),
+        (Known.KIND, history.of_kind(job.kind, on_gpu=on_gpu)),
+        (Known.KIND_ON_CPU, history.of_kind(job.kind, on_gpu=False)),
+    ):
+        if known is not None:
+            return Lasting(source=source, seconds=known[0], runs=known[1])
+    return None
+
+
+def _in_words(kind: str, source: Known, durations: Sequence[Lasting]) -> str:
+    shortest = min(lasting.seconds for lasting in durations)
+    longest = max(lasting.seconds for lasting in durations)
+    told, most = format_seconds(shortest), format_seconds(longest)
+    took = told if told == most else f"{told} to {most}"
+    runs = {lasting.runs for lasting in durations}
+    each = "" if len(runs) == 1 else "at least "
+    middle = "median" if len({lasting.seconds for lasting in durations}) == 1 else "medians"
+    tells = f"{middle} of {each}{counted(min(runs), 'run')}"
+    why = {
+        Known.MEASURED: f"({tells} here)",
+        Known.LEARNED: f"({tells} that the scheduler takes for alike)",
+        Known.ON_CPU: f"({tells} here on the CPU)",
+        Known.KIND: f"({tells} here with other settings)",
+        Known.KIND_ON_CPU: f"({tells} here on the CPU with other settings)",
+        Known.UNKNOWN: f"as no {kind} job ran here (--duration)",
+    }
+    comma = "," if source is Known.UNKNOWN else ""
+    return f"of {counted(len(durations), f'{kind} job')} {took}{comma} {why[source]}"
 
 
 def _traced(
@@ -86,7 +121,7 @@ def _traced(
     history: History,
     *,
     index: int,
-    seconds: float,
+    lasting: Lasting,
     vram: int,
     needs: Iterator[int],
 ) -> TraceJob:
@@ -96,12 +131,12 @@ def _traced(
     return TraceJob(
         index=index,
         submitted=0.0,
-        seconds=seconds,
+        seconds=lasting.seconds,
         gpus=asked.gpus if on_gpu else 0,
         vram=(expected.vram or vram) if on_gpu else None,
         group=job.kind,
         exclusive=asked.exclusive,
         priority=job.priority,
         needs=tuple(needs),
-        forecast=expected.seconds,
+        forecast=lasting.seconds if lasting.source in {Known.MEASURED, Known.LEARNED} else None,
     )

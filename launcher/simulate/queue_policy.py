@@ -7,6 +7,7 @@ from math import inf
 from typing import Protocol
 
 from launcher.job import Resources
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.scheduler.policy.decide import Policy
 from launcher.scheduler.policy.disciplines import (
     PATIENCE,
@@ -17,16 +18,18 @@ from launcher.scheduler.policy.disciplines import (
     arranged,
 )
 from launcher.scheduler.policy.forecast import LONG, Forecast
-from launcher.scheduler.policy.gpu_need import Need, need_of
+from launcher.scheduler.policy.gpu_need import Need
 from launcher.scheduler.policy.model import Machine, Start, Waiting
+from launcher.simulate.claims import PEAK_S, Claims, Key
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.trace import TraceJob
 from launcher.store.user_actions import rank_of
 from launcher.system.gpu_sharing import Rules
 
+_MEASURABLE = 1e-3  # a job that took so much longer than alone was beside others
 PLENTY = 1 << 50  # cores, and bytes of main memory: neither is ever short in a simulation
 
-_Ask = tuple[int, int | None, bool]  # what jobs ask for
+_Ask = tuple[int, Key, bool, str]  # what jobs ask for, and the group by which that is learned
 _Lane = tuple[_Ask, str, float | None]  # and by what forecasts tell them apart
 _Entry = tuple[float, float, int]  # order within a lane, rank, and index: a place in the queue
 
@@ -49,7 +52,14 @@ class Live:
     """
 
     def __init__(
-        self, fleet: Fleet, *, rules: Rules, forecasts: Forecasts, discipline: Discipline
+        self,
+        fleet: Fleet,
+        *,
+        rules: Rules,
+        forecasts: Forecasts,
+        claims: Claims,
+        discipline: Discipline,
+        slowdown: float = 1.0,
     ) -> None:
         """Begin with empty cards.
 
@@ -57,18 +67,25 @@ class Live:
             fleet: the cards.
             rules: how many jobs may share one.
             forecasts: asked when a job is looked at.
+            claims: likewise.
             discipline: the policy.
+            slowdown: what is measured of a job beside another.
         """
         gpus = fleet.snapshots()
         machine = Machine(cpus=PLENTY, ram=PLENTY, ram_free=PLENTY, gpus=gpus, rules=rules)
         self._discipline = discipline
         self._policy = Policy(machine, discipline=discipline, explain=False)
         self._cards = {gpu.uuid: gpu.index for gpu in gpus}
-        self._forecasts = forecasts
+        self._forecasts, self._claims = forecasts, claims
+        self._slowdown = slowdown
+        self._slowed: set[tuple[str, int]] = set()  # of which it was measured: groups and GPUs
+        self.out_of_memory = 0  # attempts that took more than they were promised
+        self._failing: set[int] = set()  # jobs that run, and will
         self._jobs: dict[int, TraceJob] = {}
         self._resources: dict[_Ask, Resources] = {}
         self._lanes: dict[_Lane, list[_Entry]] = {}  # heaps; none is empty
-        self._needs: dict[_Ask, Need] = {}
+        self._needs: dict[_Ask, tuple[Need, ...]] = {}  # any of them will do
+        self._asks: dict[_Ask, tuple[int | None, Load]] = {}  # what is known of its jobs now
         self._of_ask: dict[_Ask, set[_Lane]] = {}  # lanes that are not empty
         self._looks: dict[int, Waiting] = {}  # the jobs that were looked at
         self._new: list[TraceJob] = []  # they came at this moment
@@ -80,21 +97,37 @@ class Live:
     def put(self, job: TraceJob, now: float) -> None:  # noqa: ARG002  # as every queue
         """Take in a job, in its lane."""
         self._jobs[job.index] = job
-        lane = _lane(job)
+        lane = self._lane(job)
         ask = lane[0]
         if ask not in self._needs:
             self._resources[ask] = Resources(
-                cpus=0, gpus=job.gpus, min_vram=job.vram, exclusive=job.exclusive, device="cuda"
+                cpus=0, gpus=job.gpus, exclusive=job.exclusive, device="cuda"
             )
-            self._needs[ask] = need_of(self._seen(job))
+        if not self._of_ask.get(
+            ask
+        ):  # what was known when the last of them left may be out of date
+            self._learn_needs(ask, job)
         self._of_ask.setdefault(ask, set()).add(lane)
         heappush(self._lanes.setdefault(lane, []), self._entry(job))
         self._new.append(job)
 
-    def take_back(self, job: TraceJob, took: float, now: float) -> None:  # noqa: ARG002
-        """Take back the cards of a job that ended, and learn from it."""
+    def take_back(self, job: TraceJob, took: float, now: float) -> bool:  # noqa: ARG002
+        """Take back the cards of a job, and learn from it; it may have to run again."""
         self._policy.ended(job.index)
-        self._forecasts.add(job)
+        again = job.index in self._failing
+        if again:
+            self._failing.remove(job.index)
+            self.out_of_memory += 1
+            self._claims.failed(job)
+        else:
+            self._forecasts.add(job)
+            self._claims.add(job)
+            if took > job.seconds * (1 + _MEASURABLE):
+                self._slowed.add((job.group, job.gpus))
+        for ask, lanes in self._of_ask.items():
+            if ask[0] == job.gpus and ask[3] == self._learning(job):
+                self._learn_needs(ask, self._jobs[self._lanes[next(iter(lanes))][0][2]])
+        return not again
 
     def starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
         """Give what the policy starts now, and on which cards."""
@@ -103,10 +136,8 @@ class Live:
             for job, decision in zip(line, self._policy.decide(line, now), strict=True):
                 if isinstance(decision, Start):
                     begun += 1
-                    yield (
-                        self._leave(job.job),
-                        tuple(self._cards[uuid] for uuid in decision.devices),
-                    )
+                    cards = tuple(self._cards[uuid] for uuid in decision.devices)
+                    yield self._begun(self._leave(job.job), decision), cards
             if not begun:
                 break
         if self._discipline.keeps is Keeps.OVERDUE:
@@ -122,7 +153,7 @@ class Live:
         heads = [
             self._jobs[self._lanes[lane][0][2]]
             for ask, lanes in self._of_ask.items()
-            if lanes and inventory.lacks_gpu(self._needs[ask]) is None
+            if any(inventory.lacks_gpu(need) is None for need in self._needs[ask])
             for lane in lanes
         ]
         if not heads:
@@ -162,28 +193,56 @@ class Live:
 
     def _look(self, job: TraceJob) -> Waiting:
         look = self._looks.get(job.index)
-        if look is None or (
-            self._discipline.foresees and look.forecast is not self._forecasts.of(job)
+        if (
+            look is None
+            or (self._discipline.foresees and look.forecast is not self._forecasts.of(job))
+            or self._asks[self._lane(job)[0]] != (look.vram_request, look.demand)
         ):
             look = self._looks[job.index] = self._seen(job)
         return look
 
+    def _begun(self, job: TraceJob, start: Start) -> TraceJob:
+        """Return a job that starts, as long as it will run: less where it was promised too little."""
+        if start.exclusive or start.reservation is None or (job.vram or 0) <= start.reservation:
+            return job
+        self._failing.add(job.index)
+        return replace(job, seconds=min(job.seconds, PEAK_S))
+
+    def _learn_needs(self, ask: _Ask, job: TraceJob) -> None:
+        """Work out what of cards jobs of a lane can start with, as far as it is known now."""
+        seen = self._seen(job)
+        self._needs[ask] = self._policy.inventory.asks(seen)[1]
+        self._asks[ask] = seen.vram_request, seen.demand
+
+    def _lane(self, job: TraceJob) -> _Lane:
+        ask = (job.gpus, self._claims.key(job), job.exclusive, self._learning(job))
+        return ask, job.group, job.forecast
+
+    def _learning(self, job: TraceJob) -> str:
+        """Return the group that teaches what a job does beside others, '' where the policy learns nothing."""
+        return job.group if self._discipline.foresees and self._discipline.shares else ""
+
     def _seen(self, job: TraceJob) -> Waiting:
         forecast = self._forecasts.of(job) if self._discipline.foresees else Forecast()
-        return Waiting(
+        waiting = Waiting(
             job=job.index,
-            resources=self._resources[_lane(job)[0]],
-            vram_request=job.vram,
+            resources=self._resources[self._lane(job)[0]],
             seconds=forecast.quantile(LONG),
+            demand=self._demand(job),
             forecast=forecast,
             since=rank_of(job.submitted, job.priority),
             patient_until=self._until.get(job.index, inf),
         )
+        return self._claims.told(job, waiting)
+
+    def _demand(self, job: TraceJob) -> Load:
+        slowed = self._learning(job) == job.group and (job.group, job.gpus) in self._slowed
+        return load_of(None, self._slowdown) if slowed else UNKNOWN_LOAD
 
     def _leave(self, index: int) -> TraceJob:
         """Take a job out of the queue: it starts."""
         job = self._jobs.pop(index)
-        lane = _lane(job)
+        lane = self._lane(job)
         entries = self._lanes[lane]
         if entries[0][2] == index:
             heappop(entries)
@@ -193,6 +252,8 @@ class Live:
         if not entries:
             del self._lanes[lane]
             self._of_ask[lane[0]].remove(lane)
+            if not self._of_ask[lane[0]]:
+                del self._of_ask[lane[0]]
         self._looks.pop(index, None)
         self._until.pop(index, None)
         self._waiting_s -= self._shares.pop(index, 0.0)
@@ -214,7 +275,3 @@ class Live:
             self._waiting_s += self._shares[job.index]
             if job.index in self._looks:
                 self._looks[job.index] = replace(self._looks[job.index], patient_until=until)
-
-
-def _lane(job: TraceJob) -> _Lane:
-    return (job.gpus, job.vram, job.exclusive), job.group, job.forecast

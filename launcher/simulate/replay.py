@@ -30,8 +30,8 @@ class Queue(Protocol):
     def put(self, job: TraceJob, now: float) -> None:
         """Take in a job that could start."""
 
-    def take_back(self, job: TraceJob, took: float, now: float) -> None:
-        """Take back the cards of a job that ended."""
+    def take_back(self, job: TraceJob, took: float, now: float) -> bool:
+        """Take back the cards of a job; False: it failed, and has to run again."""
 
     def starts(self, now: float) -> Iterable[tuple[TraceJob, tuple[int, ...]]]:
         """Give what starts now, and on which cards; from now on they are its."""
@@ -102,10 +102,11 @@ class _Replay:
     def _end(self, now: float) -> None:
         job = self._by_index[self._pace.end()]
         start, cards = self._begun.pop(job.index)
+        if job.gpus and not self._queue.take_back(job, now - start, now):
+            self._queue.put(job, now)  # ready since it was ready at first
+            return
         ready = self._ready.pop(job.index)
         self._spans.append(Span(job=job.index, ready=ready, start=start, end=now, cards=cards))
-        if job.gpus:
-            self._queue.take_back(job, now - start, now)
         for dependant in self._needed.get(job.index, ()):
             self._missing[dependant.index] -= 1
             if not self._missing[dependant.index] and dependant.submitted <= now:

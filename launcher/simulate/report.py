@@ -5,9 +5,10 @@ from textwrap import wrap
 
 from launcher.errors import counted
 from launcher.screens.format import columns
+from launcher.simulate.claims import PEAK_S, Memory
 from launcher.simulate.predictions import Foresight
 from launcher.simulate.study import Assumptions, Study
-from launcher.units import format_seconds
+from launcher.units import format_bytes, format_seconds
 
 _HEADER = ("policy", "utilisation", "mean wait", "p95 wait", "turnaround", "makespan")
 _KEPT = "\u00a0"  # a space at which no line is broken
@@ -76,7 +77,19 @@ def _assumed(assumed: Assumptions) -> list[str]:
         Foresight.NONE: "launcher knows no durations",
     }
     parts = [f"durations {assumed.durations}"] if assumed.durations else []
-    parts += [f"memory {assumed.memory}", sharing(assumed), knows[assumed.foresight]]
+    parts += [f"memory {assumed.memory}"]
+    if assumed.knows is Memory.LEARNED:
+        parts.append(
+            "launcher learns memory from jobs that ended: the first of a group has its GPUs for itself, one that "
+            f"takes more than the largest of eight before it runs again after {format_seconds(PEAK_S)}; "
+            "first-fit knows it"
+        )
+    fleet = assumed.fleet
+    if fleet.baseline:
+        parts.append(f"{format_bytes(fleet.baseline)} of each GPU in use by others")
+    if fleet.reserve:
+        parts.append(f"{format_bytes(fleet.reserve)} of each GPU left to others")
+    parts += [sharing(assumed), knows[assumed.foresight]]
     parts.append("fifo and sjf give whole GPUs, sjf knows all durations")
     if assumed.all_at_once:
         parts.append("all jobs come at once")

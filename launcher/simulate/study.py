@@ -1,10 +1,11 @@
 """The same jobs under each policy, beside what no policy can beat."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher.scheduler.policy.disciplines import DISCIPLINES, SJF
 from launcher.scheduler.policy.disciplines import OURS as OUR_DISCIPLINE
+from launcher.simulate.claims import Memory, claims
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.lower_bound import lower_bound
 from launcher.simulate.outcome import Outcome, measure
@@ -31,6 +32,7 @@ class Assumptions:
     all_at_once: bool
     memory: str  # what jobs claim, in words
     seed: int | None  # of that, None where nothing is drawn
+    knows: Memory = Memory.KNOWN  # how much a policy knows of that
     durations: str = ""  # how long jobs take, in words; '' where the trace tells
 
     def record(self) -> dict[str, Json]:
@@ -44,6 +46,9 @@ class Assumptions:
             "load": self.load,
             "all_at_once": self.all_at_once,
             "memory": self.memory,
+            "memory_is": str(self.knows),
+            "reserve_bytes": self.fleet.reserve,
+            "baseline_bytes": self.fleet.baseline,
             "durations": self.durations or "as in the trace",
             "seed": self.seed,
         }
@@ -58,6 +63,7 @@ class Study:
     outcomes: tuple[Outcome, ...]  # by policy
     lower_bound: float  # seconds
     spans: Mapping[str, Sequence[Span]]  # by policy
+    out_of_memory: int = 0  # attempts under our policy that were promised too little, and ran again
 
     def record(self) -> dict[str, Json]:
         """Return all but the single jobs as JSON."""
@@ -68,6 +74,7 @@ class Study:
             "lower_bound_s": self.lower_bound,
             "jobs": len(load.jobs),
             "dropped": load.dropped,
+            "out_of_memory": self.out_of_memory,
             "dropped_because": {
                 "too_many_gpus": load.too_many_gpus,
                 "too_much_memory": load.too_much_vram,
@@ -78,7 +85,10 @@ class Study:
 
 
 def study(
-    workload: Workload, assumptions: Assumptions, tell: Callable[[str], None] = lambda _: None
+    workload: Workload,
+    assumptions: Assumptions,
+    tell: Callable[[str], None] = lambda _: None,
+    policies: Iterable[str] = POLICIES,
 ) -> Study:
     """Replay jobs under each policy.
 
@@ -86,15 +96,18 @@ def study(
         workload: at least one job.
         assumptions: what holds for all policies; only ours shares cards, and needs forecasts.
         tell: called with the name of each policy before it is replayed.
+        policies: their names.
     """
     totals = assumptions.fleet.totals
     spans: dict[str, Sequence[Span]] = {}
-    for policy in POLICIES:
+    failures = 0
+    for policy in policies:
         tell(policy)
         queue = _queue(policy, assumptions)
         spans[policy] = replay(
             workload.jobs, queue, cards=len(totals), slowdown=assumptions.slowdown
         )
+        failures += queue.out_of_memory
     return Study(
         assumptions=assumptions,
         workload=workload,
@@ -103,9 +116,13 @@ def study(
             for policy, policy_spans in spans.items()
         ),
         lower_bound=lower_bound(
-            workload.jobs, totals, slowdown=assumptions.slowdown, most=assumptions.most
+            workload.jobs,
+            assumptions.fleet.room,
+            slowdown=assumptions.slowdown,
+            most=assumptions.most,
         ),
         spans=spans,
+        out_of_memory=failures,
     )
 
 
@@ -114,7 +131,9 @@ def _queue(policy: str, assumptions: Assumptions) -> Live:
     foresight = Foresight.KNOWN if discipline is SJF else assumptions.foresight
     return Live(
         assumptions.fleet,
-        rules=Rules(max_per_gpu=assumptions.most),
+        rules=Rules(max_per_gpu=assumptions.most, reserve=assumptions.fleet.reserve),
         forecasts=forecasts(foresight),
+        claims=claims(assumptions.knows if discipline is OUR_DISCIPLINE else Memory.KNOWN),
         discipline=discipline,
+        slowdown=assumptions.slowdown,
     )

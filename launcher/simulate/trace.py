@@ -1,8 +1,15 @@
 """Jobs that a cluster recorded, read from a table with a line for each.
 
 The columns are found by their names, in any order: `submit_s duration_s gpus vc` as in
-Microsoft's Philly trace, `submit_time duration num_gpu` as in that of Tiresias. A column `vram`
-with amounts such as `8GiB` is read where there is one; others are passed over.
+Microsoft's Philly trace, `submit_time duration num_gpu` as in that of Tiresias. These are read where there
+are any; others are passed over:
+
+- `vram`: amounts such as `8GiB`.
+- `user`: whose job it is.
+- The part of a GPU that a job of one GPU asks for: `gpu_share` or `gpu_frac` from 0 to 1, `gpu_milli` in
+  thousandths (Alibaba's traces of 2023), `plan_gpu` in per cent (theirs of 2020, where it is the number of GPUs,
+  too); or `gpus` itself is below 1. It counts as this part of the card's memory: no column says what
+  a job computes there.
 """
 
 import csv
@@ -19,8 +26,9 @@ from launcher.units import parse_bytes
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "submitted": ("submit_s", "submit_time"),
     "seconds": ("duration_s", "duration"),
-    "gpus": ("gpus", "num_gpu"),
+    "gpus": ("gpus", "num_gpu", "plan_gpu"),
 }
+SHARE: Mapping[str, float] = {"gpu_share": 1, "gpu_frac": 1, "gpu_milli": 1000, "plan_gpu": 100}
 GROUP = ("vc", "model_name")  # whose jobs are likely to be alike
 LONGEST_S = 1e10  # three centuries; more is a slip, and sums stay exact
 MOST_GPUS = 100_000
@@ -41,6 +49,8 @@ class TraceJob:
     priority: int = 0
     needs: tuple[int, ...] = ()  # indices of jobs that must have ended
     forecast: float | None = None  # seconds that are expected before anything is replayed
+    user: str = ""  # who submitted it, '' where the file does not say
+    share: float | None = None  # of a GPU that it asks for, below 1; None: whole ones
 
 
 def read_trace(path: Path) -> tuple[TraceJob, ...]:
@@ -79,6 +89,8 @@ def _from_zero(jobs: Iterable[TraceJob]) -> tuple[TraceJob, ...]:
             gpus=job.gpus,
             vram=job.vram,
             group=job.group,
+            user=job.user,
+            share=job.share,
         )
         for place, job in enumerate(in_order)
     )
@@ -118,7 +130,8 @@ def _rows(path: Path) -> Iterator[tuple[int, TraceJob | str]]:
 
 def _places(names: list[str], path: Path) -> dict[str, int]:
     """Return in which column each thing stands."""
-    columns = {**COLUMNS, "group": GROUP, "vram": ("vram",)}
+    columns = {**COLUMNS, "group": GROUP, "vram": ("vram",), "user": ("user",)}
+    columns |= {"share": tuple(name for name in SHARE if name in names)}
     places = {
         what: names.index(name)
         for what, choice in columns.items()
@@ -131,6 +144,8 @@ def _places(names: list[str], path: Path) -> dict[str, int]:
             f"{path}:1: no column {', no column '.join(lacking)}; {_expected()}, "
             f"got {', '.join(names)[:200]!r}"
         )
+    if "share" in places:
+        places["parts"] = round(SHARE[names[places["share"]]])
     return places
 
 
@@ -141,13 +156,16 @@ def _expected() -> str:
 def _job(number: int, cells: list[str], places: Mapping[str, int]) -> TraceJob | str:
     try:
         vram = cells[places["vram"]].strip() if "vram" in places else ""
+        gpus, share = _gpus_and_share(cells, places)
         return TraceJob(
             index=number,
             submitted=_seconds(cells, places["submitted"], COLUMNS["submitted"][0]),
             seconds=_seconds(cells, places["seconds"], COLUMNS["seconds"][0]),
-            gpus=_gpus(cells[places["gpus"]]),
+            gpus=gpus,
             vram=parse_bytes(vram) if vram else None,
             group=cells[places["group"]].strip() if "group" in places else "",
+            user=cells[places["user"]].strip() if "user" in places else "",
+            share=share,
         )
     except UsageError as error:
         return str(error)
@@ -164,12 +182,30 @@ def _seconds(cells: list[str], place: int, name: str) -> float:
     return value
 
 
-def _gpus(text: str) -> int:
-    stripped = text.strip()
-    value = int(stripped) if stripped.isdecimal() and len(stripped) < 10 else 0
-    if not 1 <= value <= MOST_GPUS:
-        raise UsageError(f"gpus: expected a number from 1 to {MOST_GPUS:,}, got {_cut(stripped)}")
-    return value
+def _gpus_and_share(cells: list[str], places: Mapping[str, int]) -> tuple[int, float | None]:
+    """Return how many GPUs a job asks for, and which part of one where it is not a whole one."""
+    text = cells[places["gpus"]].strip()
+    parts = places.get("parts", 1)
+    same = places.get("share") == places["gpus"]  # plan_gpu says both
+    asked = _number(text) / (parts if same else 1)
+    if not 0 < asked <= MOST_GPUS or (asked > 1 and not same and asked != int(asked)):
+        raise UsageError(f"gpus: expected a number from 1 to {MOST_GPUS:,}, got {_cut(text)}")
+    gpus = math.ceil(asked)
+    share = asked if asked < 1 else None
+    if "share" in places and not same and gpus == 1:
+        part = cells[places["share"]].strip()
+        share = _number(part) / parts if part else 1.0
+        if not 0 < share <= 1:
+            raise UsageError(f"share of a GPU: expected a part of {parts}, got {_cut(part)}")
+    return gpus, share if share is not None and share < 1 else None
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if len(text) < 20 else math.nan
 
 
 def _cut(text: str) -> str:
@@ -182,7 +218,7 @@ SAID = ", ".join(f"{gib} GiB {share} %" for gib, share in SHARES.items())
 
 
 def draw_memory(
-    jobs: Iterable[TraceJob], seed: int, *, always: int | None = None
+    jobs: Iterable[TraceJob], seed: int, *, always: int | None = None, card: int | None = None
 ) -> tuple[TraceJob, ...]:
     """Return the jobs, each with a claim; one that a trace names stays.
 
@@ -193,6 +229,7 @@ def draw_memory(
         jobs: of a trace.
         seed: of what is drawn.
         always: bytes that each claims instead.
+        card: bytes of a card, of which a job that asks for a part of one claims this part; None: likewise drawn.
     """
     # a generator for each seed, as named ones are kept by: 0 and "0" are different streams
     stream = random.Random(f"memory/{seed}")
@@ -201,5 +238,7 @@ def draw_memory(
     for job in jobs:
         (size,) = stream.choices(sizes, cum_weights=sums)
         claim = size * GIB if always is None else always
+        if card is not None and job.share is not None:
+            claim = math.floor(card * job.share)
         drawn.append(job if job.vram is not None else replace(job, vram=claim))
     return tuple(drawn)

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from launcher.planning.load import plan_files
 from launcher.planning.machine_state import read_history
 from launcher.screens.format import harmless
 from launcher.screens.terminal import terminal_width
+from launcher.simulate.claims import Memory
 from launcher.simulate.fleet import Fleet, read_fleet
 from launcher.simulate.plan_jobs import Planned, planned_jobs
 from launcher.simulate.predictions import Foresight
@@ -83,6 +85,26 @@ _TASKFILES = (".yaml", ".yml")
     "--vram", type=SIZE, help="VRAM request of each job that has none, instead of drawing it."
 )
 @click.option(
+    "--memory",
+    "knows",
+    type=click.Choice([memory.value for memory in Memory]),
+    default=Memory.KNOWN.value,
+    show_default=True,
+    help="VRAM requests that launcher knows: each job's, or those learned from ended jobs.",
+)
+@click.option(
+    "--reserve",
+    type=SIZE,
+    default="0",
+    help="VRAM of each GPU that is left to others, as in config.toml.",
+)
+@click.option(
+    "--baseline",
+    type=SIZE,
+    default="0",
+    help="VRAM of each GPU that is in use when no job runs on it.",
+)
+@click.option(
     "--duration", type=span(), help="Duration of a task file's job that never ran.  [default: 1h]"
 )
 @click.option("--timeline", metavar="FILE.svg", help="Also draw what ran where and when, as SVG.")
@@ -98,6 +120,9 @@ def command(
     foresight: str,
     seed: int,
     vram: int | None,
+    knows: str,
+    reserve: int,
+    baseline: int,
     duration: float | None,
     timeline: str | None,
     as_json: bool,
@@ -118,6 +143,7 @@ def command(
       launcher simulate tasks/night.yaml --gpus 2x80GiB --timeline night.svg
     """
     picture = _picture(timeline)
+    fleet = replace(fleet, reserve=reserve, baseline=baseline)
     planned = Path(file).suffix.lower() in _TASKFILES
     durations = ""
     if planned:
@@ -125,7 +151,7 @@ def command(
         trace_jobs, durations = plan.jobs, plan.in_words()
         memory, drawn = f"as declared or measured, else {format_bytes(vram or VRAM)}", None
     else:
-        trace_jobs, memory, drawn = _of_trace(file, duration, vram, seed)
+        trace_jobs, memory, drawn = _of_trace(file, duration, vram, seed, fleet)
     chosen = choose(trace_jobs, first=jobs, all_at_once=all_at_once, load=load)
     workload = fit(chosen, fleet)
     if not workload.jobs:
@@ -140,6 +166,7 @@ def command(
         load=load,
         all_at_once=all_at_once,
         memory=memory,
+        knows=Memory(knows),
         durations=durations,
         seed=drawn,
     )
@@ -153,7 +180,7 @@ def command(
 
 
 def _of_trace(
-    file: str, duration: float | None, vram: int | None, seed: int
+    file: str, duration: float | None, vram: int | None, seed: int, fleet: Fleet
 ) -> tuple[tuple[TraceJob, ...], str, int | None]:
     """Return a trace's jobs, what they claim in words, and the seed where that is drawn."""
     if duration is not None:
@@ -163,9 +190,14 @@ def _of_trace(
     trace_jobs = read_trace(Path(file))
     if all(job.vram is not None for job in trace_jobs):
         return trace_jobs, "as the trace names it", None
+    card = max(fleet.room)
+    parts = any(job.share is not None and job.vram is None for job in trace_jobs)
+    of_parts = "; of jobs of a part of a GPU this part of its memory" if parts else ""
     if vram is not None:
-        return draw_memory(trace_jobs, seed, always=vram), format_bytes(vram), None
-    return draw_memory(trace_jobs, seed), f"drawn with seed {seed}: {SAID}", seed
+        drawn = draw_memory(trace_jobs, seed, always=vram, card=card)
+        return drawn, format_bytes(vram) + of_parts, None
+    drawn = draw_memory(trace_jobs, seed, card=card)
+    return drawn, f"drawn with seed {seed}: {SAID}{of_parts}", seed
 
 
 def _of_taskfile(file: str, seconds: float, vram: int) -> Planned:

@@ -1,12 +1,15 @@
 """`launcher simulate` as a person meets it."""
 
 import json
+import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launcher.planning.estimates import History
 from launcher.simulate.outcome import Outcome
 from launcher.simulate.plan_jobs import planned_jobs
 from launcher.simulate.report import draw_study
@@ -15,9 +18,10 @@ from launcher.simulate.trace import SAID
 from launcher.simulate.workload import Workload
 from launcher.states import State
 from launcher.store.queue import Store
+from launcher.store.usage import NO_USAGE, Usage
 from tests.build import in_state, until
 from tests.launcher.conftest import Launcher, home, launcher, store
-from tests.launcher.plans import a_history, a_plan, done_before
+from tests.launcher.plans import KINDS, a_history, a_plan, done_before, some_commands
 from tests.launcher.simulate.worlds import GIB, PHILLY, a_fleet, a_job, assuming, needs_traces
 
 __all__ = ["home", "launcher", "store"]  # fixtures
@@ -220,10 +224,33 @@ def test_durations_are_those_of_jobs_that_ran_here_wherever_that_was() -> None:
     replayed = planned_jobs([made], a_history(*ran, gpus=True), seconds=7.0, vram=5 * GIB)
     lasting = {job.group: job.seconds for job in replayed.jobs}
     assert (lasting["train"], lasting["test"], lasting["poison"]) == (50.0, 9.0, 7.0)
-    assert replayed.in_words() == (
-        "of 2 jobs as measured here, of 3 jobs as measured here on the CPU, "
-        "of 3 jobs 7 s, as none like them ran (--duration)"
+    assert replayed.in_words() == ("XX")
+
+
+def test_a_job_with_other_settings_takes_as_long_as_others_of_its_kind() -> None:
+    made = a_plan()
+    trained = next(job for job in made.jobs if job.kind == "train")
+    slower = replace(trained, settings={**trained.settings, "epochs": 90})
+    before = [done_before(slower, seconds, on_gpu=False) for seconds in (30.0, 40.0, 80.0)]
+    replayed = planned_jobs([made], a_history(*before, gpus=True), seconds=7.0, vram=5 * GIB)
+    lasting = {job.group: (job.seconds, job.forecast) for job in replayed.jobs}
+    assert lasting["train"] == (40.0, None), "not 7 s; the scheduler itself knows nothing of it"
+    assert (
+        "of 2 train jobs 40 s (median of 3 runs here on the CPU with other settings)"
+        in replayed.in_words()
     )
+
+
+def test_what_the_scheduler_learned_of_like_programs_counts() -> None:
+    made = some_commands(", resources: {gpus: 1}")
+    signature = made.jobs[0].signature
+    history = History(
+        kinds=KINDS,
+        gpus=True,
+        usage=lambda asked: Usage(seconds=(10.0, 30.0, 20.0)) if asked == signature else NO_USAGE,
+    )
+    replayed = planned_jobs([made], history, seconds=7.0, vram=5 * GIB)
+    assert [job.seconds for job in replayed.jobs if job.gpus] == [20.0]
 
 
 def test_what_ran_before_takes_as_long_again(
@@ -233,13 +260,17 @@ def test_what_ran_before_takes_as_long_again(
     path = tmp_path / "night.yaml"
     path.write_text("name: night\ncommand:\n  - {name: a, argv: ['true']}\n")
     silent = launcher("simulate", str(path), "--gpus", "1x24GiB").out
-    assert "Assumed: durations of 1 job 1 h, as none like them ran (--duration);" in " ".join(
-        silent.split()
+    assert (
+        "Assumed: durations of 1 command job 1 h, as no command job ran here (--duration);"
+        in " ".join(silent.split())
     )
     assert launcher("run", str(path), "--detach").code == 0
     until(lambda: in_state(store, 1, State.DONE), "it is done")
     told = launcher("simulate", str(path), "--gpus", "1x24GiB")
-    assert "Assumed: durations of 1 job as measured here;" in " ".join(told.out.split())
+    assert re.search(
+        r"Assumed: durations of 1 command job \S+ s \(median of 1 run here\);",
+        " ".join(told.out.split()),
+    )
 
 
 def test_a_task_file_is_replayed_and_not_queued(

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
+from launcher.scheduler.policy.disciplines import OURS, Discipline
+from launcher.simulate.claims import Memory, claims
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.predictions import Foresight, forecasts
 from launcher.simulate.queue_policy import Live
@@ -48,11 +50,21 @@ def assuming(fleet: Fleet, **changes: Any) -> Assumptions:
 
 
 def live(
-    fleet: Fleet, *, most: int = 2, foresight: Foresight = Foresight.KNOWN, each: int = 4
+    fleet: Fleet,
+    *,
+    most: int = 2,
+    foresight: Foresight = Foresight.KNOWN,
+    memory: Memory = Memory.KNOWN,
+    discipline: Discipline = OURS,
 ) -> Live:
-    """The scheduler's policy over empty cards."""
-    rules = Rules(max_per_gpu=most)
-    return Live(fleet, rules=rules, forecasts=forecasts(foresight), each=each)
+    """A policy of the scheduler over empty cards."""
+    return Live(
+        fleet,
+        rules=Rules(max_per_gpu=most, reserve=fleet.reserve),
+        forecasts=forecasts(foresight),
+        claims=claims(memory),
+        discipline=discipline,
+    )
 
 
 def replayed(

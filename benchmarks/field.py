@@ -1,0 +1,117 @@
+"""Every policy on a trace, at several slowdowns and sizes of jobs: the table of README, in Markdown.
+
+python -m benchmarks.field [--trace FILE] [--gpus 560x24GiB] [--jobs N] [--load X]
+
+A policy that gives whole GPUs is replayed once: neither slowdown nor memory change what it does. Of those that
+share GPUs each line is a replay with one slowdown, in which every job takes the same share of a card.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from launcher.cli.option_types import Value, real, whole
+from launcher.errors import counted
+from launcher.scheduler.policy.disciplines import DISCIPLINES
+from launcher.simulate.fleet import Fleet, read_fleet
+from launcher.simulate.outcome import Outcome, wide
+from launcher.simulate.predictions import Foresight
+from launcher.simulate.study import Assumptions, study
+from launcher.simulate.trace import TraceJob, draw_memory, read_trace
+from launcher.simulate.workload import choose, fit
+from launcher.units import format_seconds
+
+PHILLY = Path(__file__).parents[2] / "shared" / "data" / "traces" / "philly_jobs.csv"
+SLOWDOWNS = (1.0, 1.3, 1.6, 2.0)
+SHARES = (0.3, 0.5, 0.8)  # of the smallest card
+WHOLE = tuple(name for name, policy in DISCIPLINES.items() if not policy.shares)
+SHARING = tuple(name for name, policy in DISCIPLINES.items() if policy.shares)
+HEADER = (
+    "policy",
+    "slowdown",
+    "memory",
+    "mean wait",
+    "mean bounded slowdown",
+    "longest wait, wide",
+)
+
+Line = tuple[str, ...]
+
+
+def assumed(fleet: Fleet, *, slowdown: float, load: float, share: float) -> Assumptions:
+    """Return what holds in a line of the table."""
+    return Assumptions(
+        fleet=fleet,
+        slowdown=slowdown,
+        most=2,
+        foresight=Foresight.LEARNED,
+        load=load,
+        all_at_once=False,
+        memory=f"{share:.0%} of the smallest card",
+        seed=None,
+    )
+
+
+def lines(jobs: Sequence[TraceJob], fleet: Fleet, load: float) -> Iterator[Line]:
+    """Give the rows of the table, those of policies with whole GPUs first.
+
+    Args:
+        jobs: of a trace, in the order of their submission.
+        fleet: the GPUs.
+        load: as said beside the table.
+    """
+    card = min(fleet.totals)
+    for share in SHARES:
+        workload = fit(draw_memory(jobs, 0, always=round(share * card)), fleet)
+        if share == SHARES[0]:
+            world = assumed(fleet, slowdown=1.0, load=load, share=share)
+            for outcome in study(workload, world, policies=WHOLE).outcomes:
+                yield _line(outcome, "–", "any")
+        for slowdown in SLOWDOWNS:
+            world = assumed(fleet, slowdown=slowdown, load=load, share=share)
+            for outcome in study(workload, world, policies=SHARING).outcomes:
+                yield _line(outcome, f"{slowdown:.1f}", f"{share:.0%}".replace("%", " %"))
+
+
+def _line(outcome: Outcome, slowdown: str, memory: str) -> Line:
+    longest = outcome.wait_longest_wide
+    return (
+        outcome.policy,
+        slowdown,
+        memory,
+        format_seconds(outcome.wait_mean),
+        f"{outcome.slowdown:,.1f}",
+        "–" if longest is None else format_seconds(longest),
+    )
+
+
+def markdown(rows: Iterator[Line]) -> Iterator[str]:
+    """Give the lines of a table in Markdown."""
+    yield f"| {' | '.join(HEADER)} |"
+    yield f"|{'---|' * 3}{'---:|' * 3}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+@click.command()
+@click.option(
+    "--trace", type=click.Path(path_type=Path, exists=True), default=PHILLY, help="Another trace."
+)
+@click.option("--gpus", "fleet", type=Value("gpus", read_fleet), default="560x24GiB")
+@click.option("--jobs", "first", type=whole(1), help="Replay the first so many jobs only.")
+@click.option("--load", type=real(0.01, 100), default="1", help="Jobs come so many times as fast.")
+def main(trace: Path, fleet: Fleet, first: int | None, load: float) -> None:
+    """Print the table as it is worked out, and below it what was assumed."""
+    jobs = choose(read_trace(trace), first=first, all_at_once=False, load=load)
+    for line in markdown(lines(jobs, fleet, load)):
+        click.echo(line)
+    click.echo(
+        f"\n{counted(len(jobs), 'job')} of {trace.name} on {fleet}, load {load:g}; durations are learned from jobs "
+        f"that ended, sjf knows them; two jobs at most share a GPU, memory is known; wide: at least "
+        f"{wide(len(fleet.totals))} GPUs. A trace that names memory keeps it."
+    )
+
+
+if __name__ == "__main__":
+    main()
