@@ -153,9 +153,9 @@ class Card:
         return self._admitted[load]
 
     def gain(self, load: Load) -> float:
-        """Return how much more is done here in a second with a job than without it."""
+        """Return how much more is done here in a second with a job than without it, to two digits."""
         if load not in self._gains:
-            self._gains[load] = gain(load, self.loads)
+            self._gains[load] = round(gain(load, self.loads), 2)
         return self._gains[load]
 
     def opens(self, need: Need) -> Turn | None:
