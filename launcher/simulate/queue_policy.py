@@ -89,6 +89,7 @@ class Live:
         self._of_ask: dict[_Ask, set[_Lane]] = {}  # lanes that are not empty
         self._looks: dict[int, Waiting] = {}  # the jobs that were looked at
         self._new: list[TraceJob] = []  # they came at this moment
+        self._ended = False  # something has, since a decision
         self._until: dict[int, float] = {}  # how long others may pass a job
         self._overdue: list[tuple[float, int]] = []  # the same as a heap
         self._waiting_s = 0.0  # card-seconds of all that waits
@@ -114,6 +115,7 @@ class Live:
     def take_back(self, job: TraceJob, took: float, now: float) -> bool:  # noqa: ARG002
         """Take back the cards of a job, and learn from it; it may have to run again."""
         self._policy.ended(job.index)
+        self._ended = True
         again = job.index in self._failing
         if again:
             self._failing.remove(job.index)
@@ -140,6 +142,8 @@ class Live:
                     yield self._begun(self._leave(job.job), decision), cards
             if not begun:
                 break
+            self._ended = True  # who comes next in its lane was not looked at
+        self._ended = False
         if self._discipline.keeps is Keeps.OVERDUE:
             self._give_patience(now)
         self._new.clear()
@@ -150,9 +154,13 @@ class Live:
         if keeps is Keeps.ALL:
             first = self._first()
             return [] if first is None else [self._look(first)]
+        open_lanes = self._of_ask
+        if not self._ended:  # what did not start before does not start now, only what just came
+            fresh = {self._lane(job) for job in self._new}
+            open_lanes = {lane[0]: {each for each in fresh if each[0] == lane[0]} for lane in fresh}
         heads = [
             self._jobs[self._lanes[lane][0][2]]
-            for ask, lanes in self._of_ask.items()
+            for ask, lanes in open_lanes.items()
             if any(inventory.lacks_gpu(need) is None for need in self._needs[ask])
             for lane in lanes
         ]
