@@ -140,17 +140,14 @@ def longest(
         else:
             known_s += seconds * count
             known += count
-    if not cards or unknown > known or not known:
+    if cards < 2 or unknown > known or not known:  # a single card ends all its work last
         return None
     work_s = known_s * (1 + unknown / known)  # those of which it is unknown are like the others
     if not queued:
         return work_s / cards
-    share = min(
-        1.0, UNKNOWN_SLOWDOWN / 2
-    )  # of the time that work takes where jobs share their cards
-    return (
-        work_s * share / (cards - 1 + share)
-    )  # solves: it lasts as long as the rest on the others
+    # of the time that work takes where jobs share their cards; solves: it lasts as long as the rest elsewhere
+    share = min(1.0, UNKNOWN_SLOWDOWN / 2)
+    return work_s * share / (cards - 1 + share)
 
 
 def why_not(job: Load, others: Sequence[tuple[str, Load]], most: int | None) -> str:
