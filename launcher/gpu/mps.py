@@ -7,7 +7,6 @@ environment, whatever has happened to the one that started it.
 """
 
 import contextlib
-import getpass
 import hashlib
 import logging
 import os
@@ -19,7 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.gpu.mps_support import MISSING, PROGRAM, TROUBLES, find_program, too_deep, unsupported
+from launcher.gpu.mps_support import (
+    MISSING,
+    PROGRAM,
+    TROUBLES,
+    find_program,
+    ourselves,
+    too_deep,
+    unsupported,
+)
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.system.files import Json, last_lines, read_bytes, read_json, write_json
 from launcher.system.process_tree import send, session, start_apart
@@ -116,7 +123,7 @@ class Mps:
         if daemon is not None:  # it quits: another one starts when that has ended
             self._end(daemon, now)
             return Service(starting=gpu.uuid in self._daemons)
-        why = unsupported(gpu, getpass.getuser())
+        why = unsupported(gpu, ourselves())
         if why:  # as it is now: looked at again each time
             return Service(trouble=f"{gpu.label} {why}")
         return self._start(gpu, now)

@@ -1,5 +1,7 @@
 """Whether MPS can serve a GPU: NVIDIA's service through which jobs that share a card run on it at once, not in turns."""
 
+import os
+import pwd
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,6 +21,14 @@ _MODES = {1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}  # NVM
 def find_program(find: Callable[[str], str | None] = shutil.which) -> str | None:
     """Return where the program is that controls MPS, None where it is not on PATH."""
     return find(PROGRAM)
+
+
+def ourselves() -> str:
+    """Return who we are, as a GPU's processes are named: by login, or by number where there is none."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def unsupported(gpu: GpuSnapshot, user: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from launcher.gpu.mps_support import PROGRAM
 from launcher.system.processes import identity
 from tests.build import until
-from tests.e2e.machine import Machine, a_machine
+from tests.e2e.machine import Machine, Program, a_machine
 from tests.nvml.standin import TAKE, Devices
 
 STANDIN = Path(__file__).parents[1] / "mps"
@@ -85,3 +85,42 @@ def test_without_the_program_of_mps_jobs_run_as_ever_and_it_is_told_why(
     assert f"note: [sharing] mps = true, and {PROGRAM} is not on PATH" in told
     assert "jobs run without it: " in machine.call("doctor").stdout
     job.let_go()
+
+
+# as HOLDING, and keeps its cards busy for $4 percent of the time
+BUSY = """
+for card in $(echo "$CUDA_VISIBLE_DEVICES" | tr , ' '); do echo "$card $1 $4"; done \
+> "$STANDIN_TAKEN/.$$" && mv "$STANDIN_TAKEN/.$$" "$STANDIN_TAKEN/$$"
+echo "$CUDA_VISIBLE_DEVICES" >"$2.tmp" && mv "$2.tmp" "$2"
+read line <"$3" || true
+"""
+
+
+def test_jobs_that_were_seen_to_fill_a_card_are_not_put_together_again(machine: Machine) -> None:
+    calls = machine.project.folder / "calls"
+    machine.project.environment["STANDIN_CALLS"] = str(calls)
+    machine.configure("")
+    machine.serve()
+
+    def looks() -> int:
+        return calls.read_text().count("nvmlDeviceGetComputeMode")
+
+    def busy() -> Program:
+        return machine.hold(1, gpus=1, vram="1GiB", script=BUSY, words=("97",))
+
+    teacher = busy()
+    until(lambda: teacher.started, "it runs")
+    enough = looks() + 6  # a second apart, or more
+    until(lambda: looks() >= enough, "the scheduler has seen how busy it keeps the card")
+    teacher.let_go()
+    machine.until_state(teacher.job, "done")
+
+    first, second = busy(), busy()
+
+    assert first.cards
+    machine.until_told(
+        second.job, f"cuda:0 runs job {first.job} (uses 97 % of it)", "both would end later"
+    )
+    assert not second.started
+    first.let_go()
+    assert second.cards

@@ -1,6 +1,5 @@
 """`launcher gpus`: the GPUs of this machine, who uses them, and what is wrong with them."""
 
-import getpass
 import json
 import os
 import sys
@@ -11,7 +10,7 @@ import click
 from launcher.cli.option_types import whole
 from launcher.errors import UsageError, counted
 from launcher.gpu.monitor import watch
-from launcher.gpu.mps_support import hindrances
+from launcher.gpu.mps_support import hindrances, ourselves
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.recording import read_recording
 from launcher.gpu.snapshot import GpuSnapshot
@@ -78,7 +77,7 @@ def _without_mps(gpus: tuple[GpuSnapshot, ...], home: Home) -> tuple[str, ...]:
     rules = read_configuration(os.environ).rules
     if rules is None or not rules.mps or not gpus:
         return ()
-    return hindrances(gpus, home.mps, getpass.getuser())
+    return hindrances(gpus, home.mps, ourselves())
 
 
 def _claims(home: Home) -> list[Claim]:

@@ -15,7 +15,7 @@ SWITCH = 0.05  # a further job costs so much of the card: its contexts and cache
 MOST_UNKNOWN = 2  # jobs on a card as long as it is not known what they use of it
 MOST_SLOWDOWN = 100.0  # more is no measurement but a job that hung
 NAMED = 3  # jobs that a reason names
-_STEPS = 20  # of 1; jobs that differ by less are decided alike, and at once
+_USES, _FACTORS = 100, 20  # steps of 1; jobs that differ by less are decided alike, and at once
 
 
 class Load(NamedTuple):
@@ -40,8 +40,8 @@ def load_of(sm: object, slowdown: object) -> Load:
     if factor is not None and not 0 < factor <= MOST_SLOWDOWN:
         factor = None
     return Load(
-        None if use is None else round(use * _STEPS) / _STEPS,
-        None if factor is None else round(max(1.0, factor) * _STEPS) / _STEPS,
+        None if use is None else round(use * _USES) / _USES,
+        None if factor is None else round(max(1.0, factor) * _FACTORS) / _FACTORS,
     )
 
 
@@ -123,8 +123,8 @@ def longest(
     """Return from how many seconds on a job ends last of all, however the others are placed.
 
     Whoever takes as long as all work spread over all cards must not be slowed down by others: all would be
-    done later. While there is enough to fill every card twice, all is done by as much sooner as sharing gains,
-    and a job that shared its card would take as much longer: then half of that is as long.
+    done later. While there is enough to fill every card twice, that is so earlier: as soon as the other cards,
+    on which jobs share, are done with all the rest before it ends.
 
     Args:
         spans: of all that waits and runs, how long each is expected to take yet, and on how many cards.
@@ -143,8 +143,11 @@ def longest(
     if cards < 2 or unknown > known or not known:  # a single card ends all its work last
         return None
     work_s = known_s * (1 + unknown / known)  # those of which it is unknown are like the others
-    sooner = min(1.0, UNKNOWN_SLOWDOWN / 2) / UNKNOWN_SLOWDOWN if queued else 1.0
-    return work_s / cards * sooner
+    if not queued:
+        return work_s / cards
+    # of the time that work takes where jobs share their cards; solves: it lasts as long as the rest elsewhere
+    share = min(1.0, UNKNOWN_SLOWDOWN / 2)
+    return work_s * share / (cards - 1 + share)
 
 
 def why_not(job: Load, others: Sequence[tuple[str, Load]], most: int | None) -> str:

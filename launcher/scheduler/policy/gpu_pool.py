@@ -196,7 +196,7 @@ def _best_paired(cards: Iterable[Card], load: Load) -> Iterator[Card]:
     """Give GPUs in their order; of those with as many of our jobs, where most is gained first."""
     for count, group in groupby(cards, lambda card: len(card.ours)):
         if count:
-            yield from sorted(group, key=lambda card: -round(card.gain(load), 2))
+            yield from sorted(group, key=lambda card: card.gain(load), reverse=True)
         else:
             yield from group
 

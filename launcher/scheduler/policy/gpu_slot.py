@@ -153,9 +153,9 @@ class Card:
         return self._admitted[load]
 
     def gain(self, load: Load) -> float:
-        """Return how much more is done here in a second with a job than without it."""
+        """Return how much more is done here in a second with a job than without it, to two digits."""
         if load not in self._gains:
-            self._gains[load] = gain(load, self.loads)
+            self._gains[load] = round(gain(load, self.loads), 2)
         return self._gains[load]
 
     def opens(self, need: Need) -> Turn | None:
@@ -201,7 +201,7 @@ class Card:
             return 0, 0
         gone = [job for job in self.ours if self._turn(job) <= at]
         left = self.free + sum(self.load(job) for job in gone)
-        stay = [job.demand for job in self.ours if job not in gone]
+        stay = [job.demand for job in self.ours if self._turn(job) > at]
         slots = 1 if need.unshared else limit((*stay, need.load), self.most)
         return left - (need.vram_request or 0), slots - len(stay) - 1
 

@@ -8,6 +8,7 @@ from itertools import count
 from math import inf
 
 from launcher.job import CPU, Resources
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load
 from launcher.scheduler.policy.explanations import (
     Lack,
     Refusal,
@@ -62,6 +63,8 @@ class Inventory:
         self._ends: list[tuple[float, int, Running]] = []  # a heap: who should have ended first
         self.running: dict[int, Running] = {}  # by identity: it is one of ours that was given
         self._pools: dict[tuple[object, ...], Pool] = {}
+        # likewise with what jobs do to a GPU: that decides beside whom one starts, not whether it ever can
+        self._loaded: dict[tuple[tuple[object, ...], Load], tuple[Need, ...]] = {}
         self._asked: dict[
             tuple[object, ...], tuple[Refusal | None, tuple[Need, ...], Resources]
         ] = {}
@@ -218,14 +221,20 @@ class Inventory:
             request.enough,
             request.least,
             request.visible,
-            request.demand,
         )
         if key not in self._asked:
             wants = wants_gpu(request.resources, self.machine, request.visible)
-            needs = self._needs(request) if wants else ()
+            plain = replace(request, demand=UNKNOWN_LOAD) if request.demand.known else request
+            needs = self._needs(plain) if wants else ()
             # the resources are kept with it: while they live no others have their id
             self._asked[key] = (self._never(request, needs), needs, request.resources)
-        return self._asked[key][:2]
+        never, needs, _ = self._asked[key]
+        if not request.demand.known or not needs:
+            return never, needs
+        if (key, request.demand) not in self._loaded:
+            loaded = (replace(need, load=request.demand) for need in needs)
+            self._loaded[key, request.demand] = tuple(loaded)
+        return never, self._loaded[key, request.demand]
 
     def _needs(self, request: Waiting) -> tuple[Need, ...]:
         """Return with what of GPUs a job can start, the best first.
