@@ -106,7 +106,7 @@ class Inventory:
         card = self._cards[uuid]
         card.others, card.free = card.others + amount, card.free - amount
         card.settle()
-        self._changed(Running(cpus=0, devices=(uuid,)))
+        self._changed(Running(cpus=0, devices=(uuid,)), freed=amount < 0)
 
     def advance(self, now: float) -> None:
         """Expect a later end of what runs on although it should have ended: its forecast says when."""
