@@ -59,6 +59,25 @@ class _Known:
         pass
 
 
+class WholeCards(_Known):
+    """Each job claims all of a card, where policies give whole cards and all cards are alike.
+
+    So jobs are the same that ask for as many cards, whatever memory they take.
+    """
+
+    def __init__(self, room: int) -> None:
+        """Claim `room` bytes."""
+        self._room = room
+
+    def key(self, job: TraceJob) -> Key:  # noqa: ARG002  # as the others
+        """Return the same for all jobs."""
+        return "", self._room
+
+    def told(self, job: TraceJob, waiting: Waiting) -> Waiting:  # noqa: ARG002
+        """Return a job with its request: a card."""
+        return replace(waiting, vram_request=self._room)
+
+
 class _Learned:
     """The largest peak of the newest jobs alike, with a margin, as in the queue.
 

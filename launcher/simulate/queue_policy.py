@@ -84,6 +84,7 @@ class Live:
         self._of_ask: dict[_Ask, set[_Lane]] = {}  # lanes that are not empty
         self._looks: dict[int, Waiting] = {}  # the jobs that were looked at
         self._new: list[TraceJob] = []  # they came at this moment
+        self._ended = False  # something has, since a decision
         self._until: dict[int, float] = {}  # how long others may pass a job
         self._overdue: list[tuple[float, int]] = []  # the same as a heap
         self._waiting_s = 0.0  # card-seconds of all that waits
@@ -109,6 +110,7 @@ class Live:
     def take_back(self, job: TraceJob, took: float, now: float) -> bool:
         """Take back the cards of a job, and learn from it; it may have to run again."""
         self._policy.ended(job.index)
+        self._ended = True
         if self._use is not None:
             self._use.end(job.index, now)
         again = job.index in self._failing
@@ -129,6 +131,7 @@ class Live:
     def others_take(self, card: int, amount: int) -> None:
         """Count memory of a card that others have taken since; less than 0: that they gave back."""
         self._policy.inventory.others_take(self._uuids[card], amount)
+        self._ended = self._ended or amount < 0
 
     def starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
         """Give what the policy starts now, and on which cards."""
@@ -144,6 +147,8 @@ class Live:
                     yield starting, cards
             if not begun:
                 break
+            self._ended = True  # who comes next in its lane was not looked at
+        self._ended = False
         if self._discipline.keeps is Keeps.OVERDUE:
             self._give_patience(now)
         self._new.clear()
@@ -154,9 +159,13 @@ class Live:
         if keeps is Keeps.ALL:
             first = self._first()
             return [] if first is None else [self._look(first)]
+        open_lanes = self._of_ask
+        if not self._ended:  # what did not start before does not start now, only what just came
+            fresh = {self._lane(job) for job in self._new}
+            open_lanes = {lane[0]: {each for each in fresh if each[0] == lane[0]} for lane in fresh}
         heads = [
             self._jobs[self._lanes[lane][0][2]]
-            for ask, lanes in self._of_ask.items()
+            for ask, lanes in open_lanes.items()
             if any(inventory.lacks_gpu(need) is None for need in self._needs[ask])
             for lane in lanes
         ]

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher.scheduler.policy.disciplines import DISCIPLINES, SJF
+from launcher.scheduler.policy.disciplines import DISCIPLINES, SJF, Discipline
 from launcher.scheduler.policy.disciplines import OURS as OUR_DISCIPLINE
-from launcher.simulate.claims import Memory, claims
+from launcher.simulate.claims import Claims, Memory, WholeCards, claims
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.lower_bound import lower_bound
 from launcher.simulate.others import Beside, beside
@@ -145,8 +145,15 @@ def _queue(policy: str, assumptions: Assumptions) -> Live:
         assumptions.fleet,
         rules=Rules(max_per_gpu=assumptions.most, reserve=assumptions.fleet.reserve),
         forecasts=forecasts(foresight),
-        claims=claims(assumptions.knows if discipline is OUR_DISCIPLINE else Memory.KNOWN),
+        claims=_claims(assumptions, discipline),
         discipline=discipline,
         slowdown=assumptions.slowdown,
         users=assumptions.users,
     )
+
+
+def _claims(assumptions: Assumptions, discipline: Discipline) -> Claims:
+    rooms = {*assumptions.fleet.room}
+    if not discipline.shares and len(rooms) == 1:
+        return WholeCards(rooms.pop())
+    return claims(assumptions.knows if discipline is OUR_DISCIPLINE else Memory.KNOWN)
