@@ -10,6 +10,8 @@ from launcher.errors import UsageError
 from launcher.job_options.value_types import FARTHEST_S, Real, Size, Span, ValueType, Whole
 from launcher.job_options.value_types import PRIORITY as PRIORITIES
 from launcher.job_options.value_types import SHARE as SHARES
+from launcher.scheduler.chosen_policy import discipline_named
+from launcher.scheduler.policy.disciplines import DISCIPLINES
 
 RUN = "add"  # the run of jobs that come from no task file
 
@@ -78,3 +80,10 @@ def real(least: float, most: float) -> Value:
 SIZE = typed(Size())  # memory such as `8GiB`, in bytes
 PRIORITY = typed(PRIORITIES)
 SHARE = typed(SHARES)
+
+policy_option = click.option(
+    "--policy",
+    type=Value("name", discipline_named),
+    metavar="NAME",
+    help=f"Let this policy decide what starts in the queue from now on: {', '.join(DISCIPLINES)}.",
+)

@@ -2,5 +2,5 @@
 
 Start reading at `loop`, then `policy.decide.decide`.
 In reading order: __main__, loop, turn, running_attempts, admission, gpu_state, gpu_accounting, shared_time, use_meter,
-start_jobs, attempt_watch, unrecorded_attempts, ended_attempts, policy, oom_policy, requeue_policy, run_turns.
+start_jobs, attempt_watch, unrecorded_attempts, ended_attempts, policy, oom_policy, requeue_policy, run_turns, chosen_policy.
 """

@@ -17,6 +17,7 @@ from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import arranged
 from launcher.scheduler.policy.fair_share import Courtesy, wish_of
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, waiting
+from launcher.scheduler.policy.queue_length import QueueLengths, length_of, queue_length
 from launcher.scheduler.policy.run_order import Newcomers, in_turn
 from launcher.scheduler.policy.watchdog import Watchdog
 from launcher.scheduler.running_attempts import RunningAttempts
@@ -107,7 +108,7 @@ class Admission:
         self._launches, self._fork_servers, self._outage = launches, fork_servers, outage
         self._patience, self._courtesy = Patience(), Courtesy()
         self._watchdog, self._ages = Watchdog(), Ages()
-        self._newcomers = Newcomers()
+        self._newcomers, self._lengths = Newcomers(), QueueLengths()
         # jobs that the machine could not start; others are tried first
         self._excluded = Exclusions[int]()
         self._explained = time.monotonic()
@@ -270,10 +271,15 @@ class Admission:
             now=now,
             steady=time.clock_gettime(time.CLOCK_BOOTTIME),
         )
+        if self._lengths.due(now):
+            heads = {job.lane_id: head for job, head in zip(ready, seen, strict=True)}
+            counts = self._queue.waiting_by_lane()
+            self._lengths.note(now, queue_length(length_of(heads, counts), running, machine, now))
         accounts = self._accounts(ready, running, now)
-        ordered = in_turn(arranged(seen, now), running, accounts, now)
+        line = arranged(self._lengths.patient(seen), now, requests.discipline)
+        ordered = in_turn(line, running, accounts, now)
         candidates = self._patience.entered(ordered, time.monotonic())
-        decisions = decide(candidates, running, machine, now)
+        decisions = decide(candidates, running, machine, now, requests.discipline)
         self._patience.note(decisions, time.monotonic())
         verdict = self._watchdog.review(candidates, decisions, running, machine, time.monotonic())
         for sentence in verdict.news:
@@ -286,7 +292,7 @@ class Admission:
         self._gpus.waits_for(*wish_of(candidates, decisions, machine))
         jobs = {job.id: job for job in ready}
         return [jobs[job.job] for job in ordered], self._gpus.announce(
-            decisions, claims, (candidates, running, machine, now)
+            decisions, claims, (candidates, running, machine, now), requests.discipline
         )
 
     def _accounts(

@@ -22,6 +22,7 @@ from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.gpu_accounting import Ledger, reservations_of
 from launcher.scheduler.policy.decide import decide, evacuate
+from launcher.scheduler.policy.disciplines import OURS, Discipline
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
 from launcher.states import ReasonCode
 from launcher.store.rows import Claim
@@ -271,6 +272,7 @@ class Accelerators:
         decisions: list[Decision],
         claims: Collection[Claim],
         asked: tuple[Sequence[Waiting], Sequence[Running], Machine, float],
+        discipline: Discipline = OURS,
     ) -> list[Decision]:
         """Publish what is about to start; what other users' schedulers reserved meanwhile stays theirs.
 
@@ -278,6 +280,7 @@ class Accelerators:
             decisions: what was decided.
             claims: the attempts that run.
             asked: of what it was decided, as `decide` takes it.
+            discipline: likewise.
         """
         starts = [decision for decision in decisions if isinstance(decision, Start)]
         if not starts:
@@ -299,7 +302,7 @@ class Accelerators:
         if _promised(earlier) <= _promised(machine.foreign):
             return decisions
         self._foreign, self._foreign_at = earlier, time.monotonic()
-        again = decide(waiting, running, replace(machine, foreign=earlier), now)
+        again = decide(waiting, running, replace(machine, foreign=earlier), now, discipline)
         settled = [
             _settled(decision, other) for decision, other in zip(decisions, again, strict=True)
         ]

@@ -21,6 +21,7 @@ from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.admission import Admission, Reasons, Succession, transaction
 from launcher.scheduler.attempt_watch import Adopted, Supervised, Watch, find_out, watch
+from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.ended_attempts import Ended, Endings
 from launcher.scheduler.gpu_state import Accelerators
 from launcher.scheduler.running_attempts import RunningAttempts
@@ -182,6 +183,7 @@ class Scheduler:
             stop_now=bool(stop and stop.get("now")),
             wishes=self._queue.wishes(),
             limits=self._queue.limits(),
+            discipline=chosen_discipline(self._home),
         )
         self._fork_servers.retire()
         for mend in (self._sleeper.mend, self._housekeeping):

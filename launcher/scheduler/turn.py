@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from launcher.scheduler.policy.disciplines import OURS, Discipline
+
 POLL_S = 1.0  # while a job waits for memory that is not ours to give, or runs on a GPU
 RETRY_S = 1.0  # after a job could not be started, or an end not be stored: the disk is full
 IDLE_S = 30.0  # longest sleep; only a vanished home and a set clock need it
@@ -29,3 +31,4 @@ class Requests:
     stop_now: bool = False  # and end what runs
     wishes: Mapping[int, str] = field(default_factory=dict)  # job → what its owner wants of it
     limits: Mapping[str, int] = field(default_factory=dict)  # group → jobs at once
+    discipline: Discipline = OURS  # the policy that the queue's owner chose

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from launcher.gpu.monitor import Lookout
+from launcher.scheduler.chosen_policy import note_of
 from launcher.scheduler.run_turns import screen_order
 from launcher.screens.format import JobLine, harmless, job_line
 from launcher.screens.gpu_users import FRESH_S, gauges_of, recalled, seen_gpus
@@ -155,7 +156,7 @@ class Snapshots:
         self, claims: Sequence[Claim], now: float
     ) -> tuple[tuple[Gauge, ...], tuple[str, ...]]:
         look = seen_gpus(self._home)
-        warnings = [self._warning] if self._warning else []
+        warnings = [each for each in (self._warning, note_of(self._home)) if each]
         fresh = look is not None and abs(now - look.at) <= FRESH_S  # the clock may be set back
         if look is not None and fresh and look.trouble:
             warnings.append(look.trouble)

@@ -16,6 +16,7 @@ from launcher.store.connection import (
 )
 from launcher.store.rows import Group, JobRow, job_row
 from launcher.store.runs.ready import FirstJobs, Flow
+from launcher.store.usage import LONGEST_S
 
 _JOBS = (
     "SELECT jobs.*, runs.name AS run_name, runs.root, runs.share, lanes.reason AS lane_reason,"
@@ -140,8 +141,9 @@ class JobQueries:
             "SELECT job, attempts.ended - claimed AS seconds, device FROM attempts"
             " JOIN jobs ON jobs.id = job AND jobs.attempts = number"
             " WHERE job IN (SELECT value FROM json_each(?))"
-            " AND json_extract(outcome, '$.ending') = 'done'",
-            (_list(jobs),),
+            " AND json_extract(outcome, '$.ending') = 'done'"
+            " AND attempts.ended - claimed BETWEEN 0 AND ?",  # else a clock was set meanwhile
+            (_list(jobs), LONGEST_S),
         )
         return [(jobs[row["job"]], row["seconds"], row["device"]) for row in rows]
 

@@ -20,6 +20,9 @@ from launcher.system.stored_fields import Unreadable, parsed, texts
 
 MOST_PROGRAMS = 100_000  # whose numbers are kept in memory
 MOST_CONTEXTS = 64  # kept in memory; each is as large as an environment
+_WAITING_BY_LANE = (
+    "SELECT lane, count(*) FROM jobs WHERE state = 'queued' AND waits = 0 GROUP BY lane"
+)
 _FIRST_OF_FLOW = (
     "SELECT rank, id FROM jobs WHERE state = 'queued' AND waits = 0 AND priority = ? AND run = ?"
     " AND lane = ? ORDER BY rank, id LIMIT 1"
@@ -108,6 +111,10 @@ class Scheduling:
             for rank, job, flow in ready
         ]
 
+    def waiting_by_lane(self) -> dict[int, int]:
+        """Return how many jobs of each lane could start: it reads an index of all that waits."""
+        return dict(self._db.execute(_WAITING_BY_LANE).fetchall())
+
     def set_vtimes(self, vtimes: Mapping[str, float]) -> None:
         """Set the virtual times of runs that have just come beside others."""
         set_vtimes(self._db, vtimes)
@@ -122,8 +129,10 @@ class Scheduling:
         if (job, rank) not in self._program_numbers:  # who is queued anew has another rank
             if len(self._program_numbers) >= MOST_PROGRAMS:
                 self._program_numbers.clear()
-            (text,) = self._db.execute("SELECT spec FROM jobs WHERE id = ?", (job,)).fetchone()
-            self._program_numbers[job, rank] = numbers_of(_argv(text))
+            row = self._db.execute("SELECT spec FROM jobs WHERE id = ?", (job,)).fetchone()
+            if row is None:  # it was forgotten just now
+                return None
+            self._program_numbers[job, rank] = numbers_of(_argv(row[0]))
         return self._program_numbers[job, rank]
 
     def next_in(self, like: ReadyJob) -> ReadyJob | None:

@@ -93,6 +93,7 @@ class Home:
     mps/             a folder per GPU that NVIDIA's MPS serves: its pipes and logs
     gpus.json        the GPUs as the scheduler last saw them, while something ran or waited for one
     stop.json        present while the queue is stopped
+    policy.json      which policy decides what starts, where it is not launcher's own
     wake             named pipe: a byte in it wakes the scheduler
     attempts/        a folder per attempt
     backups/         the database as it was before it was brought to a newer shape
@@ -143,6 +144,10 @@ class Home:
     @cached_property
     def mps(self) -> Path:
         return self.folder / "mps"
+
+    @cached_property
+    def policy(self) -> Path:
+        return self.folder / "policy.json"
 
     @cached_property
     def stop(self) -> Path:

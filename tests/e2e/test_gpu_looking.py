@@ -51,6 +51,7 @@ def test_the_first_job_of_its_kind_is_alone_and_the_next_are_packed_by_what_it_t
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=0)
+    machine.configure("[sharing]\nmax_per_gpu = 4\n")  # else two of unknown load at most
 
     first, second = (machine.hold(5, gpus=1) for _ in range(2))
 

@@ -202,7 +202,7 @@ def test_a_job_starts_again_on_a_card_of_which_less_is_free_than_it_took_there(
     gpus.set(card, used=7 * GIB // 4)  # a screen was plugged in meanwhile
     until(lambda: machine.quiet_for(2 * FRESH_S), "what was seen before does not count any more")
 
-    again = machine.hold(22, gpus=1)
+    again = machine.hold(22.5, gpus=1)
 
     assert again.cards == [card]
     assert "gets 22.2 GiB (learned from 1 run) of 22.2 GiB free" in machine.told(again.job)

@@ -170,6 +170,7 @@ def test_a_job_is_capped_while_it_shares_its_card_and_not_while_it_is_alone(
 def test_jobs_on_a_card_that_dies_go_on_elsewhere_and_are_not_charged(
     machine: Machine, gpus: Devices
 ) -> None:
+    machine.configure("[sharing]\nmax_per_gpu = 4\n")  # else two of unknown load at most
     lost, fallen, broken = (gpus.add(used=0) for _ in range(3))
     programs = [machine.hold(1, gpus=1, vram="7GiB", retries=0) for _ in range(3)]
     on = {one.cards[0]: one for one in programs}

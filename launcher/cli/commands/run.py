@@ -14,6 +14,7 @@ from launcher.cli.complete import TASK_FILES
 from launcher.cli.dry_run import Form, choose_form, compare, groups_to_run, list_plans
 from launcher.cli.group_rows import check_groups
 from launcher.cli.missing_programs import warn_of_missing_programs
+from launcher.cli.option_types import policy_option
 from launcher.cli.prompts import LEFT
 from launcher.cli.run_results import collect, draw
 from launcher.context import Context
@@ -26,6 +27,8 @@ from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run
 from launcher.planning.queue_comparison import ACCEPT_CODE, Action, Comparison
 from launcher.planning.submit import Submitted, submit
+from launcher.scheduler.chosen_policy import choose_discipline
+from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.policy.model import Machine
 from launcher.screens.format import harmless
 from launcher.screens.plan_view import other_code, other_options
@@ -67,6 +70,7 @@ from launcher.taskfile.legacy_names import Wanted
     metavar="NUMBER",
     help="The run's part of the machine while other runs wait, too; as `share` in the file (default 1).",
 )
+@policy_option
 @click.option(
     "--pass-env",
     multiple=True,
@@ -88,6 +92,7 @@ def command(
     commands: bool,
     settings: tuple[str, ...],
     share: str | None,
+    policy: Discipline | None,
     detach: bool,
     force: bool,
     accept_code: bool,
@@ -129,6 +134,8 @@ def command(
         return _print_results(plans)
     code = 0
     with open_queue(make=True) as (home, store):
+        if policy is not None:
+            choose_discipline(home, policy)
         with _uncollected():
             # compare all of them before any is queued, so that a refusal leaves nothing behind
             comparisons = [compared(store, plan) for plan in plans]

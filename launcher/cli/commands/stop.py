@@ -5,7 +5,10 @@ from collections.abc import Sequence
 
 import click
 
+from launcher.cli.option_types import policy_option
 from launcher.errors import MachineError, counted
+from launcher.scheduler.chosen_policy import choose_discipline, note_of
+from launcher.scheduler.policy.disciplines import Discipline
 from launcher.screens.format import harmless, named
 from launcher.states import State
 from launcher.store.client import open_queue, set_off
@@ -77,16 +80,21 @@ def _say_failed(jobs: Sequence[JobRow]) -> None:
 
 
 @click.command()
-def start() -> None:
-    """Start jobs again after `launcher stop`.
+@policy_option
+def start(policy: Discipline | None) -> None:
+    """Start jobs again after `launcher stop`; with --policy, let another policy decide which.
 
     \b
     Examples:
       launcher start
-      launcher start && launcher wait
+      launcher start --policy easy
     """
     with open_queue() as (home, _):
+        if policy is not None:
+            choose_discipline(home, policy)
+            click.echo(note_of(home) or f"policy {policy.name} decides", err=True)
         was_stopped = home.stop.exists()
         home.stop.unlink(missing_ok=True)
         set_off(home)
-    click.echo("the queue goes on" if was_stopped else "the queue was not stopped", err=True)
+    if was_stopped or policy is None:
+        click.echo("the queue goes on" if was_stopped else "the queue was not stopped", err=True)

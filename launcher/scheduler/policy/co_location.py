@@ -140,7 +140,7 @@ def longest(
         else:
             known_s += seconds * count
             known += count
-    if not cards or unknown > known or not known:
+    if cards < 2 or unknown > known or not known:  # a single card ends all its work last
         return None
     work_s = known_s * (1 + unknown / known)  # those of which it is unknown are like the others
     sooner = min(1.0, UNKNOWN_SLOWDOWN / 2) / UNKNOWN_SLOWDOWN if queued else 1.0

@@ -24,6 +24,7 @@ from launcher.scheduler.policy.inventory import Inventory
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Stop, Wait, Waiting
 from launcher.scheduler.policy.yielding import Yielding
 from launcher.states import ReasonCode
+from launcher.units import format_seconds
 
 NEVER_KNOWN: Turn = (inf, 1 << 62)  # after all of ours
 
@@ -77,6 +78,7 @@ class Policy:
         self._keeps = discipline.keeps
         self._guards = discipline.shares and discipline.foresees
         self._barred = ""  # who comes first, where nobody may start before him
+        self._hinted = False  # the first job that does not fit was told when there is room
         self._started: dict[int, Running] = {}  # by job: what decisions have started
         self._reservation: FirstJobReservation | None = None
         self._longest_s: float | None = None  # who takes so long shares a card with none of ours
@@ -84,7 +86,7 @@ class Policy:
 
     def decide(self, waiting: Sequence[Waiting], now: float) -> list[Decision]:
         """Return what happens to each waiting job; what starts counts as running from then on."""
-        self._reservation, self._barred = None, ""
+        self._reservation, self._barred, self._hinted = None, "", False
         self.inventory.advance(now)
         if self._guards and self.inventory.machine.whole_queue:
             self._longest_s = self._guard(waiting, now)
@@ -137,19 +139,35 @@ class Policy:
         if self._keeps is Keeps.ALL:
             name = request.name or str(request.job)
             self._barred = f"comes after job {name}: first come, first served"
-        elif self._reservation is None and self._is_due(request, now):
-            self._reservation = self.reserve(request, needs, cpus, now)
-            when = "" if self._reservation is None else self._reservation.when(now)
-            if self._reservation is not None and when:
-                lacks = lacks.and_that(f"room on {self._reservation.where}{when}")
-            if (self._reservation is None or request.insists) and self._others_block(request, cpus):
-                behind = self._ours_block(request, cpus)
+        elif self._reservation is None:
+            return self._kept(request, needs, cpus, lacks, now)
+        return Wait(job=request.job, reason=lacks.text, data=lacks.data, lacks=lacks.of)
+
+    def _kept(
+        self, request: Waiting, needs: Sequence[Need], cpus: int, lacks: Lack, now: float
+    ) -> Wait:
+        """Return why a job waits that does not fit; keep a place for it where it is due."""
+        due = request.insists or self._is_due(request, now)
+        if due or (self.inventory.explain and not self._hinted):
+            place = self.reserve(request, needs, cpus, now)
+            self._hinted = True
+            when = "" if place is None else place.when(now)
+            if place is not None and when:
+                lacks = lacks.and_that(f"room on {place.where}{when}")
+                patience_s = request.patient_until - now
+                if not due and 0 < patience_s < inf:
+                    later = format_seconds(round(patience_s))
+                    lacks = lacks.and_that(
+                        f"kept for it from {later} on, until then others may pass"
+                    )
+            self._reservation = place if due else None
+            if (place is None or request.insists) and self._others_block(request, cpus):
                 return Wait(
                     job=request.job,
                     reason=lacks.text,
                     data=lacks.data,
                     for_others=True,
-                    behind_ours=behind,
+                    behind_ours=self._ours_block(request, cpus),
                     lacks=lacks.of,
                 )
         return Wait(job=request.job, reason=lacks.text, data=lacks.data, lacks=lacks.of)

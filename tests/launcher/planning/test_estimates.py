@@ -5,12 +5,13 @@ import pytest
 
 from launcher.job import Resources
 from launcher.kind_interface.kind import Kind
-from launcher.planning.estimates import Estimate, Source, forecast, past_job, wants_gpu
+from launcher.planning.estimates import Estimate, History, Source, forecast, past_job, wants_gpu
 from launcher.planning.plan import PlannedJob
 from launcher.scheduler.policy.inventory import wants_gpu as on_gpu
 from launcher.scheduler.policy.model import Machine
 from launcher.states import Done, Failed
 from launcher.store.queue import Store
+from launcher.store.usage import Run, Usage
 from launcher.units import Bytes
 from tests.build import a_gpu, a_seat, a_spec, enqueue, job_row
 from tests.launcher.plans import GIB, KINDS, a_history, a_plan, done_before, named
@@ -119,6 +120,29 @@ def test_the_queue_tells_what_was_done_how_long_where_and_how_much_it_wrote(stor
     assert (found[a].images, found[a].fresh) == ("x", False)
     assert found[b].disk is None  # a folder's size is not known
     assert job_row(store, d).ended is None
+
+
+def test_of_what_ended_before_it_began_or_years_later_no_duration_is_learned(store: Store) -> None:
+    jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(3)))
+    for job, end in zip(jobs, (10.0, 160.0, 1e9), strict=True):
+        claim = store.scheduling.claim(job, a_seat(), reason="fits", now=100.0)
+        assert claim is not None
+        store.scheduling.finish(claim, Done(at=end), outputs={}, now=end)
+    assert [seconds for _, seconds, _ in store.read.done_lately(10)] == [60.0]
+
+
+def test_a_program_that_ran_with_other_numbers_tells_how_long_it_takes() -> None:
+    job = replace(a_job(), signature="command 1", argv=("train.py", "--seed", "3"))
+    runs = (Run(4 * GIB, ("1",)), Run(4 * GIB, ("2",)))
+    learned = Usage(seconds=(50.0, 70.0), peaks=(4 * GIB, 4 * GIB), runs=runs)
+    on_gpu = replace(job, resources=Resources(device="cuda"))
+    history = History((), KINDS, gpus=True, usage=lambda _: learned)
+    found = forecast(on_gpu, history)
+    assert (found.seconds, found.runs, found.vram, found.peaks) == (60.0, 2, 4 * GIB, 2)
+    others = History((), KINDS, gpus=True, usage=lambda _: replace(learned, own=False))
+    assert forecast(on_gpu, others).seconds is None  # its kind's are no estimate
+    untried = forecast(replace(on_gpu, argv=("train.py", "--seed", "3", "4")), history)
+    assert untried.vram is None
 
 
 def test_of_an_attempt_that_failed_before_nothing_is_learned(store: Store) -> None:
