@@ -63,6 +63,8 @@ def a_study(**changes: Any) -> Study:
                 wait_mean=mean,
                 wait_p95=p95,
                 wait_longest=longest,
+                wait_longest_wide=longest,
+                slowdown=12.5,
                 turnaround=mean + 3600.0,
                 makespan=makespan,
             )
@@ -112,7 +114,13 @@ def test_the_json_form_has_all_numbers_and_all_assumptions(launcher: Launcher, t
         "too_much_memory": 1,
         "needs_dropped": 0,
     }
-    assert [one["policy"] for one in record["policies"]] == ["launcher", "fifo", "sjf"]
+    assert [one["policy"] for one in record["policies"]] == [
+        "launcher",
+        "fifo",
+        "sjf",
+        "easy",
+        "first-fit",
+    ]
     for one in record["policies"]:
         assert {*one} >= {"utilisation", "wait_mean_s", "wait_p95_s", "makespan_s"}
         assert one["makespan_s"] >= record["lower_bound_s"]
@@ -125,9 +133,13 @@ def test_the_json_form_has_all_numbers_and_all_assumptions(launcher: Launcher, t
         "load": 2.0,
         "all_at_once": False,
         "memory": "as the trace names it",
+        "memory_is": "known",
+        "reserve_bytes": 0,
+        "baseline_bytes": 0,
+        "users": False,
+        "jobs_of_others": 0,
         "durations": "as in the trace",
         "seed": None,
-        "looked_at_per_lane": 4,
     }
 
 
@@ -286,7 +298,13 @@ def test_a_task_file_is_replayed_and_not_queued(
     record = json.loads(launcher(*words, "--slowdown", "1.5").out)
     assert record["jobs"] == 4
     spans = {one["policy"]: one["makespan_s"] for one in record["policies"]}
-    assert spans == {"launcher": 5400.0, "fifo": 7200.0, "sjf": 7200.0}
+    assert spans == {
+        "launcher": 5400.0,
+        "fifo": 7200.0,
+        "sjf": 7200.0,
+        "easy": 7200.0,
+        "first-fit": 5400.0,
+    }
     assert record["lower_bound_s"] == 5400.0
     assert record["assumptions"]["memory"] == "as declared or measured, else 8 GiB"
     assert not store.read.counts()
