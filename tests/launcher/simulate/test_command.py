@@ -94,8 +94,15 @@ def test_a_trace_is_replayed(launcher: Launcher, trace: str) -> None:
     assert answer.code == 0
     lines = answer.out.splitlines()
     assert lines[0] == "4 jobs of jobs.csv on 2x24GiB"
-    assert [line.split()[0] for line in lines[3:7]] == ["launcher", "fifo", "sjf", "lower"]
-    assert lines[8] == (
+    assert [line.split()[0] for line in lines[3:9]] == [
+        "launcher",
+        "fifo",
+        "sjf",
+        "easy",
+        "first-fit",
+        "lower",
+    ]
+    assert lines[10] == (
         "Dropped: 1 that ask for more than 2 GPUs, 1 that ask for more memory than enough of these have"
     )
     assert answer.err == ""
@@ -236,7 +243,13 @@ def test_durations_are_those_of_jobs_that_ran_here_wherever_that_was() -> None:
     replayed = planned_jobs([made], a_history(*ran, gpus=True), seconds=7.0, vram=5 * GIB)
     lasting = {job.group: job.seconds for job in replayed.jobs}
     assert (lasting["train"], lasting["test"], lasting["poison"]) == (50.0, 9.0, 7.0)
-    assert replayed.in_words() == ("XX")
+    assert replayed.in_words() == (
+        "of 1 shapes job 7 s, as no shapes job ran here (--duration), "
+        "of 2 train jobs 50 s (median of 1 run here), "
+        "of 3 test jobs 9 s (median of 1 run here on the CPU), "
+        "of 1 poison job 7 s, as no poison job ran here (--duration), "
+        "of 1 unlearn job 7 s, as no unlearn job ran here (--duration)"
+    )
 
 
 def test_a_job_with_other_settings_takes_as_long_as_others_of_its_kind() -> None:
