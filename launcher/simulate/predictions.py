@@ -2,12 +2,22 @@
 
 from collections import deque
 from enum import StrEnum
+from typing import Protocol
 
 from launcher.scheduler.policy.forecast import UNKNOWN, Forecast, forecast_of
-from launcher.simulate.queue_policy import Forecasts
 from launcher.simulate.trace import TraceJob
 
 NEWEST = 64  # durations of jobs alike that are remembered, as in the queue
+
+
+class Forecasts(Protocol):
+    """Who tells how long a job will take, from what has ended."""
+
+    def add(self, job: TraceJob) -> None:
+        """Remember a job that has ended."""
+
+    def of(self, job: TraceJob) -> Forecast:
+        """Return how long a job is expected to take."""
 
 
 class Foresight(StrEnum):

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from heapq import heappop, heappush
 from math import inf
-from typing import Protocol
 
 from launcher.job import Resources
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
@@ -22,7 +21,9 @@ from launcher.scheduler.policy.gpu_need import Need
 from launcher.scheduler.policy.model import Machine, Start, Waiting
 from launcher.simulate.claims import PEAK_S, Claims, Key
 from launcher.simulate.fleet import Fleet
+from launcher.simulate.predictions import Forecasts
 from launcher.simulate.trace import TraceJob
+from launcher.simulate.user_shares import DecayedUse
 from launcher.store.user_actions import rank_of
 from launcher.system.gpu_sharing import Rules
 
@@ -30,18 +31,8 @@ _MEASURABLE = 1e-3  # a job that took so much longer than alone was beside other
 PLENTY = 1 << 50  # cores, and bytes of main memory: neither is ever short in a simulation
 
 _Ask = tuple[int, Key, bool, str]  # what jobs ask for, and the group by which that is learned
-_Lane = tuple[_Ask, str, float | None]  # and by what forecasts tell them apart
+_Lane = tuple[_Ask, str, float | None, str]  # and by what forecasts tell them apart, and whose
 _Entry = tuple[float, float, int]  # order within a lane, rank, and index: a place in the queue
-
-
-class Forecasts(Protocol):
-    """Who tells how long a job will take, from what has ended."""
-
-    def add(self, job: TraceJob) -> None:
-        """Remember a job that has ended."""
-
-    def of(self, job: TraceJob) -> Forecast:
-        """Return how long a job is expected to take."""
 
 
 class Live:
@@ -60,6 +51,7 @@ class Live:
         claims: Claims,
         discipline: Discipline,
         slowdown: float = 1.0,
+        users: bool = False,
     ) -> None:
         """Begin with empty cards.
 
@@ -70,14 +62,17 @@ class Live:
             claims: likewise.
             discipline: the policy.
             slowdown: what is measured of a job beside another.
+            users: each user of the trace has a queue, and who has used less of late goes first.
         """
         gpus = fleet.snapshots()
         machine = Machine(cpus=PLENTY, ram=PLENTY, ram_free=PLENTY, gpus=gpus, rules=rules)
         self._discipline = discipline
         self._policy = Policy(machine, discipline=discipline, explain=False)
         self._cards = {gpu.uuid: gpu.index for gpu in gpus}
+        self._uuids = [gpu.uuid for gpu in gpus]
         self._forecasts, self._claims = forecasts, claims
         self._slowdown = slowdown
+        self._use = DecayedUse() if users and discipline.keeps is Keeps.OVERDUE else None
         self._slowed: set[tuple[str, int]] = set()  # of which it was measured: groups and GPUs
         self.out_of_memory = 0  # attempts that took more than they were promised
         self._failing: set[int] = set()  # jobs that run, and will
@@ -112,10 +107,12 @@ class Live:
         heappush(self._lanes.setdefault(lane, []), self._entry(job))
         self._new.append(job)
 
-    def take_back(self, job: TraceJob, took: float, now: float) -> bool:  # noqa: ARG002
+    def take_back(self, job: TraceJob, took: float, now: float) -> bool:
         """Take back the cards of a job, and learn from it; it may have to run again."""
         self._policy.ended(job.index)
         self._ended = True
+        if self._use is not None:
+            self._use.end(job.index, now)
         again = job.index in self._failing
         if again:
             self._failing.remove(job.index)
@@ -131,6 +128,11 @@ class Live:
                 self._learn_needs(ask, self._jobs[self._lanes[next(iter(lanes))][0][2]])
         return not again
 
+    def others_take(self, card: int, amount: int) -> None:
+        """Count memory of a card that others have taken since; less than 0: that they gave back."""
+        self._policy.inventory.others_take(self._uuids[card], amount)
+        self._ended = self._ended or amount < 0
+
     def starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
         """Give what the policy starts now, and on which cards."""
         while line := self._line(now):
@@ -139,7 +141,10 @@ class Live:
                 if isinstance(decision, Start):
                     begun += 1
                     cards = tuple(self._cards[uuid] for uuid in decision.devices)
-                    yield self._begun(self._leave(job.job), decision), cards
+                    starting = self._begun(self._leave(job.job), decision)
+                    if self._use is not None:
+                        self._use.begin(starting.index, starting.user, len(cards), now)
+                    yield starting, cards
             if not begun:
                 break
             self._ended = True  # who comes next in its lane was not looked at
@@ -170,7 +175,13 @@ class Live:
         if kept is not None and all(job.index != kept for job in heads):
             heads.append(self._jobs[kept])
         heads.sort(key=self._rank)
-        return arranged(map(self._look, heads), now, self._discipline)
+        line = arranged(map(self._look, heads), now, self._discipline)
+        if self._use is None:
+            return line
+        use = self._use.at(now)
+        # for whom a place is kept comes first, whoever he is
+        line.sort(key=lambda job: (job.patient_until > now, use.get(self._jobs[job.job].user, 0.0)))
+        return line
 
     def _first(self) -> TraceJob | None:
         if not self._lanes:
@@ -224,7 +235,7 @@ class Live:
 
     def _lane(self, job: TraceJob) -> _Lane:
         ask = (job.gpus, self._claims.key(job), job.exclusive, self._learning(job))
-        return ask, job.group, job.forecast
+        return ask, job.group, job.forecast, "" if self._use is None else job.user
 
     def _learning(self, job: TraceJob) -> str:
         """Return the group that teaches what a job does beside others, '' where the policy learns nothing."""

@@ -89,6 +89,13 @@ def _assumed(assumed: Assumptions) -> list[str]:
         parts.append(f"{format_bytes(fleet.baseline)} of each GPU in use by others")
     if fleet.reserve:
         parts.append(f"{format_bytes(fleet.reserve)} of each GPU left to others")
+    if assumed.users:
+        parts.append("of launcher's users who has used less of late goes first (half-life a day)")
+    if assumed.others:
+        parts.append(
+            f"others run {counted(len(assumed.others), 'job')} on whole idle GPUs, first come, first served, and are "
+            "in no figure"
+        )
     parts += [sharing(assumed), knows[assumed.foresight]]
     parts.append("fifo and sjf give whole GPUs, sjf knows all durations")
     if assumed.all_at_once:

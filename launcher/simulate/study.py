@@ -8,10 +8,12 @@ from launcher.scheduler.policy.disciplines import OURS as OUR_DISCIPLINE
 from launcher.simulate.claims import Claims, Memory, WholeCards, claims
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.lower_bound import lower_bound
+from launcher.simulate.others import Beside, beside
 from launcher.simulate.outcome import Outcome, measure
 from launcher.simulate.predictions import Foresight, forecasts
 from launcher.simulate.queue_policy import Live
 from launcher.simulate.replay import Span, replay
+from launcher.simulate.trace import TraceJob
 from launcher.simulate.workload import Workload
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules
@@ -33,6 +35,8 @@ class Assumptions:
     memory: str  # what jobs claim, in words
     seed: int | None  # of that, None where nothing is drawn
     knows: Memory = Memory.KNOWN  # how much a policy knows of that
+    users: bool = False  # each user of the trace has a queue
+    others: tuple[TraceJob, ...] = ()  # jobs of people whose schedulers know nothing of ours
     durations: str = ""  # how long jobs take, in words; '' where the trace tells
 
     def record(self) -> dict[str, Json]:
@@ -49,6 +53,8 @@ class Assumptions:
             "memory_is": str(self.knows),
             "reserve_bytes": self.fleet.reserve,
             "baseline_bytes": self.fleet.baseline,
+            "users": self.users,
+            "jobs_of_others": len(self.others),
             "durations": self.durations or "as in the trace",
             "seed": self.seed,
         }
@@ -104,9 +110,15 @@ def study(
     for policy in policies:
         tell(policy)
         queue = _queue(policy, assumptions)
-        spans[policy] = replay(
-            workload.jobs, queue, cards=len(totals), slowdown=assumptions.slowdown
+        first = 1 + max(job.index for job in workload.jobs)
+        jobs = beside(workload.jobs, assumptions.others)
+        happened = replay(
+            jobs,
+            Beside(queue, assumptions.fleet, first) if assumptions.others else queue,
+            cards=len(totals),
+            slowdown=assumptions.slowdown,
         )
+        spans[policy] = tuple(span for span in happened if span.job < first)
         failures += queue.out_of_memory
     return Study(
         assumptions=assumptions,
@@ -136,6 +148,7 @@ def _queue(policy: str, assumptions: Assumptions) -> Live:
         claims=_claims(assumptions, discipline),
         discipline=discipline,
         slowdown=assumptions.slowdown,
+        users=assumptions.users,
     )
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +105,14 @@ _TASKFILES = (".yaml", ".yml")
     help="VRAM of each GPU that is in use when no job runs on it.",
 )
 @click.option(
+    "--users", is_flag=True, help="Give each user of the trace (column user) a queue of his own."
+)
+@click.option(
+    "--others",
+    metavar="TRACE",
+    help="Jobs of other people, whom plain FIFO schedulers give whole idle GPUs.",
+)
+@click.option(
     "--duration", type=span(), help="Duration of a task file's job that never ran.  [default: 1h]"
 )
 @click.option("--timeline", metavar="FILE.svg", help="Also draw what ran where and when, as SVG.")
@@ -123,6 +131,8 @@ def command(
     knows: str,
     reserve: int,
     baseline: int,
+    users: bool,
+    others: str | None,
     duration: float | None,
     timeline: str | None,
     as_json: bool,
@@ -167,6 +177,8 @@ def command(
         all_at_once=all_at_once,
         memory=memory,
         knows=Memory(knows),
+        users=_has_users(workload.jobs, file) if users else False,
+        others=() if others is None else fit(read_trace(Path(others)), fleet).jobs,
         durations=durations,
         seed=drawn,
     )
@@ -198,6 +210,12 @@ def _of_trace(
         return drawn, format_bytes(vram) + of_parts, None
     drawn = draw_memory(trace_jobs, seed, card=card)
     return drawn, f"drawn with seed {seed}: {SAID}{of_parts}", seed
+
+
+def _has_users(jobs: Sequence[TraceJob], file: str) -> bool:
+    if not any(job.user for job in jobs):
+        raise UsageError(f"--users: {file!r} names no user; give a trace with a column user")
+    return True
 
 
 def _of_taskfile(file: str, seconds: float, vram: int) -> Planned:

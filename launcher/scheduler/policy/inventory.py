@@ -104,6 +104,13 @@ class Inventory:
                 self._cards[uuid].take_back(run)
         self._changed(run, freed=True)
 
+    def others_take(self, uuid: str, amount: int) -> None:
+        """Count memory of a GPU that others have taken since; less than 0: that they gave back."""
+        card = self._cards[uuid]
+        card.others, card.free = card.others + amount, card.free - amount
+        card.settle()
+        self._changed(Running(cpus=0, devices=(uuid,)), freed=amount < 0)
+
     def advance(self, now: float) -> None:
         """Expect a later end of what runs on although it should have ended: its forecast says when."""
         while self._ends and self._ends[0][0] <= now:

@@ -63,6 +63,8 @@ def a_study(**changes: Any) -> Study:
                 wait_mean=mean,
                 wait_p95=p95,
                 wait_longest=longest,
+                wait_longest_wide=longest,
+                slowdown=12.5,
                 turnaround=mean + 3600.0,
                 makespan=makespan,
             )
@@ -92,8 +94,15 @@ def test_a_trace_is_replayed(launcher: Launcher, trace: str) -> None:
     assert answer.code == 0
     lines = answer.out.splitlines()
     assert lines[0] == "4 jobs of jobs.csv on 2x24GiB"
-    assert [line.split()[0] for line in lines[3:7]] == ["launcher", "fifo", "sjf", "lower"]
-    assert lines[8] == (
+    assert [line.split()[0] for line in lines[3:9]] == [
+        "launcher",
+        "fifo",
+        "sjf",
+        "easy",
+        "first-fit",
+        "lower",
+    ]
+    assert lines[10] == (
         "Dropped: 1 that ask for more than 2 GPUs, 1 that ask for more memory than enough of these have"
     )
     assert answer.err == ""
@@ -112,7 +121,13 @@ def test_the_json_form_has_all_numbers_and_all_assumptions(launcher: Launcher, t
         "too_much_memory": 1,
         "needs_dropped": 0,
     }
-    assert [one["policy"] for one in record["policies"]] == ["launcher", "fifo", "sjf"]
+    assert [one["policy"] for one in record["policies"]] == [
+        "launcher",
+        "fifo",
+        "sjf",
+        "easy",
+        "first-fit",
+    ]
     for one in record["policies"]:
         assert {*one} >= {"utilisation", "wait_mean_s", "wait_p95_s", "makespan_s"}
         assert one["makespan_s"] >= record["lower_bound_s"]
@@ -125,9 +140,13 @@ def test_the_json_form_has_all_numbers_and_all_assumptions(launcher: Launcher, t
         "load": 2.0,
         "all_at_once": False,
         "memory": "as the trace names it",
+        "memory_is": "known",
+        "reserve_bytes": 0,
+        "baseline_bytes": 0,
+        "users": False,
+        "jobs_of_others": 0,
         "durations": "as in the trace",
         "seed": None,
-        "looked_at_per_lane": 4,
     }
 
 
@@ -224,7 +243,13 @@ def test_durations_are_those_of_jobs_that_ran_here_wherever_that_was() -> None:
     replayed = planned_jobs([made], a_history(*ran, gpus=True), seconds=7.0, vram=5 * GIB)
     lasting = {job.group: job.seconds for job in replayed.jobs}
     assert (lasting["train"], lasting["test"], lasting["poison"]) == (50.0, 9.0, 7.0)
-    assert replayed.in_words() == ("XX")
+    assert replayed.in_words() == (
+        "of 1 shapes job 7 s, as no shapes job ran here (--duration), "
+        "of 2 train jobs 50 s (median of 1 run here), "
+        "of 3 test jobs 9 s (median of 1 run here on the CPU), "
+        "of 1 poison job 7 s, as no poison job ran here (--duration), "
+        "of 1 unlearn job 7 s, as no unlearn job ran here (--duration)"
+    )
 
 
 def test_a_job_with_other_settings_takes_as_long_as_others_of_its_kind() -> None:
@@ -286,7 +311,13 @@ def test_a_task_file_is_replayed_and_not_queued(
     record = json.loads(launcher(*words, "--slowdown", "1.5").out)
     assert record["jobs"] == 4
     spans = {one["policy"]: one["makespan_s"] for one in record["policies"]}
-    assert spans == {"launcher": 5400.0, "fifo": 7200.0, "sjf": 7200.0}
+    assert spans == {
+        "launcher": 5400.0,
+        "fifo": 7200.0,
+        "sjf": 7200.0,
+        "easy": 7200.0,
+        "first-fit": 5400.0,
+    }
     assert record["lower_bound_s"] == 5400.0
     assert record["assumptions"]["memory"] == "as declared or measured, else 8 GiB"
     assert not store.read.counts()

@@ -120,10 +120,11 @@ class _AnyOrder:
         if self._stream.random() < 0.3:
             self._alone.add(job.index)
 
-    def take_back(self, job: TraceJob, took: float, now: float) -> None:
+    def take_back(self, job: TraceJob, took: float, now: float) -> bool:
         for on in self._on:
             if job in on:
                 on.remove(job)
+        return True
 
     def starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
         self._stream.shuffle(self._line)

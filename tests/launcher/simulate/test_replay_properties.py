@@ -3,11 +3,12 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from launcher.scheduler.policy.disciplines import DISCIPLINES
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.lower_bound import lower_bound
 from launcher.simulate.occupancy import jobs_per_gpu, queue_lengths, slots
 from launcher.simulate.predictions import Foresight
-from launcher.simulate.study import OURS, POLICIES, study
+from launcher.simulate.study import POLICIES, study
 from launcher.simulate.trace import TraceJob
 from launcher.simulate.workload import fit
 from tests.launcher.simulate.worlds import GIB, assuming, most_at_once, streams
@@ -50,7 +51,7 @@ def test_every_policy_runs_every_job_once_and_nobody_beats_the_bound(
             assert len(set(span.cards)) == job.gpus
         for card, total in enumerate(fleet.totals):
             number, crowd_here = most_at_once(spans, card)
-            assert number <= (most if policy == OURS else 1)
+            assert number <= (most if DISCIPLINES[policy].shares else 1)
             assert sum(by_index[job].vram or 0 for job in crowd_here) <= total
     for outcome in done.outcomes:
         assert outcome.makespan >= done.lower_bound - ROUNDING_S

@@ -56,6 +56,7 @@ def live(
     foresight: Foresight = Foresight.KNOWN,
     memory: Memory = Memory.KNOWN,
     discipline: Discipline = OURS,
+    users: bool = False,
 ) -> Live:
     """A policy of the scheduler over empty cards."""
     return Live(
@@ -64,6 +65,7 @@ def live(
         forecasts=forecasts(foresight),
         claims=claims(memory),
         discipline=discipline,
+        users=users,
     )
 
 
