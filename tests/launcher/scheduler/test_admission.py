@@ -11,11 +11,10 @@ from pathlib import Path
 from launcher.context import WorkerEnvironment
 from launcher.gpu.resources import ForeignReservation
 from launcher.job import Resources, Spec
-from launcher.scheduler.admission import are_all, sole_flow
+from launcher.scheduler.admission import sole_flow
 from launcher.states import ENDED, State
 from launcher.store.queue import Store
 from launcher.store.rows import Lane, ReadyJob
-from launcher.store.runs.ready import MOST_RUNS
 from launcher.system.daemon_control import ensure_scheduler, wake
 from launcher.system.paths import Home
 from tests.build import a_spec, enqueue, in_state, job_row, shell, until
@@ -101,17 +100,6 @@ def test_only_jobs_of_one_lane_that_need_nothing_but_cores_follow_each_other() -
     assert sole_flow([a_ready_job(1, group="night")], ()) is None
     assert sole_flow([a_ready_job(1, ram=1 << 30)], ()) is None
     assert sole_flow([a_ready_job(1, device="gpu", accelerated=True)], ()) is None
-
-
-def test_the_jobs_of_a_queue_are_all_where_none_of_its_flows_goes_on_unseen() -> None:
-    assert are_all([], 4)
-    assert are_all([a_ready_job(1) for _ in range(3)], 4)
-    assert not are_all([a_ready_job(1) for _ in range(4)], 4)
-    assert are_all([a_ready_job(lane) for lane in range(20)], 4)
-    assert not are_all([a_ready_job(lane) for lane in range(MOST_RUNS)], 4)
-
-
-# --- what is prepared while a job runs
 
 
 def lie_ahead(home: Home, store: Store, job: int) -> None:
