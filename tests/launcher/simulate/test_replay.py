@@ -2,7 +2,8 @@
 
 import pytest
 
-from launcher.simulate.baselines import Fifo, ShortestFirst
+from launcher.scheduler.policy.disciplines import FIFO, SJF
+from launcher.simulate.fleet import Fleet
 from launcher.simulate.outcome import measure
 from launcher.simulate.predictions import Foresight, Learned
 from launcher.simulate.slowdown import Pace
@@ -15,7 +16,7 @@ from tests.launcher.simulate.worlds import GIB, a_fleet, a_job, live, replayed, 
 
 def test_first_come_first_served_waits_for_the_head_of_the_line() -> None:
     jobs = [a_job(0, 10), a_job(1, 30, gpus=2, at=1), a_job(2, 5, at=2)]
-    spans = replayed(jobs, Fifo(a_fleet(2).totals), cards=2)
+    spans = replayed(jobs, live(a_fleet(2), discipline=FIFO), cards=2)
     assert starts(spans) == [0, 10, 40], "the second card is idle from 0 to 10"
     assert spans[1].cards == (0, 1)
     assert [spans[job].end for job in range(3)] == [10, 40, 45]
@@ -24,13 +25,13 @@ def test_first_come_first_served_waits_for_the_head_of_the_line() -> None:
 
 def test_whole_cards_are_never_shared() -> None:
     jobs = [a_job(index, 10, gib=2) for index in range(3)]
-    assert starts(replayed(jobs, Fifo(a_fleet(1).totals), cards=1)) == [0, 10, 20]
+    assert starts(replayed(jobs, live(a_fleet(1), discipline=FIFO), cards=1)) == [0, 10, 20]
 
 
 def test_whole_cards_are_the_smallest_that_will_do() -> None:
     totals = (80 * GIB, 24 * GIB)
     jobs = [a_job(0, gib=10), a_job(1, gib=40), a_job(2, gib=40)]
-    spans = replayed(jobs, Fifo(totals), cards=2)
+    spans = replayed(jobs, live(Fleet(totals=totals), discipline=FIFO), cards=2)
     assert [spans[job].cards for job in range(3)] == [(1,), (0,), (0,)]
     assert starts(spans) == [0, 0, 10]
 
@@ -40,12 +41,12 @@ def test_whole_cards_are_the_smallest_that_will_do() -> None:
 
 def test_the_shortest_that_fits_starts_first() -> None:
     jobs = [a_job(0, 10), a_job(1, 30, at=1), a_job(2, 5, at=2), a_job(3, 20, at=3)]
-    assert starts(replayed(jobs, ShortestFirst(a_fleet(1).totals), cards=1)) == [0, 35, 10, 15]
+    assert starts(replayed(jobs, live(a_fleet(1), discipline=SJF), cards=1)) == [0, 35, 10, 15]
 
 
 def test_the_shortest_is_passed_over_while_it_does_not_fit() -> None:
     jobs = [a_job(0, 10), a_job(1, 1, gpus=2, at=1), a_job(2, 12, at=2)]
-    assert starts(replayed(jobs, ShortestFirst(a_fleet(2).totals), cards=2)) == [0, 14, 2]
+    assert starts(replayed(jobs, live(a_fleet(2), discipline=SJF), cards=2)) == [0, 14, 2]
 
 
 # --- pace
@@ -88,7 +89,7 @@ def test_three_on_a_card_take_the_factor_squared() -> None:
 
 
 def test_a_job_that_takes_no_time_ends_as_it_starts() -> None:
-    spans = replayed([a_job(0, 0), a_job(1, 0)], Fifo(a_fleet(1).totals), cards=1)
+    spans = replayed([a_job(0, 0), a_job(1, 0)], live(a_fleet(1), discipline=FIFO), cards=1)
     assert [(span.start, span.end) for span in spans.values()] == [(0, 0), (0, 0)]
 
 
@@ -97,14 +98,14 @@ def test_a_job_that_takes_no_time_ends_as_it_starts() -> None:
 
 def test_a_job_waits_for_what_it_needs_and_that_is_not_waiting_for_cards() -> None:
     jobs = [a_job(0, 10), a_job(1, 5, needs=(0,)), a_job(2, 5, needs=(0, 1), at=100)]
-    spans = replayed(jobs, Fifo(a_fleet(2).totals), cards=2)
+    spans = replayed(jobs, live(a_fleet(2), discipline=FIFO), cards=2)
     assert starts(spans) == [0, 10, 100]
     assert [span.waited for span in spans.values()] == [0, 0, 0]
 
 
 def test_a_job_without_gpus_starts_at_once() -> None:
     jobs = [a_job(0, 10), a_job(1, 3, gpus=0), a_job(2, 5, needs=(1,))]
-    spans = replayed(jobs, Fifo(a_fleet(1).totals), cards=1)
+    spans = replayed(jobs, live(a_fleet(1), discipline=FIFO), cards=1)
     assert starts(spans) == [0, 0, 10]
     assert spans[1].cards == ()
 
@@ -231,6 +232,6 @@ def test_an_outcome_counts_cards_in_use_and_waiting() -> None:
 
 def test_the_95th_percentile_is_a_time_that_some_job_waited() -> None:
     jobs = [a_job(index, 1) for index in range(100)]
-    spans = replayed(jobs, Fifo(a_fleet(1).totals), cards=1)
+    spans = replayed(jobs, live(a_fleet(1), discipline=FIFO), cards=1)
     outcome = measure("fifo", [*spans.values()], 1)
     assert (outcome.wait_mean, outcome.wait_p95, outcome.wait_longest) == (49.5, 94, 99)
