@@ -2,12 +2,12 @@
 
 import pytest
 
-from launcher.simulate.baselines import Fifo, ShortestFirst
+from launcher.scheduler.policy.disciplines import EASY, FIFO, SJF
+from launcher.simulate.fleet import Fleet
 from launcher.simulate.outcome import measure
-from launcher.simulate.predictions import Foresight, Learned
+from launcher.simulate.predictions import NEWEST, Foresight, Learned
 from launcher.simulate.slowdown import Pace
 from launcher.simulate.workload import choose, fit
-from launcher.store.usage import NEWEST, Usage
 from tests.launcher.simulate.worlds import GIB, a_fleet, a_job, live, replayed, starts
 
 # --- first come, first served
@@ -15,7 +15,7 @@ from tests.launcher.simulate.worlds import GIB, a_fleet, a_job, live, replayed, 
 
 def test_first_come_first_served_waits_for_the_head_of_the_line() -> None:
     jobs = [a_job(0, 10), a_job(1, 30, gpus=2, at=1), a_job(2, 5, at=2)]
-    spans = replayed(jobs, Fifo(a_fleet(2).totals), cards=2)
+    spans = replayed(jobs, live(a_fleet(2), discipline=FIFO), cards=2)
     assert starts(spans) == [0, 10, 40], "the second card is idle from 0 to 10"
     assert spans[1].cards == (0, 1)
     assert [spans[job].end for job in range(3)] == [10, 40, 45]
@@ -24,13 +24,13 @@ def test_first_come_first_served_waits_for_the_head_of_the_line() -> None:
 
 def test_whole_cards_are_never_shared() -> None:
     jobs = [a_job(index, 10, gib=2) for index in range(3)]
-    assert starts(replayed(jobs, Fifo(a_fleet(1).totals), cards=1)) == [0, 10, 20]
+    assert starts(replayed(jobs, live(a_fleet(1), discipline=FIFO), cards=1)) == [0, 10, 20]
 
 
 def test_whole_cards_are_the_smallest_that_will_do() -> None:
     totals = (80 * GIB, 24 * GIB)
     jobs = [a_job(0, gib=10), a_job(1, gib=40), a_job(2, gib=40)]
-    spans = replayed(jobs, Fifo(totals), cards=2)
+    spans = replayed(jobs, live(Fleet(totals=totals), discipline=FIFO), cards=2)
     assert [spans[job].cards for job in range(3)] == [(1,), (0,), (0,)]
     assert starts(spans) == [0, 0, 10]
 
@@ -40,12 +40,12 @@ def test_whole_cards_are_the_smallest_that_will_do() -> None:
 
 def test_the_shortest_that_fits_starts_first() -> None:
     jobs = [a_job(0, 10), a_job(1, 30, at=1), a_job(2, 5, at=2), a_job(3, 20, at=3)]
-    assert starts(replayed(jobs, ShortestFirst(a_fleet(1).totals), cards=1)) == [0, 35, 10, 15]
+    assert starts(replayed(jobs, live(a_fleet(1), discipline=SJF), cards=1)) == [0, 35, 10, 15]
 
 
 def test_the_shortest_is_passed_over_while_it_does_not_fit() -> None:
     jobs = [a_job(0, 10), a_job(1, 1, gpus=2, at=1), a_job(2, 12, at=2)]
-    assert starts(replayed(jobs, ShortestFirst(a_fleet(2).totals), cards=2)) == [0, 14, 2]
+    assert starts(replayed(jobs, live(a_fleet(2), discipline=SJF), cards=2)) == [0, 14, 2]
 
 
 # --- pace
@@ -88,7 +88,7 @@ def test_three_on_a_card_take_the_factor_squared() -> None:
 
 
 def test_a_job_that_takes_no_time_ends_as_it_starts() -> None:
-    spans = replayed([a_job(0, 0), a_job(1, 0)], Fifo(a_fleet(1).totals), cards=1)
+    spans = replayed([a_job(0, 0), a_job(1, 0)], live(a_fleet(1), discipline=FIFO), cards=1)
     assert [(span.start, span.end) for span in spans.values()] == [(0, 0), (0, 0)]
 
 
@@ -97,14 +97,14 @@ def test_a_job_that_takes_no_time_ends_as_it_starts() -> None:
 
 def test_a_job_waits_for_what_it_needs_and_that_is_not_waiting_for_cards() -> None:
     jobs = [a_job(0, 10), a_job(1, 5, needs=(0,)), a_job(2, 5, needs=(0, 1), at=100)]
-    spans = replayed(jobs, Fifo(a_fleet(2).totals), cards=2)
+    spans = replayed(jobs, live(a_fleet(2), discipline=FIFO), cards=2)
     assert starts(spans) == [0, 10, 100]
     assert [span.waited for span in spans.values()] == [0, 0, 0]
 
 
 def test_a_job_without_gpus_starts_at_once() -> None:
     jobs = [a_job(0, 10), a_job(1, 3, gpus=0), a_job(2, 5, needs=(1,))]
-    spans = replayed(jobs, Fifo(a_fleet(1).totals), cards=1)
+    spans = replayed(jobs, live(a_fleet(1), discipline=FIFO), cards=1)
     assert starts(spans) == [0, 0, 10]
     assert spans[1].cards == ()
 
@@ -137,18 +137,6 @@ def test_a_job_that_ends_in_time_goes_before_a_wide_one() -> None:
     assert starts(spans) == [0, 10, 0, 20]
 
 
-def test_no_more_than_so_many_jobs_of_a_lane_are_looked_at() -> None:
-    # the third of the lane would fit in time, yet the policy does not see it
-    jobs = [
-        a_job(0, 10, gib=22),
-        a_job(1, 10, gpus=2, gib=22),
-        *(a_job(index, 50, gib=22) for index in (2, 3)),
-        a_job(4, 5, gib=22),
-    ]
-    assert starts(replayed(jobs, live(a_fleet(2), each=2), cards=2))[4] > 0
-    assert starts(replayed(jobs, live(a_fleet(2), each=3), cards=2))[4] == 0
-
-
 def test_the_more_urgent_job_is_looked_at_although_it_came_later() -> None:
     jobs = [
         a_job(0, 10, gib=22),
@@ -156,7 +144,7 @@ def test_the_more_urgent_job_is_looked_at_although_it_came_later() -> None:
         a_job(2, gib=22),
         a_job(3, gib=22, at=1, priority=5),
     ]
-    assert starts(replayed(jobs, live(a_fleet(1), each=1), cards=1)) == [0, 20, 30, 10]
+    assert starts(replayed(jobs, live(a_fleet(1)), cards=1)) == [0, 20, 30, 10]
 
 
 # --- forecasts
@@ -165,27 +153,27 @@ def test_the_more_urgent_job_is_looked_at_although_it_came_later() -> None:
 def test_durations_are_learned_from_jobs_of_the_same_group_that_have_ended() -> None:
     learned = Learned()
     job = a_job(0, group="a")
-    assert learned.expected(job) is None
-    for took in (20, 40, 10):
-        learned.add(job, took)
-    assert learned.expected(job) == Usage(seconds=(20, 40, 10)).expected_seconds
-    assert learned.expected(a_job(1, group="b")) is None
-    assert learned.expected(a_job(1, group="a", gpus=2)) is None
+    assert learned.of(job).seconds == ()
+    for seconds in (20.0, 40.0, 10.0):
+        learned.add(a_job(0, seconds, group="a"))
+    learned.add(a_job(0, 7.0, group="b"))
+    assert learned.of(job).seconds == (10, 20, 40)
+    assert learned.of(a_job(1, group="c")).seconds == (7, 10, 20, 40), "all that ended"
     for _ in range(NEWEST):
-        learned.add(job, 1)
-    assert learned.expected(job) == Usage(seconds=(1,)).expected_seconds, "older ones are forgotten"
+        learned.add(a_job(0, 1.0, group="a"))
+    assert set(learned.of(job).seconds) == {1}, "older ones are forgotten"
 
 
 def test_what_the_queue_has_measured_goes_before_what_is_learned() -> None:
     learned = Learned()
-    learned.add(a_job(0), 10)
-    assert learned.expected(a_job(1, forecast=3.0)) == 3
+    learned.add(a_job(0))
+    assert learned.of(a_job(1, forecast=3.0)).seconds == (3,)
 
 
-def test_without_forecasts_nothing_goes_before_a_wide_job() -> None:
+def test_without_forecasts_easy_lets_nothing_go_before_a_wide_job() -> None:
     jobs = [a_job(0, 10, gib=22), a_job(1, 10, gpus=2, gib=22), a_job(2, 1, gib=22)]
-    spans = replayed(jobs, live(a_fleet(2), foresight=Foresight.NONE), cards=2)
-    assert starts(spans) == [0, 10, 20]
+    queue = live(a_fleet(2), foresight=Foresight.NONE, discipline=EASY)
+    assert starts(replayed(jobs, queue, cards=2)) == [0, 10, 20]
 
 
 # --- what is replayed
@@ -223,7 +211,7 @@ def test_an_outcome_counts_cards_in_use_and_waiting() -> None:
     # two cards for 20 s: the first is used all of the time, the second for 10 s by two jobs
     jobs = [a_job(0, 20, gib=22), a_job(1, 5), a_job(2, 5, at=2.5, gib=16)]
     spans = replayed(jobs, live(a_fleet(2)), cards=2, slowdown=1.0)
-    outcome = measure("launcher", [*spans.values()], 2)
+    outcome = measure("launcher", [*spans.values()], jobs, 2)
     assert outcome.makespan == 20
     assert outcome.utilisation == pytest.approx((20 + 7.5) / 40)
     assert outcome.wait_mean == 0
@@ -231,6 +219,6 @@ def test_an_outcome_counts_cards_in_use_and_waiting() -> None:
 
 def test_the_95th_percentile_is_a_time_that_some_job_waited() -> None:
     jobs = [a_job(index, 1) for index in range(100)]
-    spans = replayed(jobs, Fifo(a_fleet(1).totals), cards=1)
-    outcome = measure("fifo", [*spans.values()], 1)
+    spans = replayed(jobs, live(a_fleet(1), discipline=FIFO), cards=1)
+    outcome = measure("fifo", [*spans.values()], jobs, 1)
     assert (outcome.wait_mean, outcome.wait_p95, outcome.wait_longest) == (49.5, 94, 99)

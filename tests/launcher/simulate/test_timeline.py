@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.simulate.baselines import Fifo
+from launcher.scheduler.policy.disciplines import FIFO
 from launcher.simulate.occupancy import jobs_per_gpu, queue_lengths, slots
 from launcher.simulate.replay import Span
 from launcher.simulate.svg import Svg
@@ -25,7 +25,7 @@ def a_story(cards: int, jobs: int) -> Story:
     """Many short jobs on many cards."""
     asked = [a_job(at, 10.0 + at % 7, at=at / 10, gpus=1 + at % 2) for at in range(jobs)]
     ours = replayed(asked, live(a_fleet(cards)), cards=cards)
-    fifo = replayed(asked, Fifo(a_fleet(cards).totals), cards=cards)
+    fifo = replayed(asked, live(a_fleet(cards), discipline=FIFO), cards=cards)
     return Story(
         title="<jobs> & GPUs\x07",
         about="a test",
