@@ -47,14 +47,17 @@ def cases(seed: int, jobs: int, parts: int) -> Iterator[Case]:
     if (philly := TRACES / "philly_jobs.csv").exists():
         trace = read_trace(philly)
         groups = sorted({job.group for job in trace})
-        for what, pick in (
-            ("window", lambda: _window(trace, jobs, stream)),
-            ("thinned", lambda: sorted(stream.sample(trace, jobs), key=_when)),
-            ("permuted", lambda: _permuted(_window(trace, jobs, stream), stream)),
-            ("one group", lambda: _of_a_group(trace, stream.choice(groups), jobs)),
-        ):
-            for _ in range(parts):
-                yield _case(f"Philly, {what}", pick(), stream)
+        for _ in range(parts):
+            yield _case("Philly, window", _window(trace, jobs, stream), stream)
+        for _ in range(parts):
+            thinned = sorted(stream.sample(trace, min(jobs, len(trace))), key=_when)
+            yield _case("Philly, thinned", thinned, stream)
+        for _ in range(parts):
+            permuted = _permuted(_window(trace, jobs, stream), stream)
+            yield _case("Philly, permuted", permuted, stream)
+        for _ in range(parts):
+            of_a_group = _of_a_group(trace, stream.choice(groups), jobs)
+            yield _case("Philly, one group", of_a_group, stream)
     if (kalos := TRACES / "kalos_jobs.csv").exists():
         trace = read_trace(kalos)
         for speed in (2.0, 4.0):

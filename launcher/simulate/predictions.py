@@ -16,6 +16,9 @@ class Forecasts(Protocol):
     def add(self, job: TraceJob) -> None:
         """Remember a job that has ended."""
 
+    def knows(self, job: TraceJob) -> bool:
+        """Tell whether jobs like it have ended, and not only others."""
+
     def of(self, job: TraceJob) -> Forecast:
         """Return how long a job is expected to take."""
 
@@ -62,12 +65,16 @@ class Learned:
         self._known.pop(key, None)
         self._any = None
 
+    def knows(self, job: TraceJob) -> bool:
+        """Tell whether jobs like it have ended, and not only others."""
+        return (job.group, job.gpus) in self._newest
+
     def of(self, job: TraceJob) -> Forecast:
         """Return how long a job is expected to take."""
         if job.forecast is not None:
             return forecast_of((job.forecast,))
         key = (job.group, job.gpus)
-        if key not in self._newest:
+        if not self.knows(job):
             self._any = self._any or forecast_of(self._all)
             return self._any
         if key not in self._known:
@@ -79,6 +86,9 @@ class _Known:
     def add(self, job: TraceJob) -> None:
         pass
 
+    def knows(self, job: TraceJob) -> bool:  # noqa: ARG002  # as the others
+        return True
+
     def of(self, job: TraceJob) -> Forecast:
         return forecast_of((job.seconds,))
 
@@ -86,6 +96,9 @@ class _Known:
 class _Unknown:
     def add(self, job: TraceJob) -> None:
         pass
+
+    def knows(self, job: TraceJob) -> bool:  # noqa: ARG002  # as the others
+        return False
 
     def of(self, job: TraceJob) -> Forecast:  # noqa: ARG002  # as the others
         return UNKNOWN

@@ -89,6 +89,8 @@ class Live:
         self._overdue: list[tuple[float, int]] = []  # the same as a heap
         self._waiting_s = 0.0  # card-seconds of all that waits
         self._shares: dict[int, float] = {}  # of each job
+        # of jobs alike, and of all (None), how many run and the sum of when they began
+        self._running: dict[tuple[str, int] | None, tuple[int, float]] = {}
 
     def put(self, job: TraceJob, now: float) -> None:  # noqa: ARG002  # as every queue
         """Take in a job, in its lane."""
@@ -110,6 +112,7 @@ class Live:
     def take_back(self, job: TraceJob, took: float, now: float) -> bool:
         """Take back the cards of a job, and learn from it; it may have to run again."""
         self._policy.ended(job.index)
+        self._count(job, -1, now - took)
         self._ended = True
         if self._use is not None:
             self._use.end(job.index, now)
@@ -142,6 +145,7 @@ class Live:
                     begun += 1
                     cards = tuple(self._cards[uuid] for uuid in decision.devices)
                     starting = self._begun(self._leave(job.job), decision)
+                    self._count(starting, 1, now)
                     if self._use is not None:
                         self._use.begin(starting.index, starting.user, len(cards), now)
                     yield starting, cards
@@ -278,6 +282,23 @@ class Live:
         self._waiting_s -= self._shares.pop(index, 0.0)
         return job
 
+    def _mean(self, job: TraceJob, now: float) -> float:
+        """Return how long a job takes on average, s; those alike that run count, too."""
+        forecast = self._forecasts.of(job)
+        if forecast.limit is None and job.forecast is None and self._discipline.foresees:
+            alike = (job.group, job.gpus) if self._forecasts.knows(job) else None
+            count, began = self._running.get(alike, (0, 0.0))
+            mean = forecast.mean(count * now - began)
+        else:
+            mean = forecast.mean()
+        return USUAL_S if mean is None else mean
+
+    def _count(self, job: TraceJob, by: int, began: float) -> None:
+        """Count a job among those that run, or no longer: of its kind, and of all."""
+        for alike in ((job.group, job.gpus), None):
+            count, sum_s = self._running.get(alike, (0, 0.0))
+            self._running[alike] = (count + by, sum_s + by * began)
+
     def _give_patience(self, now: float) -> None:
         """Let others pass a new job for a while: as long as the queue before it, and half as long again."""
         still = [job for job in self._new if job.index in self._jobs]
@@ -289,8 +310,7 @@ class Live:
             until = rank_of(job.submitted, job.priority) + PATIENCE * wait_s
             self._until[job.index] = until
             heappush(self._overdue, (until, job.index))
-            mean = self._forecasts.of(job).mean
-            self._shares[job.index] = job.gpus * (USUAL_S if mean is None else mean)
+            self._shares[job.index] = job.gpus * self._mean(job, now)
             self._waiting_s += self._shares[job.index]
             if job.index in self._looks:
                 self._looks[job.index] = replace(self._looks[job.index], patient_until=until)

@@ -103,12 +103,12 @@ class Policy:
         self.inventory.take_back(self._started.pop(job))
 
     def work_left(self, now: float) -> float:
-        """Return how many GPU-seconds are left of all that runs, as far as it is known."""
-        turns = self.inventory.turns
-        left = (
-            (turns[key][0] - now) * len(run.devices) for key, run in self.inventory.running.items()
-        )
-        return sum(seconds for seconds in left if 0 < seconds < inf)
+        """Return how many GPU-seconds are left of all that runs; what nothing is known of goes on as long again."""
+        left_s = 0.0
+        for key, run in self.inventory.running.items():
+            end, began = self.inventory.turns[key][0], now if run.since is None else run.since
+            left_s += len(run.devices) * max(0.0, now - began if end == inf else end - now)
+        return left_s
 
     def _decide(self, request: Waiting, now: float) -> Decision:
         never, needs = self.inventory.asks(request)
@@ -332,7 +332,7 @@ class Policy:
 
 def _expected(request: Waiting) -> float | None:
     """Return how long a job is expected to take, s; None: nobody knows."""
-    mean = request.forecast.mean
+    mean = request.forecast.mean()
     return request.seconds if mean is None else mean
 
 

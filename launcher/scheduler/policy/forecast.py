@@ -44,13 +44,20 @@ class Forecast:
         bound = max(self.limit, elapsed)
         return bound if total is None else min(total, bound)
 
-    @property
-    def mean(self) -> float | None:
-        """How long such jobs take on average, s; its limit where nothing else is known; None: nothing is."""
-        if not self.seconds:
+    def mean(self, running_s: float = 0.0) -> float | None:
+        """Return how long such jobs take on average, s; its limit where nothing else is known; None: nothing is.
+
+        Those that have ended are the short ones as long as the long ones run. So the time that all have run
+        is divided by the number of ends (the estimate for exponential durations with censoring: Epstein and Sobel,
+        "Life testing", 1953).
+
+        Args:
+            running_s: how long jobs alike have run that have not ended, added up.
+        """
+        if not self.seconds and not running_s:
             return self.limit
-        bound = self.limit if self.limit is not None else self.seconds[-1]
-        return sum(min(seconds, bound) for seconds in self.seconds) / len(self.seconds)
+        mean = (sum(self.seconds) + running_s) / max(1, len(self.seconds))
+        return mean if self.limit is None else min(mean, self.limit)
 
     def end(self, since: float, now: float) -> float | None:
         """Return when a job that runs since a time is expected to end, on the same clock.

@@ -6,6 +6,7 @@ be passed, and half as long again (`disciplines.PATIENCE`), and then its place i
 """
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import isfinite
@@ -34,14 +35,19 @@ def queue_length(
         machine: what there is.
         now: on the clock of `Running.ends`.
     """
-    length_s = 0.0
+    length_s, runs = 0.0, [*running]
+    ran_s: dict[tuple[float, ...], float] = defaultdict(float)  # by what is known of jobs alike
+    for run in runs:
+        if run.since is not None and isfinite(run.since):
+            ran_s[run.forecast.seconds] += max(0.0, now - run.since)
     for job, count in waiting:
-        mean = job.forecast.mean
+        mean = job.forecast.mean(ran_s[job.forecast.seconds])
         gpus = job.resources.gpus if machine.gpus and job.resources.may_need_gpu else 0
         share = machine_share(gpus, job.resources.cpus, machine)
         length_s += count * share * (USUAL_S if mean is None else mean)
-    for run in running:
-        left_s = USUAL_S if run.ends is None else run.ends - now
+    for run in runs:
+        began = now if run.since is None else run.since
+        left_s = now - began if run.ends is None or run.ends <= now else run.ends - now
         if isfinite(left_s) and left_s > 0:
             length_s += machine_share(len(run.devices), run.cpus, machine) * left_s
     return length_s

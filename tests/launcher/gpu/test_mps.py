@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ ME = "ada"
 
 
 @pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short path, whatever pytest's own are like: sockets allow few characters."""
+    with tempfile.TemporaryDirectory(prefix="mps-") as path:
+        yield Path(path)
+
+
+@pytest.fixture
 def behaviour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "behaviour"
     folder.mkdir()
@@ -34,9 +42,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def mps(tmp_path: Path, clock: Clock, behaviour: Path) -> Iterator[Mps]:
+def mps(folder: Path, clock: Clock, behaviour: Path) -> Iterator[Mps]:
     assert behaviour.exists()
-    services = Mps(tmp_path / "mps", find=lambda: str(STANDIN), clock=clock)
+    services = Mps(folder / "mps", find=lambda: str(STANDIN), clock=clock)
     yield services
     end(services)
 
@@ -130,12 +138,12 @@ def test_a_scheduler_that_leaves_lets_daemons_quit_whose_cards_are_empty(mps: Mp
 
 
 def test_the_next_scheduler_finds_what_one_left_that_was_killed(
-    mps: Mps, tmp_path: Path, clock: Clock
+    mps: Mps, folder: Path, clock: Clock
 ) -> None:
     gpu = a_gpu()
     folders = settled(mps, gpu).folders
     (pid,) = mps.pids
-    successor = Mps(tmp_path / "mps", find=lambda: str(STANDIN), clock=clock)
+    successor = Mps(folder / "mps", find=lambda: str(STANDIN), clock=clock)
     successor.adopt()
     assert successor.pids == [pid]
     assert successor.folders(gpu.uuid) == folders
@@ -143,7 +151,7 @@ def test_the_next_scheduler_finds_what_one_left_that_was_killed(
 
 
 def test_what_is_left_in_the_folder_of_a_dead_daemon_is_no_daemon(
-    mps: Mps, tmp_path: Path, clock: Clock
+    mps: Mps, folder: Path, clock: Clock
 ) -> None:
     gpu = a_gpu()
     folders = settled(mps, gpu).folders
@@ -151,9 +159,9 @@ def test_what_is_left_in_the_folder_of_a_dead_daemon_is_no_daemon(
     (pid,) = mps.pids
     os.kill(pid, signal.SIGKILL)
     until(lambda: mps.folders(gpu.uuid) is None, "it is seen to be dead")
-    (tmp_path / "mps" / "other").mkdir()
-    (tmp_path / "mps" / "other" / "card.json").write_text("[")
-    successor = Mps(tmp_path / "mps", find=lambda: str(STANDIN), clock=clock)
+    (folder / "mps" / "other").mkdir()
+    (folder / "mps" / "other" / "card.json").write_text("[")
+    successor = Mps(folder / "mps", find=lambda: str(STANDIN), clock=clock)
     successor.adopt()
     assert successor.pids == []
     assert settled(successor, gpu).folders == folders  # though its pipe lies there
@@ -193,15 +201,15 @@ def test_a_daemon_that_makes_no_pipe_is_not_waited_for(
     gone(mps, pid)
 
 
-def test_without_the_program_nothing_is_started(tmp_path: Path) -> None:
-    mps = Mps(tmp_path / "mps", find=lambda: None)
+def test_without_the_program_nothing_is_started(folder: Path) -> None:
+    mps = Mps(folder / "mps", find=lambda: None)
     trouble = mps.serve(a_gpu()).trouble
     assert trouble == f"{PROGRAM} is not on PATH; it comes with NVIDIA's driver"
-    assert not (tmp_path / "mps").exists()
+    assert not (folder / "mps").exists()
 
 
-def test_a_program_that_cannot_be_run_is_refused(tmp_path: Path) -> None:
-    mps = Mps(tmp_path / "mps", find=lambda: str(tmp_path / "nothing"))
+def test_a_program_that_cannot_be_run_is_refused(folder: Path) -> None:
+    mps = Mps(folder / "mps", find=lambda: str(folder / "nothing"))
     assert "cannot be started" in mps.serve(a_gpu()).trouble
 
 

@@ -84,7 +84,7 @@ def test_all_mistakes_are_told_but_no_more_than_a_screen_full(trace: Path) -> No
 def test_a_missing_column_is_named(trace: Path) -> None:
     trace.write_text("submit_s,length,gpu\n0,1,1\n")
     assert said(trace) == (
-        f"{trace}:1: no column duration_s or duration, no column gpus or num_gpu; expected a header "
+        f"{trace}:1: no column duration_s or duration, no column gpus or num_gpu or plan_gpu; expected a header "
         "such as submit_s,duration_s,gpus,vc, got 'submit_s, length, gpu'"
     )
 
