@@ -123,7 +123,7 @@ ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
     "launcher status --watch=5": INTERRUPT,
 }
 REFERENCE = ("CONTRIBUTING.md", "decisions.md", "measured.md")  # they run nothing but targets
-QUEUEING = ("coming.md", "gpus.md", "programs.md", "recipes.md")
+QUEUEING = ("coming.md", "gpus.md", "programs.md", "recipes.md", "scheduling.md")
 EXPERIMENTS = (
     "demo.md",
     "generators.md",
