@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import os
 import struct
+from collections.abc import Collection
 from pathlib import Path
 
 from launcher.gpu.reservation_files import is_claims_file
@@ -28,11 +29,11 @@ class ReservationWatch:
             with contextlib.suppress(OSError, AttributeError):
                 self.descriptor = _watch(folder)
 
-    def changed(self, own: str) -> bool:
+    def changed(self, own: Collection[str]) -> bool:
         """Take in what happened; tell whether a file of another scheduler has changed.
 
         Args:
-            own: the name of our own file.
+            own: the names of our own file, now and before.
         """
         if self.descriptor == NONE:
             return False
@@ -70,13 +71,13 @@ def _watch(folder: Path) -> int:
     return descriptor
 
 
-def _tells_of_others(events: bytes, own: str) -> bool:
+def _tells_of_others(events: bytes, own: Collection[str]) -> bool:
     at = 0
     while at + _EVENT.size <= len(events):
         _, mask, _, length = _EVENT.unpack_from(events, at)
         name = os.fsdecode(events[at + _EVENT.size : at + _EVENT.size + length].rstrip(b"\0"))
         at += _EVENT.size + length
-        if mask & _OVERFLOW or (is_claims_file(name) and name != own):
+        if mask & _OVERFLOW or (is_claims_file(name) and name not in own):
             return True
     return False
 

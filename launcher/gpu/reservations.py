@@ -35,7 +35,7 @@ import logging
 import os
 import secrets
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -60,6 +60,7 @@ STALE_S = 60.0  # a scheduler that was silent for so long is gone, or stands sti
 OWED_S = 0.2  # what was used meanwhile is told so soon to others, where it decides who yields
 NOTABLE = 256 << 20  # bytes: that so much more or less of a GPU is in use is told at once
 ABANDONED_S = 3600.0  # after so long its file is removed
+MOST_NAMES = 64  # of our file that are remembered
 _MOST_COMPLAINTS = 256  # so that no other user fills our log
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class ReservationBoard:
         self._folder = folder
         self._uid = os.geteuid() if uid is None else uid
         self._name = new_name(self._uid)
+        self._names = deque([self._name], maxlen=MOST_NAMES)
         self._quotas = quotas or Quotas()
         self._home, self._old_name = home_hash(home), file_name(self._uid, home)
         self._reader = ReservationReader(folder, self._complain)
@@ -157,7 +159,7 @@ class ReservationBoard:
         except OSError as error:
             return self._fail("remove", error)
         self._remove_left()
-        self._name = new_name(self._uid)  # the one that was there is known, and could be taken
+        self._rename()  # the one that was there is known, and could be taken
         return True
 
     def covers(self, reservations: Sequence[Reservation]) -> bool:
@@ -185,6 +187,15 @@ class ReservationBoard:
             return False
         late = self._clock() - self._at >= REFRESH_S
         return late or bool(self.trouble) or not self._stands
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names of our file, now and before: what happens to them is no news."""
+        return self._names
+
+    def _rename(self) -> None:
+        self._name = new_name(self._uid)
+        self._names.append(self._name)
 
     @property
     def name(self) -> str:
@@ -242,7 +253,7 @@ class ReservationBoard:
         """Write our file; return whether it is written."""
         now = self._clock()
         if not self._stands:
-            self._name = new_name(self._uid)
+            self._rename()
         all_told = counted(self._reservations, self._published, fresh, now)
         serial = secrets.token_hex(8)
         serials = {name: each.serial for name, each in seen.items()}

@@ -180,7 +180,7 @@ class Accelerators:
         if now < self._woken_at + FLOOD_S:
             self._deaf_until = now + max(FLOOD_S / 2, SELDOM * self._foreign_took_s)
         self._woken_at = now
-        if self._watch.changed(self._board.name):
+        if self._watch.changed(self._board.names):
             self._foreign_at, self.news = -inf, True
 
     def others(self, claims: Collection[Claim]) -> dict[str, Any]:

@@ -97,7 +97,9 @@ def _assumed(assumed: Assumptions) -> list[str]:
             "in no figure"
         )
     parts += [sharing(assumed), knows[assumed.foresight]]
-    parts.append("fifo, sjf and easy give whole GPUs, sjf knows all durations, first-fit and fifo none")
+    parts.append(
+        "fifo, sjf and easy give whole GPUs, sjf knows all durations, first-fit and fifo none"
+    )
     if assumed.all_at_once:
         parts.append("all jobs come at once")
     elif assumed.load != 1:

@@ -1,6 +1,7 @@
 """Jobs that share a card: what is learned of them there, and MPS, by a program that stands in for it."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +22,13 @@ read line <"$3" || true
 
 
 @pytest.fixture
-def machine(tmp_path: Path, gpus: Devices) -> Iterator[Machine]:
-    """A machine with one card, whose owner wants MPS."""
+def machine(gpus: Devices) -> Iterator[Machine]:
+    """A machine with one card, whose owner wants MPS; its path is short, as sockets allow few characters."""
     gpus.add(used=0)
-    with a_machine(tmp_path, gpus) as machine:
+    with (
+        tempfile.TemporaryDirectory(prefix="mps-") as place,
+        a_machine(Path(place), gpus) as machine,
+    ):
         machine.configure("[sharing]\nmps = true\n")
         yield machine
 

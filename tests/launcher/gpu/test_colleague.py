@@ -308,24 +308,24 @@ def test_another_schedulers_change_wakes_and_our_own_and_strange_files_do_not(
     ours.publish([a_reservation()])
     (tmp_path / "another-program").write_text("")
     (tmp_path / "another-program").unlink()
-    assert not watch.changed(ours.name)
+    assert not watch.changed(ours.names)
     other.publish([a_reservation()])
-    assert watch.changed(ours.name)
-    assert not watch.changed(ours.name)
+    assert watch.changed(ours.names)
+    assert not watch.changed(ours.names)
     other.clear()
-    assert watch.changed(ours.name)
+    assert watch.changed(ours.names)
     watch.close()
-    assert not watch.changed(ours.name)
+    assert not watch.changed(ours.names)
 
 
 def test_where_the_kernel_cannot_tell_nothing_is_watched(tmp_path: Path) -> None:
     assert ReservationWatch(tmp_path / "absent").descriptor == NONE
-    assert not ReservationWatch(None).changed("")
+    assert not ReservationWatch(None).changed(())
     folder = tmp_path / "claims"
     folder.mkdir()
     watch = ReservationWatch(folder)
     folder.rmdir()
-    assert watch.changed("")
+    assert watch.changed(())
     assert watch.descriptor == NONE
 
 
@@ -335,6 +335,6 @@ def test_more_changes_than_the_kernel_keeps_wake_once(tmp_path: Path) -> None:
     for _ in range(2000):
         name.touch()
         os.rename(name, tmp_path / "launcher-claims.0.12345678.json")  # noqa: PTH104  # as written
-    assert watch.changed("")
-    assert not watch.changed("")
+    assert watch.changed(())
+    assert not watch.changed(())
     watch.close()

@@ -1,5 +1,6 @@
 """A training in two processes equals one in a single process, also after a crash in its middle."""
 
+import contextlib
 import csv
 import json
 import logging
@@ -135,12 +136,15 @@ class KillOne(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if "epoch=1 " in record.getMessage():
-            ranks = [
-                child
-                for child in psutil.Process().children(recursive=True)
-                if "trueface.jobs.ranks.server" in child.cmdline() and not child.children()
-            ]
+            ranks = [child for child in psutil.Process().children(recursive=True) if is_rank(child)]
             ranks[-1].kill()
+
+
+def is_rank(process: psutil.Process) -> bool:
+    """Tell whether this is a process of the training; one that is gone by now, or a zombie, is none."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return "trueface.jobs.ranks.server" in process.cmdline() and not process.children()
+    return False
 
 
 def test_a_training_of_which_a_process_was_killed_goes_on_bit_by_bit(
