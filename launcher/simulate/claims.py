@@ -23,7 +23,13 @@ class Memory(StrEnum):
 
 
 class Claims(Protocol):
-    """Who tells what a job is promised."""
+    """Who tells what a job is promised.
+
+    Attributes:
+        learns: what it tells of jobs changes when others have ended.
+    """
+
+    learns: bool
 
     def key(self, job: TraceJob) -> Key:
         """Return what jobs have in common that are promised the same."""
@@ -45,6 +51,8 @@ def claims(memory: Memory) -> Claims:
 
 class _Known:
     """Each job claims what it takes."""
+
+    learns = False
 
     def key(self, job: TraceJob) -> Key:
         return "", job.vram
@@ -84,6 +92,8 @@ class _Learned:
     Jobs are alike when they are of the same group and ask for as many GPUs. Until one of them has ended, each gets
     cards that it shares with none. One that was promised too little runs again with what it wanted.
     """
+
+    learns = True
 
     def __init__(self) -> None:
         self._newest: dict[tuple[str, int], deque[int]] = {}

@@ -83,6 +83,9 @@ class Learned:
 
 
 class _Known:
+    def __init__(self) -> None:
+        self._forecasts: dict[int, Forecast] = {}
+
     def add(self, job: TraceJob) -> None:
         pass
 
@@ -90,7 +93,9 @@ class _Known:
         return True
 
     def of(self, job: TraceJob) -> Forecast:
-        return forecast_of((job.seconds,))
+        if job.index not in self._forecasts:
+            self._forecasts[job.index] = forecast_of((job.seconds,))
+        return self._forecasts[job.index]
 
 
 class _Unknown:

@@ -82,6 +82,7 @@ class Live:
         self._needs: dict[_Ask, tuple[Need, ...]] = {}  # any of them will do
         self._asks: dict[_Ask, tuple[int | None, Load]] = {}  # what is known of its jobs now
         self._of_ask: dict[_Ask, set[_Lane]] = {}  # lanes that are not empty
+        self._lane_of: dict[int, _Lane] = {}  # of each job that waits
         self._looks: dict[int, Waiting] = {}  # the jobs that were looked at
         self._new: list[TraceJob] = []  # they came at this moment
         self._ended = False  # something has, since a decision
@@ -95,7 +96,7 @@ class Live:
     def put(self, job: TraceJob, now: float) -> None:  # noqa: ARG002  # as every queue
         """Take in a job, in its lane."""
         self._jobs[job.index] = job
-        lane = self._lane(job)
+        lane = self._lane_of[job.index] = self._lane(job)
         ask = lane[0]
         if ask not in self._needs:
             self._resources[ask] = Resources(
@@ -124,11 +125,14 @@ class Live:
         else:
             self._forecasts.add(job)
             self._claims.add(job)
-            if took > job.seconds * (1 + _MEASURABLE):
-                self._slowed.add((job.group, job.gpus))
-        for ask, lanes in self._of_ask.items():
-            if ask[0] == job.gpus and ask[3] == self._learning(job):
-                self._learn_needs(ask, self._jobs[self._lanes[next(iter(lanes))][0][2]])
+        alike = (job.group, job.gpus)
+        slowed = not again and took > job.seconds * (1 + _MEASURABLE) and alike not in self._slowed
+        if slowed:
+            self._slowed.add(alike)
+        if slowed or self._claims.learns:
+            for ask, lanes in self._of_ask.items():
+                if ask[0] == job.gpus and ask[3] == self._learning(job):
+                    self._learn_needs(ask, self._jobs[self._lanes[next(iter(lanes))][0][2]])
         return not again
 
     def others_take(self, card: int, amount: int) -> None:
@@ -165,7 +169,7 @@ class Live:
             return [] if first is None else [self._look(first)]
         open_lanes = self._of_ask
         if not self._ended:  # what did not start before does not start now, only what just came
-            fresh = {self._lane(job) for job in self._new}
+            fresh = {self._lane_of[job.index] for job in self._new if job.index in self._jobs}
             open_lanes = {lane[0]: {each for each in fresh if each[0] == lane[0]} for lane in fresh}
         heads = [
             self._jobs[self._lanes[lane][0][2]]
@@ -219,7 +223,7 @@ class Live:
         if (
             look is None
             or (self._discipline.foresees and look.forecast is not self._forecasts.of(job))
-            or self._asks[self._lane(job)[0]] != (look.vram_request, look.demand)
+            or self._asks[self._lane_of[job.index][0]] != (look.vram_request, look.demand)
         ):
             look = self._looks[job.index] = self._seen(job)
         return look
@@ -249,7 +253,7 @@ class Live:
         forecast = self._forecasts.of(job) if self._discipline.foresees else Forecast()
         waiting = Waiting(
             job=job.index,
-            resources=self._resources[self._lane(job)[0]],
+            resources=self._resources[self._lane_of[job.index][0]],
             seconds=forecast.quantile(LONG),
             demand=self._demand(job),
             forecast=forecast,
@@ -265,7 +269,7 @@ class Live:
     def _leave(self, index: int) -> TraceJob:
         """Take a job out of the queue: it starts."""
         job = self._jobs.pop(index)
-        lane = self._lane(job)
+        lane = self._lane_of.pop(index)
         entries = self._lanes[lane]
         if entries[0][2] == index:
             heappop(entries)
