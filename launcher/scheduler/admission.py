@@ -259,7 +259,6 @@ class Admission:
             ram_there=memory.there(),
             ram_free=memory.available() if watch_ram else 0,
             limits=requests.limits,
-            whole_queue=self._queue.saw_all,
             **gpus,
         )
         self._queue.know_machines(self._gpus.machines())

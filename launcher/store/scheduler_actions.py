@@ -111,11 +111,6 @@ class Scheduling:
             for rank, job, flow in ready
         ]
 
-    @property
-    def saw_all(self) -> bool:
-        """Whether the last answer of `ready` held all jobs that wait for nothing."""
-        return self._first_jobs.saw_all
-
     def waiting_by_lane(self) -> dict[int, int]:
         """Return how many jobs of each lane could start: it reads an index of all that waits."""
         return dict(self._db.execute(_WAITING_BY_LANE).fetchall())

@@ -117,39 +117,6 @@ def limit(group: Iterable[Load], most: int | None) -> int:
     return 1 << 30 if all(load.known for load in group) else MOST_UNKNOWN
 
 
-def longest(
-    spans: Iterable[tuple[float | None, int]], cards: int, *, queued: bool = False
-) -> float | None:
-    """Return from how many seconds on a job ends last of all, however the others are placed.
-
-    Whoever takes as long as all work spread over all cards must not be slowed down by others: all would be
-    done later. While there is enough to fill every card twice, that is so earlier: as soon as the other cards,
-    on which jobs share, are done with all the rest before it ends.
-
-    Args:
-        spans: of all that waits and runs, how long each is expected to take yet, and on how many cards.
-        cards: how many there are.
-        queued: as many jobs wait as there are cards, or more.
-
-    Returns None where of most jobs it is unknown how long they take.
-    """
-    known_s, known, unknown = 0.0, 0, 0
-    for seconds, count in spans:
-        if seconds is None:
-            unknown += count
-        else:
-            known_s += seconds * count
-            known += count
-    if cards < 2 or unknown > known or not known:  # a single card ends all its work last
-        return None
-    work_s = known_s * (1 + unknown / known)  # those of which it is unknown are like the others
-    if not queued:
-        return work_s / cards
-    # of the time that work takes where jobs share their cards; solves: it lasts as long as the rest elsewhere
-    share = min(1.0, UNKNOWN_SLOWDOWN / 2)
-    return work_s * share / (cards - 1 + share)
-
-
 def why_not(job: Load, others: Sequence[tuple[str, Load]], most: int | None) -> str:
     """Return in words why a job does not come to others, which are given with their names."""
     loads = [load for _, load in others]

@@ -10,12 +10,10 @@ Subramani and Sadayappan, JSSPP 2002.)
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import islice
 from math import inf
 
 from launcher.scheduler.policy.backfill import FirstJobReservation
-from launcher.scheduler.policy.co_location import longest
 from launcher.scheduler.policy.disciplines import OURS, Discipline, Keeps, rules_for
 from launcher.scheduler.policy.explanations import Lack, cores, place_of, placed
 from launcher.scheduler.policy.gpu_need import Need
@@ -76,20 +74,16 @@ class Policy:
         """Take stock; see `Inventory`."""
         self.inventory = Inventory(rules_for(machine, discipline), running, explain=explain)
         self._keeps = discipline.keeps
-        self._guards = discipline.shares and discipline.foresees
         self._barred = ""  # who comes first, where nobody may start before him
         self._hinted = False  # the first job that does not fit was told when there is room
         self._started: dict[int, Running] = {}  # by job: what decisions have started
         self._reservation: FirstJobReservation | None = None
-        self._longest_s: float | None = None  # who takes so long shares a card with none of ours
         self._yielding: Yielding | None = None  # what is left to colleagues while we decide
 
     def decide(self, waiting: Sequence[Waiting], now: float) -> list[Decision]:
         """Return what happens to each waiting job; what starts counts as running from then on."""
         self._reservation, self._barred, self._hinted = None, "", False
         self.inventory.advance(now)
-        if self._guards and self.inventory.machine.whole_queue:
-            self._longest_s = self._guard(waiting, now)
         if self.inventory.machine.colleagues:
             self._yielding = Yielding(self, now)
         decisions = [self._decide(request, now) for request in waiting]
@@ -112,8 +106,6 @@ class Policy:
 
     def _decide(self, request: Waiting, now: float) -> Decision:
         never, needs = self.inventory.asks(request)
-        if self._longest_s is not None and (_expected(request) or 0.0) >= self._longest_s:
-            needs = tuple(replace(need, unshared=True) for need in needs)
         if full := self.inventory.full(request.group):
             return Wait(job=request.job, reason=full, code=ReasonCode.GROUP_FULL)
         if never:
@@ -173,23 +165,6 @@ class Policy:
             return False
         return self._keeps is Keeps.FIRST or request.patient_until <= now
 
-    def _guard(self, waiting: Sequence[Waiting], now: float) -> float | None:
-        """Keep others from the cards of jobs that end last of all; return how long such a job takes."""
-        inventory = self.inventory
-        ends = [
-            (run, inventory.turns[key][0]) for key, run in inventory.running.items() if run.devices
-        ]
-        left = [None if end == inf else max(0.0, end - now) for _, end in ends]
-        spans = [(seconds, len(run.devices)) for seconds, (run, _) in zip(left, ends, strict=True)]
-        asked = [job for job in waiting if inventory.asks(job)[1]]
-        spans += [(_expected(job), max(1, job.resources.gpus)) for job in asked]
-        cards = inventory.open_cards
-        longest_s = longest(spans, cards, queued=len(asked) >= cards)
-        if longest_s is not None:
-            for (run, _), seconds in zip(ends, left, strict=True):
-                inventory.guard(run, on=seconds is not None and seconds >= longest_s)
-        return longest_s
-
     def missing(
         self, request: Waiting, needs: Sequence[Need], cpus: int
     ) -> tuple[Need | None, Lack | None]:
@@ -222,8 +197,6 @@ class Policy:
         )
         reason = placed(request, run, places) if self.inventory.explain else "fits"
         self.inventory.give(run)
-        if need is not None and need.unshared:
-            self.inventory.guard(run)
         self._started[request.job] = run
         if self._yielding is not None:
             self._yielding.take(request, places, need, cpus)
@@ -328,12 +301,6 @@ class Policy:
             if wanted <= free:
                 return max(turns[key], (now, 0))
         return None
-
-
-def _expected(request: Waiting) -> float | None:
-    """Return how long a job is expected to take, s; None: nobody knows."""
-    mean = request.forecast.mean()
-    return request.seconds if mean is None else mean
 
 
 def _expected_end(request: Waiting, now: float) -> float | None:

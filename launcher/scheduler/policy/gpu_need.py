@@ -18,7 +18,6 @@ class Need:
     excludes_others: bool = False  # other users' jobs share them neither
     into_reserve: bool = False  # it may take of what is kept for others
     load: Load = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
-    unshared: bool = False  # it is given none on which another of ours runs
 
 
 def need_of(job: Waiting) -> Need:

@@ -3,7 +3,7 @@
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Any
 
 from launcher.gpu.snapshot import GpuSnapshot
@@ -71,8 +71,6 @@ class Pool:
 
     def has_room(self, need: Need) -> bool:
         """Tell whether as many GPUs as a job needs can take it now."""
-        if need.unshared:
-            return len([*islice(self.places(need), need.count)]) == need.count
         if not need.exclusive:
             return self._has_room_beside(need)
         frees = (self._unshared if need.excludes_others else self._lonely).entries
@@ -185,7 +183,7 @@ def _memory(need: Need, reserve: int) -> int:
 
 
 def _emptiness(card: Card) -> tuple[float, ...] | None:
-    if card.shut or card.exclusive_jobs or card.guarded is not None:
+    if card.shut or card.exclusive_jobs:
         return None
     if card.most is not None and len(card.ours) >= card.most:
         return None

@@ -29,7 +29,6 @@ class Card:
         "foreign",
         "free",
         "gpu",
-        "guarded",
         "guests",
         "is_ours",
         "loads",
@@ -76,7 +75,6 @@ class Card:
         self.loads: tuple[Load, ...] = ()  # what each of ours does to it
         self._admitted: dict[Load, bool] = {}
         self._gains: dict[Load, float] = {}
-        self.guarded: Running | None = None  # one of ours whose end nothing may put off
         self.exclusive_jobs = 0  # of ours, how many share it with none of ours
         self._turns = turns
         self._said = ""
@@ -130,21 +128,19 @@ class Card:
         self.ours = [running for running in self.ours if running is not job]
         self.loads = tuple(running.demand for running in self.ours)
         self._admitted, self._gains = {}, {}
-        if self.guarded is job:
-            self.guarded = None
         self.free += self.load(job)
         self.exclusive_jobs -= job.exclusive
         self._said = ""
 
     def takes(self, need: Need) -> bool:
         """Tell whether a job can start here now."""
-        if self.shut or (self.guarded is not None and self.ours):
+        if self.shut:
             return False
         return self._holds(need, self.free, self.loads, self.exclusive_jobs)
 
     def admits(self, load: Load) -> bool:
-        """Tell whether a job pays beside ours that run here, and none of them is to be left alone."""
-        if self.exclusive_jobs or self.guarded is not None:
+        """Tell whether a job pays beside ours that run here."""
+        if self.exclusive_jobs:
             return False
         if not self.loads:
             return True
@@ -173,8 +169,6 @@ class Card:
         ours = sorted(self.ours, key=self._turn)
         for gone, job in enumerate(ours, start=1):
             free, exclusive = free + self.load(job), exclusive - job.exclusive
-            if self.guarded is not None and self.guarded in ours[gone:]:
-                continue
             if self._holds(need, free, [left.demand for left in ours[gone:]], exclusive):
                 return self._turn(job)
         return None
@@ -193,7 +187,7 @@ class Card:
             return not beside and self.quiet
         if not beside:
             return True
-        return not exclusive and not need.unshared and admits(need.load, beside, self.most)
+        return not exclusive and admits(need.load, beside, self.most)
 
     def beside(self, need: Need, at: Turn) -> tuple[int, int]:
         """Return (bytes, jobs of ours) for which there is room beside a job that starts at a time."""
@@ -202,7 +196,7 @@ class Card:
         gone = [job for job in self.ours if self._turn(job) <= at]
         left = self.free + sum(self.load(job) for job in gone)
         stay = [job.demand for job in self.ours if self._turn(job) > at]
-        slots = 1 if need.unshared else limit((*stay, need.load), self.most)
+        slots = limit((*stay, need.load), self.most)
         return left - (need.vram_request or 0), slots - len(stay) - 1
 
     def refusal(self, need: Need) -> str:
@@ -230,12 +224,6 @@ class Card:
 
     def _unshareable(self, need: Need) -> str:
         """Return why a job does not come beside ours, though it has room there."""
-        if self.guarded is not None:
-            return (
-                f"{_jobs([self.guarded])}, which takes longest of all and shares it with no other"
-            )
-        if need.unshared:
-            return f"{_jobs(self.ours)}; this one takes longest of all and shares none with another"
         there = [(job.name or str(job.job), job.demand) for job in self.ours]
         return why_not(need.load, there, self.most)
 

@@ -137,18 +137,6 @@ class Inventory:
                 if uuid in self._cards:
                     pool.changed(self._cards[uuid], freed=freed)
 
-    @property
-    def open_cards(self) -> int:
-        """How many GPUs may be given away."""
-        return sum(card.is_ours and not card.shut for card in self._cards.values())
-
-    def guard(self, run: Running, *, on: bool = True) -> None:
-        """Let no other job of ours come to the cards of this one, or let them again."""
-        for uuid in run.devices:
-            if uuid in self._cards and on != (self._cards[uuid].guarded is run):
-                self._cards[uuid].guarded = run if on else None
-                self._changed(run, freed=True)
-
     # --- cores, main memory, groups
 
     def left_in(self, group: str) -> int | None:

@@ -85,7 +85,6 @@ class Machine:
     limits: Mapping[str, int] = field(default_factory=dict)  # group → jobs at once
     rules: Rules = field(default_factory=Rules)
     foreign: tuple[ForeignReservation, ...] = ()
-    whole_queue: bool = False  # the waiting jobs are all there are: how much work is left is known
     idle: Mapping[str, float] = field(default_factory=dict)  # UUID → seconds without others
     colleagues: tuple[Colleague, ...] = ()  # other schedulers that wait
     usage: float = 0.0  # our user's, decayed: card-seconds

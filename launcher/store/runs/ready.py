@@ -55,14 +55,13 @@ class FirstJobs:
         """Look at the jobs of a database."""
         self._execute = execute
         self._flows = 0  # at the last look
-        self.saw_all = True  # likewise: no job was left out
         self._next = 0  # the run with which the turns of the others go on
 
     def flows(self, each: int) -> Iterator[Flow]:
         """Give the first `each` jobs of every flow, fewer where there are very many flows."""
         if self._flows:
             each = min(each, max(LEAST_EACH, MOST_JOBS // self._flows))
-        flows, self.saw_all = 0, True
+        flows = 0
         for (priority,) in self._execute(_PRIORITIES).fetchall():
             rows = self._execute(_RUNS, (priority,)).fetchall()
             for run in [account(*row) for row in self._chosen(rows)]:
@@ -72,7 +71,6 @@ class FirstJobs:
                     flows += 1
                     # the jobs of another lane belong to those behind it
                     own = tuple((rank, job) for there, rank, job in jobs if there == lane)
-                    self.saw_all = self.saw_all and len(own) < each
                     yield Flow(priority=priority, account=run, lane=lane, jobs=own)
                     if len(own) == len(jobs) < each:
                         break  # there is no other lane
@@ -82,7 +80,6 @@ class FirstJobs:
         """Return the runs to look at: those whose turn comes soonest, and some of the others by turns."""
         if len(rows) <= MOST_RUNS:
             return rows
-        self.saw_all = False
         first = sorted(rows, key=itemgetter(3))[:MOST_RUNS]
         taken = {row[0] for row in first}
         others = [row for row in rows if row[0] not in taken]

@@ -534,7 +534,7 @@ def test_no_more_jobs_of_a_group_run_at_once_than_its_limit(calm: Queue, effects
 
 
 def test_memory_is_not_promised_twice(calm: Queue, effects: Path) -> None:
-    most = int(memory.available() * 0.6)
+    most = int(memory.total() * 0.51)  # of two together there is never so much
     specs = [
         replace(
             a_job_with_an_effect(effects, f"command/{number}", 0.02),

@@ -15,14 +15,12 @@ from launcher.scheduler.policy.co_location import (
     admits,
     gain,
     load_of,
-    longest,
     pays,
     rates,
     slowdown_beside,
 )
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Machine, Running, Start, Wait
-from launcher.states import ReasonCode
 from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu, a_waiting
 
@@ -124,19 +122,6 @@ def test_the_owners_limit_holds_and_is_believed_where_nothing_is_known() -> None
     assert not admits(Load(sm=1.0), [Load(sm=1.0)], 4)
 
 
-def test_a_job_as_long_as_all_work_spread_over_the_cards_is_among_the_longest() -> None:
-    assert longest([(10.0, 1), (2.0, 2), (2.0, 1)], 4) == pytest.approx(4.0)
-
-    # of 16 s of work, 2.85 s alone: 3 cards take 13.15 × 0.65 / 3 = 2.85 s for the rest
-    assert longest([(10.0, 1), (2.0, 3)], 4, queued=True) == pytest.approx(2.849, abs=0.001)
-    assert longest([(10.0, 1), (1.0, 1)], 1, queued=True) is None
-
-    assert longest([(10.0, 1), (None, 1)], 2) == pytest.approx(10.0)  # as long as the other
-    assert longest([(10.0, 1), (None, 2)], 2) is None
-    assert longest([], 2) is None
-    assert longest([(1.0, 1)], 0) is None
-
-
 # --- as the policy decides
 
 
@@ -184,24 +169,3 @@ def test_a_third_unknown_job_waits_until_it_is_known_what_the_others_use() -> No
     allowed = replace(machine, rules=Rules(max_per_gpu=3))
     decisions = decide([wants(1), wants(2), wants(3)], [], allowed)
     assert all(isinstance(one, Start) for one in decisions)
-
-
-def test_the_job_that_ends_last_of_all_gets_a_card_of_its_own() -> None:
-    machine = Machine(cpus=8, gpus=(a_gpu(0), a_gpu(1)), whole_queue=True)
-    waiting = [wants(1, seconds=100.0), *(wants(job, seconds=10.0) for job in (2, 3, 4))]
-    decisions = decide(waiting, [], machine)
-    places = [one.devices if isinstance(one, Start) else None for one in decisions]
-    assert places == [("GPU-0",), ("GPU-1",), ("GPU-1",), None]
-    assert isinstance(decisions[3], Wait)
-    shared = decide(waiting, [], replace(machine, whole_queue=False))
-    assert all(isinstance(one, Start) for one in shared)
-
-
-def test_a_long_job_that_runs_alone_is_left_alone_and_others_are_told() -> None:
-    machine = Machine(cpus=8, gpus=(a_gpu(0), a_gpu(1, used=40)), whole_queue=True)
-    (wait,) = decide([wants(2, seconds=1.0)], [runs(7, ends=1100.0)], machine, 1000.0)
-    assert isinstance(wait, Wait)
-    assert wait.reason.startswith(
-        "needs 1 GiB; cuda:0 runs job 7, which takes longest of all and shares it with no other"
-    )
-    assert wait.code == ReasonCode.NO_ROOM

@@ -78,20 +78,6 @@ def test_where_there_are_very_many_flows_fewer_jobs_of_each_are_looked_at(
     assert [len(flow.jobs) for flow in first_jobs.flows(20)] == [7] * 4
 
 
-def test_whether_all_that_waits_was_looked_at_is_known(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for run in "ab":
-        enqueue(store, *(a_spec(name=f"command/{n}", cpus=1 + n % 2) for n in range(6)), run=run)
-    for each, all_of_them in ((4, True), (3, False), (4, True)):
-        store.scheduling.ready(each)
-        assert store.scheduling.saw_all is all_of_them
-    monkeypatch.setattr(module, "MOST_RUNS", 1)
-    monkeypatch.setattr(module, "MOST_OTHERS", 0)
-    store.scheduling.ready(4)
-    assert not store.scheduling.saw_all
-
-
 def test_what_is_looked_at_is_found_by_one_index_without_sorting(store: Store) -> None:
     questions = {
         module._PRIORITIES: (),
