@@ -133,8 +133,8 @@ def draw(stories: dict[str, Story]) -> str:
     for number, (name, story) in enumerate(stories.items()):
         top = number * panel
         waits = story.waits("bob")
-        told = f"{name}: Bob's {FEW} jobs wait {statistics.mean(waits):.1f} s on average"
-        picture.text(LEFT, top + 22, f"{told}, {max(waits):.1f} s at most", size=14, bold=True)
+        caption = f"{name}: Bob's {FEW} jobs wait {statistics.mean(waits):.1f} s on average"
+        picture.text(LEFT, top + 22, f"{caption}, {max(waits):.1f} s at most", size=14, bold=True)
         for user, left in zip(COLOURS, (LEFT, LEFT + 60), strict=True):
             picture.rectangle(left, top + 34, 12, 12, fill=COLOURS[user])
             picture.text(left + 17, top + 44, user.capitalize())

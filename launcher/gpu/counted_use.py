@@ -63,8 +63,10 @@ def counted(
         key, device = (reservation.job, reservation.device), reservation.device
         earlier = before.get(key)
         entry = Published(amount=reservation.amount, uses=_uses(reservation, earlier, now))
-        told = earlier.amount if earlier else 0
-        amount = min(told if reservation.job in fresh else reservation.amount, reservation.amount)
+        announced = earlier.amount if earlier else 0
+        amount = min(
+            announced if reservation.job in fresh else reservation.amount, reservation.amount
+        )
         least = entry.least(now - LAG_S)
         held = max(0, amount - least)
         settled[device] += held

@@ -105,10 +105,10 @@ class Mps:
         now = self._clock()
         for folder in self._folder.glob("*"):
             uuid = (read_json(folder / "card.json") or {}).get("uuid")
-            found = next(_serving(folder / "pipe"), None)
-            if isinstance(uuid, str) and found is not None:
-                logger.info("mps gpu=%s pid=%d adopted", uuid, found.pid)
-                self._daemons[uuid] = _Daemon(uuid, folder, found, now, now - KEPT_S, ready=True)
+            living = next(_serving(folder / "pipe"), None)
+            if isinstance(uuid, str) and living is not None:
+                logger.info("mps gpu=%s pid=%d adopted", uuid, living.pid)
+                self._daemons[uuid] = _Daemon(uuid, folder, living, now, now - KEPT_S, ready=True)
 
     def serve(self, gpu: GpuSnapshot) -> Service:
         """Return how a card is served; a daemon is started where that can be."""
@@ -196,8 +196,8 @@ class Mps:
     def _state(self, daemon: _Daemon, gpu: GpuSnapshot, now: float) -> Service:
         if not daemon.lives:
             del self._daemons[daemon.uuid]
-            said = last_lines(daemon.folder / "daemon.log", 1)
-            words = f": {said[0]}" if said else ""
+            last_words = last_lines(daemon.folder / "daemon.log", 1)
+            words = f": {last_words[0]}" if last_words else ""
             return self._refuse(daemon.uuid, f"the MPS daemon of {gpu.label} has ended{words}")
         daemon.ready = daemon.ready or (daemon.pipe / "control").exists()
         if daemon.ready:

@@ -232,13 +232,16 @@ class ReservationBoard:
 
     def measured_change(self, reservations: Sequence[Reservation]) -> bool:
         """Tell whether notably more or less is in use of these reservations than others know."""
-        pending, told = _pending(reservations), _pending(self._reservations)
-        return any(abs(pending[key] - told[key]) >= NOTABLE for key in pending.keys() & told.keys())
+        pending, announced = _pending(reservations), _pending(self._reservations)
+        return any(
+            abs(pending[key] - announced[key]) >= NOTABLE
+            for key in pending.keys() & announced.keys()
+        )
 
     def owes_use(self) -> bool:
         """Tell whether others believe that we have used notably less than we did."""
-        ours, told = self._use, self._told_use
-        return ours.cards > 1 + 1.01 * told.cards or ours.cores > 10 + 1.01 * told.cores
+        ours, announced = self._use, self._told_use
+        return ours.cards > 1 + 1.01 * announced.cards or ours.cores > 10 + 1.01 * announced.cores
 
     def whole_use(self) -> Use:
         """Return what our user has used, in all homes whose files are there, as last read."""

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import inf
@@ -15,23 +14,22 @@ from launcher.gpu.counted_use import Reservation
 from launcher.gpu.monitor import Lookout, Sight
 from launcher.gpu.mps import Mps, Service
 from launcher.gpu.process_owner import Ours
-from launcher.gpu.recording import gpu_record
 from launcher.gpu.reservation_watch import NONE, ReservationWatch
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.gpu_accounting import Ledger, reservations_of
+from launcher.scheduler.gpus_file import GpusFile
 from launcher.scheduler.policy.decide import decide, evacuate
 from launcher.scheduler.policy.disciplines import OURS, Discipline
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
-from launcher.states import ReasonCode
+from launcher.scheduler.sent_limits import SentLimits
+from launcher.scheduler.settlement import promised, settled_decision
 from launcher.store.rows import Claim
 from launcher.store.usage import NOT_MEASURED, Measured
-from launcher.system.files import Json, write_json
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.system.processes import Identity, pid_namespace, seconds_since_start
-from launcher.workers.memory_share import VramLimit, read_share, write_share
 from launcher.workers.started_file import program_of
 
 FRESH_S = 3.0  # what was seen before is too old to decide by
@@ -40,7 +38,6 @@ SELDOM = (
     20  # another user may have filled the folder: looks at it take a twentieth of the time at most
 )
 FLOOD_S = 0.02  # changes of others that follow each other so soon are taken in together
-SHOW_EVERY_S = 2.0  # screens may show the GPUs so late; they never ask the driver themselves
 NOBODY: Mapping[int, int] = MappingProxyType({})
 UNSEEN = "the GPUs are being looked at"
 
@@ -91,11 +88,11 @@ class Accelerators:
         self._ledger = Ledger(home, ours)
         self._mps = Mps(home.mps)
         self._sight: Sight | None = None
-        self._vram_limits: dict[tuple[int, int], VramLimit] = {}  # as last sent to workers
+        self._limits = SentLimits(home)
         self._published: list[Reservation] = []
         self._foreign: tuple[ForeignReservation, ...] = ()
         self._foreign_at, self._foreign_took_s = -inf, 0.0
-        self._shown_at, self._shown_trouble = 0.0, ""
+        self._file = GpusFile(home)
         self._faults: dict[str, str] = {}
         self.news = False  # another scheduler has told of a change, and only a new look can show it
         self._waits: tuple[int, Wish] | None = None  # the job for which others know that we wait
@@ -311,12 +308,13 @@ class Accelerators:
             if published
             else self._board.others(self._looked_at)
         )
-        if _promised(earlier) <= _promised(machine.foreign):
+        if promised(earlier) <= promised(machine.foreign):
             return decisions
         self._foreign, self._foreign_at = earlier, time.monotonic()
         again = decide(waiting, running, replace(machine, foreign=earlier), now, discipline)
         settled = [
-            _settled(decision, other) for decision, other in zip(decisions, again, strict=True)
+            settled_decision(decision, other)
+            for decision, other in zip(decisions, again, strict=True)
         ]
         self._board.withdraw({decision.job for decision in settled if isinstance(decision, Wait)})
         return settled
@@ -341,26 +339,11 @@ class Accelerators:
         if changed or self._untold(reservations) or self._board.due():
             self._board.publish(reservations)
             self._published = reservations
-        if self._board.trouble or self._shown_trouble:
+        if self._board.trouble or self._file.trouble:
             self._show()
         self._ledger.know(claims)  # those about to start are ours, too
         self._mps.keep({uuid for claim in claims for uuid in claim.gpus})
-        vram_limits = self._ledger.vram_limits(claims)
-        for claim in claims:
-            key = (claim.job, claim.number)
-            if key not in vram_limits:
-                continue
-            attempt = self._home.attempt(*key)
-            if key not in self._vram_limits:  # a scheduler before us may have sent it a limit
-                self._vram_limits[key] = read_share(attempt) or VramLimit()
-            if vram_limits[key] != self._vram_limits[key]:
-                limit = vram_limits[key]
-                try:
-                    write_share(attempt, cap=limit.cap, context=limit.context)
-                except OSError as error:
-                    logger.warning("job=%d share trouble=%r", claim.job, str(error))
-                    vram_limits[key] = self._vram_limits[key]
-        self._vram_limits = vram_limits
+        self._limits.send(claims, self._ledger.vram_limits(claims))
 
     def _untold(self, reservations: Sequence[Reservation]) -> bool:
         """Tell whether others must read something else: they need not know which job has the cores."""
@@ -390,41 +373,15 @@ class Accelerators:
             before, now = self._faults.get(gpu.uuid, ""), gpu.fault
             if before != now:
                 logger.warning("%s uuid=%s fault=%r before=%r", gpu.label, gpu.uuid, now, before)
-                self._shown_at = 0.0
+                self._file.write_soon()
         self._faults = faults
 
     def _show(self) -> None:
-        """Write what was seen, for screens: they show what the scheduler decides by."""
-        gpus, trouble = self._sight.gpus if self._sight else (), self._board.trouble
-        if not gpus and not trouble and not self._shown_trouble:
-            return
-        late = time.monotonic() >= self._shown_at + SHOW_EVERY_S
-        if not late and trouble == self._shown_trouble:
-            return
-        self._shown_at, self._shown_trouble = time.monotonic(), trouble
-        try:
-            seen: list[Json] = [gpu_record(gpu) for gpu in gpus]
-            record: dict[str, Json] = {
-                "schema": 1,
-                "at": time.time(),
-                "gpus": seen,
-                "trouble": trouble,
-            }
-            write_json(self._home.gpus, record, mode=0o600, durable=False)
-        except OSError as error:
-            logger.warning("gpus.json trouble=%r", str(error))
+        self._file.write(self._sight.gpus if self._sight else (), self._board.trouble)
 
 
 def _may_share(start: Start) -> bool:
     return len(start.devices) == 1 and not start.exclusive and start.reservation is not None
-
-
-def _promised(reservations: Sequence[ForeignReservation]) -> Counter[str]:
-    """Return how much of each resource is reserved."""
-    sums: Counter[str] = Counter()
-    for reservation in reservations:
-        sums[reservation.device] += reservation.amount
-    return sums
 
 
 def _head(claim: Claim) -> Identity:
@@ -432,19 +389,4 @@ def _head(claim: Claim) -> Identity:
     namespace = pid_namespace()
     return Identity(
         pid=claim.pid, start_ticks=claim.start_ticks, boot=claim.boot, namespace=namespace
-    )
-
-
-def _settled(before: Decision, after: Decision) -> Decision:
-    """Return a start that still holds now that others have reserved more, else why it waits."""
-    if not isinstance(before, Start) or before == after:
-        return before
-    if isinstance(after, Start) and after.devices == before.devices:
-        return before
-    if isinstance(after, Wait):
-        return after
-    return Wait(
-        job=before.job,
-        reason="another launcher's scheduler was quicker; it is decided again",
-        code=ReasonCode.OUTPACED,
     )

@@ -180,9 +180,9 @@ def _company(
     counts = [0]
     for gpu in there:
         processes = gpu.processes or ()
-        told = any(process.sm is not None for process in processes)
+        reports_use = any(process.sm is not None for process in processes)
         strangers = [process for process in processes if owners[process.pid] is None]
-        busy = sum(_disturbs(process, told=told) for process in strangers)
+        busy = sum(_disturbs(process, told=reports_use) for process in strangers)
         counts.append(sum(gpu.uuid in shared for shared in ours) + busy)
     return max(counts)
 

@@ -246,7 +246,7 @@ class Machine:
 
     def until_state(self, job: int, state: str) -> None:
         """Wait until a job is in a state."""
-        expected = {state, *(str(one) for one in ENDED)}
+        expected = {state, *(str(first) for first in ENDED)}
         until(lambda: self.state(job) in expected, f"job {job} is {state}")
         assert self.state(job) == state, self.told(job)
 
@@ -336,13 +336,13 @@ def two_people(
     for folder in (claims, gpus.taken):
         folder.chmod(0o1777)
     with ExitStack() as stack:
-        one = stack.enter_context(a_machine(places[0], gpus, claims=claims))
+        first = stack.enter_context(a_machine(places[0], gpus, claims=claims))
         uid = NOBODY if CAN_BE_ANOTHER else None
         other = stack.enter_context(a_machine(places[1], gpus, claims=claims, uid=uid))
-        for person in (one, other):
+        for person in (first, other):
             person.scheduler = scheduler
             person.serve()
-        yield one, other
+        yield first, other
 
 
 def name_of(person: Machine) -> str:

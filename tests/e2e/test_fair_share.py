@@ -59,9 +59,9 @@ def test_a_wide_job_of_another_user_gets_its_cards_and_who_waits_for_it_is_told_
 
     later = one.hold(1, gpus=1, vram="20GiB")
 
-    said = one.until_told(later.job, "leaves room for", name_of(other), "for 2 GPUs")
-    assert "and has used less (0.0 against" in said
-    assert "half-life a day" in said
+    reason = one.until_told(later.job, "leaves room for", name_of(other), "for 2 GPUs")
+    assert "and has used less (0.0 against" in reason
+    assert "half-life a day" in reason
     assert f"leaves room for {name_of(other)}" in one.call("status").stdout
     assert "half-life a day" in one.told(later.job)
     assert not later.started

@@ -50,12 +50,12 @@ def test_a_burst_of_jobs_shares_the_cards_and_never_overfills_one(
     gpus.hold(cards[2], 1, 9 * GIB)  # somebody else's
     programs, lines = [], []
     for number in range(20):
-        said, gate = machine.places()
+        refusal, gate = machine.places()
         size = SIZES[number % len(SIZES)]
-        argv = ["/bin/sh", "-c", HOLDING, "sh", str(size * GIB - GIB // 4), str(said), str(gate)]
+        argv = ["/bin/sh", "-c", HOLDING, "sh", str(size * GIB - GIB // 4), str(refusal), str(gate)]
         asked = f"resources: {{vram: {size}GiB}}"
         lines.append(f"  - {{name: job{number}, argv: {json.dumps(argv)}, {asked}}}")
-        programs.append(Program(job=number + 1, said=said, gate=gate))
+        programs.append(Program(job=number + 1, said=refusal, gate=gate))
     file = machine.project.write("burst.yaml", BURST.format(jobs="\n".join(lines)))
     machine.call("run", file, "--detach")
 
@@ -127,8 +127,10 @@ def test_a_job_gets_the_card_that_was_asked_for_and_of_those_its_caller_sees(
     assert numbered.cards == [cards[2]]
     assert named.cards == [cards[1]]
     for flag, shown in (("--device=cuda:1", "0,2"), ("--gpus=1", "")):
-        said = machine.refused("add", flag, "--", "true", environ={"CUDA_VISIBLE_DEVICES": shown})
-        assert f"CUDA_VISIBLE_DEVICES={shown}, with which it was queued, shows" in said
+        refusal = machine.refused(
+            "add", flag, "--", "true", environ={"CUDA_VISIBLE_DEVICES": shown}
+        )
+        assert f"CUDA_VISIBLE_DEVICES={shown}, with which it was queued, shows" in refusal
 
 
 @pytest.mark.parametrize(
@@ -194,18 +196,18 @@ def test_a_job_starts_again_on_a_card_of_which_less_is_free_than_it_took_there(
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=GIB // 2)
-    said, gate = machine.places()
-    argv = shell(HOLDING, str(round(22.5 * GIB)), str(said), str(gate))
-    first = Program(job=machine.add(*argv, gpus=1), said=said, gate=gate)
+    refusal, gate = machine.places()
+    argv = shell(HOLDING, str(round(22.5 * GIB)), str(refusal), str(gate))
+    first = Program(job=machine.add(*argv, gpus=1), said=refusal, gate=gate)
     assert first.cards == [card]
     machine.until_measured(card, 23 * GIB)
     first.let_go()
     machine.until_state(first.job, "done")
-    said.unlink()
+    refusal.unlink()
     gpus.set(card, used=7 * GIB // 4)  # a screen was plugged in meanwhile
     until(lambda: machine.quiet_for(2 * FRESH_S), "what was seen before does not count any more")
 
-    again = Program(job=machine.add(*argv, gpus=1), said=said, gate=gate)
+    again = Program(job=machine.add(*argv, gpus=1), said=refusal, gate=gate)
 
     assert again.cards == [card]
     assert "gets 22.2 GiB (learned from 1 run) of 22.2 GiB free" in machine.told(again.job)
@@ -221,22 +223,24 @@ def test_what_is_declared_beyond_what_the_driver_leaves_is_refused(
     known.let_go()
     machine.until_state(known.job, "done")
 
-    said = machine.refused("add", "--gpus=1", "--vram=23.75GiB", "--", "true")
+    refusal = machine.refused("add", "--gpus=1", "--vram=23.75GiB", "--", "true")
 
-    assert "needs 23.8 GiB, and can never fit: cuda:0 has 23.5 GiB for it" in " ".join(said.split())
+    assert "needs 23.8 GiB, and can never fit: cuda:0 has 23.5 GiB for it" in " ".join(
+        refusal.split()
+    )
 
 
 def test_a_job_may_queue_a_job_that_works_on_a_gpu(machine: Machine, gpus: Devices) -> None:
     card = gpus.add(used=0)
-    said, gate = machine.places()
+    refusal, gate = machine.places()
     command = Path(sys.executable).parent / "launcher"
-    inner = shell(f"echo threads=$OMP_NUM_THREADS; {HOLDING}", str(GIB), str(said), str(gate))
+    inner = shell(f"echo threads=$OMP_NUM_THREADS; {HOLDING}", str(GIB), str(refusal), str(gate))
 
     # this one is on the CPU: it sees no GPU
     outer = machine.add(str(command), "add", "--gpus=1", "--cpus=3", "--", *inner, cpus=2)
 
     machine.until_state(outer, "done")
-    queued = Program(job=outer + 1, said=said, gate=gate)
+    queued = Program(job=outer + 1, said=refusal, gate=gate)
     assert queued.cards == [card]
     assert "threads=3" in machine.call("logs", str(queued.job)).stdout
     queued.let_go()

@@ -41,7 +41,7 @@ def pipes(said: Path) -> str:
 
 def daemons(folder: str) -> list[int]:
     """Return the daemons that live with their pipes in a folder."""
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -51,8 +51,8 @@ def daemons(folder: str) -> list[int]:
                 continue
             serves = f"CUDA_MPS_PIPE_DIRECTORY={folder}".encode() in variables
             if serves and b"-f" in words and identity(int(entry.name)) is not None:
-                found.append(int(entry.name))
-    return found
+                pids.append(int(entry.name))
+    return pids
 
 
 def test_jobs_that_may_share_a_card_are_clients_of_its_daemon_which_survives_a_scheduler(
@@ -85,8 +85,8 @@ def test_without_the_program_of_mps_jobs_run_as_ever_and_it_is_told_why(
     machine.serve()
     job = machine.hold(1, gpus=1, vram="1GiB", script=CLIENT)
     assert pipes(job.said) == ""
-    told = machine.call("gpus").stderr
-    assert f"note: [sharing] mps = true, and {PROGRAM} is not on PATH" in told
+    warnings = machine.call("gpus").stderr
+    assert f"note: [sharing] mps = true, and {PROGRAM} is not on PATH" in warnings
     assert "jobs run without it: " in machine.call("doctor").stdout
     job.let_go()
 

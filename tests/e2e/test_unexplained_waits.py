@@ -23,9 +23,9 @@ def machine(tmp_path: Path, gpus: Devices) -> Iterator[Machine]:
 def test_a_job_that_wants_a_card_for_itself_is_tried_there(machine: Machine, gpus: Devices) -> None:
     job = machine.hold(1, gpus=1)
     assert job.cards
-    told = machine.told(job.job)
-    assert "tried alone on cuda:0 with 21 GiB free: it waited for 1 s without a cause" in told
-    assert "cuda:0 has 3 GiB in use by others" in told
+    text = machine.told(job.job)
+    assert "tried alone on cuda:0 with 21 GiB free: it waited for 1 s without a cause" in text
+    assert "cuda:0 has 3 GiB in use by others" in text
     job.let_go()
     machine.until_state(job.job, "done")
 
@@ -34,9 +34,9 @@ def test_what_does_not_fit_is_named_everywhere_and_starts_when_there_is_room(
     machine: Machine, gpus: Devices
 ) -> None:
     job = machine.hold(1, gpus=1, vram="22GiB")
-    said = machine.until_told(job.job, "nothing explains that for 1 s or longer")
-    assert "needs 22 GiB; cuda:0 has 21 GiB free" in said
-    assert "3 GiB of cuda:0 are in use, and the driver lists no process there" in said
+    reason = machine.until_told(job.job, "nothing explains that for 1 s or longer")
+    assert "needs 22 GiB; cuda:0 has 21 GiB free" in reason
+    assert "3 GiB of cuda:0 are in use, and the driver lists no process there" in reason
     for words in (("show", str(job.job)), ("status",), ("doctor",)):
         assert "nothing explains that" in " ".join(machine.call(*words).stdout.split())
     assert not job.started

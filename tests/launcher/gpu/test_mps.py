@@ -234,9 +234,9 @@ def test_a_program_that_cannot_be_run_is_refused(folder: Path) -> None:
 def test_a_card_that_mps_cannot_serve_is_refused_with_the_reason(
     changes: dict[str, Any], why: str
 ) -> None:
-    found = unsupported(a_gpu(**changes), ME)
-    assert found.startswith(why)
-    assert bool(found) == bool(why)
+    reason = unsupported(a_gpu(**changes), ME)
+    assert reason.startswith(why)
+    assert bool(reason) == bool(why)
 
 
 def test_a_home_too_deep_for_sockets_is_refused(tmp_path: Path) -> None:

@@ -31,15 +31,15 @@ def test_nothing_is_foretold_without_history() -> None:
 def test_the_middle_of_the_jobs_that_are_alike_is_expected() -> None:
     job = a_job()
     past = [done_before(job, seconds, disk=size) for seconds, size in ((90, 5), (100, 7), (500, 6))]
-    found = forecast(job, a_history(*past))
-    assert (found.seconds, found.disk, found.runs) == (100, 6, 3)
-    assert found.spread == pytest.approx(0.1)
-    assert found.source is Source.MEASURED
+    estimate = forecast(job, a_history(*past))
+    assert (estimate.seconds, estimate.disk, estimate.runs) == (100, 6, 3)
+    assert estimate.spread == pytest.approx(0.1)
+    assert estimate.source is Source.MEASURED
 
 
 def test_one_run_tells_a_time_but_no_spread() -> None:
-    found = forecast(a_job(), a_history(done_before(a_job(), 60.0)))
-    assert (found.seconds, found.spread, found.disk) == (60.0, None, None)
+    estimate = forecast(a_job(), a_history(done_before(a_job(), 60.0)))
+    assert (estimate.seconds, estimate.spread, estimate.disk) == (60.0, None, None)
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_only_the_settings_that_a_kind_names_as_costly_matter() -> None:
     kinds: dict[str, Kind] = {"train": replace(train, settings=Costly)}
     dear = done_before(a_job(), 60.0, settings={**a_job().settings, "epochs": 7})
     alike = done_before(a_job(), 50.0, settings={**a_job().settings, "lr": 7.0})
-    found = forecast(a_job(), a_history(dear, alike, kinds=kinds))
-    assert (found.seconds, found.runs) == (50.0, 1)
+    estimate = forecast(a_job(), a_history(dear, alike, kinds=kinds))
+    assert (estimate.seconds, estimate.runs) == (50.0, 1)
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_a_job_is_expected_on_a_gpu_as_the_scheduler_places_it(
 
 def test_memory_is_what_the_file_declares_where_there_is_a_gpu() -> None:
     job = a_job(resources=Resources(min_vram=Bytes(2 * GIB)))
-    found = forecast(job, a_history(gpus=True))
-    assert (found.vram, found.vram_source) == (2 * GIB, Source.DECLARED)
+    estimate = forecast(job, a_history(gpus=True))
+    assert (estimate.vram, estimate.vram_source) == (2 * GIB, Source.DECLARED)
     assert forecast(job, a_history()).vram is None
 
 
@@ -114,11 +114,11 @@ def test_the_queue_tells_what_was_done_how_long_where_and_how_much_it_wrote(stor
         assert claim is not None
         ending = Failed(at=52.0, error="no") if job == c else Done(at=52.0)
         store.scheduling.finish(claim, ending, outputs=outputs, now=52.0)
-    found = {one[0].id: past_job(*one) for one in store.read.done_lately(10)}
-    assert set(found) == {a, b}
-    assert (found[a].seconds, found[a].disk, found[a].on_gpu) == (42.0, 12, True)
-    assert (found[a].images, found[a].fresh) == ("x", False)
-    assert found[b].disk is None  # a folder's size is not known
+    estimate = {one[0].id: past_job(*one) for one in store.read.done_lately(10)}
+    assert set(estimate) == {a, b}
+    assert (estimate[a].seconds, estimate[a].disk, estimate[a].on_gpu) == (42.0, 12, True)
+    assert (estimate[a].images, estimate[a].fresh) == ("x", False)
+    assert estimate[b].disk is None  # a folder's size is not known
     assert job_row(store, d).ended is None
 
 
@@ -137,8 +137,8 @@ def test_a_program_that_ran_with_other_numbers_tells_how_long_it_takes() -> None
     learned = Usage(seconds=(50.0, 70.0), peaks=(4 * GIB, 4 * GIB), runs=runs)
     on_gpu = replace(job, resources=Resources(device="cuda"))
     history = History((), KINDS, gpus=True, usage=lambda _: learned)
-    found = forecast(on_gpu, history)
-    assert (found.seconds, found.runs, found.vram, found.peaks) == (60.0, 2, 4 * GIB, 2)
+    estimate = forecast(on_gpu, history)
+    assert (estimate.seconds, estimate.runs, estimate.vram, estimate.peaks) == (60.0, 2, 4 * GIB, 2)
     others = History((), KINDS, gpus=True, usage=lambda _: replace(learned, own=False))
     assert forecast(on_gpu, others).seconds is None  # its kind's are no estimate
     untried = forecast(replace(on_gpu, argv=("train.py", "--seed", "3", "4")), history)

@@ -45,23 +45,23 @@ def test_only_jobs_that_need_nothing_unfinished_are_in_the_first_wave() -> None:
     made = a_plan()
     assert outlook(made, here()).wave == FirstWave(starts={("shapes", CPU): 1})
     # the toys are there: the first training and the poison of the second can begin
-    found = outlook(made, here(), done=1).wave
-    assert found.starts == {("train", CPU): 1, ("poison", CPU): 1}
+    wave = outlook(made, here(), done=1).wave
+    assert wave.starts == {("train", CPU): 1, ("poison", CPU): 1}
 
 
 def test_what_does_not_fit_says_what_it_lacks() -> None:
     made = some_commands("", ", resources: {cpus: 4}", "")
-    found = outlook(made, here(cpus=4)).wave
-    assert found.starts == {("command", CPU): 1}
-    assert found.hindrance == "command/c1 needs 4 cores, 3 of 4 free"
+    wave = outlook(made, here(cpus=4)).wave
+    assert wave.starts == {("command", CPU): 1}
+    assert wave.hindrance == "command/c1 needs 4 cores, 3 of 4 free"
 
 
 def test_a_plan_of_a_new_run_comes_before_a_run_that_had_much() -> None:
     made = some_commands("", "")
     sweep = RunAccount(run=7, name="sweep", vtime=1e6)
     queue = tuple(replace(in_the_queue(n, rank=NOON), account=sweep) for n in range(1, 9))
-    found = outlook(made, replace(here(cpus=2), ready=queue)).wave
-    assert found.starts == {("command", CPU): 2}
+    wave = outlook(made, replace(here(cpus=2), ready=queue)).wave
+    assert wave.starts == {("command", CPU): 2}
     same = replace(here(cpus=2), ready=queue, account=sweep)
     assert outlook(made, same).wave.starts == {}
 
@@ -70,18 +70,18 @@ def test_as_many_trainings_start_on_each_card_as_it_has_room_for() -> None:
     entry = "{model: null, data: %s, resources: {vram: 16GiB}}"
     words = ("dot:pre", "line:pre", "ring:pre", "real:pre", "any:pre")
     made = a_plan("name: x\ntrain:\n" + "".join(f"  - {entry % word}\n" for word in words))
-    found = outlook(made, here(a_gpu(0), a_gpu(1, free=6.3), a_gpu(2), cpus=8)).wave
-    assert found.starts == {("train", "cuda:0"): 2, ("train", "cuda:2"): 2}
-    assert found.hindrance.startswith(
+    wave = outlook(made, here(a_gpu(0), a_gpu(1, free=6.3), a_gpu(2), cpus=8)).wave
+    assert wave.starts == {("train", "cuda:0"): 2, ("train", "cuda:2"): 2}
+    assert wave.hindrance.startswith(
         "train/any:pre needs 16 GiB; cuda:0 has 39 GiB free, 32 GiB of it promised to "
     )
-    assert "; cuda:1 has 6.3 GiB free; cuda:2 has 39 GiB free" in found.hindrance
+    assert "; cuda:1 has 6.3 GiB free; cuda:2 has 39 GiB free" in wave.hindrance
 
 
 def test_a_plan_hears_of_jobs_that_can_never_start_and_why() -> None:
     made = a_plan("name: x\nresources: {train: {gpus: 3}}\ntrain: [{model: null, data: dot:pre}]\n")
-    found = outlook(made, here(a_gpu(0), a_gpu(1))).wave
-    assert found.hopeless == {"needs 3 GPUs, and this machine has 2": 1}
+    wave = outlook(made, here(a_gpu(0), a_gpu(1))).wave
+    assert wave.hopeless == {"needs 3 GPUs, and this machine has 2": 1}
     assert outlook(made, here(a_gpu(0), a_gpu(1), a_gpu(2))).wave.hopeless == {}
 
 
@@ -96,8 +96,8 @@ def test_a_plan_is_promised_what_jobs_like_it_took() -> None:
 
 def test_places_that_are_promised_already_are_not_given_again() -> None:
     busy = here(cpus=2, running=(Running(cpus=2),))
-    found = outlook(some_commands(""), busy).wave
-    assert found == FirstWave(hindrance="command/c0 needs 1 core, 0 of 2 free")
+    wave = outlook(some_commands(""), busy).wave
+    assert wave == FirstWave(hindrance="command/c0 needs 1 core, 0 of 2 free")
 
 
 def test_what_waits_in_the_queue_already_goes_first() -> None:
@@ -118,18 +118,18 @@ def test_jobs_of_the_plan_that_are_queued_already_count_once() -> None:
 
 
 def test_of_many_jobs_that_ask_for_the_same_no_more_are_tried_than_there_are_cores() -> None:
-    found = outlook(some_commands(*[""] * 50), here(cpus=3)).wave
-    assert found == FirstWave(starts={("command", CPU): 3})
+    wave = outlook(some_commands(*[""] * 50), here(cpus=3)).wave
+    assert wave == FirstWave(starts={("command", CPU): 3})
 
 
 def test_times_are_added_up_for_what_has_to_run_and_has_a_history() -> None:
     made = a_plan()
     past = [done_before(named(made, "train/dot:pre"), seconds) for seconds in (90.0, 110.0, 400.0)]
-    found = outlook(made, here(), *past).kinds
-    train = found["train"]  # poisoned or not, a training takes as long
+    wave = outlook(made, here(), *past).kinds
+    train = wave["train"]  # poisoned or not, a training takes as long
     assert (train.jobs, train.known, train.seconds, train.runs) == (2, 2, 220.0, 3)
     assert (train.shortest, train.longest) == (110.0, 110.0)
-    assert (found["test"].known, found["test"].jobs) == (0, 3)
+    assert (wave["test"].known, wave["test"].jobs) == (0, 3)
     assert "shapes" not in outlook(made, here(), *past, done=1).kinds
 
 
@@ -144,8 +144,8 @@ def test_a_plan_takes_at_least_as_long_as_its_longest_chain() -> None:
 def test_disk_is_added_up_where_the_size_of_results_is_known() -> None:
     made = a_plan()
     past = [done_before(job, 1.0, disk=10) for job in made.jobs if job.kind == "train"]
-    found = outlook(made, here(), *past)
-    assert (found.disk, found.disk_unknown) == (20, 6)
+    wave = outlook(made, here(), *past)
+    assert (wave.disk, wave.disk_unknown) == (20, 6)
     assert outlook(made, here()).disk is None
 
 

@@ -187,7 +187,7 @@ _amounts = st.sampled_from(
 
 @st.composite
 def cards(draw: st.DrawFn) -> tuple[GpuSnapshot, ...]:
-    found: list[GpuSnapshot] = []
+    cards: list[GpuSnapshot] = []
     for index in range(draw(st.integers(1, 3))):
         total = draw(st.sampled_from([4, 12, 24, 24, 40]))
         most = max(NEGLIGIBLE / GIB, total / 10)
@@ -200,8 +200,8 @@ def cards(draw: st.DrawFn) -> tuple[GpuSnapshot, ...]:
             gpu = replace(gpu, used=None, total=0)
         elif kind == "fault":
             gpu = replace(gpu, used=None, fault="fell off the bus")
-        found.append(gpu)
-    return tuple(found)
+        cards.append(gpu)
+    return tuple(cards)
 
 
 @st.composite

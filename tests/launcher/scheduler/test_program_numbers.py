@@ -113,14 +113,14 @@ def test_whoever_ran_with_the_same_numbers_is_believed(data: st.DataObject) -> N
     lists = st.tuples(numbers, numbers)
     runs = data.draw(st.lists(st.builds(Run, st.integers(1, 80 * GIB), lists), max_size=12))
     wanted = data.draw(lists)
-    found = evidence(wanted, tuple(runs))
+    proof = evidence(wanted, tuple(runs))
     same = [run.peak for run in runs if run.numbers == wanted]
     if same:
-        assert found is not None
-        assert max(found.peaks) >= max(same[-8:])
-    if found is not None:
-        assert set(found.peaks) <= {run.peak for run in runs}
-        assert found.beyond >= 0
+        assert proof is not None
+        assert max(proof.peaks) >= max(same[-8:])
+    if proof is not None:
+        assert set(proof.peaks) <= {run.peak for run in runs}
+        assert proof.beyond >= 0
 
 
 def test_the_numbers_of_files_do_not_count_and_their_signature_leaves_them_out_all_the_same() -> (

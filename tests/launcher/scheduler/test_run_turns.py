@@ -58,9 +58,9 @@ def test_a_run_that_goes_first_for_its_priority_is_told_so(
         store, a_spec(name="command/1"), a_spec(name="command/2", cpus=2), run="plain"
     )
     store.owning.prioritise(sweep, 2)
-    told = launcher("show", str(job)).out
-    assert "first of run plain (share 1, used 0.0 core-hours lately); run sweep (share 1" in told
-    assert "lately) goes first: it has a job with priority 2\n" in told
+    answer = launcher("show", str(job)).out
+    assert "first of run plain (share 1, used 0.0 core-hours lately); run sweep (share 1" in answer
+    assert "lately) goes first: it has a job with priority 2\n" in answer
 
 
 def test_where_no_other_run_waits_nothing_is_told_of_turns(
@@ -76,10 +76,10 @@ def test_status_lists_waiting_jobs_in_the_order_of_their_turns(
     launcher: Launcher, store: Store, sweep: list[int]
 ) -> None:
     quick = enqueue(store, *(on_gpu(f"command/{n}") for n in range(2)), run="quick")
-    told = json.loads(launcher("status", "--json").out)
-    listed = [job["id"] for job in told["jobs"] if job["state"] == "queued"]
+    answer = json.loads(launcher("status", "--json").out)
+    listed = [job["id"] for job in answer["jobs"] if job["state"] == "queued"]
     assert listed == [*quick, *sweep]
-    assert {job["share"] for job in told["jobs"]} == {1}
+    assert {job["share"] for job in answer["jobs"]} == {1}
 
 
 def test_shares_are_listed_and_changed(launcher: Launcher, store: Store, sweep: list[int]) -> None:

@@ -189,5 +189,5 @@ def test_a_gap_between_looks_teaches_nothing(looks: Looks) -> None:
 def test_durations_alone_and_shared_say_how_much_slower_it_was_beside_others(
     seconds: float, shared_s: float | None, alone: list[float], slowdown: Any
 ) -> None:
-    found = slowdown_by_duration(seconds, shared_s, alone)
-    assert found == (None if slowdown is None else pytest.approx(slowdown))
+    factor = slowdown_by_duration(seconds, shared_s, alone)
+    assert factor == (None if slowdown is None else pytest.approx(slowdown))

@@ -108,7 +108,7 @@ def test_all_of_it_is_said(launcher: Launcher, tmp_path: Path) -> None:
     path.write_text("submit_s,duration_s,gpus,user\n0,10,1,a\n0,10,1,b\n5,10,0.5,b\n")
     words = ["simulate", str(path), "--gpus", "2x24GiB", "--users", "--others", str(path)]
     words += ["--memory", "learned", "--reserve", "1GiB", "--baseline", "0.5GiB"]
-    told = " ".join(launcher(*words).out.split())
+    text = " ".join(launcher(*words).out.split())
     for each in (
         "1 GiB of each GPU left to others",
         "512 MiB of each GPU in use by others",
@@ -117,7 +117,7 @@ def test_all_of_it_is_said(launcher: Launcher, tmp_path: Path) -> None:
         "others run 3 jobs on whole idle GPUs",
         "of jobs of a part of a GPU this part of its memory",
     ):
-        assert each in told
+        assert each in text
     assumed = json.loads(launcher(*words, "--json").out)["assumptions"]
     assert assumed["reserve_bytes"] == 2 * assumed["baseline_bytes"] == GIB
     assert (assumed["memory_is"], assumed["users"], assumed["jobs_of_others"]) == (

@@ -69,10 +69,10 @@ def test_many_durations_are_remembered_and_the_newest_peaks_count(
 ) -> None:
     for number in range(KEPT + 6):
         learn(records, seconds=100.0 + number, peak=GIB + number)
-    found = usage(records)
-    assert len(found.seconds) == KEPT
-    assert found.seconds[0] == 105.0 + KEPT
-    assert found.peaks == tuple(GIB + number for number in range(KEPT + 5, KEPT + 5 - NEWEST, -1))
+    learned = usage(records)
+    assert len(learned.seconds) == KEPT
+    assert learned.seconds[0] == 105.0 + KEPT
+    assert learned.peaks == tuple(GIB + number for number in range(KEPT + 5, KEPT + 5 - NEWEST, -1))
     (rows,) = database.execute("SELECT count(*) FROM lessons").fetchone()
     assert rows == KEPT
 
@@ -83,21 +83,21 @@ def test_a_duration_beside_others_is_told_as_if_alone_where_the_slowdown_is_know
     learn(records, seconds=100, shared_s=60.0, slowdown=1.5, sm=0.5)
     learn(records, seconds=100, shared_s=60.0)
     learn(records, seconds=100, slowdown=2.0, sm=0.7)
-    found = usage(records)
-    assert found.seconds == pytest.approx((50.0, 100.0, 80.0))
-    assert found.slowdown == pytest.approx(1.75)
-    assert found.alone == ()
+    learned = usage(records)
+    assert learned.seconds == pytest.approx((50.0, 100.0, 80.0))
+    assert learned.slowdown == pytest.approx(1.75)
+    assert learned.alone == ()
     learn(records, seconds=90, shared_s=1.0)
     assert usage(records).alone == (90.0,)
-    assert found.sm == pytest.approx(0.6)
+    assert learned.sm == pytest.approx(0.6)
 
 
 def test_what_never_ran_takes_as_long_as_its_kind_and_says_so(records: UsageRecords) -> None:
     assert usage(records, "train 2") == NO_USAGE
     learn(records, "train 1", seconds=60)
     learn(records, "score 1", seconds=5)
-    found = usage(records, "train 2")
-    assert (found.seconds, found.own, found.peaks) == ((60.0,), False, ())
+    learned = usage(records, "train 2")
+    assert (learned.seconds, learned.own, learned.peaks) == ((60.0,), False, ())
     assert usage(records, "attack 1").seconds == (5.0, 60.0)
     assert usage(records, "train 1").own
     learn(records, "train 3", seconds=70)
@@ -172,8 +172,8 @@ def test_of_a_program_the_numbers_are_remembered_with_what_it_took(records: Usag
     for size in (4, 7):
         argv = ("train.py", f"--gib={size}")
         learn(records, program_signature(argv), argv=argv, peak=size * GIB)
-    found = usage(records, program_signature(("train.py", "--gib=9")))
-    assert found.runs == (Run(4 * GIB, ("4",)), Run(7 * GIB, ("7",)))
+    learned = usage(records, program_signature(("train.py", "--gib=9")))
+    assert learned.runs == (Run(4 * GIB, ("4",)), Run(7 * GIB, ("7",)))
     learn(records)
     assert usage(records).runs == ()  # a kind's signature is exact
 
@@ -247,11 +247,11 @@ def test_a_damaged_lesson_is_left_out(
     learn(records, seconds=60, shared_s=0.0, slowdown=2.0, sm=0.5)
     database.execute(f"UPDATE lessons SET {column} = {value} WHERE id = 2")
     records.forget()
-    found = usage(records)
-    assert set(found.seconds) <= {50.0, 60.0, 30.0}
-    assert set(found.peaks) == {4 * GIB}
-    assert found.slowdown in {None, 2.0}
-    assert found.sm in {None, 0.5}
+    learned = usage(records)
+    assert set(learned.seconds) <= {50.0, 60.0, 30.0}
+    assert set(learned.peaks) == {4 * GIB}
+    assert learned.slowdown in {None, 2.0}
+    assert learned.sm in {None, 0.5}
     assert usage(records, "train 2").seconds  # of its kind, likewise
 
 

@@ -30,9 +30,9 @@ def test_a_run_is_charged_for_what_its_attempts_had_for_its_share(
         claim = store.scheduling.claim(job, seat, reason="", now=100.0)
         assert claim is not None
         store.scheduling.finish(claim, Done(at=110.0), outputs={}, now=111.0)
-    found = accounts(store)
-    assert (found["a"].vtime, found["a"].used, found["a"].at) == (20.0, 20.0, 110.0)
-    assert (found["b"].vtime, found["b"].used) == (5.0, 20.0)
+    recorded = accounts(store)
+    assert (recorded["a"].vtime, recorded["a"].used, recorded["a"].at) == (20.0, 20.0, 110.0)
+    assert (recorded["b"].vtime, recorded["b"].used) == (5.0, 20.0)
 
 
 def test_a_failed_attempt_counts_and_one_that_ended_before_it_began_does_not(
