@@ -11,6 +11,11 @@
     [sharing]                     # the GPUs, with others: see launcher/system/gpu_sharing.py
     reserve = "2GiB"
 
+    on = ["slurm", "local"]       # where jobs run that do not say it: backends, in this order
+
+    [backends.slurm]              # engines beside this machine: see launcher/backends/settings.py
+    cpus = 8
+
     [run]                         # a verb's options, named as on the command line
     detach = true
 
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2**20  # a page of defaults has a thousandth of it
 WORDS = ("subsets", "modifiers")
-KEYS = ("home", *WORDS, "sharing")
+KEYS = ("home", "on", *WORDS, "sharing", "backends")
 
 # Texts, not compiled: every command imports this, and who has no file needs none of them.
 _BARE = r"[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*'"
@@ -56,6 +61,8 @@ class Configuration:
     modifiers: Folders = field(default_factory=dict)
     rules: "Rules | None" = None  # of [sharing]; None: the file has none
     options: Mapping[str, Options] = field(default_factory=dict)  # by verb
+    on: object = None  # where jobs run that do not say it, as written
+    backends: object = None  # the tables of [backends], as written
     lines: Mapping[tuple[str, ...], int] = field(default_factory=dict)  # where each key stands
 
     def place(self, *keys: str) -> str:
@@ -149,6 +156,8 @@ def read_configuration(
         modifiers=words["modifiers"],
         rules=rules,
         options=options,
+        on=read.get("on"),
+        backends=read.get("backends"),
         lines=configuration.lines,
     )
 

@@ -1,0 +1,101 @@
+"""What an engine is asked: to start pilots, to say what became of them, to end them, to show their logs.
+
+Whatever can go wrong twice stands in the files between scheduler and pilot (`launcher.pilots`); an engine is never
+asked about a job, never trusted to know how one ended, and where it does not answer, nothing is known.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from launcher.backends.settings import BackendSettings
+from launcher.errors import MachineError
+from launcher.pilots.folder import PilotFolder, PilotSpec
+
+
+class EngineError(MachineError):
+    """An engine did not do what it was asked, or did not answer; nothing is known then."""
+
+
+class Stage(StrEnum):
+    """How far the engine is with a pilot."""
+
+    WAITING = "waiting"  # in the engine's queue
+    RUNNING = "running"  # on a node, whether or not it has spoken yet
+    ENDED = "ended"  # the engine says that it is over
+    UNKNOWN = "unknown"  # the engine answers, and knows no such pilot
+
+
+class Cause(StrEnum):
+    """Why a pilot has ended, as its engine tells."""
+
+    COMPLETED = "completed"  # by itself
+    PREEMPTED = "preempted"
+    NODE_FAILED = "node failed"
+    TIME_LIMIT = "time limit"
+    MEMORY = "out of memory"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    UNKNOWN = "unknown"  # the engine has forgotten it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What an engine says of one pilot."""
+
+    stage: Stage
+    reason: str = ""  # why it waits or has ended, in the engine's words: "Resources"
+    cause: Cause | None = None  # of its end
+    node: str = ""  # the engine's name for the node
+    starts_at: float | None = None  # seconds since 1970, as the engine estimates; None: it does not
+    node_answers: bool = True  # False: the node is down or silent, and what ran there may run on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What an engine says of a pilot that was not submitted: for the dry run."""
+
+    possible: bool
+    why: str = ""  # in the engine's words
+    starts_at: float | None = None  # seconds since 1970
+
+
+class Backend(Protocol):
+    """An engine. Each call may take seconds, and is made in a thread of its own, one at a time."""
+
+    @property
+    def settings(self) -> BackendSettings:
+        """Its table of config.toml."""
+
+    def submit(self, pilots: Sequence[tuple[PilotFolder, PilotSpec]]) -> None:
+        """Submit pilots whose folders are made; each runs `python -P -m launcher.pilots FOLDER`.
+
+        Raises:
+            EngineError: none of them, or not all of them were taken; what the engine said. Whether one was is
+                seen by `observe`.
+        """
+
+    def observe(self, tokens: Collection[str]) -> Mapping[str, Observation]:
+        """Return what the engine says of each of these pilots; it is asked once for all of them.
+
+        Raises:
+            EngineError: it does not answer; nothing is known, and nothing has changed.
+        """
+
+    def cancel(self, tokens: Collection[str]) -> None:
+        """End pilots with all that runs in them, at once; of unknown ones nothing happens.
+
+        Raises:
+            EngineError: it does not answer; to be tried again.
+        """
+
+    def collect(self, pilot: PilotFolder) -> str:
+        """Return the last lines that a pilot and the site's prologue printed; '' where there are none."""
+
+    def estimate(self, spec: PilotSpec) -> Estimate:
+        """Tell whether such a pilot could be started, and when; nothing is submitted.
+
+        Raises:
+            EngineError: it does not answer.
+        """

@@ -1,0 +1,273 @@
+"""The tables [backends.NAME] of config.toml: which engine, what its pilots ask for, where their folders lie.
+
+on = ["slurm", "local"]           # where jobs run that do not say it, in this order
+
+[backends.slurm]
+kind = "slurm"                    # or "local", "ray"
+cpus = 8                          # of each pilot
+gpus = 2
+pilots = 4                        # most at once
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from launcher.errors import UsageError
+from launcher.system.config import Fault, absolute, read_configuration, unknown
+from launcher.units import parse_bytes, parse_seconds
+
+TABLE = "backends"
+HERE = "local"  # this machine, without pilots: always there
+KINDS = ("local", "ray", "slurm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendSettings:
+    """One table [backends.NAME]."""
+
+    name: str
+    kind: str
+    cpus: int = 1  # of a pilot
+    gpus: int = 0  # of a pilot
+    gpu_type: str = ""  # such as "a100": --gres=gpu:a100:2
+    memory: int | None = None  # bytes of main memory of a pilot; None: the engine's default
+    time_s: float | None = None  # wall time of a pilot; None: the engine's default
+    pilots: int = 1  # most at once
+    per_minute: int = 6  # pilots submitted in a minute, at most
+    pilot: bool = True  # False: plain mode, a job of the engine for each of ours
+    idle_s: float = 300.0  # a pilot without work leaves after so long
+    lease_s: float | None = (
+        None  # None: a silent pilot is given up only when the engine says that it ended
+    )
+    beat_s: float = 5.0
+    poll_s: float = 5.0  # so often the engine is asked at most
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    constraint: str = ""
+    reservation: str = ""
+    exclusive: bool = False  # whole nodes
+    options: tuple[str, ...] = ()  # further ones of the engine, as it takes them: "--nice=100"
+    prologue: str = ""  # lines of bash that the site needs before the pilot: "module load cuda"
+    wrap: tuple[
+        str, ...
+    ] = ()  # what the pilot is started through: ["apptainer", "exec", "--nv", "lab.sif"]
+    python: str = ""  # the interpreter on the nodes; '': this one
+    folder: Path | None = None  # of the pilots, on a file system that all see; None: below the home
+    paths: Mapping[str, str] = field(default_factory=dict)  # path here → path on the nodes
+    address: str = ""  # of a running Ray cluster
+    resources: Mapping[str, float] = field(
+        default_factory=dict
+    )  # Ray's custom resources of a pilot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backends:
+    """The engines that a user's file names, and where jobs run that do not say it."""
+
+    by_name: Mapping[str, BackendSettings] = field(default_factory=dict)  # in the file's order
+    default: tuple[str, ...] = (HERE,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that `--on` takes."""
+        return tuple(dict.fromkeys((HERE, *self.by_name)))
+
+
+def configured_backends(environ: Mapping[str, str]) -> Backends:
+    """Return the backends of the user's file.
+
+    Raises:
+        UsageError: the file cannot be read, or something in these tables is wrong; all faults at once.
+    """
+    configuration = read_configuration(environ)
+    faults: list[Fault] = []
+    table = {} if configuration.backends is None else configuration.backends
+    backends = Backends(by_name=read_backends(table, faults))
+    try:
+        default = read_on(configuration.on, backends)
+    except UsageError as error:
+        faults.append((("on",), f"on: {error}"))
+        default = (HERE,)
+    configuration.refuse(faults)
+    return replace(backends, default=default)
+
+
+def read_on(value: object, backends: Backends) -> tuple[str, ...]:
+    """Return the backends that an option names: "slurm,local", or a list of names; None: the default.
+
+    Raises:
+        UsageError: it names none, or an unknown one.
+    """
+    if value is None:
+        return backends.default
+    listed = value.split(",") if isinstance(value, str) else value
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        raise UsageError('expected names of backends, such as "slurm,local"')
+    names = tuple(dict.fromkeys(name.strip() for name in listed if name.strip()))
+    for name in names:
+        if name not in backends.names:
+            what = "a backend of the configuration"
+            raise UsageError(
+                f"{unknown(name, what, backends.names)}; see [{TABLE}.NAME] in docs/clusters.md"
+            )
+    if not names:
+        raise UsageError('expected names of backends, such as "slurm,local"')
+    return names
+
+
+def read_backends(table: object, faults: list[Fault]) -> Mapping[str, BackendSettings]:
+    """Return what the tables say, in the order of the file.
+
+    Args:
+        table: all of [backends], as the file has it.
+        faults: where all that is wrong with it is added.
+    """
+    if not isinstance(table, dict):
+        faults.append(((TABLE,), f"{TABLE}: expected tables such as [{TABLE}.slurm]"))
+        return {}
+    backends = {}
+    for name, entry in table.items():
+        if not isinstance(entry, dict):
+            faults.append(((TABLE, name), f"{TABLE}.{name}: expected a table, [{TABLE}.{name}]"))
+            continue
+        values = _values(name, entry, faults)
+        kind = values.get("kind", name if name in KINDS else None)
+        if kind is None:
+            listed = ", ".join(f'"{known}"' for known in KINDS)
+            faults.append(((TABLE, name), f"{TABLE}.{name}: which kind is it? kind = {listed}"))
+            continue
+        backends[name] = BackendSettings(name=name, **{**values, "kind": kind})
+    return backends
+
+
+def _values(name: str, entry: Mapping[str, Any], faults: list[Fault]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in entry.items():
+        written = key.replace("-", "_")
+        if written not in _READ:
+            what = f"a key of [{TABLE}.{name}]"
+            faults.append(((TABLE, name, key), unknown(key, what, _READ)))
+            continue
+        target, expected, read = _READ[written]
+        try:
+            values[target] = read(value)
+        except (UsageError, TypeError, ValueError):
+            faults.append(((TABLE, name, key), f"{TABLE}.{name}.{key}: expected {expected}"))
+    return values
+
+
+def _kind(value: object) -> str:
+    if value not in KINDS:
+        raise UsageError("unknown")
+    return str(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise UsageError("expected a text")
+    return value
+
+
+def _word(value: object) -> str:
+    text = _text(value)
+    if not text or text.split() != [text] or text.startswith("-"):
+        raise UsageError("expected a word")
+    return text
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise UsageError("expected a list")
+    return tuple(map(_text, value))
+
+
+def _whole(least: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        if type(value) is not int or not least <= value <= 1_000_000:
+            raise UsageError("expected a number")
+        return value
+
+    return read
+
+
+def _switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError("expected true or false")
+    return value
+
+
+def _pilot(value: object) -> bool:
+    return True if value == "on" else False if value == "off" else _switch(value)
+
+
+def _span(value: object) -> float:
+    span = parse_seconds(_text(value))
+    if span <= 0:
+        raise UsageError("expected a time")
+    return span
+
+
+def _bytes(value: object) -> int:
+    return parse_bytes(_text(value))
+
+
+def _folder(value: object) -> Path:
+    return absolute("folder", _text(value))
+
+
+def _paths(value: object) -> Mapping[str, str]:
+    if not isinstance(value, dict):
+        raise UsageError("expected a table")
+    pairs = {_text(here): _text(there) for here, there in value.items()}
+    if not all(path.startswith("/") for pair in pairs.items() for path in pair):
+        raise UsageError("expected absolute paths")
+    return pairs
+
+
+def _amounts(value: object) -> Mapping[str, float]:
+    if not isinstance(value, dict):
+        raise UsageError("expected a table")
+    for amount in value.values():
+        if type(amount) not in {int, float} or not 0 <= amount < 1e9:
+            raise UsageError("expected a number")
+    return {_word(name): float(amount) for name, amount in value.items()}
+
+
+_WORD = "a word, such as"
+# key → the field, what is expected, how it is read
+_READ: Mapping[str, tuple[str, str, Callable[[object], Any]]] = {
+    "kind": ("kind", 'one of "local", "ray" and "slurm"', _kind),
+    "cpus": ("cpus", "a whole number of cores of each pilot, at least 1", _whole(1)),
+    "gpus": ("gpus", "a whole number of GPUs of each pilot", _whole(0)),
+    "gpu_type": ("gpu_type", f'{_WORD} "a100"', _word),
+    "memory": ("memory", 'main memory of each pilot, such as "64GiB"', _bytes),
+    "time": ("time_s", 'the wall time of each pilot, such as "12h"', _span),
+    "pilots": ("pilots", "a whole number of pilots at once, at least 1", _whole(1)),
+    "per_minute": (
+        "per_minute",
+        "a whole number of submissions in a minute, at least 1",
+        _whole(1),
+    ),
+    "pilot": ("pilot", '"on", or "off" for a job of the engine for each of yours', _pilot),
+    "idle": ("idle_s", 'a time after which a pilot without work leaves, such as "5m"', _span),
+    "lease": ("lease_s", 'a time of silence after which a pilot is given up, such as "60s"', _span),
+    "beat": ("beat_s", 'a time between signs of life, such as "5s"', _span),
+    "poll": ("poll_s", 'a time between questions to the engine, such as "5s"', _span),
+    "partition": ("partition", f'{_WORD} "gpu"', _word),
+    "account": ("account", f'{_WORD} "lab"', _word),
+    "qos": ("qos", f'{_WORD} "normal"', _word),
+    "constraint": ("constraint", 'a text, such as "a100&nvlink"', _text),
+    "reservation": ("reservation", f'{_WORD} "course"', _word),
+    "exclusive": ("exclusive", "true or false: whether a pilot takes whole nodes", _switch),
+    "options": ("options", 'a list of options of the engine, such as ["--nice=100"]', _texts),
+    "prologue": ("prologue", 'lines of bash, such as "module load cuda"', _text),
+    "wrap": ("wrap", 'a list of words, such as ["apptainer", "exec", "lab.sif"]', _texts),
+    "python": ("python", "the path of an interpreter on the nodes", _text),
+    "folder": ("folder", "the absolute path of a folder that all nodes see", _folder),
+    "paths": ("paths", 'a table such as { "/local" = "/shared" }', _paths),
+    "address": ("address", 'a text, such as "10.0.0.1:6379"', _text),
+    "resources": ("resources", "a table such as { worker = 1 }", _amounts),
+}

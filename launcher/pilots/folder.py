@@ -1,0 +1,132 @@
+"""A pilot's folder, which scheduler and node both see, and the spec that lies in it before the pilot is submitted."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from launcher.system.files import read_bytes, write_json
+from launcher.system.paths import Attempt
+from launcher.system.stored_fields import Unreadable, parsed, restored, texts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What a pilot asks an engine for."""
+
+    cpus: int
+    gpus: int = 0
+    memory: int | None = None  # bytes of main memory; None: what the engine gives
+    time_s: float | None = None  # wall time; None: what the engine gives
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PilotSpec:
+    """What a pilot is to be; written before it is submitted, never changed."""
+
+    token: str  # unguessable: the engine's job has it as its name
+    backend: str  # its name in config.toml
+    version: str  # of launcher: a pilot of another one refuses
+    cpus: int
+    gpus: int = 0
+    memory: int | None = None
+    time_s: float | None = None
+    lease_s: float | None = (
+        None  # its attempts end when the scheduler was silent for so long; None: never
+    )
+    beat_s: float = 5.0  # so often it says that it lives
+    idle_s: float = 300.0  # it leaves after so long without work
+    paths: tuple[str, ...] = ()  # that must be seen on the node: roots of runs, interpreters
+
+    @property
+    def shape(self) -> Shape:
+        """What it asks an engine for."""
+        return Shape(cpus=self.cpus, gpus=self.gpus, memory=self.memory, time_s=self.time_s)
+
+
+@dataclass(frozen=True, slots=True)
+class PilotFolder:
+    """The folder of one pilot, on a file system that the submit host and the node share.
+
+    spec.json    scheduler   what it is to be; written before submission
+    to           scheduler   orders, a JSON line each, appended
+    from         pilot       news, likewise
+    engine.log   engine      standard output and error of the pilot, and of what the site runs before it
+    attempts/    both        a folder per attempt, as in a home
+    """
+
+    folder: Path
+
+    @property
+    def token(self) -> str:
+        """Its name, which is also that of the engine's job."""
+        return self.folder.name
+
+    @property
+    def spec(self) -> Path:
+        """What it is to be."""
+        return self.folder / "spec.json"
+
+    @property
+    def orders(self) -> Path:
+        """Orders, a line each."""
+        return self.folder / "to"
+
+    @property
+    def news(self) -> Path:
+        """News, a line each."""
+        return self.folder / "from"
+
+    @property
+    def log(self) -> Path:
+        """What the engine and the pilot print."""
+        return self.folder / "engine.log"
+
+    @property
+    def attempts(self) -> Path:
+        """A folder per attempt."""
+        return self.folder / "attempts"
+
+    def attempt(self, name: str) -> Attempt:
+        """Return the folder of the attempt with a name such as `63-2`."""
+        return Attempt(self.attempts / name)
+
+
+def make_pilot_folder(folder: PilotFolder, spec: PilotSpec) -> None:
+    """Make all that a pilot finds when it starts: later, a node might see a new name only after half a minute.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    folder.folder.mkdir(mode=0o700, parents=True)
+    folder.attempts.mkdir(mode=0o700)
+    for path in (folder.orders, folder.news, folder.log):
+        path.touch(mode=0o600)
+    write_json(folder.spec, {"schema": 1, **asdict(spec)}, mode=0o600)
+
+
+def read_pilot_spec(folder: PilotFolder) -> PilotSpec:
+    """Return what a pilot is to be.
+
+    Raises:
+        OSError: it cannot be read.
+        Unreadable: it is none, or a newer launcher wrote it.
+    """
+    record = parsed(read_bytes(folder.spec).decode(errors="replace"), "its spec")
+    if record.pop("schema", None) != 1:
+        raise Unreadable("its spec is of another version of launcher")
+    record["paths"] = texts(record.get("paths", ()), "'paths' of its spec")
+    return restored(PilotSpec, record, "its spec")
+
+
+def name_of(job: int, number: int) -> str:
+    """Return the name of an attempt: `63-2` is the second one of job 63."""
+    return f"{job}-{number}"
+
+
+def numbers_of(name: str) -> tuple[int, int]:
+    """Return job and number of an attempt with a name.
+
+    Raises:
+        ValueError: it is none.
+    """
+    job, _, number = name.partition("-")
+    return int(job), int(number)

@@ -1,0 +1,232 @@
+"""What scheduler and pilot say to each other: orders one way, news the other way, a JSON line each.
+
+Every message may be read twice, as a scheduler that starts anew reads from the beginning; none may be missed.
+A line that is not understood is skipped: a newer launcher may have written it.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.states import Outcome, outcome_record, read_outcome
+from launcher.system.files import Json
+from launcher.system.stored_fields import Unreadable, restored, texts
+
+Message = TypeVar("Message")
+
+LONGEST_LINE = (
+    4096  # bytes that are written at once; a longer outcome is read from the attempt's folder
+)
+
+
+# --- orders: scheduler to pilot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Start an attempt, whose order lies in its folder."""
+
+    attempt: str  # its folder's name below attempts/
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """End an attempt: SIGTERM, and SIGKILL after the job's grace."""
+
+    attempt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The scheduler has read the beat of this number: the pilot's lease runs from when it sent that."""
+
+    beat: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave:
+    """Take nothing more, and end when nothing runs."""
+
+    now: bool = False  # end what runs, too: trainings save and go on elsewhere
+
+
+Order = Run | Stop | Lease | Leave
+
+
+# --- news: pilot to scheduler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """The pilot is up: what it has, and what it does not see."""
+
+    version: str  # of launcher
+    python: str  # its interpreter
+    host: str  # the node's name for itself
+    node: str = ""  # the engine's name for the node; '' where it does not say
+    pid: int
+    boot: str  # the node's boot ID
+    cpus: int  # that it may keep busy
+    ram: int  # bytes of main memory that it may fill
+    until: float | None = None  # seconds since 1970 when the engine ends it; None: not known
+    troubles: tuple[
+        str, ...
+    ] = ()  # why it can do nothing: a path that the node does not see, a version
+    gpus: tuple[GpuSnapshot, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """The pilot lives."""
+
+    number: int  # from 1
+    ram_free: int = 0  # bytes of main memory
+    gpus: tuple[GpuSnapshot, ...] = ()  # as they are now, without their processes
+    # attempt → UUID → bytes that its processes hold there, where the driver tells
+    used: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Began:
+    """An attempt is in the hands of a supervisor."""
+
+    attempt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """An attempt has ended, and nothing of it lives."""
+
+    attempt: str
+    outcome: Outcome | None = None  # None: its folder tells
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bye:
+    """The pilot leaves; what still ran has been told to end."""
+
+    why: str
+
+
+News = Hello | Beat | Began | Ended | Bye
+
+
+def order_line(order: Order) -> bytes:
+    """Return an order as a line."""
+    return _line(type(order).__name__.lower(), asdict(order))
+
+
+def news_line(news: News) -> bytes:
+    """Return news as a line; an outcome that is too long for one is left out: the folder has it."""
+    match news:
+        case Ended(attempt=attempt, outcome=outcome):
+            record: dict[str, Json] = (
+                {} if outcome is None else {"outcome": outcome_record(outcome)}
+            )
+            line = _line("ended", {"attempt": attempt, **record})
+            return line if len(line) <= LONGEST_LINE else _line("ended", {"attempt": attempt})
+        case Hello() | Beat():
+            return _line(type(news).__name__.lower(), _with_gpus(news))
+    return _line(type(news).__name__.lower(), asdict(news))
+
+
+def read_order(line: bytes) -> Order | None:
+    """Return the order of a line; None where it is none that we know."""
+    return _read(line, _ORDERS)
+
+
+def read_news(line: bytes) -> News | None:
+    """Return the news of a line; None where it is none that we know."""
+    return _read(line, _NEWS)
+
+
+def _line(what: str, record: Mapping[str, Any]) -> bytes:
+    return json.dumps({"say": what, **record}, separators=(",", ":")).encode() + b"\n"
+
+
+def _with_gpus(news: Hello | Beat) -> dict[str, Any]:
+    record = asdict(news)
+    record["gpus"] = [_gpu_record(gpu) for gpu in news.gpus]
+    return record
+
+
+def _gpu_record(gpu: GpuSnapshot) -> dict[str, Json]:
+    """Return a GPU without what has its default: a line is to be short."""
+    plain = _PLAIN_GPU
+    record: dict[str, Json] = {"uuid": gpu.uuid, "index": gpu.index, "name": gpu.name}
+    record |= {"total": gpu.total, "used": gpu.used}
+    for name, value in asdict(gpu).items():
+        if name not in record and name != "processes" and value != getattr(plain, name):
+            record[name] = value
+    return record
+
+
+_PLAIN_GPU = GpuSnapshot(uuid="", index=0, name="", total=0, used=0)
+
+
+def _read(
+    line: bytes, readers: Mapping[str, Callable[[dict[str, Any]], Message]]
+) -> Message | None:
+    try:
+        record = json.loads(line)
+        reader = readers.get(record.pop("say"))
+        return None if reader is None else reader(record)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, Unreadable):
+        return None
+
+
+def _hello(record: dict[str, Any]) -> Hello:
+    record["troubles"] = texts(record.get("troubles", ()), "troubles")
+    record["gpus"] = _gpus(record)
+    return restored(Hello, record, "a hello")
+
+
+def _beat(record: dict[str, Any]) -> Beat:
+    record["gpus"] = _gpus(record)
+    used = {
+        str(attempt): {str(uuid): amount for uuid, amount in by_gpu.items() if _is_amount(amount)}
+        for attempt, by_gpu in dict(record.pop("used", {})).items()
+    }
+    return restored(Beat, {**record, "used": used}, "a beat")
+
+
+def _gpus(record: Mapping[str, Any]) -> tuple[GpuSnapshot, ...]:
+    gpus = []
+    for item in record.get("gpus", ()):
+        entry = {**item, "warnings": texts(item.get("warnings", ()), "warnings")}
+        gpu = restored(GpuSnapshot, entry, "a GPU")
+        if not (_is_amount(gpu.total) and (gpu.used is None or _is_amount(gpu.used))):
+            raise Unreadable("a GPU's memory is no amount")
+        gpus.append(gpu)
+    return tuple(gpus)
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value < 1 << 60
+
+
+def _ended(record: dict[str, Any]) -> Ended:
+    outcome = record.get("outcome")
+    read = read_outcome(outcome) if isinstance(outcome, dict) else None
+    return Ended(attempt=str(record["attempt"]), outcome=read)
+
+
+def _lease(record: dict[str, Any]) -> Lease:
+    return restored(Lease, record, "a lease")
+
+
+_ORDERS: Mapping[str, Callable[[dict[str, Any]], Order]] = {
+    "run": lambda record: restored(Run, record, "an order"),
+    "stop": lambda record: restored(Stop, record, "an order"),
+    "lease": _lease,
+    "leave": lambda record: restored(Leave, record, "an order"),
+}
+_NEWS: Mapping[str, Callable[[dict[str, Any]], News]] = {
+    "hello": _hello,
+    "beat": _beat,
+    "began": lambda record: restored(Began, record, "news"),
+    "ended": _ended,
+    "bye": lambda record: restored(Bye, record, "news"),
+}
