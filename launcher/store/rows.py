@@ -23,7 +23,18 @@ from launcher.store.connection import known_record, known_state, reason_of
 from launcher.store.runs.accounts import NO_ACCOUNT, RunAccount
 from launcher.system.stored_fields import Unreadable, parsed, texts
 
-_LANE = {"group", "resources", "breed", "signature", "visible", "least", "limit"}  # of its key
+HERE = ("local",)  # this machine, as `Lane.on` has it
+PILOT = "pilot:"  # before the token of the pilot where an attempt runs, in the place of a boot ID
+_LANE = {
+    "group",
+    "resources",
+    "breed",
+    "signature",
+    "visible",
+    "least",
+    "limit",
+    "on",
+}  # of its key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +96,7 @@ class Lane:
     visible: tuple[str, ...] | None = None  # likewise: its owner's CUDA_VISIBLE_DEVICES
     least: int = 0  # bytes that it needs on each GPU, as it turned out when it had less
     limit: float | None = None  # its time limit, s: decisions count on its end then
+    on: tuple[str, ...] = HERE  # backends where it may run, the preferred one first
 
     @property
     def key(self) -> str:
@@ -106,6 +118,8 @@ class Lane:
             record["least"] = self.least
         if self.limit is not None:
             record["limit"] = self.limit
+        if self.on != HERE:
+            record["on"] = [*self.on]
         return json.dumps(record, sort_keys=True)
 
 
@@ -118,6 +132,7 @@ def lane_of(spec: Spec, context: Context) -> Lane:
             resources=spec.resources,
             environment=environment,
             limit=spec.terms.time_limit_s,
+            on=spec.terms.on or HERE,
         )
     return Lane(
         group=spec.terms.group,
@@ -126,6 +141,7 @@ def lane_of(spec: Spec, context: Context) -> Lane:
         signature=spec.signature,
         visible=visible_devices(context.environment),
         limit=spec.terms.time_limit_s,
+        on=spec.terms.on or HERE,
     )
 
 
@@ -163,6 +179,7 @@ def read_lane(key: str) -> Lane:
                 visible=None if visible is None else texts(visible, "'visible' of its lane"),
                 least=_least(record.get("least", 0)),
                 limit=_limit(record.get("limit")),
+                on=_on(record.get("on", HERE)),
             )
     raise Unreadable("the record of its lane is not complete")
 
@@ -183,6 +200,13 @@ def _limit(value: object) -> float | None:
     if value is None or (isinstance(value, int | float) and value >= 0):
         return value
     raise Unreadable(f"'limit' of its lane is {str(value)[:40]!r}")
+
+
+def _on(value: object) -> tuple[str, ...]:
+    names = texts(value, "'on' of its lane")
+    if names:
+        return names
+    raise Unreadable("'on' of its lane names no place")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +257,11 @@ class Claim:
     def gpus(self) -> tuple[str, ...]:
         """The UUIDs of its GPUs; none where it works on the CPU."""
         return () if self.device == CPU else tuple(self.device.split(","))
+
+    @property
+    def pilot(self) -> str:
+        """The token of the pilot where it runs; '' on this machine."""
+        return self.boot.removeprefix(PILOT) if self.boot.startswith(PILOT) else ""
 
     @property
     def spec(self) -> Spec:
