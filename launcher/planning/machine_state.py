@@ -16,7 +16,7 @@ from launcher.gpu.reservations import ReservationBoard
 from launcher.kind_interface.kind import Kind
 from launcher.planning.estimates import History, past_job
 from launcher.planning.first_wave import MachineState
-from launcher.scheduler.gpu_accounting import Ledger
+from launcher.scheduler.gpus.gpu_accounting import Ledger
 from launcher.scheduler.policy.model import Machine
 from launcher.store.client import cores_for
 from launcher.store.queue import Store

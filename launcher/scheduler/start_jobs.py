@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from launcher.job import CPU
 from launcher.scheduler.attempt_watch import LOOK_AGAIN_S, Place, Supervised
-from launcher.scheduler.gpu_state import Accelerators
+from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Start
 from launcher.scheduler.unrecorded_attempts import Unrecorded, unrecorded
 from launcher.states import Reason, ReasonCode

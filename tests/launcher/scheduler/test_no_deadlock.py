@@ -11,7 +11,7 @@ from launcher.context import WorkerEnvironment
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources
-from launcher.scheduler.oom_policy import NEGLIGIBLE
+from launcher.scheduler.endings.oom_policy import NEGLIGIBLE
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import impossible
 from launcher.scheduler.policy.model import (

@@ -5,7 +5,7 @@ import pytest
 from launcher.context import WorkerEnvironment
 from launcher.job import Resources, Terms
 from launcher.scheduler.policy.model import Machine
-from launcher.scheduler.requeue_policy import CROWDED_PAUSE_S, requeue_of
+from launcher.scheduler.endings.requeue_policy import CROWDED_PAUSE_S, requeue_of
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Reason, ReasonCode, Stopped
 from launcher.store.rows import Lane
 from launcher.store.transitions import Requeue

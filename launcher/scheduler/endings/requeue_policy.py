@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.oom_policy import NEGLIGIBLE, Blame, Scene, blame
+from launcher.scheduler.endings.oom_policy import NEGLIGIBLE, Blame, Scene, blame
 from launcher.scheduler.policy.inventory import refusal
 from launcher.scheduler.policy.model import Machine, Waiting
 from launcher.states import (
