@@ -11,7 +11,8 @@ from launcher.scheduler.policy.model import Start
 from launcher.scheduler.unrecorded_attempts import Unrecorded, unrecorded
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import Claim, ReadyJob
-from launcher.store.scheduler_actions import Scheduling, Seat
+from launcher.store.scheduling.claims import Seat
+from launcher.store.scheduling.scheduler_actions import Scheduling
 from launcher.system.files import sync
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity, boot_id

@@ -34,7 +34,7 @@ from launcher.store.client import (
     see_served,
 )
 from launcher.store.queue import NEW, NewJob, Store
-from launcher.store.rows import visible_devices
+from launcher.store.lanes import visible_devices
 from launcher.store.user_actions import HELD
 from launcher.system import memory
 from launcher.system.config import read_configuration
