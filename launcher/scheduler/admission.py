@@ -230,7 +230,9 @@ class Admission:
         Returns the jobs in the order in which they were looked at, and what happens to each.
         """
         claims = self.claims()
-        gpus = self._gpus.machine(claims) if self._gpus_wanted else self._gpus.exchange.others(claims)
+        gpus = (
+            self._gpus.machine(claims) if self._gpus_wanted else self._gpus.exchange.others(claims)
+        )
         machine = Machine(
             cpus=self._cpus,
             cores=self._cores,

@@ -22,12 +22,12 @@ from launcher.scheduler.admission import Admission, Reasons, transaction
 from launcher.scheduler.attempt_news import AttemptNews
 from launcher.scheduler.endings.ended_attempts import Endings
 from launcher.scheduler.gpus.gpu_state import Accelerators
+from launcher.scheduler.gpus.use_meter import UseMeter
 from launcher.scheduler.requests import RequestReader
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.succession import Succession
 from launcher.scheduler.turn import POLL_S, RETRY_S, Requests, TurnResult
-from launcher.scheduler.gpus.use_meter import UseMeter
 from launcher.store.queue import Store
 from launcher.store.recovery import trouble
 from launcher.system.error_log import Troubles
@@ -159,14 +159,18 @@ class Scheduler:
             except Exception as error:  # noqa: BLE001
                 self._troubles.tell(error)
                 if isinstance(error, sqlite3.Error):
-                    with self._troubles.survived(StoreError):  # damaged: the next look finds it gone
+                    with self._troubles.survived(
+                        StoreError
+                    ):  # damaged: the next look finds it gone
                         trouble(self._home.database, error)
                 self._rest()
                 continue
             if self._finished(result):
                 break
             self._sleep(result)
-        why = "" if self._reader.is_home() else " why='its database was deleted, replaced or damaged'"
+        why = (
+            "" if self._reader.is_home() else " why='its database was deleted, replaced or damaged'"
+        )
         logger.info("scheduler pid=%d leaves%s", os.getpid(), why)
         self._gpus.leave(self._admission.claims())
         self._fork_servers.close()

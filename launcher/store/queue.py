@@ -12,8 +12,8 @@ from launcher.job import Spec, SpecWriter
 from launcher.states import ENDED, Reason, ReasonCode, State
 from launcher.store.connection import NEW_EVENT, Connection, reason_columns
 from launcher.store.job_queries import JobQueries
-from launcher.store.opening import open_database, open_to_read
 from launcher.store.new_rows import COLUMNS, MARKS, NEW_NEED, RowWriter, need_rows
+from launcher.store.opening import open_database, open_to_read
 from launcher.store.scheduling.scheduler_actions import Scheduling
 from launcher.store.screen_queries import ScreenQueries
 from launcher.store.user_actions import UserActions
@@ -137,7 +137,9 @@ class Store:
             " wish = '', ended = NULL,"
             " outputs = '{}', submitted = excluded.submitted, lane = excluded.lane,"
             " rank = excluded.rank, failures = 0, lost = 0, excused = 0 WHERE state <> 'running' RETURNING id",
-            RowWriter(self._db, run, context, self.context(context)).columns(new.spec, new.state, reason_columns(new.reason), now),
+            RowWriter(self._db, run, context, self.context(context)).columns(
+                new.spec, new.state, reason_columns(new.reason), now
+            ),
         ).fetchone()
         if row is None:
             raise StoreError(f"{spec.name} started to run meanwhile; nothing was changed")

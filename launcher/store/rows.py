@@ -12,6 +12,7 @@ from launcher.store.lanes import Lane
 from launcher.store.runs.accounts import NO_ACCOUNT, RunAccount
 from launcher.system.stored_fields import Unreadable, parsed
 
+
 @dataclass(frozen=True, kw_only=True)
 class JobRow:
     """A job as the queue knows it; the spec is read when it is asked for."""

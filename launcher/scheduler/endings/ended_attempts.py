@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.scheduler.gpus.gpu_state import Accelerators
-from launcher.scheduler.policy.model import Machine
 from launcher.scheduler.endings.requeue_policy import requeue_of
+from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.gpus.shared_time import slowdown_by_duration
+from launcher.scheduler.policy.model import Machine
 from launcher.states import (
     Done,
     Failed,

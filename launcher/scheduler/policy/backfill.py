@@ -150,9 +150,7 @@ def ours_block(inventory: Inventory, request: Waiting, cpus: int) -> bool:
     )
 
 
-def _turn_of(
-    inventory: Inventory, wanted: int, free: int, what: str, now: float
-) -> Turn | None:
+def _turn_of(inventory: Inventory, wanted: int, free: int, what: str, now: float) -> Turn | None:
     """Return when so many cores or bytes are free; None: not even when all ours have ended."""
     if wanted <= max(0, free):
         return now, 0

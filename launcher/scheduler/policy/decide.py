@@ -13,7 +13,12 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from math import inf
 
-from launcher.scheduler.policy.backfill import FirstJobReservation, others_block, ours_block, reserve
+from launcher.scheduler.policy.backfill import (
+    FirstJobReservation,
+    others_block,
+    ours_block,
+    reserve,
+)
 from launcher.scheduler.policy.disciplines import OURS, Discipline, Keeps, rules_for
 from launcher.scheduler.policy.explanations import Lack, place_of, placed
 from launcher.scheduler.policy.gpu_need import Need

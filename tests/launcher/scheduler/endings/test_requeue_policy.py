@@ -4,8 +4,8 @@ import pytest
 
 from launcher.context import WorkerEnvironment
 from launcher.job import Resources, Terms
-from launcher.scheduler.policy.model import Machine
 from launcher.scheduler.endings.requeue_policy import CROWDED_PAUSE_S, requeue_of
+from launcher.scheduler.policy.model import Machine
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Reason, ReasonCode, Stopped
 from launcher.store.lanes import Lane
 from launcher.store.scheduling.transitions import Requeue
