@@ -6,7 +6,7 @@ from math import inf
 
 from launcher.gpu.resources import ALONE, JOBS, resource
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.oom_policy import NEGLIGIBLE, QUIET_SHARE
+from launcher.scheduler.endings.oom_policy import NEGLIGIBLE, QUIET_SHARE
 from launcher.scheduler.policy.co_location import Load, admits, gain, limit, why_not
 from launcher.scheduler.policy.gpu_need import Need
 from launcher.scheduler.policy.model import Machine, Running

@@ -8,7 +8,7 @@ from math import ceil
 from launcher.backends.settings import BackendSettings
 from launcher.scheduler.remote.pilot_machine import never_fits, slots
 from launcher.scheduler.remote.pilot_rules import Demand
-from launcher.store.rows import Lane
+from launcher.store.lanes import Lane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

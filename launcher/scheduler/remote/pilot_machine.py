@@ -8,7 +8,7 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
 from launcher.pilots.messages import Beat, Hello
 from launcher.scheduler.policy.model import Machine, Waiting
-from launcher.store.rows import Lane
+from launcher.store.lanes import Lane
 from launcher.units import format_bytes, format_seconds
 
 MOST_CPUS = 100_000
