@@ -1,5 +1,6 @@
 """The watch on an attempt that runs on a pilot, and what becomes of it when the pilot is given up."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ from launcher.workers.exit_outcome import word_of
 from launcher.workers.started_file import recorded_outcome, void_attempt
 
 PATIENCE_S = 60.0  # a file system may show so late what a node has written
+# no job of a pilot can have brought that about
+_FROM_OUTSIDE = re.compile(r"ended: (preempted|time limit|cancelled)\b")
 UNTOLD = "its pilot says that it has ended, and not how; nothing is on record in {}"
 
 
@@ -52,9 +55,7 @@ class OnPilot:
         if ended.outcome is not None:
             return as_here(ended.outcome, self.claim, self.clock())
         until = time.monotonic() + PATIENCE_S
-        awaited = EndAwaited(
-            claim=self.claim, attempt=self.attempt, clock=self.clock, until=until
-        )
+        awaited = EndAwaited(claim=self.claim, attempt=self.attempt, clock=self.clock, until=until)
         return awaited.ending() or awaited
 
 
@@ -118,11 +119,6 @@ def end_of_buried(claim: Claim, attempt: Attempt, why: str, now: float) -> Outco
     match word_of(attempt):
         case {"ok": True, "result": dict(result)}:  # a worker's own word that it was done
             return Done(at=now, result=result)
-    if is_no_fault(why):
-        return Stopped(at=now, by=why)
+    if from_outside := _FROM_OUTSIDE.search(why):
+        return Stopped(at=now, by=f"the end of its pilot ({from_outside[1]})")
     return Lost(at=now, why=why)
-
-
-def is_no_fault(why: str) -> bool:
-    """Tell whether a pilot was ended from outside: no job of it can have brought that about."""
-    return any(word in why.lower() for word in ("preempt", "time limit", "cancel", "stop"))

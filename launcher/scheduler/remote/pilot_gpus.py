@@ -20,7 +20,9 @@ class PilotGpus:
         """Begin without having looked."""
         self._link = link
         self._gpus: tuple[GpuSnapshot, ...] = ()
-        self._taken: dict[str, AttemptMemory] = {}  # by attempt; also of those that have ended lately
+        self._taken: dict[
+            str, AttemptMemory
+        ] = {}  # by attempt; also of those that have ended lately
         self._number = 0  # of the beat that was taken in last
 
     def enter(self, claims: Collection[Claim]) -> bool:

@@ -14,7 +14,8 @@ from launcher.scheduler.start_jobs import RAN_BEFORE, obstacle
 from launcher.scheduler.unrecorded_attempts import Unrecorded
 from launcher.states import Lost, Outcome, Reason
 from launcher.store.rows import PILOT, Claim, ReadyJob
-from launcher.store.scheduler_actions import Scheduling, Seat
+from launcher.store.scheduling.claims import Seat
+from launcher.store.scheduling.scheduler_actions import Scheduling
 from launcher.system.files import sync, write_whole
 from launcher.system.paths import SPEC, Attempt, Home
 from launcher.workers.order import order_text
