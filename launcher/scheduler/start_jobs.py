@@ -91,10 +91,10 @@ class Launches:
         """Return what is claimed and could not be launched yet."""
         yield from (supervised.claim for supervised in self._committed)
 
-    def claimed(self) -> Iterator[int]:
-        """Return the jobs that are claimed in the transaction that is still open."""
-        yield from (supervised.claim.job for supervised in self._claimed)
-        yield from (claim.job for claim, _ in self._given_up)
+    def claimed(self) -> Iterator[Claim]:
+        """Return what is claimed in the transaction that is still open."""
+        yield from (supervised.claim for supervised in self._claimed)
+        yield from (claim for claim, _ in self._given_up)
 
     def undo(self) -> None:
         """Take everything back; the transaction came to nothing."""

@@ -1,49 +1,49 @@
-"""The scheduler's side of all pilots: it hears them, sends them work, takes over what an earlier scheduler sent."""
+"""The scheduler's side of all pilots: which jobs they get, and how many pilots there should be."""
 
-import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from math import inf
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-from launcher.backends.settings import HERE, Backends, BackendSettings
-from launcher.pilots.messages import Began, Ended, News
-from launcher.scheduler.attempt_watch import UNCLEAR, Watch
-from launcher.scheduler.gpus.sent_limits import SentLimits
-from launcher.scheduler.policy.decide import evacuate
-from launcher.scheduler.policy.disciplines import Discipline
-from launcher.scheduler.policy.model import Decision, Running, Start, Waiting
-from launcher.scheduler.remote.attempts_elsewhere import (
-    OnPilot,
-    end_of_buried,
-    name_of_claim,
-)
+from launcher.backends.settings import HERE as LOCAL
+from launcher.backends.settings import Backends
+from launcher.context import read_context
+from launcher.scheduler.gpus.attempt_places import place_of
+from launcher.scheduler.policy.model import Decision, Running, Start
+from launcher.scheduler.remote.demand import WaitingLane, demands
 from launcher.scheduler.remote.fleet import Fleet
-from launcher.scheduler.remote.link import PilotLink
-from launcher.scheduler.remote.pilot_gpus import PilotGpus
+from launcher.scheduler.remote.hearing import Hearing
+from launcher.scheduler.remote.pilot_places import PilotPlaces
+from launcher.scheduler.remote.pilot_rules import Demand
 from launcher.scheduler.remote.placement import (
     Candidate,
     PilotPlace,
     decide_on_pilot,
     elsewhere,
+    is_full,
+    joined,
     place_on_backend,
 )
 from launcher.scheduler.remote.sending import Sending
 from launcher.scheduler.running_attempts import RunningAttempts
-from launcher.states import Outcome, Reason, ReasonCode
-from launcher.store.lanes import Lane
+from launcher.scheduler.start_jobs import Launches
+from launcher.scheduler.turn import Reasons, Requests
+from launcher.scheduler.waiting_line import Line
+from launcher.states import Reason, ReasonCode
+from launcher.store.lanes import HERE, Lane
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
+from launcher.store.scheduling.claims import Seat
+from launcher.store.usage import NO_USAGE
 from launcher.system.paths import Home
-from launcher.scheduler.unrecorded_attempts import Unrecorded
+from launcher.system.stored_fields import Unreadable, parsed
 
-BUSY_POLL_S = 0.02  # between two looks at what pilots say, while they say something
-IDLE_POLL_S = 0.5
-PATIENCE = 0.02  # of the time since the last news is waited for the next ones
-GONE = "its pilot is not on record any more"
-UNKNOWN = "is no backend of config.toml any more; add the table [backends.{0}], or cancel the job"
+COUNT_S = 0.5  # between two counts of what waits
+MOST_PATHS = 8  # lanes whose paths a new pilot is to check
+UNKNOWN = "config.toml has no table [backends.{}] any more; add it, or cancel the job"
 
-logger = logging.getLogger(__name__)
+BEHIND = Reason(code=ReasonCode.NO_ROOM, text="jobs before it take what is free")
+
+Here = Callable[[Sequence[ReadyJob]], tuple[Reasons, Collection[int]]]
 
 
 class Dispatch:
@@ -57,7 +57,7 @@ class Dispatch:
         backends: Callable[[], Backends],
         clock: Callable[[], float],
         attempts: RunningAttempts,
-        before: Callable[[int], Unrecorded],
+        launches: Launches,
     ) -> None:
         """Begin without having heard anything.
 
@@ -68,82 +68,18 @@ class Dispatch:
             backends: returns the configured ones.
             clock: seconds since 1970.
             attempts: all that run.
-            before: tells what lies in the way of a job's next attempt.
+            launches: what starts on this machine.
         """
-        self._home, self._queue, self._fleet, self._clock = home, store.scheduling, fleet, clock
+        self._store, self._queue, self._fleet, self._clock = store, store.scheduling, fleet, clock
         self._backends, self._attempts = backends, attempts
-        self.sending = Sending(home, store.scheduling, clock, before)
-        self._gpus: dict[str, PilotGpus] = {}
-        self._limits = SentLimits(home)
-        self._news_at = -inf  # monotonic
-        self._unheard = True  # nothing was read yet
-
-    # --- what pilots say
-
-    def begin(self) -> None:
-        """Find the pilots of an earlier scheduler."""
-        self._fleet.begin()
-
-    def adopt(self, claim: Claim) -> Outcome | Watch:
-        """Watch an attempt that an earlier scheduler claimed; what it did not send is sent now.
-
-        Raises:
-            OSError: what was sent to its pilot, or how the attempt ended, cannot be read now.
-        """
-        link = self._link(claim.pilot)
-        if link is None:
-            attempt = self._home.attempt(claim.job, claim.number)
-            return end_of_buried(claim, attempt, GONE, self._clock())
-        name = name_of_claim(claim)
-        link.expect(name)
-        if name not in link.sent():
-            link.start([name])
-        return OnPilot(claim=claim, link=link, clock=self._clock)
-
-    def hear(self) -> bool:
-        """Read what pilots say; return whether something of it asks for a turn."""
-        now, any_news = time.monotonic(), False
-        for link in self._fleet.all_links():
-            news = link.read(now)
-            if link.unsent:
-                link.send()
-            if self._unheard:
-                _stop_strangers(link, news)
-            any_news = any_news or not all(isinstance(item, Began) for item in news)
-        self._unheard = False
-        if any_news:
-            self._news_at = now
-        return any_news
-
-    @property
-    def poll_s(self) -> float:
-        """After how long they should be heard again: soon where they spoke lately."""
-        if not self._fleet.all_links():
-            return inf
-        quiet_s = time.monotonic() - self._news_at
-        return min(IDLE_POLL_S, max(BUSY_POLL_S, PATIENCE * quiet_s))
-
-    def bury(self) -> Iterator[tuple[Claim, Outcome]]:
-        """End the attempts of pilots that are given up; nothing of them is read any more."""
-        for token, why in dict(self._fleet.given_up()).items():
-            link, clear = self._link(token), True
-            for claim in self._claims_on(token):
-                attempt = self._home.attempt(claim.job, claim.number)
-                try:
-                    outcome = end_of_buried(claim, attempt, why, self._clock())
-                except UNCLEAR as error:
-                    logger.warning("job=%d unclear=%r", claim.job, str(error))
-                    clear = False
-                    continue
-                if link is not None:
-                    link.forget(name_of_claim(claim))
-                self._attempts.remove(claim.job)
-                yield claim, outcome
-            if clear and not self._claims_on(token):
-                self._fleet.buried(token)
-                self._gpus.pop(token, None)
-
-    # --- what they get
+        self._launches = launches
+        self.sending = Sending(home, store.scheduling, clock, launches.in_the_way)
+        self.hearing = Hearing(home, fleet, clock, attempts)
+        self.places = PilotPlaces(home, fleet, self.claims, self._queue.usage)
+        self._heads: dict[int, ReadyJob] = {}  # lane → the first job that waits elsewhere, too
+        self._counted_at = 0.0  # monotonic
+        self._demands: Mapping[str, Demand] = {}
+        self._limits: Mapping[str, int] = {}
 
     def claims(self) -> list[Claim]:
         """Return every attempt that has a place on a pilot."""
@@ -152,148 +88,173 @@ class Dispatch:
 
     def concerns(self, lanes: Iterable[Lane]) -> bool:
         """Tell whether jobs of one of these lanes may run elsewhere than here."""
-        return any(lane.on != (HERE,) for lane in lanes)
+        concerned = any(lane.on != HERE for lane in lanes)
+        if not concerned:
+            self._heads = {}
+        return concerned
 
     @property
     def slots(self) -> int:
         """How many jobs run on pilots at once, at most."""
         return sum(link.hello.cpus for link in self._fleet.links() if link.hello)
 
-    def order(self, first: ReadyJob) -> list[str]:
-        """Return the backends, and this machine, in the order in which they are asked.
+    def decide(
+        self, ready: Sequence[ReadyJob], line: Line, requests: Requests, here: Here
+    ) -> Reasons:
+        """Claim what fits on pilots, and on this machine at its place among them.
 
         Args:
-            first: the job that comes first.
-        """
-        return [*dict.fromkeys((*first.lane.on, *self._backends().by_name, HERE))]
-
-    def running(self) -> list[Running]:
-        """Return the attempts on pilots."""
-        learned = self._queue.usage
-        return [run for place in self._places(None) for run in place.running(learned)]
-
-    def place(
-        self,
-        name: str,
-        candidates: Sequence[Candidate],
-        here: Sequence[Running],
-        limits: Mapping[str, int],
-        discipline: Discipline,
-    ) -> dict[int, Reason | None]:
-        """Start on the pilots of a backend what fits.
-
-        Args:
-            name: of the backend.
-            candidates: the jobs that may run there, in order.
-            here: what runs on this machine.
-            limits: of groups.
-            discipline: the policy.
+            ready: all that could start.
+            line: the same in order.
+            requests: what people ask for.
+            here: decides about this machine; returns why lanes wait, and which jobs start.
 
         Returns:
-            By job, why it does not start there; None: it does.
+            Why the first job of each lane does not start, None where it does.
         """
+        self.sending.again, self._limits = False, requests.limits
+        left = {job.id: job for job in ready}
+        waits: dict[int, list[tuple[str, Reason]]] = {job.id: [] for job in ready}
+        for name in self._order(ready, left[line.jobs[0].job]):
+            some = [
+                Candidate(left[seen.job], seen)
+                for seen in line.jobs
+                if seen.job in left and name in left[seen.job].lane.on
+            ]
+            if name == LOCAL:
+                whys = _why_here(some, here)
+            else:
+                whys = self._place(name, some, line, requests) if some else {}
+            for job, why in whys.items():
+                if why is None:
+                    del left[job]
+                else:
+                    waits[job].append((name, why))
+        self._heads = {job.lane_id: job for job in reversed(ready) if job.lane.on != HERE}
+        reasons: Reasons = {}
+        for job in ready:
+            why = joined(job.lane, waits[job.id]) if job.id in left else None
+            reasons[job.lane_id] = reasons.get(job.lane_id) or why
+        return reasons
+
+    def _order(self, ready: Iterable[ReadyJob], first: ReadyJob) -> list[str]:
+        """Return the backends, and this machine, in the order in which they are asked."""
+        others = dict.fromkeys(name for job in ready for name in job.lane.on)
+        return [*dict.fromkeys((*first.lane.on, *self._backends().by_name, LOCAL, *others))]
+
+    def _place(
+        self, name: str, candidates: Sequence[Candidate], line: Line, requests: Requests
+    ) -> dict[int, Reason | None]:
+        """Start on the pilots of a backend what fits; return by job why it does not, None: it does."""
         settings = self._backends().by_name.get(name)
         if settings is None:
-            text = f"{name!r} {UNKNOWN.format(name)}"
-            reason = Reason(code=ReasonCode.NO_PILOT, text=text)
+            reason = Reason(code=ReasonCode.NO_PILOT, text=UNKNOWN.format(name))
             return {candidate.ready.id: reason for candidate in candidates}
-        all_places = self._places(None)
+        every = self.places.all()
         serving = {link.token for link in self._fleet.links()}
         places = [
-            each
-            for each in all_places
-            if each.link.token in serving and each.link.spec.backend == name
+            each for each in every if each.link.token in serving and each.link.spec.backend == name
         ]
+        limits, learned = requests.limits, self._queue.usage
 
         def decided(place: PilotPlace, left: Sequence[Candidate]) -> list[Decision | Reason]:
-            others = [elsewhere(run) for run in here]
-            for other in all_places:
-                if other is not place:
-                    others += map(elsewhere, other.running(self._queue.usage))
+            others: list[Running] = []
+            if limits:
+                runs = (each.running(learned) for each in every if each is not place)
+                there = (run for each in runs for run in each)
+                others = [elsewhere(run) for run in (*line.here, *self._started_here(), *there)]
             return decide_on_pilot(
                 place,
                 left,
-                others if limits else (),
-                learned=self._queue.usage,
+                others,
+                learned=learned,
                 limits=limits,
                 now=self._clock(),
-                discipline=discipline,
+                discipline=requests.discipline,
             )
 
         def claim(candidate: Candidate, start: Start, place: PilotPlace) -> Reason | None:
             why = self.sending.claim(candidate.ready, start, place.link, settings)
-            place.claims = self._claims_on(place.link.token)
+            place.claims = [each for each in self.claims() if each.pilot == place.link.token]
             return why
 
-        return place_on_backend(
-            places,
-            candidates,
-            settings,
-            decided=decided,
-            claim=claim,
-            unserved=self._fleet.reasons().get(name, ""),
+        with self._store.writing():  # all claims become durable together
+            return place_on_backend(
+                [place for place in places if not is_full(place)],
+                places,
+                candidates,
+                settings,
+                decided=decided,
+                claim=claim,
+                unserved=self._fleet.reasons().get(name, ""),
+            )
+
+    def _started_here(self) -> Iterator[Running]:
+        """Give the places of jobs that this decision starts on this machine."""
+        for claim in self._launches.claimed():
+            yield place_of(claim, NO_USAGE, {})
+
+    # --- how many pilots there should be
+
+    def order_pilots(self, *, stop: bool, now: bool) -> None:
+        """Have as many pilots as the work needs that waits for some; none where the queue is stopped.
+
+        Args:
+            stop: the queue is stopped.
+            now: and what runs is to end.
+        """
+        if stop:
+            self._fleet.leave(now=now)
+            self._heads = {}
+        if time.monotonic() >= self._counted_at + COUNT_S:
+            self._counted_at = time.monotonic()
+            self._demands = self._count() if self._heads else {}
+        self._fleet.turn(self._demands, Counter(claim.pilot for claim in self.claims()))
+
+    def _count(self) -> Mapping[str, Demand]:
+        counts, backends = self._queue.waiting_by_lane(), self._backends().by_name
+        heads = [(head, counts.get(lane, 0)) for lane, head in self._heads.items()]
+        return demands(
+            [
+                WaitingLane(
+                    lane=head.lane,
+                    jobs=jobs,
+                    paths=self._paths_of(head) if number < MOST_PATHS else (),
+                )
+                for number, (head, jobs) in enumerate(heads)
+                if jobs
+            ],
+            backends,
+            self._left_in_groups(),
         )
 
-    def look_at_gpus(self) -> dict[int, str]:
-        """Take in what pilots tell of their GPUs; return the jobs that have to leave theirs, and why."""
-        moved: dict[int, str] = {}
-        limits = {}
-        claims = [claim for claim in self.claims() if claim.gpus]
-        for place in self._places(claims) if claims else ():
-            if not place.claims:
-                continue
-            place.gpus.enter(place.claims)
-            limits |= place.gpus.vram_limits(place.claims)
-            machine = place.machine({})
-            moved |= {
-                stop.job: stop.reason
-                for stop in evacuate(place.running(self._queue.usage), machine)
-            }
-        if claims:
-            self._limits.send(claims, limits)
-        return moved
+    def _left_in_groups(self) -> dict[str, int]:
+        if not self._limits:
+            return {}
+        running = Counter(claim.spec.terms.group for claim in self._attempts.claims())
+        return {group: most - running[group] for group, most in self._limits.items()}
 
-    def gpus_of(self, claim: Claim) -> PilotGpus | None:
-        """Return what is known of the GPUs of an attempt's pilot; None: nothing any more."""
-        link = self._link(claim.pilot)
-        return None if link is None else self._gpus_of(link)
-
-    # --- helpers
-
-    def _link(self, token: str) -> PilotLink | None:
-        return next((link for link in self._fleet.all_links() if link.token == token), None)
-
-    def _gpus_of(self, link: PilotLink) -> PilotGpus:
-        if link.token not in self._gpus:
-            self._gpus[link.token] = PilotGpus(link)
-        return self._gpus[link.token]
-
-    def _claims_on(self, token: str) -> list[Claim]:
-        return [claim for claim in self.claims() if claim.pilot == token]
-
-    def _places(self, claims: Sequence[Claim] | None) -> list[PilotPlace]:
-        """Return all pilots that have spoken, with their attempts."""
-        by_token: dict[str, list[Claim]] = {}
-        for claim in self.claims() if claims is None else claims:
-            by_token.setdefault(claim.pilot, []).append(claim)
-        return [
-            PilotPlace(link, self._gpus_of(link), by_token.get(link.token, []))
-            for link in self._fleet.all_links()
-            if link.hello is not None
-        ]
-
-    def busy(self) -> Counter[str]:
-        """Return how many attempts each pilot has."""
-        return Counter(claim.pilot for claim in self.claims())
+    def _paths_of(self, head: ReadyJob) -> tuple[str, ...]:
+        """Return which paths the jobs of a lane need, as this machine has them."""
+        nowhere = Seat(device="cpu", cpus=0, boot="", pid=0, start_ticks=0)
+        claim = self._queue.next_claim(head, nowhere, self._clock())
+        if claim is None:
+            return ()
+        try:
+            context = read_context(parsed(claim.context_text, "its surroundings"))
+        except Unreadable:
+            return ()
+        if not claim.spec.entry:
+            return (context.folder,)
+        return claim.spec.root, context.interpreter
 
 
-def _stop_strangers(link: PilotLink, news: Iterable[News]) -> None:
-    """End attempts that the queue has no record of: it was restored from a backup."""
-    ended = {item.attempt for item in news if isinstance(item, Ended)}
-    try:
-        strangers = link.sent() - link.expected - ended
-    except OSError:  # it is tried again by the next scheduler
-        return
-    for name in sorted(strangers) if link.said_bye is None else ():
-        logger.warning("pilot=%s attempt=%s trouble='the queue does not know it'", link.token, name)
-        link.stop(name)
+def _why_here(candidates: Sequence[Candidate], here: Here) -> dict[int, Reason | None]:
+    """Start on this machine what fits; return by job why it does not, None: it does."""
+    reasons, started = here([candidate.ready for candidate in candidates])
+    return {
+        candidate.ready.id: None
+        if candidate.ready.id in started
+        else reasons.get(candidate.ready.lane_id) or BEHIND
+        for candidate in candidates
+    }

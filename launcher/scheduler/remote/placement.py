@@ -12,6 +12,7 @@ from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.remote.pilot_gpus import PilotGpus
 from launcher.scheduler.remote.pilot_machine import machine_of, never_fits, unfit
 from launcher.states import Reason, ReasonCode
+from launcher.store.lanes import HERE, Lane
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.usage import NO_USAGE, Usage
 
@@ -118,6 +119,7 @@ def is_full(place: PilotPlace) -> bool:
 
 
 def place_on_backend(
+    open_places: Sequence[PilotPlace],
     places: Sequence[PilotPlace],
     candidates: Sequence[Candidate],
     settings: BackendSettings,
@@ -129,7 +131,8 @@ def place_on_backend(
     """Start what fits on a backend's pilots.
 
     Args:
-        places: its pilots that may be sent work, the preferred one first.
+        open_places: its pilots with room, the preferred one first.
+        places: its pilots that may be sent work, full ones, too.
         candidates: the jobs that may run there, in order.
         settings: of the backend.
         decided: decides about one pilot.
@@ -147,11 +150,9 @@ def place_on_backend(
             reasons[candidate.ready.id] = Reason(code=ReasonCode.NEVER_FITS, text=never)
         else:
             left.append(candidate)
-    for place in places:
+    for place in open_places:
         if not left:
             break
-        if is_full(place):
-            continue
         for candidate, decision in zip(left, decided(place, left), strict=True):
             if isinstance(decision, Start):
                 reasons[candidate.ready.id] = claim(candidate, decision, place)
@@ -162,6 +163,21 @@ def place_on_backend(
     for candidate in left:
         reasons[candidate.ready.id] = _why(reasons.get(candidate.ready.id), places, unserved)
     return reasons
+
+
+def joined(lane: Lane, waits: Sequence[tuple[str, Reason]]) -> Reason | None:
+    """Return why a job waits that may run in several places; each is named.
+
+    Args:
+        lane: what it asks for.
+        waits: backends and why it does not start there, in the order in which they were asked.
+    """
+    if not waits:
+        return None
+    _, first = waits[0]
+    if len(lane.on) == 1 and lane.on == HERE:
+        return first
+    return replace(first, text="; ".join(f"{name}: {reason.text}" for name, reason in waits))
 
 
 def _why(reason: Reason | None, places: Sequence[PilotPlace], unserved: str) -> Reason:
