@@ -12,12 +12,13 @@ from launcher.backends.registry import Maker, backend_of
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.errors import UsageError
 from launcher.scheduler.remote.backend_folder import backend_folder
-from launcher.scheduler.remote.backend_pilots import BackendPilots, Linker
+from launcher.scheduler.remote.backend_pilots import BackendPilots
 from launcher.scheduler.remote.engine_calls import LATE_S
 from launcher.scheduler.remote.pilot import Link, Pilot
 from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords
 from launcher.scheduler.remote.pilot_rules import NO_DEMAND, Demand
 from launcher.scheduler.remote.report import BackendRow, PilotRow, PilotsFile
+from launcher.scheduler.remote.roster import Linker
 from launcher.scheduler.remote.waiting_reasons import Situation, line, reason
 from launcher.system.home_checks import mounts
 from launcher.system.paths import Home
@@ -71,7 +72,7 @@ class Fleet:
 
     def __bool__(self) -> bool:
         """Tell whether a scheduler is needed for a pilot."""
-        return any(group.alive for group in self._groups.values())
+        return any(group.pilots.alive for group in self._groups.values())
 
     def begin(self) -> None:
         """Find the pilots that an earlier scheduler submitted, or was about to."""
@@ -103,11 +104,9 @@ class Fleet:
             self._configure(now)
         self._demand = demand
         for group in self._groups.values():
-            name = group.settings.name
-            wanted = demand.get(name, NO_DEMAND) if group.configured else NO_DEMAND
-            group.look(now, wanted, busy)
+            group.look(now, demand.get(group.settings.name, NO_DEMAND), busy)
         self._list()
-        known = {token for group in self._groups.values() for token in group.pilots}
+        known = {pilot.token for group in self._groups.values() for pilot in group.pilots}
         self._lost = {
             token: f"the home has no record of pilot {token}"
             for token, attempts in busy.items()
@@ -134,8 +133,7 @@ class Fleet:
     def buried(self, token: str) -> None:
         """Note that the attempts of a pilot have been ended in the queue.
 
-        Raises:
-            OSError: the home cannot be written.
+        While the home cannot be written, it stays among those that are given up.
         """
         self._lost.pop(token, None)
         for group in self._groups.values():
@@ -199,15 +197,15 @@ class Fleet:
         return self._groups[engine]
 
     def _list(self) -> None:
-        pilots = [pilot for group in self._groups.values() for pilot in group.pilots.values()]
+        pilots = [pilot for group in self._groups.values() for pilot in group.pilots]
         self._links = [pilot.link for pilot in pilots if pilot.takes_work]
         self._all_links = [
             pilot.link for pilot in pilots if pilot.made and not pilot.record.given_up
         ]
 
     def _situation(self, group: BackendPilots, now: float) -> Situation:
-        pace, pilots = group.pace, list(group.pilots.values())
-        counts = pace.counts(held=group.held, unspoken=0, now=now)
+        pace, pilots = group.pace, tuple(group.pilots)
+        counts = pace.counts(held=group.pilots.held, unspoken=0, now=now)
         return Situation(
             settings=group.settings,
             pilots=pilots,
@@ -241,7 +239,7 @@ class Fleet:
                     log=group.pace.log,
                 )
             )
-            pilots += [_row(pilot, settings.name, wall) for pilot in group.pilots.values()]
+            pilots += [_row(pilot, settings.name, wall) for pilot in group.pilots]
         self._file.write(backends, pilots, now, wall)
 
 

@@ -122,9 +122,7 @@ class ToyBackend:
         self._answer()
         unknown = Observation(stage=Stage.UNKNOWN)
         jobs, hidden = self.cluster.jobs, self.cluster.hidden
-        return {
-            token: unknown if token in hidden else jobs.get(token, unknown) for token in tokens
-        }
+        return {token: unknown if token in hidden else jobs.get(token, unknown) for token in tokens}
 
     def cancel(self, tokens: Collection[str]) -> None:
         self._answer()
@@ -205,7 +203,7 @@ class World:
 
     def waits(self) -> bool:
         """Tell whether the engine has something to answer."""
-        return any(group._calls.busy for group in self.fleet._groups.values())
+        return any(group.busy for group in self.fleet._groups.values())
 
     def pass_time(self, seconds: float, *, speaking: Collection[str] = ()) -> None:
         """Let time pass with a turn a second; these pilots speak all the time."""
