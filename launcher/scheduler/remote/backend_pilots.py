@@ -180,7 +180,7 @@ class BackendPilots:
             self.pilots.doom(pilot, f"it took its leave {silent_s} ago, and is still there")
         if pilot.life is Life.SILENT and pilot.silent_s > START_S and not pilot.attempts:
             self.pilots.doom(pilot, f"it was silent for {silent_s}, and nothing runs there")
-        if pilot.over and not pilot.spoke and not pilot.is_doomed:
+        if pilot.over and pilot.taken and not pilot.spoke and not pilot.is_doomed:
             self._blame(pilot, self._end_of(pilot), now)
         if pilot.over and pilot.attempts and not pilot.record.given_up:
             self._give_up(pilot)

@@ -164,7 +164,7 @@ class EngineRequests:
     def _taken(self, pilots: Sequence[Pilot], _: None) -> None:
         self.pace.accepted()
         for pilot in pilots:
-            pilot.made = True
+            pilot.made = pilot.taken = True
 
     def _refused(self, pilots: Sequence[Pilot], submission: Submission, error: EngineError) -> None:
         """Keep pilots that the engine may have taken all the same: it is asked whether it did."""

@@ -76,6 +76,7 @@ class Pilot:
         self.life = Life.SUBMITTED
         self.adopted = adopted
         self.made = True  # False: its submission is under way
+        self.taken = False  # its engine took it, or has known it
         self.greeted = False  # it has spoken, and can do its work
         self.blamed = False  # it counts as a pilot that never spoke
         self.log: str | None = None  # the last lines of what it printed; None: not read
@@ -182,6 +183,7 @@ class Pilot:
             poll_s: between two questions; a gap that is much longer counts as two.
         """
         known = observation.stage is not Stage.UNKNOWN
+        self.taken = self.taken or known
         if known or self.stage is not Stage.UNKNOWN:
             self.unknown_s = 0.0
         else:

@@ -147,8 +147,8 @@ class ToyBackend:
 class World:
     """A home, an engine, a clock, and one scheduler's fleet after another."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
-        self.home = Home(folder / "home")
+    def __init__(self, place: Path, /, **settings: object) -> None:
+        self.home = Home(place / "home")
         self.home.folder.mkdir(exist_ok=True)
         self.clock, self.cluster = ToyClock(), ToyCluster()
         self.wall = 1.7e9
