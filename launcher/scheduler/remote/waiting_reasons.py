@@ -12,7 +12,7 @@ from launcher.system.text import harmless
 from launcher.units import format_seconds
 
 DAY_S = 86_400
-MOST = 300  # characters of what an engine said
+MOST = 600  # characters of what an engine said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
