@@ -13,8 +13,8 @@ from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.fair_share import Courtesy, wish_of
 from launcher.scheduler.policy.model import Decision, Machine, Start
 from launcher.scheduler.policy.watchdog import Watchdog
-from launcher.scheduler.remote.dispatch import Dispatch
-from launcher.scheduler.remote.placement import elsewhere
+from launcher.scheduler.dispatch.dispatch import Dispatch
+from launcher.scheduler.dispatch.placement import elsewhere
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.succession import Flow, sole_flow

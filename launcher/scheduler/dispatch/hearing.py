@@ -7,7 +7,7 @@ from math import inf
 
 from launcher.pilots.messages import Began, Ended, News
 from launcher.scheduler.attempt_watch import UNCLEAR, Watch
-from launcher.scheduler.remote.attempts_elsewhere import OnPilot, end_of_buried, name_of_claim
+from launcher.scheduler.dispatch.attempts_elsewhere import OnPilot, end_of_buried, name_of_claim
 from launcher.scheduler.remote.fleet import Fleet
 from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.running_attempts import RunningAttempts

@@ -9,12 +9,12 @@ from launcher.backends.settings import Backends
 from launcher.context import read_context
 from launcher.scheduler.gpus.attempt_places import place_of
 from launcher.scheduler.policy.model import Decision, Running, Start
-from launcher.scheduler.remote.demand import WaitingLane, demands
+from launcher.scheduler.dispatch.demand import WaitingLane, demands
 from launcher.scheduler.remote.fleet import Fleet
-from launcher.scheduler.remote.hearing import Hearing
-from launcher.scheduler.remote.pilot_places import PilotPlaces
+from launcher.scheduler.dispatch.hearing import Hearing
+from launcher.scheduler.dispatch.pilot_places import PilotPlaces
 from launcher.scheduler.remote.pilot_rules import Demand
-from launcher.scheduler.remote.placement import (
+from launcher.scheduler.dispatch.placement import (
     Candidate,
     PilotPlace,
     decide_on_pilot,
@@ -23,7 +23,7 @@ from launcher.scheduler.remote.placement import (
     joined,
     place_on_backend,
 )
-from launcher.scheduler.remote.sending import Sending
+from launcher.scheduler.dispatch.sending import Sending
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import Reasons, Requests

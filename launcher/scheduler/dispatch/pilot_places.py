@@ -8,8 +8,8 @@ from launcher.scheduler.policy.decide import evacuate
 from launcher.scheduler.policy.model import Machine, Running
 from launcher.scheduler.remote.fleet import Fleet
 from launcher.scheduler.remote.link import PilotLink
-from launcher.scheduler.remote.pilot_gpus import PilotGpus
-from launcher.scheduler.remote.placement import Learned, PilotPlace
+from launcher.scheduler.dispatch.pilot_gpus import PilotGpus
+from launcher.scheduler.dispatch.placement import Learned, PilotPlace
 from launcher.store.rows import Claim
 from launcher.system.paths import Home
 
