@@ -116,8 +116,7 @@ class Desk:
     def bye(self) -> str:
         """Wait for the pilot's bye and its end; return why it left."""
         until(lambda: self.of_kind(Bye), "the pilot says bye")
-        assert self.process is not None
-        self.process.wait(20)
+        self.exit_code()
         return self.of_kind(Bye)[0].why
 
     def ended(self, job: int = 1, number: int = 1) -> Ended:
@@ -135,6 +134,17 @@ class Desk:
         return self.ended(job, number).outcome or recorded_outcome(
             self.folder.attempt(name_of(job, number))
         )
+
+    @property
+    def pid(self) -> int:
+        """The pilot's process."""
+        assert self.process is not None
+        return self.process.pid
+
+    def exit_code(self) -> int:
+        """Wait for the end of the pilot's process."""
+        assert self.process is not None
+        return self.process.wait(20)
 
     @property
     def log(self) -> str:

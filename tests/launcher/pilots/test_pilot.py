@@ -1,15 +1,13 @@
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 
-from launcher.pilots.folder import name_of
 from launcher.pilots.messages import Beat, Began, Ended, Leave, Run, Stop
 from launcher.states import Done, Failed, Lost, Stopped, Void
 from launcher.workers.started_file import recorded_outcome
-from tests.build import a_context, a_spec, gone, said_by, shell, supervisor_of, program_of, until
+from tests.build import a_spec, gone, program_of, said_by, shell, supervisor_of, until
 from tests.launcher.pilots.conftest import MakeDesk
 from tests.launcher.pilots.desk import a_pilot
 
@@ -19,7 +17,7 @@ FOR_EVER = "while :; do sleep 60 & wait; done"
 def test_a_pilot_says_what_it_has_runs_what_it_is_sent_and_leaves(desk_of: MakeDesk) -> None:
     desk = desk_of().start()
     hello = desk.hello()
-    assert (hello.pid, hello.cpus, hello.troubles, hello.gpus) == (desk.process.pid, 2, (), ())
+    assert (hello.pid, hello.cpus, hello.troubles, hello.gpus) == (desk.pid, 2, (), ())
     attempt = desk.run(spec=a_spec("echo", "hello"))
     bad = desk.run(spec=a_spec(*shell("exit 3")), job=2)
     assert isinstance(desk.outcome(1), Done)
@@ -31,7 +29,7 @@ def test_a_pilot_says_what_it_has_runs_what_it_is_sent_and_leaves(desk_of: MakeD
     assert [beat.number for beat in desk.of_kind(Beat)][:2] == [1, 2]
     desk.send(Leave())
     assert desk.bye() == "the scheduler asked"
-    assert desk.process.returncode == 0
+    assert desk.exit_code() == 0
 
 
 def test_an_attempt_that_is_ordered_twice_runs_once(desk_of: MakeDesk, tmp_path: Path) -> None:
@@ -94,7 +92,7 @@ def test_supervisors_finish_what_a_killed_pilot_left(desk_of: MakeDesk, tmp_path
     attempt = desk.run(spec=a_spec(*shell('until [ -e "$1" ]; do sleep 0.05; done', str(go))))
     program_of(attempt)
     desk.signal(signal.SIGKILL)
-    assert desk.process.wait(20) == -signal.SIGKILL
+    assert desk.exit_code() == -signal.SIGKILL
     go.touch()
     until(lambda: isinstance(recorded_outcome(attempt), Done), "its end is on record")
 
