@@ -8,13 +8,12 @@ import pytest
 from launcher.backends.local import RECORD, Local, make
 from launcher.backends.protocol import Cause, EngineError, Stage
 from launcher.backends.settings import BackendSettings
-from launcher.pilots.folder import PilotFolder, PilotSpec
+from launcher.pilots.folder import PilotSpec
 from launcher.pilots.messages import Leave
-from launcher.system.files import read_json
 from launcher.system.paths import Home
 from tests.build import a_spec, gone, program_of, said_by, shell, supervisor_of, until
 from tests.launcher.pilots.desk import Desk, a_pilot
-from tests.nvml.standin import Devices
+from tests.nvml.standin import Devices, asked_here
 
 FOR_EVER = "while :; do sleep 60 & wait; done"
 
@@ -128,7 +127,7 @@ def test_pilots_get_different_gpus_and_too_many_are_refused(
     engine: Engine, gpus: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuids = [gpus.add(), gpus.add(), gpus.add()]
-    with gpus.seen_here():
+    with asked_here(gpus):
         for name, text in {**gpus.environment, "CUDA_VISIBLE_DEVICES": "0,2"}.items():
             monkeypatch.setenv(name, text)
         desks = [engine.start(a_pilot(f"pilot-{number}", gpus=1)) for number in (1, 2)]
@@ -140,5 +139,3 @@ def test_pilots_get_different_gpus_and_too_many_are_refused(
         assert not estimate.possible
         assert "asks for 3" in estimate.why
         assert engine.backend.estimate(a_pilot()).possible
-    assert read_json(desks[0].folder.folder / RECORD) is not None
-    assert isinstance(PilotFolder(desks[0].folder.folder), PilotFolder)
