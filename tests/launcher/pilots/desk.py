@@ -1,6 +1,7 @@
 """A scheduler's end of one pilot, for tests: it writes orders, reads news, and has the pilot as a real process."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -32,8 +33,9 @@ from tests.build import an_attempt, until
 Kind = TypeVar("Kind", bound=News)
 
 
-def a_pilot(token: str = "pilot-1", **changes: Any) -> PilotSpec:
-    """What a pilot is to be: one of two cores that leaves only when it is told."""
+def a_pilot(token: str = "pilot", **changes: Any) -> PilotSpec:
+    """What a pilot is to be: one of two cores that leaves only when it is told; its token is unique, as in life."""
+    token = f"{token}-{secrets.token_hex(6)}"
     values: dict[str, Any] = {"backend": "local", "version": __version__, "cpus": 2, "beat_s": 0.1}
     return PilotSpec(token=token, **values | {"idle_s": 600.0} | changes)
 
