@@ -57,8 +57,19 @@ class Desk:
         make_pilot_folder(desk.folder, spec)
         return desk
 
-    def start(self, environment: Mapping[str, str] | None = None, code: str = "") -> "Desk":
-        """Start the pilot as an engine does; `code` is run in its process before it."""
+    def start(
+        self,
+        environment: Mapping[str, str] | None = None,
+        code: str = "",
+        folder: PilotFolder | None = None,
+    ) -> "Desk":
+        """Start the pilot as an engine does.
+
+        Args:
+            environment: what is added to our own.
+            code: is run in the pilot's process before it begins.
+            folder: as the node sees it, where it does not see it as we do.
+        """
         begin = ["-m", "launcher.pilots"]
         if code:
             begin = [
@@ -67,7 +78,7 @@ class Desk:
             ]
         with self.folder.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", *begin, str(self.folder.folder)],
+                [sys.executable, "-P", *begin, str((folder or self.folder).folder)],
                 env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -13,7 +13,7 @@ FILLED = 100_000  # bytes that are there before the pilot comes
 
 
 def read(file: Path) -> list[News]:
-    return [*filter(None, map(read_news, Reader(file).lines()))]
+    return [news for line in Reader(file).lines() if (news := read_news(line)) is not None]
 
 
 def test_of_beats_that_wait_only_the_newest_is_written(tmp_path: Path) -> None:
