@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from launcher.system.files import Json
 
 HALF_LIFE_S = 86_400.0
+OWN_HOME = "another home of "  # how another home of our user is called, with his name
 _LARGEST = float(1 << 80)  # of a use: a machine's memory over a year
 _MOST_CARDS = 256  # that a wish names, and asks for
 

@@ -103,8 +103,12 @@ class Mps:
     def adopt(self) -> None:
         """Take over the daemons that an earlier scheduler left; those that served nobody quit at the next `keep`."""
         now = self._clock()
-        for folder in self._folder.glob("*"):
-            uuid = (read_json(folder / "card.json") or {}).get("uuid")
+        with contextlib.suppress(OSError):
+            (self._folder / TROUBLES).unlink(missing_ok=True)  # it was tried by somebody else
+        for card in self._folder.glob("*/card.json"):
+            folder, uuid = card.parent, None
+            with contextlib.suppress(OSError):
+                uuid = (read_json(card) or {}).get("uuid")
             living = next(_serving(folder / "pipe"), None)
             if isinstance(uuid, str) and living is not None:
                 logger.info("mps gpu=%s pid=%d adopted", uuid, living.pid)
@@ -122,7 +126,8 @@ class Mps:
             return Service(trouble=why)
         if daemon is not None:  # it quits: another one starts when that has ended
             self._end(daemon, now)
-            return Service(starting=gpu.uuid in self._daemons)
+            if gpu.uuid in self._daemons:
+                return Service(starting=True)
         why = unsupported(gpu, ourselves())
         if why:  # as it is now: looked at again each time
             return Service(trouble=f"{gpu.label} {why}")

@@ -39,7 +39,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from launcher.gpu.colleague import Colleague, Use, Wish
+from launcher.gpu.colleague import OWN_HOME, Colleague, Use, Wish
 from launcher.gpu.counted_use import Published, Reservation, counted, whole
 from launcher.gpu.publication import Publication, write_publication
 from launcher.gpu.reservation_files import (
@@ -321,7 +321,7 @@ class ReservationBoard:
         """Return each user's sum for each resource, without what is fresh in the files of `later`."""
         sums, me = Counter[tuple[str, str, bool]](), login(self._uid)
         for name, publication in publications.items():
-            user = f"another home of {me}" if publication.user == me else publication.user
+            user = f"{OWN_HOME}{me}" if publication.user == me else publication.user
             new = {} if name in later else publication.fresh
             for device in {*publication.settled, *new}:
                 amount = publication.held(device, looked_at) + new.get(device, 0)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from launcher.job import Resources, Spec
+from launcher.scheduler.chosen_policy import choose_discipline
+from launcher.scheduler.policy.disciplines import FIFO
 from launcher.states import Done, State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, wake
@@ -94,6 +96,8 @@ def test_shares_are_listed_and_changed(launcher: Launcher, store: Store, sweep: 
                   "running": 0, "waiting": 5}],
     }  # fmt: skip
     assert "did you mean 'sweep'?" in launcher("share", "swep", "2").err
+    store.owning.cancel(sweep, 1.0)
+    assert launcher("share", "sweep").err == "run sweep has no jobs that run or wait\n"
 
 
 def test_added_programs_have_a_share_as_one_run(launcher: Launcher, store: Store) -> None:
@@ -131,3 +135,32 @@ def test_a_quick_run_starts_at_the_next_ends_while_a_sweep_waits(
     until(lambda: all(in_state(store, job, State.DONE) for job in (*sweep, *quick)), "all are done")
     order = starts(home)
     assert order == [first, *quick, *sweep]
+
+
+def test_under_another_policy_runs_take_no_turns(
+    home: Home, launcher: Launcher, store: Store, sweep: list[int], tmp_path: Path
+) -> None:
+    quick = enqueue(store, on_gpu("command/1"), run="quick")
+    choose_discipline(home, FIFO)
+    assert "of run" not in launcher("show", str(quick[0])).out
+    answer = json.loads(launcher("status", "--json").out)
+    waiting = [job["id"] for job in answer["jobs"] if job["state"] == "queued"]
+    assert waiting == [*sweep, *quick]
+    store.owning.hold([*waiting], 1.0)
+
+    gate = tmp_path / "gate"
+    waits = shell(f"until [ -e {gate} ]; do sleep 0.01; done")
+    (first,) = enqueue(store, a_spec(*waits, name="command/first", cpus=CORES), run="sweep")
+    earlier = enqueue(
+        store, *(a_spec(name=f"command/a{n}", cpus=CORES) for n in (1, 2)), run="sweep"
+    )
+    later = enqueue(store, *(a_spec(name=f"command/b{n}", cpus=CORES) for n in (1, 2)), run="quick")
+    ensure_scheduler(home)
+    wake(home)
+    until(lambda: in_state(store, first, State.RUNNING), "the first job runs")
+    gate.touch()
+    wake(home)
+    until(
+        lambda: all(in_state(store, job, State.DONE) for job in (*earlier, *later)), "all are done"
+    )
+    assert starts(home) == [first, *earlier, *later]
