@@ -340,7 +340,7 @@ def test_who_has_used_more_and_has_nothing_is_served_beside_an_endless_queue() -
     assert ada.started
     while not bob.started:
         world.step()
-        assert world.now <= STARVING_S + 20 + 2, "each leaves the place to the other"
+        assert world.now <= STARVING_S + 2, "each leaves the place to the other"
 
 
 def test_who_has_something_in_another_home_does_not_starve() -> None:
