@@ -106,13 +106,13 @@ class Mps:
         with contextlib.suppress(OSError):
             (self._folder / TROUBLES).unlink(missing_ok=True)  # it was tried by somebody else
         for card in self._folder.glob("*/card.json"):
-            folder, uuid = card.parent, None
             with contextlib.suppress(OSError):
                 uuid = (read_json(card) or {}).get("uuid")
-            living = next(_serving(folder / "pipe"), None)
-            if isinstance(uuid, str) and living is not None:
-                logger.info("mps gpu=%s pid=%d adopted", uuid, living.pid)
-                self._daemons[uuid] = _Daemon(uuid, folder, living, now, now - KEPT_S, ready=True)
+                living = next(_serving(card.parent / "pipe"), None)
+                if isinstance(uuid, str) and living is not None:
+                    logger.info("mps gpu=%s pid=%d adopted", uuid, living.pid)
+                    daemon = _Daemon(uuid, card.parent, living, now, now - KEPT_S, ready=True)
+                    self._daemons[uuid] = daemon
 
     def serve(self, gpu: GpuSnapshot) -> Service:
         """Return how a card is served; a daemon is started where that can be."""
@@ -128,8 +128,7 @@ class Mps:
             self._end(daemon, now)
             if gpu.uuid in self._daemons:
                 return Service(starting=True)
-        why = unsupported(gpu, ourselves())
-        if why:  # as it is now: looked at again each time
+        if why := unsupported(gpu, ourselves()):  # as it is now: looked at again each time
             return Service(trouble=f"{gpu.label} {why}")
         return self._start(gpu, now)
 
