@@ -103,8 +103,7 @@ class Mps:
     def adopt(self) -> None:
         """Take over the daemons that an earlier scheduler left; those that served nobody quit at the next `keep`."""
         now = self._clock()
-        with contextlib.suppress(OSError):
-            (self._folder / TROUBLES).unlink(missing_ok=True)  # it was tried by somebody else
+        self._tell()  # what another scheduler met may be mended
         for card in self._folder.glob("*/card.json"):
             with contextlib.suppress(OSError):
                 uuid = (read_json(card) or {}).get("uuid")
