@@ -124,6 +124,10 @@ class Admission:
         """Return the machine as it is without the attempts that have ended."""
         return Machine(cpus=self._cpus, ram=self._ram, **self._gpus.machine(self.claims()))
 
+    def forget(self) -> None:
+        """Find out anew where runs begin that have just come: what was stored of that came to nothing."""
+        self._newcomers = Newcomers()
+
     def exclude(self, job: int) -> None:
         """Try other jobs before one that the machine could not start."""
         self._excluded.exclude(job, time.monotonic())

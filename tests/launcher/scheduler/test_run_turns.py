@@ -2,13 +2,16 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from launcher.job import Resources, Spec
 from launcher.scheduler.chosen_policy import choose_discipline
+from launcher.scheduler.loop import Scheduler
 from launcher.scheduler.policy.disciplines import FIFO
+from launcher.scheduler.policy.run_order import CREDIT_S
 from launcher.states import Done, State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, wake
@@ -164,3 +167,33 @@ def test_under_another_policy_runs_take_no_turns(
         lambda: all(in_state(store, job, State.DONE) for job in (*earlier, *later)), "all are done"
     )
     assert starts(home) == [first, *earlier, *later]
+
+
+def test_where_a_run_begins_beside_others_is_found_again_after_a_disk_was_full(
+    home: Home, store: Store, sweep: list[int]
+) -> None:
+    store.owning.hold(sweep[1:], 1.0)
+    store.database.execute("UPDATE runs SET vtime = 1e6")
+    store_vtimes, asked, looks = store.scheduling.set_vtimes, list[int](), list[int]()
+
+    def vtimes() -> dict[str, float]:
+        return dict(store.database.execute("SELECT name, vtime FROM runs").fetchall())
+
+    def set_vtimes(changed: Mapping[str, float]) -> None:
+        asked.append(len(changed))
+        if len(asked) == 1:
+            raise OSError(28, "No space left on device")
+        store_vtimes(changed)
+
+    def housekeeping() -> None:
+        looks.append(len(asked))
+        if len(looks) == 3:
+            enqueue(store, on_gpu("command/1"), run="quick")
+        if len(asked) > 1 or len(looks) > 30:
+            scheduler.leave()
+
+    store.scheduling.set_vtimes = set_vtimes  # type: ignore[method-assign]  # a full disk
+    scheduler = Scheduler(home, store, snapshot=tuple, cpus=1, housekeeping=housekeeping)
+    scheduler.run()
+    assert asked, "it came beside others"
+    assert 0 < vtimes()["sweep"] - vtimes()["quick"] <= CREDIT_S
