@@ -170,7 +170,7 @@ def test_under_another_policy_runs_take_no_turns(
 
 
 def test_where_a_run_begins_beside_others_is_found_again_after_a_disk_was_full(
-    home: Home, store: Store, sweep: list[int]
+    home: Home, store: Store, sweep: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.owning.hold(sweep[1:], 1.0)
     store.database.execute("UPDATE runs SET vtime = 1e6")
@@ -192,7 +192,7 @@ def test_where_a_run_begins_beside_others_is_found_again_after_a_disk_was_full(
         if len(asked) > 1 or len(looks) > 30:
             scheduler.leave()
 
-    store.scheduling.set_vtimes = set_vtimes  # type: ignore[method-assign]  # a full disk
+    monkeypatch.setattr(store.scheduling, "set_vtimes", set_vtimes)
     scheduler = Scheduler(home, store, snapshot=tuple, cpus=1, housekeeping=housekeeping)
     scheduler.run()
     assert asked, "it came beside others"
