@@ -49,11 +49,6 @@ class Use:
         """Return what it is after a while in which so much per second was used."""
         return self.after(span_s) + rate.times(decayed_span(span_s, 0.0))
 
-    def of(self, lacking: Lacking) -> float:
-        """Return the use of what somebody lacks."""
-        uses = {"gpu": self.cards, "cores": self.cores, "memory": self.memory}
-        return uses[lacking]
-
     @property
     def is_notable(self) -> bool:
         """Whether it is worth a file when its user's scheduler leaves."""
@@ -120,7 +115,6 @@ class Colleague:
     lacks: Lacking = "gpu"
     cards: tuple[str, ...] = ()
     count: int = 1  # how many jobs that ask for the same wait
-    wish: str = ""  # which one it is: another text, another wish
 
     def used(self) -> float:
         """Return what its user has used of what it lacks."""

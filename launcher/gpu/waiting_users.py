@@ -50,7 +50,6 @@ def colleagues_in(
                 lacks=wish.lacks,
                 cards=wish.cards,
                 count=wish.count,
-                wish=f"{publication.home} {wish.since}",
             )
         )
     return tuple(waiting)
