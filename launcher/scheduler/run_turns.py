@@ -9,16 +9,19 @@ from functools import partial
 
 from launcher.errors import counted
 from launcher.job import Resources
+from launcher.scheduler.chosen_policy import chosen_discipline
+from launcher.scheduler.policy.disciplines import OURS
 from launcher.scheduler.policy.model import Running, Waiting
 from launcher.scheduler.policy.run_order import in_turn, virtual_times
 from launcher.states import State
-from launcher.store.job_queries import InOrder
+from launcher.store.job_queries import InOrder, by_rank
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.runs.accounts import CORES_OF_A_CARD, RunAccount, cards_of
 from launcher.store.runs.ready import FirstJobs, Flow
 from launcher.store.runs.records import jobs_before, open_runs, places
 from launcher.system.files import Json
+from launcher.system.paths import Home
 from launcher.system.text import harmless
 
 MOST_NAMED = 3  # runs that go first
@@ -61,20 +64,26 @@ def runs_of(store: Store, now: float) -> list[RunRow]:
     ]
 
 
-def screen_order(store: Store, now: float) -> InOrder:
-    """Return what brings the first jobs of all runs into the order in which the scheduler looks at them."""
+def screen_order(home: Home, store: Store, now: float) -> InOrder:
+    """Return what brings the first jobs of all runs into the order in which the scheduler looks at them.
+
+    Under another policy than ours that is the order of arrival: runs do not take turns.
+    """
+    if chosen_discipline(home) is not OURS:
+        return by_rank
     return partial(_numbers, _running(store), now)
 
 
-def turn_of(store: Store, row: JobRow, now: float) -> str:
+def turn_of(home: Home, store: Store, row: JobRow, now: float) -> str:
     """Return which place a waiting job has in its run, and which runs go first; '' where no other run waits.
 
     Args:
+        home: of the queue; under another policy than ours runs do not take turns.
         store: the queue.
         row: the job.
         now: seconds since 1970.
     """
-    if row.state is not State.QUEUED or row.waits:
+    if row.state is not State.QUEUED or row.waits or chosen_discipline(home) is not OURS:
         return ""
     flows = [*FirstJobs(store.database.execute).flows(1)]
     accounts = {str(flow.account.run): flow.account for flow in flows}

@@ -39,7 +39,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
     return {
         "schema": 1,
         **job_records(home, store, [row])[0],
-        "turn": turn_of(store, row, time.time()) or None,
+        "turn": turn_of(home, store, row, time.time()) or None,
         "hash": row.hash,
         "needs": store.read.needs_of(row.id),
         "needed_by": [job.name for job in needy],

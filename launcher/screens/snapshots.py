@@ -87,7 +87,9 @@ class Snapshots:
             counts = store.read.counts()
             claims = store.scheduling.claims()
             running = store.read.jobs_by_id(claim.job for claim in claims)
-            queued = store.read.waiting(waiting, screen_order(store, now)) if waiting else []
+            queued = (
+                store.read.waiting(waiting, screen_order(self._home, store, now)) if waiting else []
+            )
             needs = store.frames.needs(row.id for row in queued if row.waits)
             events = store.frames.happened(recent)
             about = {event.job for event in events}

@@ -200,7 +200,7 @@ def _report(home: Home, store: Store, patterns: Sequence[str], *, as_json: bool)
             jobs = _chosen(store, patterns)
         else:
             ended = store.read.ended_lately(RECENT)
-            waiting = store.read.waiting(WAITING, screen_order(store, time.time()))
+            waiting = store.read.waiting(WAITING, screen_order(home, store, time.time()))
             jobs = [*ended, *running, *waiting]
             listed = {"waiting": len(waiting), "ended": len(ended)}
             left = {what: _there(counts, what) - number for what, number in listed.items()}

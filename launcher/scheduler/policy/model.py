@@ -90,6 +90,7 @@ class Machine:
     usage: float = 0.0  # our user's, decayed: card-seconds
     core_usage: float = 0.0  # likewise, core-seconds
     ram_usage: float = 0.0  # likewise, byte-seconds of main memory
+    starves: Lacking | None = None  # what we wait for so long that others leave it to us
 
     @property
     def cores_there(self) -> int:
