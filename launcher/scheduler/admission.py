@@ -4,6 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from launcher.gpu.monitor import NEWS_S
 from launcher.scheduler.endings.ended_attempts import Endings
