@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from launcher.errors import UsageError, counted
 from launcher.scheduler.policy.disciplines import DISCIPLINES, SJF, Discipline
 from launcher.scheduler.policy.disciplines import OURS as OUR_DISCIPLINE
 from launcher.simulate.claims import Claims, Memory, WholeCards, claims
@@ -17,6 +18,7 @@ from launcher.simulate.trace import TraceJob
 from launcher.simulate.workload import Workload
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules
+from launcher.units import format_bytes
 
 OURS = OUR_DISCIPLINE.name
 POLICIES = tuple(DISCIPLINES)
@@ -103,6 +105,9 @@ def study(
         assumptions: what holds for all policies; only ours shares cards, and needs forecasts.
         tell: called with the name of each policy before it is replayed.
         policies: their names.
+
+    Raises:
+        UsageError: some jobs never start, so that no figure would be true.
     """
     totals = assumptions.fleet.totals
     spans: dict[str, Sequence[Span]] = {}
@@ -119,6 +124,8 @@ def study(
             slowdown=assumptions.slowdown,
         )
         spans[policy] = tuple(span for span in happened if span.job < first)
+        if lost := len(workload.jobs) - len(spans[policy]):
+            raise _stuck(lost, policy, workload, assumptions.fleet)
         failures += queue.out_of_memory
     return Study(
         assumptions=assumptions,
@@ -135,6 +142,15 @@ def study(
         ),
         spans=spans,
         out_of_memory=failures,
+    )
+
+
+def _stuck(lost: int, policy: str, workload: Workload, fleet: Fleet) -> UsageError:
+    whole = counted(len(workload.jobs), "job")
+    return UsageError(
+        f"{lost:,} of {whole} never start under {policy}: of each GPU {format_bytes(fleet.baseline)} are in use "
+        f"and {format_bytes(fleet.reserve)} are left to others, and a job whose memory is not known starts only "
+        "where hardly any is in use; give a smaller --baseline or --reserve, or --memory known"
     )
 
 

@@ -133,3 +133,20 @@ def test_users_need_a_column(launcher: Launcher, tmp_path: Path) -> None:
     answer = launcher("simulate", str(path), "--gpus", "2x24GiB", "--users")
     assert answer.code == 2
     assert "give a trace with a column user" in " ".join(answer.err.split())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--vram", "0", "--reserve", "24GiB"],
+        ["--vram", "8GiB", "--baseline", "3GiB", "--memory", "learned"],
+    ],
+)
+def test_jobs_that_never_start_are_an_error_and_not_left_out_of_the_figures(
+    options: list[str], launcher: Launcher, tmp_path: Path
+) -> None:
+    path = tmp_path / "jobs.csv"
+    path.write_text("submit_s,duration_s,gpus,vram\n0,10,1,\n1,10,1,\n", encoding="utf-8")
+    answer = launcher("simulate", str(path), "--gpus", "2x24GiB", *options)
+    assert answer.code == 2
+    assert "2 of 2 jobs never start under launcher: of each GPU" in answer.err
