@@ -276,7 +276,7 @@ class Admission:
             self._lengths.note(now, queue_length(length_of(heads, counts), running, machine, now))
         accounts = self._accounts(ready, running, now)
         line = arranged(self._lengths.patient(seen), now, requests.discipline)
-        ordered = in_turn(line, running, accounts, now)
+        ordered = in_turn(line, running, accounts, now, requests.discipline)
         candidates = self._patience.entered(ordered, time.monotonic())
         decisions = decide(candidates, running, machine, now, requests.discipline)
         self._patience.note(decisions, time.monotonic())

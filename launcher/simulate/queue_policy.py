@@ -292,10 +292,8 @@ class Live:
         if forecast.limit is None and job.forecast is None and self._discipline.foresees:
             alike = (job.group, job.gpus) if self._forecasts.knows(job) else None
             count, began = self._running.get(alike, (0, 0.0))
-            mean = forecast.mean(count * now - began)
-        else:
-            mean = forecast.mean()
-        return USUAL_S if mean is None else mean
+            return forecast.mean(USUAL_S, count * now - began, count)
+        return forecast.mean(USUAL_S)
 
     def _count(self, job: TraceJob, by: int, began: float) -> None:
         """Count a job among those that run, or no longer: of its kind, and of all."""

@@ -22,7 +22,9 @@ class FirstJobReservation:
     job: str  # its number, or its name
     group: str
     at: Turn
-    slip: float = 0.0  # later jobs may be expected to end so many seconds after that
+    slip: float = (
+        0.0  # later jobs may be expected to end so many seconds after that; -inf: no guess counts
+    )
     where: str  # in words
     cpus: int  # that are left at that time
     ram: int  # likewise, bytes
@@ -46,8 +48,11 @@ class FirstJobReservation:
 
     def ends_before(self, job: Waiting, now: float) -> bool:
         """Tell whether a job that starts now is known to have ended at a time that is known itself."""
-        known = job.seconds is not None and self.at[0] < inf
-        return known and now + (job.seconds or 0.0) <= max(now, self.at[0]) + self.slip
+        firm = self.slip == -inf  # then only a time limit is known
+        seconds = job.forecast.limit if firm else job.seconds
+        if seconds is None or self.at[0] == inf:
+            return False
+        return now + seconds <= max(now, self.at[0]) + (0.0 if firm else self.slip)
 
     def admit(
         self, job: Waiting, open_cards: Iterable[Card], *, need: Need | None, cpus: int
