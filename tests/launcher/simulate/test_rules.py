@@ -50,6 +50,16 @@ def test_a_job_that_takes_more_than_its_like_did_runs_again_with_more() -> None:
     assert spans[2].ready == 2
 
 
+def test_a_job_of_unknown_memory_fails_on_a_card_that_is_too_small_and_runs_on_another() -> None:
+    fleet = Fleet(totals=(8 * GIB, 24 * GIB))
+    jobs = [a_job(0, 500.0, gib=20, group="a"), a_job(1, 500.0, gib=20, group="b")]
+    queue = live(fleet, memory=Memory.LEARNED)
+    spans = replayed(jobs, queue, 2)
+    assert [span.cards for span in spans.values()] == [(1,), (1,)]
+    assert queue.out_of_memory == 1
+    assert starts(spans) == [0, 500]
+
+
 def test_who_used_less_of_late_goes_first() -> None:
     jobs = [a_job(index, 10.0, gib=20, user="a") for index in range(4)]
     jobs.append(a_job(4, 10.0, gib=20, at=1.0, user="b"))
