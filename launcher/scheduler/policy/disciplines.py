@@ -11,6 +11,7 @@ from math import inf
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD
 from launcher.scheduler.policy.forecast import UNKNOWN
 from launcher.scheduler.policy.model import Machine, Running, Waiting
+from launcher.store.user_actions import AGEING_S
 
 LEAST_S = 60.0  # shorter jobs count as so long: else one of a second would pass all others
 USUAL_S = 3600.0  # a job of which nothing is known counts as so long
@@ -125,10 +126,14 @@ def response_ratio(job: Waiting, now: float) -> float:
     """Return how many times as long as it takes a job stays in the queue, if it starts now.
 
     The order of Brinch Hansen ("Operating System Principles", 1973): short jobs first, and nobody starves, as
-    every job's ratio grows while it waits. A point of priority counts as a day of waiting.
+    every job's ratio grows while it waits. A point of priority counts as a day of waiting; who was put back by
+    some has less than 1 until they are over, one less for each day, and of these the short ones come first, too.
     """
-    expected = length(job)
-    return (now - job.since + expected) / expected
+    expected, waited_s = length(job), now - job.since
+    if job.priority < 0 and waited_s < 0:
+        there_s = max(0.0, waited_s - job.priority * AGEING_S)
+        return there_s / (there_s + expected) + waited_s // AGEING_S
+    return (waited_s + expected) / expected
 
 
 def arranged(jobs: Iterable[Waiting], now: float, discipline: Discipline = OURS) -> list[Waiting]:

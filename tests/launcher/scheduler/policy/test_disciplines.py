@@ -1,6 +1,7 @@
 """Whom a policy lets pass, for how long, and what of the scheduler's knowledge it uses."""
 
 from dataclasses import replace
+from math import inf
 
 import pytest
 
@@ -21,9 +22,10 @@ from launcher.scheduler.policy.disciplines import (
     length,
 )
 from launcher.scheduler.policy.forecast import forecast_of
-from launcher.scheduler.policy.model import Machine, Running, Start, Wait
+from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting
 from launcher.scheduler.policy.run_order import in_turn
 from launcher.simulate.predictions import Foresight
+from launcher.store.user_actions import rank_of
 from tests.build import GIB, a_gpu, a_waiting
 from tests.launcher.simulate.worlds import a_fleet, a_job, live, replayed
 
@@ -109,3 +111,21 @@ def test_a_time_limit_makes_no_job_come_later_than_one_without() -> None:
     assert length(limited) == length(a_waiting(2)) == USUAL_S
     brief = forecast_of([], 300.0)
     assert length(replace(a_waiting(1), forecast=brief, seconds=300.0)) == 300.0
+
+
+def test_of_jobs_with_a_low_priority_the_short_ones_come_first_and_all_after_the_others() -> None:
+    """Their wait is counted from days ahead: a ratio of that put the longest first."""
+    now = 1e9
+
+    def job(number: int, priority: int, seconds: float) -> Waiting:
+        since = rank_of(now - 60.0, priority)
+        return replace(a_waiting(number, seconds=seconds), since=since, priority=priority)
+
+    line = [
+        job(0, -1, 1000 * DAY), job(1, -1, 60.0), job(2, -2, 60.0), job(3, 0, 1000 * DAY),
+        job(4, -1, 3600.0), job(5, 0, 60.0), job(6, -2**31, 60.0), job(7, 2**31, DAY),
+    ]  # fmt: skip
+    patient = [replace(each, patient_until=inf) for each in line]
+    assert [each.job for each in arranged(patient, now)] == [7, 5, 3, 1, 4, 0, 2, 6]
+    later = [each.job for each in arranged(patient, now + 2 * DAY)]
+    assert later[:3] == [7, 5, 1], "its day is over"
