@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import inf
 
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, admits
 from launcher.scheduler.policy.gpu_need import Need
-from launcher.scheduler.policy.gpu_slot import Card, Turn
+from launcher.scheduler.policy.gpu_slot import Beside, Card, Turn
 from launcher.scheduler.policy.model import Decision, Wait, Waiting
 from launcher.units import format_seconds
 
@@ -28,7 +29,8 @@ class FirstJobReservation:
     where: str  # in words
     cpus: int  # that are left at that time
     ram: int  # likewise, bytes
-    beside: dict[str, tuple[int, int]]  # UUID → (bytes, jobs of ours) that are left on its GPUs
+    beside: dict[str, Beside]  # UUID → what is left on its GPUs
+    load: Load = UNKNOWN_LOAD  # what it does to them
     placeless: set[Need | None] = field(default_factory=set)  # needs for which nothing is left
 
     def when(self, now: float) -> str:
@@ -77,17 +79,20 @@ class FirstJobReservation:
         self.ram -= ram
         for card in free:
             if card.gpu.uuid in self.beside:
-                room, slots = self.beside[card.gpu.uuid]
+                room, slots, loads = self.beside[card.gpu.uuid]
                 taken = 0 if need is None else need.vram_request or 0
-                self.beside[card.gpu.uuid] = (room - taken, slots - 1)
+                load = UNKNOWN_LOAD if need is None else need.load
+                self.beside[card.gpu.uuid] = (room - taken, slots - 1, (*loads, load))
         return free
 
     def leaves(self, card: Card, need: Need | None) -> bool:
         """Tell whether a job on a GPU leaves the first one's place there as it is."""
         if need is None or card.gpu.uuid not in self.beside:
             return True
-        room, slots = self.beside[card.gpu.uuid]
-        return not need.exclusive and (need.vram_request or 0) <= room and slots > 0
+        room, slots, loads = self.beside[card.gpu.uuid]
+        if need.exclusive or (need.vram_request or 0) > room or slots <= 0:
+            return False
+        return admits(self.load, (*loads, need.load), card.most)
 
 
 @dataclass(slots=True)

@@ -291,6 +291,7 @@ class Policy:
             where=", ".join(card.gpu.label for card in cards) or cores(cpus),
             cpus=inventory.cpus + sum(run.cpus for run in gone) - cpus,
             ram=max(0, free_ram + sum(run.ram for run in gone) - ram),
+            load=request.demand,
             beside={} if need is None else {card.gpu.uuid: card.beside(need, at) for card in cards},
         )
 

@@ -89,6 +89,18 @@ def test_first_fit_learns_nothing_of_what_jobs_do_to_a_card() -> None:
     assert isinstance(decide([job], [runs], machine, 0.0, FIRST_FIT)[0], Start)
 
 
+def test_nobody_takes_a_kept_place_whom_its_owner_would_not_share_it_with() -> None:
+    """There is memory for both on the card, but beside the later one the first would not start."""
+    machine = Machine(cpus=8, gpus=(a_gpu(0, total=24),))
+    runs = replace(BUSY, reservation=10 * GIB, demand=Load(sm=0.1), ends=100.0)
+    busy = Load(sm=1.0)
+    first = replace(a_waiting(1, device="cuda", min_vram=20 * GIB), demand=busy)
+    for later, starts in ((busy, False), (Load(sm=0.1), True)):
+        job = replace(a_waiting(2, device="cuda", min_vram=GIB), demand=later)
+        assert isinstance(decide([first, job], [runs], machine)[1], Start) == starts
+        assert isinstance(decide([job], [runs], machine)[0], Start)
+
+
 @pytest.mark.parametrize("discipline", [FIFO, EASY, SJF, FIRST_FIT])
 def test_other_policies_know_no_turns_of_runs(discipline: Discipline) -> None:
     jobs = [replace(a_waiting(number), run="ab"[number // 4], since=number) for number in range(8)]
