@@ -13,6 +13,7 @@ UNKNOWN_SLOWDOWN = 1.3  # of each of two jobs of which nothing is known; of n: t
 UNKNOWN_SM = 0.65  # what two alike must use of a card to slow each other down like that
 SWITCH = 0.05  # a further job costs so much of the card: its contexts and caches are changed
 MOST_UNKNOWN = 2  # jobs on a card as long as it is not known what they use of it
+MOST_COUNTED = 64  # others; of more no number is large enough, and none is needed
 MOST_SLOWDOWN = 100.0  # more is no measurement but a job that hung
 NAMED = 3  # jobs that a reason names
 _USES, _FACTORS = 100, 20  # steps of 1; jobs that differ by less are decided alike, and at once
@@ -52,7 +53,7 @@ def slowdown_beside(job: Load, others: Sequence[Load]) -> float:
     proportion to what they use alone. That is cautious: the driver counts the time in which a job has
     anything to do on the card, though it may occupy only a part of it.
     """
-    more = len(others)
+    more = min(len(others), MOST_COUNTED)
     if not more:
         return 1.0
     if job.slowdown is not None:

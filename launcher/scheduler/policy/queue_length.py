@@ -68,7 +68,7 @@ def _left(run: Running, now: float) -> float:
 class QueueLengths:
     """How long the queue was, lately; one per scheduler.
 
-    A scheduler that has just started knows only how long it is now: jobs that came before are passed less long.
+    A scheduler that has just started knows only how long it is now: jobs that came before are passed as if they had come to it.
     """
 
     def __init__(self) -> None:
