@@ -12,7 +12,7 @@ from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.ages import Ages
 from launcher.scheduler.policy.backfill import Patience
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.disciplines import OURS, arranged
+from launcher.scheduler.policy.disciplines import arranged
 from launcher.scheduler.policy.fair_share import Courtesy, starves_of, wish_of
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, waiting
 from launcher.scheduler.policy.queue_length import QueueLengths, length_of, queue_length
@@ -264,8 +264,7 @@ class Admission:
         machine = replace(machine, starves=starves)
         accounts = self._accounts(ready, running, now)
         line = arranged(self._lengths.patient(seen), now, requests.discipline)
-        takes_turns = requests.discipline is OURS  # the others know no runs
-        ordered = in_turn(line, running, accounts, now) if takes_turns else line
+        ordered = in_turn(line, running, accounts, now, requests.discipline)
         candidates = self._patience.entered(ordered, time.monotonic())
         decisions = decide(candidates, running, machine, now, requests.discipline)
         self._patience.note(decisions, time.monotonic())
