@@ -4,6 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from launcher.gpu.monitor import NEWS_S
 from launcher.scheduler.endings.ended_attempts import Endings
@@ -12,7 +13,7 @@ from launcher.scheduler.policy.ages import Ages
 from launcher.scheduler.policy.backfill import Patience
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import arranged
-from launcher.scheduler.policy.fair_share import Courtesy, wish_of
+from launcher.scheduler.policy.fair_share import Courtesy, starves_of, wish_of
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, waiting
 from launcher.scheduler.policy.queue_length import QueueLengths, length_of, queue_length
 from launcher.scheduler.policy.run_order import Newcomers, in_turn
@@ -102,6 +103,10 @@ class Admission:
     def without_ended(self) -> Machine:
         """Return the machine as it is without the attempts that have ended."""
         return Machine(cpus=self._cpus, ram=self._ram, **self._gpus.machine(self.claims()))
+
+    def forget(self) -> None:
+        """Find out anew where runs begin that have just come: what was stored of that came to nothing."""
+        self._newcomers = Newcomers()
 
     def exclude(self, job: int) -> None:
         """Try other jobs before one that the machine could not start."""
@@ -255,9 +260,11 @@ class Admission:
             heads = {job.lane_id: head for job, head in zip(ready, seen, strict=True)}
             counts = self._queue.waiting_by_lane()
             self._lengths.note(now, queue_length(length_of(heads, counts), running, machine, now))
+        starves = starves_of(self._gpus.exchange.wish, running, machine, time.monotonic())
+        machine = replace(machine, starves=starves)
         accounts = self._accounts(ready, running, now)
         line = arranged(self._lengths.patient(seen), now, requests.discipline)
-        ordered = in_turn(line, running, accounts, now)
+        ordered = in_turn(line, running, accounts, now, requests.discipline)
         candidates = self._patience.entered(ordered, time.monotonic())
         decisions = decide(candidates, running, machine, now, requests.discipline)
         self._patience.note(decisions, time.monotonic())
@@ -269,8 +276,8 @@ class Admission:
         for complaint in self._courtesy.complaints:
             logger.warning("colleague reason=%r", complaint)
         self._courtesy.complaints.clear()
-        self._gpus.exchange.waits_for(*wish_of(candidates, decisions, machine))
         jobs = {job.id: job for job in ready}
+        self._gpus.exchange.waits_for(*wish_of(candidates, decisions, machine), jobs)
         return [jobs[job.job] for job in ordered], self._gpus.exchange.announce(
             decisions, claims, (candidates, running, machine, now), requests.discipline
         )

@@ -266,6 +266,7 @@ class Scheduler:
         except BaseException:
             self._launches.undo()
             self._queue.forget()
+            self._admission.forget()
             raise
 
     def _launch(self, result: TurnResult) -> None:
