@@ -112,7 +112,7 @@ def test_fleet_learns_how_much_work_waits_and_where_attempts_are(office: Office)
     office.queue("box", jobs=5)
     office.decide()
     office.dispatch.order_pilots(stop=False, now=False)
-    demand, busy = office.fleet.turns[-1]  # type: ignore[misc]
+    demand, busy = office.fleet.turns[-1]
     assert (demand["box"].jobs, demand["box"].pilots) == (3, 2)
     assert demand["box"].paths == ("/",)  # the folder of a program
     assert busy == {"lp-1": 2}

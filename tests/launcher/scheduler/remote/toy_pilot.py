@@ -11,6 +11,7 @@ from launcher.pilots.folder import PilotFolder, PilotSpec, make_pilot_folder
 from launcher.pilots.messages import Hello, News, Order, news_line, read_order
 from launcher.scheduler.remote.fleet import Fleet
 from launcher.scheduler.remote.link import PilotLink
+from launcher.scheduler.remote.pilot_rules import Demand
 
 HELLO = Hello(version=__version__, python="", host="n1", pid=1, boot="b", cpus=2, ram=1 << 30)
 
@@ -53,7 +54,8 @@ class ToyFleet:
     lost: dict[str, str] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)  # tokens whose attempts are ended
-    turns: list[object] = field(default_factory=list)
+    # what each turn said: how much work waits, and where attempts are
+    turns: list[tuple[Mapping[str, Demand], Mapping[str, int]]] = field(default_factory=list)
 
     @property
     def fleet(self) -> Fleet:
@@ -77,5 +79,5 @@ class ToyFleet:
     def due_s(self) -> float:
         return 60.0
 
-    def turn(self, demand: object, busy: object) -> None:
+    def turn(self, demand: Mapping[str, Demand], busy: Mapping[str, int]) -> None:
         self.turns.append((demand, busy))
