@@ -26,7 +26,7 @@ from launcher.store.rows import ReadyJob
 from launcher.system.paths import Home
 from launcher.workers.fork_server_pool import ForkServerPool
 from launcher.workers.spawn_outage import Outage
-from tests.build import a_spec, enqueue
+from tests.build import a_context, a_spec, enqueue
 from tests.launcher.scheduler.remote.toy_pilot import HELLO, Pilot, ToyFleet
 
 NOW = 1000.0
@@ -43,7 +43,7 @@ class Office:
     backends: Backends = field(
         default_factory=lambda: Backends(
             by_name={
-                "box": BackendSettings(name="box", kind="local", cpus=2, pilots=2),
+                "box": BackendSettings(name="box", kind="local", cpus=2, gpus=1, pilots=2),
                 "farm": BackendSettings(name="farm", kind="slurm", cpus=4),
             }
         )
@@ -88,15 +88,21 @@ class Office:
         return pilot
 
     def queue(
-        self, *on: str, jobs: int = 1, spec: Spec | None = None, **terms: object
+        self,
+        *on: str,
+        jobs: int = 1,
+        spec: Spec | None = None,
+        visible: str | None = None,
+        **terms: object,
     ) -> list[int]:
-        """Queue jobs that may run on backends."""
+        """Queue jobs that may run on backends; `visible` is their owner's CUDA_VISIBLE_DEVICES."""
         asked = Terms(on=on, **terms)  # type: ignore[arg-type]
         specs = [
             replace(spec or a_spec(), name=f"command/{'-'.join(on)}{n}{len(terms)}", terms=asked)
             for n in range(jobs)
         ]
-        return enqueue(self.store, *specs)
+        environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+        return enqueue(self.store, *specs, context=a_context(environment=environment))
 
     def decide(self, *, here: int = 0, fails: bool = False) -> Reasons:
         """Decide as a scheduler does whose machine has room for so many jobs; nothing starts there.

@@ -1,7 +1,7 @@
 """Which jobs go to which pilots, and why others wait."""
 
 from launcher.pilots.messages import Run
-from launcher.scheduler.turn import Reasons
+from launcher.scheduler.turn import Reasons, Requests, TurnResult
 from launcher.states import ReasonCode
 from tests.build import a_spec
 from tests.launcher.scheduler.dispatch.conftest import Office
@@ -111,7 +111,7 @@ def test_fleet_learns_how_much_work_waits_and_where_attempts_are(office: Office)
     office.pilot()
     office.queue("box", jobs=5)
     office.decide()
-    office.dispatch.order_pilots(stop=False, now=False)
+    office.dispatch.order_pilots(Requests(), TurnResult())
     demand, busy = office.fleet.turns[-1]
     assert (demand["box"].jobs, demand["box"].pilots) == (3, 2)
     assert demand["box"].paths == ("/",)  # the folder of a program
@@ -122,3 +122,17 @@ def test_nothing_is_asked_of_anyone_for_jobs_of_this_machine(office: Office) -> 
     office.queue()
     assert not office.dispatch.concerns(job.lane for job in office.store.scheduling.ready(9))
     assert not office.dispatch.hearing.hear()
+
+
+def test_work_that_comes_right_after_a_count_is_counted_all_the_same(office: Office) -> None:
+    office.dispatch.order_pilots(Requests(), TurnResult())
+    office.queue("box")
+    office.decide()
+    office.dispatch.order_pilots(Requests(), TurnResult())
+    demand, _ = office.fleet.turns[-1]
+    assert demand["box"].jobs == 1
+    office.queue("box", jobs=2, retries=1)  # of the same lane: it is looked at soon again
+    office.decide()
+    result = TurnResult()
+    office.dispatch.order_pilots(Requests(), result)
+    assert result.look_again_s <= 0.5
