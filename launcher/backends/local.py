@@ -22,7 +22,7 @@ from launcher.pilots.folder import TOKEN, PilotFolder, PilotSpec
 from launcher.pilots.messages import Bye, read_news
 from launcher.pilots.node_gpus import WrongGpus, resolve
 from launcher.system import cgroups
-from launcher.system.environment import looks_secret, owners_environment
+from launcher.system.environment import looks_secret, owners_environment, prologue_lines
 from launcher.system.files import Json, last_lines, read_bytes, read_json, write_json
 from launcher.system.paths import Home
 from launcher.system.process_tree import MARK, descendants, is_scheduler, send
@@ -116,8 +116,8 @@ class Local:
     def _start(self, folder: PilotFolder, gpus: Sequence[str]) -> None:
         argv = [self._settings.python or sys.executable, "-P", "-m", "launcher.pilots"]
         argv = [*self._settings.wrap, *argv, str(folder.folder)]
-        if self._settings.prologue:
-            argv = [*_BASH, f'{self._settings.prologue}\nexec "$@"', "bash", *argv]
+        if prologue := prologue_lines(self._settings.prologue):
+            argv = [*_BASH, "\n".join((*prologue, 'exec "$@"')), "bash", *argv]
         with folder.log.open("ab") as log:
             child = subprocess.Popen(
                 argv,

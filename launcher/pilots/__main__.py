@@ -1,5 +1,6 @@
 """The process of a pilot: `python -P -m launcher.pilots FOLDER`, as an engine starts it on a node."""
 
+import json
 import logging
 import os
 import sys
@@ -13,7 +14,7 @@ from launcher.pilots.node_facts import find_out
 from launcher.pilots.node_home import make_node_home, remove_node_home
 from launcher.pilots.node_news import Outbox
 from launcher.pilots.pilot import Pilot
-from launcher.system.environment import looks_secret
+from launcher.system.environment import BEFORE, SITE, looks_secret, site_changes
 from launcher.system.stored_fields import Unreadable
 
 SPEC_PATIENCE_S = 60.0  # the folder is new, and a network file system may show it later
@@ -39,9 +40,7 @@ def main(argv: Sequence[str]) -> int:
     except (OSError, Unreadable) as error:
         logger.error("cannot serve: %s", error)  # noqa: TRY400  # a message, not a traceback
         return CANNOT_SERVE
-    for name in [name for name in os.environ if looks_secret(name)]:
-        del os.environ[name]  # no program of a job has any use of it
-    os.environ[TOKEN] = spec.token
+    _prepare_environment(spec)
     facts = find_out(folder, spec, os.environ, began)
     if facts.hello.troubles:
         why = "; ".join(facts.hello.troubles)
@@ -78,6 +77,16 @@ def _spec(folder: PilotFolder) -> PilotSpec:
             if not folder.folder.parent.exists() or time.monotonic() > deadline:
                 raise
         time.sleep(LOOK_AGAIN_S)
+
+
+def _prepare_environment(spec: PilotSpec) -> None:
+    """Keep what jobs are to have of our environment: what the site's prologue has changed, and no secret."""
+    changes = site_changes(os.environ)
+    for name in [name for name in os.environ if looks_secret(name) or name == BEFORE]:
+        del os.environ[name]
+    if changes:
+        os.environ[SITE] = json.dumps(changes)
+    os.environ[TOKEN] = spec.token
 
 
 def _take(folder: PilotFolder) -> None:
