@@ -140,11 +140,6 @@ class Attempts:
         ]
         return max(0.0, min(times, default=inf) - now)
 
-    def drop(self) -> Iterator[News]:
-        """Forget what has not begun: it never will."""
-        for name in [*self._waiting]:
-            yield from self.stop(name)
-
     def kill(self) -> None:
         """End all that runs, at once and without outcomes: supervisors before their programs."""
         for running in self._running.values():

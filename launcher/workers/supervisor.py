@@ -23,7 +23,7 @@ from launcher.system.process_tree import adopt_orphans, send, terminate
 from launcher.system.processes import Identity, boot_id, identity
 from launcher.workers import lease
 from launcher.workers.exit_outcome import Circumstances, judge, patience_s
-from launcher.workers.lease import Lease, lease_of
+from launcher.workers.lease import Lease, is_buried, lease_of
 from launcher.workers.leftover_processes import Leftovers
 from launcher.workers.spawn import close_on_exec
 from launcher.workers.start_attempt import Begun, Starter
@@ -36,6 +36,9 @@ LONGEST_SLEEP_S = 3600.0  # a poll cannot count the milliseconds of a month
 RUN, STOP = b"run ", b"stop "  # followed by the attempt's folder
 NEXT = b"next "  # likewise, of an attempt that it will probably get: its order can be read ahead
 ENDED = b"ended "  # followed by its outcome
+BURIED_S = (
+    10.0  # without its pilot, a supervisor looks so often whether the scheduler has given that up
+)
 LEASE_LATE_S = 0.001  # a poll may return that much too early
 FRESH_S = 0.1  # so long what was read after the last attempt holds for the next one
 
@@ -217,12 +220,16 @@ class _Supervisor:
         if not self._alone:
             poll.register(self._channel, select.POLLIN)
         left_s = LONGEST_SLEEP_S if until is None else max(0.0, until - time.monotonic())
+        if without_pilot := self._alone and self._lease.is_shared:
+            left_s = min(left_s, BURIED_S)
         if (lease_s := self._lease.until - lease.now()) > 0:
             left_s = min(left_s, lease_s + LEASE_LATE_S)
         events = {descriptor for descriptor, _ in poll.poll(min(left_s, LONGEST_SLEEP_S) * 1000)}
         self._signals.drain()
         if self._channel.fileno() in events:
             self._listen()
+        if without_pilot and is_buried(_attempt_at(self._at).folder.parent.parent):
+            self._lease.end()
         if self._signals.received:
             self._stop = True
         return ended in events

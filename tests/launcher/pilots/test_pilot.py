@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.pilots.folder import PilotFolder
 from launcher.pilots.messages import Beat, Began, Ended, Leave, Run, Stop
 from launcher.states import Done, Failed, Lost, Stopped, Void
 from launcher.workers.started_file import recorded_outcome
@@ -106,3 +107,38 @@ def test_what_a_killed_supervisor_left_is_ended_and_lost(desk_of: MakeDesk) -> N
     assert gone(program)
     desk.run(spec=a_spec("true"), job=2)
     assert isinstance(desk.outcome(2), Done)
+
+
+def test_a_pilot_whose_orders_were_written_before_it_came_runs_them_and_leaves(
+    desk_of: MakeDesk,
+) -> None:
+    desk = desk_of()
+    desk.run(spec=a_spec("true"))
+    desk.send(Leave())
+    desk.start()
+    assert isinstance(desk.outcome(), Done)
+    assert desk.bye() == "the scheduler asked"
+    assert desk.exit_code() == 0
+
+
+def test_orders_that_are_none_are_skipped(desk_of: MakeDesk) -> None:
+    desk = desk_of()
+    with desk.folder.orders.open("ab") as file:
+        file.write(b'{"say": "run"}\n[]\n\xff\n{"say": "run", "attempt": "../../etc"}\n')
+        file.write(b'{"say": "run", "attempt": "-1-1"}\n{"say": "stop", "attempt": "9-9"}\n')
+        file.write(b'{"say": "lease", "beat": 100000000000000000000}\n{"say": "dance"}\n')
+    desk.run(spec=a_spec("true"))
+    desk.start()
+    assert isinstance(desk.outcome(), Done)
+    desk.send(Leave())
+    desk.bye()
+    assert {ended.attempt for ended in desk.of_kind(Ended)} == {"1-1"}
+
+
+def test_a_node_that_does_not_see_the_folder_says_so_in_its_log(
+    desk_of: MakeDesk, tmp_path: Path
+) -> None:
+    desk = desk_of()
+    desk.start(folder=PilotFolder(tmp_path / "nowhere" / desk.folder.token))
+    assert desk.exit_code() == 3
+    assert f"does not see the pilot's folder {tmp_path}/nowhere" in desk.log
