@@ -14,7 +14,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.states import Outcome
 from launcher.system import cgroups, memory
 from launcher.system.daemon_control import revive, wake
 from launcher.system.files import sync
@@ -23,11 +22,11 @@ from launcher.system.process_tree import adopt_orphans, send, terminate
 from launcher.system.processes import Identity, boot_id, identity
 from launcher.workers import lease
 from launcher.workers.exit_outcome import Circumstances, judge, patience_s
-from launcher.workers.lease import Lease, is_buried, lease_of
+from launcher.workers.lease import is_buried, lease_of
 from launcher.workers.leftover_processes import Leftovers
 from launcher.workers.spawn import close_on_exec
 from launcher.workers.start_attempt import Begun, Starter
-from launcher.workers.started_file import outcome_line, record_outcome, restore
+from launcher.workers.started_file import record_when_there_is_room
 
 LEFTOVER_GRACE_S = 2.0  # for what a program leaves behind when it ends
 MESSAGE_BYTES = 8192  # an attempt's path
@@ -148,7 +147,7 @@ class _Supervisor:
         if begun is None:
             return b""
         if not isinstance(begun, Begun):
-            return _record(begun, attempt, self._lease)
+            return record_when_there_is_room(begun, attempt, self._lease)
         self._starter.prepare()  # the next one, while this one runs
         status, how = self._await_end(begun)
         if self._lease.is_over():
@@ -160,7 +159,9 @@ class _Supervisor:
         self._left.end(LEFTOVER_GRACE_S)
         if status and kills is not None:
             how = replace(how, oom_kills=(memory.oom_kills() or kills) - kills)
-        return _record(judge(status, attempt, how, time.time()), attempt, self._lease, begun.text)
+        return record_when_there_is_room(
+            judge(status, attempt, how, time.time()), attempt, self._lease, begun.text
+        )
 
     def _await_end(self, begun: Begun) -> tuple[int, Circumstances]:
         """Wait for the program's end, ending it when we are asked to or its time is over.
@@ -285,35 +286,6 @@ class _Signals:
 
 def _attempt_at(folder: bytes) -> Attempt:
     return Attempt(Path(os.fsdecode(folder)))
-
-
-def _record(outcome: Outcome, attempt: Attempt, lease: Lease, order: bytes = b"") -> bytes:
-    """Write the outcome; wait for room when the disk is full, since only we know it.
-
-    Args:
-        outcome: what to write.
-        attempt: whose folder may have been deleted by its own program.
-        lease: when it is over, nothing is written.
-        order: what such a folder is known by.
-
-    Returns the outcome as it is on record; nothing where it is not ours any more.
-    """
-    line = outcome_line(outcome)
-    while not lease.is_over():
-        try:
-            record_outcome(attempt, line)
-        except FileNotFoundError:  # the job has deleted it
-            if not attempt.folder.parent.parent.exists():
-                return line  # the whole home is gone
-            with contextlib.suppress(OSError):
-                restore(attempt, order)
-                continue
-            time.sleep(1)
-        except OSError:
-            time.sleep(1)
-        else:
-            return line
-    return b""
 
 
 def _sync(attempt: Attempt) -> None:
