@@ -66,7 +66,7 @@ class Pilot:
         self._wakeup, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._attempts = Attempts(home, folder, hello.cpus)
         snapshot = facts.probe.snapshot if facts.probe else tuple
-        self._gpus = NodeGpus([gpu.uuid for gpu in hello.gpus], snapshot, self._ring)
+        self._gpus = NodeGpus(hello.gpus, snapshot, self._ring)
         self._pause_s, self._look_at = QUICK_S, now
         self._busy_at = now
         self._trouble = ""  # orders could not be read
