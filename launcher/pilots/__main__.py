@@ -116,10 +116,7 @@ def _take(folder: PilotFolder) -> None:
         FileExistsError: a pilot has been there.
         OSError: the folder cannot be written.
     """
-    descriptor = os.open(
-        folder.folder / "taken", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
-    )
-    os.close(descriptor)
+    os.close(os.open(folder.taken, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 if __name__ == "__main__":

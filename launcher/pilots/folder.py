@@ -53,6 +53,7 @@ class PilotFolder:
     to           scheduler   orders, a JSON line each, appended
     from         pilot       news, likewise
     taken        pilot       made once: an engine that starts the pilot again gets none
+    process.json engine      which process the pilot is, where its engine is `local`
     engine.log   engine      standard output and error of the pilot, and of what the site runs before it
     buried       scheduler   made when it has given the pilot up: should anything of it live, it ends, and no end counts
     attempts/    both        a folder per attempt, as in a home
@@ -84,6 +85,22 @@ class PilotFolder:
     def log(self) -> Path:
         """What the engine and the pilot print."""
         return self.folder / "engine.log"
+
+    @property
+    def taken(self) -> Path:
+        """Made by the pilot, once: an engine that starts it again gets none."""
+        return self.folder / "taken"
+
+    @property
+    def process(self) -> Path:
+        """Which process the pilot is, as the engine `local` has started it."""
+        return self.folder / "process.json"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that may lie in it, beside attempts."""
+        ours = (self.orders, self.news, self.log, self.taken, self.buried, self.process)
+        return (*ours, self.spec)
 
     @property
     def attempts(self) -> Path:

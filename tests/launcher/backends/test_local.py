@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.local import RECORD, Local, make
+from launcher.backends.local import Local, make
 from launcher.backends.protocol import Cause, EngineError, Stage
 from launcher.backends.settings import BackendSettings
 from launcher.pilots.folder import PilotSpec
@@ -63,7 +63,7 @@ def test_another_scheduler_finds_a_pilot_again(engine: Engine) -> None:
     pid = desk.hello().pid
     other = engine.anew()
     assert other.observe([desk.folder.token])[desk.folder.token].stage is Stage.RUNNING
-    (desk.folder.folder / RECORD).unlink()  # it died before it had written who the pilot is
+    desk.folder.process.unlink()  # it died before it had written who the pilot is
     assert other.observe([desk.folder.token])[desk.folder.token].stage is Stage.RUNNING
     other.cancel([desk.folder.token])
     until(lambda: gone(pid), "it is killed")
