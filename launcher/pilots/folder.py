@@ -97,12 +97,6 @@ class PilotFolder:
         return self.folder / "process.json"
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """All files that may lie in it, beside attempts."""
-        ours = (self.orders, self.news, self.log, self.taken, self.buried, self.process)
-        return (*ours, self.spec)
-
-    @property
     def attempts(self) -> Path:
         """A folder per attempt."""
         return self.folder / "attempts"

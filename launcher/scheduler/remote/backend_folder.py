@@ -92,7 +92,7 @@ def clear_folder(folder: PilotFolder) -> bool:
     try:
         with contextlib.suppress(FileNotFoundError):
             folder.attempts.rmdir()
-        for path in folder.files:
+        for path in (folder.orders, folder.news, folder.log, folder.spec):
             path.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             folder.folder.rmdir()
