@@ -62,12 +62,11 @@ class Fleet:
         self._records = PilotRecords(home)
         self._file = PilotsFile(home)
         self._groups: dict[Engine, BackendPilots] = {}
-        self._pilots = 0  # that are there; a turn without any costs nothing
         self._look_at = self._configured_at = -math.inf
-        self._demand: Mapping[str, Demand] = {}
         self._lost: dict[str, str] = {}  # tokens that work is on, and that have no record
         self._links: list[Link] = []
         self._all_links: list[Link] = []
+        self._reasons: Mapping[str, str] | None = None  # as of the last look; None: not asked for
         self.trouble = ""  # of config.toml
 
     def __bool__(self) -> bool:
@@ -102,7 +101,6 @@ class Fleet:
         self._look_at = now + LOOK_S
         if now >= self._configured_at + CONFIGURED_S:
             self._configure(now)
-        self._demand = demand
         for group in self._groups.values():
             group.look(now, demand.get(group.settings.name, NO_DEMAND), busy)
         self._list()
@@ -142,12 +140,14 @@ class Fleet:
 
     def reasons(self) -> Mapping[str, str]:
         """Return backend → why no further pilot takes the work that waits for it."""
-        now = self._clock()
-        return {
-            group.settings.name: reason(self._situation(group, now), late_after_s=LATE_S)
-            for group in self._groups.values()
-            if group.configured
-        }
+        if self._reasons is None:
+            now = self._clock()
+            self._reasons = {
+                group.settings.name: reason(self._situation(group, now), late_after_s=LATE_S)
+                for group in self._groups.values()
+                if group.configured
+            }
+        return self._reasons
 
     def leave(self, *, now: bool) -> None:
         """Have all pilots end: at once, or when nothing runs there; may be called in each turn."""
@@ -197,6 +197,7 @@ class Fleet:
         return self._groups[engine]
 
     def _list(self) -> None:
+        self._reasons = None
         pilots = [pilot for group in self._groups.values() for pilot in group.pilots]
         self._links = [pilot.link for pilot in pilots if pilot.takes_work]
         self._all_links = [

@@ -79,7 +79,7 @@ def test_the_first_ones_come_at_once(jobs: int, most: int, rate: int, slots: int
     assert number == min(math.ceil(jobs / slots), most, rate)
 
 
-@given(DEMANDS, COUNTS, st.integers(1, 20), st.integers(1, 20), SPANS)
+@given(DEMANDS, COUNTS, st.integers(1, 20), st.integers(1, 20), st.floats(0, 59))
 def test_whoever_waits_as_long_as_it_is_said_meets_no_limit_of_time(
     demand: Demand, counts: Counts, most: int, rate: int, oldest_s: float
 ) -> None:

@@ -81,6 +81,7 @@ class ToyCluster:
     logs: str = ""
     hidden: set[str] = field(default_factory=set)  # tokens that it forgot
     hangs: threading.Event | None = None  # calls wait for it
+    entered: list[threading.Event] = field(default_factory=list)  # for which one does or did
 
     def alive(self) -> list[str]:
         return [token for token, job in self.jobs.items() if job.stage is not Stage.ENDED]
@@ -91,7 +92,7 @@ class ToyCluster:
 
     def end(self, *tokens: str, cause: Cause = Cause.FAILED, node_answers: bool = True) -> None:
         for token in tokens:
-            job = replace(self.jobs[token], stage=Stage.ENDED, cause=cause)
+            job = replace(self.jobs[token], stage=Stage.ENDED, cause=cause, reason="")
             self.jobs[token] = replace(job, node_answers=node_answers)
 
 
@@ -138,8 +139,9 @@ class ToyBackend:
         return Estimate(possible=True)
 
     def _answer(self) -> None:
-        if self.cluster.hangs is not None:
-            self.cluster.hangs.wait(PATIENCE_S)
+        if (event := self.cluster.hangs) is not None:
+            self.cluster.entered.append(event)
+            event.wait(PATIENCE_S)
         if self.cluster.mute:
             raise EngineError(self.cluster.mute)
 
@@ -205,11 +207,13 @@ class World:
         """Tell whether the engine has something to answer."""
         return any(group.busy for group in self.fleet._groups.values())
 
-    def pass_time(self, seconds: float, *, speaking: Collection[str] = ()) -> None:
-        """Let time pass with a turn a second; these pilots speak all the time."""
+    def pass_time(
+        self, seconds: float, *, speaking: Collection[str] = (), step_s: float = 0.9
+    ) -> None:
+        """Let time pass with a turn a step; these pilots speak all the time."""
         end = self.clock.now + seconds
         while self.clock.now < end:
-            self.clock.now += 0.8
+            self.clock.now += step_s - 0.1
             for token in speaking:
                 self.by_token[token].speak(self.clock.now)
             self.turn()
