@@ -52,6 +52,10 @@ class Roster:
             for pilot in self
         )
 
+    def is_recorded(self, token: str) -> bool:
+        """Tell whether the home has a record of a pilot, of whichever engine."""
+        return self._records.has(token)
+
     def adopt(self, record: PilotRecord) -> None:
         """Take over a pilot of an earlier scheduler."""
         link = self._link(record.pilot_folder, record.spec)
