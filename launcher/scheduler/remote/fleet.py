@@ -14,7 +14,8 @@ from launcher.errors import UsageError
 from launcher.scheduler.remote.backend_folder import backend_folder
 from launcher.scheduler.remote.backend_pilots import BackendPilots
 from launcher.scheduler.remote.engine_calls import LATE_S
-from launcher.scheduler.remote.pilot import Link, Pilot
+from launcher.scheduler.remote.link import PilotLink
+from launcher.scheduler.remote.pilot import Pilot
 from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords
 from launcher.scheduler.remote.pilot_rules import NO_DEMAND, Demand
 from launcher.scheduler.remote.report import BackendRow, PilotRow, PilotsFile
@@ -43,7 +44,7 @@ class Fleet:
         clock: Callable[[], float] = time.monotonic,
         make: Maker = backend_of,
         *,
-        link: Linker,
+        link: Linker = PilotLink,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Begin without pilots; `begin` finds those of an earlier scheduler.
@@ -64,8 +65,8 @@ class Fleet:
         self._groups: dict[Engine, BackendPilots] = {}
         self._look_at = self._configured_at = -math.inf
         self._lost: dict[str, str] = {}  # tokens that work is on, and that have no record
-        self._links: list[Link] = []
-        self._all_links: list[Link] = []
+        self._links: list[PilotLink] = []
+        self._all_links: list[PilotLink] = []
         self._reasons: Mapping[str, str] | None = None  # as of the last look; None: not asked for
         self.trouble = ""  # of config.toml
 
@@ -113,11 +114,11 @@ class Fleet:
         if self._file.due(now):
             self._show(now)
 
-    def links(self) -> Sequence[Link]:
+    def links(self) -> Sequence[PilotLink]:
         """Return the links of the pilots that may be sent work, the oldest first."""
         return self._links
 
-    def all_links(self) -> Sequence[Link]:
+    def all_links(self) -> Sequence[PilotLink]:
         """Return the links of all pilots, whose news are to be read."""
         return self._all_links
 

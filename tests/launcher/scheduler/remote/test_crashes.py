@@ -3,7 +3,8 @@
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 from unittest.mock import patch
@@ -14,13 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from launcher.backends.protocol import Stage
-from launcher.scheduler.remote import pilot_records
+from launcher.scheduler.remote.engine_calls import EngineCalls
 from launcher.scheduler.remote.fleet import Fleet
 from launcher.scheduler.remote.pilot_rules import FORGET_S
-from tests.launcher.scheduler.remote.toy_cluster import World
+from launcher.system.files import write_json
+from tests.launcher.scheduler.remote.toy_cluster import World, waited_for
 
 WRITE = "launcher.scheduler.remote.pilot_records.write_json"
-write_json = pilot_records.write_json
 
 
 class Killed(BaseException):
@@ -56,13 +57,13 @@ def test_a_scheduler_that_is_killed_in_a_submission_finds_the_pilot_again(tmp_pa
     world.need(3)
     world.fleet.turn(world.demand, {})
     world.clock.now += 1
-    _folders_are_made(world, 3)
+    waited_for(lambda: held in world.cluster.entered)
     world.new_fleet()
     world.cluster.hangs = None
     world.pass_time(10)
     assert not world.cluster.submitted
     held.set()  # sbatch outlived the scheduler
-    _waited_for(lambda: len(world.cluster.submitted) == 3)
+    waited_for(lambda: len(world.cluster.submitted) == 3)
     world.pass_time(60)
     assert len(world.cluster.submitted) == 3
     assert sorted(world.cluster.submitted) == world.records()
@@ -100,18 +101,8 @@ def test_a_scheduler_that_is_killed_before_it_gave_a_pilot_up_gives_it_up_again(
     assert not world.records()
 
 
-def _folders_are_made(world: World, number: int) -> None:
-    root = world.home.folder / "pilots"
-    _waited_for(lambda: len(list(root.glob("*/spec.json"))) == number)
-
-
-def _waited_for(condition: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(6000):
-        if condition():
-            return
-        pause.wait(0.01)
-    pytest.fail("it did not happen within a minute")
+def _are_back(calls: Sequence[EngineCalls]) -> bool:
+    return all(call.ready or not call.busy for call in calls)
 
 
 class Cluster(RuleBasedStateMachine):
@@ -227,7 +218,7 @@ class Cluster(RuleBasedStateMachine):
             self.fair = False
             calls = [group._requests.calls for group in self.world.fleet._groups.values()]
             entered = self.world.cluster.entered
-            _waited_for(lambda: event in entered or any(call.ready for call in calls))
+            waited_for(lambda: event in entered or any(call.ready for call in calls))
         self.held.append((event, self.world.fleet))
         self.world.new_fleet()
         self.world.cluster.hangs = None
@@ -260,7 +251,7 @@ class Cluster(RuleBasedStateMachine):
             event.set()
         for _, fleet in self.held:
             calls = [group._requests.calls for group in fleet._groups.values()]
-            _waited_for(lambda calls=calls: all(call.ready or not call.busy for call in calls))
+            waited_for(partial(_are_back, calls))
         self.held.clear()
 
 

@@ -13,7 +13,7 @@ from launcher.backends.protocol import Cause, Observation, Stage
 from launcher.backends.settings import Backends
 from launcher.errors import UsageError
 from launcher.pilots.messages import Leave
-from tests.launcher.scheduler.remote.toy_cluster import World
+from tests.launcher.scheduler.remote.toy_cluster import World, waited_for
 
 
 @pytest.fixture
@@ -187,6 +187,8 @@ def test_a_call_that_hangs_stops_no_turn_and_is_waited_for_no_longer_than_two_mi
         world.clock.now += 1
         world.by_token[token].speak(world.clock.now)
         world.fleet.turn({}, {})
+        if world.waits():
+            waited_for(lambda: held in world.cluster.entered)
     assert "has not answered for" in world.reason
     assert [link.folder.token for link in world.fleet.links()] == [token]
     world.cluster.hangs = None

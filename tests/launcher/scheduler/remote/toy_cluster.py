@@ -1,9 +1,11 @@
 """An engine that does what a test has it do, pilots that say what it has them say, and a clock that it sets."""
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import pytest
 
 from launcher import __version__
 from launcher.backends.protocol import Backend, Cause, EngineError, Estimate, Observation, Stage
@@ -11,6 +13,7 @@ from launcher.backends.settings import Backends, BackendSettings
 from launcher.pilots.folder import PilotFolder, PilotSpec
 from launcher.pilots.messages import Beat, Hello, Leave, Order
 from launcher.scheduler.remote.fleet import Fleet
+from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.remote.pilot_rules import Demand
 from launcher.system.paths import Home
 
@@ -25,27 +28,16 @@ class ToyClock:
         return self.now
 
 
-class ToyLink:
+class ToyLink(PilotLink):
     """A link whose pilot is in the test's hand."""
 
     def __init__(self, folder: PilotFolder, spec: PilotSpec) -> None:
-        self.folder, self.spec = folder, spec
-        self.hello: Hello | None = None
-        self.beat: Beat | None = None
-        self.said_bye: str | None = None
-        self.trouble = ""
-        self.heard_at = float("-inf")
+        super().__init__(folder, spec)
         self.orders: list[Order] = []
-
-    @property
-    def leaving(self) -> bool:
-        return any(isinstance(order, Leave) for order in self.orders)
-
-    def silent_s(self, now: float) -> float:
-        return now - self.heard_at
 
     def send(self, *orders: Order) -> bool:
         self.orders += orders
+        self.leaving = self.leaving or any(isinstance(order, Leave) for order in orders)
         return True
 
     def speak(self, now: float, *troubles: str, version: str = __version__) -> None:
@@ -175,7 +167,7 @@ class World:
             new = self.by_token[spec.token] = ToyLink(folder, spec)
             if old is not None:  # what lies in the files
                 new.hello, new.beat, new.said_bye = old.hello, old.beat, old.said_bye
-                new.heard_at, new.orders = self.clock.now, old.orders
+                new.heard_at, new.orders, new.leaving = self.clock.now, old.orders, old.leaving
             return new
 
         self.fleet = Fleet(
@@ -224,3 +216,13 @@ class World:
     @property
     def reason(self) -> str:
         return self.fleet.reasons().get("toy", "")
+
+
+def waited_for(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    pause = threading.Event()
+    for _ in range(6000):
+        if condition():
+            return
+        pause.wait(0.01)
+    pytest.fail("it did not happen within a minute")
