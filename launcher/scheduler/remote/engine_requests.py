@@ -179,6 +179,8 @@ class EngineRequests:
     def _put_away(self, finished: Sequence[Pilot], unread: Sequence[Pilot]) -> None:
         """Read what pilots printed that could not work, and delete what is left of those that ended."""
         root = self._root(self.settings)
+        for pilot in finished:
+            pilot.closed = True  # nobody reads what it said any more
 
         def ask(backend: Backend) -> Mapping[str, str]:
             logs = {pilot.token: _log(backend, pilot.record.pilot_folder) for pilot in unread}
@@ -198,6 +200,8 @@ class EngineRequests:
 
 def _is_finished(pilot: Pilot) -> bool:
     """Tell whether nothing of a pilot is there, or will be."""
+    if pilot.closed:
+        return True
     if not pilot.made or pilot.attempts or (pilot.record.given_up and not pilot.record.buried):
         return False
     if pilot.life is Life.MISSING:

@@ -30,7 +30,7 @@ LOOK_S = 0.05  # between two looks at all pilots, unless an engine has answered
 CONFIGURED_S = 1.0  # config.toml is asked for so often
 LONG_S = 3600.0
 
-Engine = tuple[str, str, str]  # a backend's name, its kind, its cluster: other settings may change
+Engine = tuple[str, str, str]  # a backend's name, its kind, where it is: other settings may change
 
 
 class Fleet:
@@ -202,7 +202,9 @@ class Fleet:
         pilots = [pilot for group in self._groups.values() for pilot in group.pilots]
         self._links = [pilot.link for pilot in pilots if pilot.takes_work]
         self._all_links = [
-            pilot.link for pilot in pilots if pilot.made and not pilot.record.given_up
+            pilot.link
+            for pilot in pilots
+            if pilot.made and not (pilot.closed or pilot.record.given_up)
         ]
 
     def _situation(self, group: BackendPilots, now: float) -> Situation:
@@ -246,7 +248,9 @@ class Fleet:
 
 
 def _engine_of(settings: BackendSettings) -> Engine:
-    return settings.name, settings.kind, settings.address
+    """Return what an engine finds its pilots by."""
+    where = str(settings.folder) if settings.kind == "local" else settings.address
+    return settings.name, settings.kind, where
 
 
 def _root(home: Home, settings: BackendSettings) -> Path:

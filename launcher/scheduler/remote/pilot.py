@@ -37,6 +37,7 @@ class Pilot:
         self.life = Life.SUBMITTED
         self.adopted = adopted
         self.made = True  # False: its submission is under way
+        self.closed = False  # it has ended, and its folder is being deleted
         self.taken = False  # its engine took it, or has known it
         self.greeted = False  # it has spoken, and can do its work
         self.blamed = False  # it counts as a pilot that never spoke
