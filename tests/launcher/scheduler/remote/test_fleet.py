@@ -77,6 +77,31 @@ def test_what_runs_on_a_pilot_that_ended_is_given_up_after_the_engine_ended_it_f
     assert world.records() == sorted(tokens[1:])
 
 
+def test_nothing_is_given_up_before_the_engine_ended_what_may_still_run_there(world: World) -> None:
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    world.cluster.end(token)
+    world.cluster.keeps = "scancel: error: Kill job error"
+    world.pass_time(100)
+    assert not world.fleet.given_up()
+    world.cluster.keeps = ""
+    world.pass_time(70)
+    assert list(world.fleet.given_up()) == [token]
+
+
+def test_what_a_pilot_said_to_an_earlier_scheduler_is_no_sign_of_life(world: World) -> None:
+    _, alive = start(world, 2)
+    world.cluster.mute = "timed out"
+    world.new_fleet()
+    world.turn()
+    assert not world.fleet.links()
+    world.pass_time(2, speaking=[alive])
+    assert [link.token for link in world.fleet.links()] == [alive]
+    world.cluster.mute = ""
+    world.pass_time(20, speaking=[alive])
+    assert [link.token for link in world.fleet.links()] == [alive]
+
+
 def test_a_scheduler_that_begins_anew_finds_all_pilots(world: World) -> None:
     tokens = start(world)
     world.new_fleet()

@@ -68,7 +68,8 @@ class ToyCluster:
     most_alive: int = 0
     refuses: str = ""  # what it says to submissions
     takes_all_the_same: bool = False  # it takes what it refuses
-    mute: str = ""  # what it says to everything
+    mute: str = ""  # what it says to everything but a submission
+    keeps: str = ""  # what it says when it is asked to end pilots
     cancels: bool = True  # it ends what it is asked to end
     logs: str = ""
     hidden: set[str] = field(default_factory=set)  # tokens that it forgot
@@ -95,7 +96,7 @@ class ToyBackend:
         self.cluster, self.settings = cluster, settings
 
     def submit(self, pilots: Sequence[tuple[PilotFolder, PilotSpec]]) -> None:
-        self._answer()
+        self._wait()
         cluster = self.cluster
         if cluster.refuses and not cluster.takes_all_the_same:
             raise EngineError(cluster.refuses)
@@ -119,6 +120,8 @@ class ToyBackend:
 
     def cancel(self, tokens: Collection[str]) -> None:
         self._answer()
+        if self.cluster.keeps:
+            raise EngineError(self.cluster.keeps)
         self.cluster.cancelled += tokens
         for token in tokens:
             if token in self.cluster.jobs and self.cluster.cancels:
@@ -131,11 +134,14 @@ class ToyBackend:
         return Estimate(possible=True)
 
     def _answer(self) -> None:
+        self._wait()
+        if self.cluster.mute:
+            raise EngineError(self.cluster.mute)
+
+    def _wait(self) -> None:
         if (event := self.cluster.hangs) is not None:
             self.cluster.entered.append(event)
             event.wait(PATIENCE_S)
-        if self.cluster.mute:
-            raise EngineError(self.cluster.mute)
 
 
 class World:
