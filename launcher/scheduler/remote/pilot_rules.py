@@ -119,6 +119,7 @@ class Counts:
     last_minute: int = 0  # submissions
     newest_s: float = math.inf  # since the last submission
     failures: int = 0  # pilots in a row that never spoke
+    proven: bool = False  # the last one spoke: pilots can start there
 
 
 def wanted(demand: Demand, counts: Counts) -> int:
@@ -129,8 +130,8 @@ def wanted(demand: Demand, counts: Counts) -> int:
 def to_submit(demand: Demand, counts: Counts, *, most: int, per_minute: int) -> int:
     """Return how many pilots to submit now.
 
-    The first ones come at once, further ones one at a time: by then the first may have done the work. While pilots
-    fail, one at a time is tried.
+    The first ones come at once, further ones one at a time: by then the first may have done the work. Until a pilot
+    has spoken, no more are tried than may fail before the pause.
 
     Args:
         demand: the work that waits.
@@ -139,12 +140,12 @@ def to_submit(demand: Demand, counts: Counts, *, most: int, per_minute: int) -> 
         per_minute: submissions in a minute.
     """
     room = min(most - counts.held, per_minute - counts.last_minute)
+    if not counts.proven:
+        room = min(room, max(1, TRIES - counts.failures) - counts.unspoken)
     number = max(0, min(wanted(demand, counts), room))
     if not counts.held and not counts.failures:
         return number
-    if counts.newest_s < SPACING_S or (counts.failures >= TRIES and counts.unspoken):
-        return 0
-    return min(1, number)
+    return 0 if counts.newest_s < SPACING_S else min(1, number)
 
 
 def submission_wait_s(counts: Counts, *, per_minute: int, oldest_s: float) -> float:
