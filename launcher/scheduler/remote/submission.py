@@ -69,5 +69,6 @@ def pilot_spec(settings: BackendSettings, token: str, paths: tuple[str, ...]) ->
         lease_s=settings.lease_s,
         beat_s=settings.beat_s,
         idle_s=settings.idle_s,
+        single=not settings.pilot,
         paths=paths,
     )
