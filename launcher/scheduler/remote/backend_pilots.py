@@ -226,10 +226,12 @@ class BackendPilots:
             logger.warning("backend=%s pilot=%s failed=%r", self.settings.name, pilot.token, why)
 
     def _end_untried(self) -> None:
-        """End pilots for one job each that wait, after several like them could not work."""
-        for pilot in self.pilots:
-            if pilot.record.spec.single and _is_waiting(pilot):
-                self.pilots.doom(pilot, f"the last {self.pace.failures} pilots could not work")
+        """End pilots for one job each that wait, after several like them could not work; one alone is a trial."""
+        waiting = [
+            pilot for pilot in self.pilots if pilot.record.spec.single and _is_waiting(pilot)
+        ]
+        for pilot in waiting if len(waiting) > 1 else ():
+            self.pilots.doom(pilot, f"the last {self.pace.failures} pilots could not work")
 
     def _end_surplus(self, now: float) -> None:
         """End pilots in the engine's queue that nobody has needed for a while."""
