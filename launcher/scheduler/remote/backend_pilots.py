@@ -20,6 +20,7 @@ from launcher.units import format_seconds
 logger = logging.getLogger(__name__)
 
 LEAVE_S = 120.0  # what runs on a pilot that is to leave now may save for so long
+CHANGED_S = 2.0  # while work waits, so soon a change of config.toml is seen
 SOON_S = 1.0  # with pilots, something may be due so soon
 
 
@@ -116,7 +117,8 @@ class BackendPilots:
         if not self.demand.jobs:
             return math.inf
         counts = self.pace.counts(held=0, unspoken=0, now=now)
-        return max(SOON_S / 10, self.pace.wait_s(counts, self.settings.per_minute, now))
+        wait_s = self.pace.wait_s(counts, self.settings.per_minute, now)
+        return min(CHANGED_S, max(SOON_S / 10, wait_s))
 
     def given_up(self) -> Mapping[str, str]:
         """Return the pilots whose attempts are to be ended in the queue, and why."""

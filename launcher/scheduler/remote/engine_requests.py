@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from launcher.backends.protocol import Backend, EngineError, Observation
+from launcher.backends.protocol import Backend, EngineError, Observation, Refused
 from launcher.backends.settings import BackendSettings
 from launcher.pilots.folder import PilotFolder
 from launcher.scheduler.remote.backend_folder import clear_folder
@@ -181,7 +181,7 @@ class EngineRequests:
         logger.warning("backend=%s refused=%r", self.settings.name, str(error))
         for pilot in pilots:
             pilot.made = True
-            if isinstance(error, NotSubmitted):
+            if isinstance(error, NotSubmitted | Refused):
                 self._roster.forget(pilot)
 
     def _put_away(self, finished: Sequence[Pilot], unread: Sequence[Pilot]) -> None:
