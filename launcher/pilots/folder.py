@@ -37,6 +37,7 @@ class PilotSpec:
     )
     beat_s: float = 5.0  # so often it says that it lives
     idle_s: float = 300.0  # it leaves after so long without work
+    single: bool = False  # it is for one attempt, after which it is sent that it leaves
     paths: tuple[str, ...] = ()  # that must be seen on the node: roots of runs, interpreters
 
     @property
@@ -121,7 +122,8 @@ def make_pilot_folder(folder: PilotFolder, spec: PilotSpec) -> None:
     folder.attempts.mkdir(mode=0o700)
     for path in (folder.orders, folder.news, folder.log):
         path.touch(mode=0o600)
-    write_json(folder.spec, {"schema": 1, **asdict(spec)}, mode=0o600)
+    # not synced: after a power cut, a pilot that finds no spec does not start
+    write_json(folder.spec, {"schema": 1, **asdict(spec)}, mode=0o600, durable=False)
 
 
 def read_pilot_spec(folder: PilotFolder) -> PilotSpec:

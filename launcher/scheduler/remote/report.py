@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 from launcher.system.files import Json, read_json, write_json
@@ -126,7 +126,7 @@ class PilotsFile:
             now: by a clock that nobody sets.
             wall: seconds since 1970.
         """
-        lasting = (*backends, *(asdict(row) | {"heard_at": None} for row in pilots))
+        lasting = (*backends, *(replace(row, heard_at=None) for row in pilots))
         if lasting == (self._written or ()) and (not pilots or now < self._at + FRESH_S):
             return
         self._written, self._at = lasting, now
