@@ -1,0 +1,91 @@
+"""The process between Ray and a pilot, on its node: `python -P -m launcher.backends.ray_guard FOLDER`.
+
+Its standard input is a pipe that the actor holds. As long as the actor lives, Ray keeps the GPUs for the pilot. So the
+guard ends only when nothing of the pilot lives any more, and when the actor is gone, it ends all that lives.
+"""
+
+import ctypes
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from launcher.backends.local import _kill_all, _pids_of
+from launcher.pilots.folder import PilotFolder
+from launcher.system.processes import Identity, alive, identity
+
+RAYLET = "LAUNCHER_RAYLET"  # the process that started the actor
+RAYLET_S = 2.0  # a node that goes down kills its actors first, then its raylet
+LEAVE_S = 30.0  # on a node that goes down, trainings may save for so long
+LOOK_S = 0.25
+PR_SET_PDEATHSIG = 1
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the pilot of a folder; return its exit code."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s guard %(levelname)s %(message)s"
+    )
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # Ray's actors block SIGINT
+    raylet = _process(os.environ.pop(RAYLET, ""))
+    folder = PilotFolder(Path(argv[0]))
+    pilot = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-P", "-m", "launcher.pilots", str(folder.folder)],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=_die_with_parent,  # noqa: PLW1509  # this process has no threads
+    )
+    who = identity(pilot.pid)
+    if _await(folder, pilot, who):
+        return pilot.returncode if pilot.returncode >= 0 else 128 - pilot.returncode
+    logger.warning("its actor is gone; what runs is ended")
+    if pilot.poll() is None:
+        pilot.send_signal(signal.SIGTERM)  # trainings save
+    ended = _ends_within(RAYLET_S, folder, pilot, who)
+    if not ended and (raylet is None or not alive(raylet)):
+        _ends_within(LEAVE_S, folder, pilot, who)
+    _kill_all(folder, who)
+    return 1
+
+
+def _await(folder: PilotFolder, pilot: "subprocess.Popen[bytes]", who: Identity | None) -> bool:
+    """Wait until nothing of a pilot lives; False where the actor is gone before."""
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    while True:
+        if poll.poll(LOOK_S * 1000):
+            return False
+        if pilot.poll() is not None and not _pids_of(folder, who):
+            return True
+
+
+def _ends_within(
+    time_s: float, folder: PilotFolder, pilot: "subprocess.Popen[bytes]", who: Identity | None
+) -> bool:
+    """Wait for the end of all of a pilot for some time."""
+    deadline = time.monotonic() + time_s
+    while pilot.poll() is None or _pids_of(folder, who):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_S)
+    return True
+
+
+def _process(pid: str) -> Identity | None:
+    return identity(int(pid)) if pid.isdecimal() else None
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end us when our parent ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
