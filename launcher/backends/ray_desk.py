@@ -62,7 +62,7 @@ class Cluster:
             ConnectionError: there is no such cluster.
             RuntimeError: it is of another version of Ray or Python.
         """
-        import ray  # noqa: PLC0415  # seconds; and this file is read where Ray is not installed
+        import ray  # seconds; and this file is read where Ray is not installed
 
         # without an address of a cluster, Ray would start one
         ray.init(
@@ -105,7 +105,7 @@ class Cluster:
         return {}
 
     def _near(self, node: str) -> Any:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         return NodeAffinitySchedulingStrategy(node, soft=True)
 
@@ -147,7 +147,7 @@ class Cluster:
 
     def _table(self, actor: str | None = None) -> dict[str, Any]:
         """Return Ray's record of an actor, or of all; its state API would need a dashboard."""
-        from ray._private import state  # noqa: PLC0415
+        from ray._private import state
 
         records: dict[str, Any] = state.actors(actor)
         return records
@@ -164,7 +164,7 @@ class Cluster:
         }
 
     def _nodes(self) -> dict[str, Any]:
-        from ray._private import state  # noqa: PLC0415
+        from ray._private import state
 
         free = state.available_resources_per_node()
         return {
@@ -182,10 +182,10 @@ class Cluster:
 
 def _actor_classes() -> tuple[type, type]:
     """Return the classes of the actors; they are sent to the nodes by value, with all that they use."""
-    import subprocess  # noqa: PLC0415
-    import time  # noqa: PLC0415
+    import subprocess
+    import time
 
-    import ray  # noqa: PLC0415
+    import ray
 
     class Keeper:
         """Creates pilots, and stays as long as one of them waits."""
@@ -210,10 +210,13 @@ def _actor_classes() -> tuple[type, type]:
             return self._actors
 
         def stay(self) -> None:
-            from ray._private import state  # noqa: PLC0415
+            from ray._private import state
 
             for actor in self._actors.values():
-                while state.actors(actor).get("State") in ("DEPENDENCIES_UNREADY", "PENDING_CREATION"):
+                while state.actors(actor).get("State") in (
+                    "DEPENDENCIES_UNREADY",
+                    "PENDING_CREATION",
+                ):
                     time.sleep(1.0)
             ray.actor.exit_actor()
 

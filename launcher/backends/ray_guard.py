@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from launcher.backends.local import _kill_all, _pids_of
+from launcher.backends.pilot_processes import kill_all, pids_of
 from launcher.pilots.folder import PilotFolder
 from launcher.system.processes import Identity, alive, identity
 
@@ -36,11 +36,11 @@ def main(argv: Sequence[str]) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # Ray's actors block SIGINT
     raylet = _process(os.environ.pop(RAYLET, ""))
     folder = PilotFolder(Path(argv[0]))
-    pilot = subprocess.Popen(  # noqa: S603
+    pilot = subprocess.Popen(
         [sys.executable, "-P", "-m", "launcher.pilots", str(folder.folder)],
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=_die_with_parent,  # noqa: PLW1509  # this process has no threads
+        preexec_fn=_die_with_parent,  # this process has no threads
     )
     who = identity(pilot.pid)
     if _await(folder, pilot, who):
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     ended = _ends_within(RAYLET_S, folder, pilot, who)
     if not ended and (raylet is None or not alive(raylet)):
         _ends_within(LEAVE_S, folder, pilot, who)
-    _kill_all(folder, who)
+    kill_all(folder, who)
     return 1
 
 
@@ -62,7 +62,7 @@ def _await(folder: PilotFolder, pilot: "subprocess.Popen[bytes]", who: Identity 
     while True:
         if poll.poll(LOOK_S * 1000):
             return False
-        if pilot.poll() is not None and not _pids_of(folder, who):
+        if pilot.poll() is not None and not pids_of(folder, who):
             return True
 
 
@@ -71,7 +71,7 @@ def _ends_within(
 ) -> bool:
     """Wait for the end of all of a pilot for some time."""
     deadline = time.monotonic() + time_s
-    while pilot.poll() is None or _pids_of(folder, who):
+    while pilot.poll() is None or pids_of(folder, who):
         if time.monotonic() > deadline:
             return False
         time.sleep(LOOK_S)

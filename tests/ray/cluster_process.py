@@ -20,7 +20,7 @@ def main() -> None:
     """Start the head, and serve."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    from ray.cluster_utils import Cluster  # noqa: PLC0415
+    from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False, "_system_config": QUICK}
     cluster: Any = Cluster(initialize_head=True, head_node_args=head)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launcher.backends.local import _kill_all
+from launcher.backends.pilot_processes import kill_all
 from launcher.backends.protocol import Observation, Stage
 from launcher.backends.ray import Ray
 from launcher.backends.settings import BackendSettings
@@ -89,4 +89,4 @@ def bench(cluster: RayCluster, tmp_path: Path) -> Iterator[Bench]:
         engine.cancel([pilot.folder.token for pilot in bench.pilots])
         engine.close()
     for pilot in bench.pilots:
-        _kill_all(pilot.folder, None)
+        kill_all(pilot.folder, None)

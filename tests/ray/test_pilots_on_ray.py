@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.local import _pids_of
+from launcher.backends.pilot_processes import pids_of
 from launcher.backends.protocol import Cause, EngineError, Stage
 from launcher.backends.ray import Ray
 from launcher.backends.settings import BackendSettings
@@ -24,7 +24,7 @@ WAITS = 'until [ -e "$1" ]; do sleep 0.02; done'
 
 
 def nothing_lives(pilot: Desk) -> bool:
-    return not _pids_of(pilot.folder, None)
+    return not pids_of(pilot.folder, None)
 
 
 def variables(pid: int) -> dict[str, str]:
@@ -177,7 +177,7 @@ def test_a_process_that_hangs_is_replaced(bench: Bench) -> None:
     assert seen(engine, pilot).stage is Stage.RUNNING
 
 
-def test_where_no_cluster_is_nothing_is_known(cluster: RayCluster) -> None:  # noqa: ARG001  # Ray is there
+def test_where_no_cluster_is_nothing_is_known(cluster: RayCluster) -> None:  # Ray is there
     engine = Ray(BackendSettings(name="ray", kind="ray", address="127.0.0.1:1"), patience_s=120.0)
     try:
         with pytest.raises(EngineError, match="127.0.0.1:1"):
