@@ -11,8 +11,11 @@ import json
 import logging
 import os
 import queue
+import socket
+import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,6 +23,7 @@ from typing import Any
 NAMESPACE = "launcher"
 IDLE_S = 600.0  # without a request for so long, it ends; it is started again when it is needed
 CREATED_WITHIN_S = 45.0  # actors; the answer has to come before who asked loses his patience
+KNOCK_S = 10.0
 INSTALL = "pip install 'launcher-trueface[ray]'"
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "error"}
 
@@ -64,6 +68,9 @@ class Cluster:
         """
         import ray  # seconds; and this file is read where Ray is not installed
 
+        if address == "auto":
+            address = os.environ.get("RAY_ADDRESS", address)
+        _knock(address)
         # without an address of a cluster, Ray would start one
         ray.init(
             address=address,
@@ -142,7 +149,7 @@ class Cluster:
                 handle = self._ray.get_actor(token, namespace=NAMESPACE)
             except ValueError:
                 return {}
-            actor = self._actors[token] = handle._actor_id.hex()
+            actor = self._actors[token] = handle._actor_id.hex()  # noqa: SLF001  # Ray has no other way
         return self._table(actor)
 
     def _table(self, actor: str | None = None) -> dict[str, Any]:
@@ -182,9 +189,6 @@ class Cluster:
 
 def _actor_classes() -> tuple[type, type]:
     """Return the classes of the actors; they are sent to the nodes by value, with all that they use."""
-    import subprocess
-    import time
-
     import ray
 
     class Keeper:
@@ -205,7 +209,7 @@ def _actor_classes() -> tuple[type, type]:
                     max_task_retries=0,
                     **pilot["asks"],
                 ).remote(pilot["argv"], pilot["log"])
-                self._actors[pilot["token"]] = handle._actor_id.hex()
+                self._actors[pilot["token"]] = handle._actor_id.hex()  # noqa: SLF001  # Ray has no other way
             ray.get_runtime_context().current_actor.stay.remote()
             return self._actors
 
@@ -227,12 +231,13 @@ def _actor_classes() -> tuple[type, type]:
             others = ("LAUNCHER_", "RAY_", "PYTHONBREAKPOINT")  # Ray's own, which no job shall have
             own = {k: text for k, text in os.environ.items() if not k.startswith(others)}
             own["LAUNCHER_RAYLET"] = str(os.getppid())
-            with open(log, "ab") as opened:  # noqa: PTH123
-                self._guard = subprocess.Popen(
+            self._socket, other = socket.socketpair()
+            with open(log, "ab") as opened, other:  # noqa: PTH123
+                self._child = subprocess.Popen(
                     argv,
                     env=own,
                     cwd="/",
-                    stdin=subprocess.PIPE,  # whose end tells the guard that we are gone
+                    stdin=other,  # whose end tells the guard that we are gone
                     stdout=opened,
                     stderr=opened,
                     start_new_session=True,
@@ -241,12 +246,31 @@ def _actor_classes() -> tuple[type, type]:
 
         def serve(self) -> None:
             """Wait for the end of the guard, and end."""
-            code = self._guard.wait()
+            word = self._socket.recv(16)
+            code = int(word) if word else self._child.wait() or 1
             if code:
                 sys.exit(code if code > 0 else 128 - code)
             ray.actor.exit_actor()
 
     return Keeper, Pilot
+
+
+def _knock(address: str) -> None:
+    """Try an address such as 10.0.0.1:6379: where nobody listens, Ray itself would try for minutes.
+
+    Raises:
+        ConnectionError: nobody listens there.
+        ValueError: it is none.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"expected an address such as 10.0.0.1:6379, not '{address}'")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(f"no cluster listens at {address}: {error}") from error
 
 
 def _read(requests: "queue.SimpleQueue[bytes]") -> None:

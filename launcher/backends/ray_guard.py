@@ -1,9 +1,11 @@
 """The process between Ray and a pilot, on its node: `python -P -m launcher.backends.ray_guard FOLDER`.
 
-Its standard input is a pipe that the actor holds. As long as the actor lives, Ray keeps the GPUs for the pilot. So the
-guard ends only when nothing of the pilot lives any more, and when the actor is gone, it ends all that lives.
+Its standard input is a socket whose other end the actor holds: the guard writes how the pilot ended, and sees when the
+actor is gone. As long as the actor lives, Ray keeps the GPUs for the pilot. So the guard ends only when nothing of the
+pilot lives any more; and when the actor is gone, it ends all that lives.
 """
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -24,18 +26,28 @@ RAYLET_S = 2.0  # a node that goes down kills its actors first, then its raylet
 LEAVE_S = 30.0  # on a node that goes down, trainings may save for so long
 LOOK_S = 0.25
 PR_SET_PDEATHSIG = 1
+ACTOR = 0  # standard input
+GONE = 1  # exit code where the actor is
 
 logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the pilot of a folder; return its exit code."""
+    """Run the pilot of a folder in a process that is no child of the actor: Ray kills an actor's children."""
+    if os.fork():
+        return 0
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s guard %(levelname)s %(message)s"
     )
+    code = _guard(PilotFolder(Path(argv[0])))
+    with contextlib.suppress(OSError):
+        os.write(ACTOR, f"{code}".encode())
+    return code
+
+
+def _guard(folder: PilotFolder) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # Ray's actors block SIGINT
     raylet = _process(os.environ.pop(RAYLET, ""))
-    folder = PilotFolder(Path(argv[0]))
     pilot = subprocess.Popen(
         [sys.executable, "-P", "-m", "launcher.pilots", str(folder.folder)],
         stdin=subprocess.DEVNULL,
@@ -52,13 +64,13 @@ def main(argv: Sequence[str]) -> int:
     if not ended and (raylet is None or not alive(raylet)):
         _ends_within(LEAVE_S, folder, pilot, who)
     kill_all(folder, who)
-    return 1
+    return GONE
 
 
 def _await(folder: PilotFolder, pilot: "subprocess.Popen[bytes]", who: Identity | None) -> bool:
     """Wait until nothing of a pilot lives; False where the actor is gone before."""
     poll = select.poll()
-    poll.register(0, select.POLLIN)
+    poll.register(ACTOR, select.POLLIN)
     while True:
         if poll.poll(LOOK_S * 1000):
             return False

@@ -22,7 +22,7 @@ from tests.ray.cluster import STARTS_WITHIN_S, RayCluster, a_ray_cluster, missin
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
     """A cluster that all tests of a session share; it has a node `n1` with two cores and two GPUs."""
     lacking = missing()
-    if lacking and os.environ.get("LAUNCHER_TESTS_REQUIRE_RAY"):
+    if lacking and "ray" in os.environ.get("LAUNCHER_TESTS_REQUIRE", "").split(","):
         pytest.fail(lacking)
     if lacking:
         pytest.skip(lacking)
@@ -56,7 +56,8 @@ class Bench:
     def running(self, engine: Ray, **spec: Any) -> Desk:
         """Submit a pilot and wait until it speaks."""
         desk = self.submitted(engine, **spec)
-        until(desk.read, f"the pilot speaks; {desk.log}", STARTS_WITHIN_S)
+        until(lambda: desk.read() or is_over(engine, desk), "the pilot speaks", STARTS_WITHIN_S)
+        assert desk.read(), f"{seen(engine, desk)} {desk.log}"
         return desk
 
 
@@ -65,15 +66,21 @@ def seen(engine: Ray, pilot: Desk) -> Observation:
     return engine.observe([pilot.folder.token])[pilot.folder.token]
 
 
+def is_over(engine: Ray, pilot: Desk) -> bool:
+    """Whether a pilot has ended."""
+    return seen(engine, pilot).stage is Stage.ENDED
+
+
 def await_stage(engine: Ray, pilot: Desk, stage: Stage) -> Observation:
     """Wait until Ray says that a pilot is so far."""
     last: list[Observation] = []
 
     def reached() -> bool:
         last.append(seen(engine, pilot))
-        return last[-1].stage is stage
+        return last[-1].stage in {stage, Stage.ENDED}
 
     until(reached, f"the pilot is {stage}", STARTS_WITHIN_S)
+    assert last[-1].stage is stage
     return last[-1]
 
 
@@ -85,8 +92,8 @@ def bench(cluster: RayCluster, tmp_path: Path) -> Iterator[Bench]:
     """Pilots on the cluster; they and all that they started are killed afterwards."""
     bench = Bench(folder=tmp_path / "pilots", cluster=cluster)
     yield bench
+    bench.engine().cancel([pilot.folder.token for pilot in bench.pilots])
     for engine in bench.engines:
-        engine.cancel([pilot.folder.token for pilot in bench.pilots])
         engine.close()
     for pilot in bench.pilots:
         kill_all(pilot.folder, None)

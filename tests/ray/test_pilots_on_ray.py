@@ -1,6 +1,7 @@
 """Pilots on a real Ray cluster: they wait, run, end; nothing of them is left when an actor or a raylet is killed."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -95,11 +96,7 @@ def test_a_pilot_sees_the_gpus_that_ray_gave_it(bench: Bench) -> None:
     engine = bench.engine()
     pilots = [bench.running(engine, gpus=1) for _ in range(2)]  # there is no driver here
     troubles = [pilot.of_kind(Hello)[0].troubles[0] for pilot in pilots]
-    assert sorted(text.partition("CUDA_VISIBLE_DEVICES is ")[2][:3] for text in troubles) in (
-        ["'0'", "'0'"],  # where the first has left before the second came
-        ["'0'", "'1'"],
-        ["'1'", "'1'"],
-    )
+    assert all(re.search(r"CUDA_VISIBLE_DEVICES=[01] names", text) for text in troubles)
     observation = await_stage(engine, pilots[0], Stage.ENDED)
     assert (observation.cause, observation.reason) == (Cause.FAILED, "exit code 3")
     assert "cannot serve" in engine.collect(pilots[0].folder)
@@ -180,7 +177,7 @@ def test_a_process_that_hangs_is_replaced(bench: Bench) -> None:
 def test_where_no_cluster_is_nothing_is_known(cluster: RayCluster) -> None:  # Ray is there
     engine = Ray(BackendSettings(name="ray", kind="ray", address="127.0.0.1:1"), patience_s=120.0)
     try:
-        with pytest.raises(EngineError, match="127.0.0.1:1"):
+        with pytest.raises(EngineError, match=r"127\.0\.0\.1:1"):
             engine.observe(["launcher-anybody"])
     finally:
         engine.close()
