@@ -22,6 +22,7 @@ from launcher.units import format_seconds
 _BLOCK = 1 << 16
 _LINES_KEPT = 10  # of what it prints for people
 _SHOWN = 3
+_END_S = 5.0  # for a process that has closed its output to be gone
 _MOST_ANSWER = 1 << 28  # bytes
 
 
@@ -47,6 +48,7 @@ class AskedProcess:
         self._argv, self._environment = tuple(argv), environment
         self._name, self._patience_s = name, patience_s
         self._child: subprocess.Popen[bytes] | None = None
+        self._listener: threading.Thread | None = None
         self._printed: deque[str] = deque(maxlen=_LINES_KEPT)
         self._rest = b""
         self._number = 0
@@ -107,7 +109,8 @@ class AskedProcess:
         assert child.stdout is not None
         os.set_blocking(child.stdin.fileno(), False)
         os.set_blocking(child.stdout.fileno(), False)
-        threading.Thread(target=self._listen, args=(child,), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(child,), daemon=True)
+        self._listener.start()
         return child
 
     def _listen(self, child: "subprocess.Popen[bytes]") -> None:
@@ -174,9 +177,11 @@ class AskedProcess:
 
     def _ended(self, child: "subprocess.Popen[bytes]") -> EngineError:
         try:
-            code = child.wait(1.0)
+            code = child.wait(_END_S)
         except subprocess.TimeoutExpired:
             code = 0
+        if self._listener is not None:
+            self._listener.join(_END_S)
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         printed = "; ".join(list(self._printed)[-_SHOWN:])
         more = f": {printed}" if printed else ""

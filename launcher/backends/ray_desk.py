@@ -237,7 +237,7 @@ def _actor_classes() -> tuple[type, type]:
                     argv,
                     env=own,
                     cwd="/",
-                    stdin=other,  # whose end tells the guard that we are gone
+                    stdin=other.fileno(),  # whose end tells the guard that we are gone
                     stdout=opened,
                     stderr=opened,
                     start_new_session=True,

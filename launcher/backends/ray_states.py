@@ -24,6 +24,7 @@ _CAUSES: Sequence[tuple[re.Pattern[str], Cause]] = (
 )
 _MESSAGE = re.compile(r'(?:error_message|formatted_exception_string): "(?P<text>(?:[^"\\]|\\.)*)"')
 _CODE = re.compile(r"exit code (?P<code>[0-9]+)")
+_ESCAPED = re.compile(r"\\(['\"\\])")
 _TRACEBACK = "Traceback"
 _MOST_TEXT = 400  # characters of what Ray says that a message shows
 
@@ -164,10 +165,10 @@ def _end(death: str) -> tuple[Cause, str]:
     """Return why an actor died, and how Ray puts it."""
     match = _MESSAGE.search(death)
     text = match["text"] if match else death
-    lines = text.replace("\\t", " ").replace('\\"', '"').split("\\n")
+    lines = text.replace("\\t", " ").split("\\n")
     if lines[0].startswith(_TRACEBACK):  # its last line tells what went wrong
         lines = [line for line in lines if line.strip()][-1:]
-    text = harmless(" ".join(" ".join(lines).split()))
+    text = harmless(" ".join(_ESCAPED.sub(r"\1", " ".join(lines)).split()))
     cause = next((cause for pattern, cause in _CAUSES if pattern.search(death)), Cause.FAILED)
     if cause is Cause.COMPLETED:
         return cause, ""
