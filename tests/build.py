@@ -19,7 +19,7 @@ from launcher.scheduler.policy.model import Waiting
 from launcher.states import Outcome, Reason, ReasonCode, State
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim, JobRow
-from launcher.store.scheduler_actions import Seat
+from launcher.store.scheduling.claims import Seat
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json, write_json, write_whole
 from launcher.system.paths import Attempt, Home

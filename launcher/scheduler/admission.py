@@ -4,13 +4,10 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from launcher.gpu.monitor import NEWS_S
-from launcher.gpu.resources import ForeignReservation
-from launcher.scheduler.attempt_watch import Place
-from launcher.scheduler.ended_attempts import Endings
-from launcher.scheduler.gpu_state import Accelerators
+from launcher.scheduler.endings.ended_attempts import Endings
+from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.ages import Ages
 from launcher.scheduler.policy.backfill import Patience
 from launcher.scheduler.policy.decide import decide
@@ -22,18 +19,17 @@ from launcher.scheduler.policy.run_order import Newcomers, in_turn
 from launcher.scheduler.policy.watchdog import Watchdog
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
+from launcher.scheduler.succession import Flow, sole_flow
 from launcher.scheduler.turn import POLL_S, RETRY_S, Requests, TurnResult
 from launcher.states import Reason, ReasonCode
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.runs.accounts import RunAccount
-from launcher.store.scheduler_actions import Scheduling
 from launcher.system import memory
 from launcher.workers.backoff import Exclusions
 from launcher.workers.fork_server_pool import ForkServerPool
 from launcher.workers.spawn_outage import Outage
 
-FRESH_S = 0.2  # so long a decision holds for those who take a place
 EXPLAIN_S = 0.5  # the reasons why jobs wait are stored at most so often
 NO_ROOM = Reason(
     code=ReasonCode.CANNOT_START,
@@ -41,7 +37,6 @@ NO_ROOM = Reason(
 )
 
 Reasons = dict[int, Reason | None]  # lane → why its first job does not start; None: it does
-Flow = tuple[int, int, int]  # priority, run and lane
 
 logger = logging.getLogger(__name__)
 
@@ -52,22 +47,6 @@ def transaction(store: Store, needed: bool) -> contextlib.AbstractContextManager
     Were each claim one of its own, an error after the first would leave that without a launch.
     """
     return store.writing() if needed else contextlib.nullcontext()
-
-
-def sole_flow(ready: Sequence[ReadyJob], foreign: Sequence[ForeignReservation]) -> Flow | None:
-    """Return the only flow that waits, where all that its jobs need are cores that none else wants.
-
-    Args:
-        ready: the jobs that could start.
-        foreign: what other homes have reserved.
-    """
-    flows = {job.flow: job.lane for job in ready}
-    match [*flows.items()]:
-        case [(flow, lane)] if not (
-            lane.resources.may_need_gpu or lane.resources.ram is not None or lane.group or foreign
-        ):
-            return flow
-    return None
 
 
 class Admission:
@@ -140,7 +119,7 @@ class Admission:
         self._gpus.look(claims, unsupervised, wanted=in_use or self._gpus_wanted)
         if in_use:
             result.soon(POLL_S)
-        if self._gpus.news:
+        if self._gpus.exchange.news:
             result.soon(NEWS_S)  # the newest look is too fresh for another one
 
     def decide(self, requests: Requests, result: TurnResult) -> Reasons:
@@ -158,10 +137,10 @@ class Admission:
         ready = self._ready(requests, now)
         self._gpus_wanted = any(job.lane.resources.may_need_gpu for job in ready)
         if not ready:
-            self._gpus.waits_for(None)
+            self._gpus.exchange.waits_for(None)
             return {}
         if not self._outage.admits(time.monotonic()):
-            self._gpus.waits_for(None)
+            self._gpus.exchange.waits_for(None)
             result.waiting = True
             result.soon(self._outage.wait_s(time.monotonic()))
             return {job.lane_id: self._outage.reason for job in ready}
@@ -169,8 +148,8 @@ class Admission:
         watch_ram = any(job.lane.resources.ram is not None for job in ready)
         ready, reasons_of_unseen = self._without_unseen(ready, result)
         if not reasons_of_excluded and not reasons_of_unseen:
-            self.flow_in_turn = sole_flow(ready, self._gpus.foreign)
-            if self._gpus.anybody_waits:
+            self.flow_in_turn = sole_flow(ready, self._gpus.exchange.foreign)
+            if self._gpus.exchange.anybody_waits:
                 self.flow_in_turn = None
         ready, decisions = self._decisions(ready, requests, now, watch_ram=watch_ram)
         with transaction(self._store, any(isinstance(choice, Start) for choice in decisions)):
@@ -182,7 +161,7 @@ class Admission:
             result.soon(RETRY_S)  # a new supervisor wakes us, one that is put off does not
         if self._launches.again_s is not None:
             result.soon(self._launches.again_s)
-        others = self._gpus.foreign or self._gpus.anybody_waits
+        others = self._gpus.exchange.foreign or self._gpus.exchange.anybody_waits
         if self._watchdog.watches or (
             result.waiting and (self._gpus_wanted or watch_ram or others)
         ):
@@ -251,7 +230,9 @@ class Admission:
         Returns the jobs in the order in which they were looked at, and what happens to each.
         """
         claims = self.claims()
-        gpus = self._gpus.machine(claims) if self._gpus_wanted else self._gpus.others(claims)
+        gpus = (
+            self._gpus.machine(claims) if self._gpus_wanted else self._gpus.exchange.others(claims)
+        )
         machine = Machine(
             cpus=self._cpus,
             cores=self._cores,
@@ -288,9 +269,9 @@ class Admission:
         for complaint in self._courtesy.complaints:
             logger.warning("colleague reason=%r", complaint)
         self._courtesy.complaints.clear()
-        self._gpus.waits_for(*wish_of(candidates, decisions, machine))
+        self._gpus.exchange.waits_for(*wish_of(candidates, decisions, machine))
         jobs = {job.id: job for job in ready}
-        return [jobs[job.job] for job in ordered], self._gpus.announce(
+        return [jobs[job.job] for job in ordered], self._gpus.exchange.announce(
             decisions, claims, (candidates, running, machine, now), requests.discipline
         )
 
@@ -316,64 +297,3 @@ class Admission:
                 why = decision.why
             reasons[job.lane_id] = reasons[job.lane_id] or why
         return reasons
-
-
-class Succession:
-    """The next job of a flow takes the place of one that has just ended.
-
-    A whole decision looks at all lanes, the machine and other users, and waits for the sync of what
-    it takes in. Between jobs that ask for the same, and while nothing else waits, it says the same
-    each time: who takes the place needs what the one before had, and is the first of its flow. So the
-    next one starts at once, and the end is taken in while it runs already. A whole decision follows
-    within FRESH_S, and at once when anything else happens.
-    """
-
-    def __init__(self, queue: Scheduling, launches: Launches) -> None:
-        """Begin without places that were left."""
-        self._queue, self._launches = queue, launches
-        self._flow: Flow | None = None  # the only one with jobs that could start
-        self._until = 0.0  # monotonic
-        self._left: list[Place] = []
-
-    def allow(self, flow: Flow | None, now: float) -> None:
-        """Note a decision.
-
-        Args:
-            flow: the only one with jobs that could start, if they may take a place; None: they may not.
-            now: monotonic.
-        """
-        self._flow, self._until = flow, now + FRESH_S
-        self._left.clear()
-
-    def forbid(self) -> None:
-        """Wait for a decision: something has changed."""
-        self._flow = None
-        self._left.clear()
-
-    def leave(self, place: Place | None) -> None:
-        """Note that an attempt has ended well, and that nothing of it lives."""
-        if self._flow is None or place is None or place.job.flow != self._flow:
-            self.forbid()
-        else:
-            self._left.append(place)
-
-    def wait_s(self, now: float) -> float:
-        """Return how long the last decision holds, 0 where it does not."""
-        return 0.0 if self._flow is None else max(0.0, self._until - now)
-
-    def due(self, now: float) -> bool:
-        """Tell whether places may be taken."""
-        return bool(self._left) and self.wait_s(now) > 0
-
-    def fill(self) -> bool:
-        """Claim a job for each place; False where one stays free. Inside a transaction."""
-        places = self._left.copy()
-        self._left.clear()
-        self._launches.again_s = None
-        for place in places:
-            if self._queue.is_needed(place.job.id):  # its end may let go who comes first
-                return False
-            job = self._queue.next_in(place.job)
-            if job is None or self._launches.claim(job, replace(place.start, job=job.id)):
-                return False
-        return self._launches.again_s is None

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 
 from launcher.job import CPU
 from launcher.scheduler.attempt_watch import LOOK_AGAIN_S, Place, Supervised
-from launcher.scheduler.gpu_state import Accelerators
+from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Start
 from launcher.scheduler.unrecorded_attempts import Unrecorded, unrecorded
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import Claim, ReadyJob
-from launcher.store.scheduler_actions import Scheduling, Seat
+from launcher.store.scheduling.claims import Seat
+from launcher.store.scheduling.scheduler_actions import Scheduling
 from launcher.system.files import sync
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity, boot_id

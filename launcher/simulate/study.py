@@ -10,6 +10,7 @@ from launcher.simulate.fleet import Fleet
 from launcher.simulate.lower_bound import lower_bound
 from launcher.simulate.others import Beside, beside
 from launcher.simulate.outcome import Outcome, measure
+from launcher.simulate.parallel import in_processes
 from launcher.simulate.predictions import Foresight, forecasts
 from launcher.simulate.queue_policy import Live
 from launcher.simulate.replay import Span, replay
@@ -95,37 +96,27 @@ def study(
     assumptions: Assumptions,
     tell: Callable[[str], None] = lambda _: None,
     policies: Iterable[str] = POLICIES,
+    *,
+    processes: int = 1,
 ) -> Study:
     """Replay jobs under each policy.
 
     Args:
         workload: at least one job.
         assumptions: what holds for all policies; only ours shares cards, and needs forecasts.
-        tell: called with the name of each policy before it is replayed.
+        tell: called with the name of each policy: before it is replayed, or, in several processes, when it has been.
         policies: their names.
+        processes: so many policies are replayed at once; what comes out is the same.
     """
-    totals = assumptions.fleet.totals
-    spans: dict[str, Sequence[Span]] = {}
-    failures = 0
-    for policy in policies:
-        tell(policy)
-        queue = _queue(policy, assumptions)
-        first = 1 + max(job.index for job in workload.jobs)
-        jobs = beside(workload.jobs, assumptions.others)
-        happened = replay(
-            jobs,
-            Beside(queue, assumptions.fleet, first) if assumptions.others else queue,
-            cards=len(totals),
-            slowdown=assumptions.slowdown,
-        )
-        spans[policy] = tuple(span for span in happened if span.job < first)
-        failures += queue.out_of_memory
+    names = [*policies]
+    replays = dict(in_processes(_replay, (workload, assumptions), names, processes, tell))
+    spans = {policy: replays[policy].spans for policy in names}
     return Study(
         assumptions=assumptions,
         workload=workload,
         outcomes=tuple(
-            measure(policy, policy_spans, workload.jobs, len(totals))
-            for policy, policy_spans in spans.items()
+            measure(policy, spans[policy], workload.jobs, len(assumptions.fleet.totals))
+            for policy in names
         ),
         lower_bound=lower_bound(
             workload.jobs,
@@ -134,8 +125,30 @@ def study(
             most=assumptions.most,
         ),
         spans=spans,
-        out_of_memory=failures,
+        out_of_memory=sum(came_out.out_of_memory for came_out in replays.values()),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What came out of one policy."""
+
+    spans: Sequence[Span]
+    out_of_memory: int
+
+
+def _replay(asked: tuple[Workload, Assumptions], policy: str) -> Replay:
+    workload, assumptions = asked
+    queue = _queue(policy, assumptions)
+    first = 1 + max(job.index for job in workload.jobs)
+    happened = replay(
+        beside(workload.jobs, assumptions.others),
+        Beside(queue, assumptions.fleet, first) if assumptions.others else queue,
+        cards=len(assumptions.fleet.totals),
+        slowdown=assumptions.slowdown,
+    )
+    spans = tuple(span for span in happened if span.job < first)
+    return Replay(spans, queue.out_of_memory)
 
 
 def _queue(policy: str, assumptions: Assumptions) -> Live:

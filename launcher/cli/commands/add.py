@@ -33,8 +33,8 @@ from launcher.store.client import (
     say_if_stopped,
     see_served,
 )
+from launcher.store.lanes import visible_devices
 from launcher.store.queue import NEW, NewJob, Store
-from launcher.store.rows import visible_devices
 from launcher.store.user_actions import HELD
 from launcher.system import memory
 from launcher.system.config import read_configuration

@@ -6,7 +6,7 @@ from math import inf
 
 from launcher.gpu.resources import ALONE, JOBS, resource
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.oom_policy import NEGLIGIBLE, QUIET_SHARE
+from launcher.scheduler.endings.oom_policy import NEGLIGIBLE, QUIET_SHARE
 from launcher.scheduler.policy.co_location import Load, admits, gain, limit, why_not
 from launcher.scheduler.policy.gpu_need import Need
 from launcher.scheduler.policy.model import Machine, Running
@@ -134,9 +134,11 @@ class Card:
 
     def takes(self, need: Need) -> bool:
         """Tell whether a job can start here now."""
-        if self.shut:
+        if self.shut or not self._has_memory(need, self.free):
             return False
-        return self._holds(need, self.free, self.loads, self.exclusive_jobs)
+        if need.exclusive:
+            return not self.loads and self.quiet
+        return not self.loads or self.admits(need.load)
 
     def admits(self, load: Load) -> bool:
         """Tell whether a job pays beside ours that run here."""
@@ -177,17 +179,21 @@ class Card:
         return self._turns[id(job)]
 
     def _holds(self, need: Need, free: int, beside: Sequence[Load], exclusive: int) -> bool:
-        if need.into_reserve:
-            free += self.reserve
-        if need.vram_request is not None and need.vram_request > free:
-            return False
-        if need.excludes_others and self.guests:
+        if not self._has_memory(need, free):
             return False
         if need.exclusive:
             return not beside and self.quiet
         if not beside:
             return True
         return not exclusive and admits(need.load, beside, self.most)
+
+    def _has_memory(self, need: Need, free: int) -> bool:
+        """Tell whether there is memory for a job, and nobody whom it does not bear beside it."""
+        if need.into_reserve:
+            free += self.reserve
+        if need.vram_request is not None and need.vram_request > free:
+            return False
+        return not (need.excludes_others and self.guests)
 
     def beside(self, need: Need, at: Turn) -> tuple[int, int]:
         """Return (bytes, jobs of ours) for which there is room beside a job that starts at a time."""

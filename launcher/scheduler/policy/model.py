@@ -8,7 +8,7 @@ from launcher.gpu.colleague import Colleague, Lacking
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, is_exact
-from launcher.scheduler.oom_policy import NEGLIGIBLE
+from launcher.scheduler.endings.oom_policy import NEGLIGIBLE
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.scheduler.policy.forecast import LONG, UNKNOWN, Forecast, forecast_of
 from launcher.scheduler.policy.vram_request import lesson_of, vram_request_of

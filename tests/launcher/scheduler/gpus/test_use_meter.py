@@ -7,7 +7,7 @@ import pytest
 
 from launcher.gpu.colleague import HALF_LIFE_S, decayed_span
 from launcher.job import Resources
-from launcher.scheduler.use_meter import MEMORY_S, UseMeter
+from launcher.scheduler.gpus.use_meter import MEMORY_S, UseMeter
 from launcher.states import Done
 from launcher.store.queue import Store
 from tests.build import GIB, Clock, a_claim, a_gpu, a_seat, a_spec, enqueue

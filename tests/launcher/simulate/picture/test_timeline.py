@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.scheduler.policy.disciplines import FIFO
-from launcher.simulate.occupancy import jobs_per_gpu, queue_lengths, slots
+from launcher.simulate.picture.occupancy import jobs_per_gpu, queue_lengths, slots
+from launcher.simulate.picture.svg import Svg
+from launcher.simulate.picture.timeline import MOST_ROWS, Story, draw_timeline, moments, steps
 from launcher.simulate.replay import Span
-from launcher.simulate.svg import Svg
-from launcher.simulate.timeline import MOST_ROWS, Story, draw_timeline, moments, steps
 from tests.launcher.simulate.worlds import a_fleet, a_job, live, replayed
 
 SPACE = "{http://www.w3.org/2000/svg}"

@@ -2,47 +2,25 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from dataclasses import replace
 
 from launcher.gpu.counted_use import Reservation
 from launcher.gpu.monitor import Sight
 from launcher.gpu.process_owner import Ours
-from launcher.gpu.resources import ALONE, JOBS, MEMORY, core_resource, resource
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import Resources
+from launcher.scheduler.gpus.attempt_memory import AttemptMemory, largest, peak_of, taken_now
+from launcher.scheduler.gpus.job_reservations import reservations_of
+from launcher.scheduler.gpus.shared_time import SharedTime, Sharing
 from launcher.scheduler.policy.co_location import load_of
 from launcher.scheduler.policy.forecast import forecast_of
 from launcher.scheduler.policy.model import Running, Start
-from launcher.scheduler.shared_time import SharedTime, Sharing
 from launcher.store.rows import Claim
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.paths import Home
-from launcher.workers.memory_share import CONTEXT, Report, VramLimit, read_report
+from launcher.workers.memory_share import Report, VramLimit, read_report
 
-LARGEST_CONTEXT = 2 << 30
 CONTEXT_STEP = 64 << 20
 NO_JOB = 0
-NOTHING: Mapping[str, int] = MappingProxyType({})
-
-
-@dataclass(slots=True)
-class _Taken:
-    """What one attempt takes on each of its GPUs, in bytes."""
-
-    number: int = 0  # of the attempt
-    by_driver: dict[str, int] = field(default_factory=dict)  # bytes by GPU, at the newest look
-    reported: dict[str, int] = field(
-        default_factory=dict
-    )  # by its worker, where the driver does not
-    context: int = CONTEXT  # what CUDA takes beside the worker's allocator
-    peak: int | None = None
-    others: dict[str, int] = field(default_factory=dict)  # what all others took, at the newest look
-    before: dict[str, int] = field(default_factory=dict)  # likewise, at the look before
-
-    @property
-    def used(self) -> dict[str, int]:
-        return self.by_driver | self.reported
 
 
 class Ledger:
@@ -56,7 +34,7 @@ class Ledger:
             ours: gets the supervisors' pids.
         """
         self._home, self._ours = home, ours
-        self._taken: dict[int, _Taken] = {}
+        self._taken: dict[int, AttemptMemory] = {}
         self._seen: Sight | None = None
         self._alone: dict[int, int] = {}
         self._shared = SharedTime(home)
@@ -83,12 +61,13 @@ class Ledger:
         self._taken, self._seen = {}, sight
         for job, claim in running.items():
             unmeasured = {uuid for uuid in claim.gpus if (job, uuid) in unknown or not self._named}
-            self._taken[job] = self._measured(
+            self._taken[job] = taken_now(
                 claim,
-                sight,
-                earlier[job],
-                by_driver.get(job, {}),
-                unmeasured - by_driver.get(job, {}).keys(),
+                sight.gpus,
+                self._report(claim),
+                earlier=earlier[job],
+                by_driver=by_driver.get(job, {}),
+                unmeasured=unmeasured - by_driver.get(job, {}).keys(),
             )
         return True
 
@@ -107,45 +86,13 @@ class Ledger:
         heads = {claim.pid: claim.job for claim in claims if claim.job in supervised}
         self._ours.heads = dict.fromkeys(self.services, NO_JOB) | heads | lone
 
-    def _of(self, claim: Claim) -> _Taken:
+    def _of(self, claim: Claim) -> AttemptMemory:
         """Return what is known of an attempt; nothing of one of which only an earlier one was seen."""
         taken = self._taken.get(claim.job)
-        return taken if taken is not None and taken.number == claim.number else _Taken()
+        return taken if taken is not None and taken.number == claim.number else AttemptMemory()
 
-    def _measured(
-        self,
-        claim: Claim,
-        sight: Sight,
-        earlier: _Taken,
-        by_driver: dict[str, int],
-        unmeasured: Collection[str],
-    ) -> _Taken:
-        """Return what an attempt takes now.
-
-        Args:
-            claim: the attempt.
-            sight: the newest look.
-            earlier: what was known of it before.
-            by_driver: what the driver reports of its processes, in bytes by GPU.
-            unmeasured: its GPUs of which the driver does not report that: there its worker's report counts.
-        """
-        taken = _Taken(number=claim.number, by_driver=by_driver, before=earlier.others)
-        report = read_report(self._home.attempt(claim.job, claim.number))
-        if report is not None:
-            taken.context = _context(report, max(by_driver.values(), default=None))
-            taken.reported = {
-                uuid: reserved + taken.context
-                for uuid in unmeasured
-                if (reserved := _reserved_on(report, uuid, claim)) is not None
-            }
-        taken.others = {
-            gpu.uuid: max(0, gpu.used - taken.used.get(gpu.uuid, 0))
-            for gpu in sight.gpus
-            if gpu.uuid in claim.gpus and gpu.used is not None
-        }
-        peaks = [*taken.used.values(), *_peak(report, taken.context)]
-        taken.peak = max([*peaks, *([] if earlier.peak is None else [earlier.peak])], default=None)
-        return taken
+    def _report(self, claim: Claim) -> Report | None:
+        return read_report(self._home.attempt(claim.job, claim.number))
 
     def _driver_usage(
         self, gpus: Iterable[GpuSnapshot], running: Mapping[int, Claim]
@@ -218,9 +165,7 @@ class Ledger:
         if not claim.gpus:
             return None
         taken = self._of(claim)
-        peaks = [] if taken.peak is None else [taken.peak]
-        report = read_report(self._home.attempt(claim.job, claim.number))
-        return max([*peaks, *_peak(report, taken.context)], default=None)
+        return largest(taken.peak, peak_of(self._report(claim), taken.context))
 
     def sharing(self, claim: Claim) -> Sharing:
         """Return how long an attempt shared its GPUs, what it used of them, how much slower it was then."""
@@ -285,65 +230,6 @@ class Ledger:
         return reservations
 
 
-def _context(report: Report, used: int | None) -> int:
-    """Return what CUDA takes beside the allocator: what the worker knows, else the difference."""
-    if report.context is not None:
-        return report.context
-    if used is None or not report.reserved <= used <= report.reserved + LARGEST_CONTEXT:
-        return CONTEXT
-    return used - report.reserved
-
-
 def _steps(context: int) -> int:
     """Round a context up, so that a worker's limit does not change with each byte."""
     return -(-context // CONTEXT_STEP) * CONTEXT_STEP
-
-
-def _reserved_on(report: Report, uuid: str, claim: Claim) -> int | None:
-    """Return what a worker reports of a GPU, if it is about that one: it names it, or its job has no other."""
-    if uuid in report.cards:
-        return report.cards[uuid]
-    is_about = report.uuid == uuid or (report.uuid is None and len(claim.gpus) == 1)
-    return report.reserved if is_about else None
-
-
-def _peak(report: Report | None, context: int) -> list[int]:
-    return [] if report is None or not report.peak else [report.peak + context]
-
-
-def reservations_of(
-    place: Start,
-    asked: Resources,
-    *,
-    totals: Mapping[str, int],
-    used: Mapping[str, int] = NOTHING,
-    mask: int = -1,
-) -> list[Reservation]:
-    """Return what is reserved for a job, as others read it.
-
-    A reservation of unknown size is a quarter of the card: all of it would keep others away for days from one of
-    which the job takes little, and what it has taken is seen by every home anyhow. An exclusive one
-    is the whole card, which keeps away those launchers, too, that know nothing of such jobs.
-
-    Args:
-        place: what the job has, or is to have.
-        asked: what it asks of the machine.
-        totals: the memory of each GPU.
-        used: what the job is seen to use of it.
-        mask: of the cores that it may be given.
-    """
-    job = place.job
-    reservations = [Reservation(device=core_resource(mask), amount=place.cpus, used=None, job=job)]
-    if asked.ram:
-        reservations.append(Reservation(device=MEMORY, amount=asked.ram, used=None, job=job))
-    for uuid in place.devices:
-        total = totals.get(uuid, 0)
-        size = total // 4 if place.reservation is None else place.reservation
-        if asked.exclusive:
-            size = max(total, size)
-            reservations.append(
-                Reservation(device=resource(ALONE, uuid), amount=1, used=None, job=job)
-            )
-        reservations.append(Reservation(device=uuid, amount=size, used=used.get(uuid), job=job))
-        reservations.append(Reservation(device=resource(JOBS, uuid), amount=1, used=None, job=job))
-    return reservations

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.scheduler.gpu_state import Accelerators
+from launcher.scheduler.endings.requeue_policy import requeue_of
+from launcher.scheduler.gpus.gpu_state import Accelerators
+from launcher.scheduler.gpus.shared_time import slowdown_by_duration
 from launcher.scheduler.policy.model import Machine
-from launcher.scheduler.requeue_policy import requeue_of
-from launcher.scheduler.shared_time import slowdown_by_duration
 from launcher.states import (
     Done,
     Failed,
@@ -20,8 +20,8 @@ from launcher.states import (
     Void,
 )
 from launcher.store.rows import Claim
-from launcher.store.scheduler_actions import Scheduling
-from launcher.store.transitions import Requeue
+from launcher.store.scheduling.scheduler_actions import Scheduling
+from launcher.store.scheduling.transitions import Requeue
 from launcher.store.usage import Measured
 from launcher.system.files import Stamp, stamp
 

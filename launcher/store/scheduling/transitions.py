@@ -19,7 +19,8 @@ from launcher.states import (
     Void,
 )
 from launcher.store.connection import Connection, reason_columns
-from launcher.store.rows import Claim, read_lane
+from launcher.store.lanes import read_lane
+from launcher.store.rows import Claim
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
 from launcher.units import format_seconds

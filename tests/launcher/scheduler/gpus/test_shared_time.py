@@ -8,7 +8,7 @@ import pytest
 
 from launcher.gpu.monitor import Sight
 from launcher.gpu.snapshot import GpuProcess
-from launcher.scheduler.shared_time import GAP_S, SharedTime, Sharing, slowdown_by_duration
+from launcher.scheduler.gpus.shared_time import GAP_S, SharedTime, Sharing, slowdown_by_duration
 from launcher.store.rows import Claim
 from launcher.system.paths import Home
 from tests.build import GIB, a_claim, a_gpu, a_spec

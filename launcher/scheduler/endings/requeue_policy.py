@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.oom_policy import NEGLIGIBLE, Blame, Scene, blame
+from launcher.scheduler.endings.oom_policy import NEGLIGIBLE, Blame, Scene, blame
 from launcher.scheduler.policy.inventory import refusal
 from launcher.scheduler.policy.model import Machine, Waiting
 from launcher.states import (
@@ -18,8 +18,9 @@ from launcher.states import (
     ReasonCode,
     Stopped,
 )
-from launcher.store.rows import Claim, Lane
-from launcher.store.transitions import Requeue
+from launcher.store.lanes import Lane
+from launcher.store.rows import Claim
+from launcher.store.scheduling.transitions import Requeue
 
 NOBODY: Mapping[str, int] = MappingProxyType({})
 CROWDED_PAUSE_S = 5.0  # before the next attempt where others had the memory; doubles each time

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from math import ceil, floor, log10
 
 from launcher.errors import counted
-from launcher.simulate.occupancy import jobs_per_gpu, queue_lengths, slots
+from launcher.simulate.picture.occupancy import jobs_per_gpu, queue_lengths, slots
+from launcher.simulate.picture.svg import Svg
 from launcher.simulate.replay import Span
-from launcher.simulate.svg import Svg
 from launcher.units import format_seconds
 
 _UNITS = (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0), ("seconds", 1.0))

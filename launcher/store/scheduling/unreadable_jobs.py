@@ -6,7 +6,7 @@ from launcher.context import read_context
 from launcher.job import read_spec
 from launcher.states import Reason, ReasonCode, State
 from launcher.store.connection import Connection
-from launcher.store.rows import lane_of
+from launcher.store.lanes import lane_of
 from launcher.store.user_actions import rank_of
 from launcher.system.stored_fields import Unreadable, parsed
 
