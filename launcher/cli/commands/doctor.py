@@ -54,7 +54,10 @@ def command(deep: bool, as_json: bool) -> int:
 def _faults(environ: Mapping[str, str]) -> str:
     """Return all that is wrong with the user's file, '' where all is well."""
     faults = []
-    for read in (partial(read_configuration, environ, VERBS, _option_faults), partial(configured_backends, environ)):
+    for read in (
+        partial(read_configuration, environ, VERBS, _option_faults),
+        partial(configured_backends, environ),
+    ):
         try:
             read()
         except UsageError as error:

@@ -80,8 +80,10 @@ def _folder(engine: Engine) -> Finding | None:
 def _summary(engine: Engine) -> str:
     match engine.kind:
         case "slurm":
-            where = f"partition {engine.partition}" if engine.partition else (
-                counted(len(engine.partitions), "partition")
+            where = (
+                f"partition {engine.partition}"
+                if engine.partition
+                else (counted(len(engine.partitions), "partition"))
             )
             text = f"Slurm answers, {where}"
         case "ray":

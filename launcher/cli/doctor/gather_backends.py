@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from launcher.backends.node_paths import interpreter_on_node
 from launcher.backends.settings import Backends, BackendSettings, configured_backends
 from launcher.cli.doctor.facts import Engine
 from launcher.errors import UsageError
@@ -22,7 +21,9 @@ COMMAND_S = 5.0  # for an engine's program to answer
 _RAY = "import importlib.metadata as packages; print('ray', packages.version('ray'))"
 
 
-def see_backends(environ: Mapping[str, str], home: Home | None, mountinfo: str) -> tuple[Engine, ...]:
+def see_backends(
+    environ: Mapping[str, str], home: Home | None, mountinfo: str
+) -> tuple[Engine, ...]:
     """Return what can be told of each backend; of a file with faults nothing, as those are told elsewhere."""
     try:
         backends = configured_backends(environ)
@@ -49,13 +50,11 @@ def _engine(
         user = Path(environ.get("HOME") or "/")
         folder = backend_folder(settings, home, user, mountinfo)
         kind = file_system(mountinfo, without_links(folder))
-        engine = replace(
-            engine, folder=str(folder), file_system=kind, shared=is_remote(kind)
-        )
+        engine = replace(engine, folder=str(folder), file_system=kind, shared=is_remote(kind))
     if settings.kind == "slurm":
         return _slurm(engine, environ)
     if settings.kind == "ray":
-        return _ray(engine, interpreter_on_node(settings))
+        return _ray(engine, settings.python or sys.executable)
     return engine
 
 
