@@ -123,6 +123,7 @@ class ReasonCode(StrEnum):
     )
     YIELDS = "yields"  # user: who has used less, and waits for the place
     OUTPACED = "outpaced"  # another home's scheduler took the place
+    NO_PILOT = "no-pilot"  # none of its backend takes work so far
     UNKNOWN = "unknown"  # a newer launcher's, or one of before there were codes
 
 

@@ -139,6 +139,7 @@ def an_attempt(
     number: int = 1,
     context: Context | None = None,
     cpus: int = 1,
+    device: str = "cpu",
     **terms: Any,
 ) -> Attempt:
     """An attempt whose order lies in its folder, as a scheduler leaves it."""
@@ -148,7 +149,7 @@ def an_attempt(
     text = order_text(
         job=job,
         number=number,
-        device="cpu",
+        device=device,
         cpus=cpus,
         spec_text=json.dumps(spec.record()),
         context_text=json.dumps((context or a_context(attempt.folder)).record()),

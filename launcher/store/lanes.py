@@ -10,7 +10,9 @@ from launcher.context import Context, WorkerEnvironment, worker_environment_of
 from launcher.job import Resources, Spec, read_resources
 from launcher.system.stored_fields import Unreadable, parsed, texts
 
-_LANE = {"group", "resources", "breed", "signature", "visible", "least", "limit"}  # of its key
+HERE = ("local",)  # this machine, as `Lane.on` has it
+_OPTIONAL = {"signature", "visible", "least", "limit", "on"}
+_LANE = {"group", "resources", "breed", *_OPTIONAL}  # of its key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,7 @@ class Lane:
     visible: tuple[str, ...] | None = None  # likewise: its owner's CUDA_VISIBLE_DEVICES
     least: int = 0  # bytes that it needs on each GPU, as it turned out when it had less
     limit: float | None = None  # its time limit, s: decisions count on its end then
+    on: tuple[str, ...] = HERE  # backends where it may run, the preferred one first
 
     @property
     def key(self) -> str:
@@ -45,6 +48,8 @@ class Lane:
             record["least"] = self.least
         if self.limit is not None:
             record["limit"] = self.limit
+        if self.on != HERE:
+            record["on"] = [*self.on]
         return json.dumps(record, sort_keys=True)
 
 
@@ -57,6 +62,7 @@ def lane_of(spec: Spec, context: Context) -> Lane:
             resources=spec.resources,
             environment=environment,
             limit=spec.terms.time_limit_s,
+            on=spec.terms.on or HERE,
         )
     return Lane(
         group=spec.terms.group,
@@ -65,6 +71,7 @@ def lane_of(spec: Spec, context: Context) -> Lane:
         signature=spec.signature,
         visible=visible_devices(context.environment),
         limit=spec.terms.time_limit_s,
+        on=spec.terms.on or HERE,
     )
 
 
@@ -102,6 +109,7 @@ def read_lane(key: str) -> Lane:
                 visible=None if visible is None else texts(visible, "'visible' of its lane"),
                 least=_least(record.get("least", 0)),
                 limit=_limit(record.get("limit")),
+                on=_on(record.get("on", HERE)),
             )
     raise Unreadable("the record of its lane is not complete")
 
@@ -122,3 +130,10 @@ def _limit(value: object) -> float | None:
     if value is None or (isinstance(value, int | float) and value >= 0):
         return value
     raise Unreadable(f"'limit' of its lane is {str(value)[:40]!r}")
+
+
+def _on(value: object) -> tuple[str, ...]:
+    names = texts(value, "'on' of its lane")
+    if names:
+        return names
+    raise Unreadable("'on' of its lane names no place")

@@ -77,7 +77,8 @@ class RowWriter:
     def _lane(self, spec: Spec) -> int:
         """Return the number of a job's lane, made if it is new."""
         memory = spec.signature if spec.resources.may_need_gpu else ""
-        alike = (spec.resources, memory, spec.terms.group, spec.entry != "", spec.preload)
+        terms = spec.terms.group, spec.terms.time_limit_s, spec.terms.on
+        alike = (spec.resources, memory, *terms, spec.entry != "", spec.preload)
         if alike not in self._lanes:
             key = lane_of(spec, self._context).key
             row = self._db.execute("SELECT id FROM lanes WHERE key = ?", (key,)).fetchone()

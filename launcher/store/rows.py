@@ -12,6 +12,8 @@ from launcher.store.lanes import Lane
 from launcher.store.runs.accounts import NO_ACCOUNT, RunAccount
 from launcher.system.stored_fields import Unreadable, parsed
 
+PILOT = "pilot:"  # before the token of the pilot where an attempt runs, in the place of a boot ID
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobRow:
@@ -109,6 +111,11 @@ class Claim:
     def gpus(self) -> tuple[str, ...]:
         """The UUIDs of its GPUs; none where it works on the CPU."""
         return () if self.device == CPU else tuple(self.device.split(","))
+
+    @property
+    def pilot(self) -> str:
+        """The token of the pilot where it runs; '' on this machine."""
+        return self.boot.removeprefix(PILOT) if self.boot.startswith(PILOT) else ""
 
     @property
     def spec(self) -> Spec:

@@ -9,17 +9,15 @@ from launcher.gpu.monitor import Sight
 from launcher.gpu.process_owner import Ours
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.gpus.attempt_memory import AttemptMemory, largest, peak_of, taken_now
+from launcher.scheduler.gpus.attempt_places import place_of, vram_limits
 from launcher.scheduler.gpus.job_reservations import reservations_of
 from launcher.scheduler.gpus.shared_time import SharedTime, Sharing
-from launcher.scheduler.policy.co_location import load_of
-from launcher.scheduler.policy.forecast import forecast_of
 from launcher.scheduler.policy.model import Running, Start
 from launcher.store.rows import Claim
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.paths import Home
 from launcher.workers.memory_share import Report, VramLimit, read_report
 
-CONTEXT_STEP = 64 << 20
 NO_JOB = 0
 
 
@@ -134,28 +132,11 @@ class Ledger:
     def running(self, claims: Iterable[Claim], usage: Callable[[str], Usage]) -> list[Running]:
         """Return the places of the attempts that run, the oldest first: what they take, when they may end."""
         return [
-            self._running(claim, usage(claim.spec.signature) if claim.gpus else NO_USAGE)
+            place_of(
+                claim, usage(claim.spec.signature) if claim.gpus else NO_USAGE, self._of(claim).used
+            )
             for claim in sorted(claims, key=lambda claim: (claim.claimed, claim.job))
         ]
-
-    def _running(self, claim: Claim, usage: Usage) -> Running:
-        spec = claim.spec
-        forecast = forecast_of(usage.seconds, spec.terms.time_limit_s)
-        return Running(
-            job=claim.job,
-            cpus=claim.cpus,
-            devices=claim.gpus,
-            ram=spec.resources.ram or 0,
-            group=spec.terms.group,
-            reservation=claim.reservation,
-            exclusive=claim.exclusive or (bool(claim.gpus) and claim.reservation is None),
-            used=self._of(claim).used,
-            ends=forecast.end(claim.claimed, claim.claimed),
-            since=claim.claimed,
-            forecast=forecast,
-            demand=load_of(usage.sm, usage.slowdown),
-            run=str(claim.run),
-        )
 
     def peak(self, claim: Claim) -> int | None:
         """Return the most that an attempt took on one GPU, in bytes; None: not measured.
@@ -183,25 +164,8 @@ class Ledger:
         }
 
     def vram_limits(self, claims: Collection[Claim]) -> dict[tuple[int, int], VramLimit]:
-        """Return by job and number how much of its GPUs an attempt may take while it shares one of them.
-
-        Its allocator is limited to its reservation, or to what it takes already where that is more: so
-        the growth of one never ends its neighbour. Alone on its GPUs it may take what is there.
-        """
-        beside = Counter(uuid for claim in claims for uuid in claim.gpus)
-        vram_limits = {}
-        for claim in claims:
-            if not claim.gpus:
-                continue
-            taken = self._of(claim)
-            cap = None
-            if claim.reservation is not None and any(beside[uuid] > 1 for uuid in claim.gpus):
-                cap = max(claim.reservation, *taken.used.values(), 0)
-            vram_limit = (
-                VramLimit() if cap is None else VramLimit(cap=cap, context=_steps(taken.context))
-            )
-            vram_limits[claim.job, claim.number] = vram_limit
-        return vram_limits
+        """Return by job and number how much of its GPUs an attempt may take while it shares one of them."""
+        return vram_limits(claims, self._of)
 
     def reservations(self, claims: Iterable[Claim], mask: int = -1) -> list[Reservation]:
         """Return what others must know of: the running attempts' reservations, with what is in use of them.
@@ -228,8 +192,3 @@ class Ledger:
                 mask=mask,
             )
         return reservations
-
-
-def _steps(context: int) -> int:
-    """Round a context up, so that a worker's limit does not change with each byte."""
-    return -(-context // CONTEXT_STEP) * CONTEXT_STEP
