@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from launcher.gpu.monitor import NEWS_S
+from launcher.scheduler.dispatch.dispatch import Dispatch
+from launcher.scheduler.dispatch.placement import elsewhere
 from launcher.scheduler.endings.ended_attempts import Endings
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.backfill import Patience
@@ -13,8 +15,6 @@ from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.fair_share import Courtesy, wish_of
 from launcher.scheduler.policy.model import Decision, Machine, Start
 from launcher.scheduler.policy.watchdog import Watchdog
-from launcher.scheduler.dispatch.dispatch import Dispatch
-from launcher.scheduler.dispatch.placement import elsewhere
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.succession import Flow, sole_flow

@@ -7,6 +7,7 @@ from functools import partial
 
 from launcher.scheduler.admission import Admission
 from launcher.scheduler.attempt_watch import Adopted, Supervised, Watch, find_out, watch
+from launcher.scheduler.dispatch.hearing import Hearing
 from launcher.scheduler.endings.ended_attempts import Ended, Endings
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.succession import Succession
@@ -34,6 +35,7 @@ class AttemptNews:
         succession: Succession,
         fork_servers: ForkServerPool,
         outage: Outage,
+        hearing: Hearing,
     ) -> None:
         """Begin without news.
 
@@ -46,23 +48,31 @@ class AttemptNews:
             succession: learns which places were left.
             fork_servers: get supervisors back.
             outage: learns that this machine could not start a program.
+            hearing: hears the attempts on pilots.
         """
         self._home, self._clock = home, clock
         self._attempts, self._endings = attempts, endings
         self._admission, self._succession = admission, succession
-        self._fork_servers, self._outage = fork_servers, outage
+        self._fork_servers, self._outage, self._hearing = fork_servers, outage, hearing
 
     def adopt(self, claim: Claim) -> None:
         """Find out how far an attempt came that another scheduler claimed."""
         attempt = self._home.attempt(claim.job, claim.number)
-        self._follow(claim, find_out(claim, partial(watch, claim, attempt)))
+        look = partial(watch, claim, attempt)
+        if claim.pilot:
+            look = partial(self._hearing.adopt, claim)
+        self._follow(claim, find_out(claim, look))
 
     def take(self, readable: Collection[int] | None) -> None:
-        """Take in what attempts have told.
+        """Take in what attempts and pilots have told, and that pilots are lost.
 
         Args:
             readable: the descriptors that are readable; None: not known.
         """
+        for claim, outcome in self._hearing.bury():
+            self._admission.read_pauses()
+            self._succession.forbid()
+            self._follow(claim, outcome)
         for attempt, news in self._attempts.take_news(readable):
             self._admission.read_pauses()  # a failure may have begun a pause
             if isinstance(attempt, Supervised):

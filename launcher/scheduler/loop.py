@@ -11,23 +11,29 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
+from launcher.backends.settings import Backends
 from launcher.context import WorkerEnvironment
 from launcher.errors import StoreError
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservation_watch import NONE, ReservationWatch
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.admission import Admission, Reasons, transaction
+from launcher.scheduler.admission import Admission, transaction
 from launcher.scheduler.attempt_news import AttemptNews
+from launcher.scheduler.attempt_watch import Watch
+from launcher.scheduler.dispatch.dispatch import Dispatch
 from launcher.scheduler.endings.ended_attempts import Endings
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.gpus.use_meter import UseMeter
+from launcher.scheduler.remote.fleet import Fleet
+from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.requests import RequestReader
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.succession import Succession
-from launcher.scheduler.turn import POLL_S, RETRY_S, Requests, TurnResult
+from launcher.scheduler.turn import POLL_S, RETRY_S, Reasons, Requests, TurnResult
 from launcher.store.queue import Store
 from launcher.store.recovery import trouble
 from launcher.system.error_log import Troubles
@@ -61,6 +67,7 @@ class Scheduler:
         board: ReservationBoard | None = None,
         rules: Callable[[], Rules] = Rules,
         absent: Callable[[], str] = str,
+        backends: Callable[[], Backends] = Backends,
     ) -> None:
         """Take over a home whose lock this process holds.
 
@@ -74,6 +81,7 @@ class Scheduler:
             board: where other users' schedulers tell what they promise; None: where all do.
             rules: how GPUs are shared with others.
             absent: tells why no GPU can be seen, where none can.
+            backends: returns the engines that start pilots.
         """
         self._home, self._store, self._clock, self._housekeeping = home, store, clock, housekeeping
         self._queue = store.scheduling
@@ -103,7 +111,11 @@ class Scheduler:
             home, self._queue, self._fork_servers, clock, self._outage, self._gpus
         )
         self._succession = Succession(self._queue, self._launches)
-        self._endings = Endings(self._queue, self._gpus)
+        self._fleet = Fleet(home, backends, self._sleeper.ring, link=PilotLink)
+        self._dispatch = Dispatch(
+            home, store, self._fleet, backends, clock, self._attempts, self._launches
+        )
+        self._endings = Endings(self._queue, self._gpus, self._dispatch.places.gpus_of)
         self._admission = Admission(
             store,
             cpus=cpus,
@@ -115,6 +127,7 @@ class Scheduler:
             launches=self._launches,
             fork_servers=self._fork_servers,
             outage=self._outage,
+            dispatch=self._dispatch,
         )
         self._news = AttemptNews(
             home,
@@ -125,6 +138,7 @@ class Scheduler:
             succession=self._succession,
             fork_servers=self._fork_servers,
             outage=self._outage,
+            hearing=self._dispatch.hearing,
         )
 
     def leave_at(self, *signals: signal.Signals) -> None:
@@ -144,6 +158,7 @@ class Scheduler:
     def run(self) -> None:
         """Serve until asked to leave, stopped, idle for LEAVE_AFTER_S, or the home is gone."""
         self._gpus.begin()
+        self._fleet.begin()
         for claim in self._queue.claims():
             self._news.adopt(claim)
         self._fork_servers.prepare(WorkerEnvironment())
@@ -192,6 +207,7 @@ class Scheduler:
     def _turn(self) -> TurnResult:
         if self._fork_servers.collect_spawned(self._sleeper.news):
             self._succession.forbid()
+        self._dispatch.hearing.hear()
         self._news.take(self._sleeper.news)
         result = TurnResult()
         if self._succeed(result):
@@ -203,8 +219,10 @@ class Scheduler:
         self._admission.look_at_gpus(result)
         reasons = self._take_in(result, decide=True)
         self._launch(result)
+        self._dispatch.order_pilots(stop=self._requests.stop, now=self._requests.stop_now)
         if self._endings.pressing:
             result.soon(0)
+        self._gpus.moved |= self._dispatch.places.look_at_gpus()
         stopping = self._requests.wishes.keys() | self._gpus.moved.keys()
         self._attempts.stop(stopping, result, all_jobs=self._requests.stop_now)
         if claims := self._admission.claims():
@@ -253,6 +271,7 @@ class Scheduler:
         if decide:
             self._succession.allow(self._admission.flow_in_turn, time.monotonic())
         self._launches.commit()
+        self._dispatch.sending.commit()
         for attempt, state in zip(ended, states, strict=True):
             self._news.put_away(attempt, state)
         self._gpus.tell(self._admission.claims())
@@ -265,26 +284,30 @@ class Scheduler:
             yield
         except BaseException:
             self._launches.undo()
+            self._dispatch.sending.undo()
             self._queue.forget()
             raise
 
     def _launch(self, result: TurnResult) -> None:
         """Start what was claimed, and end the attempts for which there is no supervisor."""
         try:
-            for attempt in self._launches.go():
+            started: Iterator[Watch] = chain(self._launches.go(), self._dispatch.send())
+            for attempt in started:
                 self._attempts.add(attempt)
         except OSError as error:  # what must never run twice waits until its claim is on the disk
             self._troubles.tell(error)
             result.soon(RETRY_S)
         for claim, why in self._launches.hopeless():
             self._news.cannot_start(claim, why)
+        for claim, outcome in self._dispatch.sending.refused():
+            self._endings.add(claim, outcome)
 
     def _finished(self, result: TurnResult) -> bool:
         now = time.monotonic()
         at_work = bool(self._attempts or self._endings or any(self._launches.promised()))
         if self._requests.stop:
-            return not at_work
-        if result.waiting or at_work:
+            return not at_work and not self._fleet
+        if result.waiting or at_work or self._fleet:
             self._busy_at = now
         return now - self._busy_at > LEAVE_AFTER_S
 
@@ -295,7 +318,7 @@ class Scheduler:
             watched.add(others)
         elif result.waiting and self._gpus.exchange.deaf_s > 0:
             result.soon(self._gpus.exchange.deaf_s)
-        if self._sleeper.sleep(watched, result.look_again_s):
+        if self._dispatch.sleep(self._sleeper, watched, result.look_again_s):
             self._reader.read_at_once()
         if self._sleeper.news and others in self._sleeper.news:
             self._gpus.exchange.take_news()

@@ -7,13 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from launcher.backends.settings import HERE as LOCAL
 from launcher.backends.settings import Backends
 from launcher.context import read_context
-from launcher.scheduler.gpus.attempt_places import place_of
-from launcher.scheduler.policy.model import Decision, Running, Start
+from launcher.scheduler.dispatch.attempts_elsewhere import OnPilot
 from launcher.scheduler.dispatch.demand import WaitingLane, demands
-from launcher.scheduler.remote.fleet import Fleet
-from launcher.scheduler.dispatch.hearing import Hearing
+from launcher.scheduler.dispatch.hearing import Hearing, serving
 from launcher.scheduler.dispatch.pilot_places import PilotPlaces
-from launcher.scheduler.remote.pilot_rules import Demand
 from launcher.scheduler.dispatch.placement import (
     Candidate,
     PilotPlace,
@@ -24,6 +21,10 @@ from launcher.scheduler.dispatch.placement import (
     place_on_backend,
 )
 from launcher.scheduler.dispatch.sending import Sending
+from launcher.scheduler.gpus.attempt_places import place_of
+from launcher.scheduler.policy.model import Decision, Running, Start
+from launcher.scheduler.remote.fleet import Fleet
+from launcher.scheduler.remote.pilot_rules import Demand
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import Reasons, Requests
@@ -36,6 +37,7 @@ from launcher.store.scheduling.claims import Seat
 from launcher.store.usage import NO_USAGE
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable, parsed
+from launcher.system.wakeup import Sleeper
 
 COUNT_S = 0.5  # between two counts of what waits
 MOST_PATHS = 8  # lanes whose paths a new pilot is to check
@@ -93,10 +95,26 @@ class Dispatch:
             self._heads = {}
         return concerned
 
+    def send(self) -> Iterator[OnPilot]:
+        """Send what is claimed and committed; see `Sending.go`."""
+        for watch in self.sending.go():
+            self.hearing.expect()
+            yield watch
+
+    def sleep(self, sleeper: Sleeper, descriptors: Collection[int], timeout_s: float) -> bool:
+        """Sleep, and hear pilots meanwhile; see `Sleeper.sleep`."""
+        until = time.monotonic() + min(timeout_s, self._fleet.due_s())
+        while True:
+            left_s = max(0.0, until - time.monotonic())
+            poll_s = self.hearing.poll_s
+            woken = sleeper.sleep(descriptors, min(left_s, poll_s))
+            if sleeper.news or left_s <= poll_s or self.hearing.hear():
+                return woken and (bool(sleeper.news) or left_s <= poll_s)
+
     @property
     def slots(self) -> int:
         """How many jobs run on pilots at once, at most."""
-        return sum(link.hello.cpus for link in self._fleet.links() if link.hello)
+        return sum(link.hello.cpus for link in serving(self._fleet) if link.hello)
 
     def decide(
         self, ready: Sequence[ReadyJob], line: Line, requests: Requests, here: Here
@@ -125,11 +143,11 @@ class Dispatch:
                 whys = _why_here(some, here)
             else:
                 whys = self._place(name, some, line, requests) if some else {}
-            for job, why in whys.items():
+            for number, why in whys.items():
                 if why is None:
-                    del left[job]
+                    del left[number]
                 else:
-                    waits[job].append((name, why))
+                    waits[number].append((name, why))
         self._heads = {job.lane_id: job for job in reversed(ready) if job.lane.on != HERE}
         reasons: Reasons = {}
         for job in ready:
@@ -151,9 +169,9 @@ class Dispatch:
             reason = Reason(code=ReasonCode.NO_PILOT, text=UNKNOWN.format(name))
             return {candidate.ready.id: reason for candidate in candidates}
         every = self.places.all()
-        serving = {link.token for link in self._fleet.links()}
+        working = {link.token for link in serving(self._fleet)}
         places = [
-            each for each in every if each.link.token in serving and each.link.spec.backend == name
+            each for each in every if each.link.token in working and each.link.spec.backend == name
         ]
         limits, learned = requests.limits, self._queue.usage
 

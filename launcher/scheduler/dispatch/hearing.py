@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
+from typing import cast
 
 from launcher.pilots.messages import Began, Ended, News
 from launcher.scheduler.attempt_watch import UNCLEAR, Watch
@@ -21,6 +22,16 @@ PATIENCE = 0.02  # of the time since the last news is waited for the next ones
 GONE = "the home has no record of its pilot"
 
 logger = logging.getLogger(__name__)
+
+
+def heard(fleet: Fleet) -> Sequence[PilotLink]:
+    """Return the links of all pilots whose news are read."""
+    return cast("Sequence[PilotLink]", fleet.all_links())
+
+
+def serving(fleet: Fleet) -> Sequence[PilotLink]:
+    """Return the links of the pilots that may be sent work, the oldest first."""
+    return cast("Sequence[PilotLink]", fleet.links())
 
 
 class Hearing:
@@ -60,7 +71,7 @@ class Hearing:
 
     def hear(self) -> bool:
         """Read what pilots say; return whether something of it asks for a turn."""
-        links = self._fleet.all_links()
+        links = heard(self._fleet)
         if not links:
             return False
         now, asks = time.monotonic(), False
@@ -108,7 +119,7 @@ class Hearing:
 
     def link(self, token: str) -> PilotLink | None:
         """Return the link of a pilot, None where it is not heard any more."""
-        return next((link for link in self._fleet.all_links() if link.token == token), None)
+        return next((link for link in heard(self._fleet) if link.token == token), None)
 
 
 def _stop_strangers(link: PilotLink, news: Iterable[News]) -> None:

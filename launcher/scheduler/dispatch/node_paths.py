@@ -1,7 +1,6 @@
 """What an attempt's order says of paths, as the nodes of a backend see them."""
 
 import json
-from collections.abc import Mapping
 from functools import lru_cache
 
 from launcher.backends.settings import BackendSettings
@@ -39,10 +38,10 @@ class NodePaths:
         return path
 
     def _new_context(self, text: str) -> str:
-        record = json.loads(text)
-        mapped = self._mapped(record)
+        record: dict[str, Json] = json.loads(text)
+        mapped = {name: self._mapped(value) for name, value in record.items()}
         environment = record.get("environment")
-        if isinstance(environment, Mapping):
+        if isinstance(environment, dict):
             mapped["environment"] = {
                 name: ":".join(map(self.path, str(value).split(":")))
                 for name, value in environment.items()

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.gpus.attempt_memory import AttemptMemory, largest, peak_of, taken_now
 from launcher.scheduler.dispatch.attempts_elsewhere import name_of_claim
+from launcher.scheduler.gpus.attempt_memory import AttemptMemory, largest, peak_of, taken_now
 from launcher.scheduler.remote.link import PilotLink
 from launcher.store.rows import Claim
 from launcher.store.usage import NOT_MEASURED, Measured

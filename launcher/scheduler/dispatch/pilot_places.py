@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Sequence
 
+from launcher.scheduler.dispatch.hearing import heard
+from launcher.scheduler.dispatch.pilot_gpus import PilotGpus
+from launcher.scheduler.dispatch.placement import Learned, PilotPlace
 from launcher.scheduler.gpus.attempt_places import vram_limits
 from launcher.scheduler.gpus.sent_limits import SentLimits
 from launcher.scheduler.policy.decide import evacuate
 from launcher.scheduler.policy.model import Machine, Running
 from launcher.scheduler.remote.fleet import Fleet
 from launcher.scheduler.remote.link import PilotLink
-from launcher.scheduler.dispatch.pilot_gpus import PilotGpus
-from launcher.scheduler.dispatch.placement import Learned, PilotPlace
 from launcher.store.rows import Claim
 from launcher.system.paths import Home
+from launcher.workers.memory_share import VramLimit
 
 
 class PilotPlaces:
@@ -34,7 +36,7 @@ class PilotPlaces:
 
     def all(self) -> list[PilotPlace]:
         """Return the pilots that have spoken, with their attempts."""
-        links = [link for link in self._fleet.all_links() if link.hello is not None]
+        links = [link for link in heard(self._fleet) if link.hello is not None]
         if not links:
             return []
         by_token: dict[str, list[Claim]] = {}
@@ -52,6 +54,11 @@ class PilotPlaces:
         """Return the pilot of an attempt, None where nothing is known of it any more."""
         return next((place for place in self.all() if place.link.token == claim.pilot), None)
 
+    def gpus_of(self, claim: Claim) -> PilotGpus | None:
+        """Return what is known of the GPUs of an attempt's pilot; None: nothing any more."""
+        place = self.of(claim)
+        return None if place is None else place.gpus
+
     def machine_of(self, claim: Claim) -> Machine:
         """Return an attempt's pilot as it is without those that have ended."""
         place = self.of(claim)
@@ -66,7 +73,7 @@ class PilotPlaces:
             return {}
         moved: dict[int, str] = {}
         claims: list[Claim] = []
-        limits = {}
+        limits: dict[tuple[int, int], VramLimit] = {}
         for place in self.all():
             if place.gpus.enter(place.claims):
                 running = place.running(self._learned)

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from launcher.backends.settings import BackendSettings
+from launcher.scheduler.dispatch.pilot_gpus import PilotGpus
+from launcher.scheduler.dispatch.pilot_machine import machine_of, never_fits, unfit
 from launcher.scheduler.gpus.attempt_places import place_of
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Waiting, waiting
 from launcher.scheduler.remote.link import PilotLink
-from launcher.scheduler.dispatch.pilot_gpus import PilotGpus
-from launcher.scheduler.dispatch.pilot_machine import machine_of, never_fits, unfit
 from launcher.states import Reason, ReasonCode
 from launcher.store.lanes import HERE, Lane
 from launcher.store.rows import Claim, ReadyJob

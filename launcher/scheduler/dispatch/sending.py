@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 from launcher.backends.settings import BackendSettings
 from launcher.job import CPU
-from launcher.scheduler.policy.model import Start
 from launcher.scheduler.dispatch.attempts_elsewhere import OnPilot, name_of_claim
-from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.dispatch.node_paths import NodePaths
+from launcher.scheduler.policy.model import Start
+from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.start_jobs import RAN_BEFORE, obstacle
 from launcher.scheduler.unrecorded_attempts import Unrecorded
 from launcher.states import Lost, Outcome, Reason

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from launcher.scheduler.endings.requeue_policy import requeue_of
 from launcher.scheduler.gpus.gpu_state import Accelerators
@@ -22,7 +23,7 @@ from launcher.states import (
 from launcher.store.rows import Claim
 from launcher.store.scheduling.scheduler_actions import Scheduling
 from launcher.store.scheduling.transitions import Requeue
-from launcher.store.usage import Measured
+from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.files import Stamp, stamp
 
 UNSTARTED_PAUSE_S = 1.0  # before what could not be started is tried again; doubles each time
@@ -46,17 +47,33 @@ class Ended:
     requeue: Requeue | None = None
 
 
+class Gauge(Protocol):
+    """What measures the attempts of a machine on its GPUs."""
+
+    def measured(self, claim: Claim) -> Measured:
+        """Return what was seen of an attempt that has ended."""
+
+    def others_usage(self, claim: Claim) -> dict[str, int]:
+        """Return by UUID the most that all others had on its GPUs lately."""
+
+
 class Endings:
     """The ends that one scheduler has still to take in; a full disk makes it try again."""
 
-    def __init__(self, queue: Scheduling, gpus: Accelerators) -> None:
+    def __init__(
+        self,
+        queue: Scheduling,
+        gpus: Accelerators,
+        elsewhere: Callable[[Claim], Gauge | None] = lambda _: None,
+    ) -> None:
         """Begin with none.
 
         Args:
             queue: that takes them in.
             gpus: tells whether a GPU has failed, and what an attempt took there.
+            elsewhere: returns what measured an attempt on a pilot, as far as that is known.
         """
-        self._queue, self._gpus = queue, gpus
+        self._queue, self._gpus, self._elsewhere = queue, gpus, elsewhere
         self._open: list[Ended] = []
 
     def __len__(self) -> int:
@@ -65,7 +82,7 @@ class Endings:
     @property
     def on_gpus(self) -> bool:
         """Whether one of them was on a GPU, which is to be looked at."""
-        return any(ended.claim.gpus for ended in self._open)
+        return any(ended.claim.gpus and not ended.claim.pilot for ended in self._open)
 
     @property
     def pressing(self) -> bool:
@@ -74,13 +91,14 @@ class Endings:
 
     def add(self, claim: Claim, outcome: Outcome) -> None:
         """Record that an attempt has ended."""
-        ledger = self._gpus.ledger
+        gauge: Gauge | None = self._elsewhere(claim) if claim.pilot else self._gpus
+        measured = NOT_MEASURED if gauge is None else gauge.measured(claim)
         self._open.append(
             Ended(
                 claim=claim,
                 outcome=outcome,
-                measured=self._compared(claim, outcome, self._gpus.measured(claim)),
-                others_usage=ledger.others_usage(claim),
+                measured=self._compared(claim, outcome, measured),
+                others_usage={} if gauge is None else gauge.others_usage(claim),
                 since=time.monotonic(),
             )
         )
@@ -93,13 +111,13 @@ class Endings:
         slowdown = slowdown_by_duration(outcome.at - claim.claimed, measured.shared_s, alone)
         return replace(measured, slowdown=slowdown)
 
-    def due(self, machine: Callable[[], Machine]) -> list[Ended]:
+    def due(self, machine: Callable[[Claim], Machine]) -> list[Ended]:
         """Return what can be taken in now, with all that is needed for it.
 
         To be called outside a transaction: a slow disk must not lock the queue.
 
         Args:
-            machine: returns what there is, without the attempts that have ended.
+            machine: returns that of an attempt, without those that have ended.
         """
         due = [ended for ended in self._open if not self._puzzles(ended)]
         for ended in due:
@@ -107,7 +125,7 @@ class Endings:
                 paths = ended.claim.spec.outputs
                 ended.outputs = {path: at for path in paths if (at := stamp(path)) is not None}
             elif not isinstance(ended.outcome, Void):
-                ended.requeue = self._requeue(ended, machine())
+                ended.requeue = self._requeue(ended, machine(ended.claim))
             elif ended.outcome.whose == "job":
                 text = f"could not be started: {ended.outcome.why}; queued again"
                 reason = Reason(code=ReasonCode.NOT_STARTED, text=text)
@@ -133,7 +151,11 @@ class Endings:
 
     def _puzzles(self, ended: Ended) -> bool:
         """Tell whether to wait for a look at the GPU on which an attempt failed: was it the GPU?"""
-        if not ended.claim.gpus or not isinstance(ended.outcome, Failed | OutOfMemory | Lost):
+        if (
+            not ended.claim.gpus
+            or ended.claim.pilot
+            or not isinstance(ended.outcome, Failed | OutOfMemory | Lost)
+        ):
             return False
         late = time.monotonic() > ended.since + PUZZLE_S
         return not (late or self._gpus.seen_since(ended.since))

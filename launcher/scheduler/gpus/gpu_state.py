@@ -163,6 +163,10 @@ class Accelerators:
             elapsed_s=self._elapsed_s(claim),
         )
 
+    def others_usage(self, claim: Claim) -> dict[str, int]:
+        """Return by UUID the most that all others had on an attempt's GPUs lately, if it was seen."""
+        return self._ledger.others_usage(claim)
+
     def _elapsed_s(self, claim: Claim) -> float | None:
         """Return how long ago an attempt's program began, whatever was done to the clock; None: unknown."""
         with contextlib.suppress(OSError, ValueError, RecursionError):
