@@ -47,10 +47,13 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 def test_a_pilot_runs_until_it_leaves(engine: Engine) -> None:
     desk = engine.start()
     desk.hello()
-    assert engine.backend.observe(["pilot-1"])["pilot-1"].stage is Stage.RUNNING
+    assert engine.backend.observe([desk.folder.token])[desk.folder.token].stage is Stage.RUNNING
     desk.send(Leave())
-    until(lambda: engine.backend.observe(["pilot-1"])["pilot-1"].stage is Stage.ENDED, "it ends")
-    assert engine.backend.observe(["pilot-1"])["pilot-1"].cause is Cause.COMPLETED
+    until(
+        lambda: engine.backend.observe([desk.folder.token])[desk.folder.token].stage is Stage.ENDED,
+        "it ends",
+    )
+    assert engine.backend.observe([desk.folder.token])[desk.folder.token].cause is Cause.COMPLETED
     assert "leaves: the scheduler asked" in engine.backend.collect(desk.folder)
 
 
@@ -58,12 +61,12 @@ def test_another_scheduler_finds_a_pilot_again(engine: Engine) -> None:
     desk = engine.start()
     pid = desk.hello().pid
     other = engine.anew()
-    assert other.observe(["pilot-1"])["pilot-1"].stage is Stage.RUNNING
+    assert other.observe([desk.folder.token])[desk.folder.token].stage is Stage.RUNNING
     (desk.folder.folder / RECORD).unlink()  # it died before it had written who the pilot is
-    assert other.observe(["pilot-1"])["pilot-1"].stage is Stage.RUNNING
-    other.cancel(["pilot-1"])
+    assert other.observe([desk.folder.token])[desk.folder.token].stage is Stage.RUNNING
+    other.cancel([desk.folder.token])
     until(lambda: gone(pid), "it is killed")
-    assert other.observe(["pilot-1"])["pilot-1"].stage is Stage.UNKNOWN
+    assert other.observe([desk.folder.token])[desk.folder.token].stage is Stage.UNKNOWN
 
 
 def test_a_pilot_that_was_never_there_is_unknown(engine: Engine) -> None:
@@ -75,9 +78,9 @@ def test_to_cancel_a_pilot_kills_all_that_runs_in_it(engine: Engine) -> None:
     desk = engine.start()
     attempt = desk.run(spec=a_spec(*shell(FOR_EVER)))
     pids = [desk.hello().pid, program_of(attempt), supervisor_of(attempt)]
-    engine.backend.cancel(["pilot-1"])
+    engine.backend.cancel([desk.folder.token])
     assert all(map(gone, pids))
-    there = engine.backend.observe(["pilot-1"])["pilot-1"]
+    there = engine.backend.observe([desk.folder.token])[desk.folder.token]
     assert (there.stage, there.cause) == (Stage.ENDED, Cause.CANCELLED)
 
 
@@ -86,19 +89,25 @@ def test_to_cancel_a_pilot_that_is_dead_kills_what_it_left(engine: Engine) -> No
     attempt = desk.run(spec=a_spec(*shell(FOR_EVER)))
     program = program_of(attempt)
     os.kill(desk.hello().pid, signal.SIGKILL)
-    until(lambda: engine.backend.observe(["pilot-1"])["pilot-1"].stage is Stage.ENDED, "it ends")
-    there = engine.backend.observe(["pilot-1"])["pilot-1"]
+    until(
+        lambda: engine.backend.observe([desk.folder.token])[desk.folder.token].stage is Stage.ENDED,
+        "it ends",
+    )
+    there = engine.backend.observe([desk.folder.token])[desk.folder.token]
     assert (there.cause, there.reason) == (Cause.FAILED, "ended by SIGKILL")
     assert not gone(program)
-    engine.backend.cancel(["pilot-1"])
+    engine.backend.cancel([desk.folder.token])
     assert gone(program)
 
 
 def test_a_prologue_comes_before_the_pilot_and_a_failing_one_is_shown(tmp_path: Path) -> None:
     engine = Engine(Home(tmp_path / "home"), prologue="echo no such module; exit 3")
     desk = engine.start()
-    until(lambda: engine.backend.observe(["pilot-1"])["pilot-1"].stage is Stage.ENDED, "it ends")
-    there = engine.backend.observe(["pilot-1"])["pilot-1"]
+    until(
+        lambda: engine.backend.observe([desk.folder.token])[desk.folder.token].stage is Stage.ENDED,
+        "it ends",
+    )
+    there = engine.backend.observe([desk.folder.token])[desk.folder.token]
     assert (there.cause, there.reason) == (Cause.FAILED, "ended with exit code 3")
     assert engine.backend.collect(desk.folder) == "no such module"
 
@@ -130,11 +139,11 @@ def test_pilots_get_different_gpus_and_too_many_are_refused(
     with asked_here(gpus):
         for name, text in {**gpus.environment, "CUDA_VISIBLE_DEVICES": "0,2"}.items():
             monkeypatch.setenv(name, text)
-        desks = [engine.start(a_pilot(f"pilot-{number}", gpus=1)) for number in (1, 2)]
+        desks = [engine.start(a_pilot(gpus=1)) for _ in range(2)]
         seen = [gpu.uuid for desk in desks for gpu in desk.hello().gpus]
         assert seen == [uuids[0], uuids[2]]
         with pytest.raises(EngineError, match="this machine has 2 GPUs, and other pilots have 2"):
-            engine.start(a_pilot("pilot-3", gpus=1))
+            engine.start(a_pilot(gpus=1))
         estimate = engine.backend.estimate(a_pilot(gpus=3))
         assert not estimate.possible
         assert "asks for 3" in estimate.why

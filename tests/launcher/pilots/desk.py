@@ -1,6 +1,7 @@
 """A scheduler's end of one pilot, for tests: it writes orders, reads news, and has the pilot as a real process."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -32,8 +33,9 @@ from tests.build import an_attempt, until
 Kind = TypeVar("Kind", bound=News)
 
 
-def a_pilot(token: str = "pilot-1", **changes: Any) -> PilotSpec:
-    """What a pilot is to be: one of two cores that leaves only when it is told."""
+def a_pilot(token: str = "pilot", **changes: Any) -> PilotSpec:
+    """What a pilot is to be: one of two cores that leaves only when it is told; its token is unique, as in life."""
+    token = f"{token}-{secrets.token_hex(6)}"
     values: dict[str, Any] = {"backend": "local", "version": __version__, "cpus": 2, "beat_s": 0.1}
     return PilotSpec(token=token, **values | {"idle_s": 600.0} | changes)
 
@@ -55,8 +57,19 @@ class Desk:
         make_pilot_folder(desk.folder, spec)
         return desk
 
-    def start(self, environment: Mapping[str, str] | None = None, code: str = "") -> "Desk":
-        """Start the pilot as an engine does; `code` is run in its process before it."""
+    def start(
+        self,
+        environment: Mapping[str, str] | None = None,
+        code: str = "",
+        folder: PilotFolder | None = None,
+    ) -> "Desk":
+        """Start the pilot as an engine does.
+
+        Args:
+            environment: what is added to our own.
+            code: is run in the pilot's process before it begins.
+            folder: as the node sees it, where it does not see it as we do.
+        """
         begin = ["-m", "launcher.pilots"]
         if code:
             begin = [
@@ -65,7 +78,7 @@ class Desk:
             ]
         with self.folder.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", *begin, str(self.folder.folder)],
+                [sys.executable, "-P", *begin, str((folder or self.folder).folder)],
                 env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -49,10 +49,11 @@ def test_a_pilot_of_another_version_says_which_it_is(desk_of: MakeDesk) -> None:
 
 
 def test_a_pilot_in_the_folder_of_another_one_says_so(desk_of: MakeDesk, tmp_path: Path) -> None:
-    desk = desk_of(a_pilot("pilot-9"))
+    desk = desk_of(a_pilot())
+    token = desk.folder.token
     desk.folder.folder.rename(tmp_path / "moved")
     desk.folder = type(desk.folder)(tmp_path / "moved")
-    assert "is the folder of another pilot, pilot-9" in refused(desk.start())
+    assert f"is the folder of another pilot, {token}" in refused(desk.start())
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"schema": 2}', "[]", "[" * 5000])
@@ -98,6 +99,6 @@ def test_the_end_of_an_allocation_is_what_the_engine_says_or_the_wall_time(
 
 def test_a_pilot_may_fill_no_more_memory_than_it_was_given(desk_of: MakeDesk) -> None:
     for given, ram in ((1 << 20, 1 << 20), (None, memory.total()), (1 << 60, memory.total())):
-        spec = a_pilot(f"pilot-{given}", memory=given)
+        spec = a_pilot(memory=given)
         facts = node_facts.find_out(desk_of(spec).folder, spec, {"SLURMD_NODENAME": "n7"}, 0.0)
         assert (facts.hello.ram, facts.hello.node) == (ram, "n7")
