@@ -97,7 +97,16 @@ class Gauge:
         why = "; ".join(filter(None, (gpu.fault, *gpu.warnings)))
         name = harmless(gpu.name)
         place = (self.node,) if self.node else ()
-        return (gpu.label, gpu.uuid, name, *numbers, idle or "-", self.health, harmless(why), *place)
+        return (
+            gpu.label,
+            gpu.uuid,
+            name,
+            *numbers,
+            idle or "-",
+            self.health,
+            harmless(why),
+            *place,
+        )
 
     def record(self) -> dict[str, Json]:
         """Return the GPU for JSON."""

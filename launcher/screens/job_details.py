@@ -52,9 +52,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         "log": str(home.attempt(row.id, row.attempts).log) if row.attempts else None,
         "expected": _expected(home, store, row) if row.state in OPEN else {},
         "spec": row.spec.record(),
-        "attempts": [
-            {**attempt, **place_record(attempt["pilot"], places)} for attempt in attempts
-        ],
+        "attempts": [{**attempt, **place_record(attempt["pilot"], places)} for attempt in attempts],
         "events": [
             {
                 "at": iso(at),

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from launcher.system.paths import Home
-from launcher.system.stored_fields import Unreadable, known_of
+from launcher.system.stored_fields import known_of
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +75,7 @@ class NodesFile:
         if not fresh:
             return
         lines = (
-            json.dumps(
-                asdict(PastPilot(token=pilot.token, backend=pilot.backend, node=pilot.node))
-            )
+            json.dumps(asdict(PastPilot(token=pilot.token, backend=pilot.backend, node=pilot.node)))
             for pilot in fresh
         )
         try:

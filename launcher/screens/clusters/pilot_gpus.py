@@ -82,9 +82,7 @@ def _news(path: Path) -> Iterator[News]:
             yield news
 
 
-def _gauge(
-    gpu: GpuSnapshot, node: str, claims: Sequence[Claim], seen: Seen, home: Home
-) -> Gauge:
+def _gauge(gpu: GpuSnapshot, node: str, claims: Sequence[Claim], seen: Seen, home: Home) -> Gauge:
     guests = []
     for claim in claims:
         if gpu.uuid not in claim.gpus:

@@ -59,7 +59,9 @@ def draw_pilots(pilots: Pilots, now: float, width: int) -> list[Line]:
 
 
 def _cells(pilot: PilotRow, now: float) -> Sequence[Span]:
-    glyph, tone = _GLYPHS.get(Life(pilot.stage) if pilot.stage in {*Life} else Life.RUNNING, ("●", Tone.PLAIN))
+    glyph, tone = _GLYPHS.get(
+        Life(pilot.stage) if pilot.stage in {*Life} else Life.RUNNING, ("●", Tone.PLAIN)
+    )
     return (
         Span(f"{glyph} {pilot.backend}", tone),
         Span(pilot.stage, tone),
@@ -84,14 +86,10 @@ def _backend(backend: BackendRow, pilots: Pilots, width: int) -> list[Line]:
     """Return what a backend waits for, with the last words of a pilot that did not start."""
     if not backend.reason:
         return []
-    waits = any(
-        pilot.backend == backend.name and pilot.stage in _ON_THEIR_WAY for pilot in pilots.pilots
-    )
-    tone = Tone.PLAIN if waits and not backend.failures else Tone.WARN
+    there = any(pilot.backend == backend.name for pilot in pilots.pilots)
+    tone = Tone.PLAIN if there and not backend.failures else Tone.WARN
     name = f"{backend.name}: "
-    texts = wrap(
-        f"{name}{first_line(backend.reason)}", width, subsequent_indent=" " * len(name)
-    )
+    texts = wrap(f"{name}{first_line(backend.reason)}", width, subsequent_indent=" " * len(name))
     lines = [line(text, tone) for text in texts]
     lines += [
         line(f"{' ' * len(name)}│ {text}", Tone.DIM).cut(width)
