@@ -1,5 +1,5 @@
 """Engines that start pilots: what each is asked, and how it is configured.
 
-In reading order: protocol, settings, registry, local.
+In reading order: protocol, settings, shape, registry, local.
 Start reading at `protocol.Backend`: all that an engine has to do.
 """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from launcher.backends.settings import BackendSettings
-from launcher.scheduler.dispatch.pilot_machine import never_fits, slots
+from launcher.backends.shape import never_fits, slots
 from launcher.scheduler.remote.pilot_rules import Demand
 from launcher.store.lanes import Lane
 

@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from math import isfinite
 
-from launcher.backends.settings import BackendSettings
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import Resources
 from launcher.pilots.messages import Beat, Hello
 from launcher.scheduler.policy.model import Machine, Waiting
 from launcher.store.lanes import Lane
-from launcher.units import format_bytes, format_seconds
+from launcher.units import format_seconds
 
 MOST_CPUS = 100_000
 LONGER = 1.5  # than it took before a job may take
@@ -59,40 +57,3 @@ def unfit(lane: Lane, job: Waiting, hello: Hello, now: float) -> str:
     if lane.limit is not None:
         return f"may run for {format_seconds(round(needed))}, and {ends}"
     return f"is expected to run for up to {format_seconds(round(needed))}, and {ends}"
-
-
-def never_fits(asked: Resources, limit: float | None, settings: BackendSettings) -> str:
-    """Return why no pilot of a backend can ever hold a job, '' where one can; says what to change."""
-    table = f"[backends.{settings.name}]"
-    if asked.cpus > settings.cpus:
-        return (
-            f"needs {asked.cpus} cores, and a pilot of {settings.name} has {settings.cpus}; "
-            f"raise `cpus` in {table}"
-        )
-    gpus = asked.gpus if asked.works_on_gpu(there=settings.gpus > 0) else 0
-    if gpus > settings.gpus:
-        return (
-            f"needs {gpus} GPU{'s' * (gpus > 1)}, and a pilot of {settings.name} has {settings.gpus}; "
-            f"raise `gpus` in {table}"
-        )
-    if asked.ram is not None and settings.memory is not None and asked.ram > settings.memory:
-        return (
-            f"needs {format_bytes(asked.ram)} of memory, and a pilot of {settings.name} has "
-            f"{format_bytes(settings.memory)}; raise `memory` in {table}"
-        )
-    if limit is not None and settings.time_s is not None and limit >= settings.time_s:
-        return (
-            f"may run for {format_seconds(limit)}, and a pilot of {settings.name} is there for "
-            f"{format_seconds(settings.time_s)}; raise `time` in {table}, or lower its time limit"
-        )
-    return ""
-
-
-def slots(asked: Resources, settings: BackendSettings) -> int:
-    """Return how many such jobs one pilot runs at once, at least; 1 where one of its GPUs is needed."""
-    by_cpus = settings.cpus // max(1, asked.cpus)
-    if asked.ram and settings.memory:
-        by_cpus = min(by_cpus, settings.memory // asked.ram)
-    if asked.works_on_gpu(there=settings.gpus > 0) and settings.gpus:
-        by_cpus = min(by_cpus, settings.gpus // max(1, asked.gpus))
-    return max(1, by_cpus)

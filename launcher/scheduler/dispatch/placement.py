@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from launcher.backends.settings import BackendSettings
+from launcher.backends.shape import never_fits
 from launcher.scheduler.dispatch.pilot_gpus import PilotGpus
-from launcher.scheduler.dispatch.pilot_machine import machine_of, never_fits, unfit
+from launcher.scheduler.dispatch.pilot_machine import machine_of, unfit
 from launcher.scheduler.gpus.attempt_places import place_of
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import Discipline
