@@ -15,6 +15,21 @@ from launcher.system.paths import Home
 PATIENCE_S = 10.0
 
 
+class EngineEstimates:
+    """What engines say of pilots; each is asked once, also for several plans."""
+
+    def __init__(self, home: Home) -> None:
+        """Begin without having asked."""
+        self._home = home
+        self._answers: dict[str, Answer] = {}
+
+    def __call__(self, asked: Sequence[BackendSettings]) -> Mapping[str, Answer]:
+        """Return by name what each engine says."""
+        new = [settings for settings in asked if settings.name not in self._answers]
+        self._answers |= ask_engines(new, self._home)
+        return self._answers
+
+
 def ask_engines(
     asked: Sequence[BackendSettings], home: Home, patience_s: float = PATIENCE_S
 ) -> Mapping[str, Answer]:

@@ -9,7 +9,7 @@ from math import ceil
 from launcher.backends.protocol import Estimate
 from launcher.backends.settings import HERE, Backends, BackendSettings
 from launcher.backends.shape import never_fits, slots
-from launcher.planning.planned_job import PlannedJob
+from launcher.planning.plan import PlannedJob
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.system.files import Json
 

@@ -136,7 +136,8 @@ def command(
             options += ["--force"] if force else []
             options += [ACCEPT_CODE] if accept_code else []
             options += [word for name in pass_env for word in ("--pass-env", name)]
-            return list_plans(plans, taskfiles, form, compared, options, pass_env)
+            options += [] if on is None else ["--on", on]
+            return list_plans(plans, taskfiles, form, compared, options, pass_env, backends)
     results = any(plan.wanted is Wanted.RESULTS for plan in plans)
     for plan in plans:
         if not results:
