@@ -29,6 +29,7 @@ class BackendPreview:
     name: str
     settings: BackendSettings | None = None  # None: this machine, without pilots
     kinds: Mapping[str, int] = field(default_factory=dict)  # kind → jobs that go there first
+    otherwise: tuple[str, ...] = ()  # where these jobs may run, too
     first: int = 0  # pilots that are submitted for jobs that wait for nothing
     most: int = 0  # pilots that all these jobs keep busy, were they ready together
     answer: Answer = field(default_factory=Answer)
@@ -46,6 +47,7 @@ class BackendPreview:
             "name": self.name,
             "kind": HERE if settings is None else settings.kind,
             "jobs": dict(self.kinds),
+            "otherwise": list(self.otherwise),
             "pilots_first": self.first,
             "pilots_most": self.most,
             "pilot": None
@@ -102,12 +104,15 @@ def _preview(
 ) -> BackendPreview:
     kinds = Counter(job.kind for job in jobs)
     settings = backends.by_name.get(name)
+    places = dict.fromkeys(place for job in jobs for place in job.terms.on)
+    otherwise = tuple(place for place in places if place != name)
     if settings is None:
-        return BackendPreview(name=name, kinds=kinds)
+        return BackendPreview(name=name, kinds=kinds, otherwise=otherwise)
     return BackendPreview(
         name=name,
         settings=settings,
         kinds=kinds,
+        otherwise=otherwise,
         first=_pilots((job for job in jobs if job.name in ready), settings),
         most=_pilots(jobs, settings),
         answer=answer,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from launcher.backends.settings import BackendSettings
+from launcher.backends.settings import HERE, BackendSettings
 from launcher.errors import counted
 from launcher.planning.pilot_preview import BackendPreview
 from launcher.screens.format import harmless
@@ -16,9 +16,9 @@ def backend_lines(previews: Sequence[BackendPreview], now: float) -> Iterator[st
     """Give a sentence for each place where jobs of a plan go."""
     for preview in previews:
         if preview.settings is None:
-            yield f"On this machine: {_jobs(preview)}"
+            yield harmless(f"On this machine{_else(preview)}: {_jobs(preview)}")
         else:
-            yield harmless(f"On {preview.name}: {_jobs(preview)}; {_pilots(preview, now)}")
+            yield harmless(f"On {preview.name}{_else(preview)}: {_jobs(preview)}; {_pilots(preview, now)}")
 
 
 def shape_of(settings: BackendSettings) -> str:
@@ -30,6 +30,11 @@ def shape_of(settings: BackendSettings) -> str:
     parts += [format_bytes(settings.memory)] if settings.memory is not None else []
     parts += [format_seconds(settings.time_s)] if settings.time_s is not None else []
     return ", ".join(parts)
+
+
+def _else(preview: BackendPreview) -> str:
+    names = ("this machine" if name == HERE else name for name in preview.otherwise)
+    return f", else on {' or '.join(names)}" if preview.otherwise else ""
 
 
 def _jobs(preview: BackendPreview) -> str:
