@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Mapping
 
+from launcher.gpu.colleague import OWN_HOME
 from launcher.gpu.publication import Publication
 from launcher.gpu.resources import MEMORY, ForeignReservation, is_cores
 from launcher.system.processes import alive
@@ -55,7 +56,7 @@ def sums_by_user(
     """
     sums = Counter[tuple[str, str, bool]]()
     for name, publication in publications.items():
-        user = f"another home of {me}" if publication.user == me else publication.user
+        user = f"{OWN_HOME}{me}" if publication.user == me else publication.user
         new = {} if name in later else publication.fresh
         for device in {*publication.settled, *new}:
             amount = publication.held(device, looked_at) + new.get(device, 0)

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from launcher.gpu.monitor import NEWS_S
 from launcher.scheduler.dispatch.dispatch import Dispatch
@@ -12,7 +13,7 @@ from launcher.scheduler.endings.ended_attempts import Endings
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.backfill import Patience
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.fair_share import Courtesy, wish_of
+from launcher.scheduler.policy.fair_share import Courtesy, starves_of, wish_of
 from launcher.scheduler.policy.model import Decision, Machine, Start
 from launcher.scheduler.policy.watchdog import Watchdog
 from launcher.scheduler.running_attempts import RunningAttempts
@@ -103,6 +104,10 @@ class Admission:
         if claim.pilot:
             return self._dispatch.places.machine_of(claim)
         return Machine(cpus=self._cpus, ram=self._ram, **self._gpus.machine(self.claims()))
+
+    def forget(self) -> None:
+        """Find out anew where runs begin that have just come: what was stored of that came to nothing."""
+        self._line.forget()
 
     def exclude(self, job: int) -> None:
         """Try other jobs before one that the machine could not start."""
@@ -289,6 +294,8 @@ class Admission:
         ordered = [job for job in line.jobs if job.job in jobs]
         own = line.here
         running = [*map(elsewhere, line.elsewhere), *own]
+        starves = starves_of(self._gpus.exchange.wish, own, machine, time.monotonic())
+        machine = replace(machine, starves=starves)
         candidates = self._patience.entered(ordered, time.monotonic())
         decisions = decide(candidates, running, machine, now, requests.discipline)
         self._patience.note(decisions, time.monotonic())
@@ -300,7 +307,7 @@ class Admission:
         for complaint in self._courtesy.complaints:
             logger.warning("colleague reason=%r", complaint)
         self._courtesy.complaints.clear()
-        self._gpus.exchange.waits_for(*wish_of(candidates, decisions, machine))
+        self._gpus.exchange.waits_for(*wish_of(candidates, decisions, machine), jobs)
         return [jobs[job.job] for job in ordered], self._gpus.exchange.announce(
             decisions, claims, (candidates, running, machine, now), requests.discipline
         )

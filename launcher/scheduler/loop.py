@@ -286,6 +286,7 @@ class Scheduler:
             self._launches.undo()
             self._dispatch.sending.undo()
             self._queue.forget()
+            self._admission.forget()
             raise
 
     def _launch(self, result: TurnResult) -> None:

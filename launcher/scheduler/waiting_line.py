@@ -31,6 +31,10 @@ class WaitingLine:
         self._queue = queue
         self._ages, self._newcomers, self._lengths = Ages(), Newcomers(), QueueLengths()
 
+    def forget(self) -> None:
+        """Find out anew where runs begin that have just come: what was stored of that came to nothing."""
+        self._newcomers = Newcomers()
+
     def arranged(
         self,
         ready: Sequence[ReadyJob],
@@ -63,7 +67,7 @@ class WaitingLine:
             self._lengths.note(now, queue_length(length_of(heads, counts), running, machine, now))
         accounts = self._accounts(ready, running, now)
         line = arranged(self._lengths.patient(seen), now, discipline)
-        ordered = in_turn(line, running, accounts, now)
+        ordered = in_turn(line, running, accounts, now, discipline)
         return Line(ordered, running[: len(here)], running[len(here) :])
 
     def _accounts(

@@ -88,10 +88,8 @@ class Patience:
         if forecast.limit is None and job.forecast is None and self._learns:
             alike = (job.group, job.gpus) if self._forecasts.knows(job) else None
             count, began = self._running.get(alike, (0, 0.0))
-            mean = forecast.mean(count * now - began)
-        else:
-            mean = forecast.mean()
-        return USUAL_S if mean is None else mean
+            return forecast.mean(USUAL_S, count * now - began, count)
+        return forecast.mean(USUAL_S)
 
     def _count(self, job: TraceJob, by: int, began: float) -> None:
         for alike in ((job.group, job.gpus), None):

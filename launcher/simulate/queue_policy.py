@@ -58,6 +58,7 @@ class Live:
         self._nodes = [Node(gpus, rules, discipline) for gpus in fleet.machines()]
         self._node_of = [node for node in self._nodes for _ in node.cards]  # by card
         self._places: dict[int, Node] = {}  # where each job runs
+        self._sizes = {gpu.uuid: gpu.total - (gpu.used or 0) for gpu in fleet.snapshots()}
         self._forecasts, self._claims = forecasts, claims
         self._slowdown = slowdown
         self._use = DecayedUse() if users and discipline.keeps is Keeps.OVERDUE else None
@@ -220,7 +221,10 @@ class Live:
 
     def _begun(self, job: TraceJob, start: Start) -> TraceJob:
         """Return a job that starts, as long as it will run: less where it was promised too little."""
-        if start.exclusive or start.reservation is None or (job.vram or 0) <= start.reservation:
+        room = start.reservation
+        if start.exclusive or room is None:
+            room = min(self._sizes[uuid] for uuid in start.devices)
+        if (job.vram or 0) <= room:
             return job
         self._failing.add(job.index)
         return replace(job, seconds=min(job.seconds, PEAK_S))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from launcher.errors import UsageError, counted
 from launcher.scheduler.policy.disciplines import DISCIPLINES, SJF, Discipline
 from launcher.scheduler.policy.disciplines import OURS as OUR_DISCIPLINE
 from launcher.simulate.claims import Claims, Memory, WholeCards, claims
@@ -18,6 +19,7 @@ from launcher.simulate.trace import TraceJob
 from launcher.simulate.workload import Workload
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules
+from launcher.units import format_bytes
 
 OURS = OUR_DISCIPLINE.name
 POLICIES = tuple(DISCIPLINES)
@@ -107,10 +109,16 @@ def study(
         tell: called with the name of each policy: before it is replayed, or, in several processes, when it has been.
         policies: their names.
         processes: so many policies are replayed at once; what comes out is the same.
+
+    Raises:
+        UsageError: some jobs never start, so that no figure would be true.
     """
     names = [*policies]
     replays = dict(in_processes(_replay, (workload, assumptions), names, processes, tell))
     spans = {policy: replays[policy].spans for policy in names}
+    for policy in names:
+        if lost := len(workload.jobs) - len(spans[policy]):
+            raise _stuck(lost, policy, workload, assumptions.fleet)
     return Study(
         assumptions=assumptions,
         workload=workload,
@@ -149,6 +157,15 @@ def _replay(asked: tuple[Workload, Assumptions], policy: str) -> Replay:
     )
     spans = tuple(span for span in happened if span.job < first)
     return Replay(spans, queue.out_of_memory)
+
+
+def _stuck(lost: int, policy: str, workload: Workload, fleet: Fleet) -> UsageError:
+    whole = counted(len(workload.jobs), "job")
+    return UsageError(
+        f"{lost:,} of {whole} never start under {policy}: of each GPU {format_bytes(fleet.baseline)} are in use "
+        f"and {format_bytes(fleet.reserve)} are left to others, and a job whose memory is not known starts only "
+        "where hardly any is in use; give a smaller --baseline or --reserve, or --memory known"
+    )
 
 
 def _queue(policy: str, assumptions: Assumptions) -> Live:

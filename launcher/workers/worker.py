@@ -28,8 +28,8 @@ from launcher.workers.progress import Progress
 
 MODEL_FILE = "model_id.txt"
 ROOM_PAUSE_S = 1.0  # before a record that did not fit on the disk is tried again
-# what libraries take for the number of cores that are theirs; what the owner set stays
 MPS = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")  # as CUDA reads them
+# what libraries take for the number of cores that are theirs; what the owner set stays
 THREADS = (preload.OPENMP, preload.MKL, preload.OPENBLAS)
 
 

@@ -30,7 +30,7 @@ from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run
 from launcher.planning.queue_comparison import ACCEPT_CODE, Action, Comparison
 from launcher.planning.submit import Submitted, submit
-from launcher.scheduler.chosen_policy import choose_discipline
+from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.policy.model import Machine
 from launcher.screens.format import harmless
@@ -149,13 +149,14 @@ def command(
         return _print_results(plans)
     code = 0
     with open_queue(make=True) as (home, store):
-        if policy is not None:
-            choose_discipline(home, policy)
         with _uncollected():
             # compare all of them before any is queued, so that a refusal leaves nothing behind
             comparisons = [compared(store, plan) for plan in plans]
             _check_possible(home, store, comparisons, backends)
             check_groups(store, groups_to_run(comparisons))
+            if policy is not None:
+                choose_discipline(home, policy)
+                click.echo(told_of(home), err=True)
             contexts = [context_to_store((*plan.pass_env, *pass_env)) for plan in plans]
             submitted = [
                 _queue(store, comparison, context)

@@ -1,7 +1,7 @@
 """What schedulers of other homes are told and tell: reservations, who waits, and how much each user has used."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -137,16 +137,31 @@ class ReservationExchange:
         sight = self._sight()
         self._board.use_is(self._meter(claims, sight.gpus if sight else ()))
 
-    def waits_for(self, wish: Wish | None, job: int = 0) -> None:
-        """Tell others what we wait for; they know it when our reservations are published next."""
+    def waits_for(
+        self, wish: Wish | None, job: int = 0, present: Container[int] = frozenset()
+    ) -> None:
+        """Tell others what we wait for; they know it when our reservations are published next.
+
+        Args:
+            wish: what; None: nothing, or we leave it to them now.
+            job: that waits for it.
+            present: the jobs that wait: who leaves his place to others has waited all the same.
+        """
         if wish is None:
-            self._waits, self._board.wish = None, None
+            self._board.wish = None
+            if self._waits is not None and self._waits[0] not in present:
+                self._waits = None
             return
         if self._waits is None or self._waits[0] != job:
             self._waits = (job, replace(wish, since=time.monotonic()))
         since = self._waits[1].since
         self._waits = (job, replace(wish, since=since))
         self._board.wish = self._waits[1]
+
+    @property
+    def wish(self) -> Wish | None:
+        """What we wait for, whether others are told so now or not."""
+        return None if self._waits is None else self._waits[1]
 
     def announce(
         self,
@@ -166,6 +181,8 @@ class ReservationExchange:
         starts = [decision for decision in decisions if isinstance(decision, Start)]
         if not starts:
             return decisions
+        if self._waits is not None and any(start.job == self._waits[0] for start in starts):
+            self._waits = None
         waiting, running, machine, now = asked
         reservations = [
             *self._ledger.reservations(claims, self._cores),
@@ -229,8 +246,9 @@ class ReservationExchange:
 
     def leave(self, claims: Collection[Claim]) -> None:
         """Leave; the reservations of what still runs stay for a successor to take over."""
-        if not claims:
-            self._board.clear()
+        if not claims:  # what this home has used lately stays told
+            self._board.wish = None
+            self._board.publish(())
 
 
 def _head(claim: Claim) -> Identity:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import inf
 
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, admits
 from launcher.scheduler.policy.explanations import cores
 from launcher.scheduler.policy.gpu_need import Need
-from launcher.scheduler.policy.gpu_slot import Card, Turn
+from launcher.scheduler.policy.gpu_slot import Beside, Card, Turn
 from launcher.scheduler.policy.inventory import Inventory
 from launcher.scheduler.policy.model import Decision, Wait, Waiting
 from launcher.units import format_seconds
@@ -25,11 +26,14 @@ class FirstJobReservation:
     job: str  # its number, or its name
     group: str
     at: Turn
-    slip: float = 0.0  # later jobs may be expected to end so many seconds after that
+    slip: float = (
+        0.0  # later jobs may be expected to end so many seconds after that; -inf: no guess counts
+    )
     where: str  # in words
     cpus: int  # that are left at that time
     ram: int  # likewise, bytes
-    beside: dict[str, tuple[int, int]]  # UUID → (bytes, jobs of ours) that are left on its GPUs
+    beside: dict[str, Beside]  # UUID → what is left on its GPUs
+    load: Load = UNKNOWN_LOAD  # what it does to them
     placeless: set[Need | None] = field(default_factory=set)  # needs for which nothing is left
 
     def when(self, now: float) -> str:
@@ -49,8 +53,11 @@ class FirstJobReservation:
 
     def ends_before(self, job: Waiting, now: float) -> bool:
         """Tell whether a job that starts now is known to have ended at a time that is known itself."""
-        known = job.seconds is not None and self.at[0] < inf
-        return known and now + (job.seconds or 0.0) <= max(now, self.at[0]) + self.slip
+        firm = self.slip == -inf  # then only a time limit is known
+        seconds = job.forecast.limit if firm else job.seconds
+        if seconds is None or self.at[0] == inf:
+            return False
+        return now + seconds <= max(now, self.at[0]) + (0.0 if firm else self.slip)
 
     def admit(
         self, job: Waiting, open_cards: Iterable[Card], *, need: Need | None, cpus: int
@@ -75,17 +82,20 @@ class FirstJobReservation:
         self.ram -= ram
         for card in free:
             if card.gpu.uuid in self.beside:
-                room, slots = self.beside[card.gpu.uuid]
+                room, slots, loads = self.beside[card.gpu.uuid]
                 taken = 0 if need is None else need.vram_request or 0
-                self.beside[card.gpu.uuid] = (room - taken, slots - 1)
+                load = UNKNOWN_LOAD if need is None else need.load
+                self.beside[card.gpu.uuid] = (room - taken, slots - 1, (*loads, load))
         return free
 
     def leaves(self, card: Card, need: Need | None) -> bool:
         """Tell whether a job on a GPU leaves the first one's place there as it is."""
         if need is None or card.gpu.uuid not in self.beside:
             return True
-        room, slots = self.beside[card.gpu.uuid]
-        return not need.exclusive and (need.vram_request or 0) <= room and slots > 0
+        room, slots, loads = self.beside[card.gpu.uuid]
+        if need.exclusive or (need.vram_request or 0) > room or slots <= 0:
+            return False
+        return admits(self.load, (*loads, need.load), card.most)
 
 
 def reserve(
@@ -127,6 +137,7 @@ def reserve(
         where=", ".join(card.gpu.label for card in cards) or cores(cpus),
         cpus=inventory.cpus + sum(run.cpus for run in gone) - cpus,
         ram=max(0, free_ram + sum(run.ram for run in gone) - ram),
+        load=request.demand,
         beside={} if need is None else {card.gpu.uuid: card.beside(need, at) for card in cards},
     )
 

@@ -13,6 +13,7 @@ UNKNOWN_SLOWDOWN = 1.3  # of each of two jobs of which nothing is known; of n: t
 UNKNOWN_SM = 0.65  # what two alike must use of a card to slow each other down like that
 SWITCH = 0.05  # a further job costs so much of the card: its contexts and caches are changed
 MOST_UNKNOWN = 2  # jobs on a card as long as it is not known what they use of it
+MOST_COUNTED = 64  # others; of more no number is large enough, and none is needed
 MOST_SLOWDOWN = 100.0  # more is no measurement but a job that hung
 NAMED = 3  # jobs that a reason names
 _USES, _FACTORS = 100, 20  # steps of 1; jobs that differ by less are decided alike, and at once
@@ -57,7 +58,7 @@ def slowdown_beside(job: Load, others: Sequence[Load]) -> float:
 
 def rates(group: Sequence[Load]) -> list[float]:
     """Return how fast each of some jobs goes on while all of them are on one card; alone it is 1."""
-    more = len(group) - 1
+    more = min(len(group) - 1, MOST_COUNTED)
     if more <= 0:
         return [1.0] * len(group)
     use = sum([UNKNOWN_SM if sm is None else sm for sm, _ in group])

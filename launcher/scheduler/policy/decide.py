@@ -14,12 +14,20 @@ from itertools import islice
 from math import inf
 
 from launcher.scheduler.policy.backfill import (
+    SHOWN_S,
     FirstJobReservation,
     others_block,
     ours_block,
     reserve,
 )
-from launcher.scheduler.policy.disciplines import OURS, Discipline, Keeps, rules_for
+from launcher.scheduler.policy.disciplines import (
+    OURS,
+    Discipline,
+    Keeps,
+    firm_from,
+    rules_for,
+    unlearned,
+)
 from launcher.scheduler.policy.explanations import Lack, place_of, placed
 from launcher.scheduler.policy.gpu_need import Need
 from launcher.scheduler.policy.gpu_slot import Card
@@ -50,6 +58,8 @@ def decide(
         now: seconds, on the clock of `Running.ends`.
         discipline: the policy.
     """
+    if not discipline.foresees:
+        waiting, running = unlearned(waiting, running)
     return Policy(machine, running, discipline=discipline).decide(waiting, now)
 
 
@@ -120,6 +130,7 @@ class Policy:
         if self._yielding is not None:
             lacks, yields = self._yielding.judge(request, needs, need, lacks, cpus)
             if yields is not None:
+                self._bar_others(request)
                 return yields
         if not lacks:
             places, delay = self._places_now(request, need, cpus, now)
@@ -127,11 +138,16 @@ class Policy:
                 return self._start(request, need, places, cpus, now)
             return Wait(job=request.job, reason=delay, code=ReasonCode.WOULD_DELAY)
         if self._keeps is Keeps.ALL:
-            name = request.name or str(request.job)
-            self._barred = f"comes after job {name}: first come, first served"
+            self._bar_others(request)
         elif self._reservation is None:
             return self._kept(request, needs, cpus, lacks, now)
         return Wait(job=request.job, reason=lacks.text, data=lacks.data, lacks=lacks.of)
+
+    def _bar_others(self, request: Waiting) -> None:
+        """Let nobody start before a job that waits, where that is the policy."""
+        if self._keeps is Keeps.ALL:
+            name = request.name or str(request.job)
+            self._barred = f"comes after job {name}: first come, first served"
 
     def _kept(
         self, request: Waiting, needs: Sequence[Need], cpus: int, lacks: Lack, now: float
@@ -149,6 +165,11 @@ class Policy:
                     later = format_seconds(round(patience_s))
                     lacks = lacks.and_that(
                         f"kept for it from {later} on, until then others may pass"
+                    )
+                firm_s = firm_from(request) - now
+                if due and place.slip >= SHOWN_S and firm_s > 0:
+                    lacks = lacks.and_that(
+                        f"from {format_seconds(round(firm_s))} on it slips no more"
                     )
             self._reservation = place if due else None
             if (place is None or request.insists) and others_block(self.inventory, request, cpus):

@@ -13,6 +13,9 @@ from launcher.scheduler.policy.model import Machine, Running
 from launcher.units import format_bytes, format_seconds
 
 Turn = tuple[float, int]  # when a job ends, and where that is unknown, which of those started first
+Beside = tuple[
+    int, int, tuple[Load, ...]
+]  # bytes, jobs of ours, and what those that stay do to a GPU
 NAMED = 3  # jobs that a reason names; the others are counted
 
 
@@ -195,15 +198,15 @@ class Card:
             return False
         return not (need.excludes_others and self.guests)
 
-    def beside(self, need: Need, at: Turn) -> tuple[int, int]:
-        """Return (bytes, jobs of ours) for which there is room beside a job that starts at a time."""
+    def beside(self, need: Need, at: Turn) -> Beside:
+        """Return for what there is room beside a job that starts at a time, and what will be there still."""
         if need.exclusive:
-            return 0, 0
+            return 0, 0, ()
         gone = [job for job in self.ours if self._turn(job) <= at]
         left = self.free + sum(self.load(job) for job in gone)
-        stay = [job.demand for job in self.ours if self._turn(job) > at]
+        stay = tuple(job.demand for job in self.ours if self._turn(job) > at)
         slots = limit((*stay, need.load), self.most)
-        return left - (need.vram_request or 0), slots - len(stay) - 1
+        return left - (need.vram_request or 0), slots - len(stay) - 1, stay
 
     def refusal(self, need: Need) -> str:
         """Return in numbers why a job cannot start here now."""

@@ -18,7 +18,9 @@ def backend_lines(previews: Sequence[BackendPreview], now: float) -> Iterator[st
         if preview.settings is None:
             yield harmless(f"On this machine{_else(preview)}: {_jobs(preview)}")
         else:
-            yield harmless(f"On {preview.name}{_else(preview)}: {_jobs(preview)}; {_pilots(preview, now)}")
+            yield harmless(
+                f"On {preview.name}{_else(preview)}: {_jobs(preview)}; {_pilots(preview, now)}"
+            )
 
 
 def shape_of(settings: BackendSettings) -> str:

@@ -2,14 +2,18 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from launcher.gpu.colleague import HALF_LIFE_S, decayed_span
+from launcher.gpu.colleague import HALF_LIFE_S, Use, Wish, decayed_span
+from launcher.gpu.reservations import ReservationBoard
 from launcher.job import Resources
+from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.gpus.use_meter import MEMORY_S, UseMeter
 from launcher.states import Done
 from launcher.store.queue import Store
+from launcher.system.paths import Home
 from tests.build import GIB, Clock, a_claim, a_gpu, a_seat, a_spec, enqueue
 
 DAY = HALF_LIFE_S
@@ -92,3 +96,39 @@ def test_records_that_cannot_be_read_use_no_memory(store: Store, key: str) -> No
     use = a_meter(store, Clock(300.0), Clock()).read([], [])
     assert use.memory == 0.0
     assert use.cores == pytest.approx(100, rel=0.01)
+
+
+def a_scheduler(home: Path, claims: Path) -> tuple[Accelerators, ReservationBoard]:
+    """What a scheduler knows of GPUs, without any; and what it tells others."""
+    board = ReservationBoard(claims, home)
+    return Accelerators(Home(home), lambda: (), lambda: None, board=board), board
+
+
+def test_a_scheduler_that_leaves_lets_the_other_homes_of_its_user_know_what_was_used(
+    tmp_path: Path,
+) -> None:
+    gpus, board = a_scheduler(tmp_path / "one", tmp_path)
+    _, other = a_scheduler(tmp_path / "other", tmp_path)
+    board.wish = Wish(since=0.0, gpus=1)
+    board.use_is(Use(cards=7200.0))
+    gpus.leave([])
+    other.others()
+    assert other.whole_use().cards == pytest.approx(7200.0, rel=1e-3)
+    assert other.colleagues() == ()
+    board.use_is(Use(cards=1.0))
+    gpus.leave([])
+    assert not [*tmp_path.glob("launcher-claims.*")], "it is not worth a file"
+
+
+def test_who_leaves_his_place_to_another_has_waited_all_the_same(tmp_path: Path) -> None:
+    gpus, board = a_scheduler(tmp_path / "one", tmp_path)
+    told = list[Wish | None]()
+    wish = Wish(since=0.0, gpus=1)
+    for asked, present in ((wish, {7}), (None, {7}), (wish, {7}), (None, set[int]()), (wish, {7})):
+        gpus.exchange.waits_for(asked, 7 if asked else 0, present)
+        told.append(board.wish)
+    first, leaves, again, _, anew = told
+    assert first is not None
+    assert (leaves, again) == (None, first)
+    assert anew is not None
+    assert anew.since > first.since
