@@ -13,7 +13,7 @@ from launcher.units import format_bytes, parse_bytes
 MOST_GPUS = 10_000  # more is a slip
 LARGEST_BYTES = 16 * 1024**4  # a larger card is a slip, too
 Card = TypeVar("Card")
-_PART = re.compile(r"\s*([0-9]{1,6})\s*[x×*]\s*(\S.*?)\s*")
+_PART = re.compile(r"\s*([0-9]{1,6})\s*[x×*]\s*([^()\s][^()]*?)\s*")
 _MACHINES = re.compile(r"\s*(?:([0-9]{1,6})\s*[x×*])?\s*\(([^()]*)\)\s*")
 _PLUS = re.compile(r"\+(?![^(]*\))")  # outside of parentheses
 _LIKE = "expected GPUs such as 8x24GiB or 2x80GiB+6x24GiB, of several machines 4x(2x24GiB)"

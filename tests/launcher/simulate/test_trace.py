@@ -203,7 +203,7 @@ def test_a_cluster_is_written_machine_by_machine(
         ),
         ("4x()", "expected GPUs such as"),
         ("0x(2x24GiB)", "'0x(2x24GiB)' is no machine at all"),
-        ("4x(2x24GiB", "expected an amount of memory such as 16GiB"),
+        ("4x(2x24GiB", "expected GPUs such as"),
         ("2x(2x(1x24GiB))", "expected GPUs such as"),
         ("99999x(99999x1GiB)", "at most 10,000 GPUs can be simulated"),
         ("24GiB", "expected GPUs such as 8x24GiB"),
