@@ -47,7 +47,7 @@ def past_pilots(home: Home) -> dict[str, PastPilot]:
     except OSError:
         return {}
     pilots = {}
-    for line in text.splitlines()[-MOST:]:
+    for line in [*filter(None, text.splitlines())][-MOST:]:
         try:
             pilot = known_of(PastPilot, json.loads(line), "a line")
         except (ValueError, RecursionError, TypeError):
@@ -80,7 +80,8 @@ class NodesFile:
         )
         try:
             with (self._home.folder / _NAME).open("a", encoding="utf-8") as file:
-                file.write("".join(f"{line}\n" for line in lines))
+                # what stands there may end in the middle of a line
+                file.write("".join(f"\n{line}\n" for line in lines))
         except OSError as error:
             logger.warning("%s trouble=%r", _NAME, str(error))
             return
