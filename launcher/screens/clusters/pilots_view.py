@@ -79,7 +79,7 @@ def _why(pilot: PilotRow, now: float) -> str:
     if pilot.stage in {Life.SILENT, Life.STRANDED, Life.MISSING} and silent_s is not None:
         silence = f"silent for {format_seconds(round(silent_s))}"
         return f"{silence}; {first_line(pilot.reason)}" if pilot.reason else silence
-    return first_line(pilot.reason) if pilot.stage != Life.RUNNING else ""
+    return first_line(pilot.reason)
 
 
 def _backend(backend: BackendRow, pilots: Pilots, width: int) -> list[Line]:
