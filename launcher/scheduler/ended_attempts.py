@@ -1,5 +1,6 @@
 """Attempts that have ended and are not taken in yet, and what is to be known of them for that."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,6 +9,9 @@ from launcher.scheduler.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Machine
 from launcher.scheduler.requeue_policy import requeue_of
 from launcher.scheduler.shared_time import slowdown_by_duration
+from launcher.staging.acceptance import accept
+from launcher.staging.left_behind import remove_earlier
+from launcher.staging.stages import stage_of
 from launcher.states import (
     Done,
     Failed,
@@ -24,11 +28,16 @@ from launcher.store.scheduler_actions import Scheduling
 from launcher.store.transitions import Requeue
 from launcher.store.usage import Measured
 from launcher.system.files import Stamp, stamp
+from launcher.system.paths import Home
 
+MOVE_PATIENCE_S = 60.0  # so long a full disk, or one that does not answer, is waited for
+MOVE_AGAIN_S = 1.0
 UNSTARTED_PAUSE_S = 1.0  # before what could not be started is tried again; doubles each time
 PUZZLE_S = (
     3.0  # so long a failure on a GPU waits for a look at the GPU, which may have failed itself
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -44,19 +53,21 @@ class Ended:
     since: float  # monotonic
     outputs: dict[str, Stamp] = field(default_factory=dict)  # path → size and time
     requeue: Requeue | None = None
+    again_at: float = 0.0  # monotonic; what it made could not be moved into its run's folder before
 
 
 class Endings:
     """The ends that one scheduler has still to take in; a full disk makes it try again."""
 
-    def __init__(self, queue: Scheduling, gpus: Accelerators) -> None:
+    def __init__(self, home: Home, queue: Scheduling, gpus: Accelerators) -> None:
         """Begin with none.
 
         Args:
+            home: where the attempts' folders lie.
             queue: that takes them in.
             gpus: tells whether a GPU has failed, and what an attempt took there.
         """
-        self._queue, self._gpus = queue, gpus
+        self._home, self._queue, self._gpus = home, queue, gpus
         self._open: list[Ended] = []
 
     def __len__(self) -> int:
@@ -70,7 +81,7 @@ class Endings:
     @property
     def pressing(self) -> bool:
         """Whether one of them can be taken in at once."""
-        return not all(map(self._puzzles, self._open))
+        return not all(map(self._waits, self._open))
 
     def add(self, claim: Claim, outcome: Outcome) -> None:
         """Record that an attempt has ended."""
@@ -101,7 +112,8 @@ class Endings:
         Args:
             machine: returns what there is, without the attempts that have ended.
         """
-        due = [ended for ended in self._open if not self._puzzles(ended)]
+        due = [ended for ended in self._open if not self._waits(ended)]
+        due = [ended for ended in due if self._accepted(ended)]
         for ended in due:
             if isinstance(ended.outcome, Done):
                 paths = ended.claim.spec.outputs
@@ -113,6 +125,34 @@ class Endings:
                 reason = Reason(code=ReasonCode.NOT_STARTED, text=text)
                 ended.requeue = Requeue(reason=reason, pause_s=UNSTARTED_PAUSE_S)
         return due
+
+    def _waits(self, ended: Ended) -> bool:
+        return time.monotonic() < ended.again_at or self._puzzles(ended)
+
+    def _accepted(self, ended: Ended) -> bool:
+        """Move what a job that is done has made into its run's folder; False: later.
+
+        Its outcome is on record, and only this scheduler takes it in; where that is killed, the next
+        one does the same again.
+        """
+        claim = ended.claim
+        if not isinstance(ended.outcome, Done) or not claim.spec.entry:
+            return True
+        attempt, run_folder = self._home.attempt(claim.job, claim.number), claim.spec.run_folder
+        try:
+            stage = stage_of(attempt, run_folder)
+            if stage is not None:
+                accept(stage)
+        except OSError as error:
+            why = f"its results cannot be moved to {run_folder}: {error.strerror or error}"
+            logger.warning("job=%d attempt=%d trouble=%r", claim.job, claim.number, why)
+            if time.monotonic() < ended.since + MOVE_PATIENCE_S:
+                ended.again_at = time.monotonic() + MOVE_AGAIN_S
+                return False
+            ended.outcome = Failed(at=ended.outcome.at, error=why)
+            return True
+        remove_earlier(self._home, claim.job, claim.number, run_folder)
+        return True
 
     def finish(self, ended: Ended, now: float) -> State | None:
         """Take an end in; return its job's new state, None when it was taken in before."""

@@ -109,7 +109,7 @@ class Scheduler:
             home, self._queue, self._fork_servers, clock, self._outage, self._gpus
         )
         self._succession = Succession(self._queue, self._launches)
-        self._endings = Endings(self._queue, self._gpus)
+        self._endings = Endings(home, self._queue, self._gpus)
         self._admission = Admission(
             store,
             cpus=cpus,

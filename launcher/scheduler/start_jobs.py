@@ -9,6 +9,7 @@ from launcher.scheduler.attempt_watch import LOOK_AGAIN_S, Place, Supervised
 from launcher.scheduler.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Start
 from launcher.scheduler.unrecorded_attempts import Unrecorded, unrecorded
+from launcher.staging.left_behind import take_left
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.scheduler_actions import Scheduling, Seat
@@ -229,9 +230,20 @@ class Launches:
             cpus=claim.cpus,
             claim=claim.reservation,
             mps=self._gpus.mps_folders(claim),
+            left=self._left(claim),
             spec_text=claim.spec_text,
             context_text=claim.context_text,
         )
+
+    def _left(self, claim: Claim) -> str:
+        """Return from which stage an attempt goes on; those before it are taken from their attempts.
+
+        Raises:
+            OSError: that is not possible now.
+        """
+        if claim.number == 1 or not claim.spec.entry:
+            return ""
+        return take_left(self._home, claim.job, claim.number, claim.spec.run_folder)
 
     def _give_up(self, ready: ReadyJob, start: Start, why: Unusable, number: int) -> None:
         """Claim a job without a supervisor, so that its attempt can end."""

@@ -10,10 +10,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launcher.errors import Error, MachineError
-from launcher.ids import model_folder_name, read_words
+from launcher.ids import model_folder_name
 from launcher.job import Spec
 from launcher.states import Shortage
 from launcher.system.environment import placed_environment
@@ -21,10 +21,11 @@ from launcher.system.files import Json, write_atomic, write_json
 from launcher.system.paths import Attempt
 from launcher.system.process_tree import MARK
 from launcher.workers import preload
-from launcher.workers.memory_share import Share
 from launcher.workers.oom_messages import read_error
 from launcher.workers.order import Order
-from launcher.workers.progress import Progress
+
+if TYPE_CHECKING:
+    from launcher.workers.job import Job
 
 MODEL_FILE = "model_id.txt"
 ROOM_PAUSE_S = 1.0  # before a record that did not fit on the disk is tried again
@@ -75,7 +76,7 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         device: "cpu" or "cuda:0".
         gpus: how many cards are the job's, from cuda:0 on.
     """
-    from launcher.workers.job import Job
+    from launcher.workers.job_view import hand_over, view_of_job
 
     spec, stop = order.spec, threading.Event()
     for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
@@ -84,32 +85,12 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         signal.signal(number, signal.SIG_IGN)  # as in any Python: they become an OSError
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # `logs -f` shows a line when it is printed
-    job = Job(
-        name=spec.name,
-        kind=spec.kind,
-        run=spec.run,
-        run_folder=spec.run_folder,
-        folder=Path(order.context.folder),
-        attempt_folder=attempt.folder,
-        attempt=order.number,
-        device=device,
-        cpus=order.cpus,
-        gpus=gpus,
-        model=spec.model,
-        base=spec.base,
-        data=spec.data,
-        images=spec.images,
-        settings=spec.settings,
-        words=read_words(spec.words),
-        outputs=tuple(map(Path, spec.outputs)),
-        progress=Progress(attempt.progress),
-        stop=stop,
-        share=Share(attempt.folder),
-    )
     try:
         preload.settle(os.environ)
-        _tell_model(spec)
+        job = view_of_job(order, attempt, device=device, gpus=gpus, stop=stop)
+        _tell_model(job)
         result: Mapping[str, Json] = _function(spec)(job)
+        hand_over(spec, attempt)
         _tell_result(attempt, {"schema": 1, "ok": True, "result": dict(result)})
     except Error as error:
         return _failed(
@@ -172,13 +153,13 @@ def _is_absent(error: ModuleNotFoundError | AttributeError, entry: str) -> bool:
     return error.name is not None and f"{module}.".startswith(f"{error.name}.")
 
 
-def _tell_model(spec: Spec) -> None:
+def _tell_model(job: "Job") -> None:
     """Write the ID of the job's model beside its files where the folder's name is too short for it."""
-    if spec.model is None or model_folder_name(spec.model) == spec.model:
+    if job.model is None or model_folder_name(job.model) == job.model:
         return
-    folder = spec.run_folder / model_folder_name(spec.model)
+    folder = job.model_folder(job.model)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / MODEL_FILE, f"{spec.model}\n")
+    write_atomic(folder / MODEL_FILE, f"{job.model}\n")
 
 
 def _tell_result(attempt: Attempt, record: Mapping[str, Json]) -> None:

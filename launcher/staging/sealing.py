@@ -1,0 +1,48 @@
+"""A stage whose attempt has come to its end: what was deleted is written down, and the links go."""
+
+import contextlib
+import os
+
+from launcher.staging.links import gone_of, is_ours, read_links, write_links
+from launcher.staging.stages import Stage, tidy
+
+
+def seal(stage: Stage) -> bool:
+    """Leave in a stage what its attempt has made, and nothing else; return whether anything is left.
+
+    Doing it again changes nothing. An empty stage is removed.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    links = read_links(stage)
+    if links.links or links.folders:
+        if not links.sealed:  # before any link goes: they are the evidence
+            links.gone = gone_of(stage, links)
+            links.gone_folders = [
+                name
+                for name in links.folders
+                if not os.path.lexists(f"{stage.new}/{name}")  # many names
+            ]
+            links.sealed = True
+            write_links(stage, links)
+        for name in links.links:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                if is_ours(stage, name):
+                    os.unlink(f"{stage.new}/{name}")  # noqa: PTH108  # likewise
+        for name in reversed(links.folders):
+            with contextlib.suppress(OSError):  # it holds something
+                os.rmdir(f"{stage.new}/{name}")  # noqa: PTH106  # likewise
+    return bool(links.gone or links.gone_folders) or not _removed(stage)
+
+
+def _removed(stage: Stage) -> bool:
+    """Remove a stage in which nothing is; return whether that was so."""
+    with contextlib.suppress(OSError):
+        os.rmdir(stage.new)  # noqa: PTH106  # done for every attempt
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(stage.record)  # noqa: PTH108  # likewise
+        os.rmdir(stage.folder)  # noqa: PTH106  # likewise
+        tidy(stage)
+        return True
+    return False
