@@ -13,6 +13,7 @@ import shutil
 from launcher.staging.links import read_links
 from launcher.staging.sealing import seal
 from launcher.staging.stages import ACCEPTED, Stage, tidy
+from launcher.system.files import sync
 
 _IN_THE_WAY = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 _REPLACED = "replaced-"  # beside new/: what made place, until it is removed
@@ -32,9 +33,8 @@ def accept(stage: Stage) -> bool:
             return False
     if seal(accepted):
         _delete_gone(accepted)
-        replaced = {*read_links(accepted).replaced}
         with contextlib.suppress(FileNotFoundError):  # it was moved before
-            _move(accepted, "", replaced)
+            _move(accepted, "", {*read_links(accepted).replaced})
         shutil.rmtree(accepted.folder, ignore_errors=True)
         tidy(accepted)
     return True
@@ -78,6 +78,8 @@ def _move(stage: Stage, within: str, replaced: set[str]) -> None:
                 os.rename(entry.path, place)  # noqa: PTH104  # likewise
             else:
                 raise
+    if listed:
+        sync(f"{stage.run_folder}/{within}")
 
 
 def _make_place(stage: Stage, place: str) -> None:
