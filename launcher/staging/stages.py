@@ -16,6 +16,7 @@ The link in the attempt's folder is never changed. So it leads nowhere as soon a
 name, and a process that wakes later can write nothing through it.
 """
 
+import contextlib
 import errno
 import os
 import re
@@ -104,9 +105,6 @@ def names_of(stage: Stage) -> Iterator[Stage]:
 
 
 def tidy(stage: Stage) -> None:
-    """Remove the folder of a run's stages, and the run's, where nothing is in them."""
-    for folder in (f"{stage.run_folder}/{STAGES}", str(stage.run_folder)):
-        try:
-            os.rmdir(folder)  # noqa: PTH106  # done for every attempt
-        except OSError:
-            return
+    """Remove the folder of a run's stages, where none is left."""
+    with contextlib.suppress(OSError):
+        os.rmdir(f"{stage.run_folder}/{STAGES}")  # noqa: PTH106  # done for every attempt

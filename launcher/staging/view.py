@@ -70,7 +70,11 @@ def make(
     # first of all: by the link a stage is known that is not whole because its worker was killed
     _link(f"{run_folder}/{STAGES}/{stage.name}/{NEW}", attempt, view)
     making = stage.named(MAKING)
-    _make_folder(making)
+    try:
+        _make_folder(making)
+    except OSError:
+        os.unlink(view)  # noqa: PTH108  # likewise
+        raise
     links = Links()
     ways = frozenset(above for name in wanted.outputs for above in _above(name))
     with contextlib.suppress(FileNotFoundError):  # nothing was accepted yet
@@ -89,15 +93,29 @@ def _link(target: str, attempt: Attempt, view: str) -> None:
 
 
 def _make_folder(stage: Stage) -> None:
-    """Make a stage's folder; those above may be removed at any time by who finds them empty."""
+    """Make a stage's folder; that of all stages may be removed at any time by who finds it empty."""
+    missing = [f"{stage.run_folder}/{STAGES}", str(stage.run_folder), str(stage.run_folder.parent)]
     while True:
-        Path(stage.folder).parent.mkdir(parents=True, exist_ok=True)
         try:
             os.mkdir(stage.folder)  # noqa: PTH102  # done for every attempt
         except FileNotFoundError:
-            continue
-        os.mkdir(stage.new)  # noqa: PTH102  # likewise
+            _make_first(missing)
+        else:
+            os.mkdir(stage.new)  # noqa: PTH102  # likewise
+            return
+
+
+def _make_first(folders: Sequence[str]) -> None:
+    """Make the first of some folders, with those of the others that it is in; the project is there."""
+    folder, *above = folders
+    try:
+        os.mkdir(folder)  # noqa: PTH102  # as above
+    except FileExistsError:
         return
+    except FileNotFoundError:
+        if not above:
+            raise
+        _make_first(above)
 
 
 def _above(name: str) -> Sequence[str]:

@@ -18,6 +18,8 @@ from launcher.workers.order import Order
 from launcher.workers.progress import Progress
 
 ROOM_PAUSE_S = 1.0  # before a record that did not fit on the disk is tried again
+# nobody can write there: there is nothing to keep apart, and a job that only reads goes on
+_READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}
 
 
 def view_of_job(
@@ -26,13 +28,19 @@ def view_of_job(
     """Return the job as its entry function gets it: with a view of the run's folder that is its own.
 
     Raises:
-        OSError: the disk is full, or the run's folder cannot be written.
+        OSError: the disk is full, or does not answer.
     """
     spec = order.spec
     real = spec.run_folder
     models = () if spec.model is None else (model_folder_name(spec.model),)
     wanted = Wanted(models=frozenset(models), outputs=inside(real, spec.outputs), anew=MADE)
-    view = make(attempt, real, wanted, job=order.job, number=order.number, left=order.left)
+    view, accepted = str(real), None
+    try:
+        view = make(attempt, real, wanted, job=order.job, number=order.number, left=order.left)
+        accepted = real
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
     above = f"{real}/"
     outputs = (
         f"{view}/{path.removeprefix(above)}" if path.startswith(above) else path
@@ -59,7 +67,7 @@ def view_of_job(
         progress=Progress(attempt.progress),
         stop=stop,
         share=Share(attempt.folder),
-        accepted=real,
+        accepted=accepted,
         own=tuple(sorted(wanted.entries)),
     )
 

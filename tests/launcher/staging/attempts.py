@@ -19,6 +19,7 @@ class Study:
 
     def __init__(self, folder: Path, *outputs: str) -> None:
         self.run = folder / "project" / "runs" / "study"
+        self.run.parents[1].mkdir(parents=True)
         self.home = Home(folder / "home")
         self.number = 0
         names = inside(self.run, [f"{self.run}/{name}" for name in outputs])

@@ -45,7 +45,7 @@ def test_an_attempt_that_makes_nothing_leaves_no_folder(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.begin()
     study.end()
-    assert not study.run.exists()
+    assert not [*study.run.iterdir()]
 
 
 def test_what_an_attempt_deletes_is_deleted_when_it_is_accepted(tmp_path: Path) -> None:
