@@ -16,7 +16,7 @@ from launcher.staging.stages import ACCEPTED, Stage, tidy
 from launcher.system.files import sync
 
 _IN_THE_WAY = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
-_REPLACED = "replaced-"  # beside new/: what made place, until it is removed
+_REPLACED = "replaced-"  # in the stage: what made place, until it is removed
 
 
 def accept(stage: Stage) -> bool:

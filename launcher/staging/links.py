@@ -9,7 +9,7 @@ from pathlib import Path
 from launcher.staging.stages import Stage
 from launcher.system.files import Json, read_json, write_json
 
-_UP = "../../.."  # from a stage's new/ to the folder of its run
+_UP = "../../.."  # from what an attempt makes to the folder of its run
 
 
 @dataclass(slots=True)

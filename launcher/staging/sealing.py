@@ -4,7 +4,7 @@ import contextlib
 import os
 
 from launcher.staging.links import gone_of, is_ours, read_links, write_links
-from launcher.staging.stages import Stage, tidy
+from launcher.staging.stages import RUN, Stage, tidy
 
 
 def seal(stage: Stage) -> bool:
@@ -40,8 +40,9 @@ def _removed(stage: Stage) -> bool:
     """Remove a stage in which nothing is; return whether that was so."""
     with contextlib.suppress(OSError):
         os.rmdir(stage.new)  # noqa: PTH106  # done for every attempt
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(stage.record)  # noqa: PTH108  # likewise
+        for file in (stage.record, f"{stage.folder}/{RUN}"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(file)  # noqa: PTH108  # likewise
         os.rmdir(stage.folder)  # noqa: PTH106  # likewise
         tidy(stage)
         return True

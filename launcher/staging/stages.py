@@ -1,9 +1,10 @@
 """Where stages lie, and how an attempt's folder names its own.
 
 runs/<run>/.attempts/<job>-<number>-<random>/   a stage, on the file system of the results
-    new/          what the attempt makes, laid out as the run's folder
-    links.json    which names in it are links to what was accepted before; absent where none are
-<attempt>/runs/<run>                            a link to new/: the only way in that a job is given
+    <run>/          what the attempt makes, laid out as the run's folder
+    .accepted       a link to the run's folder
+    .links.json     which names in it are links to what was accepted before; absent where none are
+<attempt>/runs      a link to the stage: the only way in that a job is given
 
 The name of a stage tells how far it is; each change is a single rename:
 
@@ -28,8 +29,8 @@ from pathlib import Path
 from launcher.system.paths import Attempt
 
 STAGES = ".attempts"  # in a run's folder
-NEW, RECORD = "new", "links.json"
-VIEWS = "runs"  # in an attempt's folder
+RUN, RECORD = ".accepted", ".links.json"  # in a stage
+VIEW = "runs"  # in an attempt's folder
 MAKING, LEFT, ACCEPTED = ".making", ".left", ".accepted"
 _NAME = re.compile(r"\d{1,12}-\d{1,12}-[0-9a-f]{8}")
 
@@ -50,7 +51,7 @@ class Stage:
     @property
     def new(self) -> str:
         """Where its attempt writes."""
-        return f"{self.folder}/{NEW}"
+        return f"{self.folder}/{self.run_folder.name}"
 
     @property
     def record(self) -> str:
@@ -67,11 +68,6 @@ def new_stage(run_folder: Path, job: int, number: int) -> Stage:
     return Stage(run_folder, f"{job}-{number}-{secrets.token_hex(4)}")
 
 
-def view_of(attempt: Attempt, run_folder: Path) -> str:
-    """Return the path of the link by which an attempt reaches its stage."""
-    return f"{attempt.folder}/{VIEWS}/{run_folder.name}"
-
-
 def stage_of(attempt: Attempt, run_folder: Path) -> Stage | None:
     """Return the stage that an attempt was given, under the name that it has while the attempt runs.
 
@@ -85,15 +81,15 @@ def stage_of(attempt: Attempt, run_folder: Path) -> Stage | None:
         OSError: that cannot be found out now.
     """
     try:
-        target = os.readlink(view_of(attempt, run_folder))  # noqa: PTH115  # done for every attempt
+        target = os.readlink(attempt.text(VIEW))  # noqa: PTH115  # done for every attempt
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         if error.errno == errno.EINVAL:  # it is no link
             return None
         raise
-    above, name, new = ["", "", "", *target.split("/")][-3:]
-    if above != STAGES or new != NEW or not _NAME.fullmatch(name):
+    above, name = ["", *target.split("/")][-2:]
+    if above != STAGES or not _NAME.fullmatch(name):
         return None
     return Stage(run_folder, name)
 

@@ -1,11 +1,9 @@
-"""How a stage is made: what the run's folder holds appears in it, and what is written there stays there.
+"""How a stage is made: the folders into which a job writes, as far as they were accepted.
 
-A folder into which the job writes is a real one in the stage; every other name is a link to what was
-accepted. A file is replaced by a rename, so the link makes place for the job's own file, and what was
+They are real folders; the names in them are links to what was accepted. A file is replaced by a rename, so the link makes place for the job's own file, and what was
 accepted is untouched. Who opens a file to write into it, without a new name first, writes through the link.
 """
 
-import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,12 +15,11 @@ from launcher.staging.links import Links, target_of, write_links
 from launcher.staging.stages import (
     LEFT,
     MAKING,
-    NEW,
+    RUN,
     STAGES,
-    VIEWS,
+    VIEW,
     Stage,
     new_stage,
-    view_of,
 )
 from launcher.system.paths import Attempt
 
@@ -50,10 +47,18 @@ def inside(run_folder: Path, outputs: Iterable[str]) -> frozenset[str]:
     return frozenset(path[len(above) :] for path in outputs if path.startswith(above))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What an attempt sees of its run's folder; both ways end when the stage is taken from it."""
+
+    own: Path  # where it writes: laid out as the run's folder
+    accepted: Path  # the run's folder
+
+
 def make(
     attempt: Attempt, run_folder: Path, wanted: Wanted, *, job: int, number: int, left: str = ""
-) -> str:
-    """Make the stage of an attempt; return the path by which the attempt reaches it.
+) -> View:
+    """Make the stage of an attempt; return how the attempt reaches it.
 
     Args:
         attempt: its folder gets the link.
@@ -66,30 +71,25 @@ def make(
     Raises:
         OSError: the disk is full, or the run's folder cannot be written.
     """
-    stage, view = new_stage(run_folder, job, number), view_of(attempt, run_folder)
+    stage, view = new_stage(run_folder, job, number), attempt.text(VIEW)
     # first of all: by the link a stage is known that is not whole because its worker was killed
-    _link(f"{run_folder}/{STAGES}/{stage.name}/{NEW}", attempt, view)
+    os.symlink(stage.folder, view)  # noqa: PTH211  # done for every attempt
     making = stage.named(MAKING)
     try:
         _make_folder(making)
     except OSError:
         os.unlink(view)  # noqa: PTH108  # likewise
         raise
+    os.symlink("../..", f"{making.folder}/{RUN}")  # noqa: PTH211  # likewise
     links = Links()
-    ways = frozenset(above for name in wanted.outputs for above in _above(name))
-    with contextlib.suppress(FileNotFoundError):  # nothing was accepted yet
-        _fill(making, "", wanted, ways, links, depth=0)
+    filling = _Filling(making, wanted, links)
+    for name in wanted.entries:
+        filling.enter(name)
     if left and take(Stage(run_folder, left)):
         inherit(Stage(run_folder, left, LEFT), making, links)
     write_links(making, links)
-    os.rename(making.folder, stage.folder)  # noqa: PTH104  # done for every attempt
-    return view
-
-
-def _link(target: str, attempt: Attempt, view: str) -> None:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(attempt.text(VIEWS), 0o700)  # noqa: PTH102  # done for every attempt
-    os.symlink(target, view)  # noqa: PTH211  # likewise
+    os.rename(making.folder, stage.folder)  # noqa: PTH104  # likewise
+    return View(own=Path(view) / run_folder.name, accepted=Path(view) / RUN)
 
 
 def _make_folder(stage: Stage) -> None:
@@ -118,40 +118,63 @@ def _make_first(folders: Sequence[str]) -> None:
         _make_first(above)
 
 
-def _above(name: str) -> Sequence[str]:
-    parts = name.split("/")
-    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+class _Filling:
+    """Makes folders of a stage look like the accepted ones."""
 
+    def __init__(self, stage: Stage, wanted: Wanted, links: Links) -> None:
+        self._stage, self._wanted, self._links = stage, wanted, links
+        self._ways: dict[str, set[str]] = {}  # folders above outputs → names in them to these
+        for name in wanted.outputs:
+            while within := name.rpartition("/")[0]:
+                self._ways.setdefault(within, set()).add(name)
+                name = within  # up and up
 
-def _fill(
-    stage: Stage, within: str, wanted: Wanted, ways: frozenset[str], links: Links, *, depth: int
-) -> None:
-    """Make a folder of a stage look like the accepted one.
+    def enter(self, name: str, levels: int = 0, *, listed: bool = False) -> None:
+        """Make a name as it was accepted before, if it was.
 
-    Args:
-        stage: which one.
-        within: name of the folder with "/" behind it; "": the run's.
-        wanted: where the job writes.
-        ways: folders above its outputs.
-        links: gets what was made.
-        depth: down to which the folders in it are real ones, too.
-    """
-    with os.scandir(f"{stage.run_folder}/{within}") as entries:
-        for entry in entries:
-            name = f"{within}{entry.name}"
-            if name == STAGES:
-                continue
-            is_model, is_output = name in wanted.models, name in wanted.outputs
-            real = depth > 0 or is_model or is_output or name in ways
-            # a folder on another disk is a link; it is written into as any other
-            if not real or not entry.is_dir(follow_symlinks=is_model or is_output or name in ways):
-                os.symlink(target_of(name), f"{stage.new}/{name}")  # noqa: PTH211  # many
-                links.links.append(name)
-                continue
-            if is_output and wanted.anew and name.startswith(f"{wanted.anew}/"):
-                links.replaced.append(name)
-                continue
-            os.mkdir(f"{stage.new}/{name}")  # noqa: PTH102  # likewise
-            links.folders.append(name)
-            deeper = DEPTH if is_model else _ALL if is_output else depth - 1
-            _fill(stage, f"{name}/", wanted, ways, links, depth=deeper)
+        Args:
+            name: into which the job writes, or below it; or of a folder in one that is listed.
+            levels: of folders from here on of which all names appear; of others, the ways to outputs.
+            listed: all names beside this one appear.
+        """
+        wanted, path = self._wanted, f"{self._stage.run_folder}/{name}"
+        if not os.path.isdir(path):  # noqa: PTH112  # many names; a link to a folder is one, too
+            if os.path.lexists(path):
+                self._link(name)
+            return
+        if name in wanted.outputs:
+            if name.startswith(f"{wanted.anew}/"):
+                self._links.replaced.append(name)
+                return
+            levels = _ALL
+        elif name in wanted.models:
+            levels = 1 + DEPTH
+        elif listed and name in self._ways:
+            levels = max(levels, 1)
+        if levels:
+            self._list(name, levels - 1)
+        elif listed:
+            self._link(name)
+        else:
+            self._make(name)
+            for way in self._ways[name]:
+                self.enter(way)
+
+    def _list(self, within: str, levels: int) -> None:
+        self._make(within)
+        with os.scandir(f"{self._stage.run_folder}/{within}") as entries:
+            for entry in entries:
+                name = f"{within}/{entry.name}"
+                written = name in self._ways or name in self._wanted.outputs
+                if written or entry.is_dir(follow_symlinks=False):
+                    self.enter(name, levels, listed=True)
+                else:
+                    self._link(name)
+
+    def _make(self, name: str) -> None:
+        os.mkdir(f"{self._stage.new}/{name}")  # noqa: PTH102  # likewise
+        self._links.folders.append(name)
+
+    def _link(self, name: str) -> None:
+        os.symlink(target_of(name), f"{self._stage.new}/{name}")  # noqa: PTH211  # likewise
+        self._links.links.append(name)

@@ -20,7 +20,7 @@ class Job:
     name: str
     kind: str
     run: str
-    run_folder: Path  # in the queue, this attempt's own view of it: see `model_folder`
+    run_folder: Path  # of what was accepted: to be read; see `model_folder`
     folder: Path
     attempt_folder: Path  # scratch space and records of this attempt
     attempt: int  # 1, 2, …
@@ -37,8 +37,9 @@ class Job:
     progress: Callable[..., None] = lambda *_args, **_metrics: None
     stop: threading.Event = field(default_factory=threading.Event)
     share: Share = field(default_factory=Share)  # of its card; by default all of it, unreported
-    accepted: Path | None = None  # the run's folder itself; None: `run_folder` is no view of it
+    own_folder: Path | None = None  # where this attempt writes instead of the run's folder
     own: tuple[str, ...] = ()  # names in the run's folder into which this job writes
+    root: Path | None = None  # the run's folder as people call it; None: `run_folder` is that
 
     def path(self, text: str) -> Path:
         """Return a path of the settings as an absolute one, without following links."""
@@ -47,26 +48,41 @@ class Job:
     def model_folder(self, model: str) -> Path:
         """Return where a model of this run lives.
 
-        What a job writes below `run_folder`, its own model's folder and `outputs` stays in a folder of
-        its attempt. It is moved into the run's folder when the job is done, and only then: an attempt
+        In the queue, the folder of the job's own model and `outputs` are those of its attempt. What it
+        writes there is moved into the run's folder when the job is done, and only then: an attempt
         that was given up changes nothing there, also where a process of it wakes later. Files are to
         be written under a temporary name and renamed (`write_atomic` does so), never in place.
+
+        What is written below `run_folder` is there at once: for what many jobs share, under names made
+        of its content. An attempt that was given up can write nothing there any more.
         """
-        if self.accepted is None or model_folder_name(model) in self.own:
-            return model_folder(self.run_folder, model)
-        return model_folder(self.accepted, model)
+        if self.own_folder is not None and model_folder_name(model) in self.own:
+            return model_folder(self.own_folder, model)
+        return model_folder(self.root or self.run_folder, model)
 
     def check(self) -> None:
         """Refuse to go on where this attempt was given up: before a job changes what lies elsewhere.
 
+        What lies in its run needs no such check. `progress` makes it, too.
+
         Raises:
             JobError: it was.
         """
-        if self.accepted is not None and not self.run_folder.is_dir():
-            raise JobError(
-                "this attempt was given up, and another one may run in its place: nothing more is "
-                "written by it"
-            )
+        if self.own_folder is not None:
+            refuse_given_up(self.run_folder)
+
+
+def refuse_given_up(view: Path) -> None:
+    """Refuse to go on where an attempt's way into its run's folder is gone; see `Job.check`.
+
+    Raises:
+        JobError: it is.
+    """
+    if not view.is_dir():
+        raise JobError(
+            f"{view} leads nowhere any more: this attempt was given up, or its run's folder was deleted; "
+            "it writes nothing more, and another attempt may run in its place"
+        )
 
 
 Entry = Callable[[Job], Mapping[str, Json]]

@@ -3,6 +3,7 @@
 import errno
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 from launcher.ids import model_folder_name, read_words
@@ -12,7 +13,7 @@ from launcher.staging.sealing import seal
 from launcher.staging.stages import stage_of
 from launcher.staging.view import Wanted, inside, make
 from launcher.system.paths import Attempt
-from launcher.workers.job import Job
+from launcher.workers.job import Job, refuse_given_up
 from launcher.workers.memory_share import Share
 from launcher.workers.order import Order
 from launcher.workers.progress import Progress
@@ -34,23 +35,25 @@ def view_of_job(
     real = spec.run_folder
     models = () if spec.model is None else (model_folder_name(spec.model),)
     wanted = Wanted(models=frozenset(models), outputs=inside(real, spec.outputs), anew=MADE)
-    view, accepted = str(real), None
+    view = None
     try:
         view = make(attempt, real, wanted, job=order.job, number=order.number, left=order.left)
-        accepted = real
     except OSError as error:
         if error.errno not in _READ_ONLY:
             raise
+    run_folder = real if view is None else view.accepted
+    own_folder = real if view is None else view.own
     above = f"{real}/"
     outputs = (
-        f"{view}/{path.removeprefix(above)}" if path.startswith(above) else path
+        f"{own_folder}/{path.removeprefix(above)}" if path.startswith(above) else path
         for path in spec.outputs
     )
+    check = (lambda: None) if view is None else partial(refuse_given_up, run_folder)
     return Job(
         name=spec.name,
         kind=spec.kind,
         run=spec.run,
-        run_folder=Path(view),
+        run_folder=run_folder,
         folder=Path(order.context.folder),
         attempt_folder=attempt.folder,
         attempt=order.number,
@@ -64,11 +67,12 @@ def view_of_job(
         settings=spec.settings,
         words=read_words(spec.words),
         outputs=tuple(map(Path, outputs)),
-        progress=Progress(attempt.progress),
+        progress=Progress(attempt.progress, check),
         stop=stop,
         share=Share(attempt.folder),
-        accepted=accepted,
+        own_folder=None if view is None else own_folder,
         own=tuple(sorted(wanted.entries)),
+        root=real,
     )
 
 

@@ -10,7 +10,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from launcher.errors import Error, MachineError
 from launcher.ids import model_folder_name
@@ -21,11 +20,10 @@ from launcher.system.files import Json, write_atomic, write_json
 from launcher.system.paths import Attempt
 from launcher.system.process_tree import MARK
 from launcher.workers import preload
+from launcher.workers.job import Job
+from launcher.workers.job_view import hand_over, view_of_job
 from launcher.workers.oom_messages import read_error
 from launcher.workers.order import Order
-
-if TYPE_CHECKING:
-    from launcher.workers.job import Job
 
 MODEL_FILE = "model_id.txt"
 ROOM_PAUSE_S = 1.0  # before a record that did not fit on the disk is tried again
@@ -76,8 +74,6 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         device: "cpu" or "cuda:0".
         gpus: how many cards are the job's, from cuda:0 on.
     """
-    from launcher.workers.job_view import hand_over, view_of_job
-
     spec, stop = order.spec, threading.Event()
     for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
         signal.signal(number, lambda *_: stop.set())
@@ -153,7 +149,7 @@ def _is_absent(error: ModuleNotFoundError | AttributeError, entry: str) -> bool:
     return error.name is not None and f"{module}.".startswith(f"{error.name}.")
 
 
-def _tell_model(job: "Job") -> None:
+def _tell_model(job: Job) -> None:
     """Write the ID of the job's model beside its files where the folder's name is too short for it."""
     if job.model is None or model_folder_name(job.model) == job.model:
         return

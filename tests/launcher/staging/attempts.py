@@ -32,12 +32,13 @@ class Study:
             write_atomic(self.run / name, text, durable=False)
 
     def begin(self) -> Path:
-        """Begin the next attempt; return its view of the run's folder."""
+        """Begin the next attempt; return where it writes."""
         self.number += 1
         attempt = self.attempt(self.number)
         attempt.folder.mkdir(parents=True)
         left = take_left(self.home, 7, self.number, self.run)
-        return Path(make(attempt, self.run, self.wanted, job=7, number=self.number, left=left))
+        self.view = make(attempt, self.run, self.wanted, job=7, number=self.number, left=left)
+        return self.view.own
 
     def attempt(self, number: int) -> Attempt:
         return self.home.attempt(7, number)

@@ -23,15 +23,19 @@ def test_what_an_attempt_writes_is_its_own_until_it_is_accepted(tmp_path: Path) 
     }
 
 
-def test_an_attempt_sees_all_that_was_accepted(tmp_path: Path) -> None:
-    study = Study(tmp_path, "b:pre/poison.json", "table.csv")
-    files = {
-        f"{MODEL}/best.pt": "a", f"{MODEL}/images/c/Fake/1.png": "x", "b:pre/best.pt": "b",
-        "b:pre/poison.json": "p", "made/x/made.json": "{}", "table.csv": "1", "notes.txt": "n",
+def test_an_attempt_sees_what_was_accepted(tmp_path: Path) -> None:
+    study = Study(tmp_path, "b:pre/poison.json", "table.csv", f"{MODEL}/cells/c/1.npz")
+    own = {
+        f"{MODEL}/best.pt": "a", f"{MODEL}/images/c/Fake/1.png": "x", "b:pre/poison.json": "p",
+        "table.csv": "1", f"{MODEL}/cells/c/1.npz": "1", f"{MODEL}/cells/c/2.npz": "2",
+        f"{MODEL}/cells/d/2.npz": "2",
     }  # fmt: skip
+    files = own | {"b:pre/best.pt": "b", "made/x/made.json": "{}", "notes.txt": "n"}
     study.accepted(files)
     view = study.begin()
-    assert {name: (view / name).read_text() for name in files} == files
+    assert {name: (view / name).read_text() for name in own} == own
+    assert {name: (study.view.accepted / name).read_text() for name in files} == files
+    assert not (view / "b:pre" / "best.pt").exists()
 
 
 def test_a_finished_attempt_leaves_no_trace_of_its_stage(tmp_path: Path) -> None:
@@ -80,7 +84,6 @@ def test_a_made_folder_replaces_the_one_before_as_a_whole(tmp_path: Path) -> Non
     study.accepted({"made/faces/old.png": "old", "made/others/1.png": "other"})
     view = study.begin()
     assert not (view / "made" / "faces").exists()
-    assert (view / "made" / "others" / "1.png").read_text() == "other"
     write(view / "made" / "faces" / "new.png", "new")
     study.end()
     assert study.results() == {"made/faces/new.png": "new", "made/others/1.png": "other"}
@@ -114,11 +117,13 @@ def test_an_attempt_that_was_given_up_can_write_nothing_more(tmp_path: Path) -> 
     zombie = study.begin()
     write(zombie / MODEL / "best.pt", "old")
     write(study.begin() / MODEL / "best.pt", "new")
-    with pytest.raises(OSError, match="study"):
+    with pytest.raises(OSError, match="runs"):
         write(zombie / MODEL / "best.pt", "late")
+    with pytest.raises(OSError, match="runs"):
+        write(zombie.parent / ".accepted" / "shared.zip", "late")
     study.end()
     for late in ("best.pt", "late.pt", "more/late.pt"):
-        with pytest.raises(OSError, match="study"):
+        with pytest.raises(OSError, match="runs"):
             write(zombie / MODEL / late, "late")
     assert study.results() == {f"{MODEL}/best.pt": "new"}
     assert [path.name for path in study.run.iterdir()] == [MODEL]
