@@ -27,7 +27,7 @@ from launcher.screens.snapshots import RECENT, WAITING
 from launcher.states import Done, State
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim
-from launcher.store.scheduler_actions import Seat
+from launcher.store.scheduling.claims import Seat
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.files import stamp
 from launcher.system.paths import Home, make_home

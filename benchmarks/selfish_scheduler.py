@@ -6,7 +6,7 @@ python -m benchmarks.selfish_scheduler HOME CORES
 import sys
 from dataclasses import replace
 
-from launcher.scheduler import gpu_state
+from launcher.scheduler.gpus.reservation_exchange import ReservationExchange
 from launcher.scheduler.policy.fair_share import Courtesy
 from launcher.scheduler.policy.model import Machine
 from tests.nvml import scheduler
@@ -19,7 +19,7 @@ def _alone(_: Courtesy, machine: Machine, now: float) -> Machine:  # noqa: ARG00
 def main() -> int:
     """Serve a home without heeding colleagues, and without being woken by their changes."""
     Courtesy.heeded = _alone  # type: ignore[method-assign,assignment]  # the switch
-    gpu_state.Accelerators.watched = property(lambda _: -1)  # type: ignore[assignment,method-assign]  # likewise
+    ReservationExchange.watched = property(lambda _: -1)  # type: ignore[assignment,method-assign]  # likewise
     return scheduler.main()
 
 

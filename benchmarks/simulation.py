@@ -23,11 +23,12 @@ from launcher.simulate.study import Assumptions, study
 from launcher.simulate.trace import SHARES, draw_memory, read_trace
 from launcher.simulate.workload import fit
 from launcher.system.gpu_sharing import Rules
+from launcher.system.processes import cores
 
 PHILLY = Path(__file__).parents[2] / "shared" / "data" / "traces" / "philly_jobs.csv"
 GIB = 1024**3
 WAITING, DEVICES, ROUNDS = 1000, 64, 31
-DECISION_MS, REPLAY_S = 10.0, 180.0
+DECISION_MS, REPLAY_S = 10.0, 60.0
 
 
 def decision_rows() -> Iterator[Row]:
@@ -107,9 +108,11 @@ def replay_rows(trace: Path, fleet: Fleet) -> Iterator[Row]:
     for (policy, start), end in zip(begun.items(), ends[1:], strict=True):
         # the bound, which takes a second, is counted with the last one
         yield Row(what=f"replayed under {policy} on {fleet}, s", ours=end - start)
+    since = time.perf_counter()
+    study(load, assumptions, processes=cores())
     yield Row(
-        what="all of it, s",
-        ours=time.perf_counter() - since,
+        what=f"all of them, {cores()} at once, s",
+        ours=read_s + time.perf_counter() - since,
         goal=REPLAY_S,
         target=f"< {REPLAY_S:g}",
     )

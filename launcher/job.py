@@ -77,6 +77,7 @@ class Terms:
     warn_signal: str = "SIGTERM"
     grace_s: float = 30.0  # from SIGTERM to SIGKILL; a training needs seconds for its checkpoint
     rerun: str = "again"  # what follows a lost or stopped attempt: one of RERUNS
+    on: tuple[str, ...] = ()  # backends, the preferred one first; empty: this machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +173,11 @@ class SpecWriter:
 
 @lru_cache(maxsize=256)
 def _flat(part: Resources | Terms) -> dict[str, Json]:
-    return asdict(part)
+    """Return a part of a spec as it is read back; where it runs only where that is said: older versions know none."""
+    record = asdict(part)
+    if on := record.pop("on", ()):
+        record["on"] = [*on]
+    return record
 
 
 def with_sources(text: str, sources: str | None) -> str:
@@ -245,7 +250,7 @@ def _checked_resources(record: object) -> Resources:
 
 
 def _read_terms(record: object) -> Terms:
-    terms = restored(Terms, record, "terms")
+    terms = restored(Terms, _with_names(record), "terms")
     spans = ("backoff_s", "warn_s", "grace_s")
     fits = {
         "rerun": terms.rerun in RERUNS,
@@ -256,6 +261,17 @@ def _read_terms(record: object) -> Terms:
     }
     _refuse_odd(terms, fits, "terms")
     return terms
+
+
+def _with_names(record: object) -> object:
+    """Return terms as they were stored with the names of backends as values have them.
+
+    Raises:
+        Unreadable: they are no names.
+    """
+    if not isinstance(record, dict) or "on" not in record:
+        return record
+    return {**record, "on": texts(record["on"], "'on' of terms")}
 
 
 def _refuse_odd(part: object, fits: Mapping[str, bool], what: str) -> None:
@@ -271,7 +287,7 @@ def read_part_of_spec(record: Mapping[str, Any]) -> Spec:
         Unreadable: nothing can.
     """
     resources = known_of(Resources, record.get("resources"), "resources")
-    terms = known_of(Terms, record.get("terms"), "terms")
+    terms = known_of(Terms, _with_names(record.get("terms")), "terms")
     return _spec_of(record, resources, terms)
 
 

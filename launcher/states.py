@@ -123,6 +123,7 @@ class ReasonCode(StrEnum):
     )
     YIELDS = "yields"  # user: who has used less, and waits for the place
     OUTPACED = "outpaced"  # another home's scheduler took the place
+    NO_PILOT = "no-pilot"  # none of its backend takes work so far
     UNKNOWN = "unknown"  # a newer launcher's, or one of before there were codes
 
 
@@ -157,7 +158,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutOfMemory:
-    """The program ran out of memory; `launcher.scheduler.oom_policy` judges whose fault that was."""
+    """The program ran out of memory; `launcher.scheduler.endings.oom_policy` judges whose fault that was."""
 
     at: float
     error: str

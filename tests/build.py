@@ -19,7 +19,7 @@ from launcher.scheduler.policy.model import Waiting
 from launcher.states import Outcome, Reason, ReasonCode, State
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim, JobRow
-from launcher.store.scheduler_actions import Seat
+from launcher.store.scheduling.claims import Seat
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json, write_json, write_whole
 from launcher.system.paths import Attempt, Home
@@ -139,6 +139,7 @@ def an_attempt(
     number: int = 1,
     context: Context | None = None,
     cpus: int = 1,
+    device: str = "cpu",
     **terms: Any,
 ) -> Attempt:
     """An attempt whose order lies in its folder, as a scheduler leaves it."""
@@ -148,7 +149,7 @@ def an_attempt(
     text = order_text(
         job=job,
         number=number,
-        device="cpu",
+        device=device,
         cpus=cpus,
         spec_text=json.dumps(spec.record()),
         context_text=json.dumps((context or a_context(attempt.folder)).record()),

@@ -2,6 +2,6 @@
 
 Start reading at `nvml.Nvml`.
 In reading order: snapshot, nvml, nvml_device, xid_errors, monitor, process_owner, recording,
-resources, reservations, counted_use, colleague, publication, waiting_users, reservation_files,
-reservation_watch, mps, mps_support.
+resources, reservations, counted_use, colleague, publication, own_file, foreign_reservations,
+waiting_users, reservation_files, reservation_watch, mps, mps_support.
 """

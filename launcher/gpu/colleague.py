@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from launcher.system.files import Json
 
 HALF_LIFE_S = 86_400.0
+OWN_HOME = "another home of "  # how another home of our user is called, with his name
 _LARGEST = float(1 << 80)  # of a use: a machine's memory over a year
 _MOST_CARDS = 256  # that a wish names, and asks for
 
@@ -47,11 +48,6 @@ class Use:
     def grown(self, rate: "Use", span_s: float) -> "Use":
         """Return what it is after a while in which so much per second was used."""
         return self.after(span_s) + rate.times(decayed_span(span_s, 0.0))
-
-    def of(self, lacking: Lacking) -> float:
-        """Return the use of what somebody lacks."""
-        uses = {"gpu": self.cards, "cores": self.cores, "memory": self.memory}
-        return uses[lacking]
 
     @property
     def is_notable(self) -> bool:
@@ -119,7 +115,6 @@ class Colleague:
     lacks: Lacking = "gpu"
     cards: tuple[str, ...] = ()
     count: int = 1  # how many jobs that ask for the same wait
-    wish: str = ""  # which one it is: another text, another wish
 
     def used(self) -> float:
         """Return what its user has used of what it lacks."""

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 LAG_S = 5.0  # more than the age of any measurement that a decision rests on
+NOTABLE = 256 << 20  # bytes: that so much more or less of a GPU is in use is told at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +91,21 @@ def whole(reservations: Sequence[Reservation]) -> Counter[str]:
     for reservation in reservations:
         sums[reservation.device] += reservation.amount
     return sums
+
+
+def differ_notably(reservations: Sequence[Reservation], before: Sequence[Reservation]) -> bool:
+    """Tell whether notably more or less of a GPU is in use of reservations than of those before."""
+    now, then = _pending(reservations), _pending(before)
+    return any(abs(now[key] - then[key]) >= NOTABLE for key in now.keys() & then.keys())
+
+
+def _pending(reservations: Sequence[Reservation]) -> Counter[str]:
+    """Return what of each GPU's memory is reserved and not in use, where that is measured."""
+    pending = Counter[str]()
+    for reservation in reservations:
+        if reservation.used is not None:
+            pending[reservation.device] += max(0, reservation.amount - reservation.used)
+    return pending
 
 
 def _steps(jobs: Sequence[tuple[int, Published]], after: float) -> tuple[tuple[float, int], ...]:

@@ -103,12 +103,15 @@ class Mps:
     def adopt(self) -> None:
         """Take over the daemons that an earlier scheduler left; those that served nobody quit at the next `keep`."""
         now = self._clock()
-        for folder in self._folder.glob("*"):
-            uuid = (read_json(folder / "card.json") or {}).get("uuid")
-            living = next(_serving(folder / "pipe"), None)
-            if isinstance(uuid, str) and living is not None:
-                logger.info("mps gpu=%s pid=%d adopted", uuid, living.pid)
-                self._daemons[uuid] = _Daemon(uuid, folder, living, now, now - KEPT_S, ready=True)
+        self._tell()  # what another scheduler met may be mended
+        for card in self._folder.glob("*/card.json"):
+            with contextlib.suppress(OSError):
+                uuid = (read_json(card) or {}).get("uuid")
+                living = next(_serving(card.parent / "pipe"), None)
+                if isinstance(uuid, str) and living is not None:
+                    logger.info("mps gpu=%s pid=%d adopted", uuid, living.pid)
+                    daemon = _Daemon(uuid, card.parent, living, now, now - KEPT_S, ready=True)
+                    self._daemons[uuid] = daemon
 
     def serve(self, gpu: GpuSnapshot) -> Service:
         """Return how a card is served; a daemon is started where that can be."""
@@ -122,9 +125,9 @@ class Mps:
             return Service(trouble=why)
         if daemon is not None:  # it quits: another one starts when that has ended
             self._end(daemon, now)
-            return Service(starting=gpu.uuid in self._daemons)
-        why = unsupported(gpu, ourselves())
-        if why:  # as it is now: looked at again each time
+            if gpu.uuid in self._daemons:
+                return Service(starting=True)
+        if why := unsupported(gpu, ourselves()):  # as it is now: looked at again each time
             return Service(trouble=f"{gpu.label} {why}")
         return self._start(gpu, now)
 

@@ -30,37 +30,27 @@ false is not found out: memory that is only promised cannot be measured. Who was
 unless one of his jobs is seen to live: when a scheduler is killed its jobs run on, and have what they were promised.
 """
 
-import contextlib
 import logging
 import os
 import secrets
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from launcher.gpu.colleague import Colleague, Use, Wish
-from launcher.gpu.counted_use import Published, Reservation, counted, whole
+from launcher.gpu.counted_use import Published, Reservation, counted, differ_notably, whole
+from launcher.gpu.foreign_reservations import STALE_S, counts, sums_by_user
+from launcher.gpu.own_file import OwnFile
 from launcher.gpu.publication import Publication, write_publication
-from launcher.gpu.reservation_files import (
-    ReservationReader,
-    file_name,
-    home_hash,
-    login,
-    new_name,
-    remove_abandoned,
-)
-from launcher.gpu.resources import MEMORY, ForeignReservation, is_cores
+from launcher.gpu.reservation_files import ReservationReader, login, remove_abandoned
+from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.waiting_users import colleagues_in, use_of
-from launcher.system.processes import Identity, alive
+from launcher.system.processes import Identity
 from launcher.system.quotas import Quotas
 
 REFRESH_S = 5.0  # a file with reservations is renewed so often
-STALE_S = 60.0  # a scheduler that was silent for so long is gone, or stands still
 OWED_S = 0.2  # what was used meanwhile is told so soon to others, where it decides who yields
-NOTABLE = 256 << 20  # bytes: that so much more or less of a GPU is in use is told at once
 ABANDONED_S = 3600.0  # after so long its file is removed
-MOST_NAMES = 64  # of our file that are remembered
 _MOST_COMPLAINTS = 256  # so that no other user fills our log
 
 logger = logging.getLogger(__name__)
@@ -98,12 +88,9 @@ class ReservationBoard:
         self.trouble = ""
         self._folder = folder
         self._uid = os.geteuid() if uid is None else uid
-        self._name = new_name(self._uid)
-        self._names = deque([self._name], maxlen=MOST_NAMES)
+        self._file = OwnFile(folder, home, self._uid)
         self._quotas = quotas or Quotas()
-        self._home, self._old_name = home_hash(home), file_name(self._uid, home)
         self._reader = ReservationReader(folder, self._complain)
-        self._left: set[str] = set()  # files of our home that a predecessor left
         self._clock = clock
         self._settled: Mapping[str, int] = {}  # resource → amount, as our file tells
         self._serial = ""  # of our file; empty: there is none
@@ -155,11 +142,11 @@ class ReservationBoard:
         self._published, self._settled = {}, {}
         self._told_wish, self._told_use = None, Use()
         try:
-            (self._folder / self._name).unlink(missing_ok=True)
+            self._file.remove()
         except OSError as error:
             return self._fail("remove", error)
-        self._remove_left()
-        self._rename()  # the one that was there is known, and could be taken
+        self._file.remove_left()
+        self._file.rename()  # the one that was there is known, and could be taken
         return True
 
     def covers(self, reservations: Sequence[Reservation]) -> bool:
@@ -191,16 +178,12 @@ class ReservationBoard:
     @property
     def names(self) -> Collection[str]:
         """The names of our file, now and before: what happens to them is no news."""
-        return self._names
-
-    def _rename(self) -> None:
-        self._name = new_name(self._uid)
-        self._names.append(self._name)
+        return self._file.names
 
     @property
     def name(self) -> str:
         """The name of our file."""
-        return self._name
+        return self._file.name
 
     def others(self, looked_at: float | None = None) -> tuple[ForeignReservation, ...]:
         """Return what others have reserved and do not use yet: each user's sum for each resource.
@@ -209,6 +192,16 @@ class ReservationBoard:
             looked_at: when the GPUs were last looked at; None: unknown.
         """
         return self._sums(self._look(), looked_at)
+
+    def _sums(
+        self,
+        publications: Mapping[str, Publication],
+        looked_at: float | None,
+        later: Collection[str] = (),
+    ) -> tuple[ForeignReservation, ...]:
+        """Return each user's sum for each resource, without what is fresh in the files of `later`."""
+        me = login(self._uid)
+        return sums_by_user(publications, looked_at, later, me=me, quotas=self._quotas)
 
     def earlier(self, looked_at: float | None = None) -> tuple[ForeignReservation, ...]:
         """Return, right after `publish`, beside what our new reservations must fit, or be withdrawn.
@@ -222,7 +215,7 @@ class ReservationBoard:
         later = {
             name
             for name, publication in publications.items()
-            if publication.seen.get(self._name) == self._serial
+            if publication.seen.get(self._file.name) == self._serial
         }
         return self._sums(publications, looked_at, later)
 
@@ -232,11 +225,7 @@ class ReservationBoard:
 
     def measured_change(self, reservations: Sequence[Reservation]) -> bool:
         """Tell whether notably more or less is in use of these reservations than others know."""
-        pending, announced = _pending(reservations), _pending(self._reservations)
-        return any(
-            abs(pending[key] - announced[key]) >= NOTABLE
-            for key in pending.keys() & announced.keys()
-        )
+        return differ_notably(reservations, self._reservations)
 
     def owes_use(self) -> bool:
         """Tell whether others believe that we have used notably less than we did."""
@@ -256,7 +245,7 @@ class ReservationBoard:
         """Write our file; return whether it is written."""
         now = self._clock()
         if not self._stands:
-            self._rename()
+            self._file.rename()
         all_told = counted(self._reservations, self._published, fresh, now)
         serial = secrets.token_hex(8)
         serials = {name: each.serial for name, each in seen.items()}
@@ -268,35 +257,32 @@ class ReservationBoard:
             fresh=all_told.fresh,
             measured=all_told.measured,
             within=self._quotas.within,
-            home=self._home,
+            home=self._file.home,
             wish=self.wish,
             use=self._use,
             heads=self.heads,
         )
         try:
-            write_publication(self._folder, self._name, ours)
+            write_publication(self._folder, self._file.name, ours)
         except (OSError, ValueError) as error:
             return self._fail("write", error)
         self._published, self._serial, self._at, self._stands = all_told.entries, serial, now, True
         self._settled = {key: amount for key, amount in all_told.settled.items() if amount}
         self._told_wish, self._told_use = self.wish, self._use
-        self._remove_left()
+        self._file.remove_left()
         return True
 
     def _look(self) -> dict[str, Publication]:
         """Return what the others tell that counts, by file; and see whether our own file stands."""
         self._stands = False
         try:
-            publications = self._reader.read(self._name)
+            publications = self._reader.read(self._file.name)
         except OSError as error:
             self._fail("read", error)
             return {}
-        own = {
-            name for name, publication in publications.items() if self._is_ours(name, publication)
-        }
-        self._stands = self._name in own and publications[self._name].serial == self._serial
-        self._left = own - {self._name}
-        for name in own:
+        newest = publications.get(self._file.name)
+        self._stands = newest is not None and newest.serial == self._serial
+        for name in self._file.find(publications):
             del publications[name]
         now = self._clock()
         for name, publication in publications.items():
@@ -308,54 +294,8 @@ class ReservationBoard:
         return {
             name: publication
             for name, publication in publications.items()
-            if abs(now - publication.at) <= STALE_S
-            or (publication.at < now and _is_at_work(name, publication))
+            if counts(name, publication, now)
         }
-
-    def _sums(
-        self,
-        publications: Mapping[str, Publication],
-        looked_at: float | None,
-        later: Collection[str] = (),
-    ) -> tuple[ForeignReservation, ...]:
-        """Return each user's sum for each resource, without what is fresh in the files of `later`."""
-        sums, me = Counter[tuple[str, str, bool]](), login(self._uid)
-        for name, publication in publications.items():
-            user = f"another home of {me}" if publication.user == me else publication.user
-            new = {} if name in later else publication.fresh
-            for device in {*publication.settled, *new}:
-                amount = publication.held(device, looked_at) + new.get(device, 0)
-                sums[user, device, self._is_inside(publication, device)] += amount
-        return tuple(
-            ForeignReservation(user=user, device=device, amount=amount, inside=inside)
-            for (user, device, inside), amount in sorted(sums.items())
-            if amount
-        )
-
-    def _is_inside(self, publication: Publication, device: str) -> bool:
-        """Tell whether a publisher's cores or memory come out of the same quota as ours.
-
-        Of one that does not tell, as earlier versions, what the machine has is all that is known.
-        """
-        limit = self._quotas.memory if device == MEMORY else self._quotas.cores
-        return (
-            bool(limit) and (device == MEMORY or is_cores(device)) and limit in publication.within
-        )
-
-    def _is_ours(self, name: str, publication: Publication) -> bool:
-        """Tell whether a file is of our home: only one scheduler at a time works for it."""
-        if name == self._name:
-            return True
-        if publication.home:
-            return publication.home == self._home and name.split(".")[1] == str(self._uid)
-        return name == self._old_name
-
-    def _remove_left(self) -> None:
-        """Remove what a predecessor left; what is reserved now stands in our file."""
-        for name in self._left:
-            with contextlib.suppress(OSError):
-                (self._folder / name).unlink(missing_ok=True)
-        self._left = set()
 
     def _fail(self, verb: str, error: OSError | ValueError) -> bool:
         """Record what is wrong with the folder, log it when that is new; return False."""
@@ -371,22 +311,3 @@ class ReservationBoard:
         if (what, why) not in self._complaints and len(self._complaints) < _MOST_COMPLAINTS:
             self._complaints.add((what, why))
             logger.warning("claims file=%s reason=%r", what, why)
-
-
-def _pending(reservations: Sequence[Reservation]) -> Counter[str]:
-    """Return what of each GPU's memory is reserved and not in use, where that is measured."""
-    pending = Counter[str]()
-    for reservation in reservations:
-        if reservation.used is not None:
-            pending[reservation.device] += max(0, reservation.amount - reservation.used)
-    return pending
-
-
-def _is_at_work(name: str, publication: Publication) -> bool:
-    """Tell whether a process lives for whose job a file reserves, and is of the file's user."""
-    uid = int(name.split(".")[1])
-    for who in publication.heads:
-        with contextlib.suppress(OSError):
-            if os.stat(f"/proc/{who.pid}").st_uid == uid and alive(who):  # noqa: PTH116  # no Path for each
-                return True
-    return False

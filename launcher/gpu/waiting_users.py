@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from launcher.gpu.colleague import Colleague, Use
+from launcher.gpu.colleague import OWN_HOME, Colleague, Use
 from launcher.gpu.publication import Publication
 
 
@@ -37,7 +37,7 @@ def colleagues_in(
             use = use_of(publication.user, there, now)
         waiting.append(
             Colleague(
-                user=f"another home of {me}" if own_home else publication.user,
+                user=f"{OWN_HOME}{me}" if own_home else publication.user,
                 since=max(0.0, now - wish.since),
                 usage=use.cards,
                 core_usage=use.cores,
@@ -50,7 +50,6 @@ def colleagues_in(
                 lacks=wish.lacks,
                 cards=wish.cards,
                 count=wish.count,
-                wish=f"{publication.home} {wish.since}",
             )
         )
     return tuple(waiting)

@@ -2,7 +2,16 @@
 
 from launcher.job import LONGEST_BACKOFF_S, RERUNS
 from launcher.job_options.registry import JobOption, register_options
-from launcher.job_options.value_types import PRIORITY, Choice, Moment, Signal, Span, Whole, Word
+from launcher.job_options.value_types import (
+    PRIORITY,
+    Choice,
+    Moment,
+    Names,
+    Signal,
+    Span,
+    Whole,
+    Word,
+)
 
 MOST_RETRIES = 1000  # the pause doubles each time, and must stay a number
 
@@ -72,5 +81,11 @@ register_options(
         field="terms.rerun",
         default="again",
         help="What follows when it was stopped, or its end is unknown; never: it fails",
+    ),
+    JobOption(
+        name="on",
+        takes=Names(),
+        field="terms.on",
+        help="Where it may run, the preferred place first: local, or a table of [backends] in config.toml",
     ),
 )

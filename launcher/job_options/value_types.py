@@ -18,6 +18,7 @@ AUTO = "auto"
 FARTHEST_S = 10 * 365 * 86_400.0  # no job waits longer; a larger number is a slip
 UNHEARD = frozenset({signal.SIGKILL, signal.SIGSTOP})  # no program learns of them
 
+_NAME = re.compile(r"[^\s,\x00-\x1f]+")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 
 
@@ -231,6 +232,22 @@ class Word:
     def read(self, text: str, now: float) -> str:  # noqa: ARG002
         """Return the name."""
         return text
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Names with commas between, each once."""
+
+    metavar: str = "NAMES"
+    expected: str = "names such as slurm,local"
+    is_text: bool = True
+
+    def read(self, text: str, now: float) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the names."""
+        names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+        if not all(_NAME.fullmatch(name) for name in names):
+            raise UsageError(f"expected {self.expected}, got {text!r}")
+        return names
 
 
 class TimeOver(UsageError):

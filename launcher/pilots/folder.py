@@ -7,6 +7,8 @@ from launcher.system.files import read_bytes, write_json
 from launcher.system.paths import Attempt
 from launcher.system.stored_fields import Unreadable, parsed, restored, texts
 
+TOKEN = "LAUNCHER_PILOT"  # in the environment of a pilot, its fork servers and supervisors: which pilot's they are
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:

@@ -4,6 +4,7 @@ Every message may be read twice, as a scheduler that starts anew reads from the 
 A line that is not understood is skipped: a newer launcher may have written it.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -180,7 +181,12 @@ def _read(
 def _hello(record: dict[str, Any]) -> Hello:
     record["troubles"] = texts(record.get("troubles", ()), "troubles")
     record["gpus"] = _gpus(record)
-    return restored(Hello, record, "a hello")
+    hello = restored(Hello, record, "a hello")
+    if not (_is_amount(hello.cpus) and _is_amount(hello.ram) and _is_amount(hello.pid)):
+        raise Unreadable("an amount of a hello is none")
+    if hello.until is not None and not 0 <= hello.until < _MOST:
+        raise Unreadable("the end of a pilot is no time")
+    return hello
 
 
 def _beat(record: dict[str, Any]) -> Beat:
@@ -189,22 +195,45 @@ def _beat(record: dict[str, Any]) -> Beat:
         str(attempt): {str(uuid): amount for uuid, amount in by_gpu.items() if _is_amount(amount)}
         for attempt, by_gpu in dict(record.pop("used", {})).items()
     }
-    return restored(Beat, {**record, "used": used}, "a beat")
+    beat = restored(Beat, {**record, "used": used}, "a beat")
+    if not (_is_amount(beat.number) and _is_amount(beat.ram_free)):
+        raise Unreadable("an amount of a beat is none")
+    return beat
 
 
 def _gpus(record: Mapping[str, Any]) -> tuple[GpuSnapshot, ...]:
+    """Return the GPUs of a message; one that cannot be understood is left out, for the pilot speaks all the same."""
     gpus = []
     for item in record.get("gpus", ()):
-        entry = {**item, "warnings": texts(item.get("warnings", ()), "warnings")}
-        gpu = restored(GpuSnapshot, entry, "a GPU")
-        if not (_is_amount(gpu.total) and (gpu.used is None or _is_amount(gpu.used))):
-            raise Unreadable("a GPU's memory is no amount")
-        gpus.append(gpu)
+        with contextlib.suppress(Unreadable, TypeError, AttributeError):
+            gpus.append(_gpu(item))
     return tuple(gpus)
 
 
+def _gpu(item: Mapping[str, Any]) -> GpuSnapshot:
+    entry = {**item, "warnings": texts(item.get("warnings", ()), "warnings"), "processes": None}
+    gpu = restored(GpuSnapshot, entry, "a GPU")
+    if not all(_is_amount(getattr(gpu, name)) for name in _AMOUNTS):
+        raise Unreadable("a GPU's memory is no amount")
+    if not all(_is_optional(getattr(gpu, name)) for name in _OPTIONAL):
+        raise Unreadable("a GPU's state is no number")
+    return gpu
+
+
+_MOST = 1 << 60
+_AMOUNTS = ("index", "total")
+_OPTIONAL = (
+    *("used", "mig", "utilisation", "compute_mode"),
+    *("power_w", "power_limit_w", "temperature_c", "ecc_uncorrected"),
+)
+
+
 def _is_amount(value: object) -> bool:
-    return isinstance(value, int) and 0 <= value < 1 << 60
+    return type(value) is int and 0 <= value < _MOST
+
+
+def _is_optional(value: float | None) -> bool:
+    return value is None or 0 <= value < _MOST  # NaN is neither
 
 
 def _ended(record: dict[str, Any]) -> Ended:

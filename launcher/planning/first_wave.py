@@ -1,9 +1,11 @@
 """What the scheduler would start at once if a plan were queued now, and what could never start."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from launcher.backends.settings import Backends
+from launcher.backends.shape import impossible_there, runs_only_here
 from launcher.context import WorkerEnvironment
 from launcher.job import CPU, Resources, is_exact, numbers_of
 from launcher.planning.plan import PlannedJob
@@ -14,7 +16,8 @@ from launcher.scheduler.policy.inventory import impossible
 from launcher.scheduler.policy.model import Machine, Running, Start, Waiting, waiting
 from launcher.scheduler.policy.run_order import Newcomers, in_turn
 from launcher.states import ReasonCode
-from launcher.store.rows import Lane, ReadyJob
+from launcher.store.lanes import Lane
+from launcher.store.rows import ReadyJob
 from launcher.store.runs.accounts import NO_ACCOUNT, RunAccount
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.store.user_actions import rank_of
@@ -131,7 +134,7 @@ def hopeless_jobs(
     counts: Counter[str] = Counter()
     reasons: dict[tuple[object, ...], str] = {}
     for compared in compared_jobs:
-        if compared.action is Action.CACHED:
+        if compared.action is Action.CACHED or not runs_only_here(compared.job.terms):
             continue
         lane = _lane(compared.job, machine_state)
         if (key := (lane.resources, lane.signature)) not in reasons:
@@ -142,6 +145,13 @@ def hopeless_jobs(
         if reasons[key]:
             counts[reasons[key]] += 1
     return dict(counts)
+
+
+def hopeless_elsewhere(compared_jobs: Iterable[ComparedJob], backends: Backends) -> dict[str, int]:
+    """Return why jobs of the plan can never start on the pilots that they ask for, and how many those are."""
+    jobs = (compared.job for compared in compared_jobs if compared.action is not Action.CACHED)
+    counts = Counter(impossible_there(job.resources, job.terms, backends) for job in jobs)
+    return {why: number for why, number in counts.items() if why}
 
 
 def _ready(job: PlannedJob, machine_state: MachineState, number: int, rank: float) -> ReadyJob:

@@ -16,11 +16,11 @@ from launcher.gpu.reservations import ReservationBoard
 from launcher.kind_interface.kind import Kind
 from launcher.planning.estimates import History, past_job
 from launcher.planning.first_wave import MachineState
-from launcher.scheduler.gpu_accounting import Ledger
+from launcher.scheduler.gpus.gpu_accounting import Ledger
 from launcher.scheduler.policy.model import Machine
 from launcher.store.client import cores_for
+from launcher.store.lanes import visible_devices
 from launcher.store.queue import Store
-from launcher.store.rows import visible_devices
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system import memory
 from launcher.system.config import read_configuration

@@ -122,3 +122,18 @@ class Plan:
             for warning in self.warnings
             if warning.code == MISSING
         )
+
+    def with_terms(self, change: Callable[[Terms], Terms]) -> "Plan":
+        """Return the plan with other terms of its jobs, and of those that do shared work."""
+        changed: dict[Terms, Terms] = {}  # few differ among thousands of jobs
+
+        def job_with(job: PlannedJob) -> PlannedJob:
+            if job.terms not in changed:
+                changed[job.terms] = change(job.terms)
+            terms = changed[job.terms]
+            return job if terms == job.terms else replace(job, terms=terms)
+
+        def shares(names: Collection[str]) -> tuple[PlannedShare, ...]:
+            return tuple(replace(share, job=job_with(share.job)) for share in self.shares(names))
+
+        return replace(self, jobs=tuple(map(job_with, self.jobs)), shares=shares)

@@ -13,6 +13,7 @@ from pathlib import Path
 from launcher import __version__
 from launcher.errors import Error, MachineError
 from launcher.gpu.nvml import Nvml
+from launcher.scheduler.dispatch.configured import ConfiguredBackends
 from launcher.scheduler.loop import Scheduler
 from launcher.store.opening import worth_checking
 from launcher.store.queue import Store
@@ -73,6 +74,7 @@ def main(argv: Sequence[str]) -> int:
         housekeeping=housekeeping,
         rules=Sharing(os.environ, _Once()).rules,
         absent=lambda: probe.absent,
+        backends=ConfiguredBackends(os.environ, _Once()),
     )
     scheduler.leave_at(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     home.scheduler_record.unlink(missing_ok=True)  # a predecessor's

@@ -7,41 +7,33 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from launcher.gpu.monitor import NEWS_S
-from launcher.gpu.resources import ForeignReservation
-from launcher.scheduler.attempt_watch import Place
-from launcher.scheduler.ended_attempts import Endings
-from launcher.scheduler.gpu_state import Accelerators
-from launcher.scheduler.policy.ages import Ages
+from launcher.scheduler.dispatch.dispatch import Dispatch
+from launcher.scheduler.dispatch.placement import elsewhere
+from launcher.scheduler.endings.ended_attempts import Endings
+from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.backfill import Patience
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.disciplines import arranged
-from launcher.scheduler.policy.fair_share import Courtesy, wish_of
-from launcher.scheduler.policy.model import Decision, Machine, Running, Start, waiting
-from launcher.scheduler.policy.queue_length import QueueLengths, length_of, queue_length
-from launcher.scheduler.policy.run_order import Newcomers, in_turn
+from launcher.scheduler.policy.fair_share import Courtesy, starves_of, wish_of
+from launcher.scheduler.policy.model import Decision, Machine, Start
 from launcher.scheduler.policy.watchdog import Watchdog
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
-from launcher.scheduler.turn import POLL_S, RETRY_S, Requests, TurnResult
+from launcher.scheduler.succession import Flow, sole_flow
+from launcher.scheduler.turn import POLL_S, RETRY_S, Reasons, Requests, TurnResult
+from launcher.scheduler.waiting_line import Line, WaitingLine
 from launcher.states import Reason, ReasonCode
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
-from launcher.store.runs.accounts import RunAccount
-from launcher.store.scheduler_actions import Scheduling
 from launcher.system import memory
 from launcher.workers.backoff import Exclusions
 from launcher.workers.fork_server_pool import ForkServerPool
 from launcher.workers.spawn_outage import Outage
 
-FRESH_S = 0.2  # so long a decision holds for those who take a place
 EXPLAIN_S = 0.5  # the reasons why jobs wait are stored at most so often
 NO_ROOM = Reason(
     code=ReasonCode.CANNOT_START,
     text="this machine had no room for its process; others are tried before it is tried again",
 )
-
-Reasons = dict[int, Reason | None]  # lane → why its first job does not start; None: it does
-Flow = tuple[int, int, int]  # priority, run and lane
 
 logger = logging.getLogger(__name__)
 
@@ -52,22 +44,6 @@ def transaction(store: Store, needed: bool) -> contextlib.AbstractContextManager
     Were each claim one of its own, an error after the first would leave that without a launch.
     """
     return store.writing() if needed else contextlib.nullcontext()
-
-
-def sole_flow(ready: Sequence[ReadyJob], foreign: Sequence[ForeignReservation]) -> Flow | None:
-    """Return the only flow that waits, where all that its jobs need are cores that none else wants.
-
-    Args:
-        ready: the jobs that could start.
-        foreign: what other homes have reserved.
-    """
-    flows = {job.flow: job.lane for job in ready}
-    match [*flows.items()]:
-        case [(flow, lane)] if not (
-            lane.resources.may_need_gpu or lane.resources.ram is not None or lane.group or foreign
-        ):
-            return flow
-    return None
 
 
 class Admission:
@@ -86,6 +62,7 @@ class Admission:
         launches: Launches,
         fork_servers: ForkServerPool,
         outage: Outage,
+        dispatch: Dispatch,
     ) -> None:
         """Begin without decisions.
 
@@ -100,15 +77,16 @@ class Admission:
             launches: starts the jobs that are admitted.
             fork_servers: where their workers come from.
             outage: whether this machine can start programs.
+            dispatch: starts jobs on pilots.
         """
         self._store, self._queue, self._clock = store, store.scheduling, clock
         self._cpus, self._cores = cpus, cores
         self._ram = memory.total()
         self._gpus, self._attempts, self._endings = gpus, attempts, endings
         self._launches, self._fork_servers, self._outage = launches, fork_servers, outage
+        self._dispatch = dispatch
         self._patience, self._courtesy = Patience(), Courtesy()
-        self._watchdog, self._ages = Watchdog(), Ages()
-        self._newcomers, self._lengths = Newcomers(), QueueLengths()
+        self._watchdog, self._line = Watchdog(), WaitingLine(store.scheduling)
         # jobs that the machine could not start; others are tried first
         self._excluded = Exclusions[int]()
         self._explained = time.monotonic()
@@ -117,12 +95,19 @@ class Admission:
         self.flow_in_turn: Flow | None = None  # the only one that waits, if its jobs are all alike
 
     def claims(self) -> list[Claim]:
-        """Return every attempt that has a place on the machine."""
-        return [*self._attempts.claims(), *self._launches.promised()]
+        """Return every attempt that has a place on the machine; those on pilots have none."""
+        running = [claim for claim in self._attempts.claims() if not claim.pilot]
+        return [*running, *self._launches.promised()]
 
-    def without_ended(self) -> Machine:
-        """Return the machine as it is without the attempts that have ended."""
+    def without_ended(self, claim: Claim) -> Machine:
+        """Return the machine of an attempt as it is without those that have ended."""
+        if claim.pilot:
+            return self._dispatch.places.machine_of(claim)
         return Machine(cpus=self._cpus, ram=self._ram, **self._gpus.machine(self.claims()))
+
+    def forget(self) -> None:
+        """Find out anew where runs begin that have just come: what was stored of that came to nothing."""
+        self._line.forget()
 
     def exclude(self, job: int) -> None:
         """Try other jobs before one that the machine could not start."""
@@ -140,7 +125,7 @@ class Admission:
         self._gpus.look(claims, unsupervised, wanted=in_use or self._gpus_wanted)
         if in_use:
             result.soon(POLL_S)
-        if self._gpus.news:
+        if self._gpus.exchange.news:
             result.soon(NEWS_S)  # the newest look is too fresh for another one
 
     def decide(self, requests: Requests, result: TurnResult) -> Reasons:
@@ -156,12 +141,36 @@ class Admission:
         now, self.flow_in_turn = self._clock(), None
         self._end_pauses(now, result)
         ready = self._ready(requests, now)
+        if not self._dispatch.concerns(job.lane for job in ready):
+            return self._decide_here(ready, requests, result, now)
+        machine = Machine(cpus=self._cpus, ram=self._ram)
+        line = self._in_line(ready, machine, requests, now)
+
+        def here(own: Sequence[ReadyJob]) -> tuple[Reasons, set[int]]:
+            reasons = self._decide_here(own, requests, result, now, line)
+            return reasons, {claim.job for claim in self._launches.claimed()}
+
+        reasons = self._dispatch.decide(ready, line, requests, here)
+        result.waiting = result.waiting or any(reasons.values())
+        if self._dispatch.sending.again:
+            result.soon(RETRY_S)
+        return reasons
+
+    def _decide_here(
+        self,
+        ready: Sequence[ReadyJob],
+        requests: Requests,
+        result: TurnResult,
+        now: float,
+        line: Line | None = None,
+    ) -> Reasons:
+        """Claim what fits on this machine; `line` is given where jobs of other machines stand in it, too."""
         self._gpus_wanted = any(job.lane.resources.may_need_gpu for job in ready)
         if not ready:
-            self._gpus.waits_for(None)
+            self._gpus.exchange.waits_for(None)
             return {}
         if not self._outage.admits(time.monotonic()):
-            self._gpus.waits_for(None)
+            self._gpus.exchange.waits_for(None)
             result.waiting = True
             result.soon(self._outage.wait_s(time.monotonic()))
             return {job.lane_id: self._outage.reason for job in ready}
@@ -169,10 +178,10 @@ class Admission:
         watch_ram = any(job.lane.resources.ram is not None for job in ready)
         ready, reasons_of_unseen = self._without_unseen(ready, result)
         if not reasons_of_excluded and not reasons_of_unseen:
-            self.flow_in_turn = sole_flow(ready, self._gpus.foreign)
-            if self._gpus.anybody_waits:
+            self.flow_in_turn = sole_flow(ready, self._gpus.exchange.foreign)
+            if self._gpus.exchange.anybody_waits:
                 self.flow_in_turn = None
-        ready, decisions = self._decisions(ready, requests, now, watch_ram=watch_ram)
+        ready, decisions = self._decisions(ready, requests, now, line, watch_ram=watch_ram)
         with transaction(self._store, any(isinstance(choice, Start) for choice in decisions)):
             reasons = self._claim(ready, decisions)
         reasons = reasons_of_excluded | reasons | reasons_of_unseen
@@ -182,7 +191,7 @@ class Admission:
             result.soon(RETRY_S)  # a new supervisor wakes us, one that is put off does not
         if self._launches.again_s is not None:
             result.soon(self._launches.again_s)
-        others = self._gpus.foreign or self._gpus.anybody_waits
+        others = self._gpus.exchange.foreign or self._gpus.exchange.anybody_waits
         if self._watchdog.watches or (
             result.waiting and (self._gpus_wanted or watch_ram or others)
         ):
@@ -207,10 +216,11 @@ class Admission:
             result.soon(self._next_time - now)
 
     def _ready(self, requests: Requests, now: float) -> list[ReadyJob]:
-        ready = [] if requests.stop else self._queue.ready(self._cpus)
+        most = self._cpus + self._dispatch.slots
+        ready = [] if requests.stop else self._queue.ready(most)
         if self._queue.mend(now):
             logger.warning("trouble='some jobs had no lane, or could not be read'")
-            ready = self._queue.ready(self._cpus)
+            ready = self._queue.ready(most)
         return ready
 
     def _without_excluded(
@@ -232,26 +242,42 @@ class Admission:
         return free, reasons
 
     def _without_unseen(
-        self, ready: list[ReadyJob], result: TurnResult
+        self, ready: Sequence[ReadyJob], result: TurnResult
     ) -> tuple[list[ReadyJob], Reasons]:
         """Return what can be decided now, and why jobs wait that need a GPU while none was seen."""
         if self._gpus_wanted and not self._gpus.seen:
             self.look_at_gpus(result)
         if self._gpus.seen:
-            return ready, {}
+            return [*ready], {}
         reason = Reason(code=ReasonCode.NO_GPU, text=self._gpus.unseen)
         unseen: Reasons = {job.lane_id: reason for job in ready if job.lane.resources.may_need_gpu}
         return [job for job in ready if not job.lane.resources.may_need_gpu], unseen
 
+    def _in_line(
+        self, ready: Sequence[ReadyJob], machine: Machine, requests: Requests, now: float
+    ) -> Line:
+        here = self._gpus.ledger.running(self.claims(), self._queue.usage)
+        return self._line.arranged(
+            ready, here, self._dispatch.places.running(), machine, now, requests.discipline
+        )
+
     def _decisions(
-        self, ready: Sequence[ReadyJob], requests: Requests, now: float, *, watch_ram: bool
+        self,
+        ready: Sequence[ReadyJob],
+        requests: Requests,
+        now: float,
+        line: Line | None,
+        *,
+        watch_ram: bool,
     ) -> tuple[list[ReadyJob], list[Decision]]:
         """Decide what starts, and agree on it with other users' schedulers.
 
         Returns the jobs in the order in which they were looked at, and what happens to each.
         """
         claims = self.claims()
-        gpus = self._gpus.machine(claims) if self._gpus_wanted else self._gpus.others(claims)
+        gpus = (
+            self._gpus.machine(claims) if self._gpus_wanted else self._gpus.exchange.others(claims)
+        )
         machine = Machine(
             cpus=self._cpus,
             cores=self._cores,
@@ -263,24 +289,17 @@ class Admission:
         )
         self._queue.know_machines(self._gpus.machines())
         machine = self._courtesy.heeded(machine, time.monotonic())
-        usage = self._queue.usage
-        seen, running = self._ages.corrected(
-            [waiting(job, usage(job.lane.signature)) for job in ready],
-            self._gpus.ledger.running(claims, usage),
-            now=now,
-            steady=time.clock_gettime(time.CLOCK_BOOTTIME),
-        )
-        if self._lengths.due(now):
-            heads = {job.lane_id: head for job, head in zip(ready, seen, strict=True)}
-            counts = self._queue.waiting_by_lane()
-            self._lengths.note(now, queue_length(length_of(heads, counts), running, machine, now))
-        accounts = self._accounts(ready, running, now)
-        line = arranged(self._lengths.patient(seen), now, requests.discipline)
-        ordered = in_turn(line, running, accounts, now)
+        line = line or self._in_line(ready, machine, requests, now)
+        jobs = {job.id: job for job in ready}
+        ordered = [job for job in line.jobs if job.job in jobs]
+        own = line.here
+        running = [*map(elsewhere, line.elsewhere), *own]
+        starves = starves_of(self._gpus.exchange.wish, own, machine, time.monotonic())
+        machine = replace(machine, starves=starves)
         candidates = self._patience.entered(ordered, time.monotonic())
         decisions = decide(candidates, running, machine, now, requests.discipline)
         self._patience.note(decisions, time.monotonic())
-        verdict = self._watchdog.review(candidates, decisions, running, machine, time.monotonic())
+        verdict = self._watchdog.review(candidates, decisions, own, machine, time.monotonic())
         for sentence in verdict.news:
             logger.warning("unexplained wait: %s", sentence)
         decisions = verdict.decisions
@@ -288,22 +307,10 @@ class Admission:
         for complaint in self._courtesy.complaints:
             logger.warning("colleague reason=%r", complaint)
         self._courtesy.complaints.clear()
-        self._gpus.waits_for(*wish_of(candidates, decisions, machine))
-        jobs = {job.id: job for job in ready}
-        return [jobs[job.job] for job in ordered], self._gpus.announce(
+        self._gpus.exchange.waits_for(*wish_of(candidates, decisions, machine), jobs)
+        return [jobs[job.job] for job in ordered], self._gpus.exchange.announce(
             decisions, claims, (candidates, running, machine, now), requests.discipline
         )
-
-    def _accounts(
-        self, ready: Sequence[ReadyJob], running: Sequence[Running], now: float
-    ) -> dict[str, RunAccount]:
-        """Return what the runs had that wait; where those begin that have just come is stored."""
-        accounts = {str(job.account.run): job.account for job in ready}
-        entered = self._newcomers.entered(accounts, running, now)
-        changed = {run: each.vtime for run, each in entered.items() if each != accounts[run]}
-        if changed:
-            self._queue.set_vtimes(changed)
-        return entered
 
     def _claim(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> Reasons:
         """Claim what starts; return why the first job of each lane does not, None where it does."""
@@ -316,64 +323,3 @@ class Admission:
                 why = decision.why
             reasons[job.lane_id] = reasons[job.lane_id] or why
         return reasons
-
-
-class Succession:
-    """The next job of a flow takes the place of one that has just ended.
-
-    A whole decision looks at all lanes, the machine and other users, and waits for the sync of what
-    it takes in. Between jobs that ask for the same, and while nothing else waits, it says the same
-    each time: who takes the place needs what the one before had, and is the first of its flow. So the
-    next one starts at once, and the end is taken in while it runs already. A whole decision follows
-    within FRESH_S, and at once when anything else happens.
-    """
-
-    def __init__(self, queue: Scheduling, launches: Launches) -> None:
-        """Begin without places that were left."""
-        self._queue, self._launches = queue, launches
-        self._flow: Flow | None = None  # the only one with jobs that could start
-        self._until = 0.0  # monotonic
-        self._left: list[Place] = []
-
-    def allow(self, flow: Flow | None, now: float) -> None:
-        """Note a decision.
-
-        Args:
-            flow: the only one with jobs that could start, if they may take a place; None: they may not.
-            now: monotonic.
-        """
-        self._flow, self._until = flow, now + FRESH_S
-        self._left.clear()
-
-    def forbid(self) -> None:
-        """Wait for a decision: something has changed."""
-        self._flow = None
-        self._left.clear()
-
-    def leave(self, place: Place | None) -> None:
-        """Note that an attempt has ended well, and that nothing of it lives."""
-        if self._flow is None or place is None or place.job.flow != self._flow:
-            self.forbid()
-        else:
-            self._left.append(place)
-
-    def wait_s(self, now: float) -> float:
-        """Return how long the last decision holds, 0 where it does not."""
-        return 0.0 if self._flow is None else max(0.0, self._until - now)
-
-    def due(self, now: float) -> bool:
-        """Tell whether places may be taken."""
-        return bool(self._left) and self.wait_s(now) > 0
-
-    def fill(self) -> bool:
-        """Claim a job for each place; False where one stays free. Inside a transaction."""
-        places = self._left.copy()
-        self._left.clear()
-        self._launches.again_s = None
-        for place in places:
-            if self._queue.is_needed(place.job.id):  # its end may let go who comes first
-                return False
-            job = self._queue.next_in(place.job)
-            if job is None or self._launches.claim(job, replace(place.start, job=job.id)):
-                return False
-        return self._launches.again_s is None

@@ -40,6 +40,7 @@ from launcher.workers.started_file import (
 
 LOOK_AGAIN_S = 1.0
 NO_DESCRIPTOR = -1  # there is nothing that becomes readable; only time helps
+ELSEWHERE = -2  # its pilot's file has the news
 # a full disk, a disk that does not answer, a folder for a file; a record that is beyond all bounds
 UNCLEAR = (OSError, ValueError, ArithmeticError, RecursionError)
 
@@ -55,7 +56,7 @@ class Watch(Protocol):
 
     @property
     def descriptor(self) -> int:
-        """Readable when there is news; NO_DESCRIPTOR where only time helps."""
+        """Readable when there is news; NO_DESCRIPTOR where only time helps, ELSEWHERE on a pilot."""
 
     def stop(self) -> None:
         """Have it end, politely."""

@@ -50,3 +50,8 @@ def note_of(home: Home) -> str:
     if chosen is OURS:
         return ""
     return f"policy {chosen.name} decides: {chosen.about}; launcher start --policy {OURS.name} ends that"
+
+
+def told_of(home: Home) -> str:
+    """Return in words which policy decides, to who has just chosen it."""
+    return note_of(home) or f"policy {OURS.name} decides"

@@ -11,43 +11,44 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from itertools import chain
 
+from launcher.backends.settings import Backends
 from launcher.context import WorkerEnvironment
 from launcher.errors import StoreError
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservation_watch import NONE, ReservationWatch
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.admission import Admission, Reasons, Succession, transaction
-from launcher.scheduler.attempt_watch import Adopted, Supervised, Watch, find_out, watch
-from launcher.scheduler.chosen_policy import chosen_discipline
-from launcher.scheduler.ended_attempts import Ended, Endings
-from launcher.scheduler.gpu_state import Accelerators
+from launcher.scheduler.admission import Admission, transaction
+from launcher.scheduler.attempt_news import AttemptNews
+from launcher.scheduler.attempt_watch import Watch
+from launcher.scheduler.dispatch.dispatch import Dispatch
+from launcher.scheduler.endings.ended_attempts import Endings
+from launcher.scheduler.gpus.gpu_state import Accelerators
+from launcher.scheduler.gpus.use_meter import UseMeter
+from launcher.scheduler.remote.fleet import Fleet
+from launcher.scheduler.remote.link import PilotLink
+from launcher.scheduler.requests import RequestReader
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
-from launcher.scheduler.turn import POLL_S, RETRY_S, Requests, TurnResult
-from launcher.scheduler.use_meter import UseMeter
-from launcher.states import Done, Failed, Lost, Outcome, State, Void, ending
+from launcher.scheduler.succession import Succession
+from launcher.scheduler.turn import POLL_S, RETRY_S, Reasons, Requests, TurnResult
 from launcher.store.queue import Store
 from launcher.store.recovery import trouble
-from launcher.store.retention import delete
-from launcher.store.rows import Claim
 from launcher.system.error_log import Troubles
-from launcher.system.files import read_json
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.system.processes import core_mask
 from launcher.system.quotas import of_this_process
 from launcher.system.wakeup import Sleeper
-from launcher.workers.fork_server_pool import AHEAD, ForkServerPool, Unusable
+from launcher.workers.fork_server_pool import AHEAD, ForkServerPool
 from launcher.workers.spawn_outage import Outage
 
 logger = logging.getLogger(__name__)
 
 MOST_OPEN = 4  # ends that are taken in together, while other jobs run in their places
 QUIET_S = 0.003  # without news for so long, we prepare what comes next
-LOOK_S = 0.2  # a request that came without a wake waits at most so long
 LEAVE_AFTER_S = 600.0  # a scheduler without jobs leaves; every command that queues starts one
 
 
@@ -66,6 +67,7 @@ class Scheduler:
         board: ReservationBoard | None = None,
         rules: Callable[[], Rules] = Rules,
         absent: Callable[[], str] = str,
+        backends: Callable[[], Backends] = Backends,
     ) -> None:
         """Take over a home whose lock this process holds.
 
@@ -79,16 +81,16 @@ class Scheduler:
             board: where other users' schedulers tell what they promise; None: where all do.
             rules: how GPUs are shared with others.
             absent: tells why no GPU can be seen, where none can.
+            backends: returns the engines that start pilots.
         """
-        self._housekeeping = housekeeping
-        self._home, self._store, self._clock = home, store, clock
+        self._home, self._store, self._clock, self._housekeeping = home, store, clock, housekeeping
         self._queue = store.scheduling
         self._outage = Outage()
         self._attempts = RunningAttempts()
-        self._fork_servers = ForkServerPool(home, most_idle=cpus + AHEAD, lacks=self._cannot_start)
+        self._fork_servers = ForkServerPool(home, most_idle=cpus + AHEAD, lacks=self._no_room)
         self._busy_at = time.monotonic()
         self._requests = Requests()
-        self._look_at = 0.0  # when to read the requests at the latest, monotonic
+        self._reader = RequestReader(home, store)
         self.leaving = False
         self._sleeper = Sleeper(home)
         self._troubles = Troubles()
@@ -109,7 +111,11 @@ class Scheduler:
             home, self._queue, self._fork_servers, clock, self._outage, self._gpus
         )
         self._succession = Succession(self._queue, self._launches)
-        self._endings = Endings(home, self._queue, self._gpus)
+        self._fleet = Fleet(home, backends, self._sleeper.ring, link=PilotLink)
+        self._dispatch = Dispatch(
+            home, store, self._fleet, backends, clock, self._attempts, self._launches
+        )
+        self._endings = Endings(home, self._queue, self._gpus, self._dispatch.places.gpus_of)
         self._admission = Admission(
             store,
             cpus=cpus,
@@ -121,6 +127,18 @@ class Scheduler:
             launches=self._launches,
             fork_servers=self._fork_servers,
             outage=self._outage,
+            dispatch=self._dispatch,
+        )
+        self._news = AttemptNews(
+            home,
+            clock,
+            attempts=self._attempts,
+            endings=self._endings,
+            admission=self._admission,
+            succession=self._succession,
+            fork_servers=self._fork_servers,
+            outage=self._outage,
+            hearing=self._dispatch.hearing,
         )
 
     def leave_at(self, *signals: signal.Signals) -> None:
@@ -129,20 +147,20 @@ class Scheduler:
             signal.signal(number, self.leave)
         self._sleeper.ring_at_signals()
 
+    def _no_room(self, why: str) -> None:
+        self._outage.failed(why, time.monotonic())
+
     def leave(self, *_: object) -> None:
         """Leave at the next turn; jobs run on, and another scheduler adopts them."""
         self.leaving = True
         self._sleeper.ring()
 
-    def is_home(self) -> bool:
-        """Tell whether the queue is still here: not deleted, moved away as damaged, or replaced."""
-        return self._store.is_current() and not self._home.damage_record.exists()
-
     def run(self) -> None:
         """Serve until asked to leave, stopped, idle for LEAVE_AFTER_S, or the home is gone."""
         self._gpus.begin()
+        self._fleet.begin()
         for claim in self._queue.claims():
-            self._adopt(claim)
+            self._news.adopt(claim)
         self._fork_servers.prepare(WorkerEnvironment())
         while not self.leaving:
             try:
@@ -156,52 +174,41 @@ class Scheduler:
             except Exception as error:  # noqa: BLE001
                 self._troubles.tell(error)
                 if isinstance(error, sqlite3.Error):
-                    self._keep_aside_if_damaged(error)
+                    with self._troubles.survived(
+                        StoreError
+                    ):  # damaged: the next look finds it gone
+                        trouble(self._home.database, error)
                 self._rest()
                 continue
             if self._finished(result):
                 break
             self._sleep(result)
-        why = "" if self.is_home() else " why='its database was deleted, replaced or damaged'"
+        why = (
+            "" if self._reader.is_home() else " why='its database was deleted, replaced or damaged'"
+        )
         logger.info("scheduler pid=%d leaves%s", os.getpid(), why)
         self._gpus.leave(self._admission.claims())
         self._fork_servers.close()
 
     def _read_requests(self) -> bool:
-        """Read what people ask for: they wake us, so that no turn in a flood of jobs is slower.
-
-        Returns whether it was time for that.
-        """
-        if time.monotonic() < self._look_at:
+        """Read what people ask for where that is due; return whether it was."""
+        if not self._reader.due():
             return False
-        if not self.is_home():  # first: what is no queue any more may not answer the rest
-            self._requests = Requests(gone=True)
+        self._requests = self._reader.read()
+        if self._requests.gone:
             return True
-        stop = read_json(self._home.stop)
-        self._requests = Requests(
-            stop=stop is not None or self._home.stop.exists(),
-            stop_now=bool(stop and stop.get("now")),
-            wishes=self._queue.wishes(),
-            limits=self._queue.limits(),
-            discipline=chosen_discipline(self._home),
-        )
         self._fork_servers.retire()
         for mend in (self._sleeper.mend, self._housekeeping):
             with self._troubles.survived(OSError):  # the next look tries it again
                 mend()
         self._admission.read_pauses()
-        self._look_at = time.monotonic() + LOOK_S
         return True
-
-    def _keep_aside_if_damaged(self, error: sqlite3.Error) -> None:
-        """Move a damaged database away, so that whoever asks is told; the next look finds it gone."""
-        with self._troubles.survived(StoreError):
-            trouble(self._home.database, error)
 
     def _turn(self) -> TurnResult:
         if self._fork_servers.collect_spawned(self._sleeper.news):
             self._succession.forbid()
-        self._take_news()
+        self._dispatch.hearing.hear()
+        self._news.take(self._sleeper.news)
         result = TurnResult()
         if self._succeed(result):
             if len(self._endings) < MOST_OPEN and self._sleeper.has_news():
@@ -212,8 +219,10 @@ class Scheduler:
         self._admission.look_at_gpus(result)
         reasons = self._take_in(result, decide=True)
         self._launch(result)
+        self._dispatch.order_pilots(stop=self._requests.stop, now=self._requests.stop_now)
         if self._endings.pressing:
             result.soon(0)
+        self._gpus.moved |= self._dispatch.places.look_at_gpus()
         stopping = self._requests.wishes.keys() | self._gpus.moved.keys()
         self._attempts.stop(stopping, result, all_jobs=self._requests.stop_now)
         if claims := self._admission.claims():
@@ -262,8 +271,9 @@ class Scheduler:
         if decide:
             self._succession.allow(self._admission.flow_in_turn, time.monotonic())
         self._launches.commit()
+        self._dispatch.sending.commit()
         for attempt, state in zip(ended, states, strict=True):
-            self._put_away(attempt, state)
+            self._news.put_away(attempt, state)
         self._gpus.tell(self._admission.claims())
         return reasons
 
@@ -274,97 +284,49 @@ class Scheduler:
             yield
         except BaseException:
             self._launches.undo()
+            self._dispatch.sending.undo()
             self._queue.forget()
+            self._admission.forget()
             raise
 
     def _launch(self, result: TurnResult) -> None:
         """Start what was claimed, and end the attempts for which there is no supervisor."""
         try:
-            for attempt in self._launches.go():
+            started: Iterator[Watch] = chain(self._launches.go(), self._dispatch.send())
+            for attempt in started:
                 self._attempts.add(attempt)
         except OSError as error:  # what must never run twice waits until its claim is on the disk
             self._troubles.tell(error)
             result.soon(RETRY_S)
         for claim, why in self._launches.hopeless():
-            self._admission.read_pauses()  # its end may begin a pause
-            self._follow(claim, find_out(claim, partial(self._unstarted, claim, why)))
-
-    # --- what ended
-
-    def _adopt(self, claim: Claim) -> None:
-        """Find out how far an attempt came that another scheduler claimed."""
-        attempt = self._home.attempt(claim.job, claim.number)
-        self._follow(claim, find_out(claim, partial(watch, claim, attempt)))
-
-    def _unstarted(self, claim: Claim, why: Unusable) -> Outcome | Watch:
-        """Void an attempt that no supervisor can start; it has failed then, or is lost."""
-        news = watch(claim, self._home.attempt(claim.job, claim.number))
-        if not isinstance(news, Void):
-            return news
-        at = self._clock()
-        if why.passing:
-            return Void(at=at, why=str(why), whose="job")
-        return Failed(at=at, error=str(why)) if why.sure else Lost(at=at, why=str(why))
-
-    def _cannot_start(self, why: str) -> None:
-        self._outage.failed(why, time.monotonic())
-
-    def _follow(self, claim: Claim, news: Outcome | Watch) -> None:
-        if isinstance(news, Void) and news.whose == "machine":
-            self._cannot_start(news.why)
-            self._admission.exclude(claim.job)
-        if isinstance(news, Outcome):
-            self._endings.add(claim, news)
-            return
-        self._attempts.add(news)
-        if isinstance(news, Adopted):
-            logger.info("job=%d attempt=%d adopted", claim.job, claim.number)
-
-    def _take_news(self) -> None:
-        for attempt, news in self._attempts.take_news(self._sleeper.news):
-            self._admission.read_pauses()  # a failure may have begun a pause
-            if isinstance(attempt, Supervised):
-                self._fork_servers.give_back(attempt.environment, attempt.supervisor)
-            if isinstance(attempt, Supervised) and isinstance(news, Done):
-                self._succession.leave(attempt.place)
-            else:
-                self._succession.forbid()
-            self._follow(attempt.claim, news)
-
-    def _put_away(self, ended: Ended, state: State | None) -> None:
-        """Delete the folder of an attempt that this machine could not start; log how it ended."""
-        job, number = ended.claim.job, ended.claim.number
-        if isinstance(ended.outcome, Void) and ended.outcome.whose == "machine":
-            delete(self._home.attempt(job, number))
-        logger.info(
-            "job=%d attempt=%d state=%s ending=%s", job, number, state, ending(ended.outcome)
-        )
-
-    # --- when to sleep and when to leave
+            self._news.cannot_start(claim, why)
+        for claim, outcome in self._dispatch.sending.refused():
+            self._endings.add(claim, outcome)
 
     def _finished(self, result: TurnResult) -> bool:
         now = time.monotonic()
         at_work = bool(self._attempts or self._endings or any(self._launches.promised()))
         if self._requests.stop:
-            return not at_work
-        if result.waiting or at_work:
+            return not at_work and not self._fleet
+        if result.waiting or at_work or self._fleet:
             self._busy_at = now
         return now - self._busy_at > LEAVE_AFTER_S
 
     def _sleep(self, result: TurnResult) -> None:
         watched = {*self._fork_servers.descriptors(), *self._attempts.descriptors()}
-        others = self._gpus.watched if result.waiting else NONE
+        others = self._gpus.exchange.watched if result.waiting else NONE
         if others != NONE:
             watched.add(others)
-        elif result.waiting and self._gpus.deaf_s > 0:
-            result.soon(self._gpus.deaf_s)
-        if self._sleeper.sleep(watched, result.look_again_s):
-            self._look_at = 0.0
+        elif result.waiting and self._gpus.exchange.deaf_s > 0:
+            result.soon(self._gpus.exchange.deaf_s)
+        if self._dispatch.sleep(self._sleeper, watched, result.look_again_s):
+            self._reader.read_at_once()
         if self._sleeper.news and others in self._sleeper.news:
-            self._gpus.take_news()
+            self._gpus.exchange.take_news()
 
     def _rest(self) -> None:
         """Sleep after a turn that failed; what has news now has it still, and wakes nothing."""
         self._busy_at = time.monotonic()
         self._sleeper.sleep((), RETRY_S)
-        self._sleeper.news, self._look_at = None, 0.0
+        self._sleeper.news = None
+        self._reader.read_at_once()

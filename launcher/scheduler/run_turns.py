@@ -9,10 +9,11 @@ from functools import partial
 
 from launcher.errors import counted
 from launcher.job import Resources
+from launcher.scheduler.policy.disciplines import OURS, Discipline
 from launcher.scheduler.policy.model import Running, Waiting
 from launcher.scheduler.policy.run_order import in_turn, virtual_times
 from launcher.states import State
-from launcher.store.job_queries import InOrder
+from launcher.store.job_queries import InOrder, by_rank
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.runs.accounts import CORES_OF_A_CARD, RunAccount, cards_of
@@ -61,20 +62,24 @@ def runs_of(store: Store, now: float) -> list[RunRow]:
     ]
 
 
-def screen_order(store: Store, now: float) -> InOrder:
+def screen_order(store: Store, now: float, discipline: Discipline = OURS) -> InOrder:
     """Return what brings the first jobs of all runs into the order in which the scheduler looks at them."""
-    return partial(_numbers, _running(store), now)
+    return partial(_numbers, _running(store), now) if discipline.takes_turns else by_rank
 
 
-def turn_of(store: Store, row: JobRow, now: float) -> str:
+def turn_of(store: Store, row: JobRow, now: float, discipline: Discipline = OURS) -> str:
     """Return which place a waiting job has in its run, and which runs go first; '' where no other run waits.
 
+    The place is by age: who has waited longer for his length is not known here, and may start before.
+
     Args:
+        home: of the queue; under another policy than ours runs do not take turns.
         store: the queue.
         row: the job.
         now: seconds since 1970.
+        discipline: the policy that decides.
     """
-    if row.state is not State.QUEUED or row.waits:
+    if not discipline.takes_turns or row.state is not State.QUEUED or row.waits:
         return ""
     flows = [*FirstJobs(store.database.execute).flows(1)]
     accounts = {str(flow.account.run): flow.account for flow in flows}
@@ -93,7 +98,7 @@ def turn_of(store: Store, row: JobRow, now: float) -> str:
     first = [accounts[run] for run in order[: order.index(str(row.run_id))]]
     priorities = {flow.priority for flow in flows if flow.account.run == row.run_id}
     place = _ordinal(1 + jobs_before(store.database.execute, row, priorities))
-    text = f"{place} of run {harmless(row.run)} ({use(own)})"
+    text = f"{place} by age of run {harmless(row.run)} ({use(own)})"
     if not first:
         later = accounts[order[1]]
         return f"{text}; this run comes next, before run {harmless(later.name)} ({use(later)})"

@@ -34,6 +34,11 @@ class RunningAttempts:
         """Watch an attempt."""
         self._watches[watch.claim.job] = watch
 
+    def remove(self, job: int) -> None:
+        """Forget an attempt whose end is known from elsewhere."""
+        del self._watches[job]
+        self._insist_at.pop(job, None)
+
     def claims(self) -> list[Claim]:
         """Return the claims of all attempts."""
         return [watch.claim for watch in self._watches.values()]
@@ -55,7 +60,7 @@ class RunningAttempts:
     def descriptors(self) -> Iterator[int]:
         """Return what becomes readable when an attempt has news."""
         for watch in self._watches.values():
-            if watch.descriptor != NO_DESCRIPTOR:
+            if watch.descriptor >= 0:
                 yield watch.descriptor
 
     def unsupervised(self) -> dict[int, int]:
@@ -75,7 +80,8 @@ class RunningAttempts:
             readable: the descriptors that are readable; None: not known.
         """
         for job, watch in list(self._watches.items()):
-            if readable is not None and watch.descriptor not in {NO_DESCRIPTOR, *readable}:
+            silent = readable is not None and watch.descriptor not in readable
+            if silent and watch.descriptor >= 0:
                 continue
             news = watch.ending()
             if news is None:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 
 from launcher.job import CPU
 from launcher.scheduler.attempt_watch import LOOK_AGAIN_S, Place, Supervised
-from launcher.scheduler.gpu_state import Accelerators
+from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Start
 from launcher.scheduler.unrecorded_attempts import Unrecorded, unrecorded
 from launcher.staging.left_behind import take_left
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import Claim, ReadyJob
-from launcher.store.scheduler_actions import Scheduling, Seat
+from launcher.store.scheduling.claims import Seat
+from launcher.store.scheduling.scheduler_actions import Scheduling
 from launcher.system.files import sync
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity, boot_id
@@ -91,6 +92,11 @@ class Launches:
         """Return what is claimed and could not be launched yet."""
         yield from (supervised.claim for supervised in self._committed)
 
+    def claimed(self) -> Iterator[Claim]:
+        """Return what is claimed in the transaction that is still open."""
+        yield from (supervised.claim for supervised in self._claimed)
+        yield from (claim for claim, _ in self._given_up)
+
     def undo(self) -> None:
         """Take everything back; the transaction came to nothing."""
         for supervised in self._claimed:
@@ -112,10 +118,10 @@ class Launches:
         if not self._outage.admits(time.monotonic()):
             self.again_s = LOOK_AGAIN_S
             return self._outage.reason
-        before = self._in_the_way(ready.id)
+        before = self.in_the_way(ready.id)
         if before.unclear or before.living:
             self.again_s = LOOK_AGAIN_S
-            return _obstacle(before)
+            return obstacle(before)
         try:
             supervisor = self._fork_servers.take(environment)
         except Unusable as error:
@@ -182,7 +188,7 @@ class Launches:
             return None  # what lies in its way is looked at when it is claimed
         return self._orders.prepare(claim.job, claim.number, self._order_of(claim))
 
-    def _in_the_way(self, job: int) -> Unrecorded:
+    def in_the_way(self, job: int) -> Unrecorded:
         """Look what lies where a job's next attempt goes; what is unclear keeps no other job waiting."""
         number, now = self._queue.next_attempt(job), time.monotonic()
         if self._orders.holds(job, number):
@@ -266,7 +272,7 @@ def _log_start(supervised: Supervised) -> None:
     logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, reason)
 
 
-def _obstacle(before: Unrecorded) -> Reason:
+def obstacle(before: Unrecorded) -> Reason:
     """Return why a job does not start in whose way something lies."""
     if before.unclear:
         return Reason(code=ReasonCode.ATTEMPT_UNCLEAR, text=UNCLEAR.format(before.unclear))

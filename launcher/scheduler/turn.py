@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from launcher.scheduler.policy.disciplines import OURS, Discipline
+from launcher.states import Reason
 
 POLL_S = 1.0  # while a job waits for memory that is not ours to give, or runs on a GPU
 RETRY_S = 1.0  # after a job could not be started, or an end not be stored: the disk is full
 IDLE_S = 30.0  # longest sleep; only a vanished home and a set clock need it
+
+
+Reasons = dict[int, Reason | None]  # lane → why its first job does not start; None: it does
 
 
 @dataclass(slots=True)

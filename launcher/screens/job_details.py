@@ -12,6 +12,7 @@ from typing import Any
 
 from launcher.errors import counted
 from launcher.job import CPU, Resources, Terms, is_exact, numbers_of
+from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.scheduler.run_turns import turn_of
 from launcher.screens.format import harmless, iso, local, moment
@@ -40,7 +41,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
     return {
         "schema": 1,
         **job_records(home, store, [row])[0],
-        "turn": turn_of(store, row, time.time()) or None,
+        "turn": turn_of(store, row, time.time(), chosen_discipline(home)) or None,
         "hash": row.hash,
         "needs": store.read.needs_of(row.id),
         "needed_by": [job.name for job in needy],

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from launcher.gpu.monitor import Lookout
-from launcher.scheduler.chosen_policy import note_of
+from launcher.scheduler.chosen_policy import chosen_discipline, note_of
 from launcher.scheduler.run_turns import screen_order
 from launcher.screens.format import JobLine, harmless, job_line
 from launcher.screens.gpu_users import FRESH_S, gauges_of, recalled, seen_gpus
@@ -87,7 +87,8 @@ class Snapshots:
             counts = store.read.counts()
             claims = store.scheduling.claims()
             running = store.read.jobs_by_id(claim.job for claim in claims)
-            queued = store.read.waiting(waiting, screen_order(store, now)) if waiting else []
+            order = screen_order(store, now, chosen_discipline(self._home))
+            queued = store.read.waiting(waiting, order) if waiting else []
             needs = store.frames.needs(row.id for row in queued if row.waits)
             events = store.frames.happened(recent)
             about = {event.job for event in events}

@@ -1,7 +1,7 @@
 """A plan's jobs as a replay sees them: all of them submitted at once, as if none were done."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import median
 
@@ -30,6 +30,7 @@ class Lasting:
     source: Known
     seconds: float
     runs: int = 0  # jobs that were done
+    cut: bool = False  # it is ended by its own time limit before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,9 @@ def planned_jobs(plans: Iterable[Plan], history: History, *, seconds: float, vra
         for job in plan.jobs:
             places[job.name] = len(jobs)
             lasting = _lasts(job, history) or Lasting(source=Known.UNKNOWN, seconds=seconds)
+            limit = job.terms.time_limit_s
+            if limit is not None and limit < lasting.seconds:
+                lasting = replace(lasting, seconds=limit, cut=True)
             durations.setdefault((job.kind, lasting.source), []).append(lasting)
             jobs.append(
                 _traced(
@@ -113,6 +117,7 @@ def _in_words(kind: str, source: Known, durations: Sequence[Lasting]) -> str:
         Known.UNKNOWN: f"as no {kind} job ran here (--duration)",
     }
     comma = "," if source is Known.UNKNOWN else ""
+    took += " by their time limits" if any(lasting.cut for lasting in durations) else ""
     return f"of {counted(len(durations), f'{kind} job')} {took}{comma} {why[source]}"
 
 

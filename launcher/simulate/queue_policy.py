@@ -8,19 +8,13 @@ from math import inf
 from launcher.job import Resources
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.scheduler.policy.decide import Policy
-from launcher.scheduler.policy.disciplines import (
-    PATIENCE,
-    USUAL_S,
-    Discipline,
-    Keeps,
-    Order,
-    arranged,
-)
+from launcher.scheduler.policy.disciplines import Discipline, Keeps, Order, arranged
 from launcher.scheduler.policy.forecast import LONG, Forecast
 from launcher.scheduler.policy.gpu_need import Need
 from launcher.scheduler.policy.model import Machine, Start, Waiting
 from launcher.simulate.claims import PEAK_S, Claims, Key
 from launcher.simulate.fleet import Fleet
+from launcher.simulate.patience import Patience
 from launcher.simulate.predictions import Forecasts
 from launcher.simulate.trace import TraceJob
 from launcher.simulate.user_shares import DecayedUse
@@ -70,6 +64,7 @@ class Live:
         self._policy = Policy(machine, discipline=discipline, explain=False)
         self._cards = {gpu.uuid: gpu.index for gpu in gpus}
         self._uuids = [gpu.uuid for gpu in gpus]
+        self._sizes = {gpu.uuid: gpu.total - (gpu.used or 0) for gpu in gpus}
         self._forecasts, self._claims = forecasts, claims
         self._slowdown = slowdown
         self._use = DecayedUse() if users and discipline.keeps is Keeps.OVERDUE else None
@@ -86,12 +81,7 @@ class Live:
         self._looks: dict[int, Waiting] = {}  # the jobs that were looked at
         self._new: list[TraceJob] = []  # they came at this moment
         self._ended = False  # something has, since a decision
-        self._until: dict[int, float] = {}  # how long others may pass a job
-        self._overdue: list[tuple[float, int]] = []  # the same as a heap
-        self._waiting_s = 0.0  # card-seconds of all that waits
-        self._shares: dict[int, float] = {}  # of each job
-        # of jobs alike, and of all (None), how many run and the sum of when they began
-        self._running: dict[tuple[str, int] | None, tuple[int, float]] = {}
+        self._patience = Patience(forecasts, len(gpus), learns=discipline.foresees)
 
     def put(self, job: TraceJob, now: float) -> None:  # noqa: ARG002  # as every queue
         """Take in a job, in its lane."""
@@ -113,7 +103,7 @@ class Live:
     def take_back(self, job: TraceJob, took: float, now: float) -> bool:
         """Take back the cards of a job, and learn from it; it may have to run again."""
         self._policy.ended(job.index)
-        self._count(job, -1, now - took)
+        self._patience.ended(job, now - took)
         self._ended = True
         if self._use is not None:
             self._use.end(job.index, now)
@@ -149,7 +139,7 @@ class Live:
                     begun += 1
                     cards = tuple(self._cards[uuid] for uuid in decision.devices)
                     starting = self._begun(self._leave(job.job), decision)
-                    self._count(starting, 1, now)
+                    self._patience.started(starting, now)
                     if self._use is not None:
                         self._use.begin(starting.index, starting.user, len(cards), now)
                     yield starting, cards
@@ -203,9 +193,7 @@ class Live:
         if self._discipline.keeps is Keeps.FIRST:
             first = self._first()
             return None if first is None else first.index
-        while self._overdue and self._overdue[0][1] not in self._jobs:
-            heappop(self._overdue)
-        return self._overdue[0][1] if self._overdue and self._overdue[0][0] <= now else None
+        return self._patience.overdue(self._jobs, now)
 
     def _entry(self, job: TraceJob) -> _Entry:
         """Return the place of a job within its lane: by age, and where that is the policy by duration."""
@@ -230,7 +218,10 @@ class Live:
 
     def _begun(self, job: TraceJob, start: Start) -> TraceJob:
         """Return a job that starts, as long as it will run: less where it was promised too little."""
-        if start.exclusive or start.reservation is None or (job.vram or 0) <= start.reservation:
+        room = start.reservation
+        if start.exclusive or room is None:
+            room = min(self._sizes[uuid] for uuid in start.devices)
+        if (job.vram or 0) <= room:
             return job
         self._failing.add(job.index)
         return replace(job, seconds=min(job.seconds, PEAK_S))
@@ -258,7 +249,7 @@ class Live:
             demand=self._demand(job),
             forecast=forecast,
             since=rank_of(job.submitted, job.priority),
-            patient_until=self._until.get(job.index, inf),
+            patient_until=self._patience.until(job.index),
         )
         return self._claims.told(job, waiting)
 
@@ -282,39 +273,12 @@ class Live:
             if not self._of_ask[lane[0]]:
                 del self._of_ask[lane[0]]
         self._looks.pop(index, None)
-        self._until.pop(index, None)
-        self._waiting_s -= self._shares.pop(index, 0.0)
+        self._patience.leave(index)
         return job
 
-    def _mean(self, job: TraceJob, now: float) -> float:
-        """Return how long a job takes on average, s; those alike that run count, too."""
-        forecast = self._forecasts.of(job)
-        if forecast.limit is None and job.forecast is None and self._discipline.foresees:
-            alike = (job.group, job.gpus) if self._forecasts.knows(job) else None
-            count, began = self._running.get(alike, (0, 0.0))
-            mean = forecast.mean(count * now - began)
-        else:
-            mean = forecast.mean()
-        return USUAL_S if mean is None else mean
-
-    def _count(self, job: TraceJob, by: int, began: float) -> None:
-        """Count a job among those that run, or no longer: of its kind, and of all."""
-        for alike in ((job.group, job.gpus), None):
-            count, sum_s = self._running.get(alike, (0, 0.0))
-            self._running[alike] = (count + by, sum_s + by * began)
-
     def _give_patience(self, now: float) -> None:
-        """Let others pass a new job for a while: as long as the queue before it, and half as long again."""
-        still = [job for job in self._new if job.index in self._jobs]
-        if not still:
-            return
-        running_s = self._policy.work_left(now)
-        for job in still:
-            wait_s = (self._waiting_s + running_s) / len(self._cards)
-            until = rank_of(job.submitted, job.priority) + PATIENCE * wait_s
-            self._until[job.index] = until
-            heappush(self._overdue, (until, job.index))
-            self._shares[job.index] = job.gpus * self._mean(job, now)
-            self._waiting_s += self._shares[job.index]
-            if job.index in self._looks:
-                self._looks[job.index] = replace(self._looks[job.index], patient_until=until)
+        """Let others pass the new jobs for a while."""
+        fresh = [job for job in self._new if job.index in self._jobs]
+        for index, until in self._patience.give(fresh, self._policy.work_left, now):
+            if index in self._looks:
+                self._looks[index] = replace(self._looks[index], patient_until=until)

@@ -66,6 +66,7 @@ class _Replay:
         for job in jobs:
             for need in job.needs:
                 self._needed.setdefault(need, []).append(job)
+        self._early: set[int] = set()  # came before all that they need had ended
         self._ready: dict[int, float] = {}
         self._begun: dict[int, tuple[float, tuple[int, ...]]] = {}
         self._spans: list[Span] = []
@@ -87,6 +88,8 @@ class _Replay:
     def _arrive(self, job: TraceJob, now: float) -> None:
         if self._missing.get(job.index, 0) <= 0:
             self._let_go(job, now)
+        else:
+            self._early.add(job.index)
 
     def _let_go(self, job: TraceJob, now: float) -> None:
         self._ready[job.index] = now
@@ -109,5 +112,5 @@ class _Replay:
         self._spans.append(Span(job=job.index, ready=ready, start=start, end=now, cards=cards))
         for dependant in self._needed.get(job.index, ()):
             self._missing[dependant.index] -= 1
-            if not self._missing[dependant.index] and dependant.submitted <= now:
+            if not self._missing[dependant.index] and dependant.index in self._early:
                 self._let_go(dependant, now)

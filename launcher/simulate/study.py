@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from launcher.errors import UsageError, counted
 from launcher.scheduler.policy.disciplines import DISCIPLINES, SJF, Discipline
 from launcher.scheduler.policy.disciplines import OURS as OUR_DISCIPLINE
 from launcher.simulate.claims import Claims, Memory, WholeCards, claims
@@ -10,6 +11,7 @@ from launcher.simulate.fleet import Fleet
 from launcher.simulate.lower_bound import lower_bound
 from launcher.simulate.others import Beside, beside
 from launcher.simulate.outcome import Outcome, measure
+from launcher.simulate.parallel import in_processes
 from launcher.simulate.predictions import Foresight, forecasts
 from launcher.simulate.queue_policy import Live
 from launcher.simulate.replay import Span, replay
@@ -17,6 +19,7 @@ from launcher.simulate.trace import TraceJob
 from launcher.simulate.workload import Workload
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules
+from launcher.units import format_bytes
 
 OURS = OUR_DISCIPLINE.name
 POLICIES = tuple(DISCIPLINES)
@@ -95,37 +98,33 @@ def study(
     assumptions: Assumptions,
     tell: Callable[[str], None] = lambda _: None,
     policies: Iterable[str] = POLICIES,
+    *,
+    processes: int = 1,
 ) -> Study:
     """Replay jobs under each policy.
 
     Args:
         workload: at least one job.
         assumptions: what holds for all policies; only ours shares cards, and needs forecasts.
-        tell: called with the name of each policy before it is replayed.
+        tell: called with the name of each policy: before it is replayed, or, in several processes, when it has been.
         policies: their names.
+        processes: so many policies are replayed at once; what comes out is the same.
+
+    Raises:
+        UsageError: some jobs never start, so that no figure would be true.
     """
-    totals = assumptions.fleet.totals
-    spans: dict[str, Sequence[Span]] = {}
-    failures = 0
-    for policy in policies:
-        tell(policy)
-        queue = _queue(policy, assumptions)
-        first = 1 + max(job.index for job in workload.jobs)
-        jobs = beside(workload.jobs, assumptions.others)
-        happened = replay(
-            jobs,
-            Beside(queue, assumptions.fleet, first) if assumptions.others else queue,
-            cards=len(totals),
-            slowdown=assumptions.slowdown,
-        )
-        spans[policy] = tuple(span for span in happened if span.job < first)
-        failures += queue.out_of_memory
+    names = [*policies]
+    replays = dict(in_processes(_replay, (workload, assumptions), names, processes, tell))
+    spans = {policy: replays[policy].spans for policy in names}
+    for policy in names:
+        if lost := len(workload.jobs) - len(spans[policy]):
+            raise _stuck(lost, policy, workload, assumptions.fleet)
     return Study(
         assumptions=assumptions,
         workload=workload,
         outcomes=tuple(
-            measure(policy, policy_spans, workload.jobs, len(totals))
-            for policy, policy_spans in spans.items()
+            measure(policy, spans[policy], workload.jobs, len(assumptions.fleet.totals))
+            for policy in names
         ),
         lower_bound=lower_bound(
             workload.jobs,
@@ -134,7 +133,38 @@ def study(
             most=assumptions.most,
         ),
         spans=spans,
-        out_of_memory=failures,
+        out_of_memory=sum(came_out.out_of_memory for came_out in replays.values()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What came out of one policy."""
+
+    spans: Sequence[Span]
+    out_of_memory: int
+
+
+def _replay(asked: tuple[Workload, Assumptions], policy: str) -> Replay:
+    workload, assumptions = asked
+    queue = _queue(policy, assumptions)
+    first = 1 + max(job.index for job in workload.jobs)
+    happened = replay(
+        beside(workload.jobs, assumptions.others),
+        Beside(queue, assumptions.fleet, first) if assumptions.others else queue,
+        cards=len(assumptions.fleet.totals),
+        slowdown=assumptions.slowdown,
+    )
+    spans = tuple(span for span in happened if span.job < first)
+    return Replay(spans, queue.out_of_memory)
+
+
+def _stuck(lost: int, policy: str, workload: Workload, fleet: Fleet) -> UsageError:
+    whole = counted(len(workload.jobs), "job")
+    return UsageError(
+        f"{lost:,} of {whole} never start under {policy}: of each GPU {format_bytes(fleet.baseline)} are in use "
+        f"and {format_bytes(fleet.reserve)} are left to others, and a job whose memory is not known starts only "
+        "where hardly any is in use; give a smaller --baseline or --reserve, or --memory known"
     )
 
 

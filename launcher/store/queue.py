@@ -1,8 +1,8 @@
-"""The queue on disk: how jobs come into it. The rest is in `scheduler_actions` and `user_actions`."""
+"""The queue on disk: how jobs come into it. The rest is in `scheduling` and `user_actions`."""
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from launcher.job import Spec, SpecWriter
 from launcher.states import ENDED, Reason, ReasonCode, State
 from launcher.store.connection import NEW_EVENT, Connection, reason_columns
 from launcher.store.job_queries import JobQueries
+from launcher.store.new_rows import COLUMNS, MARKS, NEW_NEED, RowWriter, need_rows
 from launcher.store.opening import open_database, open_to_read
-from launcher.store.rows import lane_of
-from launcher.store.scheduler_actions import Scheduling
+from launcher.store.scheduling.scheduler_actions import Scheduling
 from launcher.store.screen_queries import ScreenQueries
-from launcher.store.user_actions import UserActions, rank_of
+from launcher.store.user_actions import UserActions
 from launcher.system.files import file_number
 from launcher.system.paths import Home
 
@@ -129,7 +129,7 @@ class Store:
             "SELECT 1 FROM jobs WHERE run = ? AND name = ?", (run, spec.name)
         ).fetchone()
         row = self._db.execute(
-            f"INSERT INTO jobs ({_COLUMNS}) VALUES ({_MARKS}) "
+            f"INSERT INTO jobs ({COLUMNS}) VALUES ({MARKS}) "
             "ON CONFLICT (run, name) DO UPDATE SET kind = excluded.kind, state = excluded.state,"
             " priority = excluded.priority, hash = excluded.hash, spec = excluded.spec,"
             " sources = excluded.sources, context = excluded.context, reason = excluded.reason,"
@@ -137,8 +137,8 @@ class Store:
             " wish = '', ended = NULL,"
             " outputs = '{}', submitted = excluded.submitted, lane = excluded.lane,"
             " rank = excluded.rank, failures = 0, lost = 0, excused = 0 WHERE state <> 'running' RETURNING id",
-            _Common(self._db, run, context, self.context(context)).columns(
-                new, reason_columns(new.reason), now
+            RowWriter(self._db, run, context, self.context(context)).columns(
+                new.spec, new.state, reason_columns(new.reason), now
             ),
         ).fetchone()
         if row is None:
@@ -183,7 +183,7 @@ class Store:
             after_any: which must have ended, done or not.
         """
         self._db.execute("DELETE FROM needs WHERE job = ?", (job,))
-        self._db.executemany(_NEED, _need_rows(job, needs, after_any))
+        self._db.executemany(NEW_NEED, need_rows(job, needs, after_any))
         self._db.count_waits([job])
         self._skip_if_hopeless(job, needs, now)
 
@@ -196,11 +196,11 @@ class Store:
         self._insert(run, context, first, fresh, now)
         self._count_new(run, fresh)
         self._db.executemany(
-            _NEED,
+            NEW_NEED,
             (
                 row
                 for index, new in enumerate(fresh)
-                for row in _need_rows(first + index, new.needs, new.after_any)
+                for row in need_rows(first + index, new.needs, new.after_any)
             ),
         )
         needy = [first + index for index, new in enumerate(fresh) if new.needs]
@@ -218,7 +218,7 @@ class Store:
         self, run: int, context: Context, first: int, fresh: Sequence[NewJob], now: float
     ) -> None:
         """Insert new jobs from number `first` on, and the events of their beginning."""
-        common = _Common(self._db, run, context, self.context(context))
+        common = RowWriter(self._db, run, context, self.context(context))
         before = {need for new in fresh for need in (*new.needs, *new.after_any) if need < first}
         states = {need: self._db.state_of(need) for need in before}
         fresh_done = {first + n for n, new in enumerate(fresh) if new.state is State.DONE}
@@ -233,11 +233,11 @@ class Store:
 
         reasons = [reason_columns(new.reason) for new in fresh]
         rows = (
-            (job, waits(new), *common.columns(new, reason, now))
+            (job, waits(new), *common.columns(new.spec, new.state, reason, now))
             for job, (new, reason) in enumerate(zip(fresh, reasons, strict=True), first)
         )
         self._db.executemany(
-            f"INSERT INTO jobs (id, waits, {_COLUMNS}) VALUES (?, ?, {_MARKS})", rows
+            f"INSERT INTO jobs (id, waits, {COLUMNS}) VALUES (?, ?, {MARKS})", rows
         )
         events = zip(fresh, reasons, strict=True)
         self._db.executemany(
@@ -269,75 +269,3 @@ class Store:
                     self._db.propagate_end(job, State.SKIPPED, now)
                 return skipped
         return False
-
-
-_NEED = "INSERT INTO needs (job, need, any_end) VALUES (?, ?, ?)"
-_COLUMNS = (
-    "run, name, kind, state, priority, hash, spec, context, reason_code, reason, reason_data,"
-    " submitted, lane, rank, sources"
-)
-_MARKS = ", ".join("?" * 15)
-
-
-def _need_rows(
-    job: int, needs: Sequence[int], after_any: Sequence[int]
-) -> list[tuple[int, int, int]]:
-    """Return what a job waits for as rows; the end of a job that must be done is not one besides."""
-    rows = [(job, need, 0) for need in needs]
-    return rows + [(job, need, 1) for need in after_any if need not in needs]
-
-
-class _Common:
-    """What new jobs of a run have in common, looked up once for all of them. Inside `writing`.
-
-    It is forgotten afterwards: a transaction that is rolled back takes what was stored with it.
-    """
-
-    def __init__(self, connection: Connection, run: int, context: Context, number: int) -> None:
-        self._db, self._run = connection, run
-        self._context, self._context_number = context, number
-        self._writer = SpecWriter()
-        self._lanes: dict[tuple[object, ...], int] = {}
-        # by id(): jobs share the very same objects, which are held meanwhile
-        self._sources: dict[int, tuple[Mapping[str, str], int | None]] = {}
-
-    def columns(
-        self, new: NewJob, reason: tuple[str, str, str | None], now: float
-    ) -> tuple[object, ...]:
-        """Return a job's row."""
-        spec = new.spec
-        return (
-            self._run,
-            spec.name,
-            spec.kind,
-            new.state,
-            spec.priority,
-            spec.hash,
-            self._writer.text(spec, sources=False),
-            self._context_number,
-            *reason,
-            now,
-            self._lane(spec),
-            rank_of(now, spec.priority),
-            self._sources_of(spec),
-        )
-
-    def _sources_of(self, spec: Spec) -> int | None:
-        shared = self._sources.get(id(spec.sources))
-        if shared is None:
-            number = self._db.sources_number(spec.sources)
-            shared = self._sources[id(spec.sources)] = spec.sources, number
-        return shared[1]
-
-    def _lane(self, spec: Spec) -> int:
-        """Return the number of a job's lane, made if it is new."""
-        memory = spec.signature if spec.resources.may_need_gpu else ""
-        alike = (spec.resources, memory, spec.terms.group, spec.entry != "", spec.preload)
-        if alike not in self._lanes:
-            key = lane_of(spec, self._context).key
-            row = self._db.execute("SELECT id FROM lanes WHERE key = ?", (key,)).fetchone()
-            if row is None:
-                insert = "INSERT INTO lanes (key) VALUES (?) RETURNING id"
-                row = self._db.execute(insert, (key,)).fetchone()
-            self._lanes[alike] = int(row[0])
-        return self._lanes[alike]

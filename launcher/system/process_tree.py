@@ -14,6 +14,11 @@ from launcher.system.processes import Identity, boot_id, identity, session_id
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 MARK = "LAUNCHER_ATTEMPT"  # in the environment of all that belongs to an attempt: its folder
 SERVER = "LAUNCHER_SERVER"  # in that of a fork server and all its forks: which fork server it is
+EXEC_PAUSES_S = (
+    0.001,
+    0.004,
+    0.015,
+)  # an exec takes less; few processes have no environment at all
 
 
 def adopt_orphans() -> None:
@@ -130,17 +135,27 @@ def session(leader: int) -> list[int]:
 def marked(folder: Path) -> list[Identity]:
     """Return the processes that carry an attempt's mark, the eldest first."""
     mark = os.fsencode(f"{MARK}={folder}")
-    processes = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            environment = (entry / "environ").read_bytes()
-        except OSError:
-            continue  # another user's, or it ended
-        if mark in environment.split(b"\0") and (who := identity(int(entry.name))):
-            processes.append(who)
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    processes = [
+        who for pid in pids if mark in _environment_of(pid).split(b"\0") and (who := identity(pid))
+    ]
     return sorted(processes, key=lambda who: (who.start_ticks, who.pid))
+
+
+def _environment_of(pid: int) -> bytes:
+    """Return what a process has in its environment; nothing of another user's, or of one that has ended.
+
+    In the middle of an exec a process has none for an instant, which would hide a program that was just spawned.
+    """
+    for pause_s in EXEC_PAUSES_S:
+        try:
+            environment = read_bytes(f"/proc/{pid}/environ")
+            if environment or not os.path.exists(f"/proc/{pid}/exe"):  # noqa: PTH110  # of hundreds of processes
+                return environment
+        except OSError:
+            return b""
+        time.sleep(pause_s)
+    return b""
 
 
 def start_apart(

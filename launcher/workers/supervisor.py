@@ -21,7 +21,9 @@ from launcher.system.files import sync
 from launcher.system.paths import Attempt, Home
 from launcher.system.process_tree import adopt_orphans, send, terminate
 from launcher.system.processes import Identity, boot_id, identity
+from launcher.workers import lease
 from launcher.workers.exit_outcome import Circumstances, judge, patience_s
+from launcher.workers.lease import Lease, lease_of
 from launcher.workers.leftover_processes import Leftovers
 from launcher.workers.spawn import close_on_exec
 from launcher.workers.start_attempt import Begun, Starter
@@ -34,6 +36,7 @@ LONGEST_SLEEP_S = 3600.0  # a poll cannot count the milliseconds of a month
 RUN, STOP = b"run ", b"stop "  # followed by the attempt's folder
 NEXT = b"next "  # likewise, of an attempt that it will probably get: its order can be read ahead
 ENDED = b"ended "  # followed by its outcome
+LEASE_LATE_S = 0.001  # a poll may return that much too early
 FRESH_S = 0.1  # so long what was read after the last attempt holds for the next one
 
 
@@ -58,6 +61,7 @@ class _Supervisor:
         self._stop = False
         self._at = b""  # the folder of the attempt in hand
         self._kills, self._kills_at = memory.oom_kills(), time.monotonic()
+        self._lease = lease_of(home)
         adopt_orphans()
         close_on_exec()
         me = identity(os.getpid()) or Identity(pid=os.getpid(), start_ticks=0, boot=boot_id())
@@ -79,14 +83,15 @@ class _Supervisor:
         self._report(self._see_through(attempt))
         self._count_kills()  # while the scheduler decides what comes next
         ordered_to_leave = bool(self._signals.received)
-        if self._alone or ordered_to_leave:
+        leaves = self._alone or ordered_to_leave or self._lease.is_over()
+        if leaves:
             self._dismiss()
         if self._alone:
             _sync(attempt)
             wake(self._home)
             if not ordered_to_leave:  # a machine that goes down must not start jobs again
                 revive(self._home)
-        return not (self._alone or ordered_to_leave)
+        return not leaves
 
     def _count_kills(self) -> None:
         self._kills, self._kills_at = memory.oom_kills(), time.monotonic()
@@ -128,8 +133,10 @@ class _Supervisor:
     def _see_through(self, attempt: Attempt) -> bytes:
         """Run one attempt from its start to its recorded end; then nothing of it lives.
 
-        Returns its outcome as it is on record; nothing where it was not ours to start.
+        Returns its outcome as it is on record; nothing where it was not ours to start, or to end.
         """
+        if self._lease.is_over():
+            return b""
         if time.monotonic() > self._kills_at + FRESH_S:
             self._count_kills()
         kills = self._kills
@@ -138,16 +145,19 @@ class _Supervisor:
         if begun is None:
             return b""
         if not isinstance(begun, Begun):
-            return _record(begun, attempt)
+            return _record(begun, attempt, self._lease)
         self._starter.prepare()  # the next one, while this one runs
         status, how = self._await_end(begun)
+        if self._lease.is_over():
+            self._left.end(0.0)
+            return b""
         if not how.signalled:
             wait_s = patience_s(status, attempt, how, time.monotonic() - begun.at)
             how = replace(how, signalled=self._own_signal(wait_s))
         self._left.end(LEFTOVER_GRACE_S)
         if status and kills is not None:
             how = replace(how, oom_kills=(memory.oom_kills() or kills) - kills)
-        return _record(judge(status, attempt, how, time.time()), attempt, begun.text)
+        return _record(judge(status, attempt, how, time.time()), attempt, self._lease, begun.text)
 
     def _await_end(self, begun: Begun) -> tuple[int, Circumstances]:
         """Wait for the program's end, ending it when we are asked to or its time is over.
@@ -165,6 +175,10 @@ class _Supervisor:
                 times = [at for at in (warn, limit, kill) if at is not None]
                 if self._wait(ended, min(times, default=None)):
                     break
+                if self._lease.is_over():  # what runs has been given to others
+                    self._left.kill()
+                    warn, limit, kill = None, None, time.monotonic() + 1
+                    continue
                 self._left.reap(spare=program)
                 now = time.monotonic()
                 if self._stop and not (stopped or over):  # its limit has asked it already
@@ -203,6 +217,8 @@ class _Supervisor:
         if not self._alone:
             poll.register(self._channel, select.POLLIN)
         left_s = LONGEST_SLEEP_S if until is None else max(0.0, until - time.monotonic())
+        if (lease_s := self._lease.until - lease.now()) > 0:
+            left_s = min(left_s, lease_s + LEASE_LATE_S)
         events = {descriptor for descriptor, _ in poll.poll(min(left_s, LONGEST_SLEEP_S) * 1000)}
         self._signals.drain()
         if self._channel.fileno() in events:
@@ -264,18 +280,19 @@ def _attempt_at(folder: bytes) -> Attempt:
     return Attempt(Path(os.fsdecode(folder)))
 
 
-def _record(outcome: Outcome, attempt: Attempt, order: bytes = b"") -> bytes:
+def _record(outcome: Outcome, attempt: Attempt, lease: Lease, order: bytes = b"") -> bytes:
     """Write the outcome; wait for room when the disk is full, since only we know it.
 
     Args:
         outcome: what to write.
         attempt: whose folder may have been deleted by its own program.
+        lease: when it is over, nothing is written.
         order: what such a folder is known by.
 
-    Returns the outcome as it is on record.
+    Returns the outcome as it is on record; nothing where it is not ours any more.
     """
     line = outcome_line(outcome)
-    while True:
+    while not lease.is_over():
         try:
             record_outcome(attempt, line)
         except FileNotFoundError:  # the job has deleted it
@@ -289,6 +306,7 @@ def _record(outcome: Outcome, attempt: Attempt, order: bytes = b"") -> bytes:
             time.sleep(1)
         else:
             return line
+    return b""
 
 
 def _sync(attempt: Attempt) -> None:

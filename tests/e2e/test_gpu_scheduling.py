@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from launcher.scheduler.gpu_state import FRESH_S
+from launcher.scheduler.gpus.gpu_state import FRESH_S
 from tests.build import shell, supervisor_of, until
 from tests.e2e.machine import CORES, HOLDING, Machine, Program, a_machine
 from tests.nvml.standin import GIB, Devices

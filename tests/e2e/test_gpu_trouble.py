@@ -8,7 +8,7 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from launcher.scheduler.gpu_state import FRESH_S
+from launcher.scheduler.gpus.gpu_state import FRESH_S
 from launcher.workers.memory_share import read_share
 from tests.build import shell, until
 from tests.e2e.machine import HOLDING, SHORT, Machine, Program, a_machine

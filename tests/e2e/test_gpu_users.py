@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.reservations import STALE_S
-from launcher.scheduler.gpu_state import FRESH_S
+from launcher.gpu.foreign_reservations import STALE_S
+from launcher.scheduler.gpus.gpu_state import FRESH_S
 from tests.build import end_everything, until
 from tests.e2e.machine import Machine, a_machine, name_of, two_people
 from tests.nvml.standin import GIB, Devices

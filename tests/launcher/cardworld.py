@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
-from launcher.scheduler.oom_policy import NEGLIGIBLE
+from launcher.scheduler.endings.oom_policy import NEGLIGIBLE
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, admits
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import wants_gpu

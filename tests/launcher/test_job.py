@@ -5,6 +5,7 @@ import pytest
 
 from launcher.job import Resources, Spec, SpecWriter, Terms, asks_for, program_signature, read_spec
 from launcher.kinds import costs, signature_of
+from launcher.system.stored_fields import Unreadable
 from tests.launcher.plans import KINDS
 
 
@@ -86,10 +87,20 @@ FULL = replace(
 )
 
 
-@pytest.mark.parametrize("spec", [PLAIN, FULL, replace(FULL, settings={}, resources=Resources())])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        PLAIN,
+        FULL,
+        replace(FULL, settings={}, resources=Resources()),
+        replace(FULL, terms=Terms(on=("slurm", "local"))),
+    ],
+)
 def test_a_spec_is_stored_as_json_without_defaults_and_read_as_it_was(spec: Spec) -> None:
     usual = asdict(Spec(name="", kind="", role="", run="", root=""))
     record = {name: value for name, value in asdict(spec).items() if value != usual[name]}
+    if not spec.terms.on and "terms" in record:
+        del record["terms"]["on"]  # earlier versions read what is queued without a place
     text = SpecWriter().text(spec)
     assert text == json.dumps(record)
     assert read_spec(json.loads(text)) == replace(
@@ -117,6 +128,7 @@ def test_a_writer_mixes_up_no_two_specs_that_share_some_of_their_parts() -> None
         ({"resources": Resources(cpus=4)}, False),
         ({"resources": Resources()}, False),
         ({"terms": Terms(retries=3)}, False),
+        ({"terms": replace(FULL.terms, on=("slurm",))}, False),
         ({"priority": 0}, False),
         ({"settings": {}}, True),
     ],
@@ -126,3 +138,9 @@ def test_a_stored_spec_tells_whether_it_has_some_options(
 ) -> None:
     stored = json.loads(SpecWriter().text(replace(FULL, **changes)))  # type: ignore[arg-type]
     assert asks_for(stored, FULL.resources, FULL.terms, FULL.priority) is same
+
+
+def test_names_of_places_that_are_none_make_a_spec_unreadable() -> None:
+    record = json.loads(SpecWriter().text(FULL))
+    with pytest.raises(Unreadable, match="'on' of terms"):
+        read_spec({**record, "terms": {**record["terms"], "on": "slurm"}})

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from launcher.backends.settings import configured_backends
+from launcher.backends.shape import impossible_there, placed_terms, runs_only_here
 from launcher.cli.complete import FILES, GROUPS, JOBS
 from launcher.cli.group_rows import check_groups
 from launcher.cli.missing_programs import missing_program
@@ -33,8 +35,8 @@ from launcher.store.client import (
     say_if_stopped,
     see_served,
 )
+from launcher.store.lanes import visible_devices
 from launcher.store.queue import NEW, NewJob, Store
-from launcher.store.rows import visible_devices
 from launcher.store.user_actions import HELD
 from launcher.system import memory
 from launcher.system.config import read_configuration
@@ -128,11 +130,15 @@ def command(
     if name is not None and name != os.fsencode(name).decode(errors="replace"):
         raise UsageError(f"the name {name!r} is no UTF-8 text; give another --name")
     name = None if name is None else name.removeprefix(PREFIX) or name
-    request = _request(options)
+    request, backends = _request(options), configured_backends(os.environ)
+    terms = placed_terms(request.terms, backends)
     context = context_to_store(pass_env)
     with open_queue(make=True) as (home, store):
         check_groups(store, [request.terms.group])
-        _check_possible(home, request.resources)
+        if runs_only_here(terms):
+            _check_possible(home, request.resources)
+        elif why := impossible_there(request.resources, terms, backends):
+            raise UsageError(f"it can never run: {harmless(why)}")
         spec = Spec(
             name="" if name is None else f"{PREFIX}{name}",
             kind="command",
@@ -142,7 +148,7 @@ def command(
             argv=program,
             signature=program_signature(program),
             resources=request.resources,
-            terms=request.terms,
+            terms=terms,
             priority=request.priority,
         )
         state = State.HELD if hold else State.QUEUED

@@ -81,8 +81,8 @@ def share(run: str | None, number: float | None, dry_run: bool, as_json: bool) -
     """Set the share of RUN; without NUMBER print it, without RUN those of all runs with open jobs.
 
     While several runs wait, the one that used least of the machine for its share comes next: one with share 3 gets
-    three times the GPU time of one with 1, the default. Use counts half after six hours. In a pipe: run, share,
-    GPU-hours, running, waiting.
+    three times the GPU time of one with 1, the default. The GPU-hours that are listed count half after a day. In a
+    pipe: run, share, GPU-hours, running, waiting.
 
     \b
     Examples:
@@ -106,7 +106,8 @@ def share(run: str | None, number: float | None, dry_run: bool, as_json: bool) -
     if as_json:
         click.echo(json.dumps({"schema": 1, "runs": [row.record() for row in rows]}))
     elif not rows:
-        click.echo("no run has jobs that run or wait", err=True)
+        whose = "no run has" if run is None else f"run {harmless(run)} has no"
+        click.echo(f"{whose} jobs that run or wait", err=True)
     elif sys.stdout.isatty():
         title = ("RUN", "SHARE", "GPU-HOURS LATELY", "RUNNING", "WAITING")
         cells = [title, *(row.cells() for row in rows)]

@@ -1,6 +1,7 @@
 """`launcher run TASKFILE`: plan a task file, queue its jobs, watch them, and print the results."""
 
 import gc
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import click
 
+from launcher.backends.settings import Backends, configured_backends
+from launcher.backends.shape import placed_terms, runs_only_here
 from launcher.cli.complete import TASK_FILES
 from launcher.cli.dry_run import Form, choose_form, compare, groups_to_run, list_plans
 from launcher.cli.group_rows import check_groups
@@ -19,7 +22,7 @@ from launcher.cli.prompts import LEFT
 from launcher.cli.run_results import collect, draw
 from launcher.context import Context
 from launcher.errors import MachineError, TaskFileError, UsageError, counted
-from launcher.planning.first_wave import MachineState, hopeless_jobs
+from launcher.planning.first_wave import MachineState, hopeless_elsewhere, hopeless_jobs
 from launcher.planning.load import plan_files
 from launcher.planning.machine_state import read_machine_state
 from launcher.planning.missing_packages import missing_packages
@@ -27,7 +30,7 @@ from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run
 from launcher.planning.queue_comparison import ACCEPT_CODE, Action, Comparison
 from launcher.planning.submit import Submitted, submit
-from launcher.scheduler.chosen_policy import choose_discipline
+from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.policy.model import Machine
 from launcher.screens.format import harmless
@@ -70,6 +73,11 @@ from launcher.taskfile.legacy_names import Wanted
     metavar="NUMBER",
     help="The run's part of the machine while other runs wait, too; as `share` in the file (default 1).",
 )
+@click.option(
+    "--on",
+    metavar="NAMES",
+    help="Where the jobs may run, the preferred place first: slurm,local; as `on` below `resources` in the file.",
+)
 @policy_option
 @click.option(
     "--pass-env",
@@ -92,6 +100,7 @@ def command(
     commands: bool,
     settings: tuple[str, ...],
     share: str | None,
+    on: str | None,
     policy: Discipline | None,
     detach: bool,
     force: bool,
@@ -108,11 +117,15 @@ def command(
     Examples:
       launcher run tasks/quickstart.yaml --dry-run
       launcher run tasks/quickstart.yaml
+      launcher run tasks/quickstart.yaml --on slurm,local
     """
     settings = settings if share is None else (*settings, f"share={share}")
+    settings = settings if on is None else (*settings, f"resources.on={on}")
+    backends = configured_backends(os.environ)
     compared = partial(compare, force=force, accept_code=accept_code)
     with _uncollected():
         plans = plan_files(taskfiles, settings=settings)
+        plans = [plan.with_terms(lambda terms: placed_terms(terms, backends)) for plan in plans]
         dry_run = dry_run or any(plan.wanted is Wanted.LIST for plan in plans)
         form = choose_form(
             dry_run, {Form.JSON: as_json, Form.ALL: everything, Form.COMMANDS: commands}
@@ -134,13 +147,14 @@ def command(
         return _print_results(plans)
     code = 0
     with open_queue(make=True) as (home, store):
-        if policy is not None:
-            choose_discipline(home, policy)
         with _uncollected():
             # compare all of them before any is queued, so that a refusal leaves nothing behind
             comparisons = [compared(store, plan) for plan in plans]
-            _check_possible(home, store, comparisons)
+            _check_possible(home, store, comparisons, backends)
             check_groups(store, groups_to_run(comparisons))
+            if policy is not None:
+                choose_discipline(home, policy)
+                click.echo(told_of(home), err=True)
             contexts = [context_to_store((*plan.pass_env, *pass_env)) for plan in plans]
             submitted = [
                 _queue(store, comparison, context)
@@ -163,8 +177,10 @@ def command(
     return code
 
 
-def _check_possible(home: Home, store: Store, comparisons: Sequence[Comparison]) -> None:
-    """Refuse jobs that can never run on this machine, before any is queued.
+def _check_possible(
+    home: Home, store: Store, comparisons: Sequence[Comparison], backends: Backends
+) -> None:
+    """Refuse jobs that can never run where they may, before any is queued.
 
     Raises:
         MachineError: packages that some jobs import are not installed.
@@ -179,7 +195,8 @@ def _check_possible(home: Home, store: Store, comparisons: Sequence[Comparison])
         for compared in comparison.jobs
         if compared.action is not Action.CACHED
     ]
-    asked = {compared.job.resources for compared in compared_jobs}
+    here = [compared for compared in compared_jobs if runs_only_here(compared.job.terms)]
+    asked = {compared.job.resources for compared in here}
     if any(resources.may_need_gpu for resources in asked):
         machine_state = read_machine_state(home, store, Path.cwd() / "runs", time.time())
     else:  # no query of the driver
@@ -189,6 +206,10 @@ def _check_possible(home: Home, store: Store, comparisons: Sequence[Comparison])
     refused = [
         f"{counted(number, 'job')} can never start here: {harmless(why)}"
         for why, number in hopeless_jobs(compared_jobs, machine_state).items()
+    ]
+    refused += [
+        f"{counted(number, 'job')} can never start: {harmless(why)}"
+        for why, number in hopeless_elsewhere(compared_jobs, backends).items()
     ]
     if refused:
         raise UsageError("; ".join(refused) + "; nothing is queued")

@@ -19,19 +19,21 @@ from launcher.screens.format import harmless
 from launcher.screens.terminal import terminal_width
 from launcher.simulate.claims import Memory
 from launcher.simulate.fleet import Fleet, read_fleet
+from launcher.simulate.picture.timeline import Story, draw_timeline
 from launcher.simulate.plan_jobs import Planned, planned_jobs
 from launcher.simulate.predictions import Foresight
 from launcher.simulate.report import draw_study, sharing
 from launcher.simulate.study import OURS, Assumptions, Study, study
-from launcher.simulate.timeline import Story, draw_timeline
 from launcher.simulate.trace import SAID, TraceJob, draw_memory, read_trace
 from launcher.simulate.workload import choose, fit
 from launcher.store.client import open_queue
 from launcher.system.files import write_atomic
 from launcher.system.paths import find_home
+from launcher.system.processes import cores
 from launcher.units import format_bytes
 
 DURATION_S, VRAM = 3600.0, 8 * 1024**3  # of a planned job of which nothing is known
+MANY_JOBS = 5000  # of fewer, all policies are replayed before other processes are there
 _TASKFILES = (".yaml", ".yml")
 
 
@@ -182,7 +184,8 @@ def command(
         durations=durations,
         seed=drawn,
     )
-    done = study(workload, assumptions, _teller(len(workload.jobs)))
+    processes = cores() if len(workload.jobs) >= MANY_JOBS else 1
+    done = study(workload, assumptions, _teller(len(workload.jobs), processes), processes=processes)
     if picture is not None:
         write_atomic(picture, draw_timeline(_story(Path(file).name, done)))
     if as_json:
@@ -228,12 +231,13 @@ def _of_taskfile(file: str, seconds: float, vram: int) -> Planned:
         return planned_jobs(plans, history, seconds=seconds, vram=vram)
 
 
-def _teller(jobs: int) -> Callable[[str], None]:
-    """Return what tells someone who waits which policy is replayed."""
+def _teller(jobs: int, processes: int) -> Callable[[str], None]:
+    """Return what tells someone who waits which policy is replayed, or has been where several are at once."""
+    doing = "replaying" if processes == 1 else "replayed"
 
     def tell(policy: str) -> None:
         if sys.stderr.isatty():
-            click.echo(f"replaying {counted(jobs, 'job')}: {policy}", err=True)
+            click.echo(f"{doing} {counted(jobs, 'job')}: {policy}", err=True)
 
     return tell
 

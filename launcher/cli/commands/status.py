@@ -14,6 +14,7 @@ from launcher.cli.complete import JOBS
 from launcher.cli.group_rows import Row, groups_of
 from launcher.cli.select_jobs import HELP, select
 from launcher.errors import UsageError
+from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.run_turns import screen_order
 from launcher.screens.format import JobLine, iso, tabbed
 from launcher.screens.job_records import job_records
@@ -200,7 +201,9 @@ def _report(home: Home, store: Store, patterns: Sequence[str], *, as_json: bool)
             jobs = _chosen(store, patterns)
         else:
             ended = store.read.ended_lately(RECENT)
-            waiting = store.read.waiting(WAITING, screen_order(store, time.time()))
+            waiting = store.read.waiting(
+                WAITING, screen_order(store, time.time(), chosen_discipline(home))
+            )
             jobs = [*ended, *running, *waiting]
             listed = {"waiting": len(waiting), "ended": len(ended)}
             left = {what: _there(counts, what) - number for what, number in listed.items()}

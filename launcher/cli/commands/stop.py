@@ -7,7 +7,7 @@ import click
 
 from launcher.cli.option_types import policy_option
 from launcher.errors import MachineError, counted
-from launcher.scheduler.chosen_policy import choose_discipline, note_of
+from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.screens.format import harmless, named
 from launcher.states import State
@@ -92,7 +92,7 @@ def start(policy: Discipline | None) -> None:
     with open_queue() as (home, _):
         if policy is not None:
             choose_discipline(home, policy)
-            click.echo(note_of(home) or f"policy {policy.name} decides", err=True)
+            click.echo(told_of(home), err=True)
         was_stopped = home.stop.exists()
         home.stop.unlink(missing_ok=True)
         set_off(home)

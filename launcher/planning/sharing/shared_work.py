@@ -190,6 +190,6 @@ def request_of(request: JobRequest) -> JobRequest:
     return replace(
         request,
         resources=replace(request.resources, gpus=min(request.resources.gpus, 1)),
-        terms=Terms(group=terms.group, not_before=terms.not_before),
+        terms=Terms(group=terms.group, not_before=terms.not_before, on=terms.on),
         gpus=None if gpus is None else min(gpus, 1),
     )

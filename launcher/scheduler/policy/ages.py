@@ -9,9 +9,9 @@ from collections.abc import Hashable, Iterable
 from dataclasses import replace
 
 from launcher.scheduler.policy.model import Running, Waiting
+from launcher.store.user_actions import AGEING_S
 
 LONGEST_S = 366 * 86_400.0  # what is said to be older was written before the clock was set
-EARLY_S = 31 * 86_400.0  # so far in the future may lie what its owner put back by a low priority
 DRIFT_S = 60.0  # a clock that is corrected little by little is left alone
 
 
@@ -41,10 +41,11 @@ class Ages:
         before, self._since = self._since, {}
         candidates, runs = [], []
         for job in waiting:
-            since = self._age((job.job, job.since), job.since, before, now, steady)
-            moved = since - job.since
+            came = job.since + job.priority * AGEING_S  # a rank may lie a century away
+            moved = self._age((job.job, job.since), came, before, now, steady) - came
             if abs(moved) > DRIFT_S:
-                job = replace(job, since=since, patient_until=job.patient_until + moved)
+                since, until = job.since + moved, job.patient_until + moved
+                job = replace(job, since=since, patient_until=until)
             candidates.append(job)
         for run in running:
             if run.since is None:
@@ -63,6 +64,6 @@ class Ages:
         since = before.get(key)
         if since is None:
             age = now - stamp
-            since = steady - (age if -EARLY_S <= age <= LONGEST_S else 0.0)
+            since = steady - (age if -DRIFT_S <= age <= LONGEST_S else 0.0)
         self._since[key] = since
         return now - (steady - since)

@@ -1,17 +1,21 @@
-"""The place that is kept for the first waiting job: what is left beside it, and for how long it is kept."""
+"""The place that is kept for the first waiting job: when and where it is, what is left beside it, how long it is kept."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import inf
 
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, admits
+from launcher.scheduler.policy.explanations import cores
 from launcher.scheduler.policy.gpu_need import Need
-from launcher.scheduler.policy.gpu_slot import Card, Turn
+from launcher.scheduler.policy.gpu_slot import Beside, Card, Turn
+from launcher.scheduler.policy.inventory import Inventory
 from launcher.scheduler.policy.model import Decision, Wait, Waiting
 from launcher.units import format_seconds
 
 PASSED_S = 300.0  # so long jobs of ours behind it start, so that nothing idles for its sake
 SHOWN_S = 60.0  # a place that slips by less is not worth a word
+NEVER_KNOWN: Turn = (inf, 1 << 62)  # after all of ours
 KEPT_S = 300.0  # so long what is ours is kept for it, once all of it is free: others may leave soon
 
 
@@ -22,11 +26,14 @@ class FirstJobReservation:
     job: str  # its number, or its name
     group: str
     at: Turn
-    slip: float = 0.0  # later jobs may be expected to end so many seconds after that
+    slip: float = (
+        0.0  # later jobs may be expected to end so many seconds after that; -inf: no guess counts
+    )
     where: str  # in words
     cpus: int  # that are left at that time
     ram: int  # likewise, bytes
-    beside: dict[str, tuple[int, int]]  # UUID → (bytes, jobs of ours) that are left on its GPUs
+    beside: dict[str, Beside]  # UUID → what is left on its GPUs
+    load: Load = UNKNOWN_LOAD  # what it does to them
     placeless: set[Need | None] = field(default_factory=set)  # needs for which nothing is left
 
     def when(self, now: float) -> str:
@@ -46,8 +53,11 @@ class FirstJobReservation:
 
     def ends_before(self, job: Waiting, now: float) -> bool:
         """Tell whether a job that starts now is known to have ended at a time that is known itself."""
-        known = job.seconds is not None and self.at[0] < inf
-        return known and now + (job.seconds or 0.0) <= max(now, self.at[0]) + self.slip
+        firm = self.slip == -inf  # then only a time limit is known
+        seconds = job.forecast.limit if firm else job.seconds
+        if seconds is None or self.at[0] == inf:
+            return False
+        return now + seconds <= max(now, self.at[0]) + (0.0 if firm else self.slip)
 
     def admit(
         self, job: Waiting, open_cards: Iterable[Card], *, need: Need | None, cpus: int
@@ -72,17 +82,95 @@ class FirstJobReservation:
         self.ram -= ram
         for card in free:
             if card.gpu.uuid in self.beside:
-                room, slots = self.beside[card.gpu.uuid]
+                room, slots, loads = self.beside[card.gpu.uuid]
                 taken = 0 if need is None else need.vram_request or 0
-                self.beside[card.gpu.uuid] = (room - taken, slots - 1)
+                load = UNKNOWN_LOAD if need is None else need.load
+                self.beside[card.gpu.uuid] = (room - taken, slots - 1, (*loads, load))
         return free
 
     def leaves(self, card: Card, need: Need | None) -> bool:
         """Tell whether a job on a GPU leaves the first one's place there as it is."""
         if need is None or card.gpu.uuid not in self.beside:
             return True
-        room, slots = self.beside[card.gpu.uuid]
-        return not need.exclusive and (need.vram_request or 0) <= room and slots > 0
+        room, slots, loads = self.beside[card.gpu.uuid]
+        if need.exclusive or (need.vram_request or 0) > room or slots <= 0:
+            return False
+        return admits(self.load, (*loads, need.load), card.most)
+
+
+def reserve(
+    inventory: Inventory, request: Waiting, needs: Sequence[Need], cpus: int, now: float
+) -> FirstJobReservation | None:
+    """Return the place that a job gets when enough of ours have ended; None: others must end, too."""
+    ram = request.resources.ram or 0
+    free_ram = min(inventory.ram, inventory.unused_ram)
+    turns = [
+        _turn_of(inventory, cpus, inventory.cpus, "cpus", now),
+        _turn_of(inventory, ram, free_ram, "ram", now),
+    ]
+    need, cards = None, list[Card]()
+    places = list[tuple[Turn, Need, list[Card]]]()
+    for each in needs:
+        chosen = [*islice(inventory.pool(each).openings(each), each.count)]
+        if len(chosen) == each.count:
+            places.append((chosen[-1][0], each, [card for _, card in chosen]))
+    if needs and not places:
+        return None
+    if places:  # of equally early ones that of the need that comes first
+        opening, need, cards = min(places, key=lambda place: place[0])
+        turns.append(opening)
+    if request.insists and others_block(inventory, request, cpus):
+        turns = [NEVER_KNOWN if turn is None else turn for turn in turns]
+    times = [turn for turn in turns if turn is not None]
+    if len(times) < len(turns):
+        return None
+    at = max(times)
+    machine = inventory.machine
+    promised = inventory.cpus < machine.cpus or inventory.ram < machine.ram
+    ours = inventory.running if promised else {}
+    gone = [run for key, run in ours.items() if inventory.turns[key] <= at]
+    return FirstJobReservation(
+        job=request.name or str(request.job),
+        group=request.group,
+        at=at,
+        slip=request.slip,
+        where=", ".join(card.gpu.label for card in cards) or cores(cpus),
+        cpus=inventory.cpus + sum(run.cpus for run in gone) - cpus,
+        ram=max(0, free_ram + sum(run.ram for run in gone) - ram),
+        load=request.demand,
+        beside={} if need is None else {card.gpu.uuid: card.beside(need, at) for card in cards},
+    )
+
+
+def others_block(inventory: Inventory, request: Waiting, cpus: int) -> bool:
+    """Tell whether a job would have its cores and memory if other homes had reserved nothing."""
+    ram = request.resources.ram or 0
+    ours = inventory.running.values()
+    own_cpus, own_ram = sum(run.cpus for run in ours), sum(run.ram for run in ours)
+    lacks_cpus, lacks_ram = inventory.cpus + own_cpus < cpus, inventory.ram + own_ram < ram
+    return (lacks_cpus or lacks_ram) and inventory.unused_ram + own_ram >= ram
+
+
+def ours_block(inventory: Inventory, request: Waiting, cpus: int) -> bool:
+    """Tell whether jobs of ours have of what it lacks."""
+    ram = request.resources.ram or 0
+    lacks_cpus, lacks_ram = cpus > inventory.cpus, ram > inventory.ram
+    return any(
+        (lacks_cpus and run.cpus > 0) or (lacks_ram and run.ram > 0)
+        for run in inventory.running.values()
+    )
+
+
+def _turn_of(inventory: Inventory, wanted: int, free: int, what: str, now: float) -> Turn | None:
+    """Return when so many cores or bytes are free; None: not even when all ours have ended."""
+    if wanted <= max(0, free):
+        return now, 0
+    turns = inventory.turns
+    for key, run in sorted(inventory.running.items(), key=lambda entry: turns[entry[0]]):
+        free += getattr(run, what)
+        if wanted <= free:
+            return max(turns[key], (now, 0))
+    return None
 
 
 @dataclass(slots=True)

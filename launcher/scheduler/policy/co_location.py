@@ -4,7 +4,7 @@ A job's rate beside others is 1 / its slowdown: alone it is 1. Jobs that take tu
 other at a sum of rates of 1; together they must do better than that, or each of them only ends later.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from math import isfinite
 from typing import NamedTuple
@@ -13,6 +13,7 @@ UNKNOWN_SLOWDOWN = 1.3  # of each of two jobs of which nothing is known; of n: t
 UNKNOWN_SM = 0.65  # what two alike must use of a card to slow each other down like that
 SWITCH = 0.05  # a further job costs so much of the card: its contexts and caches are changed
 MOST_UNKNOWN = 2  # jobs on a card as long as it is not known what they use of it
+MOST_COUNTED = 64  # others; of more no number is large enough, and none is needed
 MOST_SLOWDOWN = 100.0  # more is no measurement but a job that hung
 NAMED = 3  # jobs that a reason names
 _USES, _FACTORS = 100, 20  # steps of 1; jobs that differ by less are decided alike, and at once
@@ -52,21 +53,20 @@ def slowdown_beside(job: Load, others: Sequence[Load]) -> float:
     proportion to what they use alone. That is cautious: the driver counts the time in which a job has
     anything to do on the card, though it may occupy only a part of it.
     """
-    more = len(others)
-    if not more:
-        return 1.0
-    if job.slowdown is not None:
-        return float(max(1.0, job.slowdown) ** more)
-    if job.sm is None:
-        return float(UNKNOWN_SLOWDOWN**more)
-    total = job.sm + sum(UNKNOWN_SM if other.sm is None else other.sm for other in others)
-    return float(max(1.0, total) * (1 + SWITCH) ** more)
+    return 1 / rates([job, *others])[0]
 
 
 def rates(group: Sequence[Load]) -> list[float]:
     """Return how fast each of some jobs goes on while all of them are on one card; alone it is 1."""
+    more = min(len(group) - 1, MOST_COUNTED)
+    if more <= 0:
+        return [1.0] * len(group)
+    use = sum([UNKNOWN_SM if sm is None else sm for sm, _ in group])
+    crowded = 1 / (max(1.0, use) * (1 + SWITCH) ** more)
+    unknown = 1 / UNKNOWN_SLOWDOWN**more
     return [
-        1 / slowdown_beside(job, [*group[:at], *group[at + 1 :]]) for at, job in enumerate(group)
+        max(1.0, slowdown) ** -more if slowdown is not None else unknown if sm is None else crowded
+        for sm, slowdown in group
     ]
 
 
@@ -107,14 +107,15 @@ def admits(job: Load, others: Sequence[Load], most: int | None) -> bool:
         return True
     if count > limit((job, *others), most):
         return False
-    return not (job.known or any(other.known for other in others)) or _pays(job, tuple(others))
+    unknown = job == UNKNOWN_LOAD and others.count(UNKNOWN_LOAD) == len(others)
+    return unknown or _pays(job, tuple(others))
 
 
-def limit(group: Iterable[Load], most: int | None) -> int:
+def limit(group: Sequence[Load], most: int | None) -> int:
     """Return how many jobs may be on a card with these: two, until it is known of all what they use of it."""
     if most is not None:
         return most
-    return 1 << 30 if all(load.known for load in group) else MOST_UNKNOWN
+    return MOST_UNKNOWN if UNKNOWN_LOAD in group else 1 << 30
 
 
 def why_not(job: Load, others: Sequence[tuple[str, Load]], most: int | None) -> str:

@@ -13,18 +13,29 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from math import inf
 
-from launcher.scheduler.policy.backfill import FirstJobReservation
-from launcher.scheduler.policy.disciplines import OURS, Discipline, Keeps, rules_for
-from launcher.scheduler.policy.explanations import Lack, cores, place_of, placed
+from launcher.scheduler.policy.backfill import (
+    SHOWN_S,
+    FirstJobReservation,
+    others_block,
+    ours_block,
+    reserve,
+)
+from launcher.scheduler.policy.disciplines import (
+    OURS,
+    Discipline,
+    Keeps,
+    firm_from,
+    rules_for,
+    unlearned,
+)
+from launcher.scheduler.policy.explanations import Lack, place_of, placed
 from launcher.scheduler.policy.gpu_need import Need
-from launcher.scheduler.policy.gpu_slot import Card, Turn
+from launcher.scheduler.policy.gpu_slot import Card
 from launcher.scheduler.policy.inventory import Inventory
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Stop, Wait, Waiting
 from launcher.scheduler.policy.yielding import Yielding
 from launcher.states import ReasonCode
 from launcher.units import format_seconds
-
-NEVER_KNOWN: Turn = (inf, 1 << 62)  # after all of ours
 
 
 def decide(
@@ -47,6 +58,8 @@ def decide(
         now: seconds, on the clock of `Running.ends`.
         discipline: the policy.
     """
+    if not discipline.foresees:
+        waiting, running = unlearned(waiting, running)
     return Policy(machine, running, discipline=discipline).decide(waiting, now)
 
 
@@ -117,6 +130,7 @@ class Policy:
         if self._yielding is not None:
             lacks, yields = self._yielding.judge(request, needs, need, lacks, cpus)
             if yields is not None:
+                self._bar_others(request)
                 return yields
         if not lacks:
             places, delay = self._places_now(request, need, cpus, now)
@@ -124,11 +138,16 @@ class Policy:
                 return self._start(request, need, places, cpus, now)
             return Wait(job=request.job, reason=delay, code=ReasonCode.WOULD_DELAY)
         if self._keeps is Keeps.ALL:
-            name = request.name or str(request.job)
-            self._barred = f"comes after job {name}: first come, first served"
+            self._bar_others(request)
         elif self._reservation is None:
             return self._kept(request, needs, cpus, lacks, now)
         return Wait(job=request.job, reason=lacks.text, data=lacks.data, lacks=lacks.of)
+
+    def _bar_others(self, request: Waiting) -> None:
+        """Let nobody start before a job that waits, where that is the policy."""
+        if self._keeps is Keeps.ALL:
+            name = request.name or str(request.job)
+            self._barred = f"comes after job {name}: first come, first served"
 
     def _kept(
         self, request: Waiting, needs: Sequence[Need], cpus: int, lacks: Lack, now: float
@@ -136,7 +155,7 @@ class Policy:
         """Return why a job waits that does not fit; keep a place for it where it is due."""
         due = request.insists or self._is_due(request, now)
         if due or (self.inventory.explain and not self._hinted):
-            place = self.reserve(request, needs, cpus, now)
+            place = reserve(self.inventory, request, needs, cpus, now)
             self._hinted = True
             when = "" if place is None else place.when(now)
             if place is not None and when:
@@ -147,14 +166,19 @@ class Policy:
                     lacks = lacks.and_that(
                         f"kept for it from {later} on, until then others may pass"
                     )
+                firm_s = firm_from(request) - now
+                if due and place.slip >= SHOWN_S and firm_s > 0:
+                    lacks = lacks.and_that(
+                        f"from {format_seconds(round(firm_s))} on it slips no more"
+                    )
             self._reservation = place if due else None
-            if (place is None or request.insists) and self._others_block(request, cpus):
+            if (place is None or request.insists) and others_block(self.inventory, request, cpus):
                 return Wait(
                     job=request.job,
                     reason=lacks.text,
                     data=lacks.data,
                     for_others=True,
-                    behind_ours=self._ours_block(request, cpus),
+                    behind_ours=ours_block(self.inventory, request, cpus),
                     lacks=lacks.of,
                 )
         return Wait(job=request.job, reason=lacks.text, data=lacks.data, lacks=lacks.of)
@@ -229,78 +253,6 @@ class Policy:
             return allowed, ""
         explain = self.inventory.explain
         return [], f"would delay {first.told(now)}" if explain else "would delay the first"
-
-    # --- the first job that waits
-
-    def reserve(
-        self, request: Waiting, needs: Sequence[Need], cpus: int, now: float
-    ) -> FirstJobReservation | None:
-        """Return the place that a job gets when enough of ours have ended; None: others must end, too."""
-        inventory, ram = self.inventory, request.resources.ram or 0
-        free_ram = min(inventory.ram, inventory.unused_ram)
-        turns = [
-            self._turn_of(cpus, inventory.cpus, "cpus", now),
-            self._turn_of(ram, free_ram, "ram", now),
-        ]
-        need, cards = None, list[Card]()
-        places = list[tuple[Turn, Need, list[Card]]]()
-        for each in needs:
-            chosen = [*islice(inventory.pool(each).openings(each), each.count)]
-            if len(chosen) == each.count:
-                places.append((chosen[-1][0], each, [card for _, card in chosen]))
-        if needs and not places:
-            return None
-        if places:  # of equally early ones that of the need that comes first
-            opening, need, cards = min(places, key=lambda place: place[0])
-            turns.append(opening)
-        if request.insists and self._others_block(request, cpus):
-            turns = [NEVER_KNOWN if turn is None else turn for turn in turns]
-        times = [turn for turn in turns if turn is not None]
-        if len(times) < len(turns):
-            return None
-        at = max(times)
-        machine = inventory.machine
-        promised = inventory.cpus < machine.cpus or inventory.ram < machine.ram
-        ours = inventory.running if promised else {}
-        gone = [run for key, run in ours.items() if inventory.turns[key] <= at]
-        return FirstJobReservation(
-            job=request.name or str(request.job),
-            group=request.group,
-            at=at,
-            slip=request.slip,
-            where=", ".join(card.gpu.label for card in cards) or cores(cpus),
-            cpus=inventory.cpus + sum(run.cpus for run in gone) - cpus,
-            ram=max(0, free_ram + sum(run.ram for run in gone) - ram),
-            beside={} if need is None else {card.gpu.uuid: card.beside(need, at) for card in cards},
-        )
-
-    def _others_block(self, request: Waiting, cpus: int) -> bool:
-        """Tell whether a job would have its cores and memory if other homes had reserved nothing."""
-        inventory, ram = self.inventory, request.resources.ram or 0
-        ours = inventory.running.values()
-        own_cpus, own_ram = sum(run.cpus for run in ours), sum(run.ram for run in ours)
-        lacks_cpus, lacks_ram = inventory.cpus + own_cpus < cpus, inventory.ram + own_ram < ram
-        return (lacks_cpus or lacks_ram) and inventory.unused_ram + own_ram >= ram
-
-    def _ours_block(self, request: Waiting, cpus: int) -> bool:
-        """Tell whether jobs of ours have of what it lacks."""
-        inventory, ram = self.inventory, request.resources.ram or 0
-        lacks_cpus, lacks_ram = cpus > inventory.cpus, ram > inventory.ram
-        return any(
-            (lacks_cpus and run.cpus > 0) or (lacks_ram and run.ram > 0)
-            for run in inventory.running.values()
-        )
-
-    def _turn_of(self, wanted: int, free: int, what: str, now: float) -> Turn | None:
-        """Return when so many cores or bytes are free; None: not even when all ours have ended."""
-        if wanted <= max(0, free):
-            return now, 0
-        turns = self.inventory.turns
-        for key, run in sorted(self.inventory.running.items(), key=lambda entry: turns[entry[0]]):
-            free += getattr(run, what)
-            if wanted <= free:
-                return max(turns[key], (now, 0))
-        return None
 
 
 def _expected_end(request: Waiting, now: float) -> float | None:

@@ -8,12 +8,22 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from math import inf
 
-from launcher.scheduler.policy.model import Machine, Waiting
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD
+from launcher.scheduler.policy.forecast import UNKNOWN
+from launcher.scheduler.policy.model import Machine, Running, Waiting
+from launcher.store.user_actions import AGEING_S
 
 LEAST_S = 60.0  # shorter jobs count as so long: else one of a second would pass all others
 USUAL_S = 3600.0  # a job of which nothing is known counts as so long
 PATIENCE = 1.5  # so many times as long as the queue was when it came, a job is passed by others
 SLIP = 0.25  # the place of one that is not passed any more slips by at most this share of its wait
+FIRM = (
+    8.0  # the place of one that has waited so many times his patience slips no more: slips add up
+)
+FIRM_S = 86_400.0  # and no sooner than that: what came to a short queue has hardly any
+LAST_S = (
+    30 * 86_400.0
+)  # who has waited for this and twice as long as that is passed on no guess at all
 
 
 class Order(Enum):
@@ -42,7 +52,8 @@ class Discipline:
     order: Order
     shares: bool  # jobs share GPUs
     keeps: Keeps
-    foresees: bool = True  # it uses forecasts of durations
+    foresees: bool = True  # it uses what was learned of durations, and of what jobs do to a card
+    takes_turns: bool = False  # between the runs of a person
 
 
 OURS = Discipline(
@@ -51,6 +62,7 @@ OURS = Discipline(
     order=Order.RESPONSE_RATIO,
     shares=True,
     keeps=Keeps.OVERDUE,
+    takes_turns=True,
 )
 FIFO = Discipline(
     name="fifo",
@@ -92,19 +104,36 @@ def rules_for(machine: Machine, discipline: Discipline) -> Machine:
     return replace(machine, rules=replace(machine.rules, max_per_gpu=1))
 
 
+def unlearned(
+    waiting: Iterable[Waiting], running: Iterable[Running]
+) -> tuple[list[Waiting], list[Running]]:
+    """Return jobs without what was learned of their durations, and of what they do to a card."""
+    return (
+        [replace(job, seconds=None, forecast=UNKNOWN, demand=UNKNOWN_LOAD) for job in waiting],
+        [replace(run, ends=None, forecast=UNKNOWN, demand=UNKNOWN_LOAD) for run in running],
+    )
+
+
 def length(job: Waiting) -> float:
-    """Return how long a job counts in the order, s."""
-    return USUAL_S if job.seconds is None else max(LEAST_S, job.seconds)
+    """Return how long a job counts in the order, s; a limit alone makes none longer than usual."""
+    seconds = USUAL_S if job.seconds is None else job.seconds
+    if not job.forecast.seconds and job.forecast.limit is not None:
+        seconds = min(seconds, USUAL_S)
+    return max(LEAST_S, seconds)
 
 
 def response_ratio(job: Waiting, now: float) -> float:
     """Return how many times as long as it takes a job stays in the queue, if it starts now.
 
     The order of Brinch Hansen ("Operating System Principles", 1973): short jobs first, and nobody starves, as
-    every job's ratio grows while it waits. A point of priority counts as a day of waiting.
+    every job's ratio grows while it waits. A point of priority counts as a day of waiting; who was put back by
+    some has less than 1 until they are over, one less for each day, and of these the short ones come first, too.
     """
-    expected = length(job)
-    return (now - job.since + expected) / expected
+    expected, waited_s = length(job), now - job.since
+    if job.priority < 0 and waited_s < 0:
+        there_s = max(0.0, waited_s - job.priority * AGEING_S)
+        return there_s / (there_s + expected) + waited_s // AGEING_S
+    return (waited_s + expected) / expected
 
 
 def arranged(jobs: Iterable[Waiting], now: float, discipline: Discipline = OURS) -> list[Waiting]:
@@ -129,4 +158,21 @@ def arranged(jobs: Iterable[Waiting], now: float, discipline: Discipline = OURS)
     if line[place].patient_until > now:
         return line
     first = line.pop(place)
-    return [replace(first, slip=SLIP * max(0.0, now - first.since)), *line]
+    return [replace(first, slip=_slip(first, now)), *line]
+
+
+def _slip(job: Waiting, now: float) -> float:
+    """Return by how much a place may slip in one decision; -inf: nobody passes on a guess.
+
+    Each job that passes may put it off by a slip, and so may the next one. Without an end to that, jobs shorter than
+    the slip would pass for ever; and later on those whose guesses are always wrong.
+    """
+    waited_s, firm_s = max(0.0, now - job.since), firm_from(job) - job.since
+    if waited_s < firm_s:
+        return SLIP * waited_s
+    return 0.0 if waited_s < max(LAST_S, 2 * firm_s) else -inf
+
+
+def firm_from(job: Waiting) -> float:
+    """Return from when on the place that is kept for a job slips no more."""
+    return job.since + max(FIRM_S, FIRM * (job.patient_until - job.since))

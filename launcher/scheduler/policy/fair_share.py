@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import inf, isfinite
 
-from launcher.gpu.colleague import Colleague, Wish
+from launcher.gpu.colleague import OWN_HOME, Colleague, Lacking, Wish
 from launcher.gpu.resources import JOBS, MEMORY, is_cores
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU, Resources
 from launcher.scheduler.policy.explanations import cores
 from launcher.scheduler.policy.gpu_need import Need, need_of
 from launcher.scheduler.policy.gpu_slot import is_visible
-from launcher.scheduler.policy.model import Decision, Machine, Wait, Waiting
+from launcher.scheduler.policy.model import Decision, Machine, Running, Wait, Waiting
 from launcher.states import ReasonCode
 from launcher.units import format_bytes, format_seconds
 
@@ -46,7 +46,13 @@ def goes_first(colleague: Colleague, machine: Machine) -> bool:
     """Tell whether we leave a place to a colleague who can use it."""
     if not _is_sound(colleague):
         return False
-    return colleague.used() < _ours(colleague, machine) or _is_starving(colleague, machine)
+    starves, used_less = (
+        _is_starving(colleague, machine),
+        colleague.used() < _ours(colleague, machine),
+    )
+    if machine.starves == colleague.lacks:  # else each would leave the place to the other
+        return starves and used_less
+    return starves or used_less
 
 
 def yields(colleague: Colleague, machine: Machine) -> str:
@@ -133,6 +139,29 @@ def _ours(colleague: Colleague, machine: Machine) -> float:
     """Return what our user has used of what a colleague lacks."""
     uses = {"gpu": machine.usage, "cores": machine.core_usage, "memory": machine.ram_usage}
     return uses[colleague.lacks]
+
+
+def starves_of(
+    wish: Wish | None, running: Iterable[Running], machine: Machine, now: float
+) -> Lacking | None:
+    """Return what we wait for so long, with nothing of it, that others leave it to us; None: nothing.
+
+    Args:
+        wish: what we wait for.
+        running: our jobs.
+        machine: with what other homes have reserved, of our user, too.
+        now: on the clock of `Wish.since`.
+    """
+    if wish is None or now - wish.since < STARVING_S:
+        return None
+    homes = {promise.user for promise in machine.foreign if promise.user.startswith(OWN_HOME)}
+    if any(_has(home, wish.lacks, machine) for home in homes):
+        return None
+    has = (
+        {"gpu": len(run.devices), "cores": run.cpus, "memory": run.ram}[wish.lacks]
+        for run in running
+    )
+    return None if any(has) else wish.lacks
 
 
 def _is_starving(colleague: Colleague, machine: Machine) -> bool:

@@ -44,19 +44,22 @@ class Forecast:
         bound = max(self.limit, elapsed)
         return bound if total is None else min(total, bound)
 
-    def mean(self, running_s: float = 0.0) -> float | None:
-        """Return how long such jobs take on average, s; its limit where nothing else is known; None: nothing is.
+    def mean(self, usual_s: float, running_s: float = 0.0, running: int = 0) -> float:
+        """Return how long such jobs take on average, s, but no longer than its limit.
 
         Those that have ended are the short ones as long as the long ones run. So the time that all have run
         is divided by the number of ends (the estimate for exponential durations with censoring: Epstein and Sobel,
-        "Life testing", 1953).
+        "Life testing", 1953). Where none has ended, those that run are expected to run as long again.
 
         Args:
+            usual_s: how long a job takes of which nothing is known.
             running_s: how long jobs alike have run that have not ended, added up.
+            running: how many those are.
         """
-        if not self.seconds and not running_s:
-            return self.limit
-        mean = (sum(self.seconds) + running_s) / max(1, len(self.seconds))
+        if self.seconds:
+            mean = (sum(self.seconds) + running_s) / len(self.seconds)
+        else:
+            mean = max(usual_s, 2 * running_s / running if running else 0.0)
         return mean if self.limit is None else min(mean, self.limit)
 
     def end(self, since: float, now: float) -> float | None:

@@ -106,10 +106,9 @@ class Pool:
         whose memory use is unknown, the one with the most free memory.
         """
         ranking = self._lonely if need.vram_request is None else self._best
-        chosen: Iterator[Card] = (self.cards[entry[-1]] for entry in ranking.entries)
-        if self._known or need.load.known:
-            chosen = _best_paired(chosen, need.load)
-        yield from (card for card in chosen if card.takes(need))
+        able = (card for entry in ranking.entries if (card := self.cards[entry[-1]]).takes(need))
+        paired = self._known or need.load.known
+        yield from _best_paired(able, need.load) if paired else able
 
     def openings(self, need: Need) -> Iterator[tuple[Turn, Card]]:
         """Give the GPUs that can take a job when enough of ours have ended, and when: the first ones first."""

@@ -6,13 +6,16 @@ from math import inf
 
 from launcher.gpu.resources import ALONE, JOBS, resource
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.oom_policy import NEGLIGIBLE, QUIET_SHARE
+from launcher.scheduler.endings.oom_policy import NEGLIGIBLE, QUIET_SHARE
 from launcher.scheduler.policy.co_location import Load, admits, gain, limit, why_not
 from launcher.scheduler.policy.gpu_need import Need
 from launcher.scheduler.policy.model import Machine, Running
 from launcher.units import format_bytes, format_seconds
 
 Turn = tuple[float, int]  # when a job ends, and where that is unknown, which of those started first
+Beside = tuple[
+    int, int, tuple[Load, ...]
+]  # bytes, jobs of ours, and what those that stay do to a GPU
 NAMED = 3  # jobs that a reason names; the others are counted
 
 
@@ -134,9 +137,11 @@ class Card:
 
     def takes(self, need: Need) -> bool:
         """Tell whether a job can start here now."""
-        if self.shut:
+        if self.shut or not self._has_memory(need, self.free):
             return False
-        return self._holds(need, self.free, self.loads, self.exclusive_jobs)
+        if need.exclusive:
+            return not self.loads and self.quiet
+        return not self.loads or self.admits(need.load)
 
     def admits(self, load: Load) -> bool:
         """Tell whether a job pays beside ours that run here."""
@@ -177,11 +182,7 @@ class Card:
         return self._turns[id(job)]
 
     def _holds(self, need: Need, free: int, beside: Sequence[Load], exclusive: int) -> bool:
-        if need.into_reserve:
-            free += self.reserve
-        if need.vram_request is not None and need.vram_request > free:
-            return False
-        if need.excludes_others and self.guests:
+        if not self._has_memory(need, free):
             return False
         if need.exclusive:
             return not beside and self.quiet
@@ -189,15 +190,23 @@ class Card:
             return True
         return not exclusive and admits(need.load, beside, self.most)
 
-    def beside(self, need: Need, at: Turn) -> tuple[int, int]:
-        """Return (bytes, jobs of ours) for which there is room beside a job that starts at a time."""
+    def _has_memory(self, need: Need, free: int) -> bool:
+        """Tell whether there is memory for a job, and nobody whom it does not bear beside it."""
+        if need.into_reserve:
+            free += self.reserve
+        if need.vram_request is not None and need.vram_request > free:
+            return False
+        return not (need.excludes_others and self.guests)
+
+    def beside(self, need: Need, at: Turn) -> Beside:
+        """Return for what there is room beside a job that starts at a time, and what will be there still."""
         if need.exclusive:
-            return 0, 0
+            return 0, 0, ()
         gone = [job for job in self.ours if self._turn(job) <= at]
         left = self.free + sum(self.load(job) for job in gone)
-        stay = [job.demand for job in self.ours if self._turn(job) > at]
+        stay = tuple(job.demand for job in self.ours if self._turn(job) > at)
         slots = limit((*stay, need.load), self.most)
-        return left - (need.vram_request or 0), slots - len(stay) - 1
+        return left - (need.vram_request or 0), slots - len(stay) - 1, stay
 
     def refusal(self, need: Need) -> str:
         """Return in numbers why a job cannot start here now."""

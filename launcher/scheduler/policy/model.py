@@ -8,7 +8,7 @@ from launcher.gpu.colleague import Colleague, Lacking
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, is_exact
-from launcher.scheduler.oom_policy import NEGLIGIBLE
+from launcher.scheduler.endings.oom_policy import NEGLIGIBLE
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.scheduler.policy.forecast import LONG, UNKNOWN, Forecast, forecast_of
 from launcher.scheduler.policy.vram_request import lesson_of, vram_request_of
@@ -35,7 +35,9 @@ class Waiting:
     forecast: Forecast = UNKNOWN  # on what that rests
     since: float = 0.0  # when it came, on the clock of `now`; a point of priority is a day earlier
     patient_until: float = -inf  # others may pass it so long
-    slip: float = 0.0  # by so many seconds the place that is kept for it may slip
+    slip: float = (
+        0.0  # by so many seconds the place that is kept for it may slip; -inf: no guess counts
+    )
     visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
     demand: Load = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
     insists: bool = False  # though it waits for other homes, what is ours is kept for it
@@ -90,6 +92,7 @@ class Machine:
     usage: float = 0.0  # our user's, decayed: card-seconds
     core_usage: float = 0.0  # likewise, core-seconds
     ram_usage: float = 0.0  # likewise, byte-seconds of main memory
+    starves: Lacking | None = None  # what we wait for so long that others leave it to us
 
     @property
     def cores_there(self) -> int:

@@ -36,27 +36,39 @@ def queue_length(
         now: on the clock of `Running.ends`.
     """
     length_s, runs = 0.0, [*running]
-    ran_s: dict[tuple[float, ...], float] = defaultdict(float)  # by what is known of jobs alike
+    ran_s: dict[tuple[float, ...], list[float]] = defaultdict(
+        list
+    )  # by what is known of jobs alike
     for run in runs:
         if run.since is not None and isfinite(run.since):
-            ran_s[run.forecast.seconds] += max(0.0, now - run.since)
+            ran_s[run.forecast.seconds].append(max(0.0, now - run.since))
     for job, count in waiting:
-        mean = job.forecast.mean(ran_s[job.forecast.seconds])
+        alike = ran_s[job.forecast.seconds]
+        mean = job.forecast.mean(USUAL_S, sum(alike), len(alike))
         gpus = job.resources.gpus if machine.gpus and job.resources.may_need_gpu else 0
-        share = machine_share(gpus, job.resources.cpus, machine)
-        length_s += count * share * (USUAL_S if mean is None else mean)
+        length_s += count * machine_share(gpus, job.resources.cpus, machine) * mean
     for run in runs:
-        began = now if run.since is None else run.since
-        left_s = now - began if run.ends is None or run.ends <= now else run.ends - now
+        left_s = _left(run, now)
         if isfinite(left_s) and left_s > 0:
             length_s += machine_share(len(run.devices), run.cpus, machine) * left_s
     return length_s
 
 
+def _left(run: Running, now: float) -> float:
+    """Return how long what runs goes on; as long again where only its limit is known, or nothing."""
+    ran_s = 0.0 if run.since is None else now - run.since
+    ends = run.ends
+    if run.since is not None and run.forecast.seconds:
+        ends = run.forecast.end(run.since, now)
+    elif run.forecast.limit is not None:
+        return min(ran_s, run.forecast.limit - ran_s)
+    return ran_s if ends is None or ends <= now else ends - now
+
+
 class QueueLengths:
     """How long the queue was, lately; one per scheduler.
 
-    A scheduler that has just started knows only how long it is now: jobs that came before are passed less long.
+    A scheduler that has just started knows only how long it is now: jobs that came before are passed as if they had come to it.
     """
 
     def __init__(self) -> None:

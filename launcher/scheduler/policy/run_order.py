@@ -19,6 +19,7 @@ from math import inf, isfinite
 from statistics import median
 from types import MappingProxyType
 
+from launcher.scheduler.policy.disciplines import OURS, Discipline
 from launcher.scheduler.policy.model import Running, Waiting
 from launcher.store.runs.accounts import NO_ACCOUNT, RunAccount, cards_of
 from launcher.store.user_actions import AGEING_S
@@ -51,6 +52,7 @@ def in_turn(
     running: Iterable[Running] = (),
     accounts: Mapping[str, RunAccount] = NO_ACCOUNTS,
     now: float = 0.0,
+    discipline: Discipline = OURS,
 ) -> list[Waiting]:
     """Return waiting jobs in the order in which a decision looks at them.
 
@@ -59,9 +61,10 @@ def in_turn(
         running: what has a place on the machine already.
         accounts: by run, what ended attempts had.
         now: on the clock of the accounts, and of `Running.since` and `Running.ends`.
+        discipline: the policy; most know no runs.
     """
     jobs = [*waiting]
-    if len({job.run for job in jobs}) < 2:
+    if not discipline.takes_turns or len({job.run for job in jobs}) < 2:
         return jobs
     lines = _lines(jobs, [*running], accounts, now)
     usual_s = _usual(jobs)

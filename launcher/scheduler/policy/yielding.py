@@ -7,7 +7,7 @@ from typing import Protocol
 
 from launcher.gpu.colleague import Colleague
 from launcher.scheduler.policy import fair_share
-from launcher.scheduler.policy.backfill import FirstJobReservation
+from launcher.scheduler.policy.backfill import FirstJobReservation, reserve
 from launcher.scheduler.policy.explanations import Lack
 from launcher.scheduler.policy.gpu_need import Need
 from launcher.scheduler.policy.gpu_slot import Card
@@ -27,11 +27,6 @@ class Planner(Protocol):
         self, request: Waiting, needs: Sequence[Need], cpus: int
     ) -> tuple[Need | None, Lack | None]:
         """Return which need can be met now, or what is missing."""
-
-    def reserve(
-        self, request: Waiting, needs: Sequence[Need], cpus: int, now: float
-    ) -> FirstJobReservation | None:
-        """Return the place that it gets when enough of ours have ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +56,7 @@ class Yielding:
         cpus = min(request.resources.cpus, inventory.machine.cpus)
         need, lacks = self._planner.missing(request, needs, cpus)
         if lacks:
-            later = self._planner.reserve(request, needs, cpus, self._now)
+            later = reserve(inventory, request, needs, cpus, self._now)
             if later is not None:
                 self._later.append((colleague, later))
         for _ in range(colleague.count):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from launcher.gpu.mps import AGAIN_S, KEPT_S, LOG, PIPE, QUIT_S, START_S, Mps, Service
-from launcher.gpu.mps_support import PROGRAM, too_deep, unsupported
+from launcher.gpu.mps_support import PROGRAM, hindrances, too_deep, unsupported
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.system.processes import identity
 from tests.build import Clock, a_gpu, until
@@ -166,6 +166,35 @@ def test_what_is_left_in_the_folder_of_a_dead_daemon_is_no_daemon(
     assert successor.pids == []
     assert settled(successor, gpu).folders == folders  # though its pipe lies there
     end(successor)
+
+
+def test_the_next_scheduler_begins_without_the_troubles_of_the_one_before(
+    mps: Mps, folder: Path, clock: Clock, behaviour: Path
+) -> None:
+    gpu = a_gpu()
+    (behaviour / "fails").write_text("no permission\n")
+    assert settled(mps, gpu).trouble
+    (behaviour / "fails").unlink()
+    assert hindrances([gpu], folder / "mps", ME, lambda: str(STANDIN))
+    (folder / "mps" / "unreadable" / "card.json").mkdir(parents=True)
+    successor = Mps(folder / "mps", find=lambda: str(STANDIN), clock=clock)
+    successor.adopt()
+    assert successor.pids == []
+    assert hindrances([gpu], folder / "mps", ME, lambda: str(STANDIN)) == ()
+
+
+def test_where_a_daemon_has_quit_just_now_the_next_job_gets_another_one(
+    mps: Mps, clock: Clock
+) -> None:
+    gpu = a_gpu()
+    settled(mps, gpu)
+    (pid,) = mps.pids
+    clock.now += KEPT_S
+    mps.keep(())
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+    assert mps.serve(gpu).starting
+    assert settled(mps, gpu).folders is not None
 
 
 def test_a_daemon_that_dies_serves_nobody_and_is_tried_again_later(mps: Mps, clock: Clock) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from launcher.gpu.counted_use import LAG_S, Reservation
+from launcher.gpu.foreign_reservations import STALE_S
 from launcher.gpu.reservation_files import file_name
-from launcher.gpu.reservations import ABANDONED_S, REFRESH_S, STALE_S, ReservationBoard
+from launcher.gpu.reservations import ABANDONED_S, REFRESH_S, ReservationBoard
 from launcher.gpu.resources import ForeignReservation
 from launcher.system.processes import boot_id
 from tests.build import Clock
@@ -405,7 +406,7 @@ def test_who_lost_the_file_after_publishing_counts_everybody(public: Path) -> No
     ours, other = a_board(public, "a"), a_board(public, "b")
     ours.publish([a_reservation()], fresh=[1])
     other.publish([a_reservation()], fresh=[1])
-    (public / ours._name).unlink()
+    (public / ours.name).unlink()
     assert amounts(ours.earlier()) == {GPU: CLAIM}
 
 

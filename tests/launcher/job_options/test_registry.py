@@ -30,6 +30,7 @@ EXAMPLES = {
     "backoff": ("1m", JobRequest(terms=Terms(backoff_s=60.0))),
     "grace": ("2m", JobRequest(terms=Terms(grace_s=120.0))),
     "rerun": ("never", JobRequest(terms=Terms(rerun="never"))),
+    "on": ("slurm", JobRequest(terms=Terms(on=("slurm",)))),
 }
 WRONG = {
     "cpus": "0",
@@ -46,6 +47,7 @@ WRONG = {
     "backoff": "2h",
     "grace": "30",
     "rerun": "maybe",
+    "on": "slurm local",
 }
 
 

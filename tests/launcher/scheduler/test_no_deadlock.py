@@ -11,7 +11,7 @@ from launcher.context import WorkerEnvironment
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources
-from launcher.scheduler.oom_policy import NEGLIGIBLE
+from launcher.scheduler.endings.oom_policy import NEGLIGIBLE
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import impossible
 from launcher.scheduler.policy.model import (
@@ -25,7 +25,8 @@ from launcher.scheduler.policy.model import (
 )
 from launcher.scheduler.policy.watchdog import PATIENCE_S, Watchdog
 from launcher.states import ReasonCode
-from launcher.store.rows import Lane, ReadyJob
+from launcher.store.lanes import Lane
+from launcher.store.rows import ReadyJob
 from launcher.store.usage import Run, Usage
 from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu

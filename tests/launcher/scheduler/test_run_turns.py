@@ -2,11 +2,16 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from launcher.job import Resources, Spec
+from launcher.scheduler.chosen_policy import choose_discipline
+from launcher.scheduler.loop import Scheduler
+from launcher.scheduler.policy.disciplines import FIFO
+from launcher.scheduler.policy.run_order import CREDIT_S
 from launcher.states import Done, State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, wake
@@ -39,15 +44,15 @@ def test_a_job_is_told_its_place_in_its_run_and_which_run_goes_first(
 ) -> None:
     quick = enqueue(store, on_gpu("command/1"), run="quick")
     assert (
-        "\nthird of run sweep (share 1, used 20.0 GPU-hours lately); run quick (share 1, used 0.0"
+        "\nthird by age of run sweep (share 1, used 20.0 GPU-hours lately); run quick (share 1, used 0.0"
         " GPU-hours lately) goes first: it had 20.0 GPU-hours less for a share of 1\n"
     ) in launcher("show", str(sweep[2])).out
     assert (
-        "\nfirst of run quick (share 1, used 0.0 GPU-hours lately); this run comes next, before run"
+        "\nfirst by age of run quick (share 1, used 0.0 GPU-hours lately); this run comes next, before run"
         " sweep (share 1, used 20.0 GPU-hours lately)\n"
     ) in launcher("show", str(quick[0])).out
     record = json.loads(launcher("show", str(sweep[0]), "--json").out)
-    assert record["turn"].startswith("first of run sweep")
+    assert record["turn"].startswith("first by age of run sweep")
     assert record["share"] == 1
 
 
@@ -59,7 +64,10 @@ def test_a_run_that_goes_first_for_its_priority_is_told_so(
     )
     store.owning.prioritise(sweep, 2)
     answer = launcher("show", str(job)).out
-    assert "first of run plain (share 1, used 0.0 core-hours lately); run sweep (share 1" in answer
+    assert (
+        "first by age of run plain (share 1, used 0.0 core-hours lately); run sweep (share 1"
+        in answer
+    )
     assert "lately) goes first: it has a job with priority 2\n" in answer
 
 
@@ -94,6 +102,8 @@ def test_shares_are_listed_and_changed(launcher: Launcher, store: Store, sweep: 
                   "running": 0, "waiting": 5}],
     }  # fmt: skip
     assert "did you mean 'sweep'?" in launcher("share", "swep", "2").err
+    store.owning.cancel(sweep, 1.0)
+    assert launcher("share", "sweep").err == "run sweep has no jobs that run or wait\n"
 
 
 def test_added_programs_have_a_share_as_one_run(launcher: Launcher, store: Store) -> None:
@@ -131,3 +141,62 @@ def test_a_quick_run_starts_at_the_next_ends_while_a_sweep_waits(
     until(lambda: all(in_state(store, job, State.DONE) for job in (*sweep, *quick)), "all are done")
     order = starts(home)
     assert order == [first, *quick, *sweep]
+
+
+def test_under_another_policy_runs_take_no_turns(
+    home: Home, launcher: Launcher, store: Store, sweep: list[int], tmp_path: Path
+) -> None:
+    quick = enqueue(store, on_gpu("command/1"), run="quick")
+    choose_discipline(home, FIFO)
+    assert "of run" not in launcher("show", str(quick[0])).out
+    answer = json.loads(launcher("status", "--json").out)
+    waiting = [job["id"] for job in answer["jobs"] if job["state"] == "queued"]
+    assert waiting == [*sweep, *quick]
+    store.owning.hold([*waiting], 1.0)
+
+    gate = tmp_path / "gate"
+    waits = shell(f"until [ -e {gate} ]; do sleep 0.01; done")
+    (first,) = enqueue(store, a_spec(*waits, name="command/first", cpus=CORES), run="sweep")
+    earlier = enqueue(
+        store, *(a_spec(name=f"command/a{n}", cpus=CORES) for n in (1, 2)), run="sweep"
+    )
+    later = enqueue(store, *(a_spec(name=f"command/b{n}", cpus=CORES) for n in (1, 2)), run="quick")
+    ensure_scheduler(home)
+    wake(home)
+    until(lambda: in_state(store, first, State.RUNNING), "the first job runs")
+    gate.touch()
+    wake(home)
+    until(
+        lambda: all(in_state(store, job, State.DONE) for job in (*earlier, *later)), "all are done"
+    )
+    assert starts(home) == [first, *earlier, *later]
+
+
+def test_where_a_run_begins_beside_others_is_found_again_after_a_disk_was_full(
+    home: Home, store: Store, sweep: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.owning.hold(sweep[1:], 1.0)
+    store.database.execute("UPDATE runs SET vtime = 1e6")
+    store_vtimes, asked, looks = store.scheduling.set_vtimes, list[int](), list[int]()
+
+    def vtimes() -> dict[str, float]:
+        return dict(store.database.execute("SELECT name, vtime FROM runs").fetchall())
+
+    def set_vtimes(changed: Mapping[str, float]) -> None:
+        asked.append(len(changed))
+        if len(asked) == 1:
+            raise OSError(28, "No space left on device")
+        store_vtimes(changed)
+
+    def housekeeping() -> None:
+        looks.append(len(asked))
+        if len(looks) == 3:
+            enqueue(store, on_gpu("command/1"), run="quick")
+        if len(asked) > 1 or len(looks) > 30:
+            scheduler.leave()
+
+    monkeypatch.setattr(store.scheduling, "set_vtimes", set_vtimes)
+    scheduler = Scheduler(home, store, snapshot=tuple, cpus=1, housekeeping=housekeeping)
+    scheduler.run()
+    assert asked, "it came beside others"
+    assert 0 < vtimes()["sweep"] - vtimes()["quick"] <= CREDIT_S

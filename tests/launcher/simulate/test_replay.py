@@ -1,5 +1,7 @@
 """The clock, the baselines and the pace of a simulation against cases that were worked out by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from launcher.scheduler.policy.disciplines import EASY, FIFO, SJF
@@ -100,6 +102,14 @@ def test_a_job_waits_for_what_it_needs_and_that_is_not_waiting_for_cards() -> No
     spans = replayed(jobs, live(a_fleet(2), discipline=FIFO), cards=2)
     assert starts(spans) == [0, 10, 100]
     assert [span.waited for span in spans.values()] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 5.0])
+def test_a_job_that_comes_as_what_it_needs_ends_starts_once(seconds: float) -> None:
+    jobs = [a_job(0, 5, gpus=0), a_job(1, seconds, at=5, needs=(0,)), a_job(2, 1, at=6)]
+    for gpus in (0, 1):
+        spans = replayed([jobs[0], replace(jobs[1], gpus=gpus), jobs[2]], live(a_fleet(1)), cards=1)
+        assert starts(spans) == [0, 5, 6]
 
 
 def test_a_job_without_gpus_starts_at_once() -> None:

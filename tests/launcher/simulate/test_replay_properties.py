@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from launcher.scheduler.policy.disciplines import DISCIPLINES
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.lower_bound import lower_bound
-from launcher.simulate.occupancy import jobs_per_gpu, queue_lengths, slots
+from launcher.simulate.picture.occupancy import jobs_per_gpu, queue_lengths, slots
 from launcher.simulate.predictions import Foresight
 from launcher.simulate.study import POLICIES, study
 from launcher.simulate.trace import TraceJob

@@ -50,6 +50,16 @@ def test_a_job_that_takes_more_than_its_like_did_runs_again_with_more() -> None:
     assert spans[2].ready == 2
 
 
+def test_a_job_of_unknown_memory_fails_on_a_card_that_is_too_small_and_runs_on_another() -> None:
+    fleet = Fleet(totals=(8 * GIB, 24 * GIB))
+    jobs = [a_job(0, 500.0, gib=20, group="a"), a_job(1, 500.0, gib=20, group="b")]
+    queue = live(fleet, memory=Memory.LEARNED)
+    spans = replayed(jobs, queue, 2)
+    assert [span.cards for span in spans.values()] == [(1,), (1,)]
+    assert queue.out_of_memory == 1
+    assert starts(spans) == [0, 500]
+
+
 def test_who_used_less_of_late_goes_first() -> None:
     jobs = [a_job(index, 10.0, gib=20, user="a") for index in range(4)]
     jobs.append(a_job(4, 10.0, gib=20, at=1.0, user="b"))
@@ -133,3 +143,20 @@ def test_users_need_a_column(launcher: Launcher, tmp_path: Path) -> None:
     answer = launcher("simulate", str(path), "--gpus", "2x24GiB", "--users")
     assert answer.code == 2
     assert "give a trace with a column user" in " ".join(answer.err.split())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--vram", "0", "--reserve", "24GiB"],
+        ["--vram", "8GiB", "--baseline", "3GiB", "--memory", "learned"],
+    ],
+)
+def test_jobs_that_never_start_are_an_error_and_not_left_out_of_the_figures(
+    options: list[str], launcher: Launcher, tmp_path: Path
+) -> None:
+    path = tmp_path / "jobs.csv"
+    path.write_text("submit_s,duration_s,gpus,vram\n0,10,1,\n1,10,1,\n", encoding="utf-8")
+    answer = launcher("simulate", str(path), "--gpus", "2x24GiB", *options)
+    assert answer.code == 2
+    assert "2 of 2 jobs never start under launcher: of each GPU" in answer.err

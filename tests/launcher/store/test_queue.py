@@ -26,6 +26,7 @@ from launcher.states import (
     Stopped,
     Void,
 )
+from launcher.store.lanes import read_lane
 from launcher.store.migrations import check_sqlite
 from launcher.store.queue import NewJob, Store
 from launcher.store.user_actions import HELD
@@ -62,6 +63,17 @@ def test_jobs_start_by_priority_and_then_by_age(store: Store) -> None:
     a, b, c, d = enqueue(store, *specs)
     assert [job.id for job in store.scheduling.ready(10)] == [b, d, a, c]
     assert [job.id for job in store.scheduling.ready(1)] == [b, a]  # of each priority
+
+
+def test_jobs_that_may_run_elsewhere_or_have_another_limit_are_no_alike(store: Store) -> None:
+    places = [(), ("slurm",), ("slurm", "local")]
+    terms = [*(Terms(on=on) for on in places), Terms(time_limit_s=5.0)]
+    specs = [replace(a_spec(name=f"command/{n}"), terms=each) for n, each in enumerate(terms)]
+    enqueue(store, *specs)
+    lanes = [job.lane for job in store.scheduling.ready(9)]
+    assert [lane.on for lane in lanes] == [("local",), *places[1:], ("local",)]
+    assert [lane.limit for lane in lanes] == [None, None, None, 5.0]
+    assert [read_lane(lane.key) for lane in lanes] == lanes
 
 
 def test_a_job_waits_until_all_that_it_needs_is_done(store: Store) -> None:

@@ -32,7 +32,7 @@ from launcher.store.history_queries import History
 from launcher.store.migration_steps import STEPS
 from launcher.store.migrations import migrate
 from launcher.store.queue import Store
-from launcher.store.transitions import REQUEUE_LIMIT, Requeue
+from launcher.store.scheduling.transitions import REQUEUE_LIMIT, Requeue
 from launcher.system.paths import Home
 from tests.build import a_reason, a_spec, claimed, enqueue, job_row
 from tests.screens import NOW, a_line, an_idle_screen

@@ -39,7 +39,7 @@ from launcher.store.history import (
     runs_of,
 )
 from launcher.store.queue import Store
-from launcher.store.transitions import Requeue
+from launcher.store.scheduling.transitions import Requeue
 from launcher.store.usage import Measured
 from tests.build import GIB, a_reason, a_seat, a_spec, enqueue
 from tests.launcher.conftest import Launcher

@@ -8,6 +8,7 @@ import pytest
 from launcher.job import Terms
 from launcher.states import State
 from launcher.store.queue import Store
+from launcher.system.paths import Home
 from tests.build import job_row
 from tests.launcher.conftest import Launcher
 
@@ -73,3 +74,21 @@ def test_a_job_that_starts_later_is_not_among_the_first(
     )
     assert [start["jobs"] for start in now["first_wave"]["starts"]] == [1]
     assert store.read.jobs() == []
+
+
+def test_a_run_lets_another_policy_decide_from_then_on_and_one_that_is_refused_does_not(
+    home: Home, launcher: Launcher, store: Store, task_file: str
+) -> None:
+    words = ("run", task_file, "--detach", "--policy", "easy")
+    assert launcher(*words).code == 2, "there is no such group"
+    assert not home.policy.exists()
+    launcher("group", "night", "--limit", "2")
+    answer = launcher(*words)
+    assert (answer.code, len(store.read.jobs())) == (0, 1)
+    assert "policy easy decides: EASY backfill on whole GPUs; launcher start" in answer.err
+    assert "policy launcher decides" in launcher("start", "--policy", "launcher").err
+    assert not home.policy.exists()
+    assert (
+        "no policy 'fast'; expected one of launcher, fifo"
+        in launcher("start", "--policy", "fast").err
+    )

@@ -62,7 +62,7 @@ def test_what_was_queued_under_a_wrong_clock_counts_as_new_and_ages_from_then_on
 
 def test_times_that_can_be_true_are_left_as_they_are() -> None:
     old = replace(WIDE, since=NOW - LONGEST_S + 1)
-    later = replace(SMALL, since=NOW + 10 * 86_400)  # its priority is low
+    later = replace(SMALL, since=NOW + 400 * 86_400, priority=-400)
     line, running = Ages().corrected([old, later], [RUNS], now=NOW, steady=1.0)
     assert line == [old, later]
     assert running == [RUNS]

@@ -169,3 +169,8 @@ def test_a_third_unknown_job_waits_until_it_is_known_what_the_others_use() -> No
     allowed = replace(machine, rules=Rules(max_per_gpu=3))
     decisions = decide([wants(1), wants(2), wants(3)], [], allowed)
     assert all(isinstance(one, Start) for one in decisions)
+
+
+def test_hundreds_on_a_card_of_which_each_hangs_overflow_nothing() -> None:
+    hung = Load(sm=0.5, slowdown=100.0)
+    assert not admits(hung, [hung] * 500, 1000)

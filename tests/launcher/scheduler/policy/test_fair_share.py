@@ -8,10 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.gpu.colleague import Colleague, Use
+from launcher.gpu.colleague import OWN_HOME, Colleague, Use, Wish
 from launcher.gpu.resources import JOBS, MEMORY, ForeignReservation, core_resource, resource
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.fair_share import KEPT_S, STARVING_S, UNUSED_S, Courtesy, wish_of
+from launcher.scheduler.policy.fair_share import (
+    KEPT_S,
+    STARVING_S,
+    UNUSED_S,
+    Courtesy,
+    starves_of,
+    wish_of,
+)
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
 from launcher.states import ReasonCode
 from tests.build import GIB, a_gpu, a_waiting
@@ -224,12 +231,19 @@ class Cards:
             for device, amount in ((uuid, start.reservation or 0), (resource(JOBS, uuid), 1))
         ]
         waiting = [other.colleague(self.machine, self.now) for other in others]
-        return replace(
+        machine = replace(
             self.machine,
             foreign=tuple(foreign),
             colleagues=tuple(filter(None, waiting)),
             usage=user.use.cards,
         )
+        own = user.colleague(self.machine, self.now)
+        wish = None if own is None else Wish(since=self.now - own.since)
+        places = [
+            Running(job=job, cpus=1, devices=start.devices)
+            for job, (_, start) in user.running.items()
+        ]
+        return replace(machine, starves=starves_of(wish, places, machine, self.now))
 
     def step(self, span_s: float = 1.0) -> None:
         """Let time pass; who had an end decides first, and always before those who only wait."""
@@ -316,6 +330,28 @@ def test_who_asks_for_little_starts_when_the_next_job_ends(
     while not bob.started:
         world.step()
         assert world.now <= max(next_end, asks + 1)
+
+
+def test_who_has_used_more_and_has_nothing_is_served_beside_an_endless_queue() -> None:
+    ada, bob = User("ada", lambda _: 20.0, endless()), User("bob", lambda _: 5.0, [large(1)])
+    bob.use = Use(cards=1e6)
+    world = Cards(a_machine(1), [bob, ada])
+    world.step()
+    assert ada.started
+    while not bob.started:
+        world.step()
+        assert world.now <= STARVING_S + 2, "each leaves the place to the other"
+
+
+def test_who_has_something_in_another_home_does_not_starve() -> None:
+    wish = Wish(since=0.0, lacks="cores")
+    other = ForeignReservation(user=f"{OWN_HOME}ada", device=core_resource(-1), amount=1)
+    machine = a_machine()
+    assert starves_of(wish, [], machine, STARVING_S - 1) is None
+    assert starves_of(wish, [], machine, STARVING_S) == "cores"
+    assert starves_of(wish, [], replace(machine, foreign=(other,)), STARVING_S) is None
+    assert starves_of(wish, [on_card(1)], machine, STARVING_S) is None
+    assert starves_of(replace(wish, lacks="memory"), [on_card(1)], machine, STARVING_S) == "memory"
 
 
 def test_a_wide_job_of_a_colleague_gets_its_cards_and_nothing_idles_longer_than_it_must() -> None:

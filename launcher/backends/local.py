@@ -1,0 +1,289 @@
+"""The engine `local`: a pilot is a plain process of this machine, in a session of its own.
+
+It needs no cluster, and does with pilots what the others do: it starts them, sees whether they live, and ends them.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from launcher.backends.protocol import Cause, EngineError, Estimate, Observation, Stage
+from launcher.backends.settings import BackendSettings
+from launcher.errors import MachineError, counted
+from launcher.gpu.monitor import watch
+from launcher.gpu.nvml import Nvml
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.pilots.folder import TOKEN, PilotFolder, PilotSpec
+from launcher.pilots.messages import Bye, read_news
+from launcher.pilots.node_gpus import WrongGpus, resolve
+from launcher.system import cgroups
+from launcher.system.environment import looks_secret, owners_environment
+from launcher.system.files import Json, last_lines, read_bytes, read_json, write_json
+from launcher.system.paths import Home
+from launcher.system.process_tree import MARK, descendants, is_scheduler, send
+from launcher.system.processes import Identity, alive, boot_id, identity, recorded
+
+RECORD = "process.json"  # in a pilot's folder: which process it is, and its GPUs
+LOG_LINES = 20
+DRIVER_PATIENCE_S = 30.0
+KILL_PATIENCE_S = 10.0
+PAUSE_S = 0.01
+TAIL_BYTES = 4096
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+_BASH = ("/bin/bash", "-c")
+
+
+def make(settings: BackendSettings, home: Home) -> "Local":
+    """Return the engine of a table of config.toml."""
+    return Local(settings, home)
+
+
+class Local:
+    """Pilots as processes of this machine."""
+
+    def __init__(self, settings: BackendSettings, home: Home) -> None:
+        """Begin.
+
+        Args:
+            settings: its table of config.toml.
+            home: the queue's; where pilots' folders lie by default.
+        """
+        self._settings = settings
+        self._root = settings.folder or home.folder / "pilots"
+        self._folders: dict[str, PilotFolder] = {}  # by token, of those that we started
+        self._children: dict[str, subprocess.Popen[bytes]] = {}  # by token
+
+    @property
+    def settings(self) -> BackendSettings:
+        """Its table of config.toml."""
+        return self._settings
+
+    def submit(self, pilots: Sequence[tuple[PilotFolder, PilotSpec]]) -> None:
+        """Start pilots.
+
+        Raises:
+            EngineError: one cannot be started; the others before it are.
+        """
+        for folder, spec in pilots:
+            gpus = self._free_gpus(spec.gpus, folder.folder.parent)
+            try:
+                self._start(folder, gpus)
+            except OSError as error:
+                raise EngineError(f"cannot start a pilot: {error}") from error
+
+    def observe(self, tokens: Collection[str]) -> Mapping[str, Observation]:
+        """Return which pilots live, and how the others ended as far as that is known."""
+        return {token: self._observe(token) for token in tokens}
+
+    def cancel(self, tokens: Collection[str]) -> None:
+        """Kill pilots, their fork servers, supervisors and programs.
+
+        Raises:
+            EngineError: something does not end.
+        """
+        for token in tokens:
+            folder = self._folder(token)
+            record = read_json(folder.folder / RECORD)
+            if record is not None:
+                with contextlib.suppress(OSError):
+                    write_json(folder.folder / RECORD, {**record, "cancelled": True}, mode=0o600)
+            _kill_all(folder, recorded(record))
+            self._collect_child(token)
+
+    def collect(self, pilot: PilotFolder) -> str:
+        """Return the last lines that a pilot printed."""
+        try:
+            return "\n".join(last_lines(pilot.log, LOG_LINES))
+        except OSError:
+            return ""
+
+    def estimate(self, spec: PilotSpec) -> Estimate:
+        """Tell whether this machine has the GPUs of a pilot; it starts at once."""
+        try:
+            self._free_gpus(spec.gpus, self._root)
+        except EngineError as error:
+            return Estimate(possible=False, why=str(error))
+        return Estimate(possible=True, starts_at=time.time())
+
+    def _folder(self, token: str) -> PilotFolder:
+        return self._folders.get(token, PilotFolder(self._root / token))
+
+    def _start(self, folder: PilotFolder, gpus: Sequence[str]) -> None:
+        argv = [self._settings.python or sys.executable, "-P", "-m", "launcher.pilots"]
+        argv = [*self._settings.wrap, *argv, str(folder.folder)]
+        if self._settings.prologue:
+            argv = [*_BASH, f'{self._settings.prologue}\nexec "$@"', "bash", *argv]
+        with folder.log.open("ab") as log:
+            child = subprocess.Popen(
+                argv,
+                env=_environment(gpus),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+            )
+        self._children[folder.token], self._folders[folder.token] = child, folder
+        who = identity(child.pid)
+        if who is not None:  # else it is over already, and its status tells
+            record: dict[str, Json] = {"schema": 1, **who.record(), "gpus": list(gpus)}
+            write_json(folder.folder / RECORD, record, mode=0o600)
+
+    def _observe(self, token: str) -> Observation:
+        folder = self._folder(token)
+        status = self._collect_child(token)
+        record = read_json(folder.folder / RECORD)
+        who = recorded(record)
+        node = os.uname().nodename
+        if who is None:
+            who = _process_of(folder)  # we died before it was on record
+        if who is not None and alive(who):
+            return Observation(stage=Stage.RUNNING, node=node)
+        if who is None and status is None:
+            return Observation(stage=Stage.UNKNOWN)
+        cause, reason = _cause(folder, record or {}, who, status)
+        return Observation(stage=Stage.ENDED, cause=cause, reason=reason, node=node)
+
+    def _collect_child(self, token: str) -> int | None:
+        """Return the exit status of a pilot that was our child, None where it lives or was not."""
+        child = self._children.get(token)
+        return None if child is None else child.poll()
+
+    def _free_gpus(self, wanted: int, root: Path) -> list[str]:
+        """Return the UUIDs of GPUs for a pilot: of those that we see, the ones that no other pilot has.
+
+        Raises:
+            EngineError: this machine has too few.
+        """
+        if not wanted:
+            return []
+        try:
+            seen = _visible_gpus()
+        except (WrongGpus, MachineError) as error:
+            raise EngineError(str(error)) from error
+        taken = set(_taken(root))
+        free = [gpu.uuid for gpu in seen if gpu.uuid not in taken]
+        if len(free) < wanted:
+            has = f"this machine has {counted(len(seen), 'GPU')}"
+            others = f", and other pilots have {len(seen) - len(free)} of them" if taken else ""
+            table = f"[backends.{self._settings.name}]"
+            raise EngineError(f"{has}{others}; a pilot of {table} asks for {wanted}")
+        return free[:wanted]
+
+
+def _environment(gpus: Sequence[str]) -> dict[str, str]:
+    """Return the environment of a pilot: ours, without secrets and without what belongs to a job."""
+    own = owners_environment(os.environ)
+    own.pop(MARK, None)
+    plain = {name: text for name, text in own.items() if not looks_secret(name)}
+    return {**plain, VISIBLE: ",".join(gpus)}
+
+
+def _visible_gpus() -> Sequence[GpuSnapshot]:
+    listed = watch(Nvml().snapshot, None, 1, patience_s=DRIVER_PATIENCE_S)
+    visible = os.environ.get(VISIBLE)
+    return listed if visible is None else resolve(visible, listed)
+
+
+def _taken(root: Path) -> Iterator[str]:
+    """Yield the GPUs of the pilots that live."""
+    for file in root.glob(f"*/{RECORD}"):
+        with contextlib.suppress(OSError):
+            record = read_json(file)
+            who = recorded(record)
+            gpus = (record or {}).get("gpus")
+            if who is not None and alive(who) and isinstance(gpus, list):
+                yield from map(str, gpus)
+
+
+def _cause(
+    folder: PilotFolder, record: Mapping[str, Json], who: Identity | None, status: int | None
+) -> tuple[Cause, str]:
+    """Return why a pilot ended, and what is known of it."""
+    if record.get("cancelled"):
+        return Cause.CANCELLED, "cancelled"
+    if who is not None and who.boot != boot_id():
+        return Cause.NODE_FAILED, "the machine was restarted"
+    if status is not None and status < 0:
+        return Cause.FAILED, f"ended by {signal.Signals(-status).name}"
+    if status:
+        return Cause.FAILED, f"ended with exit code {status}"
+    if status == 0 or _has_said_bye(folder):
+        return Cause.COMPLETED, ""
+    return Cause.FAILED, "its exit status is unknown"
+
+
+def _has_said_bye(folder: PilotFolder) -> bool:
+    try:
+        lines = read_bytes(folder.news)[-TAIL_BYTES:].splitlines()
+    except OSError:
+        return False
+    return bool(lines) and isinstance(read_news(lines[-1]), Bye)
+
+
+def _process_of(folder: PilotFolder) -> Identity | None:
+    """Return the process of a pilot by its command, None where none lives."""
+    name = os.fsencode(folder.folder)
+    for pid in _pids():
+        words = _words(pid, "cmdline")
+        if b"launcher.pilots" in words and name in words:
+            return identity(pid)
+    return None
+
+
+def _kill_all(folder: PilotFolder, pilot: Identity | None) -> None:
+    """Kill a pilot and all that it started, until nothing of it lives.
+
+    Raises:
+        EngineError: something does not end.
+    """
+    deadline = time.monotonic() + KILL_PATIENCE_S
+    groups = set[Path]()
+    while True:
+        pids = _pids_of(folder, pilot)
+        if not pids:
+            break
+        if time.monotonic() > deadline:
+            raise EngineError(f"processes of pilot {folder.token} do not end: {pids}")
+        for pid in pids:
+            here = cgroups.here(pid)
+            if here is not None and cgroups.base_of(here) != here:
+                groups.add(here)
+            send(pid, signal.SIGKILL)
+        time.sleep(PAUSE_S)
+    for group in groups:
+        cgroups.end(group, spare=is_scheduler)
+
+
+def _pids_of(folder: PilotFolder, pilot: Identity | None) -> list[int]:
+    """Return the pilot, then its fork servers and supervisors, then programs: who reports ends dies first."""
+    own = pilot or _process_of(folder)
+    first = [own.pid] if own is not None and alive(own) else []
+    below = descendants(first[0], skip=is_scheduler) if first else []
+    token = f"{TOKEN}={folder.token}".encode()
+    mark = f"{MARK}={folder.attempts}/".encode()
+    served, marked = list[int](), list[int]()
+    for pid in _pids():
+        variables = _words(pid, "environ")
+        if token in variables:
+            served.append(pid)
+        elif any(variable.startswith(mark) for variable in variables):
+            marked.append(pid)
+    pids = dict.fromkeys((*first, *served, *below, *marked))
+    return [pid for pid in pids if pid != os.getpid() and identity(pid) is not None]
+
+
+def _pids() -> Iterable[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _words(pid: int, what: str) -> list[bytes]:
+    try:
+        return read_bytes(f"/proc/{pid}/{what}").split(b"\0")
+    except OSError:
+        return []

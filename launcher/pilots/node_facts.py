@@ -1,0 +1,123 @@
+"""What a pilot is on its node: what it has there, and why it can do nothing, where that is so."""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher import __version__
+from launcher.errors import MachineError, counted
+from launcher.gpu.monitor import watch
+from launcher.gpu.nvml import Nvml
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.pilots.folder import PilotFolder, PilotSpec
+from launcher.pilots.messages import Hello
+from launcher.pilots.node_gpus import WrongGpus, resolve
+from launcher.system import memory
+from launcher.system.processes import boot_id
+
+PATHS_PATIENCE_S = 35.0  # a network file system may hide a new name for 30 s
+LOOK_AGAIN_S = 0.25
+DRIVER_PATIENCE_S = 60.0  # the first look wakes sleeping cards
+_MOST_UNTIL = 1 << 40
+# what engines put into the environment of what they start
+_NODE = ("LAUNCHER_NODE", "SLURMD_NODENAME")
+_UNTIL = ("LAUNCHER_UNTIL", "SLURM_JOB_END_TIME")  # seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a pilot found out before it serves."""
+
+    hello: Hello
+    probe: Nvml | None  # None: it has no GPUs
+
+
+def find_out(
+    folder: PilotFolder, spec: PilotSpec, environ: Mapping[str, str], began: float
+) -> Facts:
+    """Return what there is on the node for a pilot.
+
+    Args:
+        folder: its own.
+        spec: what it is to be.
+        environ: what its engine has set.
+        began: when it began, in seconds since 1970.
+    """
+    troubles = [*_misfits(folder, spec)]
+    troubles += [f"{socket.gethostname()} does not see {path}" for path in _unseen(spec.paths)]
+    probe, gpus = None, tuple[GpuSnapshot, ...]()
+    if spec.gpus:
+        probe = Nvml()
+        try:
+            gpus = _gpus(spec.gpus, probe, environ.get("CUDA_VISIBLE_DEVICES"))
+        except (WrongGpus, MachineError) as error:
+            troubles.append(f"{socket.gethostname()}: {error}")
+    hello = Hello(
+        version=__version__,
+        python=sys.executable,
+        host=socket.gethostname(),
+        node=next(filter(None, map(environ.get, _NODE)), ""),
+        pid=os.getpid(),
+        boot=boot_id(),
+        cpus=_cpus(spec.cpus),
+        ram=min(spec.memory or memory.total(), memory.total()),
+        until=_until(spec, environ, began),
+        troubles=tuple(troubles),
+        gpus=gpus,
+    )
+    return Facts(hello=hello, probe=probe)
+
+
+def _misfits(folder: PilotFolder, spec: PilotSpec) -> Iterable[str]:
+    if spec.version != __version__:
+        yield (
+            f"{sys.executable} on {socket.gethostname()} has launcher {__version__}, and the queue "
+            f"runs {spec.version}; name another interpreter with `python` in [backends.{spec.backend}]"
+        )
+    if spec.token != folder.token:
+        yield f"{folder.folder} is the folder of another pilot, {spec.token}"
+
+
+def _unseen(paths: Iterable[str], *, sleep: Callable[[float], None] = time.sleep) -> list[str]:
+    """Return the paths that are not there, given the time that a network file system may need."""
+    deadline = time.monotonic() + PATHS_PATIENCE_S
+    missing = [path for path in paths if not Path(path).exists()]
+    while missing and time.monotonic() < deadline:
+        sleep(LOOK_AGAIN_S)
+        missing = [path for path in missing if not Path(path).exists()]
+    return missing
+
+
+def _gpus(wanted: int, probe: Nvml, visible: str | None) -> tuple[GpuSnapshot, ...]:
+    """Return the GPUs that the engine gave.
+
+    Raises:
+        WrongGpus: they are fewer than the pilot asks for, or the driver does not know them.
+        MachineError: the driver does not answer.
+    """
+    listed = watch(probe.snapshot, None, 1, patience_s=DRIVER_PATIENCE_S)
+    gpus = resolve(visible, listed)
+    if len(gpus) < wanted:
+        asked = f"{counted(wanted, 'GPU')} asked for, {len(gpus) or 'none'} given"
+        given = "is not set" if visible is None else f"is '{visible}'"
+        why = f"; {probe.absent}" if probe.absent else ""
+        raise WrongGpus(f"{asked}: CUDA_VISIBLE_DEVICES {given}{why}")
+    return gpus
+
+
+def _cpus(asked: int) -> int:
+    """Return how many cores may be kept busy: as many as were asked for, but none that is closed to us."""
+    allowed = len(os.sched_getaffinity(0))
+    return min(asked, allowed) if allowed < (os.cpu_count() or 1) else asked
+
+
+def _until(spec: PilotSpec, environ: Mapping[str, str], began: float) -> float | None:
+    """Return when the engine ends the pilot, as far as that is known."""
+    for text in filter(None, map(environ.get, _UNTIL)):
+        if text.isdecimal() and 0 < int(text) < _MOST_UNTIL:
+            return float(text)
+    return None if spec.time_s is None else began + spec.time_s

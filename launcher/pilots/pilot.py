@@ -1,0 +1,249 @@
+"""A pilot on its node: says what it has, runs what it is ordered to, reports how that ends, and leaves.
+
+It decides nothing. While orders come it looks for them fifty times a second; where none come, ever more seldom.
+"""
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import time
+from collections import deque
+from collections.abc import Iterable
+from math import inf
+
+from launcher.pilots.channel import Reader
+from launcher.pilots.folder import PilotFolder, PilotSpec
+from launcher.pilots.messages import Beat, Bye, Ended, Lease, Leave, News, Run, Stop, read_order
+from launcher.pilots.node_attempts import Attempts
+from launcher.pilots.node_facts import Facts
+from launcher.pilots.node_gpus import NodeGpus
+from launcher.pilots.node_news import Outbox
+from launcher.system import memory
+from launcher.system.paths import Home
+from launcher.units import format_seconds
+from launcher.workers import lease
+
+QUICK_S, SLOW_S = (
+    0.02,
+    0.5,
+)  # between two looks for orders: while they come, and after a while without
+SLOWER = 1.25  # times longer after each look that saw none
+GPU_BEAT_S = 1.0  # between two beats while the memory in use on a GPU changes
+LEASE_BEATS = 4  # beats in the time of a lease, at least
+BEATS_KEPT = 4096  # whose answers can still come
+GONE_PATIENCE_S = 60.0  # without its folder, a pilot leaves
+END_PATIENCE_S = 5.0  # for supervisors to end what runs when the lease is over
+ORDERS_STOP = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+
+logger = logging.getLogger(__name__)
+
+
+class Pilot:
+    """One pilot, from its hello to its bye."""
+
+    def __init__(self, folder: PilotFolder, spec: PilotSpec, home: Home, facts: Facts) -> None:
+        """Begin without attempts.
+
+        Args:
+            folder: its own.
+            spec: what it is to be.
+            home: the node's, for fork servers.
+            facts: what there is on the node.
+        """
+        hello, now = facts.hello, time.monotonic()
+        self._spec = spec
+        self._orders, self._outbox = Reader(folder.orders), Outbox(folder.news)
+        self._lease_s = inf if spec.lease_s is None else spec.lease_s
+        self._lease = lease.make_lease(home)
+        self._lease.run_until(lease.now() + self._lease_s)
+        self._beat_s = min(spec.beat_s, self._lease_s / LEASE_BEATS)
+        self._beats: deque[tuple[int, float]] = deque(
+            maxlen=BEATS_KEPT
+        )  # number, when; by the lease's clock
+        self._number = 0
+        self._beat_at = now
+        self._wakeup, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._attempts = Attempts(home, folder, hello.cpus)
+        snapshot = facts.probe.snapshot if facts.probe else tuple
+        self._gpus = NodeGpus([gpu.uuid for gpu in hello.gpus], snapshot, self._ring)
+        self._pause_s, self._look_at = QUICK_S, now
+        self._busy_at = now
+        self._gone_since: float | None = None  # our folder cannot be read
+        self._signal = ""
+        self._why = ""  # we leave
+        self._outbox.add([hello])
+
+    def serve(self) -> str:
+        """Serve until it is time to leave; return why."""
+        self._listen_to_signals()
+        readable: set[int] = set()
+        while True:
+            if self._lease.is_over():
+                return self._end("its lease is over: the scheduler was silent for too long")
+            now = time.monotonic()
+            self._look_for_orders(now)
+            self._heed_signal()
+            self._tell(self._attempts.advance(readable), now)
+            self._beat(now)
+            self._outbox.send(now)
+            if self._is_gone(now):
+                return self._end("its folder is gone")
+            if not self._attempts and not self._outbox.holds_ends:
+                if not self._why and now > self._busy_at + self._spec.idle_s:
+                    self._why = f"without work for {format_seconds(self._spec.idle_s)}"
+                if self._why and not self._last_orders():
+                    return self._bye(self._why)
+            readable = self._sleep()
+
+    def close(self) -> None:
+        """End fork servers."""
+        self._attempts.close()
+
+    # --- orders
+
+    def _look_for_orders(self, now: float) -> bool:
+        """Carry out what was ordered since the last look; tell whether there was any."""
+        if now < self._look_at:
+            return False
+        came = False
+        try:
+            for line in self._orders.lines():
+                came = True
+                self._carry_out(line, now)
+            self._gone_since = None
+        except FileNotFoundError:
+            self._gone_since = self._gone_since or now
+        except OSError as error:
+            logger.warning("orders cannot be read: %s", error)
+        self._pause_s = QUICK_S if came else min(SLOWER * self._pause_s, SLOW_S)
+        self._look_at = now + self._pause_s
+        return came
+
+    def _carry_out(self, line: bytes, now: float) -> None:
+        match read_order(line):
+            case Run(attempt=name):
+                if self._why:
+                    self._tell(self._attempts.refuse(name, f"its pilot leaves: {self._why}"), now)
+                else:
+                    self._attempts.run(name)
+                self._busy_at = now
+            case Stop(attempt=name):
+                self._tell(self._attempts.stop(name), now)
+            case Lease(beat=number):
+                self._renew(number)
+            case Leave(now=at_once):
+                self._why = self._why or "the scheduler asked"
+                if at_once:
+                    self._tell(self._attempts.stop_all(), now)
+
+    def _renew(self, number: int) -> None:
+        """Let the lease run from when we sent the beat that was answered, not from now: the answer may be old."""
+        while self._beats and self._beats[0][0] <= number:
+            beat, sent = self._beats.popleft()
+            if beat == number:
+                self._lease.run_until(sent + self._lease_s)
+
+    def _last_orders(self) -> bool:
+        """Look once more before we say bye; tell whether there is something to run."""
+        self._look_at = 0.0
+        self._look_for_orders(time.monotonic())
+        return bool(self._attempts) or self._outbox.holds_ends
+
+    def _heed_signal(self) -> None:
+        if self._signal:
+            why = f"{self._signal}: the engine is about to end it"
+            name, self._signal = self._signal, ""
+            logger.info("got %s; what runs is asked to end", name)
+            self._why = self._why or why
+            self._tell(self._attempts.stop_all(), time.monotonic())
+
+    # --- news
+
+    def _tell(self, news: Iterable[News], now: float) -> None:
+        for item in news:
+            if isinstance(item, Ended):  # what follows comes soon
+                self._pause_s, self._busy_at = QUICK_S, now
+                self._look_at = min(self._look_at, now + QUICK_S)
+            self._outbox.add([item])
+
+    def _beat(self, now: float) -> None:
+        heads = self._attempts.heads
+        due_at = self._beat_at
+        if heads or now >= due_at:
+            self._gpus.look(heads)
+        if heads and self._gpus.changed:
+            due_at = min(due_at, self._beat_at - self._beat_s + GPU_BEAT_S)
+        if now < due_at:
+            return
+        self._number += 1
+        self._beats.append((self._number, lease.now()))  # before it is sent
+        self._outbox.add(
+            [
+                Beat(
+                    number=self._number,
+                    ram_free=memory.available(),
+                    gpus=self._gpus.gpus,
+                    used=self._gpus.told(),
+                )
+            ]
+        )
+        self._beat_at = now + self._beat_s
+
+    def _bye(self, why: str) -> str:
+        self._outbox.add([Bye(why=why)])
+        self._outbox.send(inf)
+        return why
+
+    def _end(self, why: str) -> str:
+        """End all that runs, without outcomes: nothing of it counts any more."""
+        logger.warning("%s; what runs is ended", why)
+        deadline = time.monotonic() + END_PATIENCE_S
+        for _ in self._attempts.drop():
+            pass
+        while self._lease.is_over() and self._attempts and time.monotonic() < deadline:
+            for _ in self._attempts.advance(self._sleep(0.1)):
+                pass  # supervisors look at the lease themselves
+        self._attempts.kill()
+        return self._bye(why)
+
+    # --- waiting
+
+    def _sleep(self, most_s: float = inf) -> set[int]:
+        """Sleep until something is to be done; return the descriptors that have news."""
+        now = time.monotonic()
+        poll = select.poll()
+        poll.register(self._wakeup, select.POLLIN)
+        for descriptor in self._attempts.descriptors():
+            poll.register(descriptor, select.POLLIN)
+        heads = self._gpus and self._attempts.heads
+        times = [
+            most_s,
+            self._look_at - now,
+            self._beat_at - now,
+            GPU_BEAT_S if heads else inf,
+            self._lease.until - lease.now(),
+            self._outbox.due_s(now),
+            self._attempts.due_s(now),
+        ]
+        wait_s = max(0.0, min(times))
+        readable = {descriptor for descriptor, _ in poll.poll(wait_s * 1000)}
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wakeup, 4096)
+        return readable
+
+    def _is_gone(self, now: float) -> bool:
+        return self._gone_since is not None and now > self._gone_since + GONE_PATIENCE_S
+
+    def _ring(self) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._wake, b".")
+
+    def _listen_to_signals(self) -> None:
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        for number in ORDERS_STOP:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, _: object) -> None:
+        self._signal = signal.Signals(number).name

@@ -1,0 +1,124 @@
+"""The watch on an attempt that runs on a pilot, and what becomes of it when the pilot is given up."""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from launcher.pilots.folder import name_of
+from launcher.scheduler.attempt_watch import ELSEWHERE, NO_DESCRIPTOR, UNCLEAR, Watch
+from launcher.scheduler.remote.link import PilotLink
+from launcher.states import Done, Lost, Outcome, Stopped, Void
+from launcher.store.rows import Claim
+from launcher.system.paths import Attempt
+from launcher.workers.exit_outcome import word_of
+from launcher.workers.started_file import recorded_outcome, void_attempt
+
+PATIENCE_S = 60.0  # a file system may show so late what a node has written
+# no job of a pilot can have brought that about
+_FROM_OUTSIDE = re.compile(r"ended: (preempted|time limit|cancelled)\b")
+UNTOLD = "its pilot says that it has ended, and not how; nothing is on record in {}"
+
+
+def name_of_claim(claim: Claim) -> str:
+    """Return the name of a claim's attempt, as its pilot knows it."""
+    return name_of(claim.job, claim.number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnPilot:
+    """An attempt that a pilot was sent, or will be."""
+
+    claim: Claim
+    link: PilotLink
+    clock: Callable[[], float]  # seconds since 1970
+    descriptor: int = ELSEWHERE
+
+    @property
+    def attempt(self) -> Attempt:
+        """Its folder."""
+        return self.link.folder.attempt(name_of_claim(self.claim))
+
+    def stop(self) -> None:
+        """Ask its pilot, which insists by itself."""
+        self.link.stop(name_of_claim(self.claim))
+
+    def insist(self) -> None:
+        """Leave that to its pilot."""
+
+    def ending(self) -> Outcome | Watch | None:
+        """Return how it ended, as its pilot says or its folder."""
+        ended = self.link.end_of(name_of_claim(self.claim))
+        if ended is None:
+            return None
+        self.link.forget(name_of_claim(self.claim))
+        if ended.outcome is not None:
+            return as_here(ended.outcome, self.claim, self.clock())
+        until = time.monotonic() + PATIENCE_S
+        awaited = EndAwaited(claim=self.claim, attempt=self.attempt, clock=self.clock, until=until)
+        return awaited.ending() or awaited
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndAwaited:
+    """An attempt that has ended, and whose record cannot be seen here yet."""
+
+    claim: Claim
+    attempt: Attempt
+    clock: Callable[[], float]
+    until: float  # monotonic
+    descriptor: int = NO_DESCRIPTOR
+
+    def stop(self) -> None:
+        """Do nothing: it has ended."""
+
+    def insist(self) -> None:
+        """Likewise."""
+
+    def ending(self) -> Outcome | Watch | None:
+        """Return how it ended; None while that may still come."""
+        try:
+            outcome = recorded_outcome(self.attempt)
+        except UNCLEAR:
+            outcome = None
+        if outcome is not None:
+            return as_here(outcome, self.claim, self.clock())
+        if time.monotonic() < self.until:
+            return None
+        return Lost(at=self.clock(), why=UNTOLD.format(self.attempt.folder))
+
+
+def as_here(outcome: Outcome, claim: Claim, now: float) -> Outcome:
+    """Return an outcome of a node as one of this machine.
+
+    Its clock may go wrong, and what a node could not start says nothing of this machine.
+    """
+    at = outcome.at if claim.claimed <= outcome.at <= now else now
+    if isinstance(outcome, Void) and outcome.whose == "machine":
+        return Void(at=at)
+    return replace(outcome, at=at)
+
+
+def end_of_buried(claim: Claim, attempt: Attempt, why: str, now: float) -> Outcome:
+    """Return how an attempt ended whose pilot is given up; after that it cannot begin any more.
+
+    Args:
+        claim: the attempt.
+        attempt: its folder on the shared file system.
+        why: the pilot was given up.
+        now: seconds since 1970.
+
+    Raises:
+        OSError: that cannot be found out now.
+    """
+    outcome = recorded_outcome(attempt)
+    if outcome is not None:
+        return as_here(outcome, claim, now)
+    if void_attempt(attempt):
+        return Void(at=now)
+    match word_of(attempt):
+        case {"ok": True, "result": dict(result)}:  # a worker's own word that it was done
+            return Done(at=now, result=result)
+    if from_outside := _FROM_OUTSIDE.search(why):
+        return Stopped(at=now, by=f"the end of its pilot ({from_outside[1]})")
+    return Lost(at=now, why=why)

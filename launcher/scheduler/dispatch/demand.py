@@ -1,0 +1,76 @@
+"""How much of what waits would start if a backend had more pilots; no clock, no files."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from launcher.backends.settings import BackendSettings
+from launcher.backends.shape import never_fits, slots
+from launcher.scheduler.remote.pilot_rules import Demand
+from launcher.store.lanes import Lane
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingLane:
+    """Jobs that ask for the same and wait for nothing but room."""
+
+    lane: Lane
+    jobs: int
+    paths: tuple[str, ...] = ()  # that they need to see on a node
+
+
+def demands(
+    lanes: Iterable[WaitingLane],
+    backends: Mapping[str, BackendSettings],
+    left_in_group: Mapping[str, int],
+) -> dict[str, Demand]:
+    """Return what each backend's pilots could do.
+
+    A job counts for the first of its backends that can hold it; what is more than all pilots of that one run at
+    once counts for the next one.
+
+    Args:
+        lanes: what waits.
+        backends: the configured ones.
+        left_in_group: how many further jobs of a group may start, where it has a limit.
+    """
+    pilots: Counter[str] = Counter()
+    needed = dict.fromkeys(backends, 0.0)
+    jobs: Counter[str] = Counter()
+    paths: dict[str, list[str]] = {name: [] for name in backends}
+    left = dict(left_in_group)
+    for waiting in lanes:
+        lane = waiting.lane
+        number = waiting.jobs
+        if lane.group in left:
+            number = max(0, min(number, left[lane.group]))
+            left[lane.group] -= number
+        for name in _able(lane, backends):
+            each = slots(lane.resources, backends[name])
+            room = max(0.0, backends[name].pilots - needed[name]) * each
+            taken = min(number, ceil(room))
+            if taken:
+                needed[name] += taken / each
+                jobs[name] += taken
+                paths[name] += waiting.paths
+            number -= taken
+    for name in jobs:
+        pilots[name] = max(1, ceil(needed[name]))
+    return {
+        name: Demand(
+            jobs=jobs[name],
+            slots=ceil(jobs[name] / pilots[name]),
+            paths=tuple(dict.fromkeys(paths[name])),
+        )
+        for name in jobs
+    }
+
+
+def _able(lane: Lane, backends: Mapping[str, BackendSettings]) -> Sequence[str]:
+    """Return the backends of which a pilot could hold a lane's jobs, the preferred one first."""
+    return [
+        name
+        for name in lane.on
+        if name in backends and not never_fits(lane.resources, lane.limit, backends[name])
+    ]

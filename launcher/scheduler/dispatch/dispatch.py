@@ -1,0 +1,278 @@
+"""The scheduler's side of all pilots: which jobs they get, and how many pilots there should be."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+from launcher.backends.settings import HERE as LOCAL
+from launcher.backends.settings import Backends
+from launcher.context import read_context
+from launcher.scheduler.dispatch.attempts_elsewhere import OnPilot
+from launcher.scheduler.dispatch.demand import WaitingLane, demands
+from launcher.scheduler.dispatch.hearing import Hearing, serving
+from launcher.scheduler.dispatch.pilot_places import PilotPlaces
+from launcher.scheduler.dispatch.placement import (
+    Candidate,
+    PilotPlace,
+    decide_on_pilot,
+    elsewhere,
+    is_full,
+    joined,
+    place_on_backend,
+)
+from launcher.scheduler.dispatch.sending import Sending
+from launcher.scheduler.gpus.attempt_places import place_of
+from launcher.scheduler.policy.model import Decision, Running, Start
+from launcher.scheduler.remote.fleet import Fleet
+from launcher.scheduler.remote.pilot_rules import Demand
+from launcher.scheduler.running_attempts import RunningAttempts
+from launcher.scheduler.start_jobs import Launches
+from launcher.scheduler.turn import Reasons, Requests
+from launcher.scheduler.waiting_line import Line
+from launcher.states import Reason, ReasonCode
+from launcher.store.lanes import HERE, Lane
+from launcher.store.queue import Store
+from launcher.store.rows import Claim, ReadyJob
+from launcher.store.scheduling.claims import Seat
+from launcher.store.usage import NO_USAGE
+from launcher.system.paths import Home
+from launcher.system.stored_fields import Unreadable, parsed
+from launcher.system.wakeup import Sleeper
+
+COUNT_S = 0.5  # between two counts of what waits
+MOST_PATHS = 8  # lanes whose paths a new pilot is to check
+UNKNOWN = "config.toml has no table [backends.{}] any more; add it, or cancel the job"
+
+BEHIND = Reason(code=ReasonCode.NO_ROOM, text="jobs before it take what is free")
+
+Here = Callable[[Sequence[ReadyJob]], tuple[Reasons, Collection[int]]]
+
+
+class Dispatch:
+    """What the scheduler of a home does with pilots; without backends and pilots it does nothing."""
+
+    def __init__(
+        self,
+        home: Home,
+        store: Store,
+        fleet: Fleet,
+        backends: Callable[[], Backends],
+        clock: Callable[[], float],
+        attempts: RunningAttempts,
+        launches: Launches,
+    ) -> None:
+        """Begin without having heard anything.
+
+        Args:
+            home: the queue's.
+            store: likewise.
+            fleet: the pilots there are.
+            backends: returns the configured ones.
+            clock: seconds since 1970.
+            attempts: all that run.
+            launches: what starts on this machine.
+        """
+        self._store, self._queue, self._fleet, self._clock = store, store.scheduling, fleet, clock
+        self._backends, self._attempts = backends, attempts
+        self._launches = launches
+        self.sending = Sending(home, store.scheduling, clock, launches.in_the_way)
+        self.hearing = Hearing(home, fleet, clock, attempts)
+        self.places = PilotPlaces(home, fleet, self.claims, self._queue.usage)
+        self._heads: dict[int, ReadyJob] = {}  # lane → the first job that waits elsewhere, too
+        self._counted_at = 0.0  # monotonic
+        self._demands: Mapping[str, Demand] = {}
+        self._limits: Mapping[str, int] = {}
+
+    def claims(self) -> list[Claim]:
+        """Return every attempt that has a place on a pilot."""
+        running = [claim for claim in self._attempts.claims() if claim.pilot]
+        return [*running, *self.sending.claimed()]
+
+    def concerns(self, lanes: Iterable[Lane]) -> bool:
+        """Tell whether jobs of one of these lanes may run elsewhere than here."""
+        concerned = any(lane.on != HERE for lane in lanes)
+        if not concerned:
+            self._heads = {}
+        return concerned
+
+    def send(self) -> Iterator[OnPilot]:
+        """Send what is claimed and committed; see `Sending.go`."""
+        for watch in self.sending.go():
+            self.hearing.expect()
+            yield watch
+
+    def sleep(self, sleeper: Sleeper, descriptors: Collection[int], timeout_s: float) -> bool:
+        """Sleep, and hear pilots meanwhile; see `Sleeper.sleep`."""
+        until = time.monotonic() + min(timeout_s, self._fleet.due_s())
+        while True:
+            left_s = max(0.0, until - time.monotonic())
+            poll_s = self.hearing.poll_s
+            woken = sleeper.sleep(descriptors, min(left_s, poll_s))
+            if sleeper.news or left_s <= poll_s or self.hearing.hear():
+                return woken and (bool(sleeper.news) or left_s <= poll_s)
+
+    @property
+    def slots(self) -> int:
+        """How many jobs run on pilots at once, at most."""
+        return sum(link.hello.cpus for link in serving(self._fleet) if link.hello)
+
+    def decide(
+        self, ready: Sequence[ReadyJob], line: Line, requests: Requests, here: Here
+    ) -> Reasons:
+        """Claim what fits on pilots, and on this machine at its place among them.
+
+        Args:
+            ready: all that could start.
+            line: the same in order.
+            requests: what people ask for.
+            here: decides about this machine; returns why lanes wait, and which jobs start.
+
+        Returns:
+            Why the first job of each lane does not start, None where it does.
+        """
+        self.sending.again, self._limits = False, requests.limits
+        left = {job.id: job for job in ready}
+        waits: dict[int, list[tuple[str, Reason]]] = {job.id: [] for job in ready}
+        for name in self._order(ready, left[line.jobs[0].job]):
+            some = [
+                Candidate(left[seen.job], seen)
+                for seen in line.jobs
+                if seen.job in left and name in left[seen.job].lane.on
+            ]
+            if name == LOCAL:
+                whys = _why_here(some, here)
+            else:
+                whys = self._place(name, some, line, requests) if some else {}
+            for number, why in whys.items():
+                if why is None:
+                    del left[number]
+                else:
+                    waits[number].append((name, why))
+        self._heads = {job.lane_id: job for job in reversed(ready) if job.lane.on != HERE}
+        reasons: Reasons = {}
+        for job in ready:
+            why = joined(job.lane, waits[job.id]) if job.id in left else None
+            reasons[job.lane_id] = reasons.get(job.lane_id) or why
+        return reasons
+
+    def _order(self, ready: Iterable[ReadyJob], first: ReadyJob) -> list[str]:
+        """Return the backends, and this machine, in the order in which they are asked."""
+        others = dict.fromkeys(name for job in ready for name in job.lane.on)
+        return [*dict.fromkeys((*first.lane.on, *self._backends().by_name, LOCAL, *others))]
+
+    def _place(
+        self, name: str, candidates: Sequence[Candidate], line: Line, requests: Requests
+    ) -> dict[int, Reason | None]:
+        """Start on the pilots of a backend what fits; return by job why it does not, None: it does."""
+        settings = self._backends().by_name.get(name)
+        if settings is None:
+            reason = Reason(code=ReasonCode.NO_PILOT, text=UNKNOWN.format(name))
+            return {candidate.ready.id: reason for candidate in candidates}
+        every = self.places.all()
+        working = {link.token for link in serving(self._fleet)}
+        places = [
+            each for each in every if each.link.token in working and each.link.spec.backend == name
+        ]
+        limits, learned = requests.limits, self._queue.usage
+
+        def decided(place: PilotPlace, left: Sequence[Candidate]) -> list[Decision | Reason]:
+            others: list[Running] = []
+            if limits:
+                runs = (each.running(learned) for each in every if each is not place)
+                there = (run for each in runs for run in each)
+                others = [elsewhere(run) for run in (*line.here, *self._started_here(), *there)]
+            return decide_on_pilot(
+                place,
+                left,
+                others,
+                learned=learned,
+                limits=limits,
+                now=self._clock(),
+                discipline=requests.discipline,
+            )
+
+        def claim(candidate: Candidate, start: Start, place: PilotPlace) -> Reason | None:
+            why = self.sending.claim(candidate.ready, start, place.link, settings)
+            place.claims = [each for each in self.claims() if each.pilot == place.link.token]
+            return why
+
+        with self._store.writing():  # all claims become durable together
+            return place_on_backend(
+                [place for place in places if not is_full(place)],
+                places,
+                candidates,
+                settings,
+                decided=decided,
+                claim=claim,
+                unserved=self._fleet.reasons().get(name, ""),
+            )
+
+    def _started_here(self) -> Iterator[Running]:
+        """Give the places of jobs that this decision starts on this machine."""
+        for claim in self._launches.claimed():
+            yield place_of(claim, NO_USAGE, {})
+
+    # --- how many pilots there should be
+
+    def order_pilots(self, *, stop: bool, now: bool) -> None:
+        """Have as many pilots as the work needs that waits for some; none where the queue is stopped.
+
+        Args:
+            stop: the queue is stopped.
+            now: and what runs is to end.
+        """
+        if stop:
+            self._fleet.leave(now=now)
+            self._heads = {}
+        if time.monotonic() >= self._counted_at + COUNT_S:
+            self._counted_at = time.monotonic()
+            self._demands = self._count() if self._heads else {}
+        self._fleet.turn(self._demands, Counter(claim.pilot for claim in self.claims()))
+
+    def _count(self) -> Mapping[str, Demand]:
+        counts, backends = self._queue.waiting_by_lane(), self._backends().by_name
+        heads = [(head, counts.get(lane, 0)) for lane, head in self._heads.items()]
+        return demands(
+            [
+                WaitingLane(
+                    lane=head.lane,
+                    jobs=jobs,
+                    paths=self._paths_of(head) if number < MOST_PATHS else (),
+                )
+                for number, (head, jobs) in enumerate(heads)
+                if jobs
+            ],
+            backends,
+            self._left_in_groups(),
+        )
+
+    def _left_in_groups(self) -> dict[str, int]:
+        if not self._limits:
+            return {}
+        running = Counter(claim.spec.terms.group for claim in self._attempts.claims())
+        return {group: most - running[group] for group, most in self._limits.items()}
+
+    def _paths_of(self, head: ReadyJob) -> tuple[str, ...]:
+        """Return which paths the jobs of a lane need, as this machine has them."""
+        nowhere = Seat(device="cpu", cpus=0, boot="", pid=0, start_ticks=0)
+        claim = self._queue.next_claim(head, nowhere, self._clock())
+        if claim is None:
+            return ()
+        try:
+            context = read_context(parsed(claim.context_text, "its surroundings"))
+        except Unreadable:
+            return ()
+        if not claim.spec.entry:
+            return (context.folder,)
+        return claim.spec.root, context.interpreter
+
+
+def _why_here(candidates: Sequence[Candidate], here: Here) -> dict[int, Reason | None]:
+    """Start on this machine what fits; return by job why it does not, None: it does."""
+    reasons, started = here([candidate.ready for candidate in candidates])
+    return {
+        candidate.ready.id: None
+        if candidate.ready.id in started
+        else reasons.get(candidate.ready.lane_id) or BEHIND
+        for candidate in candidates
+    }

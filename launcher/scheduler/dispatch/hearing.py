@@ -1,0 +1,134 @@
+"""What pilots say: attempts are taken over, their ends taken in, those of lost pilots ended."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
+from typing import cast
+
+from launcher.pilots.messages import Began, Ended, News
+from launcher.scheduler.attempt_watch import UNCLEAR, Watch
+from launcher.scheduler.dispatch.attempts_elsewhere import OnPilot, end_of_buried, name_of_claim
+from launcher.scheduler.remote.fleet import Fleet
+from launcher.scheduler.remote.link import PilotLink
+from launcher.scheduler.running_attempts import RunningAttempts
+from launcher.states import Outcome
+from launcher.store.rows import Claim
+from launcher.system.paths import Home
+
+BUSY_POLL_S = 0.02  # between two looks at what pilots say, while they say something
+IDLE_POLL_S = 0.5
+PATIENCE = 0.02  # of the time since the last news is waited for the next ones
+GONE = "the home has no record of its pilot"
+
+logger = logging.getLogger(__name__)
+
+
+def heard(fleet: Fleet) -> Sequence[PilotLink]:
+    """Return the links of all pilots whose news are read."""
+    return cast("Sequence[PilotLink]", fleet.all_links())
+
+
+def serving(fleet: Fleet) -> Sequence[PilotLink]:
+    """Return the links of the pilots that may be sent work, the oldest first."""
+    return cast("Sequence[PilotLink]", fleet.links())
+
+
+class Hearing:
+    """Hears all pilots of a home; without any it does nothing."""
+
+    def __init__(
+        self, home: Home, fleet: Fleet, clock: Callable[[], float], attempts: RunningAttempts
+    ) -> None:
+        """Begin without having heard anything.
+
+        Args:
+            home: where attempts lie.
+            fleet: the pilots there are.
+            clock: seconds since 1970.
+            attempts: all that run.
+        """
+        self._home, self._fleet, self._clock, self._attempts = home, fleet, clock, attempts
+        self._news_at = -inf  # monotonic
+        self._unheard = True  # nothing was read yet
+
+    def adopt(self, claim: Claim) -> Outcome | Watch:
+        """Watch an attempt that an earlier scheduler claimed; what it did not send is sent now.
+
+        Raises:
+            OSError: what was sent to its pilot, or how the attempt ended, cannot be read now.
+        """
+        link = self.link(claim.pilot)
+        if link is None:
+            why = self._fleet.given_up().get(claim.pilot, GONE)
+            attempt = self._home.attempt(claim.job, claim.number)
+            return end_of_buried(claim, attempt, why, self._clock())
+        name = name_of_claim(claim)
+        link.expect(name)
+        if name not in link.sent():
+            link.start([name])
+        return OnPilot(claim=claim, link=link, clock=self._clock)
+
+    def hear(self) -> bool:
+        """Read what pilots say; return whether something of it asks for a turn."""
+        links = heard(self._fleet)
+        if not links:
+            return False
+        now, asks = time.monotonic(), False
+        for link in links:
+            news = link.read(now)
+            if link.unsent:
+                link.send()
+            if self._unheard:
+                _stop_strangers(link, news)
+            asks = asks or not all(isinstance(item, Began) for item in news)
+        self._unheard = False
+        if asks:
+            self._news_at = now
+        return asks
+
+    def expect(self) -> None:
+        """Know that something was sent, or asked: news may come soon."""
+        self._news_at = time.monotonic()
+
+    @property
+    def poll_s(self) -> float:
+        """After how long they should be heard again: soon where they spoke lately; infinite without any."""
+        if not self._fleet.all_links():
+            return inf
+        quiet_s = time.monotonic() - self._news_at
+        return min(IDLE_POLL_S, max(BUSY_POLL_S, PATIENCE * quiet_s))
+
+    def bury(self) -> Iterator[tuple[Claim, Outcome]]:
+        """End the attempts of pilots that are given up; nothing of them is read any more."""
+        for token, why in dict(self._fleet.given_up()).items():
+            clear = True
+            claims = [claim for claim in self._attempts.claims() if claim.pilot == token]
+            for claim in claims:
+                attempt = self._home.attempt(claim.job, claim.number)
+                try:
+                    outcome = end_of_buried(claim, attempt, why, self._clock())
+                except UNCLEAR as error:
+                    logger.warning("job=%d unclear=%r", claim.job, str(error))
+                    clear = False
+                    continue
+                self._attempts.remove(claim.job)
+                yield claim, outcome
+            if clear:
+                self._fleet.buried(token)
+
+    def link(self, token: str) -> PilotLink | None:
+        """Return the link of a pilot, None where it is not heard any more."""
+        return next((link for link in heard(self._fleet) if link.token == token), None)
+
+
+def _stop_strangers(link: PilotLink, news: Iterable[News]) -> None:
+    """End attempts that the queue has no record of: it was restored from a backup."""
+    ended = {item.attempt for item in news if isinstance(item, Ended)}
+    try:
+        strangers = link.sent() - link.expected - ended
+    except OSError:  # the next scheduler does it
+        return
+    for name in sorted(strangers) if link.said_bye is None else ():
+        logger.warning("pilot=%s attempt=%s trouble='the queue does not know it'", link.token, name)
+        link.stop(name)

@@ -1,0 +1,216 @@
+"""Attempts that have ended and are not taken in yet, and what is to be known of them for that."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from launcher.scheduler.endings.requeue_policy import requeue_of
+from launcher.scheduler.gpus.gpu_state import Accelerators
+from launcher.scheduler.gpus.shared_time import slowdown_by_duration
+from launcher.scheduler.policy.model import Machine
+from launcher.staging.acceptance import accept
+from launcher.staging.left_behind import remove_earlier
+from launcher.staging.stages import stage_of
+from launcher.states import (
+    Done,
+    Failed,
+    Lost,
+    Outcome,
+    OutOfMemory,
+    Reason,
+    ReasonCode,
+    State,
+    Void,
+)
+from launcher.store.rows import Claim
+from launcher.store.scheduling.scheduler_actions import Scheduling
+from launcher.store.scheduling.transitions import Requeue
+from launcher.store.usage import NOT_MEASURED, Measured
+from launcher.system.files import Stamp, stamp
+from launcher.system.paths import Home
+
+MOVE_PATIENCE_S = 60.0  # so long a full disk, or one that does not answer, is waited for
+MOVE_AGAIN_S = 1.0
+UNSTARTED_PAUSE_S = 1.0  # before what could not be started is tried again; doubles each time
+PUZZLE_S = (
+    3.0  # so long a failure on a GPU waits for a look at the GPU, which may have failed itself
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Ended:
+    """An attempt that has ended."""
+
+    claim: Claim
+    outcome: Outcome
+    measured: Measured  # as far as it was seen on its GPUs
+    others_usage: dict[
+        str, int
+    ]  # UUID of its GPU → bytes that all others had there in its last seconds
+    since: float  # monotonic
+    outputs: dict[str, Stamp] = field(default_factory=dict)  # path → size and time
+    requeue: Requeue | None = None
+    again_at: float = 0.0  # monotonic; what it made could not be moved into its run's folder before
+
+
+class Gauge(Protocol):
+    """What measures the attempts of a machine on its GPUs."""
+
+    def measured(self, claim: Claim) -> Measured:
+        """Return what was seen of an attempt that has ended."""
+
+    def others_usage(self, claim: Claim) -> dict[str, int]:
+        """Return by UUID the most that all others had on its GPUs lately."""
+
+
+class Endings:
+    """The ends that one scheduler has still to take in; a full disk makes it try again."""
+
+    def __init__(
+        self,
+        home: Home,
+        queue: Scheduling,
+        gpus: Accelerators,
+        elsewhere: Callable[[Claim], Gauge | None] = lambda _: None,
+    ) -> None:
+        """Begin with none.
+
+        Args:
+            home: where the attempts' folders lie.
+            queue: that takes them in.
+            gpus: tells whether a GPU has failed, and what an attempt took there.
+            elsewhere: returns what measured an attempt on a pilot, as far as that is known.
+        """
+        self._home, self._queue = home, queue
+        self._gpus, self._elsewhere = gpus, elsewhere
+        self._open: list[Ended] = []
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def on_gpus(self) -> bool:
+        """Whether one of them was on a GPU, which is to be looked at."""
+        return any(ended.claim.gpus and not ended.claim.pilot for ended in self._open)
+
+    @property
+    def pressing(self) -> bool:
+        """Whether one of them can be taken in at once."""
+        return not all(map(self._waits, self._open))
+
+    def add(self, claim: Claim, outcome: Outcome) -> None:
+        """Record that an attempt has ended."""
+        gauge: Gauge | None = self._elsewhere(claim) if claim.pilot else self._gpus
+        measured = NOT_MEASURED if gauge is None else gauge.measured(claim)
+        self._open.append(
+            Ended(
+                claim=claim,
+                outcome=outcome,
+                measured=self._compared(claim, outcome, measured),
+                others_usage={} if gauge is None else gauge.others_usage(claim),
+                since=time.monotonic(),
+            )
+        )
+
+    def _compared(self, claim: Claim, outcome: Outcome, measured: Measured) -> Measured:
+        """Return what was measured, with how much slower it was beside others where only its duration tells."""
+        if not isinstance(outcome, Done) or measured.slowdown is not None or not measured.shared_s:
+            return measured
+        alone = self._queue.usage(claim.spec.signature).alone
+        slowdown = slowdown_by_duration(outcome.at - claim.claimed, measured.shared_s, alone)
+        return replace(measured, slowdown=slowdown)
+
+    def due(self, machine: Callable[[Claim], Machine]) -> list[Ended]:
+        """Return what can be taken in now, with all that is needed for it.
+
+        To be called outside a transaction: a slow disk must not lock the queue.
+
+        Args:
+            machine: returns that of an attempt, without those that have ended.
+        """
+        due = [ended for ended in self._open if not self._waits(ended)]
+        due = [ended for ended in due if self._accepted(ended)]
+        for ended in due:
+            if isinstance(ended.outcome, Done):
+                paths = ended.claim.spec.outputs
+                ended.outputs = {path: at for path in paths if (at := stamp(path)) is not None}
+            elif not isinstance(ended.outcome, Void):
+                ended.requeue = self._requeue(ended, machine(ended.claim))
+            elif ended.outcome.whose == "job":
+                text = f"could not be started: {ended.outcome.why}; queued again"
+                reason = Reason(code=ReasonCode.NOT_STARTED, text=text)
+                ended.requeue = Requeue(reason=reason, pause_s=UNSTARTED_PAUSE_S)
+        return due
+
+    def _waits(self, ended: Ended) -> bool:
+        return time.monotonic() < ended.again_at or self._puzzles(ended)
+
+    def _accepted(self, ended: Ended) -> bool:
+        """Move what a job that is done has made into its run's folder; False: later.
+
+        Its outcome is on record, and only this scheduler takes it in; where that is killed, the next
+        one does the same again.
+        """
+        claim = ended.claim
+        if not isinstance(ended.outcome, Done) or not claim.spec.entry:
+            return True
+        attempt, run_folder = self._home.attempt(claim.job, claim.number), claim.spec.run_folder
+        try:
+            stage = stage_of(attempt, run_folder)
+            if stage is not None:
+                accept(stage)
+        except OSError as error:
+            why = f"its results cannot be moved to {run_folder}: {error.strerror or error}"
+            logger.warning("job=%d attempt=%d trouble=%r", claim.job, claim.number, why)
+            if time.monotonic() < ended.since + MOVE_PATIENCE_S:
+                ended.again_at = time.monotonic() + MOVE_AGAIN_S
+                return False
+            ended.outcome = Failed(at=ended.outcome.at, error=why)
+            return True
+        remove_earlier(self._home, claim.job, claim.number, run_folder)
+        return True
+
+    def finish(self, ended: Ended, now: float) -> State | None:
+        """Take an end in; return its job's new state, None when it was taken in before."""
+        return self._queue.finish(
+            ended.claim,
+            ended.outcome,
+            outputs=ended.outputs,
+            now=now,
+            measured=ended.measured,
+            requeue=ended.requeue,
+        )
+
+    def settle(self, taken_in: Sequence[Ended]) -> None:
+        """Know that the transaction is committed in which these were taken in."""
+        self._open = [ended for ended in self._open if ended not in taken_in]
+        for ended in taken_in:
+            self._gpus.moved.pop(ended.claim.job, None)
+
+    def _puzzles(self, ended: Ended) -> bool:
+        """Tell whether to wait for a look at the GPU on which an attempt failed: was it the GPU?"""
+        if (
+            not ended.claim.gpus
+            or ended.claim.pilot
+            or not isinstance(ended.outcome, Failed | OutOfMemory | Lost)
+        ):
+            return False
+        late = time.monotonic() > ended.since + PUZZLE_S
+        return not (late or self._gpus.seen_since(ended.since))
+
+    def _requeue(self, ended: Ended, machine: Machine) -> Requeue | None:
+        """Return why an end is not held against its job, None where it is."""
+        job = ended.claim.job
+        return requeue_of(
+            ended.claim,
+            self._queue.lane_of(job),
+            ended.outcome,
+            machine,
+            peak=ended.measured.peak,
+            others_usage=ended.others_usage,
+            moved=self._gpus.moved.get(job, ""),
+        )

@@ -1,0 +1,259 @@
+"""What schedulers of other homes are told and tell: reservations, who waits, and how much each user has used."""
+
+import time
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
+from dataclasses import replace
+from math import inf
+from typing import Any
+
+from launcher.gpu.colleague import Use, Wish
+from launcher.gpu.counted_use import Reservation
+from launcher.gpu.monitor import Sight
+from launcher.gpu.reservation_watch import NONE, ReservationWatch
+from launcher.gpu.reservations import ReservationBoard
+from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.scheduler.gpus.gpu_accounting import Ledger
+from launcher.scheduler.gpus.job_reservations import reservations_of
+from launcher.scheduler.gpus.settlement import promised, settled_decision
+from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.disciplines import OURS, Discipline
+from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
+from launcher.store.rows import Claim
+from launcher.system.processes import Identity, pid_namespace
+
+FOREIGN_S = 0.02  # what others tell is too old to start jobs by then, and is read again
+SELDOM = (
+    20  # another user may have filled the folder: looks at it take a twentieth of the time at most
+)
+FLOOD_S = 0.02  # changes of others that follow each other so soon are taken in together
+
+Meter = Callable[[Collection[Claim], Sequence[GpuSnapshot]], Use]
+
+
+class ReservationExchange:
+    """Our side of the board on which the schedulers of a machine publish reservations.
+
+    Attributes:
+        news: another scheduler has told of a change, and only a new look at the GPUs can show it.
+    """
+
+    def __init__(
+        self,
+        board: ReservationBoard,
+        *,
+        ledger: Ledger,
+        meter: Meter,
+        watch: ReservationWatch,
+        cores: int,
+        sight: Callable[[], Sight | None],
+    ) -> None:
+        """Begin without having read or published anything.
+
+        Args:
+            board: where other users' schedulers tell what they promise.
+            ledger: what our attempts have reserved, and take.
+            meter: returns what this home has used, and counts the attempts that run now.
+            watch: of the folder in which the others tell it.
+            cores: the mask of those that jobs may be given.
+            sight: returns the newest look at the GPUs.
+        """
+        self._board, self._ledger, self._meter, self._watch = board, ledger, meter, watch
+        self._cores, self._sight = cores, sight
+        self._woken_at, self._deaf_until = -inf, -inf
+        self._published: list[Reservation] = []
+        self._foreign: tuple[ForeignReservation, ...] = ()
+        self._foreign_at, self._foreign_took_s = -inf, 0.0
+        self._waits: tuple[int, Wish] | None = None  # the job for which others know that we wait
+        self.news = False
+
+    @property
+    def trouble(self) -> str:
+        """Why others cannot know what we promise, or we what they do; empty: they can."""
+        return self._board.trouble
+
+    # --- what others tell
+
+    @property
+    def foreign(self) -> tuple[ForeignReservation, ...]:
+        """What other homes have reserved, as read lately: what is new is seen before anything starts."""
+        pause_s = max(FOREIGN_S, SELDOM * self._foreign_took_s)
+        if time.monotonic() > self._foreign_at + pause_s:
+            self.read()
+        return self._foreign
+
+    def read(self) -> None:
+        """Read what other homes have reserved."""
+        began = time.thread_time()  # while others have the core nothing is taken from our jobs
+        self._foreign = self._board.others(self._looked_at)
+        self._foreign_took_s = time.thread_time() - began
+        self._foreign_at = time.monotonic()
+
+    @property
+    def _looked_at(self) -> float | None:
+        sight = self._sight()
+        return sight.at if sight else None
+
+    @property
+    def watched(self) -> int:
+        """A descriptor that has news when another scheduler tells something else; NONE: not now."""
+        return self._watch.descriptor if self.deaf_s <= 0 else NONE
+
+    @property
+    def deaf_s(self) -> float:
+        """For how many seconds no change of others wakes us: somebody has changed a file again and again."""
+        return self._deaf_until - time.monotonic()
+
+    def take_news(self) -> None:
+        """Look at once at what other schedulers tell now, if one of them has changed that."""
+        now = time.monotonic()
+        if now < self._woken_at + FLOOD_S:
+            self._deaf_until = now + max(FLOOD_S / 2, SELDOM * self._foreign_took_s)
+        self._woken_at = now
+        if self._watch.changed(self._board.names):
+            self._foreign_at, self.news = -inf, True
+
+    def others(self, claims: Collection[Claim]) -> dict[str, Any]:
+        """Return what a `Machine` tells of other users."""
+        foreign = self.foreign
+        self._count_use(claims)
+        use = self._board.whole_use()
+        return {
+            "foreign": foreign,
+            "colleagues": self._board.colleagues(),
+            "usage": use.cards,
+            "core_usage": use.cores,
+            "ram_usage": use.memory,
+        }
+
+    @property
+    def anybody_waits(self) -> bool:
+        """Whether the schedulers of others wait, as read lately."""
+        return bool(self._board.colleagues())
+
+    # --- what others are told
+
+    def _count_use(self, claims: Collection[Claim]) -> None:
+        sight = self._sight()
+        self._board.use_is(self._meter(claims, sight.gpus if sight else ()))
+
+    def waits_for(
+        self, wish: Wish | None, job: int = 0, present: Container[int] = frozenset()
+    ) -> None:
+        """Tell others what we wait for; they know it when our reservations are published next.
+
+        Args:
+            wish: what; None: nothing, or we leave it to them now.
+            job: that waits for it.
+            present: the jobs that wait: who leaves his place to others has waited all the same.
+        """
+        if wish is None:
+            self._board.wish = None
+            if self._waits is not None and self._waits[0] not in present:
+                self._waits = None
+            return
+        if self._waits is None or self._waits[0] != job:
+            self._waits = (job, replace(wish, since=time.monotonic()))
+        since = self._waits[1].since
+        self._waits = (job, replace(wish, since=since))
+        self._board.wish = self._waits[1]
+
+    @property
+    def wish(self) -> Wish | None:
+        """What we wait for, whether others are told so now or not."""
+        return None if self._waits is None else self._waits[1]
+
+    def announce(
+        self,
+        decisions: list[Decision],
+        claims: Collection[Claim],
+        asked: tuple[Sequence[Waiting], Sequence[Running], Machine, float],
+        discipline: Discipline = OURS,
+    ) -> list[Decision]:
+        """Publish what is about to start; what other users' schedulers reserved meanwhile stays theirs.
+
+        Args:
+            decisions: what was decided.
+            claims: the attempts that run.
+            asked: of what it was decided, as `decide` takes it.
+            discipline: likewise.
+        """
+        starts = [decision for decision in decisions if isinstance(decision, Start)]
+        if not starts:
+            return decisions
+        if self._waits is not None and any(start.job == self._waits[0] for start in starts):
+            self._waits = None
+        waiting, running, machine, now = asked
+        reservations = [
+            *self._ledger.reservations(claims, self._cores),
+            *self._fresh(starts, asked),
+        ]
+        if not any(decision.devices for decision in starts) and self._board.covers(reservations):
+            return decisions
+        published = self._board.publish(reservations, {decision.job for decision in starts})
+        self._published = []  # once this is settled, something else is published
+        earlier = (
+            self._board.earlier(self._looked_at)
+            if published
+            else self._board.others(self._looked_at)
+        )
+        if promised(earlier) <= promised(machine.foreign):
+            return decisions
+        self._foreign, self._foreign_at = earlier, time.monotonic()
+        again = decide(waiting, running, replace(machine, foreign=earlier), now, discipline)
+        settled = [
+            settled_decision(decision, other)
+            for decision, other in zip(decisions, again, strict=True)
+        ]
+        self._board.withdraw({decision.job for decision in settled if isinstance(decision, Wait)})
+        return settled
+
+    def _fresh(
+        self,
+        starts: Sequence[Start],
+        asked: tuple[Sequence[Waiting], Sequence[Running], Machine, float],
+    ) -> Iterator[Reservation]:
+        """Yield the reservations of jobs that are about to start."""
+        totals = {gpu.uuid: gpu.total for gpu in asked[2].gpus}
+        resources = {job.job: job.resources for job in asked[0]}
+        for start in starts:
+            yield from reservations_of(start, resources[start.job], totals=totals, mask=self._cores)
+
+    def publish(self, claims: Collection[Claim]) -> None:
+        """Publish the reservations of what runs, where others must read something else."""
+        self._count_use(claims)
+        reservations = self._ledger.reservations(claims, self._cores)
+        self._board.heads = tuple(map(_head, claims))
+        changed = self._board.measured_change(reservations)
+        if changed or self._untold(reservations) or self._board.due():
+            self._board.publish(reservations)
+            self._published = reservations
+
+    def _untold(self, reservations: Sequence[Reservation]) -> bool:
+        """Tell whether others must read something else: they need not know which job has the cores."""
+        counted = {core_resource(self._cores), MEMORY}
+        if counted.issuperset(
+            reservation.device for reservation in (*reservations, *self._published)
+        ):
+            return not self._board.tells(reservations)
+        return [(reservation.job, reservation.device) for reservation in reservations] != [
+            (reservation.job, reservation.device) for reservation in self._published
+        ]
+
+    def begin(self) -> None:
+        """Clear away what schedulers of our user left that were killed."""
+        self._board.remove_abandoned()
+
+    def leave(self, claims: Collection[Claim]) -> None:
+        """Leave; the reservations of what still runs stay for a successor to take over."""
+        if not claims:  # what this home has used lately stays told
+            self._board.wish = None
+            self._board.publish(())
+
+
+def _head(claim: Claim) -> Identity:
+    """Return the supervisor of an attempt."""
+    namespace = pid_namespace()
+    return Identity(
+        pid=claim.pid, start_ticks=claim.start_ticks, boot=claim.boot, namespace=namespace
+    )

@@ -1,0 +1,280 @@
+"""The pilots of all backends: what the scheduler asks, and what it tells them, once a turn."""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from launcher.backends.registry import Maker, backend_of
+from launcher.backends.settings import Backends, BackendSettings
+from launcher.errors import UsageError
+from launcher.scheduler.remote.backend_folder import backend_folder
+from launcher.scheduler.remote.backend_pilots import BackendPilots
+from launcher.scheduler.remote.engine_calls import LATE_S
+from launcher.scheduler.remote.pilot import Link, Pilot
+from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords
+from launcher.scheduler.remote.pilot_rules import NO_DEMAND, Demand
+from launcher.scheduler.remote.report import BackendRow, PilotRow, PilotsFile
+from launcher.scheduler.remote.roster import Linker
+from launcher.scheduler.remote.waiting_reasons import Situation, line, reason
+from launcher.system.home_checks import mounts
+from launcher.system.paths import Home
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 0.05  # between two looks at all pilots, unless an engine has answered
+CONFIGURED_S = 1.0  # config.toml is asked for so often
+LONG_S = 3600.0
+
+Engine = tuple[str, str, str]  # a backend's name, its kind, its cluster: other settings may change
+
+
+class Fleet:
+    """All pilots."""
+
+    def __init__(
+        self,
+        home: Home,
+        backends: Callable[[], Backends],
+        wake: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+        make: Maker = backend_of,
+        *,
+        link: Linker,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Begin without pilots; `begin` finds those of an earlier scheduler.
+
+        Args:
+            home: the queue's, whose lock this process holds.
+            backends: returns what config.toml says; may raise UsageError: what held before holds on then.
+            wake: ends the scheduler's sleep; called in other threads.
+            clock: tells seconds; nobody sets it.
+            make: returns an engine.
+            link: returns the link of a pilot.
+            wall: seconds since 1970.
+        """
+        self._home, self._backends, self._wake = home, backends, wake
+        self._clock, self._make, self._link, self._wall = clock, make, link, wall
+        self._records = PilotRecords(home)
+        self._file = PilotsFile(home)
+        self._groups: dict[Engine, BackendPilots] = {}
+        self._pilots = 0  # that are there; a turn without any costs nothing
+        self._look_at = self._configured_at = -math.inf
+        self._demand: Mapping[str, Demand] = {}
+        self._lost: dict[str, str] = {}  # tokens that work is on, and that have no record
+        self._links: list[Link] = []
+        self._all_links: list[Link] = []
+        self.trouble = ""  # of config.toml
+
+    def __bool__(self) -> bool:
+        """Tell whether a scheduler is needed for a pilot."""
+        return any(group.pilots.alive for group in self._groups.values())
+
+    def begin(self) -> None:
+        """Find the pilots that an earlier scheduler submitted, or was about to."""
+        self._configure(self._clock())
+        for record in sorted(self._records.read(), key=lambda record: record.since):
+            if _was_submitted(record):
+                self._group(record.settings).adopt(record)
+            else:  # its folder is made before the engine is asked
+                self._records.delete(record.token)
+        self._configure(self._clock())
+        self._list()
+
+    def turn(self, demand: Mapping[str, Demand], busy: Mapping[str, int]) -> None:
+        """Take in what engines said, and ask them for what is due.
+
+        To be called once a turn, after the links were read.
+
+        Args:
+            demand: backend → the work that waits for its pilots.
+            busy: token → attempts that the queue has there.
+        """
+        now = self._clock()
+        if now < self._look_at and not any(group.ready for group in self._groups.values()):
+            return
+        if not (self._groups or demand or busy):
+            return
+        self._look_at = now + LOOK_S
+        if now >= self._configured_at + CONFIGURED_S:
+            self._configure(now)
+        self._demand = demand
+        for group in self._groups.values():
+            group.look(now, demand.get(group.settings.name, NO_DEMAND), busy)
+        self._list()
+        known = {pilot.token for group in self._groups.values() for pilot in group.pilots}
+        self._lost = {
+            token: f"the home has no record of pilot {token}"
+            for token, attempts in busy.items()
+            if attempts and token not in known
+        }
+        if self._file.due(now):
+            self._show(now)
+
+    def links(self) -> Sequence[Link]:
+        """Return the links of the pilots that may be sent work, the oldest first."""
+        return self._links
+
+    def all_links(self) -> Sequence[Link]:
+        """Return the links of all pilots, whose news are to be read."""
+        return self._all_links
+
+    def given_up(self) -> Mapping[str, str]:
+        """Return the pilots whose attempts are to be ended in the queue, and why."""
+        lost = dict(self._lost)
+        for group in self._groups.values():
+            lost.update(group.given_up())
+        return lost
+
+    def buried(self, token: str) -> None:
+        """Note that the attempts of a pilot have been ended in the queue.
+
+        While the home cannot be written, it stays among those that are given up.
+        """
+        self._lost.pop(token, None)
+        for group in self._groups.values():
+            if token in group.pilots:
+                group.buried(token)
+
+    def reasons(self) -> Mapping[str, str]:
+        """Return backend → why no further pilot takes the work that waits for it."""
+        now = self._clock()
+        return {
+            group.settings.name: reason(self._situation(group, now), late_after_s=LATE_S)
+            for group in self._groups.values()
+            if group.configured
+        }
+
+    def leave(self, *, now: bool) -> None:
+        """Have all pilots end: at once, or when nothing runs there; may be called in each turn."""
+        for group in self._groups.values():
+            group.leave(now=now, why="the queue was stopped")
+
+    def due_s(self) -> float:
+        """Return after how long a turn has something to do, if nothing happens before."""
+        now = self._clock()
+        return min((group.due_s(now) for group in self._groups.values()), default=LONG_S)
+
+    # ---
+
+    def _configure(self, now: float) -> None:
+        """Follow config.toml; a backend that it does not name any more keeps its pilots until they end."""
+        self._configured_at = now
+        try:
+            named = self._backends().by_name
+        except UsageError as error:
+            if str(error) != self.trouble:
+                logger.warning("config.toml trouble=%r; what held before holds on", str(error))
+            self.trouble = str(error)
+            return
+        self.trouble = ""
+        here = {_engine_of(settings): settings for settings in named.values()}
+        for settings in here.values():
+            self._group(settings).configure(settings)
+        for engine in self._groups.keys() - here.keys():
+            self._groups[engine].configured = False
+            if not self._groups[engine].pilots:
+                self._groups.pop(engine).close()
+
+    def _group(self, settings: BackendSettings) -> BackendPilots:
+        engine = _engine_of(settings)
+        if engine not in self._groups:
+            self._groups[engine] = BackendPilots(
+                settings,
+                self._home,
+                self._records,
+                make=lambda settings: self._make(settings, self._home),
+                link=self._link,
+                root=partial(_root, self._home),
+                wake=self._wake,
+                clock=self._clock,
+                wall=self._wall,
+            )
+        return self._groups[engine]
+
+    def _list(self) -> None:
+        pilots = [pilot for group in self._groups.values() for pilot in group.pilots]
+        self._links = [pilot.link for pilot in pilots if pilot.takes_work]
+        self._all_links = [
+            pilot.link for pilot in pilots if pilot.made and not pilot.record.given_up
+        ]
+
+    def _situation(self, group: BackendPilots, now: float) -> Situation:
+        pace, pilots = group.pace, tuple(group.pilots)
+        counts = pace.counts(held=group.pilots.held, unspoken=0, now=now)
+        return Situation(
+            settings=group.settings,
+            pilots=pilots,
+            configured=group.configured,
+            trouble=group.trouble,
+            late_s=group.late_s,
+            refusal=pace.refusal,
+            failures=pace.failures,
+            failure=pace.failure,
+            log=pace.log,
+            pause_s=pace.pause_s(now),
+            wait_s=pace.wait_s(counts, group.settings.per_minute, now),
+            now=self._wall(),
+        )
+
+    def _show(self, now: float) -> None:
+        wall = self._wall()
+        backends, pilots = [], []
+        for group in self._groups.values():
+            if not (group.pilots or group.demand.jobs or group.pace.failures):
+                continue
+            why = reason(self._situation(group, now), late_after_s=LATE_S)
+            settings = group.settings
+            backends.append(
+                BackendRow(
+                    name=settings.name,
+                    kind=settings.kind,
+                    reason=why,
+                    pilots=settings.pilots,
+                    failures=group.pace.failures,
+                    log=group.pace.log,
+                )
+            )
+            pilots += [_row(pilot, settings.name, wall) for pilot in group.pilots]
+        self._file.write(backends, pilots, now, wall)
+
+
+def _engine_of(settings: BackendSettings) -> Engine:
+    return settings.name, settings.kind, settings.address
+
+
+def _root(home: Home, settings: BackendSettings) -> Path:
+    user = Path(os.path.expanduser("~"))  # noqa: PTH111  # an unknown user is no error here
+    return backend_folder(settings, home, user, mounts())
+
+
+def _was_submitted(record: PilotRecord) -> bool:
+    try:
+        return record.pilot_folder.spec.exists()
+    except OSError:  # it cannot be seen now: it may be there
+        return True
+
+
+def _row(pilot: Pilot, backend: str, wall: float) -> PilotRow:
+    observation, spec, record = pilot.observation, pilot.record.spec, pilot.record
+    told = record.given_up or record.cancelled or "; ".join(pilot.troubles)
+    said = "" if observation is None else observation.reason or str(observation.cause or "")
+    silent_s = pilot.silent_s if pilot.spoke else math.inf
+    return PilotRow(
+        backend=backend,
+        token=pilot.token,
+        stage=pilot.life,
+        reason=line(told or said),
+        node=pilot.node,
+        starts_at=None if observation is None else observation.starts_at,
+        since=record.since,
+        cpus=spec.cpus,
+        gpus=spec.gpus,
+        attempts=pilot.attempts,
+        heard_at=wall - silent_s if math.isfinite(silent_s) else None,
+        log=pilot.log or "",
+    )

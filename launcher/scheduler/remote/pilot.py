@@ -1,0 +1,236 @@
+"""One pilot, as the scheduler knows it: its record, its link, and what its engine says."""
+
+import math
+from typing import Protocol
+
+from launcher import __version__
+from launcher.backends.protocol import Observation, Stage
+from launcher.pilots.folder import PilotFolder, PilotSpec
+from launcher.pilots.messages import Beat, Hello, Leave, Order
+from launcher.scheduler.remote.pilot_records import PilotRecord
+from launcher.scheduler.remote.pilot_rules import (
+    OVER,
+    UNSPOKEN,
+    Life,
+    Signs,
+    is_lease_over,
+    life_of,
+)
+
+CANCEL_AGAIN_S = 10.0  # an engine may have lost a request to end a pilot
+
+
+class Link(Protocol):
+    """The two files of a pilot; read by the scheduler at the beginning of each turn."""
+
+    @property
+    def folder(self) -> PilotFolder:
+        """The pilot's folder."""
+
+    @property
+    def spec(self) -> PilotSpec:
+        """What the pilot is to be."""
+
+    @property
+    def hello(self) -> Hello | None:
+        """What the pilot said first, None before that."""
+
+    @property
+    def beat(self) -> Beat | None:
+        """Its newest sign of life."""
+
+    @property
+    def said_bye(self) -> str | None:
+        """Why it has taken its leave, None before that."""
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it was sent that it leaves, by whichever scheduler."""
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot be heard now, '' where it can: then its silence is none."""
+
+    def silent_s(self, now: float) -> float:
+        """Return for how long nothing was heard of it; infinite: it never spoke."""
+
+    def send(self, *orders: Order) -> bool:
+        """Append orders; those that cannot be written now go with the next ones."""
+
+
+class Pilot:
+    """What is known of a pilot."""
+
+    def __init__(self, record: PilotRecord, link: Link, *, adopted: bool = False) -> None:
+        """Know what its record says.
+
+        Args:
+            record: what lies in the home.
+            link: its two files.
+            adopted: whether an earlier scheduler submitted it: whether it lives is not known then.
+        """
+        self.record, self.link = record, link
+        self.observation: Observation | None = None
+        self.unknown_s = 0.0
+        self.attempts = 0
+        self.life = Life.SUBMITTED
+        self.adopted = adopted
+        self.made = True  # False: its submission is under way
+        self.taken = False  # its engine took it, or has known it
+        self.greeted = False  # it has spoken, and can do its work
+        self.blamed = False  # it counts as a pilot that never spoke
+        self.log: str | None = None  # the last lines of what it printed; None: not read
+        self.cancelled = False  # the engine was asked to end it, and did not refuse
+        self.cancel_at = -math.inf  # not before then
+        self.silent_s = math.inf  # since it spoke last, as far as its news could be read
+        self.left_at = math.inf  # when it was sent that it is to end all that runs there
+        self._leave: Leave | None = None  # the order that it was sent
+        self._asked_at = math.nan  # when the engine was last asked about it
+        self._running_since = math.nan
+        self._unproven = adopted
+        self._first_beat: int | None = None
+
+    @property
+    def token(self) -> str:
+        """Its name."""
+        return self.record.token
+
+    @property
+    def stage(self) -> Stage | None:
+        """How far the engine was when it answered last; None: it has not been asked."""
+        return None if self.observation is None else self.observation.stage
+
+    @property
+    def node(self) -> str:
+        """The node it is on, '' where that is not known."""
+        if self.observation is not None and self.observation.node:
+            return self.observation.node
+        hello = self.link.hello
+        return "" if hello is None else hello.node or hello.host
+
+    @property
+    def spoke(self) -> bool:
+        """Whether it has spoken."""
+        return self.link.hello is not None
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """Why it can do nothing; nothing where it can."""
+        hello = self.link.hello
+        if hello is None:
+            return ()
+        if hello.version != __version__ and not hello.troubles:
+            return (f"it is of launcher {hello.version}, and the scheduler is of {__version__}",)
+        return hello.troubles
+
+    @property
+    def is_doomed(self) -> bool:
+        """Whether it is to end whatever it does."""
+        return bool(self.record.cancelled or self.record.given_up)
+
+    @property
+    def lease_over(self) -> bool:
+        """Whether all that ran there has certainly ended by itself."""
+        return is_lease_over(self._signs())
+
+    @property
+    def held(self) -> bool:
+        """Whether it counts against the number of pilots: it is there, or may be."""
+        if self.life in {Life.ENDED, Life.STRANDED}:
+            return False
+        return not (self.cancelled and self.stage is Stage.UNKNOWN)
+
+    @property
+    def expected(self) -> bool:
+        """Whether it will take work, and has not spoken yet."""
+        return self.life in UNSPOKEN and not self.is_doomed
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether it may be sent work now."""
+        ready = self.life is Life.RUNNING and not self._unproven
+        return ready and not (self.is_doomed or self.link.leaving or self.troubles)
+
+    @property
+    def over(self) -> bool:
+        """Whether what ran there is lost, unless it is on record how it ended."""
+        return self.life in OVER
+
+    def judge(self, attempts: int, now: float) -> None:
+        """Take in what its link has read.
+
+        Args:
+            attempts: that are there, as the queue has it.
+            now: the time of that.
+        """
+        self.attempts = attempts
+        if not self.link.trouble:
+            self.silent_s = self.link.silent_s(now)
+        self.life = life_of(self._signs())
+        if self._unproven:
+            self._prove()
+
+    def started_s(self, now: float) -> float:
+        """Return for how long its engine has said that it is on a node."""
+        return 0.0 if math.isnan(self._running_since) else now - self._running_since
+
+    def observe(self, observation: Observation, now: float, poll_s: float) -> None:
+        """Take in what the engine says.
+
+        Args:
+            observation: its answer.
+            now: when it answered.
+            poll_s: between two questions; a gap that is much longer counts as two.
+        """
+        known = observation.stage is not Stage.UNKNOWN
+        self.taken = self.taken or known
+        if known or self.stage is not Stage.UNKNOWN:
+            self.unknown_s = 0.0
+        else:
+            self.unknown_s += min(max(0.0, now - self._asked_at), 2 * poll_s)
+        if observation.stage is not Stage.RUNNING:
+            self._running_since = math.nan
+        elif math.isnan(self._running_since):
+            self._running_since = now
+        self.observation, self._asked_at = observation, now
+
+    def cancel_due(self, now: float) -> bool:
+        """Tell whether the engine is to be asked now to end it."""
+        if not self.is_doomed or now < self.cancel_at:
+            return False
+        return not self.cancelled or self.stage in {Stage.WAITING, Stage.RUNNING}
+
+    def cancel_was_taken(self, now: float) -> None:
+        """Note that the engine took the request to end it."""
+        self.cancelled, self.cancel_at = True, now + CANCEL_AGAIN_S
+
+    def send_leave(self, *, now: bool, at: float) -> None:
+        """Have it take nothing more, once, and end what runs where that is to end now."""
+        if self._leave is not None and (self._leave.now or not now):
+            return
+        self._leave = Leave(now=now)
+        self.link.send(self._leave)
+        if now:
+            self.left_at = at
+
+    def _prove(self) -> None:
+        """An old file is no sign of life: a new beat is, or the engine that knows it."""
+        beat = self.link.beat
+        number = 0 if beat is None else beat.number
+        if self.spoke and self._first_beat is None:
+            self._first_beat = number
+        newer = self._first_beat is not None and number > self._first_beat
+        self._unproven = not (newer or self.stage in {Stage.WAITING, Stage.RUNNING})
+
+    def _signs(self) -> Signs:
+        observation, spec = self.observation, self.record.spec
+        return Signs(
+            stage=self.stage,
+            node_answers=observation is None or observation.node_answers,
+            unknown_s=self.unknown_s,
+            spoke=self.spoke,
+            bye=self.link.said_bye is not None,
+            silent_s=self.silent_s,
+            beat_s=spec.beat_s,
+            lease_s=spec.lease_s,
+        )

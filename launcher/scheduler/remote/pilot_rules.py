@@ -1,0 +1,186 @@
+"""What is decided about pilots: how many are submitted, when, and when nothing of one lives any more.
+
+Pure: what is known goes in, a decision comes out. Times are spans in seconds, so no clock can jump under them.
+"""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from launcher.backends.protocol import Stage
+
+UNKNOWN_S = 30.0  # an engine that forgets a pilot may have been restarted: it is asked again
+FORGET_S = 600.0  # a submission that hung may come through so late; then the pilot is cancelled
+SPACING_S = 10.0  # between two submissions, after the first ones
+MINUTE_S = 60.0
+SILENT_BEATS = 3  # a pilot that misses so many is silent
+LEAST_SILENCE_S = 2.0  # a node that is busy may be late by so much
+LEASE_MARGIN = 1.1  # clocks of two machines run at slightly different speeds
+START_S = (
+    600.0  # a pilot that runs and says nothing for so long will not: its image is fetched by then
+)
+TRIES = 3  # pilots in a row that never spoke
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 60.0, 3600.0
+FIRST_RETRY_S, LONGEST_RETRY_S = 10.0, 600.0  # after an engine refused a submission
+LONGEST_POLL_S = 60.0  # while an engine does not answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """Work that waits for pilots of a backend."""
+
+    jobs: int  # that would start if there were more pilots
+    slots: int = 1  # so many of them run on one pilot at once
+    paths: tuple[str, ...] = ()  # that these jobs need to see on the node
+
+    @property
+    def pilots(self) -> int:
+        """How many pilots would take all of it."""
+        return math.ceil(max(0, self.jobs) / max(1, self.slots))
+
+
+NO_DEMAND = Demand(jobs=0)
+
+
+class Life(StrEnum):
+    """What the scheduler makes of a pilot, from what the engine says and from what the pilot says."""
+
+    SUBMITTED = "submitted"  # the engine has not spoken of it yet
+    WAITING = "waiting"  # in the engine's queue
+    STARTING = "starting"  # on a node, and has not spoken yet
+    RUNNING = "running"  # it speaks, whatever the engine says
+    LEAVING = "leaving"  # it has taken its leave, and its processes end
+    SILENT = "silent"  # it has spoken, and does not any more; it may live
+    STRANDED = "stranded"  # the engine has ended it, but its node is silent, too: it may run on
+    EXPIRED = "expired"  # its lease is over: it has ended all that ran there
+    MISSING = "missing"  # the engine answers, and has not known it for long
+    ENDED = "ended"
+
+
+OVER = frozenset({Life.EXPIRED, Life.MISSING, Life.ENDED})  # what ran there is taken for lost
+UNSPOKEN = frozenset({Life.SUBMITTED, Life.WAITING, Life.STARTING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """What is known of one pilot."""
+
+    stage: Stage | None  # as the engine said last; None: it has not been asked
+    node_answers: bool = True
+    unknown_s: float = 0.0  # for so long the engine has answered that it knows no such pilot
+    spoke: bool = False
+    bye: bool = False
+    silent_s: float = 0.0
+    beat_s: float = 5.0
+    lease_s: float | None = None
+
+
+def is_silent(signs: Signs) -> bool:
+    """Tell whether a pilot that has spoken should have spoken again by now."""
+    return signs.silent_s > max(SILENT_BEATS * signs.beat_s, LEAST_SILENCE_S)
+
+
+def is_lease_over(signs: Signs) -> bool:
+    """Tell whether a pilot has certainly ended all that ran there, as nobody answered its beats.
+
+    Its lease runs from when it sent the last beat that was answered, which was before that beat was read.
+    """
+    if signs.lease_s is None or not signs.spoke:
+        return False
+    return signs.silent_s > LEASE_MARGIN * signs.lease_s + max(signs.beat_s, LEAST_SILENCE_S)
+
+
+def life_of(signs: Signs) -> Life:
+    """Return what to make of a pilot; whoever speaks is alive, and who is unknown for a moment is not gone."""
+    if signs.spoke and not signs.bye and not is_silent(signs):
+        return Life.RUNNING
+    if signs.stage is Stage.ENDED:
+        sure = signs.node_answers or signs.bye or is_lease_over(signs) or not signs.spoke
+        return Life.ENDED if sure else Life.STRANDED
+    if signs.stage is Stage.UNKNOWN and signs.unknown_s >= UNKNOWN_S:
+        return Life.MISSING
+    if is_lease_over(signs):
+        return Life.EXPIRED
+    if signs.bye:
+        return Life.LEAVING
+    if signs.spoke:
+        return Life.SILENT
+    if signs.stage is Stage.WAITING:
+        return Life.WAITING
+    return Life.STARTING if signs.stage is Stage.RUNNING else Life.SUBMITTED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How many pilots a backend has, and how many it was sent lately."""
+
+    held: int = 0  # that are there, or may be
+    unspoken: int = 0  # of these: will take work, and have not spoken yet
+    last_minute: int = 0  # submissions
+    newest_s: float = math.inf  # since the last submission
+    failures: int = 0  # pilots in a row that never spoke
+
+
+def wanted(demand: Demand, counts: Counts) -> int:
+    """Return how many pilots more the work could use, whatever the limits."""
+    return max(0, demand.pilots - counts.unspoken)
+
+
+def to_submit(demand: Demand, counts: Counts, *, most: int, per_minute: int) -> int:
+    """Return how many pilots to submit now.
+
+    The first ones come at once, further ones one at a time: by then the first may have done the work. While pilots
+    fail, one at a time is tried.
+
+    Args:
+        demand: the work that waits.
+        counts: what there is.
+        most: pilots of the backend at once.
+        per_minute: submissions in a minute.
+    """
+    room = min(most - counts.held, per_minute - counts.last_minute)
+    number = max(0, min(wanted(demand, counts), room))
+    if not counts.held and not counts.failures:
+        return number
+    if counts.newest_s < SPACING_S or (counts.failures >= TRIES and counts.unspoken):
+        return 0
+    return min(1, number)
+
+
+def submission_wait_s(counts: Counts, *, per_minute: int, oldest_s: float) -> float:
+    """Return how long limits of time forbid a submission.
+
+    Args:
+        counts: what there is.
+        per_minute: submissions in a minute.
+        oldest_s: how long ago the oldest submission of the last minute was.
+    """
+    spaced = counts.held > 0 or counts.failures > 0
+    wait_s = SPACING_S - counts.newest_s if spaced else 0.0
+    if counts.last_minute >= per_minute:
+        wait_s = max(wait_s, MINUTE_S - oldest_s)
+    return max(0.0, wait_s)
+
+
+def surplus(demand: Demand, *, waiting: int, starting: int) -> int:
+    """Return how many of the pilots that wait in an engine's queue nobody needs any more."""
+    return max(0, min(waiting, waiting + starting - demand.pilots))
+
+
+def pause_s(failures: int) -> float:
+    """Return how long nothing is submitted after so many pilots in a row that never spoke."""
+    return _doubled(FIRST_PAUSE_S, failures - TRIES, LONGEST_PAUSE_S) if failures >= TRIES else 0.0
+
+
+def retry_s(refusals: int) -> float:
+    """Return how long nothing is submitted after an engine refused so many times in a row."""
+    return _doubled(FIRST_RETRY_S, refusals - 1, LONGEST_RETRY_S) if refusals > 0 else 0.0
+
+
+def poll_s(usual_s: float, errors: int) -> float:
+    """Return after how long an engine is asked again that did not answer so many times in a row."""
+    return max(usual_s, _doubled(usual_s, errors, LONGEST_POLL_S))
+
+
+def _doubled(first_s: float, times: int, longest_s: float) -> float:
+    return min(longest_s, first_s * 2.0 ** min(times, 32))

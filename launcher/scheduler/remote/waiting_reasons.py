@@ -1,0 +1,151 @@
+"""Why work waits for pilots of a backend: what is there, what the engine says of it, and what to do."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from launcher.backends.settings import BackendSettings
+from launcher.scheduler.remote.pilot import Pilot
+from launcher.scheduler.remote.pilot_rules import TRIES, Life
+from launcher.system.text import harmless
+from launcher.units import format_seconds
+
+DAY_S = 86_400
+MOST = 600  # characters of what an engine said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What is known of a backend."""
+
+    settings: BackendSettings
+    pilots: Sequence[Pilot]
+    configured: bool
+    trouble: str  # why the engine does not answer
+    late_s: float  # the engine has been asked so long ago
+    refusal: str  # what it said to the last submission
+    failures: int
+    failure: str
+    log: str
+    pause_s: float  # until failures and refusals allow a submission
+    wait_s: float  # until everything does
+    now: float  # seconds since 1970
+
+
+def line(text: str) -> str:
+    """Return what a program said as a line that can be shown."""
+    joined = " ".join(text.split())
+    return harmless(joined if len(joined) <= MOST else f"{joined[: MOST - 1]}…")
+
+
+def reason(situation: Situation, *, late_after_s: float) -> str:
+    """Return why no further pilot takes the work that waits, in a line; '' where nothing is known to say."""
+    parts = [_obstacle(situation, late_after_s), *_on_their_way(situation)]
+    if not any(parts):
+        parts = [_full(situation)]
+    return "; ".join(filter(None, parts))
+
+
+def _obstacle(situation: Situation, late_after_s: float) -> str:
+    name = situation.settings.name
+    if not situation.configured:
+        return (
+            f"config.toml has no [backends.{name}] any more: its pilots end when nothing runs there"
+        )
+    if situation.trouble:
+        return f"{name} does not answer ({line(situation.trouble)}): nothing is submitted until it does"
+    if situation.late_s > late_after_s:
+        return f"{name} has not answered for {format_seconds(situation.late_s)}"
+    if situation.refusal:
+        again = f"tried again in {format_seconds(situation.pause_s)}" if situation.pause_s else ""
+        return f"{name} took no pilot: {line(situation.refusal)}{f'; {again}' if again else ''}"
+    if situation.failures:
+        return _failures(situation)
+    return ""
+
+
+def _failures(situation: Situation) -> str:
+    number, name = situation.failures, situation.settings.name
+    what = f"the last pilot of {name}" if number == 1 else f"the last {number} pilots of {name}"
+    text = f"{what} could not work: {line(situation.failure)}"
+    if situation.log:
+        text += f"; its log ends: {line(situation.log)}"
+    if situation.pause_s and number >= TRIES:
+        text += (
+            f"; the next one is tried in {format_seconds(situation.pause_s)}, "
+            f"or at once when [backends.{name}] is changed"
+        )
+    return text
+
+
+def _on_their_way(situation: Situation) -> list[str]:
+    name = situation.settings.name
+    waiting = [pilot for pilot in situation.pilots if pilot.life is Life.WAITING]
+    starting = [
+        pilot for pilot in situation.pilots if pilot.life in {Life.STARTING, Life.SUBMITTED}
+    ]
+    silent = [pilot for pilot in situation.pilots if pilot.life in {Life.SILENT, Life.STRANDED}]
+    parts = []
+    if waiting:
+        parts.append(
+            f"{_pilots(len(waiting), 'waits', 'wait')} in {name}{_why(waiting, situation)}"
+        )
+    if starting:
+        parts.append(f"{_pilots(len(starting), 'starts', 'start')} in {name}{_where(starting)}")
+    parts += [f"pilot {pilot.token}{_where([pilot])} is {_silence(pilot)}" for pilot in silent[:1]]
+    return parts
+
+
+def _pilots(number: int, singular: str, plural: str) -> str:
+    return f"1 pilot {singular}" if number == 1 else f"{number} pilots {plural}"
+
+
+def _why(waiting: Sequence[Pilot], situation: Situation) -> str:
+    seen = [pilot.observation for pilot in waiting if pilot.observation is not None]
+    reasons = [
+        name for name, _ in Counter(filter(None, (each.reason for each in seen))).most_common(2)
+    ]
+    starts = [each.starts_at for each in seen if each.starts_at is not None]
+    parts = [line(" and ".join(reasons))] if reasons else []
+    if starts:
+        parts.append(f"estimated {moment(min(starts), situation.now)}")
+    return f": {', '.join(parts)}" if parts else ""
+
+
+def moment(at: float, now: float) -> str:
+    """Return a time of day, with its date where that is not within a day."""
+    try:
+        local = time.localtime(at)
+    except (ValueError, OverflowError, OSError):  # whatever an engine estimates
+        return "never"
+    return time.strftime("%H:%M" if abs(at - now) < DAY_S else "%d %b %H:%M", local)
+
+
+def _where(pilots: Sequence[Pilot]) -> str:
+    nodes = sorted({pilot.node for pilot in pilots} - {""})
+    more = f" and {len(nodes) - 2} more" if len(nodes) > 3 else ""
+    return f" on {', '.join(nodes[: 2 if more else 3])}{more}" if nodes else ""
+
+
+def _silence(pilot: Pilot) -> str:
+    span = format_seconds(min(pilot.silent_s, 1e9))
+    if pilot.life is Life.STRANDED:
+        return f"ended, says its engine, but its node does not answer: what runs there may run on (silent for {span})"
+    return f"silent for {span}: what runs there is not started again before its engine says that it ended"
+
+
+def _full(situation: Situation) -> str:
+    settings = situation.settings
+    held = sum(pilot.held for pilot in situation.pilots)
+    if held >= settings.pilots:
+        which = "the pilot" if held == 1 else f"all {held} pilots"
+        return (
+            f"{which} of {settings.name} {'is' if held == 1 else 'are'} busy, and no more may be there "
+            f"at once: [backends.{settings.name}] pilots = {settings.pilots}"
+        )
+    if situation.wait_s > 0:
+        return (
+            f"the next pilot is submitted to {settings.name} in {format_seconds(situation.wait_s)}"
+        )
+    return ""

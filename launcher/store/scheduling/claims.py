@@ -1,0 +1,190 @@
+"""Claims: jobs that are promised to attempts, each with a place and a supervisor."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import attrgetter
+
+from launcher.context import read_context
+from launcher.job import with_sources
+from launcher.states import Reason, ReasonCode, State
+from launcher.store.connection import NEW_EVENT, Connection, reason_columns, sources_of
+from launcher.store.rows import Claim, ReadyJob, claim_row
+from launcher.store.scheduling.unreadable_jobs import set_aside
+from launcher.system.stored_fields import Unreadable, parsed
+
+MOST_CONTEXTS = 64  # kept in memory; each is as large as an environment
+_NEXT_OF_FLOW = (
+    "SELECT id, attempts + 1, run, spec, sources, context FROM jobs WHERE state = 'queued'"
+    " AND waits = 0 AND priority = ? AND run = ? AND lane = ? ORDER BY rank, id LIMIT 1"
+)
+_CLAIMS = (  # only a running job has an attempt that has not ended
+    "SELECT attempts.*, jobs.run, jobs.spec, sources.body AS sources_text, contexts.body AS context FROM jobs"
+    " JOIN attempts ON attempts.job = jobs.id AND attempts.outcome IS NULL"
+    " LEFT JOIN sources ON sources.id = jobs.sources"
+    " JOIN contexts ON contexts.id = jobs.context WHERE jobs.state = 'running' ORDER BY jobs.id"
+)
+
+# columns of a new attempt and the fields of its claim that fill them
+_CLAIM_COLUMNS = {
+    **{name: name for name in ("job", "number", "boot", "device", "cpus")},
+    **{name: name for name in ("pid", "start_ticks", "claimed")},
+    "claim": "reservation",
+    "lone": "exclusive",
+}
+_NEW_ATTEMPT = (
+    f"INSERT INTO attempts ({', '.join(_CLAIM_COLUMNS)})"
+    f" VALUES ({', '.join('?' * len(_CLAIM_COLUMNS))})"
+)
+_attempt_columns = attrgetter(*_CLAIM_COLUMNS.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """Where an attempt runs, and who supervises it."""
+
+    device: str  # "cpu", or the UUIDs of GPUs with commas between
+    cpus: int
+    boot: str
+    pid: int
+    start_ticks: int
+    reservation: int | None = None  # bytes promised on each GPU
+    exclusive: bool = False  # the GPUs are shared with none of ours
+
+
+class Claims:
+    """The attempts whose end is not known yet, and how a job comes to one."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Work over a store's connection."""
+        self._db = connection
+        # none of them ever changes
+        self._contexts: dict[int, tuple[str, str]] = {}  # and what of it cannot be understood
+        self._shared: dict[int | None, str | None] = {}  # digests of modules
+
+    def next_claim(self, like: ReadyJob, seat: Seat, now: float) -> Claim | None:
+        """Return the claim that the first job of a flow would get now; nothing is promised by that.
+
+        Args:
+            like: a job of that flow.
+            seat: the place.
+            now: seconds since 1970.
+
+        Returns None where there is no such job, or it cannot be understood.
+        """
+        row = self._db.execute(_NEXT_OF_FLOW, like.flow).fetchone()
+        if row is None:
+            return None
+        job, number, run, own, sources, context = row
+        context_text, why = self._context(context)
+        spec = with_sources(own, self._sources(sources))
+        claim = _claim(job, number, run, seat, spec, context_text, now)
+        return None if claim.unreadable or why else claim
+
+    def claim(
+        self,
+        job: int,
+        seat: Seat,
+        *,
+        reason: str,
+        now: float,
+        number: int = 0,
+        prepare: Callable[[Claim], None] = lambda _: None,
+    ) -> Claim | None:
+        """Promise a queued job to a new attempt; None when it is not queued any more.
+
+        A job that cannot be understood is set aside: it fails.
+
+        Args:
+            job: its number.
+            seat: the place.
+            reason: why it starts there.
+            now: seconds since 1970.
+            number: of the attempt at least; more than the next one where folders are in the way.
+            prepare: makes the attempt's folder. When it raises, nothing was claimed; and nothing is
+                claimed whose folder was not there.
+        """
+        with self._db.writing():
+            claim = self._next_claim(job, seat, number, now)
+            if claim is not None:
+                self._record_start(claim, Reason(code=ReasonCode.STARTED, text=reason))
+                prepare(claim)
+        return claim
+
+    def _next_claim(self, job: int, seat: Seat, number: int, now: float) -> Claim | None:
+        """Return the claim of a queued job's next attempt; set a job aside that cannot be understood."""
+        row = self._db.execute(
+            "SELECT max(attempts + 1, ?), run, spec, sources, context FROM jobs"
+            " WHERE id = ? AND state = 'queued' AND waits = 0",
+            (number, job),
+        ).fetchone()
+        if row is None:
+            return None
+        number, run, own, sources, context = row
+        context_text, why = self._context(context)
+        spec = with_sources(own, self._sources(sources))
+        claim = _claim(job, number, run, seat, spec, context_text, now)
+        if why := claim.unreadable or why:
+            set_aside(self._db, job, why, now)
+            return None
+        return claim
+
+    def _record_start(self, claim: Claim, reason: Reason) -> None:
+        columns = reason_columns(reason)
+        self._db.execute(
+            "UPDATE jobs SET state = 'running', attempts = ?, reason_code = ?, reason = ?,"
+            " reason_data = ?, wish = '' WHERE id = ? AND state = 'queued' AND waits = 0",
+            (claim.number, *columns, claim.job),
+        )
+        self._db.execute(_NEW_ATTEMPT, _attempt_columns(claim))
+        self._db.execute(NEW_EVENT, (claim.claimed, claim.job, State.RUNNING, *columns))
+
+    def claims(self) -> list[Claim]:
+        """Return every attempt whose end is not known yet."""
+        return [claim_row(row) for row in self._db.execute(_CLAIMS)]
+
+    def forget(self) -> None:
+        """Read everything anew: a transaction was rolled back."""
+        self._contexts.clear()
+        self._shared.clear()
+
+    def _context(self, number: int) -> tuple[str, str]:
+        """Return a context's text, and what of it cannot be understood."""
+        if number not in self._contexts:
+            if len(self._contexts) >= MOST_CONTEXTS:
+                self._contexts.clear()
+            row = self._db.execute("SELECT body FROM contexts WHERE id = ?", (number,)).fetchone()
+            text, why = (row[0] if row else ""), ""
+            try:
+                read_context(parsed(text, "the record of its surroundings"))
+            except Unreadable as error:
+                why = str(error)
+            self._contexts[number] = text, why
+        return self._contexts[number]
+
+    def _sources(self, number: int | None) -> str | None:
+        """Return the digests of modules that jobs share, as they are stored; None: there are none."""
+        if number not in self._shared:
+            if len(self._shared) >= MOST_CONTEXTS:
+                self._shared.clear()
+            self._shared[number] = sources_of(self._db.execute, number)
+        return self._shared[number]
+
+
+def _claim(
+    job: int, number: int, run: int, seat: Seat, spec_text: str, context_text: str, now: float
+) -> Claim:
+    return Claim(
+        job=job,
+        number=number,
+        run=run,
+        boot=seat.boot,
+        device=seat.device,
+        cpus=seat.cpus,
+        pid=seat.pid,
+        start_ticks=seat.start_ticks,
+        spec_text=spec_text,
+        context_text=context_text,
+        reservation=seat.reservation,
+        exclusive=seat.exclusive,
+        claimed=now,
+    )

@@ -1,0 +1,256 @@
+"""What follows from the end of an attempt for its job, and for those that need it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from launcher.job import LONGEST_BACKOFF_S
+from launcher.states import (
+    Done,
+    Failed,
+    Lost,
+    Outcome,
+    OutOfMemory,
+    Reason,
+    ReasonCode,
+    State,
+    Stopped,
+    Void,
+)
+from launcher.store.connection import Connection, reason_columns
+from launcher.store.lanes import read_lane
+from launcher.store.rows import Claim
+from launcher.system.files import Json
+from launcher.system.stored_fields import Unreadable
+from launcher.units import format_seconds
+
+REQUEUE_LIMIT = 20  # a job that fails this often without its fault will not be done by itself
+LOST_LIMIT = 5  # a job whose end was lost this often probably kills its machine
+VOID_PAUSE_S = 1.0  # between attempts that nobody starts
+SIGNALLED_PAUSE_S = 2.0  # after a signal to a supervisor: a machine that goes down ends us, too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requeue:
+    """Why an attempt that did not end well is not held against its job, and what follows."""
+
+    reason: Reason
+    vram_request: int | None = None  # bytes that the next attempt gets at least, on each GPU
+    pause_s: float = 0.0  # before the next attempt; doubles each time
+    hopeless: bool = False  # this machine can never give it what it needs: it fails
+
+
+CANCELLED = Reason(code=ReasonCode.CANCELLED, text="cancelled by its owner")
+
+
+class Transitions:
+    """Moves jobs on when an attempt has ended; all of it inside one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Work over a store's connection."""
+        self._db = connection
+
+    def follow(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        *,
+        outputs: Mapping[str, Sequence[int]],
+        now: float,
+        requeue: Requeue | None,
+    ) -> State:
+        """Bring a job, and those that need it, to their next states; return its own."""
+        state, reason = self._follows(claim, outcome, now, requeue)
+        code, _, data = reason_columns(reason)
+        self._db.execute(
+            "UPDATE attempts SET reason_code = ?, reason_data = ? WHERE job = ? AND number = ?",
+            (code, data, claim.job, claim.number),
+        )
+        if self._db.move(claim.job, state, reason, now, only_from=(State.RUNNING,)):
+            self._after(claim, state, outcome, outputs, now)
+        return state
+
+    def take_back(self, claim: Claim, outcome: Void, now: float) -> State | None:
+        """Undo a claim that this machine could not start, without a trace: it may be tried for hours."""
+        with self._db.writing():
+            undone = self._db.execute(
+                "DELETE FROM attempts WHERE job = ? AND number = ? AND outcome IS NULL",
+                (claim.job, claim.number),
+            )
+            if undone.rowcount != 1:
+                return None
+            self._db.execute(
+                "UPDATE jobs SET attempts = attempts - 1 WHERE id = ? AND attempts = ?",
+                (claim.job, claim.number),
+            )
+            self._db.execute(
+                "DELETE FROM events WHERE job = ?1 AND (reason_code = ?2 OR id ="
+                " (SELECT max(id) FROM events WHERE job = ?1 AND state = 'running'))",
+                (claim.job, ReasonCode.CANNOT_START),
+            )
+            return self.follow(claim, outcome, outputs={}, now=now, requeue=None)
+
+    def _follows(
+        self, claim: Claim, outcome: Outcome, now: float, requeue: Requeue | None
+    ) -> tuple[State, Reason]:
+        """Return a job's next state and its reason; counts what it has behind it."""
+        if isinstance(outcome, Done):
+            return State.DONE, Reason(code=ReasonCode.DONE, text="done")
+        wish, failures, lost, requeued = self._db.execute(
+            "SELECT wish, failures, lost, excused FROM jobs WHERE id = ?", (claim.job,)
+        ).fetchone()
+        if wish == "cancel":
+            return State.CANCELLED, CANCELLED
+        if requeue is not None:
+            return self._requeued(claim, requeue, requeued, now)
+        match outcome:
+            case Failed() | OutOfMemory():
+                self._count(claim.job, "failures")
+                return self._failed(claim, outcome, failures, now)
+            case Stopped(by=by):
+                return self._stopped(claim, by, now)
+            case Void(whose="machine", why=why):
+                text = f"this machine could not start it: {why}"
+                return State.QUEUED, Reason(code=ReasonCode.CANNOT_START, text=text)
+            case Void():
+                if self._was_void_before(claim):
+                    self._pause(claim.job, VOID_PAUSE_S, now)
+                return State.QUEUED, Reason(code=ReasonCode.NOT_STARTED, text="was not started")
+            case Lost(why=why):
+                self._count(claim.job, "lost")
+                return _lost(claim, why, lost + 1)
+            case _:
+                assert_never(outcome)
+
+    def _stopped(self, claim: Claim, by: str, now: float) -> tuple[State, Reason]:
+        text = f"stopped by {by}" if by else "stopped"
+        data: dict[str, Json] = {"by": by} if by else {}
+        if claim.spec.terms.rerun == "never":
+            text = f"{text}, and it must never run twice"
+            return State.FAILED, Reason(code=ReasonCode.STOPPED, text=text, data=data)
+        if by:
+            self._pause(claim.job, SIGNALLED_PAUSE_S, now)
+        text, data = f"{text}, goes on later", data | {"requeued": True}
+        return State.QUEUED, Reason(code=ReasonCode.STOPPED, text=text, data=data)
+
+    def _requeued(
+        self, claim: Claim, requeue: Requeue, requeued: int, now: float
+    ) -> tuple[State, Reason]:
+        """Queue a job again whose attempt failed without its fault; not for ever."""
+        self._count(claim.job, "excused")
+        reason = requeue.reason
+        if requeue.hopeless:
+            return State.FAILED, reason
+        if requeued + 1 >= REQUEUE_LIMIT:
+            times = f", {requeued + 1} times by now"
+            short = reason.data.get("short")
+            data = {**reason.data, "short": f"{short}{times}"} if short else reason.data
+            return State.FAILED, replace(reason, text=f"{reason.text}{times}", data=data)
+        if requeue.vram_request is not None:
+            self._raise(claim.job, requeue.vram_request)
+        if requeue.pause_s:
+            self._pause(claim.job, min(requeue.pause_s * 2**requeued, LONGEST_BACKOFF_S), now)
+        return State.QUEUED, replace(reason, data={**reason.data, "requeued": True})
+
+    def _raise(self, job: int, claim: int) -> None:
+        """Have a job promised more memory of a GPU from now on: it goes to another lane."""
+        row = self._db.execute(
+            "SELECT key FROM lanes JOIN jobs ON lane = lanes.id WHERE jobs.id = ?", (job,)
+        ).fetchone()
+        if row is None:  # an older command line put it in; it gets its lane before it starts again
+            return
+        try:
+            lane = read_lane(row[0])
+        except Unreadable:  # a newer version's; it is set aside before it starts again
+            return
+        key = replace(lane, least=max(lane.least, claim)).key
+        self._db.execute("INSERT OR IGNORE INTO lanes (key) VALUES (?)", (key,))
+        self._db.execute(
+            "UPDATE jobs SET lane = (SELECT id FROM lanes WHERE key = ?) WHERE id = ?", (key, job)
+        )
+
+    def _failed(
+        self, claim: Claim, outcome: Failed | OutOfMemory, failures: int, now: float
+    ) -> tuple[State, Reason]:
+        terms = claim.spec.terms
+        if failures >= terms.retries:
+            return State.FAILED, _failure(outcome)
+        pause_s = min(terms.backoff_s * 2 ** min(failures, 30), LONGEST_BACKOFF_S)
+        self._pause(claim.job, pause_s, now)
+        tries = f"retry {failures + 1} of {terms.retries} after {format_seconds(pause_s)}: "
+        counts = {"retry": failures + 1, "retries": terms.retries, "pause_s": pause_s}
+        return State.QUEUED, _failure(outcome, before=tries, **counts)
+
+    def _pause(self, job: int, span_s: float, now: float) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO timers (job, at, since) VALUES (?, ?, ?)",
+            (job, now + span_s, now),
+        )
+        self._db.count_waits([job])
+
+    def _was_void_before(self, claim: Claim) -> bool:
+        """Tell whether the attempt before was not started either: there is no room, or no process."""
+        row = self._db.execute(
+            "SELECT reason_code FROM attempts WHERE job = ? AND number = ?",
+            (claim.job, claim.number - 1),
+        ).fetchone()
+        return bool(row and row[0] == ReasonCode.NOT_STARTED)
+
+    def _count(self, job: int, column: str) -> None:
+        self._db.execute(f"UPDATE jobs SET {column} = {column} + 1 WHERE id = ?", (job,))
+
+    def _after(
+        self,
+        claim: Claim,
+        state: State,
+        outcome: Outcome,
+        outputs: Mapping[str, Sequence[int]],
+        now: float,
+    ) -> None:
+        job = claim.job
+        if state is State.DONE and isinstance(outcome, Done):
+            if claim.number > 1:  # one of an earlier time
+                self._db.execute("DELETE FROM results WHERE job = ?", (job,))
+            if outcome.result:
+                self._db.execute(
+                    "INSERT INTO results VALUES (?, ?, ?)",
+                    (job, outcome.at, json.dumps(dict(outcome.result))),
+                )
+            if outputs:
+                self._db.execute(
+                    "UPDATE jobs SET outputs = ? WHERE id = ?", (json.dumps(dict(outputs)), job)
+                )
+            self._db.execute(
+                "UPDATE jobs SET waits = waits - 1"
+                " WHERE id IN (SELECT job FROM needs WHERE need = ?) AND waits > 0",
+                (job,),
+            )
+            return
+        if state in {State.FAILED, State.CANCELLED}:
+            self._db.propagate_end(job, state, now)
+
+
+def _failure(outcome: Failed | OutOfMemory, *, before: str = "", **counts: Json) -> Reason:
+    """Return why a program failed; `before` stands before its error."""
+    data = counts
+    if outcome.exception:
+        data = data | {"short": f"{before}{outcome.exception}"}
+    text = f"{before}{outcome.error}"
+    if isinstance(outcome, OutOfMemory):
+        data = data | {"where": outcome.where}
+        return Reason(code=ReasonCode.OUT_OF_MEMORY, text=text, data=data)
+    code = ReasonCode.TIME_LIMIT if outcome.over_limit else ReasonCode.FAILED
+    return Reason(code=code, text=text, data=data)
+
+
+def _lost(claim: Claim, why: str, times: int) -> tuple[State, Reason]:
+    """Return what follows for a job of which so many ends were lost."""
+    if claim.spec.terms.rerun == "never":
+        text = f"lost ({why}), and it must never run twice"
+        return State.FAILED, Reason(code=ReasonCode.LOST, text=text)
+    if times >= LOST_LIMIT:
+        text = f"lost {times} times, the last time: {why}"
+        return State.FAILED, Reason(code=ReasonCode.LOST, text=text)
+    text = f"lost ({why}), runs again"
+    return State.QUEUED, Reason(code=ReasonCode.LOST, text=text, data={"requeued": True})

@@ -1,0 +1,150 @@
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.backends.local import RECORD, Local, make
+from launcher.backends.protocol import Cause, EngineError, Stage
+from launcher.backends.settings import BackendSettings
+from launcher.pilots.folder import PilotSpec
+from launcher.pilots.messages import Leave
+from launcher.system.paths import Home
+from tests.build import a_spec, gone, program_of, said_by, shell, supervisor_of, until
+from tests.launcher.pilots.desk import Desk, a_pilot
+from tests.nvml.standin import Devices, asked_here
+
+FOR_EVER = "while :; do sleep 60 & wait; done"
+
+
+class Engine:
+    """The engine under test, and the pilots that it was given."""
+
+    def __init__(self, home: Home, **settings: object) -> None:
+        self.home = home
+        self.backend = self.anew(**settings)
+        self.desks: list[Desk] = []
+
+    def anew(self, **settings: object) -> Local:
+        """The engine of another scheduler of the same home."""
+        return make(BackendSettings(name="here", kind="local", **settings), self.home)  # type: ignore[arg-type]
+
+    def start(self, spec: PilotSpec | None = None) -> Desk:
+        spec = spec or a_pilot()
+        self.desks.append(Desk.of(self.home.folder / "pilots", spec))
+        self.backend.submit([(self.desks[-1].folder, spec)])
+        return self.desks[-1]
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = Engine(Home(tmp_path / "home"))
+    yield engine
+    engine.backend.cancel([desk.folder.token for desk in engine.desks])
+
+
+def test_a_pilot_runs_until_it_leaves(engine: Engine) -> None:
+    desk = engine.start()
+    desk.hello()
+    assert engine.backend.observe([desk.folder.token])[desk.folder.token].stage is Stage.RUNNING
+    desk.send(Leave())
+    until(
+        lambda: engine.backend.observe([desk.folder.token])[desk.folder.token].stage is Stage.ENDED,
+        "it ends",
+    )
+    assert engine.backend.observe([desk.folder.token])[desk.folder.token].cause is Cause.COMPLETED
+    assert "leaves: the scheduler asked" in engine.backend.collect(desk.folder)
+
+
+def test_another_scheduler_finds_a_pilot_again(engine: Engine) -> None:
+    desk = engine.start()
+    pid = desk.hello().pid
+    other = engine.anew()
+    assert other.observe([desk.folder.token])[desk.folder.token].stage is Stage.RUNNING
+    (desk.folder.folder / RECORD).unlink()  # it died before it had written who the pilot is
+    assert other.observe([desk.folder.token])[desk.folder.token].stage is Stage.RUNNING
+    other.cancel([desk.folder.token])
+    until(lambda: gone(pid), "it is killed")
+    assert other.observe([desk.folder.token])[desk.folder.token].stage is Stage.UNKNOWN
+
+
+def test_a_pilot_that_was_never_there_is_unknown(engine: Engine) -> None:
+    assert engine.backend.observe(["nobody"])["nobody"].stage is Stage.UNKNOWN
+    engine.backend.cancel(["nobody"])
+
+
+def test_to_cancel_a_pilot_kills_all_that_runs_in_it(engine: Engine) -> None:
+    desk = engine.start()
+    attempt = desk.run(spec=a_spec(*shell(FOR_EVER)))
+    pids = [desk.hello().pid, program_of(attempt), supervisor_of(attempt)]
+    engine.backend.cancel([desk.folder.token])
+    assert all(map(gone, pids))
+    there = engine.backend.observe([desk.folder.token])[desk.folder.token]
+    assert (there.stage, there.cause) == (Stage.ENDED, Cause.CANCELLED)
+
+
+def test_to_cancel_a_pilot_that_is_dead_kills_what_it_left(engine: Engine) -> None:
+    desk = engine.start()
+    attempt = desk.run(spec=a_spec(*shell(FOR_EVER)))
+    program = program_of(attempt)
+    os.kill(desk.hello().pid, signal.SIGKILL)
+    until(
+        lambda: engine.backend.observe([desk.folder.token])[desk.folder.token].stage is Stage.ENDED,
+        "it ends",
+    )
+    there = engine.backend.observe([desk.folder.token])[desk.folder.token]
+    assert (there.cause, there.reason) == (Cause.FAILED, "ended by SIGKILL")
+    assert not gone(program)
+    engine.backend.cancel([desk.folder.token])
+    assert gone(program)
+
+
+def test_a_prologue_comes_before_the_pilot_and_a_failing_one_is_shown(tmp_path: Path) -> None:
+    engine = Engine(Home(tmp_path / "home"), prologue="echo no such module; exit 3")
+    desk = engine.start()
+    until(
+        lambda: engine.backend.observe([desk.folder.token])[desk.folder.token].stage is Stage.ENDED,
+        "it ends",
+    )
+    there = engine.backend.observe([desk.folder.token])[desk.folder.token]
+    assert (there.cause, there.reason) == (Cause.FAILED, "ended with exit code 3")
+    assert engine.backend.collect(desk.folder) == "no such module"
+
+
+def test_an_interpreter_that_is_not_there_is_an_error_of_the_engine(tmp_path: Path) -> None:
+    engine = Engine(Home(tmp_path / "home"), python="/nowhere/python")
+    with pytest.raises(EngineError, match="/nowhere/python"):
+        engine.start()
+
+
+def test_secrets_of_the_environment_reach_neither_pilot_nor_jobs(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUB_TOKEN", "hidden")
+    monkeypatch.setenv("HARMLESS", "plain")
+    desk = engine.start()
+    attempt = desk.run(spec=a_spec("env"))
+    desk.outcome()
+    variables = Path(f"/proc/{desk.hello().pid}/environ").read_bytes().split(b"\0")
+    assert b"HARMLESS=plain" in variables
+    assert not any(b"hidden" in variable for variable in variables)
+    assert "hidden" not in said_by(attempt)
+
+
+def test_pilots_get_different_gpus_and_too_many_are_refused(
+    engine: Engine, gpus: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuids = [gpus.add(), gpus.add(), gpus.add()]
+    with asked_here(gpus):
+        for name, text in {**gpus.environment, "CUDA_VISIBLE_DEVICES": "0,2"}.items():
+            monkeypatch.setenv(name, text)
+        desks = [engine.start(a_pilot(gpus=1)) for _ in range(2)]
+        seen = [gpu.uuid for desk in desks for gpu in desk.hello().gpus]
+        assert seen == [uuids[0], uuids[2]]
+        with pytest.raises(EngineError, match="this machine has 2 GPUs, and other pilots have 2"):
+            engine.start(a_pilot(gpus=1))
+        estimate = engine.backend.estimate(a_pilot(gpus=3))
+        assert not estimate.possible
+        assert "asks for 3" in estimate.why
+        assert engine.backend.estimate(a_pilot()).possible

@@ -1,0 +1,29 @@
+"""What tests of pilots can ask for."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.backends.local import _kill_all
+from launcher.pilots.folder import PilotSpec
+from tests.launcher.pilots.desk import Desk
+
+MakeDesk = Callable[..., Desk]
+
+
+@pytest.fixture
+def desk_of(tmp_path: Path) -> Iterator[MakeDesk]:
+    """Make the ends of pilots; they and all that they started are killed afterwards."""
+    desks: list[Desk] = []
+
+    def make(spec: PilotSpec | None = None, root: Path = tmp_path / "pilots") -> Desk:
+        desks.append(Desk.of(root, spec))
+        return desks[-1]
+
+    yield make
+    for desk in desks:
+        _kill_all(desk.folder, None)
+        if desk.process is not None:
+            desk.process.kill()
+            desk.process.wait(20)

@@ -1,0 +1,170 @@
+"""A scheduler's end of one pilot, for tests: it writes orders, reads news, and has the pilot as a real process."""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from launcher import __version__
+from launcher.context import Context
+from launcher.job import Spec
+from launcher.pilots.channel import Reader, Writer
+from launcher.pilots.folder import PilotFolder, PilotSpec, make_pilot_folder, name_of
+from launcher.pilots.messages import (
+    Bye,
+    Ended,
+    Hello,
+    News,
+    Order,
+    Run,
+    order_line,
+    read_news,
+)
+from launcher.states import Outcome
+from launcher.system.paths import Attempt, Home
+from launcher.workers.started_file import recorded_outcome
+from tests.build import an_attempt, until
+
+Kind = TypeVar("Kind", bound=News)
+
+
+def a_pilot(token: str = "pilot", **changes: Any) -> PilotSpec:
+    """What a pilot is to be: one of two cores that leaves only when it is told; its token is unique, as in life."""
+    token = f"{token}-{secrets.token_hex(6)}"
+    values: dict[str, Any] = {"backend": "local", "version": __version__, "cpus": 2, "beat_s": 0.1}
+    return PilotSpec(token=token, **values | {"idle_s": 600.0} | changes)
+
+
+@dataclass(slots=True)
+class Desk:
+    """One pilot as its scheduler sees it."""
+
+    folder: PilotFolder
+    process: subprocess.Popen[bytes] | None = None
+    news: list[News] = field(default_factory=list)
+    _reader: Reader | None = None
+
+    @classmethod
+    def of(cls, root: Path, spec: PilotSpec | None = None) -> "Desk":
+        """Make the folder of a pilot."""
+        spec = spec or a_pilot()
+        desk = cls(PilotFolder(root / spec.token))
+        make_pilot_folder(desk.folder, spec)
+        return desk
+
+    def start(
+        self,
+        environment: Mapping[str, str] | None = None,
+        code: str = "",
+        folder: PilotFolder | None = None,
+    ) -> "Desk":
+        """Start the pilot as an engine does.
+
+        Args:
+            environment: what is added to our own.
+            code: is run in the pilot's process before it begins.
+            folder: as the node sees it, where it does not see it as we do.
+        """
+        begin = ["-m", "launcher.pilots"]
+        if code:
+            begin = [
+                "-c",
+                f"import sys\n{code}\nfrom launcher.pilots.__main__ import main\nsys.exit(main(sys.argv[1:]))",
+            ]
+        with self.folder.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", *begin, str((folder or self.folder).folder)],
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return self
+
+    def send(self, *orders: Order) -> None:
+        """Append orders."""
+        Writer(self.folder.orders).append(*map(order_line, orders))
+
+    def run(
+        self,
+        *argv: str,
+        job: int = 1,
+        number: int = 1,
+        spec: Spec,
+        context: Context | None = None,
+        **order: Any,
+    ) -> Attempt:
+        """Write the order of an attempt, and have the pilot run it."""
+        attempt = an_attempt(self.home, spec, job=job, number=number, context=context, **order)
+        self.send(Run(attempt=name_of(job, number)))
+        return attempt
+
+    @property
+    def home(self) -> Home:
+        """The folder as one with attempts in it."""
+        return Home(self.folder.folder)
+
+    def read(self) -> list[News]:
+        """Take in what has come, and return all."""
+        if self._reader is None:
+            self._reader = Reader(self.folder.news)
+        self.news += filter(None, map(read_news, self._reader.lines()))
+        return self.news
+
+    def of_kind(self, kind: type[Kind]) -> list[Kind]:
+        """Return all news of a kind."""
+        return [item for item in self.read() if isinstance(item, kind)]
+
+    def hello(self) -> Hello:
+        """Wait for the pilot's hello."""
+        until(lambda: self.of_kind(Hello), f"the pilot says hello; {self.log}")
+        return self.of_kind(Hello)[0]
+
+    def bye(self) -> str:
+        """Wait for the pilot's bye and its end; return why it left."""
+        until(lambda: self.of_kind(Bye), "the pilot says bye")
+        self.exit_code()
+        return self.of_kind(Bye)[0].why
+
+    def ended(self, job: int = 1, number: int = 1) -> Ended:
+        """Wait for the news that an attempt has ended."""
+        name = name_of(job, number)
+
+        def ends() -> list[Ended]:
+            return [news for news in self.of_kind(Ended) if news.attempt == name]
+
+        until(ends, f"attempt {name} ends")
+        return ends()[0]
+
+    def outcome(self, job: int = 1, number: int = 1) -> Outcome | None:
+        """Wait for the end of an attempt and return how it was."""
+        return self.ended(job, number).outcome or recorded_outcome(
+            self.folder.attempt(name_of(job, number))
+        )
+
+    @property
+    def pid(self) -> int:
+        """The pilot's process."""
+        assert self.process is not None
+        return self.process.pid
+
+    def exit_code(self) -> int:
+        """Wait for the end of the pilot's process."""
+        assert self.process is not None
+        return self.process.wait(20)
+
+    @property
+    def log(self) -> str:
+        """What the pilot printed."""
+        return self.folder.log.read_text(errors="replace")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the pilot a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)

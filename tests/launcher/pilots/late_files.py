@@ -1,0 +1,87 @@
+"""A double of a network file system: two folders that show each other's files late, as two clients of NFS may.
+
+A new name is seen on the other side only after a while, as names and their absence are cached; of what was appended,
+any part may be seen first; what was written before its name was given is seen whole. Nothing is written on the side of another writer: each file has one.
+"""
+
+import contextlib
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Self
+
+PAUSE_S = 0.005
+GROWING = {"to", "from", "log", "progress.jsonl"}
+THEIRS = {
+    "from",
+    "taken",
+    "started",
+    "log",
+    "result.json",
+    "progress.jsonl",
+    "memory.json",
+}  # of nodes
+
+
+class LateFiles:
+    """Keeps two folders alike, late, until it is left."""
+
+    def __init__(self, here: Path, there: Path, names_s: float) -> None:
+        """Make both folders.
+
+        Args:
+            here: as the scheduler sees it.
+            there: as the node sees it.
+            names_s: so long a new name is hidden from the other side.
+        """
+        self._here, self._there, self._names_s = here, there, names_s
+        self._since: dict[Path, float] = {}
+        self._random = random.Random(23)
+        self._leave = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        here.mkdir(parents=True)
+        there.mkdir(parents=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave.set()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while not self._leave.wait(PAUSE_S):
+            self._show(self._here, self._there, theirs=False)
+            self._show(self._there, self._here, theirs=True)
+
+    def _show(self, source: Path, target: Path, *, theirs: bool) -> None:
+        for path in sorted(source.rglob("[!.]*")):
+            copy = target / path.relative_to(source)
+            if copy.exists():
+                if path.is_file() and (path.name in THEIRS) is theirs:
+                    with contextlib.suppress(OSError):
+                        self._grow(path, copy)
+            elif time.monotonic() > self._since.setdefault(path, time.monotonic()) + self._names_s:
+                with contextlib.suppress(OSError):
+                    _appear(path, copy)
+
+    def _grow(self, path: Path, copy: Path) -> None:
+        """Show some more of what was appended."""
+        there = copy.stat().st_size
+        missing = path.stat().st_size - there
+        if missing <= 0:
+            return
+        with path.open("rb") as source, copy.open("ab") as target:
+            source.seek(there)
+            target.write(source.read(self._random.randint(1, missing)))
+
+
+def _appear(path: Path, copy: Path) -> None:
+    if path.is_dir():
+        copy.mkdir()
+        return
+    hidden = copy.with_name(f".{copy.name}.late")
+    hidden.write_bytes(b"" if path.name in GROWING else path.read_bytes())
+    hidden.rename(copy)

@@ -1,0 +1,108 @@
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from launcher.pilots.messages import Beat, Began, Ended, Leave, Run, Stop
+from launcher.states import Done, Failed, Lost, Stopped, Void
+from launcher.workers.started_file import recorded_outcome
+from tests.build import a_spec, gone, program_of, said_by, shell, supervisor_of, until
+from tests.launcher.pilots.conftest import MakeDesk
+from tests.launcher.pilots.desk import a_pilot
+
+FOR_EVER = "while :; do sleep 60 & wait; done"
+
+
+def test_a_pilot_says_what_it_has_runs_what_it_is_sent_and_leaves(desk_of: MakeDesk) -> None:
+    desk = desk_of().start()
+    hello = desk.hello()
+    assert (hello.pid, hello.cpus, hello.troubles, hello.gpus) == (desk.pid, 2, (), ())
+    attempt = desk.run(spec=a_spec("echo", "hello"))
+    bad = desk.run(spec=a_spec(*shell("exit 3")), job=2)
+    assert isinstance(desk.outcome(1), Done)
+    assert isinstance(desk.outcome(2), Failed)
+    assert said_by(attempt) == "hello\n"
+    assert isinstance(recorded_outcome(bad), Failed)
+    assert {began.attempt for began in desk.of_kind(Began)} == {"1-1", "2-1"}
+    until(lambda: len(desk.of_kind(Beat)) >= 2, "two beats")
+    assert [beat.number for beat in desk.of_kind(Beat)][:2] == [1, 2]
+    desk.send(Leave())
+    assert desk.bye() == "the scheduler asked"
+    assert desk.exit_code() == 0
+
+
+def test_an_attempt_that_is_ordered_twice_runs_once(desk_of: MakeDesk, tmp_path: Path) -> None:
+    desk = desk_of().start()
+    desk.run(spec=a_spec(*shell('echo effect >> "$1"', str(tmp_path / "effects"))))
+    desk.send(Run(attempt="1-1"))
+    desk.ended()
+    desk.send(Run(attempt="1-1"), Leave())
+    desk.bye()
+    assert (tmp_path / "effects").read_text() == "effect\n"
+    assert len(desk.of_kind(Ended)) == 1
+
+
+def test_an_attempt_is_stopped_with_its_grace(desk_of: MakeDesk) -> None:
+    desk = desk_of().start()
+    attempt = desk.run(spec=a_spec(*shell(FOR_EVER)))
+    program = program_of(attempt)
+    desk.send(Stop(attempt="1-1"))
+    assert isinstance(desk.outcome(), Stopped)
+    assert gone(program)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
+def test_a_signal_ends_what_runs_politely_and_then_the_pilot(
+    desk_of: MakeDesk, number: signal.Signals
+) -> None:
+    desk = desk_of().start()
+    attempt = desk.run(
+        spec=a_spec(*shell("trap 'echo saved; exit 0' TERM; echo ready; " + FOR_EVER))
+    )
+    until(lambda: attempt.log.exists() and "ready" in said_by(attempt), "it is ready")
+    desk.signal(number)
+    assert isinstance(desk.outcome(), Stopped | Done)
+    assert number.name in desk.bye()
+    assert "saved" in said_by(attempt)
+
+
+def test_what_comes_while_a_pilot_leaves_is_never_started(desk_of: MakeDesk) -> None:
+    desk = desk_of().start()
+    first = desk.run(spec=a_spec(*shell(FOR_EVER)))
+    program_of(first)
+    desk.send(Leave())
+    second = desk.run(spec=a_spec("true"), job=2)
+    outcome = desk.outcome(2)
+    assert isinstance(outcome, Void)
+    assert not second.started.exists()
+    desk.send(Leave(now=True))
+    assert isinstance(desk.outcome(1), Stopped)
+    desk.bye()
+
+
+def test_a_pilot_without_work_leaves(desk_of: MakeDesk) -> None:
+    desk = desk_of(a_pilot(idle_s=0.2)).start()
+    assert desk.bye() == "without work for 0.2 s"
+
+
+def test_supervisors_finish_what_a_killed_pilot_left(desk_of: MakeDesk, tmp_path: Path) -> None:
+    desk = desk_of().start()
+    go = tmp_path / "go"
+    attempt = desk.run(spec=a_spec(*shell('until [ -e "$1" ]; do sleep 0.05; done', str(go))))
+    program_of(attempt)
+    desk.signal(signal.SIGKILL)
+    assert desk.exit_code() == -signal.SIGKILL
+    go.touch()
+    until(lambda: isinstance(recorded_outcome(attempt), Done), "its end is on record")
+
+
+def test_what_a_killed_supervisor_left_is_ended_and_lost(desk_of: MakeDesk) -> None:
+    desk = desk_of().start()
+    attempt = desk.run(spec=a_spec(*shell(FOR_EVER)))
+    program = program_of(attempt)
+    os.kill(supervisor_of(attempt), signal.SIGKILL)
+    assert isinstance(desk.outcome(), Lost)
+    assert gone(program)
+    desk.run(spec=a_spec("true"), job=2)
+    assert isinstance(desk.outcome(2), Done)

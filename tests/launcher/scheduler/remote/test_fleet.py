@@ -1,0 +1,574 @@
+"""How many pilots there are, when they are submitted, and what becomes of them."""
+
+import errno
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from launcher.backends.protocol import Cause, Observation, Stage
+from launcher.backends.settings import Backends
+from launcher.errors import UsageError
+from launcher.pilots.messages import Leave
+from tests.launcher.scheduler.remote.toy_cluster import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def start(world: World, jobs: int = 3) -> list[str]:
+    """Have pilots that run, and speak."""
+    world.need(jobs)
+    world.turn()
+    tokens = list(world.cluster.submitted)
+    world.cluster.run(*tokens)
+    for token in tokens:
+        world.by_token[token].speak(world.clock.now)
+    world.need(0)
+    world.turn()
+    return tokens
+
+
+def test_work_that_waits_gets_pilots_at_once_and_no_more_than_it_needs(world: World) -> None:
+    world.need(3, slots=2)
+    world.turn()
+    assert len(world.cluster.submitted) == 2
+    assert len(world.records()) == 2
+
+
+def test_never_more_pilots_than_the_configuration_allows(world: World) -> None:
+    world.need(100)
+    world.pass_time(120)
+    assert len(world.cluster.submitted) == world.cluster.most_alive == 3
+
+
+def test_only_a_pilot_that_has_spoken_gets_work(world: World) -> None:
+    world.need(1)
+    world.turn()
+    (token,) = world.cluster.submitted
+    assert not world.fleet.links()
+    assert [link.folder.token for link in world.fleet.all_links()] == [token]
+    world.by_token[token].speak(world.clock.now)
+    world.turn()
+    assert [link.folder.token for link in world.fleet.links()] == [token]
+
+
+def test_what_runs_on_a_pilot_that_ended_is_given_up_after_the_engine_ended_it_for_sure(
+    world: World,
+) -> None:
+    tokens = start(world)
+    world.busy = {tokens[0]: 2}
+    world.cluster.end(tokens[0], cause=Cause.NODE_FAILED)
+    world.pass_time(10, speaking=tokens[1:])
+    assert not world.fleet.given_up()  # it may speak yet
+    world.pass_time(15, speaking=tokens[1:])
+    assert list(world.fleet.given_up()) == [tokens[0]]
+    assert "node failed" in world.fleet.given_up()[tokens[0]]
+    assert tokens[0] in world.cluster.cancelled
+    world.busy = {}
+    world.fleet.buried(tokens[0])
+    world.turn()
+    assert not world.fleet.given_up()
+    assert world.records() == sorted(tokens[1:])
+
+
+def test_a_scheduler_that_begins_anew_finds_all_pilots(world: World) -> None:
+    tokens = start(world)
+    world.new_fleet()
+    assert {link.folder.token for link in world.fleet.all_links()} == set(tokens)
+    world.need(100)
+    world.pass_time(60, speaking=tokens)
+    assert {link.folder.token for link in world.fleet.links()} == set(tokens)
+    assert world.cluster.most_alive == 3
+
+
+def test_an_engine_that_forgot_a_pilot_for_a_moment_changes_nothing(world: World) -> None:
+    (token,) = start(world, 1)
+    world.cluster.hidden.add(token)
+    world.pass_time(25)
+    world.cluster.hidden.clear()
+    world.pass_time(20)
+    assert world.cluster.jobs[token] == Observation(stage=Stage.RUNNING, node="n1")
+    assert not world.cluster.cancelled
+    world.by_token[token].speak(world.clock.now)
+    world.turn()
+    assert [link.folder.token for link in world.fleet.links()] == [token]
+
+
+# --- engines that fail
+
+
+def test_an_engine_that_does_not_answer_changes_nothing_and_gets_no_pilot(world: World) -> None:
+    tokens = start(world, 2)
+    world.busy = {tokens[0]: 1}
+    world.cluster.mute = "squeue: error: Unable to contact slurm controller"
+    world.need(100)
+    world.pass_time(300)
+    assert not world.fleet.given_up()
+    assert len(world.cluster.submitted) == 2
+    assert "Unable to contact" in world.reason
+    assert "nothing is submitted" in world.reason
+    world.cluster.mute = ""
+    world.pass_time(80, speaking=tokens)
+    assert len(world.cluster.submitted) == 3
+    assert "Unable" not in world.reason
+
+
+def test_an_engine_that_does_not_answer_is_asked_less_and_less(world: World) -> None:
+    start(world, 1)
+    world.cluster.mute, world.cluster.questions = "timed out", 0
+    world.pass_time(600)
+    assert world.cluster.questions < 20
+
+
+def test_the_engine_is_asked_once_a_poll_whatever_the_number_of_pilots(world: World) -> None:
+    tokens = start(world, 3)
+    world.cluster.questions = 0
+    world.pass_time(100, speaking=tokens)
+    assert 15 <= world.cluster.questions <= 20
+
+
+def test_without_pilots_the_engine_is_asked_nothing(world: World) -> None:
+    world.pass_time(100)
+    assert not world.cluster.questions
+    assert not world.made
+    assert not world.fleet
+
+
+def test_a_pilot_that_was_taken_though_the_engine_said_no_is_not_submitted_again(
+    world: World,
+) -> None:
+    world.cluster.refuses, world.cluster.takes_all_the_same = "Socket timed out", True
+    world.need(2)
+    world.turn()
+    assert len(world.cluster.submitted) == 2
+    assert "Socket timed out" in world.reason
+    world.pass_time(10)
+    world.cluster.refuses = ""
+    world.pass_time(300)
+    assert len(world.cluster.submitted) == 2
+    for token in world.cluster.submitted:
+        world.by_token[token].speak(world.clock.now)
+    world.turn()
+    assert len(world.fleet.links()) == 2
+
+
+def test_a_refused_submission_is_tried_again_later_and_later(world: World) -> None:
+    world.cluster.refuses = "invalid partition specified: gpuu"
+    world.need(1)
+    world.pass_time(3600)
+    assert not world.cluster.submitted
+    assert "gpuu" in world.reason
+    assert "tried again in" in world.reason
+    assert len(world.records()) <= 3
+    world.cluster.refuses = ""
+    world.pass_time(700)
+    assert len(world.cluster.submitted) == 1
+
+
+def test_refused_pilots_count_until_the_engine_says_that_it_has_none(world: World) -> None:
+    world.cluster.refuses, world.cluster.takes_all_the_same = "Socket timed out", True
+    world.need(100)
+    world.pass_time(400)
+    assert world.cluster.most_alive <= 3
+
+
+def test_a_call_that_hangs_stops_no_turn_and_is_waited_for_no_longer_than_two_minutes(
+    world: World,
+) -> None:
+    (token,) = start(world, 1)
+    held = world.cluster.hangs = threading.Event()
+    for _ in range(100):
+        world.clock.now += 1
+        world.by_token[token].speak(world.clock.now)
+        world.fleet.turn({}, {})
+    assert "has not answered for" in world.reason
+    assert [link.folder.token for link in world.fleet.links()] == [token]
+    world.cluster.hangs = None
+    for _ in range(100):
+        world.clock.now += 1
+        world.by_token[token].speak(world.clock.now)
+        world.fleet.turn({}, {})
+    world.turn()
+    assert len(world.made) == 2  # an engine of its own for the next thread
+    assert world.cluster.jobs[token].stage is Stage.RUNNING
+    held.set()
+
+
+def test_an_engine_that_cannot_be_made_is_a_reason(world: World) -> None:
+    def broken(*_: object) -> NoReturn:
+        raise ModuleNotFoundError("No module named 'ray'")
+
+    world.fleet._make = broken
+    world.need(1)
+    world.pass_time(60)
+    assert "No module named 'ray'" in world.reason
+
+
+# --- pilots that do not start
+
+
+def test_three_pilots_that_never_speak_are_followed_by_a_pause_and_the_log_is_shown(
+    world: World,
+) -> None:
+    world.cluster.logs = "module: command not found"
+    world.need(100)
+    for _ in range(600):
+        world.pass_time(1)
+        world.cluster.run(*world.cluster.alive())
+        world.cluster.end(*world.cluster.alive())
+        if "tried in" in world.reason:
+            break
+    assert len(world.cluster.submitted) in {3, 4, 5}
+    assert "module: command not found" in world.reason
+    before = len(world.cluster.submitted)
+    world.pass_time(50)
+    assert len(world.cluster.submitted) == before
+    world.pass_time(120)
+    assert len(world.cluster.submitted) > before
+    world.by_token[world.cluster.submitted[-1]].speak(world.clock.now)
+    world.turn()
+    assert "module" not in world.reason
+
+
+def test_a_changed_configuration_ends_a_pause(world: World) -> None:
+    world.need(1)
+    for _ in range(100):
+        world.pass_time(1)
+        world.cluster.end(*world.cluster.alive())
+    assert "tried in" in world.reason
+    before = len(world.cluster.submitted)
+    (settings,) = world.backends.by_name.values()
+    world.backends = Backends(by_name={"toy": replace(settings, prologue="module load cuda")})
+    world.pass_time(12)
+    assert len(world.cluster.submitted) > before
+    assert world.made[-1].prologue == "module load cuda"
+
+
+def test_a_pilot_that_sees_no_data_is_ended_and_its_trouble_is_the_reason(world: World) -> None:
+    world.need(1)
+    world.turn()
+    (token,) = world.cluster.submitted
+    world.cluster.run(token)
+    world.by_token[token].speak(world.clock.now, "n1 does not see /data/runs")
+    world.pass_time(2)
+    assert token in world.cluster.cancelled
+    assert not world.fleet.links()
+    assert "n1 does not see /data/runs" in world.reason
+
+
+def test_a_pilot_that_runs_without_a_word_is_ended(world: World) -> None:
+    world.need(1)
+    world.turn()
+    (token,) = world.cluster.submitted
+    world.cluster.run(token)
+    world.pass_time(620)
+    assert token in world.cluster.cancelled
+    assert "without a word" in world.reason
+
+
+def test_a_pilot_of_an_earlier_version_ends_what_it_has_and_gets_nothing_more(world: World) -> None:
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    world.by_token[token].hello = None
+    world.by_token[token].speak(world.clock.now, version="0.1")
+    world.new_fleet()
+    world.pass_time(30, speaking=[token])
+    assert not world.fleet.links()
+    assert world.by_token[token].leaving
+    assert not world.cluster.cancelled
+    world.busy = {}
+    world.pass_time(10, speaking=[token])
+    assert token in world.cluster.cancelled
+
+
+# --- pilots that go
+
+
+def test_a_silent_node_is_waited_for_unless_a_lease_is_over(tmp_path: Path) -> None:
+    world = World(tmp_path, lease_s=60.0)
+    first, second = start(world, 2)
+    world.busy = {first: 1, second: 1}
+    world.cluster.cancels = False
+    world.pass_time(50, speaking=[second])
+    assert not world.fleet.given_up()
+    world.pass_time(30, speaking=[second])
+    assert list(world.fleet.given_up()) == [first]
+    assert "lease" in world.fleet.given_up()[first]
+
+
+def test_without_a_lease_a_silent_pilot_is_waited_for_as_long_as_its_engine_has_it(
+    world: World,
+) -> None:
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    world.pass_time(2000)
+    assert not world.fleet.given_up()
+    assert not world.cluster.cancelled
+    assert "silent for 33 m" in world.reason
+
+
+def test_what_runs_on_a_node_that_does_not_answer_is_not_started_again(world: World) -> None:
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    world.cluster.end(token, cause=Cause.NODE_FAILED, node_answers=False)
+    world.pass_time(1000)
+    assert not world.fleet.given_up()
+    assert "its node does not answer" in world.reason
+    world.cluster.end(token, cause=Cause.NODE_FAILED)  # the node has rebooted
+    world.pass_time(10)
+    assert list(world.fleet.given_up()) == [token]
+
+
+def test_a_lost_pilot_is_given_up_once_even_if_its_engine_knows_it_again(world: World) -> None:
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    world.cluster.hidden.add(token)
+    world.pass_time(60)
+    assert list(world.fleet.given_up()) == [token]
+    world.cluster.hidden.clear()
+    world.new_fleet()  # that died before the attempts were ended in the queue
+    world.pass_time(10, speaking=[token])
+    assert list(world.fleet.given_up()) == [token]
+    world.busy = {}
+    world.fleet.buried(token)
+    world.pass_time(30, speaking=[token])
+    assert not world.fleet.links()
+    assert token in world.cluster.cancelled
+    assert not world.cluster.alive()
+
+
+def test_an_idle_pilot_that_was_forgotten_for_minutes_is_alive_when_it_is_known_again(
+    world: World,
+) -> None:
+    (token,) = start(world, 1)
+    world.cluster.hidden.add(token)
+    world.pass_time(120)
+    assert not world.fleet
+    world.cluster.hidden.clear()
+    world.pass_time(10, speaking=[token])
+    assert [link.folder.token for link in world.fleet.links()] == [token]
+    assert not world.cluster.cancelled
+
+
+def test_a_forgotten_pilot_is_ended_before_another_takes_its_place(tmp_path: Path) -> None:
+    world = World(tmp_path, pilots=1)
+    (token,) = start(world, 1)
+    world.cluster.hidden.add(token)
+    world.need(1)
+    world.pass_time(90)
+    assert world.cluster.cancelled[0] == token
+    assert len(world.cluster.submitted) == 2
+    assert world.cluster.most_alive == 1
+
+
+def test_a_submission_that_comes_through_late_is_ended_when_another_took_its_place(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, pilots=1)
+    world.cluster.refuses = "Socket timed out"
+    world.need(1)
+    world.turn()
+    (token,) = world.records()
+    world.cluster.refuses = ""
+    world.pass_time(100)
+    assert len(world.cluster.submitted) == 1
+    world.cluster.jobs[token] = Observation(stage=Stage.RUNNING)
+    world.pass_time(20)
+    assert token not in world.cluster.alive()
+
+
+def test_attempts_on_a_pilot_without_a_record_are_given_up(world: World) -> None:
+    world.busy = {"launcher-00000000000000000000": 1}
+    world.turn()
+    assert list(world.fleet.given_up()) == list(world.busy)
+
+
+def test_a_pilot_that_nobody_needs_any_more_leaves_the_queue(tmp_path: Path) -> None:
+    world = World(tmp_path, idle_s=30.0)
+    world.need(2)
+    world.turn()
+    world.need(1)
+    world.pass_time(25)
+    assert not world.cluster.cancelled
+    world.pass_time(10)
+    assert world.cluster.cancelled == world.cluster.submitted[1:]
+    world.pass_time(30)
+    assert len(world.records()) == 1
+
+
+def test_a_pilot_that_ended_leaves_nothing_behind_but_its_attempts(world: World) -> None:
+    first, second = start(world, 2)
+    kept = world.home.folder / "pilots" / first / "attempts" / "1-1"
+    kept.mkdir()
+    for token in (first, second):
+        world.by_token[token].said_bye = "idle"
+        world.cluster.end(token, cause=Cause.COMPLETED)
+    world.pass_time(10)
+    assert not world.records()
+    assert kept.exists()
+    assert not (world.home.folder / "pilots" / second).exists()
+    assert not world.fleet
+
+
+# --- clocks, configurations, hosts
+
+
+def test_a_clock_that_jumps_moves_nothing(world: World) -> None:
+    tokens = start(world, 2)
+    world.busy = {tokens[0]: 1}
+    for jump in (1e9, -2e9, 5e8):
+        world.wall += jump
+        world.pass_time(10, speaking=tokens)
+        world.new_fleet()
+        world.pass_time(10, speaking=tokens)
+    assert {link.folder.token for link in world.fleet.links()} == set(tokens)
+    assert not world.fleet.given_up()
+
+
+def test_pilots_of_a_backend_that_the_configuration_lost_end_when_nothing_runs(
+    world: World,
+) -> None:
+    first, second = start(world, 2)
+    world.need(3)
+    world.pass_time(30, speaking=[first, second])
+    third = world.cluster.submitted[2]
+    world.busy = {first: 1}
+    world.backends = Backends()
+    world.pass_time(5, speaking=[first, second])
+    assert not world.fleet.links()
+    assert world.by_token[first].orders == [Leave()]
+    assert world.by_token[second].orders == [Leave()]
+    assert world.cluster.cancelled == [third]
+    world.new_fleet()  # likewise where only the records know the backend
+    world.pass_time(20, speaking=[first, second])
+    assert not world.fleet.links()
+    for token in (first, second):
+        world.by_token[token].said_bye = "told to leave"
+        world.cluster.end(token, cause=Cause.COMPLETED)
+    world.busy = {}
+    world.pass_time(30)
+    assert not world.records()
+
+
+def test_a_damaged_configuration_changes_nothing(world: World) -> None:
+    tokens = start(world, 1)
+
+    def damaged() -> NoReturn:
+        raise UsageError("config.toml:3: expected a table")
+
+    world.fleet._backends = damaged
+    world.pass_time(30, speaking=tokens)
+    assert len(world.fleet.links()) == 1
+
+
+def test_a_folder_of_another_queue_is_refused(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    other, world = tmp_path / "other", tmp_path / "own"
+    other.mkdir()
+    world.mkdir()
+    theirs, ours = World(other, folder=shared), World(world, folder=shared)
+    theirs.need(1)
+    theirs.turn()
+    ours.need(1)
+    ours.pass_time(60)
+    assert len(theirs.cluster.submitted) == 1
+    assert not ours.cluster.submitted
+    assert not ours.records()
+    assert f"belongs to the queue {theirs.home.folder}" in ours.reason
+    assert "owner.json" in ours.reason
+
+
+def test_a_full_disk_is_a_reason_and_no_pilot_is_submitted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("launcher.scheduler.remote.pilot_records.write_json", full)
+        world.need(1)
+        world.pass_time(20)
+    assert not world.cluster.submitted
+    assert "No space left" in world.reason
+    with monkeypatch.context() as patch:
+        patch.setattr("launcher.pilots.folder.write_json", full)
+        world.pass_time(60)
+    assert not world.cluster.submitted
+    assert not world.records()
+    assert "No space left" in world.reason
+    world.pass_time(120)
+    assert len(world.cluster.submitted) == 1
+
+
+# --- launcher stop
+
+
+def test_a_stopped_queue_lets_pilots_end_what_runs(world: World) -> None:
+    first, second = start(world, 2)
+    world.need(3)
+    world.pass_time(15, speaking=[first, second])
+    world.busy = {first: 1}
+    world.need(0)
+    for _ in range(3):
+        world.fleet.leave(now=False)
+        world.pass_time(5, speaking=[first, second])
+    assert world.by_token[first].orders == [Leave()]
+    assert world.cluster.cancelled == world.cluster.submitted[2:]
+    assert world.fleet
+    world.busy = {}
+    for token in (first, second):
+        world.by_token[token].said_bye = "told to leave"
+    world.turn()
+    assert not world.fleet
+
+
+def test_a_queue_that_is_stopped_now_ends_pilots_that_do_not_leave(world: World) -> None:
+    first, second = start(world, 2)
+    world.busy = {first: 1, second: 1}
+    world.fleet.leave(now=True)
+    world.pass_time(5, speaking=[first])
+    assert world.by_token[first].orders == [Leave(now=True)]
+    assert not world.cluster.cancelled
+    for _ in range(130):
+        world.fleet.leave(now=True)
+        world.pass_time(1, speaking=[first])
+        if world.cluster.cancelled == [second]:
+            break
+    else:
+        pytest.fail("the silent one is ended first")
+    for _ in range(130):
+        world.fleet.leave(now=True)
+        world.pass_time(1)
+    assert not world.cluster.alive()
+    assert sorted(world.fleet.given_up()) == sorted([first, second])
+
+
+# --- what it costs
+
+
+def test_a_turn_in_which_nothing_is_to_do_looks_at_no_pilot(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(world, 3)
+    world.turn()
+
+    def looked(*_: object) -> NoReturn:
+        raise AssertionError("it looked")
+
+    monkeypatch.setattr("launcher.scheduler.remote.backend_pilots.BackendPilots.look", looked)
+    for _ in range(10):
+        world.fleet.turn({}, {})
+
+
+def test_a_scheduler_sleeps_until_a_limit_of_time_is_over(world: World) -> None:
+    assert world.fleet.due_s() > 60
+    world.cluster.refuses = "no"
+    world.need(1)
+    world.pass_time(400)
+    assert 0 < world.fleet.due_s() <= 600

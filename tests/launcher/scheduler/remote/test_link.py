@@ -1,0 +1,153 @@
+"""The scheduler's end of a pilot, through the pilot's real files."""
+
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from launcher import __version__
+from launcher.pilots.channel import Reader, Writer
+from launcher.pilots.folder import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.pilots.messages import (
+    Beat,
+    Bye,
+    Ended,
+    Hello,
+    Lease,
+    Leave,
+    News,
+    Order,
+    Run,
+    news_line,
+    order_line,
+    read_order,
+)
+from launcher.scheduler.remote.link import PilotLink
+from launcher.states import Done
+
+HELLO = Hello(version=__version__, python="", host="n1", pid=1, boot="b", cpus=2, ram=1 << 30)
+
+
+class Pilot:
+    """The other end of the two files."""
+
+    def __init__(self, folder: Path, lease_s: float | None = None) -> None:
+        self.folder = PilotFolder(folder / "lp-1")
+        self.spec = PilotSpec(
+            token="lp-1", backend="b", version=__version__, cpus=2, lease_s=lease_s
+        )
+        make_pilot_folder(self.folder, self.spec)
+        self._reader = Reader(self.folder.orders)
+
+    def link(self) -> PilotLink:
+        return PilotLink(self.folder, self.spec)
+
+    def tell(self, *news: News) -> None:
+        Writer(self.folder.news).append(*map(news_line, news))
+
+    def orders(self) -> list[Order | None]:
+        return [read_order(line) for line in self._reader.lines()]
+
+
+@pytest.fixture
+def pilot(tmp_path: Path) -> Pilot:
+    return Pilot(tmp_path)
+
+
+def test_pilot_serves_from_its_hello_until_it_says_bye(pilot: Pilot) -> None:
+    link = pilot.link()
+    link.read(1.0)
+    assert link.silent_s(9.0) == inf
+    pilot.tell(HELLO, Beat(number=1))
+    link.read(2.0)
+    served = [link.serves]
+    assert link.silent_s(5.0) == 3.0
+    pilot.tell(Bye(why="time limit"))
+    link.read(3.0)
+    assert [*served, link.serves] == [True, False]
+    assert link.said_bye == "time limit"
+
+
+def test_pilot_with_troubles_gets_no_work(pilot: Pilot) -> None:
+    link = pilot.link()
+    pilot.tell(replace(HELLO, troubles=("/data is not seen",)))
+    link.read(1.0)
+    assert not link.serves
+
+
+def test_pilot_that_was_told_to_leave_gets_no_work_from_the_next_scheduler_either(
+    pilot: Pilot,
+) -> None:
+    pilot.tell(HELLO)
+    pilot.link().send(Leave())
+    link = pilot.link()
+    link.read(1.0)
+    link.sent()
+    assert not link.serves
+
+
+def test_end_is_kept_for_who_expects_it_and_others_are_left_out(pilot: Pilot) -> None:
+    link = pilot.link()
+    link.expect("1-1")
+    pilot.tell(Ended(attempt="1-1", outcome=Done(at=1.0)), Ended(attempt="2-1"))
+    link.read(1.0)
+    assert link.end_of("1-1") == Ended(attempt="1-1", outcome=Done(at=1.0))
+    assert link.end_of("2-1") is None
+    link.forget("1-1")
+    assert link.end_of("1-1") is None
+
+
+def test_next_scheduler_knows_what_was_sent_and_sends_only_the_rest(pilot: Pilot) -> None:
+    pilot.link().start(["1-1", "2-1"])
+    link = pilot.link()
+    assert link.sent() == {"1-1", "2-1"}
+    link.start(["2-1", "3-1"])
+    assert pilot.orders() == [Run(attempt="1-1"), Run(attempt="2-1"), Run(attempt="3-1")]
+
+
+def test_order_that_a_killed_scheduler_wrote_in_part_spoils_no_later_one(pilot: Pilot) -> None:
+    Writer(pilot.folder.orders).append(order_line(Run(attempt="1-1"))[:-9])
+    pilot.link().start(["2-1"])
+    assert [order for order in pilot.orders() if order] == [Run(attempt="2-1")]
+
+
+def test_orders_that_cannot_be_written_go_with_the_next_ones(pilot: Pilot) -> None:
+    link = pilot.link()
+    pilot.folder.orders.rename(pilot.folder.folder / "away")
+    assert not link.start(["1-1"])
+    assert link.unsent
+    assert link.trouble
+    (pilot.folder.folder / "away").rename(pilot.folder.orders)
+    assert link.send()
+    assert pilot.orders() == [Run(attempt="1-1")]
+
+
+def test_attempt_is_asked_to_stop_once(pilot: Pilot) -> None:
+    link = pilot.link()
+    link.stop("1-1")
+    link.stop("1-1")
+    assert len(pilot.orders()) == 1
+
+
+def test_lease_is_answered_for_the_newest_beat_only_where_there_is_one(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    leased, free = Pilot(tmp_path / "a", lease_s=4.0), Pilot(tmp_path / "b")
+    for pilot in (leased, free):
+        pilot.tell(HELLO, Beat(number=1), Beat(number=2))
+        pilot.link().read(1.0)
+    assert leased.orders() == [Lease(beat=2)]
+    assert free.orders() == []
+
+
+def test_news_of_a_day_is_read_at_once(pilot: Pilot) -> None:
+    link = pilot.link()
+    pilot.tell(*(Beat(number=number) for number in range(1, 50_001)))
+    link.read(1.0)
+    assert link.beat == Beat(number=50_000)
+
+
+def test_line_that_is_no_news_is_skipped(pilot: Pilot) -> None:
+    link = pilot.link()
+    Writer(pilot.folder.news).append(b"nonsense\n", b'{"say": "future"}\n', news_line(HELLO))
+    assert link.read(1.0) == [HELLO]

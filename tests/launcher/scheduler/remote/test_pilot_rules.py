@@ -1,0 +1,173 @@
+"""How many pilots, when, and when nothing of one lives any more."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.backends.protocol import Stage
+from launcher.scheduler.remote.pilot_rules import (
+    FORGET_S,
+    LONGEST_PAUSE_S,
+    LONGEST_RETRY_S,
+    OVER,
+    SPACING_S,
+    TRIES,
+    UNKNOWN_S,
+    Counts,
+    Demand,
+    Life,
+    Signs,
+    life_of,
+    pause_s,
+    poll_s,
+    retry_s,
+    submission_wait_s,
+    surplus,
+    to_submit,
+    wanted,
+)
+
+SPANS = st.floats(min_value=0, max_value=1e6)
+COUNTS = st.builds(
+    Counts,
+    held=st.integers(0, 20),
+    unspoken=st.integers(0, 20),
+    last_minute=st.integers(0, 20),
+    newest_s=SPANS | st.just(math.inf),
+    failures=st.integers(0, 50),
+)
+DEMANDS = st.builds(Demand, jobs=st.integers(-5, 10_000), slots=st.integers(-2, 64))
+SIGNS = st.builds(
+    Signs,
+    stage=st.sampled_from([None, *Stage]),
+    node_answers=st.booleans(),
+    unknown_s=SPANS,
+    spoke=st.booleans(),
+    bye=st.booleans(),
+    silent_s=SPANS | st.just(math.inf),
+    beat_s=st.floats(min_value=0.01, max_value=600),
+    lease_s=st.none() | st.floats(min_value=0.01, max_value=600),
+)
+
+
+@given(DEMANDS, COUNTS, st.integers(1, 20), st.integers(1, 20))
+def test_no_limit_is_ever_passed(demand: Demand, counts: Counts, most: int, rate: int) -> None:
+    number = to_submit(demand, counts, most=most, per_minute=rate)
+    assert number >= 0
+    assert number <= wanted(demand, counts)
+    if number:
+        assert counts.held + number <= most
+        assert counts.last_minute + number <= rate
+
+
+@given(DEMANDS, COUNTS, st.integers(1, 20), st.integers(1, 20))
+def test_after_the_first_pilots_they_come_one_at_a_time(
+    demand: Demand, counts: Counts, most: int, rate: int
+) -> None:
+    number = to_submit(demand, counts, most=most, per_minute=rate)
+    if counts.held or counts.failures:
+        assert number <= 1
+        if counts.newest_s < SPACING_S:
+            assert number == 0
+
+
+@given(st.integers(1, 100), st.integers(1, 20), st.integers(1, 20), st.integers(1, 8))
+def test_the_first_ones_come_at_once(jobs: int, most: int, rate: int, slots: int) -> None:
+    number = to_submit(Demand(jobs=jobs, slots=slots), Counts(), most=most, per_minute=rate)
+    assert number == min(math.ceil(jobs / slots), most, rate)
+
+
+@given(DEMANDS, COUNTS, st.integers(1, 20), st.integers(1, 20), SPANS)
+def test_whoever_waits_as_long_as_it_is_said_meets_no_limit_of_time(
+    demand: Demand, counts: Counts, most: int, rate: int, oldest_s: float
+) -> None:
+    wait_s = submission_wait_s(counts, per_minute=rate, oldest_s=oldest_s)
+    assert wait_s >= 0
+    if not wait_s and wanted(demand, counts) and counts.held < most:
+        assert to_submit(demand, counts, most=most, per_minute=rate) or (
+            counts.failures >= TRIES and counts.unspoken
+        )
+
+
+def test_while_pilots_fail_one_at_a_time_is_tried() -> None:
+    demand = Demand(jobs=100)
+    failing = Counts(failures=TRIES, unspoken=1, held=1)
+    assert to_submit(demand, failing, most=10, per_minute=10) == 0
+    assert to_submit(demand, Counts(failures=TRIES), most=10, per_minute=10) == 1
+
+
+@given(SIGNS)
+def test_who_speaks_is_alive_whatever_the_engine_says(signs: Signs) -> None:
+    life = life_of(signs)
+    if signs.spoke and not signs.bye and signs.silent_s <= 3 * signs.beat_s:
+        assert life is Life.RUNNING
+
+
+@given(SIGNS)
+def test_only_an_engines_word_or_the_end_of_a_lease_is_an_end(signs: Signs) -> None:
+    life = life_of(signs)
+    if life not in OVER:
+        return
+    leased = signs.lease_s is not None and signs.silent_s > signs.lease_s
+    unknown = signs.stage is Stage.UNKNOWN and signs.unknown_s >= UNKNOWN_S
+    ended = signs.stage is Stage.ENDED and (signs.node_answers or signs.bye or not signs.spoke)
+    assert ended or unknown or (leased and signs.spoke)
+
+
+@given(SIGNS)
+def test_while_the_engine_has_not_answered_nobody_without_a_lease_is_given_up(signs: Signs) -> None:
+    if signs.stage is None and signs.lease_s is None:
+        assert life_of(signs) not in OVER
+
+
+@pytest.mark.parametrize(
+    ("signs", "life"),
+    [
+        (Signs(stage=None), Life.SUBMITTED),
+        (Signs(stage=Stage.WAITING), Life.WAITING),
+        (Signs(stage=Stage.RUNNING), Life.STARTING),
+        (Signs(stage=Stage.ENDED), Life.ENDED),
+        (Signs(stage=Stage.UNKNOWN, unknown_s=29), Life.SUBMITTED),
+        (Signs(stage=Stage.UNKNOWN, unknown_s=30), Life.MISSING),
+        (Signs(stage=Stage.ENDED, spoke=True, silent_s=14), Life.RUNNING),
+        (Signs(stage=Stage.ENDED, spoke=True, silent_s=16), Life.ENDED),
+        (Signs(stage=Stage.ENDED, spoke=True, silent_s=1, bye=True), Life.ENDED),
+        (Signs(stage=Stage.ENDED, spoke=True, silent_s=1e5, node_answers=False), Life.STRANDED),
+        (Signs(stage=Stage.RUNNING, spoke=True, silent_s=1e5), Life.SILENT),
+        (Signs(stage=Stage.RUNNING, spoke=True, silent_s=60, lease_s=60), Life.SILENT),
+        (Signs(stage=Stage.RUNNING, spoke=True, silent_s=72, lease_s=60), Life.EXPIRED),
+        (
+            Signs(stage=Stage.ENDED, spoke=True, silent_s=72, lease_s=60, node_answers=False),
+            Life.ENDED,
+        ),
+        (Signs(stage=Stage.RUNNING, spoke=True, silent_s=1, bye=True), Life.LEAVING),
+    ],
+)
+def test_what_is_made_of_a_pilot(signs: Signs, life: Life) -> None:
+    assert life_of(signs) is life
+
+
+@given(st.integers(0, 10_000))
+def test_pauses_grow_and_end(number: int) -> None:
+    assert 0 <= pause_s(number) <= pause_s(number + 1) <= LONGEST_PAUSE_S
+    assert 0 <= retry_s(number) <= retry_s(number + 1) <= LONGEST_RETRY_S
+    assert 5 <= poll_s(5, number) <= poll_s(5, number + 1) <= 60
+    assert poll_s(90, number) >= 90
+
+
+def test_two_failures_are_no_pause_and_three_are() -> None:
+    assert [pause_s(number) for number in (0, 2, 3, 4)] == [0, 0, 60, 120]
+
+
+@given(DEMANDS, st.integers(0, 20), st.integers(0, 20))
+def test_no_pilot_is_ended_that_work_waits_for(demand: Demand, waiting: int, starting: int) -> None:
+    number = surplus(demand, waiting=waiting, starting=starting)
+    assert 0 <= number <= waiting
+    if number:
+        assert waiting + starting - number >= demand.pilots
+
+
+def test_who_is_forgotten_is_looked_for_longer_than_it_is_waited_for() -> None:
+    assert FORGET_S > UNKNOWN_S

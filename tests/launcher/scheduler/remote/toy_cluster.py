@@ -1,0 +1,222 @@
+"""An engine that does what a test has it do, pilots that say what it has them say, and a clock that it sets."""
+
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from launcher import __version__
+from launcher.backends.protocol import Backend, Cause, EngineError, Estimate, Observation, Stage
+from launcher.backends.settings import Backends, BackendSettings
+from launcher.pilots.folder import PilotFolder, PilotSpec
+from launcher.pilots.messages import Beat, Hello, Leave, Order
+from launcher.scheduler.remote.fleet import Fleet
+from launcher.scheduler.remote.pilot_rules import Demand
+from launcher.system.paths import Home
+
+PATIENCE_S = 60.0  # of a test, for a thread
+
+
+class ToyClock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class ToyLink:
+    """A link whose pilot is in the test's hand."""
+
+    def __init__(self, folder: PilotFolder, spec: PilotSpec) -> None:
+        self.folder, self.spec = folder, spec
+        self.hello: Hello | None = None
+        self.beat: Beat | None = None
+        self.said_bye: str | None = None
+        self.trouble = ""
+        self.heard_at = float("-inf")
+        self.orders: list[Order] = []
+
+    @property
+    def leaving(self) -> bool:
+        return any(isinstance(order, Leave) for order in self.orders)
+
+    def silent_s(self, now: float) -> float:
+        return now - self.heard_at
+
+    def send(self, *orders: Order) -> bool:
+        self.orders += orders
+        return True
+
+    def speak(self, now: float, *troubles: str, version: str = __version__) -> None:
+        self.heard_at = now
+        if self.hello is None:
+            self.hello = Hello(
+                version=version,
+                python="python",
+                host="host",
+                node="n1",
+                pid=1,
+                boot="boot",
+                cpus=1,
+                ram=1 << 30,
+                troubles=troubles,
+            )
+        self.beat = Beat(number=1 if self.beat is None else self.beat.number + 1)
+
+
+@dataclass
+class ToyCluster:
+    """An engine: what lies in its queue outlives the schedulers that ask it."""
+
+    jobs: dict[str, Observation] = field(default_factory=dict)
+    submitted: list[str] = field(default_factory=list)  # every token, whenever it was taken
+    cancelled: list[str] = field(default_factory=list)
+    questions: int = 0
+    most_alive: int = 0
+    refuses: str = ""  # what it says to submissions
+    takes_all_the_same: bool = False  # it takes what it refuses
+    mute: str = ""  # what it says to everything
+    cancels: bool = True  # it ends what it is asked to end
+    logs: str = ""
+    hidden: set[str] = field(default_factory=set)  # tokens that it forgot
+    hangs: threading.Event | None = None  # calls wait for it
+
+    def alive(self) -> list[str]:
+        return [token for token, job in self.jobs.items() if job.stage is not Stage.ENDED]
+
+    def run(self, *tokens: str, node: str = "n1") -> None:
+        for token in tokens:
+            self.jobs[token] = Observation(stage=Stage.RUNNING, node=node)
+
+    def end(self, *tokens: str, cause: Cause = Cause.FAILED, node_answers: bool = True) -> None:
+        for token in tokens:
+            job = replace(self.jobs[token], stage=Stage.ENDED, cause=cause)
+            self.jobs[token] = replace(job, node_answers=node_answers)
+
+
+class ToyBackend:
+    """A scheduler's end of the engine."""
+
+    def __init__(self, cluster: ToyCluster, settings: BackendSettings) -> None:
+        self.cluster, self.settings = cluster, settings
+
+    def submit(self, pilots: Sequence[tuple[PilotFolder, PilotSpec]]) -> None:
+        self._answer()
+        cluster = self.cluster
+        if cluster.refuses and not cluster.takes_all_the_same:
+            raise EngineError(cluster.refuses)
+        for folder, _ in pilots:
+            assert folder.spec.exists()
+            assert folder.token not in cluster.submitted
+            cluster.submitted.append(folder.token)
+            cluster.jobs[folder.token] = Observation(
+                stage=Stage.WAITING, reason="Resources", starts_at=1.7e9
+            )
+        cluster.most_alive = max(cluster.most_alive, len(cluster.alive()))
+        if cluster.refuses:
+            raise EngineError(cluster.refuses)
+
+    def observe(self, tokens: Collection[str]) -> Mapping[str, Observation]:
+        self.cluster.questions += 1
+        self._answer()
+        unknown = Observation(stage=Stage.UNKNOWN)
+        jobs, hidden = self.cluster.jobs, self.cluster.hidden
+        return {token: unknown if token in hidden else jobs.get(token, unknown) for token in tokens}
+
+    def cancel(self, tokens: Collection[str]) -> None:
+        self._answer()
+        self.cluster.cancelled += tokens
+        for token in tokens:
+            if token in self.cluster.jobs and self.cluster.cancels:
+                self.cluster.end(token, cause=Cause.CANCELLED)
+
+    def collect(self, pilot: PilotFolder) -> str:
+        return self.cluster.logs
+
+    def estimate(self, spec: PilotSpec) -> Estimate:
+        return Estimate(possible=True)
+
+    def _answer(self) -> None:
+        if self.cluster.hangs is not None:
+            self.cluster.hangs.wait(PATIENCE_S)
+        if self.cluster.mute:
+            raise EngineError(self.cluster.mute)
+
+
+class World:
+    """A home, an engine, a clock, and one scheduler's fleet after another."""
+
+    def __init__(self, place: Path, /, **settings: object) -> None:
+        self.home = Home(place / "home")
+        self.home.folder.mkdir(exist_ok=True)
+        self.clock, self.cluster = ToyClock(), ToyCluster()
+        self.wall = 1.7e9
+        table = {"name": "toy", "kind": "slurm", "pilots": 3, **settings}
+        self.backends = Backends(by_name={"toy": BackendSettings(**table)})  # type: ignore[arg-type]  # of a test's keywords
+        self.made: list[BackendSettings] = []
+        self.demand: dict[str, Demand] = {}
+        self.busy: dict[str, int] = {}
+        self.by_token: dict[str, ToyLink] = {}
+        self.rung = threading.Event()
+        self.fleet = self.new_fleet()
+
+    def new_fleet(self) -> Fleet:
+        """Begin as a scheduler that follows another: whatever that knew is lost."""
+
+        def make(settings: BackendSettings, _: Home) -> Backend:
+            self.made.append(settings)
+            return ToyBackend(self.cluster, settings)
+
+        def link(folder: PilotFolder, spec: PilotSpec) -> ToyLink:
+            old = self.by_token.get(spec.token)
+            new = self.by_token[spec.token] = ToyLink(folder, spec)
+            if old is not None:  # what lies in the files
+                new.hello, new.beat, new.said_bye = old.hello, old.beat, old.said_bye
+                new.heard_at, new.orders = self.clock.now, old.orders
+            return new
+
+        self.fleet = Fleet(
+            self.home,
+            lambda: self.backends,
+            self.rung.set,
+            self.clock,
+            make,
+            link=link,
+            wall=lambda: self.wall + self.clock.now,
+        )
+        self.fleet.begin()
+        return self.fleet
+
+    def need(self, jobs: int, slots: int = 1) -> None:
+        self.demand = {"toy": Demand(jobs=jobs, slots=slots)}
+
+    def turn(self) -> None:
+        """Have one turn, and as many as the answers of the engine take."""
+        self.clock.now += 0.1
+        self.fleet.turn(self.demand, self.busy)
+        while self.waits():
+            assert self.rung.wait(PATIENCE_S)
+            self.rung.clear()
+            self.clock.now += 0.1
+            self.fleet.turn(self.demand, self.busy)
+
+    def waits(self) -> bool:
+        """Tell whether the engine has something to answer."""
+        return any(group.busy for group in self.fleet._groups.values())
+
+    def pass_time(self, seconds: float, *, speaking: Collection[str] = ()) -> None:
+        """Let time pass with a turn a second; these pilots speak all the time."""
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.clock.now += 0.8
+            for token in speaking:
+                self.by_token[token].speak(self.clock.now)
+            self.turn()
+
+    def records(self) -> list[str]:
+        return sorted(path.stem for path in (self.home.folder / "pilots").glob("launcher-*.json"))
+
+    @property
+    def reason(self) -> str:
+        return self.fleet.reasons().get("toy", "")

@@ -1,0 +1,257 @@
+"""What the queue remembers of attempts on GPUs, and what of that it believes."""
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.job import Resources, program_signature
+from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
+from launcher.store.connection import Connection
+from launcher.store.migrations import bring_up_to_date
+from launcher.store.queue import Store
+from launcher.store.scheduling.usage_records import EARLY_S, KEPT, UsageRecords
+from launcher.store.usage import LONGEST_S, NEWEST, NO_USAGE, Measured, Run, Usage
+from tests.build import GIB, a_claim, a_spec, enqueue
+
+A10 = "NVIDIA A10, 24576 MiB, driver 535.104"
+UPGRADED = "NVIDIA A10, 24576 MiB, driver 550.54"
+H100 = "NVIDIA H100, 81559 MiB, driver 550.54"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Connection:
+    """An empty queue in memory."""
+    memory = sqlite3.connect(":memory:", isolation_level=None)
+    bring_up_to_date(memory, tmp_path / "queue.db")
+    return Connection(memory, tmp_path / "queue.db")
+
+
+@pytest.fixture
+def records(database: Connection) -> UsageRecords:
+    return UsageRecords(database)
+
+
+def learn(
+    records: UsageRecords,
+    signature: str = "train 1",
+    *,
+    began: float = 0.0,
+    end: Outcome | None = None,
+    argv: tuple[str, ...] = (),
+    seconds: float = 60.0,
+    **measured: Any,
+) -> None:
+    """Let an attempt on a GPU end, and be recorded."""
+    spec = a_spec(*argv, signature=signature)
+    claim = a_claim(spec, device="GPU-0", claimed=began)
+    ended = end or Done(at=began + seconds)
+    records.record(claim, ended, Measured(**{"peak": 4 * GIB} | measured))
+
+
+def usage(records: UsageRecords, signature: str = "train 1", machine: str = "") -> Usage:
+    return records.usage(signature, machine)
+
+
+def test_many_durations_are_remembered_and_the_newest_peaks_count(
+    records: UsageRecords, database: Connection
+) -> None:
+    for number in range(KEPT + 6):
+        learn(records, seconds=100.0 + number, peak=GIB + number)
+    learned = usage(records)
+    assert len(learned.seconds) == KEPT
+    assert learned.seconds[0] == 105.0 + KEPT
+    assert learned.peaks == tuple(GIB + number for number in range(KEPT + 5, KEPT + 5 - NEWEST, -1))
+    (rows,) = database.execute("SELECT count(*) FROM lessons").fetchone()
+    assert rows == KEPT
+
+
+def test_a_duration_beside_others_is_told_as_if_alone_where_the_slowdown_is_known(
+    records: UsageRecords,
+) -> None:
+    learn(records, seconds=100, shared_s=60.0, slowdown=1.5, sm=0.5)
+    learn(records, seconds=100, shared_s=60.0)
+    learn(records, seconds=100, slowdown=2.0, sm=0.7)
+    learned = usage(records)
+    assert learned.seconds == pytest.approx((50.0, 100.0, 80.0))
+    assert learned.slowdown == pytest.approx(1.75)
+    assert learned.alone == ()
+    learn(records, seconds=90, shared_s=1.0)
+    assert usage(records).alone == (90.0,)
+    assert learned.sm == pytest.approx(0.6)
+
+
+def test_what_never_ran_takes_as_long_as_its_kind_and_says_so(records: UsageRecords) -> None:
+    assert usage(records, "train 2") == NO_USAGE
+    learn(records, "train 1", seconds=60)
+    learn(records, "score 1", seconds=5)
+    learned = usage(records, "train 2")
+    assert (learned.seconds, learned.own, learned.peaks) == ((60.0,), False, ())
+    assert usage(records, "attack 1").seconds == (5.0, 60.0)
+    assert usage(records, "train 1").own
+    learn(records, "train 3", seconds=70)
+    assert usage(records, "train 2").seconds == (70.0, 60.0)
+    assert usage(records, "").seconds == ()
+
+
+@pytest.mark.parametrize(
+    "end", [Failed(at=0.0, error="no"), Stopped(at=0.0), Lost(at=0.0, why="the machine crashed")]
+)
+def test_what_ended_early_teaches_no_duration_and_memory_only_where_it_took_more(
+    records: UsageRecords, end: Failed | Stopped | Lost
+) -> None:
+    early, late = replace(end, at=9.0), replace(end, at=EARLY_S)
+    learn(records, end=early, peak=GIB)
+    assert usage(records) == NO_USAGE  # it may not have come to its first step
+    learn(records, end=late, peak=4 * GIB)
+    assert usage(records) == Usage(peaks=(4 * GIB,))
+    learn(records, end=early, peak=2 * GIB)
+    learn(records, end=early, peak=5 * GIB)
+    assert usage(records) == Usage(peaks=(5 * GIB, 4 * GIB))
+
+
+def test_what_ran_out_of_memory_needs_what_it_was_refused_as_well(records: UsageRecords) -> None:
+    short = OutOfMemory(at=9.0, error="no", where="gpu", held=5 * GIB, wanted=2 * GIB)
+    learn(records, end=short)
+    assert usage(records).peaks == (7 * GIB,)
+    learn(records, "train 2", end=replace(short, held=None, wanted=None))
+    assert usage(records, "train 2").peaks == (4 * GIB,)
+    learn(records, "train 3", end=replace(short, where="ram"))
+    assert usage(records, "train 3").peaks == (4 * GIB,)
+
+
+# --- other machines
+
+
+def test_only_this_machines_memory_counts_where_it_is_known(records: UsageRecords) -> None:
+    learn(records, seconds=10, peak=9 * GIB, machine=H100, slowdown=3.0, shared_s=0.0)
+    learn(records, seconds=60, peak=4 * GIB, machine=A10)
+    records.know([A10])
+    assert usage(records) == Usage(seconds=(60.0,), peaks=(4 * GIB,), slowdown=3.0)  # as a fallback
+    records.know([H100])
+    assert usage(records).seconds == (10.0,)
+    assert usage(records, "train 2").seconds == (10.0,)  # of its kind, likewise
+    assert usage(records, machine=A10).peaks == (4 * GIB,)
+    records.know([])
+    assert len(usage(records).seconds) == 2
+
+
+def test_what_another_card_or_driver_taught_is_marked(records: UsageRecords) -> None:
+    learn(records, seconds=10, machine=A10)
+    records.know([UPGRADED])
+    assert usage(records).elsewhere == "under another driver (535.104)"
+    assert usage(records).seconds == (10.0,)
+    records.know([H100])
+    assert usage(records).elsewhere == "on another GPU (A10)"
+    learn(records, seconds=12, machine=UPGRADED)
+    records.know([UPGRADED])
+    assert usage(records) == Usage(seconds=(12.0, 10.0), peaks=(4 * GIB,))
+
+
+def test_what_older_launchers_recorded_counts_as_learned_here(records: UsageRecords) -> None:
+    learn(records)
+    records.know([H100])
+    assert usage(records) == Usage(seconds=(60.0,), peaks=(4 * GIB,))
+
+
+# --- programs
+
+
+def test_of_a_program_the_numbers_are_remembered_with_what_it_took(records: UsageRecords) -> None:
+    for size in (4, 7):
+        argv = ("train.py", f"--gib={size}")
+        learn(records, program_signature(argv), argv=argv, peak=size * GIB)
+    learned = usage(records, program_signature(("train.py", "--gib=9")))
+    assert learned.runs == (Run(4 * GIB, ("4",)), Run(7 * GIB, ("7",)))
+    learn(records)
+    assert usage(records).runs == ()  # a kind's signature is exact
+
+
+def test_a_waiting_program_comes_with_its_numbers_where_they_decide_its_memory(
+    store: Store,
+) -> None:
+    argv = ("train.py", "--gib=4")
+    gpu = Resources(device="cuda")
+    signature = program_signature(argv)
+    spec = a_spec(*argv, signature=signature, resources=gpu)
+    enqueue(store, spec)
+    (before,) = store.scheduling.ready(4)
+    assert before.numbers is None  # nothing is known that they could decide
+    learn(UsageRecords(Connection(store.database, Path())), signature, argv=argv)
+    store.scheduling.forget()  # the lesson was recorded beside it
+    (after,) = store.scheduling.ready(4)
+    assert after.numbers == ("4",)
+    store.database.execute("UPDATE jobs SET spec = '{', rank = rank + 1")
+    (damaged,) = store.scheduling.ready(4)
+    assert damaged.numbers == ()
+
+
+# --- what cannot be true
+
+
+@pytest.mark.parametrize(
+    ("began", "seconds", "elapsed_s", "learned"),
+    [
+        (1000.0, 60.0, None, (60.0,)),
+        (1000.0, -60.0, None, ()),  # the clock was set back
+        (0.0, LONGEST_S + 1, None, ()),  # it began in 1970, or ends in 2040
+        (0.0, 3600.0, 60.0, (60.0,)),  # set forward by an hour meanwhile
+        (0.0, LONGEST_S + 1, 60.0, (60.0,)),
+        (0.0, 60.0, 7200.0, (60.0,)),  # nobody looked for two hours after its end
+        (0.0, 60.0, -1.0, ()),
+    ],
+)
+def test_a_clock_that_jumps_teaches_no_duration(
+    records: UsageRecords,
+    began: float,
+    seconds: float,
+    elapsed_s: float | None,
+    learned: tuple[float, ...],
+) -> None:
+    learn(records, began=began, seconds=seconds, elapsed_s=elapsed_s)
+    assert usage(records) == Usage(seconds=learned, peaks=(4 * GIB,))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("seconds", -1.0),
+        ("seconds", "9e999"),
+        ("seconds", "-9e999"),
+        ("seconds", 1e12),
+        ("peak", -GIB),
+        ("peak", 0),
+        ("peak", 1 << 62),
+        ("slowdown", 0.0),
+        ("slowdown", "9e999"),
+        ("shared", -5.0),
+        ("sm", 7.0),
+        ("sm", -1.0),
+    ],
+)
+def test_a_damaged_lesson_is_left_out(
+    records: UsageRecords, database: Connection, column: str, value: float | str
+) -> None:
+    learn(records, seconds=50)
+    learn(records, seconds=60, shared_s=0.0, slowdown=2.0, sm=0.5)
+    database.execute(f"UPDATE lessons SET {column} = {value} WHERE id = 2")
+    records.forget()
+    learned = usage(records)
+    assert set(learned.seconds) <= {50.0, 60.0, 30.0}
+    assert set(learned.peaks) == {4 * GIB}
+    assert learned.slowdown in {None, 2.0}
+    assert learned.sm in {None, 0.5}
+    assert usage(records, "train 2").seconds  # of its kind, likewise
+
+
+@pytest.mark.parametrize("text", ["'{'", "'7'", "'[1]'", "NULL", "'[[]]'"])
+def test_numbers_that_cannot_be_read_are_unknown(
+    records: UsageRecords, database: Connection, text: str
+) -> None:
+    argv = ("train.py", "4")
+    learn(records, program_signature(argv), argv=argv)
+    database.execute(f"UPDATE lessons SET numbers = {text}")
+    records.forget()
+    assert usage(records, program_signature(argv)).runs == (Run(4 * GIB),)
