@@ -236,20 +236,10 @@ class Launches:
             cpus=claim.cpus,
             claim=claim.reservation,
             mps=self._gpus.mps_folders(claim),
-            left=self._left(claim),
+            left=left_for(self._home, claim),
             spec_text=claim.spec_text,
             context_text=claim.context_text,
         )
-
-    def _left(self, claim: Claim) -> str:
-        """Return from which stage an attempt goes on; those before it are taken from their attempts.
-
-        Raises:
-            OSError: that is not possible now.
-        """
-        if claim.number == 1 or not claim.spec.entry:
-            return ""
-        return take_left(self._home, claim.job, claim.number, claim.spec.run_folder)
 
     def _give_up(self, ready: ReadyJob, start: Start, why: Unusable, number: int) -> None:
         """Claim a job without a supervisor, so that its attempt can end."""
@@ -264,6 +254,17 @@ class Launches:
         )
         if claim is not None:
             self._given_up.append((claim, why))
+
+
+def left_for(home: Home, claim: Claim) -> str:
+    """Return from which stage an attempt goes on; those before it are taken from their attempts.
+
+    Raises:
+        OSError: that is not possible now.
+    """
+    if claim.number == 1 or not claim.spec.entry:
+        return ""
+    return take_left(home, claim.job, claim.number, claim.spec.run_folder)
 
 
 def _log_start(supervised: Supervised) -> None:

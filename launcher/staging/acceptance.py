@@ -9,35 +9,50 @@ import errno
 import os
 import secrets
 import shutil
+from pathlib import Path
 
 from launcher.staging.links import read_links
 from launcher.staging.sealing import seal
-from launcher.staging.stages import ACCEPTED, Stage, tidy
+from launcher.staging.stages import ACCEPTED, MOVED, VIEW, Stage, stage_of, tidy
 from launcher.system.files import sync
+from launcher.system.paths import Attempt
 
 _IN_THE_WAY = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 _REPLACED = "replaced-"  # in the stage: what made place, until it is removed
 
 
-def accept(stage: Stage) -> bool:
-    """Move what a stage holds into the folder of its run; return False where nothing is left to move.
+def accept(attempt: Attempt, run_folder: Path) -> None:
+    """Move what an attempt has made into the folder of its run.
+
+    Args:
+        attempt: that is done.
+        run_folder: of its job, as it is called here.
 
     Raises:
+        FileNotFoundError: its stage cannot be seen; where another machine has made it, that may pass.
         OSError: that is not possible now; what is not moved yet lies in the stage.
     """
-    accepted = stage.named(ACCEPTED)
+    stage, view = stage_of(attempt, run_folder), attempt.text(VIEW)
+    if stage is not None:
+        _take_over(stage.named(ACCEPTED), stage)
+        os.rename(view, attempt.text(MOVED))  # noqa: PTH104  # done for every attempt
+    else:  # it has made nothing; or it was moved, and who did it may have been killed then
+        stage = stage_of(attempt, run_folder, MOVED)
+    if stage is not None:
+        shutil.rmtree(stage.named(ACCEPTED).folder, ignore_errors=True)
+        tidy(stage)
+
+
+def _take_over(accepted: Stage, stage: Stage) -> None:
     try:
         os.rename(stage.folder, accepted.folder)  # noqa: PTH104  # done for every attempt
     except FileNotFoundError:
         if not os.path.isdir(accepted.folder):  # noqa: PTH112  # likewise
-            return False
-    if seal(accepted):
-        _delete_gone(accepted)
-        with contextlib.suppress(FileNotFoundError):  # it was moved before
-            _move(accepted, "", {*read_links(accepted).replaced})
-        shutil.rmtree(accepted.folder, ignore_errors=True)
-        tidy(accepted)
-    return True
+            raise
+    seal(accepted)
+    _delete_gone(accepted)
+    with contextlib.suppress(FileNotFoundError):  # nothing is left of it
+        _move(accepted, "", {*read_links(accepted).replaced})
 
 
 def _delete_gone(stage: Stage) -> None:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.staging.stages import LEFT, MAKING, Stage, names_of, stage_of, tidy
+from launcher.staging.stages import LEFT, MAKING, MOVED, VIEW, Stage, names_of, stage_of, tidy
 from launcher.system.paths import Attempt, Home
 
 
@@ -65,9 +65,10 @@ def remove_earlier(home: Home, job: int, number: int, run_folder: Path) -> None:
 
 def remove_of(attempt: Attempt, run_folder: Path) -> None:
     """Remove the stage of an attempt that is to be forgotten."""
-    stage = stage_of(attempt, run_folder)
-    if stage is not None:
-        remove(stage)
+    for view in (VIEW, MOVED):
+        stage = stage_of(attempt, run_folder, view)
+        if stage is not None:
+            remove(stage)
 
 
 def remove(stage: Stage) -> None:

@@ -13,8 +13,9 @@ The name of a stage tells how far it is; each change is a single rename:
 <name>.left       its attempt was given up, or did not end well: the next one goes on from it
 <name>.accepted   its outcome is accepted: what it holds belongs into the run's folder
 
-The link in the attempt's folder is never changed. So it leads nowhere as soon as the stage has another
-name, and a process that wakes later can write nothing through it.
+The link in the attempt's folder always means the first of these names. So it leads nowhere as soon as the
+stage has another one, and a process that wakes later can write nothing through it. When all is moved the
+link gets another name, and an attempt that has made nothing removes it: where it is, there is a stage.
 """
 
 import contextlib
@@ -31,6 +32,7 @@ from launcher.system.paths import Attempt
 STAGES = ".attempts"  # in a run's folder
 RUN, RECORD = ".accepted", ".links.json"  # in a stage
 VIEW = "runs"  # in an attempt's folder
+MOVED = "runs.moved"  # what the link is called when all is in the run's folder
 MAKING, LEFT, ACCEPTED = ".making", ".left", ".accepted"
 _NAME = re.compile(r"\d{1,12}-\d{1,12}-[0-9a-f]{8}")
 
@@ -68,12 +70,13 @@ def new_stage(run_folder: Path, job: int, number: int) -> Stage:
     return Stage(run_folder, f"{job}-{number}-{secrets.token_hex(4)}")
 
 
-def stage_of(attempt: Attempt, run_folder: Path) -> Stage | None:
+def stage_of(attempt: Attempt, run_folder: Path, view: str = VIEW) -> Stage | None:
     """Return the stage that an attempt was given, under the name that it has while the attempt runs.
 
     Args:
         attempt: of any node that shares the folder.
         run_folder: as it is called here.
+        view: the name of the link.
 
     Returns None where it was given none.
 
@@ -81,7 +84,7 @@ def stage_of(attempt: Attempt, run_folder: Path) -> Stage | None:
         OSError: that cannot be found out now.
     """
     try:
-        target = os.readlink(attempt.text(VIEW))  # noqa: PTH115  # done for every attempt
+        target = os.readlink(attempt.text(view))  # noqa: PTH115  # done for every attempt
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

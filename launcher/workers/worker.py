@@ -18,8 +18,7 @@ from launcher.errors import Error, MachineError
 from launcher.ids import model_folder_name, read_words
 from launcher.job import Spec
 from launcher.kind_interface.draft import MADE
-from launcher.staging.sealing import seal
-from launcher.staging.stages import stage_of
+from launcher.staging.sealing import hand_over
 from launcher.staging.view import Wanted, inside, make
 from launcher.states import Shortage
 from launcher.system.environment import placed_environment
@@ -96,7 +95,7 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         job = view_of_job(order, attempt, device=device, gpus=gpus, stop=stop)
         _tell_model(job)
         result: Mapping[str, Json] = _function(spec)(job)
-        hand_over(spec, attempt)
+        _hand_over(spec, attempt)
         _tell_result(attempt, {"schema": 1, "ok": True, "result": dict(result)})
     except Error as error:
         return _failed(
@@ -164,12 +163,11 @@ def view_of_job(
     )
 
 
-def hand_over(spec: Spec, attempt: Attempt) -> None:
+def _hand_over(spec: Spec, attempt: Attempt) -> None:
     """Leave what the job has made for its scheduler to accept; wait for room when the disk is full."""
-    stage = stage_of(attempt, spec.run_folder)
-    while stage is not None:
+    while True:
         try:
-            seal(stage)
+            hand_over(attempt, spec.run_folder)
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise

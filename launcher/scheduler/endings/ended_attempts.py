@@ -1,5 +1,6 @@
 """Attempts that have ended and are not taken in yet, and what is to be known of them for that."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,6 @@ from launcher.scheduler.gpus.shared_time import slowdown_by_duration
 from launcher.scheduler.policy.model import Machine
 from launcher.staging.acceptance import accept
 from launcher.staging.left_behind import remove_earlier
-from launcher.staging.stages import stage_of
 from launcher.states import (
     Done,
     Failed,
@@ -160,9 +160,7 @@ class Endings:
             return True
         attempt, run_folder = self._home.attempt(claim.job, claim.number), claim.spec.run_folder
         try:
-            stage = stage_of(attempt, run_folder)
-            if stage is not None:
-                accept(stage)
+            accept(attempt, run_folder)
         except OSError as error:
             why = f"its results cannot be moved to {run_folder}: {error.strerror or error}"
             logger.warning("job=%d attempt=%d trouble=%r", claim.job, claim.number, why)
@@ -171,7 +169,8 @@ class Endings:
                 return False
             ended.outcome = Failed(at=ended.outcome.at, error=why)
             return True
-        remove_earlier(self._home, claim.job, claim.number, run_folder)
+        with contextlib.suppress(OSError):
+            remove_earlier(self._home, claim.job, claim.number, run_folder)
         return True
 
     def finish(self, ended: Ended, now: float) -> State | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from launcher.staging.acceptance import accept
 from launcher.staging.left_behind import remove_earlier, take_left
-from launcher.staging.sealing import seal
+from launcher.staging.sealing import hand_over
 from launcher.staging.stages import Stage, stage_of
 from launcher.staging.view import Wanted, inside, make
 from launcher.system.files import write_atomic
@@ -50,11 +50,11 @@ class Study:
 
     def end(self) -> None:
         """Do what a worker and its scheduler do when the newest attempt is done."""
-        seal(self.stage())
+        hand_over(self.attempt(self.number), self.run)
         self.accept()
 
     def accept(self) -> None:
-        accept(self.stage())
+        accept(self.attempt(self.number), self.run)
         remove_earlier(self.home, 7, self.number, self.run)
 
     def results(self) -> dict[str, str]:
