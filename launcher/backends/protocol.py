@@ -18,6 +18,10 @@ class EngineError(MachineError):
     """An engine did not do what it was asked, or did not answer; nothing is known then."""
 
 
+class Refused(EngineError):
+    """An engine took none of the pilots, and will take none until a configuration changes."""
+
+
 class Stage(StrEnum):
     """How far the engine is with a pilot."""
 
@@ -49,6 +53,7 @@ class Observation:
     cause: Cause | None = None  # of its end
     node: str = ""  # the engine's name for the node
     starts_at: float | None = None  # seconds since 1970, as the engine estimates; None: it does not
+    ends_at: float | None = None  # seconds since 1970, when the engine will end it; None: not known
     node_answers: bool = True  # False: the node is down or silent, and what ran there may run on
 
 
@@ -72,6 +77,7 @@ class Backend(Protocol):
         """Submit pilots whose folders are made; each runs `python -P -m launcher.pilots FOLDER`.
 
         Raises:
+            Refused: it takes no such pilots; what the engine said.
             EngineError: none of them, or not all of them were taken; what the engine said. Whether one was is
                 seen by `observe`.
         """

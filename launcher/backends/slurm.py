@@ -1,0 +1,248 @@
+"""Pilots as jobs of Slurm, by its own programs: sbatch, squeue, sinfo and scancel.
+
+A pilot is known by its token, which is its job's name. Where a program fails, hangs or prints what is not
+understood, nothing is known, and nothing is taken for gone.
+"""
+
+import os
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from launcher.backends.protocol import Cause, EngineError, Estimate, Observation, Refused, Stage
+from launcher.backends.sbatch import (
+    Batch,
+    arguments,
+    batches,
+    estimated_start,
+    for_good,
+    names_partition,
+    script,
+    submission,
+)
+from launcher.backends.settings import BackendSettings
+from launcher.backends.slurm_commands import Answer, SlurmCommands
+from launcher.backends.slurm_states import (
+    FORMAT,
+    NODE_FORMAT,
+    RUNNING,
+    Row,
+    live_elements,
+    name_and_index,
+    observations,
+    ranges,
+    read_rows,
+    silent_nodes,
+)
+from launcher.pilots.folder import PilotFolder, PilotSpec
+from launcher.system.files import last_lines
+from launcher.system.paths import Home
+from launcher.system.text import harmless
+
+LOG_LINES = 20
+# longer than a kernel takes as one argument, 128 KiB; all jobs of the user are read then
+_MOST_NAMES_BYTES = 100_000
+_JOBS_AT_ONCE = 200  # that one scancel is given
+CGROUPS = "proctrack/cgroup"
+_PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # Slurm waits two seconds for what a killed job leaves
+
+
+def make(settings: BackendSettings, home: Home) -> "Slurm":  # noqa: ARG001  # as all engines are made
+    """Return the Slurm that SLURM_CONF, or the machine's own configuration, points to."""
+    return Slurm(settings, SlurmCommands(os.environ))
+
+
+class Slurm:
+    """A Slurm that starts pilots."""
+
+    def __init__(self, settings: BackendSettings, commands: SlurmCommands) -> None:
+        """Begin; nothing is asked yet."""
+        self._settings, self._commands = settings, commands
+        self._nodes: dict[str, str] = {}  # token → where it ran when Slurm last knew
+        self._cgroups: bool | None = None  # not asked yet
+
+    @property
+    def settings(self) -> BackendSettings:
+        """Its table of config.toml."""
+        return self._settings
+
+    def submit(self, pilots: Sequence[tuple[PilotFolder, PilotSpec]]) -> None:
+        """Submit pilots, those of an array with one call.
+
+        Raises:
+            Refused: Slurm takes no such pilots; what it said.
+            EngineError: Slurm did not take all of them, or did not answer.
+        """
+        for number, batch in enumerate(batches(pilots)):
+            answer = self._commands.run(
+                "sbatch",
+                *submission(self._settings, batch),
+                stdin=script(self._settings, batch),
+            )
+            if answer.code and number:  # the first ones are taken
+                raise EngineError(str(self._refusal(answer)))
+            if answer.code:
+                raise self._refusal(answer)
+
+    def observe(self, tokens: Collection[str]) -> Mapping[str, Observation]:
+        """Ask squeue once for all pilots; where one has ended without a word, also for its node.
+
+        Raises:
+            EngineError: nothing is known.
+        """
+        if not tokens:
+            return {}
+        seen = observations(self._rows(tokens), tokens)
+        self._nodes = {
+            token: observation.node or self._nodes.get(token, "")
+            for token, observation in seen.items()
+        }
+        return self._with_silent_nodes(seen)
+
+    def cancel(self, tokens: Collection[str]) -> None:
+        """Cancel pilots with all that runs in them.
+
+        A plain scancel sends SIGCONT first, upon which a frozen job runs on for a moment, even where it is told
+        to send SIGKILL. Where Slurm tracks processes by control groups, everything goes when the pilot is
+        killed alone, and nothing wakes; elsewhere what is in a session of its own would be left.
+
+        Raises:
+            EngineError: Slurm did not take it.
+        """
+        elements = {token for token in tokens if name_and_index(token)[1]}
+        for name in sorted(set(tokens) - elements):
+            words = ("--me", f"--name={name}")
+            self._kill([name], words)
+            self._commands.require("scancel", *words)
+        if elements:
+            self._cancel_elements(elements)
+
+    def collect(self, pilot: PilotFolder) -> str:
+        """Return the last lines of a pilot's log."""
+        return "\n".join(map(harmless, last_lines(pilot.log, LOG_LINES)))
+
+    def estimate(self, spec: PilotSpec) -> Estimate:
+        """Ask sbatch when such a pilot would start.
+
+        Raises:
+            EngineError: Slurm does not answer.
+        """
+        alone = Batch(name=spec.token, shape=spec.shape, folder=Path("/"))
+        answer = self._commands.run(
+            "sbatch",
+            "--test-only",
+            *arguments(self._settings, spec.shape),
+            stdin=script(self._settings, alone),
+            epoch=True,
+        )
+        if not answer.code:
+            return Estimate(possible=True, starts_at=estimated_start(answer.err + answer.out))
+        refusal = self._refusal(answer)
+        if not isinstance(refusal, Refused):
+            raise refusal
+        return Estimate(possible=False, why=str(refusal))
+
+    def _refusal(self, answer: Answer) -> EngineError:
+        complaint = answer.complaint
+        if not for_good(complaint):
+            return EngineError(f"sbatch failed: {complaint}")
+        more = self._partitions() if names_partition(complaint) else ""
+        return Refused(
+            f"Slurm refuses pilots of [backends.{self._settings.name}]: {complaint}{more}"
+        )
+
+    def _partitions(self) -> str:
+        try:
+            listed = self._commands.require("sinfo", "-h", "-o", "%R").split()
+        except EngineError:
+            return ""
+        return f"; its partitions: {harmless(', '.join(dict.fromkeys(listed)))}" if listed else ""
+
+    def _rows(self, tokens: Iterable[str]) -> list[Row]:
+        """Return what squeue says of jobs with our names.
+
+        Raises:
+            EngineError: nothing is known.
+        """
+        names = {name_and_index(token)[0] for token in tokens}
+        listed = ",".join(sorted(names))
+        words = ["squeue", "--noheader", "--me", "--states=all", "--array", f"--format={FORMAT}"]
+        if len(listed) < _MOST_NAMES_BYTES:
+            words.append(f"--name={listed}")
+        printed = self._commands.require(*words, epoch=True)
+        try:
+            return [row for row in read_rows(printed) if row.name in names]
+        except ValueError as error:
+            raise EngineError(f"squeue printed what is not understood: {error}") from error
+
+    def _with_silent_nodes(self, seen: Mapping[str, Observation]) -> dict[str, Observation]:
+        """Add which ended pilots' nodes do not answer: what ran there may run on."""
+        asked = {
+            token: node
+            for token, observation in seen.items()
+            if observation.stage in {Stage.ENDED, Stage.UNKNOWN}
+            and observation.cause is not Cause.COMPLETED
+            and (node := self._nodes[token])
+        }
+        if not asked:
+            return dict(seen)
+        nodes = ",".join(sorted(set(asked.values())))
+        printed = self._commands.require(
+            "sinfo", "--noheader", "--Node", f"--nodes={nodes}", f"--format={NODE_FORMAT}"
+        )
+        try:
+            silent = silent_nodes(printed)
+        except ValueError as error:
+            raise EngineError(f"sinfo printed what is not understood: {error}") from error
+        return {
+            token: replace(
+                observation,
+                node=self._nodes[token],
+                node_answers=asked.get(token, "") not in silent,
+            )
+            for token, observation in seen.items()
+        }
+
+    def _cancel_elements(self, tokens: Collection[str]) -> None:
+        """Cancel elements of arrays, by their numbers as they are just now.
+
+        A scancel with an option that chooses jobs, such as --name, cancels all elements that wait.
+        """
+        live = live_elements(self._rows(tokens), tokens)
+        running = [row.job for row in live if row.state in RUNNING]
+        for start in range(0, len(running), _JOBS_AT_ONCE):
+            self._kill(tokens, running[start : start + _JOBS_AT_ONCE])
+        by_array: dict[str, list[int]] = {}
+        for row in live:
+            by_array.setdefault(row.job.partition("_")[0], []).append(int(row.index))
+        for array, numbers in by_array.items():
+            self._commands.require("scancel", f"{array}_[{ranges(numbers)}]")
+
+    def _kill(self, tokens: Collection[str], words: Collection[str]) -> None:
+        """Kill pilots, where that ends all that runs in them, too, and wait for a moment until they have ended.
+
+        Args:
+            tokens: among which they are.
+            words: that choose them for scancel.
+        """
+        if not self._by_cgroups():
+            return
+        # of what waits or has ended this fails, which is no reason to leave it
+        self._commands.run("scancel", "--batch", "--signal=KILL", *words)
+        for pause_s in _PAUSES_S:
+            rows = self._rows(tokens)
+            if not any(row.state in RUNNING and _is_chosen(row, words) for row in rows):
+                return
+            time.sleep(pause_s)
+
+    def _by_cgroups(self) -> bool:
+        """Tell whether Slurm finds all processes of a job, whatever they have done to escape."""
+        if self._cgroups is None:
+            printed = self._commands.require("scontrol", "show", "config")
+            self._cgroups = CGROUPS in printed
+        return self._cgroups
+
+
+def _is_chosen(row: Row, words: Collection[str]) -> bool:
+    return row.job in words or f"--name={row.name}" in words

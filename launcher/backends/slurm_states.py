@@ -1,0 +1,161 @@
+"""What squeue and sinfo print, read: which pilot is where, and why.
+
+Pilots are known by their names, never by Slurm's numbers: a controller that crashes gives those out again.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from launcher.backends.protocol import Cause, Observation, Stage
+
+# the name comes last; ours hold no bar, and only ours are asked for
+FORMAT = "%i|%T|%K|%S|%e|%N|%r|%j"
+NODE_FORMAT = "%N|%T"
+_JOB = re.compile(r"[0-9]+(_[0-9]+|_\[[^|]*\])?(\+[0-9]+)?")
+_ELEMENT = re.compile(r"(?P<name>.+)_(?P<index>[0-9]{1,9})")
+_SILENT = "*"  # sinfo marks a node so that does not answer
+_NO_REASON = ("None", "(null)", "N/A", "")
+_LATEST = 1e11  # seconds since 1970; what is later is no time
+
+_WAITING = {
+    *("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"),
+    *("SPECIAL_EXIT", "POWER_UP_NODE"),
+}
+RUNNING = {
+    *("RUNNING", "COMPLETING", "STOPPED", "SUSPENDED", "RESIZING", "SIGNALING", "STAGE_OUT"),
+    *("UPDATE_DB", "EXPEDITING"),
+}
+_CAUSES = {
+    "COMPLETED": Cause.COMPLETED,
+    "PREEMPTED": Cause.PREEMPTED,
+    "NODE_FAIL": Cause.NODE_FAILED,
+    "BOOT_FAIL": Cause.NODE_FAILED,
+    "REVOKED": Cause.NODE_FAILED,
+    "TIMEOUT": Cause.TIME_LIMIT,
+    "DEADLINE": Cause.TIME_LIMIT,
+    "OUT_OF_MEMORY": Cause.MEMORY,
+    "CANCELLED": Cause.CANCELLED,
+    "FAILED": Cause.FAILED,
+    "LAUNCH_FAILED": Cause.FAILED,
+}
+_MOST_ALIVE = (Stage.RUNNING, Stage.WAITING, Stage.ENDED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A line of squeue."""
+
+    job: str  # Slurm's number: 12, or 12_3 of an array
+    state: str
+    index: str  # of an array's element
+    start: str
+    end: str
+    node: str
+    reason: str
+    name: str
+
+
+def read_rows(text: str) -> list[Row]:
+    """Read what squeue prints with FORMAT.
+
+    Raises:
+        ValueError: that is something else; then nothing is known.
+    """
+    return [_row(line) for line in text.splitlines() if line.strip()]
+
+
+def _row(line: str) -> Row:
+    fields = line.split("|", 6)
+    if len(fields) != 7 or not _JOB.fullmatch(fields[0].strip()) or "|" not in fields[6]:
+        raise ValueError(f"no line of squeue: {line[:80]!r}")
+    job, state, index, start, end, node = (field.strip() for field in fields[:6])
+    reason, _, name = fields[6].rpartition("|")
+    return Row(
+        job=job,
+        state=state,
+        index=index,
+        start=start,
+        end=end,
+        node="" if node in _NO_REASON else node,
+        reason="" if reason in _NO_REASON else reason,
+        name=name,
+    )
+
+
+def name_and_index(token: str) -> tuple[str, str]:
+    """Return the name of Slurm's job and the element of the array: `launcher-ab_17` is number 17 of `launcher-ab`."""
+    match = _ELEMENT.fullmatch(token)
+    return (match["name"], match["index"]) if match else (token, "")
+
+
+def observations(rows: Iterable[Row], tokens: Collection[str]) -> dict[str, Observation]:
+    """Return what the rows say of each pilot; UNKNOWN of those that stand in none."""
+    by_element: dict[tuple[str, str], list[Observation]] = {}
+    for row in rows:
+        index = row.index if row.index.isdigit() else ""
+        by_element.setdefault((row.name, index), []).append(_observation(row))
+    result = {}
+    for token in tokens:
+        name, index = name_and_index(token)
+        # elements that were cancelled before they began stand in the array's own row
+        seen = by_element.get((name, index)) or by_element.get((name, "")) or []
+        result[token] = min(
+            seen,
+            key=lambda observation: _MOST_ALIVE.index(observation.stage),
+            default=Observation(stage=Stage.UNKNOWN, cause=Cause.UNKNOWN),
+        )
+    return result
+
+
+def _observation(row: Row) -> Observation:
+    if row.state in _CAUSES:
+        cause = _CAUSES[row.state]
+        return Observation(stage=Stage.ENDED, reason=row.reason, cause=cause, node=row.node)
+    if row.state in _WAITING or (row.state not in RUNNING and not row.node):
+        reason = row.reason or ("" if row.state == "PENDING" else row.state.lower())
+        return Observation(stage=Stage.WAITING, reason=reason, starts_at=_time(row.start))
+    # a state of a newer Slurm that has a node is no end
+    reason = "" if row.state == "RUNNING" else row.state.lower()
+    return Observation(stage=Stage.RUNNING, reason=reason, node=row.node, ends_at=_time(row.end))
+
+
+def _time(text: str) -> float | None:
+    """Return seconds since 1970; None where Slurm does not know it."""
+    if not text.isascii() or not text.isdigit():
+        return None
+    seconds = float(text)
+    return seconds if 0 < seconds < _LATEST else None
+
+
+def silent_nodes(text: str) -> set[str]:
+    """Return the nodes of what sinfo prints with NODE_FORMAT that do not answer.
+
+    Raises:
+        ValueError: that is something else; then nothing is known.
+    """
+    silent = set()
+    for line in filter(None, text.splitlines()):
+        node, bar, state = line.strip().partition("|")
+        if not bar or not node or not state:
+            raise ValueError(f"no line of sinfo: {line[:80]!r}")
+        if _SILENT in state:
+            silent.add(node)
+    return silent
+
+
+def live_elements(rows: Iterable[Row], tokens: Collection[str]) -> list[Row]:
+    """Return the rows of elements of arrays that have not ended."""
+    elements = {name_and_index(token) for token in tokens}
+    return [row for row in rows if (row.name, row.index) in elements and row.state not in _CAUSES]
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Return elements of an array as Slurm takes them: 0-9,12."""
+    spans: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1] = spans[-1][0], number
+        else:
+            spans.append((number, number))
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)

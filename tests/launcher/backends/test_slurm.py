@@ -1,0 +1,262 @@
+"""Slurm's programs that fail, hang, or print anything: stand-ins for them in PATH."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from launcher.backends.protocol import Cause, EngineError, Refused, Stage
+from launcher.backends.settings import BackendSettings
+from launcher.backends.slurm import Slurm
+from launcher.backends.slurm_commands import SlurmCommands
+from launcher.pilots.folder import PilotFolder, PilotSpec, make_pilot_folder
+from tests.build import gone, until
+
+TOKEN = "launcher-ab12"
+PATIENT_S, IMPATIENT_S = 60.0, 0.3
+Stub = Callable[..., Slurm]
+
+
+@pytest.fixture
+def stub(tmp_path: Path) -> Stub:
+    """A Slurm whose programs do what their scripts say; each call is added to `calls`."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (tmp_path / "calls").touch()
+
+    def make(patience_s: float = PATIENT_S, **scripts: str) -> Slurm:
+        for name, text in scripts.items():
+            program = programs / name
+            text = text.replace("$CALLS", str(tmp_path / "calls"))
+            called = f'echo {name} "$@" >> {tmp_path}/calls\n'
+            program.write_text(f"#!/bin/bash\n{called}{text}\n")
+            program.chmod(0o755)
+        environ = {"PATH": f"{programs}:/usr/bin:/bin", "SECRET": "x", "SBATCH_PARTITION": "x"}
+        settings = BackendSettings(name="cluster", kind="slurm", partition="gpu")
+        return Slurm(settings, SlurmCommands(environ, patience_s))
+
+    return make
+
+
+@pytest.fixture
+def calls(tmp_path: Path) -> Callable[[], list[str]]:
+    """What was called, each with its arguments."""
+    return lambda: (tmp_path / "calls").read_text().splitlines()
+
+
+def a_pilot(folder: Path, token: str = TOKEN) -> tuple[PilotFolder, PilotSpec]:
+    pilot = PilotFolder(folder / "pilots" / token)
+    spec = PilotSpec(token=token, backend="cluster", version="1", cpus=1)
+    make_pilot_folder(pilot, spec)
+    return pilot, spec
+
+
+def row(state: str, token: str = TOKEN, node: str = "n1") -> str:
+    return f"7|{state}|N/A|N/A|N/A|{node}|None|{token}"
+
+
+def test_a_squeue_that_fails_is_no_answer(stub: Stub) -> None:
+    slurm = stub(
+        squeue="echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1"
+    )
+    with pytest.raises(EngineError, match=r"squeue failed: .*Unable to contact slurm controller"):
+        slurm.observe([TOKEN])
+
+
+def test_a_squeue_that_hangs_is_ended_and_is_no_answer(stub: Stub, tmp_path: Path) -> None:
+    slurm = stub(IMPATIENT_S, squeue=f"sleep 1000 & echo $! > {tmp_path}/pid; wait")
+    with pytest.raises(EngineError, match="squeue did not answer within"):
+        slurm.observe([TOKEN])
+    if (tmp_path / "pid").exists():  # a busy machine may not have come so far
+        pid = int((tmp_path / "pid").read_text())
+        until(lambda: gone(pid), "what squeue had started has ended")
+
+
+@pytest.mark.parametrize("garbage", ["Segmentation fault", "7|RUNNING", "\\x00\\xff\\xfe", "{}"])
+def test_a_squeue_that_prints_garbage_is_no_answer(stub: Stub, garbage: str) -> None:
+    slurm = stub(squeue=f"printf '{row('RUNNING')}\\n{garbage}\\n'")
+    with pytest.raises(EngineError, match="squeue printed what is not understood"):
+        slurm.observe([TOKEN])
+
+
+def test_programs_that_are_not_installed_are_no_answer(stub: Stub) -> None:
+    with pytest.raises(EngineError, match=r"cannot run squeue-of-nobody.*installed on this host"):
+        stub()._commands.run("squeue-of-nobody")
+
+
+def test_squeue_is_asked_once_for_all_pilots(stub: Stub, calls: Callable[[], list[str]]) -> None:
+    slurm = stub(squeue=f"echo '{row('RUNNING')}'; echo '{row('PENDING', 'launcher-cd', '')}'")
+    seen = slurm.observe([TOKEN, "launcher-cd", "launcher-ef"])
+    stages = {token: observation.stage for token, observation in seen.items()}
+    assert stages == {
+        TOKEN: Stage.RUNNING,
+        "launcher-cd": Stage.WAITING,
+        "launcher-ef": Stage.UNKNOWN,
+    }
+    (call,) = calls()
+    assert "--name=launcher-ab12,launcher-cd,launcher-ef" in call
+
+
+def test_nothing_is_asked_where_there_is_no_pilot(
+    stub: Stub, calls: Callable[[], list[str]]
+) -> None:
+    assert stub(squeue="exit 1").observe([]) == {}
+    assert calls() == []
+
+
+def test_many_names_do_not_make_an_argument_that_is_too_long(stub: Stub) -> None:
+    slurm = stub(squeue=f"echo '{row('RUNNING')}'; echo '{row('RUNNING', 'foreign')}'")
+    tokens = [TOKEN, *(f"launcher-{number:020}" for number in range(10_000))]
+    assert slurm.observe(tokens)[TOKEN].stage is Stage.RUNNING
+
+
+@pytest.mark.parametrize("state", ["NODE_FAIL", "FAILED", "CANCELLED", "PREEMPTED"])
+def test_of_an_ended_pilot_it_is_known_whether_its_node_answers(stub: Stub, state: str) -> None:
+    slurm = stub(squeue=f"echo '{row(state)}'", sinfo="echo 'n1|down*'")
+    assert not slurm.observe([TOKEN])[TOKEN].node_answers
+    slurm = stub(sinfo="echo 'n1|idle'")
+    assert slurm.observe([TOKEN])[TOKEN].node_answers
+
+
+def test_a_forgotten_pilot_is_remembered_to_have_had_a_node(stub: Stub) -> None:
+    slurm = stub(squeue=f"echo '{row('RUNNING')}'", sinfo="echo 'n1|down*'")
+    slurm.observe([TOKEN])
+    stub(squeue="")
+    observation = slurm.observe([TOKEN])[TOKEN]
+    assert (observation.stage, observation.cause) == (Stage.UNKNOWN, Cause.UNKNOWN)
+    assert (observation.node, observation.node_answers) == ("n1", False)
+
+
+@pytest.mark.parametrize("script", ["exit 1", "echo error"])
+def test_a_sinfo_that_fails_leaves_an_end_unknown(stub: Stub, script: str) -> None:
+    slurm = stub(squeue=f"echo '{row('NODE_FAIL')}'", sinfo=script)
+    with pytest.raises(EngineError, match="sinfo"):
+        slurm.observe([TOKEN])
+
+
+def test_a_refused_partition_is_told_with_what_slurm_said(stub: Stub, tmp_path: Path) -> None:
+    refusal = "sbatch: error: invalid partition specified: gpu\nsbatch: error: Batch job submission failed: Invalid partition name specified"
+    slurm = stub(sbatch=f"echo '{refusal}' >&2; exit 1", sinfo="echo main; echo short")
+    with pytest.raises(
+        Refused,
+        match=r"\[backends.cluster\]: invalid partition specified: gpu; .*Invalid partition name specified; its partitions: main, short",
+    ):
+        slurm.submit([a_pilot(tmp_path)])
+
+
+def test_a_controller_that_is_away_does_not_refuse_for_good(stub: Stub, tmp_path: Path) -> None:
+    away = "sbatch: error: Batch job submission failed: Unable to contact slurm controller"
+    slurm = stub(sbatch=f"echo '{away}' >&2; exit 1")
+    with pytest.raises(EngineError, match="Unable to contact") as raised:
+        slurm.submit([a_pilot(tmp_path)])
+    assert not isinstance(raised.value, Refused)
+
+
+def test_after_a_first_pilot_was_taken_nobody_says_that_none_was(
+    stub: Stub, tmp_path: Path
+) -> None:
+    second = "[ $(wc -l < $CALLS) = 1 ] || { echo 'sbatch: error: invalid qos' >&2; exit 1; }"
+    slurm = stub(sbatch=second)
+    with pytest.raises(EngineError, match="invalid qos") as raised:
+        slurm.submit([a_pilot(tmp_path), a_pilot(tmp_path, "launcher-cd")])
+    assert not isinstance(raised.value, Refused)
+
+
+def test_a_slow_sbatch_is_given_up(stub: Stub, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="sbatch did not answer within"):
+        stub(IMPATIENT_S, sbatch="sleep 1000").submit([a_pilot(tmp_path)])
+
+
+def test_what_the_shell_exports_does_not_reach_a_pilot(stub: Stub, tmp_path: Path) -> None:
+    slurm = stub(sbatch=f"env > {tmp_path}/environment")
+    slurm.submit([a_pilot(tmp_path)])
+    environment = (tmp_path / "environment").read_text()
+    assert "PATH=" in environment
+    assert "SECRET" not in environment
+    assert "SBATCH" not in environment
+
+
+def test_a_message_of_slurm_cannot_steer_a_terminal(stub: Stub, tmp_path: Path) -> None:
+    slurm = stub(sbatch="printf 'sbatch: error: \\x1b[2Jbad\\n' >&2; exit 1")
+    with pytest.raises(EngineError, match=r"\\x1b\[2Jbad"):
+        slurm.submit([a_pilot(tmp_path)])
+
+
+CGROUPS = "echo 'ProctrackType           = proctrack/cgroup'"
+OTHERS = "echo 'ProctrackType           = proctrack/linuxproc'"
+
+
+def test_where_slurm_tracks_by_cgroups_a_pilot_is_killed_before_it_is_cancelled(
+    stub: Stub, calls: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    ended = tmp_path / "ended"
+    running = f"[ -e {ended} ] || {{ touch {ended}; echo '{row('COMPLETING')}'; }}"
+    # the first call fails, as it does while a pilot waits
+    stub(scontrol=CGROUPS, squeue=running, scancel="[ $1 = --me ]").cancel([TOKEN])
+    assert [call for call in calls() if "scancel" in call] == [
+        f"scancel --batch --signal=KILL --me --name={TOKEN}",
+        f"scancel --me --name={TOKEN}",
+    ]
+    assert sum("squeue" in call for call in calls()) == 2  # until it does not run any more
+
+
+def test_elsewhere_a_pilot_is_cancelled_as_slurm_does_it(
+    stub: Stub, calls: Callable[[], list[str]]
+) -> None:
+    stub(scontrol=OTHERS, scancel="").cancel([TOKEN, "launcher-cd"])
+    assert calls() == [
+        "scontrol show config",
+        f"scancel --me --name={TOKEN}",
+        "scancel --me --name=launcher-cd",
+    ]
+
+
+def element(index: int, state: str, node: str = "") -> str:
+    return f"9_{index}|{state}|{index}|N/A|N/A|{node}|None|{TOKEN}"
+
+
+@pytest.mark.parametrize("tracking", [CGROUPS, OTHERS])
+def test_elements_are_cancelled_by_their_numbers_and_without_an_option_that_chooses(
+    stub: Stub, calls: Callable[[], list[str]], tracking: str
+) -> None:
+    rows = [element(3, "PENDING"), element(4, "RUNNING", "n1"), element(5, "PENDING")]
+    rows += [element(6, "PENDING"), element(7, "COMPLETED", "n1")]
+    ended = element(4, "FAILED", "n1")
+    listed = "; ".join(f"echo '{row}'" for row in rows)
+    # what was killed is seen to have ended
+    printed = f"if grep -q KILL $CALLS; then echo '{ended}'; else {listed}; fi"
+    slurm = stub(scontrol=tracking, squeue=printed, scancel="")
+    slurm.cancel([f"{TOKEN}_{number}" for number in (3, 4, 5, 7)])
+    cancelled = [call for call in calls() if "scancel" in call]
+    killed = ["scancel --batch --signal=KILL 9_4"] if tracking == CGROUPS else []
+    assert cancelled == [*killed, "scancel 9_[3-5]"]
+
+
+def test_a_scancel_that_fails_is_to_be_tried_again(stub: Stub) -> None:
+    with pytest.raises(EngineError, match="scancel failed"):
+        stub(scontrol=OTHERS, scancel="exit 1").cancel([TOKEN])
+
+
+def test_the_log_of_a_pilot_is_shown_without_power_over_terminals(
+    stub: Stub, tmp_path: Path
+) -> None:
+    pilot, _ = a_pilot(tmp_path)
+    slurm = stub()
+    assert slurm.collect(pilot) == ""
+    pilot.log.write_text("first\n" * 50 + "module: \x1b[2Jnot there\n")
+    assert slurm.collect(pilot).splitlines()[-1] == "module: \\x1b[2Jnot there"
+    pilot.log.unlink()
+    assert slurm.collect(pilot) == ""
+
+
+def test_an_estimate_is_what_slurm_expects(stub: Stub) -> None:
+    spec = PilotSpec(token=TOKEN, backend="cluster", version="1", cpus=1)
+    slurm = stub(sbatch="echo 'sbatch: Job 1 to start at 1795373460 using 1 processors' >&2")
+    estimate = slurm.estimate(spec)
+    assert (estimate.possible, estimate.starts_at) == (True, 1795373460.0)
+    refused = "allocation failure: Requested node configuration is not available"
+    estimate = stub(sbatch=f"echo '{refused}' >&2; exit 1").estimate(spec)
+    assert not estimate.possible
+    assert "Requested node configuration is not available" in estimate.why
+    with pytest.raises(EngineError):
+        stub(sbatch="exit 1").estimate(spec)

@@ -1,0 +1,301 @@
+"""A Slurm of its own in a folder: munge, a controller, and a daemon per node, all on this machine.
+
+Nodes are names with a port each; their GPUs are character devices, of which Slurm looks at the names only.
+It needs root, since slurmd does, and no systemd and no cgroups. `Slurm.environment` points Slurm's programs at it.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launcher.system.process_tree import descendants, send
+
+PACKAGES = {  # program → Debian's package
+    "slurmctld": "slurmctld",
+    "slurmd": "slurmd",
+    "sbatch": "slurm-client",
+    "munged": "munge",
+}
+SBIN = "/usr/sbin"  # not in every user's PATH
+STARTS_WITHIN_S, ENDS_WITHIN_S, ANSWERS_WITHIN_S = 60.0, 20.0, 60.0
+PAUSE_S = 0.02
+LOG_BYTES = 2000  # of each daemon's log, shown where a start fails
+NULL_DEVICE = os.makedev(1, 3)
+
+CONF = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool.%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
+SlurmctldLogFile={folder}/log/slurmctld
+SlurmdLogFile={folder}/log/slurmd.%n
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SlurmdParameters=config_overrides
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SwitchType=switch/none
+MpiDefault=none
+ReturnToService=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=100
+GresTypes=gpu
+SlurmdTimeout=10
+SlurmctldTimeout=5
+KillWait=2
+MinJobAge={min_job_age_s}
+MaxArraySize=1001
+MaxJobCount=20000
+SchedulerType=sched/backfill
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,bf_interval=1,bf_resolution=1
+PreemptType=preempt/partition_prio
+PreemptMode=CANCEL
+{nodes}
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL GraceTime=5
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
+PartitionName=short Nodes=ALL MaxTime=10 State=UP PriorityTier=1 PreemptMode=OFF
+"""
+NODE = (
+    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
+    "CPUs={cpus} RealMemory=4000 Gres=gpu:{gpus}"
+)
+
+
+def missing() -> str:
+    """Return what keeps Slurm from being started here, and what helps; '' where nothing does."""
+    absent = [name for name in PACKAGES if _program(name) is None]
+    if absent:
+        packages = " ".join(PACKAGES[name] for name in absent)
+        return (
+            f"{', '.join(absent)} not installed: apt-get install --no-install-recommends {packages}"
+        )
+    return "" if os.geteuid() == 0 else "needs root: slurmd refuses to run as another user"
+
+
+@dataclass(kw_only=True)
+class Slurm:
+    """A running Slurm; its daemons by their names: munged, slurmctld, n1, n2, …"""
+
+    folder: Path
+    nodes: tuple[str, ...]
+    cpus: int = 2  # of each node, as Slurm counts
+    gpus: int = 2
+    min_job_age_s: int = 300  # so long squeue tells of what has ended
+    daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What points Slurm's programs at this one."""
+        return {"SLURM_CONF": str(self.folder / "slurm.conf")}
+
+    def ask(self, *argv: str, stdin: str = "") -> str:
+        """Return what one of Slurm's programs prints.
+
+        Raises:
+            AssertionError: it failed.
+        """
+        done = subprocess.run(
+            argv,
+            env={**os.environ, **self.environment},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=ANSWERS_WITHIN_S,
+            check=False,
+        )
+        assert done.returncode == 0, f"{' '.join(argv)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def start(self) -> None:
+        """Start all daemons, and wait until all nodes take jobs.
+
+        Raises:
+            AssertionError: they do not; with the ends of their logs.
+        """
+        self._write()
+        self.start_munged()
+        self.start_controller()
+        for node in self.nodes:
+            self.start_node(node)
+        self.await_nodes()
+
+    def start_munged(self) -> None:
+        """Start what signs the daemons' messages, and wait for its socket."""
+        munge = self.folder / "munge"
+        words = [f"--key-file={munge}/key", f"--socket={self.folder}/munge.socket"]
+        words += [f"--{name}-file={munge}/{name}" for name in ("pid", "log", "seed")]
+        # pytest's folders are private, which munged allows only where it is forced to
+        self._spawn("munged", "--foreground", "--force", "--num-threads=2", *words)
+        self._await(lambda: (self.folder / "munge.socket").exists(), "munged listens")
+
+    def start_controller(self) -> None:
+        """Start slurmctld; it takes a moment until it answers."""
+        self._spawn("slurmctld", "-D", "-f", str(self.folder / "slurm.conf"))
+
+    def start_node(self, node: str) -> None:
+        """Start the slurmd of a node."""
+        self._spawn("slurmd", "-D", "-N", node, "-f", str(self.folder / "slurm.conf"), name=node)
+
+    def await_nodes(self) -> None:
+        """Wait until all nodes answer and take jobs."""
+        self._await(self._all_take_jobs, "all nodes take jobs")
+
+    def kill(self, name: str) -> None:
+        """Kill a daemon with SIGKILL."""
+        daemon = self.daemons.pop(name)
+        daemon.kill()
+        daemon.wait()
+
+    def forget(self) -> None:
+        """Delete what a controller that does not run has saved: it has then never heard of any job."""
+        shutil.rmtree(self.folder / "state")
+        (self.folder / "state").mkdir()
+
+    def stop(self) -> None:
+        """Kill every daemon and every process of a job, whatever state they are in."""
+        for name in list(self.daemons):
+            self.kill(name)
+        deadline = time.monotonic() + ENDS_WITHIN_S
+        while (left := self.job_processes()) and time.monotonic() < deadline:
+            for pid in left:
+                send(pid, signal.SIGKILL)
+            time.sleep(PAUSE_S)
+        assert not left, f"processes of jobs do not end: {left}"
+
+    def job_processes(self) -> list[int]:
+        """Return what the daemons have started and left: all that has this Slurm in its environment, and its children."""
+        mark = f"SLURM_CONF={self.folder}/slurm.conf".encode()
+        marked = [pid for pid in _pids() if mark in _environment(pid)]
+        ours = {os.getpid(), *(daemon.pid for daemon in self.daemons.values())}
+        below = [below for pid in marked for below in descendants(pid)]
+        return [pid for pid in dict.fromkeys((*marked, *below)) if pid not in ours]
+
+    def _write(self) -> None:
+        """Write the configuration, and make the folders and devices that it names."""
+        for name in ("state", "log", "munge", *(f"spool.{node}" for node in self.nodes)):
+            (self.folder / name).mkdir()
+        (self.folder / "munge").chmod(0o700)
+        key = self.folder / "munge/key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o400)
+        for number in range(self.gpus):  # Slurm refuses ordinary files
+            os.mknod(self.folder / f"gpu{number}", stat.S_IFCHR | 0o666, NULL_DEVICE)
+        host = socket.gethostname().partition(".")[0]
+        port, *ports = _free_ports(1 + len(self.nodes))
+        nodes = [
+            NODE.format(name=name, host=host, port=at, cpus=self.cpus, gpus=self.gpus)
+            for name, at in zip(self.nodes, ports, strict=True)
+        ]
+        text = CONF.format(
+            host=host,
+            port=port,
+            folder=self.folder,
+            nodes="\n".join(nodes),
+            min_job_age_s=self.min_job_age_s,
+        )
+        (self.folder / "slurm.conf").write_text(text)
+        devices = [
+            f"NodeName={node} Name=gpu File={self.folder}/gpu{number}\n"
+            for node in self.nodes
+            for number in range(self.gpus)
+        ]
+        (self.folder / "gres.conf").write_text("AutoDetect=off\n" + "".join(devices))
+        (self.folder / "cgroup.conf").write_text(
+            "CgroupPlugin=cgroup/v1\nIgnoreSystemd=yes\nConstrainCores=no\nConstrainRAMSpace=no\n"
+        )
+
+    def _spawn(self, program: str, *words: str, name: str = "") -> None:
+        path = _program(program)
+        assert path is not None, missing()
+        with (self.folder / f"log/{name or program}.out").open("ab") as log:
+            self.daemons[name or program] = subprocess.Popen(
+                [path, *words],
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _all_take_jobs(self) -> bool:
+        done = subprocess.run(
+            ["sinfo", "-h", "-N", "-p", "main", "-o", "%N %T"],
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=ANSWERS_WITHIN_S,
+            check=False,
+        )
+        states = [line.split()[-1] for line in done.stdout.splitlines()]
+        return len(states) == len(self.nodes) and set(states) <= {"idle", "mixed", "allocated"}
+
+    def _await(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + STARTS_WITHIN_S
+        while not condition():
+            dead = [name for name, daemon in self.daemons.items() if daemon.poll() is not None]
+            if dead or time.monotonic() > deadline:
+                raise AssertionError(f"waited in vain until {what}; ended: {dead}\n{self._logs()}")
+            time.sleep(PAUSE_S)
+
+    def _logs(self) -> str:
+        logs = sorted((self.folder / "log").iterdir())
+        return "\n".join(
+            f"{log.name}:\n{log.read_text(errors='replace')[-LOG_BYTES:]}" for log in logs
+        )
+
+
+@contextmanager
+def a_slurm(folder: Path, nodes: int = 1, *, cpus: int = 2) -> Iterator[Slurm]:
+    """Run a Slurm below a new folder; nothing of it is left afterwards, not even after a failed start."""
+    folder.mkdir(mode=0o755)
+    slurm = Slurm(
+        folder=folder, nodes=tuple(f"n{number + 1}" for number in range(nodes)), cpus=cpus
+    )
+    try:
+        slurm.start()
+        yield slurm
+    finally:
+        slurm.stop()
+
+
+def _pids() -> list[int]:
+    return [int(process.name) for process in Path("/proc").glob("[0-9]*")]
+
+
+def _environment(pid: int) -> list[bytes]:
+    """Return the variables that a process began with; none of one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{SBIN}")
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports that were free a moment ago, all different."""
+    with contextlib.ExitStack() as opened:
+        sockets = [opened.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

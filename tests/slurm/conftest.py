@@ -1,0 +1,33 @@
+"""A Slurm for the tests of this folder."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.slurm.cluster import Slurm, a_slurm, missing
+
+
+def slurm_or_skip() -> None:
+    """Skip a test where Slurm cannot be started, and say what is missing; where it must be there, fail."""
+    lacking = missing()
+    if lacking and "slurm" in os.environ.get("LAUNCHER_TESTS_REQUIRE", "").split(","):
+        pytest.fail(f"Slurm is required: {lacking}")
+    if lacking:
+        pytest.skip(f"Slurm: {lacking}")
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    """A Slurm of one node with many slots, shared by tests that do it no harm."""
+    slurm_or_skip()
+    with a_slurm(tmp_path_factory.mktemp("slurm") / "one", cpus=16) as slurm:
+        yield slurm
+
+
+@pytest.fixture
+def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    """A Slurm of three nodes, for one test that may break it."""
+    slurm_or_skip()
+    with a_slurm(tmp_path_factory.mktemp("slurm") / "three", 3) as slurm:
+        yield slurm
