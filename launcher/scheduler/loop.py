@@ -46,6 +46,7 @@ from launcher.workers.spawn_outage import Outage
 logger = logging.getLogger(__name__)
 
 MOST_OPEN = 4  # ends that are taken in together, while other jobs run in their places
+GONE = " why='its database was deleted, replaced or damaged'"
 LEAVE_AFTER_S = 600.0  # a scheduler without jobs leaves; every command that queues starts one
 
 
@@ -186,8 +187,7 @@ class Scheduler:
             if self._finished(result):
                 break
             self._sleep.until_news(result)
-        gone = " why='its database was deleted, replaced or damaged'"
-        why = "" if self._reader.is_home() else gone
+        why = "" if self._reader.is_home() else GONE
         logger.info("scheduler pid=%d leaves%s", os.getpid(), why)
         self._gpus.leave(self._admission.claims())
         self._fork_servers.close()
