@@ -1,6 +1,7 @@
 """One pilot, as the scheduler knows it: its record, its link, and what its engine says."""
 
 import math
+from dataclasses import replace
 
 from launcher import __version__
 from launcher.backends.protocol import Observation, Stage
@@ -171,6 +172,9 @@ class Pilot:
             self._running_since = math.nan
         elif math.isnan(self._running_since):
             self._running_since = now
+        starts_at = observation.starts_at
+        if starts_at is not None and not math.isfinite(starts_at):
+            observation = replace(observation, starts_at=None)
         self.observation, self._asked_at = observation, now
 
     def cancel_due(self, now: float) -> bool:
