@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 LOOK_S = 0.05  # between two looks at all pilots, unless an engine has answered
 CONFIGURED_S = 1.0  # config.toml is asked for so often
 LONG_S = 3600.0
+NEXT_HEARD = 32  # of the pilots for one job each that wait in an engine's queue
 
 Engine = tuple[str, str, str]  # a backend's name, its kind, where it is: other settings may change
 
@@ -208,11 +209,10 @@ class Fleet:
         self._reasons = None
         pilots = [pilot for group in self._groups.values() for pilot in group.pilots]
         self._links = [pilot.link for pilot in pilots if pilot.takes_work]
-        self._all_links = [
-            pilot.link
-            for pilot in pilots
-            if pilot.made and not (pilot.closed or pilot.record.given_up)
-        ]
+        heard = [pilot for pilot in pilots if pilot.heard]
+        waiting = [pilot for pilot in heard if pilot.waits_unheard]
+        unheard = {pilot.token for pilot in waiting[NEXT_HEARD:]}  # they start in this order
+        self._all_links = [pilot.link for pilot in heard if pilot.token not in unheard]
 
     def _situation(self, group: BackendPilots, now: float) -> Situation:
         pace, pilots = group.pace, tuple(group.pilots)

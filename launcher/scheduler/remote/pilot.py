@@ -37,6 +37,7 @@ class Pilot:
         self.attempts = 0
         self.life = Life.SUBMITTED
         self.adopted = adopted
+        self.durable = True  # its record survives a power cut
         self.made = True  # False: its submission is under way
         self.closed = False  # it has ended, and its folder is being deleted
         self.taken = False  # its engine took it, or has known it
@@ -105,8 +106,20 @@ class Pilot:
 
     @property
     def expected(self) -> bool:
-        """Whether it will take work, and has not spoken yet."""
-        return self.life in UNSPOKEN and not self.is_doomed
+        """Whether it will take work, and has not spoken yet; one for a single job also until it gets that."""
+        coming = self.life in UNSPOKEN or (self.record.spec.single and self.takes_work)
+        return coming and not self.is_doomed
+
+    @property
+    def heard(self) -> bool:
+        """Whether its news are to be read."""
+        return self.made and not (self.closed or self.record.given_up)
+
+    @property
+    def waits_unheard(self) -> bool:
+        """Whether it is one of perhaps hundreds in an engine's queue, and has no news then."""
+        waits = self.stage in {None, Stage.WAITING}
+        return self.record.spec.single and waits and not self.spoke
 
     @property
     def takes_work(self) -> bool:

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from launcher import __version__
-from launcher.backends.protocol import Backend, Cause, EngineError, Estimate, Observation, Stage
+from launcher.backends.protocol import (
+    Backend,
+    Cause,
+    EngineError,
+    Estimate,
+    Observation,
+    Refused,
+    Stage,
+)
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.pilots.folder import PilotFolder, PilotSpec
 from launcher.pilots.messages import Beat, Hello, Leave, Order
@@ -67,6 +75,7 @@ class ToyCluster:
     questions: int = 0
     most_alive: int = 0
     refuses: str = ""  # what it says to submissions
+    for_good: bool = False  # it says so until a configuration changes
     takes_all_the_same: bool = False  # it takes what it refuses
     mute: str = ""  # what it says to everything but a submission
     keeps: str = ""  # what it says when it is asked to end pilots
@@ -99,7 +108,7 @@ class ToyBackend:
         self._wait()
         cluster = self.cluster
         if cluster.refuses and not cluster.takes_all_the_same:
-            raise EngineError(cluster.refuses)
+            raise (Refused if cluster.for_good else EngineError)(cluster.refuses)
         for folder, _ in pilots:
             assert folder.spec.exists()
             assert folder.token not in cluster.submitted
