@@ -190,6 +190,7 @@ class Scheduler:
         why = "" if self._reader.is_home() else GONE
         logger.info("scheduler pid=%d leaves%s", os.getpid(), why)
         self._gpus.leave(self._admission.claims())
+        self._fleet.close()
         self._fork_servers.close()
 
     def _read_requests(self) -> bool:
