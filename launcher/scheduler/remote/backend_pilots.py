@@ -205,7 +205,7 @@ class BackendPilots:
 
         That stands in its record before anybody acts on it: it holds for the next scheduler, too.
         """
-        why = self._end_of(pilot)
+        why = pilot.record.cancelled or self._end_of(pilot)  # before it was cancelled for that
         if self.pilots.doom(pilot, why) and (pilot.cancelled or pilot.lease_over):
             self.pilots.write(pilot, replace(pilot.record, given_up=why))
 

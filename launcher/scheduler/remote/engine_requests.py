@@ -9,7 +9,7 @@ from pathlib import Path
 from launcher.backends.protocol import Backend, EngineError, Observation, Refused
 from launcher.backends.settings import BackendSettings
 from launcher.pilots.folder import PilotFolder
-from launcher.scheduler.remote.backend_folder import clear_folder
+from launcher.scheduler.remote.backend_folder import clear_folder, clear_leftovers
 from launcher.scheduler.remote.engine_calls import EngineCalls
 from launcher.scheduler.remote.pilot import Pilot
 from launcher.scheduler.remote.pilot_records import PilotRecord, new_token, new_tokens
@@ -186,11 +186,15 @@ class EngineRequests:
 
     def _put_away(self, finished: Sequence[Pilot], unread: Sequence[Pilot]) -> None:
         """Read what pilots printed that could not work, and delete what is left of those that ended."""
+        root = self._root(self.settings)
+        for pilot in finished:
+            pilot.closed = True  # nobody reads what it said any more
 
         def ask(backend: Backend) -> Mapping[str, str]:
             logs = {pilot.token: _log(backend, pilot.record.pilot_folder) for pilot in unread}
             for pilot in finished:
                 clear_folder(pilot.record.pilot_folder)
+            clear_leftovers(root, self._roster.is_recorded)
             return logs
 
         def done(logs: Mapping[str, str]) -> None:
@@ -204,6 +208,8 @@ class EngineRequests:
 
 def _is_finished(pilot: Pilot) -> bool:
     """Tell whether nothing of a pilot is there, or will be."""
+    if pilot.closed:
+        return True
     if not pilot.made or pilot.attempts or (pilot.record.given_up and not pilot.record.buried):
         return False
     if pilot.life is Life.MISSING:

@@ -104,6 +104,10 @@ class PilotRecords:
         self._path(token).unlink(missing_ok=True)
         sync(self._folder)
 
+    def has(self, token: str) -> bool:
+        """Tell whether there is a record of a pilot, whether or not it can be understood."""
+        return self._path(token).exists()
+
     def read(self) -> Iterator[PilotRecord]:
         """Give all records; one that cannot be understood stays where it is, and the log tells."""
         for path in sorted(self._folder.glob("launcher-*.json")):

@@ -120,6 +120,7 @@ class Counts:
     last_minute: int = 0  # submissions
     newest_s: float = math.inf  # since the last submission
     failures: int = 0  # pilots in a row that never spoke
+    proven: bool = False  # the last one spoke: pilots can start there
 
 
 def wanted(demand: Demand, counts: Counts) -> int:
@@ -132,8 +133,8 @@ def to_submit(
 ) -> int:
     """Return how many pilots to submit now.
 
-    The first ones come at once, further ones one at a time: by then the first may have done the work. While pilots
-    fail, one at a time is tried.
+    The first ones come at once, further ones one at a time: by then the first may have done the work. Until a pilot
+    has spoken, no more are tried than may fail before the pause.
 
     Args:
         demand: the work that waits.
@@ -145,10 +146,13 @@ def to_submit(
     room = min(most - counts.held, per_minute - counts.last_minute)
     if single and room > 0:
         room = min(most - counts.held, MOST_ELEMENTS)
+    if not counts.proven:
+        tried = MOST_ELEMENTS if single else TRIES
+        room = min(room, max(1, tried - counts.failures) - counts.unspoken)
     number = max(0, min(wanted(demand, counts), room))
     if not counts.held and not counts.failures:
         return number
-    if counts.newest_s < SPACING_S or (counts.failures >= TRIES and counts.unspoken):
+    if counts.newest_s < SPACING_S:
         return 0
     return number if single and not counts.failures else min(1, number)
 

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from launcher.pilots.folder import PilotFolder, PilotSpec
-from launcher.scheduler.remote.pilot import Link, Pilot
+from launcher.scheduler.remote.link import PilotLink
+from launcher.scheduler.remote.pilot import Pilot
 from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords
 from launcher.scheduler.remote.pilot_rules import Life
 
-Linker = Callable[[PilotFolder, PilotSpec], Link]
+Linker = Callable[[PilotFolder, PilotSpec], PilotLink]
 
 _NOT_ALIVE = frozenset({Life.ENDED, Life.MISSING, Life.STRANDED, Life.LEAVING})
 
@@ -51,6 +52,10 @@ class Roster:
             pilot.attempts or not pilot.made or not (pilot.life in _NOT_ALIVE or pilot.cancelled)
             for pilot in self
         )
+
+    def is_recorded(self, token: str) -> bool:
+        """Tell whether the home has a record of a pilot, of whichever engine."""
+        return self._records.has(token)
 
     def adopt(self, record: PilotRecord) -> None:
         """Take over a pilot of an earlier scheduler."""
