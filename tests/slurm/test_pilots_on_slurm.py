@@ -297,3 +297,4 @@ def test_of_a_node_that_died_it_is_known_whether_it_answers_again(
             "the node answers",
             STARTS_WITHIN_S,
         )
+        bench.pilots.clear()  # they end with their Slurm
