@@ -11,7 +11,7 @@ from launcher.scheduler.dispatch.attempts_elsewhere import OnPilot, name_of_clai
 from launcher.scheduler.dispatch.node_paths import NodePaths
 from launcher.scheduler.policy.model import Start
 from launcher.scheduler.remote.link import PilotLink
-from launcher.scheduler.start_jobs import RAN_BEFORE, obstacle
+from launcher.scheduler.start_jobs import RAN_BEFORE, left_for, obstacle
 from launcher.scheduler.unrecorded_attempts import Unrecorded
 from launcher.states import Lost, Outcome, Reason
 from launcher.store.rows import PILOT, Claim, ReadyJob
@@ -98,6 +98,7 @@ class Sending:
             device=claim.device,
             cpus=claim.cpus,
             claim=claim.reservation,
+            left=left_for(self._home, claim),
             spec_text=paths.spec(claim.spec_text),
             context_text=paths.context(claim.context_text),
         )
