@@ -22,13 +22,12 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.pilots.folder import PilotFolder, PilotSpec
 from launcher.pilots.messages import Bye, read_news
 from launcher.pilots.node_gpus import WrongGpus, resolve
-from launcher.system.environment import looks_secret, owners_environment
+from launcher.system.environment import looks_secret, owners_environment, prologue_lines
 from launcher.system.files import Json, last_lines, read_bytes, read_json, write_json
 from launcher.system.paths import Home
 from launcher.system.process_tree import MARK
 from launcher.system.processes import Identity, alive, boot_id, identity, recorded
 
-RECORD = "process.json"  # in a pilot's folder: which process it is, and its GPUs
 LOG_LINES = 20
 DRIVER_PATIENCE_S = 30.0
 TAIL_BYTES = 4096
@@ -86,10 +85,10 @@ class Local:
         """
         for token in tokens:
             folder = self._folder(token)
-            record = read_json(folder.folder / RECORD)
+            record = read_json(folder.process)
             if record is not None:
                 with contextlib.suppress(OSError):
-                    write_json(folder.folder / RECORD, {**record, "cancelled": True}, mode=0o600)
+                    write_json(folder.process, {**record, "cancelled": True}, mode=0o600)
             kill_all(folder, recorded(record))
             self._collect_child(token)
 
@@ -114,8 +113,8 @@ class Local:
     def _start(self, folder: PilotFolder, gpus: Sequence[str]) -> None:
         argv = [self._settings.python or sys.executable, "-P", "-m", "launcher.pilots"]
         argv = [*self._settings.wrap, *argv, str(folder.folder)]
-        if self._settings.prologue:
-            argv = [*_BASH, f'{self._settings.prologue}\nexec "$@"', "bash", *argv]
+        if prologue := prologue_lines(self._settings.prologue):
+            argv = [*_BASH, "\n".join((*prologue, 'exec "$@"')), "bash", *argv]
         with folder.log.open("ab") as log:
             child = subprocess.Popen(
                 argv,
@@ -130,12 +129,12 @@ class Local:
         who = identity(child.pid)
         if who is not None:  # else it is over already, and its status tells
             record: dict[str, Json] = {"schema": 1, **who.record(), "gpus": list(gpus)}
-            write_json(folder.folder / RECORD, record, mode=0o600)
+            write_json(folder.process, record, mode=0o600)
 
     def _observe(self, token: str) -> Observation:
         folder = self._folder(token)
         status = self._collect_child(token)
-        record = read_json(folder.folder / RECORD)
+        record = read_json(folder.process)
         who = recorded(record)
         node = os.uname().nodename
         if who is None:
@@ -190,7 +189,7 @@ def _visible_gpus() -> Sequence[GpuSnapshot]:
 
 def _taken(root: Path) -> Iterator[str]:
     """Yield the GPUs of the pilots that live."""
-    for file in root.glob(f"*/{RECORD}"):
+    for file in root.glob(f"*/{PilotFolder(root).process.name}"):
         with contextlib.suppress(OSError):
             record = read_json(file)
             who = recorded(record)

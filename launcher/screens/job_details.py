@@ -15,10 +15,12 @@ from launcher.job import CPU, Resources, Terms, is_exact, numbers_of
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.scheduler.run_turns import turn_of
+from launcher.screens.clusters.pilots_now import ELSEWHERE, places_of
 from launcher.screens.format import harmless, iso, local, moment
 from launcher.screens.gpu_users import seen_gpus
-from launcher.screens.job_records import job_records
-from launcher.states import OPEN
+from launcher.screens.job_records import job_records, place_record
+from launcher.staging.left_behind import left_by
+from launcher.states import OPEN, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.usage import Usage
@@ -37,6 +39,8 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         row: the job.
         needy: the open jobs that need it.
     """
+    attempts = store.read.attempts_of(row.id)
+    places = places_of(home) if any(attempt["pilot"] for attempt in attempts) else {}
     return {
         "schema": 1,
         **job_records(home, store, [row])[0],
@@ -48,9 +52,10 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         "awaited_by": [job.name for job in store.read.awaiting(row.id)],
         "cwd": store.read.folder_of(row.id),
         "log": str(home.attempt(row.id, row.attempts).log) if row.attempts else None,
+        "not_accepted": _not_accepted(home, row),
         "expected": _expected(home, store, row) if row.state in OPEN else {},
         "spec": row.spec.record(),
-        "attempts": store.read.attempts_of(row.id),
+        "attempts": [{**attempt, **place_record(attempt["pilot"], places)} for attempt in attempts],
         "events": [
             {
                 "at": iso(at),
@@ -62,6 +67,16 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         ],
         "result": store.read.result_of(row.id),
     }
+
+
+def _not_accepted(home: Home, row: JobRow) -> str | None:
+    """Return where it lies what a job's newest attempt makes, until its outcome is accepted."""
+    if not row.attempts or row.state is State.DONE:
+        return None
+    try:
+        return left_by(home.attempt(row.id, row.attempts), row.spec.run_folder) or None
+    except OSError:
+        return None
 
 
 def _expected(home: Home, store: Store, row: JobRow) -> dict[str, str]:
@@ -130,6 +145,8 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
         if record[key]:
             absent = " (not there yet)" if row.state in OPEN else " (not there)"
             yield key, _text(record[key]) + ("" if Path(record[key]).exists() else absent)
+    if record["not_accepted"]:
+        yield "made so far", f"{_text(record['not_accepted'])} (moved to the run when it is done)"
     for key in ("model", "base", "data", "images"):
         if spec[key]:
             yield key, _text(spec[key])
@@ -158,6 +175,8 @@ def _term(name: str, value: Any) -> str:
     """Return one of a job's terms as people write it."""
     if name in {"ram", "min_vram"}:
         return format_bytes(value)
+    if name == "on":
+        return harmless(",".join(value))
     if name == "not_before":
         return moment(value)
     if name.endswith("_s"):
@@ -181,11 +200,12 @@ def attempt_cells(attempt: Mapping[str, Any], labels: Mapping[str, str]) -> tupl
     """Return an attempt's cells: number, when it began, where, how it ended, and after how long."""
     ended = attempt["ended"]
     took = "" if ended is None else f"after {format_seconds(max(0.0, ended - attempt['claimed']))}"
+    node = (attempt["node"] or ELSEWHERE) if attempt["pilot"] else ""
     where = ", ".join(labels.get(uuid, uuid) for uuid in attempt["device"].split(","))
     return (
         f"  {attempt['number']}",
         local(attempt["claimed"]),
-        harmless(where) + _memory(attempt),
+        f"{node} {harmless(where)}".lstrip() + _memory(attempt),
         _how_it_ended(attempt["outcome"]),
         took,
     )
