@@ -5,6 +5,7 @@ Ray itself is never imported here: a child process in the cluster's interpreter 
 
 import os
 import sys
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,9 @@ class Ray:
         except Refused as error:
             return Estimate(possible=False, why=str(error))
         wanted = resources(self._settings, spec.shape)
-        return Estimate(possible=could_fit(nodes, wanted), why=why_not(nodes, wanted))
+        why = why_not(nodes, wanted)
+        starts_at = None if why else time.time()
+        return Estimate(possible=could_fit(nodes, wanted), why=why, starts_at=starts_at)
 
     def close(self) -> None:
         """End the process that speaks with Ray; pilots live on."""
