@@ -16,7 +16,7 @@ from launcher.states import Outcome
 from launcher.store.rows import Claim
 from launcher.system.paths import Home
 
-BUSY_POLL_S = 0.02  # between two looks at what pilots say, while they say something
+BUSY_POLL_S = 0.01  # between two looks at what pilots say, while they say something
 IDLE_POLL_S = 0.5
 PATIENCE = 0.02  # of the time since the last news is waited for the next ones
 GONE = "the home has no record of its pilot"

@@ -1,6 +1,6 @@
 """The pilots that have spoken, as machines on which attempts run: their GPUs, and what is promised there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from launcher.scheduler.dispatch.hearing import heard
 from launcher.scheduler.dispatch.pilot_gpus import PilotGpus
@@ -37,6 +37,8 @@ class PilotPlaces:
     def all(self) -> list[PilotPlace]:
         """Return the pilots that have spoken, with their attempts."""
         links = [link for link in heard(self._fleet) if link.hello is not None]
+        for gone in self._gpus.keys() - {link.token for link in links}:
+            del self._gpus[gone]
         if not links:
             return []
         by_token: dict[str, list[Claim]] = {}
@@ -65,29 +67,21 @@ class PilotPlaces:
         return Machine(cpus=claim.cpus) if place is None else place.machine({})
 
     def look_at_gpus(self) -> dict[int, str]:
-        """Take in what pilots tell of their GPUs, and tell workers how much of them they may take.
-
-        Returns the jobs that have to leave theirs, and why.
-        """
-        if not any(claim.gpus for claim in self._claims()):
-            return {}
+        """Take in what pilots tell of their GPUs; return the jobs that have to leave theirs, and why."""
         moved: dict[int, str] = {}
-        claims: list[Claim] = []
-        limits: dict[tuple[int, int], VramLimit] = {}
         for place in self.all():
             if place.gpus.enter(place.claims):
-                running = place.running(self._learned)
-                stops = evacuate(running, place.machine({}))
+                stops = evacuate(place.running(self._learned), place.machine({}))
                 moved |= {stop.job: stop.reason for stop in stops}
-            claims += place.claims
-            limits |= vram_limits(place.claims, place.gpus.memory)
-        self._limits.send(claims, limits)
         return moved
 
-    def forget(self, tokens: Sequence[str]) -> None:
-        """Forget pilots that are not heard any more."""
-        for token in self._gpus.keys() - set(tokens):
-            del self._gpus[token]
+    def send_limits(self) -> None:
+        """Tell workers on pilots how much of their GPUs they may take."""
+        claims = [claim for claim in self._claims() if claim.gpus]
+        limits: dict[tuple[int, int], VramLimit] = {}
+        for place in self.all() if claims else ():
+            limits |= vram_limits(place.claims, place.gpus.memory)
+        self._limits.send(claims, limits)
 
     def _gpus_of(self, link: PilotLink) -> PilotGpus:
         if link.token not in self._gpus:
