@@ -113,7 +113,7 @@ class Scheduler:
         self._dispatch = Dispatch(
             home, store, self._fleet, backends, clock, self._attempts, self._launches
         )
-        self._endings = Endings(self._queue, self._gpus, self._dispatch.places.gpus_of)
+        self._endings = Endings(home, self._queue, self._gpus, self._dispatch.places.gpus_of)
         self._admission = Admission(
             store,
             cpus=cpus,

@@ -9,6 +9,7 @@ from launcher.scheduler.attempt_watch import LOOK_AGAIN_S, Place, Supervised
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Start
 from launcher.scheduler.unrecorded_attempts import Unrecorded, unrecorded
+from launcher.staging.left_behind import take_left
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.scheduling.claims import Seat
@@ -235,6 +236,7 @@ class Launches:
             cpus=claim.cpus,
             claim=claim.reservation,
             mps=self._gpus.mps_folders(claim),
+            left=left_for(self._home, claim),
             spec_text=claim.spec_text,
             context_text=claim.context_text,
         )
@@ -252,6 +254,17 @@ class Launches:
         )
         if claim is not None:
             self._given_up.append((claim, why))
+
+
+def left_for(home: Home, claim: Claim) -> str:
+    """Return from which stage an attempt goes on; those before it are taken from their attempts.
+
+    Raises:
+        OSError: that is not possible now.
+    """
+    if claim.number == 1 or not claim.spec.entry:
+        return ""
+    return take_left(home, claim.job, claim.number, claim.spec.run_folder)
 
 
 def _log_start(supervised: Supervised) -> None:

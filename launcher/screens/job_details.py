@@ -19,7 +19,8 @@ from launcher.screens.clusters.pilots_now import ELSEWHERE, places_of
 from launcher.screens.format import harmless, iso, local, moment
 from launcher.screens.gpu_users import seen_gpus
 from launcher.screens.job_records import job_records, place_record
-from launcher.states import OPEN
+from launcher.staging.left_behind import left_by
+from launcher.states import OPEN, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.usage import Usage
@@ -51,6 +52,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         "awaited_by": [job.name for job in store.read.awaiting(row.id)],
         "cwd": store.read.folder_of(row.id),
         "log": str(home.attempt(row.id, row.attempts).log) if row.attempts else None,
+        "not_accepted": _not_accepted(home, row),
         "expected": _expected(home, store, row) if row.state in OPEN else {},
         "spec": row.spec.record(),
         "attempts": [{**attempt, **place_record(attempt["pilot"], places)} for attempt in attempts],
@@ -65,6 +67,16 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         ],
         "result": store.read.result_of(row.id),
     }
+
+
+def _not_accepted(home: Home, row: JobRow) -> str | None:
+    """Return where it lies what a job's newest attempt makes, until its outcome is accepted."""
+    if not row.attempts or row.state is State.DONE:
+        return None
+    try:
+        return left_by(home.attempt(row.id, row.attempts), row.spec.run_folder) or None
+    except OSError:
+        return None
 
 
 def _expected(home: Home, store: Store, row: JobRow) -> dict[str, str]:
@@ -133,6 +145,8 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
         if record[key]:
             absent = " (not there yet)" if row.state in OPEN else " (not there)"
             yield key, _text(record[key]) + ("" if Path(record[key]).exists() else absent)
+    if record["not_accepted"]:
+        yield "made so far", f"{_text(record['not_accepted'])} (moved to the run when it is done)"
     for key in ("model", "base", "data", "images"):
         if spec[key]:
             yield key, _text(spec[key])

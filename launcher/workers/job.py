@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launcher.ids import Words
+from launcher.errors import JobError
+from launcher.ids import Words, model_folder_name
 from launcher.kind_interface.draft import absolute_path, model_folder
 from launcher.system.files import Json
 from launcher.workers.memory_share import Share
@@ -19,7 +20,7 @@ class Job:
     name: str
     kind: str
     run: str
-    run_folder: Path
+    run_folder: Path  # of what was accepted: to be read; see `model_folder`
     folder: Path
     attempt_folder: Path  # scratch space and records of this attempt
     attempt: int  # 1, 2, …
@@ -36,14 +37,52 @@ class Job:
     progress: Callable[..., None] = lambda *_args, **_metrics: None
     stop: threading.Event = field(default_factory=threading.Event)
     share: Share = field(default_factory=Share)  # of its card; by default all of it, unreported
+    own_folder: Path | None = None  # where this attempt writes instead of the run's folder
+    own: tuple[str, ...] = ()  # names in the run's folder into which this job writes
+    root: Path | None = None  # the run's folder as people call it; None: `run_folder` is that
 
     def path(self, text: str) -> Path:
         """Return a path of the settings as an absolute one, without following links."""
         return absolute_path(self.folder, text)
 
     def model_folder(self, model: str) -> Path:
-        """Return where a model of this run lives."""
-        return model_folder(self.run_folder, model)
+        """Return where a model of this run lives.
+
+        In the queue, the folder of the job's own model and `outputs` are those of its attempt. What it
+        writes there is moved into the run's folder when the job is done, and only then: an attempt
+        that was given up changes nothing there, also where a process of it wakes later. Files are to
+        be written under a temporary name and renamed (`write_atomic` does so), never in place.
+
+        What is written below `run_folder` is there at once: for what many jobs share, under names made
+        of its content. An attempt that was given up can write nothing there any more.
+        """
+        if self.own_folder is not None and model_folder_name(model) in self.own:
+            return model_folder(self.own_folder, model)
+        return model_folder(self.root or self.run_folder, model)
+
+    def check(self) -> None:
+        """Refuse to go on where this attempt was given up: before a job changes what lies elsewhere.
+
+        What lies in its run needs no such check. `progress` makes it, too.
+
+        Raises:
+            JobError: it was.
+        """
+        if self.own_folder is not None:
+            refuse_given_up(self.run_folder)
+
+
+def refuse_given_up(view: Path) -> None:
+    """Refuse to go on where an attempt's way into its run's folder is gone; see `Job.check`.
+
+    Raises:
+        JobError: it is.
+    """
+    if not view.is_dir():
+        raise JobError(
+            f"{view} leads nowhere any more: this attempt was given up, or its run's folder was deleted; "
+            "it writes nothing more, and another attempt may run in its place"
+        )
 
 
 Entry = Callable[[Job], Mapping[str, Json]]

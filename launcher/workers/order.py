@@ -21,6 +21,7 @@ class Order:
         None  # folders of the pipes and logs of MPS; None: no client of it
     )
     reservation: int | None = None  # bytes on each GPU; None: no other of ours is there
+    left: str = ""  # name of the stage of an earlier attempt, from which this one goes on
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -36,6 +37,7 @@ def order_text(
     cpus: int,
     claim: int | None = None,
     mps: tuple[str, str] | None = None,
+    left: str = "",
     spec_text: str,
     context_text: str,
 ) -> str:
@@ -43,6 +45,7 @@ def order_text(
     head = {"schema": 1, "job": job, "number": number, "device": device, "cpus": cpus}
     head |= {} if claim is None else {"claim": claim}
     head |= {} if mps is None else {"mps": [*mps]}
+    head |= {"left": left} if left else {}
     # spliced, not parsed and printed again: this is done for every attempt
     return f'{json.dumps(head)[:-1]}, "spec": {spec_text}, "context": {context_text}}}\n'
 
@@ -56,6 +59,7 @@ def read_order(text: bytes) -> Order:
     record = json.loads(text.partition(b"\n")[0])
     claim = record.get("claim") if isinstance(record, dict) else None
     folders = record.get("mps") if isinstance(record, dict) else None
+    left = record.get("left") if isinstance(record, dict) else None
     match record:
         case {
             "spec": dict(spec),
@@ -74,6 +78,7 @@ def read_order(text: bytes) -> Order:
                 cpus=cpus,
                 mps=_mps(folders),
                 reservation=claim if type(claim) is int else None,
+                left=left if isinstance(left, str) else "",
             )
     raise ValueError("this is not an order")
 

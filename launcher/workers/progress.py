@@ -4,7 +4,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,9 +45,9 @@ class Step:
 class Progress:
     """Appends how far a job is to its attempt's progress file, a few times a second at most."""
 
-    def __init__(self, path: Path) -> None:
-        """Write to `path`, which appears with the first report."""
-        self._path = path
+    def __init__(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
+        """Write to `path`, which appears with the first report; `check` raises where none is wanted."""
+        self._path, self._check = path, check
         self._next = 0.0
         self._torn = False  # the last report may be there in part
 
@@ -59,6 +59,7 @@ class Progress:
         now = time.monotonic()
         if now < self._next and step != total:
             return
+        self._check()
         self._next = now + EVERY_S
         record = {"at": time.time(), "step": step, "total": total, "metrics": metrics}
         text = "\n" * self._torn + json.dumps(record) + "\n"

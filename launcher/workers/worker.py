@@ -1,6 +1,7 @@
 """The first code of ours inside a child: its surroundings, then the kind's entry."""
 
 import contextlib
+import errno
 import importlib
 import io
 import os
@@ -10,17 +11,22 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from launcher.errors import Error, MachineError
 from launcher.ids import model_folder_name, read_words
 from launcher.job import Spec
+from launcher.kind_interface.draft import MADE
+from launcher.staging.sealing import hand_over
+from launcher.staging.view import Wanted, inside, make
 from launcher.states import Shortage
-from launcher.system.environment import placed_environment
+from launcher.system.environment import SITE, placed_environment, with_site
 from launcher.system.files import Json, write_atomic, write_json
 from launcher.system.paths import Attempt
 from launcher.system.process_tree import MARK
 from launcher.workers import preload
+from launcher.workers.job import Job, refuse_given_up
 from launcher.workers.memory_share import Share
 from launcher.workers.oom_messages import read_error
 from launcher.workers.order import Order
@@ -30,6 +36,8 @@ MODEL_FILE = "model_id.txt"
 ROOM_PAUSE_S = 1.0  # before a record that did not fit on the disk is tried again
 MPS = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")  # as CUDA reads them
 # what libraries take for the number of cores that are theirs; what the owner set stays
+# nobody can write there: there is nothing to keep apart, and a job that only reads goes on
+READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}
 THREADS = (preload.OPENMP, preload.MKL, preload.OPENBLAS)
 
 
@@ -51,16 +59,18 @@ def environment(order: Order, attempt: Attempt) -> dict[str, str]:
         place |= dict(zip(MPS, order.mps, strict=True))
     if order.reservation is not None:
         place["LAUNCHER_VRAM"] = str(order.reservation)
-    return placed_environment(
-        order.context.environment, place, unless_set=dict.fromkeys(THREADS, cpus)
-    )
+    owner = order.context.environment
+    if SITE in os.environ:  # we are below a pilot, on a node whose site has a prologue
+        place = with_site(owner, os.environ[SITE]) | place
+    return placed_environment(owner, place, unless_set=dict.fromkeys(THREADS, cpus))
 
 
 def surround(order: Order, attempt: Attempt) -> None:
     """Make this process find itself where its owner queued it."""
     os.umask(order.context.umask)
+    own = environment(order, attempt)
     os.environ.clear()
-    os.environ.update(environment(order, attempt))
+    os.environ.update(own)
     with contextlib.suppress(OSError):  # cores may have been taken offline since
         os.sched_setaffinity(0, order.context.affinity)
     os.chdir(order.context.folder)
@@ -75,8 +85,6 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         device: "cpu" or "cuda:0".
         gpus: how many cards are the job's, from cuda:0 on.
     """
-    from launcher.workers.job import Job
-
     spec, stop = order.spec, threading.Event()
     for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
         signal.signal(number, lambda *_: stop.set())
@@ -84,32 +92,12 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         signal.signal(number, signal.SIG_IGN)  # as in any Python: they become an OSError
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # `logs -f` shows a line when it is printed
-    job = Job(
-        name=spec.name,
-        kind=spec.kind,
-        run=spec.run,
-        run_folder=spec.run_folder,
-        folder=Path(order.context.folder),
-        attempt_folder=attempt.folder,
-        attempt=order.number,
-        device=device,
-        cpus=order.cpus,
-        gpus=gpus,
-        model=spec.model,
-        base=spec.base,
-        data=spec.data,
-        images=spec.images,
-        settings=spec.settings,
-        words=read_words(spec.words),
-        outputs=tuple(map(Path, spec.outputs)),
-        progress=Progress(attempt.progress),
-        stop=stop,
-        share=Share(attempt.folder),
-    )
     try:
         preload.settle(os.environ)
-        _tell_model(spec)
+        job = view_of_job(order, attempt, device=device, gpus=gpus, stop=stop)
+        _tell_model(job)
         result: Mapping[str, Json] = _function(spec)(job)
+        _hand_over(spec, attempt)
         _tell_result(attempt, {"schema": 1, "ok": True, "result": dict(result)})
     except Error as error:
         return _failed(
@@ -122,6 +110,72 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         text = f"{type(error).__name__}: {error}" if shortage is None else shortage.message
         return _failed(attempt, text, 1, shortage, signalled=stop.is_set())
     return 0
+
+
+def view_of_job(
+    order: Order, attempt: Attempt, *, device: str, gpus: int, stop: threading.Event
+) -> Job:
+    """Return the job as its entry function gets it: with a view of the run's folder that is its own.
+
+    Raises:
+        OSError: the disk is full, or does not answer.
+    """
+    spec = order.spec
+    real = spec.run_folder
+    models = () if spec.model is None else (model_folder_name(spec.model),)
+    wanted = Wanted(models=frozenset(models), outputs=inside(real, spec.outputs), anew=MADE)
+    view = None
+    try:
+        view = make(attempt, real, wanted, job=order.job, number=order.number, left=order.left)
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+    run_folder = real if view is None else view.accepted
+    own_folder = real if view is None else view.own
+    above = f"{real}/"
+    outputs = (
+        f"{own_folder}/{path.removeprefix(above)}" if path.startswith(above) else path
+        for path in spec.outputs
+    )
+    check = (lambda: None) if view is None else partial(refuse_given_up, run_folder)
+    return Job(
+        name=spec.name,
+        kind=spec.kind,
+        run=spec.run,
+        run_folder=run_folder,
+        folder=Path(order.context.folder),
+        attempt_folder=attempt.folder,
+        attempt=order.number,
+        device=device,
+        cpus=order.cpus,
+        gpus=gpus,
+        model=spec.model,
+        base=spec.base,
+        data=spec.data,
+        images=spec.images,
+        settings=spec.settings,
+        words=read_words(spec.words),
+        outputs=tuple(map(Path, outputs)),
+        progress=Progress(attempt.progress, check),
+        stop=stop,
+        share=Share(attempt.folder),
+        own_folder=None if view is None else own_folder,
+        own=tuple(sorted(wanted.entries)),
+        root=real,
+    )
+
+
+def _hand_over(spec: Spec, attempt: Attempt) -> None:
+    """Leave what the job has made for its scheduler to accept; wait for room when the disk is full."""
+    while True:
+        try:
+            hand_over(attempt, spec.run_folder)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            time.sleep(ROOM_PAUSE_S)
+        else:
+            return
 
 
 def _function(spec: Spec) -> Callable[[object], Mapping[str, Json]]:
@@ -172,13 +226,13 @@ def _is_absent(error: ModuleNotFoundError | AttributeError, entry: str) -> bool:
     return error.name is not None and f"{module}.".startswith(f"{error.name}.")
 
 
-def _tell_model(spec: Spec) -> None:
+def _tell_model(job: Job) -> None:
     """Write the ID of the job's model beside its files where the folder's name is too short for it."""
-    if spec.model is None or model_folder_name(spec.model) == spec.model:
+    if job.model is None or model_folder_name(job.model) == job.model:
         return
-    folder = spec.run_folder / model_folder_name(spec.model)
+    folder = job.model_folder(job.model)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / MODEL_FILE, f"{spec.model}\n")
+    write_atomic(folder / MODEL_FILE, f"{job.model}\n")
 
 
 def _tell_result(attempt: Attempt, record: Mapping[str, Json]) -> None:

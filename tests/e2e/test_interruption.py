@@ -104,7 +104,9 @@ def test_in_the_queue_the_next_attempt_of_a_killed_training_goes_on(lab: Project
     lab.write("study.yaml", TASKFILE.format(settings=json.dumps(SMALL), data=DATA))
     assert lab.call("launcher", "run", "study.yaml", "--detach").returncode == 0
     folder = lab.folder / "runs" / "queued" / DATA
-    until(lambda: half_done(folder), "two epochs")
+    own = lab.home.attempt(1, 1).folder / "runs" / "queued" / DATA  # until it is done
+    until(lambda: half_done(own), "two epochs")
+    assert not folder.joinpath("checkpoints").exists()
     first = next(path for path in (lab.home.folder / "attempts").iterdir())
     os.kill(program_of(lab.home.attempt(*map(int, first.name.split("-")))), signal.SIGKILL)
     assert lab.call("launcher", "wait", "run:queued").returncode == 0

@@ -12,6 +12,7 @@ from launcher.cli.prompts import ask, dry_run_option, rehearse, say, yes_option
 from launcher.cli.select_jobs import HELP, select
 from launcher.errors import MachineError, UsageError, counted
 from launcher.screens.format import harmless
+from launcher.staging.left_behind import remove_of
 from launcher.states import ENDED, OPEN, State
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
@@ -170,6 +171,8 @@ def _clean(
             kept = []
             for attempt in folders_of(home, job):
                 size = size_of(attempt)
+                if refusal(attempt) is None:
+                    remove_of(attempt, job.spec.run_folder)
                 trouble = delete(attempt)
                 freed += size if trouble is None else 0
                 kept += [trouble] if trouble else []

@@ -197,7 +197,7 @@ class Dispatch:
             return why
 
         with self._store.writing():  # all claims become durable together
-            return place_on_backend(
+            reasons = place_on_backend(
                 [place for place in places if not is_full(place)],
                 places,
                 candidates,
@@ -206,6 +206,9 @@ class Dispatch:
                 claim=claim,
                 unserved=self._fleet.reasons().get(name, ""),
             )
+        if None in reasons.values():  # what is placed asks for no further pilot
+            self._counted_at = 0.0
+        return reasons
 
     def _started_here(self) -> Iterator[Running]:
         """Give the places of jobs that this decision starts on this machine."""

@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
-from typing import cast
 
 from launcher.pilots.messages import Began, Ended, News
 from launcher.scheduler.attempt_watch import UNCLEAR, Watch
@@ -26,12 +25,12 @@ logger = logging.getLogger(__name__)
 
 def heard(fleet: Fleet) -> Sequence[PilotLink]:
     """Return the links of all pilots whose news are read."""
-    return cast("Sequence[PilotLink]", fleet.all_links())
+    return fleet.all_links()
 
 
 def serving(fleet: Fleet) -> Sequence[PilotLink]:
     """Return the links of the pilots that may be sent work, the oldest first."""
-    return cast("Sequence[PilotLink]", fleet.links())
+    return fleet.links()
 
 
 class Hearing:

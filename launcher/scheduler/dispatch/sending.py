@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 
 from launcher.backends.settings import BackendSettings
 from launcher.job import CPU
+from launcher.pilots.messages import Leave
 from launcher.scheduler.dispatch.attempts_elsewhere import OnPilot, name_of_claim
 from launcher.scheduler.dispatch.node_paths import NodePaths
 from launcher.scheduler.policy.model import Start
 from launcher.scheduler.remote.link import PilotLink
-from launcher.scheduler.start_jobs import RAN_BEFORE, obstacle
+from launcher.scheduler.start_jobs import RAN_BEFORE, left_for, obstacle
 from launcher.scheduler.unrecorded_attempts import Unrecorded
 from launcher.states import Lost, Outcome, Reason
 from launcher.store.rows import PILOT, Claim, ReadyJob
@@ -97,6 +98,7 @@ class Sending:
             device=claim.device,
             cpus=claim.cpus,
             claim=claim.reservation,
+            left=left_for(self._home, claim),
             spec_text=paths.spec(claim.spec_text),
             context_text=paths.context(claim.context_text),
         )
@@ -138,6 +140,8 @@ class Sending:
             for name in names:
                 link.expect(name)
             link.start(names)
+            if link.spec.single:
+                link.send(Leave())
         for watch, reason in committed:
             claim = watch.claim
             logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, reason)

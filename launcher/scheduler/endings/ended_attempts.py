@@ -1,5 +1,7 @@
 """Attempts that have ended and are not taken in yet, and what is to be known of them for that."""
 
+import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +11,8 @@ from launcher.scheduler.endings.requeue_policy import requeue_of
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.gpus.shared_time import slowdown_by_duration
 from launcher.scheduler.policy.model import Machine
+from launcher.staging.acceptance import accept
+from launcher.staging.left_behind import remove_earlier
 from launcher.states import (
     Done,
     Failed,
@@ -25,11 +29,16 @@ from launcher.store.scheduling.scheduler_actions import Scheduling
 from launcher.store.scheduling.transitions import Requeue
 from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.files import Stamp, stamp
+from launcher.system.paths import Home
 
+MOVE_PATIENCE_S = 60.0  # so long a full disk, or one that does not answer, is waited for
+MOVE_AGAIN_S = 1.0
 UNSTARTED_PAUSE_S = 1.0  # before what could not be started is tried again; doubles each time
 PUZZLE_S = (
     3.0  # so long a failure on a GPU waits for a look at the GPU, which may have failed itself
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -45,6 +54,7 @@ class Ended:
     since: float  # monotonic
     outputs: dict[str, Stamp] = field(default_factory=dict)  # path → size and time
     requeue: Requeue | None = None
+    again_at: float = 0.0  # monotonic; what it made could not be moved into its run's folder before
 
 
 class Gauge(Protocol):
@@ -62,6 +72,7 @@ class Endings:
 
     def __init__(
         self,
+        home: Home,
         queue: Scheduling,
         gpus: Accelerators,
         elsewhere: Callable[[Claim], Gauge | None] = lambda _: None,
@@ -69,11 +80,13 @@ class Endings:
         """Begin with none.
 
         Args:
+            home: where the attempts' folders lie.
             queue: that takes them in.
             gpus: tells whether a GPU has failed, and what an attempt took there.
             elsewhere: returns what measured an attempt on a pilot, as far as that is known.
         """
-        self._queue, self._gpus, self._elsewhere = queue, gpus, elsewhere
+        self._home, self._queue = home, queue
+        self._gpus, self._elsewhere = gpus, elsewhere
         self._open: list[Ended] = []
 
     def __len__(self) -> int:
@@ -87,7 +100,7 @@ class Endings:
     @property
     def pressing(self) -> bool:
         """Whether one of them can be taken in at once."""
-        return not all(map(self._puzzles, self._open))
+        return not all(map(self._waits, self._open))
 
     def add(self, claim: Claim, outcome: Outcome) -> None:
         """Record that an attempt has ended."""
@@ -119,7 +132,8 @@ class Endings:
         Args:
             machine: returns that of an attempt, without those that have ended.
         """
-        due = [ended for ended in self._open if not self._puzzles(ended)]
+        due = [ended for ended in self._open if not self._waits(ended)]
+        due = [ended for ended in due if self._accepted(ended)]
         for ended in due:
             if isinstance(ended.outcome, Done):
                 paths = ended.claim.spec.outputs
@@ -131,6 +145,33 @@ class Endings:
                 reason = Reason(code=ReasonCode.NOT_STARTED, text=text)
                 ended.requeue = Requeue(reason=reason, pause_s=UNSTARTED_PAUSE_S)
         return due
+
+    def _waits(self, ended: Ended) -> bool:
+        return time.monotonic() < ended.again_at or self._puzzles(ended)
+
+    def _accepted(self, ended: Ended) -> bool:
+        """Move what a job that is done has made into its run's folder; False: later.
+
+        Its outcome is on record, and only this scheduler takes it in; where that is killed, the next
+        one does the same again.
+        """
+        claim = ended.claim
+        if not isinstance(ended.outcome, Done) or not claim.spec.entry:
+            return True
+        attempt, run_folder = self._home.attempt(claim.job, claim.number), claim.spec.run_folder
+        try:
+            accept(attempt, run_folder)
+        except OSError as error:
+            why = f"its results cannot be moved to {run_folder}: {error.strerror or error}"
+            logger.warning("job=%d attempt=%d trouble=%r", claim.job, claim.number, why)
+            if time.monotonic() < ended.since + MOVE_PATIENCE_S:
+                ended.again_at = time.monotonic() + MOVE_AGAIN_S
+                return False
+            ended.outcome = Failed(at=ended.outcome.at, error=why)
+            return True
+        with contextlib.suppress(OSError):
+            remove_earlier(self._home, claim.job, claim.number, run_folder)
+        return True
 
     def finish(self, ended: Ended, now: float) -> State | None:
         """Take an end in; return its job's new state, None when it was taken in before."""

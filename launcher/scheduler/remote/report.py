@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 from launcher.scheduler.remote.nodes_file import NodesFile
@@ -129,7 +129,7 @@ class PilotsFile:
             wall: seconds since 1970.
         """
         self._nodes.add(pilots)
-        lasting = (*backends, *(asdict(row) | {"heard_at": None} for row in pilots))
+        lasting = (*backends, *(replace(row, heard_at=None) for row in pilots))
         if lasting == (self._written or ()) and (not pilots or now < self._at + FRESH_S):
             return
         self._written, self._at = lasting, now

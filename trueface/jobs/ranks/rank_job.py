@@ -18,6 +18,9 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
     "run_folder": Path,
     "folder": Path,
     "attempt_folder": Path,
+    "own_folder": lambda path: None if path is None else Path(path),
+    "root": lambda path: None if path is None else Path(path),
+    "own": tuple,
     "outputs": lambda outputs: tuple(map(Path, outputs)),
     "words": lambda words: Words(
         **{

@@ -1,0 +1,127 @@
+"""What an accepted attempt has made is moved into its run's folder: decided in one step, then rolled forward.
+
+The decision is the rename of the stage. From then on its attempt reaches it no more, and every further
+step can be done again: who is killed between two of them, or finds a full disk, calls `accept` another time.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from launcher.staging.links import read_links
+from launcher.staging.sealing import seal
+from launcher.staging.stages import ACCEPTED, MOVED, VIEW, Stage, stage_of, tidy
+from launcher.system.files import sync
+from launcher.system.paths import Attempt
+
+_IN_THE_WAY = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+_REPLACED = "replaced-"  # in the stage: what made place, until it is removed
+
+
+def accept(attempt: Attempt, run_folder: Path) -> None:
+    """Move what an attempt has made into the folder of its run.
+
+    Args:
+        attempt: that is done.
+        run_folder: of its job, as it is called here.
+
+    Raises:
+        FileNotFoundError: its stage cannot be seen; where another machine has made it, that may pass.
+        OSError: that is not possible now; what is not moved yet lies in the stage.
+    """
+    stage, view = stage_of(attempt, run_folder), attempt.text(VIEW)
+    if stage is not None:
+        _take_over(stage.named(ACCEPTED), stage)
+        os.rename(view, attempt.text(MOVED))  # noqa: PTH104  # done for every attempt
+    else:  # it has made nothing; or it was moved, and who did it may have been killed then
+        stage = stage_of(attempt, run_folder, MOVED)
+    if stage is not None:
+        shutil.rmtree(stage.named(ACCEPTED).folder, ignore_errors=True)
+        tidy(stage)
+
+
+def _take_over(accepted: Stage, stage: Stage) -> None:
+    try:
+        os.rename(stage.folder, accepted.folder)  # noqa: PTH104  # done for every attempt
+    except FileNotFoundError:
+        if not os.path.isdir(accepted.folder):  # noqa: PTH112  # likewise
+            raise
+    seal(accepted)
+    _delete_gone(accepted)
+    with contextlib.suppress(FileNotFoundError):  # nothing is left of it
+        _move(accepted, "", {*read_links(accepted).replaced})
+
+
+def _delete_gone(stage: Stage) -> None:
+    """Delete of what was accepted before what the attempt has deleted in its view."""
+    links = read_links(stage)
+    for name in links.gone:
+        path = f"{stage.run_folder}/{name}"
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            try:
+                os.unlink(path)  # noqa: PTH108  # likewise
+            except IsADirectoryError:
+                shutil.rmtree(path)
+    for name in reversed(links.gone_folders):
+        with contextlib.suppress(OSError):  # another job has put something into it
+            os.rmdir(f"{stage.run_folder}/{name}")  # noqa: PTH106  # likewise
+
+
+def _move(stage: Stage, within: str, replaced: set[str]) -> None:
+    """Move what a folder of a stage holds to where it belongs; folders that are new there go as one."""
+    with os.scandir(f"{stage.new}/{within}") as entries:
+        listed = [*entries]
+    for entry in listed:
+        name = f"{within}{entry.name}"
+        place = f"{stage.run_folder}/{name}"
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if is_folder and name in replaced and os.path.isdir(place):  # noqa: PTH112  # likewise
+            _make_place(stage, place)
+        try:
+            os.rename(entry.path, place)  # noqa: PTH104  # likewise
+        except OSError as error:
+            if is_folder and os.path.isdir(place):  # noqa: PTH112  # likewise
+                _move(stage, f"{name}/", replaced)
+                os.rmdir(entry.path)  # noqa: PTH106  # likewise
+            elif error.errno == errno.EXDEV:
+                _copy(entry.path, place)
+            elif error.errno in _IN_THE_WAY:
+                _make_place(stage, place)
+                os.rename(entry.path, place)  # noqa: PTH104  # likewise
+            else:
+                raise
+    if listed:
+        sync(f"{stage.run_folder}/{within}")
+
+
+def _make_place(stage: Stage, place: str) -> None:
+    """Move what lies at a place aside; it is removed with the stage."""
+    aside = f"{stage.folder}/{_REPLACED}{secrets.token_hex(4)}"
+    try:
+        os.rename(place, aside)  # noqa: PTH104  # likewise
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.rmtree(place)
+
+
+def _copy(path: str, place: str) -> None:
+    """Move what cannot be renamed, as it comes from another file system; at its place it appears whole."""
+    half = f"{os.path.dirname(place)}/.{secrets.token_hex(8)}.tmp"  # noqa: PTH120  # likewise
+    try:
+        if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114  # likewise
+            shutil.copytree(path, half, symlinks=True)
+            os.rename(half, place)  # noqa: PTH104  # likewise
+            shutil.rmtree(path)
+        else:
+            shutil.copy2(path, half, follow_symlinks=False)
+            os.replace(half, place)  # noqa: PTH105  # likewise
+            os.unlink(path)  # noqa: PTH108  # likewise
+    except BaseException:
+        shutil.rmtree(half, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.unlink(half)  # noqa: PTH108  # likewise
+        raise

@@ -1,0 +1,180 @@
+"""How a stage is made: the folders into which a job writes, as far as they were accepted.
+
+They are real folders; the names in them are links to what was accepted. A file is replaced by a rename, so the link makes place for the job's own file, and what was
+accepted is untouched. Who opens a file to write into it, without a new name first, writes through the link.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.staging.inheritance import inherit
+from launcher.staging.left_behind import take
+from launcher.staging.links import Links, target_of, write_links
+from launcher.staging.stages import (
+    LEFT,
+    MAKING,
+    RUN,
+    STAGES,
+    VIEW,
+    Stage,
+    new_stage,
+)
+from launcher.system.paths import Attempt
+
+DEPTH = 1  # of the folders in a model's folder that a job may write into without saying so
+_ALL = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a job says of where it writes; names are relative to the run's folder."""
+
+    models: frozenset[str] = frozenset()  # folders of models
+    outputs: frozenset[str] = frozenset()
+    anew: str = ""  # a folder; outputs in it that are folders are made anew, never added to
+
+    @property
+    def entries(self) -> frozenset[str]:
+        """The first parts of these names."""
+        return self.models | {name.partition("/")[0] for name in self.outputs}
+
+
+def inside(run_folder: Path, outputs: Iterable[str]) -> frozenset[str]:
+    """Return which outputs lie in the run's folder, relative to it."""
+    above = f"{run_folder}/"
+    return frozenset(path[len(above) :] for path in outputs if path.startswith(above))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What an attempt sees of its run's folder; both ways end when the stage is taken from it."""
+
+    own: Path  # where it writes: laid out as the run's folder
+    accepted: Path  # the run's folder
+
+
+def make(
+    attempt: Attempt, run_folder: Path, wanted: Wanted, *, job: int, number: int, left: str = ""
+) -> View:
+    """Make the stage of an attempt; return how the attempt reaches it.
+
+    Args:
+        attempt: its folder gets the link.
+        run_folder: of what was accepted.
+        wanted: where the job writes.
+        job: its number.
+        number: of the attempt.
+        left: name of the stage of an earlier attempt, from which this one goes on; "": none.
+
+    Raises:
+        OSError: the disk is full, or the run's folder cannot be written.
+    """
+    stage, view = new_stage(run_folder, job, number), attempt.text(VIEW)
+    # first of all: by the link a stage is known that is not whole because its worker was killed
+    os.symlink(stage.folder, view)  # noqa: PTH211  # done for every attempt
+    making = stage.named(MAKING)
+    try:
+        _make_folder(making)
+    except OSError:
+        os.unlink(view)  # noqa: PTH108  # likewise
+        raise
+    os.symlink("../..", f"{making.folder}/{RUN}")  # noqa: PTH211  # likewise
+    links = Links()
+    filling = _Filling(making, wanted, links)
+    for name in wanted.entries:
+        filling.enter(name)
+    if left and take(Stage(run_folder, left)):
+        inherit(Stage(run_folder, left, LEFT), making, links)
+    write_links(making, links)
+    os.rename(making.folder, stage.folder)  # noqa: PTH104  # likewise
+    return View(own=Path(view) / run_folder.name, accepted=Path(view) / RUN)
+
+
+def _make_folder(stage: Stage) -> None:
+    """Make a stage's folder; that of all stages may be removed at any time by who finds it empty."""
+    missing = [f"{stage.run_folder}/{STAGES}", str(stage.run_folder), str(stage.run_folder.parent)]
+    while True:
+        try:
+            os.mkdir(stage.folder)  # noqa: PTH102  # done for every attempt
+        except FileNotFoundError:
+            _make_first(missing)
+        else:
+            os.mkdir(stage.new)  # noqa: PTH102  # likewise
+            return
+
+
+def _make_first(folders: Sequence[str]) -> None:
+    """Make the first of some folders, with those of the others that it is in; the project is there."""
+    folder, *above = folders
+    try:
+        os.mkdir(folder)  # noqa: PTH102  # as above
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        if not above:
+            raise
+        _make_first(above)
+
+
+class _Filling:
+    """Makes folders of a stage look like the accepted ones."""
+
+    def __init__(self, stage: Stage, wanted: Wanted, links: Links) -> None:
+        self._stage, self._wanted, self._links = stage, wanted, links
+        self._ways: dict[str, set[str]] = {}  # folders above outputs → names in them to these
+        for name in wanted.outputs:
+            while within := name.rpartition("/")[0]:
+                self._ways.setdefault(within, set()).add(name)
+                name = within  # up and up
+
+    def enter(self, name: str, levels: int = 0, *, listed: bool = False) -> None:
+        """Make a name as it was accepted before, if it was.
+
+        Args:
+            name: into which the job writes, or below it; or of a folder in one that is listed.
+            levels: of folders from here on of which all names appear; of others, the ways to outputs.
+            listed: all names beside this one appear.
+        """
+        wanted, path = self._wanted, f"{self._stage.run_folder}/{name}"
+        if not os.path.isdir(path):  # noqa: PTH112  # many names; a link to a folder is one, too
+            if os.path.lexists(path):
+                self._link(name)
+            return
+        if name in wanted.outputs:
+            if name.startswith(f"{wanted.anew}/"):
+                self._links.replaced.append(name)
+                return
+            levels = _ALL
+        elif name in wanted.models:
+            levels = 1 + DEPTH
+        elif listed and name in self._ways:
+            levels = max(levels, 1)
+        if levels:
+            self._list(name, levels - 1)
+        elif listed:
+            self._link(name)
+        else:
+            self._make(name)
+            for way in self._ways[name]:
+                self.enter(way)
+
+    def _list(self, within: str, levels: int) -> None:
+        self._make(within)
+        with os.scandir(f"{self._stage.run_folder}/{within}") as entries:
+            for entry in entries:
+                name = f"{within}/{entry.name}"
+                written = name in self._ways or name in self._wanted.outputs
+                if written or entry.is_dir(follow_symlinks=False):
+                    self.enter(name, levels, listed=True)
+                else:
+                    self._link(name)
+
+    def _make(self, name: str) -> None:
+        os.mkdir(f"{self._stage.new}/{name}")  # noqa: PTH102  # likewise
+        self._links.folders.append(name)
+
+    def _link(self, name: str) -> None:
+        os.symlink(target_of(name), f"{self._stage.new}/{name}")  # noqa: PTH211  # likewise
+        self._links.links.append(name)

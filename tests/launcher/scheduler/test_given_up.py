@@ -1,0 +1,151 @@
+"""Attempts of a laboratory in real processes, with a real scheduler: what reaches the run's folder, and when."""
+
+import os
+import signal
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from launcher.context import Context
+from launcher.job import Spec
+from launcher.staging.left_behind import left_by
+from launcher.states import ENDED, State
+from launcher.store.queue import Store
+from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.paths import Home
+from tests.build import (
+    a_context,
+    a_spec,
+    endings,
+    enqueue,
+    gone,
+    in_state,
+    program_of,
+    supervisor_of,
+    until,
+)
+from tests.launcher.staging.attempts import files_in
+
+LABORATORY = '''
+import os, time
+from pathlib import Path
+from launcher.api import JobError, write_atomic
+
+def work(job):
+    """Write at the start and at the end; the first attempt waits in between."""
+    folder, words = job.model_folder(job.model), job.settings
+    before = [path.read_text() for path in folder.glob("resume")]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "resume", f"of attempt {job.attempt}")
+    Path(words["begun"]).touch()
+    while job.attempt == 1 and not os.path.exists(words["go"]):
+        time.sleep(0.01)
+    try:
+        job.outputs[0].parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(job.outputs[0], f"attempt {job.attempt}")
+        write_atomic(job.run_folder / f"by-{job.attempt}", "")
+        (folder / "resume").unlink()
+    except OSError as error:
+        Path(words["refused"]).write_text(str(error))
+        raise
+    return {"before": before}
+
+def fail(job):
+    write_atomic(job.outputs[0], "half")
+    raise JobError("no")
+'''
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "lab.py").write_text(LABORATORY)
+    return folder
+
+
+def context(project: Path) -> Context:
+    return a_context(project, environment={"PATH": os.environ["PATH"], "PYTHONPATH": str(project)})
+
+
+def a_job(project: Path, entry: str = "work") -> Spec:
+    marks = {name: str(project / name) for name in ("begun", "go", "refused")}
+    return a_spec(
+        name="work/a", kind="work", entry=f"lab:{entry}", root=str(project), model="a:pre",
+        outputs=(f"{project}/runs/test/a:pre/model.json",), settings=marks,
+    )  # fmt: skip
+
+
+def ready(home: Home) -> None:
+    ensure_scheduler(home)
+    wake(home)
+
+
+def until_ended(store: Store, job: int) -> None:
+    until(lambda: in_state(store, job, *ENDED), "the job has ended")
+
+
+def test_a_zombie_of_an_attempt_that_was_given_up_changes_nothing(
+    home: Home, store: Store, project: Path
+) -> None:
+    (job,) = enqueue(store, a_job(project), context=context(project))
+    ready(home)
+    until((project / "begun").exists, "the first attempt has begun")
+    first = home.attempt(job, 1)
+    frozen = [supervisor_of(first), program_of(first)]
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    scheduler = scheduler_pid(home)
+    assert scheduler is not None
+    os.kill(scheduler, signal.SIGKILL)
+    until(lambda: scheduler_pid(home) is None, "the scheduler is dead")
+    with sqlite3.connect(home.database) as database:  # as if its machine had been restarted
+        database.execute("UPDATE attempts SET boot = 'another'")
+    database.close()
+    ready(home)
+    until_ended(store, job)
+    assert endings(store, job) == ["lost", "done"]
+    results = files_in(project / "runs")
+    assert results == {"test/a:pre/model.json": "attempt 2", "test/by-2": ""}
+    assert store.read.result_of(job) == {"before": ["of attempt 1"]}
+    (project / "go").touch()
+    for pid in frozen:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: all(map(gone, frozen)), "the zombie has ended")
+    assert files_in(project / "runs") == results
+    assert "/runs" in (project / "refused").read_text()
+    assert in_state(store, job, State.DONE)
+
+
+def test_what_a_failed_attempt_made_is_kept_out_of_the_run(
+    home: Home, store: Store, project: Path
+) -> None:
+    (project / "runs/test/a:pre").mkdir(parents=True)
+    (project / "runs/test/a:pre/model.json").write_text("whole")
+    spec = a_job(project, "fail")
+    (job,) = enqueue(store, spec, context=context(project))
+    ready(home)
+    until_ended(store, job)
+    assert (project / "runs/test/a:pre/model.json").read_text() == "whole"
+    made = Path(left_by(home.attempt(job, 1), spec.run_folder))
+    assert (made / "a:pre/model.json").read_text() == "half"
+
+
+def test_a_scheduler_killed_after_the_end_of_an_attempt_leaves_its_acceptance_to_the_next(
+    home: Home, store: Store, project: Path
+) -> None:
+    (job,) = enqueue(store, a_job(project), context=context(project))
+    ready(home)
+    until((project / "begun").exists, "the attempt has begun")
+    scheduler, supervisor = scheduler_pid(home), supervisor_of(home.attempt(job, 1))
+    assert scheduler is not None
+    os.kill(scheduler, signal.SIGSTOP)
+    (project / "go").touch()
+    until(lambda: "ending" in home.attempt(job, 1).started.read_text(), "its end is on record")
+    os.kill(scheduler, signal.SIGKILL)
+    assert not (project / "runs/test/a:pre/model.json").exists()
+    until(lambda: gone(supervisor), "its supervisor has left")
+    ready(home)
+    until_ended(store, job)
+    assert files_in(project / "runs") == {"test/a:pre/model.json": "attempt 1", "test/by-1": ""}

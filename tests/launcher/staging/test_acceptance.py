@@ -1,0 +1,153 @@
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.staging import sealing
+from tests.launcher.staging.attempts import MODEL, Study, files_in, write
+
+CALLS = ("rename", "rmdir", "unlink", "replace", "mkdir")
+
+
+class Killed(BaseException):
+    """The scheduler was killed."""
+
+
+class Fuse:
+    """Stands for `os`: kills who uses it before, or after, its nth change of the disk."""
+
+    def __init__(self, left: int, *, after: bool) -> None:
+        self.left, self.after = left, after
+
+    def guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*words: Any, **named: Any) -> Any:
+            self.left -= 1
+            last = self.left == 0
+            if last and not self.after:
+                raise Killed
+            try:
+                return function(*words, **named)
+            finally:
+                if last:
+                    raise Killed
+
+        return guarded
+
+
+def a_done_attempt(folder: Path) -> Study:
+    """Return a study in which an attempt is done and not accepted: it made, replaced and deleted."""
+    study = Study(folder, "made/faces", "table.csv")
+    study.accepted(
+        {
+            f"{MODEL}/best.pt": "old", f"{MODEL}/resume.pt": "3", f"{MODEL}/scores/b.csv": "0.5",
+            f"{MODEL}/gone/x": "", "b:pre/best.pt": "b", "made/faces/old.png": "o", "table.csv": "0",
+        }
+    )  # fmt: skip
+    study.begin()
+    view = study.begin()
+    write(view / MODEL / "best.pt", "new")
+    write(view / MODEL / "scores" / "c.csv", "0.7")
+    write(view / MODEL / "metrics" / "c.json", "{}")
+    (view / MODEL / "resume.pt").unlink()
+    shutil.rmtree(view / MODEL / "gone")
+    write(view / "made" / "faces" / "new.png", "n")
+    write(view / "table.csv", "1")
+    return study
+
+
+WHOLE = {
+    f"{MODEL}/best.pt": "new", f"{MODEL}/scores/b.csv": "0.5", f"{MODEL}/scores/c.csv": "0.7",
+    f"{MODEL}/metrics/c.json": "{}", "b:pre/best.pt": "b", "made/faces/new.png": "n", "table.csv": "1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_whoever_is_killed_between_two_steps_leaves_what_the_next_one_completes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, after: bool
+) -> None:
+    steps = 0
+    while True:
+        steps += 1
+        study = a_done_attempt(tmp_path / str(steps))
+        fuse = Fuse(steps, after=after)
+        with monkeypatch.context() as patched:
+            for name in CALLS:
+                patched.setattr(os, name, fuse.guard(getattr(os, name)))
+            try:
+                study.end()
+                assert fuse.left > 0
+                break
+            except Killed:
+                pass
+        study.accept()
+        assert study.results() == WHOLE
+        assert not (study.run / ".attempts").exists()
+    assert study.results() == WHOLE
+    assert steps > 20
+
+
+def test_before_the_decision_nothing_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = a_done_attempt(tmp_path)
+    before = study.results()
+    sealing.seal(study.stage())
+    assert study.results() == before
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", Fuse(1, after=False).guard(os.rename))
+        with pytest.raises(Killed):
+            study.accept()
+    assert study.results() == before
+
+
+def test_a_full_disk_is_met_again_by_the_next_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = a_done_attempt(tmp_path)
+    with monkeypatch.context() as patched:
+
+        def full(path: str, place: str) -> None:
+            raise OSError(28, "No space left on device", place)
+
+        patched.setattr(os, "rename", full)
+        with pytest.raises(OSError, match="No space"):
+            study.accept()
+    study.accept()
+    assert study.results() == WHOLE
+
+
+def test_results_on_another_file_system_are_copied_and_appear_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = a_done_attempt(tmp_path)
+    rename = os.rename
+
+    def across(path: str, place: str) -> None:
+        if "/.attempts/" in path and "/.attempts/" not in place:
+            raise OSError(18, "Invalid cross-device link", place)
+        rename(path, place)
+
+    monkeypatch.setattr(os, "rename", across)
+    study.end()
+    assert study.results() == WHOLE
+
+
+def test_accepting_twice_changes_nothing(tmp_path: Path) -> None:
+    study = a_done_attempt(tmp_path)
+    study.end()
+    study.accepted({f"{MODEL}/resume.pt": "of a later attempt"})
+    study.accept()
+    assert study.results() == WHOLE | {f"{MODEL}/resume.pt": "of a later attempt"}
+
+
+def test_names_that_lead_out_of_the_run_are_ignored(tmp_path: Path) -> None:
+    study = a_done_attempt(tmp_path)
+    (study.run.parent / "other").write_text("kept")
+    Path(study.stage().record).write_text(
+        '{"links": ["../other", 7, "/etc/x"], "gone": ["../other"]}'
+    )
+    study.end()
+    assert files_in(study.run.parent)["other"] == "kept"
