@@ -64,6 +64,8 @@ PLANNED = {  # run with --dry-run
     "launcher run tasks/forget_instances_sample.yaml": "minutes of trainings",
     "launcher run tasks/purification_cpu.yaml": "minutes of trainings and attacks",
     "launcher run tasks/concept_erasing_cpu.yaml": "minutes of trainings",
+    "launcher run tasks/tour.yaml --on slurm": "the README runs the tour",
+    "launcher run tasks/tour.yaml --on scavenger,slurm": "the same",
 }
 PARSED = {  # its options must exist, and its arguments be as many as it takes
     "trueface splits DATA --out splits --attributes faces.csv --balance cells": "wants groups",
@@ -124,6 +126,16 @@ ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
 }
 REFERENCE = ("CONTRIBUTING.md", "decisions.md", "measured.md")  # they run nothing but targets
 QUEUEING = ("coming.md", "gpus.md", "programs.md", "recipes.md", "scheduling.md")
+CLUSTERS = "clusters.md"
+# Processes of this machine in the place of the clusters that the page names.
+STAND_INS = """
+[backends.slurm]
+kind = "local"
+cpus = 2
+idle = "1s"
+[backends.scavenger]
+kind = "local"
+"""
 EXPERIMENTS = (
     "demo.md",
     "generators.md",
@@ -286,6 +298,14 @@ def test_a_page_about_queueing_does_what_it_shows(name: str, eight: Sandbox) -> 
 
 
 @pytest.mark.slow
+def test_the_page_about_clusters_does_what_it_shows(eight: Sandbox) -> None:
+    file = eight.folder / "config.toml"
+    file.write_text(STAND_INS, encoding="utf-8")
+    eight.environment["LAUNCHER_CONFIG"] = str(file)
+    perform(TREE / "docs" / CLUSTERS, eight)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_page_about_experiments_does_what_it_shows(name: str, sandbox: Sandbox) -> None:
     page = TREE / "docs" / name
@@ -298,7 +318,7 @@ def test_a_page_about_experiments_does_what_it_shows(name: str, sandbox: Sandbox
 
 
 def test_every_page_is_walked_through() -> None:
-    walked = {"README.md", "screens.md", *QUEUEING, *EXPERIMENTS, *REFERENCE}
+    walked = {"README.md", "screens.md", CLUSTERS, *QUEUEING, *EXPERIMENTS, *REFERENCE}
     assert {page.name for page in PAGES} == walked
     assert all(command.text in TARGETS for name in REFERENCE for command in shown(_page(name)))
 

@@ -9,30 +9,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from launcher.backends.pilot_processes import kill_all, process_of
 from launcher.backends.protocol import Cause, EngineError, Estimate, Observation, Stage
 from launcher.backends.settings import BackendSettings
 from launcher.errors import MachineError, counted
 from launcher.gpu.monitor import watch
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.pilots.folder import TOKEN, PilotFolder, PilotSpec
+from launcher.pilots.folder import PilotFolder, PilotSpec
 from launcher.pilots.messages import Bye, read_news
 from launcher.pilots.node_gpus import WrongGpus, resolve
-from launcher.system import cgroups
-from launcher.system.environment import looks_secret, owners_environment
+from launcher.system.environment import looks_secret, owners_environment, prologue_lines
 from launcher.system.files import Json, last_lines, read_bytes, read_json, write_json
 from launcher.system.paths import Home
-from launcher.system.process_tree import MARK, descendants, is_scheduler, send
+from launcher.system.process_tree import MARK
 from launcher.system.processes import Identity, alive, boot_id, identity, recorded
 
-RECORD = "process.json"  # in a pilot's folder: which process it is, and its GPUs
 LOG_LINES = 20
 DRIVER_PATIENCE_S = 30.0
-KILL_PATIENCE_S = 10.0
-PAUSE_S = 0.01
 TAIL_BYTES = 4096
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _BASH = ("/bin/bash", "-c")
@@ -88,11 +85,11 @@ class Local:
         """
         for token in tokens:
             folder = self._folder(token)
-            record = read_json(folder.folder / RECORD)
+            record = read_json(folder.process)
             if record is not None:
                 with contextlib.suppress(OSError):
-                    write_json(folder.folder / RECORD, {**record, "cancelled": True}, mode=0o600)
-            _kill_all(folder, recorded(record))
+                    write_json(folder.process, {**record, "cancelled": True}, mode=0o600)
+            kill_all(folder, recorded(record))
             self._collect_child(token)
 
     def collect(self, pilot: PilotFolder) -> str:
@@ -116,8 +113,8 @@ class Local:
     def _start(self, folder: PilotFolder, gpus: Sequence[str]) -> None:
         argv = [self._settings.python or sys.executable, "-P", "-m", "launcher.pilots"]
         argv = [*self._settings.wrap, *argv, str(folder.folder)]
-        if self._settings.prologue:
-            argv = [*_BASH, f'{self._settings.prologue}\nexec "$@"', "bash", *argv]
+        if prologue := prologue_lines(self._settings.prologue):
+            argv = [*_BASH, "\n".join((*prologue, 'exec "$@"')), "bash", *argv]
         with folder.log.open("ab") as log:
             child = subprocess.Popen(
                 argv,
@@ -132,16 +129,16 @@ class Local:
         who = identity(child.pid)
         if who is not None:  # else it is over already, and its status tells
             record: dict[str, Json] = {"schema": 1, **who.record(), "gpus": list(gpus)}
-            write_json(folder.folder / RECORD, record, mode=0o600)
+            write_json(folder.process, record, mode=0o600)
 
     def _observe(self, token: str) -> Observation:
         folder = self._folder(token)
         status = self._collect_child(token)
-        record = read_json(folder.folder / RECORD)
+        record = read_json(folder.process)
         who = recorded(record)
         node = os.uname().nodename
         if who is None:
-            who = _process_of(folder)  # we died before it was on record
+            who = process_of(folder)  # we died before it was on record
         if who is not None and alive(who):
             return Observation(stage=Stage.RUNNING, node=node)
         if who is None and status is None:
@@ -192,7 +189,7 @@ def _visible_gpus() -> Sequence[GpuSnapshot]:
 
 def _taken(root: Path) -> Iterator[str]:
     """Yield the GPUs of the pilots that live."""
-    for file in root.glob(f"*/{RECORD}"):
+    for file in root.glob(f"*/{PilotFolder(root).process.name}"):
         with contextlib.suppress(OSError):
             record = read_json(file)
             who = recorded(record)
@@ -224,66 +221,3 @@ def _has_said_bye(folder: PilotFolder) -> bool:
     except OSError:
         return False
     return bool(lines) and isinstance(read_news(lines[-1]), Bye)
-
-
-def _process_of(folder: PilotFolder) -> Identity | None:
-    """Return the process of a pilot by its command, None where none lives."""
-    name = os.fsencode(folder.folder)
-    for pid in _pids():
-        words = _words(pid, "cmdline")
-        if b"launcher.pilots" in words and name in words:
-            return identity(pid)
-    return None
-
-
-def _kill_all(folder: PilotFolder, pilot: Identity | None) -> None:
-    """Kill a pilot and all that it started, until nothing of it lives.
-
-    Raises:
-        EngineError: something does not end.
-    """
-    deadline = time.monotonic() + KILL_PATIENCE_S
-    groups = set[Path]()
-    while True:
-        pids = _pids_of(folder, pilot)
-        if not pids:
-            break
-        if time.monotonic() > deadline:
-            raise EngineError(f"processes of pilot {folder.token} do not end: {pids}")
-        for pid in pids:
-            here = cgroups.here(pid)
-            if here is not None and cgroups.base_of(here) != here:
-                groups.add(here)
-            send(pid, signal.SIGKILL)
-        time.sleep(PAUSE_S)
-    for group in groups:
-        cgroups.end(group, spare=is_scheduler)
-
-
-def _pids_of(folder: PilotFolder, pilot: Identity | None) -> list[int]:
-    """Return the pilot, then its fork servers and supervisors, then programs: who reports ends dies first."""
-    own = pilot or _process_of(folder)
-    first = [own.pid] if own is not None and alive(own) else []
-    below = descendants(first[0], skip=is_scheduler) if first else []
-    token = f"{TOKEN}={folder.token}".encode()
-    mark = f"{MARK}={folder.attempts}/".encode()
-    served, marked = list[int](), list[int]()
-    for pid in _pids():
-        variables = _words(pid, "environ")
-        if token in variables:
-            served.append(pid)
-        elif any(variable.startswith(mark) for variable in variables):
-            marked.append(pid)
-    pids = dict.fromkeys((*first, *served, *below, *marked))
-    return [pid for pid in pids if pid != os.getpid() and identity(pid) is not None]
-
-
-def _pids() -> Iterable[int]:
-    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-
-
-def _words(pid: int, what: str) -> list[bytes]:
-    try:
-        return read_bytes(f"/proc/{pid}/{what}").split(b"\0")
-    except OSError:
-        return []

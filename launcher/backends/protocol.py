@@ -19,7 +19,7 @@ class EngineError(MachineError):
 
 
 class Refused(EngineError):
-    """An engine takes no such pilots, and says so again until a configuration changes."""
+    """An engine took none of the pilots, and will take none until a configuration changes."""
 
 
 class Stage(StrEnum):

@@ -74,12 +74,14 @@ class Slurm:
             Refused: Slurm takes no such pilots; what it said.
             EngineError: Slurm did not take all of them, or did not answer.
         """
-        for batch in batches(pilots):
+        for number, batch in enumerate(batches(pilots)):
             answer = self._commands.run(
                 "sbatch",
                 *submission(self._settings, batch),
                 stdin=script(self._settings, batch),
             )
+            if answer.code and number:  # the first ones are taken
+                raise EngineError(str(self._refusal(answer)))
             if answer.code:
                 raise self._refusal(answer)
 

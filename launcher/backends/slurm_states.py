@@ -113,7 +113,7 @@ def _observation(row: Row) -> Observation:
         cause = _CAUSES[row.state]
         return Observation(stage=Stage.ENDED, reason=row.reason, cause=cause, node=row.node)
     if row.state in _WAITING or (row.state not in RUNNING and not row.node):
-        reason = row.reason or row.state.lower()
+        reason = row.reason or ("" if row.state == "PENDING" else row.state.lower())
         return Observation(stage=Stage.WAITING, reason=reason, starts_at=_time(row.start))
     # a state of a newer Slurm that has a node is no end
     reason = "" if row.state == "RUNNING" else row.state.lower()

@@ -13,12 +13,15 @@ from pathlib import Path
 
 import click
 
+from launcher.backends.settings import Backends
+from launcher.cli.engine_estimates import EngineEstimates
 from launcher.cli.group_rows import absent_groups
 from launcher.errors import UsageError
 from launcher.planning.export import plan_commands, plan_json
-from launcher.planning.first_wave import hopeless_jobs
+from launcher.planning.first_wave import hopeless_elsewhere, hopeless_jobs
 from launcher.planning.machine_state import read_history, read_machine_state
 from launcher.planning.missing_packages import missing_packages
+from launcher.planning.pilot_preview import preview_backends
 from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run, preview_plan, refusals
 from launcher.planning.queue_comparison import Action, Comparison, compare_with_queue
@@ -79,8 +82,9 @@ def list_plans(
     compared: Callable[[Store | None, Plan], Comparison],
     options: Sequence[str],
     pass_env: Sequence[str],
+    backends: Backends,
 ) -> int:
-    """Print what would run; write nothing, and make no queue.
+    """Print what would run; write nothing, make no queue, and submit no pilot.
 
     Args:
         plans: one for each task file.
@@ -89,6 +93,7 @@ def list_plans(
         compared: compares a plan with the queue.
         options: further options of the command, as typed; they belong to the command that starts it.
         pass_env: variables to pass to the jobs, beside those of the plans.
+        backends: the configured ones.
 
     Returns:
         The exit code: that of a usage error where `run` would refuse a plan; 0 for JSON, which
@@ -98,6 +103,7 @@ def list_plans(
     home = find_home(os.environ)
     shown: list[str] = []
     records: list[Json] = []
+    ask = EngineEstimates(home)
     with look_at_queue(home) if home.exists() else nullcontext((home, None)) as (_, store):
         machine_state = read_machine_state(home, store, Path.cwd() / "runs", time.time())
         kinds = {job.kind: plan.kinds[job.kind] for plan in plans for job in plan.jobs}
@@ -107,13 +113,15 @@ def list_plans(
             compared_jobs = comparison.jobs
             if form is Form.COMMANDS:
                 hopeless = hopeless_jobs(compared_jobs, machine_state)
+                hopeless |= hopeless_elsewhere(compared_jobs, backends)
                 reasons = _refusals(store, comparison, hopeless, pass_env)
                 refused = refused or bool(reasons)
                 shown += plan_commands(compared_jobs)
                 _warn(plan, reasons)
                 continue
             state = replace(machine_state, account=_account(store, plan))
-            preview = preview_plan(compared_jobs, history, state)
+            elsewhere = preview_backends(compared_jobs, backends, ask)
+            preview = preview_plan(compared_jobs, history, state, backends, elsewhere)
             reasons = _refusals(store, comparison, preview.wave.hopeless, pass_env)
             refused = refused or bool(reasons)
             sources = {id(job.sources): job.sources for job in plan.jobs}  # of a kind: one

@@ -6,6 +6,7 @@ from pathlib import Path
 from launcher.system.files import read_bytes, write_json
 from launcher.system.paths import Attempt
 from launcher.system.stored_fields import Unreadable, parsed, restored, texts
+from launcher.workers.lease import BURIED
 
 TOKEN = "LAUNCHER_PILOT"  # in the environment of a pilot, its fork servers and supervisors: which pilot's they are
 
@@ -36,6 +37,7 @@ class PilotSpec:
     )
     beat_s: float = 5.0  # so often it says that it lives
     idle_s: float = 300.0  # it leaves after so long without work
+    single: bool = False  # it is for one attempt, after which it is sent that it leaves
     paths: tuple[str, ...] = ()  # that must be seen on the node: roots of runs, interpreters
 
     @property
@@ -51,7 +53,10 @@ class PilotFolder:
     spec.json    scheduler   what it is to be; written before submission
     to           scheduler   orders, a JSON line each, appended
     from         pilot       news, likewise
+    taken        pilot       made once: an engine that starts the pilot again gets none
+    process.json engine      which process the pilot is, where its engine is `local`
     engine.log   engine      standard output and error of the pilot, and of what the site runs before it
+    buried       scheduler   made when it has given the pilot up: should anything of it live, it ends, and no end counts
     attempts/    both        a folder per attempt, as in a home
     """
 
@@ -83,9 +88,24 @@ class PilotFolder:
         return self.folder / "engine.log"
 
     @property
+    def taken(self) -> Path:
+        """Made by the pilot, once: an engine that starts it again gets none."""
+        return self.folder / "taken"
+
+    @property
+    def process(self) -> Path:
+        """Which process the pilot is, as the engine `local` has started it."""
+        return self.folder / "process.json"
+
+    @property
     def attempts(self) -> Path:
         """A folder per attempt."""
         return self.folder / "attempts"
+
+    @property
+    def buried(self) -> Path:
+        """Made by the scheduler when it has given the pilot up: what runs there ends, and no end counts."""
+        return self.folder / BURIED
 
     def attempt(self, name: str) -> Attempt:
         """Return the folder of the attempt with a name such as `63-2`."""
@@ -102,7 +122,8 @@ def make_pilot_folder(folder: PilotFolder, spec: PilotSpec) -> None:
     folder.attempts.mkdir(mode=0o700)
     for path in (folder.orders, folder.news, folder.log):
         path.touch(mode=0o600)
-    write_json(folder.spec, {"schema": 1, **asdict(spec)}, mode=0o600)
+    # not synced: after a power cut, a pilot that finds no spec does not start
+    write_json(folder.spec, {"schema": 1, **asdict(spec)}, mode=0o600, durable=False)
 
 
 def read_pilot_spec(folder: PilotFolder) -> PilotSpec:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import time
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
@@ -14,6 +15,7 @@ from launcher.pilots.messages import Began, Ended, News
 from launcher.pilots.node_home import unpacked
 from launcher.pilots.node_leftovers import end_leftovers, end_of
 from launcher.states import Failed, Lost, Outcome, Void
+from launcher.system.environment import SITE, with_site
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt, Home
 from launcher.workers import fork_server_client
@@ -138,11 +140,6 @@ class Attempts:
         ]
         return max(0.0, min(times, default=inf) - now)
 
-    def drop(self) -> Iterator[News]:
-        """Forget what has not begun: it never will."""
-        for name in [*self._waiting]:
-            yield from self.stop(name)
-
     def kill(self) -> None:
         """End all that runs, at once and without outcomes: supervisors before their programs."""
         for running in self._running.values():
@@ -211,7 +208,9 @@ class Attempts:
             order = read_order(read_bytes(waiting.attempt.spec))
             environment = worker_environment_of(order.spec, order.context)
             if environment.interpreter:
-                path = unpacked(environment.python_path, self._home)
+                owner = order.context.environment
+                own_path = with_site(owner, os.environ.get(SITE, "")).get("PYTHONPATH", "")
+                path = unpacked(own_path, self._home)
                 environment = replace(environment, python_path=path)
         except (OSError, ValueError, RecursionError, zipfile.BadZipFile) as error:
             if now < waiting.since + ORDER_PATIENCE_S:

@@ -85,11 +85,18 @@ def _misfits(folder: PilotFolder, spec: PilotSpec) -> Iterable[str]:
 def _unseen(paths: Iterable[str], *, sleep: Callable[[float], None] = time.sleep) -> list[str]:
     """Return the paths that are not there, given the time that a network file system may need."""
     deadline = time.monotonic() + PATHS_PATIENCE_S
-    missing = [path for path in paths if not Path(path).exists()]
+    missing = [path for path in paths if not _sees(path)]
     while missing and time.monotonic() < deadline:
         sleep(LOOK_AGAIN_S)
-        missing = [path for path in missing if not Path(path).exists()]
+        missing = [path for path in missing if not _sees(path)]
     return missing
+
+
+def _sees(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # a folder above it may not be entered
+        return False
 
 
 def _gpus(wanted: int, probe: Nvml, visible: str | None) -> tuple[GpuSnapshot, ...]:

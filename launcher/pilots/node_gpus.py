@@ -1,6 +1,6 @@
 """The GPUs of a pilot: those that its engine names in CUDA_VISIBLE_DEVICES, as given, and what is on them now."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from launcher.gpu.monitor import Lookout
@@ -53,25 +53,24 @@ class NodeGpus:
 
     def __init__(
         self,
-        uuids: Collection[str],
+        gpus: Sequence[GpuSnapshot],
         snapshot: Callable[[], Sequence[GpuSnapshot]],
         wake: Callable[[], None],
     ) -> None:
         """Begin without having looked.
 
         Args:
-            uuids: of the pilot's GPUs; none: nothing is ever looked at.
+            gpus: the pilot's, as they were at its hello; none: nothing is ever looked at.
             snapshot: returns all GPUs of the node as they are now.
             wake: called in another thread after a look.
         """
-        self._uuids = tuple(uuids)
+        self._uuids = frozenset(gpu.uuid for gpu in gpus)
         self._lookout = Lookout(lambda: self._own(snapshot()), wake)
         self._peaks: dict[
             str, dict[str, int]
         ] = {}  # attempt → UUID → most bytes since the last beat
         self._seen_at = 0.0
-        self._shown: tuple[GpuSnapshot, ...] = ()  # in the last beat
-        self.gpus: tuple[GpuSnapshot, ...] = ()  # at the newest look
+        self._shown = self.gpus = tuple(gpus)  # in the last beat; at the newest look
 
     def __bool__(self) -> bool:
         return bool(self._uuids)

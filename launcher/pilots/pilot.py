@@ -4,12 +4,12 @@ It decides nothing. While orders come it looks for them fifty times a second; wh
 """
 
 import contextlib
+import errno
 import logging
 import os
 import select
 import signal
 import time
-from collections import deque
 from collections.abc import Iterable
 from math import inf
 
@@ -36,6 +36,7 @@ BEATS_KEPT = 4096  # whose answers can still come
 GONE_PATIENCE_S = 60.0  # without its folder, a pilot leaves
 END_PATIENCE_S = 5.0  # for supervisors to end what runs when the lease is over
 ORDERS_STOP = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+_GONE = {errno.ENOENT, errno.ESTALE}
 
 logger = logging.getLogger(__name__)
 
@@ -53,25 +54,25 @@ class Pilot:
             facts: what there is on the node.
         """
         hello, now = facts.hello, time.monotonic()
-        self._spec = spec
+        self._spec, self._folder = spec, folder
         self._orders, self._outbox = Reader(folder.orders), Outbox(folder.news)
         self._lease_s = inf if spec.lease_s is None else spec.lease_s
         self._lease = lease.make_lease(home)
         self._lease.run_until(lease.now() + self._lease_s)
         self._beat_s = min(spec.beat_s, self._lease_s / LEASE_BEATS)
-        self._beats: deque[tuple[int, float]] = deque(
-            maxlen=BEATS_KEPT
-        )  # number, when; by the lease's clock
+        self._beats: dict[int, float] = {}  # number → when it was sent, by the lease's clock
         self._number = 0
         self._beat_at = now
         self._wakeup, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._attempts = Attempts(home, folder, hello.cpus)
         snapshot = facts.probe.snapshot if facts.probe else tuple
-        self._gpus = NodeGpus([gpu.uuid for gpu in hello.gpus], snapshot, self._ring)
+        self._gpus = NodeGpus(hello.gpus, snapshot, self._ring)
         self._pause_s, self._look_at = QUICK_S, now
         self._busy_at = now
+        self._trouble = ""  # orders could not be read
         self._gone_since: float | None = None  # our folder cannot be read
         self._signal = ""
+        self._buried = False
         self._why = ""  # we leave
         self._outbox.add([hello])
 
@@ -90,6 +91,8 @@ class Pilot:
             self._outbox.send(now)
             if self._is_gone(now):
                 return self._end("its folder is gone")
+            if self._buried:
+                return self._end("the scheduler has given it up")
             if not self._attempts and not self._outbox.holds_ends:
                 if not self._why and now > self._busy_at + self._spec.idle_s:
                     self._why = f"without work for {format_seconds(self._spec.idle_s)}"
@@ -113,10 +116,12 @@ class Pilot:
                 came = True
                 self._carry_out(line, now)
             self._gone_since = None
-        except FileNotFoundError:
-            self._gone_since = self._gone_since or now
         except OSError as error:
-            logger.warning("orders cannot be read: %s", error)
+            if error.errno in _GONE:
+                self._gone_since = self._gone_since or now
+            elif str(error) != self._trouble:
+                self._trouble = str(error)
+                logger.warning("orders cannot be read: %s", error)
         self._pause_s = QUICK_S if came else min(SLOWER * self._pause_s, SLOW_S)
         self._look_at = now + self._pause_s
         return came
@@ -140,10 +145,10 @@ class Pilot:
 
     def _renew(self, number: int) -> None:
         """Let the lease run from when we sent the beat that was answered, not from now: the answer may be old."""
-        while self._beats and self._beats[0][0] <= number:
-            beat, sent = self._beats.popleft()
-            if beat == number:
-                self._lease.run_until(sent + self._lease_s)
+        sent = self._beats.get(number)
+        if sent is not None:
+            self._lease.run_until(sent + self._lease_s)
+            self._beats = {beat: at for beat, at in self._beats.items() if beat > number}
 
     def _last_orders(self) -> bool:
         """Look once more before we say bye; tell whether there is something to run."""
@@ -177,8 +182,10 @@ class Pilot:
             due_at = min(due_at, self._beat_at - self._beat_s + GPU_BEAT_S)
         if now < due_at:
             return
+        self._buried = lease.is_buried(self._folder.folder)
         self._number += 1
-        self._beats.append((self._number, lease.now()))  # before it is sent
+        self._beats[self._number] = lease.now()  # before it is sent
+        self._beats.pop(self._number - BEATS_KEPT, None)
         self._outbox.add(
             [
                 Beat(
@@ -199,12 +206,13 @@ class Pilot:
     def _end(self, why: str) -> str:
         """End all that runs, without outcomes: nothing of it counts any more."""
         logger.warning("%s; what runs is ended", why)
+        self._lease.end()
         deadline = time.monotonic() + END_PATIENCE_S
-        for _ in self._attempts.drop():
-            pass
-        while self._lease.is_over() and self._attempts and time.monotonic() < deadline:
+        for _ in self._attempts.stop_all():
+            pass  # what waited never begins; supervisors wake, see the lease, and end what they run
+        while self._attempts and time.monotonic() < deadline:
             for _ in self._attempts.advance(self._sleep(0.1)):
-                pass  # supervisors look at the lease themselves
+                pass
         self._attempts.kill()
         return self._bye(why)
 

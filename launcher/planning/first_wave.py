@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.backends.settings import Backends
-from launcher.backends.shape import impossible_there, runs_only_here
+from launcher.backends.settings import HERE, Backends
+from launcher.backends.shape import impossible_there, runs_here, runs_only_here
 from launcher.context import WorkerEnvironment
 from launcher.job import CPU, Resources, is_exact, numbers_of
 from launcher.planning.plan import PlannedJob
@@ -60,8 +60,10 @@ class FirstWave:
         }
 
 
-def first_wave(compared_jobs: Sequence[ComparedJob], machine_state: MachineState) -> FirstWave:
-    """Ask the scheduler's own policy what it would start, beside and behind what waits already."""
+def first_wave(
+    compared_jobs: Sequence[ComparedJob], machine_state: MachineState, backends: Backends
+) -> FirstWave:
+    """Ask the scheduler's own policy what it would start here, beside and behind what waits already."""
     machine = machine_state.machine
     jobs, line = _line(compared_jobs, machine_state)
     blocked = [ready for ready in line if machine.absent and ready.lane.resources.may_need_gpu]
@@ -91,6 +93,7 @@ def first_wave(compared_jobs: Sequence[ComparedJob], machine_state: MachineState
     if blocked_job is not None and not hindrance:
         hindrance = f"{blocked_job.name} waits for its GPU: {machine.absent}"
     hopeless = hopeless_jobs(compared_jobs, machine_state)
+    hopeless |= hopeless_elsewhere(compared_jobs, backends)
     return FirstWave(starts=dict(starts), hindrance=hindrance, hopeless=hopeless)
 
 
@@ -116,7 +119,9 @@ def _line(
     jobs = {
         compared.number: compared.job for compared in compared_jobs if compared.number is not None
     }
-    line = [ready for ready in machine_state.ready if ready.id not in again]
+    line = [
+        ready for ready in machine_state.ready if ready.id not in again and HERE in ready.lane.on
+    ]
     first = _first_of_each_lane(compared_jobs, machine_state.machine.cpus, machine_state.now)
     for index, job in enumerate(first):
         number = -1 - index
@@ -193,7 +198,8 @@ def _first_of_each_lane(
     for compared in sorted(compared_jobs, key=lambda compared: -compared.job.priority):
         due = compared.job.terms.not_before is None or compared.job.terms.not_before <= now
         before = (*compared.job.needs, *compared.after_any)
-        if due and compared.action is Action.RUN and ended.issuperset(before):
+        here = runs_here(compared.job.terms)
+        if here and due and compared.action is Action.RUN and ended.issuperset(before):
             resources = compared.job.resources
             memory = compared.job.signature if resources.may_need_gpu else ""
             alike = (resources, memory, compared.job.terms.group)

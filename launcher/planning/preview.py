@@ -4,14 +4,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from launcher.backends.settings import Backends
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.kind_interface.kind import Kind
 from launcher.planning.estimates import Estimate, History, forecast
 from launcher.planning.first_wave import FirstWave, MachineState, first_wave
+from launcher.planning.pilot_preview import BackendPreview
 from launcher.planning.plan import Plan
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.system.files import Json
+
+NO_BACKENDS = Backends()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,7 @@ class Preview:
     chain: float | None  # seconds when all that can runs side by side; None: not all is known
     disk: int | None  # bytes of those jobs whose results have a known size; None: of none
     disk_unknown: int  # jobs of which it is unknown how much they write
+    backends: tuple[BackendPreview, ...] = ()  # where jobs go; nothing where all run here
 
     def record(self) -> dict[str, Json]:
         """Return what holds for the plan as a whole as JSON."""
@@ -51,6 +56,7 @@ class Preview:
                 "gpus": [_gpu_record(gpu) for gpu in machine.gpus],
             },
             "first_wave": self.wave.record(),
+            "backends": [each.record() for each in self.backends],
             "time": {
                 "kinds": {
                     kind: {
@@ -84,7 +90,11 @@ def _gpu_record(gpu: GpuSnapshot) -> dict[str, Json]:
 
 
 def preview_plan(
-    compared_jobs: Sequence[ComparedJob], history: History, machine_state: MachineState
+    compared_jobs: Sequence[ComparedJob],
+    history: History,
+    machine_state: MachineState,
+    backends: Backends = NO_BACKENDS,
+    elsewhere: tuple[BackendPreview, ...] = (),
 ) -> Preview:
     """Return what is expected of a plan.
 
@@ -92,6 +102,8 @@ def preview_plan(
         compared_jobs: its jobs beside what the queue knows of them; needs come before what needs them.
         history: what was done before.
         machine_state: the machine and its queue.
+        backends: the configured ones.
+        elsewhere: what the plan asks of them.
     """
     estimates = tuple(forecast(compared.job, history) for compared in compared_jobs)
     open_ones = [
@@ -103,7 +115,8 @@ def preview_plan(
     return Preview(
         machine_state=machine_state,
         estimates=estimates,
-        wave=first_wave(compared_jobs, machine_state),
+        wave=first_wave(compared_jobs, machine_state, backends),
+        backends=elsewhere,
         kinds=_kind_sums(open_ones),
         chain=_longest_chain(open_ones),
         disk=sum(sizes) if (sizes := [disk for disk in disks if disk is not None]) else None,

@@ -217,12 +217,13 @@ class Scheduler:
                 self._take_in(result)
             return result
         self._admission.look_at_gpus(result)
+        self._gpus.moved |= self._dispatch.places.look_at_gpus()
         reasons = self._take_in(result, decide=True)
         self._launch(result)
-        self._dispatch.order_pilots(stop=self._requests.stop, now=self._requests.stop_now)
+        self._dispatch.places.send_limits()
+        self._dispatch.order_pilots(self._requests, result)
         if self._endings.pressing:
             result.soon(0)
-        self._gpus.moved |= self._dispatch.places.look_at_gpus()
         stopping = self._requests.wishes.keys() | self._gpus.moved.keys()
         self._attempts.stop(stopping, result, all_jobs=self._requests.stop_now)
         if claims := self._admission.claims():

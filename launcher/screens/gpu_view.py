@@ -46,6 +46,7 @@ class Gauge:
     """A GPU with our jobs on it."""
 
     gpu: GpuSnapshot
+    node: str = ""  # where it is; '' in this machine
     guests: tuple[Guest, ...] = ()
     foreign: tuple[ForeignReservation, ...] = ()  # what other users' schedulers have promised of it
 
@@ -95,7 +96,17 @@ class Gauge:
         numbers = (_plain(number) for number in (*columns, *more))
         why = "; ".join(filter(None, (gpu.fault, *gpu.warnings)))
         name = harmless(gpu.name)
-        return (gpu.label, gpu.uuid, name, *numbers, idle or "-", self.health, harmless(why))
+        place = (self.node,) if self.node else ()
+        return (
+            gpu.label,
+            gpu.uuid,
+            name,
+            *numbers,
+            idle or "-",
+            self.health,
+            harmless(why),
+            *place,
+        )
 
     def record(self) -> dict[str, Json]:
         """Return the GPU for JSON."""
@@ -124,6 +135,7 @@ class Gauge:
         ]
         return {
             "label": self.gpu.label,
+            "node": self.node or None,
             **record,
             "processes": listed,
             "jobs": guests,
@@ -246,7 +258,7 @@ def _cells(gauge: Gauge, *, wide: bool) -> tuple[str, ...]:
     work = "idle" if gauge.idle else _told(busy, "{:.0f} %")
     most = f"/{gpu.power_limit_w:.0f}" if wide and gpu.power_limit_w is not None else ""
     return (
-        gpu.label,
+        f"{gauge.node} {gpu.label}".lstrip(),
         name if len(name) <= longest else f"{name[: longest - 1]}…",
         "",
         f"{_gib(gpu.used)}/{_gib(gpu.total or None)}",

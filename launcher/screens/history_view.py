@@ -8,11 +8,12 @@ from launcher.screens.text_table import Cell, Column, Line, Span, Tone, line, ta
 from launcher.states import ReasonCode
 from launcher.store.failure_groups import FailureGroup
 from launcher.store.history import Day, Memory, Past, Run
+from launcher.store.node_use import NodeUse
 from launcher.system.files import Json
 from launcher.units import format_bytes, format_seconds
 
-DAY, RUN, CAUSE, MEMORY = SECTIONS = ("day", "run", "cause", "memory")
-MOST = {DAY: 14, RUN: 12, CAUSE: 12, MEMORY: 12}  # lines of a section among others
+DAY, RUN, CAUSE, MEMORY, NODE = SECTIONS = ("day", "run", "cause", "memory", "node")
+MOST = {DAY: 14, RUN: 12, CAUSE: 12, MEMORY: 12, NODE: 12}  # lines of a section among others
 _NO_FAULT = frozenset({ReasonCode.CANCELLED, ReasonCode.STOPPED})
 _LEAST = 0.01  # hours that are worth a number
 
@@ -28,7 +29,7 @@ def draw(past: Past, width: int, sections: Sequence[str] = ()) -> list[Line]:
         sections: which; those that are named are shown whole, others, where none is, in short.
     """
     lines: list[Line] = []
-    for section in sections or SECTIONS:
+    for section in sections or _usual(past):
         columns, rows = _TABLES[section](past)
         most = len(rows) if sections else MOST[section]
         drawn = table(columns, rows[:most], width)
@@ -57,26 +58,32 @@ def columns(past: Past, sections: Sequence[str] = ()) -> list[tuple[str, ...]]:
     """Return all as lines for a pipe: the section's name, then its values, a dash for the unknown."""
     return [
         (section, *(_plain(value) for key, value in row.values().items() if key != "reason_code"))
-        for section in sections or SECTIONS
+        for section in sections or _usual(past)
         for row in _of(past, section)
     ]
 
 
 def record(past: Past, sections: Sequence[str] = ()) -> dict[str, Json]:
     """Return all for JSON; a section that was not asked for is left out."""
-    names = {DAY: "days", RUN: "runs", CAUSE: "causes", MEMORY: "memory"}
+    names = {DAY: "days", RUN: "runs", CAUSE: "causes", MEMORY: "memory", NODE: "nodes"}
     return {
         names[section]: [row.values() for row in _of(past, section)]
         for section in sections or SECTIONS
     }
 
 
-def _of(past: Past, section: str) -> Sequence[Day | Run | FailureGroup | Memory]:
-    by_section: dict[str, Sequence[Day | Run | FailureGroup | Memory]] = {
+def _usual(past: Past) -> Sequence[str]:
+    """Return the sections that are shown where none is named: nodes only where there are several."""
+    return SECTIONS if len(past.nodes) > 1 else [name for name in SECTIONS if name != NODE]
+
+
+def _of(past: Past, section: str) -> Sequence[Day | Run | FailureGroup | Memory | NodeUse]:
+    by_section: dict[str, Sequence[Day | Run | FailureGroup | Memory | NodeUse]] = {
         DAY: past.days,
         RUN: past.runs,
         CAUSE: past.failures,
         MEMORY: past.memory,
+        NODE: past.nodes,
     }
     return by_section[section]
 
@@ -175,7 +182,30 @@ def _memory(past: Past) -> tuple[Sequence[Column], Rows]:
     ), rows
 
 
-_TABLES = {DAY: _days, RUN: _runs, CAUSE: _causes, MEMORY: _memory}
+def _nodes(past: Past) -> tuple[Sequence[Column], Rows]:
+    names = ("ATTEMPTS", "DONE", "GPU-HOURS", "CORE-HOURS")
+    right = [
+        Column(title=name, right=True, drop=drop)
+        for name, drop in zip(names, (2, 0, 0, 1), strict=True)
+    ]
+    rows = [
+        (
+            (
+                Span(node.node or "unknown"),
+                Span(node.backend),
+                _count(node.attempts),
+                _count(node.done),
+                _hours_cell(node.gpu_hours),
+                _hours_cell(node.cpu_hours),
+            ),
+            None,
+        )
+        for node in past.nodes
+    ]
+    return (Column(title="NODE", least=12, middle=True), Column(title="OF"), *right), rows
+
+
+_TABLES = {DAY: _days, RUN: _runs, CAUSE: _causes, MEMORY: _memory, NODE: _nodes}
 
 
 def _count(number: int, tone: Tone = Tone.PLAIN) -> Span:

@@ -15,9 +15,10 @@ from launcher.job import CPU, Resources, Terms, is_exact, numbers_of
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.scheduler.run_turns import turn_of
+from launcher.screens.clusters.pilots_now import ELSEWHERE, places_of
 from launcher.screens.format import harmless, iso, local, moment
 from launcher.screens.gpu_users import seen_gpus
-from launcher.screens.job_records import job_records
+from launcher.screens.job_records import job_records, place_record
 from launcher.staging.left_behind import left_by
 from launcher.states import OPEN, State
 from launcher.store.queue import Store
@@ -38,6 +39,8 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         row: the job.
         needy: the open jobs that need it.
     """
+    attempts = store.read.attempts_of(row.id)
+    places = places_of(home) if any(attempt["pilot"] for attempt in attempts) else {}
     return {
         "schema": 1,
         **job_records(home, store, [row])[0],
@@ -52,7 +55,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         "not_accepted": _not_accepted(home, row),
         "expected": _expected(home, store, row) if row.state in OPEN else {},
         "spec": row.spec.record(),
-        "attempts": store.read.attempts_of(row.id),
+        "attempts": [{**attempt, **place_record(attempt["pilot"], places)} for attempt in attempts],
         "events": [
             {
                 "at": iso(at),
@@ -172,6 +175,8 @@ def _term(name: str, value: Any) -> str:
     """Return one of a job's terms as people write it."""
     if name in {"ram", "min_vram"}:
         return format_bytes(value)
+    if name == "on":
+        return harmless(",".join(value))
     if name == "not_before":
         return moment(value)
     if name.endswith("_s"):
@@ -195,11 +200,12 @@ def attempt_cells(attempt: Mapping[str, Any], labels: Mapping[str, str]) -> tupl
     """Return an attempt's cells: number, when it began, where, how it ended, and after how long."""
     ended = attempt["ended"]
     took = "" if ended is None else f"after {format_seconds(max(0.0, ended - attempt['claimed']))}"
+    node = (attempt["node"] or ELSEWHERE) if attempt["pilot"] else ""
     where = ", ".join(labels.get(uuid, uuid) for uuid in attempt["device"].split(","))
     return (
         f"  {attempt['number']}",
         local(attempt["claimed"]),
-        harmless(where) + _memory(attempt),
+        f"{node} {harmless(where)}".lstrip() + _memory(attempt),
         _how_it_ended(attempt["outcome"]),
         took,
     )

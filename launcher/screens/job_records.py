@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launcher.job import CPU
+from launcher.scheduler.remote.nodes_file import PastPilot
+from launcher.screens.clusters.pilots_now import NOT_KNOWN, places_of
 from launcher.screens.format import JobLine, harmless, iso
 from launcher.screens.gpu_users import labels_of
 from launcher.screens.snapshots import lines_of
@@ -27,9 +29,11 @@ def job_records(
     """
     last = store.frames.newest_attempts(job.id for job in jobs)
     labels = labels_of(home)
+    elsewhere = any(attempt["pilot"] for attempt in last.values())
+    places = places_of(home) if elsewhere else {}
     listed = lines_of(home, store, jobs) if lines is None else lines
     return [
-        {**line.record(), **_asked(job), **_tried(home, job, last.get(job.id), labels)}
+        {**line.record(), **_asked(job), **_tried(home, job, last.get(job.id), labels, places)}
         for job, line in zip(jobs, listed, strict=True)
     ]
 
@@ -42,6 +46,7 @@ def _asked(job: JobRow) -> dict[str, Json]:
         "reason_code": job.why.code,
         "group": terms.group or None,
         "share": job.share,
+        "on": list(terms.on),
         "cpus": resources.cpus,
         "ram": resources.ram,
         "gpus": resources.gpus if resources.may_need_gpu else 0,
@@ -64,7 +69,11 @@ def _folder(job: JobRow) -> str | None:
 
 
 def _tried(
-    home: Home, job: JobRow, attempt: Mapping[str, Any] | None, labels: Mapping[str, str]
+    home: Home,
+    job: JobRow,
+    attempt: Mapping[str, Any] | None,
+    labels: Mapping[str, str],
+    nodes: Mapping[str, PastPilot],
 ) -> dict[str, Json]:
     """Return how a job's newest attempt went; nulls where there is none."""
     if attempt is None:
@@ -77,12 +86,28 @@ def _tried(
         "started": iso(attempt["claimed"]),
         "seconds": None if attempt["ended"] is None else attempt["ended"] - attempt["claimed"],
         "device": ",".join(labels.get(place, harmless(place)) for place in places),
+        **place_record(attempt["pilot"], nodes),
         "vram_promised": attempt["claim"] if attempt["device"] != CPU else None,
         "vram_peak": attempt["peak"],
         "ending": outcome.get("ending"),
         "exit_code": 0 if outcome.get("ending") == "done" else outcome.get("exit_code"),
         "signal": outcome.get("signal"),
         "log": str(home.attempt(job.id, attempt["number"]).log),
+    }
+
+
+def place_record(pilot: str | None, nodes: Mapping[str, PastPilot]) -> dict[str, Json]:
+    """Return where an attempt was: nulls on this machine, and of what is not known.
+
+    Args:
+        pilot: the token of its pilot.
+        nodes: where pilots were.
+    """
+    place = nodes.get(pilot or "", NOT_KNOWN)
+    return {
+        "pilot": pilot,
+        "backend": place.backend or None,
+        "node": place.node or None,
     }
 
 
@@ -100,6 +125,9 @@ _TRIED = (
     "started",
     "seconds",
     "device",
+    "pilot",
+    "backend",
+    "node",
     "vram_promised",
     "vram_peak",
     "ending",

@@ -8,10 +8,11 @@ from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
 from launcher.planning.estimates import Estimate, wants_gpu
-from launcher.planning.first_wave import FirstWave, MachineState
+from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Savings
 from launcher.planning.preview import KindSum, Preview
 from launcher.planning.queue_comparison import Action, ComparedJob
+from launcher.screens.clusters.backend_prospects import backend_lines
 from launcher.screens.format import columns, harmless
 from launcher.units import format_bytes, format_seconds
 
@@ -39,16 +40,18 @@ def prospects(
         savings: by jobs that do shared work.
     """
     parts = [_words(compared_jobs)]
+    here = "" if preview.backends else " here"
     if any(compared.action is not Action.CACHED for compared in compared_jobs):
         parts += [
             f"Now free: {_free(preview.machine_state)}",
-            f"First wave: {_wave(preview.wave)}",
+            *backend_lines(preview.backends, preview.machine_state.now),
+            f"First wave: {_wave(preview)}",
             f"Job time: {_times(preview)}",
             f"Disk: {_disk(preview)}",
             *(f"{each.kind}: {_saved(each)}" for each in savings),
         ]
         parts += [
-            f"{counted(number, 'job')} can never start here, and `run` would refuse this: {harmless(why)}"
+            f"{counted(number, 'job')} can never start{here}, and `run` would refuse this: {harmless(why)}"
             for why, number in preview.wave.hopeless.items()
         ]
     for part in parts:
@@ -121,12 +124,14 @@ def _gpu(gpu: GpuSnapshot, machine_state: MachineState) -> str:
     return f"{text} (runs {counted(ours, 'job')} of ours)" if ours else text
 
 
-def _wave(wave: FirstWave) -> str:
+def _wave(preview: Preview) -> str:
+    wave = preview.wave
     starts = [
         f"{number} {kind} on {'the CPU' if device == CPU else device}"
         for (kind, device), number in wave.starts.items()
     ]
-    text = ", ".join(starts) or "nothing starts at once"
+    nothing = "nothing starts here at once" if preview.backends else "nothing starts at once"
+    text = ", ".join(starts) or nothing
     return f"{text}; {harmless(wave.hindrance)}" if wave.hindrance else text
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from launcher.errors import counted
+from launcher.screens.clusters.pilots_now import HERE
+from launcher.screens.clusters.pilots_view import draw_pilots
 from launcher.screens.format import GLYPHS, JobLine, clock
 from launcher.screens.gpu_view import draw
 from launcher.screens.queue_summary import DAY_S, head
@@ -43,8 +45,8 @@ def screen_lines(screen: Screen, width: int) -> list[Line]:
 
 
 def body(screen: Screen, width: int) -> list[Line]:
-    """Return the GPUs and the jobs, section after section."""
-    sections = [gpus(screen, width), matching_jobs(screen, width)]
+    """Return the GPUs, the pilots and the jobs, section after section."""
+    sections = [gpus(screen, width), pilots(screen, width), matching_jobs(screen, width)]
     if screen.found is None:
         sections += [running(screen, width), waiting(screen, width), recent(screen, width)]
     lines: list[Line] = []
@@ -58,12 +60,18 @@ def gpus(screen: Screen, width: int) -> list[Line]:
     return draw(screen.gpus, width, busy=screen.busy) if screen.gpus else []
 
 
+def pilots(screen: Screen, width: int) -> list[Line]:
+    """Return the pilots, and what backends wait for."""
+    return draw_pilots(screen.pilots, screen.at, width)
+
+
 def running(screen: Screen, width: int) -> list[Line]:
-    """Return the running jobs: device, memory, progress, rate, elapsed and remaining time."""
+    """Return the running jobs: node where there are several, device, memory, progress, rate, elapsed and remaining time."""
     columns = (
         Column(title="RUNNING", least=24, middle=True, mark=_MARK, others=_names(screen)),
         Column(title="ID", right=True, drop=1),
         Column(title="RUN", least=8, drop=5),
+        Column(title="NODE", least=6, drop=6),
         Column(title="ON"),
         Column(title="GiB NOW/PEAK/ASKED", drop=3),
         Column(title="STEP", least=16),
@@ -72,7 +80,11 @@ def running(screen: Screen, width: int) -> list[Line]:
         Column(title="LEFT", right=True, drop=2),
     )
     several = len({work.line.run for work in screen.running}) > 1
-    rows = [(_work(work, screen.at, several=several), work.line.id) for work in screen.running]
+    here = HERE if any(work.node for work in screen.running) else ""
+    rows = [
+        (_work(work, screen.at, several=several, here=here), work.line.id)
+        for work in screen.running
+    ]
     return table(columns, rows, width)
 
 
@@ -170,7 +182,7 @@ def listing(jobs: Iterable[JobLine], now: float, width: int, *, title: str = "")
     return table(columns, rows, width)
 
 
-def _work(work: Work, now: float, *, several: bool) -> tuple[Cell, ...]:
+def _work(work: Work, now: float, *, several: bool, here: str) -> tuple[Cell, ...]:
     step = work.step
     rate = "" if step is None or step.rate is None else f"{step.rate:.3g}/s"
     left = None if step is None else step.left_at(now)
@@ -178,6 +190,7 @@ def _work(work: Work, now: float, *, several: bool) -> tuple[Cell, ...]:
         _name(work.line),
         Span(str(work.line.id), Tone.DIM),
         Span(work.line.run if several else "", Tone.DIM),
+        Span(work.node or here, Tone.PLAIN if work.node else Tone.DIM),
         Span(work.devices, Tone.OURS if work.memory else Tone.PLAIN),
         _memory(work.memory),
         Span(work.line.note, Tone.PLAIN if step else Tone.DIM),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
+from launcher.screens.clusters.pilots_now import NO_PILOTS, Pilots
 from launcher.screens.format import JobLine, first_line, harmless
 from launcher.screens.gpu_view import Gauge
 from launcher.states import OPEN, Reason, State
@@ -35,6 +36,7 @@ class Work:
     line: JobLine
     started: float  # seconds since 1970
     devices: str = "cpu"  # the GPUs as people call them
+    node: str = ""  # where its pilot is; '' on this machine
     memory: Memory | None = None  # None: it works on the CPU
     step: Step | None = None
 
@@ -85,6 +87,7 @@ class Screen:
     runs_left: Mapping[str, float] = field(default_factory=dict)  # run → the same, where known
     warnings: tuple[str, ...] = ()
     gpus: tuple[Gauge, ...] = ()
+    pilots: Pilots = NO_PILOTS
     busy: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # UUID → shares, of late
     groups: tuple[Group, ...] = ()
     running: tuple[Work, ...] = ()

@@ -9,6 +9,8 @@ from pathlib import Path
 from launcher.gpu.monitor import Lookout
 from launcher.scheduler.chosen_policy import chosen_discipline, note_of
 from launcher.scheduler.run_turns import screen_order
+from launcher.screens.clusters.pilot_gpus import pilot_gauges
+from launcher.screens.clusters.pilots_now import ELSEWHERE, Pilots, seen_pilots
 from launcher.screens.format import JobLine, harmless, job_line
 from launcher.screens.gpu_users import FRESH_S, gauges_of, recalled, seen_gpus
 from launcher.screens.gpu_view import CURVE, Gauge
@@ -100,12 +102,14 @@ class Snapshots:
             by_run = store.frames.queued_by_run(_MANY)
             active = store.frames.active()
             groups = store.read.groups()
-        gauges, warnings = self._gauges(claims, now)
+        pilots = seen_pilots(self._home)
+        gauges, warnings = self._gauges(claims, pilots, now)
         by_job = {claim.job: claim for claim in claims}
         alive = {(claim.job, claim.number) for claim in claims}
         self._peaks = {key: peak for key, peak in self._peaks.items() if key in alive}
         left = counts.get(State.QUEUED, 0) + counts.get(State.HELD, 0) - len(queued)
-        works = tuple(self._work(row, by_job[row.id], gauges) for row in running)
+        nodes = pilots.nodes
+        works = tuple(self._work(row, by_job[row.id], gauges, nodes) for row in running)
         stopped = self._home.stop.exists()
         runs_left = {} if stopped else _left_by_run(by_run, works, paces, now)
         return Screen(
@@ -118,6 +122,7 @@ class Snapshots:
             runs_left=runs_left,
             warnings=warnings,
             gpus=gauges,
+            pilots=pilots,
             busy={uuid: tuple(shares) for uuid, shares in self._busy.items() if len(shares) > 1},
             groups=_groups(groups, running),
             running=works,
@@ -128,13 +133,16 @@ class Snapshots:
             sought=sought,
         )
 
-    def _work(self, row: JobRow, claim: Claim, gauges: Sequence[Gauge]) -> Work:
+    def _work(
+        self, row: JobRow, claim: Claim, gauges: Sequence[Gauge], nodes: Mapping[str, str]
+    ) -> Work:
         labels = {gauge.gpu.uuid: gauge.gpu.label for gauge in gauges}
         step = step_of(self._home, row)
         return Work(
             line=job_line(row, step, started=claim.claimed),
             started=claim.claimed,
             devices=_devices([labels.get(uuid, harmless(uuid)) for uuid in claim.gpus]),
+            node=nodes.get(claim.pilot, ELSEWHERE) if claim.pilot else "",
             memory=self._memory(claim, gauges) if claim.gpus else None,
             step=step,
         )
@@ -154,6 +162,16 @@ class Snapshots:
         return Memory(now=max(used, default=None), peak=most or None, asked=claim.reservation)
 
     def _gauges(
+        self, claims: Sequence[Claim], pilots: Pilots, now: float
+    ) -> tuple[tuple[Gauge, ...], tuple[str, ...]]:
+        gauges, warnings = self._gauges_here([claim for claim in claims if not claim.pilot], now)
+        elsewhere = pilot_gauges(self._home, pilots, claims) if pilots else []
+        for gauge in elsewhere:
+            if gauge.gpu.utilisation is not None:
+                self._busy[gauge.gpu.uuid].append(gauge.gpu.utilisation)
+        return (*gauges, *elsewhere), warnings
+
+    def _gauges_here(
         self, claims: Sequence[Claim], now: float
     ) -> tuple[tuple[Gauge, ...], tuple[str, ...]]:
         look = seen_gpus(self._home)

@@ -1,7 +1,10 @@
-"""The GPUs of a machine that exists on the command line only: `8x24GiB`, `2x80GiB+6x24GiB`."""
+"""GPUs that exist on the command line only: of a machine, `8x24GiB`, or of several, `4x(2x24GiB)+8x80GiB`."""
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeVar
 
 from launcher.errors import UsageError
 from launcher.gpu.snapshot import GpuSnapshot
@@ -9,32 +12,40 @@ from launcher.units import format_bytes, parse_bytes
 
 MOST_GPUS = 10_000  # more is a slip
 LARGEST_BYTES = 16 * 1024**4  # a larger card is a slip, too
-_PART = re.compile(r"\s*([0-9]{1,6})\s*[x×*]\s*(\S.*?)\s*")
-_LIKE = "expected GPUs such as 8x24GiB or 2x80GiB+6x24GiB"
+Card = TypeVar("Card")
+_PART = re.compile(r"\s*([0-9]{1,6})\s*[x×*]\s*([^()\s][^()]*?)\s*")
+_MACHINES = re.compile(r"\s*(?:([0-9]{1,6})\s*[x×*])?\s*\(([^()]*)\)\s*")
+_PLUS = re.compile(r"\+(?![^(]*\))")  # outside of parentheses
+_LIKE = "expected GPUs such as 8x24GiB or 2x80GiB+6x24GiB, of several machines 4x(2x24GiB)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """The GPUs of a machine, each by its place."""
+    """The GPUs of one machine or several, each by its place; a job has all of its GPUs on one machine."""
 
-    totals: tuple[int, ...]  # bytes of memory
+    totals: tuple[int, ...]  # bytes of memory, machine after machine
+    sizes: tuple[int, ...] = ()  # GPUs of each machine; empty: one machine has all
     baseline: int = 0  # bytes that are in use on each of them when no job runs
     reserve: int = 0  # bytes of each that are left to others
 
     def __str__(self) -> str:
-        runs: list[tuple[int, int]] = []
-        for total in self.totals:
-            if runs and runs[-1][1] == total:
-                runs[-1] = (runs[-1][0] + 1, total)
-            else:
-                runs.append((1, total))
+        texts = [_listed(machine) for machine in self._of_machines(self.totals)]
+        if len(texts) == 1:
+            return texts[0]
+        runs = ((len([*alike]), text) for text, alike in groupby(texts))
         return "+".join(
-            f"{number}x{format_bytes(total).replace(' ', '')}" for number, total in runs
+            f"{number}x({text})" if number > 1 else f"({text})" for number, text in runs
         )
 
     def holding(self, vram: int) -> int:
-        """Return how many of the GPUs have so much memory for jobs."""
-        return sum(total >= vram for total in self.room)
+        """Return how many GPUs of the machine that has most of these have so much memory for jobs."""
+        machines = self._of_machines(self.room)
+        return max(sum(total >= vram for total in machine) for machine in machines)
+
+    @property
+    def widest(self) -> int:
+        """How many GPUs a job can have at most."""
+        return max(self.sizes or (len(self.totals),))
 
     @property
     def room(self) -> tuple[int, ...]:
@@ -50,24 +61,64 @@ class Fleet:
             for at, total in enumerate(self.totals)
         )
 
+    def machines(self) -> Iterator[tuple[GpuSnapshot, ...]]:
+        """Give the GPUs of each machine."""
+        return self._of_machines(self.snapshots())
+
+    def _of_machines(self, cards: Sequence[Card]) -> Iterator[tuple[Card, ...]]:
+        first = 0
+        for size in self.sizes or (len(cards),):
+            yield tuple(cards[first : first + size])
+            first += size
+
 
 def read_fleet(text: str) -> Fleet:
-    """Read what a person writes for the GPUs of a machine.
+    """Read what a person writes for the GPUs of a machine, or of several.
+
+    GPUs that stand in no parentheses are those of one more machine, which comes first.
 
     Raises:
         UsageError: it is something else, names no GPU, or more than there can be.
     """
-    totals: list[int] = []
-    for part in text.split("+"):
-        match = _PART.fullmatch(part)
+    here: list[int] = []
+    machines: list[list[int]] = []
+    for part in _PLUS.split(text):
+        match = _MACHINES.fullmatch(part)
         if match is None:
-            raise UsageError(f"{_LIKE}, got {text!r}")
-        number, size = int(match[1]), parse_bytes(match[2])
-        if not number or not size:
-            raise UsageError(f"{part.strip()!r} is no GPU at all: {_LIKE}")
-        if size > LARGEST_BYTES:
-            raise UsageError(f"no GPU has {format_bytes(size)}: {_LIKE}")
-        if len(totals) + number > MOST_GPUS:
-            raise UsageError(f"at most {MOST_GPUS:,} GPUs can be simulated, got {text!r}")
-        totals += [size] * number
-    return Fleet(totals=tuple(totals))
+            here += _gpus(part, text)
+        else:
+            number = int(match[1] or 1)
+            gpus = [total for each in match[2].split("+") for total in _gpus(each, text)]
+            if not number:
+                raise UsageError(f"{part.strip()!r} is no machine at all: {_LIKE}")
+            _check(number * len(gpus), text)
+            machines += [gpus] * number
+        _check(len(here) + sum(map(len, machines)), text)
+    machines = [here, *machines] if here else machines
+    totals = tuple(total for machine in machines for total in machine)
+    return Fleet(totals=totals, sizes=tuple(map(len, machines)) if len(machines) > 1 else ())
+
+
+def _gpus(part: str, text: str) -> list[int]:
+    """Return the bytes of each of the GPUs that a part such as `8x24GiB` names."""
+    match = _PART.fullmatch(part)
+    if match is None:
+        raise UsageError(f"{_LIKE}, got {text!r}")
+    number, size = int(match[1]), parse_bytes(match[2])
+    if not number or not size:
+        raise UsageError(f"{part.strip()!r} is no GPU at all: {_LIKE}")
+    if size > LARGEST_BYTES:
+        raise UsageError(f"no GPU has {format_bytes(size)}: {_LIKE}")
+    _check(number, text)
+    return [size] * number
+
+
+def _check(number: int, text: str) -> None:
+    if number > MOST_GPUS:
+        raise UsageError(f"at most {MOST_GPUS:,} GPUs can be simulated, got {text!r}")
+
+
+def _listed(totals: Sequence[int]) -> str:
+    """Return the GPUs of one machine as a person writes them."""
+    runs = ((len([*alike]), total) for total, alike in groupby(totals))
+    return "+".join(f"{number}x{format_bytes(total).replace(' ', '')}" for number, total in runs)

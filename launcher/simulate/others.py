@@ -31,6 +31,7 @@ class Beside:
         """
         self._ours, self._first = ours, first
         self._room = fleet.room
+        self._machines = [[gpu.index for gpu in machine] for machine in fleet.machines()]
         self._line: deque[TraceJob] = deque()
         self._taken: Counter[int] = Counter()  # card → jobs, ours and theirs
         self._held: dict[int, tuple[int, ...]] = {}  # job → cards
@@ -67,8 +68,11 @@ class Beside:
             yield self._started(job, cards)
 
     def _idle(self, job: TraceJob) -> tuple[int, ...]:
-        idle = [card for card in range(len(self._room)) if not self._taken[card]]
-        return tuple(idle[: job.gpus]) if len(idle) >= job.gpus else ()
+        for machine in self._machines:
+            idle = [card for card in machine if not self._taken[card]]
+            if len(idle) >= job.gpus:
+                return tuple(idle[: job.gpus])
+        return ()
 
     def _started(self, job: TraceJob, cards: tuple[int, ...]) -> tuple[TraceJob, tuple[int, ...]]:
         self._taken.update(cards)

@@ -7,13 +7,12 @@ from math import inf
 
 from launcher.job import Resources
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
-from launcher.scheduler.policy.decide import Policy
 from launcher.scheduler.policy.disciplines import Discipline, Keeps, Order, arranged
 from launcher.scheduler.policy.forecast import LONG, Forecast
-from launcher.scheduler.policy.gpu_need import Need
-from launcher.scheduler.policy.model import Machine, Start, Waiting
-from launcher.simulate.claims import PEAK_S, Claims, Key
+from launcher.scheduler.policy.model import Start, Waiting
+from launcher.simulate.claims import PEAK_S, Claims
 from launcher.simulate.fleet import Fleet
+from launcher.simulate.node import Ask, Node
 from launcher.simulate.patience import Patience
 from launcher.simulate.predictions import Forecasts
 from launcher.simulate.trace import TraceJob
@@ -22,10 +21,7 @@ from launcher.store.user_actions import rank_of
 from launcher.system.gpu_sharing import Rules
 
 _MEASURABLE = 1e-3  # a job that took so much longer than alone was beside others
-PLENTY = 1 << 50  # cores, and bytes of main memory: neither is ever short in a simulation
-
-_Ask = tuple[int, Key, bool, str]  # what jobs ask for, and the group by which that is learned
-_Lane = tuple[_Ask, str, float | None, str]  # and by what forecasts tell them apart, and whose
+_Lane = tuple[Ask, str, float | None, str]  # and by what forecasts tell them apart, and whose
 _Entry = tuple[float, float, int]  # order within a lane, rank, and index: a place in the queue
 
 
@@ -50,7 +46,7 @@ class Live:
         """Begin with empty cards.
 
         Args:
-            fleet: the cards.
+            fleet: the cards, of one machine or several.
             rules: how many jobs may share one.
             forecasts: asked when a job is looked at.
             claims: likewise.
@@ -58,13 +54,11 @@ class Live:
             slowdown: what is measured of a job beside another.
             users: each user of the trace has a queue, and who has used less of late goes first.
         """
-        gpus = fleet.snapshots()
-        machine = Machine(cpus=PLENTY, ram=PLENTY, ram_free=PLENTY, gpus=gpus, rules=rules)
         self._discipline = discipline
-        self._policy = Policy(machine, discipline=discipline, explain=False)
-        self._cards = {gpu.uuid: gpu.index for gpu in gpus}
-        self._uuids = [gpu.uuid for gpu in gpus]
-        self._sizes = {gpu.uuid: gpu.total - (gpu.used or 0) for gpu in gpus}
+        self._nodes = [Node(gpus, rules, discipline) for gpus in fleet.machines()]
+        self._node_of = [node for node in self._nodes for _ in node.cards]  # by card
+        self._places: dict[int, Node] = {}  # where each job runs
+        self._sizes = {gpu.uuid: gpu.total - (gpu.used or 0) for gpu in fleet.snapshots()}
         self._forecasts, self._claims = forecasts, claims
         self._slowdown = slowdown
         self._use = DecayedUse() if users and discipline.keeps is Keeps.OVERDUE else None
@@ -72,23 +66,22 @@ class Live:
         self.out_of_memory = 0  # attempts that took more than they were promised
         self._failing: set[int] = set()  # jobs that run, and will
         self._jobs: dict[int, TraceJob] = {}
-        self._resources: dict[_Ask, Resources] = {}
+        self._resources: dict[Ask, Resources] = {}
         self._lanes: dict[_Lane, list[_Entry]] = {}  # heaps; none is empty
-        self._needs: dict[_Ask, tuple[Need, ...]] = {}  # any of them will do
-        self._asks: dict[_Ask, tuple[int | None, Load]] = {}  # what is known of its jobs now
-        self._of_ask: dict[_Ask, set[_Lane]] = {}  # lanes that are not empty
+        self._asks: dict[Ask, tuple[int | None, Load]] = {}  # what is known of its jobs now
+        self._of_ask: dict[Ask, set[_Lane]] = {}  # lanes that are not empty
         self._lane_of: dict[int, _Lane] = {}  # of each job that waits
         self._looks: dict[int, Waiting] = {}  # the jobs that were looked at
         self._new: list[TraceJob] = []  # they came at this moment
         self._ended = False  # something has, since a decision
-        self._patience = Patience(forecasts, len(gpus), learns=discipline.foresees)
+        self._patience = Patience(forecasts, len(self._node_of), learns=discipline.foresees)
 
     def put(self, job: TraceJob, now: float) -> None:  # noqa: ARG002  # as every queue
         """Take in a job, in its lane."""
         self._jobs[job.index] = job
         lane = self._lane_of[job.index] = self._lane(job)
         ask = lane[0]
-        if ask not in self._needs:
+        if ask not in self._resources:
             self._resources[ask] = Resources(
                 cpus=0, gpus=job.gpus, exclusive=job.exclusive, device="cuda"
             )
@@ -102,7 +95,7 @@ class Live:
 
     def take_back(self, job: TraceJob, took: float, now: float) -> bool:
         """Take back the cards of a job, and learn from it; it may have to run again."""
-        self._policy.ended(job.index)
+        self._places.pop(job.index).policy.ended(job.index)
         self._patience.ended(job, now - took)
         self._ended = True
         if self._use is not None:
@@ -127,17 +120,32 @@ class Live:
 
     def others_take(self, card: int, amount: int) -> None:
         """Count memory of a card that others have taken since; less than 0: that they gave back."""
-        self._policy.inventory.others_take(self._uuids[card], amount)
+        self._node_of[card].others_take(card, amount)
         self._ended = self._ended or amount < 0
 
     def starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
-        """Give what the policy starts now, and on which cards."""
-        while line := self._line(now):
+        """Give what the policy starts now, and on which cards: node after node, as long as anything starts."""
+        begun = True
+        while begun:
+            begun = False
+            for node in self._nodes:
+                for start in self._starts_on(node, now):
+                    begun = True
+                    yield start
+            begun = begun and len(self._nodes) > 1
+        self._ended = False
+        if self._discipline.keeps is Keeps.OVERDUE:
+            self._give_patience(now)
+        self._new.clear()
+
+    def _starts_on(self, node: Node, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
+        while line := self._line(node, now):
             begun = 0
-            for job, decision in zip(line, self._policy.decide(line, now), strict=True):
+            for job, decision in zip(line, node.policy.decide(line, now), strict=True):
                 if isinstance(decision, Start):
                     begun += 1
-                    cards = tuple(self._cards[uuid] for uuid in decision.devices)
+                    cards = tuple(node.cards[uuid] for uuid in decision.devices)
+                    self._places[job.job] = node
                     starting = self._begun(self._leave(job.job), decision)
                     self._patience.started(starting, now)
                     if self._use is not None:
@@ -146,15 +154,10 @@ class Live:
             if not begun:
                 break
             self._ended = True  # who comes next in its lane was not looked at
-        self._ended = False
-        if self._discipline.keeps is Keeps.OVERDUE:
-            self._give_patience(now)
-        self._new.clear()
 
-    def _line(self, now: float) -> list[Waiting]:
-        """Return the jobs that may start, and the one whose place is kept, in the policy's order."""
-        inventory, keeps = self._policy.inventory, self._discipline.keeps
-        if keeps is Keeps.ALL:
+    def _line(self, node: Node, now: float) -> list[Waiting]:
+        """Return the jobs that may start on a node, and the one whose place is kept, in the policy's order."""
+        if self._discipline.keeps is Keeps.ALL:
             first = self._first()
             return [] if first is None else [self._look(first)]
         open_lanes = self._of_ask
@@ -164,7 +167,7 @@ class Live:
         heads = [
             self._jobs[self._lanes[lane][0][2]]
             for ask, lanes in open_lanes.items()
-            if any(inventory.lacks_gpu(need) is None for need in self._needs[ask])
+            if node.has_room(ask)
             for lane in lanes
         ]
         if not heads:
@@ -226,10 +229,11 @@ class Live:
         self._failing.add(job.index)
         return replace(job, seconds=min(job.seconds, PEAK_S))
 
-    def _learn_needs(self, ask: _Ask, job: TraceJob) -> None:
+    def _learn_needs(self, ask: Ask, job: TraceJob) -> None:
         """Work out what of cards jobs of a lane can start with, as far as it is known now."""
         seen = self._seen(job)
-        self._needs[ask] = self._policy.inventory.asks(seen)[1]
+        for node in self._nodes:
+            node.learn(ask, seen)
         self._asks[ask] = seen.vram_request, seen.demand
 
     def _lane(self, job: TraceJob) -> _Lane:
@@ -279,6 +283,9 @@ class Live:
     def _give_patience(self, now: float) -> None:
         """Let others pass the new jobs for a while."""
         fresh = [job for job in self._new if job.index in self._jobs]
-        for index, until in self._patience.give(fresh, self._policy.work_left, now):
+        for index, until in self._patience.give(fresh, self._work_left, now):
             if index in self._looks:
                 self._looks[index] = replace(self._looks[index], patient_until=until)
+
+    def _work_left(self, now: float) -> float:
+        return sum(node.policy.work_left(now) for node in self._nodes)

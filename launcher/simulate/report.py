@@ -61,7 +61,8 @@ def _dropped(done: Study) -> str:
     parts = []
     if load.too_many_gpus:
         parts.append(
-            f"{load.too_many_gpus:,} that ask for more than {counted(len(fleet.totals), 'GPU')}"
+            f"{load.too_many_gpus:,} that ask for more than {counted(fleet.widest, 'GPU')}"
+            f"{' of one machine' if fleet.sizes else ''}"
         )
     if load.too_much_vram:
         parts.append(f"{load.too_much_vram:,} that ask for more memory than enough of these have")
@@ -96,6 +97,8 @@ def _assumed(assumed: Assumptions) -> list[str]:
             f"others run {counted(len(assumed.others), 'job')} on whole idle GPUs, first come, first served, and are "
             "in no figure"
         )
+    if fleet.sizes:
+        parts.append("a job has all of its GPUs on one machine")
     parts += [sharing(assumed), knows[assumed.foresight]]
     parts.append(
         "fifo, sjf and easy give whole GPUs, sjf knows all durations, first-fit and fifo none"

@@ -12,7 +12,7 @@ class Workload:
     """The jobs of a replay, and how many had to be left out."""
 
     jobs: tuple[TraceJob, ...]
-    too_many_gpus: int = 0  # jobs that ask for more than the machine has
+    too_many_gpus: int = 0  # jobs that ask for more than a machine has
     too_much_vram: int = 0  # for more memory than enough of its GPUs have
     orphaned: int = 0  # that need one of these
 
@@ -39,11 +39,11 @@ def choose(
 
 
 def fit(jobs: Sequence[TraceJob], fleet: Fleet) -> Workload:
-    """Leave out what a machine can never hold, and what needs that; the same for all policies.
+    """Leave out what no machine can ever hold, and what needs that; the same for all policies.
 
     Args:
         jobs: what is needed comes before what needs it.
-        fleet: the machine's GPUs.
+        fleet: the GPUs; a job has all of its own on one machine.
     """
     kept: list[TraceJob] = []
     out: set[int] = set()
@@ -53,7 +53,7 @@ def fit(jobs: Sequence[TraceJob], fleet: Fleet) -> Workload:
         key = (job.gpus, job.vram or 0)
         if key not in enough:
             enough[key] = fleet.holding(key[1]) >= job.gpus
-        if job.gpus > len(fleet.totals):
+        if job.gpus > fleet.widest:
             many += 1
         elif not enough[key]:
             much += 1

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from launcher.states import State
 from launcher.store.failure_groups import FailureGroup
+from launcher.store.node_use import NodeUse
 from launcher.store.usage import margin_of
 from launcher.system.files import Json
 from launcher.units import format_bytes
@@ -169,6 +170,7 @@ class Past:
     runs: tuple[Run, ...] = ()
     failures: tuple[FailureGroup, ...] = ()
     memory: tuple[Memory, ...] = ()
+    nodes: tuple[NodeUse, ...] = ()
 
 
 def days_of(

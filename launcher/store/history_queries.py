@@ -12,6 +12,8 @@ from launcher.states import Done, outcome_record
 from launcher.store.connection import Connection, known_code, known_record, known_state
 from launcher.store.failure_groups import FailedAttempts
 from launcher.store.history import Ends, Spent, Taken
+from launcher.store.node_use import PilotUse
+from launcher.store.rows import PILOT_OF
 
 # how the records of those that were done begin: to read all of each takes four times as long, and
 # what a program returned may hold NaN, which Python writes and SQLite takes for no JSON
@@ -26,6 +28,7 @@ _GPUS = "iif(device = 'cpu', 0, length(device) - length(replace(device, ',', '')
 _END = "max(coalesce(ended, :now), claimed, :since)"  # the clock may have been set back meanwhile
 _BEGUN = "max(claimed, :since)"
 _SECONDS = "max(0, ended - claimed)"
+_PILOT_USE = ("pilot", "attempts", "done", "gpu_s", "cpu_s")
 _MOST_ATTEMPTS = 100_000  # of one job: more than anybody can ask for
 _LATELY = "(ended IS NULL OR max(ended, claimed) >= :since)"
 
@@ -102,6 +105,20 @@ class History:
         for day, seconds in rows:
             by_day[day].append(seconds)
         return [(_name_of(day), median(those)) for day, those in by_day.items()]
+
+    def by_pilot(
+        self, since: float, now: float, jobs: Collection[int] | None = None
+    ) -> list[PilotUse]:
+        """Return what attempts took since a time by the pilot that they were on, this machine among them."""
+        rows = self._db.execute(
+            "SELECT pilot, count(*) AS n, sum(done) AS done,"
+            " sum((until - begun) * gpus) AS gpu_s, sum((until - begun) * cpus) AS cpu_s FROM ("
+            f" SELECT coalesce({PILOT_OF}, '') AS pilot, cpus, {_GPUS} AS gpus, {_BEGUN} AS begun,"
+            f" {_END} AS until, ended IS NOT NULL AND {_WAS_DONE} AS done"
+            f" FROM attempts WHERE {_LATELY}{_among('job', jobs)}) GROUP BY pilot",
+            {**_values(since, jobs), "now": now},
+        )
+        return [PilotUse(**dict(zip(_PILOT_USE, row, strict=True))) for row in rows]
 
     def failed(self, since: float, jobs: Collection[int] | None = None) -> list[FailedAttempts]:
         """Return the attempts that were not done, those together of which the same is on record."""

@@ -14,7 +14,7 @@ from launcher.store.connection import (
     reason_of,
     sources_of,
 )
-from launcher.store.rows import Group, JobRow, job_row
+from launcher.store.rows import PILOT_OF, Group, JobRow, job_row
 from launcher.store.runs.accounts import RunAccount
 from launcher.store.runs.ready import FirstJobs, Flow
 from launcher.store.runs.records import account_of
@@ -255,10 +255,10 @@ class JobQueries:
         ]
 
     def attempts_of(self, job: int) -> list[dict[str, Any]]:
-        """Return a job's attempts as records: number, device, claimed, ended, outcome and its code, memory."""
+        """Return a job's attempts as records: number, device, claimed, ended, outcome and its code, memory, pilot."""
         rows = self._db.execute(
-            "SELECT number, device, cpus, claimed, ended, outcome, reason_code, claim, lone, peak"
-            " FROM attempts WHERE job = ? ORDER BY number",
+            "SELECT number, device, cpus, claimed, ended, outcome, reason_code, claim, lone, peak,"
+            f" {PILOT_OF} AS pilot FROM attempts WHERE job = ? ORDER BY number",
             (job,),
         )
         return [

@@ -77,8 +77,20 @@ def _newest(ended: Iterable[JobRow], most: int) -> set[int]:
 def folders_of(home: Home, job: JobRow) -> list[Attempt]:
     """Return the folders of a job's attempts, as far as there are any."""
     attempts = [home.attempt(job.id, number) for number in range(1, job.attempts + 1)]
-    folders = [*attempts, *map(_doomed, attempts)]
+    there = [on_pilot for attempt in attempts if (on_pilot := _on_pilot(attempt)) is not None]
+    # a link to a pilot's folder goes after what it leads to
+    folders = [*there, *map(_doomed, there), *attempts, *map(_doomed, attempts)]
     return [attempt for attempt in folders if os.path.lexists(attempt.folder)]
+
+
+def _on_pilot(attempt: Attempt) -> Attempt | None:
+    """Return the folder of an attempt in that of its pilot, to which its name in the home leads; None: it is none."""
+    try:
+        there = Path(os.readlink(attempt.folder))  # noqa: PTH115  # the text alone
+    except OSError:
+        return None
+    fits = there.is_absolute() and there.parent.name == attempt.folder.parent.name
+    return Attempt(there) if fits and there.name == attempt.folder.name else None
 
 
 def _doomed(attempt: Attempt) -> Attempt:
@@ -92,6 +104,8 @@ def refusal(attempt: Attempt) -> str | None:
     An attempt's folder is a real one of ours that carries its order; an empty one is what a
     deletion leaves that was cut short.
     """
+    if _on_pilot(attempt) is not None:
+        return None  # a link, which goes after what it leads to
     try:
         with _opened(attempt) as folder:
             return _refusal(folder, attempt)
@@ -113,7 +127,13 @@ def delete(attempt: Attempt) -> Left | None:
     start what is half deleted; the order goes last, so that what a crash leaves is known again.
     """
     doomed = attempt if attempt.folder.name.startswith(".") else _doomed(attempt)
+    there = _on_pilot(attempt)
     try:
+        if there is not None:
+            if os.path.lexists(there.folder):
+                return Left(attempt=attempt, why=f"{there.folder} is left")
+            attempt.folder.unlink()
+            return None
         with _opened(attempt) as folder:
             why = _refusal(folder, attempt)
             if why is not None:

@@ -13,6 +13,8 @@ from launcher.store.runs.accounts import NO_ACCOUNT, RunAccount
 from launcher.system.stored_fields import Unreadable, parsed
 
 PILOT = "pilot:"  # before the token of the pilot where an attempt runs, in the place of a boot ID
+# the same in SQL, of a row of attempts; NULL of one on this machine
+PILOT_OF = f"iif(substr(boot, 1, {len(PILOT)}) = '{PILOT}', substr(boot, {len(PILOT) + 1}), NULL)"
 
 
 @dataclass(frozen=True, kw_only=True)

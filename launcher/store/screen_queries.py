@@ -10,6 +10,7 @@ from typing import Any
 
 from launcher.states import ENDED, Reason, State
 from launcher.store.connection import UNMET, known_record, known_state, reason_of
+from launcher.store.rows import PILOT_OF
 
 _NEWS = 400  # events among which those are looked for that a screen shows
 _NO_FAULT = frozenset({"stopped", "void"})  # how an attempt ends that nobody calls a failure
@@ -230,9 +231,10 @@ class ScreenQueries:
         return {row["job"]: max(0.0, row["seconds"]) for row in rows}
 
     def newest_attempts(self, jobs: Iterable[int]) -> dict[int, dict[str, Any]]:
-        """Return job → its newest attempt's number, device, claimed, ended, outcome, claim, peak."""
+        """Return job → its newest attempt's number, device, claimed, ended, outcome, claim, peak, pilot."""
         rows = self._db.execute(
-            "SELECT job, number, device, claimed, attempts.ended, outcome, claim, peak FROM attempts"
+            "SELECT job, number, device, claimed, attempts.ended, outcome, claim, peak,"
+            f" {PILOT_OF} AS pilot FROM attempts"
             " JOIN jobs ON jobs.id = job AND jobs.attempts = number"
             " WHERE job IN (SELECT value FROM json_each(?))",
             (json.dumps([*jobs]),),

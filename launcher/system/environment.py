@@ -1,10 +1,12 @@
 """Which variables of a shell's environment a job may remember: none that looks like a secret, unless it is named."""
 
+import base64
 import json
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 
 from launcher.errors import UsageError, nearest
+from launcher.system.files import Json
 from launcher.system.process_tree import MARK
 
 # as in the documentation, in any case of letters
@@ -126,3 +128,69 @@ def _record(text: str) -> dict[str, tuple[str, str | None]]:
             case [str(ours), str() | None as before]:
                 before_of[name] = (ours, before)
     return before_of
+
+
+BEFORE = "LAUNCHER_BEFORE"  # the environment before a site's prologue, as base64 of `env -0`
+SITE = "LAUNCHER_SITE"  # what that prologue has changed: name → [before the owner's, after it] or a text
+_NO_SITE = {"_", "SHLVL", "PWD", "OLDPWD", "CUDA_VISIBLE_DEVICES"}  # a shell's own; the engine's
+_MOST_BEFORE = 1 << 16  # characters: an environment may not have a longer variable than twice that
+
+
+def prologue_lines(prologue: str) -> list[str]:
+    """Return a prologue as lines of bash, after which `site_changes` knows what it has changed; none for none."""
+    if not prologue.strip():
+        return []
+    keep = f"[ ${{#{BEFORE}}} -lt {_MOST_BEFORE} ] && export {BEFORE} || unset {BEFORE}"
+    return [f'{BEFORE}="$(env -0 | base64 -w0)"', keep, *prologue.splitlines()]
+
+
+def site_changes(environ: Mapping[str, str]) -> dict[str, Json]:
+    """Return what a prologue has changed of an environment, nothing where there was none.
+
+    Of a search path, such as `module load` puts folders before, only what was added counts; it is added to the
+    owner's own. Secrets are left out.
+    """
+    try:
+        text = base64.b64decode(environ.get(BEFORE, ""), validate=True).decode(errors="replace")
+    except ValueError:
+        return {}
+    if not text:
+        return {}
+    before = dict(entry.split("=", 1) for entry in text.split("\0") if "=" in entry)
+    changes: dict[str, Json] = {}
+    for name, value in environ.items():
+        was = before.get(name, "")
+        engines = name.startswith(("LAUNCHER_", "SLURM", "BASH_FUNC_")) or name in _NO_SITE
+        if value != was and not engines and not looks_secret(name):
+            changes[name] = _change(name, was, value)
+    return changes
+
+
+def _change(name: str, was: str, value: str) -> Json:
+    if not name.endswith("PATH"):
+        return value
+    if not was:
+        return [value, ""]
+    first, middle, last = f":{value}:".partition(f":{was}:")
+    return [first.strip(":"), last.strip(":")] if middle else value
+
+
+def with_site(owner: Mapping[str, str], changes: str) -> dict[str, str]:
+    """Return an owner's environment with what a site's prologue has changed.
+
+    Args:
+        owner: that in which a job was queued.
+        changes: of `site_changes`, as JSON; what cannot be understood is left out.
+    """
+    try:
+        record = json.loads(changes)
+    except (ValueError, RecursionError):
+        return dict(owner)
+    variables = dict(owner)
+    for name, change in record.items() if isinstance(record, dict) else ():
+        match change:
+            case str(value):
+                variables[name] = value
+            case [str(first), str(last)]:
+                variables[name] = ":".join(filter(None, (first, owner.get(name, ""), last)))
+    return variables

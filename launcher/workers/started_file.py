@@ -8,6 +8,7 @@ Nothing of it is synced: what is written outlives every process. A power cut end
 what counts then is the queue's database, whose commits are synced.
 """
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -18,6 +19,7 @@ from launcher.states import Outcome, outcome_record, read_outcome
 from launcher.system.files import append_whole, read_bytes, read_json, write_whole
 from launcher.system.paths import SPEC, STARTED, Attempt
 from launcher.system.processes import Identity, identity_lines, read_identity, recorded
+from launcher.workers.lease import Lease
 
 VOID = b'{"void": true}'
 SPAWN_PATIENCE_S = 0.5
@@ -72,6 +74,37 @@ def record_outcome(attempt: Attempt, line: bytes) -> None:
     append_whole(
         attempt.text(STARTED), b"\n" + line
     )  # on a full disk, the line before may be cut off
+
+
+def record_when_there_is_room(
+    outcome: Outcome, attempt: Attempt, lease: Lease, order: bytes = b""
+) -> bytes:
+    """Write down how an attempt ended; wait for room when the disk is full, since only its supervisor knows it.
+
+    Args:
+        outcome: what to write.
+        attempt: whose folder may have been deleted by its own program.
+        lease: when it is over, nothing is written.
+        order: what such a folder is known by.
+
+    Returns the outcome as it is on record; nothing where it is not ours any more.
+    """
+    line = outcome_line(outcome)
+    while not lease.is_over():
+        try:
+            record_outcome(attempt, line)
+        except FileNotFoundError:  # the job has deleted it
+            if not attempt.folder.parent.parent.exists():
+                return line  # the whole home is gone
+            with contextlib.suppress(OSError):
+                restore(attempt, order)
+                continue
+            time.sleep(1)
+        except OSError:
+            time.sleep(1)
+        else:
+            return line
+    return b""
 
 
 def restore(attempt: Attempt, order: bytes) -> None:

@@ -14,7 +14,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.states import Outcome
 from launcher.system import cgroups, memory
 from launcher.system.daemon_control import revive, wake
 from launcher.system.files import sync
@@ -23,11 +22,11 @@ from launcher.system.process_tree import adopt_orphans, send, terminate
 from launcher.system.processes import Identity, boot_id, identity
 from launcher.workers import lease
 from launcher.workers.exit_outcome import Circumstances, judge, patience_s
-from launcher.workers.lease import Lease, lease_of
+from launcher.workers.lease import is_buried, lease_of
 from launcher.workers.leftover_processes import Leftovers
 from launcher.workers.spawn import close_on_exec
 from launcher.workers.start_attempt import Begun, Starter
-from launcher.workers.started_file import outcome_line, record_outcome, restore
+from launcher.workers.started_file import record_when_there_is_room
 
 LEFTOVER_GRACE_S = 2.0  # for what a program leaves behind when it ends
 MESSAGE_BYTES = 8192  # an attempt's path
@@ -36,6 +35,9 @@ LONGEST_SLEEP_S = 3600.0  # a poll cannot count the milliseconds of a month
 RUN, STOP = b"run ", b"stop "  # followed by the attempt's folder
 NEXT = b"next "  # likewise, of an attempt that it will probably get: its order can be read ahead
 ENDED = b"ended "  # followed by its outcome
+BURIED_S = (
+    10.0  # without its pilot, a supervisor looks so often whether the scheduler has given that up
+)
 LEASE_LATE_S = 0.001  # a poll may return that much too early
 FRESH_S = 0.1  # so long what was read after the last attempt holds for the next one
 
@@ -145,7 +147,7 @@ class _Supervisor:
         if begun is None:
             return b""
         if not isinstance(begun, Begun):
-            return _record(begun, attempt, self._lease)
+            return record_when_there_is_room(begun, attempt, self._lease)
         self._starter.prepare()  # the next one, while this one runs
         status, how = self._await_end(begun)
         if self._lease.is_over():
@@ -157,7 +159,9 @@ class _Supervisor:
         self._left.end(LEFTOVER_GRACE_S)
         if status and kills is not None:
             how = replace(how, oom_kills=(memory.oom_kills() or kills) - kills)
-        return _record(judge(status, attempt, how, time.time()), attempt, self._lease, begun.text)
+        return record_when_there_is_room(
+            judge(status, attempt, how, time.time()), attempt, self._lease, begun.text
+        )
 
     def _await_end(self, begun: Begun) -> tuple[int, Circumstances]:
         """Wait for the program's end, ending it when we are asked to or its time is over.
@@ -217,12 +221,16 @@ class _Supervisor:
         if not self._alone:
             poll.register(self._channel, select.POLLIN)
         left_s = LONGEST_SLEEP_S if until is None else max(0.0, until - time.monotonic())
+        if without_pilot := self._alone and self._lease.is_shared:
+            left_s = min(left_s, BURIED_S)
         if (lease_s := self._lease.until - lease.now()) > 0:
             left_s = min(left_s, lease_s + LEASE_LATE_S)
         events = {descriptor for descriptor, _ in poll.poll(min(left_s, LONGEST_SLEEP_S) * 1000)}
         self._signals.drain()
         if self._channel.fileno() in events:
             self._listen()
+        if without_pilot and is_buried(_attempt_at(self._at).folder.parent.parent):
+            self._lease.end()
         if self._signals.received:
             self._stop = True
         return ended in events
@@ -278,35 +286,6 @@ class _Signals:
 
 def _attempt_at(folder: bytes) -> Attempt:
     return Attempt(Path(os.fsdecode(folder)))
-
-
-def _record(outcome: Outcome, attempt: Attempt, lease: Lease, order: bytes = b"") -> bytes:
-    """Write the outcome; wait for room when the disk is full, since only we know it.
-
-    Args:
-        outcome: what to write.
-        attempt: whose folder may have been deleted by its own program.
-        lease: when it is over, nothing is written.
-        order: what such a folder is known by.
-
-    Returns the outcome as it is on record; nothing where it is not ours any more.
-    """
-    line = outcome_line(outcome)
-    while not lease.is_over():
-        try:
-            record_outcome(attempt, line)
-        except FileNotFoundError:  # the job has deleted it
-            if not attempt.folder.parent.parent.exists():
-                return line  # the whole home is gone
-            with contextlib.suppress(OSError):
-                restore(attempt, order)
-                continue
-            time.sleep(1)
-        except OSError:
-            time.sleep(1)
-        else:
-            return line
-    return b""
 
 
 def _sync(attempt: Attempt) -> None:

@@ -21,7 +21,7 @@ from launcher.kind_interface.draft import MADE
 from launcher.staging.sealing import hand_over
 from launcher.staging.view import Wanted, inside, make
 from launcher.states import Shortage
-from launcher.system.environment import placed_environment
+from launcher.system.environment import SITE, placed_environment, with_site
 from launcher.system.files import Json, write_atomic, write_json
 from launcher.system.paths import Attempt
 from launcher.system.process_tree import MARK
@@ -59,16 +59,18 @@ def environment(order: Order, attempt: Attempt) -> dict[str, str]:
         place |= dict(zip(MPS, order.mps, strict=True))
     if order.reservation is not None:
         place["LAUNCHER_VRAM"] = str(order.reservation)
-    return placed_environment(
-        order.context.environment, place, unless_set=dict.fromkeys(THREADS, cpus)
-    )
+    owner = order.context.environment
+    if SITE in os.environ:  # we are below a pilot, on a node whose site has a prologue
+        place = with_site(owner, os.environ[SITE]) | place
+    return placed_environment(owner, place, unless_set=dict.fromkeys(THREADS, cpus))
 
 
 def surround(order: Order, attempt: Attempt) -> None:
     """Make this process find itself where its owner queued it."""
     os.umask(order.context.umask)
+    own = environment(order, attempt)
     os.environ.clear()
-    os.environ.update(environment(order, attempt))
+    os.environ.update(own)
     with contextlib.suppress(OSError):  # cores may have been taken offline since
         os.sched_setaffinity(0, order.context.affinity)
     os.chdir(order.context.folder)

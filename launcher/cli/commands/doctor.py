@@ -5,9 +5,11 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import click
 
+from launcher.backends.settings import configured_backends
 from launcher.cli.doctor.checks import check
 from launcher.cli.doctor.findings import Verdict, draw
 from launcher.cli.doctor.gather import gather
@@ -51,11 +53,16 @@ def command(deep: bool, as_json: bool) -> int:
 
 def _faults(environ: Mapping[str, str]) -> str:
     """Return all that is wrong with the user's file, '' where all is well."""
-    try:
-        read_configuration(environ, VERBS, _option_faults)
-    except UsageError as error:
-        return " ".join(str(error).split())
-    return ""
+    faults = []
+    for read in (
+        partial(read_configuration, environ, VERBS, _option_faults),
+        partial(configured_backends, environ),
+    ):
+        try:
+            read()
+        except UsageError as error:
+            faults.append(" ".join(str(error).split()))
+    return "; ".join(dict.fromkeys(faults))
 
 
 def _option_faults(options: Mapping[str, Options]) -> list[Fault]:

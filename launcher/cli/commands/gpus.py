@@ -14,6 +14,8 @@ from launcher.gpu.mps_support import hindrances, ourselves
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.recording import read_recording
 from launcher.gpu.snapshot import GpuSnapshot
+from launcher.screens.clusters.pilot_gpus import pilot_gauges
+from launcher.screens.clusters.pilots_now import seen_pilots
 from launcher.screens.format import tabbed
 from launcher.screens.gpu_users import gauges_of, recalled, scheduler_sees
 from launcher.screens.gpu_view import draw
@@ -37,11 +39,11 @@ PATIENCE_S = 30.0  # a driver takes seconds to wake cards that sleep
 )
 @click.option("--looks", type=whole(1, 1_000_000), help="Record this many snapshots, one a second.")
 def command(as_json: bool, file: Path | None, looks: int | None) -> None:
-    """List the GPUs with their memory, users and health.
+    """List the GPUs with their memory, users and health; those of pilots as these told last.
 
     In a pipe, one line for each GPU or MIG instance: label, uuid, name; in bytes: used, total, used
-    by our jobs, reserved; utilization (0 to 1), °C, watts, limit in watts, idle or used, health, and
-    the reason.
+    by our jobs, reserved; utilization (0 to 1), °C, watts, limit in watts, idle or used, health, the
+    reason, and of a pilot's GPU the node.
 
     \b
     Examples:
@@ -56,7 +58,10 @@ def command(as_json: bool, file: Path | None, looks: int | None) -> None:
     probe = Nvml()
     gpus = watch(probe.snapshot, file, looks or 1)
     home = find_home(os.environ)
-    gauges = gauges_of(recalled(gpus, *scheduler_sees(home)), _claims(home), home)
+    claims = _claims(home)
+    ours = [claim for claim in claims if not claim.pilot]
+    gauges = gauges_of(recalled(gpus, *scheduler_sees(home)), ours, home)
+    gauges += pilot_gauges(home, seen_pilots(home), claims)
     if as_json:
         listed = [gauge.record() for gauge in gauges]
         click.echo(json.dumps({"schema": 1, "absent": probe.absent or None, "gpus": listed}))

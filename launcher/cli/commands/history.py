@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from textwrap import wrap
 
@@ -13,6 +13,7 @@ import click
 from launcher.cli.complete import JOBS
 from launcher.cli.select_jobs import HELP, select
 from launcher.errors import UsageError
+from launcher.screens.clusters.pilots_now import HERE, places_of
 from launcher.screens.format import iso, moment, tabbed
 from launcher.screens.history_view import SECTIONS, columns, draw, headline, record
 from launcher.screens.terminal import say, width
@@ -21,10 +22,12 @@ from launcher.store.client import open_queue
 from launcher.store.failure_groups import failure_groups
 from launcher.store.history import Past, days_of, memory_of, runs_of
 from launcher.store.history_queries import History
+from launcher.store.node_use import nodes_of
 from launcher.store.queue import Store
-from launcher.system.paths import find_home
+from launcher.system.paths import Home, find_home
 from launcher.units import parse_seconds
 
+HERE_ALONE = {"": (HERE, "")}  # no pilot is known
 NOTHING = "nothing has ended or run yet"
 
 
@@ -49,14 +52,15 @@ def command(
     """Summarize past jobs: all, or those that match PATTERN.
 
     By day and by run: jobs by outcome, GPU-hours and core-hours. By cause: attempts that were not
-    done. By memory: VRAM requested and used, and what to request next time. In a pipe, one line
-    each, separated by tabs, in seconds and bytes:
+    done. By memory: VRAM requested and used, and what to request next time. By node, where there are
+    several: what ran there. In a pipe, one line each, separated by tabs, in seconds and bytes:
 
     \b
     day     date done failed cancelled skipped gpu-seconds core-seconds median
     run     name jobs done failed attempts gpu-seconds core-seconds
     cause   cause detail attempts seconds newest-job
     memory  name newest-job attempts declared asked peak beyond wasted ask
+    node    name backend attempts done gpu-seconds core-seconds
 
     `beyond` counts attempts that used more than their reservation; `wasted` is in GiB-hours.
 
@@ -68,10 +72,11 @@ def command(
     """
     now = time.time()
     begin = 0.0 if since is None else begin_of(since, now)
-    if find_home(os.environ).exists():
+    home = find_home(os.environ)
+    if home.exists():
         with open_queue() as (_, store):
             jobs = {job.id for job in select(store, patterns)} if patterns else None
-            past = past_of(store, begin, now, jobs)
+            past = past_of(store, begin, now, jobs, places_by_token(home))
     elif patterns:
         with open_queue():  # which says that there is no queue
             return
@@ -91,7 +96,13 @@ def command(
         click.echo(tabbed(rows))
 
 
-def past_of(store: Store, begin: float, now: float, jobs: Collection[int] | None) -> Past:
+def past_of(
+    store: Store,
+    begin: float,
+    now: float,
+    jobs: Collection[int] | None,
+    places: Mapping[str, tuple[str, str]] = HERE_ALONE,
+) -> Past:
     """Return what a queue did.
 
     Args:
@@ -99,6 +110,7 @@ def past_of(store: Store, begin: float, now: float, jobs: Collection[int] | None
         begin: from when on.
         now: the time.
         jobs: only these; None: all.
+        places: backend and node of each pilot, and of this machine by ''.
     """
     history = History(store.database)
     with store.frames.at_once():
@@ -107,12 +119,20 @@ def past_of(store: Store, begin: float, now: float, jobs: Collection[int] | None
         medians = history.medians(begin, jobs)
         failed = history.failed(begin, jobs)
         taken = history.taken(begin, jobs)
+        uses = history.by_pilot(begin, now, jobs)
     return Past(
         days=days_of(ends, spent, medians),
         runs=runs_of(ends, spent),
         failures=failure_groups(failed),
         memory=memory_of(taken),
+        nodes=nodes_of(uses, places),
     )
+
+
+def places_by_token(home: Home) -> dict[str, tuple[str, str]]:
+    """Return backend and node of each pilot, and of this machine by ''."""
+    places = {token: (past.backend, past.node) for token, past in places_of(home).items()}
+    return places | {"": (HERE, os.uname().nodename)}
 
 
 def begin_of(text: str, now: float) -> float:

@@ -120,6 +120,7 @@ def command(
       launcher run tasks/quickstart.yaml --on slurm,local
     """
     settings = settings if share is None else (*settings, f"share={share}")
+    typed = settings
     settings = settings if on is None else (*settings, f"resources.on={on}")
     backends = configured_backends(os.environ)
     compared = partial(compare, force=force, accept_code=accept_code)
@@ -132,11 +133,12 @@ def command(
         )
         warn_of_missing_programs(plans)
         if dry_run:
-            options = [word for setting in settings for word in ("--set", setting)]
+            options = [word for setting in typed for word in ("--set", setting)]
             options += ["--force"] if force else []
             options += [ACCEPT_CODE] if accept_code else []
             options += [word for name in pass_env for word in ("--pass-env", name)]
-            return list_plans(plans, taskfiles, form, compared, options, pass_env)
+            options += [] if on is None else ["--on", on]
+            return list_plans(plans, taskfiles, form, compared, options, pass_env, backends)
     results = any(plan.wanted is Wanted.RESULTS for plan in plans)
     for plan in plans:
         if not results:

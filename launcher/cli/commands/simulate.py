@@ -45,7 +45,7 @@ _TASKFILES = (".yaml", ".yml")
     type=Value("gpus", read_fleet),
     required=True,
     metavar="NxSIZE",
-    help="GPUs of the machine, such as 8x24GiB or 2x80GiB+6x24GiB.",
+    help="GPUs, such as 8x24GiB or 2x80GiB+6x24GiB; of several machines: 4x(2x24GiB).",
 )
 @click.option("--jobs", type=whole(1), metavar="N", help="Replay the first N jobs only.")
 @click.option("--all-at-once", is_flag=True, help="Submit all jobs at the beginning.")
@@ -152,6 +152,7 @@ def command(
     \b
     Examples:
       launcher simulate jobs.csv --gpus 8x24GiB
+      launcher simulate jobs.csv --gpus '4x(8x24GiB)+2x(4x80GiB)'
       launcher simulate tasks/night.yaml --gpus 2x80GiB --timeline night.svg
     """
     picture = _picture(timeline)

@@ -16,6 +16,7 @@ from launcher.cli.select_jobs import HELP, select
 from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.run_turns import screen_order
+from launcher.screens.clusters.pilots_now import NO_PILOTS, Pilots, seen_pilots
 from launcher.screens.format import JobLine, iso, tabbed
 from launcher.screens.job_records import job_records
 from launcher.screens.queue_view import listing, screen_lines
@@ -46,6 +47,7 @@ class Report:
     left_out: Mapping[str, int] = field(default_factory=lambda: {"waiting": 0, "ended": 0})
     counts: Mapping[State, int] = field(default_factory=dict)
     groups: Sequence[Row] = ()
+    pilots: Pilots = NO_PILOTS
 
     def record(self) -> dict[str, Json]:
         """Return the report for JSON."""
@@ -57,6 +59,7 @@ class Report:
             "scheduler": scheduler_record(self.home),
             "counts": {state: self.counts.get(state, 0) for state in State},
             "groups": groups,
+            **self.pilots.record(),
             "truncated": any(self.left_out.values()),
             "left_out": dict(self.left_out),
             "jobs": [dict(job) for job in self.jobs],
@@ -215,6 +218,7 @@ def _report(home: Home, store: Store, patterns: Sequence[str], *, as_json: bool)
             left_out=left,
             counts=counts,
             groups=groups_of(store, running),
+            pilots=seen_pilots(home) if as_json else NO_PILOTS,
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from launcher.cli.doctor.backend_checks import check_backend
 from launcher.cli.doctor.facts import Disk, Facts, Groups, Logout, Queue
 from launcher.cli.doctor.findings import Finding, ok, trouble, unknown, warning
 from launcher.cli.doctor.gpu_checks import check_gpus
@@ -33,6 +34,7 @@ def _all(facts: Facts) -> Iterator[Finding]:
         yield check_disk("home's disk", facts.home, HOME_BYTES)
     yield check_results(facts.results)
     yield check_shared(facts.shared)
+    yield from map(check_backend, facts.engines)
     yield _claims(facts)
     yield check_clock(facts)
     if facts.cores is not None:

@@ -103,6 +103,29 @@ class Groups:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """A backend of config.toml, as far as this host can tell."""
+
+    name: str
+    kind: str
+    missing: tuple[str, ...] = ()  # its programs that are not in PATH
+    answers: bool = True  # False: it was asked, and printed nothing that helps
+    complaint: str = ""  # what it said then
+    partition: str = ""  # which the configuration names
+    partitions: tuple[str, ...] = ()  # that there are
+    python: str = ""  # the interpreter on the nodes, where this host sees it, too
+    ray: str = ""  # version of the Ray that it can import
+    folder: str = ""  # of its pilots
+    file_system: str | None = None  # on which that lies
+    shared: bool = False  # whether other machines can see it
+
+    @property
+    def table(self) -> str:
+        """Its table in config.toml."""
+        return f"[backends.{self.name}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """All of it, at one moment."""
 
@@ -123,6 +146,7 @@ class Facts:
     home: Disk | None = None
     results: Disk | None = None
     shared: Disk | None = None  # memory that processes share
+    engines: tuple[Engine, ...] = ()  # backends of the user's file
     claims: str = ""  # where schedulers tell each other what they promised
     claims_trouble: str = ""
     cores: Cores | None = None

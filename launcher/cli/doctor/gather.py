@@ -15,6 +15,7 @@ from pathlib import Path
 
 from launcher import __version__
 from launcher.cli.doctor.facts import Cores, Disk, Facts, Groups, Limits, Logout, Queue
+from launcher.cli.doctor.gather_backends import see_backends
 from launcher.cli.doctor.gather_gpu import ask_driver, torch_here, try_torch
 from launcher.errors import Error, UsageError
 from launcher.gpu.mps_support import hindrances
@@ -73,6 +74,7 @@ def gather(environ: Mapping[str, str], *, unicode: bool, deep: bool = False) -> 
         home=None if home is None else see_disk(home.folder, mountinfo),
         results=None if here is None else see_disk(here, mountinfo),
         shared=see_disk(Path("/dev/shm"), mountinfo) if Path("/dev/shm").is_dir() else None,
+        engines=see_backends(environ, home, mountinfo),
         claims=claims,
         claims_trouble=claims_trouble,
         cores=Cores(

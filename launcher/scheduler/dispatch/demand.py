@@ -47,7 +47,7 @@ def demands(
             number = max(0, min(number, left[lane.group]))
             left[lane.group] -= number
         for name in _able(lane, backends):
-            each = slots(lane.resources, backends[name])
+            each = slots(lane.resources, backends[name]) if backends[name].pilot else 1
             room = max(0.0, backends[name].pilots - needed[name]) * each
             taken = min(number, ceil(room))
             if taken:

@@ -27,7 +27,7 @@ from launcher.scheduler.remote.fleet import Fleet
 from launcher.scheduler.remote.pilot_rules import Demand
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
-from launcher.scheduler.turn import Reasons, Requests
+from launcher.scheduler.turn import Reasons, Requests, TurnResult
 from launcher.scheduler.waiting_line import Line
 from launcher.states import Reason, ReasonCode
 from launcher.store.lanes import HERE, Lane
@@ -79,7 +79,7 @@ class Dispatch:
         self.hearing = Hearing(home, fleet, clock, attempts)
         self.places = PilotPlaces(home, fleet, self.claims, self._queue.usage)
         self._heads: dict[int, ReadyJob] = {}  # lane → the first job that waits elsewhere, too
-        self._counted_at = 0.0  # monotonic
+        self._counted_at, self._counted = 0.0, set[int]()  # when, monotonic; of which lanes
         self._demands: Mapping[str, Demand] = {}
         self._limits: Mapping[str, int] = {}
 
@@ -197,7 +197,7 @@ class Dispatch:
             return why
 
         with self._store.writing():  # all claims become durable together
-            return place_on_backend(
+            reasons = place_on_backend(
                 [place for place in places if not is_full(place)],
                 places,
                 candidates,
@@ -206,6 +206,9 @@ class Dispatch:
                 claim=claim,
                 unserved=self._fleet.reasons().get(name, ""),
             )
+        if None in reasons.values():  # what is placed asks for no further pilot
+            self._counted_at = 0.0
+        return reasons
 
     def _started_here(self) -> Iterator[Running]:
         """Give the places of jobs that this decision starts on this machine."""
@@ -214,19 +217,22 @@ class Dispatch:
 
     # --- how many pilots there should be
 
-    def order_pilots(self, *, stop: bool, now: bool) -> None:
+    def order_pilots(self, requests: Requests, result: TurnResult) -> None:
         """Have as many pilots as the work needs that waits for some; none where the queue is stopped.
 
         Args:
-            stop: the queue is stopped.
-            now: and what runs is to end.
+            requests: what people ask for.
+            result: learns when to look again.
         """
-        if stop:
-            self._fleet.leave(now=now)
+        if requests.stop:
+            self._fleet.leave(now=requests.stop_now)
             self._heads = {}
-        if time.monotonic() >= self._counted_at + COUNT_S:
-            self._counted_at = time.monotonic()
+        wait_s = self._counted_at + COUNT_S - time.monotonic()
+        if wait_s <= 0 or self._heads.keys() != self._counted:
+            self._counted_at, self._counted = time.monotonic(), {*self._heads}
             self._demands = self._count() if self._heads else {}
+        elif self._heads:
+            result.soon(wait_s)
         self._fleet.turn(self._demands, Counter(claim.pilot for claim in self.claims()))
 
     def _count(self) -> Mapping[str, Demand]:

@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
-from typing import cast
 
 from launcher.pilots.messages import Began, Ended, News
 from launcher.scheduler.attempt_watch import UNCLEAR, Watch
@@ -16,7 +15,7 @@ from launcher.states import Outcome
 from launcher.store.rows import Claim
 from launcher.system.paths import Home
 
-BUSY_POLL_S = 0.02  # between two looks at what pilots say, while they say something
+BUSY_POLL_S = 0.01  # between two looks at what pilots say, while they say something
 IDLE_POLL_S = 0.5
 PATIENCE = 0.02  # of the time since the last news is waited for the next ones
 GONE = "the home has no record of its pilot"
@@ -26,12 +25,12 @@ logger = logging.getLogger(__name__)
 
 def heard(fleet: Fleet) -> Sequence[PilotLink]:
     """Return the links of all pilots whose news are read."""
-    return cast("Sequence[PilotLink]", fleet.all_links())
+    return fleet.all_links()
 
 
 def serving(fleet: Fleet) -> Sequence[PilotLink]:
     """Return the links of the pilots that may be sent work, the oldest first."""
-    return cast("Sequence[PilotLink]", fleet.links())
+    return fleet.links()
 
 
 class Hearing:

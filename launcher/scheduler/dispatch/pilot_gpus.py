@@ -19,7 +19,7 @@ class PilotGpus:
     def __init__(self, link: PilotLink) -> None:
         """Begin without having looked."""
         self._link = link
-        self._gpus: tuple[GpuSnapshot, ...] = ()
+        self._seen: tuple[GpuSnapshot, ...] = ()
         self._taken: dict[
             str, AttemptMemory
         ] = {}  # by attempt; also of those that have ended lately
@@ -31,15 +31,13 @@ class PilotGpus:
         Args:
             claims: the attempts on this pilot.
         """
-        hello, beat = self._link.hello, self._link.beat
-        if hello is not None and not self._gpus:
-            self._gpus = hello.gpus
+        beat = self._link.beat
         if beat is None or beat.number == self._number:
             return False
         self._number = beat.number
         if not beat.gpus:  # nothing has worked there since
             return False
-        self._gpus = beat.gpus
+        self._seen = beat.gpus
         before, self._taken = self._taken, {}
         for claim in claims:
             name = name_of_claim(claim)
@@ -57,6 +55,11 @@ class PilotGpus:
                 unmeasured={*claim.gpus} - used.keys(),
             )
         return True
+
+    @property
+    def _gpus(self) -> tuple[GpuSnapshot, ...]:
+        """The GPUs as they were seen last: in its hello, where nothing has worked there since."""
+        return self._seen or (self._link.hello.gpus if self._link.hello is not None else ())
 
     def now(self, claims: Iterable[Claim]) -> tuple[GpuSnapshot, ...]:
         """Return the GPUs without what attempts took that have ended since they were seen."""

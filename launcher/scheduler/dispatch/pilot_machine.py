@@ -50,6 +50,8 @@ def unfit(lane: Lane, job: Waiting, hello: Hello, now: float) -> str:
     """Return why a job must not start on a pilot, '' where it may."""
     if lane.resources.cpus > hello.cpus:  # it asked for them: with fewer it would not end in time
         return f"needs {lane.resources.cpus} cores, and this pilot has {hello.cpus}"
+    if lane.resources.works_on_gpu(there=bool(hello.gpus)) and not hello.gpus:
+        return "needs a GPU, and this pilot has none"
     needed, left = runs_s(lane, job), left_s(hello, now)
     if needed is None or left is None or needed <= left:
         return ""

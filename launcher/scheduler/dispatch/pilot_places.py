@@ -65,24 +65,21 @@ class PilotPlaces:
         return Machine(cpus=claim.cpus) if place is None else place.machine({})
 
     def look_at_gpus(self) -> dict[int, str]:
-        """Take in what pilots tell of their GPUs, and tell workers how much of them they may take.
-
-        Returns the jobs that have to leave theirs, and why.
-        """
-        if not any(claim.gpus for claim in self._claims()):
-            return {}
+        """Take in what pilots tell of their GPUs; return the jobs that have to leave theirs, and why."""
         moved: dict[int, str] = {}
-        claims: list[Claim] = []
-        limits: dict[tuple[int, int], VramLimit] = {}
         for place in self.all():
             if place.gpus.enter(place.claims):
-                running = place.running(self._learned)
-                stops = evacuate(running, place.machine({}))
+                stops = evacuate(place.running(self._learned), place.machine({}))
                 moved |= {stop.job: stop.reason for stop in stops}
-            claims += place.claims
+        return moved
+
+    def send_limits(self) -> None:
+        """Tell workers on pilots how much of their GPUs they may take."""
+        claims = [claim for claim in self._claims() if claim.gpus]
+        limits: dict[tuple[int, int], VramLimit] = {}
+        for place in self.all() if claims else ():
             limits |= vram_limits(place.claims, place.gpus.memory)
         self._limits.send(claims, limits)
-        return moved
 
     def forget(self, tokens: Sequence[str]) -> None:
         """Forget pilots that are not heard any more."""

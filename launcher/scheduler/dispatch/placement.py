@@ -17,6 +17,7 @@ from launcher.store.lanes import HERE, Lane
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.usage import NO_USAGE, Usage
 
+_ONE_JOB = Reason(code=ReasonCode.NO_ROOM, text="each pilot runs one job")
 Learned = Callable[[str, str], Usage]  # of a signature, on a card
 
 
@@ -116,6 +117,8 @@ def decide_on_pilot(
 def is_full(place: PilotPlace) -> bool:
     """Tell whether every core of a pilot is promised: nothing can start there, whatever it is."""
     hello = place.link.hello
+    if place.link.spec.single and place.claims:
+        return True
     return hello is None or sum(claim.cpus for claim in place.claims) >= hello.cpus
 
 
@@ -154,16 +157,27 @@ def place_on_backend(
     for place in open_places:
         if not left:
             break
-        for candidate, decision in zip(left, decided(place, left), strict=True):
-            if isinstance(decision, Start):
+        asked = _heads(left) if place.link.spec.single else left
+        for candidate, decision in zip(asked, decided(place, asked), strict=True):
+            if isinstance(decision, Start) and place.link.spec.single and place.claims:
+                reasons[candidate.ready.id] = _ONE_JOB
+            elif isinstance(decision, Start):
                 reasons[candidate.ready.id] = claim(candidate, decision, place)
             else:
                 why = decision if isinstance(decision, Reason) else decision.why
                 reasons[candidate.ready.id] = why
-        left = [each for each in left if reasons[each.ready.id] is not None]
+        left = [each for each in left if reasons.get(each.ready.id, _ONE_JOB) is not None]
     for candidate in left:
         reasons[candidate.ready.id] = _why(reasons.get(candidate.ready.id), places, unserved)
     return reasons
+
+
+def _heads(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the first job of each lane: of one that takes a single job, nothing else can come of it."""
+    heads: dict[int, Candidate] = {}
+    for candidate in candidates:
+        heads.setdefault(candidate.ready.lane_id, candidate)
+    return list(heads.values())
 
 
 def joined(lane: Lane, waits: Sequence[tuple[str, Reason]]) -> Reason | None:

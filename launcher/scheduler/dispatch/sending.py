@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from launcher.backends.settings import BackendSettings
 from launcher.job import CPU
+from launcher.pilots.messages import Leave
 from launcher.scheduler.dispatch.attempts_elsewhere import OnPilot, name_of_claim
 from launcher.scheduler.dispatch.node_paths import NodePaths
 from launcher.scheduler.policy.model import Start
@@ -139,6 +140,8 @@ class Sending:
             for name in names:
                 link.expect(name)
             link.start(names)
+            if link.spec.single:
+                link.send(Leave())
         for watch, reason in committed:
             claim = watch.claim
             logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, reason)

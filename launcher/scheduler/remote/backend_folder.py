@@ -4,11 +4,13 @@ import contextlib
 import hashlib
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from launcher.backends.settings import BackendSettings
 from launcher.errors import MachineError
 from launcher.pilots.folder import PilotFolder
+from launcher.scheduler.remote.pilot_records import is_token
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.home_checks import file_system, is_remote, machine, without_links
 from launcher.system.paths import Home
@@ -85,17 +87,27 @@ def _give(record: Path, owner: dict[str, Json]) -> None:
 
 
 def clear_folder(folder: PilotFolder) -> bool:
-    """Delete the folder of a pilot that has ended; False while attempts that are kept lie in it.
-
-    What else lies there stays.
-    """
+    """Delete the folder of a pilot that has ended; False while attempts that are kept lie in it."""
     try:
         with contextlib.suppress(FileNotFoundError):
             folder.attempts.rmdir()
-        for path in (folder.orders, folder.news, folder.log, folder.spec):
-            path.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
+            for path in folder.folder.iterdir():
+                path.unlink(missing_ok=True)  # an engine may have put down something, too
             folder.folder.rmdir()
     except OSError:
         return False
     return True
+
+
+def clear_leftovers(root: Path, is_known: Callable[[str], bool]) -> None:
+    """Delete the folders of pilots that ended while attempts lay in them, which are deleted by now.
+
+    Args:
+        root: where the folders lie.
+        is_known: tells whether there is a record of a pilot.
+    """
+    with contextlib.suppress(OSError):
+        for path in root.iterdir():
+            if is_token(path.name) and not is_known(path.name):
+                clear_folder(PilotFolder(path))

@@ -11,7 +11,7 @@ from launcher.backends.settings import BackendSettings
 from launcher.scheduler.remote.engine_requests import EngineRequests
 from launcher.scheduler.remote.pilot import Pilot
 from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords
-from launcher.scheduler.remote.pilot_rules import NO_DEMAND, START_S, Demand, Life, surplus
+from launcher.scheduler.remote.pilot_rules import NO_DEMAND, START_S, TRIES, Demand, Life, surplus
 from launcher.scheduler.remote.roster import Linker, Roster
 from launcher.scheduler.remote.submission_pace import Pace
 from launcher.system.paths import Home
@@ -20,6 +20,7 @@ from launcher.units import format_seconds
 logger = logging.getLogger(__name__)
 
 LEAVE_S = 120.0  # what runs on a pilot that is to leave now may save for so long
+CHANGED_S = 2.0  # while work waits, so soon a change of config.toml is seen
 SOON_S = 1.0  # with pilots, something may be due so soon
 
 
@@ -116,7 +117,8 @@ class BackendPilots:
         if not self.demand.jobs:
             return math.inf
         counts = self.pace.counts(held=0, unspoken=0, now=now)
-        return max(SOON_S / 10, self.pace.wait_s(counts, self.settings.per_minute, now))
+        wait_s = self.pace.wait_s(counts, self.settings.per_minute, now)
+        return min(CHANGED_S, max(SOON_S / 10, wait_s))
 
     def given_up(self) -> Mapping[str, str]:
         """Return the pilots whose attempts are to be ended in the queue, and why."""
@@ -156,7 +158,11 @@ class BackendPilots:
         self._requests.calls.take_in()
         for pilot in self.pilots:
             pilot.judge(busy.get(pilot.token, 0), now)
+            if pilot.attempts and not pilot.durable:
+                self.pilots.write(pilot, pilot.record)
             self._consider(pilot, now)
+        if self.pace.failures >= TRIES:
+            self._end_untried()
         if not self.configured:
             self.leave(now=False, why="config.toml does not name its backend any more")
         if self.pilots:
@@ -199,7 +205,7 @@ class BackendPilots:
 
         That stands in its record before anybody acts on it: it holds for the next scheduler, too.
         """
-        why = self._end_of(pilot)
+        why = pilot.record.cancelled or self._end_of(pilot)  # before it was cancelled for that
         if self.pilots.doom(pilot, why) and (pilot.cancelled or pilot.lease_over):
             self.pilots.write(pilot, replace(pilot.record, given_up=why))
 
@@ -220,6 +226,14 @@ class BackendPilots:
             pilot.blamed = True
             self.pace.failed(why, now)
             logger.warning("backend=%s pilot=%s failed=%r", self.settings.name, pilot.token, why)
+
+    def _end_untried(self) -> None:
+        """End pilots for one job each that wait, after several like them could not work; one alone is a trial."""
+        waiting = [
+            pilot for pilot in self.pilots if pilot.record.spec.single and _is_waiting(pilot)
+        ]
+        for pilot in waiting if len(waiting) > 1 else ():
+            self.pilots.doom(pilot, f"the last {self.pace.failures} pilots could not work")
 
     def _end_surplus(self, now: float) -> None:
         """End pilots in the engine's queue that nobody has needed for a while."""

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from launcher.backends.protocol import Backend, EngineError, Observation
+from launcher.backends.protocol import Backend, EngineError, Observation, Refused
 from launcher.backends.settings import BackendSettings
 from launcher.pilots.folder import PilotFolder
-from launcher.scheduler.remote.backend_folder import clear_folder
+from launcher.scheduler.remote.backend_folder import clear_folder, clear_leftovers
 from launcher.scheduler.remote.engine_calls import EngineCalls
 from launcher.scheduler.remote.pilot import Pilot
-from launcher.scheduler.remote.pilot_records import PilotRecord, new_token
+from launcher.scheduler.remote.pilot_records import PilotRecord, new_token, new_tokens
 from launcher.scheduler.remote.pilot_rules import (
     FORGET_S,
     Demand,
@@ -131,7 +131,7 @@ class EngineRequests:
 
     def _number(self, now: float, demand: Demand) -> int:
         """Return how many pilots to submit; where missing ones keep the place, these are ended first."""
-        if self._errors or not self.settings.pilot or self.pace.pause_s(now) > 0:
+        if self._errors or self.pace.pause_s(now) > 0:
             return 0
         roster, most = self._roster, self.settings.pilots
         counts = self.pace.counts(held=roster.held, unspoken=roster.expected, now=now)
@@ -139,13 +139,21 @@ class EngineRequests:
             missing = [pilot for pilot in roster if pilot.life is Life.MISSING]
             for pilot in [pilot for pilot in missing if not pilot.attempts][:short]:
                 roster.doom(pilot, f"{self.settings.name} knew it no more, and another replaces it")
-        return to_submit(demand, counts, most=most, per_minute=self.settings.per_minute)
+        return to_submit(
+            demand,
+            counts,
+            most=most,
+            per_minute=self.settings.per_minute,
+            single=not self.settings.pilot,
+        )
 
     def _submit(self, number: int, now: float, demand: Demand) -> None:
         root = self._root(self.settings)
         pilots: list[Pilot] = []
-        for _ in range(number):
-            spec = pilot_spec(self.settings, new_token(), demand.paths)
+        together = not self.settings.pilot
+        tokens = new_tokens(number) if together else [new_token() for _ in range(number)]
+        for token in tokens:
+            spec = pilot_spec(self.settings, token, demand.paths)
             record = PilotRecord(
                 folder=root / spec.token, spec=spec, settings=self.settings, since=self._wall()
             )
@@ -154,7 +162,7 @@ class EngineRequests:
         if not pilots:
             self.pace.refused(self._roster.trouble, now)
             return
-        self.pace.submitted(len(pilots), now)
+        self.pace.submitted(1 if together else len(pilots), now)
         pairs = [(pilot.record.pilot_folder, pilot.record.spec) for pilot in pilots]
         submission = Submission(pairs, root, self._home)
         taken, refused = partial(self._taken, pilots), partial(self._refused, pilots, submission)
@@ -173,16 +181,20 @@ class EngineRequests:
         logger.warning("backend=%s refused=%r", self.settings.name, str(error))
         for pilot in pilots:
             pilot.made = True
-            if isinstance(error, NotSubmitted):
+            if isinstance(error, NotSubmitted | Refused):
                 self._roster.forget(pilot)
 
     def _put_away(self, finished: Sequence[Pilot], unread: Sequence[Pilot]) -> None:
         """Read what pilots printed that could not work, and delete what is left of those that ended."""
+        root = self._root(self.settings)
+        for pilot in finished:
+            pilot.closed = True  # nobody reads what it said any more
 
         def ask(backend: Backend) -> Mapping[str, str]:
             logs = {pilot.token: _log(backend, pilot.record.pilot_folder) for pilot in unread}
             for pilot in finished:
                 clear_folder(pilot.record.pilot_folder)
+            clear_leftovers(root, self._roster.is_recorded)
             return logs
 
         def done(logs: Mapping[str, str]) -> None:
@@ -196,6 +208,8 @@ class EngineRequests:
 
 def _is_finished(pilot: Pilot) -> bool:
     """Tell whether nothing of a pilot is there, or will be."""
+    if pilot.closed:
+        return True
     if not pilot.made or pilot.attempts or (pilot.record.given_up and not pilot.record.buried):
         return False
     if pilot.life is Life.MISSING:

@@ -14,7 +14,8 @@ from launcher.errors import UsageError
 from launcher.scheduler.remote.backend_folder import backend_folder
 from launcher.scheduler.remote.backend_pilots import BackendPilots
 from launcher.scheduler.remote.engine_calls import LATE_S
-from launcher.scheduler.remote.pilot import Link, Pilot
+from launcher.scheduler.remote.link import PilotLink
+from launcher.scheduler.remote.pilot import Pilot
 from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords
 from launcher.scheduler.remote.pilot_rules import NO_DEMAND, Demand
 from launcher.scheduler.remote.report import BackendRow, PilotRow, PilotsFile
@@ -28,8 +29,9 @@ logger = logging.getLogger(__name__)
 LOOK_S = 0.05  # between two looks at all pilots, unless an engine has answered
 CONFIGURED_S = 1.0  # config.toml is asked for so often
 LONG_S = 3600.0
+NEXT_HEARD = 32  # of the pilots for one job each that wait in an engine's queue
 
-Engine = tuple[str, str, str]  # a backend's name, its kind, its cluster: other settings may change
+Engine = tuple[str, str, str]  # a backend's name, its kind, where it is: other settings may change
 
 
 class Fleet:
@@ -43,7 +45,7 @@ class Fleet:
         clock: Callable[[], float] = time.monotonic,
         make: Maker = backend_of,
         *,
-        link: Linker,
+        link: Linker = PilotLink,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Begin without pilots; `begin` finds those of an earlier scheduler.
@@ -62,12 +64,11 @@ class Fleet:
         self._records = PilotRecords(home)
         self._file = PilotsFile(home)
         self._groups: dict[Engine, BackendPilots] = {}
-        self._pilots = 0  # that are there; a turn without any costs nothing
         self._look_at = self._configured_at = -math.inf
-        self._demand: Mapping[str, Demand] = {}
         self._lost: dict[str, str] = {}  # tokens that work is on, and that have no record
-        self._links: list[Link] = []
-        self._all_links: list[Link] = []
+        self._links: list[PilotLink] = []
+        self._all_links: list[PilotLink] = []
+        self._reasons: Mapping[str, str] | None = None  # as of the last look; None: not asked for
         self.trouble = ""  # of config.toml
 
     def __bool__(self) -> bool:
@@ -102,7 +103,6 @@ class Fleet:
         self._look_at = now + LOOK_S
         if now >= self._configured_at + CONFIGURED_S:
             self._configure(now)
-        self._demand = demand
         for group in self._groups.values():
             group.look(now, demand.get(group.settings.name, NO_DEMAND), busy)
         self._list()
@@ -115,11 +115,11 @@ class Fleet:
         if self._file.due(now):
             self._show(now)
 
-    def links(self) -> Sequence[Link]:
+    def links(self) -> Sequence[PilotLink]:
         """Return the links of the pilots that may be sent work, the oldest first."""
         return self._links
 
-    def all_links(self) -> Sequence[Link]:
+    def all_links(self) -> Sequence[PilotLink]:
         """Return the links of all pilots, whose news are to be read."""
         return self._all_links
 
@@ -142,12 +142,14 @@ class Fleet:
 
     def reasons(self) -> Mapping[str, str]:
         """Return backend → why no further pilot takes the work that waits for it."""
-        now = self._clock()
-        return {
-            group.settings.name: reason(self._situation(group, now), late_after_s=LATE_S)
-            for group in self._groups.values()
-            if group.configured
-        }
+        if self._reasons is None:
+            now = self._clock()
+            self._reasons = {
+                group.settings.name: reason(self._situation(group, now), late_after_s=LATE_S)
+                for group in self._groups.values()
+                if group.configured
+            }
+        return self._reasons
 
     def leave(self, *, now: bool) -> None:
         """Have all pilots end: at once, or when nothing runs there; may be called in each turn."""
@@ -197,11 +199,13 @@ class Fleet:
         return self._groups[engine]
 
     def _list(self) -> None:
+        self._reasons = None
         pilots = [pilot for group in self._groups.values() for pilot in group.pilots]
         self._links = [pilot.link for pilot in pilots if pilot.takes_work]
-        self._all_links = [
-            pilot.link for pilot in pilots if pilot.made and not pilot.record.given_up
-        ]
+        heard = [pilot for pilot in pilots if pilot.heard]
+        waiting = [pilot for pilot in heard if pilot.waits_unheard]
+        unheard = {pilot.token for pilot in waiting[NEXT_HEARD:]}  # they start in this order
+        self._all_links = [pilot.link for pilot in heard if pilot.token not in unheard]
 
     def _situation(self, group: BackendPilots, now: float) -> Situation:
         pace, pilots = group.pace, tuple(group.pilots)
@@ -244,7 +248,9 @@ class Fleet:
 
 
 def _engine_of(settings: BackendSettings) -> Engine:
-    return settings.name, settings.kind, settings.address
+    """Return what an engine finds its pilots by."""
+    where = str(settings.folder) if settings.kind == "local" else settings.address
+    return settings.name, settings.kind, where
 
 
 def _root(home: Home, settings: BackendSettings) -> Path:

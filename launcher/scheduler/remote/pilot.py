@@ -1,12 +1,11 @@
 """One pilot, as the scheduler knows it: its record, its link, and what its engine says."""
 
 import math
-from typing import Protocol
 
 from launcher import __version__
 from launcher.backends.protocol import Observation, Stage
-from launcher.pilots.folder import PilotFolder, PilotSpec
-from launcher.pilots.messages import Beat, Hello, Leave, Order
+from launcher.pilots.messages import Leave
+from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.remote.pilot_records import PilotRecord
 from launcher.scheduler.remote.pilot_rules import (
     OVER,
@@ -20,48 +19,10 @@ from launcher.scheduler.remote.pilot_rules import (
 CANCEL_AGAIN_S = 10.0  # an engine may have lost a request to end a pilot
 
 
-class Link(Protocol):
-    """The two files of a pilot; read by the scheduler at the beginning of each turn."""
-
-    @property
-    def folder(self) -> PilotFolder:
-        """The pilot's folder."""
-
-    @property
-    def spec(self) -> PilotSpec:
-        """What the pilot is to be."""
-
-    @property
-    def hello(self) -> Hello | None:
-        """What the pilot said first, None before that."""
-
-    @property
-    def beat(self) -> Beat | None:
-        """Its newest sign of life."""
-
-    @property
-    def said_bye(self) -> str | None:
-        """Why it has taken its leave, None before that."""
-
-    @property
-    def leaving(self) -> bool:
-        """Whether it was sent that it leaves, by whichever scheduler."""
-
-    @property
-    def trouble(self) -> str:
-        """Why it cannot be heard now, '' where it can: then its silence is none."""
-
-    def silent_s(self, now: float) -> float:
-        """Return for how long nothing was heard of it; infinite: it never spoke."""
-
-    def send(self, *orders: Order) -> bool:
-        """Append orders; those that cannot be written now go with the next ones."""
-
-
 class Pilot:
     """What is known of a pilot."""
 
-    def __init__(self, record: PilotRecord, link: Link, *, adopted: bool = False) -> None:
+    def __init__(self, record: PilotRecord, link: PilotLink, *, adopted: bool = False) -> None:
         """Know what its record says.
 
         Args:
@@ -75,7 +36,9 @@ class Pilot:
         self.attempts = 0
         self.life = Life.SUBMITTED
         self.adopted = adopted
+        self.durable = True  # its record survives a power cut
         self.made = True  # False: its submission is under way
+        self.closed = False  # it has ended, and its folder is being deleted
         self.taken = False  # its engine took it, or has known it
         self.greeted = False  # it has spoken, and can do its work
         self.blamed = False  # it counts as a pilot that never spoke
@@ -142,8 +105,20 @@ class Pilot:
 
     @property
     def expected(self) -> bool:
-        """Whether it will take work, and has not spoken yet."""
-        return self.life in UNSPOKEN and not self.is_doomed
+        """Whether it will take work, and has not spoken yet; one for a single job also until it gets that."""
+        coming = self.life in UNSPOKEN or (self.record.spec.single and self.takes_work)
+        return coming and not self.is_doomed
+
+    @property
+    def heard(self) -> bool:
+        """Whether its news are to be read."""
+        return self.made and not (self.closed or self.record.given_up)
+
+    @property
+    def waits_unheard(self) -> bool:
+        """Whether it is one of perhaps hundreds in an engine's queue, and has no news then."""
+        waits = self.stage in {None, Stage.WAITING}
+        return self.record.spec.single and waits and not self.spoke
 
     @property
     def takes_work(self) -> bool:

@@ -21,7 +21,7 @@ from launcher.system.stored_fields import Unreadable, known_of, parsed, restored
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
-_TOKEN = re.compile(r"launcher-[0-9a-f]{20}")
+_TOKEN = re.compile(r"launcher-[0-9a-f]{20}(_[0-9]{1,4})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,12 @@ def new_token() -> str:
     return f"launcher-{secrets.token_hex(10)}"
 
 
+def new_tokens(number: int) -> list[str]:
+    """Return names of pilots that an engine gets as one array: with the number of the element behind the name."""
+    name = new_token()
+    return [f"{name}_{element}" for element in range(number)] if number > 1 else [name]
+
+
 def is_token(name: str) -> bool:
     """Tell whether this is a name that `new_token` may have given."""
     return _TOKEN.fullmatch(name) is not None
@@ -66,8 +72,12 @@ class PilotRecords:
         """Begin; the folder is made by the first record."""
         self._folder = home.folder / "pilots"
 
-    def write(self, record: PilotRecord) -> None:
-        """Write a record, or replace it; it survives a power cut.
+    def write(self, record: PilotRecord, *, durable: bool = True) -> None:
+        """Write a record, or replace it.
+
+        Args:
+            record: of a pilot.
+            durable: it survives a power cut.
 
         Raises:
             OSError: the disk is full, or the home cannot be written; the old record is there.
@@ -83,7 +93,7 @@ class PilotRecords:
             "given_up": record.given_up,
             "buried": record.buried,
         }
-        write_json(self._path(record.token), stored, mode=0o600)
+        write_json(self._path(record.token), stored, mode=0o600, durable=durable)
 
     def delete(self, token: str) -> None:
         """Delete the record of a pilot of which nothing is left.
@@ -93,6 +103,10 @@ class PilotRecords:
         """
         self._path(token).unlink(missing_ok=True)
         sync(self._folder)
+
+    def has(self, token: str) -> bool:
+        """Tell whether there is a record of a pilot, whether or not it can be understood."""
+        return self._path(token).exists()
 
     def read(self) -> Iterator[PilotRecord]:
         """Give all records; one that cannot be understood stays where it is, and the log tells."""

@@ -22,6 +22,7 @@ START_S = (
 TRIES = 3  # pilots in a row that never spoke
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 60.0, 3600.0
 FIRST_RETRY_S, LONGEST_RETRY_S = 10.0, 600.0  # after an engine refused a submission
+MOST_ELEMENTS = 1000  # of an array: Slurm's MaxArraySize is 1,001 where nobody has changed it
 LONGEST_POLL_S = 60.0  # while an engine does not answer
 
 
@@ -119,6 +120,7 @@ class Counts:
     last_minute: int = 0  # submissions
     newest_s: float = math.inf  # since the last submission
     failures: int = 0  # pilots in a row that never spoke
+    proven: bool = False  # the last one spoke: pilots can start there
 
 
 def wanted(demand: Demand, counts: Counts) -> int:
@@ -126,25 +128,33 @@ def wanted(demand: Demand, counts: Counts) -> int:
     return max(0, demand.pilots - counts.unspoken)
 
 
-def to_submit(demand: Demand, counts: Counts, *, most: int, per_minute: int) -> int:
+def to_submit(
+    demand: Demand, counts: Counts, *, most: int, per_minute: int, single: bool = False
+) -> int:
     """Return how many pilots to submit now.
 
-    The first ones come at once, further ones one at a time: by then the first may have done the work. While pilots
-    fail, one at a time is tried.
+    The first ones come at once, further ones one at a time: by then the first may have done the work. Until a pilot
+    has spoken, no more are tried than may fail before the pause.
 
     Args:
         demand: the work that waits.
         counts: what there is.
         most: pilots of the backend at once.
         per_minute: submissions in a minute.
+        single: each pilot is for one job, and all that are submitted now are one submission.
     """
     room = min(most - counts.held, per_minute - counts.last_minute)
+    if single and room > 0:
+        room = min(most - counts.held, MOST_ELEMENTS)
+    if not counts.proven:
+        tried = MOST_ELEMENTS if single else TRIES
+        room = min(room, max(1, tried - counts.failures) - counts.unspoken)
     number = max(0, min(wanted(demand, counts), room))
     if not counts.held and not counts.failures:
         return number
-    if counts.newest_s < SPACING_S or (counts.failures >= TRIES and counts.unspoken):
+    if counts.newest_s < SPACING_S:
         return 0
-    return min(1, number)
+    return number if single and not counts.failures else min(1, number)
 
 
 def submission_wait_s(counts: Counts, *, per_minute: int, oldest_s: float) -> float:

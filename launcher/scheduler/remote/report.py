@@ -4,9 +4,10 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
+from launcher.scheduler.remote.nodes_file import NodesFile
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable, known_of
@@ -106,6 +107,7 @@ class PilotsFile:
         self._path = home.folder / "pilots.json"
         self._written: tuple[object, ...] | None = None
         self._at = -math.inf  # monotonic
+        self._nodes = NodesFile(home)
 
     def due(self, now: float) -> bool:
         """Tell whether it may be written again now, by a clock that nobody sets."""
@@ -126,7 +128,8 @@ class PilotsFile:
             now: by a clock that nobody sets.
             wall: seconds since 1970.
         """
-        lasting = (*backends, *(asdict(row) | {"heard_at": None} for row in pilots))
+        self._nodes.add(pilots)
+        lasting = (*backends, *(replace(row, heard_at=None) for row in pilots))
         if lasting == (self._written or ()) and (not pilots or now < self._at + FRESH_S):
             return
         self._written, self._at = lasting, now

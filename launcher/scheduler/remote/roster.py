@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from launcher.pilots.folder import PilotFolder, PilotSpec
-from launcher.scheduler.remote.pilot import Link, Pilot
+from launcher.scheduler.remote.link import PilotLink
+from launcher.scheduler.remote.pilot import Pilot
 from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords
 from launcher.scheduler.remote.pilot_rules import Life
 
-Linker = Callable[[PilotFolder, PilotSpec], Link]
+Linker = Callable[[PilotFolder, PilotSpec], PilotLink]
 
 _NOT_ALIVE = frozenset({Life.ENDED, Life.MISSING, Life.STRANDED, Life.LEAVING})
 
@@ -52,6 +53,10 @@ class Roster:
             for pilot in self
         )
 
+    def is_recorded(self, token: str) -> bool:
+        """Tell whether the home has a record of a pilot, of whichever engine."""
+        return self._records.has(token)
+
     def adopt(self, record: PilotRecord) -> None:
         """Take over a pilot of an earlier scheduler."""
         link = self._link(record.pilot_folder, record.spec)
@@ -61,7 +66,9 @@ class Roster:
         """Add a pilot that is to be submitted; None where that cannot be put down."""
         pilot = Pilot(record, self._link(record.pilot_folder, record.spec))
         pilot.made = False
-        if not self.write(pilot, record):
+        # hundreds for one job each: a record is synced when an attempt is there; before that, such a pilot that
+        # nobody knows leaves by itself
+        if not self.write(pilot, record, durable=not record.spec.single):
             return None
         self._pilots[record.token] = pilot
         return pilot
@@ -70,14 +77,14 @@ class Roster:
         """See that a pilot ends; False where that cannot be put down now."""
         return pilot.is_doomed or self.write(pilot, replace(pilot.record, cancelled=why))
 
-    def write(self, pilot: Pilot, record: PilotRecord) -> bool:
+    def write(self, pilot: Pilot, record: PilotRecord, *, durable: bool = True) -> bool:
         """Put down what is known of a pilot; False where that cannot be."""
         try:
-            self._records.write(record)
+            self._records.write(record, durable=durable)
         except OSError as error:
             self.trouble = f"the record of pilot {pilot.token} cannot be written: {error}"
             return False
-        pilot.record, self.trouble = record, ""
+        pilot.record, pilot.durable, self.trouble = record, durable, ""
         return True
 
     def forget(self, pilot: Pilot) -> None:

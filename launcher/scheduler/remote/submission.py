@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launcher import __version__
-from launcher.backends.protocol import Backend, EngineError
+from launcher.backends.protocol import Backend, EngineError, Refused
 from launcher.backends.settings import BackendSettings
 from launcher.errors import MachineError
 from launcher.pilots.folder import PilotFolder, PilotSpec, make_pilot_folder
@@ -34,6 +34,7 @@ class Submission:
         """Make the folders, and submit.
 
         Raises:
+            Refused: the engine took none of them.
             NotSubmitted: the folders cannot be made, or are another queue's.
             EngineError: the engine did not take all of them; it may have taken some.
         """
@@ -47,7 +48,12 @@ class Submission:
             raise NotSubmitted(_why(error, self._root)) from error
         if self.withdrawn:  # a file system that hung for minutes
             raise NotSubmitted(f"the folder {self._root} could not be written for minutes")
-        backend.submit(self._pilots)
+        try:
+            backend.submit(self._pilots)
+        except Refused:
+            for folder, _ in self._pilots:
+                clear_folder(folder)
+            raise
 
 
 def _why(error: OSError | MachineError, root: Path) -> str:
@@ -69,5 +75,6 @@ def pilot_spec(settings: BackendSettings, token: str, paths: tuple[str, ...]) ->
         lease_s=settings.lease_s,
         beat_s=settings.beat_s,
         idle_s=settings.idle_s,
+        single=not settings.pilot,
         paths=paths,
     )

@@ -23,6 +23,7 @@ class Pace:
         self.failures = 0  # pilots in a row that never spoke
         self.failure = ""  # how the last of them ended
         self.log = ""  # the last lines of what it printed
+        self._proven = False  # the last one spoke
         self._refusals = 0
         self.refusal = ""  # what the engine said to the last submission; '': it took it
 
@@ -36,6 +37,7 @@ class Pace:
             last_minute=len(self._times),
             newest_s=now - self._newest,
             failures=self.failures,
+            proven=self._proven,
         )
 
     def submitted(self, number: int, at: float) -> None:
@@ -55,19 +57,19 @@ class Pace:
 
     def spoke(self) -> None:
         """Note that a pilot spoke, and can do its work."""
-        self.failures, self.failure, self.log = 0, "", ""
+        self.failures, self.failure, self.log, self._proven = 0, "", "", True
         if not self._refusals:
             self._not_before = -math.inf
 
     def failed(self, why: str, now: float) -> None:
         """Note that a pilot ended, or was given up, before it could do any work."""
-        self.failures += 1
+        self.failures, self._proven = self.failures + 1, False
         self.failure = why
         self._not_before = max(self._not_before, now + pause_s(self.failures))
 
     def forget(self) -> None:
         """Begin anew, as what the pilots are started with is another now; how many there were still counts."""
-        self.failures = self._refusals = 0
+        self.failures, self._refusals, self._proven = 0, 0, False
         self.failure = self.log = self.refusal = ""
         self._not_before = -math.inf
 

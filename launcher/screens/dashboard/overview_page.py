@@ -195,7 +195,10 @@ class Overview:
 
 
 def _sections(screen: Screen, width: int) -> list[Section]:
-    parts = [("gpus", queue_view.gpus(screen, width))]
+    parts = [
+        ("gpus", queue_view.gpus(screen, width)),
+        ("pilots", queue_view.pilots(screen, width)),
+    ]
     if screen.found is not None:
         parts.insert(0, ("found", queue_view.matching_jobs(screen, width)))
     else:

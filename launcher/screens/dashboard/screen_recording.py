@@ -16,7 +16,9 @@ from launcher.system.files import Json
 
 SCHEMA = 1
 _WRITTEN = "name a file that `launcher top --record FILE` wrote"
-_TIMES = frozenset({"at", "since", "started"})  # fields that hold seconds since 1970
+_TIMES = frozenset(
+    {"at", "since", "started", "starts_at", "heard_at"}
+)  # fields that hold seconds since 1970
 _LAST = 1e11  # of them; no calendar goes much further
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.local import RECORD, Local, make
+from launcher.backends.local import Local, make
 from launcher.backends.protocol import Cause, EngineError, Stage
 from launcher.backends.settings import BackendSettings
 from launcher.pilots.folder import PilotSpec
 from launcher.pilots.messages import Leave
+from launcher.system.environment import owners_environment
 from launcher.system.paths import Home
-from tests.build import a_spec, gone, program_of, said_by, shell, supervisor_of, until
+from tests.build import a_context, a_spec, gone, program_of, said_by, shell, supervisor_of, until
 from tests.launcher.pilots.desk import Desk, a_pilot
 from tests.nvml.standin import Devices, asked_here
 
@@ -62,7 +63,7 @@ def test_another_scheduler_finds_a_pilot_again(engine: Engine) -> None:
     pid = desk.hello().pid
     other = engine.anew()
     assert other.observe([desk.folder.token])[desk.folder.token].stage is Stage.RUNNING
-    (desk.folder.folder / RECORD).unlink()  # it died before it had written who the pilot is
+    desk.folder.process.unlink()  # it died before it had written who the pilot is
     assert other.observe([desk.folder.token])[desk.folder.token].stage is Stage.RUNNING
     other.cancel([desk.folder.token])
     until(lambda: gone(pid), "it is killed")
@@ -148,3 +149,26 @@ def test_pilots_get_different_gpus_and_too_many_are_refused(
         assert not estimate.possible
         assert "asks for 3" in estimate.why
         assert engine.backend.estimate(a_pilot()).possible
+
+
+def test_jobs_have_what_a_prologue_has_set_and_put_before_their_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prologue = """
+        export LD_LIBRARY_PATH=/site/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+        export PATH=/site/bin:$PATH CUDA_HOME=/site/cuda SITE_TOKEN=hidden
+    """
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/old/lib")
+    monkeypatch.setenv("OF_THE_SCHEDULER", "nothing to a job")
+    engine = Engine(Home(tmp_path / "home"), prologue=prologue)
+    desk = engine.start()
+    owner = {"PATH": "/usr/bin:/bin", "CUDA_HOME": "/own/cuda"}
+    attempt = desk.run(spec=a_spec("env"), context=a_context(environment=owner))
+    desk.outcome()
+    variables = dict(line.split("=", 1) for line in said_by(attempt).splitlines())
+    assert variables["PATH"] == "/site/bin:/usr/bin:/bin"
+    assert variables["LD_LIBRARY_PATH"] == "/site/lib"
+    assert variables["CUDA_HOME"] == "/site/cuda"
+    assert {"SITE_TOKEN", "OF_THE_SCHEDULER"} & variables.keys() == set()
+    assert owners_environment(variables) == owner
+    engine.backend.cancel([desk.folder.token])

@@ -175,3 +175,17 @@ def test_the_estimated_start_is_read() -> None:
     printed = "sbatch: Job 1 to start at 1795373460 using 1 processors on nodes n1"
     assert estimated_start(printed) == 1795373460.0
     assert estimated_start("sbatch: Job 1 to start at N/A") is None
+
+
+def test_a_pilot_without_a_time_of_its_own_asks_slurm_when_it_ends(tmp_path: Path) -> None:
+    squeue = tmp_path / "squeue"
+    squeue.write_text('#!/bin/sh\n[ "$2" = --jobs=7 ] && echo 1795375263\n')
+    squeue.chmod(0o755)
+    text = script_of(pilot("launcher-ab"), wrap=("/usr/bin/env",))
+    text = text.replace(
+        "-P -m launcher.pilots", "-c 'import os; print(os.environ[\"LAUNCHER_UNTIL\"])'"
+    )
+    path = f"{tmp_path}:/usr/bin:/bin"
+    assert run_script(text, PATH=path, SLURM_JOB_ID="7").stdout == "1795375263\n"
+    squeue.write_text("#!/bin/sh\necho no controller >&2; exit 1\n")
+    assert run_script(text, PATH=path, SLURM_JOB_ID="7").stdout == "\n"

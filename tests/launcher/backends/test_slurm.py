@@ -152,6 +152,16 @@ def test_a_controller_that_is_away_does_not_refuse_for_good(stub: Stub, tmp_path
     assert not isinstance(raised.value, Refused)
 
 
+def test_after_a_first_pilot_was_taken_nobody_says_that_none_was(
+    stub: Stub, tmp_path: Path
+) -> None:
+    second = "[ $(wc -l < $CALLS) = 1 ] || { echo 'sbatch: error: invalid qos' >&2; exit 1; }"
+    slurm = stub(sbatch=second)
+    with pytest.raises(EngineError, match="invalid qos") as raised:
+        slurm.submit([a_pilot(tmp_path), a_pilot(tmp_path, "launcher-cd")])
+    assert not isinstance(raised.value, Refused)
+
+
 def test_a_slow_sbatch_is_given_up(stub: Stub, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="sbatch did not answer within"):
         stub(IMPATIENT_S, sbatch="sleep 1000").submit([a_pilot(tmp_path)])

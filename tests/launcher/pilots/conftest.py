@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.local import _kill_all
+from launcher.backends.pilot_processes import kill_all
 from launcher.pilots.folder import PilotSpec
 from tests.launcher.pilots.desk import Desk
 
@@ -23,7 +23,7 @@ def desk_of(tmp_path: Path) -> Iterator[MakeDesk]:
 
     yield make
     for desk in desks:
-        _kill_all(desk.folder, None)
+        kill_all(desk.folder, None)
         if desk.process is not None:
             desk.process.kill()
             desk.process.wait(20)

@@ -1,92 +1,144 @@
-import os
+"""No test waits for a lease to run out: it is shared through a file, and the test moves its end."""
+
 import signal
 from pathlib import Path
 
+import pytest
+
 from launcher.pilots.messages import Beat, Ended, Lease
 from launcher.states import Done
-from launcher.system.paths import Attempt
+from launcher.system.paths import Home
 from launcher.system.process_tree import descendants, send
+from launcher.workers import lease
+from launcher.workers.lease import lease_of, make_lease
 from launcher.workers.started_file import recorded_outcome
 from tests.build import a_spec, gone, program_of, shell, supervisor_of, until
 from tests.launcher.pilots.conftest import MakeDesk
 from tests.launcher.pilots.desk import Desk, a_pilot
 
-LEASE_S = 1.0
+LEASE_S = 600.0
 WAITS = 'until [ -e "$1" ]; do sleep 0.02; done'
 
 
-def freeze(desk: Desk, attempt: Attempt) -> list[int]:
-    """Stop everything of a pilot at once, as a node that hangs does; return what is frozen."""
-    pids = [desk.pid, *descendants(desk.pid)]
-    assert program_of(attempt) in pids
-    for pid in pids:
-        send(pid, signal.SIGSTOP)
-    return pids
+class Leased:
+    """A pilot with a lease, an attempt that ends when it is let go, and the end of the lease."""
+
+    def __init__(self, desk: Desk, scratch: Path) -> None:
+        scratch.mkdir()
+        self.desk, self.go = desk.start({"TMPDIR": str(scratch)}), scratch.parent / "go"
+        self.attempt = desk.run(spec=a_spec(*shell(WAITS, str(self.go))))
+        self.program, self.supervisor = program_of(self.attempt), supervisor_of(self.attempt)
+        (folder,) = scratch.iterdir()
+        self.lease = lease_of(Home(folder))
+
+    def move_end(self, seconds: float) -> None:
+        """Let the lease be over so many seconds from now."""
+        self.lease.end()
+        self.lease.run_until(lease.now() + seconds)
+
+    def freeze(self) -> list[int]:
+        """Stop all of the pilot at once, as a node that hangs does; return what is frozen."""
+        pids = [self.desk.pid, *descendants(self.desk.pid)]
+        assert self.program in pids
+        for pid in pids:
+            send(pid, signal.SIGSTOP)
+        return pids
 
 
-def test_a_node_that_was_frozen_past_its_lease_records_no_end(
-    desk_of: MakeDesk, tmp_path: Path
-) -> None:
-    desk, go = desk_of(a_pilot(lease_s=LEASE_S)).start(), tmp_path / "go"
-    attempt = desk.run(spec=a_spec(*shell(WAITS, str(go))))
-    supervisor, program = supervisor_of(attempt), program_of(attempt)
-    until(lambda: desk.of_kind(Beat), "a beat")
-    frozen = freeze(desk, attempt)
-    go.touch()  # it would end well, once it wakes
-    silent = os.times().elapsed
-    until(lambda: os.times().elapsed > silent + 2 * LEASE_S, "the lease is over")
-    for pid in sorted(frozen, key=lambda pid: pid != program):  # the program first: it has its end
+@pytest.fixture
+def leased(desk_of: MakeDesk, tmp_path: Path) -> Leased:
+    return Leased(desk_of(a_pilot(lease_s=LEASE_S)), tmp_path / "scratch")
+
+
+def test_a_node_that_was_frozen_past_its_lease_records_no_end(leased: Leased) -> None:
+    frozen = leased.freeze()
+    leased.go.touch()  # it would end well, once it wakes
+    leased.move_end(-1.0)
+    for pid in sorted(
+        frozen, key=lambda pid: pid != leased.program
+    ):  # the program has its end first
         send(pid, signal.SIGCONT)
-    assert "lease is over" in desk.bye()
-    until(lambda: gone(program) and gone(supervisor), "all of it has ended")
-    assert recorded_outcome(attempt) is None
-    assert desk.of_kind(Ended) == []
+    assert "its lease is over" in leased.desk.bye()
+    until(lambda: gone(leased.program) and gone(leased.supervisor), "all of it has ended")
+    assert recorded_outcome(leased.attempt) is None
+    assert leased.desk.of_kind(Ended) == []
 
 
-def test_a_lease_that_is_renewed_lets_what_runs_go_on(desk_of: MakeDesk, tmp_path: Path) -> None:
-    desk, go = desk_of(a_pilot(lease_s=LEASE_S)).start(), tmp_path / "go"
-    desk.run(spec=a_spec(*shell(WAITS, str(go))))
-    began, answered = os.times().elapsed, 0
-
-    def answer() -> bool:
-        nonlocal answered
-        beats = desk.of_kind(Beat)
-        if beats and beats[-1].number > answered:
-            answered = beats[-1].number
-            desk.send(Lease(beat=answered))
-        return os.times().elapsed > began + 3 * LEASE_S
-
-    until(answer, "three leases are over")
-    go.touch()
-    until(lambda: bool(answer()) and bool(desk.of_kind(Ended)), "it ends")
-    assert isinstance(desk.outcome(), Done)
+def test_what_ended_within_the_lease_counts(leased: Leased) -> None:
+    leased.freeze()
+    leased.go.touch()
+    for pid in (leased.program, leased.supervisor, *descendants(leased.desk.pid), leased.desk.pid):
+        send(pid, signal.SIGCONT)
+    assert isinstance(leased.desk.outcome(), Done)
 
 
-def test_an_answer_that_comes_late_does_not_lengthen_the_lease(
-    desk_of: MakeDesk, tmp_path: Path
-) -> None:
-    desk = desk_of(a_pilot(lease_s=LEASE_S)).start()
-    attempt = desk.run(spec=a_spec(*shell(WAITS, str(tmp_path / "never"))))
-    program = program_of(attempt)
-    until(lambda: desk.of_kind(Beat), "a beat")
-    first = desk.of_kind(Beat)[0].number
-
-    def answer_the_first() -> bool:
-        desk.send(Lease(beat=first))
-        return gone(program)
-
-    until(answer_the_first, "what runs is ended")
-    assert "lease is over" in desk.bye()
-    assert recorded_outcome(attempt) is None
+def test_a_lease_runs_from_when_the_answered_beat_was_sent(leased: Leased) -> None:
+    desk, first = leased.desk, leased.lease.until
+    until(lambda: len(desk.of_kind(Beat)) >= 2, "two beats")
+    desk.send(Lease(beat=1))
+    until(lambda: leased.lease.until > first, "the lease is renewed")
+    by_the_first = leased.lease.until
+    assert by_the_first < lease.now() + LEASE_S
+    until(lambda: len(desk.of_kind(Beat)) >= 4, "more beats")
+    desk.send(Lease(beat=1), Lease(beat=10**6), Lease(beat=-1))  # read late; never sent
+    desk.run(spec=a_spec("true"), job=2)
+    desk.ended(2)
+    assert leased.lease.until == by_the_first
+    desk.send(Lease(beat=4))
+    until(lambda: leased.lease.until > by_the_first, "the lease is renewed")
 
 
 def test_supervisors_of_a_killed_pilot_end_what_runs_when_its_lease_is_over(
-    desk_of: MakeDesk, tmp_path: Path
+    leased: Leased,
 ) -> None:
-    desk = desk_of(a_pilot(lease_s=LEASE_S)).start()
-    attempt = desk.run(spec=a_spec(*shell(WAITS, str(tmp_path / "never"))))
-    program = program_of(attempt)
-    desk.signal(signal.SIGKILL)
-    until(lambda: gone(program), "its program is ended")
-    until(lambda: gone(supervisor_of(attempt)), "its supervisor leaves")
-    assert recorded_outcome(attempt) is None
+    leased.desk.signal(signal.SIGKILL)
+    leased.desk.exit_code()
+    leased.move_end(0.3)
+    send(leased.supervisor, signal.SIGCHLD)  # it sleeps until the end that it knew
+    until(lambda: gone(leased.program) and gone(leased.supervisor), "all of it has ended")
+    assert recorded_outcome(leased.attempt) is None
+
+
+def test_supervisors_of_a_pilot_that_was_given_up_end_what_runs(leased: Leased) -> None:
+    leased.desk.signal(signal.SIGKILL)
+    leased.desk.exit_code()
+    leased.desk.folder.buried.touch()
+
+    def looks() -> bool:
+        send(leased.supervisor, signal.SIGCHLD)  # it need not sleep its ten seconds
+        return gone(leased.supervisor)
+
+    until(looks, "its supervisor leaves")
+    assert gone(leased.program)
+    assert recorded_outcome(leased.attempt) is None
+
+
+def test_a_pilot_that_was_given_up_ends_what_runs_without_outcomes(leased: Leased) -> None:
+    leased.desk.folder.buried.touch()
+    assert leased.desk.bye() == "the scheduler has given it up"
+    until(lambda: gone(leased.program), "its program is ended")
+    assert recorded_outcome(leased.attempt) is None
+    assert leased.desk.of_kind(Ended) == []
+
+
+def test_a_home_without_a_lease_has_one_without_end(tmp_path: Path) -> None:
+    endless = lease_of(Home(tmp_path))
+    assert not endless.is_shared
+    assert not endless.is_over()
+
+
+def test_a_lease_is_seen_by_all_who_look_at_it(tmp_path: Path) -> None:
+    made, seen = make_lease(Home(tmp_path)), lease_of(Home(tmp_path))
+    assert seen.is_over()
+    made.run_until(lease.now() + 60)
+    made.run_until(lease.now() + 30)  # it never becomes shorter
+    assert seen.until > lease.now() + 50
+    made.run_until(float("inf"))
+    assert seen.until == float("inf")
+    seen.end()
+    assert made.is_over()
+
+
+def test_a_lease_that_was_cut_off_is_none(tmp_path: Path) -> None:
+    (tmp_path / lease.NAME).write_bytes(b"123")
+    assert not lease_of(Home(tmp_path)).is_shared

@@ -1,13 +1,18 @@
 import os
+import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
+from launcher.gpu.process_owner import parent_of
+from launcher.pilots.folder import PilotFolder
 from launcher.pilots.messages import Beat, Began, Ended, Leave, Run, Stop
 from launcher.states import Done, Failed, Lost, Stopped, Void
+from launcher.system.process_tree import descendants, send
 from launcher.workers.started_file import recorded_outcome
-from tests.build import a_spec, gone, program_of, said_by, shell, supervisor_of, until
+from tests.build import a_context, a_spec, gone, program_of, said_by, shell, supervisor_of, until
 from tests.launcher.pilots.conftest import MakeDesk
 from tests.launcher.pilots.desk import a_pilot
 
@@ -106,3 +111,84 @@ def test_what_a_killed_supervisor_left_is_ended_and_lost(desk_of: MakeDesk) -> N
     assert gone(program)
     desk.run(spec=a_spec("true"), job=2)
     assert isinstance(desk.outcome(2), Done)
+
+
+def test_a_pilot_whose_orders_were_written_before_it_came_runs_them_and_leaves(
+    desk_of: MakeDesk,
+) -> None:
+    desk = desk_of()
+    desk.run(spec=a_spec("true"))
+    desk.send(Leave())
+    desk.start()
+    assert isinstance(desk.outcome(), Done)
+    assert desk.bye() == "the scheduler asked"
+    assert desk.exit_code() == 0
+
+
+def test_orders_that_are_none_are_skipped(desk_of: MakeDesk) -> None:
+    desk = desk_of()
+    with desk.folder.orders.open("ab") as file:
+        file.write(b'{"say": "run"}\n[]\n\xff\n{"say": "run", "attempt": "../../etc"}\n')
+        file.write(b'{"say": "run", "attempt": "-1-1"}\n{"say": "stop", "attempt": "9-9"}\n')
+        file.write(b'{"say": "lease", "beat": 100000000000000000000}\n{"say": "dance"}\n')
+    desk.run(spec=a_spec("true"))
+    desk.start()
+    assert isinstance(desk.outcome(), Done)
+    desk.send(Leave())
+    desk.bye()
+    assert {ended.attempt for ended in desk.of_kind(Ended)} == {"1-1"}
+
+
+def test_a_node_that_does_not_see_the_folder_says_so_in_its_log(
+    desk_of: MakeDesk, tmp_path: Path
+) -> None:
+    desk = desk_of()
+    desk.start(folder=PilotFolder(tmp_path / "nowhere" / desk.folder.token))
+    assert desk.exit_code() == 3
+    assert f"does not see the pilot's folder {tmp_path}/nowhere" in desk.log
+
+
+def test_a_signal_to_everything_at_once_stops_what_runs_and_fails_nothing(
+    desk_of: MakeDesk,
+) -> None:
+    desk = desk_of().start()
+    attempts = [desk.run(spec=a_spec(*shell(FOR_EVER)), job=job) for job in (1, 2)]
+    for attempt in attempts:
+        program_of(attempt)
+    for pid in reversed([desk.pid, *descendants(desk.pid)]):  # as an engine that preempts
+        send(pid, signal.SIGTERM)
+    assert all(isinstance(desk.outcome(job), Stopped) for job in (1, 2))
+    assert "SIGTERM" in desk.bye()
+
+
+def test_what_runs_goes_on_when_its_fork_server_is_killed(
+    desk_of: MakeDesk, tmp_path: Path
+) -> None:
+    desk, go = desk_of().start(), tmp_path / "go"
+    attempt = desk.run(spec=a_spec(*shell('until [ -e "$1" ]; do sleep 0.05; done', str(go))))
+    program_of(attempt)
+    fork_server = parent_of(supervisor_of(attempt))
+    assert fork_server is not None
+    os.kill(fork_server, signal.SIGKILL)
+    desk.run(spec=a_spec("true"), job=2)
+    assert isinstance(desk.outcome(2), Done)
+    go.touch()
+    assert isinstance(desk.outcome(1), Done)
+
+
+def test_a_job_whose_order_names_no_cores_has_those_of_the_pilot(desk_of: MakeDesk) -> None:
+    desk = desk_of().start()
+    cores = "import os; print(sorted(os.sched_getaffinity(0)))"
+    spec = a_spec(sys.executable, "-c", cores)
+    attempt = desk.run(spec=spec, context=a_context(affinity=()))
+    assert isinstance(desk.outcome(), Done)
+    assert said_by(attempt) == f"{sorted(os.sched_getaffinity(desk.pid))}\n"
+
+
+def test_a_pilot_whose_folder_was_deleted_ends_what_runs(desk_of: MakeDesk) -> None:
+    code = "from launcher.pilots import pilot; pilot.GONE_PATIENCE_S = 0.1"
+    desk = desk_of().start(code=code)
+    program = program_of(desk.run(spec=a_spec(*shell(FOR_EVER))))
+    shutil.rmtree(desk.folder.folder)
+    assert desk.exit_code() == 0
+    until(lambda: gone(program), "its program is ended")

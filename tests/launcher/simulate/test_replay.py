@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.scheduler.policy.disciplines import EASY, FIFO, SJF
-from launcher.simulate.fleet import Fleet
+from launcher.scheduler.policy.disciplines import EASY, FIFO, OURS, SJF, Discipline
+from launcher.simulate.fleet import Fleet, read_fleet
+from launcher.simulate.others import Beside, beside
 from launcher.simulate.outcome import measure
 from launcher.simulate.predictions import NEWEST, Foresight, Learned
 from launcher.simulate.slowdown import Pace
@@ -232,3 +233,36 @@ def test_the_95th_percentile_is_a_time_that_some_job_waited() -> None:
     spans = replayed(jobs, live(a_fleet(1), discipline=FIFO), cards=1)
     outcome = measure("fifo", [*spans.values()], jobs, 1)
     assert (outcome.wait_mean, outcome.wait_p95, outcome.wait_longest) == (49.5, 94, 99)
+
+
+def test_a_job_has_all_its_gpus_on_one_machine() -> None:
+    jobs = [a_job(0), a_job(1), a_job(2, gpus=2), a_job(3, gpus=2)]
+    spans = replayed(jobs, live(read_fleet("2x(2x24GiB)"), most=1), cards=4)
+    assert [spans[job].cards for job in range(4)] == [(0,), (1,), (2, 3), (0, 1)]
+    assert starts(spans) == [0, 0, 0, 10]
+
+
+def test_a_job_wider_than_each_machine_is_left_out() -> None:
+    fleet = read_fleet("1x80GiB+4x(2x24GiB)")
+    load = fit([a_job(0, gpus=3), a_job(1, gpus=2), a_job(2, gpus=2, gib=40)], fleet)
+    assert [job.index for job in load.jobs] == [1]
+    assert (load.too_many_gpus, load.too_much_vram) == (1, 1), "80 GiB are there once on a machine"
+
+
+@pytest.mark.parametrize("discipline", [OURS, FIFO, EASY], ids=lambda discipline: discipline.name)
+def test_who_comes_next_may_start_on_a_machine_that_was_asked_before(
+    discipline: Discipline,
+) -> None:
+    queue = live(read_fleet("(1x24GiB)+(2x24GiB)"), most=1, discipline=discipline)
+    spans = replayed([a_job(0, gpus=2), a_job(1)], queue, cards=3)
+    assert [spans[job].cards for job in (0, 1)] == [(1, 2), (0,)]
+    assert starts(spans) == [0, 0]
+
+
+def test_other_people_get_whole_gpus_of_one_machine() -> None:
+    fleet = read_fleet("2x(2x24GiB)")
+    ours, theirs = [a_job(0, 10)], [a_job(0, 10, gpus=2), a_job(1, 10, gpus=2)]
+    jobs = beside(ours, theirs)
+    spans = replayed(jobs, Beside(live(fleet, most=1), fleet, 1), cards=4)
+    assert (spans[1].cards, spans[2].cards) == ((0, 1), (2, 3))
+    assert starts(spans) == [10, 0, 0]

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.scheduler.policy.disciplines import DISCIPLINES
-from launcher.simulate.fleet import Fleet
+from launcher.simulate.fleet import Fleet, read_fleet
 from launcher.simulate.lower_bound import lower_bound
 from launcher.simulate.picture.occupancy import jobs_per_gpu, queue_lengths, slots
 from launcher.simulate.predictions import Foresight
@@ -13,14 +13,19 @@ from launcher.simulate.trace import TraceJob
 from launcher.simulate.workload import fit
 from tests.launcher.simulate.worlds import GIB, assuming, most_at_once, streams
 
-FLEETS = st.sampled_from([(24,), (24, 24), (24,) * 4, (80, 24, 24), (12, 24, 24, 40)])
+FLEETS = st.sampled_from(
+    [
+        *map(read_fleet, ("1x24GiB", "2x24GiB", "4x24GiB", "1x80GiB+2x24GiB")),
+        *map(read_fleet, ("1x12GiB+2x24GiB+1x40GiB", "2x(2x24GiB)", "1x80GiB+2x(1x24GiB+1x12GiB)")),
+    ]
+)
 SLOWDOWNS = st.sampled_from([1.0, 1.3, 2.0, 3.0])
 ROUNDING_S = 1e-6
 
 
 @given(
     jobs=streams(),
-    sizes=FLEETS,
+    fleet=FLEETS,
     slowdown=SLOWDOWNS,
     most=st.integers(1, 3),
     foresight=st.sampled_from(Foresight),
@@ -28,12 +33,12 @@ ROUNDING_S = 1e-6
 @settings(max_examples=150, deadline=None)
 def test_every_policy_runs_every_job_once_and_nobody_beats_the_bound(
     jobs: tuple[TraceJob, ...],
-    sizes: tuple[int, ...],
+    fleet: Fleet,
     slowdown: float,
     most: int,
     foresight: Foresight,
 ) -> None:
-    fleet = Fleet(totals=tuple(size * GIB for size in sizes))
+    machines = [{gpu.index for gpu in machine} for machine in fleet.machines()]
     load = fit(jobs, fleet)
     if not load.jobs:
         return
@@ -49,6 +54,7 @@ def test_every_policy_runs_every_job_once_and_nobody_beats_the_bound(
             assert span.start >= span.ready
             assert span.end - span.start >= job.seconds - ROUNDING_S
             assert len(set(span.cards)) == job.gpus
+            assert any(machine.issuperset(span.cards) for machine in machines), "on one machine"
         for card, total in enumerate(fleet.totals):
             number, crowd_here = most_at_once(spans, card)
             assert number <= (most if DISCIPLINES[policy].shares else 1)
@@ -68,12 +74,11 @@ def test_equal_worlds_come_to_equal_ends(jobs: tuple[TraceJob, ...], most: int) 
     assert study(load, world).spans == study(load, world).spans
 
 
-@given(jobs=streams(), sizes=FLEETS, slowdown=SLOWDOWNS)
+@given(jobs=streams(), fleet=FLEETS, slowdown=SLOWDOWNS)
 @settings(max_examples=50, deadline=None)
 def test_the_bound_falls_with_every_liberty(
-    jobs: tuple[TraceJob, ...], sizes: tuple[int, ...], slowdown: float
+    jobs: tuple[TraceJob, ...], fleet: Fleet, slowdown: float
 ) -> None:
-    fleet = Fleet(totals=tuple(size * GIB for size in sizes))
     kept = fit(jobs, fleet).jobs
     bounds = [
         lower_bound(kept, fleet.totals, slowdown=slowdown, most=most) for most in (1, 2, 3, 4)

@@ -176,9 +176,36 @@ def test_machines_are_written_as_people_speak_of_them(
 
 
 @pytest.mark.parametrize(
+    ("text", "machines", "shown"),
+    [
+        ("4x(2x24GiB)", [[24, 24]] * 4, "4x(2x24GiB)"),
+        (" 2 x ( 1x80GiB + 1x24GiB ) ", [[80, 24]] * 2, "2x(1x80GiB+1x24GiB)"),
+        ("4x(1x24GiB)+1x80GiB+1x12GiB", [[80, 12], *[[24]] * 4], "(1x80GiB+1x12GiB)+4x(1x24GiB)"),
+        ("(8x24GiB)", [[24] * 8], "8x24GiB"),
+    ],
+)
+def test_a_cluster_is_written_machine_by_machine(
+    text: str, machines: list[list[int]], shown: str
+) -> None:
+    fleet = read_fleet(text)
+    totals = [[gpu.total // GIB for gpu in machine] for machine in fleet.machines()]
+    assert totals == machines
+    assert str(fleet) == shown
+    assert read_fleet(str(fleet)) == fleet
+
+
+@pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("", "expected GPUs such as 8x24GiB or 2x80GiB+6x24GiB, got ''"),
+        (
+            "",
+            "expected GPUs such as 8x24GiB or 2x80GiB+6x24GiB, of several machines 4x(2x24GiB), got ''",
+        ),
+        ("4x()", "expected GPUs such as"),
+        ("0x(2x24GiB)", "'0x(2x24GiB)' is no machine at all"),
+        ("4x(2x24GiB", "expected GPUs such as"),
+        ("2x(2x(1x24GiB))", "expected GPUs such as"),
+        ("99999x(99999x1GiB)", "at most 10,000 GPUs can be simulated"),
         ("24GiB", "expected GPUs such as 8x24GiB"),
         ("8x24", "'24' has no unit: write 24MiB or 24GiB"),
         ("8x24GB", "unknown unit 'GB': did you mean 24GiB?"),

@@ -31,6 +31,57 @@ def finished(home: Home, store: Store, name: str, *, at: float = 2.0, error: str
     return job
 
 
+def on_a_pilot(home: Home, store: Store, pilot: Path) -> int:
+    """A job that has ended on a pilot, in whose folder its attempt lies."""
+    job = finished(home, store, "command/there")
+    (pilot / "attempts").mkdir(parents=True)
+    here, there = home.attempt(job, 1).folder, pilot / "attempts" / f"{job}-1"
+    here.rename(there)
+    here.symlink_to(there)
+    return job
+
+
+def test_attempt_on_a_pilot_goes_with_its_name_in_the_home(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    job = on_a_pilot(home, store, tmp_path / "pilot")
+    (row,) = store.read.jobs_by_id([job])
+    folders = folders_of(home, row)
+    assert [refusal(folder) for folder in folders] == [None, None]
+    assert sum(map(size_of, folders)) >= 8192
+    assert [delete(folder) for folder in folders] == [None, None]
+    assert not [*(tmp_path / "pilot" / "attempts").iterdir()]
+    assert not [*home.attempts.iterdir()]
+
+
+def test_name_of_an_attempt_on_a_pilot_stays_while_its_folder_is_left(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    job = on_a_pilot(home, store, tmp_path / "pilot")
+    there = tmp_path / "pilot" / "attempts" / f"{job}-1"
+    (there / "spec.json").unlink()  # it cannot be told whose it is
+    (row,) = store.read.jobs_by_id([job])
+    assert [left and left.why for left in map(delete, folders_of(home, row))] == [
+        "is no attempt's folder",
+        f"{there} is left",
+    ]
+
+
+@pytest.mark.parametrize("target", ["/etc", "../elsewhere"])
+def test_link_that_leads_to_no_attempt_of_a_pilot_is_refused(
+    home: Home, store: Store, target: str
+) -> None:
+    job = finished(home, store, "command/odd")
+    folder = home.attempt(job, 1).folder
+    shutil.rmtree(folder)
+    folder.symlink_to(target)
+    (row,) = store.read.jobs_by_id([job])
+    (attempt,) = folders_of(home, row)
+    assert refusal(attempt) is not None
+    assert delete(attempt) is not None
+    assert folder.is_symlink()
+
+
 def names(store: Store) -> list[str]:
     return [job.name for job in store.read.jobs()]
 

@@ -1,5 +1,7 @@
 """What a queue keeps of a shell's environment, and how what it kept goes."""
 
+import base64
+import json
 import os
 import sqlite3
 import time
@@ -14,7 +16,14 @@ from launcher.store.queue import Store
 from launcher.store.recovery import back_up, backups
 from launcher.store.retention import copies_before
 from launcher.system.daemon_control import ensure_scheduler
-from launcher.system.environment import looks_secret, remembered
+from launcher.system.environment import (
+    BEFORE,
+    looks_secret,
+    prologue_lines,
+    remembered,
+    site_changes,
+    with_site,
+)
 from launcher.system.files import write_json
 from launcher.system.paths import Home
 from tests.build import a_context, a_spec, enqueue, job_row, lines_of, shell, until
@@ -162,3 +171,51 @@ def test_clean_leaves_a_damaged_database_of_which_its_owner_has_still_to_decide(
     assert copies_before(home, time.time()).undecided == broken
     home.damage_record.unlink()
     assert copies_before(home, time.time()).old == (broken,)
+
+
+def before(**variables: str) -> dict[str, str]:
+    """An environment as `prologue_lines` leaves it."""
+    text = "\0".join(f"{name}={value}" for name, value in variables.items())
+    return {BEFORE: base64.b64encode(text.encode()).decode()}
+
+
+@pytest.mark.parametrize(
+    ("was", "value", "owners", "then"),
+    [
+        ("/usr/bin:/bin", "/site:/usr/bin:/bin", "/own:/bin", "/site:/own:/bin"),
+        ("/usr/bin", "/usr/bin:/site", "/own", "/own:/site"),
+        ("/usr/bin", "/site:/usr/bin:/last", "/own", "/site:/own:/last"),
+        ("/usr/bin", "/all/new", "/own", "/all/new"),
+        ("/usr/bin", "/usr/bin", "/own", "/own"),
+        ("", "/site", "/own", "/site:/own"),
+        ("", "/site", "", "/site"),
+        ("/usr/bin", "/site:/usr/bin2:/bin", "/own", "/site:/usr/bin2:/bin"),
+    ],
+)
+def test_what_a_prologue_puts_into_a_search_path_is_put_into_the_owners(
+    was: str, value: str, owners: str, then: str
+) -> None:
+    changes = site_changes({**before(SHLVL="1", **({"PATH": was} if was else {})), "PATH": value})
+    owner = {"PATH": owners} if owners else {}
+    assert with_site(owner, json.dumps(changes)) == {"PATH": then}
+
+
+def test_what_the_engine_the_shell_or_a_secret_has_in_the_environment_is_no_change() -> None:
+    environ = {**before(HOME="/root"), "HOME": "/root", "SHLVL": "2", "SLURM_JOB_ID": "3"}
+    environ |= {"API_TOKEN": "x", "CUDA_VISIBLE_DEVICES": "0", "LAUNCHER_HOME": "/h"}
+    assert site_changes(environ) == {}
+    assert site_changes({"PATH": "/usr/bin"}) == {}  # there was no prologue
+    assert site_changes({BEFORE: "no base64!", "PATH": "/usr/bin"}) == {}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"A": 3}', '{"A": [1, 2]}', "[" * 5000])
+def test_changes_that_cannot_be_understood_change_nothing(text: str) -> None:
+    assert with_site({"PATH": "/usr/bin"}, text) == {"PATH": "/usr/bin"}
+
+
+def test_without_a_prologue_there_are_no_lines() -> None:
+    assert prologue_lines(" \n") == []
+    assert prologue_lines("module load cuda\nulimit -n 4096")[-2:] == [
+        "module load cuda",
+        "ulimit -n 4096",
+    ]

@@ -412,6 +412,7 @@ def test_an_empty_queue_has_no_history_and_that_is_no_error(
         "runs": [],
         "causes": [],
         "memory": [],
+        "nodes": [],
     }
     assert launcher("history", "train/a").code == 2
     assert not (tmp_path / "none").exists()

@@ -11,6 +11,7 @@ from launcher.cli.doctor.facts import (
     Cores,
     Disk,
     Driver,
+    Engine,
     Facts,
     Groups,
     Limits,
@@ -303,3 +304,48 @@ def test_no_name_of_a_user_steers_the_terminal() -> None:
 
     assert "\x1b" not in "".join(one.text for one in draw(findings, 80))
     assert "\x1b" not in "".join(text for one in findings for text in one.columns())
+
+
+def engine(**changes: Any) -> Finding:
+    values: dict[str, Any] = {"name": "gpu", "kind": "slurm", "folder": "/lustre/ada/pilots"}
+    values |= {"file_system": "lustre", "shared": True, "partitions": ("main", "gpu")}
+    return finding(facts(engines=(Engine(**values | changes),)), "backend gpu")
+
+
+def test_a_backend_whose_engine_answers_and_whose_folder_is_shared_is_well() -> None:
+    well = engine(partition="gpu")
+    assert well.verdict is Verdict.OK
+    assert well.summary == "Slurm answers, partition gpu; pilots in /lustre/ada/pilots (lustre)"
+    assert engine(kind="local").verdict is Verdict.OK
+
+
+def test_an_engine_that_cannot_be_asked_is_trouble() -> None:
+    absent = engine(missing=("sbatch", "squeue"))
+    assert (absent.verdict, absent.summary) == (Verdict.TROUBLE, "not in PATH: sbatch, squeue")
+    assert "slurm-client" in absent.advice
+    mute = engine(answers=False, complaint="slurm_load_partitions: Unable to contact")
+    assert mute.verdict is Verdict.TROUBLE
+    assert "Unable to contact" in mute.summary
+
+
+def test_a_partition_that_does_not_exist_is_named_with_those_that_do() -> None:
+    other = engine(partition="gpus")
+    assert other.verdict is Verdict.TROUBLE
+    assert other.summary == "Slurm has no partition 'gpus'; it has main, gpu"
+    assert "[backends.gpu]" in other.advice
+
+
+def test_pilots_on_a_local_disk_are_warned_of() -> None:
+    local = engine(shared=False, file_system="ext4")
+    assert local.verdict is Verdict.WARNING
+    assert "lies on a local disk (ext4)" in local.summary
+    assert "`folder` in [backends.gpu]" in local.advice
+
+
+def test_an_interpreter_without_ray_is_trouble_and_one_that_is_not_here_unknown() -> None:
+    ray = {"kind": "ray", "python": "/venv/bin/python"}
+    assert engine(**ray, ray="2.60.0").summary.startswith("ray 2.60.0 in /venv/bin/python")
+    without = engine(**ray, answers=False, complaint="PackageNotFoundError")
+    assert without.verdict is Verdict.TROUBLE
+    assert "launcher[ray]" in without.advice
+    assert engine(kind="ray").verdict is Verdict.UNKNOWN

@@ -6,48 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from launcher import __version__
-from launcher.pilots.channel import Reader, Writer
-from launcher.pilots.folder import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.pilots.channel import Writer
 from launcher.pilots.messages import (
     Beat,
     Bye,
     Ended,
-    Hello,
     Lease,
     Leave,
-    News,
-    Order,
     Run,
     news_line,
     order_line,
-    read_order,
 )
-from launcher.scheduler.remote.link import PilotLink
 from launcher.states import Done
-
-HELLO = Hello(version=__version__, python="", host="n1", pid=1, boot="b", cpus=2, ram=1 << 30)
-
-
-class Pilot:
-    """The other end of the two files."""
-
-    def __init__(self, folder: Path, lease_s: float | None = None) -> None:
-        self.folder = PilotFolder(folder / "lp-1")
-        self.spec = PilotSpec(
-            token="lp-1", backend="b", version=__version__, cpus=2, lease_s=lease_s
-        )
-        make_pilot_folder(self.folder, self.spec)
-        self._reader = Reader(self.folder.orders)
-
-    def link(self) -> PilotLink:
-        return PilotLink(self.folder, self.spec)
-
-    def tell(self, *news: News) -> None:
-        Writer(self.folder.news).append(*map(news_line, news))
-
-    def orders(self) -> list[Order | None]:
-        return [read_order(line) for line in self._reader.lines()]
+from tests.launcher.scheduler.remote.toy_pilot import HELLO, Pilot
 
 
 @pytest.fixture

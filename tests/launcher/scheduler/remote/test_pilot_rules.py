@@ -37,6 +37,7 @@ COUNTS = st.builds(
     last_minute=st.integers(0, 20),
     newest_s=SPANS | st.just(math.inf),
     failures=st.integers(0, 50),
+    proven=st.booleans(),
 )
 DEMANDS = st.builds(Demand, jobs=st.integers(-5, 10_000), slots=st.integers(-2, 64))
 SIGNS = st.builds(
@@ -75,27 +76,30 @@ def test_after_the_first_pilots_they_come_one_at_a_time(
 
 @given(st.integers(1, 100), st.integers(1, 20), st.integers(1, 20), st.integers(1, 8))
 def test_the_first_ones_come_at_once(jobs: int, most: int, rate: int, slots: int) -> None:
-    number = to_submit(Demand(jobs=jobs, slots=slots), Counts(), most=most, per_minute=rate)
-    assert number == min(math.ceil(jobs / slots), most, rate)
+    demand, proven = Demand(jobs=jobs, slots=slots), Counts(proven=True)
+    needed = min(math.ceil(jobs / slots), most, rate)
+    assert to_submit(demand, proven, most=most, per_minute=rate) == needed
+    assert to_submit(demand, Counts(), most=most, per_minute=rate) == min(needed, TRIES)
 
 
-@given(DEMANDS, COUNTS, st.integers(1, 20), st.integers(1, 20), SPANS)
+@given(DEMANDS, COUNTS, st.integers(1, 20), st.integers(1, 20), st.floats(0, 59))
 def test_whoever_waits_as_long_as_it_is_said_meets_no_limit_of_time(
     demand: Demand, counts: Counts, most: int, rate: int, oldest_s: float
 ) -> None:
     wait_s = submission_wait_s(counts, per_minute=rate, oldest_s=oldest_s)
     assert wait_s >= 0
-    if not wait_s and wanted(demand, counts) and counts.held < most:
-        assert to_submit(demand, counts, most=most, per_minute=rate) or (
-            counts.failures >= TRIES and counts.unspoken
-        )
+    if not wait_s and wanted(demand, counts) and counts.held < most and counts.proven:
+        assert to_submit(demand, counts, most=most, per_minute=rate)
 
 
-def test_while_pilots_fail_one_at_a_time_is_tried() -> None:
-    demand = Demand(jobs=100)
-    failing = Counts(failures=TRIES, unspoken=1, held=1)
-    assert to_submit(demand, failing, most=10, per_minute=10) == 0
-    assert to_submit(demand, Counts(failures=TRIES), most=10, per_minute=10) == 1
+@given(DEMANDS, COUNTS, st.integers(1, 20), st.integers(1, 20))
+def test_where_no_pilot_has_spoken_no_more_are_tried_than_may_fail(
+    demand: Demand, counts: Counts, most: int, rate: int
+) -> None:
+    number = to_submit(demand, counts, most=most, per_minute=rate)
+    if number and not counts.proven:
+        tried = counts.failures + counts.unspoken + number
+        assert tried <= TRIES or (number == 1 and not counts.unspoken)
 
 
 @given(SIGNS)

@@ -1,16 +1,27 @@
 """An engine that does what a test has it do, pilots that say what it has them say, and a clock that it sets."""
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
+
 from launcher import __version__
-from launcher.backends.protocol import Backend, Cause, EngineError, Estimate, Observation, Stage
+from launcher.backends.protocol import (
+    Backend,
+    Cause,
+    EngineError,
+    Estimate,
+    Observation,
+    Refused,
+    Stage,
+)
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.pilots.folder import PilotFolder, PilotSpec
 from launcher.pilots.messages import Beat, Hello, Leave, Order
 from launcher.scheduler.remote.fleet import Fleet
+from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.remote.pilot_rules import Demand
 from launcher.system.paths import Home
 
@@ -25,27 +36,16 @@ class ToyClock:
         return self.now
 
 
-class ToyLink:
+class ToyLink(PilotLink):
     """A link whose pilot is in the test's hand."""
 
     def __init__(self, folder: PilotFolder, spec: PilotSpec) -> None:
-        self.folder, self.spec = folder, spec
-        self.hello: Hello | None = None
-        self.beat: Beat | None = None
-        self.said_bye: str | None = None
-        self.trouble = ""
-        self.heard_at = float("-inf")
+        super().__init__(folder, spec)
         self.orders: list[Order] = []
-
-    @property
-    def leaving(self) -> bool:
-        return any(isinstance(order, Leave) for order in self.orders)
-
-    def silent_s(self, now: float) -> float:
-        return now - self.heard_at
 
     def send(self, *orders: Order) -> bool:
         self.orders += orders
+        self.leaving = self.leaving or any(isinstance(order, Leave) for order in orders)
         return True
 
     def speak(self, now: float, *troubles: str, version: str = __version__) -> None:
@@ -75,12 +75,15 @@ class ToyCluster:
     questions: int = 0
     most_alive: int = 0
     refuses: str = ""  # what it says to submissions
+    for_good: bool = False  # it says so until a configuration changes
     takes_all_the_same: bool = False  # it takes what it refuses
-    mute: str = ""  # what it says to everything
+    mute: str = ""  # what it says to everything but a submission
+    keeps: str = ""  # what it says when it is asked to end pilots
     cancels: bool = True  # it ends what it is asked to end
     logs: str = ""
     hidden: set[str] = field(default_factory=set)  # tokens that it forgot
     hangs: threading.Event | None = None  # calls wait for it
+    entered: list[threading.Event] = field(default_factory=list)  # for which one does or did
 
     def alive(self) -> list[str]:
         return [token for token, job in self.jobs.items() if job.stage is not Stage.ENDED]
@@ -91,7 +94,7 @@ class ToyCluster:
 
     def end(self, *tokens: str, cause: Cause = Cause.FAILED, node_answers: bool = True) -> None:
         for token in tokens:
-            job = replace(self.jobs[token], stage=Stage.ENDED, cause=cause)
+            job = replace(self.jobs[token], stage=Stage.ENDED, cause=cause, reason="")
             self.jobs[token] = replace(job, node_answers=node_answers)
 
 
@@ -102,10 +105,10 @@ class ToyBackend:
         self.cluster, self.settings = cluster, settings
 
     def submit(self, pilots: Sequence[tuple[PilotFolder, PilotSpec]]) -> None:
-        self._answer()
+        self._wait()
         cluster = self.cluster
         if cluster.refuses and not cluster.takes_all_the_same:
-            raise EngineError(cluster.refuses)
+            raise (Refused if cluster.for_good else EngineError)(cluster.refuses)
         for folder, _ in pilots:
             assert folder.spec.exists()
             assert folder.token not in cluster.submitted
@@ -126,6 +129,8 @@ class ToyBackend:
 
     def cancel(self, tokens: Collection[str]) -> None:
         self._answer()
+        if self.cluster.keeps:
+            raise EngineError(self.cluster.keeps)
         self.cluster.cancelled += tokens
         for token in tokens:
             if token in self.cluster.jobs and self.cluster.cancels:
@@ -138,10 +143,14 @@ class ToyBackend:
         return Estimate(possible=True)
 
     def _answer(self) -> None:
-        if self.cluster.hangs is not None:
-            self.cluster.hangs.wait(PATIENCE_S)
+        self._wait()
         if self.cluster.mute:
             raise EngineError(self.cluster.mute)
+
+    def _wait(self) -> None:
+        if (event := self.cluster.hangs) is not None:
+            self.cluster.entered.append(event)
+            event.wait(PATIENCE_S)
 
 
 class World:
@@ -173,7 +182,7 @@ class World:
             new = self.by_token[spec.token] = ToyLink(folder, spec)
             if old is not None:  # what lies in the files
                 new.hello, new.beat, new.said_bye = old.hello, old.beat, old.said_bye
-                new.heard_at, new.orders = self.clock.now, old.orders
+                new.heard_at, new.orders, new.leaving = self.clock.now, old.orders, old.leaving
             return new
 
         self.fleet = Fleet(
@@ -205,11 +214,13 @@ class World:
         """Tell whether the engine has something to answer."""
         return any(group.busy for group in self.fleet._groups.values())
 
-    def pass_time(self, seconds: float, *, speaking: Collection[str] = ()) -> None:
-        """Let time pass with a turn a second; these pilots speak all the time."""
+    def pass_time(
+        self, seconds: float, *, speaking: Collection[str] = (), step_s: float = 0.9
+    ) -> None:
+        """Let time pass with a turn a step; these pilots speak all the time."""
         end = self.clock.now + seconds
         while self.clock.now < end:
-            self.clock.now += 0.8
+            self.clock.now += step_s - 0.1
             for token in speaking:
                 self.by_token[token].speak(self.clock.now)
             self.turn()
@@ -220,3 +231,13 @@ class World:
     @property
     def reason(self) -> str:
         return self.fleet.reasons().get("toy", "")
+
+
+def waited_for(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    pause = threading.Event()
+    for _ in range(6000):
+        if condition():
+            return
+        pause.wait(0.01)
+    pytest.fail("it did not happen within a minute")

@@ -1,0 +1,159 @@
+"""Pilots as actors of a running Ray cluster.
+
+Ray itself is never imported here: a child process in the cluster's interpreter speaks with it (`ray_desk`).
+"""
+
+import os
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from launcher.backends.asked_process import AskedProcess
+from launcher.backends.node_paths import interpreter_on_node, path_on_node
+from launcher.backends.protocol import EngineError, Estimate, Observation, Refused
+from launcher.backends.ray_states import (
+    NotUnderstood,
+    asks,
+    could_fit,
+    observations,
+    read_nodes,
+    resources,
+    why_not,
+)
+from launcher.backends.settings import BackendSettings
+from launcher.pilots.folder import PilotFolder, PilotSpec, Shape
+from launcher.system.environment import looks_secret
+from launcher.system.files import last_lines
+from launcher.system.paths import Home
+from launcher.system.text import harmless
+
+PATIENCE_S = 60.0  # joining a cluster takes seconds, on a busy machine many
+LOG_LINES = 20
+MOST_TEXT = 600  # characters of what Ray said that a message shows
+DESK = Path(__file__).with_name("ray_desk.py")
+_BASH = ("/bin/bash", "-c")
+_FIND = "auto"  # RAY_ADDRESS, or the cluster of this machine
+
+
+def make(settings: BackendSettings, home: Home) -> "Ray":  # noqa: ARG001  # as all engines are made
+    """Return the Ray cluster of a table of config.toml."""
+    return Ray(settings)
+
+
+class Ray:
+    """A Ray cluster that runs pilots."""
+
+    def __init__(self, settings: BackendSettings, patience_s: float = PATIENCE_S) -> None:
+        """Begin; nothing is asked yet.
+
+        Args:
+            settings: its table of config.toml.
+            patience_s: for each of Ray's answers.
+        """
+        self._settings = settings
+        python = settings.python or sys.executable
+        self._desk = AskedProcess(
+            [python, "-P", str(DESK), settings.address or _FIND],
+            _environment,
+            name="Ray",
+            patience_s=patience_s,
+        )
+
+    @property
+    def settings(self) -> BackendSettings:
+        """Its table of config.toml."""
+        return self._settings
+
+    def submit(self, pilots: Sequence[tuple[PilotFolder, PilotSpec]]) -> None:
+        """Create an actor for each pilot.
+
+        Raises:
+            Refused: there is no Ray here, or it is of another version than the cluster.
+            EngineError: Ray did not take all of them, or did not answer.
+        """
+        self._ask(
+            "submit",
+            pilots=[
+                {
+                    "token": folder.token,
+                    "asks": asks(self._settings, spec.shape),
+                    "argv": self._command(folder),
+                    "log": path_on_node(self._settings, folder.log),
+                }
+                for folder, spec in pilots
+            ],
+        )
+
+    def observe(self, tokens: Collection[str]) -> Mapping[str, Observation]:
+        """Ask Ray once for all pilots and nodes.
+
+        Raises:
+            EngineError: nothing is known.
+        """
+        if not tokens:
+            return {}
+        answer = self._ask("observe", tokens=sorted(tokens))
+        try:
+            return observations(answer, tokens, self._wanted())
+        except NotUnderstood as error:
+            raise EngineError(f"Ray's answer is not understood: {error}") from error
+
+    def cancel(self, tokens: Collection[str]) -> None:
+        """Kill actors; their guards kill what runs in the pilots.
+
+        Raises:
+            EngineError: Ray does not answer.
+        """
+        self._ask("cancel", tokens=sorted(tokens))
+
+    def collect(self, pilot: PilotFolder) -> str:
+        """Return the last lines of a pilot's log."""
+        return "\n".join(map(harmless, last_lines(pilot.log, LOG_LINES)))
+
+    def estimate(self, spec: PilotSpec) -> Estimate:
+        """Tell whether a node of the cluster has room for such a pilot.
+
+        Raises:
+            EngineError: Ray does not answer.
+        """
+        try:
+            nodes = read_nodes(self._ask("observe", tokens=[])).values()
+        except NotUnderstood as error:
+            raise EngineError(f"Ray's answer is not understood: {error}") from error
+        except Refused as error:
+            return Estimate(possible=False, why=str(error))
+        wanted = resources(self._settings, spec.shape)
+        return Estimate(possible=could_fit(nodes, wanted), why=why_not(nodes, wanted))
+
+    def close(self) -> None:
+        """End the process that speaks with Ray; pilots live on."""
+        self._desk.close()
+
+    def _command(self, folder: PilotFolder) -> list[str]:
+        """Return what an actor runs: the guard of a pilot, in the site's container and after its prologue."""
+        words = [*self._settings.wrap, interpreter_on_node(self._settings)]
+        words += ["-P", "-m", "launcher.backends.ray_guard"]
+        words.append(path_on_node(self._settings, folder.folder))
+        if not self._settings.prologue:
+            return words
+        return [*_BASH, f'{self._settings.prologue}\nexec "$@"', "bash", *words]
+
+    def _wanted(self) -> dict[str, float]:
+        own = self._settings
+        return resources(own, Shape(cpus=own.cpus, gpus=own.gpus, memory=own.memory))
+
+    def _ask(self, what: str, **arguments: Any) -> dict[str, Any]:
+        answer = self._desk.ask(what, **arguments)
+        error = answer.get("error")
+        if error is None:
+            return answer
+        text = harmless(" ".join(str(error).split()))[:MOST_TEXT]
+        if answer.get("for_good"):
+            raise Refused(f"Ray refuses pilots of [backends.{self._settings.name}]: {text}")
+        raise EngineError(f"Ray: {text}")
+
+
+def _environment() -> dict[str, str]:
+    """Return what the process that speaks with Ray begins with: ours, without secrets."""
+    return {name: text for name, text in os.environ.items() if not looks_secret(name)}

@@ -1,0 +1,296 @@
+"""A child process that speaks with a Ray cluster: requests come as JSON lines, and each is answered by one line.
+
+It runs in the cluster's interpreter, which need not have more than Ray: this file is run by its path. Nothing else in
+the launcher imports Ray, which takes seconds and 60 MiB.
+
+A pilot is a detached, named actor: it outlives this process, and while it waits it is demand for the autoscaler. The
+actor runs a guard (`ray_guard`), which runs the pilot, and ends when the guard does.
+"""
+
+import json
+import logging
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+NAMESPACE = "launcher"
+IDLE_S = 600.0  # without a request for so long, it ends; it is started again when it is needed
+CREATED_WITHIN_S = 45.0  # actors; the answer has to come before who asked loses his patience
+KNOCK_S = 10.0
+INSTALL = "pip install 'launcher-trueface[ray]'"
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "error"}
+
+
+def main(argv: list[str]) -> int:
+    """Serve for a cluster's address; return when there was nothing to do for long."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is no answer
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(requests,), daemon=True).start()
+    cluster: Cluster | None = None
+    while True:
+        try:
+            line = requests.get(timeout=IDLE_S)
+        except queue.Empty:
+            return 0
+        request = json.loads(line)
+        try:
+            cluster = cluster or Cluster(argv[0])
+            answer = cluster.answer(request)
+        except Exception as error:  # noqa: BLE001  # whatever Ray raises is told to who asked
+            answer = {"error": _text(error), "for_good": _is_for_good(error)}
+        answers.write(json.dumps({"id": request["id"], **answer}) + "\n")
+        answers.flush()
+
+
+class Cluster:
+    """A running Ray cluster, joined as a driver."""
+
+    def __init__(self, address: str) -> None:
+        """Join it.
+
+        Args:
+            address: of its head, or "auto": that of RAY_ADDRESS, or the cluster of this machine.
+
+        Raises:
+            ImportError: Ray is not installed here.
+            ConnectionError: there is no such cluster.
+            RuntimeError: it is of another version of Ray or Python.
+        """
+        import ray  # seconds; and this file is read where Ray is not installed
+
+        if address == "auto":
+            address = os.environ.get("RAY_ADDRESS", address)
+        _knock(address)
+        # without an address of a cluster, Ray would start one
+        ray.init(
+            address=address,
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+        self._ray: Any = ray
+        self._actors: dict[str, str] = {}  # token → Ray's ID of the actor
+        self._over: dict[str, dict[str, Any]] = {}  # token → what was said of it when it was dead
+
+    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what a request asks."""
+        does: Mapping[str, Callable[..., dict[str, Any]]] = {
+            "submit": self._submit,
+            "observe": self._observe,
+            "cancel": self._cancel,
+        }
+        return does[request["do"]](**request["with"])
+
+    def _submit(self, pilots: list[dict[str, Any]]) -> dict[str, Any]:
+        """Create the actors of pilots; one that is there is not created again.
+
+        An actor that waits dies with who created it, even a detached one. So an actor creates them that stays until
+        none of them waits any more.
+        """
+        here = self._ray.get_runtime_context().get_node_id()
+        keeper_class, pilot_class = _actor_classes()
+        keeper = self._ray.remote(keeper_class).options(
+            name=f"keeper-{uuid.uuid4().hex}",
+            namespace=NAMESPACE,
+            lifetime="detached",
+            max_restarts=0,
+            num_cpus=0,
+            scheduling_strategy=self._near(here),
+        )
+        created = keeper.remote().create.remote(pilot_class, NAMESPACE, pilots)
+        self._actors.update(self._ray.get(created, timeout=CREATED_WITHIN_S))
+        return {}
+
+    def _near(self, node: str) -> Any:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        return NodeAffinitySchedulingStrategy(node, soft=True)
+
+    def _observe(self, tokens: list[str]) -> dict[str, Any]:
+        """Return what Ray knows of actors and nodes."""
+        seen = {token: self._seen(token) for token in tokens}
+        unknown = [token for token, record in seen.items() if not record]
+        if unknown:  # of earlier processes like this one, or dead since: in the table of all
+            names = {record["Name"]: record for record in self._table().values()}
+            for token in unknown:
+                seen[token] = names.get(token, {})
+        return {
+            "pilots": {token: self._pilot(token, record) for token, record in seen.items()},
+            "nodes": self._nodes(),
+        }
+
+    def _cancel(self, tokens: list[str]) -> dict[str, Any]:
+        """Kill actors; their guards end what runs there."""
+        for token in tokens:
+            try:
+                handle = self._ray.get_actor(token, namespace=NAMESPACE)
+            except ValueError:  # it is dead, or was never there
+                continue
+            self._ray.kill(handle, no_restart=True)
+        return {}
+
+    def _seen(self, token: str) -> dict[str, Any]:
+        """Return Ray's record of a pilot whose actor we know or find by its name; empty otherwise."""
+        if token in self._over:
+            return self._over[token]
+        actor = self._actors.get(token)
+        if actor is None:
+            try:
+                handle = self._ray.get_actor(token, namespace=NAMESPACE)
+            except ValueError:
+                return {}
+            actor = self._actors[token] = handle._actor_id.hex()  # noqa: SLF001  # Ray has no other way
+        return self._table(actor)
+
+    def _table(self, actor: str | None = None) -> dict[str, Any]:
+        """Return Ray's record of an actor, or of all; its state API would need a dashboard."""
+        from ray._private import state
+
+        records: dict[str, Any] = state.actors(actor)
+        return records
+
+    def _pilot(self, token: str, record: dict[str, Any]) -> dict[str, Any]:
+        if not record:
+            return {}
+        if record["State"] == "DEAD":
+            self._over[token] = record
+        return {
+            "state": record["State"],
+            "node": record.get("Address", {}).get("NodeID", ""),
+            "death": str(record.get("DeathCause") or ""),
+        }
+
+    def _nodes(self) -> dict[str, Any]:
+        from ray._private import state
+
+        free = state.available_resources_per_node()
+        return {
+            node["NodeID"]: {
+                "alive": node["Alive"],
+                "name": node.get("NodeManagerHostname", ""),
+                "address": node.get("NodeManagerAddress", ""),
+                "end": node.get("DeathReason", 0),
+                "has": node.get("Resources", {}),
+                "free": free.get(node["NodeID"], {}),
+            }
+            for node in self._ray.nodes()
+        }
+
+
+def _actor_classes() -> tuple[type, type]:
+    """Return the classes of the actors; they are sent to the nodes by value, with all that they use."""
+    import ray
+
+    class Keeper:
+        """Creates pilots, and stays as long as one of them waits."""
+
+        def create(
+            self, pilot_class: type, namespace: str, pilots: list[dict[str, Any]]
+        ) -> dict[str, str]:
+            actor: Any = ray.remote(pilot_class)
+            self._actors = {}
+            for pilot in pilots:
+                handle = actor.options(
+                    name=pilot["token"],
+                    namespace=namespace,
+                    lifetime="detached",
+                    get_if_exists=True,
+                    max_restarts=0,
+                    max_task_retries=0,
+                    **pilot["asks"],
+                ).remote(pilot["argv"], pilot["log"])
+                self._actors[pilot["token"]] = handle._actor_id.hex()  # noqa: SLF001  # Ray has no other way
+            ray.get_runtime_context().current_actor.stay.remote()
+            return self._actors
+
+        def stay(self) -> None:
+            from ray._private import state
+
+            for actor in self._actors.values():
+                while state.actors(actor).get("State") in (
+                    "DEPENDENCIES_UNREADY",
+                    "PENDING_CREATION",
+                ):
+                    time.sleep(1.0)
+            ray.actor.exit_actor()
+
+    class Pilot:
+        """Runs a guard; dies with it, and the guard ends when this process is gone."""
+
+        def __init__(self, argv: list[str], log: str) -> None:
+            others = ("LAUNCHER_", "RAY_", "PYTHONBREAKPOINT")  # Ray's own, which no job shall have
+            own = {k: text for k, text in os.environ.items() if not k.startswith(others)}
+            own["LAUNCHER_RAYLET"] = str(os.getppid())
+            self._socket, other = socket.socketpair()
+            with open(log, "ab") as opened, other:  # noqa: PTH123
+                self._child = subprocess.Popen(
+                    argv,
+                    env=own,
+                    cwd="/",
+                    stdin=other.fileno(),  # whose end tells the guard that we are gone
+                    stdout=opened,
+                    stderr=opened,
+                    start_new_session=True,
+                )
+            ray.get_runtime_context().current_actor.serve.remote()
+
+        def serve(self) -> None:
+            """Wait for the end of the guard, and end."""
+            word = self._socket.recv(16)
+            code = int(word) if word else self._child.wait() or 1
+            if code:
+                sys.exit(code if code > 0 else 128 - code)
+            ray.actor.exit_actor()
+
+    return Keeper, Pilot
+
+
+def _knock(address: str) -> None:
+    """Try an address such as 10.0.0.1:6379: where nobody listens, Ray itself would try for minutes.
+
+    Raises:
+        ConnectionError: nobody listens there.
+        ValueError: it is none.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"expected an address such as 10.0.0.1:6379, not '{address}'")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(f"no cluster listens at {address}: {error}") from error
+
+
+def _read(requests: "queue.SimpleQueue[bytes]") -> None:
+    """Take in requests; when nobody can ask any more, end at once, whatever Ray is doing."""
+    for line in sys.stdin.buffer:
+        requests.put(line)
+    os._exit(0)
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, ImportError):
+        return f"Ray is not installed in {sys.executable}: {INSTALL} ({error})"
+    return f"{error}" or type(error).__name__
+
+
+def _is_for_good(error: Exception) -> bool:
+    """Tell whether the same will be said again until something is configured or installed."""
+    text = str(error)
+    return isinstance(error, ImportError | ValueError) or "ersion mismatch" in text
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

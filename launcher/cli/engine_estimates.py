@@ -1,0 +1,58 @@
+"""Asks the engines of backends what they say of a pilot, all at once and not for long; nothing is submitted."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+from launcher.backends.protocol import EngineError
+from launcher.backends.registry import backend_of
+from launcher.backends.settings import BackendSettings
+from launcher.planning.pilot_preview import Answer
+from launcher.scheduler.remote.pilot_records import new_token
+from launcher.scheduler.remote.submission import pilot_spec
+from launcher.system.paths import Home
+
+PATIENCE_S = 10.0
+
+
+class EngineEstimates:
+    """What engines say of pilots; each is asked once, also for several plans."""
+
+    def __init__(self, home: Home) -> None:
+        """Begin without having asked."""
+        self._home = home
+        self._answers: dict[str, Answer] = {}
+
+    def __call__(self, asked: Sequence[BackendSettings]) -> Mapping[str, Answer]:
+        """Return by name what each engine says."""
+        new = [settings for settings in asked if settings.name not in self._answers]
+        self._answers |= ask_engines(new, self._home)
+        return self._answers
+
+
+def ask_engines(
+    asked: Sequence[BackendSettings], home: Home, patience_s: float = PATIENCE_S
+) -> Mapping[str, Answer]:
+    """Return by name what each engine says; of one that does not answer in time, that."""
+    answers: dict[str, Answer] = {}
+
+    def ask(settings: BackendSettings) -> None:
+        answers[settings.name] = _answer(settings, home)
+
+    # a thread that hangs in an engine's program must not keep this process
+    threads = [threading.Thread(target=ask, args=(each,), daemon=True) for each in asked]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + patience_s
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    late = Answer(trouble=f"no answer in {patience_s:g} s")
+    return {settings.name: answers.get(settings.name, late) for settings in asked}
+
+
+def _answer(settings: BackendSettings, home: Home) -> Answer:
+    try:
+        backend = backend_of(settings, home)
+        return Answer(estimate=backend.estimate(pilot_spec(settings, new_token(), ())))
+    except EngineError as error:
+        return Answer(trouble=" ".join(str(error).split()))

@@ -1,0 +1,85 @@
+"""What a dry run says of backends: where jobs go, how many pilots of which shape, when one would start."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from launcher.backends.settings import HERE, BackendSettings
+from launcher.errors import counted
+from launcher.planning.pilot_preview import BackendPreview
+from launcher.screens.format import harmless
+from launcher.units import format_bytes, format_seconds
+
+DAY_S = 86_400.0
+
+
+def backend_lines(previews: Sequence[BackendPreview], now: float) -> Iterator[str]:
+    """Give a sentence for each place where jobs of a plan go."""
+    for preview in previews:
+        if preview.settings is None:
+            yield harmless(f"On this machine{_else(preview)}: {_jobs(preview)}")
+        else:
+            yield harmless(
+                f"On {preview.name}{_else(preview)}: {_jobs(preview)}; {_pilots(preview, now)}"
+            )
+
+
+def shape_of(settings: BackendSettings) -> str:
+    """Return what a pilot asks for, in words."""
+    parts = [counted(settings.cpus, "core")]
+    if settings.gpus:
+        kind = settings.gpu_type or ("GPU" if settings.gpus == 1 else "GPUs")
+        parts.append(f"{settings.gpus} {kind}")
+    parts += [format_bytes(settings.memory)] if settings.memory is not None else []
+    parts += [format_seconds(settings.time_s)] if settings.time_s is not None else []
+    return ", ".join(parts)
+
+
+def _else(preview: BackendPreview) -> str:
+    names = ("this machine" if name == HERE else name for name in preview.otherwise)
+    return f", else on {' or '.join(names)}" if preview.otherwise else ""
+
+
+def _jobs(preview: BackendPreview) -> str:
+    if len(preview.kinds) == 1:
+        ((kind, number),) = preview.kinds.items()
+        return f"{number} {kind}"
+    kinds = ", ".join(f"{number} {kind}" for kind, number in preview.kinds.items())
+    return f"{counted(preview.jobs, 'job')} ({kinds})"
+
+
+def _pilots(preview: BackendPreview, now: float) -> str:
+    settings = preview.settings
+    assert settings is not None, "this machine has no pilots"
+    shape = shape_of(settings)
+    if not settings.pilot:
+        return f"each a job of the engine with {shape}{_starts(preview, now)}"
+    if preview.first == preview.most:
+        text = counted(preview.most, "pilot")
+    elif preview.first:
+        text = f"{counted(preview.first, 'pilot')} at first, up to {preview.most}"
+    else:
+        text = f"up to {counted(preview.most, 'pilot')}"
+    text += f" with {shape}" if preview.most == 1 else f" with {shape} each"
+    return f"{text}{_starts(preview, now)}"
+
+
+def _starts(preview: BackendPreview, now: float) -> str:
+    estimate = preview.answer.estimate
+    if estimate is None:
+        trouble = preview.answer.trouble
+        return f"; when one would start is not known: {trouble}" if trouble else ""
+    if not estimate.possible:
+        return f"; none can start: {estimate.why}"
+    if estimate.starts_at is None:
+        return ""
+    if estimate.starts_at <= now + 1:
+        return "; one would start at once"
+    return f"; one is expected to start at {_moment(estimate.starts_at, now)}"
+
+
+def _moment(at: float, now: float) -> str:
+    try:
+        local = datetime.fromtimestamp(at).astimezone()
+    except (ValueError, OverflowError, OSError):  # whatever an engine estimates
+        return "an unknown time"
+    return local.strftime("%H:%M" if abs(at - now) < DAY_S else "%a %d %b %H:%M")

@@ -1,0 +1,167 @@
+"""One proof: jobs are queued, a fault comes, and what is left is judged."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.process_tree import send
+from tests.chaos.outside import facts
+from tests.chaos.program import read_stamps
+from tests.clusters.census import Process, left_behind, signal_all
+from tests.clusters.faults import FOREIGN, Fault
+from tests.clusters.jobs import output_of
+from tests.clusters.judge import Verdict, judge
+from tests.clusters.site import Site, SlurmSite
+from tests.clusters.stubs import Stubs
+from tests.launcher.pilots.late_files import LateFiles
+from tests.slurm.cluster import a_slurm
+
+NODES = ("n1", "n2", "n3")
+SETTINGS = """kind = "slurm"
+cpus = 2
+pilots = 3
+per_minute = 60
+beat = "0.5s"
+poll = "1s"
+"""
+NAMES_S = 2.0  # so long a new file is hidden from the other side
+SETTLE_S = 90.0  # for what is left when the queue was stopped
+LOOK_S = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What came out of a proof."""
+
+    fault: Fault
+    verdict: Verdict
+    seconds: float
+    pilots: int  # submissions
+    pilots_left: tuple[str, ...]
+    processes_left: tuple[str, ...]
+    stages_left: int
+    trouble: str  # what kept the proof itself from going on
+
+    @property
+    def good(self) -> bool:
+        """Whether all is as it must be."""
+        left = self.pilots_left or self.processes_left
+        return not (self.verdict.complaints or left or self.trouble)
+
+    @property
+    def lines(self) -> list[str]:
+        """All that must not be, a line each."""
+        pilots = [f"pilot left: {name}" for name in self.pilots_left]
+        left = [f"process left: {process}" for process in self.processes_left]
+        trouble = [f"proof: {self.trouble}"] if self.trouble else []
+        return [*self.verdict.complaints, *pilots, *left, *trouble]
+
+
+def prove(place: Path, fault: Fault, *, jobs: int, patience_s: float) -> Report:
+    """Run a proof in an empty folder.
+
+    Args:
+        place: everything lies in it.
+        fault: what happens.
+        jobs: how many there are.
+        patience_s: for all of them after the fault.
+    """
+    with a_slurm(place / "slurm", len(NODES)) as slurm, _files(place, fault) as settings:
+        stubs = Stubs(place / "bin")
+        path = f"{stubs.folder}:{_path()}"
+        site = SlurmSite(
+            folder=place,
+            environment={**slurm.environment, "PATH": path},
+            settings="\n".join([SETTINGS, fault.settings, settings]),
+            jobs=jobs,
+            seconds=fault.seconds,
+            slurm=slurm,
+            stubs=stubs,
+        )
+        try:
+            trouble = _torment(site, fault, patience_s)
+            seconds = time.monotonic() - site.began
+            site.launcher("stop", check=False)
+            slurm.await_nodes()
+            daemons = [daemon.pid for daemon in slurm.daemons.values()]
+            processes = settled(place, daemons)
+            pilots = site.pilots()
+            if fault.name == "number-again":
+                trouble += _foreign_job(site)
+            verdict = verdict_of(site)
+        finally:
+            end_scheduler(site)
+            signal_all([process.pid for process in left_behind(place, ())], signal.SIGKILL)
+        return Report(
+            fault=fault,
+            verdict=verdict,
+            seconds=seconds,
+            pilots=stubs.calls("sbatch"),
+            pilots_left=tuple(pilots),
+            processes_left=tuple(process.title for process in processes),
+            stages_left=len(site.stages()),
+            trouble=trouble,
+        )
+
+
+def _torment(site: SlurmSite, fault: Fault, patience_s: float) -> str:
+    """Queue the jobs, strike, and wait for their ends; return what kept it from going on."""
+    try:
+        site.begin()
+        fault.strike(site)
+        site.until(lambda: not site.open and site.scheduler(), "all jobs have ended", patience_s)
+    except AssertionError as error:
+        return f"{error}; {site.launcher('status', check=False)[-1500:]}"
+    return ""
+
+
+def settled(place: Path, daemons: list[int]) -> list[Process]:
+    """Return the processes that do not end by themselves after the queue was stopped."""
+    deadline = time.monotonic() + SETTLE_S
+    while (left := left_behind(place, daemons)) and time.monotonic() < deadline:
+        time.sleep(LOOK_S)
+    return left
+
+
+def verdict_of(site: Site) -> Verdict:
+    """Judge."""
+    stamps = site.project / "stamps"
+    lines = stamps.read_text(encoding="ascii").splitlines() if stamps.exists() else []
+    outputs = {
+        name: str(output_of(site.project, name).relative_to(site.project)) for name in site.names
+    }
+    return judge(site.names, facts(site.home), read_stamps(lines), site.files(), outputs)
+
+
+def end_scheduler(site: Site) -> None:
+    """Kill a scheduler that is still there."""
+    pid = scheduler_pid(site.home)
+    if pid is not None:
+        send(pid, signal.SIGKILL)
+
+
+def _foreign_job(site: SlurmSite) -> str:
+    """Tell whether a colleague's job has come to harm; end it."""
+    states = site.slurm.ask("squeue", "-h", f"--name={FOREIGN}", "-o", "%T").split()
+    site.slurm.ask("scancel", f"--name={FOREIGN}")
+    return "" if states == ["RUNNING"] else f"the colleague's job is {states or 'gone'}"
+
+
+@contextlib.contextmanager
+def _files(place: Path, fault: Fault) -> Iterator[str]:
+    """Give the lines of the backend's table that say where pilots' folders lie."""
+    if not fault.late_files:
+        yield ""
+        return
+    here, there = place / "pilots", place / "pilots-there"
+    with LateFiles(here, there, NAMES_S):
+        yield f'folder = "{here}"\npaths = {{ "{here}" = "{there}" }}'
+
+
+def _path() -> str:
+    return os.environ.get("PATH", os.defpath)

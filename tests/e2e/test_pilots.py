@@ -1,0 +1,153 @@
+"""Jobs on pilots, by the real command line, scheduler, pilots and programs; the engine is this machine's own."""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from launcher.backends.local import make
+from launcher.backends.settings import BackendSettings
+from launcher.pilots.folder import PilotFolder
+from launcher.states import ENDED, State
+from launcher.store.queue import Store
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.files import read_json
+from launcher.system.processes import identity, recorded
+from tests.build import endings, gone, in_state, job_row, program_of, said_by, shell, until
+from tests.e2e.conftest import Project, reading
+
+CONFIG = """
+[backends.box]
+kind = "local"
+cpus = 2
+pilots = 2
+beat = "0.2s"
+poll = "0.2s"
+"""
+PATIENCE_S = 60.0  # a pilot has to start
+FOR_EVER = "echo up; while :; do sleep 60 & wait; done"
+
+
+@dataclass
+class Lab:
+    """A person whose jobs run on pilots."""
+
+    project: Project
+    store: Store
+
+    def add(self, *words: str, on: str = "box") -> int:
+        program = words[words.index("--") + 1 :] if "--" in words else words
+        options = words[: words.index("--")] if "--" in words else ()
+        said = self.call("add", "--on", on, *options, "--", *program)
+        return int(said.split("\t")[0])
+
+    def call(self, *words: str) -> str:
+        done = self.project.call("launcher", *words)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        return done.stdout
+
+    def until(self, job: int, *states: State) -> None:
+        until(
+            lambda: in_state(self.store, job, *states),
+            f"job {job} is {' or '.join(states)}; it is {job_row(self.store, job).state}",
+            PATIENCE_S,
+        )
+
+    def pilots(self) -> list[PilotFolder]:
+        """The folders of all pilots that there were."""
+        pilots = self.project.home.folder / "pilots"
+        return [PilotFolder(path.parent) for path in sorted(pilots.glob("*/spec.json"))]
+
+    def pids(self) -> list[int]:
+        """The pilots that live."""
+        records = (recorded(read_json(pilot.folder / "process.json")) for pilot in self.pilots())
+        return [who.pid for who in records if who is not None and identity(who.pid) is not None]
+
+
+@pytest.fixture
+def lab(project: Project, tmp_path: Path) -> Iterator[Lab]:
+    config = tmp_path / "config.toml"
+    config.write_text(CONFIG)
+    project.environment["LAUNCHER_CONFIG"] = str(config)
+    assert project.call("launcher", "add", "--", "true").returncode == 0  # begins the queue
+    with reading(project.home) as store:
+        lab = Lab(project, store)
+        try:
+            yield lab
+        finally:
+            project.call("launcher", "stop", "--now")
+            engine = make(BackendSettings(name="box", kind="local"), project.home)
+            engine.cancel([pilot.token for pilot in lab.pilots()])
+
+
+def test_jobs_run_on_pilots_and_their_logs_are_those_of_every_job(lab: Lab) -> None:
+    jobs = [lab.add("echo", f"job {number}") for number in range(3)]
+    for number, job in enumerate(jobs):
+        lab.until(job, State.DONE)
+        assert lab.call("logs", str(job)) == f"job {number}\n"
+    assert "pilot" in lab.call("show", str(jobs[0]))
+    lab.call("stop", "--now")
+    until(lambda: not lab.pids(), "no pilot is left")
+
+
+def test_next_scheduler_takes_over_what_runs_on_pilots(lab: Lab) -> None:
+    gate = lab.project.folder / "gate"
+    job = lab.add(*shell('while [ ! -e "$1" ]; do sleep 0.05; done', str(gate)))
+    lab.until(job, State.RUNNING)
+    program_of(lab.project.home.attempt(job, 1))
+    scheduler = scheduler_pid(lab.project.home)
+    assert scheduler is not None
+    os.kill(scheduler, signal.SIGKILL)
+    until(lambda: gone(scheduler), "it is dead")
+    gate.touch()
+    other = lab.add("true")  # starts the next one
+    for each in (job, other):
+        lab.until(each, State.DONE)
+        assert endings(lab.store, each) == ["done"]
+
+
+def test_job_on_a_pilot_is_cancelled_as_any_other(lab: Lab) -> None:
+    job = lab.add(*shell(FOR_EVER))
+    lab.until(job, State.RUNNING)
+    program = program_of(lab.project.home.attempt(job, 1))
+    lab.call("cancel", "--yes", str(job))
+    lab.until(job, *ENDED)
+    assert job_row(lab.store, job).state is State.CANCELLED
+    until(lambda: gone(program), "its program is dead")
+
+
+def test_job_whose_pilot_was_killed_runs_again_on_another_one(lab: Lab) -> None:
+    mark = lab.project.folder / "mark"
+    job = lab.add(*shell('if [ -e "$1" ]; then exit 0; fi; touch "$1"; sleep 600', str(mark)))
+    until(mark.exists, "it runs", PATIENCE_S)
+    (pilot,) = lab.pids()
+    os.kill(pilot, signal.SIGKILL)
+    lab.until(job, State.DONE)
+    assert endings(lab.store, job) == ["lost", "done"]
+
+
+def test_stop_ends_what_runs_on_pilots_and_it_goes_on_after_the_next_start(lab: Lab) -> None:
+    mark = lab.project.folder / "mark"
+    job = lab.add(*shell('if [ -e "$1" ]; then exit 0; fi; touch "$1"; sleep 600', str(mark)))
+    until(mark.exists, "it runs", PATIENCE_S)
+    lab.call("stop", "--now")
+    until(lambda: not lab.pids(), "no pilot is left")
+    assert endings(lab.store, job) == ["stopped"]
+    lab.call("start")
+    lab.until(job, State.DONE)
+    assert said_by(lab.project.home.attempt(job, 2)) == ""
+
+
+def test_names_that_are_no_backends_are_refused_with_those_that_are(lab: Lab) -> None:
+    refused = lab.project.call("launcher", "add", "--on", "bix", "--", "true")
+    assert refused.returncode == 2
+    assert "did you mean 'box'?" in refused.stderr
+
+
+def test_job_that_no_pilot_can_hold_is_refused(lab: Lab) -> None:
+    refused = lab.project.call("launcher", "add", "--on", "box", "--cpus", "3", "--", "true")
+    assert refused.returncode == 2
+    assert "a pilot of box has 2; raise `cpus` in [backends.box]" in refused.stderr

@@ -1,0 +1,36 @@
+"""docs/clusters.md tells of every setting of [backends.NAME], with the default that holds; its examples can be read."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from launcher.backends.settings import _READ, BackendSettings, read_backends
+
+PAGE = (Path(__file__).parents[3] / "docs" / "clusters.md").read_text(encoding="utf-8")
+ROWS = re.findall(
+    r"^\| `(\w+)` \| (.+?) \| (.+) \|$", PAGE.partition("## Settings")[2], re.MULTILINE
+)
+EXAMPLES = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_table_has_each_setting_once() -> None:
+    assert sorted(key for key, _, _ in ROWS) == sorted(_READ)
+
+
+@pytest.mark.parametrize(("key", "default"), [row[:2] for row in ROWS if row[0] != "kind"])
+def test_a_default_of_the_table_holds(key: str, default: str) -> None:
+    field, _, read = _READ[key]
+    holds = getattr(BackendSettings(name="x", kind="slurm"), field)
+    if default == "–":
+        assert holds in {None, ""}
+    else:
+        assert read(tomllib.loads(f"value = {default.strip('`')}")["value"]) == holds
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_an_example_is_understood(example: str) -> None:
+    faults: list[object] = []
+    read_backends(tomllib.loads(example)["backends"], faults)  # type: ignore[arg-type]  # any will do
+    assert faults == []

@@ -1,0 +1,150 @@
+"""A scheduler's side of pilots over a real queue, real folders, and pilots in the test's hand."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from launcher.backends.settings import Backends, BackendSettings
+from launcher.gpu.reservations import ReservationBoard
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.job import Spec, Terms
+from launcher.pilots.messages import Ended
+from launcher.scheduler.attempt_watch import Watch
+from launcher.scheduler.dispatch.dispatch import Dispatch
+from launcher.scheduler.gpus.gpu_state import Accelerators
+from launcher.scheduler.policy.model import Machine
+from launcher.scheduler.running_attempts import RunningAttempts
+from launcher.scheduler.start_jobs import Launches
+from launcher.scheduler.turn import Reasons, Requests
+from launcher.scheduler.waiting_line import WaitingLine
+from launcher.states import Outcome
+from launcher.store.queue import Store
+from launcher.store.rows import ReadyJob
+from launcher.system.paths import Home
+from launcher.workers.fork_server_pool import ForkServerPool
+from launcher.workers.spawn_outage import Outage
+from tests.build import a_context, a_spec, enqueue
+from tests.launcher.scheduler.remote.toy_pilot import HELLO, Pilot, ToyFleet
+
+NOW = 1000.0
+
+
+@dataclass
+class Office:
+    """One scheduler's dispatch, turn by turn."""
+
+    home: Home
+    store: Store
+    folder: Path
+    fleet: ToyFleet = field(default_factory=ToyFleet)
+    backends: Backends = field(
+        default_factory=lambda: Backends(
+            by_name={
+                "box": BackendSettings(name="box", kind="local", cpus=2, gpus=1, pilots=2),
+                "farm": BackendSettings(name="farm", kind="slurm", cpus=4),
+            }
+        )
+    )
+    limits: dict[str, int] = field(default_factory=dict)
+    started_here: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Another scheduler begins."""
+        self.attempts = RunningAttempts()
+        self.outage = Outage()
+        self.pool = ForkServerPool(self.home, most_idle=1)
+        gpus = Accelerators(
+            self.home,
+            tuple[GpuSnapshot, ...],
+            lambda: None,
+            board=ReservationBoard(self.folder / "board", self.home.folder),
+        )
+        self.launches = Launches(
+            self.home, self.store.scheduling, self.pool, lambda: NOW, self.outage, gpus
+        )
+        self.line = WaitingLine(self.store.scheduling)
+        self.dispatch = Dispatch(
+            self.home,
+            self.store,
+            self.fleet.fleet,
+            lambda: self.backends,
+            lambda: NOW,
+            self.attempts,
+            self.launches,
+        )
+
+    def pilot(self, token: str = "lp-1", *, backend: str = "box", **hello: object) -> Pilot:
+        """Have a pilot that is up."""
+        pilot = Pilot(self.folder, token, backend=backend)
+        pilot.tell(replace(HELLO, **hello))  # type: ignore[arg-type]
+        self.fleet.pilots.append(pilot.link())
+        self.dispatch.hearing.hear()
+        return pilot
+
+    def queue(
+        self,
+        *on: str,
+        jobs: int = 1,
+        spec: Spec | None = None,
+        visible: str | None = None,
+        **terms: object,
+    ) -> list[int]:
+        """Queue jobs that may run on backends; `visible` is their owner's CUDA_VISIBLE_DEVICES."""
+        asked = Terms(on=on, **terms)  # type: ignore[arg-type]
+        specs = [
+            replace(spec or a_spec(), name=f"command/{'-'.join(on)}{n}{len(terms)}", terms=asked)
+            for n in range(jobs)
+        ]
+        environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+        return enqueue(self.store, *specs, context=a_context(environment=environment))
+
+    def decide(self, *, here: int = 0, fails: bool = False) -> Reasons:
+        """Decide as a scheduler does whose machine has room for so many jobs; nothing starts there.
+
+        Args:
+            here: how many start on this machine.
+            fails: the transaction comes to nothing.
+        """
+
+        def own(jobs: object) -> tuple[Reasons, list[int]]:
+            assert isinstance(jobs, list)
+            taken = [job for job in jobs if isinstance(job, ReadyJob)][:here]
+            self.started_here += [job.id for job in taken]
+            return {}, [job.id for job in taken]
+
+        ready = self.store.scheduling.ready(9)
+        requests = Requests(limits=self.limits)
+        running = self.dispatch.places.running()
+        line = self.line.arranged(ready, [], running, Machine(cpus=1), NOW, requests.discipline)
+        reasons: Reasons = {}
+        with contextlib.suppress(ZeroDivisionError), self.store.writing():
+            reasons = self.dispatch.decide(ready, line, requests, own)
+            assert 1 / (not fails)
+        if fails:
+            self.dispatch.sending.undo()
+            self.store.scheduling.forget()
+        self.dispatch.sending.commit()
+        for watch in self.dispatch.send():
+            self.attempts.add(watch)
+        return reasons
+
+    def news(self) -> list[tuple[int, Outcome | Watch]]:
+        """Hear the pilots; return what became of attempts."""
+        self.dispatch.hearing.hear()
+        return [(watch.claim.job, news) for watch, news in self.attempts.take_news(set())]
+
+    def end(self, pilot: Pilot, attempt: str, outcome: Outcome | None) -> None:
+        pilot.tell(Ended(attempt=attempt, outcome=outcome))
+
+
+@pytest.fixture
+def office(home: Home, store: Store, tmp_path: Path) -> Iterator[Office]:
+    office = Office(home, store, tmp_path / "pilots")
+    yield office
+    office.pool.close()

@@ -1,0 +1,186 @@
+"""Attempts on pilots are taken over by the next scheduler, and ended with their pilot where it is lost."""
+
+import json
+
+import pytest
+
+from launcher.pilots.messages import Ended, Run, Stop
+from launcher.scheduler.dispatch.attempts_elsewhere import EndAwaited, OnPilot
+from launcher.scheduler.remote.link import PilotLink
+from launcher.states import Done, Failed, Lost, Outcome, Stopped, Void
+from launcher.store.rows import PILOT
+from launcher.workers.started_file import outcome_line
+from tests.build import a_claim
+from tests.launcher.scheduler.dispatch.conftest import NOW, Office
+from tests.launcher.scheduler.remote.toy_pilot import Pilot
+
+SUPERVISOR = b'{"pid": 1, "start_ticks": 1, "boot": "of the node"}\n'
+
+
+def begun(pilot: Pilot, attempt: str, outcome: Outcome | None = None) -> None:
+    """Leave what a supervisor on the node leaves in an attempt's folder."""
+    line = b"" if outcome is None else b"\n" + outcome_line(outcome)
+    pilot.folder.attempt(attempt).started.write_bytes(SUPERVISOR + line)
+
+
+def buried(office: Office, why: str, token: str = "lp-1") -> Outcome:
+    office.fleet.lost[token] = why
+    ((_, outcome),) = office.dispatch.hearing.bury()
+    assert office.fleet.done == [token]
+    return outcome
+
+
+@pytest.fixture
+def pilot(office: Office) -> Pilot:
+    """A pilot that was sent an attempt of job 1."""
+    pilot = office.pilot()
+    office.queue("box")
+    office.decide()
+    assert pilot.orders() == [Run(attempt="1-1")]
+    return pilot
+
+
+def test_end_that_a_pilot_tells_is_the_end(office: Office, pilot: Pilot) -> None:
+    assert office.news() == []
+    pilot.tell(Ended(attempt="1-1", outcome=Done(at=NOW)))
+    assert office.news() == [(1, Done(at=NOW))]
+    assert not office.attempts
+
+
+def test_end_without_words_is_read_from_the_folder_and_waited_for(
+    office: Office, pilot: Pilot
+) -> None:
+    pilot.tell(Ended(attempt="1-1"))
+    ((_, awaited),) = office.news()
+    assert isinstance(awaited, EndAwaited)
+    assert awaited.ending() is None
+    begun(pilot, "1-1", Failed(at=NOW, error="x"))
+    assert awaited.ending() == Failed(at=NOW, error="x")
+
+
+def test_end_that_is_never_seen_is_lost_after_a_minute(office: Office, pilot: Pilot) -> None:
+    claim = office.store.scheduling.claims()[0]
+    attempt = pilot.folder.attempt("1-1")
+    late = EndAwaited(claim=claim, attempt=attempt, clock=lambda: NOW, until=0.0)
+    assert isinstance(late.ending(), Lost)
+
+
+def test_time_of_a_node_whose_clock_is_wrong_is_not_taken_over(
+    office: Office, pilot: Pilot
+) -> None:
+    pilot.tell(Ended(attempt="1-1", outcome=Done(at=5.0)))
+    assert office.news() == [(1, Done(at=NOW))]
+
+
+def test_node_that_cannot_start_programs_says_nothing_of_this_machine(
+    office: Office, pilot: Pilot
+) -> None:
+    pilot.tell(Ended(attempt="1-1", outcome=Void(at=NOW, why="full", whose="machine")))
+    assert office.news() == [(1, Void(at=NOW))]
+
+
+def adopted(office: Office) -> list[OnPilot]:
+    """Let another scheduler begin and take over what was claimed."""
+    office.begin()
+    office.fleet.pilots = [PilotLink(link.folder, link.spec) for link in office.fleet.pilots]
+    watches = [office.dispatch.hearing.adopt(claim) for claim in office.store.scheduling.claims()]
+    for watch in watches:
+        assert isinstance(watch, OnPilot)
+        office.attempts.add(watch)
+    return [watch for watch in watches if isinstance(watch, OnPilot)]
+
+
+def test_stop_is_an_order(office: Office, pilot: Pilot) -> None:
+    (watch,) = adopted(office)
+    watch.stop()
+    assert pilot.orders() == [Stop(attempt="1-1")]
+
+
+def test_next_scheduler_finds_what_was_said_before_it_began(office: Office, pilot: Pilot) -> None:
+    pilot.tell(Ended(attempt="1-1", outcome=Done(at=NOW)))
+    assert len(adopted(office)) == 1
+    assert office.news() == [(1, Done(at=NOW))]
+    assert pilot.orders() == []
+
+
+def test_next_scheduler_sends_what_was_claimed_and_not_sent(office: Office, pilot: Pilot) -> None:
+    pilot.folder.orders.write_bytes(b"")
+    adopted(office)
+    assert [*pilot.folder.orders.read_bytes().splitlines()] == [b'{"say":"run","attempt":"1-1"}']
+
+
+def test_attempt_that_the_queue_does_not_know_any_more_is_ended(
+    office: Office, pilot: Pilot
+) -> None:
+    office.fleet.pilots[0].start(["7-1", "8-1"])
+    pilot.tell(Ended(attempt="8-1", outcome=Done(at=NOW)))
+    pilot.orders()
+    adopted(office)
+    office.news()
+    assert pilot.orders() == [Stop(attempt="7-1")]
+
+
+def test_attempt_of_a_lost_pilot_that_has_an_outcome_on_record_keeps_it(
+    office: Office, pilot: Pilot
+) -> None:
+    begun(pilot, "1-1", Done(at=NOW, result={"x": 1}))
+    assert buried(office, "pilot lp-1 ended: node failed") == Done(at=NOW, result={"x": 1})
+    assert not office.attempts
+
+
+def test_attempt_of_a_lost_pilot_that_never_began_cannot_begin_any_more(
+    office: Office, pilot: Pilot
+) -> None:
+    assert isinstance(buried(office, "pilot lp-1 ended: node failed"), Void)
+    assert pilot.folder.attempt("1-1").started.read_bytes() == b'{"void": true}\n'
+
+
+def test_attempt_that_a_lost_pilot_had_begun_is_lost_with_its_reason(
+    office: Office, pilot: Pilot
+) -> None:
+    begun(pilot, "1-1")
+    why = "pilot lp-1 ended: node failed (NODE_FAIL)"
+    assert buried(office, why) == Lost(at=NOW, why=why)
+
+
+@pytest.mark.parametrize("cause", ["preempted", "time limit", "cancelled"])
+def test_attempt_whose_pilot_was_ended_from_outside_was_stopped_and_goes_on_elsewhere(
+    office: Office, pilot: Pilot, cause: str
+) -> None:
+    begun(pilot, "1-1")
+    outcome = buried(office, f"pilot lp-1 on n1 ended: {cause} (CANCELLED by 0)")
+    assert outcome == Stopped(at=NOW, by=f"the end of its pilot ({cause})")
+
+
+def test_workers_own_word_that_it_was_done_counts_where_its_supervisor_is_dead(
+    office: Office, pilot: Pilot
+) -> None:
+    begun(pilot, "1-1")
+    result = {"schema": 1, "ok": True, "result": {"x": 2}}
+    pilot.folder.attempt("1-1").result.write_text(json.dumps(result))
+    assert buried(office, "pilot lp-1 ended: node failed") == Done(at=NOW, result={"x": 2})
+
+
+def test_zombie_of_a_buried_pilot_is_not_heard_any_more(office: Office, pilot: Pilot) -> None:
+    begun(pilot, "1-1")
+    buried(office, "its lease is over")
+    pilot.tell(Ended(attempt="1-1", outcome=Done(at=NOW)))
+    assert office.news() == []
+
+
+def test_attempt_that_cannot_be_looked_at_now_is_looked_at_again(
+    office: Office, pilot: Pilot
+) -> None:
+    started = pilot.folder.attempt("1-1").started
+    started.mkdir()  # stands for a file system that does not answer
+    office.fleet.lost["lp-1"] = "pilot lp-1 ended: node failed"
+    assert [*office.dispatch.hearing.bury()] == []
+    assert office.fleet.done == []
+    started.rmdir()
+    assert isinstance(buried(office, "pilot lp-1 ended: node failed"), Void)
+
+
+def test_attempt_whose_pilot_the_home_has_no_record_of_is_lost(office: Office) -> None:
+    claim = a_claim(boot=f"{PILOT}lp-9", claimed=1.0)
+    assert claim.pilot == "lp-9"
+    assert isinstance(office.dispatch.hearing.adopt(claim), Lost)

@@ -1,0 +1,81 @@
+"""From a claim to an order for a pilot."""
+
+import json
+from dataclasses import replace
+
+from launcher.backends.settings import Backends
+from launcher.pilots.messages import Run
+from launcher.states import Lost
+from launcher.workers.order import read_order
+from launcher.workers.started_file import void_attempt
+from tests.build import a_spec
+from tests.launcher.scheduler.dispatch.conftest import Office
+
+
+def test_attempt_lies_in_its_pilots_folder_and_the_home_has_a_link_to_it(office: Office) -> None:
+    pilot = office.pilot()
+    (job,) = office.queue("box", spec=a_spec("echo", "hi"))
+    office.decide()
+    here, there = office.home.attempt(job, 1), pilot.folder.attempt(f"{job}-1")
+    assert here.folder.readlink() == there.folder
+    order = read_order(there.spec.read_bytes())
+    assert (order.job, order.number, order.spec.argv) == (job, 1, ("echo", "hi"))
+
+
+def test_order_names_paths_as_the_nodes_see_them(office: Office) -> None:
+    box = replace(office.backends.by_name["box"], paths={"/nowhere": "/there"})
+    office.backends = Backends(by_name={"box": box})
+    pilot = office.pilot()
+    (job,) = office.queue("box")
+    office.decide()
+    order = json.loads(pilot.folder.attempt(f"{job}-1").spec.read_bytes())
+    assert order["spec"]["root"] == "/there"
+
+
+def test_transaction_that_comes_to_nothing_sends_nothing_and_leaves_nothing_in_the_way(
+    office: Office,
+) -> None:
+    pilot = office.pilot()
+    (job,) = office.queue("box")
+    office.decide(fails=True)
+    assert (pilot.orders(), office.store.scheduling.claims()) == ([], [])
+    office.decide()
+    assert pilot.orders() == [Run(attempt=f"{job}-1")]
+
+
+def test_attempt_that_a_transaction_left_for_another_pilot_moves_on(office: Office) -> None:
+    first = office.pilot("lp-1")
+    (job,) = office.queue("box")
+    office.decide(fails=True)
+    office.fleet.lost["lp-1"] = "gone"
+    other = office.pilot("lp-2")
+    office.decide()
+    assert (first.orders(), other.orders()) == ([], [Run(attempt=f"{job}-1")])
+    assert office.home.attempt(job, 1).folder.readlink() == other.folder.attempt(f"{job}-1").folder
+
+
+def test_order_that_was_written_ahead_for_this_machine_gives_way(office: Office) -> None:
+    pilot = office.pilot()
+    (job,) = office.queue("local", "box")
+    ahead = office.home.attempt(job, 1)
+    ahead.folder.mkdir()
+    ahead.spec.write_text("{}")
+    ahead.log.touch()
+    office.decide()
+    assert ahead.folder.readlink() == pilot.folder.attempt(f"{job}-1").folder
+
+
+def test_job_that_must_never_run_twice_is_not_sent_where_an_attempt_is_not_on_record(
+    office: Office,
+) -> None:
+    pilot = office.pilot()
+    (job,) = office.queue("box", rerun="never")
+    before = office.home.attempt(job, 1)
+    before.folder.mkdir()
+    before.spec.write_text("{}")
+    before.started.write_text('{"pid": 1, "start_ticks": 1, "boot": "another"}\n')
+    office.decide()
+    ((claim, outcome),) = office.dispatch.sending.refused()
+    assert (claim.number, isinstance(outcome, Lost), pilot.orders()) == (2, True, [])
+    attempt = pilot.folder.attempt(f"{job}-2")
+    assert void_attempt(attempt)  # whoever sends it all the same starts nothing

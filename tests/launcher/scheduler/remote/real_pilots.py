@@ -1,0 +1,61 @@
+"""A fleet of processes of this machine, for tests that need no cluster: `python -m` it, or use it."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from launcher.backends.settings import Backends, BackendSettings
+from launcher.pilots.folder import PilotFolder
+from launcher.scheduler.remote.fleet import Fleet
+from launcher.scheduler.remote.pilot_rules import Demand
+from launcher.system.files import read_bytes
+from launcher.system.paths import Home
+
+LAB = BackendSettings(
+    name="lab", kind="local", pilots=2, beat_s=0.2, poll_s=0.1, per_minute=1000, idle_s=600.0
+)
+PAUSE_S = 0.005
+
+
+def a_fleet(home: Home) -> Fleet:
+    """Begin as a scheduler of this home."""
+    fleet = Fleet(home, lambda: Backends(by_name={"lab": LAB}), lambda: None)
+    fleet.begin()
+    return fleet
+
+
+def turn(fleet: Fleet, jobs: int) -> None:
+    """Do what a scheduler does in a turn in which so many jobs wait."""
+    for link in fleet.all_links():
+        link.read(time.monotonic())
+    fleet.turn({"lab": Demand(jobs=jobs)} if jobs else {}, {})
+    for token in fleet.given_up():
+        fleet.buried(token)
+
+
+def pilots_alive(home: Home) -> set[str]:
+    """Return the tokens of the pilots of a home of which a process lives."""
+    tokens = set()
+    for entry in Path("/proc").iterdir():
+        try:
+            words = read_bytes(entry / "cmdline").split(b"\0") if entry.name.isdigit() else []
+        except OSError:
+            continue
+        if b"launcher.pilots" in words:
+            folder = PilotFolder(Path(os.fsdecode(words[words.index(b"launcher.pilots") + 1])))
+            if folder.folder.is_relative_to(home.folder):
+                tokens.add(folder.token)
+    return tokens
+
+
+def serve(home: Home) -> None:
+    """Be a scheduler for which work waits, until killed."""
+    fleet = a_fleet(home)
+    while True:
+        turn(fleet, 2)
+        time.sleep(PAUSE_S)
+
+
+if __name__ == "__main__":
+    serve(Home(Path(sys.argv[1])))

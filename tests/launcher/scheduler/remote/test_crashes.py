@@ -1,0 +1,264 @@
+"""Whatever happens to scheduler and engine: no pilot is submitted twice, and none is forgotten."""
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+from unittest.mock import patch
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from launcher.backends.protocol import Stage
+from launcher.scheduler.remote.engine_calls import EngineCalls
+from launcher.scheduler.remote.fleet import Fleet
+from launcher.scheduler.remote.pilot_rules import FORGET_S
+from launcher.system.files import write_json
+from tests.launcher.scheduler.remote.toy_cluster import World, waited_for
+
+WRITE = "launcher.scheduler.remote.pilot_records.write_json"
+
+
+class Killed(BaseException):
+    """The scheduler was killed at this instant."""
+
+
+def killed(*_: object, **__: object) -> NoReturn:
+    raise Killed
+
+
+def killed_after(path: Path, record: Any, **options: Any) -> NoReturn:
+    write_json(path, record, **options)
+    raise Killed
+
+
+@pytest.mark.parametrize("instant", [killed, killed_after], ids=["before", "after"])
+def test_a_scheduler_that_is_killed_around_a_record_leaves_no_pilot_behind(
+    tmp_path: Path, instant: Callable[..., NoReturn]
+) -> None:
+    world = World(tmp_path)
+    world.need(2)
+    with patch(WRITE, instant), pytest.raises(Killed):
+        world.turn()
+    world.new_fleet()
+    assert not world.records()  # nothing of them was made
+    world.turn()
+    assert len(world.cluster.submitted) == len(world.records()) == 2
+
+
+def test_a_scheduler_that_is_killed_in_a_submission_finds_the_pilot_again(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    held = world.cluster.hangs = threading.Event()
+    world.need(3)
+    world.fleet.turn(world.demand, {})
+    world.clock.now += 1
+    waited_for(lambda: held in world.cluster.entered)
+    world.new_fleet()
+    world.cluster.hangs = None
+    world.pass_time(10)
+    assert not world.cluster.submitted
+    held.set()  # sbatch outlived the scheduler
+    waited_for(lambda: len(world.cluster.submitted) == 3)
+    world.pass_time(60)
+    assert len(world.cluster.submitted) == 3
+    assert sorted(world.cluster.submitted) == world.records()
+
+
+def test_a_scheduler_that_is_killed_before_it_gave_a_pilot_up_gives_it_up_again(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    world.need(1)
+    world.turn()
+    (token,) = world.cluster.submitted
+    world.by_token[token].speak(world.clock.now)
+    world.busy = {token: 1}
+    world.turn()
+    world.need(0)
+    world.cluster.end(token)
+    deaths = 0
+    for instant in (killed, killed_after, killed, killed_after):
+        with patch(WRITE, instant):
+            try:
+                world.pass_time(40)
+            except Killed:
+                deaths += 1
+                world.new_fleet()
+    assert deaths == 4  # twice around why it is to end, twice around that it is given up
+    world.pass_time(40)
+    assert world.fleet.given_up() == {token: f"pilot {token} on n1 ended: failed"}
+    with patch(WRITE, killed_after), pytest.raises(Killed):
+        world.fleet.buried(token)
+    world.busy = {}
+    world.new_fleet()
+    world.pass_time(30)
+    assert not world.fleet.given_up()
+    assert not world.records()
+
+
+def _are_back(calls: Sequence[EngineCalls]) -> bool:
+    return all(call.ready or not call.busy for call in calls)
+
+
+class Cluster(RuleBasedStateMachine):
+    """An engine and a scheduler to which anything happens at any time."""
+
+    @initialize(pilots=st.integers(1, 3))
+    def begin(self, pilots: int) -> None:
+        self.place = Path(tempfile.mkdtemp())
+        self.world = World(self.place, pilots=pilots)
+        self.most = pilots
+        self.fair = True  # the engine has not hidden a pilot yet, and none came late
+        self.held: list[tuple[threading.Event, Fleet]] = []
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self._release()
+            try:
+                self._come_to_rest()
+            finally:
+                shutil.rmtree(self.place)
+
+    def _come_to_rest(self) -> None:
+        world = self.world
+        world.cluster.refuses = world.cluster.mute = ""
+        world.cluster.hidden.clear()
+        self._bury()
+        self._go_on(30)
+        assert set(world.cluster.alive()) <= set(world.records())
+        world.busy = {}
+        world.need(0)
+        for _ in range(30):
+            world.fleet.leave(now=True)
+            self._go_on(1)
+            self._bury()
+            for token in world.cluster.alive():
+                if world.by_token[token].leaving:
+                    world.by_token[token].said_bye = "told to"
+                    world.cluster.end(token)
+        assert not world.cluster.alive()
+        world.pass_time(FORGET_S + 60, step_s=10.0)
+        assert not world.records()
+        assert not world.fleet
+
+    @rule(jobs=st.integers(0, 6), slots=st.integers(1, 2))
+    def work(self, jobs: int, slots: int) -> None:
+        self.world.need(jobs, slots)
+
+    @rule(turns=st.integers(1, 8))
+    def time(self, turns: int) -> None:
+        self._go_on(turns)
+
+    @rule(spoken=st.booleans())
+    def start(self, spoken: bool) -> None:
+        waiting = [
+            token
+            for token, job in self.world.cluster.jobs.items()
+            if job.stage is Stage.WAITING and token in self.world.by_token
+        ]
+        self.world.cluster.run(*waiting[:1])
+        if spoken:
+            for token in waiting[:1]:
+                self.world.by_token[token].speak(self.world.clock.now)
+
+    @rule(node_answers=st.booleans())
+    def end(self, node_answers: bool) -> None:
+        self.world.cluster.end(*self.world.cluster.alive()[:1], node_answers=node_answers)
+
+    @rule()
+    def deal(self) -> None:
+        for link in self.world.fleet.links():
+            self.world.busy[link.folder.token] = 1
+
+    @rule()
+    def bury(self) -> None:
+        self._bury()
+
+    @rule()
+    def hide(self) -> None:
+        self.fair = False
+        self.world.cluster.hidden.update(self.world.cluster.alive()[:1])
+
+    @rule()
+    def show(self) -> None:
+        self.world.cluster.hidden.clear()
+
+    @rule(words=st.sampled_from(["", "timed out"]), takes=st.booleans())
+    def refuse(self, words: str, takes: bool) -> None:
+        self.world.cluster.refuses, self.world.cluster.takes_all_the_same = words, takes
+
+    @rule(words=st.sampled_from(["", "cannot connect"]))
+    def answer(self, words: str) -> None:
+        self.world.cluster.mute = words
+
+    @rule()
+    def kill(self) -> None:
+        self.world.new_fleet()
+
+    @rule(instant=st.sampled_from([killed, killed_after]))
+    def kill_around_a_record(self, instant: Callable[..., NoReturn]) -> None:
+        with patch(WRITE, instant):
+            try:
+                self._go_on(3)
+            except Killed:
+                self.world.new_fleet()
+
+    @precondition(lambda self: len(self.held) < 3)
+    @rule()
+    def kill_in_a_call(self) -> None:
+        event = self.world.cluster.hangs = threading.Event()
+        self.world.clock.now += 5
+        self.world.fleet.turn(self.world.demand, self.world.busy)
+        if self.world.waits():
+            self.fair = False
+            calls = [group._requests.calls for group in self.world.fleet._groups.values()]
+            entered = self.world.cluster.entered
+            waited_for(lambda: event in entered or any(call.ready for call in calls))
+        self.held.append((event, self.world.fleet))
+        self.world.new_fleet()
+        self.world.cluster.hangs = None
+
+    @rule()
+    def come_late(self) -> None:
+        self._release()
+
+    @invariant()
+    def no_more_than_allowed(self) -> None:
+        if hasattr(self, "world") and self.fair:
+            assert self.world.cluster.most_alive <= self.most
+
+    def _go_on(self, turns: int) -> None:
+        for _ in range(turns):
+            running = [
+                token
+                for token in self.world.cluster.alive()
+                if token in self.world.by_token and self.world.by_token[token].hello is not None
+            ]
+            self.world.pass_time(5, speaking=running, step_s=5.0)
+
+    def _bury(self) -> None:
+        for token in self.world.fleet.given_up():
+            self.world.busy.pop(token, None)
+            self.world.fleet.buried(token)
+
+    def _release(self) -> None:
+        for event, _ in self.held:
+            event.set()
+        for _, fleet in self.held:
+            calls = [group._requests.calls for group in fleet._groups.values()]
+            waited_for(partial(_are_back, calls))
+        self.held.clear()
+
+
+TestCluster = Cluster.TestCase
+TestCluster.settings = settings(
+    max_examples=25,
+    stateful_step_count=20,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)

@@ -1,0 +1,109 @@
+"""Pilots as people see them: on nodes, waiting, silent, and such as do not start."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from launcher.scheduler.remote.report import BackendRow, PilotRow
+from launcher.screens.clusters.pilots_now import Pilots, seen_pilots
+from launcher.screens.clusters.pilots_view import MOST, draw_pilots
+from launcher.screens.queue_view import screen_lines
+from launcher.screens.text_table import width_of
+from launcher.system.paths import Home
+from tests.screens import NOW, a_busy_screen
+
+SLURM = BackendRow(name="slurm", kind="slurm", pilots=4)
+
+
+def a_pilot(stage: str = "running", **changes: object) -> PilotRow:
+    values: dict[str, object] = {"backend": "slurm", "token": "launcher-1", "stage": stage}
+    values |= {"since": NOW - 600, "cpus": 8, "gpus": 2}
+    return PilotRow(**values | changes)  # type: ignore[arg-type]  # as the test says
+
+
+def drawn(*pilots: PilotRow, backend: BackendRow = SLURM, at: float = NOW, width: int = 100) -> str:
+    seen = Pilots(at=at, backends=(backend,), pilots=pilots)
+    lines = draw_pilots(seen, NOW, width)
+    assert all(width_of(line.text) <= width for line in lines)
+    return "\n".join(line.text.rstrip() for line in lines)
+
+
+def test_a_queue_without_pilots_has_no_section() -> None:
+    assert draw_pilots(Pilots(), NOW, 80) == []
+
+
+def test_pilots_on_nodes_stand_in_a_table_and_those_that_wait_in_a_sentence() -> None:
+    reason = "2 pilots wait in slurm: Resources, estimated 14:10"
+    text = drawn(
+        a_pilot(node="n1", attempts=3),
+        a_pilot("waiting", reason="Resources"),
+        a_pilot("waiting", reason="Resources"),
+        backend=replace(SLURM, reason=reason),
+    )
+    assert text.splitlines() == [
+        "PILOTS   STATE    NODE  CORES  GPUS  JOBS  TIME",
+        "● slurm  running  n1        8     2     3  10 m",
+        f"slurm: {reason}",
+    ]
+
+
+def test_a_silent_pilot_says_for_how_long() -> None:
+    text = drawn(a_pilot("silent", node="n1", heard_at=NOW - 95))
+    assert "▲ slurm  silent" in text
+    assert "silent for 1 m 35 s" in text
+
+
+def test_a_pilot_that_does_not_start_shows_the_last_lines_of_its_log() -> None:
+    why = "the last 3 pilots of slurm could not work: FAILED; the next one is tried in 1 min"
+    text = drawn(
+        backend=replace(SLURM, reason=why, failures=3, log="one\ntwo\nno module cuda\nbye")
+    )
+    assert text.splitlines() == [
+        f"slurm: {why}",
+        "       │ two",
+        "       │ no module cuda",
+        "       │ bye",
+    ]
+
+
+def test_what_no_scheduler_has_seen_lately_says_so() -> None:
+    assert "as the scheduler saw them at" in drawn(a_pilot(), at=NOW - 3600)
+    assert "as the scheduler saw them" not in drawn(a_pilot(), at=NOW - 6)
+
+
+def test_of_many_pilots_the_first_ones_are_listed() -> None:
+    pilots = [a_pilot(node=f"n{number:02}") for number in range(MOST + 5)]
+    assert drawn(*pilots).splitlines()[-1] == "and 5 more: 5 running"
+
+
+def test_a_stage_of_a_newer_launcher_is_shown_as_it_is() -> None:
+    assert "hibernating" in drawn(a_pilot("hibernating", node="n1"))
+
+
+def test_jobs_on_several_nodes_name_theirs() -> None:
+    screen = a_busy_screen()
+    first, *others = screen.running
+    assert "NODE" not in _text(screen.running, screen)
+    text = _text((replace(first, node="n3"), *others), screen)
+    lines = [line for line in text.splitlines() if "cuda:0" in line or "cpu" in line]
+    assert any(" n3 " in line for line in lines)
+    assert any(" local " in line for line in lines)
+
+
+def _text(running: object, screen: object) -> str:
+    shown = replace(screen, running=running)  # type: ignore[type-var]  # a screen
+    return "\n".join(line.text for line in screen_lines(shown, 140))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("at", [1e300, -5.0, 1e15])
+def test_what_an_engine_estimates_breaks_no_screen(home: Home, at: float) -> None:
+    row = {"backend": "a\x1b[31m", "token": "launcher-1", "stage": "waiting", "starts_at": at}
+    record = {"schema": 1, "at": NOW, "backends": [], "pilots": [row, {"backend": 7}, "x"]}
+    home.folder.mkdir(parents=True, exist_ok=True)
+    (home.folder / "pilots.json").write_text(json.dumps(record))
+    seen = seen_pilots(home)
+    assert len(seen.pilots) == 1
+    assert "\x1b" not in seen.pilots[0].backend
+    assert seen.record()["pilots"][0]["starts_at"] is None  # type: ignore[index,call-overload]
+    draw_pilots(seen, NOW, 60)

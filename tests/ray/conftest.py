@@ -1,0 +1,99 @@
+"""A Ray cluster for the tests of this folder, and pilots on it."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.backends.pilot_processes import kill_all
+from launcher.backends.protocol import Observation, Stage
+from launcher.backends.ray import Ray
+from launcher.backends.settings import BackendSettings
+from launcher.pilots.folder import read_pilot_spec
+from tests.build import until
+from tests.launcher.pilots.desk import Desk, a_pilot
+from tests.ray.cluster import STARTS_WITHIN_S, RayCluster, a_ray_cluster, missing
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    """A cluster that all tests of a session share; it has a node `n1` with two cores and two GPUs."""
+    lacking = missing()
+    if lacking and "ray" in os.environ.get("LAUNCHER_TESTS_REQUIRE", "").split(","):
+        pytest.fail(lacking)
+    if lacking:
+        pytest.skip(lacking)
+    with a_ray_cluster(tmp_path_factory.mktemp("ray") / "log") as cluster:
+        cluster.add("n1", cpus=2, gpus=2)
+        yield cluster
+
+
+@dataclass(kw_only=True)
+class Bench:
+    """Pilots below a folder, and the cluster that they run on."""
+
+    folder: Path
+    cluster: RayCluster
+    engines: list[Ray] = field(default_factory=list)
+    pilots: list[Desk] = field(default_factory=list)
+
+    def engine(self, node: str = "n1", **settings: Any) -> Ray:
+        """An engine that knows nothing yet, as after a restart; its pilots run on a node."""
+        values = {"address": self.cluster.address, "resources": {f"on-{node}": 1.0}, **settings}
+        self.engines.append(Ray(BackendSettings(name="ray", kind="ray", **values)))
+        return self.engines[-1]
+
+    def submitted(self, engine: Ray, **spec: Any) -> Desk:
+        """Submit a pilot of one core."""
+        desk = Desk.of(self.folder, a_pilot("launcher", **{"backend": "ray", "cpus": 1, **spec}))
+        self.pilots.append(desk)
+        engine.submit([(desk.folder, read_pilot_spec(desk.folder))])
+        return desk
+
+    def running(self, engine: Ray, **spec: Any) -> Desk:
+        """Submit a pilot and wait until it speaks."""
+        desk = self.submitted(engine, **spec)
+        until(lambda: desk.read() or is_over(engine, desk), "the pilot speaks", STARTS_WITHIN_S)
+        assert desk.read(), f"{seen(engine, desk)} {desk.log}"
+        return desk
+
+
+def seen(engine: Ray, pilot: Desk) -> Observation:
+    """What Ray says of a pilot."""
+    return engine.observe([pilot.folder.token])[pilot.folder.token]
+
+
+def is_over(engine: Ray, pilot: Desk) -> bool:
+    """Whether a pilot has ended."""
+    return seen(engine, pilot).stage is Stage.ENDED
+
+
+def await_stage(engine: Ray, pilot: Desk, stage: Stage) -> Observation:
+    """Wait until Ray says that a pilot is so far."""
+    last: list[Observation] = []
+
+    def reached() -> bool:
+        last.append(seen(engine, pilot))
+        return last[-1].stage in {stage, Stage.ENDED}
+
+    until(reached, f"the pilot is {stage}", STARTS_WITHIN_S)
+    assert last[-1].stage is stage
+    return last[-1]
+
+
+Benches = Callable[[], Bench]
+
+
+@pytest.fixture
+def bench(cluster: RayCluster, tmp_path: Path) -> Iterator[Bench]:
+    """Pilots on the cluster; they and all that they started are killed afterwards."""
+    bench = Bench(folder=tmp_path / "pilots", cluster=cluster)
+    yield bench
+    bench.engine().cancel([pilot.folder.token for pilot in bench.pilots])
+    for engine in bench.engines:
+        engine.close()
+    for pilot in bench.pilots:
+        kill_all(pilot.folder, None)

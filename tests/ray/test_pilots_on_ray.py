@@ -1,0 +1,183 @@
+"""Pilots on a real Ray cluster: they wait, run, end; nothing of them is left when an actor or a raylet is killed."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from launcher.backends.pilot_processes import pids_of
+from launcher.backends.protocol import Cause, EngineError, Stage
+from launcher.backends.ray import Ray
+from launcher.backends.settings import BackendSettings
+from launcher.pilots.messages import Began, Hello, Leave
+from launcher.states import Done
+from launcher.workers.started_file import recorded_outcome
+from tests.build import a_spec, gone, program_of, shell, until
+from tests.launcher.pilots.desk import Desk, a_pilot
+from tests.ray.cluster import STARTS_WITHIN_S, RayCluster
+from tests.ray.conftest import Bench, await_stage, seen
+
+pytestmark = pytest.mark.slow
+
+WAITS = 'until [ -e "$1" ]; do sleep 0.02; done'
+
+
+def nothing_lives(pilot: Desk) -> bool:
+    return not pids_of(pilot.folder, None)
+
+
+def variables(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return dict(line.decode().split("=", 1) for line in lines if b"=" in line)
+
+
+def test_a_pilot_runs_what_it_is_sent_and_leaves(bench: Bench) -> None:
+    engine = bench.engine()
+    pilot = bench.running(engine)
+    observation = seen(engine, pilot)
+    assert observation.stage is Stage.RUNNING
+    assert observation.node
+    pilot.run(spec=a_spec(*shell("exit 0")))
+    assert isinstance(pilot.outcome(), Done)
+    engine.close()  # as when the scheduler ends
+    engine = bench.engine()
+    assert seen(engine, pilot).stage is Stage.RUNNING
+    pilot.send(Leave())
+    observation = await_stage(engine, pilot, Stage.ENDED)
+    assert observation.cause is Cause.COMPLETED
+    assert observation.node_answers
+    assert seen(bench.engine(), pilot).cause is Cause.COMPLETED
+
+
+def test_a_pilot_without_room_waits_and_outlives_who_asked_for_it(bench: Bench) -> None:
+    engine = bench.engine()
+    pilot = bench.submitted(engine, cpus=64)
+    engine.close()
+    engine = bench.engine()
+    observation = seen(engine, pilot)
+    assert observation.stage is Stage.WAITING
+    assert "no node of the cluster has 1 CPU" not in observation.reason
+    engine.cancel([pilot.folder.token])
+    assert await_stage(engine, pilot, Stage.ENDED).cause is Cause.CANCELLED
+    assert pilot.read() == []
+
+
+def test_a_pilot_that_is_submitted_twice_runs_once(bench: Bench) -> None:
+    engine = bench.engine()
+    pilot = bench.running(engine)
+    spec = a_pilot("launcher", backend="ray", cpus=1)
+    engine.submit([(pilot.folder, spec)])
+    bench.engine().submit([(pilot.folder, spec)])
+    assert seen(engine, pilot).stage is Stage.RUNNING
+    assert len(pilot.of_kind(Hello)) == 1
+
+
+def test_an_unknown_pilot_is_unknown(bench: Bench) -> None:
+    engine = bench.engine()
+    engine.cancel(["launcher-nobody"])
+    assert engine.observe(["launcher-nobody"])["launcher-nobody"].stage is Stage.UNKNOWN
+
+
+def test_a_cancelled_pilot_ends_with_all_that_runs_in_it(bench: Bench, tmp_path: Path) -> None:
+    engine = bench.engine()
+    pilot = bench.running(engine)
+    stubborn = f"trap '' TERM; {WAITS}"
+    attempt = pilot.run(spec=a_spec(*shell(stubborn, str(tmp_path / "never"))))
+    until(lambda: pilot.of_kind(Began), "it runs")
+    program = program_of(attempt)
+    engine.cancel([pilot.folder.token])
+    assert await_stage(engine, pilot, Stage.ENDED).cause is Cause.CANCELLED
+    until(lambda: gone(program) and nothing_lives(pilot), "nothing of it lives", STARTS_WITHIN_S)
+
+
+def test_a_pilot_sees_the_gpus_that_ray_gave_it(bench: Bench) -> None:
+    engine = bench.engine()
+    pilots = [bench.running(engine, gpus=1) for _ in range(2)]  # there is no driver here
+    troubles = [pilot.of_kind(Hello)[0].troubles[0] for pilot in pilots]
+    assert all(re.search(r"CUDA_VISIBLE_DEVICES=[01] names", text) for text in troubles)
+    observation = await_stage(engine, pilots[0], Stage.ENDED)
+    assert (observation.cause, observation.reason) == (Cause.FAILED, "exit code 3")
+    assert "cannot serve" in engine.collect(pilots[0].folder)
+
+
+def test_what_runs_has_none_of_rays_variables(bench: Bench) -> None:
+    pilot = bench.running(bench.engine())
+    own = variables(pilot.of_kind(Hello)[0].pid)
+    assert not [name for name in own if name.startswith(("RAY_", "LAUNCHER_"))]
+
+
+def test_a_failing_prologue_is_collected(bench: Bench) -> None:
+    engine = bench.engine(prologue="echo 'no module cuda/99' >&2\nexit 5")
+    pilot = bench.submitted(engine)
+    observation = await_stage(engine, pilot, Stage.ENDED)
+    assert (observation.cause, observation.reason) == (Cause.FAILED, "exit code 5")
+    assert "no module cuda/99" in engine.collect(pilot.folder)
+
+
+def test_a_folder_that_the_node_does_not_see_is_named(bench: Bench, tmp_path: Path) -> None:
+    engine = bench.engine(paths={str(bench.folder): str(tmp_path / "elsewhere")})
+    observation = await_stage(engine, bench.submitted(engine), Stage.ENDED)
+    assert observation.cause is Cause.FAILED
+    assert "elsewhere" in observation.reason
+
+
+def test_an_estimate_creates_nothing(bench: Bench) -> None:
+    engine = bench.engine()
+    assert engine.estimate(a_pilot(cpus=1)).possible
+    refused = engine.estimate(a_pilot(cpus=64))
+    assert not refused.possible
+    assert "no node of the cluster has 64 CPU" in refused.why
+
+
+def test_on_a_node_whose_raylet_is_killed_what_runs_is_ended(
+    bench: Bench, cluster: RayCluster, tmp_path: Path
+) -> None:
+    cluster.add("dying", cpus=1)
+    engine = bench.engine("dying")
+    pilot = bench.running(engine)
+    pilot.run(spec=a_spec(*shell(WAITS, str(tmp_path / "never"))))
+    until(lambda: pilot.of_kind(Began), "it runs")
+    cluster.kill("dying")
+    observation = await_stage(engine, pilot, Stage.ENDED)
+    assert observation.cause is Cause.NODE_FAILED
+    assert observation.node_answers  # another raylet of the same machine
+    assert "node" in observation.reason
+    until(lambda: nothing_lives(pilot), "nothing of it lives", STARTS_WITHIN_S)
+
+
+def test_a_killed_pilot_keeps_its_gpus_until_what_ran_has_ended(
+    bench: Bench, tmp_path: Path
+) -> None:
+    engine, go = bench.engine(), tmp_path / "go"
+    pilot = bench.running(engine)
+    attempt = pilot.run(spec=a_spec(*shell(WAITS, str(go))))
+    until(lambda: pilot.of_kind(Began), "it runs")
+    program = program_of(attempt)
+    os.kill(pilot.of_kind(Hello)[0].pid, signal.SIGKILL)
+    assert seen(engine, pilot).stage is Stage.RUNNING
+    assert not gone(program)
+    go.touch()
+    assert await_stage(engine, pilot, Stage.ENDED).cause is Cause.FAILED
+    assert isinstance(recorded_outcome(attempt), Done)
+    assert nothing_lives(pilot)
+
+
+def test_a_process_that_hangs_is_replaced(bench: Bench) -> None:
+    engine = bench.engine()
+    pilot = bench.running(engine)
+    hanging = Ray(engine.settings, patience_s=0.0)
+    bench.engines.append(hanging)
+    with pytest.raises(EngineError, match="Ray did not answer within"):
+        seen(hanging, pilot)
+    assert seen(engine, pilot).stage is Stage.RUNNING
+
+
+def test_where_no_cluster_is_nothing_is_known(cluster: RayCluster) -> None:  # Ray is there
+    engine = Ray(BackendSettings(name="ray", kind="ray", address="127.0.0.1:1"), patience_s=120.0)
+    try:
+        with pytest.raises(EngineError, match=r"127\.0\.0\.1:1"):
+            engine.observe(["launcher-anybody"])
+    finally:
+        engine.close()
