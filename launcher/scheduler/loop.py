@@ -257,6 +257,7 @@ class Scheduler:
             if decide:
                 reasons = self._admission.decide(self._requests, result)
         self._endings.settle(ended)
+        result.soon(self._endings.wait_s)
         if decide:
             self._succession.allow(self._admission.flow_in_turn, time.monotonic())
         self._launches.commit()
