@@ -1,6 +1,7 @@
 """Prove it: python -m tests.clusters [--jobs 200] [--only slurmd …] [--out FILE]."""
 
 import shutil
+import signal
 import sys
 import tempfile
 import traceback
@@ -25,6 +26,7 @@ MOST_LINES = 12
 @click.option("--out", type=click.Path(path_type=Path), help="Write the table here, too.")
 def main(jobs: int, only: Sequence[str], patience: float, keep: bool, out: Path | None) -> None:
     """Run jobs on a Slurm of three nodes, break its parts, and count what went wrong."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
     lacking = missing()
     if lacking:
         click.echo(f"clusters: {lacking}", err=True)
@@ -41,16 +43,15 @@ def main(jobs: int, only: Sequence[str], patience: float, keep: bool, out: Path 
             click.echo(traceback.format_exc(), err=True)
             continue
         reports.append(report)
+        if out is not None:
+            out.write_text(table(reports) + "\n", encoding="utf-8")
         failed |= not report.good
         for line in report.lines[:MOST_LINES]:
             click.echo(f"  {line}", err=True)
         click.echo(table(reports[-1:]), err=True)
         if report.good or not keep:
             shutil.rmtree(place, ignore_errors=True)
-    text = table(reports)
-    click.echo(text)
-    if out is not None:
-        out.write_text(text + "\n", encoding="utf-8")
+    click.echo(table(reports))
     sys.exit(1 if failed else 0)
 
 
