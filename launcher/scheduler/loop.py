@@ -189,6 +189,7 @@ class Scheduler:
         why = "" if self._reader.is_home() else GONE
         logger.info("scheduler pid=%d leaves%s", os.getpid(), why)
         self._gpus.leave(self._admission.claims())
+        self._fleet.close()
         self._fork_servers.close()
 
     def _read_requests(self) -> bool:
@@ -255,6 +256,7 @@ class Scheduler:
             if decide:
                 reasons = self._admission.decide(self._requests, result)
         self._endings.settle(ended)
+        result.soon(self._endings.wait_s)
         if decide:
             self._succession.allow(self._admission.flow_in_turn, time.monotonic())
         self._launches.commit()
