@@ -77,7 +77,7 @@ class Dispatch:
         self._backends, self._attempts = backends, attempts
         self._launches = launches
         self.sending = Sending(home, store.scheduling, clock, launches.in_the_way)
-        self.hearing = Hearing(home, fleet, clock, attempts)
+        self.hearing = Hearing(home, fleet, clock, attempts, self.sending.claimed)
         self.places = PilotPlaces(home, fleet, self.claims, self._queue.usage)
         self._heads: dict[int, ReadyJob] = {}  # lane → the first job that waits elsewhere, too
         self._counted_at, self._counted = 0.0, set[int]()  # when, monotonic; of which lanes

@@ -37,7 +37,12 @@ class Hearing:
     """Hears all pilots of a home; without any it does nothing."""
 
     def __init__(
-        self, home: Home, fleet: Fleet, clock: Callable[[], float], attempts: RunningAttempts
+        self,
+        home: Home,
+        fleet: Fleet,
+        clock: Callable[[], float],
+        attempts: RunningAttempts,
+        unsent: Callable[[], Iterable[Claim]],
     ) -> None:
         """Begin without having heard anything.
 
@@ -46,7 +51,9 @@ class Hearing:
             fleet: the pilots there are.
             clock: seconds since 1970.
             attempts: all that run.
+            unsent: returns what is claimed and was not sent yet.
         """
+        self._unsent = unsent
         self._home, self._fleet, self._clock, self._attempts = home, fleet, clock, attempts
         self._news_at = -inf  # monotonic
         self._unheard = True  # nothing was read yet
@@ -102,7 +109,7 @@ class Hearing:
     def bury(self) -> Iterator[tuple[Claim, Outcome]]:
         """End the attempts of pilots that are given up; nothing of them is read any more."""
         for token, why in dict(self._fleet.given_up()).items():
-            clear = True
+            clear = all(claim.pilot != token for claim in self._unsent())
             claims = [claim for claim in self._attempts.claims() if claim.pilot == token]
             for claim in claims:
                 attempt = self._home.attempt(claim.job, claim.number)

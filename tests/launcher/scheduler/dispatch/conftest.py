@@ -104,12 +104,13 @@ class Office:
         environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
         return enqueue(self.store, *specs, context=a_context(environment=environment))
 
-    def decide(self, *, here: int = 0, fails: bool = False) -> Reasons:
+    def decide(self, *, here: int = 0, fails: bool = False, sends: bool = True) -> Reasons:
         """Decide as a scheduler does whose machine has room for so many jobs; nothing starts there.
 
         Args:
             here: how many start on this machine.
             fails: the transaction comes to nothing.
+            sends: what is claimed is sent at once.
         """
 
         def own(jobs: object) -> tuple[Reasons, list[int]]:
@@ -130,7 +131,7 @@ class Office:
             self.dispatch.sending.undo()
             self.store.scheduling.forget()
         self.dispatch.sending.commit()
-        for watch in self.dispatch.send():
+        for watch in self.dispatch.send() if sends else ():
             self.attempts.add(watch)
         return reasons
 

@@ -184,3 +184,15 @@ def test_attempt_whose_pilot_the_home_has_no_record_of_is_lost(office: Office) -
     claim = a_claim(boot=f"{PILOT}lp-9", claimed=1.0)
     assert claim.pilot == "lp-9"
     assert isinstance(office.dispatch.hearing.adopt(claim), Lost)
+
+
+def test_pilot_is_not_buried_before_what_is_claimed_there_was_ended(office: Office) -> None:
+    office.pilot()
+    office.queue("box")
+    office.decide(sends=False)
+    office.fleet.lost["lp-1"] = "pilot lp-1 ended: node failed"
+    assert [*office.dispatch.hearing.bury()] == []
+    assert office.fleet.done == []
+    for watch in office.dispatch.send():
+        office.attempts.add(watch)
+    assert isinstance(buried(office, "pilot lp-1 ended: node failed"), Void)
