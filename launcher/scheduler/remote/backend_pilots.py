@@ -1,5 +1,6 @@
 """The pilots of one backend: what follows from how each of them is."""
 
+import contextlib
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -212,6 +213,8 @@ class BackendPilots:
         """
         why = pilot.record.cancelled or self._end_of(pilot)  # before it was cancelled for that
         if self.pilots.doom(pilot, why) and (pilot.cancelled or pilot.lease_over):
+            with contextlib.suppress(OSError):  # should anything live there all the same, it ends
+                pilot.link.folder.buried.touch()
             self.pilots.write(pilot, replace(pilot.record, given_up=why))
 
     def _end_of(self, pilot: Pilot) -> str:

@@ -71,6 +71,7 @@ def test_what_runs_on_a_pilot_that_ended_is_given_up_after_the_engine_ended_it_f
     assert list(world.fleet.given_up()) == [tokens[0]]
     assert "node failed" in world.fleet.given_up()[tokens[0]]
     assert tokens[0] in world.cluster.cancelled
+    assert world.by_token[tokens[0]].folder.buried.exists()  # should anything live there, it ends
     world.busy = {}
     world.fleet.buried(tokens[0])
     world.turn()
