@@ -53,8 +53,8 @@ def test_an_archive_is_unpacked_once_and_other_entries_stay(tmp_path: Path) -> N
     archive = an_archive(tmp_path, "a")
     home = Home(tmp_path / "node")
     path = unpacked(f"/one{os.pathsep}{archive}", home)
-    one, folder = path.split(os.pathsep)
-    assert one == "/one"
+    first, folder = path.split(os.pathsep)
+    assert first == "/one"
     (Path(folder) / "mark").touch()
     assert unpacked(str(archive), home) == folder
     assert (Path(folder) / "mark").exists()
