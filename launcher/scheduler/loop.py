@@ -46,6 +46,7 @@ from launcher.workers.spawn_outage import Outage
 logger = logging.getLogger(__name__)
 
 MOST_OPEN = 4  # ends that are taken in together, while other jobs run in their places
+GONE = " why='its database was deleted, replaced or damaged'"
 LEAVE_AFTER_S = 600.0  # a scheduler without jobs leaves; every command that queues starts one
 
 
@@ -186,10 +187,10 @@ class Scheduler:
             if self._finished(result):
                 break
             self._sleep.until_news(result)
-        gone = " why='its database was deleted, replaced or damaged'"
-        why = "" if self._reader.is_home() else gone
+        why = "" if self._reader.is_home() else GONE
         logger.info("scheduler pid=%d leaves%s", os.getpid(), why)
         self._gpus.leave(self._admission.claims())
+        self._fleet.close()
         self._fork_servers.close()
 
     def _read_requests(self) -> bool:
@@ -256,6 +257,7 @@ class Scheduler:
             if decide:
                 reasons = self._admission.decide(self._requests, result)
         self._endings.settle(ended)
+        result.soon(self._endings.wait_s)
         if decide:
             self._succession.allow(self._admission.flow_in_turn, time.monotonic())
         self._launches.commit()
