@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -238,7 +239,8 @@ class Fleet:
         for group in self._groups.values():
             if not (group.pilots or group.demand.jobs or group.pace.failures):
                 continue
-            why = reason(self._situation(group, now), late_after_s=LATE_S)
+            situation = replace(self._situation(group, now), log="")  # stands in lines of its own
+            why = reason(situation, late_after_s=LATE_S)
             settings = group.settings
             backends.append(
                 BackendRow(
