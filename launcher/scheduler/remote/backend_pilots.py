@@ -76,12 +76,12 @@ class BackendPilots:
 
     @property
     def trouble(self) -> str:
-        """Why its engine does not answer, or the home cannot be written."""
-        return self._requests.trouble or self.pilots.trouble
+        """Why its engine does not answer."""
+        return self._requests.trouble
 
     def needs_scheduler(self, now: float) -> bool:
         """Tell whether a scheduler should stay for one of its pilots."""
-        mute = bool(self.trouble)
+        mute = bool(self.trouble or self.pilots.trouble)
         return any(pilot.needs_scheduler(now, mute=mute) for pilot in self.pilots)
 
     @property
@@ -190,6 +190,8 @@ class BackendPilots:
             self.pilots.doom(pilot, "it took its leave minutes ago, and is still there")
         if pilot.life is Life.SILENT and pilot.silent_s > START_S and not pilot.attempts:
             self.pilots.doom(pilot, "it was silent for minutes, and nothing runs there")
+        if pilot.life is Life.EXPIRED and not pilot.attempts:
+            self.pilots.doom(pilot, self._end_of(pilot))
         if pilot.over and pilot.taken and not pilot.spoke and not pilot.is_doomed:
             self._blame(pilot, self._end_of(pilot), now)
         if pilot.over and pilot.attempts and not pilot.record.given_up:

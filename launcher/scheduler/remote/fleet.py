@@ -102,6 +102,7 @@ class Fleet:
             return
         if not (self._groups or demand or busy):
             return
+        self._look_at = now + LOOK_S
         if now >= self._configured_at + CONFIGURED_S:
             self._configure(now)
         for group in self._groups.values():
@@ -224,6 +225,7 @@ class Fleet:
             pilots=pilots,
             configured=group.configured,
             trouble=group.trouble,
+            disk=group.pilots.trouble,
             late_s=group.late_s,
             refusal=pace.refusal,
             failures=pace.failures,
