@@ -87,7 +87,7 @@ def kill_actors(site: RaySite) -> None:
 
 def kill_schedulers(site: RaySite) -> None:
     """Kill the scheduler three times, and with it who speaks with Ray."""
-    kill_scheduler(site)  # type: ignore[arg-type]  # it uses what all sites have
+    kill_scheduler(site)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

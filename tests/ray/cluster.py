@@ -40,6 +40,10 @@ class RayCluster:
         """Kill the raylet of a node, and wait for its end."""
         self._ask(f"kill {name}")
 
+    def raylet(self, name: str) -> int:
+        """Return the pid of a node's raylet."""
+        return int(self._ask(f"pid {name}")["pid"])
+
     def _ask(self, line: str) -> Mapping[str, Any]:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{line}\n")

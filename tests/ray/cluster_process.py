@@ -1,6 +1,6 @@
 """A Ray cluster on this machine, in a process of its own: it obeys a line each, and ends with its input.
 
-`add NAME CPUS GPUS` adds a node, `kill NAME` kills its raylet; each is answered by a JSON line.
+`add NAME CPUS GPUS` adds a node, `pid NAME` tells its raylet's pid, `kill NAME` kills it; each is answered by a JSON line.
 """
 
 import json
@@ -34,6 +34,8 @@ def main() -> None:
                 mark = {f"on-{name}": 1000}
                 nodes[name] = cluster.add_node(num_cpus=cpus, num_gpus=gpus, resources=mark)
                 _say(answers, raylet=_raylet(nodes[name]).pid)
+            elif word == "pid":
+                _say(answers, pid=_raylet(nodes[name]).pid)
             else:
                 raylet = _raylet(nodes[name])
                 raylet.kill()
