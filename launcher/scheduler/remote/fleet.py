@@ -28,6 +28,7 @@ from launcher.system.paths import Home
 logger = logging.getLogger(__name__)
 
 LOOK_S = 0.05  # between two looks at all pilots, unless an engine has answered
+MOST_TIME = 0.05  # of the scheduler's: hundreds of pilots are looked at less often
 CONFIGURED_S = 1.0  # config.toml is asked for so often
 LONG_S = 3600.0
 NEXT_HEARD = 32  # of the pilots for one job each that wait in an engine's queue
@@ -116,6 +117,8 @@ class Fleet:
         }
         if self._file.due(now):
             self._show(now)
+        ended = self._clock()
+        self._look_at = ended + max(LOOK_S, (ended - now) / MOST_TIME)
 
     def links(self) -> Sequence[PilotLink]:
         """Return the links of the pilots that may be sent work, the oldest first."""
@@ -223,6 +226,7 @@ class Fleet:
             pilots=pilots,
             configured=group.configured,
             trouble=group.trouble,
+            disk=group.pilots.trouble,
             late_s=group.late_s,
             refusal=pace.refusal,
             failures=pace.failures,

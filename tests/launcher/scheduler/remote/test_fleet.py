@@ -331,6 +331,18 @@ def test_a_silent_node_is_waited_for_unless_a_lease_is_over(tmp_path: Path) -> N
     assert "lease" in world.fleet.given_up()[first]
 
 
+def test_an_idle_pilot_whose_lease_is_over_makes_room_for_another(tmp_path: Path) -> None:
+    world = World(tmp_path, lease_s=60.0, pilots=1)
+    (frozen,) = start(world, 1)
+    world.pass_time(60)
+    assert not world.cluster.cancelled
+    world.need(1)
+    world.pass_time(30)
+    assert world.cluster.cancelled == [frozen]
+    assert len(world.cluster.submitted) == 2
+    assert world.cluster.most_alive == 1
+
+
 def test_without_a_lease_a_silent_pilot_is_waited_for_as_long_as_its_engine_has_it(
     world: World,
 ) -> None:
