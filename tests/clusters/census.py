@@ -3,14 +3,13 @@
 import os
 import re
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.system.process_tree import descendants, send
 
 PILOT = b"launcher.pilots"
-NODE = "SLURMD_NODENAME"
 DAEMON = re.compile(rb"(\S*/)?(slurmd|slurmctld|munged)(: .*)?")
 
 
@@ -51,43 +50,51 @@ def processes() -> list[Process]:
     return listed
 
 
-def pilots_on(node: str, folder: Path) -> list[Process]:
-    """Return the pilots below a folder that run on a node; '' means any."""
+def pilots_below(folder: Path) -> dict[str, int]:
+    """Return the pilots that live whose folders lie below a folder: token → pid."""
+    return {
+        process.folder.name: process.pid
+        for process in processes()
+        if process.folder is not None and process.folder.is_relative_to(folder)
+    }
+
+
+def marked(name: str, value: object, folder: Path) -> list[Process]:
+    """Return what began with a variable of this value, and belongs to the proof in a folder."""
     return [
         process
         for process in processes()
-        if process.folder is not None
-        and process.folder.is_relative_to(folder)
-        and (not node or process.has(NODE, node))
+        if process.has(name, value) and _is_below(process, folder)
     ]
 
 
-def of_node(node: str, slurmd: int, folder: Path) -> list[int]:
+def tokens_of(begun: Iterable[Process]) -> set[str]:
+    """Return the tokens of the pilots whose folders are the last words of processes."""
+    last = (Path(os.fsdecode(process.words[-1])).name for process in begun)
+    return {name for name in last if name.startswith("launcher-")}
+
+
+def of_node(first: Collection[int], tokens: Collection[str]) -> list[int]:
     """Return the pids of all that a node runs.
 
     Args:
-        node: its name.
-        slurmd: the pid of its daemon.
-        folder: below which the proof's files lie.
+        first: its daemons, and what they have started.
+        tokens: its pilots; what these have started is in sessions of its own.
     """
-    listed = processes()
-    tokens = {
-        process.folder.name
-        for process in listed
-        if process.folder is not None and process.has(NODE, node)
-    }
-    ours = [process for process in listed if _is_below(process, folder)]
-    begun = [
+    of_pilots = [
         process.pid
-        for process in ours
-        if process.has(NODE, node)
-        or any(process.has("LAUNCHER_PILOT", token) for token in tokens)
-        or any(f"/{token}/".encode() in entry for token in tokens for entry in process.environment)
+        for process in processes()
+        if any(process.has("LAUNCHER_PILOT", token) for token in tokens)
+        or any(
+            f"/{token}".encode() in text
+            for token in tokens
+            for text in (*process.environment, *process.words)
+        )
     ]
-    # a step's manager leaves its daemon: it is the parent of what has the mark
-    managers = {parent for pid in begun if (parent := _manager(pid))}
-    first = {slurmd, *begun, *managers}
-    return sorted(first | {below for pid in first for below in descendants(pid)})
+    # a step's manager leaves its daemon: it is the parent of what the daemon has started
+    managers = {parent for pid in {*first, *of_pilots} if (parent := _manager(pid))}
+    roots = {*first, *of_pilots, *managers}
+    return sorted(roots | {below for pid in roots for below in descendants(pid)})
 
 
 def left_behind(folder: Path, spared: Iterable[int]) -> list[Process]:
@@ -95,7 +102,7 @@ def left_behind(folder: Path, spared: Iterable[int]) -> list[Process]:
 
     Args:
         folder: below which the proof's files lie.
-        spared: the pids of Slurm's daemons.
+        spared: the pids of the cluster's daemons.
     """
     kept = {os.getpid(), *spared}
     listed = {process.pid: process for process in processes()}
@@ -117,7 +124,7 @@ def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
 
 def _is_below(process: Process, folder: Path) -> bool:
     mark = f"{folder}/".encode()
-    return any(mark in entry for entry in process.environment)
+    return any(mark in text for text in (*process.environment, *process.words))
 
 
 def _manager(pid: int) -> int:

@@ -4,16 +4,16 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from tests.clusters.census import of_node, pilots_on, signal_all
-from tests.clusters.site import SlurmSite
+from tests.clusters.census import signal_all
+from tests.clusters.site import Site
+from tests.clusters.slurm_site import FOREIGN, SLEEPS, SlurmSite
 
 EARLY, LATER = 0.15, 0.4  # shares of the jobs that are done when a fault comes
 DOWN_S = 20.0  # so long a daemon is away: longer than Slurm waits for a node
 LEASE_S = 4.0
 CALL_S = 60.0
-FOREIGN = "a-colleagues-job"
-SLEEPS = "#!/bin/sh\nexec sleep 600\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,13 +22,14 @@ class Fault:
 
     name: str
     does: str  # for people
-    strike: Callable[[SlurmSite], None]
+    strike: Callable[[Any], None]  # of the site that it breaks
+    engine: str = "slurm"
     seconds: float = 0.5  # that each job takes
     settings: str = ""  # further lines of the backend's table
     late_files: bool = False  # between submit host and nodes
 
 
-def nothing(site: SlurmSite) -> None:
+def nothing(site: Site) -> None:
     """Break nothing."""
 
 
@@ -44,9 +45,7 @@ def kill_slurmd_and_pilot(site: SlurmSite) -> None:
     """Kill a node's daemon, and the pilot there; the supervisors of its attempts are orphans."""
     site.until_done(EARLY)
     site.slurm.kill("n1")
-    pilots = pilots_on("n1", site.folder)
-    assert pilots, "no pilot on n1"
-    signal_all([pilot.pid for pilot in pilots], signal.SIGKILL)
+    site.kill_pilots("n1")
     time.sleep(DOWN_S)
     site.slurm.start_node("n1")
 
@@ -54,27 +53,18 @@ def kill_slurmd_and_pilot(site: SlurmSite) -> None:
 def cut_power(site: SlurmSite) -> None:
     """Kill all that runs on a node; it comes back later."""
     site.until_done(EARLY)
-    _signal_node(site, "n1", signal.SIGKILL)
+    site.signal_node("n1", signal.SIGKILL)
     site.slurm.kill("n1")
     time.sleep(DOWN_S)
     site.slurm.start_node("n1")
 
 
-def freeze_node(site: SlurmSite) -> None:
+def freeze_node(site: Site) -> None:
     """Stop all that runs on a node for longer than the lease, and let it go on."""
     site.until_done(EARLY)
-    frozen = _signal_node(site, "n1", signal.SIGSTOP)
+    frozen = site.signal_node("n1", signal.SIGSTOP)
     time.sleep(4 * LEASE_S)
     signal_all(frozen, signal.SIGCONT)
-
-
-def _signal_node(site: SlurmSite, node: str, number: signal.Signals) -> set[int]:
-    """Send a signal to all that a node runs, also to what it starts meanwhile."""
-    slurmd, reached = site.slurm.daemons[node].pid, set[int]()
-    while new := set(of_node(node, slurmd, site.folder)) - reached:
-        signal_all(new, number)
-        reached |= new
-    return reached
 
 
 def kill_slurmctld_after(delay_s: float) -> Callable[[SlurmSite], None]:
@@ -104,7 +94,7 @@ def give_number_again(site: SlurmSite) -> None:
     assert number in numbers, f"{number} is none of {numbers}"
 
 
-def kill_scheduler(site: SlurmSite) -> None:
+def kill_scheduler(site: Site) -> None:
     """Kill the scheduler three times; its owner looks for it a few seconds later."""
     for share in (EARLY, 2 * EARLY, 3 * EARLY):
         site.until_done(share)
@@ -113,7 +103,7 @@ def kill_scheduler(site: SlurmSite) -> None:
         site.scheduler()
 
 
-def freeze_submit_host(site: SlurmSite) -> None:
+def freeze_submit_host(site: Site) -> None:
     """Stop the submit host for a minute."""
     site.until_done(EARLY)
     site.freeze_submit_host(60.0)

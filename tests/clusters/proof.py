@@ -1,10 +1,8 @@
 """One proof: jobs are queued, a fault comes, and what is left is judged."""
 
 import contextlib
-import os
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,23 +11,13 @@ from launcher.system.process_tree import send
 from tests.chaos.outside import facts
 from tests.chaos.program import read_stamps
 from tests.clusters.census import Process, left_behind, signal_all
-from tests.clusters.faults import FOREIGN, Fault
+from tests.clusters.faults import Fault
 from tests.clusters.jobs import output_of
 from tests.clusters.judge import Verdict, judge
-from tests.clusters.site import Site, SlurmSite
-from tests.clusters.stubs import Stubs
-from tests.launcher.pilots.late_files import LateFiles
-from tests.slurm.cluster import a_slurm
+from tests.clusters.ray_site import on_ray
+from tests.clusters.site import Site
+from tests.clusters.slurm_site import on_slurm
 
-NODES = ("n1", "n2", "n3")
-SETTINGS = """kind = "slurm"
-cpus = 2
-pilots = 3
-per_minute = 60
-beat = "0.5s"
-poll = "1s"
-"""
-NAMES_S = 2.0  # so long a new file is hidden from the other side
 SETTLE_S = 90.0  # for what is left when the queue was stopped
 LOOK_S = 0.2
 
@@ -71,37 +59,24 @@ def prove(place: Path, fault: Fault, *, jobs: int, patience_s: float) -> Report:
         jobs: how many there are.
         patience_s: for all of them after the fault.
     """
-    with a_slurm(place / "slurm", len(NODES)) as slurm, _files(place, fault) as settings:
-        stubs = Stubs(place / "bin")
-        path = f"{stubs.folder}:{_path()}"
-        site = SlurmSite(
-            folder=place,
-            environment={**slurm.environment, "PATH": path},
-            settings="\n".join([SETTINGS, fault.settings, settings]),
-            jobs=jobs,
-            seconds=fault.seconds,
-            slurm=slurm,
-            stubs=stubs,
-        )
+    with _site(place, fault, jobs) as site:
         try:
             trouble = _torment(site, fault, patience_s)
             seconds = time.monotonic() - site.began
             site.launcher("stop", check=False)
-            slurm.await_nodes()
-            daemons = [daemon.pid for daemon in slurm.daemons.values()]
-            processes = settled(place, daemons)
-            pilots = site.pilots()
-            if fault.name == "number-again":
-                trouble += _foreign_job(site)
+            trouble += site.settle()
+            processes = settled(place, site.daemons())
+            pilots = site.pilots_left()
             verdict = verdict_of(site)
         finally:
             end_scheduler(site)
-            signal_all([process.pid for process in left_behind(place, ())], signal.SIGKILL)
+            spared = site.daemons()
+            signal_all([process.pid for process in left_behind(place, spared)], signal.SIGKILL)
         return Report(
             fault=fault,
             verdict=verdict,
             seconds=seconds,
-            pilots=stubs.calls("sbatch"),
+            pilots=site.submissions(),
             pilots_left=tuple(pilots),
             processes_left=tuple(process.title for process in processes),
             stages_left=len(site.stages()),
@@ -109,7 +84,19 @@ def prove(place: Path, fault: Fault, *, jobs: int, patience_s: float) -> Report:
         )
 
 
-def _torment(site: SlurmSite, fault: Fault, patience_s: float) -> str:
+def _site(place: Path, fault: Fault, jobs: int) -> contextlib.AbstractContextManager[Site]:
+    if fault.engine == "ray":
+        return on_ray(place, jobs=jobs, seconds=fault.seconds, settings=fault.settings)
+    return on_slurm(
+        place,
+        jobs=jobs,
+        seconds=fault.seconds,
+        settings=fault.settings,
+        late_files=fault.late_files,
+    )
+
+
+def _torment(site: Site, fault: Fault, patience_s: float) -> str:
     """Queue the jobs, strike, and wait for their ends; return what kept it from going on."""
     try:
         site.begin()
@@ -143,25 +130,3 @@ def end_scheduler(site: Site) -> None:
     pid = scheduler_pid(site.home)
     if pid is not None:
         send(pid, signal.SIGKILL)
-
-
-def _foreign_job(site: SlurmSite) -> str:
-    """Tell whether a colleague's job has come to harm; end it."""
-    states = site.slurm.ask("squeue", "-h", f"--name={FOREIGN}", "-o", "%T").split()
-    site.slurm.ask("scancel", f"--name={FOREIGN}")
-    return "" if states == ["RUNNING"] else f"the colleague's job is {states or 'gone'}"
-
-
-@contextlib.contextmanager
-def _files(place: Path, fault: Fault) -> Iterator[str]:
-    """Give the lines of the backend's table that say where pilots' folders lie."""
-    if not fault.late_files:
-        yield ""
-        return
-    here, there = place / "pilots", place / "pilots-there"
-    with LateFiles(here, there, NAMES_S):
-        yield f'folder = "{here}"\npaths = {{ "{here}" = "{there}" }}'
-
-
-def _path() -> str:
-    return os.environ.get("PATH", os.defpath)

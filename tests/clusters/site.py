@@ -13,9 +13,8 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
 from launcher.system.process_tree import descendants, send
 from tests.chaos.outside import facts, still_open
+from tests.clusters.census import of_node, pilots_below, signal_all
 from tests.clusters.jobs import make_laboratory, names
-from tests.clusters.stubs import Stubs
-from tests.slurm.cluster import Slurm
 
 ROOT = Path(__file__).parents[2]  # `launcher` and `tests` are imported from here
 LAUNCHER = Path(sys.executable).parent / "launcher"
@@ -87,6 +86,43 @@ class Site:
         """Type a command of the queue; return what it prints."""
         done = self.call(str(LAUNCHER), *words, check=check)
         return done.stdout + done.stderr
+
+    # --- of the engine
+
+    def node(self, name: str) -> tuple[set[int], set[str]]:
+        """Return the pids of a node's daemons and of what they started, and the tokens of its pilots."""
+        raise NotImplementedError
+
+    def settle(self) -> str:
+        """Wait until the engine is whole again; return what else must not be."""
+        return ""
+
+    def daemons(self) -> list[int]:
+        """Return the pids of the engine's daemons."""
+        raise NotImplementedError
+
+    def submissions(self) -> int:
+        """Return how many pilots there have been."""
+        raise NotImplementedError
+
+    def pilots_left(self) -> list[str]:
+        """Return the pilots that the engine still has."""
+        raise NotImplementedError
+
+    def signal_node(self, name: str, number: signal.Signals) -> set[int]:
+        """Send a signal to all that a node runs, also to what it starts meanwhile; return whom it reached."""
+        reached: set[int] = set()
+        while new := set(of_node(*self.node(name))) - reached:
+            signal_all(new, number)
+            reached |= new
+        return reached
+
+    def kill_pilots(self, name: str) -> None:
+        """Kill the pilots of a node with SIGKILL, and nothing that they have started."""
+        _, tokens = self.node(name)
+        pids = [pid for token, pid in pilots_below(self.folder).items() if token in tokens]
+        assert pids, f"no pilot on {name}"
+        signal_all(pids, signal.SIGKILL)
 
     # --- what a fault waits for, and strikes
 
@@ -164,17 +200,3 @@ class Site:
     def stages(self) -> list[str]:
         """Return what attempts keep for themselves, and was neither accepted nor removed."""
         return [str(path) for path in self.project.glob("runs/*/.attempts/*")]
-
-
-@dataclass(kw_only=True)
-class SlurmSite(Site):
-    """A queue with a Slurm of its own."""
-
-    slurm: Slurm
-    stubs: Stubs
-
-    def pilots(self, state: str = "") -> list[str]:
-        """Return the names of the pilots that Slurm has, or of those in a state."""
-        wanted = (f"--states={state}",) if state else ()
-        listed = self.slurm.ask("squeue", "-h", "-o", "%j", *wanted).split()
-        return [name for name in listed if name.startswith("launcher-")]

@@ -5,6 +5,7 @@ any part may be seen first; what was written before its name was given is seen w
 """
 
 import contextlib
+import os
 import random
 import threading
 import time
@@ -59,7 +60,7 @@ class LateFiles:
     def _show(self, source: Path, target: Path, *, theirs: bool) -> None:
         for path in sorted(source.rglob("[!.]*")):
             copy = target / path.relative_to(source)
-            if copy.exists():
+            if os.path.lexists(copy):
                 if path.is_file() and (path.name in THEIRS) is theirs:
                     with contextlib.suppress(OSError):
                         self._grow(path, copy)
@@ -79,6 +80,9 @@ class LateFiles:
 
 
 def _appear(path: Path, copy: Path) -> None:
+    if path.is_symlink():
+        copy.symlink_to(path.readlink())
+        return
     if path.is_dir():
         copy.mkdir()
         return
