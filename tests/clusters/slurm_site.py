@@ -61,7 +61,7 @@ class SlurmSite(Site):
         return [daemon.pid for daemon in self.slurm.daemons.values()]
 
     def submissions(self) -> int:
-        """Return how often sbatch was called."""
+        """Return how often sbatch was called; an array is submitted with one call."""
         return self.stubs.calls("sbatch")
 
     def pilots_left(self) -> list[str]:
@@ -71,7 +71,13 @@ class SlurmSite(Site):
 
 @contextlib.contextmanager
 def on_slurm(
-    place: Path, *, jobs: int, seconds: float, settings: str = "", late_files: bool = False
+    place: Path,
+    *,
+    jobs: int,
+    seconds: float = 0.0,
+    table: str = SETTINGS,
+    settings: str = "",
+    late_files: bool = False,
 ) -> Iterator[SlurmSite]:
     """Give a queue with a Slurm of three nodes in an empty folder.
 
@@ -79,6 +85,7 @@ def on_slurm(
         place: the folder.
         jobs: how many there will be.
         seconds: that each takes.
+        table: lines of the backend's table.
         settings: further lines of the backend's table.
         late_files: between submit host and nodes.
     """
@@ -86,7 +93,7 @@ def on_slurm(
         slurm = opened.enter_context(a_slurm(place / "slurm", len(NODES)))
         stubs = Stubs(place / "bin")
         path = os.environ.get("PATH", os.defpath)
-        lines = [SETTINGS, settings]
+        lines = [table, settings]
         if late_files:
             here, there = place / "pilots", place / "pilots-there"
             opened.enter_context(LateFiles(here, there, NAMES_S))

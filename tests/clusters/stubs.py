@@ -40,11 +40,17 @@ class Stubs:
 
     def calls(self, name: str) -> int:
         """Return how often a program was called, and has ended or hangs."""
+        return sum(words[0] == name for words in self._lines())
+
+    def ends(self, name: str) -> list[float]:
+        """Return when calls of a program have ended, in seconds since 1970."""
+        return [float(words[2]) for words in self._lines() if words[0] == name]
+
+    def _lines(self) -> list[list[str]]:
         try:
-            lines = self._calls.read_text(encoding="ascii").splitlines()
+            return [line.split() for line in self._calls.read_text(encoding="ascii").splitlines()]
         except FileNotFoundError:
-            return 0
-        return sum(line.split()[0] == name for line in lines)
+            return []
 
     def await_call(self, name: str, timeout_s: float) -> None:
         """Return just after a program was called for the first time."""
