@@ -5,6 +5,7 @@ Ray itself is never imported here: a child process in the cluster's interpreter 
 
 import os
 import sys
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from launcher.backends.ray_states import (
 )
 from launcher.backends.settings import BackendSettings
 from launcher.pilots.folder import PilotFolder, PilotSpec, Shape
-from launcher.system.environment import looks_secret
+from launcher.system.environment import looks_secret, prologue_lines
 from launcher.system.files import last_lines
 from launcher.system.paths import Home
 from launcher.system.text import harmless
@@ -32,7 +33,7 @@ PATIENCE_S = 60.0  # joining a cluster takes seconds, on a busy machine many
 LOG_LINES = 20
 MOST_TEXT = 600  # characters of what Ray said that a message shows
 DESK = Path(__file__).with_name("ray_desk.py")
-_BASH = ("/bin/bash", "-c")
+_BASH = ("/bin/bash", "-lc")  # a login shell: `module` and conda are defined by what it reads
 _FIND = "auto"  # RAY_ADDRESS, or the cluster of this machine
 
 
@@ -124,7 +125,9 @@ class Ray:
         except Refused as error:
             return Estimate(possible=False, why=str(error))
         wanted = resources(self._settings, spec.shape)
-        return Estimate(possible=could_fit(nodes, wanted), why=why_not(nodes, wanted))
+        why = why_not(nodes, wanted)
+        starts_at = None if why else time.time()
+        return Estimate(possible=could_fit(nodes, wanted), why=why, starts_at=starts_at)
 
     def close(self) -> None:
         """End the process that speaks with Ray; pilots live on."""
@@ -137,7 +140,8 @@ class Ray:
         words.append(path_on_node(self._settings, folder.folder))
         if not self._settings.prologue:
             return words
-        return [*_BASH, f'{self._settings.prologue}\nexec "$@"', "bash", *words]
+        lines = [*prologue_lines(self._settings.prologue), 'exec "$@"']
+        return [*_BASH, "\n".join(lines), "bash", *words]
 
     def _wanted(self) -> dict[str, float]:
         own = self._settings

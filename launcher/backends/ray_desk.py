@@ -246,8 +246,9 @@ def _actor_classes() -> tuple[type, type]:
 
         def serve(self) -> None:
             """Wait for the end of the guard, and end."""
+            code = self._child.wait()  # the guard has left it, or never began
             word = self._socket.recv(16)
-            code = int(word) if word else self._child.wait() or 1
+            code = int(word) if word else code or 1
             if code:
                 sys.exit(code if code > 0 else 128 - code)
             ray.actor.exit_actor()

@@ -11,6 +11,7 @@ from launcher.backends.node_paths import interpreter_on_node, path_on_node
 from launcher.backends.settings import BackendSettings
 from launcher.backends.slurm_states import name_and_index, ranges
 from launcher.pilots.folder import PilotFolder, PilotSpec, Shape
+from launcher.system.environment import prologue_lines
 
 MIB = 1 << 20
 WARNING_S = 120  # so long before its end a pilot is told, in which trainings save
@@ -105,7 +106,7 @@ def script(settings: BackendSettings, batch: Batch) -> str:
         # an administrator may requeue what we asked not to: its attempts have been given up by then
         '[ "${SLURM_RESTART_COUNT:-0}" = 0 ] || exit 0',
         *[until] * (batch.shape.time_s is None),
-        *settings.prologue.splitlines(),
+        *prologue_lines(settings.prologue),
         f"exec {shlex.join(start)} {folder}",
     ]
     return "\n".join(lines) + "\n"

@@ -42,6 +42,7 @@ def read_machine_state(home: Home, store: Store | None, results: Path, now: floa
     """
     cpus = cores_for(home)
     claims = store.scheduling.claims() if store else []
+    claims = [claim for claim in claims if not claim.pilot]
     usage = store.scheduling.usage if store else _no_usage
     ledger = Ledger(home, Ours())
     absent = ""

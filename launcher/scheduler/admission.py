@@ -18,22 +18,18 @@ from launcher.scheduler.policy.model import Decision, Machine, Start
 from launcher.scheduler.policy.watchdog import Watchdog
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
+from launcher.scheduler.startable_jobs import StartableJobs
 from launcher.scheduler.succession import Flow, sole_flow
 from launcher.scheduler.turn import POLL_S, RETRY_S, Reasons, Requests, TurnResult
 from launcher.scheduler.waiting_line import Line, WaitingLine
-from launcher.states import Reason, ReasonCode
+from launcher.states import ReasonCode
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
 from launcher.system import memory
-from launcher.workers.backoff import Exclusions
 from launcher.workers.fork_server_pool import ForkServerPool
 from launcher.workers.spawn_outage import Outage
 
 EXPLAIN_S = 0.5  # the reasons why jobs wait are stored at most so often
-NO_ROOM = Reason(
-    code=ReasonCode.CANNOT_START,
-    text="this machine had no room for its process; others are tried before it is tried again",
-)
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +83,7 @@ class Admission:
         self._dispatch = dispatch
         self._patience, self._courtesy = Patience(), Courtesy()
         self._watchdog, self._line = Watchdog(), WaitingLine(store.scheduling)
-        # jobs that the machine could not start; others are tried first
-        self._excluded = Exclusions[int]()
+        self._startable = StartableJobs(gpus, fork_servers)
         self._explained = time.monotonic()
         self._next_time: float | None = 0.0  # when the pause of the next job ends
         self._gpus_wanted = False  # something waits for a GPU
@@ -111,7 +106,7 @@ class Admission:
 
     def exclude(self, job: int) -> None:
         """Try other jobs before one that the machine could not start."""
-        self._excluded.exclude(job, time.monotonic())
+        self._startable.exclude(job)
 
     def read_pauses(self) -> None:
         """Read at the next decision which pauses have ended: one may have begun or been lifted."""
@@ -174,9 +169,11 @@ class Admission:
             result.waiting = True
             result.soon(self._outage.wait_s(time.monotonic()))
             return {job.lane_id: self._outage.reason for job in ready}
-        ready, reasons_of_excluded = self._without_excluded(ready, result)
+        ready, reasons_of_excluded = self._startable.without_excluded(ready, result)
         watch_ram = any(job.lane.resources.ram is not None for job in ready)
-        ready, reasons_of_unseen = self._without_unseen(ready, result)
+        if self._gpus_wanted and not self._gpus.seen:
+            self.look_at_gpus(result)
+        ready, reasons_of_unseen = self._startable.without_unseen(ready)
         if not reasons_of_excluded and not reasons_of_unseen:
             self.flow_in_turn = sole_flow(ready, self._gpus.exchange.foreign)
             if self._gpus.exchange.anybody_waits:
@@ -222,36 +219,6 @@ class Admission:
             logger.warning("trouble='some jobs had no lane, or could not be read'")
             ready = self._queue.ready(most)
         return ready
-
-    def _without_excluded(
-        self, ready: Sequence[ReadyJob], result: TurnResult
-    ) -> tuple[list[ReadyJob], Reasons]:
-        """Return what may be tried now, and why the other lanes wait."""
-        now, free, reasons = time.monotonic(), list[ReadyJob](), Reasons()
-        for job in ready:
-            wait_s = max(
-                self._fork_servers.excluded_s(job.lane.environment),
-                self._excluded.wait_s(job.id, now),
-            )
-            if wait_s > 0:
-                reasons.setdefault(job.lane_id, NO_ROOM)
-                result.waiting = True
-                result.soon(wait_s)
-            else:
-                free.append(job)
-        return free, reasons
-
-    def _without_unseen(
-        self, ready: Sequence[ReadyJob], result: TurnResult
-    ) -> tuple[list[ReadyJob], Reasons]:
-        """Return what can be decided now, and why jobs wait that need a GPU while none was seen."""
-        if self._gpus_wanted and not self._gpus.seen:
-            self.look_at_gpus(result)
-        if self._gpus.seen:
-            return [*ready], {}
-        reason = Reason(code=ReasonCode.NO_GPU, text=self._gpus.unseen)
-        unseen: Reasons = {job.lane_id: reason for job in ready if job.lane.resources.may_need_gpu}
-        return [job for job in ready if not job.lane.resources.may_need_gpu], unseen
 
     def _in_line(
         self, ready: Sequence[ReadyJob], machine: Machine, requests: Requests, now: float

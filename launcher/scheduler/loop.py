@@ -16,8 +16,6 @@ from itertools import chain
 from launcher.backends.settings import Backends
 from launcher.context import WorkerEnvironment
 from launcher.errors import StoreError
-from launcher.gpu.reservation_files import reservations_folder
-from launcher.gpu.reservation_watch import NONE, ReservationWatch
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.admission import Admission, transaction
@@ -25,12 +23,13 @@ from launcher.scheduler.attempt_news import AttemptNews
 from launcher.scheduler.attempt_watch import Watch
 from launcher.scheduler.dispatch.dispatch import Dispatch
 from launcher.scheduler.endings.ended_attempts import Endings
-from launcher.scheduler.gpus.gpu_state import Accelerators
+from launcher.scheduler.gpus.gpu_state import accelerators_of
 from launcher.scheduler.gpus.use_meter import UseMeter
 from launcher.scheduler.remote.fleet import Fleet
 from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.requests import RequestReader
 from launcher.scheduler.running_attempts import RunningAttempts
+from launcher.scheduler.sleep import Sleep
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.succession import Succession
 from launcher.scheduler.turn import POLL_S, RETRY_S, Reasons, Requests, TurnResult
@@ -40,7 +39,6 @@ from launcher.system.error_log import Troubles
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.system.processes import core_mask
-from launcher.system.quotas import of_this_process
 from launcher.system.wakeup import Sleeper
 from launcher.workers.fork_server_pool import AHEAD, ForkServerPool
 from launcher.workers.spawn_outage import Outage
@@ -48,7 +46,7 @@ from launcher.workers.spawn_outage import Outage
 logger = logging.getLogger(__name__)
 
 MOST_OPEN = 4  # ends that are taken in together, while other jobs run in their places
-QUIET_S = 0.003  # without news for so long, we prepare what comes next
+GONE = " why='its database was deleted, replaced or damaged'"
 LEAVE_AFTER_S = 600.0  # a scheduler without jobs leaves; every command that queues starts one
 
 
@@ -87,7 +85,11 @@ class Scheduler:
         self._queue = store.scheduling
         self._outage = Outage()
         self._attempts = RunningAttempts()
-        self._fork_servers = ForkServerPool(home, most_idle=cpus + AHEAD, lacks=self._no_room)
+        self._fork_servers = ForkServerPool(
+            home,
+            most_idle=cpus + AHEAD,
+            lacks=lambda why: self._outage.failed(why, time.monotonic()),
+        )
         self._busy_at = time.monotonic()
         self._requests = Requests()
         self._reader = RequestReader(home, store)
@@ -95,22 +97,19 @@ class Scheduler:
         self._sleeper = Sleeper(home)
         self._troubles = Troubles()
         mask = core_mask()
-        folder = reservations_folder(os.environ)
-        self._gpus = Accelerators(
+        self._gpus = accelerators_of(
             home,
             snapshot,
             self._sleeper.ring,
-            board=board or ReservationBoard(folder, home.folder, quotas=of_this_process()),
+            board=board,
             rules=rules,
             absent=absent,
             cores=mask,
             meter=UseMeter(self._queue.past_use, clock, time.monotonic).read,
-            watch=ReservationWatch(folder),
         )
-        self._launches = Launches(
-            home, self._queue, self._fork_servers, clock, self._outage, self._gpus
-        )
-        self._succession = Succession(self._queue, self._launches)
+        queue, fork_servers = self._queue, self._fork_servers
+        self._launches = Launches(home, queue, fork_servers, clock, self._outage, self._gpus)
+        self._succession = Succession(queue, self._launches)
         self._fleet = Fleet(home, backends, self._sleeper.ring, link=PilotLink)
         self._dispatch = Dispatch(
             home, store, self._fleet, backends, clock, self._attempts, self._launches
@@ -140,15 +139,20 @@ class Scheduler:
             outage=self._outage,
             hearing=self._dispatch.hearing,
         )
+        self._sleep = Sleep(
+            self._sleeper,
+            self._reader,
+            attempts=self._attempts,
+            fork_servers=self._fork_servers,
+            exchange=self._gpus.exchange,
+            dispatch=self._dispatch,
+        )
 
     def leave_at(self, *signals: signal.Signals) -> None:
         """Leave at the next turn after one of these signals, also where it is asleep by then."""
         for number in signals:
             signal.signal(number, self.leave)
         self._sleeper.ring_at_signals()
-
-    def _no_room(self, why: str) -> None:
-        self._outage.failed(why, time.monotonic())
 
     def leave(self, *_: object) -> None:
         """Leave at the next turn; jobs run on, and another scheduler adopts them."""
@@ -169,25 +173,24 @@ class Scheduler:
                 if self._requests.gone:
                     break
                 result = self._turn()
-                self._prepare(result)
+                if not self._requests.stop:
+                    self._sleep.prepare(self._launches, result)
             # the scheduler's top: a fault of ours in one turn must not end it, and with it all that waits
             except Exception as error:  # noqa: BLE001
                 self._troubles.tell(error)
-                if isinstance(error, sqlite3.Error):
-                    with self._troubles.survived(
-                        StoreError
-                    ):  # damaged: the next look finds it gone
+                if isinstance(error, sqlite3.Error):  # damaged: the next look finds it gone
+                    with self._troubles.survived(StoreError):
                         trouble(self._home.database, error)
-                self._rest()
+                self._busy_at = time.monotonic()
+                self._sleep.rest()
                 continue
             if self._finished(result):
                 break
-            self._sleep(result)
-        why = (
-            "" if self._reader.is_home() else " why='its database was deleted, replaced or damaged'"
-        )
+            self._sleep.until_news(result)
+        why = "" if self._reader.is_home() else GONE
         logger.info("scheduler pid=%d leaves%s", os.getpid(), why)
         self._gpus.leave(self._admission.claims())
+        self._fleet.close()
         self._fork_servers.close()
 
     def _read_requests(self) -> bool:
@@ -245,21 +248,6 @@ class Scheduler:
         result.soon(self._succession.wait_s(now))
         return filled
 
-    def _prepare(self, result: TurnResult) -> None:
-        """Prepare the start of the job that will follow the newest one, while nothing else is to do.
-
-        Not between jobs that end at once: it would take the time that they need.
-        """
-        place = self._attempts.newest_place()
-        if place is None or self._requests.stop or result.look_again_s < QUIET_S:
-            return
-        if self._sleeper.has_news(QUIET_S):
-            return
-        with contextlib.suppress(OSError):  # a full disk is met when the job starts
-            attempt = self._launches.prepare(place)
-            if attempt is not None:
-                self._attempts.read_ahead(place, attempt)
-
     def _take_in(self, result: TurnResult, *, decide: bool = False) -> Reasons:
         """Take in what has ended, and decide what starts; return why what waits does not start."""
         reasons: Reasons = {}
@@ -269,6 +257,7 @@ class Scheduler:
             if decide:
                 reasons = self._admission.decide(self._requests, result)
         self._endings.settle(ended)
+        result.soon(self._endings.wait_s)
         if decide:
             self._succession.allow(self._admission.flow_in_turn, time.monotonic())
         self._launches.commit()
@@ -301,33 +290,14 @@ class Scheduler:
             result.soon(RETRY_S)
         for claim, why in self._launches.hopeless():
             self._news.cannot_start(claim, why)
-        for claim, outcome in self._dispatch.sending.refused():
-            self._endings.add(claim, outcome)
+        self._dispatch.sending.end_refused(self._endings.add)
 
     def _finished(self, result: TurnResult) -> bool:
         now = time.monotonic()
         at_work = bool(self._attempts or self._endings or any(self._launches.promised()))
+        at_work = at_work or any(self._dispatch.sending.claimed())
         if self._requests.stop:
             return not at_work and not self._fleet
         if result.waiting or at_work or self._fleet:
             self._busy_at = now
         return now - self._busy_at > LEAVE_AFTER_S
-
-    def _sleep(self, result: TurnResult) -> None:
-        watched = {*self._fork_servers.descriptors(), *self._attempts.descriptors()}
-        others = self._gpus.exchange.watched if result.waiting else NONE
-        if others != NONE:
-            watched.add(others)
-        elif result.waiting and self._gpus.exchange.deaf_s > 0:
-            result.soon(self._gpus.exchange.deaf_s)
-        if self._dispatch.sleep(self._sleeper, watched, result.look_again_s):
-            self._reader.read_at_once()
-        if self._sleeper.news and others in self._sleeper.news:
-            self._gpus.exchange.take_news()
-
-    def _rest(self) -> None:
-        """Sleep after a turn that failed; what has news now has it still, and wakes nothing."""
-        self._busy_at = time.monotonic()
-        self._sleeper.sleep((), RETRY_S)
-        self._sleeper.news = None
-        self._reader.read_at_once()

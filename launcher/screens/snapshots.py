@@ -1,5 +1,6 @@
 """One screen after another, each as of one moment, from the store and what was seen of the GPUs."""
 
+import importlib
 import math
 import time
 from collections import Counter, defaultdict, deque
@@ -9,7 +10,6 @@ from pathlib import Path
 from launcher.gpu.monitor import Lookout
 from launcher.scheduler.chosen_policy import chosen_discipline, note_of
 from launcher.scheduler.run_turns import screen_order
-from launcher.screens.clusters.pilot_gpus import pilot_gauges
 from launcher.screens.clusters.pilots_now import ELSEWHERE, Pilots, seen_pilots
 from launcher.screens.format import JobLine, harmless, job_line
 from launcher.screens.gpu_users import FRESH_S, gauges_of, recalled, seen_gpus
@@ -165,7 +165,12 @@ class Snapshots:
         self, claims: Sequence[Claim], pilots: Pilots, now: float
     ) -> tuple[tuple[Gauge, ...], tuple[str, ...]]:
         gauges, warnings = self._gauges_here([claim for claim in claims if not claim.pilot], now)
-        elsewhere = pilot_gauges(self._home, pilots, claims) if pilots else []
+        elsewhere: Sequence[Gauge] = ()
+        if any(pilot.gpus for pilot in pilots.pilots):
+            pilot_gpus = importlib.import_module(
+                "launcher.screens.clusters.pilot_gpus"
+            )  # not light
+            elsewhere = pilot_gpus.pilot_gauges(self._home, pilots, claims)
         for gauge in elsewhere:
             if gauge.gpu.utilisation is not None:
                 self._busy[gauge.gpu.uuid].append(gauge.gpu.utilisation)

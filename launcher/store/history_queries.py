@@ -13,7 +13,7 @@ from launcher.store.connection import Connection, known_code, known_record, know
 from launcher.store.failure_groups import FailedAttempts
 from launcher.store.history import Ends, Spent, Taken
 from launcher.store.node_use import PilotUse
-from launcher.store.rows import PILOT_OF
+from launcher.store.rows import PILOT, PILOT_OF
 
 # how the records of those that were done begin: to read all of each takes four times as long, and
 # what a program returned may hold NaN, which Python writes and SQLite takes for no JSON
@@ -210,6 +210,7 @@ _USED = (
     " min(claimed), max(attempts.ended), sum(attempts.ended - claimed)"
     " FROM attempts JOIN jobs ON jobs.id = attempts.job LEFT JOIN lanes ON lanes.id = jobs.lane"
     " WHERE attempts.ended > ?1 AND attempts.ended <= ?2 AND attempts.ended > claimed"
+    f" AND substr(attempts.boot, 1, {len(PILOT)}) <> '{PILOT}'"  # those on pilots took nothing here
     " GROUP BY device, cpus, claim, lone, jobs.lane, CAST(attempts.ended / 3600 AS INTEGER),"
     " CASE WHEN attempts.ended - claimed > 3600 THEN attempts.job || ' ' || attempts.number END"
 )

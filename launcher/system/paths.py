@@ -38,6 +38,8 @@ class Attempt:
     result.json    worker       what the entry function returned, or how it failed
     outcome.json   supervisor   how it ended, of a launcher before 0.3
     log            program      standard output and error
+    runs           worker       link to the stage that holds what it makes: see `launcher.staging`
+    runs.moved     scheduler    the same, when all of it is in the run's folder
     """
 
     folder: Path

@@ -28,12 +28,16 @@ class RayCluster:
     process: "subprocess.Popen[str]"
     address: str = ""
 
-    def add(self, name: str, *, cpus: int, gpus: int = 0) -> None:
-        """Start a node; it has plenty of a resource `on-NAME`, for pilots that are to run there."""
-        self._ask(f"add {name} {cpus} {gpus}")
+    def add(self, name: str, *, cpus: int, gpus: int = 0) -> int:
+        """Start a node; it has plenty of a resource `on-NAME`, for pilots that are to run there.
+
+        Returns:
+            The pid of its raylet.
+        """
+        return int(self._ask(f"add {name} {cpus} {gpus}")["raylet"])
 
     def kill(self, name: str) -> None:
-        """Kill the raylet of a node."""
+        """Kill the raylet of a node, and wait for its end."""
         self._ask(f"kill {name}")
 
     def raylet(self, name: str) -> int:
@@ -56,12 +60,18 @@ class RayCluster:
 
 
 @contextmanager
-def a_ray_cluster(log: Path) -> Iterator[RayCluster]:
-    """Run a cluster; nothing of it is left afterwards."""
+def a_ray_cluster(log: Path, environment: Mapping[str, str] = {}) -> Iterator[RayCluster]:
+    """Run a cluster; nothing of it is left afterwards.
+
+    Args:
+        log: where its processes print.
+        environment: variables of its nodes, and so of the pilots there.
+    """
     with log.open("w") as opened:
         process = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__).with_name("cluster_process.py"))],
-            env={**os.environ, "PYTHONPATH": str(TREE), "RAY_USAGE_STATS_ENABLED": "0"},
+            env={**os.environ, "PYTHONPATH": str(TREE), "RAY_USAGE_STATS_ENABLED": "0"}
+            | dict(environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=opened,

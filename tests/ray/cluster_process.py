@@ -33,16 +33,20 @@ def main() -> None:
                 cpus, gpus = map(int, more)
                 mark = {f"on-{name}": 1000}
                 nodes[name] = cluster.add_node(num_cpus=cpus, num_gpus=gpus, resources=mark)
-                _say(answers, node=nodes[name].unique_id)
+                _say(answers, raylet=_raylet(nodes[name]).pid)
             elif word == "pid":
-                _say(answers, pid=nodes[name].all_processes["raylet"][0].process.pid)
+                _say(answers, pid=_raylet(nodes[name]).pid)
             else:
-                raylet = nodes[name].all_processes["raylet"][0].process
+                raylet = _raylet(nodes[name])
                 raylet.kill()
                 raylet.wait()
                 _say(answers, killed=raylet.pid)
     finally:
         cluster.shutdown()
+
+
+def _raylet(node: Any) -> Any:
+    return node.all_processes["raylet"][0].process
 
 
 def _say(answers: Any, **answer: object) -> None:

@@ -15,18 +15,31 @@ from launcher.backends.settings import BackendSettings
 from launcher.pilots.folder import read_pilot_spec
 from tests.build import until
 from tests.launcher.pilots.desk import Desk, a_pilot
+from tests.nvml.standin import Devices
 from tests.ray.cluster import STARTS_WITHIN_S, RayCluster, a_ray_cluster, missing
 
+UUIDS = [f"GPU-{number:08x}-0000-4000-8000-000000000000" for number in range(2)]
 
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    """A cluster that all tests of a session share; it has a node `n1` with two cores and two GPUs."""
+
+def ray_or_skip() -> None:
+    """Skip a test where Ray is not installed; where it must be there, fail."""
     lacking = missing()
     if lacking and "ray" in os.environ.get("LAUNCHER_TESTS_REQUIRE", "").split(","):
         pytest.fail(lacking)
     if lacking:
         pytest.skip(lacking)
-    with a_ray_cluster(tmp_path_factory.mktemp("ray") / "log") as cluster:
+
+
+@pytest.fixture(scope="session")
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[RayCluster]:
+    """A cluster that all tests of a session share; it has a node `n1` with two cores and two GPUs."""
+    ray_or_skip()
+    devices = Devices(tmp_path_factory.mktemp("gpus"), request.getfixturevalue("nvml_library"))
+    for uuid in UUIDS:
+        devices.add(uuid=uuid)
+    with a_ray_cluster(tmp_path_factory.mktemp("ray") / "log", devices.environment) as cluster:
         cluster.add("n1", cpus=2, gpus=2)
         yield cluster
 

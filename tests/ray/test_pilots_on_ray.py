@@ -1,7 +1,6 @@
 """Pilots on a real Ray cluster: they wait, run, end; nothing of them is left when an actor or a raylet is killed."""
 
 import os
-import re
 import signal
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from launcher.workers.started_file import recorded_outcome
 from tests.build import a_spec, gone, program_of, shell, until
 from tests.launcher.pilots.desk import Desk, a_pilot
 from tests.ray.cluster import STARTS_WITHIN_S, RayCluster
-from tests.ray.conftest import Bench, await_stage, seen
+from tests.ray.conftest import UUIDS, Bench, await_stage, seen
 
 pytestmark = pytest.mark.slow
 
@@ -92,14 +91,27 @@ def test_a_cancelled_pilot_ends_with_all_that_runs_in_it(bench: Bench, tmp_path:
     until(lambda: gone(program) and nothing_lives(pilot), "nothing of it lives", STARTS_WITHIN_S)
 
 
-def test_a_pilot_sees_the_gpus_that_ray_gave_it(bench: Bench) -> None:
+def test_pilots_have_the_gpus_that_ray_gave_them(bench: Bench) -> None:
+    engine = bench.engine(gpus=1)
+    pilots = [bench.running(engine, gpus=1) for _ in range(2)]
+    hellos = [pilot.of_kind(Hello)[0] for pilot in pilots]
+    assert sorted(gpu.uuid for hello in hellos for gpu in hello.gpus) == UUIDS
+    assert [len(hello.gpus) for hello in hellos] == [1, 1]
+    waiting = bench.submitted(engine, gpus=1)
+    assert seen(engine, waiting).reason == "no node has 1 CPU, 1 GPU, 1 on-n1 free"
+    pilots[0].send(Leave())
+    await_stage(engine, waiting, Stage.RUNNING)
+    until(waiting.read, "it speaks", STARTS_WITHIN_S)
+    assert waiting.of_kind(Hello)[0].gpus[0].uuid == hellos[0].gpus[0].uuid
+
+
+def test_a_pilot_that_cannot_serve_says_why(bench: Bench) -> None:
     engine = bench.engine()
-    pilots = [bench.running(engine, gpus=1) for _ in range(2)]  # there is no driver here
-    troubles = [pilot.of_kind(Hello)[0].troubles[0] for pilot in pilots]
-    assert all(re.search(r"CUDA_VISIBLE_DEVICES=[01] names", text) for text in troubles)
-    observation = await_stage(engine, pilots[0], Stage.ENDED)
+    pilot = bench.running(engine, version="0.0.1")
+    assert "has launcher" in pilot.of_kind(Hello)[0].troubles[0]
+    observation = await_stage(engine, pilot, Stage.ENDED)
     assert (observation.cause, observation.reason) == (Cause.FAILED, "exit code 3")
-    assert "cannot serve" in engine.collect(pilots[0].folder)
+    assert "cannot serve" in engine.collect(pilot.folder)
 
 
 def test_what_runs_has_none_of_rays_variables(bench: Bench) -> None:

@@ -58,10 +58,10 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=100
 GresTypes=gpu
-SlurmdTimeout=10
+SlurmdTimeout={slurmd_timeout_s}
 SlurmctldTimeout=5
 KillWait=2
-MinJobAge={min_job_age_s}
+MinJobAge=300
 MaxArraySize=1001
 MaxJobCount=20000
 SchedulerType=sched/backfill
@@ -98,7 +98,9 @@ class Slurm:
     nodes: tuple[str, ...]
     cpus: int = 2  # of each node, as Slurm counts
     gpus: int = 2
-    min_job_age_s: int = 300  # so long squeue tells of what has ended
+    slurmd_timeout_s: int = (
+        60  # after about three times as long a node that does not answer is down
+    )
     daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -209,7 +211,7 @@ class Slurm:
             port=port,
             folder=self.folder,
             nodes="\n".join(nodes),
-            min_job_age_s=self.min_job_age_s,
+            slurmd_timeout_s=self.slurmd_timeout_s,
         )
         (self.folder / "slurm.conf").write_text(text)
         devices = [
@@ -263,11 +265,16 @@ class Slurm:
 
 
 @contextmanager
-def a_slurm(folder: Path, nodes: int = 1, *, cpus: int = 2) -> Iterator[Slurm]:
+def a_slurm(
+    folder: Path, nodes: int = 1, *, cpus: int = 2, slurmd_timeout_s: int = 60
+) -> Iterator[Slurm]:
     """Run a Slurm below a new folder; nothing of it is left afterwards, not even after a failed start."""
     folder.mkdir(mode=0o755)
     slurm = Slurm(
-        folder=folder, nodes=tuple(f"n{number + 1}" for number in range(nodes)), cpus=cpus
+        folder=folder,
+        nodes=tuple(f"n{number + 1}" for number in range(nodes)),
+        cpus=cpus,
+        slurmd_timeout_s=slurmd_timeout_s,
     )
     try:
         slurm.start()

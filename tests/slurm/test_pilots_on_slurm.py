@@ -18,7 +18,8 @@ from launcher.backends.slurm import Slurm as Backend
 from launcher.backends.slurm_commands import SlurmCommands
 from launcher.pilots.folder import PilotFolder, PilotSpec, make_pilot_folder
 from tests.build import gone, until
-from tests.slurm.cluster import Slurm
+from tests.slurm.cluster import Slurm, a_slurm
+from tests.slurm.conftest import slurm_or_skip
 
 STARTS_WITHIN_S = 60.0  # Slurm's own part of a start takes a second; a busy machine needs more
 PILOT = r"""#!/bin/bash
@@ -270,3 +271,30 @@ def test_a_number_that_is_given_out_again_names_no_pilot(
     assert bench.seen(pilot).stage is Stage.UNKNOWN
     bench.backend.cancel([pilot.token])
     assert bench.seen(foreign).stage in {Stage.WAITING, Stage.RUNNING}
+
+
+@pytest.mark.slow
+def test_of_a_node_that_died_it_is_known_whether_it_answers_again(
+    tmp_path: Path, bench_on: Benches
+) -> None:
+    slurm_or_skip()
+    with a_slurm(tmp_path / "slurm", slurmd_timeout_s=2) as slurm:
+        bench = bench_on(slurm)
+        pilot = bench.running()
+        backend = bench.backend
+        slurm.kill("n1")
+        until(
+            lambda: backend.observe([pilot.token])[pilot.token].stage is Stage.ENDED,
+            "Slurm notices",
+            STARTS_WITHIN_S,
+        )
+        observation = backend.observe([pilot.token])[pilot.token]
+        assert (observation.cause, observation.node) == (Cause.NODE_FAILED, "n1")
+        assert not observation.node_answers
+        slurm.start_node("n1")
+        until(
+            lambda: backend.observe([pilot.token])[pilot.token].node_answers,
+            "the node answers",
+            STARTS_WITHIN_S,
+        )
+        bench.pilots.clear()  # they end with their Slurm

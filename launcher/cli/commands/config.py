@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from launcher.backends.settings import configured_backends
 from launcher.cli.main import VERBS
 from launcher.cli.main import verb as verb_of
 from launcher.cli.option_defaults import defaults, options_of
@@ -75,6 +76,7 @@ def command(everything: bool, as_json: bool) -> None:
     values = [
         *_general(configuration, os.environ),
         *_sharing(configuration),
+        *_backends(configuration),
         *_options(configuration, os.environ, everything=everything),
     ]
     if as_json:
@@ -140,6 +142,24 @@ def _sharing(configuration: Configuration) -> Iterator[Value]:
             yield Value(name=f"sharing.{key}", value=value, source=Source.FILE, where=where)
         else:
             yield Value(name=f"sharing.{key}", value=value)
+
+
+def _backends(configuration: Configuration) -> Iterator[Value]:
+    """Give what the file says of clusters, and where jobs run that do not say it.
+
+    Raises:
+        UsageError: something in these tables is wrong.
+    """
+    backends = configured_backends(os.environ)
+    if configuration.on is not None:
+        names: list[Json] = [*backends.default]
+        yield Value(name="on", value=names, source=Source.FILE, where=configuration.place("on"))
+    tables = configuration.backends if isinstance(configuration.backends, dict) else {}
+    for table, entry in tables.items():
+        for key, value in entry.items():
+            where = configuration.place("backends", table, key)
+            name = f"backends.{table}.{key.replace('-', '_')}"
+            yield Value(name=name, value=value, source=Source.FILE, where=where)
 
 
 def _options(

@@ -7,6 +7,7 @@ from math import ceil
 
 from launcher.backends.settings import BackendSettings
 from launcher.backends.shape import never_fits, slots
+from launcher.scheduler.dispatch.node_paths import NodePaths
 from launcher.scheduler.remote.pilot_rules import Demand
 from launcher.store.lanes import Lane
 
@@ -17,7 +18,8 @@ class WaitingLane:
 
     lane: Lane
     jobs: int
-    paths: tuple[str, ...] = ()  # that they need to see on a node
+    paths: tuple[str, ...] = ()  # that they need to see on a node, as this machine has them
+    interpreter: str = ""  # likewise
 
 
 def demands(
@@ -53,7 +55,7 @@ def demands(
             if taken:
                 needed[name] += taken / each
                 jobs[name] += taken
-                paths[name] += waiting.paths
+                paths[name] += _on_node(waiting, backends[name])
             number -= taken
     for name in jobs:
         pilots[name] = max(1, ceil(needed[name]))
@@ -65,6 +67,14 @@ def demands(
         )
         for name in jobs
     }
+
+
+def _on_node(waiting: WaitingLane, settings: BackendSettings) -> list[str]:
+    """Return the paths that jobs need, as the nodes of a backend have them."""
+    node = NodePaths(settings)
+    python = node.interpreter(waiting.interpreter) if waiting.interpreter else ""
+    named = [python] if python.startswith("/") else []  # else it is looked for there
+    return [*map(node.path, waiting.paths), *named]
 
 
 def _able(lane: Lane, backends: Mapping[str, BackendSettings]) -> Sequence[str]:

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from launcher.backends.settings import HERE as LOCAL
 from launcher.backends.settings import Backends
@@ -206,7 +207,7 @@ class Dispatch:
                 claim=claim,
                 unserved=self._fleet.reasons().get(name, ""),
             )
-        if None in reasons.values():  # what is placed asks for no further pilot
+        if not settings.pilot and None in reasons.values():  # what is placed asks for no other one
             self._counted_at = 0.0
         return reasons
 
@@ -238,19 +239,12 @@ class Dispatch:
     def _count(self) -> Mapping[str, Demand]:
         counts, backends = self._queue.waiting_by_lane(), self._backends().by_name
         heads = [(head, counts.get(lane, 0)) for lane, head in self._heads.items()]
-        return demands(
-            [
-                WaitingLane(
-                    lane=head.lane,
-                    jobs=jobs,
-                    paths=self._paths_of(head) if number < MOST_PATHS else (),
-                )
-                for number, (head, jobs) in enumerate(heads)
-                if jobs
-            ],
-            backends,
-            self._left_in_groups(),
-        )
+        waiting = [
+            self._waiting(head, jobs, look=number < MOST_PATHS)
+            for number, (head, jobs) in enumerate(heads)
+            if jobs
+        ]
+        return demands(waiting, backends, self._left_in_groups())
 
     def _left_in_groups(self) -> dict[str, int]:
         if not self._limits:
@@ -258,19 +252,20 @@ class Dispatch:
         running = Counter(claim.spec.terms.group for claim in self._attempts.claims())
         return {group: most - running[group] for group, most in self._limits.items()}
 
-    def _paths_of(self, head: ReadyJob) -> tuple[str, ...]:
-        """Return which paths the jobs of a lane need, as this machine has them."""
+    def _waiting(self, head: ReadyJob, jobs: int, *, look: bool) -> WaitingLane:
+        """Return a lane's jobs, with what they need to see on a node where that is looked for."""
+        plain = WaitingLane(lane=head.lane, jobs=jobs)
         nowhere = Seat(device="cpu", cpus=0, boot="", pid=0, start_ticks=0)
-        claim = self._queue.next_claim(head, nowhere, self._clock())
+        claim = self._queue.next_claim(head, nowhere, self._clock()) if look else None
         if claim is None:
-            return ()
+            return plain
         try:
             context = read_context(parsed(claim.context_text, "its surroundings"))
         except Unreadable:
-            return ()
+            return plain
         if not claim.spec.entry:
-            return (context.folder,)
-        return claim.spec.root, context.interpreter
+            return replace(plain, paths=(context.folder,))
+        return replace(plain, paths=(claim.spec.root,), interpreter=context.interpreter)
 
 
 def _why_here(candidates: Sequence[Candidate], here: Here) -> dict[int, Reason | None]:

@@ -30,6 +30,10 @@ class NodePaths:
         """Return the folder and environment of a job as the node gets them; both are JSON."""
         return self._context(text) if self._pairs or self._python else text
 
+    def interpreter(self, path: str) -> str:
+        """Return the interpreter of the nodes for one of this machine."""
+        return self._python or self.path(path)
+
     def path(self, path: str) -> str:
         """Return a path as the nodes see it."""
         for here, there in self._pairs:

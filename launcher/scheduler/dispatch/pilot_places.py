@@ -1,6 +1,6 @@
 """The pilots that have spoken, as machines on which attempts run: their GPUs, and what is promised there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from launcher.scheduler.dispatch.hearing import heard
 from launcher.scheduler.dispatch.pilot_gpus import PilotGpus
@@ -37,6 +37,8 @@ class PilotPlaces:
     def all(self) -> list[PilotPlace]:
         """Return the pilots that have spoken, with their attempts."""
         links = [link for link in heard(self._fleet) if link.hello is not None]
+        for gone in self._gpus.keys() - {link.token for link in links}:
+            del self._gpus[gone]
         if not links:
             return []
         by_token: dict[str, list[Claim]] = {}
@@ -80,11 +82,6 @@ class PilotPlaces:
         for place in self.all() if claims else ():
             limits |= vram_limits(place.claims, place.gpus.memory)
         self._limits.send(claims, limits)
-
-    def forget(self, tokens: Sequence[str]) -> None:
-        """Forget pilots that are not heard any more."""
-        for token in self._gpus.keys() - set(tokens):
-            del self._gpus[token]
 
     def _gpus_of(self, link: PilotLink) -> PilotGpus:
         if link.token not in self._gpus:

@@ -147,10 +147,15 @@ class Sending:
             logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, reason)
             yield watch
 
-    def refused(self) -> list[tuple[Claim, Outcome]]:
-        """Return what was claimed although it must not run, and how it has ended so."""
+    def end_refused(self, end: Callable[[Claim, Outcome], None]) -> None:
+        """End what was claimed although it must not run.
+
+        Args:
+            end: takes an attempt and its outcome.
+        """
         refused, self._refused = self._refused, []
-        return refused
+        for claim, outcome in refused:
+            end(claim, outcome)
 
 
 def link_attempt(here: Attempt, there: Attempt) -> None:

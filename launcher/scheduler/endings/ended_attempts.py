@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Protocol
 
 from launcher.scheduler.endings.requeue_policy import requeue_of
@@ -101,6 +102,12 @@ class Endings:
     def pressing(self) -> bool:
         """Whether one of them can be taken in at once."""
         return not all(map(self._waits, self._open))
+
+    @property
+    def wait_s(self) -> float:
+        """How long until results are tried again that could not be moved; infinite where all could."""
+        waiting = (ended.again_at for ended in self._open if ended.again_at)
+        return min(waiting, default=inf) - time.monotonic()
 
     def add(self, claim: Claim, outcome: Outcome) -> None:
         """Record that an attempt has ended."""

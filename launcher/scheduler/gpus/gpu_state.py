@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
@@ -11,6 +12,7 @@ from launcher.gpu.colleague import Use
 from launcher.gpu.monitor import Lookout, Sight
 from launcher.gpu.mps import Mps, Service
 from launcher.gpu.process_owner import Ours
+from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservation_watch import ReservationWatch
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
@@ -25,6 +27,7 @@ from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.system.processes import seconds_since_start
+from launcher.system.quotas import of_this_process
 from launcher.workers.started_file import program_of
 
 FRESH_S = 3.0  # what was seen before is too old to decide by
@@ -239,3 +242,40 @@ class Accelerators:
 
 def _may_share(start: Start) -> bool:
     return len(start.devices) == 1 and not start.exclusive and start.reservation is not None
+
+
+def accelerators_of(
+    home: Home,
+    snapshot: Callable[[], Sequence[GpuSnapshot]],
+    wake: Callable[[], None],
+    *,
+    board: ReservationBoard | None,
+    rules: Callable[[], Rules],
+    absent: Callable[[], str],
+    cores: int,
+    meter: Callable[[Collection[Claim], Sequence[GpuSnapshot]], Use],
+) -> Accelerators:
+    """Return what the scheduler of a home knows of GPUs; see `Accelerators`.
+
+    Args:
+        home: of the queue.
+        snapshot: returns every GPU as it is now.
+        wake: called when there is news.
+        board: where other users' schedulers tell what they promise; None: where all do.
+        rules: how GPUs are shared with them.
+        absent: tells why no GPU can be seen.
+        cores: the mask of those that jobs may be given.
+        meter: returns what this home has used.
+    """
+    folder = reservations_folder(os.environ)
+    return Accelerators(
+        home,
+        snapshot,
+        wake,
+        board=board or ReservationBoard(folder, home.folder, quotas=of_this_process()),
+        rules=rules,
+        absent=absent,
+        cores=cores,
+        meter=meter,
+        watch=ReservationWatch(folder),
+    )

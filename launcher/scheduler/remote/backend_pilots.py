@@ -79,6 +79,11 @@ class BackendPilots:
         """Why its engine does not answer, or the home cannot be written."""
         return self._requests.trouble or self.pilots.trouble
 
+    def needs_scheduler(self, now: float) -> bool:
+        """Tell whether a scheduler should stay for one of its pilots."""
+        mute = bool(self.trouble)
+        return any(pilot.needs_scheduler(now, mute=mute) for pilot in self.pilots)
+
     @property
     def busy(self) -> bool:
         """Whether its engine has something to answer."""

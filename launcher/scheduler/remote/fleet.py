@@ -73,7 +73,8 @@ class Fleet:
 
     def __bool__(self) -> bool:
         """Tell whether a scheduler is needed for a pilot."""
-        return any(group.pilots.alive for group in self._groups.values())
+        now = self._clock()
+        return any(group.needs_scheduler(now) for group in self._groups.values())
 
     def begin(self) -> None:
         """Find the pilots that an earlier scheduler submitted, or was about to."""
@@ -155,6 +156,12 @@ class Fleet:
         """Have all pilots end: at once, or when nothing runs there; may be called in each turn."""
         for group in self._groups.values():
             group.leave(now=now, why="the queue was stopped")
+
+    def close(self) -> None:
+        """Show the pilots as they are left to the next scheduler, and let the engines' threads end."""
+        self._show(self._clock())
+        for group in self._groups.values():
+            group.close()
 
     def due_s(self) -> float:
         """Return after how long a turn has something to do, if nothing happens before."""

@@ -1,6 +1,7 @@
 """One pilot, as the scheduler knows it: its record, its link, and what its engine says."""
 
 import math
+from dataclasses import replace
 
 from launcher import __version__
 from launcher.backends.protocol import Observation, Stage
@@ -131,6 +132,23 @@ class Pilot:
         """Whether what ran there is lost, unless it is on record how it ended."""
         return self.life in OVER
 
+    def needs_scheduler(self, now: float, *, mute: bool) -> bool:
+        """Tell whether a scheduler should stay for it: not for what only waits to be forgotten.
+
+        Args:
+            now: the time.
+            mute: whether its engine does not answer.
+        """
+        if self.attempts or not self.made:
+            return True
+        if self.life in {Life.MISSING, Life.STRANDED}:
+            return False
+        if self.life is Life.ENDED:
+            return not mute  # its folder is about to be deleted
+        if self.life is Life.LEAVING:
+            return self.silent_s < CANCEL_AGAIN_S  # it is about to end
+        return not self.cancelled or now < self.cancel_at
+
     def judge(self, attempts: int, now: float) -> None:
         """Take in what its link has read.
 
@@ -167,6 +185,9 @@ class Pilot:
             self._running_since = math.nan
         elif math.isnan(self._running_since):
             self._running_since = now
+        starts_at = observation.starts_at
+        if starts_at is not None and not math.isfinite(starts_at):
+            observation = replace(observation, starts_at=None)
         self.observation, self._asked_at = observation, now
 
     def cancel_due(self, now: float) -> bool:

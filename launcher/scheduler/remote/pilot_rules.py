@@ -147,7 +147,7 @@ def to_submit(
     if single and room > 0:
         room = min(most - counts.held, MOST_ELEMENTS)
     if not counts.proven:
-        tried = MOST_ELEMENTS if single else TRIES
+        tried = MOST_ELEMENTS if single and not counts.failures else TRIES
         room = min(room, max(1, tried - counts.failures) - counts.unspoken)
     number = max(0, min(wanted(demand, counts), room))
     if not counts.held and not counts.failures:

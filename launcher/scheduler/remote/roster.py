@@ -7,11 +7,8 @@ from launcher.pilots.folder import PilotFolder, PilotSpec
 from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.remote.pilot import Pilot
 from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords
-from launcher.scheduler.remote.pilot_rules import Life
 
 Linker = Callable[[PilotFolder, PilotSpec], PilotLink]
-
-_NOT_ALIVE = frozenset({Life.ENDED, Life.MISSING, Life.STRANDED, Life.LEAVING})
 
 
 class Roster:
@@ -44,14 +41,6 @@ class Roster:
     def expected(self) -> int:
         """How many will take work, and have not spoken yet."""
         return sum(pilot.expected for pilot in self)
-
-    @property
-    def alive(self) -> bool:
-        """Whether a scheduler is needed for one of them."""
-        return any(
-            pilot.attempts or not pilot.made or not (pilot.life in _NOT_ALIVE or pilot.cancelled)
-            for pilot in self
-        )
 
     def is_recorded(self, token: str) -> bool:
         """Tell whether the home has a record of a pilot, of whichever engine."""

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from textwrap import wrap
 
-from launcher.scheduler.remote.pilot_rules import Life
 from launcher.scheduler.remote.report import BackendRow, PilotRow
 from launcher.screens.clusters.pilots_now import Pilots
 from launcher.screens.format import clock, first_line
@@ -14,16 +13,20 @@ from launcher.units import format_seconds
 MOST = 16  # pilots that are listed one by one
 LOG_LINES = 3  # of a pilot that did not start
 STALE_S = 30.0  # the scheduler writes every few seconds while there are pilots
+# by the words of `pilot_rules.Life`, which is not light
 _GLYPHS = {
-    Life.RUNNING: ("●", Tone.OURS),
-    Life.STARTING: ("◐", Tone.PLAIN),
-    Life.LEAVING: ("○", Tone.DIM),
-    Life.SILENT: ("▲", Tone.WARN),
-    Life.STRANDED: ("▲", Tone.WARN),
-    Life.EXPIRED: ("✗", Tone.BAD),
-    Life.MISSING: ("▲", Tone.WARN),
+    "running": ("●", Tone.OURS),
+    "starting": ("◐", Tone.PLAIN),
+    "leaving": ("○", Tone.DIM),
+    "silent": ("▲", Tone.WARN),
+    "stranded": ("▲", Tone.WARN),
+    "missing": ("▲", Tone.WARN),
+    "expired": ("✗", Tone.BAD),
+    "ended": ("○", Tone.DIM),
 }
-_ON_THEIR_WAY = frozenset({Life.SUBMITTED, Life.WAITING})
+_PLAIN = ("●", Tone.PLAIN)
+_MUTE = frozenset({"silent", "stranded", "missing"})
+_ON_THEIR_WAY = frozenset({"submitted", "waiting"})
 _COLUMNS = (
     Column(title="PILOTS", least=10),
     Column(title="STATE"),
@@ -59,9 +62,7 @@ def draw_pilots(pilots: Pilots, now: float, width: int) -> list[Line]:
 
 
 def _cells(pilot: PilotRow, now: float) -> Sequence[Span]:
-    glyph, tone = _GLYPHS.get(
-        Life(pilot.stage) if pilot.stage in {*Life} else Life.RUNNING, ("●", Tone.PLAIN)
-    )
+    glyph, tone = _GLYPHS.get(pilot.stage, _PLAIN)
     return (
         Span(f"{glyph} {pilot.backend}", tone),
         Span(pilot.stage, tone),
@@ -76,7 +77,7 @@ def _cells(pilot: PilotRow, now: float) -> Sequence[Span]:
 
 def _why(pilot: PilotRow, now: float) -> str:
     silent_s = pilot.silent_s(now)
-    if pilot.stage in {Life.SILENT, Life.STRANDED, Life.MISSING} and silent_s is not None:
+    if pilot.stage in _MUTE and silent_s is not None:
         silence = f"silent for {format_seconds(round(silent_s))}"
         return f"{silence}; {first_line(pilot.reason)}" if pilot.reason else silence
     return first_line(pilot.reason)

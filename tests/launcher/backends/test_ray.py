@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -101,3 +103,32 @@ def test_an_interpreter_without_ray_is_refused_and_says_what_to_install(tmp_path
 
 def test_no_pilots_are_no_question() -> None:
     assert Ray(BackendSettings(name="ray", kind="ray", python="/no/such/python")).observe([]) == {}
+
+
+IMPORTS = """
+import importlib, pkgutil, sys
+import launcher
+from launcher.backends.registry import backend_of
+from launcher.backends.settings import BackendSettings
+from launcher.system.paths import Home
+from pathlib import Path
+
+for module in pkgutil.walk_packages(launcher.__path__, "launcher."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+backend_of(BackendSettings(name="ray", kind="ray"), Home(Path("/nowhere"))).observe([])
+assert "ray" not in sys.modules
+"""
+
+
+def test_neither_command_line_nor_scheduler_imports_ray(tmp_path: Path) -> None:
+    (tmp_path / "ray.py").write_text("raise AssertionError('Ray is imported')")
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", IMPORTS],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,8 +1,10 @@
 """Attempts of a laboratory in real processes, with a real scheduler: what reaches the run's folder, and when."""
 
+import json
 import os
 import signal
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ from tests.build import (
     supervisor_of,
     until,
 )
+from tests.launcher.conftest import Launcher
 from tests.launcher.staging.attempts import files_in
 
 LABORATORY = '''
@@ -50,6 +53,15 @@ def work(job):
         Path(words["refused"]).write_text(str(error))
         raise
     return {"before": before}
+
+def tell(job):
+    own = {"own": str(job.model_folder("a:pre"))}
+    if job.settings.get("quiet"):
+        return own
+    names = sorted(path.name for path in job.run_folder.iterdir() if path.name != ".attempts")
+    return own | {
+        "other": str(job.model_folder("b:pre")), "output": str(job.outputs[0]), "run": names
+    }
 
 def fail(job):
     write_atomic(job.outputs[0], "half")
@@ -118,8 +130,8 @@ def test_a_zombie_of_an_attempt_that_was_given_up_changes_nothing(
     assert in_state(store, job, State.DONE)
 
 
-def test_what_a_failed_attempt_made_is_kept_out_of_the_run(
-    home: Home, store: Store, project: Path
+def test_what_a_failed_attempt_made_is_kept_out_of_the_run_until_it_is_cleaned(
+    home: Home, store: Store, project: Path, launcher: Launcher
 ) -> None:
     (project / "runs/test/a:pre").mkdir(parents=True)
     (project / "runs/test/a:pre/model.json").write_text("whole")
@@ -130,6 +142,10 @@ def test_what_a_failed_attempt_made_is_kept_out_of_the_run(
     assert (project / "runs/test/a:pre/model.json").read_text() == "whole"
     made = Path(left_by(home.attempt(job, 1), spec.run_folder))
     assert (made / "a:pre/model.json").read_text() == "half"
+    assert json.loads(launcher("show", "work/a", "--json").out)["not_accepted"] == str(made)
+    assert f"made so far  {made}" in launcher("show", "work/a").out
+    assert launcher("clean", "work/a", "--yes").code == 0
+    assert files_in(project / "runs") == {"test/a:pre/model.json": "whole"}
 
 
 def test_a_scheduler_killed_after_the_end_of_an_attempt_leaves_its_acceptance_to_the_next(
@@ -149,3 +165,51 @@ def test_a_scheduler_killed_after_the_end_of_an_attempt_leaves_its_acceptance_to
     ready(home)
     until_ended(store, job)
     assert files_in(project / "runs") == {"test/a:pre/model.json": "attempt 1", "test/by-1": ""}
+
+
+def test_results_that_cannot_be_seen_yet_are_waited_for(
+    home: Home, store: Store, project: Path
+) -> None:
+    (job,) = enqueue(store, a_job(project), context=context(project))
+    ready(home)
+    until((project / "begun").exists, "the attempt has begun")
+    scheduler = scheduler_pid(home)
+    assert scheduler is not None
+    os.kill(scheduler, signal.SIGSTOP)
+    (project / "go").touch()
+    until(lambda: "ending" in home.attempt(job, 1).started.read_text(), "its end is on record")
+    stages = project / "runs/test/.attempts"
+    stages.rename(project / "unseen")  # as on a node, whose file system shows it later
+    os.kill(scheduler, signal.SIGCONT)
+    until(lambda: "cannot be moved" in home.scheduler_log.read_text(), "the scheduler has looked")
+    assert in_state(store, job, State.RUNNING)
+    (project / "unseen").rename(stages)
+    until_ended(store, job)
+    assert files_in(project / "runs") == {"test/a:pre/model.json": "attempt 1", "test/by-1": ""}
+
+
+def test_a_job_sees_the_models_of_others_where_they_are_and_its_own_in_its_attempt(
+    home: Home, store: Store, project: Path
+) -> None:
+    (project / "runs/test/b:pre").mkdir(parents=True)
+    (job,) = enqueue(store, a_job(project, "tell"), context=context(project))
+    ready(home)
+    until_ended(store, job)
+    own = home.attempt(job, 1).folder / "runs"
+    assert store.read.result_of(job) == {
+        "own": str(own / "test" / "a:pre"),
+        "other": str(project / "runs" / "test" / "b:pre"),
+        "output": str(own / "test" / "a:pre" / "model.json"),
+        "run": ["b:pre"],
+    }
+
+
+def test_a_job_in_a_project_that_cannot_be_written_runs_without_a_stage(
+    home: Home, store: Store, project: Path
+) -> None:
+    spec = replace(a_job(project, "tell"), root=str(project / "absent"), outputs=())
+    (job,) = enqueue(store, replace(spec, settings={"quiet": True}), context=context(project))
+    ready(home)
+    until_ended(store, job)
+    assert store.read.result_of(job) == {"own": str(project / "absent/runs/test/a:pre")}
+    assert not (project / "absent").exists()

@@ -1,10 +1,13 @@
 import json
 import resource
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from launcher.errors import JobError
+from launcher.workers.job import refuse_given_up
 from launcher.workers.progress import Progress, Step, latest
 
 
@@ -33,6 +36,17 @@ def test_reporting_often_costs_next_to_nothing_but_the_end_is_always_told(tmp_pa
 
 def test_a_report_that_finds_no_room_does_not_reach_the_training() -> None:
     Progress(Path("/dev/full"))(step=1, total=10)
+
+
+def test_an_attempt_that_was_given_up_learns_it_when_it_reports(tmp_path: Path) -> None:
+    view = tmp_path / "runs"
+    view.mkdir()
+    progress = Progress(tmp_path / "progress", partial(refuse_given_up, view))
+    progress(step=1, total=2)
+    view.rmdir()
+    with pytest.raises(JobError, match="was given up"):
+        progress(step=2, total=2)
+    assert reports(tmp_path / "progress") == [1]
 
 
 def test_reports_go_on_behind_one_that_was_cut_off(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_the_home_of_the_file_is_used(configured: Configured, tmp_path: Path) ->
         ("detatch = true", "'detatch' is not an option of launcher run; did you mean 'detach'?"),
         ('detach = "yes"', "run.detach: expected true or false"),
         ("dry_run = 1", "run.dry_run: expected true or false"),
-        ("taskfiles = 'x'", "'taskfiles' is not an option of launcher run; 11 are known"),
+        ("taskfiles = 'x'", "'taskfiles' is not an option of launcher run; 12 are known"),
     ],
 )
 def test_a_wrong_option_is_told_with_its_place(
@@ -247,3 +247,20 @@ def test_a_broken_file_stops_every_verb_but_no_help(configured: Configured) -> N
     assert answer.err.startswith("error: F:1: not valid TOML: ")
     for words in (("--help",), ("status", "--help"), ("service", "install", "-h"), ("--version",)):
         assert configured(broken, *words).code == 0
+
+
+def test_backends_are_listed_with_the_lines_that_set_them(
+    configured: Configured, tmp_path: Path
+) -> None:
+    text = 'on = "slurm,local"\n[backends.slurm]\ncpus = 2\ngpu-type = "a100"\n'
+    listed = rows(configured(text, "config"))
+    file = tmp_path / "launcher" / "config.toml"
+    assert listed["on"] == ('["slurm", "local"]', f"{file}:1")
+    assert listed["backends.slurm.cpus"] == ("2", f"{file}:3")
+    assert listed["backends.slurm.gpu_type"] == ("a100", f"{file}:4")
+
+
+def test_a_mistake_in_a_backend_is_told_with_its_line(configured: Configured) -> None:
+    answer = configured("[backends.slurm]\ncpu = 2\n", "config")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("error: F:2: 'cpu' is not a key of [backends.slurm]")

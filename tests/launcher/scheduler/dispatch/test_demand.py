@@ -1,5 +1,7 @@
 """How many pilots the work could use that waits."""
 
+from dataclasses import replace
+
 from launcher.backends.settings import BackendSettings
 from launcher.context import WorkerEnvironment
 from launcher.job import Resources
@@ -74,3 +76,21 @@ def test_demand_tells_what_its_jobs_need_to_see_once() -> None:
         [lane(1, paths=("/a", "/b")), lane(1, paths=("/a",), cpus=2)], {"box": BOX}, {}
     )
     assert wanted == {"box": Demand(jobs=2, slots=2, paths=("/a", "/b"))}
+
+
+def test_paths_are_those_of_the_nodes() -> None:
+    box = replace(BOX, paths={"/local": "/shared"})
+    wanted = demands([lane(1, paths=("/local/lab", "/b"))], {"box": box}, {})
+    assert wanted["box"].paths == ("/shared/lab", "/b")
+
+
+def test_interpreter_that_is_to_be_seen_is_that_of_the_nodes() -> None:
+    job = replace(lane(1), interpreter="/local/bin/python")
+    shared = replace(BOX, paths={"/local": "/shared"})
+    for box, paths in [
+        (BOX, ("/local/bin/python",)),
+        (shared, ("/shared/bin/python",)),
+        (replace(shared, python="/opt/bin/python"), ("/opt/bin/python",)),
+        (replace(shared, python="python3"), ()),  # found on the node by its PATH
+    ]:
+        assert demands([job], {"box": box}, {})["box"].paths == paths

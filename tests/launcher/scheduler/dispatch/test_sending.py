@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from launcher.backends.settings import Backends
 from launcher.pilots.messages import Run
-from launcher.states import Lost
+from launcher.states import Lost, Outcome
+from launcher.store.rows import Claim
 from launcher.workers.order import read_order
 from launcher.workers.started_file import void_attempt
 from tests.build import a_spec
@@ -75,7 +76,9 @@ def test_job_that_must_never_run_twice_is_not_sent_where_an_attempt_is_not_on_re
     before.spec.write_text("{}")
     before.started.write_text('{"pid": 1, "start_ticks": 1, "boot": "another"}\n')
     office.decide()
-    ((claim, outcome),) = office.dispatch.sending.refused()
+    ends: list[tuple[Claim, Outcome]] = []
+    office.dispatch.sending.end_refused(lambda claim, outcome: ends.append((claim, outcome)))
+    ((claim, outcome),) = ends
     assert (claim.number, isinstance(outcome, Lost), pilot.orders()) == (2, True, [])
     attempt = pilot.folder.attempt(f"{job}-2")
     assert void_attempt(attempt)  # whoever sends it all the same starts nothing

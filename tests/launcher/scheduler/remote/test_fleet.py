@@ -13,6 +13,7 @@ from launcher.backends.protocol import Cause, Observation, Stage
 from launcher.backends.settings import Backends
 from launcher.errors import UsageError
 from launcher.pilots.messages import Leave
+from launcher.scheduler.remote.report import read_pilots
 from tests.launcher.scheduler.remote.toy_cluster import World, waited_for
 
 
@@ -551,8 +552,29 @@ def test_a_stopped_queue_lets_pilots_end_what_runs(world: World) -> None:
     world.busy = {}
     for token in (first, second):
         world.by_token[token].said_bye = "told to leave"
-    world.turn()
+    world.pass_time(3)
+    assert world.fleet  # for as long as they should take to end
+    for token in (first, second):
+        world.cluster.end(token, cause=Cause.COMPLETED)
+    world.pass_time(6)
     assert not world.fleet
+    assert not world.records()
+
+
+def test_a_scheduler_does_not_stay_for_an_engine_that_is_silent_about_pilots_that_left(
+    world: World,
+) -> None:
+    (token,) = start(world, 1)
+    world.cluster.mute = "timed out"
+    world.fleet.leave(now=False)
+    world.by_token[token].said_bye = "told to leave"
+    world.pass_time(12)
+    assert not world.fleet
+    assert world.records() == [token]
+    world.fleet.close()
+    assert [(row.token, row.stage) for row in read_pilots(world.home).pilots] == [
+        (token, "leaving")
+    ]
 
 
 def test_a_queue_that_is_stopped_now_ends_pilots_that_do_not_leave(world: World) -> None:

@@ -1,6 +1,7 @@
 """Plain mode, `pilot = "off"`: pilots for one job each, as many in the engine's queue as jobs wait."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,13 @@ from launcher.backends.protocol import Stage
 from launcher.backends.settings import Backends
 from launcher.pilots.messages import Leave
 from launcher.scheduler.remote.fleet import NEXT_HEARD
-from launcher.scheduler.remote.pilot_rules import MOST_ELEMENTS, TRIES
+from launcher.scheduler.remote.pilot_rules import MOST_ELEMENTS, TRIES, Counts, Demand, to_submit
 from tests.launcher.scheduler.remote.toy_cluster import World
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    return World(tmp_path, pilot=False, pilots=1200)
+    return World(tmp_path, pilot=False, pilots=100)
 
 
 def serve(world: World, token: str) -> None:
@@ -42,23 +43,30 @@ def test_one_job_alone_gets_a_pilot_of_its_own(world: World) -> None:
 
 
 def test_an_array_is_one_submission_and_jobs_that_come_later_are_the_next_one(world: World) -> None:
-    world.need(500)
+    world.need(50)
     world.turn()
-    world.need(700)
+    world.need(70)
     world.turn()
-    assert len(world.cluster.submitted) == 500
+    assert len(world.cluster.submitted) == 50
     world.pass_time(15)
-    assert len(world.cluster.submitted) == 700
+    assert len(world.cluster.submitted) == 70
     assert len({token.rpartition("_")[0] for token in world.cluster.submitted}) == 2
 
 
 def test_never_more_elements_than_an_array_or_the_configuration_allows(world: World) -> None:
+    demand, proven = Demand(jobs=5000), Counts(held=1000, newest_s=60, proven=True)
+    submitted = partial(to_submit, demand, per_minute=6, single=True)
+    assert submitted(Counts(), most=2000) == MOST_ELEMENTS
+    assert submitted(proven, most=1200) == 200
     world.need(5000)
-    world.turn()
-    assert len(world.cluster.submitted) == MOST_ELEMENTS
-    world.clock.now += 15
-    world.turn()
-    assert len(world.cluster.submitted) == world.cluster.most_alive == 1200
+    world.pass_time(15)
+    assert len(world.cluster.submitted) == world.cluster.most_alive == 100
+
+
+def test_until_one_has_spoken_there_is_no_second_array_of_a_thousand() -> None:
+    counts = Counts(held=1000, unspoken=1000, newest_s=60)
+    demand = Demand(jobs=5000)
+    assert to_submit(demand, counts, most=5000, per_minute=6, single=True) == 0
 
 
 def test_a_pilot_that_has_spoken_and_has_no_job_yet_is_not_replaced(world: World) -> None:
@@ -97,15 +105,15 @@ def test_the_record_of_a_pilot_with_a_job_survives_a_power_cut(world: World) -> 
 
 
 def test_of_hundreds_that_wait_only_the_next_ones_are_listened_to(world: World) -> None:
-    world.need(100)
+    world.need(60)
     world.turn()
     tokens = world.cluster.submitted
     world.pass_time(10)
     assert [link.folder.token for link in world.fleet.all_links()] == tokens[:NEXT_HEARD]
-    world.cluster.run(tokens[90])
+    world.cluster.run(tokens[50])
     world.pass_time(10)
     heard = [link.folder.token for link in world.fleet.all_links()]
-    assert heard == [*tokens[:NEXT_HEARD], tokens[90]]
+    assert heard == [*tokens[:NEXT_HEARD], tokens[50]]
 
 
 def test_after_three_that_could_not_work_the_others_are_taken_back(world: World) -> None:

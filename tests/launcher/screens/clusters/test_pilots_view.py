@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from launcher.scheduler.remote.pilot_rules import Life
 from launcher.scheduler.remote.report import BackendRow, PilotRow
 from launcher.screens.clusters.pilots_now import Pilots, seen_pilots
-from launcher.screens.clusters.pilots_view import MOST, draw_pilots
+from launcher.screens.clusters.pilots_view import _GLYPHS, _MUTE, _ON_THEIR_WAY, MOST, draw_pilots
 from launcher.screens.queue_view import screen_lines
 from launcher.screens.text_table import width_of
 from launcher.system.paths import Home
@@ -75,6 +76,11 @@ def test_what_no_scheduler_has_seen_lately_says_so() -> None:
 def test_of_many_pilots_the_first_ones_are_listed() -> None:
     pilots = [a_pilot(node=f"n{number:02}") for number in range(MOST + 5)]
     assert drawn(*pilots).splitlines()[-1] == "and 5 more: 5 running"
+
+
+def test_every_stage_of_a_pilot_has_a_sign() -> None:
+    assert {*_GLYPHS, *_ON_THEIR_WAY} == {life.value for life in Life}
+    assert _GLYPHS.keys() > _MUTE
 
 
 def test_a_stage_of_a_newer_launcher_is_shown_as_it_is() -> None:
