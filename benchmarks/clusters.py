@@ -59,7 +59,7 @@ def pilots(place: Path, jobs: int) -> dict[str, float]:
             "first job done, s": at - since,
             "all jobs done, s": end - since,
             "jobs/s after the first": (jobs - first) / (end - at),
-            "questions to squeue in 5 s": QUESTIONS_S * site.stubs.calls("squeue") / (end - since),
+            **_questions(site, end - since),
         }
 
 
@@ -77,7 +77,7 @@ def plain(place: Path, jobs: int) -> dict[str, float]:
             "array submitted, s": submitted - since,
             "first job done, s": first - since,
             "jobs/s after the first": (done - 1) / (at - first),
-            "questions to squeue in 5 s": QUESTIONS_S * site.stubs.calls("squeue") / (at - since),
+            **_questions(site, at - since),
         }
 
 
@@ -113,6 +113,13 @@ def _site(place: Path, table: str, jobs: int) -> Iterator[SlurmSite]:
                 site.launcher("stop", "--now", check=False)
                 end_scheduler(site)
             settled(place, site.daemons())
+
+
+def _questions(site: SlurmSite, seconds: float) -> dict[str, float]:
+    return {
+        "questions to squeue in 5 s": QUESTIONS_S * site.stubs.calls("squeue") / seconds,
+        "questions to squeue from nodes": site.stubs.calls("squeue-on-node"),
+    }
 
 
 def _queue(site: SlurmSite) -> float:

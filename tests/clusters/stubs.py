@@ -1,4 +1,4 @@
-"""Programs that stand before Slurm's own in PATH: they note every call, and fail or hang where they are told to."""
+"""Programs that stand before Slurm's own in PATH: they note every call (`squeue-on-node`: in a job), and fail or hang where they are told to."""
 
 import shutil
 import time
@@ -12,7 +12,7 @@ fail) echo '{name}: error: slurm_load_jobs error: Unable to contact slurm contro
 hang) echo "{name} hangs" >> '{calls}'; exec sleep 3600 ;;
 *) '{program}' "$@"; code=$? ;;
 esac
-echo "{name} $code $(date +%s.%N)" >> '{calls}'
+echo "{name}${{SLURM_JOB_ID:+-on-node}} $code $(date +%s.%N)" >> '{calls}'
 exit $code
 """
 
