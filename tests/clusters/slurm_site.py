@@ -23,6 +23,7 @@ per_minute = 60
 beat = "0.5s"
 poll = "1s"
 """
+PILOT_FOLDERS = 2  # names so deep are a pilot's folder and what lies in it when it is submitted
 NAMES_S = 2.0  # so long a new file is hidden from the other side
 
 
@@ -96,7 +97,7 @@ def on_slurm(
         lines = [table, settings]
         if late_files:
             here, there = place / "pilots", place / "pilots-there"
-            opened.enter_context(LateFiles(here, there, NAMES_S))
+            opened.enter_context(LateFiles(here, there, NAMES_S, at_once=PILOT_FOLDERS))
             lines.append(f'folder = "{here}"\npaths = {{ "{here}" = "{there}" }}')
         yield SlurmSite(
             folder=place,
