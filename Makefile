@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell n=$$(nproc) && echo $$((n < 4 ? n + 1 : 4)))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format unit fuzz bench gpu screenshots chaos powercut shutdown night nospawn clean
+.PHONY: help demo test check format unit fuzz bench gpu screenshots chaos powercut shutdown night nospawn clusters clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -73,6 +73,9 @@ night: $(VENV)/.developing ## 300 jobs, killed and restarted five times
 
 nospawn: $(VENV)/.developing ## 1,000 jobs wait for a minute in which no process can be started
 	$(BIN)/python -m tests.chaos.nospawn
+
+clusters: $(VENV)/.developing ## 200 jobs on a Slurm and a Ray of three nodes each, whose parts are killed and frozen; half an hour
+	$(BIN)/python -m tests.clusters $(CLUSTERS)
 
 clean: ## remove what the targets made, but not runs/ and data/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,8 +3,8 @@
 It runs in the cluster's interpreter, which need not have more than Ray: this file is run by its path. Nothing else in
 the launcher imports Ray, which takes seconds and 60 MiB.
 
-A pilot is a detached, named actor: it outlives this process, and while it waits it is demand for the autoscaler. The
-actor runs a guard (`ray_guard`), which runs the pilot, and ends when the guard does.
+A pilot is a detached, named actor: it outlives this process, and while it waits it is demand for the autoscaler. It
+runs a guard (`ray_guard`), which runs the pilot.
 """
 
 import json
@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 NAMESPACE = "launcher"
+WAITING = ("DEPENDENCIES_UNREADY", "PENDING_CREATION")  # states of actors
 IDLE_S = 600.0  # without a request for so long, it ends; it is started again when it is needed
 CREATED_WITHIN_S = 45.0  # actors; the answer has to come before who asked loses his patience
 KNOCK_S = 10.0
@@ -97,6 +98,8 @@ class Cluster:
         An actor that waits dies with who created it, even a detached one. So an actor creates them that stays until
         none of them waits any more.
         """
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
         here = self._ray.get_runtime_context().get_node_id()
         keeper_class, pilot_class = _actor_classes()
         keeper = self._ray.remote(keeper_class).options(
@@ -105,23 +108,19 @@ class Cluster:
             lifetime="detached",
             max_restarts=0,
             num_cpus=0,
-            scheduling_strategy=self._near(here),
+            scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=True),
         )
         created = keeper.remote().create.remote(pilot_class, NAMESPACE, pilots)
         self._actors.update(self._ray.get(created, timeout=CREATED_WITHIN_S))
         return {}
-
-    def _near(self, node: str) -> Any:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        return NodeAffinitySchedulingStrategy(node, soft=True)
 
     def _observe(self, tokens: list[str]) -> dict[str, Any]:
         """Return what Ray knows of actors and nodes."""
         seen = {token: self._seen(token) for token in tokens}
         unknown = [token for token, record in seen.items() if not record]
         if unknown:  # of earlier processes like this one, or dead since: in the table of all
-            names = {record["Name"]: record for record in self._table().values()}
+            listed = sorted(self._table().values(), key=lambda record: record["State"] != "DEAD")
+            names = {record["Name"]: record for record in listed}  # who lives counts
             for token in unknown:
                 seen[token] = names.get(token, {})
         return {
@@ -199,30 +198,35 @@ def _actor_classes() -> tuple[type, type]:
         ) -> dict[str, str]:
             actor: Any = ray.remote(pilot_class)
             self._actors = {}
-            for pilot in pilots:
-                handle = actor.options(
-                    name=pilot["token"],
-                    namespace=namespace,
-                    lifetime="detached",
-                    get_if_exists=True,
-                    max_restarts=0,
-                    max_task_retries=0,
-                    **pilot["asks"],
-                ).remote(pilot["argv"], pilot["log"])
-                self._actors[pilot["token"]] = handle._actor_id.hex()  # noqa: SLF001  # Ray has no other way
-            ray.get_runtime_context().current_actor.stay.remote()
+            try:
+                for pilot in pilots:
+                    handle = actor.options(
+                        name=pilot["token"],
+                        namespace=namespace,
+                        lifetime="detached",
+                        get_if_exists=True,
+                        max_restarts=0,
+                        max_task_retries=0,
+                        **pilot["asks"],
+                    ).remote(pilot["argv"], pilot["log"])
+                    self._actors[pilot["token"]] = handle._actor_id.hex()  # noqa: SLF001  # Ray has no other way
+            finally:
+                ray.get_runtime_context().current_actor.stay.remote()
             return self._actors
 
         def stay(self) -> None:
-            from ray._private import state
-
             for actor in self._actors.values():
-                while state.actors(actor).get("State") in (
-                    "DEPENDENCIES_UNREADY",
-                    "PENDING_CREATION",
-                ):
+                while self._waits(actor):
                     time.sleep(1.0)
             ray.actor.exit_actor()
+
+        def _waits(self, actor: str) -> bool:
+            from ray._private import state
+
+            try:
+                return state.actors(actor).get("State") in WAITING
+            except Exception:  # noqa: BLE001  # Ray is busy, and is asked again
+                return True
 
     class Pilot:
         """Runs a guard; dies with it, and the guard ends when this process is gone."""
@@ -284,7 +288,7 @@ def _read(requests: "queue.SimpleQueue[bytes]") -> None:
 def _text(error: Exception) -> str:
     if isinstance(error, ImportError):
         return f"Ray is not installed in {sys.executable}: {INSTALL} ({error})"
-    return f"{error}" or type(error).__name__
+    return str(getattr(error, "cause", None) or error) or type(error).__name__
 
 
 def _is_for_good(error: Exception) -> bool:

@@ -205,7 +205,7 @@ FAULTS = (
     ),
     Fault(
         name="late-files",
-        does="new files are seen on the other side after 2 s, appended ones in parts",
+        does="folders and files of attempts are seen on the other side after 2 s, appended ones in parts",
         strike=nothing,
         late_files=True,
     ),

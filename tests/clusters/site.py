@@ -55,6 +55,18 @@ class Site:
     def _configuration(self) -> Path:
         return self.folder / "config.toml"
 
+    @property
+    def surroundings(self) -> dict[str, str]:
+        """The environment of all that the queue's owner does."""
+        python_path = os.environ.get("PYTHONPATH", "")
+        return {
+            **os.environ,
+            **self.environment,
+            "LAUNCHER_HOME": str(self.home.folder),
+            "LAUNCHER_CONFIG": str(self._configuration),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [python_path])]),
+        }
+
     def begin(self) -> None:
         """Queue the jobs."""
         words = (str(self.project), str(self.jobs), str(self.seconds), BACKEND)
@@ -62,17 +74,9 @@ class Site:
 
     def call(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command as the queue's owner does."""
-        python_path = os.environ.get("PYTHONPATH", "")
-        environment = {
-            **os.environ,
-            **self.environment,
-            "LAUNCHER_HOME": str(self.home.folder),
-            "LAUNCHER_CONFIG": str(self._configuration),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [python_path])]),
-        }
         done = subprocess.run(
             argv,
-            env=environment,
+            env=self.surroundings,
             cwd=self.folder,
             capture_output=True,
             text=True,

@@ -23,6 +23,7 @@ per_minute = 60
 beat = "0.5s"
 poll = "1s"
 """
+PILOT_FOLDERS = 2  # names so deep are a pilot's folder and what lies in it when it is submitted
 NAMES_S = 2.0  # so long a new file is hidden from the other side
 
 
@@ -61,7 +62,7 @@ class SlurmSite(Site):
         return [daemon.pid for daemon in self.slurm.daemons.values()]
 
     def submissions(self) -> int:
-        """Return how often sbatch was called."""
+        """Return how often sbatch was called; an array is submitted with one call."""
         return self.stubs.calls("sbatch")
 
     def pilots_left(self) -> list[str]:
@@ -71,7 +72,13 @@ class SlurmSite(Site):
 
 @contextlib.contextmanager
 def on_slurm(
-    place: Path, *, jobs: int, seconds: float, settings: str = "", late_files: bool = False
+    place: Path,
+    *,
+    jobs: int,
+    seconds: float = 0.0,
+    table: str = SETTINGS,
+    settings: str = "",
+    late_files: bool = False,
 ) -> Iterator[SlurmSite]:
     """Give a queue with a Slurm of three nodes in an empty folder.
 
@@ -79,6 +86,7 @@ def on_slurm(
         place: the folder.
         jobs: how many there will be.
         seconds: that each takes.
+        table: lines of the backend's table.
         settings: further lines of the backend's table.
         late_files: between submit host and nodes.
     """
@@ -86,10 +94,10 @@ def on_slurm(
         slurm = opened.enter_context(a_slurm(place / "slurm", len(NODES)))
         stubs = Stubs(place / "bin")
         path = os.environ.get("PATH", os.defpath)
-        lines = [SETTINGS, settings]
+        lines = [table, settings]
         if late_files:
             here, there = place / "pilots", place / "pilots-there"
-            opened.enter_context(LateFiles(here, there, NAMES_S))
+            opened.enter_context(LateFiles(here, there, NAMES_S, at_once=PILOT_FOLDERS))
             lines.append(f'folder = "{here}"\npaths = {{ "{here}" = "{there}" }}')
         yield SlurmSite(
             folder=place,

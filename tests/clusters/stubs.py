@@ -1,4 +1,4 @@
-"""Programs that stand before Slurm's own in PATH: they note every call, and fail or hang where they are told to."""
+"""Programs that stand before Slurm's own in PATH: they note every call (`squeue-on-node`: in a job), and fail or hang where they are told to."""
 
 import shutil
 import time
@@ -12,7 +12,7 @@ fail) echo '{name}: error: slurm_load_jobs error: Unable to contact slurm contro
 hang) echo "{name} hangs" >> '{calls}'; exec sleep 3600 ;;
 *) '{program}' "$@"; code=$? ;;
 esac
-echo "{name} $code $(date +%s.%N)" >> '{calls}'
+echo "{name}${{SLURM_JOB_ID:+-on-node}} $code $(date +%s.%N)" >> '{calls}'
 exit $code
 """
 
@@ -40,11 +40,17 @@ class Stubs:
 
     def calls(self, name: str) -> int:
         """Return how often a program was called, and has ended or hangs."""
+        return sum(words[0] == name for words in self._lines())
+
+    def ends(self, name: str) -> list[float]:
+        """Return when calls of a program have ended, in seconds since 1970."""
+        return [float(words[2]) for words in self._lines() if words[0] == name]
+
+    def _lines(self) -> list[list[str]]:
         try:
-            lines = self._calls.read_text(encoding="ascii").splitlines()
+            return [line.split() for line in self._calls.read_text(encoding="ascii").splitlines()]
         except FileNotFoundError:
-            return 0
-        return sum(line.split()[0] == name for line in lines)
+            return []
 
     def await_call(self, name: str, timeout_s: float) -> None:
         """Return just after a program was called for the first time."""

@@ -28,15 +28,17 @@ THEIRS = {
 class LateFiles:
     """Keeps two folders alike, late, until it is left."""
 
-    def __init__(self, here: Path, there: Path, names_s: float) -> None:
+    def __init__(self, here: Path, there: Path, names_s: float, at_once: int = 0) -> None:
         """Make both folders.
 
         Args:
             here: as the scheduler sees it.
             there: as the node sees it.
             names_s: so long a new name is hidden from the other side.
+            at_once: names so deep are not: what a client has never asked for, it asks its server for.
         """
         self._here, self._there, self._names_s = here, there, names_s
+        self._at_once = at_once
         self._since: dict[Path, float] = {}
         self._random = random.Random(23)
         self._leave = threading.Event()
@@ -64,9 +66,15 @@ class LateFiles:
                 if path.is_file() and (path.name in THEIRS) is theirs:
                     with contextlib.suppress(OSError):
                         self._grow(path, copy)
-            elif time.monotonic() > self._since.setdefault(path, time.monotonic()) + self._names_s:
+            elif time.monotonic() >= self._since.setdefault(path, time.monotonic()) + self._late_s(
+                path
+            ):
                 with contextlib.suppress(OSError):
                     _appear(path, copy)
+
+    def _late_s(self, path: Path) -> float:
+        root = self._here if path.is_relative_to(self._here) else self._there
+        return 0.0 if len(path.relative_to(root).parts) <= self._at_once else self._names_s
 
     def _grow(self, path: Path, copy: Path) -> None:
         """Show some more of what was appended."""

@@ -15,6 +15,7 @@ from launcher.staging.left_behind import left_by
 from launcher.states import ENDED, State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.files import write_json
 from launcher.system.paths import Home
 from tests.build import (
     a_context,
@@ -110,11 +111,13 @@ def test_a_zombie_of_an_attempt_that_was_given_up_changes_nothing(
         os.kill(pid, signal.SIGSTOP)
     scheduler = scheduler_pid(home)
     assert scheduler is not None
+    write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})  # nobody restarts it
     os.kill(scheduler, signal.SIGKILL)
     until(lambda: scheduler_pid(home) is None, "the scheduler is dead")
     with sqlite3.connect(home.database) as database:  # as if its machine had been restarted
         database.execute("UPDATE attempts SET boot = 'another'")
     database.close()
+    home.stop.unlink()
     ready(home)
     until_ended(store, job)
     assert endings(store, job) == ["lost", "done"]
@@ -159,8 +162,8 @@ def test_a_scheduler_killed_after_the_end_of_an_attempt_leaves_its_acceptance_to
     os.kill(scheduler, signal.SIGSTOP)
     (project / "go").touch()
     until(lambda: "ending" in home.attempt(job, 1).started.read_text(), "its end is on record")
-    os.kill(scheduler, signal.SIGKILL)
     assert not (project / "runs/test/a:pre/model.json").exists()
+    os.kill(scheduler, signal.SIGKILL)
     until(lambda: gone(supervisor), "its supervisor has left")
     ready(home)
     until_ended(store, job)

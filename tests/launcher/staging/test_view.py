@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launcher.staging.attempts import MODEL, Study, write
+from tests.launcher.staging.attempts import MODEL, Study, files_in, write
 
 
 def test_what_an_attempt_writes_is_its_own_until_it_is_accepted(tmp_path: Path) -> None:
@@ -110,6 +110,21 @@ def test_a_model_folder_on_another_disk_is_written_into(tmp_path: Path) -> None:
     study.end()
     assert (study.run / MODEL).is_symlink()
     assert (elsewhere / "best.pt").read_text() == "new"
+
+
+def test_a_run_on_another_disk_has_its_stages_there(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    study.run.parent.mkdir(parents=True)
+    study.run.symlink_to(elsewhere)
+    study.accepted({f"{MODEL}/best.pt": "old", "b:pre/best.pt": "b"})
+    view = study.begin()
+    assert (view / MODEL / "best.pt").read_text() == "old"
+    assert (study.view.accepted / "b:pre" / "best.pt").read_text() == "b"
+    write(view / MODEL / "best.pt", "new")
+    study.end()
+    assert files_in(elsewhere) == {f"{MODEL}/best.pt": "new", "b:pre/best.pt": "b"}
 
 
 def test_an_attempt_that_was_given_up_can_write_nothing_more(tmp_path: Path) -> None:
