@@ -32,7 +32,7 @@ LOG_LINES = 20
 DRIVER_PATIENCE_S = 30.0
 TAIL_BYTES = 4096
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-_BASH = ("/bin/bash", "-c")
+_BASH = ("/bin/bash", "-lc")  # a login shell: `module` and conda are defined by what it reads
 
 
 def make(settings: BackendSettings, home: Home) -> "Local":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from launcher.system.files import read_bytes, write_json
 from launcher.system.paths import Attempt
-from launcher.system.stored_fields import Unreadable, parsed, restored, texts
+from launcher.system.stored_fields import Unreadable, known_of, parsed, texts
 from launcher.workers.lease import BURIED
 
 TOKEN = "LAUNCHER_PILOT"  # in the environment of a pilot, its fork servers and supervisors: which pilot's they are
@@ -137,7 +137,9 @@ def read_pilot_spec(folder: PilotFolder) -> PilotSpec:
     if record.pop("schema", None) != 1:
         raise Unreadable("its spec is of another version of launcher")
     record["paths"] = texts(record.get("paths", ()), "'paths' of its spec")
-    return restored(PilotSpec, record, "its spec")
+    return known_of(
+        PilotSpec, record, "its spec"
+    )  # of a newer launcher it may have more: its version tells
 
 
 def name_of(job: int, number: int) -> str:

@@ -100,7 +100,7 @@ class NodeGpus:
         before = {gpu.uuid: gpu for gpu in self._shown}
         return any(_differs(before.get(gpu.uuid), gpu) for gpu in self.gpus)
 
-    def told(self) -> dict[str, dict[str, int]]:
+    def take_peaks(self) -> dict[str, dict[str, int]]:
         """Return the most that each attempt held since the last beat, by GPU; that beat is sent now."""
         peaks, self._peaks, self._shown = self._peaks, {}, self.gpus
         return peaks

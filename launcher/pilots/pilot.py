@@ -192,7 +192,7 @@ class Pilot:
                     number=self._number,
                     ram_free=memory.available(),
                     gpus=self._gpus.gpus,
-                    used=self._gpus.told(),
+                    used=self._gpus.take_peaks(),
                 )
             ]
         )

@@ -82,7 +82,7 @@ class Scheduler:
             backends: returns the engines that start pilots.
         """
         self._home, self._store, self._clock, self._housekeeping = home, store, clock, housekeeping
-        self._queue = store.scheduling
+        queue = self._queue = store.scheduling
         self._outage = Outage()
         self._attempts = RunningAttempts()
         self._fork_servers = ForkServerPool(
@@ -107,8 +107,7 @@ class Scheduler:
             cores=mask,
             meter=UseMeter(self._queue.past_use, clock, time.monotonic).read,
         )
-        queue, fork_servers = self._queue, self._fork_servers
-        self._launches = Launches(home, queue, fork_servers, clock, self._outage, self._gpus)
+        self._launches = Launches(home, queue, self._fork_servers, clock, self._outage, self._gpus)
         self._succession = Succession(queue, self._launches)
         self._fleet = Fleet(home, backends, self._sleeper.ring, link=PilotLink)
         self._dispatch = Dispatch(

@@ -217,6 +217,8 @@ def notes(gauge: Gauge) -> list[tuple[str, Tone]]:
     texts += [(_process(process), Tone.OTHERS) for process in others[:MOST_PROCESSES]]
     if len(others) > MOST_PROCESSES:
         texts.append((f"and {len(others) - MOST_PROCESSES:,} more", Tone.OTHERS))
+    if gauge.node:  # of another machine processes are never told
+        return texts
     return texts + [(columns, Tone.OTHERS) for columns in _untold(gpu)]
 
 
@@ -235,7 +237,7 @@ def _untold(gpu: GpuSnapshot) -> list[str]:
 
 def _guest(gauge: Gauge, guest: Guest) -> str:
     facts = []
-    if (used := gauge.used_by(guest)) is None or guest.pids:
+    if (used := gauge.used_by(guest)) is None or guest.pids or gauge.node:
         facts.append(f"uses {_amount(used)}")
     if guest.promised is not None:
         facts.append(f"{format_bytes(guest.promised)} promised")

@@ -71,7 +71,7 @@ def running(screen: Screen, width: int) -> list[Line]:
         Column(title="RUNNING", least=24, middle=True, mark=_MARK, others=_names(screen)),
         Column(title="ID", right=True, drop=1),
         Column(title="RUN", least=8, drop=5),
-        Column(title="NODE", least=6, drop=6),
+        Column(title="NODE", least=6, drop=1),
         Column(title="ON"),
         Column(title="GiB NOW/PEAK/ASKED", drop=3),
         Column(title="STEP", least=16),

@@ -74,6 +74,8 @@ class OrderWriter:
         prepared, self._prepared = self._prepared, None
         if prepared is None:
             return
+        if _inode(prepared.attempt) != prepared.inode:
+            return  # the attempt's name leads to a pilot's folder now
         with contextlib.suppress(OSError):
             if is_untouched(prepared.attempt):
                 prepared.attempt.log.unlink(missing_ok=True)
@@ -97,8 +99,12 @@ def is_untouched(attempt: Attempt) -> bool:
 
 def _write(attempt: Attempt, text: str) -> int:
     """Write an order into its folder; return its inode."""
-    with contextlib.suppress(FileExistsError):
+    try:
         attempt.folder.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        if attempt.folder.is_symlink():  # to a pilot, from a transaction that came to nothing
+            attempt.folder.unlink()
+            attempt.folder.mkdir(mode=0o700)
     write_whole(attempt.text(SPEC), text)
     return _inode(attempt)
 

@@ -4,12 +4,10 @@ Nodes are names with a port each; their GPUs are character devices, of which Slu
 It needs root, since slurmd does, and no systemd and no cgroups. `Slurm.environment` points Slurm's programs at it.
 """
 
-import contextlib
+import ctypes
 import os
 import shutil
 import signal
-import socket
-import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launcher.system.process_tree import descendants, send
+from tests.slurm.configuration import write_configuration
 
 PACKAGES = {  # program → Debian's package
     "slurmctld": "slurmctld",
@@ -28,55 +27,10 @@ PACKAGES = {  # program → Debian's package
 SBIN = "/usr/sbin"  # not in every user's PATH
 STARTS_WITHIN_S, ENDS_WITHIN_S, ANSWERS_WITHIN_S = 60.0, 20.0, 60.0
 PAUSE_S = 0.02
+STARTS = 3
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1  # prctl(2)
 LOG_BYTES = 2000  # of each daemon's log, shown where a start fails
-NULL_DEVICE = os.makedev(1, 3)
-
-CONF = """
-ClusterName=test
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={port}
-SlurmUser=root
-SlurmdUser=root
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
-CredType=cred/munge
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool.%n
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.%n.pid
-SlurmctldLogFile={folder}/log/slurmctld
-SlurmdLogFile={folder}/log/slurmd.%n
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SlurmdParameters=config_overrides
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-SwitchType=switch/none
-MpiDefault=none
-ReturnToService=2
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory
-DefMemPerCPU=100
-GresTypes=gpu
-SlurmdTimeout={slurmd_timeout_s}
-SlurmctldTimeout=5
-KillWait=2
-MinJobAge=300
-MaxArraySize=1001
-MaxJobCount=20000
-SchedulerType=sched/backfill
-SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,bf_interval=1,bf_resolution=1
-PreemptType=preempt/partition_prio
-PreemptMode=CANCEL
-{nodes}
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL GraceTime=5
-PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
-PartitionName=short Nodes=ALL MaxTime=10 State=UP PriorityTier=1 PreemptMode=OFF
-"""
-NODE = (
-    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
-    "CPUs={cpus} RealMemory=4000 Gres=gpu:{gpus}"
-)
 
 
 def missing() -> str:
@@ -132,7 +86,13 @@ class Slurm:
         Raises:
             AssertionError: they do not; with the ends of their logs.
         """
-        self._write()
+        write_configuration(
+            self.folder,
+            self.nodes,
+            cpus=self.cpus,
+            gpus=self.gpus,
+            slurmd_timeout_s=self.slurmd_timeout_s,
+        )
         self.start_munged()
         self.start_controller()
         for node in self.nodes:
@@ -190,40 +150,6 @@ class Slurm:
         below = [below for pid in marked for below in descendants(pid)]
         return [pid for pid in dict.fromkeys((*marked, *below)) if pid not in ours]
 
-    def _write(self) -> None:
-        """Write the configuration, and make the folders and devices that it names."""
-        for name in ("state", "log", "munge", *(f"spool.{node}" for node in self.nodes)):
-            (self.folder / name).mkdir()
-        (self.folder / "munge").chmod(0o700)
-        key = self.folder / "munge/key"
-        key.write_bytes(os.urandom(1024))
-        key.chmod(0o400)
-        for number in range(self.gpus):  # Slurm refuses ordinary files
-            os.mknod(self.folder / f"gpu{number}", stat.S_IFCHR | 0o666, NULL_DEVICE)
-        host = socket.gethostname().partition(".")[0]
-        port, *ports = _free_ports(1 + len(self.nodes))
-        nodes = [
-            NODE.format(name=name, host=host, port=at, cpus=self.cpus, gpus=self.gpus)
-            for name, at in zip(self.nodes, ports, strict=True)
-        ]
-        text = CONF.format(
-            host=host,
-            port=port,
-            folder=self.folder,
-            nodes="\n".join(nodes),
-            slurmd_timeout_s=self.slurmd_timeout_s,
-        )
-        (self.folder / "slurm.conf").write_text(text)
-        devices = [
-            f"NodeName={node} Name=gpu File={self.folder}/gpu{number}\n"
-            for node in self.nodes
-            for number in range(self.gpus)
-        ]
-        (self.folder / "gres.conf").write_text("AutoDetect=off\n" + "".join(devices))
-        (self.folder / "cgroup.conf").write_text(
-            "CgroupPlugin=cgroup/v1\nIgnoreSystemd=yes\nConstrainCores=no\nConstrainRAMSpace=no\n"
-        )
-
     def _spawn(self, program: str, *words: str, name: str = "") -> None:
         path = _program(program)
         assert path is not None, missing()
@@ -235,6 +161,7 @@ class Slurm:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
 
     def _all_take_jobs(self) -> bool:
@@ -270,17 +197,37 @@ def a_slurm(
 ) -> Iterator[Slurm]:
     """Run a Slurm below a new folder; nothing of it is left afterwards, not even after a failed start."""
     folder.mkdir(mode=0o755)
-    slurm = Slurm(
-        folder=folder,
-        nodes=tuple(f"n{number + 1}" for number in range(nodes)),
-        cpus=cpus,
-        slurmd_timeout_s=slurmd_timeout_s,
-    )
+    slurm = _started(folder, nodes, cpus, slurmd_timeout_s)
     try:
-        slurm.start()
         yield slurm
     finally:
         slurm.stop()
+
+
+def _started(folder: Path, nodes: int, cpus: int, slurmd_timeout_s: int) -> Slurm:
+    """Start a Slurm; again with other ports where somebody was quicker to take one of them."""
+    for number in range(STARTS):
+        slurm = Slurm(
+            folder=folder / str(number),
+            nodes=tuple(f"n{node + 1}" for node in range(nodes)),
+            cpus=cpus,
+            slurmd_timeout_s=slurmd_timeout_s,
+        )
+        slurm.folder.mkdir(mode=0o755)
+        try:
+            slurm.start()
+        except BaseException as error:
+            slurm.stop()
+            if number + 1 == STARTS or not isinstance(error, AssertionError):
+                raise
+        else:
+            return slurm
+    raise AssertionError("unreachable")
+
+
+def _end_with_parent() -> None:
+    """Be killed when the tests are, however they end."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _pids() -> list[int]:
@@ -297,12 +244,3 @@ def _environment(pid: int) -> list[bytes]:
 
 def _program(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{SBIN}")
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago, all different."""
-    with contextlib.ExitStack() as opened:
-        sockets = [opened.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

@@ -9,7 +9,9 @@ NAMED = 8  # partitions that a line names
 
 def check_backend(engine: Engine) -> Finding:
     """Check one backend."""
-    return _engine(engine) or _folder(engine) or ok(_name(engine), _summary(engine))
+    return (
+        _engine(engine) or _pilots(engine) or _folder(engine) or ok(_name(engine), _summary(engine))
+    )
 
 
 def _engine(engine: Engine) -> Finding | None:
@@ -63,6 +65,14 @@ def _ray(engine: Engine) -> Finding | None:
         f"{engine.python} has no ray: {engine.complaint or 'it printed nothing'}",
         f"pip install 'launcher[ray]' there, or name another `python` in {engine.table}",
     )
+
+
+def _pilots(engine: Engine) -> Finding | None:
+    """Return that pilots could not work, and why."""
+    if not engine.failures:
+        return None
+    advice = "`launcher status` has the last lines of their log; mend that, or change the table: then it is tried at once"
+    return warning(_name(engine), engine.reason, advice)
 
 
 def _folder(engine: Engine) -> Finding | None:

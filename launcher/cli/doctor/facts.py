@@ -118,6 +118,8 @@ class Engine:
     folder: str = ""  # of its pilots
     file_system: str | None = None  # on which that lies
     shared: bool = False  # whether other machines can see it
+    failures: int = 0  # pilots in a row that could not work
+    reason: str = ""  # what the scheduler says of it
 
     @property
     def table(self) -> str:

@@ -12,6 +12,7 @@ from launcher.backends.settings import Backends, BackendSettings, configured_bac
 from launcher.cli.doctor.facts import Engine
 from launcher.errors import UsageError
 from launcher.scheduler.remote.backend_folder import backend_folder
+from launcher.scheduler.remote.report import read_pilots
 from launcher.system.home_checks import file_system, is_remote, without_links
 from launcher.system.paths import Home
 from launcher.system.run_command import answer
@@ -47,6 +48,9 @@ def _engine(
 ) -> Engine:
     engine = Engine(name=settings.name, kind=settings.kind, partition=settings.partition)
     if home is not None:
+        rows = {row.name: row for row in read_pilots(home).backends}
+        if row := rows.get(settings.name):
+            engine = replace(engine, failures=row.failures, reason=row.reason)
         user = Path(environ.get("HOME") or "/")
         folder = backend_folder(settings, home, user, mountinfo)
         kind = file_system(mountinfo, without_links(folder))

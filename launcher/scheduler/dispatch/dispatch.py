@@ -149,7 +149,8 @@ class Dispatch:
                     del left[number]
                 else:
                     waits[number].append((name, why))
-        self._heads = {job.lane_id: job for job in reversed(ready) if job.lane.on != HERE}
+        still = [job for job in reversed(ready) if job.id in left and job.lane.on != HERE]
+        self._heads = {job.lane_id: job for job in still}
         reasons: Reasons = {}
         for job in ready:
             why = joined(job.lane, waits[job.id]) if job.id in left else None

@@ -66,6 +66,7 @@ class Hearing:
         link.expect(name)
         if name not in link.sent():
             link.start([name])
+        logger.info("job=%d attempt=%d adopted pilot=%s", claim.job, claim.number, link.token)
         return OnPilot(claim=claim, link=link, clock=self._clock)
 
     def hear(self) -> bool:

@@ -1,5 +1,6 @@
 """The pilots of one backend: what follows from how each of them is."""
 
+import contextlib
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -76,12 +77,12 @@ class BackendPilots:
 
     @property
     def trouble(self) -> str:
-        """Why its engine does not answer, or the home cannot be written."""
-        return self._requests.trouble or self.pilots.trouble
+        """Why its engine does not answer."""
+        return self._requests.trouble
 
     def needs_scheduler(self, now: float) -> bool:
         """Tell whether a scheduler should stay for one of its pilots."""
-        mute = bool(self.trouble)
+        mute = bool(self.trouble or self.pilots.trouble)
         return any(pilot.needs_scheduler(now, mute=mute) for pilot in self.pilots)
 
     @property
@@ -186,11 +187,12 @@ class BackendPilots:
             why = f"it ran for {format_seconds(START_S)} on {pilot.node or 'a node'} without a word"
             self._blame(pilot, why, now)
             self.pilots.doom(pilot, why)
-        silent_s = format_seconds(min(pilot.silent_s, 1e9))
         if pilot.life is Life.LEAVING and pilot.silent_s > LEAVE_S:
-            self.pilots.doom(pilot, f"it took its leave {silent_s} ago, and is still there")
+            self.pilots.doom(pilot, "it took its leave minutes ago, and is still there")
         if pilot.life is Life.SILENT and pilot.silent_s > START_S and not pilot.attempts:
-            self.pilots.doom(pilot, f"it was silent for {silent_s}, and nothing runs there")
+            self.pilots.doom(pilot, "it was silent for minutes, and nothing runs there")
+        if pilot.life is Life.EXPIRED and not pilot.attempts:
+            self.pilots.doom(pilot, self._end_of(pilot))
         if pilot.over and pilot.taken and not pilot.spoke and not pilot.is_doomed:
             self._blame(pilot, self._end_of(pilot), now)
         if pilot.over and pilot.attempts and not pilot.record.given_up:
@@ -212,6 +214,8 @@ class BackendPilots:
         """
         why = pilot.record.cancelled or self._end_of(pilot)  # before it was cancelled for that
         if self.pilots.doom(pilot, why) and (pilot.cancelled or pilot.lease_over):
+            with contextlib.suppress(OSError):  # should anything live there all the same, it ends
+                pilot.link.folder.buried.touch()
             self.pilots.write(pilot, replace(pilot.record, given_up=why))
 
     def _end_of(self, pilot: Pilot) -> str:

@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from launcher.system.paths import Home
 logger = logging.getLogger(__name__)
 
 LOOK_S = 0.05  # between two looks at all pilots, unless an engine has answered
+MOST_TIME = 0.05  # of the scheduler's: hundreds of pilots are looked at less often
 CONFIGURED_S = 1.0  # config.toml is asked for so often
 LONG_S = 3600.0
 NEXT_HEARD = 32  # of the pilots for one job each that wait in an engine's queue
@@ -115,6 +117,8 @@ class Fleet:
         }
         if self._file.due(now):
             self._show(now)
+        ended = self._clock()
+        self._look_at = ended + max(LOOK_S, (ended - now) / MOST_TIME)
 
     def links(self) -> Sequence[PilotLink]:
         """Return the links of the pilots that may be sent work, the oldest first."""
@@ -222,6 +226,7 @@ class Fleet:
             pilots=pilots,
             configured=group.configured,
             trouble=group.trouble,
+            disk=group.pilots.trouble,
             late_s=group.late_s,
             refusal=pace.refusal,
             failures=pace.failures,
@@ -238,7 +243,8 @@ class Fleet:
         for group in self._groups.values():
             if not (group.pilots or group.demand.jobs or group.pace.failures):
                 continue
-            why = reason(self._situation(group, now), late_after_s=LATE_S)
+            situation = replace(self._situation(group, now), log="")  # stands in lines of its own
+            why = reason(situation, late_after_s=LATE_S)
             settings = group.settings
             backends.append(
                 BackendRow(

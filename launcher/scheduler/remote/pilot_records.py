@@ -8,7 +8,7 @@ import math
 import re
 import secrets
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ class PilotRecords:
         stored: dict[str, Any] = {
             "schema": SCHEMA,
             "folder": str(record.folder),
-            "spec": asdict(record.spec),
+            "spec": _fields_of(record.spec),
             "settings": _settings_record(record.settings),
             "since": record.since,
             "cancelled": record.cancelled,
@@ -148,7 +148,12 @@ def _record(stored: dict[str, Any]) -> PilotRecord:
 
 def _settings_record(settings: BackendSettings) -> dict[str, Any]:
     folder = None if settings.folder is None else str(settings.folder)
-    return {**asdict(settings), "folder": folder}
+    return {**_fields_of(settings), "folder": folder}
+
+
+def _fields_of(part: PilotSpec | BackendSettings) -> dict[str, Any]:
+    """Return the fields as JSON has them; `asdict` would copy each of them, which is slow for hundreds of pilots."""
+    return {name.name: getattr(part, name.name) for name in fields(part)}
 
 
 def _settings(stored: object) -> BackendSettings:

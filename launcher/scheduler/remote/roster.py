@@ -83,4 +83,5 @@ class Roster:
         except OSError as error:
             self.trouble = f"the record of pilot {pilot.token} cannot be deleted: {error}"
             return
+        self.trouble = ""
         del self._pilots[pilot.token]

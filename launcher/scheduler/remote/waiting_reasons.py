@@ -23,6 +23,7 @@ class Situation:
     pilots: Sequence[Pilot]
     configured: bool
     trouble: str  # why the engine does not answer
+    disk: str  # why the home cannot be written
     late_s: float  # the engine has been asked so long ago
     refusal: str  # what it said to the last submission
     failures: int
@@ -53,6 +54,8 @@ def _obstacle(situation: Situation, late_after_s: float) -> str:
         return (
             f"config.toml has no [backends.{name}] any more: its pilots end when nothing runs there"
         )
+    if situation.disk:
+        return f"no pilot is submitted to {name}: {line(situation.disk)}"
     if situation.trouble:
         return f"{name} does not answer ({line(situation.trouble)}): nothing is submitted until it does"
     if situation.late_s > late_after_s:

@@ -38,6 +38,13 @@ class Engine:
         return self.desks[-1]
 
 
+@pytest.fixture(autouse=True)
+def nodes_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what killed pilots leave on their node be deleted with the test."""
+    (tmp_path / "node").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "node"))
+
+
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = Engine(Home(tmp_path / "home"))

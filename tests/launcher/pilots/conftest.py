@@ -12,6 +12,13 @@ from tests.launcher.pilots.desk import Desk
 MakeDesk = Callable[..., Desk]
 
 
+@pytest.fixture(autouse=True)
+def nodes_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what killed pilots leave on their node be deleted with the test."""
+    (tmp_path / "node").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "node"))
+
+
 @pytest.fixture
 def desk_of(tmp_path: Path) -> Iterator[MakeDesk]:
     """Make the ends of pilots; they and all that they started are killed afterwards."""

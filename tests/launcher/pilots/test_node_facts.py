@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,12 @@ def test_a_pilot_may_fill_no_more_memory_than_it_was_given(desk_of: MakeDesk) ->
         spec = a_pilot(memory=given)
         facts = node_facts.find_out(desk_of(spec).folder, spec, {"SLURMD_NODENAME": "n7"}, 0.0)
         assert (facts.hello.ram, facts.hello.node) == (ram, "n7")
+
+
+def test_a_spec_of_a_newer_version_that_says_more_is_refused_by_its_version(
+    desk_of: MakeDesk,
+) -> None:
+    desk = desk_of()
+    record = json.loads(desk.folder.spec.read_text())
+    desk.folder.spec.write_text(json.dumps({**record, "version": "9.0", "colour": "blue"}))
+    assert "the queue runs 9.0" in refused(desk.start())

@@ -51,10 +51,10 @@ def test_a_laboratorys_code_travels_as_its_archive_with_its_data(
 
 def test_an_archive_is_unpacked_once_and_other_entries_stay(tmp_path: Path) -> None:
     archive = an_archive(tmp_path, "a")
-    home = Home(tmp_path / "node")
+    home = Home(tmp_path / "disk")
     path = unpacked(f"/one{os.pathsep}{archive}", home)
-    one, folder = path.split(os.pathsep)
-    assert one == "/one"
+    first, folder = path.split(os.pathsep)
+    assert first == "/one"
     (Path(folder) / "mark").touch()
     assert unpacked(str(archive), home) == folder
     assert (Path(folder) / "mark").exists()
@@ -63,13 +63,13 @@ def test_an_archive_is_unpacked_once_and_other_entries_stay(tmp_path: Path) -> N
 
 def test_an_archive_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"gone\.zip"):
-        unpacked(str(tmp_path / "gone.zip"), Home(tmp_path / "node"))
+        unpacked(str(tmp_path / "gone.zip"), Home(tmp_path / "disk"))
 
 
 def test_an_archive_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.zip").write_bytes(b"no archive")
     with pytest.raises(zipfile.BadZipFile):
-        unpacked(str(tmp_path / "bad.zip"), Home(tmp_path / "node"))
+        unpacked(str(tmp_path / "bad.zip"), Home(tmp_path / "disk"))
 
 
 def test_what_killed_pilots_left_on_a_node_is_deleted_but_nothing_in_use(tmp_path: Path) -> None:

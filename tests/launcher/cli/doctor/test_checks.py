@@ -335,6 +335,13 @@ def test_a_partition_that_does_not_exist_is_named_with_those_that_do() -> None:
     assert "[backends.gpu]" in other.advice
 
 
+def test_pilots_that_could_not_work_are_warned_of() -> None:
+    failing = engine(failures=3, reason="the last 3 pilots of gpu could not work: no module cuda")
+    assert failing.verdict is Verdict.WARNING
+    assert "no module cuda" in failing.summary
+    assert "launcher status" in failing.advice
+
+
 def test_pilots_on_a_local_disk_are_warned_of() -> None:
     local = engine(shared=False, file_system="ext4")
     assert local.verdict is Verdict.WARNING

@@ -79,9 +79,11 @@ class Office:
             self.launches,
         )
 
-    def pilot(self, token: str = "lp-1", *, backend: str = "box", **hello: object) -> Pilot:
+    def pilot(
+        self, token: str = "lp-1", *, backend: str = "box", single: bool = False, **hello: object
+    ) -> Pilot:
         """Have a pilot that is up."""
-        pilot = Pilot(self.folder, token, backend=backend)
+        pilot = Pilot(self.folder, token, backend=backend, single=single)
         pilot.tell(replace(HELLO, **hello))  # type: ignore[arg-type]
         self.fleet.pilots.append(pilot.link())
         self.dispatch.hearing.hear()

@@ -136,3 +136,16 @@ def test_work_that_comes_right_after_a_count_is_counted_all_the_same(office: Off
     result = TurnResult()
     office.dispatch.order_pilots(Requests(), result)
     assert result.look_again_s <= 0.5
+
+
+def test_work_that_has_found_its_place_asks_for_no_further_pilot(office: Office) -> None:
+    office.queue("box")
+    office.decide()
+    office.dispatch.order_pilots(Requests(), TurnResult())
+    office.pilot()
+    office.decide()
+    office.dispatch.order_pilots(Requests(), TurnResult())
+    waiting = [
+        {name: demand.jobs for name, demand in turn.items()} for turn, _ in office.fleet.turns
+    ]
+    assert waiting == [{"box": 1}, {}]

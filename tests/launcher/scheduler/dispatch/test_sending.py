@@ -8,6 +8,7 @@ from launcher.pilots.messages import Run
 from launcher.states import Lost, Outcome
 from launcher.store.rows import Claim
 from launcher.workers.order import read_order
+from launcher.workers.order_writer import OrderWriter
 from launcher.workers.started_file import void_attempt
 from tests.build import a_spec
 from tests.launcher.scheduler.dispatch.conftest import Office
@@ -82,3 +83,25 @@ def test_job_that_must_never_run_twice_is_not_sent_where_an_attempt_is_not_on_re
     assert (claim.number, isinstance(outcome, Lost), pilot.orders()) == (2, True, [])
     attempt = pilot.folder.attempt(f"{job}-2")
     assert void_attempt(attempt)  # whoever sends it all the same starts nothing
+
+
+def test_what_was_written_ahead_is_given_up_without_a_look_at_the_pilots_folder(
+    office: Office,
+) -> None:
+    pilot = office.pilot()
+    (job,) = office.queue("local", "box")
+    ahead = OrderWriter(office.home)
+    ahead.prepare(job, 1, "{}")
+    office.decide()
+    ahead.discard()
+    assert pilot.folder.attempt(f"{job}-1").spec.exists()
+    assert office.home.attempt(job, 1).folder.is_symlink()
+
+
+def test_attempt_that_starts_here_after_all_has_its_own_folder_in_the_home(office: Office) -> None:
+    pilot = office.pilot()
+    (job,) = office.queue("local", "box")
+    office.decide(fails=True)
+    OrderWriter(office.home).write(job, 1, "{}")
+    assert not office.home.attempt(job, 1).folder.is_symlink()
+    assert pilot.folder.attempt(f"{job}-1").spec.read_text() != "{}"

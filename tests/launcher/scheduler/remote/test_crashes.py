@@ -229,6 +229,8 @@ class Cluster(RuleBasedStateMachine):
 
     @invariant()
     def no_more_than_allowed(self) -> None:
+        if hasattr(self, "world"):
+            self.world.cluster.check()
         if hasattr(self, "world") and self.fair:
             assert self.world.cluster.most_alive <= self.most
 

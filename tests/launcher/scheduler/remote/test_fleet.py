@@ -71,6 +71,7 @@ def test_what_runs_on_a_pilot_that_ended_is_given_up_after_the_engine_ended_it_f
     assert list(world.fleet.given_up()) == [tokens[0]]
     assert "node failed" in world.fleet.given_up()[tokens[0]]
     assert tokens[0] in world.cluster.cancelled
+    assert world.by_token[tokens[0]].folder.buried.exists()  # should anything live there, it ends
     world.busy = {}
     world.fleet.buried(tokens[0])
     world.turn()
@@ -328,6 +329,18 @@ def test_a_silent_node_is_waited_for_unless_a_lease_is_over(tmp_path: Path) -> N
     world.pass_time(30, speaking=[second])
     assert list(world.fleet.given_up()) == [first]
     assert "lease" in world.fleet.given_up()[first]
+
+
+def test_an_idle_pilot_whose_lease_is_over_makes_room_for_another(tmp_path: Path) -> None:
+    world = World(tmp_path, lease_s=60.0, pilots=1)
+    (frozen,) = start(world, 1)
+    world.pass_time(60)
+    assert not world.cluster.cancelled
+    world.need(1)
+    world.pass_time(30)
+    assert world.cluster.cancelled == [frozen]
+    assert len(world.cluster.submitted) == 2
+    assert world.cluster.most_alive == 1
 
 
 def test_without_a_lease_a_silent_pilot_is_waited_for_as_long_as_its_engine_has_it(

@@ -17,6 +17,7 @@ from tests.build import until
 from tests.launcher.scheduler.remote import real_pilots
 from tests.launcher.scheduler.remote.real_pilots import LAB, a_fleet, pilots_alive, turn
 
+PATIENCE_S = 90.0  # several pilots start one after another, on a machine that may be busy
 TREE = Path(__file__).parents[4]
 
 
@@ -43,7 +44,7 @@ def go_on(fleet: Fleet, jobs: int, condition: Callable[[], bool], what: str) -> 
         turn(fleet, jobs)
         return condition()
 
-    until(done, what)
+    until(done, what, PATIENCE_S)
 
 
 def test_pilots_come_serve_and_leave(home: Home) -> None:
@@ -65,7 +66,7 @@ def test_a_scheduler_that_is_killed_leaves_no_pilot_that_the_next_one_does_not_k
 ) -> None:
     command = [sys.executable, "-m", "tests.launcher.scheduler.remote.real_pilots"]
     scheduler = subprocess.Popen([*command, str(home.folder)], cwd=TREE)
-    until(lambda: any((home.folder / "pilots").glob(instant)), "it submits")
+    until(lambda: any((home.folder / "pilots").glob(instant)), "it submits", PATIENCE_S)
     scheduler.kill()
     scheduler.wait()
     fleet = a_fleet(home)

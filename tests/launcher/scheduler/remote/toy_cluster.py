@@ -83,10 +83,15 @@ class ToyCluster:
     logs: str = ""
     hidden: set[str] = field(default_factory=set)  # tokens that it forgot
     hangs: threading.Event | None = None  # calls wait for it
+    lock: threading.Lock = field(default_factory=threading.Lock)
     entered: list[threading.Event] = field(default_factory=list)  # for which one does or did
 
     def alive(self) -> list[str]:
         return [token for token, job in self.jobs.items() if job.stage is not Stage.ENDED]
+
+    def check(self) -> None:
+        """Fail where a pilot was submitted twice."""
+        assert len(set(self.submitted)) == len(self.submitted)
 
     def run(self, *tokens: str, node: str = "n1") -> None:
         for token in tokens:
@@ -109,14 +114,14 @@ class ToyBackend:
         cluster = self.cluster
         if cluster.refuses and not cluster.takes_all_the_same:
             raise (Refused if cluster.for_good else EngineError)(cluster.refuses)
-        for folder, _ in pilots:
-            assert folder.spec.exists()
-            assert folder.token not in cluster.submitted
-            cluster.submitted.append(folder.token)
-            cluster.jobs[folder.token] = Observation(
-                stage=Stage.WAITING, reason="Resources", starts_at=1.7e9
-            )
-        cluster.most_alive = max(cluster.most_alive, len(cluster.alive()))
+        with cluster.lock:
+            for folder, _ in pilots:
+                cluster.submitted.append(folder.token)
+                if folder.spec.exists():  # else it would end at once
+                    cluster.jobs[folder.token] = Observation(
+                        stage=Stage.WAITING, reason="Resources", starts_at=1.7e9
+                    )
+            cluster.most_alive = max(cluster.most_alive, len(cluster.alive()))
         if cluster.refuses:
             raise EngineError(cluster.refuses)
 
@@ -131,10 +136,11 @@ class ToyBackend:
         self._answer()
         if self.cluster.keeps:
             raise EngineError(self.cluster.keeps)
-        self.cluster.cancelled += tokens
-        for token in tokens:
-            if token in self.cluster.jobs and self.cluster.cancels:
-                self.cluster.end(token, cause=Cause.CANCELLED)
+        with self.cluster.lock:
+            self.cluster.cancelled += tokens
+            for token in tokens:
+                if token in self.cluster.jobs and self.cluster.cancels:
+                    self.cluster.end(token, cause=Cause.CANCELLED)
 
     def collect(self, pilot: PilotFolder) -> str:
         return self.cluster.logs
@@ -209,6 +215,7 @@ class World:
             self.rung.clear()
             self.clock.now += 0.1
             self.fleet.turn(self.demand, self.busy)
+        self.cluster.check()
 
     def waits(self) -> bool:
         """Tell whether the engine has something to answer."""

@@ -26,10 +26,16 @@ class Pilot:
         *,
         backend: str = "box",
         lease_s: float | None = None,
+        single: bool = False,
     ) -> None:
         self.folder = PilotFolder(folder / token)
         self.spec = PilotSpec(
-            token=token, backend=backend, version=__version__, cpus=2, lease_s=lease_s
+            token=token,
+            backend=backend,
+            version=__version__,
+            cpus=2,
+            lease_s=lease_s,
+            single=single,
         )
         make_pilot_folder(self.folder, self.spec)
         self._reader = Reader(self.folder.orders)

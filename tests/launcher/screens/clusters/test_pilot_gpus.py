@@ -62,7 +62,10 @@ def test_the_newest_beat_tells_what_a_job_uses_there(home: Home, pilot: PilotFol
     assert [(guest.job, gauge.used_by(guest)) for guest in gauge.guests] == [(63, 8 * GIB)]
     assert gauge.record()["node"] == "n3"
     assert gauge.columns()[-1] == "n3"
-    assert "n3 cuda:0" in "\n".join(line.text for line in draw([gauge], 100))
+    text = "\n".join(line.text for line in draw([gauge], 100))
+    assert "n3 cuda:0" in text
+    assert "uses 8 GiB, 10 GiB promised" in text
+    assert "not told" not in text, "of a node nobody expects to see processes"
 
 
 def test_a_pilot_that_has_only_said_hello_shows_its_cards(home: Home, pilot: PilotFolder) -> None:
