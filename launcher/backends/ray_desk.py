@@ -3,8 +3,7 @@
 It runs in the cluster's interpreter, which need not have more than Ray: this file is run by its path. Nothing else in
 the launcher imports Ray, which takes seconds and 60 MiB.
 
-A pilot is a detached, named actor: it outlives this process, and while it waits it is demand for the autoscaler. It
-runs a guard (`ray_guard`), which runs the pilot.
+A pilot is a detached, named actor, which runs a guard (`ray_guard`), which runs the pilot.
 """
 
 import json
