@@ -43,6 +43,16 @@ def accept(attempt: Attempt, run_folder: Path) -> None:
         tidy(stage)
 
 
+def is_staged(attempt: Attempt, run_folder: Path) -> bool:
+    """Tell whether an attempt is seen to have, or to have had, a stage.
+
+    Raises:
+        OSError: that cannot be found out now.
+    """
+    views = (VIEW, MOVED)
+    return any(stage_of(attempt, run_folder, view) is not None for view in views)
+
+
 def _take_over(accepted: Stage, stage: Stage) -> None:
     try:
         os.rename(stage.folder, accepted.folder)  # noqa: PTH104  # done for every attempt

@@ -12,7 +12,7 @@ from launcher.scheduler.endings.requeue_policy import requeue_of
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.gpus.shared_time import slowdown_by_duration
 from launcher.scheduler.policy.model import Machine
-from launcher.staging.acceptance import accept
+from launcher.staging.acceptance import accept, is_staged
 from launcher.staging.left_behind import remove_earlier
 from launcher.states import (
     Done,
@@ -32,6 +32,9 @@ from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.files import Stamp, stamp
 from launcher.system.paths import Home
 
+NAMES_PATIENCE_S = (
+    60.0  # for the link to what an attempt elsewhere has made; a job that may not write has none
+)
 MOVE_PATIENCE_S = 60.0  # so long a full disk, or one that does not answer, is waited for
 MOVE_AGAIN_S = 1.0
 UNSTARTED_PAUSE_S = 1.0  # before what could not be started is tried again; doubles each time
@@ -167,6 +170,11 @@ class Endings:
             return True
         attempt, run_folder = self._home.attempt(claim.job, claim.number), claim.spec.run_folder
         try:
+            # of a new name that a node gave, a network file system may show nothing for half a minute
+            patient = bool(claim.pilot) and time.monotonic() < ended.since + NAMES_PATIENCE_S
+            if patient and not is_staged(attempt, run_folder):
+                ended.again_at = time.monotonic() + MOVE_AGAIN_S
+                return False
             accept(attempt, run_folder)
         except OSError as error:
             why = f"its results cannot be moved to {run_folder}: {error.strerror or error}"
