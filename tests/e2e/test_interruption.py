@@ -67,7 +67,7 @@ def test_after_kill_9_the_same_command_line_goes_on_and_ends_in_the_same_bits(
     lab.environment["OMP_NUM_THREADS"] = "1"
     folder = lab.folder / "runs" / "killed" / "m"
     with lab.start(*words("killed")) as process:
-        until(lambda: half_done(folder), "two epochs")
+        until(lambda: half_done(folder), "two epochs", 120)
         os.killpg(process.pid, signal.SIGKILL)
     again = lab.call(*words("killed"))
     assert again.returncode == 0, again.stderr
@@ -105,7 +105,7 @@ def test_in_the_queue_the_next_attempt_of_a_killed_training_goes_on(lab: Project
     assert lab.call("launcher", "run", "study.yaml", "--detach").returncode == 0
     folder = lab.folder / "runs" / "queued" / DATA
     own = lab.home.attempt(1, 1).folder / "runs" / "queued" / DATA  # until it is done
-    until(lambda: half_done(own), "two epochs")
+    until(lambda: half_done(own), "two epochs", 120)
     assert not folder.joinpath("checkpoints").exists()
     first = next(path for path in (lab.home.folder / "attempts").iterdir())
     os.kill(program_of(lab.home.attempt(*map(int, first.name.split("-")))), signal.SIGKILL)
