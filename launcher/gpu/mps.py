@@ -156,7 +156,7 @@ class Mps:
         """Let them quit, but those whose clients run on: who comes next adopts these."""
         deadline = self._clock() + LEAVE_S
         self._keep(uuids, deadline)
-        while any(one.quitting is not None for one in self._daemons.values()):
+        while any(daemon.quitting is not None for daemon in self._daemons.values()):
             if self._clock() > deadline:
                 return
             time.sleep(0.01)

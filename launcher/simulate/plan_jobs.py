@@ -102,8 +102,8 @@ def _lasts(job: PlannedJob, history: History) -> Lasting | None:
 def _in_words(kind: str, source: Known, durations: Sequence[Lasting]) -> str:
     shortest = min(lasting.seconds for lasting in durations)
     longest = max(lasting.seconds for lasting in durations)
-    told, most = format_seconds(shortest), format_seconds(longest)
-    took = told if told == most else f"{told} to {most}"
+    least, most = format_seconds(shortest), format_seconds(longest)
+    took = least if least == most else f"{least} to {most}"
     runs = {lasting.runs for lasting in durations}
     each = "" if len(runs) == 1 else "at least "
     middle = "median" if len({lasting.seconds for lasting in durations}) == 1 else "medians"

@@ -112,7 +112,9 @@ def usage_of(lessons: Sequence[Lesson], here: Collection[str], *, exact: bool) -
     uses = [lesson.sm for lesson in same_card if lesson.sm is not None]
     return Usage(
         seconds=tuple(lesson.seconds for lesson in timed if lesson.seconds is not None),
-        alone=tuple(one.seconds for one in timed if one.alone and one.seconds is not None),
+        alone=tuple(
+            lesson.seconds for lesson in timed if lesson.alone and lesson.seconds is not None
+        ),
         peaks=tuple(run.peak for run in runs[:NEWEST]),
         sm=fmean(uses[:NEWEST]) if uses else None,
         slowdown=fmean(slowdowns[:NEWEST]) if slowdowns else None,

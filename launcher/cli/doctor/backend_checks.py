@@ -34,10 +34,10 @@ def _slurm(engine: Engine) -> Finding | None:
             "a login node of the cluster",
         )
     if not engine.answers:
-        said = engine.complaint or "it printed nothing"
+        complaint = engine.complaint or "it printed nothing"
         return trouble(
             name,
-            f"Slurm does not answer: {said}",
+            f"Slurm does not answer: {complaint}",
             "`sinfo` in this shell must list the partitions; SLURM_CONF names another configuration",
         )
     if engine.partition and engine.partition not in engine.partitions:

@@ -182,21 +182,21 @@ def _company(
         processes = gpu.processes or ()
         reports_use = any(process.sm is not None for process in processes)
         strangers = [process for process in processes if owners[process.pid] is None]
-        busy = sum(_disturbs(process, told=reports_use) for process in strangers)
+        busy = sum(_disturbs(process, reports_use=reports_use) for process in strangers)
         counts.append(sum(gpu.uuid in shared for shared in ours) + busy)
     return max(counts)
 
 
-def _disturbs(process: GpuProcess, *, told: bool) -> bool:
+def _disturbs(process: GpuProcess, *, reports_use: bool) -> bool:
     """Tell whether a stranger's process uses a GPU so that others notice it.
 
     Args:
         process: a stranger's.
-        told: the driver tells of processes there how busy they are; then one of which it does not is idle.
+        reports_use: the driver tells of processes there how busy they are; then one of which it does not is idle.
     """
     if process.sm is not None:
         return process.sm >= BUSY
-    return not told and (process.used is None or process.used >= LARGE)
+    return not reports_use and (process.used is None or process.used >= LARGE)
 
 
 def _slowdown(account: _Account) -> float | None:

@@ -280,14 +280,14 @@ def _was_submitted(record: PilotRecord) -> bool:
 
 def _row(pilot: Pilot, backend: str, wall: float) -> PilotRow:
     observation, spec, record = pilot.observation, pilot.record.spec, pilot.record
-    told = record.given_up or record.cancelled or "; ".join(pilot.troubles)
-    said = "" if observation is None else observation.reason or str(observation.cause or "")
+    ours = record.given_up or record.cancelled or "; ".join(pilot.troubles)
+    of_engine = "" if observation is None else observation.reason or str(observation.cause or "")
     silent_s = pilot.silent_s if pilot.spoke else math.inf
     return PilotRow(
         backend=backend,
         token=pilot.token,
         stage=pilot.life,
-        reason=line(told or said),
+        reason=line(ours or of_engine),
         node=pilot.node,
         starts_at=None if observation is None else observation.starts_at,
         since=record.since,
