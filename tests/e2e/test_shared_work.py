@@ -15,8 +15,8 @@ from tests.e2e.conftest import TOYLAB, Project
 SHARING = Path(__file__).parents[1] / "launcher" / "sharing_toys.py"
 TASK = """
 name: NAME
-defaults: {frozen: true, share_fails: "FAILS", share_sleeps_s: SLEEPS}
-toyshapes: [{data_root: toys}]
+defaults: {data_root: toys-NAME, frozen: true, share_fails: "FAILS", share_sleeps_s: SLEEPS}
+toyshapes: [{}]  # each run makes its own: a set that another makes again is another one
 toytrain:
   - {data: dot:pre, matrix: {lr: [0.1, 0.2]}}
 """
