@@ -63,7 +63,7 @@ def _ray(engine: Engine) -> Finding | None:
     return trouble(
         name,
         f"{engine.python} has no ray: {engine.complaint or 'it printed nothing'}",
-        f"pip install 'launcher[ray]' there, or name another `python` in {engine.table}",
+        f"pip install 'launcher-trueface[ray]' there, or name another `python` in {engine.table}",
     )
 
 

@@ -354,5 +354,5 @@ def test_an_interpreter_without_ray_is_trouble_and_one_that_is_not_here_unknown(
     assert engine(**ray, ray="2.60.0").summary.startswith("ray 2.60.0 in /venv/bin/python")
     without = engine(**ray, answers=False, complaint="PackageNotFoundError")
     assert without.verdict is Verdict.TROUBLE
-    assert "launcher[ray]" in without.advice
+    assert "launcher-trueface[ray]" in without.advice
     assert engine(kind="ray").verdict is Verdict.UNKNOWN
