@@ -29,8 +29,11 @@ def heard(fleet: Fleet) -> Sequence[PilotLink]:
 
 
 def serving(fleet: Fleet) -> Sequence[PilotLink]:
-    """Return the links of the pilots that may be sent work, the oldest first."""
-    return fleet.links()
+    """Return the links of the pilots that may be sent work, the oldest first.
+
+    The fleet looks at its pilots now and then; one that was told to leave meanwhile gets nothing more.
+    """
+    return [link for link in fleet.links() if link.serves]
 
 
 class Hearing:

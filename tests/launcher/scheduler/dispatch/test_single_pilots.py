@@ -6,6 +6,7 @@ from launcher.backends.settings import Backends
 from launcher.pilots.messages import Leave, Run
 from launcher.scheduler.dispatch.demand import demands
 from launcher.scheduler.turn import Requests, TurnResult
+from launcher.states import Done
 from tests.build import a_spec
 from tests.launcher.scheduler.dispatch.conftest import Office
 from tests.launcher.scheduler.dispatch.test_demand import BOX, lane
@@ -26,6 +27,18 @@ def test_a_pilot_gets_one_job_though_it_has_room_for_two_and_leaves_behind_it(
     office.decide()
     assert pilot.orders() == [Run(attempt=f"{first}-1"), Leave()]
     office.decide()
+    assert pilot.orders() == []
+
+
+def test_a_pilot_whose_job_has_just_ended_gets_no_other_one(office: Office) -> None:
+    plain(office)
+    pilot = office.pilot(single=True)
+    first, _ = office.queue("box", jobs=2)
+    office.decide()
+    pilot.orders()
+    office.end(pilot, f"{first}-1", Done(at=1.0))
+    assert [job for job, _ in office.news()] == [first]
+    office.decide()  # the fleet, which looks at its pilots now and then, lists it still
     assert pilot.orders() == []
 
 

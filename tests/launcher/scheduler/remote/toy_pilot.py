@@ -68,7 +68,8 @@ class ToyFleet:
         return cast("Fleet", self)
 
     def links(self) -> Sequence[PilotLink]:
-        return [link for link in self.all_links() if link.serves]
+        # as a real one that has not looked since they were told to leave
+        return [link for link in self.all_links() if link.hello and not link.hello.troubles]
 
     def all_links(self) -> Sequence[PilotLink]:
         return [link for link in self.pilots if link.token not in self.lost]
