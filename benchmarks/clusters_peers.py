@@ -51,11 +51,10 @@ def submitit(site: SlurmSite, count: int, seconds: float) -> dict[str, float]:
     folder.mkdir()
     words = [os.environ[SUBMITIT_PYTHON], "-c", SUBMITIT, str(count), str(folder)]
     # its pickles import from the folder it was called in
-    said = _run(site, words).split()
-    since, submitted, array = float(said[0]), float(said[1]), said[2]
+    since, submitted, array = _run(site, words).split()
     ends = _watch(lambda: len(list(folder.glob("*_result.pkl"))), count, seconds)
     _run(site, ["scancel", array])
-    return {"submitted, s": submitted - since, **ends}
+    return {"submitted, s": float(submitted) - float(since), **ends}
 
 
 def hyperqueue(site: SlurmSite, count: int, seconds: float) -> dict[str, float]:
@@ -81,7 +80,7 @@ def hyperqueue(site: SlurmSite, count: int, seconds: float) -> dict[str, float]:
     finally:
         subprocess.run([*hq, "server", "stop"], env=site.surroundings, check=False)
         process.wait(PATIENCE_S)
-    return {"submitted, s": submitted - since, **ends}
+    return {"submitted, s": float(submitted) - float(since), **ends}
 
 
 def _finished(site: SlurmSite, hq: Sequence[str]) -> int:

@@ -1,5 +1,9 @@
 """What is done to a Ray cluster of three nodes while jobs run on it."""
 
+import signal
+
+from launcher.system.process_tree import descendants
+from tests.clusters.census import processes, signal_all
 from tests.clusters.faults import (
     EARLY,
     LEASE,
@@ -9,7 +13,7 @@ from tests.clusters.faults import (
     kill_scheduler,
     nothing,
 )
-from tests.clusters.ray_site import RaySite
+from tests.clusters.ray_site import NODES, RaySite
 
 
 def kill_raylet(site: RaySite) -> None:
@@ -23,6 +27,26 @@ def kill_raylet_and_pilot(site: RaySite) -> None:
     site.until_done(EARLY)
     site.kill_pilots("n1")
     site.cluster.kill("n1")
+
+
+def kill_pilot(site: RaySite) -> None:
+    """Kill the pilot of a node alone."""
+    site.until_done(EARLY)
+    site.kill_pilots("n1")
+
+
+def kill_actors(site: RaySite) -> None:
+    """Kill all actors that hold pilots, as Ray does where memory is short."""
+    site.until_done(EARLY)
+    workers = {pid for node in NODES for pid in descendants(site.cluster.raylet(node))}
+    actors = [
+        process.pid
+        for process in processes()
+        if process.pid in workers
+        and process.words[0].startswith((b"ray::launcher-", b"ray::Pilot"))
+    ]
+    assert actors, "no pilot has an actor"
+    signal_all(actors, signal.SIGKILL)
 
 
 def _fault(name: str, does: str, strike: object, **more: object) -> Fault:
@@ -40,6 +64,8 @@ RAY_FAULTS = (
         settings=LEASE,
         seconds=1.0,
     ),
+    _fault("pilot", "a pilot killed", kill_pilot),
+    _fault("actors", "all actors killed", kill_actors),
     _fault("scheduler", "scheduler killed (-9) three times", kill_scheduler),
     _fault("submit-host", "submit host stopped for a minute", freeze_submit_host),
 )

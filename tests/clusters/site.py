@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ PROGRESS_S = 240.0  # for what a fault waits for
 
 
 @dataclass(kw_only=True)
-class Site:
+class Site(ABC):
     """A queue with one backend."""
 
     folder: Path
@@ -93,25 +94,25 @@ class Site:
 
     # --- of the engine
 
+    @abstractmethod
     def node(self, name: str) -> tuple[set[int], set[str]]:
         """Return the pids of a node's daemons and of what they started, and the tokens of its pilots."""
-        raise NotImplementedError
 
     def settle(self) -> str:
         """Wait until the engine is whole again; return what else must not be."""
         return ""
 
+    @abstractmethod
     def daemons(self) -> list[int]:
         """Return the pids of the engine's daemons."""
-        raise NotImplementedError
 
+    @abstractmethod
     def submissions(self) -> int:
         """Return how many pilots there have been."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pilots_left(self) -> list[str]:
         """Return the pilots that the engine still has."""
-        raise NotImplementedError
 
     def signal_node(self, name: str, number: signal.Signals) -> set[int]:
         """Send a signal to all that a node runs, also to what it starts meanwhile; return whom it reached."""

@@ -41,8 +41,8 @@ class Lab:
     def add(self, *words: str, on: str = "box") -> int:
         program = words[words.index("--") + 1 :] if "--" in words else words
         options = words[: words.index("--")] if "--" in words else ()
-        said = self.call("add", "--on", on, *options, "--", *program)
-        return int(said.split("\t")[0])
+        answer = self.call("add", "--on", on, *options, "--", *program)
+        return int(answer.split("\t")[0])
 
     def call(self, *words: str) -> str:
         done = self.project.call("launcher", *words)

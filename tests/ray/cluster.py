@@ -28,13 +28,9 @@ class RayCluster:
     process: "subprocess.Popen[str]"
     address: str = ""
 
-    def add(self, name: str, *, cpus: int, gpus: int = 0) -> int:
-        """Start a node; it has plenty of a resource `on-NAME`, for pilots that are to run there.
-
-        Returns:
-            The pid of its raylet.
-        """
-        return int(self._ask(f"add {name} {cpus} {gpus}")["raylet"])
+    def add(self, name: str, *, cpus: int, gpus: int = 0) -> None:
+        """Start a node; it has plenty of a resource `on-NAME`, for pilots that are to run there."""
+        self._ask(f"add {name} {cpus} {gpus}")
 
     def kill(self, name: str) -> None:
         """Kill the raylet of a node, and wait for its end."""

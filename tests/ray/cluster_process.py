@@ -33,7 +33,7 @@ def main() -> None:
                 cpus, gpus = map(int, more)
                 mark = {f"on-{name}": 1000}
                 nodes[name] = cluster.add_node(num_cpus=cpus, num_gpus=gpus, resources=mark)
-                _say(answers, raylet=_raylet(nodes[name]).pid)
+                _say(answers, added=name)
             elif word == "pid":
                 _say(answers, pid=_raylet(nodes[name]).pid)
             else:

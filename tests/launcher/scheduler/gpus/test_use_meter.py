@@ -122,12 +122,12 @@ def test_a_scheduler_that_leaves_lets_the_other_homes_of_its_user_know_what_was_
 
 def test_who_leaves_his_place_to_another_has_waited_all_the_same(tmp_path: Path) -> None:
     gpus, board = a_scheduler(tmp_path / "one", tmp_path)
-    told = list[Wish | None]()
+    published = list[Wish | None]()
     wish = Wish(since=0.0, gpus=1)
     for asked, present in ((wish, {7}), (None, {7}), (wish, {7}), (None, set[int]()), (wish, {7})):
         gpus.exchange.waits_for(asked, 7 if asked else 0, present)
-        told.append(board.wish)
-    first, leaves, again, _, anew = told
+        published.append(board.wish)
+    first, leaves, again, _, anew = published
     assert first is not None
     assert (leaves, again) == (None, first)
     assert anew is not None
