@@ -33,7 +33,7 @@ from launcher.store.queue import NewJob, Store
 from launcher.system.daemon_control import wake
 from launcher.units import format_seconds, parse_seconds
 from launcher.workers.job import Job
-from launcher.workers.progress import Step
+from launcher.workers.progress.steps import Step
 from tests.build import a_context
 from tests.e2e.machine import ROOT, Machine, a_machine
 from tests.nvml.standin import GIB, Devices, compile_library

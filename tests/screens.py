@@ -8,7 +8,7 @@ from launcher.screens.format import JobLine
 from launcher.screens.gpu_view import Gauge, Guest
 from launcher.screens.screen import Group, Happening, Memory, Scheduler, Screen, Work
 from launcher.states import State
-from launcher.workers.progress import Step
+from launcher.workers.progress.steps import Step
 from tests.build import GIB, a_gpu
 
 NOW = datetime(2026, 11, 20, 14, 32, 7).timestamp()  # noqa: DTZ001  # local: what screens show

@@ -48,16 +48,18 @@ VERBS = {
     "top": "show GPUs and jobs on the whole screen, and control them",
     "wait": "wait until jobs have ended",
 }
-# Verbs that share a module, where each is a command of its own name.
-SHARED = {
-    "cancel": "steer",
-    "hold": "steer",
-    "priority": "steer",
-    "release": "steer",
-    "retry": "steer",
-    "schema": "kinds",
-    "share": "group",
-    "start": "stop",
+# Verbs that are not `command` of the module of their name: module and function.
+ELSEWHERE = {
+    "cancel": ("steering.steer", "cancel"),
+    "group": ("steering.group", "command"),
+    "hold": ("steering.steer", "hold"),
+    "priority": ("steering.steer", "priority"),
+    "release": ("steering.steer", "release"),
+    "retry": ("steering.steer", "retry"),
+    "schema": ("kinds", "schema"),
+    "share": ("steering.group", "share"),
+    "start": ("steering.stop", "start"),
+    "stop": ("steering.stop", "command"),
 }
 
 
@@ -68,8 +70,10 @@ PIPE_CLOSED = 141
 
 def verb(name: str) -> click.Command:
     """Return a verb, imported now."""
-    module = importlib.import_module(f"launcher.cli.commands.{SHARED.get(name, name)}")
-    command: click.Command = getattr(module, name if name in SHARED else "command")
+    module, function = ELSEWHERE.get(name, (name, "command"))
+    command: click.Command = getattr(
+        importlib.import_module(f"launcher.cli.commands.{module}"), function
+    )
     return command
 
 

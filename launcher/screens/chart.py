@@ -4,14 +4,13 @@ import math
 from collections.abc import Sequence
 
 from launcher.screens.text_table import Line, Span, Tone, line, width_of
+from launcher.workers.progress.curves import Point
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _LEAST_HEIGHT, _LEAST_WIDTH = 3, 12  # with less room there is no curve
 _MIDDLE = 7  # rows from which the axis has a number in its middle
 
 _FLAT = 0.005  # a curve that varies by less is drawn as if it varied by so much
-
-Point = tuple[float, float]  # step, value
 
 
 def chart(

@@ -12,7 +12,7 @@ from launcher.store.rows import JobRow
 from launcher.store.screen_queries import Need
 from launcher.system.files import Json
 from launcher.system.text import harmless as harmless  # every screen takes it from here
-from launcher.workers.progress import Step
+from launcher.workers.progress.steps import Step
 
 GLYPHS = {
     State.QUEUED: "○",

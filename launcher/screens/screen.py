@@ -8,7 +8,7 @@ from launcher.screens.clusters.pilots_now import NO_PILOTS, Pilots
 from launcher.screens.format import JobLine, first_line, harmless
 from launcher.screens.gpu_view import Gauge
 from launcher.states import OPEN, Reason, State
-from launcher.workers.progress import Step
+from launcher.workers.progress.steps import Step
 
 METRICS = 3  # results of a job that are shown in its line
 COMMAND = "command"  # the kind of which no two jobs need be alike

@@ -35,7 +35,8 @@ from launcher.system.daemon_control import (
 from launcher.system.files import read_json
 from launcher.system.home_checks import mounts, network_warning
 from launcher.system.paths import Home
-from launcher.workers.progress import Step, latest
+from launcher.workers.progress.attempt_progress import newest_step
+from launcher.workers.progress.steps import Step
 
 RECENT = 10  # ends that are listed
 WAITING = 40  # waiting jobs that are listed
@@ -281,7 +282,7 @@ def step_of(home: Home, job: JobRow) -> Step | None:
     """Return how far a running job is."""
     if job.state is not State.RUNNING:
         return None
-    return latest(home.attempt(job.id, job.attempts).progress)
+    return newest_step(home.attempt(job.id, job.attempts))
 
 
 def lines_of(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[JobLine]:

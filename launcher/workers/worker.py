@@ -30,7 +30,7 @@ from launcher.workers.job import Job, refuse_given_up
 from launcher.workers.memory_share import Share
 from launcher.workers.oom_messages import read_error
 from launcher.workers.order import Order
-from launcher.workers.progress import Progress
+from launcher.workers.progress.writer import Progress
 
 MODEL_FILE = "model_id.txt"
 ROOM_PAUSE_S = 1.0  # before a record that did not fit on the disk is tried again

@@ -1,20 +1,18 @@
 """The numbers that a job reports, as curves."""
 
-import math
 import time
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
 
 from launcher.screens.chart import Point, chart, number
 from launcher.screens.format import harmless
 from launcher.screens.text_table import Line, Span, Tone, line
-from launcher.workers.progress import Step, history
+from launcher.workers.progress.curves import RATE, curves
+from launcher.workers.progress.steps import history
 
 MOST_BYTES = 1 << 20  # of a progress file: some ten thousand reports
 LEAST_ROWS = 8  # of a curve; with more room there are several
 SHARE = 0.02  # of its time that reading may take
-RATE = "rate"
 
 
 class Metrics:
@@ -66,30 +64,3 @@ class Metrics:
         self._file = file
         self._curves = {} if file is None else curves(history(file, MOST_BYTES))
         self._next = now + (self._clock() - now) / SHARE
-
-
-def curves(steps: Sequence[Step]) -> dict[str, list[Point]]:
-    """Return name → points of each number that was reported since the steps last began anew."""
-    begin = 0
-    for place, (before, after) in enumerate(pairwise(steps), start=1):
-        if after.step < before.step:
-            begin = place
-    curves: dict[str, list[Point]] = {}
-    for step in steps[begin:]:
-        for name, value in step.metrics.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                curves.setdefault(name, []).append((float(step.step), _real(value)))
-    rates = [
-        (float(after.step), (after.step - before.step) / (after.at - before.at))
-        for before, after in pairwise(steps[begin:])
-        if after.at > before.at
-    ]
-    return curves | ({RATE: rates} if rates else {})
-
-
-def _real(value: float) -> float:
-    """Return a number as curves know it: JSON has integers that are too large."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf

@@ -20,7 +20,7 @@ from launcher.screens.format import (
 )
 from launcher.states import Done, Failed, State
 from launcher.store.queue import Store
-from launcher.workers.progress import Step
+from launcher.workers.progress.steps import Step
 from tests.build import a_reason, a_spec, claimed, enqueue, job_row
 
 STEERING = "\x1b]0;title\x07\x1b[2J\r\n\t\x9b31m\u202e\x00"

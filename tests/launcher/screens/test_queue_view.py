@@ -11,7 +11,7 @@ from launcher.screens.queue_view import listing, recent, running, screen_lines
 from launcher.screens.screen import Work
 from launcher.screens.text_table import Tone, width_of
 from launcher.states import State
-from launcher.workers.progress import Step
+from launcher.workers.progress.steps import Step
 from tests.screens import NOW, a_busy_screen, a_line, an_idle_screen
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden"

@@ -11,7 +11,7 @@ from launcher.states import Done, Failed, OutOfMemory, Shortage, Stopped
 from launcher.system.paths import Home
 from launcher.workers.fork_server_client import ForkServer
 from launcher.workers.memory_share import read_report, write_share
-from launcher.workers.progress import latest
+from launcher.workers.progress.steps import latest
 from tests.build import (
     a_spec,
     an_attempt,

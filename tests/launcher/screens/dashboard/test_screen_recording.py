@@ -13,7 +13,7 @@ from launcher.screens.dashboard.sources import Replay
 from launcher.screens.queue_view import screen_lines
 from launcher.screens.text_table import width_of
 from launcher.states import State
-from launcher.workers.progress import Step
+from launcher.workers.progress.steps import Step
 from tests.build import Clock
 from tests.screens import a_busy_screen, a_line, an_idle_screen
 

@@ -1,16 +1,14 @@
-"""How far a job is: written by its worker, read by every screen."""
+"""How far a job is, as it was reported: the steps in a progress file."""
 
 import json
 import math
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.system.files import Json
 
-EVERY_S = 0.5  # screens may show it 2 s late; writing it must cost next to nothing
 TAIL_BYTES = 4096  # more than one line
 _MOST_STEPS = 1 << 53  # no job counts further, and no clock measures that
 
@@ -40,35 +38,6 @@ class Step:
     def __str__(self) -> str:
         done = f"{self.step}/{self.total}" if self.total else str(self.step)
         return " ".join([done, *(f"{key}={_short(value)}" for key, value in self.metrics.items())])
-
-
-class Progress:
-    """Appends how far a job is to its attempt's progress file, a few times a second at most."""
-
-    def __init__(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
-        """Write to `path`, which appears with the first report; `check` raises where none is wanted."""
-        self._path, self._check = path, check
-        self._next = 0.0
-        self._torn = False  # the last report may be there in part
-
-    def __call__(self, *, step: int, total: int | None = None, **metrics: float | str) -> None:
-        """Report that `step` of `total` is done, with metrics by name.
-
-        A report that cannot be written, as on a full disk, is left out: it ends no training.
-        """
-        now = time.monotonic()
-        if now < self._next and step != total:
-            return
-        self._check()
-        self._next = now + EVERY_S
-        record = {"at": time.time(), "step": step, "total": total, "metrics": metrics}
-        text = "\n" * self._torn + json.dumps(record) + "\n"
-        try:
-            with self._path.open("a", encoding="utf-8") as lines:
-                lines.write(text)
-            self._torn = False
-        except OSError:
-            self._torn = True
 
 
 def latest(path: Path) -> Step | None:

@@ -8,7 +8,8 @@ import pytest
 
 from launcher.errors import JobError
 from launcher.workers.job import refuse_given_up
-from launcher.workers.progress import Progress, Step, latest
+from launcher.workers.progress.steps import Step, latest
+from launcher.workers.progress.writer import Progress
 
 
 def reports(path: Path) -> list[int]:

@@ -1,0 +1,5 @@
+"""How far jobs are: reports by workers and programs, and the curves that they make.
+
+Start reading at `attempt_progress.newest_step`.
+In reading order: writer, steps, attempt_progress, curves.
+"""

@@ -1,0 +1,38 @@
+"""The numbers that a job reports, as curves over its steps."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from launcher.workers.progress.steps import Step
+
+RATE = "rate"  # steps a second
+
+Point = tuple[float, float]  # step, value
+
+
+def curves(steps: Sequence[Step]) -> dict[str, list[Point]]:
+    """Return name → points of each number that was reported since the steps last began anew."""
+    begin = 0
+    for place, (before, after) in enumerate(pairwise(steps), start=1):
+        if after.step < before.step:
+            begin = place
+    curves: dict[str, list[Point]] = {}
+    for step in steps[begin:]:
+        for name, value in step.metrics.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                curves.setdefault(name, []).append((float(step.step), _real(value)))
+    rates = [
+        (float(after.step), (after.step - before.step) / (after.at - before.at))
+        for before, after in pairwise(steps[begin:])
+        if after.at > before.at
+    ]
+    return curves | ({RATE: rates} if rates else {})
+
+
+def _real(value: float) -> float:
+    """Return a number as curves know it: JSON has integers that are too large."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
