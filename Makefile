@@ -83,9 +83,9 @@ clean: ## remove what the targets made, but not runs/ and data/
 # `pip install .` brings the queue alone; the extra `lab` brings torch and the rest of the laboratory
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[lab]'
+	$(PIP) -e '.[lab,web,data]'
 	touch $@
 
 $(VENV)/.developing: $(VENV)/.installed
-	$(PIP) -e '.[lab,dev]'
+	$(PIP) -e '.[lab,web,data,notify,tensorboard,dev]'
 	touch $@
