@@ -15,6 +15,7 @@ from launcher.notify.secrets import without_secrets
 MISSING = "apprise is not installed for {python}: pip install 'launcher-trueface[notify]'"
 UNKNOWN = "apprise knows no service of this address; its forms: https://appriseit.com/services/"
 MOST_ANSWER = 500  # characters
+_IDLE_TALK = "Notifying "  # so many services
 
 
 class _Said(logging.Handler):
@@ -27,7 +28,9 @@ class _Said(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line."""
         with contextlib.suppress(Exception):  # a log line is no reason to fail
-            self.lines.append(record.getMessage())
+            line = record.getMessage()
+            if not line.startswith(_IDLE_TALK) and "://" not in line:  # it shows parts of secrets
+                self.lines.append(line)
 
 
 def deliver(order: dict[str, Any]) -> tuple[bool, str]:

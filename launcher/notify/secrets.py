@@ -14,7 +14,7 @@ HIDDEN = "•••"
 MOST_BYTES = 1 << 16
 _OTHERS = 0o077
 _SHORTEST = 4  # characters of a part of an address that is worth hiding
-_DELIMITERS = re.compile(r"[/?&=:@,;#\s]+")
+_DELIMITERS = re.compile(r"[/?&=:,;#\s]+")
 
 
 def address_of(target: Target, environ: Mapping[str, str]) -> str:
@@ -41,13 +41,15 @@ def _in_file(path: Path) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor, not a path
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise UsageError(f"{path} is no file")
         if status.st_mode & _OTHERS:
             raise UsageError(f"other users may read {path}, which holds a secret: chmod 600 {path}")
-        data = file.read(MOST_BYTES)
+        data = os.read(descriptor, MOST_BYTES)
+    finally:
+        os.close(descriptor)
     lines = [line.strip() for line in data.decode(errors="replace").splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if len(lines) != 1:
@@ -70,19 +72,18 @@ def without_secrets(text: str, address: str) -> str:
         address: which is to be kept out, '' for none.
     """
     scheme, _, rest = address.partition("://")
-    parts = {part for part in _DELIMITERS.split(rest) if len(part) >= _SHORTEST}
-    parts |= {unquote(part) for part in parts}
-    for secret in sorted({rest, *parts} - {"", scheme}, key=len, reverse=True):
-        if not _is_public(secret, rest):
-            text = text.replace(secret, HIDDEN)
-    return text
-
-
-def _is_public(part: str, rest: str) -> bool:
-    """Tell whether a part is the host's name, which a message about a failure needs."""
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    host = authority.rpartition("@")[2].partition(":")[0]
-    return part == host and "." in host and "@" in authority
+    user, at, host = authority.rpartition("@")
+    parts = {*_DELIMITERS.split(user), *_DELIMITERS.split(rest[len(authority) :])}
+    if not (
+        at and "." in host
+    ):  # a service's token; else a name that a message about a failure needs
+        parts |= {*_DELIMITERS.split(host)}
+    parts = {part for part in parts if len(part) >= _SHORTEST}
+    secrets = {rest, *parts, *map(unquote, parts)} - {"", scheme}
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text
 
 
 def shown(target: Target) -> str:
