@@ -48,7 +48,8 @@ def command(test: bool, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(_record(home, settings, notices)))
     elif not sys.stdout.isatty():
-        click.echo(tabbed(_rows(settings, notices)))
+        for row in _rows(settings, notices):
+            click.echo(tabbed([row]))
     else:
         _draw(home, settings, notices)
     return 0
