@@ -11,7 +11,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-from launcher.staging.links import read_links
+from launcher.staging.links import is_ours, read_links
 from launcher.staging.sealing import seal
 from launcher.staging.stages import ACCEPTED, MOVED, VIEW, Stage, stage_of, tidy
 from launcher.system.files import sync
@@ -71,6 +71,8 @@ def _delete_gone(stage: Stage) -> None:
     for name in links.gone:
         path = f"{stage.run_folder}/{name}"
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        # refused where a network file system has not listed all that lies there: the rest is moved later
+        os.rmdir(accepted.new)  # noqa: PTH106  # likewise
             try:
                 os.unlink(path)  # noqa: PTH108  # likewise
             except IsADirectoryError:
@@ -95,6 +97,9 @@ def _move(stage: Stage, within: str, replaced: set[str]) -> None:
         except OSError as error:
             if is_folder and os.path.isdir(place):  # noqa: PTH112  # likewise
                 _move(stage, f"{name}/", replaced)
+        if entry.is_symlink() and is_ours(stage, name):  # its record was lost, as in a power cut
+            os.unlink(entry.path)  # noqa: PTH108  # likewise
+            continue
                 os.rmdir(entry.path)  # noqa: PTH106  # likewise
             elif error.errno == errno.EXDEV:
                 _copy(entry.path, place)
