@@ -95,8 +95,8 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         job = view_of_job(order, attempt, device=device, gpus=gpus, stop=stop)
         _tell_model(job)
         result: Mapping[str, Json] = _function(spec)(job)
-        _hand_over(spec, attempt)
-        _tell_result(attempt, {"schema": 1, "ok": True, "result": dict(result)})
+        made = _hand_over(spec, attempt)
+        _tell_result(attempt, {"schema": 1, "ok": True, "made": made, "result": dict(result)})
     except Error as error:
         return _failed(
             attempt, str(error), error.exit_code, read_error(error), signalled=stop.is_set()
@@ -160,17 +160,18 @@ def view_of_job(
     )
 
 
-def _hand_over(spec: Spec, attempt: Attempt) -> None:
-    """Leave what the job has made for its scheduler to accept; wait for room when the disk is full."""
+def _hand_over(spec: Spec, attempt: Attempt) -> bool:
+    """Leave what the job has made for its scheduler to accept; wait for room when the disk is full.
+
+    Returns whether there is anything.
+    """
     while True:
         try:
-            hand_over(attempt, spec.run_folder)
+            return hand_over(attempt, spec.run_folder)
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise
             time.sleep(ROOM_PAUSE_S)
-        else:
-            return
 
 
 def _function(spec: Spec) -> Callable[[object], Mapping[str, Json]]:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from launcher.pilots.folder import name_of
 from launcher.scheduler.attempt_watch import ELSEWHERE, NO_DESCRIPTOR, UNCLEAR, Watch
 from launcher.scheduler.remote.link import PilotLink
-from launcher.states import Done, Lost, Outcome, Stopped, Void
+from launcher.states import Lost, Outcome, Stopped, Void
 from launcher.store.rows import Claim
 from launcher.system.paths import Attempt
-from launcher.workers.exit_outcome import word_of
+from launcher.system.stored_fields import Unreadable, parsed
+from launcher.workers.exit_outcome import done_of, word_of
+from launcher.workers.start_attempt import link_log
 from launcher.workers.started_file import recorded_outcome, void_attempt
 
 PATIENCE_S = 60.0  # a file system may show so late what a node has written
@@ -116,9 +118,9 @@ def end_of_buried(claim: Claim, attempt: Attempt, why: str, now: float) -> Outco
         return as_here(outcome, claim, now)
     if void_attempt(attempt):
         return Void(at=now)
-    match word_of(attempt):
-        case {"ok": True, "result": dict(result)}:  # a worker's own word that it was done
-            return Done(at=now, result=result)
+    done = done_of(word_of(attempt), now)
+    if done is not None:
+        return done
     if from_outside := _FROM_OUTSIDE.search(why):
         return Stopped(at=now, by=f"the end of its pilot ({from_outside[1]})")
     return Lost(at=now, why=why)
