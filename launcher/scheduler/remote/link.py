@@ -178,6 +178,11 @@ class PilotLink:
     def sent(self) -> frozenset[str]:
         """Return the attempts that the pilot was sent, by whichever scheduler.
 
+    @property
+    def is_emptied(self) -> bool:
+        """Whether all attempts that may run there were asked to end."""
+        return bool(self._expected) and self._expected <= self._stopping
+
         Raises:
             OSError: that cannot be read now.
         """

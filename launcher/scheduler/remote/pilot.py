@@ -135,6 +135,12 @@ class Pilot:
     def needs_scheduler(self, now: float, *, mute: bool) -> bool:
         """Tell whether a scheduler should stay for it: not for what only waits to be forgotten.
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether attempts are there whose ends nobody will tell; of a stranded pilot, when all are to end."""
+        stranded = self.life is Life.STRANDED and self.link.is_emptied
+        return bool(self.attempts) and (self.over or stranded)
+
         Args:
             now: the time.
             mute: whether its engine does not answer.
