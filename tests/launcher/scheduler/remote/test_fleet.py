@@ -414,6 +414,40 @@ def test_pilots_are_kept_while_their_file_system_is_not_mounted(tmp_path: Path) 
     assert list(world.fleet.given_up()) == [token]
 
 
+def test_a_pilot_that_does_not_know_its_end_gets_work_when_its_engine_has_said_it(
+    world: World,
+) -> None:
+    world.need(1)
+    world.turn()
+    (token,) = world.cluster.submitted
+    link = world.by_token[token]
+    link.speak(world.clock.now)
+    assert link.hello is not None
+    link.hello = replace(link.hello, limited=True)
+    world.pass_time(3, speaking=[token])
+    assert not world.fleet.links()
+    running = Observation(stage=Stage.RUNNING, node="n1", ends_at=5000.0)
+    world.cluster.jobs[token] = running
+    world.pass_time(5, speaking=[token])
+    assert world.fleet.links() == [link]
+    assert link.until == 5000.0
+    assert world.cluster.submitted == [token]
+
+
+def test_where_an_engine_never_says_it_such_a_pilot_gets_work_all_the_same(world: World) -> None:
+    world.need(1)
+    world.turn()
+    (token,) = world.cluster.submitted
+    link = world.by_token[token]
+    link.speak(world.clock.now)
+    assert link.hello is not None
+    link.hello = replace(link.hello, limited=True)
+    world.cluster.mute = "Socket timed out"
+    world.pass_time(30, speaking=[token])
+    assert world.fleet.links() == [link]
+    assert world.cluster.submitted == [token]
+
+
 def test_a_lost_pilot_is_given_up_once_even_if_its_engine_knows_it_again(world: World) -> None:
     (token,) = start(world, 1)
     world.busy = {token: 1}
