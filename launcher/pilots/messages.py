@@ -72,6 +72,7 @@ class Hello:
     cpus: int  # that it may keep busy
     ram: int  # bytes of main memory that it may fill
     until: float | None = None  # seconds since 1970 when the engine ends it; None: not known
+    limited: bool = False  # the engine has not told it when that will be, and knows
     troubles: tuple[
         str, ...
     ] = ()  # why it can do nothing: a path that the node does not see, a version

@@ -23,9 +23,10 @@ PATHS_PATIENCE_S = 35.0  # a network file system may hide a new name for 30 s
 LOOK_AGAIN_S = 0.25
 DRIVER_PATIENCE_S = 60.0  # the first look wakes sleeping cards
 _MOST_UNTIL = 1 << 40
-# what engines put into the environment of what they start
+# what engines put into the environment of what they start; an old Slurm does not tell a job of its end
 _NODE = ("LAUNCHER_NODE", "SLURMD_NODENAME")
-_UNTIL = ("LAUNCHER_UNTIL", "SLURM_JOB_END_TIME")  # seconds since 1970
+_UNTIL = ("SLURM_JOB_END_TIME",)  # seconds since 1970
+_LIMITED = ("SLURM_JOB_ID",)  # who has it is ended some time
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ def find_out(
             gpus = _gpus(spec.gpus, probe, environ.get("CUDA_VISIBLE_DEVICES"))
         except (WrongGpus, MachineError) as error:
             troubles.append(f"{socket.gethostname()}: {error}")
+    until = _until(spec, environ, began)
     hello = Hello(
         version=__version__,
         python=sys.executable,
@@ -65,7 +67,8 @@ def find_out(
         boot=boot_id(),
         cpus=_cpus(spec.cpus),
         ram=min(spec.memory or memory.total(), memory.total()),
-        until=_until(spec, environ, began),
+        until=until,
+        limited=until is None and any(name in environ for name in _LIMITED),
         troubles=tuple(troubles),
         gpus=gpus,
     )

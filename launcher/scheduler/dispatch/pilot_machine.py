@@ -41,18 +41,25 @@ def runs_s(lane: Lane, job: Waiting) -> float | None:
     return lane.limit if lane.limit is not None else job.seconds and LONGER * job.seconds
 
 
-def left_s(hello: Hello, now: float) -> float | None:
+def left_s(until: float | None, now: float) -> float | None:
     """Return for how long a pilot is there still; None: its engine sets no end, or it is not known."""
-    return None if hello.until is None or not isfinite(hello.until) else hello.until - now
+    return None if until is None or not isfinite(until) else until - now
 
 
-def unfit(lane: Lane, job: Waiting, hello: Hello, now: float) -> str:
-    """Return why a job must not start on a pilot, '' where it may."""
+def unfit(lane: Lane, job: Waiting, hello: Hello, left: float | None) -> str:
+    """Return why a job must not start on a pilot, '' where it may.
+
+    Args:
+        lane: what it asks for.
+        job: what its like took.
+        hello: what the pilot has.
+        left: for so many seconds it is there still; None: that is not known.
+    """
     if lane.resources.cpus > hello.cpus:  # it asked for them: with fewer it would not end in time
         return f"needs {lane.resources.cpus} cores, and this pilot has {hello.cpus}"
     if lane.resources.works_on_gpu(there=bool(hello.gpus)) and not hello.gpus:
         return "needs a GPU, and this pilot has none"
-    needed, left = runs_s(lane, job), left_s(hello, now)
+    needed = runs_s(lane, job)
     if needed is None or left is None or needed <= left:
         return ""
     ends = f"this pilot ends in {format_seconds(round(max(0.0, left)))}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from launcher.backends.settings import BackendSettings
 from launcher.job import CPU
 from launcher.pilots.messages import Leave
-from launcher.scheduler.dispatch.attempts_elsewhere import OnPilot, name_of_claim
+from launcher.scheduler.dispatch.attempts_elsewhere import OnPilot, name_of_claim, spec_text_of
 from launcher.scheduler.dispatch.node_paths import NodePaths
 from launcher.scheduler.policy.model import Start
 from launcher.scheduler.remote.link import PilotLink
@@ -18,7 +18,7 @@ from launcher.store.rows import PILOT, Claim, ReadyJob
 from launcher.store.scheduling.claims import Seat
 from launcher.store.scheduling.scheduler_actions import Scheduling
 from launcher.system.files import sync, write_whole
-from launcher.system.paths import SPEC, Attempt, Home
+from launcher.system.paths import LOG, SPEC, Attempt, Home
 from launcher.workers.order import order_text
 from launcher.workers.started_file import void_attempt
 
@@ -99,12 +99,14 @@ class Sending:
             cpus=claim.cpus,
             claim=claim.reservation,
             left=left_for(self._home, claim),
-            spec_text=paths.spec(claim.spec_text),
+            spec_text=paths.spec(spec_text_of(claim)),
             context_text=paths.context(claim.context_text),
         )
         there = link.folder.attempt(name_of_claim(claim))
         there.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(there.text(SPEC), text)
+        if claim.spec.log_link is not None:  # it has another name from the start
+            write_whole(there.text(LOG), "")
         link_attempt(self._home.attempt(claim.job, claim.number), there)
 
     def claimed(self) -> Iterator[Claim]:
@@ -144,6 +146,7 @@ class Sending:
                 link.send(Leave())
         for watch, reason in committed:
             claim = watch.claim
+            watch.show_log()
             logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, reason)
             yield watch
 

@@ -75,6 +75,15 @@ def take_folder(folder: Path, home: Home) -> None:
     raise FolderTaken(f"{record} cannot be understood; delete it if no other queue uses {folder}")
 
 
+def is_there(folder: Path) -> bool:
+    """Tell whether a folder of pilots is seen; it may lie on a file system that is not mounted yet.
+
+    Raises:
+        OSError: that cannot be found out now.
+    """
+    return (folder / OWNER).exists()
+
+
 def _give(record: Path, owner: dict[str, Json]) -> None:
     """Write whose a folder is, unless that is written: of two that try at once, a link lets one through."""
     whole = record.with_name(f".{secrets.token_hex(8)}.tmp")

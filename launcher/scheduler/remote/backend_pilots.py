@@ -9,6 +9,7 @@ from pathlib import Path
 
 from launcher.backends.protocol import Backend
 from launcher.backends.settings import BackendSettings
+from launcher.scheduler.remote.backend_folder import is_there
 from launcher.scheduler.remote.engine_requests import EngineRequests
 from launcher.scheduler.remote.pilot import Pilot
 from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords
@@ -195,7 +196,7 @@ class BackendPilots:
             self.pilots.doom(pilot, self._end_of(pilot))
         if pilot.over and pilot.taken and not pilot.spoke and not pilot.is_doomed:
             self._blame(pilot, self._end_of(pilot), now)
-        if pilot.over and pilot.attempts and not pilot.record.given_up:
+        if pilot.is_lost and not pilot.record.given_up and _is_seen(pilot):
             self._give_up(pilot)
 
     def _dismiss(self, pilot: Pilot, now: float) -> None:
@@ -256,6 +257,14 @@ class BackendPilots:
         if now - self._surplus_since >= self.settings.idle_s:
             for pilot in waiting[-number:]:
                 self.pilots.doom(pilot, "no work waits for it")
+
+
+def _is_seen(pilot: Pilot) -> bool:
+    """Tell whether what is on record of a pilot's attempts can be read, or is gone: its file system may not be mounted."""
+    try:
+        return pilot.link.folder.news.exists() or is_there(pilot.record.folder.parent)
+    except OSError:
+        return False
 
 
 def _is_waiting(pilot: Pilot) -> bool:

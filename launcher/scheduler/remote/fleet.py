@@ -12,16 +12,16 @@ from pathlib import Path
 from launcher.backends.registry import Maker, backend_of
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.errors import UsageError
-from launcher.scheduler.remote.backend_folder import backend_folder
+from launcher.scheduler.remote.backend_folder import backend_folder, is_there
 from launcher.scheduler.remote.backend_pilots import BackendPilots
 from launcher.scheduler.remote.engine_calls import LATE_S
 from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.remote.pilot import Pilot
 from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords
-from launcher.scheduler.remote.pilot_rules import NO_DEMAND, Demand
+from launcher.scheduler.remote.pilot_rules import NO_DEMAND, OVER, Demand, Life
 from launcher.scheduler.remote.report import BackendRow, PilotRow, PilotsFile
 from launcher.scheduler.remote.roster import Linker
-from launcher.scheduler.remote.waiting_reasons import Situation, line, reason
+from launcher.scheduler.remote.waiting_reasons import GONE_FOR_GOOD, Situation, line, reason
 from launcher.system.home_checks import mounts
 from launcher.system.paths import Home
 
@@ -273,7 +273,7 @@ def _root(home: Home, settings: BackendSettings) -> Path:
 
 def _was_submitted(record: PilotRecord) -> bool:
     try:
-        return record.pilot_folder.spec.exists()
+        return record.pilot_folder.spec.exists() or not is_there(record.folder.parent)
     except OSError:  # it cannot be seen now: it may be there
         return True
 
@@ -282,6 +282,10 @@ def _row(pilot: Pilot, backend: str, wall: float) -> PilotRow:
     observation, spec, record = pilot.observation, pilot.record.spec, pilot.record
     ours = record.given_up or record.cancelled or "; ".join(pilot.troubles)
     of_engine = "" if observation is None else observation.reason or str(observation.cause or "")
+    if pilot.attempts and pilot.life in OVER:  # what ended there cannot be read yet
+        ours = ours or pilot.link.trouble
+    if pilot.life is Life.STRANDED:
+        of_engine = f"{of_engine}; {GONE_FOR_GOOD}"
     silent_s = pilot.silent_s if pilot.spoke else math.inf
     return PilotRow(
         backend=backend,

@@ -13,6 +13,9 @@ from launcher.units import format_seconds
 
 DAY_S = 86_400
 MOST = 600  # characters of what an engine said
+GONE_FOR_GOOD = (
+    "if that node is gone for good: launcher cancel, then launcher retry, the jobs there"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +137,10 @@ def _where(pilots: Sequence[Pilot]) -> str:
 def _silence(pilot: Pilot) -> str:
     span = format_seconds(min(pilot.silent_s, 1e9))
     if pilot.life is Life.STRANDED:
-        return f"ended, says its engine, but its node does not answer: what runs there may run on (silent for {span})"
+        return (
+            "ended, says its engine, but its node does not answer: what runs there may run on "
+            f"(silent for {span}); {GONE_FOR_GOOD}"
+        )
     return f"silent for {span}: what runs there is not started again before its engine says that it ended"
 
 

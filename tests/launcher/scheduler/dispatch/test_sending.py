@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 from launcher.backends.settings import Backends
 from launcher.pilots.messages import Run
@@ -32,6 +33,20 @@ def test_order_names_paths_as_the_nodes_see_them(office: Office) -> None:
     office.decide()
     order = json.loads(pilot.folder.attempt(f"{job}-1").spec.read_bytes())
     assert order["spec"]["root"] == "/there"
+
+
+def test_log_appears_in_its_run_by_our_hand_and_not_by_the_nodes(
+    office: Office, tmp_path: Path
+) -> None:
+    """A node may see other paths, and what was frozen there would name its own log over a later one."""
+    pilot, link = office.pilot(), tmp_path / "runs" / "a" / "train.log"
+    (job,) = office.queue("box", spec=a_spec("echo", "hi", log_link=str(link)))
+    office.decide()
+    there = pilot.folder.attempt(f"{job}-1")
+    assert read_order(there.spec.read_bytes()).spec.log_link is None
+    with there.log.open("a") as log:
+        log.write("hi\n")
+    assert link.read_text() == "hi\n"
 
 
 def test_transaction_that_comes_to_nothing_sends_nothing_and_leaves_nothing_in_the_way(
