@@ -202,7 +202,7 @@ class BackendPilots:
         """Have a pilot end that can do nothing, or is of another version; what runs there runs on."""
         why = "; ".join(pilot.troubles)
         pilot.send_leave(now=False, at=now)
-        if pilot.life is Life.RUNNING and not pilot.attempts and not pilot.adopted:
+        if not pilot.attempts and not pilot.adopted:  # it may have taken its leave already
             self._blame(pilot, why, now)
         if not pilot.attempts:
             self.pilots.doom(pilot, why)
