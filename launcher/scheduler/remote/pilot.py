@@ -117,9 +117,12 @@ class Pilot:
 
     @property
     def waits_unheard(self) -> bool:
-        """Whether it is one of perhaps hundreds in an engine's queue, and has no news then."""
-        waits = self.stage in {None, Stage.WAITING}
-        return self.record.spec.single and waits and not self.spoke
+        """Whether it is one of perhaps hundreds in an engine's queue, and has no news then.
+
+        One of an earlier scheduler may be on a node, with an attempt, before the engine was asked about it.
+        """
+        waits = self.stage is Stage.WAITING or (self.stage is None and not self.adopted)
+        return self.record.spec.single and waits and not (self.spoke or self.attempts)
 
     @property
     def takes_work(self) -> bool:
