@@ -12,6 +12,7 @@ from launcher.errors import UsageError
 from launcher.scheduler.dispatch.attempts_elsewhere import OnPilot
 from launcher.scheduler.dispatch.demand import WaitingLane, demands
 from launcher.scheduler.dispatch.hearing import Hearing, serving
+from launcher.scheduler.dispatch.kept_places import KeptPlaces
 from launcher.scheduler.dispatch.pilot_places import PilotPlaces
 from launcher.scheduler.dispatch.placement import (
     Candidate,
@@ -82,6 +83,7 @@ class Dispatch:
         self.sending = Sending(home, store.scheduling, clock, launches.in_the_way)
         self.hearing = Hearing(home, fleet, clock, attempts, self.sending.claimed)
         self.places = PilotPlaces(home, fleet, self.claims, self._queue.usage)
+        self._kept = KeptPlaces()
         self._heads: dict[int, ReadyJob] = {}  # lane → the first job that waits elsewhere, too
         self._counted_at, self._counted = 0.0, set[int]()  # when, monotonic; of which lanes
         self._demands: Mapping[str, Demand] = {}
@@ -135,6 +137,7 @@ class Dispatch:
             Why the first job of each lane does not start, None where it does.
         """
         self.sending.again, self._limits = False, requests.limits
+        self._kept.begin()
         left = {job.id: job for job in ready}
         waits: dict[int, list[tuple[str, Reason]]] = {job.id: [] for job in ready}
         for name in self._order(ready, left[line.jobs[0].job]):
@@ -194,15 +197,18 @@ class Dispatch:
                 runs = (each.running(learned) for each in every if each is not place)
                 there = (run for each in runs for run in each)
                 others = [elsewhere(run) for run in (*line.here, *self._started_here(), *there)]
-            return decide_on_pilot(
+            token = place.link.token
+            decisions = decide_on_pilot(
                 place,
-                left,
+                self._kept.for_pilot(token, left),
                 others,
                 learned=learned,
                 limits=limits,
                 now=self._clock(),
                 discipline=requests.discipline,
             )
+            self._kept.note(token, decisions)
+            return decisions
 
         def claim(candidate: Candidate, start: Start, place: PilotPlace) -> Reason | None:
             why = self.sending.claim(candidate.ready, start, place.link, settings)

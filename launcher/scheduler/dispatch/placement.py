@@ -97,6 +97,7 @@ def decide_on_pilot(
             waiting(ready, learned(ready.lane.signature, card)),
             since=seen.since,
             patient_until=seen.patient_until,
+            kept_elsewhere=seen.kept_elsewhere,
             visible=None,  # its owner's CUDA_VISIBLE_DEVICES names cards of this machine
         )
         why = unfit(ready.lane, job, hello, now)
