@@ -219,16 +219,15 @@ class BackendPilots:
             self.pilots.write(pilot, replace(pilot.record, given_up=why))
 
     def _end_of(self, pilot: Pilot) -> str:
-        where = f" on {pilot.node}" if pilot.node else ""
         name = self.settings.name
         observation = pilot.observation
         if pilot.life is Life.MISSING:
-            return f"{name} knows pilot {pilot.token}{where} no more"
+            return f"{name} knows {pilot.label} no more"
         if pilot.life is Life.EXPIRED or observation is None:
             silent = format_seconds(min(pilot.silent_s, 1e9))
-            return f"pilot {pilot.token}{where} was silent for {silent}: its lease is over"
+            return f"{pilot.label} was silent for {silent}: its lease is over"
         reason = f" ({observation.reason})" if observation.reason else ""
-        return f"pilot {pilot.token}{where} ended: {observation.cause or 'unknown'}{reason}"
+        return f"{pilot.label} ended: {observation.cause or 'unknown'}{reason}"
 
     def _blame(self, pilot: Pilot, why: str, now: float) -> None:
         if not pilot.blamed:

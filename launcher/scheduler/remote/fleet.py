@@ -289,6 +289,7 @@ def _row(pilot: Pilot, backend: str, wall: float) -> PilotRow:
         stage=pilot.life,
         reason=line(ours or of_engine),
         node=pilot.node,
+        job=pilot.job,
         starts_at=None if observation is None else observation.starts_at,
         since=record.since,
         cpus=spec.cpus,

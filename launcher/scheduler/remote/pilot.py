@@ -73,6 +73,18 @@ class Pilot:
         return "" if hello is None else hello.node or hello.host
 
     @property
+    def job(self) -> str:
+        """The engine's number of it, '' where that is not known; it may be given out again."""
+        return "" if self.link.hello is None else self.link.hello.job
+
+    @property
+    def label(self) -> str:
+        """What it is called in messages: its node and number, as long names tell people nothing."""
+        if not self.node:
+            return f"pilot {self.token}"
+        return f"pilot on {self.node} (job {self.job})" if self.job else f"pilot on {self.node}"
+
+    @property
     def spoke(self) -> bool:
         """Whether it has spoken."""
         return self.link.hello is not None
