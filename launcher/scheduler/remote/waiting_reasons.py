@@ -1,6 +1,5 @@
 """Why work waits for pilots of a backend: what is there, what the engine says of it, and what to do."""
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +8,8 @@ from launcher.backends.settings import BackendSettings
 from launcher.scheduler.remote.pilot import Pilot
 from launcher.scheduler.remote.pilot_rules import TRIES, Life
 from launcher.system.text import harmless
-from launcher.units import format_seconds
+from launcher.units import format_estimate, format_seconds
 
-DAY_S = 86_400
 MOST = 600  # characters of what an engine said
 
 
@@ -96,7 +94,7 @@ def _on_their_way(situation: Situation) -> list[str]:
         )
     if starting:
         parts.append(f"{_pilots(len(starting), 'starts', 'start')} in {name}{_where(starting)}")
-    parts += [f"pilot {pilot.token}{_where([pilot])} is {_silence(pilot)}" for pilot in silent[:1]]
+    parts += [f"{pilot.label} is {_silence(pilot)}" for pilot in silent[:1]]
     return parts
 
 
@@ -111,18 +109,9 @@ def _why(waiting: Sequence[Pilot], situation: Situation) -> str:
     ]
     starts = [each.starts_at for each in seen if each.starts_at is not None]
     parts = [line(" and ".join(reasons))] if reasons else []
-    if starts:
-        parts.append(f"estimated {moment(min(starts), situation.now)}")
+    if starts and (estimate := format_estimate(min(starts), situation.now)):
+        parts.append(f"estimated {estimate.removeprefix('at ')}")
     return f": {', '.join(parts)}" if parts else ""
-
-
-def moment(at: float, now: float) -> str:
-    """Return a time of day, with its date where that is not within a day."""
-    try:
-        local = time.localtime(at)
-    except (ValueError, OverflowError, OSError):  # whatever an engine estimates
-        return "never"
-    return time.strftime("%H:%M" if abs(at - now) < DAY_S else "%d %b %H:%M", local)
 
 
 def _where(pilots: Sequence[Pilot]) -> str:
