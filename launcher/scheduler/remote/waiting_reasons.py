@@ -26,7 +26,8 @@ class Situation:
     refusal: str  # what it said to the last submission
     failures: int
     failure: str
-    log: str
+    log: str | None  # what the last pilot printed that could not work; None: not known, or not to be shown
+    folder: str  # of the pilots, where it printed nothing
     pause_s: float  # until failures and refusals allow a submission
     wait_s: float  # until everything does
     now: float  # seconds since 1970
@@ -70,8 +71,10 @@ def _failures(situation: Situation) -> str:
     number, name = situation.failures, situation.settings.name
     what = f"the last pilot of {name}" if number == 1 else f"the last {number} pilots of {name}"
     text = f"{what} could not work: {line(situation.failure)}"
-    if situation.log:
+    if situation.log and situation.failure not in situation.log:
         text += f"; its log ends: {line(situation.log)}"
+    if situation.folder:
+        text += f"; it printed nothing: do the nodes see {situation.folder}?"
     if situation.pause_s and number >= TRIES:
         text += (
             f"; the next one is tried in {format_seconds(situation.pause_s)}, "

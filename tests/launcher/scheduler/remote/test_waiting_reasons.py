@@ -108,3 +108,24 @@ def test_an_estimate_that_is_beyond_sense_is_not_shown(world: World) -> None:
 def test_what_is_said_over_lines_becomes_a_line() -> None:
     assert line(" a\n\tb  c ") == "a b c"
     assert line("x" * 1000).endswith("x…")
+
+
+def a_pilot_fails(world: World, log: str) -> None:
+    world.cluster.logs = log
+    world.need(1)
+    world.turn()
+    world.cluster.run(*world.cluster.alive())
+    world.cluster.end(*world.cluster.alive())
+    world.pass_time(6)
+
+
+def test_a_pilot_that_printed_nothing_may_not_have_seen_its_folder(world: World) -> None:
+    a_pilot_fails(world, "")
+    folder = world.home.folder / "pilots"
+    assert f"it printed nothing: do the nodes see {folder}?" in world.reason
+
+
+def test_what_the_log_says_already_is_not_said_twice(world: World) -> None:
+    a_pilot_fails(world, "no module cuda\npilot on n1 ended: failed")
+    assert world.reason.count("pilot on n1 ended: failed") == 1
+    assert "its log ends" not in world.reason
