@@ -25,8 +25,9 @@ DRIVER_PATIENCE_S = 60.0  # the first look wakes sleeping cards
 _MOST_UNTIL = 1 << 40
 # what engines put into the environment of what they start; an old Slurm does not tell a job of its end
 _NODE = ("LAUNCHER_NODE", "SLURMD_NODENAME")
+_JOB, _ELEMENT = "SLURM_JOB_ID", ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
 _UNTIL = ("SLURM_JOB_END_TIME",)  # seconds since 1970
-_LIMITED = ("SLURM_JOB_ID",)  # who has it is ended some time
+_LIMITED = (_JOB,)  # who has it is ended some time
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,12 @@ def find_out(
         python=sys.executable,
         host=socket.gethostname(),
         node=next(filter(None, map(environ.get, _NODE)), ""),
+        job=_job(environ),
         pid=os.getpid(),
         boot=boot_id(),
         cpus=_cpus(spec.cpus),
         ram=min(spec.memory or memory.total(), memory.total()),
+        began=began,
         until=until,
         limited=until is None and any(name in environ for name in _LIMITED),
         troubles=tuple(troubles),
@@ -117,6 +120,12 @@ def _gpus(wanted: int, probe: Nvml, visible: str | None) -> tuple[GpuSnapshot, .
         why = f"; {probe.absent}" if probe.absent else ""
         raise WrongGpus(f"{asked}: CUDA_VISIBLE_DEVICES {given}{why}")
     return gpus
+
+
+def _job(environ: Mapping[str, str]) -> str:
+    """Return the engine's number of the pilot: 12, or 12_3 of an array."""
+    array, element = map(environ.get, _ELEMENT)
+    return f"{array}_{element}" if array and element else environ.get(_JOB, "")
 
 
 def _cpus(asked: int) -> int:

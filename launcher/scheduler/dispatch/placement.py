@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from launcher.backends.settings import BackendSettings
 from launcher.backends.shape import never_fits
 from launcher.scheduler.dispatch.pilot_gpus import PilotGpus
-from launcher.scheduler.dispatch.pilot_machine import left_s, machine_of, unfit
+from launcher.scheduler.dispatch.pilot_machine import machine_of, unfit
 from launcher.scheduler.gpus.attempt_places import place_of
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import Discipline
@@ -88,7 +88,7 @@ def decide_on_pilot(
     """
     hello = place.link.hello
     assert hello is not None, "only a pilot that has spoken gets work"
-    card, left = place.gpus.fingerprint, left_s(place.link.until, now)
+    card, until = place.gpus.fingerprint, place.link.until
     asked: list[Waiting] = []
     refused: dict[int, Reason] = {}
     for candidate in candidates:
@@ -97,9 +97,10 @@ def decide_on_pilot(
             waiting(ready, learned(ready.lane.signature, card)),
             since=seen.since,
             patient_until=seen.patient_until,
+            kept_elsewhere=seen.kept_elsewhere,
             visible=None,  # its owner's CUDA_VISIBLE_DEVICES names cards of this machine
         )
-        why = unfit(ready.lane, job, hello, left)
+        why = unfit(ready.lane, job, hello, until, now)
         if why:
             refused[ready.id] = Reason(code=ReasonCode.NO_ROOM, text=why)
         else:

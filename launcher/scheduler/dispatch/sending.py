@@ -13,7 +13,7 @@ from launcher.scheduler.policy.model import Start
 from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.start_jobs import RAN_BEFORE, left_for, obstacle
 from launcher.scheduler.unrecorded_attempts import Unrecorded
-from launcher.states import Lost, Outcome, Reason
+from launcher.states import Lost, Outcome, Reason, ReasonCode
 from launcher.store.rows import PILOT, Claim, ReadyJob
 from launcher.store.scheduling.claims import Seat
 from launcher.store.scheduling.scheduler_actions import Scheduling
@@ -57,23 +57,20 @@ class Sending:
         if before.unclear or before.living:
             self.again = True
             return obstacle(before)
-        seat = Seat(
-            device=",".join(start.devices) or CPU,
-            cpus=start.cpus,
-            reservation=start.reservation,
-            exclusive=start.exclusive,
-            boot=f"{PILOT}{link.token}",
-            pid=0,
-            start_ticks=0,
-        )
-        claim = self._queue.claim(
-            ready.id,
-            seat,
-            reason=f"{start.reason}, pilot {link.token} of {settings.name}",
-            now=self._clock(),
-            number=before.number,
-            prepare=lambda claim: self._lay_out(claim, link, NodePaths(settings)),
-        )
+        try:
+            claim = self._queue.claim(
+                ready.id,
+                _seat(start, link),
+                reason=f"{start.reason}, {_place_of(link)} of {settings.name}",
+                now=self._clock(),
+                number=before.number,
+                prepare=lambda claim: self._lay_out(claim, link, NodePaths(settings)),
+            )
+        except OSError as error:  # what other places start must not wait for this file system
+            self.again = True
+            where = link.folder.attempts
+            text = f"no folder for its attempt can be made in {where}: {error.strerror or error}"
+            return Reason(code=ReasonCode.CANNOT_START, text=text)
         if claim is None:  # its owner cancelled it meanwhile, or it was set aside
             self.again = True
             return None
@@ -159,6 +156,27 @@ class Sending:
         refused, self._refused = self._refused, []
         for claim, outcome in refused:
             end(claim, outcome)
+
+
+def _seat(start: Start, link: PilotLink) -> Seat:
+    return Seat(
+        device=",".join(start.devices) or CPU,
+        cpus=start.cpus,
+        reservation=start.reservation,
+        exclusive=start.exclusive,
+        boot=f"{PILOT}{link.token}",
+        pid=0,
+        start_ticks=0,
+    )
+
+
+def _place_of(link: PilotLink) -> str:
+    """Return where a pilot is, in words: its token tells nobody anything."""
+    hello = link.hello
+    if hello is None:
+        return f"pilot {link.token}"
+    node = f"node {hello.node or hello.host}"
+    return f"{node}, job {hello.job}" if hello.job else node
 
 
 def link_attempt(here: Attempt, there: Attempt) -> None:

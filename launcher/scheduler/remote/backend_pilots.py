@@ -203,7 +203,7 @@ class BackendPilots:
         """Have a pilot end that can do nothing, or is of another version; what runs there runs on."""
         why = "; ".join(pilot.troubles)
         pilot.send_leave(now=False, at=now)
-        if pilot.life is Life.RUNNING and not pilot.attempts and not pilot.adopted:
+        if not pilot.attempts and not pilot.adopted:  # it may have taken its leave already
             self._blame(pilot, why, now)
         if not pilot.attempts:
             self.pilots.doom(pilot, why)
@@ -220,16 +220,15 @@ class BackendPilots:
             self.pilots.write(pilot, replace(pilot.record, given_up=why))
 
     def _end_of(self, pilot: Pilot) -> str:
-        where = f" on {pilot.node}" if pilot.node else ""
         name = self.settings.name
         observation = pilot.observation
         if pilot.life is Life.MISSING:
-            return f"{name} knows pilot {pilot.token}{where} no more"
+            return f"{name} knows {pilot.label} no more"
         if pilot.life is Life.EXPIRED or observation is None:
             silent = format_seconds(min(pilot.silent_s, 1e9))
-            return f"pilot {pilot.token}{where} was silent for {silent}: its lease is over"
+            return f"{pilot.label} was silent for {silent}: its lease is over"
         reason = f" ({observation.reason})" if observation.reason else ""
-        return f"pilot {pilot.token}{where} ended: {observation.cause or 'unknown'}{reason}"
+        return f"{pilot.label} ended: {observation.cause or 'unknown'}{reason}"
 
     def _blame(self, pilot: Pilot, why: str, now: float) -> None:
         if not pilot.blamed:

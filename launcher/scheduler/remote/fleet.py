@@ -232,6 +232,7 @@ class Fleet:
             failures=pace.failures,
             failure=pace.failure,
             log=pace.log,
+            folder="" if pace.log != "" else str(_root(self._home, group.settings)),
             pause_s=pace.pause_s(now),
             wait_s=pace.wait_s(counts, group.settings.per_minute, now),
             now=self._wall(),
@@ -243,7 +244,9 @@ class Fleet:
         for group in self._groups.values():
             if not (group.pilots or group.demand.jobs or group.pace.failures):
                 continue
-            situation = replace(self._situation(group, now), log="")  # stands in lines of its own
+            situation = self._situation(group, now)
+            if situation.log:  # it stands in lines of its own
+                situation = replace(situation, log=None)
             why = reason(situation, late_after_s=LATE_S)
             settings = group.settings
             backends.append(
@@ -253,7 +256,7 @@ class Fleet:
                     reason=why,
                     pilots=settings.pilots,
                     failures=group.pace.failures,
-                    log=group.pace.log,
+                    log=group.pace.log or "",
                 )
             )
             pilots += [_row(pilot, settings.name, wall) for pilot in group.pilots]
@@ -293,6 +296,7 @@ def _row(pilot: Pilot, backend: str, wall: float) -> PilotRow:
         stage=pilot.life,
         reason=line(ours or of_engine),
         node=pilot.node,
+        job=pilot.job,
         starts_at=None if observation is None else observation.starts_at,
         since=record.since,
         cpus=spec.cpus,

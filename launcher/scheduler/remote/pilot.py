@@ -76,6 +76,18 @@ class Pilot:
         return "" if hello is None else hello.node or hello.host
 
     @property
+    def job(self) -> str:
+        """The engine's number of it, '' where that is not known; it may be given out again."""
+        return "" if self.link.hello is None else self.link.hello.job
+
+    @property
+    def label(self) -> str:
+        """What it is called in messages: its node and number, as long names tell people nothing."""
+        if not self.node:
+            return f"pilot {self.token}"
+        return f"pilot on {self.node} (job {self.job})" if self.job else f"pilot on {self.node}"
+
+    @property
     def spoke(self) -> bool:
         """Whether it has spoken."""
         return self.link.hello is not None
@@ -120,9 +132,12 @@ class Pilot:
 
     @property
     def waits_unheard(self) -> bool:
-        """Whether it is one of perhaps hundreds in an engine's queue, and has no news then."""
-        waits = self.stage in {None, Stage.WAITING}
-        return self.record.spec.single and waits and not self.spoke
+        """Whether it is one of perhaps hundreds in an engine's queue, and has no news then.
+
+        One of an earlier scheduler may be on a node, with an attempt, before the engine was asked about it.
+        """
+        waits = self.stage is Stage.WAITING or (self.stage is None and not self.adopted)
+        return self.record.spec.single and waits and not (self.spoke or self.attempts)
 
     @property
     def takes_work(self) -> bool:

@@ -291,6 +291,24 @@ def test_a_pilot_that_sees_no_data_is_ended_and_its_trouble_is_the_reason(world:
     assert "n1 does not see /data/runs" in world.reason
 
 
+def test_pilots_that_refuse_and_leave_at_once_are_followed_by_a_pause(world: World) -> None:
+    world.need(1)
+    for _ in range(200):
+        for token in world.cluster.alive():
+            world.cluster.run(token)
+            link = world.by_token[token]
+            if link.hello is None:  # it says both with one write
+                link.speak(world.clock.now, "n1 does not see /data/runs")
+                link.said_bye = "n1 does not see /data/runs"
+            world.turn()
+            world.cluster.end(*world.cluster.alive())
+        world.pass_time(1)
+        if "tried in" in world.reason:
+            break
+    assert len(world.cluster.submitted) == 3
+    assert "the last 3 pilots of toy could not work: n1 does not see /data/runs" in world.reason
+
+
 def test_a_pilot_that_runs_without_a_word_is_ended(world: World) -> None:
     world.need(1)
     world.turn()
