@@ -399,7 +399,7 @@ def test_what_runs_on_a_node_that_never_answers_again_is_given_up_when_it_is_can
     assert not world.fleet.given_up()
     link.stop("2-1")
     world.pass_time(10)
-    assert world.fleet.given_up() == {token: f"pilot {token} on n1 ended: node failed"}
+    assert world.fleet.given_up() == {token: "pilot on n1 ended: node failed"}
 
 
 def test_an_engine_that_forgets_a_pilot_does_not_say_that_its_node_answers(world: World) -> None:
