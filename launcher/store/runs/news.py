@@ -46,6 +46,7 @@ class RunNews:
     root: str
     notify: RunNotify = AS_CONFIGURED
     first_at: float  # when the first of what happened did
+    last_at: float  # and the last
     open: int  # jobs that have not ended, now
     totals: Mapping[State, int] = field(default_factory=dict)  # of all its jobs, now
     failed: int = 0  # jobs that failed meanwhile
@@ -148,6 +149,7 @@ class RunNewsReader:
     def _runs(self, event: int, upto: int) -> tuple[RunNews, ...]:
         rows = self._db.execute(
             "SELECT runs.id AS id, runs.name AS name, root, notify, min(events.at) AS first_at,"
+            " max(events.at) AS last_at,"
             " count(*) FILTER (WHERE events.state = 'failed') AS failed,"
             " count(*) FILTER (WHERE events.state = 'failed' AND events.reason_code = ?) AS short"
             " FROM events JOIN jobs ON jobs.id = events.job JOIN runs ON runs.id = jobs.run"
@@ -166,6 +168,7 @@ class RunNewsReader:
                     if row["notify"]
                     else AS_CONFIGURED,
                     first_at=row["first_at"],
+                    last_at=row["last_at"],
                     open=sum(totals.get(state, 0) for state in OPEN),
                     totals=totals,
                     failed=row["failed"],

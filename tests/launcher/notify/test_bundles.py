@@ -25,6 +25,7 @@ def run_news(
         name="study",
         root="/lab",
         first_at=at,
+        last_at=at,
         open=left,
         totals=totals,
         notify=notify,
@@ -115,7 +116,7 @@ def test_only_the_first_failure_of_a_run_is_told() -> None:
 def test_what_happens_within_the_minute_is_one_message() -> None:
     notices = heard(Notices(), failure(7), left=1)
     notices = heard(notices, left=0, now=NOW + 20, failed=1)
-    assert told(notices, NOW + 59, {State.FAILED: 1})[1] == []
+    assert told(notices, NOW + 79, {State.FAILED: 1})[1] == []
     notices, (message,) = told(notices, NOW + 80, {State.FAILED: 1})
     assert message.message.events == (Event.RUN_ENDED, Event.FIRST_FAILURE)
     assert "first failure: train/7" in message.message.text
