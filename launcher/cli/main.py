@@ -32,7 +32,7 @@ VERBS = {
     "hold": "keep queued jobs from starting",
     "kinds": "list the installed kinds of jobs and their settings",
     "logs": "print the output of jobs",
-    "notify": "show who is told of what, and send a test message",
+    "notify": "show the targets of messages, and send a test message",
     "priority": "change the order of waiting jobs",
     "release": "let held jobs start",
     "results": "print the results of a run as a table",

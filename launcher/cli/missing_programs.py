@@ -62,7 +62,7 @@ def _warn_of_targets(run: str, notify: RunNotify, environ: Mapping[str, str]) ->
             text = f"warning: notify: config.toml has no target {name!r}; {hint}"
             click.echo(harmless(text), err=True)
     if not names and notify.to is None:
-        text = f"warning: notify: nobody is told of {run}: config.toml has no table [notify]"
+        text = f"warning: notify: no message of {run} is sent: config.toml has no table [notify]"
         click.echo(harmless(f"{text}; see docs/notify.md"), err=True)
 
 

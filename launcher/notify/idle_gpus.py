@@ -71,12 +71,12 @@ def for_gpus(waiting: Iterable[tuple[str, Waiting]]) -> list[Waiting]:
 def looked(before: Idle, sight: Sight, idle_s: float) -> tuple[Idle, list[Note]]:
     """Return what is known of idle GPUs after a look, and what is worth telling.
 
-    A GPU counts as idle only while work waits; who was told of it hears no more until it was used.
+    A GPU counts as idle only while work waits; a message of it is not repeated before it was used.
 
     Args:
         before: what was known.
         sight: what the look saw.
-        idle_s: how long a GPU idles until that is told.
+        idle_s: how long a GPU idles before that is worth a message.
     """
     known = before if before.boot == sight.boot else Idle()
     free = sight.free if sight.waiting else {}

@@ -157,7 +157,7 @@ def test_a_run_that_tells_nobody_is_warned_of(
     assert answer.err == ""
     config.write_text("")
     answer = launcher("run", "study.yaml", "--dry-run", "--set", "notify=run-ended")
-    assert "warning: notify: nobody is told of study: config.toml has no table" in answer.err
+    assert "warning: notify: no message of study is sent: config.toml has no table" in answer.err
     answer = launcher("run", "study.yaml", "--dry-run", "--set", "notify=false")
     assert answer.err == ""
     config.write_text("[notify]\nbundle = 3\n")
