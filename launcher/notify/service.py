@@ -236,7 +236,8 @@ class Service:
             logger.info("message=%r to=%s", addressed.message.title, ",".join(addressed.targets))
             deliveries = addressed.message.to(addressed.targets, quiet=quiet)
             notices = outbox.posted(notices, deliveries, now)
-        return notices if quiet else outbox.after_quiet(notices, now)
+        under_way = {delivery.id for delivery, _ in self._sendings.values()}
+        return outbox.gathered(notices, under_way, now, quiet=quiet)
 
     def _keep(self, notices: Notices) -> None:
         """Put down what is known, before anything of it is sent.
