@@ -414,6 +414,17 @@ def test_an_engine_that_forgets_a_pilot_does_not_say_that_its_node_answers(world
     assert list(world.fleet.given_up()) == [token]
 
 
+def test_a_scheduler_that_begins_anew_tells_its_engine_where_pilots_said_they_were(
+    world: World,
+) -> None:
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    world.cluster.jobs.clear()  # Slurm forgets
+    world.new_fleet()
+    world.pass_time(10)
+    assert world.cluster.nodes == {token: "n1"}
+
+
 def test_pilots_are_kept_while_their_file_system_is_not_mounted(tmp_path: Path) -> None:
     shared, away = tmp_path / "shared", tmp_path / "away"
     world = World(tmp_path, folder=shared)
