@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import click
 
 from launcher.errors import MachineError, UsageError, counted
+from launcher.notify.addresses import shown
 from launcher.notify.messages import of_test
-from launcher.notify.secrets import shown
 from launcher.notify.sending import Answer, send_now
 from launcher.notify.settings import NotifySettings, Quiet, Target, configured_notify
 from launcher.notify.state import Notices, read_notices
