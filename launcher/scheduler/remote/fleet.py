@@ -159,7 +159,7 @@ class Fleet:
     def leave(self, *, now: bool) -> None:
         """Have all pilots end: at once, or when nothing runs there; may be called in each turn."""
         for group in self._groups.values():
-            group.leave(now=now, why="the queue was stopped")
+            group.leave(now=now, why="the queue was stopped", for_good=False)
 
     def close(self) -> None:
         """Show the pilots as they are left to the next scheduler, and let the engines' threads end."""

@@ -577,10 +577,13 @@ def test_a_stopped_queue_lets_pilots_end_what_runs(world: World) -> None:
     for _ in range(3):
         world.fleet.leave(now=False)
         world.pass_time(5, speaking=[first, second])
-    assert world.by_token[first].orders == [Leave()]
+    assert world.by_token[second].orders == [Leave()]
     assert world.cluster.cancelled == world.cluster.submitted[2:]
     assert world.fleet
     world.busy = {}
+    world.pass_time(1, speaking=[first])
+    world.fleet.leave(now=False)
+    assert world.by_token[first].orders == [Leave()]
     for token in (first, second):
         world.by_token[token].said_bye = "told to leave"
     world.pass_time(3)
@@ -590,6 +593,17 @@ def test_a_stopped_queue_lets_pilots_end_what_runs(world: World) -> None:
     world.pass_time(6)
     assert not world.fleet
     assert not world.records()
+
+
+def test_a_pilot_on_which_a_job_runs_serves_on_when_the_queue_goes_on(world: World) -> None:
+    first, second = start(world, 2)
+    world.busy = {first: 1}
+    world.turn()
+    world.fleet.leave(now=False)
+    world.pass_time(5, speaking=[first, second])
+    world.need(5)  # the queue was started again, long before that job ends
+    world.pass_time(2, speaking=[first, second])
+    assert [link.folder.token for link in world.fleet.links()] == [first]
 
 
 def test_a_scheduler_does_not_stay_for_an_engine_that_is_silent_about_pilots_that_left(
