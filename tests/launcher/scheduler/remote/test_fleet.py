@@ -448,6 +448,20 @@ def test_attempts_on_a_pilot_without_a_record_are_given_up(world: World) -> None
     assert list(world.fleet.given_up()) == list(world.busy)
 
 
+def test_attempts_on_a_pilot_whose_record_cannot_be_read_are_not_given_up(world: World) -> None:
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    record = world.home.folder / "pilots" / f"{token}.json"
+    record.write_text('{"schema": 99}')  # a newer launcher's
+    world.new_fleet()
+    world.pass_time(30)
+    assert world.fleet.is_unreadable(token)
+    assert not world.fleet.given_up()
+    record.unlink()
+    world.pass_time(3)
+    assert list(world.fleet.given_up()) == [token]
+
+
 def test_a_pilot_that_nobody_needs_any_more_leaves_the_queue(tmp_path: Path) -> None:
     world = World(tmp_path, idle_s=30.0)
     world.need(2)
