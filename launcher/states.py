@@ -90,6 +90,7 @@ class ReasonCode(StrEnum):
     CHANGED = "changed"  # queued again by a task file: the file, the code or an input is another
     ACCEPTED = "accepted"  # done with other code than it is now; its owner keeps the result
     RETRIED = "retried"  # queued again by its owner
+    EDITED = "edited"  # changes: what its owner changed of it, in words
     HELD = "held"
     RELEASED = "released"
     CANCELLED = "cancelled"

@@ -26,6 +26,7 @@ VERBS = {
     "completion": "print the completion script for a shell",
     "config": "print your defaults, and where each is set",
     "doctor": "check this machine, and say how to repair what is wrong",
+    "edit": "change the settings and terms of a job in your editor",
     "gpus": "list the GPUs with their memory, users and health",
     "group": "limit how many jobs of a group run at once",
     "history": "summarize past jobs: per day, GPU-hours, failures, unused memory",
@@ -51,11 +52,12 @@ VERBS = {
 # Verbs that are not `command` of the module of their name: module and function.
 ELSEWHERE = {
     "cancel": ("steering.steer", "cancel"),
+    "edit": ("steering.edit", "command"),
     "group": ("steering.group", "command"),
     "hold": ("steering.steer", "hold"),
     "priority": ("steering.steer", "priority"),
     "release": ("steering.steer", "release"),
-    "retry": ("steering.steer", "retry"),
+    "retry": ("steering.retry", "command"),
     "schema": ("kinds", "schema"),
     "share": ("steering.group", "share"),
     "start": ("steering.stop", "start"),
