@@ -93,6 +93,8 @@ class ReasonCode(StrEnum):
     EDITED = "edited"  # changes: what its owner changed of it, in words
     HELD = "held"
     RELEASED = "released"
+    PAUSED = "paused"  # since: seconds since 1970; vram: bytes that stay reserved on each GPU, where it has some
+    RESUMED = "resumed"
     CANCELLED = "cancelled"
     # what became of an attempt; `requeued`: queued again at no cost; `short`: the text, cut to an exception
     STARTED = "started"

@@ -27,7 +27,7 @@ _CODE = "iif(reason_code = '', json_extract(outcome, '$.ending'), reason_code)"
 _GPUS = "iif(device = 'cpu', 0, length(device) - length(replace(device, ',', '')) + 1)"
 _END = "max(coalesce(ended, :now), claimed, :since)"  # the clock may have been set back meanwhile
 _BEGUN = "max(claimed, :since)"
-_SECONDS = "max(0, ended - claimed)"
+_SECONDS = "max(0, ended - claimed - paused)"  # pauses are no work
 _PILOT_USE = ("pilot", "attempts", "done", "gpu_s", "cpu_s")
 _MOST_ATTEMPTS = 100_000  # of one job: more than anybody can ask for
 _LATELY = "(ended IS NULL OR max(ended, claimed) >= :since)"

@@ -1,11 +1,13 @@
 """The changes that owners make to jobs which are in the queue already."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from graphlib import TopologicalSorter
 
+from launcher.states import Reason
 from launcher.store.connection import Connection
 from launcher.store.job_queries import JobQueries
 from launcher.store.rows import JobRow
+from launcher.store.steering import pauses
 from launcher.store.steering.revisions import ChangedJob, start_at, write_change
 from launcher.store.user_actions import UserActions
 
@@ -57,3 +59,13 @@ class Steering:
                 if changed.spec.terms.not_before != changed.row.spec.terms.not_before:
                     start_at(self._db, changed.row.id, changed.spec.terms.not_before)
         return queued
+
+    def pause(self, reasons: Mapping[int, Reason], now: float) -> list[int]:
+        """Let running programs be paused; return whose are now. What is said of each is its reason."""
+        with self._db.writing():
+            return pauses.pause(self._db, reasons.items(), now)
+
+    def resume(self, jobs: Sequence[int], now: float) -> list[int]:
+        """Let paused programs go on; return whose do now."""
+        with self._db.writing():
+            return pauses.resume(self._db, jobs, now)

@@ -5,6 +5,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,10 @@ def editor_argv(environment: Mapping[str, str]) -> list[str]:
                 return shlex.split(text)
             except ValueError as error:
                 raise UsageError(f"{name} is {text!r}, which is no command line: {error}") from None
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "there is no terminal for an editor: --set KEY=VALUE changes a job without"
+        )
     for program in _USUAL:
         if path := shutil.which(program):
             return [path]
