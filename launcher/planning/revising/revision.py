@@ -95,7 +95,8 @@ def revise(store: Store, job: QueuedJob, before: JobValues, after: JobValues) ->
 
 def _changed_options(before: JobRequest, after: JobRequest) -> Iterator[str]:
     for option in job_options().values():
-        texts = [option_text(option, request) or "unset" for request in (before, after)]
+        unset = option.default or "unset"
+        texts = [option_text(option, request) or unset for request in (before, after)]
         if texts[0] != texts[1]:
             yield f"{option.name} {texts[0]} → {texts[1]}"
 
