@@ -207,7 +207,7 @@ def test_a_paused_program_hears_that_it_is_to_end(project: Project, how: str) ->
         assert project.call("launcher", "wait", "counts").returncode == 1
         assert shown(project)["state"] == "cancelled"
     else:
-        project.call("launcher", "stop", "--now", "--yes")
+        project.call("launcher", "stop", "--now")
         until(lambda: shown(project)["state"] == "queued", "it is queued again")
     assert project.home.attempt(1, 1).log.read_text().endswith("heard\n")
     with reading(project.home) as store:
