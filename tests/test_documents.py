@@ -68,6 +68,12 @@ PLANNED = {  # run with --dry-run
     "launcher run tasks/tour.yaml --on scavenger,slurm": "the same",
 }
 PARSED = {  # its options must exist, and its arguments be as many as it takes
+    "launcher edit 12": "opens an editor",
+    "launcher edit train/gan2:pre --set lr=0.01 --set resources.vram=16GiB": "wants a job that waits",
+    "launcher retry --failed --set batch=32": "wants a job that failed",
+    "launcher retry 12 13 --set resources.vram=16GiB --set resources.time_limit=8h": "the same",
+    "launcher pause train/gan2:pre": "wants a job that runs",
+    "launcher resume train/gan2:pre": "the same",
     "trueface splits DATA --out splits --attributes faces.csv --balance cells": "wants groups",
     "trueface splits DATA --check splits --attributes faces.csv --groups-by gender": "wants groups",
     "trueface unlearned poison_sample": "comes after half an hour of trainings",
@@ -125,7 +131,7 @@ ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
     "launcher status --watch=5": INTERRUPT,
 }
 REFERENCE = ("CONTRIBUTING.md", "decisions.md", "measured.md")  # they run nothing but targets
-QUEUEING = ("coming.md", "gpus.md", "programs.md", "recipes.md", "scheduling.md")
+QUEUEING = ("steering.md", "coming.md", "gpus.md", "programs.md", "recipes.md", "scheduling.md")
 CLUSTERS = "clusters.md"
 # Processes of this machine in the place of the clusters that the page names.
 STAND_INS = """

@@ -88,7 +88,8 @@ def job_line(
         started: when its attempt began, where it runs.
         need: the first of the jobs that must still be done before it, where it is known.
     """
-    reason = None if job.state is State.RUNNING and step is not None else reason_to_show(job, need)
+    works = job.state is State.RUNNING and job.paused is None
+    reason = None if works and step is not None else reason_to_show(job, need)
     data = {} if reason is None else reason.data
     return JobLine(
         id=job.id,

@@ -199,7 +199,10 @@ def event_cells(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str
 def attempt_cells(attempt: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str, ...]:
     """Return an attempt's cells: number, when it began, where, how it ended, and after how long."""
     ended = attempt["ended"]
-    took = "" if ended is None else f"after {format_seconds(max(0.0, ended - attempt['claimed']))}"
+    span_s = None if ended is None else max(0.0, ended - attempt["claimed"] - attempt["paused"])
+    pauses = f"pauses of {format_seconds(attempt['paused'])}" if attempt["paused"] else ""
+    took = "" if span_s is None else f"after {format_seconds(span_s)}"
+    took = ", and ".join(filter(None, (took, pauses)))
     node = (attempt["node"] or ELSEWHERE) if attempt["pilot"] else ""
     where = ", ".join(labels.get(uuid, uuid) for uuid in attempt["device"].split(","))
     return (

@@ -41,6 +41,8 @@ class JobRow:
     starts_at: float | None  # it must not start before
     submitted: float
     ended: float | None
+    paused: float | None = None  # since when its running program is paused
+    owner_note: str = ""
     spec_text: str  # without the digests of modules, where these are stored once for many jobs
     sources_text: str | None = None  # then these
     outputs: Mapping[str, tuple[int, int]]
@@ -188,6 +190,8 @@ def job_row(row: sqlite3.Row, sources_text: str | None) -> JobRow:
         starts_at=row["starts_at"],
         submitted=row["submitted"],
         ended=row["ended"],
+        paused=row["paused"],
+        owner_note=row["note"],
         spec_text=row["spec"],
         sources_text=sources_text,
         outputs={
