@@ -142,6 +142,12 @@ idle = "1s"
 [backends.scavenger]
 kind = "local"
 """
+NOTIFY = "notify.md"
+# A command in the place of the services that the page names.
+NOTES = """
+[notify.desk]
+command = ["true"]
+"""
 EXPERIMENTS = (
     "demo.md",
     "generators.md",
@@ -312,6 +318,14 @@ def test_the_page_about_clusters_does_what_it_shows(eight: Sandbox) -> None:
 
 
 @pytest.mark.slow
+def test_the_page_about_messages_does_what_it_shows(sandbox: Sandbox) -> None:
+    file = sandbox.folder / "config.toml"
+    file.write_text(NOTES, encoding="utf-8")
+    sandbox.environment["LAUNCHER_CONFIG"] = str(file)
+    perform(TREE / "docs" / NOTIFY, sandbox)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_page_about_experiments_does_what_it_shows(name: str, sandbox: Sandbox) -> None:
     page = TREE / "docs" / name
@@ -324,7 +338,7 @@ def test_a_page_about_experiments_does_what_it_shows(name: str, sandbox: Sandbox
 
 
 def test_every_page_is_walked_through() -> None:
-    walked = {"README.md", "screens.md", CLUSTERS, *QUEUEING, *EXPERIMENTS, *REFERENCE}
+    walked = {"README.md", "screens.md", CLUSTERS, NOTIFY, *QUEUEING, *EXPERIMENTS, *REFERENCE}
     assert {page.name for page in PAGES} == walked
     assert all(command.text in TARGETS for name in REFERENCE for command in shown(_page(name)))
 

@@ -1,4 +1,4 @@
--- Schema 9: running programs can be paused; jobs have tags and a note.
+-- Schema 9: running programs can be paused; jobs have tags and a note; runs say what is to be told of them.
 
 ALTER TABLE jobs ADD COLUMN paused REAL;                            -- since when its running program is paused; NULL: it is not
 ALTER TABLE attempts ADD COLUMN paused REAL NOT NULL DEFAULT 0;     -- seconds of its pauses that are over
@@ -10,3 +10,5 @@ CREATE TABLE tags (
     PRIMARY KEY (job, tag)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tags_by_name ON tags (tag, job);
+
+ALTER TABLE runs ADD COLUMN notify TEXT;                        -- JSON: see launcher/job_options/notifications.py; NULL: as config.toml has it

@@ -9,6 +9,7 @@ from pathlib import Path
 from launcher.context import Context
 from launcher.errors import StoreError
 from launcher.job import Spec, SpecWriter
+from launcher.job_options.notifications import AS_CONFIGURED, RunNotify
 from launcher.states import ENDED, Reason, ReasonCode, State
 from launcher.store.connection import NEW_EVENT, Connection, reason_columns
 from launcher.store.job_queries import JobQueries
@@ -100,6 +101,11 @@ class Store:
         if share is not None:
             self._db.execute("UPDATE runs SET share = ? WHERE id = ?", (share, run))
         return run
+
+    def set_notify(self, run: int, notify: RunNotify) -> None:
+        """Set what a run's owner is told of it. Inside `writing`."""
+        text = None if notify == AS_CONFIGURED else json.dumps(notify.record())
+        self._db.execute("UPDATE runs SET notify = ? WHERE id = ?", (text, run))
 
     def context(self, context: Context) -> int:
         """Return the id of a context, stored if it is new. Inside `writing`."""

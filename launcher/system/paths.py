@@ -107,6 +107,9 @@ class Home:
     damaged/         databases that were found damaged, a folder each
     damaged.json     present while the queue's owner has not decided how to go on after damage
     damage.lock      locked by the one that keeps a damaged database aside
+    notify.json      what messages are to be sent, and up to which event they tell
+    notify.lock      locked by the process that sends them
+    notify.log       what became of them
     renumber         present until the next database counts on from the newest attempt folder
     """
 
@@ -187,6 +190,18 @@ class Home:
     @cached_property
     def renumber(self) -> Path:
         return self.folder / "renumber"
+
+    @cached_property
+    def notify(self) -> Path:
+        return self.folder / "notify.json"
+
+    @cached_property
+    def notify_lock(self) -> Path:
+        return self.folder / "notify.lock"
+
+    @cached_property
+    def notify_log(self) -> Path:
+        return self.folder / "notify.log"
 
     def attempt(self, job: int, number: int) -> Attempt:
         """Return the folder of attempt `number` (from 1) of job `job`."""

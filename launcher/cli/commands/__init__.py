@@ -2,5 +2,5 @@
 
 Start reading at `run.command`.
 In reading order: run, add, status, top, logs, show, results, history, wait, steering, clean, gpus,
-doctor, simulate, kinds, config, completion, service.
+doctor, simulate, kinds, config, notify, completion, service.
 """

@@ -119,10 +119,10 @@ CREATE TABLE results (
 CREATE TABLE runs (
     id     INTEGER PRIMARY KEY,
     name   TEXT NOT NULL,
-    root   TEXT NOT NULL, share REAL NOT NULL DEFAULT 1, vtime REAL NOT NULL DEFAULT 0, used REAL NOT NULL DEFAULT 0, used_at REAL NOT NULL DEFAULT 0,               -- absolute; results lie in <root>/runs/<name>
+    root   TEXT NOT NULL, share REAL NOT NULL DEFAULT 1, vtime REAL NOT NULL DEFAULT 0, used REAL NOT NULL DEFAULT 0, used_at REAL NOT NULL DEFAULT 0, notify TEXT,               -- absolute; results lie in <root>/runs/<name>
     UNIQUE (root, name)
 ) STRICT;
-INSERT INTO "runs" VALUES(1,'add','/home/somebody/queue',1.0,0.0,0.0,0.0);
+INSERT INTO "runs" VALUES(1,'add','/home/somebody/queue',1.0,0.0,0.0,0.0,NULL);
 CREATE TABLE sources (
     id     INTEGER PRIMARY KEY,
     digest TEXT NOT NULL UNIQUE,
