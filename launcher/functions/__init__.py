@@ -2,6 +2,6 @@
 
 Start reading at `api.submit`.
 In reading order: api, options, checks, submit, names, calls, pickling, private_files, entry,
-outcome_files, future, watcher, job_states, waiting, progress_bar, task_files, results,
+outcome_files, future, watcher, job_states, waiting, progress_bar, task_files, plan_checks, results,
 laboratory_rows, leftovers.
 """

@@ -98,10 +98,10 @@ def read_call(call: Call) -> tuple[Callable[..., object], tuple[object, ...], di
     """
     try:
         with open_private(Path(call.file)) as file:
-            _extend_search_path(pickle.load(file))  # noqa: S301  # ours: it was checked
-            function = pickle.load(file)  # noqa: S301
+            _extend_search_path(pickle.load(file))  # ours: it was checked
+            function = pickle.load(file)
             file.seek(call.offset)
-            arguments, keywords = pickle.load(file)  # noqa: S301
+            arguments, keywords = pickle.load(file)
     except FileNotFoundError as error:
         raise MachineError(
             f"{call.file} is gone, which holds the function and its arguments; submit it again"

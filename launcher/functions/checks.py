@@ -1,6 +1,7 @@
 """What is refused before it is queued, since it could never start: groups and requests that no machine meets."""
 
 import os
+from collections.abc import Iterable
 
 from launcher.backends.settings import Backends
 from launcher.backends.shape import impossible_there, runs_only_here
@@ -28,26 +29,39 @@ def check_request(home: Home, store: Store, request: JobRequest, backends: Backe
     Raises:
         UsageError: its group is not there, or it asks for more than there is where it may run.
     """
-    check_group(store, request.terms.group)
+    check_groups(store, [request.terms.group])
     if runs_only_here(request.terms):
         check_possible(home, request.resources)
     elif why := impossible_there(request.resources, request.terms, backends):
         raise UsageError(f"it can never run: {harmless(why)}")
 
 
-def check_group(store: Store, name: str) -> None:
-    """Refuse a group that is not there: a name that is mistyped would limit nothing.
+def check_groups(store: Store | None, names: Iterable[str]) -> None:
+    """Refuse groups that are not there: a name that is mistyped would limit nothing.
 
     Raises:
-        UsageError: it is not; says how to make it.
+        UsageError: a group is not there; says how to make it.
     """
-    groups = [group.name for group in store.read.groups()]
-    if name and name not in groups:
-        close = nearest(name, groups)
-        hint = f"; did you mean {close!r}?" if close else ";"
-        raise UsageError(
-            f"there is no group {name!r}{hint} `launcher group {name} --limit N` makes one"
-        )
+    for reason in absent_groups(store, names):
+        raise UsageError(reason)
+
+
+def absent_groups(store: Store | None, names: Iterable[str]) -> list[str]:
+    """Return for each group that is not there how to make it.
+
+    Args:
+        store: the queue; None: there is none, and no group.
+        names: the groups that jobs name; an empty one is none.
+    """
+    groups = [group.name for group in store.read.groups()] if store else []
+    reasons = []
+    for name in names:
+        if name and name not in groups:
+            close = nearest(name, groups)
+            hint = f"; did you mean {close!r}?" if close else ";"
+            way = f"`launcher group {name} --limit N` makes one"
+            reasons.append(f"there is no group {name!r}{hint} {way}")
+    return reasons
 
 
 def check_possible(home: Home, resources: Resources) -> None:

@@ -84,14 +84,13 @@ def _with_room(write: Callable[[], None]) -> None:
 def shown(value: object) -> dict[str, Json]:
     """Return what of a value screens and tables can show: numbers and short texts, of a dict by their names."""
     if isinstance(value, Mapping):
-        named = {
+        named: dict[str, Json] = {
             key: plain
             for key, item in value.items()
             if isinstance(key, str) and (plain := _plain(item)) is not None
         }
         return named if len(named) <= MOST_NUMBERS else {}
-    plain = _plain(value)
-    return {} if plain is None else {"value": plain}
+    return {} if (plain := _plain(value)) is None else {"value": plain}
 
 
 def _plain(value: object) -> Json:

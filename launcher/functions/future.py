@@ -1,7 +1,6 @@
 """A job of the queue as a future of concurrent.futures."""
 
 import concurrent.futures
-import os
 import threading
 import time
 from typing import Any, Generic, TypeVar
@@ -14,7 +13,7 @@ from launcher.store.client import look_at_queue, open_queue, stopped
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import wake
 from launcher.system.files import last_lines
-from launcher.system.paths import Home, find_home
+from launcher.system.paths import Home
 
 Value = TypeVar("Value")
 
@@ -68,7 +67,8 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         value, error = self._load()
         if error is not None:
             raise error
-        return value
+        returned: Value = value
+        return returned
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what the function raised, None where it has returned; as `result` otherwise."""
@@ -78,7 +78,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         return self._load()[1]
 
     def cancel(self) -> bool:
-        """Cancel the job; False where it has ended already.
+        """Cancel the job; False where it has ended otherwise already.
 
         A job that waits is cancelled at once. A running one gets KeyboardInterrupt, and SIGKILL after
         its `grace`; the future is cancelled when it has ended.
@@ -188,7 +188,6 @@ def future(job: int) -> Future[Any]:
     """
     from launcher.functions.watcher import follow
 
-    home = find_home(os.environ)
     with open_queue() as (home, store):
         rows = store.read.jobs_by_id([job])
     if not rows:

@@ -1,7 +1,7 @@
 """The states of some jobs, kept up to date; what is read grows with what happens only."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from launcher.states import OPEN, State
 from launcher.store.client import keep_going

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 from launcher.errors import UnknownName, UsageError
 from launcher.job import CPU
-from launcher.job_options.consistency import device_fault, terms_fault
+from launcher.job_options.consistency import Spelling, device_fault, terms_fault
 from launcher.job_options.registry import job_options
 from launcher.job_options.request import JobRequest
 from launcher.job_options.value_types import Moment, Names, Size, Span, Truth, ValueType
@@ -36,7 +36,7 @@ class JobOptions(TypedDict, total=False):
 
 
 def request_of(options: Mapping[str, Any]) -> JobRequest:
-    """Return what a call asks for; it works on GPUs where an option asks for one.
+    """Return what a call asks for.
 
     Raises:
         UsageError: an option is unknown, has a wrong value, or contradicts another one.
@@ -50,13 +50,26 @@ def request_of(options: Mapping[str, Any]) -> JobRequest:
             )
         if value is not None and value is not False:
             given[name] = _read(name, known[name].takes, value)
-    if fault := device_fault(given, in_python):
+    return assembled(given, in_python)
+
+
+def assembled(given: Mapping[str, Any], spell: Spelling) -> JobRequest:
+    """Return the request that options make, those that are given; it works on GPUs where one asks for a GPU.
+
+    Args:
+        given: their values by name, each of its type.
+        spell: how the user writes them.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
+    if fault := device_fault(given, spell):
         raise UsageError(fault)
     request = JobRequest()
-    for name, option in known.items():
+    for name, option in job_options().items():
         if name in given:
             request = option.apply(request, given[name])
-    if fault := terms_fault(request.terms, in_python):
+    if fault := terms_fault(request.terms, spell):
         raise UsageError(fault)
     if request.resources.device != "auto":
         return request

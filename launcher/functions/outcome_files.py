@@ -52,7 +52,7 @@ def _pickled(error: BaseException) -> bytes | None:
     file = BytesIO()
     try:
         dump(error, file, "", "")
-        pickle.loads(file.getvalue())  # noqa: S301  # our own; many exceptions need other arguments
+        pickle.loads(file.getvalue())  # our own; many exceptions need other arguments
     except Exception:  # noqa: BLE001  # whatever its class raises
         return None
     return file.getvalue()
@@ -66,7 +66,7 @@ def read_value(folder: Path) -> object:
         MachineError: the file may be another user's.
     """
     with open_private(folder / VALUE) as file:
-        return pickle.load(file)  # noqa: S301  # ours: it was checked
+        return pickle.load(file)  # ours: it was checked
 
 
 def read_exception(folder: Path) -> BaseException | None:
@@ -77,13 +77,13 @@ def read_exception(folder: Path) -> BaseException | None:
     """
     try:
         with open_private(folder / EXCEPTION) as file:
-            words, text, pickled = pickle.load(file)  # noqa: S301  # likewise
+            words, text, pickled = pickle.load(file)  # likewise
     except FileNotFoundError:
         return None
     error: BaseException = JobError(words)
     if pickled is not None:
         try:
-            error = pickle.loads(pickled)  # noqa: S301  # likewise
+            error = pickle.loads(pickled)  # likewise
         except Exception:  # noqa: BLE001  # its module is not installed here
             error = JobError(words)
     error.__cause__ = RemoteTraceback(text)

@@ -30,10 +30,7 @@ def results(run: str | Run, *, frame: bool | None = None) -> Any:
         ModuleNotFoundError: `frame` is True, and pandas is not installed.
     """
     with open_queue() as (_, store):
-        if isinstance(run, Run):
-            jobs = store.read.jobs_by_id(run.jobs)
-        else:
-            jobs = newest_run(store, run)
+        jobs = newest_run(store, run) if isinstance(run, str) else store.read.jobs_by_id(run.jobs)
         rows = [flat(row) for row in collect(jobs)] or _returned(store, jobs)
     if frame is None:
         frame = importlib.util.find_spec("pandas") is not None

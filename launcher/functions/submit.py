@@ -11,8 +11,8 @@ from launcher.backends.settings import HERE, Backends, configured_backends
 from launcher.backends.shape import placed_terms, runs_only_here
 from launcher.context import Context
 from launcher.errors import UsageError
-from launcher.functions.checks import check_request
 from launcher.functions.calls import Call, write_calls
+from launcher.functions.checks import check_request
 from launcher.functions.future import Future
 from launcher.functions.names import ENTRY, FOLDER, KIND, PRELOAD, RUN
 from launcher.functions.options import request_of

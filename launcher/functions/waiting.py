@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from launcher.errors import UsageError, known_words, nearest
 from launcher.functions.future import Future
@@ -15,7 +16,7 @@ from launcher.store.rows import JobRow
 
 LOOK_EVERY_S = 0.05
 
-Jobs = Future[object] | Run | int | str
+Jobs = Future[Any] | Run | int | str
 
 
 def wait(

@@ -5,11 +5,11 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
+from launcher.errors import UsageError
 from launcher.functions.future import Future
 from launcher.functions.job_states import JobStates
-from launcher.store.client import look_at_queue
-from launcher.errors import UsageError
 from launcher.states import ENDED
+from launcher.store.client import look_at_queue
 from launcher.system.paths import Home
 
 LOOK_EVERY_S = 0.02
@@ -106,7 +106,7 @@ def follow(home: Home, futures: Iterable[Future[Any]]) -> None:
 
 def _forget() -> None:
     """In a fork, where no thread lives on, begin anew."""
-    global _choosing  # noqa: PLW0603  # it may have been locked at the fork
+    global _choosing  # it may have been locked at the fork
     _choosing = threading.Lock()
     _watchers.clear()
 
