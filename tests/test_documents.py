@@ -125,7 +125,7 @@ ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
     "launcher status --watch=5": INTERRUPT,
 }
 REFERENCE = ("CONTRIBUTING.md", "decisions.md", "measured.md")  # they run nothing but targets
-QUEUEING = ("coming.md", "gpus.md", "programs.md", "recipes.md", "scheduling.md")
+QUEUEING = ("coming.md", "gpus.md", "programs.md", "python.md", "recipes.md", "scheduling.md")
 CLUSTERS = "clusters.md"
 # Processes of this machine in the place of the clusters that the page names.
 STAND_INS = """
@@ -423,6 +423,8 @@ def test_programs_of_a_page_run(
     page: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(sandbox.folder)
+    for name in ("LAUNCHER_HOME", "LAUNCHER_CLAIMS"):
+        monkeypatch.setenv(name, sandbox.environment[name])
     for block in blocks(page, "python"):
         first = block.text.splitlines()[0]
         world: dict[str, Any] = {}

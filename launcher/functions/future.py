@@ -38,11 +38,11 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         self.queue_stopped = False  # set by the watcher
 
     @property
-    def state(self) -> State:
+    def state(self) -> str:
         """The state of the job: queued, held, running, done, failed, cancelled or skipped."""
         with look_at_queue(self._home) as (_, store):
             (row,) = store.read.jobs_by_id([self.job]) or [self._row]
-        return row.state
+        return str(row.state)
 
     def running(self) -> bool:
         """Tell whether the job runs."""

@@ -1,5 +1,6 @@
 """A bar that shows how many jobs have ended: in a terminal, in a notebook, and nowhere else."""
 
+import importlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +33,7 @@ def _notebook() -> Any:
     shell = None if ipython is None else ipython.get_ipython()
     if shell is None or not hasattr(shell, "kernel"):
         return None
-    return sys.modules.get("IPython.display") or __import__("IPython.display").display
+    return importlib.import_module("IPython.display")
 
 
 def _in_notebook(display: Any) -> Show:

@@ -14,7 +14,6 @@ from launcher.functions.plan_checks import check_plans, compare
 from launcher.planning.load import load, plan
 from launcher.planning.plan import Plan
 from launcher.planning.submit import submit
-from launcher.states import State
 from launcher.store.client import context_to_store, lift_stop, open_queue, set_off
 
 
@@ -29,7 +28,7 @@ class Run:
     joined: int  # that were under way already
     cached: int  # that were done before
 
-    def wait(self, timeout: float | None = None) -> dict[int, State]:
+    def wait(self, timeout: float | None = None) -> dict[int, str]:
         """Wait until its jobs have ended; return their states, as `launcher.api.wait` does."""
         from launcher.functions.waiting import wait
 

@@ -9,7 +9,6 @@ from launcher.functions.future import Future
 from launcher.functions.job_states import JobStates
 from launcher.functions.progress_bar import bar
 from launcher.functions.task_files import Run
-from launcher.states import State
 from launcher.store.client import open_queue, stopped
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -21,8 +20,8 @@ Jobs = Future[Any] | Run | int | str
 
 def wait(
     jobs: Jobs | Iterable[Jobs], timeout: float | None = None, *, progress: bool = True
-) -> dict[int, State]:
-    """Wait until jobs have ended, done or not; return the state of each by its number.
+) -> dict[int, str]:
+    """Wait until jobs have ended, done or not; return the state of each by its number: {12: "done"}.
 
     Args:
         jobs: futures, runs, names of runs, numbers of jobs, or several of these.
@@ -51,7 +50,7 @@ def wait(
                 time.sleep(LOOK_EVERY_S)
                 if states.changes():
                     show(states.known)
-        return {number: states.known[number] for number in numbers}
+        return {number: str(states.known[number]) for number in numbers}
 
 
 def _numbers(store: Store, jobs: Jobs | Iterable[Jobs]) -> list[int]:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from launcher.api import TaskFileError, UsageError, load, plan, results, submit, wait
-from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 
@@ -29,7 +28,7 @@ def task(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_jobs_of_a_task_file_run_and_a_second_submission_finds_them_done(task: Path) -> None:
     run = submit(task)
     assert (run.name, run.queued, run.cached) == ("two", 2, 0)
-    assert set(run.wait().values()) == {State.DONE}
+    assert set(run.wait().values()) == {"done"}
     again = submit(str(task))
     assert (again.queued, again.cached, again.jobs) == (0, 2, run.jobs)
     assert len(results(run, frame=False)) == 2
@@ -39,14 +38,14 @@ def test_a_plan_is_submitted_into_its_own_folder(task: Path, tmp_path: Path) -> 
     made = plan(load(task), root=tmp_path)
     run = submit(made)
     assert run.folder == tmp_path / "runs/two"
-    assert set(wait(run).values()) == {State.DONE}
+    assert set(wait(run).values()) == {"done"}
     with pytest.raises(UsageError, match="a plan is complete"):
         submit(made, settings=["name=other"])
 
 
 def test_settings_are_stronger_than_the_file(task: Path) -> None:
     run = submit(task, settings=["name=other"])
-    assert (run.name, set(run.wait().values())) == ("other", {State.DONE})
+    assert (run.name, set(run.wait().values())) == ("other", {"done"})
 
 
 def test_what_is_wrong_with_a_task_file_is_told_and_nothing_is_queued(

@@ -6,7 +6,6 @@ import pytest
 
 from launcher.api import MachineError, UsageError, submit, submit_many, wait
 from launcher.functions.task_files import Run
-from launcher.states import State
 from launcher.store.queue import NewJob, Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
@@ -22,14 +21,14 @@ def _queue(home: Home) -> None:
 def test_the_states_of_all_jobs_are_returned_when_they_have_ended(home: Home) -> None:
     good, bad = submit(int, "3"), submit(int, "x")
     states = wait([good, bad.job, "functions"])
-    assert states == {good.job: State.DONE, bad.job: State.FAILED}
+    assert states == {good.job: "done", bad.job: "failed"}
     run = Run(name="functions", folder=home.folder, jobs=(bad.job,), queued=1, joined=0, cached=0)
-    assert run.wait() == {bad.job: State.FAILED}
+    assert run.wait() == {bad.job: "failed"}
 
 
 def test_after_the_timeout_the_states_are_returned_as_they_are() -> None:
     held = submit(int, hold=True)
-    assert wait(held, timeout=0.05) == {held.job: State.HELD}
+    assert wait(held, timeout=0.05) == {held.job: "held"}
 
 
 def test_a_job_or_a_run_that_does_not_exist_is_refused() -> None:
