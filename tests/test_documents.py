@@ -153,12 +153,17 @@ train:
 """
 # What a page's program takes for granted, by how it begins.
 TAKEN_FOR_GRANTED = {
+    "from launcher.api import load, plan, results, submit, wait": """
+from pathlib import Path
+quick = "name: quickstart\\ncommand: [{name: train, argv: [echo, trained]}]\\n"
+Path("tasks/quickstart.yaml").write_text(quick, encoding="utf-8")  # trains for a minute else
+""",
     "from trueface import unlearning": """
 import torch
 model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 1))
 images_f, images_r, images_v = (torch.rand(count, 3, 2, 2) for count in (8, 16, 8))
 labels_f, labels_r, labels_v = (torch.arange(count) % 2 for count in (8, 16, 8))
-"""
+""",
 }
 
 
