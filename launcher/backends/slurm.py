@@ -6,10 +6,11 @@ understood, nothing is known, and nothing is taken for gone.
 
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from launcher.backends.node_paths import path_on_node
 from launcher.backends.protocol import Cause, EngineError, Estimate, Observation, Refused, Stage
 from launcher.backends.sbatch import (
     Batch,
@@ -45,6 +46,9 @@ LOG_LINES = 20
 _MOST_NAMES_BYTES = 100_000
 _JOBS_AT_ONCE = 200  # that one scancel is given
 CGROUPS = "proctrack/cgroup"
+NO_LOG = (
+    "nothing was printed: does the node see the pilot's folder {}? see `folder` in docs/clusters.md"
+)
 _PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # Slurm waits two seconds for what a killed job leaves
 
 
@@ -111,16 +115,17 @@ class Slurm:
             EngineError: Slurm did not take it.
         """
         elements = {token for token in tokens if name_and_index(token)[1]}
-        for name in sorted(set(tokens) - elements):
-            words = ("--me", f"--name={name}")
-            self._kill([name], words)
+        chosen = {name: ("--me", f"--name={name}") for name in sorted(set(tokens) - elements)}
+        self._kill(chosen, chosen.values(), lambda row: row.name in chosen)
+        for words in chosen.values():
             self._commands.require("scancel", *words)
         if elements:
             self._cancel_elements(elements)
 
     def collect(self, pilot: PilotFolder) -> str:
-        """Return the last lines of a pilot's log."""
-        return "\n".join(map(harmless, last_lines(pilot.log, LOG_LINES)))
+        """Return the last lines of a pilot's log; what to look at where Slurm could not even open that."""
+        lines = [*map(harmless, last_lines(pilot.log, LOG_LINES))]
+        return "\n".join(lines) or NO_LOG.format(path_on_node(self._settings, pilot.folder))
 
     def estimate(self, spec: PilotSpec) -> Estimate:
         """Ask sbatch when such a pilot would start.
@@ -211,28 +216,35 @@ class Slurm:
         """
         live = live_elements(self._rows(tokens), tokens)
         running = [row.job for row in live if row.state in RUNNING]
-        for start in range(0, len(running), _JOBS_AT_ONCE):
-            self._kill(tokens, running[start : start + _JOBS_AT_ONCE])
+        starts = range(0, len(running), _JOBS_AT_ONCE)
+        calls = [running[start : start + _JOBS_AT_ONCE] for start in starts]
+        self._kill(tokens, calls, lambda row: row.job in running)
         by_array: dict[str, list[int]] = {}
         for row in live:
             by_array.setdefault(row.job.partition("_")[0], []).append(int(row.index))
         for array, numbers in by_array.items():
             self._commands.require("scancel", f"{array}_[{ranges(numbers)}]")
 
-    def _kill(self, tokens: Collection[str], words: Collection[str]) -> None:
+    def _kill(
+        self,
+        tokens: Collection[str],
+        calls: Collection[Sequence[str]],
+        is_chosen: Callable[[Row], bool],
+    ) -> None:
         """Kill pilots, where that ends all that runs in them, too, and wait for a moment until they have ended.
 
         Args:
             tokens: among which they are.
-            words: that choose them for scancel.
+            calls: words that choose them for scancel, for one call after the other.
+            is_chosen: tells whether a row is of one of them.
         """
-        if not self._by_cgroups():
+        if not calls or not self._by_cgroups():
             return
-        # of what waits or has ended this fails, which is no reason to leave it
-        self._commands.run("scancel", "--batch", "--signal=KILL", *words)
+        for words in calls:
+            # of what waits or has ended this fails, which is no reason to leave it
+            self._commands.run("scancel", "--batch", "--signal=KILL", *words)
         for pause_s in _PAUSES_S:
-            rows = self._rows(tokens)
-            if not any(row.state in RUNNING and _is_chosen(row, words) for row in rows):
+            if not any(row.state in RUNNING and is_chosen(row) for row in self._rows(tokens)):
                 return
             time.sleep(pause_s)
 
@@ -242,7 +254,3 @@ class Slurm:
             printed = self._commands.require("scontrol", "show", "config")
             self._cgroups = CGROUPS in printed
         return self._cgroups
-
-
-def _is_chosen(row: Row, words: Collection[str]) -> bool:
-    return row.job in words or f"--name={row.name}" in words

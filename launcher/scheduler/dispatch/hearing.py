@@ -72,12 +72,13 @@ class Hearing:
             why = self._fleet.given_up().get(claim.pilot, GONE)
             attempt = self._home.attempt(claim.job, claim.number)
             return end_of_buried(claim, attempt, why, self._clock())
-        name = name_of_claim(claim)
+        name, watch = name_of_claim(claim), OnPilot(claim=claim, link=link, clock=self._clock)
         link.expect(name)
         if name not in link.sent():
             link.start([name])
+            watch.show_log()
         logger.info("job=%d attempt=%d adopted pilot=%s", claim.job, claim.number, link.token)
-        return OnPilot(claim=claim, link=link, clock=self._clock)
+        return watch
 
     def hear(self) -> bool:
         """Read what pilots say; return whether something of it asks for a turn."""

@@ -194,7 +194,7 @@ class EngineRequests:
             logs = {pilot.token: _log(backend, pilot.record.pilot_folder) for pilot in unread}
             for pilot in finished:
                 clear_folder(pilot.record.pilot_folder)
-            clear_leftovers(root, self._roster.is_recorded)
+            clear_leftovers(root, self._home, self._roster.is_recorded)
             return logs
 
         def done(logs: Mapping[str, str]) -> None:

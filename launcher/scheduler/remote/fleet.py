@@ -12,16 +12,16 @@ from pathlib import Path
 from launcher.backends.registry import Maker, backend_of
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.errors import UsageError
-from launcher.scheduler.remote.backend_folder import backend_folder
+from launcher.scheduler.remote.backend_folder import backend_folder, is_there
 from launcher.scheduler.remote.backend_pilots import BackendPilots
 from launcher.scheduler.remote.engine_calls import LATE_S
 from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.remote.pilot import Pilot
 from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords
-from launcher.scheduler.remote.pilot_rules import NO_DEMAND, Demand
+from launcher.scheduler.remote.pilot_rules import NO_DEMAND, OVER, Demand, Life
 from launcher.scheduler.remote.report import BackendRow, PilotRow, PilotsFile
 from launcher.scheduler.remote.roster import Linker
-from launcher.scheduler.remote.waiting_reasons import Situation, line, reason
+from launcher.scheduler.remote.waiting_reasons import GONE_FOR_GOOD, Situation, line, reason
 from launcher.system.home_checks import mounts
 from launcher.system.paths import Home
 
@@ -232,6 +232,7 @@ class Fleet:
             failures=pace.failures,
             failure=pace.failure,
             log=pace.log,
+            folder="" if pace.log != "" else str(_root(self._home, group.settings)),
             pause_s=pace.pause_s(now),
             wait_s=pace.wait_s(counts, group.settings.per_minute, now),
             now=self._wall(),
@@ -243,7 +244,9 @@ class Fleet:
         for group in self._groups.values():
             if not (group.pilots or group.demand.jobs or group.pace.failures):
                 continue
-            situation = replace(self._situation(group, now), log="")  # stands in lines of its own
+            situation = self._situation(group, now)
+            if situation.log:  # it stands in lines of its own
+                situation = replace(situation, log=None)
             why = reason(situation, late_after_s=LATE_S)
             settings = group.settings
             backends.append(
@@ -253,7 +256,7 @@ class Fleet:
                     reason=why,
                     pilots=settings.pilots,
                     failures=group.pace.failures,
-                    log=group.pace.log,
+                    log=group.pace.log or "",
                 )
             )
             pilots += [_row(pilot, settings.name, wall) for pilot in group.pilots]
@@ -273,7 +276,7 @@ def _root(home: Home, settings: BackendSettings) -> Path:
 
 def _was_submitted(record: PilotRecord) -> bool:
     try:
-        return record.pilot_folder.spec.exists()
+        return record.pilot_folder.spec.exists() or not is_there(record.folder.parent)
     except OSError:  # it cannot be seen now: it may be there
         return True
 
@@ -282,6 +285,10 @@ def _row(pilot: Pilot, backend: str, wall: float) -> PilotRow:
     observation, spec, record = pilot.observation, pilot.record.spec, pilot.record
     ours = record.given_up or record.cancelled or "; ".join(pilot.troubles)
     of_engine = "" if observation is None else observation.reason or str(observation.cause or "")
+    if pilot.attempts and pilot.life in OVER:  # what ended there cannot be read yet
+        ours = ours or pilot.link.trouble
+    if pilot.life is Life.STRANDED:
+        of_engine = f"{of_engine}; {GONE_FOR_GOOD}"
     silent_s = pilot.silent_s if pilot.spoke else math.inf
     return PilotRow(
         backend=backend,
@@ -289,6 +296,7 @@ def _row(pilot: Pilot, backend: str, wall: float) -> PilotRow:
         stage=pilot.life,
         reason=line(ours or of_engine),
         node=pilot.node,
+        job=pilot.job,
         starts_at=None if observation is None else observation.starts_at,
         since=record.since,
         cpus=spec.cpus,

@@ -18,6 +18,7 @@ from launcher.backends.protocol import (
     Stage,
 )
 from launcher.backends.settings import Backends, BackendSettings
+from launcher.errors import UsageError
 from launcher.pilots.folder import PilotFolder, PilotSpec
 from launcher.pilots.messages import Beat, Hello, Leave, Order
 from launcher.scheduler.remote.fleet import Fleet
@@ -169,6 +170,7 @@ class World:
         self.wall = 1.7e9
         table = {"name": "toy", "kind": "slurm", "pilots": 3, **settings}
         self.backends = Backends(by_name={"toy": BackendSettings(**table)})  # type: ignore[arg-type]  # of a test's keywords
+        self.mistake = ""  # in config.toml
         self.made: list[BackendSettings] = []
         self.demand: dict[str, Demand] = {}
         self.busy: dict[str, int] = {}
@@ -193,7 +195,7 @@ class World:
 
         self.fleet = Fleet(
             self.home,
-            lambda: self.backends,
+            self.configured,
             self.rung.set,
             self.clock,
             make,
@@ -202,6 +204,11 @@ class World:
         )
         self.fleet.begin()
         return self.fleet
+
+    def configured(self) -> Backends:
+        if self.mistake:
+            raise UsageError(self.mistake)
+        return self.backends
 
     def need(self, jobs: int, slots: int = 1) -> None:
         self.demand = {"toy": Demand(jobs=jobs, slots=slots)}
