@@ -17,6 +17,7 @@ from launcher.system.paths import Home
 
 Value = TypeVar("Value")
 
+FOLLOWER = "launcher-futures"  # the thread that tells futures of the ends of their jobs
 LOOK_S = 0.5  # so often one who waits looks whether the queue was stopped
 
 
@@ -32,7 +33,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         super().__init__()
         self.job, self.name = row.id, row.name
         self._home, self._row = home, row
-        self._taking = threading.Lock()  # the watcher, and who cancels
+        self._taking, self._ended = threading.Lock(), False  # the watcher, and who cancels
         self._loading = threading.Lock()
         self._loaded: tuple[Any, BaseException | None] | None = None
         self.queue_stopped = False  # set by the watcher
@@ -106,30 +107,31 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
     def take(self, row: JobRow) -> None:
         """Take in the state of the job; where it has ended, call who waits for that."""
         with self._taking:
-            if self.done():
+            if self._ended:
                 return
-            self._row = row
-            if row.state not in ENDED:
-                return
-            if row.state is State.CANCELLED:
-                super().cancel()
-                self.set_running_or_notify_cancel()
-            elif row.state is State.DONE:
-                self.set_result(None)  # type: ignore[arg-type]  # loaded when it is asked for
-            else:
-                self.set_exception(JobError(self._why()))  # likewise
+            self._row, self._ended = row, row.state in ENDED
+        if row.state is State.CANCELLED:
+            super().cancel()
+            self.set_running_or_notify_cancel()
+        elif row.state is State.DONE:
+            self.set_result(None)  # type: ignore[arg-type]  # loaded when it is asked for
+        elif row.state in ENDED:
+            self.set_exception(JobError(self._why()))  # likewise
 
     def give_up(self, error: BaseException) -> None:
         """Let those who wait get an error: nobody follows the job any more."""
         with self._taking:
-            if not self.done():
-                self._loaded = None, error
-                self.set_exception(error)
+            if self._ended:
+                return
+            self._ended, self._loaded = True, (None, error)
+        self.set_exception(error)
 
     def _await(self, timeout: float | None) -> None:
         """Wait for the end of the job."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.done():
+            if threading.current_thread().name == FOLLOWER:  # in a callback, so nobody else looks
+                self._look()
             left = LOOK_S if deadline is None else min(LOOK_S, deadline - time.monotonic())
             concurrent.futures.wait([self], timeout=max(0.0, left))
             if self.done():
@@ -138,6 +140,12 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
                 raise TimeoutError(f"{self.name} has not ended after {timeout:g} s; it goes on")
             if self.queue_stopped:
                 raise stopped()
+
+    def _look(self) -> None:
+        """Take in how the job is."""
+        with look_at_queue(self._home) as (_, store):
+            for row in store.read.jobs_by_id([self.job]):
+                self.take(row)
 
     def _why(self) -> str:
         row = self._row

@@ -28,7 +28,6 @@ def unused_calls(home: Home, store: Store, going: Iterable[JobRow]) -> list[Path
     files = {Path(name) for name in named if name.endswith(SUFFIX)}
     before = time.time() - YOUNG_S
     files |= {path for path in (home.folder / FOLDER).glob(f"*{SUFFIX}") if _older(path, before)}
-    files |= {path for path in (home.folder / FOLDER).glob(".*.tmp") if _older(path, before)}
     return sorted(path for path in files if str(path) not in used and path.is_file())
 
 

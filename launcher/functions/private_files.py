@@ -4,7 +4,6 @@ Who can write a pickle can run code as whoever loads it.
 """
 
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,28 +15,30 @@ from launcher.system.files import sync
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a named pipe must not block
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 @contextmanager
 def write_private(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write, which appears whole under its name, synced, at the end; or not at all.
+    """Give a new file to write, which is synced at the end; it is removed where the writing fails.
+
+    Nobody reads it before its job is queued, or is done: it needs no rename, which costs one more sync.
 
     Raises:
+        FileExistsError: there is one of this name.
         OSError: the disk is full, or the folder cannot be written.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(path, _NEW, 0o600)
     try:
-        with open(os.open(temporary, _NEW, 0o600), "wb") as file:  # noqa: PTH123  # a descriptor
+        with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor, not a path
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
+            os.fsync(descriptor)
+        sync(path.parent)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise
-    sync(path.parent)
 
 
 @contextmanager

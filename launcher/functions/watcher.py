@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from launcher.errors import UsageError
-from launcher.functions.future import Future
+from launcher.functions.future import FOLLOWER, Future
 from launcher.functions.job_states import JobStates
 from launcher.states import ENDED
 from launcher.store.client import look_at_queue
@@ -21,7 +21,7 @@ class Watcher(threading.Thread):
     """Follows the jobs of a home until all of them have ended."""
 
     def __init__(self, home: Home) -> None:
-        super().__init__(name="launcher-futures", daemon=True)  # jobs go on without this process
+        super().__init__(name=FOLLOWER, daemon=True)  # jobs go on without this process
         self._home = home
         self._lock, self._came = threading.Lock(), threading.Event()
         self._new: list[Future[Any]] = []

@@ -6,12 +6,8 @@ import pytest
 
 from launcher.api import UsageError, results, submit_many, wait
 from launcher.functions.results import flat
-from launcher.system.paths import Home
 
-
-@pytest.fixture(autouse=True)
-def _queue(home: Home) -> None:
-    """Every test has a queue of its own."""
+pytestmark = pytest.mark.usefixtures("queue")
 
 
 def test_what_functions_returned_is_a_row_each() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import assert_type
 
 import pytest
 
@@ -21,10 +22,7 @@ from launcher.system.paths import Home
 from tests.build import DEADLINE_S, until
 from tests.launcher.conftest import Launcher
 
-
-@pytest.fixture(autouse=True)
-def _queue(home: Home) -> None:
-    """Every test has a queue of its own."""
+pytestmark = pytest.mark.usefixtures("queue")
 
 
 def test_a_function_runs_as_a_job_and_its_future_has_what_it_returned() -> None:
@@ -307,3 +305,42 @@ def _release(home: Home, answer: Future[int]) -> None:
         [Path(sys.executable).parent / "launcher", "release", str(answer.job)], check=False
     )
     assert said.returncode == 0
+
+
+def test_at_its_time_limit_a_function_is_interrupted_and_the_future_says_so() -> None:
+    answer = submit(lambda: threading.Event().wait(), time_limit=0.2)
+    with pytest.raises(JobError, match="reached its time limit"):
+        answer.result(DEADLINE_S)
+
+
+def test_a_callback_may_submit_and_wait_for_the_next_function() -> None:
+    values: list[int] = []
+
+    def go_on(before: concurrent.futures.Future[int]) -> None:
+        values.append(submit(abs, -before.result() - 1).result(DEADLINE_S))
+
+    submit(abs, -1).add_done_callback(go_on)
+    until(lambda: values == [2], "the second one is done")
+
+
+def test_a_fork_of_a_process_with_futures_has_futures_of_its_own() -> None:
+    code = (
+        "import os\nfrom launcher.api import submit\nheld = submit(int, hold=True)\n"
+        "if os.fork() == 0:\n    os._exit(submit(int, '7').result(60))\n"
+        "print(os.waitstatus_to_exitcode(os.wait()[1]), held.done())"
+    )
+    words = [sys.executable, "-W", "ignore", "-c", code]
+    said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    assert said.stdout == "7 False\n"
+
+
+def test_types_are_known_where_mypy_reads_a_script() -> None:
+    def half(x: int) -> float:
+        return x / 2
+
+    one = submit(half, 1, hold=True, time_limit="1h")
+    many = submit_many(half, [1, 2], hold=True, cpus=1)
+    assert_type(one, Future[float])
+    assert_type(many, list[Future[float]])
+    if one.done():
+        assert_type(one.result(), float)

@@ -17,7 +17,7 @@ command:
 
 
 @pytest.fixture
-def task(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def task(queue: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A task file in the working directory."""
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "two.yaml"

@@ -12,10 +12,7 @@ from launcher.system.paths import Home
 from tests.build import a_context, a_spec, until
 from tests.launcher.conftest import Launcher
 
-
-@pytest.fixture(autouse=True)
-def _queue(home: Home) -> None:
-    """Every test has a queue of its own."""
+pytestmark = pytest.mark.usefixtures("queue")
 
 
 def test_the_states_of_all_jobs_are_returned_when_they_have_ended(home: Home) -> None:
