@@ -131,7 +131,9 @@ ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
     "launcher status --watch=5": INTERRUPT,
 }
 REFERENCE = ("CONTRIBUTING.md", "decisions.md", "measured.md")  # they run nothing but targets
-QUEUEING = ("steering.md", "coming.md", "gpus.md", "programs.md", "recipes.md", "scheduling.md")
+QUEUEING = (
+    "coming.md", "gpus.md", "programs.md", "python.md", "recipes.md", "scheduling.md", "steering.md",
+)  # fmt: skip
 CLUSTERS = "clusters.md"
 # Processes of this machine in the place of the clusters that the page names.
 STAND_INS = """
@@ -165,12 +167,17 @@ train:
 """
 # What a page's program takes for granted, by how it begins.
 TAKEN_FOR_GRANTED = {
+    "from launcher.api import load, plan, results, submit, wait": """
+from pathlib import Path
+quick = "name: quickstart\\ncommand: [{name: train, argv: [echo, trained]}]\\n"
+Path("tasks/quickstart.yaml").write_text(quick, encoding="utf-8")  # trains for a minute else
+""",
     "from trueface import unlearning": """
 import torch
 model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 1))
 images_f, images_r, images_v = (torch.rand(count, 3, 2, 2) for count in (8, 16, 8))
 labels_f, labels_r, labels_v = (torch.arange(count) % 2 for count in (8, 16, 8))
-"""
+""",
 }
 
 
@@ -443,6 +450,8 @@ def test_programs_of_a_page_run(
     page: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(sandbox.folder)
+    for name in ("LAUNCHER_HOME", "LAUNCHER_CLAIMS"):
+        monkeypatch.setenv(name, sandbox.environment[name])
     for block in blocks(page, "python"):
         first = block.text.splitlines()[0]
         world: dict[str, Any] = {}

@@ -150,7 +150,7 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
     for key in ("model", "base", "data", "images"):
         if spec[key]:
             yield key, _text(spec[key])
-    if spec["argv"]:
+    if spec["argv"] and "call" not in spec["settings"]:  # a function's call is one of its settings
         yield "argv", harmless(shlex.join(spec["argv"]))
     for name, text in record["expected"].items():
         yield f"expected {name}", harmless(text)

@@ -67,6 +67,15 @@ class JobQueries:
         rows = self._where("jobs.run = ? AND jobs.name = ?", run, name)
         return rows[0] if rows else None
 
+    def settings_of(self, kind: str, name: str, *, but: Iterable[int] = ()) -> set[str]:
+        """Return the values that one setting has in the jobs of a kind, some of these jobs aside."""
+        rows = self._db.execute(
+            "SELECT DISTINCT CASE WHEN json_valid(spec) THEN json_extract(spec, ?2) END FROM jobs"
+            " WHERE kind = ?1 AND id NOT IN (SELECT value FROM json_each(?3))",
+            (kind, f"$.settings.{name}", _list(but)),
+        )
+        return {str(value) for (value,) in rows if value is not None}
+
     def tests(self, *, but: str) -> list[JobRow]:
         """Return the jobs that test a model or make a folder, whose results a table may tell.
 

@@ -10,40 +10,31 @@ from typing import Any
 import click
 
 from launcher.backends.settings import configured_backends
-from launcher.backends.shape import impossible_there, placed_terms, runs_only_here
+from launcher.backends.shape import placed_terms
 from launcher.cli.complete import FILES, GROUPS, JOBS
-from launcher.cli.group_rows import check_groups
 from launcher.cli.missing_programs import missing_program
 from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, typed
 from launcher.cli.select_jobs import HELP, select
 from launcher.context import Context
 from launcher.errors import UsageError
-from launcher.job import CPU, Resources, Spec, program_signature
-from launcher.job_options.consistency import device_fault, on_command_line, terms_fault
+from launcher.functions.checks import check_request
+from launcher.functions.options import assembled
+from launcher.job import Spec, program_signature
+from launcher.job_options.consistency import on_command_line
 from launcher.job_options.registry import job_options
 from launcher.job_options.request import JobRequest
 from launcher.job_options.value_types import Choice, Truth, ValueType
-from launcher.scheduler.policy.inventory import impossible
-from launcher.scheduler.policy.model import Machine, Waiting
 from launcher.screens.format import harmless
-from launcher.screens.gpu_users import seen_gpus
 from launcher.states import OPEN, State
 from launcher.store.client import (
     context_to_store,
-    cores_for,
     open_queue,
     say_if_stopped,
     see_served,
 )
-from launcher.store.lanes import visible_devices
 from launcher.store.queue import NEW, NewJob, Store
 from launcher.store.user_actions import HELD
-from launcher.system import memory
-from launcher.system.config import read_configuration
-from launcher.system.daemon_control import scheduler_pid, wake
-from launcher.system.environment import owners_environment
-from launcher.system.gpu_sharing import Rules
-from launcher.system.paths import Home
+from launcher.system.daemon_control import wake
 
 PREFIX = "command/"  # of every name
 
@@ -134,11 +125,7 @@ def command(
     terms = placed_terms(request.terms, backends)
     context = context_to_store(pass_env)
     with open_queue(make=True) as (home, store):
-        check_groups(store, [request.terms.group])
-        if runs_only_here(terms):
-            _check_possible(home, request.resources)
-        elif why := impossible_there(request.resources, terms, backends):
-            raise UsageError(f"it can never run: {harmless(why)}")
+        check_request(home, store, replace(request, terms=terms), backends)
         spec = Spec(
             name="" if name is None else f"{PREFIX}{name}",
             kind="command",
@@ -241,38 +228,4 @@ def _request(options: Mapping[str, Any]) -> JobRequest:
     given = {
         name: value for name, value in options.items() if value is not None and value is not False
     }
-    if fault := device_fault(given, on_command_line):
-        raise UsageError(fault)
-    request = JobRequest()
-    for name, option in job_options().items():
-        if name in given:
-            request = option.apply(request, given[name])
-    if fault := terms_fault(request.terms, on_command_line):
-        raise UsageError(fault)
-    if request.resources.device != "auto":
-        return request
-    return request.on_device("cuda" if request.wants_gpu or "vram" in given else CPU)
-
-
-def _check_possible(home: Home, resources: Resources) -> None:
-    """Refuse what this machine can never give; of GPUs what the scheduler saw counts, the driver is not asked.
-
-    Raises:
-        UsageError: it is more than there is, or config.toml leaves it out.
-    """
-    watched = resources.may_need_gpu and scheduler_pid(home) is not None
-    look = seen_gpus(home) if watched else None
-    machine = Machine(
-        cpus=cores_for(home),
-        ram=memory.total() or resources.ram or 0,
-        gpus=look.gpus if look else (),
-        rules=read_configuration(os.environ).rules or Rules(),
-    )
-    job = Waiting(
-        job=0,
-        resources=resources,
-        vram_request=resources.min_vram,
-        visible=visible_devices(owners_environment(os.environ)),
-    )
-    if why := impossible(job, machine):
-        raise UsageError(f"this machine can never run it: {harmless(why)}")
+    return assembled(given, on_command_line)
