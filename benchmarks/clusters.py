@@ -1,6 +1,6 @@
-"""Our pilots on a Slurm of three nodes beside others, in one run; noisy machine, nothing is asserted.
+"""Our pilots on a Slurm of three nodes beside others, in one run, and on Ray; noisy machine, nothing is asserted.
 
-python -m benchmarks.clusters [pilots|plain|submitit|hyperqueue]…
+python -m benchmarks.clusters [pilots|plain|submitit|hyperqueue|ray]…
 
 The Slurm is one of the tests' own, on this machine: root, and Slurm's packages. What stands before its programs in PATH
 notes every call, which costs each a millisecond.
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from unittest import mock
 
@@ -25,9 +25,12 @@ from launcher.screens.format import columns
 from launcher.store.client import set_off
 from launcher.store.queue import NewJob, Store
 from launcher.system.paths import make_home
+from tests.clusters.census import left_behind
 from tests.clusters.proof import end_scheduler, settled
-from tests.clusters.site import BACKEND
+from tests.clusters.ray_site import on_ray
+from tests.clusters.site import BACKEND, Site
 from tests.clusters.slurm_site import SlurmSite, on_slurm
+from tests.ray.cluster import missing as missing_ray
 from tests.slurm.cluster import missing as missing_slurm
 
 PATIENCE_S = 300.0
@@ -40,6 +43,7 @@ TARGETS = {
     "pilots: jobs/s after the first": "≥ 100",
     "pilots: questions to squeue in 5 s": "≤ 1",
     "plain: array submitted, s": "< 1",
+    "ray: CPU of ours a job, ms": "≤ 5",
 }
 QUESTIONS_S = 5.0
 
@@ -81,6 +85,40 @@ def plain(place: Path, jobs: int) -> dict[str, float]:
         }
 
 
+def ray(place: Path, jobs: int) -> dict[str, float]:
+    """Run no-ops through three pilots of two cores on a Ray of three raylets."""
+    with (
+        on_ray(place, jobs=jobs, seconds=0.0) as site,
+        mock.patch.dict(os.environ, site.surroundings),
+    ):
+        try:
+            since = _queue(site)
+            site.until(lambda: site.done, "the first job is done", PATIENCE_S)
+            first, at, used = site.done, time.time(), _used(place)
+            site.until(lambda: site.done == jobs, "all jobs are done", PATIENCE_S)
+            end, used_then = time.time(), _used(place)
+        finally:
+            site.launcher("stop", "--now", check=False)
+            end_scheduler(site)
+            settled(place, site.daemons())
+    spent_s = sum(seconds - used[pid] for pid, seconds in used_then.items() if pid in used)
+    return {
+        "first job done, s": at - since,
+        "jobs/s after the first": (jobs - first) / (end - at),
+        "CPU of ours a job, ms": 1000 * spent_s / (jobs - first),
+    }
+
+
+def _used(place: Path) -> dict[int, float]:
+    """Return pid → seconds of CPU of scheduler, pilots and what serves them, without the jobs' programs."""
+    used = {}
+    for process in left_behind(place, spared=()):
+        with suppress(OSError):
+            fields = Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b")")[2].split()
+            used[process.pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return used
+
+
 def _peer(
     measure: Callable[[SlurmSite, int, float], dict[str, float]],
 ) -> Callable[[Path, int], dict[str, float]]:
@@ -96,6 +134,7 @@ GROUPS: Mapping[str, Callable[[Path, int], dict[str, float]]] = {
     "plain": plain,
     "submitit": _peer(submitit),
     "hyperqueue": _peer(hyperqueue),
+    "ray": ray,
 }
 
 
@@ -117,12 +156,12 @@ def _site(place: Path, table: str, jobs: int) -> Iterator[SlurmSite]:
 
 def _questions(site: SlurmSite, seconds: float) -> dict[str, float]:
     return {
-        "questions to squeue in 5 s": QUESTIONS_S * site.stubs.calls("squeue") / seconds,
+        "questions to squeue in 5 s": QUESTIONS_S * (site.stubs.calls("squeue") - 1) / seconds,
         "questions to squeue from nodes": site.stubs.calls("squeue-on-node"),
     }
 
 
-def _queue(site: SlurmSite) -> float:
+def _queue(site: Site) -> float:
     """Queue no-ops in one transaction; return when it began, in seconds since 1970."""
     make_home(site.home)
     context = this_context({"PATH": os.environ["PATH"]})
@@ -147,13 +186,16 @@ def _no_op(index: int) -> Spec:
 @click.option("--jobs", type=click.IntRange(min=1, max=1000), default=1000, show_default=True)
 def main(groups: Sequence[str], jobs: int) -> None:
     """Print how our pilots do beside others; all GROUPS when none is named."""
-    lacking = missing_slurm()
+    chosen = groups or tuple(GROUPS)
+    lacking = (missing_slurm() if set(chosen) - {"ray"} else "") or (
+        missing_ray() if "ray" in chosen else ""
+    )
     if lacking:
-        print(f"Slurm: {lacking}", file=sys.stderr)
+        print(lacking, file=sys.stderr)
         sys.exit(2)
     absent = missing()
     cells = [["", "figure", "target"]]
-    for name in groups or GROUPS:
+    for name in chosen:
         if name in {peer.lower() for peer in absent}:
             continue
         print(name, file=sys.stderr, flush=True)

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from launcher.screens.chart import Point, chart, number
+from launcher.screens.chart import chart, number
 from launcher.screens.format import harmless
 from launcher.screens.text_table import Line, Span, Tone, line
-from launcher.workers.progress.curves import RATE, curves
+from launcher.workers.progress.curves import RATE, Point, curves
 from launcher.workers.progress.steps import history
 
 MOST_BYTES = 1 << 20  # of a progress file: some ten thousand reports
