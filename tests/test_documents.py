@@ -68,6 +68,8 @@ PLANNED = {  # run with --dry-run
     "launcher run tasks/tour.yaml --on scavenger,slurm": "the same",
 }
 PARSED = {  # its options must exist, and its arguments be as many as it takes
+    "launcher web": "serves until it is interrupted; tests/launcher/web walks through its pages",
+    "launcher web --port 8765 --read-only": "the same",
     "trueface splits DATA --out splits --attributes faces.csv --balance cells": "wants groups",
     "trueface splits DATA --check splits --attributes faces.csv --groups-by gender": "wants groups",
     "trueface unlearned poison_sample": "comes after half an hour of trainings",
@@ -125,7 +127,7 @@ ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
     "launcher status --watch=5": INTERRUPT,
 }
 REFERENCE = ("CONTRIBUTING.md", "decisions.md", "measured.md")  # they run nothing but targets
-QUEUEING = ("coming.md", "gpus.md", "programs.md", "recipes.md", "scheduling.md")
+QUEUEING = ("coming.md", "gpus.md", "programs.md", "recipes.md", "scheduling.md", "web.md")
 CLUSTERS = "clusters.md"
 # Processes of this machine in the place of the clusters that the page names.
 STAND_INS = """

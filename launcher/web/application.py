@@ -1,7 +1,7 @@
 """The web application: addresses, and who answers them."""
 
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import parse_qs, parse_qsl
 
 from starlette.applications import Starlette
@@ -20,11 +20,12 @@ from launcher.web.pages.registry import PAGES
 from launcher.web.queue_reader import QueueReader
 from launcher.web.rendering import FOLDER
 from launcher.web.site import Site
-from launcher.web.steering import Steering, Target
+from launcher.web.steering import ReadOnly, Steering, Target
 from launcher.web.streams import Streams, TooManyStreams
 
 EVENTS = "text/event-stream"
 _FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}  # its address has its version
+_STATUS: Mapping[type[Exception], int] = {NotThere: 404, ReadOnly: 403}  # of others 503
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -122,7 +123,7 @@ class Application:
         return await self._message(request, 404, "there is no such page")
 
     async def _failed(self, request: Request, error: Exception) -> Response:
-        return await self._message(request, 404 if isinstance(error, NotThere) else 503, str(error))
+        return await self._message(request, _STATUS.get(type(error), 503), str(error))
 
     async def _message(self, request: Request, status: int, text: str) -> Response:
         try:

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from launcher.web.access import Access, refusal
 
 MOST_BODY = 1 << 16  # bytes; the largest form has a hundred
+MOST_ADDRESS = 1 << 13
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -61,6 +62,8 @@ class Guard:
             await _refuse(send, 403, "the request does not say from which page it comes")
         elif refused is not None:
             await _refuse(send, *refused)
+        elif len(scope["raw_path"]) + len(scope["query_string"]) > MOST_ADDRESS:
+            await _refuse(send, 414, f"an address may have {MOST_ADDRESS:,} characters")
         elif _too_large(headers):
             await _refuse(send, 413, f"a request may have {MOST_BODY:,} bytes")
         else:

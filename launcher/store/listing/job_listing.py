@@ -2,10 +2,12 @@
 
 import json
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from launcher.states import State
 
+_FEW = 2000  # jobs, whose order is quickly made
 _WILD = frozenset("*?[")
 
 
@@ -47,10 +49,10 @@ class JobListing:
         self, chosen: JobFilter, limit: int, bound: str, job: int | None, order: str
     ) -> list[int]:
         conditions = ["1" if job is None else bound]
-        if len(chosen.states) == 1:
-            conditions.append("state = :state")  # by its index, and then sorted
-        elif chosen.states:
-            conditions.append("+state IN (SELECT value FROM json_each(:states))")
+        if chosen.states:
+            # of few jobs by the index, and then sorted; else through the newest until there are enough
+            column = "state" if self._number(chosen.states) <= _FEW else "+state"
+            conditions.append(f"{column} IN (SELECT value FROM json_each(:states))")
         if chosen.text:
             conditions.append(
                 "(name GLOB :pattern OR CAST(id AS TEXT) = :text"
@@ -62,9 +64,17 @@ class JobListing:
         values = {
             "job": job,
             "limit": limit,
-            "state": min(chosen.states, default=""),
             "states": json.dumps(sorted(chosen.states)),
             "pattern": chosen.pattern,
             "text": chosen.text,
         }
         return [row["id"] for row in self._db.execute(query, values)]
+
+    def _number(self, states: Collection[State]) -> int:
+        """Return how many jobs are in one of the states; no row is scanned."""
+        (number,) = self._db.execute(
+            "SELECT coalesce(sum(n), 0) FROM counters"
+            " WHERE state IN (SELECT value FROM json_each(?))",
+            (json.dumps(sorted(states)),),
+        ).fetchone()
+        return int(number)

@@ -18,10 +18,10 @@ class Scale:
     def place(self, value: float) -> float:
         """Return where a value lies: 0 at the low end, 1 at the high one, and cut to that."""
         if self.log:
-            value = max(value, self.low)
-            share = math.log(value / self.low) / math.log(self.high / self.low)
+            low, high = math.log(self.low), math.log(self.high)
+            share = (math.log(max(value, self.low)) - low) / (high - low)
         else:
-            share = (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
+            share = (value - self.low) / (self.high - self.low)
         return min(max(share, 0.0), 1.0)
 
     def ticks(self, most: int) -> list[float]:
@@ -33,28 +33,26 @@ def scale_of(values: list[float], *, log: bool = False) -> Scale:
     """Return the axis that holds all values.
 
     Args:
-        values: finite ones, at least one.
+        values: at least one, none beyond `series.MOST`.
         log: by factors; values that are not above 0 have no place there. Where none is, by steps.
     """
     above = [value for value in values if value > 0]
     if log and above:
         low, high = min(above), max(above)
-        if high / low < 1 + 2 * _FLAT:
-            low, high = low / (1 + _FLAT), high * (1 + _FLAT)
+        if math.log(high) - math.log(low) < _FLAT:
+            low, high = low * (1 - _FLAT), high * (1 + _FLAT)
         return Scale(low=low, high=high, log=True)
     low, high = min(values), max(values)
-    middle = low / 2 + high / 2
+    middle = (low + high) / 2
     least = abs(middle) * _FLAT or 1.0
-    if high / 2 - low / 2 < least:
+    if (high - low) / 2 < least:
         low, high = middle - least, middle + least
     return Scale(low=low, high=high)
 
 
 def _even(low: float, high: float, most: int) -> list[float]:
     """Return round numbers at equal distances."""
-    rough = (high / 2 - low / 2) * 2 / max(1, most)
-    if not (math.isfinite(rough) and rough > 0):
-        return [low, high]
+    rough = (high - low) / max(1, most)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in _STEPS if factor * power >= rough * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)

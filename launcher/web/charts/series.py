@@ -1,10 +1,10 @@
 """A curve: its points, smoothed, and thinned to what a picture can show."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 Point = tuple[float, float]  # step, value
+MOST = 1e300  # larger numbers have no place: the difference of two may have none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ def finite(points: Sequence[Point], *, above_zero: bool = False) -> list[Point]:
     return [
         (x, y)
         for x, y in points
-        if math.isfinite(x) and math.isfinite(y) and (y > 0 or not above_zero)
+        if abs(x) <= MOST and abs(y) <= MOST and (y > 0 or not above_zero)  # NaN is not
     ]
 
 
