@@ -74,6 +74,8 @@ PARSED = {  # its options must exist, and its arguments be as many as it takes
     "launcher retry 12 13 --set resources.vram=16GiB --set resources.time_limit=8h": "the same",
     "launcher pause train/gan2:pre": "wants a job that runs",
     "launcher resume train/gan2:pre": "the same",
+    "launcher web": "serves until it is interrupted; tests/launcher/web walks through its pages",
+    "launcher web --port 8765 --read-only": "the same",
     "trueface splits DATA --out splits --attributes faces.csv --balance cells": "wants groups",
     "trueface splits DATA --check splits --attributes faces.csv --groups-by gender": "wants groups",
     "trueface unlearned poison_sample": "comes after half an hour of trainings",
@@ -133,6 +135,7 @@ ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
 REFERENCE = ("CONTRIBUTING.md", "decisions.md", "measured.md")  # they run nothing but targets
 QUEUEING = (
     "coming.md", "gpus.md", "programs.md", "python.md", "recipes.md", "scheduling.md", "steering.md",
+    "web.md",
 )  # fmt: skip
 CLUSTERS = "clusters.md"
 # Processes of this machine in the place of the clusters that the page names.

@@ -51,6 +51,7 @@ VERBS = {
     "stop": "start no more jobs; with --now also end running ones",
     "top": "show GPUs and jobs on the whole screen, and control them",
     "wait": "wait until jobs have ended",
+    "web": "serve GPUs and jobs as a live page for the browser, and control them",
 }
 # Verbs that are not `command` of the module of their name: module and function.
 ELSEWHERE = {
