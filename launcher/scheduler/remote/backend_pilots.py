@@ -196,7 +196,8 @@ class BackendPilots:
             self.pilots.doom(pilot, self._end_of(pilot))
         if pilot.over and pilot.taken and not pilot.spoke and not pilot.is_doomed:
             self._blame(pilot, self._end_of(pilot), now)
-        if pilot.is_lost and not pilot.record.given_up and _is_seen(pilot):
+        lost = pilot.is_lost and not pilot.record.given_up
+        if lost and (pilot.link.is_emptied or _is_seen(pilot)):
             self._give_up(pilot)
 
     def _dismiss(self, pilot: Pilot, now: float) -> None:

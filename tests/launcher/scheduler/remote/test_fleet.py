@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -439,6 +440,22 @@ def test_pilots_are_kept_while_their_file_system_is_not_mounted(tmp_path: Path) 
     assert not world.fleet.given_up()
     shared.rmdir()
     away.rename(shared)
+    world.pass_time(10)
+    assert list(world.fleet.given_up()) == [token]
+
+
+def test_what_is_cancelled_ends_also_where_the_folder_of_its_pilot_was_deleted(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, folder=tmp_path / "shared")
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    world.by_token[token].expect("1-1")
+    world.cluster.end(token)
+    shutil.rmtree(tmp_path / "shared")
+    world.pass_time(60)
+    assert not world.fleet.given_up()
+    world.by_token[token].stop("1-1")
     world.pass_time(10)
     assert list(world.fleet.given_up()) == [token]
 
