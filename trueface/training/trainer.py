@@ -28,6 +28,7 @@ from trueface.training import resume
 from trueface.training.checkpointing import BEST, LAST, Checkpointing
 from trueface.training.config import TrainerConfig
 from trueface.training.distributed.group import ALONE, Group
+from trueface.training.event_log import logged
 from trueface.training.fairness.settings import WORST_CELL
 from trueface.training.history import Epoch, epochs_without_progress
 from trueface.training.loop import Loop, Sums
@@ -122,17 +123,20 @@ def train(
         if group.is_first
         else lambda _: None,
     )
-    trained = fit(
-        model,
-        training,
-        validation,
-        settings.trainer,
-        watch=watch,
-        after_epoch=checkpointing if group.is_first else lambda *_: noted(),
-        state=state,
-        saving=saving,
-        group=group,
-    )
+    read = 0 if begun is None else int(begun.steps["images_read"])
+    wanted = settings.tensorboard and group.is_first
+    with logged(watch, folder, wanted=wanted, images_read=read) as logged_watch:
+        trained = fit(
+            model,
+            training,
+            validation,
+            settings.trainer,
+            watch=logged_watch,
+            after_epoch=checkpointing if group.is_first else lambda *_: noted(),
+            state=state,
+            saving=saving,
+            group=group,
+        )
     if begun is not None and group.is_first:
         checkpointing.confirm(trained.epochs, trained.chosen, model)
     return trained
@@ -254,6 +258,14 @@ class _Course:
             self.chosen, self.answered = epoch, answered
             self.weights = copy.deepcopy(network_of(loop.result).state_dict())
         self._after_epoch(self.history, BEST if better else None, loop.result, loop.optimizer_state)
+        loop.report(
+            epoch=epoch.epoch,
+            loss=epoch.loss,
+            accuracy=epoch.accuracy,
+            val_loss=epoch.val_loss,
+            val_accuracy=epoch.val_accuracy,
+            lr=epoch.lr,
+        )
         loop.schedule.end_epoch(epochs_without_progress(self.history))
         self._pause(None)
         left_s = (config.num_epochs - epoch.epoch) * epoch.seconds

@@ -25,6 +25,7 @@ from trueface.runtime.progress import Watch
 from trueface.training import checkpointing, provenance
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.class_source import Pixels
+from trueface.training.event_log import logged
 from trueface.training.history import write_history
 from trueface.training.trainer import fit
 
@@ -60,14 +61,15 @@ def _classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
         name: Pixels(images, settings, job.device).examples()
         for name, images in _parts(lists).items()
     }
-    trained = fit(
-        model,
-        ExampleFeed(parts["train"], "trained", batch_size=settings.batch_size),
-        ExampleFeed(parts["validation"], "trained", augmented=False),
-        settings.trainer,
-        watch=watch,
-        after_epoch=lambda epochs, *_: write_history(paths.history(folder), epochs),
-    )
+    with logged(watch, folder, wanted=settings.tensorboard) as logged_watch:
+        trained = fit(
+            model,
+            ExampleFeed(parts["train"], "trained", batch_size=settings.batch_size),
+            ExampleFeed(parts["validation"], "trained", augmented=False),
+            settings.trainer,
+            watch=logged_watch,
+            after_epoch=lambda epochs, *_: write_history(paths.history(folder), epochs),
+        )
     answers = {
         name: predictions.answered(model, part, watch, _parts(lists)[name].names)
         for name, part in parts.items()

@@ -11,6 +11,7 @@ from trueface.jobs.refusals.fairness import unfit_fairness
 from trueface.jobs.refusals.models import unlike_decoding, without_weights
 from trueface.jobs.refusals.qualities import unfit_in_qualities
 from trueface.poisoning.poison_record import KINDS
+from trueface.training.event_log import not_installed
 from trueface.training.settings import solver_of
 
 
@@ -28,6 +29,7 @@ def unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iter
         )
     yield from unfit_in_qualities(draft)
     yield from unfit_fairness(draft)
+    yield from not_installed(draft.settings)
     if draft.settings["optimizer_state"] == "kept" and draft.base is None:
         yield (
             f"optimizer_state: kept needs a model to start from, and {draft.model} starts from "
