@@ -265,6 +265,7 @@ class _Course:
             val_loss=epoch.val_loss,
             val_accuracy=epoch.val_accuracy,
             lr=epoch.lr,
+            images_per_s=speed,
         )
         loop.schedule.end_epoch(epochs_without_progress(self.history))
         self._pause(None)

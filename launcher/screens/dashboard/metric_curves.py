@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable
 
-from launcher.screens.chart import Point, chart, number
+from launcher.screens.chart import chart, number
 from launcher.screens.format import harmless
 from launcher.screens.text_table import Line, Span, Tone, line
 from launcher.system.paths import Attempt
 from launcher.workers.progress.attempt_progress import reported_steps
-from launcher.workers.progress.curves import RATE, curves
+from launcher.workers.progress.curves import RATE, Point, curves
 
 LEAST_ROWS = 8  # of a curve; with more room there are several
 SHARE = 0.02  # of its time that reading may take

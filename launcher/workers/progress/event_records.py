@@ -66,12 +66,12 @@ def _next_record(data: bytes, place: int) -> int | None:
 def _length(data: bytes, place: int) -> int | None:
     """Return the length of the record that begins at `place`; None: none does."""
     length, check = struct.unpack_from("<QI", data, place)
-    return length if _masked_crc(data[place : place + 8]) == check else None
+    return length if masked_crc(data[place : place + 8]) == check else None
 
 
 def _is_whole(data: bytes, start: int, end: int) -> bool:
     (check,) = struct.unpack_from("<I", data, end)
-    return _masked_crc(data[start:end]) == int(check)
+    return masked_crc(data[start:end]) == int(check)
 
 
 def _of_event(event: bytes) -> list[Scalar]:
@@ -175,7 +175,8 @@ def _table() -> tuple[int, ...]:
     return tuple(table)
 
 
-def _masked_crc(data: bytes) -> int:
+def masked_crc(data: bytes) -> int:
+    """Return the CRC-32C of data as TFRecords hold it."""
     table, crc = _table(), 0xFFFFFFFF
     for byte in data:
         crc = table[(crc ^ byte) & 255] ^ crc >> 8

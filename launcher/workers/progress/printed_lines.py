@@ -38,11 +38,11 @@ def printed_steps(text: bytes, at: float) -> tuple[list[Step], int]:
     while place >= 0:
         end = _end(text, place)
         if end is None and len(text) - place < LONGEST_BYTES:
-            return steps, place
+            return steps, max(0, place - 1)  # with what stands before it
         step = None if end is None else _step(text, place, end, at)
         steps += [] if step is None else [step]
         place = text.find(MARK, place + len(MARK))
-    return steps, max(0, len(text) - len(MARK) + 1)  # the mark may be there in part
+    return steps, max(0, len(text) - len(MARK))  # the mark may be there in part
 
 
 def newest_printed(text: bytes, at: float) -> Step | None:

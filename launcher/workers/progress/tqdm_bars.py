@@ -28,6 +28,7 @@ _WITHOUT_TOTAL = re.compile(
     re.ASCII,
 )
 _POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6, "Z": 7, "Y": 8}
+_USUAL_UNITS = {"it", "B"}
 _DIGITS = re.compile(r"[0-9.]+")
 
 
@@ -108,6 +109,8 @@ def _power(counted: str, per: str) -> tuple[str, bool]:
         per: what follows the rate: `it/s`, `kit/s`, `s/it`.
     """
     unit = per.removesuffix("/s").removeprefix("s/")
+    if counted[:1] in _POWERS and counted[1:] in _USUAL_UNITS:
+        return counted[0], True
     if unit.endswith(counted):
         return "", unit != counted
     return (counted[0], True) if counted[0] in _POWERS else ("", False)
