@@ -125,7 +125,7 @@ ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
     "launcher status --watch=5": INTERRUPT,
 }
 REFERENCE = ("CONTRIBUTING.md", "decisions.md", "measured.md")  # they run nothing but targets
-QUEUEING = ("coming.md", "gpus.md", "programs.md", "recipes.md", "scheduling.md")
+QUEUEING = ("coming.md", "gpus.md", "programs.md", "progress.md", "recipes.md", "scheduling.md")
 CLUSTERS = "clusters.md"
 # Processes of this machine in the place of the clusters that the page names.
 STAND_INS = """

@@ -24,11 +24,10 @@ from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
-from trueface.training import resume
+from trueface.training import event_log, resume
 from trueface.training.checkpointing import BEST, LAST, Checkpointing
 from trueface.training.config import TrainerConfig
 from trueface.training.distributed.group import ALONE, Group
-from trueface.training.event_log import logged
 from trueface.training.fairness.settings import WORST_CELL
 from trueface.training.history import Epoch, epochs_without_progress
 from trueface.training.loop import Loop, Sums
@@ -105,6 +104,7 @@ def train(
     if begun is None and group.is_first:
         # whatever comes next replaces the weights that another training's state belongs to
         resume.clear(paths.resume(folder))
+        event_log.clear(folder)
     elif begun is not None:
         source |= {**begun.start, "resumed": [dict(note) for note in begun.resumed]}
     checkpointing = Checkpointing(
@@ -125,7 +125,7 @@ def train(
     )
     read = 0 if begun is None else int(begun.steps["images_read"])
     wanted = settings.tensorboard and group.is_first
-    with logged(watch, folder, wanted=wanted, images_read=read) as logged_watch:
+    with event_log.logged(watch, folder, wanted=wanted, images_read=read) as logged_watch:
         trained = fit(
             model,
             training,

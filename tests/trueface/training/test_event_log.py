@@ -13,7 +13,7 @@ from tests.trueface.training.test_trainer import COUNT, settings
 from trueface.runtime import paths
 from trueface.runtime.progress import Watch
 from trueface.training import resume
-from trueface.training.event_log import logged, not_installed
+from trueface.training.event_log import logged
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
 
@@ -76,6 +76,9 @@ def test_a_training_that_begins_anew_deletes_the_event_files_of_another(tmp_path
     resume.clear(paths.resume(tmp_path))
     run(tmp_path, settings(num_epochs=1, tensorboard=True))
     assert [step for step, _ in events(tmp_path)["val_loss"]] == [COUNT]
+    resume.clear(paths.resume(tmp_path))
+    run(tmp_path, settings(num_epochs=1))
+    assert not paths.event_files(tmp_path).exists()
 
 
 def test_nothing_is_written_unless_it_is_asked_for(tmp_path: Path) -> None:
@@ -87,10 +90,3 @@ def test_nothing_is_written_unless_it_is_asked_for(tmp_path: Path) -> None:
 def test_event_files_change_no_hash() -> None:
     plain, logging = (settings(tensorboard=wanted).model_dump() for wanted in (False, True))
     assert type(settings()).decisive(plain) == type(settings()).decisive(logging)
-
-
-def test_a_missing_package_is_refused_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trueface.training.event_log.PACKAGE", "no_such_package")
-    (reason,) = not_installed({"tensorboard": True})
-    assert "pip install 'launcher-trueface[tensorboard]'" in reason
-    assert not [*not_installed({"tensorboard": False})]

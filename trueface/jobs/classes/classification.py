@@ -22,10 +22,9 @@ from trueface.models.classifiers import Classifier
 from trueface.runtime import gpu_memory, logs, paths
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.progress import Watch
-from trueface.training import checkpointing, provenance
+from trueface.training import checkpointing, event_log, provenance
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.class_source import Pixels
-from trueface.training.event_log import logged
 from trueface.training.history import write_history
 from trueface.training.trainer import fit
 
@@ -61,7 +60,8 @@ def _classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
         name: Pixels(images, settings, job.device).examples()
         for name, images in _parts(lists).items()
     }
-    with logged(watch, folder, wanted=settings.tensorboard) as logged_watch:
+    event_log.clear(folder)
+    with event_log.logged(watch, folder, wanted=settings.tensorboard) as logged_watch:
         trained = fit(
             model,
             ExampleFeed(parts["train"], "trained", batch_size=settings.batch_size),

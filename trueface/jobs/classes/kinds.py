@@ -9,10 +9,10 @@ from launcher.api import DataId, Draft, Input, Role, Settings, UsageError, Words
 from trueface.data import class_folders
 from trueface.jobs.flags import words
 from trueface.jobs.kinds import PRELOAD
+from trueface.jobs.refusals.event_files import no_tensorboard
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.training.class_settings import ClassifySettings
-from trueface.training.event_log import not_installed
 from trueface.unlearning.applicability import Situation, refusal
 from trueface.unlearning.class_settings import SINGLE, ForgetSettings, differences
 from trueface.unlearning.registry import Goal
@@ -107,7 +107,7 @@ def _of_both(draft: Draft) -> Iterator[str]:
 def _of_training(draft: Draft) -> Iterator[str]:
     if draft.base is not None:
         yield f"{draft.model}: classify begins anew and starts from no model; write model: null"
-    yield from not_installed(draft.settings)
+    yield from no_tensorboard(draft)
 
 
 def _of_forgetting(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:

@@ -75,7 +75,8 @@ def test_the_curves_of_lines_rise_with_the_log(home: Home, tmp_path: Path) -> No
     for number in range(1, 4):
         with attempt.log.open("ab") as log:
             log.write(b"launcher: step=%d total=3 loss=%d\n" % (number, 4 - number))
-        drawn = curves(reported_steps(attempt))
+        assert len(curves(reported_steps(attempt))["loss"]) == number
+    drawn = curves(reported_steps(attempt))
     assert drawn["loss"] == [(1.0, 3.0), (2.0, 2.0), (3.0, 1.0)]
 
 

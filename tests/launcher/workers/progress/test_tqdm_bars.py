@@ -1,7 +1,7 @@
 """Bars as tqdm draws them into a file."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -38,7 +38,8 @@ def bar(text: str) -> Step:
 )
 def test_the_common_forms_are_read(text: str, shown: str, rate: float | None) -> None:
     step = bar(f"begins\n\r{text}")
-    assert (str(step), step.rate) == (shown, pytest.approx(rate))
+    assert str(step) == shown
+    assert step.rate == pytest.approx(rate)
     assert step.at == 7.0
 
 
@@ -63,38 +64,43 @@ def test_the_newest_whole_bar_counts() -> None:
     assert str(bar(text)) == "2/10"
 
 
-Draw = Callable[[io.StringIO], None]
+@pytest.fixture
+def tqdm(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The real one, without the thread that it starts to look after slow bars."""
+    real = pytest.importorskip("tqdm").tqdm
+    monkeypatch.setattr(real, "monitor_interval", 0)
+    return real
 
 
-def bars(*sizes: int, file: io.StringIO, leave: bool) -> Iterator[Any]:
-    """Go through nested bars of the real tqdm."""
-    tqdm = pytest.importorskip("tqdm").tqdm
+def bars(tqdm: Any, *sizes: int, file: io.StringIO, leave: bool) -> Iterator[int]:
+    """Go through nested bars."""
     own, *inner = sizes
-    names = f"bar of {own}"
-    for number in tqdm(range(own), desc=names, file=file, mininterval=0, leave=leave or not inner):
+    name = f"bar of {own}"
+    for number in tqdm(range(own), desc=name, file=file, mininterval=0, leave=leave or not inner):
         yield number
         if inner:
-            yield from bars(*inner, file=file, leave=leave)
+            yield from bars(tqdm, *inner, file=file, leave=leave)
 
 
 @pytest.mark.parametrize("leave", [False, True])
-def test_of_nested_bars_the_outer_counts(leave: bool) -> None:
+def test_of_nested_bars_the_outer_counts(tqdm: Any, leave: bool) -> None:
     file = io.StringIO()
-    drawn = bars(5, 3, 4, file=file, leave=leave)
+    drawn = bars(tqdm, 5, 3, 4, file=file, leave=leave)
     for _ in range(40):
         next(drawn)
     text = file.getvalue()
+    del drawn  # which closes its bars
     step = bar(text)
     assert step.total == 5
-    told, _ = bar_steps(text.encode(), 0.0)
-    assert {step.total for step in told} == {5}
-    assert [step.step for step in told] == sorted(step.step for step in told)
+    steps, _ = bar_steps(text.encode(), 0.0)
+    assert {step.total for step in steps} == {5}
+    assert [step.step for step in steps] == sorted(step.step for step in steps)
 
 
-def test_bars_one_after_the_other_are_all_told() -> None:
+def test_bars_one_after_the_other_are_all_told(tqdm: Any) -> None:
     file = io.StringIO()
     for size in (3, 4):
-        list(bars(size, file=file, leave=True))
+        list(bars(tqdm, size, file=file, leave=True))
     steps, read = bar_steps(file.getvalue().encode(), 0.0)
     assert {step.total for step in steps} == {3, 4}
     assert str(steps[-1]) == "4/4"
