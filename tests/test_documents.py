@@ -134,8 +134,8 @@ ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
 }
 REFERENCE = ("CONTRIBUTING.md", "decisions.md", "measured.md")  # they run nothing but targets
 QUEUEING = (
-    "coming.md", "gpus.md", "programs.md", "python.md", "recipes.md", "scheduling.md", "steering.md",
-    "web.md",
+    "coming.md", "gpus.md", "programs.md", "progress.md", "python.md", "recipes.md", "scheduling.md",
+    "steering.md", "web.md",
 )  # fmt: skip
 CLUSTERS = "clusters.md"
 # Processes of this machine in the place of the clusters that the page names.

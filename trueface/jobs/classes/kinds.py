@@ -9,6 +9,7 @@ from launcher.api import DataId, Draft, Input, Role, Settings, UsageError, Words
 from trueface.data import class_folders
 from trueface.jobs.flags import words
 from trueface.jobs.kinds import PRELOAD
+from trueface.jobs.refusals.event_files import no_tensorboard
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.training.class_settings import ClassifySettings
@@ -106,6 +107,7 @@ def _of_both(draft: Draft) -> Iterator[str]:
 def _of_training(draft: Draft) -> Iterator[str]:
     if draft.base is not None:
         yield f"{draft.model}: classify begins anew and starts from no model; write model: null"
+    yield from no_tensorboard(draft)
 
 
 def _of_forgetting(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
