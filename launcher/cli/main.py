@@ -33,6 +33,7 @@ VERBS = {
     "kinds": "list the installed kinds of jobs and their settings",
     "logs": "print the output of jobs",
     "priority": "change the order of waiting jobs",
+    "query": "ask a database of results in SQL; nothing can be changed",
     "release": "let held jobs start",
     "results": "print the results of a run as a table",
     "retry": "queue failed, cancelled or skipped jobs again",

@@ -19,7 +19,7 @@ from launcher.cli.group_rows import check_groups
 from launcher.cli.missing_programs import warn_of_missing_programs
 from launcher.cli.option_types import policy_option
 from launcher.cli.prompts import LEFT
-from launcher.cli.run_results import collect, draw
+from launcher.cli.run_results import draw
 from launcher.context import Context
 from launcher.errors import MachineError, TaskFileError, UsageError, counted
 from launcher.planning.first_wave import MachineState, hopeless_elsewhere, hopeless_jobs
@@ -30,6 +30,7 @@ from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run
 from launcher.planning.queue_comparison import ACCEPT_CODE, Action, Comparison
 from launcher.planning.submit import Submitted, submit
+from launcher.results.rows import collect
 from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.policy.model import Machine
