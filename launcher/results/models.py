@@ -45,7 +45,7 @@ class Models:
                 **dict.fromkeys(PARTS),
                 **id_columns(model),
                 **self._named_columns(chain),
-                SEED: scalar(next((_get(spec, SEED) for spec in chain), None)),
+                SEED: self._value(SEED, chain),
                 **{name: self._value(name, chain) for name in self.swept},
             }
         return self._known[model]

@@ -55,8 +55,8 @@ def over(results: RunResults, names: Sequence[str], settings: Mapping[str, str])
     for row in results.rows:
         if DATA in names and row.get(POOLED):
             continue  # it holds the other rows' images already
-        named = _without(row, names, settings)
-        groups.setdefault(_key(named, results.columns, names), []).append({**row, **named})
+        named = {**row, **_without(row, names, settings)}
+        groups.setdefault(_key(named, results.columns, names), []).append(named)
     columns = tuple(name for name in results.columns if name not in {*names, JOB})
     rows = [_joined(group, columns, {*names, JOB}) for group in groups.values()]
     return RunResults(rows=rows, columns=(*columns, COUNT))

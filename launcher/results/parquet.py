@@ -1,7 +1,7 @@
 """A table as a Parquet file: columns with types, for pandas, DuckDB, R and others."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from launcher.errors import MachineError
@@ -26,7 +26,7 @@ def parquet_bytes(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> byte
         raise MachineError(f"Parquet files need pyarrow; {INSTALL}") from error
     table = pyarrow.table(
         [pyarrow.array(_alike([row[index] for row in rows])) for index in range(len(columns))],
-        names=_distinct(columns),
+        names=list(distinct_names(columns)),
     )
     file = io.BytesIO()
     parquet.write_table(table, file, compression="zstd")
@@ -50,14 +50,13 @@ def _text(value: Any) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
-    taken: set[str] = set()
-    distinct = []
+def distinct_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of columns, a number behind those that came before."""
+    distinct: dict[str, None] = {}
     for name in names:
         free, number = _text(name), 1
-        while free in taken:
+        while free in distinct:
             number += 1
             free = f"{_text(name)}_{number}"
-        taken.add(free)
-        distinct.append(free)
-    return distinct
+        distinct[free] = None
+    return tuple(distinct)

@@ -126,8 +126,8 @@ def of_rows(rows: Iterable[Mapping[str, Any]], columns: Collection[str] = PLACE)
     """
     return [
         Measured(
-            name=_name(row),
-            data="" if "pooled" not in row else row["data"],
+            name=_name(row, columns),
+            data=row["data"] if "pooled" in row else "",
             pooled=bool(row.get("pooled")),
             metrics=dict(_numbers({k: v for k, v in row.items() if k not in columns})),
         )
@@ -135,11 +135,13 @@ def of_rows(rows: Iterable[Mapping[str, Any]], columns: Collection[str] = PLACE)
     ]
 
 
-def _name(row: Mapping[str, Any]) -> str:
-    """Return the model of a test's row; of any other, the first text in it."""
+def _name(row: Mapping[str, Any], columns: Collection[str]) -> str:
+    """Return the model of a test's row; of any other, the first text in it, else what it is of."""
     if "pooled" in row:
         return str(row["model"])
-    return next((value for value in row.values() if isinstance(value, str) and value), "")
+    texts = (value for value in row.values() if isinstance(value, str) and value)
+    named = (f"{name}={row[name]}" for name in columns if row.get(name) is not None)
+    return next(texts, "") or " ".join(named)
 
 
 def of_result(job: str, model: str, data: str, result: Mapping[str, Json]) -> Measured:

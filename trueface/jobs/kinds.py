@@ -42,9 +42,7 @@ PRELOAD = (
 )
 EPOCHS = "trueface.training.history:epochs"
 # the columns of the table of tests that are better low: `metric_registry` says so of its metrics
-LOW = frozenset(
-    {"eer", "ece", "ece_unscaled", "ece_scaled", "loss", "fpr_gap", "f_fpr", "seconds"}
-)
+LOW = frozenset({"eer", "ece", "ece_unscaled", "ece_scaled", "loss", "fpr_gap", "f_fpr", "seconds"})
 
 
 def _none(*_: object) -> tuple[()]:

@@ -9,6 +9,7 @@ from launcher.cli.option_types import span
 from launcher.cli.tables.forms import chosen_form, form_options, write_table
 from launcher.results.database.ask import ask
 from launcher.results.database.everything import update
+from launcher.results.database.upsert import Cell
 from launcher.screens.format import harmless
 from launcher.store.client import open_queue
 
@@ -59,9 +60,15 @@ def command(
     record = {
         "schema": 1,
         "columns": answer.columns,
-        "rows": [dict(zip(answer.columns, row, strict=True)) for row in answer.rows],
+        "rows": [
+            dict(zip(answer.columns, map(_json_cell, row), strict=True)) for row in answer.rows
+        ],
     }
     write_table(answer.columns, answer.rows, shape, record)
+
+
+def _json_cell(cell: Cell) -> Cell:
+    return cell.hex() if isinstance(cell, bytes) else cell  # as SQLite's hex() has it
 
 
 def _note(text: str) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 from launcher.errors import UsageError, counted, known_words, nearest
 from launcher.results.database.read_only import MOST_BYTES, reading
 from launcher.results.database.upsert import Cell
+from launcher.results.parquet import distinct_names
 from launcher.system.text import harmless
 from launcher.units import format_bytes, format_seconds
 
 MOST_ROWS = 1_000_000  # of an answer: it is held in memory
 _NO_TABLE = re.compile(r"no such table: (.*)")
 _NO_COLUMN = re.compile(r"no such column: (?:.*\.)?([^.]*)")
+_REFUSED = ("prohibited", "authoriz", "may not be modified", "readonly database")
 READS = "launcher query only reads: one SELECT (or WITH, VALUES, EXPLAIN); sqlite3 and sqlite-utils write"
 
 
@@ -43,7 +45,7 @@ def ask(path: Path, sql: str, *, limit_s: float) -> Answer:
             cursor = connection.execute(sql)
             if cursor.description is None:
                 raise UsageError(READS if sql.strip() else "the question is empty: write a SELECT")
-            columns = tuple(str(column[0]) for column in cursor.description)
+            columns = distinct_names(str(column[0]) for column in cursor.description)
             rows = cursor.fetchmany(MOST_ROWS + 1)
         except (sqlite3.Error, sqlite3.Warning, UnicodeEncodeError, ValueError) as error:
             raise _explained(connection, error, limit_s) from error
@@ -56,7 +58,7 @@ def _explained(connection: sqlite3.Connection, error: Exception, limit_s: float)
     """Return what is wrong with a question, and what to do about it."""
     text = harmless(str(error))
     code = getattr(error, "sqlite_errorcode", None)
-    if code == sqlite3.SQLITE_AUTH or "prohibited" in text:
+    if any(words in text for words in _REFUSED):
         return UsageError(f"{READS} ({text})")
     if code == sqlite3.SQLITE_INTERRUPT:
         return UsageError(

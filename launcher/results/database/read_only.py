@@ -64,6 +64,10 @@ def _authorize(
     action: int, first: str | None, second: str | None, _: str | None, __: str | None
 ) -> int:
     """Return whether SQLite may do a part of a statement; arguments as of sqlite3_set_authorizer."""
+    if action == sqlite3.SQLITE_UPDATE and first == "sqlite_master":
+        # so SQLite asks where a virtual table is read, such as one of full text; a statement that
+        # really updates this table is refused all the same, as nobody can make it writable here
+        return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_FUNCTION:
         refused = (second or "").casefold() in _REFUSED_FUNCTIONS
         return sqlite3.SQLITE_DENY if refused else sqlite3.SQLITE_OK
