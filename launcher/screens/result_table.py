@@ -139,9 +139,10 @@ def _name(row: Mapping[str, Any], columns: Collection[str]) -> str:
     """Return the model of a test's row; of any other, the first text in it, else what it is of."""
     if "pooled" in row:
         return str(row["model"])
-    texts = (value for value in row.values() if isinstance(value, str) and value)
-    named = (f"{name}={row[name]}" for name in columns if row.get(name) is not None)
-    return next(texts, "") or " ".join(named)
+    for value in row.values():
+        if isinstance(value, str) and value:
+            return value
+    return " ".join(f"{name}={row[name]}" for name in columns if row.get(name) is not None)
 
 
 def of_result(job: str, model: str, data: str, result: Mapping[str, Json]) -> Measured:

@@ -64,7 +64,7 @@ def test_what_reads_is_answered(path: Path, sql: str, rows: list[tuple[object, .
 )  # fmt: skip
 def test_what_writes_is_refused(path: Path, sql: str) -> None:
     before = path.read_bytes()
-    with pytest.raises(UsageError, match="launcher query only reads|not authorized"):
+    with pytest.raises(UsageError, match="launcher query only reads"):
         ask(path, sql.format(folder=path.parent), limit_s=20)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]
