@@ -34,6 +34,7 @@ from launcher.ids import (
 from launcher.kind_interface.conditions import condition_of_test, data_of_test, tested
 from launcher.kind_interface.draft import Draft, Input
 from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface.measured import HasEpochs, RanksMetrics
 from launcher.kind_interface.settings import Settings
 from launcher.kind_interface.shared_work import (
     KeepsWork,
@@ -71,6 +72,7 @@ __all__ = [
     "Draft",
     "Entry",
     "Error",
+    "HasEpochs",
     "Input",
     "Job",
     "JobError",
@@ -85,6 +87,7 @@ __all__ = [
     "PlannedJob",
     "Poison",
     "Portion",
+    "RanksMetrics",
     "RepeatsWork",
     "Role",
     "Settings",

@@ -105,7 +105,7 @@ def read_metric(record: object) -> Metric | None:
     """Return a number of a laboratory or a job as a metric; None if it is no number."""
     if _is_number(record):
         return Metric(value=record)
-    if isinstance(record, Mapping) and "value" in record and set(record) <= _KEYS:
+    if isinstance(record, Mapping) and "value" in record and record.keys() <= _KEYS:
         value, *further = (record.get(key) for key in ("value", *_FURTHER))
         if _is_number(value):
             low, high, sd, n = (part if _is_number(part) else None for part in further)

@@ -153,7 +153,7 @@ def _refuse_beside_database(
     """Refuse options that choose what is printed, as nothing is."""
     if choice or metric is not None or form or as_json:
         raise UsageError(
-            "--db writes everything and prints nothing; ask with `launcher query --db FILE "select …"`"
+            "--db writes everything and prints nothing; ask with `launcher query --db FILE SQL`"
         )
 
 

@@ -81,7 +81,7 @@ def write_table(
         case Format.CSV:
             write_csv([tuple(head), *rows])
         case Format.PARQUET:
-            click.get_binary_stream("stdout").write(parquet_bytes(head, rows))
+            click.echo(parquet_bytes(head, rows), nl=False)
         case Format.TABS:
             click.echo(tabbed([tuple(map(_tab, row)) for row in (head, *rows)]))
         case _:

@@ -7,17 +7,21 @@ from typing import Any
 from launcher.kind_interface.kind import Kind
 from launcher.kind_interface.measured import HasEpochs
 from launcher.results.columns import DATA, MODEL, POOLED, Row, RunResults
+from launcher.results.database.upsert import PLAIN, plain
 from launcher.results.models import Models
 from launcher.results.rows import laboratory_function, test_name
 from launcher.screens.result_table import read_metric
 from launcher.store.rows import JobRow
 
 OURS = frozenset({"id", "run", "row", "test", "maker", "job"})  # columns that no laboratory gives
-_INTERVAL = {"low": "_low", "high": "_high"}
 
 
 def score_rows(
-    results: RunResults, jobs: Sequence[JobRow], rows: Mapping[int, int], kinds: Mapping[str, Kind]
+    results: RunResults,
+    jobs: Sequence[JobRow],
+    rows: Mapping[int, int],
+    kinds: Mapping[str, Kind],
+    makers: Mapping[str, int],
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of results, flat: a number with an interval makes three columns.
 
@@ -26,13 +30,13 @@ def score_rows(
         jobs: of the run.
         rows: number of a job → its row.
         kinds: of the jobs.
+        makers: model → the row of the job that made it.
     """
     tests = {
         (str(job.plain_spec.model), test_name(kinds.get(job.kind), job.plain_spec)): rows[job.id]
         for job in jobs
         if job.plain_spec.model and job.plain_spec.data
     }
-    makers = maker_rows(jobs, rows)
     names: dict[str, int] = {}
     for row in results.rows:
         model, data = row.get(MODEL), row.get(DATA)
@@ -46,11 +50,12 @@ def score_rows(
         }
 
 
-def maker_rows(jobs: Sequence[JobRow], rows: Mapping[int, int]) -> dict[str, int]:
+def maker_rows(models: Models, jobs: Sequence[JobRow], rows: Mapping[int, int]) -> dict[str, int]:
     """Return model → the row of the job that made it."""
-    models = Models([job.plain_spec for job in jobs], {})
-    by_name = {job.plain_spec.name: rows[job.id] for job in jobs}
-    return {model: by_name[spec.name] for model, spec in models.makers.items()}
+    by_name = {job.name: rows[job.id] for job in jobs}
+    return {
+        model: by_name[spec.name] for model, spec in models.makers.items() if spec.name in by_name
+    }
 
 
 def _label(row: Row) -> str:
@@ -66,20 +71,20 @@ def flat(row: Row) -> dict[str, Any]:
     cells: dict[str, Any] = {}
     for key, value in row.items():
         name = f"{key}_" if key in OURS else key
-        metric = read_metric(value) if isinstance(value, Mapping) else None
-        if metric is None:
+        if value is None or value.__class__ in PLAIN:  # most by far
             cells[name] = value
-            continue
-        cells[name] = float(metric.value)
-        cells |= {f"{name}{suffix}": getattr(metric, end) for end, suffix in _INTERVAL.items()}
+        elif isinstance(value, Mapping) and (metric := read_metric(value)) is not None:
+            cells[name] = float(metric.value)
+            cells[f"{name}_low"], cells[f"{name}_high"] = metric.low, metric.high
+        else:
+            cells[name] = plain(value)
     return cells
 
 
 def epoch_rows(
-    jobs: Sequence[JobRow], rows: Mapping[int, int], kinds: Mapping[str, Kind]
+    jobs: Sequence[JobRow], kinds: Mapping[str, Kind], makers: Mapping[str, int]
 ) -> Iterator[dict[str, Any]]:
     """Yield the epochs of the models of a run, each with the row of the job that made them."""
-    by_job = maker_rows(jobs, rows)
     for name, kind in kinds.items():
         if not isinstance(kind, HasEpochs) or not kind.epochs:
             continue
@@ -89,4 +94,4 @@ def epoch_rows(
             folder: Path = specs[0].run_folder
             for record in laboratory_function(kind.epochs)(folder, models):
                 cells = {f"{key}_" if key in OURS else key: value for key, value in record.items()}
-                yield {"job": by_job.get(str(record[MODEL])), **cells}
+                yield {"job": makers.get(str(record[MODEL])), **cells}

@@ -8,6 +8,7 @@ from typing import Any
 from launcher.results.database.schema import ID, INTEGER, REAL, TABLES, TEXT
 
 Cell = str | int | float | bytes | None
+PLAIN = frozenset({str, int, float, bool})  # what SQLite has types for, and true and false
 _LARGEST = 1 << 63  # what SQLite takes for an integer is below
 
 
@@ -22,14 +23,15 @@ def upsert(
         columns: of the rows, its key among them.
         rows: cells in this order; what SQLite has no type for becomes JSON.
     """
-    listed = [[plain(cell) for cell in row] for row in rows]
+    listed = [*rows]
     if not listed:
         return 0
     statement = _statement(name, columns)
     try:
         return connection.executemany(statement, listed).rowcount
-    except (UnicodeEncodeError, OverflowError):  # once more: what was written stays the same
-        repaired = [[_storable(cell) for cell in row] for row in listed]
+    except (UnicodeEncodeError, OverflowError, sqlite3.InterfaceError, sqlite3.ProgrammingError):
+        # hardly ever: to look at every cell first takes as long as to write it
+        repaired = [[_storable(plain(cell)) for cell in row] for row in listed]
         return connection.executemany(statement, repaired).rowcount
 
 
@@ -77,22 +79,17 @@ def _storable(cell: Cell) -> Cell:
 
 def types_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return the columns of some rows with the type that holds all of their values."""
-    types: dict[str, set[str]] = {}
+    kinds: dict[str, set[type]] = {}
     for row in rows:
         for name, value in row.items():
-            kinds = types.setdefault(name, set())
-            if value is not None:
-                kinds.add(_type_of(value))
-    return {name: _common(kinds) for name, kinds in types.items()}
+            if name in kinds:
+                kinds[name].add(value.__class__)
+            else:
+                kinds[name] = {value.__class__}
+    return {name: _common(those - {None.__class__}) for name, those in kinds.items()}
 
 
-def _type_of(value: Any) -> str:
-    if isinstance(value, int):
+def _common(kinds: set[type]) -> str:
+    if kinds <= {int, bool} and kinds:
         return INTEGER
-    return REAL if isinstance(value, float) else TEXT
-
-
-def _common(kinds: set[str]) -> str:
-    if len(kinds) == 1:
-        return next(iter(kinds))
-    return REAL if kinds == {INTEGER, REAL} else TEXT
+    return REAL if kinds <= {int, float, bool} and kinds else TEXT

@@ -4,9 +4,11 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from launcher.kind_interface.kind import Kind
+from launcher.results.columns import CONDITION, DATA, MODEL, MODIFIER, POOLED
 from launcher.results.database.schema import TABLES
 from launcher.results.database.upsert import quoted
 from launcher.results.directions import lower_is_better
+from launcher.results.models import PARTS
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -32,11 +34,9 @@ def make_views(database: "Database", kinds: Collection[Kind]) -> None:
             " WHERE swept = 1 AND role IN ('train', 'unlearn') ORDER BY settings.name"
         )
     ]
-    metrics = [
-        name
-        for name in told
-        if columns[name] is float and not name.endswith(_ENDS) and name not in swept
-    ]
+    numbers = [name for name in told if columns[name] is float and name not in swept]
+    # what has an interval was measured; other numbers may be a threshold, or a time
+    metrics = [name for name in numbers if f"{name}{_ENDS[0]}" in columns] or numbers
     database.create_view("results", _results(swept, told), replace=True)
     low = {name for name in metrics if lower_is_better(name, kinds)}
     database.create_view("best", _best(metrics[:_FEW], low), replace=True)
@@ -44,21 +44,23 @@ def make_views(database: "Database", kinds: Collection[Kind]) -> None:
 
 
 def _results(swept: Sequence[str], told: Sequence[str]) -> str:
-    """Return the query of all results, a row each, with the swept settings of the models."""
-    parts = ("architecture", "training_data", "poison", "poison_kind", "method", "seed")
-    taken = {name.casefold() for name in (*TABLES["scores"].columns, *told)}
+    """Return the query of all results, a row each, with the swept settings of the models.
+
+    Where a run does not sweep a setting that another one sweeps, all of its models have one value.
+    """
+    swept = [name for name in swept if name not in TABLES["scores"].columns]
     settings = [
-        "(SELECT value FROM settings WHERE settings.job = scores.maker"
-        f" AND settings.name = {_text(name)}) AS {quoted(name)}"
+        f"coalesce({f'scores.{quoted(name)}' if name in told else 'NULL'},"
+        " (SELECT value FROM settings WHERE settings.job = scores.maker"
+        f" AND settings.name = {_text(name)})) AS {quoted(name)}"
         for name in swept
-        if name.casefold() not in taken
     ]
     columns = [
         "runs.name AS run",
-        *(f"scores.{quoted(name)}" for name in ("model", *parts)),
+        *(f"scores.{quoted(name)}" for name in (MODEL, *PARTS)),
         *settings,
-        *(f"scores.{quoted(name)}" for name in ("data", "modifier", "condition", "pooled")),
-        *(f"scores.{quoted(name)}" for name in told),
+        *(f"scores.{quoted(name)}" for name in (DATA, MODIFIER, CONDITION, POOLED)),
+        *(f"scores.{quoted(name)}" for name in told if name not in swept),
         "scores.test",
         "scores.maker",
     ]

@@ -22,7 +22,7 @@ from launcher.results.database.job_rows import (
     setting_rows,
 )
 from launcher.results.database.schema import SCHEMA, TABLES, add_columns, make_tables
-from launcher.results.database.score_rows import epoch_rows, score_rows
+from launcher.results.database.score_rows import epoch_rows, maker_rows, score_rows
 from launcher.results.database.upsert import quoted, types_of, upsert
 from launcher.results.database.views import make_views
 from launcher.results.models import Models
@@ -98,9 +98,11 @@ def _write(
     run = _run_row(connection, home, jobs)
     numbers = _job_numbers(connection, run, jobs)
     count = _write_jobs(connection, home, store, jobs, kinds, models, run, numbers)
-    scores = [{"run": run, **row} for row in score_rows(results, jobs, numbers, kinds)]
+    makers = maker_rows(models, jobs, numbers)
+    told = score_rows(results, jobs, numbers, kinds, makers)
+    scores = [{"run": run, **row} for row in told]
     count += _mirror(database, connection, "scores", run, scores)
-    epochs = [{"run": run, **row} for row in epoch_rows(jobs, numbers, kinds)]
+    epochs = [{"run": run, **row} for row in epoch_rows(jobs, kinds, makers)]
     count += _mirror(database, connection, "epochs", run, epochs)
     make_views(database, list(kinds.values()))
     return Written(rows=count)

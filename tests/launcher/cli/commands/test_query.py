@@ -1,8 +1,10 @@
+import io
 import json
 from pathlib import Path
 
 import pytest
 
+from launcher.cli.main import main
 from launcher.results.database.everything import database_of
 from launcher.states import Done
 from launcher.store.queue import Store
@@ -104,3 +106,14 @@ def test_text_of_an_answer_cannot_steer_a_terminal(launcher: Launcher, store: St
     with_runs(store)
     answer = launcher("query", "SELECT char(27) || '[31m' AS x, 'a' || char(10) || 'b' AS y")
     assert answer.out == "x\ty\n\\x1b[31m\ta\\nb\n"
+
+
+def test_parquet_is_written_as_it_is(
+    store: Store, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    with_runs(store)
+    with pytest.raises(SystemExit):
+        main(("query", "SELECT name, value FROM metrics", "--format", "parquet"))
+    table = parquet.read_table(io.BytesIO(capfdbinary.readouterr().out))
+    assert table.to_pylist() == [{"name": "auc", "value": 0.0}, {"name": "auc", "value": 0.5}]
