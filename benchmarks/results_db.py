@@ -48,7 +48,6 @@ def write_run(root: Path, count: int) -> list[Spec]:
     train = TrainSettings(data_root="data", split_path="splits").model_dump(mode="json")
     test = TestSettings(data_root="data", split_path="splits").model_dump(mode="json")
     specs, rows, pairs = [], [], []
-    common = {"run": "sweep", "root": str(root)}
     for model, seed, lr in models(count // A_MODEL):
         folder = run / model
         epochs = [
@@ -63,14 +62,14 @@ def write_run(root: Path, count: int) -> list[Spec]:
         settings = {**train, "lr": lr, "seed": seed}
         specs.append(
             Spec(name=f"train/{model}", kind="train", role="train", model=model, data="gan2:pre",
-                 settings=settings, **common)
+                 settings=settings, run="sweep", root=str(root))
         )  # fmt: skip
         paths.scores(folder, model, tests[0]).parent.mkdir(parents=True)
         for data in tests:
             paths.scores(folder, model, data).touch()
             specs.append(
                 Spec(name=f"test/{model} on {data}", kind="test", role="test", model=model, data=data,
-                     settings=test, **common)
+                     settings=test, run="sweep", root=str(root))
             )  # fmt: skip
             rows.append(a_row(model, data))
             pairs.append((model, data))

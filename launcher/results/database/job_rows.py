@@ -16,7 +16,7 @@ from launcher.system.files import Json
 Attempt = Mapping[str, Any]  # of `launcher.store.runs.attempts`
 JOBS = (
     "id", "run", "number", "name", "kind", "role", "state", "reason", "reason_code", "model", "base",
-    "data", *PARTS, "command", "folder", "priority", "cpus", "ram", "gpus", "vram", "grouped",
+    "data", *PARTS, "command", "folder", "priority", "cpus", "ram", "gpus", "vram", "job_group",
     "attempts", "failures", "submitted", "started", "ended", "seconds", "hash",
 )  # fmt: skip
 ATTEMPTS = (

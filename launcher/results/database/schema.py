@@ -44,7 +44,7 @@ TABLES: Mapping[str, Table] = {
             "state": TEXT, "reason": TEXT, "reason_code": TEXT, "model": TEXT, "base": TEXT, "data": TEXT,
             "architecture": ANY, "training_data": TEXT, "poison": REAL, "poison_kind": TEXT,
             "method": TEXT, "seed": ANY, "command": TEXT, "folder": TEXT, "priority": INTEGER,
-            "cpus": INTEGER, "ram": INTEGER, "gpus": INTEGER, "vram": INTEGER, "grouped": TEXT,
+            "cpus": INTEGER, "ram": INTEGER, "gpus": INTEGER, "vram": INTEGER, "job_group": TEXT,
             "attempts": INTEGER, "failures": INTEGER, "submitted": TEXT, "started": TEXT, "ended": TEXT,
             "seconds": REAL, "hash": TEXT,
         },
