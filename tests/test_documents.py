@@ -158,6 +158,7 @@ EXPERIMENTS = (
     "generators.md",
     "inside.md",
     "laboratory.md",
+    "results.md",
     "tasks.md",
     "unlearning.md",
 )

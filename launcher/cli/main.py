@@ -36,6 +36,7 @@ VERBS = {
     "notify": "show who is told of what, and send a test message",
     "pause": "let running programs stand still; their memory stays reserved",
     "priority": "change the order of waiting jobs",
+    "query": "ask a database of results in SQL; nothing can be changed",
     "release": "let held jobs start",
     "results": "print the results of a run as a table",
     "resume": "let paused programs go on",

@@ -45,6 +45,7 @@ class ClassifySettings(Settings):
         }
     )  # fmt: skip
     added: ClassVar[frozenset[str]] = frozenset({"objective"})
+    columns: ClassVar[Mapping[str, str]] = {"architecture": "model"}
 
     data_root: str = Field(
         description="folder with the data set's files as torchvision keeps them, or with "

@@ -69,6 +69,7 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
         "sam", "awp",
     }  # fmt: skip
     aliases: ClassVar[Mapping[str, str]] = {**PLACES, **LEARNING}
+    columns: ClassVar[Mapping[str, str]] = {"architecture": "model"}
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
         **AugmentationSettings.modules,
         "model": modules_of_model,

@@ -9,7 +9,7 @@ from launcher.screens.dashboard.job_page import NEEDS
 from launcher.screens.format import harmless, named
 from launcher.screens.gpu_users import labels_of
 from launcher.screens.job_details import attempt_cells, event_cells, facts_of, record_of
-from launcher.screens.snapshots import step_of
+from launcher.screens.snapshots import newest_of
 from launcher.states import OPEN, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -50,7 +50,7 @@ def fill(view: View, address: Address) -> Content:
             "name": harmless(row.name),
             "run": harmless(row.run),
             "record": record,
-            "step": step_of(view.home, row),
+            "step": newest_of(view.home, row).step,
             "buttons": [] if view.read_only else buttons_of(row, view.store),
             "facts": [(name.strip(), text) for name, text in facts_of(record, row)],
             "attempts": [attempt_cells(each, labels) for each in record["attempts"]][::-1],
