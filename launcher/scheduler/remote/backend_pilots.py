@@ -141,11 +141,17 @@ class BackendPilots:
         if self.pilots.write(pilot, replace(pilot.record, buried=True)):
             pilot.attempts = 0
 
-    def leave(self, *, now: bool, why: str) -> None:
-        """Have all pilots end: at once, or when nothing runs there; may be called again and again."""
+    def leave(self, *, now: bool, why: str, for_good: bool = True) -> None:
+        """Have all pilots end: at once, or when nothing runs there; may be called again and again.
+
+        Args:
+            now: at once, with what runs there.
+            why: they end.
+            for_good: those are told at once, too, on which something runs; else they may be needed again by then.
+        """
         at = self._clock()
         for pilot in self.pilots:
-            if pilot.spoke:
+            if pilot.spoke and (now or for_good or not pilot.attempts):
                 pilot.send_leave(now=now, at=at)
             lost = pilot.life is Life.SILENT and (now or not pilot.attempts)
             if not pilot.spoke or lost or at > pilot.left_at + LEAVE_S:

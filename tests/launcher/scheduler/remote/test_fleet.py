@@ -558,6 +558,20 @@ def test_attempts_on_a_pilot_without_a_record_are_given_up(world: World) -> None
     assert list(world.fleet.given_up()) == list(world.busy)
 
 
+def test_attempts_on_a_pilot_whose_record_cannot_be_read_are_not_given_up(world: World) -> None:
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    record = world.home.folder / "pilots" / f"{token}.json"
+    record.write_text('{"schema": 99}')  # a newer launcher's
+    world.new_fleet()
+    world.pass_time(30)
+    assert world.fleet.is_unreadable(token)
+    assert not world.fleet.given_up()
+    record.unlink()
+    world.pass_time(3)
+    assert list(world.fleet.given_up()) == [token]
+
+
 def test_a_pilot_that_nobody_needs_any_more_leaves_the_queue(tmp_path: Path) -> None:
     world = World(tmp_path, idle_s=30.0)
     world.need(2)
@@ -687,10 +701,13 @@ def test_a_stopped_queue_lets_pilots_end_what_runs(world: World) -> None:
     for _ in range(3):
         world.fleet.leave(now=False)
         world.pass_time(5, speaking=[first, second])
-    assert world.by_token[first].orders == [Leave()]
+    assert world.by_token[second].orders == [Leave()]
     assert world.cluster.cancelled == world.cluster.submitted[2:]
     assert world.fleet
     world.busy = {}
+    world.pass_time(1, speaking=[first])
+    world.fleet.leave(now=False)
+    assert world.by_token[first].orders == [Leave()]
     for token in (first, second):
         world.by_token[token].said_bye = "told to leave"
     world.pass_time(3)
@@ -700,6 +717,17 @@ def test_a_stopped_queue_lets_pilots_end_what_runs(world: World) -> None:
     world.pass_time(6)
     assert not world.fleet
     assert not world.records()
+
+
+def test_a_pilot_on_which_a_job_runs_serves_on_when_the_queue_goes_on(world: World) -> None:
+    first, second = start(world, 2)
+    world.busy = {first: 1}
+    world.turn()
+    world.fleet.leave(now=False)
+    world.pass_time(5, speaking=[first, second])
+    world.need(5)  # the queue was started again, long before that job ends
+    world.pass_time(2, speaking=[first, second])
+    assert [link.folder.token for link in world.fleet.links()] == [first]
 
 
 def test_a_scheduler_does_not_stay_for_an_engine_that_is_silent_about_pilots_that_left(
