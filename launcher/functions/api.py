@@ -1,6 +1,5 @@
 """`submit`, `submit_many` and `future`, as `launcher.api` offers them."""
 
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Unpack, overload
@@ -13,7 +12,8 @@ from launcher.functions.task_files import Run, submit_plan
 from launcher.planning.plan import Plan
 
 Value = TypeVar("Value")
-After = Iterable[Future[Any] | int]
+Job = Future[Any] | Run | int
+After = Job | Iterable[Job]
 
 
 @overload
@@ -143,8 +143,8 @@ def _submit_calls(
 ) -> list[Future[Value]]:
     asked = Asked(
         name=name,
-        after=_numbers(after),
-        after_any=_numbers(after_any),
+        after=_numbers("after", after),
+        after_any=_numbers("after_any", after_any),
         pass_env=pass_env,
         hold=hold,
         options=options,
@@ -152,5 +152,19 @@ def _submit_calls(
     return submit_calls(function, calls, kwargs or {}, asked)
 
 
-def _numbers(jobs: After) -> list[int]:
-    return [job.job if isinstance(job, Future) else operator.index(job) for job in jobs]
+def _numbers(name: str, jobs: object) -> list[int]:
+    """Return the numbers of jobs to wait for, each once.
+
+    Raises:
+        UsageError: they are something else.
+    """
+    match jobs:
+        case Future():
+            return [jobs.job]
+        case Run():
+            return [*jobs.jobs]
+        case int() if not isinstance(jobs, bool):
+            return [jobs]
+        case Iterable() if not isinstance(jobs, str):
+            return [*dict.fromkeys(number for each in jobs for number in _numbers(name, each))]
+    raise UsageError(f"{name}: expected futures, runs or numbers of jobs, got {jobs!r:.80}")

@@ -23,6 +23,8 @@ def unused_calls(home: Home, store: Store, going: Iterable[JobRow]) -> list[Path
         going: jobs that are to be forgotten, or are.
     """
     listed = [job for job in going if job.kind == KIND]
+    if not listed and not (home.folder / FOLDER).exists():
+        return []  # a queue may have a million other jobs
     used = store.read.settings_of(KIND, FILE, but=[job.id for job in listed])
     named = {str(job.spec.settings.get(FILE, "")) for job in listed}
     files = {Path(name) for name in named if name.endswith(SUFFIX)}

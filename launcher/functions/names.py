@@ -3,7 +3,7 @@
 KIND = "function"
 RUN = "functions"  # the run of all of them
 ENTRY = "launcher.functions.entry:call"
-PRELOAD = ("cloudpickle",)  # for all workers, once
+PRELOAD = ("launcher.functions.entry",)  # with cloudpickle, once for all workers
 FOLDER = "functions"  # of the calls: in the home, or in the folder of pilots
 SUFFIX = ".calls"
 FILE = "file"  # the setting of a job that names the file with its call

@@ -5,10 +5,12 @@ import concurrent.futures
 import functools
 import operator
 import os
+import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import assert_type
 
@@ -18,6 +20,7 @@ from launcher.api import Future, JobError, UsageError, future, submit, submit_ma
 from launcher.functions.calls import call_of
 from launcher.functions.outcome_files import RemoteTraceback
 from launcher.store.queue import Store
+from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
 from tests.build import DEADLINE_S, until
 from tests.launcher.conftest import Launcher
@@ -129,7 +132,7 @@ def test_a_running_function_that_is_cancelled_gets_a_keyboard_interrupt(tmp_path
 
 def test_a_waiting_function_is_cancelled_at_once_and_what_needs_it_is_skipped() -> None:
     first = submit(int, hold=True)
-    second = submit(int, after=[first])
+    second = submit(int, after=[first, first.job])
     assert not first.running()
     assert first.cancel()
     assert first.cancelled()
@@ -285,7 +288,11 @@ def test_what_the_machine_can_never_give_and_an_unknown_option_are_refused(store
     with pytest.raises(UsageError, match="there is no group 'nights'"):
         submit(int, group="nights")
     with pytest.raises(UsageError, match="there is no job 12"):
-        submit(int, after=[12])
+        submit(int, after=12)
+    with pytest.raises(
+        UsageError, match="after: expected futures, runs or numbers of jobs, got 'x'"
+    ):
+        submit(int, after="x")  # type: ignore[arg-type]
     assert store.read.jobs() == []
 
 
@@ -344,3 +351,25 @@ def test_types_are_known_where_mypy_reads_a_script() -> None:
     assert_type(many, list[Future[float]])
     if one.done():
         assert_type(one.result(), float)
+
+
+def test_a_future_outlives_the_scheduler_of_its_job(
+    queue: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.functions.job_states.CHECK_EVERY_S", 0.1)
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+
+    def waits() -> str:
+        begun.touch()
+        while not gate.exists():
+            time.sleep(0.01)
+        return "done"
+
+    answer = submit(waits)
+    until(begun.exists, "it runs")
+    pid = scheduler_pid(queue)
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    gate.touch()
+    assert answer.result(DEADLINE_S) == "done"
+    assert scheduler_pid(queue) != pid
