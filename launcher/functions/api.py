@@ -94,19 +94,9 @@ def submit_many(
 ) -> list[Future[Value]]:
     """Queue a job for each call of a function, as `map` pairs the arguments; all of them or none.
 
-    The function is stored once, whatever it takes along. Different functions without arguments:
-    `submit_many(operator.call, [first, second])`.
-
-    Args:
-        function: which is called.
-        iterables: one for each of its arguments; the shortest counts.
-        kwargs: keywords that all calls have.
-        name: as of `submit`, with all that follows.
-        after: likewise.
-        after_any: likewise.
-        pass_env: likewise.
-        hold: likewise.
-        options: likewise, of each job.
+    The function is stored once, whatever it takes along. There is one iterable for each of its
+    arguments, and the shortest counts; `kwargs` and all options are those of `submit`, for each call.
+    Different functions without arguments: `submit_many(operator.call, [first, second])`.
 
     Raises:
         UsageError: as `submit`.

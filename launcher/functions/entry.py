@@ -51,6 +51,8 @@ def _interrupted_by(*signals: signal.Signals, job: Job) -> Iterator[None]:
 
     before = {number: signal.signal(number, interrupt) for number in signals}
     try:
+        if job.stop.is_set():  # it came before
+            raise KeyboardInterrupt("the job was asked to end")
         yield
     finally:
         for number, handler in before.items():

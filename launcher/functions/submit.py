@@ -81,10 +81,15 @@ def submit_calls(
     except BaseException:
         Path(calls[0].file).unlink(missing_ok=True)
         raise
+    return _futures(home, rows)
+
+
+def _futures(home: Home, rows: Iterable[JobRow]) -> list[Future[Any]]:
+    """Let the scheduler know of new jobs; return their futures."""
     wake(home)
     if not say_if_stopped(home):
         see_served(home)
-    futures: list[Future[Value]] = [Future(home, row) for row in rows]
+    futures: list[Future[Any]] = [Future(home, row) for row in rows]
     follow(home, futures)
     return futures
 

@@ -79,14 +79,8 @@ def submit_plan(
         if submitted.queued or submitted.joined:
             lift_stop(home)
             set_off(home)
-    return Run(
-        name=made.name,
-        folder=made.run_folder,
-        jobs=submitted.jobs,
-        queued=submitted.queued,
-        joined=submitted.joined,
-        cached=submitted.cached,
-    )
+    counts = {name: getattr(submitted, name) for name in ("queued", "joined", "cached")}
+    return Run(name=made.name, folder=made.run_folder, jobs=submitted.jobs, **counts)
 
 
 def _plan(file: str | Path | Plan, settings: Sequence[str], on: str | Sequence[str] | None) -> Plan:
