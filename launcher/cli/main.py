@@ -33,7 +33,7 @@ VERBS = {
     "hold": "keep queued jobs from starting",
     "kinds": "list the installed kinds of jobs and their settings",
     "logs": "print the output of jobs",
-    "notify": "show who is told of what, and send a test message",
+    "notify": "show the targets of messages, and send a test message",
     "pause": "let running programs stand still; their memory stays reserved",
     "priority": "change the order of waiting jobs",
     "query": "ask a database of results in SQL; nothing can be changed",
