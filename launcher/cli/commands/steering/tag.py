@@ -41,8 +41,10 @@ def command(words: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     Examples:
       launcher tag run:quickstart +paper
       launcher tag 12 13 +baseline -old
-      launcher status tag:paper
     """
+    if words == ("-h",):
+        click.echo(click.get_current_context().get_help())
+        return
     add, remove = (_tags(words, sign) for sign in "+-")
     patterns = [word for word in words if word[:1] not in {"+", "-"}]
     if twice := {*add} & {*remove}:
