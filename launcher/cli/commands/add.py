@@ -136,7 +136,7 @@ def command(
     terms = placed_terms(request.terms, backends)
     context = context_to_store(pass_env)
     with open_queue(make=True) as (home, store):
-        check_request(home, store, replace(request, terms=terms), backends)
+        check_request(home, store, with_values(request, terms=terms), backends)
         spec = Spec(
             name="" if name is None else f"{PREFIX}{name}",
             kind="command",
