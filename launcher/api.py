@@ -1,9 +1,12 @@
-"""All that a laboratory may import from the launcher; and, for notebooks, `load` and `plan`.
+"""All that a laboratory may import from the launcher; and, for scripts and notebooks, the queue itself.
 
-from launcher.api import load, plan
+from launcher.api import results, submit, wait
 
-study = plan(load("tasks/quickstart.yaml", settings=["num_epochs=1"]))
-[job.name for job in study.jobs if job.kind == "train"]
+answer = submit(train, 0.1, gpus=1, vram="10GiB")  # a function; a future
+answer.result()
+run = submit("tasks/quickstart.yaml", settings=["num_epochs=1"])  # a task file
+wait(run)
+results(run)
 """
 
 import importlib
@@ -34,6 +37,7 @@ from launcher.ids import (
 from launcher.kind_interface.conditions import condition_of_test, data_of_test, tested
 from launcher.kind_interface.draft import Draft, Input
 from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface.measured import HasEpochs, RanksMetrics
 from launcher.kind_interface.settings import Settings
 from launcher.kind_interface.shared_work import (
     KeepsWork,
@@ -53,17 +57,31 @@ from launcher.workers.memory_share import Share, VramLimit
 Portion = VramLimit  # its name in 0.2; laboratories written for that go on
 
 if TYPE_CHECKING:
+    from launcher.functions.api import submit, submit_many
+    from launcher.functions.future import Future, future
+    from launcher.functions.options import JobOptions
+    from launcher.functions.results import results
+    from launcher.functions.task_files import Run
+    from launcher.functions.waiting import wait
     from launcher.planning.load import load, plan
     from launcher.planning.plan import Plan, PlannedJob
     from launcher.taskfile.parser import TaskFile
 
 # A worker imports this module before it begins: what it never needs is imported when it is asked for.
 _LATE = {
+    "Future": "launcher.functions.future",
+    "JobOptions": "launcher.functions.options",
     "Plan": "launcher.planning.plan",
     "PlannedJob": "launcher.planning.plan",
+    "Run": "launcher.functions.task_files",
     "TaskFile": "launcher.taskfile.parser",
+    "future": "launcher.functions.future",
     "load": "launcher.planning.load",
     "plan": "launcher.planning.load",
+    "results": "launcher.functions.results",
+    "submit": "launcher.functions.api",
+    "submit_many": "launcher.functions.api",
+    "wait": "launcher.functions.waiting",
 }
 
 __all__ = [
@@ -71,9 +89,12 @@ __all__ = [
     "Draft",
     "Entry",
     "Error",
+    "Future",
+    "HasEpochs",
     "Input",
     "Job",
     "JobError",
+    "JobOptions",
     "Json",
     "KeepsWork",
     "Kept",
@@ -85,8 +106,10 @@ __all__ = [
     "PlannedJob",
     "Poison",
     "Portion",
+    "RanksMetrics",
     "RepeatsWork",
     "Role",
+    "Run",
     "Settings",
     "Share",
     "SharedJob",
@@ -105,6 +128,7 @@ __all__ = [
     "condition_of_test",
     "data_of_test",
     "format_bytes",
+    "future",
     "load",
     "model_folder_name",
     "nearest",
@@ -114,14 +138,23 @@ __all__ = [
     "parse_poison",
     "plan",
     "read_json",
+    "results",
+    "submit",
+    "submit_many",
     "tested",
+    "wait",
     "write_atomic",
     "write_json",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `load`, `plan` and what they give when they are first asked for."""
+    """Import what scripts and notebooks use when it is first asked for."""
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_LATE[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Return all names, those that are not imported yet, too."""
+    return sorted({*globals(), *__all__})

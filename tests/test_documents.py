@@ -68,6 +68,14 @@ PLANNED = {  # run with --dry-run
     "launcher run tasks/tour.yaml --on scavenger,slurm": "the same",
 }
 PARSED = {  # its options must exist, and its arguments be as many as it takes
+    "launcher edit 12": "opens an editor",
+    "launcher edit train/gan2:pre --set lr=0.01 --set resources.vram=16GiB": "wants a job that waits",
+    "launcher retry --failed --set batch=32": "wants a job that failed",
+    "launcher retry 12 13 --set resources.vram=16GiB --set resources.time_limit=8h": "the same",
+    "launcher pause train/gan2:pre": "wants a job that runs",
+    "launcher resume train/gan2:pre": "the same",
+    "launcher web": "serves until it is interrupted; tests/launcher/web walks through its pages",
+    "launcher web --port 8765 --read-only": "the same",
     "trueface splits DATA --out splits --attributes faces.csv --balance cells": "wants groups",
     "trueface splits DATA --check splits --attributes faces.csv --groups-by gender": "wants groups",
     "trueface unlearned poison_sample": "comes after half an hour of trainings",
@@ -125,7 +133,10 @@ ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
     "launcher status --watch=5": INTERRUPT,
 }
 REFERENCE = ("CONTRIBUTING.md", "decisions.md", "measured.md")  # they run nothing but targets
-QUEUEING = ("coming.md", "gpus.md", "programs.md", "recipes.md", "scheduling.md")
+QUEUEING = (
+    "coming.md", "gpus.md", "programs.md", "progress.md", "python.md", "recipes.md", "scheduling.md",
+    "steering.md", "web.md",
+)  # fmt: skip
 CLUSTERS = "clusters.md"
 # Processes of this machine in the place of the clusters that the page names.
 STAND_INS = """
@@ -147,6 +158,7 @@ EXPERIMENTS = (
     "generators.md",
     "inside.md",
     "laboratory.md",
+    "results.md",
     "tasks.md",
     "unlearning.md",
 )
@@ -159,12 +171,17 @@ train:
 """
 # What a page's program takes for granted, by how it begins.
 TAKEN_FOR_GRANTED = {
+    "from launcher.api import load, plan, results, submit, wait": """
+from pathlib import Path
+quick = "name: quickstart\\ncommand: [{name: train, argv: [echo, trained]}]\\n"
+Path("tasks/quickstart.yaml").write_text(quick, encoding="utf-8")  # trains for a minute else
+""",
     "from trueface import unlearning": """
 import torch
 model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 1))
 images_f, images_r, images_v = (torch.rand(count, 3, 2, 2) for count in (8, 16, 8))
 labels_f, labels_r, labels_v = (torch.arange(count) % 2 for count in (8, 16, 8))
-"""
+""",
 }
 
 
@@ -437,6 +454,8 @@ def test_programs_of_a_page_run(
     page: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(sandbox.folder)
+    for name in ("LAUNCHER_HOME", "LAUNCHER_CLAIMS"):
+        monkeypatch.setenv(name, sandbox.environment[name])
     for block in blocks(page, "python"):
         first = block.text.splitlines()[0]
         world: dict[str, Any] = {}

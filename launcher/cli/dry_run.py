@@ -5,7 +5,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from enum import StrEnum
@@ -15,8 +15,9 @@ import click
 
 from launcher.backends.settings import Backends
 from launcher.cli.engine_estimates import EngineEstimates
-from launcher.cli.group_rows import absent_groups
 from launcher.errors import UsageError
+from launcher.functions.checks import absent_groups
+from launcher.functions.plan_checks import groups_to_run
 from launcher.planning.export import plan_commands, plan_json
 from launcher.planning.first_wave import hopeless_elsewhere, hopeless_jobs
 from launcher.planning.machine_state import read_history, read_machine_state
@@ -24,14 +25,13 @@ from launcher.planning.missing_packages import missing_packages
 from launcher.planning.pilot_preview import preview_backends
 from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run, preview_plan, refusals
-from launcher.planning.queue_comparison import Action, Comparison, compare_with_queue
-from launcher.planning.sharing.shared_jobs import with_shared_jobs
+from launcher.planning.queue_comparison import Comparison
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
 from launcher.store.client import look_at_queue
 from launcher.store.queue import Store
 from launcher.store.runs.accounts import RunAccount
 from launcher.system.environment import unset
-from launcher.system.files import Json, stamp
+from launcher.system.files import Json
 from launcher.system.git import worktree
 from launcher.system.paths import find_home
 
@@ -43,20 +43,6 @@ class Form(StrEnum):
     ALL = "--all"
     COMMANDS = "--commands"
     JSON = "--json"
-
-
-def groups_to_run(comparisons: Iterable[Comparison]) -> list[str]:
-    """Return the groups of the jobs that have to run, each once."""
-    compared_jobs = (compared for comparison in comparisons for compared in comparison.jobs)
-    to_run = (compared.job for compared in compared_jobs if compared.action is Action.RUN)
-    return [*dict.fromkeys(job.terms.group for job in to_run)]
-
-
-def compare(store: Store | None, plan: Plan, *, force: bool, accept_code: bool) -> Comparison:
-    """Return each job of a plan beside the queue's job of that name, with what to do about it."""
-    rows = store.read.jobs_of(Path.cwd(), plan.name) if store else {}
-    comparison = compare_with_queue(plan, rows, stamp, force=force, accept_code=accept_code)
-    return with_shared_jobs(comparison, rows)
 
 
 def choose_form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -26,6 +27,7 @@ from launcher.store.rows import JobRow
 from launcher.store.usage import Usage
 from launcher.system.paths import Home
 from launcher.units import format_bytes, format_seconds
+from launcher.workers.progress.attempt_progress import newest
 
 FEWEST = 4  # runs of which a half is told
 
@@ -53,6 +55,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         "cwd": store.read.folder_of(row.id),
         "log": str(home.attempt(row.id, row.attempts).log) if row.attempts else None,
         "not_accepted": _not_accepted(home, row),
+        "progress": _progress(home, row),
         "expected": _expected(home, store, row) if row.state in OPEN else {},
         "spec": row.spec.record(),
         "attempts": [{**attempt, **place_record(attempt["pilot"], places)} for attempt in attempts],
@@ -66,6 +69,23 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
             for at, state, reason in store.read.events_of(row.id)
         ],
         "result": store.read.result_of(row.id),
+    }
+
+
+def _progress(home: Home, row: JobRow) -> dict[str, Any] | None:
+    """Return the newest that a job's newest attempt reported; None: nothing, or none was made."""
+    step = newest(home.attempt(row.id, row.attempts)).step if row.attempts else None
+    if step is None:
+        return None
+    return {
+        "at": iso(step.at),
+        "step": step.step,
+        "total": step.total,
+        "rate": step.rate,
+        "metrics": {
+            harmless(name): value if not isinstance(value, float) or isfinite(value) else str(value)
+            for name, value in step.metrics.items()
+        },
     }
 
 
@@ -139,6 +159,10 @@ def expected_time(usage: Usage, terms: Terms) -> str:
 def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]]:
     """Give what a job does and asks for: names and values, as people write them."""
     spec = record["spec"]
+    if record["tags"]:
+        yield "tags", _text(", ".join(record["tags"]))
+    if record["owner_note"]:
+        yield "note", _text(record["owner_note"])
     if record["hash"]:
         yield "hash", _text(record["hash"])
     for key in ("cwd", "folder", "log"):
@@ -150,7 +174,7 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
     for key in ("model", "base", "data", "images"):
         if spec[key]:
             yield key, _text(spec[key])
-    if spec["argv"]:
+    if spec["argv"] and "call" not in spec["settings"]:  # a function's call is one of its settings
         yield "argv", harmless(shlex.join(spec["argv"]))
     for name, text in record["expected"].items():
         yield f"expected {name}", harmless(text)
@@ -199,7 +223,10 @@ def event_cells(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str
 def attempt_cells(attempt: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str, ...]:
     """Return an attempt's cells: number, when it began, where, how it ended, and after how long."""
     ended = attempt["ended"]
-    took = "" if ended is None else f"after {format_seconds(max(0.0, ended - attempt['claimed']))}"
+    span_s = None if ended is None else max(0.0, ended - attempt["claimed"] - attempt["paused"])
+    pauses = f"pauses of {format_seconds(attempt['paused'])}" if attempt["paused"] else ""
+    took = "" if span_s is None else f"after {format_seconds(span_s)}"
+    took = ", and ".join(filter(None, (took, pauses)))
     node = (attempt["node"] or ELSEWHERE) if attempt["pilot"] else ""
     where = ", ".join(labels.get(uuid, uuid) for uuid in attempt["device"].split(","))
     return (

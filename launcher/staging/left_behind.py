@@ -52,8 +52,9 @@ def left_by(attempt: Attempt, run_folder: Path) -> str:
     """Return where it lies what an attempt has made and nobody has accepted; "" where there is nothing."""
     stage = stage_of(attempt, run_folder)
     for named in () if stage is None else names_of(stage):
-        if os.path.isdir(named.new):  # noqa: PTH112  # likewise
-            return named.new
+        with contextlib.suppress(FileNotFoundError):
+            if os.listdir(named.new):  # noqa: PTH208  # likewise
+                return named.new
     return ""
 
 

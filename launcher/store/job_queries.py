@@ -67,6 +67,15 @@ class JobQueries:
         rows = self._where("jobs.run = ? AND jobs.name = ?", run, name)
         return rows[0] if rows else None
 
+    def settings_of(self, kind: str, name: str, *, but: Iterable[int] = ()) -> set[str]:
+        """Return the values that one setting has in the jobs of a kind, some of these jobs aside."""
+        rows = self._db.execute(
+            "SELECT DISTINCT CASE WHEN json_valid(spec) THEN json_extract(spec, ?2) END FROM jobs"
+            " WHERE kind = ?1 AND id NOT IN (SELECT value FROM json_each(?3))",
+            (kind, f"$.settings.{name}", _list(but)),
+        )
+        return {str(value) for (value,) in rows if value is not None}
+
     def tests(self, *, but: str) -> list[JobRow]:
         """Return the jobs that test a model or make a folder, whose results a table may tell.
 
@@ -140,11 +149,11 @@ class JobQueries:
         """
         jobs = {job.id: job for job in self.ended_lately(limit) if job.state is State.DONE}
         rows = self._db.execute(
-            "SELECT job, attempts.ended - claimed AS seconds, device FROM attempts"
+            "SELECT job, attempts.ended - claimed - attempts.paused AS seconds, device FROM attempts"
             " JOIN jobs ON jobs.id = job AND jobs.attempts = number"
             " WHERE job IN (SELECT value FROM json_each(?))"
             " AND json_extract(outcome, '$.ending') = 'done'"
-            " AND attempts.ended - claimed BETWEEN 0 AND ?",  # else a clock was set meanwhile
+            " AND attempts.ended - claimed - attempts.paused BETWEEN 0 AND ?",  # else a clock was set meanwhile
             (_list(jobs), LONGEST_S),
         )
         return [(jobs[row["job"]], row["seconds"], row["device"]) for row in rows]
@@ -257,7 +266,7 @@ class JobQueries:
     def attempts_of(self, job: int) -> list[dict[str, Any]]:
         """Return a job's attempts as records: number, device, claimed, ended, outcome and its code, memory, pilot."""
         rows = self._db.execute(
-            "SELECT number, device, cpus, claimed, ended, outcome, reason_code, claim, lone, peak,"
+            "SELECT number, device, cpus, claimed, ended, paused, outcome, reason_code, claim, lone, peak,"
             f" {PILOT_OF} AS pilot FROM attempts WHERE job = ? ORDER BY number",
             (job,),
         )

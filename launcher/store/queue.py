@@ -17,6 +17,7 @@ from launcher.store.new_rows import COLUMNS, MARKS, NEW_NEED, RowWriter, need_ro
 from launcher.store.opening import open_database, open_to_read
 from launcher.store.scheduling.scheduler_actions import Scheduling
 from launcher.store.screen_queries import ScreenQueries
+from launcher.store.steering.steering import Steering
 from launcher.store.user_actions import UserActions
 from launcher.system.files import file_number
 from launcher.system.paths import Home
@@ -39,7 +40,7 @@ class Store:
     """One connection to the queue's database; use it from one thread.
 
     `read` answers questions, `frames` those of whole screens; `scheduling` is for the scheduler,
-    `owning` for those who own jobs.
+    `owning` for those who own jobs, `steering` for what they change of them.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Store:
         self.database = database  # for questions of this package that few commands ask
         self.scheduling = Scheduling(self._db)
         self.owning = UserActions(self._db)
+        self.steering = Steering(self._db, self.read, self.owning)
 
     def close(self) -> None:
         """Give the connection back."""

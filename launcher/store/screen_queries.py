@@ -12,6 +12,7 @@ from launcher.states import ENDED, Reason, State
 from launcher.store.connection import UNMET, known_record, known_state, reason_of
 from launcher.store.rows import PILOT_OF
 
+TAG_PREFIX = "tag:"
 _NEWS = 400  # events among which those are looked for that a screen shows
 _NO_FAULT = frozenset({"stopped", "void"})  # how an attempt ends that nobody calls a failure
 _RAN = frozenset({State.DONE, State.FAILED})  # after an attempt; others may end while they wait
@@ -109,9 +110,10 @@ class ScreenQueries:
         """Return how the last attempt of a job ended that began before an event, and after what."""
         row = self._db.execute(
             # not by its number: after a restore some are left out
-            "SELECT outcome, ended - claimed FROM attempts WHERE job = ?1 ORDER BY number"
+            "SELECT outcome, ended - claimed - paused FROM attempts WHERE job = ?1 ORDER BY number"
             " LIMIT 1 OFFSET max(0, (SELECT count(*) FROM events"
-            " WHERE job = ?1 AND id < ?2 AND state = 'running') - 1)",
+            " WHERE job = ?1 AND id < ?2 AND state = 'running'"
+            " AND reason_code NOT IN ('paused', 'resumed')) - 1)",
             (job, event),
         ).fetchone()
         # not in SQL: a result may hold NaN, which Python writes and SQLite takes for no JSON
@@ -122,7 +124,7 @@ class ScreenQueries:
     def paces(self, limit: int, since: float) -> dict[str, list[float]]:
         """Return kind → seconds of its jobs that are done, among the last that ended since a time."""
         rows = self._db.execute(
-            "SELECT one.kind AS kind, one.ended - claimed AS seconds"
+            "SELECT one.kind AS kind, one.ended - claimed - attempts.paused AS seconds"
             " FROM (SELECT id, kind, ended, state, attempts FROM jobs WHERE ended >= ?"
             " ORDER BY ended DESC LIMIT ?) AS one"
             " JOIN attempts ON job = one.id AND number = one.attempts WHERE one.state = 'done'",
@@ -193,14 +195,16 @@ class ScreenQueries:
         return active
 
     def matching(self, text: str, limit: int) -> list[int]:
-        """Return jobs in whose name, or whose run's name, a text or glob is; open ones first."""
+        """Return jobs in whose name, or whose run's name, a text or glob is, or with a tag:TAG; open ones first."""
         pattern = text if set(text) & set("*?[") else f"*{text}*"
+        tag = text.removeprefix(TAG_PREFIX) if text.startswith(TAG_PREFIX) else ""
         rows = self._db.execute(
             "SELECT jobs.id FROM jobs JOIN runs ON runs.id = jobs.run"
             " WHERE jobs.name GLOB ?1 OR runs.name GLOB ?1 OR CAST(jobs.id AS TEXT) = ?2"
+            " OR jobs.id IN (SELECT job FROM tags WHERE tag GLOB ?4)"
             " ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 WHEN 'held' THEN 2"
             " WHEN 'failed' THEN 3 ELSE 4 END, coalesce(-ended, jobs.id) LIMIT ?3",
-            (pattern, text, limit),
+            (pattern, text, limit, tag),
         )
         return [row["id"] for row in rows]
 
@@ -223,7 +227,7 @@ class ScreenQueries:
     def spans(self, jobs: Iterable[int]) -> dict[int, float]:
         """Return job → seconds of its newest attempt, of those that have ended."""
         rows = self._db.execute(
-            "SELECT job, attempts.ended - claimed AS seconds FROM attempts"
+            "SELECT job, attempts.ended - claimed - attempts.paused AS seconds FROM attempts"
             " JOIN jobs ON jobs.id = job AND jobs.attempts = number"
             " WHERE job IN (SELECT value FROM json_each(?)) AND attempts.ended IS NOT NULL",
             (json.dumps([*jobs]),),
@@ -233,7 +237,7 @@ class ScreenQueries:
     def newest_attempts(self, jobs: Iterable[int]) -> dict[int, dict[str, Any]]:
         """Return job → its newest attempt's number, device, claimed, ended, outcome, claim, peak, pilot."""
         rows = self._db.execute(
-            "SELECT job, number, device, claimed, attempts.ended, outcome, claim, peak,"
+            "SELECT job, number, device, claimed, attempts.ended, attempts.paused, outcome, claim, peak,"
             f" {PILOT_OF} AS pilot FROM attempts"
             " JOIN jobs ON jobs.id = job AND jobs.attempts = number"
             " WHERE job IN (SELECT value FROM json_each(?))",

@@ -34,6 +34,7 @@ class Attempt:
                                 line each; how it ended
     share.json     scheduler    how much of its card it may take; replaced when that changes
     progress.jsonl worker       steps and metrics
+    paused         scheduler    present while its processes are to stand still
     memory.json    worker       how much of its card it takes
     result.json    worker       what the entry function returned, or how it failed
     outcome.json   supervisor   how it ended, of a launcher before 0.3
@@ -59,6 +60,10 @@ class Attempt:
     @property
     def share(self) -> Path:
         return self.folder / "share.json"
+
+    @property
+    def paused(self) -> Path:
+        return self.folder / "paused"
 
     @property
     def memory(self) -> Path:

@@ -1,5 +1,8 @@
 """`launcher.api`: the names that laboratories import."""
 
+import subprocess
+import sys
+
 import pytest
 
 from launcher import api
@@ -48,3 +51,13 @@ NAMES_OF_0_2 = [
 def test_a_name_of_version_0_2_is_still_there(name: str) -> None:
     assert getattr(api, name) is not None
     assert name in api.__all__
+
+
+def test_all_names_are_listed_though_some_are_not_imported_yet() -> None:
+    code = (
+        "import sys, launcher.api as api; print(set(api.__all__) <= set(dir(api)), "
+        "{'cloudpickle', 'launcher.functions', 'launcher.planning', 'rich'} & set(sys.modules))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "True set()\n"
+    assert all(getattr(api, name) is not None for name in api.__all__)

@@ -3,47 +3,40 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
+from dataclasses import replace as with_values
 from pathlib import Path
 from typing import Any
 
 import click
 
 from launcher.backends.settings import configured_backends
-from launcher.backends.shape import impossible_there, placed_terms, runs_only_here
+from launcher.backends.shape import placed_terms
 from launcher.cli.complete import FILES, GROUPS, JOBS
-from launcher.cli.group_rows import check_groups
 from launcher.cli.missing_programs import missing_program
 from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, typed
 from launcher.cli.select_jobs import HELP, select
 from launcher.context import Context
 from launcher.errors import UsageError
-from launcher.job import CPU, Resources, Spec, program_signature
-from launcher.job_options.consistency import device_fault, on_command_line, terms_fault
+from launcher.functions.checks import check_request
+from launcher.functions.options import assembled
+from launcher.job import Spec, program_signature
+from launcher.job_options.consistency import on_command_line
 from launcher.job_options.registry import job_options
 from launcher.job_options.request import JobRequest
 from launcher.job_options.value_types import Choice, Truth, ValueType
-from launcher.scheduler.policy.inventory import impossible
-from launcher.scheduler.policy.model import Machine, Waiting
 from launcher.screens.format import harmless
-from launcher.screens.gpu_users import seen_gpus
 from launcher.states import OPEN, State
 from launcher.store.client import (
     context_to_store,
-    cores_for,
     open_queue,
     say_if_stopped,
     see_served,
 )
-from launcher.store.lanes import visible_devices
 from launcher.store.queue import NEW, NewJob, Store
+from launcher.store.steering.replacement import WAITING, replace_waiting
 from launcher.store.user_actions import HELD
-from launcher.system import memory
-from launcher.system.config import read_configuration
-from launcher.system.daemon_control import scheduler_pid, wake
-from launcher.system.environment import owners_environment
-from launcher.system.gpu_sharing import Rules
-from launcher.system.paths import Home
+from launcher.system.daemon_control import wake
 
 PREFIX = "command/"  # of every name
 
@@ -103,6 +96,11 @@ def _type_of(takes: ValueType) -> click.ParamType[Any]:
     help="Part of the machine of all added programs, as one run, while other runs wait, too.",
 )
 @click.option("--hold", is_flag=True, help="Hold the job until `launcher release`.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="If a job of this --name waits, change that one: it keeps its number, its place and the jobs after it.",
+)
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=FILES)
 def command(
     program: tuple[str, ...],
@@ -111,6 +109,7 @@ def command(
     after: tuple[str, ...],
     after_any: tuple[str, ...],
     hold: bool,
+    replace: bool,
     share: float | None,
     pass_env: tuple[str, ...],
     **options: Any,
@@ -124,21 +123,20 @@ def command(
       launcher add --after command/prep --time-limit 8h --warn 5m -- ./train.sh
       launcher add --after-any 'train/*' -- ./notify.sh
       launcher add --vram 10GiB -- python train.py --lr 0.1
+      launcher add --replace --name prep -- ./prepare.sh data2/
     """
     if name == "":
         raise UsageError("a job's name has at least one character; without --name it gets a number")
     if name is not None and name != os.fsencode(name).decode(errors="replace"):
         raise UsageError(f"the name {name!r} is no UTF-8 text; give another --name")
+    if replace and name is None:
+        raise UsageError("--replace wants the --name of the job that it replaces")
     name = None if name is None else name.removeprefix(PREFIX) or name
     request, backends = _request(options), configured_backends(os.environ)
     terms = placed_terms(request.terms, backends)
     context = context_to_store(pass_env)
     with open_queue(make=True) as (home, store):
-        check_groups(store, [request.terms.group])
-        if runs_only_here(terms):
-            _check_possible(home, request.resources)
-        elif why := impossible_there(request.resources, terms, backends):
-            raise UsageError(f"it can never run: {harmless(why)}")
+        check_request(home, store, with_values(request, terms=terms), backends)
         spec = Spec(
             name="" if name is None else f"{PREFIX}{name}",
             kind="command",
@@ -152,7 +150,8 @@ def command(
             priority=request.priority,
         )
         state = State.HELD if hold else State.QUEUED
-        job = _put(store, spec, context, state, share=share, after=after, after_any=after_any)
+        ties = _Ties(after, after_any, replace)
+        job = _put(store, spec, context, state, ties, share=share)
         wake(home)  # first: an idle scheduler starts the program within milliseconds
         (row,) = store.read.jobs_by_id([job])
         click.echo(f"{job}\t{harmless(row.name)}")
@@ -165,25 +164,31 @@ def command(
             see_served(home)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ties:
+    """Other jobs, as the command line names them."""
+
+    after: Sequence[str]
+    after_any: Sequence[str]
+    replaces: bool  # a waiting job of its name
+
+
 def _put(
-    store: Store,
-    spec: Spec,
-    context: Context,
-    state: State,
-    *,
-    share: float | None,
-    after: Sequence[str],
-    after_any: Sequence[str],
+    store: Store, spec: Spec, context: Context, state: State, ties: _Ties, *, share: float | None
 ) -> int:
     """Commit the job; one without a name of its own gets its number's."""
     with store.writing():
         run = store.run(Path(spec.root), RUN, share=share)
-        needs = [job.id for job in select(store, after, newest=True)]
-        awaited = [job.id for job in select(store, after_any, newest=True)]
+        needs = [job.id for job in select(store, ties.after, newest=True)]
+        awaited = [job.id for job in select(store, ties.after_any, newest=True)]
         name = spec.name or _unused(store, run)
+        holder = store.read.in_run(run, name)
+        if ties.replaces and holder is not None and holder.state in WAITING:
+            new = NewJob(spec=spec, needs=needs, after_any=awaited, state=state)
+            return replace_waiting(store, holder, context, new, time.time())
         _free_name(store, run, name)
         new = NewJob(
-            spec=replace(spec, name=name),
+            spec=with_values(spec, name=name),
             needs=needs,
             after_any=awaited,
             state=state,
@@ -241,38 +246,4 @@ def _request(options: Mapping[str, Any]) -> JobRequest:
     given = {
         name: value for name, value in options.items() if value is not None and value is not False
     }
-    if fault := device_fault(given, on_command_line):
-        raise UsageError(fault)
-    request = JobRequest()
-    for name, option in job_options().items():
-        if name in given:
-            request = option.apply(request, given[name])
-    if fault := terms_fault(request.terms, on_command_line):
-        raise UsageError(fault)
-    if request.resources.device != "auto":
-        return request
-    return request.on_device("cuda" if request.wants_gpu or "vram" in given else CPU)
-
-
-def _check_possible(home: Home, resources: Resources) -> None:
-    """Refuse what this machine can never give; of GPUs what the scheduler saw counts, the driver is not asked.
-
-    Raises:
-        UsageError: it is more than there is, or config.toml leaves it out.
-    """
-    watched = resources.may_need_gpu and scheduler_pid(home) is not None
-    look = seen_gpus(home) if watched else None
-    machine = Machine(
-        cpus=cores_for(home),
-        ram=memory.total() or resources.ram or 0,
-        gpus=look.gpus if look else (),
-        rules=read_configuration(os.environ).rules or Rules(),
-    )
-    job = Waiting(
-        job=0,
-        resources=resources,
-        vram_request=resources.min_vram,
-        visible=visible_devices(owners_environment(os.environ)),
-    )
-    if why := impossible(job, machine):
-        raise UsageError(f"this machine can never run it: {harmless(why)}")
+    return assembled(given, on_command_line)

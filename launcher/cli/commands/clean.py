@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -11,6 +12,7 @@ from launcher.cli.option_types import span, whole
 from launcher.cli.prompts import ask, dry_run_option, rehearse, say, yes_option
 from launcher.cli.select_jobs import HELP, select
 from launcher.errors import MachineError, UsageError, counted
+from launcher.functions.leftovers import unused_calls
 from launcher.screens.format import harmless
 from launcher.staging.left_behind import remove_of
 from launcher.states import ENDED, OPEN, State
@@ -125,13 +127,13 @@ def command(
             _name_kept(copies)
             return
         if dry_run:
-            _rehearse(home, jobs, copies)
+            _rehearse(home, jobs, copies, sum(map(_size, unused_calls(home, store, jobs))))
             return
         if not yes:
             ask(jobs, f"{_question(jobs, copies)}?", needed=True)
         freed, gone, left = _clean(home, store, jobs)
         store.owning.forget_contexts()
-        freed += copies.size
+        freed += copies.size + _delete_calls(home, store, gone)
         kept = delete_copies(copies.old)
     say(gone, _what)
     done = [counted(len(gone), "job"), *_counted(copies)]
@@ -183,13 +185,27 @@ def _clean(
     return freed, gone, left
 
 
-def _rehearse(home: Home, jobs: Sequence[JobRow], copies: Copies) -> None:
+def _delete_calls(home: Home, store: Store, gone: Sequence[JobRow]) -> int:
+    """Delete the functions and arguments that no job needs any more; return how many bytes."""
+    freed = 0
+    for path in unused_calls(home, store, gone):
+        freed += _size(path)
+        path.unlink(missing_ok=True)
+    return freed
+
+
+def _size(path: Path) -> int:
+    return path.lstat().st_size
+
+
+def _rehearse(home: Home, jobs: Sequence[JobRow], copies: Copies, calls: int) -> None:
     attempts = [attempt for job in jobs for attempt in folders_of(home, job)]
     left = [Left(attempt=attempt, why=why) for attempt in attempts if (why := refusal(attempt))]
     freed = (
         sum(map(size_of, attempts))
         - sum(size_of(remnant.attempt) for remnant in left)
         + copies.size
+        + calls
     )
     for copy in copies.old:
         click.echo(f"would delete {harmless(str(copy))}")

@@ -11,42 +11,36 @@ from pathlib import Path
 
 import click
 
-from launcher.backends.settings import Backends, configured_backends
-from launcher.backends.shape import placed_terms, runs_only_here
+from launcher.backends.settings import configured_backends
+from launcher.backends.shape import placed_terms
 from launcher.cli.complete import TASK_FILES
-from launcher.cli.dry_run import Form, choose_form, compare, groups_to_run, list_plans
-from launcher.cli.group_rows import check_groups
+from launcher.cli.dry_run import Form, choose_form, list_plans
 from launcher.cli.missing_programs import warn_of_missing
 from launcher.cli.option_types import policy_option
 from launcher.cli.prompts import LEFT
-from launcher.cli.run_results import collect, draw
+from launcher.cli.run_results import draw
 from launcher.context import Context
-from launcher.errors import MachineError, TaskFileError, UsageError, counted
-from launcher.planning.first_wave import MachineState, hopeless_elsewhere, hopeless_jobs
+from launcher.errors import TaskFileError, counted
+from launcher.functions.plan_checks import check_plans, compare
 from launcher.planning.load import plan_files
-from launcher.planning.machine_state import read_machine_state
-from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
-from launcher.planning.preview import kinds_to_run
-from launcher.planning.queue_comparison import ACCEPT_CODE, Action, Comparison
+from launcher.planning.queue_comparison import ACCEPT_CODE, Comparison
 from launcher.planning.submit import Submitted, submit
+from launcher.results.rows import collect
 from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
-from launcher.scheduler.policy.model import Machine
 from launcher.screens.format import harmless
 from launcher.screens.plan_view import other_code, other_options
 from launcher.screens.terminal import terminal_width
 from launcher.states import OPEN, State
 from launcher.store.client import (
     context_to_store,
-    cores_for,
     lift_stop,
     open_queue,
     set_off,
 )
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system import memory
 from launcher.system.paths import Home
 from launcher.taskfile.legacy_names import Wanted
 
@@ -123,7 +117,7 @@ def command(
     typed = settings
     settings = settings if on is None else (*settings, f"resources.on={on}")
     backends = configured_backends(os.environ)
-    compared = partial(compare, force=force, accept_code=accept_code)
+    compared = partial(compare, root=Path.cwd(), force=force, accept_code=accept_code)
     with _uncollected():
         plans = plan_files(taskfiles, settings=settings)
         plans = [plan.with_terms(lambda terms: placed_terms(terms, backends)) for plan in plans]
@@ -152,8 +146,7 @@ def command(
         with _uncollected():
             # compare all of them before any is queued, so that a refusal leaves nothing behind
             comparisons = [compared(store, plan) for plan in plans]
-            _check_possible(home, store, comparisons, backends)
-            check_groups(store, groups_to_run(comparisons))
+            check_plans(home, store, comparisons, backends, Path.cwd())
             if policy is not None:
                 choose_discipline(home, policy)
                 click.echo(told_of(home), err=True)
@@ -177,44 +170,6 @@ def command(
             _say_left(store, submitted)
             return LEFT
     return code
-
-
-def _check_possible(
-    home: Home, store: Store, comparisons: Sequence[Comparison], backends: Backends
-) -> None:
-    """Refuse jobs that can never run where they may, before any is queued.
-
-    Raises:
-        MachineError: packages that some jobs import are not installed.
-        UsageError: some jobs could never start.
-    """
-    kinds = (kind for each in comparisons for kind in kinds_to_run(each.plan, each.jobs))
-    if uninstalled := missing_packages(kinds):
-        raise MachineError(f"{'; '.join(uninstalled)}; nothing is queued")
-    compared_jobs = [
-        compared
-        for comparison in comparisons
-        for compared in comparison.jobs
-        if compared.action is not Action.CACHED
-    ]
-    here = [compared for compared in compared_jobs if runs_only_here(compared.job.terms)]
-    asked = {compared.job.resources for compared in here}
-    if any(resources.may_need_gpu for resources in asked):
-        machine_state = read_machine_state(home, store, Path.cwd() / "runs", time.time())
-    else:  # no query of the driver
-        machine_state = MachineState(
-            now=time.time(), machine=Machine(cpus=cores_for(home), ram=memory.total())
-        )
-    refused = [
-        f"{counted(number, 'job')} can never start here: {harmless(why)}"
-        for why, number in hopeless_jobs(compared_jobs, machine_state).items()
-    ]
-    refused += [
-        f"{counted(number, 'job')} can never start: {harmless(why)}"
-        for why, number in hopeless_elsewhere(compared_jobs, backends).items()
-    ]
-    if refused:
-        raise UsageError("; ".join(refused) + "; nothing is queued")
 
 
 @contextmanager

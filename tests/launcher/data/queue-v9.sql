@@ -1,4 +1,4 @@
--- A queue as schema 9 left it: done, failed, held, grouped, timed, waiting for another and for the end of one that failed, on a GPU, cancelled.
+-- A queue as schema 9 left it: done, failed, held, grouped, timed, waiting for another and for the end of one that failed, on a GPU, cancelled, with a tag and a note.
 PRAGMA application_id = 1279350094;
 PRAGMA user_version = 9;
 BEGIN TRANSACTION;
@@ -10,11 +10,11 @@ CREATE TABLE attempts (
     cpus    INTEGER NOT NULL,
     claimed REAL NOT NULL,
     ended   REAL,
-    outcome TEXT, pid INTEGER NOT NULL DEFAULT 0, start_ticks INTEGER NOT NULL DEFAULT 0, claim INTEGER, lone INTEGER NOT NULL DEFAULT 0, peak INTEGER, reason_code TEXT NOT NULL DEFAULT '', reason_data TEXT,                                  -- JSON: see launcher/states.py
+    outcome TEXT, pid INTEGER NOT NULL DEFAULT 0, start_ticks INTEGER NOT NULL DEFAULT 0, claim INTEGER, lone INTEGER NOT NULL DEFAULT 0, peak INTEGER, reason_code TEXT NOT NULL DEFAULT '', reason_data TEXT, paused REAL NOT NULL DEFAULT 0,                                  -- JSON: see launcher/states.py
     PRIMARY KEY (job, number)
 ) STRICT, WITHOUT ROWID;
-INSERT INTO "attempts" VALUES(1,1,'00000000-0000-0000-0000-000000000001','cpu',1,1.79524890635810565947e+09,1.79524890638238739971e+09,'{"schema": 1, "ending": "done", "at": 1795248906.3823874, "result": {}}',719,246849,NULL,0,NULL,'done',NULL);
-INSERT INTO "attempts" VALUES(2,1,'00000000-0000-0000-0000-000000000001','cpu',1,1.79524890712539172176e+09,1.79524890714070940018e+09,'{"schema": 1, "ending": "failed", "at": 1795248907.1407094, "error": "ended with exit code 3", "exit_code": 3, "signal": null}',719,246849,NULL,0,NULL,'failed',NULL);
+INSERT INTO "attempts" VALUES(1,1,'00000000-0000-0000-0000-000000000001','cpu',1,1.79524890635810565947e+09,1.79524890638238739971e+09,'{"schema": 1, "ending": "done", "at": 1795248906.3823874, "result": {}}',719,246849,NULL,0,NULL,'done',NULL,0.0);
+INSERT INTO "attempts" VALUES(2,1,'00000000-0000-0000-0000-000000000001','cpu',1,1.79524890712539172176e+09,1.79524890714070940018e+09,'{"schema": 1, "ending": "failed", "at": 1795248907.1407094, "error": "ended with exit code 3", "exit_code": 3, "signal": null}',719,246849,NULL,0,NULL,'failed',NULL,0.0);
 CREATE TABLE contexts (                 -- what a job remembers of the shell that queued it
     id     INTEGER PRIMARY KEY,
     digest TEXT NOT NULL UNIQUE,
@@ -75,18 +75,18 @@ CREATE TABLE jobs (
     reason    TEXT NOT NULL DEFAULT '',            -- why it is in its state, in one line
     outputs   TEXT NOT NULL DEFAULT '{}',          -- JSON: path -> [size, mtime_ns] when it was done
     submitted REAL NOT NULL,
-    ended     REAL, lane INTEGER NOT NULL DEFAULT 0, rank REAL NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0, lost INTEGER NOT NULL DEFAULT 0, excused INTEGER NOT NULL DEFAULT 0, reason_code TEXT NOT NULL DEFAULT '', reason_data TEXT, sources INTEGER REFERENCES sources (id),
+    ended     REAL, lane INTEGER NOT NULL DEFAULT 0, rank REAL NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0, lost INTEGER NOT NULL DEFAULT 0, excused INTEGER NOT NULL DEFAULT 0, reason_code TEXT NOT NULL DEFAULT '', reason_data TEXT, sources INTEGER REFERENCES sources (id), paused REAL, note TEXT NOT NULL DEFAULT '',
     UNIQUE (run, name)
 ) STRICT;
-INSERT INTO "jobs" VALUES(1,1,'command/ok','command','done',0,0,'','','{"name": "command/ok", "kind": "command", "role": "plain", "run": "add", "root": "/home/somebody/queue", "argv": ["true"], "resources": {"cpus": 1, "min_vram": null, "device": "cpu", "accelerated": false, "ram": null, "gpus": 1, "exclusive": false}, "signature": "command 91ddf64811ae5fc1"}',1,1,'done','{}',1.79524890565777897836e+09,1.79524890639681982988e+09,1,1.79524890565777897836e+09,0,0,0,'done',NULL,NULL);
-INSERT INTO "jobs" VALUES(2,1,'command/bad','command','failed',0,0,'','','{"name": "command/bad", "kind": "command", "role": "plain", "run": "add", "root": "/home/somebody/queue", "argv": ["sh", "-c", "exit 3"], "resources": {"cpus": 1, "min_vram": null, "device": "cpu", "accelerated": false, "ram": null, "gpus": 1, "exclusive": false}, "signature": "command 8dc2b8239103b77b"}',1,1,'ended with exit code 3','{}',1.79524890710732221597e+09,1.79524890715684485439e+09,1,1.79524890710732221597e+09,1,0,0,'failed',NULL,NULL);
-INSERT INTO "jobs" VALUES(3,1,'command/held','command','held',0,0,'','','{"name": "command/held", "kind": "command", "role": "plain", "run": "add", "root": "/home/somebody/queue", "argv": ["sleep", "600"], "resources": {"cpus": 1, "min_vram": null, "device": "cpu", "accelerated": false, "ram": null, "gpus": 1, "exclusive": false}, "signature": "command a9d057cdbb615d62"}',1,0,'held by its owner','{}',1.79524890773059487341e+09,NULL,1,1.79524890773059487341e+09,0,0,0,'held',NULL,NULL);
-INSERT INTO "jobs" VALUES(4,1,'command/grouped','command','held',5,0,'','','{"name": "command/grouped", "kind": "command", "role": "plain", "run": "add", "root": "/home/somebody/queue", "argv": ["true"], "resources": {"cpus": 1, "min_vram": null, "device": "cpu", "accelerated": false, "ram": null, "gpus": 1, "exclusive": false}, "terms": {"group": "few", "not_before": null, "retries": 2, "backoff_s": 10.0, "time_limit_s": 28800.0, "warn_s": 0.0, "warn_signal": "SIGTERM", "grace_s": 30.0, "rerun": "again"}, "priority": 5, "signature": "command 91ddf64811ae5fc1"}',1,0,'held by its owner','{}',1.79524890808912491796e+09,NULL,2,1.79481690808912491795e+09,0,0,0,'held',NULL,NULL);
-INSERT INTO "jobs" VALUES(5,1,'command/later','command','queued',0,1,'','','{"name": "command/later", "kind": "command", "role": "plain", "run": "add", "root": "/home/somebody/queue", "argv": ["true"], "resources": {"cpus": 1, "min_vram": null, "device": "cpu", "accelerated": false, "ram": null, "gpus": 1, "exclusive": false}, "terms": {"group": "", "not_before": 2082758400.0, "retries": 0, "backoff_s": 10.0, "time_limit_s": null, "warn_s": 0.0, "warn_signal": "SIGTERM", "grace_s": 30.0, "rerun": "again"}, "signature": "command 91ddf64811ae5fc1"}',1,0,'new','{}',1.79524890843157315257e+09,NULL,1,1.79524890843157315257e+09,0,0,0,'new',NULL,NULL);
-INSERT INTO "jobs" VALUES(6,1,'command/below','command','queued',0,1,'','','{"name": "command/below", "kind": "command", "role": "plain", "run": "add", "root": "/home/somebody/queue", "argv": ["true"], "resources": {"cpus": 1, "min_vram": null, "device": "cpu", "accelerated": false, "ram": null, "gpus": 1, "exclusive": false}, "signature": "command 91ddf64811ae5fc1"}',1,0,'new','{}',1.79524890876369905474e+09,NULL,1,1.79524890876369905474e+09,0,0,0,'new',NULL,NULL);
-INSERT INTO "jobs" VALUES(7,1,'command/gpu','command','held',0,0,'','','{"name": "command/gpu", "kind": "command", "role": "plain", "run": "add", "root": "/home/somebody/queue", "argv": ["true"], "resources": {"cpus": 1, "min_vram": 10737418240, "device": "cuda", "accelerated": false, "ram": null, "gpus": 1, "exclusive": false}, "signature": "command 91ddf64811ae5fc1"}',1,0,'held by its owner','{}',1.79524890914529681204e+09,NULL,3,1.79524890914529681204e+09,0,0,0,'held',NULL,NULL);
-INSERT INTO "jobs" VALUES(8,1,'command/gone','command','cancelled',0,0,'','','{"name": "command/gone", "kind": "command", "role": "plain", "run": "add", "root": "/home/somebody/queue", "argv": ["true"], "resources": {"cpus": 1, "min_vram": null, "device": "cpu", "accelerated": false, "ram": null, "gpus": 1, "exclusive": false}, "signature": "command 91ddf64811ae5fc1"}',1,0,'cancelled by its owner','{}',1.79524890943294978141e+09,1.79524890974571776393e+09,1,1.79524890943294978141e+09,0,0,0,'cancelled',NULL,NULL);
-INSERT INTO "jobs" VALUES(9,1,'command/hurried','command','held',-2,0,'','','{"name": "command/hurried", "kind": "command", "role": "plain", "run": "add", "root": "/home/somebody/queue", "argv": ["true"], "resources": {"cpus": 1, "min_vram": null, "device": "cpu", "accelerated": false, "ram": 1073741824, "gpus": 1, "exclusive": false}, "priority": -2, "signature": "command 91ddf64811ae5fc1"}',1,0,'held by its owner','{}',1.795248910020537138e+09,NULL,4,1.79542171002053713799e+09,0,0,0,'held',NULL,NULL);
+INSERT INTO "jobs" VALUES(1,1,'command/ok','command','done',0,0,'','','{"name": "command/ok", "kind": "command", "role": "plain", "run": "add", "root": "/home/somebody/queue", "argv": ["true"], "resources": {"cpus": 1, "min_vram": null, "device": "cpu", "accelerated": false, "ram": null, "gpus": 1, "exclusive": false}, "signature": "command 91ddf64811ae5fc1"}',1,1,'done','{}',1.79524890565777897836e+09,1.79524890639681982988e+09,1,1.79524890565777897836e+09,0,0,0,'done',NULL,NULL,NULL,'the first of the table');
+INSERT INTO "jobs" VALUES(2,1,'command/bad','command','failed',0,0,'','','{"name": "command/bad", "kind": "command", "role": "plain", "run": "add", "root": "/home/somebody/queue", "argv": ["sh", "-c", "exit 3"], "resources": {"cpus": 1, "min_vram": null, "device": "cpu", "accelerated": false, "ram": null, "gpus": 1, "exclusive": false}, "signature": "command 8dc2b8239103b77b"}',1,1,'ended with exit code 3','{}',1.79524890710732221597e+09,1.79524890715684485439e+09,1,1.79524890710732221597e+09,1,0,0,'failed',NULL,NULL,NULL,'');
+INSERT INTO "jobs" VALUES(3,1,'command/held','command','held',0,0,'','','{"name": "command/held", "kind": "command", "role": "plain", "run": "add", "root": "/home/somebody/queue", "argv": ["sleep", "600"], "resources": {"cpus": 1, "min_vram": null, "device": "cpu", "accelerated": false, "ram": null, "gpus": 1, "exclusive": false}, "signature": "command a9d057cdbb615d62"}',1,0,'held by its owner','{}',1.79524890773059487341e+09,NULL,1,1.79524890773059487341e+09,0,0,0,'held',NULL,NULL,NULL,'');
+INSERT INTO "jobs" VALUES(4,1,'command/grouped','command','held',5,0,'','','{"name": "command/grouped", "kind": "command", "role": "plain", "run": "add", "root": "/home/somebody/queue", "argv": ["true"], "resources": {"cpus": 1, "min_vram": null, "device": "cpu", "accelerated": false, "ram": null, "gpus": 1, "exclusive": false}, "terms": {"group": "few", "not_before": null, "retries": 2, "backoff_s": 10.0, "time_limit_s": 28800.0, "warn_s": 0.0, "warn_signal": "SIGTERM", "grace_s": 30.0, "rerun": "again"}, "priority": 5, "signature": "command 91ddf64811ae5fc1"}',1,0,'held by its owner','{}',1.79524890808912491796e+09,NULL,2,1.79481690808912491795e+09,0,0,0,'held',NULL,NULL,NULL,'');
+INSERT INTO "jobs" VALUES(5,1,'command/later','command','queued',0,1,'','','{"name": "command/later", "kind": "command", "role": "plain", "run": "add", "root": "/home/somebody/queue", "argv": ["true"], "resources": {"cpus": 1, "min_vram": null, "device": "cpu", "accelerated": false, "ram": null, "gpus": 1, "exclusive": false}, "terms": {"group": "", "not_before": 2082758400.0, "retries": 0, "backoff_s": 10.0, "time_limit_s": null, "warn_s": 0.0, "warn_signal": "SIGTERM", "grace_s": 30.0, "rerun": "again"}, "signature": "command 91ddf64811ae5fc1"}',1,0,'new','{}',1.79524890843157315257e+09,NULL,1,1.79524890843157315257e+09,0,0,0,'new',NULL,NULL,NULL,'');
+INSERT INTO "jobs" VALUES(6,1,'command/below','command','queued',0,1,'','','{"name": "command/below", "kind": "command", "role": "plain", "run": "add", "root": "/home/somebody/queue", "argv": ["true"], "resources": {"cpus": 1, "min_vram": null, "device": "cpu", "accelerated": false, "ram": null, "gpus": 1, "exclusive": false}, "signature": "command 91ddf64811ae5fc1"}',1,0,'new','{}',1.79524890876369905474e+09,NULL,1,1.79524890876369905474e+09,0,0,0,'new',NULL,NULL,NULL,'');
+INSERT INTO "jobs" VALUES(7,1,'command/gpu','command','held',0,0,'','','{"name": "command/gpu", "kind": "command", "role": "plain", "run": "add", "root": "/home/somebody/queue", "argv": ["true"], "resources": {"cpus": 1, "min_vram": 10737418240, "device": "cuda", "accelerated": false, "ram": null, "gpus": 1, "exclusive": false}, "signature": "command 91ddf64811ae5fc1"}',1,0,'held by its owner','{}',1.79524890914529681204e+09,NULL,3,1.79524890914529681204e+09,0,0,0,'held',NULL,NULL,NULL,'');
+INSERT INTO "jobs" VALUES(8,1,'command/gone','command','cancelled',0,0,'','','{"name": "command/gone", "kind": "command", "role": "plain", "run": "add", "root": "/home/somebody/queue", "argv": ["true"], "resources": {"cpus": 1, "min_vram": null, "device": "cpu", "accelerated": false, "ram": null, "gpus": 1, "exclusive": false}, "signature": "command 91ddf64811ae5fc1"}',1,0,'cancelled by its owner','{}',1.79524890943294978141e+09,1.79524890974571776393e+09,1,1.79524890943294978141e+09,0,0,0,'cancelled',NULL,NULL,NULL,'');
+INSERT INTO "jobs" VALUES(9,1,'command/hurried','command','held',-2,0,'','','{"name": "command/hurried", "kind": "command", "role": "plain", "run": "add", "root": "/home/somebody/queue", "argv": ["true"], "resources": {"cpus": 1, "min_vram": null, "device": "cpu", "accelerated": false, "ram": 1073741824, "gpus": 1, "exclusive": false}, "priority": -2, "signature": "command 91ddf64811ae5fc1"}',1,0,'held by its owner','{}',1.795248910020537138e+09,NULL,4,1.79542171002053713799e+09,0,0,0,'held',NULL,NULL,NULL,'');
 CREATE TABLE lanes (
     id     INTEGER PRIMARY KEY,
     key    TEXT NOT NULL UNIQUE,          -- JSON: see launcher/store/rows.py
@@ -128,6 +128,12 @@ CREATE TABLE sources (
     digest TEXT NOT NULL UNIQUE,
     body   TEXT NOT NULL                -- JSON: module -> digest of its code
 ) STRICT;
+CREATE TABLE tags (
+    job INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    tag TEXT NOT NULL,
+    PRIMARY KEY (job, tag)
+) STRICT, WITHOUT ROWID;
+INSERT INTO "tags" VALUES(1,'paper');
 CREATE TABLE timers (
     job   INTEGER PRIMARY KEY REFERENCES jobs (id) ON DELETE CASCADE,
     at    REAL NOT NULL,
@@ -148,6 +154,7 @@ CREATE TRIGGER count_move AFTER UPDATE OF state ON jobs WHEN old.state <> new.st
         ON CONFLICT (run, state) DO UPDATE SET n = n + excluded.n;
 END;
 CREATE INDEX jobs_ready ON jobs (state, waits, priority, run, lane, rank, id);
+CREATE INDEX tags_by_name ON tags (tag, job);
 DELETE FROM "sqlite_sequence";
 INSERT INTO "sqlite_sequence" VALUES('events',14);
 INSERT INTO "sqlite_sequence" VALUES('jobs',9);

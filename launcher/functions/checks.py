@@ -1,0 +1,88 @@
+"""What is refused before it is queued, since it could never start: groups and requests that no machine meets."""
+
+import os
+from collections.abc import Iterable
+
+from launcher.backends.settings import Backends
+from launcher.backends.shape import impossible_there, runs_only_here
+from launcher.errors import UsageError, nearest
+from launcher.job import Resources
+from launcher.job_options.request import JobRequest
+from launcher.scheduler.policy.inventory import impossible
+from launcher.scheduler.policy.model import Machine, Waiting
+from launcher.screens.format import harmless
+from launcher.screens.gpu_users import seen_gpus
+from launcher.store.client import cores_for
+from launcher.store.lanes import visible_devices
+from launcher.store.queue import Store
+from launcher.system import memory
+from launcher.system.config import read_configuration
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.environment import owners_environment
+from launcher.system.gpu_sharing import Rules
+from launcher.system.paths import Home
+
+
+def check_request(home: Home, store: Store, request: JobRequest, backends: Backends) -> None:
+    """Refuse what could never start.
+
+    Raises:
+        UsageError: its group is not there, or it asks for more than there is where it may run.
+    """
+    check_groups(store, [request.terms.group])
+    if runs_only_here(request.terms):
+        check_possible(home, request.resources)
+    elif why := impossible_there(request.resources, request.terms, backends):
+        raise UsageError(f"it can never run: {harmless(why)}")
+
+
+def check_groups(store: Store | None, names: Iterable[str]) -> None:
+    """Refuse groups that are not there: a name that is mistyped would limit nothing.
+
+    Raises:
+        UsageError: a group is not there; says how to make it.
+    """
+    for reason in absent_groups(store, names):
+        raise UsageError(reason)
+
+
+def absent_groups(store: Store | None, names: Iterable[str]) -> list[str]:
+    """Return for each group that is not there how to make it.
+
+    Args:
+        store: the queue; None: there is none, and no group.
+        names: the groups that jobs name; an empty one is none.
+    """
+    groups = [group.name for group in store.read.groups()] if store else []
+    reasons = []
+    for name in names:
+        if name and name not in groups:
+            close = nearest(name, groups)
+            hint = f"; did you mean {close!r}?" if close else ";"
+            way = f"`launcher group {name} --limit N` makes one"
+            reasons.append(f"there is no group {name!r}{hint} {way}")
+    return reasons
+
+
+def check_possible(home: Home, resources: Resources) -> None:
+    """Refuse what this machine can never give; of GPUs what the scheduler saw counts, the driver is not asked.
+
+    Raises:
+        UsageError: it is more than there is, or config.toml leaves it out.
+    """
+    watched = resources.may_need_gpu and scheduler_pid(home) is not None
+    look = seen_gpus(home) if watched else None
+    machine = Machine(
+        cpus=cores_for(home),
+        ram=memory.total() or resources.ram or 0,
+        gpus=look.gpus if look else (),
+        rules=read_configuration(os.environ).rules or Rules(),
+    )
+    job = Waiting(
+        job=0,
+        resources=resources,
+        vram_request=resources.min_vram,
+        visible=visible_devices(owners_environment(os.environ)),
+    )
+    if why := impossible(job, machine):
+        raise UsageError(f"this machine can never run it: {harmless(why)}")

@@ -1,0 +1,108 @@
+"""What a worker does for a job of the kind `function`: it loads the call, makes it, and stores what came of it."""
+
+import contextlib
+import errno
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+
+from launcher.functions.calls import call_of, read_call
+from launcher.functions.outcome_files import write_exception, write_value
+from launcher.functions.pickling import name_of
+from launcher.system.files import Json
+from launcher.workers.job import Job
+
+ROOM_PAUSE_S = 1.0  # before a value that did not fit on the disk is written again
+MOST_NUMBERS = 50  # of a returned dict that screens and tables show
+LONGEST_TEXT = 200
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def call(job: Job) -> Mapping[str, Json]:
+    """Make the call of a job; return what of its value screens and tables can show.
+
+    Raises:
+        BaseException: what the function raised; KeyboardInterrupt where the job was asked to end.
+    """
+    folder = job.attempt_folder
+    try:
+        with _interrupted_by(signal.SIGTERM, signal.SIGHUP, job=job):
+            function, arguments, keywords = read_call(call_of(job.settings))
+            value = function(*arguments, **keywords)
+        _with_room(lambda: write_value(folder, name_of(function), value))
+    except BaseException as error:
+        if not job.stop.is_set():  # else it is run again, or was cancelled
+            with contextlib.suppress(OSError):  # a full disk must not hide the error itself
+                write_exception(folder, error)
+        raise
+    return shown(value)
+
+
+@contextlib.contextmanager
+def _interrupted_by(*signals: signal.Signals, job: Job) -> Iterator[None]:
+    """Raise KeyboardInterrupt in the function when its job is asked to end: it looks at no event."""
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        job.stop.set()
+        raise KeyboardInterrupt(f"the job was asked to end ({signal.Signals(number).name})")
+
+    before = {number: signal.signal(number, interrupt) for number in signals}
+    try:
+        if job.stop.is_set():  # it came before
+            raise KeyboardInterrupt("the job was asked to end")
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _with_room(write: Callable[[], None]) -> None:
+    """Write, and wait for room where the disk is full: the value may have taken days to compute.
+
+    Raises:
+        OSError: another one.
+    """
+    warned = False
+    while True:
+        try:
+            write()
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            if not warned:
+                text = (
+                    f"launcher: the call is done, and its value waits for room: {error.strerror}\n"
+                )
+                os.write(2, text.encode())
+            warned = True
+            time.sleep(ROOM_PAUSE_S)
+        else:
+            return
+
+
+def shown(value: object) -> dict[str, Json]:
+    """Return what of a value screens and tables can show: numbers and short texts, of a dict by their names."""
+    if isinstance(value, Mapping):
+        named: dict[str, Json] = {
+            key: plain
+            for key, item in value.items()
+            if isinstance(key, str) and (plain := _plain(item)) is not None
+        }
+        return named if len(named) <= MOST_NUMBERS else {}
+    return {} if (plain := _plain(value)) is None else {"value": plain}
+
+
+def _plain(value: object) -> Json:
+    match value:
+        case bool():
+            return value
+        case int() if value.bit_length() < 64:
+            return int(value)
+        case float() if math.isfinite(value):
+            return float(value)
+        case str() if len(value) <= LONGEST_TEXT:
+            return str(value)
+    return None

@@ -1,0 +1,205 @@
+"""A job of the queue as a future of concurrent.futures."""
+
+import concurrent.futures
+import threading
+import time
+from typing import Any, Generic, TypeVar
+
+from launcher.errors import JobError, MachineError, UsageError
+from launcher.functions.names import KIND
+from launcher.functions.outcome_files import read_exception, read_value
+from launcher.states import ENDED, State
+from launcher.store.client import look_at_queue, open_queue, stopped
+from launcher.store.rows import JobRow
+from launcher.system.daemon_control import wake
+from launcher.system.files import last_lines
+from launcher.system.paths import Home
+
+Value = TypeVar("Value")
+
+FOLLOWER = "launcher-futures"  # the thread that tells futures of the ends of their jobs
+LOOK_S = 0.5  # so often one who waits looks whether the queue was stopped
+
+
+class Future(concurrent.futures.Future[Value], Generic[Value]):
+    """What will come of a job; the job goes on without it, and `launcher.api.future(number)` has it again.
+
+    `concurrent.futures.wait`, `as_completed` and `asyncio.wrap_future` take it. It differs in that a
+    running job can be cancelled, too. It is done once its job has ended; for a job that is retried
+    after that, ask for a new one.
+    """
+
+    def __init__(self, home: Home, row: JobRow) -> None:
+        super().__init__()
+        self.job, self.name = row.id, row.name
+        self._home, self._row = home, row
+        self._taking, self._ended = threading.Lock(), False  # the watcher, and who cancels
+        self._loading = threading.Lock()
+        self._loaded: tuple[Any, BaseException | None] | None = None
+        self.queue_stopped = False  # set by the watcher
+
+    @property
+    def state(self) -> str:
+        """The state of the job: queued, held, running, done, failed, cancelled or skipped."""
+        with look_at_queue(self._home) as (_, store):
+            (row,) = store.read.jobs_by_id([self.job]) or [self._row]
+        return str(row.state)
+
+    def running(self) -> bool:
+        """Tell whether the job runs."""
+        return self._row.state is State.RUNNING
+
+    def result(self, timeout: float | None = None) -> Value:
+        """Return what the function returned; wait for it.
+
+        Args:
+            timeout: seconds; None: as long as it takes.
+
+        Raises:
+            Exception: what the function raised, caused by the traceback of its process.
+            JobError: it was killed, ran out of memory or time, or was skipped; says where its log is.
+            CancelledError: it was cancelled.
+            TimeoutError: it has not ended in time; it goes on.
+            MachineError: the queue is stopped, or gone.
+        """
+        self._await(timeout)
+        if self.cancelled():
+            raise concurrent.futures.CancelledError(self._why())
+        value, error = self._load()
+        if error is not None:
+            raise error
+        returned: Value = value
+        return returned
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the function raised, None where it has returned; as `result` otherwise."""
+        self._await(timeout)
+        if self.cancelled():
+            raise concurrent.futures.CancelledError(self._why())
+        return self._load()[1]
+
+    def cancel(self) -> bool:
+        """Cancel the job; False where it has ended otherwise already.
+
+        A job that waits is cancelled at once. A running one gets KeyboardInterrupt, and SIGKILL after
+        its `grace`; the future is cancelled when it has ended.
+        """
+        with open_queue() as (home, store):
+            touched = store.owning.cancel([self.job], time.time())
+            (row,) = store.read.jobs_by_id([self.job]) or [self._row]
+            wake(home)
+        self.take(row)
+        return bool(touched) or row.state is State.CANCELLED
+
+    def log(self, lines: int | None = None) -> str:
+        """Return what the job has printed, in its newest attempt.
+
+        Args:
+            lines: only so many, the last ones; None: all, or the last 16 MiB.
+        """
+        with look_at_queue(self._home) as (home, store):
+            (row,) = store.read.jobs_by_id([self.job]) or [self._row]
+        if not row.attempts:
+            return ""
+        log = home.attempt(row.id, row.attempts).log
+        return "\n".join(last_lines(log, lines or 1 << 30, most_bytes=16 << 20))
+
+    def take(self, row: JobRow) -> None:
+        """Take in the state of the job; where it has ended, call who waits for that."""
+        with self._taking:
+            if self._ended:
+                return
+            self._row, self._ended = row, row.state in ENDED
+        if row.state is State.CANCELLED:
+            super().cancel()
+            self.set_running_or_notify_cancel()
+        elif row.state is State.DONE:
+            self.set_result(None)  # type: ignore[arg-type]  # loaded when it is asked for
+        elif row.state in ENDED:
+            self.set_exception(JobError(self._why()))  # likewise
+
+    def give_up(self, error: BaseException) -> None:
+        """Let those who wait get an error: nobody follows the job any more."""
+        with self._taking:
+            if self._ended:
+                return
+            self._ended, self._loaded = True, (None, error)
+        self.set_exception(error)
+
+    def _await(self, timeout: float | None) -> None:
+        """Wait for the end of the job."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.done():
+            if threading.current_thread().name == FOLLOWER:  # in a callback, so nobody else looks
+                self._look()
+            left = LOOK_S if deadline is None else min(LOOK_S, deadline - time.monotonic())
+            concurrent.futures.wait([self], timeout=max(0.0, left))
+            if self.done():
+                return
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"{self.name} has not ended after {timeout:g} s; it goes on")
+            if self.queue_stopped:
+                raise stopped()
+
+    def _look(self) -> None:
+        """Take in how the job is."""
+        with look_at_queue(self._home) as (_, store):
+            for row in store.read.jobs_by_id([self.job]):
+                self.take(row)
+
+    def _why(self) -> str:
+        row = self._row
+        way = f"; `launcher logs {row.id}` shows what it printed" if row.attempts else ""
+        return f"{row.name} {row.state}: {row.reason}{way}"
+
+    def _load(self) -> tuple[Any, BaseException | None]:
+        """Return the value or the exception of the attempt that ended the job; each is read once."""
+        with self._loading:
+            if self._loaded is None:
+                self._loaded = self._read()
+            return self._loaded
+
+    def _read(self) -> tuple[Any, BaseException | None]:
+        row = self._row
+        folder = self._home.attempt(row.id, row.attempts).folder
+        if row.state is State.DONE:
+            try:
+                return _value_of(self._home, row), None
+            except FileNotFoundError:
+                gone = f"what {row.name} returned is gone: {folder} was cleaned"
+                return None, MachineError(f"{gone}; submit it again")
+        error = read_exception(folder) if row.state is State.FAILED and row.attempts else None
+        return None, error or JobError(self._why())
+
+    def __repr__(self) -> str:
+        return f"<Future {self.name} {self._row.state}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return future, (self.job,)
+
+
+def _value_of(home: Home, row: JobRow) -> object:
+    """Return what the function of a job returned; of another kind's job, its result."""
+    if row.kind == KIND:
+        return read_value(home.attempt(row.id, row.attempts).folder)
+    with look_at_queue(home) as (_, store):
+        return store.read.result_of(row.id)
+
+
+def future(job: int) -> Future[Any]:
+    """Return the future of a job in the queue, by its number: of one that another process has submitted, too.
+
+    The result of a job that is no function is what its kind's entry returned, a dict or None.
+
+    Raises:
+        UsageError: there is no such job.
+    """
+    from launcher.functions.watcher import follow
+
+    with open_queue() as (home, store):
+        rows = store.read.jobs_by_id([job])
+    if not rows:
+        raise UsageError(f"there is no job {job}; `launcher status` lists those in the queue")
+    made: Future[Any] = Future(home, rows[0])
+    follow(home, [made])
+    return made

@@ -1,0 +1,90 @@
+"""What came of a call, as pickles in its attempt's folder: the value, or the exception with its traceback."""
+
+import pickle
+import traceback
+from io import BytesIO
+from pathlib import Path
+
+from launcher.errors import JobError
+from launcher.functions.pickling import dump
+from launcher.functions.private_files import open_private, write_private
+
+VALUE, EXCEPTION = "value.pickle", "exception.pickle"
+REMEDY = "return what can be, such as numbers and arrays, or write a file and return its path"
+
+
+class RemoteTraceback(Exception):
+    """The traceback of the process in which a call failed: the cause of the exception that is raised here."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+def write_value(folder: Path, name: str, value: object) -> None:
+    """Store what a function returned.
+
+    Raises:
+        CannotPickle: it cannot be pickled.
+        OSError: the disk is full.
+    """
+    with write_private(folder / VALUE) as file:
+        dump(value, file, f"what {name} returned", REMEDY)
+
+
+def write_exception(folder: Path, error: BaseException) -> None:
+    """Store what a function raised, with its traceback.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    text = "".join(traceback.format_exception(error))
+    words = traceback.format_exception_only(error)[-1].strip()
+    with write_private(folder / EXCEPTION) as file:
+        pickle.dump((words, text, _pickled(error)), file)
+
+
+def _pickled(error: BaseException) -> bytes | None:
+    """Return an exception as a pickle, None where it cannot be made again from one."""
+    file = BytesIO()
+    try:
+        dump(error, file, "", "")
+        pickle.loads(file.getvalue())  # our own; many exceptions need other arguments
+    except Exception:  # noqa: BLE001  # whatever its class raises
+        return None
+    return file.getvalue()
+
+
+def read_value(folder: Path) -> object:
+    """Return what a function returned.
+
+    Raises:
+        FileNotFoundError: nothing is stored.
+        MachineError: the file may be another user's.
+    """
+    with open_private(folder / VALUE) as file:
+        return pickle.load(file)  # ours: it was checked
+
+
+def read_exception(folder: Path) -> BaseException | None:
+    """Return what a function raised, caused by the traceback of its process; None: nothing is stored.
+
+    Raises:
+        MachineError: the file may be another user's.
+    """
+    try:
+        with open_private(folder / EXCEPTION) as file:
+            words, text, pickled = pickle.load(file)  # likewise
+    except FileNotFoundError:
+        return None
+    error: BaseException = JobError(words)
+    if pickled is not None:
+        try:
+            error = pickle.loads(pickled)  # likewise
+        except Exception:  # noqa: BLE001  # its module is not installed here
+            error = JobError(words)
+    error.__cause__ = RemoteTraceback(text)
+    return error

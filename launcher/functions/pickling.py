@@ -1,0 +1,170 @@
+"""Functions and values as pickles; where one cannot be pickled, which object inside of it is to blame."""
+
+import functools
+import io
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, BinaryIO
+
+import cloudpickle
+
+from launcher.errors import UsageError
+
+_MOST_LEVELS = 12  # of objects inside objects among which the culprit is looked for
+_LONGEST = 200  # characters of an error's own words, and of a call
+_SHORT_BITS, _SHORT_TEXT = 64, 40  # of arguments that are written out
+
+
+Parts = Iterable[tuple[str, object]]
+
+
+class CannotPickle(UsageError):
+    """A function, one of its arguments, or what it returned cannot be pickled."""
+
+
+def dump(value: object, file: BinaryIO, what: str, remedy: str, parts: Parts = ()) -> None:
+    """Append the pickle of a value to a file; functions and classes of a script or notebook go whole.
+
+    Args:
+        value: what is pickled.
+        file: which is written to.
+        what: names the value in a message.
+        remedy: says there what to do.
+        parts: of the value, by the names that they have there; none: those that Python shows.
+
+    Raises:
+        CannotPickle: it cannot be pickled; says which object inside of it is to blame.
+        OSError: the disk is full.
+    """
+    try:
+        cloudpickle.dump(value, file)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever an object's own __reduce__ raises
+        words = str(error).partition("\n")[0][:_LONGEST] or type(error).__name__
+        path, culprit = _culprit(value, parts)
+        blame = f"{path or 'it'} is of type {_type_name(culprit)} ({words})"
+        raise CannotPickle(f"{what} cannot be pickled: {blame}; {remedy}") from error
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    own = kind.__module__ == "builtins"
+    return kind.__qualname__ if own else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _culprit(value: object, parts: Parts) -> tuple[str, object]:
+    """Return the innermost object that cannot be pickled, and the way to it as Python writes it."""
+    path, seen = "", {id(value)}
+    for _ in range(_MOST_LEVELS):
+        for step, part in parts or _parts(value):
+            if id(part) not in seen and not _can_be_pickled(part):
+                seen.add(id(part))
+                path, value = f"{path}{step}" if path else step.removeprefix("."), part
+                break
+        else:
+            break
+        parts = ()
+    return path, value
+
+
+def _can_be_pickled(value: object) -> bool:
+    try:
+        cloudpickle.dump(value, _Nowhere())
+    except Exception:  # noqa: BLE001  # likewise
+        return False
+    return True
+
+
+class _Nowhere(io.RawIOBase):
+    """A file that keeps nothing: what is tried may be large."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        return memoryview(data).nbytes
+
+
+def _parts(value: object) -> Iterator[tuple[str, object]]:
+    """Give what an object holds, each with the way to it from there."""
+    match value:
+        case types.FunctionType():
+            yield from _variables(value)
+        case types.MethodType():
+            yield ".__self__", value.__self__
+        case functools.partial():
+            yield ".func", value.func
+            yield from _parts(value.args)
+            yield from _parts(value.keywords)
+        case dict():
+            for key, item in value.items():
+                yield f"[{key!r:.40}]", item
+        case list() | tuple():
+            for index, item in enumerate(value):
+                yield f"[{index}]", item
+        case set() | frozenset():
+            for item in value:
+                yield "{…}", item
+        case _:
+            state = getattr(value, "__dict__", None)
+            if isinstance(state, dict):
+                for name, item in state.items():
+                    yield f".{name}", item
+
+
+def _variables(function: types.FunctionType) -> Iterator[tuple[str, object]]:
+    """Give the variables that a function takes along: of its closure, of its module, and defaults."""
+    names = function.__code__.co_freevars
+    for name, cell in zip(names, function.__closure__ or (), strict=True):
+        try:
+            yield f".{name}", cell.cell_contents
+        except ValueError:  # not set yet
+            continue
+    for name in sorted(_global_names(function.__code__)):
+        if name in function.__globals__:
+            yield f".{name}", function.__globals__[name]
+    yield from _defaults(function)
+
+
+def _defaults(function: types.FunctionType) -> Iterator[tuple[str, object]]:
+    code, values = function.__code__, function.__defaults__ or ()
+    last = code.co_argcount
+    for name, value in zip(code.co_varnames[last - len(values) : last], values, strict=True):
+        yield f".{name}", value
+    for name, value in (function.__kwdefaults__ or {}).items():
+        yield f".{name}", value
+
+
+def _global_names(code: types.CodeType) -> set[str]:
+    inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
+    return set(code.co_names).union(*map(_global_names, inner))
+
+
+def name_of(function: Callable[..., object]) -> str:
+    """Return what people call a function: its own name, of a partial that of the function in it."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    name = getattr(function, "__name__", "") or type(function).__name__
+    return "lambda" if name == "<lambda>" else name
+
+
+def call_text(name: str, arguments: tuple[object, ...], keywords: Mapping[str, object]) -> str:
+    """Return a call as Python writes it; of an argument that is not short, its type: `train(0.1, <ndarray>)`."""
+    words = [_short(value) for value in arguments]
+    words += [f"{key}={_short(value)}" for key, value in keywords.items()]
+    text = f"{name}({', '.join(words)})"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _short(value: object) -> str:
+    match value:
+        case None | bool():
+            return str(value)
+        case int() if value.bit_length() <= _SHORT_BITS:
+            return str(int(value))
+        case float():
+            return str(float(value))
+        case str() if len(value) <= _SHORT_TEXT:
+            return repr(str(value))
+    return f"<{type(value).__name__}>"

@@ -1,0 +1,79 @@
+"""A plan beside the queue, and what of it is refused before any job is queued."""
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from launcher.backends.settings import Backends
+from launcher.backends.shape import runs_only_here
+from launcher.errors import MachineError, UsageError, counted
+from launcher.functions.checks import check_groups
+from launcher.planning.first_wave import MachineState, hopeless_elsewhere, hopeless_jobs
+from launcher.planning.machine_state import read_machine_state
+from launcher.planning.missing_packages import missing_packages
+from launcher.planning.plan import Plan
+from launcher.planning.preview import kinds_to_run
+from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, compare_with_queue
+from launcher.planning.sharing.shared_jobs import with_shared_jobs
+from launcher.scheduler.policy.model import Machine
+from launcher.store.client import cores_for
+from launcher.store.queue import Store
+from launcher.system import memory
+from launcher.system.files import stamp
+from launcher.system.paths import Home
+from launcher.system.text import harmless
+
+
+def compare(
+    store: Store | None, made: Plan, root: Path, *, force: bool, accept_code: bool
+) -> Comparison:
+    """Return each job of a plan beside the queue's job of that name, with what to do about it."""
+    rows = store.read.jobs_of(root, made.name) if store else {}
+    comparison = compare_with_queue(made, rows, stamp, force=force, accept_code=accept_code)
+    return with_shared_jobs(comparison, rows)
+
+
+def check_plans(
+    home: Home,
+    store: Store,
+    comparisons: Sequence[Comparison],
+    backends: Backends,
+    root: Path,
+) -> None:
+    """Refuse jobs that can never run where they may, before any is queued.
+
+    Raises:
+        MachineError: packages that some jobs import are not installed.
+        UsageError: some jobs could never start, or their group is not there.
+    """
+    kinds = (kind for each in comparisons for kind in kinds_to_run(each.plan, each.jobs))
+    if uninstalled := missing_packages(kinds):
+        raise MachineError(f"{'; '.join(uninstalled)}; nothing is queued")
+    jobs = [job for each in comparisons for job in each.jobs if job.action is not Action.CACHED]
+    state = _state(home, store, jobs, root)
+    refused = [
+        f"{counted(number, 'job')} can never start here: {harmless(why)}"
+        for why, number in hopeless_jobs(jobs, state).items()
+    ]
+    refused += [
+        f"{counted(number, 'job')} can never start: {harmless(why)}"
+        for why, number in hopeless_elsewhere(jobs, backends).items()
+    ]
+    if refused:
+        raise UsageError("; ".join(refused) + "; nothing is queued")
+    check_groups(store, groups_to_run(comparisons))
+
+
+def groups_to_run(comparisons: Iterable[Comparison]) -> list[str]:
+    """Return the groups of the jobs that have to run, each once."""
+    compared_jobs = (compared for comparison in comparisons for compared in comparison.jobs)
+    to_run = (compared.job for compared in compared_jobs if compared.action is Action.RUN)
+    return [*dict.fromkeys(job.terms.group for job in to_run)]
+
+
+def _state(home: Home, store: Store, jobs: Sequence[ComparedJob], root: Path) -> MachineState:
+    """Return the machine; the driver is asked only where a job may work on a GPU here."""
+    here = [compared for compared in jobs if runs_only_here(compared.job.terms)]
+    if any(compared.job.resources.may_need_gpu for compared in here):
+        return read_machine_state(home, store, root / "runs", time.time())
+    return MachineState(now=time.time(), machine=Machine(cpus=cores_for(home), ram=memory.total()))

@@ -1,0 +1,83 @@
+"""`wait`: come back when jobs have ended, with a bar that shows how far they are."""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from launcher.errors import UsageError, known_words, nearest
+from launcher.functions.future import Future
+from launcher.functions.job_states import JobStates
+from launcher.functions.progress_bar import bar
+from launcher.functions.task_files import Run
+from launcher.store.client import open_queue, stopped
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+
+LOOK_EVERY_S = 0.05
+
+Jobs = Future[Any] | Run | int | str
+
+
+def wait(
+    jobs: Jobs | Iterable[Jobs], timeout: float | None = None, *, progress: bool = True
+) -> dict[int, str]:
+    """Wait until jobs have ended, done or not; return the state of each by its number: {12: "done"}.
+
+    Args:
+        jobs: futures, runs, names of runs, numbers of jobs, or several of these.
+        timeout: seconds; then the states are returned as they are. None: as long as it takes.
+        progress: show a bar, in a terminal or a notebook; elsewhere nothing is printed.
+
+    Raises:
+        UsageError: there is no such job or run.
+        MachineError: the queue is stopped, or gone.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    with open_queue() as (home, store):
+        numbers = _numbers(store, jobs)
+        states = JobStates(home, store)
+        known = {row.id for row in states.add(numbers)}
+        for number in numbers:
+            if number not in known:
+                raise UsageError(f"there is no job {number} in the queue")
+        with bar(show=progress) as show:
+            show(states.known)
+            while not states.all_ended:
+                if deadline is not None and time.monotonic() >= deadline:
+                    break
+                if states.stopped:
+                    raise stopped()
+                time.sleep(LOOK_EVERY_S)
+                if states.changes():
+                    show(states.known)
+        return {number: str(states.known[number]) for number in numbers}
+
+
+def _numbers(store: Store, jobs: Jobs | Iterable[Jobs]) -> list[int]:
+    """Return the numbers of jobs, each once."""
+    match jobs:
+        case Future():
+            return [jobs.job]
+        case Run():
+            return [*jobs.jobs]
+        case int():
+            return [jobs]
+        case str():
+            return [row.id for row in newest_run(store, jobs)]
+    return [*dict.fromkeys(number for each in jobs for number in _numbers(store, each))]
+
+
+def newest_run(store: Store, name: str) -> list[JobRow]:
+    """Return the jobs of the newest run of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    rows = store.read.of_run(name)
+    if not rows:
+        names = sorted(store.read.runs())
+        close = nearest(name, names)
+        hint = f", did you mean {close!r}?" if close else f" ({known_words(name, names)})"
+        raise UsageError(f"there is no run {name!r}{hint}")
+    newest = max(rows, key=lambda row: row.submitted)
+    return [row for row in rows if row.root == newest.root]

@@ -1,0 +1,375 @@
+"""Functions through the whole queue: real schedulers, real workers, the futures of this process."""
+
+import asyncio
+import concurrent.futures
+import functools
+import operator
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import assert_type
+
+import pytest
+
+from launcher.api import Future, JobError, UsageError, future, submit, submit_many
+from launcher.functions.calls import call_of
+from launcher.functions.outcome_files import RemoteTraceback
+from launcher.store.queue import Store
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.paths import Home
+from tests.build import DEADLINE_S, until
+from tests.launcher.conftest import Launcher
+
+pytestmark = pytest.mark.usefixtures("queue")
+
+
+def test_a_function_runs_as_a_job_and_its_future_has_what_it_returned() -> None:
+    answer = submit(lambda a, b: a + b, 1, kwargs={"b": 2})
+    assert answer.result(DEADLINE_S) == 3
+    assert (answer.exception(), answer.done(), answer.cancelled()) == (None, True, False)
+    assert answer.state == "done"
+
+
+def test_a_closure_takes_its_variables_along_and_what_it_returns_may_be_any_object() -> None:
+    factors = {"half": 0.5, "more": [1, 2]}
+
+    def scaled(x: float) -> tuple[float, dict[str, object]]:
+        return x * float(factors["half"]), factors  # type: ignore[arg-type]
+
+    assert submit(scaled, 4.0).result(DEADLINE_S) == (2.0, factors)
+
+
+def test_an_exception_comes_back_as_it_was_raised_with_the_traceback_of_the_job() -> None:
+    class Odd(Exception):
+        """Of this process alone."""
+
+    def refuse(x: int) -> None:
+        raise Odd(f"{x} is odd", x)
+
+    answer = submit(refuse, 3)
+    with pytest.raises(Odd) as caught:
+        answer.result(DEADLINE_S)
+    assert caught.value.args == ("3 is odd", 3)
+    assert isinstance(caught.value.__cause__, RemoteTraceback)
+    assert "in refuse" in str(caught.value.__cause__)
+    assert answer.exception() is caught.value
+    assert answer.state == "failed"
+
+
+def test_an_exception_that_cannot_be_made_again_comes_back_in_words() -> None:
+    class Picky(Exception):
+        def __init__(self, first: int, second: int) -> None:
+            super().__init__(f"{first} and {second}")
+
+    def refuse() -> None:
+        raise Picky(1, 2)
+
+    error = submit(refuse).exception(DEADLINE_S)
+    assert isinstance(error, JobError)
+    assert "Picky: 1 and 2" in str(error)
+    assert "in refuse" in str(error.__cause__)
+
+
+def test_a_job_that_was_killed_says_how_it_ended_and_where_its_log_is() -> None:
+    def die() -> None:
+        os.kill(os.getpid(), 9)
+
+    answer = submit(die)
+    with pytest.raises(JobError, match=f"launcher logs {answer.job}"):
+        answer.result(DEADLINE_S)
+
+
+def test_what_cannot_be_returned_fails_the_job_and_names_the_object() -> None:
+    def give() -> dict[str, object]:
+        return {"lock": threading.Lock()}
+
+    error = submit(give).exception(DEADLINE_S)
+    assert "what give returned cannot be pickled: ['lock'] is of type _thread.lock" in str(error)
+
+
+def test_what_cannot_be_sent_is_refused_with_its_name_and_nothing_is_queued(
+    home: Home, store: Store
+) -> None:
+    lock = threading.Lock()
+
+    def locked() -> object:
+        return lock
+
+    with pytest.raises(UsageError, match="function locked cannot be pickled: lock is of type"):
+        submit(locked)
+    with pytest.raises(UsageError, match=r"argument 2\['a'\]\[0\] is of type _thread.lock"):
+        submit(print, 1, {"a": [lock]})
+    assert store.read.jobs() == []
+    assert [*(home.folder / "functions").iterdir()] == []
+
+
+def test_a_running_function_that_is_cancelled_gets_a_keyboard_interrupt(tmp_path: Path) -> None:
+    begun, cleaned = tmp_path / "begun", tmp_path / "cleaned"
+
+    def wait_for_ever() -> None:
+        try:
+            begun.touch()
+            threading.Event().wait()
+        finally:
+            cleaned.touch()
+
+    answer = submit(wait_for_ever)
+    until(begun.exists, "it runs")
+    until(answer.running, "its future knows")
+    assert not answer.done()
+    assert answer.cancel()
+    with pytest.raises(concurrent.futures.CancelledError):
+        answer.result(DEADLINE_S)
+    assert answer.cancelled()
+    assert cleaned.exists()
+    assert answer.cancel()  # as concurrent.futures has it
+
+
+def test_a_waiting_function_is_cancelled_at_once_and_what_needs_it_is_skipped() -> None:
+    first = submit(int, hold=True)
+    second = submit(int, after=[first, first.job])
+    assert not first.running()
+    assert first.cancel()
+    assert first.cancelled()
+    with pytest.raises(JobError, match="skipped"):
+        second.result(DEADLINE_S)
+
+
+def test_a_result_that_is_not_there_in_time_is_a_timeout_and_the_job_goes_on() -> None:
+    held = submit(int, hold=True)
+    with pytest.raises(TimeoutError, match="it goes on"):
+        held.result(timeout=0.01)
+    assert held.state == "held"
+
+
+def test_what_waits_for_futures_waits_for_these() -> None:
+    numbers = submit_many(operator.neg, range(3))
+    done, waiting = concurrent.futures.wait(numbers, timeout=DEADLINE_S)
+    assert (len(done), len(waiting)) == (3, 0)
+    completed = concurrent.futures.as_completed(numbers, timeout=DEADLINE_S)
+    assert sorted(each.result() for each in completed) == [-2, -1, 0]
+
+    async def awaited() -> int:
+        return await asyncio.wrap_future(submit(abs, -7))
+
+    assert asyncio.run(awaited()) == 7
+
+
+def test_callbacks_are_called_at_the_end_also_of_what_failed() -> None:
+    called: list[Future[float]] = []
+    for each in submit_many(operator.truediv, [1, 1], [2, 0]):
+        each.add_done_callback(lambda ended: called.append(ended))  # type: ignore[arg-type]
+    until(lambda: len(called) == 2, "both were called")
+    outcomes = {type(each.exception()) for each in called}
+    assert outcomes == {type(None), ZeroDivisionError}
+
+
+def test_of_many_calls_the_function_is_stored_once_and_each_has_its_arguments(
+    home: Home, store: Store
+) -> None:
+    ballast = bytes(1 << 20)
+
+    def sized(x: int, y: int = 0) -> int:
+        return len(ballast) + x + y
+
+    answers = submit_many(sized, [1, 2, 3], [10, 20, 30], cpus=1)
+    assert [each.result(DEADLINE_S) - len(ballast) for each in answers] == [11, 22, 33]
+    (file,) = (home.folder / "functions").iterdir()
+    assert file.stat().st_size < 2 * len(ballast)
+    calls = [call_of(row.spec.settings).text for row in store.read.jobs()]
+    assert calls == ["sized(1, 10)", "sized(2, 20)", "sized(3, 30)"]
+
+
+def test_names_are_those_of_the_functions_with_the_number_of_the_job() -> None:
+    def train() -> None:
+        return None
+
+    first = submit(functools.partial(train), hold=True)
+    assert first.name == f"function/train#{first.job}"
+    second = submit(train, name="night", hold=True)
+    assert second.name == f"function/night#{second.job}"
+
+
+def test_a_retried_job_reads_the_same_call(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+
+    def second_time() -> str:
+        if not flag.exists():
+            flag.touch()
+            raise RuntimeError("not yet")
+        return "now"
+
+    assert submit(second_time, retries=1, backoff=0.0).result(DEADLINE_S) == "now"
+
+
+def test_pickles_are_for_their_owner_alone(home: Home) -> None:
+    answer = submit(lambda: 1)
+    answer.result(DEADLINE_S)
+    folder = home.attempt(answer.job, 1).folder
+    files = [*(home.folder / "functions").iterdir(), folder / "value.pickle"]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert {stat.S_IMODE(file.parent.stat().st_mode) for file in files} == {0o700}
+
+
+def test_a_worker_does_not_load_what_others_may_have_written(home: Home) -> None:
+    answer = submit(lambda: 1, hold=True)
+    (file,) = (home.folder / "functions").iterdir()
+    file.chmod(0o666)
+    _release(home, answer)
+    error = answer.exception(DEADLINE_S)
+    assert error is not None
+    assert "others may write" in str(error)
+
+
+def test_another_process_has_the_future_of_a_job_by_its_number(home: Home) -> None:
+    job = submit(lambda: {"n": 41}).job
+    code = f"from launcher.api import future; print(future({job}).result(60)['n'] + 1)"
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert said.stdout == "42\n"
+    with pytest.raises(UsageError, match="no job 999"):
+        future(999)
+
+
+def test_jobs_of_a_script_go_on_when_it_has_ended(home: Home, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    (tmp_path / "beside.py").write_text("def double(x):\n    return 2 * x\n", encoding="utf-8")
+    script.write_text(
+        "from beside import double\n"
+        "from launcher.api import submit\n"
+        "def work(x):\n    return double(x) + 1\n"
+        "print(submit(work, 20).job)\n",
+        encoding="utf-8",
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    said = subprocess.run(
+        [sys.executable, script],
+        cwd=elsewhere,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert future(int(said.stdout)).result(DEADLINE_S) == 41
+
+
+def test_a_future_passed_to_a_function_is_the_future_there() -> None:
+    first = submit(lambda: 20)
+    second = submit(lambda before: before.result() + 1, first, after=[first])
+    assert second.result(DEADLINE_S) == 21
+
+
+def test_what_a_function_prints_is_in_its_log(launcher: Launcher) -> None:
+    answer = submit(print, "first\nsecond")
+    answer.result(DEADLINE_S)
+    assert answer.log() == "first\nsecond"
+    assert answer.log(lines=1) == "second"
+    assert launcher("logs", str(answer.job)).out == "first\nsecond\n"
+
+
+def test_numbers_that_a_function_returns_are_shown_as_results(store: Store) -> None:
+    answer = submit(lambda: {"loss": 0.25, "model": object, "epochs": 3})
+    answer.result(DEADLINE_S)
+    assert store.read.result_of(answer.job) == {"loss": 0.25, "epochs": 3}
+
+
+def test_what_the_machine_can_never_give_and_an_unknown_option_are_refused(store: Store) -> None:
+    with pytest.raises(UsageError, match="this machine can never run it"):
+        submit(int, cpus=99_999)
+    with pytest.raises(UsageError, match=r"kwargs=\{'lr': …\}"):
+        submit(int, lr=0.1)  # type: ignore[call-overload]
+    with pytest.raises(UsageError, match="there is no group 'nights'"):
+        submit(int, group="nights")
+    with pytest.raises(UsageError, match="there is no job 12"):
+        submit(int, after=12)
+    with pytest.raises(
+        UsageError, match="after: expected futures, runs or numbers of jobs, got 'x'"
+    ):
+        submit(int, after="x")  # type: ignore[arg-type]
+    assert store.read.jobs() == []
+
+
+def test_cleaning_a_job_deletes_its_call_but_no_call_that_another_job_needs(
+    home: Home, launcher: Launcher
+) -> None:
+    first, second = submit_many(abs, [-1, -2])
+    concurrent.futures.wait([first, second], timeout=DEADLINE_S)
+    assert launcher("clean", str(first.job), "--yes").code == 0
+    assert len([*(home.folder / "functions").iterdir()]) == 1
+    assert launcher("clean", str(second.job), "--yes").code == 0
+    assert [*(home.folder / "functions").iterdir()] == []
+
+
+def _release(home: Home, answer: Future[int]) -> None:
+    said = subprocess.run(
+        [Path(sys.executable).parent / "launcher", "release", str(answer.job)], check=False
+    )
+    assert said.returncode == 0
+
+
+def test_at_its_time_limit_a_function_is_interrupted_and_the_future_says_so() -> None:
+    answer = submit(lambda: threading.Event().wait(), time_limit=0.2)
+    with pytest.raises(JobError, match="reached its time limit"):
+        answer.result(DEADLINE_S)
+
+
+def test_a_callback_may_submit_and_wait_for_the_next_function() -> None:
+    values: list[int] = []
+
+    def go_on(before: concurrent.futures.Future[int]) -> None:
+        values.append(submit(abs, -before.result() - 1).result(DEADLINE_S))
+
+    submit(abs, -1).add_done_callback(go_on)
+    until(lambda: values == [2], "the second one is done")
+
+
+def test_a_fork_of_a_process_with_futures_has_futures_of_its_own() -> None:
+    code = (
+        "import os\nfrom launcher.api import submit\nheld = submit(int, hold=True)\n"
+        "if os.fork() == 0:\n    os._exit(submit(int, '7').result(60))\n"
+        "print(os.waitstatus_to_exitcode(os.wait()[1]), held.done())"
+    )
+    words = [sys.executable, "-W", "ignore", "-c", code]
+    said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    assert said.stdout == "7 False\n"
+
+
+def test_types_are_known_where_mypy_reads_a_script() -> None:
+    def half(x: int) -> float:
+        return x / 2
+
+    one = submit(half, 1, hold=True, time_limit="1h")
+    many = submit_many(half, [1, 2], hold=True, cpus=1)
+    assert_type(one, Future[float])
+    assert_type(many, list[Future[float]])
+    if one.done():
+        assert_type(one.result(), float)
+
+
+def test_a_future_outlives_the_scheduler_of_its_job(
+    queue: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.functions.job_states.CHECK_EVERY_S", 0.1)
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+
+    def waits() -> str:
+        begun.touch()
+        while not gate.exists():
+            time.sleep(0.01)
+        return "done"
+
+    answer = submit(waits)
+    until(begun.exists, "it runs")
+    pid = scheduler_pid(queue)
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    gate.touch()
+    assert answer.result(DEADLINE_S) == "done"
+    assert scheduler_pid(queue) != pid

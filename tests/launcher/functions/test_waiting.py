@@ -1,0 +1,66 @@
+"""Waiting for jobs from Python: by future, number, run, and several of them."""
+
+from pathlib import Path
+
+import pytest
+
+from launcher.api import MachineError, UsageError, submit, submit_many, wait
+from launcher.functions.task_files import Run
+from launcher.store.queue import NewJob, Store
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.paths import Home
+from tests.build import a_context, a_spec, until
+from tests.launcher.conftest import Launcher
+
+pytestmark = pytest.mark.usefixtures("queue")
+
+
+def test_the_states_of_all_jobs_are_returned_when_they_have_ended(home: Home) -> None:
+    good, bad = submit(int, "3"), submit(int, "x")
+    states = wait([good, bad.job, "functions"])
+    assert states == {good.job: "done", bad.job: "failed"}
+    run = Run(name="functions", folder=home.folder, jobs=(bad.job,), queued=1, joined=0, cached=0)
+    assert run.wait() == {bad.job: "failed"}
+
+
+def test_after_the_timeout_the_states_are_returned_as_they_are() -> None:
+    held = submit(int, hold=True)
+    assert wait(held, timeout=0.05) == {held.job: "held"}
+
+
+def test_a_job_or_a_run_that_does_not_exist_is_refused() -> None:
+    submit(int, hold=True)
+    with pytest.raises(UsageError, match="no job 7"):
+        wait(7)
+    with pytest.raises(UsageError, match="did you mean 'functions'"):
+        wait("function")
+
+
+def test_who_waits_learns_that_the_queue_is_stopped(
+    launcher: Launcher, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.functions.job_states.CHECK_EVERY_S", 0.0)
+    held = submit(int, hold=True)
+    assert launcher("stop").code == 0
+    until(lambda: scheduler_pid(home) is None, "the scheduler has left")
+    with pytest.raises(MachineError, match="launcher start"):
+        wait(held)
+    with pytest.raises(MachineError, match="launcher start"):
+        held.result()
+
+
+def test_nothing_is_printed_outside_of_terminals_and_notebooks(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    wait(submit_many(abs, [-1, -2]))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_of_runs_with_one_name_the_newest_is_meant(store: Store) -> None:
+    numbers = []
+    for age, root in enumerate(("/old", "/new")):
+        with store.writing():
+            run = store.run(Path(root), "study")
+            new = NewJob(spec=a_spec("true", run="study", root=root))
+            numbers.append(store.put(run, a_context(), new, float(age)))
+    assert [*wait("study", timeout=0)] == numbers[1:]
