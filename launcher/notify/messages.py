@@ -12,7 +12,7 @@ from launcher.states import ENDED, State
 from launcher.system.text import harmless
 from launcher.units import format_seconds
 
-PROGRAMS = "add"  # the run of what `launcher add` queues, which has no folder
+WITHOUT_FOLDER = frozenset({"add", "functions"})  # runs of programs and functions, of no task file
 MESSAGES = "LAUNCHER_MESSAGES"  # of how many messages a digest was made
 MOST_TITLE = 160  # characters; some services take no more
 MOST_TEXT = 4000
@@ -82,7 +82,7 @@ def of_run(run: RunWatch, counts: Mapping[State, int] | None, host: str, now: fl
         title = f"{run.name}: {_headline(run.bundle)}"
         lines = [f"{run.name} goes on: {in_counts(run.totals)}, {counted(run.open, 'job')} left."]
     lines += _note_lines(run.bundle)
-    folder = "" if run.name == PROGRAMS else f"{run.root}/runs/{run.name}"
+    folder = "" if run.name in WITHOUT_FOLDER else f"{run.root}/runs/{run.name}"
     lines += ["", *([f"folder: {folder}"] if folder else []), f"machine: {host}"]
     shown = counts or run.totals
     facts = {

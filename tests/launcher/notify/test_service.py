@@ -205,14 +205,14 @@ def test_a_restart_sends_nothing_twice_and_loses_nothing(
     teller: Teller, store: Store, notes: Path
 ) -> None:
     first, second, third = enqueue(store, a_spec(name="a"), a_spec(name="b"), a_spec(name="c"))
-    finish(store, first, failed="boom")
+    finish(store, first, failed="boom", now=teller.clock.now)
     teller.minute()
     teller.until(lambda: lines_of(notes) and not teller.notices.outbox, "the failure is told")
     teller.again()
-    finish(store, second)
+    finish(store, second, now=teller.clock.now)
     teller.service.step()
     teller.again()
-    finish(store, third)
+    finish(store, third, now=teller.clock.now)
     teller.minute()
     teller.again()
     teller.until(lambda: len(lines_of(notes)) == 2 and not teller.notices.outbox, "the end is told")
