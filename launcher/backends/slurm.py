@@ -11,7 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from launcher.backends.node_paths import path_on_node
-from launcher.backends.protocol import Cause, EngineError, Estimate, Observation, Refused, Stage
+from launcher.backends.protocol import (
+    NOWHERE,
+    Cause,
+    EngineError,
+    Estimate,
+    Observation,
+    Refused,
+    Stage,
+)
 from launcher.backends.sbatch import (
     Batch,
     arguments,
@@ -63,7 +71,6 @@ class Slurm:
     def __init__(self, settings: BackendSettings, commands: SlurmCommands) -> None:
         """Begin; nothing is asked yet."""
         self._settings, self._commands = settings, commands
-        self._nodes: dict[str, str] = {}  # token → where it ran when Slurm last knew
         self._cgroups: bool | None = None  # not asked yet
 
     @property
@@ -89,7 +96,9 @@ class Slurm:
             if answer.code:
                 raise self._refusal(answer)
 
-    def observe(self, tokens: Collection[str]) -> Mapping[str, Observation]:
+    def observe(
+        self, tokens: Collection[str], nodes: Mapping[str, str] = NOWHERE
+    ) -> Mapping[str, Observation]:
         """Ask squeue once for all pilots; where one has ended without a word, also for its node.
 
         Raises:
@@ -98,11 +107,8 @@ class Slurm:
         if not tokens:
             return {}
         seen = observations(self._rows(tokens), tokens)
-        self._nodes = {
-            token: observation.node or self._nodes.get(token, "")
-            for token, observation in seen.items()
-        }
-        return self._with_silent_nodes(seen)
+        known = {token: seen[token].node or nodes.get(token, "") for token in seen}
+        return self._with_silent_nodes(seen, known)
 
     def cancel(self, tokens: Collection[str]) -> None:
         """Cancel pilots with all that runs in them.
@@ -181,20 +187,27 @@ class Slurm:
         except ValueError as error:
             raise EngineError(f"squeue printed what is not understood: {error}") from error
 
-    def _with_silent_nodes(self, seen: Mapping[str, Observation]) -> dict[str, Observation]:
-        """Add which ended pilots' nodes do not answer: what ran there may run on."""
+    def _with_silent_nodes(
+        self, seen: Mapping[str, Observation], known: Mapping[str, str]
+    ) -> dict[str, Observation]:
+        """Add which ended pilots' nodes do not answer: what ran there may run on.
+
+        Args:
+            seen: what squeue says.
+            known: by token, the node, '' where none is known.
+        """
         asked = {
             token: node
             for token, observation in seen.items()
             if observation.stage in {Stage.ENDED, Stage.UNKNOWN}
             and observation.cause is not Cause.COMPLETED
-            and (node := self._nodes[token])
+            and (node := known[token])
         }
         if not asked:
             return dict(seen)
-        nodes = ",".join(sorted(set(asked.values())))
+        listed = ",".join(sorted(set(asked.values())))
         printed = self._commands.require(
-            "sinfo", "--noheader", "--Node", f"--nodes={nodes}", f"--format={NODE_FORMAT}"
+            "sinfo", "--noheader", "--Node", f"--nodes={listed}", f"--format={NODE_FORMAT}"
         )
         try:
             silent = silent_nodes(printed)
@@ -203,7 +216,7 @@ class Slurm:
         return {
             token: replace(
                 observation,
-                node=self._nodes[token],
+                node=known[token],
                 node_answers=asked.get(token, "") not in silent,
             )
             for token, observation in seen.items()

@@ -69,10 +69,13 @@ def _take_over(accepted: Stage, stage: Stage) -> None:
             raise
     seal(accepted)
     _delete_gone(accepted)
-    with contextlib.suppress(FileNotFoundError):  # nothing is left of it
-        _move(accepted, "", {*read_links(accepted).replaced})
-        # refused where a network file system has not listed all that lies there: the rest is moved later
-        os.rmdir(accepted.new)  # noqa: PTH106  # likewise
+    try:
+        os.stat(accepted.new)  # noqa: PTH116  # likewise
+    except FileNotFoundError:  # all was moved before
+        return
+    _move(accepted, "", {*read_links(accepted).replaced})
+    # refused where a network file system has not listed all that lies there: the rest is moved later
+    os.rmdir(accepted.new)  # noqa: PTH106  # likewise
 
 
 def _delete_gone(stage: Stage) -> None:

@@ -141,11 +141,17 @@ class BackendPilots:
         if self.pilots.write(pilot, replace(pilot.record, buried=True)):
             pilot.attempts = 0
 
-    def leave(self, *, now: bool, why: str) -> None:
-        """Have all pilots end: at once, or when nothing runs there; may be called again and again."""
+    def leave(self, *, now: bool, why: str, for_good: bool = True) -> None:
+        """Have all pilots end: at once, or when nothing runs there; may be called again and again.
+
+        Args:
+            now: at once, with what runs there.
+            why: they end.
+            for_good: those are told at once, too, on which something runs; else they may be needed again by then.
+        """
         at = self._clock()
         for pilot in self.pilots:
-            if pilot.spoke:
+            if pilot.spoke and (now or for_good or not pilot.attempts):
                 pilot.send_leave(now=now, at=at)
             lost = pilot.life is Life.SILENT and (now or not pilot.attempts)
             if not pilot.spoke or lost or at > pilot.left_at + LEAVE_S:
@@ -196,7 +202,8 @@ class BackendPilots:
             self.pilots.doom(pilot, self._end_of(pilot))
         if pilot.over and pilot.taken and not pilot.spoke and not pilot.is_doomed:
             self._blame(pilot, self._end_of(pilot), now)
-        if pilot.is_lost and not pilot.record.given_up and _is_seen(pilot):
+        lost = pilot.is_lost and not pilot.record.given_up
+        if lost and (pilot.link.is_emptied or _is_seen(pilot)):
             self._give_up(pilot)
 
     def _dismiss(self, pilot: Pilot, now: float) -> None:

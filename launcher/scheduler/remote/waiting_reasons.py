@@ -29,9 +29,7 @@ class Situation:
     refusal: str  # what it said to the last submission
     failures: int
     failure: str
-    log: (
-        str | None
-    )  # what the last pilot printed that could not work; None: not known, or not to be shown
+    log: str | None  # what the last of these printed; None: not known, or not to be shown
     folder: str  # of the pilots, where it printed nothing
     pause_s: float  # until failures and refusals allow a submission
     wait_s: float  # until everything does

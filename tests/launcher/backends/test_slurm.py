@@ -118,11 +118,9 @@ def test_of_an_ended_pilot_it_is_known_whether_its_node_answers(stub: Stub, stat
     assert slurm.observe([TOKEN])[TOKEN].node_answers
 
 
-def test_a_forgotten_pilot_is_remembered_to_have_had_a_node(stub: Stub) -> None:
-    slurm = stub(squeue=f"echo '{row('RUNNING')}'", sinfo="echo 'n1|down*'")
-    slurm.observe([TOKEN])
-    stub(squeue="")
-    observation = slurm.observe([TOKEN])[TOKEN]
+def test_of_a_forgotten_pilot_the_node_is_asked_that_it_was_seen_on(stub: Stub) -> None:
+    slurm = stub(squeue="", sinfo="echo 'n1|down*'")
+    observation = slurm.observe([TOKEN], {TOKEN: "n1"})[TOKEN]
     assert (observation.stage, observation.cause) == (Stage.UNKNOWN, Cause.UNKNOWN)
     assert (observation.node, observation.node_answers) == ("n1", False)
 

@@ -156,6 +156,26 @@ def test_what_a_network_file_system_lists_late_is_moved_when_it_is_seen(
     assert not (study.run / ".attempts").exists()
 
 
+def test_a_name_that_cannot_be_found_for_a_moment_keeps_nothing_from_being_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = a_done_attempt(tmp_path)
+    hand_over(study.attempt(study.number), study.run)
+    rename = os.rename
+
+    def stale(path: str, place: str) -> None:
+        if place == f"{study.run}/table.csv":
+            raise FileNotFoundError(2, "No such file or directory", path)
+        rename(path, place)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", stale)
+        with pytest.raises(FileNotFoundError):
+            study.accept()
+    study.accept()
+    assert study.results() == WHOLE
+
+
 def test_links_whose_record_was_lost_replace_nothing(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.accepted({f"{MODEL}/best.pt": "old", "b:pre/best.pt": "b"})

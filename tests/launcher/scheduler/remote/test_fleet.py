@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -399,7 +400,7 @@ def test_what_runs_on_a_node_that_never_answers_again_is_given_up_when_it_is_can
     assert not world.fleet.given_up()
     link.stop("2-1")
     world.pass_time(10)
-    assert world.fleet.given_up() == {token: f"pilot {token} on n1 ended: node failed"}
+    assert world.fleet.given_up() == {token: "pilot on n1 ended: node failed"}
 
 
 def test_an_engine_that_forgets_a_pilot_does_not_say_that_its_node_answers(world: World) -> None:
@@ -412,6 +413,17 @@ def test_an_engine_that_forgets_a_pilot_does_not_say_that_its_node_answers(world
     world.cluster.jobs[token] = replace(forgotten, node_answers=True)
     world.pass_time(10)
     assert list(world.fleet.given_up()) == [token]
+
+
+def test_a_scheduler_that_begins_anew_tells_its_engine_where_pilots_said_they_were(
+    world: World,
+) -> None:
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    world.cluster.jobs.clear()  # Slurm forgets
+    world.new_fleet()
+    world.pass_time(10)
+    assert world.cluster.nodes == {token: "n1"}
 
 
 def test_pilots_are_kept_while_their_file_system_is_not_mounted(tmp_path: Path) -> None:
@@ -428,6 +440,22 @@ def test_pilots_are_kept_while_their_file_system_is_not_mounted(tmp_path: Path) 
     assert not world.fleet.given_up()
     shared.rmdir()
     away.rename(shared)
+    world.pass_time(10)
+    assert list(world.fleet.given_up()) == [token]
+
+
+def test_what_is_cancelled_ends_also_where_the_folder_of_its_pilot_was_deleted(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, folder=tmp_path / "shared")
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    world.by_token[token].expect("1-1")
+    world.cluster.end(token)
+    shutil.rmtree(tmp_path / "shared")
+    world.pass_time(60)
+    assert not world.fleet.given_up()
+    world.by_token[token].stop("1-1")
     world.pass_time(10)
     assert list(world.fleet.given_up()) == [token]
 
@@ -528,6 +556,20 @@ def test_attempts_on_a_pilot_without_a_record_are_given_up(world: World) -> None
     world.busy = {"launcher-00000000000000000000": 1}
     world.turn()
     assert list(world.fleet.given_up()) == list(world.busy)
+
+
+def test_attempts_on_a_pilot_whose_record_cannot_be_read_are_not_given_up(world: World) -> None:
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    record = world.home.folder / "pilots" / f"{token}.json"
+    record.write_text('{"schema": 99}')  # a newer launcher's
+    world.new_fleet()
+    world.pass_time(30)
+    assert world.fleet.is_unreadable(token)
+    assert not world.fleet.given_up()
+    record.unlink()
+    world.pass_time(3)
+    assert list(world.fleet.given_up()) == [token]
 
 
 def test_a_pilot_that_nobody_needs_any_more_leaves_the_queue(tmp_path: Path) -> None:
@@ -659,10 +701,13 @@ def test_a_stopped_queue_lets_pilots_end_what_runs(world: World) -> None:
     for _ in range(3):
         world.fleet.leave(now=False)
         world.pass_time(5, speaking=[first, second])
-    assert world.by_token[first].orders == [Leave()]
+    assert world.by_token[second].orders == [Leave()]
     assert world.cluster.cancelled == world.cluster.submitted[2:]
     assert world.fleet
     world.busy = {}
+    world.pass_time(1, speaking=[first])
+    world.fleet.leave(now=False)
+    assert world.by_token[first].orders == [Leave()]
     for token in (first, second):
         world.by_token[token].said_bye = "told to leave"
     world.pass_time(3)
@@ -672,6 +717,17 @@ def test_a_stopped_queue_lets_pilots_end_what_runs(world: World) -> None:
     world.pass_time(6)
     assert not world.fleet
     assert not world.records()
+
+
+def test_a_pilot_on_which_a_job_runs_serves_on_when_the_queue_goes_on(world: World) -> None:
+    first, second = start(world, 2)
+    world.busy = {first: 1}
+    world.turn()
+    world.fleet.leave(now=False)
+    world.pass_time(5, speaking=[first, second])
+    world.need(5)  # the queue was started again, long before that job ends
+    world.pass_time(2, speaking=[first, second])
+    assert [link.folder.token for link in world.fleet.links()] == [first]
 
 
 def test_a_scheduler_does_not_stay_for_an_engine_that_is_silent_about_pilots_that_left(

@@ -9,6 +9,7 @@ import pytest
 
 from launcher import __version__
 from launcher.backends.protocol import (
+    NOWHERE,
     Backend,
     Cause,
     EngineError,
@@ -74,6 +75,7 @@ class ToyCluster:
     submitted: list[str] = field(default_factory=list)  # every token, whenever it was taken
     cancelled: list[str] = field(default_factory=list)
     questions: int = 0
+    nodes: dict[str, str] = field(default_factory=dict)  # token → where it was seen last
     most_alive: int = 0
     refuses: str = ""  # what it says to submissions
     for_good: bool = False  # it says so until a configuration changes
@@ -126,8 +128,11 @@ class ToyBackend:
         if cluster.refuses:
             raise EngineError(cluster.refuses)
 
-    def observe(self, tokens: Collection[str]) -> Mapping[str, Observation]:
+    def observe(
+        self, tokens: Collection[str], nodes: Mapping[str, str] = NOWHERE
+    ) -> Mapping[str, Observation]:
         self.cluster.questions += 1
+        self.cluster.nodes = dict(nodes)
         self._answer()
         unknown = Observation(stage=Stage.UNKNOWN)
         jobs, hidden = self.cluster.jobs, self.cluster.hidden
