@@ -37,6 +37,7 @@ from launcher.ids import (
 from launcher.kind_interface.conditions import condition_of_test, data_of_test, tested
 from launcher.kind_interface.draft import Draft, Input
 from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface.measured import HasEpochs, RanksMetrics
 from launcher.kind_interface.settings import Settings
 from launcher.kind_interface.shared_work import (
     KeepsWork,
@@ -89,6 +90,7 @@ __all__ = [
     "Entry",
     "Error",
     "Future",
+    "HasEpochs",
     "Input",
     "Job",
     "JobError",
@@ -104,6 +106,7 @@ __all__ = [
     "PlannedJob",
     "Poison",
     "Portion",
+    "RanksMetrics",
     "RepeatsWork",
     "Role",
     "Run",

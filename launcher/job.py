@@ -66,7 +66,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """On which terms a job runs: when, how often, how long, beside whom."""
+    """On which terms a job runs: when, how often, how long, beside whom, and where it reports."""
 
     group: str = ""  # jobs of a group share its limit; empty: none
     not_before: float | None = None  # seconds since 1970
@@ -78,6 +78,7 @@ class Terms:
     grace_s: float = 30.0  # from SIGTERM to SIGKILL; a training needs seconds for its checkpoint
     rerun: str = "again"  # what follows a lost or stopped attempt: one of RERUNS
     on: tuple[str, ...] = ()  # backends, the preferred one first; empty: this machine
+    tensorboard: str = ""  # folder of its program's event files, from its own; empty: none is read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,10 +174,12 @@ class SpecWriter:
 
 @lru_cache(maxsize=256)
 def _flat(part: Resources | Terms) -> dict[str, Json]:
-    """Return a part of a spec as it is read back; where it runs only where that is said: older versions know none."""
+    """Return a part of a spec as it is read back; terms that older versions do not know only where they are set."""
     record = asdict(part)
     if on := record.pop("on", ()):
         record["on"] = [*on]
+    if not record.get("tensorboard"):
+        record.pop("tensorboard", None)
     return record
 
 

@@ -90,8 +90,11 @@ class ReasonCode(StrEnum):
     CHANGED = "changed"  # queued again by a task file: the file, the code or an input is another
     ACCEPTED = "accepted"  # done with other code than it is now; its owner keeps the result
     RETRIED = "retried"  # queued again by its owner
+    EDITED = "edited"  # changes: what its owner changed of it, in words
     HELD = "held"
     RELEASED = "released"
+    PAUSED = "paused"  # since: seconds since 1970; vram: bytes that stay reserved on each GPU, where it has some
+    RESUMED = "resumed"
     CANCELLED = "cancelled"
     # what became of an attempt; `requeued`: queued again at no cost; `short`: the text, cut to an exception
     STARTED = "started"

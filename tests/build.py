@@ -24,7 +24,7 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json, write_json, write_whole
 from launcher.system.paths import Attempt, Home
 from launcher.system.process_tree import descendants, send
-from launcher.system.processes import boot_id, identity, identity_lines, recorded
+from launcher.system.processes import boot_id, identity, identity_lines, lock_holder, recorded
 from launcher.workers.fork_server_client import ForkServer
 from launcher.workers.order import order_text
 from launcher.workers.started_file import recorded_outcome
@@ -309,7 +309,7 @@ def end_everything(home: Home) -> None:
     if not home.folder.exists():
         return
     write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})  # nobody restarts anything
-    _kill([scheduler_pid(home)])
+    _kill([scheduler_pid(home), lock_holder(home.notify_lock)])
     if not home.attempts.exists():
         return
     for folder in home.attempts.iterdir():

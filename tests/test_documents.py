@@ -68,6 +68,14 @@ PLANNED = {  # run with --dry-run
     "launcher run tasks/tour.yaml --on scavenger,slurm": "the same",
 }
 PARSED = {  # its options must exist, and its arguments be as many as it takes
+    "launcher edit 12": "opens an editor",
+    "launcher edit train/gan2:pre --set lr=0.01 --set resources.vram=16GiB": "wants a job that waits",
+    "launcher retry --failed --set batch=32": "wants a job that failed",
+    "launcher retry 12 13 --set resources.vram=16GiB --set resources.time_limit=8h": "the same",
+    "launcher pause train/gan2:pre": "wants a job that runs",
+    "launcher resume train/gan2:pre": "the same",
+    "launcher web": "serves until it is interrupted; tests/launcher/web walks through its pages",
+    "launcher web --port 8765 --read-only": "the same",
     "trueface splits DATA --out splits --attributes faces.csv --balance cells": "wants groups",
     "trueface splits DATA --check splits --attributes faces.csv --groups-by gender": "wants groups",
     "trueface unlearned poison_sample": "comes after half an hour of trainings",
@@ -125,7 +133,10 @@ ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
     "launcher status --watch=5": INTERRUPT,
 }
 REFERENCE = ("CONTRIBUTING.md", "decisions.md", "measured.md")  # they run nothing but targets
-QUEUEING = ("coming.md", "gpus.md", "programs.md", "python.md", "recipes.md", "scheduling.md")
+QUEUEING = (
+    "coming.md", "gpus.md", "programs.md", "progress.md", "python.md", "recipes.md", "scheduling.md",
+    "steering.md", "web.md",
+)  # fmt: skip
 CLUSTERS = "clusters.md"
 # Processes of this machine in the place of the clusters that the page names.
 STAND_INS = """
@@ -136,11 +147,18 @@ idle = "1s"
 [backends.scavenger]
 kind = "local"
 """
+NOTIFY = "notify.md"
+# A command in the place of the services that the page names.
+NOTES = """
+[notify.desk]
+command = ["true"]
+"""
 EXPERIMENTS = (
     "demo.md",
     "generators.md",
     "inside.md",
     "laboratory.md",
+    "results.md",
     "tasks.md",
     "unlearning.md",
 )
@@ -311,6 +329,14 @@ def test_the_page_about_clusters_does_what_it_shows(eight: Sandbox) -> None:
 
 
 @pytest.mark.slow
+def test_the_page_about_messages_does_what_it_shows(sandbox: Sandbox) -> None:
+    file = sandbox.folder / "config.toml"
+    file.write_text(NOTES, encoding="utf-8")
+    sandbox.environment["LAUNCHER_CONFIG"] = str(file)
+    perform(TREE / "docs" / NOTIFY, sandbox)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_page_about_experiments_does_what_it_shows(name: str, sandbox: Sandbox) -> None:
     page = TREE / "docs" / name
@@ -323,7 +349,7 @@ def test_a_page_about_experiments_does_what_it_shows(name: str, sandbox: Sandbox
 
 
 def test_every_page_is_walked_through() -> None:
-    walked = {"README.md", "screens.md", CLUSTERS, *QUEUEING, *EXPERIMENTS, *REFERENCE}
+    walked = {"README.md", "screens.md", CLUSTERS, NOTIFY, *QUEUEING, *EXPERIMENTS, *REFERENCE}
     assert {page.name for page in PAGES} == walked
     assert all(command.text in TARGETS for name in REFERENCE for command in shown(_page(name)))
 

@@ -55,13 +55,22 @@ def distributions(modules: set[str]) -> set[str]:
 
 # may be absent: imported where they are used
 EXTRAS = ("diffusion", "timm")
+QUEUE_EXTRAS = ("web", "data", "notify", "tensorboard")
 OPTIONAL = {"pyarrow"}.union(*(declared("options.extras_require", name) for name in EXTRAS))
 
 
 def test_the_queue_declares_all_that_it_imports() -> None:
     base = declared("options", "install_requires")
     on_clusters = declared("options.extras_require", "ray")  # by a process of its own
-    assert distributions(imported("launcher") - on_clusters) == base
+    optional = set().union(*(declared("options.extras_require", name) for name in QUEUE_EXTRAS))
+    assert distributions(imported("launcher") - on_clusters) - optional == base
+
+
+def test_the_extra_of_the_page_brings_what_it_imports() -> None:
+    base = declared("options", "install_requires")
+    assert distributions(imported("launcher/web")) - base == declared(
+        "options.extras_require", "web"
+    )
 
 
 def test_the_extra_brings_what_only_the_laboratory_imports() -> None:

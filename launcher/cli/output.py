@@ -61,28 +61,33 @@ def _plain(cell: str) -> str:
 def long_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
     """Return records as rows below the names of their columns, nothing left out.
 
-    A number with an interval makes three columns: accuracy, accuracy_low, accuracy_high.
+    A number with an interval makes three columns: accuracy, accuracy_low, accuracy_high; a mean two
+    more, accuracy_sd and accuracy_n.
     """
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    wide = {key for key in keys if any(_has_bounds(row.get(key)) for row in rows)}
-    head = [title for key in keys for title in _titles(key, key in wide)]
+    further = {key: _further([row.get(key) for row in rows]) for key in keys}
+    head = [title for key in keys for title in (key, *(f"{key}_{part}" for part in further[key]))]
     return [list[Cell](head)] + [
-        [cell for key in keys for cell in _cells(row.get(key), key in wide)] for row in rows
+        [cell for key in keys for cell in _cells(row.get(key), further[key])] for row in rows
     ]
 
 
-def _has_bounds(value: object) -> bool:
-    return isinstance(value, Mapping) and read_metric(value) is not None
+def _further(values: Sequence[object]) -> tuple[str, ...]:
+    """Return what is known of a column's numbers besides their values."""
+    metrics = [
+        metric
+        for value in values
+        if isinstance(value, Mapping) and (metric := read_metric(value)) is not None
+    ]
+    means = any(metric.n is not None for metric in metrics)
+    return (("low", "high") if metrics else ()) + (("sd", "n") if means else ())
 
 
-def _titles(key: str, wide: bool) -> tuple[str, ...]:
-    return (key, f"{key}_low", f"{key}_high") if wide else (key,)
-
-
-def _cells(value: Any, wide: bool) -> tuple[Cell, ...]:
+def _cells(value: Any, further: tuple[str, ...]) -> tuple[Cell, ...]:
     metric = read_metric(value)
-    if wide:
-        return (None,) * 3 if metric is None else (metric.value, metric.low, metric.high)
+    if further:
+        parts = (None if metric is None else getattr(metric, part) for part in further)
+        return (None if metric is None else metric.value, *parts)
     if metric is not None:
         return (metric.value,)
     if value is None or isinstance(value, str):

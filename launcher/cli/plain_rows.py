@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from launcher.cli.output import markdown_text
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.screens.result_table import read_metric, short
 from launcher.screens.text_table import GAP, width_of
@@ -61,12 +60,6 @@ def draw_plain(rows: Sequence[Row], width: int) -> str:
             lines += ["", f"not shown: {', '.join(hidden)} (--format csv has all columns)"]
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
-
-
-def markdown_plain(rows: Sequence[Row]) -> str:
-    """Return the tables of some rows as Markdown."""
-    tables = plain_tables(rows)
-    return "\n\n".join(markdown_text(table.lines, right=table.right) for table in tables)
 
 
 def tabbed_plain(rows: Sequence[Row]) -> str:

@@ -1,24 +1,14 @@
 """The results of a run as a table for a terminal, which `run` and `results` print."""
 
-import importlib
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
 from launcher.cli.plain_rows import draw_plain, is_plain
-from launcher.errors import MachineError
-from launcher.ids import model_folder_name
-from launcher.job import Spec
-from launcher.kind_interface.conditions import condition_of_test, data_of_test, tested
-from launcher.kind_interface.kind import Kind, Role
-from launcher.kinds import installed
-from launcher.planning.missing_packages import missing_packages
+from launcher.kind_interface.conditions import condition_of_test, data_of_test
 from launcher.screens.format import columns, harmless
 from launcher.screens.terminal import FULL_WIDTH
 from launcher.screens.text_table import Column, Span, table
-from launcher.states import State
-from launcher.store.rows import JobRow
 
 Row = Mapping[str, Any]
 HEADER = (
@@ -48,50 +38,7 @@ _DISPENSABLE = {
 _CALIBRATED = frozenset({"at threshold", "scaled"})
 
 
-_TELLING = frozenset({Role.TEST, Role.FOLDER})  # of which a table of results tells
-
-
 _SHORTEST = 24  # columns of a model's name; what tells two apart may be its middle
-
-
-def collect(jobs: Sequence[JobRow]) -> list[Row]:
-    """Return the rows of a run's tests and folders, each laboratory telling its own.
-
-    Raises:
-        MachineError: packages that a laboratory reads its results with are not installed.
-    """
-    done = [job for job in jobs if job.state is State.DONE and job.spec.role in _TELLING]
-    rows: list[Row] = []
-    for name in sorted({job.kind for job in done}):
-        kind = installed([name]).get(name)
-        if kind is None or not kind.results:
-            continue
-        if uninstalled := missing_packages([kind]):
-            raise MachineError("; ".join(uninstalled))
-        module, _, function = kind.results.partition(":")
-        # here the laboratory's code enters the command line: only it can read its score files
-        table = getattr(importlib.import_module(module), function)
-        specs = [job.spec for job in done if job.kind == name and _is_there(job.spec)]
-        if specs:
-            rows += table(specs[0].run_folder, [_subject(kind, spec) for spec in specs])
-    return rows
-
-
-def _is_there(spec: Spec) -> bool:
-    """Tell whether a made folder was left as it was; what a test wrote is its laboratory's business."""
-    return spec.role != Role.FOLDER or all(Path(path).exists() for path in spec.outputs)
-
-
-def _subject(kind: Kind, spec: Spec) -> tuple[str, str]:
-    """Return what a table tells of a job: a model and its test, or no model and a folder."""
-    if spec.role == Role.FOLDER:
-        return "", model_folder_name(spec.name.partition("/")[2])
-    return spec.model or "", test_name(kind, spec)
-
-
-def test_name(kind: Kind | None, spec: Spec) -> str:
-    """Return the name of a test among those of its model: its data, and under what it is done."""
-    return tested(spec.data or "", "" if kind is None else kind.settings.condition(spec.settings))
 
 
 def draw(rows: Sequence[Row], *, everything: bool = False, width: int = FULL_WIDTH) -> str:

@@ -1,4 +1,4 @@
-"""What an option takes: numbers, amounts of memory, times, dates, signals; each reads it from text.
+"""What an option takes: numbers, amounts of memory, times, dates, folders; each reads it from text.
 
 A type is read in the same way from a task file and from a command line, with the same limits and
 the same messages; both name the option before the message.
@@ -231,6 +231,21 @@ class Word:
 
     def read(self, text: str, now: float) -> str:  # noqa: ARG002
         """Return the name."""
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder, which need not be there; a relative one is in the folder in which the job runs."""
+
+    metavar: str = "FOLDER"
+    expected: str = "a folder such as runs/first"
+    is_text: bool = True
+
+    def read(self, text: str, now: float) -> str:  # noqa: ARG002
+        """Return the folder as it is written."""
+        if not text.strip() or "\0" in text:
+            raise UsageError(f"expected {self.expected}, got {text!r}")
         return text
 
 

@@ -31,6 +31,8 @@ class Settings(BaseModel):
     stands for the folders that it makes.
     `word_files` names settings that hold a folder, and the task file in it that may be included for its
     subsets and modifiers: where a data ID has a word that only such a file knows, that is said.
+    `columns` names columns of results and the setting of a training that each shows, where its own name
+    would mislead there, such as `architecture` for the setting `model`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
@@ -45,6 +47,7 @@ class Settings(BaseModel):
     models: ClassVar[tuple[str, ...]] = ()
     folders: ClassVar[tuple[str, ...]] = ()
     word_files: ClassVar[Mapping[str, str]] = {}
+    columns: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:

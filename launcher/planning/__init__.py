@@ -3,5 +3,5 @@
 Start reading at `load.plan`.
 In reading order: load, expanding, model_requests, model_graph, model_problems, identity, plan,
 plan_builder, planned_job, poison_draws, dependencies, code_changes, queue_comparison, sharing,
-submit, estimates, first_wave, preview, pilot_preview, missing_packages, machine_state, export.
+submit, revising, estimates, first_wave, preview, pilot_preview, missing_packages, machine_state, export.
 """

@@ -38,6 +38,7 @@ def plan_json(
         "run": plan.name,
         "about": plan.about,
         "share": plan.share,
+        "notify": plan.notify.record(),
         "run_folder": str(plan.run_folder),
         "git": None if tree is None else tree.record(),
         "jobs": [

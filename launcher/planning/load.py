@@ -63,7 +63,7 @@ def plan(task: TaskFile, *, root: str | Path | None = None) -> Plan:
         root=Path(os.path.normpath(Path.cwd() / (root or "."))),
         exists=Path.exists,
         digest=code.digest,
-        content=_content,
+        content=content_digest,
         closure=code.closure,
     )
     code.save()
@@ -188,7 +188,7 @@ def _decoded(data: bytes, file: str) -> str:
         raise TaskFileError([problem]) from error
 
 
-def _content(path: Path) -> str:
+def content_digest(path: Path) -> str:
     """Return a digest of a file; a folder's is empty: to read all images would take too long."""
     if path.is_dir():
         return ""

@@ -7,6 +7,7 @@ from pathlib import Path
 from launcher.errors import Problem, Severity
 from launcher.ids import Words
 from launcher.job import Resources, Terms
+from launcher.job_options.notifications import RunNotify
 from launcher.kind_interface.kind import Kind, Role
 from launcher.planning.dependencies import MISSING
 from launcher.planning.identity import Identity
@@ -107,6 +108,7 @@ class Plan:
     left_out: tuple[PlannedJob, ...]  # by `phases`, but needed by one of the jobs
     reuse: Reuse
     share: float | None  # of the machine, beside other runs that wait; None: as it was, 1 at first
+    notify: RunNotify  # what its owner is told of it
     pass_env: tuple[str, ...]  # variables that its jobs remember though they look like secrets
     wanted: Wanted  # of a file of the original: to be listed only, or its results
     kinds: Mapping[str, Kind]  # by name, with the words of the user

@@ -84,6 +84,7 @@ def build_plan(
         left_out=builder.left_out(wanted),
         reuse=task.reuse,
         share=task.share,
+        notify=task.notify,
         pass_env=task.pass_env,
         wanted=task.wanted,
         kinds=task.kinds,

@@ -52,7 +52,7 @@ def variant_of(step: Step, code: Callable[[str, tuple[str, ...]], Code]) -> Vari
         settings=step.settings,
         request=step.request,
         code=code(kind.entry, roots_of(kind, values)),
-        resources=_resources(step.request, kind.role in _LEARNING, bool(kind.entry)),
+        resources=resources_of(step.request, kind.role, has_entry=bool(kind.entry)),
         signature=signature_of(kind, values, step.request.resources.gpus) if kind.entry else "",
     )
 
@@ -128,8 +128,8 @@ def planned_job(
     )
 
 
-def _resources(request: JobRequest, learns: bool, has_entry: bool) -> Resources:
-    """Return what a step asks of the machine; a program that asks for a GPU gets one or waits.
+def resources_of(request: JobRequest, role: Role, *, has_entry: bool) -> Resources:
+    """Return what a job asks of the machine; a program that asks for a GPU gets one or waits.
 
     A laboratory's kind knows what to do where there is none; a program got its arguments for the
     GPU that its entry asks for, as that of `launcher add` does.
@@ -137,4 +137,4 @@ def _resources(request: JobRequest, learns: bool, has_entry: bool) -> Resources:
     resources = request.resources
     if not has_entry and resources.device == "auto" and request.wants_gpu:
         resources = replace(resources, device="cuda")
-    return replace(resources, accelerated=learns or request.gpus is not None)
+    return replace(resources, accelerated=role in _LEARNING or request.gpus is not None)

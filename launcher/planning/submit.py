@@ -55,6 +55,7 @@ def submit(
     plan, actions = comparison.plan, [compared.action for compared in comparison.jobs]
     with store.writing():
         run = store.run(root, plan.name, share=plan.share)
+        store.set_notify(run, plan.notify)
         rows = store.read.jobs_of(root, plan.name)
         _accept(store, root, comparison, rows, now)
         queued = [compared for compared in comparison.jobs if compared.action is Action.RUN]

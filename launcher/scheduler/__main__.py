@@ -15,6 +15,7 @@ from launcher.errors import Error, MachineError
 from launcher.gpu.nvml import Nvml
 from launcher.scheduler.dispatch.configured import ConfiguredBackends
 from launcher.scheduler.loop import Scheduler
+from launcher.scheduler.notifier import Notifier
 from launcher.store.opening import worth_checking
 from launcher.store.queue import Store
 from launcher.system import cgroups
@@ -53,6 +54,7 @@ def main(argv: Sequence[str]) -> int:
     store = Store(home, check=_is_to_be_checked(home))
     cpus = cores()
     record, troubles = _record(cpus), Troubles()
+    notifier = Notifier(home, os.environ)
 
     def housekeeping() -> None:
         with troubles.survived(OSError):  # who cannot lock a new file serves on by its record
@@ -61,6 +63,8 @@ def main(argv: Sequence[str]) -> int:
                 scheduler.leave()
                 return
         _set_long_log_aside(home)
+        with troubles.survived(OSError):
+            notifier.keep()
         if not home.scheduler_record.exists():  # the disk was full, or it was deleted
             with contextlib.suppress(OSError):
                 write_json(home.scheduler_record, record, mode=0o600)

@@ -20,13 +20,15 @@ from launcher.system.paths import Attempt
 from launcher.system.process_tree import (
     descendants,
     end_session,
+    go_on,
     is_scheduler,
     marked,
     send,
     session,
+    stop_all,
     terminate,
 )
-from launcher.system.processes import Identity, alive, boot_id, open_pidfd
+from launcher.system.processes import Identity, alive, boot_id, handles, open_pidfd
 from launcher.workers.exit_outcome import done_of, word_of
 from launcher.workers.fork_server_client import Ended, Supervisor
 from launcher.workers.started_file import (
@@ -37,8 +39,10 @@ from launcher.workers.started_file import (
     starter_of,
     void_attempt,
 )
+from launcher.workers.supervisor import PAUSES
 
 LOOK_AGAIN_S = 1.0
+PAUSE_PATIENCE_S = 0.2  # for a program without a supervisor to stand still; it is tried again
 NO_DESCRIPTOR = -1  # there is nothing that becomes readable; only time helps
 ELSEWHERE = -2  # its pilot's file has the news
 # a full disk, a disk that does not answer, a folder for a file; a record that is beyond all bounds
@@ -63,6 +67,9 @@ class Watch(Protocol):
 
     def insist(self) -> None:
         """Kill what did not stop, where no supervisor does."""
+
+    def pause(self, *, paused: bool) -> bool:
+        """Have its processes stand still, or go on; False where that is to be asked again."""
 
     def ending(self) -> "Outcome | Watch | None":
         """Return how it ended, or who is left to be watched; None: there is no news."""
@@ -98,6 +105,10 @@ class Supervised:
     def insist(self) -> None:
         """Leave that to the supervisor."""
 
+    def pause(self, *, paused: bool) -> bool:
+        """Leave word in the attempt's folder, and have the supervisor look there."""
+        return tell_supervisor(self.attempt, self.supervisor.who, paused=paused)
+
     def ending(self) -> Outcome | Watch | None:
         """Return how it ended, as its supervisor recorded, or what is known without that."""
         match self.supervisor.news():
@@ -126,14 +137,32 @@ class Adopted:
                 signal.pidfd_send_signal(self.descriptor, signal.SIGTERM)
         elif not _readable(self.descriptor):
             terminate(self.program)
+            if self.attempt.paused.exists():
+                go_on(self._pids())
 
     def insist(self) -> None:
         """Kill an unsupervised program and all below it; a supervisor does that by itself."""
         if self.program and not _readable(self.descriptor):
-            below = descendants(self.program, skip=is_scheduler)
-            for pid in {*session(self.program), *below}:
+            for pid in self._pids():
                 send(pid, signal.SIGKILL)
             _end_group(self.claim, self.attempt)
+
+    def pause(self, *, paused: bool) -> bool:
+        """Have the supervisor do that; without one, stop the program and all below it."""
+        if not self.program:
+            return tell_supervisor(
+                self.attempt, _supervisor(self.claim, self.attempt), paused=paused
+            )
+        note_pause(self.attempt, paused=paused)
+        if paused:
+            return stop_all(self._pids, PAUSE_PATIENCE_S)
+        go_on(self._pids())
+        return True
+
+    def _pids(self) -> list[int]:
+        """Return the processes of a program without a supervisor."""
+        below = descendants(self.program, skip=is_scheduler)
+        return [self.program, *below, *{*session(self.program)} - {self.program, *below}]
 
     def ending(self) -> Outcome | Watch | None:
         """Return how it ended; without its supervisor, the program is left to be watched."""
@@ -158,9 +187,34 @@ class Unclear:
     def insist(self) -> None:
         """Wait until it is known whom to kill."""
 
+    def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # the protocol's shape
+        """Wait until it is known whom to stop."""
+        return False
+
     def ending(self) -> Outcome | Watch | None:
         """Look again, when it is time."""
         return None if time.monotonic() < self.again_at else find_out(self.claim, self.look)
+
+
+def tell_supervisor(attempt: Attempt, supervisor: Identity, *, paused: bool) -> bool:
+    """Have a supervisor pause its program, or let it go on; False where it does not know how.
+
+    One of an earlier version would end of the signal; one that has just been forked handles it soon.
+    """
+    note_pause(attempt, paused=paused)
+    if not alive(supervisor) or not handles(supervisor.pid, PAUSES):
+        return False
+    send(supervisor.pid, PAUSES)
+    return True
+
+
+def note_pause(attempt: Attempt, *, paused: bool) -> None:
+    """Leave word in an attempt's folder whether its program is paused; it may have deleted the folder."""
+    with contextlib.suppress(OSError):
+        if paused:
+            attempt.paused.touch(0o600)
+        else:
+            attempt.paused.unlink(missing_ok=True)
 
 
 def find_out(claim: Claim, look: Callable[[], Outcome | Watch]) -> Outcome | Watch:

@@ -228,6 +228,7 @@ class Scheduler:
             result.soon(0)
         stopping = self._requests.wishes.keys() | self._gpus.moved.keys()
         self._attempts.stop(stopping, result, all_jobs=self._requests.stop_now)
+        self._attempts.pause(self._requests.paused, result)
         if claims := self._admission.claims():
             result.soon(REFRESH_S)  # their reservations are published again
         if any(claim.gpus for claim in claims) or self._gpus.settling:

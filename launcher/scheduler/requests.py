@@ -45,6 +45,7 @@ class RequestReader:
             stop=stop is not None or self._home.stop.exists(),
             stop_now=bool(stop and stop.get("now")),
             wishes=self._queue.wishes(),
+            paused=self._queue.paused(),
             limits=self._queue.limits(),
             discipline=chosen_discipline(self._home),
         )

@@ -26,6 +26,7 @@ class RunningAttempts:
         """Begin without attempts."""
         self._watches: dict[int, Watch] = {}
         self._insist_at: dict[int, float] = {}  # job that was asked to stop → monotonic
+        self._paused: set[int] = set()  # jobs whose programs stand still
 
     def __bool__(self) -> bool:
         return bool(self._watches)
@@ -33,11 +34,14 @@ class RunningAttempts:
     def add(self, watch: Watch) -> None:
         """Watch an attempt."""
         self._watches[watch.claim.job] = watch
+        if isinstance(watch, Adopted) and watch.attempt.paused.exists():
+            self._paused.add(watch.claim.job)
 
     def remove(self, job: int) -> None:
         """Forget an attempt whose end is known from elsewhere."""
         del self._watches[job]
         self._insist_at.pop(job, None)
+        self._paused.discard(job)
 
     def claims(self) -> list[Claim]:
         """Return the claims of all attempts."""
@@ -86,8 +90,7 @@ class RunningAttempts:
             news = watch.ending()
             if news is None:
                 continue
-            del self._watches[job]
-            self._insist_at.pop(job, None)
+            self.remove(job)
             yield watch, news
 
     def stop(self, jobs: Collection[int], result: TurnResult, *, all_jobs: bool) -> None:
@@ -109,3 +112,21 @@ class RunningAttempts:
             result.soon(REMIND_S)
         if any(watch.descriptor == NO_DESCRIPTOR for watch in self._watches.values()):
             result.soon(LOOK_AGAIN_S)
+
+    def pause(self, jobs: Collection[int], result: TurnResult) -> None:
+        """Have the programs of some jobs stand still, and those of all others go on.
+
+        Args:
+            jobs: whose programs are paused.
+            result: learns when to ask again those that could not be told.
+        """
+        wanted = self._watches.keys() & jobs - self._insist_at.keys()
+        for job in wanted ^ self._paused:
+            if job in self._insist_at:  # it goes on to its end
+                continue
+            if not self._watches[job].pause(paused=job in wanted):
+                result.soon(REMIND_S)
+            elif job in wanted:
+                self._paused.add(job)
+            else:
+                self._paused.discard(job)

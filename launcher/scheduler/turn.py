@@ -34,5 +34,6 @@ class Requests:
     stop: bool = False  # start nothing more
     stop_now: bool = False  # and end what runs
     wishes: Mapping[int, str] = field(default_factory=dict)  # job → what its owner wants of it
+    paused: frozenset[int] = frozenset()  # jobs whose programs stand still
     limits: Mapping[str, int] = field(default_factory=dict)  # group → jobs at once
     discipline: Discipline = OURS  # the policy that the queue's owner chose

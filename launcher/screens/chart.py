@@ -61,6 +61,20 @@ def chart(
     return [row.cut(width) for row in lines]
 
 
+def sparkline(points: Sequence[Point], width: int) -> str:
+    """Return a curve in one line of so many columns at most; '' where there are no finite numbers.
+
+    Args:
+        points: steps, which do not fall, and values.
+        width: columns; with fewer points there are as many as points.
+    """
+    finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    if not finite:
+        return ""
+    low, high = _range([y for _, y in finite], None)
+    return _row(_columns(finite, min(width, len(finite))), 0, 1, low, high)
+
+
 def number(value: float) -> str:
     """Return a number with four digits at most, as it stands on an axis."""
     return f"{value:.4g}"

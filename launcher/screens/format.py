@@ -50,7 +50,7 @@ class JobLine:
     since: float  # it ended, started, or was queued
     note: str
     program: str = ""  # what it runs, where its name does not tell
-    code: ReasonCode | None = None  # of the note; None: that is its progress
+    code: ReasonCode | None = None  # of the note; None: that is its progress, or its last line
     need: str = ""  # the beginning of the note, where the rest tells the machine's situation
     situation: str = ""  # that rest: jobs that wait for the same have the same
 
@@ -77,18 +77,22 @@ def job_line(
     job: JobRow,
     step: Step | None = None,
     *,
+    printed: str = "",
     started: float | None = None,
     need: Need | None = None,
 ) -> JobLine:
-    """Return a job's line; a running one tells its progress, any other why it is as it is.
+    """Return a job's line; a running one tells its progress or what it printed last, any other why it is as it is.
 
     Args:
         job: as the queue knows it.
         step: its progress, if it runs and has reported any.
+        printed: the last line of its log, if it runs and reports no progress.
         started: when its attempt began, where it runs.
         need: the first of the jobs that must still be done before it, where it is known.
     """
-    reason = None if job.state is State.RUNNING and step is not None else reason_to_show(job, need)
+    works = job.state is State.RUNNING and job.paused is None
+    reports = works and (step is not None or bool(printed))
+    reason = None if reports else reason_to_show(job, need)
     data = {} if reason is None else reason.data
     return JobLine(
         id=job.id,
@@ -98,7 +102,7 @@ def job_line(
         state=job.state,
         priority=job.priority,
         since=job.ended or started or job.submitted,
-        note=harmless(str(step) if reason is None else first_line(reason.text)),
+        note=harmless(str(step or printed) if reason is None else first_line(reason.text)),
         program=_program(job),
         code=None if reason is None else reason.code,
         need=harmless(str(data.get("need", ""))),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -26,6 +27,7 @@ from launcher.store.rows import JobRow
 from launcher.store.usage import Usage
 from launcher.system.paths import Home
 from launcher.units import format_bytes, format_seconds
+from launcher.workers.progress.attempt_progress import newest
 
 FEWEST = 4  # runs of which a half is told
 
@@ -53,6 +55,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         "cwd": store.read.folder_of(row.id),
         "log": str(home.attempt(row.id, row.attempts).log) if row.attempts else None,
         "not_accepted": _not_accepted(home, row),
+        "progress": _progress(home, row),
         "expected": _expected(home, store, row) if row.state in OPEN else {},
         "spec": row.spec.record(),
         "attempts": [{**attempt, **place_record(attempt["pilot"], places)} for attempt in attempts],
@@ -66,6 +69,23 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
             for at, state, reason in store.read.events_of(row.id)
         ],
         "result": store.read.result_of(row.id),
+    }
+
+
+def _progress(home: Home, row: JobRow) -> dict[str, Any] | None:
+    """Return the newest that a job's newest attempt reported; None: nothing, or none was made."""
+    step = newest(home.attempt(row.id, row.attempts)).step if row.attempts else None
+    if step is None:
+        return None
+    return {
+        "at": iso(step.at),
+        "step": step.step,
+        "total": step.total,
+        "rate": step.rate,
+        "metrics": {
+            harmless(name): value if not isinstance(value, float) or isfinite(value) else str(value)
+            for name, value in step.metrics.items()
+        },
     }
 
 
@@ -199,7 +219,10 @@ def event_cells(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str
 def attempt_cells(attempt: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str, ...]:
     """Return an attempt's cells: number, when it began, where, how it ended, and after how long."""
     ended = attempt["ended"]
-    took = "" if ended is None else f"after {format_seconds(max(0.0, ended - attempt['claimed']))}"
+    span_s = None if ended is None else max(0.0, ended - attempt["claimed"] - attempt["paused"])
+    pauses = f"pauses of {format_seconds(attempt['paused'])}" if attempt["paused"] else ""
+    took = "" if span_s is None else f"after {format_seconds(span_s)}"
+    took = ", and ".join(filter(None, (took, pauses)))
     node = (attempt["node"] or ELSEWHERE) if attempt["pilot"] else ""
     where = ", ".join(labels.get(uuid, uuid) for uuid in attempt["device"].split(","))
     return (

@@ -84,7 +84,9 @@ def _tried(
     return {
         "attempt": attempt["number"],
         "started": iso(attempt["claimed"]),
-        "seconds": None if attempt["ended"] is None else attempt["ended"] - attempt["claimed"],
+        "seconds": None
+        if attempt["ended"] is None
+        else attempt["ended"] - attempt["claimed"] - attempt["paused"],
         "device": ",".join(labels.get(place, harmless(place)) for place in places),
         **place_record(attempt["pilot"], nodes),
         "vram_promised": attempt["claim"] if attempt["device"] != CPU else None,

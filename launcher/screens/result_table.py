@@ -3,7 +3,7 @@
 A number comes with an interval, {"value": 0.9, "low": 0.88, "high": 0.92}, or alone.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -12,21 +12,48 @@ from launcher.system.files import Json
 from launcher.system.text import harmless
 
 PLACE = ("model", "data", "modifier", "pooled")  # of a row: where its numbers belong
-_BOUNDS = frozenset({"low", "high"})
+_FURTHER = ("low", "high", "sd", "n")  # that may stand beside a value
+_KEYS = frozenset({"value", *_FURTHER})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """A number, and the interval in which the true one lies, if that is known."""
+    """A number, and the interval in which the true one lies, if that is known.
+
+    A mean has the standard deviation of its values and their number, too.
+    """
 
     value: float | int
     low: float | None = None
     high: float | None = None
+    sd: float | None = None
+    n: int | None = None
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, factor: int = 1, digits: int | None = None) -> str:
+        """Return the number with its deviation and interval.
+
+        Args:
+            factor: by which all are multiplied: 100 for per cent.
+            digits: behind the point; None: four digits that matter.
+        """
+
+        def shown(value: float) -> str:
+            return short(value) if digits is None else f"{factor * value:.{digits}f}"
+
+        spread = "" if self.sd is None else f" ± {shown(self.sd)}"
         if self.low is None or self.high is None:
-            return short(self.value)
-        return f"{short(self.value)} [{short(self.low)}, {short(self.high)}]"
+            return f"{shown(self.value)}{spread}"
+        return f"{shown(self.value)}{spread} [{shown(self.low)}, {shown(self.high)}]"
+
+    def record(self) -> Json:
+        """Return it as `read_metric` reads it: a number, or one with what is known besides."""
+        if self.low is None and self.n is None:
+            return self.value
+        bounds: dict[str, Json] = {"value": self.value, "low": self.low, "high": self.high}
+        return bounds if self.n is None else {**bounds, "sd": self.sd, "n": self.n}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +105,11 @@ def read_metric(record: object) -> Metric | None:
     """Return a number of a laboratory or a job as a metric; None if it is no number."""
     if _is_number(record):
         return Metric(value=record)
-    if isinstance(record, Mapping) and "value" in record and set(record) <= {"value", *_BOUNDS}:
-        value, low, high = (record.get(key) for key in ("value", "low", "high"))
+    if isinstance(record, Mapping) and "value" in record and record.keys() <= _KEYS:
+        value, *further = (record.get(key) for key in ("value", *_FURTHER))
         if _is_number(value):
-            return Metric(
-                value=value,
-                low=low if _is_number(low) else None,
-                high=high if _is_number(high) else None,
-            )
+            low, high, sd, n = (part if _is_number(part) else None for part in further)
+            return Metric(value=value, low=low, high=high, sd=sd, n=None if n is None else int(n))
     return None
 
 
@@ -93,24 +117,32 @@ def _is_number(record: object) -> TypeGuard[float]:
     return isinstance(record, int | float) and not isinstance(record, bool)
 
 
-def of_rows(rows: Iterable[Mapping[str, Any]]) -> list[Measured]:
-    """Return the numbers of a laboratory's rows."""
+def of_rows(rows: Iterable[Mapping[str, Any]], columns: Collection[str] = PLACE) -> list[Measured]:
+    """Return the numbers of a laboratory's rows.
+
+    Args:
+        rows: as it tells them.
+        columns: that say what a row is of, and hold no numbers that came out.
+    """
     return [
         Measured(
-            name=_name(row),
-            data="" if "pooled" not in row else row["data"],
+            name=_name(row, columns),
+            data=row["data"] if "pooled" in row else "",
             pooled=bool(row.get("pooled")),
-            metrics=dict(_numbers({k: v for k, v in row.items() if k not in PLACE})),
+            metrics=dict(_numbers({k: v for k, v in row.items() if k not in columns})),
         )
         for row in rows
     ]
 
 
-def _name(row: Mapping[str, Any]) -> str:
-    """Return the model of a test's row; of any other, the first text in it."""
+def _name(row: Mapping[str, Any], columns: Collection[str]) -> str:
+    """Return the model of a test's row; of any other, the first text in it, else what it is of."""
     if "pooled" in row:
         return str(row["model"])
-    return next((value for value in row.values() if isinstance(value, str) and value), "")
+    for value in row.values():
+        if isinstance(value, str) and value:
+            return value
+    return " ".join(f"{name}={row[name]}" for name in columns if row.get(name) is not None)
 
 
 def of_result(job: str, model: str, data: str, result: Mapping[str, Json]) -> Measured:

@@ -35,8 +35,7 @@ from launcher.system.daemon_control import (
 from launcher.system.files import read_json
 from launcher.system.home_checks import mounts, network_warning
 from launcher.system.paths import Home
-from launcher.workers.progress.attempt_progress import newest_step
-from launcher.workers.progress.steps import Step
+from launcher.workers.progress.attempt_progress import NOTHING, Newest, newest
 
 RECENT = 10  # ends that are listed
 WAITING = 40  # waiting jobs that are listed
@@ -138,14 +137,14 @@ class Snapshots:
         self, row: JobRow, claim: Claim, gauges: Sequence[Gauge], nodes: Mapping[str, str]
     ) -> Work:
         labels = {gauge.gpu.uuid: gauge.gpu.label for gauge in gauges}
-        step = step_of(self._home, row)
+        now = newest_of(self._home, row)
         return Work(
-            line=job_line(row, step, started=claim.claimed),
+            line=job_line(row, now.step, printed=now.line, started=claim.claimed),
             started=claim.claimed,
             devices=_devices([labels.get(uuid, harmless(uuid)) for uuid in claim.gpus]),
             node=nodes.get(claim.pilot, ELSEWHERE) if claim.pilot else "",
             memory=self._memory(claim, gauges) if claim.gpus else None,
-            step=step,
+            step=now.step,
         )
 
     def _memory(self, claim: Claim, gauges: Sequence[Gauge]) -> Memory:
@@ -278,11 +277,11 @@ def _recent(
     )
 
 
-def step_of(home: Home, job: JobRow) -> Step | None:
-    """Return how far a running job is."""
+def newest_of(home: Home, job: JobRow) -> Newest:
+    """Return how far a running job is, or what it printed last."""
     if job.state is not State.RUNNING:
-        return None
-    return newest_step(home.attempt(job.id, job.attempts))
+        return NOTHING
+    return newest(home.attempt(job.id, job.attempts))
 
 
 def lines_of(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[JobLine]:
@@ -290,6 +289,7 @@ def lines_of(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[JobLine]:
     needs = store.frames.needs(job.id for job in jobs if job.waits and job.state in OPEN)
     begun = {claim.job: claim.claimed for claim in store.scheduling.claims()}
     return [
-        job_line(job, step_of(home, job), started=begun.get(job.id), need=needs.get(job.id))
+        job_line(job, now.step, printed=now.line, started=begun.get(job.id), need=needs.get(job.id))
         for job in jobs
+        for now in (newest_of(home, job),)
     ]

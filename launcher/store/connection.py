@@ -116,7 +116,7 @@ class Connection:
         marks = ",".join("?" * len(sources))
         moved = self.execute(
             "UPDATE jobs SET state = ?, reason_code = ?, reason = ?, reason_data = ?, ended = ?,"
-            f" wish = '' WHERE id = ? AND state IN ({marks})",
+            f" wish = '', paused = NULL WHERE id = ? AND state IN ({marks})",
             (state, *reason_columns(reason), None if state in OPEN else now, job, *sources),
         )
         if moved.rowcount != 1:

@@ -27,7 +27,8 @@ _CODE = "iif(reason_code = '', json_extract(outcome, '$.ending'), reason_code)"
 _GPUS = "iif(device = 'cpu', 0, length(device) - length(replace(device, ',', '')) + 1)"
 _END = "max(coalesce(ended, :now), claimed, :since)"  # the clock may have been set back meanwhile
 _BEGUN = "max(claimed, :since)"
-_SECONDS = "max(0, ended - claimed)"
+_SECONDS = "max(0, ended - claimed - paused)"  # pauses are no work
+_HELD = "max(0, ended - claimed)"  # and memory stays reserved in them
 _PILOT_USE = ("pilot", "attempts", "done", "gpu_s", "cpu_s")
 _MOST_ATTEMPTS = 100_000  # of one job: more than anybody can ask for
 _LATELY = "(ended IS NULL OR max(ended, claimed) >= :since)"
@@ -157,7 +158,7 @@ class History:
             "SELECT kind, name, job, claim, n, peak, wasted, beyond, lanes.key,"
             " json_extract(spec, '$.model') AS model FROM ("
             " SELECT lane, claim, max(job) AS job, count(*) AS n, max(peak) AS peak,"
-            f" sum(max(0, claim - peak) * {_SECONDS}) AS wasted, sum(peak > claim) AS beyond"
+            f" sum(max(0, claim - peak) * {_HELD}) AS wasted, sum(peak > claim) AS beyond"
             " FROM (SELECT job, claim, peak, claimed, attempts.ended, lane FROM attempts"
             " JOIN jobs ON jobs.id = job WHERE claim IS NOT NULL AND peak IS NOT NULL"
             f" AND attempts.ended >= :since{_among('job', jobs)}) GROUP BY lane, claim"

@@ -149,11 +149,11 @@ class JobQueries:
         """
         jobs = {job.id: job for job in self.ended_lately(limit) if job.state is State.DONE}
         rows = self._db.execute(
-            "SELECT job, attempts.ended - claimed AS seconds, device FROM attempts"
+            "SELECT job, attempts.ended - claimed - attempts.paused AS seconds, device FROM attempts"
             " JOIN jobs ON jobs.id = job AND jobs.attempts = number"
             " WHERE job IN (SELECT value FROM json_each(?))"
             " AND json_extract(outcome, '$.ending') = 'done'"
-            " AND attempts.ended - claimed BETWEEN 0 AND ?",  # else a clock was set meanwhile
+            " AND attempts.ended - claimed - attempts.paused BETWEEN 0 AND ?",  # else a clock was set meanwhile
             (_list(jobs), LONGEST_S),
         )
         return [(jobs[row["job"]], row["seconds"], row["device"]) for row in rows]
@@ -266,7 +266,7 @@ class JobQueries:
     def attempts_of(self, job: int) -> list[dict[str, Any]]:
         """Return a job's attempts as records: number, device, claimed, ended, outcome and its code, memory, pilot."""
         rows = self._db.execute(
-            "SELECT number, device, cpus, claimed, ended, outcome, reason_code, claim, lone, peak,"
+            "SELECT number, device, cpus, claimed, ended, paused, outcome, reason_code, claim, lone, peak,"
             f" {PILOT_OF} AS pilot FROM attempts WHERE job = ? ORDER BY number",
             (job,),
         )

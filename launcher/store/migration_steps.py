@@ -51,6 +51,10 @@ def _eighth(connection: sqlite3.Connection) -> None:
     _run(connection, "8.sql")
 
 
+def _ninth(connection: sqlite3.Connection) -> None:
+    _run(connection, "9.sql")
+
+
 STEPS: tuple[Step, ...] = (
     _first,
     _second,
@@ -60,6 +64,7 @@ STEPS: tuple[Step, ...] = (
     _sixth,
     _seventh,
     _eighth,
+    _ninth,
 )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from launcher.context import Context
 from launcher.errors import StoreError
 from launcher.job import Spec, SpecWriter
+from launcher.job_options.notifications import AS_CONFIGURED, RunNotify
 from launcher.states import ENDED, Reason, ReasonCode, State
 from launcher.store.connection import NEW_EVENT, Connection, reason_columns
 from launcher.store.job_queries import JobQueries
@@ -16,6 +17,7 @@ from launcher.store.new_rows import COLUMNS, MARKS, NEW_NEED, RowWriter, need_ro
 from launcher.store.opening import open_database, open_to_read
 from launcher.store.scheduling.scheduler_actions import Scheduling
 from launcher.store.screen_queries import ScreenQueries
+from launcher.store.steering.steering import Steering
 from launcher.store.user_actions import UserActions
 from launcher.system.files import file_number
 from launcher.system.paths import Home
@@ -38,7 +40,7 @@ class Store:
     """One connection to the queue's database; use it from one thread.
 
     `read` answers questions, `frames` those of whole screens; `scheduling` is for the scheduler,
-    `owning` for those who own jobs.
+    `owning` for those who own jobs, `steering` for what they change of them.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Store:
         self.database = database  # for questions of this package that few commands ask
         self.scheduling = Scheduling(self._db)
         self.owning = UserActions(self._db)
+        self.steering = Steering(self._db, self.read, self.owning)
 
     def close(self) -> None:
         """Give the connection back."""
@@ -98,6 +101,11 @@ class Store:
         if share is not None:
             self._db.execute("UPDATE runs SET share = ? WHERE id = ?", (share, run))
         return run
+
+    def set_notify(self, run: int, notify: RunNotify) -> None:
+        """Set what a run's owner is told of it. Inside `writing`."""
+        text = None if notify == AS_CONFIGURED else json.dumps(notify.record())
+        self._db.execute("UPDATE runs SET notify = ? WHERE id = ?", (text, run))
 
     def context(self, context: Context) -> int:
         """Return the id of a context, stored if it is new. Inside `writing`."""

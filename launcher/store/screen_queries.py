@@ -109,9 +109,10 @@ class ScreenQueries:
         """Return how the last attempt of a job ended that began before an event, and after what."""
         row = self._db.execute(
             # not by its number: after a restore some are left out
-            "SELECT outcome, ended - claimed FROM attempts WHERE job = ?1 ORDER BY number"
+            "SELECT outcome, ended - claimed - paused FROM attempts WHERE job = ?1 ORDER BY number"
             " LIMIT 1 OFFSET max(0, (SELECT count(*) FROM events"
-            " WHERE job = ?1 AND id < ?2 AND state = 'running') - 1)",
+            " WHERE job = ?1 AND id < ?2 AND state = 'running'"
+            " AND reason_code NOT IN ('paused', 'resumed')) - 1)",
             (job, event),
         ).fetchone()
         # not in SQL: a result may hold NaN, which Python writes and SQLite takes for no JSON
@@ -122,7 +123,7 @@ class ScreenQueries:
     def paces(self, limit: int, since: float) -> dict[str, list[float]]:
         """Return kind → seconds of its jobs that are done, among the last that ended since a time."""
         rows = self._db.execute(
-            "SELECT one.kind AS kind, one.ended - claimed AS seconds"
+            "SELECT one.kind AS kind, one.ended - claimed - attempts.paused AS seconds"
             " FROM (SELECT id, kind, ended, state, attempts FROM jobs WHERE ended >= ?"
             " ORDER BY ended DESC LIMIT ?) AS one"
             " JOIN attempts ON job = one.id AND number = one.attempts WHERE one.state = 'done'",
@@ -223,7 +224,7 @@ class ScreenQueries:
     def spans(self, jobs: Iterable[int]) -> dict[int, float]:
         """Return job → seconds of its newest attempt, of those that have ended."""
         rows = self._db.execute(
-            "SELECT job, attempts.ended - claimed AS seconds FROM attempts"
+            "SELECT job, attempts.ended - claimed - attempts.paused AS seconds FROM attempts"
             " JOIN jobs ON jobs.id = job AND jobs.attempts = number"
             " WHERE job IN (SELECT value FROM json_each(?)) AND attempts.ended IS NOT NULL",
             (json.dumps([*jobs]),),
@@ -233,7 +234,7 @@ class ScreenQueries:
     def newest_attempts(self, jobs: Iterable[int]) -> dict[int, dict[str, Any]]:
         """Return job → its newest attempt's number, device, claimed, ended, outcome, claim, peak, pilot."""
         rows = self._db.execute(
-            "SELECT job, number, device, claimed, attempts.ended, outcome, claim, peak,"
+            "SELECT job, number, device, claimed, attempts.ended, attempts.paused, outcome, claim, peak,"
             f" {PILOT_OF} AS pilot FROM attempts"
             " JOIN jobs ON jobs.id = job AND jobs.attempts = number"
             " WHERE job IN (SELECT value FROM json_each(?))",

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -26,7 +26,14 @@ class Measured:
     slowdown: float | None = None  # so many times as long it took meanwhile
     sm: float | None = None  # mean use of the multiprocessors while it was alone, 0 to 1
     machine: str = ""  # the card and its driver, see `GpuSnapshot.fingerprint`; '': unknown
-    elapsed_s: float | None = None  # how long it ran by a clock that nobody sets
+    elapsed_s: float | None = None  # how long it ran by a clock that nobody sets, pauses included
+    paused_s: float = 0.0  # how long its owner had paused it
+
+    def without(self, paused_s: float) -> "Measured":
+        """Return the same of an attempt that was paused: how it shared a card meanwhile says nothing."""
+        if not paused_s:
+            return self
+        return replace(self, paused_s=paused_s, shared_s=None, slowdown=None)
 
 
 NOT_MEASURED = Measured()

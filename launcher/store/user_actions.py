@@ -1,6 +1,7 @@
 """The actions of a job's owner: cancel, hold, release, prioritise, retry, forget, limit."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from launcher.states import ENDED, OPEN, Reason, ReasonCode, State
 from launcher.store.connection import Connection
@@ -103,10 +104,15 @@ class UserActions:
             )
         return sorted(chosen)
 
-    def retry(self, jobs: Collection[int], now: float) -> list[int]:
+    def retry(
+        self,
+        jobs: Collection[int],
+        now: float,
+        reasons: Mapping[int, Reason] = MappingProxyType({}),
+    ) -> list[int]:
         """Queue ended jobs again, those of `again`, with their counters at zero; return them all.
 
-        Those that `held_before` names are held again.
+        Those that `held_before` names are held again. `reasons` says why, where it is not only that.
         """
         with self._db.writing():
             chosen = self.again(jobs)
@@ -115,6 +121,7 @@ class UserActions:
                 state, reason = State.QUEUED, RETRIED
                 if job in held:
                     state, reason = State.HELD, HELD_AGAIN
+                reason = reasons.get(job, reason)
                 self._db.move(job, state, reason, now, only_from=ENDED)
                 self._db.execute(
                     "UPDATE jobs SET failures = 0, lost = 0, excused = 0, wish = '' WHERE id = ?",

@@ -16,6 +16,9 @@
     [backends.slurm]              # engines beside this machine: see launcher/backends/settings.py
     cpus = 8
 
+    [notify.mail]                 # who is told of what: see launcher/notify/settings.py
+    url_file = "~/.config/launcher/mail.url"
+
     [run]                         # a verb's options, named as on the command line
     detach = true
 
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2**20  # a page of defaults has a thousandth of it
 WORDS = ("subsets", "modifiers")
-KEYS = ("home", "on", *WORDS, "sharing", "backends")
+KEYS = ("home", "on", *WORDS, "sharing", "backends", "notify")
 
 # Texts, not compiled: every command imports this, and who has no file needs none of them.
 _BARE = r"[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*'"
@@ -63,6 +66,7 @@ class Configuration:
     options: Mapping[str, Options] = field(default_factory=dict)  # by verb
     on: object = None  # where jobs run that do not say it, as written
     backends: object = None  # the tables of [backends], as written
+    notify: object = None  # the table [notify], as written; None: the file has none
     lines: Mapping[tuple[str, ...], int] = field(default_factory=dict)  # where each key stands
 
     def place(self, *keys: str) -> str:
@@ -158,6 +162,7 @@ def read_configuration(
         options=options,
         on=read.get("on"),
         backends=read.get("backends"),
+        notify=read.get("notify"),
         lines=configuration.lines,
     )
 

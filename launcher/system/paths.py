@@ -34,6 +34,7 @@ class Attempt:
                                 line each; how it ended
     share.json     scheduler    how much of its card it may take; replaced when that changes
     progress.jsonl worker       steps and metrics
+    paused         scheduler    present while its processes are to stand still
     memory.json    worker       how much of its card it takes
     result.json    worker       what the entry function returned, or how it failed
     outcome.json   supervisor   how it ended, of a launcher before 0.3
@@ -59,6 +60,10 @@ class Attempt:
     @property
     def share(self) -> Path:
         return self.folder / "share.json"
+
+    @property
+    def paused(self) -> Path:
+        return self.folder / "paused"
 
     @property
     def memory(self) -> Path:
@@ -102,6 +107,9 @@ class Home:
     damaged/         databases that were found damaged, a folder each
     damaged.json     present while the queue's owner has not decided how to go on after damage
     damage.lock      locked by the one that keeps a damaged database aside
+    notify.json      what messages are to be sent, and up to which event they tell
+    notify.lock      locked by the process that sends them
+    notify.log       what became of them
     renumber         present until the next database counts on from the newest attempt folder
     """
 
@@ -182,6 +190,18 @@ class Home:
     @cached_property
     def renumber(self) -> Path:
         return self.folder / "renumber"
+
+    @cached_property
+    def notify(self) -> Path:
+        return self.folder / "notify.json"
+
+    @cached_property
+    def notify_lock(self) -> Path:
+        return self.folder / "notify.lock"
+
+    @cached_property
+    def notify_log(self) -> Path:
+        return self.folder / "notify.log"
 
     def attempt(self, job: int, number: int) -> Attempt:
         """Return the folder of attempt `number` (from 1) of job `job`."""

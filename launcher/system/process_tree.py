@@ -5,15 +5,16 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from launcher.system.files import read_bytes
-from launcher.system.processes import Identity, boot_id, identity, session_id
+from launcher.system.processes import Identity, boot_id, identity, is_stopped, session_id
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 MARK = "LAUNCHER_ATTEMPT"  # in the environment of all that belongs to an attempt: its folder
 SERVER = "LAUNCHER_SERVER"  # in that of a fork server and all its forks: which fork server it is
+STOP_PAUSE_S = 0.002  # for a signal to arrive
 EXEC_PAUSES_S = (
     0.001,
     0.004,
@@ -105,6 +106,32 @@ def terminate(leader: int) -> None:
         os.killpg(leader, signal.SIGTERM)
     except (ProcessLookupError, PermissionError):
         send(leader, signal.SIGTERM)
+
+
+def stop_all(pids: Callable[[], Iterable[int]], patience_s: float) -> bool:
+    """Stop processes with SIGSTOP, and those that they fork meanwhile; tell whether all of them stand still.
+
+    A signal arrives some time after it was sent, and who got it may have forked by then: so all are looked for
+    again until each is seen to stand still. One that waits in the kernel, for a disk, does so when that answers.
+
+    Args:
+        pids: returns all of them, parents before children.
+        patience_s: how long at most.
+    """
+    deadline = time.monotonic() + patience_s
+    while moving := [pid for pid in pids() if not is_stopped(pid)]:
+        if time.monotonic() >= deadline:
+            return False
+        for pid in moving:
+            send(pid, signal.SIGSTOP)
+        time.sleep(STOP_PAUSE_S)
+    return True
+
+
+def go_on(pids: Iterable[int]) -> None:
+    """Let processes go on that `stop_all` has stopped: children before parents, who may look after them."""
+    for pid in reversed([*pids]):
+        send(pid, signal.SIGCONT)
 
 
 def end_session(leader: Identity, patience_s: float = 1.0) -> None:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import signal
 import struct
 import time
 from dataclasses import dataclass, field
@@ -108,6 +109,22 @@ def session_id(pid: int) -> int | None:
     """Return the pid of the leader of a process's session, None where there is no such process."""
     stat = _stat(pid)
     return None if stat is None else int(stat[_SESSION])
+
+
+def is_stopped(pid: int) -> bool:
+    """Tell whether a process stands still, by a signal or a debugger, or is none any more."""
+    stat = _stat(pid)
+    return stat is None or stat[0] in {"T", "t"}
+
+
+def handles(pid: int, number: signal.Signals) -> bool:
+    """Tell whether a process has a handler of its own for a signal."""
+    try:
+        status = read_bytes(f"/proc/{pid}/status").decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False
+    mask = next((line[7:] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
+    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def _stat(pid: int) -> list[str] | None:

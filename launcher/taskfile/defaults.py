@@ -36,6 +36,7 @@ TOP = (
     "phases",
     "reuse",
     "share",
+    "notify",
     "pass_env",
     "subsets",
     "modifiers",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from launcher.errors import Problem, UsageError, nearest
+from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, read_run_notify
 from launcher.job_options.request import JobRequest
 from launcher.job_options.value_types import SHARE
 from launcher.kind_interface.kind import Kind, Role
@@ -26,7 +27,7 @@ from launcher.taskfile.settings import (
     known_settings,
 )
 from launcher.taskfile.values import is_null, listed
-from launcher.taskfile.yaml_tree import Fields, Given, Node, Scalar
+from launcher.taskfile.yaml_tree import Fields, Given, Node, Scalar, plain_value
 
 MOST_NAME_BYTES = 100
 WARM_START = "warm_start"  # the setting by which a kind starts from its own earlier weights
@@ -51,6 +52,7 @@ class Header:
     phases: tuple[str, ...]
     reuse: Reuse
     share: float | None  # of the machine, beside other runs that wait; None: as it was, 1 at first
+    notify: RunNotify  # what its owner is told of it
     pass_env: tuple[str, ...]
     scopes: tuple[Scope, ...]  # one for each combination of the file's matrix
     shared_requests: Mapping[str, JobRequest]  # of kinds whose jobs arise by themselves
@@ -108,6 +110,7 @@ def read_header(
         phases=_phases(top, scope),
         reuse=reuse,
         share=_share(top, scope),
+        notify=_notify(top, scope),
         pass_env=_pass_env(top, scope),
         scopes=tuple(scopes_of(scope, sweeps)),
         shared_requests={name: kind_requests[name] for name in shared if name in kind_requests},
@@ -168,6 +171,17 @@ def _share(top: Top, scope: Scope) -> float | None:
         hint = "a run with share 3 gets three times as much as one with 1, while both wait"
         scope.blame(node.place, "share", f"share: {error}", hint)
     return None
+
+
+def _notify(top: Top, scope: Scope) -> RunNotify:
+    if "notify" not in top or is_null(top["notify"][1]):
+        return AS_CONFIGURED
+    node = top["notify"][1]
+    try:
+        return read_run_notify(plain_value(node))
+    except UsageError as error:
+        scope.blame(node.place, "notify", f"notify: {error}", "see docs/notify.md")
+    return AS_CONFIGURED
 
 
 def _warm(

@@ -1,8 +1,8 @@
 """`--set key=value` on the command line: stronger than all that a task file says.
 
 The key is a setting (`lr`), one of a kind (`train.lr`), `poison`, or a word of the file (`name`, `phases`, `reuse`,
-`resources.cpus`, `resources.train.cpus`, `matrix.seed`). The value is YAML, as in a file; errors point
-into the argument.
+`share`, `notify`, `resources.cpus`, `resources.train.cpus`, `matrix.seed`). The value is YAML, as in a file; errors
+point into the argument.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, Source
 
 FILE = OPTION
 
-_SINGLE = ("name", "about", "phases", "reuse", "share", "pass_env")
+_SINGLE = ("name", "about", "phases", "reuse", "share", "notify", "pass_env")
 _NESTED = ("resources", "matrix", "subsets", "modifiers")
 _BY_KIND = ("resources", "matrix")
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from launcher.errors import Problem, Severity, TaskFileError, UsageError
 from launcher.ids import NO_WORDS, Words
+from launcher.job_options.notifications import RunNotify
 from launcher.job_options.request import JobRequest
 from launcher.kind_interface.kind import Kind, Role
 from launcher.taskfile.defaults import TOP
@@ -73,6 +74,7 @@ class TaskFile:
     phases: tuple[str, ...]  # kinds of jobs that are wanted; empty: all
     reuse: Reuse
     share: float | None  # of the machine, beside other runs that wait; None: as it was, 1 at first
+    notify: RunNotify  # what its owner is told of it
     pass_env: tuple[str, ...]  # variables that its jobs remember though they look like secrets
     wanted: Wanted
     problems: tuple[Problem, ...]  # found while reading; `plan` raises the errors with its own
@@ -153,6 +155,7 @@ def parse(
         phases=header.phases,
         reuse=header.reuse,
         share=header.share,
+        notify=header.notify,
         pass_env=header.pass_env,
         wanted=overrides.wanted
         or next((word for word in wanted if word is not Wanted.RUN), Wanted.RUN),

@@ -12,6 +12,7 @@ import signal
 import socket
 import time
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 from launcher.system import cgroups, memory
@@ -24,10 +25,12 @@ from launcher.workers import lease
 from launcher.workers.exit_outcome import Circumstances, judge, patience_s
 from launcher.workers.lease import is_buried, lease_of
 from launcher.workers.leftover_processes import Leftovers
+from launcher.workers.running_time import KILL_AGAIN_S, Pause, RunningTime, Step
 from launcher.workers.spawn import close_on_exec
 from launcher.workers.start_attempt import Begun, Starter
 from launcher.workers.started_file import record_when_there_is_room
 
+PAUSES = signal.SIGUSR1  # look whether the attempt in hand is to be paused, or to go on
 LEFTOVER_GRACE_S = 2.0  # for what a program leaves behind when it ends
 MESSAGE_BYTES = 8192  # an attempt's path
 LONGEST_REPORT = 8192  # bytes of a message with an outcome; a longer one is read from its record
@@ -170,57 +173,51 @@ class _Supervisor:
         """
         program, terms = begun.program, begun.order.spec.terms
         ended = os.pidfd_open(program)
-        limit = None if terms.time_limit_s is None else begun.at + terms.time_limit_s
-        warn = None if limit is None or not terms.warn_s else limit - terms.warn_s
-        kill: float | None = None
-        stopped = over = insisted = False
+        times = RunningTime.of(terms, begun.at)
+        pause = Pause(_attempt_at(self._at), self._left.pids)
         try:
-            while True:
-                times = [at for at in (warn, limit, kill) if at is not None]
-                if self._wait(ended, min(times, default=None)):
-                    break
+            while not self._wait(
+                ended, times.next(paused=pause.lasts), pause.again_at, self._signals.look_at
+            ):
+                now = time.monotonic()
                 if self._lease.is_over():  # what runs has been given to others
                     self._left.kill()
-                    warn, limit, kill = None, None, time.monotonic() + 1
+                    times.only_kill(now + KILL_AGAIN_S)
                     continue
                 self._left.reap(spare=program)
-                now = time.monotonic()
-                if self._stop and not (stopped or over):  # its limit has asked it already
-                    stopped, limit, warn = True, None, None
-                    kill = now + terms.grace_s
-                    terminate(program)
-                elif warn is not None and now >= warn:
-                    warn = None
-                    send(program, signal.Signals[terms.warn_signal])
-                elif limit is not None and now >= limit:
-                    over, limit = True, None
-                    kill = now + terms.grace_s
-                    terminate(program)
-                elif kill is not None and now >= kill:
-                    insisted = True
-                    self._left.kill()
-                    kill = now + 1  # what was forked meanwhile gets another round
+                if self._signals.pauses() and not times.ending:
+                    times.move(pause.look(now))
+                pause.insist(now)
+                match times.due(now, asked=self._stop, paused=pause.lasts):
+                    case Step.END:
+                        terminate(program)
+                        pause.end(now)  # it hears of that only when it goes on
+                    case Step.WARN:
+                        send(program, signal.Signals[terms.warn_signal])
+                    case Step.KILL:
+                        self._left.kill()
         finally:
             os.close(ended)
         _, status, usage = os.wait4(program, 0)
         self._signals.drain()
         return status, Circumstances(
-            stopped=stopped,
+            stopped=times.stopped,
             signalled=self._signals.received,
-            over_limit_s=terms.time_limit_s if over else None,
-            insisted=insisted,
+            over_limit_s=terms.time_limit_s if times.over else None,
+            insisted=times.insisted,
             max_rss=usage.ru_maxrss * 1024,
             ram=begun.order.spec.resources.ram,
         )
 
-    def _wait(self, ended: int, until: float | None) -> bool:
+    def _wait(self, ended: int, *times: float | None) -> bool:
         """Sleep until the program has ended (True), or something else is to be looked at."""
         poll = select.poll()
         poll.register(ended, select.POLLIN)
         poll.register(self._signals.descriptor, select.POLLIN)
         if not self._alone:
             poll.register(self._channel, select.POLLIN)
-        left_s = LONGEST_SLEEP_S if until is None else max(0.0, until - time.monotonic())
+        until = min((at for at in times if at is not None), default=inf)
+        left_s = max(0.0, until - time.monotonic())
         if without_pilot := self._alone and self._lease.is_shared:
             left_s = min(left_s, BURIED_S)
         if (lease_s := self._lease.until - lease.now()) > 0:
@@ -269,14 +266,26 @@ class _Signals:
 
     def __init__(self) -> None:
         self.received = ""  # name of the signal that asked us to leave
+        self.look_at: float | None = (
+            None  # when the attempt's folder told something new of its pause
+        )
         self.descriptor, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
             signal.signal(number, self._note)
+        signal.signal(PAUSES, self._note_pause)
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def _note(self, number: int, _: object) -> None:
         self.received = self.received or signal.Signals(number).name
+
+    def _note_pause(self, *_: object) -> None:
+        self.look_at = time.monotonic()
+
+    def pauses(self) -> bool:
+        """Tell whether a pause was asked for, or its end, since this was asked last."""
+        at, self.look_at = self.look_at, None
+        return at is not None
 
     def drain(self) -> None:
         """Clear the signal's flag; its name is kept."""

@@ -94,13 +94,15 @@ FULL = replace(
         FULL,
         replace(FULL, settings={}, resources=Resources()),
         replace(FULL, terms=Terms(on=("slurm", "local"))),
+        replace(FULL, terms=Terms(tensorboard="runs/first")),
     ],
 )
 def test_a_spec_is_stored_as_json_without_defaults_and_read_as_it_was(spec: Spec) -> None:
     usual = asdict(Spec(name="", kind="", role="", run="", root=""))
     record = {name: value for name, value in asdict(spec).items() if value != usual[name]}
-    if not spec.terms.on and "terms" in record:
-        del record["terms"]["on"]  # earlier versions read what is queued without a place
+    for name in ("on", "tensorboard"):
+        if not getattr(spec.terms, name) and "terms" in record:
+            del record["terms"][name]  # earlier versions read what is queued without it
     text = SpecWriter().text(spec)
     assert text == json.dumps(record)
     assert read_spec(json.loads(text)) == replace(

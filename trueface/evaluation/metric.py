@@ -67,6 +67,7 @@ class Metric:
         pooled: a class counts as often as it has images, as in an accuracy; else alike.
         of_fakes: a fraction of the fakes alone, as a recall is.
         percent: shown in % by `trueface compare`.
+        low: a low value is a good one.
         in_report: a column of the tables in `trueface report`.
         image_interval: from the value and its resamples (R,) to the interval over images.
         source_interval: the interval over the population of sources.
@@ -85,6 +86,7 @@ class Metric:
     pooled: bool = False
     of_fakes: bool = False
     percent: bool = False
+    low: bool = False
     in_report: bool = True
     image_interval: Callable[[float, Floats], Measure] = interval
     source_interval: OverSources = jackknife

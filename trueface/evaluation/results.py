@@ -55,12 +55,13 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
     Raises:
         DataError: a score file cannot be read, or holds what is no finite number.
     """
-    done = [
-        (model, data)
-        for model, data in tests
-        if paths.scores(run_folder / model_folder_name(model), model, data).exists()
-    ]
-    refused = {test: reason for test in tests if (reason := _reason(run_folder, *test))}
+    folders = {model: run_folder / model_folder_name(model) for model, _ in tests}
+    there = {
+        (model, data): paths.scores(folders[model], model, data).exists() for model, data in tests
+    }
+    done = [test for test, exists in there.items() if exists]
+    undone = [test for test, exists in there.items() if not exists]
+    refused = {test: reason for test in undone if (reason := _reason(run_folder, *test))}
     mark = _mark(run_folder, [*done, *refused])
     kept = read_json(run_folder / KEPT)
     if kept is not None and kept.get("schema") == KEPT_SCHEMA and kept.get("mark") == mark:
@@ -99,10 +100,8 @@ def _state(path: Path) -> Json:
 
 
 def _reason(run_folder: Path, model: str, data: str) -> str:
-    """Return why a test was not run; "" where it was, or is not done."""
+    """Return why a test has no score file; "" where it is not done."""
     folder = run_folder / model_folder_name(model)
-    if paths.scores(folder, model, data).exists():
-        return ""
     reason = (read_json(paths.metrics(folder, data)) or {}).get("reason")
     return reason if isinstance(reason, str) else ""
 
@@ -112,13 +111,11 @@ def _mark(run_folder: Path, tests: Sequence[tuple[str, str]]) -> str:
     digest = hashlib.sha256(str(KEPT_SCHEMA).encode())
     for path in sorted(METRICS.glob("*.py")):
         digest.update(path.read_bytes())
+    folders = {model: run_folder / model_folder_name(model) for model, _ in tests}
+    summaries = {model: paths.summary(folder) for model, folder in folders.items()}
     for model, data in tests:
-        folder = run_folder / model_folder_name(model)
-        files = (
-            paths.scores(folder, model, data),
-            paths.summary(folder),
-            paths.metrics(folder, data),
-        )
+        folder = folders[model]
+        files = (paths.scores(folder, model, data), summaries[model], paths.metrics(folder, data))
         for path in files:
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()

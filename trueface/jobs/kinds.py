@@ -40,6 +40,9 @@ PRELOAD = (
     # each job would import them anew, and need half a second for that
     *(f"sklearn.{part}" for part in ("linear_model", "metrics", "model_selection", "svm")),
 )
+EPOCHS = "trueface.training.history:epochs"
+# the columns of the table of tests that are better low: `metric_registry` says so of its metrics
+LOW = frozenset({"eer", "ece", "ece_unscaled", "ece_scaled", "loss", "fpr_gap", "f_fpr", "seconds"})
 
 
 def _none(*_: object) -> tuple[()]:
@@ -62,6 +65,8 @@ class LaboratoryKind:
     refuses: Callable[[Draft, Sequence[Draft], Vocabulary], Iterable[str]] = _none
     repeats: Callable[[Draft, Sequence[Draft]], Iterable[SharedWork]] = _none
     results: str = ""
+    epochs: str = ""
+    lower_is_better: frozenset[str] = frozenset()
     sources: tuple[str, ...] = ()  # what the entry imports is all
     preload: tuple[str, ...] = PRELOAD
     divides: bool = False  # its work among several GPUs; else it takes one
@@ -122,6 +127,7 @@ TRAIN = LaboratoryKind(
     line=command_lines.training,
     refuses=unfit_training,
     repeats=shared_features.of_training,
+    epochs=EPOCHS,
     divides=True,
 )
 TEST = LaboratoryKind(
@@ -137,6 +143,7 @@ TEST = LaboratoryKind(
     refuses=unfit_test,
     repeats=shared_features.of_test,
     results="trueface.evaluation.results:table",
+    lower_is_better=LOW,
 )
 POISON = LaboratoryKind(
     name="poison",
@@ -162,6 +169,7 @@ UNLEARN = LaboratoryKind(
     line=command_lines.unlearning,
     refuses=unfit_unlearning,
     repeats=shared_features.of_unlearning,
+    epochs=EPOCHS,
 )
 SAMPLE = LaboratoryKind(
     name="sample",

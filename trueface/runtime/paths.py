@@ -148,6 +148,11 @@ def history(folder: Path) -> Path:
     return folder / "history.csv"
 
 
+def event_files(folder: Path) -> Path:
+    """Return the folder of TensorBoard's event files of a training."""
+    return folder / "tensorboard"
+
+
 def poison_record(folder: Path) -> Path:
     """Return the record of the flipped labels of a model's training."""
     return folder / "poison.json"

@@ -3,6 +3,6 @@
 Start reading at `trainer.train`.
 In reading order: settings, class_settings, config, image_lists, initialization, objectives, trainer,
 loop, fairness, cvar, schedules, perturbation, standardisation, validation, optimizer_state,
-checkpointing, resume, history, lineage, provenance, feature_bank, class_source, distributed,
+checkpointing, resume, history, event_log, lineage, provenance, feature_bank, class_source, distributed,
 qualities, ridge.
 """

@@ -33,7 +33,7 @@ class ClassifySettings(Settings):
     """A training of a network that tells classes apart."""
 
     model_config = ConfigDict(defer_build=True)  # most task files use few of the kinds
-    neutral: ClassVar[frozenset[str]] = frozenset({"num_threads"})
+    neutral: ClassVar[frozenset[str]] = frozenset({"num_threads", "tensorboard"})
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
         "model": modules_of_classifier,
         "objective": registry.modules_of,
@@ -45,6 +45,7 @@ class ClassifySettings(Settings):
         }
     )  # fmt: skip
     added: ClassVar[frozenset[str]] = frozenset({"objective"})
+    columns: ClassVar[Mapping[str, str]] = {"architecture": "model"}
 
     data_root: str = Field(
         description="folder with the data set's files as torchvision keeps them, or with "
@@ -99,6 +100,9 @@ class ClassifySettings(Settings):
     )
     channels_last: bool = Field(True, description="memory format; quicker on CPUs and tensor cores")
     num_threads: int = Field(0, ge=0, description="threads that decode; 0: one a core")
+    tensorboard: bool = Field(
+        False, description="write its numbers as TensorBoard event files, too, beside its weights"
+    )
 
     @property
     def recipe(self) -> Recipe:

@@ -2,11 +2,13 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from trueface.runtime.files import write_atomic
+from trueface.runtime import paths
+from trueface.runtime.files import Json, write_atomic
+from trueface.runtime.ids import model_folder_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,3 +58,32 @@ def write_history(path: Path, epochs: Sequence[Epoch]) -> None:
         writer.writerow(f"{value:.6g}" if isinstance(value, float) else value for value in values)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, text.getvalue())
+
+
+def epochs(run_folder: Path, models: Iterable[str]) -> Iterator[dict[str, Json]]:
+    """Yield the epochs of some models of a run: `model`, `epoch`, and the numbers of their histories.
+
+    A history that is not there yet, or cannot be read, has none.
+
+    Args:
+        run_folder: runs/<run>.
+        models: their IDs.
+    """
+    for model in models:
+        path = paths.history(run_folder / model_folder_name(model))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        for row in csv.DictReader(io.StringIO(text)):
+            cells = {name: _number(value) for name, value in row.items() if name is not None}
+            if isinstance(epoch := cells.get("epoch"), float) and epoch.is_integer():
+                yield {"model": model, **cells, "epoch": int(epoch)}
+
+
+def _number(text: str | None) -> float | None:
+    """Return the number in a cell; None of what is none, such as a measure that has no value."""
+    try:
+        return float(text or "")
+    except ValueError:
+        return None

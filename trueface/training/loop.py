@@ -111,6 +111,10 @@ class Loop:
         return self.group.any(flag=self.watch.stop.is_set())
 
     @property
+    def _images_due(self) -> int:
+        return len(self.training) * self.config.num_epochs
+
+    @property
     def lr(self) -> float:
         """The learning rate of the optimizer."""
         return current_lr(self._optimizer)
@@ -150,10 +154,15 @@ class Loop:
                 sums = sums.plus(part.total, loss, right)
                 self.images_read += part.total
                 speed = (sums.images - earlier) / max(time.monotonic() - began, 1e-9)
-                self._report(sums.loss / sums.images, speed, logs)
+                self._report_step(epoch, sums.loss / sums.images, speed, logs)
                 if every and sums.batches % every == 0:
                     pause(sums)
         return sums
+
+    def report(self, *, epoch: int, **numbers: float) -> None:
+        """Report how many images were read, in which epoch (from 1), with numbers by name."""
+        step, total = self.images_read, self._images_due
+        self.watch.progress(step=step, total=total, epoch=epoch, **numbers)
 
     def state(self, sums: Sums | None) -> dict[str, Any]:
         """Return all that the next batch depends on, but the model's own parameters.
@@ -265,17 +274,14 @@ class Loop:
             f"{self.config.precision}; take a lower lr"
         )
 
-    def _report(self, loss: float, images_per_s: float, logs: Logs) -> None:
-        total = len(self.training) * self.config.num_epochs
-        if self.images_read < total and time.monotonic() - self._reported_at < REPORT_EVERY_S:
+    def _report_step(self, epoch: int, loss: float, images_per_s: float, logs: Logs) -> None:
+        done = self.images_read >= self._images_due
+        if not done and time.monotonic() - self._reported_at < REPORT_EVERY_S:
             return
         self._reported_at = time.monotonic()
         further = {name: float(value) for name, value in logs.items() if name != CORRECT}
-        self.watch.progress(
-            step=self.images_read,
-            total=total,
-            **{**further, "loss": loss, "lr": self.lr, "images_per_s": images_per_s},
-        )
+        numbers = {**further, "loss": loss, "lr": self.lr, "images_per_s": images_per_s}
+        self.report(epoch=epoch + 1, **numbers)
 
 
 def _optimizer(model: nn.Module, config: TrainerConfig) -> Optimizer:

@@ -31,7 +31,7 @@ WITHOUT_STEPS = frozenset(
         "augment_cycle", "blur_prob", "checkpoint_every", "compile", "dropout", "early_stop", "ema",
         "flip_prob", "freeze", "freeze_bn", "groups_by", "jpeg_prob", "lr", "lr_decay_epochs",
         "num_epochs", "objective", "optimizer", "optimizer_state", "resize_prob", "resume",
-        "save_optimizer", "sbi", "schedule", "select", "weight_decay", "sam", "awp", "awp_from", "momentum",
+        "save_optimizer", "sbi", "schedule", "select", "tensorboard", "weight_decay", "sam", "awp", "awp_from", "momentum",
         "lr_gamma",
     }
 )  # fmt: skip
@@ -69,6 +69,7 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
         "sam", "awp",
     }  # fmt: skip
     aliases: ClassVar[Mapping[str, str]] = {**PLACES, **LEARNING}
+    columns: ClassVar[Mapping[str, str]] = {"architecture": "model"}
     modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
         **AugmentationSettings.modules,
         "model": modules_of_model,
@@ -169,7 +170,7 @@ class TrainSettings(fairness.FairnessSettings, QualitySettings, LearningSettings
     """A training: what it starts from, and what it leaves to those that start from it."""
 
     neutral: ClassVar[frozenset[str]] = LearningSettings.neutral | {
-        "checkpoint_every", "processes", "resume",
+        "checkpoint_every", "processes", "resume", "tensorboard",
     }  # fmt: skip
 
     added: ClassVar[frozenset[str]] = (
@@ -232,6 +233,9 @@ class TrainSettings(fairness.FairnessSettings, QualitySettings, LearningSettings
         ge=0,
         le=64,
         description="processes that share each batch; 0: one for each GPU of the job, or one on the CPU",
+    )
+    tensorboard: bool = Field(
+        False, description="write its numbers as TensorBoard event files, too, beside its weights"
     )
     features: bool = Field(
         False, description="write what the last layer gets, one row a training image"

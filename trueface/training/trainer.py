@@ -24,7 +24,7 @@ from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
-from trueface.training import resume
+from trueface.training import event_log, resume
 from trueface.training.checkpointing import BEST, LAST, Checkpointing
 from trueface.training.config import TrainerConfig
 from trueface.training.distributed.group import ALONE, Group
@@ -104,6 +104,7 @@ def train(
     if begun is None and group.is_first:
         # whatever comes next replaces the weights that another training's state belongs to
         resume.clear(paths.resume(folder))
+        event_log.clear(folder)
     elif begun is not None:
         source |= {**begun.start, "resumed": [dict(note) for note in begun.resumed]}
     checkpointing = Checkpointing(
@@ -122,17 +123,20 @@ def train(
         if group.is_first
         else lambda _: None,
     )
-    trained = fit(
-        model,
-        training,
-        validation,
-        settings.trainer,
-        watch=watch,
-        after_epoch=checkpointing if group.is_first else lambda *_: noted(),
-        state=state,
-        saving=saving,
-        group=group,
-    )
+    read = 0 if begun is None else int(begun.steps["images_read"])
+    wanted = settings.tensorboard and group.is_first
+    with event_log.logged(watch, folder, wanted=wanted, images_read=read) as logged_watch:
+        trained = fit(
+            model,
+            training,
+            validation,
+            settings.trainer,
+            watch=logged_watch,
+            after_epoch=checkpointing if group.is_first else lambda *_: noted(),
+            state=state,
+            saving=saving,
+            group=group,
+        )
     if begun is not None and group.is_first:
         checkpointing.confirm(trained.epochs, trained.chosen, model)
     return trained
@@ -254,6 +258,15 @@ class _Course:
             self.chosen, self.answered = epoch, answered
             self.weights = copy.deepcopy(network_of(loop.result).state_dict())
         self._after_epoch(self.history, BEST if better else None, loop.result, loop.optimizer_state)
+        loop.report(
+            epoch=epoch.epoch,
+            loss=epoch.loss,
+            accuracy=epoch.accuracy,
+            val_loss=epoch.val_loss,
+            val_accuracy=epoch.val_accuracy,
+            lr=epoch.lr,
+            images_per_s=speed,
+        )
         loop.schedule.end_epoch(epochs_without_progress(self.history))
         self._pause(None)
         left_s = (config.num_epochs - epoch.epoch) * epoch.seconds

@@ -58,6 +58,14 @@ class ForgettingSettings(ClassifySettings):
         True, description="measure how soon the forgotten is learned again, and a linear probe"
     )
 
+    @classmethod
+    def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return what only a training does."""
+        return {
+            **super().without_effect(values),
+            "tensorboard": "an unlearning writes no event files",
+        }
+
     @property
     def goal(self) -> Goal:
         """What shall be forgotten."""

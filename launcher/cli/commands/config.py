@@ -15,6 +15,8 @@ from launcher.cli.main import VERBS
 from launcher.cli.main import verb as verb_of
 from launcher.cli.option_defaults import defaults, options_of
 from launcher.cli.option_types import TextDefaultOption
+from launcher.notify.secrets import shown
+from launcher.notify.settings import configured_notify
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.system.config import Configuration, Fault, read_configuration
 from launcher.system.files import Json
@@ -77,6 +79,7 @@ def command(everything: bool, as_json: bool) -> None:
         *_general(configuration, os.environ),
         *_sharing(configuration),
         *_backends(configuration),
+        *_notify(configuration),
         *_options(configuration, os.environ, everything=everything),
     ]
     if as_json:
@@ -160,6 +163,28 @@ def _backends(configuration: Configuration) -> Iterator[Value]:
             where = configuration.place("backends", table, key)
             name = f"backends.{table}.{key.replace('-', '_')}"
             yield Value(name=name, value=value, source=Source.FILE, where=where)
+
+
+def _notify(configuration: Configuration) -> Iterator[Value]:
+    """Give what the file says of messages; of an address only that there is one.
+
+    Raises:
+        UsageError: something in this table is wrong.
+    """
+    settings = configured_notify(os.environ)
+    targets = {} if settings is None else {target.name: target for target in settings.targets}
+    table = configuration.notify if isinstance(configuration.notify, dict) else {}
+    for key, value in table.items():
+        if key not in targets:
+            where = configuration.place("notify", key)
+            name = f"notify.{key.replace('-', '_')}"
+            yield Value(name=name, value=value, source=Source.FILE, where=where)
+            continue
+        for below, each in value.items():
+            shown_value = shown(targets[key]) if below == "url" else each
+            where = configuration.place("notify", key, below)
+            name = f"notify.{key}.{below.replace('-', '_')}"
+            yield Value(name=name, value=shown_value, source=Source.FILE, where=where)
 
 
 def _options(

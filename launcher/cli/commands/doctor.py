@@ -16,6 +16,7 @@ from launcher.cli.doctor.gather import gather
 from launcher.cli.main import VERBS, cli
 from launcher.cli.option_defaults import defaults
 from launcher.errors import MachineError, UsageError
+from launcher.notify.settings import configured_notify
 from launcher.screens.format import tabbed
 from launcher.screens.terminal import say, speaks_unicode, width
 from launcher.system.config import Fault, Options, read_configuration
@@ -57,6 +58,7 @@ def _faults(environ: Mapping[str, str]) -> str:
     for read in (
         partial(read_configuration, environ, VERBS, _option_faults),
         partial(configured_backends, environ),
+        partial(configured_notify, environ),
     ):
         try:
             read()

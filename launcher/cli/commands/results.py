@@ -1,35 +1,38 @@
-"""`launcher results`: what came out of a run, as a table."""
+"""`launcher results`: what came out of a run, as a table or as a database."""
 
-import sys
-from collections.abc import Iterable, Sequence
-from enum import StrEnum
+from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
-from launcher.cli.complete import RUNS
+from launcher.cli.complete import FILES, RUNS
 from launcher.cli.option_types import RUN
-from launcher.cli.output import Cell, csv_text, json_text, long_rows, markdown_text
-from launcher.cli.plain_rows import is_plain, markdown_plain, tabbed_plain
+from launcher.cli.output import long_rows
+from launcher.cli.plain_rows import is_plain, plain_tables, tabbed_plain
 from launcher.cli.run_results import (
     HEADER,
     NOTHING,
     Row,
-    collect,
     draw,
     number_columns,
     result_cells,
-    test_name,
 )
 from launcher.cli.select_jobs import RUN_PREFIX
-from launcher.errors import UsageError, known_words, nearest
+from launcher.cli.tables.chosen_rows import Choice, chosen, listed, write_chosen
+from launcher.cli.tables.forms import Format, chosen_form, form_options, write_table, write_texts
+from launcher.errors import UsageError, counted, known_words, nearest
+from launcher.job import Spec
 from launcher.kinds import find_kinds
+from launcher.results.columns import RunResults
+from launcher.results.database.write import write_run
+from launcher.results.returned import measured, returned_rows
+from launcher.results.rows import results_of
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.screens.result_table import (
     Measured,
     Metric,
     Pivot,
     metric_names,
-    of_result,
     of_rows,
     pivot,
     short,
@@ -40,17 +43,9 @@ from launcher.states import State
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.files import Json
 
 MARKDOWN_HEADER = (*(title or "verdict" for title in HEADER), "sources")
-
-
-class Format(StrEnum):
-    """How a table is written."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    MARKDOWN = "markdown"
 
 
 @click.command()
@@ -67,72 +62,148 @@ class Format(StrEnum):
     help="Print only this metric, models × data: balanced_accuracy, eer, or any that the jobs returned.",
 )
 @click.option(
-    "--format",
-    "form",
-    type=click.Choice([form.value for form in Format]),
-    help="Output format.  [default: table in a terminal, lines with tabs in a pipe]",
+    "--over",
+    metavar="COLUMN",
+    help="Take rows together that differ in this column only, such as seed: mean ± standard deviation, "
+    "their number, and the 95 % interval of the mean (Student's t).",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@click.option(
+    "--best",
+    metavar="METRIC",
+    help="Print of each data set only the best row by this metric; METRIC:low or METRIC:high says "
+    "which values are good, where that is not known.",
+)
+@click.option(
+    "--sort", metavar="COLUMN", help="Order the rows by this column; -COLUMN: the highest first."
+)
+@click.option(
+    "--columns", "names", metavar="NAMES", help="Print these columns, with commas between."
+)
+@click.option(
+    "--db",
+    "database",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    shell_complete=FILES,
+    help="Write the run into this SQLite file, made or brought up to date, and print nothing else.",
+)
+@form_options
 def command(
-    run: str | None, everything: bool, metric: str | None, form: str | None, as_json: bool
+    run: str | None,
+    everything: bool,
+    metric: str | None,
+    over: str | None,
+    best: str | None,
+    sort: str | None,
+    names: str | None,
+    database: Path | None,
+    form: str | None,
+    as_json: bool,
 ) -> None:
     """Print the results of RUN, models × data; without RUN, those of the newest run.
 
     Where folders were made of others (images purified, for example), their table follows.
     Real images are joined with each set of fakes of the same modifier. Intervals are 95 % confidence
-    intervals. CSV has full precision, with intervals in separate columns; with --metric it has the
-    values only.
+    intervals. CSV, JSON and Parquet have full precision and all columns: the parts of each model, its
+    seed, and the settings in which the models differ; with --metric they have the values only.
 
     \b
     Examples:
       launcher results quickstart
       launcher results quickstart --all --json
       launcher results quickstart --metric balanced_accuracy --format csv
+      launcher results sweep --over seed --best auc
+      launcher results sweep --over seed --sort -auc --format latex
+      launcher results sweep --db results.sqlite
     """
-    if as_json and form not in {None, Format.JSON}:
-        raise UsageError(f"say --json or --format {form}, not both")
-    chosen = Format.JSON if as_json else Format(form) if form else None
-    with open_queue() as (_, store):
+    choice = Choice(over=listed(over), best=best or "", sort=listed(sort), columns=listed(names))
+    shape = chosen_form(form, as_json=as_json)
+    with open_queue() as (home, store):
         jobs = _run_of(store, run)
-        rows = collect(jobs)
-        returned = _returned(store, jobs) if metric is not None or not rows else []
+        if database is not None:
+            _refuse_beside_database(choice, metric, form, as_json=as_json)
+            written = write_run(database, home, store, jobs)
+            click.echo(f"{database}: {counted(written.rows, 'new or changed row')}", err=True)
+            return
+        results = results_of(jobs)
+        wanted = metric is not None or choice or not results.rows
+        returned = _returned(store, jobs) if wanted else []
+    name = jobs[0].run
+    if choice:
+        results = chosen(_sole(results, returned), choice, jobs)
     if metric is not None:
-        table = pivot(metric, of_rows(rows), returned, everything=everything)
-        _write_pivot(table, jobs[0].run, chosen)
-    elif rows or chosen is Format.JSON:
-        _write_rows(rows, jobs[0].run, chosen, everything=everything)
+        numbers = [] if choice else _measured(returned)
+        table = pivot(
+            metric, of_rows(results.rows, results.columns), numbers, everything=everything
+        )
+        _write_pivot(table, name, shape)
+    elif choice:
+        write_chosen(results, choice, name, shape)
+    elif results.rows or shape is Format.JSON:
+        _write_rows(results.rows, name, shape, everything=everything)
     else:
-        names = metric_names(returned)
-        hint = f"; --metric prints what its jobs returned: {', '.join(names)}" if names else ""
+        told = metric_names(_measured(returned))
+        hint = f"; --metric prints what its jobs returned: {', '.join(told)}" if told else ""
         click.echo(f"{NOTHING}{harmless(hint)}", err=True)
 
 
-def _returned(store: Store, jobs: Sequence[JobRow]) -> list[Measured]:
-    """Return the numbers that the jobs themselves returned."""
-    returned = []
-    kinds = find_kinds(sorted({job.kind for job in jobs})).kinds
-    for job in jobs:
-        result = store.read.result_of(job.id) if job.state is State.DONE else None
-        if result:
-            data = test_name(kinds.get(job.kind), job.spec)
-            returned.append(of_result(job.name, job.spec.model or "", data, result))
-    return returned
+def _refuse_beside_database(
+    choice: Choice, metric: str | None, form: str | None, *, as_json: bool
+) -> None:
+    """Refuse options that choose what is printed, as nothing is."""
+    if choice or metric is not None or form or as_json:
+        raise UsageError(
+            "--db writes everything and prints nothing; ask with `launcher query --db FILE SQL`"
+        )
 
 
-def _write_rows(rows: Sequence[Row], run: str, form: Format | None, *, everything: bool) -> None:
+def _returned(store: Store, jobs: Sequence[JobRow]) -> list[tuple[Spec, dict[str, Json]]]:
+    """Return the jobs that are done, with what they returned."""
+    done = [job for job in jobs if job.state is State.DONE]
+    results = store.frames.results(job.id for job in done)
+    return [(job.plain_spec, results[job.id]) for job in done if results.get(job.id)]
+
+
+def _measured(returned: Sequence[tuple[Spec, dict[str, Json]]]) -> list[Measured]:
+    """Return the numbers that jobs returned."""
+    kinds = find_kinds(sorted({spec.kind for spec, _ in returned})).kinds
+    return [measured(spec, result, kinds) for spec, result in returned]
+
+
+def _sole(results: RunResults, returned: Sequence[tuple[Spec, dict[str, Json]]]) -> RunResults:
+    """Return the rows of one sort: those of tests, else those of folders, else what jobs returned."""
+    if not results.rows:
+        kinds = find_kinds(sorted({spec.kind for spec, _ in returned})).kinds
+        return returned_rows(returned, kinds)
+    tested = [row for row in results.rows if not is_plain(row)]
+    return RunResults(rows=tested or results.rows, columns=results.columns)
+
+
+def _write_rows(rows: Sequence[Row], run: str, form: Format, *, everything: bool) -> None:
+    tested, plain = _divided(rows)
     match form:
-        case Format.JSON:
-            click.echo(json_text({"schema": 1, "run": run, "rows": rows}))
-        case Format.CSV:
-            _say_csv(long_rows(rows))
-        case Format.MARKDOWN:
-            click.echo(_markdown(rows))
-        case None if not sys.stdout.isatty():
-            tested, plain = _divided(rows)
+        case Format.TABLE:
+            click.echo(draw(rows, everything=everything, width=terminal_width()))
+        case Format.TABS:
             parts = [tabbed(map(_whole_cells, tested)), tabbed_plain(plain)]
             click.echo("\n".join(filter(None, parts)))
+        case Format.MARKDOWN | Format.LATEX:
+            _write_texts(tested, plain, form)
         case _:
-            click.echo(draw(rows, everything=everything, width=terminal_width()))
+            head, *cells = long_rows(rows)
+            record = {"schema": 1, "run": run, "rows": rows}
+            write_table([str(name) for name in head], cells, form, record)
+
+
+def _write_texts(tested: Sequence[Row], plain: Sequence[Row], form: Format) -> None:
+    """Write the tables of tests and of folders for a text."""
+    if tested:
+        table = [MARKDOWN_HEADER, *map(_whole_cells, tested)]
+        write_texts(table, form, number_columns(HEADER))
+    for part in plain_tables(plain):
+        if tested:
+            click.echo()
+        write_texts(part.lines, form, part.right)
 
 
 def _divided(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
@@ -140,39 +211,19 @@ def _divided(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     return [row for row in rows if not is_plain(row)], [row for row in rows if is_plain(row)]
 
 
-def _markdown(rows: Sequence[Row]) -> str:
-    tested, plain = _divided(rows)
-    parts = [markdown_plain(plain)] if plain else []
-    if tested or not plain:
-        table = [MARKDOWN_HEADER, *map(_whole_cells, tested)]
-        parts.insert(0, markdown_text(table, right=number_columns(HEADER)))
-    return "\n\n".join(parts)
-
-
-def _say_csv(rows: Iterable[Sequence[Cell]]) -> None:
-    text = csv_text(rows)
-    if sys.stdout.isatty():  # which no name may steer
-        text = "".join(f"{harmless(line)}\n" for line in text.split("\r\n")[:-1])
-    click.echo(text, nl=False)
-
-
-def _write_pivot(table: Pivot, run: str, form: Format | None) -> None:
+def _write_pivot(table: Pivot, run: str, form: Format) -> None:
     head = ("", *table.data)
     plain = [
         (name, *(metric.value if metric else None for metric in row)) for name, row in table.rows()
     ]
-    if form is Format.JSON:
-        click.echo(json_text({"schema": 1, "run": run, **table.record()}))
-    elif form is Format.CSV:
-        _say_csv([("model", *table.data), *plain])
-    elif form is Format.MARKDOWN:
-        texts = [head, *((name, *map(_with_interval, row)) for name, row in table.rows())]
-        click.echo(markdown_text(texts, right=frozenset(range(1, len(head)))))
-    elif form is Format.TABLE or sys.stdout.isatty():
+    if form is Format.TABLE:
         click.echo(draw_pivot(table, terminal_width()))
+    elif form in {Format.MARKDOWN, Format.LATEX}:
+        texts = [head, *((name, *map(_with_interval, row)) for name, row in table.rows())]
+        write_texts(texts, form, frozenset(range(1, len(head))))
     else:
-        cells = [("" if cell is None else str(cell) for cell in row) for row in [head, *plain]]
-        click.echo(tabbed([tuple(map(harmless, row)) for row in cells]))
+        titles = head if form is Format.TABS else ("model", *table.data)
+        write_table(titles, plain, form, {"schema": 1, "run": run, **table.record()})
 
 
 def draw_pivot(table: Pivot, width: int) -> str:

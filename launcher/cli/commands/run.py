@@ -18,7 +18,7 @@ from launcher.cli.dry_run import Form, choose_form, list_plans
 from launcher.cli.missing_programs import warn_of_missing_programs
 from launcher.cli.option_types import policy_option
 from launcher.cli.prompts import LEFT
-from launcher.cli.run_results import collect, draw
+from launcher.cli.run_results import draw
 from launcher.context import Context
 from launcher.errors import TaskFileError, counted
 from launcher.functions.plan_checks import check_plans, compare
@@ -26,6 +26,7 @@ from launcher.planning.load import plan_files
 from launcher.planning.plan import Plan
 from launcher.planning.queue_comparison import ACCEPT_CODE, Comparison
 from launcher.planning.submit import Submitted, submit
+from launcher.results.rows import collect
 from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.screens.format import harmless

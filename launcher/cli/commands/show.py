@@ -8,6 +8,7 @@ from launcher.cli.complete import JOBS
 from launcher.cli.output import json_text
 from launcher.cli.select_jobs import HELP, only_job
 from launcher.errors import counted
+from launcher.screens.chart import number, sparkline
 from launcher.screens.format import columns, harmless, named, zone
 from launcher.screens.gpu_users import labels_of
 from launcher.screens.job_details import _text, attempt_cells, event_cells, facts_of, record_of
@@ -16,9 +17,12 @@ from launcher.store.client import open_queue
 from launcher.store.rows import JobRow
 from launcher.system.files import last_lines
 from launcher.system.paths import Home
+from launcher.workers.progress.attempt_progress import reported_steps
+from launcher.workers.progress.curves import curves
 
 EVENTS = 12  # the newest are what a person looks for
 LOG_LINES = 10
+CURVES, CURVE_WIDTH = 20, 40  # numbers that are listed; columns of each one's curve
 NEEDS = 10  # jobs that are listed; the others are counted
 
 
@@ -51,6 +55,7 @@ def command(job: str, as_json: bool) -> None:
     _say_before("starts after the end of", awaited)
     _say_behind(row, needy, awaiting)
     _say_attempts(home, row, record["attempts"])
+    _say_progress(home, row, record["progress"])
     events = event_cells(record["events"])
     click.echo(f"\nevents, in local time ({zone(row.submitted)})")
     if len(events) > EVENTS:
@@ -86,6 +91,23 @@ def _say_behind(row: JobRow, needy: list[JobRow], awaiting: list[JobRow]) -> Non
         verb = "starts" if len(awaiting) == 1 else "start"
         text = f"{counted(len(awaiting), 'open job')} {verb} after its end, done or not"
         click.echo(f"\n{text}: {named(awaiting)}")
+
+
+def _say_progress(home: Home, row: JobRow, progress: dict[str, Any] | None) -> None:
+    """Print how far the newest attempt is, and the numbers that it reported with their curves."""
+    if progress is None:
+        return
+    done = f"{progress['step']}" + (f" of {progress['total']}" if progress["total"] else "")
+    rate = f", {progress['rate']:.3g}/s" if progress["rate"] else ""
+    click.echo(f"\nprogress of attempt {row.attempts}: step {done}{rate}")
+    named_curves = curves(reported_steps(home.attempt(row.id, row.attempts)))
+    rows = [
+        (f"  {harmless(name)}", number(points[-1][1]), sparkline(points, CURVE_WIDTH))
+        for name, points in named_curves.items()
+    ]
+    click.echo("\n".join(columns(rows[:CURVES])))
+    if len(rows) > CURVES:
+        click.echo(f"  and {counted(len(rows) - CURVES, 'more number')}: launcher top draws each")
 
 
 def _say_attempts(home: Home, row: JobRow, attempts: list[dict[str, Any]]) -> None:

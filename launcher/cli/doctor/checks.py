@@ -16,6 +16,7 @@ from launcher.cli.doctor.machine_checks import (
     check_results,
     check_shared,
 )
+from launcher.cli.doctor.notify_checks import check_notify
 from launcher.errors import counted
 
 _NO_HOME = "the home is not to be used, see above"
@@ -35,6 +36,7 @@ def _all(facts: Facts) -> Iterator[Finding]:
     yield check_results(facts.results)
     yield check_shared(facts.shared)
     yield from map(check_backend, facts.engines)
+    yield from check_notify(facts)
     yield _claims(facts)
     yield check_clock(facts)
     if facts.cores is not None:

@@ -128,6 +128,15 @@ class Engine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotifyTarget:
+    """A target of [notify] in config.toml."""
+
+    name: str
+    problem: str = ""  # why it cannot be used
+    exposed: bool = False  # its address stands in a file that others may read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """All of it, at one moment."""
 
@@ -149,6 +158,8 @@ class Facts:
     results: Disk | None = None
     shared: Disk | None = None  # memory that processes share
     engines: tuple[Engine, ...] = ()  # backends of the user's file
+    targets: tuple[NotifyTarget, ...] = ()  # of messages
+    unsent: tuple[str, ...] = ()  # messages that were given up, and why
     claims: str = ""  # where schedulers tell each other what they promised
     claims_trouble: str = ""
     cores: Cores | None = None

@@ -17,6 +17,7 @@ from launcher import __version__
 from launcher.cli.doctor.facts import Cores, Disk, Facts, Groups, Limits, Logout, Queue
 from launcher.cli.doctor.gather_backends import see_backends
 from launcher.cli.doctor.gather_gpu import ask_driver, torch_here, try_torch
+from launcher.cli.doctor.gather_notify import see_targets, see_unsent
 from launcher.errors import Error, UsageError
 from launcher.gpu.mps_support import hindrances
 from launcher.gpu.reservation_files import reservations_folder
@@ -75,6 +76,8 @@ def gather(environ: Mapping[str, str], *, unicode: bool, deep: bool = False) -> 
         results=None if here is None else see_disk(here, mountinfo),
         shared=see_disk(Path("/dev/shm"), mountinfo) if Path("/dev/shm").is_dir() else None,
         engines=see_backends(environ, home, mountinfo),
+        targets=see_targets(environ),
+        unsent=see_unsent(home),
         claims=claims,
         claims_trouble=claims_trouble,
         cores=Cores(

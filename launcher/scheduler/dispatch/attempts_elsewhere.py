@@ -72,6 +72,10 @@ class OnPilot:
     def insist(self) -> None:
         """Leave that to its pilot."""
 
+    def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # the protocol's shape
+        """Do nothing: no pilot pauses a program, and `launcher pause` says so."""
+        return True
+
     def ending(self) -> Outcome | Watch | None:
         """Return how it ended, as its pilot says or its folder."""
         ended = self.link.end_of(name_of_claim(self.claim))
@@ -100,6 +104,10 @@ class EndAwaited:
 
     def insist(self) -> None:
         """Likewise."""
+
+    def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # the protocol's shape
+        """Likewise."""
+        return True
 
     def ending(self) -> Outcome | Watch | None:
         """Return how it ended; None while that may still come."""

@@ -12,8 +12,7 @@ from launcher.gpu.monitor import Sight
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.store.rows import Claim
 from launcher.system.paths import Home
-from launcher.workers.progress.attempt_progress import newest_step
-from launcher.workers.progress.steps import Step
+from launcher.workers.progress.steps import Step, latest
 
 GAP_S = 30.0  # between two looks that lie further apart, anybody may have come and gone
 LEAST_S = 5.0  # of steps alone, and as long of steps beside others, before they are compared
@@ -125,7 +124,7 @@ class SharedTime:
     def _look(self, account: _Account, at: float, claim: Claim, company: int) -> None:
         """Count the time since the last look, and the steps that were made in it."""
         passed_s = at - account.at
-        step = newest_step(self._home.attempt(claim.job, claim.number))
+        step = latest(self._home.attempt(claim.job, claim.number).progress)
         before, account.company = account.company, company
         last, account.step = account.step, step
         if before is None or passed_s <= 0:

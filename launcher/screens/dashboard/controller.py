@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from launcher.errors import Error
-from launcher.screens.dashboard.job_actions import KEYS, JobAction, propose
+from launcher.screens.dashboard.job_actions import KEYS, JobAction, done_text, propose
 from launcher.screens.dashboard.job_page import JobPage
 from launcher.screens.dashboard.key_bindings import WATCHING, help_page, hints
 from launcher.screens.dashboard.layout import Window
@@ -208,13 +208,7 @@ class Controller:
         if not touched:
             self.say(f"job {action.job.id} changed meanwhile: nothing was done", Tone.WARN)
             return
-        more = len(touched) - 1
-        also = f", and {more:,} more" if more else ""
-        stays = home.stop.exists() and action.done == "released"
-        note = "; the queue is stopped, `launcher start` goes on" if stays else ""
-        self.say(
-            f"job {action.job.id} {harmless(action.job.name)} {action.done}{also}{note}", Tone.GOOD
-        )
+        self.say(done_text(action, touched, home), Tone.GOOD)
 
         def follow_up() -> None:
             try:

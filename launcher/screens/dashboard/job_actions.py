@@ -1,7 +1,7 @@
 """What a person may do to a job from the screen: the question first, then exactly what a verb does."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from launcher.errors import counted
@@ -30,6 +30,11 @@ class JobAction:
     done: str  # as in the answer: "cancelled"
     act: Callable[[Store], list[int]]  # in the database; returns the jobs that it concerned
     after: Callable[[Home], object]  # may take seconds, and touches no database
+
+    @property
+    def asked(self) -> str:
+        """What is asked, with the job's whole name."""
+        return f"{self.verb} {self.job.id} {harmless(self.job.name)}{self.tail}"
 
     def question(self, width: int) -> Line:
         """Return what is asked, in one line; the job's name gives way where there is little room."""
@@ -70,6 +75,21 @@ def propose(key: str, job: JobRow, store: Store) -> JobAction | str:
         case "+" | "-":
             return _hurried(job, 1 if key == "+" else -1)
     raise ValueError(key)
+
+
+def done_text(action: JobAction, touched: Sequence[int], home: Home) -> str:
+    """Return what was done, for people.
+
+    Args:
+        action: what was confirmed.
+        touched: the jobs that it concerned; at least one.
+        home: the queue's.
+    """
+    more = len(touched) - 1
+    also = f", and {more:,} more" if more else ""
+    stays = home.stop.exists() and action.done == "released"
+    note = "; the queue is stopped, `launcher start` goes on" if stays else ""
+    return f"job {action.job.id} {harmless(action.job.name)} {action.done}{also}{note}"
 
 
 def _held(job: JobRow) -> JobAction | str:

@@ -138,8 +138,7 @@ class JobPage:
         head = [self._title.cut(width), Line(tuple(tabs)).cut(width), line("")]
         room = max(1, height - len(head))
         if self._page == 2:
-            file = None if self._attempt is None else self._attempt.progress
-            return Drawn(lines=[*head, *self._metrics.draw(file, width, room)][:height])
+            return Drawn(lines=[*head, *self._metrics.draw(self._attempt, width, room)][:height])
         lines = list(self._overview(width)) if self._page == 0 else self._logged(width)
         window = self._windows[self._page]
         window.fit(len(lines), room)

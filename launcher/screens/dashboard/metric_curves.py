@@ -2,15 +2,14 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from launcher.screens.chart import chart, number
 from launcher.screens.format import harmless
 from launcher.screens.text_table import Line, Span, Tone, line
+from launcher.system.paths import Attempt
+from launcher.workers.progress.attempt_progress import reported_steps
 from launcher.workers.progress.curves import RATE, Point, curves
-from launcher.workers.progress.steps import history
 
-MOST_BYTES = 1 << 20  # of a progress file: some ten thousand reports
 LEAST_ROWS = 8  # of a curve; with more room there are several
 SHARE = 0.02  # of its time that reading may take
 
@@ -25,7 +24,7 @@ class Metrics:
             clock: tells the time in seconds.
         """
         self._clock, self._next = clock, 0.0
-        self._file: Path | None = None
+        self._attempt: Attempt | None = None
         self._curves: dict[str, list[Point]] = {}
         self._first = 0
 
@@ -33,9 +32,9 @@ class Metrics:
         """Show another curve first."""
         self._first += by
 
-    def draw(self, file: Path | None, width: int, height: int) -> list[Line]:
+    def draw(self, attempt: Attempt | None, width: int, height: int) -> list[Line]:
         """Return as many curves as there is room for."""
-        self._take(file)
+        self._take(attempt)
         if not self._curves:
             return [line("this attempt has reported no numbers", Tone.DIM)]
         names = list(self._curves)
@@ -57,10 +56,10 @@ class Metrics:
             lines += [Line(title).cut(width), *chart(points, width, rows - 1, floor=floor)]
         return lines
 
-    def _take(self, file: Path | None) -> None:
+    def _take(self, attempt: Attempt | None) -> None:
         now = self._clock()
-        if file == self._file and now < self._next:
+        if attempt == self._attempt and now < self._next:
             return
-        self._file = file
-        self._curves = {} if file is None else curves(history(file, MOST_BYTES))
+        self._attempt = attempt
+        self._curves = {} if attempt is None else curves(reported_steps(attempt))
         self._next = now + (self._clock() - now) / SHARE

@@ -84,12 +84,7 @@ class Queue:
 
     def look(self, *, waiting: int, sought: str) -> Screen:
         """Return the screen as of now."""
-        if self.store is not None and not self.store.is_current():
-            self.close()
-            self.store = self._snapshots = None  # it was deleted, or restored from a backup
-        if self._snapshots is None:
-            self._open()
-        if self._snapshots is None:
+        if self.current() is None or self._snapshots is None:
             self.note = "no queue yet; `launcher run TASKFILE` begins one"
             folder = harmless(str(self.home.folder))
             return Screen(at=self._clock(), home=folder, scheduler=scheduler_of(self.home))
@@ -105,6 +100,15 @@ class Queue:
                 self._recorder = None  # half a line is there: what follows would damage more
                 self.complaint = f"nothing is recorded any more: {error.strerror}"
         return screen
+
+    def current(self) -> Store | None:
+        """Return the queue's database, opened anew where another lies in its place; None: there is none."""
+        if self.store is not None and not self.store.is_current():
+            self.close()
+            self.store = self._snapshots = None  # it was deleted, or restored from a backup
+        if self.store is None:
+            self._open()
+        return self.store
 
     def changed(self) -> None:
         """Search anew at the next look."""

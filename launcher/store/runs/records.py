@@ -10,23 +10,24 @@ from launcher.states import Outcome
 from launcher.store.connection import Connection
 from launcher.store.rows import Claim, JobRow
 from launcher.store.runs.accounts import RunAccount, account, cards_of
-from launcher.store.usage import LONGEST_S
+from launcher.store.usage import LONGEST_S, Measured
 
 _ACCOUNT = "SELECT id, name, share, vtime, used, used_at FROM runs"
 
 
-def charge(db: Connection, claim: Claim, outcome: Outcome, elapsed_s: float | None) -> None:
+def charge(db: Connection, claim: Claim, outcome: Outcome, measured: Measured) -> None:
     """Count what an ended attempt had of the machine as used by its run. Inside `writing`.
 
     Args:
         db: the store's.
         claim: the attempt.
         outcome: its end.
-        elapsed_s: how long it ran by a clock that nobody sets; None: not known.
+        measured: how long it ran by a clock that nobody sets, and how long it was paused, which is no use.
     """
-    seconds = outcome.at - claim.claimed
+    seconds, elapsed_s = outcome.at - claim.claimed, measured.elapsed_s
     if elapsed_s is not None:
         seconds = min(seconds, elapsed_s) if seconds > 0 else elapsed_s
+    seconds -= measured.paused_s
     row = db.execute(f"{_ACCOUNT} WHERE id = ?", (claim.run,)).fetchone()
     if row is None or not 0 < seconds <= LONGEST_S:  # the wall clock was set
         return

@@ -12,6 +12,7 @@ from launcher.store.scheduling.claims import Claims
 from launcher.store.scheduling.ready_jobs import ReadyJobs
 from launcher.store.scheduling.transitions import Requeue, Transitions
 from launcher.store.scheduling.usage_records import UsageRecords
+from launcher.store.steering.pauses import paused_jobs
 from launcher.store.usage import NOT_MEASURED, Measured
 
 
@@ -68,6 +69,10 @@ class Scheduling:
         """Return what the attempts used that ended between two times."""
         return past_use(self._db, since, now)
 
+    def paused(self) -> frozenset[int]:
+        """Return the running jobs whose programs are to be paused."""
+        return paused_jobs(self._db)
+
     def wishes(self) -> dict[int, str]:
         """Return what owners ask of running jobs."""
         rows = self._db.execute("SELECT id, wish FROM jobs WHERE state = 'running' AND wish <> ''")
@@ -100,14 +105,16 @@ class Scheduling:
         record = json.dumps(outcome_record(outcome))
         with self._db.writing():
             taken = self._db.execute(
-                "UPDATE attempts SET outcome = ?, ended = ?, peak = ? WHERE job = ? AND number = ?"
-                " AND outcome IS NULL RETURNING number",
+                "UPDATE attempts SET outcome = ?1, ended = ?2, peak = ?3, paused = paused + coalesce("
+                "(SELECT max(0, ?2 - jobs.paused) FROM jobs WHERE id = ?4), 0)"
+                " WHERE job = ?4 AND number = ?5 AND outcome IS NULL RETURNING paused",
                 (record, outcome.at, measured.peak, claim.job, claim.number),
             ).fetchone()
             if taken is None:
                 return None
+            measured = measured.without(float(taken[0]))
             self._usage.record(claim, outcome, measured)
-            charge(self._db, claim, outcome, measured.elapsed_s)
+            charge(self._db, claim, outcome, measured)
             return self._transitions.follow(
                 claim, outcome, outputs=outputs, now=now, requeue=requeue
             )

@@ -105,7 +105,7 @@ class UsageRecords:
             measured: what was seen of it.
         """
         signature = claim.spec.signature
-        took = _duration(outcome.at - claim.claimed, measured.elapsed_s)
+        took = _duration(outcome.at - claim.claimed, measured)
         seconds = took if isinstance(outcome, Done) and claim.gpus else None
         peak = _needed(outcome, measured.peak)
         if isinstance(outcome, Failed | Lost | Stopped) and (took is None or took < EARLY_S):
@@ -153,10 +153,10 @@ class UsageRecords:
         self._of_kind.clear()
 
 
-def _duration(by_wall: float, elapsed_s: float | None) -> float | None:
-    """Return how long an attempt took; None where the clock was set so far that nobody can tell."""
-    seconds = by_wall if elapsed_s is None else min(by_wall, elapsed_s)
-    return within(seconds, 0, LONGEST_S)
+def _duration(by_wall: float, measured: Measured) -> float | None:
+    """Return how long an attempt took without its pauses; None where the clock was set, and nobody can tell."""
+    seconds = by_wall if measured.elapsed_s is None else min(by_wall, measured.elapsed_s)
+    return within(seconds - measured.paused_s, 0, LONGEST_S)
 
 
 def _needed(outcome: Outcome, peak: int | None) -> int | None:

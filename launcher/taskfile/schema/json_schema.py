@@ -25,6 +25,7 @@ from launcher.taskfile.schema.json_schema_types import (
     any_of,
     mapping,
     matrix,
+    notify_form,
     old_name,
     one_of,
     one_or_more,
@@ -107,6 +108,7 @@ def _general(kinds: Mapping[str, Kind], installed: Mapping[str, Kind]) -> Form:
             "default": 1,
             **or_null(option_form(SHARE)),
         },
+        "notify": {"description": "what its owner is told of the run", **or_null(notify_form())},
         "pass_env": {
             "description": "variables that the jobs remember though they look like secrets",
             **or_null(one_or_more(PLAIN)),

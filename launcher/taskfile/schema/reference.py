@@ -59,7 +59,7 @@ _ENTRY: Mapping[Role, tuple[str, ...]] = {  # the words of an entry beside its s
 }
 _ORDER = (
     "name", "about", "include", "defaults", "resources", "matrix",
-    "phases", "reuse", "share", "pass_env", "subsets", "modifiers", "autotest",
+    "phases", "reuse", "share", "notify", "pass_env", "subsets", "modifiers", "autotest",
 )  # fmt: skip
 
 

@@ -1,21 +1,129 @@
-"""How far an attempt is, whatever reported it; every screen asks here."""
+"""How far an attempt is, whatever reported it; every screen asks here.
 
+Of several sources the first that has something counts: reports of the job's own, lines that it prints
+for us, TensorBoard's event files, a progress bar. Nothing is read before someone looks.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt
+from launcher.workers.order import read_order
+from launcher.workers.progress.growing_files import GrowingFiles, read_end
+from launcher.workers.progress.last_line import last_line
+from launcher.workers.progress.printed_lines import newest_printed, printed_steps
 from launcher.workers.progress.steps import Step, history, latest
+from launcher.workers.progress.tqdm_bars import bar_steps, newest_bar
 
 MOST_BYTES = 1 << 20  # of what was reported: some ten thousand steps
+END_BYTES = 64 << 10  # of a log, for its newest step
+BAR_BYTES = 8 << 10  # of these, for the newest bar: more than a few of nested ones
+BEGIN_BYTES = 16 << 10  # of a log, for its first step
+
+_PRINTED, _BARS = GrowingFiles(printed_steps), GrowingFiles(bar_steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newest:
+    """The newest that is known of an attempt."""
+
+    step: Step | None = None
+    line: str = ""  # the last of its log, where nothing reports a step
+
+
+NOTHING = Newest()
+
+
+def newest(attempt: Attempt) -> Newest:
+    """Return the newest step of an attempt, or the last line of its log."""
+    if (own := latest(attempt.progress)) is not None:
+        return Newest(step=own)
+    end, at = read_end(attempt.log, END_BYTES)
+    if (printed := newest_printed(end, at)) is not None:
+        return Newest(step=_with_rate(printed, attempt))
+    if (event := _newest_event(attempt)) is not None:
+        return Newest(step=event)
+    bar = newest_bar(end[-BAR_BYTES:], at)
+    return Newest(step=bar, line=last_line(end) if bar is None else "")
 
 
 def newest_step(attempt: Attempt) -> Step | None:
-    """Return the newest report of an attempt, or None where there is none."""
-    return latest(attempt.progress)
+    """Return the newest step of an attempt, or None where nothing reports any."""
+    return newest(attempt).step
 
 
 def reported_steps(attempt: Attempt, most_bytes: int = MOST_BYTES) -> list[Step]:
-    """Return the reports of an attempt, the oldest first.
+    """Return the steps of an attempt that were reported, the oldest first.
 
     Args:
         attempt: where it keeps its records.
         most_bytes: that are read from the end of each file in which it reports.
     """
-    return history(attempt.progress, most_bytes)
+    return next(filter(None, _histories(attempt, most_bytes)), [])
+
+
+def _histories(attempt: Attempt, most_bytes: int) -> Iterator[list[Step]]:
+    """Give the steps of each source in turn."""
+    yield history(attempt.progress, most_bytes)
+    yield _PRINTED.items(attempt.log, most_bytes)
+    yield _event_steps(attempt, most_bytes)
+    yield _BARS.items(attempt.log, most_bytes)
+
+
+def _newest_event(attempt: Attempt) -> Step | None:
+    folder = _event_folder(attempt)
+    if folder is None:
+        return None
+    from launcher.workers.progress.event_files import newest_event  # few jobs name a folder
+
+    return newest_event(folder, _begun(attempt))
+
+
+def _event_steps(attempt: Attempt, most_bytes: int) -> list[Step]:
+    folder = _event_folder(attempt)
+    if folder is None:
+        return []
+    from launcher.workers.progress.event_files import event_steps  # likewise
+
+    return event_steps(folder, _begun(attempt), most_bytes)
+
+
+def _with_rate(step: Step, attempt: Attempt) -> Step:
+    """Return a step that was printed with the mean rate since the attempt began: the lines have no times."""
+    first = next(iter(printed_steps(_begin(attempt.log), 0.0)[0]), step)
+    passed_s = step.at - _begun(attempt)
+    if passed_s <= 0 or step.step <= first.step:
+        return step
+    return replace(step, rate=(step.step - first.step) / passed_s)
+
+
+def _begin(log: Path) -> bytes:
+    try:
+        with log.open("rb", buffering=0) as file:
+            return file.read(BEGIN_BYTES)
+    except OSError:
+        return b""
+
+
+def _begun(attempt: Attempt) -> float:
+    """Return when an attempt's program was started, in seconds since 1970; later at most."""
+    try:
+        # what is written into the record at the end changes no name in the folder
+        return min(attempt.spec.stat().st_mtime, attempt.folder.stat().st_mtime)
+    except OSError:
+        return 0.0
+
+
+def _event_folder(attempt: Attempt) -> Path | None:
+    """Return where an attempt's program writes event files, None where its job names no folder."""
+    try:
+        text = read_bytes(attempt.spec)
+        # most name none: the whole of it need not be understood
+        order = read_order(text) if b'"tensorboard"' in text else None
+    except (OSError, ValueError):
+        return None
+    if order is None or not order.spec.terms.tensorboard:
+        return None
+    return Path(order.context.folder, order.spec.terms.tensorboard)

@@ -22,12 +22,20 @@ def curves(steps: Sequence[Step]) -> dict[str, list[Point]]:
         for name, value in step.metrics.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 curves.setdefault(name, []).append((float(step.step), _real(value)))
-    rates = [
+    rates = _rates(steps[begin:])
+    return curves | ({RATE: rates} if rates else {})
+
+
+def _rates(steps: Sequence[Step]) -> list[Point]:
+    """Return the rates that were reported, or else those between steps that were read at different times."""
+    if own := [(float(step.step), step.rate) for step in steps if step.rate is not None]:
+        return own
+    last_of_time = {step.at: step for step in steps}.values()
+    return [
         (float(after.step), (after.step - before.step) / (after.at - before.at))
-        for before, after in pairwise(steps[begin:])
+        for before, after in pairwise(last_of_time)
         if after.at > before.at
     ]
-    return curves | ({RATE: rates} if rates else {})
 
 
 def _real(value: float) -> float:

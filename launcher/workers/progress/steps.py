@@ -10,7 +10,7 @@ from pathlib import Path
 from launcher.system.files import Json
 
 TAIL_BYTES = 4096  # more than one line
-_MOST_STEPS = 1 << 53  # no job counts further, and no clock measures that
+MOST_STEPS = 1 << 53  # no job counts further, and no clock measures that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +77,10 @@ def _step(line: str) -> Step | None:
         return None
     match record:
         case {"at": float(at), "step": int(step), "metrics": dict(metrics)} if (
-            math.isfinite(at) and abs(step) < _MOST_STEPS
+            math.isfinite(at) and abs(step) < MOST_STEPS
         ):
             total = record.get("total")
-            count = total if isinstance(total, int) and abs(total) < _MOST_STEPS else None
+            count = total if isinstance(total, int) and abs(total) < MOST_STEPS else None
             return Step(at=at, step=step, total=count, metrics=metrics)
     return None
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from launcher.cli.commands.results import Format, _write_rows
-from launcher.cli.plain_rows import draw_plain, markdown_plain, plain_tables, tabbed_plain
+from launcher.cli.commands.results import _write_rows
+from launcher.cli.plain_rows import draw_plain, plain_tables, tabbed_plain
 from launcher.cli.run_results import draw
+from launcher.cli.tables.forms import Format
 from launcher.screens.result_table import of_rows, pivot
 
 ROWS: list[dict[str, Any]] = [
@@ -62,8 +63,11 @@ def test_they_follow_the_table_of_the_tests() -> None:
     assert draw(ROWS, width=140).startswith("method")
 
 
-def test_markdown_and_tabs_have_them_under_their_own_names() -> None:
-    assert markdown_plain(ERASED).splitlines() == (
+def test_markdown_and_tabs_have_them_under_their_own_names(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _write_rows(ERASED, "x", Format.MARKDOWN, everything=False)
+    assert capsys.readouterr().out.splitlines() == (
         ["| concept | erased | others |", "| --- | --: | --: |", "| cross | 0.02 | 1 |"]
     )
     assert tabbed_plain(ERASED) == "concept\terased\tothers\ncross\t0.02\t1"
@@ -82,10 +86,8 @@ def test_json_has_the_rows_as_they_are(capsys: pytest.CaptureFixture[str]) -> No
     assert record == {"schema": 1, "run": "x", "rows": ERASED}
 
 
-@pytest.mark.parametrize("form", [None, Format.MARKDOWN, Format.TABLE])
-def test_every_format_takes_rows_of_both(
-    form: Format | None, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("form", [Format.TABS, Format.MARKDOWN, Format.TABLE, Format.LATEX])
+def test_every_format_takes_rows_of_both(form: Format, capsys: pytest.CaptureFixture[str]) -> None:
     _write_rows([OF_A_TEST, *ROWS], "x", form, everything=True)
     printed = capsys.readouterr().out
     assert "all:pre" in printed

@@ -31,6 +31,7 @@ EXAMPLES = {
     "grace": ("2m", JobRequest(terms=Terms(grace_s=120.0))),
     "rerun": ("never", JobRequest(terms=Terms(rerun="never"))),
     "on": ("slurm", JobRequest(terms=Terms(on=("slurm",)))),
+    "tensorboard": ("runs/a b", JobRequest(terms=Terms(tensorboard="runs/a b"))),
 }
 WRONG = {
     "cpus": "0",
@@ -150,3 +151,8 @@ def test_an_option_that_sets_nothing_is_refused() -> None:
 @pytest.mark.parametrize("text", ["true", "True", "TRUE", "false", "False", "FALSE"])
 def test_a_truth_is_written_as_in_yaml(text: str) -> None:
     assert Truth().read(text, 0.0) == (text.lower() == "true")
+
+
+def test_a_folder_has_a_name() -> None:
+    with pytest.raises(UsageError, match="expected a folder such as runs/first, got ' '"):
+        job_options()["tensorboard"].takes.read(" ", 0.0)

@@ -12,7 +12,7 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Terms
 from launcher.screens.queue_summary import progress
 from launcher.screens.snapshots import Snapshots, scheduler_of
-from launcher.states import Done, Failed, Outcome, State, Stopped
+from launcher.states import Done, Failed, Outcome, ReasonCode, State, Stopped
 from launcher.store.queue import NewJob, Store
 from launcher.system.paths import Home
 from tests.build import (
@@ -65,6 +65,35 @@ def test_a_running_job_tells_its_progress_its_rate_and_what_is_left(
     assert work.step is not None
     assert (work.step.rate, work.step.left_s) == (1.0, 70.0)
     assert (work.devices, work.memory) == ("cpu", None)
+
+
+def test_a_program_that_reports_no_steps_shows_what_it_printed_last(
+    home: Home, store: Store
+) -> None:
+    (job,) = enqueue(store, a_spec())
+    claimed(store, job, now=NOW - 60)
+    (work,) = snapshots(home, store).take().running
+    assert work.line.code is ReasonCode.STARTED
+    home.attempt(job, 1).folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.attempt(job, 1).log.write_text("\x1b[31mreading\x1b[0m\nwriting \x1b[1m3\x1b[0m files\n")
+    (work,) = snapshots(home, store).take().running
+    assert (work.line.note, work.line.code, work.step) == ("writing 3 files", None, None)
+
+
+def test_a_line_of_a_log_and_a_bar_tell_how_far_a_program_is(home: Home, store: Store) -> None:
+    lines, bar = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    outputs = {
+        lines: "begins\nlauncher: step=3 total=10 loss=.2\nsaved\n",
+        bar: "\r 30%|###       | 3/10 [00:01<00:02,  3.50it/s, loss=0.1]",
+    }
+    for job, text in outputs.items():
+        claimed(store, job, now=NOW - 60)
+        home.attempt(job, 1).folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.attempt(job, 1).log.write_text(text)
+    first, second = snapshots(home, store).take().running
+    assert (first.line.note, second.line.note) == ("3/10 loss=0.2", "3/10 loss=0.1")
+    assert second.step is not None
+    assert (second.step.rate, second.step.left_s) == (3.5, 2.0)
 
 
 def test_a_rate_begins_anew_where_the_steps_do(home: Home, store: Store) -> None:

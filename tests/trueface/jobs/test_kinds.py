@@ -1,13 +1,26 @@
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launcher.api import Draft, Kind, UnknownName, UsageError, Words, model_folder_name, parse_data
+from launcher.api import (
+    Draft,
+    HasEpochs,
+    Kind,
+    UnknownName,
+    UsageError,
+    Words,
+    model_folder_name,
+    parse_data,
+)
 from trueface import jobs
 from trueface.cli import run_job
 from trueface.cli.classic.train_flags import read, settings_of
+from trueface.evaluation.metric_registry import METRICS
+from trueface.jobs.classes.kinds import CLASSIFY
 from trueface.jobs.flags import read_word_flags
 from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN, refuse_unfit
 from trueface.training.settings import TrainSettings
@@ -343,3 +356,22 @@ def test_an_unlearning_trains_with_the_objective_of_its_model() -> None:
         f"{poisoned} is trained with objective: ce, and this is objective: bce; train and unlearn alike",
     )
     assert UNLEARN.refusals(same, [training]) == ()
+
+
+def test_the_launcher_is_told_which_metrics_are_better_low() -> None:
+    low = {name for name, metric in METRICS.items() if metric.low}
+    assert low == {"eer", "ece", "loss"}
+    assert TEST.lower_is_better & set(METRICS) == low
+
+
+@pytest.mark.parametrize("kind", [TRAIN, UNLEARN, CLASSIFY], ids=lambda kind: kind.name)
+def test_the_architecture_of_a_model_is_a_column_of_results(kind: Kind) -> None:
+    assert kind.settings.columns == {"architecture": "model"}
+
+
+@pytest.mark.parametrize("kind", [TRAIN, UNLEARN, CLASSIFY], ids=lambda kind: kind.name)
+def test_the_epochs_of_trainings_are_read_without_torch(kind: Kind) -> None:
+    assert isinstance(kind, HasEpochs)
+    module, _, function = kind.epochs.partition(":")
+    code = f"import sys, {module}; assert callable({module}.{function}); assert 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -97,7 +97,7 @@ def test_every_setting_says_what_it_is() -> None:
 
 def test_loading_processes_and_what_is_shared_make_no_other_job_of_a_job() -> None:
     assert UnlearnSettings.neutral == {"cache", "num_threads"}
-    neutral = {"cache", "num_threads", "checkpoint_every", "processes", "resume"}
+    neutral = {"cache", "num_threads", "checkpoint_every", "processes", "resume", "tensorboard"}
     assert TrainSettings.neutral == neutral
 
 

@@ -51,6 +51,7 @@ EER = Metric(
     name="eer",
     title="Equal error rate",
     short="EER",
+    low=True,
     value=_equal_error_rate,
     resampled=lambda scores: curves.equal_error_rate(scores.curve),
     percent=True,

@@ -22,7 +22,7 @@ from trueface.models.classifiers import Classifier
 from trueface.runtime import gpu_memory, logs, paths
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.progress import Watch
-from trueface.training import checkpointing, provenance
+from trueface.training import checkpointing, event_log, provenance
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.class_source import Pixels
 from trueface.training.history import write_history
@@ -60,14 +60,16 @@ def _classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
         name: Pixels(images, settings, job.device).examples()
         for name, images in _parts(lists).items()
     }
-    trained = fit(
-        model,
-        ExampleFeed(parts["train"], "trained", batch_size=settings.batch_size),
-        ExampleFeed(parts["validation"], "trained", augmented=False),
-        settings.trainer,
-        watch=watch,
-        after_epoch=lambda epochs, *_: write_history(paths.history(folder), epochs),
-    )
+    event_log.clear(folder)
+    with event_log.logged(watch, folder, wanted=settings.tensorboard) as logged_watch:
+        trained = fit(
+            model,
+            ExampleFeed(parts["train"], "trained", batch_size=settings.batch_size),
+            ExampleFeed(parts["validation"], "trained", augmented=False),
+            settings.trainer,
+            watch=logged_watch,
+            after_epoch=lambda epochs, *_: write_history(paths.history(folder), epochs),
+        )
     answers = {
         name: predictions.answered(model, part, watch, _parts(lists)[name].names)
         for name, part in parts.items()

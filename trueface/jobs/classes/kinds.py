@@ -8,7 +8,8 @@ from typing import Any
 from launcher.api import DataId, Draft, Input, Role, Settings, UsageError, Words, parse_model
 from trueface.data import class_folders
 from trueface.jobs.flags import words
-from trueface.jobs.kinds import PRELOAD
+from trueface.jobs.kinds import EPOCHS, PRELOAD
+from trueface.jobs.refusals.event_files import no_tensorboard
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.training.class_settings import ClassifySettings
@@ -31,6 +32,7 @@ class ClassKind:
     settings: type[Settings]
     preload: tuple[str, ...] = PRELOAD
     results: str = ""
+    epochs: str = ""
     sources: tuple[str, ...] = ()  # what the entry imports is all
 
     def images(self, data: DataId) -> DataId:
@@ -106,6 +108,7 @@ def _of_both(draft: Draft) -> Iterator[str]:
 def _of_training(draft: Draft) -> Iterator[str]:
     if draft.base is not None:
         yield f"{draft.model}: classify begins anew and starts from no model; write model: null"
+    yield from no_tensorboard(draft)
 
 
 def _of_forgetting(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
@@ -167,6 +170,7 @@ CLASSIFY = ClassKind(
     summary="train a classifier of image classes",
     entry="trueface.jobs.classes.classification:classify",
     settings=ClassifySettings,
+    epochs=EPOCHS,
 )
 FORGET = ClassKind(
     name="forget",

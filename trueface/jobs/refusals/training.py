@@ -7,6 +7,7 @@ from trueface.data.vocabulary import Vocabulary
 from trueface.jobs import inputs_outputs
 from trueface.jobs.ranks import world
 from trueface.jobs.refusals.attributes import unfit_attributes
+from trueface.jobs.refusals.event_files import no_tensorboard
 from trueface.jobs.refusals.fairness import unfit_fairness
 from trueface.jobs.refusals.models import unlike_decoding, without_weights
 from trueface.jobs.refusals.qualities import unfit_in_qualities
@@ -28,6 +29,7 @@ def unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iter
         )
     yield from unfit_in_qualities(draft)
     yield from unfit_fairness(draft)
+    yield from no_tensorboard(draft)
     if draft.settings["optimizer_state"] == "kept" and draft.base is None:
         yield (
             f"optimizer_state: kept needs a model to start from, and {draft.model} starts from "

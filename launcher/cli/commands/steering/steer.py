@@ -1,11 +1,9 @@
 """`launcher hold`: keep queued jobs from starting."""
 
 import time
-from collections.abc import Collection, Sequence
 
 import click
 
-from launcher.cli.complete import JOBS
 from launcher.cli.option_types import PRIORITY
 from launcher.cli.prompts import (
     ask,
@@ -18,11 +16,10 @@ from launcher.cli.prompts import (
     yes_option,
 )
 from launcher.cli.select_jobs import HELP, select
-from launcher.errors import UsageError, counted
+from launcher.errors import counted
 from launcher.screens.format import named
-from launcher.states import ENDED, OPEN, State
-from launcher.store.client import lift_stop, open_queue, say_if_stopped, set_off
-from launcher.store.queue import Store
+from launcher.states import OPEN, State
+from launcher.store.client import open_queue, say_if_stopped, set_off
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import ensure_scheduler, wake
 
@@ -150,67 +147,3 @@ def _cancelled(job: JobRow) -> str:
 
 def _would(job: JobRow) -> str:
     return "be ended" if job.state is State.RUNNING else "be cancelled"
-
-
-@click.command(epilog=f"PATTERN: {HELP}")
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
-@click.option(
-    "--failed", is_flag=True, help="Select failed jobs: all, or those that match PATTERN."
-)
-@click.option("--force", is_flag=True, help="Also select jobs that are done.")
-@dry_run_option
-def retry(patterns: tuple[str, ...], failed: bool, force: bool, dry_run: bool) -> None:
-    """Queue ended jobs again, with the same settings.
-
-    Jobs that they depend on, and jobs that were skipped because of them, are queued, too. Retries
-    count from zero. A job that was held when it was cancelled is held again.
-
-    \b
-    Examples:
-      launcher retry --failed
-      launcher retry 'train/*' --dry-run
-    """
-    with open_queue() as (home, store):
-        chosen = _chosen(store, patterns, failed=failed, force=force)
-        numbers = {job.id for job in chosen}
-        queued = store.owning.again(numbers)
-        held = store.owning.held_before(queued)
-        if dry_run:
-            rehearse(
-                store.read.jobs_by_id(queued), lambda job: f"be {_retried(job, numbers, held)}"
-            )
-            return
-        queued = store.owning.retry(numbers, time.time())
-        lift_stop(home)
-        set_off(home)
-        rows = store.read.jobs_by_id(queued)
-    held = {row.id for row in rows if row.state is State.HELD}
-    say(rows, lambda job: _retried(job, numbers, held))
-    if held:
-        click.echo(
-            f"{counted(len(held), 'job')} {'was' if len(held) == 1 else 'were'} held before: "
-            "`launcher release` lets them start",
-            err=True,
-        )
-
-
-def _retried(job: JobRow, asked: Collection[int], held: Collection[int]) -> str:
-    outcome = "held again" if job.id in held else "queued again"
-    return outcome if job.id in asked else f"{outcome} with them"
-
-
-def _chosen(store: Store, patterns: Sequence[str], *, failed: bool, force: bool) -> list[JobRow]:
-    if not patterns and not failed:
-        raise UsageError("say which jobs: PATTERN…, or --failed")
-    if not patterns:
-        failed_jobs = store.read.in_state(State.FAILED)
-        if not failed_jobs:
-            raise UsageError(
-                "nothing to retry: no job failed; `launcher retry PATTERN…` takes others"
-            )
-        return failed_jobs
-    states = {State.FAILED} if failed else ENDED if force else ENDED - {State.DONE}
-    jobs = select(store, patterns)
-    if not force and all(job.state is State.DONE for job in jobs):
-        raise UsageError("nothing to retry: all of them are done; --force runs them again")
-    return in_states(jobs, states, "retry")

@@ -65,7 +65,7 @@ class Tab:
 
 
 def test_verbs_options_and_their_values_are_offered(tab: Tab) -> None:
-    assert tab("launcher re") == ["release", "results", "retry"]
+    assert tab("launcher re") == ["release", "results", "resume", "retry"]
     assert "--follow" in tab("launcher logs --fo")
     assert tab("launcher results --format ma") == ["markdown"]
     assert tab("launcher service in") == ["install"]

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from launcher.cli.commands.results import Format, _write_rows, draw_pivot
+from launcher.cli.commands.results import _write_rows, draw_pivot
 from launcher.cli.output import csv_text, json_text, long_rows, markdown_text
 from launcher.cli.run_results import draw
+from launcher.cli.tables.forms import Format
 from launcher.screens.result_table import of_result, pivot
 from launcher.states import Done
 from launcher.store.queue import Store
@@ -115,7 +116,7 @@ def test_markdown_takes_ids_for_what_they_are() -> None:
     assert text == "| model | n |\n| --- | --: |\n| a%50\\~pgu\\|b\\_c | 1 |"
 
 
-@pytest.mark.parametrize("form", Format)
+@pytest.mark.parametrize("form", set(Format) - {Format.PARQUET, Format.LATEX})
 def test_the_table_of_a_laboratory_is_written_in_every_form(
     form: Format, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,10 +126,11 @@ def test_the_table_of_a_laboratory_is_written_in_every_form(
         assert json.loads(said) == {"schema": 1, "run": "test", "rows": ROWS}
     else:
         lines = said.splitlines()
-        rule = form is Format.MARKDOWN
-        assert len(lines) == 1 + rule + len(ROWS)
-        assert "model" in lines[0]
-        assert "gan2:pre" in lines[1 + rule]
+        # lists in a pipe have no head
+        above = {Format.MARKDOWN: 2, Format.TABS: 0}.get(form, 1)
+        assert len(lines) == above + len(ROWS)
+        assert not above or "model" in lines[0]
+        assert "gan2:pre" in lines[above]
         assert "chance" in lines[-1]
 
 
@@ -228,3 +230,132 @@ def test_a_pivot_tells_intervals_where_there_is_room(width: int, shown: str) -> 
     assert any(shown in line for line in lines)
     assert (len(lines) == 3) == (width < 30)
     assert ("[" in "".join(lines)) == ("[" in shown)
+
+
+def test_a_table_for_a_paper_has_the_rules_of_booktabs(capsys: pytest.CaptureFixture[str]) -> None:
+    _write_rows(ROWS, "test", Format.LATEX, everything=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["% \\usepackage{booktabs}", "\\begin{tabular}{llrrrrrrrrlrl}", "\\toprule"]
+    assert lines[3].startswith("model & data & n & accuracy \\% & ")
+    assert lines[7].startswith("all:pre\\%50 & gan2:pre & 600 & ")
+    assert lines[-2:] == ["\\bottomrule", "\\end{tabular}"]
+
+
+# --- chosen rows
+
+
+def trainings(store: Store) -> None:
+    """Programs that are done: two learning rates, three seeds each, and their accuracy."""
+    for rate, values in (("0.1", (0.80, 0.84, 0.82)), ("0.01", (0.90, 0.92, 0.97))):
+        for seed, value in enumerate(values):
+            argv = ("python", "train.py", "--lr", rate, f"--seed={seed}")
+            (job,) = enqueue(store, a_spec(*argv, name=f"command/{rate}-{seed}"))
+            done = Done(at=2.0, result={"accuracy": value, "loss": 1 - value})
+            store.scheduling.finish(claimed(store, job), done, outputs={}, now=2.0)
+
+
+def test_means_are_taken_over_seeds_with_deviation_and_interval(
+    launcher: Launcher, store: Store
+) -> None:
+    trainings(store)
+    answer = launcher("results", "test", "--over", "seed", "--sort", "lr", "--json")
+    low, high = json.loads(answer.out)["rows"]
+    assert (low["lr"], high["lr"], low["count"]) == (0.01, 0.1, 3)
+    accuracy = high["accuracy"]
+    # 0.82 ± t(0.975; 2) · 0.02 / √3
+    assert accuracy["value"] == pytest.approx(0.82)
+    assert accuracy["sd"] == pytest.approx(0.02)
+    assert accuracy["high"] == pytest.approx(0.82 + 4.302653 * 0.02 / 3**0.5)
+    assert accuracy["n"] == 3
+    assert "seed" not in high
+
+
+def test_means_stand_in_columns_of_their_own_in_csv(launcher: Launcher, store: Store) -> None:
+    trainings(store)
+    answer = launcher("results", "test", "--over", "seed", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(answer.out)))
+    assert [row["accuracy_n"] for row in rows] == ["3", "3"]
+    assert float(rows[0]["accuracy_sd"]) == pytest.approx(0.02)
+
+
+def test_the_best_row_knows_which_metrics_are_better_low(launcher: Launcher, store: Store) -> None:
+    trainings(store)
+    for metric, said in (("accuracy", "highest"), ("loss", "lowest")):
+        answer = launcher("results", "test", "--best", metric, "--format", "csv")
+        (row,) = csv.DictReader(io.StringIO(answer.out))
+        assert (row["job"], row["accuracy"]) == ("command/0.01-2", "0.97")
+        assert answer.err == f"of each set of data the {said} {metric}\n"
+    answer = launcher("results", "test", "--best", "accuracy:low", "--columns", "job")
+    assert answer.out == "job\ncommand/0.1-0\n"
+
+
+def test_rows_are_ordered_by_a_column_in_either_direction(launcher: Launcher, store: Store) -> None:
+    trainings(store)
+    words = ("results", "test", "--columns", "lr,seed", "--sort")
+    assert launcher(*words, "lr,-seed").out == (
+        "lr\tseed\n0.01\t2\n0.01\t1\n0.01\t0\n0.1\t2\n0.1\t1\n0.1\t0\n"
+    )
+    assert launcher(*words, "-lr,seed").out.splitlines()[1] == "0.1\t0"
+
+
+def test_a_metric_is_shown_over_seeds(launcher: Launcher, store: Store) -> None:
+    trainings(store)
+    words = ("results", "test", "--over", "seed", "--sort", "-lr", "--metric", "accuracy")
+    lines = launcher(*words, "--format", "markdown").out.splitlines()[2:]
+    assert lines[0].startswith("| lr=0.1 count=3 | 0.82 ± 0.02 ")
+
+
+def test_rows_that_no_repetition_joins_are_explained(launcher: Launcher, store: Store) -> None:
+    for seed in range(2):
+        argv = ("train.py", f"--seed={seed}", f"--augment_seed={seed + 7}")
+        (job,) = enqueue(store, a_spec(*argv, name=f"command/{seed}"))
+        done = Done(at=2.0, result={"accuracy": seed / 2})
+        store.scheduling.finish(claimed(store, job), done, outputs={}, now=2.0)
+    answer = launcher("results", "test", "--over", "seed", "--json")
+    assert "no two of 2 rows differ in seed alone" in answer.err
+    assert "--over seed,augment_seed" in answer.err
+    both = launcher("results", "test", "--over", "seed,augment_seed", "--json")
+    (row,) = json.loads(both.out)["rows"]
+    assert row["accuracy"]["value"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--over", "sed"), "the results have no column 'sed', did you mean 'seed'?"),
+        (("--over", "accuracy"), "'accuracy' is a result; means are taken over what rows are of:"),
+        (("--best", "acuracy"), "the results have no metric 'acuracy', did you mean 'accuracy'?"),
+        (("--best", "lr"), "the results have no metric 'lr'"),
+        (("--sort", "-los"), "the results have no column 'los', did you mean 'loss'?"),
+        (("--columns", "lr,x"), "the results have no column 'x'"),
+        (("--db", "x", "--sort", "lr"), "--db writes everything and prints nothing"),
+    ],
+)
+def test_a_column_that_there_is_not_is_an_error(
+    launcher: Launcher, store: Store, words: tuple[str, ...], said: str
+) -> None:
+    trainings(store)
+    answer = launcher("results", "test", *words)
+    assert (answer.code, answer.out) == (2, "")
+    assert said in answer.err
+
+
+def test_a_run_without_results_has_no_rows_to_choose(launcher: Launcher, store: Store) -> None:
+    enqueue(store, a_spec())
+    answer = launcher("results", "test", "--sort", "lr")
+    assert answer.code == 2
+    assert "the run has no results yet" in answer.err
+
+
+def test_a_terminal_gets_no_binary_file(store: Store) -> None:
+    trainings(store)
+    assert "Parquet is a binary format" in in_a_terminal(
+        "results", "test", "--format", "parquet", code=2
+    )
+
+
+def test_a_narrow_terminal_names_the_columns_that_it_hides(store: Store) -> None:
+    trainings(store)
+    drawn = in_a_terminal("results", "test", "--sort", "-accuracy", columns=40)
+    assert "command/0.01-2" in drawn.splitlines()[1]
+    assert "not shown: " in drawn

@@ -1,0 +1,175 @@
+"""`launcher edit`: change the settings and terms of a job in an editor."""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from launcher.cli.commands.steering.editor import EditedFile, EditorFailed
+from launcher.cli.complete import JOBS
+from launcher.cli.prompts import LEFT, NOTHING_CHANGED, dry_run_option, rehearse, say
+from launcher.cli.select_jobs import HELP, only_job
+from launcher.errors import Problem, TaskFileError, UsageError, counted
+from launcher.screens.format import harmless
+from launcher.states import OPEN, State
+from launcher.store.client import (
+    check_still_there,
+    lift_stop,
+    open_queue,
+    say_if_stopped,
+    set_off,
+)
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+from launcher.system.daemon_control import wake
+from launcher.system.paths import Home
+
+if TYPE_CHECKING:
+    from launcher.planning.revising.revision import Revision
+
+
+@click.command(epilog=f"JOB: {HELP}")
+@click.argument("job", shell_complete=JOBS)
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change this, without an editor: a setting (lr=0.01) or an option (resources.vram=16GiB); repeatable.",
+)
+@click.option("--force", is_flag=True, help="Also change a job that is done, and run it again.")
+@dry_run_option
+def command(job: str, sets: tuple[str, ...], force: bool, dry_run: bool) -> None:
+    """Change the settings and terms of JOB in your editor ($VISUAL, $EDITOR), as YAML.
+
+    A waiting job is changed where it stands in the queue. One that has failed, or was cancelled or
+    skipped, is queued again, as by `launcher retry --set`. Nothing changes where you save nothing, an
+    empty file, or nothing else than before, or where the editor ends with an error.
+
+    \b
+    Examples:
+      launcher edit 12
+      launcher edit train/gan2:pre --set lr=0.01 --set resources.vram=16GiB
+    """
+    with open_queue() as (home, store):
+        row = only_job(store, job)
+        _refuse(row, force=force)
+        revision = _by_sets(store, row, sets) if sets else _by_editor(store, row)
+        if revision is None:
+            click.echo(f"{NOTHING_CHANGED}: job {row.id} is as it was", err=True)
+            return
+        if dry_run:
+            again = "" if row.state in OPEN else "be queued again, "
+            rehearse([row], lambda _: f"{again}change: {revision.summary}")
+            return
+        check_still_there(home, store)
+        _write(home, store, revision)
+
+
+def _refuse(row: JobRow, *, force: bool) -> None:
+    """Refuse a job that runs, or is done.
+
+    Raises:
+        UsageError: says what to do instead.
+    """
+    if row.state is State.RUNNING:
+        raise UsageError(
+            f"job {row.id} runs, and a program cannot be changed meanwhile: `launcher cancel {row.id}`, and when "
+            f"it has ended, `launcher edit {row.id}` changes it and queues it again"
+        )
+    if row.state is State.DONE and not force:
+        raise UsageError(f"job {row.id} is done; --force changes it and runs it again")
+
+
+def _by_sets(store: Store, row: JobRow, sets: Sequence[str]) -> "Revision | None":
+    # kinds and pydantic, which no other verb of this room needs
+    from launcher.planning.revising.revision import revise_by
+
+    return revise_by(store, row, sets, time.time())
+
+
+def _by_editor(store: Store, row: JobRow) -> "Revision | None":
+    """Return what the owner wants of a job; None: as it is."""
+    from launcher.planning.revising.form import form_of
+    from launcher.planning.revising.queued_job import queued_job
+    from launcher.planning.revising.revision import revise, values_of
+
+    job = queued_job(row)
+    text = original = form_of(job, _title(row))
+    before = values_of(job, text, time.time())
+    file = EditedFile(f"job-{row.id}.yaml")
+    keep = False
+    try:
+        while True:
+            text = file.edit(text)
+            if text == original or not text.strip():
+                return None
+            try:
+                return revise(store, job, before, values_of(job, text, time.time()))
+            except UsageError as error:
+                _explain(error)
+                keep = True  # what was written is worth more than the folder
+                if not _again():
+                    click.echo(
+                        f"{NOTHING_CHANGED}; what you wrote is kept in {file.path}", err=True
+                    )
+                    raise click.exceptions.Exit(_code(error)) from error
+                keep = False
+    except EditorFailed as error:
+        raise EditorFailed(f"{error}: {NOTHING_CHANGED}") from error
+    finally:
+        if not keep:
+            file.remove()
+
+
+def _title(row: JobRow) -> str:
+    what = "" if row.state in OPEN else " When it is changed, it is queued again."
+    return f"{harmless(row.name)} of run {harmless(row.run)}, job {row.id}: {row.state}.{what}"
+
+
+def _explain(error: UsageError) -> None:
+    """Say what is wrong with what was written."""
+    if not isinstance(error, TaskFileError):
+        click.echo(f"error: {harmless(str(error))}", err=True)
+        return
+    problems: Sequence[Problem] = error.problems
+    click.echo("\n\n".join(map(str, problems)), err=True)
+    click.echo(f"\n{counted(len(problems), 'error')}", err=True)
+
+
+def _again() -> bool:
+    """Ask whether the owner mends it; where nobody can be asked, no."""
+    if not sys.stdin.isatty():
+        return False
+    try:
+        return click.confirm("edit again?", default=True, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        return False
+
+
+def _code(error: UsageError) -> int:
+    return LEFT if sys.stdin.isatty() else error.exit_code
+
+
+def _write(home: Home, store: Store, revision: "Revision") -> None:
+    row = revision.row
+    if row.state in OPEN:
+        store.steering.change([revision.stored()], time.time())
+        wake(home)
+        say([row], lambda _: f"changed: {revision.summary}")
+        say_if_stopped(home)
+        return
+    queued = store.steering.retry([row.id], [revision.stored()], time.time())
+    lift_stop(home)
+    set_off(home)
+    say(
+        store.read.jobs_by_id(queued),
+        lambda job: (
+            f"queued again, changed: {revision.summary}"
+            if job.id == row.id
+            else "queued again with it"
+        ),
+    )

@@ -1,0 +1,123 @@
+"""What the owner of a queue is told of: the events, and what a run says of them with the word `notify`."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from launcher.errors import UsageError, known_words, nearest
+from launcher.system.files import Json
+
+
+class Event(StrEnum):
+    """What may be worth a message."""
+
+    RUN_ENDED = "run-ended"
+    FIRST_FAILURE = "first-failure"  # of a run, since it last ended
+    OUT_OF_MEMORY = "out-of-memory"  # a job that is not tried again
+    GPU_FAILED = "gpu-failed"
+    GPU_IDLE = "gpu-idle"  # while work waits that could need one
+
+
+OF_RUNS = (
+    Event.RUN_ENDED,
+    Event.FIRST_FAILURE,
+    Event.OUT_OF_MEMORY,
+)  # the others are the machine's
+EXPECTED = (
+    f"true, false, events ({', '.join(OF_RUNS)}), or a mapping such as "
+    "{events: [run-ended], to: [mail]}"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunNotify:
+    """What a run says of its messages; None: as `[notify]` of config.toml has it."""
+
+    events: tuple[Event, ...] | None = None
+    to: tuple[str, ...] | None = None  # names of targets
+
+    def record(self) -> dict[str, Json]:
+        """Return it as the queue keeps it."""
+        return {
+            "events": None if self.events is None else [*self.events],
+            "to": None if self.to is None else [*self.to],
+        }
+
+
+AS_CONFIGURED = RunNotify()
+
+
+def read_run_notify(value: object) -> RunNotify:
+    """Return what the word `notify` of a task file says.
+
+    Args:
+        value: as YAML has it.
+
+    Raises:
+        UsageError: it is something else; says what was expected.
+    """
+    match value:
+        case bool():
+            return RunNotify(events=OF_RUNS if value else ())
+        case str() | list():
+            return RunNotify(events=read_events(value, OF_RUNS))
+        case dict() if value and value.keys() <= {"events", "to"}:
+            events = value.get("events")
+            return RunNotify(
+                events=None if events is None else read_events(events, OF_RUNS),
+                to=_names(value.get("to")),
+            )
+    raise UsageError(f"expected {EXPECTED}")
+
+
+def recorded_run_notify(record: Any) -> RunNotify:  # of JSON
+    """Return what `RunNotify.record` made; what a newer version wrote is left to the configuration."""
+    if not isinstance(record, dict):
+        return AS_CONFIGURED
+    events, to = record.get("events"), record.get("to")
+    words = set(map(str, Event))
+    return RunNotify(
+        events=tuple(Event(word) for word in events if word in words)
+        if isinstance(events, list)
+        else None,
+        to=tuple(map(str, to)) if isinstance(to, list) else None,
+    )
+
+
+def read_events(value: object, known: Collection[Event] = tuple(Event)) -> tuple[Event, ...]:
+    """Return the events that a word or a list of words names, each once.
+
+    Args:
+        value: as it is written.
+        known: which may be named.
+
+    Raises:
+        UsageError: a word is none of these.
+    """
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise UsageError(f"expected events such as {Event.RUN_ENDED}")
+    return tuple(dict.fromkeys(_event(word, known) for word in words))
+
+
+def _event(word: str, known: Collection[Event]) -> Event:
+    names = [*map(str, known)]
+    if word in names:
+        return Event(word)
+    if word in set(map(str, Event)):
+        raise UsageError(f"{word} is no event of a run; it belongs into [notify] of config.toml")
+    close = nearest(word, names)
+    hint = f"did you mean {close!r}?" if close else known_words(word, names)
+    raise UsageError(f"{word!r} is no event; {hint}")
+
+
+def _names(value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    names: Sequence[object] = (
+        [value] if isinstance(value, str) else value if isinstance(value, list) else ()
+    )
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise UsageError("to: expected names of targets of [notify] in config.toml, such as [mail]")
+    return tuple(dict.fromkeys(map(str, names)))

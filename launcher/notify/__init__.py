@@ -1,0 +1,7 @@
+"""Telling the owner of a queue what happens to it: mail, chat services, or any command.
+
+A process of its own reads what happened, decides what is worth a message, and sends it.
+Start reading at `service.Service`, then `bundles.noted`.
+In reading order: __main__, service, settings, secrets, state, messages, bundles, idle_gpus, outbox, sending, deliver,
+gpu_sight.
+"""

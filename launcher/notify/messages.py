@@ -1,0 +1,242 @@
+"""What messages say: pure functions from notes to a title, a text, and the facts for commands."""
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from launcher.errors import counted
+from launcher.job_options.notifications import Event
+from launcher.notify.state import Bundle, Delivery, Note, RunWatch
+from launcher.states import ENDED, State
+from launcher.system.text import harmless
+from launcher.units import format_seconds
+
+PROGRAMS = "add"  # the run of what `launcher add` queues, which has no folder
+MOST_TITLE = 160  # characters; some services take no more
+MOST_TEXT = 4000
+MOST_LINES = 12  # of single jobs
+_ORDER = (
+    Event.RUN_ENDED,
+    Event.GPU_FAILED,
+    Event.OUT_OF_MEMORY,
+    Event.FIRST_FAILURE,
+    Event.GPU_IDLE,
+)
+_ENDS = (State.DONE, State.FAILED, State.CANCELLED, State.SKIPPED)
+_DAY_S = 86_400.0
+_IN_WORDS = {Event.FIRST_FAILURE: "first failure", Event.OUT_OF_MEMORY: "out of memory for good"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What is to be said to all who want to hear it."""
+
+    at: float
+    events: tuple[Event, ...]  # the most important first
+    title: str
+    text: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def to(self, targets: Iterable[str], *, quiet: bool) -> tuple[Delivery, ...]:
+        """Return the message for each of these targets.
+
+        Args:
+            targets: their names.
+            quiet: it waits for the end of the quiet hours.
+        """
+        return tuple(
+            Delivery(
+                id=secrets.token_hex(8),
+                target=target,
+                at=self.at,
+                events=self.events,
+                title=self.title,
+                text=self.text,
+                facts=self.facts,
+                quiet=quiet,
+            )
+            for target in targets
+        )
+
+
+def of_run(run: RunWatch, counts: Mapping[State, int] | None, host: str, now: float) -> Message:
+    """Return the message of what happened to a run.
+
+    Args:
+        run: with its notes.
+        counts: of the jobs that ended since it began, where it has ended; None: it goes on.
+        host: this machine's name.
+        now: seconds since 1970.
+    """
+    events = _events_of(run.bundle) | ({Event.RUN_ENDED} if counts else set())
+    first = next(iter(run.bundle.notes), None)
+    if counts:
+        upto = now if run.ended is None else run.ended
+        took_s = max(0.0, upto - run.since)
+        title = f"{run.name} ended: {in_counts(counts)} in {format_seconds(took_s)}"
+        lines = _end_lines(run, counts, upto, took_s)
+    else:
+        took_s = max(0.0, now - run.since)
+        title = f"{run.name}: {_headline(run.bundle)}"
+        lines = [f"{run.name} goes on: {in_counts(run.totals)}, {counted(run.open, 'job')} left."]
+    lines += _note_lines(run.bundle)
+    folder = "" if run.name == PROGRAMS else f"{run.root}/runs/{run.name}"
+    lines += ["", *([f"folder: {folder}"] if folder else []), f"machine: {host}"]
+    shown = counts or run.totals
+    facts = {
+        "RUN": run.name,
+        "FOLDER": folder,
+        "SECONDS": f"{took_s:.0f}",
+        **{state.upper(): str(shown.get(state, 0)) for state in _ENDS},
+        **({} if first is None else _job_facts(first)),
+    }
+    return _message(now, events, title, lines, facts, host)
+
+
+def of_machine(bundle: Bundle, host: str, now: float) -> Message:
+    """Return the message of what happened to the GPUs of a machine."""
+    events = _events_of(bundle)
+    titles = list(dict.fromkeys(note.text.partition("\n")[0] for note in bundle.notes))
+    title = f"{host}: {titles[0]}" + (f" (and {len(titles) - 1} more)" if titles[1:] else "")
+    lines = [note.text for note in bundle.notes] + ["", f"machine: {host}"]
+    gpus = [note.name for note in bundle.notes if note.name]
+    return _message(now, events, title, lines, {"GPU": ", ".join(gpus)}, host)
+
+
+def of_test(target: str, host: str, now: float) -> Message:
+    """Return a message that tells of nothing."""
+    title = f"launcher on {host}: a test"
+    lines = [
+        f"`launcher notify --test` sent this to {target}. Messages reach you here.",
+        "",
+        f"machine: {host}",
+    ]
+    message = _message(now, set(), title, lines, {}, host)
+    return Message(
+        at=now,
+        events=(),
+        title=message.title,
+        text=message.text,
+        facts={**message.facts, "LAUNCHER_EVENT": "test"},
+    )
+
+
+def digest(deliveries: Sequence[Delivery], now: float) -> Delivery:
+    """Return one message in place of several to the same target, which came in its quiet hours."""
+    first, last = deliveries[0], deliveries[-1]
+    title = f"{counted(len(deliveries), 'message')} of {_clock(first.at, now)} to {_clock(last.at, now)}"
+    parts = []
+    room = MOST_TEXT // len(deliveries)
+    for each in deliveries:
+        parts += [
+            f"{_clock(each.at, now)}  {each.title}",
+            _cut(each.text, max(0, room - len(each.title))),
+            "",
+        ]
+    events = tuple(event for event in _ORDER if any(event in each.events for each in deliveries))
+    text = _cut("\n".join(parts).strip(), MOST_TEXT)
+    return Delivery(
+        id=secrets.token_hex(8),
+        target=first.target,
+        at=now,
+        events=events,
+        title=title,
+        text=text,
+        facts={
+            "LAUNCHER_EVENT": "digest",
+            "LAUNCHER_EVENTS": ",".join(events),
+            "LAUNCHER_HOST": first.facts.get("LAUNCHER_HOST", ""),
+            "LAUNCHER_MESSAGES": str(len(deliveries)),
+        },
+    )
+
+
+def _events_of(bundle: Bundle) -> set[Event]:
+    return {event for note in bundle.notes for event in note.events}
+
+
+def in_counts(counts: Mapping[State, int]) -> str:
+    """Return how many jobs came to which end: `108 done, 2 failed`."""
+    parts = [f"{counts[state]:,} {state}" for state in _ENDS if counts.get(state)]
+    return ", ".join(parts) or "none ended"
+
+
+def _message(
+    now: float,
+    events: set[Event],
+    title: str,
+    lines: Sequence[str],
+    facts: Mapping[str, str],
+    host: str,
+) -> Message:
+    ordered = tuple(event for event in _ORDER if event in events)
+    shown = _cut(harmless(title), MOST_TITLE)
+    text = _cut("\n".join(harmless(each) for line in lines for each in line.split("\n")), MOST_TEXT)
+    named = {
+        "EVENT": str(ordered[0]) if ordered else "",
+        "EVENTS": ",".join(ordered),
+        "HOST": host,
+        **facts,
+    }
+    return Message(
+        at=now,
+        events=ordered,
+        title=shown,
+        text=text,
+        facts={f"LAUNCHER_{name}": harmless(value) for name, value in named.items()},
+    )
+
+
+def _headline(bundle: Bundle) -> str:
+    """Return what happened to a run that goes on, in a few words."""
+    short = [note for note in bundle.notes if Event.OUT_OF_MEMORY in note.events]
+    if short:
+        number = len(short) + bundle.more
+        return f"{short[0].name} ran out of memory" + (
+            f", and {number - 1} more" if number > 1 else ""
+        )
+    first = bundle.notes[0]
+    return f"{first.name} failed, the first of this run"
+
+
+def _end_lines(run: RunWatch, counts: Mapping[State, int], upto: float, took_s: float) -> list[str]:
+    began, ended = _clock(run.since, upto), _clock(upto, upto)
+    lines = [f"{in_counts(counts)}; began {began}, ended {ended} ({format_seconds(took_s)})."]
+    every = {state: run.totals.get(state, 0) for state in ENDED}
+    if sum(every.values()) > sum(counts.values()):
+        lines.append(f"The run in all: {in_counts(every)}.")
+    return lines
+
+
+def _note_lines(bundle: Bundle) -> list[str]:
+    lines: list[str] = []
+    for note in bundle.notes[:MOST_LINES]:
+        what = " and ".join(_IN_WORDS[event] for event in reversed(note.events))
+        lines += [
+            "",
+            f"{what}: {note.name} (job {note.job})",
+            f"  {note.text}",
+            f"  launcher logs {note.job}",
+        ]
+    left = (
+        len(bundle.notes) - MOST_LINES + bundle.more
+        if len(bundle.notes) > MOST_LINES
+        else bundle.more
+    )
+    if left > 0:
+        lines += ["", f"and {counted(left, 'more job')} out of memory"]
+    return lines
+
+
+def _job_facts(note: Note) -> dict[str, str]:
+    return {"JOB": str(note.job), "JOB_NAME": note.name, "REASON": note.text}
+
+
+def _clock(at: float, now: float) -> str:
+    local = datetime.fromtimestamp(at).astimezone()
+    return local.strftime("%H:%M" if abs(now - at) < _DAY_S else "%d %b %H:%M")
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

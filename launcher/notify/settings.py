@@ -1,0 +1,252 @@
+"""The table [notify] of config.toml: who is told of what, when, and how.
+
+[notify]
+events = ["run-ended", "first-failure"]   # default: all
+quiet = "22:00-07:00"                     # local time; what comes meanwhile is sent afterwards, at once
+bundle = "1m"                             # what happens to a run within so long is one message
+gpu_idle = "30m"
+
+[notify.mail]                             # a target; the name is yours
+url_file = "~/.config/launcher/mail.url"  # or url, or url_env
+
+[notify.desk]
+command = ["notify-send", "launcher"]
+events = ["gpu-failed"]                   # this target alone
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import time
+from pathlib import Path
+from typing import Any
+
+from launcher.errors import UsageError
+from launcher.job_options.notifications import Event, RunNotify, read_events
+from launcher.system.config import Fault, absolute, read_configuration, unknown
+from launcher.units import parse_seconds
+
+TABLE = "notify"
+LONGEST_S = 7 * 86_400.0
+
+_QUIET = re.compile(r"([01]?\d|2[0-3]):([0-5]\d) ?[-–] ?([01]?\d|2[0-3]):([0-5]\d)")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where messages go: a service that apprise knows, or a command. One of the four is set."""
+
+    name: str
+    url: str = ""  # holds secrets
+    url_file: Path | None = None  # whose only line is such a URL
+    url_env: str = ""  # a variable that holds it
+    command: tuple[str, ...] = ()
+    events: tuple[Event, ...] | None = None  # None: those of [notify]
+    timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quiet:
+    """Hours of the local day without messages; they may go over midnight."""
+
+    begins: time
+    ends: time
+
+    def holds(self, at: time) -> bool:
+        """Tell whether a time of the day is one of them; the end is not."""
+        if self.begins < self.ends:
+            return self.begins <= at < self.ends
+        return at >= self.begins or at < self.ends
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotifySettings:
+    """All that the table says."""
+
+    events: tuple[Event, ...] = tuple(Event)
+    quiet: Quiet | None = None
+    bundle_s: float = 60.0  # from the first news of a run to their message
+    gpu_idle_s: float = 1800.0
+    retry_s: float = 86_400.0  # so long a message is tried again
+    targets: tuple[Target, ...] = ()
+
+    def events_of(self, target: Target) -> tuple[Event, ...]:
+        """Return what a target is told of."""
+        return self.events if target.events is None else target.events
+
+    @property
+    def of_machine(self) -> frozenset[Event]:
+        """What at least one target is told of where no run says otherwise."""
+        return frozenset(event for target in self.targets for event in self.events_of(target))
+
+    def receivers(self, events: frozenset[Event], notify: RunNotify) -> tuple[str, ...]:
+        """Return the names of the targets of a message that tells of these events.
+
+        Args:
+            events: those of one run, or of the machine.
+            notify: what the run says; its events count for every target that it means.
+        """
+        named = self.targets if notify.to is None else self._named(notify.to)
+        if notify.events is not None:
+            return tuple(target.name for target in named if events & set(notify.events))
+        return tuple(target.name for target in named if events & set(self.events_of(target)))
+
+    def _named(self, names: tuple[str, ...]) -> tuple[Target, ...]:
+        return tuple(target for target in self.targets if target.name in names)
+
+
+def configured_notify(environ: Mapping[str, str]) -> NotifySettings | None:
+    """Return what the user's file says of messages; None: nothing.
+
+    Raises:
+        UsageError: the file cannot be read, or something in this table is wrong; all faults at once.
+    """
+    configuration = read_configuration(environ)
+    if configuration.notify is None:
+        return None
+    faults: list[Fault] = []
+    settings = read_notify(configuration.notify, faults)
+    configuration.refuse(faults)
+    return settings
+
+
+def read_notify(table: object, faults: list[Fault]) -> NotifySettings:
+    """Return what the table says.
+
+    Args:
+        table: as the file has it.
+        faults: where all that is wrong with it is added.
+    """
+    if not isinstance(table, dict):
+        faults.append(((TABLE,), f"{TABLE}: expected a table, such as [{TABLE}]"))
+        return NotifySettings()
+    values: dict[str, Any] = {}
+    targets = []
+    for key, value in table.items():
+        if isinstance(value, dict):
+            target = _target(key, value, faults)
+            targets += [] if target is None else [target]
+            continue
+        what = f"a key of [{TABLE}]; a target is a table, [{TABLE}.{key}]"
+        _read_key((TABLE, key), key, value, what, _KEYS, values, faults)
+    if not targets and not any(isinstance(value, dict) for value in table.values()):
+        faults.append(((TABLE,), f"{TABLE}: nobody is told: add a target, such as [{TABLE}.mail]"))
+    return replace(NotifySettings(**values), targets=tuple(targets))
+
+
+def _target(name: str, entry: Mapping[str, Any], faults: list[Fault]) -> Target | None:
+    before = len(faults)
+    values: dict[str, Any] = {}
+    if not _NAME.fullmatch(name):
+        message = f"{name!r} cannot name a target: letters, digits, '-' and '_' only"
+        faults.append(((TABLE, name), message))
+    for key, value in entry.items():
+        what = f"a key of [{TABLE}.{name}]"
+        _read_key((TABLE, name, key), key, value, what, _TARGET_KEYS, values, faults)
+    ways = [key for key in _WAYS if key in {each.replace("-", "_") for each in entry}]
+    if len(ways) != 1:
+        listed = ", ".join(_WAYS)
+        which = f"has {' and '.join(ways)}" if ways else "says not where to"
+        faults.append(((TABLE, name), f"{TABLE}.{name} {which}: expected one of {listed}"))
+    return Target(name=name, **values) if len(faults) == before else None
+
+
+def _read_key(
+    place: tuple[str, ...],
+    key: str,
+    value: object,
+    what: str,
+    keys: Mapping[str, tuple[str, str, Callable[[Any], Any]]],
+    values: dict[str, Any],
+    faults: list[Fault],
+) -> None:
+    """Read one key of a table into `values`, or say what is wrong with it."""
+    written = key.replace("-", "_")
+    if written not in keys:
+        faults.append((place, unknown(key, what, keys)))
+        return
+    name, expected, read = keys[written]
+    try:
+        values[name] = read(value)
+    except UsageError as error:
+        told = str(error) or f"expected {expected}"
+        faults.append((place, f"{'.'.join(place)}: {told}"))
+
+
+def _events(value: object) -> tuple[Event, ...]:
+    return read_events(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise UsageError
+    return value.strip()
+
+
+def _url(value: object) -> str:
+    text = _text(value)
+    if "://" not in text:
+        raise UsageError
+    return text
+
+
+def _file(value: object) -> Path:
+    return absolute("url_file", _text(value))
+
+
+def _variable(value: object) -> str:
+    text = _text(value)
+    if not _VARIABLE.fullmatch(text):
+        raise UsageError
+    return text
+
+
+def _command(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not value[0]:
+        raise UsageError
+    if not all(isinstance(word, str) and "\0" not in word for word in value):
+        raise UsageError
+    return tuple(value)
+
+
+def _quiet(value: object) -> Quiet | None:
+    if value is False:
+        return None
+    match = _QUIET.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise UsageError
+    begins, ends = time(int(match[1]), int(match[2])), time(int(match[3]), int(match[4]))
+    if begins == ends:
+        raise UsageError("begins and ends at the same minute; leave it out, or name two times")
+    return Quiet(begins=begins, ends=ends)
+
+
+def _span(value: object) -> float:
+    if not isinstance(value, str):
+        raise UsageError
+    seconds = parse_seconds(value)
+    if not 0 < seconds <= LONGEST_S:
+        raise UsageError
+    return seconds
+
+
+_ANY_EVENT = f"a list of events: {', '.join(Event)}"
+# key → the field, what is expected, how it is read
+_KEYS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "events": ("events", _ANY_EVENT, _events),
+    "quiet": ("quiet", 'hours of the local day, such as "22:00-07:00"', _quiet),
+    "bundle": ("bundle_s", 'a time, such as "1m"', _span),
+    "gpu_idle": ("gpu_idle_s", 'a time, such as "30m"', _span),
+    "retry": ("retry_s", 'a time, such as "24h"', _span),
+}
+_TARGET_KEYS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "url": ("url", 'an address as apprise has it, such as "ntfy://my-topic"', _url),
+    "url_file": ("url_file", "the absolute path of a file that holds such an address", _file),
+    "url_env": ("url_env", "the name of a variable that holds such an address", _variable),
+    "command": ("command", 'a list of words, such as ["notify-send", "launcher"]', _command),
+    "events": ("events", _ANY_EVENT, _events),
+    "timeout": ("timeout_s", 'a time, such as "30s"', _span),
+}
+_WAYS = ("url", "url_file", "url_env", "command")

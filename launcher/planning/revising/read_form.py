@@ -1,0 +1,115 @@
+"""What a person wrote of a job, read as a task file is: every mistake with its place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from launcher.errors import Place, Problem, Severity, TaskFileError
+from launcher.job_options.consistency import in_task_file, terms_fault
+from launcher.job_options.request import JobRequest
+from launcher.kind_interface.kind import Kind
+from launcher.planning.revising.form import RESOURCES, SETTINGS
+from launcher.system.files import Json
+from launcher.taskfile.overrides import Overrides, read_overrides
+from launcher.taskfile.resources import read_request
+from launcher.taskfile.scope import Scope
+from launcher.taskfile.settings import Settled, known_settings, settle, unknown_key
+from launcher.taskfile.values import is_null
+from launcher.taskfile.yaml_reader import read_document
+from launcher.taskfile.yaml_tree import Fields, Given, Node, Scalar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobValues:
+    """What a job is to work with, complete."""
+
+    settings: dict[str, Json]
+    decisive: str  # what of the settings can change a result, as JSON
+    request: JobRequest
+
+
+def read_form(
+    text: str, file: str, kind: Kind, now: float, sets: Sequence[str] = ()
+) -> JobValues | None:
+    """Read what is written of a job; None where nothing is.
+
+    Args:
+        text: as `form_of` wrote it and a person changed it.
+        file: its name in messages.
+        kind: of the job.
+        now: seconds since 1970.
+        sets: `key=value` each, stronger than the text.
+
+    Raises:
+        TaskFileError: all that is wrong with it.
+    """
+    problems: list[Problem] = []
+    scope = Scope(kinds={kind.name: kind}, problems=problems, now=now)
+    root = read_document(text, file, problems)
+    if root is None:
+        return None
+    overrides = _overrides(sets, scope)
+    parts = _parts(root, problems)
+    settled = _settled(parts.get(SETTINGS), kind, overrides, root.place, problems)
+    request = _request(parts.get(RESOURCES), kind, overrides, scope)
+    fault = terms_fault(request.terms, in_task_file)
+    if fault is not None:
+        problems.append(Problem(code=RESOURCES, message=fault, place=root.place))
+    if settled is None or any(problem.severity is Severity.ERROR for problem in problems):
+        raise TaskFileError(problems)
+    return JobValues(settings=dict(settled.values), decisive=settled.text, request=request)
+
+
+def _parts(root: Node, problems: list[Problem]) -> dict[str, Node]:
+    """Return the two parts of a form by name."""
+    if not isinstance(root, Fields):
+        message = f"expected {SETTINGS}: and {RESOURCES}:, each with values below it"
+        problems.append(Problem(code="wrong-type", message=message, place=root.place))
+        return {}
+    for key, _ in root.pairs:
+        if key.text not in (SETTINGS, RESOURCES):
+            problems.append(unknown_key(key, "a part of a job", (SETTINGS, RESOURCES)))
+    return {key.text: node for key, node in root.pairs if not is_null(node)}
+
+
+def _settled(
+    node: Node | None, kind: Kind, overrides: Overrides, where: Place, problems: list[Problem]
+) -> Settled | None:
+    given: dict[str, tuple[Scalar, Node]] = {}
+    names = known_settings(kind)
+    if isinstance(node, Fields):
+        for key, value in node.pairs:
+            if key.text in names:
+                given[key.text] = key, value
+            else:
+                problems.append(unknown_key(key, f"a setting of {kind.name}", names))
+    elif node is not None:
+        message = f"expected settings of {kind.name}, such as {names[0]}: …" if names else ""
+        problems.append(Problem(code="wrong-type", message=message, place=node.place))
+    stronger: Given = {**overrides.settings, **overrides.kind_settings.get(kind.name, {})}
+    return settle(kind, {**given, **stronger}, where, problems)
+
+
+def _request(node: Node | None, kind: Kind, overrides: Overrides, scope: Scope) -> JobRequest:
+    request = JobRequest()
+    if node is not None:
+        request = read_request(node, request, scope)
+    for fields in overrides.resources:
+        for key, value in fields.pairs:
+            own = key.text == kind.name
+            request = read_request(value if own else fields, request, scope)
+    return request
+
+
+def _overrides(sets: Sequence[str], scope: Scope) -> Overrides:
+    """Read what is set on the command line; a task file has words that one job has not."""
+    overrides = read_overrides(sets, scope.kinds, scope.problems)
+    for fields in overrides.words:
+        key = fields.pairs[0][0]
+        scope.blame(
+            key.place,
+            "set",
+            f"{key.text!r} is a word of task files: of a job, settings and resources can be changed",
+        )
+    if overrides.poison is not None:
+        scope.blame(overrides.poison.place, "set", "what is poisoned stands in the job's name")
+    return overrides

@@ -1,0 +1,92 @@
+"""A question in SQL to a database of results, and its answer as a table."""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.errors import UsageError, counted, known_words, nearest
+from launcher.results.database.read_only import MOST_BYTES, reading
+from launcher.results.database.upsert import Cell
+from launcher.results.parquet import distinct_names
+from launcher.system.text import harmless
+from launcher.units import format_bytes, format_seconds
+
+MOST_ROWS = 1_000_000  # of an answer: it is held in memory
+_NO_TABLE = re.compile(r"no such table: (.*)")
+_NO_COLUMN = re.compile(r"no such column: (?:.*\.)?([^.]*)")
+_REFUSED = ("prohibited", "authoriz", "may not be modified", "readonly database")
+READS = "launcher query only reads: one SELECT (or WITH, VALUES, EXPLAIN); sqlite3 and sqlite-utils write"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The rows of an answer below the names of their columns."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Cell, ...]]
+
+
+def ask(path: Path, sql: str, *, limit_s: float) -> Answer:
+    """Return the answer to a question.
+
+    Args:
+        path: of the database.
+        sql: one statement that reads.
+        limit_s: seconds after which it is given up.
+
+    Raises:
+        UsageError: the statement writes, is wrong, takes too long or answers too much.
+        MachineError: the file cannot be read.
+    """
+    with reading(path, limit_s=limit_s) as connection:
+        try:
+            cursor = connection.execute(sql)
+            if cursor.description is None:
+                raise UsageError(READS if sql.strip() else "the question is empty: write a SELECT")
+            columns = distinct_names(str(column[0]) for column in cursor.description)
+            rows = cursor.fetchmany(MOST_ROWS + 1)
+        except (sqlite3.Error, sqlite3.Warning, UnicodeEncodeError, ValueError) as error:
+            raise _explained(connection, error, limit_s) from error
+        if len(rows) > MOST_ROWS:
+            raise UsageError(f"the answer has more than {counted(MOST_ROWS, 'row')}; add a LIMIT")
+        return Answer(columns=columns, rows=rows)
+
+
+def _explained(connection: sqlite3.Connection, error: Exception, limit_s: float) -> UsageError:
+    """Return what is wrong with a question, and what to do about it."""
+    text = harmless(str(error))
+    code = getattr(error, "sqlite_errorcode", None)
+    if any(words in text for words in _REFUSED):
+        return UsageError(f"{READS} ({text})")
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return UsageError(
+            f"no answer within {format_seconds(limit_s)}; ask for less, or allow more with --time-limit"
+        )
+    if code == sqlite3.SQLITE_TOOBIG:
+        return UsageError(f"a value of the answer is larger than {format_bytes(MOST_BYTES)}")
+    if "one statement at a time" in text:
+        return UsageError("more than one statement; ask one question at a time")
+    if match := _NO_TABLE.match(text):
+        return UsageError(f"{text}{_hint(match[1], [name for name, _ in _tables(connection)])}")
+    if match := _NO_COLUMN.match(text):
+        columns = {column for _, names in _tables(connection) for column in names}
+        return UsageError(f"{text}{_hint(match[1], sorted(columns))}")
+    return UsageError(text)
+
+
+def _hint(name: str, names: list[str]) -> str:
+    close = nearest(name, names)
+    return f", did you mean {close!r}?" if close else f" ({known_words(name, names)})"
+
+
+def _tables(connection: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:
+    """Yield the tables and views with their columns, but for those behind a full-text search."""
+    names = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+        " AND name NOT LIKE '%\\_fts\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    ).fetchall()
+    for (name,) in names:
+        columns = connection.execute("SELECT name FROM pragma_table_info(?)", (name,)).fetchall()
+        yield str(name), [str(column) for (column,) in columns]

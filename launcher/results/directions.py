@@ -1,0 +1,30 @@
+"""Which metrics are better low: a laboratory says so, else their names do."""
+
+import re
+from collections.abc import Iterable
+
+from launcher.kind_interface.kind import Kind
+from launcher.kind_interface.measured import RanksMetrics
+
+# words in the names of metrics that measure errors, distances or costs
+_LOW = frozenset(
+    """
+    brier bytes cer cost cross crossentropy deviation disparity distance drift ece eer entropy err error
+    errors fid flops fnr fpr gap hter kl latency loss losses lpips mae mape maxerror mb memory minutes mse
+    nll params peak perplexity ppl price ratio_of_errors regret rmse sd seconds std time wer violation
+    """.split()  # noqa: SIM905  # a list of fifty words
+)
+_WORD = re.compile(r"[^\W_]+")
+
+
+def lower_is_better(metric: str, kinds: Iterable[Kind]) -> bool:
+    """Tell whether a low value of a metric is a good one.
+
+    Args:
+        metric: its name.
+        kinds: of the jobs; those that rank metrics know theirs.
+    """
+    for kind in kinds:
+        if isinstance(kind, RanksMetrics) and metric in kind.lower_is_better:
+            return True
+    return any(word in _LOW for word in _WORD.findall(metric.casefold()))

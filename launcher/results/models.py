@@ -1,0 +1,108 @@
+"""What the models of a run are made of, as columns: from their IDs, and from the settings of their jobs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from launcher.errors import IdError
+from launcher.ids import ModelId, parse_model
+from launcher.job import Spec
+from launcher.kind_interface.kind import Kind, Role
+from launcher.results.sweeps import scalar, settings_of, swept
+from launcher.system.files import Json
+
+ARCHITECTURE, TRAINING_DATA, METHOD, SEED = "architecture", "training_data", "method", "seed"
+POISON, POISON_KIND = "poison", "poison_kind"
+PARTS = (ARCHITECTURE, TRAINING_DATA, POISON, POISON_KIND, METHOD, SEED)
+TRAINED = "train"  # the method of a model from which nothing was unlearned
+_MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
+_LONGEST = 64  # stages of a model: a base of its own base would have no end
+
+
+class Models:
+    """The models of a run; asked by their IDs."""
+
+    def __init__(self, specs: Sequence[Spec], kinds: Mapping[str, Kind]) -> None:
+        """Look through the jobs of a run.
+
+        Args:
+            specs: of the jobs.
+            kinds: of the jobs, by name, those that are installed.
+        """
+        self._kinds = kinds
+        makers = [spec for spec in specs if spec.role in _MAKERS and spec.model]
+        self.makers = {str(spec.model): spec for spec in makers}
+        self._by_kind = swept(makers, kinds)
+        named = {name for spec in makers for name in self._named(spec).values()}
+        names = dict.fromkeys(name for those in self._by_kind.values() for name in those)
+        self.swept = tuple(name for name in names if name not in named | {SEED, METHOD})
+        self._known: dict[str, dict[str, Json]] = {}
+
+    def columns(self, model: str) -> Mapping[str, Json]:
+        """Return the parts of a model and its swept settings by column; None is what is not known."""
+        if model not in self._known:
+            chain = list(self._chain(model))
+            self._known[model] = {
+                **dict.fromkeys(PARTS),
+                **id_columns(model),
+                **self._named_columns(chain),
+                SEED: self._value(SEED, chain),
+                **{name: self._value(name, chain) for name in self.swept},
+            }
+        return self._known[model]
+
+    def _chain(self, model: str | None) -> Iterator[Spec]:
+        """Yield the jobs that made a model: its own, that of its base, and so on."""
+        for _ in range(_LONGEST):
+            spec = self.makers.get(model or "")
+            if spec is None:
+                return
+            yield spec
+            if spec.base == model:
+                return
+            model = spec.base
+
+    def _named(self, spec: Spec) -> Mapping[str, str]:
+        kind = self._kinds.get(spec.kind)
+        return {} if kind is None else kind.settings.columns
+
+    def _named_columns(self, chain: Sequence[Spec]) -> dict[str, Json]:
+        """Return the columns that kinds name, as the first training had them: a network stays what it is."""
+        columns: dict[str, Json] = {}
+        for spec in chain:
+            columns |= {
+                column: scalar(_get(spec, name)) for column, name in self._named(spec).items()
+            }
+        return columns
+
+    def _value(self, name: str, chain: Sequence[Spec]) -> Json:
+        """Return a swept setting: of the newest job of a kind that sweeps it, else of the newest that has it."""
+        sweeping = [spec for spec in chain if name in self._by_kind.get(spec.kind, ())]
+        having = [spec for spec in (*sweeping, *chain) if name in settings_of(spec)]
+        return scalar(_get(having[0], name)) if having else None
+
+
+def _get(spec: Spec, name: str) -> Any:
+    return settings_of(spec).get(name)
+
+
+def id_columns(model: str) -> dict[str, Json]:
+    """Return what a model's ID says of it by column; nothing of what is no ID."""
+    parsed = read_model(model)
+    if parsed is None:
+        return {}
+    poisons = [stage.poison for stage in parsed.stages if stage.poison is not None]
+    methods = [method for stage in parsed.stages for method in stage.methods]
+    return {
+        TRAINING_DATA: "#".join(str(stage.data) for stage in parsed.stages),
+        POISON: float(poisons[-1].percent) if poisons else 0.0,
+        POISON_KIND: poisons[-1].kind if poisons else None,
+        METHOD: "~".join(methods) or TRAINED,
+    }
+
+
+def read_model(model: str) -> ModelId | None:
+    """Return the model that an ID names; None of what is no ID."""
+    try:
+        return parse_model(model)
+    except IdError:
+        return None

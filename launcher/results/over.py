@@ -1,0 +1,157 @@
+"""Statistics over repetitions: rows that differ in a column, such as the seed, as one row.
+
+The mean is x̄ = Σx/n, the standard deviation that of a sample, s = √(Σ(x - x̄)²/(n - 1)), and the interval
+that of Student's t for the mean, x̄ ± t(0.975; n - 1) · s/√n. It holds where the values are drawn
+independently from a normal distribution.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from launcher.errors import UsageError
+from launcher.ids import Stage
+from launcher.kind_interface.conditions import condition_of_test, data_of_test, tested
+from launcher.results.columns import (
+    CONDITION,
+    DATA,
+    MODEL,
+    MODIFIER,
+    PLACE,
+    POOLED,
+    Row,
+    RunResults,
+    metric_of,
+)
+from launcher.results.models import METHOD, POISON, POISON_KIND, TRAINING_DATA, read_model
+from launcher.results.returned import JOB
+from launcher.results.student_t import t_quantile
+from launcher.screens.result_table import Metric
+
+CONFIDENCE = 0.95
+COUNT = "count"  # of the rows that were taken together
+ANY = "*"  # in a model's ID, in the place of the data
+
+
+def over(results: RunResults, names: Sequence[str], settings: Mapping[str, str]) -> RunResults:
+    """Return the rows that differ in some columns only as one row, with mean, deviation and interval.
+
+    Args:
+        results: of a run.
+        names: of the columns.
+        settings: column → the setting that it shows, where that has another name.
+
+    Raises:
+        UsageError: there is no such column, or it says nothing of what a row is of.
+    """
+    for name in names:
+        if results.column(name) not in results.columns:
+            described = ", ".join(results.varying) or "none"
+            raise UsageError(
+                f"{name!r} is a result; means are taken over what rows are of: {described}"
+            )
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in results.rows:
+        if DATA in names and row.get(POOLED):
+            continue  # it holds the other rows' images already
+        named = {**row, **_without(row, names, settings)}
+        groups.setdefault(_key(named, results.columns, names), []).append(named)
+    columns = tuple(name for name in results.columns if name not in {*names, JOB})
+    rows = [_joined(group, columns, {*names, JOB}) for group in groups.values()]
+    return RunResults(rows=rows, columns=(*columns, COUNT))
+
+
+def in_step(results: RunResults, names: Sequence[str]) -> list[str]:
+    """Return the columns that have another value wherever one of some columns has: they go in step."""
+    rows = results.rows
+    distinct = {tuple(row.get(name) for name in names) for row in rows}
+    return [
+        name
+        for name in results.varying
+        if name not in {*names, MODEL, JOB}
+        and len({row.get(name) for row in rows}) == len(distinct)
+        and len({(row.get(name), *map(row.get, names)) for row in rows}) == len(distinct)
+    ]
+
+
+def statistic(values: Sequence[float]) -> Metric:
+    """Return mean, deviation and interval of at least one value; of one only the value."""
+    count, mean = len(values), statistics.fmean(values)
+    if count < 2:
+        return Metric(value=mean, n=count)
+    deviation = statistics.stdev(values)
+    half = t_quantile(count - 1, CONFIDENCE) * deviation / count**0.5
+    return Metric(value=mean, low=mean - half, high=mean + half, sd=deviation, n=count)
+
+
+def _without(row: Row, names: Sequence[str], settings: Mapping[str, str]) -> dict[str, Any]:
+    """Return the names of a row's model and test without what some columns say of them."""
+    keys = {settings.get(name, name).removeprefix("setting_") for name in names}
+    named: dict[str, Any] = {}
+    model = row.get(MODEL)
+    parsed = read_model(model) if isinstance(model, str) else None
+    if parsed is not None:
+        named[MODEL] = "#".join(_stage(stage, keys) for stage in parsed.stages)
+    for name in (DATA, MODIFIER):
+        if isinstance(text := row.get(name), str):
+            condition = _rest(condition_of_test(text), keys)
+            named[name] = tested(data_of_test(text), condition)
+    if isinstance(text := row.get(CONDITION), str):
+        named[CONDITION] = _rest(text, keys)
+    return named
+
+
+def _stage(stage: Stage, keys: set[str]) -> str:
+    variant = tuple(pair for pair in stage.variant if pair[0] not in keys)
+    text = str(
+        replace(
+            stage,
+            variant=variant,
+            methods=() if METHOD in keys else stage.methods,
+            poison=None if keys & {POISON, POISON_KIND} else stage.poison,
+        )
+    )
+    return ANY + text.removeprefix(str(stage.data)) if TRAINING_DATA in keys else text
+
+
+def _rest(condition: str, keys: set[str]) -> str:
+    """Return a condition without some of its settings."""
+    pairs = condition.split(",") if condition else []
+    return ",".join(pair for pair in pairs if pair.partition("=")[0] not in keys)
+
+
+def _key(row: Row, columns: Sequence[str], names: Sequence[str]) -> tuple[Any, ...]:
+    """Return what rows have in common that differ in some columns only.
+
+    Of a model that is its ID: settings that go in step with these would tell all rows apart.
+    """
+    parsed = isinstance(row.get(MODEL), str) and POOLED in row
+    place = PLACE if parsed else [name for name in columns if name != JOB]
+    return tuple(row.get(name) for name in place if name not in names)
+
+
+def _joined(group: Sequence[Row], columns: Sequence[str], without: set[str]) -> Row:
+    """Return rows as one: what they agree in, and statistics of the numbers that came out."""
+    first = group[0]
+    joined: dict[str, Any] = {name: _common(group, name) for name in columns if name in first}
+    joined[COUNT] = len(group)
+    for name in dict.fromkeys(name for row in group for name in row):
+        if name in joined or name in without:
+            continue
+        numbers = [metric.value for row in group if (metric := metric_of(row.get(name)))]
+        whole = all(isinstance(row.get(name), int) for row in group)
+        same = _common(group, name)
+        if whole and same is not None:  # such as a number of images
+            joined[name] = same
+        elif numbers:
+            joined[name] = statistic(numbers).record()
+        else:
+            joined[name] = same
+    return joined
+
+
+def _common(group: Sequence[Row], name: str) -> Any:
+    """Return the value that all rows have; None where they differ."""
+    value = group[0].get(name)
+    return value if all(row.get(name) == value for row in group) else None

@@ -1,0 +1,62 @@
+"""The results of jobs of which no laboratory tells: the numbers that each returned."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from launcher.job import Spec
+from launcher.kind_interface.kind import Kind
+from launcher.results.columns import DATA, MODEL, Row, RunResults
+from launcher.results.models import PARTS, SEED, Models
+from launcher.results.rows import test_name
+from launcher.results.sweeps import scalar, settings_of, swept
+from launcher.screens.result_table import Measured, of_result
+from launcher.system.files import Json
+
+JOB = "job"
+
+
+def returned_rows(
+    results: Iterable[tuple[Spec, Mapping[str, Json]]], kinds: Mapping[str, Kind]
+) -> RunResults:
+    """Return a row for each job with the numbers that it returned, and the settings in which they differ.
+
+    Args:
+        results: of jobs of a run: their specs and what they returned.
+        kinds: of the jobs, by name, those that are installed.
+    """
+    pairs = [(spec, measured(spec, result, kinds)) for spec, result in results]
+    pairs = [(spec, numbers) for spec, numbers in pairs if numbers.metrics]
+    specs = [spec for spec, _ in pairs]
+    models, by_kind = Models(specs, kinds), swept(specs, kinds)
+    names = dict.fromkeys(name for those in by_kind.values() for name in those if name != SEED)
+    metrics = {name for _, numbers in pairs for name in numbers.metrics}
+    columns = {
+        name: f"setting_{name}" if name in {JOB, MODEL, DATA, *PARTS, *metrics} else name
+        for name in names
+    }
+    rows = [_row(spec, numbers, models, columns) for spec, numbers in pairs]
+    order = (JOB, MODEL, *PARTS, *columns.values(), DATA)
+    there = {name for row in rows for name in order if row.get(name) not in {None, ""}}
+    listed = [
+        {name: row[name] for name in (*order, *row) if name in there or name not in order}
+        for row in rows
+    ]
+    return RunResults(rows=listed, columns=tuple(name for name in order if name in there))
+
+
+def measured(spec: Spec, result: Mapping[str, Json], kinds: Mapping[str, Kind]) -> Measured:
+    """Return the numbers that a job returned."""
+    data = test_name(kinds.get(spec.kind), spec)
+    return of_result(spec.name, spec.model or "", data, result)
+
+
+def _row(spec: Spec, numbers: Measured, models: Models, columns: Mapping[str, str]) -> Row:
+    settings = settings_of(spec)
+    row: dict[str, Any] = dict.fromkeys((JOB, MODEL, *PARTS, *columns.values(), DATA))
+    if spec.model:
+        row |= {name: models.columns(spec.model).get(name) for name in PARTS}
+    row |= {column: scalar(settings.get(name)) for name, column in columns.items()}
+    if SEED in settings:
+        row[SEED] = scalar(settings[SEED])
+    row |= {JOB: spec.name, MODEL: spec.model, DATA: numbers.data or None}
+    return row | {name: metric.record() for name, metric in numbers.metrics.items()}

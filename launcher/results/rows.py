@@ -1,0 +1,142 @@
+"""The results of a run: what its laboratories tell of tests and folders, with the parts of the models."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from launcher.errors import MachineError
+from launcher.ids import model_folder_name
+from launcher.job import Spec
+from launcher.kind_interface.conditions import condition_of_test, tested
+from launcher.kind_interface.kind import Kind, Role
+from launcher.kinds import find_kinds, installed
+from launcher.planning.missing_packages import missing_packages
+from launcher.results.columns import CONDITION, DATA, MODEL, PLACE, Row, RunResults, names_of
+from launcher.results.models import PARTS, Models
+from launcher.results.sweeps import number
+from launcher.states import State
+from launcher.store.rows import JobRow
+
+_TELLING = frozenset({Role.TEST, Role.FOLDER})  # of which a table of results tells
+
+
+def collect(jobs: Sequence[JobRow]) -> list[Row]:
+    """Return the rows of `results_of`."""
+    return [*results_of(jobs).rows]
+
+
+def results_of(jobs: Sequence[JobRow], models: Models | None = None) -> RunResults:
+    """Return the results of a run's tests and folders, each laboratory telling its own.
+
+    A row of a test has besides the parts of its model, the settings in which the trainings and
+    unlearnings of the run differ, and the conditions under which it was done.
+
+    Args:
+        jobs: of the run.
+        models: of the run, where they were looked through already.
+
+    Raises:
+        MachineError: packages that a laboratory reads its results with are not installed.
+    """
+    rows = _told(jobs)
+    if not any(MODEL in row for row in rows):
+        return RunResults(rows=rows, columns=PLACE)
+    models = models or models_of(jobs)
+    taken = {name for row in rows for name in row}
+    swept = {name: _free(name, taken) for name in models.swept}
+    conditions = list(dict.fromkeys(name for row in rows for name in _conditions(row)))
+    under = {name: _free(name, taken | set(swept)) for name in conditions}
+    order = (MODEL, *PARTS, *swept.values(), *PLACE[1:], *under.values())
+    described = [_described(row, models, swept, under) for row in rows]
+    # of a kind that names columns of its own, these come with the parts
+    more = dict.fromkeys(name for row in described for name in row if name not in taken)
+    columns = dict.fromkeys((*order[: 1 + len(PARTS)], *more, *order))
+    names = names_of(described, tuple(columns))
+    ordered = [{name: row[name] for name in names if name in row} for row in described]
+    return RunResults(rows=ordered, columns=tuple(columns))
+
+
+def models_of(jobs: Sequence[JobRow]) -> Models:
+    """Return what the models of a run are made of."""
+    kinds = find_kinds(sorted({job.kind for job in jobs})).kinds
+    return Models([job.plain_spec for job in jobs], kinds)
+
+
+def test_name(kind: Kind | None, spec: Spec) -> str:
+    """Return the name of a test among those of its model: its data, and under what it is done."""
+    return tested(spec.data or "", "" if kind is None else kind.settings.condition(spec.settings))
+
+
+def _told(jobs: Sequence[JobRow]) -> list[Row]:
+    """Return the rows as the laboratories tell them."""
+    done = [job for job in jobs if job.state is State.DONE and job.plain_spec.role in _TELLING]
+    rows: list[Row] = []
+    for name in sorted({job.kind for job in done}):
+        kind = installed([name]).get(name)
+        if kind is None or not kind.results:
+            continue
+        if uninstalled := missing_packages([kind]):
+            raise MachineError("; ".join(uninstalled))
+        specs = [job.plain_spec for job in done if job.kind == name and _is_there(job.plain_spec)]
+        if specs:
+            table = laboratory_function(kind.results)
+            rows += table(specs[0].run_folder, [_subject(kind, spec) for spec in specs])
+    return rows
+
+
+def laboratory_function(name: str) -> Any:
+    """Return a function that a laboratory names as `module:function`.
+
+    Here its code enters the command line: only a laboratory can read its files.
+    """
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _is_there(spec: Spec) -> bool:
+    """Tell whether a made folder was left as it was; what a test wrote is its laboratory's business."""
+    return spec.role != Role.FOLDER or all(Path(path).exists() for path in spec.outputs)
+
+
+def _subject(kind: Kind, spec: Spec) -> tuple[str, str]:
+    """Return what a table tells of a job: a model and its test, or no model and a folder."""
+    if spec.role == Role.FOLDER:
+        return "", model_folder_name(spec.name.partition("/")[2])
+    return spec.model or "", test_name(kind, spec)
+
+
+def _described(
+    row: Row, models: Models, swept: Mapping[str, str], under: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return a row with the columns of its model and of its test's conditions.
+
+    Args:
+        row: of a laboratory.
+        models: of the run.
+        swept: setting → column, of those in which trainings differ.
+        under: setting → column, of those that make the conditions.
+    """
+    model = row.get(MODEL)
+    if not isinstance(model, str):
+        return {**row}
+    parts = models.columns(model)
+    conditions = _conditions(row)
+    return {
+        **{swept.get(name, name): value for name, value in parts.items()},
+        **{column: conditions.get(name) for name, column in under.items()},
+        **row,
+    }
+
+
+def _conditions(row: Row) -> dict[str, str | int | float]:
+    """Return the settings that stand in the condition of a test."""
+    data = row.get(DATA)
+    text = row.get(CONDITION) or (condition_of_test(data) if isinstance(data, str) else "")
+    pairs = (pair.partition("=") for pair in str(text).split(",") if "=" in pair)
+    return {name: number(value) for name, _, value in pairs}
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Return the name of a setting's column; it must not hide what a laboratory tells."""
+    return f"setting_{name}" if name in taken or name in PARTS else name

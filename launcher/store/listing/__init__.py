@@ -1,0 +1,5 @@
+"""Lists of jobs, page by page: for screens that scroll through a queue of any length.
+
+Start reading at `job_listing.JobListing`.
+In reading order: job_listing.
+"""

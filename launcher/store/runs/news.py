@@ -1,0 +1,178 @@
+"""What happened in runs since an event: for those who tell their owners of it."""
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, recorded_run_notify
+from launcher.states import ENDED, OPEN, Reason, ReasonCode, State
+from launcher.store.connection import known_record, known_state, reason_of
+
+MOST_FAILURES = 10  # of a run, in words; the others are counted
+_OLDEST_S = 600.0  # who begins to listen hears of what happened so long before
+_NEWEST_EVENTS = 10_000  # among which that is looked for
+_ENDED = ", ".join(f"'{state}'" for state in ENDED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A job that has failed and is not tried again."""
+
+    at: float
+    job: int
+    name: str
+    run: int
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunNews:
+    """A run of which something was heard."""
+
+    id: int
+    name: str
+    root: str
+    notify: RunNotify = AS_CONFIGURED
+    first_at: float  # when the first of what happened did
+    open: int  # jobs that have not ended, now
+    totals: Mapping[State, int] = field(default_factory=dict)  # of all its jobs, now
+    failed: int = 0  # jobs that failed meanwhile
+    out_of_memory: int = 0  # those of them that had too little memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """What happened after an event, up to another one."""
+
+    upto: int  # the number of the last event
+    runs: tuple[RunNews, ...] = ()
+    failures: tuple[Failure, ...] = ()  # the first of each run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Jobs that wait and could need a GPU: for no other job, and for no time."""
+
+    jobs: int
+    held: bool
+    reason: str  # why the first of them does not start; '': that is not known
+
+
+class RunNewsReader:
+    """The questions of who tells a queue's owner what happens; none of them changes anything."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Ask over a connection that a store has opened."""
+        self._db = connection
+
+    def newest(self) -> int:
+        """Return the number of the last event, 0 where there is none."""
+        (newest,) = self._db.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
+        return int(newest)
+
+    def beginning(self, now: float) -> int:
+        """Return the number after which who has never listened before begins."""
+        newest = self.newest()
+        (before,) = self._db.execute(
+            "SELECT max(id) FROM (SELECT id, at FROM events ORDER BY id DESC LIMIT ?) WHERE at < ?",
+            (_NEWEST_EVENTS, now - _OLDEST_S),
+        ).fetchone()
+        return max(0, newest - _NEWEST_EVENTS) if before is None else int(before)
+
+    def since(self, event: int) -> News:
+        """Return what happened after an event, as of one moment."""
+        self._db.execute("BEGIN")
+        try:
+            upto = self.newest()
+            failures = self._failures(event, upto)
+            return News(upto=upto, runs=self._runs(event, upto), failures=failures)
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    def _failures(self, event: int, upto: int) -> tuple[Failure, ...]:
+        rows = self._db.execute(
+            "SELECT * FROM (SELECT events.id AS number, events.at AS at, jobs.id AS job, name, run,"
+            " events.reason_code AS code, events.reason AS reason, events.reason_data AS data,"
+            " row_number() OVER (PARTITION BY run ORDER BY events.id) AS place"
+            " FROM events JOIN jobs ON jobs.id = events.job"
+            " WHERE events.id > ? AND events.id <= ? AND events.state = 'failed')"
+            " WHERE place <= ? ORDER BY number",
+            (event, upto, MOST_FAILURES),
+        )
+        return tuple(
+            Failure(
+                at=row["at"],
+                job=row["job"],
+                name=row["name"],
+                run=row["run"],
+                reason=reason_of(row["code"], row["reason"], row["data"]),
+            )
+            for row in rows
+        )
+
+    def _runs(self, event: int, upto: int) -> tuple[RunNews, ...]:
+        rows = self._db.execute(
+            "SELECT runs.id AS id, runs.name AS name, root, notify, min(events.at) AS first_at,"
+            " count(*) FILTER (WHERE events.state = 'failed') AS failed,"
+            " count(*) FILTER (WHERE events.state = 'failed' AND events.reason_code = ?) AS short"
+            " FROM events JOIN jobs ON jobs.id = events.job JOIN runs ON runs.id = jobs.run"
+            " WHERE events.id > ? AND events.id <= ? GROUP BY runs.id",
+            (ReasonCode.OUT_OF_MEMORY, event, upto),
+        ).fetchall()
+        news = []
+        for row in rows:
+            totals = self._totals(row["id"])
+            news.append(
+                RunNews(
+                    id=row["id"],
+                    name=row["name"],
+                    root=row["root"],
+                    notify=recorded_run_notify(known_record(row["notify"]))
+                    if row["notify"]
+                    else AS_CONFIGURED,
+                    first_at=row["first_at"],
+                    open=sum(totals.get(state, 0) for state in OPEN),
+                    totals=totals,
+                    failed=row["failed"],
+                    out_of_memory=row["short"],
+                )
+            )
+        return tuple(news)
+
+    def _totals(self, run: int) -> dict[State, int]:
+        rows = self._db.execute("SELECT state, n FROM counters WHERE run = ? AND n > 0", (run,))
+        return {known_state(row["state"]): row["n"] for row in rows}
+
+    def ended_since(self, run: int, since: float) -> dict[State, int]:
+        """Return how many jobs of a run ended since a time, by their states."""
+        rows = self._db.execute(
+            f"SELECT state, count(*) AS n FROM jobs WHERE run = ? AND state IN ({_ENDED})"
+            " AND ended >= ? GROUP BY state",
+            (run, since),
+        )
+        return {known_state(row["state"]): row["n"] for row in rows}
+
+    def gpus_in_use(self) -> frozenset[str]:
+        """Return the UUIDs of the GPUs that attempts have which have not ended."""
+        rows = self._db.execute(
+            "SELECT device FROM jobs JOIN attempts ON attempts.job = jobs.id"
+            " AND attempts.outcome IS NULL WHERE jobs.state = 'running'"
+        )
+        return frozenset(uuid for row in rows for uuid in row["device"].split(","))
+
+    def waiting(self) -> list[tuple[str, Waiting]]:
+        """Return the jobs that wait for neither another job nor a time, by the keys of their lanes."""
+        rows = self._db.execute(
+            "SELECT lanes.key AS key, lanes.reason AS reason, state, n FROM"
+            " (SELECT lane, state, count(*) AS n FROM jobs"
+            " WHERE state IN ('queued', 'held') AND waits = 0 GROUP BY lane, state) AS waiting"
+            " JOIN lanes ON lanes.id = waiting.lane"
+        )
+        return [
+            (
+                row["key"],
+                Waiting(jobs=row["n"], held=row["state"] == State.HELD, reason=row["reason"]),
+            )
+            for row in rows
+        ]

@@ -1,0 +1,154 @@
+"""The web application: addresses, and who answers them."""
+
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import parse_qs, parse_qsl
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from launcher.errors import Error
+from launcher.web.access import Access
+from launcher.web.guard import Guard
+from launcher.web.log_file import log_file
+from launcher.web.pages.page import Address, Content, NotThere, Page
+from launcher.web.pages.registry import PAGES
+from launcher.web.queue_reader import QueueReader
+from launcher.web.rendering import FOLDER
+from launcher.web.site import Site
+from launcher.web.steering import ReadOnly, Steering, Target
+from launcher.web.streams import Streams, TooManyStreams
+
+EVENTS = "text/event-stream"
+_FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}  # its address has its version
+_STATUS: Mapping[type[Exception], int] = {NotThere: 404, ReadOnly: 403}  # of others 503
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Assets(StaticFiles):
+    """The script, the style sheet and the icon."""
+
+    def file_response(self, *arguments: object, **options: object) -> Response:
+        """Return a file that a browser keeps."""
+        response = super().file_response(*arguments, **options)  # type: ignore[arg-type]  # as given
+        response.headers.update(_FOR_EVER)
+        return response
+
+
+class Application:
+    """Answers requests of those whom the guard lets in."""
+
+    def __init__(
+        self, access: Access, reader: QueueReader, streams: Streams, site: Site, steering: Steering
+    ) -> None:
+        """Make the addresses known.
+
+        Args:
+            access: the secrets.
+            reader: reads the queue.
+            streams: keeps open pages up to date.
+            site: renders pages.
+            steering: changes jobs.
+        """
+        self._access, self._reader, self._streams = access, reader, streams
+        self._site, self._steering = site, steering
+
+    def asgi(self) -> ASGIApp:
+        """Return what a server runs."""
+        routes = [
+            *(Route(f"/{page.path}", self._page(page)) for page in PAGES),
+            Route("/jobs/{job:int}/log/raw", self._raw_log),
+            Route("/jobs/{job:int}/{verb:str}", self._ask, methods=["GET"]),
+            Route("/jobs/{job:int}/{verb:str}", self._act, methods=["POST"]),
+            Mount("/static", Assets(directory=FOLDER / "static")),
+        ]
+        inside = Starlette(
+            routes=[Mount(self._access.root.removesuffix("/"), routes=routes)],
+            exception_handlers={
+                404: self._missing,
+                405: self._missing,
+                Error: self._failed,
+                OSError: self._failed,
+                sqlite3.Error: self._failed,
+            },
+        )
+        return Guard(inside, self._access)
+
+    def _page(self, page: Page) -> Endpoint:
+        async def answer(request: Request) -> Response:
+            address = self._address(request)
+            if EVENTS in request.headers.get("accept", ""):
+                try:
+                    events = self._streams.open(page, address)
+                except TooManyStreams as error:
+                    return Response(f"{error}\n", 503, {"retry-after": "10"}, "text/plain")
+                return StreamingResponse(events, media_type=EVENTS)
+            notice = self._steering.notice(address.whole("notice"))
+            shown = await self._reader.run(
+                lambda view: self._site.show(view, page, address, notice=notice)
+            )
+            return HTMLResponse(shown.rendered.html)
+
+        return answer
+
+    async def _ask(self, request: Request) -> Response:
+        """Ask whether a job shall be changed."""
+        target = self._target(request)
+        question = await self._steering.ask(target)
+        return await self._fill(request, "question.html", question.content(target))
+
+    async def _act(self, request: Request) -> Response:
+        """Change a job, where what is confirmed is still what would be done."""
+        target = self._target(request)
+        form = parse_qs((await request.body()).decode(errors="replace"))
+        answered = await self._steering.act(target, form.get("question", [""])[0])
+        if isinstance(answered, int):
+            place = f"{self._site.root}jobs/{target.job}?notice={answered}"
+            return RedirectResponse(place, 303)
+        return await self._fill(request, "question.html", answered.content(target), 409)
+
+    async def _raw_log(self, request: Request) -> Response:
+        number = self._address(request).whole("attempt")
+        job = int(request.path_params["job"])
+        content, size = await self._reader.run(lambda view: log_file(view, job, number))
+        return StreamingResponse(
+            content, headers={"content-length": str(size)}, media_type="text/plain; charset=utf-8"
+        )
+
+    async def _missing(self, request: Request, error: Exception) -> Response:  # noqa: ARG002  # Starlette's shape
+        return await self._message(request, 404, "there is no such page")
+
+    async def _failed(self, request: Request, error: Exception) -> Response:
+        return await self._message(request, _STATUS.get(type(error), 503), str(error))
+
+    async def _message(self, request: Request, status: int, text: str) -> Response:
+        try:
+            content = Content(
+                title="not there" if status == 404 else "trouble", values={"text": text}
+            )
+            return await self._fill(request, "message.html", content, status)
+        except (Error, OSError, sqlite3.Error):  # the head of the page needs the queue, too
+            return Response(f"{text}\n", status, media_type="text/plain")
+
+    async def _fill(
+        self, request: Request, template: str, content: Content, status: int = 200
+    ) -> Response:
+        address = self._address(request)
+        rendered = await self._reader.run(
+            lambda view: self._site.fill(view, template, address, content)
+        )
+        return HTMLResponse(rendered.html, status)
+
+    def _target(self, request: Request) -> Target:
+        return Target(job=int(request.path_params["job"]), verb=str(request.path_params["verb"]))
+
+    def _address(self, request: Request) -> Address:
+        return Address(
+            path=request.url.path.removeprefix(self._access.root),
+            parts=dict(request.path_params),
+            query=tuple(parse_qsl(request.url.query, keep_blank_values=True)),
+        )

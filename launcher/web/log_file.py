@@ -1,0 +1,121 @@
+"""A job's log: a window of it for a page, and all of it as the program wrote it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.screens.format import harmless
+from launcher.system.paths import Attempt
+from launcher.system.text import Plain
+from launcher.web.pages.page import NotThere, View
+
+WINDOW_BYTES = 1 << 16
+LONGEST_LINE = 2000  # characters; a program may write 10 MB without a line's end
+CHUNK_BYTES = 1 << 18
+TAB = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogWindow:
+    """Some lines of a log, and where in it they are, in bytes."""
+
+    lines: tuple[str, ...]
+    begin: int
+    end: int
+    size: int
+
+    @property
+    def at_end(self) -> bool:
+        """Nothing follows."""
+        return self.end >= self.size
+
+
+def read_window(
+    log: Path, *, begin: int | None = None, end: int | None = None, most_bytes: int = WINDOW_BYTES
+) -> LogWindow | None:
+    """Return the lines of a log from a byte on, or up to one; without either, its last ones.
+
+    What is read does not depend on how long the log is.
+
+    Args:
+        log: the file.
+        begin: where the first line begins.
+        end: where the last one ends.
+        most_bytes: that are read.
+
+    Returns:
+        None where there is no such file.
+    """
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, 2)
+            if begin is not None:
+                first = min(begin, size)
+                last = min(size, first + most_bytes)
+            else:
+                last = size if end is None else min(end, size)
+                first = max(0, last - most_bytes)
+            file.seek(first)
+            data = file.read(last - first)
+    except OSError:
+        return None
+    last = first + len(data)
+    if begin is None and first:  # it begins within a line
+        cut = data.find(b"\n") + 1
+        if 0 < cut < len(data):
+            data, first = data[cut:], first + cut
+    elif last < size:  # it ends within one
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            data, last = data[:cut], first + cut
+    return LogWindow(lines=tuple(_lines(data)), begin=first, end=last, size=size)
+
+
+def _lines(data: bytes) -> Iterator[str]:
+    """Give the lines as a terminal would show them: of what a carriage return overwrites, the last."""
+    plain = Plain()
+    text = (plain.feed(data) + plain.rest()).decode(errors="replace")
+    for line in text.removesuffix("\n").split("\n") if text else ():
+        shown = line.rstrip("\r").rpartition("\r")[2]
+        cut = len(shown) - LONGEST_LINE
+        note = f" … {cut:,} more characters" if cut > 0 else ""
+        yield harmless(shown[:LONGEST_LINE].expandtabs(TAB)) + note
+
+
+def attempt_of(view: View, job: int, number: int | None) -> Attempt | None:
+    """Return an attempt of a job, the newest where no number is given; None: it has none yet.
+
+    Raises:
+        NotThere: there is no such job, or no such attempt.
+    """
+    rows = view.store.read.jobs_by_id([job])
+    if not rows:
+        raise NotThere(f"there is no job {job}; it may have been cleaned")
+    newest = rows[0].attempts
+    if number is not None and not 1 <= number <= newest:
+        raise NotThere(f"job {job} has no attempt {number}: there are {newest}")
+    return view.home.attempt(job, number or newest) if newest else None
+
+
+def log_file(view: View, job: int, number: int | None) -> tuple[Iterator[bytes], int]:
+    """Return a log piece by piece, and its length as it is now.
+
+    Raises:
+        NotThere: there is none.
+    """
+    attempt = attempt_of(view, job, number)
+    try:
+        size = -1 if attempt is None else attempt.log.stat().st_size
+    except OSError:
+        size = -1
+    if attempt is None or size < 0:
+        raise NotThere(f"job {job} has no log yet")
+    return _pieces(attempt.log, size), size
+
+
+def _pieces(log: Path, size: int) -> Iterator[bytes]:
+    """Give so many bytes of a file, which may grow meanwhile."""
+    with log.open("rb") as file:
+        while size > 0 and (piece := file.read(min(CHUNK_BYTES, size))):
+            size -= len(piece)
+            yield piece

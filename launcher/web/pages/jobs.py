@@ -1,0 +1,78 @@
+"""All jobs, page by page, filtered by state and by a text."""
+
+from dataclasses import dataclass
+
+from launcher.screens.format import ORDER
+from launcher.screens.snapshots import lines_of
+from launcher.states import OPEN, State
+from launcher.store.listing.job_listing import JobFilter, JobListing
+from launcher.web.pages.page import Address, Content, Page, View
+
+ROWS = 100
+LONGEST_TEXT = 200
+_GROUPS = {"waiting": frozenset({State.QUEUED, State.HELD}), "open": OPEN}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateLink:
+    """A state by which the list can be filtered."""
+
+    word: str
+    number: int
+    link: str
+    chosen: bool
+
+
+def fill(view: View, address: Address) -> Content:
+    """Return a page of the list."""
+    listing, chosen = JobListing(view.store.database), filter_of(address)
+    before, after = address.whole("before"), address.whole("after")
+    with view.store.frames.at_once():
+        if after is not None:
+            numbers = listing.next_newer(chosen, ROWS, after)
+        else:
+            numbers = listing.newest(chosen, ROWS, before)
+        rows = {row.id: row for row in view.store.read.jobs_by_id(numbers)}
+        lines = lines_of(view.home, view.store, [rows[job] for job in numbers if job in rows])
+        newest, oldest = (numbers[0], numbers[-1]) if numbers else (0, 0)
+        newer = bool(numbers) and bool(listing.next_newer(chosen, 1, newest))
+        older = bool(numbers) and bool(listing.newest(chosen, 1, oldest))
+        counts = view.store.read.counts()
+    running = [row for row in rows.values() if row.state is State.RUNNING]
+    return Content(
+        title="jobs",
+        values={
+            "lines": lines,
+            "filter": chosen,
+            "states": _links(address, counts),
+            "everything": address.changed(state=None, before=None, after=None),
+            "newer": address.changed(after=newest, before=None) if newer else "",
+            "older": address.changed(before=oldest, after=None) if older else "",
+            "first": address.changed(before=None, after=None) if newer else "",
+        },
+        files=tuple(view.home.attempt(row.id, row.attempts).progress for row in running),
+    )
+
+
+def filter_of(address: Address) -> JobFilter:
+    """Return the filter that the address has; a word that is no state filters nothing."""
+    word = address.text("state")
+    states = _GROUPS.get(word, frozenset({State(word)} if word in set(State) else ()))
+    return JobFilter(states=states, text=address.text("q").strip()[:LONGEST_TEXT])
+
+
+def _links(address: Address, counts: dict[State, int]) -> list[StateLink]:
+    chosen = address.text("state")
+    return [
+        StateLink(
+            word=state,
+            number=counts.get(state, 0),
+            link=address.changed(state=state, before=None, after=None),
+            chosen=state == chosen,
+        )
+        for state in ORDER
+        if counts.get(state) or state == chosen
+    ]
+
+
+PAGE = Page(name="jobs", path="jobs", fill=fill, menu="Jobs")

@@ -1,0 +1,70 @@
+"""The first page: the GPUs, what runs, what waits and why, what ended."""
+
+from collections.abc import Iterator
+
+from launcher.errors import counted
+from launcher.screens.clusters.pilots_view import draw_pilots
+from launcher.screens.gpu_view import notes
+from launcher.screens.screen import Screen
+from launcher.states import ENDED
+from launcher.web.charts.bars import spark
+from launcher.web.pages.page import Address, Content, Page, View
+from launcher.web.pages.shown import GpuRow, ProgressRow, memory_bar
+
+WAITING = 40
+PILOT_COLUMNS = 96  # of the table of pilots, whose lines are drawn as for a terminal
+
+
+def fill(view: View, address: Address) -> Content:  # noqa: ARG001  # as every page
+    """Return what the queue is at."""
+    screen = view.queue.look(waiting=WAITING, sought="")
+    running = tuple(work.line.id for work in screen.running)
+    return Content(
+        title=_title(screen),
+        values={
+            "screen": screen,
+            "gpus": list(_gpus(screen)),
+            "runs": list(_runs(screen)),
+            "pilots": draw_pilots(screen.pilots, screen.at, PILOT_COLUMNS),
+            "ended_more": _ended_more(screen),
+            "several": len({work.line.run for work in screen.running}) > 1,
+            "nodes": any(work.node for work in screen.running),
+        },
+        files=tuple(
+            view.home.attempt(job.id, job.attempts).progress
+            for job in (view.store.read.jobs_by_id(running) if running else ())
+        ),
+    )
+
+
+def _title(screen: Screen) -> str:
+    works = len(screen.running)
+    return f"{works} running" if works else "queue"
+
+
+def _gpus(screen: Screen) -> Iterator[GpuRow]:
+    for gauge in screen.gpus:
+        yield GpuRow(
+            gauge=gauge,
+            bar=memory_bar(gauge),
+            spark=spark(screen.busy.get(gauge.gpu.uuid, ())),
+            notes=tuple((text, str(tone)) for text, tone in notes(gauge)),
+        )
+
+
+def _runs(screen: Screen) -> Iterator[ProgressRow]:
+    """Give the progress of each run with open jobs."""
+    for name, (ended, every) in screen.active.items():
+        left_s = screen.runs_left.get(name, screen.left_s if len(screen.active) == 1 else None)
+        until = None if left_s is None else screen.at + left_s
+        yield ProgressRow(name=name, done=ended, total=every, until=until)
+
+
+def _ended_more(screen: Screen) -> str:
+    """Return how many jobs have ended that are not listed; '' where there are none."""
+    listed = len({ended.line.id for ended in screen.recent if ended.line.state in ENDED})
+    left = sum(screen.counts.get(state, 0) for state in ENDED) - listed
+    return counted(left, "more job") if left > 0 else ""
+
+
+PAGE = Page(name="overview", path="", fill=fill, menu="Queue")

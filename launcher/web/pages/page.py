@@ -1,0 +1,92 @@
+"""What a page is: an address, a template of the same name, and a function that fills it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlencode
+
+from launcher.errors import UsageError
+from launcher.screens.dashboard.sources import Queue
+from launcher.store.queue import Store
+from launcher.system.paths import Home
+
+Query = tuple[tuple[str, str], ...]  # names may stand there several times
+
+
+class NotThere(UsageError):
+    """There is no such page, job or file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """What was asked for; pages that have the same address show the same."""
+
+    path: str  # below the root, such as `jobs/12`
+    parts: Mapping[str, str | int] = field(default_factory=dict, compare=False)  # of the path
+    query: Query = ()
+
+    def text(self, name: str, default: str = "") -> str:
+        """Return a value of the query, the last where there are several."""
+        return dict(self.query).get(name, default)
+
+    def texts(self, name: str) -> list[str]:
+        """Return all values of a name in the query."""
+        return [value for key, value in self.query if key == name]
+
+    def whole(self, name: str, default: int | None = None) -> int | None:
+        """Return a value of the query as a number; the default where it is none."""
+        text = self.text(name)
+        return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else default
+
+    def number(self, name: str) -> int:
+        """Return a number of the path."""
+        return int(self.parts[name])
+
+    def changed(self, **changes: str | int | None) -> str:
+        """Return the query with other values, as it stands in a link; None leaves a value out."""
+        kept = [(name, value) for name, value in self.query if name not in changes]
+        kept += [(name, str(value)) for name, value in changes.items() if value is not None]
+        return f"?{urlencode(kept)}" if kept else "?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What pages are made from: the queue as it is now. It belongs to one thread."""
+
+    home: Home
+    queue: Queue
+    read_only: bool
+    now: float  # seconds since 1970
+
+    @property
+    def store(self) -> Store:
+        """The queue's database.
+
+        Raises:
+            NotThere: there is no queue yet.
+        """
+        store = self.queue.current()
+        if store is None:
+            raise NotThere(
+                "there is no queue yet; `launcher run TASKFILE` or `launcher add` begins one"
+            )
+        return store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What fills a template."""
+
+    title: str
+    values: Mapping[str, object] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()  # beside the queue's, whose change makes the page another
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A page; its template is `templates/NAME.html`."""
+
+    name: str
+    path: str  # below the root, with its parts as in Starlette's routes
+    fill: Callable[[View, Address], Content]
+    menu: str = ""  # its word in the menu; '': it is not there

@@ -1,0 +1,117 @@
+"""The server of the live page: its socket, its link, its end."""
+
+import getpass
+import os
+import shlex
+import socket
+from collections.abc import Callable, Sequence
+
+import uvicorn
+
+from launcher.errors import MachineError, UsageError
+from launcher.system.paths import Home
+from launcher.web.access import new_access
+from launcher.web.application import Application
+from launcher.web.connections import BoundedConnection
+from launcher.web.queue_reader import QueueReader
+from launcher.web.site import Site
+from launcher.web.steering import Steering
+from launcher.web.streams import Streams
+
+ADDRESS = "127.0.0.1"
+_HEAD_BYTES = 1 << 14  # of a request
+_BACKLOG = (
+    64  # connections that are accepted at one go: each takes a descriptor until it is refused
+)
+_LAST_S = 2  # for answers that are under way at the end
+
+
+def serve(home: Home, port: int, *, read_only: bool, ready: Callable[[str, int], None]) -> None:
+    """Serve the page of a home until a signal ends it.
+
+    Args:
+        home: need not exist.
+        port: 0 for a free one.
+        read_only: pages change nothing.
+        ready: called with the first link and the port when the server can be reached.
+
+    Raises:
+        UsageError: the port is taken, or only root may use it.
+        MachineError: there is no socket to be had.
+        KeyboardInterrupt: the signal was SIGINT.
+    """
+    listener = _listener(port)
+    with listener:
+        port = listener.getsockname()[1]
+        access = new_access(home.folder, port)
+        reader = QueueReader(home, read_only=read_only)
+        steering = Steering(home, read_only=read_only)
+        site = Site(root=access.root)
+        streams = Streams(reader, site)
+        application = Application(access, reader, streams, site, steering)
+        config = uvicorn.Config(
+            application.asgi(),
+            loop="asyncio",
+            http=BoundedConnection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=_BACKLOG,
+            timeout_graceful_shutdown=_LAST_S,
+            h11_max_incomplete_event_size=_HEAD_BYTES,
+        )
+        try:
+            _Server(config, streams, lambda: ready(access.link(port), port)).run([listener])
+        finally:
+            steering.close()
+            reader.close()
+
+
+def tunnel_command(port: int) -> str:
+    """Return what to type on another machine so that the link works there."""
+    there = f"{getpass.getuser()}@{os.uname().nodename}"
+    return shlex.join(["ssh", "-N", "-L", f"{port}:{ADDRESS}:{port}", there])
+
+
+class _Server(uvicorn.Server):
+    """Ends its streams before it waits for the answers that are under way."""
+
+    def __init__(self, config: uvicorn.Config, streams: Streams, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._streams, self._ready = streams, ready
+
+    async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        await super().startup(None if sockets is None else list(sockets))
+        self._ready()
+
+    async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        self._streams.close()
+        await super().shutdown(None if sockets is None else list(sockets))
+
+
+def _listener(port: int) -> socket.socket:
+    """Return a socket that listens on the loopback."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # for one that closes slowly
+        listener.bind((ADDRESS, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _refused(port, error) from error
+    return listener
+
+
+def _refused(port: int, error: OSError) -> Exception:
+    if isinstance(error, PermissionError):
+        return UsageError(f"only root may serve on port {port}; name one from 1024 on with --port")
+    if port:
+        return UsageError(
+            f"cannot serve on port {port}: {error.strerror}; name another one with --port, "
+            "or leave --port out for a free one"
+        )
+    return MachineError(f"cannot serve on {ADDRESS}: {error.strerror}")

@@ -1,0 +1,179 @@
+"""Server-sent events: what of a page has changed, rendered once for all browsers that show it.
+
+The queue is looked at only while a page is open. A look costs a stat of a few files and a number of
+SQLite; a page is rendered again where these have changed, and takes at most SHARE of a core.
+"""
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launcher.errors import Error
+from launcher.screens.format import harmless
+from launcher.web.pages.page import Address, Page, View
+from launcher.web.queue_reader import Mark, QueueReader, mark_of, stamps
+from launcher.web.rendering import Fragment
+from launcher.web.site import Site
+
+MOST_STREAMS = 60  # open pages; a browser closes those that nobody sees
+LOOK_EVERY_S = 1.0
+SHARE = 0.008  # of a core, for each page that is open
+RENEW_S = 15.0  # a page is rendered so often whether anything has changed or not
+ALIVE_EVERY_S = 20.0  # a comment is sent, so that it is known that a browser has gone
+_COMMENT = b":\n\n"
+
+
+class TooManyStreams(Error):
+    """No further page can be kept up to date."""
+
+
+@dataclass(eq=False)
+class _Stream:
+    """An open page: what is to be sent to it. A newer version of a part takes the place of an older."""
+
+    waiting: dict[str, bytes] = field(default_factory=dict)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def put(self, name: str, event: bytes) -> None:
+        self.waiting[name] = event
+        self.news.set()
+
+
+@dataclass(eq=False, kw_only=True)
+class _Channel:
+    """An address that somebody watches."""
+
+    page: Page
+    address: Address
+    streams: list[_Stream] = field(default_factory=list)
+    sent: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # name → version, event
+    mark: Mark = ()
+    files: tuple[Path, ...] = ()
+    next_at: float = 0.0  # the earliest time of the next rendering
+    renew_at: float = 0.0
+
+
+class Streams:
+    """Keeps open pages up to date."""
+
+    def __init__(
+        self,
+        reader: QueueReader,
+        site: Site,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        cost: Callable[[], float] = time.thread_time,
+    ) -> None:
+        """Watch nothing yet.
+
+        Args:
+            reader: reads the queue.
+            site: renders pages.
+            clock: tells the time in seconds.
+            cost: tells the seconds of CPU that its thread has used.
+        """
+        self._reader, self._site, self._clock, self._cost = reader, site, clock, cost
+        self._channels: dict[Address, _Channel] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def number(self) -> int:
+        """How many streams are open."""
+        return sum(len(channel.streams) for channel in self._channels.values())
+
+    def close(self) -> None:
+        """End all streams."""
+        self._closed = True
+        for channel in self._channels.values():
+            for stream in channel.streams:
+                stream.news.set()
+
+    def open(self, page: Page, address: Address) -> AsyncIterator[bytes]:
+        """Return the events of a page from now on; all its parts as they are come first.
+
+        Raises:
+            TooManyStreams: no more can be opened.
+        """
+        if self._closed or self.number >= MOST_STREAMS:
+            raise TooManyStreams(f"{MOST_STREAMS} pages are open: close some")
+        channel = self._channels.setdefault(address, _Channel(page=page, address=address))
+        stream = _Stream()
+        for name, (_, event) in channel.sent.items():
+            stream.put(name, event)
+        channel.streams.append(stream)
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._watch())
+        return self._events(channel, stream)
+
+    async def _events(self, channel: _Channel, stream: _Stream) -> AsyncIterator[bytes]:
+        try:
+            yield b"retry: 2000\n\n"
+            while not self._closed:
+                try:
+                    await asyncio.wait_for(stream.news.wait(), ALIVE_EVERY_S)
+                except TimeoutError:
+                    yield _COMMENT
+                    continue
+                stream.news.clear()
+                events, stream.waiting = b"".join(stream.waiting.values()), {}
+                if events:
+                    yield events
+        finally:
+            channel.streams.remove(stream)
+            if not channel.streams:
+                self._channels.pop(channel.address, None)
+
+    async def _watch(self) -> None:
+        while self._channels and not self._closed:
+            for channel in list(self._channels.values()):
+                if self._clock() >= channel.next_at:
+                    await self._look(channel)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _look(self, channel: _Channel) -> None:
+        """Render a page again where it may have changed, and send what of it has."""
+
+        def look(view: View) -> dict[str, tuple[str, bytes]] | None:
+            began = self._cost()
+            mark = (*mark_of(view), *stamps(channel.files))
+            now = self._clock()
+            if mark == channel.mark and now < channel.renew_at:
+                return None
+            shown = self._site.show(view, channel.page, channel.address)
+            channel.files = shown.files
+            channel.mark = (*mark_of(view), *stamps(channel.files))
+            events = {
+                name: (fragment.version, _event(name, fragment))
+                for name, fragment in shown.rendered.fragments.items()
+            }
+            channel.renew_at = now + RENEW_S
+            channel.next_at = now + (self._cost() - began) / SHARE
+            return events
+
+        try:
+            events = await self._reader.run(look)
+        except (Error, OSError, sqlite3.Error) as error:
+            text = harmless(" ".join(str(error).split()))
+            events = {"trouble": (text, _data({"trouble": text}))}
+            channel.mark, channel.sent = (), {}
+        else:
+            if events is not None and "trouble" in channel.sent:
+                events["trouble"] = ("", _data({"trouble": ""}))
+        for name, (version, event) in (events or {}).items():
+            if channel.sent.get(name, ("", b""))[0] != version:
+                channel.sent[name] = version, event
+                for stream in channel.streams:
+                    stream.put(name, event)
+
+
+def _event(name: str, fragment: Fragment) -> bytes:
+    return _data({"id": name, "version": fragment.version, "html": fragment.html})
+
+
+def _data(record: dict[str, str]) -> bytes:
+    return f"data: {json.dumps(record)}\n\n".encode()

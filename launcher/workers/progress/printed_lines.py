@@ -1,0 +1,108 @@
+"""Lines that a program prints so that its progress is shown: `launcher: step=3 total=10 loss=.2`.
+
+The grammar: the words `launcher: step=`, at the beginning of a line or behind what a logger puts there;
+a whole number, or two as in `3/10`; then pairs NAME=VALUE with blanks between, of which `total` is the
+number of all steps. A line counts when it has ended, by a newline or by a carriage return.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from launcher.system.files import Json
+from launcher.workers.progress.steps import Step
+
+MARK = b"launcher: step="
+LONGEST_BYTES = 4096  # of a line
+MOST_LINES = 64  # in which the newest step is looked for
+LONGEST_WORD = 64  # characters of a value that is no number
+
+_END = re.compile(rb"[\r\n]")
+_COUNT = re.compile(r"([0-9]{1,15})(?:/([0-9]{1,15}))?", re.ASCII)
+_PAIR = re.compile(r"([A-Za-z_][A-Za-z0-9_./-]{0,63})=(\S+)")
+_NUMBER = re.compile(
+    r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,4})?|nan|inf(?:inity)?)",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def printed_steps(text: bytes, at: float) -> tuple[list[Step], int]:
+    """Return the steps that a piece of a log tells, the oldest first, and where a line begins that has no end yet.
+
+    Args:
+        text: from anywhere in a log.
+        at: when the end of it was written, in seconds since 1970.
+    """
+    steps: list[Step] = []
+    place = text.find(MARK)
+    while place >= 0:
+        end = _end(text, place)
+        if end is None and len(text) - place < LONGEST_BYTES:
+            return steps, max(0, place - 1)  # with what stands before it
+        step = None if end is None else _step(text, place, end, at)
+        steps += [] if step is None else [step]
+        place = text.find(MARK, place + len(MARK))
+    return steps, max(0, len(text) - len(MARK))  # the mark may be there in part
+
+
+def newest_printed(text: bytes, at: float) -> Step | None:
+    """Return the newest step that a piece of a log tells, with what all its lines tell of it."""
+    newest: Step | None = None
+    for step in _backwards(text, at):
+        if newest is None:
+            newest = step
+        elif step.step == newest.step:
+            total = newest.total or step.total
+            newest = replace(newest, total=total, metrics={**step.metrics, **newest.metrics})
+        else:
+            break
+    return newest
+
+
+def pairs_of(text: str) -> dict[str, Json]:
+    """Return name → value of the pairs in a text: numbers as such, other words up to a length."""
+    values: dict[str, Json] = {}
+    for name, value in _PAIR.findall(text):
+        word = value.rstrip(",;")
+        number = _NUMBER.fullmatch(word)
+        values[name] = float(word) if number else word[:LONGEST_WORD]
+    return values
+
+
+def _backwards(text: bytes, at: float) -> Iterator[Step]:
+    place = text.rfind(MARK)
+    for _ in range(MOST_LINES):
+        if place < 0:
+            return
+        end = _end(text, place)
+        if end is not None and (step := _step(text, place, end, at)) is not None:
+            yield step
+        place = text.rfind(MARK, 0, place)
+
+
+def _end(text: bytes, place: int) -> int | None:
+    """Return where the line ends in which something begins; None: it has no end yet, or is too long."""
+    end = _END.search(text, place, place + LONGEST_BYTES)
+    return None if end is None else end.start()
+
+
+def _step(text: bytes, place: int, end: int, at: float) -> Step | None:
+    """Return what the line tells that has its mark at `place`; None: it is none of ours."""
+    before = text[place - 1 : place] if place else b""
+    if before.isalnum() or before in {b".", b"/", b"-", b"_"}:
+        return None
+    count, _, rest = text[place + len(MARK) : end].decode(errors="replace").partition(" ")
+    numbers = _COUNT.fullmatch(count.rstrip(",;"))
+    if numbers is None:
+        return None
+    values = pairs_of(rest)
+    total = values.pop("total", None)
+    if numbers[2] is not None:
+        total = float(numbers[2])
+    whole = isinstance(total, float) and 0 < total < 1e15 and total.is_integer()
+    return Step(
+        at=at,
+        step=int(numbers[1]),
+        total=int(total) if whole and isinstance(total, float) else None,
+        metrics=values,
+    )

@@ -1,0 +1,58 @@
+"""A person with a mailbox: real commands, a real scheduler, a real mail server."""
+
+from pathlib import Path
+
+import pytest
+
+from launcher.notify.state import read_notices
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.processes import lock_holder
+from tests.build import gone, until
+from tests.e2e.conftest import Project
+from tests.receivers import a_mailbox
+
+TASK = """\
+name: study
+notify: {events: [run-ended, first-failure], to: mail}
+command:
+  - {argv: [sh, -c, "exit 0"]}
+  - {argv: [sh, -c, "echo no such file; exit 1"]}
+"""
+
+
+@pytest.fixture
+def config(project: Project, tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    project.environment["LAUNCHER_CONFIG"] = str(path)
+    return path
+
+
+def test_a_run_that_ended_is_told_by_mail(project: Project, config: Path) -> None:
+    with a_mailbox() as mailbox:
+        config.write_text(f'[notify]\nbundle = "1s"\n[notify.mail]\nurl = "{mailbox.url}"\n')
+        config.chmod(0o600)
+        project.write("study.yaml", TASK)
+        ended = project.call("launcher", "run", "study.yaml")
+        assert ended.returncode == 1, ended.stderr
+        until(lambda: mailbox.mails, "the mail is there")
+        until(lambda: not read_notices(project.home).pending, "it is on record as sent")
+    assert mailbox.mails[0]["Subject"].startswith("study ended: 1 done, 1 failed in ")
+    assert "no such file" in mailbox.text()
+    assert len(mailbox.mails) == 1
+    listed = project.call("launcher", "notify")
+    assert listed.stdout.splitlines()[0].split("\t")[:3] == ["target", "mail", "mailto://•••"]
+    pid = lock_holder(project.home.notify_lock)
+    assert pid is not None
+    assert project.call("launcher", "stop", "--now").returncode == 0
+    until(lambda: scheduler_pid(project.home) is None, "the scheduler leaves")
+    until(lambda: gone(pid), "so does the process that sends messages")
+
+
+def test_where_nothing_is_configured_no_process_sends_messages(
+    project: Project, config: Path
+) -> None:
+    config.write_text("")
+    assert project.call("launcher", "add", "true").returncode == 0
+    assert project.call("launcher", "wait").returncode == 0
+    assert lock_holder(project.home.notify_lock) is None
+    assert not project.home.notify_log.exists()

@@ -1,0 +1,241 @@
+"""Jobs that are changed and paused while they are in the queue, through the installed commands."""
+
+import json
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.store.queue import Store
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.process_tree import descendants, send
+from launcher.system.processes import is_stopped
+from tests.build import program_of, shell, until
+from tests.e2e.conftest import Project, reading
+
+TASK = """
+name: toys
+toyshapes: [{data_root: toys}]
+toytrain:
+  - {model: null, data: "dot:pre"LR}
+  - {model: "dot:pre", data: "line:pre"}
+toytest:
+  - {model: "dot:pre", data: "dot:pre"}
+  - {model: "dot:pre", data: "dot:pre", settings: {haze: thick}}
+"""
+TRAIN = "toytrain/dot:pre"
+
+
+def a_task(project: Project, lr: str = "") -> str:
+    return project.write("toys.yaml", TASK.replace("LR", f", settings: {{lr: {lr}}}" if lr else ""))
+
+
+def planned(project: Project, task: str) -> dict[str, str]:
+    """Return job → what would be done with it now."""
+    said = project.call("launcher", "run", task, "--dry-run", "--json")
+    assert said.returncode == 0, said.stderr
+    return {job["name"]: job["state"] for job in json.loads(said.stdout)["jobs"]}
+
+
+def queued(project: Project, lr: str = "") -> str:
+    """Queue the toys behind a program in their group: none of them starts before that ends."""
+    task = a_task(project, lr)
+    project.call("launcher", "group", "few", "--limit", "1")
+    project.call("launcher", "add", "--name", "blocks", "--group", "few", "--", "sleep", "300")
+    until(lambda: project.home.attempt(1, 1).started.exists(), "the program runs")
+    said = project.call("launcher", "run", task, "--detach", "--set", "resources.group=few")
+    assert said.returncode == 0, said.stderr
+    return task
+
+
+def hashes(project: Project) -> Mapping[str, str]:
+    with reading(project.home) as store:
+        return {row.name: row.hash for row in store.read.of_run("toys")}
+
+
+def test_a_changed_setting_gives_the_hashes_that_the_same_change_of_the_file_gives(
+    toys: Project,
+) -> None:
+    queued(toys)
+    before = hashes(toys)
+    said = toys.call("launcher", "edit", TRAIN, "--set", "lr=0.5", "--set", "resources.retries=2")
+    assert said.returncode == 0, said.stderr
+    assert "lr 0.1 → 0.5, retries 0 → 2" in said.stdout
+    changed = {name for name, text in hashes(toys).items() if text != before[name]}
+    assert changed == set(before) - {"toyshapes/toys"}
+    task = a_task(toys, lr="0.5")
+    toys.call("launcher", "cancel", "blocks", "--yes")
+    assert toys.call("launcher", "wait", "run:toys").returncode == 0
+    assert set(planned(toys, task).values()) == {"cached"}
+    with reading(toys.home) as store:
+        (row,) = store.read.named(TRAIN)
+    assert (row.spec.settings["lr"], row.spec.terms.retries) == (0.5, 2)
+
+
+def test_what_others_have_worked_with_is_not_changed(toys: Project) -> None:
+    task = a_task(toys)
+    assert toys.call("launcher", "run", task).returncode == 0
+    before = hashes(toys)
+    said = toys.call("launcher", "retry", TRAIN, "--force", "--set", "lr=0.5")
+    assert said.returncode == 2
+    assert "worked with what toytrain/dot:pre makes" in said.stderr
+    assert hashes(toys) == before
+    said = toys.call("launcher", "retry", TRAIN, "--force", "--set", "threads=2")
+    assert said.returncode == 0, said.stderr  # that decides nothing
+    assert hashes(toys) == before
+
+
+REFUSED = [
+    (TRAIN, "lr=-1", "lr: expected more than 0"),
+    (TRAIN, "optimizer=adm", "did you mean 'adam'?"),
+    (TRAIN, "epoch=2", "did you mean 'epochs'?"),
+    (TRAIN, "toytest.crops=2", "'toytest' is not a kind of jobs"),
+    (TRAIN, "data_root=elsewhere", "is not there"),
+    (TRAIN, "toypoison=20", "'toypoison' is not a setting"),
+    ("toytest/dot:pre/dot:pre@haze=thick", "haze=thin", "is named after its condition"),
+]
+
+
+def test_a_change_that_cannot_be_is_refused_and_nothing_is_changed(toys: Project) -> None:
+    queued(toys)
+    before = hashes(toys)
+    for job, word, why in REFUSED:
+        said = toys.call("launcher", "edit", job, "--set", word)
+        assert (said.returncode, why in said.stderr) == (2, True), said
+    assert hashes(toys) == before
+
+
+def test_several_failed_jobs_are_retried_with_one_setting_or_none_is(toys: Project) -> None:
+    task = toys.write(
+        "bad.yaml",
+        'name: bad\ntoyshapes: [{data_root: toys}]\ntoytrain: [{model: null, data: "dot:pre"},'
+        ' {model: null, data: "line:pre"}]\ndefaults: {toytrain: {fail: "no"}}\n',
+    )
+    assert toys.call("launcher", "run", task).returncode == 1
+    said = toys.call("launcher", "retry", "--failed", "--set", "fail=''", "--set", "epochs=0")
+    assert said.returncode == 2
+    said = toys.call("launcher", "retry", "--failed", "--set", "fail=''")
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.count('changed: fail "no" → ""') == 2
+    assert toys.call("launcher", "wait", "run:bad").returncode == 0
+
+
+COUNTING = 'i=0; while :; do i=$((i+1)); echo $i >"$1"; sleep .02; done'
+
+
+def a_counting_job(project: Project, *options: str) -> Path:
+    """Run a program that counts in a file, and a child of it in another session that counts, too."""
+    script = f"setsid sh -c '{COUNTING}' sh \"$1.child\" & {COUNTING}"
+    file = project.folder / "count"
+    project.call("launcher", "add", "--name", "counts", *options, "--", *shell(script, str(file)))
+    until(lambda: number(file) > 2 and number(Path(f"{file}.child")) > 2, "both count")
+    return file
+
+
+def number(file: Path) -> int:
+    try:
+        return int(file.read_text() or 0)
+    except FileNotFoundError:
+        return 0
+
+
+def shown(project: Project) -> Any:
+    return json.loads(project.call("launcher", "show", "counts", "--json").stdout)
+
+
+def below(project: Project) -> list[int]:
+    program = program_of(project.home.attempt(1, 1))
+    return [program, *descendants(program)]
+
+
+def still(project: Project) -> bool:
+    return all(map(is_stopped, below(project)))
+
+
+def test_a_paused_program_stands_still_with_all_its_children_and_goes_on(
+    project: Project,
+) -> None:
+    file = a_counting_job(project)
+    said = project.call("launcher", "pause", "counts")
+    assert (said.returncode, said.stdout) == (0, "1\tcommand/counts\tpaused\n"), said
+    until(lambda: still(project), "all of it stands still")
+    counts = number(file), number(Path(f"{file}.child"))
+    record = shown(project)
+    assert (record["state"], record["note_code"]) == ("running", "paused")
+    assert record["note"].startswith("paused since ")
+    again = project.call("launcher", "pause", "counts")
+    assert "paused already" in again.stderr
+    assert (number(file), number(Path(f"{file}.child"))) == counts
+    assert project.call("launcher", "resume", "counts").stdout == "1\tcommand/counts\tgoes on\n"
+    until(
+        lambda: number(file) > counts[0] and number(Path(f"{file}.child")) > counts[1], "it goes on"
+    )
+    assert shown(project)["note_code"] == "started"
+    assert project.call("launcher", "resume", "counts").returncode == 2
+
+
+def test_a_time_limit_does_not_come_nearer_during_a_pause(project: Project) -> None:
+    a_counting_job(project, "--time-limit", "3s", "--grace", "1s")
+    assert project.call("launcher", "pause", "counts").returncode == 0
+    until(lambda: still(project), "it stands still")
+    began = shown(project)["attempts"][0]["claimed"]
+    project.call("launcher", "add", "--name", "long", "--", "sleep", "4")
+    assert project.call("launcher", "wait", "long").returncode == 0
+    assert shown(project)["state"] == "running"
+    project.call("launcher", "resume", "counts")
+    project.call("launcher", "wait", "counts")
+    record = shown(project)
+    assert record["reason_code"] == "time-limit"
+    (attempt,) = record["attempts"]
+    assert attempt["paused"] >= 4
+    assert attempt["ended"] - began >= 7
+    assert abs(record["seconds"] - (attempt["ended"] - began - attempt["paused"])) < 1e-6
+
+
+@pytest.mark.parametrize("how", ["cancel", "stop"])
+def test_a_paused_program_hears_that_it_is_to_end(project: Project, how: str) -> None:
+    trap = "trap 'echo heard; exit 1' TERM; while :; do sleep .02; done"
+    project.call("launcher", "add", "--name", "counts", "--grace", "20s", "--", *shell(trap))
+    until(lambda: program_of(project.home.attempt(1, 1)), "it runs")
+    project.call("launcher", "pause", "counts")
+    until(lambda: still(project), "it stands still")
+    if how == "cancel":
+        project.call("launcher", "cancel", "counts", "--yes")
+        assert project.call("launcher", "wait", "counts").returncode == 1
+        assert shown(project)["state"] == "cancelled"
+    else:
+        project.call("launcher", "stop", "--now")
+        until(lambda: shown(project)["state"] == "queued", "it is queued again")
+    assert project.home.attempt(1, 1).log.read_text().endswith("heard\n")
+    with reading(project.home) as store:
+        (row,) = store.read.jobs_by_id([1])
+    assert row.paused is None
+
+
+@pytest.mark.parametrize("supervised", [True, False])
+def test_a_pause_outlives_the_scheduler_and_the_supervisor(
+    project: Project, supervised: bool
+) -> None:
+    file = a_counting_job(project)
+    if not supervised:
+        attempt = project.home.attempt(1, 1)
+        send(int(json.loads(attempt.started.read_bytes().splitlines()[1])["pid"]), signal.SIGKILL)
+    project.call("launcher", "pause", "counts")
+    until(lambda: still(project), "it stands still")
+    scheduler = scheduler_pid(project.home)
+    assert scheduler is not None
+    send(scheduler, signal.SIGKILL)
+    until(lambda: scheduler_pid(project.home) is None, "the scheduler is gone")
+    before = number(file)
+    project.call("launcher", "add", "--", "true")  # another scheduler comes
+    project.call("launcher", "wait", "2")
+    assert (still(project), number(file)) == (True, before)
+    send(scheduler_pid(project.home) or 0, signal.SIGKILL)
+    store = Store(project.home)
+    assert store.steering.resume([1], time.time()) == [1]  # while there is none
+    store.close()
+    project.call("launcher", "add", "--", "true")
+    until(lambda: number(file) > before, "it goes on")

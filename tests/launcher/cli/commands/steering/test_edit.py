@@ -1,0 +1,199 @@
+"""`launcher edit` and `launcher retry --set` with an editor that is a program."""
+
+import re
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from launcher.job import Spec
+from launcher.states import ReasonCode, State
+from launcher.store.queue import Store
+from launcher.system.paths import Home
+from tests.build import in_state, job_row, shell, until
+from tests.launcher.conftest import Launcher
+
+Editor = Callable[[str], Path]
+
+
+@pytest.fixture
+def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Editor:
+    """Have an editor that does what a shell script says; $1 is the file. Returns where it leaves a copy."""
+
+    def make(script: str) -> Path:
+        program, copy = tmp_path / "my editor", tmp_path / "copy.yaml"
+        program.write_text(f'#!/bin/sh\ncp "$1" "{copy}"\nstat -c %a "$(dirname "$1")"\n{script}\n')
+        program.chmod(0o700)
+        monkeypatch.setenv("VISUAL", f"'{program}'")
+        return copy
+
+    return make
+
+
+def a_held_job(launcher: Launcher, store: Store, *words: str) -> Spec:
+    launcher("add", "--name", "mine", "--hold", *words, "--", "sleep", "300")
+    return job_row(store, 1).spec
+
+
+def test_what_is_changed_in_the_editor_is_what_the_waiting_job_asks_for(
+    launcher: Launcher, store: Store, editor: Editor
+) -> None:
+    a_held_job(launcher, store, "--cpus", "2", "--time-limit", "1h30m")
+    copy = editor('sed -i \'s/"300"/"400"/; s/cpus: 2/cpus: 1/; s/1h30m/90s/\' "$1"')
+    answer = launcher("edit", "mine")
+    assert answer.code == 0, answer.err
+    assert "cpus 2 → 1" in answer.out
+    row = job_row(store, 1)
+    assert row.spec.argv == ("sleep", "400")
+    assert (row.spec.resources.cpus, row.spec.terms.time_limit_s) == (1, 90.0)
+    assert row.state is State.HELD
+    shown = copy.read_text()
+    assert 'argv: [sleep, "300"]  # the program and its arguments' in shown
+    assert "# vram: …  GPU memory that is reserved" in shown
+    _, state, reason = store.read.events_of(1)[-1]
+    assert (state, reason.code) == (State.HELD, ReasonCode.EDITED)
+    assert "time_limit 1h30m → 1m30s" in reason.text
+
+
+def test_a_line_that_is_deleted_means_the_default(
+    launcher: Launcher, store: Store, editor: Editor
+) -> None:
+    a_held_job(launcher, store, "--priority", "7", "--retries", "3")
+    editor("sed -i '/retries: 3/d; /priority: 7/d' \"$1\"")
+    assert launcher("edit", "1").code == 0
+    row = job_row(store, 1)
+    assert (row.priority, row.spec.priority, row.spec.terms.retries) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "said"),
+    [
+        ("exit 3", 3, "ended with exit code 3: nothing was changed"),
+        ("kill -9 $$", 3, "ended with SIGKILL: nothing was changed"),
+        (": >\"$1\"", 0, "nothing was changed: job 1 is as it was"),
+        ("touch \"$1\"", 0, "nothing was changed: job 1 is as it was"),
+        ("rm \"$1\"", 0, "nothing was changed: job 1 is as it was"),
+        ("sed -i 's/cpus: 2/cpus:  2/' \"$1\"", 0, "nothing was changed: job 1 is as it was"),
+        ("printf '\\377' >\"$1\"", 2, "is no UTF-8 text"),
+    ],
+)  # fmt: skip
+def test_an_editor_that_ends_badly_or_saves_nothing_new_changes_nothing(
+    launcher: Launcher, store: Store, editor: Editor, script: str, code: int, said: str
+) -> None:
+    before = a_held_job(launcher, store, "--cpus", "2")
+    editor(script)
+    answer = launcher("edit", "mine")
+    assert (answer.code, said in answer.err) == (code, True), answer
+    assert job_row(store, 1).spec == before
+    assert len(store.read.events_of(1)) == 1
+
+
+def test_a_program_that_is_no_editor_is_named(
+    launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_held_job(launcher, store)
+    monkeypatch.setenv("VISUAL", "no-such-editor --wait")
+    answer = launcher("edit", "mine")
+    assert (answer.code, "no-such-editor" in answer.err) == (3, True), answer
+    monkeypatch.setenv("VISUAL", "vi 'x")
+    assert 'VISUAL is "vi \'x", which is no command line' in launcher("edit", "mine").err
+
+
+def test_a_mistake_is_shown_at_its_place_and_the_text_is_kept(
+    launcher: Launcher, store: Store, editor: Editor
+) -> None:
+    before = a_held_job(launcher, store, "--cpus", "2")
+    editor("sed -i 's/cpus: 2/cpu: 3/' \"$1\"")
+    answer = launcher("edit", "mine")
+    assert answer.code == 2
+    assert "error[unknown-key]: 'cpu' is not a resource" in answer.err
+    assert "--> job-1.yaml:8:3" in answer.err
+    assert "^^^ did you mean 'cpus'?" in answer.err
+    kept = Path(answer.err.rstrip().rpartition(" ")[2])
+    assert "cpu: 3" in kept.read_text()
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
+    kept.unlink()
+    kept.parent.rmdir()
+    assert job_row(store, 1).spec == before
+
+
+def test_a_job_that_started_while_the_editor_was_open_is_left_as_it_is(
+    launcher: Launcher, store: Store, editor: Editor
+) -> None:
+    before = a_held_job(launcher, store)
+    release = Path(sys.executable).parent / "launcher"
+    editor(f'{release} release 1 >&2; sed -i \'s/"300"/"400"/\' "$1"')
+    answer = launcher("edit", "mine")
+    assert answer.code == 2, answer
+    assert re.search("job 1 is (queued|running) now: nothing was changed", answer.err)
+    assert job_row(store, 1).spec == before
+
+
+def test_a_running_job_is_refused_with_what_to_do(launcher: Launcher, store: Store) -> None:
+    launcher("add", "--name", "mine", "--", "sleep", "300")
+    until(lambda: in_state(store, 1, State.RUNNING), "it runs")
+    answer = launcher("edit", "mine", "--set", "resources.cpus=1")
+    assert answer.code == 2
+    assert "launcher cancel 1" in answer.err
+
+
+def test_a_failed_job_is_queued_again_with_what_was_set(
+    launcher: Launcher, store: Store, tmp_path: Path
+) -> None:
+    launcher("add", "--name", "mine", "--", *shell(f"echo $1 >>{tmp_path}/out; exit $1", "3"))
+    until(lambda: in_state(store, 1, State.FAILED), "it has failed")
+    words = ", ".join(f'"{word}"' for word in shell(f"echo $1 >>{tmp_path}/out; exit $1", "0"))
+    dry = launcher("retry", "mine", "--set", f"argv=[{words}]", "--dry-run")
+    assert "would be queued again, changed: argv" in dry.out
+    answer = launcher("retry", "mine", "--set", f"argv=[{words}]", "--set", "resources.retries=1")
+    assert (answer.code, "retries 0 → 1" in answer.out) == (0, True), answer
+    until(lambda: in_state(store, 1, State.DONE), "it is done")
+    assert (tmp_path / "out").read_text().split() == ["3", "0"]
+
+
+def test_a_time_that_is_set_is_waited_for_by_a_job_that_is_queued_again(
+    launcher: Launcher, store: Store
+) -> None:
+    launcher("add", "--name", "mine", "--", "false")
+    until(lambda: in_state(store, 1, State.FAILED), "it has failed")
+    assert launcher("retry", "mine", "--set", "resources.not_before=+1h").code == 0
+    row = job_row(store, 1)
+    assert (row.state, row.waits) == (State.QUEUED, 1)
+    assert row.starts_at is not None
+    assert launcher("edit", "mine", "--set", "resources.not_before=+2h").code == 0
+    later = job_row(store, 1)
+    assert later.starts_at is not None
+    assert later.starts_at > row.starts_at + 3000
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("lr=0.1", "'lr' is not a setting of any kind"),
+        ("cpus=2", "--set resources.cpus=…"),
+        ("name=other", "'name' is a word of task files"),
+        ("argv=[]", "argv: expected at least 1 value"),
+        ("resources.warn=5m", "warn counts back from time_limit"),
+        ("lr", "expected key=value"),
+    ],
+)
+def test_what_cannot_be_set_is_refused_as_in_a_task_file(
+    launcher: Launcher, store: Store, word: str, said: str
+) -> None:
+    before = a_held_job(launcher, store)
+    answer = launcher("edit", "mine", "--set", word)
+    assert (answer.code, said in answer.err) == (2, True), answer
+    assert job_row(store, 1).spec == before
+
+
+def test_other_resources_bring_a_job_into_another_lane(
+    launcher: Launcher, store: Store, home: Home
+) -> None:
+    a_held_job(launcher, store)
+    launcher("group", "few", "--limit", "1")
+    before = store.scheduling.lane_of(1)
+    assert launcher("edit", "mine", "--set", "resources.group=few").code == 0
+    after = Store(home, reading=True).scheduling.lane_of(1)
+    assert (before.group, after.group) == ("", "few")

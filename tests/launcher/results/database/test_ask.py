@@ -1,0 +1,116 @@
+"""Questions to a database: every way to write is refused by SQLite itself."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import UsageError
+from launcher.results.database.ask import ask
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "d.sqlite"
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        "CREATE TABLE jobs (id INTEGER PRIMARY KEY, name TEXT, lr REAL);"
+        "INSERT INTO jobs VALUES (1, 'a', 0.1), (2, 'b', NULL);"
+        "CREATE VIEW names AS SELECT name FROM jobs;"
+        "CREATE VIRTUAL TABLE jobs_fts USING fts5 (name, content='jobs', content_rowid='id');"
+        "INSERT INTO jobs_fts (rowid, name) SELECT id, name FROM jobs;"
+    )
+    connection.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows"),
+    [
+        ("SELECT id, name, lr FROM jobs", [(1, "a", 0.1), (2, "b", None)]),
+        ("WITH few AS (SELECT * FROM names) SELECT count(*) FROM few;", [(2,)]),
+        ("VALUES (1), (2)", [(1,), (2,)]),
+        ("SELECT rowid FROM jobs_fts WHERE jobs_fts MATCH 'b'", [(2,)]),
+        ("SELECT name FROM pragma_table_info('jobs') LIMIT 1", [("id",)]),
+        ("PRAGMA table_info(names)", [(0, "name", "TEXT", 0, None, 0)]),
+        ("SELECT value FROM json_each('[1, 2]')", [(1,), (2,)]),
+        (
+            "WITH RECURSIVE n(x) AS (SELECT 1 UNION SELECT x + 1 FROM n WHERE x < 3) SELECT max(x) FROM n",
+            [(3,)],
+        ),
+    ],
+)
+def test_what_reads_is_answered(path: Path, sql: str, rows: list[tuple[object, ...]]) -> None:
+    assert ask(path, sql, limit_s=20).rows == rows
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE TABLE x (y)", "CREATE TEMP TABLE x (y)", "CREATE VIEW x AS SELECT 1",
+        "CREATE VIRTUAL TABLE x USING fts5 (y)", "INSERT INTO jobs (name) VALUES ('c')",
+        "INSERT INTO jobs_fts (jobs_fts) VALUES ('rebuild')", "UPDATE jobs SET name = 'c'",
+        "DELETE FROM jobs", "DELETE FROM jobs RETURNING id", "REPLACE INTO jobs VALUES (1, 'x', 1)",
+        "WITH x AS (SELECT 1) DELETE FROM jobs", "DROP TABLE jobs", "ALTER TABLE jobs ADD COLUMN z",
+        "CREATE INDEX i ON jobs (name)", "REINDEX", "ANALYZE", "VACUUM", "VACUUM INTO '{folder}/copy'",
+        "ATTACH '{folder}/other' AS other", "DETACH main", "BEGIN", "BEGIN IMMEDIATE", "COMMIT", "SAVEPOINT s",
+        "PRAGMA user_version = 7", "PRAGMA journal_mode = WAL", "PRAGMA query_only = OFF",
+        "PRAGMA writable_schema = ON", "PRAGMA wal_checkpoint", "PRAGMA temp_store_directory = '{folder}'",
+        "PRAGMA optimize", "PRAGMA integrity_check",
+        "SELECT load_extension('x')", "SELECT fts3_tokenizer('simple')", "EXPLAIN DELETE FROM jobs",
+        "UPDATE sqlite_master SET sql = ''",
+        "SELECT * FROM pragma_journal_mode",
+    ],
+)  # fmt: skip
+def test_what_writes_is_refused(path: Path, sql: str) -> None:
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="launcher query only reads"):
+        ask(path, sql.format(folder=path.parent), limit_s=20)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT 1; SELECT 2", "more than one statement"),
+        ("SELECT 1; DROP TABLE jobs", "more than one statement"),
+        ("", "the question is empty"),
+        ("-- nothing", "only reads"),
+        ("SELEC 1", 'near "SELEC": syntax error'),
+        ("SELECT nam FROM jobs", "no such column: nam, did you mean 'name'?"),
+        ("SELECT jobs.nam FROM jobs", "did you mean 'name'?"),
+        ("SELECT * FROM job", "no such table: job, did you mean 'jobs'?"),
+        ("SELECT '\ud800'", "surrogates not allowed"),
+        ("SELECT 1 \0 FROM jobs", "null character"),
+        ("SELECT zeroblob(200000000)", "larger than 64 MiB"),
+        ("SELECT ?", "Incorrect number of bindings"),
+    ],
+)
+def test_a_wrong_question_is_explained(path: Path, sql: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        ask(path, sql, limit_s=20)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n",
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n WHERE x < 0",
+    ],
+)
+def test_a_question_without_end_is_given_up(path: Path, sql: str) -> None:
+    with pytest.raises(UsageError, match="no answer within"):
+        ask(path, sql, limit_s=0.05)
+
+
+def test_a_file_that_is_none_or_no_database_is_named(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.sqlite does not exist"):
+        ask(tmp_path / "none.sqlite", "SELECT 1", limit_s=20)
+    assert not (tmp_path / "none.sqlite").exists()
+    with pytest.raises(UsageError, match="is no file"):
+        ask(tmp_path, "SELECT 1", limit_s=20)
+    path.write_text("a text, and no database " * 100)
+    with pytest.raises(UsageError, match="is no SQLite database"):
+        ask(path, "SELECT 1", limit_s=20)

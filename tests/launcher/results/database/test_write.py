@@ -1,0 +1,252 @@
+"""The database of results: what is in it, that it is written in place, and that readers see it whole."""
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.errors import MachineError, UsageError
+from launcher.results.database.write import write_run
+from launcher.states import Done, Failed, Outcome
+from launcher.store.queue import Store
+from launcher.system.files import Json
+from launcher.system.paths import Home
+from tests.build import DEADLINE_S, a_spec, claimed, enqueue
+
+pytest.importorskip("sqlite_utils")
+
+
+def ended(store: Store, outcome: Outcome, name: str, **changes: Any) -> int:
+    """Return a job of the run `test` that has ended."""
+    run = changes.get("run", "test")
+    (job,) = enqueue(store, a_spec(name=name, **changes), run=run)
+    store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=2.0)
+    return job
+
+
+def done(store: Store, name: str, result: dict[str, Json], **changes: Any) -> int:
+    return ended(store, Done(at=2.0, result=result), name, **changes)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "results.sqlite"
+
+
+def write(path: Path, home: Home, store: Store, run: str = "test") -> int:
+    return write_run(path, home, store, store.read.of_run(run)).rows
+
+
+def select(path: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(sql, values).fetchall()
+    finally:
+        connection.close()
+
+
+def test_a_run_is_written_with_its_jobs_attempts_settings_and_numbers(
+    path: Path, home: Home, store: Store
+) -> None:
+    job = done(
+        store, "command/a", {"auc": {"value": 0.5, "low": 0.4, "high": 0.6}}, argv=("x", "--lr=0.1")
+    )
+    write(path, home, store)
+    assert select(path, "SELECT name, jobs, done, open FROM runs") == [("test", 1, 1, 0)]
+    assert select(path, "SELECT id, number, name, state, command FROM jobs") == [
+        (job, job, "command/a", "done", "x --lr=0.1")
+    ]
+    assert select(path, "SELECT number, device, ending, exit_code FROM attempts") == [
+        (1, "cpu", "done", 0)
+    ]
+    assert select(path, "SELECT name, value, typeof(value) FROM settings") == [("lr", 0.1, "real")]
+    assert select(path, "SELECT name, value, low, high FROM metrics") == [("auc", 0.5, 0.4, 0.6)]
+
+
+def test_a_second_call_writes_nothing_and_a_third_only_what_is_new(
+    path: Path, home: Home, store: Store
+) -> None:
+    for number in range(5):
+        done(store, f"command/{number}", {"n": number})
+    assert write(path, home, store) >= 15
+    before = path.read_bytes()
+    assert write(path, home, store) == 0
+    assert path.read_bytes() == before
+    done(store, "command/new", {"n": 7})
+    # the job, its attempt and its number; the run's counts are no rows of their own
+    assert write(path, home, store) == 3
+
+
+def test_what_changed_is_changed_in_place(path: Path, home: Home, store: Store) -> None:
+    job = ended(store, Failed(at=2.0, error="no luck"), "command/a")
+    write(path, home, store)
+    assert select(path, "SELECT state FROM jobs") == [("failed",)]
+    store.owning.retry([job], 3.0)
+    store.scheduling.finish(claimed(store, job), Done(at=4.0), outputs={}, now=4.0)
+    write(path, home, store)
+    assert select(path, "SELECT id, state, attempts FROM jobs") == [(job, "done", 2)]
+    assert select(path, "SELECT number, ending FROM attempts") == [(1, "failed"), (2, "done")]
+
+
+def test_errors_and_the_ends_of_logs_are_found_by_their_words(
+    path: Path, home: Home, store: Store
+) -> None:
+    (job,) = enqueue(store, a_spec(name="command/a"))
+    claim = claimed(store, job)
+    log = home.attempt(job, 1).log
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_bytes(
+        b"begin\n" + b"x" * 100_000 + b"\nRuntimeError: \x1b[31mCUDA\x1b[0m error \xff\n"
+    )
+    store.scheduling.finish(claim, Failed(at=2.0, error="exit code 1"), outputs={}, now=2.0)
+    ended(store, Failed(at=2.0, error="disk full"), "command/b")
+    write(path, home, store)
+    query = (
+        "SELECT job FROM errors WHERE id IN (SELECT rowid FROM errors_fts WHERE errors_fts MATCH ?)"
+    )
+    assert select(path, query, "cuda") == [(job,)]
+    ((text,),) = select(path, "SELECT log FROM errors WHERE job = ?", job)
+    assert "RuntimeError: CUDA error" in text
+    assert len(text) < 40_000
+    assert [
+        row[:3] for row in select(path, "SELECT run, job, attempt FROM failures ORDER BY job")
+    ] == [
+        ("test", "command/a", 1),
+        ("test", "command/b", 1),
+    ]
+
+
+def test_several_runs_and_homes_lie_in_one_file(
+    path: Path, home: Home, store: Store, tmp_path: Path
+) -> None:
+    done(store, "command/a", {"n": 1})
+    done(store, "command/b", {"n": 2}, run="other")
+    write(path, home, store)
+    write(path, home, store, "other")
+    elsewhere = Home(tmp_path / "elsewhere")
+    elsewhere.folder.mkdir()
+    second = Store(elsewhere, durable=False)
+    mine = done(second, "command/z", {"n": 3})
+    write(path, elsewhere, second)
+    second.close()
+    assert write(path, home, store) == 0
+    rows = select(
+        path,
+        "SELECT homes.folder, runs.name, jobs.number, metrics.value FROM metrics JOIN jobs ON jobs.id = job"
+        " JOIN runs ON runs.id = run JOIN homes ON homes.id = home ORDER BY metrics.value",
+    )
+    assert rows == [
+        (str(home.folder), "test", 1, 1.0),
+        (str(home.folder), "other", 2, 2.0),
+        (str(elsewhere.folder), "test", mine, 3.0),
+    ]
+
+
+def test_keys_refer_to_rows_that_are_there(path: Path, home: Home, store: Store) -> None:
+    done(store, "command/a", {"n": 1}, argv=("x", "--lr=1"))
+    ended(store, Failed(at=2.0, error="no"), "command/b")
+    write(path, home, store)
+    assert select(path, "PRAGMA foreign_key_check") == []
+    assert select(path, "PRAGMA integrity_check") == [("ok",)]
+    tables = [row[2] for row in select(path, "PRAGMA foreign_key_list(scores)")]
+    assert sorted(tables) == ["jobs", "jobs", "runs"]
+
+
+def test_readers_see_the_whole_of_a_call_or_nothing(path: Path, home: Home, store: Store) -> None:
+    done(store, "command/a", {"n": 1})
+    write(path, home, store)
+    done(store, "command/b", {"n": 2})
+    reader = sqlite3.connect(path)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT jobs FROM runs").fetchone() == (1,)
+    with ThreadPoolExecutor() as threads:
+        writing = threads.submit(write_from_elsewhere, path, home)
+        # whatever the writer has done, this reader's jobs are those of one moment
+        for _ in range(100):
+            assert reader.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
+        reader.execute("COMMIT")
+        reader.close()
+        assert writing.result(DEADLINE_S) == 3
+    assert (
+        select(path, "SELECT jobs FROM runs") == select(path, "SELECT count(*) FROM jobs") == [(2,)]
+    )
+
+
+def write_from_elsewhere(path: Path, home: Home) -> int:
+    store = Store(home, durable=False)
+    try:
+        return write(path, home, store)
+    finally:
+        store.close()
+
+
+def test_a_call_that_fails_leaves_the_file_as_it_was(path: Path, home: Home, store: Store) -> None:
+    done(store, "command/a", {"n": 1})
+    write(path, home, store)
+    before = path.read_bytes()
+    done(store, "command/b", {"n": 2})
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(
+        "CREATE TRIGGER no_more BEFORE INSERT ON metrics BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+    )
+    with pytest.raises(MachineError, match="disk full"):
+        write(path, home, store)
+    connection.execute("DROP TRIGGER no_more")
+    connection.close()
+    assert select(path, "SELECT count(*) FROM jobs") == [(1,)]
+    assert len(path.read_bytes()) == len(before)
+
+
+@pytest.mark.parametrize("content", [b"no database at all, but a long text" * 100, b"\0" * 5000])
+def test_a_file_that_is_no_database_is_left_alone(
+    path: Path, home: Home, store: Store, content: bytes
+) -> None:
+    done(store, "command/a", {"n": 1})
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="no SQLite database"):
+        write(path, home, store)
+    assert path.read_bytes() == content
+
+
+def test_another_programs_database_is_left_alone(path: Path, home: Home, store: Store) -> None:
+    done(store, "command/a", {"n": 1})
+    with pytest.raises(UsageError, match="of another program"):
+        write(home.database, home, store)
+    sqlite3.connect(path).execute("CREATE TABLE mine (x)").connection.close()
+    with pytest.raises(UsageError, match="of another program"):
+        write(path, home, store)
+    assert select(path, "SELECT name FROM sqlite_master") == [("mine",)]
+
+
+def test_a_newer_launchers_file_is_left_alone(path: Path, home: Home, store: Store) -> None:
+    done(store, "command/a", {"n": 1})
+    write(path, home, store)
+    sqlite3.connect(path, isolation_level=None).execute(
+        "PRAGMA user_version = 99"
+    ).connection.close()
+    with pytest.raises(UsageError, match="newer launcher"):
+        write(path, home, store)
+
+
+def test_odd_names_and_values_are_kept(path: Path, home: Home, store: Store) -> None:
+    odd: dict[str, Json] = {'a"b]': 1, "A": 1e400, "big": 1 << 80, "nan": float("nan"), "": 2}
+    done(
+        store,
+        "command/'; DROP TABLE jobs; --\x1b",
+        odd,
+        argv=("x", "--big=99999999999999999999999", "--s=\x1b[31m"),
+    )
+    write(path, home, store)
+    assert write(path, home, store) == 0
+    names = {name for (name,) in select(path, "SELECT name FROM metrics")}
+    assert names == {'a"b]', "A", "big", "nan", ""}
+    ((name,),) = select(path, "SELECT name FROM jobs")
+    assert name == "command/'; DROP TABLE jobs; --\x1b"
+
+
+def test_the_file_is_its_owners_alone(path: Path, home: Home, store: Store) -> None:
+    done(store, "command/a", {"n": 1})
+    write(path, home, store)
+    assert path.stat().st_mode & 0o777 == 0o600

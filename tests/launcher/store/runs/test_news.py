@@ -1,0 +1,94 @@
+import time
+from pathlib import Path
+
+import pytest
+
+from launcher.job_options.notifications import AS_CONFIGURED, Event, RunNotify
+from launcher.states import Done, Failed, OutOfMemory, ReasonCode, State
+from launcher.store.queue import Store
+from launcher.store.runs.news import MOST_FAILURES, RunNewsReader
+from tests.build import a_spec, claimed, enqueue
+
+
+@pytest.fixture
+def reader(store: Store) -> RunNewsReader:
+    return RunNewsReader(store.database)
+
+
+def test_what_happened_after_an_event_is_told_by_run(store: Store, reader: RunNewsReader) -> None:
+    assert reader.since(0).runs == ()
+    first, second = enqueue(store, a_spec(name="a"), a_spec(name="b"), run="one")
+    before = reader.newest()
+    (third,) = enqueue(store, a_spec(name="a"), run="two")
+    now = time.time()
+    for job, outcome in (
+        (first, Done(at=now)),
+        (second, Failed(at=now, error="boom")),
+        (third, OutOfMemory(at=now, error="too large", where="gpu")),
+    ):
+        store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=now)
+    news = reader.since(before)
+    assert news.upto == reader.newest()
+    one, two = news.runs
+    assert (one.name, one.root, one.open, one.failed, one.out_of_memory) == (
+        "one",
+        "/nowhere",
+        0,
+        1,
+        0,
+    )
+    assert one.totals == {State.DONE: 1, State.FAILED: 1}
+    assert (two.failed, two.out_of_memory) == (1, 1)
+    assert [(each.job, each.name, each.reason.code) for each in news.failures] == [
+        (second, "b", ReasonCode.FAILED),
+        (third, "a", ReasonCode.OUT_OF_MEMORY),
+    ]
+    assert reader.since(news.upto).runs == ()
+    assert reader.ended_since(one.id, now) == {State.DONE: 1, State.FAILED: 1}
+    assert reader.ended_since(one.id, now + 1) == {}
+
+
+def test_of_many_failures_the_first_of_each_run_are_told(
+    store: Store, reader: RunNewsReader
+) -> None:
+    many = enqueue(store, *(a_spec(name=str(number)) for number in range(30)), run="many")
+    (single,) = enqueue(store, a_spec(), run="single")
+    for job in (*many, single):
+        store.scheduling.finish(
+            claimed(store, job), Failed(at=2.0, error="boom"), outputs={}, now=2.0
+        )
+    news = reader.since(0)
+    assert [each.job for each in news.failures] == [*many[:MOST_FAILURES], single]
+    assert [run.failed for run in news.runs] == [30, 1]
+
+
+def test_what_a_run_says_of_its_messages_is_kept(store: Store, reader: RunNewsReader) -> None:
+    enqueue(store, a_spec(), run="loud")
+    enqueue(store, a_spec(), run="silent")
+    wanted = RunNotify(events=(Event.RUN_ENDED,), to=("mail",))
+    with store.writing():
+        store.set_notify(store.run(Path("/nowhere"), "silent"), wanted)
+    assert [run.notify for run in reader.since(0).runs] == [AS_CONFIGURED, wanted]
+    with store.writing():
+        store.set_notify(store.run(Path("/nowhere"), "silent"), AS_CONFIGURED)
+    assert [run.notify for run in reader.since(0).runs] == [AS_CONFIGURED] * 2
+
+
+def test_jobs_that_wait_for_others_are_not_counted_as_waiting(
+    store: Store, reader: RunNewsReader
+) -> None:
+    _, held, _ = enqueue(
+        store, a_spec(name="a"), a_spec(name="b"), a_spec(name="c"), needs={"c": ["a"]}
+    )
+    store.owning.hold([held], time.time())
+    waiting = sorted((each.jobs, each.held) for _, each in reader.waiting())
+    assert waiting == [(1, False), (1, True)]
+    assert reader.gpus_in_use() == frozenset()
+
+
+def test_who_begins_to_listen_hears_of_the_last_minutes(
+    store: Store, reader: RunNewsReader
+) -> None:
+    enqueue(store, a_spec(name="a"))
+    assert reader.beginning(time.time()) == 0
+    assert reader.beginning(time.time() + 3600) == reader.newest()

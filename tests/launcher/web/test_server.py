@@ -1,0 +1,276 @@
+import contextlib
+import os
+import resource
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.states import State
+from launcher.store.queue import Store
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.paths import Home
+from launcher.workers.progress.writer import Progress
+from tests.build import a_spec, claimed, enqueue, gone, in_state, until
+from tests.launcher.web.browser import Page, events, served
+
+EVIL = "command/<script>alert(1)</script>"
+
+
+@pytest.fixture
+def page(home: Home, store: Store, tmp_path: Path) -> Iterator[Page]:
+    """The page of a queue in which nothing starts, with three jobs."""
+    home.stop.write_text("{}")
+    enqueue(store, a_spec(name="command/one"), a_spec(name=EVIL), a_spec(name="train/net"))
+    with served(tmp_path) as page:
+        yield page
+
+
+def test_without_the_link_or_its_cookie_there_is_nothing_to_see(page: Page) -> None:
+    for path in (
+        "/",
+        page.root,
+        f"{page.root}jobs",
+        f"{page.root}static/app.js",
+        "/?token=x",
+        "/x",
+    ):
+        answer = page.ask(path, Cookie="")
+        assert answer.status == 403
+        assert "command" not in answer.text
+    assert page.ask(page.root, Cookie=f"{page.cookie}x").status == 403
+    assert page.ask("/", Cookie=page.cookie).status == 404
+
+
+def test_a_cookie_of_another_server_is_refused(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with served(tmp_path / "other") as other:
+        assert page.ask(page.root, Cookie=other.cookie).status == 403
+
+
+def test_another_host_or_origin_is_refused_with_the_cookie_too(page: Page) -> None:
+    assert page.get("", Host="evil.example").status == 421
+    assert page.get("", Origin="http://evil.example").status == 403
+    question = {"question": "hold job 1 command/one? it starts only when it is released"}
+    assert page.post("jobs/1/hold", question, Origin="http://evil.example").status == 403
+    assert page.ask(f"{page.root}jobs/1/hold", method="POST").status == 403  # says no origin
+    socketed = page.get("", Upgrade="websocket", Connection="Upgrade", Origin="http://evil.example")
+    assert socketed.status == 403
+
+
+def test_every_answer_forbids_foreign_scripts_and_is_kept_by_nobody(page: Page) -> None:
+    for answer in (page.get(""), page.get("jobs/77"), page.ask("/", Cookie="")):
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_name_of_html_is_text_on_every_page(page: Page) -> None:
+    for path in (
+        "",
+        "jobs",
+        "jobs/2",
+        "jobs/2/log",
+        "jobs/2/hold",
+        "curves?job=2",
+        "jobs?q=%3Cb%3E",
+    ):
+        answer = page.get(path)
+        assert answer.status == 200
+        assert "<script>alert" not in answer.text
+        assert "<b>&" not in answer.text
+    assert "&lt;script&gt;alert(1)" in page.get("jobs/2").text
+
+
+def test_what_is_not_there_is_said(page: Page) -> None:
+    assert "no job 77" in page.get("jobs/77").text
+    for path in ("jobs/77", "nothing", "jobs/1/eat", "static/none.js", "jobs/1/log/raw"):
+        assert page.get(path).status == 404
+    assert page.get("jobs/1/log?attempt=3").status == 404
+
+
+def test_a_change_is_asked_about_and_then_made(page: Page, store: Store) -> None:
+    asked = page.get("jobs/1/hold").text
+    question = "hold job 1 command/one? it starts only when it is released"
+    assert question in asked
+    answer = page.post("jobs/1/hold", {"question": question})
+    assert answer.status == 303
+    assert in_state(store, 1, State.HELD)
+    assert "job 1 command/one held" in page.ask(answer.headers["location"]).text
+    again = page.ask(answer.headers["location"]).text
+    assert "job 1 command/one held</p>" not in again
+
+
+def test_what_was_not_asked_is_not_done(page: Page, store: Store) -> None:
+    for question in ("", "yes", "cancel job 2 command/one?"):
+        answer = page.post("jobs/1/cancel", {"question": question})
+        assert answer.status == 409
+        assert "cancel job 1 command/one?" in answer.text
+    assert in_state(store, 1, State.QUEUED)
+
+
+def test_a_change_that_cannot_be_says_why(page: Page, store: Store) -> None:
+    assert "only a held job can be released" in page.get("jobs/1/release").text
+    answer = page.post("jobs/1/release", {"question": "release job 1 command/one?"})
+    assert answer.status == 409
+    assert in_state(store, 1, State.QUEUED)
+
+
+def test_a_read_only_page_changes_nothing(home: Home, store: Store, tmp_path: Path) -> None:
+    home.stop.write_text("{}")
+    enqueue(store, a_spec(name="command/one"))
+    with served(tmp_path, "--read-only") as page:
+        assert "jobs/1/hold" not in page.get("jobs/1").text
+        answer = page.post("jobs/1/hold", {"question": "hold job 1 command/one?"})
+        assert answer.status == 403
+        assert "read only" in answer.text
+    assert in_state(store, 1, State.QUEUED)
+
+
+def test_a_stream_sends_what_has_changed_and_nothing_else(page: Page, store: Store) -> None:
+    with contextlib.closing(page.stream("jobs")) as connection:
+        heard = events(connection)
+        first = {event["id"]: event for event in (next(heard), next(heard))}
+        assert set(first) == {"head", "list"}
+        assert f'data-version="{first["list"]["version"]}"' in page.get("jobs").text
+        store.owning.hold([1], 1.0)
+        changed = {event["id"]: event for event in (next(heard), next(heard))}
+        assert "held" in changed["list"]["html"]
+    with contextlib.closing(page.stream("jobs/3")) as connection:
+        heard = events(connection)
+        parts = {}
+        while "events" not in parts:
+            event = next(heard)
+            parts[event["id"]] = event
+        store.owning.hold([3], 1.0)
+        changed_parts = set()
+        while "events" not in changed_parts:
+            changed_parts.add(next(heard)["id"])
+        assert "log" not in changed_parts
+
+
+def test_a_stream_follows_progress_that_the_queue_does_not_know(
+    page: Page, home: Home, store: Store
+) -> None:
+    claimed(store, 3)
+    attempt = home.attempt(3, 1)
+    attempt.folder.mkdir(parents=True)
+    with contextlib.closing(page.stream("jobs/3")) as connection:
+        heard = events(connection)
+        while next(heard)["id"] != "events":
+            pass
+        progress = Progress(attempt.progress)
+        progress(step=1, total=4, loss=0.5)
+        attempt.log.write_text("a line of the log\n")
+        parts: dict[str, str] = {}
+        while not ({"curves", "log"} <= parts.keys()) or "a line" not in parts["log"]:
+            event = next(heard)
+            parts[event["id"]] = event["html"]
+        assert "<svg" in parts["curves"] or "steps" in parts["curves"] or "loss" in parts["curves"]
+
+
+def test_more_streams_than_are_good_are_refused_and_the_page_lives_on(page: Page) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    connections: list[socket.socket] = []
+    try:
+        connections = [page.stream() for _ in range(300)]
+        heads = [_status(connection) for connection in connections]
+    finally:
+        for connection in connections:
+            connection.close()
+    assert {200, 503} == set(heads)
+    assert heads.count(200) <= 60
+    until(lambda: page.get("").status == 200, "the page answers again")
+    assert (soft, hard) == resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+def _status(connection: socket.socket) -> int:
+    try:
+        head = connection.recv(12)
+    except ConnectionResetError:  # it was refused before its request was read
+        return 503
+    return int(head.split()[1]) if head else 503
+
+
+def test_a_request_that_is_too_large_or_none_is_refused(page: Page) -> None:
+    assert page.get("jobs?q=" + "x" * 100_000).status == 414
+    large = page.post("jobs/1/hold", {"question": "x" * 100_000})
+    assert large.status == 413
+    with socket.create_connection(("127.0.0.1", page.port)) as connection:
+        connection.sendall(b"no http at all\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+    assert page.get("").status == 200
+
+
+def test_a_home_without_a_queue_says_how_one_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "none yet")
+    monkeypatch.setenv("LAUNCHER_HOME", str(home.folder))
+    with served(tmp_path) as page:
+        assert "There is no queue in this home yet" in page.get("").text
+        assert page.get("jobs").status == 404
+        assert page.get("jobs/1/hold").status == 404
+    assert not home.folder.exists()
+
+
+def test_a_queue_that_is_deleted_and_made_anew_is_shown_again(
+    page: Page, home: Home, store: Store
+) -> None:
+    assert "command/one" in page.get("").text
+    store.close()
+    for file in home.folder.glob("queue.sqlite*"):
+        file.unlink()
+    assert "There is no queue in this home yet" in page.get("").text
+    with contextlib.closing(Store(home, durable=False)) as other:
+        enqueue(other, a_spec(name="command/other"))
+    assert "command/other" in page.get("").text
+
+
+def test_a_dead_scheduler_is_said(home: Home, store: Store, tmp_path: Path) -> None:
+    enqueue(store, a_spec(name="command/one"))
+    with served(tmp_path, "--read-only") as page:
+        assert scheduler_pid(home) is None
+        assert "No scheduler lives" in page.get("").text
+        home.stop.write_text("{}")
+        assert "The queue is stopped" in page.get("").text
+
+
+def test_a_log_is_sent_as_the_program_wrote_it(page: Page, home: Home, store: Store) -> None:
+    claimed(store, 3)
+    log = home.attempt(3, 1).log
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"<b>\x1b[31m\xff\n" * 10_000)
+    answer = page.get("jobs/3/log/raw")
+    assert answer.body == log.read_bytes()
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+def test_the_token_is_in_no_log_and_a_signal_ends_the_page(page: Page, home: Home) -> None:
+    page.ask("/?token=wrong", Cookie="")
+    with contextlib.closing(page.stream()) as connection:
+        assert next(events(connection))
+        page.process.send_signal(signal.SIGTERM)
+        until(lambda: gone(page.process.pid), "the server ends")
+    secret = page.link.partition("token=")[2]
+    written = page.errors.read_text()
+    assert secret not in written
+    assert "Traceback" not in written
+    assert f"ssh -N -L {page.port}:127.0.0.1:{page.port}" in written
+    logs = [file for file in home.folder.rglob("*") if file.is_file()]
+    assert all(secret.encode() not in file.read_bytes() for file in logs)
+
+
+def test_only_the_loopback_is_served(page: Page) -> None:
+    listening = Path(f"/proc/{page.process.pid}/net/tcp").read_text().splitlines()
+    ours = [line.split()[1] for line in listening if line.split()[1].endswith(f":{page.port:04X}")]
+    assert ours
+    assert all(address.startswith("0100007F:") for address in ours)
+    assert not any(
+        line.split()[1].endswith(f":{page.port:04X}")
+        for line in Path(f"/proc/{os.getpid()}/net/tcp6").read_text().splitlines()[1:]
+    )
