@@ -23,7 +23,7 @@ Items = list["CompletionItem[str]"]
 Complete = Callable[[click.Context, click.Parameter, str], Items]
 
 VARIABLE = "_LAUNCHER_COMPLETE"
-RUN_PREFIX = "run:"
+RUN_PREFIX, TAG_PREFIX = "run:", "tag:"
 MOST_FILES = 500
 _KINDS = "launcher.kinds"  # the entry points; the module of that name takes too long to import
 _OPEN = ("running", "queued", "held")
@@ -47,17 +47,20 @@ FIRST: Mapping[str, Sequence[str]] = {
 
 
 def _jobs(context: click.Context, _: click.Parameter, incomplete: str) -> Items:
-    """Offer numbers and names of jobs, those that the verb can use first, and run:NAME."""
+    """Offer numbers and names of jobs, those that the verb can use first, run:NAME and tag:NAME."""
     states = FIRST.get(context.info_name or "", ())
 
     def look(queue: "Completing") -> "Found":
         words: Found = {}
-        if not incomplete.startswith(RUN_PREFIX):
+        if not incomplete.startswith((RUN_PREFIX, TAG_PREFIX)):
             words |= queue.numbers(incomplete, states)
             words |= queue.jobs(incomplete, states)
         if incomplete and RUN_PREFIX.startswith(incomplete[: len(RUN_PREFIX)]):
             names = queue.runs(incomplete[len(RUN_PREFIX) :])
             words |= {f"{RUN_PREFIX}{name}": "all jobs of the run" for name in names}
+        if incomplete and TAG_PREFIX.startswith(incomplete[: len(TAG_PREFIX)]):
+            names = queue.tags(incomplete[len(TAG_PREFIX) :])
+            words |= {f"{TAG_PREFIX}{name}": "all jobs with the tag" for name in names}
         return words
 
     return _items(_ask(look))
@@ -115,6 +118,7 @@ ARGUMENTS: Mapping[str, tuple[Complete | None, ...]] = {
     "hold": (JOBS,),
     "kinds": (KINDS,),
     "logs": (JOBS,),
+    "note": (JOBS, None),
     "pause": (JOBS,),
     "priority": (None, JOBS),
     "release": (JOBS,),
@@ -126,6 +130,7 @@ ARGUMENTS: Mapping[str, tuple[Complete | None, ...]] = {
     "show": (JOBS,),
     "simulate": (FILES,),
     "status": (JOBS,),
+    "tag": (JOBS,),
     "wait": (JOBS,),
 }
 CHOOSING = frozenset({"completion", "service"})  # their own words follow, which they know alone

@@ -33,7 +33,8 @@ VERBS = {
     "hold": "keep queued jobs from starting",
     "kinds": "list the installed kinds of jobs and their settings",
     "logs": "print the output of jobs",
-    "notify": "show who is told of what, and send a test message",
+    "note": "write a note on jobs",
+    "notify": "show the targets of messages, and send a test message",
     "pause": "let running programs stand still; their memory stays reserved",
     "priority": "change the order of waiting jobs",
     "query": "ask a database of results in SQL; nothing can be changed",
@@ -50,6 +51,7 @@ VERBS = {
     "start": "start jobs again after `launcher stop`",
     "status": "list jobs, their states, and why they wait",
     "stop": "start no more jobs; with --now also end running ones",
+    "tag": "give tags to jobs, by which they are selected: tag:NAME",
     "top": "show GPUs and jobs on the whole screen, and control them",
     "wait": "wait until jobs have ended",
     "web": "serve GPUs and jobs as a live page for the browser, and control them",
@@ -60,6 +62,7 @@ ELSEWHERE = {
     "edit": ("steering.edit", "command"),
     "group": ("steering.group", "command"),
     "hold": ("steering.steer", "hold"),
+    "note": ("steering.tag", "note"),
     "pause": ("steering.pause", "command"),
     "priority": ("steering.steer", "priority"),
     "release": ("steering.steer", "release"),
@@ -69,6 +72,7 @@ ELSEWHERE = {
     "share": ("steering.group", "share"),
     "start": ("steering.stop", "start"),
     "stop": ("steering.stop", "command"),
+    "tag": ("steering.tag", "command"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Which jobs a person means: by number, name, beginning, glob, or `run:NAME`."""
+"""Which jobs a person means: by number, name, beginning, glob, `run:NAME`, or `tag:NAME`."""
 
 import os
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from launcher.errors import UsageError, known_words, nearest
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 
-RUN_PREFIX = "run:"
+RUN_PREFIX, TAG_PREFIX = "run:", "tag:"
 HELP = (
     "a job's number, its name (for programs also without `command/`), a prefix ('train/'), a glob "
-    "('train/*'), or run:NAME."
+    "('train/*'), run:NAME, or tag:NAME."
 )
 _LONGEST_NUMBER = 18  # digits; SQLite counts to 2^63
 
@@ -57,6 +57,8 @@ def _matching(store: Store, pattern: str) -> list[JobRow]:
         return []  # no name is made of such bytes
     if pattern.startswith(RUN_PREFIX):
         return _of_runs(store, pattern.removeprefix(RUN_PREFIX))
+    if pattern.startswith(TAG_PREFIX):
+        return store.read.jobs_by_id(store.steering.tagged(pattern.removeprefix(TAG_PREFIX)))
     if pattern.isascii() and pattern.isdecimal():
         return store.read.jobs_by_id([int(pattern)]) if len(pattern) <= _LONGEST_NUMBER else []
     return store.read.named(pattern)
@@ -75,6 +77,12 @@ def _nothing(store: Store, pattern: str) -> str:
         close = nearest(name, runs)
         hint = f", did you mean run:{close}?" if close else f" ({known_words(name, runs)})"
         return f"there is no run {name!r}{hint}"
+    if pattern.startswith(TAG_PREFIX):
+        tags = [*store.steering.all_tags()]
+        name = pattern.removeprefix(TAG_PREFIX)
+        close = nearest(name, tags)
+        hint = f", did you mean tag:{close}?" if close else f" ({known_words(name, tags)})"
+        return f"no job has the tag {name!r}{hint}"
     close = None if pattern.isdecimal() else nearest(pattern, store.read.names())
     hint = f", did you mean {close!r}?" if close else "; `launcher status --all` lists every job"
     return f"no job is called {pattern!r}{hint}"

@@ -65,7 +65,7 @@ def _after(
         open=news.open,
         totals=news.totals,
         failed=watch.failed + news.failed,
-        ended=None if news.open else watch.ended or now,
+        ended=None if news.open else news.last_at,
         bundle=with_notes(watch.bundle, notes, now, more=unlisted),
     )
 
@@ -108,9 +108,10 @@ def ripe(
     """
     runs, messages = dict(notices.runs), list[Addressed]()
     for run in notices.runs.values():
-        if run.ended is not None and _is_past(run.ended, settings.bundle_s, now):
-            messages += _of_run(run, counts(run.id, run.since), settings, host, now)
-            del runs[run.id]
+        if run.ended is not None:  # what is to be told of it goes into the message of its end
+            if _is_past(run.ended, settings.bundle_s, now):
+                messages += _of_run(run, counts(run.id, run.since), settings, host, now)
+                del runs[run.id]
         elif run.bundle.notes and _is_past(run.bundle.opened, _patience_s(run, settings), now):
             messages += _of_run(run, None, settings, host, now)
             runs[run.id] = replace(run, bundle=Bundle(), messages=run.messages + 1)

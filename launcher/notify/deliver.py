@@ -18,7 +18,7 @@ MOST_ANSWER = 500  # characters
 _IDLE_TALK = "Notifying "  # so many services
 
 
-class _Said(logging.Handler):
+class _LogLines(logging.Handler):
     """Keeps what apprise logs."""
 
     def __init__(self) -> None:
@@ -43,18 +43,18 @@ def deliver(order: dict[str, Any]) -> tuple[bool, str]:
         import apprise  # an extra; only this process needs it
     except ImportError:
         return False, MISSING.format(python=sys.executable)
-    logger, said = logging.getLogger("apprise"), _Said()
-    logger.addHandler(said)
+    logger, log = logging.getLogger("apprise"), _LogLines()
+    logger.addHandler(log)
     logger.setLevel(logging.INFO)
     logger.propagate = False
     service = apprise.Apprise(asset=apprise.AppriseAsset(app_id="launcher", app_desc="launcher"))
     if not service.add(order["url"]):
-        return False, "; ".join([UNKNOWN, *said.lines])
+        return False, "; ".join([UNKNOWN, *log.lines])
     if "title" not in order:
         return True, ""
     text, title = order["text"], order["title"]
     delivered = service.notify(body=text, title=title, body_format=apprise.NotifyFormat.TEXT)
-    return bool(delivered), "; ".join(said.lines) or ("sent" if delivered else "not sent")
+    return bool(delivered), "; ".join(log.lines) or ("sent" if delivered else "not sent")
 
 
 def main() -> int:

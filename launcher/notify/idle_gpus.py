@@ -71,12 +71,12 @@ def for_gpus(waiting: Iterable[tuple[str, Waiting]]) -> list[Waiting]:
 def looked(before: Idle, sight: Sight, idle_s: float) -> tuple[Idle, list[Note]]:
     """Return what is known of idle GPUs after a look, and what is worth telling.
 
-    A GPU counts as idle only while work waits; who was told of it hears no more until it was used.
+    A GPU counts as idle only while work waits; a message of it is not repeated before it was used.
 
     Args:
         before: what was known.
         sight: what the look saw.
-        idle_s: how long a GPU idles until that is told.
+        idle_s: how long a GPU idles before that is worth a message.
     """
     known = before if before.boot == sight.boot else Idle()
     free = sight.free if sight.waiting else {}
@@ -118,29 +118,3 @@ def _reason(waiting: Waiting, sight: Sight) -> str:
     if not sight.served:
         return "no scheduler lives; launcher start starts one"
     return waiting.reason or "about to start"
-
-
-def faults_noted(
-    before: Mapping[str, str], gpus: Sequence[GpuSnapshot], at: float
-) -> tuple[dict[str, str], list[Note]]:
-    """Return which GPUs have failed, and of which of them nobody was told yet.
-
-    Args:
-        before: UUID → fault, of those that had failed before.
-        gpus: as they are now; one that is not listed is as it was.
-        at: seconds since 1970.
-    """
-    listed = {gpu.uuid for gpu in gpus}
-    faults = {uuid: fault for uuid, fault in before.items() if uuid not in listed}
-    faults |= {gpu.uuid: gpu.fault for gpu in gpus if gpu.fault}
-    notes = [
-        Note(
-            events=(Event.GPU_FAILED,),
-            at=at,
-            text=f"{gpu.label} ({gpu.name}) has failed: {gpu.fault}\n  launcher gpus; launcher doctor",
-            name=gpu.label,
-        )
-        for gpu in gpus
-        if gpu.fault and gpu.uuid not in before
-    ]
-    return faults, notes

@@ -13,6 +13,7 @@ from launcher.system.text import harmless
 from launcher.units import format_seconds
 
 PROGRAMS = "add"  # the run of what `launcher add` queues, which has no folder
+MESSAGES = "LAUNCHER_MESSAGES"  # of how many messages a digest was made
 MOST_TITLE = 160  # characters; some services take no more
 MOST_TEXT = 4000
 MOST_LINES = 12  # of single jobs
@@ -123,9 +124,10 @@ def of_test(target: str, host: str, now: float) -> Message:
 
 
 def digest(deliveries: Sequence[Delivery], now: float) -> Delivery:
-    """Return one message in place of several to the same target, which came in its quiet hours."""
+    """Return one message in place of several to the same target."""
     first, last = deliveries[0], deliveries[-1]
-    title = f"{counted(len(deliveries), 'message')} of {_clock(first.at, now)} to {_clock(last.at, now)}"
+    number = sum(int(each.facts.get(MESSAGES, "1")) for each in deliveries)
+    title = f"{counted(number, 'message')} of {_clock(first.at, now)} to {_clock(last.at, now)}"
     parts = []
     room = MOST_TEXT // len(deliveries)
     for each in deliveries:
@@ -147,7 +149,7 @@ def digest(deliveries: Sequence[Delivery], now: float) -> Delivery:
             "LAUNCHER_EVENT": "digest",
             "LAUNCHER_EVENTS": ",".join(events),
             "LAUNCHER_HOST": first.facts.get("LAUNCHER_HOST", ""),
-            "LAUNCHER_MESSAGES": str(len(deliveries)),
+            MESSAGES: str(number),
         },
     )
 

@@ -11,7 +11,9 @@ from launcher.notify.state import MOST_GIVEN_UP, Delivery, GivenUp, Notices
 PAUSE_S = 10.0  # after a failed try; doubles each time
 LONGEST_PAUSE_S = 1800.0
 LEAST_TRIES = 5  # before a message is given up, whatever the clock says
-MOST = 200  # messages that wait; of more the oldest are given up
+MOST_SINGLE = 5  # messages to a target that are sent as such; more at once become one
+MOST_HELD = 50  # likewise while quiet hours last
+MOST = 200  # messages that wait; of more, which were tried all, the oldest are given up
 
 
 def is_quiet(quiet: Quiet | None, now: float) -> bool:
@@ -31,24 +33,38 @@ def posted(notices: Notices, deliveries: Iterable[Delivery], now: float) -> Noti
     return notices
 
 
-def after_quiet(notices: Notices, now: float) -> Notices:
-    """Return the notices with one message for each target in place of those of its quiet hours."""
-    held: dict[str, list[Delivery]] = {}
+def gathered(notices: Notices, under_way: Collection[str], now: float, *, quiet: bool) -> Notices:
+    """Return the notices with one message in place of several to the same target.
+
+    That are those of its quiet hours, and so many at once that nobody would read each.
+
+    Args:
+        notices: hold the outbox.
+        under_way: IDs of messages that are being sent.
+        now: seconds since 1970.
+        quiet: these are quiet hours, in which all of them wait.
+    """
+    waiting: dict[str, list[Delivery]] = {}
     for delivery in notices.outbox:
-        if delivery.quiet and not delivery.tries:
-            held.setdefault(delivery.target, []).append(delivery)
-    if not held:
-        return notices
-    together = [_one_of(deliveries, now) for deliveries in held.values()]
-    gone = {delivery.id for deliveries in held.values() for delivery in deliveries}
-    left = tuple(delivery for delivery in notices.outbox if delivery.id not in gone)
-    return replace(notices, outbox=(*left, *together))
+        if not delivery.tries and delivery.id not in under_way:
+            waiting.setdefault(delivery.target, []).append(delivery)
+    outbox = {delivery.id: delivery for delivery in notices.outbox}
+    for deliveries in waiting.values():
+        together = _together(deliveries, quiet=quiet)
+        if not together:
+            continue
+        for delivery in together:
+            del outbox[delivery.id]
+        merged = together[0] if len(together) == 1 else digest(together, now)
+        outbox[merged.id] = replace(merged, quiet=quiet)
+    return replace(notices, outbox=tuple(outbox.values()))
 
 
-def _one_of(deliveries: Sequence[Delivery], now: float) -> Delivery:
-    if len(deliveries) == 1:
-        return replace(deliveries[0], quiet=False)
-    return digest(deliveries, now)
+def _together(deliveries: Sequence[Delivery], *, quiet: bool) -> list[Delivery]:
+    """Return which of the messages that wait for a target become one."""
+    if len(deliveries) > (MOST_HELD if quiet else MOST_SINGLE):
+        return [*deliveries]
+    return [] if quiet else [delivery for delivery in deliveries if delivery.quiet]
 
 
 def due(notices: Notices, busy: Collection[str], now: float) -> list[Delivery]:

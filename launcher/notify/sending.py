@@ -103,7 +103,7 @@ class Sending:
             span = format_seconds(self._target.timeout_s)
             return Answer(sent=False, text=f"no answer in {span}")
         self._end_rest()
-        text = self._said()
+        text = self._printed()
         self._output.close()
         return _of_command(code, text) if self._is_command else _of_service(code, text)
 
@@ -117,7 +117,7 @@ class Sending:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _said(self) -> str:
+    def _printed(self) -> str:
         end = self._output.seek(0, os.SEEK_END)
         self._output.seek(max(0, end - MOST_OUTPUT))
         return self._output.read(MOST_OUTPUT).decode(errors="replace")
@@ -159,11 +159,11 @@ def refused(error: UsageError | OSError) -> Answer:
 
 def _of_command(code: int, text: str) -> Answer:
     last = next((line for line in reversed(text.splitlines()) if line.strip()), "")
-    said = harmless(last.strip())[:MOST_ANSWER]
+    shown = harmless(last.strip())[:MOST_ANSWER]
     if code == 0:
-        return Answer(sent=True, text=said)
+        return Answer(sent=True, text=shown)
     how = f"exit code {code}" if code > 0 else f"ended by {_signal(-code)}"
-    return Answer(sent=False, text=f"{how}: {said}" if said else how)
+    return Answer(sent=False, text=f"{how}: {shown}" if shown else how)
 
 
 def _of_service(code: int, text: str) -> Answer:

@@ -11,18 +11,20 @@ from launcher.errors import Error, UsageError
 from launcher.job_options.notifications import Event
 from launcher.notify import outbox
 from launcher.notify.bundles import noted, ripe, with_notes
+from launcher.notify.gpu_faults import faults_noted, pilot_faults_noted
 from launcher.notify.gpu_sight import GpuSight
-from launcher.notify.idle_gpus import Sight, faults_noted, for_gpus, free_gpus, looked
+from launcher.notify.idle_gpus import Sight, for_gpus, free_gpus, looked
 from launcher.notify.sending import Answer, Sending, refused
 from launcher.notify.settings import NotifySettings, configured_notify
 from launcher.notify.state import Delivery, Idle, Notices, read_notices, write_notices
+from launcher.scheduler.remote.nodes_file import past_pilots
 from launcher.states import State
 from launcher.store.opening import open_to_read
 from launcher.store.runs.news import RunNewsReader
 from launcher.system.config import configuration_file, read_configuration
-from launcher.system.daemon_control import scheduler_pid
+from launcher.system.daemon_control import scheduler_pid, this_version, version_of
 from launcher.system.error_log import EXPECTED, Troubles
-from launcher.system.files import stamp
+from launcher.system.files import read_json, stamp
 from launcher.system.paths import Home
 from launcher.system.processes import boot_id
 
@@ -63,10 +65,12 @@ class Service:
         self._sendings: dict[str, tuple[Delivery, Sending]] = {}  # by target
         self._troubles = Troubles()
         self._settings: NotifySettings | None = None
+        self._is_broken = False  # the user's file is
         self._devices: tuple[str, ...] | None = None
         self._file: object = ()  # the stamp of the user's file
         self._database: object = None  # the stamps of the queue's
         self._gpus_at: float | None = None  # when they were looked at, by `uptime`
+        self._record: object = None  # the stamp of the scheduler's record
         self._alone_since: float | None = None  # likewise: since when no scheduler lives
 
     def step(self) -> float:
@@ -88,10 +92,12 @@ class Service:
         """Tell whether nothing is left to do for this process."""
         if not self._home.database.exists():
             return True
-        if self._settings is None and self._alone_since is not None:
+        if self._settings is None and not self._is_broken:
             return True
-        if self._alone_since is None or self._sendings:
+        if self._sendings:
             return False
+        if self._alone_since is None:
+            return self._is_outdated()
         alone_s = self._uptime() - self._alone_since
         if self._notices.pending or self._may_idle(alone_s):
             return alone_s > LONGEST_STAY_S
@@ -119,19 +125,27 @@ class Service:
             self._alone_since = self._uptime()
         return served
 
+    def _is_outdated(self) -> bool:
+        """Tell whether a newer launcher serves the home: its scheduler starts a process of its own code."""
+        record = stamp(str(self._home.scheduler_record))
+        if record == self._record:
+            return False
+        self._record = record
+        return version_of(read_json(self._home.scheduler_record) or {}) > this_version()
+
     def _read_settings(self) -> None:
         """Read the user's file where it has changed; of a broken one nothing holds."""
         try:
             file = stamp(str(configuration_file(self._environ)))
             if file == self._file:
                 return
-            self._file = file
+            self._file, self._is_broken = file, False
             self._settings = configured_notify(self._environ)
             rules = read_configuration(self._environ).rules
             self._devices = None if rules is None else rules.devices
         except UsageError as error:
             logger.warning("config.toml trouble=%r; no message is sent", str(error))
-            self._settings = None
+            self._settings, self._is_broken = None, True
             return
         names = [] if self._settings is None else [target.name for target in self._settings.targets]
         logger.info("targets=%s", ",".join(names) or "none")
@@ -151,8 +165,14 @@ class Service:
             cursor = reader.beginning(now) if notices.cursor is None else notices.cursor
             if cursor > newest:  # the database was replaced by an older one
                 cursor = newest
-            notices = noted(replace(notices, cursor=cursor), reader.since(cursor), settings, now)
+            news = reader.since(cursor)
         self._database = stamps
+        notices = noted(replace(notices, cursor=cursor), news, settings, now)
+        if news.pilot_faults and Event.GPU_FAILED in settings.of_machine:
+            nodes = {token: each.node for token, each in past_pilots(self._home).items()}
+            faults, notes = pilot_faults_noted(notices.faults, news.pilot_faults, nodes)
+            machine = with_notes(notices.machine, notes, now)
+            notices = replace(notices, faults=faults, machine=machine)
         return notices
 
     @contextlib.contextmanager
@@ -216,7 +236,8 @@ class Service:
             logger.info("message=%r to=%s", addressed.message.title, ",".join(addressed.targets))
             deliveries = addressed.message.to(addressed.targets, quiet=quiet)
             notices = outbox.posted(notices, deliveries, now)
-        return notices if quiet else outbox.after_quiet(notices, now)
+        under_way = {delivery.id for delivery, _ in self._sendings.values()}
+        return outbox.gathered(notices, under_way, now, quiet=quiet)
 
     def _keep(self, notices: Notices) -> None:
         """Put down what is known, before anything of it is sent.

@@ -1,4 +1,4 @@
-"""The table [notify] of config.toml: who is told of what, when, and how.
+"""The table [notify] of config.toml: the targets of messages, their events, and quiet hours.
 
 [notify]
 events = ["run-ended", "first-failure"]   # default: all
@@ -132,7 +132,7 @@ def read_notify(table: object, faults: list[Fault]) -> NotifySettings:
         what = f"a key of [{TABLE}]; a target is a table, [{TABLE}.{key}]"
         _read_key((TABLE, key), key, value, what, _KEYS, values, faults)
     if not targets and not any(isinstance(value, dict) for value in table.values()):
-        faults.append(((TABLE,), f"{TABLE}: nobody is told: add a target, such as [{TABLE}.mail]"))
+        faults.append(((TABLE,), f"{TABLE}: there is no target; add one, such as [{TABLE}.mail]"))
     return replace(NotifySettings(**values), targets=tuple(targets))
 
 
@@ -171,8 +171,8 @@ def _read_key(
     try:
         values[name] = read(value)
     except UsageError as error:
-        told = str(error) or f"expected {expected}"
-        faults.append((place, f"{'.'.join(place)}: {told}"))
+        message = str(error) or f"expected {expected}"
+        faults.append((place, f"{'.'.join(place)}: {message}"))
 
 
 def _events(value: object) -> tuple[Event, ...]:

@@ -1,6 +1,5 @@
 """A plan for other programs: as JSON, and as command lines for a shell."""
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 from launcher.errors import Problem
@@ -11,6 +10,7 @@ from launcher.planning.preview import Preview
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.system.files import Json
 from launcher.system.git import WorkTree
+from launcher.system.text import shell_line
 
 
 def plan_json(
@@ -59,25 +59,10 @@ def plan_commands(compared_jobs: Iterable[ComparedJob]) -> list[str]:
     Work that several jobs share is done by the first of them.
     """
     return [
-        " ".join(map(_quoted, compared.job.argv))
+        shell_line(compared.job.argv)
         for compared in compared_jobs
         if compared.action is Action.RUN and compared.job.role is not Role.SHARED
     ]
-
-
-def _quoted(word: str) -> str:
-    """Quote a word for a shell so that it stays in one line, whatever it holds."""
-    if word.isprintable():
-        return shlex.quote(word)
-    return f"$'{''.join(map(_escaped, word))}'"
-
-
-def _escaped(char: str) -> str:
-    if char in "'\\":
-        return f"\\{char}"
-    if char.isprintable():
-        return char
-    return "".join(f"\\{byte:03o}" for byte in char.encode(errors="surrogateescape"))
 
 
 def _job_record(compared: ComparedJob, estimate: Estimate) -> dict[str, Json]:

@@ -161,6 +161,10 @@ def expected_time(usage: Usage, terms: Terms) -> str:
 def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]]:
     """Give what a job does and asks for: names and values, as people write them."""
     spec = record["spec"]
+    if record["tags"]:
+        yield "tags", _text(", ".join(record["tags"]))
+    if record["owner_note"]:
+        yield "note", _text(record["owner_note"])
     if record["hash"]:
         yield "hash", _text(record["hash"])
     for key in ("cwd", "folder", "log"):

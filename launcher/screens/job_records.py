@@ -28,12 +28,17 @@ def job_records(
         lines: what `lines_of` returned for them, where that was asked already.
     """
     last = store.frames.newest_attempts(job.id for job in jobs)
-    labels = labels_of(home)
+    labels, tags = labels_of(home), store.steering.tags_of(job.id for job in jobs)
     elsewhere = any(attempt["pilot"] for attempt in last.values())
     places = places_of(home) if elsewhere else {}
     listed = lines_of(home, store, jobs) if lines is None else lines
     return [
-        {**line.record(), **_asked(job), **_tried(home, job, last.get(job.id), labels, places)}
+        {
+            **line.record(),
+            **_asked(job),
+            **_said_by_owner(job, tags.get(job.id, ())),
+            **_tried(home, job, last.get(job.id), labels, places),
+        }
         for job, line in zip(jobs, listed, strict=True)
     ]
 
@@ -59,6 +64,15 @@ def _asked(job: JobRow) -> dict[str, Json]:
         "failures": job.failures,
         "retries": terms.retries,
         "folder": _folder(job),
+    }
+
+
+def _said_by_owner(job: JobRow, tags: Sequence[str]) -> dict[str, Json]:
+    """Return what its owner has written on a job, and since when the program is paused."""
+    return {
+        "tags": list(tags),
+        "owner_note": job.owner_note or None,
+        "paused": None if job.paused is None else iso(job.paused),
     }
 
 

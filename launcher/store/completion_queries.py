@@ -115,6 +115,16 @@ class Completing:
         )
         return [name for (name,) in rows]
 
+    def tags(self, beginning: str) -> list[str]:
+        """Return tags that begin so; none of a queue that a launcher without them has left."""
+        with contextlib.suppress(sqlite3.OperationalError):
+            rows = self._db.execute(
+                "SELECT DISTINCT tag FROM tags WHERE tag >= ? AND tag < ? ORDER BY tag LIMIT ?",
+                (beginning, beginning + _LAST, MOST),
+            )
+            return [tag for (tag,) in rows]
+        return []
+
     def groups(self, beginning: str) -> Found:
         """Return the groups that have a limit and begin so, and the limit."""
         rows = self._db.execute(

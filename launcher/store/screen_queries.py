@@ -12,6 +12,7 @@ from launcher.states import ENDED, Reason, State
 from launcher.store.connection import UNMET, known_record, known_state, reason_of
 from launcher.store.rows import PILOT_OF
 
+TAG_PREFIX = "tag:"
 _NEWS = 400  # events among which those are looked for that a screen shows
 _NO_FAULT = frozenset({"stopped", "void"})  # how an attempt ends that nobody calls a failure
 _RAN = frozenset({State.DONE, State.FAILED})  # after an attempt; others may end while they wait
@@ -194,14 +195,16 @@ class ScreenQueries:
         return active
 
     def matching(self, text: str, limit: int) -> list[int]:
-        """Return jobs in whose name, or whose run's name, a text or glob is; open ones first."""
+        """Return jobs in whose name, or whose run's name, a text or glob is, or with a tag:TAG; open ones first."""
         pattern = text if set(text) & set("*?[") else f"*{text}*"
+        tag = text.removeprefix(TAG_PREFIX) if text.startswith(TAG_PREFIX) else ""
         rows = self._db.execute(
             "SELECT jobs.id FROM jobs JOIN runs ON runs.id = jobs.run"
             " WHERE jobs.name GLOB ?1 OR runs.name GLOB ?1 OR CAST(jobs.id AS TEXT) = ?2"
+            " OR jobs.id IN (SELECT job FROM tags WHERE tag GLOB ?4)"
             " ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 WHEN 'held' THEN 2"
             " WHEN 'failed' THEN 3 ELSE 4 END, coalesce(-ended, jobs.id) LIMIT ?3",
-            (pattern, text, limit),
+            (pattern, text, limit, tag),
         )
         return [row["id"] for row in rows]
 

@@ -1,6 +1,8 @@
 """Text from outside, shown without its power over terminals."""
 
 import re
+import shlex
+from collections.abc import Iterable
 
 
 class _Visible(dict[int, str]):
@@ -18,6 +20,25 @@ _VISIBLE = _Visible()
 def harmless(text: str) -> str:
     """Return text that cannot steer a terminal: control characters become visible ones."""
     return text if text.isprintable() else text.translate(_VISIBLE)
+
+
+def shell_line(argv: Iterable[str]) -> str:
+    """Return a command line that a shell reads back word by word; it is one line, whatever the words hold."""
+    return " ".join(map(_quoted, argv))
+
+
+def _quoted(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    return f"$'{''.join(map(_escaped, word))}'"
+
+
+def _escaped(char: str) -> str:
+    if char in "'\\":
+        return f"\\{char}"
+    if char.isprintable():
+        return char
+    return "".join(f"\\{byte:03o}" for byte in char.encode(errors="surrogateescape"))
 
 
 _OSC = rb"\x1b[\]P^_X][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)"  # a title, a link, a device's own string

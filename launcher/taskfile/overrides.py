@@ -103,7 +103,7 @@ class _Reading:
             self._nested(head, inner, node)
         elif kind is not None and kind.role is Role.POISON:
             self.made.poison = node
-        elif key.text in OLD_WORDS:
+        elif key.text in OLD_WORDS and key.text not in self._settings():
             self._old(key, node)
         elif key.text in _SINGLE:
             self.made.words.append(_fields(key, node))
@@ -166,7 +166,7 @@ class _Reading:
 
     def _setting(self, key: Scalar, node: Node) -> None:
         now = current(key, self.kinds.values(), self.problems)
-        names = {name for kind in self.kinds.values() for name in known_settings(kind)}
+        names = self._settings()
         if now.text in names:
             self.made.settings[now.text] = (now, node)
             return
@@ -178,6 +178,9 @@ class _Reading:
         what = "a setting of any kind"
         old = old_names(self.kinds.values())
         self.problems.append(unknown_key(now, what, [*names, *_SINGLE], hint=hint, old=old))
+
+    def _settings(self) -> set[str]:
+        return {name for kind in self.kinds.values() for name in known_settings(kind)}
 
 
 def laid_over(root: Fields, overrides: Overrides, problems: list[Problem]) -> Fields:

@@ -1,14 +1,21 @@
 """A person with a mailbox: real commands, a real scheduler, a real mail server."""
 
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from launcher.notify.state import read_notices
+from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
+from launcher.system.paths import make_home
 from launcher.system.processes import lock_holder
-from tests.build import gone, until
+from tests.build import a_spec, enqueue, gone, lines_of, until
 from tests.e2e.conftest import Project
+from tests.nvml.standin import GIB, Devices
 from tests.receivers import a_mailbox
 
 TASK = """\
@@ -56,3 +63,32 @@ def test_where_nothing_is_configured_no_process_sends_messages(
     assert project.call("launcher", "wait").returncode == 0
     assert lock_holder(project.home.notify_lock) is None
     assert not project.home.notify_log.exists()
+
+
+def test_a_card_that_idles_while_a_job_is_held_is_told(
+    project: Project, config: Path, tmp_path: Path, gpus: Devices
+) -> None:
+    notes = tmp_path / "notes"
+    config.write_text(
+        '[notify]\nbundle = "1s"\ngpu_idle = "2s"\n[notify.desk]\n'
+        f"""command = ["sh", "-c", 'echo "$LAUNCHER_GPU $LAUNCHER_TITLE" >> {notes}']\n"""
+    )
+    gpus.add(24 * GIB)
+    make_home(project.home)
+    store = Store(project.home, durable=False)
+    (job,) = enqueue(store, replace(a_spec(), resources=replace(a_spec().resources, device="cuda")))
+    store.owning.hold([job], 1.0)
+    store.close()
+    words = [sys.executable, "-P", "-m", "launcher.notify", str(project.home.folder)]
+    environment = {**os.environ, **project.environment, **gpus.environment}
+    process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: lines_of(notes), "it is told")
+        assert process.wait(20) == 0  # nobody else is to be told
+    finally:
+        process.kill()
+        process.wait()
+    (line,) = lines_of(notes)
+    assert line.startswith("cuda:0 ")
+    assert "cuda:0 idles for " in line
+    assert line.endswith("while 1 job waits")

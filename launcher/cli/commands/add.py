@@ -3,7 +3,8 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
+from dataclasses import replace as with_values
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from launcher.store.client import (
     see_served,
 )
 from launcher.store.queue import NEW, NewJob, Store
+from launcher.store.steering.replacement import WAITING, replace_waiting
 from launcher.store.user_actions import HELD
 from launcher.system.daemon_control import wake
 
@@ -94,6 +96,11 @@ def _type_of(takes: ValueType) -> click.ParamType[Any]:
     help="Part of the machine of all added programs, as one run, while other runs wait, too.",
 )
 @click.option("--hold", is_flag=True, help="Hold the job until `launcher release`.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="If a job of this --name waits, change that one: it keeps its number, its place and the jobs after it.",
+)
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=FILES)
 def command(
     program: tuple[str, ...],
@@ -102,6 +109,7 @@ def command(
     after: tuple[str, ...],
     after_any: tuple[str, ...],
     hold: bool,
+    replace: bool,
     share: float | None,
     pass_env: tuple[str, ...],
     **options: Any,
@@ -115,17 +123,20 @@ def command(
       launcher add --after command/prep --time-limit 8h --warn 5m -- ./train.sh
       launcher add --after-any 'train/*' -- ./notify.sh
       launcher add --vram 10GiB -- python train.py --lr 0.1
+      launcher add --replace --name prep -- ./prepare.sh data2/
     """
     if name == "":
         raise UsageError("a job's name has at least one character; without --name it gets a number")
     if name is not None and name != os.fsencode(name).decode(errors="replace"):
         raise UsageError(f"the name {name!r} is no UTF-8 text; give another --name")
+    if replace and name is None:
+        raise UsageError("--replace wants the --name of the job that it replaces")
     name = None if name is None else name.removeprefix(PREFIX) or name
     request, backends = _request(options), configured_backends(os.environ)
     terms = placed_terms(request.terms, backends)
     context = context_to_store(pass_env)
     with open_queue(make=True) as (home, store):
-        check_request(home, store, replace(request, terms=terms), backends)
+        check_request(home, store, with_values(request, terms=terms), backends)
         spec = Spec(
             name="" if name is None else f"{PREFIX}{name}",
             kind="command",
@@ -139,7 +150,8 @@ def command(
             priority=request.priority,
         )
         state = State.HELD if hold else State.QUEUED
-        job = _put(store, spec, context, state, share=share, after=after, after_any=after_any)
+        ties = _Ties(after, after_any, replace)
+        job = _put(store, spec, context, state, ties, share=share)
         wake(home)  # first: an idle scheduler starts the program within milliseconds
         (row,) = store.read.jobs_by_id([job])
         click.echo(f"{job}\t{harmless(row.name)}")
@@ -152,25 +164,31 @@ def command(
             see_served(home)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ties:
+    """Other jobs, as the command line names them."""
+
+    after: Sequence[str]
+    after_any: Sequence[str]
+    replaces: bool  # a waiting job of its name
+
+
 def _put(
-    store: Store,
-    spec: Spec,
-    context: Context,
-    state: State,
-    *,
-    share: float | None,
-    after: Sequence[str],
-    after_any: Sequence[str],
+    store: Store, spec: Spec, context: Context, state: State, ties: _Ties, *, share: float | None
 ) -> int:
     """Commit the job; one without a name of its own gets its number's."""
     with store.writing():
         run = store.run(Path(spec.root), RUN, share=share)
-        needs = [job.id for job in select(store, after, newest=True)]
-        awaited = [job.id for job in select(store, after_any, newest=True)]
+        needs = [job.id for job in select(store, ties.after, newest=True)]
+        awaited = [job.id for job in select(store, ties.after_any, newest=True)]
         name = spec.name or _unused(store, run)
+        holder = store.read.in_run(run, name)
+        if ties.replaces and holder is not None and holder.state in WAITING:
+            new = NewJob(spec=spec, needs=needs, after_any=awaited, state=state)
+            return replace_waiting(store, holder, context, new, time.time())
         _free_name(store, run, name)
         new = NewJob(
-            spec=replace(spec, name=name),
+            spec=with_values(spec, name=name),
             needs=needs,
             after_any=awaited,
             state=state,

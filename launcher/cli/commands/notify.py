@@ -1,4 +1,4 @@
-"""`launcher notify`: who is told of what, what waits to be sent, and a test message to everybody."""
+"""`launcher notify`: the targets of messages, what waits to be sent, and a test message to every target."""
 
 import json
 import os
@@ -22,14 +22,14 @@ from launcher.system.paths import Home, find_home
 from launcher.system.processes import lock_holder
 from launcher.units import format_seconds
 
-NOBODY = "nobody is told of anything: config.toml has no table [notify]; see docs/notify.md"
+NOBODY = "no message is sent: config.toml has no table [notify]; see docs/notify.md"
 
 
 @click.command()
 @click.option("--test", is_flag=True, help="Send a test message to every target, at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 def command(test: bool, as_json: bool) -> int:
-    """Show who is told of what, and which messages wait to be sent.
+    """Show the targets of messages, and which messages wait to be sent.
 
     The targets stand in [notify] of config.toml. With --test each of them gets a message, quiet
     hours or not; the exit code is 3 where one did not. In a pipe: what it is (target, waiting, given

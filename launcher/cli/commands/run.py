@@ -15,7 +15,7 @@ from launcher.backends.settings import configured_backends
 from launcher.backends.shape import placed_terms
 from launcher.cli.complete import TASK_FILES
 from launcher.cli.dry_run import Form, choose_form, list_plans
-from launcher.cli.missing_programs import warn_of_missing_programs
+from launcher.cli.missing_programs import warn_of_missing
 from launcher.cli.option_types import policy_option
 from launcher.cli.prompts import LEFT
 from launcher.cli.run_results import draw
@@ -125,7 +125,7 @@ def command(
         form = choose_form(
             dry_run, {Form.JSON: as_json, Form.ALL: everything, Form.COMMANDS: commands}
         )
-        warn_of_missing_programs(plans)
+        warn_of_missing(plans)
         if dry_run:
             options = [word for setting in typed for word in ("--set", setting)]
             options += ["--force"] if force else []

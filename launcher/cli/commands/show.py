@@ -7,7 +7,7 @@ import click
 from launcher.cli.complete import JOBS
 from launcher.cli.output import json_text
 from launcher.cli.select_jobs import HELP, only_job
-from launcher.errors import counted
+from launcher.errors import UsageError, counted
 from launcher.screens.chart import number, sparkline
 from launcher.screens.format import columns, harmless, named, zone
 from launcher.screens.gpu_users import labels_of
@@ -17,6 +17,7 @@ from launcher.store.client import open_queue
 from launcher.store.rows import JobRow
 from launcher.system.files import last_lines
 from launcher.system.paths import Home
+from launcher.system.text import shell_line
 from launcher.workers.progress.attempt_progress import reported_steps
 from launcher.workers.progress.curves import curves
 
@@ -29,16 +30,28 @@ NEEDS = 10  # jobs that are listed; the others are counted
 @click.command(epilog=f"JOB: {HELP}")
 @click.argument("job", shell_complete=JOBS)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
-def command(job: str, as_json: bool) -> None:
+@click.option(
+    "--command", "runs", is_flag=True, help="Print only its command line, as a shell reads it."
+)
+def command(job: str, as_json: bool, runs: bool) -> None:
     """Print the settings, state, attempts and events of JOB.
 
     \b
     Examples:
       launcher show train/gan2:pre
       launcher show 12 --json
+      launcher show 12 --command
     """
+    if as_json and runs:
+        raise UsageError(
+            "--command prints a line for a shell, and --json an object: leave one of them out"
+        )
     with open_queue() as (home, store):
         row = only_job(store, job)
+        if runs:
+            words = shell_line(row.spec.argv)
+            click.echo(f"cd {shell_line([store.read.folder_of(row.id)])} && {words}")
+            return
         needy = store.read.dependants_of([row.id])
         record = record_of(home, store, row, needy)
         if as_json:

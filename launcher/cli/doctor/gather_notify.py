@@ -51,8 +51,8 @@ def _problem(target: Target, environ: Mapping[str, str]) -> str:
     """Return why a target cannot be used, '' where it can."""
     if target.command:
         program = os.path.expanduser(target.command[0])  # noqa: PTH111  # of a word of a command
-        found = shutil.which(program, path=environ.get("PATH"))
-        return "" if found else f"{target.command[0]} is not in PATH, or is no program"
+        path = shutil.which(program, path=environ.get("PATH"))
+        return "" if path else f"{target.command[0]} is not in PATH, or is no program"
     answer = send_now(replace(target, timeout_s=LOOK_S), None, environ)
     return "" if answer.sent else answer.text
 

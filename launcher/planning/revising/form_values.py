@@ -21,13 +21,20 @@ def yaml_text(value: Json) -> str:
     """Return a setting's value as YAML, in one line."""
     match value:
         case str():
-            return value if _is_plain(value) else json.dumps(value)
+            return value if _is_plain(value) else f'"{"".join(map(_escaped, value))}"'
         case list() | tuple():
             return f"[{', '.join(map(yaml_text, value))}]"
         case dict():
             pairs = (f"{yaml_text(key)}: {yaml_text(inner)}" for key, inner in value.items())
             return f"{{{', '.join(pairs)}}}"
     return json.dumps(value)
+
+
+def _escaped(char: str) -> str:
+    """Return a character as it stands between double quotes; JSON's pairs of surrogates are no YAML."""
+    if char in '"\\':
+        return f"\\{char}"
+    return char if char.isprintable() else f"\\U{ord(char):08x}"
 
 
 def _is_plain(text: str) -> bool:

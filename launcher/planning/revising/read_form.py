@@ -54,8 +54,10 @@ def read_form(
     fault = terms_fault(request.terms, in_task_file)
     if fault is not None:
         problems.append(Problem(code=RESOURCES, message=fault, place=root.place))
-    if settled is None or any(problem.severity is Severity.ERROR for problem in problems):
-        raise TaskFileError(problems)
+    # a form has every setting, and of many of them it is no mistake that they have no effect
+    errors = [problem for problem in problems if problem.severity is Severity.ERROR]
+    if settled is None or errors:
+        raise TaskFileError(errors)
     return JobValues(settings=dict(settled.values), decisive=settled.text, request=request)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.errors import UsageError
+from launcher.errors import TaskFileError, UsageError
 from launcher.ids import parse_model
 from launcher.job import Spec, program_signature
 from launcher.job_options.registry import job_options
@@ -268,8 +268,24 @@ def revise_by(store: Store, row: JobRow, sets: Sequence[str], now: float) -> Rev
         UsageError: the job cannot be changed so.
     """
     job = queued_job(row)
-    before, after = (values_of(job, form_of(job, ""), now, given) for given in ((), sets))
-    return revise(store, job, before, after)
+    text = form_of(job, "")
+    before = own_values(job, text, now)
+    return revise(store, job, before, values_of(job, text, now, sets))
+
+
+def own_values(job: QueuedJob, text: str, now: float) -> JobValues:
+    """Return what the text of a job's form says before anybody has changed it.
+
+    Raises:
+        UsageError: not what the job has: a program's words may be no text, and a kind may have changed.
+    """
+    try:
+        return values_of(job, text, now)
+    except TaskFileError as error:
+        why = error.problems[0].message
+        raise UsageError(
+            f"job {job.row.id} cannot be written as text and read back: {why}; queue it anew"
+        ) from error
 
 
 def values_of(job: QueuedJob, text: str, now: float, sets: Sequence[str] = ()) -> JobValues:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, recorded_run_notify
 from launcher.states import ENDED, OPEN, Reason, ReasonCode, State
 from launcher.store.connection import known_record, known_state, reason_of
+from launcher.store.rows import PILOT_OF
 
 MOST_FAILURES = 10  # of a run, in words; the others are counted
 _OLDEST_S = 600.0  # who begins to listen hears of what happened so long before
@@ -26,6 +27,17 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PilotFault:
+    """An attempt on a pilot that ended because a GPU had failed."""
+
+    at: float
+    job: int
+    name: str
+    pilot: str  # its token
+    fault: str  # which GPU, and what is wrong with it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunNews:
     """A run of which something was heard."""
 
@@ -34,6 +46,7 @@ class RunNews:
     root: str
     notify: RunNotify = AS_CONFIGURED
     first_at: float  # when the first of what happened did
+    last_at: float  # and the last
     open: int  # jobs that have not ended, now
     totals: Mapping[State, int] = field(default_factory=dict)  # of all its jobs, now
     failed: int = 0  # jobs that failed meanwhile
@@ -47,6 +60,7 @@ class News:
     upto: int  # the number of the last event
     runs: tuple[RunNews, ...] = ()
     failures: tuple[Failure, ...] = ()  # the first of each run
+    pilot_faults: tuple[PilotFault, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +99,9 @@ class RunNewsReader:
         try:
             upto = self.newest()
             failures = self._failures(event, upto)
-            return News(upto=upto, runs=self._runs(event, upto), failures=failures)
+            faults = self._pilot_faults(event, upto)
+            runs = self._runs(event, upto)
+            return News(upto=upto, runs=runs, failures=failures, pilot_faults=faults)
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -111,9 +127,29 @@ class RunNewsReader:
             for row in rows
         )
 
+    def _pilot_faults(self, event: int, upto: int) -> tuple[PilotFault, ...]:
+        rows = self._db.execute(
+            f"SELECT events.at AS at, jobs.id AS job, name, reason_data_of, {PILOT_OF} AS pilot FROM"
+            " (SELECT at, job, reason_data AS reason_data_of FROM events"
+            " WHERE id > ? AND id <= ? AND reason_code = ?) AS events"
+            " JOIN jobs ON jobs.id = events.job JOIN attempts ON attempts.job = jobs.id"
+            " AND number = (SELECT max(number) FROM attempts AS theirs"
+            " WHERE theirs.job = jobs.id AND theirs.reason_code = ?)",
+            (event, upto, ReasonCode.GPU_FAULT, ReasonCode.GPU_FAULT),
+        )
+        return tuple(
+            PilotFault(
+                at=row["at"], job=row["job"], name=row["name"], pilot=row["pilot"], fault=fault
+            )
+            for row in rows
+            if row["pilot"] is not None
+            and isinstance(fault := known_record(row["reason_data_of"]).get("fault"), str)
+        )
+
     def _runs(self, event: int, upto: int) -> tuple[RunNews, ...]:
         rows = self._db.execute(
             "SELECT runs.id AS id, runs.name AS name, root, notify, min(events.at) AS first_at,"
+            " max(events.at) AS last_at,"
             " count(*) FILTER (WHERE events.state = 'failed') AS failed,"
             " count(*) FILTER (WHERE events.state = 'failed' AND events.reason_code = ?) AS short"
             " FROM events JOIN jobs ON jobs.id = events.job JOIN runs ON runs.id = jobs.run"
@@ -132,6 +168,7 @@ class RunNewsReader:
                     if row["notify"]
                     else AS_CONFIGURED,
                     first_at=row["first_at"],
+                    last_at=row["last_at"],
                     open=sum(totals.get(state, 0) for state in OPEN),
                     totals=totals,
                     failed=row["failed"],

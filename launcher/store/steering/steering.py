@@ -1,13 +1,13 @@
 """The changes that owners make to jobs which are in the queue already."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from graphlib import TopologicalSorter
 
 from launcher.states import Reason
 from launcher.store.connection import Connection
 from launcher.store.job_queries import JobQueries
 from launcher.store.rows import JobRow
-from launcher.store.steering import pauses
+from launcher.store.steering import pauses, tags
 from launcher.store.steering.revisions import ChangedJob, start_at, write_change
 from launcher.store.user_actions import UserActions
 
@@ -34,6 +34,22 @@ class Steering:
         order = [number for number in TopologicalSorter(needs).static_order() if number != job]
         rows = {row.id: row for row in self._read.jobs_by_id(order)}
         return [rows[number] for number in order]
+
+    def behind(self, job: int) -> list[JobRow]:
+        """Return all jobs that wait for the end of one, or did, directly or not, done or not."""
+        numbers: set[int] = set()
+        todo = [job]
+        while todo:
+            below = self._db.numbers("SELECT job FROM needs WHERE need = ?", todo.pop())
+            todo += [number for number in below if number not in numbers]
+            numbers.update(below)
+        return self._read.jobs_by_id(numbers)
+
+    def keep_place(self, job: int, submitted: float, rank: float) -> None:
+        """Give a job the place in the queue of when it was submitted first. Inside `writing`."""
+        self._db.execute(
+            "UPDATE jobs SET submitted = ?, rank = ? WHERE id = ?", (submitted, rank, job)
+        )
 
     def change(self, jobs: Sequence[ChangedJob], now: float) -> None:
         """Give jobs that wait or have ended other settings and terms.
@@ -69,3 +85,27 @@ class Steering:
         """Let paused programs go on; return whose do now."""
         with self._db.writing():
             return pauses.resume(self._db, jobs, now)
+
+    def change_tags(
+        self, jobs: Iterable[int], add: Collection[str], remove: Collection[str]
+    ) -> list[int]:
+        """Give tags to jobs, and take others from them; return the jobs that are tagged otherwise now."""
+        with self._db.writing():
+            return tags.change_tags(self._db, jobs, add, remove)
+
+    def set_note(self, jobs: Iterable[int], text: str) -> list[int]:
+        """Write a note on jobs; return those whose note is another now."""
+        with self._db.writing():
+            return tags.set_note(self._db, jobs, text)
+
+    def tags_of(self, jobs: Iterable[int]) -> dict[int, list[str]]:
+        """Return job → its tags in the order of their names, of those that have some."""
+        return tags.tags_of(self._db, jobs)
+
+    def all_tags(self) -> dict[str, int]:
+        """Return each tag with the number of its jobs."""
+        return tags.all_tags(self._db)
+
+    def tagged(self, pattern: str) -> list[int]:
+        """Return the jobs that have a tag, or one that a glob matches."""
+        return tags.tagged(self._db, pattern)

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 from launcher.gpu.snapshot import GpuProcess
 from launcher.job_options.notifications import Event
-from launcher.notify.idle_gpus import Sight, faults_noted, for_gpus, free_gpus, looked
+from launcher.notify.idle_gpus import Sight, for_gpus, free_gpus, looked
 from launcher.notify.state import Idle
 from launcher.store.lanes import lane_of
 from launcher.store.runs.news import Waiting
@@ -101,15 +101,3 @@ def test_work_of_the_cpu_waits_for_no_gpu() -> None:
     newer = json.dumps({**json.loads(gpu), "quantum": 1})
     rows = [(cpu, WAITING), (gpu, WAITING), (newer, WAITING)]
     assert for_gpus(rows) == [WAITING]
-
-
-def test_a_card_that_failed_is_told_once_until_it_works_again() -> None:
-    broken = a_gpu(0, fault="fell off the bus")
-    faults, (note,) = faults_noted({}, [broken, a_gpu(1)], 5.0)
-    assert note.events == (Event.GPU_FAILED,)
-    assert note.text.startswith("cuda:0 (NVIDIA A100) has failed: fell off the bus")
-    assert faults_noted(faults, [replace(broken, fault="worse")], 6.0)[1] == []
-    assert faults_noted(faults, [a_gpu(1)], 6.0) == (faults, [])  # not listed: it is as it was
-    faults, notes = faults_noted(faults, [a_gpu(0)], 7.0)
-    assert (faults, notes) == ({}, [])
-    assert len(faults_noted(faults, [broken], 8.0)[1]) == 1

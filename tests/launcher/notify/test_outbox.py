@@ -5,10 +5,12 @@ from launcher.notify.outbox import (
     LEAST_TRIES,
     LONGEST_PAUSE_S,
     MOST,
+    MOST_HELD,
+    MOST_SINGLE,
     PAUSE_S,
-    after_quiet,
     due,
     failed,
+    gathered,
     is_quiet,
     next_due_s,
     posted,
@@ -86,7 +88,7 @@ def test_a_clock_that_is_set_back_keeps_nothing_waiting() -> None:
 
 def test_what_came_in_quiet_hours_is_one_message_afterwards() -> None:
     night = [delivery(name, at=NOW + number, quiet=True) for number, name in enumerate("abc")]
-    notices = after_quiet(of(*night, delivery("d", "chat", quiet=True)), NOW + 100)
+    notices = gathered(of(*night, delivery("d", "chat", quiet=True)), (), NOW + 100, quiet=False)
     digest, other = sorted(notices.outbox, key=lambda each: each.target, reverse=True)
     assert other == delivery("d", "chat")
     assert digest.title.startswith("3 messages of ")
@@ -95,13 +97,36 @@ def test_what_came_in_quiet_hours_is_one_message_afterwards() -> None:
         assert f"text of {name}" in digest.text
     assert digest.facts["LAUNCHER_EVENT"] == "digest"
     assert digest.facts["LAUNCHER_MESSAGES"] == "3"
-    assert after_quiet(notices, NOW + 200) == notices
+    assert gathered(notices, (), NOW + 200, quiet=False) == notices
     assert set(ids(due(notices, (), NOW + 200))) == {other.id, digest.id}
 
 
 def test_what_was_tried_before_the_quiet_hours_stays_a_message_of_its_own() -> None:
     tried = delivery("a", quiet=True, tries=1, tried=NOW)
-    assert after_quiet(of(tried), NOW) == of(tried)
+    assert gathered(of(tried), (), NOW, quiet=False) == of(tried)
+
+
+def test_many_messages_at_once_are_one_but_for_that_under_way() -> None:
+    few = of(*(delivery(str(number)) for number in range(MOST_SINGLE)))
+    assert gathered(few, (), NOW, quiet=False) == few
+    many = posted(few, [delivery("more"), delivery("c", "chat")], NOW)
+    one_under_way = posted(many, [delivery("most")], NOW)
+    notices = gathered(one_under_way, ("0",), NOW, quiet=False)
+    assert ids(list(notices.outbox))[:2] == ["0", "c"]
+    assert notices.outbox[-1].title.startswith("6 messages of ")
+    assert not notices.outbox[-1].quiet
+
+
+def test_a_long_night_does_not_fill_the_outbox() -> None:
+    notices = Notices()
+    for number in range(3 * MOST):
+        fresh = posted(notices, [delivery(str(number), quiet=True)], NOW)
+        notices = gathered(fresh, (), NOW, quiet=True)
+        assert len(notices.outbox) <= MOST_HELD
+    assert not notices.given_up
+    (digest,) = gathered(notices, (), NOW, quiet=False).outbox
+    assert digest.title.startswith(f"{3 * MOST} messages of ")
+    assert not digest.quiet
 
 
 def test_quiet_hours_are_those_of_the_local_day() -> None:

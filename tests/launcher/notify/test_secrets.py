@@ -61,13 +61,13 @@ def test_no_part_of_an_address_is_left_in_a_text() -> None:
     text = (
         f"cannot send to {ADDRESS}: user me, password p@ssw0rd or p%40ssw0rd, at smtp.example.org"
     )
-    told = without_secrets(text, ADDRESS)
-    assert "ssw0rd" not in told
-    assert "you@example.org" not in told
-    assert told.endswith("at smtp.example.org")  # what failed is told
+    clean = without_secrets(text, ADDRESS)
+    assert "ssw0rd" not in clean
+    assert "you@example.org" not in clean
+    assert clean.endswith("at smtp.example.org")  # what failed is told
     slack = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#general"
-    told = without_secrets(f"no such channel T1JJ3T3L2/A1BRTD4JD of {slack}", slack)
-    assert told == f"no such channel {HIDDEN}/{HIDDEN} of slack://{HIDDEN}"
+    clean = without_secrets(f"no such channel T1JJ3T3L2/A1BRTD4JD of {slack}", slack)
+    assert clean == f"no such channel {HIDDEN}/{HIDDEN} of slack://{HIDDEN}"
 
 
 def test_where_messages_go_is_shown_without_the_secret(file: Path) -> None:

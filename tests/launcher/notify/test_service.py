@@ -27,7 +27,7 @@ from tests.receivers import a_mailbox, a_silent_server, a_webhook
 NOTE = 'echo "$LAUNCHER_EVENT|$LAUNCHER_RUN|$LAUNCHER_TITLE" >> "$1"'
 
 
-class Told:
+class Teller:
     """A service without a process of its own, whose clock a test sets."""
 
     def __init__(self, home: Home, config: Path, gpus: tuple[GpuSnapshot, ...] = ()) -> None:
@@ -91,11 +91,11 @@ def command(notes: Path, script: str = NOTE) -> str:
 
 
 @pytest.fixture
-def told(home: Home, store: Store, config: Path, notes: Path) -> Iterator[Told]:  # the database
+def teller(home: Home, store: Store, config: Path, notes: Path) -> Iterator[Teller]:  # the database
     config.write_text(command(notes))
-    told = Told(home, config)
-    yield told
-    told.service.close()
+    teller = Teller(home, config)
+    yield teller
+    teller.service.close()
 
 
 def finish(store: Store, job: int, *, failed: str = "", now: float | None = None) -> State | None:
@@ -105,7 +105,7 @@ def finish(store: Store, job: int, *, failed: str = "", now: float | None = None
 
 
 def test_a_mail_and_a_webhook_tell_of_the_end_of_a_run(
-    told: Told, store: Store, config: Path
+    teller: Teller, store: Store, config: Path
 ) -> None:
     with a_mailbox() as mailbox, a_webhook() as webhook:
         config.write_text(
@@ -114,52 +114,53 @@ def test_a_mail_and_a_webhook_tell_of_the_end_of_a_run(
         first, second = enqueue(store, a_spec(name="train/a"), a_spec(name="train/b"), run="study")
         finish(store, first)
         finish(store, second, failed="no such file")
-        told.minute()
-        told.until(
-            lambda: mailbox.mails and webhook.posts and not told.notices.outbox, "both have it"
+        teller.minute()
+        teller.until(
+            lambda: mailbox.mails and webhook.posts and not teller.notices.outbox, "both have it"
         )
     (mail,) = mailbox.mails
     assert mail["Subject"].startswith("study ended: 1 done, 1 failed in ")
     assert mail["To"] == "me@example.org"
     assert "first failure: train/b (job 2)\n  no such file\n  launcher logs 2" in mailbox.text()
     assert webhook.posts[0]["title"] == mail["Subject"]
-    assert not told.notices.pending
+    assert not teller.notices.pending
 
 
 def test_a_server_that_answers_500_twice_gets_the_message_once_it_works(
-    told: Told, store: Store, config: Path
+    teller: Teller, store: Store, config: Path
 ) -> None:
     with a_webhook([500, 500]) as webhook:
         config.write_text(f'[notify.hook]\nurl = "{webhook.url}"\n')
         finish(store, *enqueue(store, a_spec()))
-        told.minute()
+        teller.minute()
         for tries in (1, 2):
-            told.until(lambda tries=tries: len(webhook.posts) == tries, "it is tried")  # type: ignore[misc]
-            told.until(lambda tries=tries: told.notices.outbox[0].tries == tries, "it failed")  # type: ignore[misc]
-            told.service.step()
+            teller.until(lambda tries=tries: len(webhook.posts) == tries, "it is tried")  # type: ignore[misc]
+            teller.until(lambda tries=tries: teller.notices.outbox[0].tries == tries, "it failed")  # type: ignore[misc]
+            teller.service.step()
             assert len(webhook.posts) == tries  # not at once
-            told.later(60)
-        told.until(lambda: not told.notices.outbox, "it is sent")
+            teller.later(60)
+        teller.until(lambda: not teller.notices.outbox, "it is sent")
     assert len(webhook.posts) == 3
-    assert not told.notices.given_up
+    assert not teller.notices.given_up
 
 
 def test_a_server_that_hangs_keeps_no_other_waiting(
-    told: Told, store: Store, config: Path, notes: Path
+    teller: Teller, store: Store, config: Path, notes: Path
 ) -> None:
     with a_silent_server() as port:
         hanging = f'[notify.hook]\nurl = "json://127.0.0.1:{port}/s3cret-t0ken"\ntimeout = "1s"\n'
         config.write_text(hanging + command(notes))
         finish(store, *enqueue(store, a_spec()))
-        told.minute()
-        told.until(lambda: lines_of(notes), "the other has it")
-        told.until(
-            lambda: told.notices.outbox and told.notices.outbox[0].tries, "it is given up for now"
+        teller.minute()
+        teller.until(lambda: lines_of(notes), "the other has it")
+        teller.until(
+            lambda: teller.notices.outbox and teller.notices.outbox[0].tries,
+            "it is given up for now",
         )
-    (left,) = told.notices.outbox
+    (left,) = teller.notices.outbox
     assert left.target == "hook"
     assert left.answer == "no answer in 1 s"
-    assert "s3cret" not in told.home.notify.read_text()
+    assert "s3cret" not in teller.home.notify.read_text()
 
 
 def senders() -> list[int]:
@@ -182,7 +183,7 @@ def _read(pid: int, name: str) -> str:
 
 
 def test_no_process_and_no_file_of_ours_shows_a_secret(
-    told: Told, store: Store, config: Path, tmp_path: Path
+    teller: Teller, store: Store, config: Path, tmp_path: Path
 ) -> None:
     with a_silent_server() as port:
         file = tmp_path / "hook.url"
@@ -190,34 +191,34 @@ def test_no_process_and_no_file_of_ours_shows_a_secret(
         file.chmod(0o600)
         config.write_text(f'[notify.hook]\nurl_file = "{file}"\ntimeout = "2s"\n')
         finish(store, *enqueue(store, a_spec()))
-        told.minute()
-        told.service.step()
+        teller.minute()
+        teller.service.step()
         until(senders, "it is under way")
         (pid,) = senders()
         for name in ("cmdline", "environ"):
             assert "s3cret" not in _read(pid, name)
-        told.until(lambda: told.notices.outbox[0].tries, "it failed")
-    assert "s3cret" not in told.home.notify.read_text()
+        teller.until(lambda: teller.notices.outbox[0].tries, "it failed")
+    assert "s3cret" not in teller.home.notify.read_text()
 
 
 def test_a_restart_sends_nothing_twice_and_loses_nothing(
-    told: Told, store: Store, notes: Path
+    teller: Teller, store: Store, notes: Path
 ) -> None:
     first, second, third = enqueue(store, a_spec(name="a"), a_spec(name="b"), a_spec(name="c"))
     finish(store, first, failed="boom")
-    told.minute()
-    told.until(lambda: lines_of(notes) and not told.notices.outbox, "the failure is told")
-    told.again()
+    teller.minute()
+    teller.until(lambda: lines_of(notes) and not teller.notices.outbox, "the failure is told")
+    teller.again()
     finish(store, second)
-    told.service.step()
-    told.again()
+    teller.service.step()
+    teller.again()
     finish(store, third)
-    told.minute()
-    told.again()
-    told.until(lambda: len(lines_of(notes)) == 2 and not told.notices.outbox, "the end is told")
-    told.again()
-    told.later(9000)
-    told.until(lambda: not told.notices.pending, "nothing is left")
+    teller.minute()
+    teller.again()
+    teller.until(lambda: len(lines_of(notes)) == 2 and not teller.notices.outbox, "the end is told")
+    teller.again()
+    teller.later(9000)
+    teller.until(lambda: not teller.notices.pending, "nothing is left")
     failure, end = lines_of(notes)
     assert failure.startswith("first-failure|test|test: a failed, the first of this run")
     assert end.startswith("run-ended|test|test ended: 2 done, 1 failed in ")
@@ -244,11 +245,11 @@ def test_a_death_between_sending_and_noting_sends_the_message_again(
 
 
 def test_quiet_hours_gather_messages_into_one(
-    told: Told, store: Store, config: Path, notes: Path
+    teller: Teller, store: Store, config: Path, notes: Path
 ) -> None:
     def quiet(begin_s: float, end_s: float) -> str:
         begin, end = (
-            time.strftime("%H:%M", time.localtime(told.clock.now + span))
+            time.strftime("%H:%M", time.localtime(teller.clock.now + span))
             for span in (begin_s, end_s)
         )
         return f'[notify]\nquiet = "{begin}-{end}"\n' + command(notes)
@@ -256,38 +257,38 @@ def test_quiet_hours_gather_messages_into_one(
     config.write_text(quiet(-7200, 7200))
     for run in ("one", "two"):
         finish(store, *enqueue(store, a_spec(name=run), run=run))
-    told.minute()
-    told.service.step()
-    assert len(told.notices.outbox) == 2
-    told.later(3600)
-    told.service.step()
+    teller.minute()
+    teller.service.step()
+    assert len(teller.notices.outbox) == 2
+    teller.later(3600)
+    teller.service.step()
     assert lines_of(notes) == []
-    told.later(7200)
-    told.until(lambda: lines_of(notes), "it is told")
-    told.until(lambda: not told.notices.outbox, "nothing is left")
+    teller.later(7200)
+    teller.until(lambda: lines_of(notes), "it is told")
+    teller.until(lambda: not teller.notices.outbox, "nothing is left")
     (line,) = lines_of(notes)
     assert line.startswith("digest||2 messages of ")
 
 
-def test_a_run_may_ask_for_silence(told: Told, store: Store, notes: Path) -> None:
+def test_a_run_may_ask_for_silence(teller: Teller, store: Store, notes: Path) -> None:
     loud, silent = (enqueue(store, a_spec(name=run), run=run)[0] for run in ("loud", "silent"))
     with store.writing():
         store.set_notify(store.run(Path("/nowhere"), "silent"), RunNotify(events=()))
     finish(store, silent)
     finish(store, loud)
-    told.minute()
-    told.until(lambda: lines_of(notes) and not told.notices.pending, "it is told")
+    teller.minute()
+    teller.until(lambda: lines_of(notes) and not teller.notices.pending, "it is told")
     (line,) = lines_of(notes)
     assert "|loud|" in line
 
 
-def test_a_job_out_of_memory_for_good_is_told(told: Told, store: Store, notes: Path) -> None:
+def test_a_job_out_of_memory_for_good_is_told(teller: Teller, store: Store, notes: Path) -> None:
     first, _ = enqueue(store, a_spec(name="a"), a_spec(name="b"))
     now = time.time()
     short = OutOfMemory(at=now, error="tried to allocate 90 GiB", where="gpu")
     store.scheduling.finish(claimed(store, first, now), short, outputs={}, now=now)
-    told.minute()
-    told.until(lambda: lines_of(notes), "it is told")
+    teller.minute()
+    teller.until(lambda: lines_of(notes), "it is told")
     assert lines_of(notes) == ["out-of-memory|test|test: a ran out of memory"]
 
 
@@ -297,24 +298,26 @@ def seen(home: Home, *gpus: GpuSnapshot) -> None:
     write_json(home.gpus, {"schema": 1, "at": time.time(), "gpus": listed, "trouble": ""})
 
 
-def test_a_card_that_failed_is_told(told: Told, notes: Path) -> None:
-    seen(told.home, a_gpu(0), a_gpu(1, fault="fell off the bus"))
-    told.minute()
-    told.until(lambda: lines_of(notes), "it is told")
+def test_a_card_that_failed_is_told(teller: Teller, notes: Path) -> None:
+    seen(teller.home, a_gpu(0), a_gpu(1, fault="fell off the bus"))
+    teller.minute()
+    teller.until(lambda: lines_of(notes), "it is told")
     (line,) = lines_of(notes)
     assert line.startswith("gpu-failed||")
     assert "cuda:1 (NVIDIA A100) has failed: fell off the bus" in line
 
 
-def test_a_gpu_that_idles_while_work_is_held_is_told(told: Told, store: Store, notes: Path) -> None:
-    told.gpus = (a_gpu(0, processes=()),)
+def test_a_gpu_that_idles_while_work_is_held_is_told(
+    teller: Teller, store: Store, notes: Path
+) -> None:
+    teller.gpus = (a_gpu(0, processes=()),)
     gpu_job = replace(a_spec(), resources=replace(a_spec().resources, device="cuda"))
     (job,) = enqueue(store, gpu_job)
     store.owning.hold([job], time.time())
-    told.until(lambda: told.notices.idle.since, "it is seen", each_s=30)
+    teller.until(lambda: teller.notices.idle.since, "it is seen", each_s=30)
     for _ in range(31):
-        told.minute()
-    told.until(lambda: lines_of(notes), "it is told", each_s=30)
+        teller.minute()
+    teller.until(lambda: lines_of(notes), "it is told", each_s=30)
     (line,) = lines_of(notes)
     assert line.startswith("gpu-idle||")
     assert "cuda:0 idles for " in line
@@ -322,87 +325,87 @@ def test_a_gpu_that_idles_while_work_is_held_is_told(told: Told, store: Store, n
 
 
 def test_a_broken_configuration_sends_nothing_and_loses_nothing(
-    told: Told, store: Store, config: Path, notes: Path
+    teller: Teller, store: Store, config: Path, notes: Path
 ) -> None:
     good = config.read_text()
-    told.service.step()
+    teller.service.step()
     config.write_text('[notify]\nquiet = "always"\n' + good)
     finish(store, *enqueue(store, a_spec()))
-    told.minute()
-    told.service.step()
-    assert told.notices.outbox == ()
+    teller.minute()
+    teller.service.step()
+    assert teller.notices.outbox == ()
     config.write_text(good)
-    told.minute()
-    told.until(lambda: lines_of(notes), "it is told")
+    teller.minute()
+    teller.until(lambda: lines_of(notes), "it is told")
 
 
 def test_a_target_that_cannot_be_used_is_tried_again(
-    told: Told, store: Store, config: Path, tmp_path: Path
+    teller: Teller, store: Store, config: Path, tmp_path: Path
 ) -> None:
     with a_webhook() as webhook:
         file = tmp_path / "hook.url"
         config.write_text(f'[notify.hook]\nurl_file = "{file}"\n')
         finish(store, *enqueue(store, a_spec()))
-        told.minute()
-        told.until(lambda: told.notices.outbox and told.notices.outbox[0].tries, "it failed")
-        assert "cannot be read" in told.notices.outbox[0].answer
+        teller.minute()
+        teller.until(lambda: teller.notices.outbox and teller.notices.outbox[0].tries, "it failed")
+        assert "cannot be read" in teller.notices.outbox[0].answer
         file.write_text(webhook.url)
         file.chmod(0o600)
-        told.later(60)
-        told.until(lambda: webhook.posts, "it is sent")
+        teller.later(60)
+        teller.until(lambda: webhook.posts, "it is sent")
 
 
-def test_a_command_is_no_shell(told: Told, store: Store, config: Path, notes: Path) -> None:
+def test_a_command_is_no_shell(teller: Teller, store: Store, config: Path, notes: Path) -> None:
     evil = a_spec(name="$(touch owned);`touch owned`")
     finish(store, *enqueue(store, evil), failed="'; touch owned; '")
     script = 'printf "%s\\n" "$LAUNCHER_JOB_NAME" "$LAUNCHER_REASON" >> "$1"'
     config.write_text(command(notes, script))
-    told.minute()
-    told.until(lambda: len(lines_of(notes)) == 2, "it is told")
+    teller.minute()
+    teller.until(lambda: len(lines_of(notes)) == 2, "it is told")
     assert lines_of(notes) == [evil.name, "'; touch owned; '"]
 
 
 def test_the_process_leaves_when_no_scheduler_lives_and_nothing_waits(
-    told: Told, store: Store, config: Path
+    teller: Teller, store: Store, config: Path
 ) -> None:
-    told.service.step()
-    assert not told.service.finished()
-    told.later(10)
-    told.service.step()
-    assert told.service.finished()
+    teller.service.step()
+    assert not teller.service.finished()
+    teller.later(10)
+    teller.service.step()
+    assert teller.service.finished()
     config.write_text('[notify.desk]\ncommand = ["/bin/false"]\n')
     finish(store, *enqueue(store, a_spec()))
-    told.minute()
-    told.until(lambda: told.notices.outbox and told.notices.outbox[0].tries, "it failed")
-    assert not told.service.finished()
-    told.later(LONGEST_STAY_S)
-    told.until(lambda: told.service.finished(), "it does not stay for ever")
+    teller.minute()
+    teller.until(lambda: teller.notices.outbox and teller.notices.outbox[0].tries, "it failed")
+    assert not teller.service.finished()
+    teller.later(LONGEST_STAY_S)
+    teller.until(lambda: teller.service.finished(), "it does not stay for ever")
 
 
 def test_who_listens_for_the_first_time_hears_of_the_last_minutes(
-    told: Told, store: Store, notes: Path
+    teller: Teller, store: Store, notes: Path
 ) -> None:
     now = time.time()
     finish(store, *enqueue(store, a_spec(name="a"), run="old"), now=now)
     with store.writing():
         store.database.execute("UPDATE events SET at = at - 7200")
     finish(store, *enqueue(store, a_spec(name="b"), run="new"), now=now)
-    told.minute()
-    told.until(lambda: lines_of(notes) and not told.notices.pending, "it is told")
+    teller.minute()
+    teller.until(lambda: lines_of(notes) and not teller.notices.pending, "it is told")
     (line,) = lines_of(notes)
     assert "|new|" in line
 
 
 def test_a_database_that_was_replaced_by_an_older_one_is_followed(
-    told: Told, store: Store, notes: Path
+    teller: Teller, store: Store, notes: Path
 ) -> None:
-    write_json(told.home.notify, {**_fresh(), "cursor": 999_999})
-    told.again()
-    told.service.step()
-    assert told.notices.cursor == 0
+    write_json(teller.home.notify, {**_fresh(), "cursor": 999_999})
+    teller.again()
+    teller.service.step()
+    assert teller.notices.cursor == 0
     finish(store, *enqueue(store, a_spec()))
-    told.minute()
-    told.until(lambda: lines_of(notes), "it is told")
+    teller.minute()
+    teller.until(lambda: lines_of(notes), "it is told")
 
 
 def _fresh() -> dict[str, Json]:
@@ -413,7 +416,7 @@ def _fresh() -> dict[str, Json]:
 
 
 def test_a_file_of_notices_that_cannot_be_understood_is_begun_anew(
-    told: Told, store: Store, notes: Path
+    teller: Teller, store: Store, notes: Path
 ) -> None:
     for text in (
         "",
@@ -422,9 +425,9 @@ def test_a_file_of_notices_that_cannot_be_understood_is_begun_anew(
         '{"schema": 2, "cursor": 5}',
         '{"schema": 1, "cursor": "x"}',
     ):
-        told.home.notify.write_text(text)
-        assert read_notices(told.home) == Notices()
-    told.again()
+        teller.home.notify.write_text(text)
+        assert read_notices(teller.home) == Notices()
+    teller.again()
     finish(store, *enqueue(store, a_spec()))
-    told.minute()
-    told.until(lambda: lines_of(notes), "it is told")
+    teller.minute()
+    teller.until(lambda: lines_of(notes), "it is told")

@@ -99,7 +99,7 @@ def test_a_table_without_a_target_tells_nobody_and_says_so() -> None:
     (first, second) = faults
     assert first == (
         ("notify",),
-        "notify: nobody is told: add a target, such as [notify.mail]",
+        "notify: there is no target; add one, such as [notify.mail]",
     )
     assert second == (("notify",), "notify: expected a table, such as [notify]")
 
@@ -143,9 +143,9 @@ def test_a_message_goes_to_those_who_want_one_of_its_events() -> None:
     assert settings.receivers(failed, AS_CONFIGURED) == ()
     assert settings.receivers(ended | {Event.GPU_FAILED}, AS_CONFIGURED) == ("desk", "phone")
     # what a run says counts for all, or for those that it names
-    told = RunNotify(events=(Event.FIRST_FAILURE,))
-    assert settings.receivers(failed, told) == ("desk", "phone")
-    assert settings.receivers(ended, told) == ()
+    of_run = RunNotify(events=(Event.FIRST_FAILURE,))
+    assert settings.receivers(failed, of_run) == ("desk", "phone")
+    assert settings.receivers(ended, of_run) == ()
     assert settings.receivers(failed, RunNotify(events=(Event.FIRST_FAILURE,), to=("phone",))) == (
         "phone",
     )

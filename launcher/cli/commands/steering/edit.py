@@ -94,11 +94,11 @@ def _by_editor(store: Store, row: JobRow) -> "Revision | None":
     """Return what the owner wants of a job; None: as it is."""
     from launcher.planning.revising.form import form_of
     from launcher.planning.revising.queued_job import queued_job
-    from launcher.planning.revising.revision import revise, values_of
+    from launcher.planning.revising.revision import own_values, revise, values_of
 
     job = queued_job(row)
     text = original = form_of(job, _title(row))
-    before = values_of(job, text, time.time())
+    before = own_values(job, text, time.time())
     file = EditedFile(f"job-{row.id}.yaml")
     keep = False
     try:

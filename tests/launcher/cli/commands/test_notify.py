@@ -141,3 +141,37 @@ def test_the_check_of_the_machine_names_a_target_that_cannot_be_used(
     assert "s3cret" not in answer.out
     config.write_text('[notify]\nquiet = "x"\n')
     assert "notify.quiet: expected hours" in launcher("doctor").out
+
+
+TASK = "name: study\nnotify: {to: [dsk]}\ncommand:\n  - {argv: [true]}\n"
+
+
+def test_a_run_that_tells_nobody_is_warned_of(
+    launcher: Launcher, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.yaml").write_text(TASK)
+    answer = launcher("run", "study.yaml", "--dry-run")
+    assert "warning: notify: config.toml has no target 'dsk'; did you mean 'desk'?" in answer.err
+    answer = launcher("run", "study.yaml", "--dry-run", "--set", "notify=run-ended")
+    assert answer.err == ""
+    config.write_text("")
+    answer = launcher("run", "study.yaml", "--dry-run", "--set", "notify=run-ended")
+    assert "warning: notify: no message of study is sent: config.toml has no table" in answer.err
+    answer = launcher("run", "study.yaml", "--dry-run", "--set", "notify=false")
+    assert answer.err == ""
+    config.write_text("[notify]\nbundle = 3\n")
+    answer = launcher("run", "study.yaml", "--dry-run", "--set", "notify=true")
+    assert "no message of study is sent" in answer.err
+
+
+def test_what_is_wrong_with_the_word_notify_is_told_with_its_place(
+    launcher: Launcher, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert config.exists()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.yaml").write_text(TASK.replace("{to: [dsk]}", "run-end"))
+    answer = launcher("run", "study.yaml")
+    assert answer.code == 2
+    assert "error[notify]: notify: 'run-end' is no event; did you mean 'run-ended'?" in answer.err
+    assert " --> study.yaml:2:9" in answer.err

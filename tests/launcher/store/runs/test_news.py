@@ -6,8 +6,10 @@ import pytest
 from launcher.job_options.notifications import AS_CONFIGURED, Event, RunNotify
 from launcher.states import Done, Failed, OutOfMemory, ReasonCode, State
 from launcher.store.queue import Store
-from launcher.store.runs.news import MOST_FAILURES, RunNewsReader
-from tests.build import a_spec, claimed, enqueue
+from launcher.store.rows import PILOT
+from launcher.store.runs.news import MOST_FAILURES, PilotFault, RunNewsReader
+from launcher.store.scheduling.transitions import Requeue
+from tests.build import a_reason, a_seat, a_spec, claimed, enqueue
 
 
 @pytest.fixture
@@ -92,3 +94,20 @@ def test_who_begins_to_listen_hears_of_the_last_minutes(
     enqueue(store, a_spec(name="a"))
     assert reader.beginning(time.time()) == 0
     assert reader.beginning(time.time() + 3600) == reader.newest()
+
+
+def test_a_fault_of_a_pilots_gpu_is_told_with_its_pilot(
+    store: Store, reader: RunNewsReader
+) -> None:
+    here, there = enqueue(store, a_spec(name="a"), a_spec(name="b"))
+    reason = a_reason(
+        "cuda:1 fell off the bus; queued again", ReasonCode.GPU_FAULT, fault="cuda:1 fell off"
+    )
+    for job, seat in ((here, a_seat()), (there, a_seat(boot=f"{PILOT}t0ken"))):
+        claim = store.scheduling.claim(job, seat, reason="fits", now=1.0)
+        assert claim is not None
+        end = Failed(at=2.0, error="CUDA error")
+        store.scheduling.finish(claim, end, outputs={}, now=2.0, requeue=Requeue(reason=reason))
+    assert reader.since(0).pilot_faults == (
+        PilotFault(at=2.0, job=there, name="b", pilot="t0ken", fault="cuda:1 fell off"),
+    )

@@ -188,6 +188,12 @@ def test_what_cannot_be_set_is_refused_as_in_a_task_file(
     assert job_row(store, 1).spec == before
 
 
+def test_a_program_whose_words_are_no_text_is_not_edited(launcher: Launcher) -> None:
+    launcher("add", "--hold", "--", "echo", "\udcff")
+    answer = launcher("edit", "1", "--set", "resources.cpus=1")
+    assert (answer.code, "cannot be written as text" in answer.err) == (2, True), answer
+
+
 def test_other_resources_bring_a_job_into_another_lane(
     launcher: Launcher, store: Store, home: Home
 ) -> None:
