@@ -98,8 +98,16 @@ def events(connection: socket.socket) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def served(folder: Path, *options: str) -> Iterator[Page]:
-    """Serve the home of the environment as `launcher web` does, and open its link."""
+def served(
+    folder: Path, *options: str, environment: Mapping[str, str] | None = None
+) -> Iterator[Page]:
+    """Serve the home of the environment as `launcher web` does, and open its link.
+
+    Args:
+        folder: for what it writes.
+        options: of the command.
+        environment: another one than ours.
+    """
     errors = folder / "web.err"
     with errors.open("w") as log:
         process = subprocess.Popen(
@@ -108,6 +116,7 @@ def served(folder: Path, *options: str) -> Iterator[Page]:
             stderr=log,
             stdin=subprocess.DEVNULL,
             text=True,
+            env=None if environment is None else dict(environment),
         )
     try:
         assert process.stdout is not None
