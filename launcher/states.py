@@ -142,6 +142,7 @@ class Done:
 
     at: float
     result: Mapping[str, Json] = field(default_factory=dict)
+    made: bool | None = None  # it left something to be moved into its run; None: nobody said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,8 +218,9 @@ def outcome_record(outcome: Outcome) -> dict[str, Json]:
     """Return the outcome as it is put on record (schema 1)."""
     record: dict[str, Json] = {"schema": 1, "ending": ending(outcome), "at": outcome.at}
     match outcome:
-        case Done(result=result):
+        case Done(result=result, made=made):
             record["result"] = dict(result)
+            record |= {} if made is None else {"made": made}
         case Failed():
             record |= _failure(outcome) | ({"over_limit": True} if outcome.over_limit else {})
         case OutOfMemory():
@@ -240,7 +242,8 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
     when = float(at) if isinstance(at, int | float) else 0.0
     match record:
         case {"schema": 1, "ending": "done", "result": dict(result)}:
-            return Done(at=when, result=result)
+            made = record.get("made")
+            return Done(at=when, result=result, made=made if isinstance(made, bool) else None)
         case {"schema": 1, "ending": "failed", "error": str(error)}:
             over_limit = record.get("over_limit") is True
             exception = _exception(record)

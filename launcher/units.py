@@ -1,11 +1,17 @@
-"""Bytes and seconds: read from what people write, printed as people read them."""
+"""Bytes, seconds and moments: read from what people write, printed as people read them."""
 
 import re
+import time
 from typing import NewType
 
 from launcher.errors import UsageError
 
 Bytes = NewType("Bytes", int)
+
+DAY_S = 86_400.0
+FORESEEN_S = (
+    60 * DAY_S
+)  # what is estimated for later is no estimate: Slurm says a year where it knows no limits
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -85,3 +91,18 @@ def format_seconds(span_s: float) -> str:
             rest = whole % large_s // small_s
             return f"{whole // large_s} {large}" + (f" {rest} {small}" if rest else "")
     return f"{whole} s"
+
+
+def format_estimate(at: float, now: float) -> str:
+    """Print when something is expected: `at 14:10`, after a day `in 12 days`; '' where that is beyond all sense.
+
+    Args:
+        at: seconds since 1970, whatever an engine says.
+        now: likewise.
+    """
+    if not -DAY_S < at - now <= FORESEEN_S:
+        return ""
+    if at - now >= DAY_S:
+        days = round((at - now) / DAY_S)
+        return "in 1 day" if days == 1 else f"in {days} days"
+    return time.strftime("at %H:%M", time.localtime(at))

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from launcher.backends.pilot_processes import kill_all, process_of
-from launcher.backends.protocol import Cause, EngineError, Estimate, Observation, Stage
+from launcher.backends.protocol import NOWHERE, Cause, EngineError, Estimate, Observation, Stage
 from launcher.backends.settings import BackendSettings
 from launcher.errors import MachineError, counted
 from launcher.gpu.monitor import watch
@@ -73,7 +73,11 @@ class Local:
             except OSError as error:
                 raise EngineError(f"cannot start a pilot: {error}") from error
 
-    def observe(self, tokens: Collection[str]) -> Mapping[str, Observation]:
+    def observe(
+        self,
+        tokens: Collection[str],
+        nodes: Mapping[str, str] = NOWHERE,  # noqa: ARG002  # as all engines are asked
+    ) -> Mapping[str, Observation]:
         """Return which pilots live, and how the others ended as far as that is known."""
         return {token: self._observe(token) for token in tokens}
 

@@ -7,11 +7,14 @@ asked about a job, never trusted to know how one ended, and where it does not an
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Protocol
 
 from launcher.backends.settings import BackendSettings
 from launcher.errors import MachineError
 from launcher.pilots.folder import PilotFolder, PilotSpec
+
+NOWHERE: Mapping[str, str] = MappingProxyType({})
 
 
 class EngineError(MachineError):
@@ -82,8 +85,14 @@ class Backend(Protocol):
                 seen by `observe`.
         """
 
-    def observe(self, tokens: Collection[str]) -> Mapping[str, Observation]:
+    def observe(
+        self, tokens: Collection[str], nodes: Mapping[str, str] = NOWHERE
+    ) -> Mapping[str, Observation]:
         """Return what the engine says of each of these pilots; it is asked once for all of them.
+
+        Args:
+            tokens: the pilots.
+            nodes: by token, where some were seen last: an engine that has forgotten them may know their nodes.
 
         Raises:
             EngineError: it does not answer; nothing is known, and nothing has changed.

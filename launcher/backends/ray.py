@@ -12,7 +12,7 @@ from typing import Any
 
 from launcher.backends.asked_process import AskedProcess
 from launcher.backends.node_paths import interpreter_on_node, path_on_node
-from launcher.backends.protocol import EngineError, Estimate, Observation, Refused
+from launcher.backends.protocol import NOWHERE, EngineError, Estimate, Observation, Refused
 from launcher.backends.ray_states import (
     NotUnderstood,
     asks,
@@ -86,7 +86,11 @@ class Ray:
             ],
         )
 
-    def observe(self, tokens: Collection[str]) -> Mapping[str, Observation]:
+    def observe(
+        self,
+        tokens: Collection[str],
+        nodes: Mapping[str, str] = NOWHERE,  # noqa: ARG002  # as all engines are asked
+    ) -> Mapping[str, Observation]:
         """Ask Ray once for all pilots and nodes.
 
         Raises:

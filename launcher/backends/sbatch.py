@@ -96,16 +96,10 @@ def script(settings: BackendSettings, batch: Batch) -> str:
     # `module` and conda are defined by what a login shell reads
     shell = "#!/bin/bash -l" if settings.prologue else "#!/bin/bash"
     start = [*settings.wrap, interpreter_on_node(settings), "-P", "-m", "launcher.pilots"]
-    # a partition's own limit is known to Slurm alone, and old ones do not tell a job of its end
-    until = (
-        '[ -n "$SLURM_JOB_END_TIME" ] || export LAUNCHER_UNTIL="$(SLURM_TIME_FORMAT=%s timeout 10 '
-        'squeue --noheader --jobs="$SLURM_JOB_ID" --format=%e 2> /dev/null)"'
-    )
     lines = [
         shell,
         # an administrator may requeue what we asked not to: its attempts have been given up by then
         '[ "${SLURM_RESTART_COUNT:-0}" = 0 ] || exit 0',
-        *[until] * (batch.shape.time_s is None),
         *prologue_lines(settings.prologue),
         f"exec {shlex.join(start)} {folder}",
     ]

@@ -6,11 +6,20 @@ understood, nothing is known, and nothing is taken for gone.
 
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.backends.protocol import Cause, EngineError, Estimate, Observation, Refused, Stage
+from launcher.backends.node_paths import path_on_node
+from launcher.backends.protocol import (
+    NOWHERE,
+    Cause,
+    EngineError,
+    Estimate,
+    Observation,
+    Refused,
+    Stage,
+)
 from launcher.backends.sbatch import (
     Batch,
     arguments,
@@ -45,6 +54,9 @@ LOG_LINES = 20
 _MOST_NAMES_BYTES = 100_000
 _JOBS_AT_ONCE = 200  # that one scancel is given
 CGROUPS = "proctrack/cgroup"
+NO_LOG = (
+    "nothing was printed: does the node see the pilot's folder {}? see `folder` in docs/clusters.md"
+)
 _PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # Slurm waits two seconds for what a killed job leaves
 
 
@@ -59,7 +71,6 @@ class Slurm:
     def __init__(self, settings: BackendSettings, commands: SlurmCommands) -> None:
         """Begin; nothing is asked yet."""
         self._settings, self._commands = settings, commands
-        self._nodes: dict[str, str] = {}  # token → where it ran when Slurm last knew
         self._cgroups: bool | None = None  # not asked yet
 
     @property
@@ -85,7 +96,9 @@ class Slurm:
             if answer.code:
                 raise self._refusal(answer)
 
-    def observe(self, tokens: Collection[str]) -> Mapping[str, Observation]:
+    def observe(
+        self, tokens: Collection[str], nodes: Mapping[str, str] = NOWHERE
+    ) -> Mapping[str, Observation]:
         """Ask squeue once for all pilots; where one has ended without a word, also for its node.
 
         Raises:
@@ -94,11 +107,8 @@ class Slurm:
         if not tokens:
             return {}
         seen = observations(self._rows(tokens), tokens)
-        self._nodes = {
-            token: observation.node or self._nodes.get(token, "")
-            for token, observation in seen.items()
-        }
-        return self._with_silent_nodes(seen)
+        known = {token: seen[token].node or nodes.get(token, "") for token in seen}
+        return self._with_silent_nodes(seen, known)
 
     def cancel(self, tokens: Collection[str]) -> None:
         """Cancel pilots with all that runs in them.
@@ -111,16 +121,17 @@ class Slurm:
             EngineError: Slurm did not take it.
         """
         elements = {token for token in tokens if name_and_index(token)[1]}
-        for name in sorted(set(tokens) - elements):
-            words = ("--me", f"--name={name}")
-            self._kill([name], words)
+        chosen = {name: ("--me", f"--name={name}") for name in sorted(set(tokens) - elements)}
+        self._kill(chosen, chosen.values(), lambda row: row.name in chosen)
+        for words in chosen.values():
             self._commands.require("scancel", *words)
         if elements:
             self._cancel_elements(elements)
 
     def collect(self, pilot: PilotFolder) -> str:
-        """Return the last lines of a pilot's log."""
-        return "\n".join(map(harmless, last_lines(pilot.log, LOG_LINES)))
+        """Return the last lines of a pilot's log; what to look at where Slurm could not even open that."""
+        lines = [*map(harmless, last_lines(pilot.log, LOG_LINES))]
+        return "\n".join(lines) or NO_LOG.format(path_on_node(self._settings, pilot.folder))
 
     def estimate(self, spec: PilotSpec) -> Estimate:
         """Ask sbatch when such a pilot would start.
@@ -176,20 +187,27 @@ class Slurm:
         except ValueError as error:
             raise EngineError(f"squeue printed what is not understood: {error}") from error
 
-    def _with_silent_nodes(self, seen: Mapping[str, Observation]) -> dict[str, Observation]:
-        """Add which ended pilots' nodes do not answer: what ran there may run on."""
+    def _with_silent_nodes(
+        self, seen: Mapping[str, Observation], known: Mapping[str, str]
+    ) -> dict[str, Observation]:
+        """Add which ended pilots' nodes do not answer: what ran there may run on.
+
+        Args:
+            seen: what squeue says.
+            known: by token, the node, '' where none is known.
+        """
         asked = {
             token: node
             for token, observation in seen.items()
             if observation.stage in {Stage.ENDED, Stage.UNKNOWN}
             and observation.cause is not Cause.COMPLETED
-            and (node := self._nodes[token])
+            and (node := known[token])
         }
         if not asked:
             return dict(seen)
-        nodes = ",".join(sorted(set(asked.values())))
+        listed = ",".join(sorted(set(asked.values())))
         printed = self._commands.require(
-            "sinfo", "--noheader", "--Node", f"--nodes={nodes}", f"--format={NODE_FORMAT}"
+            "sinfo", "--noheader", "--Node", f"--nodes={listed}", f"--format={NODE_FORMAT}"
         )
         try:
             silent = silent_nodes(printed)
@@ -198,7 +216,7 @@ class Slurm:
         return {
             token: replace(
                 observation,
-                node=self._nodes[token],
+                node=known[token],
                 node_answers=asked.get(token, "") not in silent,
             )
             for token, observation in seen.items()
@@ -211,28 +229,35 @@ class Slurm:
         """
         live = live_elements(self._rows(tokens), tokens)
         running = [row.job for row in live if row.state in RUNNING]
-        for start in range(0, len(running), _JOBS_AT_ONCE):
-            self._kill(tokens, running[start : start + _JOBS_AT_ONCE])
+        starts = range(0, len(running), _JOBS_AT_ONCE)
+        calls = [running[start : start + _JOBS_AT_ONCE] for start in starts]
+        self._kill(tokens, calls, lambda row: row.job in running)
         by_array: dict[str, list[int]] = {}
         for row in live:
             by_array.setdefault(row.job.partition("_")[0], []).append(int(row.index))
         for array, numbers in by_array.items():
             self._commands.require("scancel", f"{array}_[{ranges(numbers)}]")
 
-    def _kill(self, tokens: Collection[str], words: Collection[str]) -> None:
+    def _kill(
+        self,
+        tokens: Collection[str],
+        calls: Collection[Sequence[str]],
+        is_chosen: Callable[[Row], bool],
+    ) -> None:
         """Kill pilots, where that ends all that runs in them, too, and wait for a moment until they have ended.
 
         Args:
             tokens: among which they are.
-            words: that choose them for scancel.
+            calls: words that choose them for scancel, for one call after the other.
+            is_chosen: tells whether a row is of one of them.
         """
-        if not self._by_cgroups():
+        if not calls or not self._by_cgroups():
             return
-        # of what waits or has ended this fails, which is no reason to leave it
-        self._commands.run("scancel", "--batch", "--signal=KILL", *words)
+        for words in calls:
+            # of what waits or has ended this fails, which is no reason to leave it
+            self._commands.run("scancel", "--batch", "--signal=KILL", *words)
         for pause_s in _PAUSES_S:
-            rows = self._rows(tokens)
-            if not any(row.state in RUNNING and _is_chosen(row, words) for row in rows):
+            if not any(row.state in RUNNING and is_chosen(row) for row in self._rows(tokens)):
                 return
             time.sleep(pause_s)
 
@@ -242,7 +267,3 @@ class Slurm:
             printed = self._commands.require("scontrol", "show", "config")
             self._cgroups = CGROUPS in printed
         return self._cgroups
-
-
-def _is_chosen(row: Row, words: Collection[str]) -> bool:
-    return row.job in words or f"--name={row.name}" in words

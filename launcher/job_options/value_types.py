@@ -236,7 +236,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Names with commas between, each once."""
+    """Names with commas between, each once; in a task file also a list of them."""
 
     metavar: str = "NAMES"
     expected: str = "names such as slurm,local"

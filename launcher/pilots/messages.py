@@ -67,11 +67,14 @@ class Hello:
     python: str  # its interpreter
     host: str  # the node's name for itself
     node: str = ""  # the engine's name for the node; '' where it does not say
+    job: str = ""  # the engine's number of the pilot, to be shown only: it may be given out again
     pid: int
     boot: str  # the node's boot ID
     cpus: int  # that it may keep busy
     ram: int  # bytes of main memory that it may fill
-    until: float | None = None  # seconds since 1970 when the engine ends it; None: not known
+    began: float | None = None  # seconds since 1970 when it began; None: not known
+    until: float | None = None  # likewise when the engine ends it
+    limited: bool = False  # the engine has not told it when that will be, and knows
     troubles: tuple[
         str, ...
     ] = ()  # why it can do nothing: a path that the node does not see, a version
@@ -184,8 +187,8 @@ def _hello(record: dict[str, Any]) -> Hello:
     hello = restored(Hello, record, "a hello")
     if not (_is_amount(hello.cpus) and _is_amount(hello.ram) and _is_amount(hello.pid)):
         raise Unreadable("an amount of a hello is none")
-    if hello.until is not None and not 0 <= hello.until < _MOST:
-        raise Unreadable("the end of a pilot is no time")
+    if not all(at is None or 0 <= at < _MOST for at in (hello.began, hello.until)):
+        raise Unreadable("the beginning or the end of a pilot is no time")
     return hello
 
 

@@ -23,9 +23,11 @@ PATHS_PATIENCE_S = 35.0  # a network file system may hide a new name for 30 s
 LOOK_AGAIN_S = 0.25
 DRIVER_PATIENCE_S = 60.0  # the first look wakes sleeping cards
 _MOST_UNTIL = 1 << 40
-# what engines put into the environment of what they start
+# what engines put into the environment of what they start; an old Slurm does not tell a job of its end
 _NODE = ("LAUNCHER_NODE", "SLURMD_NODENAME")
-_UNTIL = ("LAUNCHER_UNTIL", "SLURM_JOB_END_TIME")  # seconds since 1970
+_JOB, _ELEMENT = "SLURM_JOB_ID", ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
+_UNTIL = ("SLURM_JOB_END_TIME",)  # seconds since 1970
+_LIMITED = (_JOB,)  # who has it is ended some time
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +58,20 @@ def find_out(
             gpus = _gpus(spec.gpus, probe, environ.get("CUDA_VISIBLE_DEVICES"))
         except (WrongGpus, MachineError) as error:
             troubles.append(f"{socket.gethostname()}: {error}")
+    until = _until(spec, environ, began)
     hello = Hello(
         version=__version__,
         python=sys.executable,
         host=socket.gethostname(),
         node=next(filter(None, map(environ.get, _NODE)), ""),
+        job=_job(environ),
         pid=os.getpid(),
         boot=boot_id(),
         cpus=_cpus(spec.cpus),
         ram=min(spec.memory or memory.total(), memory.total()),
-        until=_until(spec, environ, began),
+        began=began,
+        until=until,
+        limited=until is None and any(name in environ for name in _LIMITED),
         troubles=tuple(troubles),
         gpus=gpus,
     )
@@ -114,6 +120,12 @@ def _gpus(wanted: int, probe: Nvml, visible: str | None) -> tuple[GpuSnapshot, .
         why = f"; {probe.absent}" if probe.absent else ""
         raise WrongGpus(f"{asked}: CUDA_VISIBLE_DEVICES {given}{why}")
     return gpus
+
+
+def _job(environ: Mapping[str, str]) -> str:
+    """Return the engine's number of the pilot: 12, or 12_3 of an array."""
+    array, element = map(environ.get, _ELEMENT)
+    return f"{array}_{element}" if array and element else environ.get(_JOB, "")
 
 
 def _cpus(asked: int) -> int:

@@ -5,12 +5,12 @@ import os
 import signal
 import time
 
-from launcher.states import Done, Lost, Outcome
+from launcher.states import Lost, Outcome
 from launcher.system import cgroups
 from launcher.system.paths import Attempt
 from launcher.system.process_tree import end_session, is_scheduler, marked
 from launcher.system.processes import Identity, alive, open_pidfd
-from launcher.workers.exit_outcome import word_of
+from launcher.workers.exit_outcome import done_of, word_of
 from launcher.workers.started_file import program_of, recorded_outcome
 
 PATIENCE_S = 1.0  # for a supervisor that was killed to be gone
@@ -22,10 +22,9 @@ def end_of(attempt: Attempt, supervisor: Identity) -> Outcome:
     end_leftovers(attempt, supervisor)
     if outcome is not None:
         return outcome
-    match word_of(attempt):
-        case {"ok": True, "result": dict(result)}:  # a worker's own word that it was done
-            return Done(at=time.time(), result=result)
-    return Lost(at=time.time(), why="exit status unknown: its supervisor was killed")
+    now = time.time()
+    lost = Lost(at=now, why="exit status unknown: its supervisor was killed")
+    return done_of(word_of(attempt), now) or lost
 
 
 def end_leftovers(attempt: Attempt, supervisor: Identity) -> None:

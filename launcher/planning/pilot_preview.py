@@ -30,6 +30,7 @@ class BackendPreview:
     settings: BackendSettings | None = None  # None: this machine, without pilots
     kinds: Mapping[str, int] = field(default_factory=dict)  # kind → jobs that go there first
     otherwise: tuple[str, ...] = ()  # where these jobs may run, too
+    only_there: int = 0  # of these jobs; they may run nowhere else
     first: int = 0  # pilots that are submitted for jobs that wait for nothing
     most: int = 0  # pilots that all these jobs keep busy, were they ready together
     answer: Answer = field(default_factory=Answer)
@@ -48,6 +49,7 @@ class BackendPreview:
             "kind": HERE if settings is None else settings.kind,
             "jobs": dict(self.kinds),
             "otherwise": list(self.otherwise),
+            "only_there": self.only_there,
             "pilots_first": self.first,
             "pilots_most": self.most,
             "pilot": None
@@ -106,13 +108,15 @@ def _preview(
     settings = backends.by_name.get(name)
     places = dict.fromkeys(place for job in jobs for place in job.terms.on)
     otherwise = tuple(place for place in places if place != name)
+    only_there = sum(not {*job.terms.on} - {name} for job in jobs)
     if settings is None:
-        return BackendPreview(name=name, kinds=kinds, otherwise=otherwise)
+        return BackendPreview(name=name, kinds=kinds, otherwise=otherwise, only_there=only_there)
     return BackendPreview(
         name=name,
         settings=settings,
         kinds=kinds,
         otherwise=otherwise,
+        only_there=only_there,
         first=_pilots((job for job in jobs if job.name in ready), settings),
         most=_pilots(jobs, settings),
         answer=answer,

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from launcher.context import WorkerEnvironment
 from launcher.scheduler.policy.model import Start
-from launcher.states import Done, Lost, Outcome, Void
+from launcher.states import Lost, Outcome, Void
 from launcher.store.rows import Claim, ReadyJob
 from launcher.system import cgroups
 from launcher.system.paths import Attempt
@@ -27,7 +27,7 @@ from launcher.system.process_tree import (
     terminate,
 )
 from launcher.system.processes import Identity, alive, boot_id, open_pidfd
-from launcher.workers.exit_outcome import word_of
+from launcher.workers.exit_outcome import done_of, word_of
 from launcher.workers.fork_server_client import Ended, Supervisor
 from launcher.workers.started_file import (
     VOID,
@@ -200,10 +200,9 @@ def _left_elsewhere(attempt: Attempt) -> Outcome:
 
     Its pids mean other processes here, or none: nothing is looked for and nothing is killed.
     """
-    match word_of(attempt):
-        case {"ok": True, "result": dict(result)}:
-            return Done(at=time.time(), result=result)
-    return Lost(at=time.time(), why="the container in which it ran is gone")
+    now = time.time()
+    lost = Lost(at=now, why="the container in which it ran is gone")
+    return done_of(word_of(attempt), now) or lost
 
 
 def _readable(descriptor: int) -> bool:
@@ -259,7 +258,5 @@ def left(claim: Claim, attempt: Attempt) -> Outcome | Watch:
         send(who.pid, signal.SIGKILL)
     _end_group(claim, attempt)
     now = time.time()
-    match word_of(attempt):
-        case {"ok": True, "result": dict(result)}:  # a worker's own word that it was done
-            return Done(at=now, result=result)
-    return Lost(at=now, why="exit status unknown: its supervisor is gone")
+    lost = Lost(at=now, why="exit status unknown: its supervisor is gone")
+    return done_of(word_of(attempt), now) or lost

@@ -11,7 +11,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-from launcher.staging.links import read_links
+from launcher.staging.links import is_ours, read_links
 from launcher.staging.sealing import seal
 from launcher.staging.stages import ACCEPTED, MOVED, VIEW, Stage, stage_of, tidy
 from launcher.system.files import sync
@@ -43,6 +43,14 @@ def accept(attempt: Attempt, run_folder: Path) -> None:
         tidy(stage)
 
 
+def withdraw(attempt: Attempt, run_folder: Path) -> None:
+    """Leave to the next attempt what could not be moved, as what an attempt has left that did not end well."""
+    with contextlib.suppress(OSError):
+        stage = stage_of(attempt, run_folder)
+        if stage is not None:
+            os.rename(stage.named(ACCEPTED).folder, stage.folder)  # noqa: PTH104  # done seldom
+
+
 def is_staged(attempt: Attempt, run_folder: Path) -> bool:
     """Tell whether an attempt is seen to have, or to have had, a stage.
 
@@ -61,8 +69,13 @@ def _take_over(accepted: Stage, stage: Stage) -> None:
             raise
     seal(accepted)
     _delete_gone(accepted)
-    with contextlib.suppress(FileNotFoundError):  # nothing is left of it
-        _move(accepted, "", {*read_links(accepted).replaced})
+    try:
+        os.stat(accepted.new)  # noqa: PTH116  # likewise
+    except FileNotFoundError:  # all was moved before
+        return
+    _move(accepted, "", {*read_links(accepted).replaced})
+    # refused where a network file system has not listed all that lies there: the rest is moved later
+    os.rmdir(accepted.new)  # noqa: PTH106  # likewise
 
 
 def _delete_gone(stage: Stage) -> None:
@@ -87,6 +100,9 @@ def _move(stage: Stage, within: str, replaced: set[str]) -> None:
     for entry in listed:
         name = f"{within}{entry.name}"
         place = f"{stage.run_folder}/{name}"
+        if entry.is_symlink() and is_ours(stage, name):  # its record was lost, as in a power cut
+            os.unlink(entry.path)  # noqa: PTH108  # likewise
+            continue
         is_folder = entry.is_dir(follow_symlinks=False)
         if is_folder and name in replaced and os.path.isdir(place):  # noqa: PTH112  # likewise
             _make_place(stage, place)

@@ -9,16 +9,22 @@ from launcher.staging.stages import RUN, VIEW, Stage, stage_of, tidy
 from launcher.system.paths import Attempt
 
 
-def hand_over(attempt: Attempt, run_folder: Path) -> None:
+def hand_over(attempt: Attempt, run_folder: Path) -> bool:
     """Leave what an attempt has made for its scheduler to accept; where that is nothing, no stage is left.
+
+    Returns whether a stage is left.
 
     Raises:
         OSError: the disk is full.
     """
     stage = stage_of(attempt, run_folder)
-    if stage is not None and not seal(stage) and _removed(stage):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(attempt.text(VIEW))  # noqa: PTH108  # done for every attempt
+    if stage is None:
+        return False
+    if seal(stage) or not _removed(stage):
+        return True
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(attempt.text(VIEW))  # noqa: PTH108  # done for every attempt
+    return False
 
 
 def seal(stage: Stage) -> bool:

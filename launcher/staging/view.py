@@ -4,6 +4,7 @@ They are real folders; the names in them are links to what was accepted. A file 
 accepted is untouched. Who opens a file to write into it, without a new name first, writes through the link.
 """
 
+import errno
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,11 @@ from launcher.system.paths import Attempt
 
 DEPTH = 1  # of the folders in a model's folder that a job may write into without saying so
 _ALL = 1 << 30
+_READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}
+
+
+class NotWritable(Exception):
+    """Nobody can write into a run's folder, or there is no project: nothing is to be kept apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +75,8 @@ def make(
         left: name of the stage of an earlier attempt, from which this one goes on; "": none.
 
     Raises:
-        OSError: the disk is full, or the run's folder cannot be written.
+        NotWritable: no stage can be made there, for anybody.
+        OSError: the disk is full, or the stage was taken away meanwhile, as the attempt was given up.
     """
     stage, view = new_stage(run_folder, job, number), attempt.text(VIEW)
     # first of all: by the link a stage is known that is not whole because its worker was killed
@@ -77,9 +84,12 @@ def make(
     making = stage.named(MAKING)
     try:
         _make_folder(making)
-    except OSError:
+    except OSError as error:
         os.unlink(view)  # noqa: PTH108  # likewise
+        if error.errno in _READ_ONLY:
+            raise NotWritable(str(error)) from error
         raise
+    os.mkdir(making.new)  # noqa: PTH102  # likewise
     os.symlink("../..", f"{making.folder}/{RUN}")  # noqa: PTH211  # likewise
     links = Links()
     filling = _Filling(making, wanted, links)
@@ -101,7 +111,6 @@ def _make_folder(stage: Stage) -> None:
         except FileNotFoundError:
             _make_first(missing)
         else:
-            os.mkdir(stage.new)  # noqa: PTH102  # likewise
             return
 
 

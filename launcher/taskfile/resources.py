@@ -10,13 +10,13 @@ from launcher.errors import Place, Problem, Severity, UsageError
 from launcher.job_options.consistency import device_fault, in_task_file, terms_fault
 from launcher.job_options.registry import JobOption, job_options, renamed_options
 from launcher.job_options.request import JobRequest
-from launcher.job_options.value_types import TimeOver
+from launcher.job_options.value_types import Names, TimeOver
 from launcher.kind_interface.kind import Kind
 from launcher.taskfile.legacy_names import resources_today
 from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import unknown_key
 from launcher.taskfile.values import is_null
-from launcher.taskfile.yaml_tree import Fields, Node, Scalar
+from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar
 
 CODE = "resources"
 _PLACING = ("gpus", "device")
@@ -100,9 +100,23 @@ def _value(option: JobOption, node: Node, now: float) -> object:
     Raises:
         UsageError: it does not fit; says what was expected.
     """
+    if isinstance(option.takes, Names) and isinstance(node, Items):
+        return _names(option.takes, node, now)
     if not isinstance(node, Scalar) or is_null(node) or not (node.plain or option.takes.is_text):
         raise UsageError(f"expected {option.takes.expected}")
     return option.takes.read(node.text, now)
+
+
+def _names(takes: Names, node: Items, now: float) -> object:
+    """Return the names of a list.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    words = [item.text for item in node.nodes if isinstance(item, Scalar) and not is_null(item)]
+    if not words or len(words) < len(node.nodes):
+        raise UsageError(f"expected {takes.expected}")
+    return takes.read(",".join(words), now)
 
 
 def _text(node: Node) -> str:

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -56,9 +57,9 @@ def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outc
     """
     record = word_of(attempt)
     code = os.waitstatus_to_exitcode(status)
-    match record:
-        case {"ok": True, "result": dict(result)}:
-            return Done(at=now, result=result)
+    done = done_of(record, now)
+    if done is not None:
+        return done
     if how.stopped:
         return Stopped(at=now, by=how.signalled)
     if how.over_limit_s is not None and code != 0:
@@ -118,6 +119,15 @@ def word_of(attempt: Attempt) -> dict[str, Json] | None:
         return read_json(attempt.text(RESULT))
     except (OSError, RecursionError):  # a program may leave anything under that name
         return None
+
+
+def done_of(word: Mapping[str, Json] | None, at: float) -> Done | None:
+    """Return the end of a worker whose own word is that its job is done; None where it is another."""
+    match word:
+        case {"ok": True, "result": dict(result), **more}:
+            made = more.get("made")
+            return Done(at=at, result=result, made=made if isinstance(made, bool) else None)
+    return None
 
 
 class _Status(TypedDict, total=False):

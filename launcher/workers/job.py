@@ -76,13 +76,17 @@ def refuse_given_up(view: Path) -> None:
     """Refuse to go on where an attempt's way into its run's folder is gone; see `Job.check`.
 
     Raises:
-        JobError: it is.
+        JobError: it is. Where a disk does not answer nothing is known, and the job goes on.
     """
-    if not view.is_dir():
+    try:
+        view.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise JobError(
             f"{view} leads nowhere any more: this attempt was given up, or its run's folder was deleted; "
             "it writes nothing more, and another attempt may run in its place"
-        )
+        ) from error
+    except OSError:
+        return
 
 
 Entry = Callable[[Job], Mapping[str, Json]]

@@ -83,7 +83,8 @@ class Starter:
                 order, environment = self._order(text, attempt)
                 log = os.open(attempt.text(LOG), _APPEND, 0o600)
                 opened.callback(_close, log)
-                _link_log(order, attempt)
+                if order.spec.log_link is not None:
+                    link_log(Path(order.spec.log_link), attempt, order.context.umask)
                 held = self._worker() if order.spec.entry else None
                 if held is not None:
                     os.write(record, _line(held.who))
@@ -186,13 +187,16 @@ def _line(who: Identity, more: Mapping[str, Json] = MappingProxyType({})) -> byt
     return (json.dumps({**who.record(), **more}) + "\n").encode()
 
 
-def _link_log(order: Order, attempt: Attempt) -> None:
-    """Let the log also appear in the run's folder; where that fails the log is still here."""
-    if order.spec.log_link is None:
-        return
-    link = Path(order.spec.log_link)
+def link_log(link: Path, attempt: Attempt, umask: int) -> None:
+    """Let an attempt's log also appear in its run's folder; where that fails the log is still where it was.
+
+    Args:
+        link: the name there.
+        attempt: whose log is there already.
+        umask: of the job's owner, whose folders those of the run are.
+    """
     with contextlib.suppress(OSError):
-        ours = os.umask(order.context.umask)  # the run's folders are its owner's, not ours
+        ours = os.umask(umask)
         try:
             link.parent.mkdir(parents=True, exist_ok=True)
         finally:

@@ -19,7 +19,7 @@ from launcher.ids import model_folder_name, read_words
 from launcher.job import Spec
 from launcher.kind_interface.draft import MADE
 from launcher.staging.sealing import hand_over
-from launcher.staging.view import Wanted, inside, make
+from launcher.staging.view import NotWritable, Wanted, inside, make
 from launcher.states import Shortage
 from launcher.system.environment import SITE, placed_environment, with_site
 from launcher.system.files import Json, write_atomic, write_json
@@ -36,8 +36,6 @@ MODEL_FILE = "model_id.txt"
 ROOM_PAUSE_S = 1.0  # before a record that did not fit on the disk is tried again
 MPS = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")  # as CUDA reads them
 # what libraries take for the number of cores that are theirs; what the owner set stays
-# nobody can write there: there is nothing to keep apart, and a job that only reads goes on
-READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}
 THREADS = (preload.OPENMP, preload.MKL, preload.OPENBLAS)
 
 
@@ -97,8 +95,8 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         job = view_of_job(order, attempt, device=device, gpus=gpus, stop=stop)
         _tell_model(job)
         result: Mapping[str, Json] = _function(spec)(job)
-        _hand_over(spec, attempt)
-        _tell_result(attempt, {"schema": 1, "ok": True, "result": dict(result)})
+        made = _hand_over(spec, attempt)
+        _tell_result(attempt, {"schema": 1, "ok": True, "made": made, "result": dict(result)})
     except Error as error:
         return _failed(
             attempt, str(error), error.exit_code, read_error(error), signalled=stop.is_set()
@@ -125,11 +123,8 @@ def view_of_job(
     models = () if spec.model is None else (model_folder_name(spec.model),)
     wanted = Wanted(models=frozenset(models), outputs=inside(real, spec.outputs), anew=MADE)
     view = None
-    try:
+    with contextlib.suppress(NotWritable):  # a job that only reads goes on
         view = make(attempt, real, wanted, job=order.job, number=order.number, left=order.left)
-    except OSError as error:
-        if error.errno not in READ_ONLY:
-            raise
     run_folder = real if view is None else view.accepted
     own_folder = real if view is None else view.own
     above = f"{real}/"
@@ -165,17 +160,18 @@ def view_of_job(
     )
 
 
-def _hand_over(spec: Spec, attempt: Attempt) -> None:
-    """Leave what the job has made for its scheduler to accept; wait for room when the disk is full."""
+def _hand_over(spec: Spec, attempt: Attempt) -> bool:
+    """Leave what the job has made for its scheduler to accept; wait for room when the disk is full.
+
+    Returns whether there is anything.
+    """
     while True:
         try:
-            hand_over(attempt, spec.run_folder)
+            return hand_over(attempt, spec.run_folder)
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise
             time.sleep(ROOM_PAUSE_S)
-        else:
-            return
 
 
 def _function(spec: Spec) -> Callable[[object], Mapping[str, Json]]:

@@ -43,8 +43,10 @@ class SlurmSite(Site):
     def node(self, name: str) -> tuple[set[int], set[str]]:
         """Return the pids of a node's daemon and of what it started, and the tokens of its pilots."""
         begun = marked(NODE, name, self.folder)
-        daemon = self.slurm.daemons[name].pid
-        return {daemon, *(process.pid for process in begun)}, tokens_of(begun)
+        daemons = (
+            [self.slurm.daemons[name].pid] if name in self.slurm.daemons else []
+        )  # else killed
+        return {*daemons, *(process.pid for process in begun)}, tokens_of(begun)
 
     def settle(self) -> str:
         """Wait for all nodes; tell whether a colleague's job has come to harm, and end it."""

@@ -1,9 +1,19 @@
+import math
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.errors import UsageError
-from launcher.units import format_bytes, format_seconds, parse_bytes, parse_seconds
+from launcher.units import (
+    DAY_S,
+    format_bytes,
+    format_estimate,
+    format_seconds,
+    parse_bytes,
+    parse_seconds,
+)
 
 GIB = 2**30
 
@@ -117,3 +127,16 @@ def test_time_is_printed(span_s: float, text: str) -> None:
 @given(st.integers(0, 3599))
 def test_printed_time_is_read_back_to_the_second(span_s: int) -> None:
     assert parse_seconds(format_seconds(span_s)) == span_s
+
+
+def test_what_is_expected_soon_has_its_time_of_day_and_what_is_far_off_its_days() -> None:
+    now = time.mktime((2026, 11, 22, 12, 0, 0, 0, 0, -1))
+    assert format_estimate(now + 3600, now) == "at 13:00"
+    assert format_estimate(now - 60, now) == "at 11:59"
+    assert format_estimate(now + DAY_S, now) == "in 1 day"
+    assert format_estimate(now + 12.2 * DAY_S, now) == "in 12 days"
+
+
+@pytest.mark.parametrize("at", [365 * DAY_S, 1e300, math.inf, -math.inf, math.nan, -1e9])
+def test_what_no_one_can_foresee_is_not_shown(at: float) -> None:
+    assert format_estimate(1.7e9 + at, 1.7e9) == ""

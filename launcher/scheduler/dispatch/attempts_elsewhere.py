@@ -1,23 +1,38 @@
 """The watch on an attempt that runs on a pilot, and what becomes of it when the pilot is given up."""
 
+import contextlib
+import json
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from launcher.context import read_context
 from launcher.pilots.folder import name_of
 from launcher.scheduler.attempt_watch import ELSEWHERE, NO_DESCRIPTOR, UNCLEAR, Watch
 from launcher.scheduler.remote.link import PilotLink
-from launcher.states import Done, Lost, Outcome, Stopped, Void
+from launcher.states import Lost, Outcome, Stopped, Void
 from launcher.store.rows import Claim
 from launcher.system.paths import Attempt
-from launcher.workers.exit_outcome import word_of
+from launcher.system.stored_fields import Unreadable, parsed
+from launcher.workers.exit_outcome import done_of, word_of
+from launcher.workers.start_attempt import link_log
 from launcher.workers.started_file import recorded_outcome, void_attempt
 
 PATIENCE_S = 60.0  # a file system may show so late what a node has written
 # no job of a pilot can have brought that about
 _FROM_OUTSIDE = re.compile(r"ended: (preempted|time limit|cancelled)\b")
 UNTOLD = "its pilot says that it has ended, and not how; nothing is on record in {}"
+
+
+def spec_text_of(claim: Claim) -> str:
+    """Return a claim's spec as a node gets it, which makes no link to its log; see `OnPilot.show_log`."""
+    if claim.spec.log_link is None:
+        return claim.spec_text
+    record = json.loads(claim.spec_text)
+    del record["log_link"]
+    return json.dumps(record)
 
 
 def name_of_claim(claim: Claim) -> str:
@@ -38,6 +53,17 @@ class OnPilot:
     def attempt(self) -> Attempt:
         """Its folder."""
         return self.link.folder.attempt(name_of_claim(self.claim))
+
+    def show_log(self) -> None:
+        """Let its log appear in its run's folder.
+
+        The node leaves that to us: its paths may be others, and what wakes there later must not name its own log.
+        """
+        link = self.claim.spec.log_link
+        if link is not None:
+            with contextlib.suppress(ValueError, Unreadable):
+                umask = read_context(parsed(self.claim.context_text, "its surroundings")).umask
+                link_log(Path(link), self.attempt, umask)
 
     def stop(self) -> None:
         """Ask its pilot, which insists by itself."""
@@ -116,9 +142,9 @@ def end_of_buried(claim: Claim, attempt: Attempt, why: str, now: float) -> Outco
         return as_here(outcome, claim, now)
     if void_attempt(attempt):
         return Void(at=now)
-    match word_of(attempt):
-        case {"ok": True, "result": dict(result)}:  # a worker's own word that it was done
-            return Done(at=now, result=result)
+    done = done_of(word_of(attempt), now)
+    if done is not None:
+        return done
     if from_outside := _FROM_OUTSIDE.search(why):
         return Stopped(at=now, by=f"the end of its pilot ({from_outside[1]})")
     return Lost(at=now, why=why)

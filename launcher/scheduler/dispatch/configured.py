@@ -20,10 +20,15 @@ class ConfiguredBackends:
         """
         self._environ, self._warn = environ, warn
         self._seen: tuple[float, int] | None = (-1.0, -1)
-        self._backends = Backends()
+        self._backends: Backends | None = None  # it was never understood
+        self._trouble = ""
 
     def __call__(self) -> Backends:
-        """Return what holds now."""
+        """Return what holds now.
+
+        Raises:
+            UsageError: the file has never been understood, so that nothing is known of any backend.
+        """
         try:
             file = configuration_file(self._environ)
             try:
@@ -36,4 +41,7 @@ class ConfiguredBackends:
                 self._backends = configured_backends(self._environ)
         except UsageError as error:
             self._warn(str(error))
+            self._trouble = str(error)
+        if self._backends is None:
+            raise UsageError(self._trouble)
         return self._backends

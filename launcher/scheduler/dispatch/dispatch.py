@@ -6,11 +6,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 
 from launcher.backends.settings import HERE as LOCAL
-from launcher.backends.settings import Backends
+from launcher.backends.settings import Backends, BackendSettings
 from launcher.context import read_context
+from launcher.errors import UsageError
 from launcher.scheduler.dispatch.attempts_elsewhere import OnPilot
 from launcher.scheduler.dispatch.demand import WaitingLane, demands
 from launcher.scheduler.dispatch.hearing import Hearing, serving
+from launcher.scheduler.dispatch.kept_places import KeptPlaces
 from launcher.scheduler.dispatch.pilot_places import PilotPlaces
 from launcher.scheduler.dispatch.placement import (
     Candidate,
@@ -26,6 +28,7 @@ from launcher.scheduler.gpus.attempt_places import place_of
 from launcher.scheduler.policy.model import Decision, Running, Start
 from launcher.scheduler.remote.fleet import Fleet
 from launcher.scheduler.remote.pilot_rules import Demand
+from launcher.scheduler.remote.waiting_reasons import line as one_line
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import Reasons, Requests, TurnResult
@@ -43,6 +46,7 @@ from launcher.system.wakeup import Sleeper
 COUNT_S = 0.5  # between two counts of what waits
 MOST_PATHS = 8  # lanes whose paths a new pilot is to check
 UNKNOWN = "config.toml has no table [backends.{}] any more; add it, or cancel the job"
+NOT_UNDERSTOOD = "config.toml is to be corrected first: {}"
 
 BEHIND = Reason(code=ReasonCode.NO_ROOM, text="jobs before it take what is free")
 
@@ -68,7 +72,7 @@ class Dispatch:
             home: the queue's.
             store: likewise.
             fleet: the pilots there are.
-            backends: returns the configured ones.
+            backends: returns the configured ones; may raise UsageError: nothing is known of any.
             clock: seconds since 1970.
             attempts: all that run.
             launches: what starts on this machine.
@@ -79,6 +83,7 @@ class Dispatch:
         self.sending = Sending(home, store.scheduling, clock, launches.in_the_way)
         self.hearing = Hearing(home, fleet, clock, attempts, self.sending.claimed)
         self.places = PilotPlaces(home, fleet, self.claims, self._queue.usage)
+        self._kept = KeptPlaces()
         self._heads: dict[int, ReadyJob] = {}  # lane → the first job that waits elsewhere, too
         self._counted_at, self._counted = 0.0, set[int]()  # when, monotonic; of which lanes
         self._demands: Mapping[str, Demand] = {}
@@ -132,6 +137,7 @@ class Dispatch:
             Why the first job of each lane does not start, None where it does.
         """
         self.sending.again, self._limits = False, requests.limits
+        self._kept.begin()
         left = {job.id: job for job in ready}
         waits: dict[int, list[tuple[str, Reason]]] = {job.id: [] for job in ready}
         for name in self._order(ready, left[line.jobs[0].job]):
@@ -157,18 +163,26 @@ class Dispatch:
             reasons[job.lane_id] = reasons.get(job.lane_id) or why
         return reasons
 
+    def _named(self) -> tuple[Mapping[str, BackendSettings], str]:
+        """Return the configured backends, and why none is known, where that is so."""
+        try:
+            return self._backends().by_name, ""
+        except UsageError as error:
+            return {}, NOT_UNDERSTOOD.format(one_line(str(error)))
+
     def _order(self, ready: Iterable[ReadyJob], first: ReadyJob) -> list[str]:
         """Return the backends, and this machine, in the order in which they are asked."""
         others = dict.fromkeys(name for job in ready for name in job.lane.on)
-        return [*dict.fromkeys((*first.lane.on, *self._backends().by_name, LOCAL, *others))]
+        return [*dict.fromkeys((*first.lane.on, *self._named()[0], LOCAL, *others))]
 
     def _place(
         self, name: str, candidates: Sequence[Candidate], line: Line, requests: Requests
     ) -> dict[int, Reason | None]:
         """Start on the pilots of a backend what fits; return by job why it does not, None: it does."""
-        settings = self._backends().by_name.get(name)
+        named, trouble = self._named()
+        settings = named.get(name)
         if settings is None:
-            reason = Reason(code=ReasonCode.NO_PILOT, text=UNKNOWN.format(name))
+            reason = Reason(code=ReasonCode.NO_PILOT, text=trouble or UNKNOWN.format(name))
             return {candidate.ready.id: reason for candidate in candidates}
         every = self.places.all()
         working = {link.token for link in serving(self._fleet)}
@@ -183,15 +197,18 @@ class Dispatch:
                 runs = (each.running(learned) for each in every if each is not place)
                 there = (run for each in runs for run in each)
                 others = [elsewhere(run) for run in (*line.here, *self._started_here(), *there)]
-            return decide_on_pilot(
+            token = place.link.token
+            decisions = decide_on_pilot(
                 place,
-                left,
+                self._kept.for_pilot(token, left),
                 others,
                 learned=learned,
                 limits=limits,
                 now=self._clock(),
                 discipline=requests.discipline,
             )
+            self._kept.note(token, decisions)
+            return decisions
 
         def claim(candidate: Candidate, start: Start, place: PilotPlace) -> Reason | None:
             why = self.sending.claim(candidate.ready, start, place.link, settings)
@@ -238,7 +255,7 @@ class Dispatch:
         self._fleet.turn(self._demands, Counter(claim.pilot for claim in self.claims()))
 
     def _count(self) -> Mapping[str, Demand]:
-        counts, backends = self._queue.waiting_by_lane(), self._backends().by_name
+        counts, (backends, _) = self._queue.waiting_by_lane(), self._named()
         heads = [(head, counts.get(lane, 0)) for lane, head in self._heads.items()]
         waiting = [
             self._waiting(head, jobs, look=number < MOST_PATHS)

@@ -19,6 +19,7 @@ BUSY_POLL_S = 0.01  # between two looks at what pilots say, while they say somet
 IDLE_POLL_S = 0.5
 PATIENCE = 0.02  # of the time since the last news is waited for the next ones
 GONE = "the home has no record of its pilot"
+UNREADABLE = "the record {}/pilots/{}.json cannot be read; if its pilot has ended, delete it"
 
 logger = logging.getLogger(__name__)
 
@@ -65,19 +66,22 @@ class Hearing:
         """Watch an attempt that an earlier scheduler claimed; what it did not send is sent now.
 
         Raises:
-            OSError: what was sent to its pilot, or how the attempt ended, cannot be read now.
+            OSError: its pilot's record, what that was sent, or how the attempt ended, cannot be read now.
         """
         link = self.link(claim.pilot)
+        if link is None and self._fleet.is_unreadable(claim.pilot):
+            raise OSError(UNREADABLE.format(self._home.folder, claim.pilot))
         if link is None:
             why = self._fleet.given_up().get(claim.pilot, GONE)
             attempt = self._home.attempt(claim.job, claim.number)
             return end_of_buried(claim, attempt, why, self._clock())
-        name = name_of_claim(claim)
+        name, watch = name_of_claim(claim), OnPilot(claim=claim, link=link, clock=self._clock)
         link.expect(name)
         if name not in link.sent():
             link.start([name])
+            watch.show_log()
         logger.info("job=%d attempt=%d adopted pilot=%s", claim.job, claim.number, link.token)
-        return OnPilot(claim=claim, link=link, clock=self._clock)
+        return watch
 
     def hear(self) -> bool:
         """Read what pilots say; return whether something of it asks for a turn."""

@@ -88,7 +88,7 @@ def decide_on_pilot(
     """
     hello = place.link.hello
     assert hello is not None, "only a pilot that has spoken gets work"
-    card = place.gpus.fingerprint
+    card, until = place.gpus.fingerprint, place.link.until
     asked: list[Waiting] = []
     refused: dict[int, Reason] = {}
     for candidate in candidates:
@@ -97,9 +97,10 @@ def decide_on_pilot(
             waiting(ready, learned(ready.lane.signature, card)),
             since=seen.since,
             patient_until=seen.patient_until,
+            kept_elsewhere=seen.kept_elsewhere,
             visible=None,  # its owner's CUDA_VISIBLE_DEVICES names cards of this machine
         )
-        why = unfit(ready.lane, job, hello, now)
+        why = unfit(ready.lane, job, hello, until, now)
         if why:
             refused[ready.id] = Reason(code=ReasonCode.NO_ROOM, text=why)
         else:

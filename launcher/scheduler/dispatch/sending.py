@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterator
 from launcher.backends.settings import BackendSettings
 from launcher.job import CPU
 from launcher.pilots.messages import Leave
-from launcher.scheduler.dispatch.attempts_elsewhere import OnPilot, name_of_claim
+from launcher.scheduler.dispatch.attempts_elsewhere import OnPilot, name_of_claim, spec_text_of
 from launcher.scheduler.dispatch.node_paths import NodePaths
 from launcher.scheduler.policy.model import Start
 from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.start_jobs import RAN_BEFORE, left_for, obstacle
 from launcher.scheduler.unrecorded_attempts import Unrecorded
-from launcher.states import Lost, Outcome, Reason
+from launcher.states import Lost, Outcome, Reason, ReasonCode
 from launcher.store.rows import PILOT, Claim, ReadyJob
 from launcher.store.scheduling.claims import Seat
 from launcher.store.scheduling.scheduler_actions import Scheduling
 from launcher.system.files import sync, write_whole
-from launcher.system.paths import SPEC, Attempt, Home
+from launcher.system.paths import LOG, SPEC, Attempt, Home
 from launcher.workers.order import order_text
 from launcher.workers.started_file import void_attempt
 
@@ -57,23 +57,20 @@ class Sending:
         if before.unclear or before.living:
             self.again = True
             return obstacle(before)
-        seat = Seat(
-            device=",".join(start.devices) or CPU,
-            cpus=start.cpus,
-            reservation=start.reservation,
-            exclusive=start.exclusive,
-            boot=f"{PILOT}{link.token}",
-            pid=0,
-            start_ticks=0,
-        )
-        claim = self._queue.claim(
-            ready.id,
-            seat,
-            reason=f"{start.reason}, pilot {link.token} of {settings.name}",
-            now=self._clock(),
-            number=before.number,
-            prepare=lambda claim: self._lay_out(claim, link, NodePaths(settings)),
-        )
+        try:
+            claim = self._queue.claim(
+                ready.id,
+                _seat(start, link),
+                reason=f"{start.reason}, {_place_of(link)} of {settings.name}",
+                now=self._clock(),
+                number=before.number,
+                prepare=lambda claim: self._lay_out(claim, link, NodePaths(settings)),
+            )
+        except OSError as error:  # what other places start must not wait for this file system
+            self.again = True
+            where = link.folder.attempts
+            text = f"no folder for its attempt can be made in {where}: {error.strerror or error}"
+            return Reason(code=ReasonCode.CANNOT_START, text=text)
         if claim is None:  # its owner cancelled it meanwhile, or it was set aside
             self.again = True
             return None
@@ -99,12 +96,14 @@ class Sending:
             cpus=claim.cpus,
             claim=claim.reservation,
             left=left_for(self._home, claim),
-            spec_text=paths.spec(claim.spec_text),
+            spec_text=paths.spec(spec_text_of(claim)),
             context_text=paths.context(claim.context_text),
         )
         there = link.folder.attempt(name_of_claim(claim))
         there.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(there.text(SPEC), text)
+        if claim.spec.log_link is not None:  # it has another name from the start
+            write_whole(there.text(LOG), "")
         link_attempt(self._home.attempt(claim.job, claim.number), there)
 
     def claimed(self) -> Iterator[Claim]:
@@ -144,6 +143,7 @@ class Sending:
                 link.send(Leave())
         for watch, reason in committed:
             claim = watch.claim
+            watch.show_log()
             logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, reason)
             yield watch
 
@@ -156,6 +156,27 @@ class Sending:
         refused, self._refused = self._refused, []
         for claim, outcome in refused:
             end(claim, outcome)
+
+
+def _seat(start: Start, link: PilotLink) -> Seat:
+    return Seat(
+        device=",".join(start.devices) or CPU,
+        cpus=start.cpus,
+        reservation=start.reservation,
+        exclusive=start.exclusive,
+        boot=f"{PILOT}{link.token}",
+        pid=0,
+        start_ticks=0,
+    )
+
+
+def _place_of(link: PilotLink) -> str:
+    """Return where a pilot is, in words: its token tells nobody anything."""
+    hello = link.hello
+    if hello is None:
+        return f"pilot {link.token}"
+    node = f"node {hello.node or hello.host}"
+    return f"{node}, job {hello.job}" if hello.job else node
 
 
 def link_attempt(here: Attempt, there: Attempt) -> None:

@@ -1,6 +1,7 @@
 """Attempts that have ended and are not taken in yet, and what is to be known of them for that."""
 
 import contextlib
+import errno
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from launcher.scheduler.endings.requeue_policy import requeue_of
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.gpus.shared_time import slowdown_by_duration
 from launcher.scheduler.policy.model import Machine
-from launcher.staging.acceptance import accept, is_staged
+from launcher.staging.acceptance import accept, is_staged, withdraw
 from launcher.staging.left_behind import remove_earlier
 from launcher.states import (
     Done,
@@ -32,11 +33,12 @@ from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.files import Stamp, stamp
 from launcher.system.paths import Home
 
-NAMES_PATIENCE_S = (
-    60.0  # for the link to what an attempt elsewhere has made; a job that may not write has none
-)
-MOVE_PATIENCE_S = 60.0  # so long a full disk, or one that does not answer, is waited for
+MOVE_PATIENCE_S = 60.0  # so long a disk that does not answer is waited for
+# and a full one; and what a node has made, of which a network file system may show nothing for minutes
+LONG_PATIENCE_S = 600.0
 MOVE_AGAIN_S = 1.0
+UNSEEN = "it says that it has made something, and {}/runs is not seen on this host"
+KEPT = "what it made is kept, and its next attempt goes on from there: launcher retry"
 UNSTARTED_PAUSE_S = 1.0  # before what could not be started is tried again; doubles each time
 PUZZLE_S = (
     3.0  # so long a failure on a GPU waits for a look at the GPU, which may have failed itself
@@ -59,6 +61,13 @@ class Ended:
     outputs: dict[str, Stamp] = field(default_factory=dict)  # path → size and time
     requeue: Requeue | None = None
     again_at: float = 0.0  # monotonic; what it made could not be moved into its run's folder before
+    trouble: str = ""  # why not
+
+
+def _patience_s(error: OSError, claim: Claim) -> float:
+    """Return how long results that cannot be moved are tried again."""
+    is_long = bool(claim.pilot) or error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return LONG_PATIENCE_S if is_long else MOVE_PATIENCE_S
 
 
 class Gauge(Protocol):
@@ -165,27 +174,38 @@ class Endings:
         Its outcome is on record, and only this scheduler takes it in; where that is killed, the next
         one does the same again.
         """
-        claim = ended.claim
-        if not isinstance(ended.outcome, Done) or not claim.spec.entry:
+        claim, outcome = ended.claim, ended.outcome
+        if not isinstance(outcome, Done) or not claim.spec.entry:
             return True
         attempt, run_folder = self._home.attempt(claim.job, claim.number), claim.spec.run_folder
         try:
-            # of a new name that a node gave, a network file system may show nothing for half a minute
-            patient = bool(claim.pilot) and time.monotonic() < ended.since + NAMES_PATIENCE_S
-            if patient and not is_staged(attempt, run_folder):
-                ended.again_at = time.monotonic() + MOVE_AGAIN_S
-                return False
+            if claim.pilot and outcome.made is not False and not is_staged(attempt, run_folder):
+                patience_s = LONG_PATIENCE_S if outcome.made else MOVE_PATIENCE_S
+                if self._again(ended, UNSEEN.format(attempt.folder), patience_s):
+                    return False
+                if outcome.made:
+                    ended.outcome = Failed(at=outcome.at, error=f"{ended.trouble}; {KEPT}")
+                return True
             accept(attempt, run_folder)
         except OSError as error:
             why = f"its results cannot be moved to {run_folder}: {error.strerror or error}"
-            logger.warning("job=%d attempt=%d trouble=%r", claim.job, claim.number, why)
-            if time.monotonic() < ended.since + MOVE_PATIENCE_S:
-                ended.again_at = time.monotonic() + MOVE_AGAIN_S
+            if self._again(ended, why, _patience_s(error, claim)):
                 return False
-            ended.outcome = Failed(at=ended.outcome.at, error=why)
+            withdraw(attempt, run_folder)
+            ended.outcome = Failed(at=outcome.at, error=f"{why}; {KEPT}")
             return True
         with contextlib.suppress(OSError):
             remove_earlier(self._home, claim.job, claim.number, run_folder)
+        return True
+
+    def _again(self, ended: Ended, trouble: str, patience_s: float) -> bool:
+        """Have results tried again that could not be moved; False where that has taken too long."""
+        if trouble != ended.trouble:
+            ended.trouble, claim = trouble, ended.claim
+            logger.warning("job=%d attempt=%d trouble=%r", claim.job, claim.number, trouble)
+        if time.monotonic() >= ended.since + patience_s:
+            return False
+        ended.again_at = time.monotonic() + MOVE_AGAIN_S
         return True
 
     def finish(self, ended: Ended, now: float) -> State | None:

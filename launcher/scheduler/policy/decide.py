@@ -181,11 +181,18 @@ class Policy:
                     behind_ours=ours_block(self.inventory, request, cpus),
                     lacks=lacks.of,
                 )
-        return Wait(job=request.job, reason=lacks.text, data=lacks.data, lacks=lacks.of)
+        kept = self._reservation
+        return Wait(
+            job=request.job,
+            reason=lacks.text,
+            data=lacks.data,
+            lacks=lacks.of,
+            kept_until=None if kept is None else kept.at[0],
+        )
 
     def _is_due(self, request: Waiting, now: float) -> bool:
         """Tell whether a place is kept for a job that does not fit."""
-        if self._keeps is Keeps.NOBODY:
+        if self._keeps is Keeps.NOBODY or request.kept_elsewhere:
             return False
         return self._keeps is Keeps.FIRST or request.patient_until <= now
 

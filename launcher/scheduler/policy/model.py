@@ -40,6 +40,7 @@ class Waiting:
     )
     visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
     demand: Load = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
+    kept_elsewhere: bool = False  # on another machine a place is kept for it: here none is
     insists: bool = False  # though it waits for other homes, what is ours is kept for it
     run: str = ""  # between runs `run_order` decides who comes first
     weight: float = 1.0  # share of its run
@@ -131,6 +132,8 @@ class Wait:
     )
     behind_ours: bool = False  # and jobs of ours ended
     lacks: Lacking | None = field(default=None, compare=False)  # what there is too little of
+    # a place is kept for it here, which is expected to be free then; None: none is kept
+    kept_until: float | None = field(default=None, compare=False)
 
     @property
     def why(self) -> Reason:

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from launcher.backends.settings import BackendSettings
@@ -63,7 +63,7 @@ def take_folder(folder: Path, home: Home) -> None:
     for _ in range(_TRIES):
         owner = read_json(record)
         if owner is not None:
-            if (owner.get("machine"), owner.get("home")) == (mine["machine"], mine["home"]):
+            if _is_ours(owner, home):
                 return
             raise FolderTaken(
                 f"the folder of pilots {folder} belongs to the queue {owner.get('home')} of host "
@@ -73,6 +73,19 @@ def take_folder(folder: Path, home: Home) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _give(record, mine)
     raise FolderTaken(f"{record} cannot be understood; delete it if no other queue uses {folder}")
+
+
+def is_there(folder: Path) -> bool:
+    """Tell whether a folder of pilots is seen; it may lie on a file system that is not mounted yet.
+
+    Raises:
+        OSError: that cannot be found out now.
+    """
+    return (folder / OWNER).exists()
+
+
+def _is_ours(owner: Mapping[str, Json], home: Home) -> bool:
+    return (owner.get("machine"), owner.get("home")) == (machine(), str(home.folder))
 
 
 def _give(record: Path, owner: dict[str, Json]) -> None:
@@ -100,14 +113,18 @@ def clear_folder(folder: PilotFolder) -> bool:
     return True
 
 
-def clear_leftovers(root: Path, is_known: Callable[[str], bool]) -> None:
+def clear_leftovers(root: Path, home: Home, is_known: Callable[[str], bool]) -> None:
     """Delete the folders of pilots that ended while attempts lay in them, which are deleted by now.
 
     Args:
-        root: where the folders lie.
+        root: where the folders lie; nothing is deleted in that of another queue, whose pilots may live.
+        home: the queue's.
         is_known: tells whether there is a record of a pilot.
     """
     with contextlib.suppress(OSError):
+        owner = read_json(root / OWNER)
+        if owner is None or not _is_ours(owner, home):
+            return
         for path in root.iterdir():
             if is_token(path.name) and not is_known(path.name):
                 clear_folder(PilotFolder(path))

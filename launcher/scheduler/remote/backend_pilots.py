@@ -9,6 +9,7 @@ from pathlib import Path
 
 from launcher.backends.protocol import Backend
 from launcher.backends.settings import BackendSettings
+from launcher.scheduler.remote.backend_folder import is_there
 from launcher.scheduler.remote.engine_requests import EngineRequests
 from launcher.scheduler.remote.pilot import Pilot
 from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords
@@ -140,11 +141,17 @@ class BackendPilots:
         if self.pilots.write(pilot, replace(pilot.record, buried=True)):
             pilot.attempts = 0
 
-    def leave(self, *, now: bool, why: str) -> None:
-        """Have all pilots end: at once, or when nothing runs there; may be called again and again."""
+    def leave(self, *, now: bool, why: str, for_good: bool = True) -> None:
+        """Have all pilots end: at once, or when nothing runs there; may be called again and again.
+
+        Args:
+            now: at once, with what runs there.
+            why: they end.
+            for_good: those are told at once, too, on which something runs; else they may be needed again by then.
+        """
         at = self._clock()
         for pilot in self.pilots:
-            if pilot.spoke:
+            if pilot.spoke and (now or for_good or not pilot.attempts):
                 pilot.send_leave(now=now, at=at)
             lost = pilot.life is Life.SILENT and (now or not pilot.attempts)
             if not pilot.spoke or lost or at > pilot.left_at + LEAVE_S:
@@ -195,14 +202,15 @@ class BackendPilots:
             self.pilots.doom(pilot, self._end_of(pilot))
         if pilot.over and pilot.taken and not pilot.spoke and not pilot.is_doomed:
             self._blame(pilot, self._end_of(pilot), now)
-        if pilot.over and pilot.attempts and not pilot.record.given_up:
+        lost = pilot.is_lost and not pilot.record.given_up
+        if lost and (pilot.link.is_emptied or _is_seen(pilot)):
             self._give_up(pilot)
 
     def _dismiss(self, pilot: Pilot, now: float) -> None:
         """Have a pilot end that can do nothing, or is of another version; what runs there runs on."""
         why = "; ".join(pilot.troubles)
         pilot.send_leave(now=False, at=now)
-        if pilot.life is Life.RUNNING and not pilot.attempts and not pilot.adopted:
+        if not pilot.attempts and not pilot.adopted:  # it may have taken its leave already
             self._blame(pilot, why, now)
         if not pilot.attempts:
             self.pilots.doom(pilot, why)
@@ -219,16 +227,15 @@ class BackendPilots:
             self.pilots.write(pilot, replace(pilot.record, given_up=why))
 
     def _end_of(self, pilot: Pilot) -> str:
-        where = f" on {pilot.node}" if pilot.node else ""
         name = self.settings.name
         observation = pilot.observation
         if pilot.life is Life.MISSING:
-            return f"{name} knows pilot {pilot.token}{where} no more"
+            return f"{name} knows {pilot.label} no more"
         if pilot.life is Life.EXPIRED or observation is None:
             silent = format_seconds(min(pilot.silent_s, 1e9))
-            return f"pilot {pilot.token}{where} was silent for {silent}: its lease is over"
+            return f"{pilot.label} was silent for {silent}: its lease is over"
         reason = f" ({observation.reason})" if observation.reason else ""
-        return f"pilot {pilot.token}{where} ended: {observation.cause or 'unknown'}{reason}"
+        return f"{pilot.label} ended: {observation.cause or 'unknown'}{reason}"
 
     def _blame(self, pilot: Pilot, why: str, now: float) -> None:
         if not pilot.blamed:
@@ -256,6 +263,14 @@ class BackendPilots:
         if now - self._surplus_since >= self.settings.idle_s:
             for pilot in waiting[-number:]:
                 self.pilots.doom(pilot, "no work waits for it")
+
+
+def _is_seen(pilot: Pilot) -> bool:
+    """Tell whether what is on record of a pilot's attempts can be read, or is gone: its file system may not be mounted."""
+    try:
+        return pilot.link.folder.news.exists() or is_there(pilot.record.folder.parent)
+    except OSError:
+        return False
 
 
 def _is_waiting(pilot: Pilot) -> bool:

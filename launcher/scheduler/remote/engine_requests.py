@@ -115,9 +115,11 @@ class EngineRequests:
         pilots = [pilot for pilot in self._roster if pilot.made]
         if not pilots:
             return
-        tokens = [pilot.token for pilot in pilots]
+        nodes = {pilot.token: pilot.node for pilot in pilots}
         self._observe_at = now + self.settings.poll_s
-        self.calls.begin(lambda backend: backend.observe(tokens), done, self._did_not_answer)
+        self.calls.begin(
+            lambda backend: backend.observe([*nodes], nodes), done, self._did_not_answer
+        )
 
     def _answered(self) -> None:
         self.trouble, self._errors = "", 0
@@ -194,7 +196,7 @@ class EngineRequests:
             logs = {pilot.token: _log(backend, pilot.record.pilot_folder) for pilot in unread}
             for pilot in finished:
                 clear_folder(pilot.record.pilot_folder)
-            clear_leftovers(root, self._roster.is_recorded)
+            clear_leftovers(root, self._home, self._roster.is_recorded)
             return logs
 
         def done(logs: Mapping[str, str]) -> None:

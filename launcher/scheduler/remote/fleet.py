@@ -12,16 +12,16 @@ from pathlib import Path
 from launcher.backends.registry import Maker, backend_of
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.errors import UsageError
-from launcher.scheduler.remote.backend_folder import backend_folder
+from launcher.scheduler.remote.backend_folder import backend_folder, is_there
 from launcher.scheduler.remote.backend_pilots import BackendPilots
 from launcher.scheduler.remote.engine_calls import LATE_S
 from launcher.scheduler.remote.link import PilotLink
-from launcher.scheduler.remote.pilot import Pilot
 from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords
 from launcher.scheduler.remote.pilot_rules import NO_DEMAND, Demand
-from launcher.scheduler.remote.report import BackendRow, PilotRow, PilotsFile
+from launcher.scheduler.remote.report import PilotsFile
+from launcher.scheduler.remote.report_rows import backend_row, pilot_row
 from launcher.scheduler.remote.roster import Linker
-from launcher.scheduler.remote.waiting_reasons import Situation, line, reason
+from launcher.scheduler.remote.waiting_reasons import Situation, reason
 from launcher.system.home_checks import mounts
 from launcher.system.paths import Home
 
@@ -113,7 +113,7 @@ class Fleet:
         self._lost = {
             token: f"the home has no record of pilot {token}"
             for token, attempts in busy.items()
-            if attempts and token not in known
+            if attempts and token not in known and not self._records.has(token)
         }
         if self._file.due(now):
             self._show(now)
@@ -134,6 +134,11 @@ class Fleet:
         for group in self._groups.values():
             lost.update(group.given_up())
         return lost
+
+    def is_unreadable(self, token: str) -> bool:
+        """Tell whether there is a pilot's record that could not be read, so that nothing else is known of it."""
+        known = any(token in group.pilots for group in self._groups.values())
+        return not known and self._records.has(token)
 
     def buried(self, token: str) -> None:
         """Note that the attempts of a pilot have been ended in the queue.
@@ -159,7 +164,7 @@ class Fleet:
     def leave(self, *, now: bool) -> None:
         """Have all pilots end: at once, or when nothing runs there; may be called in each turn."""
         for group in self._groups.values():
-            group.leave(now=now, why="the queue was stopped")
+            group.leave(now=now, why="the queue was stopped", for_good=False)
 
     def close(self) -> None:
         """Show the pilots as they are left to the next scheduler, and let the engines' threads end."""
@@ -232,6 +237,7 @@ class Fleet:
             failures=pace.failures,
             failure=pace.failure,
             log=pace.log,
+            folder="" if pace.log != "" else str(_root(self._home, group.settings)),
             pause_s=pace.pause_s(now),
             wait_s=pace.wait_s(counts, group.settings.per_minute, now),
             now=self._wall(),
@@ -243,20 +249,12 @@ class Fleet:
         for group in self._groups.values():
             if not (group.pilots or group.demand.jobs or group.pace.failures):
                 continue
-            situation = replace(self._situation(group, now), log="")  # stands in lines of its own
+            situation = self._situation(group, now)
+            if situation.log:  # it stands in lines of its own
+                situation = replace(situation, log=None)
             why = reason(situation, late_after_s=LATE_S)
-            settings = group.settings
-            backends.append(
-                BackendRow(
-                    name=settings.name,
-                    kind=settings.kind,
-                    reason=why,
-                    pilots=settings.pilots,
-                    failures=group.pace.failures,
-                    log=group.pace.log,
-                )
-            )
-            pilots += [_row(pilot, settings.name, wall) for pilot in group.pilots]
+            backends.append(backend_row(group.settings, group.pace, why))
+            pilots += [pilot_row(pilot, group.settings.name, wall) for pilot in group.pilots]
         self._file.write(backends, pilots, now, wall)
 
 
@@ -273,27 +271,6 @@ def _root(home: Home, settings: BackendSettings) -> Path:
 
 def _was_submitted(record: PilotRecord) -> bool:
     try:
-        return record.pilot_folder.spec.exists()
+        return record.pilot_folder.spec.exists() or not is_there(record.folder.parent)
     except OSError:  # it cannot be seen now: it may be there
         return True
-
-
-def _row(pilot: Pilot, backend: str, wall: float) -> PilotRow:
-    observation, spec, record = pilot.observation, pilot.record.spec, pilot.record
-    ours = record.given_up or record.cancelled or "; ".join(pilot.troubles)
-    of_engine = "" if observation is None else observation.reason or str(observation.cause or "")
-    silent_s = pilot.silent_s if pilot.spoke else math.inf
-    return PilotRow(
-        backend=backend,
-        token=pilot.token,
-        stage=pilot.life,
-        reason=line(ours or of_engine),
-        node=pilot.node,
-        starts_at=None if observation is None else observation.starts_at,
-        since=record.since,
-        cpus=spec.cpus,
-        gpus=spec.gpus,
-        attempts=pilot.attempts,
-        heard_at=wall - silent_s if math.isfinite(silent_s) else None,
-        log=pilot.log or "",
-    )

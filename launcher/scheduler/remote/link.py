@@ -50,6 +50,7 @@ class PilotLink:
         self.heard_at = -inf  # when something new was read last, monotonic
         self.leased_at = -inf  # when the newest lease was sent, monotonic
         self.leaving = False  # it was sent that it leaves
+        self.ends_at: float | None = None  # seconds since 1970, as its engine said last
         self._reader, self._writer = Reader(folder.news), Writer(folder.orders)
         self._sent: set[str] | None = None  # attempts that it was sent; None: not read yet
         self._unsent: list[Order] = []
@@ -67,6 +68,13 @@ class PilotLink:
         """Whether it may be sent work: it is up, sees all that it needs, and does not leave."""
         up = self.hello is not None and not self.hello.troubles
         return up and self.said_bye is None and not self.leaving
+
+    @property
+    def until(self) -> float | None:
+        """When its engine ends it, in seconds since 1970; None: never, or that is not known."""
+        if self.ends_at is not None or self.hello is None:
+            return self.ends_at
+        return self.hello.until
 
     def silent_s(self, now: float) -> float:
         """Return for how many seconds nothing was heard of it; infinite: it never spoke.
@@ -169,6 +177,11 @@ class PilotLink:
         self._ends.pop(attempt, None)
         if self._sent is not None:
             self._sent.discard(attempt)
+
+    @property
+    def is_emptied(self) -> bool:
+        """Whether all attempts that may run there were asked to end."""
+        return bool(self._expected) and self._expected <= self._stopping
 
     @property
     def expected(self) -> frozenset[str]:

@@ -18,6 +18,7 @@ from launcher.scheduler.remote.pilot_rules import (
 )
 
 CANCEL_AGAIN_S = 10.0  # an engine may have lost a request to end a pilot
+END_POLLS = 3  # an engine may miss so many questions before a pilot whose end it knows gets work all the same
 
 
 class Pilot:
@@ -51,6 +52,8 @@ class Pilot:
         self._leave: Leave | None = None  # the order that it was sent
         self._asked_at = math.nan  # when the engine was last asked about it
         self._running_since = math.nan
+        self._spoke_at = math.nan
+        self._now = -math.inf  # when it was judged last
         self._unproven = adopted
         self._first_beat: int | None = None
 
@@ -71,6 +74,18 @@ class Pilot:
             return self.observation.node
         hello = self.link.hello
         return "" if hello is None else hello.node or hello.host
+
+    @property
+    def job(self) -> str:
+        """The engine's number of it, '' where that is not known; it may be given out again."""
+        return "" if self.link.hello is None else self.link.hello.job
+
+    @property
+    def label(self) -> str:
+        """What it is called in messages: its node and number, as long names tell people nothing."""
+        if not self.node:
+            return f"pilot {self.token}"
+        return f"pilot on {self.node} (job {self.job})" if self.job else f"pilot on {self.node}"
 
     @property
     def spoke(self) -> bool:
@@ -108,7 +123,7 @@ class Pilot:
     def expected(self) -> bool:
         """Whether it will take work, and has not spoken yet; one for a single job also until it gets that."""
         coming = self.life in UNSPOKEN or (self.record.spec.single and self.takes_work)
-        return coming and not self.is_doomed
+        return (coming or self._awaits_end) and not self.is_doomed
 
     @property
     def heard(self) -> bool:
@@ -117,20 +132,29 @@ class Pilot:
 
     @property
     def waits_unheard(self) -> bool:
-        """Whether it is one of perhaps hundreds in an engine's queue, and has no news then."""
-        waits = self.stage in {None, Stage.WAITING}
-        return self.record.spec.single and waits and not self.spoke
+        """Whether it is one of perhaps hundreds in an engine's queue, and has no news then.
+
+        One of an earlier scheduler may be on a node, with an attempt, before the engine was asked about it.
+        """
+        waits = self.stage is Stage.WAITING or (self.stage is None and not self.adopted)
+        return self.record.spec.single and waits and not (self.spoke or self.attempts)
 
     @property
     def takes_work(self) -> bool:
         """Whether it may be sent work now."""
-        ready = self.life is Life.RUNNING and not self._unproven
+        ready = self.life is Life.RUNNING and not (self._unproven or self._awaits_end)
         return ready and not (self.is_doomed or self.link.leaving or self.troubles)
 
     @property
     def over(self) -> bool:
         """Whether what ran there is lost, unless it is on record how it ended."""
         return self.life in OVER
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether attempts are there whose ends nobody will tell; of a stranded pilot, when all are to end."""
+        stranded = self.life is Life.STRANDED and self.link.is_emptied
+        return bool(self.attempts) and (self.over or stranded)
 
     def needs_scheduler(self, now: float, *, mute: bool) -> bool:
         """Tell whether a scheduler should stay for it: not for what only waits to be forgotten.
@@ -156,7 +180,9 @@ class Pilot:
             attempts: that are there, as the queue has it.
             now: the time of that.
         """
-        self.attempts = attempts
+        self.attempts, self._now = attempts, now
+        if self.spoke and math.isnan(self._spoke_at):
+            self._spoke_at = now
         if not self.link.trouble:
             self.silent_s = self.link.silent_s(now)
         self.life = life_of(self._signs())
@@ -185,6 +211,8 @@ class Pilot:
             self._running_since = math.nan
         elif math.isnan(self._running_since):
             self._running_since = now
+        if observation.ends_at is not None:
+            self.link.ends_at = observation.ends_at
         starts_at = observation.starts_at
         if starts_at is not None and not math.isfinite(starts_at):
             observation = replace(observation, starts_at=None)
@@ -208,6 +236,15 @@ class Pilot:
         self.link.send(self._leave)
         if now:
             self.left_at = at
+
+    @property
+    def _awaits_end(self) -> bool:
+        """Whether its engine is about to say when it ends: a job that takes longer must not start there."""
+        hello = self.link.hello
+        if hello is None or not hello.limited or self.stage is Stage.RUNNING:
+            return False
+        late = self._now - self._spoke_at > END_POLLS * self.record.settings.poll_s
+        return self.life is Life.RUNNING and not late
 
     def _prove(self) -> None:
         """An old file is no sign of life: a new beat is, or the engine that knows it."""

@@ -108,11 +108,17 @@ class PilotRecords:
         """Tell whether there is a record of a pilot, whether or not it can be understood."""
         return self._path(token).exists()
 
+    def tokens(self) -> list[str]:
+        """Return the pilots of which there is a record, whether or not it can be understood."""
+        return [path.stem for path in self._paths()]
+
+    def _paths(self) -> list[Path]:
+        paths = sorted(self._folder.glob("launcher-*.json"))
+        return [path for path in paths if is_token(path.stem)]
+
     def read(self) -> Iterator[PilotRecord]:
         """Give all records; one that cannot be understood stays where it is, and the log tells."""
-        for path in sorted(self._folder.glob("launcher-*.json")):
-            if not is_token(path.stem):
-                continue
+        for path in self._paths():
             try:
                 record = _record(parsed(read_bytes(path).decode(errors="replace"), "its record"))
                 if record.token != path.stem or record.folder.name != path.stem:

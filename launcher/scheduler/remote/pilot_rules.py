@@ -95,11 +95,11 @@ def life_of(signs: Signs) -> Life:
     """Return what to make of a pilot; whoever speaks is alive, and who is unknown for a moment is not gone."""
     if signs.spoke and not signs.bye and not is_silent(signs):
         return Life.RUNNING
-    if signs.stage is Stage.ENDED:
+    missing = signs.stage is Stage.UNKNOWN and signs.unknown_s >= UNKNOWN_S
+    if missing or signs.stage is Stage.ENDED:
         sure = signs.node_answers or signs.bye or is_lease_over(signs) or not signs.spoke
-        return Life.ENDED if sure else Life.STRANDED
-    if signs.stage is Stage.UNKNOWN and signs.unknown_s >= UNKNOWN_S:
-        return Life.MISSING
+        over = Life.MISSING if missing else Life.ENDED
+        return over if sure else Life.STRANDED
     if is_lease_over(signs):
         return Life.EXPIRED
     if signs.bye:

@@ -30,6 +30,7 @@ class PilotRow:
     stage: str  # a `Life`
     reason: str = ""  # why it waits, ended, or is to end
     node: str = ""
+    job: str = ""  # the engine's number of it, as far as it has told; it may be given out again
     starts_at: float | None = None  # seconds since 1970, as the engine estimates
     since: float = 0.0  # seconds since 1970 when it was submitted
     cpus: int = 0

@@ -22,7 +22,7 @@ class Pace:
         self._not_before = -math.inf
         self.failures = 0  # pilots in a row that never spoke
         self.failure = ""  # how the last of them ended
-        self.log = ""  # the last lines of what it printed
+        self.log: str | None = None  # the last lines of what it printed; None: not read yet
         self._proven = False  # the last one spoke
         self._refusals = 0
         self.refusal = ""  # what the engine said to the last submission; '': it took it
@@ -57,7 +57,7 @@ class Pace:
 
     def spoke(self) -> None:
         """Note that a pilot spoke, and can do its work."""
-        self.failures, self.failure, self.log, self._proven = 0, "", "", True
+        self.failures, self.failure, self.log, self._proven = 0, "", None, True
         if not self._refusals:
             self._not_before = -math.inf
 
@@ -70,7 +70,7 @@ class Pace:
     def forget(self) -> None:
         """Begin anew, as what the pilots are started with is another now; how many there were still counts."""
         self.failures, self._refusals, self._proven = 0, 0, False
-        self.failure = self.log = self.refusal = ""
+        self.failure, self.log, self.refusal = "", None, ""
         self._not_before = -math.inf
 
     def pause_s(self, now: float) -> float:

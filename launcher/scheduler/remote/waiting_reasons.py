@@ -1,6 +1,5 @@
 """Why work waits for pilots of a backend: what is there, what the engine says of it, and what to do."""
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +8,12 @@ from launcher.backends.settings import BackendSettings
 from launcher.scheduler.remote.pilot import Pilot
 from launcher.scheduler.remote.pilot_rules import TRIES, Life
 from launcher.system.text import harmless
-from launcher.units import format_seconds
+from launcher.units import format_estimate, format_seconds
 
-DAY_S = 86_400
 MOST = 600  # characters of what an engine said
+GONE_FOR_GOOD = (
+    "if that node is gone for good: launcher cancel, then launcher retry, the jobs there"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,8 @@ class Situation:
     refusal: str  # what it said to the last submission
     failures: int
     failure: str
-    log: str
+    log: str | None  # what the last of these printed; None: not known, or not to be shown
+    folder: str  # of the pilots, where it printed nothing
     pause_s: float  # until failures and refusals allow a submission
     wait_s: float  # until everything does
     now: float  # seconds since 1970
@@ -72,8 +74,10 @@ def _failures(situation: Situation) -> str:
     number, name = situation.failures, situation.settings.name
     what = f"the last pilot of {name}" if number == 1 else f"the last {number} pilots of {name}"
     text = f"{what} could not work: {line(situation.failure)}"
-    if situation.log:
+    if situation.log and situation.failure not in situation.log:
         text += f"; its log ends: {line(situation.log)}"
+    if situation.folder:
+        text += f"; it printed nothing: do the nodes see {situation.folder}?"
     if situation.pause_s and number >= TRIES:
         text += (
             f"; the next one is tried in {format_seconds(situation.pause_s)}, "
@@ -96,7 +100,7 @@ def _on_their_way(situation: Situation) -> list[str]:
         )
     if starting:
         parts.append(f"{_pilots(len(starting), 'starts', 'start')} in {name}{_where(starting)}")
-    parts += [f"pilot {pilot.token}{_where([pilot])} is {_silence(pilot)}" for pilot in silent[:1]]
+    parts += [f"{pilot.label} is {_silence(pilot)}" for pilot in silent[:1]]
     return parts
 
 
@@ -111,18 +115,9 @@ def _why(waiting: Sequence[Pilot], situation: Situation) -> str:
     ]
     starts = [each.starts_at for each in seen if each.starts_at is not None]
     parts = [line(" and ".join(reasons))] if reasons else []
-    if starts:
-        parts.append(f"estimated {moment(min(starts), situation.now)}")
+    if starts and (estimate := format_estimate(min(starts), situation.now)):
+        parts.append(f"estimated {estimate.removeprefix('at ')}")
     return f": {', '.join(parts)}" if parts else ""
-
-
-def moment(at: float, now: float) -> str:
-    """Return a time of day, with its date where that is not within a day."""
-    try:
-        local = time.localtime(at)
-    except (ValueError, OverflowError, OSError):  # whatever an engine estimates
-        return "never"
-    return time.strftime("%H:%M" if abs(at - now) < DAY_S else "%d %b %H:%M", local)
 
 
 def _where(pilots: Sequence[Pilot]) -> str:
@@ -134,7 +129,10 @@ def _where(pilots: Sequence[Pilot]) -> str:
 def _silence(pilot: Pilot) -> str:
     span = format_seconds(min(pilot.silent_s, 1e9))
     if pilot.life is Life.STRANDED:
-        return f"ended, says its engine, but its node does not answer: what runs there may run on (silent for {span})"
+        return (
+            "ended, says its engine, but its node does not answer: what runs there may run on "
+            f"(silent for {span}); {GONE_FOR_GOOD}"
+        )
     return f"silent for {span}: what runs there is not started again before its engine says that it ended"
 
 

@@ -1,15 +1,12 @@
 """What a dry run says of backends: where jobs go, how many pilots of which shape, when one would start."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 
 from launcher.backends.settings import HERE, BackendSettings
 from launcher.errors import counted
 from launcher.planning.pilot_preview import BackendPreview
 from launcher.screens.format import harmless
-from launcher.units import format_bytes, format_seconds
-
-DAY_S = 86_400.0
+from launcher.units import FORESEEN_S, format_bytes, format_estimate, format_seconds
 
 
 def backend_lines(previews: Sequence[BackendPreview], now: float) -> Iterator[str]:
@@ -36,7 +33,10 @@ def shape_of(settings: BackendSettings) -> str:
 
 def _else(preview: BackendPreview) -> str:
     names = ("this machine" if name == HERE else name for name in preview.otherwise)
-    return f", else on {' or '.join(names)}" if preview.otherwise else ""
+    if not preview.otherwise:
+        return ""
+    most = f" all but {preview.only_there}" if preview.only_there else ""
+    return f",{most} else on {' or '.join(names)}"
 
 
 def _jobs(preview: BackendPreview) -> str:
@@ -74,12 +74,7 @@ def _starts(preview: BackendPreview, now: float) -> str:
         return ""
     if estimate.starts_at <= now + 1:
         return "; one would start at once"
-    return f"; one is expected to start at {_moment(estimate.starts_at, now)}"
-
-
-def _moment(at: float, now: float) -> str:
-    try:
-        local = datetime.fromtimestamp(at).astimezone()
-    except (ValueError, OverflowError, OSError):  # whatever an engine estimates
-        return "an unknown time"
-    return local.strftime("%H:%M" if abs(at - now) < DAY_S else "%a %d %b %H:%M")
+    when = format_estimate(estimate.starts_at, now)
+    if not when:
+        return f"; none is expected to start within {format_seconds(FORESEEN_S)}"
+    return f"; one is expected to start {when}"

@@ -26,6 +26,10 @@ _GLYPHS = {
 }
 _PLAIN = ("●", Tone.PLAIN)
 _MUTE = frozenset({"silent", "stranded", "missing"})
+_MEANS = {  # what the word alone does not say
+    "stranded": "ended, but its node does not answer",
+    "missing": "its engine has forgotten it",
+}
 _ON_THEIR_WAY = frozenset({"submitted", "waiting"})
 _COLUMNS = (
     Column(title="PILOTS", least=10),
@@ -77,10 +81,10 @@ def _cells(pilot: PilotRow, now: float) -> Sequence[Span]:
 
 def _why(pilot: PilotRow, now: float) -> str:
     silent_s = pilot.silent_s(now)
-    if pilot.stage in _MUTE and silent_s is not None:
-        silence = f"silent for {format_seconds(round(silent_s))}"
-        return f"{silence}; {first_line(pilot.reason)}" if pilot.reason else silence
-    return first_line(pilot.reason)
+    mute = pilot.stage in _MUTE and silent_s is not None
+    silence = f"silent for {format_seconds(round(silent_s or 0.0))}" if mute else ""
+    parts = (_MEANS.get(pilot.stage, ""), silence, first_line(pilot.reason))
+    return "; ".join(filter(None, parts))
 
 
 def _backend(backend: BackendRow, pilots: Pilots, width: int) -> list[Line]:

@@ -106,8 +106,10 @@ class Claims:
         with self._db.writing():
             claim = self._next_claim(job, seat, number, now)
             if claim is not None:
+                prepare(
+                    claim
+                )  # first: inside another transaction nothing would take the claim back
                 self._record_start(claim, Reason(code=ReasonCode.STARTED, text=reason))
-                prepare(claim)
         return claim
 
     def _next_claim(self, job: int, seat: Seat, number: int, now: float) -> Claim | None:

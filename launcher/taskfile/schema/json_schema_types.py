@@ -15,6 +15,7 @@ from launcher.job_options.value_types import (
     AUTO,
     Choice,
     Device,
+    Names,
     Real,
     Size,
     Span,
@@ -158,6 +159,9 @@ def option_form(takes: ValueType) -> Form:
             return one_of(*words)
         case Device():
             return ref("device")
+        case Names():
+            name: Form = {"type": "string"}
+            return any_of(name, {"type": "array", "items": name, "minItems": 1})
     return PLAIN
 
 

@@ -177,15 +177,14 @@ def test_the_estimated_start_is_read() -> None:
     assert estimated_start("sbatch: Job 1 to start at N/A") is None
 
 
-def test_a_pilot_without_a_time_of_its_own_asks_slurm_when_it_ends(tmp_path: Path) -> None:
-    squeue = tmp_path / "squeue"
-    squeue.write_text('#!/bin/sh\n[ "$2" = --jobs=7 ] && echo 1795375263\n')
-    squeue.chmod(0o755)
-    text = script_of(pilot("launcher-ab"), wrap=("/usr/bin/env",))
-    text = text.replace(
-        "-P -m launcher.pilots", "-c 'import os; print(os.environ[\"LAUNCHER_UNTIL\"])'"
-    )
-    path = f"{tmp_path}:/usr/bin:/bin"
-    assert run_script(text, PATH=path, SLURM_JOB_ID="7").stdout == "1795375263\n"
-    squeue.write_text("#!/bin/sh\necho no controller >&2; exit 1\n")
-    assert run_script(text, PATH=path, SLURM_JOB_ID="7").stdout == "\n"
+def test_a_script_asks_slurm_nothing(tmp_path: Path) -> None:
+    """An array of a thousand would ask a thousand times at once."""
+    called = tmp_path / "called"
+    for name in ("squeue", "scontrol", "sinfo", "sacct"):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\necho {name} >> {called}\n")
+        program.chmod(0o755)
+    text = script_of(pilot("launcher-ab"), wrap=("/bin/echo",), prologue="true")
+    done = run_script(text, PATH=f"{tmp_path}:/usr/bin:/bin", SLURM_JOB_ID="7")
+    assert done.stdout.endswith("launcher.pilots /shared/pilots/launcher-ab\n")
+    assert not called.exists()

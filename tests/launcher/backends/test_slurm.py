@@ -118,11 +118,9 @@ def test_of_an_ended_pilot_it_is_known_whether_its_node_answers(stub: Stub, stat
     assert slurm.observe([TOKEN])[TOKEN].node_answers
 
 
-def test_a_forgotten_pilot_is_remembered_to_have_had_a_node(stub: Stub) -> None:
-    slurm = stub(squeue=f"echo '{row('RUNNING')}'", sinfo="echo 'n1|down*'")
-    slurm.observe([TOKEN])
-    stub(squeue="")
-    observation = slurm.observe([TOKEN])[TOKEN]
+def test_of_a_forgotten_pilot_the_node_is_asked_that_it_was_seen_on(stub: Stub) -> None:
+    slurm = stub(squeue="", sinfo="echo 'n1|down*'")
+    observation = slurm.observe([TOKEN], {TOKEN: "n1"})[TOKEN]
     assert (observation.stage, observation.cause) == (Stage.UNKNOWN, Cause.UNKNOWN)
     assert (observation.node, observation.node_answers) == ("n1", False)
 
@@ -200,6 +198,18 @@ def test_where_slurm_tracks_by_cgroups_a_pilot_is_killed_before_it_is_cancelled(
     assert sum("squeue" in call for call in calls()) == 2  # until it does not run any more
 
 
+def test_many_pilots_are_killed_before_their_ends_are_waited_for(
+    stub: Stub, calls: Callable[[], list[str]]
+) -> None:
+    tokens = [f"launcher-{number:02}" for number in range(12)]
+    rows = "; ".join(f"echo '{row('RUNNING', token)}'" for token in tokens)
+    # they end a moment after the last of them was killed
+    running = f"[ $(grep -c squeue $CALLS) -gt 2 ] || {{ {rows}; }}"
+    stub(scontrol=CGROUPS, squeue=running, scancel="").cancel(tokens)
+    assert sum("squeue" in call for call in calls()) == 3
+    assert sum("KILL" in call for call in calls()) == 12
+
+
 def test_elsewhere_a_pilot_is_cancelled_as_slurm_does_it(
     stub: Stub, calls: Callable[[], list[str]]
 ) -> None:
@@ -242,11 +252,11 @@ def test_the_log_of_a_pilot_is_shown_without_power_over_terminals(
 ) -> None:
     pilot, _ = a_pilot(tmp_path)
     slurm = stub()
-    assert slurm.collect(pilot) == ""
+    assert f"does the node see the pilot's folder {pilot.folder}?" in slurm.collect(pilot)
     pilot.log.write_text("first\n" * 50 + "module: \x1b[2Jnot there\n")
     assert slurm.collect(pilot).splitlines()[-1] == "module: \\x1b[2Jnot there"
     pilot.log.unlink()
-    assert slurm.collect(pilot) == ""
+    assert "nothing was printed" in slurm.collect(pilot)
 
 
 def test_an_estimate_is_what_slurm_expects(stub: Stub) -> None:

@@ -38,7 +38,7 @@ def test_a_dry_run_says_where_jobs_would_go_and_leaves_no_trace(
     before = everything(project)
     answer = launcher("run", "away.yaml", "--dry-run")
     assert answer.code == 0, answer.err
-    assert "On slurm, else on this machine: 2 command; 1 pilot with 2 cores" in " ".join(
+    assert "On slurm, all but 1 else on this machine: 2 command; 1 pilot with 2 cores" in " ".join(
         answer.out.split()
     )
     assert everything(project) == before

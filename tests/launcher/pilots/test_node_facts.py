@@ -85,7 +85,6 @@ def test_an_engine_that_starts_a_pilot_again_gets_no_second_one(desk_of: MakeDes
         ({}, None, None),
         ({}, 60.0, 1060.0),
         ({"SLURM_JOB_END_TIME": "5000"}, 60.0, 5000.0),
-        ({"LAUNCHER_UNTIL": "4000", "SLURM_JOB_END_TIME": "5000"}, 60.0, 4000.0),
         ({"SLURM_JOB_END_TIME": "Unknown"}, 60.0, 1060.0),
         ({"SLURM_JOB_END_TIME": "9" * 400}, None, None),
     ],
@@ -96,6 +95,23 @@ def test_the_end_of_an_allocation_is_what_the_engine_says_or_the_wall_time(
     spec = a_pilot(time_s=time_s)
     facts = node_facts.find_out(desk_of(spec).folder, spec, environment, 1000.0)
     assert facts.hello.until == until
+
+
+@pytest.mark.parametrize(
+    ("environment", "time_s", "limited"),
+    [
+        ({}, None, False),
+        ({"SLURM_JOB_ID": "7"}, None, True),
+        ({"SLURM_JOB_ID": "7"}, 60.0, False),
+        ({"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": "5000"}, None, False),
+    ],
+)
+def test_a_pilot_that_was_not_told_when_it_ends_says_so(
+    desk_of: MakeDesk, environment: dict[str, str], time_s: float | None, limited: bool
+) -> None:
+    spec = a_pilot(time_s=time_s)
+    facts = node_facts.find_out(desk_of(spec).folder, spec, environment, 1000.0)
+    assert facts.hello.limited is limited
 
 
 def test_a_pilot_may_fill_no_more_memory_than_it_was_given(desk_of: MakeDesk) -> None:

@@ -76,12 +76,15 @@ def test_what_the_engine_says_is_told_in_words() -> None:
     assert told(*two, answer=never).endswith("; none can start: invalid partition specified: gpu")
     mute = Answer(trouble="no answer in 10 s")
     assert told(*two, answer=mute).endswith("would start is not known: no answer in 10 s")
-    odd = Answer(estimate=Estimate(possible=True, starts_at=1e300))
-    assert "an unknown time" in told(*two, answer=odd)
+    for at in (1e300, NOON + 365 * 86_400):  # a year is what Slurm says where it knows no limits
+        odd = Answer(estimate=Estimate(possible=True, starts_at=at))
+        assert told(*two, answer=odd).endswith("; none is expected to start within 60 d")
 
 
 def test_places_that_come_second_are_named() -> None:
     assert told(on("slurm,local")).startswith("On slurm, else on this machine: 1 command; ")
+    some = told(on("slurm,local"), on("slurm"), on("slurm"))
+    assert some.startswith("On slurm, all but 2 else on this machine: 3 command; ")
 
 
 def test_only_what_may_run_here_is_in_the_first_wave_here() -> None:

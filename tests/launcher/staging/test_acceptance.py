@@ -1,12 +1,14 @@
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launcher.staging import sealing
+from launcher.staging.sealing import hand_over
 from tests.launcher.staging.attempts import MODEL, Study, files_in, write
 
 CALLS = ("rename", "rmdir", "unlink", "replace", "mkdir")
@@ -133,6 +135,58 @@ def test_results_on_another_file_system_are_copied_and_appear_whole(
     monkeypatch.setattr(os, "rename", across)
     study.end()
     assert study.results() == WHOLE
+
+
+def test_what_a_network_file_system_lists_late_is_moved_when_it_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = a_done_attempt(tmp_path)
+    hand_over(study.attempt(study.number), study.run)
+    scandir = os.scandir
+    with monkeypatch.context() as patched:
+
+        def late(path: str) -> AbstractContextManager[list["os.DirEntry[str]"]]:
+            return nullcontext([entry for entry in scandir(path) if entry.name != "table.csv"])
+
+        patched.setattr(os, "scandir", late)
+        with pytest.raises(OSError, match="not empty"):
+            study.accept()
+    study.accept()
+    assert study.results() == WHOLE
+    assert not (study.run / ".attempts").exists()
+
+
+def test_a_name_that_cannot_be_found_for_a_moment_keeps_nothing_from_being_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = a_done_attempt(tmp_path)
+    hand_over(study.attempt(study.number), study.run)
+    rename = os.rename
+
+    def stale(path: str, place: str) -> None:
+        if place == f"{study.run}/table.csv":
+            raise FileNotFoundError(2, "No such file or directory", path)
+        rename(path, place)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", stale)
+        with pytest.raises(FileNotFoundError):
+            study.accept()
+    study.accept()
+    assert study.results() == WHOLE
+
+
+def test_links_whose_record_was_lost_replace_nothing(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    study.accepted({f"{MODEL}/best.pt": "old", "b:pre/best.pt": "b"})
+    write(study.begin() / MODEL / "scores.csv", "1")
+    Path(study.stage().record).unlink()
+    study.accept()
+    assert study.results() == {
+        f"{MODEL}/best.pt": "old",
+        f"{MODEL}/scores.csv": "1",
+        "b:pre/best.pt": "b",
+    }
 
 
 def test_accepting_twice_changes_nothing(tmp_path: Path) -> None:

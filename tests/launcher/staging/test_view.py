@@ -1,7 +1,11 @@
+import threading
 from pathlib import Path
 
 import pytest
 
+from launcher.staging.left_behind import take_left
+from launcher.staging.stages import STAGES
+from launcher.staging.view import NotWritable, make
 from tests.launcher.staging.attempts import MODEL, Study, files_in, write
 
 
@@ -183,3 +187,38 @@ def test_nothing_is_inherited_from_an_attempt_that_was_accepted(tmp_path: Path) 
     study.end()
     assert [path.name for path in (study.begin() / MODEL).iterdir()] == ["best.pt"]
     assert len([*(study.run / ".attempts").iterdir()]) == 1
+
+
+def test_an_attempt_that_is_given_up_while_its_stage_is_made_gets_none(tmp_path: Path) -> None:
+    """It may have been frozen then; without a stage, it would write into what was accepted."""
+    study = Study(tmp_path)
+    study.accepted({f"{MODEL}/images/{number}.png": "" for number in range(3000)})
+    stages, over = study.run / STAGES, threading.Event()
+
+    def give_up() -> None:
+        while not over.is_set():
+            if stages.exists() and [*stages.iterdir()]:
+                take_left(study.home, 7, 2, study.run)
+
+    def begin() -> None:
+        while True:  # until who takes it away is the quicker one
+            make(study.attempt(1), study.run, study.wanted, job=7, number=1)
+            (study.attempt(1).folder / "runs").unlink()
+
+    study.attempt(1).folder.mkdir(parents=True)
+    thread = threading.Thread(target=give_up)
+    thread.start()
+    try:
+        with pytest.raises(FileNotFoundError):
+            begin()
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_where_there_is_no_project_there_is_no_stage(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    study.run.parents[1].rmdir()
+    with pytest.raises(NotWritable):
+        study.begin()
+    assert [*study.attempt(1).folder.iterdir()] == []

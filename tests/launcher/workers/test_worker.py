@@ -1,4 +1,6 @@
+import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ from launcher.states import Done, Failed, OutOfMemory, Shortage, Stopped
 from launcher.system.paths import Home
 from launcher.workers.fork_server_client import ForkServer
 from launcher.workers.memory_share import read_report, write_share
+from launcher.workers.order import read_order
 from launcher.workers.progress.steps import latest
+from launcher.workers.worker import view_of_job
 from tests.build import (
     a_spec,
     an_attempt,
@@ -271,3 +275,14 @@ def test_an_edit_of_a_kind_counts_at_once(
         _, outcome = run_attempt(lab_fork_server, home, spec, job=job)
         assert isinstance(outcome, Done)
         assert outcome.result == {"word": word}
+
+
+def test_an_attempt_that_gets_no_stage_does_not_write_into_its_run(
+    home: Home, tmp_path: Path
+) -> None:
+    """Its folder is gone: it was given up and cleaned while it was frozen."""
+    attempt = an_attempt(home, a_spec(argv=(), entry="m:f", root=str(tmp_path), model="a:pre"))
+    order = read_order(attempt.spec.read_bytes())
+    shutil.rmtree(attempt.folder)
+    with pytest.raises(FileNotFoundError):
+        view_of_job(order, attempt, device="cpu", gpus=0, stop=threading.Event())

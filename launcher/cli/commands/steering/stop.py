@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import click
 
+from launcher.cli.left_pilots import left_pilots, number_of_pilots
 from launcher.cli.option_types import policy_option
 from launcher.errors import MachineError, counted
 from launcher.scheduler.chosen_policy import choose_discipline, told_of
@@ -12,9 +13,11 @@ from launcher.scheduler.policy.disciplines import Discipline
 from launcher.screens.format import harmless, named
 from launcher.states import State
 from launcher.store.client import open_queue, set_off
+from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.files import write_json
+from launcher.system.paths import Home
 from launcher.units import format_seconds
 
 MARGIN_S = 30.0  # after the longest grace: for the kill, and for taking it all in
@@ -40,15 +43,12 @@ def command(now: bool) -> None:
             raise MachineError(
                 f"cannot write {home.stop}: {error.strerror}; make room on its disk and try again"
             ) from error
-        jobs = store.read.in_state(State.RUNNING)
-        if jobs:
+        jobs, pilots = store.read.in_state(State.RUNNING), number_of_pilots(home)
+        if jobs or pilots:
             ensure_scheduler(home)
         wake(home)
         if not now:
-            finish = (
-                "1 running one finishes" if len(jobs) == 1 else f"{len(jobs)} running ones finish"
-            )
-            click.echo(f"no new jobs; {finish}" if jobs else "no new jobs; none runs", err=True)
+            click.echo(f"no new jobs; {_what_finishes(len(jobs), pilots)}", err=True)
             return
         patience_s = MARGIN_S + max((job.spec.terms.grace_s for job in jobs), default=0.0)
         deadline = time.monotonic() + patience_s
@@ -56,17 +56,35 @@ def command(now: bool) -> None:
             if pid is None:  # it was killed before it had taken in the ends
                 ensure_scheduler(home)
             if time.monotonic() > deadline:
-                left = ", ".join(harmless(job.name) for job in store.read.in_state(State.RUNNING))
-                raise MachineError(
-                    f"after {format_seconds(patience_s)} these still run: {left or 'none'}; the "
-                    f"queue stays stopped, and {home.scheduler_log} says what is done about them"
-                )
+                raise MachineError(_what_is_left(home, store, patience_s))
             time.sleep(0.02)
         rows = store.read.jobs_by_id(job.id for job in jobs)
         _say_failed([row for row in rows if row.state is State.FAILED])
         queued = store.read.counts().get(State.QUEUED, 0)
         verb = "waits" if queued == 1 else "wait"
         click.echo(f"stopped; {counted(queued, 'job')} {verb} in the queue", err=True)
+
+
+def _what_finishes(jobs: int, pilots: int) -> str:
+    finish = "1 running one finishes" if jobs == 1 else f"{jobs} running ones finish"
+    text = finish if jobs else "none runs"
+    if pilots:
+        leave = "1 pilot leaves" if pilots == 1 else f"{pilots} pilots leave"
+        text += f", then {leave}" if jobs else f", and {leave}"
+    return text
+
+
+def _what_is_left(home: Home, store: Store, patience_s: float) -> str:
+    """Return what has not ended in time, who does what about it, and what its owner can do."""
+    running = ", ".join(harmless(job.name) for job in store.read.in_state(State.RUNNING))
+    lines = [f"still running: {running}"] if running else []
+    lines += left_pilots(home)
+    what = "not everything has ended" if lines else "the scheduler has not left"
+    text = (
+        f"after {format_seconds(patience_s)} {what}; the queue stays stopped, and the scheduler goes "
+        f"on with it: {home.scheduler_log} says what it does"
+    )
+    return "\n".join([text, *(f"  {line}" for line in lines)])
 
 
 def _say_failed(jobs: Sequence[JobRow]) -> None:

@@ -117,6 +117,21 @@ def test_jobs_of_a_file_run_where_each_says_or_where_the_configuration_does(
 
 
 @pytest.mark.usefixtures("config")
+def test_places_may_be_a_list(launcher: Launcher, store: Store) -> None:
+    file = task_file(an_entry("a", f"on: [farm, local], {LATER}"))
+    assert launcher("run", file, "--detach").code == 0
+    assert places(store) == [("farm", "local")]
+
+
+@pytest.mark.usefixtures("config")
+@pytest.mark.parametrize("wrong", ["[]", "[farm, [local]]", "[farm, null]", "{farm: 1}", "['a b']"])
+def test_a_list_that_names_no_places_is_refused(launcher: Launcher, wrong: str) -> None:
+    refused = launcher("run", task_file(an_entry("a", f"on: {wrong}")), "--dry-run")
+    assert refused.code == 2
+    assert "on: expected names such as slurm,local" in refused.err
+
+
+@pytest.mark.usefixtures("config")
 def test_command_line_has_the_last_word_on_where_jobs_run(launcher: Launcher, store: Store) -> None:
     file = task_file(an_entry("a", f"on: box, {LATER}"), an_entry("b", LATER))
     assert launcher("run", file, "--detach", "--on", "farm,local").code == 0

@@ -15,6 +15,7 @@ from launcher.pilots.messages import Ended
 from launcher.scheduler.attempt_watch import Watch
 from launcher.scheduler.dispatch.dispatch import Dispatch
 from launcher.scheduler.gpus.gpu_state import Accelerators
+from launcher.scheduler.policy.disciplines import OURS, Discipline
 from launcher.scheduler.policy.model import Machine
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
@@ -106,13 +107,21 @@ class Office:
         environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
         return enqueue(self.store, *specs, context=a_context(environment=environment))
 
-    def decide(self, *, here: int = 0, fails: bool = False, sends: bool = True) -> Reasons:
+    def decide(
+        self,
+        *,
+        here: int = 0,
+        fails: bool = False,
+        sends: bool = True,
+        discipline: Discipline = OURS,
+    ) -> Reasons:
         """Decide as a scheduler does whose machine has room for so many jobs; nothing starts there.
 
         Args:
             here: how many start on this machine.
             fails: the transaction comes to nothing.
             sends: what is claimed is sent at once.
+            discipline: the policy.
         """
 
         def own(jobs: object) -> tuple[Reasons, list[int]]:
@@ -122,7 +131,7 @@ class Office:
             return {}, [job.id for job in taken]
 
         ready = self.store.scheduling.ready(9)
-        requests = Requests(limits=self.limits)
+        requests = Requests(limits=self.limits, discipline=discipline)
         running = self.dispatch.places.running()
         line = self.line.arranged(ready, [], running, Machine(cpus=1), NOW, requests.discipline)
         reasons: Reasons = {}

@@ -196,3 +196,9 @@ def test_pilot_is_not_buried_before_what_is_claimed_there_was_ended(office: Offi
     for watch in office.dispatch.send():
         office.attempts.add(watch)
     assert isinstance(buried(office, "pilot lp-1 ended: node failed"), Void)
+
+
+def test_attempt_whose_pilots_record_cannot_be_read_may_live(office: Office) -> None:
+    office.fleet.unreadable.add("lp-9")
+    with pytest.raises(OSError, match=r"pilots/lp-9\.json cannot be read"):
+        office.dispatch.hearing.adopt(a_claim(boot=f"{PILOT}lp-9", claimed=1.0))

@@ -2,15 +2,16 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 from launcher.backends.settings import Backends
 from launcher.pilots.messages import Run
-from launcher.states import Lost, Outcome
+from launcher.states import Lost, Outcome, State
 from launcher.store.rows import Claim
 from launcher.workers.order import read_order
 from launcher.workers.order_writer import OrderWriter
 from launcher.workers.started_file import void_attempt
-from tests.build import a_spec
+from tests.build import a_spec, job_row
 from tests.launcher.scheduler.dispatch.conftest import Office
 
 
@@ -32,6 +33,20 @@ def test_order_names_paths_as_the_nodes_see_them(office: Office) -> None:
     office.decide()
     order = json.loads(pilot.folder.attempt(f"{job}-1").spec.read_bytes())
     assert order["spec"]["root"] == "/there"
+
+
+def test_log_appears_in_its_run_by_our_hand_and_not_by_the_nodes(
+    office: Office, tmp_path: Path
+) -> None:
+    """A node may see other paths, and what was frozen there would name its own log over a later one."""
+    pilot, link = office.pilot(), tmp_path / "runs" / "a" / "train.log"
+    (job,) = office.queue("box", spec=a_spec("echo", "hi", log_link=str(link)))
+    office.decide()
+    there = pilot.folder.attempt(f"{job}-1")
+    assert read_order(there.spec.read_bytes()).spec.log_link is None
+    with there.log.open("a") as log:
+        log.write("hi\n")
+    assert link.read_text() == "hi\n"
 
 
 def test_transaction_that_comes_to_nothing_sends_nothing_and_leaves_nothing_in_the_way(
@@ -105,3 +120,29 @@ def test_attempt_that_starts_here_after_all_has_its_own_folder_in_the_home(offic
     OrderWriter(office.home).write(job, 1, "{}")
     assert not office.home.attempt(job, 1).folder.is_symlink()
     assert pilot.folder.attempt(f"{job}-1").spec.read_text() != "{}"
+
+
+def test_a_pilots_folder_that_is_full_keeps_no_job_from_another_place(office: Office) -> None:
+    pilot = office.pilot()
+    (pilot.folder.attempts).rmdir()
+    pilot.folder.attempts.touch()  # no folder can be made there, whoever asks for one
+    (only,) = office.queue("box")
+    (either,) = office.queue("box", "local", group="other")
+    reasons = office.decide(here=1)
+    assert office.started_here == [either]
+    assert office.store.scheduling.claims() == []
+    assert job_row(office.store, only).state is State.QUEUED
+    assert any("no folder for its attempt can be made" in str(why) for why in reasons.values())
+    pilot.folder.attempts.unlink()
+    pilot.folder.attempts.mkdir()
+    office.decide()
+    assert pilot.orders()[0] == Run(attempt=f"{only}-1")
+
+
+def test_the_reason_of_a_start_names_node_and_number_and_no_token(office: Office) -> None:
+    office.pilot("lp-1", node="n7", job="12_3")
+    (job,) = office.queue("box")
+    office.decide()
+    why = job_row(office.store, job).why.text
+    assert "node n7, job 12_3 of box" in why
+    assert "lp-1" not in why

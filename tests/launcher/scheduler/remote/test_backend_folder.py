@@ -104,6 +104,10 @@ def test_folders_are_deleted_after_their_last_attempt_was(tmp_path: Path) -> Non
         (tmp_path / name / "process.json").touch()
     (tmp_path / names[0] / "attempts" / "1-1").mkdir()
     (tmp_path / "other").mkdir()
-    clear_leftovers(tmp_path, [names[1]].__contains__)
-    assert {path.name for path in tmp_path.iterdir()} == {*names[:2], "other"}
-    clear_leftovers(tmp_path / "nowhere", [].__contains__)
+    home, other = Home(tmp_path / "home"), Home(tmp_path / "another")
+    take_folder(tmp_path, other)
+    clear_leftovers(tmp_path, home, [].__contains__)
+    assert {*names} < {path.name for path in tmp_path.iterdir()}, "they are another queue's"
+    clear_leftovers(tmp_path, other, [names[1]].__contains__)
+    assert {path.name for path in tmp_path.iterdir()} == {*names[:2], "other", "owner.json"}
+    clear_leftovers(tmp_path / "nowhere", other, [].__contains__)

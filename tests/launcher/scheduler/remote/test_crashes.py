@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from launcher.backends.protocol import Stage
+from launcher.scheduler.remote.backend_folder import take_folder
 from launcher.scheduler.remote.engine_calls import EngineCalls
 from launcher.scheduler.remote.fleet import Fleet
 from launcher.scheduler.remote.pilot_rules import FORGET_S
@@ -42,6 +43,7 @@ def test_a_scheduler_that_is_killed_around_a_record_leaves_no_pilot_behind(
     tmp_path: Path, instant: Callable[..., NoReturn]
 ) -> None:
     world = World(tmp_path)
+    take_folder(world.home.folder / "pilots", world.home)  # by an earlier submission: it is seen
     world.need(2)
     with patch(WRITE, instant), pytest.raises(Killed):
         world.turn()
@@ -91,7 +93,7 @@ def test_a_scheduler_that_is_killed_before_it_gave_a_pilot_up_gives_it_up_again(
                 world.new_fleet()
     assert deaths == 4  # twice around why it is to end, twice around that it is given up
     world.pass_time(40)
-    assert world.fleet.given_up() == {token: f"pilot {token} on n1 ended: failed"}
+    assert world.fleet.given_up() == {token: "pilot on n1 ended: failed"}
     with patch(WRITE, killed_after), pytest.raises(Killed):
         world.fleet.buried(token)
     world.busy = {}

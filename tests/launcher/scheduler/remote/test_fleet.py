@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -291,6 +292,24 @@ def test_a_pilot_that_sees_no_data_is_ended_and_its_trouble_is_the_reason(world:
     assert "n1 does not see /data/runs" in world.reason
 
 
+def test_pilots_that_refuse_and_leave_at_once_are_followed_by_a_pause(world: World) -> None:
+    world.need(1)
+    for _ in range(200):
+        for token in world.cluster.alive():
+            world.cluster.run(token)
+            link = world.by_token[token]
+            if link.hello is None:  # it says both with one write
+                link.speak(world.clock.now, "n1 does not see /data/runs")
+                link.said_bye = "n1 does not see /data/runs"
+            world.turn()
+            world.cluster.end(*world.cluster.alive())
+        world.pass_time(1)
+        if "tried in" in world.reason:
+            break
+    assert len(world.cluster.submitted) == 3
+    assert "the last 3 pilots of toy could not work: n1 does not see /data/runs" in world.reason
+
+
 def test_a_pilot_that_runs_without_a_word_is_ended(world: World) -> None:
     world.need(1)
     world.turn()
@@ -366,6 +385,115 @@ def test_what_runs_on_a_node_that_does_not_answer_is_not_started_again(world: Wo
     assert list(world.fleet.given_up()) == [token]
 
 
+def test_what_runs_on_a_node_that_never_answers_again_is_given_up_when_it_is_cancelled(
+    world: World,
+) -> None:
+    (token,) = start(world, 1)
+    world.busy, link = {token: 2}, world.by_token[token]
+    link.expect("1-1")
+    link.expect("2-1")
+    world.cluster.end(token, cause=Cause.NODE_FAILED, node_answers=False)
+    world.pass_time(60)
+    assert "launcher cancel, then launcher retry" in world.reason
+    link.stop("1-1")
+    world.pass_time(10)
+    assert not world.fleet.given_up()
+    link.stop("2-1")
+    world.pass_time(10)
+    assert world.fleet.given_up() == {token: "pilot on n1 ended: node failed"}
+
+
+def test_an_engine_that_forgets_a_pilot_does_not_say_that_its_node_answers(world: World) -> None:
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    forgotten = Observation(stage=Stage.UNKNOWN, node="n1", node_answers=False)
+    world.cluster.jobs[token] = forgotten
+    world.pass_time(1000)
+    assert not world.fleet.given_up()
+    world.cluster.jobs[token] = replace(forgotten, node_answers=True)
+    world.pass_time(10)
+    assert list(world.fleet.given_up()) == [token]
+
+
+def test_a_scheduler_that_begins_anew_tells_its_engine_where_pilots_said_they_were(
+    world: World,
+) -> None:
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    world.cluster.jobs.clear()  # Slurm forgets
+    world.new_fleet()
+    world.pass_time(10)
+    assert world.cluster.nodes == {token: "n1"}
+
+
+def test_pilots_are_kept_while_their_file_system_is_not_mounted(tmp_path: Path) -> None:
+    shared, away = tmp_path / "shared", tmp_path / "away"
+    world = World(tmp_path, folder=shared)
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    world.cluster.end(token)
+    shared.rename(away)
+    shared.mkdir()  # where it will be mounted
+    world.new_fleet()
+    world.pass_time(60)
+    assert world.records() == [token]
+    assert not world.fleet.given_up()
+    shared.rmdir()
+    away.rename(shared)
+    world.pass_time(10)
+    assert list(world.fleet.given_up()) == [token]
+
+
+def test_what_is_cancelled_ends_also_where_the_folder_of_its_pilot_was_deleted(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, folder=tmp_path / "shared")
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    world.by_token[token].expect("1-1")
+    world.cluster.end(token)
+    shutil.rmtree(tmp_path / "shared")
+    world.pass_time(60)
+    assert not world.fleet.given_up()
+    world.by_token[token].stop("1-1")
+    world.pass_time(10)
+    assert list(world.fleet.given_up()) == [token]
+
+
+def test_a_pilot_that_does_not_know_its_end_gets_work_when_its_engine_has_said_it(
+    world: World,
+) -> None:
+    world.need(1)
+    world.turn()
+    (token,) = world.cluster.submitted
+    link = world.by_token[token]
+    link.speak(world.clock.now)
+    assert link.hello is not None
+    link.hello = replace(link.hello, limited=True)
+    world.pass_time(3, speaking=[token])
+    assert not world.fleet.links()
+    running = Observation(stage=Stage.RUNNING, node="n1", ends_at=5000.0)
+    world.cluster.jobs[token] = running
+    world.pass_time(5, speaking=[token])
+    assert world.fleet.links() == [link]
+    assert link.until == 5000.0
+    assert world.cluster.submitted == [token]
+
+
+def test_where_an_engine_never_says_it_such_a_pilot_gets_work_all_the_same(world: World) -> None:
+    world.need(1)
+    world.turn()
+    (token,) = world.cluster.submitted
+    link = world.by_token[token]
+    link.speak(world.clock.now)
+    assert link.hello is not None
+    link.hello = replace(link.hello, limited=True)
+    world.cluster.mute = "Socket timed out"
+    world.pass_time(30, speaking=[token])
+    assert world.fleet.links() == [link]
+    assert world.cluster.submitted == [token]
+
+
 def test_a_lost_pilot_is_given_up_once_even_if_its_engine_knows_it_again(world: World) -> None:
     (token,) = start(world, 1)
     world.busy = {token: 1}
@@ -428,6 +556,20 @@ def test_attempts_on_a_pilot_without_a_record_are_given_up(world: World) -> None
     world.busy = {"launcher-00000000000000000000": 1}
     world.turn()
     assert list(world.fleet.given_up()) == list(world.busy)
+
+
+def test_attempts_on_a_pilot_whose_record_cannot_be_read_are_not_given_up(world: World) -> None:
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    record = world.home.folder / "pilots" / f"{token}.json"
+    record.write_text('{"schema": 99}')  # a newer launcher's
+    world.new_fleet()
+    world.pass_time(30)
+    assert world.fleet.is_unreadable(token)
+    assert not world.fleet.given_up()
+    record.unlink()
+    world.pass_time(3)
+    assert list(world.fleet.given_up()) == [token]
 
 
 def test_a_pilot_that_nobody_needs_any_more_leaves_the_queue(tmp_path: Path) -> None:
@@ -559,10 +701,13 @@ def test_a_stopped_queue_lets_pilots_end_what_runs(world: World) -> None:
     for _ in range(3):
         world.fleet.leave(now=False)
         world.pass_time(5, speaking=[first, second])
-    assert world.by_token[first].orders == [Leave()]
+    assert world.by_token[second].orders == [Leave()]
     assert world.cluster.cancelled == world.cluster.submitted[2:]
     assert world.fleet
     world.busy = {}
+    world.pass_time(1, speaking=[first])
+    world.fleet.leave(now=False)
+    assert world.by_token[first].orders == [Leave()]
     for token in (first, second):
         world.by_token[token].said_bye = "told to leave"
     world.pass_time(3)
@@ -572,6 +717,17 @@ def test_a_stopped_queue_lets_pilots_end_what_runs(world: World) -> None:
     world.pass_time(6)
     assert not world.fleet
     assert not world.records()
+
+
+def test_a_pilot_on_which_a_job_runs_serves_on_when_the_queue_goes_on(world: World) -> None:
+    first, second = start(world, 2)
+    world.busy = {first: 1}
+    world.turn()
+    world.fleet.leave(now=False)
+    world.pass_time(5, speaking=[first, second])
+    world.need(5)  # the queue was started again, long before that job ends
+    world.pass_time(2, speaking=[first, second])
+    assert [link.folder.token for link in world.fleet.links()] == [first]
 
 
 def test_a_scheduler_does_not_stay_for_an_engine_that_is_silent_about_pilots_that_left(

@@ -135,6 +135,10 @@ def test_while_the_engine_has_not_answered_nobody_without_a_lease_is_given_up(si
         (Signs(stage=Stage.ENDED), Life.ENDED),
         (Signs(stage=Stage.UNKNOWN, unknown_s=29), Life.SUBMITTED),
         (Signs(stage=Stage.UNKNOWN, unknown_s=30), Life.MISSING),
+        (
+            Signs(stage=Stage.UNKNOWN, unknown_s=1e3, spoke=True, silent_s=1e3, node_answers=False),
+            Life.STRANDED,
+        ),
         (Signs(stage=Stage.ENDED, spoke=True, silent_s=14), Life.RUNNING),
         (Signs(stage=Stage.ENDED, spoke=True, silent_s=16), Life.ENDED),
         (Signs(stage=Stage.ENDED, spoke=True, silent_s=1, bye=True), Life.ENDED),

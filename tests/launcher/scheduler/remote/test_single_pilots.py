@@ -164,3 +164,16 @@ def test_a_table_that_is_changed_to_plain_mode_holds_for_the_next_pilots(tmp_pat
     world.pass_time(20)
     singles = [link.spec.single for link in world.by_token.values()]
     assert singles == [False, True, True, True, True]
+
+
+def test_a_scheduler_that_begins_anew_listens_to_all_pilots_that_may_have_a_job(
+    world: World,
+) -> None:
+    world.need(60)
+    world.turn()
+    tokens = list(world.cluster.submitted)
+    world.cluster.run(*tokens)
+    for link in world.by_token.values():  # what they say lies in their files, and is not read yet
+        link.hello = link.beat = None
+    world.new_fleet()
+    assert {link.folder.token for link in world.fleet.all_links()} == {*tokens}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.backends.protocol import Cause, Observation, Stage
-from launcher.scheduler.remote.waiting_reasons import line, moment
+from launcher.scheduler.remote.waiting_reasons import line
 from tests.launcher.scheduler.remote.toy_cluster import World
 
 
@@ -86,7 +86,7 @@ def test_a_silent_node_is_told(world: World) -> None:
     world.by_token[token].speak(world.clock.now)
     world.busy = {token: 1}
     world.pass_time(60)
-    assert f"pilot {token} on n1 is silent for" in world.reason
+    assert "pilot on n1 is silent for" in world.reason
     world.cluster.jobs[token] = Observation(
         stage=Stage.ENDED, cause=Cause.NODE_FAILED, node="n1", node_answers=False
     )
@@ -94,13 +94,38 @@ def test_a_silent_node_is_told(world: World) -> None:
     assert "its node does not answer" in world.reason
 
 
-def test_times_of_other_days_have_their_date() -> None:
-    now = time.mktime((2026, 11, 22, 12, 0, 0, 0, 0, -1))
-    assert moment(now + 3600, now) == "13:00"
-    assert moment(now + 3 * 86_400, now) == "25 Nov 12:00"
-    assert moment(1e300, now) == "never"
+def test_an_estimate_that_is_beyond_sense_is_not_shown(world: World) -> None:
+    world.need(1)
+    world.turn()
+    for days, shown in ((365, "Resources"), (12, "Resources, estimated in 12 days")):
+        at = world.wall + world.clock.now + days * 86_400
+        for token, job in world.cluster.jobs.items():
+            world.cluster.jobs[token] = replace(job, starts_at=at)
+        world.pass_time(10)
+        assert world.reason == f"1 pilot waits in toy: {shown}"
 
 
 def test_what_is_said_over_lines_becomes_a_line() -> None:
     assert line(" a\n\tb  c ") == "a b c"
     assert line("x" * 1000).endswith("x…")
+
+
+def a_pilot_fails(world: World, log: str) -> None:
+    world.cluster.logs = log
+    world.need(1)
+    world.turn()
+    world.cluster.run(*world.cluster.alive())
+    world.cluster.end(*world.cluster.alive())
+    world.pass_time(6)
+
+
+def test_a_pilot_that_printed_nothing_may_not_have_seen_its_folder(world: World) -> None:
+    a_pilot_fails(world, "")
+    folder = world.home.folder / "pilots"
+    assert f"it printed nothing: do the nodes see {folder}?" in world.reason
+
+
+def test_what_the_log_says_already_is_not_said_twice(world: World) -> None:
+    a_pilot_fails(world, "no module cuda\npilot on n1 ended: failed")
+    assert world.reason.count("pilot on n1 ended: failed") == 1
+    assert "its log ends" not in world.reason

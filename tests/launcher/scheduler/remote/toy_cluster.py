@@ -9,6 +9,7 @@ import pytest
 
 from launcher import __version__
 from launcher.backends.protocol import (
+    NOWHERE,
     Backend,
     Cause,
     EngineError,
@@ -18,6 +19,7 @@ from launcher.backends.protocol import (
     Stage,
 )
 from launcher.backends.settings import Backends, BackendSettings
+from launcher.errors import UsageError
 from launcher.pilots.folder import PilotFolder, PilotSpec
 from launcher.pilots.messages import Beat, Hello, Leave, Order
 from launcher.scheduler.remote.fleet import Fleet
@@ -73,6 +75,7 @@ class ToyCluster:
     submitted: list[str] = field(default_factory=list)  # every token, whenever it was taken
     cancelled: list[str] = field(default_factory=list)
     questions: int = 0
+    nodes: dict[str, str] = field(default_factory=dict)  # token → where it was seen last
     most_alive: int = 0
     refuses: str = ""  # what it says to submissions
     for_good: bool = False  # it says so until a configuration changes
@@ -125,8 +128,11 @@ class ToyBackend:
         if cluster.refuses:
             raise EngineError(cluster.refuses)
 
-    def observe(self, tokens: Collection[str]) -> Mapping[str, Observation]:
+    def observe(
+        self, tokens: Collection[str], nodes: Mapping[str, str] = NOWHERE
+    ) -> Mapping[str, Observation]:
         self.cluster.questions += 1
+        self.cluster.nodes = dict(nodes)
         self._answer()
         unknown = Observation(stage=Stage.UNKNOWN)
         jobs, hidden = self.cluster.jobs, self.cluster.hidden
@@ -169,6 +175,7 @@ class World:
         self.wall = 1.7e9
         table = {"name": "toy", "kind": "slurm", "pilots": 3, **settings}
         self.backends = Backends(by_name={"toy": BackendSettings(**table)})  # type: ignore[arg-type]  # of a test's keywords
+        self.mistake = ""  # in config.toml
         self.made: list[BackendSettings] = []
         self.demand: dict[str, Demand] = {}
         self.busy: dict[str, int] = {}
@@ -193,7 +200,7 @@ class World:
 
         self.fleet = Fleet(
             self.home,
-            lambda: self.backends,
+            self.configured,
             self.rung.set,
             self.clock,
             make,
@@ -202,6 +209,11 @@ class World:
         )
         self.fleet.begin()
         return self.fleet
+
+    def configured(self) -> Backends:
+        if self.mistake:
+            raise UsageError(self.mistake)
+        return self.backends
 
     def need(self, jobs: int, slots: int = 1) -> None:
         self.demand = {"toy": Demand(jobs=jobs, slots=slots)}

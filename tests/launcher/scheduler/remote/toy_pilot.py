@@ -59,6 +59,7 @@ class ToyFleet:
     pilots: list[PilotLink] = field(default_factory=list)
     lost: dict[str, str] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
+    unreadable: set[str] = field(default_factory=set)
     done: list[str] = field(default_factory=list)  # tokens whose attempts are ended
     # what each turn said: how much work waits, and where attempts are
     turns: list[tuple[Mapping[str, Demand], Mapping[str, int]]] = field(default_factory=list)
@@ -79,6 +80,9 @@ class ToyFleet:
 
     def buried(self, token: str) -> None:
         self.done.append(token)
+
+    def is_unreadable(self, token: str) -> bool:
+        return token in self.unreadable
 
     def reasons(self) -> Mapping[str, str]:
         return self.why

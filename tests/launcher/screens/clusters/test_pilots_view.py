@@ -113,3 +113,10 @@ def test_what_an_engine_estimates_breaks_no_screen(home: Home, at: float) -> Non
     assert "\x1b" not in seen.pilots[0].backend
     assert seen.record()["pilots"][0]["starts_at"] is None  # type: ignore[index,call-overload]
     draw_pilots(seen, NOW, 60)
+
+
+def test_a_stage_whose_name_says_little_is_explained() -> None:
+    stranded = a_pilot("stranded", node="n4", heard_at=NOW - 300, reason="NODE_FAIL")
+    text = drawn(stranded, width=140)
+    assert "ended, but its node does not answer; silent for 5 m; NODE_FAIL" in text
+    assert "its engine has forgotten it" in drawn(a_pilot("missing", node="n4"))

@@ -50,6 +50,13 @@ def test_an_attempt_that_was_given_up_learns_it_when_it_reports(tmp_path: Path) 
     assert reports(tmp_path / "progress") == [1]
 
 
+def test_a_disk_that_does_not_answer_ends_no_training(tmp_path: Path) -> None:
+    view = tmp_path / "runs"
+    view.symlink_to(view)  # to look at it is an error, and it is not gone
+    Progress(tmp_path / "progress", partial(refuse_given_up, view))(step=1, total=2)
+    assert reports(tmp_path / "progress") == [1]
+
+
 def test_reports_go_on_behind_one_that_was_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "progress"
     progress = Progress(path)
