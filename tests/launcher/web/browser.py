@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlencode
 
-from tests.build import DEADLINE_S, ended
+from tests.build import DEADLINE_S
 
 TIMEOUT_S = DEADLINE_S
 
@@ -128,10 +127,10 @@ def served(
         yield page
     finally:
         process.terminate()
-        pidfd = os.pidfd_open(process.pid)
-        if not ended(pidfd):
+        try:
+            process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
             process.kill()
-        os.close(pidfd)
-        process.wait()
+            process.wait()
         if process.stdout is not None:
             process.stdout.close()
