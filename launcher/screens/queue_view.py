@@ -34,7 +34,7 @@ TONES = {
 }
 _MARK = 2  # characters before a name: its state's glyph and a blank
 _WHY_ROWS = 3  # lines of a reason
-_ABOVE = "as above"  # instead of the reason of the line above
+ABOVE = "as above"  # instead of the reason of the line above
 _GIB = 1 << 30
 
 
@@ -101,14 +101,14 @@ def waiting(screen: Screen, width: int) -> list[Line]:
     rows: list[tuple[Sequence[Cell], int | None]] = []
     before: JobLine | None = None
     for job in screen.waiting:
-        why = _briefly(job, before)
+        why = briefly(job, before)
         before = job
         cells = (
             _name(job),
             Span(str(job.id), Tone.DIM),
             Span(job.run if several else "", Tone.DIM),
             Span(str(job.priority) if job.priority else ""),
-            Span(why, Tone.DIM if why == _ABOVE else Tone.PLAIN),
+            Span(why, Tone.DIM if why == ABOVE else Tone.PLAIN),
         )
         rows.append((cells, job.id))
     lines = table(columns, rows, width)
@@ -180,6 +180,18 @@ def listing(jobs: Iterable[JobLine], now: float, width: int, *, title: str = "")
         for job in jobs
     ]
     return table(columns, rows, width)
+
+
+def briefly(job: JobLine, before: JobLine | None) -> str:
+    """Return why a job waits, without what the line above repeats: what is free, or all of it."""
+    note = _note(job)
+    if before is None:
+        return note
+    if note == _note(before) and len(note) > len(ABOVE):
+        return ABOVE
+    if job.situation and job.situation == before.situation:
+        return f"{job.need}; {ABOVE}"
+    return note
 
 
 def _work(work: Work, now: float, *, several: bool, here: str) -> tuple[Cell, ...]:
@@ -255,18 +267,6 @@ def _result(ended: Happening) -> Cell:
         return Line((Span(f"{ended.short} ", Tone.BAD), Span(then, Tone.BAD)))
     text = ended.reason if open_again and ended.requeued else f"{ended.reason} {then}"
     return Span(text, Tone.BAD)
-
-
-def _briefly(job: JobLine, before: JobLine | None) -> str:
-    """Return why a job waits, without what the line above repeats: what is free, or all of it."""
-    note = _note(job)
-    if before is None:
-        return note
-    if note == _note(before) and len(note) > len(_ABOVE):
-        return _ABOVE
-    if job.situation and job.situation == before.situation:
-        return f"{job.need}; {_ABOVE}"
-    return note
 
 
 def _note(job: JobLine) -> str:
