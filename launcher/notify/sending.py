@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from launcher.errors import UsageError
-from launcher.notify.secrets import address_of
+from launcher.notify.addresses import address_of
 from launcher.notify.settings import Target
 from launcher.notify.state import Delivery
 from launcher.system.process_tree import MARK

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import click
 
 from launcher.errors import MachineError, UsageError, counted
+from launcher.notify.addresses import shown
 from launcher.notify.messages import of_test
-from launcher.notify.secrets import shown
 from launcher.notify.sending import Answer, send_now
 from launcher.notify.settings import NotifySettings, Quiet, Target, configured_notify
 from launcher.notify.state import Notices, read_notices
@@ -156,8 +156,9 @@ def _draw_messages(notices: Notices) -> None:
     if notices.outbox:
         click.echo(f"\n{counted(len(notices.outbox), 'message')} waiting:")
         for delivery in notices.outbox:
-            why = f"; {counted(delivery.tries, 'try').replace('trys', 'tries')}: {delivery.answer}"
-            more = why if delivery.tries else "; quiet hours" if delivery.quiet else ""
+            more = "; quiet hours" if delivery.quiet else ""
+            if delivery.tries:
+                more = f"; tried {counted(delivery.tries, 'time')}: {delivery.answer}"
             line = f"  {clock(delivery.at)}  {delivery.target}: {delivery.title}{more}"
             click.echo(harmless(line))
     for each in notices.given_up:
