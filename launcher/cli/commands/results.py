@@ -123,7 +123,7 @@ def command(
         if database is not None:
             _refuse_beside_database(choice, metric, form, as_json=as_json)
             written = write_run(database, home, store, jobs)
-            click.echo(f"{database}: {counted(written.rows, 'new or changed row')}", err=True)
+            click.echo(f"{database}: {counted(written, 'new or changed row')}", err=True)
             return
         results = results_of(jobs)
         wanted = metric is not None or choice or not results.rows

@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,17 +40,10 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'launcher-trueface[data]'"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
-    """What a call has written, and what it had to leave out."""
+def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> int:
+    """Bring one run in a file up to date, and return how many rows were new or changed.
 
-    rows: int  # that are new, or other than before
-    notes: tuple[str, ...] = ()
-
-
-def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> Written:
-    """Bring one run in a file up to date; readers see all of it or nothing.
-
+    Readers see all of it or nothing.
     Jobs that were cleaned from the queue since stay in the file; scores and epochs become those
     of now.
 
@@ -66,10 +58,22 @@ def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> W
         MachineError: it cannot be written, or packages are not installed that it or a laboratory needs.
     """
     wrap = _sqlite_utils()
+    kinds = find_kinds(sorted({job.kind for job in jobs})).kinds
+    models = Models([job.plain_spec for job in jobs], kinds)
+    results = results_of(jobs, models)  # before the file is locked: it may take minutes
     with writing(path) as connection:
         database = wrap(connection, execute_plugins=False)
         make_tables(database)
-        return _write(database, connection, home, store, jobs)
+        run = _run_row(connection, home, jobs)
+        numbers = _job_numbers(connection, run, jobs)
+        count = _write_jobs(connection, home, store, jobs, kinds, models, run, numbers)
+        makers = maker_rows(models, jobs, numbers)
+        scores = score_rows(results, jobs, numbers, kinds, makers)
+        count += _mirror(database, connection, "scores", run, scores)
+        epochs = epoch_rows(jobs, kinds, makers)
+        count += _mirror(database, connection, "epochs", run, epochs)
+        make_views(database, list(kinds.values()))
+    return count
 
 
 def _sqlite_utils() -> "type[Database]":
@@ -83,29 +87,6 @@ def _sqlite_utils() -> "type[Database]":
     except ImportError as error:
         raise MachineError(f"a database of results needs sqlite-utils; {INSTALL}") from error
     return Database
-
-
-def _write(
-    database: "Database",
-    connection: sqlite3.Connection,
-    home: Home,
-    store: Store,
-    jobs: Sequence[JobRow],
-) -> Written:
-    kinds = find_kinds(sorted({job.kind for job in jobs})).kinds
-    models = Models([job.plain_spec for job in jobs], kinds)
-    results = results_of(jobs, models)
-    run = _run_row(connection, home, jobs)
-    numbers = _job_numbers(connection, run, jobs)
-    count = _write_jobs(connection, home, store, jobs, kinds, models, run, numbers)
-    makers = maker_rows(models, jobs, numbers)
-    told = score_rows(results, jobs, numbers, kinds, makers)
-    scores = [{"run": run, **row} for row in told]
-    count += _mirror(database, connection, "scores", run, scores)
-    epochs = [{"run": run, **row} for row in epoch_rows(jobs, kinds, makers)]
-    count += _mirror(database, connection, "epochs", run, epochs)
-    make_views(database, list(kinds.values()))
-    return Written(rows=count)
 
 
 def _write_jobs(
@@ -205,10 +186,10 @@ def _mirror(
     connection: sqlite3.Connection,
     name: str,
     run: int,
-    rows: Sequence[Mapping[str, Any]],
+    told: Iterable[Mapping[str, Any]],
 ) -> int:
-    """Make a run's rows of a table those that are given; return how many changed."""
-    rows = [_without_clashes(row) for row in rows]
+    """Make a run's rows of a table those that are told; return how many changed."""
+    rows = [{"run": run, **_without_clashes(row)} for row in told]
     types = types_of(rows)
     add_columns(database, name, types)
     key = TABLES[name].key

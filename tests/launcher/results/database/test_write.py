@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, home: Home, store: Store, run: str = "test") -> int:
-    return write_run(path, home, store, store.read.of_run(run)).rows
+    return write_run(path, home, store, store.read.of_run(run))
 
 
 def select(path: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
