@@ -23,7 +23,7 @@ from launcher.cli.tables.forms import Format, chosen_form, form_options, write_t
 from launcher.errors import UsageError, counted, known_words, nearest
 from launcher.job import Spec
 from launcher.kinds import find_kinds
-from launcher.results.columns import RunResults
+from launcher.results.columns import PLACE, RunResults
 from launcher.results.database.write import write_run
 from launcher.results.returned import measured, returned_rows
 from launcher.results.rows import results_of
@@ -140,7 +140,7 @@ def command(
     elif choice:
         write_chosen(results, choice, name, shape)
     elif results.rows or shape is Format.JSON:
-        _write_rows(results.rows, name, shape, everything=everything)
+        _write_rows(results.rows, name, shape, everything=everything, parts=_parts(results))
     else:
         told = metric_names(_measured(returned))
         hint = f"; --metric prints what its jobs returned: {', '.join(told)}" if told else ""
@@ -179,11 +179,19 @@ def _sole(results: RunResults, returned: Sequence[tuple[Spec, dict[str, Json]]])
     return RunResults(rows=tested or results.rows, columns=results.columns)
 
 
-def _write_rows(rows: Sequence[Row], run: str, form: Format, *, everything: bool) -> None:
+def _parts(results: RunResults) -> list[str]:
+    """Return the columns that tell models apart: their parts, and the settings that were swept."""
+    return [name for name in results.varying if name not in PLACE]
+
+
+def _write_rows(
+    rows: Sequence[Row], run: str, form: Format, *, everything: bool, parts: Sequence[str] = ()
+) -> None:
     tested, plain = _divided(rows)
     match form:
         case Format.TABLE:
-            click.echo(draw(rows, everything=everything, width=terminal_width()))
+            width = terminal_width()
+            click.echo(draw(rows, everything=everything, width=width, parts=parts))
         case Format.TABS:
             parts = [tabbed(map(_whole_cells, tested)), tabbed_plain(plain)]
             click.echo("\n".join(filter(None, parts)))

@@ -359,3 +359,12 @@ def test_a_narrow_terminal_names_the_columns_that_it_hides(store: Store) -> None
     drawn = in_a_terminal("results", "test", "--sort", "-accuracy", columns=40)
     assert "command/0.01-2" in drawn.splitlines()[1]
     assert "not shown: " in drawn
+
+
+def test_what_tells_models_apart_stands_behind_their_names_where_there_is_room() -> None:
+    rows = [row | {"seed": at, "lr": 0.1} for at, row in enumerate(ROWS)]
+    head = draw(rows, everything=True, width=160, parts=["seed", "lr"]).splitlines()[0].split()
+    assert head[:5] == ["model", "data", "seed", "lr", "n"]
+    narrow = draw(rows, everything=True, width=100, parts=["seed", "lr"])
+    assert "seed" not in narrow
+    assert narrow == draw(rows, everything=True, width=100)

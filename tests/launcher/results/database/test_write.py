@@ -250,3 +250,45 @@ def test_the_file_is_its_owners_alone(path: Path, home: Home, store: Store) -> N
     done(store, "command/a", {"n": 1})
     write(path, home, store)
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_scores_and_epochs_are_those_that_laboratories_tell(
+    path: Path, home: Home, store: Store, scored: Path
+) -> None:
+    assert write(path, home, store) > 0
+    assert write(path, home, store) == 0
+    where = "scores.model = 'line:pre@lr=0.2,seed=1' AND scores.data = 'dot:pre'"
+    sql = "SELECT architecture, seed, setting_lr, goodness, goodness_low, badness, pooled, counts"
+    assert select(path, f"{sql} FROM results AS scores WHERE {where}") == [
+        ("tiny", 1, 0.2, pytest.approx(0.3), pytest.approx(0.2), pytest.approx(0.7), 0, "[1, 2]")
+    ]
+    sql = "SELECT makers.name, tests.name FROM scores JOIN jobs AS makers ON makers.id = maker"
+    assert select(path, f"{sql} JOIN jobs AS tests ON tests.id = test WHERE {where}") == [
+        ("scoredtrain/line:pre@lr=0.2,seed=1", "scoredtest/line:pre@lr=0.2,seed=1/dot:pre")
+    ]
+    sql = "SELECT epoch, loss, jobs.name, job_ FROM epochs JOIN jobs ON jobs.id = job"
+    assert select(path, f"{sql} WHERE epochs.model = 'line:pre@lr=0.1,seed=0' ORDER BY epoch") == [
+        (1, 0.5, "scoredtrain/line:pre@lr=0.1,seed=0", "of the laboratory"),
+        (2, 0.25, "scoredtrain/line:pre@lr=0.1,seed=0", "of the laboratory"),
+    ]
+    best = select(path, "SELECT metric, model, value FROM best WHERE data = 'ring:pre' ORDER BY 1")
+    assert best == [
+        ("badness", "line:pre@lr=0.2,seed=2", pytest.approx(0.59)),
+        ("goodness", "line:pre@lr=0.2,seed=2", pytest.approx(0.41)),
+    ]
+    swept = select(path, "SELECT DISTINCT name FROM settings WHERE swept ORDER BY name")
+    assert swept == [("lr",), ("seed",), ("tilt",)]
+
+
+def test_scores_that_are_told_no_more_are_gone(
+    path: Path, home: Home, store: Store, scored: Path
+) -> None:
+    write(path, home, store)
+    (before,) = select(path, "SELECT count(*) FROM scores")[0]
+    jobs = store.read.of_run("test")
+    write_run(path, home, store, [job for job in jobs if "ring:pre" not in job.name])
+    names = {row for (row,) in select(path, "SELECT row FROM scores")}
+    assert len(names) == before - 6
+    assert not any(name.endswith("· ring:pre") for name in names)
+    # jobs that the queue does not hold any more stay
+    assert select(path, "SELECT count(*) FROM jobs WHERE name LIKE '%ring:pre'") == [(6,)]
