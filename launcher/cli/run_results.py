@@ -68,8 +68,8 @@ def draw(
 
 def _draw_tests(rows: Sequence[Row], everything: bool, width: int, parts: Sequence[str]) -> str:
     pooled = [row for row in rows if row["pooled"]]
-    cells, header = (result_cells, HEADER) if width >= FULL_WIDTH else (_few_cells, FEW)
-    header = (*header[:_NAMED], *map(harmless, parts), *header[_NAMED:])
+    cells, titles = (result_cells, HEADER) if width >= FULL_WIDTH else (_few_cells, FEW)
+    header = (*titles[:_NAMED], *map(harmless, parts), *titles[_NAMED:])
 
     def whole(row: Row, data: str) -> tuple[str, ...]:
         model, _, *others = cells(row)

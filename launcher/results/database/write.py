@@ -25,6 +25,7 @@ from launcher.results.database.score_rows import epoch_rows, maker_rows, score_r
 from launcher.results.database.upsert import quoted, types_of, upsert
 from launcher.results.database.views import make_views
 from launcher.results.models import Models
+from launcher.results.returned import results_by_job
 from launcher.results.rows import results_of
 from launcher.screens.format import iso
 from launcher.states import OPEN, State
@@ -100,6 +101,7 @@ def _write_jobs(
     numbers: Mapping[int, int],
 ) -> int:
     """Write jobs with their attempts, settings, numbers and errors; return how many rows changed."""
+    _forget_changed(connection, run, jobs, numbers)
     attempts = attempts_of_jobs(store.database.execute, numbers)
     newest = {attempt["job"]: attempt for attempt in attempts}
     count = upsert(
@@ -115,12 +117,26 @@ def _write_jobs(
         (attempt_cells(attempt, numbers[attempt["job"]]) for attempt in attempts),
     )
     count += upsert(connection, "settings", SETTINGS, setting_rows(jobs, numbers, kinds))
-    done = [job for job in jobs if job.state is State.DONE]
-    returned = store.frames.results(job.id for job in done)
-    count += upsert(connection, "metrics", METRICS, metric_rows(done, returned, numbers, kinds))
+    returned = results_by_job(home, store, jobs)
+    count += upsert(connection, "metrics", METRICS, metric_rows(jobs, returned, numbers, kinds))
     known = set(connection.execute("SELECT job, attempt FROM errors"))
     errors = error_rows(home, attempts, numbers, known)
     return count + upsert(connection, "errors", ("job", "attempt", "error", "log"), errors)
+
+
+def _forget_changed(
+    connection: sqlite3.Connection, run: int, jobs: Sequence[JobRow], numbers: Mapping[int, int]
+) -> None:
+    """Delete settings and numbers of jobs that ran again, or are to: they may have others now."""
+    written = connection.execute("SELECT id, hash, attempts FROM jobs WHERE run = ?", (run,))
+    before = {row: (digest, attempts) for row, digest, attempts in written}
+    changed = [
+        (numbers[job.id],)
+        for job in jobs
+        if before.get(numbers[job.id], (job.hash, job.attempts)) != (job.hash, job.attempts)
+    ]
+    for table in ("settings", "metrics"):
+        connection.executemany(f"DELETE FROM {table} WHERE job = ?", changed)
 
 
 def _run_row(connection: sqlite3.Connection, home: Home, jobs: Sequence[JobRow]) -> int:

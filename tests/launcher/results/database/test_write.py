@@ -90,6 +90,20 @@ def test_what_changed_is_changed_in_place(path: Path, home: Home, store: Store) 
     assert select(path, "SELECT number, ending FROM attempts") == [(1, "failed"), (2, "done")]
 
 
+def test_numbers_that_a_job_returned_before_are_gone_when_it_ran_again(
+    path: Path, home: Home, store: Store
+) -> None:
+    job = done(store, "command/a", {"old": 1, "both": 1}, argv=("x", "--lr=1"))
+    write(path, home, store)
+    assert done(store, "command/a", {"both": 2, "new": 2}, argv=("x", "--depth=1")) == job
+    write(path, home, store)
+    assert select(path, "SELECT name, value FROM metrics ORDER BY name") == [
+        ("both", 2.0),
+        ("new", 2.0),
+    ]
+    assert select(path, "SELECT name FROM settings") == [("depth",)]
+
+
 def test_errors_and_the_ends_of_logs_are_found_by_their_words(
     path: Path, home: Home, store: Store
 ) -> None:
