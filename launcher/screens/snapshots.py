@@ -138,7 +138,7 @@ class Snapshots:
         self, row: JobRow, claim: Claim, gauges: Sequence[Gauge], nodes: Mapping[str, str]
     ) -> Work:
         labels = {gauge.gpu.uuid: gauge.gpu.label for gauge in gauges}
-        step = step_of(self._home, row)
+        step = step_of(self._home, row) if row.paused is None else None  # it takes none now
         return Work(
             line=job_line(row, step, started=claim.claimed),
             started=claim.claimed,

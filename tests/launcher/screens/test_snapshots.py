@@ -10,9 +10,12 @@ from launcher.gpu.monitor import Lookout
 from launcher.gpu.recording import record
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Terms
+from launcher.screens.format import pause_reason
 from launcher.screens.queue_summary import progress
+from launcher.screens.queue_view import running
 from launcher.screens.snapshots import Snapshots, scheduler_of
-from launcher.states import Done, Failed, Outcome, State, Stopped
+from launcher.screens.text_table import Tone
+from launcher.states import Done, Failed, Outcome, ReasonCode, State, Stopped
 from launcher.store.queue import NewJob, Store
 from launcher.system.paths import Home
 from tests.build import (
@@ -65,6 +68,20 @@ def test_a_running_job_tells_its_progress_its_rate_and_what_is_left(
     assert work.step is not None
     assert (work.step.rate, work.step.left_s) == (1.0, 70.0)
     assert (work.devices, work.memory) == ("cpu", None)
+
+
+def test_a_job_that_is_paused_says_so_in_the_place_of_its_progress(
+    home: Home, store: Store
+) -> None:
+    (job,) = enqueue(store, a_spec())
+    claimed(store, job, now=NOW - 60)
+    steps(home, job, (-20.0, 10), (-10.0, 20))
+    store.steering.pause({job: pause_reason("cpu", None, NOW - 5)}, NOW - 5)
+    screen = snapshots(home, store).take()
+    (work,) = screen.running
+    assert (work.line.code, work.step) == (ReasonCode.PAUSED, None)
+    notes = [span for line in running(screen, 160) for span in line.spans if "paused" in span.text]
+    assert [(span.text[:12], span.tone) for span in notes] == [("paused since", Tone.WARN)]
 
 
 def test_a_rate_begins_anew_where_the_steps_do(home: Home, store: Store) -> None:
