@@ -205,13 +205,19 @@ def _work(work: Work, now: float, *, several: bool, here: str) -> tuple[Cell, ..
         Span(work.node or here, Tone.PLAIN if work.node else Tone.DIM),
         Span(work.devices, Tone.OURS if work.memory else Tone.PLAIN),
         _memory(work.memory),
-        Span(work.line.note, Tone.PLAIN if step else Tone.DIM),
+        Span(work.line.note, _tone_of_note(work)),
         Span(rate),
         Span(format_seconds(max(0.0, now - work.started))),
         Span(
             "–" if left is None else format_seconds(left), Tone.DIM if left is None else Tone.PLAIN
         ),
     )
+
+
+def _tone_of_note(work: Work) -> Tone:
+    if work.line.code is ReasonCode.PAUSED:
+        return Tone.WARN
+    return Tone.PLAIN if work.step else Tone.DIM
 
 
 def _memory(memory: Memory | None) -> Cell:

@@ -137,7 +137,7 @@ class Snapshots:
         self, row: JobRow, claim: Claim, gauges: Sequence[Gauge], nodes: Mapping[str, str]
     ) -> Work:
         labels = {gauge.gpu.uuid: gauge.gpu.label for gauge in gauges}
-        now = newest_of(self._home, row)
+        now = newest_of(self._home, row) if row.paused is None else NOTHING  # it takes no step now
         return Work(
             line=job_line(row, now.step, printed=now.line, started=claim.claimed),
             started=claim.claimed,
