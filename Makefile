@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell n=$$(nproc) && echo $$((n < 4 ? n + 1 : 4)))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format unit fuzz bench gpu screenshots chaos powercut shutdown night nospawn clusters clean
+.PHONY: help demo test check format unit fuzz bench gpu screenshots docs chaos powercut shutdown night nospawn clusters clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -57,6 +57,9 @@ gpu: $(GPU_NEEDS) ## measure what only a GPU can tell, in nine minutes; without 
 screenshots: $(VENV)/.developing ## take the pictures of docs/ anew, from a real queue on stand-in GPUs
 	$(BIN)/python -m tests.screenshots
 
+docs: $(VENV)/.developing ## build the documentation site in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .ci/mkdocs.yml
+
 chaos: $(VENV)/.developing ## kill -9 at random during 500 jobs, and 100 without the guard, which must fail
 	$(BIN)/python -m tests.chaos $(CHAOS)
 	! $(BIN)/python -m tests.chaos --without-guard --jobs 100
@@ -87,5 +90,5 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	touch $@
 
 $(VENV)/.developing: $(VENV)/.installed
-	$(PIP) -e '.[lab,web,data,notify,tensorboard,dev]'
+	$(PIP) -e '.[lab,web,data,notify,tensorboard,docs,dev]'
 	touch $@

@@ -306,6 +306,7 @@ def _spec_of(record: Mapping[str, Any], resources: Resources, terms: Terms) -> S
 
 
 PROGRAM = "command"
+FUNCTION = "function"  # the kind of jobs that call a function of Python: `launcher.functions`
 # a number that stands by itself: the one of `lr=0.1` and `out/run-7`, not those of resnet18 and llama-7b
 _NUMBER = re.compile(
     r"(?<![A-Za-z0-9.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![A-Za-z0-9]|\.\d)"

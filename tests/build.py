@@ -220,11 +220,12 @@ def enqueue(
     after_any: Mapping[str, Iterable[str]] | None = None,
     context: Context | None = None,
     run: str = "test",
+    root: Path = Path("/nowhere"),
 ) -> list[int]:
     """Queue jobs in one transaction, and return their numbers."""
     numbers: dict[str, int] = {}
     with store.writing():
-        run_id = store.run(Path("/nowhere"), run)
+        run_id = store.run(root, run)
         for spec in specs:
             wanted = [numbers[need] for need in (needs or {}).get(spec.name, ())]
             awaited = [numbers[need] for need in (after_any or {}).get(spec.name, ())]

@@ -132,7 +132,12 @@ ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
     "launcher status --watch": INTERRUPT,
     "launcher status --watch=5": INTERRUPT,
 }
-REFERENCE = ("CONTRIBUTING.md", "decisions.md", "measured.md")  # they run nothing but targets
+REFERENCE = (
+    "CONTRIBUTING.md",
+    "decisions.md",
+    "installing.md",
+    "measured.md",
+)  # they run nothing but targets
 QUEUEING = (
     "coming.md", "gpus.md", "programs.md", "progress.md", "python.md", "recipes.md", "scheduling.md",
     "steering.md", "web.md",

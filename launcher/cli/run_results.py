@@ -32,6 +32,8 @@ _DISPENSABLE = {
     "AUC": 2,
     "at threshold": 1,
 }  # the highest goes first
+_PART = 8  # likewise, of a part of a model: its ID says the same
+_NAMED = 2  # columns that name a row
 
 
 # of models that validation has calibrated; left out where there is none
@@ -41,7 +43,13 @@ _CALIBRATED = frozenset({"at threshold", "scaled"})
 _SHORTEST = 24  # columns of a model's name; what tells two apart may be its middle
 
 
-def draw(rows: Sequence[Row], *, everything: bool = False, width: int = FULL_WIDTH) -> str:
+def draw(
+    rows: Sequence[Row],
+    *,
+    everything: bool = False,
+    width: int = FULL_WIDTH,
+    parts: Sequence[str] = (),
+) -> str:
     """Return the table: pooled rows first, then balanced accuracy by model and data set; then folders.
 
     Args:
@@ -49,28 +57,42 @@ def draw(rows: Sequence[Row], *, everything: bool = False, width: int = FULL_WID
         everything: a row per model and data set instead.
         width: columns of the terminal; where the whole table does not fit, accuracy, calibration
             and loss stand without their intervals.
+        parts: further columns that say what a row is of, such as seed; they go first.
     """
     plain = [row for row in rows if is_plain(row)]
     tested_rows = [row for row in rows if not is_plain(row)]
-    parts = [_draw_tests(tested_rows, everything, width)] if tested_rows else []
+    parts = [_draw_tests(tested_rows, everything, width, parts)] if tested_rows else []
     parts += [draw_plain(plain, width)] if plain else []
     return "\n\n".join(parts) or NOTHING
 
 
-def _draw_tests(rows: Sequence[Row], everything: bool, width: int) -> str:
+def _draw_tests(rows: Sequence[Row], everything: bool, width: int, parts: Sequence[str]) -> str:
     pooled = [row for row in rows if row["pooled"]]
-    cells, header = (result_cells, HEADER) if width >= FULL_WIDTH else (_few_cells, FEW)
+    cells, titles = (result_cells, HEADER) if width >= FULL_WIDTH else (_few_cells, FEW)
+    header = (*titles[:_NAMED], *map(harmless, parts), *titles[_NAMED:])
+
+    def whole(row: Row, data: str) -> tuple[str, ...]:
+        model, _, *others = cells(row)
+        return (model, data, *(_part(row.get(name)) for name in parts), *others)
+
     if everything or not pooled:
         notes = [*_few_sources(rows, width), *_by_video(rows), *_by_group(rows)]
-        return "\n".join([*_fitted(header, map(cells, rows), width), *notes])
+        listed = [whole(row, harmless(row["data"])) for row in rows]
+        return "\n".join([*_fitted(header, listed, width), *notes])
     # a pooled row is named by its modifier: the whole ID would fill the line
-    short = [(cells(row)[0], row["modifier"], *cells(row)[2:]) for row in pooled]
+    short = [whole(row, row["modifier"]) for row in pooled]
     lines = ["all sets of a modifier together, with 95 % intervals", ""]
     lines += _fitted(header, short, width)
     lines += [*_few_sources(pooled, width), *_by_video(rows), *_by_group(rows)]
     lines += ["", "balanced accuracy in % by set of fakes, each with the real images beside it", ""]
     lines += _pivot([row for row in rows if not row["pooled"]])
     return "\n".join(lines)
+
+
+def _part(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else harmless(str(value))
 
 
 def _fitted(header: Sequence[str], rows: Iterable[Sequence[str]], width: int) -> list[str]:
@@ -88,7 +110,7 @@ def _fitted(header: Sequence[str], rows: Iterable[Sequence[str]], width: int) ->
         Column(
             title=title,
             right=index in numbers,
-            drop=_DISPENSABLE.get(title, 0),
+            drop=_DISPENSABLE.get(title, 0 if title in HEADER or title in FEW else _PART),
             least=0 if index in numbers or not title else _SHORTEST,
             middle=title in {"model", "data"},
         )

@@ -17,6 +17,7 @@ import cloudpickle
 from launcher.errors import MachineError
 from launcher.functions.names import SUFFIX
 from launcher.functions.pickling import call_text, dump, name_of
+from launcher.functions.plain_values import named_arguments
 from launcher.functions.private_files import make_private_folder, open_private, write_private
 from launcher.system.files import Json
 
@@ -30,6 +31,7 @@ class Call:
     text: str  # for people: `train(0.1, seed=3)`
     file: str
     offset: int  # of its arguments, in bytes
+    arguments: Mapping[str, Json]  # those that people can read, by their names
 
     def settings(self) -> dict[str, Json]:
         """Return it as the settings of a job."""
@@ -37,6 +39,7 @@ class Call:
             "call": self.text,
             "file": self.file,
             "offset": self.offset,
+            "arguments": {**self.arguments},
         }
 
 
@@ -50,6 +53,7 @@ def call_of(settings: Mapping[str, Any]) -> Call:
         text=str(settings["call"]),
         file=str(settings["file"]),
         offset=int(settings["offset"]),
+        arguments=settings.get("arguments", {}),
     )
 
 
@@ -86,7 +90,8 @@ def write_calls(
             ]
             dump((tuple(given), dict(keywords)), file, f"a call of {name}", REMEDY, named)
             text = call_text(name, tuple(given), keywords)
-            calls.append(Call(text=text, file=str(path), offset=at))
+            plain = named_arguments(function, given, keywords)
+            calls.append(Call(text=text, file=str(path), offset=at, arguments=plain))
     return calls
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import math
 import os
 import signal
 import time
@@ -12,12 +11,11 @@ from types import FrameType
 from launcher.functions.calls import call_of, read_call
 from launcher.functions.outcome_files import write_exception, write_value
 from launcher.functions.pickling import name_of
+from launcher.functions.plain_values import shown
 from launcher.system.files import Json
 from launcher.workers.job import Job
 
 ROOM_PAUSE_S = 1.0  # before a value that did not fit on the disk is written again
-MOST_NUMBERS = 50  # of a returned dict that screens and tables show
-LONGEST_TEXT = 200
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -81,28 +79,3 @@ def _with_room(write: Callable[[], None]) -> None:
             time.sleep(ROOM_PAUSE_S)
         else:
             return
-
-
-def shown(value: object) -> dict[str, Json]:
-    """Return what of a value screens and tables can show: numbers and short texts, of a dict by their names."""
-    if isinstance(value, Mapping):
-        named: dict[str, Json] = {
-            key: plain
-            for key, item in value.items()
-            if isinstance(key, str) and (plain := _plain(item)) is not None
-        }
-        return named if len(named) <= MOST_NUMBERS else {}
-    return {} if (plain := _plain(value)) is None else {"value": plain}
-
-
-def _plain(value: object) -> Json:
-    match value:
-        case bool():
-            return value
-        case int() if value.bit_length() < 64:
-            return int(value)
-        case float() if math.isfinite(value):
-            return float(value)
-        case str() if len(value) <= LONGEST_TEXT:
-            return str(value)
-    return None

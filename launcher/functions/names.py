@@ -1,6 +1,8 @@
 """How jobs of functions are called in the queue, and where their calls lie."""
 
-KIND = "function"
+from launcher.job import FUNCTION
+
+KIND = FUNCTION
 RUN = "functions"  # the run of all of them
 ENTRY = "launcher.functions.entry:call"
 PRELOAD = ("launcher.functions.entry",)  # with cloudpickle, once for all workers

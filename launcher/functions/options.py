@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, TypedDict
 
 from launcher.errors import UnknownName, UsageError
@@ -33,6 +34,7 @@ class JobOptions(TypedDict, total=False):
     grace: str | float | timedelta
     rerun: str
     on: str | Sequence[str]
+    tensorboard: str | Path
 
 
 def request_of(options: Mapping[str, Any]) -> JobRequest:

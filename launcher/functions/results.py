@@ -5,9 +5,10 @@ import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from launcher.functions.laboratory_rows import collect
 from launcher.functions.task_files import Run
 from launcher.functions.waiting import newest_run
+from launcher.results.rows import collect
+from launcher.results.sweeps import settings_of
 from launcher.screens.result_table import read_metric
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
@@ -15,7 +16,7 @@ from launcher.store.rows import JobRow
 
 
 def results(run: str | Run, *, frame: bool | None = None) -> Any:
-    """Return what came out of a run: a row for each test, else one for each job and what it returned.
+    """Return what came out of a run: a row for each test, else one for each job with what it was given and returned.
 
     A number with an interval makes three columns: accuracy, accuracy_low, accuracy_high.
 
@@ -38,15 +39,13 @@ def results(run: str | Run, *, frame: bool | None = None) -> Any:
 
 
 def _returned(store: Store, jobs: Sequence[JobRow]) -> list[dict[str, Any]]:
-    return [
-        {
-            "job": job.id,
-            "name": job.name,
-            "state": str(job.state),
-            **flat(store.read.result_of(job.id) or {}),
-        }
-        for job in jobs
-    ]
+    rows = []
+    for job in jobs:
+        own = {"job": job.id, "name": job.name, "state": str(job.state)}
+        # an argument may have any name, and what was returned hides it
+        more = {**settings_of(job.spec), **flat(store.read.result_of(job.id) or {})}
+        rows.append(own | more | own)
+    return rows
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:

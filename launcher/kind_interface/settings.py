@@ -67,8 +67,9 @@ class Settings(BaseModel):
     @classmethod
     def condition(cls, values: Mapping[str, Any]) -> str:
         """Return what tells a test from that under the defaults, as in an ID; '' if nothing does."""
+        known = cls.model_fields
         return condition_name(
-            (name, values.get(name), cls.model_fields[name].default) for name in cls.conditions
+            (name, values.get(name), known[name].default) for name in cls.conditions
         )
 
     @classmethod

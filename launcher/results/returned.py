@@ -10,9 +10,40 @@ from launcher.results.models import PARTS, SEED, Models
 from launcher.results.rows import test_name
 from launcher.results.sweeps import scalar, settings_of, swept
 from launcher.screens.result_table import Measured, of_result
+from launcher.states import State
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
 from launcher.system.files import Json
+from launcher.system.paths import Home
+from launcher.workers.progress.attempt_progress import newest_step
 
 JOB = "job"
+
+
+def results_by_job(
+    home: Home, store: Store, jobs: Iterable[JobRow]
+) -> dict[int, Mapping[str, Json]]:
+    """Return number of a job → what it returned; of a program the numbers that it reported last.
+
+    Jobs that are not done, or of which nothing is known, are left out.
+
+    Args:
+        home: whose jobs.
+        store: its queue.
+        jobs: some of them.
+    """
+    done = [job for job in jobs if job.state is State.DONE]
+    results: dict[int, Mapping[str, Json]] = {
+        number: result
+        for number, result in store.frames.results(job.id for job in done).items()
+        if result
+    }
+    for job in done:
+        if job.id not in results and not job.plain_spec.entry:
+            step = newest_step(home.attempt(job.id, job.attempts))
+            if step is not None and step.metrics:
+                results[job.id] = step.metrics
+    return results
 
 
 def returned_rows(

@@ -4,16 +4,20 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from launcher.job import PROGRAM, Spec
+from launcher.job import FUNCTION, PROGRAM, Spec
 from launcher.kind_interface.kind import Kind
 
 ARGV = "argv"  # the setting of a program: its words
+ARGUMENTS = "arguments"  # that of a function: those of its arguments that are numbers, truths or short texts
 
 
 def settings_of(spec: Spec) -> Mapping[str, Any]:
-    """Return the settings of a job; of a program the options on its command line."""
+    """Return the settings of a job; of a program the options on its command line, of a function its arguments."""
     if spec.kind == PROGRAM:
         return options_of(spec.argv or tuple(spec.settings.get(ARGV, ())))
+    if spec.kind == FUNCTION:
+        arguments = spec.settings.get(ARGUMENTS)
+        return arguments if isinstance(arguments, dict) else {}
     return spec.settings
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from launcher.errors import counted
+from launcher.job import CPU
 from launcher.states import Reason, ReasonCode, State
 from launcher.store.rows import JobRow
 from launcher.store.screen_queries import Need
 from launcher.system.files import Json
 from launcher.system.text import harmless as harmless  # every screen takes it from here
+from launcher.units import format_bytes
 from launcher.workers.progress.steps import Step
 
 GLYPHS = {
@@ -143,6 +145,25 @@ def reason_to_show(job: JobRow, need: Need | None = None) -> Reason:
         return Reason(code=code, text=" and ".join(waits))
     # after a failure the reason names the pause itself
     return job.why if pause or job.lane_waits is None else job.lane_waits
+
+
+def pause_reason(device: str, reservation: int | None, now: float) -> Reason:
+    """Return what is said of a running job while it is paused.
+
+    Args:
+        device: where it runs: "cpu", or the UUIDs of its GPUs with commas between.
+        reservation: bytes that are promised to it on each of them; None: they are its alone.
+        now: seconds since 1970.
+    """
+    data: dict[str, Json] = {"since": now}
+    text = f"paused since {moment(int(now))}"
+    if device != CPU:
+        number = device.count(",") + 1
+        where = "its GPU" if number == 1 else f"each of its {number} GPUs"
+        what = where if reservation is None else f"{format_bytes(reservation)} on {where}"
+        text += f"; {what} {'stays' if reservation is None else 'stay'} reserved"
+        data |= {} if reservation is None else {"vram": reservation}
+    return Reason(code=ReasonCode.PAUSED, text=text, data=data)
 
 
 def first_line(text: str) -> str:

@@ -12,7 +12,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from launcher.errors import counted
-from launcher.job import CPU, Resources, Terms, is_exact, numbers_of
+from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms, is_exact, numbers_of
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.scheduler.run_turns import turn_of
@@ -29,6 +29,8 @@ from launcher.system.paths import Home
 from launcher.units import format_bytes, format_seconds
 from launcher.workers.progress.attempt_progress import newest
 
+# settings by kind that stand in another line, as people read them: of a program its words, of a function its call
+_SHOWN = {PROGRAM: {"argv"}, FUNCTION: {"arguments", "offset"}}
 FEWEST = 4  # runs of which a half is told
 
 
@@ -174,7 +176,7 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
     for key in ("model", "base", "data", "images"):
         if spec[key]:
             yield key, _text(spec[key])
-    if spec["argv"] and "call" not in spec["settings"]:  # a function's call is one of its settings
+    if spec["argv"] and spec["kind"] != FUNCTION:  # whose call is one of its settings
         yield "argv", harmless(shlex.join(spec["argv"]))
     for name, text in record["expected"].items():
         yield f"expected {name}", harmless(text)
@@ -190,8 +192,8 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
                 name = term.name.removesuffix("_s").removeprefix("min_").replace("_", " ")
                 yield name, _term(term.name, value)
     for key, value in spec["settings"].items():
-        if key == "argv" and spec["argv"]:
-            continue  # of a program: it stands above, as a shell reads it
+        if key in _SHOWN.get(spec["kind"], ()):
+            continue
         yield f"  {_text(key)}", _text(value)
 
 

@@ -34,7 +34,7 @@ TONES = {
 }
 _MARK = 2  # characters before a name: its state's glyph and a blank
 _WHY_ROWS = 3  # lines of a reason
-_ABOVE = "as above"  # instead of the reason of the line above
+ABOVE = "as above"  # instead of the reason of the line above
 _GIB = 1 << 30
 
 
@@ -101,14 +101,14 @@ def waiting(screen: Screen, width: int) -> list[Line]:
     rows: list[tuple[Sequence[Cell], int | None]] = []
     before: JobLine | None = None
     for job in screen.waiting:
-        why = _briefly(job, before)
+        why = briefly(job, before)
         before = job
         cells = (
             _name(job),
             Span(str(job.id), Tone.DIM),
             Span(job.run if several else "", Tone.DIM),
             Span(str(job.priority) if job.priority else ""),
-            Span(why, Tone.DIM if why == _ABOVE else Tone.PLAIN),
+            Span(why, Tone.DIM if why == ABOVE else Tone.PLAIN),
         )
         rows.append((cells, job.id))
     lines = table(columns, rows, width)
@@ -182,6 +182,18 @@ def listing(jobs: Iterable[JobLine], now: float, width: int, *, title: str = "")
     return table(columns, rows, width)
 
 
+def briefly(job: JobLine, before: JobLine | None) -> str:
+    """Return why a job waits, without what the line above repeats: what is free, or all of it."""
+    note = _note(job)
+    if before is None:
+        return note
+    if note == _note(before) and len(note) > len(ABOVE):
+        return ABOVE
+    if job.situation and job.situation == before.situation:
+        return f"{job.need}; {ABOVE}"
+    return note
+
+
 def _work(work: Work, now: float, *, several: bool, here: str) -> tuple[Cell, ...]:
     step = work.step
     rate = "" if step is None or step.rate is None else f"{step.rate:.3g}/s"
@@ -193,13 +205,19 @@ def _work(work: Work, now: float, *, several: bool, here: str) -> tuple[Cell, ..
         Span(work.node or here, Tone.PLAIN if work.node else Tone.DIM),
         Span(work.devices, Tone.OURS if work.memory else Tone.PLAIN),
         _memory(work.memory),
-        Span(work.line.note, Tone.PLAIN if step else Tone.DIM),
+        Span(work.line.note, _tone_of_note(work)),
         Span(rate),
         Span(format_seconds(max(0.0, now - work.started))),
         Span(
             "–" if left is None else format_seconds(left), Tone.DIM if left is None else Tone.PLAIN
         ),
     )
+
+
+def _tone_of_note(work: Work) -> Tone:
+    if work.line.code is ReasonCode.PAUSED:
+        return Tone.WARN
+    return Tone.PLAIN if work.step else Tone.DIM
 
 
 def _memory(memory: Memory | None) -> Cell:
@@ -255,18 +273,6 @@ def _result(ended: Happening) -> Cell:
         return Line((Span(f"{ended.short} ", Tone.BAD), Span(then, Tone.BAD)))
     text = ended.reason if open_again and ended.requeued else f"{ended.reason} {then}"
     return Span(text, Tone.BAD)
-
-
-def _briefly(job: JobLine, before: JobLine | None) -> str:
-    """Return why a job waits, without what the line above repeats: what is free, or all of it."""
-    note = _note(job)
-    if before is None:
-        return note
-    if note == _note(before) and len(note) > len(_ABOVE):
-        return _ABOVE
-    if job.situation and job.situation == before.situation:
-        return f"{job.need}; {_ABOVE}"
-    return note
 
 
 def _note(job: JobLine) -> str:

@@ -114,7 +114,7 @@ class Snapshots:
         runs_left = {} if stopped else _left_by_run(by_run, works, paces, now)
         return Screen(
             at=now,
-            home=harmless(_short(self._home.folder)),
+            home=harmless(short_path(self._home.folder)),
             scheduler=scheduler_of(self._home),
             counts=counts,
             active={harmless(run): numbers for run, numbers in active.items()},
@@ -137,7 +137,7 @@ class Snapshots:
         self, row: JobRow, claim: Claim, gauges: Sequence[Gauge], nodes: Mapping[str, str]
     ) -> Work:
         labels = {gauge.gpu.uuid: gauge.gpu.label for gauge in gauges}
-        now = newest_of(self._home, row)
+        now = newest_of(self._home, row) if row.paused is None else NOTHING  # it takes no step now
         return Work(
             line=job_line(row, now.step, printed=now.line, started=claim.claimed),
             started=claim.claimed,
@@ -215,6 +215,15 @@ def scheduler_of(home: Home) -> Scheduler:
     )
 
 
+def short_path(folder: Path) -> str:
+    """Return a folder as a person writes it."""
+    try:
+        below = folder.relative_to(Path.home())
+    except (ValueError, RuntimeError):  # it lies elsewhere, or the user has no home
+        return str(folder)
+    return f"~/{below}"
+
+
 def _devices(labels: Sequence[str]) -> str:
     """Return where a job works: `cpu`, `cuda:1`, or `cuda:0,1`."""
     if not labels:
@@ -222,15 +231,6 @@ def _devices(labels: Sequence[str]) -> str:
     kind, _, number = labels[0].partition(":")
     others = [label.removeprefix(f"{kind}:") for label in labels[1:]]
     return f"{kind}:{','.join([number, *others])}" if number else ",".join(labels)
-
-
-def _short(folder: Path) -> str:
-    """Return a folder as a person writes it."""
-    try:
-        below = folder.relative_to(Path.home())
-    except (ValueError, RuntimeError):  # it lies elsewhere, or the user has no home
-        return str(folder)
-    return f"~/{below}"
 
 
 def _left_by_run(

@@ -1,12 +1,12 @@
 """All pages of a home, rendered: as answers to requests, and again and again as what of them changed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.screens.format import harmless
 from launcher.screens.screen import Scheduler
-from launcher.screens.snapshots import scheduler_of
+from launcher.screens.snapshots import scheduler_of, short_path
 from launcher.states import OPEN, State
 from launcher.web.pages.page import Address, Content, NotThere, Page, View
 from launcher.web.pages.registry import PAGES
@@ -62,12 +62,12 @@ class Site:
             Error: the queue cannot be read.
         """
         content = page.fill(view, address)
-        rendered = self.fill(view, f"{page.name}.html", address, content, notice=notice)
+        values = {**content.values, "renewed": True, "notice": notice}
+        content = replace(content, values=values)
+        rendered = self.fill(view, f"{page.name}.html", address, content)
         return Shown(rendered=rendered, files=content.files)
 
-    def fill(
-        self, view: View, template: str, address: Address, content: Content, *, notice: str = ""
-    ) -> Rendered:
+    def fill(self, view: View, template: str, address: Address, content: Content) -> Rendered:
         """Return a template filled with a page's values, and with what stands on every page."""
         common: dict[str, object] = {
             "root": self.root,
@@ -76,7 +76,8 @@ class Site:
             "address": address,
             "title": content.title,
             "head": head_of(view),
-            "notice": notice,
+            "renewed": False,  # by a stream
+            "notice": "",
             "now": view.now,
             "read_only": view.read_only,
         }
@@ -90,7 +91,7 @@ def head_of(view: View) -> Head:
     except NotThere:
         counts = {}
     return Head(
-        home=harmless(str(view.home.folder)),
+        home=harmless(short_path(view.home.folder)),
         scheduler=scheduler_of(view.home),
         counts=counts,
         there=view.queue.store is not None,

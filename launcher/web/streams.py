@@ -53,8 +53,9 @@ class _Channel:
     sent: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # name → version, event
     mark: Mark = ()
     files: tuple[Path, ...] = ()
-    next_at: float = 0.0  # the earliest time of the next rendering
+    pause_s: float = LOOK_EVERY_S  # before the next look: longer after one that cost much
     renew_at: float = 0.0
+    task: asyncio.Task[None] | None = None  # its own, so that a page's fault ends no other's stream
 
 
 class Streams:
@@ -78,7 +79,6 @@ class Streams:
         """
         self._reader, self._site, self._clock, self._cost = reader, site, clock, cost
         self._channels: dict[Address, _Channel] = {}
-        self._task: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
@@ -106,8 +106,8 @@ class Streams:
         for name, (_, event) in channel.sent.items():
             stream.put(name, event)
         channel.streams.append(stream)
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._watch())
+        if channel.task is None or channel.task.done():
+            channel.task = asyncio.get_running_loop().create_task(self._watch(channel))
         return self._events(channel, stream)
 
     async def _events(self, channel: _Channel, stream: _Stream) -> AsyncIterator[bytes]:
@@ -128,12 +128,10 @@ class Streams:
             if not channel.streams:
                 self._channels.pop(channel.address, None)
 
-    async def _watch(self) -> None:
-        while self._channels and not self._closed:
-            for channel in list(self._channels.values()):
-                if self._clock() >= channel.next_at:
-                    await self._look(channel)
-            await asyncio.sleep(LOOK_EVERY_S)
+    async def _watch(self, channel: _Channel) -> None:
+        while channel.streams and not self._closed:
+            await self._look(channel)
+            await asyncio.sleep(channel.pause_s)
 
     async def _look(self, channel: _Channel) -> None:
         """Render a page again where it may have changed, and send what of it has."""
@@ -142,6 +140,7 @@ class Streams:
             began = self._cost()
             mark = (*mark_of(view), *stamps(channel.files))
             now = self._clock()
+            channel.pause_s = LOOK_EVERY_S
             if mark == channel.mark and now < channel.renew_at:
                 return None
             shown = self._site.show(view, channel.page, channel.address)
@@ -152,7 +151,7 @@ class Streams:
                 for name, fragment in shown.rendered.fragments.items()
             }
             channel.renew_at = now + RENEW_S
-            channel.next_at = now + (self._cost() - began) / SHARE
+            channel.pause_s = max(LOOK_EVERY_S, (self._cost() - began) / SHARE)
             return events
 
         try:

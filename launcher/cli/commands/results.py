@@ -1,6 +1,6 @@
 """`launcher results`: what came out of a run, as a table or as a database."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -23,9 +23,9 @@ from launcher.cli.tables.forms import Format, chosen_form, form_options, write_t
 from launcher.errors import UsageError, counted, known_words, nearest
 from launcher.job import Spec
 from launcher.kinds import find_kinds
-from launcher.results.columns import RunResults
+from launcher.results.columns import PLACE, RunResults
 from launcher.results.database.write import write_run
-from launcher.results.returned import measured, returned_rows
+from launcher.results.returned import measured, results_by_job, returned_rows
 from launcher.results.rows import results_of
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.screens.result_table import (
@@ -39,12 +39,13 @@ from launcher.screens.result_table import (
 )
 from launcher.screens.terminal import terminal_width
 from launcher.screens.text_table import width_of
-from launcher.states import State
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
+from launcher.system.paths import Home
 
+Returned = tuple[Spec, Mapping[str, Json]]  # a job, and what it returned
 MARKDOWN_HEADER = (*(title or "verdict" for title in HEADER), "sources")
 
 
@@ -123,11 +124,11 @@ def command(
         if database is not None:
             _refuse_beside_database(choice, metric, form, as_json=as_json)
             written = write_run(database, home, store, jobs)
-            click.echo(f"{database}: {counted(written.rows, 'new or changed row')}", err=True)
+            click.echo(f"{database}: {counted(written, 'new or changed row')}", err=True)
             return
         results = results_of(jobs)
         wanted = metric is not None or choice or not results.rows
-        returned = _returned(store, jobs) if wanted else []
+        returned = _returned(home, store, jobs) if wanted else []
     name = jobs[0].run
     if choice:
         results = chosen(_sole(results, returned), choice, jobs)
@@ -140,7 +141,7 @@ def command(
     elif choice:
         write_chosen(results, choice, name, shape)
     elif results.rows or shape is Format.JSON:
-        _write_rows(results.rows, name, shape, everything=everything)
+        _write_rows(results.rows, name, shape, everything=everything, parts=_parts(results))
     else:
         told = metric_names(_measured(returned))
         hint = f"; --metric prints what its jobs returned: {', '.join(told)}" if told else ""
@@ -157,20 +158,19 @@ def _refuse_beside_database(
         )
 
 
-def _returned(store: Store, jobs: Sequence[JobRow]) -> list[tuple[Spec, dict[str, Json]]]:
+def _returned(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[Returned]:
     """Return the jobs that are done, with what they returned."""
-    done = [job for job in jobs if job.state is State.DONE]
-    results = store.frames.results(job.id for job in done)
-    return [(job.plain_spec, results[job.id]) for job in done if results.get(job.id)]
+    results = results_by_job(home, store, jobs)
+    return [(job.plain_spec, results[job.id]) for job in jobs if job.id in results]
 
 
-def _measured(returned: Sequence[tuple[Spec, dict[str, Json]]]) -> list[Measured]:
+def _measured(returned: Sequence[Returned]) -> list[Measured]:
     """Return the numbers that jobs returned."""
     kinds = find_kinds(sorted({spec.kind for spec, _ in returned})).kinds
     return [measured(spec, result, kinds) for spec, result in returned]
 
 
-def _sole(results: RunResults, returned: Sequence[tuple[Spec, dict[str, Json]]]) -> RunResults:
+def _sole(results: RunResults, returned: Sequence[Returned]) -> RunResults:
     """Return the rows of one sort: those of tests, else those of folders, else what jobs returned."""
     if not results.rows:
         kinds = find_kinds(sorted({spec.kind for spec, _ in returned})).kinds
@@ -179,11 +179,19 @@ def _sole(results: RunResults, returned: Sequence[tuple[Spec, dict[str, Json]]])
     return RunResults(rows=tested or results.rows, columns=results.columns)
 
 
-def _write_rows(rows: Sequence[Row], run: str, form: Format, *, everything: bool) -> None:
+def _parts(results: RunResults) -> list[str]:
+    """Return the columns that tell models apart: their parts, and the settings that were swept."""
+    return [name for name in results.varying if name not in PLACE]
+
+
+def _write_rows(
+    rows: Sequence[Row], run: str, form: Format, *, everything: bool, parts: Sequence[str] = ()
+) -> None:
     tested, plain = _divided(rows)
     match form:
         case Format.TABLE:
-            click.echo(draw(rows, everything=everything, width=terminal_width()))
+            width = terminal_width()
+            click.echo(draw(rows, everything=everything, width=width, parts=parts))
         case Format.TABS:
             parts = [tabbed(map(_whole_cells, tested)), tabbed_plain(plain)]
             click.echo("\n".join(filter(None, parts)))

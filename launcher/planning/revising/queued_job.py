@@ -5,7 +5,7 @@ from pathlib import Path
 
 from launcher.errors import UsageError
 from launcher.ids import read_words
-from launcher.job import CPU, Resources
+from launcher.job import CPU, FUNCTION, Resources
 from launcher.job_options.request import JobRequest
 from launcher.kind_interface.draft import Draft
 from launcher.kind_interface.kind import Kind, Role
@@ -103,6 +103,11 @@ def queued_job(row: JobRow) -> QueuedJob:
         raise UsageError(f"job {row.id} was queued by a newer launcher: change it with that")
     if row.kind == COMMAND.name:
         return QueuedJob(row=row, kind=COMMAND)
+    if row.kind == FUNCTION:
+        raise UsageError(
+            f"job {row.id} calls a function of Python, whose options were given when it was submitted: "
+            f"`launcher cancel {row.id}`, and submit it again"
+        )
     found = find_kinds([row.kind])
     if why := found.unusable.get(row.kind):
         raise UsageError(f"job {row.id} cannot be changed: {why}")

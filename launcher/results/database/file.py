@@ -10,6 +10,7 @@ from launcher.errors import MachineError, UsageError
 from launcher.results.database.schema import SCHEMA
 
 APPLICATION = 0x6C726573  # "lres": what tells the file from other programs' databases
+CACHE_KIB = 64 << 10  # of pages in memory: else a large run is written to the disk twice
 BUSY_S = 20.0  # how long a writer waits for another one, and for readers
 
 
@@ -85,4 +86,5 @@ def _connect(path: Path) -> sqlite3.Connection:
         f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S, isolation_level=None
     )
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     return connection

@@ -65,7 +65,6 @@ TABLES: Mapping[str, Table] = {
         columns={"job": INTEGER, "name": TEXT, "value": ANY, "swept": INTEGER},
         key=("job", "name"),
         refers={"job": "jobs"},
-        indexes=(("name", "value"),),
     ),
     "metrics": Table(
         columns={"job": INTEGER, "name": TEXT, "value": REAL, "low": REAL, "high": REAL},

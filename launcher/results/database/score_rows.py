@@ -13,6 +13,7 @@ from launcher.results.rows import laboratory_function, test_name
 from launcher.screens.result_table import read_metric
 from launcher.store.rows import JobRow
 
+_INTERVAL = frozenset({"value", "low", "high"})  # of a number, as laboratories write it
 OURS = frozenset({"id", "run", "row", "test", "maker", "job"})  # columns that no laboratory gives
 
 
@@ -71,10 +72,13 @@ def flat(row: Row) -> dict[str, Any]:
     cells: dict[str, Any] = {}
     for key, value in row.items():
         name = f"{key}_" if key in OURS else key
-        if value is None or value.__class__ in PLAIN:  # most by far
+        if value is None or value.__class__ in PLAIN:  # these two are most by far
             cells[name] = value
+        elif value.__class__ is dict and value.keys() == _INTERVAL:
+            cells[name] = value["value"]
+            cells[f"{name}_low"], cells[f"{name}_high"] = value["low"], value["high"]
         elif isinstance(value, Mapping) and (metric := read_metric(value)) is not None:
-            cells[name] = float(metric.value)
+            cells[name] = metric.value
             cells[f"{name}_low"], cells[f"{name}_high"] = metric.low, metric.high
         else:
             cells[name] = plain(value)

@@ -13,7 +13,7 @@ from launcher.results.models import PARTS
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-_ENDS = ("_low", "_high")
+_LOW_END = "_low"  # of an interval, behind the name of the number
 _FEW = 40  # metrics of which the best are listed
 
 
@@ -34,9 +34,9 @@ def make_views(database: "Database", kinds: Collection[Kind]) -> None:
             " WHERE swept = 1 AND role IN ('train', 'unlearn') ORDER BY settings.name"
         )
     ]
-    numbers = [name for name in told if columns[name] is float and name not in swept]
+    numbers = [name for name in told if columns[name] in {int, float} and name not in swept]
     # what has an interval was measured; other numbers may be a threshold, or a time
-    metrics = [name for name in numbers if f"{name}{_ENDS[0]}" in columns] or numbers
+    metrics = [name for name in numbers if f"{name}{_LOW_END}" in columns] or numbers
     database.create_view("results", _results(swept, told), replace=True)
     low = {name for name in metrics if lower_is_better(name, kinds)}
     database.create_view("best", _best(metrics[:_FEW], low), replace=True)

@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from launcher.results.database.score_rows import epoch_rows, maker_rows, score_r
 from launcher.results.database.upsert import quoted, types_of, upsert
 from launcher.results.database.views import make_views
 from launcher.results.models import Models
+from launcher.results.returned import results_by_job
 from launcher.results.rows import results_of
 from launcher.screens.format import iso
 from launcher.states import OPEN, State
@@ -41,17 +41,10 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'launcher-trueface[data]'"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
-    """What a call has written, and what it had to leave out."""
+def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> int:
+    """Bring one run in a file up to date, and return how many rows were new or changed.
 
-    rows: int  # that are new, or other than before
-    notes: tuple[str, ...] = ()
-
-
-def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> Written:
-    """Bring one run in a file up to date; readers see all of it or nothing.
-
+    Readers see all of it or nothing.
     Jobs that were cleaned from the queue since stay in the file; scores and epochs become those
     of now.
 
@@ -66,10 +59,22 @@ def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> W
         MachineError: it cannot be written, or packages are not installed that it or a laboratory needs.
     """
     wrap = _sqlite_utils()
+    kinds = find_kinds(sorted({job.kind for job in jobs})).kinds
+    models = Models([job.plain_spec for job in jobs], kinds)
+    results = results_of(jobs, models)  # before the file is locked: it may take minutes
     with writing(path) as connection:
         database = wrap(connection, execute_plugins=False)
         make_tables(database)
-        return _write(database, connection, home, store, jobs)
+        run = _run_row(connection, home, jobs)
+        numbers = _job_numbers(connection, run, jobs)
+        count = _write_jobs(connection, home, store, jobs, kinds, models, run, numbers)
+        makers = maker_rows(models, jobs, numbers)
+        scores = score_rows(results, jobs, numbers, kinds, makers)
+        count += _mirror(database, connection, "scores", run, scores)
+        epochs = epoch_rows(jobs, kinds, makers)
+        count += _mirror(database, connection, "epochs", run, epochs)
+        make_views(database, list(kinds.values()))
+    return count
 
 
 def _sqlite_utils() -> "type[Database]":
@@ -85,29 +90,6 @@ def _sqlite_utils() -> "type[Database]":
     return Database
 
 
-def _write(
-    database: "Database",
-    connection: sqlite3.Connection,
-    home: Home,
-    store: Store,
-    jobs: Sequence[JobRow],
-) -> Written:
-    kinds = find_kinds(sorted({job.kind for job in jobs})).kinds
-    models = Models([job.plain_spec for job in jobs], kinds)
-    results = results_of(jobs, models)
-    run = _run_row(connection, home, jobs)
-    numbers = _job_numbers(connection, run, jobs)
-    count = _write_jobs(connection, home, store, jobs, kinds, models, run, numbers)
-    makers = maker_rows(models, jobs, numbers)
-    told = score_rows(results, jobs, numbers, kinds, makers)
-    scores = [{"run": run, **row} for row in told]
-    count += _mirror(database, connection, "scores", run, scores)
-    epochs = [{"run": run, **row} for row in epoch_rows(jobs, kinds, makers)]
-    count += _mirror(database, connection, "epochs", run, epochs)
-    make_views(database, list(kinds.values()))
-    return Written(rows=count)
-
-
 def _write_jobs(
     connection: sqlite3.Connection,
     home: Home,
@@ -119,6 +101,7 @@ def _write_jobs(
     numbers: Mapping[int, int],
 ) -> int:
     """Write jobs with their attempts, settings, numbers and errors; return how many rows changed."""
+    _forget_changed(connection, run, jobs, numbers)
     attempts = attempts_of_jobs(store.database.execute, numbers)
     newest = {attempt["job"]: attempt for attempt in attempts}
     count = upsert(
@@ -134,12 +117,26 @@ def _write_jobs(
         (attempt_cells(attempt, numbers[attempt["job"]]) for attempt in attempts),
     )
     count += upsert(connection, "settings", SETTINGS, setting_rows(jobs, numbers, kinds))
-    done = [job for job in jobs if job.state is State.DONE]
-    returned = store.frames.results(job.id for job in done)
-    count += upsert(connection, "metrics", METRICS, metric_rows(done, returned, numbers, kinds))
+    returned = results_by_job(home, store, jobs)
+    count += upsert(connection, "metrics", METRICS, metric_rows(jobs, returned, numbers, kinds))
     known = set(connection.execute("SELECT job, attempt FROM errors"))
     errors = error_rows(home, attempts, numbers, known)
     return count + upsert(connection, "errors", ("job", "attempt", "error", "log"), errors)
+
+
+def _forget_changed(
+    connection: sqlite3.Connection, run: int, jobs: Sequence[JobRow], numbers: Mapping[int, int]
+) -> None:
+    """Delete settings and numbers of jobs that ran again, or are to: they may have others now."""
+    written = connection.execute("SELECT id, hash, attempts FROM jobs WHERE run = ?", (run,))
+    before = {row: (digest, attempts) for row, digest, attempts in written}
+    changed = [
+        (numbers[job.id],)
+        for job in jobs
+        if before.get(numbers[job.id], (job.hash, job.attempts)) != (job.hash, job.attempts)
+    ]
+    for table in ("settings", "metrics"):
+        connection.executemany(f"DELETE FROM {table} WHERE job = ?", changed)
 
 
 def _run_row(connection: sqlite3.Connection, home: Home, jobs: Sequence[JobRow]) -> int:
@@ -205,10 +202,10 @@ def _mirror(
     connection: sqlite3.Connection,
     name: str,
     run: int,
-    rows: Sequence[Mapping[str, Any]],
+    told: Iterable[Mapping[str, Any]],
 ) -> int:
-    """Make a run's rows of a table those that are given; return how many changed."""
-    rows = [_without_clashes(row) for row in rows]
+    """Make a run's rows of a table those that are told; return how many changed."""
+    rows = [{"run": run, **_without_clashes(row)} for row in told]
     types = types_of(rows)
     add_columns(database, name, types)
     key = TABLES[name].key

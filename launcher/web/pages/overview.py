@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from launcher.errors import counted
 from launcher.screens.clusters.pilots_view import draw_pilots
+from launcher.screens.format import JobLine
 from launcher.screens.gpu_view import notes
+from launcher.screens.queue_view import briefly
 from launcher.screens.screen import Screen
 from launcher.states import ENDED
 from launcher.web.charts.bars import spark
@@ -26,8 +28,11 @@ def fill(view: View, address: Address) -> Content:  # noqa: ARG001  # as every p
             "gpus": list(_gpus(screen)),
             "runs": list(_runs(screen)),
             "pilots": draw_pilots(screen.pilots, screen.at, PILOT_COLUMNS),
+            "waiting": _waiting(screen),
             "ended_more": _ended_more(screen),
             "several": len({work.line.run for work in screen.running}) > 1,
+            "several_wait": len({line.run for line in screen.waiting}) > 1,
+            "priorities": any(line.priority for line in screen.waiting),
             "nodes": any(work.node for work in screen.running),
         },
         files=tuple(
@@ -50,6 +55,14 @@ def _gpus(screen: Screen) -> Iterator[GpuRow]:
             spark=spark(screen.busy.get(gauge.gpu.uuid, ())),
             notes=tuple((text, str(tone)) for text, tone in notes(gauge)),
         )
+
+
+def _waiting(screen: Screen) -> list[tuple[JobLine, str]]:
+    """Return the waiting jobs with their reasons, without what the line above tells already."""
+    lines = screen.waiting
+    return [
+        (line, briefly(line, above)) for line, above in zip(lines, (None, *lines), strict=False)
+    ]
 
 
 def _runs(screen: Screen) -> Iterator[ProgressRow]:

@@ -14,7 +14,7 @@ let again = 0;
 
 function connect() {
   clearTimeout(again);
-  if (events || document.hidden) return;
+  if (events || document.hidden || !("renewed" in document.documentElement.dataset)) return;
   events = new EventSource(location.pathname + location.search);
   events.onopen = () => connection("live", false);
   events.onmessage = (message) => take(JSON.parse(message.data));

@@ -11,7 +11,7 @@ import pytest
 
 from launcher.functions import entry
 from launcher.functions.calls import write_calls
-from launcher.functions.entry import call, shown
+from launcher.functions.entry import call
 from launcher.functions.outcome_files import EXCEPTION, read_exception, read_value, write_value
 from launcher.workers.job import Job
 
@@ -86,22 +86,3 @@ def test_a_value_waits_for_room_on_the_disk(
     assert call(job) == {"value": 3}
     assert read_value(job.attempt_folder) == 3
     assert capfd.readouterr().err.count("waits for room: No space left") == 1
-
-
-@pytest.mark.parametrize(
-    ("value", "plain"),
-    [
-        (1, {"value": 1}),
-        (True, {"value": True}),
-        (float("nan"), {}),
-        (10**30, {}),
-        ("short", {"value": "short"}),
-        ("x" * 1000, {}),
-        (None, {}),
-        ([1, 2], {}),
-        ({"a": 1, 2: 3, "b": [1], "c": 0.5}, {"a": 1, "c": 0.5}),
-        ({str(number): number for number in range(100)}, {}),
-    ],
-)
-def test_numbers_and_short_texts_are_shown(value: object, plain: dict[str, object]) -> None:
-    assert shown(value) == plain

@@ -1,11 +1,13 @@
 """Results of a run in Python."""
 
 import importlib.util
+import json
 
 import pytest
 
 from launcher.api import UsageError, results, submit_many, wait
 from launcher.functions.results import flat
+from tests.launcher.conftest import Launcher
 
 pytestmark = pytest.mark.usefixtures("queue")
 
@@ -13,9 +15,9 @@ pytestmark = pytest.mark.usefixtures("queue")
 def test_what_functions_returned_is_a_row_each() -> None:
     wait(submit_many(lambda lr: {"loss": 2 * lr, "nested": {"n": 1}}, [0.5, 1.0]))
     rows = results("functions", frame=False)
-    assert [(row["job"], row["state"], row["loss"]) for row in rows] == [
-        (1, "done", 1.0),
-        (2, "done", 2.0),
+    assert [(row["job"], row["state"], row["lr"], row["loss"]) for row in rows] == [
+        (1, "done", 0.5, 1.0),
+        (2, "done", 1.0, 2.0),
     ]
 
 
@@ -42,3 +44,10 @@ def test_a_number_with_an_interval_makes_three_columns() -> None:
         "accuracy_high": 0.95,
         "x.y.z": 1,
     }
+
+
+def test_functions_have_means_over_an_argument(launcher: Launcher) -> None:
+    wait(submit_many(lambda lr, seed: {"loss": 10 * lr + seed}, [0.1, 0.1, 0.2], [1, 3, 5]))
+    said = launcher("results", "functions", "--over", "seed", "--format", "json")
+    rows = json.loads(said.out)["rows"]
+    assert [(row["lr"], row["loss"]["value"]) for row in rows] == [(0.1, 3.0), (0.2, 7.0)]

@@ -373,3 +373,10 @@ def test_a_future_outlives_the_scheduler_of_its_job(
     gate.touch()
     assert answer.result(DEADLINE_S) == "done"
     assert scheduler_pid(queue) != pid
+
+
+def test_editing_a_function_says_why_that_cannot_be(launcher: Launcher) -> None:
+    held = submit(int, hold=True)
+    said = launcher("edit", str(held.job))
+    assert (said.code, said.out) == (2, "")
+    assert "calls a function of Python" in said.err

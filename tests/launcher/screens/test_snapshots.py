@@ -10,8 +10,11 @@ from launcher.gpu.monitor import Lookout
 from launcher.gpu.recording import record
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Terms
+from launcher.screens.format import pause_reason
 from launcher.screens.queue_summary import progress
+from launcher.screens.queue_view import running
 from launcher.screens.snapshots import Snapshots, scheduler_of
+from launcher.screens.text_table import Tone
 from launcher.states import Done, Failed, Outcome, ReasonCode, State, Stopped
 from launcher.store.queue import NewJob, Store
 from launcher.system.paths import Home
@@ -94,6 +97,20 @@ def test_a_line_of_a_log_and_a_bar_tell_how_far_a_program_is(home: Home, store: 
     assert (first.line.note, second.line.note) == ("3/10 loss=0.2", "3/10 loss=0.1")
     assert second.step is not None
     assert (second.step.rate, second.step.left_s) == (3.5, 2.0)
+
+
+def test_a_job_that_is_paused_says_so_in_the_place_of_its_progress(
+    home: Home, store: Store
+) -> None:
+    (job,) = enqueue(store, a_spec())
+    claimed(store, job, now=NOW - 60)
+    steps(home, job, (-20.0, 10), (-10.0, 20))
+    store.steering.pause({job: pause_reason("cpu", None, NOW - 5)}, NOW - 5)
+    screen = snapshots(home, store).take()
+    (work,) = screen.running
+    assert (work.line.code, work.step) == (ReasonCode.PAUSED, None)
+    notes = [span for line in running(screen, 160) for span in line.spans if "paused" in span.text]
+    assert [(span.text[:12], span.tone) for span in notes] == [("paused since", Tone.WARN)]
 
 
 def test_a_rate_begins_anew_where_the_steps_do(home: Home, store: Store) -> None:

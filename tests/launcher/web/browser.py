@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlencode
 
-from tests.build import DEADLINE_S, ended
+from tests.build import DEADLINE_S
 
 TIMEOUT_S = DEADLINE_S
 
@@ -98,8 +97,16 @@ def events(connection: socket.socket) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def served(folder: Path, *options: str) -> Iterator[Page]:
-    """Serve the home of the environment as `launcher web` does, and open its link."""
+def served(
+    folder: Path, *options: str, environment: Mapping[str, str] | None = None
+) -> Iterator[Page]:
+    """Serve the home of the environment as `launcher web` does, and open its link.
+
+    Args:
+        folder: for what it writes.
+        options: of the command.
+        environment: another one than ours.
+    """
     errors = folder / "web.err"
     with errors.open("w") as log:
         process = subprocess.Popen(
@@ -108,6 +115,7 @@ def served(folder: Path, *options: str) -> Iterator[Page]:
             stderr=log,
             stdin=subprocess.DEVNULL,
             text=True,
+            env=None if environment is None else dict(environment),
         )
     try:
         assert process.stdout is not None
@@ -119,10 +127,10 @@ def served(folder: Path, *options: str) -> Iterator[Page]:
         yield page
     finally:
         process.terminate()
-        pidfd = os.pidfd_open(process.pid)
-        if not ended(pidfd):
+        try:
+            process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
             process.kill()
-        os.close(pidfd)
-        process.wait()
+            process.wait()
         if process.stdout is not None:
             process.stdout.close()

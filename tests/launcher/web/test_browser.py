@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from launcher.states import State
-from launcher.store.queue import Store
+from launcher.store.queue import NewJob, Store
 from launcher.system.paths import Home
 from launcher.workers.progress.writer import Progress
-from tests.build import a_spec, claimed, enqueue, in_state, until
+from tests.build import a_context, a_spec, claimed, enqueue, in_state, until
 from tests.launcher.web.browser import Page, served
 
 if TYPE_CHECKING:
@@ -174,3 +174,31 @@ def test_without_javascript_the_page_reads_and_steers(
     playwright.expect(tab.locator("#notice")).to_contain_text("job 4 command/2 held")
     assert in_state(store, 4, State.HELD)
     context.close()
+
+
+def test_ten_thousand_jobs_are_turned_over_page_by_page(tab: "Tab", store: Store) -> None:
+    with store.writing():
+        jobs = (NewJob(spec=a_spec(name=f"train/net{n}")) for n in range(10_000))
+        store.put_new(store.run(Path("/nowhere"), "many"), a_context(), jobs, 1.0)
+    tab.keyboard.press("a")
+    tab.wait_for_url("**/jobs")
+    playwright.expect(tab.locator("tr[data-job]").first).to_have_attribute("data-job", "10006")
+    playwright.expect(tab.locator("tr[data-job]")).to_have_count(100)
+    tab.keyboard.press("]")
+    playwright.expect(tab.locator("tr[data-job]").first).to_have_attribute("data-job", "9906")
+    tab.keyboard.press("[")
+    playwright.expect(tab.locator("tr[data-job]").first).to_have_attribute("data-job", "10006")
+
+
+def test_a_log_of_a_gigabyte_is_read_from_its_end_and_its_beginning(tab: "Tab", home: Home) -> None:
+    log = home.attempt(1, 1).log
+    with log.open("wb") as file:
+        file.write(b"the first line\n")
+        file.seek(1 << 30)
+        file.write(b"\n" + b"x" * 10_000_000 + b"\nthe last line\n")
+    tab.click("text=train/net")
+    playwright.expect(tab.locator("pre.log")).to_contain_text("the last line")
+    tab.click("text=whole log")
+    playwright.expect(tab.locator("pre.log")).to_contain_text("the last line")
+    tab.click("text=beginning")
+    playwright.expect(tab.locator("pre.log")).to_contain_text("the first line")

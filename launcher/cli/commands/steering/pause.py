@@ -9,14 +9,11 @@ import click
 from launcher.cli.prompts import dry_run_option, in_states, many, rehearse, say, say_missed
 from launcher.cli.select_jobs import HELP, select
 from launcher.errors import UsageError
-from launcher.job import CPU
-from launcher.screens.format import moment, named
-from launcher.states import Reason, ReasonCode, State
+from launcher.screens.format import named, pause_reason
+from launcher.states import Reason, State
 from launcher.store.client import open_queue
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import ensure_scheduler, wake
-from launcher.system.files import Json
-from launcher.units import format_bytes
 
 
 @click.command(epilog=f"PATTERN: {HELP}")
@@ -39,7 +36,10 @@ def command(patterns: tuple[str, ...], dry_run: bool) -> None:
         attempts = store.frames.newest_attempts(job.id for job in jobs)
         jobs = _here(jobs, attempts)
         now = time.time()
-        reasons = {job.id: _reason(attempts[job.id], now) for job in jobs}
+        reasons = {
+            job.id: pause_reason(attempts[job.id]["device"], attempts[job.id]["claim"], now)
+            for job in jobs
+        }
         if dry_run:
             rehearse(jobs, lambda job: f"be {_kept(reasons[job.id])}")
             return
@@ -93,21 +93,6 @@ def _here(jobs: list[JobRow], attempts: Mapping[int, Mapping[str, Any]]) -> list
             raise UsageError(f"nothing to pause: {why}")
         click.echo(why, err=True)
     return here
-
-
-def _reason(attempt: Mapping[str, Any], now: float) -> Reason:
-    """Return what is said of a job while it is paused."""
-    data: dict[str, Json] = {"since": now}
-    text = f"paused since {moment(int(now))}"
-    if attempt["device"] != CPU:
-        number = len(attempt["device"].split(","))
-        where = "its GPU" if number == 1 else f"each of its {number} GPUs"
-        if attempt["claim"] is None:
-            text += f"; {where} stays reserved"
-        else:
-            data["vram"] = attempt["claim"]
-            text += f"; {format_bytes(attempt['claim'])} on {where} stay reserved"
-    return Reason(code=ReasonCode.PAUSED, text=text, data=data)
 
 
 def _kept(reason: Reason) -> str:

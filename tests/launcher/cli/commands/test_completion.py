@@ -103,6 +103,14 @@ def test_runs_and_groups_are_offered(tab: Tab, store: Store) -> None:
     assert tab("launcher add --after comm") == ["command/1"]
 
 
+def test_tags_are_offered(tab: Tab, store: Store) -> None:
+    (job,) = enqueue(store, a_spec(name="train/a"))
+    store.steering.change_tags([job], ["paper", "old"], [])
+    assert tab("launcher status tag:") == ["tag:old", "tag:paper"]
+    assert tab("launcher tag t") == ["train/a", "tag:old", "tag:paper"]
+    assert tab("launcher edit tag:p") == ["tag:paper"]
+
+
 def test_files_are_offered(tab: Tab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
         "tasks/a.yaml",

@@ -14,6 +14,8 @@ from launcher.screens.result_table import of_result, pivot
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.files import Json
+from launcher.system.paths import Home
+from launcher.workers.progress.writer import Progress
 from tests.build import a_spec, claimed, enqueue
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal
@@ -359,3 +361,28 @@ def test_a_narrow_terminal_names_the_columns_that_it_hides(store: Store) -> None
     drawn = in_a_terminal("results", "test", "--sort", "-accuracy", columns=40)
     assert "command/0.01-2" in drawn.splitlines()[1]
     assert "not shown: " in drawn
+
+
+def test_what_tells_models_apart_stands_behind_their_names_where_there_is_room() -> None:
+    rows = [row | {"seed": at, "lr": 0.1} for at, row in enumerate(ROWS)]
+    head = draw(rows, everything=True, width=160, parts=["seed", "lr"]).splitlines()[0].split()
+    assert head[:5] == ["model", "data", "seed", "lr", "n"]
+    narrow = draw(rows, everything=True, width=100, parts=["seed", "lr"])
+    assert "seed" not in narrow
+    assert narrow == draw(rows, everything=True, width=100)
+
+
+def test_the_numbers_that_a_program_reported_last_are_its_results(
+    launcher: Launcher, store: Store, home: Home
+) -> None:
+    for seed in range(2):
+        (job,) = enqueue(store, a_spec("train.py", f"--seed={seed}", name=f"command/{seed}"))
+        claim = claimed(store, job)
+        attempt = home.attempt(job, 1)
+        attempt.folder.mkdir(parents=True)
+        report = Progress(attempt.progress)
+        for step in range(3):
+            report(step=step + 1, total=3, loss=1 - step / 4 - seed / 8)
+        store.scheduling.finish(claim, Done(at=2.0), outputs={}, now=2.0)
+    answer = launcher("results", "test", "--sort", "loss", "--columns", "seed,loss")
+    assert answer.out == "seed\tloss\n1\t0.375\n0\t0.5\n"

@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, home: Home, store: Store, run: str = "test") -> int:
-    return write_run(path, home, store, store.read.of_run(run)).rows
+    return write_run(path, home, store, store.read.of_run(run))
 
 
 def select(path: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
@@ -88,6 +88,20 @@ def test_what_changed_is_changed_in_place(path: Path, home: Home, store: Store) 
     write(path, home, store)
     assert select(path, "SELECT id, state, attempts FROM jobs") == [(job, "done", 2)]
     assert select(path, "SELECT number, ending FROM attempts") == [(1, "failed"), (2, "done")]
+
+
+def test_numbers_that_a_job_returned_before_are_gone_when_it_ran_again(
+    path: Path, home: Home, store: Store
+) -> None:
+    job = done(store, "command/a", {"old": 1, "both": 1}, argv=("x", "--lr=1"))
+    write(path, home, store)
+    assert done(store, "command/a", {"both": 2, "new": 2}, argv=("x", "--depth=1")) == job
+    write(path, home, store)
+    assert select(path, "SELECT name, value FROM metrics ORDER BY name") == [
+        ("both", 2.0),
+        ("new", 2.0),
+    ]
+    assert select(path, "SELECT name FROM settings") == [("depth",)]
 
 
 def test_errors_and_the_ends_of_logs_are_found_by_their_words(
@@ -250,3 +264,45 @@ def test_the_file_is_its_owners_alone(path: Path, home: Home, store: Store) -> N
     done(store, "command/a", {"n": 1})
     write(path, home, store)
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_scores_and_epochs_are_those_that_laboratories_tell(
+    path: Path, home: Home, store: Store, scored: Path
+) -> None:
+    assert write(path, home, store) > 0
+    assert write(path, home, store) == 0
+    where = "scores.model = 'line:pre@lr=0.2,seed=1' AND scores.data = 'dot:pre'"
+    sql = "SELECT architecture, seed, setting_lr, goodness, goodness_low, badness, pooled, counts"
+    assert select(path, f"{sql} FROM results AS scores WHERE {where}") == [
+        ("tiny", 1, 0.2, pytest.approx(0.3), pytest.approx(0.2), pytest.approx(0.7), 0, "[1, 2]")
+    ]
+    sql = "SELECT makers.name, tests.name FROM scores JOIN jobs AS makers ON makers.id = maker"
+    assert select(path, f"{sql} JOIN jobs AS tests ON tests.id = test WHERE {where}") == [
+        ("scoredtrain/line:pre@lr=0.2,seed=1", "scoredtest/line:pre@lr=0.2,seed=1/dot:pre")
+    ]
+    sql = "SELECT epoch, loss, jobs.name, job_ FROM epochs JOIN jobs ON jobs.id = job"
+    assert select(path, f"{sql} WHERE epochs.model = 'line:pre@lr=0.1,seed=0' ORDER BY epoch") == [
+        (1, 0.5, "scoredtrain/line:pre@lr=0.1,seed=0", "of the laboratory"),
+        (2, 0.25, "scoredtrain/line:pre@lr=0.1,seed=0", "of the laboratory"),
+    ]
+    best = select(path, "SELECT metric, model, value FROM best WHERE data = 'ring:pre' ORDER BY 1")
+    assert best == [
+        ("badness", "line:pre@lr=0.2,seed=2", pytest.approx(0.59)),
+        ("goodness", "line:pre@lr=0.2,seed=2", pytest.approx(0.41)),
+    ]
+    swept = select(path, "SELECT DISTINCT name FROM settings WHERE swept ORDER BY name")
+    assert swept == [("lr",), ("seed",), ("tilt",)]
+
+
+def test_scores_that_are_told_no_more_are_gone(
+    path: Path, home: Home, store: Store, scored: Path
+) -> None:
+    write(path, home, store)
+    (before,) = select(path, "SELECT count(*) FROM scores")[0]
+    jobs = store.read.of_run("test")
+    write_run(path, home, store, [job for job in jobs if "ring:pre" not in job.name])
+    names = {row for (row,) in select(path, "SELECT row FROM scores")}
+    assert len(names) == before - 6
+    assert not any(name.endswith("· ring:pre") for name in names)
+    # jobs that the queue does not hold any more stay
+    assert select(path, "SELECT count(*) FROM jobs WHERE name LIKE '%ring:pre'") == [(6,)]
