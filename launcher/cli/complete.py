@@ -121,6 +121,7 @@ ARGUMENTS: Mapping[str, tuple[Complete | None, ...]] = {
     "note": (JOBS, None),
     "pause": (JOBS,),
     "priority": (None, JOBS),
+    "query": (None,),
     "release": (JOBS,),
     "results": (RUNS,),
     "resume": (JOBS,),
