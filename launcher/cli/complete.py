@@ -112,6 +112,7 @@ ARGUMENTS: Mapping[str, tuple[Complete | None, ...]] = {
     "kinds": (KINDS,),
     "logs": (JOBS,),
     "priority": (None, JOBS),
+    "query": (None,),
     "release": (JOBS,),
     "results": (RUNS,),
     "retry": (JOBS,),
