@@ -47,9 +47,9 @@ def command(
 
     \b
     Examples:
-      launcher query "select model, data, auc from results order by auc desc limit 10"
+      launcher query "select model, data, auc from results order by auc desc"
       launcher query --db results.sqlite "select * from best" --format latex
-      launcher query "select job, error from errors limit 5" --format json
+      launcher query "select job, error from failures" --json
     """
     shape = chosen_form(form, as_json=as_json)
     if database is None:
