@@ -10,6 +10,7 @@ from launcher.system.process_tree import go_on, stop_all
 
 STOP_PATIENCE_S = 1.0  # so long at once all of a program is tried to be stopped
 AGAIN_S = 0.5  # after which what was forked meanwhile is looked for, until all stands still
+LOOK_S = 10.0  # so often a pause looks whether it still holds: a home that was deleted wakes nobody
 KILL_AGAIN_S = 1.0  # what was forked meanwhile gets another round
 
 
@@ -99,7 +100,7 @@ class Pause:
         """
         self._attempt, self._pids = attempt, pids
         self._since: float | None = None
-        self.again_at: float | None = None  # look again: not all of it stood still
+        self.again_at: float | None = None  # when to look again, while it stands still
 
     @property
     def lasts(self) -> bool:
@@ -115,10 +116,9 @@ class Pause:
         self._stop(now)
         return 0.0
 
-    def insist(self, now: float) -> None:
-        """Stop what was forked since, where not all of it stood still."""
-        if self.again_at is not None and now >= self.again_at:
-            self._stop(now)
+    def due(self, now: float) -> bool:
+        """Tell whether it is time to look again."""
+        return self.again_at is not None and now >= self.again_at
 
     def end(self, now: float) -> float:
         """Let the program go on; return for how long it stood still."""
@@ -130,4 +130,4 @@ class Pause:
 
     def _stop(self, now: float) -> None:
         still = stop_all(self._pids, STOP_PATIENCE_S)
-        self.again_at = None if still else now + AGAIN_S
+        self.again_at = now + (LOOK_S if still else AGAIN_S)

@@ -185,9 +185,8 @@ class _Supervisor:
                     times.only_kill(now + KILL_AGAIN_S)
                     continue
                 self._left.reap(spare=program)
-                if self._signals.pauses() and not times.ending:
+                if (self._signals.pauses() or pause.due(now)) and not times.ending:
                     times.move(pause.look(now))
-                pause.insist(now)
                 match times.due(now, asked=self._stop, paused=pause.lasts):
                     case Step.END:
                         terminate(program)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from launcher.job import Terms
 from launcher.system.paths import Attempt
-from launcher.workers.running_time import KILL_AGAIN_S, Pause, RunningTime, Step
+from launcher.workers.running_time import KILL_AGAIN_S, LOOK_S, Pause, RunningTime, Step
 
 LIMITED = Terms(time_limit_s=100.0, warn_s=10.0, grace_s=5.0)
 
@@ -45,7 +45,8 @@ def test_a_program_without_processes_is_paused_as_long_as_its_folder_says(tmp_pa
     assert (pause.look(1.0), pause.lasts) == (0.0, False)
     attempt.paused.touch()
     assert (pause.look(2.0), pause.lasts) == (0.0, True)
-    assert (pause.look(3.0), pause.again_at) == (0.0, None)  # asked twice
+    assert (pause.look(3.0), pause.again_at) == (0.0, 3.0 + LOOK_S)  # asked twice
+    assert [pause.due(at) for at in (3.0, 3.0 + LOOK_S)] == [False, True]
     attempt.paused.unlink()
     assert (pause.look(7.0), pause.lasts) == (5.0, False)
     assert pause.end(9.0) == 0.0
