@@ -220,7 +220,8 @@ def ascent(objective: TwoTerms, **moved: Any) -> tuple[float, set[str]]:
         watch=Watch(progress=lambda **metrics: reports.append(metrics)),
     )  # fmt: skip
     first, second = objective.losses[:2]
-    return second - first, set(reports[-1])
+    steps = [report for report in reports if "val_loss" not in report]  # not an epoch's end
+    return second - first, set(steps[-1])
 
 
 def test_awp_climbs_the_part_of_a_loss_that_an_objective_names() -> None:
