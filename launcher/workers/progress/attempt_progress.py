@@ -19,7 +19,7 @@ from launcher.workers.progress.tqdm_bars import bar_steps, newest_bar
 
 MOST_BYTES = 1 << 20  # of what was reported: some ten thousand steps
 END_BYTES = 64 << 10  # of a log, for its newest step
-BAR_BYTES = 8 << 10  # of these, for the newest bar: more than a few of nested ones
+BAR_BYTES = 4 << 10  # of these, for the newest bar
 BEGIN_BYTES = 16 << 10  # of a log, for its first step
 
 _PRINTED, _BARS = GrowingFiles(printed_steps), GrowingFiles(bar_steps)
@@ -45,7 +45,7 @@ def newest(attempt: Attempt) -> Newest:
         return Newest(step=_with_rate(printed, attempt))
     if (event := _newest_event(attempt)) is not None:
         return Newest(step=event)
-    bar = newest_bar(end[-BAR_BYTES:], at)
+    bar = newest_bar(end[-BAR_BYTES:], at, lambda: read_end(attempt.log, MOST_BYTES)[0])
     return Newest(step=bar, line=last_line(end) if bar is None else "")
 
 

@@ -14,7 +14,7 @@ from launcher.workers.progress.steps import Step
 MARK = "tfevents"  # in the name of each event file
 MOST_FOLDERS, MOST_ENTRIES = 200, 5000  # that are looked through below the folder
 MOST_FILES = 50  # event files that are read, those that were written last
-NEWEST_FILES, NEWEST_BYTES = 4, 64 << 10  # for the newest step alone
+NEWEST_FILES, NEWEST_BYTES = 4, (2 << 10, 64 << 10)  # for the newest step alone
 EARLY_S = 2.0  # clocks of file systems may be behind
 
 _FILES = GrowingFiles[Scalar](lambda text, _: scalars(text))
@@ -28,7 +28,7 @@ class _EventFile:
 
 
 def newest_event(folder: Path, since: float) -> Step | None:
-    """Return the newest step of the event files below a folder with the newest value of each tag, None where there is none.
+    """Return the newest step of the event files below a folder with the newest values of its tags, None where there is none.
 
     Tags may count different things, such as batches and epochs: the step is that of the most frequent one.
 
@@ -37,14 +37,12 @@ def newest_event(folder: Path, since: float) -> Step | None:
         since: seconds since 1970; files that were last written before are another program's.
     """
     files = _event_files(folder, since)[:NEWEST_FILES]
-    read: dict[str, list[Scalar]] = {}
-    for file in files:
-        found, _ = scalars(read_end(file.path, NEWEST_BYTES)[0])
-        read.setdefault(file.run, []).extend(found)
-    values = sorted(_named(read), key=lambda value: value.at)
+    # behind an image there may be no scalar for long
+    values = next((read for size in NEWEST_BYTES if (read := _last_values(files, size))), [])
     if not values:
         return None
-    counted = [value for value in values if value.tag == _most_reported(values)]
+    most = _most_reported(values)
+    counted = [value for value in values if value.tag == most]
     newest = counted[-1]
     return Step(
         at=newest.at,
@@ -53,6 +51,15 @@ def newest_event(folder: Path, since: float) -> Step | None:
         metrics={newest.tag: newest.value} | {value.tag: value.value for value in values},
         rate=_rates(counted[-2:]).get(newest.step),
     )
+
+
+def _last_values(files: Iterable[_EventFile], most_bytes: int) -> list[Scalar]:
+    """Return the values in the last bytes of event files, the oldest first."""
+    read: dict[str, list[Scalar]] = {}
+    for file in files:
+        values, _ = scalars(read_end(file.path, most_bytes)[0])
+        read.setdefault(file.run, []).extend(values)
+    return sorted(_named(read), key=lambda value: value.at)
 
 
 def event_steps(folder: Path, since: float, most_bytes: int) -> list[Step]:

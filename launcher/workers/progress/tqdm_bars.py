@@ -5,6 +5,7 @@ so the bars behind which the cursor moves up are the inner ones.
 """
 
 import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from launcher.system.text import Plain
@@ -12,9 +13,13 @@ from launcher.workers.progress.printed_lines import pairs_of
 from launcher.workers.progress.steps import MOST_STEPS, Step
 
 LONGEST_BYTES = 4096  # of a bar
+MOST_LINES = 64  # that end, among which an outer bar is looked for
+
+_Key = tuple[str, int | None]
 
 _TURNS = re.compile(rb"(\r\n|[\r\n]|\x1b\[A)")
 _UP = b"\x1b[A"
+_ENDS = (b"]\n", b" \n")  # of a bar, with the blanks that cover a longer one before it
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _TIME = r"(?:[0-9]+:)?[0-9]{2}:[0-9]{2}"
 _RATE = rf"\s*(?P<rate>{_NUMBER}|\?)(?P<per>[^,\]]*)(?:,\s*(?P<rest>.*))?\]"
@@ -39,26 +44,35 @@ class _Bar:
     inner: bool
 
     @property
-    def key(self) -> tuple[str, int | None]:
+    def key(self) -> _Key:
         """What the drawings of one bar, and of the bars that take its place, share."""
         return self.title, self.step.total
 
 
-def newest_bar(text: bytes, at: float) -> Step | None:
+def newest_bar(text: bytes, at: float, more: Callable[[], bytes] = bytes) -> Step | None:
     """Return what the newest bar in a piece of a log tells, the outer one of nested bars.
 
     Args:
         text: the end of a log.
         at: when it was written, in seconds since 1970.
+        more: gives a longer end; called where inner bars alone are seen, since an outer one is drawn
+            seldom.
     """
-    bars = _bars(text, at)
-    shown = _outer(bars) or bars
-    return shown[-1].step if shown else None
+    pieces = _pieces(text)
+    if _UP not in text:  # none is nested: there is no need to read those before the last
+        return next((bar.step for bar in _bars(reversed(pieces), at)), None)
+    bars = [*_bars(pieces, at)]
+    if outer := _outer(bars):
+        return outer[-1].step
+    if not bars:
+        return None
+    above = _drawn_above(more(), at, {bar.key for bar in bars})
+    return (above or bars[-1]).step
 
 
 def bar_steps(text: bytes, at: float) -> tuple[list[Step], int]:
     """Return the steps that the bars of a piece of a log tell, and where a bar may begin that has no end yet."""
-    bars = _bars(text, at)
+    bars = [*_bars(_pieces(text), at)]
     last = max(text.rfind(b"\n"), text.rfind(b"\r"))
     read = last if len(text) - last < LONGEST_BYTES else len(text)
     return [bar.step for bar in _outer(bars)], max(0, read)
@@ -70,20 +84,41 @@ def _outer(bars: list[_Bar]) -> list[_Bar]:
     return [bar for bar in bars if not bar.inner and bar.key not in inner]
 
 
-def _bars(text: bytes, at: float) -> list[_Bar]:
+def _drawn_above(text: bytes, at: float, inner: set[_Key]) -> _Bar | None:
+    """Return the newest bar below which others are drawn, other than inner ones at their end."""
+    place = len(text)
+    for _ in range(MOST_LINES):
+        # a newline follows it: the first of the inner ones is drawn further down
+        place = max(text.rfind(end, 0, place) for end in _ENDS)
+        if place < 0:
+            return None
+        begin = max(text.rfind(b"\r", 0, place) + 1, place - LONGEST_BYTES)
+        for bar in _bars(_pieces(text[begin : place + 1]), at):
+            if bar.key not in inner:
+                return bar
+    return None
+
+
+def _pieces(text: bytes) -> list[tuple[bytes, bytes]]:
+    """Return what may be bars, each with what moves the cursor behind it."""
     pieces = _TURNS.split(text)
-    turns = [*pieces[1::2], b""]
-    bars = []
-    for piece, turn in zip(pieces[::2], turns, strict=True):
-        if len(piece) > LONGEST_BYTES or not (b"/s" in piece or b"s/" in piece):
-            continue
+    return [
+        (piece, turn)
+        for piece, turn in zip(pieces[::2], [*pieces[1::2], b""], strict=True)
+        if len(piece) <= LONGEST_BYTES and (b"/s" in piece or b"s/" in piece)
+    ]
+
+
+def _bars(pieces: Iterable[tuple[bytes, bytes]], at: float) -> Iterator[_Bar]:
+    for piece, turn in pieces:
         bar = _bar(piece, turn, at)
-        bars += [] if bar is None else [bar]
-    return bars
+        if bar is not None:
+            yield bar
 
 
 def _bar(piece: bytes, turn: bytes, at: float) -> _Bar | None:
-    line = Plain().feed(piece).decode(errors="replace").strip()
+    plain = Plain().feed(piece) if b"\x1b" in piece else piece
+    line = plain.decode(errors="replace").strip()
     if match := _OF_TOTAL.fullmatch(line):
         power, total_power = match["power"], match["total_power"]
         total = _amount(match["total"], total_power) or None

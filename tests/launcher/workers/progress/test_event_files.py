@@ -5,7 +5,7 @@ from pathlib import Path
 
 from launcher.workers.progress.curves import RATE, curves
 from launcher.workers.progress.event_files import MOST_FOLDERS, event_steps, newest_event
-from tests.launcher.workers.progress.event_writer import event, simple, write_events
+from tests.launcher.workers.progress.event_writer import event, record, simple, write_events
 
 MIB = 1 << 20
 
@@ -67,6 +67,14 @@ def test_a_program_that_goes_back_does_those_steps_anew(tmp_path: Path) -> None:
         os.utime(path, (1000.0 + number, 1000.0 + number))
     drawn = curves(event_steps(tmp_path, 0, MIB))
     assert drawn["loss"] == [(1.0, 1.0), (2.0, 1.0), (3.0, 0.5), (4.0, 0.5), (5.0, 0.5)]
+
+
+def test_a_step_before_a_large_record_is_seen(tmp_path: Path) -> None:
+    image = record(b"\x00" * 30_000)
+    write_events(tmp_path / "events.out.tfevents.1", scalar("loss", 7, 0.5), image)
+    newest = newest_event(tmp_path, 0)
+    assert newest is not None
+    assert newest.step == 7
 
 
 def test_a_file_that_grows_is_read_on(tmp_path: Path) -> None:

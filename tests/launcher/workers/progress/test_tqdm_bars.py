@@ -97,6 +97,22 @@ def test_of_nested_bars_the_outer_counts(tqdm: Any, leave: bool) -> None:
     assert [step.step for step in steps] == sorted(step.step for step in steps)
 
 
+@pytest.mark.parametrize("leave", [False, True])
+@pytest.mark.parametrize("steps", [900, 1900, 2900])
+def test_an_outer_bar_that_was_drawn_long_ago_counts(tqdm: Any, leave: bool, steps: int) -> None:
+    file = io.StringIO()
+    drawn = bars(tqdm, 5, 1000, file=file, leave=leave)
+    for _ in range(steps):
+        next(drawn)
+    text = file.getvalue().encode()
+    del drawn
+    inner, outer = newest_bar(text[-4096:], 0.0), newest_bar(text[-4096:], 0.0, lambda: text)
+    assert inner is not None
+    assert outer is not None
+    assert (inner.total, outer.total) == (1000, 5)
+    assert outer.step == steps // 1000
+
+
 def test_bars_one_after_the_other_are_all_told(tqdm: Any) -> None:
     file = io.StringIO()
     for size in (3, 4):
