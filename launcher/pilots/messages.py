@@ -108,13 +108,20 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Leaving:
+    """The pilot takes no more attempts; what runs there comes to its end, or has been told to end."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bye:
     """The pilot leaves; what still ran has been told to end."""
 
     why: str
 
 
-News = Hello | Beat | Began | Ended | Bye
+News = Hello | Beat | Began | Ended | Leaving | Bye
 
 
 def order_line(order: Order) -> bytes:
@@ -260,5 +267,6 @@ _NEWS: Mapping[str, Callable[[dict[str, Any]], News]] = {
     "beat": _beat,
     "began": lambda record: restored(Began, record, "news"),
     "ended": _ended,
+    "leaving": lambda record: restored(Leaving, record, "news"),
     "bye": lambda record: restored(Bye, record, "news"),
 }

@@ -15,7 +15,18 @@ from math import inf
 
 from launcher.pilots.channel import Reader
 from launcher.pilots.folder import PilotFolder, PilotSpec
-from launcher.pilots.messages import Beat, Bye, Ended, Lease, Leave, News, Run, Stop, read_order
+from launcher.pilots.messages import (
+    Beat,
+    Bye,
+    Ended,
+    Lease,
+    Leave,
+    Leaving,
+    News,
+    Run,
+    Stop,
+    read_order,
+)
 from launcher.pilots.node_attempts import Attempts
 from launcher.pilots.node_facts import Facts
 from launcher.pilots.node_gpus import NodeGpus
@@ -95,7 +106,7 @@ class Pilot:
                 return self._end("the scheduler has given it up")
             if not self._attempts and not self._outbox.holds_ends:
                 if not self._why and now > self._busy_at + self._spec.idle_s:
-                    self._why = f"without work for {format_seconds(self._spec.idle_s)}"
+                    self._leave(f"without work for {format_seconds(self._spec.idle_s)}")
                 if self._why and not self._last_orders():
                     return self._bye(self._why)
             readable = self._sleep()
@@ -139,7 +150,7 @@ class Pilot:
             case Lease(beat=number):
                 self._renew(number)
             case Leave(now=at_once):
-                self._why = self._why or "the scheduler asked"
+                self._leave("the scheduler asked")
                 if at_once:
                     self._tell(self._attempts.stop_all(), now)
 
@@ -156,12 +167,18 @@ class Pilot:
         self._look_for_orders(time.monotonic())
         return bool(self._attempts) or self._outbox.holds_ends
 
+    def _leave(self, why: str) -> None:
+        """Take nothing more; told at once, since what is refused would be sent here again."""
+        if not self._why:
+            self._why = why
+            self._outbox.add([Leaving(why=why)])
+
     def _heed_signal(self) -> None:
         if self._signal:
             why = f"{self._signal}: the engine is about to end it"
             name, self._signal = self._signal, ""
             logger.info("got %s; what runs is asked to end", name)
-            self._why = self._why or why
+            self._leave(why)
             self._tell(self._attempts.stop_all(), time.monotonic())
 
     # --- news

@@ -15,6 +15,7 @@ from launcher.pilots.messages import (
     Hello,
     Lease,
     Leave,
+    Leaving,
     News,
     Order,
     Run,
@@ -49,7 +50,7 @@ class PilotLink:
         self.trouble = ""  # why it cannot be heard or sent anything now
         self.heard_at = -inf  # when something new was read last, monotonic
         self.leased_at = -inf  # when the newest lease was sent, monotonic
-        self.leaving = False  # it was sent that it leaves
+        self.leaving = False  # it takes no more attempts: it was told so, or says so
         self.ends_at: float | None = None  # seconds since 1970, as its engine said last
         self._reader, self._writer = Reader(folder.news), Writer(folder.orders)
         self._sent: set[str] | None = None  # attempts that it was sent; None: not read yet
@@ -115,6 +116,8 @@ class PilotLink:
                     self.beat = item
                 case Ended(attempt=attempt) if attempt in self._expected:
                     self._ends[attempt] = item
+                case Leaving():
+                    self.leaving = True
                 case Bye(why=why):
                     self.said_bye = why
                 case Began() | Ended():

@@ -14,6 +14,7 @@ from launcher.pilots.messages import (
     Hello,
     Lease,
     Leave,
+    Leaving,
     News,
     Order,
     Run,
@@ -42,6 +43,7 @@ NEWS = (
     Ended(attempt="63-2", outcome=Failed(at=3.0, error="no", exit_code=3)),
     Ended(attempt="63-2", outcome=Stopped(at=3.0)),
     Ended(attempt="63-2", outcome=Void(at=3.0, why="x", whose="job")),
+    Leaving(why="idle"),
     Bye(why="idle"),
 )
 JSON = st.recursive(

@@ -8,7 +8,7 @@ import pytest
 
 from launcher.gpu.process_owner import parent_of
 from launcher.pilots.folder import PilotFolder
-from launcher.pilots.messages import Beat, Began, Ended, Leave, Run, Stop
+from launcher.pilots.messages import Beat, Began, Bye, Ended, Leave, Leaving, Run, Stop
 from launcher.states import Done, Failed, Lost, Stopped, Void
 from launcher.system.process_tree import descendants, send
 from launcher.workers.started_file import recorded_outcome
@@ -70,6 +70,23 @@ def test_a_signal_ends_what_runs_politely_and_then_the_pilot(
     assert isinstance(desk.outcome(), Stopped | Done)
     assert number.name in desk.bye()
     assert "saved" in said_by(attempt)
+
+
+def test_a_pilot_that_saves_still_says_at_once_that_it_takes_no_more(desk_of: MakeDesk) -> None:
+    desk = desk_of().start()
+    saving = desk.run(
+        spec=a_spec(
+            *shell("trap 'echo saves' TERM; echo ready; until [ -e go ]; do sleep .1; done")
+        )
+    )
+    until(lambda: saving.log.exists() and "ready" in said_by(saving), "it is ready")
+    desk.signal(signal.SIGTERM)
+    until(lambda: desk.of_kind(Leaving), "the pilot says that it leaves")
+    assert "SIGTERM" in desk.of_kind(Leaving)[0].why
+    assert not desk.of_kind(Bye)
+    send(program_of(saving), signal.SIGKILL)
+    assert "SIGTERM" in desk.bye()
+    assert len(desk.of_kind(Leaving)) == 1
 
 
 def test_what_comes_while_a_pilot_leaves_is_never_started(desk_of: MakeDesk) -> None:

@@ -13,6 +13,7 @@ from launcher.pilots.messages import (
     Ended,
     Lease,
     Leave,
+    Leaving,
     Run,
     news_line,
     order_line,
@@ -38,6 +39,16 @@ def test_pilot_serves_from_its_hello_until_it_says_bye(pilot: Pilot) -> None:
     link.read(3.0)
     assert [*served, link.serves] == [True, False]
     assert link.said_bye == "time limit"
+
+
+def test_pilot_that_says_it_leaves_gets_no_work_though_it_is_there_still(pilot: Pilot) -> None:
+    link = pilot.link()
+    pilot.tell(HELLO, Beat(number=1))
+    link.read(1.0)
+    assert link.serves
+    pilot.tell(Leaving(why="SIGTERM"), Beat(number=2))
+    link.read(2.0)
+    assert (link.serves, link.said_bye) == (False, None)
 
 
 def test_pilot_with_troubles_gets_no_work(pilot: Pilot) -> None:
