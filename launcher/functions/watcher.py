@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import Any
 
 from launcher.errors import UsageError
@@ -40,8 +41,11 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         """Follow them; should that fail, all of them get the error."""
         try:
-            with look_at_queue(self._home) as (home, store):
-                self._follow(JobStates(home, store))
+            with ExitStack() as opened:
+                with _asking:
+                    home, store = opened.enter_context(look_at_queue(self._home))
+                    states = JobStates(home, store)
+                self._follow(states)
         except BaseException as error:  # noqa: BLE001  # whoever waits must not wait for ever
             with self._lock:
                 self._over = True
@@ -52,7 +56,8 @@ class Watcher(threading.Thread):
     def _follow(self, states: JobStates) -> None:
         quiet = 0
         while self._take_new(states):
-            rows = states.changes()
+            with _asking:
+                rows = states.changes()
             for row in rows:
                 for future in self._futures.get(row.id, ()):
                     future.take(row)
@@ -75,7 +80,8 @@ class Watcher(threading.Thread):
             self._over = not self._futures
         if not new:
             return not self._over
-        rows = {row.id: row for row in states.add({future.job for future in new})}
+        with _asking:
+            rows = {row.id: row for row in states.add({future.job for future in new})}
         for future in new:
             row = rows.get(future.job)
             if row is None:
@@ -88,6 +94,9 @@ class Watcher(threading.Thread):
         return True
 
 
+# Held while a watcher asks the queue. A fork waits for it: SQLite's own locks, which are copied as they are, would
+# stay locked in the new process, where the thread that holds them does not exist.
+_asking = threading.RLock()
 _watchers: dict[Home, Watcher] = {}
 _choosing = threading.Lock()
 
@@ -107,8 +116,9 @@ def follow(home: Home, futures: Iterable[Future[Any]]) -> None:
 def _forget() -> None:
     """In a fork, where no thread lives on, begin anew."""
     global _choosing  # it may have been locked at the fork
+    _asking.release()
     _choosing = threading.Lock()
     _watchers.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(before=_asking.acquire, after_in_parent=_asking.release, after_in_child=_forget)

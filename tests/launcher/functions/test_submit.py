@@ -333,12 +333,12 @@ def test_a_callback_may_submit_and_wait_for_the_next_function() -> None:
 def test_a_fork_of_a_process_with_futures_has_futures_of_its_own() -> None:
     code = (
         "import os\nfrom launcher.api import submit\nheld = submit(int, hold=True)\n"
-        "if os.fork() == 0:\n    os._exit(submit(int, '7').result(60))\n"
+        "if os.fork() == 0:\n    os._exit(submit(int, '7').result(100))\n"
         "print(os.waitstatus_to_exitcode(os.wait()[1]), held.done())"
     )
     words = [sys.executable, "-W", "ignore", "-c", code]
-    said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
-    assert said.stdout == "7 False\n"
+    answer = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
+    assert answer.stdout == "7 False\n"
 
 
 def test_types_are_known_where_mypy_reads_a_script() -> None:
