@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from launcher.functions.task_files import Run
-from launcher.functions.waiting import newest_run
 from launcher.results.rows import collect
 from launcher.results.sweeps import settings_of
 from launcher.screens.result_table import read_metric
-from launcher.store.client import open_queue
+from launcher.store.client import newest_run, open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 

@@ -4,14 +4,13 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from launcher.errors import UsageError, known_words, nearest
+from launcher.errors import UsageError
 from launcher.functions.future import Future
 from launcher.functions.job_states import JobStates
 from launcher.functions.progress_bar import bar
 from launcher.functions.task_files import Run
-from launcher.store.client import open_queue, stopped
+from launcher.store.client import newest_run, open_queue, stopped
 from launcher.store.queue import Store
-from launcher.store.rows import JobRow
 
 LOOK_EVERY_S = 0.05
 
@@ -65,19 +64,3 @@ def _numbers(store: Store, jobs: Jobs | Iterable[Jobs]) -> list[int]:
         case str():
             return [row.id for row in newest_run(store, jobs)]
     return [*dict.fromkeys(number for each in jobs for number in _numbers(store, each))]
-
-
-def newest_run(store: Store, name: str) -> list[JobRow]:
-    """Return the jobs of the newest run of a name.
-
-    Raises:
-        UsageError: there is none.
-    """
-    rows = store.read.of_run(name)
-    if not rows:
-        names = sorted(store.read.runs())
-        close = nearest(name, names)
-        hint = f", did you mean {close!r}?" if close else f" ({known_words(name, names)})"
-        raise UsageError(f"there is no run {name!r}{hint}")
-    newest = max(rows, key=lambda row: row.submitted)
-    return [row for row in rows if row.root == newest.root]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from launcher.errors import Error
 from launcher.notify.service import Service, serve
+from launcher.system.error_log import set_long_log_aside
 from launcher.system.paths import Home
 from launcher.system.processes import live_in, lock
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     if held is None:
         return 0
     lives = live_in(home.folder)
-    _cut_log(home.notify_log)
+    set_long_log_aside(home.notify_log, LOG_BYTES)
     leaving = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: leaving.set())
@@ -45,16 +46,6 @@ def main(argv: Sequence[str]) -> int:
         os.close(lives)
     os.close(held)
     return 0
-
-
-def _cut_log(log: Path) -> None:
-    """Set a long log aside."""
-    if log.exists() and log.stat().st_size > LOG_BYTES:
-        log.replace(log.with_suffix(".log.1"))
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(descriptor, sys.stdout.fileno())
-        os.dup2(descriptor, sys.stderr.fileno())
-        os.close(descriptor)
 
 
 def _explained(argv: Sequence[str]) -> int:

@@ -21,7 +21,7 @@ from launcher.store.queue import Store
 from launcher.system import cgroups
 from launcher.system.daemon_control import start_scheduler, this_version
 from launcher.system.environment import owners_environment
-from launcher.system.error_log import Troubles
+from launcher.system.error_log import Troubles, set_long_log_aside
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.gpu_sharing import Sharing
 from launcher.system.paths import Home, check_home, check_lone_home
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
                 logger.warning("trouble='another scheduler serves this home'")
                 scheduler.leave()
                 return
-        _set_long_log_aside(home)
+        set_long_log_aside(home.scheduler_log, LOG_BYTES)
         with troubles.survived(OSError):
             notifier.keep()
         if not home.scheduler_record.exists():  # the disk was full, or it was deleted
@@ -143,17 +143,6 @@ def _is_to_be_checked(home: Home) -> bool:
     last = read_json(home.scheduler_record)
     size = home.database.stat().st_size if home.database.exists() else 0
     return worth_checking(size, rebooted=last is not None and last.get("boot") != boot_id())
-
-
-def _set_long_log_aside(home: Home) -> None:
-    with contextlib.suppress(OSError):
-        if home.scheduler_log.stat().st_size <= LOG_BYTES:
-            return
-        home.scheduler_log.replace(home.scheduler_log.with_suffix(".log.1"))
-        log = os.open(home.scheduler_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(log, sys.stdout.fileno())
-        os.dup2(log, sys.stderr.fileno())
-        os.close(log)
 
 
 def _explained(argv: Sequence[str]) -> int:

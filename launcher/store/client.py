@@ -11,10 +11,11 @@ import click
 
 from launcher import __version__
 from launcher.context import Context, this_context
-from launcher.errors import MachineError, UsageError
+from launcher.errors import MachineError, UsageError, known_words, nearest
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.recovery import refuse_damaged, trouble
+from launcher.store.rows import JobRow
 from launcher.system.daemon_control import (
     ensure_scheduler,
     scheduler_pid,
@@ -76,6 +77,22 @@ def look_at_queue(home: Home) -> Iterator[tuple[Home, Store]]:
         raise MachineError(f"cannot read the queue {home.database}: {error}") from error
     finally:
         store.close()
+
+
+def newest_run(store: Store, name: str) -> list[JobRow]:
+    """Return the jobs of the newest run of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    rows = store.read.of_run(name)
+    if not rows:
+        names = sorted(store.read.runs())
+        close = nearest(name, names)
+        hint = f", did you mean {close!r}?" if close else f" ({known_words(name, names)})"
+        raise UsageError(f"there is no run {name!r}{hint}")
+    newest = max(rows, key=lambda row: row.submitted)
+    return [row for row in rows if row.root == newest.root]
 
 
 def check_still_there(home: Home, store: Store) -> None:

@@ -1,10 +1,13 @@
-"""What a scheduler meets and survives, for its log: a trouble that stays is logged once a minute."""
+"""What a scheduler meets and survives, for its log: a trouble that stays is logged once a minute; long logs are set aside."""
 
 import contextlib
 import logging
+import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from launcher.errors import StoreError
 
@@ -40,6 +43,21 @@ class Troubles:
             yield
         except kinds as error:
             self.tell(error)
+
+
+def set_long_log_aside(log: Path, most_bytes: int) -> None:
+    """Begin a log of standard output and error anew where it is long; one older log is kept.
+
+    A log that cannot be set aside, as on a full disk, goes on.
+    """
+    with contextlib.suppress(OSError):
+        if log.stat().st_size <= most_bytes:
+            return
+        log.replace(log.with_suffix(".log.1"))
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(descriptor, sys.stdout.fileno())
+        os.dup2(descriptor, sys.stderr.fileno())
+        os.close(descriptor)
 
 
 def _kind_of(error: Exception) -> object:

@@ -29,7 +29,7 @@ def test_a_function_sees_the_gpu_that_it_asked_for_and_no_other_does(
         card = gpus.add(used=0)
         machine.serve()
         script = machine.project.write("script.py", SCRIPT)
-        said = subprocess.run(
+        process = subprocess.run(
             [sys.executable, script],
             cwd=machine.project.folder,
             env=machine.project.environment,
@@ -38,4 +38,4 @@ def test_a_function_sees_the_gpu_that_it_asked_for_and_no_other_does(
             timeout=120,
         )
     on_gpu = [card, str(10 << 30)]
-    assert json.loads(said.stdout) == [on_gpu, on_gpu, ["", None]]
+    assert json.loads(process.stdout) == [on_gpu, on_gpu, ["", None]]

@@ -35,9 +35,9 @@ def a_task(project: Project, lr: str = "") -> str:
 
 def planned(project: Project, task: str) -> dict[str, str]:
     """Return job → what would be done with it now."""
-    said = project.call("launcher", "run", task, "--dry-run", "--json")
-    assert said.returncode == 0, said.stderr
-    return {job["name"]: job["state"] for job in json.loads(said.stdout)["jobs"]}
+    answer = project.call("launcher", "run", task, "--dry-run", "--json")
+    assert answer.returncode == 0, answer.stderr
+    return {job["name"]: job["state"] for job in json.loads(answer.stdout)["jobs"]}
 
 
 def queued(project: Project, lr: str = "") -> str:
@@ -46,8 +46,8 @@ def queued(project: Project, lr: str = "") -> str:
     project.call("launcher", "group", "few", "--limit", "1")
     project.call("launcher", "add", "--name", "blocks", "--group", "few", "--", "sleep", "300")
     until(lambda: project.home.attempt(1, 1).started.exists(), "the program runs")
-    said = project.call("launcher", "run", task, "--detach", "--set", "resources.group=few")
-    assert said.returncode == 0, said.stderr
+    answer = project.call("launcher", "run", task, "--detach", "--set", "resources.group=few")
+    assert answer.returncode == 0, answer.stderr
     return task
 
 
@@ -61,9 +61,9 @@ def test_a_changed_setting_gives_the_hashes_that_the_same_change_of_the_file_giv
 ) -> None:
     queued(toys)
     before = hashes(toys)
-    said = toys.call("launcher", "edit", TRAIN, "--set", "lr=0.5", "--set", "resources.retries=2")
-    assert said.returncode == 0, said.stderr
-    assert "lr 0.1 → 0.5, retries 0 → 2" in said.stdout
+    answer = toys.call("launcher", "edit", TRAIN, "--set", "lr=0.5", "--set", "resources.retries=2")
+    assert answer.returncode == 0, answer.stderr
+    assert "lr 0.1 → 0.5, retries 0 → 2" in answer.stdout
     changed = {name for name, text in hashes(toys).items() if text != before[name]}
     assert changed == set(before) - {"toyshapes/toys"}
     task = a_task(toys, lr="0.5")
@@ -79,12 +79,12 @@ def test_what_others_have_worked_with_is_not_changed(toys: Project) -> None:
     task = a_task(toys)
     assert toys.call("launcher", "run", task).returncode == 0
     before = hashes(toys)
-    said = toys.call("launcher", "retry", TRAIN, "--force", "--set", "lr=0.5")
-    assert said.returncode == 2
-    assert "worked with what toytrain/dot:pre makes" in said.stderr
+    answer = toys.call("launcher", "retry", TRAIN, "--force", "--set", "lr=0.5")
+    assert answer.returncode == 2
+    assert "worked with what toytrain/dot:pre makes" in answer.stderr
     assert hashes(toys) == before
-    said = toys.call("launcher", "retry", TRAIN, "--force", "--set", "threads=2")
-    assert said.returncode == 0, said.stderr  # that decides nothing
+    answer = toys.call("launcher", "retry", TRAIN, "--force", "--set", "threads=2")
+    assert answer.returncode == 0, answer.stderr  # that decides nothing
     assert hashes(toys) == before
 
 
@@ -103,8 +103,8 @@ def test_a_change_that_cannot_be_is_refused_and_nothing_is_changed(toys: Project
     queued(toys)
     before = hashes(toys)
     for job, word, why in REFUSED:
-        said = toys.call("launcher", "edit", job, "--set", word)
-        assert (said.returncode, why in said.stderr) == (2, True), said
+        answer = toys.call("launcher", "edit", job, "--set", word)
+        assert (answer.returncode, why in answer.stderr) == (2, True), answer
     assert hashes(toys) == before
 
 
@@ -115,11 +115,11 @@ def test_several_failed_jobs_are_retried_with_one_setting_or_none_is(toys: Proje
         ' {model: null, data: "line:pre"}]\ndefaults: {toytrain: {fail: "no"}}\n',
     )
     assert toys.call("launcher", "run", task).returncode == 1
-    said = toys.call("launcher", "retry", "--failed", "--set", "fail=''", "--set", "epochs=0")
-    assert said.returncode == 2
-    said = toys.call("launcher", "retry", "--failed", "--set", "fail=''")
-    assert said.returncode == 0, said.stderr
-    assert said.stdout.count('changed: fail "no" → ""') == 2
+    answer = toys.call("launcher", "retry", "--failed", "--set", "fail=''", "--set", "epochs=0")
+    assert answer.returncode == 2
+    answer = toys.call("launcher", "retry", "--failed", "--set", "fail=''")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.count('changed: fail "no" → ""') == 2
     assert toys.call("launcher", "wait", "run:bad").returncode == 0
 
 
@@ -159,8 +159,8 @@ def test_a_paused_program_stands_still_with_all_its_children_and_goes_on(
     project: Project,
 ) -> None:
     file = a_counting_job(project)
-    said = project.call("launcher", "pause", "counts")
-    assert (said.returncode, said.stdout) == (0, "1\tcommand/counts\tpaused\n"), said
+    answer = project.call("launcher", "pause", "counts")
+    assert (answer.returncode, answer.stdout) == (0, "1\tcommand/counts\tpaused\n"), answer
     until(lambda: still(project), "all of it stands still")
     counts = number(file), number(Path(f"{file}.child"))
     record = shown(project)
@@ -197,7 +197,8 @@ def test_a_time_limit_does_not_come_nearer_during_a_pause(project: Project) -> N
 
 @pytest.mark.parametrize("how", ["cancel", "stop"])
 def test_a_paused_program_hears_that_it_is_to_end(project: Project, how: str) -> None:
-    trap = "trap 'echo heard; exit 1' TERM; while :; do sleep .02; done"
+    # no child that is spawned all the time: between vfork and exec its parent waits in the kernel, not stopped
+    trap = "trap 'echo heard; exit 1' TERM; sleep 60 & while :; do wait; done"
     project.call("launcher", "add", "--name", "counts", "--grace", "20s", "--", *shell(trap))
     until(lambda: program_of(project.home.attempt(1, 1)), "it runs")
     project.call("launcher", "pause", "counts")

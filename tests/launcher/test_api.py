@@ -58,6 +58,8 @@ def test_all_names_are_listed_though_some_are_not_imported_yet() -> None:
         "import sys, launcher.api as api; print(set(api.__all__) <= set(dir(api)), "
         "{'cloudpickle', 'launcher.functions', 'launcher.planning', 'rich'} & set(sys.modules))"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout == "True set()\n"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout == "True set()\n"
     assert all(getattr(api, name) is not None for name in api.__all__)

@@ -20,7 +20,7 @@ from launcher.cli.run_results import (
 from launcher.cli.select_jobs import RUN_PREFIX
 from launcher.cli.tables.chosen_rows import Choice, chosen, listed, write_chosen
 from launcher.cli.tables.forms import Format, chosen_form, form_options, write_table, write_texts
-from launcher.errors import UsageError, counted, known_words, nearest
+from launcher.errors import UsageError, counted
 from launcher.job import Spec
 from launcher.kinds import find_kinds
 from launcher.results.columns import PLACE, RunResults
@@ -39,7 +39,7 @@ from launcher.screens.result_table import (
 )
 from launcher.screens.terminal import terminal_width
 from launcher.screens.text_table import width_of
-from launcher.store.client import open_queue
+from launcher.store.client import newest_run, open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
@@ -143,8 +143,8 @@ def command(
     elif results.rows or shape is Format.JSON:
         _write_rows(results.rows, name, shape, everything=everything, parts=_parts(results))
     else:
-        told = metric_names(_measured(returned))
-        hint = f"; --metric prints what its jobs returned: {', '.join(told)}" if told else ""
+        returns = metric_names(_measured(returned))
+        hint = f"; --metric prints what its jobs returned: {', '.join(returns)}" if returns else ""
         click.echo(f"{NOTHING}{harmless(hint)}", err=True)
 
 
@@ -270,15 +270,7 @@ def _run_of(store: Store, run: str | None) -> list[JobRow]:
                 "jobs returned"
             )
         run = max(tests, key=lambda job: job.submitted).run
-    run = run.removeprefix(RUN_PREFIX)
-    chosen = store.read.of_run(run)
-    if not chosen:
-        names = sorted(store.read.runs())
-        close = nearest(run, names)
-        hint = f", did you mean {close!r}?" if close else f" ({known_words(run, names)})"
-        raise UsageError(f"there is no run {run!r}{hint}")
-    newest = max(chosen, key=lambda job: job.submitted)
-    return [job for job in chosen if job.root == newest.root]
+    return newest_run(store, run.removeprefix(RUN_PREFIX))
 
 
 def _whole_cells(row: Row) -> tuple[str, ...]:

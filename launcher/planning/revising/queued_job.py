@@ -108,12 +108,12 @@ def queued_job(row: JobRow) -> QueuedJob:
             f"job {row.id} calls a function of Python, whose options were given when it was submitted: "
             f"`launcher cancel {row.id}`, and submit it again"
         )
-    found = find_kinds([row.kind])
-    if why := found.unusable.get(row.kind):
+    available = find_kinds([row.kind])
+    if why := available.unusable.get(row.kind):
         raise UsageError(f"job {row.id} cannot be changed: {why}")
-    if row.kind not in found.kinds:
+    if row.kind not in available.kinds:
         raise UsageError(
             f"job {row.id} cannot be changed: kind {row.kind!r} is not installed here; "
             "use the environment that queued it"
         )
-    return QueuedJob(row=row, kind=found.kinds[row.kind].with_words(read_words(spec.words)))
+    return QueuedJob(row=row, kind=available.kinds[row.kind].with_words(read_words(spec.words)))

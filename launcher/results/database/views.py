@@ -26,7 +26,7 @@ def make_views(database: "Database", kinds: Collection[Kind]) -> None:
     """
     columns = database.table("scores").columns_dict
     ours = TABLES["scores"].columns
-    told = [name for name in columns if name not in ours]
+    measured = [name for name in columns if name not in ours]
     swept = [
         str(name)
         for (name,) in database.execute(
@@ -34,23 +34,23 @@ def make_views(database: "Database", kinds: Collection[Kind]) -> None:
             " WHERE swept = 1 AND role IN ('train', 'unlearn') ORDER BY settings.name"
         )
     ]
-    numbers = [name for name in told if columns[name] in {int, float} and name not in swept]
+    numbers = [name for name in measured if columns[name] in {int, float} and name not in swept]
     # what has an interval was measured; other numbers may be a threshold, or a time
     metrics = [name for name in numbers if f"{name}{_LOW_END}" in columns] or numbers
-    database.create_view("results", _results(swept, told), replace=True)
+    database.create_view("results", _results(swept, measured), replace=True)
     low = {name for name in metrics if lower_is_better(name, kinds)}
     database.create_view("best", _best(metrics[:_FEW], low), replace=True)
     database.create_view("failures", _FAILURES, replace=True)
 
 
-def _results(swept: Sequence[str], told: Sequence[str]) -> str:
+def _results(swept: Sequence[str], measured: Sequence[str]) -> str:
     """Return the query of all results, a row each, with the swept settings of the models.
 
     Where a run does not sweep a setting that another one sweeps, all of its models have one value.
     """
     swept = [name for name in swept if name not in TABLES["scores"].columns]
     settings = [
-        f"coalesce({f'scores.{quoted(name)}' if name in told else 'NULL'},"
+        f"coalesce({f'scores.{quoted(name)}' if name in measured else 'NULL'},"
         " (SELECT value FROM settings WHERE settings.job = scores.maker"
         f" AND settings.name = {_text(name)})) AS {quoted(name)}"
         for name in swept
@@ -60,7 +60,7 @@ def _results(swept: Sequence[str], told: Sequence[str]) -> str:
         *(f"scores.{quoted(name)}" for name in (MODEL, *PARTS)),
         *settings,
         *(f"scores.{quoted(name)}" for name in (DATA, MODIFIER, CONDITION, POOLED)),
-        *(f"scores.{quoted(name)}" for name in told if name not in swept),
+        *(f"scores.{quoted(name)}" for name in measured if name not in swept),
         "scores.test",
         "scores.maker",
     ]

@@ -202,10 +202,10 @@ def _mirror(
     connection: sqlite3.Connection,
     name: str,
     run: int,
-    told: Iterable[Mapping[str, Any]],
+    records: Iterable[Mapping[str, Any]],
 ) -> int:
-    """Make a run's rows of a table those that are told; return how many changed."""
-    rows = [{"run": run, **_without_clashes(row)} for row in told]
+    """Make a run's rows of a table those given; return how many changed."""
+    rows = [{"run": run, **_without_clashes(row)} for row in records]
     types = types_of(rows)
     add_columns(database, name, types)
     key = TABLES[name].key

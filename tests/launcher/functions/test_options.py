@@ -38,10 +38,10 @@ def test_python_takes_every_option_of_the_command_line() -> None:
 def test_a_value_is_read_as_a_task_file_has_it(
     options: dict[str, Any], part: str, value: object
 ) -> None:
-    found: Any = request_of(options)
+    given: Any = request_of(options)
     for name in part.split("."):
-        found = getattr(found, name)
-    assert found == value
+        given = getattr(given, name)
+    assert given == value
 
 
 def test_a_time_may_be_a_datetime() -> None:

@@ -48,6 +48,6 @@ def test_a_number_with_an_interval_makes_three_columns() -> None:
 
 def test_functions_have_means_over_an_argument(launcher: Launcher) -> None:
     wait(submit_many(lambda lr, seed: {"loss": 10 * lr + seed}, [0.1, 0.1, 0.2], [1, 3, 5]))
-    said = launcher("results", "functions", "--over", "seed", "--format", "json")
-    rows = json.loads(said.out)["rows"]
+    answer = launcher("results", "functions", "--over", "seed", "--format", "json")
+    rows = json.loads(answer.out)["rows"]
     assert [(row["lr"], row["loss"]["value"]) for row in rows] == [(0.1, 3.0), (0.2, 7.0)]

@@ -229,10 +229,10 @@ def test_a_worker_does_not_load_what_others_may_have_written(home: Home) -> None
 def test_another_process_has_the_future_of_a_job_by_its_number(home: Home) -> None:
     job = submit(lambda: {"n": 41}).job
     code = f"from launcher.api import future; print(future({job}).result(60)['n'] + 1)"
-    said = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert said.stdout == "42\n"
+    assert process.stdout == "42\n"
     with pytest.raises(UsageError, match="no job 999"):
         future(999)
 
@@ -249,7 +249,7 @@ def test_jobs_of_a_script_go_on_when_it_has_ended(home: Home, tmp_path: Path) ->
     )
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    said = subprocess.run(
+    process = subprocess.run(
         [sys.executable, script],
         cwd=elsewhere,
         capture_output=True,
@@ -257,7 +257,7 @@ def test_jobs_of_a_script_go_on_when_it_has_ended(home: Home, tmp_path: Path) ->
         check=True,
         timeout=60,
     )
-    assert future(int(said.stdout)).result(DEADLINE_S) == 41
+    assert future(int(process.stdout)).result(DEADLINE_S) == 41
 
 
 def test_a_future_passed_to_a_function_is_the_future_there() -> None:
@@ -308,10 +308,10 @@ def test_cleaning_a_job_deletes_its_call_but_no_call_that_another_job_needs(
 
 
 def _release(home: Home, answer: Future[int]) -> None:
-    said = subprocess.run(
+    process = subprocess.run(
         [Path(sys.executable).parent / "launcher", "release", str(answer.job)], check=False
     )
-    assert said.returncode == 0
+    assert process.returncode == 0
 
 
 def test_at_its_time_limit_a_function_is_interrupted_and_the_future_says_so() -> None:
@@ -345,12 +345,12 @@ def test_types_are_known_where_mypy_reads_a_script() -> None:
     def half(x: int) -> float:
         return x / 2
 
-    one = submit(half, 1, hold=True, time_limit="1h")
+    single = submit(half, 1, hold=True, time_limit="1h")
     many = submit_many(half, [1, 2], hold=True, cpus=1)
-    assert_type(one, Future[float])
+    assert_type(single, Future[float])
     assert_type(many, list[Future[float]])
-    if one.done():
-        assert_type(one.result(), float)
+    if single.done():
+        assert_type(single.result(), float)
 
 
 def test_a_future_outlives_the_scheduler_of_its_job(
@@ -377,6 +377,6 @@ def test_a_future_outlives_the_scheduler_of_its_job(
 
 def test_editing_a_function_says_why_that_cannot_be(launcher: Launcher) -> None:
     held = submit(int, hold=True)
-    said = launcher("edit", str(held.job))
-    assert (said.code, said.out) == (2, "")
-    assert "calls a function of Python" in said.err
+    process = launcher("edit", str(held.job))
+    assert (process.code, process.out) == (2, "")
+    assert "calls a function of Python" in process.err

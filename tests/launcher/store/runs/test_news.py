@@ -31,23 +31,29 @@ def test_what_happened_after_an_event_is_told_by_run(store: Store, reader: RunNe
         store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=now)
     news = reader.since(before)
     assert news.upto == reader.newest()
-    one, two = news.runs
-    assert (one.name, one.root, one.open, one.failed, one.out_of_memory) == (
+    first_run, second_run = news.runs
+    assert (
+        first_run.name,
+        first_run.root,
+        first_run.open,
+        first_run.failed,
+        first_run.out_of_memory,
+    ) == (
         "one",
         "/nowhere",
         0,
         1,
         0,
     )
-    assert one.totals == {State.DONE: 1, State.FAILED: 1}
-    assert (two.failed, two.out_of_memory) == (1, 1)
+    assert first_run.totals == {State.DONE: 1, State.FAILED: 1}
+    assert (second_run.failed, second_run.out_of_memory) == (1, 1)
     assert [(each.job, each.name, each.reason.code) for each in news.failures] == [
         (second, "b", ReasonCode.FAILED),
         (third, "a", ReasonCode.OUT_OF_MEMORY),
     ]
     assert reader.since(news.upto).runs == ()
-    assert reader.ended_since(one.id, now) == {State.DONE: 1, State.FAILED: 1}
-    assert reader.ended_since(one.id, now + 1) == {}
+    assert reader.ended_since(first_run.id, now) == {State.DONE: 1, State.FAILED: 1}
+    assert reader.ended_since(first_run.id, now + 1) == {}
 
 
 def test_of_many_failures_the_first_of_each_run_are_told(

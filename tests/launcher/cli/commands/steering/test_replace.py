@@ -64,6 +64,6 @@ def test_a_command_line_to_copy_does_the_same(
     launcher("add", "--hold", "--", "sh", "-c", 'printf "%s|" "$PWD" "$@"', "sh", "a b", "it's\n$x")
     line = launcher("show", "1", "--command").out
     assert line.count("\n") == 1
-    said = subprocess.run(["bash", "-c", line], cwd="/", capture_output=True, check=True).stdout
-    assert said.decode() == f"{folder}|a b|it's\n$x|"
+    printed = subprocess.run(["bash", "-c", line], cwd="/", capture_output=True, check=True).stdout
+    assert printed.decode() == f"{folder}|a b|it's\n$x|"
     assert launcher("show", "1", "--command", "--json").code == 2
