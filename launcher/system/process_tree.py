@@ -112,7 +112,7 @@ def stop_all(pids: Callable[[], Iterable[int]], patience_s: float) -> bool:
     """Stop processes with SIGSTOP, and those that they fork meanwhile; tell whether all of them stand still.
 
     A signal arrives some time after it was sent, and who got it may have forked by then: so all are looked for
-    again until each is seen to stand still. One that waits in the kernel, for a disk, does so when that answers.
+    again until each is seen to stand still.
 
     Args:
         pids: returns all of them, parents before children.

@@ -112,25 +112,47 @@ def session_id(pid: int) -> int | None:
 
 
 def is_stopped(pid: int) -> bool:
-    """Tell whether a process stands still, by a signal or a debugger, or is none any more."""
+    """Tell whether a process stands still, by a signal or a debugger, or is none any more.
+
+    One that waits in the kernel and cannot be interrupted there does, too, once SIGSTOP is pending: it does nothing
+    of its own before it has stopped. So does for ever the parent of a vfork whose child was stopped before its exec.
+    """
     stat = _stat(pid)
-    return stat is None or stat[0] in {"T", "t"}
+    if stat is None or stat[0] in {"T", "t"}:
+        return True
+    return stat[0] == "D" and (_has(pid, "ShdPnd", signal.SIGSTOP) or _has_stopped_thread(pid))
 
 
 def handles(pid: int, number: signal.Signals) -> bool:
     """Tell whether a process has a handler of its own for a signal."""
+    return _has(pid, "SigCgt", number)
+
+
+def _has(pid: int, mask: str, number: signal.Signals) -> bool:
+    """Tell whether a signal is in one of the masks of /proc/<pid>/status."""
     try:
         status = read_bytes(f"/proc/{pid}/status").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return False
-    mask = next((line[7:] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
-    return bool(int(mask, 16) >> (number - 1) & 1)
+    start = f"{mask}:"
+    masks = (line[len(start) :] for line in status.splitlines() if line.startswith(start))
+    return bool(int(next(masks, "0"), 16) >> (number - 1) & 1)
 
 
-def _stat(pid: int) -> list[str] | None:
+def _has_stopped_thread(pid: int) -> bool:
+    """Tell whether a thread of a process has stopped: then the others will, and no signal is pending any more."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208  # a Path per thread is slow
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    stats = (_stat(pid, f"task/{thread}/stat") for thread in threads)
+    return any(stat is not None and stat[0] in {"T", "t"} for stat in stats)
+
+
+def _stat(pid: int, file: str = "stat") -> list[str] | None:
     """Return the fields of /proc/<pid>/stat from the third on, None for the dead and zombies."""
     try:
-        stat = read_bytes(f"/proc/{pid}/stat").decode(errors="replace")
+        stat = read_bytes(f"/proc/{pid}/{file}").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None  # one that may not be looked at is none of ours
     fields = stat[stat.rindex(")") + 2 :].split()  # a program's name may hold anything

@@ -11,11 +11,20 @@ from typing import Any
 
 import pytest
 
-from launcher.system.process_tree import descendants, end_session, send, session, start_apart
+from launcher.system.process_tree import (
+    descendants,
+    end_session,
+    go_on,
+    send,
+    session,
+    start_apart,
+    stop_all,
+)
 from launcher.system.processes import (
     Identity,
     alive,
     identity,
+    is_stopped,
     lock,
     lock_holder,
     open_pidfd,
@@ -36,6 +45,16 @@ import os
 child = os.fork()
 if child:
     print(child, flush=True)
+"""
+# between vfork and exec the child opens a FIFO that nobody writes to
+SPAWN = """
+import os, sys, threading, time
+if sys.argv[2]:
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+print(flush=True)
+os.posix_spawn("/bin/true", ["true"], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 0, sys.argv[1], os.O_RDONLY, 0)])
+print("spawned", flush=True)
+time.sleep(60)
 """
 HOLD_LOCK = """
 import sys, time
@@ -265,3 +284,26 @@ def test_how_long_a_process_runs_is_told_by_a_clock_that_nobody_sets(children: C
     assert later is not None
     assert later > elapsed + 1000
     assert seconds_since_start(replace(child, boot="another")) is None
+
+
+@pytest.mark.parametrize("thread", ["", "with a thread"])
+def test_a_program_that_is_stopped_while_it_starts_another_stands_still_and_goes_on(
+    children: Children, tmp_path: Path, thread: str
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    parent = children(sys.executable, "-c", SPAWN, str(fifo), thread)
+    assert parent.stdout is not None
+    parent.stdout.readline()
+    until(lambda: descendants(parent.pid), "it has begun to start the other")
+
+    def both() -> list[int]:
+        return [parent.pid, *descendants(parent.pid)]
+
+    assert not any(map(is_stopped, both()))
+    assert stop_all(both, patience_s=20)
+    assert all(map(is_stopped, both()))
+    writer = os.open(fifo, os.O_RDWR)
+    go_on(both())
+    assert parent.stdout.readline() == "spawned\n"
+    os.close(writer)
