@@ -9,7 +9,10 @@ from launcher.errors import UsageError
 from launcher.screens.dashboard.sources import Queue
 from launcher.store.queue import Store
 from launcher.system.paths import Home
+from launcher.web.runs.background import RunReader
+from launcher.web.runs.settings_index import SettingsIndex
 
+Version = tuple[int, int]
 Query = tuple[tuple[str, str], ...]  # names may stand there several times
 
 
@@ -55,6 +58,8 @@ class View:
 
     home: Home
     queue: Queue
+    runs: RunReader
+    settings: SettingsIndex
     read_only: bool
     now: float  # seconds since 1970
 
@@ -72,6 +77,12 @@ class View:
             )
         return store
 
+    @property
+    def version(self) -> Version | None:
+        """What is another value when the queue has changed; None where there is no queue."""
+        store = self.queue.current()
+        return None if store is None else (id(store), store.read.data_version())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
@@ -80,6 +91,7 @@ class Content:
     title: str
     values: Mapping[str, object] = field(default_factory=dict)
     files: tuple[Path, ...] = ()  # beside the queue's, whose change makes the page another
+    pending: bool = False  # what the page shows is being read: it is another soon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
