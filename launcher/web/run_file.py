@@ -10,8 +10,8 @@ from launcher.store.listing.run_listing import RunListing
 from launcher.units import format_bytes
 from launcher.web.pages.page import NotThere, View
 from launcher.web.runs.figures import figure_of
-from launcher.web.runs.pictures import MOST_BYTES, SVG, opened, type_of
-from launcher.web.runs.run_data import REPORT_BYTES, REPORT_SUFFIX, RUN_FOLDER, folders_of
+from launcher.web.runs.pictures import MOST_BYTES, RUN_FOLDER, SVG, opened, type_of
+from launcher.web.runs.run_data import REPORT_BYTES, REPORT_SUFFIX, folders_of
 
 # a drawing or a report opened by itself: its own style, and no script, form, frame or other address
 POLICY = (

@@ -13,6 +13,8 @@ from xml.etree import ElementTree
 MOST_FIGURES = 60  # of a page
 SMALLEST = 120  # units wide; what is narrower is a mark in a line
 _STYLE = re.compile(r"<style\b[^>]*>(.*?)</style>", re.DOTALL | re.IGNORECASE)
+_HEADING = re.compile(r"<h2\b[^>]*>(.*?)</h2>", re.DOTALL)
+_TAG = re.compile(r"<[^>]*>")
 _DRAWING = re.compile(r"<svg\b[^>]*>.*?</svg>", re.DOTALL)
 _HEAD = re.compile(r"<svg\b[^>]*>")
 _TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL)
@@ -26,6 +28,7 @@ class Figure:
 
     number: int  # among its drawings, from 0
     title: str
+    section: str = ""  # the heading above it
 
 
 def figures_of(page: str) -> list[Figure]:
@@ -35,12 +38,19 @@ def figures_of(page: str) -> list[Figure]:
         page: HTML.
     """
     figures: list[Figure] = []
+    headings = [(match.start(), _plain(match[1])) for match in _HEADING.finditer(page)][::-1]
     for number, match in enumerate(_DRAWING.finditer(page)):
         if len(figures) == MOST_FIGURES:
             break
         if _is_wide(match[0]) and _is_xml(standing_alone(match[0], "")):
             title = _TITLE.search(match[0])
-            figures.append(Figure(number=number, title=unescape(title[1]) if title else ""))
+            figures.append(
+                Figure(
+                    number=number,
+                    title=_plain(title[1]) if title else "",
+                    section=next((text for at, text in headings if at < match.start()), ""),
+                )
+            )
     return figures
 
 
@@ -74,6 +84,10 @@ def standing_alone(drawing: str, style: str) -> str:
     rules = style.replace("]]>", "")
     sheet = f"<style><![CDATA[{rules}]]></style>" if style else ""
     return f"{start}{sheet}{drawing[head.end() :]}"
+
+
+def _plain(html: str) -> str:
+    return " ".join(unescape(_TAG.sub("", html)).split())
 
 
 def _drawings(page: str) -> Iterator[str]:

@@ -22,8 +22,10 @@ TYPES: Mapping[str, str] = {
     ".svg": SVG,
 }
 MOST_BYTES = 32 << 20  # of a file that is sent
-MOST_PICTURES = 200  # of a run
-MOST_OF_A_FOLDER = 12  # a data set may have 100,000
+RUN_FOLDER = "run"  # the name of a run's own folder in addresses
+MOST_PICTURES = 120  # of a run
+MOST_OF_A_JOB = 6  # outside of the run's folder; a data set may have 100,000
+MOST_OF_A_FOLDER = 12
 MOST_ENTRIES = 20_000  # that are looked at
 DEEPEST = 6  # folders below each other
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
@@ -56,7 +58,7 @@ class Gallery:
     """The pictures of a run."""
 
     pictures: tuple[Picture, ...] = ()
-    left_out: int = 0  # that were seen besides
+    left_out: int = 0  # that were seen beside them
     complete: bool = True  # all folders were looked through
 
 
@@ -72,6 +74,13 @@ class _Search:
     def tired(self) -> bool:
         return self.entries >= MOST_ENTRIES
 
+    def room(self, folder: str) -> int:
+        """Return how many more pictures of a folder are listed."""
+        if folder == RUN_FOLDER:
+            return MOST_PICTURES - len(self.pictures)
+        taken = sum(picture.folder == folder for picture in self.pictures)
+        return min(MOST_PICTURES - len(self.pictures), MOST_OF_A_JOB - taken)
+
 
 def find_pictures(folders: Mapping[str, Path]) -> Gallery:
     """Return the pictures that lie in folders, in each those near its top first.
@@ -85,7 +94,7 @@ def find_pictures(folders: Mapping[str, Path]) -> Gallery:
         if type_of(folder.name):
             _take_in(search, name, folder)
         waiting = deque([(str(folder), "", 0)])
-        while waiting and not search.tired:
+        while waiting and not search.tired and search.room(name) > 0:
             place, below, depth = waiting.popleft()
             inner = _look_into(search, name, place, below)
             if depth < DEEPEST:
@@ -115,7 +124,7 @@ def _look_into(search: _Search, folder: str, place: str, below: str) -> list[str
     except OSError:  # gone meanwhile, or not ours to read
         return []
     files.sort(key=lambda file: file[0])
-    room = max(0, min(MOST_OF_A_FOLDER, MOST_PICTURES - len(search.pictures)))
+    room = min(MOST_OF_A_FOLDER, search.room(folder))
     search.left_out += max(0, len(files) - room)
     search.pictures += [_picture(folder, f"{below}{name}", status) for name, status in files[:room]]
     return sorted(inner)
@@ -127,11 +136,7 @@ def _take_in(search: _Search, name: str, file: Path) -> None:
         status = file.lstat()
     except OSError:
         return
-    if (
-        stat.S_ISREG(status.st_mode)
-        and _is_text(file.name)
-        and len(search.pictures) < MOST_PICTURES
-    ):
+    if stat.S_ISREG(status.st_mode) and _is_text(file.name) and search.room(name) > 0:
         search.pictures.append(_picture(name, file.name, status))
 
 

@@ -15,14 +15,13 @@ from launcher.store.rows import JobRow
 from launcher.system.paths import Home
 from launcher.web.runs.comparison import Compared, compare
 from launcher.web.runs.figures import Figure, figures_of
-from launcher.web.runs.pictures import Gallery, find_pictures, opened
+from launcher.web.runs.pictures import RUN_FOLDER, Gallery, find_pictures, opened
 
 MOST_JOBS = 20_000  # of the runs whose results are shown
 MOST_REPORTS = 8
 MOST_CURVES = 8  # jobs whose curves lie over each other
 _LOOKED_AT = 500  # jobs, whether they have reported numbers
 REPORT_BYTES = 16 << 20
-RUN_FOLDER = "run"  # the name of a run's own folder among those of its pictures
 REPORT_SUFFIX = ".html"
 _MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
 _NO_PICTURES = Gallery()

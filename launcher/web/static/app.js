@@ -175,7 +175,7 @@ const verbs = { h: "hold", l: "release", c: "cancel", r: "retry", "+": "raise", 
 const go = (place) => { location.href = place; };
 const follow = (rel) => { const link = document.querySelector(`a[rel=${rel}]`); if (link) go(link.href); };
 const keys = {
-  j: () => choose(1), k: () => choose(-1), o: () => go(root), a: () => go(`${root}jobs`), u: () => go(`${root}runs`),
+  j: () => choose(1), k: () => choose(-1), o: () => go(root), a: () => go(`${root}jobs`), R: () => go(`${root}runs`),
   "[": () => follow("prev"), "]": () => follow("next"), "?": () => byId("help").showModal(),
   "/": () => { const filter = document.querySelector("[data-filter]"); if (filter) filter.focus(); else go(`${root}jobs#filter`); },
   Enter: () => { if (chosen && document.activeElement === document.body) go(jobOf(chosen) ? `${root}jobs/${chosen}` : root + chosen); },
