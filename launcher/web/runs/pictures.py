@@ -178,10 +178,11 @@ def opened(folder: Path, path: str) -> Iterator[tuple[BinaryIO, os.stat_result]]
         file = os.open(name, _FILE, dir_fd=place)
     finally:
         os.close(place)
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(file)
+        raise FileNotFoundError(f"{path} is no plain file")
     with os.fdopen(file, "rb") as stream:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise FileNotFoundError(f"{path} is no plain file")
         yield stream, status
 
 

@@ -204,7 +204,7 @@ def _number(cell: object, best: bool) -> Cell:
         return Cell(text="–", numeric=True)
     interval = ""
     if metric.low is not None and metric.high is not None:
-        interval = f"{short(metric.low)} to {short(metric.high)}"
+        interval = f"{metric.low:.3g} to {metric.high:.3g}"
     return Cell(text=short(metric.value), interval=interval, numeric=True, best=best)
 
 
