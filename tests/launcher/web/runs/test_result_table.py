@@ -13,8 +13,8 @@ def a_row(model: str, data: str = "dot", *, lr: float = 0.1, **more: Any) -> dic
     return {RUN: "night", "model": model, "lr": lr, "data": data, **place, **more}
 
 
-def table(rows: Sequence[Mapping[str, Any]], **wish: Any) -> ResultTable:
-    results = RunResults(rows=rows, columns=COLUMNS)
+def table(listed: Sequence[Mapping[str, Any]], **wish: Any) -> ResultTable:
+    results = RunResults(rows=listed, columns=COLUMNS)
     return result_table(Compared(results=results, kinds={}), Wish(**wish))
 
 

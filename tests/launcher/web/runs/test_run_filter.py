@@ -18,7 +18,7 @@ SETTINGS = {"lr": {"0.1"}, "method": {"pgu", "npo"}, "seed": {"1", "2"}, "amp": 
         ("night", True),
         ("nig* lr=0.1", True),
         ("nig", True),
-        ("ight?", True),
+        ("?ight?", True),
         ("day", False),
         ("n[a-z]ght1", True),
         ("depth=3", False),
