@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +15,9 @@ from launcher.screens.snapshots import scheduler_of
 from launcher.system.files import stamp
 from launcher.system.paths import Home
 from launcher.web.pages.page import View
-from launcher.web.runs.background import RunReader
+from launcher.web.runs.background import Background
+from launcher.web.runs.run_data import RunData, read_runs
+from launcher.web.runs.run_filter import Settings
 from launcher.web.runs.settings_index import SettingsIndex
 
 T = TypeVar("T")
@@ -33,7 +36,11 @@ class QueueReader:
         """
         self._home, self._read_only = home, read_only
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue-reader")
-        self._runs, self._settings = RunReader(home), SettingsIndex()
+        index = SettingsIndex(home)
+        self._runs: Background[tuple[int, ...], RunData] = Background(partial(read_runs, home))
+        self._settings: Background[None, Mapping[int, Settings]] = Background(
+            lambda _: index.read()
+        )
         self._queue = Queue(home, lookout=Lookout(Nvml().snapshot, _unneeded))
 
     async def run(self, work: Callable[[View], T]) -> T:
@@ -46,6 +53,7 @@ class QueueReader:
         self._thread.submit(self._queue.close).result()
         self._thread.shutdown()
         self._runs.close()
+        self._settings.close()
 
     def _view(self) -> View:
         return View(

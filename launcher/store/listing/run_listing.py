@@ -2,11 +2,12 @@
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from launcher.states import OPEN, State
-from launcher.store.connection import known_state
+from launcher.store.connection import known_record, known_state
 
 _LISTED = "EXISTS (SELECT 1 FROM jobs WHERE run = runs.id)"  # `clean` may leave none of its jobs
 
@@ -144,3 +145,12 @@ class RunListing:
         for job, run, digest in self._db.execute("SELECT id, run, hash FROM jobs"):
             jobs.setdefault(run, {})[job] = hash(digest)
         return jobs
+
+    def specs(self, jobs: Iterable[int]) -> Iterator[dict[str, Any]]:
+        """Yield the stored specs of jobs as records; an empty one of what cannot be read."""
+        rows = self._db.execute(
+            "SELECT spec FROM jobs WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps([*jobs]),),
+        )
+        for row in rows:
+            yield known_record(row["spec"])

@@ -9,8 +9,9 @@ from launcher.errors import UsageError
 from launcher.screens.dashboard.sources import Queue
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from launcher.web.runs.background import RunReader
-from launcher.web.runs.settings_index import SettingsIndex
+from launcher.web.runs.background import Background
+from launcher.web.runs.run_data import RunData
+from launcher.web.runs.run_filter import Settings
 
 Version = tuple[int, int]
 Query = tuple[tuple[str, str], ...]  # names may stand there several times
@@ -58,8 +59,8 @@ class View:
 
     home: Home
     queue: Queue
-    runs: RunReader
-    settings: SettingsIndex
+    runs: Background[tuple[int, ...], RunData]  # by their numbers
+    settings: Background[None, Mapping[int, Settings]]  # of each run
     read_only: bool
     now: float  # seconds since 1970
 

@@ -46,11 +46,11 @@ def fill(view: View, address: Address) -> Content:
     )
 
 
-def result_values(look: Look, address: Address) -> dict[str, object]:
+def result_values(look: Look[RunData], address: Address) -> dict[str, object]:
     """Return what the part of a page with results needs."""
     return {
         "reading": look.data is None,
-        "trouble": "" if look.data is None else look.data.trouble,
+        "trouble": look.trouble or ("" if look.data is None else look.data.trouble),
         "table": None if look.data is None else result_table(look.data.compared, wish_of(address)),
     }
 

@@ -1,5 +1,6 @@
 """All runs, page by page, filtered by their names and by any setting of their jobs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from launcher.errors import counted
@@ -8,9 +9,17 @@ from launcher.states import ENDED, State
 from launcher.store.listing.run_listing import RunListing, RunRecord
 from launcher.web.pages.page import Address, Content, Page, View
 from launcher.web.pages.run import took_s
-from launcher.web.runs.run_filter import RunFilter, matches, read_filter, unknown_settings
+from launcher.web.runs.background import Look
+from launcher.web.runs.run_filter import (
+    RunFilter,
+    Settings,
+    matches,
+    read_filter,
+    unknown_settings,
+)
 
 ROWS = 50
+NOT_ASKED: Look[Mapping[int, Settings]] = Look(data={})
 _WAITING = (State.QUEUED, State.HELD)
 
 
@@ -30,7 +39,8 @@ def fill(view: View, address: Address) -> Content:
     """Return a page of the list."""
     listing, chosen = RunListing(view.store.database), read_filter(address.text("q"))
     before, after = address.whole("before"), address.whole("after")
-    among, notes = _among(view, listing, chosen)
+    look = view.settings.look(None, view.version) if chosen.settings else NOT_ASKED
+    among = _among(listing, chosen, look.data or {})
     with view.store.frames.at_once():
         if after is not None:
             numbers = listing.next_newer(ROWS, after, among)
@@ -45,27 +55,34 @@ def fill(view: View, address: Address) -> Content:
         values={
             "rows": rows,
             "filter": chosen,
-            "notes": notes,
+            "notes": _notes(chosen, look),
+            "reading": look.data is None,
             "matching": "" if among is None else counted(len(among), "run"),
             "shares": any(row.run.share != 1 for row in rows),
             "newer": address.changed(after=newest, before=None) if newer else "",
             "older": address.changed(before=oldest, after=None) if older else "",
             "first": address.changed(before=None, after=None) if newer else "",
         },
+        pending=look.pending,
     )
 
 
 def _among(
-    view: View, listing: RunListing, chosen: RunFilter
-) -> tuple[list[int] | None, list[str]]:
-    """Return the runs that a filter lets through, None: all; and what is odd about the filter."""
+    listing: RunListing, chosen: RunFilter, settings: Mapping[int, Settings]
+) -> list[int] | None:
+    """Return the runs that a filter lets through; None: all."""
     if not chosen.text:
-        return None, []
+        return None
     names = listing.names()
-    settings = view.settings.of_runs(view.store, view.version) if chosen.settings else {}
-    among = [run for run, name in names.items() if matches(chosen, name, settings.get(run, {}))]
-    known = {name for values in settings.values() for name in values}
-    return among, unknown_settings(chosen, known)
+    return [run for run, name in names.items() if matches(chosen, name, settings.get(run, {}))]
+
+
+def _notes(chosen: RunFilter, look: Look[Mapping[int, Settings]]) -> list[str]:
+    """Return what is odd about a filter."""
+    if look.trouble or look.data is None:
+        return [look.trouble] if look.trouble else []
+    known = {name for values in look.data.values() for name in values}
+    return unknown_settings(chosen, known)
 
 
 def _row(run: RunRecord, now: float) -> RunRow:

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from launcher.store.queue import Store
+from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.web.runs.comparison import NUMBER, RUN, compare
 from tests.launcher.results.conftest import scored
@@ -25,7 +26,7 @@ def test_runs_are_compared_by_the_settings_in_which_they_differ(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     for run, rate in (("night", 0.1), ("day", 0.2)):
-        settings = {"lr": rate, "depth": 3, "name": f"x{rate}"}
+        settings: dict[str, Json] = {"lr": rate, "depth": 3, "name": f"x{rate}"}
         a_training(store, tmp_path, run, settings=settings, result={"loss": rate * 2})
     runs = [store.read.of_run(name) for name in ("night", "day")]
     results = compare(home, store, runs).results

@@ -72,7 +72,7 @@ def test_rows_that_pool_sets_are_shown_first_and_apart() -> None:
 
 
 def test_metrics_with_an_interval_come_first_where_there_are_many() -> None:
-    many = {f"m{number}": number / 7 for number in range(FEW + 3)}
+    many: dict[str, Any] = {f"m{number}": number / 7 for number in range(FEW + 3)}
     row = a_row("a", **many, auc={"value": 0.51234, "low": 0.412345, "high": 0.6})
     made = table([row])
     assert [heading.name for heading in made.headings if heading.numeric] == ["auc"]
