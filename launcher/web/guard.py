@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from launcher.web.access import Access, refusal
 
-MOST_BODY = 1 << 16  # bytes; the largest form has a hundred
+MOST_BODY = 1 << 17  # bytes; a note of 10,000 characters may take 12 bytes for each
 MOST_ADDRESS = 1 << 13
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 POLICY = (
