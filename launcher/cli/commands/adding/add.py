@@ -95,9 +95,7 @@ def _type_of(takes: ValueType) -> click.ParamType[Any]:
     "the numbers 1, 2, …",
 )
 @click.argument("program", nargs=-1, required=False, type=click.UNPROCESSED, shell_complete=FILES)
-@click.pass_context
 def command(
-    context: click.Context,
     program: tuple[str, ...],
     *,
     source: str | None,
@@ -123,7 +121,7 @@ def command(
       launcher add --from commands.txt --gpus 1
       seq 100 | sed 's/^/python train.py --seed /' | launcher add --from - --name sweep
     """
-    _check_words(context, program, name, source=source, replace=replace)
+    _check_words(program, name, source=source, replace=replace)
     full_name, request = checked_name(name), _request(options)
     backends = configured_backends(os.environ)
     terms = placed_terms(request.terms, backends)
@@ -159,7 +157,6 @@ def command(
 
 
 def _check_words(
-    context: click.Context,
     program: tuple[str, ...],
     name: str | None,
     *,
@@ -173,8 +170,11 @@ def _check_words(
         UsageError: two of the words contradict each other.
     """
     if source is None and not program:
-        (argument,) = (each for each in context.command.params if each.name == "program")
-        raise click.MissingParameter(ctx=context, param=argument)
+        raise click.MissingParameter(
+            ctx=click.get_current_context(),
+            param_hint="'PROGRAM', or --from FILE",
+            param_type="argument",
+        )
     if source is not None and program:
         raise UsageError(
             f"--from queues the commands of {source!r}: leave the program {program[0]!r} out, or write "

@@ -89,7 +89,7 @@ def read_commands(lines: Iterable[bytes], file: str) -> CommandFile:
     """Return the commands of some lines; empty lines and comments are none.
 
     Args:
-        lines: with their ends. After one that is too long nothing is read: it may have no end.
+        lines: with their ends. After one of a file that is no text nothing is read.
         file: as messages name it.
 
     Raises:
@@ -105,7 +105,7 @@ def read_commands(lines: Iterable[bytes], file: str) -> CommandFile:
             argv, operator = split_line(text)
         except BadLine as error:
             problems.append(error.problem(file, number))
-            if error.endless or len(problems) == MOST_PROBLEMS:
+            if error.last or len(problems) == MOST_PROBLEMS:
                 break
             continue
         if argv:

@@ -28,7 +28,7 @@ class BadLine(UsageError):
     ) -> None:
         super().__init__(message)
         self.code, self.text, self.offset, self.length, self.hint = code, text, offset, length, hint
-        self.endless = False  # what follows may belong to it
+        self.last = False  # there is no sense in reading on
 
     def problem(self, file: str, number: int) -> Problem:
         """Return it with its place."""
@@ -45,7 +45,7 @@ class BadLine(UsageError):
         error = cls(
             "long-line", message, text, hint="let the program read its arguments from a file"
         )
-        error.endless = True
+        error.last = True
         return error
 
     @classmethod
@@ -53,8 +53,11 @@ class BadLine(UsageError):
         """Return what is wrong with a line that holds a NUL."""
         before = content[: content.index(0)].decode(errors="replace")
         text = content.decode(errors="replace")
+        message = "the line holds a NUL byte; what follows was not read"
         hint = "no argument can hold it; is this a text file?"
-        return cls("nul-byte", "the line holds a NUL byte", text, len(before), hint=hint)
+        error = cls("nul-byte", message, text, len(before), hint=hint)
+        error.last = True
+        return error
 
     @classmethod
     def not_utf8(cls, content: bytes, offset: int) -> Self:

@@ -44,14 +44,13 @@ def test_each_line_of_a_file_is_a_job(launcher: Launcher, store: Store) -> None:
 def test_the_jobs_of_a_name_are_numbered_and_take_it_from_those_that_have_ended(
     launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for night in (0, 2):
+    renamed = "2 ended jobs are called command/prep-1@1 to command/prep-2@2 from now on\n"
+    for first, said in ((1, ""), (3, renamed)):
         give(monkeypatch, b"true\ntrue\n")
         answer = launcher("add", "--from", "-", "--name", "prep")
-        assert answer.out == f"{night + 1}\tcommand/prep-1\n{night + 2}\tcommand/prep-2\n"
+        assert answer.out == f"{first}\tcommand/prep-1\n{first + 1}\tcommand/prep-2\n"
+        assert answer.err == said
         assert launcher("wait").code == 0
-    assert answer.err == (
-        "2 ended jobs are called command/prep-1@1 to command/prep-2@2 from now on\n"
-    )
     give(monkeypatch, b"true\ntrue\ntrue\n")
     launcher("add", "--hold", "--name", "prep-3", "--", "true")
     answer = launcher("add", "--from", "-", "--name", "prep")
