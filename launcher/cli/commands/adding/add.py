@@ -119,7 +119,7 @@ def command(
       launcher add --vram 10GiB -- python train.py --lr 0.1
       launcher add --replace --name prep -- ./prepare.sh data2/
       launcher add --from commands.txt --gpus 1
-      seq 100 | sed 's/^/python train.py --seed /' | launcher add --from - --name sweep
+      ./sweep.py | launcher add --from - --name sweep
     """
     _check_words(program, name, source=source, replace=replace)
     full_name, request = checked_name(name), _request(options)
