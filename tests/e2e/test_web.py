@@ -13,7 +13,7 @@ from tests.build import until
 from tests.e2e.conftest import Project
 from tests.e2e.test_steering import a_counting_job, number, still
 from tests.launcher.web.browser import Page, served
-from tests.launcher.web.chromium import CHROMIUM, a_chromium, a_tab
+from tests.launcher.web.chromium import CHROMIUM, a_chromium, a_tab, until_alive
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -66,6 +66,7 @@ def test_a_program_is_paused_and_resumed_from_the_page(
     expect, file = playwright.expect, project.folder / "count"
     with a_tab(chromium, page.link) as tab:
         tab.click("#running >> text=command/counts")
+        until_alive(tab, "h1", "command/counts")
         tab.click("a.button.pause")
         expect(tab.locator("#dialog .ask")).to_have_text("pause job 1 command/counts?")
         tab.click("#dialog button.pause")
@@ -79,7 +80,7 @@ def test_a_program_is_paused_and_resumed_from_the_page(
         expect(tab.locator("#dialog .ask")).to_have_text("job 1 is paused already; u resumes it")
         tab.click("#dialog a.back")
         tab.keyboard.press("o")
-        expect(tab.locator("#running .state.paused")).to_be_visible()
+        until_alive(tab, "#running .state.paused", "paused")
         assert number(file) == before
         tab.keyboard.press("j")
         tab.keyboard.press("u")

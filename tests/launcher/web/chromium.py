@@ -44,6 +44,14 @@ def a_tab(browser: "Browser", link: str) -> Iterator["Page"]:
     assert not errors
 
 
+def until_alive(tab: "Page", place: str, text: str) -> None:
+    """Wait until a page that was opened shows a text, and its script has begun: it takes keys and asks in dialogs."""
+    from playwright.sync_api import expect
+
+    expect(tab.locator(place)).to_contain_text(text)
+    expect(tab.locator("#connection")).to_have_text("live")
+
+
 def _is_ours(message: "ConsoleMessage") -> bool:
     """Tell whether the console complains of the page, and not of a server that refuses or has ended."""
     refused = "net::ERR_" in message.text or "the server responded with a status of" in message.text

@@ -13,7 +13,7 @@ from launcher.system.paths import Home, make_home
 from launcher.workers.progress.writer import Progress
 from tests.build import a_context, a_spec, claimed, enqueue, in_state, job_row, until
 from tests.launcher.web.browser import Page, served
-from tests.launcher.web.chromium import CHROMIUM, a_chromium, a_tab
+from tests.launcher.web.chromium import CHROMIUM, a_chromium, a_tab, until_alive
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -66,7 +66,7 @@ def test_the_link_opens_the_queue_which_renews_itself(
 
 def test_a_job_is_opened_and_held_after_a_question(tab: "Tab", store: Store) -> None:
     tab.click("text=command/3")
-    playwright.expect(tab.locator("h1")).to_have_text("command/3")
+    until_alive(tab, "h1", "command/3")
     tab.click("a.button.hold")
     question = tab.locator("#dialog .ask")
     playwright.expect(question).to_contain_text("hold job 5 command/3?")
@@ -130,7 +130,7 @@ def test_a_name_and_a_note_of_html_are_text(tab: "Tab", store: Store) -> None:
     enqueue(store, a_spec(name=f"command/{EVIL}"))
     playwright.expect(tab.locator("#waiting")).to_contain_text(EVIL)
     tab.click("#waiting >> text=onerror")
-    playwright.expect(tab.locator("h1")).to_have_text(f"command/{EVIL}")
+    until_alive(tab, "h1", f"command/{EVIL}")
     tab.keyboard.press("n")
     tab.locator("#dialog #text").fill(f"the first line\n  {EVIL}")
     tab.click("#dialog button.note")
@@ -146,6 +146,7 @@ def test_a_name_and_a_note_of_html_are_text(tab: "Tab", store: Store) -> None:
 
 def test_what_was_typed_is_kept_when_the_server_is_gone(tab: "Tab", served_page: Page) -> None:
     tab.click("text=command/3")
+    until_alive(tab, "h1", "command/3")
     tab.keyboard.press("n")
     tab.locator("#dialog #text").fill("an hour of thought")
     served_page.process.terminate()
@@ -171,7 +172,7 @@ def test_a_queue_that_is_moved_away_or_replaced_is_said_while_the_page_is_open(
 
 def test_a_job_whose_queue_is_gone_is_said(tab: "Tab", home: Home, tmp_path: Path) -> None:
     tab.click("text=command/3")
-    playwright.expect(tab.locator("#connection")).to_have_text("live")
+    until_alive(tab, "h1", "command/3")
     home.folder.rename(tmp_path / "away")
     playwright.expect(tab.locator("#trouble")).to_contain_text("there is no queue yet")
     tab.keyboard.press("h")
@@ -246,10 +247,19 @@ def test_ten_thousand_jobs_are_turned_over_page_by_page(tab: "Tab", store: Store
     tab.wait_for_url("**/jobs")
     playwright.expect(tab.locator("tr[data-job]").first).to_have_attribute("data-job", "10006")
     playwright.expect(tab.locator("tr[data-job]")).to_have_count(100)
-    tab.keyboard.press("]")
-    playwright.expect(tab.locator("tr[data-job]").first).to_have_attribute("data-job", "9906")
-    tab.keyboard.press("[")
-    playwright.expect(tab.locator("tr[data-job]").first).to_have_attribute("data-job", "10006")
+    for key, first in (("]", 9906), ("[", 10006)):
+        tab.keyboard.press(key)
+        row = tab.locator("tr[data-job]").first
+        playwright.expect(row).to_have_attribute("data-job", str(first))
+        until_alive(tab, "h1", "Jobs")
+    tab.keyboard.press("/")
+    tab.keyboard.type("net999?")
+    tab.keyboard.press("Enter")
+    playwright.expect(tab.locator("tr[data-job]")).to_have_count(0)  # a glob is of the whole name
+    tab.fill("[data-filter]", "*net999?")
+    tab.keyboard.press("Enter")
+    playwright.expect(tab.locator("tr[data-job]")).to_have_count(10)
+    playwright.expect(tab.locator("a[rel=next]")).to_have_count(0)
 
 
 def test_a_log_of_a_gigabyte_is_read_from_its_end_and_its_beginning(tab: "Tab", home: Home) -> None:
