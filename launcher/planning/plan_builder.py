@@ -35,6 +35,7 @@ from launcher.planning.planned_job import (
 )
 from launcher.planning.poison_draws import Draw, Draws
 from launcher.planning.sharing.shared_work import SharedWorks, User, request_of
+from launcher.taskfile.entries import FREE
 from launcher.taskfile.parser import TaskFile
 from launcher.taskfile.settings import Settled
 
@@ -178,7 +179,7 @@ class _PlanBuilder:
             return
         after, ended = map(self._entered, before.names)
         needs = self.dependencies.connect(step, files.inputs, files.outputs, self.problems, after)
-        if problem := self.folders.problem(step, follows=bool(needs or ended)):
+        if problem := self.folders.problem(step, follows=bool(needs or step.follows != FREE)):
             self.problems.append(problem)
         job = self._planned(step, files, draft.words, needs, step.name)
         ended = tuple(name for name in ended if name not in needs)
@@ -187,8 +188,8 @@ class _PlanBuilder:
 
     def _entered(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the jobs of some steps, each once; of a circle, which is reported, some have none yet."""
-        jobs = dict.fromkeys(self._merged.get(name, name) for name in names)
-        return tuple(name for name in jobs if name in self._jobs)
+        jobs = {self._merged.get(name, name) for name in names}
+        return tuple(sorted(jobs & self._jobs.keys(), key=self.dependencies.order.__getitem__))
 
     def _planned(
         self, step: Step, files: JobFiles, words: Words, needs: Iterable[str], reader: str
@@ -344,7 +345,9 @@ class _PlanBuilder:
             if absent is not None:
                 what = f"what {need} makes (phases leaves it out)"
                 self.dependencies.lack(job.name, absent, what)
-        needs, after_any = ([name for name in of if name in kept] for of in (job.needs, job.after_any))
+        needs, after_any = (
+            [name for name in of if name in kept] for of in (job.needs, job.after_any)
+        )
         return replace(job, needs=tuple(needs), after_any=tuple(after_any))
 
 

@@ -49,7 +49,14 @@ class Draws:
         if not step.kind.settings.for_many or step.model is None:
             return None
         poison = parse_model(step.model).last.poison
-        choice = (step.kind.name, step.images, str(poison), step.settings.text, tuple(inputs), behind)
+        choice = (
+            step.kind.name,
+            step.images,
+            str(poison),
+            step.settings.text,
+            tuple(inputs),
+            behind,
+        )
         draw = self._by_choice.get(choice)
         if draw is None:
             self._by_choice[choice] = self._by_job[step.name] = Draw(step=step, draft=draft)

@@ -129,9 +129,7 @@ def read_raw_entry(kind: Kind, node: Fields, scope: Scope) -> RawEntry:
     )
 
 
-def _options_beside(
-    node: Fields, settings: Collection[str]
-) -> tuple[tuple[Scalar, Node], ...]:
+def _options_beside(node: Fields, settings: Collection[str]) -> tuple[tuple[Scalar, Node], ...]:
     """Return the options of a job that stand right in an entry, beside its settings."""
     options = job_options()
     return tuple(
@@ -192,7 +190,9 @@ def check_variables(given: Given, scope: Scope) -> bool:
             continue
         sound = False
         message = f"env: {key.text} is not given as a text"
-        hint = f'write {key.text}: "{text}"' if text and not is_null(value) else 'write "" for nothing'
+        hint = (
+            f'write {key.text}: "{text}"' if text and not is_null(value) else 'write "" for nothing'
+        )
         scope.blame(value.place, "wrong-type", message, hint)
     return sound
 

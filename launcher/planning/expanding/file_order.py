@@ -108,7 +108,7 @@ def _released(
         problems.append(
             Problem(
                 code="cycle",
-                message=f"these run one after the other, so none can begin: {names}",
+                message=f"each of these waits for the next, so none can begin: {names}",
                 place=word,
                 hint="take one of them out of after or after_any",
             )
