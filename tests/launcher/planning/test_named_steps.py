@@ -302,7 +302,11 @@ def test_a_waiting_job_whose_file_names_more_jobs_is_said_to_keep_its_order(stor
     [
         ("cwd: file", "'file' is a file", "file"),
         ("cwd: nowhere", "there is no folder 'nowhere'", "nowhere"),
-        ("cwd: ~nobody-has-this-name/x", "home folder that does not exist", "~nobody-has-this-name/x"),
+        (
+            "cwd: ~nobody-has-this-name/x",
+            "home folder that does not exist",
+            "~nobody-has-this-name/x",
+        ),
         ("cwd: [a]", "cwd", "["),
         ("env: {A: 1}", "A is not given as a text", "1"),
         ("env: {A: yes}", "A is not given as a text", "yes"),
@@ -352,5 +356,3 @@ def test_defaults_hold_for_the_folder_and_variables_of_programs() -> None:
     made = on_disk(text, "toys/")
     assert [each.settings["cwd"] for each in made.jobs] == ["toys/", "toys/"]
     assert [each.settings["env"] for each in made.jobs] == [{"A": "x"}, {"B": "y"}]
-
-
