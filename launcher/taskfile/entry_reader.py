@@ -29,7 +29,7 @@ from launcher.taskfile.resources import RESOURCE_HINTS, request_for
 from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import all_settings, known_settings, old_names, unknown_key
 from launcher.taskfile.values import At, is_null, listed
-from launcher.taskfile.yaml_tree import Fields, Given, Node, Scalar
+from launcher.taskfile.yaml_tree import TRUTHS, Fields, Given, Node, Scalar
 
 _FOLLOWS = ("after", "after_any")
 _COMMON = (*_FOLLOWS, "resources", "settings")
@@ -59,7 +59,6 @@ _PROGRAM_HINTS: Mapping[str, str] = {
 }
 _SAME = {"depends": "after", "needs": "after", "requires": "after", "workdir": "cwd",
          "working_directory": "cwd", "environment": "env", "begin": "not_before"}  # fmt: skip
-_TRUTHS = frozenset({"yes", "no", "on", "off", "true", "false"})  # of YAML 1.1, or of 1.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +184,7 @@ def check_variables(given: Given, scope: Scope) -> bool:
     sound = True
     for key, value in node.pairs:
         text = value.text if isinstance(value, Scalar) else ""
-        truth = isinstance(value, Scalar) and value.plain and text.lower() in _TRUTHS
+        truth = isinstance(value, Scalar) and value.plain and text.lower() in TRUTHS
         if isinstance(value, Scalar) and isinstance(value.value, str) and not truth:
             continue
         sound = False
