@@ -21,6 +21,7 @@ from launcher.taskfile.parser import TaskFile
 from launcher.taskfile.values import At
 
 LISTED = "`launcher run FILE --dry-run --all`"
+MOST_PAIRS = 1_000_000  # of a job and one that it names: a plan stays within memory
 _MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
 _GLOB = re.compile(r"[*?\[]")
 
@@ -60,7 +61,7 @@ def steps_before(
         ended = {name: place for name, place in ended.items() if name not in done}
         if done or ended:
             before[step.name] = Before(done, ended)
-    return before
+    return before if names.are_few else {}
 
 
 class _Names:
@@ -70,6 +71,7 @@ class _Names:
         self._steps, self._task = steps, task
         self._matching: dict[str, tuple[str, ...]] = {}  # by glob
         self._unknown = 0  # names that meant nothing
+        self._pairs = 0  # of a job and one that it names
 
     @cached_property
     def _by_word(self) -> dict[str, dict[str, None]]:
@@ -79,6 +81,11 @@ class _Names:
                 words.setdefault(word, {})[step.name] = None
                 words.setdefault(f"{step.kind.name}/{word}", {})[step.name] = None
         return words
+
+    @property
+    def are_few(self) -> bool:
+        """Whether the plan of what was named until now stays within memory."""
+        return self._pairs <= MOST_PAIRS
 
     def meant(
         self, word: str, named: Iterable[At[str]], step: Step, problems: list[Problem]
@@ -94,7 +101,13 @@ class _Names:
         places: dict[str, Place] = {}
         for at in named:
             names = [name for name in self._find(at.value) if name != step.name]
-            places |= {name: at.node.place for name in names if name not in places}
+            were_few = self.are_few
+            self._pairs += len(names)
+            if not self.are_few:
+                problems += [_too_many(word, at)] if were_few else []
+                return {}
+            place = at.node.place
+            places |= {name: place for name in names if name not in places}
             if not names and (problem := self._problem(word, at, step)) is not None:
                 problems.append(problem)
         return places
@@ -139,6 +152,15 @@ class _Names:
                 "a program follows a job of another run by `launcher add --after JOB -- PROGRAM`",
             ),
         )
+
+
+def _too_many(word: str, at: At[str]) -> Problem:
+    return Problem(
+        code="too-many-jobs",
+        message=f"{word}: with this name, jobs of this file wait for others in more than {MOST_PAIRS:,} pairs",
+        place=at.node.place,
+        hint="let one program follow them all, and the jobs follow that program",
+    )
 
 
 def _words(step: Step) -> Iterator[str]:

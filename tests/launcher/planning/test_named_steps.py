@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from launcher.errors import Severity, TaskFileError
 from launcher.kind_interface.kind import Kind
+from launcher.planning.expanding import named_steps
 from launcher.planning.plan import Plan
 from launcher.planning.plan_builder import build_plan
 from launcher.planning.queue_comparison import Action, compare_with_queue
@@ -356,3 +359,49 @@ def test_defaults_hold_for_the_folder_and_variables_of_programs() -> None:
     made = on_disk(text, "toys/")
     assert [each.settings["cwd"] for each in made.jobs] == ["toys/", "toys/"]
     assert [each.settings["env"] for each in made.jobs] == [{"A": "x"}, {"B": "y"}]
+
+
+@given(
+    st.integers(2, 7).flatmap(
+        lambda count: st.tuples(
+            st.permutations(range(count)),
+            st.lists(
+                st.tuples(st.integers(0, count - 1), st.integers(0, count - 1), st.booleans()),
+                max_size=12,
+            ),
+        )
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_every_order_without_a_circle_is_kept(
+    drawn: tuple[list[int], list[tuple[int, int, bool]]],
+) -> None:
+    order, pairs = drawn
+    before: dict[int, dict[str, list[int]]] = {at: {"after": [], "after_any": []} for at in order}
+    for first, second, done in pairs:
+        if first != second:
+            before[max(first, second)]["after" if done else "after_any"].append(min(first, second))
+    lines = [
+        f"  - {{name: j{at}, argv: [a], "
+        + ", ".join(f"{word}: [{', '.join(f'j{x}' for x in of)}]" for word, of in words.items())
+        + "}\n"
+        for at, words in before.items()
+    ]
+    made = a_plan("command:\n" + "".join(lines))
+    places = {name: place for place, name in enumerate(names(made))}
+    for at, words in before.items():
+        own = job(made, f"command/j{at}")
+        assert {*own.needs} == {f"command/j{x}" for x in words["after"]}
+        assert {*own.after_any} == {f"command/j{x}" for x in words["after_any"]} - {*own.needs}
+        assert all(places[name] < places[own.name] for name in (*own.needs, *own.after_any))
+
+
+def test_a_crowd_that_waits_for_a_crowd_is_refused_with_a_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(named_steps, "MOST_PAIRS", 10)
+    entries = "".join(f"  - {{name: a{at}, argv: [a]}}\n" for at in range(4))
+    crowd = "".join(f"  - {{name: b{at}, argv: [a], after: '*/a*'}}\n" for at in range(4))
+    problem = refusal(f"command:\n{entries}{crowd}")
+    assert "more than 10 pairs" in problem.message
+    assert problem.hint.startswith("let one program follow them all")
