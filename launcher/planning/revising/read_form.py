@@ -9,6 +9,7 @@ from launcher.job_options.request import JobRequest
 from launcher.kind_interface.kind import Kind
 from launcher.planning.revising.form import RESOURCES, SETTINGS
 from launcher.system.files import Json
+from launcher.taskfile.entry_reader import check_variables
 from launcher.taskfile.overrides import Overrides, read_overrides
 from launcher.taskfile.resources import read_request
 from launcher.taskfile.scope import Scope
@@ -49,7 +50,7 @@ def read_form(
         return None
     overrides = _overrides(sets, scope)
     parts = _parts(root, problems)
-    settled = _settled(parts.get(SETTINGS), kind, overrides, root.place, problems)
+    settled = _settled(parts.get(SETTINGS), kind, overrides, root.place, scope)
     request = _request(parts.get(RESOURCES), kind, overrides, scope)
     fault = terms_fault(request.terms, in_task_file)
     if fault is not None:
@@ -74,8 +75,9 @@ def _parts(root: Node, problems: list[Problem]) -> dict[str, Node]:
 
 
 def _settled(
-    node: Node | None, kind: Kind, overrides: Overrides, where: Place, problems: list[Problem]
+    node: Node | None, kind: Kind, overrides: Overrides, where: Place, scope: Scope
 ) -> Settled | None:
+    problems = scope.problems
     given: dict[str, tuple[Scalar, Node]] = {}
     names = known_settings(kind)
     if isinstance(node, Fields):
@@ -88,7 +90,10 @@ def _settled(
         message = f"expected settings of {kind.name}, such as {names[0]}: …" if names else ""
         problems.append(Problem(code="wrong-type", message=message, place=node.place))
     stronger: Given = {**overrides.settings, **overrides.kind_settings.get(kind.name, {})}
-    return settle(kind, {**given, **stronger}, where, problems)
+    given |= stronger
+    if not kind.entry and not check_variables(given, scope):
+        return None
+    return settle(kind, given, where, problems)
 
 
 def _request(node: Node | None, kind: Kind, overrides: Overrides, scope: Scope) -> JobRequest:

@@ -11,7 +11,7 @@ from launcher.job_options.registry import job_options
 from launcher.job_options.request import JobRequest
 from launcher.kind_interface.draft import Draft
 from launcher.kind_interface.kind import Role
-from launcher.kinds import roots_of, signature_of
+from launcher.kinds import program_words, roots_of, signature_of
 from launcher.planning.identity import Code
 from launcher.planning.load import content_digest
 from launcher.planning.planned_job import code_of
@@ -116,8 +116,10 @@ def _with_settings(
     _refuse_by_kind(store, job, old, new)
     argv = tuple(job.kind.argv(new))
     if job.is_program:
-        settings = {} if not spec.settings else after.settings
-        return replace(spec, settings=settings, argv=argv, signature=program_signature(argv)), ()
+        signature = program_signature(program_words(after.settings, argv))
+        spec = replace(spec, argv=argv, signature=signature)
+        if job.is_added and not (after.settings["cwd"] or after.settings["env"]):
+            return replace(spec, settings={}), ()
     code = _code_now(job, after)
     rehash = Rehash(needed_by=store.read.needed_by, content=content_digest)
     rehash.enter(job, before.settings, after.settings, code)
