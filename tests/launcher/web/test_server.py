@@ -256,6 +256,8 @@ def _status(connection: socket.socket) -> int:
 
 def test_a_request_that_is_too_large_or_none_is_refused(page: Page) -> None:
     assert page.get("jobs?q=" + "x" * 100_000).status == 414
+    assert page.get("jobs/" + "9" * 4300).status == 414
+    assert page.get("jobs/" + "9" * 4000).status == 404
     large = page.post("jobs/1/hold", {"question": "x" * 200_000})
     assert large.status == 413
     with socket.create_connection(("127.0.0.1", page.port)) as connection:
