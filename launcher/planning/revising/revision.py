@@ -77,13 +77,10 @@ def revise(store: Store, job: QueuedJob, before: JobValues, after: JobValues) ->
         f"{name} {spelt(before.settings.get(name))} → {spelt(after.settings[name])}"
         for name in changed
     ]
+    # `launcher priority` writes the row's own, and not that of its spec
+    spec = replace(spec, priority=after.request.priority)
     if options:
-        spec = replace(
-            spec,
-            resources=job.resources(after.request),
-            terms=after.request.terms,
-            priority=after.request.priority,
-        )
+        spec = replace(spec, resources=job.resources(after.request), terms=after.request.terms)
     hashes: tuple[tuple[JobRow, str], ...] = ()
     if changed:
         spec, hashes = _with_settings(store, job, spec, before, after)
