@@ -80,7 +80,9 @@ def submit_calls(
             spec = _spec(name, root, replace(request, terms=terms))
             numbers = _put(store, spec, calls, context, asked)
             rows = store.read.jobs_by_id(numbers)
-    except Exception:  # after an interrupt the jobs may be queued; if not, `launcher clean` deletes the file
+    except (
+        Exception
+    ):  # after an interrupt the jobs may be queued; if not, `launcher clean` deletes the file
         if not numbers:
             Path(calls[0].file).unlink(missing_ok=True)
         raise
