@@ -155,15 +155,30 @@ def pause_reason(device: str, reservation: int | None, now: float) -> Reason:
         reservation: bytes that are promised to it on each of them; None: they are its alone.
         now: seconds since 1970.
     """
-    data: dict[str, Json] = {"since": now}
+    kept = reserved_text(device, reservation)
+    vram: dict[str, Json] = {"vram": reservation} if kept and reservation is not None else {}
     text = f"paused since {moment(int(now))}"
-    if device != CPU:
-        number = device.count(",") + 1
-        where = "its GPU" if number == 1 else f"each of its {number} GPUs"
-        what = where if reservation is None else f"{format_bytes(reservation)} on {where}"
-        text += f"; {what} {'stays' if reservation is None else 'stay'} reserved"
-        data |= {} if reservation is None else {"vram": reservation}
-    return Reason(code=ReasonCode.PAUSED, text=text, data=data)
+    return Reason(
+        code=ReasonCode.PAUSED,
+        text=f"{text}; {kept}" if kept else text,
+        data={"since": now, **vram},
+    )
+
+
+def reserved_text(device: str, reservation: int | None) -> str:
+    """Return what of GPUs stays reserved for a running job while it is paused; '' on the CPU.
+
+    Args:
+        device: where it runs: "cpu", or the UUIDs of its GPUs with commas between.
+        reservation: bytes that are promised to it on each of them; None: they are its alone.
+    """
+    if device == CPU:
+        return ""
+    number = device.count(",") + 1
+    where = "its GPU" if number == 1 else f"each of its {number} GPUs"
+    if reservation is None:
+        return f"{where} stays reserved"
+    return f"{format_bytes(reservation)} on {where} stay reserved"
 
 
 def first_line(text: str) -> str:

@@ -7,7 +7,7 @@ from statistics import fmean
 from launcher.screens.clusters.pilots_now import NO_PILOTS, Pilots
 from launcher.screens.format import JobLine, first_line, harmless
 from launcher.screens.gpu_view import Gauge
-from launcher.states import OPEN, Reason, State
+from launcher.states import OPEN, Reason, ReasonCode, State
 from launcher.workers.progress.steps import Step
 
 METRICS = 3  # results of a job that are shown in its line
@@ -158,7 +158,7 @@ def remaining_s(
     """Return how long all that is queued or runs takes, at as many jobs at once as run now.
 
     It is unknown where nothing runs, where a kind of jobs was not done often enough of late, where a
-    job runs longer than any of its kind, or where programs wait, which may be anything.
+    job is paused or runs longer than any of its kind, or where programs wait, which may be anything.
 
     Args:
         queued: kind → how many wait.
@@ -179,7 +179,12 @@ def remaining_s(
 
 
 def _left_s(work: Work, spans: Sequence[float], now: float) -> float | None:
-    """Return how long a running job still takes: as it says itself, else as its like took."""
+    """Return how long a running job still takes: as it says itself, else as its like took.
+
+    None: unknown, as of one that is paused.
+    """
+    if work.line.code == ReasonCode.PAUSED:
+        return None
     if work.step is not None and (reported_s := work.step.left_at(now)) is not None:
         return reported_s
     taken_s = now - work.started

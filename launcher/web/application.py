@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
-from urllib.parse import parse_qs, parse_qsl
+from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -17,11 +17,12 @@ from launcher.web.guard import Guard
 from launcher.web.log_file import log_file
 from launcher.web.pages.page import Address, Content, NotThere, Page
 from launcher.web.pages.registry import PAGES
+from launcher.web.questions import Answer, Target
 from launcher.web.queue_reader import QueueReader
 from launcher.web.rendering import FOLDER
 from launcher.web.run_file import Place, TooLarge, newest_of_name, run_file
 from launcher.web.site import Site
-from launcher.web.steering import ReadOnly, Steering, Target
+from launcher.web.steering import ReadOnly, Steering
 from launcher.web.streams import Streams, TooManyStreams
 
 EVENTS = "text/event-stream"
@@ -111,8 +112,13 @@ class Application:
     async def _act(self, request: Request) -> Response:
         """Change a job, where what is confirmed is still what would be done."""
         target = self._target(request)
-        form = parse_qs((await request.body()).decode(errors="replace"))
-        answered = await self._steering.act(target, form.get("question", [""])[0])
+        form = dict(
+            parse_qsl((await request.body()).decode(errors="replace"), keep_blank_values=True)
+        )
+        # a form's lines end as in mail: HTML, 4.10.21
+        text = form.get("text", "").replace("\r\n", "\n")
+        answer = Answer(confirms=form.get("question", ""), text=text)
+        answered = await self._steering.act(target, answer)
         if isinstance(answered, int):
             place = f"{self._site.root}jobs/{target.job}?notice={answered}"
             return RedirectResponse(place, 303)

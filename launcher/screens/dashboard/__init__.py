@@ -2,5 +2,5 @@
 
 Start reading at `app.Top`.
 In reading order: app, controller, sources, page, overview_page, job_page, job_actions,
-key_bindings, layout, log_tail, metric_curves, canvas, screen_recording.
+job_texts, key_bindings, layout, log_tail, metric_curves, canvas, screen_recording.
 """

@@ -56,6 +56,8 @@ _HELP = (
         (
             ("h", "hold: it does not start until it is released"),
             ("l", "release a held one"),
+            ("p", "pause a running one: its processes stop, what it has reserved stays reserved"),
+            ("u", "resume a paused one"),
             ("c", "cancel; a running one is asked to end, and killed after its grace"),
             ("r", "retry one that failed, was cancelled or skipped"),
             ("+ -", "more or less priority; a point is worth a day of waiting"),

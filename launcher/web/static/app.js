@@ -123,19 +123,23 @@ async function read(request) {
 function show(page, address) {
   const dialog = byId("dialog");
   const form = page.document.getElementById("question");
-  if (!form) return tell("trouble", page.document.getElementById("message")?.textContent || "that cannot be done");
+  if (!form) {
+    tell("trouble", page.document.getElementById("message")?.textContent || "that cannot be done");
+    return false;
+  }
   dialog.replaceChildren(form);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const body = new URLSearchParams(new FormData(form));
     dialog.close();
     const next = await read(fetch(address, { method: "POST", body }));
-    if (!next) return;
-    if (!next.answer.redirected) return show(next, address);
-    tell("trouble", "");
-    tell("notice", next.document.getElementById("notice")?.textContent || "done");
+    if (next?.answer.redirected) {
+      tell("trouble", "");
+      tell("notice", next.document.getElementById("notice")?.textContent || "done");
+    } else if (!(next && show(next, address)) && form.elements.text) dialog.showModal(); // what was typed is kept
   });
   if (!dialog.open) dialog.showModal();
+  return true;
 }
 
 document.addEventListener("click", (event) => {
@@ -171,7 +175,9 @@ function choose(by) {
   next.scrollIntoView({ block: "nearest" });
 }
 
-const verbs = { h: "hold", l: "release", c: "cancel", r: "retry", "+": "raise", "-": "lower" };
+const verbs = {
+  h: "hold", l: "release", p: "pause", u: "resume", c: "cancel", r: "retry", "+": "raise", "-": "lower", t: "tag", n: "note",
+};
 const go = (place) => { location.href = place; };
 const follow = (rel) => { const link = document.querySelector(`a[rel=${rel}]`); if (link) go(link.href); };
 const keys = {

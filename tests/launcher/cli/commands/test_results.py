@@ -365,6 +365,26 @@ def test_a_narrow_terminal_names_the_columns_that_it_hides(store: Store) -> None
     assert "not shown: " in drawn
 
 
+def test_a_pipe_gets_the_columns_of_a_wide_terminal_whole_and_csv_all(
+    launcher: Launcher, store: Store
+) -> None:
+    name = f"command/{'long' * 40}"
+    (job,) = enqueue(store, a_spec("train.py", "--seed=1", name=name))
+    result: dict[str, Json] = {"accuracy": {"value": 0.987654321, "low": 0.9, "high": 1.0}}
+    done = Done(at=2.0, result=result | {f"epoch_{n}": float(n) for n in range(100)})
+    store.scheduling.finish(claimed(store, job), done, outputs={}, now=2.0)
+    answer = launcher("results", "test", "--sort", "accuracy")
+    assert answer.out.splitlines() == [
+        "job\taccuracy\taccuracy_low\taccuracy_high",
+        f"{name}\t0.987654321\t0.9\t1.0",
+    ]
+    table = launcher("results", "test", "--sort", "accuracy", "--format", "table").out.splitlines()
+    assert table[1].split()[0] == name
+    answer = launcher("results", "test", "--sort", "accuracy", "--format", "csv")
+    head, _ = csv.reader(io.StringIO(answer.out))
+    assert len(head) > 100
+
+
 def test_what_tells_models_apart_stands_behind_their_names_where_there_is_room() -> None:
     rows = [row | {"seed": at, "lr": 0.1} for at, row in enumerate(ROWS)]
     head = draw(rows, everything=True, width=160, parts=["seed", "lr"]).splitlines()[0].split()

@@ -545,13 +545,16 @@ def test_a_failed_job_is_retried(jobs: list[int], home: Home, store: Store) -> N
 @pytest.mark.parametrize(
     ("place", "key", "told"),
     [
-        (0, "h", "a running job cannot be held; c cancels it"),
+        (0, "h", "a running job cannot be held; p pauses it, c cancels it"),
         (0, "l", "is running: only a held job can be released"),
         (0, "r", "is running: only what ended can be retried"),
         (0, "+", "is running: only what waits has a priority that matters"),
         (2, "l", "is queued: only a held job can be released"),
         (4, "c", "is failed already: there is nothing to cancel"),
         (4, "h", "is failed: only a queued job can be held"),
+        (0, "u", "is not paused"),
+        (2, "p", "is queued: only a running job can be paused"),
+        (2, "u", "is queued: only a paused job can be resumed"),
     ],
 )
 def test_what_cannot_be_done_says_why(
