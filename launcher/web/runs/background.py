@@ -1,11 +1,10 @@
-"""Reads what takes long to read, in a thread of its own: a laboratory may measure for minutes."""
+"""Reads what takes long to read, in threads of their own: a laboratory may measure for minutes."""
 
 import sqlite3
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -15,6 +14,7 @@ from launcher.screens.format import harmless
 PATIENCE_S = 0.4  # that a page waits for what it shows for the first time
 SHARE = 0.01  # of a core, for what is read again because the queue has changed
 LONGEST_PAUSE_S = 60.0  # between two times
+LAST_S = 1.0  # that the end of the server waits for what is being read
 MOST_KEPT = 16
 
 K = TypeVar("K", bound=Hashable)
@@ -28,12 +28,12 @@ class _Entry(Generic[V]):
     mark: Hashable = None  # of the queue when that was read
     data: V | None = None
     trouble: str = ""
-    reading: Future[None] | None = None
+    reading: threading.Thread | None = None
     next_at: float = 0.0  # before this nothing is read again
 
     @property
     def busy(self) -> bool:
-        return self.reading is not None and not self.reading.done()
+        return self.reading is not None and self.reading.is_alive()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class Background(Generic[K, V]):
             clock: tells the time in seconds.
         """
         self._read, self._patience_s, self._clock = read, patience_s, clock
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="background")
+        self._turn, self._closed = threading.Lock(), False
         self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
 
     def look(self, key: K, mark: Hashable) -> Look[V]:
@@ -81,21 +81,27 @@ class Background(Generic[K, V]):
             self._entries.popitem(last=False)
         if not entry.busy and entry.mark != mark and self._clock() >= entry.next_at:
             entry.mark = mark
-            entry.reading = self._thread.submit(self._take, key, entry)
+            # whoever ends the server does not wait for a laboratory
+            entry.reading = threading.Thread(target=self._take, args=(key, entry), daemon=True)
+            entry.reading.start()
         if entry.data is None and entry.reading is not None:
-            with suppress(TimeoutError):
-                entry.reading.result(self._patience_s)
+            entry.reading.join(self._patience_s)
         return Look(data=entry.data, trouble=entry.trouble, pending=entry.busy)
 
     def close(self) -> None:
-        """End the thread, when what it reads is read."""
-        self._thread.shutdown(cancel_futures=True)
+        """Read nothing more; what is being read is waited for, but not for long."""
+        self._closed = True
+        if self._turn.acquire(timeout=LAST_S):
+            self._turn.release()
 
     def _take(self, key: K, entry: _Entry[V]) -> None:
-        began = self._clock()
-        try:
-            entry.data, entry.trouble = self._read(key), ""
-        except (Error, OSError, sqlite3.Error) as error:  # another time it may be sound
-            entry.trouble = harmless(" ".join(str(error).split()))
-        now = self._clock()
-        entry.next_at = now + min(LONGEST_PAUSE_S, (now - began) / SHARE)
+        with self._turn:
+            if self._closed:
+                return
+            began = self._clock()
+            try:
+                entry.data, entry.trouble = self._read(key), ""
+            except (Error, OSError, sqlite3.Error) as error:  # another time it may be sound
+                entry.trouble = harmless(" ".join(str(error).split()))
+            now = self._clock()
+            entry.next_at = now + min(LONGEST_PAUSE_S, (now - began) / SHARE)

@@ -117,3 +117,21 @@ def test_what_cannot_be_read_is_said_and_read_another_time() -> None:
         assert runs.look(1, "b").trouble == ""
     finally:
         runs.close()
+
+
+def test_the_end_does_not_wait_for_what_takes_for_ever() -> None:
+    let, reading = threading.Event(), threading.Event()
+
+    def read(run: int) -> str:
+        reading.set()
+        let.wait()
+        return "late"
+
+    runs = Background(read, patience_s=0.0)
+    try:
+        assert runs.look(1, "a").pending
+        assert reading.wait(DEADLINE_S)
+        runs.close()
+        assert runs.look(1, "a").data is None
+    finally:
+        let.set()
