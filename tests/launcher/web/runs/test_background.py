@@ -17,6 +17,9 @@ class Reads:
         self.now = 0.0
         self.takes_s = 0.0
 
+    def clock(self) -> float:
+        return self.now
+
     def __call__(self, run: int) -> str:
         assert self.let.wait(DEADLINE_S)
         self.calls.append(run)
@@ -26,7 +29,7 @@ class Reads:
 
 @contextmanager
 def reader(reads: Reads, patience_s: float = DEADLINE_S) -> Iterator[Background[int, str]]:
-    made = Background(reads, patience_s=patience_s, clock=lambda: reads.now)
+    made = Background(reads, patience_s=patience_s, clock=reads.clock, cost=reads.clock)
     try:
         yield made
     finally:
