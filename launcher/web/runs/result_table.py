@@ -78,6 +78,12 @@ class ResultTable:
     single: int  # rows of single sets
     shows_pooled: bool
     data: str  # of all rows, where they have the same
+    data_differs: bool
+
+    @property
+    def intervals(self) -> bool:
+        """Whether a number has an interval."""
+        return any(cell.interval for row in self.rows for cell in row.cells)
 
     @property
     def metrics_left(self) -> int:
@@ -121,6 +127,7 @@ def result_table(compared: Compared, wish: Wish) -> ResultTable:
         pooled=pooled,
         single=len(compared.results.rows) - pooled,
         shows_pooled=shows_pooled,
+        data_differs=DATA in named,
         data=_text(rows[0], DATA) if rows and DATA not in named else "",
     )
 

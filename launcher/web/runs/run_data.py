@@ -16,11 +16,12 @@ from launcher.system.paths import Home
 from launcher.web.runs.comparison import Compared, compare
 from launcher.web.runs.figures import Figure, figures_of
 from launcher.web.runs.pictures import RUN_FOLDER, Gallery, find_pictures, opened
+from launcher.workers.progress.attempt_progress import newest_step
 
 MOST_JOBS = 20_000  # of the runs whose results are shown
 MOST_REPORTS = 8
 MOST_CURVES = 8  # jobs whose curves lie over each other
-_LOOKED_AT = 500  # jobs, whether they have reported numbers
+_LOOKED_AT = 200  # jobs, whether they have reported numbers
 REPORT_BYTES = 16 << 20
 REPORT_SUFFIX = ".html"
 _MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
@@ -112,9 +113,10 @@ def _with_curves(home: Home, jobs: Sequence[JobRow]) -> tuple[int, ...]:
     """Return jobs that have reported numbers as they went, those that make models first."""
     began = [job for job in jobs if job.attempts]
     began.sort(key=lambda job: (job.plain_spec.role not in _MAKERS, job.id))
-    reported = (
-        job.id for job in began[:_LOOKED_AT] if home.attempt(job.id, job.attempts).progress.exists()
+    steps = (
+        (job.id, newest_step(home.attempt(job.id, job.attempts))) for job in began[:_LOOKED_AT]
     )
+    reported = (job for job, step in steps if step is not None and step.metrics)
     return tuple(islice(reported, MOST_CURVES))
 
 

@@ -231,6 +231,15 @@ def test_a_stream_sends_results_when_they_are_read(
         assert "command/late" in parts["jobs"]
 
 
+def test_curves_of_jobs_that_reported_numbers_are_linked(page: Page, home: Home) -> None:
+    attempt = home.attempt(2, 1)
+    attempt.folder.mkdir(parents=True)
+    attempt.log.write_text("launcher: step=1 total=2 loss=0.5\nlauncher: step=2 total=2 loss=0.4\n")
+    html = shown(page, "runs/1", "its curves")
+    assert f'href="{page.root}curves?job=2"' in html
+    assert "loss" in page.get("curves?job=2").text
+
+
 def test_a_job_and_the_queue_lead_to_the_run(page: Page) -> None:
     assert f'href="{page.root}runs/1"' in page.get("jobs/1").text
     assert f'href="{page.root}run/night"' in page.get("jobs").text

@@ -72,6 +72,7 @@ def test_rows_that_pool_sets_are_shown_first_and_apart() -> None:
     assert table(rows, rows="sets").data == "dot"
     both = table([*rows, a_row("a", "ring", auc=0.5)], rows="sets")
     assert column(both, "data") == ["dot", "ring"]
+    assert (both.data, both.data_differs, both.intervals) == ("", True, False)
 
 
 def test_metrics_with_an_interval_come_first_where_there_are_many() -> None:
@@ -80,6 +81,7 @@ def test_metrics_with_an_interval_come_first_where_there_are_many() -> None:
     made = table([row])
     assert [heading.name for heading in made.headings if heading.numeric] == ["auc"]
     assert made.metrics_left == FEW + 3
+    assert made.intervals
     (cell,) = [cell for cell in made.rows[0].cells if cell.numeric]
     assert (cell.text, cell.interval) == ("0.5123", "0.412 to 0.6")
     assert table([row], everything=True).metrics_left == 0
