@@ -102,8 +102,8 @@ def _with_headers(send: Send) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
             names = {name.lower() for name, _ in message.get("headers", ())}
-            kept = () if b"cache-control" in names else (_KEEP_NOTHING,)
-            message["headers"] = [*message.get("headers", ()), *_encoded((*HEADERS, *kept))]
+            ours = [each for each in (*HEADERS, _KEEP_NOTHING) if each[0].encode() not in names]
+            message["headers"] = [*message.get("headers", ()), *_encoded(ours)]
         await send(message)
 
     return sent

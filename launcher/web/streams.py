@@ -161,7 +161,7 @@ class Streams:
                 name: (fragment.version, _event(name, fragment))
                 for name, fragment in shown.rendered.fragments.items()
             }
-            channel.renew_at = now + RENEW_S
+            channel.renew_at = now if shown.pending else now + RENEW_S
             channel.pause_s = max(LOOK_EVERY_S, (self._cost() - began) / SHARE)
             return events
 
