@@ -133,13 +133,16 @@ def test_a_change_of_a_program_runs_what_follows_it_and_nothing_else(study: Proj
     assert changed(study) == set()
 
 
-def test_a_waiting_program_is_changed_with_the_hashes_of_the_changed_file(study: Project) -> None:
+def test_a_waiting_job_is_changed_with_the_hashes_of_the_changed_file(study: Project) -> None:
     study.call("launcher", "run", "study.yaml", "--detach", "--set", "resources.not_before=+1h")
     answer = study.call("launcher", "edit", "command/prepare", "--set", "env={WORDS: many}")
     assert answer.returncode == 0, answer.stderr
+    answer = study.call("launcher", "edit", "toytrain/dot:pre", "--set", "lr=0.5")
+    assert answer.returncode == 0, answer.stderr
     with reading(study.home) as store:
         stored = {row.name: row.hash for row in store.read.of_run("study")}
-    study.write("study.yaml", TASK.replace("WORDS: few", "WORDS: many"))
+    task = TASK.replace("WORDS: few", "WORDS: many")
+    study.write("study.yaml", task.replace("after: prepare", "after: prepare, lr: 0.5"))
     answer = study.call("launcher", "run", "study.yaml", "--dry-run", "--json")
     assert {job["name"]: job["hash"] for job in json.loads(answer.stdout)["jobs"]} == stored
     assert "WORDS=many" in study.call("launcher", "show", "command/prepare").stdout
