@@ -167,3 +167,15 @@ def test_a_program_cannot_take_what_the_launcher_sets(project: Project) -> None:
     found = dict(line.split("=", 1) for line in log if "=" in line)
     names = ("CUDA_VISIBLE_DEVICES", "LAUNCHER_JOB", "OMP_NUM_THREADS", "PATH")
     assert [found[name] for name in names] == ["", "1", "5", "/nowhere"]
+
+
+def test_a_folder_that_no_job_has_made_is_named_where_its_program_fails(project: Project) -> None:
+    project.write(
+        "study.yaml",
+        "name: study\ncommand:\n"
+        "  - {name: first, argv: ['true']}\n"
+        "  - {name: second, argv: ['true'], cwd: made, after: first}\n",
+    )
+    answer = project.call("launcher", "run", "study.yaml")
+    assert answer.returncode == 1
+    assert f"there is no folder {project.folder}/made" in answer.stderr
