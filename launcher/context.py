@@ -5,11 +5,11 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from launcher.job import Spec
+from launcher.job import PROGRAM, Spec
 from launcher.system.environment import owners_environment
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
@@ -60,6 +60,54 @@ def read_context(record: Mapping[str, Any]) -> Context:
                 affinity=tuple(affinity),
             )
     raise Unreadable("the record of its surroundings is not complete")
+
+
+def own_variables(spec: Spec) -> Mapping[str, str]:
+    """Return the variables that a program's entry sets itself; nothing for any other job.
+
+    Raises:
+        Unreadable: its record has something else there.
+    """
+    variables = spec.settings.get("env") if spec.kind == PROGRAM else None
+    if not variables:
+        return {}
+    match variables:
+        case dict() if {*map(type, variables), *map(type, variables.values())} <= {str}:
+            return variables
+    raise Unreadable("the variables of its entry are no texts")
+
+
+def own_folder(spec: Spec, folder: str) -> str:
+    """Return the folder in which a job begins.
+
+    Args:
+        spec: of the job; a program's entry may name a folder.
+        folder: in which the job was queued.
+
+    Raises:
+        Unreadable: its record has something else there.
+    """
+    named = spec.settings.get("cwd") if spec.kind == PROGRAM else None
+    if not named:
+        return folder
+    if not isinstance(named, str):
+        raise Unreadable("the folder of its entry is no text")
+    try:
+        return str(Path(folder, Path(named).expanduser()))
+    except RuntimeError:  # "~nobody": there is no such folder, as its start will say
+        return str(Path(folder, named))
+
+
+def placed_context(spec: Spec, context: Context) -> Context:
+    """Return the context of a job with the folder and the variables that its own entry names.
+
+    Raises:
+        Unreadable: its record has something else there.
+    """
+    folder, variables = own_folder(spec, context.folder), own_variables(spec)
+    if folder == context.folder and not variables:
+        return context
+    return replace(context, folder=folder, environment={**context.environment, **variables})
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,14 @@
 A laboratory installs its kinds under the entry-point group `launcher.kinds`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, StringConstraints, field_validator
 
 from launcher.errors import UsageError
 from launcher.ids import DataId, Words
@@ -21,10 +22,41 @@ from launcher.kind_interface.settings import Settings
 GROUP = "launcher.kinds"
 
 
-class CommandSettings(Settings):
-    """What a command needs to be run again: its words."""
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+
+# no number, as editors know by the pattern
+_Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+
+
+class CommandSettings(Settings):
+    """What a command needs to be run again: its words, and where it starts."""
+
+    added = frozenset({"cwd", "env"})
     argv: tuple[str, ...] = Field(min_length=1, description="the program and its arguments")
+    cwd: str = Field(
+        default="", description="folder in which it starts; relative to that of `launcher run`"
+    )
+    env: dict[str, _Text] = Field(
+        default={}, description="variables of its environment, over those of `launcher run`"
+    )
+
+    @field_validator("cwd")
+    @classmethod
+    def _check_folder(cls, cwd: str) -> str:
+        if "\0" in cwd:
+            raise ValueError("no folder has a name with a null character")
+        return cwd
+
+    @field_validator("env")
+    @classmethod
+    def _check_variables(cls, env: dict[str, str]) -> dict[str, str]:
+        for name in env:
+            if not _VARIABLE.fullmatch(name):
+                raise ValueError(
+                    f"{name!r} is no name of a variable: letters, digits and _, no digit first"
+                )
+        return env
 
 
 class Command:
@@ -159,6 +191,20 @@ def roots_of(kind: Kind, settings: Mapping[str, Any]) -> tuple[str, ...]:
         for module in modules_of(settings[key])
     )
     return tuple(dict.fromkeys((*([entry] if entry else []), *kind.sources, *chosen)))
+
+
+def program_words(settings: Mapping[str, Any], argv: Sequence[str]) -> tuple[str, ...]:
+    """Return the command line that starts a program as its entry does, in its folder, with its variables.
+
+    Args:
+        settings: of a command; one that was added has none.
+        argv: the program and its arguments.
+    """
+    folder, variables = settings.get("cwd"), settings.get("env") or {}
+    if not folder and not variables:
+        return tuple(argv)
+    start = ("-C", str(folder)) if folder else ()
+    return ("env", *start, *(f"{name}={text}" for name, text in variables.items()), *argv)
 
 
 def costs(kind: "Kind") -> tuple[str, ...]:

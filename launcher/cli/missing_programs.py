@@ -68,12 +68,16 @@ def _warn_of_targets(run: str, notify: RunNotify, environ: Mapping[str, str]) ->
 
 def _warn_of_programs(plans: "Iterable[Plan]") -> None:
     """Tell which programs of task files cannot be found; each once, for an earlier job may make it."""
-    first: dict[str, str] = {}  # program → the first job that starts it
+    first: dict[tuple[str, str, str], str] = {}  # program, folder and PATH → the first such job
+    here = os.environ.get("PATH", os.defpath)
     for made in plans:
         for job in made.jobs:
             if not job.entry:
-                first.setdefault(job.argv[0], job.name)
-    for program, name in first.items():
-        if reason := missing_program(program, Path.cwd(), os.environ):
+                folder, variables = job.settings.get("cwd"), job.settings.get("env")
+                path = variables.get("PATH", here) if isinstance(variables, dict) else here
+                first.setdefault((job.argv[0], str(folder or ""), str(path)), job.name)
+    for (program, folder, path), name in first.items():
+        place = Path.cwd() / Path(folder).expanduser()
+        if reason := missing_program(program, place, {"PATH": path}):
             text = f"warning: {reason}; {name} fails unless it is there when that starts"
             click.echo(harmless(text), err=True)

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from launcher.planning.expanding.step import Step
 from launcher.taskfile.yaml_tree import Scalar
 
 MISSING = "missing-input"
+EXPECTED = "expected-input"
 MOST_FILE_NAME = 255  # bytes of one name in a path, on every file system we know
 MOST_LISTED = 5  # missing paths named in one warning
 
@@ -47,6 +48,7 @@ class _Lack:
     place: Place
     jobs: list[str] = field(default_factory=list)
     remedy: str = ""
+    by: str = ""  # the program before these jobs that may make it
 
 
 class Dependencies:
@@ -62,31 +64,66 @@ class Dependencies:
         self.lacks: dict[str, _Lack] = {}
         self.given: dict[str, list[Path]] = {}  # job → what it reads that is there already
         self.places: dict[str, Place] = {}  # job → where the file asks for it
+        self.programs: set[str] = set()  # jobs of which nobody knows what they make
+        self.behind_programs: dict[str, frozenset[str]] = {}  # job → the nearest of these before it
+        self.expected: dict[str, _Lack] = {}  # of jobs behind a program: it may make them
 
     def connect(
-        self, step: Step, inputs: Iterable[Input], outputs: Iterable[Path], problems: list[Problem]
+        self,
+        step: Step,
+        inputs: Iterable[Input],
+        outputs: Sequence[Path],
+        problems: list[Problem],
+        after: Iterable[str] = (),
     ) -> list[str]:
-        """Enter a job; return the earlier jobs that make what it reads."""
-        needs: set[str] = set()
-        given = self.given[step.name] = []
+        """Enter a job; return the earlier jobs that make what it reads, and those that it names.
+
+        What a program makes is not known. A job behind one may read what is not there yet, and what is there
+        is taken for the program's: the identity of the program stands for it in the job's hash.
+
+        Args:
+            step: of the job.
+            inputs: what it reads.
+            outputs: what it writes.
+            problems: where complaints are added.
+            after: the jobs that its entry names; others are left out.
+        """
+        needs = {name for name in after if name in self.order}
+        others: list[Input] = []
         for file in inputs:
-            path = _normal(str(file.path))
-            makers = self._makers_of(path)
-            if makers:
-                needs.update(makers)
-            elif self.there(file.path):
-                given.append(file.path)
-            else:
-                if path not in self.lacks:
-                    self.lacks[path] = _Lack(
-                        path, file.what, self._place(step, path), remedy=file.remedy
-                    )
-                self.lacks[path].jobs.append(step.name)
+            makers = self._makers_of(_normal(str(file.path)))
+            needs.update(makers)
+            if not makers:
+                others.append(file)
+        needs.discard(step.name)
+        behind = self.behind_programs[step.name] = self._programs_before(needs)
+        self.given[step.name] = [] if behind else [x.path for x in others if self.there(x.path)]
+        for file in others:
+            if not self.there(file.path):
+                self._lacks(step, file, min(behind, default=""))
+        if not step.kind.entry and not outputs:
+            self.programs.add(step.name)
         self.make(step, outputs, problems)
         self.order[step.name] = len(self.order)
         self.places[step.name] = step.place
-        needs.discard(step.name)
         return sorted(needs, key=self.order.__getitem__)
+
+    def _programs_before(self, needs: Collection[str]) -> frozenset[str]:
+        """Return the nearest programs before a job; jobs behind the same ones share the set."""
+        sets = {self.behind_programs[need] for need in needs if need not in self.programs}
+        own = frozenset(need for need in needs if need in self.programs)
+        sets = {each for each in (own, *sets) if each}
+        return next(iter(sets)) if len(sets) == 1 else frozenset().union(*sets)
+
+    def _lacks(self, step: Step, file: Input, program: str) -> None:
+        """Enter a path that is not there; a program before the job, if there is one, may make it."""
+        path = _normal(str(file.path))
+        lacks = self.expected if program else self.lacks
+        if path not in lacks:
+            remedy = "" if program else file.remedy
+            place = self._place(step, path)
+            lacks[path] = _Lack(path, file.what, place, remedy=remedy, by=program)
+        lacks[path].jobs.append(step.name)
 
     def _makers_of(self, path: str) -> Sequence[str]:
         """Return the jobs that make a path, or a folder in which it lies."""
@@ -95,13 +132,19 @@ class Dependencies:
             return makers
         return [*makers, *(self.makers[folder] for folder in above if folder in self.makers)]
 
-    def behind(self, inputs: Iterable[Input]) -> tuple[list[str], list[Path]]:
-        """Return the jobs that make some paths, and those of the paths that are there already."""
-        needs: set[str] = set()
+    def behind(self, inputs: Iterable[Input], user: str) -> tuple[list[str], list[Path]]:
+        """Return the jobs that make some paths, and those of the paths that are there already.
+
+        Args:
+            inputs: the paths.
+            user: a job that reads them, too; what programs before it make is theirs.
+        """
+        programs = self.behind_programs[user]
+        needs: set[str] = {*programs}
         given = []
         for file in inputs:
             makers = self._makers_of(_normal(str(file.path)))
-            if not makers and self.there(file.path):
+            if not makers and not programs and self.there(file.path):
                 given.append(file.path)
             needs.update(makers)
         return sorted(needs, key=self.order.__getitem__), given
@@ -128,10 +171,30 @@ class Dependencies:
 
     def missing_inputs(self) -> list[Problem]:
         """Return a warning for each place that asks for paths which are not there."""
-        by_place: dict[Place, list[_Lack]] = {}
-        for lack in self.lacks.values():
-            by_place.setdefault(lack.place, []).append(lack)
-        return [self._missing(place, lacks) for place, lacks in by_place.items()]
+        by_place: dict[tuple[Place, str], list[_Lack]] = {}
+        for lack in (*self.lacks.values(), *self.expected.values()):
+            by_place.setdefault((lack.place, lack.by), []).append(lack)
+        return [
+            self._expected(place, by, lacks) if by else self._missing(place, lacks)
+            for (place, by), lacks in by_place.items()
+        ]
+
+    def _expected(self, place: Place, program: str, lacks: Sequence[_Lack]) -> Problem:
+        """Return a warning of what a program has to make, as far as is known."""
+        message = f"{lacks[0].what} is not there yet: {self._short(lacks[0].path)}"
+        notes = [f"read by {_first(lacks[0].jobs)}"]
+        if len(lacks) > 1:
+            message = f"{len(lacks)} inputs are not there yet"
+            notes = [f"{lack.what}: {self._short(lack.path)}" for lack in lacks[:MOST_LISTED]]
+        if len(lacks) > MOST_LISTED:
+            notes.append(f"and {len(lacks) - MOST_LISTED} more")
+        return Problem(
+            code=EXPECTED,
+            message=f"{message}; {program}, which runs before, has to make {_them(lacks)}",
+            severity=Severity.WARNING,
+            place=place,
+            notes=tuple(notes),
+        )
 
     def _missing(self, place: Place, lacks: Sequence[_Lack]) -> Problem:
         message = f"{lacks[0].what} is not there, and no job makes it: {self._short(lacks[0].path)}"
@@ -192,6 +255,10 @@ class Dependencies:
 
 def _normal(path: str) -> str:
     return os.path.normpath(path) if ".." in path else path  # a Path has tidied up all the rest
+
+
+def _them(lacks: Sequence[_Lack]) -> str:
+    return "it" if len(lacks) == 1 else "them"
 
 
 def _first(names: Sequence[str]) -> str:

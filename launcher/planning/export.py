@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from launcher.errors import Problem
 from launcher.kind_interface.kind import Role
+from launcher.kinds import program_words
 from launcher.planning.estimates import Estimate
-from launcher.planning.plan import Plan, Savings
+from launcher.planning.plan import Plan, PlannedJob, Savings
 from launcher.planning.preview import Preview
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.system.files import Json
@@ -59,10 +60,14 @@ def plan_commands(compared_jobs: Iterable[ComparedJob]) -> list[str]:
     Work that several jobs share is done by the first of them.
     """
     return [
-        shell_line(compared.job.argv)
+        shell_line(_words(compared.job))
         for compared in compared_jobs
         if compared.action is Action.RUN and compared.job.role is not Role.SHARED
     ]
+
+
+def _words(job: PlannedJob) -> Sequence[str]:
+    return job.argv if job.entry else program_words(job.settings, job.argv)
 
 
 def _job_record(compared: ComparedJob, estimate: Estimate) -> dict[str, Json]:
@@ -106,6 +111,8 @@ def _job_record(compared: ComparedJob, estimate: Estimate) -> dict[str, Json]:
             "warn_s": job.terms.warn_s,
             "signal": job.terms.warn_signal,
             "grace_s": job.terms.grace_s,
+            "on": list(job.terms.on),
+            "tensorboard": job.terms.tensorboard or None,
         },
         "hash": job.hash,
     }

@@ -7,7 +7,14 @@ from launcher.errors import Place, Problem
 from launcher.ids import ModelId, Poison, Stage, canonical
 from launcher.job_options.request import JobRequest
 from launcher.kind_interface.kind import Kind, Role
-from launcher.taskfile.entries import TrainEntry, UnlearnEntry, Variant, companion
+from launcher.taskfile.entries import (
+    FREE,
+    Follows,
+    TrainEntry,
+    UnlearnEntry,
+    Variant,
+    companion,
+)
 from launcher.taskfile.parser import TaskFile
 from launcher.taskfile.settings import known_settings
 from launcher.taskfile.values import At
@@ -27,6 +34,7 @@ class ModelRequest:
     base: At[ModelId] | None
     variant: Variant
     job_request: JobRequest
+    follows: Follows = FREE
     poison_kind: Kind | None = None
     poison_job_request: JobRequest | None = None
 
@@ -164,6 +172,7 @@ def _trainings(entry: TrainEntry, shared_poison: FilePoison) -> Iterator[ModelRe
                 base=base,
                 variant=variant,
                 job_request=entry.request,
+                follows=entry.follows,
                 poison_kind=None if poison.value is None else entry.poison_kind,
                 poison_job_request=entry.poison_request,
             )
@@ -194,4 +203,5 @@ def _unlearnings(
                     base=base,
                     variant=variant,
                     job_request=entry.request,
+                    follows=entry.follows,
                 )

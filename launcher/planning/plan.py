@@ -41,6 +41,7 @@ class PlannedJob:
     identity: Identity  # everything that determines the result
     signature: str  # of what it costs, see `launcher.kinds.signature_of`
     condition: str = ""  # under which a model is tested: "corrupt=jpeg50"
+    after_any: tuple[str, ...] = ()  # names of earlier jobs that must have ended, done or not
 
     @property
     def entry(self) -> str:

@@ -1,7 +1,7 @@
 """A task file worked out: every job with its files, its needs and its hash.
 
-Pure but for four callables among its arguments, which tell whether a path exists, which modules a
-kind's work imports, what their code is, and what is in a file that no job makes.
+Pure but for five callables among its arguments, which tell whether a path exists and is a folder, which
+modules a kind's work imports, what their code is, and what is in a file that no job makes.
 """
 
 import json
@@ -19,6 +19,8 @@ from launcher.kind_interface.shared_work import SharedJob
 from launcher.planning.dependencies import Dependencies, ExistenceCache
 from launcher.planning.expanding.expansion import expand
 from launcher.planning.expanding.file_order import StepFiles, in_order_of_files
+from launcher.planning.expanding.named_steps import NOTHING, Before, steps_before
+from launcher.planning.expanding.program_folders import ProgramFolders
 from launcher.planning.expanding.step import SCORING, Step
 from launcher.planning.identity import Code, Identity
 from launcher.planning.plan import Plan, PlannedJob, PlannedShare
@@ -33,6 +35,7 @@ from launcher.planning.planned_job import (
 )
 from launcher.planning.poison_draws import Draw, Draws
 from launcher.planning.sharing.shared_work import SharedWorks, User, request_of
+from launcher.taskfile.entries import FREE
 from launcher.taskfile.parser import TaskFile
 from launcher.taskfile.settings import Settled
 
@@ -50,6 +53,7 @@ def build_plan(
     digest: Callable[[str], str],
     content: Callable[[Path], str],
     closure: Callable[[tuple[str, ...]], Collection[str]] = tuple,
+    is_folder: Callable[[Path], bool] = Path.is_dir,
 ) -> Plan:
     """Work out every job of a task file.
 
@@ -60,12 +64,14 @@ def build_plan(
         digest: gives a digest of the code of a module.
         content: gives a digest of an input that is there and that no job makes.
         closure: gives modules with all those of their laboratory that they import.
+        is_folder: tells whether a path that is there is a folder.
 
     Raises:
         TaskFileError: all that is wrong with the file; nothing of it may be queued.
     """
+    folders = ProgramFolders(root, there := ExistenceCache(exists), ExistenceCache(is_folder))
     builder = _PlanBuilder(
-        task, root, ExistenceCache(exists), cache(content), partial(code_of, closure, digest)
+        task, root, there, cache(content), partial(code_of, closure, digest), folders
     )
     for step in builder.ordered(expand(task, builder.on_disk, builder.is_there, builder.problems)):
         builder.enter(step)
@@ -103,8 +109,9 @@ class _PlanBuilder:
         there: Callable[[Path], bool],
         content: Callable[[Path], str],
         code: Callable[[str, tuple[str, ...]], Code],
+        folders: ProgramFolders,
     ) -> None:
-        self.task, self.root = task, root
+        self.task, self.root, self.folders = task, root, folders
         self.run_folder = root / "runs" / task.name
         self.problems = list(task.problems)
         self.dependencies = Dependencies(root, there)
@@ -117,6 +124,8 @@ class _PlanBuilder:
         self._shared = SharedWorks(task.kinds, task.words)
         self._ready: dict[str, tuple[Draft, JobFiles]] = {}  # what kinds have said, by step
         self._lookups: dict[Any, Any] = {}  # of the kinds, shared by all drafts
+        self._before: dict[str, Before] = {}  # step → what its entry names
+        self._merged: dict[str, str] = {}  # a step that has no job of its own → the one that has it
 
     def on_disk(self, model: str) -> bool:
         """Tell whether an earlier run made a model."""
@@ -130,9 +139,10 @@ class _PlanBuilder:
             return False
 
     def ordered(self, steps: Iterable[Step]) -> Iterable[Step]:
-        """Return the steps in the order of their files, where some make folders that others read."""
+        """Return the steps in order, where some make folders that others read, or name those before them."""
         listed = list(steps)
-        if not any(step.kind.role is Role.FOLDER for step in listed):
+        self._before = steps_before(listed, self.task, self.problems)
+        if not self._before and not any(step.kind.role is Role.FOLDER for step in listed):
             return listed
         for step in listed:
             ready = self._prepare(step)
@@ -144,7 +154,8 @@ class _PlanBuilder:
             if step.name in self._ready
             for _, files in (self._ready[step.name],)
         ]
-        return in_order_of_files(reads_and_writes, self.problems)
+        named = {name: {**each.done, **each.ended} for name, each in self._before.items()}
+        return in_order_of_files(reads_and_writes, self.problems, named)
 
     def _prepare(self, step: Step) -> tuple[Draft, JobFiles] | None:
         """Return what a step's kind says of it; None, and the problem, where it cannot be planned."""
@@ -161,14 +172,24 @@ class _PlanBuilder:
         if ready is None:
             return
         draft, files = ready
-        makers = self._refuse(step, draft)
-        draw = self._draws.first(step, draft, files.inputs)
+        makers, before = self._refuse(step, draft), self._before.get(step.name, NOTHING)
+        draw = self._draws.first(step, draft, files.inputs, before.names)
         if draw is not None:
             self._share(draw, step, files)
             return
-        needs = self.dependencies.connect(step, files.inputs, files.outputs, self.problems)
-        self._jobs[step.name] = self._planned(step, files, draft.words, needs, step.name)
-        self._shared.enter(step, draft, makers)
+        after, ended = map(self._entered, before.names)
+        needs = self.dependencies.connect(step, files.inputs, files.outputs, self.problems, after)
+        if problem := self.folders.problem(step, follows=bool(needs or step.follows != FREE)):
+            self.problems.append(problem)
+        job = self._planned(step, files, draft.words, needs, step.name)
+        ended = tuple(name for name in ended if name not in needs)
+        self._jobs[step.name] = replace(job, after_any=ended) if ended else job
+        self._shared.enter(step, draft, makers, self.dependencies.behind_programs[step.name])
+
+    def _entered(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the jobs of some steps, each once; of a circle, which is reported, some have none yet."""
+        jobs = {self._merged.get(name, name) for name in names}
+        return tuple(sorted(jobs & self._jobs.keys(), key=self.dependencies.order.__getitem__))
 
     def _planned(
         self, step: Step, files: JobFiles, words: Words, needs: Iterable[str], reader: str
@@ -203,7 +224,7 @@ class _PlanBuilder:
 
     def _share(self, draw: Draw, step: Step, files: JobFiles) -> None:
         """Let an earlier job make the choice of this step, too."""
-        first = draw.step.name
+        first = self._merged[step.name] = draw.step.name
         self.dependencies.make(draw.step, files.outputs, self.problems)
         alone = self._planned(step, files, draw.draft.words, self._jobs[first].needs, first)
         draw.models[str(step.model)] = replace(alone.identity, job=first)
@@ -275,7 +296,7 @@ class _PlanBuilder:
         )
         draft, variant = self._draft(step), variant_of(step, self._code)
         files = files_of(step, draft)
-        needs, given = self.dependencies.behind(files.inputs)
+        needs, given = self.dependencies.behind(files.inputs, first.name)
         identity = Identity(
             job=name,
             kind=kind.name,
@@ -292,7 +313,7 @@ class _PlanBuilder:
         return planned_job(step, variant, files, kept_needs, identity)
 
     def of_phases(self) -> tuple[PlannedJob, ...]:
-        """Return the jobs of the kinds that are wanted, with the data and the poison that they need.
+        """Return the jobs of the kinds that are wanted, with the data, poison and programs that they need.
 
         Their hashes are those of the whole plan, so that a study done phase by phase is done once.
         What a job needs of another phase must be there already, else it is missing.
@@ -301,10 +322,14 @@ class _PlanBuilder:
         if not phases:
             return tuple(jobs.values())
         kept = {name for name, job in jobs.items() if job.kind in phases}
-        kept |= {
-            need for name in kept for need in jobs[name].needs if jobs[need].role in _PREPARING
-        }
+        for name in reversed(jobs):  # those that need a job come after it
+            if name in kept:
+                kept |= {need for need in jobs[name].needs if self._prepares(jobs[need])}
         return tuple(self._alone(job, kept) for name, job in jobs.items() if name in kept)
+
+    def _prepares(self, job: PlannedJob) -> bool:
+        """Tell whether a job is done for those that need it whatever kinds are wanted."""
+        return job.role in _PREPARING or job.name in self.dependencies.programs
 
     def left_out(self, wanted: Iterable[PlannedJob]) -> tuple[PlannedJob, ...]:
         """Return the jobs that `wanted` need and that are not among them."""
@@ -320,7 +345,10 @@ class _PlanBuilder:
             if absent is not None:
                 what = f"what {need} makes (phases leaves it out)"
                 self.dependencies.lack(job.name, absent, what)
-        return replace(job, needs=tuple(need for need in job.needs if need in kept))
+        needs, after_any = (
+            [name for name in of if name in kept] for of in (job.needs, job.after_any)
+        )
+        return replace(job, needs=tuple(needs), after_any=tuple(after_any))
 
 
 def _no_job(task: TaskFile) -> Problem:

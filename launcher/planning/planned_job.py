@@ -9,7 +9,7 @@ from launcher.job import Resources, program_signature
 from launcher.job_options.request import JobRequest
 from launcher.kind_interface.draft import Draft, Input
 from launcher.kind_interface.kind import Role
-from launcher.kinds import roots_of, signature_of
+from launcher.kinds import program_words, roots_of, signature_of
 from launcher.planning.expanding.step import Step
 from launcher.planning.identity import Code, Identity
 from launcher.planning.plan import PlannedJob
@@ -92,7 +92,12 @@ def files_of(step: Step, draft: Draft) -> JobFiles:
 
 
 def planned_job(
-    step: Step, variant: Variant, files: JobFiles, needs: tuple[str, ...], identity: Identity
+    step: Step,
+    variant: Variant,
+    files: JobFiles,
+    needs: tuple[str, ...],
+    identity: Identity,
+    after_any: tuple[str, ...] = (),
 ) -> PlannedJob:
     """Return a job.
 
@@ -100,8 +105,9 @@ def planned_job(
         step: what it does.
         variant: what it has in common with others.
         files: what it reads and writes.
-        needs: names of the jobs whose files it reads.
+        needs: names of the jobs whose files it reads, and of those that must be done before it.
         identity: everything that determines its result.
+        after_any: names of jobs that must have ended before it.
     """
     return PlannedJob(
         name=step.name,
@@ -115,6 +121,7 @@ def planned_job(
         settings=step.settings.values,
         words=identity.words,
         needs=needs,
+        after_any=after_any,
         resources=variant.resources,
         terms=step.request.terms,
         priority=step.request.priority,
@@ -124,7 +131,8 @@ def planned_job(
         argv=files.argv,
         preload=step.kind.preload,
         identity=identity,
-        signature=variant.signature or program_signature(files.argv),
+        signature=variant.signature
+        or program_signature(program_words(step.settings.values, files.argv)),
     )
 
 

@@ -35,12 +35,28 @@ class Draws:
         self._by_choice: dict[Hashable, Draw] = {}
         self._by_job: dict[str, Draw] = {}
 
-    def first(self, step: Step, draft: Draft, inputs: Iterable[Input]) -> Draw | None:
-        """Return the earlier job that makes the choice of this step; None, and note it, if none does."""
+    def first(
+        self, step: Step, draft: Draft, inputs: Iterable[Input], behind: Hashable = ()
+    ) -> Draw | None:
+        """Return the earlier job that makes the choice of this step; None, and note it, if none does.
+
+        Args:
+            step: which.
+            draft: of it.
+            inputs: what it reads.
+            behind: the jobs that its entry names; those that share a choice have them in common.
+        """
         if not step.kind.settings.for_many or step.model is None:
             return None
         poison = parse_model(step.model).last.poison
-        choice = (step.kind.name, step.images, str(poison), step.settings.text, tuple(inputs))
+        choice = (
+            step.kind.name,
+            step.images,
+            str(poison),
+            step.settings.text,
+            tuple(inputs),
+            behind,
+        )
         draw = self._by_choice.get(choice)
         if draw is None:
             self._by_choice[choice] = self._by_job[step.name] = Draw(step=step, draft=draft)

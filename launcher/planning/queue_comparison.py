@@ -45,7 +45,12 @@ class ComparedJob:
     options: tuple[str, ...] = ()  # that it waits with as they were, and not as the plan has them
     modules: tuple[str, ...] = ()  # whose code is another than when it was queued last
     number: int | None = None  # its job in the queue, None where it is new
-    after_any: tuple[str, ...] = ()  # names of jobs that must have ended before it, done or not
+    shared: tuple[str, ...] = ()  # names of jobs that do work of it for others, too
+
+    @property
+    def after_any(self) -> tuple[str, ...]:
+        """Names of jobs that must have ended before it, done or not."""
+        return (*self.job.after_any, *self.shared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,9 +202,12 @@ def _compare_known(
 
 def _other_options(job: PlannedJob, row: JobRow) -> tuple[str, ...]:
     """Return the names of the options that a waiting job does not share with the plan's."""
-    if asks_for(known_record(row.spec_text), job.resources, job.terms, job.priority):
-        return ()
-    return tuple(changed_options(row.spec, job))
+    record = known_record(row.spec_text)
+    more = {*job.after_any}.difference(record.get("after_any", ()))
+    names = ("after_any",) if more else ()
+    if asks_for(record, job.resources, job.terms, job.priority):
+        return names
+    return (*names, *changed_options(row.spec, job))
 
 
 def _further_model(job: PlannedJob, row: JobRow, stamp: Callable[[str], Stamp | None]) -> str:

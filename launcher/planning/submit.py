@@ -111,12 +111,12 @@ def _new(
         awaited = [numbers[name] for name in compared.after_any]
     code = ReasonCode.NEW if compared.number is None else ReasonCode.CHANGED
     reason = Reason(code=code, text=compared.reason)
-    spec = _spec_of(compared.job, folders, after_any=compared.after_any)
+    spec = _spec_of(compared.job, folders, shared=compared.shared)
     return NewJob(spec=spec, needs=needs, after_any=awaited, reason=reason)
 
 
-def _spec_of(job: PlannedJob, folders: _Folders, *, after_any: tuple[str, ...] = ()) -> Spec:
-    """Return a planned job as the queue keeps it."""
+def _spec_of(job: PlannedJob, folders: _Folders, *, shared: tuple[str, ...] = ()) -> Spec:
+    """Return a planned job as the queue keeps it; `shared` names jobs that do work of it."""
     return Spec(
         name=job.name,
         kind=job.kind,
@@ -133,7 +133,7 @@ def _spec_of(job: PlannedJob, folders: _Folders, *, after_any: tuple[str, ...] =
         settings=job.settings,
         words=job.words.record(),
         needs=job.needs,
-        after_any=after_any,
+        after_any=(*job.after_any, *shared),
         outputs=tuple(map(str, job.outputs)),
         sources=job.sources,
         log_link=_log_link(job, folders.run_folder),

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from launcher.context import own_folder
 from launcher.errors import counted
 from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms, is_exact, numbers_of
 from launcher.scheduler.chosen_policy import chosen_discipline
@@ -26,11 +27,12 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.usage import Usage
 from launcher.system.paths import Home
+from launcher.system.stored_fields import Unreadable
 from launcher.units import format_bytes, format_seconds
 from launcher.workers.progress.attempt_progress import newest
 
 # settings by kind that stand in another line, as people read them: of a program its words, of a function its call
-_SHOWN = {PROGRAM: {"argv"}, FUNCTION: {"arguments", "offset"}}
+_SHOWN = {PROGRAM: {"argv", "cwd", "env"}, FUNCTION: {"arguments", "offset"}}
 FEWEST = 4  # runs of which a half is told
 
 
@@ -54,7 +56,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         "needed_by": [job.name for job in needy],
         "after_any": [job.name for job in store.read.awaited_by(row.id)],
         "awaited_by": [job.name for job in store.read.awaiting(row.id)],
-        "cwd": store.read.folder_of(row.id),
+        "cwd": _folder(store, row),
         "log": str(home.attempt(row.id, row.attempts).log) if row.attempts else None,
         "not_accepted": _not_accepted(home, row),
         "progress": _progress(home, row),
@@ -72,6 +74,15 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         ],
         "result": store.read.result_of(row.id),
     }
+
+
+def _folder(store: Store, row: JobRow) -> str:
+    """Return the folder in which a job begins; where it was queued if its own cannot be understood."""
+    folder = store.read.folder_of(row.id)
+    try:
+        return own_folder(row.spec, folder)
+    except Unreadable:
+        return folder
 
 
 def _progress(home: Home, row: JobRow) -> dict[str, Any] | None:
@@ -178,6 +189,8 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
             yield key, _text(spec[key])
     if spec["argv"] and spec["kind"] != FUNCTION:  # whose call is one of its settings
         yield "argv", harmless(shlex.join(spec["argv"]))
+    if spec["kind"] == PROGRAM and (variables := spec["settings"].get("env")):
+        yield "env", harmless(shlex.join(f"{name}={text}" for name, text in variables.items()))
     for name, text in record["expected"].items():
         yield f"expected {name}", harmless(text)
     if row.priority:

@@ -75,7 +75,7 @@ def planned_jobs(plans: Iterable[Plan], history: History, *, seconds: float, vra
                     index=len(jobs),
                     lasting=lasting,
                     vram=vram,
-                    needs=(places[need] for need in job.needs if need in places),
+                    needs=(places[need] for need in (*job.needs, *job.after_any) if need in places),
                 )
             )
     return Planned(jobs=tuple(jobs), durations=durations)

@@ -6,7 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from launcher import __version__
-from launcher.context import Context, WorkerEnvironment, worker_environment_of
+from launcher.context import (
+    Context,
+    WorkerEnvironment,
+    placed_context,
+    worker_environment_of,
+)
 from launcher.job import Resources, Spec, read_resources
 from launcher.system.stored_fields import Unreadable, parsed, texts
 
@@ -69,7 +74,7 @@ def lane_of(spec: Spec, context: Context) -> Lane:
         resources=spec.resources,
         environment=environment,
         signature=spec.signature,
-        visible=visible_devices(context.environment),
+        visible=visible_devices(placed_context(spec, context).environment),
         limit=spec.terms.time_limit_s,
         on=spec.terms.on or HERE,
     )

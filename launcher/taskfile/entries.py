@@ -14,6 +14,22 @@ Name = tuple[tuple[str, str], ...]  # swept settings and their values, as in an 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Follows:
+    """The jobs behind which those of an entry run, as the entry names them."""
+
+    after: tuple[At[str], ...] = ()  # they must be done
+    after_any: tuple[At[str], ...] = ()  # they must have ended, done or not
+
+    @property
+    def texts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What is written, wherever it stands."""
+        return tuple(at.value for at in self.after), tuple(at.value for at in self.after_any)
+
+
+FREE = Follows()  # behind nothing but what makes its files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
     """One way in which an entry is done."""
 
@@ -42,6 +58,7 @@ class TrainEntry:
     poison_kind: Kind | None  # makes the poison records; None where nothing is poisoned
     request: JobRequest
     poison_request: JobRequest
+    follows: Follows = FREE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +71,7 @@ class UnlearnEntry:
     base: At[ModelId] | None  # None: every poisoned model that is trained here
     methods: tuple[tuple[At[str], tuple[Variant, ...]], ...]
     request: JobRequest
+    follows: Follows = FREE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +87,7 @@ class TestEntry:
     data: tuple[At[DataId], ...]
     settings: tuple[Settled, ...]  # under each of which every data ID is tested
     request: JobRequest
+    follows: Follows = FREE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +113,7 @@ class BenchmarkEntry:
     others: Mapping[str, At[ModelId]]  # settings that hold the ID of a model
     settings: Settled
     request: JobRequest
+    follows: Follows = FREE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +125,7 @@ class PlainEntry:
     name: str | None
     settings: Settled
     request: JobRequest
+    follows: Follows = FREE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +147,7 @@ class FolderEntry:
     name: str  # of the folder, without what tells its variants apart
     variants: tuple[FolderVariant, ...]
     request: JobRequest
+    follows: Follows = FREE
 
 
 Entry = TrainEntry | UnlearnEntry | TestEntry | AutoTest | BenchmarkEntry | PlainEntry | FolderEntry

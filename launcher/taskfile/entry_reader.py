@@ -1,16 +1,18 @@
 """An entry of a section with its keys sorted: words of the language, settings, its own matrix.
 
-Words of the language (`model`, `data`, `poison`, `method`, `matrix`, `name`, `resources`) stand beside the
-kind's own settings; a setting that has such a name is given under `settings:`.
+Words of the language (`model`, `data`, `poison`, `method`, `matrix`, `name`, `after`, `resources`) stand beside
+the kind's own settings; a setting that has such a name is given under `settings:`. Beside the settings of a
+program stand the options of a job, too, as on the command line of `launcher add`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from launcher.errors import Place
+from launcher.job_options.registry import job_options
 from launcher.job_options.request import JobRequest
 from launcher.kind_interface.kind import Kind, Role
-from launcher.taskfile.entries import companion
+from launcher.taskfile.entries import FREE, Follows, companion
 from launcher.taskfile.legacy_names import POISON_RATE, current, poison_of_rate
 from launcher.taskfile.matrix import (
     Combination,
@@ -26,13 +28,14 @@ from launcher.taskfile.matrix import (
 from launcher.taskfile.resources import RESOURCE_HINTS, request_for
 from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import all_settings, known_settings, old_names, unknown_key
-from launcher.taskfile.values import is_null
-from launcher.taskfile.yaml_tree import Fields, Given, Node, Scalar
+from launcher.taskfile.values import At, is_null, listed
+from launcher.taskfile.yaml_tree import TRUTHS, Fields, Given, Node, Scalar
 
-_COMMON = ("resources", "settings")
+_FOLLOWS = ("after", "after_any")
+_COMMON = (*_FOLLOWS, "resources", "settings")
 WORDS: Mapping[Role, tuple[str, ...]] = {
     Role.DATA: ("name", *_COMMON),
-    Role.POISON: _COMMON,
+    Role.POISON: ("resources", "settings"),
     Role.TRAIN: ("model", "data", "poison", "matrix", *_COMMON),
     Role.UNLEARN: ("model", "method", "matrix", *_COMMON),
     Role.TEST: ("model", "data", *_COMMON),
@@ -50,12 +53,9 @@ _HINTS: Mapping[str, str] = {
 }
 
 
-# What `launcher add` can say of a program, and an entry of a task file cannot yet.
+# What `launcher add` can say of a program, and an entry of a task file cannot.
 _PROGRAM_HINTS: Mapping[str, str] = {
-    "after": "an entry has no order; queue it with launcher add --after JOB -- PROGRAM",
     "hold": "an entry is not held; launcher hold JOB, or launcher add --hold -- PROGRAM",
-    "cwd": "it starts where launcher run does; write argv: [env, -C, FOLDER, PROGRAM]",
-    "env": "it has the environment of launcher run; write argv: [env, NAME=VALUE, PROGRAM]",
 }
 _SAME = {"depends": "after", "needs": "after", "requires": "after", "workdir": "cwd",
          "working_directory": "cwd", "environment": "env", "begin": "not_before"}  # fmt: skip
@@ -71,6 +71,7 @@ class RawEntry:
     own: Given
     request: JobRequest
     combinations: tuple[Combination, ...]  # of its own matrix
+    follows: Follows = FREE
 
 
 def read_raw_entry(kind: Kind, node: Fields, scope: Scope) -> RawEntry:
@@ -79,6 +80,7 @@ def read_raw_entry(kind: Kind, node: Fields, scope: Scope) -> RawEntry:
     allowed = {name for model in models for name in known_settings(model)}
     words: dict[str, Node] = {}
     own: dict[str, tuple[Scalar, Node]] = {}
+    options = () if kind.entry else _options_beside(node, allowed)
     for key, value in node.pairs:
         if key.text == "settings" and isinstance(value, Fields):
             own |= _named_today(value, models, scope)
@@ -87,7 +89,8 @@ def read_raw_entry(kind: Kind, node: Fields, scope: Scope) -> RawEntry:
         elif key.text == POISON_RATE and kind.role is Role.TRAIN:
             words.setdefault("poison", poison_of_rate(key, value, scope.problems))
     inside = set(own)
-    beside = tuple(pair for pair in node.pairs if pair[0].text not in (*words, "settings"))
+    read = {*words, "settings", *(key.text for key, _ in options)}
+    beside = tuple(pair for pair in node.pairs if pair[0].text not in read)
     outside = Fields(node.source, node.line, node.column, beside)
     for name, (key, value) in _named_today(outside, models, scope).items():
         if name in own:
@@ -100,6 +103,7 @@ def read_raw_entry(kind: Kind, node: Fields, scope: Scope) -> RawEntry:
     for name in [name for name in own if name not in allowed]:
         elsewhere = [kind.name for kind in scope.kinds.values() if name in known_settings(kind)]
         keys = allowed if name in inside else (allowed | set(WORDS[kind.role])) - {"settings"}
+        keys = keys if kind.entry or name in inside else keys | {*job_options()}
         what, hint = f"a setting of {kind.name}", _hint(kind, name)
         scope.problems.append(
             unknown_key(
@@ -118,17 +122,90 @@ def read_raw_entry(kind: Kind, node: Fields, scope: Scope) -> RawEntry:
         place=node.place,
         words=words,
         own=own,
-        request=request_for(kind, words.get("resources"), node.place, scope),
+        request=request_for(kind, _asked(node, words, options, scope), node.place, scope),
         combinations=_own_combinations(words.get("matrix"), models, own, scope),
+        follows=Follows(**{word: _followed(words.get(word), word, scope) for word in _FOLLOWS}),
     )
+
+
+def _options_beside(node: Fields, settings: Collection[str]) -> tuple[tuple[Scalar, Node], ...]:
+    """Return the options of a job that stand right in an entry, beside its settings."""
+    options = job_options()
+    return tuple(
+        pair for pair in node.pairs if pair[0].text in options and pair[0].text not in settings
+    )
+
+
+def _asked(
+    entry: Fields,
+    words: Mapping[str, Node],
+    options: Sequence[tuple[Scalar, Node]],
+    scope: Scope,
+) -> Node | None:
+    """Return what an entry asks for: its `resources`, and the options beside them."""
+    resources = words.get("resources")
+    if not options:
+        return resources
+    if resources is None or is_null(resources):
+        return replace(entry, pairs=tuple(options))
+    if not isinstance(resources, Fields):
+        return resources
+    below = {key.text for key, _ in resources.pairs}
+    for key, _ in options:
+        if key.text in below:
+            message = f"{key.text!r} is given under resources, too"
+            scope.blame(key.place, "duplicate-key", message, "leave one of them out")
+    more = tuple(pair for pair in options if pair[0].text not in below)
+    return replace(resources, pairs=(*resources.pairs, *more))
+
+
+def _followed(node: Node | None, word: str, scope: Scope) -> tuple[At[str], ...]:
+    """Return the names of jobs in `after` or `after_any`; what they mean is for the plan to find out."""
+    if node is None or is_null(node):
+        return ()
+    named: list[At[str]] = []
+    for item in listed(node):
+        if isinstance(item, Scalar) and not is_null(item) and item.text.strip():
+            named.append(At(item.text, item))
+        else:
+            message = f"{word}: expected the name of a job, or a list of names"
+            scope.blame(item.place, "wrong-type", message, "a job is named as the dry run lists it")
+    return tuple(named)
+
+
+def check_variables(given: Given, scope: Scope) -> bool:
+    """Tell whether the values of a program's variables are texts; blame those that are not.
+
+    What YAML takes for a number or a truth may not be what a program reads: 010 would be 10, and yes true.
+    """
+    node = given["env"][1] if "env" in given else None
+    if not isinstance(node, Fields):
+        return True
+    sound = True
+    for key, value in node.pairs:
+        text = value.text if isinstance(value, Scalar) else ""
+        truth = isinstance(value, Scalar) and value.plain and text.lower() in TRUTHS
+        if isinstance(value, Scalar) and isinstance(value.value, str) and not truth:
+            continue
+        sound = False
+        message = f"env: {key.text} is not given as a text"
+        hint = (
+            f'write {key.text}: "{text}"' if text and not is_null(value) else 'write "" for nothing'
+        )
+        scope.blame(value.place, "wrong-type", message, hint)
+    return sound
 
 
 def _hint(kind: Kind, name: str) -> str:
     """Return what to write instead of a word that an entry does not know; '' if that is unknown."""
     plain = name.replace("-", "_")
+    meant = _SAME.get(plain, plain)
+    if meant in _FOLLOWS and meant != name and meant in WORDS[kind.role]:
+        return f"did you mean '{meant}'?"
     if kind.entry:
         return _HINTS.get(plain, "")
-    meant = _SAME.get(plain, plain)
+    if meant != name and (meant in job_options() or meant in known_settings(kind)):
+        return f"did you mean '{meant}'?"
     return _PROGRAM_HINTS.get(meant, _HINTS.get(meant, ""))
 
 

@@ -16,7 +16,7 @@ from launcher.taskfile.entries import (
     UnlearnEntry,
     companion,
 )
-from launcher.taskfile.entry_reader import RawEntry, needed, read_raw_entry
+from launcher.taskfile.entry_reader import RawEntry, check_variables, needed, read_raw_entry
 from launcher.taskfile.legacy_names import old_note
 from launcher.taskfile.resources import request_for
 from launcher.taskfile.scope import Scope
@@ -168,6 +168,7 @@ def _train(raw: RawEntry, scope: Scope) -> TrainEntry | None:
         variants=variants,
         poison_kind=poisoner,
         request=raw.request,
+        follows=raw.follows,
         poison_request=raw.request
         if poisoner is None
         else request_for(poisoner, None, raw.place, scope),
@@ -202,6 +203,7 @@ def _unlearn(raw: RawEntry, scope: Scope) -> UnlearnEntry | None:
         base=base,
         methods=tuple(methods),
         request=raw.request,
+        follows=raw.follows,
     )
 
 
@@ -223,6 +225,7 @@ def _test(raw: RawEntry, scope: Scope) -> TestEntry | None:
         data=tuple(data_id for data_id in read if data_id is not None),
         settings=settings,
         request=raw.request,
+        follows=raw.follows,
     )
 
 
@@ -251,6 +254,7 @@ def _benchmark(raw: RawEntry, scope: Scope) -> BenchmarkEntry | None:
         others={name: model for name, model in others.items() if model is not None},
         settings=settings,
         request=raw.request,
+        follows=raw.follows,
     )
 
 
@@ -266,6 +270,7 @@ def _folder(raw: RawEntry, scope: Scope) -> FolderEntry | None:
         name=name or raw.kind.name,
         variants=variants,
         request=raw.request,
+        follows=raw.follows,
     )
 
 
@@ -283,11 +288,19 @@ def _plain(raw: RawEntry, scope: Scope) -> PlainEntry | None:
     sound, name = _given_name(raw, scope)
     if not sound:
         return None
-    settings = settle(raw.kind, scope.given(raw.kind, raw.own), raw.place, scope.problems)
+    given = scope.given(raw.kind, raw.own)
+    if not raw.kind.entry and not check_variables(given, scope):
+        return None
+    settings = settle(raw.kind, given, raw.place, scope.problems)
     if settings is None:
         return None
     return PlainEntry(
-        kind=raw.kind, place=raw.place, name=name, settings=settings, request=raw.request
+        kind=raw.kind,
+        place=raw.place,
+        name=name,
+        settings=settings,
+        request=raw.request,
+        follows=raw.follows,
     )
 
 

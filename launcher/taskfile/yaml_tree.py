@@ -10,6 +10,8 @@ from typing import Any
 
 from launcher.errors import Place
 
+# words that YAML 1.1 or 1.2 takes for true or false, in small letters
+TRUTHS = frozenset({"yes", "no", "on", "off", "true", "false"})
 _NULL = re.compile(r"|~|null|Null|NULL")
 _TRUE = re.compile(r"true|True|TRUE")
 _FALSE = re.compile(r"false|False|FALSE")

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from launcher.context import Context, read_context
+from launcher.context import Context, placed_context, read_context
 from launcher.job import CPU, Spec, read_spec
 
 
@@ -12,7 +12,7 @@ class Order:
     """What a scheduler asks a supervisor to do."""
 
     spec: Spec
-    context: Context
+    context: Context  # with the folder and the variables of the job's own entry
     job: int
     number: int
     device: str  # "cpu", or the UUIDs of GPUs with commas between
@@ -69,9 +69,10 @@ def read_order(text: bytes) -> Order:
             "device": str(device),
             "cpus": int(cpus),
         }:
+            own = read_spec(spec)
             return Order(
-                spec=read_spec(spec),
-                context=read_context(context),
+                spec=own,
+                context=placed_context(own, read_context(context)),
                 job=job,
                 number=number,
                 device=device,

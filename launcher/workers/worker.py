@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from launcher.context import own_variables
 from launcher.errors import Error, MachineError
 from launcher.ids import model_folder_name, read_words
 from launcher.job import Spec
@@ -59,7 +60,12 @@ def environment(order: Order, attempt: Attempt) -> dict[str, str]:
         place["LAUNCHER_VRAM"] = str(order.reservation)
     owner = order.context.environment
     if SITE in os.environ:  # we are below a pilot, on a node whose site has a prologue
-        place = with_site(owner, os.environ[SITE]) | place
+        own = {  # but search paths, to which a site adds
+            name: text
+            for name, text in own_variables(order.spec).items()
+            if not name.endswith("PATH")
+        }
+        place = with_site(owner, os.environ[SITE]) | own | place
     return placed_environment(owner, place, unless_set=dict.fromkeys(THREADS, cpus))
 
 

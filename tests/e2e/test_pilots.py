@@ -100,6 +100,19 @@ def test_jobs_run_on_pilots_and_their_logs_are_those_of_every_job(lab: Lab) -> N
     until(lambda: not lab.pids(), "no pilot is left")
 
 
+def test_a_task_files_order_folders_and_variables_hold_on_pilots(lab: Lab) -> None:
+    lab.project.write(
+        "study.yaml",
+        "name: study\n"
+        "command:\n"
+        '  - {name: last, argv: [sh, -c, "cat first; echo $A in $(pwd)"], after: first, '
+        "cwd: made/here, env: {A: 'a b'}}\n"
+        '  - {name: first, argv: [sh, -c, "mkdir -p made/here && echo 1 > made/here/first"]}\n',
+    )
+    lab.call("run", "study.yaml", "--on", "box")
+    assert lab.call("logs", "command/last") == f"1\na b in {lab.project.folder}/made/here\n"
+
+
 def test_next_scheduler_takes_over_what_runs_on_pilots(lab: Lab) -> None:
     gate = lab.project.folder / "gate"
     job = lab.add(*shell('while [ ! -e "$1" ]; do sleep 0.05; done', str(gate)))

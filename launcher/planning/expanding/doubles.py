@@ -21,6 +21,9 @@ def without_doubles(steps: Iterable[Step], problems: list[Problem]) -> Iterator[
                 continue
             message = f"{step.name} is the same test as {same.name}: it runs once, under that name"
             problems.append(_double("same-data", message, same, step, Severity.WARNING))
+        elif other.follows.texts != step.follows.texts:
+            message = f"{step.name} is asked for twice, with different words after it"
+            problems.append(_double("duplicate-job", message, other, step, Severity.ERROR))
         elif dict(other.settings.values) == dict(step.settings.values):
             if other.place == step.place:
                 continue  # one entry, in two combinations of the matrix that do not concern it

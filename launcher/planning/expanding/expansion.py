@@ -3,8 +3,8 @@
 Data first; then, as in the file, each training with its poison record before it and its tests
 right behind it; then the unlearned models with theirs; then tests of models from earlier runs; then
 benchmarks; then folders. Jobs of other kinds keep their side of all that. A model that is needed early
-is made early: a need always comes before its user. Where folders are made, the plan is sorted once more,
-by the paths that its jobs read and write (`file_order`).
+is made early: a need always comes before its user. Where folders are made, or entries name jobs that they
+follow (`named_steps`), the plan is sorted once more (`file_order`).
 """
 
 import re
@@ -23,7 +23,7 @@ from launcher.planning.expanding.step import Step, with_values
 from launcher.planning.model_graph import ModelGraph
 from launcher.planning.model_requests import PlannedModel
 from launcher.system.files import Json
-from launcher.taskfile.entries import AutoTest, BenchmarkEntry, PlainEntry, TestEntry
+from launcher.taskfile.entries import FREE, AutoTest, BenchmarkEntry, PlainEntry, TestEntry
 from launcher.taskfile.parser import TaskFile
 from launcher.taskfile.settings import Settled
 from launcher.taskfile.yaml_tree import plain_value
@@ -86,6 +86,7 @@ def _making_steps(planned: PlannedModel, model: str) -> Iterator[Step]:
         base=None if planned.base is None else str(planned.base),
         data=str(data),
         images=str(request.reader.images(data)),
+        follows=request.follows,
     )
     choice, poisoner = request.variant.poison_settings, request.poison_kind
     if poisoner is not None and choice is not None:
@@ -147,6 +148,7 @@ class _Tests:
         request: JobRequest,
     ) -> Iterator[Step]:
         key = (id(entry), kind.name)  # the task file holds its entries
+        follows = entry.follows if isinstance(entry, TestEntry) else FREE
         if key not in self.tested:
             self.tested[key] = [
                 _Tested(at.node.place, str(at.value), str(kind.images(at.value)))
@@ -165,6 +167,7 @@ class _Tests:
                     model=model,
                     data=data,
                     images=images,
+                    follows=follows,
                     condition=condition,
                 )
 
@@ -194,6 +197,7 @@ def _benchmarks(task: TaskFile, graph: ModelGraph, problems: list[Problem]) -> I
                     model=str(model),
                     data=str(at.value),
                     images=str(entry.kind.images(at.value)),
+                    follows=entry.follows,
                 )
 
 
@@ -240,6 +244,7 @@ def _plain_steps(entries: Iterable[object], role: Role) -> Iterator[Step]:
                 place=entry.place,
                 settings=entry.settings,
                 request=entry.request,
+                follows=entry.follows,
             )
 
 

@@ -130,6 +130,7 @@ def _steps(entry: FolderEntry, names: FolderNames, graph: ModelGraph) -> Iterato
                 place=entry.place,
                 settings=with_values(entry.kind, variant.variant.settings, values),
                 request=entry.request,
+                follows=entry.follows,
             )
     if idle:
         names.problems.append(_untied(entry, whole, idle))

@@ -8,6 +8,7 @@ from launcher.errors import Place
 from launcher.job_options.request import JobRequest
 from launcher.kind_interface.kind import Kind, Role
 from launcher.system.files import Json
+from launcher.taskfile.entries import FREE, Follows
 from launcher.taskfile.settings import Settled
 
 SCORING = frozenset({Role.TEST, Role.BENCHMARK})  # they begin with a model, and make none
@@ -26,6 +27,7 @@ class Step:
     base: str | None = None
     data: str | None = None
     images: str | None = None
+    follows: Follows = FREE
     condition: str = ""  # of a test, see `launcher.kind_interface.conditions`
 
 

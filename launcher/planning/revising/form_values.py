@@ -9,7 +9,7 @@ from launcher.job_options.registry import JobOption
 from launcher.job_options.request import JobRequest
 from launcher.job_options.value_types import Moment, Names, Size, Span, Truth, Word
 from launcher.system.files import Json
-from launcher.taskfile.yaml_tree import Scalar, Source
+from launcher.taskfile.yaml_tree import TRUTHS, Scalar, Source
 
 _UNITS = ("GiB", "MiB", "KiB", "B")
 _SPANS = (("d", 86_400), ("h", 3_600), ("m", 60))
@@ -38,7 +38,9 @@ def _escaped(char: str) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Tell whether a text means itself without quotes."""
+    """Tell whether a text means itself without quotes, to readers of YAML 1.1, too."""
+    if text.lower() in TRUTHS:
+        return False
     node = Scalar(_NOWHERE, 0, 0, len(text), text, plain=True)
     return _PLAIN.fullmatch(text) is not None and node.value == text
 

@@ -88,9 +88,25 @@ class Rehash:
             settings="",
             needs=(),
             code=_code(job.row),
-            given=tuple(self._given(job.kind.inputs(draft), made)),
+            given=() if self._behind(needs) else tuple(self._given(job.kind.inputs(draft), made)),
             words=read_words(spec.words),
         )
+
+    def _behind(self, needs: Iterable[JobRow]) -> bool:
+        """Tell whether a program runs before a job, near or far; what it makes is not known.
+
+        See `launcher.planning.dependencies`.
+        """
+        waiting, seen = [*needs], set[int]()
+        while waiting:
+            need = waiting.pop()
+            if need.id in seen:
+                continue
+            seen.add(need.id)
+            if not need.spec.entry and not need.spec.outputs:
+                return True
+            waiting += self.needed_by(need.id)
+        return False
 
     def _given(self, inputs: Iterable[Input], made: set[str]) -> Iterable[str]:
         for file in inputs:

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from launcher.errors import Place, Problem, Severity, TaskFileError
+from launcher.errors import Place, Problem, Severity, TaskFileError, UsageError
 from launcher.job_options.consistency import in_task_file, terms_fault
 from launcher.job_options.request import JobRequest
 from launcher.kind_interface.kind import Kind
 from launcher.planning.revising.form import RESOURCES, SETTINGS
+from launcher.planning.revising.queued_job import QueuedJob
 from launcher.system.files import Json
+from launcher.taskfile.entry_reader import check_variables
 from launcher.taskfile.overrides import Overrides, read_overrides
 from launcher.taskfile.resources import read_request
 from launcher.taskfile.scope import Scope
@@ -49,7 +51,7 @@ def read_form(
         return None
     overrides = _overrides(sets, scope)
     parts = _parts(root, problems)
-    settled = _settled(parts.get(SETTINGS), kind, overrides, root.place, problems)
+    settled = _settled(parts.get(SETTINGS), kind, overrides, root.place, scope)
     request = _request(parts.get(RESOURCES), kind, overrides, scope)
     fault = terms_fault(request.terms, in_task_file)
     if fault is not None:
@@ -74,8 +76,9 @@ def _parts(root: Node, problems: list[Problem]) -> dict[str, Node]:
 
 
 def _settled(
-    node: Node | None, kind: Kind, overrides: Overrides, where: Place, problems: list[Problem]
+    node: Node | None, kind: Kind, overrides: Overrides, where: Place, scope: Scope
 ) -> Settled | None:
+    problems = scope.problems
     given: dict[str, tuple[Scalar, Node]] = {}
     names = known_settings(kind)
     if isinstance(node, Fields):
@@ -88,7 +91,10 @@ def _settled(
         message = f"expected settings of {kind.name}, such as {names[0]}: …" if names else ""
         problems.append(Problem(code="wrong-type", message=message, place=node.place))
     stronger: Given = {**overrides.settings, **overrides.kind_settings.get(kind.name, {})}
-    return settle(kind, {**given, **stronger}, where, problems)
+    given |= stronger
+    if not kind.entry and not check_variables(given, scope):
+        return None
+    return settle(kind, given, where, problems)
 
 
 def _request(node: Node | None, kind: Kind, overrides: Overrides, scope: Scope) -> JobRequest:
@@ -115,3 +121,30 @@ def _overrides(sets: Sequence[str], scope: Scope) -> Overrides:
     if overrides.poison is not None:
         scope.blame(overrides.poison.place, "set", "what is poisoned stands in the job's name")
     return overrides
+
+
+def own_values(job: QueuedJob, text: str, now: float) -> JobValues:
+    """Return what the text of a job's form says before anybody has changed it.
+
+    Raises:
+        UsageError: not what the job has: a program's words may be no text, and a kind may have changed.
+    """
+    try:
+        return values_of(job, text, now)
+    except TaskFileError as error:
+        why = error.problems[0].message
+        raise UsageError(
+            f"job {job.row.id} cannot be written as text and read back: {why}; queue it anew"
+        ) from error
+
+
+def values_of(job: QueuedJob, text: str, now: float, sets: Sequence[str] = ()) -> JobValues:
+    """Return what the text of a job's form says.
+
+    Raises:
+        TaskFileError: all that is wrong with it.
+    """
+    values = read_form(text, f"job-{job.row.id}.yaml", job.kind, now, sets)
+    if values is None:
+        raise UsageError("nothing is written of the job")
+    return values

@@ -71,4 +71,4 @@ def _in_place(
         for name in awaited:
             if name in shared:
                 yield shared.pop(name)
-        yield replace(job, after_any=awaited)
+        yield replace(job, shared=awaited)

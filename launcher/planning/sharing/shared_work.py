@@ -55,14 +55,24 @@ class SharedWorks:
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
     )
 
-    def enter(self, step: Step, draft: Draft, makers: Sequence[Draft]) -> None:
-        """Note what a job does that others may repeat, if its kind says so."""
+    def enter(
+        self, step: Step, draft: Draft, makers: Sequence[Draft], behind: Hashable = ()
+    ) -> None:
+        """Note what a job does that others may repeat, if its kind says so.
+
+        Args:
+            step: of the job.
+            draft: of it.
+            makers: the jobs that make its model.
+            behind: the programs before it, which may make what it reads: jobs behind others share no work
+                with it, as that runs behind all programs of its users.
+        """
         kind = step.kind
         if kind.name not in self._says:
             self._says[kind.name] = kind.shared_work if isinstance(kind, RepeatsWork) else None
         says = self._says[kind.name]
         for work in says(draft, makers) if says else ():
-            parts = self._users[work.kind, work.key]
+            parts = self._users[work.kind, (work.key, behind)]
             parts[work.part].append(User(step.name, step, draft, makers, work.passes))
 
     def shares(self, to_do: Collection[str], complete: Complete) -> tuple[PlannedShare, ...]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from launcher.backends.settings import HERE as LOCAL
 from launcher.backends.settings import Backends, BackendSettings
-from launcher.context import read_context
+from launcher.context import placed_context, read_context
 from launcher.errors import UsageError
 from launcher.scheduler.dispatch.attempts_elsewhere import OnPilot
 from launcher.scheduler.dispatch.demand import WaitingLane, demands
@@ -279,6 +279,7 @@ class Dispatch:
             return plain
         try:
             context = read_context(parsed(claim.context_text, "its surroundings"))
+            context = placed_context(claim.spec, context)
         except Unreadable:
             return plain
         if not claim.spec.entry:

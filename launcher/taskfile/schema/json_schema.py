@@ -204,13 +204,32 @@ def _entry(kinds: Mapping[str, Kind], kind: Kind) -> Form:
     if kind.role in {Role.TRAIN, Role.UNLEARN, Role.FOLDER}:
         sweeps = matrix(properties_of(family, VALUES))
         words["matrix"] = {"description": "this entry once for every combination", **sweeps}
-    words["resources"] = {"description": "what its jobs ask for", **ref("resources")}
+    if kind.role is not Role.POISON:
+        words |= _followed()
+    asked, beside = "what its jobs ask for", own
+    if not kind.entry:  # as on the command line of `launcher add`
+        asked += "; each option may also stand right in the entry"
+        beside = {**_resources(), **own}
+    words["resources"] = {"description": asked, **ref("resources")}
     words["settings"] = {
         "description": "settings that have the name of a word, or any other",
         **mapping(own),
     }
-    entry = {**mapping({**own, **words}), "type": "object"}  # an entry of nothing is a slip
+    entry = {**mapping({**beside, **words}), "type": "object"}  # an entry of nothing is a slip
     return {"description": kind.summary, **entry, **({"required": required} if required else {})}
+
+
+def _followed() -> Form:
+    """Return the words that name the jobs before those of an entry."""
+    names = or_null(one_or_more(PLAIN))
+    named = "by name, glob, or model ID"
+    return {
+        "after": {"description": f"jobs that must be done before: {named}", **names},
+        "after_any": {
+            "description": f"jobs that must have ended before, done or not: {named}",
+            **names,
+        },
+    }
 
 
 def _words(kind: Kind) -> tuple[Form, list[str]]:

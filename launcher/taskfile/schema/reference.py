@@ -47,7 +47,7 @@ _SHORT: Mapping[str, str] = {
     "resources": "a mapping of resources",
     "words": "a mapping of words to folders",
 }
-_ASKED = ("resources", "settings")
+_ASKED = ("after", "after_any", "resources", "settings")
 _ENTRY: Mapping[Role, tuple[str, ...]] = {  # the words of an entry beside its settings
     Role.TRAIN: ("model", "data", "poison", "matrix", *_ASKED),
     Role.UNLEARN: ("model", "method", "matrix", *_ASKED),

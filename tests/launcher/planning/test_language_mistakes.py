@@ -539,16 +539,14 @@ def test_a_resource_is_not_set_by_two_of_its_names(kind: str) -> None:
 @pytest.mark.parametrize(
     ("word", "hint"),
     [
-        ("after: prep", "launcher add --after JOB -- PROGRAM"),
-        ("depends: prep", "launcher add --after JOB -- PROGRAM"),
-        ("group: downloads", "it goes below resources: {group: …}"),
-        ("not_before: '22:00'", "it goes below resources: {not_before: …}"),
-        ("not-before: '22:00'", "it goes below resources: {not_before: …}"),
+        ("depends: prep", "did you mean 'after'?"),
+        ("aftr: prep", "did you mean 'after'?"),
+        ("not-before: '22:00'", "did you mean 'not_before'?"),
+        ("begin: '22:00'", "did you mean 'not_before'?"),
         ("hold: true", "launcher add --hold -- PROGRAM"),
-        ("cwd: /tmp", "argv: [env, -C, FOLDER, PROGRAM]"),
-        ("env: {A: b}", "argv: [env, NAME=VALUE, PROGRAM]"),
-        ("time_limit: 3h", "it goes below resources: {time_limit: …}"),
-        ("vram: 3GiB", "it goes below resources: {vram: …}"),
+        ("workdir: /tmp", "did you mean 'cwd'?"),
+        ("environment: {A: b}", "did you mean 'env'?"),
+        ("min_vram: 3GiB", "it is resources: {vram: …} today"),
     ],
 )
 def test_what_an_entry_of_a_program_cannot_say_is_told_with_a_way(word: str, hint: str) -> None:
@@ -558,4 +556,8 @@ def test_what_an_entry_of_a_program_cannot_say_is_told_with_a_way(word: str, hin
 
 
 def test_what_programs_cannot_say_is_no_hint_in_other_kinds() -> None:
-    assert refusal("train: [{data: dot:pre, after: x}]\n").hint == ""
+    assert refusal("train: [{data: dot:pre, hold: true}]\n").hint == ""
+    hints = {
+        word: refusal(f"train: [{{data: dot:pre, {word}: x}}]\n").hint for word in ("group", "cwd")
+    }
+    assert hints == {"group": "it goes below resources: {group: …}", "cwd": "command would know it"}

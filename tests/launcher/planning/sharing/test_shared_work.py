@@ -228,3 +228,34 @@ def test_shared_jobs_fail_with_the_data_that_they_need(store: Store) -> None:
     assert ready(store) == ["shapes/toys"]
     done(store)
     assert {row.state for row in store.read.jobs()} == {State.DONE}
+
+
+def test_what_is_shared_waits_for_the_programs_of_its_users_and_for_no_others() -> None:
+    text = (
+        "defaults: {frozen: true}\n"
+        "command:\n  - {name: prepare, argv: [make]}\n  - {name: other, argv: [make, other]}\n"
+        "train:\n"
+        "  - {data: dot:pre, matrix: {lr: [0.1, 0.2]}, after: prepare}\n"
+        "  - {data: dot:pre, matrix: {lr: [0.3, 0.4]}, after: other}\n"
+        "  - {data: dot:pre, lr: 0.5, after: [other, prepare]}\n"
+    )
+    comparison = compared(a_plan(text))
+    shares = {
+        compared.job.name: compared.job.needs
+        for compared in comparison.jobs
+        if compared.job.kind == "share"
+    }
+    assert sorted(shares.values()) == [("command/other",), ("command/prepare",)]
+    users = {
+        compared.job.name: [shares[name] for name in compared.after_any]
+        for compared in comparison.jobs
+        if compared.job.kind == "train"
+    }
+    assert users == {
+        "train/dot:pre@lr=0.1": [("command/prepare",)],
+        "train/dot:pre@lr=0.2": [("command/prepare",)],
+        "train/dot:pre@lr=0.3": [("command/other",)],
+        "train/dot:pre@lr=0.4": [("command/other",)],
+        "train/dot:pre": [],
+    }
+    assert not comparison.plan.missing

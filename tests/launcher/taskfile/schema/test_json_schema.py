@@ -46,6 +46,9 @@ GOOD = (
     "name: 2026\nabout: 5\ntrain:\ntest: [{model: dot:pre, data: [dot:pre, line:fb]}]",
     "name: x\nphases: test\nreuse: weights\ntrain: [{model: null, data: dot:pre, poison: f2r-2.5}]",
     "name: x\nphases: [train, test]\ncommand: [{name: 7, argv: [echo, 5, no, 1.5, true]}]",
+    "name: x\ncommand: [{argv: [a], after: 7, after_any: [b, 'c*'], cwd: d/, env: {A: '1', B: b c}, cpus: 2, "
+    "group: g, not_before: 18:00, tensorboard: logs, resources: {retries: 2}}]\n"
+    "train: [{data: dot:pre, after: [a], after_any: null}]",
     "name: x\ndefaults: {lr: 1e-3, epochs: 2, train: {optimizer: adam}, test: {}}\ntrain: [{data: dot:pre}]",
     "name: x\nresources: {cpus: 2, ram: 0, vram: auto, gpus: 1, device: cuda:1, time_limit: 1h 30m, "
     "priority: -3, retries: 2, rerun: never, train: {cpus: 4}}\ntrain: [{data: dot:pre}]",
@@ -72,6 +75,11 @@ BAD = {
     "name: x\ntrain: [{data: dot:pre, model: tiny}]": ("train", 0, "model"),
     "name: x\ntrain: [{data: dot:pre, poison: 120}]": ("train", 0, "poison"),
     "name: x\ntrain: [{data: dot:pre, epoch: 3}]": ("train", 0),
+    "name: x\ntrain: [{data: dot:pre, cpus: 3}]": ("train", 0),
+    "name: x\ntrain: [{data: dot:pre, after: {a: b}}]": ("train", 0, "after"),
+    "name: x\ncommand: [{argv: [a], env: {A: 1}}]": ("command", 0, "env", "A"),
+    "name: x\ncommand: [{argv: [a], env: [A]}]": ("command", 0, "env"),
+    "name: x\ncommand: [{argv: [a], cpus: many}]": ("command", 0, "cpus"),
     "name: x\ntrain: [{data: dot:pre, settings: {epoch: 3}}]": ("train", 0, "settings"),
     "name: x\ntrain: [{data: dot:pre, matrix: {lr: []}}]": ("train", 0, "matrix", "lr"),
     "name: x\ntrain: [{data: dot:pre, resources: {cpus: 0}}]": ("train", 0, "resources", "cpus"),
@@ -202,7 +210,8 @@ def test_an_entry_knows_every_word_and_setting_and_nothing_else(kind: Kind) -> N
     family = [one for one in (kind, poisoner) if one is not None]
     settings = {name for one in family for name in one.settings.model_fields}
     today = {name for name, one in entry["properties"].items() if not one.get("deprecated")}
-    assert today == {*WORDS[kind.role], *settings}
+    options = () if kind.entry else job_options()  # beside the words of a program
+    assert today == {*WORDS[kind.role], *settings, *options}
     assert entry["additionalProperties"] is False
     assert set(entry["properties"]["settings"]["properties"]) == settings
 

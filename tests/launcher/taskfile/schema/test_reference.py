@@ -47,7 +47,7 @@ def test_the_words_of_an_entry_stand_beside_its_settings(kind: Kind) -> None:
     told = set(re.findall(r"^\| `(\w+)` \|", before, re.MULTILINE))
     words, _ = _words(kind)
     taken = {name for name, form in words.items() if not form.get("deprecated")}
-    wanted = {*taken, "resources", "settings"}
+    wanted = {*taken, "after", "after_any", "resources", "settings"}
     wanted |= {"matrix"} if kind.role in {Role.TRAIN, Role.UNLEARN} else set()
     assert told == (set() if kind.role is Role.POISON else wanted)
 

@@ -67,6 +67,22 @@ def test_a_line_that_is_deleted_means_the_default(
     assert (row.priority, row.spec.priority, row.spec.terms.retries) == (0, 0, 0)
 
 
+def test_a_priority_that_was_given_later_outlives_a_change_of_settings(
+    launcher: Launcher, store: Store, editor: Editor
+) -> None:
+    a_held_job(launcher, store)
+    launcher("priority", "5", "mine")
+    assert launcher("edit", "mine", "--set", "argv=[sleep, '400']").code == 0
+    row = job_row(store, 1)
+    assert (row.spec.argv, row.priority, row.spec.priority) == (("sleep", "400"), 5, 5)
+    program = Path(sys.executable).parent / "launcher"
+    editor(f'{program} priority 7 mine >&2; sed -i \'s/"400"/"500"/\' "$1"')
+    answer = launcher("edit", "mine")
+    assert answer.code == 0, answer
+    row = job_row(store, 1)
+    assert (row.spec.argv, row.priority) == (("sleep", "500"), 7)
+
+
 @pytest.mark.parametrize(
     ("script", "code", "said"),
     [
@@ -203,3 +219,43 @@ def test_other_resources_bring_a_job_into_another_lane(
     assert launcher("edit", "mine", "--set", "resources.group=few").code == 0
     after = Store(home, reading=True).scheduling.lane_of(1)
     assert (before.group, after.group) == ("", "few")
+
+
+def test_a_waiting_program_gets_another_folder_and_other_variables(
+    launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path)
+    a_held_job(launcher, store)
+    answer = launcher("edit", "mine", "--set", "cwd=work", "--set", 'env={A: "1", B: x y}')
+    assert answer.code == 0, answer.err
+    shown = launcher("show", "mine").out
+    assert f"cwd     {tmp_path}/work\n" in shown
+    assert "env     A=1 'B=x y'\n" in shown
+    assert launcher("edit", "mine", "--set", "env={}", "--set", 'cwd=""').code == 0
+    assert job_row(store, 1).spec.settings == {}
+    assert f"cwd     {tmp_path}\n" in launcher("show", "mine").out
+
+
+@pytest.mark.parametrize("value", ["1", "yes", "null"])
+def test_a_variable_that_is_no_text_is_refused_as_in_a_task_file(
+    launcher: Launcher, store: Store, value: str
+) -> None:
+    before = a_held_job(launcher, store)
+    answer = launcher("edit", "mine", "--set", f"env={{A: {value}}}")
+    assert answer.code == 2
+    assert "env: A is not given as a text" in answer.err
+    assert job_row(store, 1).spec == before
+
+
+def test_the_form_of_a_program_is_read_back_as_it_was_written(
+    launcher: Launcher, store: Store, editor: Editor
+) -> None:
+    a_held_job(launcher, store)
+    words = 'env={A: "yes", B: "1", C: "null", D: "a: b"}'
+    assert launcher("edit", "mine", "--set", words).code == 0
+    before = job_row(store, 1).spec
+    copy = editor("true")
+    assert "nothing was changed" in launcher("edit", "mine").err
+    assert 'env: {A: "yes", B: "1", C: "null", D: "a: b"}' in copy.read_text()
+    assert job_row(store, 1).spec == before

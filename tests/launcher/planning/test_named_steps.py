@@ -1,0 +1,407 @@
+"""Entries that name the jobs which they follow: what is meant, in which order, what changes hashes."""
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher.errors import Severity, TaskFileError
+from launcher.kind_interface.kind import Kind
+from launcher.planning.expanding import named_steps
+from launcher.planning.plan import Plan
+from launcher.planning.plan_builder import build_plan
+from launcher.planning.queue_comparison import Action, compare_with_queue
+from launcher.planning.submit import submit
+from launcher.store.queue import Store
+from tests.build import a_context, job_row
+from tests.launcher.folder_toys import KINDS as FOLDER_KINDS
+from tests.launcher.language import KINDS, ROOT, a_plan, job, marked, names, read, refusal, refusals
+from tests.launcher.planning.test_submit import finish
+
+STUDY = """\
+train:
+  - {data: dot:pre, after: prepare, poison: [0, 20]}
+  - {data: line:pre}
+autotest: [real:pre]
+command:
+  - {name: export, argv: [tar, out], after: dot:pre}
+  - {name: prepare, argv: [make, data]}
+  - {name: mail, argv: [mail, me], after_any: "*"}
+"""
+
+
+def on_disk(text: str, *paths: str, content: str = "c", kinds: Mapping[str, Kind] = KINDS) -> Plan:
+    """Return the plan where some paths are there, and toys; those that end with / are folders."""
+    there = {ROOT / path for path in paths}
+    return build_plan(
+        read(text, kinds=kinds),
+        root=ROOT,
+        exists=lambda path: path in there,
+        digest=lambda _: "d",
+        content=lambda _: content,
+        is_folder=lambda path: path in {ROOT / path for path in paths if path.endswith("/")},
+    )
+
+
+def test_a_job_stands_behind_those_that_its_entry_names() -> None:
+    made = a_plan(STUDY)
+    order = names(made)
+    assert order.index("command/prepare") < order.index("poison/dot:pre%20")
+    assert order.index("train/dot:pre") < order.index("command/export")
+    assert order[-1] == "command/mail"
+    assert job(made, "train/dot:pre").needs == ("command/prepare",)
+    assert job(made, "train/dot:pre%20").needs == ("command/prepare", "poison/dot:pre%20")
+    assert job(made, "poison/dot:pre%20").needs == ("command/prepare",)
+    assert job(made, "train/line:pre").needs == ()
+    assert job(made, "command/export").needs == ("train/dot:pre",)
+    mail = job(made, "command/mail")
+    assert (mail.needs, sorted(mail.after_any)) == ((), sorted(set(order) - {"command/mail"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("train/dot:pre@lr=0.1", {"train/dot:pre@lr=0.1"}),
+        ("train/dot:pre", {"train/dot:pre@lr=0.1", "train/dot:pre@lr=0.2"}),
+        ("dot:pre", {"train/dot:pre@lr=0.1", "train/dot:pre@lr=0.2"}),
+        ("dot:pre@lr=0.2", {"train/dot:pre@lr=0.2"}),
+        ("real:pre&line:pre", {"train/line:pre&real:pre"}),
+        ("line:pre&real:pre~pgu", {"unlearn/line:pre&real:pre~pgu"}),
+        ("test/dot*", {"test/dot:pre@lr=0.1/real:pre", "test/dot:pre@lr=0.2/real:pre"}),
+        ("[first, 'command/second']", {"command/first", "command/second"}),
+        ("toys", {"shapes/toys"}),
+    ],
+)
+def test_jobs_are_named_by_name_glob_entry_or_model(name: str, meant: set[str]) -> None:
+    text = (
+        "shapes: [{data_root: toys}]\n"
+        "train:\n"
+        "  - {data: dot:pre, matrix: {lr: [0.1, 0.2]}}\n"
+        '  - {data: "line:pre&real:pre"}\n'
+        'unlearn: [{model: "line:pre&real:pre", method: pgu}]\n'
+        "test: [{model: dot:pre, data: real:pre}]\n"
+        "command:\n  - {name: first, argv: [a]}\n  - {name: second, argv: [b]}\n"
+        f"  - {{name: last, argv: [c], after: {name if name[0] == '[' else repr(name)}}}\n"
+    )
+    assert {*job(a_plan(text), "command/last").needs} == meant
+
+
+def test_a_folder_is_named_with_and_without_its_swept_values() -> None:
+    text = (
+        "shapes: [{data_root: toys}]\n"
+        "train: [{data: dot:pre, data_root: toys}]\n"
+        "bend: [{name: bent, source: toys, model: dot:pre, matrix: {by: [left, right]}}]\n"
+        "command:\n"
+        "  - {name: both, argv: [a], after: bent}\n"
+        "  - {name: one, argv: [b], after: bent@by=left}\n"
+    )
+    made = a_plan(text, kinds={**KINDS, **FOLDER_KINDS})
+    assert job(made, "command/both").needs == ("bend/bent@by=left", "bend/bent@by=right")
+    assert job(made, "command/one").needs == ("bend/bent@by=left",)
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint", "mark"),
+    [
+        ("after: prp", "no job of this file is called 'prp'", "did you mean 'prep'?", "prp"),
+        ("after_any: [prep, 'x*']", "no job of this file matches 'x*'", "", "'x*'"),
+        ("after: last", "command/last cannot follow itself", "name another job", "last"),
+        ("after: 'l*'", "no job of this file matches 'l*'", "", "'l*'"),
+        ("after: '*/last'", "'*/last' means no other job", "name another job", "'*/last'"),
+        ("after: 7", "no job of this file is called '7'", "", "7"),
+        ("after: {prep: 1}", "after: expected the name of a job", "as the dry run lists", "prep"),
+        ("after: ['']", "after: expected the name of a job", "as the dry run lists", "''"),
+    ],
+)
+def test_a_name_that_means_no_job_is_blamed_where_it_stands(
+    words: str, message: str, hint: str, mark: str
+) -> None:
+    problem = refusal(
+        f"command:\n  - {{name: prep, argv: [a]}}\n  - {{name: last, argv: [b], {words}}}\n"
+    )
+    assert message in problem.message
+    assert hint in problem.hint
+    assert marked(problem) == ("x.yaml", 4, mark)
+
+
+def test_an_unknown_name_says_how_a_job_of_another_run_is_followed() -> None:
+    problem = refusal("command: [{name: a, argv: [a], after: other}]\n")
+    assert "launcher add --after JOB" in problem.notes[-1]
+    many = "command:\n" + "".join(
+        f"  - {{name: a{at}, argv: [a], after: other{at}}}\n" for at in range(30)
+    )
+    assert len(refusals(many)) == 30
+
+
+@pytest.mark.parametrize("word", ["after", "after_any"])
+def test_jobs_that_wait_for_one_another_are_an_error_that_names_them(word: str) -> None:
+    problem = refusal(
+        f"train: [{{data: dot:pre, {word}: export}}]\n"
+        "command: [{name: export, argv: [a], after: dot:pre}]\n"
+    )
+    assert problem.code == "cycle"
+    assert problem.message.endswith(
+        (
+            "train/dot:pre → command/export → train/dot:pre",
+            "command/export → train/dot:pre → command/export",
+        )
+    )
+    assert marked(problem)[2] in {"export", "dot:pre"}
+
+
+def test_a_test_of_a_model_cannot_come_before_what_it_tests() -> None:
+    problem = refusal("train: [{data: dot:pre, after: 'test/*'}]\nautotest: [real:pre]\n")
+    assert problem.code == "cycle"
+    assert marked(problem) == ("x.yaml", 2, "'test/*'")
+
+
+def test_an_entry_with_errors_is_no_unknown_job() -> None:
+    (problem,) = refusals(
+        "command:\n  - {name: a, argv: [], cwd: x}\n  - {name: b, argv: [b], after: a, cwd: y}\n"
+    )
+    assert marked(problem)[1] == 3
+
+
+def test_who_follows_a_changed_job_has_another_hash_and_who_awaits_its_end_has_not() -> None:
+    first, then = a_plan(STUDY), a_plan(STUDY.replace("[make, data]", "[make, more]"))
+    changed = {name for name in names(first) if job(first, name).hash != job(then, name).hash}
+    assert changed == {
+        "command/prepare",
+        "poison/dot:pre%20",
+        "train/dot:pre",
+        "train/dot:pre%20",
+        "test/dot:pre/real:pre",
+        "test/dot:pre%20/real:pre",
+        "command/export",
+    }
+
+
+def test_a_program_without_new_words_keeps_the_hash_that_it_always_had() -> None:
+    made = a_plan("command: [{name: a, argv: [echo, hello]}]\n")
+    assert made.jobs[0].identity.settings == '{"argv": ["echo", "hello"]}'
+    others = [
+        a_plan(f"command: [{{name: a, argv: [echo, hello], {word}}}]\n", "name=x").jobs[0].hash
+        for word in ("env: {A: b}", "group: night", "tensorboard: logs", "not_before: 18:00")
+    ]
+    assert [text == made.jobs[0].hash for text in others] == [False, True, True, True]
+
+
+def test_what_a_program_may_make_is_expected_and_its_identity_stands_for_it() -> None:
+    text = (
+        "train:\n  - {data: dot:pre, after: prepare}\n"
+        "autotest: [real:pre]\n"
+        "command: [{name: prepare, argv: [make]}]\n"
+    )
+    empty = on_disk(text)
+    assert not empty.missing
+    expected = [problem for problem in empty.warnings if problem.code == "expected-input"]
+    assert expected
+    assert all(problem.severity is Severity.WARNING for problem in expected)
+    assert "command/prepare, which runs before, has to make them" in expected[0].message
+    files = {str(path.relative_to(ROOT)) for each in empty.jobs for path in each.inputs}
+    full = on_disk(text, *files)
+    assert not full.warnings
+    other = on_disk(text, *files, content="other")
+    assert [each.hash for each in empty.jobs] == [each.hash for each in full.jobs]
+    assert [each.hash for each in empty.jobs] == [each.hash for each in other.jobs]
+
+
+def test_what_no_program_before_a_job_makes_is_still_missing() -> None:
+    text = "train: [{data: dot:pre, after_any: other}]\ncommand: [{name: other, argv: [make]}]\n"
+    assert on_disk(text).missing
+    both = (
+        "train:\n  - {data: dot:pre, after: other}\n  - {data: dot:pre&line:pre}\n"
+        "command: [{name: other, argv: [make]}]\n"
+    )
+    assert on_disk(both).missing
+
+
+def test_models_share_a_choice_of_labels_only_behind_the_same_jobs() -> None:
+    text = (
+        "train:\n"
+        "  - {data: dot:pre, poison: 20, matrix: {lr: [0.1, 0.2]}, after: one}\n"
+        "  - {data: dot:pre, poison: 20, lr: 0.3, after: two}\n"
+        "command:\n  - {name: one, argv: [a]}\n  - {name: two, argv: [b]}\n"
+        "  - {name: last, argv: [c], after: 'poison/*'}\n"
+    )
+    made = a_plan(text)
+    poisons = names(made, "poison")
+    assert poisons == ["poison/dot:pre%20@lr=0.1", "poison/dot:pre%20"]
+    assert [job(made, name).needs for name in poisons] == [("command/one",), ("command/two",)]
+    assert job(made, "command/last").needs == tuple(poisons)
+
+
+def test_phases_keep_the_programs_that_their_jobs_need() -> None:
+    made = a_plan(STUDY, "phases=[train]")
+    assert set(names(made)) == {
+        "command/prepare",
+        "train/dot:pre",
+        "poison/dot:pre%20",
+        "train/dot:pre%20",
+        "train/line:pre",
+    }
+    made = a_plan(STUDY, "phases=[command]")
+    assert names(made) == ["command/prepare", "command/export", "command/mail"]
+    assert job(made, "command/mail").after_any == ("command/prepare", "command/export")
+
+
+def test_one_job_that_is_asked_for_twice_cannot_follow_two_ways() -> None:
+    problem = refusal(
+        "command: [{name: a, argv: [a]}]\n"
+        "test:\n"
+        "  - {model: dot:pre, data: real:pre, after: a}\n"
+        "  - {model: dot:pre, data: real:pre}\n"
+        "train: [{data: dot:pre}]\n"
+    )
+    assert problem.code == "duplicate-job"
+
+
+def test_the_queue_knows_the_order_and_a_change_runs_what_follows(store: Store) -> None:
+    def queue(text: str) -> dict[str, Action]:
+        made = on_disk(text, "toys/")
+        rows = store.read.jobs_of(ROOT, made.name)
+        comparison = compare_with_queue(made, rows, lambda _: None)
+        submit(store, ROOT, comparison, a_context(), 1.0)
+        return {compared.job.name: compared.action for compared in comparison.jobs}
+
+    text = (
+        "command:\n"
+        "  - {name: last, argv: [c], after: mid}\n"
+        "  - {name: mail, argv: [d], after_any: last}\n"
+        "  - {name: first, argv: [a]}\n"
+        "  - {name: mid, argv: [b], after: first, env: {A: x}, cwd: toys/}\n"
+    )
+    queue(text)
+    rows = store.read.jobs_of(ROOT, "x")
+    assert store.read.needs_of(rows["command/last"].id) == ["command/mid"]
+    assert [row.name for row in store.read.awaited_by(rows["command/mail"].id)] == ["command/last"]
+    assert rows["command/mail"].spec.after_any == ("command/last",)
+    finish(store)
+    assert set(queue(text).values()) == {Action.CACHED}
+    again = queue(text.replace("A: x", "A: z"))
+    assert [name for name, action in again.items() if action is Action.RUN] == [
+        "command/mid",
+        "command/last",
+    ]
+    finish(store)
+    changed = job_row(store, rows["command/mid"].id)
+    assert changed.spec.settings["env"] == {"A": "z"}
+    assert store.read.needs_of(rows["command/last"].id) == ["command/mid"]
+
+
+def test_a_waiting_job_whose_file_names_more_jobs_is_said_to_keep_its_order(store: Store) -> None:
+    text = "command:\n  - {name: a, argv: [a]}\n  - {name: b, argv: [b]MORE}\n"
+    for more, options in (("", ()), (", after_any: a", ("after_any",))):
+        made = a_plan(text.replace("MORE", more))
+        rows = store.read.jobs_of(ROOT, made.name)
+        comparison = compare_with_queue(made, rows, lambda _: None)
+        assert comparison.jobs[-1].options == options
+        submit(store, ROOT, comparison, a_context(), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message", "mark"),
+    [
+        ("cwd: file", "'file' is a file", "file"),
+        ("cwd: nowhere", "there is no folder 'nowhere'", "nowhere"),
+        (
+            "cwd: ~nobody-has-this-name/x",
+            "home folder that does not exist",
+            "~nobody-has-this-name/x",
+        ),
+        ("cwd: [a]", "cwd", "["),
+        ("env: {A: 1}", "A is not given as a text", "1"),
+        ("env: {A: yes}", "A is not given as a text", "yes"),
+        ("env: {A: No}", "A is not given as a text", "No"),
+        ("env: {A: 1.5}", "A is not given as a text", "1.5"),
+        ("env: {A: null}", "A is not given as a text", "null"),
+        ("env: {A: [x]}", "A is not given as a text", "["),
+        ("env: {1A: x}", "'1A' is no name of a variable", "1A"),
+        ("env: x", "env", "x"),
+        ("group: 1, resources: {group: b}", "'group' is given under resources, too", "group"),
+        ("tensorboard: 1, grup: a", "'grup' is not a setting", "grup"),
+        ("cpus: none", "cpus", "none"),
+    ],
+)
+def test_what_an_entry_of_a_program_cannot_mean_is_blamed(
+    entry: str, message: str, mark: str
+) -> None:
+    with pytest.raises(TaskFileError) as caught:
+        on_disk(f"command: [{{name: a, argv: [a], {entry}}}]\n", "file")
+    problem = caught.value.problems[0]
+    assert message in problem.message
+    assert marked(problem)[2].startswith(mark)
+
+
+def test_a_folder_that_an_earlier_job_may_make_need_not_be_there() -> None:
+    text = "command:\n  - {name: a, argv: [a]}\n  - {name: b, argv: [b], cwd: later, after: a}\n"
+    made = on_disk(text)
+    assert job(made, "command/b").settings["cwd"] == "later"
+
+
+def test_options_stand_in_an_entry_of_a_program_as_below_resources() -> None:
+    options = "group: night, cpus: 3, retries: 2, tensorboard: logs, vram: 2GiB"
+    beside = a_plan(f"command: [{{name: a, argv: [a], {options}}}]\n").jobs[0]
+    below = a_plan(f"command: [{{name: a, argv: [a], resources: {{{options}}}}}]\n").jobs[0]
+    assert (beside.resources, beside.terms) == (below.resources, below.terms)
+    assert (beside.terms.group, beside.terms.tensorboard) == ("night", "logs")
+    mixed = "command: [{name: a, argv: [a], cpus: 2, resources: {retries: 1}}]\n"
+    assert a_plan(mixed, "resources.cpus=4").jobs[0].resources.cpus == 4
+    assert (a_plan(mixed).jobs[0].resources.cpus, a_plan(mixed).jobs[0].terms.retries) == (2, 1)
+
+
+def test_defaults_hold_for_the_folder_and_variables_of_programs() -> None:
+    text = (
+        "defaults: {command: {cwd: toys/, env: {A: x}}}\n"
+        "command:\n  - {name: a, argv: [a]}\n  - {name: b, argv: [b], env: {B: y}}\n"
+    )
+    made = on_disk(text, "toys/")
+    assert [each.settings["cwd"] for each in made.jobs] == ["toys/", "toys/"]
+    assert [each.settings["env"] for each in made.jobs] == [{"A": "x"}, {"B": "y"}]
+
+
+@given(
+    st.integers(2, 7).flatmap(
+        lambda count: st.tuples(
+            st.permutations(range(count)),
+            st.lists(
+                st.tuples(st.integers(0, count - 1), st.integers(0, count - 1), st.booleans()),
+                max_size=12,
+            ),
+        )
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_every_order_without_a_circle_is_kept(
+    drawn: tuple[list[int], list[tuple[int, int, bool]]],
+) -> None:
+    order, pairs = drawn
+    before: dict[int, dict[str, list[int]]] = {at: {"after": [], "after_any": []} for at in order}
+    for first, second, done in pairs:
+        if first != second:
+            before[max(first, second)]["after" if done else "after_any"].append(min(first, second))
+    lines = [
+        f"  - {{name: j{at}, argv: [a], "
+        + ", ".join(f"{word}: [{', '.join(f'j{x}' for x in of)}]" for word, of in words.items())
+        + "}\n"
+        for at, words in before.items()
+    ]
+    made = a_plan("command:\n" + "".join(lines))
+    places = {name: place for place, name in enumerate(names(made))}
+    for at, words in before.items():
+        own = job(made, f"command/j{at}")
+        assert {*own.needs} == {f"command/j{x}" for x in words["after"]}
+        assert {*own.after_any} == {f"command/j{x}" for x in words["after_any"]} - {*own.needs}
+        assert all(places[name] < places[own.name] for name in (*own.needs, *own.after_any))
+
+
+def test_a_crowd_that_waits_for_a_crowd_is_refused_with_a_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(named_steps, "MOST_PAIRS", 10)
+    entries = "".join(f"  - {{name: a{at}, argv: [a]}}\n" for at in range(4))
+    crowd = "".join(f"  - {{name: b{at}, argv: [a], after: '*/a*'}}\n" for at in range(4))
+    problem = refusal(f"command:\n{entries}{crowd}")
+    assert "more than 10 pairs" in problem.message
+    assert problem.hint.startswith("let one program follow them all")
