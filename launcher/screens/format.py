@@ -13,6 +13,7 @@ from launcher.store.rows import JobRow
 from launcher.store.screen_queries import Need
 from launcher.system.files import Json
 from launcher.system.text import harmless as harmless  # every screen takes it from here
+from launcher.system.text import shell_line
 from launcher.units import format_bytes
 from launcher.workers.progress.steps import Step
 
@@ -110,6 +111,16 @@ def job_line(
         need=harmless(str(data.get("need", ""))),
         situation=harmless(str(data.get("situation", ""))),
     )
+
+
+def command_text(job: JobRow, folder: str) -> str:
+    """Return what a job runs, as one line that a shell reads.
+
+    Args:
+        job: as the queue knows it.
+        folder: in which it runs.
+    """
+    return f"cd {shell_line([folder])} && {shell_line(job.spec.argv)}"
 
 
 def _program(job: JobRow) -> str:

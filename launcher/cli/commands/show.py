@@ -9,7 +9,7 @@ from launcher.cli.output import json_text
 from launcher.cli.select_jobs import HELP, only_job
 from launcher.errors import UsageError, counted
 from launcher.screens.chart import number, sparkline
-from launcher.screens.format import columns, harmless, named, zone
+from launcher.screens.format import columns, command_text, harmless, named, zone
 from launcher.screens.gpu_users import labels_of
 from launcher.screens.job_details import _text, attempt_cells, event_cells, facts_of, record_of
 from launcher.states import OPEN, State
@@ -17,7 +17,6 @@ from launcher.store.client import open_queue
 from launcher.store.rows import JobRow
 from launcher.system.files import last_lines
 from launcher.system.paths import Home
-from launcher.system.text import shell_line
 from launcher.workers.progress.attempt_progress import reported_steps
 from launcher.workers.progress.curves import curves
 
@@ -49,8 +48,7 @@ def command(job: str, as_json: bool, runs: bool) -> None:
     with open_queue() as (home, store):
         row = only_job(store, job)
         if runs:
-            words = shell_line(row.spec.argv)
-            click.echo(f"cd {shell_line([store.read.folder_of(row.id)])} && {words}")
+            click.echo(command_text(row, store.read.folder_of(row.id)))
             return
         needy = store.read.dependants_of([row.id])
         record = record_of(home, store, row, needy)

@@ -16,7 +16,7 @@ from launcher.system.daemon_control import ensure_scheduler, wake
 from launcher.system.paths import Home
 
 LEAST_NAME = 12  # columns of a job's name in a question
-_ANSWERS = "  y/n"
+ANSWERS = "  y/n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +38,11 @@ class JobAction:
     def question(self, width: int) -> Line:
         """Return what is asked, in one line; the job's name gives way where there is little room."""
         before = f"{self.verb} {self.job.id} "
-        room = width - width_of(before) - width_of(self.tail) - width_of(_ANSWERS)
+        room = width - width_of(before) - width_of(self.tail) - width_of(ANSWERS)
         name = shortened(harmless(self.job.name), max(room, LEAST_NAME), middle=True)
         question = Span(before + name + self.tail, Tone.WARN)
-        asked = Span(_ANSWERS, Tone.STRONG)
-        return Line((*Line((question,)).cut(max(1, width - width_of(_ANSWERS))).spans, asked))
+        asked = Span(ANSWERS, Tone.STRONG)
+        return Line((*Line((question,)).cut(max(1, width - width_of(ANSWERS))).spans, asked))
 
 
 def propose(key: str, job: JobRow, store: Store) -> JobAction | str:
@@ -53,7 +53,7 @@ def propose(key: str, job: JobRow, store: Store) -> JobAction | str:
         job: as the queue knows it now.
         store: is only read.
     """
-    return _PROPOSALS[key](job, store)
+    return _ACTIONS[key].propose(job, store)
 
 
 def done_text(action: JobAction, touched: Sequence[int], home: Home) -> str:
@@ -69,6 +69,21 @@ def done_text(action: JobAction, touched: Sequence[int], home: Home) -> str:
     stays = home.stop.exists() and action.done == "released"
     note = "; the queue is stopped, `launcher start` goes on" if stays else ""
     return f"job {action.job.id} {harmless(action.job.name)} {action.done}{also}{note}"
+
+
+def of_many(key: str, number: str) -> str:
+    """Return what a key does to several jobs, as it is asked.
+
+    Args:
+        key: one of KEYS.
+        number: how many, such as "7 jobs".
+    """
+    return f"{_ACTIONS[key].many} {number}?"
+
+
+def done_to_many(key: str, number: str) -> str:
+    """Return what a key did to several jobs."""
+    return f"{number} {_ACTIONS[key].did}"
 
 
 def _held(job: JobRow, store: Store) -> JobAction | str:  # noqa: ARG001  # as every proposal
@@ -214,14 +229,23 @@ def _go_on(home: Home) -> None:
     set_off(home)
 
 
-_PROPOSALS: Mapping[str, Callable[[JobRow, Store], JobAction | str]] = {
-    "h": _held,
-    "l": _released,
-    "p": _paused,
-    "u": _resumed,
-    "c": _cancelled,
-    "r": _again,
-    "+": _raised,
-    "-": _lowered,
+@dataclass(frozen=True, slots=True)
+class _Action:
+    """What a key does."""
+
+    propose: Callable[[JobRow, Store], JobAction | str]
+    many: str  # in the question about several jobs, before their number
+    did: str  # in the answer, behind it
+
+
+_ACTIONS: Mapping[str, _Action] = {
+    "h": _Action(_held, "hold", "held"),
+    "l": _Action(_released, "release", "released"),
+    "p": _Action(_paused, "pause", "paused"),
+    "u": _Action(_resumed, "resume", "resumed"),
+    "c": _Action(_cancelled, "cancel", "cancelled"),
+    "r": _Action(_again, "retry", "queued again"),
+    "+": _Action(_raised, "raise the priority of", "given more priority"),
+    "-": _Action(_lowered, "lower the priority of", "given less priority"),
 }
-KEYS = frozenset(_PROPOSALS)
+KEYS = frozenset(_ACTIONS)
