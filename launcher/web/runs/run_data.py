@@ -99,7 +99,9 @@ def folders_of(home: Home, jobs: Sequence[JobRow]) -> dict[str, Path]:
         jobs: of one run.
     """
     run = jobs[0].plain_spec.run_folder
-    folders = {RUN_FOLDER: run} if run.name == jobs[0].run else {}  # not of a name with slashes
+    # a name that is a path names no folder of its own
+    plain = run.name == jobs[0].run and run.name not in {".", ".."}
+    folders = {RUN_FOLDER: run} if plain else {}
     for job in jobs:
         if job.attempts:
             folders[f"attempt-{job.id}"] = home.attempt(job.id, job.attempts).folder
