@@ -47,7 +47,9 @@ def put_text(texts: Sequence[JobText], store: Store, text: str) -> str:
     if len(texts) == 1:
         if text == harmless(first_line(first.text)):
             return f"{first.asked}: as before"
-        return first.put(store, text)
+        _, _, below = first.text.partition("\n")
+        # what cannot be typed here stays; an empty text removes all of it
+        return first.put(store, f"{text}\n{below}" if text and below else text)
     if first.what != _TAGS:
         with store.writing():
             for each in texts:

@@ -178,6 +178,24 @@ def test_the_note_of_a_job_is_typed(waiting: list[int], home: Home, store: Store
     assert job_row(store, waiting[0]).owner_note == "table 3"
 
 
+def test_of_a_note_with_several_lines_the_first_is_typed(
+    waiting: list[int], home: Home, store: Store
+) -> None:
+    store.steering.set_note(waiting[:1], "table 3\nwith both seeds")
+
+    async def story(person: Person) -> None:
+        await person.press("n")
+        assert person.bottom.startswith(f"note on job {waiting[0]} train/a: table 3_")
+        await person.press("backspace", "4", "enter")
+        assert person.bottom == f"job {waiting[0]} train/a: note: table 4"
+        assert job_row(store, waiting[0]).owner_note == "table 4\nwith both seeds"
+        await person.press("n", "ctrl+u", "enter")
+        assert person.bottom == f"job {waiting[0]} train/a: no note"
+
+    on_the_queue(home, story)
+    assert job_row(store, waiting[0]).owner_note == ""
+
+
 def test_who_only_looks_types_no_tags(waiting: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         for key in ("t", "n", "e"):
