@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from launcher.context import own_folder
+from launcher.context import own_folder, own_variables
 from launcher.errors import counted
 from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms, is_exact, numbers_of
 from launcher.scheduler.chosen_policy import chosen_discipline
@@ -56,7 +56,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         "needed_by": [job.name for job in needy],
         "after_any": [job.name for job in store.read.awaited_by(row.id)],
         "awaited_by": [job.name for job in store.read.awaiting(row.id)],
-        "cwd": _folder(store, row),
+        "cwd": folder_of(store, row),
         "log": str(home.attempt(row.id, row.attempts).log) if row.attempts else None,
         "not_accepted": _not_accepted(home, row),
         "progress": _progress(home, row),
@@ -76,13 +76,21 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
     }
 
 
-def _folder(store: Store, row: JobRow) -> str:
+def folder_of(store: Store, row: JobRow) -> str:
     """Return the folder in which a job begins; where it was queued if its own cannot be understood."""
     folder = store.read.folder_of(row.id)
     try:
         return own_folder(row.spec, folder)
     except Unreadable:
         return folder
+
+
+def variables_of(row: JobRow) -> Mapping[str, str]:
+    """Return the variables that a program's entry sets; none where they cannot be understood."""
+    try:
+        return own_variables(row.spec)
+    except Unreadable:
+        return {}
 
 
 def _progress(home: Home, row: JobRow) -> dict[str, Any] | None:
@@ -189,7 +197,7 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
             yield key, _text(spec[key])
     if spec["argv"] and spec["kind"] != FUNCTION:  # whose call is one of its settings
         yield "argv", harmless(shlex.join(spec["argv"]))
-    if spec["kind"] == PROGRAM and (variables := spec["settings"].get("env")):
+    if variables := variables_of(row):
         yield "env", harmless(shlex.join(f"{name}={text}" for name, text in variables.items()))
     for name, text in record["expected"].items():
         yield f"expected {name}", harmless(text)
