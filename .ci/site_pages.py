@@ -13,6 +13,7 @@ from launcher.cli.main import cli as launcher
 from trueface.cli.main import cli as trueface
 
 TREE = Path(__file__).parents[1]
+STYLE = Path(__file__).with_name("site.css")
 AT_THE_TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 WIDTH = 80  # columns of a help page
 _INTO_DOCS = re.compile(r"\]\(docs/")
@@ -25,6 +26,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path in (*(TREE / name for name in AT_THE_TOP), *tasks):
         name = path.relative_to(TREE).as_posix()
         files.append(File.generated(config, name, abs_src_path=str(path)))
+    files.append(File.generated(config, STYLE.name, abs_src_path=str(STYLE)))
     files.append(File.generated(config, "commands.md", content="\n".join(_commands())))
     return files
 

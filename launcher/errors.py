@@ -4,7 +4,7 @@ Error                      exit code 3
 ├── UsageError             2   wrong arguments, wrong name, wrong path
 │   ├── IdError            2   a data ID or model ID that the grammar refuses
 │   ├── UnknownName        2   a subset, model, key … that does not exist
-│   └── TaskFileError      2   everything that is wrong with a task file, in one go
+│   └── TaskFileError      2   all that is wrong with a file of entries or commands, at once
 ├── JobError               1   a job cannot do its work, for a reason its owner can mend
 └── MachineError           3   store busy, disk full, no scheduler, another machine's home
     └── StoreError         3   the queue's database cannot be used

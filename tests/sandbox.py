@@ -33,6 +33,7 @@ PROGRAMS = {
     "train.py": "import sys\nprint('trained', *sys.argv[1:])\n",
     "prepare.sh": "#!/bin/sh\nls $1\n",
     "list.txt": "",
+    "commands.txt": "python train.py --lr 0.1\npython train.py --lr 0.2\n",
     "bin/wget": "#!/bin/sh\nexit 0\n",
     "bin/rsync": "#!/bin/sh\nexit 0\n",
     # the other machine is this one

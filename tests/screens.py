@@ -6,6 +6,7 @@ from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuProcess
 from launcher.screens.format import JobLine
 from launcher.screens.gpu_view import Gauge, Guest
+from launcher.screens.host.host_facts import Disk, Host
 from launcher.screens.screen import Group, Happening, Memory, Scheduler, Screen, Work
 from launcher.states import State
 from launcher.workers.progress.steps import Step
@@ -30,6 +31,26 @@ def a_line(job: int, name: str, state: State, note: str = "", **changes: object)
     return JobLine(**values | changes)  # type: ignore[arg-type]  # as the test says
 
 
+def a_host(**changes: object) -> Host:
+    """A machine at work, shared with others."""
+    values: dict[str, object] = {
+        "cores": 16,
+        "usable": 16,
+        "promised": 6,
+        "busy": 7.4,
+        "ours": 5.1,
+        "load": 8.3,
+        "memory": 64 * GIB,
+        "memory_used": 21 * GIB,
+        "memory_ours": 12 * GIB,
+        "disks": (
+            Disk(use="home", free=120 * GIB, total=250 * GIB),
+            Disk(use="runs", free=3 << 40, total=8 << 40),
+        ),
+    }
+    return Host(**values | changes)  # type: ignore[arg-type]  # as the test says
+
+
 def an_idle_screen() -> Screen:
     """A queue with nothing in it."""
     return Screen(
@@ -46,6 +67,7 @@ def a_busy_screen() -> Screen:
     )
     return Screen(
         at=NOW,
+        host=a_host(),
         home="~/.local/state/launcher",
         scheduler=Scheduler(pid=48113, state="running", since=NOW - 11520, version="0.2.0"),
         counts={

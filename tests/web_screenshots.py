@@ -59,14 +59,14 @@ def take(machine: Machine, gpus: Devices, folder: Path, browser: "Browser") -> N
             (str(machine.project.folder), "~/blend"),
         ]
         with served(machine.project.folder, environment=machine.project.environment) as page:
-            _shoot(browser, page, f"jobs/{job}", "light", WIDE, names, folder / "web-job.png")
+            shoot(browser, page, f"jobs/{job}", "light", WIDE, names, folder / "web-job.png")
             for theme in ("light", "dark"):
                 for kind, size in (("", WIDE), ("-phone", NARROW)):
                     picture = folder / f"web-{theme}{kind}.png"
-                    _shoot(browser, page, "", theme, size, names, picture)
+                    shoot(browser, page, "", theme, size, names, picture)
 
 
-def _shoot(
+def shoot(
     browser: "Browser",
     page: Page,
     path: str,

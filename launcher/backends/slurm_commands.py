@@ -1,5 +1,6 @@
 """Slurm's programs, run with a time limit and in an environment without what is only this process's."""
 
+import atexit
 import contextlib
 import os
 import signal
@@ -15,6 +16,7 @@ from launcher.units import format_seconds
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "SLURM_CONF")
 _PREFIX_WORDS = ("error", "fatal", "warning")
 _MOST_TEXT = 600  # characters of what a program printed that a message shows
+_CHANGES = {"sbatch", "scancel"}  # they go on when this process ends; the others only ask
 PATIENCE_S = 60.0  # while its controller restarts, Slurm's own programs try for half a minute
 
 
@@ -74,6 +76,8 @@ class SlurmCommands:
             raise EngineError(
                 f"cannot run {argv[0]}: {why}; are Slurm's client programs installed on this host, and in PATH?"
             ) from error
+        if argv[0] not in _CHANGES:
+            _questions.add(child)
         with child:
             try:
                 out, err = child.communicate(stdin.encode(), timeout=self._patience_s)
@@ -82,6 +86,7 @@ class SlurmCommands:
                 raise EngineError(f"{argv[0]} did not answer within {wait}") from None
             finally:
                 _end_group(child)
+                _questions.discard(child)
         return Answer(
             code=child.returncode,
             out=out.decode(errors="replace"),
@@ -98,6 +103,16 @@ class SlurmCommands:
         if answer.code:
             raise EngineError(f"{argv[0]} failed: {answer.complaint}")
         return answer.out
+
+
+_questions: set[subprocess.Popen[bytes]] = set()
+
+
+@atexit.register
+def _end_questions() -> None:
+    """End the questions under way when this process ends: nobody takes in an answer, and one may never come."""
+    for child in [*_questions]:
+        _end_group(child)
 
 
 def _end_group(child: subprocess.Popen[bytes]) -> None:

@@ -35,7 +35,7 @@ def watch(home: Home, store: Store, patterns: Sequence[str], every_s: float) -> 
         jobs = tuple(job.id for job in select(store, patterns)) if patterns else None
         follow(Watcher(home, store, jobs))
         return
-    snapshots = Snapshots(home, store, lookout=Lookout(Nvml().snapshot, _unneeded))
+    snapshots = Snapshots(home, store, lookout=Lookout(Nvml().snapshot, _unneeded), measures=True)
     with whole_screen() as show:
         while True:
             check_still_there(home, store)

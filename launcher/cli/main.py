@@ -20,7 +20,7 @@ from launcher.screens.terminal import choose_characters
 from launcher.system.text import harmless
 
 VERBS = {
-    "add": "queue a program",
+    "add": "queue a program, or the commands of a file",
     "cancel": "cancel waiting jobs and end running ones",
     "clean": "delete ended jobs, their logs and attempts from the queue",
     "completion": "print the completion script for a shell",
@@ -58,6 +58,7 @@ VERBS = {
 }
 # Verbs that are not `command` of the module of their name: module and function.
 ELSEWHERE = {
+    "add": ("adding.add", "command"),
     "cancel": ("steering.steer", "cancel"),
     "edit": ("steering.edit", "command"),
     "group": ("steering.group", "command"),

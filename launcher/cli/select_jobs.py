@@ -7,8 +7,9 @@ from fnmatch import fnmatchcase
 from launcher.errors import UsageError, known_words, nearest
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.store.screen_queries import TAG_PREFIX
 
-RUN_PREFIX, TAG_PREFIX = "run:", "tag:"
+RUN_PREFIX = "run:"
 HELP = (
     "a job's number, its name (for programs also without `command/`), a prefix ('train/'), a glob "
     "('train/*'), run:NAME, or tag:NAME."

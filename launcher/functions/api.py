@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from launcher.errors import UsageError
 from launcher.functions.future import Future
 from launcher.functions.options import JobOptions
 from launcher.functions.submit import Asked, submit_calls
 from launcher.functions.task_files import Run, submit_plan
-from launcher.planning.plan import Plan
+
+if TYPE_CHECKING:  # planning is imported where a task file comes
+    from launcher.planning.plan import Plan
 
 Value = TypeVar("Value")
 Job = Future[Any] | Run | int
@@ -18,7 +20,7 @@ After = Job | Iterable[Job]
 
 @overload
 def submit(
-    function: str | Path | Plan,
+    function: "str | Path | Plan",
     /,
     *,
     settings: Sequence[str] = (),
@@ -69,15 +71,17 @@ def submit(function: Any, /, *arguments: Any, **options: Any) -> Any:
         TaskFileError: all that is wrong with a task file.
         MachineError: the queue cannot be used.
     """
-    if isinstance(function, str | Path | Plan):
-        if arguments:
-            raise UsageError("a task file takes no arguments; give settings=['key=value']")
-        return submit_plan(function, **options)
-    if not callable(function):
+    if callable(function):
+        return _submit_calls(function, [arguments], **options)[0]
+    from launcher.planning.plan import Plan
+
+    if not isinstance(function, str | Path | Plan):
         raise UsageError(
             f"expected a function, a plan, or the path of a task file, got {type(function).__name__}"
         )
-    return _submit_calls(function, [arguments], **options)[0]
+    if arguments:
+        raise UsageError("a task file takes no arguments; give settings=['key=value']")
+    return submit_plan(function, **options)
 
 
 def submit_many(

@@ -92,6 +92,8 @@ def write_calls(
             text = call_text(name, tuple(given), keywords)
             plain = named_arguments(function, given, keywords)
             calls.append(Call(text=text, file=str(path), offset=at, arguments=plain))
+    if not calls:
+        path.unlink()
     return calls
 
 

@@ -71,15 +71,20 @@ def submit_calls(
     calls = write_calls(_folder(home, terms, backends), function, arguments, keywords)
     if not calls:
         return []
+    numbers: list[int] = []
     try:
         with open_queue(make=True) as (_, store):
             check_request(home, store, replace(request, terms=terms), backends)
             root = home.folder if runs_only_here(terms) else Path(context.folder)
             name = asked.name or name_of(function)
             spec = _spec(name, root, replace(request, terms=terms))
-            rows = _put(store, spec, calls, context, asked)
-    except BaseException:
-        Path(calls[0].file).unlink(missing_ok=True)
+            numbers = _put(store, spec, calls, context, asked)
+            rows = store.read.jobs_by_id(numbers)
+    except (
+        Exception
+    ):  # after an interrupt the jobs may be queued; if not, `launcher clean` deletes the file
+        if not numbers:
+            Path(calls[0].file).unlink(missing_ok=True)
         raise
     return _futures(home, rows)
 
@@ -111,8 +116,8 @@ def _spec(name: str, root: Path, request: JobRequest) -> Spec:
 
 def _put(
     store: Store, spec: Spec, calls: Sequence[Call], context: Context, asked: Asked
-) -> list[JobRow]:
-    """Commit the jobs; each one's name ends with its number."""
+) -> list[int]:
+    """Commit the jobs, and return their numbers; each one's name ends with its number."""
     state, reason = (State.HELD, HELD) if asked.hold else (State.QUEUED, NEW)
     with store.writing():
         _check_there(store, [*asked.after, *asked.after_any])
@@ -134,8 +139,7 @@ def _put(
             )
             for number, call in enumerate(calls, first)
         ]
-        numbers = store.put_new(run, context, jobs, time.time())
-    return store.read.jobs_by_id(numbers)
+        return store.put_new(run, context, jobs, time.time())
 
 
 def _check_there(store: Store, jobs: Sequence[int]) -> None:

@@ -5,16 +5,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launcher.backends.settings import configured_backends
 from launcher.backends.shape import placed_terms
 from launcher.errors import TaskFileError, UsageError
-from launcher.functions.plan_checks import check_plans, compare
-from launcher.planning.load import load, plan
-from launcher.planning.plan import Plan
-from launcher.planning.submit import submit
 from launcher.store.client import context_to_store, lift_stop, open_queue, set_off
+
+if TYPE_CHECKING:  # who submits functions plans nothing
+    from launcher.planning.plan import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +41,7 @@ class Run:
 
 
 def submit_plan(
-    file: str | Path | Plan,
+    file: "str | Path | Plan",
     *,
     settings: Sequence[str] = (),
     on: str | Sequence[str] | None = None,
@@ -65,6 +64,9 @@ def submit_plan(
         UsageError: some jobs could never start.
         MachineError: packages are not installed, or the queue cannot be used.
     """
+    from launcher.functions.plan_checks import check_plans, compare
+    from launcher.planning.submit import submit
+
     made = _plan(file, settings, on)
     backends = configured_backends(os.environ)
     made = made.with_terms(lambda terms: placed_terms(terms, backends))
@@ -83,10 +85,14 @@ def submit_plan(
     return Run(name=made.name, folder=made.run_folder, jobs=submitted.jobs, **counts)
 
 
-def _plan(file: str | Path | Plan, settings: Sequence[str], on: str | Sequence[str] | None) -> Plan:
+def _plan(
+    file: "str | Path | Plan", settings: Sequence[str], on: str | Sequence[str] | None
+) -> "Plan":
+    from launcher.planning.load import load, plan
+
     places = [] if on is None else [on if isinstance(on, str) else ",".join(on)]
     chosen = [*settings, *(f"resources.on={names}" for names in places)]
-    if not isinstance(file, Plan):
+    if isinstance(file, str | Path):
         return plan(load(file, settings=chosen))
     if chosen:
         raise UsageError(

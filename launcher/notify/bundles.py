@@ -113,8 +113,9 @@ def ripe(
                 messages += _of_run(run, counts(run.id, run.since), settings, host, now)
                 del runs[run.id]
         elif run.bundle.notes and _is_past(run.bundle.opened, _patience_s(run, settings), now):
-            messages += _of_run(run, None, settings, host, now)
-            runs[run.id] = replace(run, bundle=Bundle(), messages=run.messages + 1)
+            addressed = [*_of_run(run, None, settings, host, now)]
+            messages += addressed
+            runs[run.id] = replace(run, bundle=Bundle(), messages=run.messages + len(addressed))
     machine = notices.machine
     if machine.notes and _is_past(machine.opened, settings.bundle_s, now):
         events = frozenset(event for note in machine.notes for event in note.events)

@@ -82,11 +82,19 @@ class Service:
         settings = self._settings
         if settings is not None:
             with self._troubles.survived(*EXPECTED):
-                notices = self._listened(self._notices, settings, now)
-                notices = self._seen(notices, settings, served=served, now=now)
-                self._keep(self._posted(notices, settings, now))
+                self._look(settings, served=served, now=now)
             self._send(settings, now)
         return SENDING_S if self._sendings else LOOK_S
+
+    def _look(self, settings: NotifySettings, *, served: bool, now: float) -> None:
+        """Take in all that happened, and put it down; what could not be put down is read again."""
+        try:
+            notices = self._listened(self._notices, settings, now)
+            notices = self._seen(notices, settings, served=served, now=now)
+            self._keep(self._posted(notices, settings, now))
+        except BaseException:
+            self._database = None
+            raise
 
     def finished(self) -> bool:
         """Tell whether nothing is left to do for this process."""
@@ -149,8 +157,6 @@ class Service:
             return
         names = [] if self._settings is None else [target.name for target in self._settings.targets]
         logger.info("targets=%s", ",".join(names) or "none")
-        if self._settings is not None:
-            self._keep(outbox.without_target(self._notices, names, self._clock()))
 
     # --- what happened
 
@@ -231,6 +237,8 @@ class Service:
     def _posted(self, notices: Notices, settings: NotifySettings, now: float) -> Notices:
         """Return the notices with the messages in the outbox whose time has come."""
         quiet = outbox.is_quiet(settings.quiet, now)
+        names = [target.name for target in settings.targets]
+        notices = outbox.without_target(notices, names, now)
         notices, messages = ripe(notices, self._counts, settings, self._host, now)
         for addressed in messages:
             logger.info("message=%r to=%s", addressed.message.title, ",".join(addressed.targets))
@@ -254,6 +262,8 @@ class Service:
             return
         by_name = {target.name: target for target in settings.targets}
         for delivery in outbox.due(self._notices, self._sendings.keys(), now):
+            if delivery.target not in by_name:  # that it is given up could not be noted yet
+                continue
             try:
                 sending = Sending(by_name[delivery.target], delivery, self._environ)
             except (UsageError, OSError) as error:

@@ -21,17 +21,21 @@ _LONGEST = 64  # stages of a model: a base of its own base would have no end
 class Models:
     """The models of a run; asked by their IDs."""
 
-    def __init__(self, specs: Sequence[Spec], kinds: Mapping[str, Kind]) -> None:
+    def __init__(
+        self, specs: Sequence[Spec], kinds: Mapping[str, Kind], among: Sequence[Spec] = ()
+    ) -> None:
         """Look through the jobs of a run.
 
         Args:
             specs: of the jobs.
             kinds: of the jobs, by name, those that are installed.
+            among: jobs of other runs; settings in which the run differs from them count as swept, too.
         """
         self._kinds = kinds
         makers = [spec for spec in specs if spec.role in _MAKERS and spec.model]
         self.makers = {str(spec.model): spec for spec in makers}
-        self._by_kind = swept(makers, kinds)
+        others = [spec for spec in among if spec.role in _MAKERS and spec.model]
+        self._by_kind = swept([*makers, *others], kinds)
         named = {name for spec in makers for name in self._named(spec).values()}
         names = dict.fromkeys(name for those in self._by_kind.values() for name in those)
         self.swept = tuple(name for name in names if name not in named | {SEED, METHOD})

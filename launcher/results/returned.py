@@ -1,6 +1,6 @@
 """The results of jobs of which no laboratory tells: the numbers that each returned."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from launcher.job import Spec
@@ -47,18 +47,21 @@ def results_by_job(
 
 
 def returned_rows(
-    results: Iterable[tuple[Spec, Mapping[str, Json]]], kinds: Mapping[str, Kind]
+    results: Iterable[tuple[Spec, Mapping[str, Json]]],
+    kinds: Mapping[str, Kind],
+    among: Sequence[Spec] = (),
 ) -> RunResults:
     """Return a row for each job with the numbers that it returned, and the settings in which they differ.
 
     Args:
         results: of jobs of a run: their specs and what they returned.
         kinds: of the jobs, by name, those that are installed.
+        among: jobs of other runs; settings in which the run differs from them are columns, too.
     """
     pairs = [(spec, measured(spec, result, kinds)) for spec, result in results]
     pairs = [(spec, numbers) for spec, numbers in pairs if numbers.metrics]
     specs = [spec for spec, _ in pairs]
-    models, by_kind = Models(specs, kinds), swept(specs, kinds)
+    models, by_kind = Models(specs, kinds), swept([*specs, *among], kinds)
     names = dict.fromkeys(name for those in by_kind.values() for name in those if name != SEED)
     metrics = {name for _, numbers in pairs for name in numbers.metrics}
     columns = {

@@ -10,6 +10,7 @@ from launcher.gpu.monitor import NEWS_S
 from launcher.scheduler.dispatch.dispatch import Dispatch
 from launcher.scheduler.dispatch.placement import elsewhere
 from launcher.scheduler.endings.ended_attempts import Endings
+from launcher.scheduler.gpus.attempt_places import paused
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.backfill import Patience
 from launcher.scheduler.policy.decide import decide
@@ -223,7 +224,10 @@ class Admission:
     def _in_line(
         self, ready: Sequence[ReadyJob], machine: Machine, requests: Requests, now: float
     ) -> Line:
-        here = self._gpus.ledger.running(self.claims(), self._queue.usage)
+        here = [
+            paused(run) if run.job in requests.paused else run
+            for run in self._gpus.ledger.running(self.claims(), self._queue.usage)
+        ]
         return self._line.arranged(
             ready, here, self._dispatch.places.running(), machine, now, requests.discipline
         )

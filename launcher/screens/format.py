@@ -6,13 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from launcher.context import own_folder, own_variables
 from launcher.errors import counted
 from launcher.job import CPU
 from launcher.states import Reason, ReasonCode, State
 from launcher.store.rows import JobRow
 from launcher.store.screen_queries import Need
 from launcher.system.files import Json
+from launcher.system.stored_fields import Unreadable
 from launcher.system.text import harmless as harmless  # every screen takes it from here
+from launcher.system.text import shell_line
 from launcher.units import format_bytes
 from launcher.workers.progress.steps import Step
 
@@ -112,6 +115,34 @@ def job_line(
     )
 
 
+def command_text(job: JobRow, folder: str) -> str:
+    """Return what a job runs, as one line that a shell reads.
+
+    Args:
+        job: as the queue knows it.
+        folder: in which it was queued.
+    """
+    variables = [f"{name}={text}" for name, text in variables_of(job).items()]
+    words = (*(["env"] if variables else []), *variables, *job.spec.argv)
+    return f"cd {shell_line([folder_of(job, folder)])} && {shell_line(words)}"
+
+
+def folder_of(job: JobRow, folder: str) -> str:
+    """Return the folder in which a job begins; where it was queued if its own cannot be understood."""
+    try:
+        return own_folder(job.spec, folder)
+    except Unreadable:
+        return folder
+
+
+def variables_of(job: JobRow) -> Mapping[str, str]:
+    """Return the variables that a program's entry sets; none where they cannot be understood."""
+    try:
+        return own_variables(job.spec)
+    except Unreadable:
+        return {}
+
+
 def _program(job: JobRow) -> str:
     """Return the beginning of what a command runs whose name is only a number."""
     number = job.name.removeprefix(_NUMBERED).rstrip("'")
@@ -155,15 +186,30 @@ def pause_reason(device: str, reservation: int | None, now: float) -> Reason:
         reservation: bytes that are promised to it on each of them; None: they are its alone.
         now: seconds since 1970.
     """
-    data: dict[str, Json] = {"since": now}
+    kept = reserved_text(device, reservation)
+    vram: dict[str, Json] = {"vram": reservation} if kept and reservation is not None else {}
     text = f"paused since {moment(int(now))}"
-    if device != CPU:
-        number = device.count(",") + 1
-        where = "its GPU" if number == 1 else f"each of its {number} GPUs"
-        what = where if reservation is None else f"{format_bytes(reservation)} on {where}"
-        text += f"; {what} {'stays' if reservation is None else 'stay'} reserved"
-        data |= {} if reservation is None else {"vram": reservation}
-    return Reason(code=ReasonCode.PAUSED, text=text, data=data)
+    return Reason(
+        code=ReasonCode.PAUSED,
+        text=f"{text}; {kept}" if kept else text,
+        data={"since": now, **vram},
+    )
+
+
+def reserved_text(device: str, reservation: int | None) -> str:
+    """Return what of GPUs stays reserved for a running job while it is paused; '' on the CPU.
+
+    Args:
+        device: where it runs: "cpu", or the UUIDs of its GPUs with commas between.
+        reservation: bytes that are promised to it on each of them; None: they are its alone.
+    """
+    if device == CPU:
+        return ""
+    number = device.count(",") + 1
+    where = "its GPU" if number == 1 else f"each of its {number} GPUs"
+    if reservation is None:
+        return f"{where} stays reserved"
+    return f"{format_bytes(reservation)} on {where} stay reserved"
 
 
 def first_line(text: str) -> str:

@@ -11,14 +11,13 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from launcher.context import own_folder, own_variables
 from launcher.errors import counted
 from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms, is_exact, numbers_of
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.scheduler.run_turns import turn_of
 from launcher.screens.clusters.pilots_now import ELSEWHERE, places_of
-from launcher.screens.format import harmless, iso, local, moment
+from launcher.screens.format import folder_of, harmless, iso, local, moment, variables_of
 from launcher.screens.gpu_users import seen_gpus
 from launcher.screens.job_records import job_records, place_record
 from launcher.staging.left_behind import left_by
@@ -27,7 +26,6 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.usage import Usage
 from launcher.system.paths import Home
-from launcher.system.stored_fields import Unreadable
 from launcher.units import format_bytes, format_seconds
 from launcher.workers.progress.attempt_progress import newest
 
@@ -56,7 +54,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         "needed_by": [job.name for job in needy],
         "after_any": [job.name for job in store.read.awaited_by(row.id)],
         "awaited_by": [job.name for job in store.read.awaiting(row.id)],
-        "cwd": folder_of(store, row),
+        "cwd": folder_of(row, store.read.folder_of(row.id)),
         "log": str(home.attempt(row.id, row.attempts).log) if row.attempts else None,
         "not_accepted": _not_accepted(home, row),
         "progress": _progress(home, row),
@@ -74,23 +72,6 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         ],
         "result": store.read.result_of(row.id),
     }
-
-
-def folder_of(store: Store, row: JobRow) -> str:
-    """Return the folder in which a job begins; where it was queued if its own cannot be understood."""
-    folder = store.read.folder_of(row.id)
-    try:
-        return own_folder(row.spec, folder)
-    except Unreadable:
-        return folder
-
-
-def variables_of(row: JobRow) -> Mapping[str, str]:
-    """Return the variables that a program's entry sets; none where they cannot be understood."""
-    try:
-        return own_variables(row.spec)
-    except Unreadable:
-        return {}
 
 
 def _progress(home: Home, row: JobRow) -> dict[str, Any] | None:

@@ -1,8 +1,9 @@
-"""The lines above a queue's jobs: the scheduler, the progress of runs, how many jobs are in each state."""
+"""The lines above a queue's jobs: the scheduler, the progress of runs, how many jobs are in each state, the machine."""
 
 from datetime import datetime
 
 from launcher.screens.format import ORDER
+from launcher.screens.host.host_line import host_line
 from launcher.screens.screen import Screen
 from launcher.screens.text_table import (
     GAP,
@@ -23,7 +24,7 @@ RUNS = 3  # whose progress is named
 
 
 def head(screen: Screen, width: int) -> list[Line]:
-    """Return the home, the scheduler, warnings, progress, the number of jobs by state, and groups."""
+    """Return the home, the scheduler, warnings, progress, the number of jobs by state, the machine, and groups."""
     moment = datetime.fromtimestamp(screen.at).astimezone().strftime("%a %d %b %H:%M:%S")
     begin, loop = "launcher  ", f"  {_loop(screen)}"
     room = width - len(begin) - len(loop) - len(moment) - GAP
@@ -34,6 +35,8 @@ def head(screen: Screen, width: int) -> list[Line]:
     lines += [line(f"warning: {warning}", Tone.WARN) for warning in screen.warnings]
     lines += progress(screen, width)
     lines.append(_tally(screen))
+    if screen.host is not None:
+        lines.append(host_line(screen.host, width))
     if screen.groups:
         limits = (f"{group.name} {group.running} of {group.limit}" for group in screen.groups)
         lines.append(line("groups: " + " · ".join(limits)))

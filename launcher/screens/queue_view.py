@@ -68,7 +68,7 @@ def pilots(screen: Screen, width: int) -> list[Line]:
 def running(screen: Screen, width: int) -> list[Line]:
     """Return the running jobs: node where there are several, device, memory, progress, rate, elapsed and remaining time."""
     columns = (
-        Column(title="RUNNING", least=24, middle=True, mark=_MARK, others=_names(screen)),
+        _names_column(screen, "running"),
         Column(title="ID", right=True, drop=1),
         Column(title="RUN", least=8, drop=5),
         Column(title="NODE", least=6, drop=1),
@@ -91,7 +91,7 @@ def running(screen: Screen, width: int) -> list[Line]:
 def waiting(screen: Screen, width: int) -> list[Line]:
     """Return the waiting jobs with their reasons; a reason of the line above is not repeated."""
     columns = (
-        Column(title="WAITING", least=24, middle=True, mark=_MARK, others=_names(screen)),
+        _names_column(screen, "waiting"),
         Column(title="ID", right=True, drop=1),
         Column(title="RUN", least=8, drop=3),
         Column(title="PRIORITY", right=True, drop=2),
@@ -114,6 +114,7 @@ def waiting(screen: Screen, width: int) -> list[Line]:
     lines = table(columns, rows, width)
     if screen.more:
         text = f"{counted(screen.more, 'more job')} {'waits' if screen.more == 1 else 'wait'}"
+        text += " and are not sorted in" * ("waiting" in screen.orders)
         lines.append(line(f"{text}; launcher status --all lists every one", Tone.DIM).cut(width))
     return lines
 
@@ -121,7 +122,7 @@ def waiting(screen: Screen, width: int) -> list[Line]:
 def recent(screen: Screen, width: int) -> list[Line]:
     """Return the jobs that ended last, each with its result, or its failure and what follows."""
     columns = (
-        Column(title="RECENT"),
+        Column(title=f"RECENT{screen.order_of('recent')}"),
         Column(least=24, middle=True, others=_names(screen)),
         Column(title="ID", right=True, drop=1),
         Column(title="TOOK", right=True, drop=2),
@@ -145,7 +146,7 @@ def matching_jobs(screen: Screen, width: int) -> list[Line]:
     if not screen.found:
         return [line(f"no job matches {screen.sought!r}", Tone.WARN).cut(width)]
     title = f"FOUND {shortened(screen.sought, 20)}" if screen.sought else ""
-    return listing(screen.found, screen.at, width, title=title)
+    return listing(screen.found, screen.at, width, title=title + screen.order_of("found"))
 
 
 def listing(jobs: Iterable[JobLine], now: float, width: int, *, title: str = "") -> list[Line]:
@@ -229,6 +230,11 @@ def _memory(memory: Memory | None) -> Cell:
     asked = "alone" if memory.asked is None else f"{memory.asked / _GIB:.1f}"
     spans = (Span(f"{numbers} / {asked}"), Span(" ▲" if memory.beyond else "", Tone.WARN))
     return Line(spans)
+
+
+def _names_column(screen: Screen, listed: str) -> Column:
+    title = f"{listed.upper()}{screen.order_of(listed)}"
+    return Column(title=title, least=24, middle=True, mark=_MARK, others=_names(screen))
 
 
 def _names(screen: Screen) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from statistics import fmean
 from launcher.screens.clusters.pilots_now import NO_PILOTS, Pilots
 from launcher.screens.format import JobLine, first_line, harmless
 from launcher.screens.gpu_view import Gauge
-from launcher.states import OPEN, Reason, State
+from launcher.screens.host.host_facts import Host
+from launcher.states import OPEN, Reason, ReasonCode, State
 from launcher.workers.progress.steps import Step
 
 METRICS = 3  # results of a job that are shown in its line
@@ -79,6 +80,7 @@ class Screen:
     """Everything that is known of a queue at one moment and fits a screen."""
 
     at: float  # seconds since 1970
+    host: Host | None = None  # recordings tell by what stands after it whether anything has changed
     home: str
     scheduler: Scheduler
     counts: Mapping[State, int] = field(default_factory=dict)
@@ -96,11 +98,16 @@ class Screen:
     recent: tuple[Happening, ...] = ()  # the newest first
     found: tuple[JobLine, ...] | None = None  # jobs that were looked for; None: none were
     sought: str = ""  # what was looked for
+    orders: Mapping[str, str] = field(default_factory=dict)  # list → by what it is sorted
 
     @property
     def open(self) -> int:
         """How many jobs have not ended."""
         return sum(self.counts.get(state, 0) for state in OPEN)
+
+    def order_of(self, name: str) -> str:
+        """Return what a list's title ends with where the list is sorted."""
+        return f" by {self.orders[name]}" if name in self.orders else ""
 
 
 def numbers_of(result: Mapping[str, object]) -> str:
@@ -158,7 +165,7 @@ def remaining_s(
     """Return how long all that is queued or runs takes, at as many jobs at once as run now.
 
     It is unknown where nothing runs, where a kind of jobs was not done often enough of late, where a
-    job runs longer than any of its kind, or where programs wait, which may be anything.
+    job is paused or runs longer than any of its kind, or where programs wait, which may be anything.
 
     Args:
         queued: kind → how many wait.
@@ -178,8 +185,30 @@ def remaining_s(
     return max(max(left), (waiting_s + sum(left)) / len(works))
 
 
+def left_by_run(
+    queued: Mapping[str, Mapping[str, int] | None],
+    works: Sequence[Work],
+    took: Mapping[str, Sequence[float]],
+    now: float,
+) -> dict[str, float]:
+    """Return run → seconds until it is done, of those where that is known: no other run matters."""
+    left_by_run = {}
+    for run, kinds in queued.items():
+        name = harmless(run)
+        ours = [work for work in works if work.line.run == name]
+        left = None if kinds is None else remaining_s(kinds, ours, took, now)
+        if left is not None:
+            left_by_run[name] = left
+    return left_by_run
+
+
 def _left_s(work: Work, spans: Sequence[float], now: float) -> float | None:
-    """Return how long a running job still takes: as it says itself, else as its like took."""
+    """Return how long a running job still takes: as it says itself, else as its like took.
+
+    None: unknown, as of one that is paused.
+    """
+    if work.line.code == ReasonCode.PAUSED:
+        return None
     if work.step is not None and (reported_s := work.step.left_at(now)) is not None:
         return reported_s
     taken_s = now - work.started

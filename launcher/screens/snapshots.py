@@ -14,6 +14,7 @@ from launcher.screens.clusters.pilots_now import ELSEWHERE, Pilots, seen_pilots
 from launcher.screens.format import JobLine, harmless, job_line
 from launcher.screens.gpu_users import FRESH_S, gauges_of, recalled, seen_gpus
 from launcher.screens.gpu_view import CURVE, Gauge
+from launcher.screens.host.host_reader import HostReader
 from launcher.screens.screen import (
     Group,
     Happening,
@@ -22,6 +23,7 @@ from launcher.screens.screen import (
     Screen,
     Work,
     happening,
+    left_by_run,
     remaining_s,
 )
 from launcher.states import OPEN, State
@@ -61,6 +63,7 @@ class Snapshots:
         *,
         lookout: Lookout | None = None,
         clock: Callable[[], float] = time.time,
+        measures: bool = False,
     ) -> None:
         """Look at a queue.
 
@@ -69,8 +72,10 @@ class Snapshots:
             store: its database.
             lookout: queries the GPUs where no scheduler does; None: they are not queried.
             clock: tells the seconds since 1970.
+            measures: jobs' processes and the disks of runs are looked at, too, in a thread.
         """
         self._home, self._store, self._lookout, self._clock = home, store, lookout, clock
+        self._host = HostReader(home.folder, measures=measures)
         self._warning = network_warning(home.folder, mounts())
         self._busy: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=CURVE))
         self._peaks: dict[tuple[int, int], int] = {}
@@ -111,9 +116,12 @@ class Snapshots:
         nodes = pilots.nodes
         works = tuple(self._work(row, by_job[row.id], gauges, nodes) for row in running)
         stopped = self._home.stop.exists()
-        runs_left = {} if stopped else _left_by_run(by_run, works, paces, now)
+        runs_left = {} if stopped else left_by_run(by_run, works, paces, now)
+        here = [claim for claim in claims if not claim.pilot]
+        folders = list({Path(row.root, "runs", row.run): None for row in running or queued[:1]})
         return Screen(
             at=now,
+            host=self._host.look(here, folders),
             home=harmless(short_path(self._home.folder)),
             scheduler=scheduler_of(self._home),
             counts=counts,
@@ -231,23 +239,6 @@ def _devices(labels: Sequence[str]) -> str:
     kind, _, number = labels[0].partition(":")
     others = [label.removeprefix(f"{kind}:") for label in labels[1:]]
     return f"{kind}:{','.join([number, *others])}" if number else ",".join(labels)
-
-
-def _left_by_run(
-    queued: Mapping[str, Mapping[str, int] | None],
-    works: Sequence[Work],
-    took: Mapping[str, Sequence[float]],
-    now: float,
-) -> dict[str, float]:
-    """Return run → seconds until it is done, of those where that is known: no other run matters."""
-    left_by_run = {}
-    for run, kinds in queued.items():
-        name = harmless(run)
-        ours = [work for work in works if work.line.run == name]
-        left = None if kinds is None else remaining_s(kinds, ours, took, now)
-        if left is not None:
-            left_by_run[name] = left
-    return left_by_run
 
 
 def _groups(limits: Iterable[Limit], running: Sequence[JobRow]) -> tuple[Group, ...]:

@@ -53,11 +53,16 @@ def set_long_log_aside(log: Path, most_bytes: int) -> None:
     with contextlib.suppress(OSError):
         if log.stat().st_size <= most_bytes:
             return
-        log.replace(log.with_suffix(".log.1"))
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(descriptor, sys.stdout.fileno())
-        os.dup2(descriptor, sys.stderr.fileno())
-        os.close(descriptor)
+        new = log.with_suffix(".log.new")  # made first: a full disk may have no room for it
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        try:
+            log.replace(log.with_suffix(".log.1"))
+            new.replace(log)
+            os.dup2(descriptor, sys.stdout.fileno())
+            os.dup2(descriptor, sys.stderr.fileno())
+        finally:
+            os.close(descriptor)
+            new.unlink(missing_ok=True)
 
 
 def _kind_of(error: Exception) -> object:

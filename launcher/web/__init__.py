@@ -2,5 +2,5 @@
 
 Start reading at `server.serve`.
 In reading order: server, connections, access, guard, application, site, rendering, queue_reader,
-streams, steering, log_file, pages, charts.
+streams, questions, steering, log_file, run_file, pages, runs, charts.
 """

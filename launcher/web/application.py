@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
-from urllib.parse import parse_qs, parse_qsl
+from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -17,15 +17,21 @@ from launcher.web.guard import Guard
 from launcher.web.log_file import log_file
 from launcher.web.pages.page import Address, Content, NotThere, Page
 from launcher.web.pages.registry import PAGES
+from launcher.web.questions import Answer, Target
 from launcher.web.queue_reader import QueueReader
 from launcher.web.rendering import FOLDER
+from launcher.web.run_file import Place, TooLarge, newest_of_name, run_file
 from launcher.web.site import Site
-from launcher.web.steering import ReadOnly, Steering, Target
+from launcher.web.steering import ReadOnly, Steering
 from launcher.web.streams import Streams, TooManyStreams
 
 EVENTS = "text/event-stream"
 _FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}  # its address has its version
-_STATUS: Mapping[type[Exception], int] = {NotThere: 404, ReadOnly: 403}  # of others 503
+_STATUS: Mapping[type[Exception], int] = {
+    NotThere: 404,
+    ReadOnly: 403,
+    TooLarge: 413,
+}  # of others 503
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -62,6 +68,8 @@ class Application:
         routes = [
             *(Route(f"/{page.path}", self._page(page)) for page in PAGES),
             Route("/jobs/{job:int}/log/raw", self._raw_log),
+            Route("/run/{name:path}", self._run_named),
+            Route("/runs/{run:int}/files/{folder:str}/{path:path}", self._run_file),
             Route("/jobs/{job:int}/{verb:str}", self._ask, methods=["GET"]),
             Route("/jobs/{job:int}/{verb:str}", self._act, methods=["POST"]),
             Mount("/static", Assets(directory=FOLDER / "static")),
@@ -104,8 +112,13 @@ class Application:
     async def _act(self, request: Request) -> Response:
         """Change a job, where what is confirmed is still what would be done."""
         target = self._target(request)
-        form = parse_qs((await request.body()).decode(errors="replace"))
-        answered = await self._steering.act(target, form.get("question", [""])[0])
+        form = dict(
+            parse_qsl((await request.body()).decode(errors="replace"), keep_blank_values=True)
+        )
+        # a form's lines end as in mail: HTML, 4.10.21
+        text = form.get("text", "").replace("\r\n", "\n")
+        answer = Answer(confirms=form.get("question", ""), text=text)
+        answered = await self._steering.act(target, answer)
         if isinstance(answered, int):
             place = f"{self._site.root}jobs/{target.job}?notice={answered}"
             return RedirectResponse(place, 303)
@@ -118,6 +131,23 @@ class Application:
         return StreamingResponse(
             content, headers={"content-length": str(size)}, media_type="text/plain; charset=utf-8"
         )
+
+    async def _run_named(self, request: Request) -> Response:
+        """Lead to the newest run of a name."""
+        name = str(request.path_params["name"])
+        run = await self._reader.run(lambda view: newest_of_name(view, name))
+        return RedirectResponse(f"{self._site.root}runs/{run}", 303)
+
+    async def _run_file(self, request: Request) -> Response:
+        """Send a picture that a run left."""
+        place = Place(
+            run=int(request.path_params["run"]),
+            folder=str(request.path_params["folder"]),
+            path=str(request.path_params["path"]),
+            figure=self._address(request).whole("figure"),
+        )
+        file = await self._reader.run(lambda view: run_file(view, place))
+        return Response(file.content, headers=dict(file.headers), media_type=file.media_type)
 
     async def _missing(self, request: Request, error: Exception) -> Response:  # noqa: ARG002  # Starlette's shape
         return await self._message(request, 404, "there is no such page")

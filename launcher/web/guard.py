@@ -8,8 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from launcher.web.access import Access, refusal
 
-MOST_BODY = 1 << 16  # bytes; the largest form has a hundred
-MOST_ADDRESS = 1 << 13
+MOST_BODY = 1 << 17  # bytes; a note of 10,000 characters may take 12 bytes for each
+MOST_ADDRESS = 1 << 12  # fewer digits than Python makes a number of
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -102,8 +102,8 @@ def _with_headers(send: Send) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
             names = {name.lower() for name, _ in message.get("headers", ())}
-            kept = () if b"cache-control" in names else (_KEEP_NOTHING,)
-            message["headers"] = [*message.get("headers", ()), *_encoded((*HEADERS, *kept))]
+            ours = [each for each in (*HEADERS, _KEEP_NOTHING) if each[0].encode() not in names]
+            message["headers"] = [*message.get("headers", ()), *_encoded(ours)]
         await send(message)
 
     return sent

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +15,10 @@ from launcher.screens.snapshots import scheduler_of
 from launcher.system.files import stamp
 from launcher.system.paths import Home
 from launcher.web.pages.page import View
+from launcher.web.runs.background import Background
+from launcher.web.runs.run_data import RunData, read_runs
+from launcher.web.runs.run_filter import Settings
+from launcher.web.runs.settings_index import SettingsIndex
 
 T = TypeVar("T")
 Mark = tuple[object, ...]
@@ -31,6 +36,11 @@ class QueueReader:
         """
         self._home, self._read_only = home, read_only
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue-reader")
+        index = SettingsIndex(home)
+        self._runs: Background[tuple[int, ...], RunData] = Background(partial(read_runs, home))
+        self._settings: Background[None, Mapping[int, Settings]] = Background(
+            lambda _: index.read()
+        )
         self._queue = Queue(home, lookout=Lookout(Nvml().snapshot, _unneeded))
 
     async def run(self, work: Callable[[View], T]) -> T:
@@ -42,16 +52,23 @@ class QueueReader:
         """Give the database back, when all that was begun is done."""
         self._thread.submit(self._queue.close).result()
         self._thread.shutdown()
+        self._runs.close()
+        self._settings.close()
 
     def _view(self) -> View:
-        return View(home=self._home, queue=self._queue, read_only=self._read_only, now=time.time())
+        return View(
+            home=self._home,
+            queue=self._queue,
+            runs=self._runs,
+            settings=self._settings,
+            read_only=self._read_only,
+            now=time.time(),
+        )
 
 
 def mark_of(view: View) -> Mark:
     """Return what is another value when the queue, its scheduler or the GPUs may have changed."""
-    store = view.queue.current()
-    version = None if store is None else (id(store), store.read.data_version())
-    return version, scheduler_of(view.home), stamps([view.home.gpus])
+    return view.version, scheduler_of(view.home), stamps([view.home.gpus])
 
 
 def stamps(files: Iterable[Path]) -> Mark:

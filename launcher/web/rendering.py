@@ -17,6 +17,8 @@ from launcher.units import format_bytes, format_seconds
 
 FOLDER = Path(__file__).parent
 _TICKS = re.compile(r"(<time data-(?:since|until)=\"[^\"]*\">)[^<]*")
+PAUSED = "paused"  # stands in the place of a state where a program stands still
+_GLYPHS: Mapping[str, str] = {PAUSED: "‖", **{str(state): glyph for state, glyph in GLYPHS.items()}}
 _FRAGMENTS = "fragments_"  # of the values of a template
 
 
@@ -69,7 +71,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.globals |= {"live": _live, "glyphs": GLYPHS, "zone": zone_of}
+    environment.globals |= {"live": _live, "glyphs": _GLYPHS, "zone": zone_of}
     environment.filters |= {
         "amount": lambda amount: "?" if amount is None else format_bytes(amount),
         "span": format_seconds,

@@ -40,6 +40,7 @@ class Shown:
 
     rendered: Rendered
     files: tuple[Path, ...] = ()
+    pending: bool = False  # it is another soon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ class Site:
         values = {**content.values, "renewed": True, "notice": notice}
         content = replace(content, values=values)
         rendered = self.fill(view, f"{page.name}.html", address, content)
-        return Shown(rendered=rendered, files=content.files)
+        return Shown(rendered=rendered, files=content.files, pending=content.pending)
 
     def fill(self, view: View, template: str, address: Address, content: Content) -> Rendered:
         """Return a template filled with a page's values, and with what stands on every page."""

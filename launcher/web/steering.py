@@ -3,69 +3,23 @@
 import asyncio
 import itertools
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from launcher.errors import Error, UsageError
 from launcher.screens.dashboard.job_actions import JobAction, done_text, propose
+from launcher.screens.dashboard.job_texts import JobText, job_text
 from launcher.screens.format import harmless
 from launcher.store.queue import Store
 from launcher.store.recovery import trouble
 from launcher.system.paths import Home, check_home
-from launcher.web.pages.page import Content, NotThere
+from launcher.web.pages.page import NotThere
+from launcher.web.questions import Answer, Question, Target, question_of
 
-KEYS: Mapping[str, str] = {
-    "hold": "h",
-    "release": "l",
-    "cancel": "c",
-    "retry": "r",
-    "raise": "+",
-    "lower": "-",
-}  # the verbs of addresses, by the keys that `top` has for them
-LABELS: Mapping[str, str] = {
-    "hold": "Hold",
-    "release": "Release",
-    "cancel": "Cancel",
-    "retry": "Retry",
-    "raise": "Priority +1",
-    "lower": "Priority -1",
-}
+CHANGED = "The job has changed meanwhile; nothing was done yet."
 _NOTICES = 100  # that are remembered: each is shown once, after the redirect
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """What shall be done, and to which job."""
-
-    job: int
-    verb: str
-
-    @property
-    def key(self) -> str:
-        """The key that does it in `top`.
-
-        Raises:
-            NotThere: there is no such verb.
-        """
-        if self.verb not in KEYS:
-            raise NotThere(f"there is no change {harmless(self.verb)!r} of a job")
-        return KEYS[self.verb]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is asked before a change, or why there can be none."""
-
-    text: str
-    possible: bool
-    again: bool = False  # another one was answered
-
-    def content(self, target: Target) -> Content:
-        """Return what fills the page that asks."""
-        values = {"target": target, "question": self}
-        return Content(title=f"{target.verb} job {target.job}", values=values)
 
 
 class ReadOnly(UsageError):
@@ -92,24 +46,24 @@ class Steering:
 
         Raises:
             ReadOnly: nothing can be changed.
-            NotThere: there is no such job or change.
+            NotThere: there is no such job.
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, target)
 
-    async def act(self, target: Target, confirmed: str) -> int | Question:
+    async def act(self, target: Target, answer: Answer) -> int | Question:
         """Do what was confirmed, and return the number of the notice that says so.
 
         Args:
             target: what, and to which job.
-            confirmed: the question that was answered; where another would be asked now, as the job
-                has changed meanwhile, that is returned, and nothing is done.
+            answer: to a question; where another would be asked now, as the job has changed
+                meanwhile, or what was typed may not be, it is asked again, and nothing is done.
 
         Raises:
             ReadOnly: nothing can be changed.
-            NotThere: there is no such job or change.
+            NotThere: there is no such job.
         """
         loop = asyncio.get_running_loop()
-        done = await loop.run_in_executor(self._thread, self._act, target, confirmed)
+        done = await loop.run_in_executor(self._thread, self._act, target, answer)
         if isinstance(done, Question):
             return done
         number = next(self._numbers)
@@ -127,24 +81,32 @@ class Steering:
 
     def _ask(self, target: Target) -> Question:
         with self._opened() as store:
-            proposal = self._proposed(target, store)
-            return _question(proposal)
+            return question_of(self._proposed(target, store))
 
-    def _act(self, target: Target, confirmed: str) -> str | Question:
+    def _act(self, target: Target, answer: Answer) -> str | Question:
         with self._opened() as store:
             proposal = self._proposed(target, store)
-            question = _question(proposal)
-            if isinstance(proposal, str) or question.text != confirmed:
-                return replace(question, again=bool(confirmed))
+            question = question_of(proposal)
+            if isinstance(proposal, str):
+                return replace(question, trouble=CHANGED if answer.confirms else "")
+            if question.confirms != answer.confirms:
+                return _again(question, answer, CHANGED if answer.confirms else "")
+            if isinstance(proposal, JobText):
+                try:
+                    return proposal.put(store, answer.text)
+                except UsageError as error:
+                    return _again(question, answer, str(error))
             touched = proposal.act(store)
         if not touched:
             return f"job {target.job} changed meanwhile: nothing was done"
         return f"{done_text(proposal, touched, self._home)}{self._follow_up(proposal)}"
 
-    def _proposed(self, target: Target, store: Store) -> JobAction | str:
+    def _proposed(self, target: Target, store: Store) -> JobAction | JobText | str:
         rows = store.read.jobs_by_id([target.job])
         if not rows:
             raise NotThere(f"there is no job {target.job}; it may have been cleaned")
+        if target.writes:
+            return job_text(target.verb, rows[0], store)
         return propose(target.key, rows[0], store)
 
     def _follow_up(self, action: JobAction) -> str:
@@ -171,7 +133,9 @@ class Steering:
             store.close()
 
 
-def _question(proposal: JobAction | str) -> Question:
-    if isinstance(proposal, str):
-        return Question(text=proposal, possible=False)
-    return Question(text=proposal.asked, possible=True)
+def _again(question: Question, answer: Answer, trouble: str) -> Question:
+    """Return a question that is asked once more, with what was typed."""
+    typed = question.field
+    if typed is not None and answer.confirms:
+        typed = replace(typed, text=answer.text)
+    return replace(question, field=typed, trouble=trouble)

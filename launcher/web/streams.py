@@ -14,6 +14,7 @@ from pathlib import Path
 
 from launcher.errors import Error
 from launcher.screens.format import harmless
+from launcher.system.error_log import Troubles
 from launcher.web.pages.page import Address, Page, View
 from launcher.web.queue_reader import Mark, QueueReader, mark_of, stamps
 from launcher.web.rendering import Fragment
@@ -55,7 +56,16 @@ class _Channel:
     files: tuple[Path, ...] = ()
     pause_s: float = LOOK_EVERY_S  # before the next look: longer after one that cost much
     renew_at: float = 0.0
-    task: asyncio.Task[None] | None = None  # its own, so that a page's fault ends no other's stream
+    task: asyncio.Task[None] | None = (
+        None  # its own, so that a slow page holds up no other's stream
+    )
+
+    def troubled(self, why: str) -> dict[str, tuple[str, bytes]]:
+        """Return what is sent where the page cannot be shown; all of it is sent anew once it can."""
+        text = harmless(" ".join(why.split()))
+        self.mark, self.pause_s = (), LOOK_EVERY_S
+        self.sent = {name: sent for name, sent in self.sent.items() if name == "trouble"}
+        return {"trouble": (text, _data({"trouble": text}))}
 
 
 class Streams:
@@ -78,6 +88,7 @@ class Streams:
             cost: tells the seconds of CPU that its thread has used.
         """
         self._reader, self._site, self._clock, self._cost = reader, site, clock, cost
+        self._troubles = Troubles()
         self._channels: dict[Address, _Channel] = {}
         self._closed = False
 
@@ -150,16 +161,18 @@ class Streams:
                 name: (fragment.version, _event(name, fragment))
                 for name, fragment in shown.rendered.fragments.items()
             }
-            channel.renew_at = now + RENEW_S
+            channel.renew_at = now if shown.pending else now + RENEW_S
             channel.pause_s = max(LOOK_EVERY_S, (self._cost() - began) / SHARE)
             return events
 
         try:
             events = await self._reader.run(look)
         except (Error, OSError, sqlite3.Error) as error:
-            text = harmless(" ".join(str(error).split()))
-            events = {"trouble": (text, _data({"trouble": text}))}
-            channel.mark, channel.sent = (), {}
+            events = channel.troubled(str(error))
+        # a fault of ours: a page that is drawn no more must not look like one on which nothing happens
+        except Exception as error:  # noqa: BLE001
+            self._troubles.tell(error)
+            events = channel.troubled(f"this page cannot be drawn: {type(error).__name__}")
         else:
             if events is not None and "trouble" in channel.sent:
                 events["trouble"] = ("", _data({"trouble": ""}))

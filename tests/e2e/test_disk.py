@@ -34,8 +34,16 @@ from tests.e2e.test_reliability import (
     state,
     wait,
 )
+from tests.launcher.web.browser import Page, served
 
 SIZE = "6m"
+TOYS = """
+name: toys
+toyshapes: [{{data_root: toys}}]
+toytrain: [{{model: null, data: "dot:pre"}}{more}]
+toytest: [{{model: "dot:pre", data: "dot:pre"}}]
+"""
+MORE = ', {model: null, data: "line:pre"}'
 WATCHED_S = 0.5  # how long a queue is watched that must not do the wrong thing
 FLOODING = """
 import os, sys, time
@@ -121,28 +129,32 @@ def lives_by_itself(queue: Project) -> None:
     assert not list(queue.home.folder.rglob("*.tmp"))
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Project]:
-    """A project whose home is on a small disk of its own."""
+@contextlib.contextmanager
+def a_small_disk(place: Path) -> Iterator[Path]:
+    """A folder on a disk of its own."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
-    place = tmp_path / "home"
     place.mkdir()
-    options = f"size={SIZE},mode=0700"
-    words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+    words = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "tmpfs", str(place)]
     if subprocess.run(words, check=False, capture_output=True).returncode != 0:
         pytest.skip("no disk can be mounted here")
     try:
-        with a_queue(tmp_path) as project:
-            try:
-                yield project
-            finally:
-                open_gate(project)
-                (place / "filler").unlink(missing_ok=True)
-                for log in place.glob("attempts/*/log"):
-                    os.truncate(log, 0)
+        yield place
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Project]:
+    """A project whose home is on a small disk of its own."""
+    with a_small_disk(tmp_path / "home") as place, a_queue(tmp_path) as project:
+        try:
+            yield project
+        finally:
+            open_gate(project)
+            (place / "filler").unlink(missing_ok=True)
+            for log in place.glob("attempts/*/log"):
+                os.truncate(log, 0)
 
 
 @pytest.fixture
@@ -414,3 +426,87 @@ def test_a_queue_does_not_begin_on_a_disk_that_does_not_sync(queue: Project, fla
     add(queue, "true")
     wait(queue)
     assert set(all_states(queue).values()) == {"done"}
+
+
+def test_the_page_is_served_on_a_full_disk_and_says_what_it_cannot_change(small: Project) -> None:
+    add_waiting(small)
+    waiting = add(small, "true", after="1")
+    until(lambda: stamps(small), "the program runs")
+    fill(small.home)
+    with served(small.folder, environment=small.environment) as page:
+        for place in ("", "jobs", "jobs/1", "jobs/1/log", "curves?job=1"):
+            assert page.get(place).status == 200, place
+        for verb, text in (("hold", ""), ("tag", "paper"), ("note", "a note")):
+            body = {"question": confirmed(page, f"jobs/{waiting}/{verb}"), "text": text}
+            answer = page.post(f"jobs/{waiting}/{verb}", body)
+            assert answer.status == 503, verb
+            assert "full" in answer.text
+            assert str(small.home.folder) in answer.text
+        assert page.get(f"jobs/{waiting}").status == 200
+        assert state(small, waiting) == "queued"
+        make_room(small.home)
+        question = confirmed(page, f"jobs/{waiting}/tag")
+        assert page.post(f"jobs/{waiting}/tag", {"question": question, "text": "x"}).status == 303
+    open_gate(small)
+    lives_by_itself(small)
+
+
+def confirmed(page: Page, place: str) -> str:
+    """Return what the form of a change confirms."""
+    text = page.get(place).text
+    return text.partition('name="question" value="')[2].partition('"')[0]
+
+
+def test_results_that_a_full_disk_does_not_take_leave_the_file_as_it_was(
+    toys: Project, tmp_path: Path
+) -> None:
+    toys.write("toys.yaml", TOYS.format(more=""))
+    assert toys.call("launcher", "run", "toys.yaml").returncode == 0
+    count = ("select count(*) as jobs from jobs", "--json")
+    with a_small_disk(tmp_path / "small") as disk:
+        file = disk / "results.sqlite"
+        written = toys.call("launcher", "results", "toys", "--db", str(file))
+        assert written.returncode == 0, written.stderr
+        before = file.read_bytes()
+        answer = toys.call("launcher", "query", "--db", str(file), *count)
+        toys.write("toys.yaml", TOYS.format(more=MORE))
+        assert toys.call("launcher", "run", "toys.yaml").returncode == 0
+        fill(Home(disk))
+        text = complained(toys.call("launcher", "results", "toys", "--db", str(file)), 3)
+        assert str(file) in text
+        assert "full" in text
+        assert file.read_bytes() == before
+        assert {path.name for path in disk.iterdir()} == {"results.sqlite", "filler"}
+        again = toys.call("launcher", "query", "--db", str(file), *count)
+        assert (again.returncode, again.stdout) == (0, answer.stdout), again.stderr
+        new = disk / "new.sqlite"
+        assert "full" in complained(toys.call("launcher", "results", "toys", "--db", str(new)), 3)
+        make_room(Home(disk))
+        for each in (file, new):
+            written = toys.call("launcher", "results", "toys", "--db", str(each))
+            assert written.returncode == 0, written.stderr
+
+
+def test_a_question_to_all_runs_is_refused_on_a_full_disk_and_answered_when_there_is_room(
+    small: Project,
+) -> None:
+    add(small, "true")
+    wait(small)
+    ask = ("launcher", "query", "select name, state from jobs", "--json")
+    fill(small.home)
+    text = complained(small.call(*ask), 3)
+    assert str(small.home.folder) in text
+    assert "full" in text
+    make_room(small.home)
+    answer = small.call(*ask)
+    assert answer.returncode == 0, answer.stderr
+    assert '"state": "done"' in answer.stdout
+    for _ in range(2):
+        add(small, "true")
+    wait(small)
+    fill(small.home)
+    older = small.call(*ask)
+    assert (older.returncode, older.stdout) == (0, answer.stdout), older.stderr
+    assert older.stderr.count("the answer may be of older results") == 1
+    make_room(small.home)
+    assert small.call(*ask).stdout.count('"done"') == 3

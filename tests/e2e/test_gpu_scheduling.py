@@ -93,6 +93,21 @@ def test_no_more_jobs_than_allowed_share_a_card_and_a_reserve_is_left_to_others(
     assert not large.started
 
 
+def test_nobody_knows_when_there_is_room_while_the_job_before_is_paused(
+    machine: Machine, gpus: Devices
+) -> None:
+    gpus.add(24 * GIB, used=0)
+    before = machine.hold(1, gpus=1, vram="20GiB", time_limit="1h")
+    assert before.cards
+    waiting = machine.hold(1, gpus=1, vram="20GiB")
+    machine.until_told(waiting.job, "room on cuda:0 in about")
+    machine.call("pause", str(before.job))
+    until(lambda: "in about" not in machine.why(waiting.job), "no time is told any more")
+    machine.until_told(waiting.job, "needs 20 GiB")
+    machine.call("resume", str(before.job))
+    machine.until_told(waiting.job, "room on cuda:0 in about")
+
+
 def test_an_exclusive_job_shares_its_card_with_nobody(machine: Machine, gpus: Devices) -> None:
     first, second = gpus.add(used=0), gpus.add(used=0)
     gpus.hold(first, 1, 4 * GIB)  # another user's

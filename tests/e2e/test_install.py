@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from configparser import ConfigParser
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from tests.e2e.conftest import Project, a_project
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-PARTS = ("launcher", "trueface", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+PARTS = (
+    "launcher", "trueface", "docs/man", "setup.cfg", "pyproject.toml", "README.md", "LICENSE",
+)  # fmt: skip
 LABORATORY = "name: x\nsample: [{data_root: made}]\n"
 PROGRAMS = "name: y\ncommand: [{name: a, argv: [echo, hello]}]\n"
 
@@ -94,6 +97,45 @@ def test_the_base_installs_the_queue_alone_and_says_how_to_get_the_laboratory(
         assert completed.stderr.count("\n") == 1
         assert "pip install 'launcher-trueface[lab]'" in completed.stderr
     assert bare.call("trueface", "--help").returncode == 0
+
+
+def test_an_installation_says_its_version_and_queues_and_lists_programs(bare: Project) -> None:
+    setup = ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    version = bare.call("launcher", "--version")
+    assert version.stdout == f"launcher, version {setup['metadata']['version']}\n"
+    bare.write("commands.txt", "echo 'a b'\nfalse\n")
+    added = bare.call("launcher", "add", "--from", "commands.txt")
+    assert (added.stdout, added.stderr) == ("1\tcommand/1\n2\tcommand/2\n", "")
+    assert bare.call("launcher", "wait", "1", "2").returncode == 1
+    listed = bare.call("launcher", "status", "--all")
+    assert listed.returncode == 0, listed.stderr
+    states = {line.split("\t")[2]: line.split("\t")[3] for line in listed.stdout.splitlines()}
+    assert states == {"command/1": "done", "command/2": "failed"}
+    script = (
+        "import sys, launcher.api; print(launcher.api.submit(pow, 2, 5).result(60), sys.prefix)"
+    )
+    called = bare.call("python", "-c", script)
+    assert called.stdout.split()[0] == "32", called.stderr
+
+
+@pytest.mark.skipif(shutil.which("man") is None, reason="man is not installed")
+def test_man_finds_the_pages_of_an_installation_and_shows_them(bare: Project, light: Path) -> None:
+    page = light / "share" / "man" / "man1" / "launcher-add.1"
+    environment = bare.environment | {
+        "PATH": os.pathsep.join([str(light / "bin"), bare.environment["PATH"]]),
+        "MANPAGER": "cat",
+        "MANWIDTH": "80",
+        "LANG": "C.UTF-8",
+    }
+    environment.pop("MANPATH", None)
+    for words in (("-l", str(page)), ("launcher-add",)):
+        shown = subprocess.run(
+            ["man", *words], env=environment, capture_output=True, text=True, check=False
+        )
+        assert shown.returncode == 0, shown.stderr
+        assert not shown.stderr
+        assert "launcher add --from commands.txt" in shown.stdout
 
 
 def test_with_the_packages_of_the_laboratory_all_of_it_works(bare: Project, light: Path) -> None:

@@ -240,3 +240,17 @@ def test_a_pause_outlives_the_scheduler_and_the_supervisor(
     store.close()
     project.call("launcher", "add", "--", "true")
     until(lambda: number(file) > before, "it goes on")
+
+
+def test_a_chain_of_trainings_is_retried_with_one_setting(toys: Project) -> None:
+    task = queued(toys)
+    toys.call("launcher", "cancel", "toytrain/*", "--yes")
+    answer = toys.call("launcher", "retry", "toytrain/*", "--set", "lr=0.5", "--dry-run")
+    assert answer.returncode == 0, answer.stderr
+    answer = toys.call("launcher", "retry", "toytrain/*", "--set", "lr=0.5")
+    assert answer.returncode == 0, answer.stderr
+    toys.call("launcher", "cancel", "blocks", "--yes")
+    assert toys.call("launcher", "wait", "run:toys").returncode == 0
+    changed = ["--set", "toytrain.lr=0.5"]
+    answer = toys.call("launcher", "run", task, "--dry-run", "--json", *changed)
+    assert {job["state"] for job in json.loads(answer.stdout)["jobs"]} == {"cached"}

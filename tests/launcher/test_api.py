@@ -63,3 +63,14 @@ def test_all_names_are_listed_though_some_are_not_imported_yet() -> None:
     )
     assert process.stdout == "True set()\n"
     assert all(getattr(api, name) is not None for name in api.__all__)
+
+
+def test_functions_are_submitted_without_what_plans_task_files() -> None:
+    code = (
+        "import sys; from launcher.api import submit, submit_many, wait; "
+        "print({'launcher.planning', 'launcher.taskfile'} & set(sys.modules))"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout == "set()\n"

@@ -5,15 +5,38 @@ import os
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from tests.build import until
+from tests.launcher.web.chromium import CHROMIUM, a_chromium, a_tab
 
 pytest.importorskip("material", reason="the site is built by mkdocs-material, of the extra `docs`")
 
 TREE = Path(__file__).parents[2]
 # what a browser fetches with a page; a link to another host is only followed by a reader
 FETCHED = re.compile(r"<(?:link|script|img|iframe|source)\b[^>]*\b(?:href|src)=\"?(https?:)?//")
+NEEDS_CHROMIUM = pytest.mark.skipif(
+    CHROMIUM is None or find_spec("playwright") is None, reason="Chromium or playwright is missing"
+)
+PATIENCE_S = 60.0
+WIDE_PAGES = ("index", "tasks", "measured", "commands", "web", "unlearning")  # tables, pictures
+# wider than the window: the page, a picture, or a table that cannot be moved to its end
+OVERFLOW = """() => {
+  const width = document.documentElement.clientWidth;
+  const wide = document.documentElement.scrollWidth > width ? ["the page"] : [];
+  for (const element of document.querySelectorAll("article img, article table")) {
+    const inner = element.closest(".md-typeset__scrollwrap");
+    if (!inner && element.getBoundingClientRect().right > width + 1) wide.push(element.outerHTML.slice(0, 80));
+  }
+  return wide;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +82,48 @@ def test_the_commands_have_a_page_with_each_verb(site: Path) -> None:
     text = (site / "commands.html").read_text(encoding="utf-8")
     assert 'id="launcher-add"' in text
     assert 'id="trueface-report"' in text
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Write nothing to the terminal."""
+
+
+@pytest.fixture(scope="module")
+def served(site: Path) -> Iterator[str]:
+    """The site's address on a server of this machine."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(site)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.slow
+@NEEDS_CHROMIUM
+def test_a_word_is_searched_and_its_pages_are_found(served: str) -> None:
+    with a_chromium() as browser, a_tab(browser, f"{served}/index.html") as tab:
+        field = tab.locator(".md-search__input")
+        results = tab.locator(".md-search-result__item a[href*='gpus.html']")
+
+        def search() -> bool:
+            field.fill("")
+            field.press_sequentially("reservation")
+            tab.wait_for_timeout(500)
+            return results.count() > 0
+
+        until(search, "the page on GPUs is among the results", PATIENCE_S)
+        assert "reservation" in results.first.inner_text().lower()
+
+
+@pytest.mark.slow
+@NEEDS_CHROMIUM
+@pytest.mark.parametrize("width", [1400, 400])
+def test_no_page_is_wider_than_the_window(served: str, width: int) -> None:
+    with a_chromium() as browser, a_tab(browser, f"{served}/index.html") as tab:
+        tab.set_viewport_size({"width": width, "height": 900})
+        for page in WIDE_PAGES:
+            tab.goto(f"{served}/{page}.html")
+            assert tab.evaluate(OVERFLOW) == [], page

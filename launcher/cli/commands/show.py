@@ -9,23 +9,14 @@ from launcher.cli.output import json_text
 from launcher.cli.select_jobs import HELP, only_job
 from launcher.errors import UsageError, counted
 from launcher.screens.chart import number, sparkline
-from launcher.screens.format import columns, harmless, named, zone
+from launcher.screens.format import columns, command_text, harmless, named, zone
 from launcher.screens.gpu_users import labels_of
-from launcher.screens.job_details import (
-    _text,
-    attempt_cells,
-    event_cells,
-    facts_of,
-    folder_of,
-    record_of,
-    variables_of,
-)
+from launcher.screens.job_details import _text, attempt_cells, event_cells, facts_of, record_of
 from launcher.states import OPEN, State
 from launcher.store.client import open_queue
 from launcher.store.rows import JobRow
 from launcher.system.files import last_lines
 from launcher.system.paths import Home
-from launcher.system.text import shell_line
 from launcher.workers.progress.attempt_progress import reported_steps
 from launcher.workers.progress.curves import curves
 
@@ -57,9 +48,7 @@ def command(job: str, as_json: bool, runs: bool) -> None:
     with open_queue() as (home, store):
         row = only_job(store, job)
         if runs:
-            variables = [f"{name}={text}" for name, text in variables_of(row).items()]
-            words = shell_line([*(["env"] if variables else []), *variables, *row.spec.argv])
-            click.echo(f"cd {shell_line([folder_of(store, row)])} && {words}")
+            click.echo(command_text(row, store.read.folder_of(row.id)))
             return
         needy = store.read.dependants_of([row.id])
         record = record_of(home, store, row, needy)

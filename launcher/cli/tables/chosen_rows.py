@@ -87,11 +87,7 @@ def write_chosen(results: RunResults, choice: Choice, run: str, form: Format) ->
     asked += [name.removeprefix(DESCENDING) for name in choice.sort]
     if choice.columns:
         names = [results.column(name) for name in choice.columns]
-        results = replace(
-            results,
-            rows=[{name: row.get(name) for name in names} for row in results.rows],
-            columns=tuple(name for name in names if name in results.columns),
-        )
+        results = _with_columns(results, names)
     else:
         names = shown_columns(results, asked)
     if form is Format.TABLE:
@@ -99,9 +95,19 @@ def write_chosen(results: RunResults, choice: Choice, run: str, form: Format) ->
     elif form in {Format.MARKDOWN, Format.LATEX}:
         write_texts(flat_texts(results, names), form, flat_numbers(results, names))
     else:
+        if form is Format.TABS:  # what a terminal without an end would show
+            results = _with_columns(results, names)
         ordered = [
             {name: row[name] for name in results.names if name in row} for row in results.rows
         ]
         head, *rows = long_rows(ordered) if ordered else [list[Cell](results.names)]
         record = {"schema": 1, "run": run, "rows": ordered}
         write_table([str(name) for name in head], rows, form, record)
+
+
+def _with_columns(results: RunResults, names: Sequence[str]) -> RunResults:
+    return replace(
+        results,
+        rows=[{name: row.get(name) for name in names} for row in results.rows],
+        columns=tuple(name for name in names if name in results.columns),
+    )

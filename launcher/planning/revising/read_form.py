@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from launcher.errors import Place, Problem, Severity, TaskFileError
+from launcher.errors import Place, Problem, Severity, TaskFileError, UsageError
 from launcher.job_options.consistency import in_task_file, terms_fault
 from launcher.job_options.request import JobRequest
 from launcher.kind_interface.kind import Kind
 from launcher.planning.revising.form import RESOURCES, SETTINGS
+from launcher.planning.revising.queued_job import QueuedJob
 from launcher.system.files import Json
 from launcher.taskfile.entry_reader import check_variables
 from launcher.taskfile.overrides import Overrides, read_overrides
@@ -120,3 +121,30 @@ def _overrides(sets: Sequence[str], scope: Scope) -> Overrides:
     if overrides.poison is not None:
         scope.blame(overrides.poison.place, "set", "what is poisoned stands in the job's name")
     return overrides
+
+
+def own_values(job: QueuedJob, text: str, now: float) -> JobValues:
+    """Return what the text of a job's form says before anybody has changed it.
+
+    Raises:
+        UsageError: not what the job has: a program's words may be no text, and a kind may have changed.
+    """
+    try:
+        return values_of(job, text, now)
+    except TaskFileError as error:
+        why = error.problems[0].message
+        raise UsageError(
+            f"job {job.row.id} cannot be written as text and read back: {why}; queue it anew"
+        ) from error
+
+
+def values_of(job: QueuedJob, text: str, now: float, sets: Sequence[str] = ()) -> JobValues:
+    """Return what the text of a job's form says.
+
+    Raises:
+        TaskFileError: all that is wrong with it.
+    """
+    values = read_form(text, f"job-{job.row.id}.yaml", job.kind, now, sets)
+    if values is None:
+        raise UsageError("nothing is written of the job")
+    return values

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.errors import TaskFileError, UsageError
+from launcher.errors import UsageError
 from launcher.ids import parse_model
 from launcher.job import Spec
 from launcher.job_options.registry import job_options
@@ -15,11 +15,10 @@ from launcher.kinds import program_cost, roots_of, signature_of
 from launcher.planning.identity import Code
 from launcher.planning.load import content_digest
 from launcher.planning.planned_job import code_of
-from launcher.planning.revising.form import form_of
 from launcher.planning.revising.form_values import option_text
 from launcher.planning.revising.hashes import Rehash
 from launcher.planning.revising.queued_job import QueuedJob, queued_job
-from launcher.planning.revising.read_form import JobValues, read_form
+from launcher.planning.revising.read_form import JobValues
 from launcher.states import OPEN, Reason, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -56,7 +55,9 @@ class Revision:
         return ChangedJob(row=self.row, spec=self.spec, reason=reason, hashes=self.hashes)
 
 
-def revise(store: Store, job: QueuedJob, before: JobValues, after: JobValues) -> Revision | None:
+def revise(
+    store: Store, job: QueuedJob, before: JobValues, after: JobValues, rehash: Rehash | None = None
+) -> Revision | None:
     """Return a job as its owner wants it; None where nothing is another.
 
     Args:
@@ -64,6 +65,7 @@ def revise(store: Store, job: QueuedJob, before: JobValues, after: JobValues) ->
         job: which; it does not run.
         before: its values as its own form is read.
         after: those that are wanted.
+        rehash: takes in the new hashes, where more jobs are changed with this one.
 
     Raises:
         UsageError: it would be another job for those that need it, or cannot be one.
@@ -77,20 +79,23 @@ def revise(store: Store, job: QueuedJob, before: JobValues, after: JobValues) ->
         f"{name} {spelt(before.settings.get(name))} → {spelt(after.settings[name])}"
         for name in changed
     ]
+    # `launcher priority` writes the row's own, and not that of its spec
+    spec = replace(spec, priority=after.request.priority)
     if options:
-        spec = replace(
-            spec,
-            resources=job.resources(after.request),
-            terms=after.request.terms,
-            priority=after.request.priority,
-        )
+        spec = replace(spec, resources=job.resources(after.request), terms=after.request.terms)
     hashes: tuple[tuple[JobRow, str], ...] = ()
     if changed:
-        spec, hashes = _with_settings(store, job, spec, before, after)
+        rehash = rehash or rehash_of(store)
+        spec, hashes = _with_settings(store, job, spec, before, after, rehash)
     if spec.entry:
         gpus = spec.resources.gpus
         spec = replace(spec, signature=signature_of(job.kind, after.settings, gpus))
     return Revision(row=row, spec=spec, changes=(*changes, *options), hashes=hashes)
+
+
+def rehash_of(store: Store) -> Rehash:
+    """Return what works out the hashes of jobs of a queue."""
+    return Rehash(needed_by=store.read.needed_by, content=content_digest)
 
 
 def _changed_options(before: JobRequest, after: JobRequest) -> Iterator[str]:
@@ -102,7 +107,12 @@ def _changed_options(before: JobRequest, after: JobRequest) -> Iterator[str]:
 
 
 def _with_settings(
-    store: Store, job: QueuedJob, spec: Spec, before: JobValues, after: JobValues
+    store: Store,
+    job: QueuedJob,
+    spec: Spec,
+    before: JobValues,
+    after: JobValues,
+    rehash: Rehash,
 ) -> tuple[Spec, tuple[tuple[JobRow, str], ...]]:
     """Return the spec with other settings, and the hashes of the jobs that need it.
 
@@ -120,15 +130,13 @@ def _with_settings(
         if job.is_added and not (after.settings["cwd"] or after.settings["env"]):
             return replace(spec, settings={}), ()
     code = _code_now(job, after)
-    rehash = Rehash(needed_by=store.read.needed_by, content=content_digest)
     rehash.enter(job, before.settings, after.settings, code)
     dependants = store.steering.dependants(job.row.id)
     if job.row.id in rehash.hashes:
         _refuse_built_on(job, dependants)
         rehash.follow(dependants)
-    own_hash = rehash.hashes.pop(job.row.id, spec.hash)
-    rows = {row.id: row for row in dependants}
-    hashes = tuple((rows[number], text) for number, text in rehash.hashes.items())
+    own_hash = rehash.hashes.get(job.row.id, spec.hash)
+    hashes = tuple((row, rehash.hashes[row.id]) for row in dependants if row.id in rehash.hashes)
     spec = replace(
         spec,
         settings=after.settings,
@@ -253,49 +261,3 @@ def _refuse_built_on(job: QueuedJob, dependants: Sequence[JobRow]) -> None:
             "makes: with other settings that would not be true any more. Change the task file and run it, "
             "or give the file another name and keep both"
         )
-
-
-def revise_by(store: Store, row: JobRow, sets: Sequence[str], now: float) -> Revision | None:
-    """Return a job with some of its values set; None where nothing is another.
-
-    Args:
-        store: the queue.
-        row: the job; it does not run.
-        sets: `key=value` each, as those of `launcher run --set`.
-        now: seconds since 1970.
-
-    Raises:
-        TaskFileError: all that is wrong with `sets`.
-        UsageError: the job cannot be changed so.
-    """
-    job = queued_job(row)
-    text = form_of(job, "")
-    before = own_values(job, text, now)
-    return revise(store, job, before, values_of(job, text, now, sets))
-
-
-def own_values(job: QueuedJob, text: str, now: float) -> JobValues:
-    """Return what the text of a job's form says before anybody has changed it.
-
-    Raises:
-        UsageError: not what the job has: a program's words may be no text, and a kind may have changed.
-    """
-    try:
-        return values_of(job, text, now)
-    except TaskFileError as error:
-        why = error.problems[0].message
-        raise UsageError(
-            f"job {job.row.id} cannot be written as text and read back: {why}; queue it anew"
-        ) from error
-
-
-def values_of(job: QueuedJob, text: str, now: float, sets: Sequence[str] = ()) -> JobValues:
-    """Return what the text of a job's form says.
-
-    Raises:
-        TaskFileError: all that is wrong with it.
-    """
-    values = read_form(text, f"job-{job.row.id}.yaml", job.kind, now, sets)
-    if values is None:
-        raise UsageError("nothing is written of the job")
-    return values

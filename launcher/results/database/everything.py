@@ -7,6 +7,7 @@ from sqlite3 import Error as SqliteError
 from sqlite3 import connect
 
 from launcher.errors import Error
+from launcher.results.database.file import Unusable
 from launcher.results.database.write import mark_of, write_run
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -23,7 +24,8 @@ def database_of(home: Home) -> Path:
 def update(home: Home, store: Store, say: Callable[[str], None]) -> Path:
     """Bring the database of all runs of a home up to date, and return where it lies.
 
-    A run that cannot be written, as its laboratory is not installed, say, is left as it was.
+    A run that cannot be written, as its laboratory is not installed, say, is left as it was. So are
+    all that are new where nothing can be written, as on a full disk.
 
     Args:
         home: whose runs.
@@ -42,10 +44,17 @@ def update(home: Home, store: Store, say: Callable[[str], None]) -> Path:
             try:
                 write_run(path, home, store, jobs)
             except Error as error:
-                if not path.exists() or (not known and isinstance(error.__cause__, ImportError)):
+                if _is_empty(path) or (not known and isinstance(error.__cause__, ImportError)):
                     raise
+                if isinstance(error, Unusable):
+                    say(f"the answer may be of older results: {error}")
+                    return path
                 say(f"run {name} is left as it was: {error}")
     return path
+
+
+def _is_empty(path: Path) -> bool:
+    return not path.exists() or path.stat().st_size == 0
 
 
 def _by_root(jobs: Sequence[JobRow]) -> list[list[JobRow]]:

@@ -14,13 +14,17 @@ CACHE_KIB = 64 << 10  # of pages in memory: else a large run is written to the d
 BUSY_S = 20.0  # how long a writer waits for another one, and for readers
 
 
+class Unusable(MachineError):
+    """The file cannot be used now: the disk is full, another program has it, or it is damaged."""
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the file, made where there is none, for one transaction: readers see all of it or nothing.
 
     Raises:
         UsageError: it is no database of results, or one of a newer version.
-        MachineError: it cannot be written.
+        Unusable: it cannot be written.
     """
     try:
         _make(path)
@@ -37,7 +41,7 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
     except sqlite3.Error as error:
         raise trouble(path, error) from error
     except OSError as error:
-        raise MachineError(f"cannot write {path}: {error.strerror or error}") from error
+        raise Unusable(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
@@ -65,14 +69,20 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
 
 def trouble(path: Path, error: sqlite3.Error) -> MachineError | UsageError:
     """Return the error that says what is wrong with a file."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    extended = getattr(error, "sqlite_errorcode", 0)
+    code = extended & 0xFF
+    if extended == sqlite3.SQLITE_READONLY_ROLLBACK:
+        return MachineError(
+            f"{path}: who wrote it last was killed meanwhile; `launcher results RUN --db {path}` undoes what is "
+            "half written, and writes it again"
+        )
     if code == sqlite3.SQLITE_NOTADB:
         return UsageError(f"{path} is no SQLite database; name another file")
     if code == sqlite3.SQLITE_BUSY:
-        return MachineError(
+        return Unusable(
             f"{path} is in use by another program for more than {BUSY_S:g} s; try again later"
         )
-    return MachineError(f"cannot use {path}: {error}")
+    return Unusable(f"cannot use {path}: {error}")
 
 
 def _make(path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from launcher.scheduler.gpus.attempt_memory import AttemptMemory
 from launcher.scheduler.policy.co_location import load_of
-from launcher.scheduler.policy.forecast import forecast_of
+from launcher.scheduler.policy.forecast import UNKNOWN, forecast_of
 from launcher.scheduler.policy.model import Running
 from launcher.store.rows import Claim
 from launcher.store.usage import Usage
@@ -39,6 +40,11 @@ def place_of(claim: Claim, usage: Usage, used: Mapping[str, int]) -> Running:
         demand=load_of(usage.sm, usage.slowdown),
         run=str(claim.run),
     )
+
+
+def paused(run: Running) -> Running:
+    """Return the place of an attempt whose program stands still: nobody knows when it will end."""
+    return replace(run, ends=None, forecast=UNKNOWN)
 
 
 def vram_limits(

@@ -3,8 +3,10 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import ClassVar
@@ -27,8 +29,13 @@ _KEYS = {
     "minus": "-",
     "left_square_bracket": "[",
     "right_square_bracket": "]",
-    "upper_g": "G",
 }  # how Textual calls some characters
+_SUSPENDING = (signal.SIGTSTP, signal.SIGCONT)
+_CAPITAL = "upper_"  # likewise, before a letter
+_VERB = (
+    *(sys.executable, "-P", "-c"),
+    "import sys; from launcher.cli.main import main; sys.exit(main())",
+)
 
 
 class Top(App[int]):
@@ -50,7 +57,7 @@ class Top(App[int]):
         """
         super().__init__(ansi_color=True)
         self.theme = _THEME
-        self.controller = Controller(source, later=self._later, read_only=read_only)
+        self.controller = Controller(source, later=self._later, terminal=self, read_only=read_only)
         self._canvas = Canvas(colour=colour)
         self._away = False  # suspended, and the terminal given back
 
@@ -66,6 +73,10 @@ class Top(App[int]):
         self._look()
         self.set_interval(LOOK_EVERY_S, self._look)
 
+    def on_unmount(self) -> None:
+        """End what goes on beside the screen: the program would wait for it."""
+        self.controller.close()
+
     def on_resize(self, event: Resize) -> None:
         """Draw for the new size."""
         self._draw(event.size.width, event.size.height)
@@ -77,7 +88,7 @@ class Top(App[int]):
         if event.key == "ctrl+z":
             self.action_suspend_process()
             return
-        self.controller.press(_KEYS.get(event.key, event.key), event.character)
+        self.controller.press(_name(event.key), event.character)
         if self.controller.left:
             self.exit(0)
         else:
@@ -87,6 +98,20 @@ class Top(App[int]):
         """Hand to the controller what was pasted."""
         self.controller.paste(event.text)
         self._draw()
+
+    def copy(self, text: str) -> None:
+        """Send a text to the terminal's clipboard."""
+        self.copy_to_clipboard(text)
+
+    def run_verb(self, *words: str) -> None:
+        """Give the terminal to a verb until it ends; what it says of an error can be read."""
+        argv = [*_VERB, *words]
+        with self.suspend(), _signals_of_others():
+            code = subprocess.run(argv, check=False).returncode
+            if code:
+                print("\nEnter goes back to launcher top ", end="", file=sys.stderr, flush=True)  # noqa: T201  # the screen is away
+                sys.stdin.readline()
+        self._draw_anew()
 
     def _look(self) -> None:
         if not self.is_headless and not _has_terminal():
@@ -133,6 +158,27 @@ class Top(App[int]):
     def _apart(self, action: Callable[[], None]) -> None:
         action()
         self.call_from_thread(self._draw)
+
+
+@contextmanager
+def _signals_of_others() -> Iterator[None]:
+    """Leave to another program of our process group what is typed to interrupt and to suspend it."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_SUSPENDING)}
+    signal.signal(signal.SIGINT, lambda *_: None)  # not ignored: the program would inherit that
+    for number in _SUSPENDING:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _name(key: str) -> str:
+    """Return how a key is called here."""
+    if key.startswith(_CAPITAL):
+        return key.removeprefix(_CAPITAL).upper()
+    return _KEYS.get(key, key)
 
 
 def _has_terminal() -> bool:

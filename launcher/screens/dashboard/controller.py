@@ -1,66 +1,49 @@
 """The controller of `launcher top`: a stack of pages, a bottom line, and the effects of keys."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 
 from launcher.errors import Error
-from launcher.screens.dashboard.job_actions import KEYS, JobAction, done_text, propose
-from launcher.screens.dashboard.job_page import JobPage
-from launcher.screens.dashboard.key_bindings import WATCHING, help_page, hints
-from launcher.screens.dashboard.layout import Window
+from launcher.screens.dashboard.changes import TEXT_KEYS, Changes, one_line
+from launcher.screens.dashboard.job_actions import KEYS
+from launcher.screens.dashboard.job_page import LOG, OVERVIEW, JobPage
+from launcher.screens.dashboard.key_bindings import WATCHING, hints
 from launcher.screens.dashboard.overview_page import Overview
-from launcher.screens.dashboard.page import Drawn, Page
+from launcher.screens.dashboard.page import Drawn, Later, Page, Terminal
+from launcher.screens.dashboard.prompt import Prompt
 from launcher.screens.dashboard.sources import Source
-from launcher.screens.format import harmless
+from launcher.screens.dashboard.text_pages import CommandPage, Help
+from launcher.screens.format import command_text, harmless
 from launcher.screens.screen import Screen
 from launcher.screens.text_table import Line, Span, Tone, line, shortened
-
-LONGEST_FILTER = 200
-_READ_ONLY = "read only: nothing can be changed from here"
-
-Later = Callable[[Callable[[], None]], None]  # runs something that may take seconds
-
-
-class Help:
-    """The page that tells what the keys do."""
-
-    job = None
-    hints = (("q", "back"), ("j k", "scroll"))
-
-    def __init__(self) -> None:
-        """Begin at its top."""
-        self._window = Window()
-
-    def press(self, key: str) -> bool:
-        """Scroll."""
-        return self._window.press(key)
-
-    def draw(self, width: int, height: int) -> Drawn:
-        """Return what fits."""
-        lines = help_page(width)
-        self._window.fit(len(lines), height)
-        return Drawn(lines=lines[self._window.top : self._window.end])
+from launcher.store.queue import Store
+from launcher.system.paths import Home
 
 
 class Controller:
     """Takes looks and keys, and tells what is to be drawn; whoever draws it is outside."""
 
-    def __init__(self, source: Source, *, later: Later, read_only: bool = False) -> None:
+    def __init__(
+        self, source: Source, *, later: Later, terminal: Terminal, read_only: bool = False
+    ) -> None:
         """Begin with the queue.
 
         Args:
             source: where screens come from.
             later: runs what may take seconds beside everything else.
+            terminal: what else can be done with the terminal.
             read_only: nothing can be changed.
         """
-        self._source, self._later = source, later
+        self._source, self._later, self._terminal = source, later, terminal
         self._read_only = read_only
         self._store = source.store  # of the newest look
         self._overview = Overview()
         self._pages: list[Page] = [self._overview]
-        self._action: JobAction | None = None  # that was asked about
-        self._typed: str | None = None  # the filter, while it is typed
+        self._changes = Changes(
+            source, later=later, say=self._show, changed=self._look_again, read_only=read_only
+        )
+        self._prompt: Prompt | None = None  # while something is typed
         self._sought = ""
         self._said: Line | None = None
         self._trouble = ""  # why the newest look came to nothing
@@ -76,7 +59,7 @@ class Controller:
                 self._begin_anew()
             self._look_at_job()
         except (Error, OSError, sqlite3.Error) as error:
-            self._trouble = _one_line(error)
+            self._trouble = one_line(error)
         else:
             self._trouble = self._source.complaint
         self._overview.note = self._source.note
@@ -90,25 +73,28 @@ class Controller:
         """
         if key == "ctrl+c":
             self.left = True
-        elif self._action is not None:
-            self._answer(key)
-        elif self._typed is not None:
-            self._type(key, character)
+        elif self._changes.asked is not None:
+            self._said = None
+            self._changes.answer(key)
+        elif self._prompt is not None:
+            self._type(self._prompt, key, character)
         else:
             self._said = None
             self._steer(key)
 
     def paste(self, text: str) -> None:
-        """Take in what was pasted: a part of the filter, where that is typed."""
-        if self._typed is not None:
-            first = next(iter(text.splitlines()), "")
-            shown = "".join(char for char in first if char.isprintable())
-            self._typed = (self._typed + shown)[:LONGEST_FILTER]
-            self._seek(self._typed)
+        """Take in what was pasted, where something is typed."""
+        if self._prompt is not None:
+            self._prompt.paste(text)
 
     def say(self, text: str, tone: Tone = Tone.PLAIN) -> None:
         """Tell something in the bottom line until the next key."""
         self._said = line(harmless(text), tone)
+
+    def close(self) -> None:
+        """End what goes on beside the screen."""
+        for page in self._pages:
+            _close(page)
 
     def draw(self, width: int, height: int) -> Drawn:
         """Return the page with its bottom line."""
@@ -122,47 +108,125 @@ class Controller:
         page = self._pages[-1]
         if key == "?" and not isinstance(page, Help):
             self._pages.append(Help())
-        elif key in {"q", "escape"}:
+        elif key == "q" or (key == "escape" and not page.press(key)):
             self._back(key)
         elif key in KEYS:
-            self._ask(key, page.job)
-        elif page.press(key):
+            self._changes.ask(key, self._jobs(page))
+        elif key == "escape" or page.press(key):
             return
-        elif page is self._overview and key == "/":
-            self._typed = self._sought
-        elif page is self._overview and key in {"enter", "w"}:
-            self._open(page.job, why=key == "w")
+        elif key == "/":
+            self._prompt = self._search(page)
+        elif key in TEXT_KEYS:
+            self._prompt = self._changes.write(key, self._jobs(page))
+        elif key == "y":
+            self._copy(self._jobs(page))
+        elif key == "e":
+            self._edit(page.job)
+        elif page is self._overview and key in {"enter", "w", "L"}:
+            self._open(page.job, key)
+
+    def _jobs(self, page: Page) -> list[int]:
+        """Return the jobs that a key means: those that are marked, or the one that is chosen or open."""
+        if page is self._overview:
+            return self._overview.jobs
+        return [] if page.job is None else [page.job]
 
     def _back(self, key: str) -> None:
         if len(self._pages) > 1:
-            self._pages.pop()
+            _close(self._pages.pop())
         elif key == "q":
             self.left = True
         elif self._sought:
             self._seek("")
 
-    def _open(self, job: int | None, *, why: bool) -> None:
+    def _search(self, page: Page) -> Prompt | None:
+        """Return the line that is typed after a slash: a filter of the queue, or a text in a log."""
+        if page is self._overview:
+            return Prompt(
+                label="filter",
+                hint="Enter keeps  Esc shows all",
+                text=self._sought,
+                done=self._seek,
+                changed=self._seek,
+                left=lambda: self._seek(""),
+            )
+        if isinstance(page, JobPage) and page.shows_log:
+            return Prompt(label="search", hint="Enter searches  Esc leaves", done=page.log.search)
+        return None
+
+    def _open(self, job: int | None, key: str) -> None:
+        queue = self._chosen(job)
+        if queue is None or job is None:
+            return
+        store, home = queue
+        start = LOG if key == "L" else OVERVIEW
+        try:
+            page = JobPage(home, store, job, later=self._later, why=key == "w", page=start)
+        except (Error, OSError, sqlite3.Error) as error:
+            self.say(one_line(error), Tone.BAD)
+            return
+        if page.gone:
+            self.say(f"job {job} was cleaned")
+        else:
+            self._pages.append(page)
+
+    def _copy(self, jobs: Sequence[int]) -> None:
+        """Give the terminal the command lines of jobs for its clipboard, and show them."""
+        queue = self._chosen(next(iter(jobs), None))
+        if queue is None:
+            return
+        store, _ = queue
+        try:
+            rows = store.read.jobs_by_id(jobs)
+            commands = [command_text(row, store.read.folder_of(row.id)) for row in rows]
+        except sqlite3.Error as error:
+            self.say(one_line(error), Tone.BAD)
+            return
+        if commands:
+            self._terminal.copy("\n".join(commands))
+            self._pages.append(CommandPage(commands))
+
+    def _edit(self, job: int | None) -> None:
+        """Let the owner change a job in an editor, which has the terminal meanwhile."""
+        queue = self._changes.queue()
+        if queue is None:
+            return
+        if job is None:
+            self.say("no job is chosen")
+            return
+        store, _ = queue
+        try:
+            before = store.read.jobs_by_id([job])
+            self._terminal.run_verb("edit", str(job))
+            after = store.read.jobs_by_id([job])
+        except (OSError, sqlite3.Error) as error:
+            self.say(one_line(error), Tone.BAD)
+            return
+        specs = [[(row.spec_text, row.state) for row in rows] for rows in (before, after)]
+        if specs[0] == specs[1]:
+            self.say(f"job {job} is as it was")
+        else:
+            self.say(f"job {job} was changed", Tone.GOOD)
+        self._look_again()
+
+    def _chosen(self, job: int | None) -> tuple[Store, Home] | None:
+        """Return the queue in which a job can be looked at; else say why not."""
         store, home = self._source.store, self._source.home
         if store is None or home is None:
             self.say("a recording holds no more of a job than this" if job else "no job is chosen")
         elif job is None:
             self.say("no job is chosen")
         else:
-            try:
-                page = JobPage(home, store, job, why=why)
-            except (Error, OSError, sqlite3.Error) as error:
-                self.say(_one_line(error), Tone.BAD)
-                return
-            if page.gone:
-                self.say(f"job {job} was cleaned")
-            else:
-                self._pages.append(page)
+            return store, home
+        return None
 
     def _begin_anew(self) -> None:
         """Leave what belongs to a queue that is gone."""
         if self._store is not None:
-            self._action = None
+            self._changes.asked = self._prompt = None
+            self.close()
             self._pages = [page for page in self._pages if not isinstance(page, JobPage)]
+            self._overview.marked.clear()
             self.say("the queue was deleted or replaced", Tone.WARN)
         self._store = self._source.store
 
@@ -170,96 +234,38 @@ class Controller:
         for page in [page for page in self._pages if isinstance(page, JobPage)]:
             page.look()
             if page.gone:
+                _close(page)
                 self._pages.remove(page)
                 self.say(f"job {page.job} was cleaned")
 
-    def _ask(self, key: str, job: int | None) -> None:
-        store = self._source.store
-        if self._read_only or self._source.home is None:
-            self.say(_READ_ONLY, Tone.WARN)
-            return
-        if job is None or store is None:
-            self.say("no job is chosen")
-            return
-        try:
-            rows = store.read.jobs_by_id([job])
-            proposal = propose(key, rows[0], store) if rows else f"job {job} was cleaned"
-        except sqlite3.Error as error:
-            self.say(_one_line(error), Tone.BAD)
-            return
-        if isinstance(proposal, JobAction):
-            self._action = proposal
-        else:
-            self.say(proposal, Tone.WARN)
-
-    def _answer(self, key: str) -> None:
-        action, self._action = self._action, None
-        if key != "y" or action is None:
-            self.say("nothing was changed")
-            return
-        store, home = self._source.store, self._source.home
-        assert store is not None
-        assert home is not None
-        try:
-            touched = action.act(store)
-        except (Error, OSError, sqlite3.Error) as error:
-            self.say(_one_line(error), Tone.BAD)
-            return
-        if not touched:
-            self.say(f"job {action.job.id} changed meanwhile: nothing was done", Tone.WARN)
-            return
-        self.say(done_text(action, touched, home), Tone.GOOD)
-
-        def follow_up() -> None:
-            try:
-                action.after(home)
-            except (Error, OSError) as error:
-                self.say(_one_line(error), Tone.BAD)
-
-        self._later(follow_up)
+    def _look_again(self) -> None:
+        """Show what was changed from here."""
+        self._overview.marked.clear()
         for page in self._pages:
             if isinstance(page, JobPage):
                 page.look(again=True)
         self._source.changed()
         self.look()
 
-    def _type(self, key: str, character: str | None) -> None:
-        typed = self._typed or ""
-        match key:
-            case "enter":
-                self._typed = None
-                return
-            case "escape":
-                self._typed, typed = None, ""
-            case "backspace" | "ctrl+h":
-                self._typed = typed = typed[:-1]
-            case "ctrl+u":
-                self._typed = typed = ""
-            case _ if character and character.isprintable() and len(typed) < LONGEST_FILTER:
-                self._typed = typed = typed + character
-            case "up" | "down" | "pageup" | "pagedown":
-                self._overview.press(key)
-                return
-        self._seek(typed)
+    def _type(self, prompt: Prompt, key: str, character: str | None) -> None:
+        if key in {"up", "down", "pageup", "pagedown"}:
+            self._pages[-1].press(key)
+        elif not prompt.press(key, character):
+            self._prompt = None
 
     def _seek(self, text: str) -> None:
         if text != self._sought:
             self._sought = text
             self.look()
 
+    def _show(self, said: Line) -> None:
+        self._said = said
+
     def _bottom(self, page: Page, width: int) -> Line:
-        if self._action is not None:
-            return self._action.question(width)
-        if self._typed is not None:
-            text = "  Enter keeps  Esc shows all"
-            room = max(8, width - len(text) - len("filter: _"))
-            typed = self._typed[-room:]
-            spans = (
-                Span("filter: ", Tone.STRONG),
-                Span(f"{harmless(typed)}_"),
-                Span(text, Tone.DIM),
-            )
-            return Line(spans).cut(width)
+        if self._changes.asked is not None:
+            return self._changes.asked.question(width)
+        if self._prompt is not None:
+            return self._prompt.draw(width)
         if self._trouble:
             return line(self._trouble, Tone.BAD).cut(width)
         if self._said is not None:
@@ -267,16 +273,23 @@ class Controller:
         keys = page.hints
         if self._read_only or self._source.store is None:
             keys = [binding for binding in keys if binding[0] not in WATCHING]
-        text = ""
-        if page is self._overview and self._sought:
-            text = f"filter: {shortened(harmless(self._sought), 20)}, Esc shows all  "
-        elif self._source.store is None and self._source.home is None:
-            text = f"{self._source.note}  "
-        elif self._read_only:
-            text = "read only  "
+        text = self._state(page)
         return Line((Span(text, Tone.WARN), *hints(keys, width - len(text)).spans)).cut(width)
 
+    def _state(self, page: Page) -> str:
+        """Return what stands before the keys: what is not as usual."""
+        text = ""
+        if page is self._overview and self._overview.marked:
+            text = f"{len(self._overview.marked):,} marked, U unmarks  "
+        if page is self._overview and self._sought:
+            return f"{text}filter: {shortened(harmless(self._sought), 20)}, Esc shows all  "
+        if text:
+            return text
+        if self._source.store is None and self._source.home is None:
+            return f"{self._source.note}  "
+        return "read only  " if self._read_only else ""
 
-def _one_line(error: Exception) -> str:
-    """Return what went wrong, for the bottom line."""
-    return harmless(" ".join(str(error).split())) or type(error).__name__
+
+def _close(page: Page) -> None:
+    if isinstance(page, JobPage):
+        page.log.leave_search()

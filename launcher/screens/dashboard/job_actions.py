@@ -1,12 +1,12 @@
 """What a person may do to a job from the screen: the question first, then exactly what a verb does."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher.errors import counted
 from launcher.job_options.value_types import PRIORITY
-from launcher.screens.format import harmless
+from launcher.screens.format import harmless, pause_reason, reserved_text
 from launcher.screens.text_table import Line, Span, Tone, shortened, width_of
 from launcher.states import OPEN, State
 from launcher.store.client import set_off
@@ -15,9 +15,8 @@ from launcher.store.rows import JobRow
 from launcher.system.daemon_control import ensure_scheduler, wake
 from launcher.system.paths import Home
 
-KEYS = frozenset({"h", "l", "c", "r", "+", "-"})
 LEAST_NAME = 12  # columns of a job's name in a question
-_ANSWERS = "  y/n"
+ANSWERS = "  y/n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +38,11 @@ class JobAction:
     def question(self, width: int) -> Line:
         """Return what is asked, in one line; the job's name gives way where there is little room."""
         before = f"{self.verb} {self.job.id} "
-        room = width - width_of(before) - width_of(self.tail) - width_of(_ANSWERS)
+        room = width - width_of(before) - width_of(self.tail) - width_of(ANSWERS)
         name = shortened(harmless(self.job.name), max(room, LEAST_NAME), middle=True)
         question = Span(before + name + self.tail, Tone.WARN)
-        asked = Span(_ANSWERS, Tone.STRONG)
-        return Line((*Line((question,)).cut(max(1, width - width_of(_ANSWERS))).spans, asked))
+        asked = Span(ANSWERS, Tone.STRONG)
+        return Line((*Line((question,)).cut(max(1, width - width_of(ANSWERS))).spans, asked))
 
 
 def propose(key: str, job: JobRow, store: Store) -> JobAction | str:
@@ -54,27 +53,7 @@ def propose(key: str, job: JobRow, store: Store) -> JobAction | str:
         job: as the queue knows it now.
         store: is only read.
     """
-    number, now = job.id, time.time
-    match key:
-        case "h":
-            return _held(job)
-        case "l" if job.state is State.HELD:
-            return JobAction(
-                job=job,
-                verb="release job",
-                done="released",
-                act=lambda queue: queue.owning.release([number], now()),
-                after=set_off,
-            )
-        case "l":
-            return f"job {number} is {job.state}: only a held job can be released"
-        case "c":
-            return _cancelled(job, store)
-        case "r":
-            return _again(job, store)
-        case "+" | "-":
-            return _hurried(job, 1 if key == "+" else -1)
-    raise ValueError(key)
+    return _ACTIONS[key].propose(job, store)
 
 
 def done_text(action: JobAction, touched: Sequence[int], home: Home) -> str:
@@ -92,9 +71,24 @@ def done_text(action: JobAction, touched: Sequence[int], home: Home) -> str:
     return f"job {action.job.id} {harmless(action.job.name)} {action.done}{also}{note}"
 
 
-def _held(job: JobRow) -> JobAction | str:
+def of_many(key: str, number: str) -> str:
+    """Return what a key does to several jobs, as it is asked.
+
+    Args:
+        key: one of KEYS.
+        number: how many, such as "7 jobs".
+    """
+    return f"{_ACTIONS[key].many} {number}?"
+
+
+def done_to_many(key: str, number: str) -> str:
+    """Return what a key did to several jobs."""
+    return f"{number} {_ACTIONS[key].did}"
+
+
+def _held(job: JobRow, store: Store) -> JobAction | str:  # noqa: ARG001  # as every proposal
     if job.state is State.RUNNING:
-        return "a running job cannot be held; c cancels it"
+        return "a running job cannot be held; p pauses it, c cancels it"
     if job.state is not State.QUEUED:
         return f"job {job.id} is {job.state}: only a queued job can be held"
     return JobAction(
@@ -104,6 +98,63 @@ def _held(job: JobRow) -> JobAction | str:
         done="held",
         act=lambda queue: queue.owning.hold([job.id], time.time()),
         after=wake,
+    )
+
+
+def _released(job: JobRow, store: Store) -> JobAction | str:  # noqa: ARG001  # as every proposal
+    if job.state is not State.HELD:
+        return f"job {job.id} is {job.state}: only a held job can be released"
+    return JobAction(
+        job=job,
+        verb="release job",
+        done="released",
+        act=lambda queue: queue.owning.release([job.id], time.time()),
+        after=set_off,
+    )
+
+
+def _paused(job: JobRow, store: Store) -> JobAction | str:
+    if job.state is not State.RUNNING:
+        return f"job {job.id} is {job.state}: only a running job can be paused"
+    if job.paused is not None:
+        return f"job {job.id} is paused already; u resumes it"
+    if job.wish:
+        return f"job {job.id} is about to end"
+    attempt = store.frames.newest_attempts([job.id])[job.id]
+    if attempt["pilot"]:
+        return "a job on a node of a cluster cannot be paused: its allocation would run out"
+    kept = reserved_text(attempt["device"], attempt["claim"])
+    return JobAction(
+        job=job,
+        verb="pause job",
+        tail=f"? {kept}" if kept else "?",
+        done=f"paused; {kept}" if kept else "paused",
+        act=lambda queue: _pause(queue, job.id, time.time()),
+        after=_wake_or_start,
+    )
+
+
+def _pause(store: Store, job: int, now: float) -> list[int]:
+    """Pause a job where it runs now; it may have been started anew, elsewhere, since it was asked about."""
+    with store.writing():
+        attempt = store.frames.newest_attempts([job]).get(job)
+        if attempt is None or attempt["pilot"]:
+            return []
+        reason = pause_reason(attempt["device"], attempt["claim"], now)
+        return store.steering.pause({job: reason}, now)
+
+
+def _resumed(job: JobRow, store: Store) -> JobAction | str:  # noqa: ARG001  # as every proposal
+    if job.state is not State.RUNNING:
+        return f"job {job.id} is {job.state}: only a paused job can be resumed"
+    if job.paused is None:
+        return f"job {job.id} is not paused"
+    return JobAction(
+        job=job,
+        verb="resume job",
+        done="goes on",
+        act=lambda queue: queue.steering.resume([job.id], time.time()),
+        after=_wake_or_start,
     )
 
 
@@ -120,7 +171,7 @@ def _cancelled(job: JobRow, store: Store) -> JobAction | str:
         tail=f"?{dependants}",
         done="asked to end" if runs else "cancelled",
         act=lambda queue: queue.owning.cancel([job.id], time.time()),
-        after=_wake_one if runs else wake,
+        after=_wake_or_start if runs else wake,
     )
 
 
@@ -142,7 +193,15 @@ def _again(job: JobRow, store: Store) -> JobAction | str:
     )
 
 
-def _hurried(job: JobRow, by: int) -> JobAction | str:
+def _raised(job: JobRow, store: Store) -> JobAction | str:  # noqa: ARG001  # as every proposal
+    return _with_priority(job, 1)
+
+
+def _lowered(job: JobRow, store: Store) -> JobAction | str:  # noqa: ARG001  # as every proposal
+    return _with_priority(job, -1)
+
+
+def _with_priority(job: JobRow, by: int) -> JobAction | str:
     if job.state not in {State.QUEUED, State.HELD}:
         return f"job {job.id} is {job.state}: only what waits has a priority that matters"
     priority = job.priority + by
@@ -158,8 +217,8 @@ def _hurried(job: JobRow, by: int) -> JobAction | str:
     )
 
 
-def _wake_one(home: Home) -> None:
-    """Let the scheduler end what runs; start one where none lives."""
+def _wake_or_start(home: Home) -> None:
+    """Let the scheduler act on what runs; start one where none lives."""
     wake(home)
     ensure_scheduler(home)
 
@@ -168,3 +227,25 @@ def _go_on(home: Home) -> None:
     """Let a queue that was stopped go on, as it does when jobs are queued."""
     home.stop.unlink(missing_ok=True)
     set_off(home)
+
+
+@dataclass(frozen=True, slots=True)
+class _Action:
+    """What a key does."""
+
+    propose: Callable[[JobRow, Store], JobAction | str]
+    many: str  # in the question about several jobs, before their number
+    did: str  # in the answer, behind it
+
+
+_ACTIONS: Mapping[str, _Action] = {
+    "h": _Action(_held, "hold", "held"),
+    "l": _Action(_released, "release", "released"),
+    "p": _Action(_paused, "pause", "paused"),
+    "u": _Action(_resumed, "resume", "resumed"),
+    "c": _Action(_cancelled, "cancel", "cancelled"),
+    "r": _Action(_again, "retry", "queued again"),
+    "+": _Action(_raised, "raise the priority of", "given more priority"),
+    "-": _Action(_lowered, "lower the priority of", "given less priority"),
+}
+KEYS = frozenset(_ACTIONS)

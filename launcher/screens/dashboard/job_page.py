@@ -4,11 +4,11 @@ import time
 from collections.abc import Iterator, Sequence
 
 from launcher.errors import counted
-from launcher.screens.dashboard.key_bindings import JOB_HINTS, METRICS_HINTS
+from launcher.screens.dashboard.key_bindings import JOB_HINTS, LOG_HINTS, METRICS_HINTS
 from launcher.screens.dashboard.layout import Window
-from launcher.screens.dashboard.log_tail import LogTail
+from launcher.screens.dashboard.logs.log_page import LogPage
 from launcher.screens.dashboard.metric_curves import Metrics
-from launcher.screens.dashboard.page import Drawn
+from launcher.screens.dashboard.page import Drawn, Later
 from launcher.screens.format import GLYPHS, harmless, named, zone
 from launcher.screens.gpu_users import labels_of
 from launcher.screens.job_details import attempt_cells, event_cells, facts_of, record_of
@@ -20,30 +20,43 @@ from launcher.store.rows import JobRow
 from launcher.system.paths import Attempt, Home
 
 PAGES = ("overview", "log", "metrics")
+OVERVIEW, LOG, METRICS = range(len(PAGES))
 SHARE = 0.02  # of its time that asking may take: a job may be needed by very many
 NEEDS = 20  # jobs that are listed; the others are counted
 _ROWS = 40  # lines of a text at most
+_HEAD = 3  # lines above each page
 _KEY, _TEXT = Column(), Column(least=20, rows=_ROWS)
 
 
 class JobPage:
     """A job, on three pages."""
 
-    def __init__(self, home: Home, store: Store, job: int, *, why: bool = False) -> None:
+    def __init__(
+        self,
+        home: Home,
+        store: Store,
+        job: int,
+        *,
+        later: Later,
+        why: bool = False,
+        page: int = OVERVIEW,
+    ) -> None:
         """Open a job.
 
         Args:
             home: the queue's.
             store: its database.
             job: the job's number.
+            later: runs what may take seconds beside everything else.
             why: begin where it says what happened to it.
+            page: which of PAGES to begin with.
         """
         self.job: int = job
         self.gone = False
         self._home, self._store, self._why = home, store, why
-        self._page = 0
-        self._windows = (Window(), Window(follows=True), Window())
-        self._log, self._metrics = LogTail(), Metrics()
+        self._page = page
+        self._window = Window()
+        self.log, self._metrics = LogPage(later), Metrics()
         self._version, self._runs = -1, False
         self._next = 0.0  # when to ask the queue again
         self._attempt: Attempt | None = None
@@ -55,7 +68,12 @@ class JobPage:
     @property
     def hints(self) -> Sequence[tuple[str, str]]:
         """The keys that matter here."""
-        return METRICS_HINTS if self._page == 2 else JOB_HINTS
+        return {LOG: LOG_HINTS, METRICS: METRICS_HINTS}.get(self._page, JOB_HINTS)
+
+    @property
+    def shows_log(self) -> bool:
+        """The log is turned to."""
+        return self._page == LOG
 
     def look(self, *, again: bool = False) -> None:
         """Ask the queue what it knows, where that may have changed.
@@ -117,36 +135,48 @@ class JobPage:
             case "shift+tab":
                 self._page = (self._page - 1) % len(PAGES)
             case "w":
-                self._page, self._why = 0, True
-            case "[" | "]" if self._page == 2:
+                self._page, self._why = OVERVIEW, True
+            case "L":
+                self._page = LOG
+            case "[" | "]" if self._page == METRICS:
                 self._metrics.turn(1 if key == "]" else -1)
-            case "G" | "end" if self._page == 1:
-                self._windows[1].follows = True
+            case _ if self._page == LOG:
+                return self.log.press(key)
             case _:
-                return self._page != 2 and self._windows[self._page].press(key)
+                return self._page == OVERVIEW and self._window.press(key)
         return True
 
     def draw(self, width: int, height: int) -> Drawn:
         """Return the page that is turned to."""
+        room = max(1, height - _HEAD)
+        if self._page == LOG:
+            file = None if self._attempt is None else self._attempt.log
+            drawn = self.log.draw(file, width, room)
+            chosen = range(drawn.chosen.start + _HEAD, drawn.chosen.stop + _HEAD)
+            lines = [*self._head(width), *drawn.lines]
+            return Drawn(lines=lines, chosen=chosen if drawn.chosen else range(0))
+        head = self._head(width)
+        if self._page == METRICS:
+            return Drawn(lines=[*head, *self._metrics.draw(self._attempt, width, room)][:height])
+        lines = list(self._overview(width))
+        window = self._window
+        window.fit(len(lines), room)
+        if self._why:
+            self._why = False
+            events = [n for n, row in enumerate(lines) if row.text == self._events_title]
+            window.top = max(0, min(events[0] - 2, len(lines) - room)) if events else 0
+        return Drawn(lines=[*head, *lines[window.top : window.end]])
+
+    def _head(self, width: int) -> list[Line]:
+        """Return the job's title, and which page is turned to."""
         tabs: list[Span] = []
         for place, name in enumerate(PAGES):
             chosen = place == self._page
             text = f"[{place + 1} {name}]" if chosen else f" {place + 1} {name} "
             tabs.append(Span(text, Tone.STRONG if chosen else Tone.DIM))
-        if self._page == 1:
-            tabs.append(Span(f"  {self._place()}", Tone.DIM))
-        head = [self._title.cut(width), Line(tuple(tabs)).cut(width), line("")]
-        room = max(1, height - len(head))
-        if self._page == 2:
-            return Drawn(lines=[*head, *self._metrics.draw(self._attempt, width, room)][:height])
-        lines = list(self._overview(width)) if self._page == 0 else self._logged(width)
-        window = self._windows[self._page]
-        window.fit(len(lines), room)
-        if self._why and self._page == 0:
-            self._why = False
-            events = [n for n, row in enumerate(lines) if row.text == self._events_title]
-            window.top = max(0, min(events[0] - 2, len(lines) - room)) if events else 0
-        return Drawn(lines=[*head, *lines[window.top : window.end]])
+        if self._page == LOG:
+            tabs.append(Span(f"  {self.log.place}", Tone.DIM))
+        return [self._title.cut(width), Line(tuple(tabs)).cut(width), line("")]
 
     def _overview(self, width: int) -> Iterator[Line]:
         for title, rows in self._sections:
@@ -159,21 +189,6 @@ class JobPage:
             ]
             yield from table(columns, cells, width)
             yield line("")
-
-    def _logged(self, width: int) -> list[Line]:
-        file = None if self._attempt is None else self._attempt.log
-        back = not self._windows[1].follows
-        lines = [line(text) for text in self._log.lines(file, width, back=back)]
-        if lines:
-            return lines
-        absence = "it has not run yet" if file is None else "nothing is written yet"
-        return [line(absence, Tone.DIM)]
-
-    def _place(self) -> str:
-        window = self._windows[1]
-        if window.follows:
-            return "follows; k, PageUp look back"
-        return f"line {window.top + 1} of {window.count}; G follows again"
 
 
 def _listed(needs: Sequence[JobRow]) -> list[tuple[str, ...]]:

@@ -13,7 +13,14 @@ HINTS = (
     ("r", "retry"),
     ("h", "hold"),
     ("l", "release"),
+    ("p u", "pause, resume"),
     ("+ -", "priority"),
+    ("L", "log"),
+    ("m", "mark"),
+    ("s", "sort"),
+    ("e", "edit"),
+    ("t n", "tags, note"),
+    ("y", "copy"),
     ("w", "why"),
     ("Tab", "next section"),
 )  # the first stay where there is little room
@@ -25,10 +32,26 @@ JOB_HINTS = (
     ("r", "retry"),
     ("h", "hold"),
     ("l", "release"),
+    ("p u", "pause, resume"),
     ("+ -", "priority"),
+    ("e", "edit"),
+    ("t n", "tags, note"),
+    ("y", "copy"),
+)
+LOG_HINTS = (
+    ("?", "help"),
+    ("Esc", "back"),
+    ("/", "search"),
+    ("n N", "next, before"),
+    ("g G", "begin, end"),
+    ("Tab", "next page"),
+    ("c", "cancel"),
+    ("r", "retry"),
+    ("y", "copy"),
 )
 METRICS_HINTS = (("?", "help"), ("Esc", "back"), ("[ ]", "metric"), ("Tab", "next page"))
-WATCHING = frozenset({"c", "r", "h", "l", "+ -"})  # hints left out of a read-only screen
+# hints left out of a read-only screen
+WATCHING = frozenset({"c", "r", "h", "l", "p u", "+ -", "e", "t n"})
 _HELP = (
     (
         "everywhere",
@@ -48,30 +71,48 @@ _HELP = (
             ("Tab, Shift-Tab", "the next section, the one before"),
             ("Enter", "open the job: settings, attempts, log, metrics"),
             ("w", "open the job where it says why it is as it is"),
+            ("L", "open its log"),
             ("/", "show jobs with a text, glob or number in their name or run; Esc shows all"),
+            ("m", "mark the job, or unmark it, and go on to the next"),
+            ("M", "mark all that its list shows; if they are marked, unmark them"),
+            ("U", "unmark all"),
+            ("s S", "sort the lists: by name, wait, memory, time, priority; S reverses"),
         ),
     ),
     (
-        "a job, in the queue or opened; each asks first",
+        "a job, in the queue or opened, or all that are marked; each asks first",
         (
             ("h", "hold: it does not start until it is released"),
             ("l", "release a held one"),
+            ("p", "pause a running one: its processes stop, what it has reserved stays reserved"),
+            ("u", "resume a paused one"),
             ("c", "cancel; a running one is asked to end, and killed after its grace"),
             ("r", "retry one that failed, was cancelled or skipped"),
             ("+ -", "more or less priority; a point is worth a day of waiting"),
         ),
     ),
     (
+        "likewise; Esc leaves everything as it was",
+        (
+            ("t", "its tags; of marked jobs: a tag to give, -TAG to take"),
+            ("n", "its note (not in a log)"),
+            ("e", "settings and terms of the one job, in your editor, as `launcher edit` does"),
+            ("y", "show its command line, and copy it to the terminal's clipboard"),
+        ),
+    ),
+    (
         "an opened job",
         (
             ("1 2 3, Tab", "overview, log, metrics"),
-            ("G, End", "in the log: follow it again"),
+            ("/", "in the log: search, in capitals or not, from here on and over its end"),
+            ("n N", "in the log: the next that was found, the one before; Esc ends a search"),
+            ("g G", "in the log: its beginning; its end, and follow it again"),
             ("[ ]", "in the metrics: the one before, the next"),
         ),
     ),
 )
 _SIGNS = (
-    ("▸", "the chosen job"),
+    ("▸ ◆", "the chosen job, a marked one"),
     ("● ○ ‖", "running, queued, held"),
     ("✓ ✗ – ·", "done, failed, cancelled, skipped"),
     ("▲", "took more memory than it asked for"),

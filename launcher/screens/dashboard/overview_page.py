@@ -7,10 +7,12 @@ from launcher.screens import queue_summary, queue_view
 from launcher.screens.dashboard.key_bindings import HINTS
 from launcher.screens.dashboard.layout import Layout, Section, Stop, Window, laid_out
 from launcher.screens.dashboard.page import Drawn
+from launcher.screens.dashboard.row_order import ORDERS, QUEUE, sorted_screen
 from launcher.screens.screen import Screen
 from launcher.screens.text_table import Line, Span, Tone, line
 
-MARK, MARGIN = "▸ ", "  "  # before the chosen job, before all others
+MARGIN = 2  # columns before each line: of the cursor, and of marks
+CURSOR, MARK = "▸", "◆"
 FEWEST, MOST = 40, 500  # waiting jobs that are listed: more, the further the user scrolls down
 _LEAST_ROOM = 8  # lines for the sections, before one is spent on what lies below them
 AHEAD = 20  # jobs that are known beyond the chosen one
@@ -26,12 +28,20 @@ class Overview:
         self.waiting = FEWEST  # how many waiting jobs it requests
         self.note = ""  # stands where there are no sections
         self._screen: Screen | None = None
+        self._newest: Screen | None = None  # the same in the queue's order
         self._layout = Layout(lines=(), stops=(), tops=())
         self._drawn_for: tuple[Screen | None, int] = (None, 0)
         self._chosen: Stop | None = None
         self._place = 0  # of the chosen one among all stops
         self._moved = False  # the user has chosen a job; otherwise the first one is chosen
         self._window = Window()
+        self.marked: set[int] = set()
+        self._order, self._reverse = QUEUE, False
+
+    @property
+    def jobs(self) -> list[int]:
+        """The marked jobs, else the chosen one."""
+        return sorted(self.marked) or ([] if self.job is None else [self.job])
 
     @property
     def job(self) -> int | None:
@@ -39,18 +49,58 @@ class Overview:
         return None if self._chosen is None else self._chosen.job
 
     def show(self, screen: Screen) -> None:
-        """Show another screen."""
+        """Show another screen, in the order that was chosen."""
+        self._newest = screen
+        screen = sorted_screen(screen, self._order, reverse=self._reverse)
         searched = self._screen is not None and self._screen.sought != screen.sought
         self._screen = screen
         if searched:
             self._chosen, self._place, self._window.top, self._moved = None, 0, 0, False
 
     def press(self, key: str) -> bool:
-        """Move the cursor."""
+        """Move the cursor, mark jobs, or change the order."""
+        if key in {"s", "S"}:
+            self._sort(key)
+            return True
+        if self._mark(key):
+            return True
         if not self._move(key):
             return False
         self._moved = key not in {"g", "home"}
         return True
+
+    def _mark(self, key: str) -> bool:
+        match key:
+            case "m" if self._chosen is not None:
+                self.marked ^= {self._chosen.job}
+                self._go(self._place + 1)
+                self._moved = True
+            case "M" if self._chosen is not None:
+                stops = self._layout.stops
+                listed = {stop.job for stop in stops if stop.section == self._chosen.section}
+                # all of them are marked already: the other way round
+                self.marked = (
+                    self.marked - listed if listed <= self.marked else self.marked | listed
+                )
+            case "m" | "M":
+                pass
+            case "U":
+                self.marked.clear()
+            case _:
+                return False
+        return True
+
+    def _sort(self, key: str) -> None:
+        if key == "s":
+            self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS)]
+        elif self._order != QUEUE:
+            self._reverse = not self._reverse
+        self._reverse = self._reverse and self._order != QUEUE
+        self.waiting = FEWEST if self._order == QUEUE else MOST
+        # the order is looked at from its beginning
+        self._chosen, self._place, self._moved = None, 0, False
+        if self._newest is not None:
+            self.show(self._newest)
 
     def _move(self, key: str) -> bool:
         match key:
@@ -97,10 +147,12 @@ class Overview:
             return Drawn(lines=[*head, line(self.note).cut(width)][:height])
         chosen = self._chosen
         seen = range(self._window.top, self._window.end)
+        marked = {stop.first for stop in self._layout.stops if stop.job in self.marked}
         lines = [
-            _marked(
+            _with_margin(
                 self._layout.lines[number],
-                MARK if chosen is not None and number == chosen.first else MARGIN,
+                chosen=chosen is not None and number == chosen.first,
+                marked=number in marked,
             )
             for number in seen
         ]
@@ -118,7 +170,11 @@ class Overview:
         if first is None or first < self._window.end:
             return []
         count = counted(len(waiting) + (self._screen.more if self._screen else 0), "waiting job")
-        return [line(f"{MARGIN}… {count} below: Tab goes to the next section", Tone.DIM).cut(width)]
+        return [
+            line(f"{' ' * MARGIN}… {count} below: Tab goes to the next section", Tone.DIM).cut(
+                width
+            )
+        ]
 
     def _lay_out(self, width: int) -> None:
         """Set up the lines for the newest screen, and find the chosen job among them."""
@@ -127,7 +183,7 @@ class Overview:
         narrowed = self._drawn_for[1] != width
         self._drawn_for = (self._screen, width)
         before = self._chosen if self._moved else None
-        self._layout = laid_out(_sections(self._screen, width - len(MARGIN)))
+        self._layout = laid_out(_sections(self._screen, width - MARGIN))
         number = self._layout.find(before, self._place)
         self._chosen = None if number is None else self._layout.stops[number]
         self._place = number or 0
@@ -210,5 +266,6 @@ def _sections(screen: Screen, width: int) -> list[Section]:
     return [Section(name=name, lines=tuple(lines)) for name, lines in parts]
 
 
-def _marked(row: Line, mark: str) -> Line:
-    return Line((Span(mark, Tone.STRONG), *row.spans), row.job)
+def _with_margin(row: Line, *, chosen: bool, marked: bool) -> Line:
+    cursor = Span(CURSOR if chosen else " ", Tone.STRONG)
+    return Line((cursor, Span(MARK if marked else " ", Tone.WARN), *row.spans), row.job)

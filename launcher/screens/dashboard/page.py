@@ -1,10 +1,12 @@
 """What the pages of `launcher top` have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from launcher.screens.text_table import Line
+
+Later = Callable[[Callable[[], None]], None]  # runs something that may take seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,3 +33,13 @@ class Page(Protocol):
 
     def draw(self, width: int, height: int) -> Drawn:
         """Return the page in so many columns and rows."""
+
+
+class Terminal(Protocol):
+    """What can be done with the terminal beside drawing on it."""
+
+    def copy(self, text: str) -> None:
+        """Send a text to its clipboard; many terminals take none."""
+
+    def run_verb(self, *words: str) -> None:
+        """Run a verb of the command line, which has the terminal until it ends."""

@@ -79,7 +79,7 @@ def read_day(file: Path) -> list[Screen]:
 
 
 class Recorder:
-    """Appends screens to a file, those that differ from the one before in more than the hour."""
+    """Appends screens to a file, those that differ from the one before in more than hour and machine."""
 
     def __init__(self, file: TextIO) -> None:
         """Write to a file that is open for text."""
@@ -88,7 +88,7 @@ class Recorder:
     def add(self, screen: Screen) -> None:
         """Write a screen down, where something has changed."""
         text = screen_text(screen)
-        _, _, rest = text.partition('"home"')  # behind the time
+        _, _, rest = text.partition('"home":')  # behind the time and the machine
         if rest != self._last:
             self._last = rest
             self._file.write(text + "\n")

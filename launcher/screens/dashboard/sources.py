@@ -138,7 +138,7 @@ class Queue:
             check_home(self.home)
             self.store = Store(self.home)
             self._snapshots = Snapshots(
-                self.home, self.store, lookout=self._lookout, clock=self._clock
+                self.home, self.store, lookout=self._lookout, clock=self._clock, measures=True
             )
 
 

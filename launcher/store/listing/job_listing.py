@@ -6,7 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from launcher.states import State
+from launcher.store.screen_queries import TAG_PREFIX
 
+RUN_PREFIX = "run:"
 _FEW = 2000  # jobs, whose order is quickly made
 _WILD = frozenset("*?[")
 
@@ -16,12 +18,22 @@ class JobFilter:
     """Which jobs are listed."""
 
     states: frozenset[State] = frozenset()  # none: any
-    text: str = ""  # in the job's name or its run's, a glob, or the job's number
+    text: str = ""  # in the job's name or its run's, a glob, the job's number, tag:TAG, or run:RUN
 
     @property
     def pattern(self) -> str:
         """The text as a glob."""
         return self.text if set(self.text) & _WILD else f"*{self.text}*"
+
+    @property
+    def tag(self) -> str:
+        """The tag that it asks for, or a glob of tags; '': for none."""
+        return self.text.removeprefix(TAG_PREFIX) if self.text.startswith(TAG_PREFIX) else ""
+
+    @property
+    def run(self) -> str:
+        """The name of the run that it asks for; '': for none."""
+        return self.text.removeprefix(RUN_PREFIX) if self.text.startswith(RUN_PREFIX) else ""
 
 
 class JobListing:
@@ -53,7 +65,11 @@ class JobListing:
             # of few jobs by the index, and then sorted; else through the newest until there are enough
             column = "state" if self._number(chosen.states) <= _FEW else "+state"
             conditions.append(f"{column} IN (SELECT value FROM json_each(:states))")
-        if chosen.text:
+        if chosen.tag:
+            conditions.append("id IN (SELECT job FROM tags WHERE tag GLOB :tag)")
+        elif chosen.run:
+            conditions.append("run IN (SELECT id FROM runs WHERE name = :run)")
+        elif chosen.text:
             conditions.append(
                 "(name GLOB :pattern OR CAST(id AS TEXT) = :text"
                 " OR run IN (SELECT id FROM runs WHERE name GLOB :pattern))"
@@ -66,6 +82,8 @@ class JobListing:
             "limit": limit,
             "states": json.dumps(sorted(chosen.states)),
             "pattern": chosen.pattern,
+            "tag": chosen.tag,
+            "run": chosen.run,
             "text": chosen.text,
         }
         return [row["id"] for row in self._db.execute(query, values)]

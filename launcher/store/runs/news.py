@@ -9,7 +9,8 @@ from launcher.states import ENDED, OPEN, Reason, ReasonCode, State
 from launcher.store.connection import known_record, known_state, reason_of
 from launcher.store.rows import PILOT_OF
 
-MOST_FAILURES = 10  # of a run, in words; the others are counted
+# of a run, in words: so many that had too little memory, and so many others; the rest is counted
+MOST_FAILURES = 10
 _OLDEST_S = 600.0  # who begins to listen hears of what happened so long before
 _NEWEST_EVENTS = 10_000  # among which that is looked for
 _ENDED = ", ".join(f"'{state}'" for state in ENDED)
@@ -110,11 +111,11 @@ class RunNewsReader:
         rows = self._db.execute(
             "SELECT * FROM (SELECT events.id AS number, events.at AS at, jobs.id AS job, name, run,"
             " events.reason_code AS code, events.reason AS reason, events.reason_data AS data,"
-            " row_number() OVER (PARTITION BY run ORDER BY events.id) AS place"
+            " row_number() OVER (PARTITION BY run, events.reason_code = ? ORDER BY events.id) AS place"
             " FROM events JOIN jobs ON jobs.id = events.job"
             " WHERE events.id > ? AND events.id <= ? AND events.state = 'failed')"
             " WHERE place <= ? ORDER BY number",
-            (event, upto, MOST_FAILURES),
+            (ReasonCode.OUT_OF_MEMORY, event, upto, MOST_FAILURES),
         )
         return tuple(
             Failure(

@@ -34,15 +34,18 @@ def write_change(connection: Connection, changed: ChangedJob, now: float) -> Non
         Meanwhile: it, or a job that needs it, is not any more as it was.
     """
     row, spec = changed.row, changed.spec
+    # else the one that `launcher priority` may have given it meanwhile stays
+    priority = None if spec.priority == row.priority else spec.priority
     number = connection.execute(
-        "UPDATE jobs SET spec = ?, sources = ?, hash = ?, priority = ?, rank = ?, lane = ?"
+        "UPDATE jobs SET spec = ?, sources = ?, hash = ?, priority = coalesce(?, priority),"
+        " rank = coalesce(?, rank), lane = ?"
         " WHERE id = ? AND state = ? AND attempts = ? AND spec = ? AND hash = ?",
         (
             SpecWriter().text(spec, sources=False),
             connection.sources_number(spec.sources),
             spec.hash,
-            spec.priority,
-            rank_of(row.submitted, spec.priority),
+            priority,
+            None if priority is None else rank_of(row.submitted, priority),
             _lane(connection, row, spec),
             *(row.id, row.state, row.attempts, row.spec_text, row.hash),
         ),

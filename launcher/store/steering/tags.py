@@ -1,11 +1,35 @@
 """Tags and notes: what owners write on jobs to find them again; nothing else depends on them."""
 
 import json
+import re
 from collections.abc import Collection, Iterable
 
+from launcher.errors import UsageError
 from launcher.store.connection import Connection
 
+LONGEST_TAG, LONGEST_NOTE = 64, 10_000  # characters
+TAG_RULE = f"one word of at most {LONGEST_TAG} letters, digits and _.@/=-"
+_TAG = re.compile(r"\w[\w.@/=-]*")
 _AMONG = "SELECT value FROM json_each(?)"
+
+
+def is_tag(text: str) -> bool:
+    """Tell whether a text can be a tag: see TAG_RULE."""
+    return bool(_TAG.fullmatch(text)) and len(text) <= LONGEST_TAG
+
+
+def check_note(text: str) -> None:
+    """Refuse what cannot be a note.
+
+    Raises:
+        UsageError: it is too long, or no UTF-8.
+    """
+    if len(text) > LONGEST_NOTE:
+        raise UsageError(
+            f"a note has at most {LONGEST_NOTE:,} characters; this one has {len(text):,}"
+        )
+    if text != text.encode(errors="replace").decode():
+        raise UsageError("the note is no UTF-8 text")
 
 
 def change_tags(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from markupsafe import Markup
 
 from launcher.screens.chart import number
-from launcher.web.charts.scales import Scale, scale_of
+from launcher.web.charts.scales import FLAT_STEPS, Scale, scale_of
 from launcher.web.charts.series import Point, Series, finite, smoothed, thinned
 
 WIDTH, HEIGHT = 640, 260  # units of the picture, which has the width of its place
@@ -13,6 +13,7 @@ COLOURS = 8
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 10, 24
 _MOST_POINTS = 500  # of a curve: there are about as many columns
 _TICKS_X, _TICKS_Y = 6, 5
+_LARGEST_STEP = 1e10  # that is written in full
 
 
 def line_chart(
@@ -30,7 +31,7 @@ def line_chart(
     drawn = [(each, points) for each, points in drawn if points]
     if not drawn:
         return Markup()
-    across = scale_of([x for _, points in drawn for x, _ in points])
+    across = scale_of([x for _, points in drawn for x, _ in points], flat=FLAT_STEPS)
     up = scale_of([y for _, points in drawn for _, y in points], log=log)
     parts = [*_grid(across, up)]
     for each, points in drawn:
@@ -78,18 +79,25 @@ def _grid(across: Scale, up: Scale) -> Iterator[Markup]:
         )
     for value in across.ticks(_TICKS_X):
         yield Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
-            _x(across, value), HEIGHT - 6, number(value)
+            _x(across, value), HEIGHT - 6, _step(value)
         )
     yield Markup('<line class="axis" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>').format(
         _LEFT, WIDTH - _RIGHT, HEIGHT - _BOTTOM
     )
 
 
+def _step(value: float) -> str:
+    """Return a step as it stands on the axis: four digits do not tell 10,000,020 from 10,000,040."""
+    whole = value.is_integer() and abs(value) < _LARGEST_STEP
+    return f"{value:,.0f}" if whole else number(value)
+
+
 def _curve(
     series: Series, points: Sequence[Point], across: Scale, up: Scale, *, behind: bool = False
 ) -> Markup:
     shown = thinned(points, _MOST_POINTS)
-    places = " ".join(f"{_x(across, x):.1f},{_y(up, y):.1f}" for x, y in shown)
+    # the script reads values off these places: a tenth of a unit is seen, a thousandth is read
+    places = " ".join(f"{_x(across, x):.1f},{_y(up, y):.3f}" for x, y in shown)
     classes = f"curve {_class(series)}{' behind' if behind else ''}"
     if len(shown) == 1:
         x, y = shown[0]

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
-_FLAT = 0.005  # values that vary by less are drawn as if they varied by so much
+FLAT = 0.005  # of values: noise of that size makes no mountains
+FLAT_STEPS = 1e-9  # of steps: a program that goes on at step 10,000,000 counts by ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,22 +30,23 @@ class Scale:
         return _decades(self, most) if self.log else _even(self.low, self.high, most)
 
 
-def scale_of(values: list[float], *, log: bool = False) -> Scale:
+def scale_of(values: list[float], *, log: bool = False, flat: float = FLAT) -> Scale:
     """Return the axis that holds all values.
 
     Args:
-        values: at least one, none beyond `series.MOST`.
+        values: at least one, as `series.finite` returns them.
         log: by factors; values that are not above 0 have no place there. Where none is, by steps.
+        flat: values that vary by a smaller share of themselves are drawn as if they varied by so much.
     """
     above = [value for value in values if value > 0]
     if log and above:
         low, high = min(above), max(above)
-        if math.log(high) - math.log(low) < _FLAT:
-            low, high = low * (1 - _FLAT), high * (1 + _FLAT)
+        if math.log(high) - math.log(low) < flat:
+            low, high = low * (1 - flat), high * (1 + flat)
         return Scale(low=low, high=high, log=True)
     low, high = min(values), max(values)
     middle = (low + high) / 2
-    least = abs(middle) * _FLAT or 1.0
+    least = abs(middle) * flat or 1.0
     if (high - low) / 2 < least:
         low, high = middle - least, middle + least
     return Scale(low=low, high=high)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 Point = tuple[float, float]  # step, value
 MOST = 1e300  # larger numbers have no place: the difference of two may have none
+LEAST = 1e-300  # smaller ones are drawn as zero: a tenth of their difference may be none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +26,9 @@ def finite(points: Sequence[Point], *, above_zero: bool = False) -> list[Point]:
         above_zero: the axis is logarithmic.
     """
     return [
-        (x, y)
+        (x, y if abs(y) >= LEAST else 0.0)
         for x, y in points
-        if abs(x) <= MOST and abs(y) <= MOST and (y > 0 or not above_zero)  # NaN is not
+        if abs(x) <= MOST and abs(y) <= MOST and (y >= LEAST or not above_zero)  # NaN is not
     ]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from launcher.errors import counted
 from launcher.screens.dashboard.job_actions import JobAction, propose
 from launcher.screens.dashboard.job_page import NEEDS
+from launcher.screens.dashboard.job_texts import TEXTS
 from launcher.screens.format import harmless, named
 from launcher.screens.gpu_users import labels_of
 from launcher.screens.job_details import attempt_cells, event_cells, facts_of, record_of
@@ -16,7 +17,8 @@ from launcher.store.rows import JobRow
 from launcher.web.log_file import read_window
 from launcher.web.pages.page import Address, Content, NotThere, Page, View
 from launcher.web.pages.plots import SMOOTHINGS, plots_of, wanted_of
-from launcher.web.steering import KEYS, LABELS
+from launcher.web.questions import KEYS, LABELS
+from launcher.web.rendering import PAUSED
 
 LOG_BYTES = 1 << 14  # of its end
 EVENTS = 50  # that are listed, the newest ones
@@ -44,15 +46,16 @@ def fill(view: View, address: Address) -> Content:
     labels = labels_of(view.home)
     wanted = wanted_of(address, [row])
     return Content(
-        title=f"{harmless(row.name)} · {row.state}",
+        title=f"{harmless(row.name)} · {PAUSED if row.paused is not None else row.state}",
         values={
             "row": row,
             "name": harmless(row.name),
             "run": harmless(row.run),
             "record": record,
+            "note_lines": [harmless(line.expandtabs()) for line in row.owner_note.splitlines()],
             "step": newest_of(view.home, row).step,
             "buttons": [] if view.read_only else buttons_of(row, view.store),
-            "facts": [(name.strip(), text) for name, text in facts_of(record, row)],
+            "facts": [(name.strip(), text) for name, text in facts_of(_without_texts(record), row)],
             "attempts": [attempt_cells(each, labels) for each in record["attempts"]][::-1],
             "events": [_stripped(cells) for cells in event_cells(record["events"])[::-1][:EVENTS]],
             "events_left": max(0, len(record["events"]) - EVENTS),
@@ -74,8 +77,13 @@ def buttons_of(row: JobRow, store: Store) -> list[Button]:
     return [
         Button(verb=verb, label=LABELS[verb], key=key)
         for verb, key in KEYS.items()
-        if isinstance(propose(key, row, store), JobAction)
+        if verb in TEXTS or isinstance(propose(key, row, store), JobAction)
     ]
+
+
+def _without_texts(record: dict[str, object]) -> dict[str, object]:
+    """Return a record without what its owner has written: that stands above."""
+    return {**record, "tags": [], "owner_note": None}
 
 
 def _first(needs: Sequence[JobRow]) -> list[JobRow]:

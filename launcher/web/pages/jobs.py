@@ -38,11 +38,13 @@ def fill(view: View, address: Address) -> Content:
         newer = bool(numbers) and bool(listing.next_newer(chosen, 1, newest))
         older = bool(numbers) and bool(listing.newest(chosen, 1, oldest))
         counts = view.store.read.counts()
+        tags = view.store.steering.tags_of(rows)
     running = [row for row in rows.values() if row.state is State.RUNNING]
     return Content(
         title="jobs",
         values={
             "lines": lines,
+            "tags": tags,
             "filter": chosen,
             "states": _links(address, counts),
             "everything": address.changed(state=None, before=None, after=None),

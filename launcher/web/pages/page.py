@@ -9,7 +9,11 @@ from launcher.errors import UsageError
 from launcher.screens.dashboard.sources import Queue
 from launcher.store.queue import Store
 from launcher.system.paths import Home
+from launcher.web.runs.background import Background
+from launcher.web.runs.run_data import RunData
+from launcher.web.runs.run_filter import Settings
 
+Version = tuple[int, int]
 Query = tuple[tuple[str, str], ...]  # names may stand there several times
 
 
@@ -55,6 +59,8 @@ class View:
 
     home: Home
     queue: Queue
+    runs: Background[tuple[int, ...], RunData]  # by their numbers
+    settings: Background[None, Mapping[int, Settings]]  # of each run
     read_only: bool
     now: float  # seconds since 1970
 
@@ -72,6 +78,12 @@ class View:
             )
         return store
 
+    @property
+    def version(self) -> Version | None:
+        """What is another value when the queue has changed; None where there is no queue."""
+        store = self.queue.current()
+        return None if store is None else (id(store), store.read.data_version())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
@@ -80,6 +92,7 @@ class Content:
     title: str
     values: Mapping[str, object] = field(default_factory=dict)
     files: tuple[Path, ...] = ()  # beside the queue's, whose change makes the page another
+    pending: bool = False  # what the page shows is being read: it is another soon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

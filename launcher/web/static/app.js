@@ -123,19 +123,23 @@ async function read(request) {
 function show(page, address) {
   const dialog = byId("dialog");
   const form = page.document.getElementById("question");
-  if (!form) return tell("trouble", page.document.getElementById("message")?.textContent || "that cannot be done");
+  if (!form) {
+    tell("trouble", page.document.getElementById("message")?.textContent || "that cannot be done");
+    return false;
+  }
   dialog.replaceChildren(form);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const body = new URLSearchParams(new FormData(form));
     dialog.close();
     const next = await read(fetch(address, { method: "POST", body }));
-    if (!next) return;
-    if (!next.answer.redirected) return show(next, address);
-    tell("trouble", "");
-    tell("notice", next.document.getElementById("notice")?.textContent || "done");
+    if (next?.answer.redirected) {
+      tell("trouble", "");
+      tell("notice", next.document.getElementById("notice")?.textContent || "done");
+    } else if (!(next && show(next, address)) && form.elements.text) dialog.showModal(); // what was typed is kept
   });
   if (!dialog.open) dialog.showModal();
+  return true;
 }
 
 document.addEventListener("click", (event) => {
@@ -152,38 +156,42 @@ document.addEventListener("click", (event) => {
 
 // --- keys
 
-let chosen = null; // the number of a job
-const rows = () => [...document.querySelectorAll("tr[data-job]")];
+let chosen = null; // the number of a job, or `runs/` and that of a run
+const rows = () => [...document.querySelectorAll("tr[data-job], tr[data-run]")];
+const keyOf = (row) => row.dataset.job ?? `runs/${row.dataset.run}`;
+const jobOf = (key) => (key && !key.startsWith("runs/") ? key : null);
 
 function mark() {
-  for (const row of rows()) row.classList.toggle("chosen", row.dataset.job === chosen);
+  for (const row of rows()) row.classList.toggle("chosen", keyOf(row) === chosen);
 }
 
 function choose(by) {
   const all = rows();
   if (!all.length) return;
-  const at = all.findIndex((row) => row.dataset.job === chosen);
+  const at = all.findIndex((row) => keyOf(row) === chosen);
   const next = all[Math.min(Math.max(at + by, 0), all.length - 1)];
-  chosen = next.dataset.job;
+  chosen = keyOf(next);
   mark();
   next.scrollIntoView({ block: "nearest" });
 }
 
-const verbs = { h: "hold", l: "release", c: "cancel", r: "retry", "+": "raise", "-": "lower" };
+const verbs = {
+  h: "hold", l: "release", p: "pause", u: "resume", c: "cancel", r: "retry", "+": "raise", "-": "lower", t: "tag", n: "note",
+};
 const go = (place) => { location.href = place; };
 const follow = (rel) => { const link = document.querySelector(`a[rel=${rel}]`); if (link) go(link.href); };
 const keys = {
-  j: () => choose(1), k: () => choose(-1), o: () => go(root), a: () => go(`${root}jobs`),
+  j: () => choose(1), k: () => choose(-1), o: () => go(root), a: () => go(`${root}jobs`), R: () => go(`${root}runs`),
   "[": () => follow("prev"), "]": () => follow("next"), "?": () => byId("help").showModal(),
   "/": () => { const filter = document.querySelector("[data-filter]"); if (filter) filter.focus(); else go(`${root}jobs#filter`); },
-  Enter: () => { if (chosen && document.activeElement === document.body) go(`${root}jobs/${chosen}`); },
+  Enter: () => { if (chosen && document.activeElement === document.body) go(jobOf(chosen) ? `${root}jobs/${chosen}` : root + chosen); },
 };
 
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input:not([type=checkbox]), select, textarea");
   if (event.key === "Escape" && typing) return typing.blur();
   if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  const job = chosen || document.querySelector("h1[data-job]")?.dataset.job;
+  const job = jobOf(chosen) || document.querySelector("h1[data-job]")?.dataset.job;
   if (event.key in verbs && steers && job) ask(`${root}jobs/${job}/${verbs[event.key]}`);
   else if (event.key in keys) keys[event.key]();
   else return;

@@ -20,16 +20,17 @@ _Key = tuple[str, int | None]
 _TURNS = re.compile(rb"(\r\n|[\r\n]|\x1b\[A)")
 _UP = b"\x1b[A"
 _ENDS = (b"]\n", b" \n")  # of a bar, with the blanks that cover a longer one before it
-_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+# what was taken is not given back (`++`): else a long line that is no bar takes seconds
+_NUMBER = r"[0-9]++(?:\.[0-9]++)?"
 _TIME = r"(?:[0-9]+:)?[0-9]{2}:[0-9]{2}"
 _RATE = rf"\s*(?P<rate>{_NUMBER}|\?)(?P<per>[^,\]]*)(?:,\s*(?P<rest>.*))?\]"
 _OF_TOTAL = re.compile(
-    rf"(?P<title>.*?)[0-9]{{1,3}}%\s*(?:\|.*?\|)?\s*(?P<done>{_NUMBER})(?P<power>[kKMGTPEZY]?)"
+    rf"(?P<title>.*?)(?<![0-9])[0-9]{{1,3}}%\s*+(?:\|[^|]*+\|)?\s*+(?P<done>{_NUMBER})(?P<power>[kKMGTPEZY]?)"
     rf"/(?P<total>{_NUMBER})(?P<total_power>[kKMGTPEZY]?)\s*\[{_TIME}<(?:{_TIME}|\?),{_RATE}",
     re.ASCII,
 )
 _WITHOUT_TOTAL = re.compile(
-    rf"(?P<title>.*?)(?:(?<=\s)|\A)(?P<done>{_NUMBER})(?P<unit>[^\s\[]*)\s+\[{_TIME},{_RATE}",
+    rf"(?P<title>.*?)(?:(?<=\s)|\A)(?P<done>{_NUMBER})(?P<unit>[^\s\[]*+)\s++\[{_TIME},{_RATE}",
     re.ASCII,
 )
 _POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6, "Z": 7, "Y": 8}

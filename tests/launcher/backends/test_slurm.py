@@ -1,5 +1,7 @@
 """Slurm's programs that fail, hang, or print anything: stand-ins for them in PATH."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,16 @@ from launcher.pilots.folder import PilotFolder, PilotSpec, make_pilot_folder
 from tests.build import gone, until
 
 TOKEN = "launcher-ab12"
+LEAVE = """
+import sys, threading, time
+from pathlib import Path
+from launcher.backends.slurm_commands import SlurmCommands
+folder, program = Path(sys.argv[1]), sys.argv[2]
+commands = SlurmCommands({"PATH": f"{folder}/bin:/usr/bin:/bin"})
+threading.Thread(target=commands.run, args=(program,), daemon=True).start()
+while not (folder / "pid").exists():
+    time.sleep(0.01)
+"""
 PATIENT_S, IMPATIENT_S = 60.0, 0.3
 Stub = Callable[..., Slurm]
 
@@ -70,6 +82,28 @@ def test_a_squeue_that_hangs_is_ended_and_is_no_answer(stub: Stub, tmp_path: Pat
     if (tmp_path / "pid").exists():  # a busy machine may not have come so far
         pid = int((tmp_path / "pid").read_text())
         until(lambda: gone(pid), "what squeue had started has ended")
+
+
+def leave(folder: Path, program: str) -> int:
+    """End a process that has a program of Slurm's under way; return that program's pid."""
+    subprocess.run([sys.executable, "-c", LEAVE, str(folder), program], check=True, timeout=60)
+    return int((folder / "pid").read_text())
+
+
+def test_a_squeue_under_way_ends_with_the_scheduler(stub: Stub, tmp_path: Path) -> None:
+    stub(squeue=f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; exec sleep 1000")
+    pid = leave(tmp_path, "squeue")
+    until(lambda: gone(pid), "squeue has ended")
+
+
+def test_an_sbatch_under_way_goes_on_when_the_scheduler_ends(stub: Stub, tmp_path: Path) -> None:
+    stub(
+        sbatch=f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid\n"
+        f"until test -e {tmp_path}/go; do sleep .01; done; touch {tmp_path}/submitted"
+    )
+    leave(tmp_path, "sbatch")
+    (tmp_path / "go").touch()
+    until((tmp_path / "submitted").exists, "it has submitted")
 
 
 @pytest.mark.parametrize("garbage", ["Segmentation fault", "7|RUNNING", "\\x00\\xff\\xfe", "{}"])

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from launcher.cli.commands.add import command
+from launcher.cli.commands.adding.add import command
 from launcher.cli.option_defaults import options_of
 from launcher.errors import UsageError
 from launcher.job import Resources, Terms

@@ -137,6 +137,19 @@ def test_a_hundred_jobs_out_of_memory_are_one_message_and_no_other_for_an_hour()
     assert len(sent_at(notices, NOW + 100 + AGAIN_S)[1]) == 1
 
 
+def test_a_note_that_nobody_wants_to_hear_delays_no_other() -> None:
+    mail = Target(name="mail", command=("true",), events=(Event.OUT_OF_MEMORY,))
+    settings = replace(SETTINGS, targets=(DESK, mail))
+    to_mail = run_news(left=9, notify=RunNotify(to=("mail",)), newly_failed=1)
+    notices = noted(Notices(), News(upto=1, runs=(to_mail,), failures=(failure(),)), settings, NOW)
+    notices, messages = sent_at(notices, NOW + 60, settings=settings)
+    assert messages == []
+    short = failure(8, ReasonCode.OUT_OF_MEMORY)
+    notices = noted(notices, News(upto=2, runs=(to_mail,), failures=(short,)), settings, NOW + 70)
+    _, (message,) = sent_at(notices, NOW + 130, settings=settings)
+    assert message.targets == ("mail",)
+
+
 def test_a_run_says_itself_what_its_owner_is_told() -> None:
     silent = run_news(left=0, notify=RunNotify(events=()), newly_failed=1)
     notices = noted(Notices(), News(upto=1, runs=(silent,), failures=(failure(),)), SETTINGS, NOW)

@@ -244,6 +244,33 @@ def test_a_death_between_sending_and_noting_sends_the_message_again(
     assert not read_notices(home).pending
 
 
+def test_what_could_not_be_noted_is_read_again(
+    teller: Teller, home: Home, store: Store, notes: Path
+) -> None:
+    home.notify.mkdir()  # as on a full disk
+    finish(store, *enqueue(store, a_spec(), run="study"))
+    teller.service.step()
+    home.notify.rmdir()
+    teller.minute()
+    teller.until(lambda: lines_of(notes), "the command was told")
+    assert "run-ended|study|" in lines_of(notes)[0]
+
+
+def test_a_target_that_is_gone_delays_no_other_where_nothing_can_be_noted(
+    teller: Teller, home: Home, store: Store, config: Path, notes: Path
+) -> None:
+    desk = command(notes, '[ -e "$1.ready" ] && ' + NOTE)
+    config.write_text(desk.replace("notify.desk", "notify.gone") + desk)
+    finish(store, *enqueue(store, a_spec(), run="study"))
+    teller.minute()
+    teller.until(lambda: [each.tries for each in teller.notices.outbox] == [1, 1], "both failed")
+    config.write_text(desk)
+    home.notify.unlink()
+    home.notify.mkdir()  # as on a full disk
+    Path(f"{notes}.ready").touch()
+    teller.until(lambda: lines_of(notes), "the command was told", each_s=60)
+
+
 def test_quiet_hours_gather_messages_into_one(
     teller: Teller, store: Store, config: Path, notes: Path
 ) -> None:

@@ -238,6 +238,19 @@ def test_how_long_it_takes_rests_on_at_least_three_of_the_kind_that_are_done(
     assert snapshots(home, store).take().left_s == 50.0  # 10 s each: one runs, four wait
 
 
+def test_nobody_knows_how_long_it_takes_while_a_job_is_paused(home: Home, store: Store) -> None:
+    jobs = trainings(store, 6)
+    for job in jobs[:3]:
+        finish(store, job, -10, 0, Done(at=NOW))
+    claimed(store, jobs[3], NOW)
+    assert snapshots(home, store).take().left_s == 30.0
+    store.steering.pause({jobs[3]: pause_reason("cpu", None, NOW)}, NOW)
+    screen = snapshots(home, store).take()
+    assert (screen.left_s, screen.runs_left) == (None, {})
+    store.steering.resume([jobs[3]], NOW)
+    assert snapshots(home, store).take().left_s == 30.0
+
+
 def test_another_kind_of_jobs_tells_nothing(home: Home, store: Store) -> None:
     jobs = trainings(store, 5)
     for job in jobs[:3]:

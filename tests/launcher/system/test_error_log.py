@@ -1,8 +1,13 @@
 """What a scheduler survives, and that its log tells of it without flooding."""
 
 import logging
+import os
 import sqlite3
+import stat
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -105,3 +110,58 @@ def test_a_home_that_became_a_file_ends_no_helper(home: Home) -> None:
     home.folder.touch()
     revive(home)
     home.folder.unlink()
+
+
+WRITING = """
+import sys
+from pathlib import Path
+from launcher.system.error_log import set_long_log_aside
+print("before", flush=True)
+set_long_log_aside(Path(sys.argv[1]), 10)
+print("after", flush=True)
+print("an error", file=sys.stderr, flush=True)
+"""
+
+
+def written(log: Path) -> str:
+    """Have a process write to a log that it sets aside where it has more than 10 bytes."""
+    with log.open("ab") as file:
+        words = [sys.executable, "-c", WRITING, str(log)]
+        subprocess.run(words, stdout=file, stderr=file, check=True)
+    return log.read_text()
+
+
+def test_a_long_log_is_set_aside_and_the_process_writes_to_a_new_one(tmp_path: Path) -> None:
+    log, older = tmp_path / "notify.log", tmp_path / "notify.log.1"
+    assert written(log) == "before\nafter\nan error\n"
+    assert written(log) == "after\nan error\n"
+    assert older.read_text() == "before\nafter\nan error\nbefore\n"
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    written(log)
+    assert older.read_text() == "after\nan error\nbefore\n"
+    assert sorted(tmp_path.iterdir()) == [log, older]
+
+
+def test_a_log_that_cannot_be_set_aside_goes_on(tmp_path: Path) -> None:
+    log = tmp_path / "notify.log"
+    log.write_text("a line before\n")
+    (tmp_path / "notify.log.1").mkdir()
+    assert written(log) == "a line before\nbefore\nafter\nan error\n"
+    assert {file.name for file in tmp_path.iterdir()} == {"notify.log", "notify.log.1"}
+
+
+def test_a_log_goes_on_where_a_disk_takes_no_further_file(tmp_path: Path) -> None:
+    place = tmp_path / "small"
+    place.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=2", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(words, check=False, capture_output=True).returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        log = place / "notify.log"
+        log.write_text("a line before\n")
+        with pytest.raises(OSError, match="No space left"):
+            (place / "another").touch()
+        assert written(log) == "a line before\nbefore\nafter\nan error\n"
+        assert list(place.iterdir()) == [log]
+    finally:
+        subprocess.run(["umount", str(place)], check=True)

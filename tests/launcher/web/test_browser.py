@@ -1,6 +1,6 @@
 """The page in a real Chromium, driven by Playwright; skipped where one of them is missing."""
 
-import shutil
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,34 +9,29 @@ import pytest
 
 from launcher.states import State
 from launcher.store.queue import NewJob, Store
-from launcher.system.paths import Home
+from launcher.system.paths import Home, make_home
 from launcher.workers.progress.writer import Progress
-from tests.build import a_context, a_spec, claimed, enqueue, in_state, until
+from tests.build import a_context, a_spec, claimed, enqueue, in_state, job_row, until
 from tests.launcher.web.browser import Page, served
+from tests.launcher.web.chromium import CHROMIUM, a_chromium, a_tab, until_alive
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, ConsoleMessage
+    from playwright.sync_api import Browser
     from playwright.sync_api import Page as Tab
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-PATIENCE_MS = 20_000
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on PATH"),
 ]
+EVIL = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator["Browser"]:
     """A browser that nobody sees."""
-    with playwright.sync_playwright() as driver:
-        # the sandbox of Chromium does not work for root, nor in most containers
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with a_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -53,22 +48,8 @@ def served_page(home: Home, store: Store, tmp_path: Path) -> Iterator[Page]:
 @pytest.fixture
 def tab(chromium: "Browser", served_page: Page) -> Iterator["Tab"]:
     """A tab in which the link was opened; no error may be left in its console."""
-    context = chromium.new_context(viewport={"width": 1400, "height": 900})
-    tab = context.new_page()
-    tab.set_default_timeout(PATIENCE_MS)
-    errors: list[str] = []
-    tab.on("pageerror", lambda error: errors.append(str(error)))
-    tab.on("console", lambda message: errors.append(message.text) if _is_ours(message) else None)
-    tab.goto(served_page.link)
-    playwright.expect.set_options(timeout=PATIENCE_MS)
-    yield tab
-    context.close()
-    assert not errors
-
-
-def _is_ours(message: "ConsoleMessage") -> bool:
-    """Tell whether the console complains of the page, and not of a server that has ended."""
-    return message.type == "error" and "net::ERR_" not in message.text
+    with a_tab(chromium, served_page.link) as tab:
+        yield tab
 
 
 def test_the_link_opens_the_queue_which_renews_itself(
@@ -85,7 +66,7 @@ def test_the_link_opens_the_queue_which_renews_itself(
 
 def test_a_job_is_opened_and_held_after_a_question(tab: "Tab", store: Store) -> None:
     tab.click("text=command/3")
-    playwright.expect(tab.locator("h1")).to_have_text("command/3")
+    until_alive(tab, "h1", "command/3")
     tab.click("a.button.hold")
     question = tab.locator("#dialog .ask")
     playwright.expect(question).to_contain_text("hold job 5 command/3?")
@@ -118,6 +99,88 @@ def test_a_list_is_steered_by_keys(tab: "Tab", store: Store) -> None:
     tab.keyboard.press("j")
     tab.keyboard.press("Enter")
     tab.wait_for_url("**/jobs/1")
+
+
+def test_tags_are_given_by_a_key_and_filter_the_list(tab: "Tab", store: Store) -> None:
+    tab.keyboard.press("a")
+    tab.wait_for_url("**/jobs")
+    tab.keyboard.press("j")
+    tab.keyboard.press("t")
+    playwright.expect(tab.locator("#dialog #text")).to_be_focused()
+    tab.keyboard.type("paper no<tag")
+    tab.keyboard.press("Enter")
+    playwright.expect(tab.locator("#dialog .banner")).to_contain_text("no<tag' is no tag")
+    playwright.expect(tab.locator("#dialog #text")).to_have_value("paper no<tag")
+    tab.locator("#dialog #text").fill("paper abl-1")
+    tab.keyboard.press("Enter")
+    playwright.expect(tab.locator("#notice")).to_have_text("job 6 command/4: tags: abl-1, paper")
+    tab.click("tr[data-job='6'] a.tag >> text=paper")
+    tab.wait_for_url("**/jobs?q=tag%3Apaper")
+    playwright.expect(tab.locator("tr[data-job]")).to_have_count(1)
+    tab.keyboard.press("j")
+    tab.keyboard.press("t")
+    tab.locator("#dialog #text").fill("")
+    tab.keyboard.press("Enter")
+    playwright.expect(tab.locator("#notice")).to_have_text("job 6 command/4: no tags")
+    playwright.expect(tab.locator("tr[data-job]")).to_have_count(0)
+    assert store.steering.all_tags() == {}
+
+
+def test_a_name_and_a_note_of_html_are_text(tab: "Tab", store: Store) -> None:
+    enqueue(store, a_spec(name=f"command/{EVIL}"))
+    playwright.expect(tab.locator("#waiting")).to_contain_text(EVIL)
+    tab.click("#waiting >> text=onerror")
+    until_alive(tab, "h1", f"command/{EVIL}")
+    tab.keyboard.press("n")
+    tab.locator("#dialog #text").fill(f"the first line\n  {EVIL}")
+    tab.click("#dialog button.note")
+    playwright.expect(tab.locator("#notice")).to_contain_text("note: the first line")
+    playwright.expect(tab.locator(".owner-note")).to_contain_text(EVIL)
+    assert job_row(store, 7).owner_note == f"the first line\n  {EVIL}"
+    root = tab.url.partition("jobs")[0]
+    for place in ("jobs", "jobs/7/log", "curves?job=7", ""):
+        tab.goto(f"{root}{place}")
+        playwright.expect(tab.locator("main")).to_contain_text("onerror")
+    assert tab.locator("main img, main script").count() == 0
+
+
+def test_what_was_typed_is_kept_when_the_server_is_gone(tab: "Tab", served_page: Page) -> None:
+    tab.click("text=command/3")
+    until_alive(tab, "h1", "command/3")
+    tab.keyboard.press("n")
+    tab.locator("#dialog #text").fill("an hour of thought")
+    served_page.process.terminate()
+    served_page.process.wait(60)
+    tab.click("#dialog button.note")
+    playwright.expect(tab.locator("#trouble")).to_contain_text("cannot be reached")
+    playwright.expect(tab.locator("#dialog #text")).to_have_value("an hour of thought")
+
+
+def test_a_queue_that_is_moved_away_or_replaced_is_said_while_the_page_is_open(
+    tab: "Tab", home: Home, store: Store, tmp_path: Path
+) -> None:
+    playwright.expect(tab.locator("#waiting")).to_contain_text("command/3")
+    home.folder.rename(tmp_path / "away")
+    playwright.expect(tab.locator("#warnings")).to_contain_text("There is no queue in this home")
+    playwright.expect(tab.locator("#waiting")).not_to_contain_text("command/3")
+    make_home(home)
+    with contextlib.closing(Store(home, durable=False)) as other:
+        enqueue(other, a_spec(name="command/other"))
+        playwright.expect(tab.locator("#waiting")).to_contain_text("command/other")
+    playwright.expect(tab.locator("#warnings")).not_to_contain_text("There is no queue")
+
+
+def test_a_job_whose_queue_is_gone_is_said(tab: "Tab", home: Home, tmp_path: Path) -> None:
+    tab.click("text=command/3")
+    until_alive(tab, "h1", "command/3")
+    home.folder.rename(tmp_path / "away")
+    playwright.expect(tab.locator("#trouble")).to_contain_text("there is no queue yet")
+    tab.keyboard.press("h")
+    playwright.expect(tab.locator("#trouble")).to_contain_text("there is no queue yet")
+    (tmp_path / "away").rename(home.folder)
+    playwright.expect(tab.locator("#trouble")).not_to_be_visible()
+    tab.keyboard.press("h")
+    playwright.expect(tab.locator("#dialog .ask")).to_contain_text("hold job 5")
 
 
 def test_curves_and_the_log_grow_and_values_are_read_off(tab: "Tab", home: Home) -> None:
@@ -184,10 +247,19 @@ def test_ten_thousand_jobs_are_turned_over_page_by_page(tab: "Tab", store: Store
     tab.wait_for_url("**/jobs")
     playwright.expect(tab.locator("tr[data-job]").first).to_have_attribute("data-job", "10006")
     playwright.expect(tab.locator("tr[data-job]")).to_have_count(100)
-    tab.keyboard.press("]")
-    playwright.expect(tab.locator("tr[data-job]").first).to_have_attribute("data-job", "9906")
-    tab.keyboard.press("[")
-    playwright.expect(tab.locator("tr[data-job]").first).to_have_attribute("data-job", "10006")
+    for key, first in (("]", 9906), ("[", 10006)):
+        tab.keyboard.press(key)
+        row = tab.locator("tr[data-job]").first
+        playwright.expect(row).to_have_attribute("data-job", str(first))
+        until_alive(tab, "h1", "Jobs")
+    tab.keyboard.press("/")
+    tab.keyboard.type("net999?")
+    tab.keyboard.press("Enter")
+    playwright.expect(tab.locator("tr[data-job]")).to_have_count(0)  # a glob is of the whole name
+    tab.fill("[data-filter]", "*net999?")
+    tab.keyboard.press("Enter")
+    playwright.expect(tab.locator("tr[data-job]")).to_have_count(10)
+    playwright.expect(tab.locator("a[rel=next]")).to_have_count(0)
 
 
 def test_a_log_of_a_gigabyte_is_read_from_its_end_and_its_beginning(tab: "Tab", home: Home) -> None:

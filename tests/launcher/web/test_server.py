@@ -12,8 +12,9 @@ from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
+from launcher.web.questions import KEYS
 from launcher.workers.progress.writer import Progress
-from tests.build import a_spec, claimed, enqueue, gone, in_state, until
+from tests.build import a_spec, claimed, enqueue, gone, in_state, job_row, until
 from tests.launcher.web.browser import Page, events, served
 
 EVIL = "command/<script>alert(1)</script>"
@@ -120,11 +121,68 @@ def test_a_change_that_cannot_be_says_why(page: Page, store: Store) -> None:
     assert in_state(store, 1, State.QUEUED)
 
 
+def test_a_text_is_changed_only_where_it_is_as_it_was_shown(page: Page, store: Store) -> None:
+    def asked() -> str:
+        text = page.get("jobs/1/note").text
+        return text.partition('name="question" value="')[2].partition('"')[0]
+
+    first = asked()
+    assert page.post("jobs/1/note", {"question": first, "text": "one\r\ntwo"}).status == 303
+    assert job_row(store, 1).owner_note == "one\ntwo"
+    again = page.post("jobs/1/note", {"question": first, "text": "three"})
+    assert again.status == 409
+    assert "The job has changed meanwhile" in again.text
+    assert "three</textarea>" in again.text
+    assert page.post("jobs/1/note", {"text": "three"}).status == 409
+    longest = "\N{GRINNING FACE}" * 10_000
+    assert page.post("jobs/1/note", {"question": asked(), "text": longest}).status == 303
+    too_long = page.post("jobs/1/note", {"question": asked(), "text": "x" * 10_001})
+    assert "a note has at most 10,000 characters; this one has 10,001" in too_long.text
+    assert page.post("jobs/1/note", {"question": asked(), "text": ""}).status == 303
+    assert job_row(store, 1).owner_note == ""
+
+
+def test_tags_are_changed_as_a_line_of_words_and_found_by_tag(page: Page, store: Store) -> None:
+    def asked() -> str:
+        text = page.get("jobs/1/tag").text
+        return text.partition('name="question" value="')[2].partition('"')[0]
+
+    answer = page.post("jobs/1/tag", {"question": asked(), "text": " paper  abl-1 paper"})
+    assert answer.status == 303
+    assert "tags: abl-1, paper" in page.ask(answer.headers["location"]).text
+    assert 'value="abl-1 paper"' in page.get("jobs/1/tag").text
+    for place, there in (("tag:paper", True), ("tag:abl*", True), ("tag:other", False)):
+        assert ('data-job="1"' in page.get(f"jobs?q={place}").text) is there
+    for wrong in ("+paper", "a b=c !", "x" * 65):
+        refused = page.post("jobs/1/tag", {"question": asked(), "text": wrong})
+        assert refused.status == 409
+        assert "is no tag: one word" in refused.text
+    assert page.post("jobs/1/tag", {"question": asked(), "text": "abl-1"}).status == 303
+    assert store.steering.tags_of([1]) == {1: ["abl-1"]}
+
+
+def test_every_key_of_the_script_is_that_of_its_verb(page: Page) -> None:
+    script = page.get("static/app.js").text
+    table = script.partition("const verbs = {")[2].partition("}")[0]
+    keys = {key.strip(' "'): verb.strip(' "') for key, verb in _pairs(table)}
+    assert keys == {key: verb for verb, key in KEYS.items()}
+    help_text = page.get("").text.partition('id="help"')[2]
+    assert all(f"<kbd>{key}</kbd>" in help_text for key in KEYS.values())
+
+
+def _pairs(table: str) -> list[tuple[str, str]]:
+    entries = [entry.rpartition(":") for entry in table.split(",") if entry.strip()]
+    return [(key.strip(), verb.strip()) for key, _, verb in entries]
+
+
 def test_a_read_only_page_changes_nothing(home: Home, store: Store, tmp_path: Path) -> None:
     home.stop.write_text("{}")
     enqueue(store, a_spec(name="command/one"))
     with served(tmp_path, "--read-only") as page:
         assert "jobs/1/hold" not in page.get("jobs/1").text
+        for verb in KEYS:
+            assert page.get(f"jobs/1/{verb}").status == 403
+            assert page.post(f"jobs/1/{verb}", {"question": "", "text": "x"}).status == 403
         answer = page.post("jobs/1/hold", {"question": "hold job 1 command/one?"})
         assert answer.status == 403
         assert "read only" in answer.text
@@ -198,7 +256,9 @@ def _status(connection: socket.socket) -> int:
 
 def test_a_request_that_is_too_large_or_none_is_refused(page: Page) -> None:
     assert page.get("jobs?q=" + "x" * 100_000).status == 414
-    large = page.post("jobs/1/hold", {"question": "x" * 100_000})
+    assert page.get("jobs/" + "9" * 4300).status == 414
+    assert page.get("jobs/" + "9" * 4000).status == 404
+    large = page.post("jobs/1/hold", {"question": "x" * 200_000})
     assert large.status == 413
     with socket.create_connection(("127.0.0.1", page.port)) as connection:
         connection.sendall(b"no http at all\r\n\r\n")

@@ -85,16 +85,17 @@ def _refuse(row: JobRow, *, force: bool) -> None:
 
 def _by_sets(store: Store, row: JobRow, sets: Sequence[str]) -> "Revision | None":
     # kinds and pydantic, which no other verb of this room needs
-    from launcher.planning.revising.revision import revise_by
+    from launcher.planning.revising.several_jobs import revise_all
 
-    return revise_by(store, row, sets, time.time())
+    return revise_all(store, [row], sets, time.time()).get(row.id)
 
 
 def _by_editor(store: Store, row: JobRow) -> "Revision | None":
     """Return what the owner wants of a job; None: as it is."""
     from launcher.planning.revising.form import form_of
     from launcher.planning.revising.queued_job import queued_job
-    from launcher.planning.revising.revision import own_values, revise, values_of
+    from launcher.planning.revising.read_form import own_values, values_of
+    from launcher.planning.revising.revision import revise
 
     job = queued_job(row)
     text = original = form_of(job, _title(row))

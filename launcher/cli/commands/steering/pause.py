@@ -9,8 +9,8 @@ import click
 from launcher.cli.prompts import dry_run_option, in_states, many, rehearse, say, say_missed
 from launcher.cli.select_jobs import HELP, select
 from launcher.errors import UsageError
-from launcher.screens.format import named, pause_reason
-from launcher.states import Reason, State
+from launcher.screens.format import named, pause_reason, reserved_text
+from launcher.states import State
 from launcher.store.client import open_queue
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import ensure_scheduler, wake
@@ -35,18 +35,18 @@ def command(patterns: tuple[str, ...], dry_run: bool) -> None:
         jobs = in_states(select(store, patterns), {State.RUNNING}, "pause")
         attempts = store.frames.newest_attempts(job.id for job in jobs)
         jobs = _here(jobs, attempts)
+        if dry_run:
+            rehearse(jobs, lambda job: f"be {_kept(attempts[job.id])}")
+            return
         now = time.time()
         reasons = {
             job.id: pause_reason(attempts[job.id]["device"], attempts[job.id]["claim"], now)
             for job in jobs
         }
-        if dry_run:
-            rehearse(jobs, lambda job: f"be {_kept(reasons[job.id])}")
-            return
         touched = set(store.steering.pause(reasons, now))
         wake(home)
         ensure_scheduler(home)
-    say([job for job in jobs if job.id in touched], lambda job: _kept(reasons[job.id]))
+    say([job for job in jobs if job.id in touched], lambda job: _kept(attempts[job.id]))
     _say_left(jobs, touched, "paused already, or about to end")
 
 
@@ -95,9 +95,9 @@ def _here(jobs: list[JobRow], attempts: Mapping[int, Mapping[str, Any]]) -> list
     return here
 
 
-def _kept(reason: Reason) -> str:
+def _kept(attempt: Mapping[str, Any]) -> str:
     """Return what stays reserved while a job is paused."""
-    _, _, kept = reason.text.partition("; ")
+    kept = reserved_text(attempt["device"], attempt["claim"])
     return f"paused; {kept}" if kept else "paused"
 
 

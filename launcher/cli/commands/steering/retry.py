@@ -106,11 +106,9 @@ def _changes(store: Store, jobs: Sequence[JobRow], sets: Sequence[str]) -> "Mapp
     if not sets:
         return {}
     # kinds and pydantic, which no other verb of this room needs
-    from launcher.planning.revising.revision import revise_by
+    from launcher.planning.revising.several_jobs import revise_all
 
-    now = time.time()
-    revisions = ((job.id, revise_by(store, job, sets, now)) for job in jobs)
-    return {number: revision for number, revision in revisions if revision is not None}
+    return revise_all(store, jobs, sets, time.time())
 
 
 def _changed(job: JobRow, changes: "Mapping[int, Revision]") -> str:

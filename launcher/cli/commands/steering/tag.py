@@ -1,7 +1,6 @@
 """`launcher tag`, `launcher note`: what owners write on jobs to find them again."""
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 
@@ -15,10 +14,9 @@ from launcher.screens.format import columns, first_line, harmless, tabbed
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.store.steering.tags import TAG_RULE, check_note, is_tag
 from launcher.system.files import Json
 
-LONGEST_TAG, LONGEST_NOTE = 64, 10_000  # characters
-_TAG = re.compile(r"\w[\w.@/=-]*")
 _EXAMPLE = "such as launcher tag 12 +paper"
 
 
@@ -78,10 +76,8 @@ def _tags(words: Sequence[str], sign: str) -> list[str]:
     """
     tags = [*dict.fromkeys(word[1:] for word in words if word.startswith(sign))]
     for tag in tags:
-        if not _TAG.fullmatch(tag) or len(tag) > LONGEST_TAG:
-            raise UsageError(
-                f"{sign + tag!r} is no tag: one word of at most {LONGEST_TAG} letters, digits and _.@/=-, {_EXAMPLE}"
-            )
+        if not is_tag(tag):
+            raise UsageError(f"{sign + tag!r} is no tag: {TAG_RULE}, {_EXAMPLE}")
     return tags
 
 
@@ -131,12 +127,8 @@ def note(pattern: str, text: str | None, dry_run: bool) -> None:
       launcher note 12 "the run of table 3"
       launcher note train/gan2:pre
     """
-    if text is not None and len(text) > LONGEST_NOTE:
-        raise UsageError(
-            f"a note has at most {LONGEST_NOTE:,} characters; this one has {len(text):,}"
-        )
-    if text is not None and text != text.encode(errors="replace").decode():
-        raise UsageError("the note is no UTF-8 text")
+    if text is not None:
+        check_note(text)
     with open_queue() as (_, store):
         jobs = select(store, [pattern])
         if text is None:

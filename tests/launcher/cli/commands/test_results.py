@@ -197,6 +197,16 @@ def test_a_run_without_a_table_says_which_numbers_its_jobs_returned(
     assert answer.err == "no results yet; --metric prints what its jobs returned: n, speed\n"
 
 
+def test_a_form_that_is_named_has_the_rows_that_jobs_returned(
+    launcher: Launcher, store: Store
+) -> None:
+    with_results(store, NUMBERS)
+    table = launcher("results", "test", "--format", "csv").out
+    assert table.splitlines()[0] == "job,n,speed,speed_low,speed_high"
+    row, _ = json.loads(launcher("results", "test", "--json").out)["rows"]
+    assert row["speed"] == {"value": 0.5, "low": 0.4, "high": 0.6}
+
+
 def test_json_has_null_for_what_is_no_number(launcher: Launcher, store: Store) -> None:
     told: Json = {"value": 0.5, "low": float("-inf"), "high": 1}
     with_results(store, {"a": {"n": float("nan")}, "b": {"n": told}, "c": {"n": 2}})
@@ -363,6 +373,26 @@ def test_a_narrow_terminal_names_the_columns_that_it_hides(store: Store) -> None
     drawn = in_a_terminal("results", "test", "--sort", "-accuracy", columns=40)
     assert "command/0.01-2" in drawn.splitlines()[1]
     assert "not shown: " in drawn
+
+
+def test_a_pipe_gets_the_columns_of_a_wide_terminal_whole_and_csv_all(
+    launcher: Launcher, store: Store
+) -> None:
+    name = f"command/{'long' * 40}"
+    (job,) = enqueue(store, a_spec("train.py", "--seed=1", name=name))
+    result: dict[str, Json] = {"accuracy": {"value": 0.987654321, "low": 0.9, "high": 1.0}}
+    done = Done(at=2.0, result=result | {f"epoch_{n}": float(n) for n in range(100)})
+    store.scheduling.finish(claimed(store, job), done, outputs={}, now=2.0)
+    answer = launcher("results", "test", "--sort", "accuracy")
+    assert answer.out.splitlines() == [
+        "job\taccuracy\taccuracy_low\taccuracy_high",
+        f"{name}\t0.987654321\t0.9\t1.0",
+    ]
+    table = launcher("results", "test", "--sort", "accuracy", "--format", "table").out.splitlines()
+    assert table[1].split()[0] == name
+    answer = launcher("results", "test", "--sort", "accuracy", "--format", "csv")
+    head, _ = csv.reader(io.StringIO(answer.out))
+    assert len(head) > 100
 
 
 def test_what_tells_models_apart_stands_behind_their_names_where_there_is_room() -> None:

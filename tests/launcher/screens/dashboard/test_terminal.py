@@ -1,5 +1,6 @@
 """`launcher top` in a real terminal: resized, suspended, closed, killed, without colours or UTF-8."""
 
+import base64
 import os
 import pty
 import re
@@ -145,7 +146,8 @@ def test_killing_it_touches_nothing(home: Home, store: Store) -> None:
 def test_without_utf_8_only_ascii_is_written(jobs: list[int]) -> None:
     with seen("--ascii", "top", "--read-only") as window:
         window.shows("> * train/a")
-        window.type("j3")
+        window.type("m3")
+        window.shows(" @* train/a")
         window.shows("> o train/b")
         window.type("\r3")
         window.shows("[3 metrics]")
@@ -184,6 +186,74 @@ def test_without_colours_the_cursor_is_seen_all_the_same(jobs: list[int]) -> Non
         codes = set(b";".join(re.findall(rb"\x1b\[([0-9;]+)m", window.raw)).split(b";"))
         assert b"7" in codes
         assert not codes & {b"%d" % number for number in (*range(30, 38), *range(40, 48))}
+
+
+def test_an_editor_gets_the_terminal_and_gives_it_back(jobs: list[int], store: Store) -> None:
+    editor = "sed -i 's/^  # priority: .*/  priority: 3/'"
+    with seen("top", VISUAL=editor, columns=120) as window:
+        window.shows("▸ ● train/a")
+        window.type("j")
+        window.shows("▸ ○ train/b")
+        window.type("e")
+        window.shows(f"job {jobs[1]} was changed")
+        window.shows("▸ ○ train/b")
+        window.type("k")
+        window.shows("▸ ● train/a")
+        window.type("q")
+        assert window.ends() == 0
+        assert was_given_back(window)
+    assert job_row(store, jobs[1]).priority == 3
+
+
+def test_an_editor_that_fails_leaves_its_words_to_be_read(jobs: list[int], store: Store) -> None:
+    before = job_row(store, jobs[1]).spec_text
+    with seen("top", VISUAL="false") as window:
+        window.shows("▸ ● train/a")
+        window.type("j")
+        window.shows("▸ ○ train/b")
+        window.type("e")
+        window.shows("Enter goes back to launcher top")
+        assert "the editor false ended with exit code 1" in window.text
+        window.type("\n")
+        window.shows(f"job {jobs[1]} is as it was")
+        window.type("q")
+        assert window.ends() == 0
+    assert job_row(store, jobs[1]).spec_text == before
+
+
+def test_what_interrupts_an_editor_does_not_end_the_screen(jobs: list[int], tmp_path: Path) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\ntrap 'exit 7' INT\necho opened\nwhile :; do sleep 0.1; done\n")
+    editor.chmod(0o700)
+    with seen("top", VISUAL=str(editor)) as window:
+        window.shows("▸ ● train/a")
+        window.type("j")
+        window.shows("▸ ○ train/b")
+        window.type("e")
+        window.shows("opened")
+        window.type("\x03")
+        window.shows("Enter goes back to launcher top")
+        window.type("\n")
+        window.shows(f"job {jobs[1]} is as it was")  # the terminal is the screen's again
+        window.type("\x03")
+        assert window.ends() == 0
+
+
+def test_a_command_line_is_sent_to_the_terminals_clipboard_and_shown(
+    home: Home, store: Store
+) -> None:
+    enqueue(store, a_spec("echo", "it's $HOME", "\x1b[2J", name="command/1"))
+    with seen("top", "--read-only") as window:
+        window.shows("▸ ○ command/1")
+        window.type("y")
+        text = window.shows("sent to the terminal's clipboard")
+        (copied,) = re.findall(rb"\x1b\]52;c;([A-Za-z0-9+/=]+)\x07", window.raw)
+        command = base64.b64decode(copied).decode()
+        assert command.startswith("cd ")
+        assert command.endswith(r"""&& echo 'it'"'"'s $HOME' $'\033[2J'""")
+        assert command.partition(" && ")[2] in text.replace("\n", "")
+        window.type("qq")
+        assert window.ends() == 0
 
 
 def test_a_dumb_terminal_is_told_what_to_use_instead(jobs: list[int]) -> None:

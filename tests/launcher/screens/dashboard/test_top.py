@@ -4,16 +4,13 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from textual.events import Paste
-from textual.pilot import Pilot
 
-from launcher.screens.dashboard.app import Top
 from launcher.screens.dashboard.canvas import Canvas
 from launcher.screens.dashboard.key_bindings import help_page
 from launcher.screens.dashboard.overview_page import Overview
@@ -21,113 +18,16 @@ from launcher.screens.dashboard.screen_recording import Recorder
 from launcher.screens.dashboard.sources import Queue, Replay
 from launcher.screens.gpu_view import Gauge
 from launcher.screens.screen import Screen
-from launcher.states import Done, Failed, State
+from launcher.states import Done, State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
 from tests.build import DEADLINE_S, a_gpu, a_spec, claimed, enqueue, in_state, job_row, until
 from tests.launcher.conftest import Launcher
 from tests.screens import a_busy_screen
+from tests.top import Person, on_the_queue, play, report
 
 GOLDEN = Path(__file__).parents[3] / "data" / "golden"
-
-
-class Person:
-    """Somebody before the screen: presses keys, and reads."""
-
-    def __init__(self, pilot: Pilot[int]) -> None:
-        self._pilot = pilot
-
-    @property
-    def top(self) -> Top:
-        app = self._pilot.app
-        assert isinstance(app, Top)
-        return app
-
-    @property
-    def lines(self) -> list[str]:
-        canvas = self.top.query_one(Canvas)
-        return [canvas.render_line(row).text.rstrip() for row in range(canvas.size.height)]
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.lines)
-
-    @property
-    def bottom(self) -> str:
-        return self.lines[-1]
-
-    @property
-    def chosen(self) -> str:
-        """The line that the cursor is on."""
-        return next((one for one in self.lines if one.startswith("▸")), "")
-
-    async def press(self, *keys: str) -> None:
-        await self._pilot.press(*keys)
-
-    async def type(self, text: str) -> None:
-        await self._pilot.press(*text)
-
-    async def look(self) -> None:
-        """Let a second pass."""
-        self.top._look()
-        await self._pilot.pause()
-
-
-Story = Callable[[Person], Awaitable[None]]
-
-
-def play(
-    source: Queue | Replay, story: Story, *, size: tuple[int, int] = (80, 24), **how: bool
-) -> int | None:
-    """Have somebody before a screen of this size, and return the exit code."""
-
-    async def run() -> int | None:
-        app = Top(source, **{"colour": True, **how})
-        async with app.run_test(size=size) as pilot:
-            await pilot.pause()
-            await story(Person(pilot))
-        return app.return_value
-
-    return asyncio.run(run())
-
-
-def on_the_queue(
-    home: Home, story: Story, *, size: tuple[int, int] = (80, 24), **how: bool
-) -> int | None:
-    with closing(Queue(home)) as queue:
-        return play(queue, story, size=size, **how)
-
-
-def report(home: Home, job: int, *steps: int) -> None:
-    """Let a job that runs tell how far it is."""
-    lines = [
-        {"at": 1000.0 + step, "step": step, "total": 90, "metrics": {"loss": 1 / step, "auc": 0.9}}
-        for step in steps
-    ]
-    with home.attempt(job, 1).progress.open("a") as file:
-        file.writelines(json.dumps(one) + "\n" for one in lines)
-
-
-@pytest.fixture
-def jobs(home: Home, store: Store) -> list[int]:
-    """Two that run, of which one has told how far it is; two that wait; one that failed."""
-    names = ("train/a", "train/b", "train/c", "test/c", "train/d")
-    jobs = enqueue(
-        store,
-        *(a_spec(name=name, settings={"lr": 0.1}) for name in names),
-        needs={"test/c": ["train/c"]},
-    )
-    for job in (jobs[0], jobs[1]):
-        home.attempt(job, 1).folder.mkdir(parents=True)
-        claimed(store, job, time.time())
-    failed = Failed(at=time.time(), error="KeyError: 'lr'", exit_code=1)
-    claim = claimed(store, jobs[4], time.time())
-    store.scheduling.finish(claim, failed, outputs={}, now=time.time())
-    attempt = home.attempt(jobs[0], 1)
-    attempt.log.write_text("".join(f"epoch {number}\n" for number in range(1, 101)))
-    report(home, jobs[0], *range(1, 31))
-    return jobs
 
 
 # --- the picture
@@ -369,22 +269,26 @@ def test_a_long_log_is_read_from_its_end(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         await person.press("enter", "2")
         assert "end" in person.text
-        await person.press("g")
-        assert "only the last 1 MiB" in person.text
         assert "xxx" not in person.text
+        await person.press("g")
+        assert "xxx" in person.text
+        await person.press("pagedown", "G")
+        assert "end" in person.text
+        assert "follows" in person.text
 
     on_the_queue(home, story)
 
 
 def test_a_log_without_line_ends_is_shown_as_far_as_it_is_read(jobs: list[int], home: Home) -> None:
-    home.attempt(jobs[0], 1).log.write_bytes(b"x" * (1 << 20) + b"the end")
+    home.attempt(jobs[0], 1).log.write_bytes(b"a" + b"x" * (1 << 20) + b"the end")
 
     async def story(person: Person) -> None:
         await person.press("enter", "2")
         assert "xxx" in person.text
         assert "the end" in person.text
         await person.press("g")
-        assert "only the last 1 MiB" in person.text
+        assert "axxx" in person.text
+        assert "the end" not in person.text
 
     on_the_queue(home, story)
 
@@ -545,13 +449,16 @@ def test_a_failed_job_is_retried(jobs: list[int], home: Home, store: Store) -> N
 @pytest.mark.parametrize(
     ("place", "key", "told"),
     [
-        (0, "h", "a running job cannot be held; c cancels it"),
+        (0, "h", "a running job cannot be held; p pauses it, c cancels it"),
         (0, "l", "is running: only a held job can be released"),
         (0, "r", "is running: only what ended can be retried"),
         (0, "+", "is running: only what waits has a priority that matters"),
         (2, "l", "is queued: only a held job can be released"),
         (4, "c", "is failed already: there is nothing to cancel"),
         (4, "h", "is failed: only a queued job can be held"),
+        (0, "u", "is not paused"),
+        (2, "p", "is queued: only a running job can be paused"),
+        (2, "u", "is queued: only a paused job can be resumed"),
     ],
 )
 def test_what_cannot_be_done_says_why(
@@ -596,8 +503,9 @@ def test_help_lists_every_key_and_goes_away(jobs: list[int], home: Home) -> None
     async def story(person: Person) -> None:
         await person.press("?")
         seen = person.text
-        await person.press("G")
-        seen += person.text
+        for _ in range(len(help_page(80)) // 10):
+            await person.press("pagedown")
+            seen += person.text
         for one in help_page(80):
             assert one.text.strip()[:30] in seen
         await person.press("q")

@@ -41,3 +41,28 @@ def test_jobs_are_filtered_by_a_part_of_a_name_a_glob_a_run_or_a_number(store: S
     assert listing.newest(JobFilter(text="nothing"), 9) == []
     held = JobFilter(text="gan2", states=frozenset({State.QUEUED}))
     assert listing.newest(held, 9, before=2) == [1]
+
+
+def test_jobs_are_filtered_by_a_tag_or_a_glob_of_tags(store: Store) -> None:
+    queued(store, "train/gan2", "test/gan2", "train/vit", "command/tag:paper")
+    store.steering.change_tags([1, 3], ["paper"], [])
+    store.steering.change_tags([2], ["abl-1"], [])
+    listing = JobListing(store.database)
+    assert listing.newest(JobFilter(text="tag:paper"), 9) == [3, 1]
+    assert listing.newest(JobFilter(text="tag:[ap]*"), 9) == [3, 2, 1]
+    assert listing.newest(JobFilter(text="tag:pap"), 9) == []
+    claimed(store, 1)
+    running = JobFilter(text="tag:paper", states=frozenset({State.RUNNING}))
+    assert listing.newest(running, 9) == [1]
+
+
+def test_the_jobs_of_a_run_are_listed_by_its_whole_name(store: Store) -> None:
+    queued(store, "train/gan2", run="night")
+    queued(store, "train/gan2", run="night2")
+    queued(store, "test/night", run="day")
+    listing = JobListing(store.database)
+    assert listing.newest(JobFilter(text="night"), 9) == [3, 2, 1]
+    assert listing.newest(JobFilter(text="run:night"), 9) == [1]
+    assert listing.newest(JobFilter(text="run:nobody"), 9) == []
+    done = JobFilter(text="run:night", states=frozenset({State.DONE}))
+    assert listing.newest(done, 9) == []

@@ -70,6 +70,20 @@ def test_of_many_failures_the_first_of_each_run_are_told(
     assert [run.failed for run in news.runs] == [30, 1]
 
 
+def test_a_job_out_of_memory_is_told_behind_many_other_failures(
+    store: Store, reader: RunNewsReader
+) -> None:
+    *others, short = enqueue(store, *(a_spec(name=str(number)) for number in range(30)))
+    for job in others:
+        store.scheduling.finish(
+            claimed(store, job), Failed(at=2.0, error="boom"), outputs={}, now=2.0
+        )
+    too_large = OutOfMemory(at=3.0, error="too large", where="gpu")
+    store.scheduling.finish(claimed(store, short), too_large, outputs={}, now=3.0)
+    news = reader.since(0)
+    assert [each.job for each in news.failures] == [*others[:MOST_FAILURES], short]
+
+
 def test_what_a_run_says_of_its_messages_is_kept(store: Store, reader: RunNewsReader) -> None:
     enqueue(store, a_spec(), run="loud")
     enqueue(store, a_spec(), run="silent")

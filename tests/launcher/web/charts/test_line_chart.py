@@ -40,3 +40,29 @@ def test_names_are_escaped() -> None:
     chart = line_chart([a_curve(EVIL)], title=EVIL) + legend([a_curve(EVIL)])
     assert "<script" not in chart
     assert "&lt;script&gt;" in chart
+
+
+def test_numbers_next_to_zero_are_drawn_on_both_axes() -> None:
+    points = [(0.0, 1e-323), (1.0, 5e-324), (2.0, 1.0), (3.0, 0.0)]
+    for log in (False, True):
+        for some in (points, points[:2], points[1:2]):
+            line_chart([a_curve(points=some)], title="loss", log=log)
+    only_tiny = line_chart([a_curve(points=points[:2])], title="loss")
+    assert len(list(ElementTree.fromstring(str(only_tiny)).iter("polyline"))) == 1
+
+
+def test_a_curve_that_begins_late_has_the_whole_width() -> None:
+    late = [(1e7 + x, float(x)) for x in range(100)]
+    svg = ElementTree.fromstring(str(line_chart([a_curve(points=late)], title="loss")))
+    (line,) = svg.iter("polyline")
+    across = [float(place.partition(",")[0]) for place in (line.get("points") or "").split()]
+    assert max(across) - min(across) > 500
+    assert {"10,000,020", "10,000,040"} <= {text.text for text in svg.iter("text")}
+
+
+def test_a_small_value_beside_a_large_one_can_be_read_off() -> None:
+    points = [(0.0, 100.0), (1.0, 0.0), (2.0, 0.02)]
+    svg = ElementTree.fromstring(str(line_chart([a_curve(points=points)], title="loss")))
+    (line,) = svg.iter("polyline")
+    _, zero, small = (float(at.partition(",")[2]) for at in (line.get("points") or "").split())
+    assert small < zero

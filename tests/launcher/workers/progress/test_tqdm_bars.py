@@ -121,3 +121,10 @@ def test_bars_one_after_the_other_are_all_told(tqdm: Any) -> None:
     assert {step.total for step in steps} == {3, 4}
     assert str(steps[-1]) == "4/4"
     assert read > 0
+
+
+@pytest.mark.parametrize(
+    "line", [b"1" * 4000 + b"/s", b"1%|" * 1300 + b"/s", b"1%" + b" " * 4000 + b"x/s"]
+)
+def test_many_long_lines_that_are_no_bars_are_read_in_one_go(line: bytes) -> None:
+    assert bar_steps(b"\n".join([line] * 256) + b"\n", 0.0)[0] == []

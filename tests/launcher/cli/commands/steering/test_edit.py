@@ -67,6 +67,22 @@ def test_a_line_that_is_deleted_means_the_default(
     assert (row.priority, row.spec.priority, row.spec.terms.retries) == (0, 0, 0)
 
 
+def test_a_priority_that_was_given_later_outlives_a_change_of_settings(
+    launcher: Launcher, store: Store, editor: Editor
+) -> None:
+    a_held_job(launcher, store)
+    launcher("priority", "5", "mine")
+    assert launcher("edit", "mine", "--set", "argv=[sleep, '400']").code == 0
+    row = job_row(store, 1)
+    assert (row.spec.argv, row.priority, row.spec.priority) == (("sleep", "400"), 5, 5)
+    program = Path(sys.executable).parent / "launcher"
+    editor(f'{program} priority 7 mine >&2; sed -i \'s/"400"/"500"/\' "$1"')
+    answer = launcher("edit", "mine")
+    assert answer.code == 0, answer
+    row = job_row(store, 1)
+    assert (row.spec.argv, row.priority) == (("sleep", "500"), 7)
+
+
 @pytest.mark.parametrize(
     ("script", "code", "said"),
     [

@@ -1,0 +1,87 @@
+"""What the pages of runs cost with 10,000 jobs in 200 runs; medians, noisy machine.
+
+python -m benchmarks.web_runs [--jobs N] [--runs N]
+"""
+
+import argparse
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from benchmarks.commands import median_ms
+from launcher.states import Done
+from launcher.store.queue import NewJob, Store
+from launcher.system.paths import Home, make_home
+from tests.build import a_context, a_spec, claimed
+from tests.launcher.web.browser import Page, served
+
+PATHS = (
+    "runs",
+    "runs?before=100",
+    "runs?q=lr%3D0.01+seed%3D3",
+    "runs?q=run7",
+    "runs/1",
+    "runs/compare?run=1&run=2",
+)
+DONE_RUNS = 4  # whose jobs have returned something
+
+
+def fill(home: Home, jobs: int, runs: int) -> None:
+    """Queue the jobs of the runs; those of the first runs are done."""
+    make_home(home)
+    home.stop.write_text("{}")  # nobody is to start them
+    each = jobs // runs
+    with contextlib.closing(Store(home, durable=False)) as store:
+        with store.writing():
+            for run in range(runs):
+                number = store.run(Path("/nowhere"), f"run{run}")
+                store.put_new(number, a_context(), _new(run, each), time.time())
+        for job in range(1, min(DONE_RUNS, runs) * each + 1):
+            outcome = Done(at=2.0, result={"auc": job / 1000, "loss": 1 / job})
+            store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=2.0)
+
+
+def _new(run: int, jobs: int) -> Iterator[NewJob]:
+    for job in range(jobs):
+        words = ("train.py", f"--lr={10.0 ** -(job % 4)}", f"--seed={job}", f"--depth={run % 5}")
+        yield NewJob(spec=a_spec(*words, name=f"command/{job}", run=f"run{run}"))
+
+
+def measure(page: Page) -> None:
+    """Print the rows: of each page the first time, and the median."""
+    for path in PATHS:
+        began = time.perf_counter()
+        _whole(page, path)
+        first_ms = 1000 * (time.perf_counter() - began)
+        print(
+            f"{'GET /' + path:<40}{first_ms:8.1f} ms first{median_ms(partial(page.get, path)):8.1f} ms"
+        )
+
+
+def _whole(page: Page, path: str) -> None:
+    """Get a page until nothing of it is being read any more."""
+    while "being read" in page.get(path).text:
+        time.sleep(0.05)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=10_000)
+    parser.add_argument("--runs", type=int, default=200)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Home(Path(folder) / "home")
+        os.environ |= {"LAUNCHER_HOME": str(home.folder), "LAUNCHER_CONFIG": os.devnull}
+        fill(home, options.jobs, options.runs)
+        print(f"{options.jobs:,} jobs in {options.runs:,} runs")
+        with served(Path(folder), "--read-only") as page:
+            measure(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""A file of commands, one a line: its words are those of a shell, and no shell runs."""
+
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from launcher.cli.commands.adding.line_problems import (
+    LONGEST_LINE,
+    BadLine,
+    operator_problem,
+)
+from launcher.errors import MOST_PROBLEMS, Problem, TaskFileError, UsageError
+from launcher.screens.format import harmless
+
+STDIN = "-"
+MOST_COMMANDS = 1_000_000  # what a queue is measured with
+_BYTE_ORDER_MARK = "\ufeff"
+_BLANKS = re.compile(r"[ \t\r\n]*+")
+_PLAIN = re.compile(r"[^ \t\r\n'\"\\#]*+(?:[ \t\r\n]++[^ \t\r\n'\"\\#]++)*+[ \t\r\n]*+")
+# one word up to its end, or to the quote or backslash that has no partner
+_WORD = re.compile(r"""(?:[^ \t\r\n'"\\]|\\.|'[^']*+'|"(?:[^"\\]|\\.)*+")*+""", re.DOTALL)
+_QUOTING = re.compile(r"['\"\\]")
+# what a shell would act upon, and a program gets as an argument
+OPERATORS = frozenset({"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>"})
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """One command of a file."""
+
+    number: int  # of its line, from 1
+    text: str  # the line
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandFile:
+    """The commands of a file, and what is odd about them though they can be queued."""
+
+    name: str  # as messages have it
+    commands: tuple[CommandLine, ...]
+    warnings: tuple[Problem, ...] = ()
+
+
+def command_file(source: str) -> CommandFile:
+    """Read the commands of a file, or of the standard input.
+
+    Args:
+        source: its path, or `-`.
+
+    Raises:
+        UsageError: the file cannot be read, or holds no command.
+        TaskFileError: lines of it are wrong: all of them.
+    """
+    name = "<stdin>" if source == STDIN else source
+    with _opened(source) as stream:
+        return read_commands(_lines(stream), name)
+
+
+@contextmanager
+def _opened(source: str) -> Iterator[BinaryIO]:
+    if source == STDIN:
+        if sys.stdin.isatty():
+            click.echo("reading commands, one a line; Ctrl-D ends them", err=True)
+        yield sys.stdin.buffer
+        return
+    try:
+        with Path(source).open("rb") as stream:
+            yield stream
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"--from: cannot read {harmless(source)}: {why}") from error
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Give the lines; of one that is too long, so much that it is seen."""
+    while line := stream.readline(LONGEST_LINE + len(b"\r\n") + 1):
+        yield line
+
+
+def read_commands(lines: Iterable[bytes], file: str) -> CommandFile:
+    """Return the commands of some lines; empty lines and comments are none.
+
+    Args:
+        lines: with their ends. After one of a file that is no text nothing is read.
+        file: as messages name it.
+
+    Raises:
+        UsageError: there is no command, or there are too many.
+        TaskFileError: what is wrong with each line.
+    """
+    commands: list[CommandLine] = []
+    problems: list[Problem] = []
+    odd: Problem | None = None
+    for number, line in enumerate(lines, 1):
+        try:
+            text = _text(line, first=number == 1)
+            argv, operator = split_line(text)
+        except BadLine as error:
+            problems.append(error.problem(file, number))
+            if error.last or len(problems) == MOST_PROBLEMS:
+                break
+            continue
+        if argv:
+            commands.append(CommandLine(number, text, tuple(argv)))
+            if operator is not None and odd is None:
+                odd = operator_problem(file, number, text, operator)
+        if len(commands) > MOST_COMMANDS:
+            raise UsageError(f"{file} holds more than {MOST_COMMANDS:,} commands; divide it")
+    if problems:
+        raise TaskFileError(problems)
+    if not commands:
+        raise UsageError(f"{file} holds no command, so nothing was queued")
+    return CommandFile(file, tuple(commands), () if odd is None else (odd,))
+
+
+def _text(line: bytes, *, first: bool) -> str:
+    """Return a line as text, without its end.
+
+    Raises:
+        BadLine: it is too long, or holds bytes that no argument can have, or no UTF-8.
+    """
+    content = line.removesuffix(b"\n").removesuffix(b"\r")
+    if len(content) > LONGEST_LINE:
+        raise BadLine.too_long(content)
+    if b"\0" in content:
+        raise BadLine.nul(content)
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise BadLine.not_utf8(content, error.start) from error
+    return text.removeprefix(_BYTE_ORDER_MARK) if first else text
+
+
+def split_line(text: str) -> tuple[list[str], int | None]:
+    """Return the words of a line as a shell reads them, and where the first operator of a shell stands.
+
+    A word that begins with `#` begins a comment. Variables, globs and operators mean nothing here.
+
+    Raises:
+        BadLine: a quote or a backslash has no partner.
+    """
+    if _PLAIN.fullmatch(text):
+        words = [word for word in re.split(r"[ \t\r\n]+", text) if word]
+        operator = next((word for word in words if word in OPERATORS), None)
+        return words, None if operator is None else _place_of(text, operator)
+    words, operator_at, at = [], None, 0
+    while True:
+        at = _end(_BLANKS, text, at)
+        if at == len(text) or text[at] == "#":
+            return words, operator_at
+        end = _end(_WORD, text, at)
+        if end < len(text) and text[end] in "'\"\\":
+            raise BadLine.open_quote(text, end)
+        word = text[at:end]
+        if operator_at is None and word in OPERATORS:
+            operator_at = at
+        words.append(shlex.split(word)[0] if _QUOTING.search(word) else word)
+        at = end
+
+
+def _place_of(text: str, word: str) -> int:
+    place = re.search(rf"(?<![^ \t\r\n]){re.escape(word)}(?![^ \t\r\n])", text)
+    return place.start() if place else 0
+
+
+def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
+    match = pattern.match(text, start)
+    return match.end() if match else start

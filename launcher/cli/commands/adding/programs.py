@@ -1,0 +1,150 @@
+"""One program or many into the queue, in one transaction; and what the caller is told of them."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from launcher.cli.commands.adding.command_lines import CommandFile
+from launcher.cli.commands.adding.job_names import Renamed, free_name, unused_name
+from launcher.cli.commands.adding.line_problems import missing_programs
+from launcher.cli.missing_programs import missing_program
+from launcher.cli.select_jobs import select
+from launcher.context import Context
+from launcher.errors import Problem, counted
+from launcher.job import Spec, program_signature
+from launcher.screens.format import harmless
+from launcher.states import State
+from launcher.store.queue import NEW, NewJob, Store
+from launcher.store.steering.replacement import WAITING, replace_waiting
+from launcher.store.user_actions import HELD
+from launcher.system.daemon_control import wake
+from launcher.system.paths import Home
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is the same for all jobs that a command adds."""
+
+    spec: Spec  # without a program; its name is '' where each job gets one of its number
+    context: Context
+    after: Sequence[str] = ()  # other jobs, as the command line names them
+    after_any: Sequence[str] = ()
+    hold: bool = False
+    replaces: bool = False  # a waiting job of its name
+    share: float | None = None  # of the machine, for all added programs
+
+    @property
+    def state(self) -> State:
+        """The state in which a job begins."""
+        return State.HELD if self.hold else State.QUEUED
+
+
+def add_program(home: Home, store: Store, asked: Asked, program: tuple[str, ...]) -> None:
+    """Queue one program.
+
+    Raises:
+        UsageError: its name belongs to a job that has not ended, or a job that it should follow is not there.
+    """
+    spec = replace(asked.spec, argv=program, signature=program_signature(program))
+    job = _put(store, replace(asked, spec=spec))
+    wake(home)  # first: an idle scheduler starts the program within milliseconds
+    (row,) = store.read.jobs_by_id([job])
+    click.echo(f"{job}\t{harmless(row.name)}")
+    if reason := missing_program(program[0], Path.cwd(), os.environ):
+        way = f"it fails unless it is there by then; `launcher cancel {job}` takes it out"
+        click.echo(f"warning: {harmless(reason)}; {way}", err=True)
+    if row.state is State.SKIPPED:
+        click.echo(f"skipped: {harmless(row.reason)}", err=True)
+
+
+def _put(store: Store, asked: Asked) -> int:
+    """Commit a job; one without a name of its own gets its number's."""
+    spec = asked.spec
+    with store.writing():
+        run = store.run(Path(spec.root), spec.run, share=asked.share)
+        new = _new(store, asked)
+        name = spec.name or unused_name(store, run, store.next_number())
+        holder = store.read.in_run(run, name)
+        if asked.replaces and holder is not None and holder.state in WAITING:
+            return replace_waiting(store, holder, asked.context, new, time.time())
+        _say_renamed([free_name(store, run, name)])
+        new = replace(new, spec=replace(spec, name=name))
+        return store.put(run, asked.context, new, time.time())
+
+
+def add_programs(home: Home, store: Store, asked: Asked, file: CommandFile) -> None:
+    """Queue the commands of a file, all of them or none.
+
+    Raises:
+        UsageError: as `add_program`.
+    """
+    spec = asked.spec
+    with store.writing():
+        run = store.run(Path(spec.root), spec.run, share=asked.share)
+        template, first = _new(store, asked), store.next_number()
+        numbered = range(first, first + len(file.commands))
+        if spec.name:
+            names = [f"{spec.name}-{place}" for place in range(1, len(file.commands) + 1)]
+            _say_renamed([free_name(store, run, name) for name in names])
+        else:
+            names = [unused_name(store, run, number) for number in numbered]
+        jobs = [
+            replace(template, spec=_with_program(spec, name, command.argv))
+            for name, command in zip(names, file.commands, strict=True)
+        ]
+        numbers = store.put_new(run, asked.context, jobs, time.time())
+    wake(home)
+    _say_added(numbers, names, asked.state)
+    for problem in (*file.warnings, *_missing(file)):
+        click.echo(str(problem), err=True)
+    (row,) = store.read.jobs_by_id(numbers[:1])
+    if row.state is State.SKIPPED:  # they all follow the same jobs
+        click.echo(f"skipped, all of them: {harmless(row.reason)}", err=True)
+
+
+def _new(store: Store, asked: Asked) -> NewJob:
+    """Return a job with those that it follows. Inside `writing`."""
+    return NewJob(
+        spec=asked.spec,
+        needs=[job.id for job in select(store, asked.after, newest=True)],
+        after_any=[job.id for job in select(store, asked.after_any, newest=True)],
+        state=asked.state,
+        reason=HELD if asked.hold else NEW,
+    )
+
+
+def _with_program(spec: Spec, name: str, argv: tuple[str, ...]) -> Spec:
+    return replace(spec, name=name, argv=argv, signature=program_signature(argv))
+
+
+def _missing(file: CommandFile) -> list[Problem]:
+    lines = [(command.number, command.text, command.argv[0]) for command in file.commands]
+    problem = missing_programs(file.name, lines, Path.cwd(), os.environ)
+    return [] if problem is None else [problem]
+
+
+def _say_renamed(renamed: Sequence[Renamed | None]) -> None:
+    older = [job for job in renamed if job is not None]
+    if len(older) == 1:
+        (job,) = older
+        text = f"job {job.number} ({job.state}) is called {harmless(job.name)} from now on"
+        click.echo(text, err=True)
+    elif older:
+        names = f"{harmless(older[0].name)} to {harmless(older[-1].name)}"
+        click.echo(f"{len(older):,} ended jobs are called {names} from now on", err=True)
+
+
+def _say_added(numbers: Sequence[int], names: Sequence[str], state: State) -> None:
+    """Print the numbers: how many to a person, each with its name to a program."""
+    if sys.stdout.isatty():
+        first, last = harmless(names[0]), harmless(names[-1])
+        listed = f"{numbers[0]} to {numbers[-1]} ({first} to {last})" if numbers[1:] else first
+        click.echo(f"{counted(len(numbers), 'job')} {state}: {listed}")
+    else:
+        lines = zip(numbers, names, strict=True)
+        click.echo("\n".join(f"{number}\t{harmless(name)}" for number, name in lines))

@@ -1,0 +1,220 @@
+"""Results as a table of a page: ordered by a column, with the best value of each metric marked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from launcher.errors import UsageError
+from launcher.results.columns import (
+    DATA,
+    MODEL,
+    MODIFIER,
+    PLACE,
+    POOLED,
+    Row,
+    RunResults,
+    metric_of,
+)
+from launcher.results.directions import lower_is_better
+from launcher.results.order import DESCENDING, in_order
+from launcher.results.returned import JOB
+from launcher.screens.format import harmless
+from launcher.screens.result_table import Metric, short
+from launcher.web.runs.comparison import NUMBER, RUN, Compared
+
+MOST_ROWS = 500
+FEW = 8  # metrics that are shown where there are more
+POOLED_ROWS, SINGLE_ROWS = "pooled", "sets"
+_NAMES = (RUN, JOB, MODEL)  # by which rows are called, where they have them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How a table is wanted."""
+
+    sort: str = ""  # a column; with a dash before it the highest first
+    everything: bool = False  # all metrics, not only the first few
+    rows: str = ""  # those that pool sets of data, or those of single sets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heading:
+    """A column's head."""
+
+    name: str
+    text: str
+    numeric: bool
+    order: str  # 'ascending', 'descending', or ''
+    sort: str  # what orders by it when it is chosen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A cell."""
+
+    text: str
+    interval: str = ""
+    numeric: bool = False
+    best: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableRow:
+    """A row, and the job that it is of."""
+
+    job: int | None
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultTable:
+    """A table, and what of the results is not in it."""
+
+    headings: tuple[Heading, ...]
+    rows: tuple[TableRow, ...]
+    metrics: int  # that there are
+    rows_left: int
+    pooled: int  # rows that pool sets of data
+    single: int  # rows of single sets
+    shows_pooled: bool
+    data: str  # of all rows, where they have the same
+
+    @property
+    def metrics_left(self) -> int:
+        """How many metrics are not shown."""
+        return self.metrics - sum(heading.numeric for heading in self.headings)
+
+
+def result_table(compared: Compared, wish: Wish) -> ResultTable:
+    """Return results as a table.
+
+    Args:
+        compared: the results of one run, or of several.
+        wish: how it is wanted; a column that there is not orders nothing.
+    """
+    rows, shows_pooled = _chosen_rows(compared.results.rows, wish.rows)
+    results = replace(compared.results, rows=rows)
+    metrics = results.metrics
+    shown = metrics if wish.everything else _first_metrics(results, metrics)
+    named = _describing(results)
+    lows = {name: lower_is_better(name, compared.kinds.values()) for name in shown}
+    marked = _best(rows, lows)
+    results = _ordered(results, wish.sort)
+    pooled = sum(bool(row.get(POOLED)) for row in compared.results.rows)
+    return ResultTable(
+        headings=tuple(
+            _heading(name, wish.sort, numeric=name in lows, low=lows.get(name, True))
+            for name in (*named, *shown)
+        ),
+        rows=tuple(
+            TableRow(
+                job=row.get(NUMBER),
+                cells=(
+                    *(Cell(text=_text(row, name)) for name in named),
+                    *(_number(row.get(name), (id(row), name) in marked) for name in shown),
+                ),
+            )
+            for row in results.rows[:MOST_ROWS]
+        ),
+        metrics=len(metrics),
+        rows_left=max(0, len(rows) - MOST_ROWS),
+        pooled=pooled,
+        single=len(compared.results.rows) - pooled,
+        shows_pooled=shows_pooled,
+        data=_text(rows[0], DATA) if rows and DATA not in named else "",
+    )
+
+
+def _chosen_rows(rows: Sequence[Row], wanted: str) -> tuple[list[Row], bool]:
+    """Return the rows that pool sets, where there are some and no others are wanted."""
+    pooled = [row for row in rows if row.get(POOLED)]
+    if not pooled or wanted == SINGLE_ROWS:
+        return [row for row in rows if not row.get(POOLED)], False
+    return pooled, True
+
+
+def _describing(results: RunResults) -> list[str]:
+    """Return the columns that say what a row is of: names, and what is not the same in all rows."""
+    varying = [name for name in results.varying if name not in {NUMBER, *PLACE[2:]}]
+    there = [name for name in results.names if name in results.columns]
+    names = [name for name in there if name in varying or name in {JOB, MODEL}]
+    data = [DATA] if DATA in results.varying else []
+    first = [name for name in _NAMES if name in names]
+    return [*first, *data, *(name for name in names if name not in {*first, DATA})]
+
+
+def _first_metrics(results: RunResults, metrics: Sequence[str]) -> list[str]:
+    """Return the metrics that matter most: those with an interval, where some have one."""
+    with_interval = [
+        name
+        for name in metrics
+        if any((each := metric_of(row.get(name))) and each.low is not None for row in results.rows)
+    ]
+    return [*(with_interval or metrics)][:FEW]
+
+
+def _ordered(results: RunResults, sort: str) -> RunResults:
+    try:
+        return in_order(results, [sort]) if sort else results
+    except UsageError:
+        return results
+
+
+def _heading(name: str, sort: str, *, numeric: bool, low: bool) -> Heading:
+    orders = {name: "ascending", f"{DESCENDING}{name}": "descending"}
+    order = orders.get(sort, "")
+    best_first = name if low else f"{DESCENDING}{name}"
+    other = f"{DESCENDING}{name}" if low else name
+    return Heading(
+        name=name,
+        text=harmless(name.replace("_", " ")),
+        numeric=numeric,
+        order=order,
+        sort=other if sort == best_first else best_first,
+    )
+
+
+def _best(rows: Sequence[Row], lows: Mapping[str, bool]) -> set[tuple[int, str]]:
+    """Return the cells with the best value among the rows of the same data; none where all are equal.
+
+    Whole numbers are counts, of which none is the best.
+    """
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        place = (row.get(DATA), bool(row.get(POOLED)), str(row.get("data_root")))
+        groups.setdefault(place, []).append(row)
+    marked: set[tuple[int, str]] = set()
+    for group in groups.values():
+        for name, low in lows.items():
+            values = [(metric.value, row) for row in group if (metric := _defined(row.get(name)))]
+            numbers = {value for value, _ in values}
+            if len(numbers) < 2 or all(isinstance(value, int) for value in numbers):
+                continue
+            top = (min if low else max)(numbers)
+            marked |= {(id(row), name) for value, row in values if value == top}
+    return marked
+
+
+def _defined(cell: object) -> Metric | None:
+    metric = metric_of(cell)
+    return metric if metric is not None and metric.value == metric.value else None  # not NaN
+
+
+def _number(cell: object, best: bool) -> Cell:
+    metric = metric_of(cell)
+    if metric is None:
+        return Cell(text="–", numeric=True)
+    interval = ""
+    if metric.low is not None and metric.high is not None:
+        interval = f"{metric.low:.3g} to {metric.high:.3g}"
+    return Cell(text=short(metric.value), interval=interval, numeric=True, best=best)
+
+
+def _text(row: Row, name: str) -> str:
+    if name == DATA and row.get(POOLED):
+        value = row.get(MODIFIER) or row.get(DATA)  # the ID of all sets together is long
+    else:
+        value = row.get(name)
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else harmless(str(value))

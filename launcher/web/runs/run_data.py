@@ -1,0 +1,138 @@
+"""What pages of runs show that the queue alone does not know: results, pictures, reports."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from launcher.errors import Error, counted
+from launcher.kind_interface.kind import Role
+from launcher.results.columns import RunResults
+from launcher.screens.format import harmless
+from launcher.store.listing.run_listing import RunListing
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+from launcher.system.paths import Home
+from launcher.web.runs.comparison import Compared, compare
+from launcher.web.runs.figures import Figure, figures_of
+from launcher.web.runs.pictures import RUN_FOLDER, Gallery, find_pictures, opened
+
+MOST_JOBS = 20_000  # of the runs whose results are shown
+MOST_REPORTS = 8
+MOST_CURVES = 8  # jobs whose curves lie over each other
+_LOOKED_AT = 500  # jobs, whether they have reported numbers
+REPORT_BYTES = 16 << 20
+REPORT_SUFFIX = ".html"
+_MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
+_NO_PICTURES = Gallery()
+_NO_RESULTS = Compared(results=RunResults(rows=(), columns=()), kinds={})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A page that a laboratory wrote into a run's folder."""
+
+    path: str
+    figures: tuple[Figure, ...]
+    version: int  # another number when the file is another
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunData:
+    """What is known of one run, or of several that are compared."""
+
+    compared: Compared = _NO_RESULTS
+    trouble: str = ""  # why there are no results
+    gallery: Gallery = _NO_PICTURES
+    reports: tuple[Report, ...] = ()
+    curves: tuple[int, ...] = ()  # jobs whose curves lie over each other
+
+
+def read_runs(home: Home, runs: Sequence[int]) -> RunData:
+    """Return what is to be shown of runs; of a single one its pictures, too.
+
+    Args:
+        home: whose.
+        runs: their numbers.
+    """
+    store = Store(home, reading=True)
+    try:
+        listing = RunListing(store.database)
+        numbers = [listing.job_numbers(run) for run in runs]
+        total = sum(map(len, numbers))
+        if total > MOST_JOBS:
+            return RunData(
+                trouble=f"{counted(total, 'job')} are too many for a page; "
+                "`launcher results RUN` prints what came out of them"
+            )
+        jobs = [rows for ids in numbers if (rows := store.read.jobs_by_id(ids))]
+        compared, trouble = _results(home, store, jobs)
+    finally:
+        store.close()
+    if len(jobs) != 1:
+        return RunData(compared=compared, trouble=trouble)
+    folders = folders_of(home, jobs[0])
+    return RunData(
+        compared=compared,
+        trouble=trouble,
+        gallery=find_pictures(folders),
+        reports=tuple(_reports(folders.get(RUN_FOLDER))),
+        curves=_with_curves(home, jobs[0]),
+    )
+
+
+def _results(home: Home, store: Store, jobs: Sequence[Sequence[JobRow]]) -> tuple[Compared, str]:
+    try:
+        return compare(home, store, jobs), ""
+    except (Error, OSError) as error:
+        return _NO_RESULTS, harmless(" ".join(str(error).split()))
+    except Exception as error:  # noqa: BLE001  # a laboratory's code: what it raises is its own
+        return _NO_RESULTS, harmless(f"the results cannot be read: {type(error).__name__}: {error}")
+
+
+def folders_of(home: Home, jobs: Sequence[JobRow]) -> dict[str, Path]:
+    """Return the folders in which a run and its jobs leave files, by the names that addresses have for them.
+
+    Args:
+        home: whose jobs.
+        jobs: of one run.
+    """
+    run = jobs[0].plain_spec.run_folder
+    folders = {RUN_FOLDER: run} if run.name == jobs[0].run else {}  # not of a name with slashes
+    for job in jobs:
+        if job.attempts:
+            folders[f"attempt-{job.id}"] = home.attempt(job.id, job.attempts).folder
+        for place, output in enumerate(map(Path, job.plain_spec.outputs)):
+            if not output.is_relative_to(run):
+                folders[f"output-{job.id}-{place}"] = output
+    return folders
+
+
+def _with_curves(home: Home, jobs: Sequence[JobRow]) -> tuple[int, ...]:
+    """Return jobs that have reported numbers as they went, those that make models first."""
+    began = [job for job in jobs if job.attempts]
+    began.sort(key=lambda job: (job.plain_spec.role not in _MAKERS, job.id))
+    reported = (
+        job.id for job in began[:_LOOKED_AT] if home.attempt(job.id, job.attempts).progress.exists()
+    )
+    return tuple(islice(reported, MOST_CURVES))
+
+
+def _reports(folder: Path | None) -> Iterator[Report]:
+    """Give the pages at the top of a run's folder."""
+    if folder is None:
+        return
+    try:
+        names = sorted(path.name for path in folder.iterdir() if path.suffix == REPORT_SUFFIX)
+    except OSError:
+        return
+    for name in names[:MOST_REPORTS]:
+        try:
+            with opened(folder, name) as (file, status):
+                if status.st_size > REPORT_BYTES:
+                    continue
+                text = file.read(REPORT_BYTES).decode(errors="replace")
+        except (OSError, ValueError):
+            continue
+        figures = tuple(figures_of(text))
+        yield Report(path=name, figures=figures, version=status.st_mtime_ns)

@@ -1,0 +1,151 @@
+"""Files of commands: their words, comments, and what is wrong with a line."""
+
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.cli.commands.adding.command_lines import read_commands, split_line
+from launcher.cli.commands.adding.line_problems import LONGEST_LINE, BadLine
+from launcher.errors import MOST_PROBLEMS, TaskFileError, UsageError
+
+
+def words_of(text: str) -> list[tuple[str, ...]]:
+    return [line.argv for line in read_commands(as_lines(text.encode()), "x.txt").commands]
+
+
+def as_lines(content: bytes) -> list[bytes]:
+    return content.splitlines(keepends=True)
+
+
+def refused(content: bytes) -> str:
+    with pytest.raises(TaskFileError) as error:
+        read_commands(as_lines(content), "x.txt")
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("python train.py --lr 0.1", ["python", "train.py", "--lr", "0.1"]),
+        ("  echo\ta  b \r", ["echo", "a", "b"]),
+        ("echo 'a b' \"c d\" e\\ f", ["echo", "a b", "c d", "e f"]),
+        ("echo '' x''y", ["echo", "", "xy"]),
+        ('sh -c "echo \\"$HOME\\" | wc"', ["sh", "-c", 'echo "$HOME" | wc']),
+        ("echo $HOME *.txt ~", ["echo", "$HOME", "*.txt", "~"]),
+        ("wget http://a/b#c", ["wget", "http://a/b#c"]),
+        ("echo a # b 'c", ["echo", "a"]),
+        ("echo '# no' \\# comment #'", ["echo", "# no", "#", "comment"]),
+        ("echo café 日本", ["echo", "café", "日本"]),
+        ("echo a\u00a0b \x0b", ["echo", "a\u00a0b", "\x0b"]),
+    ],
+)
+def test_a_line_has_the_words_of_a_shell(line: str, words: list[str]) -> None:
+    assert split_line(line)[0] == words
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0\n", exclude_categories=["Cs"]))))
+def test_words_that_are_quoted_come_back(words: list[str]) -> None:
+    assert split_line(shlex.join(words))[0] == words
+
+
+@given(st.text("ab #'\"\\\t", max_size=20))
+def test_any_line_is_split_as_by_shlex_or_refused_with_it(line: str) -> None:
+    uncommented = line  # where a word begins with #, shlex would end another word, too
+    if "#" in line:
+        return
+    try:
+        expected = shlex.split(uncommented)
+    except ValueError:
+        with pytest.raises(BadLine):
+            split_line(line)
+    else:
+        assert split_line(line)[0] == expected
+
+
+def test_empty_lines_and_comments_are_no_commands() -> None:
+    text = "\ufeff# all of them\n\n   \t\n  # indented\necho a\n\r\necho b"
+    assert words_of(text) == [("echo", "a"), ("echo", "b")]
+
+
+def test_a_command_knows_its_line() -> None:
+    file = read_commands([b"# first\n", b"echo a\n", b"\n", b"echo b\n"], "x.txt")
+    assert [line.number for line in file.commands] == [2, 4]
+
+
+def test_all_wrong_lines_are_told_with_their_places() -> None:
+    assert refused(b"echo ok\necho 'a b\n# 'fine\necho a \\\necho \"c\n") == (
+        "error[unclosed-quote]: this ' is not closed\n"
+        " --> x.txt:2:6\n"
+        "  |\n"
+        "2 | echo 'a b\n"
+        "  |      ^ a command stands on one line\n"
+        "\n"
+        "error[lone-backslash]: this backslash escapes nothing\n"
+        " --> x.txt:4:8\n"
+        "  |\n"
+        "4 | echo a \\\n"
+        "  |        ^ a command stands on one line\n"
+        "\n"
+        'error[unclosed-quote]: this " is not closed\n'
+        " --> x.txt:5:6\n"
+        "  |\n"
+        '5 | echo "c\n'
+        "  |      ^ a command stands on one line\n"
+        "\n"
+        "3 errors in x.txt; nothing was queued"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "place", "message"),
+    [
+        ("é a\0b".encode(), "x.txt:1:4", "error[nul-byte]: the line holds a NUL byte"),
+        (b"echo caf\xe9 x", "x.txt:1:9", "error[not-utf8]: the byte 0xe9 is no UTF-8 text"),
+        (b"echo " + b"a" * 1_000_000, "x.txt:1:1", "the line has more than 131,072 bytes"),
+    ],
+)
+def test_a_line_that_no_program_can_get_is_refused(line: bytes, place: str, message: str) -> None:
+    text = refused(line + b"\n")
+    assert message in text
+    assert f"--> {place}\n" in text
+    assert len(text) < 1000
+    assert "\0" not in text
+
+
+def test_the_longest_line_is_a_command() -> None:
+    line = b"echo " + b"a" * (LONGEST_LINE - 5)
+    (command,) = read_commands([line + b"\r\n"], "x.txt").commands
+    assert len(command.argv[1]) == LONGEST_LINE - 5
+
+
+def test_nothing_is_read_behind_a_line_without_end_nor_after_very_many_mistakes() -> None:
+    def endless(line: bytes, most: int) -> list[bytes]:
+        return [line] * most
+
+    reader = iter(endless(b"x" * (LONGEST_LINE + 1), 3))
+    with pytest.raises(TaskFileError):
+        read_commands(reader, "x")
+    assert len([*reader]) == 2
+    reader = iter(endless(b"'\n", MOST_PROBLEMS + 5))
+    with pytest.raises(TaskFileError, match=f"{MOST_PROBLEMS} errors in x; nothing was queued"):
+        read_commands(reader, "x")
+    assert len([*reader]) == 5
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# echo a\n"])
+def test_a_file_without_a_command_is_an_error(text: str) -> None:
+    with pytest.raises(UsageError, match=r"x\.txt holds no command, so nothing was queued"):
+        words_of(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "column"), [("a > log", 3), ("a 'b c' && d", 9), ("cat x | wc", 7), ("a;b ;", 5)]
+)
+def test_an_operator_of_a_shell_is_warned_of(line: str, column: int) -> None:
+    file = read_commands([b"echo '>' \"|\"\n", line.encode()], "x.txt")
+    (warning,) = file.warnings
+    assert warning.place is not None
+    assert (warning.place.line, warning.place.column) == (2, column)
+    assert str(warning).startswith("warning[no-shell]: no shell runs, so ")

@@ -1,0 +1,32 @@
+"""A queue to look at."""
+
+import time
+
+import pytest
+
+from launcher.states import Failed
+from launcher.store.queue import Store
+from launcher.system.paths import Home
+from tests.build import a_spec, claimed, enqueue
+from tests.top import report
+
+
+@pytest.fixture
+def jobs(home: Home, store: Store) -> list[int]:
+    """Two that run, of which one has told how far it is; two that wait; one that failed."""
+    names = ("train/a", "train/b", "train/c", "test/c", "train/d")
+    jobs = enqueue(
+        store,
+        *(a_spec(name=name, settings={"lr": 0.1}) for name in names),
+        needs={"test/c": ["train/c"]},
+    )
+    for job in (jobs[0], jobs[1]):
+        home.attempt(job, 1).folder.mkdir(parents=True)
+        claimed(store, job, time.time())
+    failed = Failed(at=time.time(), error="KeyError: 'lr'", exit_code=1)
+    claim = claimed(store, jobs[4], time.time())
+    store.scheduling.finish(claim, failed, outputs={}, now=time.time())
+    attempt = home.attempt(jobs[0], 1)
+    attempt.log.write_text("".join(f"epoch {number}\n" for number in range(1, 101)))
+    report(home, jobs[0], *range(1, 31))
+    return jobs

@@ -1,0 +1,187 @@
+"""Several jobs at once in `launcher top`: marked, asked about once, changed in one go."""
+
+import pytest
+
+from launcher.states import State
+from launcher.store.queue import Store
+from launcher.system.paths import Home
+from tests.build import a_spec, claimed, enqueue, in_state, job_row
+from tests.top import Person, on_the_queue
+
+
+@pytest.fixture
+def waiting(store: Store) -> list[int]:
+    """Four that wait."""
+    return enqueue(store, *(a_spec(name=f"train/{name}") for name in "abcd"))
+
+
+def marked(person: Person) -> list[str]:
+    return [text.split()[1] for text in person.lines if text[1:2] == "◆"]
+
+
+def test_jobs_are_marked_and_unmarked(waiting: list[int], home: Home) -> None:
+    async def story(person: Person) -> None:
+        await person.press("m", "m")
+        assert marked(person) == ["train/a", "train/b"]
+        assert "train/c" in person.chosen
+        assert person.bottom.startswith("2 marked, U unmarks")
+        await person.press("k", "m")
+        assert marked(person) == ["train/a"]
+        await person.press("M")
+        assert marked(person) == ["train/a", "train/b", "train/c", "train/d"]
+        await person.press("M")
+        assert marked(person) == []
+        await person.press("m", "U")
+        assert marked(person) == []
+        assert "help" in person.bottom
+
+    on_the_queue(home, story)
+
+
+def test_one_answer_changes_all_that_are_marked(
+    waiting: list[int], home: Home, store: Store
+) -> None:
+    async def story(person: Person) -> None:
+        await person.press("m", "m", "j", "h")
+        assert person.bottom == "hold 2 jobs?  y/n"
+        await person.press("n")
+        assert person.bottom == "nothing was changed"
+        assert len(marked(person)) == 2
+        await person.press("h", "y")
+        assert person.bottom == "2 jobs held"
+        assert marked(person) == []
+
+    on_the_queue(home, story)
+    states = [job_row(store, job).state for job in waiting]
+    assert states == [State.HELD, State.HELD, State.QUEUED, State.QUEUED]
+
+
+def test_marks_stay_while_the_list_changes_below_them(
+    waiting: list[int], home: Home, store: Store
+) -> None:
+    async def story(person: Person) -> None:
+        await person.press("j", "m")
+        store.owning.cancel([waiting[0]], 1.0)
+        await person.look()
+        assert marked(person) == ["train/b"]
+        await person.press("/", *"train/c", "enter")
+        assert marked(person) == []
+        assert person.bottom.startswith("1 marked, U unmarks  filter: train/c")
+        await person.press("m", "+", "y")
+        assert person.bottom == "2 jobs given more priority"
+
+    on_the_queue(home, story)
+    assert [job_row(store, job).priority for job in waiting] == [0, 1, 1, 0]
+
+
+def test_a_cancellation_of_several_says_what_else_ends(home: Home, store: Store) -> None:
+    jobs = enqueue(
+        store,
+        *(a_spec(name=name) for name in ("train/a", "train/b", "test/b", "test/more")),
+        needs={"test/b": ["train/b"], "test/more": ["test/b"]},
+    )
+    home.attempt(jobs[0], 1).folder.mkdir(parents=True)
+    claimed(store, jobs[0])
+
+    async def story(person: Person) -> None:
+        await person.press("m", "m", "m", "c")
+        text = "cancel 3 jobs? 1 of them runs. 1 job that needs them will be skipped."
+        assert person.bottom == f"{text}  y/n"
+        await person.press("y")
+        assert person.bottom == "3 jobs cancelled"
+
+    on_the_queue(home, story, size=(120, 24))
+    first = job_row(store, jobs[0])  # a scheduler is started, and may have ended it already
+    assert first.wish == "cancel" or first.state is State.CANCELLED
+    states = [job_row(store, job).state for job in jobs[1:]]
+    assert states == [State.CANCELLED, State.CANCELLED, State.SKIPPED]
+
+
+def test_jobs_that_changed_meanwhile_are_named(
+    waiting: list[int], home: Home, store: Store
+) -> None:
+    async def story(person: Person) -> None:
+        await person.press("m", "m", "h")
+        claimed(store, waiting[1])
+        await person.press("y")
+        assert person.bottom == "1 job held; changed meanwhile: train/b"
+
+    on_the_queue(home, story)
+    assert in_state(store, waiting[0], State.HELD)
+    assert in_state(store, waiting[1], State.RUNNING)
+
+
+def test_those_that_cannot_be_changed_are_told_of_before(
+    waiting: list[int], home: Home, store: Store
+) -> None:
+    store.owning.hold(waiting[:1], 1.0)
+
+    async def story(person: Person) -> None:
+        await person.press("M", "h")
+        text = f"hold 3 jobs? 1 stays unchanged: job {waiting[0]} is held"
+        assert person.bottom.startswith(text)
+        await person.press("y", "M", "r")
+        assert person.bottom.startswith(f"none of 4 marked jobs: job {waiting[0]} is held")
+
+    on_the_queue(home, story, size=(120, 24))
+
+
+def test_failed_jobs_are_retried_with_what_belongs_to_them(home: Home, store: Store) -> None:
+    jobs = enqueue(
+        store,
+        *(a_spec(name=name) for name in ("train/a", "test/a", "test/b")),
+        needs={"test/a": ["train/a"], "test/b": ["train/a"]},
+    )
+    store.owning.cancel(jobs[:1], 1.0)
+    home.stop.write_text("{}")
+
+    async def story(person: Person) -> None:
+        await person.press("/", *"*", "enter", "m", "m", "r")
+        assert person.bottom == "retry 2 jobs?  y/n"
+        await person.press("y")
+        assert person.bottom == "2 jobs queued again, and 1 more with them"
+
+    on_the_queue(home, story)
+
+
+def test_tags_are_given_to_all_that_are_marked(
+    waiting: list[int], home: Home, store: Store
+) -> None:
+    store.steering.change_tags(waiting[:1], ["old"], [])
+
+    async def story(person: Person) -> None:
+        await person.press("m", "m", "t")
+        assert person.bottom.startswith("tags of jobs (2 marked jobs): _")
+        await person.type("paper -old")
+        await person.press("enter")
+        assert person.bottom == "2 jobs tagged otherwise"
+        await person.press("m", "t", *"?", "enter")
+        assert "'?' is no tag" in person.bottom
+
+    on_the_queue(home, story)
+    assert store.steering.tags_of(waiting) == {job: ["paper"] for job in waiting[:2]}
+
+
+def test_the_note_of_a_job_is_typed(waiting: list[int], home: Home, store: Store) -> None:
+    async def story(person: Person) -> None:
+        await person.press("n")
+        assert person.bottom.startswith(f"note on job {waiting[0]} train/a: _")
+        await person.type("the run of table 3")
+        await person.press("escape")
+        assert job_row(store, waiting[0]).owner_note == ""
+        await person.press("n", *"table 3", "enter")
+        assert person.bottom == f"job {waiting[0]} train/a: note: table 3"
+        await person.press("n", "enter")
+        assert "as before" in person.bottom
+
+    on_the_queue(home, story)
+    assert job_row(store, waiting[0]).owner_note == "table 3"
+
+
+def test_who_only_looks_types_no_tags(waiting: list[int], home: Home) -> None:
+    async def story(person: Person) -> None:
+        for key in ("t", "n", "e"):
+            await person.press("m", key)
+            assert person.bottom == "read only: nothing can be changed from here"
+
+    on_the_queue(home, story, read_only=True)

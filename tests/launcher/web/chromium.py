@@ -1,0 +1,58 @@
+"""A real Chromium, driven by Playwright: modules that use it skip themselves where one of them is missing."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ConsoleMessage, Page
+
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+PATIENCE_MS = 30_000
+WIDE = (1400, 900)  # pixels
+
+
+@contextmanager
+def a_chromium() -> Iterator["Browser"]:
+    """A browser that nobody sees."""
+    from playwright.sync_api import expect, sync_playwright  # of the extra `dev`
+
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as driver:
+        # the sandbox of Chromium does not work for root, nor in most containers
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def a_tab(browser: "Browser", link: str) -> Iterator["Page"]:
+    """A tab in which a link was opened; no script of the page may fail, and none of another may run."""
+    context = browser.new_context(viewport={"width": WIDE[0], "height": WIDE[1]})
+    tab = context.new_page()
+    tab.set_default_timeout(PATIENCE_MS)
+    errors: list[str] = []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.on("console", lambda message: errors.append(message.text) if _is_ours(message) else None)
+    tab.on("dialog", lambda dialog: errors.append(f"a script said {dialog.message!r}"))
+    tab.goto(link)
+    yield tab
+    context.close()
+    assert not errors
+
+
+def until_alive(tab: "Page", place: str, text: str) -> None:
+    """Wait until a page that was opened shows a text, and its script has begun: it takes keys and asks in dialogs."""
+    from playwright.sync_api import expect
+
+    expect(tab.locator(place)).to_contain_text(text)
+    expect(tab.locator("#connection")).to_have_text("live")
+
+
+def _is_ours(message: "ConsoleMessage") -> bool:
+    """Tell whether the console complains of the page, and not of a server that refuses or has ended."""
+    refused = "net::ERR_" in message.text or "the server responded with a status of" in message.text
+    return message.type == "error" and not refused

@@ -1,0 +1,52 @@
+"""Runs whose jobs are done, with what they returned and what they left in folders."""
+
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from launcher.job import Spec
+from launcher.states import Done
+from launcher.store.queue import Store
+from launcher.system.files import Json
+from tests.build import a_spec, claimed, enqueue
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle r="4"/></svg>'
+
+
+def done(
+    store: Store, *specs: Spec, run: str, root: Path, result: Mapping[str, Json] | None = None
+) -> list[int]:
+    """Queue jobs, and let them be done with a result."""
+    numbers = enqueue(store, *specs, run=run, root=root)
+    for job in numbers:
+        outcome = Done(at=2.0, result=result or {})
+        store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=2.0)
+    return numbers
+
+
+def a_training(
+    store: Store,
+    root: Path,
+    run: str,
+    *,
+    settings: Mapping[str, Json],
+    result: Mapping[str, Json] | None = None,
+) -> int:
+    """Let a program of a run be done that returned numbers."""
+    words = [f"--{name}={value}" for name, value in settings.items()]
+    name = f"command/{'-'.join(map(str, settings.values()))}"
+    spec = a_spec("train.py", *words, name=name, run=run, root=str(root))
+    (number,) = done(store, spec, run=run, root=root, result=result)
+    return number
+
+
+def a_png(width: int = 8, height: int = 8) -> bytes:
+    """Return a red picture."""
+    rows = (b"\x00" + b"\xff\x00\x00" * width) * height
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts
+    )

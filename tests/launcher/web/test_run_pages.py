@@ -1,0 +1,237 @@
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.store.queue import Store
+from launcher.system.paths import Home
+from launcher.web.runs.pictures import MOST_BYTES
+from tests.build import a_spec, claimed, enqueue, until
+from tests.launcher.web.browser import Page, events, served
+from tests.launcher.web.made_runs import SVG, a_png, a_training
+
+EVIL = "<script>alert(1)</script>"
+REPORT = (
+    "<!DOCTYPE html><style>text { fill: red; }</style><h1>report</h1><script>alert(1)</script>"
+    '<svg viewBox="0 0 200 90"><title>ROC</title><text>a</text></svg>'
+)
+
+ELSEWHERE = (
+    "run/../secret.png",
+    "run/%2e%2e/secret.png",
+    "run/%2e%2e%2fsecret.png",
+    "run/..%2f..%2fsecret.png",
+    "run//etc/secret.png",
+    "run/link.png",
+    "run/out/secret.png",
+    "run/notes.txt",
+    "run/inner/page.html",
+    "run/%00.png",
+    "run/%ff.png",
+    "run/pipe.png",
+    "run/inner",
+    "run/",
+    "attempt-/secret.png",
+    "attempt-99999999999999999999/secret.png",
+    "output-1-0/secret.png",
+    "nothing/secret.png",
+    "../../jobs/secret.png",
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    (root / "runs" / "night").mkdir(parents=True)
+    return root
+
+
+@pytest.fixture
+def page(home: Home, store: Store, root: Path, tmp_path: Path) -> Iterator[Page]:
+    """The page of a queue in which nothing starts, with three runs: two of them have results."""
+    home.stop.write_text("{}")
+    for run, rate in (("night", 0.1), ("night", 0.2), ("day", 0.3)):
+        settings = {"lr": rate, "depth": 3}
+        a_training(store, root, run, settings=settings, result={"auc": rate, "loss": rate / 2})
+    enqueue(store, a_spec(name=f"command/{EVIL}"), run=EVIL, root=root)
+    with served(tmp_path) as page:
+        yield page
+
+
+def shown(page: Page, path: str, text: str) -> str:
+    """Return a page when a text stands there: results are read in the background."""
+    html = ""
+
+    def there() -> bool:
+        nonlocal html
+        html = page.get(path).text
+        return text in html
+
+    until(there, f"{path} shows {text!r}")
+    return html
+
+
+def test_a_run_shows_how_far_it_is_and_its_results(page: Page) -> None:
+    html = shown(page, "runs/1", "★")
+    assert "<h1>night</h1>" in html
+    assert "<b>2</b> done" in html
+    for text in ("0.2 <span", 'href="?sort=-auc"', 'href="?sort=loss"', ">lr<"):
+        assert text in html
+    assert ">depth<" not in html
+
+
+def test_results_are_ordered_by_a_link(page: Page) -> None:
+    up = shown(page, "runs/1?sort=auc", 'aria-sort="ascending"')
+    down = shown(page, "runs/1?sort=-auc", 'aria-sort="descending"')
+    assert up.index("command/0.1-3") < up.index("command/0.2-3")
+    assert down.index("command/0.2-3") < down.index("command/0.1-3")
+
+
+def test_a_name_leads_to_the_newest_run_of_it(page: Page) -> None:
+    answer = page.get("run/day")
+    assert (answer.status, answer.headers["location"]) == (303, f"{page.root}runs/2")
+    assert page.get("run/nobody").status == 404
+    assert page.get("runs/77").status == 404
+
+
+def test_a_run_without_results_says_so_and_its_name_is_text(page: Page) -> None:
+    html = shown(page, "runs/3", "Nothing has come out yet")
+    assert EVIL not in html
+    assert "&lt;script&gt;alert(1)" in html
+    listed = page.get("runs").text
+    assert EVIL not in listed
+    assert "&lt;script&gt;alert(1)" in listed
+    named = page.get("run/%3Cscript%3Ealert(1)%3C/script%3E")
+    assert named.headers["location"] == f"{page.root}runs/3"
+    assert EVIL not in page.get("run/%3Cscript%3Ealert(1)").text
+
+
+def test_runs_are_filtered_by_settings_and_names(page: Page) -> None:
+    assert page.get("runs").text.count("data-run=") == 3
+    assert page.get("runs?q=lr%3D.30").text.count("data-run=") == 1
+    assert page.get("runs?q=depth%3D3+nig").text.count("data-run=") == 1
+    assert "No run matches" in page.get("runs?q=lr%3D7").text
+    assert "did you mean &#39;depth&#39;?" in page.get("runs?q=deepth%3D3").text
+
+
+def test_runs_are_turned_over_page_by_page(page: Page, store: Store, root: Path) -> None:
+    for number in range(60):
+        enqueue(store, a_spec(name="command/1"), run=f"sweep{number}", root=root)
+    html = page.get("runs").text
+    assert html.count("data-run=") == 50
+    assert 'rel="next" href="?before=14"' in html
+    older = page.get("runs?before=14").text
+    assert older.count("data-run=") == 13
+    assert 'rel="prev" href="?after=13"' in older
+    assert page.get("runs?before=14&q=sweep").text.count("data-run=") == 10
+
+
+def test_runs_are_compared_in_one_table(page: Page) -> None:
+    html = shown(page, "runs/compare?run=1&run=2&run=77&run=x", "★")
+    assert html.count("<tr data-job=") == 3
+    for text in (">run</a>", ">lr</a>", "night", "day", "0.3 <span"):
+        assert text in html
+    assert ">depth</a>" not in html
+    assert "Choose runs" in page.get("runs/compare").text
+
+
+def test_pictures_of_a_run_are_shown_and_sent(page: Page, root: Path, home: Home) -> None:
+    folder = root / "runs" / "night" / "net&pre 1"
+    folder.mkdir()
+    (folder / "preview.png").write_bytes(a_png())
+    attempt = home.attempt(1, 1).folder
+    attempt.mkdir(parents=True)
+    (attempt / "sheet.svg").write_text(SVG)
+    html = shown(page, "runs/1", "preview.png")
+    assert 'loading="lazy"' in html
+    answer = page.get("runs/1/files/run/net%26pre%201/preview.png")
+    assert (answer.status, answer.headers["content-type"]) == (200, "image/png")
+    assert answer.body == a_png()
+    assert page.get("runs/1/files/attempt-1/sheet.svg").body == SVG.encode()
+    assert page.get("runs/2/files/attempt-1/sheet.svg").status == 404  # of another run
+    (folder / "preview.png").unlink()
+    assert page.get("runs/1/files/run/net%26pre%201/preview.png").status == 404
+
+
+def test_a_drawing_can_do_nothing(page: Page, root: Path) -> None:
+    evil = f'<svg xmlns="http://www.w3.org/2000/svg">{EVIL}</svg>'
+    (root / "runs" / "night" / "evil.svg").write_text(evil)
+    answer = page.get("runs/1/files/run/evil.svg")
+    policies = answer.headers["content-security-policy"]
+    assert answer.headers["content-type"] == "image/svg+xml"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "default-src 'none'" in policies
+    assert policies.endswith("sandbox")
+    assert "script" not in policies
+
+
+def test_a_report_is_shown_without_its_scripts_and_its_figures_alone(
+    page: Page, root: Path
+) -> None:
+    (root / "runs" / "night" / "report.html").write_text(REPORT)
+    html = shown(page, "runs/1", "report.html?figure=0")
+    assert ">ROC</figcaption>" in html
+    report = page.get("runs/1/files/run/report.html")
+    assert report.headers["content-security-policy"].endswith("sandbox")
+    figure = page.get("runs/1/files/run/report.html?figure=0")
+    assert figure.headers["content-type"] == "image/svg+xml"
+    assert "fill: red" in figure.text
+    assert "alert" not in figure.text
+    assert page.get("runs/1/files/run/report.html?figure=5").status == 404
+
+
+def test_a_report_that_is_written_later_appears(page: Page, root: Path) -> None:
+    shown(page, "runs/1", "★")
+    (root / "runs" / "night" / "report.html").write_text(REPORT)
+    until(lambda: "report.html" in page.get("runs/1").text, "the report appears", 60)
+
+
+def test_nothing_else_is_sent(page: Page, root: Path) -> None:
+    folder = root / "runs" / "night"
+    (root / "runs" / "secret.png").write_bytes(b"secret")
+    (folder / "link.png").symlink_to("/etc/passwd")
+    (folder / "out").symlink_to(root / "runs")
+    (folder / "notes.txt").write_text("secret")
+    (folder / "inner").mkdir()
+    (folder / "inner" / "page.html").write_text("secret")
+    os.mkfifo(folder / "pipe.png")
+    for path in ELSEWHERE:
+        answer = page.get(f"runs/1/files/{path}")
+        assert answer.status == 404, path
+        assert b"secret" not in answer.body.replace(b"/secret", b"")
+        assert b"root:" not in answer.body
+
+
+def test_a_picture_that_is_too_large_is_named_and_not_sent(page: Page, root: Path) -> None:
+    with (root / "runs" / "night" / "sheet.png").open("wb") as file:
+        file.truncate(200_000_000)
+    html = shown(page, "runs/1", "too large to be shown here")
+    assert "files/run/sheet.png" not in html
+    answer = page.get("runs/1/files/run/sheet.png")
+    assert answer.status == 413
+    assert len(answer.body) < MOST_BYTES
+
+
+def test_a_stream_sends_results_when_they_are_read(
+    page: Page, home: Home, store: Store, root: Path
+) -> None:
+    (number,) = enqueue(store, a_spec(name="command/late"), run="night", root=root)
+    with contextlib.closing(page.stream("runs/1")) as connection:
+        heard = events(connection)
+        parts: dict[str, str] = {}
+        while "★" not in parts.get("results", ""):
+            event = next(heard)
+            parts[event["id"]] = event["html"]
+        claimed(store, number)
+        while "Running" not in parts.get("jobs", ""):
+            event = next(heard)
+            parts[event["id"]] = event["html"]
+        assert "command/late" in parts["jobs"]
+
+
+def test_a_job_and_the_queue_lead_to_the_run(page: Page) -> None:
+    assert f'href="{page.root}runs/1"' in page.get("jobs/1").text
+    assert f'href="{page.root}run/night"' in page.get("jobs").text
+    assert f'href="{page.root}run/' in page.get("").text

@@ -1,0 +1,106 @@
+"""Somebody before `launcher top`, in a terminal that does not exist."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+
+from textual.pilot import Pilot
+
+from launcher.screens.dashboard.app import Top
+from launcher.screens.dashboard.canvas import Canvas
+from launcher.screens.dashboard.sources import Queue, Replay
+from launcher.system.paths import Home
+from tests.build import DEADLINE_S
+
+
+class Person:
+    """Somebody before the screen: presses keys, and reads."""
+
+    def __init__(self, pilot: Pilot[int]) -> None:
+        self._pilot = pilot
+
+    @property
+    def top(self) -> Top:
+        app = self._pilot.app
+        assert isinstance(app, Top)
+        return app
+
+    @property
+    def lines(self) -> list[str]:
+        canvas = self.top.query_one(Canvas)
+        return [canvas.render_line(row).text.rstrip() for row in range(canvas.size.height)]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def bottom(self) -> str:
+        return self.lines[-1]
+
+    @property
+    def chosen(self) -> str:
+        """The line that the cursor is on."""
+        return next((one for one in self.lines if one.startswith("▸")), "")
+
+    @property
+    def highlighted(self) -> str:
+        """The lines that stand out: the chosen job's, or what was found in a log."""
+        canvas = self.top.query_one(Canvas)
+        return "\n".join(row.text for row, chosen in canvas._rows if chosen)
+
+    async def press(self, *keys: str) -> None:
+        await self._pilot.press(*keys)
+
+    async def type(self, text: str) -> None:
+        await self._pilot.press(*text)
+
+    async def look(self) -> None:
+        """Let a second pass."""
+        self.top._look()
+        await self._pilot.pause()
+
+    async def until(self, holds: Callable[[], object]) -> None:
+        """Look until the screen is as a test wants it."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not holds():
+            assert time.monotonic() < deadline, self.text
+            await asyncio.sleep(0.02)
+            await self.look()
+
+
+Story = Callable[[Person], Awaitable[None]]
+
+
+def play(
+    source: Queue | Replay, story: Story, *, size: tuple[int, int] = (80, 24), **how: bool
+) -> int | None:
+    """Have somebody before a screen of this size, and return the exit code."""
+
+    async def run() -> int | None:
+        app = Top(source, **{"colour": True, **how})
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause()
+            await story(Person(pilot))
+        return app.return_value
+
+    return asyncio.run(run())
+
+
+def on_the_queue(
+    home: Home, story: Story, *, size: tuple[int, int] = (80, 24), **how: bool
+) -> int | None:
+    with closing(Queue(home)) as queue:
+        return play(queue, story, size=size, **how)
+
+
+def report(home: Home, job: int, *steps: int) -> None:
+    """Let a job that runs tell how far it is."""
+    lines = [
+        {"at": 1000.0 + step, "step": step, "total": 90, "metrics": {"loss": 1 / step, "auc": 0.9}}
+        for step in steps
+    ]
+    with home.attempt(job, 1).progress.open("a") as file:
+        file.writelines(json.dumps(one) + "\n" for one in lines)
