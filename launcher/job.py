@@ -315,12 +315,16 @@ _NUMBER = re.compile(
 _PATH = re.compile(r"[^\W\d][^/]*/|/[^/]*[^\W\d]")  # such as out/run-7, not 3/4
 
 
-def program_signature(argv: Sequence[str]) -> str:
+def program_signature(argv: Sequence[str], exact: Sequence[str] = ()) -> str:
     """Return the signature of a program: its words without the numbers that stand by themselves.
 
     So all runs of a sweep over learning rates and seeds share what was learned from the first of them.
+
+    Args:
+        argv: its words.
+        exact: what else decides what it costs, with its numbers: variables of its entry.
     """
-    return digest_of(PROGRAM, repr([_NUMBER.sub("#", word) for word in argv]))
+    return digest_of(PROGRAM, repr([*(_NUMBER.sub("#", word) for word in argv), *exact]))
 
 
 def numbers_of(argv: Sequence[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints, field_validator
 
 from launcher.errors import UsageError
 from launcher.ids import DataId, Words
-from launcher.job import digest_of
+from launcher.job import digest_of, program_signature
 from launcher.kind_interface.draft import Draft, Input
 from launcher.kind_interface.kind import Kind, Role
 from launcher.kind_interface.settings import Settings
@@ -205,6 +205,12 @@ def program_words(settings: Mapping[str, Any], argv: Sequence[str]) -> tuple[str
         return tuple(argv)
     start = ("-C", str(folder)) if folder else ()
     return ("env", *start, *(f"{name}={text}" for name, text in variables.items()), *argv)
+
+
+def program_cost(settings: Mapping[str, Any], argv: Sequence[str]) -> str:
+    """Return the signature of a program; a folder in which it starts costs nothing, as no path does."""
+    variables = settings.get("env") or {}
+    return program_signature(argv, [f"{name}={variables[name]}" for name in sorted(variables)])
 
 
 def costs(kind: "Kind") -> tuple[str, ...]:

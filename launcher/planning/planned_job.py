@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.ids import NO_WORDS, DataId, Words, parse_data
-from launcher.job import Resources, program_signature
+from launcher.job import Resources
 from launcher.job_options.request import JobRequest
 from launcher.kind_interface.draft import Draft, Input
 from launcher.kind_interface.kind import Role
-from launcher.kinds import program_words, roots_of, signature_of
+from launcher.kinds import program_cost, roots_of, signature_of
 from launcher.planning.expanding.step import Step
 from launcher.planning.identity import Code, Identity
 from launcher.planning.plan import PlannedJob
@@ -131,8 +131,7 @@ def planned_job(
         argv=files.argv,
         preload=step.kind.preload,
         identity=identity,
-        signature=variant.signature
-        or program_signature(program_words(step.settings.values, files.argv)),
+        signature=variant.signature or program_cost(step.settings.values, files.argv),
     )
 
 

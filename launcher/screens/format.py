@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from launcher.context import own_folder, own_variables
 from launcher.errors import counted
 from launcher.job import CPU
 from launcher.states import Reason, ReasonCode, State
 from launcher.store.rows import JobRow
 from launcher.store.screen_queries import Need
 from launcher.system.files import Json
+from launcher.system.stored_fields import Unreadable
 from launcher.system.text import harmless as harmless  # every screen takes it from here
 from launcher.system.text import shell_line
 from launcher.units import format_bytes
@@ -118,9 +120,27 @@ def command_text(job: JobRow, folder: str) -> str:
 
     Args:
         job: as the queue knows it.
-        folder: in which it runs.
+        folder: in which it was queued.
     """
-    return f"cd {shell_line([folder])} && {shell_line(job.spec.argv)}"
+    variables = [f"{name}={text}" for name, text in variables_of(job).items()]
+    words = (*(["env"] if variables else []), *variables, *job.spec.argv)
+    return f"cd {shell_line([folder_of(job, folder)])} && {shell_line(words)}"
+
+
+def folder_of(job: JobRow, folder: str) -> str:
+    """Return the folder in which a job begins; where it was queued if its own cannot be understood."""
+    try:
+        return own_folder(job.spec, folder)
+    except Unreadable:
+        return folder
+
+
+def variables_of(job: JobRow) -> Mapping[str, str]:
+    """Return the variables that a program's entry sets; none where they cannot be understood."""
+    try:
+        return own_variables(job.spec)
+    except Unreadable:
+        return {}
 
 
 def _program(job: JobRow) -> str:

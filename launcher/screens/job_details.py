@@ -11,14 +11,13 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from launcher.context import own_folder
 from launcher.errors import counted
 from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms, is_exact, numbers_of
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.scheduler.run_turns import turn_of
 from launcher.screens.clusters.pilots_now import ELSEWHERE, places_of
-from launcher.screens.format import harmless, iso, local, moment
+from launcher.screens.format import folder_of, harmless, iso, local, moment, variables_of
 from launcher.screens.gpu_users import seen_gpus
 from launcher.screens.job_records import job_records, place_record
 from launcher.staging.left_behind import left_by
@@ -27,7 +26,6 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.usage import Usage
 from launcher.system.paths import Home
-from launcher.system.stored_fields import Unreadable
 from launcher.units import format_bytes, format_seconds
 from launcher.workers.progress.attempt_progress import newest
 
@@ -56,7 +54,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         "needed_by": [job.name for job in needy],
         "after_any": [job.name for job in store.read.awaited_by(row.id)],
         "awaited_by": [job.name for job in store.read.awaiting(row.id)],
-        "cwd": _folder(store, row),
+        "cwd": folder_of(row, store.read.folder_of(row.id)),
         "log": str(home.attempt(row.id, row.attempts).log) if row.attempts else None,
         "not_accepted": _not_accepted(home, row),
         "progress": _progress(home, row),
@@ -74,15 +72,6 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         ],
         "result": store.read.result_of(row.id),
     }
-
-
-def _folder(store: Store, row: JobRow) -> str:
-    """Return the folder in which a job begins; where it was queued if its own cannot be understood."""
-    folder = store.read.folder_of(row.id)
-    try:
-        return own_folder(row.spec, folder)
-    except Unreadable:
-        return folder
 
 
 def _progress(home: Home, row: JobRow) -> dict[str, Any] | None:
@@ -189,7 +178,7 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
             yield key, _text(spec[key])
     if spec["argv"] and spec["kind"] != FUNCTION:  # whose call is one of its settings
         yield "argv", harmless(shlex.join(spec["argv"]))
-    if spec["kind"] == PROGRAM and (variables := spec["settings"].get("env")):
+    if variables := variables_of(row):
         yield "env", harmless(shlex.join(f"{name}={text}" for name, text in variables.items()))
     for name, text in record["expected"].items():
         yield f"expected {name}", harmless(text)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from launcher.errors import UsageError
 from launcher.ids import parse_model
-from launcher.job import Spec, program_signature
+from launcher.job import Spec
 from launcher.job_options.registry import job_options
 from launcher.job_options.request import JobRequest
 from launcher.kind_interface.draft import Draft
 from launcher.kind_interface.kind import Role
-from launcher.kinds import program_words, roots_of, signature_of
+from launcher.kinds import program_cost, roots_of, signature_of
 from launcher.planning.identity import Code
 from launcher.planning.load import content_digest
 from launcher.planning.planned_job import code_of
@@ -126,8 +126,7 @@ def _with_settings(
     _refuse_by_kind(store, job, old, new)
     argv = tuple(job.kind.argv(new))
     if job.is_program:
-        signature = program_signature(program_words(after.settings, argv))
-        spec = replace(spec, argv=argv, signature=signature)
+        spec = replace(spec, argv=argv, signature=program_cost(after.settings, argv))
         if job.is_added and not (after.settings["cwd"] or after.settings["env"]):
             return replace(spec, settings={}), ()
     code = _code_now(job, after)

@@ -405,3 +405,16 @@ def test_a_crowd_that_waits_for_a_crowd_is_refused_with_a_way(
     problem = refusal(f"command:\n{entries}{crowd}")
     assert "more than 10 pairs" in problem.message
     assert problem.hint.startswith("let one program follow them all")
+
+
+def test_what_was_learned_of_a_program_holds_for_equal_variables_in_any_folder() -> None:
+    def signature(words: str, run: int = 1) -> str:
+        return (
+            on_disk(f"command: [{{name: a, argv: [train, --lr, 0.{run}]{words}}}]\n", "a/", "b/")
+            .jobs[0]
+            .signature
+        )
+
+    assert signature("", 1) == signature("", 2) == signature(", cwd: a/") == signature(", cwd: b/")
+    sizes = {signature(f", env: {{BATCH: '{size}', A: b}}") for size in (64, 512)}
+    assert len({*sizes, signature("")}) == 3

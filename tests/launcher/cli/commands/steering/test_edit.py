@@ -232,6 +232,8 @@ def test_a_waiting_program_gets_another_folder_and_other_variables(
     shown = launcher("show", "mine").out
     assert f"cwd     {tmp_path}/work\n" in shown
     assert "env     A=1 'B=x y'\n" in shown
+    line = launcher("show", "mine", "--command").out
+    assert line == f"cd {tmp_path}/work && env A=1 'B=x y' sleep 300\n"
     assert launcher("edit", "mine", "--set", "env={}", "--set", 'cwd=""').code == 0
     assert job_row(store, 1).spec.settings == {}
     assert f"cwd     {tmp_path}\n" in launcher("show", "mine").out
