@@ -193,6 +193,7 @@ class Dependencies:
             message=f"{message}; {program}, which runs before, has to make {_them(lacks)}",
             severity=Severity.WARNING,
             place=place,
+            hint=f"where {program} is done already, `launcher retry --force {program}` runs it again",
             notes=tuple(notes),
         )
 

@@ -20,6 +20,7 @@ from launcher.planning.dependencies import Dependencies, ExistenceCache
 from launcher.planning.expanding.expansion import expand
 from launcher.planning.expanding.file_order import StepFiles, in_order_of_files
 from launcher.planning.expanding.named_steps import NOTHING, Before, steps_before
+from launcher.planning.expanding.phases import left_out, of_phases
 from launcher.planning.expanding.program_folders import ProgramFolders
 from launcher.planning.expanding.step import SCORING, Step
 from launcher.planning.identity import Code, Identity
@@ -40,9 +41,6 @@ from launcher.taskfile.parser import TaskFile
 from launcher.taskfile.settings import Settled
 
 _MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
-
-
-_PREPARING = frozenset({Role.DATA, Role.POISON})
 
 
 def build_plan(
@@ -78,7 +76,8 @@ def build_plan(
     builder.complete_draws()
     if any(problem.severity is Severity.ERROR for problem in builder.problems):
         raise TaskFileError(task.in_order(builder.problems))
-    wanted = builder.of_phases()
+    jobs = builder.jobs
+    wanted = of_phases(jobs, task.phases, builder.dependencies)
     if not wanted:
         raise TaskFileError([*task.in_order(builder.problems), _no_job(task)])
     return Plan(
@@ -87,7 +86,7 @@ def build_plan(
         about=task.about,
         run_folder=builder.run_folder,
         jobs=wanted,
-        left_out=builder.left_out(wanted),
+        left_out=left_out(jobs, wanted),
         reuse=task.reuse,
         share=task.share,
         notify=task.notify,
@@ -118,7 +117,7 @@ class _PlanBuilder:
         self._there, self._content = there, content
         self._code = cache(code)
         self._variants: dict[tuple[str, int, int], Variant] = {}
-        self._jobs: dict[str, PlannedJob] = {}
+        self.jobs: dict[str, PlannedJob] = {}
         self._made_by: dict[str, tuple[Draft, ...]] = {}  # model → the jobs from which it comes
         self._draws = Draws()
         self._shared = SharedWorks(task.kinds, task.words)
@@ -183,13 +182,13 @@ class _PlanBuilder:
             self.problems.append(problem)
         job = self._planned(step, files, draft.words, needs, step.name)
         ended = tuple(name for name in ended if name not in needs)
-        self._jobs[step.name] = replace(job, after_any=ended) if ended else job
+        self.jobs[step.name] = replace(job, after_any=ended) if ended else job
         self._shared.enter(step, draft, makers, self.dependencies.behind_programs[step.name])
 
     def _entered(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the jobs of some steps, each once; of a circle, which is reported, some have none yet."""
         jobs = {self._merged.get(name, name) for name in names}
-        return tuple(sorted(jobs & self._jobs.keys(), key=self.dependencies.order.__getitem__))
+        return tuple(sorted(jobs & self.jobs.keys(), key=self.dependencies.order.__getitem__))
 
     def _planned(
         self, step: Step, files: JobFiles, words: Words, needs: Iterable[str], reader: str
@@ -220,21 +219,21 @@ class _PlanBuilder:
         return variant
 
     def _needed(self, name: str, step: Step) -> Identity:
-        return self._draws.identity_for(name, step) or self._jobs[name].identity
+        return self._draws.identity_for(name, step) or self.jobs[name].identity
 
     def _share(self, draw: Draw, step: Step, files: JobFiles) -> None:
         """Let an earlier job make the choice of this step, too."""
         first = self._merged[step.name] = draw.step.name
         self.dependencies.make(draw.step, files.outputs, self.problems)
-        alone = self._planned(step, files, draw.draft.words, self._jobs[first].needs, first)
+        alone = self._planned(step, files, draw.draft.words, self.jobs[first].needs, first)
         draw.models[str(step.model)] = replace(alone.identity, job=first)
 
     def complete_draws(self) -> None:
         """Set the outputs of jobs that choose for several models, now that all are known."""
         for draw in self._draws.shared():
             files = files_of(draw.step, draw.whole)
-            job = self._jobs[draw.step.name]
-            self._jobs[job.name] = replace(job, outputs=files.outputs, argv=files.argv)
+            job = self.jobs[draw.step.name]
+            self.jobs[job.name] = replace(job, outputs=files.outputs, argv=files.argv)
 
     def _draft(self, step: Step) -> Draft:
         return Draft(
@@ -304,51 +303,13 @@ class _PlanBuilder:
             base=shared.base,
             images=shared.images,
             settings=text,
-            needs=tuple(self._jobs[need].identity for need in needs),
+            needs=tuple(self.jobs[need].identity for need in needs),
             code=variant.code,
             given=tuple(self._content(path) for path in given),
             words=draft.words,
         )
         kept_needs = tuple(need for need in needs if need in kept)
         return planned_job(step, variant, files, kept_needs, identity)
-
-    def of_phases(self) -> tuple[PlannedJob, ...]:
-        """Return the jobs of the kinds that are wanted, with the data, poison and programs that they need.
-
-        Their hashes are those of the whole plan, so that a study done phase by phase is done once.
-        What a job needs of another phase must be there already, else it is missing.
-        """
-        jobs, phases = self._jobs, self.task.phases
-        if not phases:
-            return tuple(jobs.values())
-        kept = {name for name, job in jobs.items() if job.kind in phases}
-        for name in reversed(jobs):  # those that need a job come after it
-            if name in kept:
-                kept |= {need for need in jobs[name].needs if self._prepares(jobs[need])}
-        return tuple(self._alone(job, kept) for name, job in jobs.items() if name in kept)
-
-    def _prepares(self, job: PlannedJob) -> bool:
-        """Tell whether a job is done for those that need it whatever kinds are wanted."""
-        return job.role in _PREPARING or job.name in self.dependencies.programs
-
-    def left_out(self, wanted: Iterable[PlannedJob]) -> tuple[PlannedJob, ...]:
-        """Return the jobs that `wanted` need and that are not among them."""
-        kept = {job.name for job in wanted}
-        missing = {need for name in kept for need in self._jobs[name].needs} - kept
-        return tuple(job for name, job in self._jobs.items() if name in missing)
-
-    def _alone(self, job: PlannedJob, kept: Collection[str]) -> PlannedJob:
-        """Return a job without needs that are left out; what these did not make yet is missing."""
-        for need in job.needs:
-            outputs = () if need in kept else self._jobs[need].outputs
-            absent = next((path for path in outputs if not self._there(path)), None)
-            if absent is not None:
-                what = f"what {need} makes (phases leaves it out)"
-                self.dependencies.lack(job.name, absent, what)
-        needs, after_any = (
-            [name for name in of if name in kept] for of in (job.needs, job.after_any)
-        )
-        return replace(job, needs=tuple(needs), after_any=tuple(after_any))
 
 
 def _no_job(task: TaskFile) -> Problem:

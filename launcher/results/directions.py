@@ -9,7 +9,7 @@ from launcher.kind_interface.measured import RanksMetrics
 # words in the names of metrics that measure errors, distances or costs
 _LOW = frozenset(
     """
-    brier bytes cer cost cross crossentropy deviation disparity distance drift ece eer entropy err error
+    brier bytes cer cost crossentropy deviation disparity distance drift ece eer entropy err error
     errors fid flops fnr fpr gap hter kl latency loss losses lpips mae mape maxerror mb memory minutes mse
     nll params peak perplexity ppl price ratio_of_errors regret rmse sd seconds std time wer violation
     """.split()  # noqa: SIM905  # a list of fifty words

@@ -34,7 +34,9 @@ def latex_text(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozens
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"{' & '.join(map(escaped, cells))} \\\\"
+    text = " & ".join(map(escaped, cells))
+    # the end of the line before would take these for its own star and option
+    return f"{{}}{text} \\\\" if text[:1] in {"*", "["} else f"{text} \\\\"
 
 
 def escaped(text: str) -> str:

@@ -133,13 +133,16 @@ def test_a_change_of_a_program_runs_what_follows_it_and_nothing_else(study: Proj
     assert changed(study) == set()
 
 
-def test_a_waiting_program_is_changed_with_the_hashes_of_the_changed_file(study: Project) -> None:
+def test_a_waiting_job_is_changed_with_the_hashes_of_the_changed_file(study: Project) -> None:
     study.call("launcher", "run", "study.yaml", "--detach", "--set", "resources.not_before=+1h")
     answer = study.call("launcher", "edit", "command/prepare", "--set", "env={WORDS: many}")
     assert answer.returncode == 0, answer.stderr
+    answer = study.call("launcher", "edit", "toytrain/dot:pre", "--set", "lr=0.5")
+    assert answer.returncode == 0, answer.stderr
     with reading(study.home) as store:
         stored = {row.name: row.hash for row in store.read.of_run("study")}
-    study.write("study.yaml", TASK.replace("WORDS: few", "WORDS: many"))
+    task = TASK.replace("WORDS: few", "WORDS: many")
+    study.write("study.yaml", task.replace("after: prepare", "after: prepare, lr: 0.5"))
     answer = study.call("launcher", "run", "study.yaml", "--dry-run", "--json")
     assert {job["name"]: job["hash"] for job in json.loads(answer.stdout)["jobs"]} == stored
     assert "WORDS=many" in study.call("launcher", "show", "command/prepare").stdout
@@ -164,3 +167,15 @@ def test_a_program_cannot_take_what_the_launcher_sets(project: Project) -> None:
     found = dict(line.split("=", 1) for line in log if "=" in line)
     names = ("CUDA_VISIBLE_DEVICES", "LAUNCHER_JOB", "OMP_NUM_THREADS", "PATH")
     assert [found[name] for name in names] == ["", "1", "5", "/nowhere"]
+
+
+def test_a_folder_that_no_job_has_made_is_named_where_its_program_fails(project: Project) -> None:
+    project.write(
+        "study.yaml",
+        "name: study\ncommand:\n"
+        "  - {name: first, argv: ['true']}\n"
+        "  - {name: second, argv: ['true'], cwd: made, after: first}\n",
+    )
+    answer = project.call("launcher", "run", "study.yaml")
+    assert answer.returncode == 1
+    assert f"there is no folder {project.folder}/made" in answer.stderr

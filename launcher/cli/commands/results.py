@@ -140,6 +140,10 @@ def command(
         _write_pivot(table, name, shape)
     elif choice:
         write_chosen(results, choice, name, shape)
+    elif (form or as_json) and (flat := _sole(results, returned)).rows and not results.rows:
+        write_chosen(
+            flat, choice, name, shape
+        )  # who names a form wants data, and this is all there is
     elif results.rows or shape is Format.JSON:
         _write_rows(results.rows, name, shape, everything=everything, parts=_parts(results))
     else:

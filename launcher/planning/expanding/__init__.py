@@ -2,5 +2,5 @@
 
 Start reading at `expansion.expand`.
 In reading order: expansion, step, folder_entries, folder_sources, doubles, named_steps, file_order,
-program_folders.
+program_folders, phases.
 """

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from launcher.job_options.registry import JobOption
 from launcher.job_options.request import JobRequest
-from launcher.job_options.value_types import Moment, Names, Size, Span, Truth, Word
+from launcher.job_options.value_types import Moment, Names, Size, Span, Truth
 from launcher.system.files import Json
 from launcher.taskfile.yaml_tree import TRUTHS, Scalar, Source
 
@@ -63,9 +63,7 @@ def option_text(option: JobOption, request: JobRequest) -> str:
             return datetime.fromtimestamp(value).isoformat()  # noqa: DTZ006  # as it is read: local
         case Names() if isinstance(value, tuple):
             return ",".join(map(str, value))
-        case Word():
-            return yaml_text(str(value))
-    return str(value)
+    return yaml_text(value) if isinstance(value, str) else str(value)
 
 
 def _size(amount: int) -> str:

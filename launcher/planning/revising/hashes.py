@@ -28,6 +28,7 @@ class Rehash:
     needed_by: Callable[[int], Sequence[JobRow]]  # jobs that must be done before one
     content: Callable[[Path], str]  # a digest of a file that no job makes
     hashes: dict[int, str] = field(default_factory=dict)  # job → its new hash
+    free: set[int] = field(default_factory=set)  # jobs that are no programs, and behind none
 
     def enter(
         self,
@@ -100,12 +101,13 @@ class Rehash:
         waiting, seen = [*needs], set[int]()
         while waiting:
             need = waiting.pop()
-            if need.id in seen:
+            if need.id in seen or need.id in self.free:
                 continue
             seen.add(need.id)
             if not need.spec.entry and not need.spec.outputs:
                 return True
             waiting += self.needed_by(need.id)
+        self.free.update(seen)
         return False
 
     def _given(self, inputs: Iterable[Input], made: set[str]) -> Iterable[str]:

@@ -69,7 +69,13 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
 
 def trouble(path: Path, error: sqlite3.Error) -> MachineError | UsageError:
     """Return the error that says what is wrong with a file."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    extended = getattr(error, "sqlite_errorcode", 0)
+    code = extended & 0xFF
+    if extended == sqlite3.SQLITE_READONLY_ROLLBACK:
+        return MachineError(
+            f"{path}: who wrote it last was killed meanwhile; `launcher results RUN --db {path}` undoes what is "
+            "half written, and writes it again"
+        )
     if code == sqlite3.SQLITE_NOTADB:
         return UsageError(f"{path} is no SQLite database; name another file")
     if code == sqlite3.SQLITE_BUSY:

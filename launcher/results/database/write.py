@@ -1,5 +1,6 @@
 """Runs into a database of results, in place: what is there already is not written again."""
 
+import shlex
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -127,16 +128,20 @@ def _write_jobs(
 def _forget_changed(
     connection: sqlite3.Connection, run: int, jobs: Sequence[JobRow], numbers: Mapping[int, int]
 ) -> None:
-    """Delete settings and numbers of jobs that ran again, or are to: they may have others now."""
-    written = connection.execute("SELECT id, hash, attempts FROM jobs WHERE run = ?", (run,))
-    before = {row: (digest, attempts) for row, digest, attempts in written}
-    changed = [
-        (numbers[job.id],)
-        for job in jobs
-        if before.get(numbers[job.id], (job.hash, job.attempts)) != (job.hash, job.attempts)
-    ]
+    """Delete settings and numbers of jobs that were changed, ran again, or are to: they may have others now."""
+    written = connection.execute(
+        "SELECT id, hash, attempts, command, state FROM jobs WHERE run = ?", (run,)
+    )
+    before = {row: (*cells, state == State.DONE) for row, *cells, state in written}
+    versions = {numbers[job.id]: _version(job) for job in jobs}
+    changed = [(row,) for row, now in versions.items() if before.get(row, now) != now]
     for table in ("settings", "metrics"):
         connection.executemany(f"DELETE FROM {table} WHERE job = ?", changed)
+
+
+def _version(job: JobRow) -> tuple[str, int, str, bool]:
+    """Return what is another when a job may have other settings or numbers than before."""
+    return job.hash, job.attempts, shlex.join(job.plain_spec.argv), job.state is State.DONE
 
 
 def _run_row(connection: sqlite3.Connection, home: Home, jobs: Sequence[JobRow]) -> int:

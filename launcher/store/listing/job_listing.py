@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from launcher.states import State
 from launcher.store.screen_queries import TAG_PREFIX
 
+RUN_PREFIX = "run:"
 _FEW = 2000  # jobs, whose order is quickly made
 _WILD = frozenset("*?[")
 
@@ -17,7 +18,7 @@ class JobFilter:
     """Which jobs are listed."""
 
     states: frozenset[State] = frozenset()  # none: any
-    text: str = ""  # in the job's name or its run's, a glob, the job's number, or tag:TAG
+    text: str = ""  # in the job's name or its run's, a glob, the job's number, tag:TAG, or run:RUN
 
     @property
     def pattern(self) -> str:
@@ -28,6 +29,11 @@ class JobFilter:
     def tag(self) -> str:
         """The tag that it asks for, or a glob of tags; '': for none."""
         return self.text.removeprefix(TAG_PREFIX) if self.text.startswith(TAG_PREFIX) else ""
+
+    @property
+    def run(self) -> str:
+        """The name of the run that it asks for; '': for none."""
+        return self.text.removeprefix(RUN_PREFIX) if self.text.startswith(RUN_PREFIX) else ""
 
 
 class JobListing:
@@ -61,6 +67,8 @@ class JobListing:
             conditions.append(f"{column} IN (SELECT value FROM json_each(:states))")
         if chosen.tag:
             conditions.append("id IN (SELECT job FROM tags WHERE tag GLOB :tag)")
+        elif chosen.run:
+            conditions.append("run IN (SELECT id FROM runs WHERE name = :run)")
         elif chosen.text:
             conditions.append(
                 "(name GLOB :pattern OR CAST(id AS TEXT) = :text"
@@ -75,6 +83,7 @@ class JobListing:
             "states": json.dumps(sorted(chosen.states)),
             "pattern": chosen.pattern,
             "tag": chosen.tag,
+            "run": chosen.run,
             "text": chosen.text,
         }
         return [row["id"] for row in self._db.execute(query, values)]

@@ -2,7 +2,7 @@
 
 from launcher.store.listing.run_listing import RunListing
 from launcher.web.pages.page import Address, Content, Page, View
-from launcher.web.pages.run import result_values
+from launcher.web.pages.run import mark_of_runs, result_values
 from launcher.web.runs.background import Look
 from launcher.web.runs.run_data import RunData
 
@@ -18,7 +18,7 @@ def fill(view: View, address: Address) -> Content:
     numbers = [*dict.fromkeys(numbers)]
     runs = RunListing(view.store.database).records(numbers[:MOST_RUNS])
     chosen = tuple(run.id for run in runs)
-    look: Look[RunData] = view.runs.look(chosen, view.version) if runs else Look()
+    look: Look[RunData] = view.runs.look(chosen, mark_of_runs(runs, view.now)) if runs else Look()
     return Content(
         title=f"comparison of {len(runs)} runs" if runs else "comparison",
         values={

@@ -1,15 +1,20 @@
 """One run: how far it is, what came out of it, and the pictures that it left."""
 
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+
 from launcher.screens.format import ORDER, harmless
 from launcher.screens.snapshots import lines_of
 from launcher.states import State
 from launcher.store.listing.run_listing import RunListing, RunRecord
+from launcher.system.files import stamp
 from launcher.web.pages.page import Address, Content, NotThere, Page, View
 from launcher.web.runs.background import Look
 from launcher.web.runs.result_table import Wish, result_table
 from launcher.web.runs.run_data import RunData
 
 LISTED = 10  # jobs that run, and jobs that have failed
+LOOK_EVERY_S = 60.0  # for files of a run, where nothing else tells of them
 
 
 def fill(view: View, address: Address) -> Content:
@@ -24,7 +29,8 @@ def fill(view: View, address: Address) -> Content:
         failed = listing.in_state(number, State.FAILED, LISTED)
         rows = {row.id: row for row in view.store.read.jobs_by_id([*running, *failed])}
         lines = {line.id: line for line in lines_of(view.home, view.store, [*rows.values()])}
-    run, look = records[0], view.runs.look((number,), view.version)
+    run = records[0]
+    look = view.runs.look((number,), mark_of_runs([run], view.now))
     data = look.data or RunData()
     return Content(
         title=f"run {harmless(run.name)}",
@@ -53,6 +59,18 @@ def result_values(look: Look[RunData], address: Address) -> dict[str, object]:
         "trouble": look.trouble or ("" if look.data is None else look.data.trouble),
         "table": None if look.data is None else result_table(look.data.compared, wish_of(address)),
     }
+
+
+def mark_of_runs(runs: Sequence[RunRecord], now: float) -> Hashable:
+    """Return what is another value when results of runs may be others, or files in their folders.
+
+    Args:
+        runs: whose.
+        now: in seconds since 1970: what lies deeper in a folder is looked for once in a while.
+    """
+    ends = tuple((run.id, tuple(sorted(run.counts.items())), run.ended) for run in runs)
+    folders = tuple(stamp(str(Path(run.root) / "runs" / run.name)) for run in runs)
+    return ends, folders, now // LOOK_EVERY_S
 
 
 def wish_of(address: Address) -> Wish:

@@ -11,6 +11,7 @@ from html import unescape
 from xml.etree import ElementTree
 
 MOST_FIGURES = 60  # of a page
+WIDE = 2.0  # widths to a height
 SMALLEST = 120  # units wide; what is narrower is a mark in a line
 _STYLE = re.compile(r"<style\b[^>]*>(.*?)</style>", re.DOTALL | re.IGNORECASE)
 _HEADING = re.compile(r"<h2\b[^>]*>(.*?)</h2>", re.DOTALL)
@@ -18,7 +19,7 @@ _TAG = re.compile(r"<[^>]*>")
 _DRAWING = re.compile(r"<svg\b[^>]*>.*?</svg>", re.DOTALL)
 _HEAD = re.compile(r"<svg\b[^>]*>")
 _TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL)
-_BOX = re.compile(r'\bviewBox="[-\d.]+ [-\d.]+ ([\d.]+) ([\d.]+)"')
+_BOX = re.compile(r'\bviewBox="[-\d.]+ [-\d.]+ (\d+(?:\.\d+)?) (\d+(?:\.\d+)?)"')
 _NAMESPACE = "http://www.w3.org/2000/svg"
 
 
@@ -29,6 +30,7 @@ class Figure:
     number: int  # among its drawings, from 0
     title: str
     section: str = ""  # the heading above it
+    wide: bool = False  # more than twice as wide as high
 
 
 def figures_of(page: str) -> list[Figure]:
@@ -42,12 +44,13 @@ def figures_of(page: str) -> list[Figure]:
     for number, match in enumerate(_DRAWING.finditer(page)):
         if len(figures) == MOST_FIGURES:
             break
-        if _is_wide(match[0]) and _is_xml(standing_alone(match[0], "")):
+        if _box(match[0])[0] >= SMALLEST and _is_xml(standing_alone(match[0], "")):
             title = _TITLE.search(match[0])
             figures.append(
                 Figure(
                     number=number,
                     title=_plain(title[1]) if title else "",
+                    wide=_shape(match[0]) > WIDE,
                     section=next((text for at, text in headings if at < match.start()), ""),
                 )
             )
@@ -95,10 +98,16 @@ def _drawings(page: str) -> Iterator[str]:
         yield match[0]
 
 
-def _is_wide(drawing: str) -> bool:
+def _box(drawing: str) -> tuple[float, float]:
+    """Return the width and the height of a drawing, 0 where it does not say them."""
     head = _HEAD.match(drawing)
     box = _BOX.search(head[0]) if head else None
-    return box is not None and float(box[1]) >= SMALLEST
+    return (float(box[1]), float(box[2])) if box else (0.0, 0.0)
+
+
+def _shape(drawing: str) -> float:
+    width, height = _box(drawing)
+    return width / height if height else 0.0
 
 
 def _is_xml(text: str) -> bool:

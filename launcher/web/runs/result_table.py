@@ -77,6 +77,7 @@ class ResultTable:
     pooled: int  # rows that pool sets of data
     single: int  # rows of single sets
     shows_pooled: bool
+    data: str  # of all rows, where they have the same
 
     @property
     def metrics_left(self) -> int:
@@ -120,6 +121,7 @@ def result_table(compared: Compared, wish: Wish) -> ResultTable:
         pooled=pooled,
         single=len(compared.results.rows) - pooled,
         shows_pooled=shows_pooled,
+        data=_text(rows[0], DATA) if rows and DATA not in named else "",
     )
 
 
@@ -136,7 +138,7 @@ def _describing(results: RunResults) -> list[str]:
     varying = [name for name in results.varying if name not in {NUMBER, *PLACE[2:]}]
     there = [name for name in results.names if name in results.columns]
     names = [name for name in there if name in varying or name in {JOB, MODEL}]
-    data = [DATA] if any(row.get(DATA) for row in results.rows) else []
+    data = [DATA] if DATA in results.varying else []
     first = [name for name in _NAMES if name in names]
     return [*first, *data, *(name for name in names if name not in {*first, DATA})]
 

@@ -17,6 +17,11 @@ def test_a_table_has_the_rules_of_booktabs() -> None:
     )
 
 
+def test_a_line_that_begins_with_a_star_or_a_bracket_is_no_part_of_the_command_before() -> None:
+    lines = latex_text([("model",), ("*%20",), ("[1, 2]",), ("a*",)]).splitlines()
+    assert lines[5:8] == ["{}*\\%20 \\\\", "{}[1, 2] \\\\", "a* \\\\"]
+
+
 def test_deviations_and_dashes_are_those_of_latex() -> None:
     assert escaped("0.9 ± 0.1") == r"0.9 $\pm$ 0.1"
     assert escaped("–") == "--"

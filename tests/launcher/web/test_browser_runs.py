@@ -1,6 +1,5 @@
 """The pages of runs in a real Chromium, driven by Playwright; skipped where one of them is missing."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.workers.progress.writer import Progress
 from tests.launcher.web.browser import Page, served
+from tests.launcher.web.chromium import CHROMIUM, PATIENCE_MS, a_chromium, a_tab, until_alive
 from tests.launcher.web.made_runs import SVG, a_png, a_training
 
 if TYPE_CHECKING:
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page as Tab
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-PATIENCE_MS = 20_000
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on PATH"),
@@ -31,11 +27,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def chromium() -> Iterator["Browser"]:
     """A browser that nobody sees."""
-    with playwright.sync_playwright() as driver:
-        # the sandbox of Chromium does not work for root, nor in most containers
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with a_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -66,18 +59,8 @@ def served_page(home: Home, store: Store, tmp_path: Path) -> Iterator[Page]:
 @pytest.fixture
 def tab(chromium: "Browser", served_page: Page) -> Iterator["Tab"]:
     """A tab in which the link was opened; no error may be left in its console."""
-    context = chromium.new_context(viewport={"width": 1400, "height": 900})
-    tab = context.new_page()
-    tab.set_default_timeout(PATIENCE_MS)
-    errors: list[str] = []
-    tab.on("pageerror", lambda error: errors.append(str(error)))
-    tab.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
-    tab.on("dialog", lambda dialog: errors.append(f"a script asked: {dialog.message}"))
-    tab.goto(served_page.link)
-    playwright.expect.set_options(timeout=PATIENCE_MS)
-    yield tab
-    context.close()
-    assert not errors
+    with a_tab(chromium, served_page.link) as tab:
+        yield tab
 
 
 def test_a_run_is_opened_ordered_and_leads_to_its_jobs(tab: "Tab") -> None:
@@ -137,10 +120,12 @@ def test_a_report_and_a_drawing_run_no_script(chromium: "Browser", served_page: 
 
 
 def test_runs_are_filtered_chosen_by_keys_and_compared(tab: "Tab") -> None:
+    until_alive(tab, "nav", "Runs")
     tab.keyboard.press("R")
     tab.wait_for_url("**/runs")
     rows = tab.locator("tr[data-run]")
     playwright.expect(rows).to_have_count(2)
+    until_alive(tab, "h1", "Runs")
     tab.keyboard.press("j")
     tab.keyboard.press("j")
     playwright.expect(tab.locator("tr.chosen")).to_have_attribute("data-run", "1")
@@ -155,8 +140,10 @@ def test_runs_are_filtered_chosen_by_keys_and_compared(tab: "Tab") -> None:
     tab.wait_for_url("**/runs/compare?run=2&run=1")
     playwright.expect(tab.locator("table.results tbody tr")).to_have_count(3)
     playwright.expect(tab.locator("td.best").first).to_contain_text("0.3")
+    until_alive(tab, "h1", "Comparison")
     tab.keyboard.press("R")
     tab.wait_for_url("**/runs")
+    until_alive(tab, "h1", "Runs")
     tab.keyboard.press("/")
     tab.keyboard.type("lr=0.30")
     tab.keyboard.press("Enter")
@@ -167,7 +154,7 @@ def test_runs_are_filtered_chosen_by_keys_and_compared(tab: "Tab") -> None:
 
 def test_a_run_renews_itself(tab: "Tab", store: Store, tmp_path: Path) -> None:
     tab.goto(f"{tab.url}runs")
-    playwright.expect(tab.locator("#connection")).to_have_text("live")
+    until_alive(tab, "h1", "Runs")
     a_training(store, tmp_path / "project", "dusk", settings={"lr": 1}, result={"auc": 1.5})
     playwright.expect(tab.locator("tr[data-run]").first).to_contain_text("dusk")
     tab.click("a.job:has-text('dusk')")

@@ -182,6 +182,12 @@ def test_a_report_is_shown_without_its_scripts_and_its_figures_alone(
     assert page.get("runs/1/files/run/report.html?figure=5").status == 404
 
 
+def test_a_report_that_is_written_later_appears(page: Page, root: Path) -> None:
+    shown(page, "runs/1", "★")
+    (root / "runs" / "night" / "report.html").write_text(REPORT)
+    until(lambda: "report.html" in page.get("runs/1").text, "the report appears", 60)
+
+
 def test_nothing_else_is_sent(page: Page, root: Path) -> None:
     folder = root / "runs" / "night"
     (root / "runs" / "secret.png").write_bytes(b"secret")

@@ -197,6 +197,16 @@ def test_a_run_without_a_table_says_which_numbers_its_jobs_returned(
     assert answer.err == "no results yet; --metric prints what its jobs returned: n, speed\n"
 
 
+def test_a_form_that_is_named_has_the_rows_that_jobs_returned(
+    launcher: Launcher, store: Store
+) -> None:
+    with_results(store, NUMBERS)
+    table = launcher("results", "test", "--format", "csv").out
+    assert table.splitlines()[0] == "job,n,speed,speed_low,speed_high"
+    row, _ = json.loads(launcher("results", "test", "--json").out)["rows"]
+    assert row["speed"] == {"value": 0.5, "low": 0.4, "high": 0.6}
+
+
 def test_json_has_null_for_what_is_no_number(launcher: Launcher, store: Store) -> None:
     told: Json = {"value": 0.5, "low": float("-inf"), "high": 1}
     with_results(store, {"a": {"n": float("nan")}, "b": {"n": told}, "c": {"n": 2}})

@@ -92,3 +92,23 @@ def test_a_run_lets_another_policy_decide_from_then_on_and_one_that_is_refused_d
         "no policy 'fast'; expected one of launcher, fifo"
         in launcher("start", "--policy", "fast").err
     )
+
+
+def test_a_program_is_looked_for_in_its_own_folder_and_path(
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    program = tmp_path / "work" / "here"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o700)
+    Path("study.yaml").write_text(
+        "name: study\ncommand:\n"
+        "  - {name: own, argv: [./here], cwd: work}\n"
+        f"  - {{name: path, argv: [here], env: {{PATH: {program.parent}}}}}\n"
+        "  - {name: lost, argv: [./here]}\n"
+        "  - {name: gone, argv: [here]}\n"
+    )
+    answer = launcher("run", "study.yaml", "--dry-run")
+    warnings = [line for line in answer.err.splitlines() if line.startswith("warning")]
+    assert ["command/lost" in line or "command/gone" in line for line in warnings] == [True, True]

@@ -48,6 +48,7 @@ def test_an_option_is_read_back_as_it_was(
             time_limit_s=span_s,
             not_before=round(now + later_s, 3),
             group="a b",
+            tensorboard="runs/# 1: first",
             rerun="never",
             warn_signal="SIGUSR1",
             on=("slurm", "local"),

@@ -1,11 +1,13 @@
 """Questions to a database: every way to write is refused by SQLite itself."""
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from launcher.errors import UsageError
+from launcher.errors import MachineError, UsageError
 from launcher.results.database.ask import ask
 
 
@@ -113,4 +115,20 @@ def test_a_file_that_is_none_or_no_database_is_named(path: Path, tmp_path: Path)
         ask(tmp_path, "SELECT 1", limit_s=20)
     path.write_text("a text, and no database " * 100)
     with pytest.raises(UsageError, match="is no SQLite database"):
+        ask(path, "SELECT 1", limit_s=20)
+
+
+KILLED = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE jobs SET name = hex(zeroblob(100000))")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_file_whose_writer_was_killed_says_how_it_is_whole_again(path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    with pytest.raises(MachineError, match=r"was killed meanwhile; `launcher results RUN --db"):
         ask(path, "SELECT 1", limit_s=20)

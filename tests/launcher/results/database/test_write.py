@@ -104,6 +104,18 @@ def test_numbers_that_a_job_returned_before_are_gone_when_it_ran_again(
     assert select(path, "SELECT name FROM settings") == [("depth",)]
 
 
+def test_settings_and_numbers_of_a_job_that_is_queued_again_otherwise_are_those_of_now(
+    path: Path, home: Home, store: Store
+) -> None:
+    job = done(store, "command/a", {"loss": 1}, argv=("x", "--lr=1"))
+    write(path, home, store)
+    enqueue(store, a_spec(name="command/a", argv=("x", "--depth=1")), run="test")
+    write(path, home, store)
+    assert select(path, "SELECT id, state, command FROM jobs") == [(job, "queued", "x --depth=1")]
+    assert select(path, "SELECT name FROM settings") == [("depth",)]
+    assert select(path, "SELECT name FROM metrics") == []
+
+
 def test_errors_and_the_ends_of_logs_are_found_by_their_words(
     path: Path, home: Home, store: Store
 ) -> None:

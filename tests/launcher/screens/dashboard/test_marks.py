@@ -91,7 +91,8 @@ def test_a_cancellation_of_several_says_what_else_ends(home: Home, store: Store)
         assert person.bottom == "3 jobs cancelled"
 
     on_the_queue(home, story, size=(120, 24))
-    assert job_row(store, jobs[0]).wish == "cancel"
+    first = job_row(store, jobs[0])  # a scheduler is started, and may have ended it already
+    assert first.wish == "cancel" or first.state is State.CANCELLED
     states = [job_row(store, job).state for job in jobs[1:]]
     assert states == [State.CANCELLED, State.CANCELLED, State.SKIPPED]
 

@@ -15,7 +15,7 @@ from launcher.screens.text_table import width_of
 from launcher.states import State
 from launcher.workers.progress.steps import Step
 from tests.build import Clock
-from tests.screens import a_busy_screen, a_line, an_idle_screen
+from tests.screens import a_busy_screen, a_host, a_line, an_idle_screen
 
 DAY = Path(__file__).parents[3] / "data" / "day.jsonl"
 LARGEST = 250_000  # bytes of the recorded day
@@ -41,6 +41,16 @@ def test_only_what_has_changed_is_written_down() -> None:
     recorder.add(replace(screen, at=screen.at + 2, waiting=()))
     first, second = (json.loads(text) for text in file.getvalue().splitlines())
     assert (first["schema"], second["at"] - first["at"]) == (1, 2)
+
+
+def test_the_machine_alone_is_not_written_down_each_second() -> None:
+    file = io.StringIO()
+    recorder, screen = Recorder(file), a_busy_screen()
+    recorder.add(screen)
+    recorder.add(replace(screen, host=a_host(busy=1.5, load=2.0)))
+    recorder.add(replace(screen, host=a_host(busy=1.5), waiting=()))
+    hosts = [json.loads(text)["host"]["busy"] for text in file.getvalue().splitlines()]
+    assert hosts == [7.4, 1.5]
 
 
 def test_a_recording_that_breaks_off_in_its_last_line_is_shown_as_far_as_it_goes(

@@ -4,10 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
-from launcher.screens.host.host_reader import HostReader, disk_of, disks_of
+from launcher.screens.host.host_reader import PATIENCE_S, HostReader, disk_of, disks_of
 from launcher.screens.host.process_times import own_pages, times_of, tree_ticks
+from launcher.store.rows import Claim
+from launcher.system.processes import boot_id
 from tests.build import until
 from tests.launcher.screens.host.test_host_facts import STAT
 
@@ -95,3 +98,44 @@ def test_the_room_of_a_disk_is_what_its_user_may_write(tmp_path: Path) -> None:
     disk = disk_of("home", tmp_path / "not/yet")
     assert disk is not None
     assert disk.total == shutil.disk_usage(tmp_path).total
+
+
+def test_the_work_of_running_jobs_is_measured_beside_the_screen(tmp_path: Path) -> None:
+    job = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        reader = HostReader(tmp_path, measures=True)
+        claim = Claim(
+            job=1, number=1, boot=boot_id(), device="cpu", cpus=3, pid=job.pid, start_ticks=1,
+            spec_text="", context_text="",
+        )  # fmt: skip
+        until(lambda: (reader.look([claim]).ours or 0.0) > 0.1, "it was seen at work")
+        host = reader.look([claim])
+        assert host.promised == 3
+        assert host.memory_ours is not None
+        assert host.memory_ours > 1 << 20
+        assert host.busy is None or host.ours is None or host.ours <= host.busy
+    finally:
+        job.kill()
+        job.wait()
+
+
+def test_a_disk_that_does_not_answer_leaves_nothing_old_on_the_screen(tmp_path: Path) -> None:
+    now = [0.0]
+    answers = threading.Event()
+
+    class Stuck(type(tmp_path)):  # type: ignore[misc]  # the class of this machine's paths
+        """A folder on a server that is gone."""
+
+        def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+            answers.wait()
+            return Path(str(self)).stat(follow_symlinks=follow_symlinks)
+
+    reader = HostReader(tmp_path, measures=True, clock=lambda: now[0])
+    try:
+        until(lambda: reader.look([], [Stuck(tmp_path)]).memory_ours is not None, "it measures")
+        now[0] += PATIENCE_S + 1
+        host = reader.look([], [Stuck(tmp_path)])
+        assert host.memory_ours is None
+        assert host.memory > 0
+    finally:
+        answers.set()

@@ -54,3 +54,15 @@ def test_jobs_are_filtered_by_a_tag_or_a_glob_of_tags(store: Store) -> None:
     claimed(store, 1)
     running = JobFilter(text="tag:paper", states=frozenset({State.RUNNING}))
     assert listing.newest(running, 9) == [1]
+
+
+def test_the_jobs_of_a_run_are_listed_by_its_whole_name(store: Store) -> None:
+    queued(store, "train/gan2", run="night")
+    queued(store, "train/gan2", run="night2")
+    queued(store, "test/night", run="day")
+    listing = JobListing(store.database)
+    assert listing.newest(JobFilter(text="night"), 9) == [3, 2, 1]
+    assert listing.newest(JobFilter(text="run:night"), 9) == [1]
+    assert listing.newest(JobFilter(text="run:nobody"), 9) == []
+    done = JobFilter(text="run:night", states=frozenset({State.DONE}))
+    assert listing.newest(done, 9) == []

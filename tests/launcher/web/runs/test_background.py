@@ -17,6 +17,9 @@ class Reads:
         self.now = 0.0
         self.takes_s = 0.0
 
+    def clock(self) -> float:
+        return self.now
+
     def __call__(self, run: int) -> str:
         assert self.let.wait(DEADLINE_S)
         self.calls.append(run)
@@ -26,7 +29,7 @@ class Reads:
 
 @contextmanager
 def reader(reads: Reads, patience_s: float = DEADLINE_S) -> Iterator[Background[int, str]]:
-    made = Background(reads, patience_s=patience_s, clock=lambda: reads.now)
+    made = Background(reads, patience_s=patience_s, clock=reads.clock, cost=reads.clock)
     try:
         yield made
     finally:
@@ -117,3 +120,21 @@ def test_what_cannot_be_read_is_said_and_read_another_time() -> None:
         assert runs.look(1, "b").trouble == ""
     finally:
         runs.close()
+
+
+def test_the_end_does_not_wait_for_what_takes_for_ever() -> None:
+    let, reading = threading.Event(), threading.Event()
+
+    def read(run: int) -> str:
+        reading.set()
+        let.wait()
+        return "late"
+
+    runs = Background(read, patience_s=0.0)
+    try:
+        assert runs.look(1, "a").pending
+        assert reading.wait(DEADLINE_S)
+        runs.close()
+        assert runs.look(1, "a").data is None
+    finally:
+        let.set()

@@ -39,5 +39,11 @@ def test_what_only_html_allows_is_no_figure() -> None:
     assert figure_of(PAGE, 3) is None
 
 
+def test_a_figure_says_whether_it_is_wide() -> None:
+    page = '<svg viewBox="0 0 300 100"></svg><svg viewBox="0 0 200 100"></svg><svg viewBox="0 0 200 0"></svg>'
+    assert [figure.wide for figure in figures_of(page)] == [True, False, False]
+    assert figures_of('<svg viewBox="0 0 . ."></svg>') == []
+
+
 def test_a_page_of_many_drawings_gives_the_first() -> None:
     assert len(figures_of(PLOT.format("a") * (MOST_FIGURES + 5))) == MOST_FIGURES

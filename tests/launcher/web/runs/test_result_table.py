@@ -35,7 +35,8 @@ def starred(made: ResultTable) -> set[tuple[str, str]]:
 
 def test_columns_are_names_what_differs_and_metrics() -> None:
     made = table([a_row("a", auc=0.5), a_row("b", auc=0.6)])
-    assert [heading.name for heading in made.headings] == ["model", "data", "auc"]
+    assert [heading.name for heading in made.headings] == ["model", "auc"]
+    assert made.data == "dot"
     assert column(made, "model") == ["a", "b"]
     assert [row.job for row in made.rows] == [7, 7]
     made = table([a_row("a", auc=0.5), a_row("a", lr=0.2, auc=0.6)])
@@ -66,9 +67,11 @@ def test_rows_are_ordered_by_a_column_and_a_second_choice_turns_the_order() -> N
 def test_rows_that_pool_sets_are_shown_first_and_apart() -> None:
     rows = [a_row("a", auc=0.5), a_row("a", "dot&ring", auc=0.6, pooled=True)]
     made = table(rows)
-    assert (column(made, "data"), made.pooled, made.single) == (["pre"], 1, 1)
+    assert (made.data, made.pooled, made.single) == ("pre", 1, 1)
     assert made.shows_pooled
-    assert column(table(rows, rows="sets"), "data") == ["dot"]
+    assert table(rows, rows="sets").data == "dot"
+    both = table([*rows, a_row("a", "ring", auc=0.5)], rows="sets")
+    assert column(both, "data") == ["dot", "ring"]
 
 
 def test_metrics_with_an_interval_come_first_where_there_are_many() -> None:

@@ -1,0 +1,78 @@
+"""The folder and the variables that a program's own entry names, as its attempt gets them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from launcher.context import own_folder, placed_context
+from launcher.job import Resources
+from launcher.store.lanes import lane_of
+from launcher.system.environment import SITE
+from launcher.system.paths import Home
+from launcher.system.stored_fields import Unreadable
+from launcher.workers.order import read_order
+from launcher.workers.worker import environment
+from tests.build import a_context, a_spec, an_attempt
+
+
+def test_the_order_of_an_attempt_has_its_own_folder_and_variables(home: Home) -> None:
+    context = a_context("/project", environment={"A": "owner", "B": "owner"})
+    spec = a_spec("true", settings={"argv": ["true"], "cwd": "work", "env": {"A": "own"}})
+    attempt = an_attempt(home, spec, context=context)
+    order = read_order(attempt.spec.read_bytes())
+    assert order.context.folder == "/project/work"
+    assert order.context.environment == {"A": "own", "B": "owner"}
+
+
+@pytest.mark.parametrize(
+    ("cwd", "folder"),
+    [
+        ("", "/project"),
+        (".", "/project"),
+        ("/data", "/data"),
+        ("../x", "/project/../x"),
+        ("~", str(Path.home())),
+        ("~nobody-has-this-name/x", "/project/~nobody-has-this-name/x"),
+    ],
+)
+def test_a_folder_starts_where_the_job_was_queued(cwd: str, folder: str) -> None:
+    assert own_folder(a_spec(settings={"cwd": cwd}), "/project") == folder
+
+
+def test_only_a_program_has_a_folder_and_variables_of_its_own() -> None:
+    context = a_context("/project")
+    settings = {"cwd": "work", "env": {"A": "b"}}
+    assert placed_context(a_spec(kind="train", settings=settings), context) is context
+    assert placed_context(a_spec(settings={"argv": ["a"]}), context) is context
+
+
+@pytest.mark.parametrize("settings", [{"env": {"A": 1}}, {"env": ["A"]}, {"cwd": 7}])
+def test_a_damaged_record_is_not_followed(settings: dict[str, object]) -> None:
+    with pytest.raises(Unreadable):
+        placed_context(a_spec(settings=settings), a_context())
+
+
+def test_a_site_changes_no_variable_of_an_entry_but_search_paths(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"A": "site", "B": "site", "PATH": ["/site/bin", ""]}
+    monkeypatch.setenv(SITE, json.dumps(changes))
+    context = a_context("/", environment={"A": "owner", "B": "owner", "PATH": "/bin"})
+    spec = a_spec(settings={"env": {"A": "own", "PATH": "/own/bin"}})
+    attempt = an_attempt(home, spec, context=context)
+    found = environment(read_order(attempt.spec.read_bytes()), attempt)
+    assert {name: found[name] for name in ("A", "B", "PATH")} == {
+        "A": "own",
+        "B": "site",
+        "PATH": "/site/bin:/own/bin",
+    }
+
+
+def test_the_gpus_that_an_entry_shows_count_for_its_lane() -> None:
+    context = a_context(environment={"CUDA_VISIBLE_DEVICES": "0,1"})
+    resources = Resources(device="cuda")
+    plain = a_spec(resources=resources)
+    own = a_spec(resources=resources, settings={"env": {"CUDA_VISIBLE_DEVICES": "1"}})
+    assert lane_of(plain, context).visible == ("0", "1")
+    assert lane_of(own, context).visible == ("1",)
