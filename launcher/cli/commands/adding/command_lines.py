@@ -20,7 +20,7 @@ from launcher.errors import MOST_PROBLEMS, Problem, TaskFileError, UsageError
 from launcher.screens.format import harmless
 
 STDIN = "-"
-MOST_COMMANDS = 1_000_000  # what a queue is measured with
+MOST_COMMANDS = 200_000  # while so many are written nobody else changes the queue, for seconds
 _BYTE_ORDER_MARK = "\ufeff"
 _BLANKS = re.compile(r"[ \t\r\n]*+")
 _PLAIN = re.compile(r"[^ \t\r\n'\"\\#]*+(?:[ \t\r\n]++[^ \t\r\n'\"\\#]++)*+[ \t\r\n]*+")
@@ -113,7 +113,9 @@ def read_commands(lines: Iterable[bytes], file: str) -> CommandFile:
             if operator is not None and odd is None:
                 odd = operator_problem(file, number, text, operator)
         if len(commands) > MOST_COMMANDS:
-            raise UsageError(f"{file} holds more than {MOST_COMMANDS:,} commands; divide it")
+            raise UsageError(
+                f"{file} holds more than {MOST_COMMANDS:,} commands; divide it, as `split -l` does"
+            )
     if problems:
         raise TaskFileError(problems)
     if not commands:

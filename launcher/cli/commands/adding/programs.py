@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from launcher.cli.commands.adding.command_lines import CommandFile
-from launcher.cli.commands.adding.job_names import Renamed, free_name, unused_name
+from launcher.cli.commands.adding.job_names import PREFIX, Renamed, free_name, unused_name
 from launcher.cli.commands.adding.line_problems import missing_programs
 from launcher.cli.missing_programs import missing_program
 from launcher.cli.select_jobs import select
@@ -83,21 +83,21 @@ def add_programs(home: Home, store: Store, asked: Asked, file: CommandFile) -> N
     Raises:
         UsageError: as `add_program`.
     """
-    spec = asked.spec
+    expected = store.next_number()
+    specs = _specs(asked.spec, file, expected)  # before: while many are written others have to wait
     with store.writing():
-        run = store.run(Path(spec.root), spec.run, share=asked.share)
-        template, first = _new(store, asked), store.next_number()
-        numbered = range(first, first + len(file.commands))
-        if spec.name:
-            names = [f"{spec.name}-{place}" for place in range(1, len(file.commands) + 1)]
-            _say_renamed([free_name(store, run, name) for name in names])
+        run = store.run(Path(asked.spec.root), asked.spec.run, share=asked.share)
+        first = store.next_number()
+        if first != expected:  # others were quicker
+            specs = _specs(asked.spec, file, first)
+        if asked.spec.name:
+            _say_renamed([free_name(store, run, spec.name) for spec in specs])
         else:
-            names = [unused_name(store, run, number) for number in numbered]
-        jobs = [
-            replace(template, spec=_with_program(spec, name, command.argv))
-            for name, command in zip(names, file.commands, strict=True)
-        ]
+            specs = [_unused(store, run, spec, number) for number, spec in enumerate(specs, first)]
+        template = _new(store, asked)
+        jobs = [replace(template, spec=spec) for spec in specs]
         numbers = store.put_new(run, asked.context, jobs, time.time())
+    names = [spec.name for spec in specs]
     wake(home)
     _say_added(numbers, names, asked.state)
     for problem in (*file.warnings, *_missing(file)):
@@ -118,8 +118,24 @@ def _new(store: Store, asked: Asked) -> NewJob:
     )
 
 
-def _with_program(spec: Spec, name: str, argv: tuple[str, ...]) -> Spec:
-    return replace(spec, name=name, argv=argv, signature=program_signature(argv))
+def _specs(spec: Spec, file: CommandFile, first: int) -> list[Spec]:
+    """Return a spec for each command of a file, by its place in the file or by its number from `first` on."""
+    prefix, start = (f"{spec.name}-", 1) if spec.name else (PREFIX, first)
+    return [
+        replace(
+            spec,
+            name=f"{prefix}{number}",
+            argv=command.argv,
+            signature=program_signature(command.argv),
+        )
+        for number, command in enumerate(file.commands, start)
+    ]
+
+
+def _unused(store: Store, run: int, spec: Spec, number: int) -> Spec:
+    """Return a spec with a name that no job has."""
+    name = unused_name(store, run, number)
+    return spec if name == spec.name else replace(spec, name=name)
 
 
 def _missing(file: CommandFile) -> list[Problem]:

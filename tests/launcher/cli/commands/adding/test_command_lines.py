@@ -1,5 +1,6 @@
 """Files of commands: their words, comments, and what is wrong with a line."""
 
+import itertools
 import shlex
 
 import pytest
@@ -132,6 +133,11 @@ def test_nothing_is_read_behind_a_line_without_end_nor_after_very_many_mistakes(
     with pytest.raises(TaskFileError, match=f"{MOST_PROBLEMS} errors in x; nothing was queued"):
         read_commands(reader, "x")
     assert len([*reader]) == 5
+
+
+def test_a_file_of_very_many_commands_is_to_be_divided() -> None:
+    with pytest.raises(UsageError, match="x holds more than 200,000 commands; divide it"):
+        read_commands(itertools.repeat(b"true\n"), "x")
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# echo a\n"])

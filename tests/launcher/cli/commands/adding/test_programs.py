@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import a_spec, claimed, enqueue, in_state, job_row, until
 from tests.launcher.conftest import Launcher
-from tests.terminal import in_a_terminal
+from tests.terminal import COMMAND, in_a_terminal
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +59,22 @@ def test_the_jobs_of_a_name_are_numbered_and_take_it_from_those_that_have_ended(
     assert "'command/prep-3' is job 5, which is held" in answer.err
     assert len(store.read.jobs()) == 5
     assert job_row(store, 4).name == "command/prep-2", "nothing of the transaction is kept"
+
+
+def test_files_that_are_added_at_once_get_numbers_of_their_own(store: Store) -> None:
+    Path("jobs.txt").write_text("true\n" * 200)
+    adding = [
+        subprocess.Popen(
+            [*COMMAND, "add", "--hold", "--from", "jobs.txt"], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    lines = [process.communicate()[0].splitlines() for process in adding]
+    assert [process.returncode for process in adding] == [0] * 4
+    rows = store.read.jobs()
+    assert [row.name for row in rows] == [f"command/{number}" for number in range(1, 801)]
+    told = {int(line.split("\t")[0]): line.split("\t")[1] for part in lines for line in part}
+    assert told == {row.id: row.name for row in rows}
 
 
 def test_a_number_that_is_the_name_of_another_job_gets_a_suffix(
