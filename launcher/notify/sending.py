@@ -19,10 +19,11 @@ from launcher.notify.settings import Target
 from launcher.notify.state import Delivery
 from launcher.system.process_tree import MARK
 from launcher.system.text import harmless
-from launcher.units import format_seconds
+from launcher.units import format_bytes, format_seconds
 
 DELIVER = (sys.executable, "-P", "-m", "launcher.notify.deliver")
 MOST_OUTPUT = 1 << 14  # bytes that are read of what it printed
+MOST_PRINTED = 64 << 20  # bytes; a command that prints without end would fill the disk of the jobs
 MOST_ANSWER = 300  # characters
 LOOK_S = 0.05
 
@@ -97,15 +98,22 @@ class Sending:
         """Return how it ended, None while it goes on; kill it where it takes too long."""
         code = self._process.poll()
         if code is None:
-            if time.monotonic() < self._deadline:
-                return None
-            self.kill()
-            span = format_seconds(self._target.timeout_s)
-            return Answer(sent=False, text=f"no answer in {span}")
+            trouble = self._trouble()
+            if trouble:
+                self.kill()
+            return Answer(sent=False, text=trouble) if trouble else None
         self._end_rest()
         text = self._printed()
         self._output.close()
         return _of_command(code, text) if self._is_command else _of_service(code, text)
+
+    def _trouble(self) -> str:
+        """Return why it may not go on, '' where it may."""
+        if time.monotonic() >= self._deadline:
+            return f"no answer in {format_seconds(self._target.timeout_s)}"
+        if os.fstat(self._output.fileno()).st_size > MOST_PRINTED:
+            return f"it was ended: it printed more than {format_bytes(MOST_PRINTED)}"
+        return ""
 
     def kill(self) -> None:
         """End it, and all that it has started."""

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from launcher.errors import Error
 from launcher.web.access import Access
-from launcher.web.guard import Guard
+from launcher.web.guard import MOST_BODY, Guard
 from launcher.web.log_file import log_file
 from launcher.web.pages.page import Address, Content, NotThere, Page
 from launcher.web.pages.registry import PAGES
@@ -82,6 +82,7 @@ class Application:
                 Error: self._failed,
                 OSError: self._failed,
                 sqlite3.Error: self._failed,
+                ClientDisconnect: self._cut_off,
             },
         )
         return Guard(inside, self._access)
@@ -154,6 +155,10 @@ class Application:
 
     async def _failed(self, request: Request, error: Exception) -> Response:
         return await self._message(request, _STATUS.get(type(error), 503), str(error))
+
+    async def _cut_off(self, request: Request, error: Exception) -> Response:  # noqa: ARG002  # Starlette's shape
+        """Answer a form whose length was not announced, and that the guard read no further."""
+        return Response(f"a request may have {MOST_BODY:,} bytes\n", 413, media_type="text/plain")
 
     async def _message(self, request: Request, status: int, text: str) -> Response:
         try:

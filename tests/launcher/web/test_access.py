@@ -57,6 +57,15 @@ def test_only_the_own_token_and_cookie_open_the_page() -> None:
     assert not access.knows("no;cookie=\x00")
 
 
+@pytest.mark.parametrize("foreign", ["foo", "=foo", 'x={"a":1}', "x=\xfc", "a/b=1", "a,b=1", ""])
+def test_cookies_of_other_servers_on_this_host_shut_nobody_out(foreign: str) -> None:
+    access = new_access(HERE, 8000)
+    ours = f"{access.name}={access.cookie}"
+    assert access.knows(f"{ours}; {foreign}")
+    assert access.knows(f"{foreign}; {ours}")
+    assert access.knows(f"{access.name}=another's; {ours}")
+
+
 def test_a_cookie_is_of_a_home_and_a_port() -> None:
     names = {
         new_access(home, port).name for home in (HERE, Path("/home/bob/queue")) for port in (1, 2)

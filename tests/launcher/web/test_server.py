@@ -14,7 +14,7 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
 from launcher.web.questions import KEYS
 from launcher.workers.progress.writer import Progress
-from tests.build import a_spec, claimed, enqueue, gone, in_state, job_row, until
+from tests.build import DEADLINE_S, a_spec, claimed, enqueue, gone, in_state, job_row, until
 from tests.launcher.web.browser import Page, events, served
 
 EVIL = "command/<script>alert(1)</script>"
@@ -260,6 +260,14 @@ def test_a_request_that_is_too_large_or_none_is_refused(page: Page) -> None:
     assert page.get("jobs/" + "9" * 4000).status == 404
     large = page.post("jobs/1/hold", {"question": "x" * 200_000})
     assert large.status == 413
+    with socket.create_connection(("127.0.0.1", page.port), timeout=DEADLINE_S) as connection:
+        here = f"127.0.0.1:{page.port}"
+        head = f"POST {page.root}jobs/1/hold HTTP/1.1\r\nHost: {here}\r\nOrigin: http://{here}\r\n"
+        length = "Transfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(f"{head}Cookie: {page.cookie}\r\n{length}".encode())
+        connection.sendall(b"20001\r\n" + b"x" * 0x20001 + b"\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 413")
+    assert "Traceback" not in page.errors.read_text()
     with socket.create_connection(("127.0.0.1", page.port)) as connection:
         connection.sendall(b"no http at all\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 400")
