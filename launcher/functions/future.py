@@ -9,7 +9,7 @@ from launcher.errors import JobError, MachineError, UsageError
 from launcher.functions.names import KIND
 from launcher.functions.outcome_files import read_exception, read_value
 from launcher.states import ENDED, State
-from launcher.store.client import look_at_queue, open_queue, stopped
+from launcher.store.client import keep_going, look_at_queue, open_queue, stopped
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import wake
 from launcher.system.files import last_lines
@@ -138,7 +138,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
                 return
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"{self.name} has not ended after {timeout:g} s; it goes on")
-            if self.queue_stopped:
+            if self.queue_stopped and self._still_stopped():
                 raise stopped()
 
     def _look(self) -> None:
@@ -146,6 +146,12 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         with look_at_queue(self._home) as (_, store):
             for row in store.read.jobs_by_id([self.job]):
                 self.take(row)
+
+    def _still_stopped(self) -> bool:
+        """Look again: the watcher does so every few seconds, and the queue may have been started since."""
+        with look_at_queue(self._home) as (home, store):
+            self.queue_stopped = not keep_going(home, store)
+        return self.queue_stopped
 
     def _why(self) -> str:
         row = self._row
