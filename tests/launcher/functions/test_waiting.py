@@ -11,6 +11,7 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
 from tests.build import DEADLINE_S, a_context, a_spec, until
 from tests.launcher.conftest import Launcher
+from tests.launcher.functions.conftest import followers
 
 pytestmark = pytest.mark.usefixtures("queue")
 
@@ -74,5 +75,19 @@ def test_who_asks_after_the_start_of_a_stopped_queue_is_not_told_that_it_is_stop
     answer = submit(abs, -1)
     with pytest.raises(MachineError, match="the queue is stopped"):
         answer.result(DEADLINE_S)
+    assert launcher("start").code == 0
+    assert answer.result(DEADLINE_S) == 1
+
+
+def test_a_job_that_came_while_nobody_had_the_queue_open_is_followed(
+    launcher: Launcher, home: Home
+) -> None:
+    assert submit(abs, -2).result(DEADLINE_S) == 2
+    assert launcher("stop").code == 0
+    until(
+        lambda: not home.database.with_name(f"{home.database.name}-wal").exists(), "all closed it"
+    )
+    answer = submit(abs, -1)
+    until(lambda: followers(), "it is followed")
     assert launcher("start").code == 0
     assert answer.result(DEADLINE_S) == 1
