@@ -1,6 +1,7 @@
 """A job of the queue as a future of concurrent.futures."""
 
 import concurrent.futures
+import os
 import threading
 import time
 from typing import Any, Generic, TypeVar
@@ -32,7 +33,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
     def __init__(self, home: Home, row: JobRow) -> None:
         super().__init__()
         self.job, self.name = row.id, row.name
-        self._home, self._row = home, row
+        self._home, self._row, self._process = home, row, os.getpid()
         self._taking, self._ended = threading.Lock(), False  # the watcher, and who cancels
         self._loading = threading.Lock()
         self._loaded: tuple[Any, BaseException | None] | None = None
@@ -130,7 +131,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         """Wait for the end of the job."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.done():
-            if threading.current_thread().name == FOLLOWER:  # in a callback, so nobody else looks
+            if self._is_left_alone():
                 self._look()
             left = LOOK_S if deadline is None else min(LOOK_S, deadline - time.monotonic())
             concurrent.futures.wait([self], timeout=max(0.0, left))
@@ -140,6 +141,10 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
                 raise TimeoutError(f"{self.name} has not ended after {timeout:g} s; it goes on")
             if self.queue_stopped and self._still_stopped():
                 raise stopped()
+
+    def _is_left_alone(self) -> bool:
+        """Whether nobody else looks: in a callback of the watcher, and in a fork, where it does not exist."""
+        return threading.current_thread().name == FOLLOWER or os.getpid() != self._process
 
     def _look(self) -> None:
         """Take in how the job is."""
