@@ -1,6 +1,7 @@
 """A job of the queue as a future of concurrent.futures."""
 
 import concurrent.futures
+import os
 import threading
 import time
 from typing import Any, Generic, TypeVar
@@ -9,7 +10,7 @@ from launcher.errors import JobError, MachineError, UsageError
 from launcher.functions.names import KIND
 from launcher.functions.outcome_files import read_exception, read_value
 from launcher.states import ENDED, State
-from launcher.store.client import look_at_queue, open_queue, stopped
+from launcher.store.client import keep_going, look_at_queue, open_queue, stopped
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import wake
 from launcher.system.files import last_lines
@@ -32,7 +33,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
     def __init__(self, home: Home, row: JobRow) -> None:
         super().__init__()
         self.job, self.name = row.id, row.name
-        self._home, self._row = home, row
+        self._home, self._row, self._process = home, row, os.getpid()
         self._taking, self._ended = threading.Lock(), False  # the watcher, and who cancels
         self._loading = threading.Lock()
         self._loaded: tuple[Any, BaseException | None] | None = None
@@ -130,7 +131,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         """Wait for the end of the job."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.done():
-            if threading.current_thread().name == FOLLOWER:  # in a callback, so nobody else looks
+            if self._is_left_alone():
                 self._look()
             left = LOOK_S if deadline is None else min(LOOK_S, deadline - time.monotonic())
             concurrent.futures.wait([self], timeout=max(0.0, left))
@@ -138,14 +139,24 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
                 return
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"{self.name} has not ended after {timeout:g} s; it goes on")
-            if self.queue_stopped:
+            if self.queue_stopped and self._still_stopped():
                 raise stopped()
+
+    def _is_left_alone(self) -> bool:
+        """Whether nobody else looks: in a callback of the watcher, and in a fork, where it does not exist."""
+        return threading.current_thread().name == FOLLOWER or os.getpid() != self._process
 
     def _look(self) -> None:
         """Take in how the job is."""
         with look_at_queue(self._home) as (_, store):
             for row in store.read.jobs_by_id([self.job]):
                 self.take(row)
+
+    def _still_stopped(self) -> bool:
+        """Look again: the watcher does so every few seconds, and the queue may have been started since."""
+        with look_at_queue(self._home) as (home, store):
+            self.queue_stopped = not keep_going(home, store)
+        return self.queue_stopped
 
     def _why(self) -> str:
         row = self._row

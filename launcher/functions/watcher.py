@@ -10,7 +10,7 @@ from launcher.errors import UsageError
 from launcher.functions.future import FOLLOWER, Future
 from launcher.functions.job_states import JobStates
 from launcher.states import ENDED
-from launcher.store.client import look_at_queue
+from launcher.store.client import open_home
 from launcher.system.paths import Home
 
 LOOK_EVERY_S = 0.02
@@ -43,8 +43,7 @@ class Watcher(threading.Thread):
         try:
             with ExitStack() as opened:
                 with _asking:
-                    home, store = opened.enter_context(look_at_queue(self._home))
-                    states = JobStates(home, store)
+                    states = JobStates(self._home, opened.enter_context(open_home(self._home)))
                 self._follow(states)
         except BaseException as error:  # noqa: BLE001  # whoever waits must not wait for ever
             with self._lock:

@@ -54,9 +54,20 @@ def open_queue(*, make: bool = False) -> Iterator[tuple[Home, Store]]:
         )
     else:
         check_home(home)
+    with open_home(home) as store:
+        yield home, store
+
+
+@contextmanager
+def open_home(home: Home) -> Iterator[Store]:
+    """Open the queue of a home that is there and ours.
+
+    Raises:
+        MachineError: its database is damaged.
+    """
     store = Store(home)
     try:
-        yield home, store
+        yield store
     except sqlite3.Error as error:  # a look may find damage, or a disk that fails
         raise trouble(home.database, error) from error
     finally:
@@ -66,6 +77,8 @@ def open_queue(*, make: bool = False) -> Iterator[tuple[Home, Store]]:
 @contextmanager
 def look_at_queue(home: Home) -> Iterator[tuple[Home, Store]]:
     """Open a queue for questions only: not one byte of it is changed, and an old one stays as it is.
+
+    What happens later may not be seen: who follows a queue needs `open_home`.
 
     Raises:
         MachineError: the home belongs to another user, or its database is damaged or newer.

@@ -341,6 +341,18 @@ def test_a_fork_of_a_process_with_futures_has_futures_of_its_own() -> None:
     assert answer.stdout == "7 False\n"
 
 
+def test_a_fork_waits_for_a_future_of_its_parent(tmp_path: Path) -> None:
+    script = (
+        "import os, sys\nfrom launcher.api import submit\n"
+        "def look(path):\n    import time\n    while not os.path.exists(path):\n        time.sleep(0.02)\n    return 7\n"
+        "answer = submit(look, sys.argv[1])\n"
+        "if os.fork() == 0:\n    open(sys.argv[1], 'w').close()\n    os._exit(answer.result(100))\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+    )
+    argv = [sys.executable, "-c", script, str(tmp_path / "go")]
+    assert subprocess.run(argv, check=False, timeout=100).returncode == 7
+
+
 def test_types_are_known_where_mypy_reads_a_script() -> None:
     def half(x: int) -> float:
         return x / 2

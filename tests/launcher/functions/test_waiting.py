@@ -9,8 +9,9 @@ from launcher.functions.task_files import Run
 from launcher.store.queue import NewJob, Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
-from tests.build import a_context, a_spec, until
+from tests.build import DEADLINE_S, a_context, a_spec, until
 from tests.launcher.conftest import Launcher
+from tests.launcher.functions.conftest import followers
 
 pytestmark = pytest.mark.usefixtures("queue")
 
@@ -64,3 +65,29 @@ def test_of_runs_with_one_name_the_newest_is_meant(store: Store) -> None:
             new = NewJob(spec=a_spec("true", run="study", root=root))
             numbers.append(store.put(run, a_context(), new, float(age)))
     assert [*wait("study", timeout=0)] == numbers[1:]
+
+
+def test_who_asks_after_the_start_of_a_stopped_queue_is_not_told_that_it_is_stopped(
+    launcher: Launcher,
+) -> None:
+    assert submit(abs, -2).result(DEADLINE_S) == 2
+    assert launcher("stop").code == 0
+    answer = submit(abs, -1)
+    with pytest.raises(MachineError, match="the queue is stopped"):
+        answer.result(DEADLINE_S)
+    assert launcher("start").code == 0
+    assert answer.result(DEADLINE_S) == 1
+
+
+def test_a_job_that_came_while_nobody_had_the_queue_open_is_followed(
+    launcher: Launcher, home: Home
+) -> None:
+    assert submit(abs, -2).result(DEADLINE_S) == 2
+    assert launcher("stop").code == 0
+    until(
+        lambda: not home.database.with_name(f"{home.database.name}-wal").exists(), "all closed it"
+    )
+    answer = submit(abs, -1)
+    until(lambda: followers(), "it is followed")
+    assert launcher("start").code == 0
+    assert answer.result(DEADLINE_S) == 1
