@@ -188,6 +188,7 @@ def attempt(
             exists=lambda _: there,
             digest=lambda _: "d",
             content=lambda _: "c",
+            is_folder=lambda _: there,
         )
     except TaskFileError as error:
         return str(error), error.problems
