@@ -122,8 +122,8 @@ class UnknownName(UsageError):
 class TaskFileError(UsageError):
     """All that is wrong with a task file; drawn whole by `str`, with a closing count."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
+    def __init__(self, problems: Sequence[Problem], *, outcome: str = "nothing was queued") -> None:
+        self.problems, self.outcome = tuple(problems), outcome
         drawn = [str(problem) for problem in self.problems[:MOST_PROBLEMS]]
         super().__init__("\n\n".join([*drawn, self.summary]))
 
@@ -135,7 +135,7 @@ class TaskFileError(UsageError):
         where = f" in {', '.join(files)}" if files else ""
         hidden = len(self.problems) - MOST_PROBLEMS
         more = f" (the first {MOST_PROBLEMS} are shown)" if hidden > 0 else ""
-        return f"{counted(errors, 'error')}{where}{more}; nothing was queued"
+        return f"{counted(errors, 'error')}{where}{more}; {self.outcome}"
 
 
 class JobError(Error):

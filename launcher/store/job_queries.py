@@ -91,6 +91,16 @@ class JobQueries:
         """Return the jobs that must be done before a job."""
         return self._where("jobs.id IN (SELECT need FROM needs WHERE job = ? AND any_end = 0)", job)
 
+    def first_needed_by(self, job: int, most: int) -> list[JobRow]:
+        """Return the first of the jobs that must be done before a job, those that are not done before the others."""
+        numbers = self._db.execute(
+            "SELECT need FROM needs JOIN jobs ON jobs.id = need WHERE job = ? AND any_end = 0"
+            " ORDER BY state = 'done', need LIMIT ?",
+            (job, most),
+        ).fetchall()
+        rows = {row.id: row for row in self.jobs_by_id(row["need"] for row in numbers)}
+        return [rows[row["need"]] for row in numbers if row["need"] in rows]
+
     def awaited_by(self, job: int) -> list[JobRow]:
         """Return the jobs that must have ended before a job, done or not."""
         return self._where("jobs.id IN (SELECT need FROM needs WHERE job = ? AND any_end = 1)", job)

@@ -164,9 +164,9 @@ def test_a_program_cannot_take_what_the_launcher_sets(project: Project) -> None:
     project.write("study.yaml", f"name: study\ncommand: [{entry}]\n")
     assert project.call("launcher", "run", "study.yaml").returncode == 0
     log = project.call("launcher", "logs", "command/a").stdout.splitlines()
-    found = dict(line.split("=", 1) for line in log if "=" in line)
+    variables_of_job = dict(line.split("=", 1) for line in log if "=" in line)
     names = ("CUDA_VISIBLE_DEVICES", "LAUNCHER_JOB", "OMP_NUM_THREADS", "PATH")
-    assert [found[name] for name in names] == ["", "1", "5", "/nowhere"]
+    assert [variables_of_job[name] for name in names] == ["", "1", "5", "/nowhere"]
 
 
 def test_a_folder_that_no_job_has_made_is_named_where_its_program_fails(project: Project) -> None:

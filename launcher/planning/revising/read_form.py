@@ -59,7 +59,7 @@ def read_form(
     # a form has every setting, and of many of them it is no mistake that they have no effect
     errors = [problem for problem in problems if problem.severity is Severity.ERROR]
     if settled is None or errors:
-        raise TaskFileError(errors)
+        raise TaskFileError(errors, outcome="nothing was changed")
     return JobValues(settings=dict(settled.values), decisive=settled.text, request=request)
 
 

@@ -133,11 +133,11 @@ class Changes:
             return
         store, _ = queue
         try:
-            said = put_text(texts, store, text)
+            outcome = put_text(texts, store, text)
         except (Error, sqlite3.Error) as error:
             self._say(line(one_line(error), Tone.BAD))
             return
-        self._say(line(said, Tone.GOOD))
+        self._say(line(outcome, Tone.GOOD))
         self._changed()
 
 

@@ -45,7 +45,7 @@ class Controller:
         )
         self._prompt: Prompt | None = None  # while something is typed
         self._sought = ""
-        self._said: Line | None = None
+        self._answer: Line | None = None
         self._trouble = ""  # why the newest look came to nothing
         self.screen: Screen | None = None
         self.left = False
@@ -74,12 +74,12 @@ class Controller:
         if key == "ctrl+c":
             self.left = True
         elif self._changes.asked is not None:
-            self._said = None
+            self._answer = None
             self._changes.answer(key)
         elif self._prompt is not None:
             self._type(self._prompt, key, character)
         else:
-            self._said = None
+            self._answer = None
             self._steer(key)
 
     def paste(self, text: str) -> None:
@@ -89,7 +89,7 @@ class Controller:
 
     def say(self, text: str, tone: Tone = Tone.PLAIN) -> None:
         """Tell something in the bottom line until the next key."""
-        self._said = line(harmless(text), tone)
+        self._answer = line(harmless(text), tone)
 
     def close(self) -> None:
         """End what goes on beside the screen."""
@@ -258,8 +258,8 @@ class Controller:
             self._sought = text
             self.look()
 
-    def _show(self, said: Line) -> None:
-        self._said = said
+    def _show(self, answer: Line) -> None:
+        self._answer = answer
 
     def _bottom(self, page: Page, width: int) -> Line:
         if self._changes.asked is not None:
@@ -268,8 +268,8 @@ class Controller:
             return self._prompt.draw(width)
         if self._trouble:
             return line(self._trouble, Tone.BAD).cut(width)
-        if self._said is not None:
-            return self._said.cut(width)
+        if self._answer is not None:
+            return self._answer.cut(width)
         keys = page.hints
         if self._read_only or self._source.store is None:
             keys = [binding for binding in keys if binding[0] not in WATCHING]

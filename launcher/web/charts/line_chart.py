@@ -96,8 +96,8 @@ def _curve(
     series: Series, points: Sequence[Point], across: Scale, up: Scale, *, behind: bool = False
 ) -> Markup:
     shown = thinned(points, _MOST_POINTS)
-    # the script reads values off these places: a tenth of a unit is seen, a thousandth is read
-    places = " ".join(f"{_x(across, x):.1f},{_y(up, y):.3f}" for x, y in shown)
+    # the script reads values off these places, where a thousandth is seen
+    places = " ".join(f"{_x(across, x):.3f},{_y(up, y):.3f}" for x, y in shown)
     classes = f"curve {_class(series)}{' behind' if behind else ''}"
     if len(shown) == 1:
         x, y = shown[0]

@@ -11,7 +11,7 @@ from launcher.screens.format import harmless, named
 from launcher.screens.gpu_users import labels_of
 from launcher.screens.job_details import attempt_cells, event_cells, facts_of, record_of
 from launcher.screens.snapshots import newest_of
-from launcher.states import OPEN, State
+from launcher.states import OPEN
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.web.log_file import read_window
@@ -60,7 +60,7 @@ def fill(view: View, address: Address) -> Content:
             "events": [_stripped(cells) for cells in event_cells(record["events"])[::-1][:EVENTS]],
             "events_left": max(0, len(record["events"]) - EVENTS),
             "results": [(harmless(str(key)), _plain(value)) for key, value in _result(record)],
-            "needs": _first(view.store.read.needed_by(number)),
+            "needs": view.store.read.first_needed_by(number, NEEDS),
             "needs_left": max(0, len(record["needs"]) - NEEDS),
             "needy": f"{counted(len(needy), 'open job')}: {named(needy)}" if needy else "",
             "log": None if attempt is None else read_window(attempt.log, most_bytes=LOG_BYTES),
@@ -84,11 +84,6 @@ def buttons_of(row: JobRow, store: Store) -> list[Button]:
 def _without_texts(record: dict[str, object]) -> dict[str, object]:
     """Return a record without what its owner has written: that stands above."""
     return {**record, "tags": [], "owner_note": None}
-
-
-def _first(needs: Sequence[JobRow]) -> list[JobRow]:
-    """Return the jobs that come before another, those that are not done first."""
-    return sorted(needs, key=lambda need: (need.state is State.DONE, need.id))[:NEEDS]
 
 
 def _result(record: dict[str, object]) -> list[tuple[object, object]]:

@@ -216,9 +216,11 @@ document.addEventListener("pointermove", (event) => {
   const at = ((event.clientX - box.left) / box.width) * chart.viewBox.baseVal.width;
   if (at < x[0] || at > x[1]) return;
   const texts = [];
+  let here = at;
   for (const curve of chart.querySelectorAll("polyline:not(.behind)")) {
     const points = [...curve.points];
     const near = points.reduce((best, point) => Math.abs(point.x - at) < Math.abs(best.x - at) ? point : best);
+    if (!texts.length) here = near.x;
     const share = (near.y - y[0]) / (y[1] - y[0]);
     texts.push(`${curve.dataset.name}  ${Number(value(y, share, chart.dataset.log === "1").toPrecision(4))}`);
   }
@@ -228,8 +230,9 @@ document.addEventListener("pointermove", (event) => {
   chart.append(line);
   const out = document.createElement("div");
   out.className = "read-out";
-  const step = value(x, (at - x[0]) / (x[1] - x[0]), false);
-  out.textContent = [`step ${Number(step.toPrecision(4))}`, ...texts].join("\n");
+  const step = value(x, (here - x[0]) / (x[1] - x[0]), false);
+  const digits = Math.min(9, Math.max(0, Math.ceil(3 - Math.log10(x[3] - x[2] || 1))));
+  out.textContent = [`step ${Number(step.toFixed(digits))}`, ...texts].join("\n");
   chart.parentElement.append(out);
 });
 

@@ -171,3 +171,13 @@ def test_a_job_that_is_set_aside_has_ended(store: Store) -> None:
     assert store.scheduling.claim(first, a_seat(), reason="", now=1.0) is None
     assert job_row(store, first).why.code is ReasonCode.UNREADABLE
     assert ready(store) == [second]
+
+
+def test_of_many_needs_those_that_are_not_done_are_listed_first(store: Store) -> None:
+    names = [f"command/{letter}" for letter in "abcd"]
+    a, b, c, d = enqueue(
+        store, *(a_spec(name=name) for name in names), needs={"command/d": names[:3]}
+    )
+    end(store, a, Done(at=2.0))
+    assert [job.id for job in store.read.first_needed_by(d, 2)] == [b, c]
+    assert [job.id for job in store.read.first_needed_by(d, 9)] == [b, c, a]

@@ -1,6 +1,7 @@
 """The page in a real Chromium, driven by Playwright; skipped where one of them is missing."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -197,6 +198,7 @@ def test_curves_and_the_log_grow_and_values_are_read_off(tab: "Tab", home: Home)
     playwright.expect(tab.locator("pre.log")).to_contain_text("second line")
     chart.hover()
     playwright.expect(tab.locator(".read-out")).to_contain_text("val_loss")
+    playwright.expect(tab.locator(".read-out")).to_have_text(re.compile(r"step [12](?![.\d])"))
     tab.select_option("select[name=scale]", "log")
     tab.wait_for_url("**scale=log*")
     playwright.expect(tab.locator("svg.chart[data-log='1']").first).to_be_visible()

@@ -54,7 +54,7 @@ def test_what_runs_short_stands_out() -> None:
             Disk(use="runs", free=GIB // 2, total=8 * GIB),
         ),
     )
-    found = tones(host_line(short, 200))
-    assert {found[word] for word in ("load", "memory", "disk")} == {Tone.WARN}
-    assert found["runs"] is Tone.BAD
+    tone_of = tones(host_line(short, 200))
+    assert {tone_of[word] for word in ("load", "memory", "disk")} == {Tone.WARN}
+    assert tone_of["runs"] is Tone.BAD
     assert tones(host_line(a_host(memory_used=63 * GIB), 200))["memory"] is Tone.BAD

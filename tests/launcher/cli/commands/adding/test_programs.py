@@ -46,11 +46,11 @@ def test_the_jobs_of_a_name_are_numbered_and_take_it_from_those_that_have_ended(
     launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     renamed = "2 ended jobs are called command/prep-1@1 to command/prep-2@2 from now on\n"
-    for first, said in ((1, ""), (3, renamed)):
+    for first, warning in ((1, ""), (3, renamed)):
         give(monkeypatch, b"true\ntrue\n")
         answer = launcher("add", "--from", "-", "--name", "prep")
         assert answer.out == f"{first}\tcommand/prep-1\n{first + 1}\tcommand/prep-2\n"
-        assert answer.err == said
+        assert answer.err == warning
         assert launcher("wait").code == 0
     give(monkeypatch, b"true\ntrue\ntrue\n")
     launcher("add", "--hold", "--name", "prep-3", "--", "true")
@@ -73,8 +73,8 @@ def test_files_that_are_added_at_once_get_numbers_of_their_own(store: Store) -> 
     assert [process.returncode for process in adding] == [0] * 4
     rows = store.read.jobs()
     assert [row.name for row in rows] == [f"command/{number}" for number in range(1, 801)]
-    told = {int(line.split("\t")[0]): line.split("\t")[1] for part in lines for line in part}
-    assert told == {row.id: row.name for row in rows}
+    printed = {int(line.split("\t")[0]): line.split("\t")[1] for part in lines for line in part}
+    assert printed == {row.id: row.name for row in rows}
 
 
 def test_a_number_that_is_the_name_of_another_job_gets_a_suffix(

@@ -84,7 +84,7 @@ def test_a_priority_that_was_given_later_outlives_a_change_of_settings(
 
 
 @pytest.mark.parametrize(
-    ("script", "code", "said"),
+    ("script", "code", "text"),
     [
         ("exit 3", 3, "ended with exit code 3: nothing was changed"),
         ("kill -9 $$", 3, "ended with SIGKILL: nothing was changed"),
@@ -96,12 +96,12 @@ def test_a_priority_that_was_given_later_outlives_a_change_of_settings(
     ],
 )  # fmt: skip
 def test_an_editor_that_ends_badly_or_saves_nothing_new_changes_nothing(
-    launcher: Launcher, store: Store, editor: Editor, script: str, code: int, said: str
+    launcher: Launcher, store: Store, editor: Editor, script: str, code: int, text: str
 ) -> None:
     before = a_held_job(launcher, store, "--cpus", "2")
     editor(script)
     answer = launcher("edit", "mine")
-    assert (answer.code, said in answer.err) == (code, True), answer
+    assert (answer.code, text in answer.err) == (code, True), answer
     assert job_row(store, 1).spec == before
     assert len(store.read.events_of(1)) == 1
 
@@ -185,7 +185,7 @@ def test_a_time_that_is_set_is_waited_for_by_a_job_that_is_queued_again(
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "text"),
     [
         ("lr=0.1", "'lr' is not a setting of any kind"),
         ("cpus=2", "--set resources.cpus=…"),
@@ -196,11 +196,12 @@ def test_a_time_that_is_set_is_waited_for_by_a_job_that_is_queued_again(
     ],
 )
 def test_what_cannot_be_set_is_refused_as_in_a_task_file(
-    launcher: Launcher, store: Store, word: str, said: str
+    launcher: Launcher, store: Store, word: str, text: str
 ) -> None:
     before = a_held_job(launcher, store)
     answer = launcher("edit", "mine", "--set", word)
-    assert (answer.code, said in answer.err) == (2, True), answer
+    assert (answer.code, text in answer.err) == (2, True), answer
+    assert "nothing was queued" not in answer.err
     assert job_row(store, 1).spec == before
 
 
