@@ -92,6 +92,8 @@ def test_its_steps_make_a_folder_in_which_both_commands_of_the_readme_are_ready(
     with a_project(tmp_path) as project:
         others = [path for path in sys.path if path.endswith("-packages") and Path(path).is_dir()]
         environment = project.environment | {"PYTHONPATH": os.pathsep.join(others)}
+        for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of the make that runs this test
+            environment.pop(name, None)
 
         def run(*words: str) -> str:
             done = subprocess.run(
