@@ -87,6 +87,7 @@ class Admission:
         self._startable = StartableJobs(gpus, fork_servers)
         self._explained = time.monotonic()
         self._next_time: float | None = 0.0  # when the pause of the next job ends
+        self._decided_at = 0.0  # when the newest decision was made
         self._gpus_wanted = False  # something waits for a GPU
         self.flow_in_turn: Flow | None = None  # the only one that waits, if its jobs are all alike
 
@@ -207,6 +208,11 @@ class Admission:
         self._queue.explain(reasons)
 
     def _end_pauses(self, now: float, result: TurnResult) -> None:
+        if (
+            now < self._decided_at
+        ):  # the clock was set back: what was to end soon would not for long
+            self.read_pauses()
+        self._decided_at = now
         if self._next_time is not None and now >= self._next_time:
             self._next_time = self._queue.let_go(now)
         if self._next_time is not None:
