@@ -31,6 +31,7 @@ from launcher.system.scheduler_lock import Right
 logger = logging.getLogger(__name__)
 
 LOG_BYTES = 8 << 20  # of the scheduler's log; one older log is kept
+LEAVE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # at the next turn
 
 
 def main(argv: Sequence[str]) -> int:
@@ -80,12 +81,14 @@ def main(argv: Sequence[str]) -> int:
         absent=lambda: probe.absent,
         backends=ConfiguredBackends(os.environ, _Once()),
     )
-    scheduler.leave_at(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    scheduler.leave_at(*LEAVE)
     home.scheduler_record.unlink(missing_ok=True)  # a predecessor's
     housekeeping()
     logger.info("scheduler pid=%d version=%s", os.getpid(), __version__)
     gc.freeze()  # what is there now stays, and need not be looked at again
     scheduler.run()
+    # who asks for what is under way already does not kill it while the interpreter ends
+    signal.pthread_sigmask(signal.SIG_BLOCK, LEAVE)
     with contextlib.suppress(OSError, MachineError):  # the disk is full, or the home is gone
         if home.exists() and right.keep():  # who comes next need not wait for our end
             write_json(home.scheduler_record, record | {"left": time.time()}, mode=0o600)
