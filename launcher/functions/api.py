@@ -1,14 +1,16 @@
 """`submit`, `submit_many` and `future`, as `launcher.api` offers them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
-from launcher.errors import UsageError
+from launcher.errors import UnknownName, UsageError
 from launcher.functions.future import Future
 from launcher.functions.options import JobOptions
 from launcher.functions.submit import Asked, submit_calls
 from launcher.functions.task_files import Run, submit_plan
+from launcher.system.text import is_utf8
 
 if TYPE_CHECKING:  # planning is imported where a task file comes
     from launcher.planning.plan import Plan
@@ -16,6 +18,7 @@ if TYPE_CHECKING:  # planning is imported where a task file comes
 Value = TypeVar("Value")
 Job = Future[Any] | Run | int
 After = Job | Iterable[Job]
+_OF_TASK_FILES = [*signature(submit_plan).parameters][1:]  # the options of a task file
 
 
 @overload
@@ -81,6 +84,12 @@ def submit(function: Any, /, *arguments: Any, **options: Any) -> Any:
         )
     if arguments:
         raise UsageError("a task file takes no arguments; give settings=['key=value']")
+    for option in options:
+        if option not in _OF_TASK_FILES:
+            raise UsageError(
+                f"{UnknownName('option', option, _OF_TASK_FILES)}; what jobs ask for stands in the "
+                f"task file: settings=['resources.cpus=4']"
+            )
     return submit_plan(function, **options)
 
 
@@ -135,6 +144,8 @@ def _submit_calls(
     hold: bool = False,
     **options: Any,
 ) -> list[Future[Value]]:
+    if not is_utf8(name):
+        raise UsageError(f"name: {name!r} is no UTF-8 text")
     asked = Asked(
         name=name,
         after=_numbers("after", after),

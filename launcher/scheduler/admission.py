@@ -12,6 +12,7 @@ from launcher.scheduler.dispatch.placement import elsewhere
 from launcher.scheduler.endings.ended_attempts import Endings
 from launcher.scheduler.gpus.attempt_places import paused
 from launcher.scheduler.gpus.gpu_state import Accelerators
+from launcher.scheduler.pauses import Pauses
 from launcher.scheduler.policy.backfill import Patience
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.fair_share import Courtesy, starves_of, wish_of
@@ -86,8 +87,7 @@ class Admission:
         self._watchdog, self._line = Watchdog(), WaitingLine(store.scheduling)
         self._startable = StartableJobs(gpus, fork_servers)
         self._explained = time.monotonic()
-        self._next_time: float | None = 0.0  # when the pause of the next job ends
-        self._decided_at = 0.0  # when the newest decision was made
+        self.pauses = Pauses(store.scheduling)
         self._gpus_wanted = False  # something waits for a GPU
         self.flow_in_turn: Flow | None = None  # the only one that waits, if its jobs are all alike
 
@@ -109,10 +109,6 @@ class Admission:
     def exclude(self, job: int) -> None:
         """Try other jobs before one that the machine could not start."""
         self._startable.exclude(job)
-
-    def read_pauses(self) -> None:
-        """Read at the next decision which pauses have ended: one may have begun or been lifted."""
-        self._next_time = 0.0
 
     def look_at_gpus(self, result: TurnResult) -> None:
         """Have the GPUs looked at while a job runs there, or waits for one, or has ended there."""
@@ -136,7 +132,7 @@ class Admission:
             Why the first job of each lane does not start, None where it does.
         """
         now, self.flow_in_turn = self._clock(), None
-        self._end_pauses(now, result)
+        self.pauses.end(now, result)
         ready = self._ready(requests, now)
         if not self._dispatch.concerns(job.lane for job in ready):
             return self._decide_here(ready, requests, result, now)
@@ -206,18 +202,6 @@ class Admission:
             return
         self._explained = time.monotonic()
         self._queue.explain(reasons)
-
-    def _end_pauses(self, now: float, result: TurnResult) -> None:
-        if (
-            now < self._decided_at
-        ):  # the clock was set back: what was to end soon would not for long
-            self.read_pauses()
-        self._decided_at = now
-        if self._next_time is not None and now >= self._next_time:
-            self._next_time = self._queue.let_go(now)
-        if self._next_time is not None:
-            result.waiting = True
-            result.soon(self._next_time - now)
 
     def _ready(self, requests: Requests, now: float) -> list[ReadyJob]:
         most = self._cpus + self._dispatch.slots

@@ -70,11 +70,11 @@ class AttemptNews:
             readable: the descriptors that are readable; None: not known.
         """
         for claim, outcome in self._hearing.bury():
-            self._admission.read_pauses()
+            self._admission.pauses.read()
             self._succession.forbid()
             self._follow(claim, outcome)
         for attempt, news in self._attempts.take_news(readable):
-            self._admission.read_pauses()  # a failure may have begun a pause
+            self._admission.pauses.read()  # a failure may have begun a pause
             if isinstance(attempt, Supervised):
                 self._fork_servers.give_back(attempt.environment, attempt.supervisor)
             if isinstance(attempt, Supervised) and isinstance(news, Done):
@@ -85,7 +85,7 @@ class AttemptNews:
 
     def cannot_start(self, claim: Claim, why: Unusable) -> None:
         """End an attempt for which there is no supervisor."""
-        self._admission.read_pauses()  # its end may begin a pause
+        self._admission.pauses.read()  # its end may begin a pause
         self._follow(claim, find_out(claim, partial(self._unstarted, claim, why)))
 
     def _unstarted(self, claim: Claim, why: Unusable) -> Outcome | Watch:

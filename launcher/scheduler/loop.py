@@ -203,7 +203,7 @@ class Scheduler:
         for mend in (self._sleeper.mend, self._housekeeping):
             with self._troubles.survived(OSError):  # the next look tries it again
                 mend()
-        self._admission.read_pauses()
+        self._admission.pauses.read()
         return True
 
     def _turn(self) -> TurnResult:

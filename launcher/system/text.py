@@ -22,6 +22,11 @@ def harmless(text: str) -> str:
     return text if text.isprintable() else text.translate(_VISIBLE)
 
 
+def is_utf8(text: str) -> bool:
+    """Tell whether a text can be stored: bytes that are no UTF-8 come from a command line as surrogates."""
+    return text == text.encode(errors="replace").decode()
+
+
 def shell_line(argv: Iterable[str]) -> str:
     """Return a command line that a shell reads back word by word; it is one line, whatever the words hold."""
     return " ".join(map(_quoted, argv))

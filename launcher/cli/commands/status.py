@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import click
@@ -18,6 +18,8 @@ from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.run_turns import screen_order
 from launcher.screens.clusters.pilots_now import NO_PILOTS, Pilots, seen_pilots
 from launcher.screens.format import JobLine, iso, tabbed
+from launcher.screens.host.host_facts import Host
+from launcher.screens.host.host_reader import HostReader
 from launcher.screens.job_records import job_records
 from launcher.screens.queue_view import listing, screen_lines
 from launcher.screens.snapshots import RECENT, WAITING, Snapshots, lines_of, scheduler_of
@@ -25,7 +27,7 @@ from launcher.screens.terminal import say, width
 from launcher.states import ENDED, OPEN, State
 from launcher.store.client import open_queue, revive_if_dead
 from launcher.store.queue import Store
-from launcher.store.rows import JobRow
+from launcher.store.rows import Claim, JobRow
 from launcher.system.files import Json
 from launcher.system.home_checks import mounts, network_warning
 from launcher.system.paths import Home, find_home
@@ -48,6 +50,7 @@ class Report:
     counts: Mapping[State, int] = field(default_factory=dict)
     groups: Sequence[Row] = ()
     pilots: Pilots = NO_PILOTS
+    host: Host | None = None  # where JSON is asked for
 
     def record(self) -> dict[str, Json]:
         """Return the report for JSON."""
@@ -59,6 +62,7 @@ class Report:
             "scheduler": scheduler_record(self.home),
             "counts": {state: self.counts.get(state, 0) for state in State},
             "groups": groups,
+            "host": None if self.host is None else self.host.record(),
             **self.pilots.record(),
             "truncated": any(self.left_out.values()),
             "left_out": dict(self.left_out),
@@ -113,7 +117,7 @@ def command(
         if patterns and not everything:
             with open_queue():  # which says that there is no queue
                 return 0
-        report = Report(home=home)
+        report = Report(home=home, host=_host(home, ()))
         click.echo(json.dumps(report.record()) if as_json else "no jobs", err=not as_json)
         return 0
     with open_queue() as (_, store):
@@ -219,7 +223,12 @@ def _report(home: Home, store: Store, patterns: Sequence[str], *, as_json: bool)
             counts=counts,
             groups=groups_of(store, running),
             pilots=seen_pilots(home) if as_json else NO_PILOTS,
+            host=_host(home, store.scheduling.claims()) if as_json else None,
         )
+
+
+def _host(home: Home, claims: Iterable[Claim]) -> Host:
+    return HostReader(home.folder).look([claim for claim in claims if not claim.pilot])
 
 
 def _there(counts: Mapping[State, int], what: str) -> int:

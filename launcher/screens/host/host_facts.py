@@ -1,6 +1,8 @@
 """The machine at one moment, and what the kernel's files say of it, as values."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+
+from launcher.system.files import Json
 
 HOME, RUNS = "home", "runs"  # what a disk is for
 
@@ -38,6 +40,19 @@ class Host:
         if self.busy is None or self.ours is None:
             return None
         return max(0.0, self.busy - self.ours)
+
+    def record(self) -> dict[str, Json]:
+        """Return for JSON what a single look tells: no measures of work, which need two."""
+        disks: list[Json] = [asdict(disk) for disk in self.disks]
+        return {
+            "cores": self.cores,
+            "usable": self.usable,
+            "promised": self.promised,
+            "load": self.load,
+            "memory": self.memory,
+            "memory_used": self.memory_used,
+            "disks": disks,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 
 from launcher.errors import UsageError
 from launcher.store.connection import Connection
+from launcher.system.text import is_utf8
 
 LONGEST_TAG, LONGEST_NOTE = 64, 10_000  # characters
 TAG_RULE = f"one word of at most {LONGEST_TAG} letters, digits and _.@/=-"
@@ -28,7 +29,7 @@ def check_note(text: str) -> None:
         raise UsageError(
             f"a note has at most {LONGEST_NOTE:,} characters; this one has {len(text):,}"
         )
-    if text != text.encode(errors="replace").decode():
+    if not is_utf8(text):
         raise UsageError("the note is no UTF-8 text")
 
 

@@ -293,6 +293,8 @@ def test_what_the_machine_can_never_give_and_an_unknown_option_are_refused(store
         UsageError, match="after: expected futures, runs or numbers of jobs, got 'x'"
     ):
         submit(int, after="x")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"name: .* is no UTF-8 text"):
+        submit(int, name="a\udcff")
     assert store.read.jobs() == []
 
 

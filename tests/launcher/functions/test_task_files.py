@@ -67,3 +67,5 @@ def test_what_is_no_function_and_no_task_file_is_refused(home: Home) -> None:
         submit(3)  # type: ignore[call-overload]
     with pytest.raises(UsageError, match="takes no arguments"):
         submit("a.yaml", 3)  # type: ignore[call-overload]
+    with pytest.raises(UsageError, match=r"unknown option 'cpus'.*resources\.cpus=4"):
+        submit("a.yaml", cpus=3)  # type: ignore[call-overload]

@@ -1,6 +1,8 @@
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -260,6 +262,21 @@ def test_looking_needs_no_heavy_imports(home: Home, store: Store) -> None:
     )
     said = subprocess.check_output([sys.executable, "-c", script], text=True)
     assert said.splitlines()[-1] == "[]"
+
+
+def test_status_tells_programs_how_the_machine_is(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    enqueue(store, a_spec())
+    host = json.loads(launcher("status", "--json").out)["host"]
+    assert host["cores"] == os.cpu_count()
+    assert 0 < host["memory_used"] < host["memory"]
+    (disk,) = host["disks"]
+    assert disk["use"] == "home"
+    assert 0 < disk["free"] <= disk["total"] == shutil.disk_usage(home.folder).total
+    assert host["promised"] == 0
+    claimed(store, 1)
+    assert json.loads(launcher("status", "--json").out)["host"]["promised"] == 1
 
 
 def test_what_status_leaves_out_is_counted(launcher: Launcher, store: Store) -> None:

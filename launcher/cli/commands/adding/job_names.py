@@ -1,11 +1,11 @@
 """Names of added jobs: given, numbered, or taken from jobs that have ended."""
 
-import os
 from dataclasses import dataclass
 
 from launcher.errors import UsageError
 from launcher.states import OPEN, State
 from launcher.store.queue import Store
+from launcher.system.text import is_utf8
 
 PREFIX = "command/"  # of every name
 
@@ -20,7 +20,7 @@ def checked_name(name: str | None) -> str:
         return ""
     if not name:
         raise UsageError("a job's name has at least one character; without --name it gets a number")
-    if name != os.fsencode(name).decode(errors="replace"):
+    if not is_utf8(name):
         raise UsageError(f"the name {name!r} is no UTF-8 text; give another --name")
     return f"{PREFIX}{name.removeprefix(PREFIX) or name}"
 
