@@ -41,7 +41,8 @@ class QueueReader:
         self._settings: Background[None, Mapping[int, Settings]] = Background(
             lambda _: index.read()
         )
-        self._queue = Queue(home, lookout=Lookout(Nvml().snapshot, _unneeded))
+        # no processes of jobs are measured: an open page costs less than that would
+        self._queue = Queue(home, lookout=Lookout(Nvml().snapshot, _unneeded), measures=False)
 
     async def run(self, work: Callable[[View], T]) -> T:
         """Return what a function makes of the queue as it is now."""

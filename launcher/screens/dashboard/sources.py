@@ -66,6 +66,7 @@ class Queue:
         lookout: Lookout | None = None,
         recorder: Recorder | None = None,
         clock: Callable[[], float] = time.time,
+        measures: bool = True,
     ) -> None:
         """Look at the queue in a home.
 
@@ -74,10 +75,12 @@ class Queue:
             lookout: looks at the GPUs where the scheduler does not.
             recorder: writes every screen down.
             clock: tells the seconds since 1970.
+            measures: jobs' processes and the disks of runs are looked at, too, in a thread.
         """
         self.home: Home = home
         self.store: Store | None = None
         self._lookout, self._recorder, self._clock = lookout, recorder, clock
+        self._measures = measures
         self._snapshots: Snapshots | None = None
         self._found: tuple[str, tuple[JobLine, ...] | None] = ("", None)
         self._search_at = 0.0  # when to search for the same again
@@ -138,7 +141,11 @@ class Queue:
             check_home(self.home)
             self.store = Store(self.home)
             self._snapshots = Snapshots(
-                self.home, self.store, lookout=self._lookout, clock=self._clock, measures=True
+                self.home,
+                self.store,
+                lookout=self._lookout,
+                clock=self._clock,
+                measures=self._measures,
             )
 
 

@@ -26,6 +26,7 @@ from launcher.system.processes import cores
 LEAST_PAUSE_S = 2.0  # between two measurements of jobs
 SHARE = 0.01  # of its time that measuring may take: jobs may have very many processes
 PATIENCE_S = 10.0  # for a measurement
+_LEAST_TICKS = 25  # of each core, for which its work is told: a quarter of a second
 _USAGE = ("memory.current", "memory.usage_in_bytes")  # of a group, version 2 and 1
 
 
@@ -59,6 +60,7 @@ class HostReader:
         """
         self._home, self._measures, self._root, self._clock = home, measures, root, clock
         self._cpu: CpuTime | None = None
+        self._busy: float | None = None
         self._measured = Measured()
         self._times: tuple[float, ProcessTimes] | None = None
         self._thread: threading.Thread | None = None
@@ -72,12 +74,11 @@ class HostReader:
             runs: folders in which runs write.
         """
         stat = cpu_time(self._text("proc/stat"))
-        before, self._cpu = self._cpu, stat
+        self._note_work(stat)
         if self._measures:
             self._measure_beside([claim.pid for claim in claims if claim.pid > 0], runs)
         measured = Measured() if self._is_overdue() else self._measured
-        busy = None if stat is None or before is None else stat.since(before)
-        ours = measured.ours
+        busy, ours = self._busy, measured.ours
         total, used = self._memory()
         home = disk_of(HOME, self._home)
         return Host(
@@ -93,6 +94,14 @@ class HostReader:
             memory_ours=measured.memory_ours,
             disks=(*([home] if home else []), *measured.disks),
         )
+
+    def _note_work(self, stat: CpuTime | None) -> None:
+        """Work out how busy the cores were since the last look; looks close together share an answer."""
+        before = self._cpu
+        if stat is None or before is None:
+            self._cpu, self._busy = stat, None
+        elif abs(stat.total - before.total) >= _LEAST_TICKS * stat.cores:
+            self._cpu, self._busy = stat, stat.since(before)
 
     def _memory(self) -> tuple[int, int]:
         """Return the bytes that we can use, and how many of them are in use."""

@@ -6,6 +6,7 @@ from launcher.errors import counted
 from launcher.screens.clusters.pilots_view import draw_pilots
 from launcher.screens.format import JobLine
 from launcher.screens.gpu_view import notes
+from launcher.screens.host.host_line import host_line
 from launcher.screens.queue_view import briefly
 from launcher.screens.screen import Screen
 from launcher.states import ENDED
@@ -14,6 +15,7 @@ from launcher.web.pages.page import Address, Content, Page, View
 from launcher.web.pages.shown import GpuRow, ProgressRow, memory_bar
 
 WAITING = 40
+HOST_COLUMNS = 120  # in which all of the line has room: a browser breaks it
 PILOT_COLUMNS = 96  # of the table of pilots, whose lines are drawn as for a terminal
 
 
@@ -26,6 +28,7 @@ def fill(view: View, address: Address) -> Content:  # noqa: ARG001  # as every p
         values={
             "screen": screen,
             "gpus": list(_gpus(screen)),
+            "host": host_line(screen.host, HOST_COLUMNS).spans if screen.host else (),
             "runs": list(_runs(screen)),
             "pilots": draw_pilots(screen.pilots, screen.at, PILOT_COLUMNS),
             "waiting": _waiting(screen),

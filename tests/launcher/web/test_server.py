@@ -1,5 +1,6 @@
 import contextlib
 import os
+import re
 import resource
 import signal
 import socket
@@ -92,6 +93,13 @@ def test_what_is_not_there_is_said(page: Page) -> None:
     for path in ("jobs/77", "nothing", "jobs/1/eat", "static/none.js", "jobs/1/log/raw"):
         assert page.get(path).status == 404
     assert page.get("jobs/1/log?attempt=3").status == 404
+
+
+def test_the_first_page_tells_in_a_line_how_the_machine_is(page: Page) -> None:
+    text = re.sub(r"<[^>]*>", "", page.get("").text)
+    assert re.search(
+        rf"host: \S+/{os.cpu_count()} cores .*memory \S+ GiB .*disk \S+ .iB free", text
+    )
 
 
 def test_a_change_is_asked_about_and_then_made(page: Page, store: Store) -> None:

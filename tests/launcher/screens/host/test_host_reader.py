@@ -33,6 +33,18 @@ def test_a_machine_is_read_from_its_files(tmp_path: Path) -> None:
     assert reader.look([]).busy == 1.0
 
 
+def test_looks_close_together_share_how_busy_the_cores_are(tmp_path: Path) -> None:
+    a_machine(tmp_path, STAT)
+    reader = HostReader(tmp_path, root=tmp_path)
+    reader.look([])
+    a_machine(tmp_path, STAT.replace("cpu  100 10 40 800", "cpu  150 10 40 850"))
+    assert reader.look([]).busy == 1.0
+    a_machine(tmp_path, STAT.replace("cpu  100 10 40 800", "cpu  154 10 40 850"))  # for 20 ms
+    assert reader.look([]).busy == 1.0
+    a_machine(tmp_path, STAT.replace("cpu  100 10 40 800", "cpu  250 10 40 850"))
+    assert reader.look([]).busy == 2.0
+
+
 def test_in_a_group_with_a_limit_its_own_memory_counts(tmp_path: Path) -> None:
     a_machine(tmp_path, STAT)
     group = tmp_path / "sys/fs/cgroup/jobs"
