@@ -22,7 +22,7 @@ from launcher.web.site import Site
 
 MOST_STREAMS = 60  # open pages; a browser closes those that nobody sees
 LOOK_EVERY_S = 1.0
-SHARE = 0.008  # of a core, for each page that is open
+SHARE = 0.005  # of a core, for each page that is open; server and looks take about as much again
 RENEW_S = 15.0  # a page is rendered so often whether anything has changed or not
 ALIVE_EVERY_S = 20.0  # a comment is sent, so that it is known that a browser has gone
 _COMMENT = b":\n\n"
