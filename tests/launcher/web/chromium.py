@@ -1,7 +1,7 @@
 """A real Chromium, driven by Playwright: modules that use it skip themselves where one of them is missing."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
 PATIENCE_MS = 30_000
-WIDE = (1400, 900)  # pixels
+WIDE, PHONE = (1400, 900), (400, 800)  # pixels
 
 
 @contextmanager
@@ -42,6 +42,30 @@ def a_tab(browser: "Browser", link: str) -> Iterator["Page"]:
     yield tab
     context.close()
     assert not errors
+
+
+def check_phones(browser: "Browser", link: str, paths: Iterable[str], content: str = "h1") -> None:
+    """Check that no page needs scrolling sideways on a phone, in either theme.
+
+    Args:
+        browser: in which pages are opened.
+        link: the server's first link.
+        paths: of the pages.
+        content: a selector; it is waited for, as some parts of a page come later.
+    """
+    for theme in ("light", "dark"):
+        context = browser.new_context(
+            viewport={"width": PHONE[0], "height": PHONE[1]}, color_scheme=theme, has_touch=True
+        )
+        tab = context.new_page()
+        tab.goto(link)
+        root = tab.url
+        for path in paths:
+            tab.goto(f"{root}{path}")
+            tab.locator(content).first.wait_for(timeout=PATIENCE_MS)
+            width = tab.evaluate("document.documentElement.scrollWidth")
+            assert width <= PHONE[0], path
+        context.close()
 
 
 def until_alive(tab: "Page", place: str, text: str) -> None:

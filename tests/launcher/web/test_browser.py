@@ -14,7 +14,7 @@ from launcher.system.paths import Home, make_home
 from launcher.workers.progress.writer import Progress
 from tests.build import a_context, a_spec, claimed, enqueue, in_state, job_row, until
 from tests.launcher.web.browser import Page, served
-from tests.launcher.web.chromium import CHROMIUM, a_chromium, a_tab, until_alive
+from tests.launcher.web.chromium import CHROMIUM, a_chromium, a_tab, check_phones, until_alive
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -213,18 +213,8 @@ def test_a_server_that_has_ended_is_said(tab: "Tab", served_page: Page) -> None:
 def test_a_phone_needs_no_scrolling_sideways_in_either_theme(
     chromium: "Browser", served_page: Page
 ) -> None:
-    for theme in ("light", "dark"):
-        context = chromium.new_context(
-            viewport={"width": 400, "height": 800}, color_scheme=theme, has_touch=True
-        )
-        tab = context.new_page()
-        tab.goto(served_page.link)
-        root = tab.url
-        for path in ("", "jobs", "jobs/1", "jobs/1/log", "jobs/2/hold", "curves?job=1"):
-            tab.goto(f"{root}{path}")
-            width = tab.evaluate("document.documentElement.scrollWidth")
-            assert width <= 400, path
-        context.close()
+    paths = ("", "jobs", "jobs/1", "jobs/1/log", "jobs/2/hold", "curves?job=1")
+    check_phones(chromium, served_page.link, paths, "main")
 
 
 def test_without_javascript_the_page_reads_and_steers(

@@ -10,7 +10,7 @@ from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.workers.progress.writer import Progress
 from tests.launcher.web.browser import Page, served
-from tests.launcher.web.chromium import CHROMIUM, PATIENCE_MS, a_chromium, a_tab, until_alive
+from tests.launcher.web.chromium import CHROMIUM, a_chromium, a_tab, check_phones, until_alive
 from tests.launcher.web.made_runs import SVG, a_png, a_training
 
 if TYPE_CHECKING:
@@ -164,19 +164,8 @@ def test_a_run_renews_itself(tab: "Tab", store: Store, tmp_path: Path) -> None:
 def test_a_phone_needs_no_scrolling_sideways_in_either_theme(
     chromium: "Browser", served_page: Page
 ) -> None:
-    for theme in ("light", "dark"):
-        context = chromium.new_context(
-            viewport={"width": 400, "height": 800}, color_scheme=theme, has_touch=True
-        )
-        tab = context.new_page()
-        tab.goto(served_page.link)
-        root = tab.url
-        for path in ("runs", "runs/1", "runs/compare?run=1&run=2"):
-            tab.goto(f"{root}{path}")
-            tab.locator("table.results, tr[data-run]").first.wait_for(timeout=PATIENCE_MS)
-            width = tab.evaluate("document.documentElement.scrollWidth")
-            assert width <= 400, path
-        context.close()
+    paths = ("runs", "runs/1", "runs/compare?run=1&run=2")
+    check_phones(chromium, served_page.link, paths, "table.results, tr[data-run]")
 
 
 def test_without_javascript_runs_are_filtered_and_compared(
