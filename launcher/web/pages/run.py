@@ -7,7 +7,6 @@ from launcher.screens.format import ORDER, harmless
 from launcher.screens.snapshots import lines_of
 from launcher.states import State
 from launcher.store.listing.run_listing import RunListing, RunRecord
-from launcher.system.files import stamp
 from launcher.web.pages.page import Address, Content, NotThere, Page, View
 from launcher.web.runs.background import Look
 from launcher.web.runs.result_table import Wish, result_table
@@ -69,8 +68,16 @@ def mark_of_runs(runs: Sequence[RunRecord], now: float) -> Hashable:
         now: in seconds since 1970: what lies deeper in a folder is looked for once in a while.
     """
     ends = tuple((run.id, tuple(sorted(run.counts.items())), run.ended) for run in runs)
-    folders = tuple(stamp(str(Path(run.root) / "runs" / run.name)) for run in runs)
+    folders = tuple(_changed_at(Path(run.root, "runs", run.name)) for run in runs)
     return ends, folders, now // LOOK_EVERY_S
+
+
+def _changed_at(folder: Path) -> int | None:
+    """Return when a file in a folder was made or deleted last; None where there is no such folder."""
+    try:
+        return folder.stat().st_mtime_ns
+    except (OSError, ValueError):  # ValueError: no folder can have such a name
+        return None
 
 
 def wish_of(address: Address) -> Wish:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from launcher.store.listing.run_listing import RunRecord
 from launcher.store.queue import Store
 from launcher.system.paths import Home
+from launcher.web.pages.run import mark_of_runs
 from launcher.web.runs.pictures import MOST_BYTES
 from tests.build import a_spec, claimed, enqueue, until
 from tests.launcher.web.browser import Page, events, served
@@ -186,6 +188,16 @@ def test_a_report_that_is_written_later_appears(page: Page, root: Path) -> None:
     shown(page, "runs/1", "★")
     (root / "runs" / "night" / "report.html").write_text(REPORT)
     until(lambda: "report.html" in page.get("runs/1").text, "the report appears", 60)
+
+
+def test_a_new_file_in_a_runs_folder_has_it_read_again_at_once(root: Path) -> None:
+    run = RunRecord(
+        id=1, name="night", root=str(root), share=1.0, submitted=1.0, started=None, ended=None
+    )
+    before = mark_of_runs([run], now=60.0)
+    assert mark_of_runs([run], now=61.0) == before
+    (root / "runs" / "night" / "report.html").write_text(REPORT)
+    assert mark_of_runs([run], now=61.0) != before
 
 
 def test_nothing_else_is_sent(page: Page, root: Path) -> None:
