@@ -11,12 +11,12 @@ from launcher.errors import Error, UsageError
 from launcher.job_options.notifications import Event
 from launcher.notify import outbox
 from launcher.notify.bundles import noted, ripe, with_notes
-from launcher.notify.gpu_faults import faults_noted, pilot_faults_noted
+from launcher.notify.gpu_faults import pilot_faults_noted
 from launcher.notify.gpu_sight import GpuSight
-from launcher.notify.idle_gpus import Sight, for_gpus, free_gpus, looked
+from launcher.notify.machine_news import GPU_LOOK_S, MachineNews
 from launcher.notify.sending import Answer, Sending, refused
 from launcher.notify.settings import NotifySettings, configured_notify
-from launcher.notify.state import Delivery, Idle, Notices, read_notices, write_notices
+from launcher.notify.state import Delivery, Notices, read_notices, write_notices
 from launcher.scheduler.remote.nodes_file import past_pilots
 from launcher.states import State
 from launcher.store.opening import open_to_read
@@ -26,13 +26,11 @@ from launcher.system.daemon_control import scheduler_pid, this_version, version_
 from launcher.system.error_log import EXPECTED, Troubles
 from launcher.system.files import read_json, stamp
 from launcher.system.paths import Home
-from launcher.system.processes import boot_id
 
 logger = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # between two looks at what happened
 SENDING_S = 0.1  # likewise at messages that are under way
-GPU_LOOK_S = 60.0  # likewise at GPUs that may idle
 GRACE_S = 3.0  # without a scheduler: another one may take its place
 LONGEST_STAY_S = 86_400.0  # without a scheduler, for messages that wait
 
@@ -59,19 +57,17 @@ class Service:
             gpus: looks at them.
         """
         self._home, self._environ, self._clock, self._uptime = home, environ, clock, uptime
-        self._gpus = gpus or GpuSight(home)
         self._host = socket.gethostname()
         self._notices = read_notices(home)
         self._sendings: dict[str, tuple[Delivery, Sending]] = {}  # by target
+        self._machine = MachineNews(home, gpus or GpuSight(home), self._reader, uptime)
         self._troubles = Troubles()
         self._settings: NotifySettings | None = None
         self._is_broken = False  # the user's file is
-        self._devices: tuple[str, ...] | None = None
         self._file: object = ()  # the stamp of the user's file
         self._database: object = None  # the stamps of the queue's
-        self._gpus_at: float | None = None  # when they were looked at, by `uptime`
         self._record: object = None  # the stamp of the scheduler's record
-        self._alone_since: float | None = None  # likewise: since when no scheduler lives
+        self._alone_since: float | None = None  # since when no scheduler lives, by `uptime`
 
     def step(self) -> float:
         """Do all that is due; return after how many seconds to look again."""
@@ -90,7 +86,7 @@ class Service:
         """Take in all that happened, and put it down; what could not be put down is read again."""
         try:
             notices = self._listened(self._notices, settings, now)
-            notices = self._seen(notices, settings, served=served, now=now)
+            notices = self._machine.noted(notices, settings, served=served, now=now)
             self._keep(self._posted(notices, settings, now))
         except BaseException:
             self._database = None
@@ -150,7 +146,7 @@ class Service:
             self._file, self._is_broken = file, False
             self._settings = configured_notify(self._environ)
             rules = read_configuration(self._environ).rules
-            self._devices = None if rules is None else rules.devices
+            self._machine.devices = None if rules is None else rules.devices
         except UsageError as error:
             logger.warning("config.toml trouble=%r; no message is sent", str(error))
             self._settings, self._is_broken = None, True
@@ -190,47 +186,6 @@ class Service:
     def _counts(self, run: int, since: float) -> Mapping[State, int]:
         with self._reader() as reader:
             return reader.ended_since(run, since)
-
-    def _seen(
-        self, notices: Notices, settings: NotifySettings, *, served: bool, now: float
-    ) -> Notices:
-        """Return the notices with what is to be said of the GPUs."""
-        wanted = settings.of_machine
-        if Event.GPU_FAILED in wanted and (look := self._gpus.news()) is not None:
-            faults, notes = faults_noted(notices.faults, look.gpus, now)
-            machine = with_notes(notices.machine, notes, now)
-            notices = replace(notices, faults=faults, machine=machine)
-        if Event.GPU_IDLE in wanted and self._is_gpu_look_due(settings):
-            sight = self._sight(served=served, now=now)
-            idle, notes = looked(notices.idle, sight, settings.gpu_idle_s)
-            notices = replace(notices, idle=idle, machine=with_notes(notices.machine, notes, now))
-        elif Event.GPU_IDLE not in wanted:
-            notices = replace(notices, idle=Idle())
-        return notices
-
-    def _is_gpu_look_due(self, settings: NotifySettings) -> bool:
-        uptime = self._uptime()
-        pause_s = min(GPU_LOOK_S, settings.gpu_idle_s / 4)
-        if self._gpus_at is not None and uptime < self._gpus_at + pause_s:
-            return False
-        self._gpus_at = uptime
-        return True
-
-    def _sight(self, *, served: bool, now: float) -> Sight:
-        with self._reader() as reader:
-            waiting = for_gpus(reader.waiting())
-            in_use = reader.gpus_in_use() if waiting else frozenset()
-        # nobody asks a driver where nothing waits
-        gpus = self._gpus.gpus() if waiting else ()
-        return Sight(
-            at=now,
-            uptime=self._uptime(),
-            boot=boot_id(),
-            free=free_gpus(gpus, in_use, self._devices),
-            waiting=waiting,
-            stopped=self._home.stop.exists(),
-            served=served,
-        )
 
     # --- what is sent
 
