@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from launcher.errors import Place
+from launcher.ids import is_word
 from launcher.job_options.registry import job_options
 from launcher.job_options.request import JobRequest
 from launcher.kind_interface.kind import Kind, Role
@@ -33,6 +34,7 @@ from launcher.taskfile.yaml_tree import TRUTHS, Fields, Given, Node, Scalar
 
 _FOLLOWS = ("after", "after_any")
 _COMMON = (*_FOLLOWS, "resources", "settings")
+_LONGEST_NAME = 100  # of a job, in characters
 WORDS: Mapping[Role, tuple[str, ...]] = {
     Role.DATA: ("name", *_COMMON),
     Role.POISON: ("resources", "settings"),
@@ -281,3 +283,15 @@ def needed(raw: RawEntry, word: str, scope: Scope) -> Node | None:
     place = raw.place if node is None else node.place
     scope.blame(place, "missing-word", f"{raw.kind.name} needs '{word}': {wanted}")
     return None
+
+
+def given_name(raw: RawEntry, scope: Scope) -> tuple[bool, str | None]:
+    """Return whether an entry's name can be one, and the name; None where there is none."""
+    node = raw.words.get("name")
+    if node is None or is_null(node):
+        return True, None
+    if isinstance(node, Scalar) and is_word(node.text) and len(node.text) <= _LONGEST_NAME:
+        return True, node.text
+    wanted = f"expected a name of at most {_LONGEST_NAME} letters, digits and ._+-"
+    scope.blame(node.place, "name", wanted)
+    return False, None

@@ -16,7 +16,13 @@ from launcher.taskfile.entries import (
     UnlearnEntry,
     companion,
 )
-from launcher.taskfile.entry_reader import RawEntry, check_variables, needed, read_raw_entry
+from launcher.taskfile.entry_reader import (
+    RawEntry,
+    check_variables,
+    given_name,
+    needed,
+    read_raw_entry,
+)
 from launcher.taskfile.legacy_names import old_note
 from launcher.taskfile.resources import request_for
 from launcher.taskfile.scope import Scope
@@ -259,7 +265,7 @@ def _benchmark(raw: RawEntry, scope: Scope) -> BenchmarkEntry | None:
 
 
 def _folder(raw: RawEntry, scope: Scope) -> FolderEntry | None:
-    sound, name = _given_name(raw, scope)
+    sound, name = given_name(raw, scope)
     variants = folder_variants_of(raw, scope)
     if not sound or not variants:
         return None
@@ -274,18 +280,8 @@ def _folder(raw: RawEntry, scope: Scope) -> FolderEntry | None:
     )
 
 
-def _given_name(raw: RawEntry, scope: Scope) -> tuple[bool, str | None]:
-    """Return whether an entry's name can be one, and the name; None where there is none."""
-    node = raw.words.get("name")
-    name = node.text if isinstance(node, Scalar) and not is_null(node) else None
-    if node is not None and not is_null(node) and (name is None or not _is_name(name)):
-        scope.blame(node.place, "name", "expected a name of at most 100 letters, digits and ._+-")
-        return False, None
-    return True, name
-
-
 def _plain(raw: RawEntry, scope: Scope) -> PlainEntry | None:
-    sound, name = _given_name(raw, scope)
+    sound, name = given_name(raw, scope)
     if not sound:
         return None
     given = scope.given(raw.kind, raw.own)
@@ -302,7 +298,3 @@ def _plain(raw: RawEntry, scope: Scope) -> PlainEntry | None:
         request=raw.request,
         follows=raw.follows,
     )
-
-
-def _is_name(text: str) -> bool:
-    return is_word(text) and len(text) <= 100
