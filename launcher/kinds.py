@@ -29,6 +29,13 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 
 
+def variable_fault(name: str) -> str:
+    """Return why no variable of an environment can have a name, '' where it can."""
+    if _VARIABLE.fullmatch(name):
+        return ""
+    return f"{name!r} is no name of a variable: letters, digits and _, no digit first"
+
+
 class CommandSettings(Settings):
     """What a command needs to be run again: its words, and where it starts."""
 
@@ -52,10 +59,8 @@ class CommandSettings(Settings):
     @classmethod
     def _check_variables(cls, env: dict[str, str]) -> dict[str, str]:
         for name in env:
-            if not _VARIABLE.fullmatch(name):
-                raise ValueError(
-                    f"{name!r} is no name of a variable: letters, digits and _, no digit first"
-                )
+            if fault := variable_fault(name):
+                raise ValueError(fault)
         return env
 
 

@@ -13,6 +13,7 @@ from launcher.ids import is_word
 from launcher.job_options.registry import job_options
 from launcher.job_options.request import JobRequest
 from launcher.kind_interface.kind import Kind, Role
+from launcher.kinds import variable_fault
 from launcher.taskfile.entries import FREE, Follows, companion
 from launcher.taskfile.legacy_names import POISON_RATE, current, poison_of_rate
 from launcher.taskfile.matrix import (
@@ -176,7 +177,7 @@ def _followed(node: Node | None, word: str, scope: Scope) -> tuple[At[str], ...]
 
 
 def check_variables(given: Given, scope: Scope) -> bool:
-    """Tell whether the values of a program's variables are texts; blame those that are not.
+    """Tell whether a program's variables have names, and texts as values; blame all that have not.
 
     What YAML takes for a number or a truth may not be what a program reads: 010 would be 10, and yes true.
     """
@@ -185,15 +186,17 @@ def check_variables(given: Given, scope: Scope) -> bool:
         return True
     sound = True
     for key, value in node.pairs:
+        if fault := variable_fault(key.text):
+            sound = False
+            scope.blame(key.place, "wrong-value", f"env: {fault}")
         text = value.text if isinstance(value, Scalar) else ""
         truth = isinstance(value, Scalar) and value.plain and text.lower() in TRUTHS
         if isinstance(value, Scalar) and isinstance(value.value, str) and not truth:
             continue
         sound = False
         message = f"env: {key.text} is not given as a text"
-        hint = (
-            f'write {key.text}: "{text}"' if text and not is_null(value) else 'write "" for nothing'
-        )
+        example = text if text and not is_null(value) else ""
+        hint = f'write {key.text}: "{text}"' if example else 'write "" for nothing'
         scope.blame(value.place, "wrong-type", message, hint)
     return sound
 

@@ -1,7 +1,7 @@
 """What a person wrote of a job, read as a task file is: every mistake with its place."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from launcher.errors import Place, Problem, Severity, TaskFileError, UsageError
 from launcher.job_options.consistency import in_task_file, terms_fault
@@ -14,7 +14,7 @@ from launcher.taskfile.entry_reader import check_variables
 from launcher.taskfile.overrides import Overrides, read_overrides
 from launcher.taskfile.resources import read_request
 from launcher.taskfile.scope import Scope
-from launcher.taskfile.settings import Settled, known_settings, settle, unknown_key
+from launcher.taskfile.settings import OPTION, Settled, known_settings, settle, unknown_key
 from launcher.taskfile.values import is_null
 from launcher.taskfile.yaml_reader import read_document
 from launcher.taskfile.yaml_tree import Fields, Given, Node, Scalar
@@ -57,10 +57,20 @@ def read_form(
     if fault is not None:
         problems.append(Problem(code=RESOURCES, message=fault, place=root.place))
     # a form has every setting, and of many of them it is no mistake that they have no effect
-    errors = [problem for problem in problems if problem.severity is Severity.ERROR]
+    errors = [
+        replace(problem, severity=Severity.ERROR)
+        for problem in problems
+        if problem.severity is Severity.ERROR or _is_set_in_vain(problem)
+    ]
     if settled is None or errors:
         raise TaskFileError(errors, outcome="nothing was changed")
     return JobValues(settings=dict(settled.values), decisive=settled.text, request=request)
+
+
+def _is_set_in_vain(problem: Problem) -> bool:
+    """Tell whether somebody sets an option that has no effect now: a time that is over."""
+    place = problem.place
+    return problem.code == RESOURCES and place is not None and place.file == OPTION
 
 
 def _parts(root: Node, problems: list[Problem]) -> dict[str, Node]:
@@ -101,11 +111,19 @@ def _request(node: Node | None, kind: Kind, overrides: Overrides, scope: Scope) 
     request = JobRequest()
     if node is not None:
         request = read_request(node, request, scope)
-    for fields in overrides.resources:
-        for key, value in fields.pairs:
-            own = key.text == kind.name
-            request = read_request(value if own else fields, request, scope)
+    if overrides.resources:  # together, as they may contradict each other
+        pairs = [pair for fields in overrides.resources for pair in _own(fields, kind)]
+        request = read_request(replace(overrides.resources[0], pairs=tuple(pairs)), request, scope)
     return request
+
+
+def _own(fields: Fields, kind: Kind) -> Iterator[tuple[Scalar, Node]]:
+    """Give the options that are set for a kind, by its name or without."""
+    for key, value in fields.pairs:
+        if key.text == kind.name and isinstance(value, Fields):
+            yield from value.pairs
+        else:
+            yield key, value
 
 
 def _overrides(sets: Sequence[str], scope: Scope) -> Overrides:

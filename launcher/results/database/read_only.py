@@ -40,8 +40,11 @@ def reading(path: Path, *, limit_s: float) -> Iterator[sqlite3.Connection]:
         MachineError: it cannot be read.
     """
     if not path.is_file():
-        what = "is no file" if path.exists() else "does not exist"
-        raise UsageError(f"{path} {what}; `launcher results RUN --db {path}` makes it")
+        if path.exists():
+            raise UsageError(
+                f"{path} is no file: name that which `launcher results RUN --db FILE` made"
+            )
+        raise UsageError(f"{path} does not exist; `launcher results RUN --db {path}` makes it")
     try:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None

@@ -334,6 +334,15 @@ def test_what_an_entry_of_a_program_cannot_mean_is_blamed(
     assert marked(problem)[2].startswith(mark)
 
 
+def test_all_mistakes_in_variables_are_told_at_once() -> None:
+    variables = 'A: 1, "C=D": x, "": y, A-B: 2, E: fine'
+    with pytest.raises(TaskFileError) as caught:
+        on_disk(f"command: [{{name: a, argv: [a], env: {{{variables}}}}}]\n")
+    messages = "\n".join(problem.message for problem in caught.value.problems)
+    assert messages.count("is no name of a variable") == 3
+    assert messages.count("is not given as a text") == 2
+
+
 def test_a_folder_that_an_earlier_job_may_make_need_not_be_there() -> None:
     text = "command:\n  - {name: a, argv: [a]}\n  - {name: b, argv: [b], cwd: later, after: a}\n"
     made = on_disk(text)

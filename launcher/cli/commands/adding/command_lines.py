@@ -71,6 +71,8 @@ def _opened(source: str) -> Iterator[BinaryIO]:
             click.echo("reading commands, one a line; Ctrl-D ends them", err=True)
         yield sys.stdin.buffer
         return
+    if not source:
+        raise UsageError("--from: the name of the file is empty; - is the standard input")
     try:
         with Path(source).open("rb") as stream:
             yield stream

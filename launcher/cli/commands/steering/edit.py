@@ -56,7 +56,7 @@ def command(job: str, sets: tuple[str, ...], force: bool, dry_run: bool) -> None
     with open_queue() as (home, store):
         row = only_job(store, job)
         _refuse(row, force=force)
-        revision = _by_sets(store, row, sets) if sets else _by_editor(store, row)
+        revision = _by_sets(home, store, row, sets) if sets else _by_editor(home, store, row)
         if revision is None:
             click.echo(f"{NOTHING_CHANGED}: job {row.id} is as it was", err=True)
             return
@@ -83,15 +83,19 @@ def _refuse(row: JobRow, *, force: bool) -> None:
         raise UsageError(f"job {row.id} is done; --force changes it and runs it again")
 
 
-def _by_sets(store: Store, row: JobRow, sets: Sequence[str]) -> "Revision | None":
+def _by_sets(home: Home, store: Store, row: JobRow, sets: Sequence[str]) -> "Revision | None":
     # kinds and pydantic, which no other verb of this room needs
+    from launcher.functions.revision_checks import check_revisions
     from launcher.planning.revising.several_jobs import revise_all
 
-    return revise_all(store, [row], sets, time.time()).get(row.id)
+    revisions = revise_all(store, [row], sets, time.time())
+    check_revisions(home, store, revisions.values())
+    return revisions.get(row.id)
 
 
-def _by_editor(store: Store, row: JobRow) -> "Revision | None":
+def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
     """Return what the owner wants of a job; None: as it is."""
+    from launcher.functions.revision_checks import check_revisions
     from launcher.planning.revising.form import form_of
     from launcher.planning.revising.queued_job import queued_job
     from launcher.planning.revising.read_form import own_values, values_of
@@ -108,7 +112,8 @@ def _by_editor(store: Store, row: JobRow) -> "Revision | None":
             if text == original or not text.strip():
                 return None
             try:
-                return revise(store, job, before, values_of(job, text, time.time()))
+                revision = revise(store, job, before, values_of(job, text, time.time()))
+                check_revisions(home, store, [revision] if revision else [])
             except UsageError as error:
                 _explain(error)
                 keep = True  # what was written is worth more than the folder
@@ -118,6 +123,8 @@ def _by_editor(store: Store, row: JobRow) -> "Revision | None":
                     )
                     raise click.exceptions.Exit(_code(error)) from error
                 keep = False
+            else:
+                return revision
     except EditorFailed as error:
         raise EditorFailed(f"{error}: {NOTHING_CHANGED}") from error
     finally:

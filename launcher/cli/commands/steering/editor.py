@@ -31,9 +31,12 @@ def editor_argv(environment: Mapping[str, str]) -> list[str]:
         text = environment.get(name, "").strip()
         if text:
             try:
-                return shlex.split(text)
+                argv = shlex.split(text)
             except ValueError as error:
                 raise UsageError(f"{name} is {text!r}, which is no command line: {error}") from None
+            if not argv or not argv[0]:
+                raise UsageError(f"{name} is {text!r}, which names no program")
+            return argv
     if not sys.stdin.isatty():
         raise UsageError(
             "there is no terminal for an editor: --set KEY=VALUE changes a job without"

@@ -14,6 +14,7 @@ from launcher.states import ENDED, State
 from launcher.store.client import lift_stop, open_queue, set_off
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.paths import Home
 
 if TYPE_CHECKING:
     from launcher.planning.revising.revision import Revision
@@ -52,7 +53,7 @@ def command(
         numbers = {job.id for job in chosen}
         queued = store.owning.again(numbers)
         held = store.owning.held_before(queued)
-        changes = _changes(store, chosen, sets)
+        changes = _changes(home, store, chosen, sets)
         if dry_run:
             rehearse(
                 store.read.jobs_by_id(queued),
@@ -97,7 +98,9 @@ def _chosen(store: Store, patterns: Sequence[str], *, failed: bool, force: bool)
     return in_states(jobs, states, "retry")
 
 
-def _changes(store: Store, jobs: Sequence[JobRow], sets: Sequence[str]) -> "Mapping[int, Revision]":
+def _changes(
+    home: Home, store: Store, jobs: Sequence[JobRow], sets: Sequence[str]
+) -> "Mapping[int, Revision]":
     """Return how `--set` changes each job; one that has those values already is not among them.
 
     Raises:
@@ -106,9 +109,12 @@ def _changes(store: Store, jobs: Sequence[JobRow], sets: Sequence[str]) -> "Mapp
     if not sets:
         return {}
     # kinds and pydantic, which no other verb of this room needs
+    from launcher.functions.revision_checks import check_revisions
     from launcher.planning.revising.several_jobs import revise_all
 
-    return revise_all(store, jobs, sets, time.time())
+    revisions = revise_all(store, jobs, sets, time.time())
+    check_revisions(home, store, revisions.values())
+    return revisions
 
 
 def _changed(job: JobRow, changes: "Mapping[int, Revision]") -> str:

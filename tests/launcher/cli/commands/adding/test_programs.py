@@ -124,6 +124,7 @@ def test_a_wrong_line_is_shown_and_nothing_is_queued(launcher: Launcher, home: H
             ["--from", "none.txt"],
             "error: --from: cannot read none.txt: No such file or directory\n",
         ),
+        (["--from", ""], "error: --from: the name of the file is empty; - is the standard input\n"),
         (["--from", "."], "error: --from: cannot read .: Is a directory\n"),
         (["--from", "a.txt", "--", "true"], "leave the program 'true' out"),
         (["--from", "a.txt", "--name", "a", "--replace"], "--replace changes one job"),

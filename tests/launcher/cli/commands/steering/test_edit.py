@@ -115,6 +115,47 @@ def test_a_program_that_is_no_editor_is_named(
     assert (answer.code, "no-such-editor" in answer.err) == (3, True), answer
     monkeypatch.setenv("VISUAL", "vi 'x")
     assert 'VISUAL is "vi \'x", which is no command line' in launcher("edit", "mine").err
+    monkeypatch.setenv("VISUAL", '"" -w')
+    assert "which names no program" in launcher("edit", "mine").err
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("resources.cpus=1000", "this machine can never run it: needs 1000 cores"),
+        ("resources.ram=900TiB", "this machine can never run it: needs 900 TiB of memory"),
+        ("resources.group=nights", "there is no group 'nights'; `launcher group nights --limit N`"),
+        ("resources.on=slurm", "'slurm' is not a backend of the configuration"),
+        ("resources.not_before=2020-01-01T00:00", "is over already, so it delays nothing"),
+    ],
+)
+def test_what_could_never_start_is_refused_as_it_is_of_a_new_job(
+    launcher: Launcher, store: Store, editor: Editor, value: str, text: str
+) -> None:
+    before = a_held_job(launcher, store)
+    answers = [launcher("edit", "mine", "--set", value)]
+    name, wanted = value.removeprefix("resources.").split("=")
+    if name != "not_before":
+        editor(f"printf '  {name}: {wanted}\\n' >> \"$1\"")
+        answers.append(launcher("edit", "mine"))
+    launcher("cancel", "mine")
+    answers.append(launcher("retry", "mine", "--set", value))
+    for answer in answers:
+        assert answer.code == 2, answer
+        assert text in answer.err
+        assert "nothing was changed" in answer.err
+    row = job_row(store, 1)
+    assert (row.spec, row.state) == (before, State.CANCELLED)
+
+
+def test_options_that_are_set_together_and_contradict_each_other_are_refused(
+    launcher: Launcher, store: Store
+) -> None:
+    before = a_held_job(launcher, store)
+    sets = ("--set", "resources.device=cpu", "--set", "resources.gpus=2")
+    answer = launcher("edit", "mine", *sets)
+    assert "gpus: 2 and device: cpu contradict each other" in answer.err
+    assert job_row(store, 1).spec == before
 
 
 def test_a_mistake_is_shown_at_its_place_and_the_text_is_kept(

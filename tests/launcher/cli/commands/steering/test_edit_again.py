@@ -11,11 +11,11 @@ from tests.terminal import in_a_terminal
 
 # wrong at first, right when it is opened again
 MENDED = """#!/bin/sh
-if grep -q 'cpu: 3' "$1"; then sed -i 's/cpu: 3/cpus: 3/' "$1"; else sed -i 's/cpus: 2/cpu: 3/' "$1"; fi
+if grep -q 'cpu: 1' "$1"; then sed -i 's/cpu: 1/cpus: 1/' "$1"; else sed -i 's/cpus: 2/cpu: 1/' "$1"; fi
 """
 
 
-@pytest.mark.parametrize(("typed", "cpus", "code"), [("y\n", 3, 0), ("\n", 3, 0), ("n\n", 2, 130)])
+@pytest.mark.parametrize(("typed", "cpus", "code"), [("y\n", 1, 0), ("\n", 1, 0), ("n\n", 2, 130)])
 def test_what_was_wrong_is_mended_in_the_same_text_or_left(
     launcher: Launcher,
     store: Store,
@@ -36,6 +36,6 @@ def test_what_was_wrong_is_mended_in_the_same_text_or_left(
     assert job_row(store, 1).spec.resources.cpus == cpus
     if code:
         kept = Path(drawn.rstrip().rpartition(" ")[2])
-        assert "cpu: 3" in kept.read_text()
+        assert "cpu: 1" in kept.read_text()
         kept.unlink()
         kept.parent.rmdir()
