@@ -146,6 +146,7 @@ def _submit_calls(
 ) -> list[Future[Value]]:
     if not is_utf8(name):
         raise UsageError(f"name: {name!r} is no UTF-8 text")
+    keywords = {} if kwargs is None else _keywords(kwargs)
     asked = Asked(
         name=name,
         after=_numbers("after", after),
@@ -154,7 +155,20 @@ def _submit_calls(
         hold=hold,
         options=options,
     )
-    return submit_calls(function, calls, kwargs or {}, asked)
+    return submit_calls(function, calls, keywords, asked)
+
+
+def _keywords(kwargs: object) -> Mapping[str, object]:
+    """Return the keywords of a call.
+
+    Raises:
+        UsageError: they are something else.
+    """
+    if isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs):
+        return kwargs
+    raise UsageError(
+        f"kwargs: expected a mapping with texts as keys, such as {{'lr': 0.1}}, got {kwargs!r:.80}"
+    )
 
 
 def _numbers(name: str, jobs: object) -> list[int]:

@@ -16,7 +16,7 @@ import cloudpickle
 
 from launcher.errors import MachineError
 from launcher.functions.names import SUFFIX
-from launcher.functions.pickling import call_text, dump, name_of
+from launcher.functions.pickling import call_text, dump, load, name_of
 from launcher.functions.plain_values import named_arguments
 from launcher.functions.private_files import make_private_folder, open_private, write_private
 from launcher.system.files import Json
@@ -102,13 +102,15 @@ def read_call(call: Call) -> tuple[Callable[..., object], tuple[object, ...], di
 
     Raises:
         MachineError: the file may be another user's, or is gone.
+        CannotLoad: the function or an argument cannot be loaded.
     """
     try:
         with open_private(Path(call.file)) as file:
             _extend_search_path(pickle.load(file))  # ours: it was checked
-            function = pickle.load(file)
+            where = f"of {call.text} cannot be loaded in the job"
+            function = load(file, f"the function {where}")
             file.seek(call.offset)
-            arguments, keywords = pickle.load(file)
+            arguments, keywords = load(file, f"an argument {where}")
     except FileNotFoundError as error:
         raise MachineError(
             f"{call.file} is gone, which holds the function and its arguments; submit it again"

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from launcher.errors import JobError, MachineError, UsageError
 from launcher.functions.names import KIND
 from launcher.functions.outcome_files import read_exception, read_value
+from launcher.functions.pickling import CannotLoad
 from launcher.states import ENDED, State
 from launcher.store.client import keep_going, look_at_queue, open_queue, stopped
 from launcher.store.rows import JobRow
@@ -58,7 +59,8 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
 
         Raises:
             Exception: what the function raised, caused by the traceback of its process.
-            JobError: it was killed, ran out of memory or time, or was skipped; says where its log is.
+            JobError: it was killed, ran out of memory or time, or was skipped; says where its log is;
+                or what it returned cannot be loaded here.
             CancelledError: it was cancelled.
             TimeoutError: it has not ended in time; it goes on.
             MachineError: the queue is stopped, or gone.
@@ -138,7 +140,9 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
             if self.done():
                 return
             if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"{self.name} has not ended after {timeout:g} s; it goes on")
+                raise TimeoutError(
+                    f"{self.name} has not ended after {timeout:g} s; {self._prospect()}"
+                )
             if self.queue_stopped and self._still_stopped():
                 raise stopped()
 
@@ -158,6 +162,15 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
             self.queue_stopped = not keep_going(home, store)
         return self.queue_stopped
 
+    def _prospect(self) -> str:
+        """Say whether the job goes on by itself, and if not, what lets it."""
+        row = self._row
+        if row.state is State.HELD:
+            return f"it is held; `launcher release {row.id}` lets it go"
+        if row.paused is not None:
+            return f"it is paused; `launcher resume {row.id}` lets it go on"
+        return "it goes on"
+
     def _why(self) -> str:
         row = self._row
         way = f"; `launcher logs {row.id}` shows what it printed" if row.attempts else ""
@@ -167,7 +180,10 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         """Return the value or the exception of the attempt that ended the job; each is read once."""
         with self._loading:
             if self._loaded is None:
-                self._loaded = self._read()
+                try:
+                    self._loaded = self._read()
+                except CannotLoad as error:  # its module may be found the next time
+                    return None, error
             return self._loaded
 
     def _read(self) -> tuple[Any, BaseException | None]:
@@ -192,7 +208,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
 def _value_of(home: Home, row: JobRow) -> object:
     """Return what the function of a job returned; of another kind's job, its result."""
     if row.kind == KIND:
-        return read_value(home.attempt(row.id, row.attempts).folder)
+        return read_value(home.attempt(row.id, row.attempts).folder, row.name)
     with look_at_queue(home) as (_, store):
         return store.read.result_of(row.id)
 

@@ -99,11 +99,25 @@ def _text(takes: ValueType, value: object) -> str:
         case Size(), _ if number:
             return f"{value}B"
         case Span(), timedelta():
+            _refuse_absurd(takes, value.total_seconds(), value)
             return f"{value.total_seconds():f}s"
-        case Span(), _ if number:
+        case Span(), int() | float() if number:
+            _refuse_absurd(takes, value, value)
             return f"{value:f}s"
         case Moment(), datetime():
             return value.isoformat()
         case Names(), list() | tuple():
             return ",".join(map(str, value))
     return str(value)
+
+
+def _refuse_absurd(takes: Span, span_s: float, value: object) -> None:
+    """Refuse what a text could not say: the message has the value as it was given.
+
+    Raises:
+        UsageError: it is negative, no number, or too large.
+    """
+    if not span_s >= 0:  # not a number, neither
+        raise UsageError(f"expected seconds, not less than 0, got {value!r}")
+    if span_s > takes.most_s:
+        raise UsageError(f"expected at most {takes.most_s / 3600:,.0f}h, got {value!r:.80}")

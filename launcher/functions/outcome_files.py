@@ -6,7 +6,7 @@ from io import BytesIO
 from pathlib import Path
 
 from launcher.errors import JobError
-from launcher.functions.pickling import dump
+from launcher.functions.pickling import dump, load
 from launcher.functions.private_files import open_private, write_private
 
 VALUE, EXCEPTION = "value.pickle", "exception.pickle"
@@ -58,15 +58,16 @@ def _pickled(error: BaseException) -> bytes | None:
     return file.getvalue()
 
 
-def read_value(folder: Path) -> object:
-    """Return what a function returned.
+def read_value(folder: Path, name: str) -> object:
+    """Return what a function returned; `name` is that of its job.
 
     Raises:
+        CannotLoad: it cannot be loaded here.
         FileNotFoundError: nothing is stored.
         MachineError: the file may be another user's.
     """
     with open_private(folder / VALUE) as file:
-        return pickle.load(file)  # ours: it was checked
+        return load(file, f"what {name} returned cannot be loaded here")
 
 
 def read_exception(folder: Path) -> BaseException | None:
@@ -77,7 +78,7 @@ def read_exception(folder: Path) -> BaseException | None:
     """
     try:
         with open_private(folder / EXCEPTION) as file:
-            words, text, pickled = pickle.load(file)  # likewise
+            words, text, pickled = pickle.load(file)  # ours: it was checked
     except FileNotFoundError:
         return None
     error: BaseException = JobError(words)

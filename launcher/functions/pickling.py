@@ -2,13 +2,14 @@
 
 import functools
 import io
+import pickle
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import cloudpickle
 
-from launcher.errors import UsageError
+from launcher.errors import JobError, UsageError
 
 _MOST_LEVELS = 12  # of objects inside objects among which the culprit is looked for
 _LONGEST = 200  # characters of an error's own words, and of a call
@@ -20,6 +21,29 @@ Parts = Iterable[tuple[str, object]]
 
 class CannotPickle(UsageError):
     """A function, one of its arguments, or what it returned cannot be pickled."""
+
+
+class CannotLoad(JobError):
+    """A function, one of its arguments, or what it returned cannot be loaded where it is needed."""
+
+
+def load(file: BinaryIO, what: str) -> Any:
+    """Return the next value of a file that `dump` wrote, and nobody else.
+
+    Args:
+        file: which is read.
+        what: names the value in a message, and where it is loaded.
+
+    Raises:
+        CannotLoad: it cannot be made again, such as for the lack of a module; caused by the error.
+    """
+    try:
+        return pickle.load(file)  # its folder and its owner were checked
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the functions raise that a pickle calls
+        words = f"{type(error).__name__}: {error}"
+        raise CannotLoad(f"{what}: {words}") from error
 
 
 def dump(value: object, file: BinaryIO, what: str, remedy: str, parts: Parts = ()) -> None:

@@ -28,7 +28,7 @@ def wait(
         progress: show a bar, in a terminal or a notebook; elsewhere nothing is printed.
 
     Raises:
-        UsageError: there is no such job or run.
+        UsageError: there is no such job or run, or it is something else.
         MachineError: the queue is stopped, or gone.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -53,14 +53,22 @@ def wait(
 
 
 def _numbers(store: Store, jobs: Jobs | Iterable[Jobs]) -> list[int]:
-    """Return the numbers of jobs, each once."""
+    """Return the numbers of jobs, each once.
+
+    Raises:
+        UsageError: they are something else, or there is no such run.
+    """
     match jobs:
         case Future():
             return [jobs.job]
         case Run():
             return [*jobs.jobs]
-        case int():
+        case int() if not isinstance(jobs, bool):
             return [jobs]
         case str():
             return [row.id for row in newest_run(store, jobs)]
-    return [*dict.fromkeys(number for each in jobs for number in _numbers(store, each))]
+        case Iterable():
+            return [*dict.fromkeys(number for each in jobs for number in _numbers(store, each))]
+    raise UsageError(
+        f"wait: expected futures, runs, names of runs or numbers of jobs, got {jobs!r:.80}"
+    )

@@ -27,6 +27,7 @@ from launcher.system.files import Json, write_atomic, write_json
 from launcher.system.paths import Attempt
 from launcher.system.process_tree import MARK
 from launcher.workers import preload
+from launcher.workers.forks import NotInherited, forks_end_here
 from launcher.workers.job import Job, refuse_given_up
 from launcher.workers.memory_share import Share
 from launcher.workers.oom_messages import read_error
@@ -91,7 +92,7 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
     """
     spec, stop = order.spec, threading.Event()
     for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, NotInherited(lambda *_: stop.set()))
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_IGN)  # as in any Python: they become an OSError
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -100,7 +101,8 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         preload.settle(os.environ)
         job = view_of_job(order, attempt, device=device, gpus=gpus, stop=stop)
         _tell_model(job)
-        result: Mapping[str, Json] = _function(spec)(job)
+        with forks_end_here():
+            result: Mapping[str, Json] = _function(spec)(job)
         made = _hand_over(spec, attempt)
         _tell_result(attempt, {"schema": 1, "ok": True, "made": made, "result": dict(result)})
     except Error as error:

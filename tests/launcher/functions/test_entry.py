@@ -37,7 +37,7 @@ def a_job(folder: Path, function: Any, *arguments: object, **changes: Any) -> Jo
 def test_a_value_is_stored_and_what_screens_can_show_of_it_is_returned(tmp_path: Path) -> None:
     job = a_job(tmp_path, divmod, 7, 2)
     assert call(job) == {}
-    assert read_value(job.attempt_folder) == (3, 1)
+    assert read_value(job.attempt_folder, "f") == (3, 1)
 
 
 def test_a_call_that_was_asked_to_end_before_it_began_does_not_begin(tmp_path: Path) -> None:
@@ -84,5 +84,5 @@ def test_a_value_waits_for_room_on_the_disk(
     monkeypatch.setattr(entry, "write_value", on_a_full_disk)
     job = a_job(tmp_path, abs, -3)
     assert call(job) == {"value": 3}
-    assert read_value(job.attempt_folder) == 3
+    assert read_value(job.attempt_folder, "f") == 3
     assert capfd.readouterr().err.count("waits for room: No space left") == 1

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 import pytest
 
@@ -92,6 +92,70 @@ def test_what_cannot_be_returned_fails_the_job_and_names_the_object() -> None:
     assert "what give returned cannot be pickled: ['lock'] is of type _thread.lock" in str(error)
 
 
+class _Unloadable:
+    """Calls something that fails when it is loaded."""
+
+    def __init__(self, code: str) -> None:
+        self._code = code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return eval, (self._code,)
+
+
+def test_a_value_that_cannot_be_loaded_does_not_look_as_if_the_function_had_raised() -> None:
+    divided, absent = submit_many(_Unloadable, ["1/0", "open('/none')"])
+    error = divided.exception(DEADLINE_S)
+    words = "cannot be loaded here: ZeroDivisionError: division by zero"
+    assert str(error) == f"what {divided.name} returned {words}"
+    assert isinstance(error, JobError)
+    assert isinstance(error.__cause__, ZeroDivisionError)
+    with pytest.raises(JobError, match="cannot be loaded here: FileNotFoundError"):
+        absent.result(DEADLINE_S)  # and not that it was cleaned
+
+
+def test_a_value_whose_module_is_found_later_can_be_loaded_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "later_found.py").write_text("class Model:\n    size = 3\n", encoding="utf-8")
+
+    def made(folder: str) -> object:
+        sys.path.append(folder)
+        from later_found import Model  # type: ignore[import-not-found]
+
+        return Model()
+
+    answer = submit(made, str(tmp_path))
+    with pytest.raises(JobError, match="cannot be loaded here: ModuleNotFoundError"):
+        answer.result(DEADLINE_S)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert answer.result(DEADLINE_S).size == 3  # type: ignore[attr-defined]
+
+
+def test_a_call_that_cannot_be_loaded_in_its_job_fails_in_words() -> None:
+    broken, unloadable = _Unloadable("1/0"), _Unloadable("open('/none')")
+
+    def unused() -> object:
+        return broken
+
+    of_argument = submit(print, unloadable)
+    of_function = submit(unused).exception(DEADLINE_S)
+    error = of_argument.exception(DEADLINE_S)
+    words = "cannot be loaded in the job"
+    assert f"an argument of print(<_Unloadable>) {words}: FileNotFoundError" in str(error)
+    assert f"the function of unused() {words}: ZeroDivisionError" in str(of_function)
+    assert isinstance(error, JobError)
+    assert isinstance(of_function, JobError)
+    assert "Traceback" in of_argument.log()
+
+
+def test_what_is_no_keywords_is_refused_at_once(store: Store) -> None:
+    wrong: list[Any] = [[1], {1: 2}, "lr", 0]
+    for kwargs in wrong:
+        with pytest.raises(UsageError, match="kwargs: expected a mapping with texts as keys"):
+            submit(print, kwargs=kwargs)
+    assert store.read.jobs() == []
+
+
 def test_what_cannot_be_sent_is_refused_with_its_name_and_nothing_is_queued(
     home: Home, store: Store
 ) -> None:
@@ -140,11 +204,41 @@ def test_a_waiting_function_is_cancelled_at_once_and_what_needs_it_is_skipped() 
         second.result(DEADLINE_S)
 
 
-def test_a_result_that_is_not_there_in_time_is_a_timeout_and_the_job_goes_on() -> None:
-    held = submit(int, hold=True)
+def test_a_result_that_is_not_there_in_time_is_a_timeout_and_the_job_goes_on(
+    tmp_path: Path,
+) -> None:
+    answer = submit(_waits_for, tmp_path / "gate")
     with pytest.raises(TimeoutError, match="it goes on"):
+        answer.result(timeout=0.01)
+    (tmp_path / "gate").touch()
+    assert answer.result(DEADLINE_S) == "done"
+
+
+def test_a_timeout_says_how_a_job_is_let_go_that_nobody_lets_go(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    held = submit(int, hold=True)
+    with pytest.raises(TimeoutError, match=f"is held; `launcher release {held.job}` lets it go"):
         held.result(timeout=0.01)
     assert held.state == "held"
+    paused = submit(_waits_for, tmp_path / "gate")
+    until(paused.running, "it runs")
+    assert launcher("pause", str(paused.job)).code == 0
+    until(lambda: f"`launcher resume {paused.job}`" in _timeout_of(paused), "its future knows")
+    assert launcher("resume", str(paused.job)).code == 0
+    until(lambda: "it goes on" in _timeout_of(paused), "its future knows")
+
+
+def _waits_for(gate: Path) -> str:
+    while not gate.exists():
+        time.sleep(0.01)
+    return "done"
+
+
+def _timeout_of(answer: Future[str]) -> str:
+    with pytest.raises(TimeoutError) as caught:
+        answer.result(timeout=0.01)
+    return str(caught.value)
 
 
 def test_what_waits_for_futures_waits_for_these() -> None:

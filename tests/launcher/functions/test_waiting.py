@@ -1,6 +1,7 @@
 """Waiting for jobs from Python: by future, number, run, and several of them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,13 @@ def test_a_job_or_a_run_that_does_not_exist_is_refused() -> None:
         wait(7)
     with pytest.raises(UsageError, match="did you mean 'functions'"):
         wait("function")
+
+
+@pytest.mark.parametrize("wrong", [3.5, None, True, [[3.5]]])
+def test_what_is_no_job_is_refused_with_what_was_expected(wrong: Any) -> None:
+    submit(int, hold=True)
+    with pytest.raises(UsageError, match="expected futures, runs, names of runs or numbers"):
+        wait(wrong)
 
 
 def test_who_waits_learns_that_the_queue_is_stopped(

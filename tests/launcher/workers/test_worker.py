@@ -101,6 +101,20 @@ def litters(job):
     shutil.rmtree(job.attempt_folder)
     return {"auc": 0.9}
 
+def forks(job):
+    pids = []
+    for way in ("returns", "raises", "stays"):
+        if pid := os.fork():
+            pids.append(pid)
+            continue
+        if way == "stays":
+            time.sleep(300)
+        if way == "raises":
+            raise JobError("of a fork")
+        return {"way": way}
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids[:2]]
+    return {"way": "parent", "codes": codes}
+
 def broken_pipe(job):
     read, write = os.pipe()
     os.close(read)
@@ -264,6 +278,15 @@ def test_a_worker_that_is_asked_to_stop_finishes_or_leaves(
     until(lambda: lines_of(attempt.log), "the worker is ready")
     supervised.stop()
     assert isinstance(outcome_of(supervised), state)
+
+
+def test_what_a_job_forks_off_tells_no_result_of_its_own(
+    lab_fork_server: ForkServer, home: Home
+) -> None:
+    attempt, outcome = run_attempt(lab_fork_server, home, a_job("forks"))
+    assert isinstance(outcome, Done)
+    assert outcome.result == {"way": "parent", "codes": [0, 1]}
+    assert "JobError: of a fork" in attempt.log.read_text(encoding="utf-8")
 
 
 def test_an_edit_of_a_kind_counts_at_once(
