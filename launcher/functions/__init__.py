@@ -2,6 +2,5 @@
 
 Start reading at `api.submit`.
 In reading order: api, options, checks, submit, names, calls, pickling, plain_values,
-private_files, entry, outcome_files, future, watcher, job_states, waiting, progress_bar, task_files, plan_checks,
-revision_checks, results, leftovers.
+private_files, entry, outcome_files, future, watcher, job_states, waiting, progress_bar, task_files, plan_checks, results, leftovers.
 """

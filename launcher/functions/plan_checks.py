@@ -1,13 +1,15 @@
-"""A plan beside the queue, and what of it is refused before any job is queued."""
+"""A plan beside the queue, and what of it, and of changed jobs, is refused before any job is queued."""
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from launcher.backends.settings import Backends
-from launcher.backends.shape import runs_only_here
+from launcher.backends.settings import Backends, configured_backends
+from launcher.backends.shape import impossible_there, placed_terms, runs_only_here
 from launcher.errors import MachineError, UsageError, counted
-from launcher.functions.checks import check_groups
+from launcher.functions.checks import check_groups, check_possible
 from launcher.planning.first_wave import MachineState, hopeless_elsewhere, hopeless_jobs
 from launcher.planning.machine_state import read_machine_state
 from launcher.planning.missing_packages import missing_packages
@@ -22,6 +24,9 @@ from launcher.system import memory
 from launcher.system.files import stamp
 from launcher.system.paths import Home
 from launcher.system.text import harmless
+
+if TYPE_CHECKING:  # only who changes jobs has these
+    from launcher.planning.revising.revision import Revision
 
 
 def compare(
@@ -77,3 +82,32 @@ def _state(home: Home, store: Store, jobs: Sequence[ComparedJob], root: Path) ->
     if any(compared.job.resources.may_need_gpu for compared in here):
         return read_machine_state(home, store, root / "runs", time.time())
     return MachineState(now=time.time(), machine=Machine(cpus=cores_for(home), ram=memory.total()))
+
+
+def check_revisions(home: Home, store: Store, revisions: "Iterable[Revision]") -> None:
+    """Refuse changes after which jobs could never start; what is not changed was checked before.
+
+    Raises:
+        UsageError: a group or backend is not there, or more is asked for than there is.
+    """
+    backends = configured_backends(os.environ)
+    for revision in revisions:
+        try:
+            _check(home, store, revision, backends)
+        except UsageError as error:
+            raise UsageError(f"job {revision.row.id}: {error}; nothing was changed") from error
+
+
+def _check(home: Home, store: Store, revision: "Revision", backends: Backends) -> None:
+    before, after = revision.row.spec, revision.spec
+    if after.terms.group != before.terms.group:
+        check_groups(store, [after.terms.group])
+    moved = after.terms.on != before.terms.on
+    if moved:
+        placed_terms(after.terms, backends)
+    if after.resources == before.resources and not moved:
+        return
+    if runs_only_here(after.terms):
+        check_possible(home, after.resources)
+    elif why := impossible_there(after.resources, after.terms, backends):
+        raise UsageError(f"it can never run: {harmless(why)}")

@@ -10,8 +10,8 @@ from socket import MSG_DONTWAIT, MSG_PEEK
 from launcher import __version__
 from launcher.context import WorkerEnvironment
 from launcher.system.paths import Home
-from launcher.workers.backoff import Exclusions
 from launcher.workers.fork_server_client import Fault, ForkServer, NoProcess, Supervisor
+from launcher.workers.spawn_outage import Exclusions
 from launcher.workers.start_attempt import LACKS
 
 AHEAD = 1  # supervisors that wait for work while others are busy

@@ -1,7 +1,9 @@
-"""When this machine cannot start programs: nothing is tried but now and then, at growing intervals."""
+"""When this machine cannot start programs, or some of them: they are tried now and then, at growing intervals."""
 
 import logging
+from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from launcher.states import Reason, ReasonCode
 
@@ -9,6 +11,12 @@ FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 PROOF_S = 1.0  # what was started so long ago, and did not come back, began
 QUIET_S = 60.0  # at most so often the log tells of it
+FIRST_EXCLUSION_S = (
+    2.0  # longer than the first pause of an outage, whose single try is then another job's
+)
+LONGEST_EXCLUSION_S = 60.0
+
+Key = TypeVar("Key", bound=Hashable)
 
 logger = logging.getLogger(__name__)
 
@@ -64,3 +72,30 @@ class Outage:
             f"every {LONGEST_PAUSE_S:g} s at the latest"
         )
         return Reason(code=ReasonCode.CANNOT_START, text=text)
+
+
+class Exclusions(Generic[Key]):
+    """Keys that are excluded until a time, so that others are tried; each exclusion lasts twice as long as the one before, up to a minute.
+
+    All times are monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        """Begin without exclusions."""
+        self._exclusions: dict[Key, tuple[float, float]] = {}  # its end, how long it is
+
+    def exclude(self, key: Key, now: float) -> None:
+        """Exclude a key from now on; a second failure during one exclusion does not lengthen it."""
+        self._exclusions = {
+            other: (end, span_s)
+            for other, (end, span_s) in self._exclusions.items()
+            if now < end + LONGEST_EXCLUSION_S
+        }
+        end, span_s = self._exclusions.get(key, (0.0, FIRST_EXCLUSION_S / 2))
+        if now >= end:
+            span_s = min(2 * span_s, LONGEST_EXCLUSION_S)
+            self._exclusions[key] = now + span_s, span_s
+
+    def wait_s(self, key: Key, now: float) -> float:
+        """Return how long a key is still excluded; 0: it may be tried."""
+        return max(0.0, self._exclusions.get(key, (0.0, 0.0))[0] - now)

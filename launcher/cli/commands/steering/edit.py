@@ -85,7 +85,7 @@ def _refuse(row: JobRow, *, force: bool) -> None:
 
 def _by_sets(home: Home, store: Store, row: JobRow, sets: Sequence[str]) -> "Revision | None":
     # kinds and pydantic, which no other verb of this room needs
-    from launcher.functions.revision_checks import check_revisions
+    from launcher.functions.plan_checks import check_revisions
     from launcher.planning.revising.several_jobs import revise_all
 
     revisions = revise_all(store, [row], sets, time.time())
@@ -95,7 +95,7 @@ def _by_sets(home: Home, store: Store, row: JobRow, sets: Sequence[str]) -> "Rev
 
 def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
     """Return what the owner wants of a job; None: as it is."""
-    from launcher.functions.revision_checks import check_revisions
+    from launcher.functions.plan_checks import check_revisions
     from launcher.planning.revising.form import form_of
     from launcher.planning.revising.queued_job import queued_job
     from launcher.planning.revising.read_form import own_values, values_of

@@ -109,7 +109,7 @@ def _changes(
     if not sets:
         return {}
     # kinds and pydantic, which no other verb of this room needs
-    from launcher.functions.revision_checks import check_revisions
+    from launcher.functions.plan_checks import check_revisions
     from launcher.planning.revising.several_jobs import revise_all
 
     revisions = revise_all(store, jobs, sets, time.time())
