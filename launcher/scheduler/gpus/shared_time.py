@@ -58,6 +58,7 @@ class _Account:
     others_s: float = 0.0  # the others there were, times the seconds of `beside`
     use_s: float = 0.0  # the use of its GPUs times seconds
     used_s: float = 0.0  # the seconds of those looks
+    idle_s: float = 0.0  # those of the newest look, if nothing was used: they count at the next one
 
 
 class Sharing(NamedTuple):
@@ -152,15 +153,22 @@ class SharedTime:
         there: Iterable[GpuSnapshot],
         owners: dict[int, int | None],
     ) -> None:
-        """Count how busy it keeps its GPUs, while others do not keep it from that."""
+        """Count how busy it keeps its GPUs, while others do not keep it from that.
+
+        A program that has just ended looks idle until that is known: an idle look counts once another
+        one has seen that the attempt goes on.
+        """
+        account.used_s += account.idle_s
+        account.idle_s = 0.0
         if not 0 < passed_s <= GAP_S:
             return
         for gpu in there:
             known = [process for process in gpu.processes or () if process.sm is not None]
             own = [process.sm or 0.0 for process in known if owners[process.pid] == job]
             total = sum(process.sm or 0.0 for process in known)
-            idle = not own and gpu.utilisation == 0 and account.used_s > 0
-            if idle or (own and (not account.company or total <= FULL)):
+            if not own and gpu.utilisation == 0 and account.used_s > 0:
+                account.idle_s += passed_s
+            elif own and (not account.company or total <= FULL):
                 account.use_s += min(1.0, sum(own)) * passed_s
                 account.used_s += passed_s
 

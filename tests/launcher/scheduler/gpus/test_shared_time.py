@@ -138,7 +138,15 @@ def test_a_process_that_rests_between_its_bursts_is_counted_where_the_card_rests
     for _ in range(4):
         looks.look({1: 0.8})
         looks.look({1: None}, utilisation=0.0)
+    looks.look({1: None})  # it goes on
     assert looks.of(1).sm == pytest.approx(0.4)
+
+
+def test_a_look_between_a_programs_end_and_the_news_of_it_counts_for_nothing(looks: Looks) -> None:
+    for _ in range(5):
+        looks.look({1: 0.97})
+    looks.look({1: None}, utilisation=0.0)
+    assert looks.of(1).sm == pytest.approx(0.97)
 
 
 def test_use_beside_others_counts_while_the_card_is_not_full(looks: Looks) -> None:
