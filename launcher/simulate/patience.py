@@ -1,4 +1,4 @@
-"""How long others may pass each job of a simulation: by the work that was before it when it came."""
+"""How long others may pass each job of a simulation: by how long the queue was when it had come."""
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from heapq import heappop, heappush
@@ -60,7 +60,7 @@ class Patience:
     def give(
         self, fresh: Sequence[TraceJob], running_s: Callable[[float], float], now: float
     ) -> Iterator[tuple[int, float]]:
-        """Let others pass new jobs for a while: as long as the queue before it, and half as long again.
+        """Let others pass new jobs for a while: as long as the queue is with them, and half as long again.
 
         Args:
             fresh: the new jobs that wait.
@@ -72,14 +72,14 @@ class Patience:
         """
         if not fresh:
             return
-        left_s = running_s(now)
         for job in fresh:
-            wait_s = (self._waiting_s + left_s) / self._cards
-            until = rank_of(job.submitted, job.priority) + PATIENCE * wait_s
-            self._until[job.index] = until
-            heappush(self._heap, (until, job.index))
             self._shares[job.index] = job.gpus * self._mean(job, now)
             self._waiting_s += self._shares[job.index]
+        length_s = (self._waiting_s + running_s(now)) / self._cards
+        for job in fresh:
+            until = rank_of(job.submitted, job.priority) + PATIENCE * length_s
+            self._until[job.index] = until
+            heappush(self._heap, (until, job.index))
             yield job.index, until
 
     def _mean(self, job: TraceJob, now: float) -> float:

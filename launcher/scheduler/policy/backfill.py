@@ -41,8 +41,7 @@ class FirstJobReservation:
         if self.at[0] == inf:
             return ""
         wait_s = round(self.at[0] - now)
-        # who runs there should have ended by now
-        when = f" in about {format_seconds(wait_s)}" if wait_s > 0 else " at any moment"
+        when = f" in about {format_seconds(wait_s)}" if wait_s > 0 else " within a second"
         if self.slip < SHOWN_S:
             return when
         return f"{when}, at most {format_seconds(round(self.slip))} later as durations are guesses"

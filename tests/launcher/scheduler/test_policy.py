@@ -230,6 +230,12 @@ def test_a_job_behind_one_that_waits_for_cores_says_whom_it_would_delay() -> Non
     ]
 
 
+def test_room_that_is_nearly_there_is_announced_within_a_second() -> None:
+    running = [Running(cpus=3, job=9, ends=1000.3)]
+    (wait,) = decide([a_waiting(1, cpus=4)], running, Machine(cpus=4), 1000.0)
+    assert wait == Wait(job=1, reason="needs 4 cores, 1 of 4 free; room on 4 cores within a second")
+
+
 def test_a_short_job_passes_one_that_waits_for_cores_when_it_ends_in_time() -> None:
     running = [Running(cpus=3, job=9, ends=1060.0)]
     waiting = [

@@ -1,0 +1,52 @@
+"""How long a simulated job is passed by others: as long as in the real queue."""
+
+from dataclasses import replace
+
+import pytest
+
+from launcher.scheduler.policy.forecast import forecast_of
+from launcher.scheduler.policy.model import Machine, Waiting
+from launcher.scheduler.policy.queue_length import QueueLengths, queue_length
+from launcher.simulate.patience import Patience
+from launcher.simulate.predictions import Foresight, forecasts
+from launcher.simulate.trace import TraceJob
+from tests.build import a_waiting
+from tests.launcher.simulate.worlds import a_job
+
+JOBS = (a_job(0, 100.0, gpus=2), a_job(1, 60.0), a_job(2, 40.0))
+LEFT_S = 20.0  # GPU-seconds of what runs
+
+
+@pytest.fixture
+def patience() -> Patience:
+    """Nobody waits on a machine with two GPUs."""
+    return Patience(forecasts(Foresight.KNOWN), 2, learns=True)
+
+
+def test_jobs_that_come_at_once_are_passed_equally_long_by_the_whole_queue(
+    patience: Patience,
+) -> None:
+    given = dict(patience.give(JOBS, lambda now: LEFT_S, 0.0))
+    assert given == dict.fromkeys((0, 1, 2), 1.5 * (200 + 60 + 40 + LEFT_S) / 2)
+
+
+def test_a_later_job_is_passed_as_long_as_the_queue_is_with_it(patience: Patience) -> None:
+    assert len(list(patience.give(JOBS, lambda now: LEFT_S, 0.0))) == 3
+    patience.leave(1)
+    patience.leave(2)
+    ((job, until),) = patience.give([a_job(3, 100.0, at=50.0)], lambda now: 0.0, 50.0)
+    assert (job, until) == (3, 50 + 1.5 * (200 + 100) / 2)
+
+
+def test_the_real_queue_passes_the_same_jobs_as_long(patience: Patience) -> None:
+    machine = Machine(cpus=2)  # a core of two stands for a GPU of two
+
+    def real(job: TraceJob) -> Waiting:
+        known = replace(a_waiting(job.index, cpus=job.gpus), forecast=forecast_of([job.seconds]))
+        return replace(known, since=0.0)
+
+    line = [real(job) for job in JOBS]
+    lengths = QueueLengths()
+    lengths.note(0.0, queue_length([(job, 1) for job in line], [], machine, 0.0))
+    until = {job.job: job.patient_until for job in lengths.patient(line)}
+    assert until == dict(patience.give(JOBS, lambda now: 0.0, 0.0))
