@@ -50,7 +50,8 @@ def friedman(values: Mapping[str, Sequence[float]], sets: Sequence[str]) -> Omni
     """
     names = tuple(sets)
     if len(names) < LEAST_SETS:
-        reason = f"{len(names)} independent sets of images, and {LEAST_SETS} are needed"
+        sets_are = f"{len(names)} independent set{'' if len(names) == 1 else 's'}"
+        reason = f"{sets_are} of images, and {LEAST_SETS} are needed"
         return Omnibus(sets=names, reason=reason)
     if len(values) < LEAST_MODELS:
         return Omnibus(sets=names, reason=f"{len(values)} models, and {LEAST_MODELS} are needed")

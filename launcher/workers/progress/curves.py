@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from launcher.workers.progress.steps import Step
 
@@ -31,9 +31,11 @@ def _rates(steps: Sequence[Step]) -> list[Point]:
     if own := [(float(step.step), step.rate) for step in steps if step.rate is not None]:
         return own
     last_of_time = {step.at: step for step in steps}.values()
+    # a step that is reported again, with what a validation has found, is no step without pace
+    moved = [next(same) for _, same in groupby(last_of_time, key=lambda step: step.step)]
     return [
         (float(after.step), (after.step - before.step) / (after.at - before.at))
-        for before, after in pairwise(last_of_time)
+        for before, after in pairwise(moved)
         if after.at > before.at
     ]
 

@@ -77,6 +77,8 @@ def test_friedmans_test_needs_five_independent_sets_and_three_models() -> None:
     four = friedman({name: each[:4] for name, each in values.items()}, list("1234"))
     assert four.p is None
     assert four.text == "none: 4 independent sets of images, and 5 are needed"
+    single = friedman({name: each[:1] for name, each in values.items()}, ["1"])
+    assert single.text == "none: 1 independent set of images, and 5 are needed"
     two = friedman({name: values[name] for name in "ab"}, list("123456"))
     assert two.reason == "2 models, and 3 are needed"
     made = friedman(values, list("123456"))

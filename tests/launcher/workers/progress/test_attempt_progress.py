@@ -6,6 +6,7 @@ from pathlib import Path
 from launcher.system.paths import Attempt, Home
 from launcher.workers.progress.attempt_progress import newest, newest_step, reported_steps
 from launcher.workers.progress.curves import RATE, curves
+from launcher.workers.progress.steps import Step
 from tests.build import a_context, a_spec, an_attempt
 from tests.launcher.workers.progress.event_writer import event, simple, write_events
 
@@ -84,3 +85,12 @@ def test_bars_tell_their_rate(home: Home, tmp_path: Path) -> None:
     attempt = attempt_of(home, tmp_path)
     attempt.log.write_bytes(BAR + BAR.replace(b" 3/10", b" 4/10").replace(b"3.00it", b"2.50it"))
     assert curves(reported_steps(attempt))[RATE] == [(3.0, 3.0), (4.0, 2.5)]
+
+
+def test_a_step_that_is_reported_again_with_its_validation_does_not_halt_the_rate() -> None:
+    reports = [(1000.0, 10, {"loss": 0.5}), (1001.0, 20, {"loss": 0.4})]
+    reports += [(1001.5, 20, {"loss": 0.4, "val_loss": 0.6}), (1002.0, 30, {"loss": 0.3})]
+    steps = [Step(at=at, step=step, total=40, metrics=metrics) for at, step, metrics in reports]
+    drawn = curves(steps)
+    assert drawn[RATE] == [(20.0, 10.0), (30.0, 10.0)]
+    assert drawn["val_loss"] == [(20.0, 0.6)]
