@@ -1,6 +1,6 @@
 """How long others may pass each job of a simulation: by how long the queue was when it had come."""
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from math import inf
 
@@ -33,16 +33,15 @@ class Patience:
         """Return until when others may pass a job; for ever, where that is not decided."""
         return self._until.get(index, inf)
 
-    def overdue(self, waiting: Container[int], now: float) -> int | None:
-        """Return the job whose patience has been at an end for longest, None where there is none.
-
-        Args:
-            waiting: the jobs that wait.
-            now: the time.
-        """
-        while self._heap and self._heap[0][1] not in waiting:
-            heappop(self._heap)
+    def overdue(self, now: float) -> int | None:
+        """Return the job whose patience has been at an end for longest, None where there is none."""
+        while self._heap and self._until.get(self._heap[0][1]) != self._heap[0][0]:
+            heappop(self._heap)  # it waits no more, or came again
         return self._heap[0][1] if self._heap and self._heap[0][0] <= now else None
+
+    def tied(self) -> bool:
+        """Tell whether others may have as much patience as the job whose patience ends first."""
+        return any(until == self._heap[0][0] for until, _ in self._heap[1:3])
 
     def leave(self, index: int) -> None:
         """Forget a job that waits no more."""

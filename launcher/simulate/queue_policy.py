@@ -7,7 +7,7 @@ from math import inf
 
 from launcher.job import Resources
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
-from launcher.scheduler.policy.disciplines import Discipline, Keeps, Order, arranged
+from launcher.scheduler.policy.disciplines import Discipline, Keeps, Order, arranged, response_ratio
 from launcher.scheduler.policy.forecast import LONG, Forecast
 from launcher.scheduler.policy.model import Start, Waiting
 from launcher.simulate.claims import PEAK_S, Claims
@@ -196,7 +196,14 @@ class Live:
         if self._discipline.keeps is Keeps.FIRST:
             first = self._first()
             return None if first is None else first.index
-        return self._patience.overdue(self._jobs, now)
+        index = self._patience.overdue(now)
+        if index is None or not self._patience.tied():
+            return index
+        # of those that came at once the one that the real queue looks at first
+        until = self._patience.until(index)
+        heads = [self._jobs[index], *(self._jobs[each[0][2]] for each in self._lanes.values())]
+        equal = sorted((j for j in heads if self._patience.until(j.index) == until), key=self._rank)
+        return max(equal, key=lambda job: response_ratio(self._look(job), now)).index
 
     def _entry(self, job: TraceJob) -> _Entry:
         """Return the place of a job within its lane: by age, and where that is the policy by duration."""

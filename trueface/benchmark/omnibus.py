@@ -54,7 +54,8 @@ def friedman(values: Mapping[str, Sequence[float]], sets: Sequence[str]) -> Omni
         reason = f"{sets_are} of images, and {LEAST_SETS} are needed"
         return Omnibus(sets=names, reason=reason)
     if len(values) < LEAST_MODELS:
-        return Omnibus(sets=names, reason=f"{len(values)} models, and {LEAST_MODELS} are needed")
+        models_are = f"{len(values)} model{'' if len(values) == 1 else 's'}"
+        return Omnibus(sets=names, reason=f"{models_are}, and {LEAST_MODELS} are needed")
     table: NDArray[np.float64] = np.array(list(values.values()))  # (M, N)
     ranks = rankdata(-table, axis=0).mean(1)
     p = float(friedmanchisquare(*table).pvalue) if np.ptp(table) > 0 else 1.0

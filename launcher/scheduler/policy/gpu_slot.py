@@ -163,8 +163,7 @@ class Card:
         """Return when a job can start here at the earliest; None: not even when all ours have ended.
 
         That time is infinite where it depends on a job of unknown duration; then it is
-        the turn of the last of them, so that a later job cannot put it off. It is over where a job
-        should have ended: who is late may end at any instant.
+        the turn of the last of them, so that a later job cannot put it off.
         """
         if self.shut:
             return None

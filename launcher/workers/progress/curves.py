@@ -31,12 +31,12 @@ def _rates(steps: Sequence[Step]) -> list[Point]:
     if own := [(float(step.step), step.rate) for step in steps if step.rate is not None]:
         return own
     last_of_time = {step.at: step for step in steps}.values()
-    # a step that is reported again, with what a validation has found, is no step without pace
-    moved = [next(same) for _, same in groupby(last_of_time, key=lambda step: step.step)]
+    # a step is reported again with what a validation found: the time between is none of the steps'
+    same = [[*group] for _, group in groupby(last_of_time, key=lambda step: step.step)]
     return [
-        (float(after.step), (after.step - before.step) / (after.at - before.at))
-        for before, after in pairwise(moved)
-        if after.at > before.at
+        (float(after[0].step), (after[0].step - before[-1].step) / (after[0].at - before[-1].at))
+        for before, after in pairwise(same)
+        if after[0].at > before[-1].at
     ]
 
 

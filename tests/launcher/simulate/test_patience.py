@@ -11,7 +11,7 @@ from launcher.simulate.patience import Patience
 from launcher.simulate.predictions import Foresight, forecasts
 from launcher.simulate.trace import TraceJob
 from tests.build import a_waiting
-from tests.launcher.simulate.worlds import a_job
+from tests.launcher.simulate.worlds import a_fleet, a_job, live, replayed
 
 JOBS = (a_job(0, 100.0, gpus=2), a_job(1, 60.0), a_job(2, 40.0))
 LEFT_S = 20.0  # GPU-seconds of what runs
@@ -50,3 +50,22 @@ def test_the_real_queue_passes_the_same_jobs_as_long(patience: Patience) -> None
     lengths.note(0.0, queue_length([(job, 1) for job in line], [], machine, 0.0))
     until = {job.job: job.patient_until for job in lengths.patient(line)}
     assert until == dict(patience.give(JOBS, lambda now: 0.0, 0.0))
+
+
+def test_of_jobs_that_came_at_once_the_shortest_gets_the_place_as_in_the_real_queue() -> None:
+    begun = [a_job(n, 300.0 * (n + 1), group=f"{n}") for n in range(3)]  # no two end together
+    wide = [a_job(3, 5000.0, gpus=2, group="long"), a_job(4, 50.0, gpus=3, group="short")]
+    others = [a_job(5 + n, 9000.0, at=250.0 + 300.0 * n, group="others") for n in range(6)]
+    spans = replayed([*begun, *wide, *others], live(a_fleet(3), most=1), 3)
+    assert spans[4].start == 9900, "its place is kept since the others have passed it once"
+    assert spans[3].start == 9950, "it does not take that place before, though two GPUs were free"
+
+
+def test_a_job_that_comes_again_is_passed_as_long_as_the_queue_is_then(patience: Patience) -> None:
+    job = a_job(0, 100.0)
+    assert dict(patience.give([job], lambda now: 0.0, 0.0)) == {0: 75.0}
+    patience.leave(0)
+    again = replace(job, submitted=80.0)
+    assert dict(patience.give([again], lambda now: 100.0, 80.0)) == {0: 80 + 150.0}
+    assert patience.overdue(100.0) is None
+    assert patience.overdue(231.0) == 0

@@ -92,5 +92,5 @@ def test_a_step_that_is_reported_again_with_its_validation_does_not_halt_the_rat
     reports += [(1001.5, 20, {"loss": 0.4, "val_loss": 0.6}), (1002.0, 30, {"loss": 0.3})]
     steps = [Step(at=at, step=step, total=40, metrics=metrics) for at, step, metrics in reports]
     drawn = curves(steps)
-    assert drawn[RATE] == [(20.0, 10.0), (30.0, 10.0)]
+    assert drawn[RATE] == [(20.0, 10.0), (30.0, 20.0)]
     assert drawn["val_loss"] == [(20.0, 0.6)]
