@@ -4,9 +4,6 @@
 workers; `planning` ties task files, store and policy; screens and command line sit on top.
 
 Start reading at `scheduler.loop`, or at `planning.load`.
-In reading order: errors, units, system, staging, ids, states, job, context, job_options, kind_interface,
-kinds, taskfile, store, gpu, workers, pilots, backends, scheduler, planning, notify, screens, results, simulate,
-functions, web, cli, api.
 """
 
 __version__ = "0.3.0.dev1"

@@ -3,5 +3,4 @@
 An option is one row: a `JobOption` that a module of this room registers. Task files, `launcher add`,
 the JSON schema and the reference read the same rows.
 Start reading at `registry.JobOption`.
-In reading order: value_types, request, registry, machine, terms, reporting, consistency, notifications.
 """

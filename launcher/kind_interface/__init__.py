@@ -1,5 +1,4 @@
 """What a laboratory tells the launcher of its kinds of jobs, and what it is told of a job.
 
 Start reading at `kind.Kind`.
-In reading order: kind, conditions, settings, draft, shared_work, measured.
 """

@@ -2,6 +2,4 @@
 
 A process of its own reads what happened, decides what is worth a message, and sends it.
 Start reading at `service.Service`, then `bundles.noted`.
-In reading order: __main__, service, settings, addresses, state, messages, bundles, machine_news, gpu_faults,
-idle_gpus, gpu_sight, outbox, sending, deliver.
 """

@@ -1,5 +1,4 @@
 """Results as data: the rows of a run, what they are rows of, statistics over them, and one database of all.
 
 Start reading at `rows.results_of`.
-In reading order: rows, sweeps, models, returned, columns, student_t, over, directions, order, latex, parquet, database.
 """

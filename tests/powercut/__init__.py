@@ -1,4 +1,1 @@
-"""Power cuts: a run is recorded write by write, and the queue is opened as each cut would leave it.
-
-In reading order: recording, disk, workload, proof, __main__.
-"""
+"""Power cuts: a run is recorded write by write, and the queue is opened as each cut would leave it."""

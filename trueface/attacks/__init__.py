@@ -1,5 +1,4 @@
 """Attacks on detectors: small changes of images that shall turn what a detector says of them.
 
 Start reading at `perturb.perturbed`.
-In reading order: registry, grammar, target, perturb, kinds.
 """

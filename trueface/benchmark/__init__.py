@@ -2,6 +2,4 @@
 
 Pure: values in, values out; the jobs in trueface/jobs/benchmark score images.
 Start reading at `leaderboard.leaderboard`.
-In reading order: settings, conditions, known_data, manifest, cells, measures, table,
-run_results, ranking, pairs, omnibus, leaderboard.
 """

@@ -1,5 +1,4 @@
 """What happens to images on their way from a generator to a detector: JPEG, resizing, noise, a screenshot.
 
 Start reading at `chain.Chain`.
-In reading order: registry, grammar, chain, pillow, programs, kinds.
 """

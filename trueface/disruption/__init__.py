@@ -1,5 +1,4 @@
 """Disruption: perturbations of images that spoil what an image-to-image generator makes of them.
 
 Start reading at `attack.disrupt_images`.
-In reading order: bounds, settings, levels, objectives, attack, effect, grid.
 """

@@ -1,10 +1,6 @@
 """The kinds of jobs and their entry functions: from a `Job` to files and numbers, glue and nothing else.
 
 Start reading at `kinds`, then `training.train`.
-In reading order: kinds, inputs_outputs, flags, command_lines, refusals, shared_features,
-feature_settings, feature_kind, setup, job_data, model_origin, few_shot, attributes, training, testing, scoring,
-poisoning, previewing, sampling, forging, unlearning, features, outputs, ranks, classes, benchmark,
-generation.
 """
 
 from collections.abc import Mapping

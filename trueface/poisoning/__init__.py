@@ -1,5 +1,4 @@
 """Flipped training labels: chosen by rule and seed, recorded by key, applied by name.
 
 Start reading at `label_flips.choose`.
-In reading order: settings, label_flips, poison_record, from_list, loaders, preview.
 """

@@ -1,9 +1,6 @@
 """Machine unlearning for any torch classifier: methods by name, and `run`, which applies one.
 
 Start reading at `api.run`.
-In reading order: api, registry, hyperparameters, arguments, applicability, methods, optimization,
-building_blocks, plain_training, log, cache, ridge_refit, importance, adversarial, label_noise,
-confident_learning, tasks, record, evaluation, settings, class_settings.
 """
 
 from importlib import import_module

@@ -1,5 +1,4 @@
 """Tables on the standard output: the forms in which they are written, and which rows and columns.
 
 Start reading at `forms.write_table`.
-In reading order: forms, flat_rows, chosen_rows.
 """

@@ -1,5 +1,4 @@
 """Jobs of a plan that do once what others repeat: found while it is made, put into it beside the queue.
 
 Start reading at `shared_work.SharedWorks`.
-In reading order: shared_work, shared_jobs.
 """

@@ -1,5 +1,4 @@
 """How attempts ended, and what follows for their jobs: whose fault a lack of memory was, what is queued again.
 
 Start reading at `ended_attempts.Endings`.
-In reading order: ended_attempts, requeue_policy, oom_policy.
 """

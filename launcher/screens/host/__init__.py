@@ -1,5 +1,4 @@
 """What the machine itself has left: cores, main memory, room on its disks.
 
 Start reading at `host_facts.Host`.
-In reading order: host_facts, process_times, host_reader, host_line.
 """

@@ -1,5 +1,4 @@
 """The picture of a schedule: what ran where and when, and how many waited.
 
 Start reading at `timeline.draw_timeline`.
-In reading order: timeline, occupancy, svg.
 """

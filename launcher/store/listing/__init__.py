@@ -1,5 +1,4 @@
 """Lists of jobs and of runs, page by page: for screens that scroll through a queue of any length.
 
 Start reading at `job_listing.JobListing`.
-In reading order: job_listing, run_listing.
 """

@@ -1,5 +1,4 @@
 """Runs that wait beside each other: their shares, what they used lately, and the first jobs of each.
 
 Start reading at `accounts.RunAccount`.
-In reading order: accounts, records, ready, news, attempts.
 """

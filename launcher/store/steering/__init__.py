@@ -1,5 +1,4 @@
 """What owners change of jobs that are in the queue: settings and terms, tags and notes, pauses.
 
 Start reading at `steering.Steering`.
-In reading order: steering, revisions, pauses, tags, replacement.
 """

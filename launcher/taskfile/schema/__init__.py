@@ -1,5 +1,4 @@
 """The language of task files for editors and readers, made from the kinds and the job options.
 
 Start reading at `json_schema.task_schema`.
-In reading order: json_schema, json_schema_types, setting_texts, reference.
 """

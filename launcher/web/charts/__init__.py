@@ -1,5 +1,4 @@
 """Charts as SVG: pure functions of numbers, coloured by the style sheet, so that both themes and print have their own.
 
 Start reading at `line_chart.line_chart`.
-In reading order: line_chart, series, scales, bars.
 """

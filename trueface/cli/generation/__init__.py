@@ -1,5 +1,4 @@
 """Commands about generators: one job by hand, and the tables and pages of purification and erasing.
 
 Start reading at `generate.generate`.
-In reading order: generate, purification, erasing, run_rows, text.
 """

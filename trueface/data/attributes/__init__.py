@@ -1,5 +1,4 @@
 """Which group of people each image shows, and which forgery: tables of attributes, joined to images.
 
 Start reading at `attributes.Attributes`.
-In reading order: table, schemes, paths, attributes, cells.
 """

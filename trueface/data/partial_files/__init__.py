@@ -1,5 +1,4 @@
 """Image files of which only the upper rows are needed.
 
 Start reading at `jpeg`.
-In reading order: jpeg, png.
 """

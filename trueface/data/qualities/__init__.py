@@ -1,5 +1,4 @@
 """Qualities of training images: each item as it is, as JPEG, at half the size, as a video's frame.
 
 Start reading at `transform.QualityTransform`.
-In reading order: names, quality_list, transform, feed.
 """

@@ -1,5 +1,4 @@
 """Which images train, validate and test: made, read, matched with the disk, checked for leaks.
 
 Start reading at `splits.load_split`.
-In reading order: splits, matching, make_splits, groups, near_duplicates, checks, cells.
 """

@@ -1,5 +1,4 @@
 """A synthetic image set: scenes, and the fingerprints that generators and networks leave.
 
 Start reading at `generate.make_sample`.
-In reading order: generate, scenes, camera, fingerprints, social_networks.
 """

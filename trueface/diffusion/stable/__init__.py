@@ -2,5 +2,4 @@
 
 Nothing of it is imported unless a job's settings or a checkpoint ask for it.
 Start reading at `network.StableNetwork`.
-In reading order: network, folder, importing, checkpoint.
 """

@@ -1,5 +1,4 @@
 """Methods of concept erasing, a file each: `@register_erasure` above a function of teacher and problem.
 
 Start reading at `abo.all_but_one`.
-In reading order: abo, esd, sdd, ablation, uce, retrain.
 """

@@ -3,6 +3,4 @@
 A gap means little alone: a constant detector has none, and noise makes one. So each stands beside
 its floor under shuffled groups and beside the AUC, and is ranked among comparable models only.
 Start reading at `run.fairness_rows`, then `group_table.GroupTable`.
-In reading order: run, group_columns, seed_files, group_table, group_rates, group_areas, gaps,
-noise_floor, validation_threshold, row, comparable, methods.
 """

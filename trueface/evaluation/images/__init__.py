@@ -1,5 +1,4 @@
 """How far images are from images: errors, PSNR, SSIM, Fréchet distance; and the table of purifiers.
 
 Start reading at `distances.mse`, then `restored.table`.
-In reading order: distances, ssim, frechet, features, restored.
 """

@@ -1,5 +1,4 @@
 """Published figures of detectors and of concept erasing, to stand beside results: of other data, and never compared.
 
 Start reading at `tables.published_tables`.
-In reading order: tables, concept_erasing.
 """

@@ -1,5 +1,4 @@
 """The groups of a job's images: read, checked, and given to the batches of a training.
 
 Start reading at `columns.give_groups`.
-In reading order: reading, columns.
 """

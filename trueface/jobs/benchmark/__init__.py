@@ -1,5 +1,4 @@
 """The kind `benchmark`: a model on a set of images, as they are, corrupted and attacked.
 
 Start reading at `benchmarking.benchmark`.
-In reading order: kind, origins, benchmarking, scoring, model_facts, rechecking.
 """

@@ -1,5 +1,4 @@
 """The kinds `classify` and `forget`: networks of any number of classes.
 
 Start reading at `classification.classify`.
-In reading order: kinds, classification, forgetting.
 """

@@ -1,5 +1,4 @@
 """Why a job must not run, found while it is planned; no torch here.
 
 Start reading at `training.unfit_training`.
-In reading order: models, attributes, fairness, qualities, event_files, training, unlearning, leakage, testing.
 """

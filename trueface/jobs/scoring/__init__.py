@@ -1,5 +1,4 @@
 """How a test scores images: its network, attacks on it, and the images as they were scored.
 
 Start reading at `network.Network`.
-In reading order: network, attacking, saved_images.
 """

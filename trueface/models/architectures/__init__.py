@@ -1,5 +1,4 @@
 """The networks, a file for each family: to add one is to add a file; see `models.registry`.
 
 Start reading at `resnet`.
-In reading order: resnet, slim18, pooled, torchvision_networks, image_classifiers, encoders.
 """

@@ -1,5 +1,4 @@
 """One file for each purifier, found by its `@register_purifier`.
 
 Start reading at `oneshot`.
-In reading order: oneshot.
 """

@@ -1,5 +1,4 @@
 """The page of qualities: how well each method does on raw and compressed copies of the same images.
 
 Start reading at `page.write_quality_page`.
-In reading order: page, content, records, tables, curves, collaboration.
 """

@@ -1,5 +1,4 @@
 """What trainings that are to be fair to groups have in common: settings, cells, margins.
 
 Start reading at `settings.FairnessSettings`.
-In reading order: settings, cells, ldam.
 """

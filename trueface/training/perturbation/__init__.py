@@ -1,5 +1,4 @@
 """Steps whose gradients are taken at moved weights: sharpness-aware minimization, adversarial weights.
 
 Start reading at `second_pass.make`.
-In reading order: settings, second_pass.
 """

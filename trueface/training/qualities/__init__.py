@@ -2,5 +2,4 @@
 
 Quality-agnostic detection after B. M. Le and S. S. Woo, "Quality-agnostic deepfake detection with
 intra-model collaborative learning" (QAD), ICCV 2023. Start reading at `collaboration.Collaboration`.
-In reading order: settings, options, feeds, dependence, layers, collaboration.
 """

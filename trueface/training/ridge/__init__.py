@@ -1,6 +1,4 @@
 """Last layers fitted in closed form: ridge regression on the features of a frozen body.
 
 Start reading at `fit.fit`. No gradient, no epochs: the same features give the same layer.
-In reading order: rows, penalties, gram, dual, primal, regression, fit, head, views,
-few_shot, trainer, exact.
 """

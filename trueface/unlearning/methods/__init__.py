@@ -3,6 +3,4 @@
 A new file needs no entry elsewhere. None imports another: what several methods need lies beside this
 folder, in `building_blocks`, `adversarial`, `importance` and `optimization`.
 Start reading at `random_labels`, the shortest.
-In reading order: retrain, random_labels, salun, negative_gradient, npo, scrub, head_refit,
-ssd, potion, fisher, boundary, layer_attack, instance_wise, pgu.
 """

@@ -1,5 +1,4 @@
 """What is to be forgotten: flipped labels of a detector, or a class or images of a classifier.
 
 Start reading at `label_flip_run`.
-In reading order: label_flips, label_flip_run, class_forgetting, image_source.
 """

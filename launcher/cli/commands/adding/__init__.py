@@ -1,5 +1,4 @@
 """`launcher add`: programs into the queue, one from the command line or many from a file.
 
 Start reading at `add.command`.
-In reading order: add, command_lines, line_problems, programs, job_names.
 """

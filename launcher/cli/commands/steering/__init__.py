@@ -1,5 +1,4 @@
 """The verbs that change jobs which are queued or run, and how the queue goes on.
 
 Start reading at `steer.cancel`.
-In reading order: steer, retry, edit, editor, pause, tag, stop, group.
 """

@@ -1,5 +1,4 @@
 """The types of forgery, a file each: what takes the place of which part of a face.
 
 Start reading at `swap`.
-In reading order: self_blend, swap, mouth, eyes, soft.
 """

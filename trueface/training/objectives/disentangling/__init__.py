@@ -1,5 +1,4 @@
 """The losses of the objective `fairnet` that are of pairs, a real image and a fake each.
 
 Start reading at `pairs`.
-In reading order: pairs, contrast.
 """

@@ -1,5 +1,4 @@
 """Projected gradient unlearning: steps orthogonal to the inputs of the retain set.
 
 Start reading at `method.projected_gradient`.
-In reading order: method, stop_rule, projection, subspaces, covariances.
 """
