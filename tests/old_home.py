@@ -1,7 +1,8 @@
-"""A home and a run of an earlier version, put up as if it had worked here; see tests/data/home-*."""
+"""Homes and runs of earlier versions, put up as if these had worked here; see tests/data/home*."""
 
 import gzip
 import json
+import os
 import sqlite3
 import sys
 from pathlib import Path
@@ -9,25 +10,18 @@ from pathlib import Path
 from launcher.system.files import stamp
 from tests.e2e.conftest import Project
 
-STORED = Path(__file__).parent / "data/home-0.3.0.dev0"
+DATA = Path(__file__).parent / "data"
+STORED = DATA / "home-0.3.0.dev0"
 TASK_FILES = ("old.yaml", "later.yaml")
 
 
-def put_up(project: Project) -> None:
-    """Give a project the home and the runs of the earlier version."""
-    places = {
-        "@HOME@": project.home.folder,
-        "@PROJECT@": project.folder,
-        "@PYTHON@": sys.executable,
-        "@FOLDER@": project.folder.parent,
-        "@CLAIMS@": project.folder.parent / "claims",
-    }
+def queue_sql(schema: int) -> str:
+    """Return the queue that a launcher of a schema left, as SQL; paths stand as marks."""
+    return (DATA / f"homes/schema-{schema}.sql").read_text(encoding="utf-8")
 
-    def placed(path: Path) -> str:
-        text = path.read_text(encoding="utf-8")
-        for mark, place in places.items():
-            text = text.replace(mark, str(place))
-        return text
+
+def put_up(project: Project) -> None:
+    """Give a project the home and the runs that version 0.3.0.dev0 made with trueface."""
 
     def copy(source: Path, to: Path) -> None:
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +30,7 @@ def put_up(project: Project) -> None:
         elif source.suffix == ".npz":
             to.write_bytes(source.read_bytes())
         else:
-            to.write_text(placed(source), encoding="utf-8")
+            to.write_text(_placed(project, source.read_text(encoding="utf-8")), encoding="utf-8")
 
     project.home.folder.mkdir(mode=0o700)
     for folder, place in (("attempts", project.home.folder), ("runs", project.folder)):
@@ -45,8 +39,42 @@ def put_up(project: Project) -> None:
                 copy(source, place / source.relative_to(STORED))
     for name in TASK_FILES:
         copy(STORED / name, project.folder / name)
+    _make_queue(project, (STORED / "queue.sql").read_text(encoding="utf-8"))
+
+
+def put_up_schema(toys: Project, schema: int) -> None:
+    """Give a project of toys the home and the run that the launcher of a schema, from 3 on, left."""
+    toys.home.folder.mkdir(mode=0o700)
+    places = {"attempts": toys.home.folder / "attempts", "project": toys.folder}
+    text = (DATA / f"homes/schema-{schema}.json").read_text(encoding="utf-8")
+    for name, content in json.loads(text).items():  # in the order of their names
+        top, _, rest = name.partition("/")
+        path = places[top] / rest
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, dict):
+            os.link(path.with_name(content["link"]), path)
+        else:
+            path.write_text(_placed(toys, content), encoding="utf-8")
+    _make_queue(toys, queue_sql(schema))
+
+
+def _placed(project: Project, text: str) -> str:
+    places = {
+        "@HOME@": project.home.folder,
+        "@PROJECT@": project.folder,
+        "@PYTHON@": sys.executable,
+        "@SITE@": project.environment.get("PYTHONPATH", ""),
+        "@FOLDER@": project.folder.parent,
+        "@CLAIMS@": project.folder.parent / "claims",
+    }
+    for mark, place in places.items():
+        text = text.replace(mark, str(place))
+    return text
+
+
+def _make_queue(project: Project, sql: str) -> None:
     database = sqlite3.connect(project.home.database)
-    database.executescript(placed(STORED / "queue.sql"))
+    database.executescript(_placed(project, sql))
     _stamp_outputs(database)
     database.close()
 

@@ -1,12 +1,18 @@
-"""A home and a run of the version before, whose modules lay elsewhere: what was done there counts here."""
+"""Homes and runs of earlier versions, whose modules lay elsewhere: what was done there counts here."""
 
 import json
+import time
 from typing import Any
 
 import pytest
 
+from launcher.states import State
+from launcher.store.migration_steps import STEPS
+from launcher.store.queue import Store
+from launcher.system.daemon_control import ensure_scheduler, wake
+from tests.build import until
 from tests.e2e.conftest import Project
-from tests.old_home import STORED, put_up
+from tests.old_home import STORED, put_up, put_up_schema
 
 
 @pytest.fixture
@@ -94,3 +100,62 @@ def test_jobs_that_the_earlier_version_queued_run(old: Project) -> None:
     states = {name: job["state"] for name, job in jobs(old, "run:later").items()}
     assert set(states.values()) == {"done"}
     assert (old.folder / "runs/later/gan2:pre/checkpoints/best.pt").exists()
+
+
+# --- homes of each schema, left by a loss of power; see tests/data/homes/README.md
+
+ENDS = {  # of each job when all has gone on that can: its state, and how its attempts ended
+    "toyshapes/toys": (State.DONE, ["done"]),
+    "toytrain/dot:pre": (State.DONE, ["done"]),
+    "toytest/dot:pre/dot:pre": (State.DONE, ["done"]),
+    "command/ok": (State.DONE, ["done"]),
+    "command/bad": (State.FAILED, ["failed"]),
+    "command/above": (State.FAILED, ["failed"]),
+    "command/skipped": (State.SKIPPED, []),
+    "command/gone": (State.CANCELLED, []),
+    "command/flaky": (State.DONE, ["failed", "done"]),
+    "command/held": (State.DONE, ["done"]),
+    "command/grouped": (State.DONE, ["done"]),
+    "command/far": (State.QUEUED, []),
+    "command/behind": (State.DONE, ["done"]),
+    "command/unseen": (State.DONE, ["done"]),
+    "command/torn": (State.DONE, ["lost", "done"]),
+    "toytrain/line:pre": (State.DONE, ["done"]),
+    "toytest/line:pre/line:pre": (State.DONE, ["done"]),
+}
+SINCE = {"command/behind": 5}  # the first schema that has such jobs
+
+
+@pytest.mark.parametrize("schema", range(3, len(STEPS) + 1))
+def test_a_home_of_each_schema_opens_and_its_jobs_go_on(toys: Project, schema: int) -> None:
+    put_up_schema(toys, schema)
+    toys.write("go", "")  # what `flaky` and `torn` wait for
+    expected = {name: end for name, end in ENDS.items() if schema >= SINCE.get(name, 0)}
+
+    store = Store(toys.home, durable=False)
+    numbers = {row.name: row.id for row in store.read.jobs()}
+    assert [*numbers] == [*expected]
+    assert [tuple(row) for row in store.database.execute("PRAGMA foreign_key_check")] == []
+    store.owning.release([numbers["command/held"]], time.time())
+    ensure_scheduler(toys.home)
+    wake(toys.home)
+    open_jobs = {State.QUEUED, State.RUNNING, State.HELD}
+
+    def still_open() -> set[str]:
+        return {row.name for row in store.read.jobs() if row.state in open_jobs} - {"command/far"}
+
+    until(lambda: not still_open(), "all jobs have ended")
+    assert {
+        row.name: (row.state, [one["outcome"]["ending"] for one in store.read.attempts_of(row.id)])
+        for row in store.read.jobs()
+    } == expected
+    store.close()
+
+    torn = numbers["command/torn"]
+    logs = [(toys.home.attempts / f"{torn}-{number}/log").read_text() for number in (1, 2)]
+    assert logs == ["begun\n", "begun\nagain\n"]
+    completed = toys.call("launcher", "results", "toys", "--json")
+    rows = {row["job"]: row for row in json.loads(completed.stdout)["rows"]}
+    assert rows["toytrain/dot:pre"]["seen"] == 2
+    assert rows["toytest/dot:pre/dot:pre"]["known"] == 1.0
+    assert (toys.folder / "runs/later/line:pre/scores/line:pre.json").exists()

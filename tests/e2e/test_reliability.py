@@ -25,10 +25,10 @@ from launcher.system.processes import boot_id
 from tests.build import endings as endings_in
 from tests.build import gone, job_row, lines_of, shell, until
 from tests.e2e.conftest import BIN, Project, a_project, reading
+from tests.old_home import queue_sql
 from tests.terminal import in_a_terminal
 
 OTHER_BOOT = "11111111-2222-3333-4444-555555555555"
-OLD_HOME = Path(__file__).parents[1] / "launcher" / "data" / "queue-v1.sql"
 NOBODY = 65534
 STOP_S = 10.0
 WAITING = 'echo "$$" >>"$1"; until [ -e "$2" ]; do sleep 0.05; done'
@@ -362,7 +362,7 @@ def command_line(pid: int) -> bytes:
 def test_a_home_that_an_older_version_wrote_opens_and_goes_on(queue: Project) -> None:
     queue.home.attempts.mkdir(mode=0o700, parents=True)
     queue.home.folder.chmod(0o700)
-    text = OLD_HOME.read_text().replace('["sleep", "600"]', '["true"]')
+    text = queue_sql(1).replace('["sleep", "600"]', '["true"]')
     with contextlib.closing(sqlite3.connect(queue.home.database)) as database:
         database.executescript(text.replace('{"cpus": 2,', '{"cpus": 1,'))
     queue.home.database.chmod(0o600)

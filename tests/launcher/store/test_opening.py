@@ -19,8 +19,8 @@ from launcher.store.opening import SMALL_BYTES, open_database, worth_checking
 from launcher.store.recovery import back_up, backups, damaged, trouble
 from launcher.system.files import read_json
 from launcher.system.paths import Home, make_home
+from tests.old_home import queue_sql
 
-OLD = Path(__file__).parents[1] / "data" / "queue-v1.sql"
 KIB = 1024
 
 
@@ -44,7 +44,7 @@ def fill(home: Home, runs: int = 3000) -> None:
 def old_queue(home: Home) -> None:
     """Make the queue one of the first schema."""
     with closing(sqlite3.connect(home.database)) as connection:
-        connection.executescript(OLD.read_text(encoding="utf-8"))
+        connection.executescript(queue_sql(1))
 
 
 def overwrite(path: Path, content: bytes, at: int = 0) -> None:
@@ -504,7 +504,7 @@ def test_a_scheduler_reads_a_database_through_when_it_is_small_or_after_a_reboot
 
 
 def test_the_old_queue_in_the_test_data_is_one_of_ours() -> None:
-    assert f"PRAGMA application_id = {APPLICATION_ID};" in OLD.read_text(encoding="utf-8")
+    assert f"PRAGMA application_id = {APPLICATION_ID};" in queue_sql(1)
 
 
 def test_the_record_of_damage_says_what_was_found(home: Home) -> None:

@@ -13,8 +13,8 @@ from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import a_context, a_spec, enqueue
 from tests.launcher.conftest import Launcher
+from tests.old_home import queue_sql
 
-DATA = Path(__file__).parents[1] / "data"
 TASK = "name: t\ncommand:\n- {name: a, argv: ['true']}\n"
 
 
@@ -34,7 +34,7 @@ def test_a_dry_run_on_a_queue_of_each_schema_works_and_changes_no_byte(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.yaml").write_text(TASK)
     with closing(sqlite3.connect(home.database)) as connection:
-        connection.executescript((DATA / f"queue-v{schema}.sql").read_text())
+        connection.executescript(queue_sql(schema))
     before = everything(home)
     answer = launcher("run", "t.yaml", "--dry-run")
     assert answer.code == 0, answer
