@@ -38,13 +38,13 @@ def main(jobs: int, seconds: float, seed: int | None, without_guard: bool) -> No
         click.echo(f"note: {complaint}", err=True)
     click.echo(f"kills: {_most_first(report.strikes)}", err=True)
     click.echo(f"attempts: {_most_first(report.endings)}", err=True)
-    for line in report.findings.lines[:MOST_LINES]:
+    for line in report.faults[:MOST_LINES]:
         click.echo(line, err=True)
     wrong = sorted(set(jobs_of(report.findings.lines)))
     if wrong:
         click.echo(f"jobs: {' '.join(wrong)}", err=True)
     click.echo(report.line)
-    sys.exit(1 if wrong else 0)
+    sys.exit(1 if report.faults else 0)
 
 
 def _most_first(counts: Mapping[str, int]) -> str:

@@ -37,9 +37,15 @@ def surroundings(home: Home, *, guard: bool, delay_s: float) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join([str(SITE), str(ROOT), *filter(None, [inherited])]),
         "CHAOS_GUARD": "on" if guard else "off",
         "CHAOS_DELAY_S": f"{delay_s:g}",
+        "CHAOS_DELAYS": str(delays_file(home)),
         # without the guard it is the late ones that do harm: many of them, to be found in a minute
         "CHAOS_DELAYED": "0.2" if guard else "0.7",
     }
+
+
+def delays_file(home: Home) -> Path:
+    """Return where each supervisor that loses time leaves a byte."""
+    return home.folder.parent / "delays"
 
 
 @dataclass

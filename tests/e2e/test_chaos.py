@@ -1,15 +1,19 @@
 """All of a queue is killed again and again while it works; the proof in short, and what it sees."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from launcher.states import State
+from launcher.system.paths import Home
 from tests.chaos.audit import Findings, audit, jobs_of
+from tests.chaos.commands import delays_file, surroundings
 from tests.chaos.killer import Kill
 from tests.chaos.outside import Fact, Tried
 from tests.chaos.program import Ran
-from tests.chaos.proof import prove
+from tests.chaos.proof import NO_DELAY, Report, prove
 from tests.chaos.recipe import Recipe, foretold
 
 JOBS = 40
@@ -22,9 +26,53 @@ def test_a_queue_that_is_killed_again_and_again_loses_nothing_and_runs_nothing_t
 ) -> None:
     report = prove(tmp_path, jobs=JOBS, seconds=0, seed=SEED, guard=True)
 
-    assert report.findings.lines == ()
+    assert report.faults == ()
     assert report.jobs >= JOBS
     assert report.kills >= 5
+
+
+@pytest.mark.parametrize(("delays", "faults"), [(0, (NO_DELAY,)), (1, ())])
+def test_a_proof_that_delayed_nothing_has_failed(delays: int, faults: tuple[str, ...]) -> None:
+    report = Report(
+        jobs=1,
+        kills=1,
+        delays=delays,
+        seconds=1.0,
+        findings=Findings(lost=(), doubled=(), overlaps=(), unexplained=()),
+        complaints=(),
+        strikes={},
+        endings={},
+    )
+
+    assert report.faults == faults
+    assert f"{delays} delays" in report.line
+
+
+@pytest.mark.parametrize(
+    ("process", "file", "delays"),
+    [
+        ("launcher.workers.fork_server", "started", 1),
+        ("launcher.workers.fork_server", "another", 0),
+        ("launcher.scheduler", "started", 0),
+    ],
+)
+def test_the_supervisor_that_claims_its_right_to_start_is_delayed_and_counted(
+    tmp_path: Path, process: str, file: str, delays: int
+) -> None:
+    (tmp_path / "spec.json").touch()
+    home = Home(tmp_path / "home")
+    environment = surroundings(home, guard=True, delay_s=0.001) | {"CHAOS_DELAYED": "1"}
+    link = "import os; os.link('spec.json', os.environ['NAME'])"
+
+    subprocess.run(
+        [sys.executable, "-c", link, process],
+        cwd=tmp_path,
+        env={**environment, "NAME": file},
+        check=True,
+    )
+
+    assert (tmp_path / file).exists()
+    assert delays_file(home).exists() == bool(delays)
 
 
 def a_fact(*endings: str, state: str = "done", dones: int | None = None) -> Fact:

@@ -2,6 +2,7 @@
 
 CHAOS_DELAY_S  longest time that a supervisor loses before it gives its order the name `started`
 CHAOS_DELAYED  the share of supervisors that lose any time at all
+CHAOS_DELAYS   file that gets a byte for each of them
 CHAOS_GUARD    `off`: that name is no longer given exclusively, and the proof must fail
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 _link = os.link
 _delay_s = float(os.environ.get("CHAOS_DELAY_S", "0"))
 _delayed = float(os.environ.get("CHAOS_DELAYED", "0"))
+_delays = os.environ.get("CHAOS_DELAYS", os.devnull)
 _guarded = os.environ.get("CHAOS_GUARD") != "off"
 
 
@@ -23,9 +25,16 @@ def _meddled(source: Any, target: Any, **options: Any) -> None:
         _link(source, target, **options)
         return
     if "launcher.workers.fork_server" in sys.orig_argv and _chance.random() < _delayed:
+        _count()
         time.sleep(_chance.uniform(0, _delay_s))
     with contextlib.nullcontext() if _guarded else contextlib.suppress(FileExistsError):
         _link(source, target, **options)
+
+
+def _count() -> None:
+    file = os.open(_delays, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.write(file, b".")
+    os.close(file)
 
 
 _chance = random.SystemRandom()  # forks of one fork server must not all draw the same
