@@ -1,37 +1,22 @@
 """What setup.cfg declares is what the code imports: the queue's needs, and those of the extra `lab`."""
 
-import ast
 import re
 import sys
-from collections.abc import Iterator
 from configparser import ConfigParser
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
+from tests.source_tree import ROOT, modules
 from trueface.cli.required_packages import PACKAGES
 from trueface.jobs.kinds import PRELOAD
 
-ROOT = Path(__file__).parents[1]
 OWN = {"launcher", "trueface"}
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def imported(package: str) -> set[str]:
     """Return the top-level packages of others that the code of a package imports, in functions too."""
-    modules = {
-        name.partition(".")[0]
-        for path in (ROOT / package).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        for name in _names(node)
-    }
-    return modules - OWN - set(sys.stdlib_module_names)
-
-
-def _names(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom) and node.module:
-        yield node.module
+    names = {name for module in modules(package).values() for name in module.imports}
+    return {name.partition(".")[0] for name in names} - OWN - set(sys.stdlib_module_names)
 
 
 def declared(section: str, key: str) -> set[str]:

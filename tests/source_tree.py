@@ -1,0 +1,137 @@
+"""What tests ask of the sources as a whole: each module is parsed once, and its tree not kept."""
+
+import ast
+import functools
+import gc
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("launcher", "trueface", "tests", "benchmarks")
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """One module as its text has it."""
+
+    path: Path
+    docstring: str
+    imports: frozenset[str]  # full names of the modules that it imports, in functions too
+    names: frozenset[str]  # that are bound at its top, under conditions too
+    doubles: tuple[str, ...]  # those that are bound twice without a condition
+    strings: tuple[tuple[int, str], ...]  # its constants with their lines, without docstrings
+    starts: bool  # does something when it is run with `-m`
+
+
+@functools.cache
+def modules(package: str) -> Mapping[str, Module]:
+    """Return the modules of one of the packages by their dotted names; a package by its own."""
+    paths = sorted((ROOT / package).rglob("*.py"))
+    was_on = gc.isenabled()
+    gc.disable()  # it takes four times as long as the parsing: trees are many small objects
+    try:
+        return {_dotted(path): read(path) for path in paths}
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def exists(dotted: str) -> bool:
+    """Tell whether `package.module`, `package.module.name` or `package.module:name` is there."""
+    parts = dotted.replace(":", ".").split(".")
+    if parts[0] not in PACKAGES:
+        return False
+    for cut in range(len(parts), 0, -1):
+        module = modules(parts[0]).get(".".join(parts[:cut]))
+        if module is not None:
+            return cut == len(parts) or parts[cut] in module.names
+    return False
+
+
+def _dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def read(path: Path) -> Module:
+    """Return what stands in a file."""
+    tree = ast.parse(path.read_bytes())
+    docstrings: set[int] = set()
+    imports: set[str] = set()
+    constants: list[ast.Constant] = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str() | bytes()):
+                constants.append(node)
+            case ast.Expr(value=ast.Constant() as constant):
+                docstrings.add(id(constant))
+            case ast.Import():
+                imports.update(alias.name for alias in node.names)
+            case ast.ImportFrom(module=str() as module):
+                imports.add(module)
+    return Module(
+        path=path,
+        docstring=ast.get_docstring(tree) or "",
+        imports=frozenset(imports),
+        names=frozenset(name for node in _conditional(tree) for name in _bound(node)),
+        doubles=_doubles(tree),
+        strings=tuple(
+            (node.lineno, node.value if isinstance(node.value, str) else repr(node.value))
+            for node in constants
+            if id(node) not in docstrings
+        ),
+        starts=any(_asks_for_main(node) for node in tree.body),
+    )
+
+
+def _conditional(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Yield the statements at the top, and those below their conditions."""
+    pending: list[ast.AST] = [*tree.body]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.stmt):
+            yield node
+        if isinstance(node, ast.If | ast.Try | ast.With | ast.For | ast.ExceptHandler):
+            pending.extend(ast.iter_child_nodes(node))
+
+
+def _bound(node: ast.stmt) -> Iterator[str]:
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            yield node.name
+        case ast.Import():
+            yield from (alias.asname or alias.name for alias in node.names)
+        case ast.ImportFrom():
+            yield from (alias.asname or alias.name for alias in node.names)
+        case ast.Assign():
+            yield from (name for target in node.targets for name in _targets(target))
+        case ast.AnnAssign() if node.value is not None:
+            yield from _targets(node.target)
+
+
+def _targets(node: ast.expr) -> Iterator[str]:
+    match node:
+        case ast.Name():
+            yield node.id
+        case ast.Tuple() | ast.List():
+            for element in node.elts:
+                yield from _targets(element)
+
+
+def _doubles(tree: ast.Module) -> tuple[str, ...]:
+    """Return the names that the module binds twice; alternatives under conditions and overloads are none."""
+    statements = [node for node in tree.body if not _is_overload(node)]
+    counts = Counter(name for node in statements for name in _bound(node) if name != "_")
+    return tuple(name for name, count in counts.items() if count > 1)
+
+
+def _is_overload(node: ast.stmt) -> bool:
+    decorators = node.decorator_list if isinstance(node, Definition) else []
+    return any(ast.unparse(one).rpartition(".")[2] == "overload" for one in decorators)
+
+
+def _asks_for_main(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"

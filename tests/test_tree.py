@@ -1,0 +1,143 @@
+"""What must hold of the sources as a whole while code is moved: names in strings, names that are protocol."""
+
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from launcher import api
+from tests.source_tree import PACKAGES, ROOT, exists, modules, read
+
+# They hold names in strings; what is wrong in tests that `make test` runs is found by these.
+READ = (
+    "launcher.",
+    "trueface.",
+    "benchmarks.",
+    "tests.chaos.",
+    "tests.clusters.",
+    "tests.powercut.",
+)
+FILES = ("setup.cfg", "Makefile")  # entry points, and what is run with -m
+NAME = re.compile(rf"(?<![\w./@-])(?:{'|'.join(PACKAGES)})(?:\.[A-Za-z_]\w*)+(?::\w+)?")
+OTHERS = {
+    "launcher.service": "a unit of systemd",
+    "tests.json": "a file of a model's folder",
+}
+STARTED = (  # with -m: by units of systemd, scripts that wait in Slurm, and running schedulers
+    "launcher.scheduler.__main__",
+    "launcher.pilots.__main__",
+    "launcher.notify.__main__",
+    "launcher.workers.fork_server",
+)
+STORED = (  # in queues, in hashes of jobs, and in pickles of functions, their values and exceptions
+    "launcher.errors:Error",
+    "launcher.errors:JobError",
+    "launcher.errors:MachineError",
+    "launcher.errors:UsageError",
+    "launcher.functions.api:submit",
+    "launcher.functions.api:submit_many",
+    "launcher.functions.entry:call",
+    "launcher.functions.future:Future",
+    "launcher.functions.future:future",
+    "launcher.functions.options:JobOptions",
+    "launcher.functions.pickling:CannotLoad",
+    "launcher.functions.pickling:CannotPickle",
+    "launcher.functions.results:results",
+    "launcher.functions.task_files:Run",
+    "launcher.functions.waiting:wait",
+    "launcher.ids:DataId",
+    "launcher.ids:parse_model",
+    "launcher.kinds:COMMAND",
+    "launcher.kinds:installed",
+    "launcher.workers.job:Job",
+)
+DESK = ROOT / "launcher/backends/ray_desk.py"
+
+
+@pytest.mark.parametrize("name", [*STARTED, *STORED])
+def test_a_name_that_others_hold_is_there(name: str) -> None:
+    module, _, attribute = name.partition(":")
+    imported = import_module(module)
+    assert not attribute or hasattr(imported, attribute)
+    assert name not in STARTED or modules("launcher")[module].starts
+
+
+def test_a_name_that_pickles_hold_is_where_they_say() -> None:
+    pickled = {
+        f"{value.__module__}:{value.__qualname__}"
+        for value in (getattr(api, name) for name in api.__all__)
+        if getattr(value, "__module__", "").startswith("launcher.functions")
+        and hasattr(value, "__qualname__")
+    }
+    assert pickled <= {*STORED}
+
+
+def test_the_desk_of_ray_runs_by_its_path_with_nothing_but_the_standard_library() -> None:
+    desk = subprocess.run([sys.executable, "-I", "-S", DESK, "here"], input=b"", check=False)
+    assert desk.returncode == 0
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_module_that_a_string_names_is_there(package: str) -> None:
+    missing = [
+        f"{module.path.relative_to(ROOT)}:{line}: {name}"
+        for dotted, module in modules(package).items()
+        if f"{dotted}.".startswith(READ)
+        for line, text in module.strings
+        for name in NAME.findall(text)
+        if name not in OTHERS and not exists(name)
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_module_that_a_file_of_configuration_names_is_there(file: str) -> None:
+    names = NAME.findall((ROOT / file).read_text(encoding="utf-8"))
+    assert names
+    assert [name for name in names if not exists(name)] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_module_binds_a_name_twice(package: str) -> None:
+    assert {
+        name: module.doubles for name, module in modules(package).items() if module.doubles
+    } == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "doubles"),
+    [
+        ("a = 1\ndef a(): ...", ("a",)),
+        ("from x import a\nclass a: ...", ("a",)),
+        ("a, b = 1, 2\na: int = 3", ("a",)),
+        ("a: int\na = 1", ()),
+        ("@overload\ndef a(): ...\n@typing.overload\ndef a(): ...\ndef a(): ...", ()),
+        ("try:\n    import a\nexcept ImportError:\n    a = None", ()),
+        ("if x:\n    def a(): ...\nelse:\n    a = 1", ()),
+        ("class A:\n    def a(self): ...\n    def a(self): ...\ndef a(): ...", ()),
+    ],
+)
+def test_alternatives_are_not_taken_for_doubles(
+    tmp_path: Path, text: str, doubles: tuple[str, ...]
+) -> None:
+    file = tmp_path / "module.py"
+    file.write_text(f'"""Of launcher.nowhere."""\n{text}\nNAME = "launcher.nowhere"\n')
+
+    module = read(file)
+
+    assert module.doubles == doubles
+    assert [text for _, text in module.strings] == ["launcher.nowhere"]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_where_a_folder_says_to_start_reading_is_there(package: str) -> None:
+    starts = {
+        f"{folder}.{name}"
+        for folder, module in modules(package).items()
+        for start in re.findall(r"Start reading at (.*)", module.docstring)
+        for name in re.findall(r"`([\w.]+)`", start)
+    }
+    assert [start for start in sorted(starts) if not exists(start)] == []
