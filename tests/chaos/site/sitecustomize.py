@@ -6,7 +6,6 @@ CHAOS_DELAYS   file that gets a byte for each of them
 CHAOS_GUARD    `off`: that name is no longer given exclusively, and the proof must fail
 """
 
-import contextlib
 import os
 import random
 import sys
@@ -27,7 +26,13 @@ def _meddled(source: Any, target: Any, **options: Any) -> None:
     if "launcher.workers.fork_server" in sys.orig_argv and _chance.random() < _delayed:
         _count()
         time.sleep(_chance.uniform(0, _delay_s))
-    with contextlib.nullcontext() if _guarded else contextlib.suppress(FileExistsError):
+    try:
+        _link(source, target, **options)
+    except FileExistsError:
+        if _guarded:
+            raise
+        # what has taken it, a void perhaps, would be read in place of the order
+        os.unlink(target)  # noqa: PTH108
         _link(source, target, **options)
 
 
