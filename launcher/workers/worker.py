@@ -306,6 +306,8 @@ def _is_of_absence(error: BaseException | None, attempt: Attempt) -> bool:
 def write_failure(write: Callable[[], None], attempt: Attempt, stop: threading.Event) -> None:
     """Write something of a failure; for a while, wait for room: its exit code tells that it failed.
 
+    Nothing is said of that: without a record, the last line of the log is why it failed.
+
     Raises:
         OSError: there was none.
     """
@@ -314,7 +316,6 @@ def write_failure(write: Callable[[], None], attempt: Attempt, stop: threading.E
         write,
         is_away=attempt.is_away,
         over=lambda: stop.is_set() or time.monotonic() > until,
-        warn=lambda why: say(f"launcher: the job has failed, and its error waits for room: {why}"),
     )
 
 
