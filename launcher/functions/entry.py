@@ -1,24 +1,20 @@
 """What a worker does for a job of the kind `function`: it loads the call, makes it, and stores what came of it."""
 
 import contextlib
-import errno
-import os
 import signal
-import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from types import FrameType
 
 from launcher.functions.calls import call_of, read_call
 from launcher.functions.outcome_files import write_exception, write_value
 from launcher.functions.pickling import CannotLoad, name_of
 from launcher.functions.plain_values import shown
-from launcher.system.files import Json
+from launcher.system.files import Json, when_there_is_room
+from launcher.system.paths import Attempt
 from launcher.workers.forks import NotInherited, forks_end_here
 from launcher.workers.job import Job
-
-ROOM_PAUSE_S = 1.0  # before a value that did not fit on the disk is written again
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+from launcher.workers.worker import print_traceback, say, write_failure
 
 
 def call(job: Job) -> Mapping[str, Json]:
@@ -27,18 +23,25 @@ def call(job: Job) -> Mapping[str, Json]:
     Raises:
         BaseException: what the function raised; KeyboardInterrupt where the job was asked to end.
     """
-    folder = job.attempt_folder
+    attempt = Attempt(job.attempt_folder)
     try:
         with forks_end_here(), _interrupted_by(signal.SIGTERM, signal.SIGHUP, job=job):
             function, arguments, keywords = read_call(call_of(job.settings))
             value = function(*arguments, **keywords)
-        _with_room(lambda: write_value(folder, name_of(function), value))
+        when_there_is_room(  # it may have taken days to compute
+            partial(write_value, attempt.folder, name_of(function), value),
+            is_away=attempt.is_away,
+            over=job.stop.is_set,
+            warn=lambda why: say(
+                f"launcher: the call is done, and its value waits for room: {why}"
+            ),
+        )
     except BaseException as error:
         if isinstance(error, CannotLoad):  # whose words do not say where it failed
-            traceback.print_exception(error.__cause__)
+            print_traceback(error.__cause__)
         if not job.stop.is_set():  # else it is run again, or was cancelled
             with contextlib.suppress(OSError):  # a full disk must not hide the error itself
-                write_exception(folder, error)
+                write_failure(partial(write_exception, attempt.folder, error), attempt, job.stop)
         raise
     return shown(value)
 
@@ -60,27 +63,3 @@ def _interrupted_by(*signals: signal.Signals, job: Job) -> Iterator[None]:
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
-
-
-def _with_room(write: Callable[[], None]) -> None:
-    """Write, and wait for room where the disk is full: the value may have taken days to compute.
-
-    Raises:
-        OSError: another one.
-    """
-    warned = False
-    while True:
-        try:
-            write()
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            if not warned:
-                text = (
-                    f"launcher: the call is done, and its value waits for room: {error.strerror}\n"
-                )
-                os.write(2, text.encode())
-            warned = True
-            time.sleep(ROOM_PAUSE_S)
-        else:
-            return

@@ -31,6 +31,7 @@ def write_value(folder: Path, name: str, value: object) -> None:
         CannotPickle: it cannot be pickled.
         OSError: the disk is full.
     """
+    (folder / VALUE).unlink(missing_ok=True)  # in part, of a try that found no room
     with write_private(folder / VALUE) as file:
         dump(value, file, f"what {name} returned", REMEDY)
 
@@ -43,6 +44,7 @@ def write_exception(folder: Path, error: BaseException) -> None:
     """
     text = "".join(traceback.format_exception(error))
     words = traceback.format_exception_only(error)[-1].strip()
+    (folder / EXCEPTION).unlink(missing_ok=True)  # likewise
     with write_private(folder / EXCEPTION) as file:
         pickle.dump((words, text, _pickled(error)), file)
 

@@ -1,13 +1,31 @@
 """Small files that must be whole or absent: written to a temporary name, synced, renamed."""
 
 import contextlib
+import errno
 import json
 import os
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Container, Mapping
+from math import inf
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
+# a disk or server that does not answer
+SILENT = frozenset(
+    {
+        *(errno.ESTALE, errno.EIO, errno.EREMOTEIO, errno.ETIMEDOUT),
+        *(errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+    }
+)
+ROOM_PAUSE_S = 1.0  # before what could not be written is tried again
+AWAY_PATIENCE_S = (
+    60.0  # for a file system that is not mounted: so long a pilot without folder stays
+)
+
+Written = TypeVar("Written")
 Stamp = tuple[int, int]  # size in bytes, modification time in ns; (0, 0) for a folder
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -90,6 +108,46 @@ def append_whole(path: Path | str, data: bytes) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def when_there_is_room(
+    write: Callable[[], Written],
+    *,
+    is_away: Callable[[], bool],
+    over: Callable[[], bool],
+    passing: Container[int] = FULL | SILENT,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Written:
+    """Write what must not be lost: try again while the disk is full, does not answer, or is away.
+
+    Args:
+        write: is called until it succeeds; what an earlier call has left must not hinder it.
+        is_away: tells whether the file system is not there. That is waited for `AWAY_PATIENCE_S`: it
+            may have been deleted.
+        over: tells whether nobody needs it any more.
+        passing: numbers of the errors that are waited for without end.
+        warn: gets, once, what is waited for.
+
+    Raises:
+        OSError: another error, or it is over, or was away for too long.
+    """
+    warned, again, away_until = False, False, inf
+    while True:
+        try:
+            return write()
+        except OSError as error:
+            away, now = is_away(), time.monotonic()
+            if error.errno in ABSENT and not away and not again:
+                again = True  # it may have come back since the error
+                continue
+            waits = error.errno in passing
+            away_until = min(away_until, now + AWAY_PATIENCE_S) if away and not waits else inf
+            if over() or now >= away_until or not (away or waits):
+                raise
+            if not warned:
+                warn(error.strerror or str(error))
+            warned, again = True, False
+            time.sleep(ROOM_PAUSE_S)
 
 
 def read_json(path: Path | str) -> dict[str, Json] | None:

@@ -22,6 +22,7 @@ from launcher.system.home_checks import (
 from launcher.system.processes import inhabited, lock_holder
 
 SPEC, STARTED, RESULT, LOG = "spec.json", "started", "result.json", "log"
+_RECORD = "home.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,14 @@ class Attempt:
     def text(self, name: str) -> str:
         """Return the path of a file in it, for what is done for every attempt: a Path costs 10 µs."""
         return f"{self.folder}/{name}"
+
+    def is_away(self) -> bool:
+        """Tell whether the home or the pilot's folder in which it lies is not there: deleted, or not mounted.
+
+        Where only their own record lacks, someone has made the folders again below an empty mount point.
+        """
+        home = os.path.dirname(os.path.dirname(self.folder))  # noqa: PTH120  # as above
+        return not any(os.path.exists(f"{home}/{record}") for record in (_RECORD, SPEC))  # noqa: PTH110  # as above
 
     @property
     def spec(self) -> Path:
@@ -117,7 +126,7 @@ class Home:
 
     @cached_property
     def record(self) -> Path:
-        return self.folder / "home.json"
+        return self.folder / _RECORD
 
     @cached_property
     def database(self) -> Path:

@@ -8,7 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from launcher.states import Done, Failed, Outcome, Shortage, Stopped, out_of_memory, read_facts
+from launcher.states import (
+    Done,
+    Failed,
+    Lost,
+    Outcome,
+    Shortage,
+    Stopped,
+    out_of_memory,
+    read_facts,
+)
 from launcher.system.files import Json, read_json
 from launcher.system.paths import RESULT, Attempt
 from launcher.units import format_bytes, format_seconds
@@ -71,6 +80,8 @@ def judge(status: int, attempt: Attempt, how: Circumstances, now: float) -> Outc
     match record:
         case {"ok": False, "error": str(error), "shortage": dict(facts)}:
             return _out_of_memory(now, _End(error, error), read_facts(facts), how, exit_code=code)
+        case {"ok": False, "error": str(error), "away": True}:
+            return Lost(at=now, why=f"the folder of its attempt was not there: {error}")
         case {"ok": False, "error": str(error)} if how.oom_kills and _CHILD_KILLED in error:
             return _out_of_memory(now, _End(error, error), _KERNELS, how, exit_code=code)
         case {"ok": False, "error": str(error)}:
@@ -185,7 +196,16 @@ def _end(code: int, attempt: Attempt, how: Circumstances) -> _End:
         sentence = f"ended by {_signal_name(-code)}"
     else:
         sentence = f"ended with exit code {code}"
+    if not words and _is_full(attempt):
+        sentence += "; the disk of its log is full"
     return _End(f"{sentence}{before}{words}" if words else sentence, words)
+
+
+def _is_full(attempt: Attempt) -> bool:
+    try:
+        return os.statvfs(attempt.folder).f_bavail == 0
+    except OSError:
+        return False
 
 
 def _exception(words: str) -> str:

@@ -1,5 +1,7 @@
 """A job as its worker gets it: what to do, with what, and where to leave it."""
 
+import errno
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +11,8 @@ from typing import Any
 from launcher.errors import JobError
 from launcher.ids import Words, model_folder_name
 from launcher.kind_interface.draft import absolute_path, model_folder
-from launcher.system.files import Json
+from launcher.system.files import ABSENT, Json, when_there_is_room
+from launcher.system.paths import Attempt
 from launcher.workers.memory_share import Share
 
 
@@ -69,24 +72,37 @@ class Job:
             JobError: it was.
         """
         if self.own_folder is not None:
-            refuse_given_up(self.run_folder)
+            refuse_given_up(self.run_folder, Attempt(self.attempt_folder), self.stop)
 
 
-def refuse_given_up(view: Path) -> None:
+def refuse_given_up(view: Path, attempt: Attempt, stop: threading.Event) -> None:
     """Refuse to go on where an attempt's way into its run's folder is gone; see `Job.check`.
+
+    While the file system of the attempt is away nothing is known, and the job waits.
+
+    Args:
+        view: that way.
+        attempt: whose it is.
+        stop: ends the wait.
 
     Raises:
         JobError: it is. Where a disk does not answer nothing is known, and the job goes on.
     """
-    try:
+
+    def look() -> None:
+        if attempt.is_away():  # what is seen at its place is not the view
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(view))
         view.stat()
-    except (FileNotFoundError, NotADirectoryError) as error:
+
+    try:
+        when_there_is_room(look, is_away=attempt.is_away, over=stop.is_set, passing=())
+    except OSError as error:
+        if error.errno not in ABSENT:
+            return
         raise JobError(
             f"{view} leads nowhere any more: this attempt was given up, or its run's folder was deleted; "
             "it writes nothing more, and another attempt may run in its place"
         ) from error
-    except OSError:
-        return
 
 
 Entry = Callable[[Job], Mapping[str, Json]]

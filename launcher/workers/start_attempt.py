@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from launcher.states import Failed, Void
 from launcher.system import cgroups
-from launcher.system.files import Json, read_all, read_bytes
+from launcher.system.files import FULL, SILENT, Json, read_all, read_bytes
 from launcher.system.paths import LOG, Attempt
 from launcher.system.processes import Identity, identity
 from launcher.workers.order import Order, read_order
@@ -25,13 +25,10 @@ _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 # the machine lacks something, whatever is to be started
 LACKS = {
     *(errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR),
-    *(errno.ENOSPC, errno.EDQUOT),
+    *FULL,
 }
 # a program that is being written, or lies on a disk or server that does not answer
-_PASSING = {
-    *(errno.ETXTBSY, errno.ESTALE, errno.EIO, errno.EREMOTEIO, errno.ETIMEDOUT),
-    *(errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
-}
+_PASSING = {errno.ETXTBSY, *SILENT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

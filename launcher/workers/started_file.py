@@ -94,7 +94,7 @@ def record_when_there_is_room(
         try:
             record_outcome(attempt, line)
         except FileNotFoundError:  # the job has deleted it
-            if not attempt.folder.parent.parent.exists():
+            if attempt.is_away():
                 return line  # the whole home is gone
             with contextlib.suppress(OSError):
                 restore(attempt, order)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from launcher.system import cgroups, memory
 from launcher.system.daemon_control import revive, wake
-from launcher.system.files import sync
+from launcher.system.files import AWAY_PATIENCE_S, ROOM_PAUSE_S, sync
 from launcher.system.paths import Attempt, Home
 from launcher.system.process_tree import adopt_orphans, send, terminate
 from launcher.system.processes import Identity, boot_id, identity
@@ -156,6 +156,7 @@ class _Supervisor:
         if self._lease.is_over():
             self._left.end(0.0)
             return b""
+        self._await_folder(attempt)
         if not how.signalled:
             wait_s = patience_s(status, attempt, how, time.monotonic() - begun.at)
             how = replace(how, signalled=self._own_signal(wait_s))
@@ -230,6 +231,14 @@ class _Supervisor:
         if self._signals.received:
             self._stop = True
         return ended in events
+
+    def _await_folder(self, attempt: Attempt) -> None:
+        """Wait for a while where an attempt's folder is not mounted: it holds what the worker has said."""
+        until = time.monotonic() + AWAY_PATIENCE_S
+        while attempt.is_away() and time.monotonic() < until:
+            if self._lease.is_over() or self._signals.received:
+                return
+            time.sleep(ROOM_PAUSE_S)
 
     def _own_signal(self, patience: float) -> str:
         """Return which signal asked us to leave, given a moment to arrive; "" when none came.

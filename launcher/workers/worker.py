@@ -20,10 +20,10 @@ from launcher.ids import model_folder_name, read_words
 from launcher.job import Spec
 from launcher.kind_interface.draft import MADE
 from launcher.staging.sealing import hand_over
+from launcher.staging.stages import stage_of
 from launcher.staging.view import NotWritable, Wanted, inside, make
-from launcher.states import Shortage
 from launcher.system.environment import SITE, placed_environment, with_site
-from launcher.system.files import Json, write_atomic, write_json
+from launcher.system.files import ABSENT, Json, when_there_is_room, write_atomic, write_json
 from launcher.system.paths import Attempt
 from launcher.system.process_tree import MARK
 from launcher.workers import preload
@@ -35,10 +35,15 @@ from launcher.workers.order import Order
 from launcher.workers.progress.writer import Progress
 
 MODEL_FILE = "model_id.txt"
-ROOM_PAUSE_S = 1.0  # before a record that did not fit on the disk is tried again
+MOST_CAUSES = 8  # of an error that are looked at
+FAILURE_PATIENCE_S = 60.0  # so long the words of a failure wait for room, and its exception
 MPS = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")  # as CUDA reads them
 # what libraries take for the number of cores that are theirs; what the owner set stays
 THREADS = (preload.OPENMP, preload.MKL, preload.OPENBLAS)
+
+
+class WrittenElsewhere(MachineError):
+    """What a job made while the folder of its attempt was away is not in its stage."""
 
 
 def environment(order: Order, attempt: Attempt) -> dict[str, str]:
@@ -103,18 +108,15 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         _tell_model(job)
         with forks_end_here():
             result: Mapping[str, Json] = _function(spec)(job)
-        made = _hand_over(spec, attempt)
-        _tell_result(attempt, {"schema": 1, "ok": True, "made": made, "result": dict(result)})
+        made = _hand_over(job, spec, attempt)
+        record: dict[str, Json] = {"schema": 1, "ok": True, "made": made, "result": dict(result)}
+        _tell_result(attempt, record, stop)
     except Error as error:
-        return _failed(
-            attempt, str(error), error.exit_code, read_error(error), signalled=stop.is_set()
-        )
+        return _failed(attempt, error, str(error), error.exit_code, stop)
     except BaseException as error:  # noqa: BLE001  # the worker's top: whatever it was is recorded
         with contextlib.suppress(MemoryError):  # its frames still hold what left no room
-            traceback.print_exc()
-        shortage = read_error(error)
-        text = f"{type(error).__name__}: {error}" if shortage is None else shortage.message
-        return _failed(attempt, text, 1, shortage, signalled=stop.is_set())
+            print_traceback(error)
+        return _failed(attempt, error, f"{type(error).__name__}: {error}", 1, stop)
     return 0
 
 
@@ -140,7 +142,7 @@ def view_of_job(
         f"{own_folder}/{path.removeprefix(above)}" if path.startswith(above) else path
         for path in spec.outputs
     )
-    check = (lambda: None) if view is None else partial(refuse_given_up, run_folder)
+    check = (lambda: None) if view is None else partial(refuse_given_up, run_folder, attempt, stop)
     return Job(
         name=spec.name,
         kind=spec.kind,
@@ -168,18 +170,29 @@ def view_of_job(
     )
 
 
-def _hand_over(spec: Spec, attempt: Attempt) -> bool:
+def _hand_over(job: Job, spec: Spec, attempt: Attempt) -> bool:
     """Leave what the job has made for its scheduler to accept; wait for room when the disk is full.
 
     Returns whether there is anything.
+
+    Raises:
+        WrittenElsewhere: the folder of the attempt was away, and what the job should have made is not there.
     """
-    while True:
-        try:
-            return hand_over(attempt, spec.run_folder)
-        except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-                raise
-            time.sleep(ROOM_PAUSE_S)
+    staged, was_away = job.own_folder is not None, attempt.is_away()
+
+    def leave() -> bool:
+        if staged and stage_of(attempt, spec.run_folder) is None:
+            raise FileNotFoundError(errno.ENOENT, "the link to its stage is not there")
+        if staged and was_away and not all(map(os.path.lexists, job.outputs)):
+            raise WrittenElsewhere("what the job wrote at last went below an empty mount point")
+        return hand_over(attempt, spec.run_folder)
+
+    try:
+        return when_there_is_room(leave, is_away=attempt.is_away, over=job.stop.is_set)
+    except FileNotFoundError:  # the job has deleted its attempt's folder
+        if attempt.is_away():
+            raise
+        return False
 
 
 def _function(spec: Spec) -> Callable[[object], Mapping[str, Json]]:
@@ -210,7 +223,7 @@ def _function(spec: Spec) -> Callable[[object], Mapping[str, Json]]:
     except BaseException as error:
         if not preload.failure():
             raise
-        traceback.print_exc()
+        print_traceback(error)
         raise MachineError(preload.failure()) from error
 
 
@@ -239,38 +252,80 @@ def _tell_model(job: Job) -> None:
     write_atomic(folder / MODEL_FILE, f"{job.model}\n")
 
 
-def _tell_result(attempt: Attempt, record: Mapping[str, Json]) -> None:
-    """Write what a job came to; wait for room when the disk is full: the job is done, after all."""
-    warned = False
-    while True:
-        try:
-            write_json(attempt.result, record)
-        except FileNotFoundError:  # the job has deleted its attempt's folder: its exit code tells
-            return
-        except OSError as error:
-            if not warned:
-                _say(f"the job is done, and waits to write {attempt.result}: {error.strerror}")
-            warned = True
-            time.sleep(ROOM_PAUSE_S)
-        else:
-            return
+def _tell_result(attempt: Attempt, record: Mapping[str, Json], stop: threading.Event) -> None:
+    """Write what a job came to; wait for room when the disk is full: the job is done, after all.
 
-
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # the log may be on the same full disk
-        os.write(2, f"launcher: {text}\n".encode(errors="replace"))
+    Raises:
+        OSError: it was asked to end while it waited, or the folder was away for too long.
+    """
+    waits = f"the job is done, and waits to write {attempt.result}"
+    try:
+        when_there_is_room(
+            partial(write_json, attempt.result, record),
+            is_away=attempt.is_away,
+            over=stop.is_set,
+            passing=errno.errorcode.keys() - ABSENT,  # whatever the disk says
+            warn=lambda why: say(f"launcher: {waits}: {why}"),
+        )
+    except FileNotFoundError:  # the job has deleted its attempt's folder: its exit code tells
+        if attempt.is_away():
+            raise
 
 
 def _failed(
-    attempt: Attempt, message: str, code: int, shortage: Shortage | None, *, signalled: bool
+    attempt: Attempt, error: BaseException, text: str, code: int, stop: threading.Event
 ) -> int:
-    with contextlib.suppress(OSError):
-        os.write(2, f"error: {message}\n".encode(errors="replace"))
-    record: dict[str, Json] = {"schema": 1, "ok": False, "error": message}
-    if signalled:  # its supervisor looks whether the signal was meant for all
+    """Record how a job failed; return the exit code."""
+    away, shortage = _is_of_absence(error, attempt), read_error(error)
+    if shortage is not None and not isinstance(error, Error):
+        text = shortage.message
+    say(f"error: {text}")
+    record: dict[str, Json] = {"schema": 1, "ok": False, "error": text}
+    if stop.is_set():  # its supervisor looks whether the signal was meant for all
         record["signalled"] = True
+    if away:
+        record["away"] = True
     if shortage is not None:
         record["shortage"] = shortage.record()
-    with contextlib.suppress(OSError):  # a full disk must not hide the message in the log
-        write_json(attempt.result, record)
+    with contextlib.suppress(OSError):  # the supervisor says that the disk is full
+        write_failure(partial(write_json, attempt.result, record), attempt, stop)
     return code
+
+
+def _is_of_absence(error: BaseException | None, attempt: Attempt) -> bool:
+    """Tell whether a job failed as its attempt's folder is away, which says nothing of the job itself."""
+    for _ in range(MOST_CAUSES):
+        if error is None or isinstance(error, WrittenElsewhere):
+            return error is not None
+        if f"{attempt.folder}/" in str(getattr(error, "filename", "")):
+            return attempt.is_away()
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def write_failure(write: Callable[[], None], attempt: Attempt, stop: threading.Event) -> None:
+    """Write something of a failure; for a while, wait for room: its exit code tells that it failed.
+
+    Nothing is said of that: without a record, the last line of the log is why it failed.
+
+    Raises:
+        OSError: there was none.
+    """
+    until = time.monotonic() + FAILURE_PATIENCE_S
+    when_there_is_room(
+        write,
+        is_away=attempt.is_away,
+        over=lambda: stop.is_set() or time.monotonic() > until,
+    )
+
+
+def say(text: str) -> None:
+    """Write a line into the log, where it can be written: it may be on a full disk, too."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode(errors="replace"))
+
+
+def print_traceback(error: BaseException | None) -> None:
+    """Print an error with its traceback into the log, likewise."""
+    with contextlib.suppress(OSError):
+        traceback.print_exception(error)

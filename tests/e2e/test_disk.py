@@ -13,8 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from launcher.backends.local import make
+from launcher.backends.settings import BackendSettings
+from launcher.functions.outcome_files import read_exception, read_value
+from launcher.states import Failed
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Attempt, Home
+from launcher.workers.exit_outcome import Circumstances, judge
 from tests.build import gone, program_of, shell, until
 from tests.e2e.conftest import BIN, Project
 from tests.e2e.test_reliability import (
@@ -54,6 +59,32 @@ while not os.path.exists(sys.argv[1]):
         open(sys.argv[2], "w").close()
         time.sleep(0.01)
 """
+FUNCTION = """
+import sys, time
+from pathlib import Path
+from launcher.api import submit
+
+def f(word):
+    Path("up").touch()
+    while not Path("gate").exists():
+        time.sleep(0.01)
+    Path("passed").touch()
+    if word == "raise":
+        raise ValueError("not this one")
+    return word * 10_000
+
+on = {"on": sys.argv[2]} if sys.argv[2:] else {}
+print(submit(f, sys.argv[1], cpus=1, **on).job)
+"""
+PILOTS = """
+[backends.box]
+kind = "local"
+pilots = 1
+beat = "0.2s"
+poll = "0.2s"
+folder = "FOLDER"
+"""
+PILOT_PATIENCE_S = 120.0  # a pilot has to start
 FAILING_SYNC = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -510,3 +541,116 @@ def test_a_question_to_all_runs_is_refused_on_a_full_disk_and_answered_when_ther
     assert older.stderr.count("the answer may be of older results") == 1
     make_room(small.home)
     assert small.call(*ask).stdout.count('"done"') == 3
+
+
+def submitted(queue: Project, word: str, *on: str) -> int:
+    """Submit a function that leaves `up`, waits for `gate` and leaves `passed`; return its job when it runs."""
+    script = queue.write("script.py", FUNCTION)
+    said = subprocess.run(
+        [sys.executable, script, word, *on],
+        cwd=queue.folder,
+        env=queue.environment,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    until((queue.folder / "up").exists, "the function runs", PILOT_PATIENCE_S)
+    return int(said.stdout)
+
+
+def told(queue: Project, job: int, word: str) -> None:
+    """Check that a function ended as it did: with its value, or with its own exception."""
+    until(lambda: state(queue, job) not in {"running", "queued"}, "it has ended")
+    folder = queue.home.attempt(job, 1).folder
+    if word == "raise":
+        assert facts(queue, job)["reason"] == "ValueError: not this one"
+        assert isinstance(read_exception(folder), ValueError)
+        return
+    assert endings(queue, job) == ["done"], facts(queue, job)
+    assert read_value(folder, "f") == word * 10_000
+
+
+@pytest.mark.parametrize("word", ["x", "raise"])
+def test_a_function_that_ends_on_a_full_disk_waits_for_room(small: Project, word: str) -> None:
+    job = submitted(small, word)
+    fill(small.home)
+    open_gate(small)
+    until((small.folder / "passed").exists, "the function has ended")
+
+    never(lambda: state(small, job) != "running", "the full disk is held against it")
+    make_room(small.home)
+
+    told(small, job, word)
+
+
+@contextlib.contextmanager
+def pilots_in(queue: Project, folder: Path) -> Iterator[None]:
+    """Have a queue start pilots, which have their folders there; in the end none of them lives."""
+    config = queue.folder / "config.toml"
+    config.write_text(PILOTS.replace("FOLDER", str(folder)), encoding="utf-8")
+    queue.environment["LAUNCHER_CONFIG"] = str(config)
+    try:
+        yield
+    finally:
+        open_gate(queue)
+        queue.call("launcher", "stop", "--now")
+        engine = make(BackendSettings(name="box", kind="local", folder=folder), queue.home)
+        engine.cancel([path.name for path in folder.glob("launcher-*")])
+        until(lambda: not pilots_of(folder), "no pilot is left")
+
+
+def pilots_of(folder: Path) -> list[int]:
+    """Return the processes that have opened something in a folder, or live in one of its pilots."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if any(
+                str(link.readlink()).startswith(str(folder)) for link in (entry / "fd").iterdir()
+            ):
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize("word", ["x", "raise"])
+def test_a_function_on_a_pilot_waits_for_room_in_the_folder_of_the_pilots(
+    queue: Project, tmp_path: Path, word: str
+) -> None:
+    with a_small_disk(tmp_path / "disk") as disk, pilots_in(queue, disk / "pilots"):
+        job = submitted(queue, word, "box")
+        fill(Home(disk))
+        open_gate(queue)
+        until((queue.folder / "passed").exists, "the function has ended")
+
+        never(lambda: state(queue, job) != "running", "the full disk is held against it")
+        make_room(Home(disk))
+
+        told(queue, job, word)
+
+
+@pytest.mark.parametrize("word", ["x", "raise"])
+def test_a_function_on_a_pilot_waits_while_the_folder_of_the_pilots_is_away(
+    queue: Project, tmp_path: Path, word: str
+) -> None:
+    folder = tmp_path / "disk" / "pilots"
+    with pilots_in(queue, folder):
+        job = submitted(queue, word, "box")
+        away = folder.parent.rename(tmp_path / "away")
+        open_gate(queue)
+        until((queue.folder / "passed").exists, "the function has ended")
+
+        never(lambda: state(queue, job) != "running", "it fails")
+        shutil.rmtree(folder.parent, ignore_errors=True)
+        away.rename(folder.parent)
+
+        told(queue, job, word)
+
+
+def test_a_failure_that_a_full_disk_kept_from_saying_anything_names_the_disk(
+    tmp_path: Path,
+) -> None:
+    with a_small_disk(tmp_path / "disk") as disk:
+        attempt = Attempt(disk)
+        attempt.log.touch()
+        fill(Home(disk))
+        outcome = judge(3 << 8, attempt, Circumstances(), 5.0)
+    assert isinstance(outcome, Failed)
+    assert outcome.error == "ended with exit code 3; the disk of its log is full"

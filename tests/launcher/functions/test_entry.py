@@ -13,6 +13,7 @@ from launcher.functions import entry
 from launcher.functions.calls import write_calls
 from launcher.functions.entry import call
 from launcher.functions.outcome_files import EXCEPTION, read_exception, read_value, write_value
+from launcher.system import files
 from launcher.workers.job import Job
 
 
@@ -73,7 +74,7 @@ def test_what_a_function_raises_is_stored_and_raised(tmp_path: Path) -> None:
 def test_a_value_waits_for_room_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(entry, "ROOM_PAUSE_S", 0.0)
+    monkeypatch.setattr(files, "ROOM_PAUSE_S", 0.0)
     full = [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))] * 2
 
     def on_a_full_disk(*arguments: Any) -> None:

@@ -1,3 +1,4 @@
+import errno
 import os
 import resource
 import stat
@@ -6,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.system.files import read_json, stamp, write_atomic, write_json
+from launcher.system import files
+from launcher.system.files import read_json, stamp, when_there_is_room, write_atomic, write_json
 
 
 def test_a_reader_sees_the_old_record_or_the_new_one_and_nothing_between(tmp_path: Path) -> None:
@@ -88,3 +90,80 @@ def test_a_folder_has_a_stamp_that_its_content_does_not_change(tmp_path: Path) -
     before = stamp(str(tmp_path))
     (tmp_path / "new").touch()
     assert stamp(str(tmp_path)) == before is not None
+
+
+class Disk:
+    """A disk that answers as it is told to; then it takes what it is given."""
+
+    def __init__(self, *answers: tuple[int, bool]) -> None:
+        self.answers = list(answers)  # the number of an error, and whether the disk is away then
+        self.away, self.tries = False, 0
+        self.warnings: list[str] = []
+
+    def write(self) -> str:
+        self.tries += 1
+        if self.answers:
+            number, self.away = self.answers.pop(0)
+            raise OSError(number, os.strerror(number))
+        return "written"
+
+    def take(self, *, over_after: int = 1000) -> str:
+        return when_there_is_room(
+            self.write,
+            is_away=lambda: self.away,
+            over=lambda: self.tries >= over_after,
+            warn=self.warnings.append,
+        )
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "ROOM_PAUSE_S", 0.0)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [(errno.ENOSPC, False), (errno.EDQUOT, False), (errno.EIO, False)],
+        [(errno.ENOENT, True), (errno.EACCES, True)],  # below an empty mount point
+        [(errno.ESTALE, True), (errno.ENOENT, False)],  # it came back between error and look
+        [(errno.ENOENT, True), (errno.ENOENT, False), (errno.ENOSPC, False), (errno.ENOENT, False)],
+    ],
+)
+def test_what_must_not_be_lost_waits_until_the_disk_takes_it(
+    hurried: None, answers: list[tuple[int, bool]]
+) -> None:
+    disk = Disk(*answers)
+    assert disk.take() == "written"
+    assert disk.warnings == [os.strerror(answers[0][0])]
+
+
+@pytest.mark.parametrize(
+    ("answers", "tries"),
+    [
+        ([(errno.EACCES, False)], 1),
+        ([(errno.ENOENT, False), (errno.ENOENT, False)], 2),  # its own program deleted the folder
+        ([(errno.ENOSPC, False), (errno.EROFS, False)], 2),
+    ],
+)
+def test_an_error_that_waiting_does_not_mend_is_raised(
+    hurried: None, answers: list[tuple[int, bool]], tries: int
+) -> None:
+    disk = Disk(*answers)
+    with pytest.raises(OSError, match=r"\["):
+        disk.take()
+    assert disk.tries == tries
+
+
+def test_nothing_waits_that_nobody_needs_any_more(hurried: None) -> None:
+    disk = Disk(*[(errno.ENOSPC, False)] * 9)
+    with pytest.raises(OSError, match="No space left"):
+        disk.take(over_after=3)
+    assert disk.tries == 3
+
+
+def test_a_disk_that_stays_away_was_deleted(hurried: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "AWAY_PATIENCE_S", 0.0)
+    with pytest.raises(FileNotFoundError):
+        Disk((errno.ENOENT, True)).take()
+    assert Disk(*[(errno.ESTALE, True)] * 3).take() == "written"  # it does not answer: it is there

@@ -9,18 +9,22 @@ import pytest
 
 from launcher.context import WorkerEnvironment
 from launcher.job import Spec
-from launcher.states import Done, Failed, OutOfMemory, Shortage, Stopped
-from launcher.system.paths import Home
+from launcher.states import Done, Failed, Lost, OutOfMemory, Shortage, Stopped
+from launcher.system.paths import Attempt, Home
 from launcher.workers.fork_server_client import ForkServer
 from launcher.workers.memory_share import read_report, write_share
 from launcher.workers.order import read_order
 from launcher.workers.progress.steps import latest
 from launcher.workers.worker import view_of_job
 from tests.build import (
+    a_context,
     a_spec,
     an_attempt,
+    ended,
+    gone,
     lines_of,
     outcome_of,
+    program_of,
     run_attempt,
     said_by,
     started,
@@ -28,6 +32,7 @@ from tests.build import (
 )
 
 GIB = 1 << 30
+WATCHED_S = 0.5  # how long a worker is watched that must not end
 KIND = """
 import os, time
 from launcher.api import Job, JobError
@@ -95,6 +100,31 @@ def cramped(job):
     for step in range(1, 4):
         job.progress(step=step, total=3)
     return {"auc": 0.9}
+
+def waits(job):
+    from pathlib import Path
+    print("ready", flush=True)
+    while not Path("gate").exists():
+        time.sleep(0.01)
+    Path("passed").touch()
+    return {"word": Path("gate").read_text()}
+
+def reports_later(job):
+    word = waits(job)
+    job.progress(step=1, total=1)
+    return word
+
+def writes_later(job):
+    word = waits(job)
+    folder = job.model_folder(job.model)
+    if word["word"] == "mkdir":
+        folder.mkdir(parents=True)
+    (folder / "best.pt").write_text("weights")
+    return word
+
+def fails_later(job):
+    waits(job)
+    raise JobError("image 12 is none")
 
 def litters(job):
     import shutil
@@ -170,6 +200,58 @@ def test_a_result_that_finds_no_room_waits_for_it(lab_fork_server: ForkServer, h
     _, outcome = run_attempt(lab_fork_server, home, a_job("cramped"))
     assert isinstance(outcome, Done), outcome
     assert outcome.result == {"auc": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("function", "word", "end"),
+    [
+        ("waits", "auc", Done),
+        ("reports_later", "", Done),
+        ("fails_later", "", Failed),
+        ("writes_later", "", Lost),
+        ("writes_later", "mkdir", Lost),  # below an empty mount point
+    ],
+)
+def test_a_worker_waits_while_the_folder_of_its_attempt_is_away(
+    lab_fork_server: ForkServer, home: Home, tmp_path: Path, function: str, word: str, end: type
+) -> None:
+    outputs = (f"{tmp_path}/runs/r/a:pre/best.pt",) if function == "writes_later" else ()
+    spec = a_job(function, root=str(tmp_path), run="r", model="a:pre", outputs=outputs)
+    attempt = an_attempt(home, spec, context=a_context(tmp_path))
+    supervised = started(lab_fork_server, attempt)
+    until(lambda: lines_of(attempt.log), "the worker is ready")
+    away = home.folder.rename(tmp_path / "away")
+    (tmp_path / "gate").write_text(word)
+    until(lambda: (tmp_path / "passed").exists(), "the job goes on")
+    assert not ended(supervised.descriptor, WATCHED_S)
+    shutil.rmtree(home.folder, ignore_errors=True)
+    away.rename(home.folder)
+
+    outcome = outcome_of(supervised)
+
+    assert isinstance(outcome, end), outcome
+    match outcome:
+        case Done(result=result):
+            assert result == {"word": word}
+        case Failed(error=error):
+            assert error == "image 12 is none"
+        case Lost(why=why):
+            assert "the folder of its attempt was not there" in why
+
+
+def test_a_job_that_is_asked_to_stop_while_its_folder_is_away_was_stopped(
+    lab_fork_server: ForkServer, home: Home, tmp_path: Path
+) -> None:
+    attempt = an_attempt(home, a_job("waits"), context=a_context(tmp_path))
+    supervised = started(lab_fork_server, attempt)
+    until(lambda: lines_of(attempt.log), "the worker is ready")
+    away = home.folder.rename(tmp_path / "away")
+    (tmp_path / "gate").touch()
+    until(lambda: (tmp_path / "passed").exists(), "the job goes on")
+    supervised.stop()
+    until(lambda: gone(program_of(Attempt(away / "attempts" / "1-1"))), "the worker leaves")
+    away.rename(home.folder)
+    assert isinstance(outcome_of(supervised), Stopped)
 
 
 def test_a_job_that_deletes_the_place_of_its_result_is_done_without_one(

@@ -1,15 +1,19 @@
 import json
 import resource
 import signal
+import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from launcher.errors import JobError
+from launcher.system.paths import Attempt, Home
 from launcher.workers.job import refuse_given_up
 from launcher.workers.progress.steps import Step, latest
 from launcher.workers.progress.writer import Progress
+from tests.build import a_spec, an_attempt
 
 
 def reports(path: Path) -> list[int]:
@@ -39,10 +43,14 @@ def test_a_report_that_finds_no_room_does_not_reach_the_training() -> None:
     Progress(Path("/dev/full"))(step=1, total=10)
 
 
-def test_an_attempt_that_was_given_up_learns_it_when_it_reports(tmp_path: Path) -> None:
+def check_of(view: Path, attempt: Attempt) -> Callable[[], None]:
+    return partial(refuse_given_up, view, attempt, threading.Event())
+
+
+def test_an_attempt_that_was_given_up_learns_it_when_it_reports(tmp_path: Path, home: Home) -> None:
     view = tmp_path / "runs"
     view.mkdir()
-    progress = Progress(tmp_path / "progress", partial(refuse_given_up, view))
+    progress = Progress(tmp_path / "progress", check_of(view, an_attempt(home, a_spec())))
     progress(step=1, total=2)
     view.rmdir()
     with pytest.raises(JobError, match="was given up"):
@@ -50,10 +58,10 @@ def test_an_attempt_that_was_given_up_learns_it_when_it_reports(tmp_path: Path) 
     assert reports(tmp_path / "progress") == [1]
 
 
-def test_a_disk_that_does_not_answer_ends_no_training(tmp_path: Path) -> None:
+def test_a_disk_that_does_not_answer_ends_no_training(tmp_path: Path, home: Home) -> None:
     view = tmp_path / "runs"
     view.symlink_to(view)  # to look at it is an error, and it is not gone
-    Progress(tmp_path / "progress", partial(refuse_given_up, view))(step=1, total=2)
+    Progress(tmp_path / "progress", check_of(view, an_attempt(home, a_spec())))(step=1, total=2)
     assert reports(tmp_path / "progress") == [1]
 
 
