@@ -147,7 +147,12 @@ def _observation(
         cause = Cause.PREEMPTED if node.end == _PREEMPTED else cause
         answers = _answers(node, nodes.values())
     return Observation(
-        stage=Stage.ENDED, cause=cause, reason=reason, node=name, node_answers=answers
+        stage=Stage.ENDED,
+        cause=cause,
+        reason=reason,
+        node=name,
+        node_answers=answers,
+        emptied=cause is Cause.COMPLETED,  # a guard has its actor exit when nothing lives
     )
 
 

@@ -106,7 +106,7 @@ class Slurm:
         """
         if not tokens:
             return {}
-        seen = observations(self._rows(tokens), tokens)
+        seen = observations(self._rows(tokens), tokens, nodes)
         known = {token: seen[token].node or nodes.get(token, "") for token in seen}
         return self._with_silent_nodes(seen, known)
 
@@ -213,7 +213,7 @@ class Slurm:
             silent = silent_nodes(printed)
         except ValueError as error:
             raise EngineError(f"sinfo printed what is not understood: {error}") from error
-        return {
+        result = {
             token: replace(
                 observation,
                 node=known[token],
@@ -221,6 +221,19 @@ class Slurm:
             )
             for token, observation in seen.items()
         }
+        return {
+            token: replace(item, emptied=token in asked and self._is_emptied(item))
+            for token, item in result.items()
+        }
+
+    def _is_emptied(self, observation: Observation) -> bool:
+        """Tell whether Slurm has seen the last process of an ended job die; of a node that is down it does not wait.
+
+        Raises:
+            EngineError: it does not say how it tracks processes.
+        """
+        waited = observation.stage is Stage.ENDED and observation.cause is not Cause.NODE_FAILED
+        return waited and observation.node_answers and self._by_cgroups()
 
     def _cancel_elements(self, tokens: Collection[str]) -> None:
         """Cancel elements of arrays, by their numbers as they are just now.

@@ -1,6 +1,7 @@
 """Jobs from the command line on a real Slurm: pilots and plain mode, what Slurm refuses, a squeue that fails."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.pilots.messages import Hello, read_news
 from launcher.system.paths import Home
 from tests.build import end_everything, until
 from tests.slurm.cluster import Slurm
@@ -99,6 +101,60 @@ def test_jobs_run_on_a_pilot_where_slurm_gave_it_a_node(project: Project) -> Non
     project.await_done(5)
     assert len({attempt.parent for attempt in project.attempts()}) <= 2
     assert [(attempt / "log").read_text() for attempt in project.attempts()] == ["hello\n"] * 5
+
+
+ALONE = """
+import fcntl, os, signal, sys, time
+lock, said, go, deaf = sys.argv[1:]
+file = os.open(lock, os.O_RDWR | os.O_CREAT)
+say = lambda word: print(word, file=open(said, "a"))
+if deaf == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    say("twice")
+say("began")
+while not os.path.exists(go):
+    time.sleep(0.05)
+"""
+
+
+def kill_its_pilot(attempt: Path) -> None:
+    """Kill the pilot of an attempt, and nothing that it started."""
+    hello = read_news((attempt.parent.parent / "from").read_bytes().splitlines()[0])
+    assert isinstance(hello, Hello)
+    os.kill(hello.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("manner", ["plain", "deaf"])
+def test_a_job_whose_pilot_is_killed_starts_again_after_its_first_attempt_is_over(
+    project: Project, manner: str
+) -> None:
+    project.configure("cpus = 1\npilots = 2\n")
+    (project.folder / "alone.py").write_text(ALONE)
+    said, go = project.folder / "said", project.folder / "go"
+    words = [sys.executable, "alone.py", "lock", str(said), str(go), manner]
+    project.launcher("add", "--on", "slurm", "--name", "alone", "--grace", "3s", "--", *words)
+    until(said.exists, "it has begun", DEADLINE_S)
+    (first,) = project.attempts()
+    kill_its_pilot(first)
+    until(lambda: "began\n" in said.read_text()[6:], "it begins again", DEADLINE_S)
+    assert said.read_text() == "began\nbegan\n"
+    go.touch()
+    project.await_done(1)
+
+
+def test_a_job_that_ends_well_after_its_pilot_was_killed_is_done(project: Project) -> None:
+    project.configure("cpus = 1\npilots = 2\n")
+    said, go = project.folder / "said", project.folder / "go"
+    project.jobs(f"echo began >> {said}; until [ -e {go} ]; do sleep 0.02; done")
+    until(said.exists, "it has begun", DEADLINE_S)
+    (first,) = project.attempts()
+    kill_its_pilot(first)
+    go.touch()
+    project.await_done(1)
+    assert said.read_text() == "began\n"
 
 
 def test_in_plain_mode_each_job_is_an_element_of_one_array(project: Project) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.context import read_context
-from launcher.pilots.folder import name_of
+from launcher.pilots.folder import PilotFolder, name_of
 from launcher.scheduler.attempt_watch import ELSEWHERE, NO_DESCRIPTOR, UNCLEAR, Watch
 from launcher.scheduler.remote.link import PilotLink
 from launcher.states import Lost, Outcome, Stopped, Void
@@ -17,6 +17,7 @@ from launcher.store.rows import Claim
 from launcher.system.paths import Attempt
 from launcher.system.stored_fields import Unreadable, parsed
 from launcher.workers.exit_outcome import done_of, word_of
+from launcher.workers.lease import ended_after_s
 from launcher.workers.start_attempt import link_log
 from launcher.workers.started_file import recorded_outcome, void_attempt
 
@@ -122,6 +123,44 @@ class EndAwaited:
         return Lost(at=self.clock(), why=UNTOLD.format(self.attempt.folder))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unheard:
+    """An attempt on a pilot that is not heard any more, or of which the home has no record."""
+
+    claim: Claim
+    attempt: Attempt
+    why: str
+    ending_s: Callable[[], float]  # how long all of its pilot has been ending
+    clock: Callable[[], float]
+    descriptor: int = NO_DESCRIPTOR
+
+    def bury(self) -> None:
+        """Have what lives of it end, where the pilot's folder is found."""
+        folder = PilotFolder(self.attempt.folder.resolve().parent.parent)
+        if folder.token == self.claim.pilot:
+            with contextlib.suppress(OSError):
+                folder.bury()
+
+    def stop(self) -> None:
+        """Do nothing: it is to end."""
+
+    def insist(self) -> None:
+        """Likewise."""
+
+    def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # the protocol's shape
+        """Likewise."""
+        return True
+
+    def ending(self) -> Outcome | Watch | None:
+        """Return how it ended; None while it may live, or that cannot be found out."""
+        try:
+            return end_of_orphan(
+                self.claim, self.attempt, self.why, self.clock(), ending_s=self.ending_s()
+            )
+        except UNCLEAR:
+            return None
+
+
 def as_here(outcome: Outcome, claim: Claim, now: float) -> Outcome:
     """Return an outcome of a node as one of this machine.
 
@@ -133,14 +172,20 @@ def as_here(outcome: Outcome, claim: Claim, now: float) -> Outcome:
     return replace(outcome, at=at)
 
 
-def end_of_buried(claim: Claim, attempt: Attempt, why: str, now: float) -> Outcome:
-    """Return how an attempt ended whose pilot is given up; after that it cannot begin any more.
+def end_of_orphan(
+    claim: Claim, attempt: Attempt, why: str, now: float, *, ending_s: float
+) -> Outcome | None:
+    """Return how an attempt ended whose pilot is given up; None while it may live.
+
+    One that has not begun cannot begin any more. Else its supervisor, if that lives, ends it and records how; where
+    nothing is recorded, the time decides after which it has ended it for certain.
 
     Args:
         claim: the attempt.
         attempt: its folder on the shared file system.
         why: the pilot was given up.
         now: seconds since 1970.
+        ending_s: how long all that lives of the pilot has been ending.
 
     Raises:
         OSError: that cannot be found out now.
@@ -150,6 +195,8 @@ def end_of_buried(claim: Claim, attempt: Attempt, why: str, now: float) -> Outco
         return as_here(outcome, claim, now)
     if void_attempt(attempt):
         return Void(at=now)
+    if ending_s < ended_after_s(claim.spec.terms.grace_s):
+        return None
     done = done_of(word_of(attempt), now)
     if done is not None:
         return done

@@ -1,6 +1,5 @@
 """The pilots of one backend: what follows from how each of them is."""
 
-import contextlib
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -128,7 +127,7 @@ class BackendPilots:
         return min(CHANGED_S, max(SOON_S / 10, wait_s))
 
     def given_up(self) -> Mapping[str, str]:
-        """Return the pilots whose attempts are to be ended in the queue, and why."""
+        """Return the pilots all of whose attempts are to end, and why."""
         return {
             pilot.token: pilot.record.given_up
             for pilot in self.pilots
@@ -216,15 +215,21 @@ class BackendPilots:
             self.pilots.doom(pilot, why)
 
     def _give_up(self, pilot: Pilot) -> None:
-        """Give up what runs on a pilot, after its engine was asked to end it or its lease is over.
+        """Give up what runs on a pilot, after its engine was asked to end it; what lives there all the same ends.
 
         That stands in its record before anybody acts on it: it holds for the next scheduler, too.
         """
         why = pilot.record.cancelled or self._end_of(pilot)  # before it was cancelled for that
-        if self.pilots.doom(pilot, why) and (pilot.cancelled or pilot.lease_over):
-            with contextlib.suppress(OSError):  # should anything live there all the same, it ends
-                pilot.link.folder.buried.touch()
-            self.pilots.write(pilot, replace(pilot.record, given_up=why))
+        if not self.pilots.doom(pilot, why) or not (pilot.cancelled or pilot.is_empty):
+            return
+        try:
+            pilot.link.folder.bury()
+        except FileNotFoundError:  # who deletes its folder says that it is over
+            pass
+        except OSError as error:  # of a full disk: what lives there cannot learn it yet
+            logger.warning("pilot=%s trouble=%r", pilot.token, str(error))
+            return
+        self.pilots.write(pilot, replace(pilot.record, given_up=why))
 
     def _end_of(self, pilot: Pilot) -> str:
         name = self.settings.name

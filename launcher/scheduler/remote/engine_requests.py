@@ -115,7 +115,7 @@ class EngineRequests:
         pilots = [pilot for pilot in self._roster if pilot.made]
         if not pilots:
             return
-        nodes = {pilot.token: pilot.node for pilot in pilots}
+        nodes = {pilot.token: pilot.own_node for pilot in pilots}
         self._observe_at = now + self.settings.poll_s
         self.calls.begin(
             lambda backend: backend.observe([*nodes], nodes), done, self._did_not_answer

@@ -49,6 +49,7 @@ class Pilot:
         self.cancel_at = -math.inf  # not before then
         self.silent_s = math.inf  # since it spoke last, as far as its news could be read
         self.left_at = math.inf  # when it was sent that it is to end all that runs there
+        self._given_up_at = self._over_at = math.inf  # since when it is that, as it was judged
         self._leave: Leave | None = None  # the order that it was sent
         self._asked_at = math.nan  # when the engine was last asked about it
         self._running_since = math.nan
@@ -69,11 +70,15 @@ class Pilot:
 
     @property
     def node(self) -> str:
-        """The node it is on, '' where that is not known."""
-        if self.observation is not None and self.observation.node:
-            return self.observation.node
+        """The node it is on, '' where that is not known; what it says itself counts before what its engine says."""
+        of_engine = "" if self.observation is None else self.observation.node
         hello = self.link.hello
-        return "" if hello is None else hello.node or hello.host
+        return self.own_node or of_engine or ("" if hello is None else hello.host)
+
+    @property
+    def own_node(self) -> str:
+        """The node that it says it is on, by the engine's name; '' where it has not said so."""
+        return "" if self.link.hello is None else self.link.hello.node
 
     @property
     def job(self) -> str:
@@ -108,9 +113,28 @@ class Pilot:
         return bool(self.record.cancelled or self.record.given_up)
 
     @property
-    def lease_over(self) -> bool:
-        """Whether all that ran there has certainly ended by itself."""
-        return is_lease_over(self._signs())
+    def is_empty(self) -> bool:
+        """Whether nothing of what ran there lives: it said so, its engine does, or its lease is over."""
+        if self.link.said_bye is not None or is_lease_over(self._signs()):
+            return True
+        emptied = self.observation is not None and self.observation.emptied
+        return emptied and self.life is Life.ENDED
+
+    @property
+    def ending_s(self) -> float:
+        """How long all that lives there has been ending, since it was given up; infinite: nothing lives.
+
+        A node that does not answer may be frozen, and no time tells when it ends what runs there; its owner may know
+        that it is gone for good, and asks all of it to end.
+        """
+        if self.record.buried or (self.record.given_up and self.is_empty):
+            return math.inf
+        since = math.inf
+        if self.over:
+            since = max(self._given_up_at, self._over_at)
+        elif self.life is Life.STRANDED and self.link.is_emptied:
+            since = self._given_up_at
+        return max(0.0, self._now - since)
 
     @property
     def held(self) -> bool:
@@ -128,7 +152,7 @@ class Pilot:
     @property
     def heard(self) -> bool:
         """Whether its news are to be read."""
-        return self.made and not (self.closed or self.record.given_up)
+        return self.made and not (self.closed or self.record.buried)
 
     @property
     def waits_unheard(self) -> bool:
@@ -152,9 +176,8 @@ class Pilot:
 
     @property
     def is_lost(self) -> bool:
-        """Whether attempts are there whose ends nobody will tell; of a stranded pilot, when all are to end."""
-        stranded = self.life is Life.STRANDED and self.link.is_emptied
-        return bool(self.attempts) and (self.over or stranded)
+        """Whether attempts are there of whose ends it will not tell."""
+        return bool(self.attempts) and (self.over or self.life is Life.STRANDED)
 
     def needs_scheduler(self, now: float, *, mute: bool) -> bool:
         """Tell whether a scheduler should stay for it: not for what only waits to be forgotten.
@@ -188,6 +211,9 @@ class Pilot:
         self.life = life_of(self._signs())
         if self._unproven:
             self._prove()
+        if self.record.given_up:
+            self._given_up_at = min(self._given_up_at, now)
+        self._over_at = min(self._over_at, now) if self.over else math.inf
 
     def started_s(self, now: float) -> float:
         """Return for how long its engine has said that it is on a node."""

@@ -150,8 +150,27 @@ def test_a_token_without_a_number_is_a_job_of_its_own() -> None:
 
 
 def test_a_node_with_an_asterisk_does_not_answer() -> None:
-    text = "n1|idle\nn2|down*\nn2|down*\nn3|allocated*\nn4|down\n"
+    text = "n1|idle\nn2|down*\nn2|down*\nn3|allocated*\nn4|powered_down\n"
     assert silent_nodes(text) == {"n2", "n3"}
+
+
+def test_of_a_node_that_an_administrator_set_down_it_is_not_known_whether_it_answers() -> None:
+    text = "n1|down\nn2|down$\nn3|unknown\nn4|DOWN\nn5|draining\nn6|maint\n"
+    assert silent_nodes(text) == {"n1", "n2", "n3", "n4"}
+
+
+@pytest.mark.parametrize("elsewhere", ["n2", ""])
+def test_what_became_of_a_second_process_elsewhere_says_nothing_of_the_pilot(
+    elsewhere: str,
+) -> None:
+    rows = read_rows(line("FAILED", node=elsewhere, reason="NonZeroExitCode"))
+    assert observations(rows, [TOKEN], {TOKEN: "n1"})[TOKEN].stage is Stage.UNKNOWN
+    assert observations(rows, [TOKEN], {TOKEN: ""})[TOKEN].stage is Stage.ENDED
+
+
+def test_a_job_that_waits_to_be_started_again_is_no_end() -> None:
+    rows = read_rows(line("PENDING", node=""))
+    assert observations(rows, [TOKEN], {TOKEN: "n1"})[TOKEN].stage is Stage.WAITING
 
 
 def test_what_is_no_line_of_sinfo_is_refused() -> None:

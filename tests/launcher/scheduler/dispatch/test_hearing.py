@@ -5,10 +5,11 @@ import json
 import pytest
 
 from launcher.pilots.messages import Ended, Run, Stop
-from launcher.scheduler.dispatch.attempts_elsewhere import EndAwaited, OnPilot
+from launcher.scheduler.dispatch.attempts_elsewhere import EndAwaited, OnPilot, Unheard
 from launcher.scheduler.remote.link import PilotLink
 from launcher.states import Done, Failed, Lost, Outcome, Stopped, Void
 from launcher.store.rows import PILOT
+from launcher.workers.lease import ended_after_s, is_buried
 from launcher.workers.started_file import outcome_line
 from tests.build import a_claim
 from tests.launcher.scheduler.dispatch.conftest import NOW, Office
@@ -143,6 +144,59 @@ def test_attempt_that_a_lost_pilot_had_begun_is_lost_with_its_reason(
     assert buried(office, why) == Lost(at=NOW, why=why)
 
 
+def bury(office: Office, *, ending_s: float) -> list[Outcome]:
+    """Give the pilot up, all of which has been ending for so long."""
+    office.fleet.lost["lp-1"] = "pilot lp-1 ended: failed"
+    office.fleet.ending = ending_s
+    return [outcome for _, outcome in office.dispatch.hearing.bury()]
+
+
+def test_attempt_of_a_lost_pilot_is_not_over_before_its_supervisor_has_ended_it(
+    office: Office, pilot: Pilot
+) -> None:
+    begun(pilot, "1-1")
+    over_s = ended_after_s(office.store.scheduling.claims()[0].spec.terms.grace_s)
+    assert bury(office, ending_s=0.0) == bury(office, ending_s=over_s - 1) == []
+    assert office.attempts
+    assert office.fleet.done == []
+    assert bury(office, ending_s=over_s + 1) == [Lost(at=NOW, why="pilot lp-1 ended: failed")]
+    assert office.fleet.done == ["lp-1"]
+
+
+@pytest.mark.parametrize("outcome", [Done(at=NOW), Stopped(at=NOW), Failed(at=NOW, error="x")])
+def test_end_that_an_orphan_records_meanwhile_is_its_end(
+    office: Office, pilot: Pilot, outcome: Outcome
+) -> None:
+    begun(pilot, "1-1")
+    assert bury(office, ending_s=1.0) == []
+    begun(pilot, "1-1", outcome)
+    assert bury(office, ending_s=2.0) == [outcome]
+    assert office.fleet.done == ["lp-1"]
+
+
+def test_lost_pilot_that_still_speaks_tells_the_end(office: Office, pilot: Pilot) -> None:
+    begun(pilot, "1-1")
+    assert bury(office, ending_s=0.0) == []
+    pilot.tell(Ended(attempt="1-1", outcome=Lost(at=NOW, why="its supervisor was killed")))
+    assert office.news() == [(1, Lost(at=NOW, why="its supervisor was killed"))]
+    assert bury(office, ending_s=0.0) == []
+    assert office.fleet.done == ["lp-1"]
+
+
+def test_next_scheduler_waits_for_the_end_of_an_orphan_and_sends_its_pilot_nothing(
+    office: Office, pilot: Pilot
+) -> None:
+    begun(pilot, "1-1")
+    pilot.folder.orders.write_bytes(b"")
+    office.fleet.lost["lp-1"] = "pilot lp-1 ended: failed"
+    office.fleet.ending = 0.0
+    adopted(office)
+    assert office.news() == []
+    assert pilot.folder.orders.read_bytes() == b""
+    begun(pilot, "1-1", Done(at=NOW))
+    assert bury(office, ending_s=1.0) == [Done(at=NOW)]
+
+
 @pytest.mark.parametrize("cause", ["preempted", "time limit", "cancelled"])
 def test_attempt_whose_pilot_was_ended_from_outside_was_stopped_and_goes_on_elsewhere(
     office: Office, pilot: Pilot, cause: str
@@ -184,6 +238,21 @@ def test_attempt_whose_pilot_the_home_has_no_record_of_is_lost(office: Office) -
     claim = a_claim(boot=f"{PILOT}lp-9", claimed=1.0)
     assert claim.pilot == "lp-9"
     assert isinstance(office.dispatch.hearing.adopt(claim), Lost)
+
+
+def test_pilot_that_the_home_has_no_record_of_ends_what_runs_before_that_is_lost(
+    office: Office, pilot: Pilot
+) -> None:
+    begun(pilot, "1-1")
+    office.begin()
+    office.fleet.pilots.clear()
+    office.fleet.ending = 0.0
+    watch = office.dispatch.hearing.adopt(office.store.scheduling.claims()[0])
+    assert isinstance(watch, Unheard)
+    assert is_buried(pilot.folder.folder)
+    assert watch.ending() is None
+    begun(pilot, "1-1", Stopped(at=NOW))
+    assert watch.ending() == Stopped(at=NOW)
 
 
 def test_pilot_is_not_buried_before_what_is_claimed_there_was_ended(office: Office) -> None:
