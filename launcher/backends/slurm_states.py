@@ -6,6 +6,7 @@ Pilots are known by their names, never by Slurm's numbers: a controller that cra
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 
 from launcher.backends.protocol import NOWHERE, Cause, Observation, Stage
 
@@ -15,8 +16,13 @@ NODE_FORMAT = "%N|%T"
 _JOB = re.compile(r"[0-9]+(_[0-9]+|_\[[^|]*\])?(\+[0-9]+)?")
 _ELEMENT = re.compile(r"(?P<name>.+)_(?P<index>[0-9]{1,9})")
 _SILENT = "*"  # sinfo marks a node so that does not answer
-# not marked yet, or not any more since the controller began anew: whether it answers is not known
+# set by an administrator, or known from before the controller began anew: whether it answers is not known
 _UNSURE = re.compile(r"(down|unknown|unk)\b")
+_TIMEOUT = re.compile(r"^SlurmdTimeout\s*=\s*([0-9]+)", re.MULTILINE)
+_TIMEOUTS = (
+    3.0  # after which a node that does not answer is marked, whatever its state; measured: 1.6
+)
+_PING_S = 60.0  # a busy controller may be late by that
 _NO_REASON = ("None", "(null)", "N/A", "")
 _LATEST = 1e11  # seconds since 1970; what is later is no time
 
@@ -144,19 +150,43 @@ def _time(text: str) -> float | None:
 
 
 def silent_nodes(text: str) -> set[str]:
-    """Return the nodes of what sinfo prints with NODE_FORMAT that do not answer, or may not.
+    """Return the nodes of what sinfo prints with NODE_FORMAT that do not answer.
 
     Raises:
         ValueError: that is something else; then nothing is known.
     """
-    silent = set()
+    return {node for node, state in _node_states(text) if _SILENT in state}
+
+
+def unsure_nodes(text: str) -> set[str]:
+    """Return the nodes of which what sinfo prints does not tell whether they answer.
+
+    Raises:
+        ValueError: that is something else; then nothing is known.
+    """
+    states = _node_states(text)
+    return {node for node, state in states if _SILENT not in state and _UNSURE.match(state.lower())}
+
+
+def marked_after_s(configuration: str) -> float:
+    """Return after how long a node that does not answer is marked, also one that is down; infinite: never.
+
+    Args:
+        configuration: what `scontrol show config` prints.
+    """
+    timeout = _TIMEOUT.search(configuration)
+    timeout_s = float(timeout[1]) if timeout else 0.0
+    return _TIMEOUTS * timeout_s + _PING_S if timeout_s else inf
+
+
+def _node_states(text: str) -> list[tuple[str, str]]:
+    states = []
     for line in filter(None, text.splitlines()):
         node, bar, state = line.strip().partition("|")
         if not bar or not node or not state:
             raise ValueError(f"no line of sinfo: {line[:80]!r}")
-        if _SILENT in state or _UNSURE.match(state.lower()):
-            silent.add(node)
-    return silent
+        states.append((node, state))
+    return states
 
 
 def live_elements(rows: Iterable[Row], tokens: Collection[str]) -> list[Row]:
