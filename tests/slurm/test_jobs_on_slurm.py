@@ -4,19 +4,24 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from launcher.pilots.messages import Hello, read_news
+from launcher.scheduler.remote.pilot_rules import Life
 from launcher.system.paths import Home
 from tests.build import end_everything, until
+from tests.clusters.census import of_node, signal_all
 from tests.slurm.cluster import Slurm
 
 LAUNCHER = Path(sys.executable).with_name("launcher")
 DEADLINE_S = 120.0
+SAVED_S = 6.0  # slurmctld saves changes of nodes within 5 s
 
 
 @dataclass(kw_only=True)
@@ -75,7 +80,21 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path, slurm: Slurm) -> Iterator[Project]:
-    """A project; its scheduler, its pilots and what runs there are ended after the test."""
+    """A project on a Slurm that is shared."""
+    with a_project(tmp_path, slurm) as project:
+        yield project
+
+
+@pytest.fixture
+def fragile(tmp_path: Path, three_nodes: Slurm) -> Iterator[Project]:
+    """A project on a Slurm that the test may break."""
+    with a_project(tmp_path, three_nodes) as project:
+        yield project
+
+
+@contextmanager
+def a_project(tmp_path: Path, slurm: Slurm) -> Iterator[Project]:
+    """Have a project; its scheduler, its pilots and what runs there are ended after the test."""
     home = Home(tmp_path / "home")
     folder = tmp_path / "project"
     folder.mkdir()
@@ -155,6 +174,37 @@ def test_a_job_that_ends_well_after_its_pilot_was_killed_is_done(project: Projec
     go.touch()
     project.await_done(1)
     assert said.read_text() == "began\n"
+
+
+def test_a_controller_of_an_older_state_that_starts_a_pilot_again_ends_nothing_of_the_first(
+    fragile: Project,
+) -> None:
+    slurm = fragile.slurm
+    fragile.configure("cpus = 1\npilots = 1\n")
+    slurm.ask("scontrol", "update", "nodename=n1,n2,n3", "state=drain", "reason=test")
+    said, go = fragile.folder / "said", fragile.folder / "go"
+    fragile.jobs(f"echo began >> {said}; until [ -e {go} ]; do sleep 0.02; done")
+    state = slurm.folder / "state/job_state"
+    until(lambda: state.exists() and b"launcher-" in state.read_bytes(), "it is saved", DEADLINE_S)
+    waiting = state.read_bytes()
+    slurm.ask("scontrol", "update", "nodename=n1", "state=resume")
+    until(said.exists, "it has begun", DEADLINE_S)
+    (first,) = fragile.attempts()
+    frozen = of_node([slurm.daemons["n1"].pid], {first.parent.parent.name})
+    signal_all(frozen, signal.SIGSTOP)  # a whole node
+    slurm.ask("scontrol", "update", "nodename=n2,n3", "state=resume")
+    time.sleep(SAVED_S)
+    slurm.kill("slurmctld")
+    state.write_bytes(waiting)
+    slurm.start_controller()
+    log = first.parent.parent / "engine.log"
+    until(lambda: "cannot serve" in log.read_text(), "it was started again", DEADLINE_S)
+    shown = Path(fragile.environment["LAUNCHER_HOME"]) / "pilots.json"
+    until(lambda: Life.STRANDED in shown.read_text(), "its own node counts", DEADLINE_S)
+    assert said.read_text() == "began\n"
+    go.touch()
+    signal_all(frozen, signal.SIGCONT)
+    fragile.await_done(1)
 
 
 def test_in_plain_mode_each_job_is_an_element_of_one_array(project: Project) -> None:
