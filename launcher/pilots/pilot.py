@@ -165,18 +165,18 @@ class Pilot:
         self._look_for_orders(time.monotonic())
         return bool(self._attempts) or self._outbox.holds_ends
 
-    def _leave(self, why: str) -> None:
+    def _leave(self, why: str, signal: str = "") -> None:
         """Take nothing more; told at once, since what is refused would be sent here again."""
         if not self._why:
             self._why = why
-            self._outbox.add([Leaving(why=why)])
+            self._outbox.add([Leaving(why=why, signal=signal)])
 
     def _heed_signal(self) -> None:
         if self._signal:
             why = f"{self._signal}: the engine is about to end it"
             name, self._signal = self._signal, ""
             logger.info("got %s; what runs is asked to end", name)
-            self._leave(why)
+            self._leave(why, name)
             self._tell(self._attempts.stop_all(), time.monotonic())
 
     # --- news

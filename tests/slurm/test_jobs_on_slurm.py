@@ -32,8 +32,8 @@ class Project:
     environment: Mapping[str, str]
     slurm: Slurm
 
-    def launcher(self, *words: str, code: int | None = 0) -> str:
-        """Run a command and return what it printed."""
+    def launcher(self, *words: str, code: int | None = 0, errors: bool = False) -> str:
+        """Run a command and return what it printed, also as errors where that is asked for."""
         done = subprocess.run(
             [LAUNCHER, *words],
             cwd=self.folder,
@@ -44,7 +44,7 @@ class Project:
             check=False,
         )
         assert code is None or done.returncode == code, f"{words}: {done.stdout}{done.stderr}"
-        return done.stdout
+        return done.stdout + (done.stderr if errors else "")
 
     def configure(self, text: str) -> None:
         """Write the table of the backend `slurm`."""
@@ -226,6 +226,32 @@ def test_what_slurm_refuses_is_shown_and_jobs_stay_queued_until_it_is_mended(
     project.await_status("invalid partition specified: gpus")
     assert "its partitions: main, urgent, short" in project.launcher("status", "--all")
     project.configure('partition = "short"\n')
+    project.await_done(1)
+
+
+def test_a_partition_that_does_not_exist_is_said_when_a_job_is_added(project: Project) -> None:
+    project.configure('partition = "gpus"\n')
+    words = ("add", "--on", "slurm", "--", "true")
+    told = project.launcher(*words, errors=True)
+    assert "warning: Slurm refuses pilots of [backends.slurm]" in told
+    assert "invalid partition specified: gpus" in told
+    project.configure('partition = "short"\n')
+    assert "warning" not in project.launcher(*words, errors=True)
+    project.await_done(2)
+
+
+def test_a_cancelled_allocation_is_named_as_why_a_job_starts_again(project: Project) -> None:
+    project.configure("cpus = 1\npilots = 2\n")
+    said, go = project.folder / "said", project.folder / "go"
+    project.jobs(f"echo began >> {said}; until [ -e {go} ]; do sleep 0.02; done")
+    until(said.exists, "it has begun", DEADLINE_S)
+    (first,) = project.attempts()
+    number = project.slurm.ask("squeue", "-h", "-o", "%i", f"--name={first.parent.parent.name}")
+    project.slurm.ask("scancel", number.strip())
+    why = f"allocation {number.strip()} of slurm was cancelled"
+    until(lambda: why in project.launcher("show", "command/j0"), "it is shown", DEADLINE_S)
+    assert "its supervisor got" not in project.launcher("show", "command/j0")
+    go.touch()
     project.await_done(1)
 
 

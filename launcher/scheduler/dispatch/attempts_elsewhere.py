@@ -22,8 +22,9 @@ from launcher.workers.start_attempt import link_log
 from launcher.workers.started_file import recorded_outcome, void_attempt
 
 PATIENCE_S = 60.0  # a file system may show so late what a node has written
+WORD_S = 10.0  # so long an engine that ends a pilot is given to say why
 # no job of a pilot can have brought that about
-_FROM_OUTSIDE = re.compile(r"ended: (preempted|time limit|cancelled)\b")
+_FROM_OUTSIDE = re.compile(r"(was preempted|reached its time limit|was cancelled)$")
 UNTOLD = "its pilot says that it has ended, and not how; nothing is on record in {}"
 
 
@@ -82,12 +83,54 @@ class OnPilot:
         ended = self.link.end_of(name_of_claim(self.claim))
         if ended is None:
             return None
+        asked = self.link.is_stopping(name_of_claim(self.claim))
         self.link.forget(name_of_claim(self.claim))
+        if isinstance(ended.outcome, Stopped) and self.link.signal and not asked:
+            until = time.monotonic() + WORD_S
+            stopped = StopUnexplained(
+                claim=self.claim,
+                outcome=ended.outcome,
+                link=self.link,
+                clock=self.clock,
+                until=until,
+            )
+            return stopped.ending() or stopped
         if ended.outcome is not None:
             return as_here(ended.outcome, self.claim, self.clock())
         until = time.monotonic() + PATIENCE_S
         awaited = EndAwaited(claim=self.claim, attempt=self.attempt, clock=self.clock, until=until)
         return awaited.ending() or awaited
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopUnexplained:
+    """An attempt that ended as its pilot was to end; their engine is about to say why."""
+
+    claim: Claim
+    outcome: Stopped
+    link: PilotLink
+    clock: Callable[[], float]
+    until: float  # monotonic
+    descriptor: int = NO_DESCRIPTOR
+
+    def stop(self) -> None:
+        """Do nothing: it has ended."""
+
+    def insist(self) -> None:
+        """Likewise."""
+
+    def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # the protocol's shape
+        """Likewise."""
+        return True
+
+    def ending(self) -> Outcome | Watch | None:
+        """Return how it ended, with why as soon as that is known."""
+        if not self.link.end and time.monotonic() < self.until:
+            return None
+        hello = self.link.hello
+        job = f" {hello.job}" if hello is not None and hello.job else ""
+        by = self.link.end or f"allocation{job} of {self.link.spec.backend} got {self.link.signal}"
+        return as_here(replace(self.outcome, by=by), self.claim, self.clock())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +234,8 @@ def end_of_orphan(
         OSError: that cannot be found out now.
     """
     outcome = recorded_outcome(attempt)
+    if isinstance(outcome, Stopped):
+        outcome = replace(outcome, by=why)
     if outcome is not None:
         return as_here(outcome, claim, now)
     if void_attempt(attempt):
@@ -200,6 +245,6 @@ def end_of_orphan(
     done = done_of(word_of(attempt), now)
     if done is not None:
         return done
-    if from_outside := _FROM_OUTSIDE.search(why):
-        return Stopped(at=now, by=f"the end of its pilot ({from_outside[1]})")
+    if _FROM_OUTSIDE.search(why):
+        return Stopped(at=now, by=why)
     return Lost(at=now, why=why)

@@ -80,6 +80,16 @@ class BackendPilots:
         """Why its engine does not answer."""
         return self._requests.trouble
 
+    @property
+    def trouble_since(self) -> float:
+        """Since when that is so, in seconds since 1970."""
+        return self._requests.trouble_since
+
+    @property
+    def answered(self) -> bool:
+        """Whether its engine has ever come back."""
+        return self._requests.calls.answered
+
     def needs_scheduler(self, now: float) -> bool:
         """Tell whether a scheduler should stay for one of its pilots."""
         mute = bool(self.trouble or self.pilots.trouble)
@@ -239,8 +249,7 @@ class BackendPilots:
         if pilot.life is Life.EXPIRED or observation is None:
             silent = format_seconds(min(pilot.silent_s, 1e9))
             return f"{pilot.label} was silent for {silent}: its lease is over"
-        reason = f" ({observation.reason})" if observation.reason else ""
-        return f"{pilot.label} ended: {observation.cause or 'unknown'}{reason}"
+        return pilot.end or f"{pilot.label} has ended"
 
     def _blame(self, pilot: Pilot, why: str, now: float) -> None:
         if not pilot.blamed:

@@ -240,6 +240,8 @@ class Fleet:
             pilots=pilots,
             configured=group.configured,
             trouble=group.trouble,
+            trouble_since=group.trouble_since,
+            answered=group.answered,
             disk=group.pilots.trouble,
             late_s=group.late_s,
             refusal=pace.refusal,

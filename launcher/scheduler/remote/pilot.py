@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 from launcher import __version__
-from launcher.backends.protocol import Observation, Stage
+from launcher.backends.protocol import Cause, Observation, Stage
 from launcher.pilots.messages import Leave
 from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.remote.pilot_records import PilotRecord
@@ -17,6 +17,16 @@ from launcher.scheduler.remote.pilot_rules import (
     life_of,
 )
 
+_ENDED = {
+    Cause.COMPLETED: "has ended",
+    Cause.PREEMPTED: "was preempted",
+    Cause.TIME_LIMIT: "reached its time limit",
+    Cause.MEMORY: "ran out of memory",
+    Cause.CANCELLED: "was cancelled",
+    Cause.FAILED: "failed",
+    Cause.UNKNOWN: "has ended",
+}
+_WITH_REASON = {Cause.FAILED, Cause.MEMORY, Cause.UNKNOWN}
 CANCEL_AGAIN_S = 10.0  # an engine may have lost a request to end a pilot
 END_POLLS = 3  # an engine may miss so many questions before a pilot whose end it knows gets work all the same
 
@@ -91,6 +101,20 @@ class Pilot:
         if not self.node:
             return f"pilot {self.token}"
         return f"pilot on {self.node} (job {self.job})" if self.job else f"pilot on {self.node}"
+
+    @property
+    def end(self) -> str:
+        """How its engine says that it ended: "allocation 12 of slurm was cancelled"; '' while it does not."""
+        if self.observation is None or self.observation.stage is not Stage.ENDED:
+            return ""
+        cause, reason = self.observation.cause or Cause.UNKNOWN, self.observation.reason
+        if cause is Cause.NODE_FAILED:
+            return f"node {self.node or 'of the pilot'} is down"
+        of_backend = f"of {self.record.spec.backend}"
+        place = f"allocation {self.job} {of_backend}" if self.job else f"the pilot {of_backend}"
+        on_node = f" on {self.node}" if self.node and not self.job else ""
+        why = f" ({reason})" if reason and cause in _WITH_REASON else ""
+        return f"{place}{on_node} {_ENDED[cause]}{why}"
 
     @property
     def spoke(self) -> bool:
@@ -243,6 +267,7 @@ class Pilot:
         if starts_at is not None and not math.isfinite(starts_at):
             observation = replace(observation, starts_at=None)
         self.observation, self._asked_at = observation, now
+        self.link.end = self.end
 
     def cancel_due(self, now: float) -> bool:
         """Tell whether the engine is to be asked now to end it."""

@@ -73,7 +73,7 @@ def test_what_runs_on_a_pilot_that_ended_is_given_up_after_the_engine_ended_it_f
     assert not world.fleet.given_up()  # it may speak yet
     world.pass_time(15, speaking=tokens[1:])
     assert list(world.fleet.given_up()) == [tokens[0]]
-    assert "node failed" in world.fleet.given_up()[tokens[0]]
+    assert world.fleet.given_up()[tokens[0]] == "node n1 is down"
     assert tokens[0] in world.cluster.cancelled
     assert is_buried(world.by_token[tokens[0]].folder.folder)  # what lives there ends
     world.busy = {}
@@ -405,7 +405,7 @@ def test_what_runs_on_a_node_that_never_answers_again_is_given_up_when_it_is_can
     link.stop("2-1")
     world.pass_time(10)
     assert world.fleet.ending_s(token) > 50.0  # since it was given up
-    assert world.fleet.given_up() == {token: "pilot on n1 ended: node failed"}
+    assert world.fleet.given_up() == {token: "node n1 is down"}
 
 
 def test_an_engine_that_forgets_a_pilot_does_not_say_that_its_node_answers(world: World) -> None:
