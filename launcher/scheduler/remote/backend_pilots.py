@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from launcher.backends.pilot_processes import pids_of
 from launcher.backends.protocol import Backend
 from launcher.backends.settings import BackendSettings
 from launcher.scheduler.remote.backend_folder import is_there
@@ -16,12 +17,14 @@ from launcher.scheduler.remote.pilot_rules import NO_DEMAND, START_S, TRIES, Dem
 from launcher.scheduler.remote.roster import Linker, Roster
 from launcher.scheduler.remote.submission_pace import Pace
 from launcher.system.paths import Home
+from launcher.system.processes import boot_id
 from launcher.units import format_seconds
 
 logger = logging.getLogger(__name__)
 
 LEAVE_S = 120.0  # what runs on a pilot that is to leave now may save for so long
 CHANGED_S = 2.0  # while work waits, so soon a change of config.toml is seen
+PROCESSES_S = 5.0  # between two looks for the processes of pilots whose engine does not answer
 SOON_S = 1.0  # with pilots, something may be due so soon
 
 
@@ -62,6 +65,7 @@ class BackendPilots:
         )
         self._clock, self._wall = clock, wall
         self._surplus_since = math.inf
+        self._processes_at = -math.inf
 
     # --- what others ask
 
@@ -178,6 +182,7 @@ class BackendPilots:
         """
         self.demand = demand if self.configured else NO_DEMAND
         self._requests.calls.take_in()
+        self._look_for_processes(now)
         for pilot in self.pilots:
             pilot.judge(busy.get(pilot.token, 0), now)
             if pilot.attempts and not pilot.durable:
@@ -191,6 +196,15 @@ class BackendPilots:
             self._end_surplus(now)
         if self.pilots or self.demand.jobs:
             self._requests.ask(now, self.demand)
+
+    def _look_for_processes(self, now: float) -> None:
+        """See which pilots are over whose engine does not answer: a cluster may be gone for good."""
+        if not self.trouble or now < self._processes_at:
+            return
+        self._processes_at = now + PROCESSES_S
+        for pilot in self.pilots:
+            if pilot.life in {Life.SILENT, Life.LEAVING}:
+                pilot.gone = _is_gone(pilot)
 
     def _consider(self, pilot: Pilot, now: float) -> None:
         """Do what follows from how a pilot is."""
@@ -230,7 +244,8 @@ class BackendPilots:
         That stands in its record before anybody acts on it: it holds for the next scheduler, too.
         """
         why = pilot.record.cancelled or self._end_of(pilot)  # before it was cancelled for that
-        if not self.pilots.doom(pilot, why) or not (pilot.cancelled or pilot.is_empty):
+        ended = pilot.cancelled or pilot.is_empty or pilot.gone
+        if not self.pilots.doom(pilot, why) or not ended:
             return
         try:
             pilot.link.folder.bury()
@@ -285,6 +300,15 @@ def _is_seen(pilot: Pilot) -> bool:
         return pilot.link.folder.news.exists() or is_there(pilot.record.folder.parent)
     except OSError:
         return False
+
+
+def _is_gone(pilot: Pilot) -> bool:
+    """Tell whether the process of a pilot is over: it said bye long ago, or it ran on this machine and is not there."""
+    hello = pilot.link.hello
+    if pilot.link.said_bye is not None and pilot.silent_s > LEAVE_S:
+        return True
+    here = hello is not None and hello.boot == boot_id()
+    return here and not pids_of(pilot.link.folder, None)
 
 
 def _is_waiting(pilot: Pilot) -> bool:

@@ -50,6 +50,7 @@ class Pilot:
         self.adopted = adopted
         self.durable = True  # its record survives a power cut
         self.made = True  # False: its submission is under way
+        self.gone = False  # its process is over, as far as is known without its engine
         self.closed = False  # it has ended, and its folder is being deleted
         self.taken = False  # its engine took it, or has known it
         self.greeted = False  # it has spoken, and can do its work
@@ -271,7 +272,7 @@ class Pilot:
 
     def cancel_due(self, now: float) -> bool:
         """Tell whether the engine is to be asked now to end it."""
-        if not self.is_doomed or now < self.cancel_at:
+        if not self.is_doomed or now < self.cancel_at or self.gone:
             return False
         return not self.cancelled or self.stage in {Stage.WAITING, Stage.RUNNING}
 
@@ -314,6 +315,7 @@ class Pilot:
             unknown_s=self.unknown_s,
             spoke=self.spoke,
             bye=self.link.said_bye is not None,
+            gone=self.gone,
             silent_s=self.silent_s,
             beat_s=spec.beat_s,
             lease_s=spec.lease_s,

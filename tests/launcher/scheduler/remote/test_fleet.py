@@ -17,6 +17,7 @@ from launcher.errors import UsageError
 from launcher.pilots.folder import PilotFolder
 from launcher.pilots.messages import Leave
 from launcher.scheduler.remote.report import read_pilots
+from launcher.system.processes import boot_id
 from launcher.workers.lease import is_buried
 from tests.launcher.scheduler.remote.toy_cluster import World, waited_for
 
@@ -493,6 +494,35 @@ def test_a_pilot_that_cannot_learn_it_is_not_given_up(
         assert not world.fleet.given_up()
     world.pass_time(3)
     assert list(world.fleet.given_up()) == [token]
+
+
+@pytest.mark.parametrize("boot", ["boot", boot_id()])
+def test_pilots_of_a_cluster_that_is_gone_are_gone_when_their_processes_are(
+    world: World, boot: str
+) -> None:
+    first, second = start(world, 2)
+    link = world.by_token[first]
+    assert link.hello is not None
+    link.hello = replace(link.hello, boot=boot)
+    world.busy = {first: 1}
+    world.cluster.mute = "there is no such cluster"
+    world.pass_time(100)
+    here = boot == boot_id()
+    assert list(world.fleet.given_up()) == ([first] if here else [])
+    assert (world.fleet.ending_s(first) > 60.0) == here
+    world.busy = {}
+    if here:
+        world.fleet.buried(first)
+    world.pass_time(100)
+    assert world.records() == sorted([second] if here else [first, second])
+
+
+def test_a_pilot_of_a_cluster_that_is_gone_which_has_left_is_gone(world: World) -> None:
+    first, second = start(world, 2)
+    world.by_token[first].said_bye = "without work for 5 m"
+    world.cluster.mute = "there is no such cluster"
+    world.pass_time(300)
+    assert world.records() == [second]
 
 
 def test_a_pilot_is_where_it_says_not_where_its_engine_says(world: World) -> None:
