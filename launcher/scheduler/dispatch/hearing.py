@@ -22,6 +22,7 @@ from launcher.system.paths import Home
 
 BUSY_POLL_S = 0.01  # between two looks at what pilots say, while they say something
 IDLE_POLL_S = 0.5
+ORPHANS_S = 0.5  # between two looks at the folders of attempts whose pilots were given up
 PATIENCE = 0.02  # of the time since the last news is waited for the next ones
 GONE = "the home has no record of its pilot"
 UNREADABLE = "the record {}/pilots/{}.json cannot be read; if its pilot has ended, delete it"
@@ -64,7 +65,7 @@ class Hearing:
         """
         self._unsent = unsent
         self._home, self._fleet, self._clock, self._attempts = home, fleet, clock, attempts
-        self._news_at = -inf  # monotonic
+        self._news_at = self._orphans_at = -inf  # monotonic
         self._unheard = True  # nothing was read yet
 
     def adopt(self, claim: Claim) -> Outcome | Watch:
@@ -126,14 +127,17 @@ class Hearing:
 
     def bury(self) -> Iterator[tuple[Claim, Outcome]]:
         """End the attempts of pilots that are given up, as they are over; then nothing of a pilot is read any more."""
+        if (now := time.monotonic()) < self._orphans_at + ORPHANS_S:
+            return
+        self._orphans_at = now
         for token, why in dict(self._fleet.given_up()).items():
             clear = all(claim.pilot != token for claim in self._unsent())
-            ending_s, now = self._fleet.ending_s(token), self._clock()
+            ending_s = self._fleet.ending_s(token)
             claims = [claim for claim in self._attempts.claims() if claim.pilot == token]
             for claim in claims:
                 attempt = self._home.attempt(claim.job, claim.number)
                 try:
-                    outcome = end_of_orphan(claim, attempt, why, now, ending_s=ending_s)
+                    outcome = end_of_orphan(claim, attempt, why, self._clock(), ending_s=ending_s)
                 except UNCLEAR as error:
                     logger.warning("job=%d unclear=%r", claim.job, str(error))
                     outcome = None
