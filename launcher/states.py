@@ -103,7 +103,7 @@ class ReasonCode(StrEnum):
     TIME_LIMIT = "time-limit"
     OUT_OF_MEMORY = "out-of-memory"  # where: "gpu" or "ram"; whose, where that was judged
     GPU_FAULT = "gpu-fault"  # fault: which GPU, and what is wrong with it
-    STOPPED = "stopped"  # by: the signal, where it was one
+    STOPPED = "stopped"  # by: the signal, or what became of its pilot, where it was one of these
     LOST = "lost"
     NOT_STARTED = "not-started"
     CANNOT_START = "cannot-start"  # the machine can start no program at all
@@ -194,7 +194,7 @@ class Stopped:
     """It was asked to end: cancelled by its owner, the queue was stopped, the machine goes down."""
 
     at: float
-    by: str = ""  # the signal that its supervisor got; empty: its scheduler asked
+    by: str = ""  # the signal that its supervisor got, or what became of its pilot; empty: its scheduler asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +212,11 @@ class Void:
     at: float
     why: str = ""  # it could not be
     whose: str = ""  # fault that was: "machine", which can start nothing now, or the "job"'s own
+
+
+def is_signal(by: str) -> bool:
+    """Tell whether what stopped an attempt is the name of a signal."""
+    return by.startswith("SIG") and by.isalnum()
 
 
 Outcome = Done | Failed | OutOfMemory | Stopped | Lost | Void

@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from launcher.backends.pilot_processes import kill_all, process_of
+from launcher.backends.pilot_processes import kill_all, pids_of, process_of
 from launcher.backends.protocol import NOWHERE, Cause, EngineError, Estimate, Observation, Stage
 from launcher.backends.settings import BackendSettings
 from launcher.errors import MachineError, counted
@@ -148,7 +148,13 @@ class Local:
         if who is None and status is None:
             return Observation(stage=Stage.UNKNOWN)
         cause, reason = _cause(folder, record or {}, who, status)
-        return Observation(stage=Stage.ENDED, cause=cause, reason=reason, node=node)
+        return Observation(
+            stage=Stage.ENDED,
+            cause=cause,
+            reason=reason,
+            node=node,
+            emptied=not pids_of(folder, who),
+        )
 
     def _collect_child(self, token: str) -> int | None:
         """Return the exit status of a pilot that was our child, None where it lives or was not."""

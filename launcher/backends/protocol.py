@@ -58,6 +58,7 @@ class Observation:
     starts_at: float | None = None  # seconds since 1970, as the engine estimates; None: it does not
     ends_at: float | None = None  # seconds since 1970, when the engine will end it; None: not known
     node_answers: bool = True  # False: the node is down or silent, and what ran there may run on
+    emptied: bool = False  # it has ended, and the engine has made sure that nothing of it lives
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,8 @@ class Backend(Protocol):
 
         Args:
             tokens: the pilots.
-            nodes: by token, where some were seen last: an engine that has forgotten them may know their nodes.
+            nodes: by token, where some say that they are: an engine that has forgotten them may know their nodes, and
+                what it says of another node is about another process.
 
         Raises:
             EngineError: it does not answer; nothing is known, and nothing has changed.

@@ -19,9 +19,11 @@ _ASKED_TO_END, _PREEMPTED, _IDLE = 1, 3, 4
 _CAUSES: Sequence[tuple[re.Pattern[str], Cause]] = (
     (re.compile(r"its node has died|NODE_DIED"), Cause.NODE_FAILED),
     (re.compile(r"killed by `?ray\.kill|RAY_KILL"), Cause.CANCELLED),
-    (re.compile(r"OUT_OF_MEMORY|memory pressure|\bOOM\b"), Cause.MEMORY),
+    (re.compile(r"OUT_OF_MEMORY|memory pressure|running low on memory"), Cause.MEMORY),
     (re.compile(r"INTENDED_USER_EXIT|exit_actor\(\) is called"), Cause.COMPLETED),
 )
+# behind the end of any process that a signal has killed: what may have been, an out-of-memory killer among others
+_GUESSES = "There are some potential root causes"
 _MESSAGE = re.compile(r'(?:error_message|formatted_exception_string): "(?P<text>(?:[^"\\]|\\.)*)"')
 _CODE = re.compile(r"exit code (?P<code>[0-9]+)")
 _ESCAPED = re.compile(r"\\(['\"\\])")
@@ -147,7 +149,12 @@ def _observation(
         cause = Cause.PREEMPTED if node.end == _PREEMPTED else cause
         answers = _answers(node, nodes.values())
     return Observation(
-        stage=Stage.ENDED, cause=cause, reason=reason, node=name, node_answers=answers
+        stage=Stage.ENDED,
+        cause=cause,
+        reason=reason,
+        node=name,
+        node_answers=answers,
+        emptied=cause is Cause.COMPLETED,  # a guard has its actor exit when nothing lives
     )
 
 
@@ -168,7 +175,8 @@ def _end(death: str) -> tuple[Cause, str]:
     lines = text.replace("\\t", " ").split("\\n")
     if lines[0].startswith(_TRACEBACK):  # its last line tells what went wrong
         lines = [line for line in lines if line.strip()][-1:]
-    text = harmless(" ".join(_ESCAPED.sub(r"\1", " ".join(lines)).split()))
+    words = " ".join(_ESCAPED.sub(r"\1", " ".join(lines)).split())
+    text = harmless(words.partition(_GUESSES)[0].rstrip())
     cause = next((cause for pattern, cause in _CAUSES if pattern.search(death)), Cause.FAILED)
     if cause is Cause.COMPLETED:
         return cause, ""

@@ -38,11 +38,13 @@ from launcher.backends.slurm_states import (
     RUNNING,
     Row,
     live_elements,
+    marked_after_s,
     name_and_index,
     observations,
     ranges,
     read_rows,
     silent_nodes,
+    unsure_nodes,
 )
 from launcher.pilots.folder import PilotFolder, PilotSpec
 from launcher.system.files import last_lines
@@ -68,10 +70,18 @@ def make(settings: BackendSettings, home: Home) -> "Slurm":  # noqa: ARG001  # a
 class Slurm:
     """A Slurm that starts pilots."""
 
-    def __init__(self, settings: BackendSettings, commands: SlurmCommands) -> None:
+    def __init__(
+        self,
+        settings: BackendSettings,
+        commands: SlurmCommands,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Begin; nothing is asked yet."""
-        self._settings, self._commands = settings, commands
-        self._cgroups: bool | None = None  # not asked yet
+        self._settings, self._commands, self._clock = settings, commands, clock
+        self._shown = ""  # its configuration; not asked yet
+        self._unsure: dict[
+            str, float
+        ] = {}  # nodes of which it is not known whether they answer → since when
 
     @property
     def settings(self) -> BackendSettings:
@@ -106,7 +116,7 @@ class Slurm:
         """
         if not tokens:
             return {}
-        seen = observations(self._rows(tokens), tokens)
+        seen = observations(self._rows(tokens), tokens, nodes)
         known = {token: seen[token].node or nodes.get(token, "") for token in seen}
         return self._with_silent_nodes(seen, known)
 
@@ -210,10 +220,10 @@ class Slurm:
             "sinfo", "--noheader", "--Node", f"--nodes={listed}", f"--format={NODE_FORMAT}"
         )
         try:
-            silent = silent_nodes(printed)
+            silent = silent_nodes(printed) | self._still_unsure(unsure_nodes(printed))
         except ValueError as error:
             raise EngineError(f"sinfo printed what is not understood: {error}") from error
-        return {
+        result = {
             token: replace(
                 observation,
                 node=known[token],
@@ -221,6 +231,19 @@ class Slurm:
             )
             for token, observation in seen.items()
         }
+        return {
+            token: replace(item, emptied=token in asked and self._is_emptied(item))
+            for token, item in result.items()
+        }
+
+    def _is_emptied(self, observation: Observation) -> bool:
+        """Tell whether Slurm has seen the last process of an ended job die; of a node that is down it does not wait.
+
+        Raises:
+            EngineError: it does not say how it tracks processes.
+        """
+        waited = observation.stage is Stage.ENDED and observation.cause is not Cause.NODE_FAILED
+        return waited and observation.node_answers and self._by_cgroups()
 
     def _cancel_elements(self, tokens: Collection[str]) -> None:
         """Cancel elements of arrays, by their numbers as they are just now.
@@ -261,9 +284,24 @@ class Slurm:
                 return
             time.sleep(pause_s)
 
+    def _still_unsure(self, nodes: Collection[str]) -> set[str]:
+        """Return which of these nodes have not been in their states for long enough to be known to answer.
+
+        Raises:
+            EngineError: Slurm does not say how long it waits for nodes.
+        """
+        now = self._clock()
+        self._unsure = {node: self._unsure.get(node, now) for node in nodes}
+        if not nodes:
+            return set()
+        marked_s = marked_after_s(self._configuration())
+        return {node for node, since in self._unsure.items() if now < since + marked_s}
+
     def _by_cgroups(self) -> bool:
         """Tell whether Slurm finds all processes of a job, whatever they have done to escape."""
-        if self._cgroups is None:
-            printed = self._commands.require("scontrol", "show", "config")
-            self._cgroups = CGROUPS in printed
-        return self._cgroups
+        return CGROUPS in self._configuration()
+
+    def _configuration(self) -> str:
+        if not self._shown:
+            self._shown = self._commands.require("scontrol", "show", "config")
+        return self._shown

@@ -4,10 +4,11 @@ Pilots are known by their names, never by Slurm's numbers: a controller that cra
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 
-from launcher.backends.protocol import Cause, Observation, Stage
+from launcher.backends.protocol import NOWHERE, Cause, Observation, Stage
 
 # the name comes last; ours hold no bar, and only ours are asked for
 FORMAT = "%i|%T|%K|%S|%e|%N|%r|%j"
@@ -15,6 +16,13 @@ NODE_FORMAT = "%N|%T"
 _JOB = re.compile(r"[0-9]+(_[0-9]+|_\[[^|]*\])?(\+[0-9]+)?")
 _ELEMENT = re.compile(r"(?P<name>.+)_(?P<index>[0-9]{1,9})")
 _SILENT = "*"  # sinfo marks a node so that does not answer
+# set by an administrator, or known from before the controller began anew: whether it answers is not known
+_UNSURE = re.compile(r"(down|unknown|unk)\b")
+_TIMEOUT = re.compile(r"^SlurmdTimeout\s*=\s*([0-9]+)", re.MULTILINE)
+_TIMEOUTS = (
+    3.0  # after which a node that does not answer is marked, whatever its state; measured: 1.6
+)
+_PING_S = 60.0  # a busy controller may be late by that
 _NO_REASON = ("None", "(null)", "N/A", "")
 _LATEST = 1e11  # seconds since 1970; what is later is no time
 
@@ -89,8 +97,19 @@ def name_and_index(token: str) -> tuple[str, str]:
     return (match["name"], match["index"]) if match else (token, "")
 
 
-def observations(rows: Iterable[Row], tokens: Collection[str]) -> dict[str, Observation]:
-    """Return what the rows say of each pilot; UNKNOWN of those that stand in none."""
+def observations(
+    rows: Iterable[Row], tokens: Collection[str], nodes: Mapping[str, str] = NOWHERE
+) -> dict[str, Observation]:
+    """Return what the rows say of each pilot; UNKNOWN of those that stand in none.
+
+    A controller that was restored from an older state starts a job again elsewhere, which finds its pilot's folder
+    taken, and ends: nothing of that is about the pilot.
+
+    Args:
+        rows: of squeue.
+        tokens: the pilots.
+        nodes: by token, where some say that they are.
+    """
     by_element: dict[tuple[str, str], list[Observation]] = {}
     for row in rows:
         index = row.index if row.index.isdigit() else ""
@@ -100,6 +119,8 @@ def observations(rows: Iterable[Row], tokens: Collection[str]) -> dict[str, Obse
         name, index = name_and_index(token)
         # elements that were cancelled before they began stand in the array's own row
         seen = by_element.get((name, index)) or by_element.get((name, "")) or []
+        if own := nodes.get(token):
+            seen = [item for item in seen if item.stage is Stage.WAITING or item.node == own]
         result[token] = min(
             seen,
             key=lambda observation: _MOST_ALIVE.index(observation.stage),
@@ -134,14 +155,38 @@ def silent_nodes(text: str) -> set[str]:
     Raises:
         ValueError: that is something else; then nothing is known.
     """
-    silent = set()
+    return {node for node, state in _node_states(text) if _SILENT in state}
+
+
+def unsure_nodes(text: str) -> set[str]:
+    """Return the nodes of which what sinfo prints does not tell whether they answer.
+
+    Raises:
+        ValueError: that is something else; then nothing is known.
+    """
+    states = _node_states(text)
+    return {node for node, state in states if _SILENT not in state and _UNSURE.match(state.lower())}
+
+
+def marked_after_s(configuration: str) -> float:
+    """Return after how long a node that does not answer is marked, also one that is down; infinite: never.
+
+    Args:
+        configuration: what `scontrol show config` prints.
+    """
+    timeout = _TIMEOUT.search(configuration)
+    timeout_s = float(timeout[1]) if timeout else 0.0
+    return _TIMEOUTS * timeout_s + _PING_S if timeout_s else inf
+
+
+def _node_states(text: str) -> list[tuple[str, str]]:
+    states = []
     for line in filter(None, text.splitlines()):
         node, bar, state = line.strip().partition("|")
         if not bar or not node or not state:
             raise ValueError(f"no line of sinfo: {line[:80]!r}")
-        if _SILENT in state:
-            silent.add(node)
-    return silent
+        states.append((node, state))
+    return states
 
 
 def live_elements(rows: Iterable[Row], tokens: Collection[str]) -> list[Row]:

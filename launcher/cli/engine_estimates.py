@@ -50,6 +50,13 @@ def ask_engines(
     return {settings.name: answers.get(settings.name, late) for settings in asked}
 
 
+def refusals(asked: Sequence[BackendSettings], home: Home, patience_s: float) -> list[str]:
+    """Return what engines say that take no such pilots, as of a partition that does not exist."""
+    answers = ask_engines(asked, home, patience_s).values()
+    estimates = [answer.estimate for answer in answers if answer.estimate is not None]
+    return [estimate.why for estimate in estimates if not estimate.possible]
+
+
 def _answer(settings: BackendSettings, home: Home) -> Answer:
     try:
         backend = backend_of(settings, home)

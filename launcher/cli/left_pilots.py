@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from launcher.backends.by_hand import commands_by_hand
 from launcher.errors import counted
 from launcher.scheduler.remote.pilot_records import PilotRecords
+from launcher.scheduler.remote.pilot_rules import OVER
 from launcher.scheduler.remote.report import PilotRow
 from launcher.screens.clusters.pilots_now import seen_pilots
 from launcher.system.paths import Home
@@ -13,8 +14,9 @@ NAMED = 8  # pilots of a backend that a message names
 
 
 def number_of_pilots(home: Home) -> int:
-    """Return how many pilots there are, or may be."""
-    return len(PilotRecords(home).tokens())
+    """Return how many pilots there are, or may be; of one that has ended, the record may still be there."""
+    over = {pilot.token for pilot in seen_pilots(home).pilots if pilot.stage in OVER}
+    return len({*PilotRecords(home).tokens()} - over)
 
 
 def left_pilots(home: Home) -> Iterator[str]:

@@ -68,7 +68,12 @@ def print_log(log: Path, lines: int | None, *, until: Callable[[], bool], raw: b
 
 def no_log(log: Path) -> UsageError:
     """Return the error for an attempt without a log."""
-    job = log.parent.name.partition("-")[0]
+    job, folder = log.parent.name.partition("-")[0], log.parent
+    if folder.is_symlink() and not folder.exists():
+        return UsageError(
+            f"the folder of its attempt cannot be reached: {folder.readlink()}, on the file system of "
+            "its pilot; is that mounted?"
+        )
     return UsageError(
         f"there is no log at {log}; its attempt was never started: `launcher show {job}` tells more"
     )

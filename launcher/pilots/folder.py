@@ -56,7 +56,7 @@ class PilotFolder:
     taken        pilot       made once: an engine that starts the pilot again gets none
     process.json engine      which process the pilot is, where its engine is `local`
     engine.log   engine      standard output and error of the pilot, and of what the site runs before it
-    buried       scheduler   made when it has given the pilot up: should anything of it live, it ends, and no end counts
+    buried       scheduler   empty; written when it gives the pilot up: what lives of it ends, and records that
     attempts/    both        a folder per attempt, as in a home
     """
 
@@ -104,8 +104,16 @@ class PilotFolder:
 
     @property
     def buried(self) -> Path:
-        """Made by the scheduler when it has given the pilot up: what runs there ends, and no end counts."""
+        """Empty; written by the scheduler when it gives the pilot up: what runs there ends."""
         return self.folder / BURIED
+
+    def bury(self) -> None:
+        """Have all that lives of the pilot end.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written: nothing of it learns that.
+        """
+        self.buried.write_bytes(b"given up\n")
 
     def attempt(self, name: str) -> Attempt:
         """Return the folder of the attempt with a name such as `63-2`."""
@@ -120,7 +128,7 @@ def make_pilot_folder(folder: PilotFolder, spec: PilotSpec) -> None:
     """
     folder.folder.mkdir(mode=0o700, parents=True)
     folder.attempts.mkdir(mode=0o700)
-    for path in (folder.orders, folder.news, folder.log):
+    for path in (folder.orders, folder.news, folder.log, folder.buried):
         path.touch(mode=0o600)
     # not synced: after a power cut, a pilot that finds no spec does not start
     write_json(folder.spec, {"schema": 1, **asdict(spec)}, mode=0o600, durable=False)

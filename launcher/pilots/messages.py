@@ -112,6 +112,7 @@ class Leaving:
     """The pilot takes no more attempts; what runs there comes to its end, or has been told to end."""
 
     why: str
+    signal: str = ""  # that told it so: its engine is about to end it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ LOOK_AGAIN_S = 0.25
 DRIVER_PATIENCE_S = 60.0  # the first look wakes sleeping cards
 _MOST_UNTIL = 1 << 40
 # what engines put into the environment of what they start; an old Slurm does not tell a job of its end
-_NODE = ("LAUNCHER_NODE", "SLURMD_NODENAME")
+_NODE = ("SLURMD_NODENAME", "LAUNCHER_NODE")  # what the engine calls it counts first
 _JOB, _ELEMENT = "SLURM_JOB_ID", ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
 _UNTIL = ("SLURM_JOB_END_TIME",)  # seconds since 1970
 _LIMITED = (_JOB,)  # who has it is ended some time

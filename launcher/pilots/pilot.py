@@ -102,8 +102,6 @@ class Pilot:
             self._outbox.send(now)
             if self._is_gone(now):
                 return self._end("its folder is gone")
-            if self._buried:
-                return self._end("the scheduler has given it up")
             if not self._attempts and not self._outbox.holds_ends:
                 if not self._why and now > self._busy_at + self._spec.idle_s:
                     self._leave(f"without work for {format_seconds(self._spec.idle_s)}")
@@ -167,18 +165,18 @@ class Pilot:
         self._look_for_orders(time.monotonic())
         return bool(self._attempts) or self._outbox.holds_ends
 
-    def _leave(self, why: str) -> None:
+    def _leave(self, why: str, signal: str = "") -> None:
         """Take nothing more; told at once, since what is refused would be sent here again."""
         if not self._why:
             self._why = why
-            self._outbox.add([Leaving(why=why)])
+            self._outbox.add([Leaving(why=why, signal=signal)])
 
     def _heed_signal(self) -> None:
         if self._signal:
             why = f"{self._signal}: the engine is about to end it"
             name, self._signal = self._signal, ""
             logger.info("got %s; what runs is asked to end", name)
-            self._leave(why)
+            self._leave(why, name)
             self._tell(self._attempts.stop_all(), time.monotonic())
 
     # --- news
@@ -199,7 +197,7 @@ class Pilot:
             due_at = min(due_at, self._beat_at - self._beat_s + GPU_BEAT_S)
         if now < due_at:
             return
-        self._buried = lease.is_buried(self._folder.folder)
+        self._heed_burial(now)
         self._number += 1
         self._beats[self._number] = lease.now()  # before it is sent
         self._beats.pop(self._number - BEATS_KEPT, None)
@@ -214,6 +212,16 @@ class Pilot:
             ]
         )
         self._beat_at = now + self._beat_s
+
+    def _heed_burial(self, now: float) -> None:
+        """Have all that runs end where the scheduler has given us up; it awaits the records of these ends."""
+        if self._buried:
+            return
+        with contextlib.suppress(OSError):
+            self._buried = lease.is_buried(self._folder.folder)
+        if self._buried:
+            self._leave("the scheduler has given it up")
+            self._tell(self._attempts.stop_all(), now)
 
     def _bye(self, why: str) -> str:
         self._outbox.add([Bye(why=why)])

@@ -21,7 +21,7 @@ from launcher.screens.format import folder_of, harmless, iso, local, moment, var
 from launcher.screens.gpu_users import seen_gpus
 from launcher.screens.job_records import job_records, place_record
 from launcher.staging.left_behind import left_by
-from launcher.states import OPEN, State
+from launcher.states import OPEN, State, is_signal
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.usage import Usage
@@ -265,7 +265,7 @@ def _how_it_ended(outcome: Mapping[str, Any] | None) -> str:
         case {"ending": "lost", "why": str(why)}:
             return harmless(f"lost: {why.partition(chr(10))[0]}")
         case {"ending": "stopped", "by": str(by)}:
-            return harmless(f"stopped: its supervisor got {by}")
+            return harmless(f"stopped: {f'its supervisor got {by}' if is_signal(by) else by}")
         case {"ending": "stopped"}:
             return "was asked to stop, and did"
         case {"ending": "void"}:

@@ -3,7 +3,8 @@
 Who was silent for longer than the lease is taken for dead, and others have its attempts. A process that was frozen
 meanwhile wakes as if nothing had been; it must look here before it records an end. Where there is no such file, as
 on the machine of the queue itself, every end counts. A pilot whom its scheduler gave up for another reason, as its
-engine said that it was over, finds a file of that name in its folder; so do supervisors that are left without it.
+engine said that it was over, finds that in its folder, and so do its supervisors: they end what runs, within its
+grace, and record that it is over. The scheduler waits for that record, or for as long as that may take at most.
 """
 
 import contextlib
@@ -11,13 +12,19 @@ import mmap
 import os
 import sys
 import time
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
 
+from launcher.system.files import read_bytes
 from launcher.system.paths import Home
 
 NAME = "lease"
-BURIED = "buried"  # in a pilot's folder: its scheduler has given it up
+BURIED = "buried"  # in a pilot's folder: empty until its scheduler has given it up
+LOOK_S, ALONE_S = 5.0, 1.0  # between two looks at it by a supervisor: with its pilot, without
+# for the kill after the grace, for what a program leaves behind (2 s, 5 s where that hangs in the kernel), and for a
+# node that is busy
+END_S = 10.0
 _BYTES = 8
 _NS = 10**9
 _NEVER = (1 << 63) - 1
@@ -92,8 +99,69 @@ def lease_of(home: Home) -> Lease:
 
 
 def is_buried(folder: Path) -> bool:
-    """Tell whether the scheduler has given up the pilot of a folder."""
-    try:
-        return (folder / BURIED).exists()
-    except OSError:
-        return False
+    """Tell whether the scheduler has given up the pilot of a folder.
+
+    The file is there from the start: on a network file system, a new name may be missed for half a minute, and what
+    was written to a file is seen by whoever opens it afterwards.
+
+    Raises:
+        OSError: that cannot be read now.
+    """
+    return bool(read_bytes(folder / BURIED))
+
+
+def ended_after_s(grace_s: float) -> float:
+    """Return how long after its pilot was given up nothing of an attempt lives, whatever its program does.
+
+    Args:
+        grace_s: of its job, from SIGTERM to SIGKILL.
+    """
+    return max(grace_s, LOOK_S) + END_S
+
+
+class Burial:
+    """What a supervisor knows of whether the scheduler has given up the pilot of its attempt.
+
+    A node may have been frozen, or cut off, between two looks. So the grace runs from the last look that found nothing:
+    the scheduler's clock started later. Who wakes after that ends what runs at once.
+    """
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = now) -> None:
+        """Begin without having looked.
+
+        Args:
+            folder: the pilot's.
+            clock: seconds; it goes on while the machine is suspended.
+        """
+        self._folder, self._clock = folder, clock
+        self._clear_at = clock()
+        self._look_at = 0.0
+        self.is_over = False  # it was given up
+
+    @property
+    def late_s(self) -> float:
+        """So many seconds ago it was not given up yet."""
+        return self._clock() - self._clear_at
+
+    def due_s(self, *, alone: bool) -> float:
+        """Return how long until the next look.
+
+        Args:
+            alone: the pilot is dead.
+        """
+        due_at = self._look_at + self._pause_s(alone)
+        return inf if self.is_over else max(0.0, due_at - self._clock())
+
+    def look(self, *, alone: bool, at_once: bool = False) -> bool:
+        """Look where that is due; return whether it was given up."""
+        at = self._clock()
+        if not self.is_over and (at_once or at >= self._look_at + self._pause_s(alone)):
+            self._look_at = at
+            with contextlib.suppress(OSError):  # then it is not known whether it was
+                self.is_over = is_buried(self._folder)
+                self._clear_at = self._clear_at if self.is_over else at
+        return self.is_over
+
+    @staticmethod
+    def _pause_s(alone: bool) -> float:
+        return ALONE_S if alone else LOOK_S

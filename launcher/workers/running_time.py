@@ -60,6 +60,11 @@ class RunningTime:
         """Forget all but the next kill."""
         self.warn, self.limit, self.kill = None, None, at
 
+    def kill_by(self, at: float) -> None:
+        """Have a program that is ending killed at a time at the latest."""
+        if self.kill is not None and not self.insisted:
+            self.kill = min(self.kill, at)
+
     def due(self, now: float, *, asked: bool, paused: bool) -> Step | None:
         """Return what is to be done now, and count it as done.
 

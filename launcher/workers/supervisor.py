@@ -23,7 +23,7 @@ from launcher.system.process_tree import adopt_orphans, send, terminate
 from launcher.system.processes import Identity, boot_id, identity
 from launcher.workers import lease
 from launcher.workers.exit_outcome import Circumstances, judge, patience_s
-from launcher.workers.lease import is_buried, lease_of
+from launcher.workers.lease import Burial, lease_of
 from launcher.workers.leftover_processes import Leftovers
 from launcher.workers.running_time import KILL_AGAIN_S, Pause, RunningTime, Step
 from launcher.workers.spawn import close_on_exec
@@ -38,9 +38,6 @@ LONGEST_SLEEP_S = 3600.0  # a poll cannot count the milliseconds of a month
 RUN, STOP = b"run ", b"stop "  # followed by the attempt's folder
 NEXT = b"next "  # likewise, of an attempt that it will probably get: its order can be read ahead
 ENDED = b"ended "  # followed by its outcome
-BURIED_S = (
-    10.0  # without its pilot, a supervisor looks so often whether the scheduler has given that up
-)
 LEASE_LATE_S = 0.001  # a poll may return that much too early
 FRESH_S = 0.1  # so long what was read after the last attempt holds for the next one
 
@@ -67,6 +64,7 @@ class _Supervisor:
         self._at = b""  # the folder of the attempt in hand
         self._kills, self._kills_at = memory.oom_kills(), time.monotonic()
         self._lease = lease_of(home)
+        self._burial: Burial | None = None  # of the pilot of the attempt in hand; None: it has none
         adopt_orphans()
         close_on_exec()
         me = identity(os.getpid()) or Identity(pid=os.getpid(), start_ticks=0, boot=boot_id())
@@ -140,7 +138,8 @@ class _Supervisor:
 
         Returns its outcome as it is on record; nothing where it was not ours to start, or to end.
         """
-        if self._lease.is_over():
+        self._burial = Burial(attempt.folder.parent.parent) if self._lease.is_shared else None
+        if self._lease.is_over() or self._is_buried(at_once=True):
             return b""
         if time.monotonic() > self._kills_at + FRESH_S:
             self._count_kills()
@@ -188,7 +187,11 @@ class _Supervisor:
                 self._left.reap(spare=program)
                 if (self._signals.pauses() or pause.due(now)) and not times.ending:
                     times.move(pause.look(now))
-                match times.due(now, asked=self._stop, paused=pause.lasts):
+                asked = self._stop or self._is_buried()
+                step = times.due(now, asked=asked, paused=pause.lasts)
+                if self._burial is not None and self._burial.is_over:
+                    times.kill_by(now + terms.grace_s - self._burial.late_s)
+                match step:
                     case Step.END:
                         terminate(program)
                         pause.end(now)  # it hears of that only when it goes on
@@ -218,16 +221,14 @@ class _Supervisor:
             poll.register(self._channel, select.POLLIN)
         until = min((at for at in times if at is not None), default=inf)
         left_s = max(0.0, until - time.monotonic())
-        if without_pilot := self._alone and self._lease.is_shared:
-            left_s = min(left_s, BURIED_S)
+        if self._burial is not None:
+            left_s = min(left_s, self._burial.due_s(alone=self._alone))
         if (lease_s := self._lease.until - lease.now()) > 0:
             left_s = min(left_s, lease_s + LEASE_LATE_S)
         events = {descriptor for descriptor, _ in poll.poll(min(left_s, LONGEST_SLEEP_S) * 1000)}
         self._signals.drain()
         if self._channel.fileno() in events:
             self._listen()
-        if without_pilot and is_buried(_attempt_at(self._at).folder.parent.parent):
-            self._lease.end()
         if self._signals.received:
             self._stop = True
         return ended in events
@@ -239,6 +240,10 @@ class _Supervisor:
             if self._lease.is_over() or self._signals.received:
                 return
             time.sleep(ROOM_PAUSE_S)
+
+    def _is_buried(self, *, at_once: bool = False) -> bool:
+        """Tell whether the scheduler has given up the pilot of the attempt in hand."""
+        return self._burial is not None and self._burial.look(alone=self._alone, at_once=at_once)
 
     def _own_signal(self, patience: float) -> str:
         """Return which signal asked us to leave, given a moment to arrive; "" when none came.
@@ -265,6 +270,7 @@ class _Supervisor:
             self._alone = True
         elif message == STOP + self._at:
             self._stop = True
+            self._is_buried(at_once=True)  # its pilot has it end, too, when it is given up
         elif message.startswith(NEXT):
             self._starter.read_ahead(_attempt_at(message[len(NEXT) :]))
 

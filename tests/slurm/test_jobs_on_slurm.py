@@ -1,20 +1,27 @@
 """Jobs from the command line on a real Slurm: pilots and plain mode, what Slurm refuses, a squeue that fails."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from launcher.pilots.messages import Hello, read_news
+from launcher.scheduler.remote.pilot_rules import Life
 from launcher.system.paths import Home
 from tests.build import end_everything, until
+from tests.clusters.census import of_node, signal_all
 from tests.slurm.cluster import Slurm
 
 LAUNCHER = Path(sys.executable).with_name("launcher")
 DEADLINE_S = 120.0
+SAVED_S = 6.0  # slurmctld saves changes of nodes within 5 s
 
 
 @dataclass(kw_only=True)
@@ -25,8 +32,8 @@ class Project:
     environment: Mapping[str, str]
     slurm: Slurm
 
-    def launcher(self, *words: str, code: int | None = 0) -> str:
-        """Run a command and return what it printed."""
+    def launcher(self, *words: str, code: int | None = 0, errors: bool = False) -> str:
+        """Run a command and return what it printed, also as errors where that is asked for."""
         done = subprocess.run(
             [LAUNCHER, *words],
             cwd=self.folder,
@@ -37,7 +44,7 @@ class Project:
             check=False,
         )
         assert code is None or done.returncode == code, f"{words}: {done.stdout}{done.stderr}"
-        return done.stdout
+        return done.stdout + (done.stderr if errors else "")
 
     def configure(self, text: str) -> None:
         """Write the table of the backend `slurm`."""
@@ -73,7 +80,21 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path, slurm: Slurm) -> Iterator[Project]:
-    """A project; its scheduler, its pilots and what runs there are ended after the test."""
+    """A project on a Slurm that is shared."""
+    with a_project(tmp_path, slurm) as project:
+        yield project
+
+
+@pytest.fixture
+def fragile(tmp_path: Path, three_nodes: Slurm) -> Iterator[Project]:
+    """A project on a Slurm that the test may break."""
+    with a_project(tmp_path, three_nodes) as project:
+        yield project
+
+
+@contextmanager
+def a_project(tmp_path: Path, slurm: Slurm) -> Iterator[Project]:
+    """Have a project; its scheduler, its pilots and what runs there are ended after the test."""
     home = Home(tmp_path / "home")
     folder = tmp_path / "project"
     folder.mkdir()
@@ -101,6 +122,91 @@ def test_jobs_run_on_a_pilot_where_slurm_gave_it_a_node(project: Project) -> Non
     assert [(attempt / "log").read_text() for attempt in project.attempts()] == ["hello\n"] * 5
 
 
+ALONE = """
+import fcntl, os, signal, sys, time
+lock, said, go, deaf = sys.argv[1:]
+file = os.open(lock, os.O_RDWR | os.O_CREAT)
+say = lambda word: print(word, file=open(said, "a"))
+if deaf == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    say("twice")
+say("began")
+while not os.path.exists(go):
+    time.sleep(0.05)
+"""
+
+
+def kill_its_pilot(attempt: Path) -> None:
+    """Kill the pilot of an attempt, and nothing that it started."""
+    hello = read_news((attempt.parent.parent / "from").read_bytes().splitlines()[0])
+    assert isinstance(hello, Hello)
+    os.kill(hello.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("manner", ["plain", "deaf"])
+def test_a_job_whose_pilot_is_killed_starts_again_after_its_first_attempt_is_over(
+    project: Project, manner: str
+) -> None:
+    project.configure("cpus = 1\npilots = 2\n")
+    (project.folder / "alone.py").write_text(ALONE)
+    said, go = project.folder / "said", project.folder / "go"
+    words = [sys.executable, "alone.py", "lock", str(said), str(go), manner]
+    project.launcher("add", "--on", "slurm", "--name", "alone", "--grace", "3s", "--", *words)
+    until(said.exists, "it has begun", DEADLINE_S)
+    (first,) = project.attempts()
+    kill_its_pilot(first)
+    until(lambda: "began\n" in said.read_text()[6:], "it begins again", DEADLINE_S)
+    assert said.read_text() == "began\nbegan\n"
+    go.touch()
+    project.await_done(1)
+
+
+def test_a_job_that_ends_well_after_its_pilot_was_killed_is_done(project: Project) -> None:
+    project.configure("cpus = 1\npilots = 2\n")
+    said, go = project.folder / "said", project.folder / "go"
+    project.jobs(f"echo began >> {said}; until [ -e {go} ]; do sleep 0.02; done")
+    until(said.exists, "it has begun", DEADLINE_S)
+    (first,) = project.attempts()
+    kill_its_pilot(first)
+    go.touch()
+    project.await_done(1)
+    assert said.read_text() == "began\n"
+
+
+def test_a_controller_of_an_older_state_that_starts_a_pilot_again_ends_nothing_of_the_first(
+    fragile: Project,
+) -> None:
+    slurm = fragile.slurm
+    fragile.configure("cpus = 1\npilots = 1\n")
+    slurm.ask("scontrol", "update", "nodename=n1,n2,n3", "state=drain", "reason=test")
+    said, go = fragile.folder / "said", fragile.folder / "go"
+    fragile.jobs(f"echo began >> {said}; until [ -e {go} ]; do sleep 0.02; done")
+    state = slurm.folder / "state/job_state"
+    until(lambda: state.exists() and b"launcher-" in state.read_bytes(), "it is saved", DEADLINE_S)
+    waiting = state.read_bytes()
+    slurm.ask("scontrol", "update", "nodename=n1", "state=resume")
+    until(said.exists, "it has begun", DEADLINE_S)
+    (first,) = fragile.attempts()
+    frozen = of_node([slurm.daemons["n1"].pid], {first.parent.parent.name})
+    signal_all(frozen, signal.SIGSTOP)  # a whole node
+    slurm.ask("scontrol", "update", "nodename=n2,n3", "state=resume")
+    time.sleep(SAVED_S)
+    slurm.kill("slurmctld")
+    state.write_bytes(waiting)
+    slurm.start_controller()
+    log = first.parent.parent / "engine.log"
+    until(lambda: "cannot serve" in log.read_text(), "it was started again", DEADLINE_S)
+    shown = Path(fragile.environment["LAUNCHER_HOME"]) / "pilots.json"
+    until(lambda: Life.STRANDED in shown.read_text(), "its own node counts", DEADLINE_S)
+    assert said.read_text() == "began\n"
+    go.touch()
+    signal_all(frozen, signal.SIGCONT)
+    fragile.await_done(1)
+
+
 def test_in_plain_mode_each_job_is_an_element_of_one_array(project: Project) -> None:
     project.configure('cpus = 1\npilots = 100\npilot = "off"\n')
     project.jobs(*["true"] * 5)
@@ -120,6 +226,32 @@ def test_what_slurm_refuses_is_shown_and_jobs_stay_queued_until_it_is_mended(
     project.await_status("invalid partition specified: gpus")
     assert "its partitions: main, urgent, short" in project.launcher("status", "--all")
     project.configure('partition = "short"\n')
+    project.await_done(1)
+
+
+def test_a_partition_that_does_not_exist_is_said_when_a_job_is_added(project: Project) -> None:
+    project.configure('partition = "gpus"\n')
+    words = ("add", "--on", "slurm", "--", "true")
+    told = project.launcher(*words, errors=True)
+    assert "warning: Slurm refuses pilots of [backends.slurm]" in told
+    assert "invalid partition specified: gpus" in told
+    project.configure('partition = "short"\n')
+    assert "warning" not in project.launcher(*words, errors=True)
+    project.await_done(2)
+
+
+def test_a_cancelled_allocation_is_named_as_why_a_job_starts_again(project: Project) -> None:
+    project.configure("cpus = 1\npilots = 2\n")
+    said, go = project.folder / "said", project.folder / "go"
+    project.jobs(f"echo began >> {said}; until [ -e {go} ]; do sleep 0.02; done")
+    until(said.exists, "it has begun", DEADLINE_S)
+    (first,) = project.attempts()
+    number = project.slurm.ask("squeue", "-h", "-o", "%i", f"--name={first.parent.parent.name}")
+    project.slurm.ask("scancel", number.strip())
+    why = f"allocation {number.strip()} of slurm was cancelled"
+    until(lambda: why in project.launcher("show", "command/j0"), "it is shown", DEADLINE_S)
+    assert "its supervisor got" not in project.launcher("show", "command/j0")
+    go.touch()
     project.await_done(1)
 
 

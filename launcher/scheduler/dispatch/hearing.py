@@ -7,7 +7,12 @@ from math import inf
 
 from launcher.pilots.messages import Began, Ended, News
 from launcher.scheduler.attempt_watch import UNCLEAR, Watch
-from launcher.scheduler.dispatch.attempts_elsewhere import OnPilot, end_of_buried, name_of_claim
+from launcher.scheduler.dispatch.attempts_elsewhere import (
+    OnPilot,
+    Unheard,
+    end_of_orphan,
+    name_of_claim,
+)
 from launcher.scheduler.remote.fleet import Fleet
 from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.running_attempts import RunningAttempts
@@ -17,6 +22,7 @@ from launcher.system.paths import Home
 
 BUSY_POLL_S = 0.01  # between two looks at what pilots say, while they say something
 IDLE_POLL_S = 0.5
+ORPHANS_S = 0.5  # between two looks at the folders of attempts whose pilots were given up
 PATIENCE = 0.02  # of the time since the last news is waited for the next ones
 GONE = "the home has no record of its pilot"
 UNREADABLE = "the record {}/pilots/{}.json cannot be read; if its pilot has ended, delete it"
@@ -59,7 +65,7 @@ class Hearing:
         """
         self._unsent = unsent
         self._home, self._fleet, self._clock, self._attempts = home, fleet, clock, attempts
-        self._news_at = -inf  # monotonic
+        self._news_at = self._orphans_at = -inf  # monotonic
         self._unheard = True  # nothing was read yet
 
     def adopt(self, claim: Claim) -> Outcome | Watch:
@@ -72,12 +78,18 @@ class Hearing:
         if link is None and self._fleet.is_unreadable(claim.pilot):
             raise OSError(UNREADABLE.format(self._home.folder, claim.pilot))
         if link is None:
-            why = self._fleet.given_up().get(claim.pilot, GONE)
-            attempt = self._home.attempt(claim.job, claim.number)
-            return end_of_buried(claim, attempt, why, self._clock())
+            unheard = Unheard(
+                claim=claim,
+                attempt=self._home.attempt(claim.job, claim.number),
+                why=GONE,
+                ending_s=lambda: self._fleet.ending_s(claim.pilot),
+                clock=self._clock,
+            )
+            unheard.bury()
+            return unheard.ending() or unheard
         name, watch = name_of_claim(claim), OnPilot(claim=claim, link=link, clock=self._clock)
         link.expect(name)
-        if name not in link.sent():
+        if name not in link.sent() and claim.pilot not in self._fleet.given_up():
             link.start([name])
             watch.show_log()
         logger.info("job=%d attempt=%d adopted pilot=%s", claim.job, claim.number, link.token)
@@ -114,19 +126,27 @@ class Hearing:
         return min(IDLE_POLL_S, max(BUSY_POLL_S, PATIENCE * quiet_s))
 
     def bury(self) -> Iterator[tuple[Claim, Outcome]]:
-        """End the attempts of pilots that are given up; nothing of them is read any more."""
+        """End the attempts of pilots that are given up, as they are over; then nothing of a pilot is read any more."""
+        if (now := time.monotonic()) < self._orphans_at + ORPHANS_S:
+            return
+        self._orphans_at = now
         for token, why in dict(self._fleet.given_up()).items():
             clear = all(claim.pilot != token for claim in self._unsent())
+            ending_s = self._fleet.ending_s(token)
             claims = [claim for claim in self._attempts.claims() if claim.pilot == token]
             for claim in claims:
                 attempt = self._home.attempt(claim.job, claim.number)
                 try:
-                    outcome = end_of_buried(claim, attempt, why, self._clock())
+                    outcome = end_of_orphan(claim, attempt, why, self._clock(), ending_s=ending_s)
                 except UNCLEAR as error:
                     logger.warning("job=%d unclear=%r", claim.job, str(error))
+                    outcome = None
+                if outcome is None:
                     clear = False
                     continue
                 self._attempts.remove(claim.job)
+                if (link := self.link(token)) is not None:
+                    link.forget(name_of_claim(claim))
                 yield claim, outcome
             if clear:
                 self._fleet.buried(token)

@@ -1,12 +1,12 @@
 """The pilots of one backend: what follows from how each of them is."""
 
-import contextlib
 import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from launcher.backends.pilot_processes import pids_of
 from launcher.backends.protocol import Backend
 from launcher.backends.settings import BackendSettings
 from launcher.scheduler.remote.backend_folder import is_there
@@ -17,12 +17,14 @@ from launcher.scheduler.remote.pilot_rules import NO_DEMAND, START_S, TRIES, Dem
 from launcher.scheduler.remote.roster import Linker, Roster
 from launcher.scheduler.remote.submission_pace import Pace
 from launcher.system.paths import Home
+from launcher.system.processes import boot_id
 from launcher.units import format_seconds
 
 logger = logging.getLogger(__name__)
 
 LEAVE_S = 120.0  # what runs on a pilot that is to leave now may save for so long
 CHANGED_S = 2.0  # while work waits, so soon a change of config.toml is seen
+PROCESSES_S = 5.0  # between two looks for the processes of pilots whose engine does not answer
 SOON_S = 1.0  # with pilots, something may be due so soon
 
 
@@ -63,6 +65,7 @@ class BackendPilots:
         )
         self._clock, self._wall = clock, wall
         self._surplus_since = math.inf
+        self._processes_at = -math.inf
 
     # --- what others ask
 
@@ -80,6 +83,16 @@ class BackendPilots:
     def trouble(self) -> str:
         """Why its engine does not answer."""
         return self._requests.trouble
+
+    @property
+    def trouble_since(self) -> float:
+        """Since when that is so, in seconds since 1970."""
+        return self._requests.trouble_since
+
+    @property
+    def answered(self) -> bool:
+        """Whether its engine has ever come back."""
+        return self._requests.calls.answered
 
     def needs_scheduler(self, now: float) -> bool:
         """Tell whether a scheduler should stay for one of its pilots."""
@@ -128,7 +141,7 @@ class BackendPilots:
         return min(CHANGED_S, max(SOON_S / 10, wait_s))
 
     def given_up(self) -> Mapping[str, str]:
-        """Return the pilots whose attempts are to be ended in the queue, and why."""
+        """Return the pilots all of whose attempts are to end, and why."""
         return {
             pilot.token: pilot.record.given_up
             for pilot in self.pilots
@@ -169,6 +182,7 @@ class BackendPilots:
         """
         self.demand = demand if self.configured else NO_DEMAND
         self._requests.calls.take_in()
+        self._look_for_processes(now)
         for pilot in self.pilots:
             pilot.judge(busy.get(pilot.token, 0), now)
             if pilot.attempts and not pilot.durable:
@@ -182,6 +196,15 @@ class BackendPilots:
             self._end_surplus(now)
         if self.pilots or self.demand.jobs:
             self._requests.ask(now, self.demand)
+
+    def _look_for_processes(self, now: float) -> None:
+        """See which pilots are over whose engine does not answer: a cluster may be gone for good."""
+        if not self.trouble or now < self._processes_at:
+            return
+        self._processes_at = now + PROCESSES_S
+        for pilot in self.pilots:
+            if pilot.life in {Life.SILENT, Life.LEAVING}:
+                pilot.gone = _is_gone(pilot)
 
     def _consider(self, pilot: Pilot, now: float) -> None:
         """Do what follows from how a pilot is."""
@@ -216,15 +239,22 @@ class BackendPilots:
             self.pilots.doom(pilot, why)
 
     def _give_up(self, pilot: Pilot) -> None:
-        """Give up what runs on a pilot, after its engine was asked to end it or its lease is over.
+        """Give up what runs on a pilot, after its engine was asked to end it; what lives there all the same ends.
 
         That stands in its record before anybody acts on it: it holds for the next scheduler, too.
         """
         why = pilot.record.cancelled or self._end_of(pilot)  # before it was cancelled for that
-        if self.pilots.doom(pilot, why) and (pilot.cancelled or pilot.lease_over):
-            with contextlib.suppress(OSError):  # should anything live there all the same, it ends
-                pilot.link.folder.buried.touch()
-            self.pilots.write(pilot, replace(pilot.record, given_up=why))
+        ended = pilot.cancelled or pilot.is_empty or pilot.gone
+        if not self.pilots.doom(pilot, why) or not ended:
+            return
+        try:
+            pilot.link.folder.bury()
+        except FileNotFoundError:  # who deletes its folder says that it is over
+            pass
+        except OSError as error:  # of a full disk: what lives there cannot learn it yet
+            logger.warning("pilot=%s trouble=%r", pilot.token, str(error))
+            return
+        self.pilots.write(pilot, replace(pilot.record, given_up=why))
 
     def _end_of(self, pilot: Pilot) -> str:
         name = self.settings.name
@@ -234,8 +264,7 @@ class BackendPilots:
         if pilot.life is Life.EXPIRED or observation is None:
             silent = format_seconds(min(pilot.silent_s, 1e9))
             return f"{pilot.label} was silent for {silent}: its lease is over"
-        reason = f" ({observation.reason})" if observation.reason else ""
-        return f"{pilot.label} ended: {observation.cause or 'unknown'}{reason}"
+        return pilot.end or f"{pilot.label} has ended"
 
     def _blame(self, pilot: Pilot, why: str, now: float) -> None:
         if not pilot.blamed:
@@ -271,6 +300,15 @@ def _is_seen(pilot: Pilot) -> bool:
         return pilot.link.folder.news.exists() or is_there(pilot.record.folder.parent)
     except OSError:
         return False
+
+
+def _is_gone(pilot: Pilot) -> bool:
+    """Tell whether the process of a pilot is over: it said bye long ago, or it ran on this machine and is not there."""
+    hello = pilot.link.hello
+    if pilot.link.said_bye is not None and pilot.silent_s > LEAVE_S:
+        return True
+    here = hello is not None and hello.boot == boot_id()
+    return here and not pids_of(pilot.link.folder, None)
 
 
 def _is_waiting(pilot: Pilot) -> bool:

@@ -73,6 +73,7 @@ class EngineCalls:
         self._call: _Call | None = None
         self._thread: threading.Thread | None = None  # of the call under way
         self._hung: list[threading.Thread] = []
+        self.answered = False  # it has come back from a call, with whatever it said
 
     @property
     def busy(self) -> bool:
@@ -116,7 +117,7 @@ class EngineCalls:
         if call is None:
             return False
         if call.finish is not None:
-            self._call = None
+            self._call, self.answered = None, True
             call.finish()
             return True
         self._hung = [thread for thread in self._hung if thread.is_alive()]

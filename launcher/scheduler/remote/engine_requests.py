@@ -63,6 +63,7 @@ class EngineRequests:
         self._root, self._clock, self._wall = root, clock, wall
         self.pace = Pace()
         self.trouble = ""  # why the engine does not answer
+        self.trouble_since = 0.0  # seconds since 1970
         self._errors = 0  # requests in a row that it did not answer
         self._observe_at = self._retry_at = -math.inf
         self.calls = EngineCalls(lambda: make(self.settings), wake, clock)
@@ -115,7 +116,7 @@ class EngineRequests:
         pilots = [pilot for pilot in self._roster if pilot.made]
         if not pilots:
             return
-        nodes = {pilot.token: pilot.node for pilot in pilots}
+        nodes = {pilot.token: pilot.own_node for pilot in pilots}
         self._observe_at = now + self.settings.poll_s
         self.calls.begin(
             lambda backend: backend.observe([*nodes], nodes), done, self._did_not_answer
@@ -126,6 +127,8 @@ class EngineRequests:
 
     def _did_not_answer(self, error: EngineError) -> None:
         """Know nothing new: whatever was known still holds."""
+        if not self.trouble:
+            self.trouble_since = self._wall()
         self.trouble = str(error)
         self._errors += 1
         self._retry_at = self._clock() + poll_s(self.settings.poll_s, self._errors)

@@ -67,7 +67,9 @@ class Fleet:
         self._file = PilotsFile(home)
         self._groups: dict[Engine, BackendPilots] = {}
         self._look_at = self._configured_at = -math.inf
-        self._lost: dict[str, str] = {}  # tokens that work is on, and that have no record
+        self._lost: dict[
+            str, float
+        ] = {}  # tokens that work is on, and that have no record → since when
         self._links: list[PilotLink] = []
         self._all_links: list[PilotLink] = []
         self._reasons: Mapping[str, str] | None = None  # as of the last look; None: not asked for
@@ -111,7 +113,7 @@ class Fleet:
         self._list()
         known = {pilot.token for group in self._groups.values() for pilot in group.pilots}
         self._lost = {
-            token: f"the home has no record of pilot {token}"
+            token: self._lost.get(token, now)
             for token, attempts in busy.items()
             if attempts and token not in known and not self._records.has(token)
         }
@@ -129,11 +131,18 @@ class Fleet:
         return self._all_links
 
     def given_up(self) -> Mapping[str, str]:
-        """Return the pilots whose attempts are to be ended in the queue, and why."""
-        lost = dict(self._lost)
+        """Return the pilots all of whose attempts are to end, and why; `ending_s` tells how far that is."""
+        lost = {token: f"the home has no record of pilot {token}" for token in self._lost}
         for group in self._groups.values():
             lost.update(group.given_up())
         return lost
+
+    def ending_s(self, token: str) -> float:
+        """Return how long all that lives of a pilot that was given up has been ending; infinite: nothing lives."""
+        for group in self._groups.values():
+            if token in group.pilots:
+                return group.pilots[token].ending_s
+        return max(0.0, self._clock() - self._lost.get(token, math.inf))
 
     def is_unreadable(self, token: str) -> bool:
         """Tell whether there is a pilot's record that could not be read, so that nothing else is known of it."""
@@ -231,6 +240,8 @@ class Fleet:
             pilots=pilots,
             configured=group.configured,
             trouble=group.trouble,
+            trouble_since=group.trouble_since,
+            answered=group.answered,
             disk=group.pilots.trouble,
             late_s=group.late_s,
             refusal=pace.refusal,

@@ -52,6 +52,8 @@ class PilotLink:
         self.leased_at = -inf  # when the newest lease was sent, monotonic
         self.leaving = False  # it takes no more attempts: it was told so, or says so
         self.ends_at: float | None = None  # seconds since 1970, as its engine said last
+        self.end = ""  # how it ended, as its engine said last; '': it has not said so
+        self.signal = ""  # that its engine sent to have it end
         self._reader, self._writer = Reader(folder.news), Writer(folder.orders)
         self._sent: set[str] | None = None  # attempts that it was sent; None: not read yet
         self._unsent: list[Order] = []
@@ -116,8 +118,8 @@ class PilotLink:
                     self.beat = item
                 case Ended(attempt=attempt) if attempt in self._expected:
                     self._ends[attempt] = item
-                case Leaving():
-                    self.leaving = True
+                case Leaving(signal=signal):
+                    self.leaving, self.signal = True, signal
                 case Bye(why=why):
                     self.said_bye = why
                 case Began() | Ended():
@@ -180,6 +182,10 @@ class PilotLink:
         self._ends.pop(attempt, None)
         if self._sent is not None:
             self._sent.discard(attempt)
+
+    def is_stopping(self, attempt: str) -> bool:
+        """Tell whether we have asked an attempt to end."""
+        return attempt in self._stopping
 
     @property
     def is_emptied(self) -> bool:

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 from launcher import __version__
-from launcher.backends.protocol import Observation, Stage
+from launcher.backends.protocol import Cause, Observation, Stage
 from launcher.pilots.messages import Leave
 from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.remote.pilot_records import PilotRecord
@@ -17,6 +17,16 @@ from launcher.scheduler.remote.pilot_rules import (
     life_of,
 )
 
+_ENDED = {
+    Cause.COMPLETED: "has ended",
+    Cause.PREEMPTED: "was preempted",
+    Cause.TIME_LIMIT: "reached its time limit",
+    Cause.MEMORY: "ran out of memory",
+    Cause.CANCELLED: "was cancelled",
+    Cause.FAILED: "failed",
+    Cause.UNKNOWN: "has ended",
+}
+_WITH_REASON = {Cause.FAILED, Cause.MEMORY, Cause.UNKNOWN}
 CANCEL_AGAIN_S = 10.0  # an engine may have lost a request to end a pilot
 END_POLLS = 3  # an engine may miss so many questions before a pilot whose end it knows gets work all the same
 
@@ -40,6 +50,7 @@ class Pilot:
         self.adopted = adopted
         self.durable = True  # its record survives a power cut
         self.made = True  # False: its submission is under way
+        self.gone = False  # its process is over, as far as is known without its engine
         self.closed = False  # it has ended, and its folder is being deleted
         self.taken = False  # its engine took it, or has known it
         self.greeted = False  # it has spoken, and can do its work
@@ -49,6 +60,7 @@ class Pilot:
         self.cancel_at = -math.inf  # not before then
         self.silent_s = math.inf  # since it spoke last, as far as its news could be read
         self.left_at = math.inf  # when it was sent that it is to end all that runs there
+        self._given_up_at = self._over_at = math.inf  # since when it is that, as it was judged
         self._leave: Leave | None = None  # the order that it was sent
         self._asked_at = math.nan  # when the engine was last asked about it
         self._running_since = math.nan
@@ -69,11 +81,15 @@ class Pilot:
 
     @property
     def node(self) -> str:
-        """The node it is on, '' where that is not known."""
-        if self.observation is not None and self.observation.node:
-            return self.observation.node
+        """The node it is on, '' where that is not known; what it says itself counts before what its engine says."""
+        of_engine = "" if self.observation is None else self.observation.node
         hello = self.link.hello
-        return "" if hello is None else hello.node or hello.host
+        return self.own_node or of_engine or ("" if hello is None else hello.host)
+
+    @property
+    def own_node(self) -> str:
+        """The node that it says it is on, by the engine's name; '' where it has not said so."""
+        return "" if self.link.hello is None else self.link.hello.node
 
     @property
     def job(self) -> str:
@@ -86,6 +102,20 @@ class Pilot:
         if not self.node:
             return f"pilot {self.token}"
         return f"pilot on {self.node} (job {self.job})" if self.job else f"pilot on {self.node}"
+
+    @property
+    def end(self) -> str:
+        """How its engine says that it ended: "allocation 12 of slurm was cancelled"; '' while it does not."""
+        if self.observation is None or self.observation.stage is not Stage.ENDED:
+            return ""
+        cause, reason = self.observation.cause or Cause.UNKNOWN, self.observation.reason
+        if cause is Cause.NODE_FAILED:
+            return f"node {self.node or 'of the pilot'} is down"
+        of_backend = f"of {self.record.spec.backend}"
+        place = f"allocation {self.job} {of_backend}" if self.job else f"the pilot {of_backend}"
+        on_node = f" on {self.node}" if self.node and not self.job else ""
+        why = f" ({reason})" if reason and cause in _WITH_REASON else ""
+        return f"{place}{on_node} {_ENDED[cause]}{why}"
 
     @property
     def spoke(self) -> bool:
@@ -108,9 +138,28 @@ class Pilot:
         return bool(self.record.cancelled or self.record.given_up)
 
     @property
-    def lease_over(self) -> bool:
-        """Whether all that ran there has certainly ended by itself."""
-        return is_lease_over(self._signs())
+    def is_empty(self) -> bool:
+        """Whether nothing of what ran there lives: it said so, its engine does, or its lease is over."""
+        if self.link.said_bye is not None or is_lease_over(self._signs()):
+            return True
+        emptied = self.observation is not None and self.observation.emptied
+        return emptied and self.life is Life.ENDED
+
+    @property
+    def ending_s(self) -> float:
+        """How long all that lives there has been ending, since it was given up; infinite: nothing lives.
+
+        A node that does not answer may be frozen, and no time tells when it ends what runs there; its owner may know
+        that it is gone for good, and asks all of it to end.
+        """
+        if self.record.buried or (self.record.given_up and self.is_empty):
+            return math.inf
+        since = math.inf
+        if self.over:
+            since = max(self._given_up_at, self._over_at)
+        elif self.life is Life.STRANDED and self.link.is_emptied:
+            since = self._given_up_at
+        return max(0.0, self._now - since)
 
     @property
     def held(self) -> bool:
@@ -128,7 +177,7 @@ class Pilot:
     @property
     def heard(self) -> bool:
         """Whether its news are to be read."""
-        return self.made and not (self.closed or self.record.given_up)
+        return self.made and not (self.closed or self.record.buried)
 
     @property
     def waits_unheard(self) -> bool:
@@ -152,9 +201,8 @@ class Pilot:
 
     @property
     def is_lost(self) -> bool:
-        """Whether attempts are there whose ends nobody will tell; of a stranded pilot, when all are to end."""
-        stranded = self.life is Life.STRANDED and self.link.is_emptied
-        return bool(self.attempts) and (self.over or stranded)
+        """Whether attempts are there of whose ends it will not tell."""
+        return bool(self.attempts) and (self.over or self.life is Life.STRANDED)
 
     def needs_scheduler(self, now: float, *, mute: bool) -> bool:
         """Tell whether a scheduler should stay for it: not for what only waits to be forgotten.
@@ -188,6 +236,9 @@ class Pilot:
         self.life = life_of(self._signs())
         if self._unproven:
             self._prove()
+        if self.record.given_up:
+            self._given_up_at = min(self._given_up_at, now)
+        self._over_at = min(self._over_at, now) if self.over else math.inf
 
     def started_s(self, now: float) -> float:
         """Return for how long its engine has said that it is on a node."""
@@ -217,10 +268,11 @@ class Pilot:
         if starts_at is not None and not math.isfinite(starts_at):
             observation = replace(observation, starts_at=None)
         self.observation, self._asked_at = observation, now
+        self.link.end = self.end
 
     def cancel_due(self, now: float) -> bool:
         """Tell whether the engine is to be asked now to end it."""
-        if not self.is_doomed or now < self.cancel_at:
+        if not self.is_doomed or now < self.cancel_at or self.gone:
             return False
         return not self.cancelled or self.stage in {Stage.WAITING, Stage.RUNNING}
 
@@ -263,6 +315,7 @@ class Pilot:
             unknown_s=self.unknown_s,
             spoke=self.spoke,
             bye=self.link.said_bye is not None,
+            gone=self.gone,
             silent_s=self.silent_s,
             beat_s=spec.beat_s,
             lease_s=spec.lease_s,

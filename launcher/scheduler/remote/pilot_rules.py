@@ -72,6 +72,7 @@ class Signs:
     spoke: bool = False
     bye: bool = False
     silent_s: float = 0.0
+    gone: bool = False  # its engine does not answer, and its process is known to be over
     beat_s: float = 5.0
     lease_s: float | None = None
 
@@ -96,8 +97,10 @@ def life_of(signs: Signs) -> Life:
     if signs.spoke and not signs.bye and not is_silent(signs):
         return Life.RUNNING
     missing = signs.stage is Stage.UNKNOWN and signs.unknown_s >= UNKNOWN_S
-    if missing or signs.stage is Stage.ENDED:
-        sure = signs.node_answers or signs.bye or is_lease_over(signs) or not signs.spoke
+    if missing or signs.stage is Stage.ENDED or signs.gone:
+        sure = (
+            signs.gone or signs.node_answers or signs.bye or is_lease_over(signs) or not signs.spoke
+        )
         over = Life.MISSING if missing else Life.ENDED
         return over if sure else Life.STRANDED
     if is_lease_over(signs):

@@ -41,14 +41,15 @@ def pilot_row(pilot: Pilot, backend: str, wall: float) -> PilotRow:
     of_engine = "" if observation is None else observation.reason or str(observation.cause or "")
     if pilot.attempts and pilot.life in OVER:  # what ended there cannot be read yet
         ours = ours or pilot.link.trouble
+    why = ours or of_engine
     if pilot.life is Life.STRANDED:
-        of_engine = f"{of_engine}; {GONE_FOR_GOOD}"
+        why = f"{why}; {GONE_FOR_GOOD}"
     silent_s = pilot.silent_s if pilot.spoke else math.inf
     return PilotRow(
         backend=backend,
         token=pilot.token,
         stage=pilot.life,
-        reason=line(ours or of_engine),
+        reason=line(why),
         node=pilot.node,
         job=pilot.job,
         starts_at=None if observation is None else observation.starts_at,

@@ -1,5 +1,6 @@
 """Why work waits for pilots of a backend: what is there, what the engine says of it, and what to do."""
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from launcher.scheduler.remote.pilot_rules import TRIES, Life
 from launcher.system.text import harmless
 from launcher.units import format_estimate, format_seconds
 
+NEVER_S = 1.0  # an engine that has never answered is late then
 MOST = 600  # characters of what an engine said
 GONE_FOR_GOOD = (
     "if that node is gone for good: launcher cancel, then launcher retry, the jobs there"
@@ -24,6 +26,8 @@ class Situation:
     pilots: Sequence[Pilot]
     configured: bool
     trouble: str  # why the engine does not answer
+    trouble_since: float  # seconds since 1970
+    answered: bool  # the engine has ever come back
     disk: str  # why the home cannot be written
     late_s: float  # the engine has been asked so long ago
     refusal: str  # what it said to the last submission
@@ -44,6 +48,10 @@ def line(text: str) -> str:
 
 def reason(situation: Situation, *, late_after_s: float) -> str:
     """Return why no further pilot takes the work that waits, in a line; '' where nothing is known to say."""
+    if not situation.answered and situation.late_s > NEVER_S:  # of no pilot anything is known
+        return (
+            f"it has not answered since {_clock(situation.now - situation.late_s, situation.now)}"
+        )
     parts = [_obstacle(situation, late_after_s), *_on_their_way(situation)]
     if not any(parts):
         parts = [_full(situation)]
@@ -59,15 +67,23 @@ def _obstacle(situation: Situation, late_after_s: float) -> str:
     if situation.disk:
         return f"no pilot is submitted to {name}: {line(situation.disk)}"
     if situation.trouble:
-        return f"{name} does not answer ({line(situation.trouble)}): nothing is submitted until it does"
+        since = f"since {_clock(situation.trouble_since, situation.now)}"
+        return f"it does not answer {since} ({line(situation.trouble)}): nothing is submitted until it does"
     if situation.late_s > late_after_s:
-        return f"{name} has not answered for {format_seconds(situation.late_s)}"
+        return f"it has not answered for {format_seconds(situation.late_s)}"
     if situation.refusal:
         again = f"tried again in {format_seconds(situation.pause_s)}" if situation.pause_s else ""
-        return f"{name} took no pilot: {line(situation.refusal)}{f'; {again}' if again else ''}"
+        return f"it took no pilot: {line(situation.refusal)}{f'; {again}' if again else ''}"
     if situation.failures:
         return _failures(situation)
     return ""
+
+
+def _clock(at: float, now: float) -> str:
+    """Return a time of the day, before today with its date; unlike a span it does not change while it is shown."""
+    then = time.localtime(at)
+    today = then[:3] == time.localtime(now)[:3]
+    return time.strftime("%H:%M" if today else "%Y-%m-%d %H:%M", then)
 
 
 def _failures(situation: Situation) -> str:

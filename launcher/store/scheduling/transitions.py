@@ -17,6 +17,7 @@ from launcher.states import (
     State,
     Stopped,
     Void,
+    is_signal,
 )
 from launcher.store.connection import Connection, reason_columns
 from launcher.store.lanes import read_lane
@@ -124,7 +125,7 @@ class Transitions:
                 assert_never(outcome)
 
     def _stopped(self, claim: Claim, by: str, now: float) -> tuple[State, Reason]:
-        text = f"stopped by {by}" if by else "stopped"
+        text = "stopped" if not by else f"stopped by {by}" if is_signal(by) else by
         data: dict[str, Json] = {"by": by} if by else {}
         if claim.spec.terms.rerun == "never":
             text = f"{text}, and it must never run twice"

@@ -39,6 +39,15 @@ RAISED = (
 )
 
 
+# a process that anybody has killed: among what may have been, Ray names an out-of-memory killer
+SIGKILL = (
+    'actor_died_error_context { error_message: "The actor died unexpectedly before finishing this task. '
+    "There are some potential root causes. (1) The process is killed by SIGKILL by OOM killer due to high memory "
+    'usage. (2) ray stop --force is called. (3) The worker is crashed unexpectedly due to SIGSEGV." }'
+)
+OOM = 'oom_context { error_message: "The actor died because its node was running low on memory." }'
+
+
 def node(*, alive: bool = True, address: str = "10.0.0.1", end: int = 0, **has: float) -> Any:
     return {
         "alive": alive,
@@ -67,6 +76,8 @@ def observed(state: str, death: str = "", **nodes: Any) -> Observation:
             "FileNotFoundError: [Errno 2] No such file or directory: "
             "'/shared/pilots/launcher-ab/engine.log'",
         ),
+        (SIGKILL, Cause.FAILED, "The actor died unexpectedly before finishing this task."),
+        (OOM, Cause.MEMORY, "The actor died because its node was running low on memory."),
         ("whatever Ray will say some day", Cause.FAILED, "whatever Ray will say some day"),
         ("", Cause.FAILED, ""),
     ],

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,7 +37,9 @@ def stub(tmp_path: Path) -> Stub:
     programs.mkdir()
     (tmp_path / "calls").touch()
 
-    def make(patience_s: float = PATIENT_S, **scripts: str) -> Slurm:
+    def make(
+        patience_s: float = PATIENT_S, clock: Callable[[], float] = time.monotonic, **scripts: str
+    ) -> Slurm:
         for name, text in scripts.items():
             program = programs / name
             text = text.replace("$CALLS", str(tmp_path / "calls"))
@@ -45,7 +48,7 @@ def stub(tmp_path: Path) -> Stub:
             program.chmod(0o755)
         environ = {"PATH": f"{programs}:/usr/bin:/bin", "SECRET": "x", "SBATCH_PARTITION": "x"}
         settings = BackendSettings(name="cluster", kind="slurm", partition="gpu")
-        return Slurm(settings, SlurmCommands(environ, patience_s))
+        return Slurm(settings, SlurmCommands(environ, patience_s), clock)
 
     return make
 
@@ -148,8 +151,49 @@ def test_many_names_do_not_make_an_argument_that_is_too_long(stub: Stub) -> None
 def test_of_an_ended_pilot_it_is_known_whether_its_node_answers(stub: Stub, state: str) -> None:
     slurm = stub(squeue=f"echo '{row(state)}'", sinfo="echo 'n1|down*'")
     assert not slurm.observe([TOKEN])[TOKEN].node_answers
-    slurm = stub(sinfo="echo 'n1|idle'")
+    slurm = stub(sinfo="echo 'n1|idle'", scontrol=OTHERS)
     assert slurm.observe([TOKEN])[TOKEN].node_answers
+
+
+@pytest.mark.parametrize(
+    ("state", "node", "tracking", "emptied"),
+    [
+        ("FAILED", "idle", "CGROUPS", True),
+        ("CANCELLED", "idle", "CGROUPS", True),
+        ("CANCELLED", "idle", "OTHERS", False),
+        ("NODE_FAIL", "idle", "CGROUPS", False),  # it did not wait for the node
+        ("CANCELLED", "down*", "CGROUPS", False),
+        ("RUNNING", "idle", "CGROUPS", False),
+        ("COMPLETING", "idle", "CGROUPS", False),
+    ],
+)
+def test_only_with_control_groups_nothing_lives_of_what_slurm_has_ended(
+    stub: Stub, state: str, node: str, tracking: str, emptied: bool
+) -> None:
+    shown = {"CGROUPS": CGROUPS, "OTHERS": OTHERS}[tracking]
+    slurm = stub(squeue=f"echo '{row(state)}'", sinfo=f"echo 'n1|{node}'", scontrol=shown)
+    assert slurm.observe([TOKEN], {TOKEN: "n1"})[TOKEN].emptied is emptied
+
+
+def test_a_node_that_was_set_down_answers_if_slurm_does_not_mark_it_in_its_time(stub: Stub) -> None:
+    at = [0.0]
+    shown = f"{OTHERS}; echo 'SlurmdTimeout           = 100 sec'"
+    down = "echo 'n1|down'"
+    slurm = stub(
+        clock=lambda: at[0], squeue=f"echo '{row('NODE_FAIL')}'", sinfo=down, scontrol=shown
+    )
+    assert not slurm.observe([TOKEN])[TOKEN].node_answers
+    at[0] = 350.0
+    assert not slurm.observe([TOKEN])[TOKEN].node_answers
+    at[0] = 370.0
+    assert slurm.observe([TOKEN])[TOKEN].node_answers
+
+
+def test_of_a_pilot_that_was_started_again_elsewhere_its_own_node_is_asked(stub: Stub) -> None:
+    slurm = stub(squeue=f"echo '{row('FAILED')}'", sinfo="echo 'n7|down*'")
+    observation = slurm.observe([TOKEN], {TOKEN: "n7"})[TOKEN]
+    assert (observation.stage, observation.node) == (Stage.UNKNOWN, "n7")
+    assert not observation.node_answers
 
 
 def test_of_a_forgotten_pilot_the_node_is_asked_that_it_was_seen_on(stub: Stub) -> None:

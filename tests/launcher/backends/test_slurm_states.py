@@ -1,15 +1,19 @@
 """What squeue and sinfo print, as what became of pilots."""
 
+import math
+
 import pytest
 
 from launcher.backends.protocol import Cause, Observation, Stage
 from launcher.backends.slurm_states import (
     live_elements,
+    marked_after_s,
     name_and_index,
     observations,
     ranges,
     read_rows,
     silent_nodes,
+    unsure_nodes,
 )
 
 TOKEN = "launcher-ab12"
@@ -150,8 +154,34 @@ def test_a_token_without_a_number_is_a_job_of_its_own() -> None:
 
 
 def test_a_node_with_an_asterisk_does_not_answer() -> None:
-    text = "n1|idle\nn2|down*\nn2|down*\nn3|allocated*\nn4|down\n"
+    text = "n1|idle\nn2|down*\nn2|down*\nn3|allocated*\nn4|powered_down\n"
     assert silent_nodes(text) == {"n2", "n3"}
+
+
+def test_of_a_node_that_an_administrator_set_down_it_is_not_known_whether_it_answers() -> None:
+    text = "n1|down\nn2|down$\nn3|unknown\nn4|DOWN\nn5|draining\nn6|maint\nn7|down*\n"
+    assert unsure_nodes(text) == {"n1", "n2", "n3", "n4"}
+    assert silent_nodes(text) == {"n7"}
+
+
+def test_a_node_that_is_down_answers_if_slurm_has_not_marked_it_for_long() -> None:
+    assert marked_after_s("SlurmctldTimeout = 9 sec\nSlurmdTimeout           = 300 sec\n") == 960.0
+    assert marked_after_s("SlurmdTimeout           = 0 sec\n") == math.inf
+    assert marked_after_s("") == math.inf
+
+
+@pytest.mark.parametrize("elsewhere", ["n2", ""])
+def test_what_became_of_a_second_process_elsewhere_says_nothing_of_the_pilot(
+    elsewhere: str,
+) -> None:
+    rows = read_rows(line("FAILED", node=elsewhere, reason="NonZeroExitCode"))
+    assert observations(rows, [TOKEN], {TOKEN: "n1"})[TOKEN].stage is Stage.UNKNOWN
+    assert observations(rows, [TOKEN], {TOKEN: ""})[TOKEN].stage is Stage.ENDED
+
+
+def test_a_job_that_waits_to_be_started_again_is_no_end() -> None:
+    rows = read_rows(line("PENDING", node=""))
+    assert observations(rows, [TOKEN], {TOKEN: "n1"})[TOKEN].stage is Stage.WAITING
 
 
 def test_what_is_no_line_of_sinfo_is_refused() -> None:

@@ -49,6 +49,13 @@ def test_pilots_that_no_scheduler_has_looked_at_are_counted(stopped: Home) -> No
     assert [*left_pilots(stopped)] == ["2 pilots on record of which nothing has been seen yet"]
 
 
+@pytest.mark.parametrize("stage", ["ended", "missing", "expired"])
+def test_a_pilot_that_is_over_is_not_counted(stopped: Home, stage: str) -> None:
+    shown = stopped.folder / "pilots.json"
+    shown.write_text(shown.read_text().replace('"waiting"', f'"{stage}"'))
+    assert number_of_pilots(stopped) == 1
+
+
 def test_a_queue_without_pilots_has_none(home: Home) -> None:
     assert [*left_pilots(home)] == []
     assert number_of_pilots(home) == 0

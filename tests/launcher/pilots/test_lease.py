@@ -1,12 +1,14 @@
 """No test waits for a lease to run out: it is shared through a file, and the test moves its end."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from launcher.pilots.folder import PilotFolder
 from launcher.pilots.messages import Beat, Ended, Lease
-from launcher.states import Done
+from launcher.states import Done, Stopped
 from launcher.system.paths import Home
 from launcher.system.process_tree import descendants, send
 from launcher.workers import lease
@@ -102,23 +104,76 @@ def test_supervisors_of_a_killed_pilot_end_what_runs_when_its_lease_is_over(
 def test_supervisors_of_a_pilot_that_was_given_up_end_what_runs(leased: Leased) -> None:
     leased.desk.signal(signal.SIGKILL)
     leased.desk.exit_code()
-    leased.desk.folder.buried.touch()
-
-    def looks() -> bool:
-        send(leased.supervisor, signal.SIGCHLD)  # it need not sleep its ten seconds
-        return gone(leased.supervisor)
-
-    until(looks, "its supervisor leaves")
+    leased.desk.folder.bury()
+    until(lambda: gone(leased.supervisor), "its supervisor leaves")
     assert gone(leased.program)
-    assert recorded_outcome(leased.attempt) is None
+    assert isinstance(recorded_outcome(leased.attempt), Stopped)
 
 
-def test_a_pilot_that_was_given_up_ends_what_runs_without_outcomes(leased: Leased) -> None:
-    leased.desk.folder.buried.touch()
+def test_an_orphan_that_ends_well_before_its_pilot_is_given_up_is_done(leased: Leased) -> None:
+    leased.desk.signal(signal.SIGKILL)
+    leased.desk.exit_code()
+    leased.go.touch()
+    until(lambda: gone(leased.supervisor), "its supervisor leaves")
+    leased.desk.folder.bury()
+    assert isinstance(recorded_outcome(leased.attempt), Done)
+
+
+def test_an_orphan_that_does_not_heed_its_end_is_killed_after_its_grace_and_recorded(
+    desk_of: MakeDesk,
+) -> None:
+    desk = desk_of(a_pilot()).start()
+    deaf = a_spec(*shell("trap '' TERM; while :; do sleep 0.02; done"))
+    attempt = desk.run(spec=replace(deaf, terms=replace(deaf.terms, grace_s=0.5)))
+    until(lambda: attempt.started.exists(), "it has begun")
+    program, supervisor = program_of(attempt), supervisor_of(attempt)
+    desk.signal(signal.SIGKILL)
+    desk.exit_code()
+    desk.folder.bury()
+    until(lambda: gone(supervisor), "its supervisor leaves")
+    assert gone(program)
+    assert isinstance(recorded_outcome(attempt), Stopped)
+
+
+def test_a_pilot_that_was_given_up_ends_what_runs_and_says_so(leased: Leased) -> None:
+    leased.desk.folder.bury()
     assert leased.desk.bye() == "the scheduler has given it up"
     until(lambda: gone(leased.program), "its program is ended")
-    assert recorded_outcome(leased.attempt) is None
-    assert leased.desk.of_kind(Ended) == []
+    assert isinstance(recorded_outcome(leased.attempt), Stopped)
+
+
+def test_nothing_begins_on_a_pilot_that_was_given_up(
+    desk_of: MakeDesk,
+) -> None:
+    desk = desk_of(a_pilot())
+    desk.folder.bury()
+    desk.start()
+    attempt = desk.run(spec=a_spec("true"))
+    desk.bye()
+    assert not attempt.started.exists()
+
+
+def test_grace_runs_from_the_last_look_that_found_nothing(tmp_path: Path) -> None:
+    at = [10.0]
+    folder = PilotFolder(tmp_path)
+    folder.buried.touch()
+    burial = lease.Burial(tmp_path, clock=lambda: at[0])
+    assert not burial.look(alone=False, at_once=True)
+    at[0] = 500.0  # it was frozen
+    assert burial.due_s(alone=True) == 0.0
+    folder.bury()
+    assert burial.look(alone=True)
+    at[0] = 501.0
+    assert burial.late_s == 491.0
+    assert burial.due_s(alone=True) == float("inf")
+
+
+def test_a_look_that_fails_is_none(tmp_path: Path) -> None:
+    at = [10.0]
+    burial = lease.Burial(tmp_path / "away", clock=lambda: at[0])
+    at[0] = 30.0
+    assert not burial.look(alone=True)
+    assert burial.late_s == 20.0
 
 
 def test_a_home_without_a_lease_has_one_without_end(tmp_path: Path) -> None:

@@ -30,6 +30,18 @@ def test_what_its_limit_has_ended_is_not_asked_again() -> None:
     assert (times.over, times.stopped) == (True, False)
 
 
+def test_a_program_whose_end_is_due_earlier_is_killed_then_and_never_later() -> None:
+    times = RunningTime.of(LIMITED, 1000.0)
+    times.kill_by(1001.0)  # it is not ending
+    assert times.due(1010, asked=True, paused=False) is Step.END
+    times.kill_by(2000.0)
+    assert times.next(paused=False) == 1015
+    times.kill_by(900.0)  # its node was frozen past its grace
+    assert times.due(1010, asked=True, paused=False) is Step.KILL
+    times.kill_by(900.0)
+    assert times.next(paused=False) == 1010 + KILL_AGAIN_S
+
+
 def test_a_pause_moves_what_is_still_to_come() -> None:
     times = RunningTime.of(LIMITED, 1000.0)
     assert times.due(1095, asked=False, paused=True) is None

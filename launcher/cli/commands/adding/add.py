@@ -1,13 +1,13 @@
 """`launcher add -- COMMAND ARG…`: queue any program, or with --from each command of a file."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace as with_values
 from typing import Any
 
 import click
 
-from launcher.backends.settings import configured_backends
+from launcher.backends.settings import BackendSettings, configured_backends
 from launcher.backends.shape import placed_terms
 from launcher.cli.commands.adding.command_lines import command_file
 from launcher.cli.commands.adding.job_names import checked_name
@@ -24,6 +24,9 @@ from launcher.job_options.registry import job_options
 from launcher.job_options.request import JobRequest
 from launcher.job_options.value_types import Choice, Truth, ValueType
 from launcher.store.client import context_to_store, open_queue, say_if_stopped, see_served
+from launcher.system.paths import Home
+
+PARTITION_S = 2.0  # so long Slurm is waited for
 
 Verb = Callable[..., Any]
 
@@ -154,6 +157,20 @@ def command(
             add_programs(home, store, asked, file)
         if not say_if_stopped(home):  # a script that queues must not lift what a person decided
             see_served(home)
+        _warn_of_partitions(
+            [backends.by_name[on] for on in terms.on if on in backends.by_name], home
+        )
+
+
+def _warn_of_partitions(asked: Sequence[BackendSettings], home: Home) -> None:
+    """Say at once what Slurm says to a partition by name; the job waits until it is mended."""
+    named = [settings for settings in asked if settings.kind == "slurm" and settings.partition]
+    if not named:
+        return
+    from launcher.cli.engine_estimates import refusals  # 150 modules that few commands need
+
+    for why in refusals(named, home, PARTITION_S):
+        click.echo(f"warning: {why}", err=True)
 
 
 def _check_words(

@@ -2,6 +2,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from itertools import pairwise
@@ -125,6 +126,20 @@ def test_a_job_that_has_not_run_has_no_log(launcher: Launcher, home: Home, store
     home.attempt(2, 1).log.unlink()
     assert "there is no log at" in launcher("logs", "2").err
     assert "there is no log at" in launcher("logs", "2", "-f").err
+
+
+def test_a_log_on_a_file_system_that_is_not_there_is_said_to_be_out_of_reach(
+    launcher: Launcher, home: Home, store: Store, tmp_path: Path
+) -> None:
+    with_a_log(home, store, b"")
+    folder = home.attempt(1, 1).folder
+    shutil.rmtree(folder)
+    folder.symlink_to(tmp_path / "shared/pilots/launcher-ab/attempts/1-1")
+    for words in ((), ("-f",), ("--json",)):
+        told = launcher("logs", "1", *words).err
+        assert "the folder of its attempt cannot be reached" in told
+        assert str(tmp_path / "shared") in told
+        assert "never started" not in told
 
 
 def test_following_a_log_ends_with_its_job(launcher: Launcher, tmp_path: Path) -> None:

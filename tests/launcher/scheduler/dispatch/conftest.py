@@ -13,6 +13,7 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Spec, Terms
 from launcher.pilots.messages import Ended
 from launcher.scheduler.attempt_watch import Watch
+from launcher.scheduler.dispatch import hearing
 from launcher.scheduler.dispatch.dispatch import Dispatch
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.disciplines import OURS, Discipline
@@ -156,7 +157,10 @@ class Office:
 
 
 @pytest.fixture
-def office(home: Home, store: Store, tmp_path: Path) -> Iterator[Office]:
+def office(
+    home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Office]:
+    monkeypatch.setattr(hearing, "ORPHANS_S", 0.0)
     office = Office(home, store, tmp_path / "pilots")
     yield office
     office.pool.close()

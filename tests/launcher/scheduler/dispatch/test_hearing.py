@@ -1,14 +1,22 @@
 """Attempts on pilots are taken over by the next scheduler, and ended with their pilot where it is lost."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from launcher.pilots.messages import Ended, Run, Stop
-from launcher.scheduler.dispatch.attempts_elsewhere import EndAwaited, OnPilot
+from launcher.pilots.messages import Ended, Leaving, Run, Stop
+from launcher.scheduler.attempt_watch import Watch
+from launcher.scheduler.dispatch.attempts_elsewhere import (
+    EndAwaited,
+    OnPilot,
+    StopUnexplained,
+    Unheard,
+)
 from launcher.scheduler.remote.link import PilotLink
 from launcher.states import Done, Failed, Lost, Outcome, Stopped, Void
 from launcher.store.rows import PILOT
+from launcher.workers.lease import ended_after_s, is_buried
 from launcher.workers.started_file import outcome_line
 from tests.build import a_claim
 from tests.launcher.scheduler.dispatch.conftest import NOW, Office
@@ -124,14 +132,14 @@ def test_attempt_of_a_lost_pilot_that_has_an_outcome_on_record_keeps_it(
     office: Office, pilot: Pilot
 ) -> None:
     begun(pilot, "1-1", Done(at=NOW, result={"x": 1}))
-    assert buried(office, "pilot lp-1 ended: node failed") == Done(at=NOW, result={"x": 1})
+    assert buried(office, "node n1 is down") == Done(at=NOW, result={"x": 1})
     assert not office.attempts
 
 
 def test_attempt_of_a_lost_pilot_that_never_began_cannot_begin_any_more(
     office: Office, pilot: Pilot
 ) -> None:
-    assert isinstance(buried(office, "pilot lp-1 ended: node failed"), Void)
+    assert isinstance(buried(office, "node n1 is down"), Void)
     assert pilot.folder.attempt("1-1").started.read_bytes() == b'{"void": true}\n'
 
 
@@ -139,17 +147,104 @@ def test_attempt_that_a_lost_pilot_had_begun_is_lost_with_its_reason(
     office: Office, pilot: Pilot
 ) -> None:
     begun(pilot, "1-1")
-    why = "pilot lp-1 ended: node failed (NODE_FAIL)"
+    why = "node n1 is down"
     assert buried(office, why) == Lost(at=NOW, why=why)
 
 
-@pytest.mark.parametrize("cause", ["preempted", "time limit", "cancelled"])
+def bury(office: Office, *, ending_s: float) -> list[Outcome]:
+    """Give the pilot up, all of which has been ending for so long."""
+    office.fleet.lost["lp-1"] = "allocation 12 of slurm failed"
+    office.fleet.ending = ending_s
+    return [outcome for _, outcome in office.dispatch.hearing.bury()]
+
+
+def test_attempt_of_a_lost_pilot_is_not_over_before_its_supervisor_has_ended_it(
+    office: Office, pilot: Pilot
+) -> None:
+    begun(pilot, "1-1")
+    over_s = ended_after_s(office.store.scheduling.claims()[0].spec.terms.grace_s)
+    assert bury(office, ending_s=0.0) == bury(office, ending_s=over_s - 1) == []
+    assert office.attempts
+    assert office.fleet.done == []
+    assert bury(office, ending_s=over_s + 1) == [Lost(at=NOW, why="allocation 12 of slurm failed")]
+    assert office.fleet.done == ["lp-1"]
+
+
+@pytest.mark.parametrize("outcome", [Done(at=NOW), Stopped(at=NOW), Failed(at=NOW, error="x")])
+def test_end_that_an_orphan_records_meanwhile_is_its_end(
+    office: Office, pilot: Pilot, outcome: Outcome
+) -> None:
+    begun(pilot, "1-1")
+    assert bury(office, ending_s=1.0) == []
+    begun(pilot, "1-1", outcome)
+    (ended,) = bury(office, ending_s=2.0)
+    by = "allocation 12 of slurm failed"
+    assert ended == (replace(outcome, by=by) if isinstance(outcome, Stopped) else outcome)
+    assert office.fleet.done == ["lp-1"]
+
+
+def test_lost_pilot_that_still_speaks_tells_the_end(office: Office, pilot: Pilot) -> None:
+    begun(pilot, "1-1")
+    assert bury(office, ending_s=0.0) == []
+    pilot.tell(Ended(attempt="1-1", outcome=Lost(at=NOW, why="its supervisor was killed")))
+    assert office.news() == [(1, Lost(at=NOW, why="its supervisor was killed"))]
+    assert bury(office, ending_s=0.0) == []
+    assert office.fleet.done == ["lp-1"]
+
+
+def test_next_scheduler_waits_for_the_end_of_an_orphan_and_sends_its_pilot_nothing(
+    office: Office, pilot: Pilot
+) -> None:
+    begun(pilot, "1-1")
+    pilot.folder.orders.write_bytes(b"")
+    office.fleet.lost["lp-1"] = "allocation 12 of slurm failed"
+    office.fleet.ending = 0.0
+    adopted(office)
+    assert office.news() == []
+    assert pilot.folder.orders.read_bytes() == b""
+    begun(pilot, "1-1", Done(at=NOW))
+    assert bury(office, ending_s=1.0) == [Done(at=NOW)]
+
+
+@pytest.mark.parametrize("cause", ["was preempted", "reached its time limit", "was cancelled"])
 def test_attempt_whose_pilot_was_ended_from_outside_was_stopped_and_goes_on_elsewhere(
     office: Office, pilot: Pilot, cause: str
 ) -> None:
     begun(pilot, "1-1")
-    outcome = buried(office, f"pilot lp-1 on n1 ended: {cause} (CANCELLED by 0)")
-    assert outcome == Stopped(at=NOW, by=f"the end of its pilot ({cause})")
+    why = f"allocation 12 of slurm {cause}"
+    assert buried(office, why) == Stopped(at=NOW, by=why)
+
+
+def signalled(office: Office, pilot: Pilot, outcome: Outcome) -> list[tuple[int, Outcome | Watch]]:
+    """Have the engine ask the pilot to end, and the pilot end its attempt."""
+    pilot.tell(Leaving(why="SIGTERM: the engine is about to end it", signal="SIGTERM"))
+    pilot.tell(Ended(attempt="1-1", outcome=outcome))
+    return office.news()
+
+
+def test_attempt_that_ends_with_its_pilot_has_the_reason_that_the_engine_gives(
+    office: Office, pilot: Pilot
+) -> None:
+    ((_, awaited),) = signalled(office, pilot, Stopped(at=NOW, by="SIGTERM"))
+    assert isinstance(awaited, StopUnexplained)
+    assert awaited.ending() is None
+    (link,) = office.fleet.pilots
+    link.end = "allocation 12 of slurm was cancelled"
+    assert awaited.ending() == Stopped(at=NOW, by="allocation 12 of slurm was cancelled")
+    link.end = ""
+    late = replace(awaited, until=0.0)
+    assert late.ending() == Stopped(at=NOW, by="allocation of box got SIGTERM")
+
+
+def test_attempt_that_is_done_when_its_pilot_is_to_end_waits_for_no_reason(
+    office: Office, pilot: Pilot
+) -> None:
+    assert signalled(office, pilot, Done(at=NOW)) == [(1, Done(at=NOW))]
+
+
+def test_attempt_that_its_owner_stops_waits_for_no_reason(office: Office, pilot: Pilot) -> None:
+    office.fleet.pilots[0].stop("1-1")
+    assert signalled(office, pilot, Stopped(at=NOW)) == [(1, Stopped(at=NOW))]
 
 
 def test_workers_own_word_that_it_was_done_counts_where_its_supervisor_is_dead(
@@ -158,7 +253,7 @@ def test_workers_own_word_that_it_was_done_counts_where_its_supervisor_is_dead(
     begun(pilot, "1-1")
     result = {"schema": 1, "ok": True, "result": {"x": 2}}
     pilot.folder.attempt("1-1").result.write_text(json.dumps(result))
-    assert buried(office, "pilot lp-1 ended: node failed") == Done(at=NOW, result={"x": 2})
+    assert buried(office, "node n1 is down") == Done(at=NOW, result={"x": 2})
 
 
 def test_zombie_of_a_buried_pilot_is_not_heard_any_more(office: Office, pilot: Pilot) -> None:
@@ -173,11 +268,11 @@ def test_attempt_that_cannot_be_looked_at_now_is_looked_at_again(
 ) -> None:
     started = pilot.folder.attempt("1-1").started
     started.mkdir()  # stands for a file system that does not answer
-    office.fleet.lost["lp-1"] = "pilot lp-1 ended: node failed"
+    office.fleet.lost["lp-1"] = "node n1 is down"
     assert [*office.dispatch.hearing.bury()] == []
     assert office.fleet.done == []
     started.rmdir()
-    assert isinstance(buried(office, "pilot lp-1 ended: node failed"), Void)
+    assert isinstance(buried(office, "node n1 is down"), Void)
 
 
 def test_attempt_whose_pilot_the_home_has_no_record_of_is_lost(office: Office) -> None:
@@ -186,16 +281,31 @@ def test_attempt_whose_pilot_the_home_has_no_record_of_is_lost(office: Office) -
     assert isinstance(office.dispatch.hearing.adopt(claim), Lost)
 
 
+def test_pilot_that_the_home_has_no_record_of_ends_what_runs_before_that_is_lost(
+    office: Office, pilot: Pilot
+) -> None:
+    begun(pilot, "1-1")
+    office.begin()
+    office.fleet.pilots.clear()
+    office.fleet.ending = 0.0
+    watch = office.dispatch.hearing.adopt(office.store.scheduling.claims()[0])
+    assert isinstance(watch, Unheard)
+    assert is_buried(pilot.folder.folder)
+    assert watch.ending() is None
+    begun(pilot, "1-1", Stopped(at=NOW))
+    assert watch.ending() == Stopped(at=NOW, by="the home has no record of its pilot")
+
+
 def test_pilot_is_not_buried_before_what_is_claimed_there_was_ended(office: Office) -> None:
     office.pilot()
     office.queue("box")
     office.decide(sends=False)
-    office.fleet.lost["lp-1"] = "pilot lp-1 ended: node failed"
+    office.fleet.lost["lp-1"] = "node n1 is down"
     assert [*office.dispatch.hearing.bury()] == []
     assert office.fleet.done == []
     for watch in office.dispatch.send():
         office.attempts.add(watch)
-    assert isinstance(buried(office, "pilot lp-1 ended: node failed"), Void)
+    assert isinstance(buried(office, "node n1 is down"), Void)
 
 
 def test_attempt_whose_pilots_record_cannot_be_read_may_live(office: Office) -> None:

@@ -93,7 +93,7 @@ def test_a_scheduler_that_is_killed_before_it_gave_a_pilot_up_gives_it_up_again(
                 world.new_fleet()
     assert deaths == 4  # twice around why it is to end, twice around that it is given up
     world.pass_time(40)
-    assert world.fleet.given_up() == {token: "pilot on n1 ended: failed"}
+    assert world.fleet.given_up() == {token: "the pilot of toy on n1 failed"}
     with patch(WRITE, killed_after), pytest.raises(Killed):
         world.fleet.buried(token)
     world.busy = {}

@@ -1,6 +1,7 @@
 """How many pilots there are, when they are submitted, and what becomes of them."""
 
 import errno
+import math
 import os
 import shutil
 import threading
@@ -13,8 +14,11 @@ import pytest
 from launcher.backends.protocol import Cause, Observation, Stage
 from launcher.backends.settings import Backends
 from launcher.errors import UsageError
+from launcher.pilots.folder import PilotFolder
 from launcher.pilots.messages import Leave
 from launcher.scheduler.remote.report import read_pilots
+from launcher.system.processes import boot_id
+from launcher.workers.lease import is_buried
 from tests.launcher.scheduler.remote.toy_cluster import World, waited_for
 
 
@@ -70,9 +74,9 @@ def test_what_runs_on_a_pilot_that_ended_is_given_up_after_the_engine_ended_it_f
     assert not world.fleet.given_up()  # it may speak yet
     world.pass_time(15, speaking=tokens[1:])
     assert list(world.fleet.given_up()) == [tokens[0]]
-    assert "node failed" in world.fleet.given_up()[tokens[0]]
+    assert world.fleet.given_up()[tokens[0]] == "node n1 is down"
     assert tokens[0] in world.cluster.cancelled
-    assert world.by_token[tokens[0]].folder.buried.exists()  # should anything live there, it ends
+    assert is_buried(world.by_token[tokens[0]].folder.folder)  # what lives there ends
     world.busy = {}
     world.fleet.buried(tokens[0])
     world.turn()
@@ -378,11 +382,12 @@ def test_what_runs_on_a_node_that_does_not_answer_is_not_started_again(world: Wo
     world.busy = {token: 1}
     world.cluster.end(token, cause=Cause.NODE_FAILED, node_answers=False)
     world.pass_time(1000)
-    assert not world.fleet.given_up()
+    assert is_buried(world.by_token[token].folder.folder)  # what wakes there ends, and says so
+    assert world.fleet.ending_s(token) == 0.0  # no time tells when that is
     assert "its node does not answer" in world.reason
-    world.cluster.end(token, cause=Cause.NODE_FAILED)  # the node has rebooted
-    world.pass_time(10)
-    assert list(world.fleet.given_up()) == [token]
+    world.cluster.end(token, cause=Cause.NODE_FAILED)  # the node is back
+    world.pass_time(30)
+    assert 20.0 < world.fleet.ending_s(token) <= 30.0
 
 
 def test_what_runs_on_a_node_that_never_answers_again_is_given_up_when_it_is_cancelled(
@@ -397,10 +402,11 @@ def test_what_runs_on_a_node_that_never_answers_again_is_given_up_when_it_is_can
     assert "launcher cancel, then launcher retry" in world.reason
     link.stop("1-1")
     world.pass_time(10)
-    assert not world.fleet.given_up()
+    assert world.fleet.ending_s(token) == 0.0
     link.stop("2-1")
     world.pass_time(10)
-    assert world.fleet.given_up() == {token: "pilot on n1 ended: node failed"}
+    assert world.fleet.ending_s(token) > 50.0  # since it was given up
+    assert world.fleet.given_up() == {token: "node n1 is down"}
 
 
 def test_an_engine_that_forgets_a_pilot_does_not_say_that_its_node_answers(world: World) -> None:
@@ -409,10 +415,123 @@ def test_an_engine_that_forgets_a_pilot_does_not_say_that_its_node_answers(world
     forgotten = Observation(stage=Stage.UNKNOWN, node="n1", node_answers=False)
     world.cluster.jobs[token] = forgotten
     world.pass_time(1000)
-    assert not world.fleet.given_up()
+    assert world.fleet.ending_s(token) == 0.0
     world.cluster.jobs[token] = replace(forgotten, node_answers=True)
     world.pass_time(10)
     assert list(world.fleet.given_up()) == [token]
+    assert world.fleet.ending_s(token) > 0.0
+
+
+def lost(world: World, **observed: object) -> str:
+    """Have a pilot with an attempt that its engine has ended, and that was given up."""
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    world.cluster.end(token)
+    world.cluster.jobs[token] = replace(world.cluster.jobs[token], **observed)  # type: ignore[arg-type]
+    world.pass_time(25)
+    assert list(world.fleet.given_up()) == [token]
+    return token
+
+
+def test_what_an_engine_says_of_a_pilot_says_nothing_of_what_that_has_started(world: World) -> None:
+    token = lost(world)
+    assert 0.0 < world.fleet.ending_s(token) < 25.0
+
+
+def test_where_an_engine_ends_all_that_a_pilot_started_nothing_is_waited_for(world: World) -> None:
+    assert world.fleet.ending_s(lost(world, emptied=True)) == math.inf
+
+
+def test_where_a_pilot_says_bye_nothing_is_waited_for(world: World) -> None:
+    token = lost(world)
+    world.by_token[token].said_bye = "the scheduler has given it up"
+    world.turn()
+    assert world.fleet.ending_s(token) == math.inf
+
+
+def test_where_a_lease_is_over_nothing_is_waited_for(tmp_path: Path) -> None:
+    world = World(tmp_path, lease_s=60.0)
+    token = lost(world)
+    assert world.fleet.ending_s(token) < 60.0
+    world.pass_time(60)
+    assert world.fleet.ending_s(token) == math.inf
+
+
+def test_a_pilot_that_was_given_up_and_speaks_again_is_alive(world: World) -> None:
+    token = lost(world)
+    world.pass_time(100, speaking=[token])  # it was frozen; what it runs has its grace now
+    assert world.fleet.ending_s(token) == 0.0
+    assert token in {link.token for link in world.fleet.all_links()}
+    assert not world.fleet.links()
+    world.pass_time(40)
+    assert 0.0 < world.fleet.ending_s(token) < 40.0
+
+
+def test_the_next_scheduler_begins_to_wait_anew(world: World) -> None:
+    token = lost(world)
+    world.pass_time(100)
+    assert world.fleet.ending_s(token) > 100.0
+    world.new_fleet()
+    world.turn()
+    assert list(world.fleet.given_up()) == [token]
+    assert world.fleet.ending_s(token) == 0.0
+    world.pass_time(20)
+    assert 0.0 < world.fleet.ending_s(token) < 20.0
+
+
+def test_a_pilot_that_cannot_learn_it_is_not_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: PilotFolder) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (token,) = start(world, 1)
+    world.busy = {token: 1}
+    world.cluster.end(token)
+    with monkeypatch.context() as patched:
+        patched.setattr(PilotFolder, "bury", full)
+        world.pass_time(60)
+        assert not world.fleet.given_up()
+    world.pass_time(3)
+    assert list(world.fleet.given_up()) == [token]
+
+
+@pytest.mark.parametrize("boot", ["boot", boot_id()])
+def test_pilots_of_a_cluster_that_is_gone_are_gone_when_their_processes_are(
+    world: World, boot: str
+) -> None:
+    first, second = start(world, 2)
+    link = world.by_token[first]
+    assert link.hello is not None
+    link.hello = replace(link.hello, boot=boot)
+    world.busy = {first: 1}
+    world.cluster.mute = "there is no such cluster"
+    world.pass_time(100)
+    here = boot == boot_id()
+    assert list(world.fleet.given_up()) == ([first] if here else [])
+    assert (world.fleet.ending_s(first) > 60.0) == here
+    world.busy = {}
+    if here:
+        world.fleet.buried(first)
+    world.pass_time(100)
+    assert world.records() == sorted([second] if here else [first, second])
+
+
+def test_a_pilot_of_a_cluster_that_is_gone_which_has_left_is_gone(world: World) -> None:
+    first, second = start(world, 2)
+    world.by_token[first].said_bye = "without work for 5 m"
+    world.cluster.mute = "there is no such cluster"
+    world.pass_time(300)
+    assert world.records() == [second]
+
+
+def test_a_pilot_is_where_it_says_not_where_its_engine_says(world: World) -> None:
+    (token,) = start(world, 1)
+    world.cluster.run(token, node="n2")
+    world.busy = {token: 1}
+    world.pass_time(60)
+    assert world.cluster.nodes == {token: "n1"}
+    assert "pilot on n1" in world.reason
 
 
 def test_a_scheduler_that_begins_anew_tells_its_engine_where_pilots_said_they_were(

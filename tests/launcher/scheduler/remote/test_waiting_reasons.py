@@ -1,6 +1,8 @@
 """What jobs that wait for pilots are told."""
 
 import math
+import re
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +96,29 @@ def test_a_silent_node_is_told(world: World) -> None:
     assert "its node does not answer" in world.reason
 
 
+def test_an_engine_that_never_answered_is_told_at_once_with_since_when(world: World) -> None:
+    held = world.cluster.hangs = threading.Event()
+    world.need(1)
+    world.clock.now += 1
+    world.fleet.turn(world.demand, {})
+    world.clock.now += 2
+    world.fleet.turn(world.demand, {})
+    assert re.fullmatch(r"it has not answered since [0-9 :-]+", world.reason)
+    held.set()
+
+
+def test_an_engine_that_does_not_answer_is_named_once_with_since_when(world: World) -> None:
+    world.need(1)
+    world.turn()
+    world.cluster.mute = "squeue failed"
+    world.pass_time(10)
+    assert re.match(r"it does not answer since [0-9 :-]+ \(squeue failed\)", world.reason)
+    before = world.reason
+    world.pass_time(5)
+    assert world.reason == before
+    assert "toy" not in before.partition(";")[0]
+
+
 def test_an_estimate_that_is_beyond_sense_is_not_shown(world: World) -> None:
     world.need(1)
     world.turn()
@@ -126,6 +151,6 @@ def test_a_pilot_that_printed_nothing_may_not_have_seen_its_folder(world: World)
 
 
 def test_what_the_log_says_already_is_not_said_twice(world: World) -> None:
-    a_pilot_fails(world, "no module cuda\npilot on n1 ended: failed")
-    assert world.reason.count("pilot on n1 ended: failed") == 1
+    a_pilot_fails(world, "no module cuda\nthe pilot of toy on n1 failed")
+    assert world.reason.count("the pilot of toy on n1 failed") == 1
     assert "its log ends" not in world.reason

@@ -90,7 +90,8 @@ class ToyCluster:
     entered: list[threading.Event] = field(default_factory=list)  # for which one does or did
 
     def alive(self) -> list[str]:
-        return [token for token, job in self.jobs.items() if job.stage is not Stage.ENDED]
+        over = {Stage.ENDED, Stage.UNKNOWN}
+        return [token for token, job in self.jobs.items() if job.stage not in over]
 
     def check(self) -> None:
         """Fail where a pilot was submitted twice."""
@@ -145,7 +146,7 @@ class ToyBackend:
         with self.cluster.lock:
             self.cluster.cancelled += tokens
             for token in tokens:
-                if token in self.cluster.jobs and self.cluster.cancels:
+                if self.cluster.cancels and token in self.cluster.alive():
                     self.cluster.end(token, cause=Cause.CANCELLED)
 
     def collect(self, pilot: PilotFolder) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import cast
 
@@ -59,6 +60,7 @@ class ToyFleet:
     pilots: list[PilotLink] = field(default_factory=list)
     lost: dict[str, str] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
+    ending: float = inf  # for how long all that lives of lost pilots has been ending
     unreadable: set[str] = field(default_factory=set)
     done: list[str] = field(default_factory=list)  # tokens whose attempts are ended
     # what each turn said: how much work waits, and where attempts are
@@ -70,13 +72,17 @@ class ToyFleet:
 
     def links(self) -> Sequence[PilotLink]:
         # as a real one that has not looked since they were told to leave
-        return [link for link in self.all_links() if link.hello and not link.hello.troubles]
+        heard = [link for link in self.all_links() if link.token not in self.lost]
+        return [link for link in heard if link.hello and not link.hello.troubles]
 
     def all_links(self) -> Sequence[PilotLink]:
-        return [link for link in self.pilots if link.token not in self.lost]
+        return [link for link in self.pilots if link.token not in self.done]
 
     def given_up(self) -> Mapping[str, str]:
         return {token: why for token, why in self.lost.items() if token not in self.done}
+
+    def ending_s(self, token: str) -> float:
+        return self.ending
 
     def buried(self, token: str) -> None:
         self.done.append(token)
