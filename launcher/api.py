@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from launcher.functions.waiting import wait
     from launcher.planning.load import load, plan
     from launcher.planning.plan import Plan, PlannedJob
+    from launcher.system.code_digests import code_digest
     from launcher.taskfile.parser import TaskFile
 
 # A worker imports this module before it begins: what it never needs is imported when it is asked for.
@@ -75,6 +76,7 @@ _LATE = {
     "PlannedJob": "launcher.planning.plan",
     "Run": "launcher.functions.task_files",
     "TaskFile": "launcher.taskfile.parser",
+    "code_digest": "launcher.system.code_digests",
     "future": "launcher.functions.future",
     "load": "launcher.planning.load",
     "plan": "launcher.planning.load",
@@ -125,6 +127,7 @@ __all__ = [
     "VramLimit",
     "Words",
     "canonical",
+    "code_digest",
     "condition_of_test",
     "data_of_test",
     "format_bytes",

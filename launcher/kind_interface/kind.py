@@ -56,8 +56,9 @@ class Kind(Protocol):
     def sources(self) -> tuple[str, ...]:
         """Modules that decide the result and that neither `entry` nor what it imports does import.
 
-        The code of the entry's module, of these, and of all that they import in their own packages
-        is part of the job's hash. A package stands for all modules below it.
+        The code of the entry's module, of these, and of all that they need in their own packages
+        is part of the job's hash. A package stands for all modules below it. Of these modules even
+        what nothing uses counts, unless a decorator registers what is in one.
         """
 
     @property

@@ -8,6 +8,7 @@ from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 
 from launcher.ids import NO_WORDS, Words
+from launcher.system.code_digests import WHOLE
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
 _encode_once = lru_cache(maxsize=256)(encode_basestring_ascii)  # of kilobytes that many jobs share
@@ -18,11 +19,15 @@ class Code:
     """The code that does a job's work."""
 
     entry: str  # "module:function"; '' of a program
-    sources: Mapping[str, str]  # module → digest of its code
-    text: str = field(init=False, compare=False)  # the sources as JSON
+    sources: Mapping[str, str]  # module → digest of its code; and that of all of it
+    text: str = field(init=False, compare=False)  # of the sources, what enters a hash
+    name: str = field(init=False, compare=False)  # likewise of the entry
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "text", json.dumps(dict(self.sources), sort_keys=True))
+        whole = self.sources.get(WHOLE)  # of what earlier versions queued there is none
+        text = json.dumps(dict(self.sources), sort_keys=True) if whole is None else whole
+        object.__setattr__(self, "text", text)
+        object.__setattr__(self, "name", self.entry if whole is None else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +61,7 @@ class Identity:
         # the JSON of these fields in the order of their names, put together here: a plan of ten
         # thousand jobs has the same few settings and sources in each
         text = (
-            f'{{"base":{_json(self.base)},"entry":{_json(code.entry)},"given":{_list(self.given)},'
+            f'{{"base":{_json(self.base)},"entry":{_json(code.name)},"given":{_list(self.given)},'
             f'"images":{_json(self.images)},"kind":{_json(self.kind)},"model":{_json(self.model)},'
             f'"needs":{_list(sorted(needs))},"settings":{_encode_once(settings)},'
             f'"sources":{_encode_once(code.text)}'

@@ -3,10 +3,19 @@
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from launcher.errors import Place, Problem, TaskFileError, UsageError, nearest
+from launcher.errors import (
+    Place,
+    Problem,
+    Severity,
+    TaskFileError,
+    UsageError,
+    counted,
+    nearest,
+)
 from launcher.ids import Words
 from launcher.kinds import find_kinds
 from launcher.planning.plan import Plan, PlannedJob
@@ -62,12 +71,22 @@ def plan(task: TaskFile, *, root: str | Path | None = None) -> Plan:
         task,
         root=Path(os.path.normpath(Path.cwd() / (root or "."))),
         exists=Path.exists,
-        digest=code.digest,
+        code=code.code,
         content=content_digest,
-        closure=code.closure,
     )
     code.save()
-    return made
+    return replace(made, warnings=(*made.warnings, *_unread(code))) if code.unread else made
+
+
+def _unread(code: CodeIndex) -> Iterator[Problem]:
+    """Give a warning that names the modules of which only the bytes are known."""
+    yield Problem(
+        code="unread-code",
+        message=f"the code of {counted(len(code.unread), 'module')} cannot be read as Python: any change "
+        "of the file, and a move, make the jobs run again that need it",
+        severity=Severity.WARNING,
+        notes=tuple(f"{module}: {file}" for module, file in sorted(code.unread.items())),
+    )
 
 
 def read_taskfile(path: Path, context: ParseContext) -> TaskFile:

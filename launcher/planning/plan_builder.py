@@ -1,11 +1,11 @@
 """A task file worked out: every job with its files, its needs and its hash.
 
-Pure but for five callables among its arguments, which tell whether a path exists and is a folder, which
-modules a kind's work imports, what their code is, and what is in a file that no job makes.
+Pure but for four callables among its arguments, which tell whether a path exists and is a folder, which
+code does a kind's work, and what is in a file that no job makes.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -28,7 +28,6 @@ from launcher.planning.plan import Plan, PlannedJob, PlannedShare
 from launcher.planning.planned_job import (
     JobFiles,
     Variant,
-    code_of,
     files_of,
     planned_job,
     variant_of,
@@ -48,9 +47,8 @@ def build_plan(
     *,
     root: Path,
     exists: Callable[[Path], bool],
-    digest: Callable[[str], str],
+    code: Callable[[str, tuple[str, ...]], Mapping[str, str]],
     content: Callable[[Path], str],
-    closure: Callable[[tuple[str, ...]], Collection[str]] = tuple,
     is_folder: Callable[[Path], bool] = Path.is_dir,
 ) -> Plan:
     """Work out every job of a task file.
@@ -59,9 +57,8 @@ def build_plan(
         task: the file.
         root: absolute; relative paths in settings start here, results lie in <root>/runs/<name>.
         exists: tells whether a path is there.
-        digest: gives a digest of the code of a module.
+        code: gives digests of the code that does some work, see `CodeIndex.code`.
         content: gives a digest of an input that is there and that no job makes.
-        closure: gives modules with all those of their laboratory that they import.
         is_folder: tells whether a path that is there is a folder.
 
     Raises:
@@ -69,7 +66,12 @@ def build_plan(
     """
     folders = ProgramFolders(root, there := ExistenceCache(exists), ExistenceCache(is_folder))
     builder = _PlanBuilder(
-        task, root, there, cache(content), partial(code_of, closure, digest), folders
+        task,
+        root,
+        there,
+        cache(content),
+        lambda entry, roots: Code(entry, code(entry, roots)),
+        folders,
     )
     for step in builder.ordered(expand(task, builder.on_disk, builder.is_there, builder.problems)):
         builder.enter(step)

@@ -1,6 +1,6 @@
 """One job of a plan, made from its step: its files, the code of its kind, what it asks for."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,23 +55,6 @@ def variant_of(step: Step, code: Callable[[str, tuple[str, ...]], Code]) -> Vari
         resources=resources_of(step.request, kind.role, has_entry=bool(kind.entry)),
         signature=signature_of(kind, values, step.request.resources.gpus) if kind.entry else "",
     )
-
-
-def code_of(
-    closure: Callable[[tuple[str, ...]], Collection[str]],
-    digest: Callable[[str], str],
-    entry: str,
-    roots: tuple[str, ...],
-) -> Code:
-    """Return the code that does a job's work.
-
-    Args:
-        closure: gives modules with all those of their laboratory that they import.
-        digest: gives a digest of the code of a module.
-        entry: the function that does it; '' of a program.
-        roots: the modules that its kind imports.
-    """
-    return Code(entry, {module: digest(module) for module in closure(roots)})
 
 
 def words_of(step: Step, words: Words) -> Words:

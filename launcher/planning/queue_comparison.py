@@ -16,12 +16,14 @@ from launcher.planning.plan import Plan, PlannedJob, Savings
 from launcher.states import OPEN, State
 from launcher.store.connection import known_record
 from launcher.store.rows import JobRow
+from launcher.system.code_digests import WHOLE
 from launcher.system.files import Json, Stamp
 from launcher.taskfile.header import WARM_START, Reuse
 
 MOST_CHANGES = 3  # listed in a reason, which is one line
 LONGEST_VALUE = 40  # characters of a setting that was changed
 ACCEPT_CODE = "--accept-code"
+BY_FILES = "code that an earlier version identified by its files"
 
 
 class Action(StrEnum):
@@ -44,6 +46,7 @@ class ComparedJob:
     other_code: bool = False  # it was done with other code, and nothing else is different
     options: tuple[str, ...] = ()  # that it waits with as they were, and not as the plan has them
     modules: tuple[str, ...] = ()  # whose code is another than when it was queued last
+    is_by_files: bool = False  # its code was identified by an earlier version, in another way
     number: int | None = None  # its job in the queue, None where it is new
     shared: tuple[str, ...] = ()  # names of jobs that do work of it for others, too
 
@@ -107,8 +110,9 @@ def compare_with_queue(
             compared = _compare_known(
                 job, accepted_row, stamp, again=again, forced=forced, modules=modules
             )
-            if modules:
-                compared = replace(compared, modules=modules)
+            if row.hash != job.hash:
+                by_files = _is_by_files(row.spec.sources)
+                compared = replace(compared, modules=modules, is_by_files=by_files)
         if job.name in other_code:
             compared = replace(compared, other_code=True)
         compared_jobs[job.name] = compared
@@ -279,13 +283,7 @@ def _changes(
         for key in settings
         if key not in but
     ]
-    if len(modules) > MOST_CHANGES:
-        changes.append(f"code of {len(modules)} modules")
-    else:
-        changes += [
-            f"{module} {_digest(before.sources.get(module))} → {_digest(job.sources.get(module))}"
-            for module in modules
-        ]
+    changes += _code_changes(job, row, modules)
     if job.images != before.images:
         changes.append(f"images {before.images} → {job.images}")
     words = read_words(before.words)
@@ -297,11 +295,38 @@ def _changes(
     return changes or ([] if settings else ["its inputs changed"])
 
 
-def _other_modules(job: PlannedJob, row: JobRow) -> tuple[str, ...]:
-    """Return the modules whose code differs from what the queue has, removed ones last."""
+def _code_changes(job: PlannedJob, row: JobRow, modules: Sequence[str]) -> list[str]:
+    """Return in a few words each what of the code differs: `modules`, or what none of them shows."""
     before = row.spec.sources
-    names = dict.fromkeys((*job.sources, *before))
-    return tuple(name for name in names if before.get(name) != job.sources.get(name))
+    if before.get(WHOLE) == job.sources.get(WHOLE):
+        return []
+    if len(modules) > MOST_CHANGES:
+        return [f"code of {len(modules)} modules"]
+    if not modules:
+        return [BY_FILES if _is_by_files(before) else "other code"]
+    return [
+        f"{module} {_digest(before.get(module))} → {_digest(job.sources.get(module))}"
+        for module in modules
+    ]
+
+
+def _other_modules(job: PlannedJob, row: JobRow) -> tuple[str, ...]:
+    """Return the modules whose code differs from what the queue has, removed ones last.
+
+    What was only moved is no change; and what an earlier version said of modules cannot be compared.
+    """
+    before, now = row.spec.sources, job.sources
+    if before.get(WHOLE) == now.get(WHOLE) or _is_by_files(before):
+        return ()
+    known, present = set(before.values()), set(now.values())
+    changed = [name for name in now if name != WHOLE and now[name] not in known]
+    removed = [name for name in before if name not in now and before[name] not in present]
+    return (*changed, *removed)
+
+
+def _is_by_files(sources: Mapping[str, str]) -> bool:
+    """Tell whether an earlier version identified a job's code: by the files in which it lay."""
+    return bool(sources) and WHOLE not in sources
 
 
 def _shown(settings: Mapping[str, Json], key: str) -> str:

@@ -9,7 +9,7 @@ from launcher.errors import counted
 from launcher.planning.estimates import Estimate, wants_gpu
 from launcher.planning.plan import Plan, PlannedJob, Savings
 from launcher.planning.preview import Preview
-from launcher.planning.queue_comparison import ACCEPT_CODE, Action, ComparedJob
+from launcher.planning.queue_comparison import ACCEPT_CODE, BY_FILES, Action, ComparedJob
 from launcher.screens.format import columns, harmless
 from launcher.screens.plan_preview import kinds_table, prospects
 from launcher.system.git import WorkTree
@@ -92,15 +92,24 @@ def other_code(compared_jobs: Iterable[ComparedJob], *, queued: bool = False) ->
     jobs = again or changed
     if not jobs:
         return ""
-    modules = sorted({module for compared in jobs for module in compared.modules})
-    of = ", ".join(modules) if len(modules) <= MOST_MODULES else f"{len(modules)} modules"
     was = f"{counted(len(jobs), 'job')} {'was' if len(jobs) == 1 else 'were'} done with other code"
+    was += _which_code(jobs)
     if not again:
-        return f"{was} ({of}); {ACCEPT_CODE} keeps what came of it"
-    same = f"{was} ({of}), with the same settings and inputs, and"
+        return f"{was}; {ACCEPT_CODE} keeps what came of it"
+    same = f"{was}, with the same settings and inputs, and"
     if queued:
         return f"{same} run again; {ACCEPT_CODE} would have kept what came of it"
     return f"{same} would run again; {ACCEPT_CODE} keeps what came of it"
+
+
+def _which_code(jobs: Sequence[ComparedJob]) -> str:
+    """Tell in parentheses what of the code differs, where it is known."""
+    modules = sorted({module for compared in jobs for module in compared.modules})
+    which = [", ".join(modules) if len(modules) <= MOST_MODULES else f"{len(modules)} modules"]
+    if any(compared.is_by_files for compared in jobs):
+        which.append(BY_FILES)
+    text = "; ".join(filter(None, which))
+    return f" ({text})" if text else ""
 
 
 def other_options(compared_jobs: Iterable[ComparedJob]) -> str:

@@ -47,7 +47,7 @@ def a_plan(
 ) -> Plan:
     task = read(text, *settings, files=files, environment=environment, kinds=kinds)
     return build_plan(
-        task, root=ROOT, exists=lambda _: False, digest=lambda _: "d", content=lambda _: "c"
+        task, root=ROOT, exists=lambda _: False, code=lambda *_: {"": "d"}, content=lambda _: "c"
     )
 
 

@@ -38,7 +38,7 @@ def a_plan(text: str = TOYS) -> Plan:
         parse(text, file="toys.yaml", context=ParseContext(kinds=KINDS)),
         root=Path("/project"),
         exists=lambda _: False,
-        digest=lambda _: "d",
+        code=lambda _, roots: {"": "d", **dict.fromkeys(roots, "d")},
         content=lambda _: "c",
     )
 

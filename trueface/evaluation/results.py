@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trueface.runtime import paths
+from trueface.runtime.code import code_digest
 from trueface.runtime.files import Json, read_json, write_json
 from trueface.runtime.ids import model_folder_name
 
 KEPT = "results.json"  # in the run's folder
-METRICS = Path(__file__).parent / "metrics"  # their code: a metric added or changed is measured
+MEASURED_BY = "trueface.evaluation.result_rows:compare"  # its code: a metric added is measured
 # of its rows; 2: with precision to TPR at 1 % FPR; 3: intervals over sources; 4: calibrated measures,
 # conditions, videos; 5: what was not run; 6: the method of each model
 KEPT_SCHEMA = 6
@@ -108,9 +109,7 @@ def _reason(run_folder: Path, model: str, data: str) -> str:
 
 def _mark(run_folder: Path, tests: Sequence[tuple[str, str]]) -> str:
     """Return what changes when a row of the table may change."""
-    digest = hashlib.sha256(str(KEPT_SCHEMA).encode())
-    for path in sorted(METRICS.glob("*.py")):
-        digest.update(path.read_bytes())
+    digest = hashlib.sha256(f"{KEPT_SCHEMA} {code_digest(MEASURED_BY)}".encode())
     folders = {model: run_folder / model_folder_name(model) for model, _ in tests}
     summaries = {model: paths.summary(folder) for model, folder in folders.items()}
     for model, data in tests:

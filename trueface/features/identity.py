@@ -3,27 +3,27 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import PIL
 import simplejpeg
 
-import trueface
 from trueface.data.dataset import ImageSet
 from trueface.features.body import FrozenBody
 from trueface.features.shard import BODY_DIGITS
+from trueface.runtime.code import code_digest
 from trueface.runtime.files import Json
 
 SCHEMA = 1
-PACKAGE = Path(trueface.__file__).parent
-# folders whose code makes pixels or features; sub-folders where they are named
+# what makes pixels and features; and packages of which a setting names the modules
 CODE = (
-    "corruptions", "corruptions/kinds", "data", "data/augmentations", "data/forging",
-    "data/forging/types", "data/loading", "data/qualities", "models", "models/architectures",
-    "models/statistics", "features",
-)  # fmt: skip
+    "trueface.features.bank:Bank",
+    "trueface.corruptions.kinds",
+    "trueface.data.augmentations",
+    "trueface.data.forging.types",
+    "trueface.data.qualities",
+    "trueface.models.architectures",
+)
 
 
 def identity_of(body: FrozenBody, image_set: ImageSet, view: int) -> dict[str, Json]:
@@ -37,7 +37,7 @@ def identity_of(body: FrozenBody, image_set: ImageSet, view: int) -> dict[str, J
     facts: dict[str, Json] = {
         "schema": SCHEMA,
         **body.identity,
-        "code_sha256": _code_sha256(),
+        "code_sha256": code_digest(*CODE),
         "numpy": np.__version__,
         "pillow": PIL.__version__,
         "simplejpeg": str(getattr(simplejpeg, "__version__", "")),
@@ -75,12 +75,3 @@ def row_keys(
         facts = f"{'' if transform.is_test else name}\n{position in image_set.stamped:d}\n{own}"
         keys.append(hashlib.sha256(facts.encode(errors="surrogateescape") + sha256).digest())
     return tuple(keys)
-
-
-@lru_cache(maxsize=1)  # what is imported does not change while a process runs
-def _code_sha256() -> str:
-    digest = hashlib.sha256()
-    for folder in CODE:
-        for path in sorted((PACKAGE / folder).glob("*.py")):
-            digest.update(f"{folder}/{path.name}\n".encode() + path.read_bytes())
-    return digest.hexdigest()

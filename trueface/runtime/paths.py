@@ -19,6 +19,7 @@ metrics/<data>.json            what follows from the scores
 conditions/                    the same two of tests under conditions, such as corrupted images:
                                <model>_vs_<data>@<conditions>.csv, <data>@<conditions>.json
 unlearning.json                what an unlearning did and took: see `trueface.unlearning.record`
+erasing.json                   what an erasing did and took
 answers/before.npz             the base's logits of what was forgotten, kept, checked and tested
 answers/after.npz              the same of the model
 plane.npz                      features of some samples in a plane, before and after
@@ -186,6 +187,11 @@ def metrics(folder: Path, data: str) -> Path:
 def unlearning(folder: Path) -> Path:
     """Return the record of an unlearning: what it did, and its cost."""
     return folder / "unlearning.json"
+
+
+def erasing(folder: Path) -> Path:
+    """Return the file that says what an erasing did and took."""
+    return folder / "erasing.json"
 
 
 def answers_before(folder: Path) -> Path:

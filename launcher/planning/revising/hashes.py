@@ -53,10 +53,11 @@ class Rehash:
         old = [need.hash for need in needs]
         new = [self.hashes.get(need.id, need.hash) for need in needs]
         text_before, text_after = _decisive(job, before), _decisive(job, after)
-        code = code or _code(row)
-        if text_before == text_after and old == new and dict(code.sources) == row.spec.sources:
+        code_before = _code(row)
+        code = code or code_before
+        if text_before == text_after and old == new and code.text == code_before.text:
             return
-        if identity.digest(_code(row), text_before, old) == row.hash:
+        if identity.digest(code_before, text_before, old) == row.hash:
             self.hashes[row.id] = self._identity(job, after, needs).digest(code, text_after, new)
             return
         text = "\n".join([row.hash, text_after, code.text, *new])

@@ -14,7 +14,6 @@ from launcher.kind_interface.kind import Role
 from launcher.kinds import program_cost, roots_of, signature_of
 from launcher.planning.identity import Code
 from launcher.planning.load import content_digest
-from launcher.planning.planned_job import code_of
 from launcher.planning.revising.form_values import option_text
 from launcher.planning.revising.hashes import Rehash
 from launcher.planning.revising.queued_job import QueuedJob, queued_job
@@ -151,9 +150,8 @@ def _with_settings(
 def _code_now(job: QueuedJob, after: JobValues) -> Code:
     """Return the code that does a job's work: other settings may choose other modules."""
     index = CodeIndex(user_cache())
-    code = code_of(
-        index.closure, index.digest, job.row.spec.entry, roots_of(job.kind, after.settings)
-    )
+    entry = job.row.spec.entry
+    code = Code(entry, index.code(entry, roots_of(job.kind, after.settings)))
     index.save()
     return code
 

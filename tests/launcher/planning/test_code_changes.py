@@ -9,8 +9,15 @@ import pytest
 from launcher.errors import UsageError
 from launcher.planning.plan import Plan
 from launcher.planning.plan_builder import build_plan
-from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, compare_with_queue
+from launcher.planning.queue_comparison import (
+    BY_FILES,
+    Action,
+    ComparedJob,
+    Comparison,
+    compare_with_queue,
+)
 from launcher.planning.submit import Submitted, submit
+from launcher.screens.plan_view import other_code
 from launcher.states import Done
 from launcher.store.queue import Store
 from tests.build import a_context, claimed
@@ -20,13 +27,17 @@ FILE = "train: [{data: dot:pre, poison: [0, 50]}, {data: line:pre, poison: 50}]\
 
 
 def a_plan(
-    text: str = FILE, *said: str, code: str = "old", kinds: Mapping[str, Any] = KINDS
+    text: str = FILE,
+    *said: str,
+    code: str | Mapping[str, str] = "old",
+    kinds: Mapping[str, Any] = KINDS,
 ) -> Plan:
+    digests = {"": code} if isinstance(code, str) else code
     return build_plan(
         read(text, *said, kinds=kinds),
         root=ROOT,
         exists=lambda _: True,
-        digest=lambda _: code,
+        code=lambda *_: digests,
         content=lambda _: "c",
     )
 
@@ -108,6 +119,53 @@ def test_a_job_that_a_kept_one_needs_and_that_runs_again_takes_it_along(done: St
         "train/dot:pre",
         "test/dot:pre/real:pre",
     }
+
+
+def test_code_that_was_only_moved_is_the_same_and_says_nothing(store: Store) -> None:
+    queue(store, a_plan(code={"": "same", "lab.work": "a1", "lab.loss": "b1"}))
+    finish(store)
+    moved = judged(store, a_plan(code={"": "same", "lab.work": "a1", "lab.deep.losses": "b1"}))
+    assert {(one.action, one.modules, one.changes) for one in moved.values()} == {
+        (Action.CACHED, (), ())
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "modules", "change"),
+    [
+        ({"": "new", "lab.work": "a1", "lab.loss": "b2"}, ("lab.loss",), "lab.loss b1… → b2…"),
+        ({"": "new", "lab.work": "a1", "lab.far": "b1"}, (), "other code"),
+        ({"": "new", "lab.work": "a1"}, ("lab.loss",), "lab.loss b1… → absent"),
+        ({"": "new", "lab": "a2", "lab.far": "b1"}, ("lab", "lab.work"), "lab absent → a2…"),
+    ],
+)
+def test_a_change_names_modules_that_were_changed_and_none_that_was_moved(
+    store: Store, code: Mapping[str, str], modules: tuple[str, ...], change: str
+) -> None:
+    queue(store, a_plan(code={"": "old", "lab.work": "a1", "lab.loss": "b1"}))
+    finish(store)
+    compared = judged(store, a_plan(code=code))["train/dot:pre"]
+    assert (compared.modules, compared.changes[0]) == (modules, change)
+    assert compared.other_code
+
+
+def test_code_that_an_earlier_version_identified_by_files_is_accepted_and_said_once(
+    store: Store,
+) -> None:
+    queue(store, a_plan(code={"lab.work": "a1", "lab.loss": "b1"}))
+    finish(store)
+    now = {"": "new", "lab.work": "a1", "lab.loss": "b1"}
+    compared = judged(store, a_plan(code=now))
+    assert all(one.other_code and one.is_by_files for one in compared.values())
+    assert {one.changes[0] for one in compared.values()} == {BY_FILES}
+    count = len(compared)
+    assert other_code(compared.values()) == (
+        f"{count} jobs were done with other code ({BY_FILES}), with the same settings and inputs, "
+        "and would run again; --accept-code keeps what came of it"
+    )
+    assert queue(store, a_plan(code=now), accept_code=True).accepted == count
+    again = judged(store, a_plan(code=now))
+    assert {one.action for one in again.values()} == {Action.CACHED}
 
 
 def test_a_setting_that_is_new_and_has_its_default_counts_as_code(done: Store) -> None:

@@ -48,5 +48,13 @@ def test_a_hash_is_that_of_the_sorted_json_of_all_fields(base: str | None, words
     assert made.hash == hashlib.sha256(text.encode()).hexdigest()
 
 
+def test_of_code_with_a_digest_of_all_of_it_neither_modules_nor_the_entry_s_place_count() -> None:
+    code = Code(ENTRY, {"": "2" * 32, **SOURCES})
+    moved = Code("lab.deep.work:train", {"": "2" * 32, "lab.deep": "1" * 8})
+    other = Code(ENTRY, {"": "3" * 32, **SOURCES})
+    assert identity(code=code).hash == identity(code=moved).hash
+    assert len({identity(code=each).hash for each in (code, other, Code(ENTRY, SOURCES))}) == 3
+
+
 def test_a_job_s_name_is_no_part_of_its_hash() -> None:
     assert identity(job="train/other").hash == identity().hash

@@ -195,14 +195,18 @@ def test_phases_choose_kinds_of_jobs_and_change_no_hash(phases: str, wanted: lis
 def test_what_phases_leave_out_is_missing_unless_it_is_there() -> None:
     task = read(f"{STUDY}phases: [test]\n")
     made = build_plan(
-        task, root=ROOT, exists=lambda _: False, digest=lambda _: "d", content=lambda _: "c"
+        task, root=ROOT, exists=lambda _: False, code=lambda *_: {"": "d"}, content=lambda _: "c"
     )
     told = "\n".join(str(one) for one in made.warnings)
     for model in ("dot:pre", "dot:pre%20", "dot:pre%20~pgu"):
         assert f"runs/x/{model}/model.json" in told
     models = {ROOT / f"runs/x/{one}/model.json" for one in ("dot:pre", "dot:pre%20")}
     made = build_plan(
-        task, root=ROOT, exists=models.__contains__, digest=lambda _: "d", content=lambda _: "c"
+        task,
+        root=ROOT,
+        exists=models.__contains__,
+        code=lambda *_: {"": "d"},
+        content=lambda _: "c",
     )
     told = "\n".join(str(one) for one in made.warnings)
     assert "runs/x/dot:pre/model.json" not in told

@@ -46,7 +46,7 @@ def a_plan(
         ),
         root=ROOT,
         exists=lambda path: path in found,
-        digest=lambda _: digest,
+        code=lambda *_: {"": digest},
         content=lambda _: content,
     )
 

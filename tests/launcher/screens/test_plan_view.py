@@ -382,7 +382,7 @@ def test_what_was_done_before_is_told_with_its_time_and_what_was_changed(
 def test_a_changed_job_tells_settings_modules_words_and_needs(store: Store) -> None:
     made = a_plan()
     sample, train = made.jobs[:2]
-    code = Code(train.entry, {"tests.launcher.toylab": "a81d2222"})
+    code = Code(train.entry, {"": "other", "tests.launcher.toylab": "a81d2222"})
     before = replace(
         train,
         identity=replace(train.identity, settings="other", code=code),

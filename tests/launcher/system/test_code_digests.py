@@ -1,44 +1,251 @@
+"""Which code decides a result, and that only what it says counts, and not where it lies."""
+
 import json
+import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from launcher.errors import UsageError
 from launcher.kind_interface.settings import Settings
 from launcher.kinds import installed, roots_of
-from launcher.system.code_digests import ABSENT, CodeIndex, read_code
+from launcher.system.code_digests import ABSENT, WHOLE, CodeIndex, code_digest
 from tests.launcher.toylab import laboratory
 
-MODULE = '''\
+# a small laboratory, and edits of it: each has the text before and after in a file, or new files
+LAB = {
+    "lab/__init__.py": "",
+    "lab/work.py": '''\
 """What it is for."""
 
-import os
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-NAME = "#1"  # of the thing
+from torch.nn import functional
+from torch.utils import checkpoint as unused_library
+
+from lab import loss, registry
+from lab.shapes import Square, area
+from lab.steps import step
+
+if TYPE_CHECKING:
+    from lab.typed import Batch
+
+RATE = 0.1  # per step
+NAMES = ["#1"]
+log = logging.getLogger(__name__)
 
 
-def twice(value):
-    """Return the double."""
-    return value * 2
-'''
-# what says the same, and what does not, each in the place of something
-ALIKE = {
-    '"""What it is for."""': '"""Another word for it,\n\nand more."""',
-    "  # of the thing": "",
-    "import os\n": "import os\n\n    # why\n\n",
-    '    """Return the double."""\n': "",
-    "NAME =": '__version__ = "9"\nNAME =',
-    "value * 2\n": "value * 2   \n\n\n",
+@dataclass(frozen=True)
+class Facts(Square):
+    """Facts."""
+
+    name: str
+    size: int = 3
+
+
+@registry.register("train", mean=True)
+def train(job: Batch, rate: float = 0.5, *, more: int = RATE) -> Facts:
+    """Train."""
+    from lab.late import late
+
+    value = functional.relu(loss.measured(job, rate))
+    for number in range(2):
+        value = step(value, number)
+    late(registry.KNOWN)
+    return Facts(name=str(more), size=area(value))
+
+
+def count(values):
+    return [value for value in values if value not in NAMES]
+
+
+NAMES.append("two")
+print(count(NAMES))
+''',
+    "lab/loss.py": '''\
+"""The loss."""
+
+from .shapes import area
+from .steps import step
+
+SCALE = 2.0
+
+
+def measured(job: object, rate: float) -> float:
+    return half(area(job)) * SCALE + rate + step(1, 2)
+
+
+def half(value):
+    global SCALE
+    SCALE = 1.0
+    return value / 2
+
+
+def alone(value):
+    """Nothing calls this."""
+    return value
+''',
+    "lab/shapes.py": '''\
+"""Shapes."""
+
+
+class Square:
+    side: int = 1
+
+
+def area(shape: object) -> float:
+    return getattr(shape, "side", Square.side) ** 2
+''',
+    "lab/steps.py": "def step(value, number):\n    return value + number\n",
+    "lab/other_steps.py": "def step(value, number):\n    return value - number\n",
+    "lab/late.py": "import lab.other_steps\n\n\ndef late(known):\n    return len(known)\n",
+    "lab/typed.py": "class Batch:\n    pass\n",
+    "lab/registry.py": """\
+KNOWN = {}
+
+
+def register(name: str, *, mean: bool):
+    def kept(function):
+        KNOWN[name] = function
+        return function
+
+    return kept
+""",
 }
-OTHERWISE = {
-    '"#1"': '"#2"',
-    "value * 2": "value * 3",
-    "    return": "    value += 1\n    return",
-    "import os": "import sys",
-    "twice(value)": "twice(value=1)",
-}
+Edit = Mapping[str, tuple[str, str] | str | None]  # None: the file is gone
+SAME: Mapping[str, Edit] = {
+    "another docstring": {"lab/work.py": ('"""Train."""', '"""Word\n\n    for word."""')},
+    "no docstring": {"lab/work.py": ('    """Facts."""\n\n', "")},
+    "a docstring that names what is unused": {"lab/loss.py": ('"""The loss."""', '"""alone"""')},
+    "a comment": {"lab/work.py": ("  # per step", "")},
+    "another format": {
+        "lab/work.py": ('(name=str(more), size=area(value))', '(\n        name=str(\n more), size=area(value),\n    )')
+    },
+    "a version": {"lab/work.py": ("RATE =", '__version__ = "9"\nRATE =')},
+    "an unused function": {"lab/steps.py": ("def step", "def unused(a=1):\n    return a\n\n\ndef step")},
+    "no unused function": {
+        "lab/loss.py": ('\n\ndef alone(value):\n    """Nothing calls this."""\n    return value\n', "")
+    },
+    "an unused class": {
+        "lab/steps.py": (
+            "def step",
+            "import dataclasses as d\n@d.dataclass(frozen=True)\nclass Unused:\n    a: int = 1\n\n"
+            "    @property\n    def b(self):\n        return print(self.a)\n\n\ndef step",
+        )
+    },
+    "other order": {
+        "lab/loss.py": (LAB["lab/loss.py"], LAB["lab/loss.py"].replace("SCALE = 2.0\n", "") + "\n\nSCALE = 2.0\n")
+    },
+    "an alias": {
+        "lab/work.py": (LAB["lab/work.py"], LAB["lab/work.py"].replace("import step", "import step as go").replace("step(v", "go(v"))
+    },
+    "an attribute of a module": {
+        "lab/work.py": (
+            LAB["lab/work.py"],
+            LAB["lab/work.py"].replace("from lab.steps import step", "import lab.steps").replace("step(v", "lab.steps.step(v"),
+        )
+    },
+    "a name of a module": {
+        "lab/work.py": (
+            LAB["lab/work.py"],
+            LAB["lab/work.py"].replace("from lab import loss, ", "from lab.loss import measured as m\nfrom lab import ").replace("loss.measured(", "m("),
+        )
+    },
+    "an absolute import": {"lab/loss.py": ("from .shapes", "from lab.shapes")},
+    "an attribute of a library": {
+        "lab/work.py": (
+            LAB["lab/work.py"],
+            LAB["lab/work.py"].replace("from torch.nn import functional\n", "import torch.nn\n").replace("functional.relu", "torch.nn.functional.relu"),
+        )
+    },
+    "an import at the top": {
+        "lab/work.py": (
+            LAB["lab/work.py"],
+            LAB["lab/work.py"].replace("    from lab.late import late\n\n", "").replace("from lab.steps", "from lab.late import late\nfrom lab.steps"),
+        )
+    },
+    "a renamed module": {
+        "lab/steps.py": None,
+        "lab/deep/__init__.py": "",
+        "lab/deep/walk.py": LAB["lab/steps.py"],
+        "lab/work.py": ("from lab.steps", "from lab.deep.walk"),
+        "lab/loss.py": ("from .steps", "from .deep.walk"),
+    },
+    "a re-export": {
+        "lab/__init__.py": ("", "from lab.steps import step as step\n"),
+        "lab/work.py": ("from lab.steps", "from lab"),
+    },
+    "merged modules": {
+        "lab/steps.py": None,
+        "lab/shapes.py": (LAB["lab/shapes.py"], LAB["lab/steps.py"] + LAB["lab/shapes.py"]),
+        "lab/work.py": ("from lab.steps", "from lab.shapes"),
+        "lab/loss.py": ("from .steps", "from .shapes"),
+    },
+    "a merged importer": {
+        "lab/loss.py": None,
+        "lab/shapes.py": (
+            LAB["lab/shapes.py"],
+            LAB["lab/shapes.py"] + LAB["lab/loss.py"].replace("from .shapes import area\n", ""),
+        ),
+        "lab/work.py": (
+            LAB["lab/work.py"],
+            LAB["lab/work.py"].replace("from lab import loss, registry", "from lab import registry, shapes").replace("loss.measured", "shapes.measured"),
+        ),
+    },
+    "a split module": {
+        "lab/squares.py": '"""Squares."""\n\n\nclass Square:\n    side: int = 1\n',
+        "lab/shapes.py": ("class Square:\n    side: int = 1\n", "from lab.squares import Square\n"),
+    },
+    "an import that nothing uses": {"lab/work.py": ("import loss, reg", "import loss, steps, reg")},
+}  # fmt: skip
+OTHER: Mapping[str, Edit] = {
+    "a function elsewhere, with a global of that place": {
+        "lab/halves.py": "def half(value):\n    global SCALE\n    SCALE = 1.0\n    return value / 2\n",
+        "lab/loss.py": (
+            "def half(value):\n    global SCALE\n    SCALE = 1.0\n    return value / 2\n",
+            "from .halves import half\n",
+        ),
+    },
+    "a constant": {"lab/loss.py": ("SCALE = 2.0", "SCALE = 3.0")},
+    "a constant's type": {"lab/loss.py": ("SCALE = 2.0", "SCALE = 2")},
+    "a default": {"lab/work.py": ("rate: float = 0.5", "rate: float = 0.6")},
+    "a keyword's default": {"lab/work.py": ("more: int = RATE", "more: int = 1")},
+    "a field": {"lab/work.py": ("    size: int = 3", "    size: int = 4")},
+    "an added field": {"lab/work.py": ("    size: int = 3", "    size: int = 3\n    new: int = 0")},
+    "an annotation": {"lab/work.py": ("rate: float =", "rate: int =")},
+    "a decorator's argument": {"lab/work.py": ("mean=True", "mean=False")},
+    "a decorator": {"lab/work.py": ("@dataclass(frozen=True)\n", "")},
+    "a base class": {"lab/work.py": ("class Facts(Square)", "class Facts")},
+    "a base's field": {"lab/shapes.py": ("side: int = 1", "side: int = 2")},
+    "a statement at the top": {"lab/work.py": ('NAMES.append("two")', 'NAMES.append("three")')},
+    "one more statement": {"lab/work.py": ("RATE =", "print()\nRATE =")},
+    "the same statement twice": {"lab/work.py": ("print(count", "NAMES.append('two')\nprint(count")},
+    "no statement": {"lab/work.py": ('NAMES.append("two")\n', "")},
+    "no global": {"lab/loss.py": ("    global SCALE\n", "")},
+    "a comprehension": {"lab/work.py": ("if value not in NAMES", "if value in NAMES")},
+    "another indentation": {"lab/work.py": ("    late(registry", "        late(registry")},
+    "a text with #": {"lab/work.py": ('"#1"', '"#2"')},
+    "a library's name": {
+        "lab/work.py": ("from torch.nn import functional", "from torch.nn import modules as functional")
+    },
+    "a library's function": {"lab/work.py": ("functional.relu", "functional.elu")},
+    "an unused library": {"lab/work.py": ("from torch.utils import checkpoint as unused_library\n", "")},
+    "an import from another module of ours": {"lab/work.py": ("from lab.steps", "from lab.other_steps")},
+    "an import in another module": {"lab/loss.py": ("from .steps", "from .other_steps")},
+    "what a module's function does": {"lab/steps.py": ("value + number", "value * number")},
+    "what a type is": {"lab/typed.py": ("    pass", "    size: int")},
+    "a new plug-in's import": {"lab/late.py": ("import lab.other_steps", "import lab.added"), "lab/added.py": "x = 1\n"},
+    "a name in a string": {"lab/work.py": ("RATE =", 'WORD = "alone"\nRATE =')},
+    "a name as an attribute": {"lab/work.py": ("RATE =", "WORD = print.alone\nRATE =")},
+    "a name as a keyword": {"lab/work.py": ("RATE =", "WORD = dict(alone=1)\nRATE =")},
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -48,25 +255,101 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write(place: Path, files: Mapping[str, str]) -> None:
+def write(place: Path, files: Mapping[str, str | None]) -> None:
     for name, text in files.items():
         path = place / name
+        if text is None:
+            path.unlink()
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
 
-@pytest.mark.parametrize("before", ALIKE)
-def test_comments_docstrings_blank_lines_and_the_version_are_no_code(before: str) -> None:
-    other = MODULE.replace(before, ALIKE[before])
-    assert other != MODULE
-    assert read_code(other.encode()).digest == read_code(MODULE.encode()).digest
+def edited(files: Mapping[str, str], edit: Edit) -> dict[str, str | None]:
+    """Return the files that an edit writes."""
+    new: dict[str, str | None] = {}
+    for name, change in edit.items():
+        if isinstance(change, tuple):
+            before, after = change
+            assert before in files[name], f"{name} has no {before!r}"
+            assert before != after
+            new[name] = files[name].replace(before, after, 1)
+        else:
+            new[name] = change
+    return new
 
 
-@pytest.mark.parametrize("before", OTHERWISE)
-def test_any_other_change_is_one_of_the_code(before: str) -> None:
-    other = MODULE.replace(before, OTHERWISE[before])
-    assert other != MODULE
-    assert read_code(other.encode()).digest != read_code(MODULE.encode()).digest
+def whole(entry: str = "lab.work:train", *named: str) -> str:
+    return CodeIndex().code(entry, (entry.partition(":")[0], *named))[WHOLE]
+
+
+@pytest.mark.parametrize("edit", SAME)
+def test_what_says_the_same_is_the_same_code_wherever_it_lies(place: Path, edit: str) -> None:
+    write(place, LAB)
+    before = whole()
+    write(place, edited(LAB, SAME[edit]))
+    assert whole() == before
+
+
+@pytest.mark.parametrize("edit", OTHER)
+def test_any_other_change_is_one_of_the_code(place: Path, edit: str) -> None:
+    write(place, LAB)
+    before = whole()
+    write(place, edited(LAB, OTHER[edit]))
+    assert whole() != before
+
+
+# what looks a module up without a name that stands somewhere: then all of it counts
+LOOKUPS: Mapping[str, Edit] = {
+    "globals": {"lab/loss.py": ("return half(", "return globals()['ha' + 'lf'](")},
+    "vars": {"lab/loss.py": ("SCALE = 2.0", "SCALE = len(vars())")},
+    "vars of it": {"lab/work.py": ("RATE =", "ALL = vars(loss)\nRATE =")},
+    "its dictionary": {"lab/work.py": ("RATE =", "ALL = loss.__dict__\nRATE =")},
+    "an attribute by a computed name": {"lab/work.py": ("RATE =", "ONE = getattr(loss, print())\nRATE =")},
+    "the module as a value": {"lab/work.py": ("RATE =", "ONE = [loss]\nRATE =")},
+    "a string": {"lab/work.py": ("RATE =", 'ONE = __import__("lab.loss")\nRATE =')},
+    "its package": {
+        "lab/__init__.py": ("", "import pkgutil\nALL = [*pkgutil.iter_modules(__path__)]\n")
+    },
+    "its package from outside": {
+        "lab/work.py": ("RATE =", "import lab, pkgutil\nALL = pkgutil.iter_modules(lab.__path__)\nRATE =")
+    },
+    "the interpreter's modules": {"lab/loss.py": ("SCALE = 2.0", "import sys\nSCALE = sys.modules[__name__]")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", LOOKUPS)
+def test_all_of_a_module_counts_in_which_any_name_may_be_looked_up(place: Path, how: str) -> None:
+    write(place, LAB)
+    write(place, edited(LAB, LOOKUPS[how]))
+    looked_up = (place / "lab/loss.py").read_text()
+    before = whole()
+    write(place, {"lab/loss.py": looked_up.replace("def alone(value):", "def alone(value, new):")})
+    assert whole() != before
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "@print\ndef f():\n    return 1\n",
+        "import functools\n@functools.lru_cache(maxsize=1)\ndef f():\n    return 1\n",
+        "def __getattr__(name):\n    return 1\n",
+        "def f(a=print()):\n    return 1\n",
+        "class F(dict):\n    a = 1\n",
+        "class F(metaclass=print):\n    a = 1\n",
+        "class F:\n    a = print()\n    b = 1\n",
+        "class F:\n    for a in ():\n        pass\n    b = 1\n",
+        "def f():\n    return 1\nprint(f)\n",
+    ],
+)
+def test_a_definition_counts_that_does_something_when_it_is_made(
+    place: Path, definition: str
+) -> None:
+    write(place, LAB)
+    write(place, {"lab/steps.py": f"{definition}\n{LAB['lab/steps.py']}"})
+    before = whole()
+    write(place, {"lab/steps.py": f"{definition.replace('1', '2')}\n{LAB['lab/steps.py']}"})
+    assert definition.replace("1", "2") == definition or whole() != before
 
 
 @pytest.mark.parametrize(
@@ -78,11 +361,97 @@ def test_any_other_change_is_one_of_the_code(before: str) -> None:
         ("x = f'{y}#1'", "x = f'{y}#2'"),
         ("é = '#'; y = 1", "é = '#'; y = 2"),
         ("if x:\n  y()\nz()", "if x:\n  y()\n  z()"),
+        ("x = 1", "x = True"),
+        ("x = 'a'", "x = b'a'"),
+        ("x = a.b[c].d", "x = a.b[c].e"),
+        ("def f(a, /, b): 0\nf", "def f(a, b): 0\nf"),
+        ("def f(a, *, b=1): 0\nf", "def f(a, b=1): 0\nf"),
+        ("x = lambda a: a", "x = lambda b: a"),
+        ("class A:\n  b = 1\n  def f(self): return b\nA", "class A:\n  c = 1\n  def f(self): return b\nA"),
+        ("try:\n  import a\nexcept E:\n  a = 0", "try:\n  import b as a\nexcept E:\n  a = 0"),
+        ("def f(x):\n  if x:\n    from a import g\n  else:\n    from b import g\n  g()\nf",
+         "def f(x):\n  if x:\n    from b import g\n  else:\n    from a import g\n  g()\nf"),
+        ("from a import f\nx = f\ndef g(f): return f\ng", "from a import f\nx = f\ndef g(e): return f\ng"),
+        ("match a:\n  case {'b': 1, **c}: 0", "match a:\n  case {'b': 1, **d}: 0"),
+        ("match a:\n  case [b, *_]: 0", "match a:\n  case [b, *c]: 0"),
         ("broken(", "broken)"),
+        ("b'\xff'", "b'\xfe'"),
     ],
+)  # fmt: skip
+def test_texts_that_look_alike_are_different_code(place: Path, text: str, other: str) -> None:
+    digests = []
+    for each in (text, other):
+        write(place, {"lab0.py": each})
+        digests.append(whole("lab0:f"))
+    assert digests[0] != digests[1]
+
+
+def test_a_package_through_whose_modules_a_text_goes_counts_with_every_plug_in(place: Path) -> None:
+    goes = "import pkgutil\nfrom lab13 import plugs\nALL = pkgutil.iter_modules(plugs.__path__)\n"
+    write(place, {"lab13/__init__.py": "", "lab13/plugs/__init__.py": "", "lab13/work.py": goes})
+    before = whole("lab13.work:f")
+    write(place, {"lab13/plugs/one.py": "x = 1\n"})
+    assert "lab13.plugs.one" in CodeIndex().closure(["lab13.work"])
+    assert whole("lab13.work:f") != before
+
+
+DEFINITIONS = 5
+
+
+def text_of(
+    module: int, layout: Sequence[int], calls: Sequence[Sequence[int]], styles: random.Random
+) -> str:
+    """Return the text of one module of a laboratory of which each definition calls some others."""
+    own = [number for number, home in enumerate(layout) if home == module]
+    head, bodies = [], []
+    for number in own:
+        used, lines = [], []
+        for other in calls[number]:
+            home = layout[other]
+            style = styles.randrange(5)
+            if home == module:
+                used.append(f"f{other}")
+            elif style == 0:
+                head.append(f"from lab14.m{home} import f{other}")
+                used.append(f"f{other}")
+            elif style == 1:
+                head.append(f"from .m{home} import f{other} as g{other}")
+                used.append(f"g{other}")
+            elif style == 2:
+                head.append(f"import lab14.m{home}")
+                used.append(f"lab14.m{home}.f{other}")
+            elif style == 3:
+                head.append(f"from lab14 import m{home} as n{home}")
+                used.append(f"n{home}.f{other}")
+            else:
+                lines.append(f"    from lab14.m{home} import f{other}\n")
+                used.append(f"f{other}")
+        body = "".join(lines) or f'    """Number {number}."""\n'
+        bodies.append(f"def f{number}(a, b={number}):\n{body}    return [{', '.join(used)}]\n")
+    return "\n".join([*dict.fromkeys(head), *bodies])
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_what_only_looks_like_a_comment_or_a_docstring_is_code(text: str, other: str) -> None:
-    assert read_code(text.encode()).digest != read_code(other.encode()).digest
+@given(st.data())
+def test_a_digest_knows_definitions_and_no_layout(place: Path, data: st.DataObject) -> None:
+    numbers = st.integers(0, DEFINITIONS - 1)
+    others = st.lists(numbers, max_size=3, unique=True)
+    calls = data.draw(st.lists(others, min_size=DEFINITIONS, max_size=DEFINITIONS))
+    calls[0] = [*range(1, DEFINITIONS)]
+    digests = []
+    for _ in range(2):
+        layout = [0, *data.draw(st.lists(st.integers(0, 2), min_size=4, max_size=4))]
+        styles = data.draw(st.randoms(use_true_random=False))
+        for module in range(3):
+            text = text_of(module, layout, calls, styles)
+            write(place, {f"lab14/m{module}.py": text, "lab14/__init__.py": ""})
+        digests.append(whole("lab14.m0:f0"))
+    assert digests[0] == digests[1]
+    changed = (place / "lab14/m0.py").read_text().replace("b=0", "b=7")
+    write(place, {"lab14/m0.py": changed})
+    assert whole("lab14.m0:f0") != digests[0]
 
 
 def test_all_that_a_module_imports_counts_wherever_the_import_stands(place: Path) -> None:
@@ -110,6 +479,38 @@ def test_all_that_a_module_imports_counts_wherever_the_import_stands(place: Path
     assert CodeIndex().closure(["lab1.work"]) == ("lab1", *(f"lab1.{name}" for name in names))
 
 
+@pytest.mark.parametrize(
+    "named", ['"lab15.server"', '"lab15.server:main"', '"python -m lab15.server 4"', "'-m lab15.server'"]
+)  # fmt: skip
+def test_a_module_counts_that_a_string_names(place: Path, named: str) -> None:
+    write(
+        place,
+        {"lab15/__init__.py": "", "lab15/work.py": f"START = {named}\n", "lab15/server.py": ""},
+    )
+    assert "lab15.server" in CodeIndex().closure(["lab15.work"])
+
+
+def test_a_string_that_names_a_module_means_what_is_in_it(place: Path) -> None:
+    files = {
+        "lab16/__init__.py": "",
+        "lab16/work.py": 'ONE = "lab16.server"\nTWO = "lab16.client:main"\n',
+        "lab16/server.py": "def main():\n    return 1\n",
+        "lab16/client.py": "def main():\n    return 2\n",
+    }
+    write(place, files)
+    before = whole("lab16.work:f")
+    other = {"lab16/work.py": 'TWO = "lab16.server:main"\nONE = "lab16.client"\n'}
+    write(place, other)
+    assert whole("lab16.work:f") != before
+    moved = {
+        "lab16/server.py": None,
+        "lab16/desk.py": files["lab16/server.py"],
+        "lab16/work.py": files["lab16/work.py"].replace("server", "desk"),
+    }
+    write(place, moved)
+    assert whole("lab16.work:f") == before
+
+
 def test_other_packages_count_where_a_module_of_theirs_is_a_root(place: Path) -> None:
     write(
         place, {"lab2.py": "import models2\n", "models2.py": "import depths2\n", "depths2.py": ""}
@@ -123,19 +524,69 @@ def test_a_package_that_is_a_root_stands_for_all_below_it(place: Path) -> None:
     assert CodeIndex().closure(["lab3"]) == ("lab3", "lab3.a", "lab3.deep")
 
 
+def test_a_plug_in_counts_as_a_whole_unless_it_registers_itself(place: Path) -> None:
+    unused = "def unused():\n    return 1\n\n\n"
+    plugs = {
+        "lab17/bare.py": "def run():\n    return 1\n",
+        "lab17/known.py": "from lab17.work import register\n\n\n@register\ndef run():\n    return 1\n",
+    }
+    write(place, {"lab17/__init__.py": "", "lab17/work.py": "def register(f):\n    return f\n"})
+    write(place, plugs)
+    for name, counts in (("bare", True), ("known", False)):
+        before = whole("lab17.work:f", f"lab17.{name}")
+        write(place, {f"lab17/{name}.py": plugs[f"lab17/{name}.py"] + unused})
+        assert (whole("lab17.work:f", f"lab17.{name}") != before) == counts
+
+
 def test_nothing_is_imported_to_know_what_would_be(place: Path) -> None:
     write(
         place, {"lab4/__init__.py": "1 / 0", "lab4/work.py": "import lab4.more", "lab4/more.py": ""}
     )
     assert CodeIndex().closure(["lab4.work"]) == ("lab4", "lab4.more", "lab4.work")
+    assert CodeIndex().code("lab4.work:f", ["lab4.work"])
     assert "lab4" not in sys.modules
 
 
-def test_a_module_without_source_is_absent(place: Path) -> None:
+def test_a_module_that_is_not_there_is_absent(place: Path) -> None:
     write(place, {"lab5.py": "x = 1"})
-    index = CodeIndex()
-    assert [index.digest(name) for name in ("lab5.x", "nowhere.at.all", "math")] == [ABSENT] * 3
-    assert index.digest("lab5") != ABSENT
+    code = CodeIndex().code("lab5:f", ["lab5", "lab5.x", "nowhere.at.all", "time"])
+    assert {name for name, digest in code.items() if digest == ABSENT} == {
+        "lab5.x",
+        "nowhere.at.all",
+        "time",
+    }
+    assert CodeIndex().code("", ()) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("fast.so", b"\x7fELF 1"),
+        ("fast.cpython-311-x86_64-linux-gnu.so", b"\x7fELF 1"),
+        ("fast.pyc", b"code 1"),
+        ("fast.py", b"broken(\n# 1"),
+        ("fast.py", b"x = '\xff'  # 1"),
+        ("fast.py", b"x = " + b"(" * 5000 + b"1" + b")" * 5000),
+    ],
+)
+def test_code_that_cannot_be_read_counts_by_its_bytes(
+    place: Path, name: str, content: bytes
+) -> None:
+    if "cpython" in name:
+        suffix = next(iter(__import__("importlib.machinery").machinery.EXTENSION_SUFFIXES))
+        name = f"fast{suffix}"
+    write(place, {"lab18/__init__.py": "", "lab18/work.py": "from lab18.fast import f\nf()\n"})
+    path = place / "lab18" / name
+    path.write_bytes(content)
+    index = CodeIndex(place / "code.json")
+    before = index.code("lab18.work:g", ["lab18.work"])
+    index.save()
+    assert index.unread == {"lab18.fast": path}
+    again = CodeIndex(place / "code.json")
+    assert again.code("lab18.work:g", ["lab18.work"]) == before
+    assert again.unread == {"lab18.fast": path}
+    path.write_bytes(content.replace(b"1", b"2"))
+    assert CodeIndex().code("lab18.work:g", ["lab18.work"])[WHOLE] != before[WHOLE]
 
 
 def test_of_the_launcher_only_what_says_which_images_an_id_names_counts(place: Path) -> None:
@@ -150,37 +601,89 @@ def test_of_the_launcher_only_what_says_which_images_an_id_names_counts(place: P
     assert CodeIndex().closure(["lab7"]) == ("lab7",)
 
 
+def test_names_of_the_launcher_count_and_not_where_they_lie(place: Path) -> None:
+    digests = {}
+    for text in (
+        "from launcher.api import write_json\nx = write_json\n",
+        "from launcher.system.files import write_json as w\nx = w\n",
+        "from launcher.api import read_json\nx = read_json\n",
+    ):
+        write(place, {"lab19.py": text})
+        digests[text] = whole("lab19:f")
+    first, second, third = digests.values()
+    assert first == second != third
+
+
+def test_a_change_names_the_modules_that_were_changed_and_no_others(place: Path) -> None:
+    write(place, LAB)
+    before = CodeIndex().code("lab.work:train", ["lab.work"])
+    write(place, edited(LAB, OTHER["what a module's function does"]))
+    after = CodeIndex().code("lab.work:train", ["lab.work"])
+    assert {name for name in after if after[name] != before[name]} == {WHOLE, "lab.steps"}
+
+
 def test_what_was_read_is_kept_for_the_next_process_and_known_by_its_content(place: Path) -> None:
     write(place, {"lab8.py": "import lab8b", "lab8b.py": ""})
     kept = place / "cache" / "code.json"
     index = CodeIndex(kept)
-    before = index.closure(["lab8"]), index.digest("lab8")
+    before = index.code("lab8:f", ["lab8"])
     index.save()
-    assert len(json.loads(kept.read_bytes())["texts"]) == 1
-    again = CodeIndex(kept)
-    assert (again.closure(["lab8"]), again.digest("lab8")) == before
+    assert len(json.loads(kept.read_bytes())["imports"]) == 1
+    assert CodeIndex(kept).code("lab8:f", ["lab8"]) == before
     write(place, {"lab8.py": "import lab8c"})  # as long as it was
-    assert CodeIndex(kept).digest("lab8") != before[1]
+    assert CodeIndex(kept).code("lab8:f", ["lab8"]) != before
+
+
+def test_what_is_kept_is_known_by_all_that_it_depends_on(place: Path) -> None:
+    write(place, LAB)
+    kept = place / "code.json"
+    digests = []
+    for edit in (
+        {},
+        OTHER["what a type is"],
+        {"lab/typed.py": None},
+        {"lab/typed.py": "Batch = 1"},
+    ):
+        write(place, edited(LAB, edit))
+        index = CodeIndex(kept)
+        digests.append(index.code("lab.work:train", ["lab.work"]))
+        index.save()
+        assert digests[-1] == CodeIndex().code("lab.work:train", ["lab.work"])
+    assert len({each[WHOLE] for each in digests}) == len(digests)
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b'{"schema": 0, "texts": {}}', b"\xff", b'{"schema":1}']
-)
-def test_a_cache_that_is_damaged_is_as_if_there_were_none(place: Path, content: bytes) -> None:
+    "content",
+    [
+        b"", b"[]", b'{"schema": 0, "imports": {}}', b"\xff", b'{"schema":3}',
+        b'{"schema":3,"imports":{"a":1},"codes":{"a":[1]},"texts":[]}',
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["code.json", "code-elements.json"])
+def test_a_cache_that_is_damaged_is_as_if_there_were_none(
+    place: Path, content: bytes, name: str
+) -> None:
     write(place, {"lab9.py": "x = 1"})
     kept = place / "code.json"
-    kept.write_bytes(content)
+    (place / name).write_bytes(content)
     index = CodeIndex(kept)
-    assert index.digest("lab9") == CodeIndex().digest("lab9")
+    assert index.code("lab9:f", ["lab9"]) == CodeIndex().code("lab9:f", ["lab9"])
     index.save()
-    assert json.loads(kept.read_bytes())["texts"]
+    assert json.loads(kept.read_bytes())["imports"]
 
 
 def test_a_plan_needs_no_cache(place: Path) -> None:
     write(place, {"lab10.py": "x = 1", "file": ""})
     index = CodeIndex(place / "file" / "code.json")  # a file is where its folder should be
-    assert index.digest("lab10") != ABSENT
+    assert index.code("lab10:f", ["lab10"])
     index.save()
+
+
+def test_code_that_is_not_there_is_no_code(place: Path) -> None:
+    write(place, {"lab11/__init__.py": "", "lab11/work.py": "x = 1"})
+    assert code_digest("lab11.work:f") == whole("lab11.work:f")
+    with pytest.raises(UsageError, match=r"no module lab11\.gone"):
+        code_digest("lab11.work:f", "lab11.gone")
 
 
 def test_a_laboratory_that_lists_its_modules_by_hand_goes_on_as_it_is() -> None:

@@ -186,7 +186,7 @@ def attempt(
             parse(text, file="x.yaml", context=around, include=include),
             root=Path("/project"),
             exists=lambda _: there,
-            digest=lambda _: "d",
+            code=lambda *_: {"": "d"},
             content=lambda _: "c",
             is_folder=lambda _: there,
         )

@@ -61,7 +61,7 @@ def refuse(text: str, name: str) -> None:
         task,
         root=Path("/root"),
         exists=lambda _: False,
-        digest=lambda _: "",
+        code=lambda *_: {"": ""},
         content=lambda _: "",
     )
 

@@ -8,8 +8,10 @@ import pytest
 
 from launcher.api import Json, model_folder_name
 from launcher.cli.run_results import draw
+from launcher.system.code_digests import CodeIndex
 from tests.trueface.group_runs import logits, pairs_of, write_faces, write_tests
-from trueface.evaluation.results import KEPT, table
+from trueface.evaluation import metrics
+from trueface.evaluation.results import KEPT, MEASURED_BY, table
 from trueface.evaluation.score_tables import Scores, write_scores
 from trueface.runtime import paths
 
@@ -71,6 +73,14 @@ def test_rows_kept_by_an_earlier_version_are_measured_anew(run: Path) -> None:
     kept = json.loads((run / KEPT).read_text())
     (run / KEPT).write_text(json.dumps({**kept, "schema": 1, "rows": []}))
     assert table(run, pairs("clean")) == before
+
+
+def test_the_code_of_every_metric_says_whether_rows_are_measured_anew() -> None:
+    folder = Path(metrics.__file__).parent
+    names = {f"{metrics.__name__}.{path.stem}" for path in folder.glob("[!_]*.py")}
+    closure = CodeIndex().closure([MEASURED_BY.partition(":")[0]])
+    assert len(names) > 1
+    assert names <= set(closure)
 
 
 def test_tests_that_are_not_done_yet_are_left_out(run: Path) -> None:

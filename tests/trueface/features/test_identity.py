@@ -1,12 +1,19 @@
 """What stored features depend on."""
 
-from trueface.features.identity import CODE, PACKAGE
+from pathlib import Path
+
+import trueface
+from launcher.system.code_digests import CodeIndex
+from trueface.features.identity import CODE
+
+PACKAGE = Path(trueface.__file__).parent
 
 
 def test_the_code_of_everything_that_transforms_images_counts() -> None:
-    folders = {
-        path.parent.relative_to(PACKAGE).as_posix()
+    modules = {
+        ".".join(("trueface", *path.relative_to(PACKAGE).with_suffix("").parts))
         for path in PACKAGE.rglob("*.py")
         if "TransformId(" in path.read_text(encoding="utf-8")
     }
-    assert {"data", "data/qualities"} <= folders <= {*CODE}
+    assert {"trueface.data.transforms", "trueface.data.qualities.transform"} <= modules
+    assert modules <= set(CodeIndex().closure([name.partition(":")[0] for name in CODE]))

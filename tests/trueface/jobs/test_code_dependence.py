@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import trueface
 from launcher.kinds import installed, roots_of
 from launcher.system.code_digests import CodeIndex
+from launcher.system.code_links import Counted
 from trueface.unlearning.registry import METHODS, modules_of
 
 TASKS = """\
@@ -29,35 +31,51 @@ defaults: {data_root: data}
 classify: [{model: null, data: folders:all}]
 forget: [{model: folders:all, method: lau}]
 """
-# plans two task files once, then after an edit of one module at a time, and says which jobs have
-# another hash
-PROGRAM = """\
+# plans two task files, and says the hash of each job, and that of the code of each kind
+PLAN = """\
 import json, sys
 from pathlib import Path
 import trueface
 from launcher.api import load, plan
+from launcher.kinds import installed, roots_of
+from launcher.system.code_digests import CodeIndex
+
+SETTINGS = {"unlearn": {"method": "pgu"}, "forget": {"method": "scrub"}}
 
 def jobs():
     return {job.name: job for name in ("0.yaml", "1.yaml") for job in plan(load(name)).jobs}
 
+before, index = jobs(), CodeIndex()
+told = {"hashes": {name: job.hash for name, job in before.items()},
+        "kinds": {name: index.code(kind.entry, roots_of(kind, SETTINGS.get(name, {})))[""]
+                  for name, kind in installed().items() if kind.entry}}
+"""
+# then does so after an edit of one module at a time, and says which jobs have another hash
+EDITS = """\
 ASKED = set(sys.argv[1:])
 root = Path(trueface.__file__).parent
-before = jobs()
-told = {"sources": {name: sorted(job.sources) for name, job in before.items()},
-        "needs": {name: job.needs for name, job in before.items()}, "again": {}}
+told |= {"sources": {name: sorted(filter(None, job.sources)) for name, job in before.items()},
+         "needs": {name: job.needs for name, job in before.items()}, "again": {}}
 decisive = {module for job in before.values() for module in job.sources}
 for number, path in enumerate(sorted(root.rglob("*.py"))):
     parts = path.relative_to(root.parent).with_suffix("").parts
     module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-    if module not in ASKED and number % (4 if module in decisive else 20):
+    if module not in ASKED and number % (8 if module in decisive else 40):
         continue  # a few of the others are enough, and fewer of those that decide nothing
     text = path.read_text()
     path.write_text(text + "EDITED = 1\\n")
     after = jobs()
     path.write_text(text)
     told["again"][module] = [name for name in after if after[name].hash != before[name].hash]
-json.dump(told, sys.stdout)
 """
+# then says what a plan warns of where two modules are no Python
+BROKEN = """\
+for name in ("training/event_log.py", "training/schedules.py"):
+    path = Path(trueface.__file__).parent / name
+    path.write_text(path.read_text() + "broken(\\n")
+told["broken"] = [[w.code, *w.notes] for w in plan(load("0.yaml")).warnings if w.code != "missing-input"]
+"""
+ANSWER = "json.dump(told, sys.stdout)\n"
 # modules whose edits are looked at one by one
 ASKED = (
     "trueface.data.partial_files.png",
@@ -73,6 +91,79 @@ ASKED = (
     "trueface.unlearning.methods.npo",
     "trueface.unlearning.methods.scrub",
 )
+# does the jobs of a task file one after another, and notes which functions of the laboratory run in each,
+# in this process and in those that it starts
+WORK = """\
+import importlib, json, os, sys
+from pathlib import Path
+from launcher.api import Job, load, plan
+from launcher.kinds import installed, roots_of
+
+def main():
+    made, kinds, told, folder = plan(load("traced.yaml")), installed(), {}, Path.cwd()
+    import torch
+    torch.set_num_threads(1)
+    for number, job in enumerate(made.jobs):
+        module, _, function = job.entry.partition(":")
+        os.environ["TRACED"] = str(folder / f"{number}.calls")
+        roots = roots_of(kinds[job.kind], job.settings)
+        told[job.name] = [os.environ["TRACED"], job.needs, job.entry, roots]
+        getattr(importlib.import_module(module), function)(Job(
+            name=job.name, kind=job.kind, run=made.name, run_folder=made.run_folder, folder=folder,
+            attempt_folder=folder, attempt=1, device="cpu", model=job.model, base=job.base,
+            data=job.data, images=job.images, settings=job.settings, words=job.words,
+            outputs=job.outputs, cpus=1))
+        del os.environ["TRACED"]
+    Path("told.json").write_text(json.dumps(told))
+
+if __name__ == "__main__":
+    main()
+"""
+# makes each function of the laboratory note that it runs, and each module that it is imported
+TRACER = """\
+import ast, builtins, os, sys
+from importlib.machinery import *
+
+ROOT, noted = os.environ["TRACED_PACKAGE"] + os.sep, set()
+
+def note(file, name):
+    to = os.environ.get("TRACED")
+    if to is not None and (to, file, name) not in noted:
+        noted.add((to, file, name))
+        with open(to, "a") as calls:
+            calls.write(f"{file} {name}\\n")
+
+def noting(file, name):
+    return ast.parse(f"__note__({file!r}, {name!r})").body
+
+class Loader(SourceFileLoader):
+    def get_code(self, name):
+        if not self.path.startswith(ROOT):
+            return super().get_code(name)
+        file = self.path[len(ROOT):]
+        tree = ast.parse(self.get_data(self.path))
+        for top in tree.body:
+            for node in ast.walk(top):
+                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    node.body[:0] = noting(file, getattr(top, "name", "-"))
+        tree.body[:0] = noting(file, "-")
+        return compile(ast.fix_missing_locations(tree), self.path, "exec")
+
+builtins.__note__ = note
+sys.path_hooks.insert(0, FileFinder.path_hook(
+    (ExtensionFileLoader, EXTENSION_SUFFIXES), (Loader, [".py"]), (SourcelessFileLoader, [".pyc"])))
+sys.path_importer_cache.clear()
+"""
+TRACED = """\
+name: x
+defaults: {data_root: made, split_path: made/splits, model: slim18, weights: none, resize_size: 32, num_epochs: 1, batch_size: 8}
+sample: [{data_root: made, train: 8, val: 4, test: 4, size: 32}]
+train:
+  - {model: null, data: gan2:pre, poison: [0, 50]}
+  - {model: null, data: gan2:pre, processes: 2, matrix: {seed: [7]}}
+unlearn: [{model: "gan2:pre%50", method: scrub}]
+test: [{model: gan2:pre, data: gan2:pre}]
+"""
 KINDS = ("train", "test", "poison", "unlearn", "sample", "classify", "forget")
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "unlearn": {"method": "pgu"},
@@ -81,8 +172,8 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def edited(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a plan says after each edit of one module of a copy of the laboratory."""
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a copy of the laboratory, and two task files."""
     folder = tmp_path_factory.mktemp("edits")
     shutil.copytree(
         Path(trueface.__file__).parent,
@@ -91,22 +182,32 @@ def edited(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     )
     for number, text in enumerate(TASKS.split("---\n")):
         (folder / f"{number}.yaml").write_text(text)
-    around = {
-        **os.environ,
-        "PYTHONPATH": str(folder),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "XDG_CACHE_HOME": str(folder / "cache"),
-    }
+    return folder
+
+
+def answer(folder: Path, program: str, *words: str) -> Any:
+    """Return what a program prints that finds the laboratory in a folder."""
     ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *ASKED],
+        [sys.executable, "-c", program, *words],
         cwd=folder,
-        env=around,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(folder),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "XDG_CACHE_HOME": str(folder / "cache"),
+        },
         capture_output=True,
         text=True,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    told: dict[str, Any] = json.loads(ended.stdout)
+    return json.loads(ended.stdout)
+
+
+@pytest.fixture(scope="module")
+def edited(laboratory: Path) -> dict[str, Any]:
+    """What a plan says after each edit of one module of a copy of the laboratory."""
+    told: dict[str, Any] = answer(laboratory, PLAN + EDITS + ANSWER, *ASKED)
     return told
 
 
@@ -118,6 +219,37 @@ def test_an_edit_runs_again_what_imports_it_and_what_follows_from_that(
         depends[job] = set(modules).union(*(depends[need] for need in edited["needs"][job]))
     for module, again in edited["again"].items():
         assert set(again) == {job for job, modules in depends.items() if module in modules}, module
+
+
+def test_modules_that_are_moved_renamed_and_merged_are_the_same_code(
+    laboratory: Path, edited: dict[str, Any]
+) -> None:
+    root = laboratory / "trueface"
+
+    def rename(before: str, after: str) -> None:
+        for path in root.rglob("*.py"):
+            text = path.read_text()
+            new = re.sub(rf"\btrueface\.{before.replace('.', '[.]')}\b", f"trueface.{after}", text)
+            if new != text:
+                path.write_text(new)
+
+    values = root / "training/objectives/protocol.py"
+    values.rename(root / "training/objective_values.py")
+    rename("training.objectives.protocol", "training.objective_values")
+    (root / "poisoning").rename(root / "flipping")
+    rename("poisoning", "flipping")
+    trainer, validation = root / "training/trainer.py", root / "training/validation.py"
+    own = re.sub(r"(?m)^from trueface.training.validation import .*\n", "", trainer.read_text())
+    trainer.write_text(validation.read_text() + own)
+    validation.unlink()
+    rename("training.validation", "training.trainer")
+    moved = answer(laboratory, PLAN + BROKEN + ANSWER)
+    assert len(moved["kinds"]) > len(KINDS)
+    assert [moved["hashes"], moved["kinds"]] == [edited["hashes"], edited["kinds"]]
+    names = ("event_log", "schedules")  # a plan says once what it could not read
+    assert moved["broken"] == [
+        ["unread-code", *(f"trueface.training.{name}: {root}/training/{name}.py" for name in names)]
+    ]
 
 
 def test_modules_that_lists_by_hand_forgot_run_their_jobs_again(edited: dict[str, Any]) -> None:
@@ -138,6 +270,54 @@ def test_modules_that_lists_by_hand_forgot_run_their_jobs_again(edited: dict[str
     assert again["trueface.report.page"] == again["trueface.jobs.kinds"] == set()
     assert again["trueface.jobs.testing"] == {"test"}
     assert again["trueface.unlearning.api"] == {"unlearn", "forget"}
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Of each job of `TRACED` the file of the functions that ran in it, its needs, entry and roots."""
+    folder = tmp_path_factory.mktemp("traced")
+    for name, text in (("traced.yaml", TRACED), ("work.py", WORK), ("sitecustomize.py", TRACER)):
+        (folder / name).write_text(text)
+    package = Path(trueface.__file__).parent
+    around = {
+        "PYTHONPATH": os.pathsep.join([str(folder), str(package.parent)]),
+        "TRACED_PACKAGE": str(package),
+        "TRUEFACE_CACHE": str(folder / "cache"),
+    }
+    ended = subprocess.run(
+        [sys.executable, "work.py"],
+        cwd=folder,
+        env={**os.environ, **around},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    told: dict[str, Any] = json.loads((folder / "told.json").read_text())
+    return told
+
+
+@pytest.mark.slow
+def test_no_function_runs_that_the_identity_does_not_count(traced: dict[str, Any]) -> None:
+    assert {name.partition("/")[0] for name in traced} == {
+        *("sample", "train", "poison", "unlearn", "test")
+    }
+    index = CodeIndex()
+    counted: dict[str, list[Counted]] = {}  # by a job, and by those whose results it reads
+    ran: set[str] = set()
+    for job, (calls, needs, entry, roots) in traced.items():
+        before = [each for need in needs for each in counted[need]]
+        counted[job] = [index.counted(entry, roots), *before]
+        for line in set(Path(calls).read_text().splitlines()):
+            file, _, name = line.partition(" ")
+            parts = Path(file).with_suffix("").parts
+            module = ".".join(("trueface", *parts)).removesuffix(".__init__")
+            assert any(
+                module in each.modules and name not in each.left_out.get(module, ())
+                for each in counted[job]
+            ), f"{job} ran {line}"
+            ran.add(module)
+    assert {"trueface.jobs.ranks.server", "trueface.training.loop"} <= ran
 
 
 def closure(kind: str) -> set[str]:

@@ -48,7 +48,7 @@ def a_plan(text: str, root: Path = Path("/lab"), **defaults: Any) -> Plan:
         f"{head}{lines}{text}", file="study.yaml", context=ParseContext(kinds=KINDS, environment={})
     )
     return build_plan(
-        task, root=root, exists=Path.exists, digest=lambda _: "", content=lambda _: ""
+        task, root=root, exists=Path.exists, code=lambda *_: {"": ""}, content=lambda _: ""
     )
 
 

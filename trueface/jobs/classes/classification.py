@@ -38,7 +38,8 @@ def __getattr__(name: str) -> Any:
     """Import `forget` when it is asked for here, as by jobs that an earlier version queued."""
     if name != "forget":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module("trueface.jobs.classes.forgetting").forget
+    # no name of a module: a classification needs nothing of it
+    return import_module(f"{__package__}.forgetting").forget
 
 
 def classify(job: Job) -> Mapping[str, Json]:

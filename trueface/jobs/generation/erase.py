@@ -16,7 +16,6 @@ from trueface.erasing.problem import ErasingProblem
 from trueface.erasing.registry import METHODS
 from trueface.erasing.settings import EraseSettings
 from trueface.jobs.classes.classification import folder_of, settled
-from trueface.jobs.generation.erase_kind import RECORD
 from trueface.models import checkpoint
 from trueface.runtime import logs, paths
 from trueface.runtime.errors import DataError
@@ -65,7 +64,7 @@ def _erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
     save_diffuser(paths.checkpoint(folder), erased.diffuser, source)
     write_json(paths.provenance(folder), source)
     write_json(
-        folder / RECORD,
+        paths.erasing(folder),
         {
             "schema": SCHEMA,
             **numbers,

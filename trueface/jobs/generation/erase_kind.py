@@ -11,8 +11,6 @@ from trueface.jobs.generation.generation_kind import GenerationKind
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 
-RECORD = "erasing.json"  # in the model's folder: what was done, and what it took
-
 
 def _inputs(draft: Draft) -> Iterator[Input]:
     if draft.base is not None:
@@ -28,7 +26,7 @@ def _outputs(draft: Draft) -> Iterator[Path]:
         raise ValueError(f"a job of kind {draft.kind!r} has no model")
     folder = draft.model_folder(draft.model)
     yield paths.checkpoint(folder)
-    yield folder / RECORD
+    yield paths.erasing(folder)
 
 
 def _refusals(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:

@@ -11,7 +11,7 @@ from launcher.api import Draft, Job, JobError, Json, UnknownName, parse_model, r
 from tests.trueface.erasing.build import FEW, NAMES, small
 from trueface.diffusion.checkpoint import load_diffuser, read_diffuser, save_diffuser
 from trueface.jobs.generation.erase import erase, thinned
-from trueface.jobs.generation.erase_kind import ERASE, RECORD
+from trueface.jobs.generation.erase_kind import ERASE
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 
@@ -185,7 +185,7 @@ def test_a_plan_reads_the_images_for_a_retraining_only(tmp_path: Path) -> None:
 
     assert read("abo") == [f"the diffuser {BASE}"]
     assert read("retrain")[1:] == ["the folder of the diffuser's training images"]
-    assert ERASE.outputs(a_draft(tmp_path))[1].name == RECORD
+    assert ERASE.outputs(a_draft(tmp_path))[1].name == "erasing.json"
 
 
 def test_a_long_history_is_written_as_means_of_stretches() -> None:

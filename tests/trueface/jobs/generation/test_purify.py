@@ -265,7 +265,7 @@ purify: [{source: faces/A, diffuser: "images:A", purifier: PURIFIER}]
             include=lambda path: Path(path).read_text(),
         )
         return build_plan(
-            task, root=tmp_path, exists=Path.exists, digest=lambda _: "", content=lambda _: ""
+            task, root=tmp_path, exists=Path.exists, code=lambda *_: {"": ""}, content=lambda _: ""
         )
 
     first, second = planned("ddpm20").jobs

@@ -49,7 +49,7 @@ def worked_out(text: str, root: Path) -> Plan:
     context = ParseContext(kinds=kinds, environment={})
     task = parse(text, file="study.yaml", context=context, include=lambda _: "")
     return build_plan(
-        task, root=root, exists=Path.exists, digest=lambda _: "", content=lambda _: ""
+        task, root=root, exists=Path.exists, code=lambda *_: {"": ""}, content=lambda _: ""
     )
 
 

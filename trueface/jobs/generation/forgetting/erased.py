@@ -22,7 +22,6 @@ from trueface.erasing.measures.recovery import Attack
 from trueface.erasing.measures.samples import Sampling
 from trueface.erasing.measures.settings import ErasedSettings
 from trueface.erasing.measures.sheet import write_sheet
-from trueface.jobs.generation.erase_kind import RECORD
 from trueface.runtime import gpu_memory, logs, paths
 from trueface.runtime.files import read_json, write_json
 from trueface.runtime.progress import Watch
@@ -149,7 +148,7 @@ def _question(
 
 def _described(job: Job, settings: ErasedSettings, teacher: Diffuser) -> dict[str, Json]:
     """Return what was measured, and with what."""
-    took = read_json(job.model_folder(settings.diffuser) / RECORD) or {}
+    took = read_json(paths.erasing(job.model_folder(settings.diffuser))) or {}
     return {
         "schema": record.SCHEMA,
         "method": record.method_label(settings.diffuser, settings.teacher),

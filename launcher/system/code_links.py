@@ -1,0 +1,343 @@
+"""What the names in the code of many modules are bound to, and which elements of them count.
+
+An element's digest is that of its form with each hole filled by the digest of the definition that its
+target leads to, wherever that lies, or by the full name of what another package has. So neither the
+names of modules nor the order of definitions enter it.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from launcher.system.code_elements import BELOW, ModuleText
+from launcher.system.code_forms import IMPORTED, OWN, STAR, TEXT
+
+LAUNCHER = "launcher"
+DOOR = "launcher.api"
+# of the launcher's own modules those that decide results: which images and models an ID names
+DECIDING = frozenset({"launcher.ids"})
+
+SHORT = 8  # characters of a module's digest, by which changes are named and not decided
+_WORD = re.compile(r"[^\W\d]\w*")
+
+
+class Bound(NamedTuple):
+    """What a target leads to."""
+
+    name: str  # of a definition, in `module`; without one the full name of what is not ours
+    module: str = ""  # of ours
+    rest: str = ""  # attributes of it: ".a.b"
+    through: tuple[str, ...] = ()  # modules that were asked, whether they exist or not
+
+    @property
+    def is_module(self) -> bool:
+        """Whether a module as a whole is meant."""
+        return bool(self.module) and not self.name
+
+
+class Counted(NamedTuple):
+    """What counts of the elements of some modules."""
+
+    digest: str
+    modules: dict[str, str]  # module → digest of what counts of it; what it refers to by name alone
+    left_out: dict[str, tuple[str, ...]]  # module → names of definitions that do not count
+    asked: frozenset[str]  # other modules on which this depends
+
+
+class _Facts(NamedTuple):
+    """What one module says of others, and of what counts."""
+
+    words: frozenset[str]  # that stand in it; of what is ours the names of definitions alone
+    whole: frozenset[str]  # modules in which any name may be looked up
+    iterated: tuple[str, ...]  # packages through whose modules it goes
+    effects: tuple[str, ...]  # what it imports of other packages without using it
+    asked: frozenset[str]  # modules on which what its names lead to depends
+
+
+_NOTHING = _Facts(frozenset(), frozenset(), (), (), frozenset())
+
+
+class Linker:
+    """Fills the holes of elements.
+
+    Args:
+        own: the top-level packages that are ours.
+        text: gives what the text of a module says; None where there is no such module.
+        exists: tells whether there is a module.
+        absolute: gives an imported name, as a module means it, without leading dots.
+    """
+
+    def __init__(
+        self,
+        own: Collection[str],
+        text: Callable[[str], ModuleText | None],
+        exists: Callable[[str], bool],
+        absolute: Callable[[str, str], str],
+    ) -> None:
+        self._own, self._text, self._exists, self._absolute = own, text, exists, absolute
+        self._bounds: dict[str, tuple[Bound, ...]] = {}
+        self._found: dict[str, Bound] = {}
+        self._following: set[tuple[str, str]] = set()
+        self._plain: dict[str, tuple[str, ...]] = {}
+        self._linked: dict[str, tuple[str, ...]] = {}
+        self._definitions: dict[str, dict[str, str]] = {}
+        self._names: dict[str, frozenset[str]] = {}
+        self._facts: dict[str, _Facts] = {}
+
+    def count(self, closure: Collection[str], entry: str, named: Iterable[str]) -> Counted:
+        """Return what counts of some modules.
+
+        Args:
+            closure: all that the work may need.
+            entry: "module:function" that does it; '' of none.
+            named: those of them that are imported by a name that no text tells.
+        """
+        begin = self._find(entry.replace(":", ".")) if entry else Bound("")
+        texts = {module: text for module in closure if (text := self._text(module)) is not None}
+        facts = [self._facts_of(module) for module in texts]
+        words = {begin.name}.union(*(each.words for each in facts))
+        whole = DECIDING.union(*(each.whole for each in facts))
+        whole |= {root for root in named if root in texts and not texts[root].registers}
+        below = tuple({f"{package}." for each in facts for package in each.iterated})
+        binding, others = set[str](), list[str]()
+        modules: dict[str, str] = {}
+        left_out: dict[str, tuple[str, ...]] = {}
+        for module, text in texts.items():
+            if module in whole or module.startswith(below):
+                out: list[int] = []
+            else:
+                out = [
+                    number
+                    for number, element in enumerate(text.elements)
+                    if element.optional and words.isdisjoint(element.names)
+                ]
+            bound, acting = _sorted(text, self._linked_of(module), out)
+            binding |= bound
+            others += acting
+            modules[module] = digest_of(*_without(self._plain_of(module), out))[:SHORT]
+            if out:
+                left_out[module] = tuple(text.elements[number].names[0] for number in out)
+        effects = {full for each in facts for full in each.effects}
+        parts = (*sorted(binding), "", *sorted(others), "", *sorted(effects))
+        digest = digest_of(self._value(begin), *parts)
+        return Counted(digest, modules, left_out, self._asked(texts, begin))
+
+    def _asked(self, closure: Collection[str], begin: Bound) -> frozenset[str]:
+        """Return the modules outside of a closure on which its digest depends."""
+        inside = [self._facts_of(module).asked for module in closure]
+        asked = frozenset(begin.through).union(*inside).difference(closure)
+        # of which only the own texts of definitions count
+        return asked.union(*(self._facts_of(module).asked for module in asked)).difference(closure)
+
+    def _plain_of(self, module: str) -> tuple[str, ...]:
+        """Return the digest of each element's own text: what it refers to enters by name."""
+        if module not in self._plain:
+            self._plain[module] = self._filled(module, _spelling)
+        return self._plain[module]
+
+    def _linked_of(self, module: str) -> tuple[str, ...]:
+        """Return the digest of each element with the own texts of what it refers to."""
+        if module not in self._linked:
+            self._linked[module] = self._filled(module, self._value)
+        return self._linked[module]
+
+    def _filled(self, module: str, value: Callable[[Bound], str]) -> tuple[str, ...]:
+        text = self._text(module)
+        if text is None:
+            return ()
+        values = [
+            "module" if target[0] == IMPORTED and bound.is_module else value(bound)
+            for target, bound in zip(text.targets, self._bounds_of(module), strict=True)
+        ]
+        return tuple(
+            digest_of(element.form, *(values[hole] for hole in element.holes))
+            for element in text.elements
+        )
+
+    def _value(self, bound: Bound) -> str:
+        """Return what fills a hole: the own text of what is ours, else a full name."""
+        if bound.is_module:
+            return digest_of(*sorted(self._plain_of(bound.module))) + bound.rest
+        if bound.module:
+            return self._definitions_of(bound.module)[bound.name] + bound.rest
+        return bound.name
+
+    def _definitions_of(self, module: str) -> dict[str, str]:
+        """Return for each name at the top of a module the own text of what binds it."""
+        if module not in self._definitions:
+            text, found = self._text(module), dict[str, list[str]]()
+            elements = () if text is None else text.elements
+            for element, digest in zip(elements, self._plain_of(module), strict=True):
+                for name in element.names:
+                    found.setdefault(name, []).append(digest)
+            self._definitions[module] = {name: digest_of(*each) for name, each in found.items()}
+        return self._definitions[module]
+
+    # which definitions count
+
+    def _facts_of(self, module: str) -> _Facts:
+        """Return what a module says of others, and of the closure."""
+        if module not in self._facts:
+            text = self._text(module)
+            self._facts[module] = _NOTHING if text is None else self._say(module, text)
+        return self._facts[module]
+
+    def _say(self, module: str, text: ModuleText) -> _Facts:
+        bounds = self._bounds_of(module)
+        imported = [self._follow(module, target) for target in text.bindings.values()]
+        words = {*text.words.split(), *(bound.name for bound in imported)}
+        for bound in bounds:
+            words.update(_words_of(bound))
+        whole = {
+            bound.module
+            for target, bound in zip(text.targets, bounds, strict=True)
+            if bound.is_module and target[0] != IMPORTED
+        }
+        return _Facts(
+            words=frozenset(words),
+            whole=frozenset({*whole, module} if text.is_whole else whole),
+            iterated=tuple(
+                self._absolute(module, name.removesuffix(BELOW))
+                for name in text.imports
+                if name.endswith(BELOW)
+            ),
+            effects=tuple(
+                full
+                for full in text.effects
+                if full.partition(".")[0] not in {*self._own, LAUNCHER}
+            ),
+            asked=frozenset(name for bound in (*bounds, *imported) for name in bound.through),
+        )
+
+    # what targets lead to
+
+    def _bounds_of(self, module: str) -> tuple[Bound, ...]:
+        """Return what the targets of a module's text lead to."""
+        if module not in self._bounds:
+            text = self._text(module)
+            targets = () if text is None else text.targets
+            self._bounds[module] = tuple(self._follow(module, target) for target in targets)
+        return self._bounds[module]
+
+    def _follow(self, module: str, target: str) -> Bound:
+        mark, name = target[:1], target[1:]
+        if mark == TEXT:
+            return self._in_string(name)
+        if mark in {OWN, STAR}:
+            first, *rest = name.split(".")
+            return self._inside(module, first, rest) or Bound(name)
+        return self._find(self._absolute(module, name if mark == IMPORTED else target))
+
+    def _in_string(self, text: str) -> Bound:
+        """Return what a string names: a module of ours, something in one, or itself."""
+        name, _, symbol = text.partition(":")
+        if name.partition(".")[0] not in self._own:
+            return Bound(repr(text))
+        if self._text(name) is None:
+            return Bound(repr(text), through=(name,))
+        found = self._find(f"{name}.{symbol}" if symbol else name)
+        return found._replace(through=(*found.through, name))
+
+    def _find(self, dotted: str) -> Bound:
+        """Return what a full name leads to."""
+        if dotted not in self._found:
+            top = dotted.partition(".")[0]
+            if top == LAUNCHER:
+                found = self._of_launcher(dotted)
+            else:
+                found = self._of_ours(dotted) if top in self._own else Bound(dotted)
+            self._found[dotted] = found
+        return self._found[dotted]
+
+    def _of_ours(self, dotted: str) -> Bound:
+        module, *parts = dotted.split(".")
+        asked = [module]
+        if self._text(module) is None:
+            return Bound(dotted, through=(module,))
+        while parts:
+            found = self._inside(module, parts[0], parts[1:])
+            if found is not None:
+                return found._replace(through=(*asked, *found.through))
+            asked.append(f"{module}.{parts[0]}")
+            if self._text(asked[-1]) is None:
+                break
+            module, parts = asked[-1], parts[1:]
+        return Bound("", module, "".join(f".{part}" for part in parts), tuple(asked))
+
+    def _of_launcher(self, dotted: str) -> Bound:
+        """Return what decides results by its definition, and all else by name: it may move."""
+        module, *parts = dotted.split(".")
+        while parts and self._exists(f"{module}.{parts[0]}"):
+            module, parts = f"{module}.{parts[0]}", parts[1:]
+        asked = (module,) if module in {DOOR, *DECIDING} else ()
+        found = self._inside(module, parts[0], parts[1:]) if parts and asked else None
+        if found is not None and found.module in DECIDING:
+            return found._replace(through=(*asked, *found.through))
+        return Bound(":".join((LAUNCHER, ".".join(parts))), through=asked)
+
+    def _inside(self, module: str, name: str, rest: Sequence[str]) -> Bound | None:
+        """Return what a name at the top of a module leads to; None where there is none."""
+        text = self._text(module)
+        if text is None or (module, name) in self._following:
+            return None
+        attributes = "".join(f".{part}" for part in rest)
+        if module not in self._names:
+            self._names[module] = frozenset(each for one in text.elements for each in one.names)
+        if name in self._names[module]:
+            return Bound(name, module, attributes)
+        self._following.add((module, name))  # modules may import a name from each other
+        try:
+            if name in text.bindings:
+                return self._follow(module, text.bindings[name] + attributes)
+            for star in text.stars:
+                found = self._inside(self._absolute(module, star), name, rest)
+                if found is not None:
+                    return found
+        finally:
+            self._following.discard((module, name))
+        return None
+
+
+def digest_of(*parts: str) -> str:
+    """Return a digest of some texts."""
+    text = "\n".join(parts).encode(errors="surrogatepass")
+    return hashlib.sha256(text).hexdigest()[:32]
+
+
+def _spelling(bound: Bound) -> str:
+    """Return how a name is written where it does not matter what it is bound to."""
+    return "module" + bound.rest if bound.is_module else bound.name + bound.rest
+
+
+def _words_of(bound: Bound) -> list[str]:
+    """Return the words that a name says; of what is ours the names of definitions alone."""
+    if bound.name[:1] in {"'", '"'}:
+        return _WORD.findall(bound.name)
+    return bound.rest.split(".") if bound.is_module else _spelling(bound).split(".")
+
+
+def _without(digests: Sequence[str], out: Collection[int]) -> list[str]:
+    """Return digests in an order of their own, but for some numbers."""
+    return sorted(digest for number, digest in enumerate(digests) if number not in out)
+
+
+def _sorted(
+    text: ModuleText, digests: Sequence[str], out: Collection[int]
+) -> tuple[set[str], list[str]]:
+    """Return the digests of elements that bind names, and of others; `out` are numbers without those.
+
+    What two modules define alike is one definition when they are merged, so of the first each is there
+    once, with a mark for the second of its kind in one module.
+    """
+    binding, others = set[str](), list[str]()
+    for number, (element, digest) in enumerate(zip(text.elements, digests, strict=True)):
+        if number in out:
+            continue
+        if not element.names:
+            others.append(digest)
+            continue
+        while digest in binding:
+            digest += "+"  # the next of the same kind
+        binding.add(digest)
+    return binding, others
