@@ -24,10 +24,9 @@ from launcher.states import ENDED
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.files import write_json
-from tests import forked
 from tests.build import a_context, a_spec, enqueue, shell, until
-from tests.e2e.conftest import BIN, Project, a_project
-from tests.forked import Fork
+from tests.e2e.conftest import Project, a_project
+from tests.forked import BIN, Process, call_launcher, start
 from tests.launcher.users import NOBODY
 from tests.nvml.standin import GIB, TAKE, Devices
 
@@ -94,7 +93,7 @@ class Machine:
     gpus: Devices
     scheduler: str = "tests.nvml.scheduler"  # the module that is run
     prefix: tuple[str, ...] = ()  # words before every command, by which somebody else runs it
-    _schedulers: list[Fork | subprocess.Popen[bytes]] = field(default_factory=list)
+    _schedulers: list[Process] = field(default_factory=list)
 
     def serve(self, cores: int = CORES, *, patience_s: float | None = None) -> None:
         """Start a scheduler that believes in so many cores; return once it has the lock.
@@ -106,26 +105,22 @@ class Machine:
         home, folder = self.project.home, self.project.folder
         words = [str(home.folder), str(cores), *(() if patience_s is None else (str(patience_s),))]
         environment = self.project.environment
-        process: Fork | subprocess.Popen[bytes]
-        with (folder / "scheduler.out").open("ab") as log:
-            if not self.prefix and forked.can_stand_for(environment):
-                process = forked.fork(
-                    self.scheduler,
-                    words,
-                    folder=ROOT,
-                    environment=environment,
-                    out=log.fileno(),
-                    err=log.fileno(),
-                )
-            else:
+        process: Process
+        with Path(os.devnull).open() as nothing, (folder / "scheduler.out").open("ab") as log:
+            streams = (nothing.fileno(), log.fileno(), log.fileno())
+            if self.prefix:
                 process = subprocess.Popen(
                     [*self.prefix, sys.executable, "-m", self.scheduler, *words],
                     cwd=ROOT,
                     env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
+                    stdin=streams[0],
+                    stdout=streams[1],
+                    stderr=streams[2],
                     start_new_session=True,
+                )
+            else:
+                process = start(
+                    self.scheduler, words, folder=ROOT, environment=environment, streams=streams
                 )
         self._schedulers.append(process)
         until(lambda: scheduler_pid(home) == process.pid, "the scheduler serves")
@@ -165,11 +160,7 @@ class Machine:
     ) -> subprocess.CompletedProcess[str]:
         environment = {**self.project.environment, **(environ or {})}
         folder = self.project.folder
-        if not self.prefix and forked.can_stand_for(environment):
-            said = forked.call_launcher(
-                *words, folder=folder, environment=environment, timeout_s=COMMAND_S
-            )
-        else:
+        if self.prefix:
             said = subprocess.run(
                 [*self.prefix, BIN / "launcher", *words],
                 cwd=folder,
@@ -179,6 +170,10 @@ class Machine:
                 text=True,
                 timeout=COMMAND_S,
                 check=False,
+            )
+        else:
+            said = call_launcher(
+                *words, folder=folder, environment=environment, timeout_s=COMMAND_S
             )
         assert "Traceback (most recent call last)" not in said.stderr, said
         return said

@@ -16,7 +16,7 @@ import pytest
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Attempt, Home
 from tests.build import gone, program_of, shell, until
-from tests.e2e.conftest import BIN, Project
+from tests.e2e.conftest import Project
 from tests.e2e.test_reliability import (
     a_queue,
     add,
@@ -34,6 +34,7 @@ from tests.e2e.test_reliability import (
     state,
     wait,
 )
+from tests.forked import BIN
 from tests.launcher.web.browser import Page, served
 
 SIZE = "6m"

@@ -24,7 +24,8 @@ from launcher.system.paths import Home
 from launcher.system.processes import boot_id
 from tests.build import endings as endings_in
 from tests.build import gone, job_row, lines_of, shell, until
-from tests.e2e.conftest import BIN, Project, a_project, reading
+from tests.e2e.conftest import Project, a_project, reading
+from tests.forked import BIN
 from tests.terminal import in_a_terminal
 
 OTHER_BOOT = "11111111-2222-3333-4444-555555555555"
