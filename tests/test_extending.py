@@ -183,7 +183,7 @@ class Project:
         }
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.thing.replace(" ", "-"))
 def test_a_section_does_what_it_shows(section: Section, project: Project, data: Path) -> None:
     images = data / section.images

@@ -60,7 +60,7 @@ def half_done(folder: Path) -> bool:
     return done is not None and done >= 2
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_after_kill_9_the_same_command_line_goes_on_and_ends_in_the_same_bits(
     lab: Project,
 ) -> None:

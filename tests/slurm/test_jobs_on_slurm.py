@@ -101,6 +101,7 @@ def test_jobs_run_on_a_pilot_where_slurm_gave_it_a_node(project: Project) -> Non
     assert [(attempt / "log").read_text() for attempt in project.attempts()] == ["hello\n"] * 5
 
 
+@pytest.mark.night
 def test_in_plain_mode_each_job_is_an_element_of_one_array(project: Project) -> None:
     project.configure('cpus = 1\npilots = 100\npilot = "off"\n')
     project.jobs(*["true"] * 5)
@@ -112,6 +113,7 @@ def test_in_plain_mode_each_job_is_an_element_of_one_array(project: Project) -> 
     assert len(set(project.slurm.ask(*listed).split())) == 1
 
 
+@pytest.mark.night
 def test_what_slurm_refuses_is_shown_and_jobs_stay_queued_until_it_is_mended(
     project: Project,
 ) -> None:
@@ -123,6 +125,7 @@ def test_what_slurm_refuses_is_shown_and_jobs_stay_queued_until_it_is_mended(
     project.await_done(1)
 
 
+@pytest.mark.night
 def test_of_a_pilot_that_cannot_start_the_last_lines_are_shown(project: Project) -> None:
     project.configure('prologue = "echo no module cuda/99 >&2; exit 3"\n')
     project.jobs("true")
@@ -131,6 +134,7 @@ def test_of_a_pilot_that_cannot_start_the_last_lines_are_shown(project: Project)
     project.await_done(1)
 
 
+@pytest.mark.night
 def test_a_squeue_that_fails_ends_no_pilot_and_brings_no_second_one(
     project: Project, tmp_path: Path
 ) -> None:

@@ -367,7 +367,7 @@ def test_all_at_once_ends_near_the_lower_bound(launcher: Launcher) -> None:
 
 
 @needs_traces
-@pytest.mark.slow
+@pytest.mark.night
 def test_the_whole_trace_waits_half_as_long_as_first_come_first_served() -> None:
     fleet = a_fleet(560)
     workload = fit(draw_memory(read_trace(PHILLY), 0), fleet)
