@@ -53,6 +53,7 @@ TARGETS = {  # these run the tests themselves: the Makefile must have the target
     "make test": "all tests, this one among them",
     "make check": "the linters, which run before the tests",
     "make unit": "a part of the tests",
+    "make night": "the rest of the tests",
 }
 PLANNED = {  # run with --dry-run
     "launcher run tasks/poison_sample.yaml": "half an hour of trainings",
