@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from configparser import ConfigParser
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -16,6 +17,7 @@ OWN = {"launcher", "trueface"}
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
+@cache
 def imported(package: str) -> set[str]:
     """Return the top-level packages of others that the code of a package imports, in functions too."""
     modules = {

@@ -77,11 +77,7 @@ def a_queue(place: Path) -> Iterator[Project]:
         try:
             yield project
             if project.home.database.exists():
-                with project.start("launcher", "stop", "--now") as stop:
-                    try:
-                        until(lambda: stop.poll() is not None, "the queue is stopped", STOP_S)
-                    finally:
-                        stop.kill()
+                project.call("launcher", "stop", "--now", timeout_s=STOP_S)
             until(lambda: not living(project.home), "nothing of the home lives", STOP_S)
         finally:
             kill_all(project.home)

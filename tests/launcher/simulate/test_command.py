@@ -360,6 +360,7 @@ def test_a_recorded_trace_keeps_the_promises(launcher: Launcher) -> None:
 
 
 @needs_traces
+@pytest.mark.night
 def test_all_at_once_ends_near_the_lower_bound(launcher: Launcher) -> None:
     words = ["simulate", str(PHILLY), "--gpus", "560x24GiB", "--jobs", "2000", "--all-at-once"]
     record = json.loads(launcher(*words, "--json").out)
