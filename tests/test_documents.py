@@ -38,8 +38,9 @@ from tests.documents import (
     options,
     quoted,
 )
+from tests.forked import BIN
 from tests.nvml.standin import GIB, Devices
-from tests.sandbox import BIN, INTERRUPT, Sandbox, a_sandbox
+from tests.sandbox import INTERRUPT, Sandbox, a_sandbox
 from trueface.cli.main import cli as trueface
 from trueface.data.synthetic.generate import SampleSpec, make_sample
 

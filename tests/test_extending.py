@@ -20,7 +20,8 @@ import pytest
 from launcher.system.paths import Home
 from tests.build import end_everything
 from tests.documents import EXTENDING, TREE, Command, blocks, commands
-from tests.sandbox import BIN, DEADLINE_S
+from tests.forked import BIN
+from tests.sandbox import DEADLINE_S
 
 THINGS = (
     "detector",
