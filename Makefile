@@ -15,8 +15,8 @@ demo: $(VENV)/.installed ## train, poison, test and unlearn detectors on sample 
 	$(BIN)/launcher run tasks/quickstart.yaml
 
 # many tests wait for processes of their own: three at a time are the quickest on two cores
-test: check ## everything that CI runs
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+test: check ## everything that must hold before a change lands; what CI runs
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not night"
 
 check: $(VENV)/.developing ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -25,7 +25,7 @@ check: $(VENV)/.developing ## format, lint, types, import contracts
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.developing ## the quick tests
-	$(BIN)/python -m pytest -m "not slow" tests/launcher tests/trueface
+	$(BIN)/python -m pytest -m "not slow and not night" tests/launcher tests/trueface
 
 fuzz: $(VENV)/.developing ## the property tests with examples that are new on every run
 	$(BIN)/python -m pytest -n $(WORKERS) -m hypothesis --hypothesis-profile=fuzz
@@ -71,7 +71,10 @@ powercut: $(VENV)/.developing ## cut the power 2,000 times in the record of 40 j
 shutdown: $(VENV)/.developing ## SIGTERM to everything, as at a reboot, 200 times; no job may fail of it
 	$(BIN)/python -m tests.chaos.shutdown $(SHUTDOWN)
 
-night: $(VENV)/.developing ## 300 jobs, killed and restarted five times
+# the examples and the starts that `make test` saves are made here
+night: $(VENV)/.developing ## the tests that `make test` leaves out; 300 jobs, killed and restarted five times
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "night or hypothesis" --hypothesis-profile=night
+	LAUNCHER_TESTS_STARTS=anew $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not night" tests/e2e
 	$(BIN)/python -m tests.chaos.night
 
 nospawn: $(VENV)/.developing ## 1,000 jobs wait for a minute in which no process can be started

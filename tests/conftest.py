@@ -1,5 +1,6 @@
 """What holds for every test."""
 
+import gc
 import itertools
 import os
 import signal
@@ -17,11 +18,13 @@ from tests.nvml.standin import Devices, compile_library
 # inherits that: the commands under test could not be interrupted.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# the suite says the same on every run; `make fuzz` looks where it has not looked before
+# the suite says the same on every run, and the night with all examples; `make fuzz` looks where it has not looked before
 # and asserts no timing, as Hypothesis's deadlines would on a busy machine
-settings.register_profile("suite", derandomize=True, database=None, deadline=None)
+settings.register_profile("night", derandomize=True, database=None, deadline=None)
+settings.register_profile("suite", settings.get_profile("night"), max_examples=25)
 settings.register_profile("fuzz", print_blob=True)
 settings.load_profile("suite")
+FEWEST = 25  # examples of a test that `make test` leaves it; of more, a quarter
 
 # what a developer likes for himself is no part of any test, nor what his terminal is like
 for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LC_ALL", "LC_CTYPE"):
@@ -40,6 +43,24 @@ Path(os.environ["LAUNCHER_CLAIMS"]).mkdir()
 # nor the features and listings that a person's own jobs have left
 _CACHE = tempfile.TemporaryDirectory(prefix="trueface-cache-")
 os.environ["TRUEFACE_CACHE"] = _CACHE.name
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with long tests; leave property tests a quarter of their examples, of which the night tries all."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    if settings.get_current_profile_name() != "suite":
+        return
+    for function in {item.obj for item in items if isinstance(item, pytest.Function)}:
+        own = getattr(function, "_hypothesis_internal_use_settings", None)
+        if own is not None and own.max_examples > FEWEST:
+            fewer = settings(own, max_examples=max(FEWEST, own.max_examples // 4))
+            function._hypothesis_internal_use_settings = fewer
+
+
+def pytest_collection_finish() -> None:
+    """Take what was imported and collected out of the garbage collector's sight: it stays anyway."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

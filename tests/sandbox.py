@@ -8,7 +8,6 @@ import select
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import time
 from collections.abc import Collection, Iterator
@@ -19,8 +18,8 @@ from pathlib import Path
 from launcher.system.paths import Home
 from tests.build import end_everything
 from tests.documents import TREE, Command
+from tests.forked import BIN, call_launcher
 
-BIN = Path(sys.executable).parent
 DEADLINE_S = 240.0
 INTERRUPT = "\x03"
 LOOK_S, PATIENCE_S = 0.3, 3.0  # until a screen counts as drawn; from a key to the next
@@ -50,16 +49,23 @@ class Sandbox:
 
     def run(self, command: Command, *more: str, codes: Collection[int] = (0,)) -> None:
         """Run a command to its end, and fail where it ends with another code."""
-        ended = subprocess.run(
-            self._argv(command, *more),
-            cwd=self.folder,
-            env=self.environment | dict(command.environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=False,
-        )
+        argv = self._argv(command, *more)
+        environment = self.environment | dict(command.environment)
+        if argv[0] == str(BIN / "launcher"):
+            ended = call_launcher(
+                *argv[1:], folder=self.folder, environment=environment, timeout_s=DEADLINE_S
+            )
+        else:
+            ended = subprocess.run(
+                argv,
+                cwd=self.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=DEADLINE_S,
+                check=False,
+            )
         said = f"{command.text}\n{ended.stdout}{ended.stderr}"
         assert ended.returncode in codes, said
         assert "Traceback" not in ended.stderr, said

@@ -6,16 +6,17 @@ import pty
 import select
 import signal
 import struct
-import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import pyte
 
 from tests.build import DEADLINE_S
+from tests.forked import LAUNCHER, Process, start
 
 REST_S = 1.0  # for what a program drew last, where others hold its terminal open
 COMMAND = (sys.executable, "-c", "from launcher.cli.main import main; main()")
@@ -37,9 +38,7 @@ def in_a_terminal(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     os.write(ours, typed.encode())
     wanted = {"TERM": "xterm-256color", **({} if colour else {"NO_COLOR": "1"})}
-    child = subprocess.Popen(
-        [*COMMAND, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | wanted
-    )
+    child = _started(words, theirs, wanted)
     os.close(theirs)
     drawn = b""
     try:
@@ -55,7 +54,7 @@ def in_a_terminal(
 class Seen:
     """A program in a terminal that goes on: what is on the screen now, and what a person does."""
 
-    def __init__(self, child: subprocess.Popen[bytes], ours: int, columns: int, rows: int) -> None:
+    def __init__(self, child: Process, ours: int, columns: int, rows: int) -> None:
         self.child, self.raw = child, b""
         self._ours = ours
         self._screen = pyte.Screen(columns, rows)
@@ -118,7 +117,7 @@ class Seen:
     def ends(self) -> int:
         """Wait for the program's end, take in the last that it drew, and return its exit code."""
         deadline = time.monotonic() + DEADLINE_S
-        while self.child.poll() is None:
+        while (code := self.child.poll()) is None:
             assert time.monotonic() < deadline, "the program does not end"
             if self.is_open:
                 self.look()
@@ -126,7 +125,7 @@ class Seen:
                 time.sleep(0.01)
         while self.is_open and self._take_in(REST_S):
             pass
-        return self.child.returncode
+        return code
 
     def _take_in(self, span_s: float) -> bool:
         """Read the next that is drawn; tell whether there was anything in time."""
@@ -157,15 +156,7 @@ def seen(
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     wanted = {"TERM": "xterm-256color", **({} if colour else {"NO_COLOR": "1"}), **environ}
-    child = subprocess.Popen(
-        [*COMMAND, *words],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=os.environ | wanted,
-        start_new_session=True,
-        preexec_fn=_take_terminal,
-    )
+    child = _started(words, theirs, wanted)
     os.close(theirs)
     window = Seen(child, ours, columns, rows)
     try:
@@ -178,6 +169,7 @@ def seen(
             window.close()
 
 
-def _take_terminal() -> None:
-    """Make the standard input the terminal whose Ctrl-C is ours."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+def _started(words: Sequence[str], terminal: int, environ: Mapping[str, str]) -> Process:
+    environment = os.environ | environ
+    streams = (terminal, terminal, terminal)
+    return start(LAUNCHER, words, folder=Path.cwd(), environment=environment, streams=streams)

@@ -38,8 +38,9 @@ from tests.documents import (
     options,
     quoted,
 )
+from tests.forked import BIN
 from tests.nvml.standin import GIB, Devices
-from tests.sandbox import BIN, INTERRUPT, Sandbox, a_sandbox
+from tests.sandbox import INTERRUPT, Sandbox, a_sandbox
 from trueface.cli.main import cli as trueface
 from trueface.data.synthetic.generate import SampleSpec, make_sample
 
@@ -53,6 +54,7 @@ TARGETS = {  # these run the tests themselves: the Makefile must have the target
     "make test": "all tests, this one among them",
     "make check": "the linters, which run before the tests",
     "make unit": "a part of the tests",
+    "make night": "the rest of the tests",
 }
 PLANNED = {  # run with --dry-run
     "launcher run tasks/poison_sample.yaml": "half an hour of trainings",
@@ -319,13 +321,13 @@ def test_the_readme_and_then_the_page_about_screens_do_what_they_show(sandbox: S
     perform(TREE / "docs" / "screens.md", sandbox)  # which looks at the run of the tour
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.parametrize("name", QUEUEING)
 def test_a_page_about_queueing_does_what_it_shows(name: str, eight: Sandbox) -> None:
     perform(TREE / "docs" / name, eight)
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_the_page_about_clusters_does_what_it_shows(eight: Sandbox) -> None:
     file = eight.folder / "config.toml"
     file.write_text(STAND_INS, encoding="utf-8")
@@ -333,7 +335,7 @@ def test_the_page_about_clusters_does_what_it_shows(eight: Sandbox) -> None:
     perform(TREE / "docs" / CLUSTERS, eight)
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_the_page_about_messages_does_what_it_shows(sandbox: Sandbox) -> None:
     file = sandbox.folder / "config.toml"
     file.write_text(NOTES, encoding="utf-8")
@@ -341,7 +343,7 @@ def test_the_page_about_messages_does_what_it_shows(sandbox: Sandbox) -> None:
     perform(TREE / "docs" / NOTIFY, sandbox)
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_page_about_experiments_does_what_it_shows(name: str, sandbox: Sandbox) -> None:
     page = TREE / "docs" / name

@@ -20,7 +20,8 @@ import pytest
 from launcher.system.paths import Home
 from tests.build import end_everything
 from tests.documents import EXTENDING, TREE, Command, blocks, commands
-from tests.sandbox import BIN, DEADLINE_S
+from tests.forked import BIN
+from tests.sandbox import DEADLINE_S
 
 THINGS = (
     "detector",
@@ -183,7 +184,7 @@ class Project:
         }
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.thing.replace(" ", "-"))
 def test_a_section_does_what_it_shows(section: Section, project: Project, data: Path) -> None:
     images = data / section.images

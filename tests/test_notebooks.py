@@ -13,6 +13,7 @@ ABSENT = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 MOST_BYTES = 64 << 10
 
 
+@pytest.mark.night
 @pytest.mark.skipif(bool(ABSENT), reason=f"not installed: {', '.join(ABSENT)}")
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_a_notebook_prints_what_it_shows(path: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import re
 import sys
 from configparser import ConfigParser
+from functools import cache
 from importlib.metadata import packages_distributions
 
 from tests.source_tree import ROOT, modules
@@ -13,6 +14,7 @@ OWN = {"launcher", "trueface"}
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
+@cache
 def imported(package: str) -> set[str]:
     """Return the top-level packages of others that the code of a package imports, in functions too."""
     names = {name for module in modules(package).values() for name in module.imports}

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ import pytest
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import end_everything
+from tests.forked import BIN, call_launcher
 
-BIN = Path(sys.executable).parent
 TOYLAB = Path(__file__).parents[1] / "launcher" / "toylab.py"
 TOY_KINDS = ["shapes", "poison", "train", "unlearn", "test"]
 
@@ -42,7 +41,18 @@ class Project:
         )
 
     def call(self, *words: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
-        """Run one of the installed commands here to its end."""
+        """Run one of the installed commands here to its end.
+
+        Raises:
+            subprocess.TimeoutExpired: it takes longer.
+        """
+        if words[0] == "launcher" and self.commands == BIN:
+            return call_launcher(
+                *words[1:],
+                folder=self.folder,
+                environment=self.environment,
+                timeout_s=timeout_s,
+            )
         with self.start(*words) as process:
             out, err = process.communicate(timeout=timeout_s)
         return subprocess.CompletedProcess(words, process.returncode, out, err)

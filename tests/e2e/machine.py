@@ -26,11 +26,13 @@ from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.files import write_json
 from tests.build import a_context, a_spec, enqueue, shell, until
 from tests.e2e.conftest import Project, a_project
+from tests.forked import BIN, Process, call_launcher, start
 from tests.launcher.users import NOBODY
 from tests.nvml.standin import GIB, TAKE, Devices
 
 ROOT = Path(__file__).parents[2]
 CORES = 16
+COMMAND_S = 60.0
 CAN_BE_ANOTHER = os.geteuid() == 0 and shutil.which("setpriv") is not None
 PATIENCE_S = 8.0  # a reason is told within a second
 # takes $1 bytes, says in $2 where it is, and ends with code 0 as soon as somebody opens the pipe $3
@@ -91,7 +93,7 @@ class Machine:
     gpus: Devices
     scheduler: str = "tests.nvml.scheduler"  # the module that is run
     prefix: tuple[str, ...] = ()  # words before every command, by which somebody else runs it
-    _schedulers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _schedulers: list[Process] = field(default_factory=list)
 
     def serve(self, cores: int = CORES, *, patience_s: float | None = None) -> None:
         """Start a scheduler that believes in so many cores; return once it has the lock.
@@ -100,19 +102,26 @@ class Machine:
             cores: that it believes in.
             patience_s: after which it names a wait without a cause.
         """
-        words_of_patience = () if patience_s is None else (str(patience_s),)
-        words = [*self.prefix, sys.executable, "-m", self.scheduler]
-        home = self.project.home
-        with (self.project.folder / "scheduler.out").open("ab") as log:
-            process = subprocess.Popen(
-                [*words, str(home.folder), str(cores), *words_of_patience],
-                cwd=ROOT,
-                env=self.project.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        home, folder = self.project.home, self.project.folder
+        words = [str(home.folder), str(cores), *(() if patience_s is None else (str(patience_s),))]
+        environment = self.project.environment
+        process: Process
+        with Path(os.devnull).open() as nothing, (folder / "scheduler.out").open("ab") as log:
+            streams = (nothing.fileno(), log.fileno(), log.fileno())
+            if self.prefix:
+                process = subprocess.Popen(
+                    [*self.prefix, sys.executable, "-m", self.scheduler, *words],
+                    cwd=ROOT,
+                    env=environment,
+                    stdin=streams[0],
+                    stdout=streams[1],
+                    stderr=streams[2],
+                    start_new_session=True,
+                )
+            else:
+                process = start(
+                    self.scheduler, words, folder=ROOT, environment=environment, streams=streams
+                )
         self._schedulers.append(process)
         until(lambda: scheduler_pid(home) == process.pid, "the scheduler serves")
         until(home.scheduler_record.exists, "the scheduler is on record")
@@ -149,16 +158,23 @@ class Machine:
     def _call(
         self, *words: str, environ: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        said = subprocess.run(
-            [*self.prefix, Path(sys.executable).parent / "launcher", *words],
-            cwd=self.project.folder,
-            env={**self.project.environment, **(environ or {})},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        environment = {**self.project.environment, **(environ or {})}
+        folder = self.project.folder
+        if self.prefix:
+            said = subprocess.run(
+                [*self.prefix, BIN / "launcher", *words],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=COMMAND_S,
+                check=False,
+            )
+        else:
+            said = call_launcher(
+                *words, folder=folder, environment=environment, timeout_s=COMMAND_S
+            )
         assert "Traceback (most recent call last)" not in said.stderr, said
         return said
 

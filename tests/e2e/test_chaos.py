@@ -20,7 +20,7 @@ JOBS = 40
 SEED = 7
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_a_queue_that_is_killed_again_and_again_loses_nothing_and_runs_nothing_twice(
     tmp_path: Path,
 ) -> None:

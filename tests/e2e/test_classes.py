@@ -23,7 +23,7 @@ MODELS = ["~retrain@seed={}", "~lau@seed={},lau_share=0.5"]
 JOBS = 2 * (1 + len(MODELS))
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_one_command_trains_and_forgets_and_a_second_one_finds_all_of_it_done(
     project: Project,
 ) -> None:

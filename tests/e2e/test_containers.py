@@ -11,7 +11,8 @@ import pytest
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.processes import lock_holder
 from tests.build import end_everything, lines_of, shell, until
-from tests.e2e.conftest import BIN, Project
+from tests.e2e.conftest import Project
+from tests.forked import BIN
 
 # processes of a namespace end with its first one; --kill-child: it ends with us
 UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")

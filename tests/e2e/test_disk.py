@@ -21,7 +21,7 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Attempt, Home
 from launcher.workers.exit_outcome import Circumstances, judge
 from tests.build import gone, program_of, shell, until
-from tests.e2e.conftest import BIN, Project
+from tests.e2e.conftest import Project
 from tests.e2e.test_reliability import (
     a_queue,
     add,
@@ -39,6 +39,7 @@ from tests.e2e.test_reliability import (
     state,
     wait,
 )
+from tests.forked import BIN
 from tests.launcher.web.browser import Page, served
 
 SIZE = "6m"

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.conftest import Project, a_project
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.night
 ROOT = Path(__file__).parents[2]
 PARTS = (
     "launcher", "trueface", "docs/man", "setup.cfg", "pyproject.toml", "README.md", "LICENSE",

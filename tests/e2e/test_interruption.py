@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 
 from tests.build import program_of, until
 from tests.e2e.conftest import Project
+from trueface.cli.classic import train as classic
 from trueface.data.splits.splits import write_splits
 from trueface.models import checkpoint
 from trueface.runtime import paths
@@ -60,7 +62,7 @@ def half_done(folder: Path) -> bool:
     return done is not None and done >= 2
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_after_kill_9_the_same_command_line_goes_on_and_ends_in_the_same_bits(
     lab: Project,
 ) -> None:
@@ -78,11 +80,12 @@ def test_after_kill_9_the_same_command_line_goes_on_and_ends_in_the_same_bits(
     assert all(torch.equal(one[name], other[name]) for name in other)
 
 
-@pytest.mark.slow
-def test_resume_from_names_the_epoch_or_is_refused(lab: Project) -> None:
-    refused = lab.call(*words("killed"), "--resume_from", "3")
-    assert refused.returncode == 2
-    assert "--resume_from 3 needs the state of that epoch" in refused.stderr
+def test_resume_from_names_the_epoch_or_is_refused(
+    lab: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with chdir(lab.folder):
+        assert classic.main([*words("killed")[3:], "--resume_from", "3"]) == 2
+    assert "--resume_from 3 needs the state of that epoch" in capsys.readouterr().err
     assert not (lab.folder / "runs" / "killed" / "m" / "checkpoints").exists()
 
 

@@ -2,6 +2,8 @@
 
 import subprocess
 
+import pytest
+
 from launcher.states import State
 from launcher.system.processes import cores
 from tests.e2e.conftest import Project, reading
@@ -37,6 +39,7 @@ def test_a_thousand_commands_of_a_pipe_run_in_the_order_of_their_lines(project: 
     assert ran == [str(number) for number in range(COMMANDS)]
 
 
+@pytest.mark.night
 def test_a_hundred_thousand_commands_are_one_transaction(project: Project) -> None:
     lines = "".join(f"true --seed {number} 'a b'\n" for number in range(LINES))
     refused = add_from_pipe(project, f"{lines}true 'a b\n", "--hold")

@@ -24,7 +24,8 @@ from launcher.system.paths import Home
 from launcher.system.processes import boot_id
 from tests.build import endings as endings_in
 from tests.build import gone, job_row, lines_of, shell, until
-from tests.e2e.conftest import BIN, Project, a_project, reading
+from tests.e2e.conftest import Project, a_project, reading
+from tests.forked import BIN
 from tests.old_home import queue_sql
 from tests.terminal import in_a_terminal
 
@@ -76,11 +77,7 @@ def a_queue(place: Path) -> Iterator[Project]:
         try:
             yield project
             if project.home.database.exists():
-                with project.start("launcher", "stop", "--now") as stop:
-                    try:
-                        until(lambda: stop.poll() is not None, "the queue is stopped", STOP_S)
-                    finally:
-                        stop.kill()
+                project.call("launcher", "stop", "--now", timeout_s=STOP_S)
             until(lambda: not living(project.home), "nothing of the home lives", STOP_S)
         finally:
             kill_all(project.home)

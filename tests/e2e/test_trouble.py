@@ -14,7 +14,7 @@ import pytest
 
 from launcher.system.daemon_control import scheduler_pid
 from tests.build import gone, lines_of, shell, until
-from tests.e2e.conftest import BIN, Project
+from tests.e2e.conftest import Project
 from tests.e2e.test_disk import NEEDS_CC, compiled, never
 from tests.e2e.test_reliability import (
     a_queue,
@@ -27,6 +27,7 @@ from tests.e2e.test_reliability import (
     state,
     wait,
 )
+from tests.forked import BIN
 
 DAY_S = 86400
 GROUP_BYTES = 300 << 20

@@ -106,7 +106,7 @@ def test_a_broken_image_is_named_and_counted_and_training_goes_on(finished: Proj
     assert str(path) in said.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_the_classic_command_line_trains_and_tests_where_the_original_does(
     finished: Project,
 ) -> None:

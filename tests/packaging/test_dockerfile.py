@@ -84,7 +84,7 @@ def test_nothing_that_is_made_here_is_sent() -> None:
     assert not [path for path in sent if "__pycache__" in path or ".egg-info" in path]
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 def test_its_steps_make_a_folder_in_which_both_commands_of_the_readme_are_ready(
     tmp_path: Path,

@@ -55,7 +55,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_the_readme_is_the_first_page_and_its_links_and_pictures_work(site: Path) -> None:
     text = (site / "index.html").read_text(encoding="utf-8")
     near = {link for link in re.findall(r"(?:href|src)=\"?([^\"#\s>]+)", text) if ":" not in link}
@@ -63,21 +63,21 @@ def test_the_readme_is_the_first_page_and_its_links_and_pictures_work(site: Path
     assert not [link for link in near if not (site / link).exists()]
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_no_page_fetches_anything_from_another_host(site: Path) -> None:
     pages = list(site.glob("**/*.html"))
     assert len(pages) > 20
     assert not [page.name for page in pages if FETCHED.search(page.read_text(encoding="utf-8"))]
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_the_search_knows_every_page(site: Path) -> None:
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     searched = {entry["location"].partition("#")[0] for entry in index["docs"]}
     assert {page.name for page in site.glob("*.html")} - {"404.html", "index.html"} <= searched
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_the_commands_have_a_page_with_each_verb(site: Path) -> None:
     text = (site / "commands.html").read_text(encoding="utf-8")
     assert 'id="launcher-add"' in text
@@ -101,7 +101,7 @@ def served(site: Path) -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @NEEDS_CHROMIUM
 def test_a_word_is_searched_and_its_pages_are_found(served: str) -> None:
     with a_chromium() as browser, a_tab(browser, f"{served}/index.html") as tab:
@@ -118,7 +118,7 @@ def test_a_word_is_searched_and_its_pages_are_found(served: str) -> None:
         assert "reservation" in results.first.inner_text().lower()
 
 
-@pytest.mark.slow
+@pytest.mark.night
 @NEEDS_CHROMIUM
 @pytest.mark.parametrize("width", [1400, 400])
 def test_no_page_is_wider_than_the_window(served: str, width: int) -> None:

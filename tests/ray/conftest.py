@@ -30,11 +30,11 @@ def ray_or_skip() -> None:
         pytest.skip(lacking)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[RayCluster]:
-    """A cluster that all tests of a session share; it has a node `n1` with two cores and two GPUs."""
+    """A cluster that a file's tests share; it costs time as long as it lives. `n1` has two cores and two GPUs."""
     ray_or_skip()
     devices = Devices(tmp_path_factory.mktemp("gpus"), request.getfixturevalue("nvml_library"))
     for uuid in UUIDS:

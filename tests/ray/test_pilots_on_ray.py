@@ -50,6 +50,7 @@ def test_a_pilot_runs_what_it_is_sent_and_leaves(bench: Bench) -> None:
     assert seen(bench.engine(), pilot).cause is Cause.COMPLETED
 
 
+@pytest.mark.night
 def test_a_pilot_without_room_waits_and_outlives_who_asked_for_it(bench: Bench) -> None:
     engine = bench.engine()
     pilot = bench.submitted(engine, cpus=64)
@@ -63,6 +64,7 @@ def test_a_pilot_without_room_waits_and_outlives_who_asked_for_it(bench: Bench) 
     assert pilot.read() == []
 
 
+@pytest.mark.night
 def test_a_pilot_that_is_submitted_twice_runs_once(bench: Bench) -> None:
     engine = bench.engine()
     pilot = bench.running(engine)
@@ -73,12 +75,14 @@ def test_a_pilot_that_is_submitted_twice_runs_once(bench: Bench) -> None:
     assert len(pilot.of_kind(Hello)) == 1
 
 
+@pytest.mark.night
 def test_an_unknown_pilot_is_unknown(bench: Bench) -> None:
     engine = bench.engine()
     engine.cancel(["launcher-nobody"])
     assert engine.observe(["launcher-nobody"])["launcher-nobody"].stage is Stage.UNKNOWN
 
 
+@pytest.mark.night
 def test_a_cancelled_pilot_ends_with_all_that_runs_in_it(bench: Bench, tmp_path: Path) -> None:
     engine = bench.engine()
     pilot = bench.running(engine)
@@ -91,6 +95,7 @@ def test_a_cancelled_pilot_ends_with_all_that_runs_in_it(bench: Bench, tmp_path:
     until(lambda: gone(program) and nothing_lives(pilot), "nothing of it lives", STARTS_WITHIN_S)
 
 
+@pytest.mark.night
 def test_pilots_have_the_gpus_that_ray_gave_them(bench: Bench) -> None:
     engine = bench.engine(gpus=1)
     pilots = [bench.running(engine, gpus=1) for _ in range(2)]
@@ -105,6 +110,7 @@ def test_pilots_have_the_gpus_that_ray_gave_them(bench: Bench) -> None:
     assert waiting.of_kind(Hello)[0].gpus[0].uuid == hellos[0].gpus[0].uuid
 
 
+@pytest.mark.night
 def test_a_pilot_that_cannot_serve_says_why(bench: Bench) -> None:
     engine = bench.engine()
     pilot = bench.running(engine, version="0.0.1")
@@ -114,12 +120,14 @@ def test_a_pilot_that_cannot_serve_says_why(bench: Bench) -> None:
     assert "cannot serve" in engine.collect(pilot.folder)
 
 
+@pytest.mark.night
 def test_what_runs_has_none_of_rays_variables(bench: Bench) -> None:
     pilot = bench.running(bench.engine())
     own = variables(pilot.of_kind(Hello)[0].pid)
     assert not [name for name in own if name.startswith(("RAY_", "LAUNCHER_"))]
 
 
+@pytest.mark.night
 def test_a_failing_prologue_is_collected(bench: Bench) -> None:
     engine = bench.engine(prologue="echo 'no module cuda/99' >&2\nexit 5")
     pilot = bench.submitted(engine)
@@ -128,6 +136,7 @@ def test_a_failing_prologue_is_collected(bench: Bench) -> None:
     assert "no module cuda/99" in engine.collect(pilot.folder)
 
 
+@pytest.mark.night
 def test_a_folder_that_the_node_does_not_see_is_named(bench: Bench, tmp_path: Path) -> None:
     engine = bench.engine(paths={str(bench.folder): str(tmp_path / "elsewhere")})
     observation = await_stage(engine, bench.submitted(engine), Stage.ENDED)
@@ -135,6 +144,7 @@ def test_a_folder_that_the_node_does_not_see_is_named(bench: Bench, tmp_path: Pa
     assert "elsewhere" in observation.reason
 
 
+@pytest.mark.night
 def test_an_estimate_creates_nothing(bench: Bench) -> None:
     engine = bench.engine()
     assert engine.estimate(a_pilot(cpus=1)).possible
@@ -143,6 +153,7 @@ def test_an_estimate_creates_nothing(bench: Bench) -> None:
     assert "no node of the cluster has 64 CPU" in refused.why
 
 
+@pytest.mark.night
 def test_on_a_node_whose_raylet_is_killed_what_runs_is_ended(
     bench: Bench, cluster: RayCluster, tmp_path: Path
 ) -> None:
@@ -159,6 +170,7 @@ def test_on_a_node_whose_raylet_is_killed_what_runs_is_ended(
     until(lambda: nothing_lives(pilot), "nothing of it lives", STARTS_WITHIN_S)
 
 
+@pytest.mark.night
 def test_a_killed_pilot_keeps_its_gpus_until_what_ran_has_ended(
     bench: Bench, tmp_path: Path
 ) -> None:
@@ -176,6 +188,7 @@ def test_a_killed_pilot_keeps_its_gpus_until_what_ran_has_ended(
     assert nothing_lives(pilot)
 
 
+@pytest.mark.night
 def test_a_process_that_hangs_is_replaced(bench: Bench) -> None:
     engine = bench.engine()
     pilot = bench.running(engine)
@@ -186,6 +199,7 @@ def test_a_process_that_hangs_is_replaced(bench: Bench) -> None:
     assert seen(engine, pilot).stage is Stage.RUNNING
 
 
+@pytest.mark.night
 def test_where_no_cluster_is_nothing_is_known(cluster: RayCluster) -> None:  # Ray is there
     engine = Ray(BackendSettings(name="ray", kind="ray", address="127.0.0.1:1"), patience_s=120.0)
     try:

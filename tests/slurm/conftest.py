@@ -17,9 +17,9 @@ def slurm_or_skip() -> None:
         pytest.skip(f"Slurm: {lacking}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
-    """A Slurm of one node with many slots, shared by tests that do it no harm."""
+    """A Slurm of one node with many slots, shared by a file's tests that do it no harm."""
     slurm_or_skip()
     with a_slurm(tmp_path_factory.mktemp("slurm") / "one", cpus=16) as slurm:
         yield slurm

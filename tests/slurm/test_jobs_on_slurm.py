@@ -146,7 +146,7 @@ def kill_its_pilot(attempt: Path) -> None:
     os.kill(hello.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("manner", ["plain", "deaf"])
+@pytest.mark.parametrize("manner", ["plain", pytest.param("deaf", marks=pytest.mark.night)])
 def test_a_job_whose_pilot_is_killed_starts_again_after_its_first_attempt_is_over(
     project: Project, manner: str
 ) -> None:
@@ -176,6 +176,7 @@ def test_a_job_that_ends_well_after_its_pilot_was_killed_is_done(project: Projec
     assert said.read_text() == "began\n"
 
 
+@pytest.mark.night
 def test_a_controller_of_an_older_state_that_starts_a_pilot_again_ends_nothing_of_the_first(
     fragile: Project,
 ) -> None:
@@ -207,6 +208,7 @@ def test_a_controller_of_an_older_state_that_starts_a_pilot_again_ends_nothing_o
     fragile.await_done(1)
 
 
+@pytest.mark.night
 def test_in_plain_mode_each_job_is_an_element_of_one_array(project: Project) -> None:
     project.configure('cpus = 1\npilots = 100\npilot = "off"\n')
     project.jobs(*["true"] * 5)
@@ -218,6 +220,7 @@ def test_in_plain_mode_each_job_is_an_element_of_one_array(project: Project) -> 
     assert len(set(project.slurm.ask(*listed).split())) == 1
 
 
+@pytest.mark.night
 def test_what_slurm_refuses_is_shown_and_jobs_stay_queued_until_it_is_mended(
     project: Project,
 ) -> None:
@@ -229,6 +232,7 @@ def test_what_slurm_refuses_is_shown_and_jobs_stay_queued_until_it_is_mended(
     project.await_done(1)
 
 
+@pytest.mark.night
 def test_a_partition_that_does_not_exist_is_said_when_a_job_is_added(project: Project) -> None:
     project.configure('partition = "gpus"\n')
     words = ("add", "--on", "slurm", "--", "true")
@@ -240,6 +244,7 @@ def test_a_partition_that_does_not_exist_is_said_when_a_job_is_added(project: Pr
     project.await_done(2)
 
 
+@pytest.mark.night
 def test_a_cancelled_allocation_is_named_as_why_a_job_starts_again(project: Project) -> None:
     project.configure("cpus = 1\npilots = 2\n")
     said, go = project.folder / "said", project.folder / "go"
@@ -255,6 +260,7 @@ def test_a_cancelled_allocation_is_named_as_why_a_job_starts_again(project: Proj
     project.await_done(1)
 
 
+@pytest.mark.night
 def test_of_a_pilot_that_cannot_start_the_last_lines_are_shown(project: Project) -> None:
     project.configure('prologue = "echo no module cuda/99 >&2; exit 3"\n')
     project.jobs("true")
@@ -263,6 +269,7 @@ def test_of_a_pilot_that_cannot_start_the_last_lines_are_shown(project: Project)
     project.await_done(1)
 
 
+@pytest.mark.night
 def test_a_squeue_that_fails_ends_no_pilot_and_brings_no_second_one(
     project: Project, tmp_path: Path
 ) -> None:

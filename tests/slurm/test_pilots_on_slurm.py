@@ -21,6 +21,8 @@ from tests.build import gone, until
 from tests.slurm.cluster import Slurm, a_slurm
 from tests.slurm.conftest import slurm_or_skip
 
+pytestmark = pytest.mark.night
+
 STARTS_WITHIN_S = 60.0  # Slurm's own part of a start takes a second; a busy machine needs more
 PILOT = r"""#!/bin/bash
 folder=$4
@@ -273,7 +275,6 @@ def test_a_number_that_is_given_out_again_names_no_pilot(
     assert bench.seen(foreign).stage in {Stage.WAITING, Stage.RUNNING}
 
 
-@pytest.mark.slow
 def test_of_a_node_that_died_it_is_known_whether_it_answers_again(
     tmp_path: Path, bench_on: Benches
 ) -> None:

@@ -3,14 +3,43 @@
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from launcher.functions.future import FOLLOWER
 from launcher.store.queue import Store
 from launcher.system.daemon_control import wake
-from launcher.system.paths import Home
-from tests.build import until
+from launcher.system.paths import Home, make_home
+from tests.build import end_everything, until
+
+
+@pytest.fixture(scope="module")
+def one_queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A queue for all tests of a file that asks for it: its scheduler and its fork server are started once."""
+    home = Home(tmp_path_factory.mktemp("functions") / "home")
+    make_home(home)
+    yield home
+    end_everything(home)
+
+
+@pytest.fixture
+def alone() -> None:
+    """Leaves a test of such a file a queue in which nothing was before."""
+
+
+@pytest.fixture
+def home(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Home]:
+    """The file's queue or one of its own, in the environment."""
+    shared = {"one_queue", "alone"} & {*request.fixturenames} == {"one_queue"}
+    home = request.getfixturevalue("one_queue") if shared else Home(tmp_path / "home")
+    monkeypatch.setenv("LAUNCHER_HOME", str(home.folder))
+    make_home(home)
+    yield home
+    if not shared:
+        end_everything(home)
 
 
 @pytest.fixture

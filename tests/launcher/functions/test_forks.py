@@ -13,7 +13,7 @@ from launcher.api import JobError, submit
 from launcher.system.paths import Home
 from tests.build import DEADLINE_S, until
 
-pytestmark = pytest.mark.usefixtures("queue")
+pytestmark = pytest.mark.usefixtures("one_queue", "queue")
 
 
 def test_a_fork_that_is_left_behind_dies_and_the_value_of_its_parent_stays() -> None:

@@ -9,7 +9,7 @@ from launcher.api import UsageError, results, submit_many, wait
 from launcher.functions.results import flat
 from tests.launcher.conftest import Launcher
 
-pytestmark = pytest.mark.usefixtures("queue")
+pytestmark = pytest.mark.usefixtures("one_queue", "queue")
 
 
 def test_what_functions_returned_is_a_row_each() -> None:
@@ -21,6 +21,7 @@ def test_what_functions_returned_is_a_row_each() -> None:
     ]
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.skipif(importlib.util.find_spec("pandas") is None, reason="pandas is not installed")
 def test_where_pandas_is_installed_they_are_a_data_frame() -> None:
     wait(submit_many(abs, [-1, -2]))
@@ -46,6 +47,7 @@ def test_a_number_with_an_interval_makes_three_columns() -> None:
     }
 
 
+@pytest.mark.usefixtures("alone")
 def test_functions_have_means_over_an_argument(launcher: Launcher) -> None:
     wait(submit_many(lambda lr, seed: {"loss": 10 * lr + seed}, [0.1, 0.1, 0.2], [1, 3, 5]))
     answer = launcher("results", "functions", "--over", "seed", "--format", "json")

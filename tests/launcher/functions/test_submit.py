@@ -25,7 +25,7 @@ from launcher.system.paths import Home
 from tests.build import DEADLINE_S, until
 from tests.launcher.conftest import Launcher
 
-pytestmark = pytest.mark.usefixtures("queue")
+pytestmark = pytest.mark.usefixtures("one_queue", "queue")
 
 
 def test_a_function_runs_as_a_job_and_its_future_has_what_it_returned() -> None:
@@ -148,6 +148,7 @@ def test_a_call_that_cannot_be_loaded_in_its_job_fails_in_words() -> None:
     assert "Traceback" in of_argument.log()
 
 
+@pytest.mark.usefixtures("alone")
 def test_what_is_no_keywords_is_refused_at_once(store: Store) -> None:
     wrong: list[Any] = [[1], {1: 2}, "lr", 0]
     for kwargs in wrong:
@@ -156,6 +157,7 @@ def test_what_is_no_keywords_is_refused_at_once(store: Store) -> None:
     assert store.read.jobs() == []
 
 
+@pytest.mark.usefixtures("alone")
 def test_what_cannot_be_sent_is_refused_with_its_name_and_nothing_is_queued(
     home: Home, store: Store
 ) -> None:
@@ -263,6 +265,7 @@ def test_callbacks_are_called_at_the_end_also_of_what_failed() -> None:
     assert outcomes == {type(None), ZeroDivisionError}
 
 
+@pytest.mark.usefixtures("alone")
 def test_of_many_calls_the_function_is_stored_once_and_each_has_its_arguments(
     home: Home, store: Store
 ) -> None:
@@ -310,6 +313,7 @@ def test_pickles_are_for_their_owner_alone(home: Home) -> None:
     assert {stat.S_IMODE(file.parent.stat().st_mode) for file in files} == {0o700}
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_worker_does_not_load_what_others_may_have_written(home: Home) -> None:
     answer = submit(lambda: 1, hold=True)
     (file,) = (home.folder / "functions").iterdir()
@@ -374,6 +378,7 @@ def test_numbers_that_a_function_returns_are_shown_as_results(store: Store) -> N
     assert store.read.result_of(answer.job) == {"loss": 0.25, "epochs": 3}
 
 
+@pytest.mark.usefixtures("alone")
 def test_what_the_machine_can_never_give_and_an_unknown_option_are_refused(store: Store) -> None:
     with pytest.raises(UsageError, match="this machine can never run it"):
         submit(int, cpus=99_999)
@@ -392,6 +397,7 @@ def test_what_the_machine_can_never_give_and_an_unknown_option_are_refused(store
     assert store.read.jobs() == []
 
 
+@pytest.mark.usefixtures("alone")
 def test_cleaning_a_job_deletes_its_call_but_no_call_that_another_job_needs(
     home: Home, launcher: Launcher
 ) -> None:

@@ -14,7 +14,7 @@ from tests.build import DEADLINE_S, a_context, a_spec, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.functions.conftest import followers
 
-pytestmark = pytest.mark.usefixtures("queue")
+pytestmark = pytest.mark.usefixtures("one_queue", "queue")
 
 
 def test_the_states_of_all_jobs_are_returned_when_they_have_ended(home: Home) -> None:
@@ -58,6 +58,7 @@ def test_who_waits_learns_that_the_queue_is_stopped(
         held.result()
 
 
+@pytest.mark.usefixtures("alone")
 def test_nothing_is_printed_outside_of_terminals_and_notebooks(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -75,6 +76,7 @@ def test_of_runs_with_one_name_the_newest_is_meant(store: Store) -> None:
     assert [*wait("study", timeout=0)] == numbers[1:]
 
 
+@pytest.mark.usefixtures("alone")
 def test_who_asks_after_the_start_of_a_stopped_queue_is_not_told_that_it_is_stopped(
     launcher: Launcher,
 ) -> None:
@@ -87,6 +89,7 @@ def test_who_asks_after_the_start_of_a_stopped_queue_is_not_told_that_it_is_stop
     assert answer.result(DEADLINE_S) == 1
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_job_that_came_while_nobody_had_the_queue_open_is_followed(
     launcher: Launcher, home: Home
 ) -> None:

@@ -360,6 +360,7 @@ def test_a_recorded_trace_keeps_the_promises(launcher: Launcher) -> None:
 
 
 @needs_traces
+@pytest.mark.night
 def test_all_at_once_ends_near_the_lower_bound(launcher: Launcher) -> None:
     words = ["simulate", str(PHILLY), "--gpus", "560x24GiB", "--jobs", "2000", "--all-at-once"]
     record = json.loads(launcher(*words, "--json").out)
@@ -367,7 +368,7 @@ def test_all_at_once_ends_near_the_lower_bound(launcher: Launcher) -> None:
 
 
 @needs_traces
-@pytest.mark.slow
+@pytest.mark.night
 def test_the_whole_trace_waits_half_as_long_as_first_come_first_served() -> None:
     fleet = a_fleet(560)
     workload = fit(draw_memory(read_trace(PHILLY), 0), fleet)

@@ -2,9 +2,9 @@
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from tests.build import DEADLINE_S
+from tests.forked import LAUNCHER, Process, start
 
 TIMEOUT_S = DEADLINE_S
 
@@ -36,7 +37,7 @@ class Page:
 
     link: str
     port: int
-    process: subprocess.Popen[str]
+    process: Process
     cookie: str = ""
     root: str = "/"
     errors: Path = field(default_factory=Path)
@@ -108,18 +109,19 @@ def served(
         environment: another one than ours.
     """
     errors = folder / "web.err"
-    with errors.open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "launcher.cli.commands.web", "--port", "0", *options],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            env=None if environment is None else dict(environment),
+    link_end, out = os.pipe()
+    with Path(os.devnull).open() as nothing, errors.open("w") as log:
+        process = start(
+            LAUNCHER,
+            ["web", "--port", "0", *options],
+            folder=Path.cwd(),
+            environment=os.environ if environment is None else environment,
+            streams=(nothing.fileno(), out, log.fileno()),
         )
+    os.close(out)
+    said = os.fdopen(link_end)
     try:
-        assert process.stdout is not None
-        link = process.stdout.readline().strip()
+        link = said.readline().strip()
         assert link, errors.read_text()
         port = int(link.split(":")[2].partition("/")[0])
         page = Page(link=link, port=port, process=process, errors=errors)
@@ -132,5 +134,4 @@ def served(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        said.close()

@@ -23,7 +23,9 @@ def a_chromium() -> Iterator["Browser"]:
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as driver:
         # the sandbox of Chromium does not work for root, nor in most containers
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        # and a process for each tab costs more than the tabs
+        words = ["--no-sandbox", "--disable-gpu", "--renderer-process-limit=1"]
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=words)
         yield browser
         browser.close()
 

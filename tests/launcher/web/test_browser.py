@@ -210,6 +210,7 @@ def test_a_server_that_has_ended_is_said(tab: "Tab", served_page: Page) -> None:
     playwright.expect(tab.locator("#connection")).to_have_text("not connected")
 
 
+@pytest.mark.night
 def test_a_phone_needs_no_scrolling_sideways_in_either_theme(
     chromium: "Browser", served_page: Page
 ) -> None:
@@ -231,6 +232,7 @@ def test_without_javascript_the_page_reads_and_steers(
     context.close()
 
 
+@pytest.mark.night
 def test_ten_thousand_jobs_are_turned_over_page_by_page(tab: "Tab", store: Store) -> None:
     with store.writing():
         jobs = (NewJob(spec=a_spec(name=f"train/net{n}")) for n in range(10_000))
@@ -254,6 +256,7 @@ def test_ten_thousand_jobs_are_turned_over_page_by_page(tab: "Tab", store: Store
     playwright.expect(tab.locator("a[rel=next]")).to_have_count(0)
 
 
+@pytest.mark.night
 def test_a_log_of_a_gigabyte_is_read_from_its_end_and_its_beginning(tab: "Tab", home: Home) -> None:
     log = home.attempt(1, 1).log
     with log.open("wb") as file:

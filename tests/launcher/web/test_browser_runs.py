@@ -161,6 +161,7 @@ def test_a_run_renews_itself(tab: "Tab", store: Store, tmp_path: Path) -> None:
     playwright.expect(tab.locator("table.results")).to_contain_text("1.5")
 
 
+@pytest.mark.night
 def test_a_phone_needs_no_scrolling_sideways_in_either_theme(
     chromium: "Browser", served_page: Page
 ) -> None:

@@ -15,7 +15,7 @@ def of(counts: tuple[int, ...], label: int = 0) -> tuple[list[str], np.ndarray]:
     return keys, np.full(len(keys), label)
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.06])
+@pytest.mark.parametrize("spread", [pytest.param(0.0, marks=pytest.mark.night), 0.06])
 def test_three_sources_hold_the_truth_as_often_as_they_say(spread: float) -> None:
     found = coverage(Setting(real=(100,) * 3, fake=(100,) * 3, spread=spread), 150, seed=1)
     for name in SHOWN:

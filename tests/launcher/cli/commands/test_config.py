@@ -1,6 +1,5 @@
 import json
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import pytest
 from launcher.cli.main import VERBS, Verbs, cli
 from launcher.cli.option_defaults import options_of
 from launcher.system.paths import Home
+from tests.forked import call_launcher
 from tests.launcher.conftest import Answer
-from tests.terminal import COMMAND, in_a_terminal
+from tests.terminal import in_a_terminal
 
 Configured = Callable[..., Answer]
 
@@ -31,12 +31,10 @@ def configured(home: Home, tmp_path: Path) -> Configured:
             "LAUNCHER_HOME": str(home.folder),
             **environ,
         }
-        done = subprocess.run(
-            [*COMMAND, *words],
-            env=inherited | {key: one for key, one in surroundings.items() if one},
-            capture_output=True,
-            text=True,
-            check=False,
+        done = call_launcher(
+            *words,
+            folder=Path.cwd(),
+            environment=inherited | {key: one for key, one in surroundings.items() if one},
         )
         return Answer(
             code=done.returncode, out=done.stdout, err=done.stderr.replace(str(file), "F")

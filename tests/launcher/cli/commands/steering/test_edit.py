@@ -33,6 +33,8 @@ def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Editor:
 
 
 def a_held_job(launcher: Launcher, store: Store, *words: str) -> Spec:
+    """Queue a job that waits, in a stopped queue: no scheduler comes that would have nothing to do."""
+    launcher("stop")
     launcher("add", "--name", "mine", "--hold", *words, "--", "sleep", "300")
     return job_row(store, 1).spec
 
@@ -180,6 +182,7 @@ def test_a_job_that_started_while_the_editor_was_open_is_left_as_it_is(
     launcher: Launcher, store: Store, editor: Editor
 ) -> None:
     before = a_held_job(launcher, store)
+    launcher("start")
     release = Path(sys.executable).parent / "launcher"
     editor(f'{release} release 1 >&2; sed -i \'s/"300"/"400"/\' "$1"')
     answer = launcher("edit", "mine")

@@ -1,0 +1,71 @@
+"""A command in a fork is what an installed command is."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.build import until
+from tests.forked import BIN, Fork, call_launcher, start
+
+SLEEPS = "import time\ndef main():\n    open('began', 'w').close()\n    time.sleep(60)\n"
+
+
+def surroundings(home: Path) -> dict[str, str]:
+    return {**os.environ, "LAUNCHER_HOME": str(home)}
+
+
+@pytest.mark.parametrize(
+    "words", [("--version",), ("kinds", "--json"), ("status",), ("wait", "9"), ("nosuch",)]
+)
+def test_it_says_and_ends_with_the_same(words: tuple[str, ...], tmp_path: Path) -> None:
+    environment = surroundings(tmp_path / "home")
+    forked = call_launcher(*words, folder=tmp_path, environment=environment)
+    started = subprocess.run(
+        [BIN / "launcher", *words],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert forked.stdout or forked.stderr
+    assert (forked.returncode, forked.stdout, forked.stderr) == (
+        started.returncode,
+        started.stdout,
+        started.stderr,
+    )
+
+
+def a_sleeper(place: Path, monkeypatch: pytest.MonkeyPatch, starts: str) -> object:
+    """Start a module that sleeps, and return how it ended after it was killed."""
+    monkeypatch.setenv("LAUNCHER_TESTS_STARTS", starts)
+    (place / "sleeper.py").write_text(f"{SLEEPS}if __name__ == '__main__':\n    main()\n")
+    environment = surroundings(place / "home") | {"PYTHONPATH": str(place)}
+    with Path(os.devnull).open("r+") as nothing:
+        streams = (nothing.fileno(), nothing.fileno(), nothing.fileno())
+        process = start("sleeper", (), folder=place, environment=environment, streams=streams)
+    assert isinstance(process, Fork) is (starts == "")
+    until((place / "began").exists, "it works in its folder")
+    assert process.poll() is None
+    assert os.getsid(process.pid) == process.pid
+    process.send_signal(signal.SIGKILL)
+    return process.wait(20)
+
+
+@pytest.mark.parametrize("starts", ["", "anew"])
+def test_who_kills_it_reads_the_signal(
+    starts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert a_sleeper(tmp_path, monkeypatch, starts) == -signal.SIGKILL
+
+
+def test_one_that_takes_too_long_is_killed(tmp_path: Path) -> None:
+    environment = surroundings(tmp_path / "home")
+    call_launcher("add", "--hold", "--", "true", folder=tmp_path, environment=environment)
+    with pytest.raises(subprocess.TimeoutExpired):
+        call_launcher("wait", folder=tmp_path, environment=environment, timeout_s=0.5)
+    call_launcher("stop", "--now", folder=tmp_path, environment=environment)
