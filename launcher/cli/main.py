@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -167,13 +168,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader (head, less) has seen enough
         code = PIPE_CLOSED
-        _drop_output()
+        _drop(sys.stdout)
     except OSError as error:
         if code != MachineError.exit_code:  # otherwise the first failed write has printed it
             with contextlib.suppress(OSError):  # the terminal was closed
                 click.echo(f"error: {error}", err=True)
         code = MachineError.exit_code
-        _drop_output()
+        _drop(sys.stdout)
+    try:
+        sys.stderr.flush()
+    except OSError:  # Python's own flush of what is held still would end with 120
+        _drop(sys.stderr)
     sys.exit(code)
 
 
@@ -193,9 +198,9 @@ def _open_streams() -> None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  # open until the end
 
 
-def _drop_output() -> None:
-    """Let Python's own last flush succeed, so that it does not complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _drop(stream: TextIO) -> None:
+    """Let Python's own last flush of a stream succeed, so that it does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(argv: list[str]) -> int:
