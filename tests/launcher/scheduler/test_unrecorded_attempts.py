@@ -103,11 +103,12 @@ def test_an_end_is_taken_in_while_another_jobs_folder_cannot_be_looked_at(
     ensure_scheduler(home)
     wake(home)
     until(lambda: in_state(store, runs, State.RUNNING), "it runs")
-    (bad,) = enqueue(store, a_spec(name="command/2"))
-    in_the_way = an_attempt(home, a_spec(), job=bad)
+    in_the_way = an_attempt(home, a_spec(), job=runs + 1)
     in_the_way.started.write_text("{}\n")
     with in_the_way.started.open() as spawning:
         fcntl.flock(spawning, fcntl.LOCK_EX)  # as between a spawn and its record
+        (bad,) = enqueue(store, a_spec(name="command/2"))
+        assert bad == runs + 1
         wake(home)
         until(lambda: "cannot be told" in job_row(store, bad).hindrance, "it is told why")
         gate.touch()
