@@ -34,20 +34,25 @@ from launcher.ids import (
     parse_model,
     parse_poison,
 )
-from launcher.kind_interface.conditions import condition_of_test, data_of_test, tested
-from launcher.kind_interface.draft import Draft, Input
-from launcher.kind_interface.kind import Kind, Role
-from launcher.kind_interface.measured import HasEpochs, RanksMetrics
-from launcher.kind_interface.settings import Settings
-from launcher.kind_interface.shared_work import (
+from launcher.kind_interface import (
+    Draft,
+    HasEpochs,
+    Input,
     KeepsWork,
     Kept,
+    Kind,
+    RanksMetrics,
     RepeatsWork,
+    Role,
+    Settings,
     SharedJob,
     SharedPart,
     SharedWork,
     SharesWork,
     Volume,
+    condition_of_test,
+    data_of_test,
+    tested,
 )
 from launcher.system.files import Json, read_json, write_atomic, write_json
 from launcher.units import format_bytes, parse_bytes

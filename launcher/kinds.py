@@ -15,9 +15,7 @@ from pydantic import Field, StringConstraints, field_validator
 from launcher.errors import UsageError
 from launcher.ids import DataId, Words
 from launcher.job import digest_of, program_signature
-from launcher.kind_interface.draft import Draft, Input
-from launcher.kind_interface.kind import Kind, Role
-from launcher.kind_interface.settings import Settings
+from launcher.kind_interface import Draft, Input, Kind, Role, Settings
 
 GROUP = "launcher.kinds"
 

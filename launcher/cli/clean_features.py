@@ -4,7 +4,7 @@ import click
 
 from launcher.cli.prompts import NOTHING_CHANGED, ask
 from launcher.errors import UsageError, counted
-from launcher.kind_interface.shared_work import KeepsWork, Kept
+from launcher.kind_interface import KeepsWork, Kept
 from launcher.kinds import find_kinds
 from launcher.screens.format import harmless
 from launcher.units import format_bytes

@@ -8,7 +8,7 @@ queue has it.
 import json
 from collections.abc import Iterable, Mapping
 
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.planning.identity import Code, Identity
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.store.rows import JobRow

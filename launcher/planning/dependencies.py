@@ -8,8 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from launcher.errors import Place, Problem, Severity
-from launcher.kind_interface.draft import Input
-from launcher.kind_interface.kind import Role
+from launcher.kind_interface import Input, Role
 from launcher.planning.expanding.step import Step
 from launcher.taskfile.yaml_tree import Scalar
 

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from launcher.job import CPU, is_exact, numbers_of
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.kinds import costs
 from launcher.planning.plan import PlannedJob
 from launcher.scheduler.policy.vram_request import lesson_of

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from launcher.errors import Problem
-from launcher.kind_interface.kind import Role
+from launcher.kind_interface import Role
 from launcher.kinds import program_words
 from launcher.planning.estimates import Estimate
 from launcher.planning.plan import Plan, PlannedJob, Savings

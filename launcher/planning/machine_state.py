@@ -13,7 +13,7 @@ from launcher.gpu.nvml import Nvml
 from launcher.gpu.process_owner import Ours
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.planning.estimates import History, past_job
 from launcher.planning.first_wave import MachineState
 from launcher.scheduler.gpus.gpu_accounting import Ledger

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import Distribution, entry_points
 from urllib.parse import unquote, urlsplit
 
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.kinds import GROUP
 
 _EXTRA = re.compile(r"""^([A-Za-z0-9._-]+).*\bextra *== *["']([^"']+)["']""")

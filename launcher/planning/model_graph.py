@@ -12,7 +12,7 @@ from functools import partial
 
 from launcher.errors import MOST_PROBLEMS, Place, Problem, UnknownName, nearest
 from launcher.ids import DataId, ModelId, canonical, normalise
-from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface import Kind, Role
 from launcher.planning.model_problems import MOST_LISTED, ambiguous_model, made_once, made_twice
 from launcher.planning.model_requests import (
     ModelRequest,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from launcher.errors import Place, Problem
 from launcher.ids import ModelId, Poison, Stage, canonical
 from launcher.job_options.request import JobRequest
-from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface import Kind, Role
 from launcher.taskfile.entries import (
     FREE,
     Follows,

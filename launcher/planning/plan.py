@@ -8,7 +8,7 @@ from launcher.errors import Problem, Severity
 from launcher.ids import Words
 from launcher.job import Resources, Terms
 from launcher.job_options.notifications import RunNotify
-from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface import Kind, Role
 from launcher.planning.dependencies import MISSING
 from launcher.planning.identity import Identity
 from launcher.system.files import Json

@@ -13,9 +13,7 @@ from typing import Any
 
 from launcher.errors import Error, Problem, Severity, TaskFileError
 from launcher.ids import Words, model_folder_name
-from launcher.kind_interface.draft import Draft, absolute_path
-from launcher.kind_interface.kind import Kind, Role
-from launcher.kind_interface.shared_work import SharedJob
+from launcher.kind_interface import Draft, Kind, Role, SharedJob, absolute_path
 from launcher.planning.dependencies import Dependencies, ExistenceCache
 from launcher.planning.expanding.expansion import expand
 from launcher.planning.expanding.file_order import StepFiles, in_order_of_files

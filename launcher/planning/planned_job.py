@@ -7,8 +7,7 @@ from pathlib import Path
 from launcher.ids import NO_WORDS, DataId, Words, parse_data
 from launcher.job import Resources
 from launcher.job_options.request import JobRequest
-from launcher.kind_interface.draft import Draft, Input
-from launcher.kind_interface.kind import Role
+from launcher.kind_interface import Draft, Input, Role
 from launcher.kinds import program_cost, roots_of, signature_of
 from launcher.planning.expanding.step import Step
 from launcher.planning.identity import Code, Identity

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from launcher.ids import parse_model
-from launcher.kind_interface.draft import Draft, Input
+from launcher.kind_interface import Draft, Input
 from launcher.planning.expanding.step import Step
 from launcher.planning.identity import Identity
 

@@ -7,7 +7,7 @@ from statistics import median
 from launcher.backends.settings import Backends
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.planning.estimates import Estimate, History, forecast
 from launcher.planning.first_wave import FirstWave, MachineState, first_wave
 from launcher.planning.pilot_preview import BackendPreview

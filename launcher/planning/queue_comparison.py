@@ -10,7 +10,7 @@ from launcher.errors import UsageError
 from launcher.ids import read_words
 from launcher.job import asks_for
 from launcher.job_options.registry import changed_options
-from launcher.kind_interface.kind import Role
+from launcher.kind_interface import Role
 from launcher.planning.code_changes import changed_in_code_alone
 from launcher.planning.plan import Plan, PlannedJob, Savings
 from launcher.states import OPEN, State

@@ -7,7 +7,7 @@ from pathlib import Path
 from launcher.context import Context
 from launcher.ids import model_folder_name
 from launcher.job import Spec
-from launcher.kind_interface.conditions import tested
+from launcher.kind_interface import tested
 from launcher.planning.plan import PlannedJob
 from launcher.planning.queue_comparison import (
     ACCEPT_CODE,

@@ -3,8 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from launcher.kind_interface.kind import Kind
-from launcher.kind_interface.measured import RanksMetrics
+from launcher.kind_interface import Kind, RanksMetrics
 
 # words in the names of metrics that measure errors, distances or costs
 _LOW = frozenset(

@@ -6,7 +6,7 @@ from typing import Any
 from launcher.errors import IdError
 from launcher.ids import ModelId, parse_model
 from launcher.job import Spec
-from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface import Kind, Role
 from launcher.results.sweeps import scalar, settings_of, swept
 from launcher.system.files import Json
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from launcher.errors import UsageError
 from launcher.ids import Stage
-from launcher.kind_interface.conditions import condition_of_test, data_of_test, tested
+from launcher.kind_interface import condition_of_test, data_of_test, tested
 from launcher.results.columns import (
     CONDITION,
     DATA,

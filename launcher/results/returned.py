@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from launcher.job import Spec
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.results.columns import DATA, MODEL, Row, RunResults
 from launcher.results.models import PARTS, SEED, Models
 from launcher.results.rows import test_name

@@ -8,8 +8,7 @@ from typing import Any
 from launcher.errors import MachineError
 from launcher.ids import model_folder_name
 from launcher.job import Spec
-from launcher.kind_interface.conditions import condition_of_test, tested
-from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface import Kind, Role, condition_of_test, tested
 from launcher.kinds import find_kinds, installed
 from launcher.planning.missing_packages import missing_packages
 from launcher.results.columns import CONDITION, DATA, MODEL, PLACE, Row, RunResults, names_of

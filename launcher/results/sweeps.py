@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from launcher.job import FUNCTION, PROGRAM, Spec
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 
 ARGV = "argv"  # the setting of a program: its words
 ARGUMENTS = "arguments"  # that of a function: those of its arguments that are numbers, truths or short texts

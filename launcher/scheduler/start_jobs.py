@@ -9,7 +9,7 @@ from launcher.scheduler.attempt_watch import LOOK_AGAIN_S, Place, Supervised
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Start
 from launcher.scheduler.unrecorded_attempts import Unrecorded, unrecorded
-from launcher.staging.left_behind import take_left
+from launcher.staging.view import take_left
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.scheduling.claims import Seat

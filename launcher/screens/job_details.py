@@ -20,7 +20,7 @@ from launcher.screens.clusters.pilots_now import ELSEWHERE, places_of
 from launcher.screens.format import folder_of, harmless, iso, local, moment, variables_of
 from launcher.screens.gpu_users import seen_gpus
 from launcher.screens.job_records import job_records, place_record
-from launcher.staging.left_behind import left_by
+from launcher.staging.view import left_by
 from launcher.states import OPEN, State, is_signal
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow

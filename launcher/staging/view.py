@@ -2,27 +2,182 @@
 
 They are real folders; the names in them are links to what was accepted. A file is replaced by a rename, so the link makes place for the job's own file, and what was
 accepted is untouched. Who opens a file to write into it, without a new name first, writes through the link.
+
+What the stage of an earlier attempt holds goes into that of the next one, which goes on from there.
+
+Stages of attempts that did not end well: taken from them, kept for the next attempt, removed after it.
 """
 
+import contextlib
 import errno
 import os
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.staging.inheritance import inherit
-from launcher.staging.left_behind import take
-from launcher.staging.links import Links, target_of, write_links
 from launcher.staging.stages import (
     LEFT,
     MAKING,
+    MOVED,
     RUN,
     STAGES,
     VIEW,
+    Links,
     Stage,
+    gone_of,
+    is_ours,
+    names_of,
     new_stage,
+    read_links,
+    stage_of,
+    target_of,
+    tidy,
+    write_links,
 )
-from launcher.system.paths import Attempt
+from launcher.system.paths import Attempt, Home
+
+_HALF = (".", ".tmp")  # how names begin and end of what was being written
+
+
+def inherit(left: Stage, stage: Stage, links: Links) -> None:
+    """Give a stage what an earlier attempt had made and deleted when it was given up.
+
+    Files get a second name. A process of that attempt that still lives replaces names in its own
+    stage only, so it changes nothing here.
+
+    Args:
+        left: the stage of the earlier attempt, taken from it; where it is gone, nothing is inherited.
+        stage: of the next one, as it was made.
+        links: its links; what the earlier attempt has deleted stays among them.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    before = read_links(left)
+    ours = {*before.links}
+    _copy_names(left, stage, "", ours)
+    for name in before.gone if before.sealed else gone_of(left, before):
+        if _is_link(stage, name):
+            os.unlink(f"{stage.new}/{name}")  # noqa: PTH108  # as in the rest of this package
+    links.replaced = [*dict.fromkeys((*links.replaced, *before.replaced))]
+
+
+def _copy_names(left: Stage, stage: Stage, within: str, ours: set[str]) -> None:
+    try:
+        entries = [*os.scandir(f"{left.new}/{within}")]
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        name = f"{within}{entry.name}"
+        here = f"{stage.new}/{name}"
+        if entry.name.startswith(_HALF[0]) and entry.name.endswith(_HALF[1]):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            if os.path.islink(here):  # noqa: PTH114  # likewise
+                os.unlink(here)  # noqa: PTH108  # likewise
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(here)  # noqa: PTH102  # likewise
+            _copy_names(left, stage, f"{name}/", ours)
+        elif not (entry.is_symlink() and name in ours):
+            with contextlib.suppress(FileNotFoundError):  # it lives after all, and replaces it now
+                _copy_name(entry.path, here)
+
+
+def _copy_name(there: str, here: str) -> None:
+    """Give a file a second name, instead of the link that may be in its place."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(here)  # noqa: PTH108  # likewise
+    try:
+        os.link(there, here, follow_symlinks=False)  # likewise
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without second names
+        shutil.copy2(there, here, follow_symlinks=False)
+
+
+def _is_link(stage: Stage, name: str) -> bool:
+    try:
+        return is_ours(stage, name)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def take_left(home: Home, job: int, number: int, run_folder: Path) -> str:
+    """Take their stages from the attempts before the next one; return from which of them that one goes on.
+
+    After this call no process of theirs can change what it will find. To be called when all of
+    them have ended, or were given up.
+
+    Args:
+        home: the queue's.
+        job: its number.
+        number: of the next attempt.
+        run_folder: of the job.
+
+    Returns the name of a stage; "" where there is none.
+    """
+    for stage in _earlier(home, job, number, run_folder):
+        with contextlib.suppress(OSError):  # its next attempt tries it again, and fails
+            if not take(stage):
+                # not begun, empty, or accepted, and then those before it are gone
+                shutil.rmtree(stage.named(MAKING).folder, ignore_errors=True)
+                continue
+        return stage.name
+    return ""
+
+
+def take(stage: Stage) -> bool:
+    """Take a stage from its attempt; return False where there is none.
+
+    Raises:
+        OSError: that is not possible now.
+    """
+    left = stage.named(LEFT)
+    try:
+        os.rename(stage.folder, left.folder)  # noqa: PTH104  # as in the rest of this package
+    except FileNotFoundError:
+        return os.path.isdir(left.folder)  # noqa: PTH112  # likewise
+    return True
+
+
+def left_by(attempt: Attempt, run_folder: Path) -> str:
+    """Return where it lies what an attempt has made and nobody has accepted; "" where there is nothing."""
+    stage = stage_of(attempt, run_folder)
+    for named in () if stage is None else names_of(stage):
+        with contextlib.suppress(FileNotFoundError):
+            if os.listdir(named.new):  # noqa: PTH208  # likewise
+                return named.new
+    return ""
+
+
+def remove_earlier(home: Home, job: int, number: int, run_folder: Path) -> None:
+    """Remove the stages of the attempts before one that is accepted."""
+    for stage in _earlier(home, job, number, run_folder):
+        remove(stage)
+
+
+def remove_of(attempt: Attempt, run_folder: Path) -> None:
+    """Remove the stage of an attempt that is to be forgotten."""
+    for view in (VIEW, MOVED):
+        stage = stage_of(attempt, run_folder, view)
+        if stage is not None:
+            remove(stage)
+
+
+def remove(stage: Stage) -> None:
+    """Remove a stage under all its names, with all that is in it; what cannot be removed stays."""
+    for named in names_of(stage):
+        shutil.rmtree(named.folder, ignore_errors=True)
+    tidy(stage)
+
+
+def _earlier(home: Home, job: int, number: int, run_folder: Path) -> Iterator[Stage]:
+    for before in range(number - 1, 0, -1):
+        stage = stage_of(home.attempt(job, before), run_folder)
+        if stage is not None:
+            yield stage
+
 
 DEPTH = 1  # of the folders in a model's folder that a job may write into without saying so
 _ALL = 1 << 30

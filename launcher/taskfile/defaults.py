@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface import Kind, Role
 from launcher.taskfile.legacy_names import OLD_WORDS, POISON_RATE, current, poison_of_rate
 from launcher.taskfile.matrix import (
     Sweep,

@@ -12,7 +12,7 @@ from launcher.errors import Place
 from launcher.ids import is_word
 from launcher.job_options.registry import job_options
 from launcher.job_options.request import JobRequest
-from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface import Kind, Role
 from launcher.kinds import variable_fault
 from launcher.taskfile.entries import FREE, Follows, companion
 from launcher.taskfile.legacy_names import POISON_RATE, current, poison_of_rate

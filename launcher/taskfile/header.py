@@ -9,7 +9,7 @@ from launcher.errors import Problem, UsageError, nearest
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, read_run_notify
 from launcher.job_options.request import JobRequest
 from launcher.job_options.value_types import SHARE
-from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface import Kind, Role
 from launcher.taskfile.defaults import (
     Top,
     read_default_poison,

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from launcher.errors import Problem, Severity
 from launcher.job_options.registry import renamed_options
-from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface import Kind, Role
 from launcher.taskfile.includes import merged
 from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar
 

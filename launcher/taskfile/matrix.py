@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 
 from launcher.errors import Place, Problem, Severity
 from launcher.ids import is_variant_value
-from launcher.kind_interface.conditions import variant_value
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind, variant_value
 from launcher.system.files import Json
 from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, plain_value
 

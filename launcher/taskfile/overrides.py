@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from launcher.errors import Problem, TaskFileError
 from launcher.job_options.registry import job_options, renamed_options
-from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface import Kind, Role
 from launcher.taskfile.includes import merged
 from launcher.taskfile.legacy_names import (
     OLD_WORDS,

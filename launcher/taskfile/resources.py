@@ -11,7 +11,7 @@ from launcher.job_options.consistency import device_fault, in_task_file, terms_f
 from launcher.job_options.registry import JobOption, job_options, renamed_options
 from launcher.job_options.request import JobRequest
 from launcher.job_options.value_types import Names, TimeOver
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.taskfile.legacy_names import resources_today
 from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import unknown_key

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from launcher.errors import Place, Problem, Severity
 from launcher.job_options.request import JobRequest
-from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.matrix import Combination
 from launcher.taskfile.settings import known_settings

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from launcher.errors import Place, Problem, UnknownName, counted, nearest
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.taskfile.yaml_tree import Given, Items, Node, Scalar, plain_value
 
 LONGEST_VALUE = 60  # characters of a value in a message

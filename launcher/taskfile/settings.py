@@ -15,7 +15,7 @@ from launcher.errors import (
     known_words,
     nearest,
 )
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.system.files import Json
 from launcher.taskfile.setting_problems import LONGEST_VALUE, complaints_of, unknown_name
 from launcher.taskfile.yaml_tree import Given, Items, Node, Scalar, plain_value

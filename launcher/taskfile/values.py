@@ -13,7 +13,7 @@ import yaml
 
 from launcher.errors import IdError, Problem, Severity, UnknownName, nearest
 from launcher.ids import DataId, ModelId, Poison, find_word, parse_data, parse_model, parse_poison
-from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface import Kind, Role
 from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import accepted, all_settings, known_settings
 from launcher.taskfile.yaml_tree import Items, Node, Scalar

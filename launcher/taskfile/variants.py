@@ -4,7 +4,7 @@ import itertools
 
 from launcher.errors import Place
 from launcher.ids import ModelId
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.taskfile.entries import FolderVariant, Name, Variant
 from launcher.taskfile.entry_reader import RawEntry
 from launcher.taskfile.matrix import MOST_COMBINATIONS, Combination, label

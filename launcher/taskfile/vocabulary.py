@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from launcher.errors import Problem, UsageError
 from launcher.ids import Words
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.taskfile.values import is_null, listed
 from launcher.taskfile.yaml_tree import Fields, Node, Scalar
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from launcher.errors import JobError
 from launcher.ids import Words, model_folder_name
-from launcher.kind_interface.draft import absolute_path, model_folder
+from launcher.kind_interface import absolute_path, model_folder
 from launcher.system.files import ABSENT, Json, when_there_is_room
 from launcher.system.paths import Attempt
 from launcher.workers.memory_share import Share

@@ -18,8 +18,8 @@ from launcher.context import own_variables
 from launcher.errors import Error, MachineError
 from launcher.ids import model_folder_name, read_words
 from launcher.job import Spec
-from launcher.kind_interface.draft import MADE
-from launcher.staging.sealing import hand_over
+from launcher.kind_interface import MADE
+from launcher.staging.acceptance import hand_over
 from launcher.staging.stages import stage_of
 from launcher.staging.view import NotWritable, Wanted, inside, make
 from launcher.system.environment import SITE, placed_environment, with_site

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import Problem, Severity, TaskFileError, UsageError
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.planning.estimates import History, Past
 from launcher.planning.first_wave import MachineState

@@ -14,7 +14,7 @@ from launcher.cli.select_jobs import HELP, select
 from launcher.errors import MachineError, UsageError, counted
 from launcher.functions.leftovers import unused_calls
 from launcher.screens.format import harmless
-from launcher.staging.left_behind import remove_of
+from launcher.staging.view import remove_of
 from launcher.states import ENDED, OPEN, State
 from launcher.store.client import open_queue
 from launcher.store.queue import Store

@@ -11,7 +11,7 @@ import click
 
 from launcher.cli.complete import KINDS
 from launcher.errors import MachineError, UnknownName, UsageError
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.kinds import find_kinds
 from launcher.planning.missing_packages import missing_packages
 from launcher.screens.format import columns, harmless, tabbed

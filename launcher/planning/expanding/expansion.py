@@ -15,8 +15,7 @@ from typing import NamedTuple
 from launcher.errors import Place, Problem
 from launcher.ids import ModelId
 from launcher.job_options.request import JobRequest
-from launcher.kind_interface.conditions import tested
-from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface import Kind, Role, tested
 from launcher.planning.expanding.doubles import without_doubles
 from launcher.planning.expanding.folder_entries import folder_steps
 from launcher.planning.expanding.step import Step, with_values

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from launcher.errors import Place, Problem
-from launcher.kind_interface.draft import Input
-from launcher.kind_interface.kind import Role
+from launcher.kind_interface import Input, Role
 from launcher.planning.expanding.step import Step
 
 

@@ -11,7 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from launcher.errors import Problem, Severity
 from launcher.ids import model_folder_name
-from launcher.kind_interface.draft import MADE
+from launcher.kind_interface import MADE
 from launcher.planning.expanding.folder_sources import (
     Choice,
     FolderNames,

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from launcher.errors import MOST_PROBLEMS, IdError, Place, Problem, known_words, nearest
 from launcher.ids import ModelId, canonical, parse_model
-from launcher.kind_interface.kind import Role
+from launcher.kind_interface import Role
 from launcher.planning.expanding.step import Step
 from launcher.taskfile.parser import TaskFile
 from launcher.taskfile.values import At

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
-from launcher.kind_interface.kind import Role
+from launcher.kind_interface import Role
 from launcher.planning.dependencies import Dependencies
 from launcher.planning.plan import PlannedJob
 

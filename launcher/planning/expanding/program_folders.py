@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.errors import Error, Problem
-from launcher.kind_interface.draft import absolute_path
+from launcher.kind_interface import absolute_path
 from launcher.planning.expanding.step import Step
 
 SETTING = "cwd"

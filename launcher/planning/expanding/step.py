@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from launcher.errors import Place
 from launcher.job_options.request import JobRequest
-from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.entries import FREE, Follows
 from launcher.taskfile.settings import Settled
@@ -28,7 +28,7 @@ class Step:
     data: str | None = None
     images: str | None = None
     follows: Follows = FREE
-    condition: str = ""  # of a test, see `launcher.kind_interface.conditions`
+    condition: str = ""  # of a test, see `launcher.kind_interface`
 
 
 def with_values(kind: Kind, settled: Settled, values: Mapping[str, Json]) -> Settled:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from launcher.errors import Error
 from launcher.ids import read_words
-from launcher.kind_interface.draft import Input
+from launcher.kind_interface import Input
 from launcher.planning.identity import Code, Identity
 from launcher.planning.revising.queued_job import QueuedJob, queued_job
 from launcher.store.rows import JobRow

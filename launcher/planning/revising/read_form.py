@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from launcher.errors import Place, Problem, Severity, TaskFileError, UsageError
 from launcher.job_options.consistency import in_task_file, terms_fault
 from launcher.job_options.request import JobRequest
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.planning.revising.form import RESOURCES, SETTINGS
 from launcher.planning.revising.queued_job import QueuedJob
 from launcher.system.files import Json

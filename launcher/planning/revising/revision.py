@@ -9,8 +9,7 @@ from launcher.ids import parse_model
 from launcher.job import Spec
 from launcher.job_options.registry import job_options
 from launcher.job_options.request import JobRequest
-from launcher.kind_interface.draft import Draft
-from launcher.kind_interface.kind import Role
+from launcher.kind_interface import Draft, Role
 from launcher.kinds import program_cost, roots_of, signature_of
 from launcher.planning.identity import Code
 from launcher.planning.load import content_digest

@@ -2,7 +2,7 @@
 
 While a plan is made, `SharedWorks` notes what each job does that others may repeat. Which of that is
 worth a job of its own is known when the plan is compared with the queue: where two jobs that have to
-run repeat the same. What kinds say is in `launcher.kind_interface.shared_work`.
+run repeat the same. What kinds say is in `launcher.kind_interface`.
 """
 
 from collections import defaultdict
@@ -13,9 +13,9 @@ from typing import NamedTuple, cast
 from launcher.ids import Words
 from launcher.job import Terms
 from launcher.job_options.request import JobRequest
-from launcher.kind_interface.draft import Draft
-from launcher.kind_interface.kind import Kind
-from launcher.kind_interface.shared_work import (
+from launcher.kind_interface import (
+    Draft,
+    Kind,
     RepeatsWork,
     SharedJob,
     SharedPart,

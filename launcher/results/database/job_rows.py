@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from launcher.job import CPU
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.results.models import PARTS, SEED, Models
 from launcher.results.returned import measured
 from launcher.results.sweeps import scalar, settings_of, swept

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from launcher.kind_interface.kind import Kind
-from launcher.kind_interface.measured import HasEpochs
+from launcher.kind_interface import HasEpochs, Kind
 from launcher.results.columns import DATA, MODEL, POOLED, Row, RunResults
 from launcher.results.database.upsert import PLAIN, plain
 from launcher.results.models import Models

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.results.columns import CONDITION, DATA, MODEL, MODIFIER, POOLED
 from launcher.results.database.schema import TABLES
 from launcher.results.database.upsert import quoted

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import MachineError
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.kinds import find_kinds
 from launcher.results.database.failed_logs import error_rows
 from launcher.results.database.file import writing

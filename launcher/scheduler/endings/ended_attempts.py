@@ -14,7 +14,7 @@ from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.gpus.shared_time import slowdown_by_duration
 from launcher.scheduler.policy.model import Machine
 from launcher.staging.acceptance import accept, is_staged, withdraw
-from launcher.staging.left_behind import remove_earlier
+from launcher.staging.view import remove_earlier
 from launcher.states import (
     Done,
     Failed,

@@ -11,7 +11,7 @@ from typing import cast
 
 from launcher.job_options.registry import JobOption, job_options, renamed_options
 from launcher.job_options.value_types import SHARE
-from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.entries import companion, written
 from launcher.taskfile.header import MOST_NAME_BYTES, Reuse

@@ -24,8 +24,7 @@ from launcher.job_options.value_types import (
     ValueType,
     Whole,
 )
-from launcher.kind_interface.kind import Kind
-from launcher.kind_interface.settings import Settings
+from launcher.kind_interface import Kind, Settings
 
 VALUES = ".values"  # ends the name of a setting's sweep
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from launcher.job_options.registry import job_options
-from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface import Kind, Role
 from launcher.taskfile.entries import written
 from launcher.taskfile.schema.json_schema import old_words, task_schema
 from launcher.taskfile.schema.json_schema_types import Form, values

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.system.files import Json
 from launcher.taskfile.schema.json_schema_types import Form, settings_of
 

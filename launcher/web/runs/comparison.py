@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.job import Spec
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.kinds import find_kinds
 from launcher.results.columns import DATA, MODEL, PLACE, POOLED, Row, RunResults
 from launcher.results.models import Models

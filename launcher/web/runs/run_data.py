@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from launcher.errors import Error, counted
-from launcher.kind_interface.kind import Role
+from launcher.kind_interface import Role
 from launcher.results.columns import RunResults
 from launcher.screens.format import harmless
 from launcher.store.listing.run_listing import RunListing

@@ -2,23 +2,24 @@
 
 import pytest
 
-from launcher.kind_interface import conditions
+from launcher import kind_interface
 
 
 @pytest.mark.parametrize("condition", ["", "haze=2", "haze=0.5,tilt=a-b"])
 def test_data_and_condition_are_read_back_from_a_name(condition: str) -> None:
-    name = conditions.tested("gan2:pre&real:pre", condition)
-    assert conditions.data_of_test(name) == "gan2:pre&real:pre"
-    assert conditions.condition_of_test(name) == condition
+    name = kind_interface.tested("gan2:pre&real:pre", condition)
+    assert kind_interface.data_of_test(name) == "gan2:pre&real:pre"
+    assert kind_interface.condition_of_test(name) == condition
 
 
 def test_settings_at_their_defaults_are_no_condition() -> None:
-    assert conditions.condition_name([("haze", 0, 0), ("tilt", None, 3)]) == ""
+    assert kind_interface.condition_name([("haze", 0, 0), ("tilt", None, 3)]) == ""
 
 
 def test_a_condition_names_the_other_settings_in_their_order() -> None:
     assert (
-        conditions.condition_name([("tilt", True, False), ("haze", 0.5, 0)]) == "tilt=true,haze=0.5"
+        kind_interface.condition_name([("tilt", True, False), ("haze", 0.5, 0)])
+        == "tilt=true,haze=0.5"
     )
 
 
@@ -26,4 +27,4 @@ def test_a_condition_names_the_other_settings_in_their_order() -> None:
     ("value", "shown"), [("a/b c", "a-b-c"), ("/", "none"), (("x", "y"), "x-y")]
 )
 def test_what_no_id_may_hold_becomes_a_dash(value: object, shown: str) -> None:
-    assert conditions.condition_name([("haze", value, "")]) == f"haze={shown}"
+    assert kind_interface.condition_name([("haze", value, "")]) == f"haze={shown}"

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 import pytest
 
 from launcher.job import Resources
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.planning.estimates import Estimate, History, Source, forecast, past_job, wants_gpu
 from launcher.planning.plan import PlannedJob
 from launcher.scheduler.policy.inventory import wants_gpu as on_gpu

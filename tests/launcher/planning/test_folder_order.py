@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from launcher.errors import Place, Problem
 from launcher.job_options.request import JobRequest
-from launcher.kind_interface.draft import Input
+from launcher.kind_interface import Input
 from launcher.planning.expanding.file_order import StepFiles, in_order_of_files
 from launcher.planning.expanding.step import Step
 from launcher.planning.plan import Plan

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.ids import canonical, normalise, parse_model
-from launcher.kind_interface.kind import Role
+from launcher.kind_interface import Role
 from launcher.planning.plan import Plan
 from tests.launcher.language import a_plan, names
 from tests.launcher.toylab import elementary

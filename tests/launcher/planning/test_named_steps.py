@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.errors import Severity, TaskFileError
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.planning.expanding import named_steps
 from launcher.planning.plan import Plan
 from launcher.planning.plan_builder import build_plan

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.errors import TaskFileError
-from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface import Kind, Role
 from launcher.kinds import COMMAND
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan

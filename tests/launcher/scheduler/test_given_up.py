@@ -11,7 +11,7 @@ import pytest
 
 from launcher.context import Context
 from launcher.job import Spec
-from launcher.staging.left_behind import left_by
+from launcher.staging.view import left_by
 from launcher.states import ENDED, State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake

@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from launcher.staging.acceptance import accept
-from launcher.staging.left_behind import remove_earlier, take_left
-from launcher.staging.sealing import hand_over
+from launcher.staging.acceptance import accept, hand_over
 from launcher.staging.stages import Stage, stage_of
-from launcher.staging.view import Wanted, inside, make
+from launcher.staging.view import Wanted, inside, make, remove_earlier, take_left
 from launcher.system.files import write_atomic
 from launcher.system.paths import Attempt, Home
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from launcher.staging import sealing
-from launcher.staging.sealing import hand_over
+from launcher.staging import acceptance
+from launcher.staging.acceptance import hand_over
 from tests.launcher.staging.attempts import MODEL, Study, files_in, write
 
 CALLS = ("rename", "rmdir", "unlink", "replace", "mkdir")
@@ -96,7 +96,7 @@ def test_before_the_decision_nothing_has_changed(
 ) -> None:
     study = a_done_attempt(tmp_path)
     before = study.results()
-    sealing.seal(study.stage())
+    acceptance.seal(study.stage())
     assert study.results() == before
     with monkeypatch.context() as patched:
         patched.setattr(os, "rename", Fuse(1, after=False).guard(os.rename))

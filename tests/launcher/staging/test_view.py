@@ -3,9 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.staging.left_behind import take_left
 from launcher.staging.stages import STAGES
-from launcher.staging.view import NotWritable, make
+from launcher.staging.view import NotWritable, make, take_left
 from tests.launcher.staging.attempts import MODEL, Study, files_in, write
 
 

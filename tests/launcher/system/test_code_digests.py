@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from launcher.errors import UsageError
-from launcher.kind_interface.settings import Settings
+from launcher.kind_interface import Settings
 from launcher.kinds import installed, roots_of
 from launcher.system.code_digests import ABSENT, WHOLE, CodeIndex, code_digest
 from tests.launcher.toylab import laboratory

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings as profile
 
 from launcher.errors import Problem, TaskFileError, UsageError
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND, installed
 from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse

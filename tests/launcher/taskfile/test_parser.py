@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import TaskFileError, UsageError
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.planning.load import read_taskfile
 from launcher.planning.plan_builder import build_plan

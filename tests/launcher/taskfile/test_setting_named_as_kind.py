@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from launcher.kind_interface.kind import Kind
-from launcher.kind_interface.settings import Settings
+from launcher.kind_interface import Kind, Settings
 from tests.launcher.folder_toys import KINDS as TOYS
 from tests.launcher.language import a_plan, job, names
 

@@ -5,8 +5,7 @@ import pytest
 from pydantic import Field, model_validator
 
 from launcher.errors import Problem, UnknownName
-from launcher.kind_interface.kind import Kind, Role
-from launcher.kind_interface.settings import Settings
+from launcher.kind_interface import Kind, Role, Settings
 from launcher.system.files import Json
 from launcher.taskfile.settings import known_settings, settle, unknown_key
 from launcher.taskfile.yaml_reader import read_document

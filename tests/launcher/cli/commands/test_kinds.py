@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from launcher.kind_interface.settings import Settings
+from launcher.kind_interface import Settings
 from launcher.kinds import COMMAND, installed
 from launcher.taskfile.schema.json_schema_types import settings_of
 from launcher.taskfile.schema.setting_texts import in_words

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from launcher.errors import TaskFileError
-from launcher.kind_interface.kind import Kind
+from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.planning.plan import Plan
 from launcher.planning.plan_builder import build_plan

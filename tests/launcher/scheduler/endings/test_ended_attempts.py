@@ -14,10 +14,9 @@ from launcher.scheduler.endings import ended_attempts
 from launcher.scheduler.endings.ended_attempts import Endings
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Machine
-from launcher.staging.left_behind import take_left
-from launcher.staging.sealing import hand_over
+from launcher.staging.acceptance import hand_over
 from launcher.staging.stages import STAGES
-from launcher.staging.view import Wanted, make
+from launcher.staging.view import Wanted, make, take_left
 from launcher.states import Done, Failed, Outcome
 from launcher.store.queue import Store
 from launcher.store.rows import PILOT

@@ -14,8 +14,7 @@ from pydantic import create_model
 from launcher.errors import Problem, UsageError
 from launcher.ids import parse_data, parse_model, parse_poison
 from launcher.job_options.registry import job_options
-from launcher.kind_interface.kind import Kind, Role
-from launcher.kind_interface.settings import Settings
+from launcher.kind_interface import Kind, Role, Settings
 from launcher.kinds import COMMAND, installed
 from launcher.taskfile.defaults import TOP
 from launcher.taskfile.entries import companion

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from launcher.job_options.registry import job_options
-from launcher.kind_interface.kind import Kind, Role
+from launcher.kind_interface import Kind, Role
 from launcher.kinds import COMMAND
 from launcher.taskfile.schema.json_schema import _words, task_schema
 from launcher.taskfile.schema.reference import reference, table

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from launcher.api import Kind, UnknownName, Words, load, parse_data, plan
-from launcher.kind_interface.kind import Role
+from launcher.kind_interface import Role
 from launcher.kinds import installed
 from launcher.taskfile.entries import companion
 from tests.trueface.class_toys import NAMES, a_draft, write_data
