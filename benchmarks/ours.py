@@ -25,9 +25,9 @@ from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.submit import submit
 from launcher.screens.snapshots import RECENT, WAITING
 from launcher.states import Done, State
+from launcher.store.claims import Seat
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim
-from launcher.store.scheduling.claims import Seat
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.files import stamp
 from launcher.system.paths import Home, make_home

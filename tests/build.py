@@ -17,9 +17,9 @@ from launcher.job import Resources, Spec, Terms
 from launcher.scheduler.attempt_watch import Adopted, Supervised, watch
 from launcher.scheduler.policy.model import Waiting
 from launcher.states import Outcome, Reason, ReasonCode, State
+from launcher.store.claims import Seat
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim, JobRow
-from launcher.store.scheduling.claims import Seat
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json, write_json, write_whole
 from launcher.system.paths import Attempt, Home

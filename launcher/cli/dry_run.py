@@ -29,7 +29,7 @@ from launcher.planning.queue_comparison import Comparison
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
 from launcher.store.client import look_at_queue
 from launcher.store.queue import Store
-from launcher.store.runs.accounts import RunAccount
+from launcher.store.runs import RunAccount
 from launcher.system.environment import unset
 from launcher.system.files import Json
 from launcher.system.git import worktree

@@ -13,8 +13,8 @@ from launcher.scheduler.policy.model import Machine, Waiting
 from launcher.screens.format import harmless
 from launcher.screens.gpu_users import seen_gpus
 from launcher.store.client import cores_for
-from launcher.store.lanes import visible_devices
 from launcher.store.queue import Store
+from launcher.store.rows import visible_devices
 from launcher.system import memory
 from launcher.system.config import read_configuration
 from launcher.system.daemon_control import scheduler_pid

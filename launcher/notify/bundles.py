@@ -8,7 +8,7 @@ from launcher.notify.messages import Message, of_machine, of_run
 from launcher.notify.settings import NotifySettings
 from launcher.notify.state import Bundle, Note, Notices, RunWatch
 from launcher.states import ReasonCode, State
-from launcher.store.runs.news import Failure, News, RunNews
+from launcher.store.news import Failure, News, RunNews
 
 AGAIN_S = 3600.0  # between two messages of a run that goes on
 MOST_NOTES = 10

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job_options.notifications import Event
 from launcher.notify.state import Note
-from launcher.store.runs.news import PilotFault
+from launcher.store.news import PilotFault
 
 MOST_KEPT = 200  # faults of pilots, which never work again
 

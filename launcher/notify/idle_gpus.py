@@ -8,8 +8,8 @@ from launcher.gpu.monitor import unused_by_others
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job_options.notifications import Event
 from launcher.notify.state import Idle, Note
-from launcher.store.lanes import read_lane
-from launcher.store.runs.news import Waiting
+from launcher.store.news import Waiting
+from launcher.store.rows import read_lane
 from launcher.system.stored_fields import Unreadable
 from launcher.units import format_seconds
 

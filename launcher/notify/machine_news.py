@@ -11,7 +11,7 @@ from launcher.notify.gpu_sight import GpuSight
 from launcher.notify.idle_gpus import Sight, for_gpus, free_gpus, looked
 from launcher.notify.settings import NotifySettings
 from launcher.notify.state import Idle, Notices
-from launcher.store.runs.news import RunNewsReader
+from launcher.store.news import RunNewsReader
 from launcher.system.paths import Home
 from launcher.system.processes import boot_id
 

@@ -19,8 +19,8 @@ from launcher.notify.settings import NotifySettings, configured_notify
 from launcher.notify.state import Delivery, Notices, read_notices, write_notices
 from launcher.scheduler.remote.nodes_file import past_pilots
 from launcher.states import State
+from launcher.store.news import RunNewsReader
 from launcher.store.opening import open_to_read
-from launcher.store.runs.news import RunNewsReader
 from launcher.system.config import configuration_file, read_configuration
 from launcher.system.daemon_control import scheduler_pid, this_version, version_of
 from launcher.system.error_log import EXPECTED, Troubles

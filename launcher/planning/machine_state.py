@@ -19,8 +19,8 @@ from launcher.planning.first_wave import MachineState
 from launcher.scheduler.gpus.gpu_accounting import Ledger
 from launcher.scheduler.policy.model import Machine
 from launcher.store.client import cores_for
-from launcher.store.lanes import visible_devices
 from launcher.store.queue import Store
+from launcher.store.rows import visible_devices
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system import memory
 from launcher.system.config import read_configuration

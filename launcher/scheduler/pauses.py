@@ -1,7 +1,7 @@
 """Pauses of waiting jobs: before a retry, and until the time that a job asks for."""
 
 from launcher.scheduler.turn import TurnResult
-from launcher.store.scheduling.scheduler_actions import Scheduling
+from launcher.store.scheduler_actions import Scheduling
 
 
 class Pauses:

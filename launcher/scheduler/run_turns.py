@@ -16,9 +16,16 @@ from launcher.states import State
 from launcher.store.job_queries import InOrder, by_rank
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.runs.accounts import CORES_OF_A_CARD, RunAccount, cards_of
-from launcher.store.runs.ready import FirstJobs, Flow
-from launcher.store.runs.records import jobs_before, open_runs, places
+from launcher.store.runs import (
+    CORES_OF_A_CARD,
+    FirstJobs,
+    Flow,
+    RunAccount,
+    cards_of,
+    jobs_before,
+    open_runs,
+    places,
+)
 from launcher.system.files import Json
 from launcher.system.text import harmless
 

@@ -11,9 +11,9 @@ from launcher.scheduler.policy.model import Start
 from launcher.scheduler.unrecorded_attempts import Unrecorded, unrecorded
 from launcher.staging.view import take_left
 from launcher.states import Reason, ReasonCode
+from launcher.store.claims import Seat
 from launcher.store.rows import Claim, ReadyJob
-from launcher.store.scheduling.claims import Seat
-from launcher.store.scheduling.scheduler_actions import Scheduling
+from launcher.store.scheduler_actions import Scheduling
 from launcher.system.files import sync
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity, boot_id

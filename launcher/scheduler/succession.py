@@ -7,7 +7,7 @@ from launcher.gpu.resources import ForeignReservation
 from launcher.scheduler.attempt_watch import Place
 from launcher.scheduler.start_jobs import Launches
 from launcher.store.rows import ReadyJob
-from launcher.store.scheduling.scheduler_actions import Scheduling
+from launcher.store.scheduler_actions import Scheduling
 
 FRESH_S = 0.2  # so long a decision holds for those who take a place
 

@@ -10,8 +10,8 @@ from launcher.scheduler.policy.model import Machine, Running, Waiting, waiting
 from launcher.scheduler.policy.queue_length import QueueLengths, length_of, queue_length
 from launcher.scheduler.policy.run_order import Newcomers, in_turn
 from launcher.store.rows import ReadyJob
-from launcher.store.runs.accounts import RunAccount
-from launcher.store.scheduling.scheduler_actions import Scheduling
+from launcher.store.runs import RunAccount
+from launcher.store.scheduler_actions import Scheduling
 
 
 @dataclass(frozen=True, slots=True)

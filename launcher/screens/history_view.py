@@ -6,9 +6,7 @@ from launcher.errors import counted
 from launcher.screens.format import harmless
 from launcher.screens.text_table import Cell, Column, Line, Span, Tone, line, table
 from launcher.states import ReasonCode
-from launcher.store.failure_groups import FailureGroup
-from launcher.store.history import Day, Memory, Past, Run
-from launcher.store.node_use import NodeUse
+from launcher.store.history import Day, FailureGroup, Memory, NodeUse, Past, Run
 from launcher.system.files import Json
 from launcher.units import format_bytes, format_seconds
 

@@ -10,9 +10,7 @@ from statistics import median
 
 from launcher.states import Done, outcome_record
 from launcher.store.connection import Connection, known_code, known_record, known_state
-from launcher.store.failure_groups import FailedAttempts
-from launcher.store.history import Ends, Spent, Taken
-from launcher.store.node_use import PilotUse
+from launcher.store.history import Ends, FailedAttempts, PilotUse, Spent, Taken
 from launcher.store.rows import PILOT, PILOT_OF
 
 # how the records of those that were done begin: to read all of each takes four times as long, and

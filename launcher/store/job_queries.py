@@ -15,9 +15,7 @@ from launcher.store.connection import (
     sources_of,
 )
 from launcher.store.rows import PILOT_OF, Group, JobRow, job_row
-from launcher.store.runs.accounts import RunAccount
-from launcher.store.runs.ready import FirstJobs, Flow
-from launcher.store.runs.records import account_of
+from launcher.store.runs import FirstJobs, Flow, RunAccount, account_of
 from launcher.store.usage import LONGEST_S
 
 _JOBS = (

@@ -1,26 +1,109 @@
-"""The queue on disk: how jobs come into it. The rest is in `scheduling` and `user_actions`."""
+"""The queue on disk: how jobs come into it, as rows with what they need, or in the place of a waiting one.
+
+The scheduler's side is `scheduler_actions`, the owners' `steering` and `user_actions`.
+"""
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.context import Context
-from launcher.errors import StoreError
+from launcher.errors import StoreError, UsageError
 from launcher.job import Spec, SpecWriter
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify
-from launcher.states import ENDED, Reason, ReasonCode, State
+from launcher.states import ENDED, OPEN, Reason, ReasonCode, State
 from launcher.store.connection import NEW_EVENT, Connection, reason_columns
 from launcher.store.job_queries import JobQueries
-from launcher.store.new_rows import COLUMNS, MARKS, NEW_NEED, RowWriter, need_rows
 from launcher.store.opening import open_database, open_to_read
-from launcher.store.scheduling.scheduler_actions import Scheduling
+from launcher.store.rows import JobRow, lane_of
+from launcher.store.scheduler_actions import Scheduling
 from launcher.store.screen_queries import ScreenQueries
-from launcher.store.steering.steering import Steering
-from launcher.store.user_actions import UserActions
+from launcher.store.steering import Steering
+from launcher.store.user_actions import UserActions, rank_of
 from launcher.system.files import file_number
 from launcher.system.paths import Home
+
+NEW_NEED = "INSERT INTO needs (job, need, any_end) VALUES (?, ?, ?)"
+COLUMNS = (
+    "run, name, kind, state, priority, hash, spec, context, reason_code, reason, reason_data,"
+    " submitted, lane, rank, sources"
+)
+MARKS = ", ".join("?" * 15)
+
+
+def need_rows(
+    job: int, needs: Sequence[int], after_any: Sequence[int]
+) -> list[tuple[int, int, int]]:
+    """Return what a job waits for as rows; the end of a job that must be done is not one besides."""
+    rows = [(job, need, 0) for need in needs]
+    return rows + [(job, need, 1) for need in after_any if need not in needs]
+
+
+class RowWriter:
+    """What new jobs of a run have in common, looked up once for all of them. Inside `writing`.
+
+    It is forgotten afterwards: a transaction that is rolled back takes what was stored with it.
+    """
+
+    def __init__(self, connection: Connection, run: int, context: Context, number: int) -> None:
+        """Begin with nothing looked up.
+
+        Args:
+            connection: to the queue.
+            run: the number of their run.
+            context: in which they run.
+            number: of the context.
+        """
+        self._db, self._run = connection, run
+        self._context, self._context_number = context, number
+        self._writer = SpecWriter()
+        self._lanes: dict[tuple[object, ...], int] = {}
+        # by id(): jobs share the very same objects, which are held meanwhile
+        self._sources: dict[int, tuple[Mapping[str, str], int | None]] = {}
+
+    def columns(
+        self, spec: Spec, state: State, reason: tuple[str, str, str | None], now: float
+    ) -> tuple[object, ...]:
+        """Return a job's row."""
+        return (
+            self._run,
+            spec.name,
+            spec.kind,
+            state,
+            spec.priority,
+            spec.hash,
+            self._writer.text(spec, sources=False),
+            self._context_number,
+            *reason,
+            now,
+            self._lane(spec),
+            rank_of(now, spec.priority),
+            self._sources_of(spec),
+        )
+
+    def _sources_of(self, spec: Spec) -> int | None:
+        shared = self._sources.get(id(spec.sources))
+        if shared is None:
+            number = self._db.sources_number(spec.sources)
+            shared = self._sources[id(spec.sources)] = spec.sources, number
+        return shared[1]
+
+    def _lane(self, spec: Spec) -> int:
+        """Return the number of a job's lane, made if it is new."""
+        memory = spec.signature if spec.resources.may_need_gpu else ""
+        terms = spec.terms.group, spec.terms.time_limit_s, spec.terms.on
+        alike = (spec.resources, memory, *terms, spec.entry != "", spec.preload)
+        if alike not in self._lanes:
+            key = lane_of(spec, self._context).key
+            row = self._db.execute("SELECT id FROM lanes WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                insert = "INSERT INTO lanes (key) VALUES (?) RETURNING id"
+                row = self._db.execute(insert, (key,)).fetchone()
+            self._lanes[alike] = int(row[0])
+        return self._lanes[alike]
+
 
 NEW = Reason(code=ReasonCode.NEW, text="new")
 
@@ -277,3 +360,38 @@ class Store:
                     self._db.propagate_end(job, State.SKIPPED, now)
                 return skipped
         return False
+
+
+REPLACED = Reason(code=ReasonCode.EDITED, text="replaced by `launcher add --replace`")
+WAITING = frozenset({State.QUEUED, State.HELD})
+
+
+def replace_waiting(store: Store, row: JobRow, context: Context, new: NewJob, now: float) -> int:
+    """Put a job in the place of one of its name that waits; return its number. Inside `writing`.
+
+    It keeps number, place in the queue, tags and note, and the jobs that wait for it; one that was held stays held.
+
+    Raises:
+        UsageError: it would wait for a job that waits for it.
+    """
+    _refuse_circle(store, row, {*new.needs, *new.after_any})
+    state = State.HELD if State.HELD in {row.state, new.state} else new.state
+    spec, reason = new.spec, REPLACED
+    replacing = NewJob(
+        spec=spec, needs=new.needs, after_any=new.after_any, state=state, reason=reason
+    )
+    job = store.put(row.run_id, context, replacing, now)
+    store.steering.keep_place(job, row.submitted, rank_of(row.submitted, spec.priority))
+    return job
+
+
+def _refuse_circle(store: Store, row: JobRow, before: Collection[int]) -> None:
+    behind = {row.id: row, **{other.id: other for other in store.steering.behind(row.id)}}
+    for number in sorted(before & behind.keys()):
+        other = behind[number]
+        if other.id == row.id:
+            raise UsageError(f"{row.name} cannot wait for itself")
+        if other.state in OPEN:
+            raise UsageError(
+                f"{row.name} cannot start after {other.name} (job {number}), which waits for it"
+            )

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from launcher.states import ENDED, OPEN, Reason, ReasonCode, State
 from launcher.store.connection import Connection
-from launcher.store.scheduling.transitions import CANCELLED
+from launcher.store.transitions import CANCELLED
 
 # One point of priority is worth a day of waiting. As all jobs age alike, the order of
 # "priority + age" never changes: it is kept in `rank`, and ageing costs nothing.

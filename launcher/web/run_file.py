@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from launcher.errors import UsageError
 from launcher.screens.format import harmless
-from launcher.store.listing.run_listing import RunListing
+from launcher.store.screen_queries import RunListing
 from launcher.units import format_bytes
 from launcher.web.pages.page import NotThere, View
 from launcher.web.runs.figures import figure_of

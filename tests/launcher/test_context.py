@@ -7,7 +7,7 @@ import pytest
 
 from launcher.context import own_folder, placed_context
 from launcher.job import Resources
-from launcher.store.lanes import lane_of
+from launcher.store.rows import lane_of
 from launcher.system.environment import SITE
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable

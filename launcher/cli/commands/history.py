@@ -19,10 +19,8 @@ from launcher.screens.history_view import SECTIONS, columns, draw, headline, rec
 from launcher.screens.terminal import say, width
 from launcher.screens.text_table import Tone, line
 from launcher.store.client import open_queue
-from launcher.store.failure_groups import failure_groups
-from launcher.store.history import Past, days_of, memory_of, runs_of
+from launcher.store.history import Past, days_of, failure_groups, memory_of, nodes_of, runs_of
 from launcher.store.history_queries import History
-from launcher.store.node_use import nodes_of
 from launcher.store.queue import Store
 from launcher.system.paths import Home, find_home
 from launcher.units import parse_seconds

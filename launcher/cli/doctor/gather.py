@@ -23,8 +23,7 @@ from launcher.gpu.mps_support import hindrances
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.store.migrations import OLDEST_SQLITE
-from launcher.store.opening import KNOWN_SCHEMA, look_at
+from launcher.store.opening import KNOWN_SCHEMA, OLDEST_SQLITE, look_at
 from launcher.system import cgroups
 from launcher.system.config import read_configuration
 from launcher.system.daemon_control import REVIVAL_WINDOW_S, scheduler_pid

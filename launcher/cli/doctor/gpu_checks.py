@@ -8,7 +8,7 @@ from launcher.cli.doctor.findings import Finding, ok, trouble, unknown, warning
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.policy.gpu_slot import is_visible
-from launcher.store.lanes import visible_devices
+from launcher.store.rows import visible_devices
 from launcher.units import format_bytes
 
 DRIVER, CUDA, CARDS, VISIBLE, OTHERS = "driver", "CUDA", "GPUs", "visible GPUs", "other users"

@@ -20,7 +20,7 @@ from launcher.planning.revising.read_form import JobValues
 from launcher.states import OPEN, Reason, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.steering.revisions import ChangedJob
+from launcher.store.steering import ChangedJob
 from launcher.system.code_digests import CodeIndex, user_cache
 from launcher.taskfile.settings import spelt
 

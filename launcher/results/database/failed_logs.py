@@ -20,7 +20,7 @@ def error_rows(
 
     Args:
         home: whose attempts.
-        attempts: as `launcher.store.runs.attempts` returns them.
+        attempts: as `launcher.store.news` returns them.
         rows: number of a job → its row.
         known: (row of a job, attempt) of what is in the database: a log that ended stays as it is.
     """

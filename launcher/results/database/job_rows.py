@@ -13,7 +13,7 @@ from launcher.screens.format import first_line, iso
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
 
-Attempt = Mapping[str, Any]  # of `launcher.store.runs.attempts`
+Attempt = Mapping[str, Any]  # of `launcher.store.news`
 JOBS = (
     "id", "run", "number", "name", "kind", "role", "state", "reason", "reason_code", "model", "base",
     "data", *PARTS, "command", "folder", "priority", "cpus", "ram", "gpus", "vram", "job_group",

@@ -30,9 +30,9 @@ from launcher.results.returned import results_by_job
 from launcher.results.rows import results_of
 from launcher.screens.format import iso
 from launcher.states import OPEN, State
+from launcher.store.news import attempts_of_jobs
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.runs.attempts import attempts_of_jobs
 from launcher.system.files import read_json
 from launcher.system.paths import Home
 

@@ -9,7 +9,7 @@ from launcher.backends.settings import BackendSettings
 from launcher.backends.shape import never_fits, slots
 from launcher.scheduler.dispatch.node_paths import NodePaths
 from launcher.scheduler.remote.pilot_rules import Demand
-from launcher.store.lanes import Lane
+from launcher.store.rows import Lane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

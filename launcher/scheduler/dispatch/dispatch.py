@@ -34,10 +34,9 @@ from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import Reasons, Requests, TurnResult
 from launcher.scheduler.waiting_line import Line
 from launcher.states import Reason, ReasonCode
-from launcher.store.lanes import HERE, Lane
+from launcher.store.claims import Seat
 from launcher.store.queue import Store
-from launcher.store.rows import Claim, ReadyJob
-from launcher.store.scheduling.claims import Seat
+from launcher.store.rows import HERE, Claim, Lane, ReadyJob
 from launcher.store.usage import NO_USAGE
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable, parsed

@@ -6,7 +6,7 @@ from math import inf, isfinite
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.pilots.messages import Beat, Hello
 from launcher.scheduler.policy.model import Machine, Waiting
-from launcher.store.lanes import Lane
+from launcher.store.rows import Lane
 from launcher.units import format_seconds
 
 MOST_CPUS = 100_000

@@ -13,8 +13,7 @@ from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Waiting, waiting
 from launcher.scheduler.remote.link import PilotLink
 from launcher.states import Reason, ReasonCode
-from launcher.store.lanes import HERE, Lane
-from launcher.store.rows import Claim, ReadyJob
+from launcher.store.rows import HERE, Claim, Lane, ReadyJob
 from launcher.store.usage import NO_USAGE, Usage
 
 _ONE_JOB = Reason(code=ReasonCode.NO_ROOM, text="each pilot runs one job")

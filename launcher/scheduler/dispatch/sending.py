@@ -14,9 +14,9 @@ from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.start_jobs import RAN_BEFORE, left_for, obstacle
 from launcher.scheduler.unrecorded_attempts import Unrecorded
 from launcher.states import Lost, Outcome, Reason, ReasonCode
+from launcher.store.claims import Seat
 from launcher.store.rows import PILOT, Claim, ReadyJob
-from launcher.store.scheduling.claims import Seat
-from launcher.store.scheduling.scheduler_actions import Scheduling
+from launcher.store.scheduler_actions import Scheduling
 from launcher.system.files import sync, write_whole
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 from launcher.workers.order import order_text

@@ -27,8 +27,8 @@ from launcher.states import (
     Void,
 )
 from launcher.store.rows import Claim
-from launcher.store.scheduling.scheduler_actions import Scheduling
-from launcher.store.scheduling.transitions import Requeue
+from launcher.store.scheduler_actions import Scheduling
+from launcher.store.transitions import Requeue
 from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.files import Stamp, stamp
 from launcher.system.paths import Home

@@ -18,9 +18,8 @@ from launcher.states import (
     ReasonCode,
     Stopped,
 )
-from launcher.store.lanes import Lane
-from launcher.store.rows import Claim
-from launcher.store.scheduling.transitions import Requeue
+from launcher.store.rows import Claim, Lane
+from launcher.store.transitions import Requeue
 
 NOBODY: Mapping[str, int] = MappingProxyType({})
 CROWDED_PAUSE_S = 5.0  # before the next attempt where others had the memory; doubles each time

@@ -7,7 +7,7 @@ from launcher.errors import UsageError
 from launcher.screens.format import first_line, harmless
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.steering.tags import LONGEST_NOTE, TAG_RULE, check_note, is_tag
+from launcher.store.steering import LONGEST_NOTE, TAG_RULE, check_note, is_tag
 
 LONGEST_TAGS = 2000  # characters of all tags of a job, where they are typed in one line
 

@@ -8,7 +8,7 @@ from launcher.screens.dashboard.prompt import Prompt
 from launcher.screens.format import first_line, harmless
 from launcher.screens.text_table import shortened
 from launcher.store.queue import Store
-from launcher.store.steering.tags import TAG_RULE, is_tag
+from launcher.store.steering import TAG_RULE, is_tag
 
 _ROOM = 24  # columns of a job's name
 _HINT = "Enter keeps  Esc leaves it"

@@ -1,6 +1,6 @@
 """The results of several runs in one table, with the settings in which they differ."""
 
-from launcher.store.listing.run_listing import RunListing
+from launcher.store.screen_queries import RunListing
 from launcher.web.pages.page import Address, Content, Page, View
 from launcher.web.pages.run import mark_of_runs, result_values
 from launcher.web.runs.background import Look

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from launcher.screens.format import ORDER
 from launcher.screens.snapshots import lines_of
 from launcher.states import OPEN, State
-from launcher.store.listing.job_listing import JobFilter, JobListing
+from launcher.store.screen_queries import JobFilter, JobListing
 from launcher.web.pages.page import Address, Content, Page, View
 
 ROWS = 100

@@ -6,7 +6,7 @@ from pathlib import Path
 from launcher.screens.format import ORDER, harmless
 from launcher.screens.snapshots import lines_of
 from launcher.states import State
-from launcher.store.listing.run_listing import RunListing, RunRecord
+from launcher.store.screen_queries import RunListing, RunRecord
 from launcher.web.pages.page import Address, Content, NotThere, Page, View
 from launcher.web.runs.background import Look
 from launcher.web.runs.result_table import Wish, result_table

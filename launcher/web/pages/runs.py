@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from launcher.errors import counted
 from launcher.screens.format import harmless
 from launcher.states import ENDED, State
-from launcher.store.listing.run_listing import RunListing, RunRecord
+from launcher.store.screen_queries import RunListing, RunRecord
 from launcher.web.pages.page import Address, Content, Page, View
 from launcher.web.pages.run import took_s
 from launcher.web.runs.background import Look

@@ -9,9 +9,9 @@ from launcher.errors import Error, counted
 from launcher.kind_interface import Role
 from launcher.results.columns import RunResults
 from launcher.screens.format import harmless
-from launcher.store.listing.run_listing import RunListing
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.store.screen_queries import RunListing
 from launcher.system.paths import Home
 from launcher.web.runs.comparison import Compared, compare
 from launcher.web.runs.figures import Figure, figures_of

@@ -7,8 +7,8 @@ from typing import Any
 
 from launcher.job import Spec
 from launcher.results.sweeps import settings_of
-from launcher.store.listing.run_listing import RunListing
 from launcher.store.queue import Store
+from launcher.store.screen_queries import RunListing
 from launcher.system.paths import Home
 from launcher.web.runs.run_filter import Settings, canonical
 

@@ -7,7 +7,7 @@ from launcher.notify.messages import MOST_TEXT, MOST_TITLE
 from launcher.notify.settings import NotifySettings, Target
 from launcher.notify.state import Notices
 from launcher.states import ReasonCode, State
-from launcher.store.runs.news import Failure, News, RunNews
+from launcher.store.news import Failure, News, RunNews
 from tests.build import a_reason
 
 DESK = Target(name="desk", command=("true",))

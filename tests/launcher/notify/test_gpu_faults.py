@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from launcher.job_options.notifications import Event
 from launcher.notify.gpu_faults import MOST_KEPT, faults_noted, pilot_faults_noted
-from launcher.store.runs.news import PilotFault
+from launcher.store.news import PilotFault
 from tests.build import a_gpu
 
 FAULT = PilotFault(at=5.0, job=7, name="train/a", pilot="t0ken", fault="cuda:1 fell off the bus")

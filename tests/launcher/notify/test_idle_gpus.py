@@ -5,8 +5,8 @@ from launcher.gpu.snapshot import GpuProcess
 from launcher.job_options.notifications import Event
 from launcher.notify.idle_gpus import Sight, for_gpus, free_gpus, looked
 from launcher.notify.state import Idle
-from launcher.store.lanes import lane_of
-from launcher.store.runs.news import Waiting
+from launcher.store.news import Waiting
+from launcher.store.rows import lane_of
 from tests.build import a_context, a_gpu, a_spec
 
 HALF_HOUR = 1800.0

@@ -25,8 +25,7 @@ from launcher.scheduler.policy.model import (
 )
 from launcher.scheduler.policy.watchdog import PATIENCE_S, Watchdog
 from launcher.states import ReasonCode
-from launcher.store.lanes import Lane
-from launcher.store.rows import ReadyJob
+from launcher.store.rows import Lane, ReadyJob
 from launcher.store.usage import Run, Usage
 from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu

@@ -10,8 +10,7 @@ from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import refusal
 from launcher.scheduler.policy.model import Machine, Start, Waiting, waiting
 from launcher.states import Shortage
-from launcher.store.lanes import Lane
-from launcher.store.rows import ReadyJob
+from launcher.store.rows import Lane, ReadyJob
 from launcher.store.usage import Run, Usage
 from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu

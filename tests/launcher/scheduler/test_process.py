@@ -15,7 +15,7 @@ from launcher.context import Context
 from launcher.job import Resources, Spec, Terms
 from launcher.states import ENDED, State
 from launcher.store.queue import Store
-from launcher.store.scheduling.transitions import LOST_LIMIT
+from launcher.store.transitions import LOST_LIMIT
 from launcher.system import memory
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.files import write_json

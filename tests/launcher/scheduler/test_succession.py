@@ -13,9 +13,8 @@ from launcher.gpu.resources import ForeignReservation
 from launcher.job import Resources, Spec
 from launcher.scheduler.succession import sole_flow
 from launcher.states import ENDED, State
-from launcher.store.lanes import Lane
 from launcher.store.queue import Store
-from launcher.store.rows import ReadyJob
+from launcher.store.rows import Lane, ReadyJob
 from launcher.system.daemon_control import ensure_scheduler, wake
 from launcher.system.paths import Home
 from tests.build import a_spec, enqueue, in_state, job_row, shell, until

@@ -14,7 +14,7 @@ from launcher.errors import StoreError
 from launcher.states import State
 from launcher.store import migration_steps
 from launcher.store.migration_steps import APPLICATION_ID, STEPS, Step
-from launcher.store.migrations import migrate, schema_of
+from launcher.store.opening import migrate, schema_of
 from launcher.store.queue import Store
 from launcher.store.recovery import KEPT, back_up, backups
 from launcher.system.daemon_control import ensure_scheduler, wake

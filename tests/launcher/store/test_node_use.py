@@ -3,8 +3,7 @@
 from launcher.cli.commands.history import past_of
 from launcher.screens.history_view import columns, draw, record
 from launcher.states import Done, Outcome, Stopped
-from launcher.store.history import Past
-from launcher.store.node_use import NodeUse, PilotUse, nodes_of
+from launcher.store.history import NodeUse, Past, PilotUse, nodes_of
 from launcher.store.queue import Store
 from launcher.store.rows import PILOT
 from tests.build import a_seat, a_spec, enqueue

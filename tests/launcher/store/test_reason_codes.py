@@ -27,12 +27,12 @@ from launcher.states import (
     Stopped,
     Void,
 )
-from launcher.store.failure_groups import failure_groups
+from launcher.store.history import failure_groups
 from launcher.store.history_queries import History
 from launcher.store.migration_steps import STEPS
-from launcher.store.migrations import migrate
+from launcher.store.opening import migrate
 from launcher.store.queue import Store
-from launcher.store.scheduling.transitions import REQUEUE_LIMIT, Requeue
+from launcher.store.transitions import REQUEUE_LIMIT, Requeue
 from launcher.system.paths import Home
 from tests.build import a_reason, a_spec, claimed, enqueue, job_row
 from tests.screens import NOW, a_line, an_idle_screen

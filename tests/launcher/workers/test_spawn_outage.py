@@ -7,7 +7,7 @@ import pytest
 
 from launcher.states import State, Void
 from launcher.store.queue import Store
-from launcher.store.scheduling.transitions import REQUEUE_LIMIT
+from launcher.store.transitions import REQUEUE_LIMIT
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
 from launcher.workers.spawn_outage import FIRST_PAUSE_S, LONGEST_PAUSE_S, PROOF_S, Outage

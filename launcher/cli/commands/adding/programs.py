@@ -19,8 +19,7 @@ from launcher.errors import Problem, counted
 from launcher.job import Spec, program_signature
 from launcher.screens.format import harmless
 from launcher.states import State
-from launcher.store.queue import NEW, NewJob, Store
-from launcher.store.steering.replacement import WAITING, replace_waiting
+from launcher.store.queue import NEW, WAITING, NewJob, Store, replace_waiting
 from launcher.store.user_actions import HELD
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home

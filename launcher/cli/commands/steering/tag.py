@@ -14,7 +14,7 @@ from launcher.screens.format import columns, first_line, harmless, tabbed
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.steering.tags import TAG_RULE, check_note, is_tag
+from launcher.store.steering import TAG_RULE, check_note, is_tag
 from launcher.system.files import Json
 
 _EXAMPLE = "such as launcher tag 12 +paper"

@@ -25,21 +25,23 @@ from launcher.states import (
     Stopped,
     Void,
 )
-from launcher.store.failure_groups import FailedAttempts, FailureGroup, group_of
 from launcher.store.history import (
     Day,
     Ends,
+    FailedAttempts,
+    FailureGroup,
     Memory,
     Past,
     Run,
     Spent,
     Taken,
     days_of,
+    group_of,
     memory_of,
     runs_of,
 )
 from launcher.store.queue import Store
-from launcher.store.scheduling.transitions import Requeue
+from launcher.store.transitions import Requeue
 from launcher.store.usage import Measured
 from tests.build import GIB, a_reason, a_seat, a_spec, enqueue
 from tests.launcher.conftest import Launcher

@@ -7,7 +7,7 @@ from launcher.context import WorkerEnvironment
 from launcher.job import Resources
 from launcher.scheduler.dispatch.demand import WaitingLane, demands
 from launcher.scheduler.remote.pilot_rules import Demand
-from launcher.store.lanes import Lane
+from launcher.store.rows import Lane
 
 BOX = BackendSettings(name="box", kind="local", cpus=4, gpus=2, pilots=3, time_s=3600.0)
 FARM = BackendSettings(name="farm", kind="slurm", cpus=8, pilots=2)

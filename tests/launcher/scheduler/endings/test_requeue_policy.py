@@ -7,8 +7,8 @@ from launcher.job import Resources, Terms
 from launcher.scheduler.endings.requeue_policy import CROWDED_PAUSE_S, requeue_of
 from launcher.scheduler.policy.model import Machine
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Reason, ReasonCode, Stopped
-from launcher.store.lanes import Lane
-from launcher.store.scheduling.transitions import Requeue
+from launcher.store.rows import Lane
+from launcher.store.transitions import Requeue
 from tests.build import GIB, a_claim, a_gpu, a_reason, a_spec
 
 LANE = Lane(group="", resources=Resources(device="cuda"), environment=WorkerEnvironment())

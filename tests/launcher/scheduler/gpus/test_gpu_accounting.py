@@ -21,8 +21,7 @@ from launcher.scheduler.gpus.job_reservations import reservations_of
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import refusal
 from launcher.scheduler.policy.model import Machine, Start, Wait, waiting
-from launcher.store.lanes import Lane
-from launcher.store.rows import Claim, ReadyJob
+from launcher.store.rows import Claim, Lane, ReadyJob
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home

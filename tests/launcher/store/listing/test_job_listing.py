@@ -1,6 +1,6 @@
 from launcher.states import State
-from launcher.store.listing.job_listing import JobFilter, JobListing
 from launcher.store.queue import Store
+from launcher.store.screen_queries import JobFilter, JobListing
 from tests.build import a_spec, claimed, enqueue
 
 EVERY = JobFilter()

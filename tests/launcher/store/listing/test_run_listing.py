@@ -1,8 +1,8 @@
 from pathlib import Path
 
 from launcher.states import State
-from launcher.store.listing.run_listing import RunListing
 from launcher.store.queue import Store
+from launcher.store.screen_queries import RunListing
 from tests.build import a_spec, claimed, enqueue
 from tests.launcher.web.made_runs import done
 

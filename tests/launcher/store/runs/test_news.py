@@ -5,10 +5,10 @@ import pytest
 
 from launcher.job_options.notifications import AS_CONFIGURED, Event, RunNotify
 from launcher.states import Done, Failed, OutOfMemory, ReasonCode, State
+from launcher.store.news import MOST_FAILURES, PilotFault, RunNewsReader
 from launcher.store.queue import Store
 from launcher.store.rows import PILOT
-from launcher.store.runs.news import MOST_FAILURES, PilotFault, RunNewsReader
-from launcher.store.scheduling.transitions import Requeue
+from launcher.store.transitions import Requeue
 from tests.build import a_reason, a_seat, a_spec, claimed, enqueue
 
 

@@ -3,9 +3,9 @@ from collections import Counter
 import pytest
 
 from launcher.job import Terms
+from launcher.store import runs as module
 from launcher.store.queue import Store
-from launcher.store.runs import ready as module
-from launcher.store.runs.ready import FirstJobs
+from launcher.store.runs import FirstJobs
 from tests.build import a_spec, claimed, enqueue, job_row
 
 READY = ("state", "waits", "priority", "run", "lane")

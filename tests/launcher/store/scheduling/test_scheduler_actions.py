@@ -7,7 +7,7 @@ import pytest
 from launcher.job import LONGEST_BACKOFF_S, Terms
 from launcher.states import Done, Failed, Lost, Outcome, ReasonCode, State, Stopped, Void
 from launcher.store.queue import Store
-from launcher.store.scheduling.transitions import LOST_LIMIT, Requeue
+from launcher.store.transitions import LOST_LIMIT, Requeue
 from launcher.system.paths import Home
 from tests.build import a_reason, a_seat, a_spec, claimed, endings, enqueue, job_row
 

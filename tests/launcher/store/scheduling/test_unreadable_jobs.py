@@ -10,8 +10,8 @@ import pytest
 from launcher.context import WorkerEnvironment
 from launcher.job import Resources, Terms, read_spec
 from launcher.states import ENDED, Done, State
-from launcher.store.lanes import Lane, read_lane
 from launcher.store.queue import Store
+from launcher.store.rows import Lane, read_lane
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable

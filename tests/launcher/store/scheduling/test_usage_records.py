@@ -10,9 +10,9 @@ import pytest
 from launcher.job import Resources, program_signature
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
 from launcher.store.connection import Connection
-from launcher.store.migrations import bring_up_to_date
+from launcher.store.opening import bring_up_to_date
 from launcher.store.queue import Store
-from launcher.store.scheduling.usage_records import EARLY_S, KEPT, UsageRecords
+from launcher.store.scheduler_actions import EARLY_S, KEPT, UsageRecords
 from launcher.store.usage import LONGEST_S, NEWEST, NO_USAGE, Measured, Run, Usage
 from tests.build import GIB, a_claim, a_spec, enqueue
 

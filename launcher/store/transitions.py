@@ -20,8 +20,7 @@ from launcher.states import (
     is_signal,
 )
 from launcher.store.connection import Connection, reason_columns
-from launcher.store.lanes import read_lane
-from launcher.store.rows import Claim
+from launcher.store.rows import Claim, read_lane
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
 from launcher.units import format_seconds

@@ -1,14 +1,33 @@
-"""The table of what attempts used of GPUs, of each signature the newest few; jobs that are alike are judged by it."""
+"""The scheduler's side of the queue: how attempts ended, why jobs wait, whose time has come, what attempts used of GPUs.
+
+Of what was used, the newest few attempts of each signature are kept; jobs that are alike are judged by it.
+"""
 
 import json
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from launcher.job import is_exact, numbers_of
-from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
-from launcher.store.connection import Connection
+from launcher.states import (
+    Done,
+    Failed,
+    Lost,
+    Outcome,
+    OutOfMemory,
+    Reason,
+    State,
+    Stopped,
+    Void,
+    outcome_record,
+)
+from launcher.store.claims import Claims, ReadyJobs
+from launcher.store.connection import Connection, reason_columns
+from launcher.store.history_queries import PastUse, past_use
 from launcher.store.rows import Claim
+from launcher.store.runs import charge, set_vtimes
+from launcher.store.steering import paused_jobs
+from launcher.store.transitions import Requeue, Transitions
 from launcher.store.usage import (
     LONGEST_S,
     NO_USAGE,
@@ -169,3 +188,135 @@ def _needed(outcome: Outcome, peak: int | None) -> int | None:
 
 def _kind_of(signature: str) -> str:
     return signature.partition(" ")[0]
+
+
+class Scheduling:
+    """What the one scheduler of a home does to the queue; what could start is in `ReadyJobs`, promises in `Claims`."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Work over a store's connection."""
+        self._db = connection
+        self._transitions = Transitions(connection)
+        self._usage = UsageRecords(connection)
+        self.usage, self.know_machines = self._usage.usage, self._usage.know
+        self._ready_jobs = ReadyJobs(connection, self.usage)
+        self.ready, self.next_in = self._ready_jobs.ready, self._ready_jobs.next_in
+        self.waiting_by_lane, self.mend = self._ready_jobs.waiting_by_lane, self._ready_jobs.mend
+        self.lane_of = self._ready_jobs.lane_of
+        self._claims = Claims(connection)
+        self.claim, self.next_claim = self._claims.claim, self._claims.next_claim
+        self.claims = self._claims.claims
+
+    def set_vtimes(self, vtimes: Mapping[str, float]) -> None:
+        """Set the virtual times of runs that have just come beside others."""
+        set_vtimes(self._db, vtimes)
+
+    def is_needed(self, job: int) -> bool:
+        """Tell whether other jobs need this one."""
+        row = self._db.execute("SELECT 1 FROM needs WHERE need = ? LIMIT 1", (job,)).fetchone()
+        return row is not None
+
+    def limits(self) -> dict[str, int]:
+        """Return how many jobs of a group may run at once, where there is a limit."""
+        return dict(self._db.execute("SELECT name, slots FROM groups").fetchall())
+
+    def explain(self, reasons: Mapping[int, Reason | None]) -> None:
+        """Record why the first job of each lane cannot start; None where it can."""
+        rows = self._db.execute("SELECT id, reason_code, reason, reason_data FROM lanes")
+        before = {int(lane): columns for lane, *columns in rows}
+        after = {
+            lane: ["", "", None] if reason is None else [*reason_columns(reason)]
+            for lane, reason in reasons.items()
+        }
+        changed = [(*row, lane) for lane, row in after.items() if before.get(lane) != row]
+        if changed:
+            update = "UPDATE lanes SET reason_code = ?, reason = ?, reason_data = ? WHERE id = ?"
+            with self._db.writing():
+                self._db.executemany(update, changed)
+
+    def next_attempt(self, job: int) -> int:
+        """Return the number of a job's next attempt, as far as the queue knows."""
+        row = self._db.execute("SELECT attempts FROM jobs WHERE id = ?", (job,)).fetchone()
+        return 1 + (int(row[0]) if row else 0)
+
+    def past_use(self, since: float, now: float) -> list[PastUse]:
+        """Return what the attempts used that ended between two times."""
+        return past_use(self._db, since, now)
+
+    def paused(self) -> frozenset[int]:
+        """Return the running jobs whose programs are to be paused."""
+        return paused_jobs(self._db)
+
+    def wishes(self) -> dict[int, str]:
+        """Return what owners ask of running jobs."""
+        rows = self._db.execute("SELECT id, wish FROM jobs WHERE state = 'running' AND wish <> ''")
+        return {int(job): str(wish) for job, wish in rows}
+
+    def finish(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        *,
+        outputs: Mapping[str, Sequence[int]],
+        now: float,
+        measured: Measured = NOT_MEASURED,
+        requeue: Requeue | None = None,
+    ) -> State | None:
+        """Take in how an attempt ended, and what follows for the job and those that need it.
+
+        Args:
+            claim: the attempt.
+            outcome: its end.
+            outputs: size and time of what it has written, by path.
+            now: seconds since 1970.
+            measured: what was seen of it on its GPUs.
+            requeue: given where it did not end well and its job is not to blame.
+
+        Returns the job's new state, or None when this end was taken in before.
+        """
+        if isinstance(outcome, Void) and outcome.whose == "machine":
+            return self._transitions.take_back(claim, outcome, now)
+        record = json.dumps(outcome_record(outcome))
+        with self._db.writing():
+            taken = self._db.execute(
+                "UPDATE attempts SET outcome = ?1, ended = ?2, peak = ?3, paused = paused + coalesce("
+                "(SELECT max(0, ?2 - jobs.paused) FROM jobs WHERE id = ?4), 0)"
+                " WHERE job = ?4 AND number = ?5 AND outcome IS NULL RETURNING paused",
+                (record, outcome.at, measured.peak, claim.job, claim.number),
+            ).fetchone()
+            if taken is None:
+                return None
+            measured = measured.without(float(taken[0]))
+            self._usage.record(claim, outcome, measured)
+            charge(self._db, claim, outcome, measured)
+            return self._transitions.follow(
+                claim, outcome, outputs=outputs, now=now, requeue=requeue
+            )
+
+    def forget(self) -> None:
+        """Read everything anew that is kept in memory: a transaction was rolled back."""
+        self._ready_jobs.forget()
+        self._claims.forget()
+        self._usage.forget()
+
+    # --- times
+
+    def let_go(self, now: float) -> float | None:
+        """Let jobs go whose time has come; return when the next one comes, None for never.
+
+        A pause that began in the future tells that the clock was set back: it is over, too, or a
+        job would wait for a day.
+        """
+        soonest, newest = self._db.execute(
+            "SELECT (SELECT min(at) FROM timers), (SELECT max(since) FROM timers)"
+        ).fetchone()
+        if soonest is None:
+            return None
+        if soonest > now and (newest is None or newest <= now):
+            return float(soonest)
+        due = self._db.numbers("SELECT job FROM timers WHERE at <= ?1 OR since > ?1", now)
+        with self._db.writing():
+            self._db.executemany("DELETE FROM timers WHERE job = ?", [(job,) for job in due])
+            self._db.count_waits(due)
+        (soonest,) = self._db.execute("SELECT min(at) FROM timers").fetchone()
+        return None if soonest is None else float(soonest)

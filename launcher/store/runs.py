@@ -1,0 +1,245 @@
+"""What a run may have of the machine beside others, what it had lately, and the first of its jobs that could start.
+
+Jobs of one priority, one run and one lane form a flow: the first of them starts first. So a few jobs of each flow
+are looked at, however long it is, and neither a lane nor a run hides another.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from math import exp2, inf
+from operator import itemgetter
+from pathlib import Path
+from sqlite3 import Cursor
+
+from launcher.job import CPU
+from launcher.states import Outcome
+from launcher.store.connection import Connection
+from launcher.store.rows import Claim, JobRow
+from launcher.store.usage import LONGEST_S, Measured
+
+HALF_LIFE_S = 86_400.0  # what is shown as used lately counts half after so long
+CORES_OF_A_CARD = 16  # use of a core counts as a sixteenth of a GPU's
+
+
+def cards_of(devices: Sequence[str] | int, cpus: int) -> float:
+    """Return how many cards a job takes: its GPUs, or what its cores count."""
+    gpus = devices if isinstance(devices, int) else len(devices)
+    return max(float(gpus), cpus / CORES_OF_A_CARD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAccount:
+    """A run's share, and what it had of the machine.
+
+    Its virtual time is what its ended attempts had, for a share of 1: between runs that wait the smallest goes
+    first. (Parekh and Gallager, "A generalized processor sharing approach to flow control", 1993.)
+    """
+
+    run: int = 0
+    name: str = ""
+    share: float = 1.0
+    vtime: float = 0.0  # card-seconds for a share of 1
+    used: float = 0.0  # card-seconds of ended attempts as of `at`, which fade: for people
+    at: float = 0.0  # when an attempt ended last, seconds since 1970
+
+    def used_by(self, now: float) -> float:
+        """Return what of the use of ended attempts counts now, in card-seconds."""
+        return self.used * exp2(-max(0.0, now - self.at) / HALF_LIFE_S)
+
+    def at_vtime(self, vtime: float) -> "RunAccount":
+        """Return the account with another virtual time."""
+        return replace(self, vtime=vtime)
+
+    def charged(self, card_s: float, now: float) -> "RunAccount":
+        """Return the account after an attempt that had so many card-seconds and ended now."""
+        return RunAccount(
+            run=self.run,
+            name=self.name,
+            share=self.share,
+            vtime=self.vtime + card_s / self.share,
+            used=self.used_by(now) + card_s,
+            at=now,
+        )
+
+
+NO_ACCOUNT = RunAccount()
+
+
+def account(
+    run: int, name: str, share: object, vtime: object, used: object, at: object
+) -> RunAccount:
+    """Return an account as it is stored; what makes no sense in it counts as if nothing were stored."""
+    return RunAccount(
+        run=run,
+        name=name,
+        share=_sound(share) or 1.0,
+        vtime=_sound(vtime),
+        used=_sound(used),
+        at=_sound(at),
+    )
+
+
+def _sound(value: object) -> float:
+    """Return a number that is above 0, else 0."""
+    sound = isinstance(value, int | float) and 0 < value < inf
+    return float(value) if sound and isinstance(value, int | float) else 0.0
+
+
+MOST_RUNS = 256  # of a priority that are looked at, those whose turn comes soonest
+MOST_OTHERS = 64  # of the other runs, by turns: the first may wait for what nobody else wants
+MOST_JOBS = 4096  # that are looked at, where more than LEAST_EACH of a flow would be more
+LEAST_EACH = 4
+
+_READY = "FROM jobs WHERE state = 'queued' AND waits = 0"
+_PRIORITIES = (
+    f"WITH RECURSIVE level(priority) AS (SELECT max(priority) {_READY} UNION ALL"
+    f" SELECT (SELECT max(priority) {_READY} AND priority < level.priority) FROM level"
+    " WHERE priority IS NOT NULL) SELECT priority FROM level WHERE priority IS NOT NULL"
+)
+_RUNS = (
+    f"WITH RECURSIVE waiting(run) AS (SELECT min(run) {_READY} AND priority = ?1 UNION ALL"
+    f" SELECT (SELECT min(run) {_READY} AND priority = ?1 AND run > waiting.run) FROM waiting"
+    " WHERE run IS NOT NULL) SELECT id, name, share, vtime, used, used_at FROM waiting"
+    " CROSS JOIN runs ON runs.id = waiting.run"
+)
+_NEXT_LANE = (
+    f"SELECT lane, rank, id {_READY} AND priority = ? AND run = ? AND lane > ?"
+    " ORDER BY lane, rank, id LIMIT ?"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """The first jobs of one priority, run and lane, the most urgent first."""
+
+    priority: int
+    account: RunAccount  # of the run
+    lane: int
+    jobs: tuple[tuple[float, int], ...]  # rank and number
+
+
+_Row = tuple[int, str, float, float, float, float]  # of a run, as `account` takes it
+
+
+class FirstJobs:
+    """Looks at the heads of all flows; of very many runs at some by turns."""
+
+    def __init__(self, execute: Callable[..., Cursor]) -> None:
+        """Look at the jobs of a database."""
+        self._execute = execute
+        self._flows = 0  # at the last look
+        self._next = 0  # the run with which the turns of the others go on
+
+    def flows(self, each: int) -> Iterator[Flow]:
+        """Give the first `each` jobs of every flow, fewer where there are very many flows."""
+        if self._flows:
+            each = min(each, max(LEAST_EACH, MOST_JOBS // self._flows))
+        flows = 0
+        for (priority,) in self._execute(_PRIORITIES).fetchall():
+            rows = self._execute(_RUNS, (priority,)).fetchall()
+            for run in [account(*row) for row in self._chosen(rows)]:
+                lane, place = -1, (priority, run.run)
+                while jobs := self._execute(_NEXT_LANE, (*place, lane, each)).fetchall():
+                    lane = jobs[0][0]
+                    flows += 1
+                    # the jobs of another lane belong to those behind it
+                    own = tuple((rank, job) for there, rank, job in jobs if there == lane)
+                    yield Flow(priority=priority, account=run, lane=lane, jobs=own)
+                    if len(own) == len(jobs) < each:
+                        break  # there is no other lane
+        self._flows = flows
+
+    def _chosen(self, rows: list[_Row]) -> list[_Row]:
+        """Return the runs to look at: those whose turn comes soonest, and some of the others by turns."""
+        if len(rows) <= MOST_RUNS:
+            return rows
+        first = sorted(rows, key=itemgetter(3))[:MOST_RUNS]
+        taken = {row[0] for row in first}
+        others = [row for row in rows if row[0] not in taken]
+        after = [row for row in others if row[0] >= self._next]
+        chosen = [*islice(chain(after, others), min(MOST_OTHERS, len(others)))]
+        self._next = chosen[-1][0] + 1 if chosen else 0
+        return [*first, *chosen]
+
+
+_ACCOUNT = "SELECT id, name, share, vtime, used, used_at FROM runs"
+
+
+def charge(db: Connection, claim: Claim, outcome: Outcome, measured: Measured) -> None:
+    """Count what an ended attempt had of the machine as used by its run. Inside `writing`.
+
+    Args:
+        db: the store's.
+        claim: the attempt.
+        outcome: its end.
+        measured: how long it ran by a clock that nobody sets, and how long it was paused, which is no use.
+    """
+    seconds, elapsed_s = outcome.at - claim.claimed, measured.elapsed_s
+    if elapsed_s is not None:
+        seconds = min(seconds, elapsed_s) if seconds > 0 else elapsed_s
+    seconds -= measured.paused_s
+    row = db.execute(f"{_ACCOUNT} WHERE id = ?", (claim.run,)).fetchone()
+    if row is None or not 0 < seconds <= LONGEST_S:  # the wall clock was set
+        return
+    after = account(*row).charged(cards_of(claim.gpus, claim.cpus) * seconds, outcome.at)
+    db.execute(
+        "UPDATE runs SET vtime = ?, used = ?, used_at = ? WHERE id = ?",
+        (after.vtime, after.used, after.at, claim.run),
+    )
+
+
+def set_vtimes(db: Connection, vtimes: Mapping[str, float]) -> None:
+    """Set the virtual times of runs that come beside others."""
+    with db.writing():
+        db.executemany(
+            "UPDATE runs SET vtime = ? WHERE id = ?",
+            [(vtime, int(run)) for run, vtime in vtimes.items()],
+        )
+
+
+def open_runs(execute: Callable[..., Cursor]) -> list[tuple[RunAccount, int, int]]:
+    """Return the runs that have jobs which have not ended, with how many of these run and wait."""
+    rows = execute(
+        "SELECT runs.id, name, share, vtime, used, used_at, sum(CASE state WHEN 'running' THEN n ELSE 0 END),"
+        " sum(CASE state WHEN 'running' THEN 0 ELSE n END) FROM counters"
+        " JOIN runs ON runs.id = run WHERE state IN ('queued', 'held', 'running') AND n > 0"
+        " GROUP BY run ORDER BY run"
+    )
+    return [(account(*row[:6]), int(row[6]), int(row[7])) for row in rows]
+
+
+def account_of(execute: Callable[..., Cursor], root: Path, name: str) -> RunAccount:
+    """Return the account of a run, one without use where there is no such run yet."""
+    row = execute(f"{_ACCOUNT} WHERE root = ? AND name = ?", (str(root), name)).fetchone()
+    return RunAccount(name=name) if row is None else account(*row)
+
+
+def places(execute: Callable[..., Cursor]) -> list[tuple[int, float, tuple[str, ...], int]]:
+    """Return of each running job its run, when its attempt was claimed, its GPUs and its cores."""
+    rows = execute(
+        "SELECT jobs.run, claimed, device, cpus FROM jobs JOIN attempts ON attempts.job = jobs.id"
+        " AND attempts.outcome IS NULL WHERE jobs.state = 'running'"
+    )
+    return [
+        (run, claimed, () if device == CPU else tuple(device.split(",")), cpus)
+        for run, claimed, device, cpus in rows
+    ]
+
+
+def jobs_before(execute: Callable[..., Cursor], row: JobRow, priorities: Collection[int]) -> int:
+    """Return how many jobs of its run start before one that waits for nothing but room.
+
+    Args:
+        execute: of a database.
+        row: the job.
+        priorities: those of the jobs of its run that could start.
+    """
+    (rank,) = execute("SELECT rank FROM jobs WHERE id = ?", (row.id,)).fetchone() or (0.0,)
+    (number,) = execute(
+        "SELECT count(*) FROM jobs WHERE state = 'queued' AND waits = 0 AND run = ?1"
+        " AND priority IN (SELECT value FROM json_each(?4)) AND (rank, id) < (?2, ?3)",
+        (row.run_id, rank, row.id, json.dumps([*priorities])),
+    ).fetchone()
+    return int(number)
