@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from launcher.workers.progress.writer import Progress
+from launcher.workers.progress.steps import Progress
 
 BIN = Path(sys.executable).parent
 ROUNDS = 15

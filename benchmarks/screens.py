@@ -22,7 +22,7 @@ from benchmarks.ours import insert
 from launcher.states import Done, Failed
 from launcher.store.queue import Store
 from launcher.system.paths import Home, make_home
-from launcher.workers.progress.writer import Progress
+from launcher.workers.progress.steps import Progress
 from tests.build import a_spec, claimed
 from tests.terminal import in_a_terminal, seen
 

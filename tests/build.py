@@ -25,7 +25,7 @@ from launcher.system.files import Json, write_json, write_whole
 from launcher.system.paths import Attempt, Home
 from launcher.system.process_tree import descendants, send
 from launcher.system.processes import boot_id, identity, identity_lines, lock_holder, recorded
-from launcher.workers.fork_server_client import ForkServer
+from launcher.workers.fork_server_pool import ForkServer
 from launcher.workers.order import order_text
 from launcher.workers.started_file import recorded_outcome
 

@@ -27,9 +27,9 @@ from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run, preview_plan, refusals
 from launcher.planning.queue_comparison import Comparison
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
+from launcher.store.accounts import RunAccount
 from launcher.store.client import look_at_queue
 from launcher.store.queue import Store
-from launcher.store.runs import RunAccount
 from launcher.system.environment import unset
 from launcher.system.files import Json
 from launcher.system.git import worktree

@@ -12,9 +12,14 @@ from launcher.functions.pickling import CannotLoad, name_of
 from launcher.functions.plain_values import shown
 from launcher.system.files import Json, when_there_is_room
 from launcher.system.paths import Attempt
-from launcher.workers.forks import NotInherited, forks_end_here
 from launcher.workers.job import Job
-from launcher.workers.worker import print_traceback, say, write_failure
+from launcher.workers.worker import (
+    NotInherited,
+    forks_end_here,
+    print_traceback,
+    say,
+    write_failure,
+)
 
 
 def call(job: Job) -> Mapping[str, Json]:

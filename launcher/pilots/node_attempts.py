@@ -18,9 +18,8 @@ from launcher.states import Failed, Lost, Outcome, Void
 from launcher.system.environment import SITE, with_site
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt, Home
-from launcher.workers import fork_server_client
-from launcher.workers.fork_server_client import Dead, Supervisor
-from launcher.workers.fork_server_pool import ForkServerPool, Unusable
+from launcher.workers import fork_server_pool
+from launcher.workers.fork_server_pool import Dead, ForkServerPool, Supervisor, Unusable
 from launcher.workers.order import read_order
 
 ORDER_PATIENCE_S = 60.0  # what an order names may be seen later, on a network file system
@@ -156,7 +155,7 @@ class Attempts:
             if running.supervisor.channel.fileno() not in readable:
                 continue
             match running.supervisor.news():
-                case fork_server_client.Ended(outcome=outcome):
+                case fork_server_pool.Ended(outcome=outcome):
                     self._pool.give_back(running.environment, running.supervisor)
                 case Dead():
                     running.supervisor.channel.close()

@@ -16,8 +16,8 @@ from launcher.scheduler.policy.inventory import impossible
 from launcher.scheduler.policy.model import Machine, Running, Start, Waiting, waiting
 from launcher.scheduler.policy.run_order import Newcomers, in_turn
 from launcher.states import ReasonCode
+from launcher.store.accounts import NO_ACCOUNT, RunAccount
 from launcher.store.rows import Lane, ReadyJob
-from launcher.store.runs import NO_ACCOUNT, RunAccount
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.store.user_actions import rank_of
 from launcher.system.files import Json

@@ -28,8 +28,7 @@ from launcher.states import ReasonCode
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
 from launcher.system import memory
-from launcher.workers.fork_server_pool import ForkServerPool
-from launcher.workers.spawn_outage import Outage
+from launcher.workers.fork_server_pool import ForkServerPool, Outage
 
 EXPLAIN_S = 0.5  # the reasons why jobs wait are stored at most so often
 

@@ -15,8 +15,7 @@ from launcher.states import Done, Failed, Lost, Outcome, State, Void, ending
 from launcher.store.retention import delete
 from launcher.store.rows import Claim
 from launcher.system.paths import Home
-from launcher.workers.fork_server_pool import ForkServerPool, Unusable
-from launcher.workers.spawn_outage import Outage
+from launcher.workers.fork_server_pool import ForkServerPool, Outage, Unusable
 
 logger = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ from launcher.system.process_tree import (
 )
 from launcher.system.processes import Identity, alive, boot_id, handles, open_pidfd
 from launcher.workers.exit_outcome import done_of, word_of
-from launcher.workers.fork_server_client import Ended, Supervisor
+from launcher.workers.fork_server_pool import Ended, Supervisor
 from launcher.workers.started_file import (
     VOID,
     first_line,

@@ -40,8 +40,7 @@ from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.system.processes import core_mask
 from launcher.system.wakeup import Sleeper
-from launcher.workers.fork_server_pool import AHEAD, ForkServerPool
-from launcher.workers.spawn_outage import Outage
+from launcher.workers.fork_server_pool import AHEAD, ForkServerPool, Outage
 
 logger = logging.getLogger(__name__)
 

@@ -13,19 +13,11 @@ from launcher.scheduler.policy.disciplines import OURS, Discipline
 from launcher.scheduler.policy.model import Running, Waiting
 from launcher.scheduler.policy.run_order import in_turn, virtual_times
 from launcher.states import State
+from launcher.store.accounts import CORES_OF_A_CARD, RunAccount, cards_of
 from launcher.store.job_queries import InOrder, by_rank
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.runs import (
-    CORES_OF_A_CARD,
-    FirstJobs,
-    Flow,
-    RunAccount,
-    cards_of,
-    jobs_before,
-    open_runs,
-    places,
-)
+from launcher.store.runs import FirstJobs, Flow, jobs_before, open_runs, places
 from launcher.system.files import Json
 from launcher.system.text import harmless
 

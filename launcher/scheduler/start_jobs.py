@@ -17,10 +17,8 @@ from launcher.store.scheduler_actions import Scheduling
 from launcher.system.files import sync
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity, boot_id
-from launcher.workers.fork_server_pool import ForkServerPool, Unusable
-from launcher.workers.order import order_text
-from launcher.workers.order_writer import OrderWriter
-from launcher.workers.spawn_outage import Outage
+from launcher.workers.fork_server_pool import ForkServerPool, Outage, Unusable
+from launcher.workers.order import OrderWriter, order_text
 
 WORKER_STARTING = Reason(code=ReasonCode.WORKER_STARTING, text="its worker is being started")
 MPS_STARTING = Reason(

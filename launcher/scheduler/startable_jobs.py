@@ -7,8 +7,7 @@ from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.turn import Reasons, TurnResult
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import ReadyJob
-from launcher.workers.fork_server_pool import ForkServerPool
-from launcher.workers.spawn_outage import Exclusions
+from launcher.workers.fork_server_pool import Exclusions, ForkServerPool
 
 NO_ROOM = Reason(
     code=ReasonCode.CANNOT_START,

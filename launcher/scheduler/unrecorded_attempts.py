@@ -8,7 +8,7 @@ from launcher.states import Void
 from launcher.store.rows import Claim
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import boot_id
-from launcher.workers.order_writer import is_untouched
+from launcher.workers.order import is_untouched
 from launcher.workers.started_file import starter_of
 
 

@@ -9,8 +9,8 @@ from launcher.scheduler.policy.disciplines import Discipline, arranged
 from launcher.scheduler.policy.model import Machine, Running, Waiting, waiting
 from launcher.scheduler.policy.queue_length import QueueLengths, length_of, queue_length
 from launcher.scheduler.policy.run_order import Newcomers, in_turn
+from launcher.store.accounts import RunAccount
 from launcher.store.rows import ReadyJob
-from launcher.store.runs import RunAccount
 from launcher.store.scheduler_actions import Scheduling
 
 

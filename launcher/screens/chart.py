@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from launcher.screens.text_table import Line, Span, Tone, line, width_of
-from launcher.workers.progress.curves import Point
+from launcher.workers.progress.steps import Point
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _LEAST_HEIGHT, _LEAST_WIDTH = 3, 12  # with less room there is no curve

@@ -17,7 +17,7 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity, alive
 from launcher.units import format_seconds
-from launcher.workers.memory_share import read_report
+from launcher.workers.job import read_report
 
 NAMELESS = "#"  # the first character of the UUID of a GPU that never reported one
 FRESH_S = 15.0  # what the scheduler saw before may have changed

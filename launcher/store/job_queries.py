@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.states import Reason, State
+from launcher.store.accounts import RunAccount
 from launcher.store.connection import (
     known_code,
     known_record,
@@ -15,7 +16,7 @@ from launcher.store.connection import (
     sources_of,
 )
 from launcher.store.rows import PILOT_OF, Group, JobRow, job_row
-from launcher.store.runs import FirstJobs, Flow, RunAccount, account_of
+from launcher.store.runs import FirstJobs, Flow, account_of
 from launcher.store.usage import LONGEST_S
 
 _JOBS = (

@@ -22,8 +22,8 @@ from launcher.job import (
     with_sources,
 )
 from launcher.states import Reason, State
+from launcher.store.accounts import NO_ACCOUNT, RunAccount
 from launcher.store.connection import known_record, known_state, reason_of
-from launcher.store.runs import NO_ACCOUNT, RunAccount
 from launcher.system.stored_fields import Unreadable, parsed, texts
 
 HERE = ("local",)  # this machine, as `Lane.on` has it

@@ -1,91 +1,23 @@
-"""What a run may have of the machine beside others, what it had lately, and the first of its jobs that could start.
+"""Runs in the database: their accounts, and the first of their jobs that could start.
 
 Jobs of one priority, one run and one lane form a flow: the first of them starts first. So a few jobs of each flow
 are looked at, however long it is, and neither a lane nor a run hides another.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain, islice
-from math import exp2, inf
 from operator import itemgetter
 from pathlib import Path
 from sqlite3 import Cursor
 
 from launcher.job import CPU
 from launcher.states import Outcome
+from launcher.store.accounts import RunAccount, account, cards_of
 from launcher.store.connection import Connection
 from launcher.store.rows import Claim, JobRow
 from launcher.store.usage import LONGEST_S, Measured
-
-HALF_LIFE_S = 86_400.0  # what is shown as used lately counts half after so long
-CORES_OF_A_CARD = 16  # use of a core counts as a sixteenth of a GPU's
-
-
-def cards_of(devices: Sequence[str] | int, cpus: int) -> float:
-    """Return how many cards a job takes: its GPUs, or what its cores count."""
-    gpus = devices if isinstance(devices, int) else len(devices)
-    return max(float(gpus), cpus / CORES_OF_A_CARD)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunAccount:
-    """A run's share, and what it had of the machine.
-
-    Its virtual time is what its ended attempts had, for a share of 1: between runs that wait the smallest goes
-    first. (Parekh and Gallager, "A generalized processor sharing approach to flow control", 1993.)
-    """
-
-    run: int = 0
-    name: str = ""
-    share: float = 1.0
-    vtime: float = 0.0  # card-seconds for a share of 1
-    used: float = 0.0  # card-seconds of ended attempts as of `at`, which fade: for people
-    at: float = 0.0  # when an attempt ended last, seconds since 1970
-
-    def used_by(self, now: float) -> float:
-        """Return what of the use of ended attempts counts now, in card-seconds."""
-        return self.used * exp2(-max(0.0, now - self.at) / HALF_LIFE_S)
-
-    def at_vtime(self, vtime: float) -> "RunAccount":
-        """Return the account with another virtual time."""
-        return replace(self, vtime=vtime)
-
-    def charged(self, card_s: float, now: float) -> "RunAccount":
-        """Return the account after an attempt that had so many card-seconds and ended now."""
-        return RunAccount(
-            run=self.run,
-            name=self.name,
-            share=self.share,
-            vtime=self.vtime + card_s / self.share,
-            used=self.used_by(now) + card_s,
-            at=now,
-        )
-
-
-NO_ACCOUNT = RunAccount()
-
-
-def account(
-    run: int, name: str, share: object, vtime: object, used: object, at: object
-) -> RunAccount:
-    """Return an account as it is stored; what makes no sense in it counts as if nothing were stored."""
-    return RunAccount(
-        run=run,
-        name=name,
-        share=_sound(share) or 1.0,
-        vtime=_sound(vtime),
-        used=_sound(used),
-        at=_sound(at),
-    )
-
-
-def _sound(value: object) -> float:
-    """Return a number that is above 0, else 0."""
-    sound = isinstance(value, int | float) and 0 < value < inf
-    return float(value) if sound and isinstance(value, int | float) else 0.0
-
 
 MOST_RUNS = 256  # of a priority that are looked at, those whose turn comes soonest
 MOST_OTHERS = 64  # of the other runs, by turns: the first may wait for what nobody else wants

@@ -24,8 +24,8 @@ from launcher import __version__
 from launcher.system.daemon_control import revive
 from launcher.system.paths import Home
 from launcher.system.processes import identity, live_in
-from launcher.workers.preload import import_ahead
 from launcher.workers.supervisor import serve
+from launcher.workers.worker import import_ahead
 
 BYE, FORK = b"bye", b"fork"
 IMPORTING = b"importing "  # followed by a module's name; by none when all are imported

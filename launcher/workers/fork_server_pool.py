@@ -1,18 +1,338 @@
-"""All fork servers of a scheduler, and the supervisors that wait for their next attempt."""
+"""All fork servers of a scheduler, its handles on them, and the supervisors that wait for their next attempt.
+
+When this machine cannot start programs, or some of them, they are tried now and then, at growing intervals.
+"""
 
 import contextlib
 import errno
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
+from dataclasses import dataclass
 from socket import MSG_DONTWAIT, MSG_PEEK
+from typing import Generic, TypeVar
 
 from launcher import __version__
 from launcher.context import WorkerEnvironment
-from launcher.system.paths import Home
-from launcher.workers.fork_server_client import Fault, ForkServer, NoProcess, Supervisor
-from launcher.workers.spawn_outage import Exclusions
+from launcher.states import Outcome, Reason, ReasonCode
+from launcher.system.paths import Attempt, Home
+from launcher.system.process_tree import SERVER, send, start_apart
+from launcher.system.processes import Identity, recorded
+from launcher.workers.fork_server import BYE, FORK, IMPORTING, MESSAGE_BYTES
 from launcher.workers.start_attempt import LACKS
+from launcher.workers.started_file import read_outcome_line
+from launcher.workers.supervisor import ENDED, LONGEST_REPORT, NEXT, RUN, STOP
+
+# Another environment may hold version 0.2, whose fork server is another module with the same protocol.
+START = """
+import sys
+try:
+    from launcher.workers import fork_server
+except ModuleNotFoundError:
+    from launcher import nursery as fork_server
+sys.exit(fork_server.main(sys.argv[1:]))
+"""
+BYE_PATIENCE_S = 0.5
+KILL_PATIENCE_S = 1.0  # a process that dies of SIGKILL does so at once
+_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT}
+
+logger = logging.getLogger(__name__)
+
+
+class NoProcess(Exception):
+    """The machine has no room for another process; says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """How a fork server died by itself before it had imported all."""
+
+    how: str  # in words
+    module: str  # that it imported; empty: it had not come so far
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A supervisor's news that its attempt has ended."""
+
+    outcome: Outcome | None  # how; None: its record may tell
+
+
+class Dead:
+    """A supervisor's news that it is dead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supervisor:
+    """The scheduler's handle on a supervisor: it takes one attempt at a time."""
+
+    who: Identity
+    version: str  # of the launcher that its interpreter finds
+    channel: socket.socket  # readable when an attempt has ended, or the supervisor
+
+    def run(self, attempt: Attempt) -> None:
+        """Give it an attempt; that it is dead is seen on the channel."""
+        self._tell(RUN, attempt)
+
+    def read_ahead(self, attempt: Attempt) -> None:
+        """Let it read the order of an attempt that it will probably get."""
+        self._tell(NEXT, attempt)
+
+    def stop(self, attempt: Attempt) -> None:
+        """Have it end an attempt that it runs: SIGTERM, and SIGKILL after the job's grace."""
+        self._tell(STOP, attempt)
+
+    def news(self) -> Ended | Dead | None:
+        """Take its message that the attempt has ended, or notice its death; None: neither came."""
+        try:
+            message = self.channel.recv(LONGEST_REPORT, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return Dead()
+        return Ended(read_outcome_line(message[len(ENDED) :])) if message else Dead()
+
+    def _tell(self, what: bytes, attempt: Attempt) -> None:
+        try:
+            self.channel.send(what + os.fsencode(attempt.folder))
+        except OSError:  # it is dead, or the kernel has no room: then it must be, too
+            with contextlib.suppress(OSError):
+                self.channel.shutdown(socket.SHUT_RDWR)
+
+
+class ForkServer:
+    """The scheduler's handle on a fork server's process."""
+
+    def __init__(self, home: Home, environment: WorkerEnvironment) -> None:
+        """Start the process; it imports its modules while the first requests wait in the socket.
+
+        Raises:
+            OSError: the interpreter cannot be run.
+        """
+        self._importing: str | None = (
+            None  # the module; "": all is imported; None: not reported yet
+        )
+        self._status: int | None = None  # as `os.waitstatus_to_exitcode` says; None: it lives
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        interpreter = environment.interpreter or sys.executable
+        own = interpreter == sys.executable
+        start = ("-m", "launcher.workers.fork_server") if own else ("-c", START)
+        argv = [interpreter, "-P", *start]
+        try:
+            self._pid = start_apart(
+                [*argv, str(home.folder), str(theirs.fileno()), *environment.preload],
+                home.scheduler_log,
+                keep=(theirs.fileno(),),
+                environment=_environment(environment),
+            )
+        except OSError:
+            self.socket.close()
+            raise
+        finally:
+            theirs.close()
+
+    def ask(self) -> None:
+        """Ask for a supervisor; `spawned` returns it, which takes seconds while modules load."""
+        with contextlib.suppress(OSError):  # it is dead; `spawned` reports it
+            self.socket.sendall(FORK)
+
+    def spawned(self) -> Supervisor | None:
+        """Wait for the supervisor that was asked for first; None: the fork server is dead.
+
+        Raises:
+            NoProcess: the machine has no room for one.
+        """
+        text, descriptors = IMPORTING, list[int]()
+        while text.startswith(IMPORTING):
+            try:
+                text, descriptors, _, _ = socket.recv_fds(self.socket, MESSAGE_BYTES, 1)
+            except OSError:
+                return None
+            self._note(text)
+        record = json.loads(text) if text else {}
+        if "lacks" in record:
+            raise NoProcess(record["lacks"])
+        who = recorded(record)
+        if who is None:  # it died at once
+            for descriptor in descriptors:
+                os.close(descriptor)
+        if who is None or not descriptors:
+            return None
+        channel = socket.socket(fileno=descriptors[0])
+        return Supervisor(who=who, version=str(record.get("version")), channel=channel)
+
+    def answers(self) -> bool:
+        """Tell whether `spawned` would answer at once."""
+        while True:
+            try:
+                text = self.socket.recv(MESSAGE_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
+            if not text.startswith(IMPORTING):
+                return True
+            self._note(self.socket.recv(MESSAGE_BYTES))
+
+    def close(self) -> bool:
+        """End the process without restarting the scheduler; its supervisors live on.
+
+        Returns False where it does not end, not even of SIGKILL: it hangs in the kernel, as on a
+        disk that does not answer. It is left then, and `collect` is to be called some time.
+        """
+        with contextlib.suppress(OSError):
+            self.socket.sendall(BYE)
+        self.socket.close()
+        if self._ends_within(BYE_PATIENCE_S):
+            return True
+        send(self._pid, signal.SIGKILL)  # it imports its modules still
+        if self._ends_within(KILL_PATIENCE_S):
+            return True
+        logger.warning(
+            "fork server pid=%d does not end and is left; it hangs in the kernel", self._pid
+        )
+        return False
+
+    def collect(self) -> bool:
+        """Tell whether the process has ended; its status is known then."""
+        if self._status is None:
+            try:
+                ended, status = os.waitpid(self._pid, os.WNOHANG)
+            except ChildProcessError:  # it was collected elsewhere
+                self._status = 0
+            else:
+                self._status = os.waitstatus_to_exitcode(status) if ended else None
+        return self._status is not None
+
+    @property
+    def own_fault(self) -> Fault | None:
+        """How a closed one died by itself before it had imported all; None where it did not."""
+        status = self._status or 0
+        if self._importing == "" or status == 0 or -status in _FROM_OUTSIDE:
+            return None
+        code = f"exit code {status}" if status > 0 else signal.Signals(-status).name
+        how = f"died while it imported {self._importing or 'launcher'} ({code})"
+        return Fault(how=how, module=self._importing or "")
+
+    def _ends_within(self, patience_s: float) -> bool:
+        deadline = time.monotonic() + patience_s
+        while not self.collect():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def _note(self, text: bytes) -> None:
+        """Keep in mind what it imports now."""
+        if text.startswith(IMPORTING):
+            self._importing = text[len(IMPORTING) :].decode()
+
+
+def _environment(environment: WorkerEnvironment) -> dict[str, str]:
+    """Return what a fork server has in its environment, beside what its scheduler has."""
+    own = {SERVER: secrets.token_hex(8)}  # tells its forks from those of any other
+    # a job's own path, never the scheduler's; for programs it makes no difference
+    return own | ({"PYTHONPATH": environment.python_path} if environment.interpreter else {})
+
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+PROOF_S = 1.0  # what was started so long ago, and did not come back, began
+QUIET_S = 60.0  # at most so often the log tells of it
+FIRST_EXCLUSION_S = (
+    2.0  # longer than the first pause of an outage, whose single try is then another job's
+)
+LONGEST_EXCLUSION_S = 60.0
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(slots=True)
+class Outage:
+    """Whether programs can be started, as the last tries showed; all times are monotonic seconds.
+
+    After a try that came to nothing there is a pause, then one single try. Where that comes to
+    nothing, too, the next pause is twice as long; where it does not, all goes on.
+    """
+
+    why: str = ""  # the system's error; empty: none
+    _pause_s: float = 0.0
+    _again_at: float = 0.0  # the single try comes then
+    _tried_at: float | None = None  # it came
+    _logged_at: float = float("-inf")
+
+    def failed(self, why: str, now: float) -> None:
+        """Begin a pause: a program could not be started, for a reason that is none of its own."""
+        if self.why and self._tried_at is None and now < self._again_at:
+            return  # it was tried together with the one for which we pause
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S) if self.why else FIRST_PAUSE_S
+        self._again_at, self._tried_at = now + self._pause_s, None
+        if not self.why and now >= self._logged_at + QUIET_S:
+            logger.warning("starting=paused why=%r; tried again, at growing intervals", why)
+            self._logged_at = now
+        self.why = why
+
+    def admits(self, now: float) -> bool:
+        """Tell whether a program may be started now."""
+        if self.why and self._tried_at is not None and now >= self._tried_at + PROOF_S:
+            if self._logged_at > float("-inf"):
+                logger.info("starting=on")
+            self.why, self._tried_at, self._pause_s = "", None, 0.0
+        return not self.why or (self._tried_at is None and now >= self._again_at)
+
+    def tried(self, now: float) -> None:
+        """Record that a program is being started."""
+        if self.why:
+            self._tried_at = now
+
+    def wait_s(self, now: float) -> float:
+        """Return how long nothing can be started."""
+        at = self._again_at if self._tried_at is None else self._tried_at + PROOF_S
+        return max(0.0, at - now) if self.why else 0.0
+
+    @property
+    def reason(self) -> Reason:
+        """Why nothing is started now."""
+        text = (
+            f"this machine cannot start programs ({self.why}); tried again by itself, "
+            f"every {LONGEST_PAUSE_S:g} s at the latest"
+        )
+        return Reason(code=ReasonCode.CANNOT_START, text=text)
+
+
+class Exclusions(Generic[Key]):
+    """Keys that are excluded until a time, so that others are tried; each exclusion lasts twice as long as the one before, up to a minute.
+
+    All times are monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        """Begin without exclusions."""
+        self._exclusions: dict[Key, tuple[float, float]] = {}  # its end, how long it is
+
+    def exclude(self, key: Key, now: float) -> None:
+        """Exclude a key from now on; a second failure during one exclusion does not lengthen it."""
+        self._exclusions = {
+            other: (end, span_s)
+            for other, (end, span_s) in self._exclusions.items()
+            if now < end + LONGEST_EXCLUSION_S
+        }
+        end, span_s = self._exclusions.get(key, (0.0, FIRST_EXCLUSION_S / 2))
+        if now >= end:
+            span_s = min(2 * span_s, LONGEST_EXCLUSION_S)
+            self._exclusions[key] = now + span_s, span_s
+
+    def wait_s(self, key: Key, now: float) -> float:
+        """Return how long a key is still excluded; 0: it may be tried."""
+        return max(0.0, self._exclusions.get(key, (0.0, 0.0))[0] - now)
+
 
 AHEAD = 1  # supervisors that wait for work while others are busy
 DEATHS = 3  # in an environment of which no supervisor ever came back: its interpreter, or a module, is broken

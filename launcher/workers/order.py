@@ -1,10 +1,17 @@
-"""What a scheduler asks a supervisor to do, as it lies in an attempt's folder."""
+"""What a scheduler asks a supervisor to do, as it lies in an attempt's folder.
 
+How a scheduler writes orders into attempts' folders: that of the next attempt before it is claimed.
+"""
+
+import contextlib
 import json
+import os
 from dataclasses import dataclass
 
 from launcher.context import Context, placed_context, read_context
 from launcher.job import CPU, Spec, read_spec
+from launcher.system.files import write_whole
+from launcher.system.paths import LOG, SPEC, Attempt, Home
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,3 +96,112 @@ def _mps(folders: object) -> tuple[str, str] | None:
         case [str(pipes), str(logs)]:
             return pipes, logs
     return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """An order that is written, of an attempt that is not claimed yet."""
+
+    job: int
+    number: int
+    attempt: Attempt
+    text: str
+    inode: int
+
+
+class OrderWriter:
+    """Writes the order of each attempt that is claimed, and one ahead, while nothing else is to do.
+
+    What is written ahead promises nothing: its folder is as a transaction leaves it that came to nothing,
+    and is used or replaced when the attempt is claimed.
+    """
+
+    def __init__(self, home: Home) -> None:
+        """Begin without an order that is written ahead."""
+        self._home = home
+        self._prepared: _Prepared | None = None
+
+    def holds(self, job: int, number: int) -> bool:
+        """Tell whether an attempt's order was written ahead, and is still there: nothing else can be."""
+        prepared = self._prepared
+        if prepared is None or prepared.job != job or prepared.number != number:
+            return False
+        return _inode(prepared.attempt) == prepared.inode
+
+    def prepare(self, job: int, number: int, text: str) -> Attempt:
+        """Write an order ahead, beside an empty log: a file less to make when its program starts.
+
+        Args:
+            job: its number.
+            number: of the attempt, which no process can have begun.
+            text: the order.
+
+        Raises:
+            OSError: the disk is full.
+
+        Returns the attempt.
+        """
+        self._prepared, attempt = None, self._home.attempt(job, number)
+        inode = _write(attempt, text)
+        write_whole(attempt.text(LOG), "")
+        self._prepared = _Prepared(job=job, number=number, attempt=attempt, text=text, inode=inode)
+        return attempt
+
+    def write(self, job: int, number: int, text: str) -> None:
+        """Write an order, unless it is there; what a transaction left that came to nothing is replaced.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        prepared, held = self._prepared, self.holds(job, number)
+        if prepared is not None and prepared.job == job:
+            self._prepared = None  # its folder is the attempt's now
+        if not held or prepared is None or prepared.text != text:
+            _write(self._home.attempt(job, number), text)
+
+    def discard(self) -> None:
+        """Delete what is written ahead; a folder that holds anything else is somebody's, and stays."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is None:
+            return
+        if _inode(prepared.attempt) != prepared.inode:
+            return  # the attempt's name leads to a pilot's folder now
+        with contextlib.suppress(OSError):
+            if is_untouched(prepared.attempt):
+                prepared.attempt.log.unlink(missing_ok=True)
+                prepared.attempt.spec.unlink()
+                prepared.attempt.folder.rmdir()
+
+
+def is_untouched(attempt: Attempt) -> bool:
+    """Tell whether a folder holds nothing but what is written ahead: an order, and an empty log.
+
+    Raises:
+        OSError: there is no such folder, or it cannot be read.
+    """
+    names = set(os.listdir(attempt.folder))  # noqa: PTH208  # done for every attempt
+    if attempt.log.name in names:
+        names.remove(attempt.log.name)
+        if attempt.log.lstat().st_size:
+            return False
+    return names <= {attempt.spec.name}
+
+
+def _write(attempt: Attempt, text: str) -> int:
+    """Write an order into its folder; return its inode."""
+    try:
+        attempt.folder.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        if attempt.folder.is_symlink():  # to a pilot, from a transaction that came to nothing
+            attempt.folder.unlink()
+            attempt.folder.mkdir(mode=0o700)
+    write_whole(attempt.text(SPEC), text)
+    return _inode(attempt)
+
+
+def _inode(attempt: Attempt) -> int:
+    """Return the inode of an attempt's order, 0 where there is none."""
+    try:
+        return os.stat(attempt.text(SPEC)).st_ino  # noqa: PTH116  # done for every attempt
+    except OSError:
+        return 0

@@ -10,7 +10,7 @@ import pynvml
 import pytest
 
 from launcher.gpu.recording import Replay
-from launcher.workers.memory_share import Share
+from launcher.workers.job import Share
 from tests.build import until
 from tests.e2e.machine import HOLDING, Machine, Program, a_machine
 from tests.nvml.standin import GIB, Devices

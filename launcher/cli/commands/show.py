@@ -18,7 +18,7 @@ from launcher.store.rows import JobRow
 from launcher.system.files import last_lines
 from launcher.system.paths import Home
 from launcher.workers.progress.attempt_progress import reported_steps
-from launcher.workers.progress.curves import curves
+from launcher.workers.progress.steps import curves
 
 EVENTS = 12  # the newest are what a person looks for
 LOG_LINES = 10

@@ -10,7 +10,7 @@ from launcher.scheduler.gpus.attempt_memory import AttemptMemory, largest, peak_
 from launcher.scheduler.remote.link import PilotLink
 from launcher.store.rows import Claim
 from launcher.store.usage import NOT_MEASURED, Measured
-from launcher.workers.memory_share import Report, read_report
+from launcher.workers.job import Report, read_report
 
 
 class PilotGpus:

@@ -13,7 +13,7 @@ from launcher.scheduler.remote.fleet import Fleet
 from launcher.scheduler.remote.link import PilotLink
 from launcher.store.rows import Claim
 from launcher.system.paths import Home
-from launcher.workers.memory_share import VramLimit
+from launcher.workers.job import VramLimit
 
 
 class PilotPlaces:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.store.rows import Claim
-from launcher.workers.memory_share import CONTEXT, Report
+from launcher.workers.job import CONTEXT, Report
 
 LARGEST_CONTEXT = 2 << 30
 

@@ -10,7 +10,7 @@ from launcher.scheduler.policy.forecast import UNKNOWN, forecast_of
 from launcher.scheduler.policy.model import Running
 from launcher.store.rows import Claim
 from launcher.store.usage import Usage
-from launcher.workers.memory_share import VramLimit
+from launcher.workers.job import VramLimit
 
 CONTEXT_STEP = 64 << 20
 

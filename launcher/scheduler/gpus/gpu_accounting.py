@@ -16,7 +16,7 @@ from launcher.scheduler.policy.model import Running, Start
 from launcher.store.rows import Claim
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.paths import Home
-from launcher.workers.memory_share import Report, VramLimit, read_report
+from launcher.workers.job import Report, VramLimit, read_report
 
 NO_JOB = 0
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from launcher.store.rows import Claim
 from launcher.system.paths import Home
-from launcher.workers.memory_share import VramLimit, read_share, write_share
+from launcher.workers.job import VramLimit, read_share, write_share
 
 logger = logging.getLogger(__name__)
 

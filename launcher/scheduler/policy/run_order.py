@@ -21,7 +21,7 @@ from types import MappingProxyType
 
 from launcher.scheduler.policy.disciplines import OURS, Discipline
 from launcher.scheduler.policy.model import Running, Waiting
-from launcher.store.runs import NO_ACCOUNT, RunAccount, cards_of
+from launcher.store.accounts import NO_ACCOUNT, RunAccount, cards_of
 from launcher.store.user_actions import AGEING_S
 
 CREDIT_S = 8 * 3600.0  # card-seconds for a share of 1

@@ -13,7 +13,7 @@ from launcher.screens.clusters.pilots_now import Pilots
 from launcher.screens.gpu_view import Gauge, Guest
 from launcher.store.rows import Claim
 from launcher.system.paths import Home
-from launcher.workers.memory_share import read_report
+from launcher.workers.job import read_report
 
 FIRST_BYTES = 1 << 16  # of its news, in which a pilot says hello
 LAST_BYTES = 1 << 17  # in which its newest beat with GPUs lies

@@ -8,7 +8,7 @@ from launcher.screens.format import harmless
 from launcher.screens.text_table import Line, Span, Tone, line
 from launcher.system.paths import Attempt
 from launcher.workers.progress.attempt_progress import reported_steps
-from launcher.workers.progress.curves import RATE, Point, curves
+from launcher.workers.progress.steps import RATE, Point, curves
 
 LEAST_ROWS = 8  # of a curve; with more room there are several
 SHARE = 0.02  # of its time that reading may take

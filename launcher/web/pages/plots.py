@@ -12,7 +12,7 @@ from launcher.web.charts.line_chart import legend, line_chart
 from launcher.web.charts.series import Point, Series
 from launcher.web.pages.page import Address, View
 from launcher.workers.progress.attempt_progress import reported_steps
-from launcher.workers.progress.curves import RATE, curves
+from launcher.workers.progress.steps import RATE, curves
 
 MOST_JOBS = 8  # whose curves lie over each other
 MOST_SMOOTHING = 0.99

@@ -11,11 +11,15 @@ from pathlib import Path
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt
 from launcher.workers.order import read_order
-from launcher.workers.progress.growing_files import GrowingFiles, read_end
-from launcher.workers.progress.last_line import last_line
-from launcher.workers.progress.printed_lines import newest_printed, printed_steps
+from launcher.workers.progress.event_files import GrowingFiles, read_end
+from launcher.workers.progress.printed_lines import (
+    bar_steps,
+    last_line,
+    newest_bar,
+    newest_printed,
+    printed_steps,
+)
 from launcher.workers.progress.steps import Step, history, latest
-from launcher.workers.progress.tqdm_bars import bar_steps, newest_bar
 
 MOST_BYTES = 1 << 20  # of what was reported: some ten thousand steps
 END_BYTES = 64 << 10  # of a log, for its newest step

@@ -1,15 +1,287 @@
-"""The event files of TensorBoard that a program writes below a folder, as steps."""
+"""The event files of TensorBoard that a program writes below a folder, as steps.
+
+Scalars in TensorBoard's event files.
+
+Read here and not by the package `tensorboard`, which takes a second to import, reads a file from
+its beginning, and need not be installed where only the queue is.
+Sources: TFRecord as `record_writer.cc` of TensorFlow writes it (length, its CRC, data, their CRC);
+`event.proto`, `summary.proto` and `tensor.proto`; CRC-32C of RFC 3720, B.4, masked.
+
+Files that grow, of which each byte is read once, however often they are looked at.
+"""
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import struct
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from threading import Lock
+from typing import Generic, NamedTuple, TypeVar
 
-from launcher.workers.progress.event_records import Scalar, scalars
-from launcher.workers.progress.growing_files import GrowingFiles, read_end
 from launcher.workers.progress.steps import Step
+
+HEADER_BYTES, FOOTER_BYTES = 12, 4
+LARGEST_BYTES = 64 << 10  # of a record with scalars; images and histograms are larger
+MOST_TRIES = 4096  # places that are checked for the beginning of a record
+
+_HIGH_BYTES = b"\0\0\0\0"  # of a length below 4 GiB
+_FLOAT, _DOUBLE = 1, 2  # DataType of types.proto
+
+
+class Scalar(NamedTuple):
+    """A value of one tag at one step."""
+
+    at: float  # seconds since 1970
+    step: int
+    tag: str
+    value: float
+
+
+def scalars(data: bytes) -> tuple[list[Scalar], int]:
+    """Return the scalars in a piece of an event file, and where a record begins that has no end yet.
+
+    A record that is damaged is left out. The piece may begin within a record.
+    """
+    values: list[Scalar] = []
+    place: int | None = 0
+    while place is not None and place + HEADER_BYTES <= len(data):
+        length = _length(data, place)
+        if length is None:
+            place = _next_record(data, place + 1)
+            continue
+        start = place + HEADER_BYTES
+        end = start + length
+        if end + FOOTER_BYTES > len(data):
+            return values, place  # the rest is not written yet, or lies behind this piece
+        if length <= LARGEST_BYTES and _is_whole(data, start, end):
+            values += _of_event(data[start:end])
+        place = end + FOOTER_BYTES
+    return values, len(data) if place is None else place
+
+
+def _next_record(data: bytes, place: int) -> int | None:
+    """Return where the next record begins, None where none is seen."""
+    for _ in range(MOST_TRIES):
+        high = data.find(_HIGH_BYTES, place + 4)
+        if high < 0 or high + 8 > len(data):
+            return None
+        place = high - 4
+        if _length(data, place) is not None:
+            return place
+        place += 1
+    return None
+
+
+def _length(data: bytes, place: int) -> int | None:
+    """Return the length of the record that begins at `place`; None: none does."""
+    length, check = struct.unpack_from("<QI", data, place)
+    return length if masked_crc(data[place : place + 8]) == check else None
+
+
+def _is_whole(data: bytes, start: int, end: int) -> bool:
+    (check,) = struct.unpack_from("<I", data, end)
+    return masked_crc(data[start:end]) == int(check)
+
+
+def _of_event(event: bytes) -> list[Scalar]:
+    """Return the scalars of an event; none of one that cannot be read."""
+    at, step = 0.0, 0
+    summaries: list[bytes] = []
+    values: list[Scalar] = []
+    try:
+        for number, value in _fields(event):
+            match number, value:
+                case 1, bytes() if len(value) == 8:
+                    (at,) = struct.unpack("<d", value)
+                case 2, int():
+                    step = value - (1 << 64) if value >> 63 else value
+                case 5, bytes():
+                    summaries.append(value)
+        for summary in summaries:
+            for number, value in _fields(summary):
+                scalar = _tagged(value) if number == 1 and isinstance(value, bytes) else None
+                if scalar is not None:
+                    values.append(Scalar(at, step, *scalar))
+    except (ValueError, struct.error):
+        return []
+    return values
+
+
+def _tagged(value: bytes) -> tuple[str, float] | None:
+    """Return a tag and its value, None where that is no single number."""
+    tag, number = "", None
+    for key, content in _fields(value):
+        match key, content:
+            case 1, bytes():
+                tag = content.decode(errors="replace")
+            case 2, bytes() if len(content) == 4:
+                (number,) = struct.unpack("<f", content)
+            case 8, bytes():
+                number = _single(content)
+    return (tag, number) if tag and number is not None else None
+
+
+def _single(tensor: bytes) -> float | None:
+    """Return the number in a tensor of one float or double."""
+    dtype, content = 0, b""
+    for key, value in _fields(tensor):
+        match key, value:
+            case 1, int():
+                dtype = value
+            case 4 | 5 | 6, bytes():  # tensor_content, float_val, double_val
+                content = value
+    form = {(_FLOAT, 4): "<f", (_DOUBLE, 8): "<d"}.get((dtype, len(content)))
+    return None if form is None else float(struct.unpack(form, content)[0])
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Give number and value of each field of a message: numbers of fixed size as their bytes.
+
+    Raises:
+        ValueError: it is no message.
+    """
+    place = 0
+    while place < len(message):
+        key, place = _varint(message, place)
+        number, wire = key >> 3, key & 7
+        if wire == 0:
+            value, place = _varint(message, place)
+            yield number, value
+            continue
+        if wire == 2:
+            size, place = _varint(message, place)
+        elif wire in {1, 5}:
+            size = 8 if wire == 1 else 4
+        else:
+            raise ValueError(f"wire type {wire}")
+        if place + size > len(message):
+            raise ValueError("a field is cut off")
+        yield number, message[place : place + size]
+        place += size
+
+
+def _varint(message: bytes, place: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if place >= len(message):
+            raise ValueError("a number is cut off")
+        byte = message[place]
+        place += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, place
+    raise ValueError("a number is too long")
+
+
+@cache
+def _table() -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+        table.append(crc)
+    return tuple(table)
+
+
+def masked_crc(data: bytes) -> int:
+    """Return the CRC-32C of data as TFRecords hold it."""
+    table, crc = _table(), 0xFFFFFFFF
+    for byte in data:
+        crc = table[(crc ^ byte) & 255] ^ crc >> 8
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+MOST_REMEMBERED = 256  # that are remembered, those that were asked for last
+MOST_ITEMS = 20_000  # of a file: more than a screen has columns
+
+Item = TypeVar("Item")
+
+# a piece of a file and the time of its last change → what is in it, and how many bytes are done with
+Parse = Callable[[bytes, float], tuple[list[Item], int]]
+
+
+@dataclass(slots=True)
+class _Reading(Generic[Item]):
+    """What was read of a file so far."""
+
+    number: tuple[int, int]  # device and inode
+    begin: int
+    offset: int
+    items: list[Item] = field(default_factory=list)
+
+
+class GrowingFiles(Generic[Item]):
+    """Reads on where it stopped before; from several threads, too."""
+
+    def __init__(self, parse: Parse[Item]) -> None:
+        """Begin with no file; `parse` may get a piece that begins within a line or a record."""
+        self._parse = parse
+        self._readings: OrderedDict[Path, _Reading[Item]] = OrderedDict()
+        self._lock = Lock()
+
+    def items(self, path: Path, most_bytes: int) -> list[Item]:
+        """Return what is in the last so many bytes of a file, and what has been added since; [] of none.
+
+        Args:
+            path: the file.
+            most_bytes: that are read at once. Of a file that has grown by more, the rest is left out.
+        """
+        with self._lock:
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            except OSError:  # there is none, or the job was cleaned meanwhile
+                self._readings.pop(path, None)
+                return []
+            try:
+                return [*self._read(path, descriptor, most_bytes)]
+            except OSError:
+                return []
+            finally:
+                os.close(descriptor)
+
+    def _read(self, path: Path, descriptor: int, most_bytes: int) -> list[Item]:
+        status = os.fstat(descriptor)
+        number, begin = (status.st_dev, status.st_ino), max(0, status.st_size - most_bytes)
+        reading = self._readings.pop(path, None)
+        if (
+            reading is None
+            or reading.number != number
+            or not max(begin, reading.begin) <= reading.offset <= status.st_size
+        ):
+            reading = _Reading(number, begin, begin)
+        self._readings[path] = reading
+        if len(self._readings) > MOST_REMEMBERED:
+            self._readings.popitem(last=False)
+        if reading.offset < status.st_size:
+            text = os.pread(descriptor, most_bytes, reading.offset)
+            items, done = self._parse(text, status.st_mtime)
+            reading.items = [*reading.items, *items][-MOST_ITEMS:] if items else reading.items
+            # what fills a whole piece and has no end is left out
+            reading.offset += len(text) if not done and len(text) >= most_bytes else done
+        return reading.items
+
+
+def read_end(path: Path, most_bytes: int) -> tuple[bytes, float]:
+    """Return the last bytes of a file and the time of its last change; b"" where there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return b"", 0.0
+    try:
+        status = os.fstat(descriptor)
+        return os.pread(
+            descriptor, most_bytes, max(0, status.st_size - most_bytes)
+        ), status.st_mtime
+    except OSError:
+        return b"", 0.0
+    finally:
+        os.close(descriptor)
+
 
 MARK = "tfevents"  # in the name of each event file
 MOST_FOLDERS, MOST_ENTRIES = 200, 5000  # that are looked through below the folder

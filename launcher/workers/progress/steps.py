@@ -1,10 +1,17 @@
-"""How far a job is, as it was reported: the steps in a progress file."""
+"""How far a job is, as it was reported: the steps in a progress file.
+
+A job's own reports: how far it is, written by its worker.
+
+The numbers that a job reports, as curves over its steps.
+"""
 
 import json
 import math
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 from pathlib import Path
 
 from launcher.system.files import Json
@@ -87,3 +94,80 @@ def _step(line: str) -> Step | None:
 
 def _short(value: Json) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+EVERY_S = 0.5  # screens may show it 2 s late; writing it must cost next to nothing
+
+
+class Progress:
+    """Appends how far a job is to its attempt's progress file, a few times a second at most.
+
+    Reports of other metrics are counted by themselves: the one at an epoch's end comes right behind one of a step.
+    """
+
+    def __init__(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
+        """Write to `path`, which appears with the first report; `check` raises where none is wanted."""
+        self._path, self._check = path, check
+        self._next: dict[tuple[str, ...], float] = {}  # names of metrics → when they are due again
+        self._torn = False  # the last report may be there in part
+
+    def __call__(self, *, step: int, total: int | None = None, **metrics: float | str) -> None:
+        """Report that `step` of `total` is done, with metrics by name.
+
+        A report that cannot be written, as on a full disk, is left out: it ends no training.
+        """
+        now, names = time.monotonic(), tuple(metrics)
+        if now < self._next.get(names, 0.0) and step != total:
+            return
+        self._check()
+        self._next[names] = now + EVERY_S
+        record = {"at": time.time(), "step": step, "total": total, "metrics": metrics}
+        text = "\n" * self._torn + json.dumps(record) + "\n"
+        try:
+            with self._path.open("a", encoding="utf-8") as lines:
+                lines.write(text)
+            self._torn = False
+        except OSError:
+            self._torn = True
+
+
+RATE = "rate"  # steps a second
+
+Point = tuple[float, float]  # step, value
+
+
+def curves(steps: Sequence[Step]) -> dict[str, list[Point]]:
+    """Return name → points of each number that was reported since the steps last began anew."""
+    begin = 0
+    for place, (before, after) in enumerate(pairwise(steps), start=1):
+        if after.step < before.step:
+            begin = place
+    curves: dict[str, list[Point]] = {}
+    for step in steps[begin:]:
+        for name, value in step.metrics.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                curves.setdefault(name, []).append((float(step.step), _real(value)))
+    rates = _rates(steps[begin:])
+    return curves | ({RATE: rates} if rates else {})
+
+
+def _rates(steps: Sequence[Step]) -> list[Point]:
+    """Return the rates that were reported, or else those between steps that were read at different times."""
+    if own := [(float(step.step), step.rate) for step in steps if step.rate is not None]:
+        return own
+    last_of_time = {step.at: step for step in steps}.values()
+    # a step is reported again with what a validation found: the time between is none of the steps'
+    same = [[*group] for _, group in groupby(last_of_time, key=lambda step: step.step)]
+    return [
+        (float(after[0].step), (after[0].step - before[-1].step) / (after[0].at - before[-1].at))
+        for before, after in pairwise(same)
+        if after[0].at > before[-1].at
+    ]
+
+
+def _real(value: float) -> float:
+    """Return a number as curves know it: JSON has integers that are too large."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf

@@ -10,8 +10,8 @@ from launcher.planning.plan import Plan
 from launcher.planning.preview import Preview, preview_plan
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.scheduler.policy.model import Machine, Running
+from launcher.store.accounts import RunAccount
 from launcher.store.rows import Lane, ReadyJob
-from launcher.store.runs import RunAccount
 from launcher.store.usage import Usage
 from tests.launcher.plans import (
     GIB,

@@ -15,7 +15,7 @@ from launcher.system.files import write_json
 from launcher.system.paths import Home
 from launcher.system.process_tree import end_session, marked, send
 from launcher.system.processes import boot_id, identity, recorded
-from launcher.workers.fork_server_client import ForkServer
+from launcher.workers.fork_server_pool import ForkServer
 from launcher.workers.started_file import take_right, void_attempt
 from tests.build import (
     a_claim,

@@ -18,7 +18,7 @@ from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.paths import Home
 from launcher.system.process_tree import send
 from launcher.system.processes import identity
-from launcher.workers.fork_server_client import ForkServer
+from launcher.workers.fork_server_pool import ForkServer
 from tests.build import (
     a_claim,
     a_spec,

@@ -11,7 +11,7 @@ import pytest
 from launcher.states import State
 from launcher.store.queue import NewJob, Store
 from launcher.system.paths import Home, make_home
-from launcher.workers.progress.writer import Progress
+from launcher.workers.progress.steps import Progress
 from tests.build import a_context, a_spec, claimed, enqueue, in_state, job_row, until
 from tests.launcher.web.browser import Page, served
 from tests.launcher.web.chromium import CHROMIUM, a_chromium, a_tab, check_phones, until_alive

@@ -8,7 +8,7 @@ import pytest
 
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from launcher.workers.progress.writer import Progress
+from launcher.workers.progress.steps import Progress
 from tests.launcher.web.browser import Page, served
 from tests.launcher.web.chromium import CHROMIUM, a_chromium, a_tab, check_phones, until_alive
 from tests.launcher.web.made_runs import SVG, a_png, a_training

@@ -14,7 +14,7 @@ from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
 from launcher.web.questions import KEYS
-from launcher.workers.progress.writer import Progress
+from launcher.workers.progress.steps import Progress
 from tests.build import DEADLINE_S, a_spec, claimed, enqueue, gone, in_state, job_row, until
 from tests.launcher.web.browser import Page, events, served
 

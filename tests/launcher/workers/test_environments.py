@@ -12,9 +12,15 @@ from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.paths import Home
-from launcher.workers.fork_server_client import Supervisor
-from launcher.workers.fork_server_pool import DEATHS, ForkServerPool, Unusable
-from launcher.workers.spawn_outage import FIRST_EXCLUSION_S, LONGEST_EXCLUSION_S, Exclusions
+from launcher.workers.fork_server_pool import (
+    DEATHS,
+    FIRST_EXCLUSION_S,
+    LONGEST_EXCLUSION_S,
+    Exclusions,
+    ForkServerPool,
+    Supervisor,
+    Unusable,
+)
 from tests.build import a_context, a_spec, endings, enqueue, in_state, job_row, until
 
 WRAPPER = f'#!/bin/sh\nexec {sys.executable} "$@"\n'

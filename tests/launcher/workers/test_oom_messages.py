@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.states import Shortage, read_facts
-from launcher.workers.oom_messages import read_error, read_shortage
+from launcher.workers.exit_outcome import read_error, read_shortage
 
 MIB, GIB = 1 << 20, 1 << 30
 ADVICE = (

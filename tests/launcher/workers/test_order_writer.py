@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from launcher.system.paths import Home
-from launcher.workers.order_writer import OrderWriter, is_untouched
+from launcher.workers.order import OrderWriter, is_untouched
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from launcher.job import Terms
 from launcher.system.paths import Attempt
-from launcher.workers.running_time import KILL_AGAIN_S, LOOK_S, Pause, RunningTime, Step
+from launcher.workers.supervisor import KILL_AGAIN_S, LOOK_S, Pause, RunningTime, Step
 
 LIMITED = Terms(time_limit_s=100.0, warn_s=10.0, grace_s=5.0)
 

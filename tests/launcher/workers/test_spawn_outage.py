@@ -10,7 +10,7 @@ from launcher.store.queue import Store
 from launcher.store.transitions import REQUEUE_LIMIT
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
-from launcher.workers.spawn_outage import FIRST_PAUSE_S, LONGEST_PAUSE_S, PROOF_S, Outage
+from launcher.workers.fork_server_pool import FIRST_PAUSE_S, LONGEST_PAUSE_S, PROOF_S, Outage
 from tests.build import a_spec, claimed, endings, enqueue, in_state, job_row, until
 from tests.chaos.nospawn import shimmed, starve
 

@@ -11,7 +11,7 @@ import torch
 
 from launcher.api import Job, JobError, Share, read_json, write_json
 from launcher.states import Shortage
-from launcher.workers.oom_messages import read_error
+from launcher.workers.exit_outcome import read_error
 from trueface.runtime.gpu_memory import Cuda, confirm, hold
 
 MIB = 1 << 20

@@ -15,7 +15,7 @@ from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.files import Json
 from launcher.system.paths import Home
-from launcher.workers.progress.writer import Progress
+from launcher.workers.progress.steps import Progress
 from tests.build import a_spec, claimed, enqueue
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal

@@ -26,8 +26,7 @@ from launcher.states import Outcome
 from launcher.store.queue import Store
 from launcher.store.rows import ReadyJob
 from launcher.system.paths import Home
-from launcher.workers.fork_server_pool import ForkServerPool
-from launcher.workers.spawn_outage import Outage
+from launcher.workers.fork_server_pool import ForkServerPool, Outage
 from tests.build import a_context, a_spec, enqueue
 from tests.launcher.scheduler.remote.toy_pilot import HELLO, Pilot, ToyFleet
 

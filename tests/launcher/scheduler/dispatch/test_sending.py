@@ -8,8 +8,7 @@ from launcher.backends.settings import Backends
 from launcher.pilots.messages import Run
 from launcher.states import Lost, Outcome, State
 from launcher.store.rows import Claim
-from launcher.workers.order import read_order
-from launcher.workers.order_writer import OrderWriter
+from launcher.workers.order import OrderWriter, read_order
 from launcher.workers.started_file import void_attempt
 from tests.build import a_spec, job_row
 from tests.launcher.scheduler.dispatch.conftest import Office

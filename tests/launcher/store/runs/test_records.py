@@ -1,8 +1,9 @@
 import pytest
 
 from launcher.states import Done, Failed, State
+from launcher.store.accounts import RunAccount
 from launcher.store.queue import Store
-from launcher.store.runs import RunAccount, jobs_before, open_runs
+from launcher.store.runs import jobs_before, open_runs
 from launcher.store.usage import Measured
 from tests.build import a_seat, a_spec, claimed, enqueue, job_row
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from launcher.system.paths import Attempt, Home
 from launcher.workers.progress.attempt_progress import newest, newest_step, reported_steps
-from launcher.workers.progress.curves import RATE, curves
-from launcher.workers.progress.steps import Step
+from launcher.workers.progress.steps import RATE, Step, curves
 from tests.build import a_context, a_spec, an_attempt
 from tests.launcher.workers.progress.event_writer import event, simple, write_events
 

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from launcher.workers.progress.curves import RATE, curves
 from launcher.workers.progress.event_files import MOST_FOLDERS, event_steps, newest_event
+from launcher.workers.progress.steps import RATE, curves
 from tests.launcher.workers.progress.event_writer import event, record, simple, write_events
 
 MIB = 1 << 20

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.workers.progress.event_records import Scalar, masked_crc, scalars
+from launcher.workers.progress.event_files import Scalar, masked_crc, scalars
 from tests.launcher.workers.progress.event_writer import event, part, record, simple, tensor
 
 TWO = event("loss", 1, simple(0.5)) + event("loss", 2, simple(0.25), at=1001.0)

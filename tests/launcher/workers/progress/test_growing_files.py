@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from launcher.workers.progress import growing_files
-from launcher.workers.progress.growing_files import GrowingFiles, read_end
+from launcher.workers.progress import event_files
+from launcher.workers.progress.event_files import GrowingFiles, read_end
 
 
 class Lines:
@@ -73,7 +73,7 @@ def test_a_file_in_the_place_of_another_is_read_anew(tmp_path: Path) -> None:
 def test_few_files_are_remembered(tmp_path: Path) -> None:
     parse = Lines()
     files = GrowingFiles(parse)
-    paths = [tmp_path / str(number) for number in range(growing_files.MOST_FILES + 1)]
+    paths = [tmp_path / str(number) for number in range(event_files.MOST_REMEMBERED + 1)]
     for path in paths:
         append(path, b"a\n")
         assert files.items(path, 100) == [b"a"]

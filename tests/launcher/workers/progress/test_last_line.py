@@ -2,7 +2,7 @@
 
 import pytest
 
-from launcher.workers.progress.last_line import MOST_CHARACTERS, last_line
+from launcher.workers.progress.printed_lines import MOST_CHARACTERS, last_line
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ import pytest
 from launcher.errors import JobError
 from launcher.system.paths import Attempt, Home
 from launcher.workers.job import refuse_given_up
-from launcher.workers.progress.steps import Step, latest
-from launcher.workers.progress.writer import Progress
+from launcher.workers.progress.steps import Progress, Step, latest
 from tests.build import a_spec, an_attempt
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from launcher.workers.progress.printed_lines import bar_steps, newest_bar
 from launcher.workers.progress.steps import Step
-from launcher.workers.progress.tqdm_bars import bar_steps, newest_bar
 
 
 def bar(text: str) -> Step:

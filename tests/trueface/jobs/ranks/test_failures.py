@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from launcher.api import JobError, MachineError
-from launcher.workers.exit_outcome import _CHILD_KILLED
-from launcher.workers.oom_messages import read_error
+from launcher.workers.exit_outcome import _CHILD_KILLED, read_error
 from trueface.jobs.ranks.failures import Failure, cause_of, error_of
 from trueface.runtime.errors import BadImageError, DataError
 
