@@ -31,8 +31,7 @@ from launcher.store.rows import Claim
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.files import stamp
 from launcher.system.paths import Home, make_home
-from launcher.system.process_tree import send
-from launcher.system.processes import boot_id
+from launcher.system.processes import boot_id, send
 
 BIN = Path(sys.executable).parent
 RUN = "benchmark"

@@ -23,8 +23,15 @@ from launcher.store.rows import Claim, JobRow
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json, write_json, write_whole
 from launcher.system.paths import Attempt, Home
-from launcher.system.process_tree import descendants, send
-from launcher.system.processes import boot_id, identity, identity_lines, lock_holder, recorded
+from launcher.system.processes import (
+    boot_id,
+    descendants,
+    identity,
+    identity_lines,
+    lock_holder,
+    recorded,
+    send,
+)
 from launcher.workers.fork_server_pool import ForkServer
 from launcher.workers.order import order_text
 from launcher.workers.started_file import recorded_outcome

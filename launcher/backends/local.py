@@ -25,8 +25,7 @@ from launcher.pilots.node_gpus import WrongGpus, resolve
 from launcher.system.environment import looks_secret, owners_environment, prologue_lines
 from launcher.system.files import Json, last_lines, read_bytes, read_json, write_json
 from launcher.system.paths import Home
-from launcher.system.process_tree import MARK
-from launcher.system.processes import Identity, alive, boot_id, identity, recorded
+from launcher.system.processes import MARK, Identity, alive, boot_id, identity, recorded
 
 LOG_LINES = 20
 DRIVER_PATIENCE_S = 30.0

@@ -10,8 +10,15 @@ from launcher.backends.protocol import EngineError
 from launcher.pilots.folder import TOKEN, PilotFolder
 from launcher.system import cgroups
 from launcher.system.files import read_bytes
-from launcher.system.process_tree import MARK, descendants, is_scheduler, send
-from launcher.system.processes import Identity, alive, identity
+from launcher.system.processes import (
+    MARK,
+    Identity,
+    alive,
+    descendants,
+    identity,
+    is_scheduler,
+    send,
+)
 
 KILL_PATIENCE_S = 10.0
 PAUSE_S = 0.01

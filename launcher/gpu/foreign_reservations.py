@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping
 from launcher.gpu.colleague import OWN_HOME
 from launcher.gpu.publication import Publication
 from launcher.gpu.resources import MEMORY, ForeignReservation, is_cores
+from launcher.system.memory import Quotas
 from launcher.system.processes import alive
-from launcher.system.quotas import Quotas
 
 STALE_S = 60.0  # a scheduler that was silent for so long is gone, or stands still
 

@@ -29,8 +29,7 @@ from launcher.gpu.mps_support import (
 )
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.system.files import Json, last_lines, read_bytes, read_json, write_json
-from launcher.system.process_tree import send, session, start_apart
-from launcher.system.processes import Identity, alive, identity
+from launcher.system.processes import Identity, alive, identity, send, session, start_apart
 
 PIPE, LOG = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
 START_S = 5.0  # a daemon that has made no pipe by then does not come up

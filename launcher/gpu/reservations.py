@@ -45,8 +45,8 @@ from launcher.gpu.publication import Publication, write_publication
 from launcher.gpu.reservation_files import ReservationReader, login, remove_abandoned
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.waiting_users import colleagues_in, use_of
+from launcher.system.memory import Quotas
 from launcher.system.processes import Identity
-from launcher.system.quotas import Quotas
 
 REFRESH_S = 5.0  # a file with reservations is renewed so often
 OWED_S = 0.2  # what was used meanwhile is told so soon to others, where it decides who yields

@@ -17,7 +17,7 @@ from launcher.errors import UsageError
 from launcher.notify.addresses import address_of
 from launcher.notify.settings import Target
 from launcher.notify.state import Delivery
-from launcher.system.process_tree import MARK
+from launcher.system.processes import MARK
 from launcher.system.text import harmless
 from launcher.units import format_bytes, format_seconds
 

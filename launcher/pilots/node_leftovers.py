@@ -8,8 +8,7 @@ import time
 from launcher.states import Lost, Outcome
 from launcher.system import cgroups
 from launcher.system.paths import Attempt
-from launcher.system.process_tree import end_session, is_scheduler, marked
-from launcher.system.processes import Identity, alive, open_pidfd
+from launcher.system.processes import Identity, alive, end_session, is_scheduler, marked, open_pidfd
 from launcher.workers.exit_outcome import done_of, word_of
 from launcher.workers.started_file import program_of, recorded_outcome
 

@@ -19,14 +19,13 @@ from launcher.scheduler.notifier import Notifier
 from launcher.store.opening import worth_checking
 from launcher.store.queue import Store
 from launcher.system import cgroups
-from launcher.system.daemon_control import start_scheduler, this_version
+from launcher.system.daemon_control import Right, start_scheduler, this_version
 from launcher.system.environment import owners_environment
 from launcher.system.error_log import Troubles, set_long_log_aside
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.gpu_sharing import Sharing
 from launcher.system.paths import Home, check_home, check_lone_home
 from launcher.system.processes import boot_id, cores, identity, live_in
-from launcher.system.scheduler_lock import Right
 
 logger = logging.getLogger(__name__)
 

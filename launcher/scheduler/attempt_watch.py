@@ -17,18 +17,22 @@ from launcher.states import Lost, Outcome, Void
 from launcher.store.rows import Claim, ReadyJob
 from launcher.system import cgroups
 from launcher.system.paths import Attempt
-from launcher.system.process_tree import (
+from launcher.system.processes import (
+    Identity,
+    alive,
+    boot_id,
     descendants,
     end_session,
     go_on,
+    handles,
     is_scheduler,
     marked,
+    open_pidfd,
     send,
     session,
     stop_all,
     terminate,
 )
-from launcher.system.processes import Identity, alive, boot_id, handles, open_pidfd
 from launcher.workers.exit_outcome import done_of, word_of
 from launcher.workers.fork_server_pool import Ended, Supervisor
 from launcher.workers.started_file import (

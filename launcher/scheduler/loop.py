@@ -35,11 +35,11 @@ from launcher.scheduler.succession import Succession
 from launcher.scheduler.turn import POLL_S, RETRY_S, Reasons, Requests, TurnResult
 from launcher.store.queue import Store
 from launcher.store.recovery import trouble
+from launcher.system.daemon_control import Sleeper
 from launcher.system.error_log import Troubles
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.system.processes import core_mask
-from launcher.system.wakeup import Sleeper
 from launcher.workers.fork_server_pool import AHEAD, ForkServerPool, Outage
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,7 @@ from launcher.errors import UsageError
 from launcher.system.config import configuration_file, read_configuration
 from launcher.system.files import stamp
 from launcher.system.paths import Home
-from launcher.system.process_tree import start_apart
-from launcher.system.processes import lock_holder
+from launcher.system.processes import lock_holder, start_apart
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from launcher.scheduler.requests import RequestReader
 from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import RETRY_S, TurnResult
-from launcher.system.wakeup import Sleeper
+from launcher.system.daemon_control import Sleeper
 from launcher.workers.fork_server_pool import ForkServerPool
 
 QUIET_S = 0.003  # without news for so long, we prepare what comes next

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.system.files import read_bytes
-from launcher.system.process_tree import send
-from launcher.system.processes import Identity, alive, boot_id
+from launcher.system.processes import Identity, alive, boot_id, send
 
 PREFIX = "launcher-"
 RECORD_KEY = "group"  # beside a supervisor's identity in `started`: the folder of its group

@@ -1,14 +1,20 @@
-"""How processes of ours find, wake and restart the scheduler; one lives per home."""
+"""How processes of ours find, wake and restart the scheduler; one lives per home.
+
+The right to serve a home is a locked file, which anybody may delete while it is held. Its scheduler sleeps until
+something it watches has news, it is woken, or it is time.
+"""
 
 import contextlib
 import errno
 import os
 import re
+import secrets
+import select
 import signal
 import stat
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,8 +23,15 @@ import launcher
 from launcher.errors import MachineError
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home, check_home
-from launcher.system.process_tree import send, start_apart
-from launcher.system.processes import identity, lock, lock_holder
+from launcher.system.processes import (
+    alive,
+    identity,
+    lock,
+    lock_holder,
+    recorded,
+    send,
+    start_apart,
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -194,3 +207,140 @@ def _tail(log: Path, lines: int = 5) -> str:
         return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
     except OSError:
         return "(no log)"
+
+
+PATIENCE_S = 1.0  # a predecessor may still be on its way out
+LOOK_S = 0.02
+
+
+class Right:
+    """The right of one process to serve a home; given up with the process, or by `leave`."""
+
+    def __init__(self, home: Home) -> None:
+        """Hold nothing yet."""
+        self._home = home
+        self._held: list[int] = []
+
+    def take(self) -> bool:
+        """Take the right; False when another process has it.
+
+        A scheduler whose lock file was deleted serves on without it: it is known by its record.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while (held := lock(self._home.scheduler_lock)) is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(LOOK_S)
+        self._held.append(held)
+        while self._other_serves():
+            if time.monotonic() > deadline:
+                self.leave()
+                wake(self._home)  # it locks the new file then
+                return False
+            time.sleep(LOOK_S)
+        return True
+
+    def keep(self) -> bool:
+        """See that the file which is locked is the one that others see; False when another serves."""
+        try:
+            there = self._home.scheduler_lock.stat()
+        except FileNotFoundError:
+            there = None
+        if there is not None and os.path.samestat(there, os.fstat(self._held[-1])):
+            return True
+        held = lock(self._home.scheduler_lock)
+        if held is None:  # who has it looks for us, and leaves where our record tells of us
+            return not self._other_serves()
+        self._held.append(held)  # the old one is kept, too: closing it would take time
+        return True
+
+    def leave(self) -> None:
+        """Give the right up."""
+        for held in self._held:
+            os.close(held)
+        self._held.clear()
+
+    def _other_serves(self) -> bool:
+        record = read_json(self._home.scheduler_record)
+        who = recorded(record)
+        if record is None or who is None or "left" in record:
+            return False
+        return who.pid != os.getpid() and alive(who)
+
+
+RING = b"."
+
+
+class Sleeper:
+    """A poll over descriptors, and a pipe in the home by which everybody can end it."""
+
+    def __init__(self, home: Home) -> None:
+        """Open the pipe."""
+        self._path = home.wake
+        self._pipe = _pipe_at(home.wake)
+        self._poll, self._polled = select.poll(), set[int]()
+        self.news: set[int] | None = None  # descriptors that have some; None: look at all
+
+    def mend(self) -> None:
+        """See that the pipe which is watched is the one that others see.
+
+        Raises:
+            OSError: there is none, and none can be made.
+        """
+        try:
+            if os.path.samestat(self._path.stat(), os.fstat(self._pipe)):
+                return
+        except FileNotFoundError:
+            pass
+        fresh = _pipe_at(self._path)
+        # under the old number: a signal handler may ring just now
+        os.dup2(fresh, self._pipe, inheritable=False)
+        os.close(fresh)
+
+    def ring_at_signals(self) -> None:
+        """Let every signal that has a handler end the sleep, for a process's main thread.
+
+        A handler in Python runs between two steps of a program: one whose signal comes after the last
+        step before a sleep begins would run after that sleep. Python's own handler rings at once.
+        """
+        signal.set_wakeup_fd(self._pipe, warn_on_full_buffer=False)
+
+    def ring(self) -> None:
+        """End the sleep, from a signal handler or another thread, too."""
+        with contextlib.suppress(OSError):  # it is full: it was rung already
+            os.write(self._pipe, RING)
+
+    def has_news(self, within_s: float = 0.0) -> bool:
+        """Tell whether one of the descriptors that were watched last has news now, or gets it soon."""
+        return bool(self._poll.poll(within_s * 1000))
+
+    def sleep(self, descriptors: Iterable[int], timeout_s: float) -> bool:
+        """Sleep until one of them has news; return whether it was for another reason, or for a ring.
+
+        Args:
+            descriptors: to be watched.
+            timeout_s: the longest time.
+        """
+        here = {self._pipe, *descriptors}
+        for gone in self._polled - here:
+            self._poll.unregister(gone)
+        for new in here - self._polled:
+            self._poll.register(new, select.POLLIN)
+        self._polled = here
+        self.news = {descriptor for descriptor, _ in self._poll.poll(timeout_s * 1000)}
+        rung = self._pipe in self.news
+        if rung:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._pipe, 4096)
+        return rung or not self.news
+
+
+def _pipe_at(path: Path) -> int:
+    """Open a named pipe, made where there is none; what else has its name gets another one."""
+    while True:
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(path, 0o600)
+        if stat.S_ISFIFO(path.lstat().st_mode):
+            # read-write: without a writer of our own the pipe would be at its end all the time
+            return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        path.rename(path.with_name(f"{path.name}.{secrets.token_hex(4)}"))

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from launcher.errors import UsageError, nearest
 from launcher.system.files import Json
-from launcher.system.process_tree import MARK
+from launcher.system.processes import MARK
 
 # as in the documentation, in any case of letters
 SECRETS = (

@@ -1,5 +1,10 @@
-"""The main memory of this machine, as far as we may use it, and whom the kernel killed for it."""
+"""The main memory of this machine, as far as we may use it, and whom the kernel killed for it.
 
+Control groups that limit our cores and memory are named, as others of theirs share these limits.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -96,3 +101,41 @@ def _read(path: Path) -> str:
         return read_bytes(path).decode(errors="replace")
     except OSError:
         return ""
+
+
+_MOST = 16  # groups one below the other that are published
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quotas:
+    """A process's control groups, each named by its device and inode, which are the same from everywhere."""
+
+    within: frozenset[str] = frozenset()  # those that it lives in, as far as it can see them
+    cores: str = ""  # the one whose quota of CPU time limits it; empty: none, or unknown
+    memory: str = ""  # likewise, of main memory
+
+
+def of_this_process(root: Path = Path("/")) -> Quotas:
+    """Return ours."""
+    top = root / "sys/fs/cgroup"
+    # where the quota of CPU time is looked for, see `processes.cores`
+    time = top if (top / "cpu.max").exists() else top / "cpu"
+    limit = limiting(root)
+    folders = [time, *folders(root)]
+    return Quotas(
+        within=frozenset(_names(folders[:_MOST])),
+        cores=_name(time),
+        memory="" if limit is None else _name(limit),
+    )
+
+
+def _names(folders: Iterable[Path]) -> Iterable[str]:
+    return (name for name in map(_name, folders) if name)
+
+
+def _name(folder: Path) -> str:
+    try:
+        there = folder.stat()
+    except OSError:
+        return ""
+    return f"{there.st_dev}:{there.st_ino}"

@@ -23,8 +23,7 @@ from launcher import __version__
 from launcher.context import WorkerEnvironment
 from launcher.states import Outcome, Reason, ReasonCode
 from launcher.system.paths import Attempt, Home
-from launcher.system.process_tree import SERVER, send, start_apart
-from launcher.system.processes import Identity, recorded
+from launcher.system.processes import SERVER, Identity, recorded, send, start_apart
 from launcher.workers.fork_server import BYE, FORK, IMPORTING, MESSAGE_BYTES
 from launcher.workers.start_attempt import LACKS
 from launcher.workers.started_file import read_outcome_line

@@ -25,16 +25,18 @@ from launcher.system import cgroups, memory
 from launcher.system.daemon_control import revive, wake
 from launcher.system.files import AWAY_PATIENCE_S, ROOM_PAUSE_S, sync
 from launcher.system.paths import Attempt, Home
-from launcher.system.process_tree import (
+from launcher.system.processes import (
+    Identity,
     adopt_orphans,
+    boot_id,
     descendants,
     go_on,
+    identity,
     is_foreign,
     send,
     stop_all,
     terminate,
 )
-from launcher.system.processes import Identity, boot_id, identity
 from launcher.workers import lease
 from launcher.workers.exit_outcome import Circumstances, judge, patience_s
 from launcher.workers.lease import Burial, lease_of

@@ -36,7 +36,7 @@ from launcher.staging.view import NotWritable, Wanted, inside, make
 from launcher.system.environment import SITE, placed_environment, with_site
 from launcher.system.files import ABSENT, Json, when_there_is_room, write_atomic, write_json
 from launcher.system.paths import Attempt
-from launcher.system.process_tree import MARK
+from launcher.system.processes import MARK
 from launcher.workers.exit_outcome import read_error
 from launcher.workers.job import Job, Share, refuse_given_up
 from launcher.workers.order import Order

@@ -11,8 +11,7 @@ import pytest
 
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.process_tree import descendants, send
-from launcher.system.processes import is_stopped
+from launcher.system.processes import descendants, is_stopped, send
 from tests.build import program_of, shell, until
 from tests.e2e.conftest import Project, reading
 

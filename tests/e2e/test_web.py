@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.process_tree import send
-from launcher.system.processes import lock
+from launcher.system.processes import lock, send
 from tests.build import until
 from tests.e2e.conftest import Project
 from tests.e2e.test_steering import a_counting_job, number, still

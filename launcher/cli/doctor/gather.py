@@ -31,8 +31,7 @@ from launcher.system.environment import owners_environment
 from launcher.system.files import read_json
 from launcher.system.home_checks import file_system, machine, mounts, network_warning, without_links
 from launcher.system.paths import Home, find_home
-from launcher.system.processes import cores
-from launcher.system.run_command import answer
+from launcher.system.processes import answer, cores
 from launcher.workers.worker import THREADS
 
 _SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)

@@ -15,7 +15,7 @@ from launcher.scheduler.remote.backend_folder import backend_folder
 from launcher.scheduler.remote.report import read_pilots
 from launcher.system.home_checks import file_system, is_remote, without_links
 from launcher.system.paths import Home
-from launcher.system.run_command import answer
+from launcher.system.processes import answer
 
 SLURM = ("sbatch", "squeue", "scancel", "sinfo")
 COMMAND_S = 5.0  # for an engine's program to answer

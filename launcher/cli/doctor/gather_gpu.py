@@ -16,7 +16,7 @@ from launcher.cli.doctor.facts import Driver, Torch
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.nvml_device import Refused
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.system.run_command import answer
+from launcher.system.processes import answer
 from launcher.units import format_seconds
 
 DRIVER_S = 10.0  # a driver takes seconds to wake cards that sleep

@@ -38,9 +38,9 @@ from launcher.store.claims import Seat
 from launcher.store.queue import Store
 from launcher.store.rows import HERE, Claim, Lane, ReadyJob
 from launcher.store.usage import NO_USAGE
+from launcher.system.daemon_control import Sleeper
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable, parsed
-from launcher.system.wakeup import Sleeper
 
 COUNT_S = 0.5  # between two counts of what waits
 MOST_PATHS = 8  # lanes whose paths a new pilot is to check

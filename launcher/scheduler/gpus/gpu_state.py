@@ -25,9 +25,9 @@ from launcher.scheduler.policy.model import Machine, Running, Start
 from launcher.store.rows import Claim
 from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.gpu_sharing import Rules
+from launcher.system.memory import of_this_process
 from launcher.system.paths import Home
 from launcher.system.processes import seconds_since_start
-from launcher.system.quotas import of_this_process
 from launcher.workers.started_file import program_of
 
 FRESH_S = 3.0  # what was seen before is too old to decide by

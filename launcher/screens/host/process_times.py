@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from os import sysconf
 
 from launcher.system.files import read_bytes
-from launcher.system.process_tree import descendants
+from launcher.system.processes import descendants
 
 _TIMES = slice(11, 15)  # utime, stime, cutime, cstime after the name. Source: proc_pid_stat(5)
 

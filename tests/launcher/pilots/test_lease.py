@@ -10,7 +10,7 @@ from launcher.pilots.folder import PilotFolder
 from launcher.pilots.messages import Beat, Ended, Lease
 from launcher.states import Done, Stopped
 from launcher.system.paths import Home
-from launcher.system.process_tree import descendants, send
+from launcher.system.processes import descendants, send
 from launcher.workers import lease
 from launcher.workers.lease import lease_of, make_lease
 from launcher.workers.started_file import recorded_outcome

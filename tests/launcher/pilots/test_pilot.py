@@ -10,7 +10,7 @@ from launcher.gpu.process_owner import parent_of
 from launcher.pilots.folder import PilotFolder
 from launcher.pilots.messages import Beat, Began, Bye, Ended, Leave, Leaving, Run, Stop
 from launcher.states import Done, Failed, Lost, Stopped, Void
-from launcher.system.process_tree import descendants, send
+from launcher.system.processes import descendants, send
 from launcher.workers.started_file import recorded_outcome
 from tests.build import a_context, a_spec, gone, program_of, said_by, shell, supervisor_of, until
 from tests.launcher.pilots.conftest import MakeDesk

@@ -13,8 +13,7 @@ from launcher.scheduler.attempt_watch import Adopted, Supervised, Unclear, find_
 from launcher.states import Done, Lost, Outcome, Stopped, Void, outcome_record
 from launcher.system.files import write_json
 from launcher.system.paths import Home
-from launcher.system.process_tree import end_session, marked, send
-from launcher.system.processes import boot_id, identity, recorded
+from launcher.system.processes import boot_id, end_session, identity, marked, recorded, send
 from launcher.workers.fork_server_pool import ForkServer
 from launcher.workers.started_file import take_right, void_attempt
 from tests.build import (

@@ -20,8 +20,7 @@ from launcher.system import memory
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home, make_home
-from launcher.system.process_tree import descendants, send, session
-from launcher.system.processes import identity
+from launcher.system.processes import descendants, identity, send, session
 from tests.build import (
     a_context,
     a_seat,

@@ -17,7 +17,7 @@ from launcher.store.queue import Store
 from launcher.store.recovery import back_up, backups
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.paths import Home
-from launcher.system.process_tree import send
+from launcher.system.processes import send
 from tests.build import (
     a_spec,
     endings,

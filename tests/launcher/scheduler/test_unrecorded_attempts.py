@@ -14,8 +14,7 @@ from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, wake
 from launcher.system.paths import Home
-from launcher.system.process_tree import send
-from launcher.system.processes import Identity, boot_id, identity
+from launcher.system.processes import Identity, boot_id, identity, send
 from tests.build import a_spec, an_attempt, enqueue, in_state, job_row, shell, until
 
 EARLIER = "00000000-0000-0000-0000-000000000000"  # a boot

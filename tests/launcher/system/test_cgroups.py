@@ -16,8 +16,7 @@ from launcher.system import cgroups
 from launcher.system.cgroups import base_of, folder_of, here, hindrance, members, mount_of, path_of
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.paths import Home
-from launcher.system.process_tree import send
-from launcher.system.processes import identity
+from launcher.system.processes import identity, send
 from launcher.workers.fork_server_pool import ForkServer
 from tests.build import (
     a_claim,

@@ -11,18 +11,12 @@ from typing import Any
 
 import pytest
 
-from launcher.system.process_tree import (
-    descendants,
-    end_session,
-    go_on,
-    send,
-    session,
-    start_apart,
-    stop_all,
-)
 from launcher.system.processes import (
     Identity,
     alive,
+    descendants,
+    end_session,
+    go_on,
     identity,
     is_stopped,
     lock,
@@ -30,6 +24,10 @@ from launcher.system.processes import (
     open_pidfd,
     recorded,
     seconds_since_start,
+    send,
+    session,
+    start_apart,
+    stop_all,
 )
 from tests.build import ended, shell, until
 

@@ -10,7 +10,7 @@ from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Machine, Start
-from launcher.system.quotas import Quotas, of_this_process
+from launcher.system.memory import Quotas, of_this_process
 from tests.build import GIB, a_waiting
 
 ALL = (1 << 64) - 1

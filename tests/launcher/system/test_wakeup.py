@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from launcher.system.daemon_control import Sleeper
 from launcher.system.paths import Home
-from launcher.system.wakeup import Sleeper
 from tests.build import DEADLINE_S
 
 NUMBER = signal.SIGUSR1

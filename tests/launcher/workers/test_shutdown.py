@@ -17,7 +17,7 @@ from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.files import read_json
 from launcher.system.paths import Attempt, Home
-from launcher.system.process_tree import send
+from launcher.system.processes import send
 from launcher.workers.exit_outcome import (
     FAILED_PATIENCE_S,
     SIGNALLED_PATIENCE_S,

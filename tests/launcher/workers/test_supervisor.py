@@ -17,7 +17,7 @@ from launcher.states import Done, Failed, OutOfMemory, Stopped
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.environment import RECORD
 from launcher.system.paths import Home, make_home
-from launcher.system.process_tree import marked
+from launcher.system.processes import marked
 from launcher.workers.fork_server_pool import Ended, ForkServer
 from launcher.workers.order import read_order
 from launcher.workers.started_file import recorded_outcome
