@@ -12,6 +12,7 @@ results(run)
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from launcher.draft import Draft, Input, condition_of_test, data_of_test, tested
 from launcher.errors import (
     Error,
     JobError,
@@ -35,9 +36,7 @@ from launcher.ids import (
     parse_poison,
 )
 from launcher.kind_interface import (
-    Draft,
     HasEpochs,
-    Input,
     KeepsWork,
     Kept,
     Kind,
@@ -50,9 +49,6 @@ from launcher.kind_interface import (
     SharedWork,
     SharesWork,
     Volume,
-    condition_of_test,
-    data_of_test,
-    tested,
 )
 from launcher.system.files import Json, read_json, write_atomic, write_json
 from launcher.units import format_bytes, parse_bytes

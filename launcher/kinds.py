@@ -12,10 +12,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, field_validator
 
+from launcher.draft import Draft, Input
 from launcher.errors import UsageError
 from launcher.ids import DataId, Words
 from launcher.job import digest_of, program_signature
-from launcher.kind_interface import Draft, Input, Kind, Role, Settings
+from launcher.kind_interface import Kind, Role, Settings
 
 GROUP = "launcher.kinds"
 

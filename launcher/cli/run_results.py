@@ -5,7 +5,7 @@ from textwrap import wrap
 from typing import Any
 
 from launcher.cli.plain_rows import draw_plain, is_plain
-from launcher.kind_interface import condition_of_test, data_of_test
+from launcher.draft import condition_of_test, data_of_test
 from launcher.screens.format import columns, harmless
 from launcher.screens.terminal import FULL_WIDTH
 from launcher.screens.text_table import Column, Span, table

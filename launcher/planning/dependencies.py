@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from launcher.draft import Input
 from launcher.errors import Place, Problem, Severity
-from launcher.kind_interface import Input, Role
+from launcher.kind_interface import Role
 from launcher.planning.expanding.step import Step
 from launcher.taskfile.yaml_tree import Scalar
 

@@ -11,9 +11,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from launcher.draft import Draft, absolute_path
 from launcher.errors import Error, Problem, Severity, TaskFileError
 from launcher.ids import Words, model_folder_name
-from launcher.kind_interface import Draft, Kind, Role, SharedJob, absolute_path
+from launcher.kind_interface import Kind, Role, SharedJob
 from launcher.planning.dependencies import Dependencies, ExistenceCache
 from launcher.planning.expanding.expansion import expand
 from launcher.planning.expanding.file_order import StepFiles, in_order_of_files

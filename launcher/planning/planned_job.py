@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from launcher.draft import Draft, Input
 from launcher.ids import NO_WORDS, DataId, Words, parse_data
 from launcher.job import Resources
 from launcher.job_options.request import JobRequest
-from launcher.kind_interface import Draft, Input, Role
+from launcher.kind_interface import Role
 from launcher.kinds import program_cost, roots_of, signature_of
 from launcher.planning.expanding.step import Step
 from launcher.planning.identity import Code, Identity

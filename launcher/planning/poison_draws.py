@@ -7,8 +7,8 @@ writes the record of each; the others have no job of their own.
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from launcher.draft import Draft, Input
 from launcher.ids import parse_model
-from launcher.kind_interface import Draft, Input
 from launcher.planning.expanding.step import Step
 from launcher.planning.identity import Identity
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.context import Context
+from launcher.draft import tested
 from launcher.ids import model_folder_name
 from launcher.job import Spec
-from launcher.kind_interface import tested
 from launcher.planning.plan import PlannedJob
 from launcher.planning.queue_comparison import (
     ACCEPT_CODE,

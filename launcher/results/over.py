@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from launcher.draft import condition_of_test, data_of_test, tested
 from launcher.errors import UsageError
 from launcher.ids import Stage
-from launcher.kind_interface import condition_of_test, data_of_test, tested
 from launcher.results.columns import (
     CONDITION,
     DATA,

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from launcher.draft import condition_of_test, tested
 from launcher.errors import MachineError
 from launcher.ids import model_folder_name
 from launcher.job import Spec
-from launcher.kind_interface import Kind, Role, condition_of_test, tested
+from launcher.kind_interface import Kind, Role
 from launcher.kinds import find_kinds, installed
 from launcher.planning.missing_packages import missing_packages
 from launcher.results.columns import CONDITION, DATA, MODEL, PLACE, Row, RunResults, names_of

@@ -121,9 +121,9 @@ def of_this_process(root: Path = Path("/")) -> Quotas:
     # where the quota of CPU time is looked for, see `processes.cores`
     time = top if (top / "cpu.max").exists() else top / "cpu"
     limit = limiting(root)
-    folders = [time, *folders(root)]
+    groups = [time, *folders(root)]
     return Quotas(
-        within=frozenset(_names(folders[:_MOST])),
+        within=frozenset(_names(groups[:_MOST])),
         cores=_name(time),
         memory="" if limit is None else _name(limit),
     )

@@ -14,9 +14,10 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from launcher.draft import variant_value
 from launcher.errors import Place, Problem, Severity
 from launcher.ids import is_variant_value
-from launcher.kind_interface import Kind, variant_value
+from launcher.kind_interface import Kind
 from launcher.system.files import Json
 from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, plain_value
 

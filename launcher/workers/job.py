@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from launcher.draft import absolute_path, model_folder
 from launcher.errors import JobError
 from launcher.ids import Words, model_folder_name
-from launcher.kind_interface import absolute_path, model_folder
 from launcher.system.files import ABSENT, Json, read_json, when_there_is_room, write_json
 from launcher.system.paths import Attempt
 

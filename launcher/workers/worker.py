@@ -26,10 +26,10 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from launcher.context import own_variables
+from launcher.draft import MADE
 from launcher.errors import Error, MachineError
 from launcher.ids import model_folder_name, read_words
 from launcher.job import Spec
-from launcher.kind_interface import MADE
 from launcher.staging.acceptance import hand_over
 from launcher.staging.stages import stage_of
 from launcher.staging.view import NotWritable, Wanted, inside, make

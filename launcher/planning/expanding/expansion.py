@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
+from launcher.draft import tested
 from launcher.errors import Place, Problem
 from launcher.ids import ModelId
 from launcher.job_options.request import JobRequest
-from launcher.kind_interface import Kind, Role, tested
+from launcher.kind_interface import Kind, Role
 from launcher.planning.expanding.doubles import without_doubles
 from launcher.planning.expanding.folder_entries import folder_steps
 from launcher.planning.expanding.step import Step, with_values

@@ -10,8 +10,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from launcher.draft import Input
 from launcher.errors import Place, Problem
-from launcher.kind_interface import Input, Role
+from launcher.kind_interface import Role
 from launcher.planning.expanding.step import Step
 
 

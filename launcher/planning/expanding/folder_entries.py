@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
+from launcher.draft import MADE
 from launcher.errors import Problem, Severity
 from launcher.ids import model_folder_name
-from launcher.kind_interface import MADE
 from launcher.planning.expanding.folder_sources import (
     Choice,
     FolderNames,

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.draft import absolute_path
 from launcher.errors import Error, Problem
-from launcher.kind_interface import absolute_path
 from launcher.planning.expanding.step import Step
 
 SETTING = "cwd"

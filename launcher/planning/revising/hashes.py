@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from launcher.draft import Input
 from launcher.errors import Error
 from launcher.ids import read_words
-from launcher.kind_interface import Input
 from launcher.planning.identity import Code, Identity
 from launcher.planning.revising.queued_job import QueuedJob, queued_job
 from launcher.store.rows import JobRow

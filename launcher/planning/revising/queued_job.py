@@ -3,11 +3,12 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from launcher.draft import Draft
 from launcher.errors import UsageError
 from launcher.ids import read_words
 from launcher.job import CPU, FUNCTION, Resources
 from launcher.job_options.request import JobRequest
-from launcher.kind_interface import Draft, Kind, Role
+from launcher.kind_interface import Kind, Role
 from launcher.kinds import COMMAND, find_kinds
 from launcher.planning.planned_job import resources_of
 from launcher.store.rows import JobRow

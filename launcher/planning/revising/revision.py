@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from launcher.draft import Draft
 from launcher.errors import UsageError
 from launcher.ids import parse_model
 from launcher.job import Spec
 from launcher.job_options.registry import job_options
 from launcher.job_options.request import JobRequest
-from launcher.kind_interface import Draft, Role
+from launcher.kind_interface import Role
 from launcher.kinds import program_cost, roots_of, signature_of
 from launcher.planning.identity import Code
 from launcher.planning.load import content_digest

@@ -10,18 +10,11 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, cast
 
+from launcher.draft import Draft
 from launcher.ids import Words
 from launcher.job import Terms
 from launcher.job_options.request import JobRequest
-from launcher.kind_interface import (
-    Draft,
-    Kind,
-    RepeatsWork,
-    SharedJob,
-    SharedPart,
-    SharedWork,
-    SharesWork,
-)
+from launcher.kind_interface import Kind, RepeatsWork, SharedJob, SharedPart, SharedWork, SharesWork
 from launcher.planning.expanding.step import Step
 from launcher.planning.plan import PlannedJob, PlannedShare, Savings
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launcher.draft import Input
 from launcher.errors import Place, Problem
 from launcher.job_options.request import JobRequest
-from launcher.kind_interface import Input
 from launcher.planning.expanding.file_order import StepFiles, in_order_of_files
 from launcher.planning.expanding.step import Step
 from launcher.planning.plan import Plan
