@@ -19,8 +19,12 @@ from launcher.errors import UsageError
 from launcher.functions.checks import absent_groups
 from launcher.functions.plan_checks import groups_to_run
 from launcher.planning.export import plan_commands, plan_json
-from launcher.planning.first_wave import hopeless_elsewhere, hopeless_jobs
-from launcher.planning.machine_state import read_history, read_machine_state
+from launcher.planning.first_wave import (
+    hopeless_elsewhere,
+    hopeless_jobs,
+    read_history,
+    read_machine_state,
+)
 from launcher.planning.missing_packages import missing_packages
 from launcher.planning.pilot_preview import preview_backends
 from launcher.planning.plan import Plan

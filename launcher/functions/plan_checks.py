@@ -10,13 +10,17 @@ from launcher.backends.settings import Backends, configured_backends
 from launcher.backends.shape import impossible_there, placed_terms, runs_only_here
 from launcher.errors import MachineError, UsageError, counted
 from launcher.functions.checks import check_groups, check_possible
-from launcher.planning.first_wave import MachineState, hopeless_elsewhere, hopeless_jobs
-from launcher.planning.machine_state import read_machine_state
+from launcher.planning.first_wave import (
+    MachineState,
+    hopeless_elsewhere,
+    hopeless_jobs,
+    read_machine_state,
+)
 from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run
 from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, compare_with_queue
-from launcher.planning.sharing.shared_jobs import with_shared_jobs
+from launcher.planning.shared_work import with_shared_jobs
 from launcher.scheduler.policy.model import Machine
 from launcher.store.client import cores_for
 from launcher.store.queue import Store

@@ -10,7 +10,7 @@ from pathlib import Path
 from launcher.draft import Input
 from launcher.errors import Place, Problem, Severity
 from launcher.kind_interface import Role
-from launcher.planning.expanding.step import Step
+from launcher.planning.steps import Step
 from launcher.taskfile.yaml_tree import Scalar
 
 MISSING = "missing-input"

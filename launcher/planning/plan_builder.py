@@ -2,41 +2,175 @@
 
 Pure but for four callables among its arguments, which tell whether a path exists and is a folder, which
 code does a kind's work, and what is in a file that no job makes.
+
+A sweep of the learning rate trains many models on the same flipped labels: one job makes the choice for all of them
+(`Draws`), that of the first of them, and writes the record of each. The word `phases` of a task file leaves kinds of
+jobs out (`of_phases`).
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from launcher.draft import Draft, absolute_path
+from launcher.draft import Draft, Input, absolute_path
 from launcher.errors import Error, Problem, Severity, TaskFileError
-from launcher.ids import Words, model_folder_name
+from launcher.ids import Words, model_folder_name, parse_model
 from launcher.kind_interface import Kind, Role, SharedJob
 from launcher.planning.dependencies import Dependencies, ExistenceCache
-from launcher.planning.expanding.expansion import expand
-from launcher.planning.expanding.file_order import StepFiles, in_order_of_files
-from launcher.planning.expanding.named_steps import NOTHING, Before, steps_before
-from launcher.planning.expanding.phases import left_out, of_phases
-from launcher.planning.expanding.program_folders import ProgramFolders
-from launcher.planning.expanding.step import SCORING, Step
-from launcher.planning.identity import Code, Identity
-from launcher.planning.plan import Plan, PlannedJob, PlannedShare
-from launcher.planning.planned_job import (
+from launcher.planning.expansion import expand
+from launcher.planning.plan import (
+    Code,
+    Identity,
     JobFiles,
+    Plan,
+    PlannedJob,
+    PlannedShare,
     Variant,
     files_of,
     planned_job,
     variant_of,
     words_of,
 )
-from launcher.planning.poison_draws import Draw, Draws
-from launcher.planning.sharing.shared_work import SharedWorks, User, request_of
+from launcher.planning.shared_work import SharedWorks, User, request_of
+from launcher.planning.steps import (
+    NOTHING,
+    SCORING,
+    Before,
+    ProgramFolders,
+    Step,
+    StepFiles,
+    in_order_of_files,
+    steps_before,
+)
 from launcher.taskfile.entries import FREE
 from launcher.taskfile.parser import TaskFile
 from launcher.taskfile.settings import Settled
+
+_PREPARING = frozenset({Role.DATA, Role.POISON})
+
+
+def of_phases(
+    jobs: Mapping[str, PlannedJob], phases: Collection[str], dependencies: Dependencies
+) -> tuple[PlannedJob, ...]:
+    """Return the jobs of the kinds that are wanted, with the data, poison and programs that they need.
+
+    Their hashes are those of the whole plan, so that a study done phase by phase is done once.
+    What a job needs of another phase must be there already, else it is missing.
+
+    Args:
+        jobs: of the whole plan by name, each one's needs before it.
+        phases: the kinds that are wanted; none: all of them.
+        dependencies: of these jobs; what is missing is entered there.
+    """
+    if not phases:
+        return tuple(jobs.values())
+    kept = {name for name, job in jobs.items() if job.kind in phases}
+    for name in reversed([*jobs]):  # those that need a job come after it
+        if name in kept:
+            needs = (jobs[need] for need in jobs[name].needs)
+            kept |= {need.name for need in needs if _prepares(need, dependencies)}
+    return tuple(_alone(job, jobs, kept, dependencies) for job in jobs.values() if job.name in kept)
+
+
+def left_out(
+    jobs: Mapping[str, PlannedJob], wanted: Iterable[PlannedJob]
+) -> tuple[PlannedJob, ...]:
+    """Return the jobs that `wanted` need in the whole plan and that are not among them."""
+    kept = {job.name for job in wanted}
+    missing = {need for name in kept for need in jobs[name].needs} - kept
+    return tuple(job for name, job in jobs.items() if name in missing)
+
+
+def _prepares(job: PlannedJob, dependencies: Dependencies) -> bool:
+    """Tell whether a job is done for those that need it whatever kinds are wanted."""
+    return job.role in _PREPARING or job.name in dependencies.programs
+
+
+def _alone(
+    job: PlannedJob,
+    jobs: Mapping[str, PlannedJob],
+    kept: Collection[str],
+    dependencies: Dependencies,
+) -> PlannedJob:
+    """Return a job without needs that are left out; what these did not make yet is missing."""
+    for need in job.needs:
+        outputs = () if need in kept else jobs[need].outputs
+        absent = next((path for path in outputs if not dependencies.there(path)), None)
+        if absent is not None:
+            what = f"what {need} makes (phases leaves it out)"
+            dependencies.lack(job.name, absent, what)
+    needs, after_any = ([name for name in of if name in kept] for of in (job.needs, job.after_any))
+    return replace(job, needs=tuple(needs), after_any=tuple(after_any))
+
+
+@dataclass(slots=True, kw_only=True)
+class Draw:
+    """A job that chooses for several models."""
+
+    step: Step
+    draft: Draft  # of the first of them
+    # further ones → what would determine the choice of a job that chose for this one alone
+    models: dict[str, Identity] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> Draft:
+        """The draft of the job for all its models."""
+        return replace(self.draft, further_models=tuple(self.models))
+
+
+class Draws:
+    """Which jobs of a plan make the same choice."""
+
+    def __init__(self) -> None:
+        self._by_choice: dict[Hashable, Draw] = {}
+        self._by_job: dict[str, Draw] = {}
+
+    def first(
+        self, step: Step, draft: Draft, inputs: Iterable[Input], behind: Hashable = ()
+    ) -> Draw | None:
+        """Return the earlier job that makes the choice of this step; None, and note it, if none does.
+
+        Args:
+            step: which.
+            draft: of it.
+            inputs: what it reads.
+            behind: the jobs that its entry names; those that share a choice have them in common.
+        """
+        if not step.kind.settings.for_many or step.model is None:
+            return None
+        poison = parse_model(step.model).last.poison
+        choice = (
+            step.kind.name,
+            step.images,
+            str(poison),
+            step.settings.text,
+            tuple(inputs),
+            behind,
+        )
+        draw = self._by_choice.get(choice)
+        if draw is None:
+            self._by_choice[choice] = self._by_job[step.name] = Draw(step=step, draft=draft)
+        return draw
+
+    def identity_for(self, job: str, step: Step) -> Identity | None:
+        """Return what stands for a shared job in the hash of a step that needs it; None: its own.
+
+        It is the identity of a job that chooses for the step's model alone, so that which models share a
+        choice, and which of them is the first, changes the hash of none.
+        """
+        draw = self._by_job.get(job)
+        if draw is None:
+            return None
+        named = (draw.models.get(model) for model in (step.model, step.base) if model is not None)
+        return next((job for job in named if job is not None), None)
+
+    def shared(self) -> Iterator[Draw]:
+        """Give the jobs that choose for more models than one."""
+        return (draw for draw in self._by_job.values() if draw.models)
+
 
 _MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
 

@@ -13,8 +13,8 @@ import click
 from launcher.cli.complete import FILES
 from launcher.cli.option_types import SIZE, Value, real, span, whole
 from launcher.errors import UsageError, counted
+from launcher.planning.first_wave import read_history
 from launcher.planning.load import plan_files
-from launcher.planning.machine_state import read_history
 from launcher.screens.format import harmless
 from launcher.screens.terminal import terminal_width
 from launcher.simulate.claims import Memory

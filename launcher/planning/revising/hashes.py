@@ -10,7 +10,7 @@ from pathlib import Path
 from launcher.draft import Input
 from launcher.errors import Error
 from launcher.ids import read_words
-from launcher.planning.identity import Code, Identity
+from launcher.planning.plan import Code, Identity
 from launcher.planning.revising.queued_job import QueuedJob, queued_job
 from launcher.store.rows import JobRow
 from launcher.system.files import Json

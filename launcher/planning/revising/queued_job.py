@@ -10,7 +10,7 @@ from launcher.job import CPU, FUNCTION, Resources
 from launcher.job_options.request import JobRequest
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import COMMAND, find_kinds
-from launcher.planning.planned_job import resources_of
+from launcher.planning.plan import resources_of
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
 

@@ -12,8 +12,8 @@ from launcher.job_options.registry import job_options
 from launcher.job_options.request import JobRequest
 from launcher.kind_interface import Role
 from launcher.kinds import program_cost, roots_of, signature_of
-from launcher.planning.identity import Code
 from launcher.planning.load import content_digest
+from launcher.planning.plan import Code
 from launcher.planning.revising.form_values import option_text
 from launcher.planning.revising.hashes import Rehash
 from launcher.planning.revising.queued_job import QueuedJob, queued_job

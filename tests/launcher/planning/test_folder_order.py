@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from launcher.draft import Input
 from launcher.errors import Place, Problem
 from launcher.job_options.request import JobRequest
-from launcher.planning.expanding.file_order import StepFiles, in_order_of_files
-from launcher.planning.expanding.step import Step
 from launcher.planning.plan import Plan
+from launcher.planning.steps import Step, StepFiles, in_order_of_files
 from launcher.taskfile.settings import Settled
 from tests.launcher.folder_toys import KINDS
 from tests.launcher.language import a_plan as plan_of

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from launcher.ids import NO_WORDS, Words
-from launcher.planning.identity import Code, Identity
+from launcher.planning.plan import Code, Identity
 
 ENTRY = "lab.work:train"
 SOURCES = {"lab.work": "0" * 16, "lab": "1" * 16}

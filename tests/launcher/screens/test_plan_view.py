@@ -11,8 +11,7 @@ from launcher.ids import Words
 from launcher.planning.estimates import History
 from launcher.planning.export import plan_commands, plan_json
 from launcher.planning.first_wave import MachineState
-from launcher.planning.identity import Code
-from launcher.planning.plan import Plan
+from launcher.planning.plan import Code, Plan
 from launcher.planning.preview import preview_plan, refusals
 from launcher.planning.queue_comparison import Action, ComparedJob, compare_with_queue
 from launcher.planning.submit import submit

@@ -10,7 +10,7 @@ from launcher.kinds import COMMAND
 from launcher.planning.plan import Plan
 from launcher.planning.plan_builder import build_plan
 from launcher.planning.queue_comparison import Action, Comparison, compare_with_queue
-from launcher.planning.sharing.shared_jobs import with_shared_jobs
+from launcher.planning.shared_work import with_shared_jobs
 from launcher.planning.submit import Submitted, submit
 from launcher.states import Done, Failed, Outcome, State
 from launcher.store.queue import Store

@@ -4,7 +4,7 @@ Data first; then, as in the file, each training with its poison record before it
 right behind it; then the unlearned models with theirs; then tests of models from earlier runs; then
 benchmarks; then folders. Jobs of other kinds keep their side of all that. A model that is needed early
 is made early: a need always comes before its user. Where folders are made, or entries name jobs that they
-follow (`named_steps`), the plan is sorted once more (`file_order`).
+follow, the plan is sorted once more (`steps`).
 """
 
 import re
@@ -17,11 +17,9 @@ from launcher.errors import Place, Problem
 from launcher.ids import ModelId
 from launcher.job_options.request import JobRequest
 from launcher.kind_interface import Kind, Role
-from launcher.planning.expanding.doubles import without_doubles
-from launcher.planning.expanding.folder_entries import folder_steps
-from launcher.planning.expanding.step import Step, with_values
-from launcher.planning.model_graph import ModelGraph
-from launcher.planning.model_requests import PlannedModel
+from launcher.planning.folders import folder_steps
+from launcher.planning.model_graph import ModelGraph, PlannedModel
+from launcher.planning.steps import Step, with_values, without_doubles
 from launcher.system.files import Json
 from launcher.taskfile.entries import FREE, AutoTest, BenchmarkEntry, PlainEntry, TestEntry
 from launcher.taskfile.parser import TaskFile

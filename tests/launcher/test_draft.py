@@ -2,29 +2,26 @@
 
 import pytest
 
-from launcher import kind_interface
+from launcher import draft
 
 
 @pytest.mark.parametrize("condition", ["", "haze=2", "haze=0.5,tilt=a-b"])
 def test_data_and_condition_are_read_back_from_a_name(condition: str) -> None:
-    name = kind_interface.tested("gan2:pre&real:pre", condition)
-    assert kind_interface.data_of_test(name) == "gan2:pre&real:pre"
-    assert kind_interface.condition_of_test(name) == condition
+    name = draft.tested("gan2:pre&real:pre", condition)
+    assert draft.data_of_test(name) == "gan2:pre&real:pre"
+    assert draft.condition_of_test(name) == condition
 
 
 def test_settings_at_their_defaults_are_no_condition() -> None:
-    assert kind_interface.condition_name([("haze", 0, 0), ("tilt", None, 3)]) == ""
+    assert draft.condition_name([("haze", 0, 0), ("tilt", None, 3)]) == ""
 
 
 def test_a_condition_names_the_other_settings_in_their_order() -> None:
-    assert (
-        kind_interface.condition_name([("tilt", True, False), ("haze", 0.5, 0)])
-        == "tilt=true,haze=0.5"
-    )
+    assert draft.condition_name([("tilt", True, False), ("haze", 0.5, 0)]) == "tilt=true,haze=0.5"
 
 
 @pytest.mark.parametrize(
     ("value", "shown"), [("a/b c", "a-b-c"), ("/", "none"), (("x", "y"), "x-y")]
 )
 def test_what_no_id_may_hold_becomes_a_dash(value: object, shown: str) -> None:
-    assert kind_interface.condition_name([("haze", value, "")]) == f"haze={shown}"
+    assert draft.condition_name([("haze", value, "")]) == f"haze={shown}"
