@@ -162,7 +162,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutOfMemory:
-    """The program ran out of memory; `launcher.scheduler.endings.oom_policy` judges whose fault that was."""
+    """The program ran out of memory; `launcher.scheduler.policy.oom_policy` judges whose fault that was."""
 
     at: float
     error: str

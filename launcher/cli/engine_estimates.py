@@ -8,8 +8,7 @@ from launcher.backends.protocol import EngineError
 from launcher.backends.registry import backend_of
 from launcher.backends.settings import BackendSettings
 from launcher.planning.pilot_preview import Answer
-from launcher.scheduler.remote.pilot_records import new_token
-from launcher.scheduler.remote.submission import pilot_spec
+from launcher.scheduler.remote.pilot_records import new_token, pilot_spec
 from launcher.system.paths import Home
 
 PATIENCE_S = 10.0

@@ -17,7 +17,7 @@ from launcher.notify.machine_news import GPU_LOOK_S, MachineNews
 from launcher.notify.sending import Answer, Sending, refused
 from launcher.notify.settings import NotifySettings, configured_notify
 from launcher.notify.state import Delivery, Notices, read_notices, write_notices
-from launcher.scheduler.remote.nodes_file import past_pilots
+from launcher.scheduler.remote.report import past_pilots
 from launcher.states import State
 from launcher.store.news import RunNewsReader
 from launcher.store.opening import open_to_read

@@ -30,7 +30,7 @@ from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import arranged
 from launcher.scheduler.policy.inventory import impossible
 from launcher.scheduler.policy.model import Machine, Running, Start, Waiting, waiting
-from launcher.scheduler.policy.run_order import Newcomers, in_turn
+from launcher.scheduler.run_turns import Newcomers, in_turn
 from launcher.states import ReasonCode
 from launcher.store.accounts import NO_ACCOUNT, RunAccount
 from launcher.store.client import cores_for

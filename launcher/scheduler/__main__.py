@@ -1,4 +1,8 @@
-"""The process of a scheduler: takes its home's lock, serves, and makes room for a newer one."""
+"""The process of a scheduler: takes its home's lock, serves, and makes room for a newer one.
+
+It reads the backends of the user's file again when that was changed, and keeps the process alive that sends messages,
+where the file has a table [notify].
+"""
 
 import contextlib
 import gc
@@ -7,25 +11,119 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from launcher import __version__
-from launcher.errors import Error, MachineError
+from launcher.backends.settings import Backends, configured_backends
+from launcher.errors import Error, MachineError, UsageError
 from launcher.gpu.nvml import Nvml
-from launcher.scheduler.dispatch.configured import ConfiguredBackends
 from launcher.scheduler.loop import Scheduler
-from launcher.scheduler.notifier import Notifier
 from launcher.store.opening import worth_checking
 from launcher.store.queue import Store
 from launcher.system import cgroups
+from launcher.system.config import configuration_file, read_configuration
 from launcher.system.daemon_control import Right, start_scheduler, this_version
 from launcher.system.environment import owners_environment
 from launcher.system.error_log import Troubles, set_long_log_aside
-from launcher.system.files import Json, read_json, write_json
+from launcher.system.files import Json, read_json, stamp, write_json
 from launcher.system.gpu_sharing import Sharing
 from launcher.system.paths import Home, check_home, check_lone_home
-from launcher.system.processes import boot_id, cores, identity, live_in
+from launcher.system.processes import boot_id, cores, identity, live_in, lock_holder, start_apart
+
+LOOK_S = 20.0  # between two looks whether it lives
+
+
+class Notifier:
+    """Starts `launcher.notify`, which knows by itself what to tell and when to leave."""
+
+    def __init__(self, home: Home, environ: Mapping[str, str]) -> None:
+        """Start nothing yet.
+
+        Args:
+            home: the queue's.
+            environ: tells where the user's file is.
+        """
+        self._home, self._environ = home, environ
+        self._file: object = ()  # the stamp of the user's file
+        self._wanted = False
+        self._look_at = 0.0  # monotonic
+        self._child: int | None = None
+
+    def keep(self) -> None:
+        """See that the process lives where it is wanted.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        with contextlib.suppress(UsageError):
+            file = stamp(str(configuration_file(self._environ)))
+            if file != self._file:
+                self._file, self._look_at = file, 0.0
+                self._wanted = _is_wanted(self._environ)
+        if not self._wanted or time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + LOOK_S
+        self._reap()
+        if self._child is None and lock_holder(self._home.notify_lock) is None:
+            argv = [sys.executable, "-P", "-m", "launcher.notify", str(self._home.folder)]
+            self._child = start_apart(argv, self._home.notify_log)
+
+    def _reap(self) -> None:
+        """Take in the end of the process that was started."""
+        if self._child is not None:
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(self._child, os.WNOHANG) == (0, 0):
+                    return
+            self._child = None
+
+
+def _is_wanted(environ: Mapping[str, str]) -> bool:
+    """Tell whether the user's file speaks of messages; a broken one is reported by who reads it for more."""
+    try:
+        return read_configuration(environ).notify is not None
+    except UsageError:
+        return False
+
+
+class ConfiguredBackends:
+    """What config.toml says of backends; while it cannot be understood, what held before holds on."""
+
+    def __init__(self, environ: Mapping[str, str], warn: Callable[[str], None]) -> None:
+        """Begin without having read anything.
+
+        Args:
+            environ: tells where the file is.
+            warn: called with what is wrong with it.
+        """
+        self._environ, self._warn = environ, warn
+        self._seen: tuple[float, int] | None = (-1.0, -1)
+        self._backends: Backends | None = None  # it was never understood
+        self._trouble = ""
+
+    def __call__(self) -> Backends:
+        """Return what holds now.
+
+        Raises:
+            UsageError: the file has never been understood, so that nothing is known of any backend.
+        """
+        try:
+            file = configuration_file(self._environ)
+            try:
+                status = os.stat(file)  # noqa: PTH116  # once a turn
+                seen = (status.st_mtime, status.st_size)
+            except OSError:
+                seen = None
+            if seen != self._seen:
+                self._seen = seen
+                self._backends = configured_backends(self._environ)
+        except UsageError as error:
+            self._warn(str(error))
+            self._trouble = str(error)
+        if self._backends is None:
+            raise UsageError(self._trouble)
+        return self._backends
+
 
 logger = logging.getLogger(__name__)
 

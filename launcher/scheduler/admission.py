@@ -1,4 +1,7 @@
-"""Admission: which queued jobs start in this turn, and why each other lane waits."""
+"""Admission: which queued jobs start in this turn, and why each other lane waits.
+
+Some jobs pause: before a retry, and until the time that they ask for.
+"""
 
 import contextlib
 import logging
@@ -7,28 +10,57 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from launcher.gpu.monitor import NEWS_S
+from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.dispatch.dispatch import Dispatch
 from launcher.scheduler.dispatch.placement import elsewhere
-from launcher.scheduler.endings.ended_attempts import Endings
+from launcher.scheduler.endings import Endings
 from launcher.scheduler.gpus.attempt_places import paused
 from launcher.scheduler.gpus.gpu_state import Accelerators
-from launcher.scheduler.pauses import Pauses
 from launcher.scheduler.policy.backfill import Patience
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.fair_share import Courtesy, starves_of, wish_of
 from launcher.scheduler.policy.model import Decision, Machine, Start
 from launcher.scheduler.policy.watchdog import Watchdog
-from launcher.scheduler.running_attempts import RunningAttempts
-from launcher.scheduler.start_jobs import Launches
-from launcher.scheduler.startable_jobs import StartableJobs
-from launcher.scheduler.succession import Flow, sole_flow
+from launcher.scheduler.start_jobs import Flow, Launches, StartableJobs, sole_flow
 from launcher.scheduler.turn import POLL_S, RETRY_S, Reasons, Requests, TurnResult
 from launcher.scheduler.waiting_line import Line, WaitingLine
 from launcher.states import ReasonCode
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
+from launcher.store.scheduler_actions import Scheduling
 from launcher.system import memory
 from launcher.workers.fork_server_pool import ForkServerPool, Outage
+
+
+class Pauses:
+    """Ends pauses when their time has come, over the turns of one scheduler."""
+
+    def __init__(self, queue: Scheduling) -> None:
+        """Begin with pauses that were not read yet."""
+        self._queue = queue
+        self._next_end: float | None = 0.0  # when the next pause ends
+        self._ended_at = 0.0  # when pauses were ended most recently
+
+    def read(self) -> None:
+        """Read at the next decision which pauses have ended: one may have begun or been lifted."""
+        self._next_end = 0.0
+
+    def end(self, now: float, result: TurnResult) -> None:
+        """End the pauses whose time has come.
+
+        Args:
+            now: seconds since 1970.
+            result: learns when the next one ends.
+        """
+        if now < self._ended_at:
+            self.read()  # the clock was set back: a pause of seconds would last for as long as that
+        self._ended_at = now
+        if self._next_end is not None and now >= self._next_end:
+            self._next_end = self._queue.let_go(now)
+        if self._next_end is not None:
+            result.waiting = True
+            result.soon(self._next_end - now)
+
 
 EXPLAIN_S = 0.5  # the reasons why jobs wait are stored at most so often
 

@@ -1,4 +1,7 @@
-"""What became of an attempt: who is alive, how it ended, who may never start it any more."""
+"""What became of an attempt: who is alive, how it ended, who may never start it any more.
+
+And all attempts that run: how each is watched, which have ended, and which were asked to stop.
+"""
 
 import contextlib
 import json
@@ -7,12 +10,13 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from launcher.context import WorkerEnvironment
 from launcher.scheduler.policy.model import Start
+from launcher.scheduler.turn import TurnResult
 from launcher.states import Lost, Outcome, Void
 from launcher.store.rows import Claim, ReadyJob
 from launcher.system import cgroups
@@ -318,3 +322,119 @@ def left(claim: Claim, attempt: Attempt) -> Outcome | Watch:
     now = time.time()
     lost = Lost(at=now, why="exit status unknown: its supervisor is gone")
     return done_of(word_of(attempt), now) or lost
+
+
+REMIND_S = 1.0  # while a program without a supervisor is asked to stop
+
+
+class RunningAttempts:
+    """The watch on each running job's attempt, by job; a job has at most one."""
+
+    def __init__(self) -> None:
+        """Begin without attempts."""
+        self._watches: dict[int, Watch] = {}
+        self._insist_at: dict[int, float] = {}  # job that was asked to stop → monotonic
+        self._paused: set[int] = set()  # jobs whose programs stand still
+
+    def __bool__(self) -> bool:
+        return bool(self._watches)
+
+    def add(self, watch: Watch) -> None:
+        """Watch an attempt."""
+        self._watches[watch.claim.job] = watch
+        if isinstance(watch, Adopted) and watch.attempt.paused.exists():
+            self._paused.add(watch.claim.job)
+
+    def remove(self, job: int) -> None:
+        """Forget an attempt whose end is known from elsewhere."""
+        del self._watches[job]
+        self._insist_at.pop(job, None)
+        self._paused.discard(job)
+
+    def claims(self) -> list[Claim]:
+        """Return the claims of all attempts."""
+        return [watch.claim for watch in self._watches.values()]
+
+    def newest_place(self) -> Place | None:
+        """Return the place of the attempt that was started last, None where none has one."""
+        watch = next(reversed(self._watches.values()), None)
+        return watch.place if isinstance(watch, Supervised) else None
+
+    def read_ahead(self, place: Place, attempt: Attempt) -> None:
+        """Let the supervisor read an order that will get it if the eldest job of its lane ends first."""
+        for watch in self._watches.values():
+            if not isinstance(watch, Supervised) or watch.place is None:
+                continue
+            if watch.place.job.lane_id == place.job.lane_id:
+                watch.supervisor.read_ahead(attempt)
+                return
+
+    def descriptors(self) -> Iterator[int]:
+        """Return what becomes readable when an attempt has news."""
+        for watch in self._watches.values():
+            if watch.descriptor >= 0:
+                yield watch.descriptor
+
+    def unsupervised(self) -> dict[int, int]:
+        """Return pid → job of programs whose supervisors are dead."""
+        return {
+            watch.program: watch.claim.job
+            for watch in self._watches.values()
+            if isinstance(watch, Adopted) and watch.program
+        }
+
+    def take_news(
+        self, readable: Collection[int] | None
+    ) -> Iterator[tuple[Watch, Outcome | Watch]]:
+        """Remove the attempts that have news; return each with its outcome or with what lives of it.
+
+        Args:
+            readable: the descriptors that are readable; None: not known.
+        """
+        for job, watch in list(self._watches.items()):
+            silent = readable is not None and watch.descriptor not in readable
+            if silent and watch.descriptor >= 0:
+                continue
+            news = watch.ending()
+            if news is None:
+                continue
+            self.remove(job)
+            yield watch, news
+
+    def stop(self, jobs: Collection[int], result: TurnResult, *, all_jobs: bool) -> None:
+        """Ask attempts to stop, and kill after their grace period those that no supervisor kills.
+
+        Args:
+            jobs: whose attempts are to stop.
+            result: learns when to look again.
+            all_jobs: every attempt is to stop.
+        """
+        for job, watch in self._watches.items():
+            if job in self._insist_at:
+                if time.monotonic() >= self._insist_at[job]:
+                    watch.insist()
+            elif all_jobs or job in jobs:
+                self._insist_at[job] = time.monotonic() + watch.claim.spec.terms.grace_s
+                watch.stop()
+        if any(isinstance(self._watches[job], Adopted) for job in self._insist_at):
+            result.soon(REMIND_S)
+        if any(watch.descriptor == NO_DESCRIPTOR for watch in self._watches.values()):
+            result.soon(LOOK_AGAIN_S)
+
+    def pause(self, jobs: Collection[int], result: TurnResult) -> None:
+        """Have the programs of some jobs stand still, and those of all others go on.
+
+        Args:
+            jobs: whose programs are paused.
+            result: learns when to ask again those that could not be told.
+        """
+        wanted = self._watches.keys() & jobs - self._insist_at.keys()
+        for job in wanted ^ self._paused:
+            if job in self._insist_at:  # it goes on to its end
+                continue
+            if not self._watches[job].pause(paused=job in wanted):
+                result.soon(REMIND_S)
+            elif job in wanted:
+                self._paused.add(job)
+            else:
+                self._paused.discard(job)

@@ -1,7 +1,10 @@
-"""The loop: wake, take in what ended, decide, start. One lives per home.
+"""The loop: wake, take in what ended, decide, start; then prepare the next turn, and sleep. One lives per home.
 
 It may die at any instant: what it reserved is in the store, what happened is in the attempts'
 folders, and the next scheduler goes on from there.
+
+Attempts that ended are passed on to be taken in, those that live are watched on. What people ask of the scheduler wakes
+it, so that no turn in a flood of jobs is slower.
 """
 
 import contextlib
@@ -10,37 +13,257 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from itertools import chain
 
 from launcher.backends.settings import Backends
 from launcher.context import WorkerEnvironment
 from launcher.errors import StoreError
+from launcher.gpu.reservation_watch import NONE
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.admission import Admission, transaction
-from launcher.scheduler.attempt_news import AttemptNews
-from launcher.scheduler.attempt_watch import Watch
+from launcher.scheduler.attempt_watch import (
+    Adopted,
+    RunningAttempts,
+    Supervised,
+    Watch,
+    find_out,
+    watch,
+)
+from launcher.scheduler.chosen_policy import chosen_discipline
+from launcher.scheduler.dispatch.attempts_elsewhere import Hearing
 from launcher.scheduler.dispatch.dispatch import Dispatch
-from launcher.scheduler.endings.ended_attempts import Endings
+from launcher.scheduler.endings import Ended, Endings
 from launcher.scheduler.gpus.gpu_state import accelerators_of
+from launcher.scheduler.gpus.reservation_exchange import ReservationExchange
 from launcher.scheduler.gpus.use_meter import UseMeter
 from launcher.scheduler.remote.fleet import Fleet
 from launcher.scheduler.remote.link import PilotLink
-from launcher.scheduler.requests import RequestReader
-from launcher.scheduler.running_attempts import RunningAttempts
-from launcher.scheduler.sleep import Sleep
-from launcher.scheduler.start_jobs import Launches
-from launcher.scheduler.succession import Succession
+from launcher.scheduler.start_jobs import Launches, Succession
 from launcher.scheduler.turn import POLL_S, RETRY_S, Reasons, Requests, TurnResult
+from launcher.states import Done, Failed, Lost, Outcome, State, Void, ending
 from launcher.store.queue import Store
 from launcher.store.recovery import trouble
+from launcher.store.retention import delete
+from launcher.store.rows import Claim
 from launcher.system.daemon_control import Sleeper
 from launcher.system.error_log import Troubles
+from launcher.system.files import read_json
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.system.processes import core_mask
-from launcher.workers.fork_server_pool import AHEAD, ForkServerPool, Outage
+from launcher.workers.fork_server_pool import AHEAD, ForkServerPool, Outage, Unusable
+
+
+class AttemptNews:
+    """Tells those who decide what became of attempts."""
+
+    def __init__(
+        self,
+        home: Home,
+        clock: Callable[[], float],
+        *,
+        attempts: RunningAttempts,
+        endings: Endings,
+        admission: Admission,
+        succession: Succession,
+        fork_servers: ForkServerPool,
+        outage: Outage,
+        hearing: Hearing,
+    ) -> None:
+        """Begin without news.
+
+        Args:
+            home: where attempts lie.
+            clock: seconds since 1970.
+            attempts: gets those that live.
+            endings: gets those that have ended.
+            admission: learns that pauses have changed, and which job the machine could not start.
+            succession: learns which places were left.
+            fork_servers: get supervisors back.
+            outage: learns that this machine could not start a program.
+            hearing: hears the attempts on pilots.
+        """
+        self._home, self._clock = home, clock
+        self._attempts, self._endings = attempts, endings
+        self._admission, self._succession = admission, succession
+        self._fork_servers, self._outage, self._hearing = fork_servers, outage, hearing
+
+    def adopt(self, claim: Claim) -> None:
+        """Find out how far an attempt came that another scheduler claimed."""
+        attempt = self._home.attempt(claim.job, claim.number)
+        look = partial(watch, claim, attempt)
+        if claim.pilot:
+            look = partial(self._hearing.adopt, claim)
+        self._follow(claim, find_out(claim, look))
+
+    def take(self, readable: Collection[int] | None) -> None:
+        """Take in what attempts and pilots have told, and that pilots are lost.
+
+        Args:
+            readable: the descriptors that are readable; None: not known.
+        """
+        for claim, outcome in self._hearing.bury():
+            self._admission.pauses.read()
+            self._succession.forbid()
+            self._follow(claim, outcome)
+        for attempt, news in self._attempts.take_news(readable):
+            self._admission.pauses.read()  # a failure may have begun a pause
+            if isinstance(attempt, Supervised):
+                self._fork_servers.give_back(attempt.environment, attempt.supervisor)
+            if isinstance(attempt, Supervised) and isinstance(news, Done):
+                self._succession.leave(attempt.place)
+            else:
+                self._succession.forbid()
+            self._follow(attempt.claim, news)
+
+    def cannot_start(self, claim: Claim, why: Unusable) -> None:
+        """End an attempt for which there is no supervisor."""
+        self._admission.pauses.read()  # its end may begin a pause
+        self._follow(claim, find_out(claim, partial(self._unstarted, claim, why)))
+
+    def _unstarted(self, claim: Claim, why: Unusable) -> Outcome | Watch:
+        """Void an attempt that no supervisor can start; it has failed then, or is lost."""
+        news = watch(claim, self._home.attempt(claim.job, claim.number))
+        if not isinstance(news, Void):
+            return news
+        at = self._clock()
+        if why.passing:
+            return Void(at=at, why=str(why), whose="job")
+        return Failed(at=at, error=str(why)) if why.sure else Lost(at=at, why=str(why))
+
+    def _follow(self, claim: Claim, news: Outcome | Watch) -> None:
+        if isinstance(news, Void) and news.whose == "machine":
+            self._outage.failed(news.why, time.monotonic())
+            self._admission.exclude(claim.job)
+        if isinstance(news, Outcome):
+            self._endings.add(claim, news)
+            return
+        self._attempts.add(news)
+        if isinstance(news, Adopted):
+            logger.info("job=%d attempt=%d adopted", claim.job, claim.number)
+
+    def put_away(self, ended: Ended, state: State | None) -> None:
+        """Delete the folder of an attempt that this machine could not start; log how it ended."""
+        job, number = ended.claim.job, ended.claim.number
+        if isinstance(ended.outcome, Void) and ended.outcome.whose == "machine":
+            delete(self._home.attempt(job, number))
+        logger.info(
+            "job=%d attempt=%d state=%s ending=%s", job, number, state, ending(ended.outcome)
+        )
+
+
+LOOK_S = 0.2  # a request that came without a wake waits at most so long
+
+
+class RequestReader:
+    """What lies in the home and its queue for the scheduler, and when to look there again."""
+
+    def __init__(self, home: Home, store: Store) -> None:
+        """Begin without having looked.
+
+        Args:
+            home: the queue's.
+            store: likewise.
+        """
+        self._home, self._store, self._queue = home, store, store.scheduling
+        self._look_at = 0.0  # when to read them at the latest, monotonic
+
+    def is_home(self) -> bool:
+        """Tell whether the queue is still here: not deleted, moved away as damaged, or replaced."""
+        return self._store.is_current() and not self._home.damage_record.exists()
+
+    def due(self) -> bool:
+        """Tell whether it is time to read them."""
+        return time.monotonic() >= self._look_at
+
+    def read_at_once(self) -> None:
+        """Let them be due: somebody has woken us, or an error came between."""
+        self._look_at = 0.0
+
+    def read(self) -> Requests:
+        """Return what people ask for now."""
+        if not self.is_home():  # first: what is no queue any more may not answer the rest
+            return Requests(gone=True)
+        stop = read_json(self._home.stop)
+        requests = Requests(
+            stop=stop is not None or self._home.stop.exists(),
+            stop_now=bool(stop and stop.get("now")),
+            wishes=self._queue.wishes(),
+            paused=self._queue.paused(),
+            limits=self._queue.limits(),
+            discipline=chosen_discipline(self._home),
+        )
+        self._look_at = time.monotonic() + LOOK_S
+        return requests
+
+
+QUIET_S = 0.003  # without news for so long, we prepare what comes next
+
+
+class Sleep:
+    """Ends when anything has news that a turn is about."""
+
+    def __init__(
+        self,
+        sleeper: Sleeper,
+        reader: RequestReader,
+        *,
+        attempts: RunningAttempts,
+        fork_servers: ForkServerPool,
+        exchange: ReservationExchange,
+        dispatch: Dispatch,
+    ) -> None:
+        """Begin awake.
+
+        Args:
+            sleeper: the poll, and the pipe that ends it.
+            reader: reads requests again after a ring.
+            attempts: those that run.
+            fork_servers: have news of supervisors.
+            exchange: has news of other users.
+            dispatch: has news of pilots.
+        """
+        self._sleeper, self._reader = sleeper, reader
+        self._attempts, self._fork_servers = attempts, fork_servers
+        self._exchange, self._dispatch = exchange, dispatch
+
+    def prepare(self, launches: Launches, result: TurnResult) -> None:
+        """Prepare the start of the job that will follow the newest one, while nothing else is to do.
+
+        Not between jobs that end at once: it would take the time that they need.
+        """
+        place = self._attempts.newest_place()
+        if place is None or result.look_again_s < QUIET_S:
+            return
+        if self._sleeper.has_news(QUIET_S):
+            return
+        with contextlib.suppress(OSError):  # a full disk is met when the job starts
+            attempt = launches.prepare(place)
+            if attempt is not None:
+                self._attempts.read_ahead(place, attempt)
+
+    def until_news(self, result: TurnResult) -> None:
+        """Sleep until something has news, or it is time to look again."""
+        watched = {*self._fork_servers.descriptors(), *self._attempts.descriptors()}
+        others = self._exchange.watched if result.waiting else NONE
+        if others != NONE:
+            watched.add(others)
+        elif result.waiting and self._exchange.deaf_s > 0:
+            result.soon(self._exchange.deaf_s)
+        if self._dispatch.sleep(self._sleeper, watched, result.look_again_s):
+            self._reader.read_at_once()
+        if self._sleeper.news and others in self._sleeper.news:
+            self._exchange.take_news()
+
+    def rest(self) -> None:
+        """Sleep after a turn that failed; what has news now has it still, and wakes nothing."""
+        self._sleeper.sleep((), RETRY_S)
+        self._sleeper.news = None
+        self._reader.read_at_once()
+
 
 logger = logging.getLogger(__name__)
 

@@ -4,11 +4,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from launcher.scheduler.policy.ages import Ages
-from launcher.scheduler.policy.disciplines import Discipline, arranged
+from launcher.scheduler.policy.disciplines import (
+    Ages,
+    Discipline,
+    QueueLengths,
+    arranged,
+    length_of,
+    queue_length,
+)
 from launcher.scheduler.policy.model import Machine, Running, Waiting, waiting
-from launcher.scheduler.policy.queue_length import QueueLengths, length_of, queue_length
-from launcher.scheduler.policy.run_order import Newcomers, in_turn
+from launcher.scheduler.run_turns import Newcomers, in_turn
 from launcher.store.accounts import RunAccount
 from launcher.store.rows import ReadyJob
 from launcher.store.scheduler_actions import Scheduling

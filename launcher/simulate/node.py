@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.policy.decide import Policy
 from launcher.scheduler.policy.disciplines import Discipline
-from launcher.scheduler.policy.gpu_need import Need
-from launcher.scheduler.policy.model import Machine, Waiting
+from launcher.scheduler.policy.model import Machine, Need, Waiting
 from launcher.simulate.claims import Key
 from launcher.system.gpu_sharing import Rules
 

@@ -4,7 +4,7 @@ from collections import deque
 from enum import StrEnum
 from typing import Protocol
 
-from launcher.scheduler.policy.forecast import UNKNOWN, Forecast, forecast_of
+from launcher.scheduler.policy.model import UNKNOWN, Forecast, forecast_of
 from launcher.simulate.trace import TraceJob
 
 NEWEST = 64  # durations of jobs alike that are remembered, as in the queue

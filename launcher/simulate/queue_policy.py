@@ -8,8 +8,7 @@ from math import inf
 from launcher.job import Resources
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.scheduler.policy.disciplines import Discipline, Keeps, Order, arranged, response_ratio
-from launcher.scheduler.policy.forecast import LONG, Forecast
-from launcher.scheduler.policy.model import Start, Waiting
+from launcher.scheduler.policy.model import LONG, Forecast, Start, Waiting
 from launcher.simulate.claims import PEAK_S, Claims
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.node import Ask, Node

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
-from launcher.scheduler.endings.oom_policy import NEGLIGIBLE
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, admits
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import wants_gpu
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Waiting
+from launcher.scheduler.policy.oom_policy import NEGLIGIBLE
 from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu
 

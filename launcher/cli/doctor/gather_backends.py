@@ -11,7 +11,7 @@ from pathlib import Path
 from launcher.backends.settings import Backends, BackendSettings, configured_backends
 from launcher.cli.doctor.facts import Engine
 from launcher.errors import UsageError
-from launcher.scheduler.remote.backend_folder import backend_folder
+from launcher.scheduler.remote.pilot_records import backend_folder
 from launcher.scheduler.remote.report import read_pilots
 from launcher.system.home_checks import file_system, is_remote, without_links
 from launcher.system.paths import Home

@@ -1,21 +1,28 @@
-"""The scheduler's side of all pilots: which jobs they get, and how many pilots there should be."""
+"""The scheduler's side of all pilots: which jobs they get, and how many pilots there should be.
+
+The pilots that have spoken, as machines on which attempts run: their GPUs, and what is promised there.
+
+How much of what waits would start if a backend had more pilots; no clock, no files.
+"""
 
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import ceil
 
 from launcher.backends.settings import HERE as LOCAL
 from launcher.backends.settings import Backends, BackendSettings
+from launcher.backends.shape import never_fits, slots
 from launcher.context import placed_context, read_context
 from launcher.errors import UsageError
-from launcher.scheduler.dispatch.attempts_elsewhere import OnPilot
-from launcher.scheduler.dispatch.demand import WaitingLane, demands
-from launcher.scheduler.dispatch.hearing import Hearing, serving
-from launcher.scheduler.dispatch.kept_places import KeptPlaces
-from launcher.scheduler.dispatch.pilot_places import PilotPlaces
+from launcher.scheduler.attempt_watch import RunningAttempts
+from launcher.scheduler.dispatch.attempts_elsewhere import Hearing, OnPilot, heard, serving
 from launcher.scheduler.dispatch.placement import (
     Candidate,
+    KeptPlaces,
+    Learned,
+    PilotGpus,
     PilotPlace,
     decide_on_pilot,
     elsewhere,
@@ -23,13 +30,15 @@ from launcher.scheduler.dispatch.placement import (
     joined,
     place_on_backend,
 )
-from launcher.scheduler.dispatch.sending import Sending
-from launcher.scheduler.gpus.attempt_places import place_of
-from launcher.scheduler.policy.model import Decision, Running, Start
+from launcher.scheduler.dispatch.sending import NodePaths, Sending
+from launcher.scheduler.gpus.attempt_places import place_of, vram_limits
+from launcher.scheduler.gpus.sent_limits import SentLimits
+from launcher.scheduler.policy.decide import evacuate
+from launcher.scheduler.policy.model import Decision, Machine, Running, Start
 from launcher.scheduler.remote.fleet import Fleet
+from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.remote.pilot_rules import Demand
 from launcher.scheduler.remote.waiting_reasons import line as one_line
-from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import Reasons, Requests, TurnResult
 from launcher.scheduler.waiting_line import Line
@@ -41,6 +50,155 @@ from launcher.store.usage import NO_USAGE
 from launcher.system.daemon_control import Sleeper
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable, parsed
+from launcher.workers.job import VramLimit
+
+
+class PilotPlaces:
+    """What is known of pilots beside what they say about ends."""
+
+    def __init__(
+        self, home: Home, fleet: Fleet, claims: Callable[[], list[Claim]], learned: Learned
+    ) -> None:
+        """Begin without having looked.
+
+        Args:
+            home: where attempts lie.
+            fleet: the pilots there are.
+            claims: returns every attempt that has a place on one.
+            learned: returns what jobs took before, on a card.
+        """
+        self._fleet, self._claims, self._learned = fleet, claims, learned
+        self._gpus: dict[str, PilotGpus] = {}
+        self._limits = SentLimits(home)
+
+    def all(self) -> list[PilotPlace]:
+        """Return the pilots that have spoken, with their attempts."""
+        links = [link for link in heard(self._fleet) if link.hello is not None]
+        for gone in self._gpus.keys() - {link.token for link in links}:
+            del self._gpus[gone]
+        if not links:
+            return []
+        by_token: dict[str, list[Claim]] = {}
+        for claim in self._claims():
+            by_token.setdefault(claim.pilot, []).append(claim)
+        return [
+            PilotPlace(link, self._gpus_of(link), by_token.get(link.token, [])) for link in links
+        ]
+
+    def running(self) -> list[Running]:
+        """Return the attempts on pilots."""
+        return [run for place in self.all() for run in place.running(self._learned)]
+
+    def of(self, claim: Claim) -> PilotPlace | None:
+        """Return the pilot of an attempt, None where nothing is known of it any more."""
+        return next((place for place in self.all() if place.link.token == claim.pilot), None)
+
+    def gpus_of(self, claim: Claim) -> PilotGpus | None:
+        """Return what is known of the GPUs of an attempt's pilot; None: nothing any more."""
+        place = self.of(claim)
+        return None if place is None else place.gpus
+
+    def machine_of(self, claim: Claim) -> Machine:
+        """Return an attempt's pilot as it is without those that have ended."""
+        place = self.of(claim)
+        return Machine(cpus=claim.cpus) if place is None else place.machine({})
+
+    def look_at_gpus(self) -> dict[int, str]:
+        """Take in what pilots tell of their GPUs; return the jobs that have to leave theirs, and why."""
+        moved: dict[int, str] = {}
+        for place in self.all():
+            if place.gpus.enter(place.claims):
+                stops = evacuate(place.running(self._learned), place.machine({}))
+                moved |= {stop.job: stop.reason for stop in stops}
+        return moved
+
+    def send_limits(self) -> None:
+        """Tell workers on pilots how much of their GPUs they may take."""
+        claims = [claim for claim in self._claims() if claim.gpus]
+        limits: dict[tuple[int, int], VramLimit] = {}
+        for place in self.all() if claims else ():
+            limits |= vram_limits(place.claims, place.gpus.memory)
+        self._limits.send(claims, limits)
+
+    def _gpus_of(self, link: PilotLink) -> PilotGpus:
+        if link.token not in self._gpus:
+            self._gpus[link.token] = PilotGpus(link)
+        return self._gpus[link.token]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingLane:
+    """Jobs that ask for the same and wait for nothing but room."""
+
+    lane: Lane
+    jobs: int
+    paths: tuple[str, ...] = ()  # that they need to see on a node, as this machine has them
+    interpreter: str = ""  # likewise
+
+
+def demands(
+    lanes: Iterable[WaitingLane],
+    backends: Mapping[str, BackendSettings],
+    left_in_group: Mapping[str, int],
+) -> dict[str, Demand]:
+    """Return what each backend's pilots could do.
+
+    A job counts for the first of its backends that can hold it; what is more than all pilots of that one run at
+    once counts for the next one.
+
+    Args:
+        lanes: what waits.
+        backends: the configured ones.
+        left_in_group: how many further jobs of a group may start, where it has a limit.
+    """
+    pilots: Counter[str] = Counter()
+    needed = dict.fromkeys(backends, 0.0)
+    jobs: Counter[str] = Counter()
+    paths: dict[str, list[str]] = {name: [] for name in backends}
+    left = dict(left_in_group)
+    for waiting in lanes:
+        lane = waiting.lane
+        number = waiting.jobs
+        if lane.group in left:
+            number = max(0, min(number, left[lane.group]))
+            left[lane.group] -= number
+        for name in _able(lane, backends):
+            each = slots(lane.resources, backends[name]) if backends[name].pilot else 1
+            room = max(0.0, backends[name].pilots - needed[name]) * each
+            taken = min(number, ceil(room))
+            if taken:
+                needed[name] += taken / each
+                jobs[name] += taken
+                paths[name] += _on_node(waiting, backends[name])
+            number -= taken
+    for name in jobs:
+        pilots[name] = max(1, ceil(needed[name]))
+    return {
+        name: Demand(
+            jobs=jobs[name],
+            slots=ceil(jobs[name] / pilots[name]),
+            paths=tuple(dict.fromkeys(paths[name])),
+        )
+        for name in jobs
+    }
+
+
+def _on_node(waiting: WaitingLane, settings: BackendSettings) -> list[str]:
+    """Return the paths that jobs need, as the nodes of a backend have them."""
+    node = NodePaths(settings)
+    python = node.interpreter(waiting.interpreter) if waiting.interpreter else ""
+    named = [python] if python.startswith("/") else []  # else it is looked for there
+    return [*map(node.path, waiting.paths), *named]
+
+
+def _able(lane: Lane, backends: Mapping[str, BackendSettings]) -> Sequence[str]:
+    """Return the backends of which a pilot could hold a lane's jobs, the preferred one first."""
+    return [
+        name
+        for name in lane.on
+        if name in backends and not never_fits(lane.resources, lane.limit, backends[name])
+    ]
+
 
 COUNT_S = 0.5  # between two counts of what waits
 MOST_PATHS = 8  # lanes whose paths a new pilot is to check

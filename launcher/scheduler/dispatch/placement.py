@@ -1,20 +1,207 @@
-"""Which waiting jobs start on a backend's pilots: the policy decides about one pilot after the other."""
+"""Which waiting jobs start on a backend's pilots: the policy decides about one pilot after the other.
 
-from collections.abc import Callable, Mapping, Sequence
+The GPUs of a pilot, and what its attempts take of them, as its beats tell.
+
+A pilot as the policy sees it: a machine of its own, on which some jobs cannot or must not start.
+
+On which pilot a place is kept for a job that fits on none: on one of them, as what is kept idles.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf, isfinite
 
 from launcher.backends.settings import BackendSettings
 from launcher.backends.shape import never_fits
-from launcher.scheduler.dispatch.pilot_gpus import PilotGpus
-from launcher.scheduler.dispatch.pilot_machine import machine_of, unfit
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.pilots.messages import Beat, Hello
+from launcher.scheduler.dispatch.attempts_elsewhere import name_of_claim
+from launcher.scheduler.gpus.attempt_memory import AttemptMemory, largest, peak_of, taken_now
 from launcher.scheduler.gpus.attempt_places import place_of
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import Discipline
-from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Waiting, waiting
+from launcher.scheduler.policy.model import (
+    Decision,
+    Machine,
+    Running,
+    Start,
+    Wait,
+    Waiting,
+    waiting,
+)
 from launcher.scheduler.remote.link import PilotLink
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import HERE, Claim, Lane, ReadyJob
-from launcher.store.usage import NO_USAGE, Usage
+from launcher.store.usage import NO_USAGE, NOT_MEASURED, Measured, Usage
+from launcher.units import format_seconds
+from launcher.workers.job import Report, read_report
+
+
+class PilotGpus:
+    """What is known of the GPUs of one pilot."""
+
+    def __init__(self, link: PilotLink) -> None:
+        """Begin without having looked."""
+        self._link = link
+        self._seen: tuple[GpuSnapshot, ...] = ()
+        self._taken: dict[
+            str, AttemptMemory
+        ] = {}  # by attempt; also of those that have ended lately
+        self._number = 0  # of the beat that was taken in last
+
+    def enter(self, claims: Collection[Claim]) -> bool:
+        """Take in the pilot's newest beat; return whether there was one.
+
+        Args:
+            claims: the attempts on this pilot.
+        """
+        beat = self._link.beat
+        if beat is None or beat.number == self._number:
+            return False
+        self._number = beat.number
+        if not beat.gpus:  # nothing has worked there since
+            return False
+        self._seen = beat.gpus
+        before, self._taken = self._taken, {}
+        for claim in claims:
+            name = name_of_claim(claim)
+            used = {
+                uuid: size
+                for uuid, size in beat.used.get(name, {}).items()
+                if uuid in claim.gpus and size
+            }
+            self._taken[name] = taken_now(
+                claim,
+                beat.gpus,
+                self._report(claim),
+                earlier=before.get(name) or AttemptMemory(number=claim.number),
+                by_driver=used,
+                unmeasured={*claim.gpus} - used.keys(),
+            )
+        return True
+
+    @property
+    def _gpus(self) -> tuple[GpuSnapshot, ...]:
+        """The GPUs as they were seen last: in its hello, where nothing has worked there since."""
+        return self._seen or (self._link.hello.gpus if self._link.hello is not None else ())
+
+    def now(self, claims: Iterable[Claim]) -> tuple[GpuSnapshot, ...]:
+        """Return the GPUs without what attempts took that have ended since they were seen."""
+        living = {name_of_claim(claim) for claim in claims}
+        gone: Counter[str] = Counter()
+        for name, taken in self._taken.items():
+            if name not in living:
+                gone.update(taken.by_driver)
+        return tuple(
+            replace(gpu, used=max(0, gpu.used - gone[gpu.uuid]))
+            if gpu.uuid in gone and gpu.used is not None
+            else gpu
+            for gpu in self._gpus
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """The model of its cards, by which is learned what jobs take there; '': it has none."""
+        return next((gpu.fingerprint for gpu in self._gpus if gpu.total), "")
+
+    def memory(self, claim: Claim) -> AttemptMemory:
+        """Return what is known of an attempt."""
+        return self._taken.get(name_of_claim(claim)) or AttemptMemory(number=claim.number)
+
+    def measured(self, claim: Claim) -> Measured:
+        """Return what was seen of an attempt that has ended."""
+        if not claim.gpus:
+            return NOT_MEASURED
+        taken = self.memory(claim)
+        peak = largest(taken.peak, peak_of(self._report(claim), taken.context))
+        cards = {gpu.uuid: gpu.fingerprint for gpu in self._gpus}
+        machine = next((cards[uuid] for uuid in claim.gpus if uuid in cards), "")
+        return Measured(peak=peak, machine=machine)
+
+    def others_usage(self, claim: Claim) -> dict[str, int]:
+        """Return by UUID what all others had on an attempt's GPUs at the last look, if it was seen."""
+        taken = self.memory(claim)
+        return {
+            uuid: max(size, taken.before.get(uuid, 0))
+            for uuid, size in taken.others.items()
+            if uuid in claim.gpus
+        }
+
+    def _report(self, claim: Claim) -> Report | None:
+        return read_report(self._link.folder.attempt(name_of_claim(claim)))
+
+
+MOST_CPUS = 100_000
+LONGER = 1.5  # than it took before a job may take
+NEARLY_ALL = 0.9  # of a pilot's time: while so much is left, it is as good as a new one
+
+
+def machine_of(
+    hello: Hello, beat: Beat | None, gpus: Sequence[GpuSnapshot], limits: Mapping[str, int]
+) -> Machine:
+    """Return a pilot as a machine; nothing of it is another user's.
+
+    Args:
+        hello: what it has.
+        beat: what it told last.
+        gpus: as they are now.
+        limits: of groups.
+    """
+    ram = max(0, hello.ram)
+    free = beat.ram_free if beat is not None and beat.ram_free > 0 else ram
+    return Machine(
+        cpus=max(0, min(hello.cpus, MOST_CPUS)),
+        ram=ram,
+        ram_free=free,
+        gpus=tuple(gpus),
+        absent="" if gpus else "its pilot has no GPU",
+        limits=limits,
+    )
+
+
+def runs_s(lane: Lane, job: Waiting) -> float | None:
+    """Return for how long a pilot must be there still for a job: its limit, or what its like took; None: unknown."""
+    return lane.limit if lane.limit is not None else job.seconds and LONGER * job.seconds
+
+
+def left_s(until: float | None, now: float) -> float | None:
+    """Return for how long a pilot is there still; None: its engine sets no end, or it is not known."""
+    return None if until is None or not isfinite(until) else until - now
+
+
+def whole_s(hello: Hello, until: float | None) -> float:
+    """Return for how long a pilot is there from its beginning to its end; infinite where that is not known."""
+    if until is None or hello.began is None or until <= hello.began:
+        return inf
+    return until - hello.began
+
+
+def unfit(lane: Lane, job: Waiting, hello: Hello, until: float | None, now: float) -> str:
+    """Return why a job must not start on a pilot, '' where it may.
+
+    Args:
+        lane: what it asks for.
+        job: what its like took.
+        hello: what the pilot has.
+        until: when its engine ends it, in seconds since 1970; None: never, or that is not known.
+        now: likewise.
+    """
+    if lane.resources.cpus > hello.cpus:  # it asked for them: with fewer it would not end in time
+        return f"needs {lane.resources.cpus} cores, and this pilot has {hello.cpus}"
+    if lane.resources.works_on_gpu(there=bool(hello.gpus)) and not hello.gpus:
+        return "needs a GPU, and this pilot has none"
+    needed, left = runs_s(lane, job), left_s(until, now)
+    if needed is None or left is None or needed <= left:
+        return ""
+    if lane.limit is None and left >= NEARLY_ALL * whole_s(hello, until):
+        return ""  # a guess: no later pilot is there for longer, and what a job saves goes on elsewhere
+    ends = f"this pilot ends in {format_seconds(round(max(0.0, left)))}"
+    if lane.limit is not None:
+        return f"may run for {format_seconds(round(needed))}, and {ends}"
+    return f"is expected to run for up to {format_seconds(round(needed))}, and {ends}"
+
 
 _ONE_JOB = Reason(code=ReasonCode.NO_ROOM, text="each pilot runs one job")
 Learned = Callable[[str, str], Usage]  # of a signature, on a card
@@ -210,3 +397,54 @@ def _why(reason: Reason | None, places: Sequence[PilotPlace], unserved: str) -> 
         text = unserved or "its first pilot is about to be submitted"
         return Reason(code=ReasonCode.NO_PILOT, text=text)
     return replace(reason, text=f"{reason.text}; {unserved}") if unserved else reason
+
+
+CHOSEN_S = 300.0  # then all pilots are compared anew: another one may be free earlier by now
+
+
+class KeptPlaces:
+    """Knows over the turns of one scheduler where places are kept.
+
+    Each pilot is decided about alone, and would keep a place for the first job that fits nowhere. So in the first
+    turn each keeps one, and from the next one on only that where it is expected to be free first.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin without places; the clock counts seconds."""
+        self._clock = clock
+        self._chosen: dict[int, tuple[str, float]] = {}  # job → token, since when
+        self._kept: dict[
+            int, dict[str, float]
+        ] = {}  # in this turn: job → token → free from then on
+
+    def begin(self) -> None:
+        """Begin a turn: keep to what was chosen while that pilot keeps it still."""
+        now = self._clock()
+        chosen: dict[int, tuple[str, float]] = {}
+        for job, kept in self._kept.items():
+            token, since = self._chosen.get(job, ("", now))
+            if now >= since + CHOSEN_S:
+                continue
+            if token not in kept:
+                token, since = min(kept, key=lambda each: (kept[each], each)), now
+            chosen[job] = token, since
+        self._chosen, self._kept = chosen, {}
+
+    def for_pilot(self, token: str, candidates: Iterable[Candidate]) -> list[Candidate]:
+        """Return jobs with the word for which of them a place is kept on another pilot."""
+        return [
+            each
+            if self.may_keep(each.ready.id, token)
+            else replace(each, seen=replace(each.seen, kept_elsewhere=True))
+            for each in candidates
+        ]
+
+    def may_keep(self, job: int, token: str) -> bool:
+        """Tell whether a pilot may keep a place for a job."""
+        return self._chosen.get(job, (token, 0.0))[0] == token
+
+    def note(self, token: str, decisions: Sequence[Decision | Reason]) -> None:
+        """Take in where a pilot keeps a place."""
+        for decision in decisions:
+            if isinstance(decision, Wait) and decision.kept_until is not None:
+                self._kept.setdefault(decision.job, {})[token] = decision.kept_until

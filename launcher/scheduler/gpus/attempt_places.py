@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from launcher.scheduler.gpus.attempt_memory import AttemptMemory
 from launcher.scheduler.policy.co_location import load_of
-from launcher.scheduler.policy.forecast import UNKNOWN, forecast_of
-from launcher.scheduler.policy.model import Running
+from launcher.scheduler.policy.model import UNKNOWN, Running, forecast_of
 from launcher.store.rows import Claim
 from launcher.store.usage import Usage
 from launcher.workers.job import VramLimit

@@ -7,10 +7,9 @@ from math import inf
 
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, admits
 from launcher.scheduler.policy.explanations import cores
-from launcher.scheduler.policy.gpu_need import Need
 from launcher.scheduler.policy.gpu_slot import Beside, Card, Turn
 from launcher.scheduler.policy.inventory import Inventory
-from launcher.scheduler.policy.model import Decision, Wait, Waiting
+from launcher.scheduler.policy.model import Decision, Need, Wait, Waiting
 from launcher.units import format_seconds
 
 PASSED_S = 300.0  # so long jobs of ours behind it start, so that nothing idles for its sake

@@ -29,11 +29,19 @@ from launcher.scheduler.policy.disciplines import (
     unlearned,
 )
 from launcher.scheduler.policy.explanations import Lack, place_of, placed
-from launcher.scheduler.policy.gpu_need import Need
+from launcher.scheduler.policy.fair_share import Yielding
 from launcher.scheduler.policy.gpu_slot import Card
 from launcher.scheduler.policy.inventory import Inventory
-from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Stop, Wait, Waiting
-from launcher.scheduler.policy.yielding import Yielding
+from launcher.scheduler.policy.model import (
+    Decision,
+    Machine,
+    Need,
+    Running,
+    Start,
+    Stop,
+    Wait,
+    Waiting,
+)
 from launcher.states import ReasonCode
 from launcher.units import format_seconds
 

@@ -1,16 +1,29 @@
 """The policies by name: in which order jobs are looked at, whether they share GPUs, whose place is kept.
 
 Ours and four that everybody knows, for comparison: in `launcher simulate`, and in a queue with `--policy NAME`.
+
+How long jobs have waited and attempts have run, whatever is done to the machine's clock.
+
+Times in the queue are of the wall clock, which may be set by years: a machine without a battery begins in 1970.
+A job would then seem to have waited for half a century, and be kept a place for ever; one of the future would be
+passed by all others. A steady clock tells how much time really goes by.
+
+How long the queue was when a job came: how long others may pass it before its place is kept.
+
+Who keeps a place for everybody who does not fit leaves GPUs idle for guesses; who keeps none lets wide jobs starve.
+A job that came to a queue of an hour would have waited an hour under first come, first served: so long it may
+be passed, and half as long again (`disciplines.PATIENCE`), and then its place is kept.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from math import inf
+from math import inf, isfinite
 
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD
-from launcher.scheduler.policy.forecast import UNKNOWN
-from launcher.scheduler.policy.model import Machine, Running, Waiting
+from launcher.scheduler.policy.model import UNKNOWN, Machine, Running, Waiting
 from launcher.store.user_actions import AGEING_S
 
 LEAST_S = 60.0  # shorter jobs count as so long: else one of a second would pass all others
@@ -176,3 +189,158 @@ def _slip(job: Waiting, now: float) -> float:
 def firm_from(job: Waiting) -> float:
     """Return from when on the place that is kept for a job slips no more."""
     return job.since + max(FIRM_S, FIRM * (job.patient_until - job.since))
+
+
+LONGEST_S = 366 * 86_400.0  # what is said to be older was written before the clock was set
+DRIFT_S = 60.0  # a clock that is corrected little by little is left alone
+
+
+class Ages:
+    """Since when each job waits or runs, on a clock that nobody sets."""
+
+    def __init__(self) -> None:
+        """Begin without having seen any."""
+        self._since: dict[Hashable, float] = {}
+
+    def corrected(
+        self,
+        waiting: Iterable[Waiting],
+        running: Iterable[Running],
+        *,
+        now: float,
+        steady: float,
+    ) -> tuple[list[Waiting], list[Running]]:
+        """Return jobs with times that fit the wall clock as it is now.
+
+        Args:
+            waiting: all that wait; who is left out is forgotten.
+            running: all that run; likewise.
+            now: the wall clock.
+            steady: a clock that counts the machine's sleep, too, and is never set.
+        """
+        before, self._since = self._since, {}
+        candidates, runs = [], []
+        for job in waiting:
+            came = job.since + job.priority * AGEING_S  # a rank may lie a century away
+            moved = self._age((job.job, job.since), came, before, now, steady) - came
+            if abs(moved) > DRIFT_S:
+                since, until = job.since + moved, job.patient_until + moved
+                job = replace(job, since=since, patient_until=until)
+            candidates.append(job)
+        for run in running:
+            if run.since is None:
+                runs.append(run)
+                continue
+            since = self._age((run.job, "runs", run.since), run.since, before, now, steady)
+            moved = since - run.since
+            ends = None if run.ends is None else run.ends + moved
+            runs.append(replace(run, since=since, ends=ends) if abs(moved) > DRIFT_S else run)
+        return candidates, runs
+
+    def _age(
+        self, key: Hashable, stamp: float, before: dict[Hashable, float], now: float, steady: float
+    ) -> float:
+        """Return since when, on the wall clock as it is now."""
+        since = before.get(key)
+        if since is None:
+            age = now - stamp
+            since = steady - (age if -DRIFT_S <= age <= LONGEST_S else 0.0)
+        self._since[key] = since
+        return now - (steady - since)
+
+
+STEP_S = 10.0  # lengths are remembered at most so often
+MOST_LENGTHS = 4096  # then each other one of the older half is forgotten
+
+
+def machine_share(gpus: int, cpus: int, machine: Machine) -> float:
+    """Return which part of a machine a job takes: of its GPUs or its cores, the larger part counts."""
+    of_gpus = gpus / len(machine.gpus) if machine.gpus else 0.0
+    return max(of_gpus, cpus / machine.cpus if machine.cpus > 0 else 0.0)
+
+
+def queue_length(
+    waiting: Iterable[tuple[Waiting, int]], running: Iterable[Running], machine: Machine, now: float
+) -> float:
+    """Return how long the machine would be busy with all that waits and runs, one after the other, s.
+
+    Args:
+        waiting: of each kind of waiting jobs the first one, and how many there are.
+        running: what runs.
+        machine: what there is.
+        now: on the clock of `Running.ends`.
+    """
+    length_s, runs = 0.0, [*running]
+    ran_s: dict[tuple[float, ...], list[float]] = defaultdict(
+        list
+    )  # by what is known of jobs alike
+    for run in runs:
+        if run.since is not None and isfinite(run.since):
+            ran_s[run.forecast.seconds].append(max(0.0, now - run.since))
+    for job, count in waiting:
+        alike = ran_s[job.forecast.seconds]
+        mean = job.forecast.mean(USUAL_S, sum(alike), len(alike))
+        gpus = job.resources.gpus if machine.gpus and job.resources.may_need_gpu else 0
+        length_s += count * machine_share(gpus, job.resources.cpus, machine) * mean
+    for run in runs:
+        left_s = _left(run, now)
+        if isfinite(left_s) and left_s > 0:
+            length_s += machine_share(len(run.devices), run.cpus, machine) * left_s
+    return length_s
+
+
+def _left(run: Running, now: float) -> float:
+    """Return how long what runs goes on; as long again where only its limit is known, or nothing."""
+    ran_s = 0.0 if run.since is None else now - run.since
+    ends = run.ends
+    if run.since is not None and run.forecast.seconds:
+        ends = run.forecast.end(run.since, now)
+    elif run.forecast.limit is not None:
+        return min(ran_s, run.forecast.limit - ran_s)
+    return ran_s if ends is None or ends <= now else ends - now
+
+
+class QueueLengths:
+    """How long the queue was, lately; one per scheduler.
+
+    A scheduler that has just started knows only how long it is now: jobs that came before are passed as if they had come to it.
+    """
+
+    def __init__(self) -> None:
+        """Begin without lengths."""
+        self._times: list[float] = []  # ascending
+        self._lengths: list[float] = []
+
+    def due(self, now: float) -> bool:
+        """Tell whether to work out the length again."""
+        return not self._times or not 0 <= now - self._times[-1] < STEP_S
+
+    def note(self, now: float, length_s: float) -> None:
+        """Remember the length now; a clock that was set back forgets what was after that."""
+        keep = bisect_left(self._times, now)
+        del self._times[keep:], self._lengths[keep:]
+        self._times.append(now)
+        self._lengths.append(length_s)
+        if len(self._times) > MOST_LENGTHS:
+            half = MOST_LENGTHS // 2
+            self._times[:half] = self._times[:half:2]
+            self._lengths[:half] = self._lengths[:half:2]
+
+    def at(self, time: float) -> float:
+        """Return how long the queue was when a job had come at a time, s."""
+        if not self._times:
+            return 0.0
+        return self._lengths[min(bisect_left(self._times, time), len(self._times) - 1)]
+
+    def patient(self, waiting: Iterable[Waiting]) -> list[Waiting]:
+        """Return jobs with the time until which others may pass them."""
+        return [
+            replace(job, patient_until=job.since + PATIENCE * self.at(job.since)) for job in waiting
+        ]
+
+
+def length_of(
+    jobs: Mapping[int, Waiting], counts: Mapping[int, int]
+) -> Iterable[tuple[Waiting, int]]:
+    """Give of each lane its first job and how many jobs wait there; a lane without a first one is left out."""
+    return ((jobs[lane], count) for lane, count in counts.items() if lane in jobs)

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from launcher.gpu.colleague import Lacking
-from launcher.scheduler.policy.gpu_need import Need
-from launcher.scheduler.policy.gpu_pool import Pool
-from launcher.scheduler.policy.gpu_slot import Card
-from launcher.scheduler.policy.model import Machine, Running, Waiting
+from launcher.scheduler.policy.gpu_slot import Card, Pool
+from launcher.scheduler.policy.model import Machine, Need, Running, Waiting
 from launcher.states import ReasonCode
 from launcher.system.files import Json
 from launcher.units import format_bytes

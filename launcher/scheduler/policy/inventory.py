@@ -1,12 +1,16 @@
-"""What is left of a machine while decisions are made one after the other: cores, memory, groups, GPUs."""
+"""What is left of a machine while decisions are made one after the other: cores, memory, groups, GPUs.
+
+What other homes of the machine leave us of its cores and of its main memory.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
 
+from launcher.gpu.resources import MEMORY, ForeignReservation, shares_cores
 from launcher.job import CPU, Resources
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load
 from launcher.scheduler.policy.explanations import (
@@ -20,12 +24,54 @@ from launcher.scheduler.policy.explanations import (
     too_large,
     too_large_unused,
 )
-from launcher.scheduler.policy.gpu_need import Need, need_alone, need_at_least, need_of
-from launcher.scheduler.policy.gpu_pool import Pool
-from launcher.scheduler.policy.gpu_slot import Card, Turn, is_visible
-from launcher.scheduler.policy.model import Machine, Running, Waiting
-from launcher.scheduler.policy.other_homes import shared
+from launcher.scheduler.policy.gpu_slot import Card, Pool, Turn, is_visible
+from launcher.scheduler.policy.model import (
+    Machine,
+    Need,
+    Running,
+    Waiting,
+    need_alone,
+    need_at_least,
+    need_of,
+)
 from launcher.units import format_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What other homes leave us of cores or main memory, and what of theirs is in our way."""
+
+    there: int  # of which theirs are a part: our quota, or what the machine has
+    ours: int
+    theirs: Counter[str]  # user → how much
+
+    @property
+    def promised(self) -> int:
+        """How much others have in all."""
+        return sum(self.theirs.values())
+
+
+def _share(quota: int, there: int, promises: Iterable[ForeignReservation]) -> Shared:
+    """Return what is left: what all reserve counts against the machine, and against a quota what shares it."""
+    by_user, inside = Counter[str](), Counter[str]()
+    for promise in promises:
+        by_user[promise.user] += promise.amount
+        if promise.inside:
+            inside[promise.user] += promise.amount
+    of_quota = Shared(there=quota, ours=quota - sum(inside.values()), theirs=inside)
+    of_machine = Shared(there=there, ours=there - sum(by_user.values()), theirs=by_user)
+    return min(of_machine, of_quota, key=lambda shared: shared.ours)
+
+
+def shared(machine: Machine) -> tuple[Shared, Shared]:
+    """Return what is shared with other homes of the cores, and of main memory."""
+    cores_of = [item for item in machine.foreign if shares_cores(item.device, machine.cores)]
+    memory = [item for item in machine.foreign if item.device == MEMORY]
+    return (
+        _share(machine.cpus, machine.cores_there, cores_of),
+        _share(machine.ram, machine.memory_there, memory),
+    )
+
 
 LEAST_S = 1.0  # who is late runs on for at least so long: nothing is expected at this very moment
 

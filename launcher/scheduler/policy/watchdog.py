@@ -11,10 +11,9 @@ from functools import cached_property
 
 from launcher.gpu.monitor import QUIET
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.policy.gpu_need import Need
 from launcher.scheduler.policy.gpu_slot import Card
 from launcher.scheduler.policy.inventory import Inventory
-from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
+from launcher.scheduler.policy.model import Decision, Machine, Need, Running, Start, Wait, Waiting
 from launcher.states import ReasonCode
 from launcher.units import format_bytes, format_seconds
 

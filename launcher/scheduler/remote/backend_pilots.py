@@ -9,13 +9,18 @@ from pathlib import Path
 from launcher.backends.pilot_processes import pids_of
 from launcher.backends.protocol import Backend
 from launcher.backends.settings import BackendSettings
-from launcher.scheduler.remote.backend_folder import is_there
 from launcher.scheduler.remote.engine_requests import EngineRequests
-from launcher.scheduler.remote.pilot import Pilot
-from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords
-from launcher.scheduler.remote.pilot_rules import NO_DEMAND, START_S, TRIES, Demand, Life, surplus
-from launcher.scheduler.remote.roster import Linker, Roster
-from launcher.scheduler.remote.submission_pace import Pace
+from launcher.scheduler.remote.pilot import Linker, Pilot, Roster
+from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords, is_there
+from launcher.scheduler.remote.pilot_rules import (
+    NO_DEMAND,
+    START_S,
+    TRIES,
+    Demand,
+    Life,
+    Pace,
+    surplus,
+)
 from launcher.system.paths import Home
 from launcher.system.processes import boot_id
 from launcher.units import format_seconds

@@ -12,16 +12,19 @@ from pathlib import Path
 from launcher.backends.registry import Maker, backend_of
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.errors import UsageError
-from launcher.scheduler.remote.backend_folder import backend_folder, is_there
 from launcher.scheduler.remote.backend_pilots import BackendPilots
-from launcher.scheduler.remote.engine_calls import LATE_S
+from launcher.scheduler.remote.engine_requests import LATE_S
 from launcher.scheduler.remote.link import PilotLink
-from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords
+from launcher.scheduler.remote.pilot import Linker
+from launcher.scheduler.remote.pilot_records import (
+    PilotRecord,
+    PilotRecords,
+    backend_folder,
+    is_there,
+)
 from launcher.scheduler.remote.pilot_rules import NO_DEMAND, Demand
 from launcher.scheduler.remote.report import PilotsFile
-from launcher.scheduler.remote.report_rows import backend_row, pilot_row
-from launcher.scheduler.remote.roster import Linker
-from launcher.scheduler.remote.waiting_reasons import Situation, reason
+from launcher.scheduler.remote.waiting_reasons import Situation, backend_row, pilot_row, reason
 from launcher.system.home_checks import mounts
 from launcher.system.paths import Home
 

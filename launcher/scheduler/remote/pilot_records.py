@@ -1,20 +1,31 @@
 """A record of each pilot in the home: written before it is submitted, deleted after nothing of it is left.
 
 Whatever the scheduler was doing when it died, its successor knows from the records which pilots there may be.
+
+Where the folders of a backend's pilots lie, and whose they are: two queues in one folder are refused.
+
+A submission: folders are made, then the engine gets the pilots; runs in the engine's thread.
 """
 
+import contextlib
+import hashlib
 import logging
 import math
+import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from launcher import __version__
+from launcher.backends.protocol import Backend, EngineError, Refused
 from launcher.backends.settings import KINDS, BackendSettings
-from launcher.pilots.folder import PilotFolder, PilotSpec
-from launcher.system.files import read_bytes, sync, write_json
+from launcher.errors import MachineError
+from launcher.pilots.folder import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.system.files import Json, read_bytes, read_json, sync, write_json
+from launcher.system.home_checks import file_system, is_remote, machine, without_links
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable, known_of, parsed, restored, texts
 
@@ -176,3 +187,186 @@ def _settings(stored: object) -> BackendSettings:
     if settings.kind not in KINDS:
         raise Unreadable(f"its kind of engine is {settings.kind!r}")
     return settings
+
+
+OWNER = "owner.json"
+_TRIES = 3
+
+
+class FolderTaken(MachineError):
+    """The folder of a backend belongs to another queue."""
+
+
+def backend_folder(settings: BackendSettings, home: Home, user: Path, mountinfo: str) -> Path:
+    """Return the folder in which each pilot of a backend gets one.
+
+    It is the configured one, else the home's own, unless that lies on a local disk and the user's home directory
+    does not: nodes see that one.
+
+    Args:
+        settings: the backend's.
+        home: the queue's.
+        user: the user's home directory.
+        mountinfo: the text of /proc/self/mountinfo.
+    """
+    if settings.folder is not None:
+        return settings.folder
+    own = home.folder / "pilots"
+    if settings.kind == "local" or is_remote(file_system(mountinfo, without_links(home.folder))):
+        return own
+    if is_remote(file_system(mountinfo, without_links(user))):
+        mark = hashlib.sha256(f"{machine()} {home.folder}".encode()).hexdigest()[:16]
+        return user / ".local/state/launcher/pilots" / mark
+    return own
+
+
+def take_folder(folder: Path, home: Home) -> None:
+    """See that a folder of pilots is this queue's; one that is nobody's becomes so.
+
+    Raises:
+        FolderTaken: it is another queue's, of this machine or of another one.
+        OSError: it cannot be made or written.
+    """
+    record = folder / OWNER
+    mine: dict[str, Json] = {
+        "schema": 1,
+        "machine": machine(),
+        "host": os.uname().nodename,
+        "home": str(home.folder),
+    }
+    for _ in range(_TRIES):
+        owner = read_json(record)
+        if owner is not None:
+            if _is_ours(owner, home):
+                return
+            raise FolderTaken(
+                f"the folder of pilots {folder} belongs to the queue {owner.get('home')} of host "
+                f"{owner.get('host')!r}; name another `folder` in config.toml, or delete {record} if that "
+                "queue is no more"
+            )
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _give(record, mine)
+    raise FolderTaken(f"{record} cannot be understood; delete it if no other queue uses {folder}")
+
+
+def is_there(folder: Path) -> bool:
+    """Tell whether a folder of pilots is seen; it may lie on a file system that is not mounted yet.
+
+    Raises:
+        OSError: that cannot be found out now.
+    """
+    return (folder / OWNER).exists()
+
+
+def _is_ours(owner: Mapping[str, Json], home: Home) -> bool:
+    return (owner.get("machine"), owner.get("home")) == (machine(), str(home.folder))
+
+
+def _give(record: Path, owner: dict[str, Json]) -> None:
+    """Write whose a folder is, unless that is written: of two that try at once, a link lets one through."""
+    whole = record.with_name(f".{secrets.token_hex(8)}.tmp")
+    write_json(whole, owner, mode=0o600)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(whole, record)
+    finally:
+        whole.unlink()
+
+
+def clear_folder(folder: PilotFolder) -> bool:
+    """Delete the folder of a pilot that has ended; False while attempts that are kept lie in it."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            folder.attempts.rmdir()
+        with contextlib.suppress(FileNotFoundError):
+            for path in folder.folder.iterdir():
+                path.unlink(missing_ok=True)  # an engine may have put down something, too
+            folder.folder.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def clear_leftovers(root: Path, home: Home, is_known: Callable[[str], bool]) -> None:
+    """Delete the folders of pilots that ended while attempts lay in them, which are deleted by now.
+
+    Args:
+        root: where the folders lie; nothing is deleted in that of another queue, whose pilots may live.
+        home: the queue's.
+        is_known: tells whether there is a record of a pilot.
+    """
+    with contextlib.suppress(OSError):
+        owner = read_json(root / OWNER)
+        if owner is None or not _is_ours(owner, home):
+            return
+        for path in root.iterdir():
+            if is_token(path.name) and not is_known(path.name):
+                clear_folder(PilotFolder(path))
+
+
+class NotSubmitted(EngineError):
+    """The engine was not asked at all: none of the pilots can be there."""
+
+
+class Submission:
+    """Pilots on their way to an engine."""
+
+    def __init__(self, pilots: Sequence[tuple[PilotFolder, PilotSpec]], root: Path, home: Home):
+        """Begin.
+
+        Args:
+            pilots: whose records are written.
+            root: the folder in which theirs are made.
+            home: the queue's.
+        """
+        self._pilots, self._root, self._home = pilots, root, home
+        self.withdrawn = False  # nobody waits for it any more
+
+    def __call__(self, backend: Backend) -> None:
+        """Make the folders, and submit.
+
+        Raises:
+            Refused: the engine took none of them.
+            NotSubmitted: the folders cannot be made, or are another queue's.
+            EngineError: the engine did not take all of them; it may have taken some.
+        """
+        try:
+            take_folder(self._root, self._home)
+            for folder, spec in self._pilots:
+                make_pilot_folder(folder, spec)
+        except (OSError, MachineError) as error:
+            for folder, _ in self._pilots:
+                clear_folder(folder)
+            raise NotSubmitted(_why(error, self._root)) from error
+        if self.withdrawn:  # a file system that hung for minutes
+            raise NotSubmitted(f"the folder {self._root} could not be written for minutes")
+        try:
+            backend.submit(self._pilots)
+        except Refused:
+            for folder, _ in self._pilots:
+                clear_folder(folder)
+            raise
+
+
+def _why(error: OSError | MachineError, root: Path) -> str:
+    if isinstance(error, OSError):
+        return f"no folder for pilots can be made in {root}: {error.strerror or error}"
+    return str(error)
+
+
+def pilot_spec(settings: BackendSettings, token: str, paths: tuple[str, ...]) -> PilotSpec:
+    """Return what a new pilot of a backend is to be."""
+    return PilotSpec(
+        token=token,
+        backend=settings.name,
+        version=__version__,
+        cpus=settings.cpus,
+        gpus=settings.gpus,
+        memory=settings.memory,
+        time_s=settings.time_s,
+        lease_s=settings.lease_s,
+        beat_s=settings.beat_s,
+        idle_s=settings.idle_s,
+        single=not settings.pilot,
+        paths=paths,
+    )

@@ -3,8 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from launcher.scheduler.remote.nodes_file import PastPilot, past_pilots
-from launcher.scheduler.remote.report import BackendRow, PilotRow, read_pilots
+from launcher.scheduler.remote.report import (
+    BackendRow,
+    PastPilot,
+    PilotRow,
+    past_pilots,
+    read_pilots,
+)
 from launcher.screens.format import iso
 from launcher.system.files import Json
 from launcher.system.paths import Home

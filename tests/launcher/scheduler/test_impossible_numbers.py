@@ -8,8 +8,7 @@ import pytest
 
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.forecast import forecast_of
-from launcher.scheduler.policy.model import Machine, Running, Start, Wait
+from launcher.scheduler.policy.model import Machine, Running, Start, Wait, forecast_of
 from launcher.scheduler.policy.watchdog import PATIENCE_S, Watchdog
 from tests.build import GIB, a_gpu, a_waiting
 

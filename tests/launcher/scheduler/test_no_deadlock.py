@@ -11,7 +11,6 @@ from launcher.context import WorkerEnvironment
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources
-from launcher.scheduler.endings.oom_policy import NEGLIGIBLE
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import impossible
 from launcher.scheduler.policy.model import (
@@ -23,6 +22,7 @@ from launcher.scheduler.policy.model import (
     Waiting,
     waiting,
 )
+from launcher.scheduler.policy.oom_policy import NEGLIGIBLE
 from launcher.scheduler.policy.watchdog import PATIENCE_S, Watchdog
 from launcher.states import ReasonCode
 from launcher.store.rows import Lane, ReadyJob

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 
 from launcher.context import WorkerEnvironment
 from launcher.job import Resources
-from launcher.scheduler.endings.oom_policy import Scene, blame
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import refusal
 from launcher.scheduler.policy.model import Machine, Start, Waiting, waiting
+from launcher.scheduler.policy.oom_policy import Scene, blame
 from launcher.states import Shortage
 from launcher.store.rows import Lane, ReadyJob
 from launcher.store.usage import Run, Usage

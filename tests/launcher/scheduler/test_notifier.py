@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.scheduler.notifier import Notifier
+from launcher.scheduler.__main__ import Notifier
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.system.processes import lock, lock_holder

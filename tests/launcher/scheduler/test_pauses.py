@@ -1,7 +1,7 @@
 """Pauses of waiting jobs over the turns of a scheduler, on a real queue."""
 
 from launcher.job import Terms
-from launcher.scheduler.pauses import Pauses
+from launcher.scheduler.admission import Pauses
 from launcher.scheduler.turn import TurnResult
 from launcher.states import Failed
 from launcher.store.queue import Store

@@ -4,8 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.job import numbers_of, program_signature
-from launcher.scheduler.policy.program_numbers import MANY, Evidence, evidence
-from launcher.scheduler.policy.vram_request import UNTRIED, vram_request_of
+from launcher.scheduler.policy.vram_request import (
+    MANY,
+    UNTRIED,
+    Evidence,
+    evidence,
+    vram_request_of,
+)
 from launcher.store.usage import Run, Usage, margin_of
 from tests.build import GIB
 

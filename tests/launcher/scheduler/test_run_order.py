@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from launcher.job import Resources
 from launcher.scheduler.policy.model import Running, Waiting
-from launcher.scheduler.policy.run_order import CREDIT_S, Newcomers, in_turn
+from launcher.scheduler.run_turns import CREDIT_S, Newcomers, in_turn
 from launcher.store.accounts import NO_ACCOUNT, RunAccount, account, cards_of
 from launcher.store.user_actions import AGEING_S, rank_of
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from launcher.context import WorkerEnvironment
 from launcher.gpu.resources import ForeignReservation
 from launcher.job import Resources, Spec
-from launcher.scheduler.succession import sole_flow
+from launcher.scheduler.start_jobs import sole_flow
 from launcher.states import ENDED, State
 from launcher.store.queue import Store
 from launcher.store.rows import Lane, ReadyJob

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.scheduler.unrecorded_attempts import unrecorded
+from launcher.scheduler.start_jobs import unrecorded
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, wake

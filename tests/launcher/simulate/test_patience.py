@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.scheduler.policy.forecast import forecast_of
-from launcher.scheduler.policy.model import Machine, Waiting
-from launcher.scheduler.policy.queue_length import QueueLengths, queue_length
+from launcher.scheduler.policy.disciplines import QueueLengths, queue_length
+from launcher.scheduler.policy.model import Machine, Waiting, forecast_of
 from launcher.simulate.patience import Patience
 from launcher.simulate.predictions import Foresight, forecasts
 from launcher.simulate.trace import TraceJob

@@ -12,13 +12,12 @@ from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Spec, Terms
 from launcher.pilots.messages import Ended
-from launcher.scheduler.attempt_watch import Watch
-from launcher.scheduler.dispatch import hearing
+from launcher.scheduler.attempt_watch import RunningAttempts, Watch
+from launcher.scheduler.dispatch import attempts_elsewhere
 from launcher.scheduler.dispatch.dispatch import Dispatch
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.disciplines import OURS, Discipline
 from launcher.scheduler.policy.model import Machine
-from launcher.scheduler.running_attempts import RunningAttempts
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import Reasons, Requests
 from launcher.scheduler.waiting_line import WaitingLine
@@ -159,7 +158,7 @@ class Office:
 def office(
     home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Office]:
-    monkeypatch.setattr(hearing, "ORPHANS_S", 0.0)
+    monkeypatch.setattr(attempts_elsewhere, "ORPHANS_S", 0.0)
     office = Office(home, store, tmp_path / "pilots")
     yield office
     office.pool.close()

@@ -6,7 +6,7 @@ import pytest
 
 from launcher.backends.settings import Backends
 from launcher.errors import UsageError
-from launcher.scheduler.dispatch.configured import ConfiguredBackends
+from launcher.scheduler.__main__ import ConfiguredBackends
 from launcher.states import ReasonCode
 from tests.launcher.scheduler.dispatch.conftest import Office
 from tests.launcher.scheduler.remote.toy_cluster import World

@@ -5,7 +5,7 @@ from dataclasses import replace
 from launcher.backends.settings import BackendSettings
 from launcher.context import WorkerEnvironment
 from launcher.job import Resources
-from launcher.scheduler.dispatch.demand import WaitingLane, demands
+from launcher.scheduler.dispatch.dispatch import WaitingLane, demands
 from launcher.scheduler.remote.pilot_rules import Demand
 from launcher.store.rows import Lane
 

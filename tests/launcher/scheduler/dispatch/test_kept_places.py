@@ -3,7 +3,7 @@
 import pytest
 
 from launcher.pilots.messages import Run
-from launcher.scheduler.dispatch.kept_places import CHOSEN_S, KeptPlaces
+from launcher.scheduler.dispatch.placement import CHOSEN_S, KeptPlaces
 from launcher.scheduler.policy.disciplines import EASY
 from launcher.scheduler.policy.model import Wait
 from launcher.states import Done

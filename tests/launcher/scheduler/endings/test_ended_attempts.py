@@ -10,8 +10,8 @@ import pytest
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Spec
-from launcher.scheduler.endings import ended_attempts
-from launcher.scheduler.endings.ended_attempts import Endings
+from launcher.scheduler import endings
+from launcher.scheduler.endings import Endings
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Machine
 from launcher.staging.acceptance import hand_over
@@ -68,8 +68,8 @@ def make_something(home: Home, spec: Spec) -> None:
 
 
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ended_attempts, "LONG_PATIENCE_S", 0.0)
-    monkeypatch.setattr(ended_attempts, "MOVE_PATIENCE_S", 0.0)
+    monkeypatch.setattr(endings, "LONG_PATIENCE_S", 0.0)
+    monkeypatch.setattr(endings, "MOVE_PATIENCE_S", 0.0)
 
 
 def test_what_a_node_has_made_is_waited_for_until_it_is_seen(

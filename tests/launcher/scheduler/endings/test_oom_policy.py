@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.scheduler.endings.oom_policy import STEP, Blame, Scene, blame
+from launcher.scheduler.policy.oom_policy import STEP, Blame, Scene, blame
 from launcher.states import Shortage, Where
 
 GIB = 1 << 30

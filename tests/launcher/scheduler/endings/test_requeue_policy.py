@@ -4,7 +4,7 @@ import pytest
 
 from launcher.context import WorkerEnvironment
 from launcher.job import Resources, Terms
-from launcher.scheduler.endings.requeue_policy import CROWDED_PAUSE_S, requeue_of
+from launcher.scheduler.endings import CROWDED_PAUSE_S, requeue_of
 from launcher.scheduler.policy.model import Machine
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Reason, ReasonCode, Stopped
 from launcher.store.rows import Lane

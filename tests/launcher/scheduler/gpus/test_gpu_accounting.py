@@ -15,12 +15,12 @@ from launcher.gpu.monitor import Sight
 from launcher.gpu.process_owner import Ours
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources
-from launcher.scheduler.endings.oom_policy import QUIET_SHARE
 from launcher.scheduler.gpus.gpu_accounting import Ledger
 from launcher.scheduler.gpus.job_reservations import reservations_of
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import refusal
 from launcher.scheduler.policy.model import Machine, Start, Wait, waiting
+from launcher.scheduler.policy.oom_policy import QUIET_SHARE
 from launcher.store.rows import Claim, Lane, ReadyJob
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.gpu_sharing import Rules

@@ -4,11 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.scheduler.policy.ages import LONGEST_S, Ages
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.disciplines import arranged, response_ratio
-from launcher.scheduler.policy.forecast import Forecast, forecast_of
-from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
+from launcher.scheduler.policy.disciplines import LONGEST_S, Ages, arranged, response_ratio
+from launcher.scheduler.policy.model import (
+    Decision,
+    Forecast,
+    Machine,
+    Running,
+    Start,
+    Wait,
+    Waiting,
+    forecast_of,
+)
 from tests.build import GIB, a_gpu, a_waiting
 
 YEARS = 30 * 365 * 86_400.0

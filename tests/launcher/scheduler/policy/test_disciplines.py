@@ -21,9 +21,8 @@ from launcher.scheduler.policy.disciplines import (
     arranged,
     length,
 )
-from launcher.scheduler.policy.forecast import forecast_of
-from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting
-from launcher.scheduler.policy.run_order import in_turn
+from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting, forecast_of
+from launcher.scheduler.run_turns import in_turn
 from launcher.simulate.predictions import Foresight
 from launcher.store.user_actions import rank_of
 from tests.build import GIB, a_gpu, a_waiting

@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.scheduler.policy.forecast import forecast_of
-from launcher.scheduler.policy.model import Machine, Running
-from launcher.scheduler.policy.queue_length import queue_length
+from launcher.scheduler.policy.disciplines import queue_length
+from launcher.scheduler.policy.model import Machine, Running, forecast_of
 from tests.build import a_waiting
 
 HOUR, TEN_YEARS = 3600.0, 10 * 365 * 86_400.0

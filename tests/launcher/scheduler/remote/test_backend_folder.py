@@ -8,7 +8,7 @@ import pytest
 
 from launcher.backends.settings import BackendSettings
 from launcher.pilots.folder import PilotFolder, PilotSpec, make_pilot_folder
-from launcher.scheduler.remote.backend_folder import (
+from launcher.scheduler.remote.pilot_records import (
     FolderTaken,
     backend_folder,
     clear_folder,

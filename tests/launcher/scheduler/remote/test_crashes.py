@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from launcher.backends.protocol import Stage
-from launcher.scheduler.remote.backend_folder import take_folder
-from launcher.scheduler.remote.engine_calls import EngineCalls
+from launcher.scheduler.remote.engine_requests import EngineCalls
 from launcher.scheduler.remote.fleet import Fleet
+from launcher.scheduler.remote.pilot_records import take_folder
 from launcher.scheduler.remote.pilot_rules import FORGET_S
 from launcher.system.files import write_json
 from tests.launcher.scheduler.remote.toy_cluster import World, waited_for

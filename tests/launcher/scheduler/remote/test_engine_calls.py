@@ -7,7 +7,7 @@ from typing import NoReturn, cast
 import pytest
 
 from launcher.backends.protocol import Backend, EngineError
-from launcher.scheduler.remote.engine_calls import HUNG_S, MOST_HUNG, EngineCalls
+from launcher.scheduler.remote.engine_requests import HUNG_S, MOST_HUNG, EngineCalls
 from tests.launcher.scheduler.remote.toy_cluster import PATIENCE_S, ToyClock
 
 
