@@ -2,7 +2,7 @@
 
 python -m tests.screenshots [FOLDER]
 
-A real scheduler runs real processes, as `tests.recorded_day` queues them, on the stand-in for NVML;
+A real scheduler runs real processes, as `tests.pictured_jobs` queues them, on the stand-in for NVML;
 the application draws without a terminal. Only names of people and folders are replaced.
 """
 
@@ -12,9 +12,9 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
 from textual.pilot import Pilot
@@ -23,16 +23,17 @@ from launcher.gpu.monitor import Lookout
 from launcher.gpu.nvml import Nvml
 from launcher.screens.dashboard.app import Top
 from launcher.screens.dashboard.sources import Queue
+from launcher.screens.gpu_view import Gauge
 from launcher.screens.screen import Screen
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.files import write_atomic
-from launcher.system.paths import Home
 from tests.e2e.machine import ROOT, Machine, a_machine
 from tests.nvml.standin import Devices, asked_here, compile_library
-from tests.recorded_day import CARD, neutral, put, strangers
+from tests.pictured_jobs import CARD, put, strangers
 
 DOCS = ROOT / "docs"
+HOME = "/home/ada/.local/state/launcher"
 SIZE = (118, 38)  # columns and rows
 PATIENCE_S = 120.0
 # what a viewer would fetch from elsewhere; any fixed-width font does
@@ -41,32 +42,26 @@ _NOTES = re.compile(r"\s*<!--.*?-->", re.DOTALL)
 _NUMBER = re.compile(r"terminal-\d+")
 
 
-@dataclass
-class Renamed:
+class Renamed(Queue):
     """A queue as it is now, with other names for people and folders."""
 
-    queue: Queue
-    others: list[int] = field(default_factory=list)  # pids of other people's processes
-    note: str = ""
-    complaint: str = ""
-
-    @property
-    def store(self) -> Store | None:
-        """The queue's database."""
-        return self.queue.store
-
-    @property
-    def home(self) -> Home:
-        """The queue's home."""
-        return self.queue.home
-
-    def changed(self) -> None:
-        """Take note that somebody here has changed a job."""
-        self.queue.changed()
+    others: Collection[int] = ()  # pids of other people's processes
 
     def look(self, *, waiting: int, sought: str) -> Screen:
         """Return the screen as of now."""
-        return neutral(self.queue.look(waiting=waiting, sought=sought), self.others)
+        screen = super().look(waiting=waiting, sought=sought)
+        gpus = tuple(_renamed(gauge, self.others) for gauge in screen.gpus)
+        return replace(screen, home=HOME, gpus=gpus, warnings=())
+
+
+def _renamed(gauge: Gauge, others: Collection[int]) -> Gauge:
+    if gauge.gpu.processes is None:
+        return gauge
+    processes = tuple(
+        replace(one, user="ben" if one.pid in others else "ada", command="python")
+        for one in gauge.gpu.processes
+    )
+    return replace(gauge, gpu=replace(gauge.gpu, processes=processes))
 
 
 def picture(app: Top, file: Path) -> None:
@@ -81,9 +76,9 @@ def picture(app: Top, file: Path) -> None:
 
 
 @asynccontextmanager
-async def shown(source: Renamed) -> AsyncIterator[tuple[Top, Pilot[int]]]:
+async def shown(queue: Queue) -> AsyncIterator[tuple[Top, Pilot[int]]]:
     """Run the application on a screen that nobody sees."""
-    app = Top(source, colour=True)
+    app = Top(queue, colour=True)
     async with app.run_test(size=SIZE) as pilot:
         yield app, pilot
 
@@ -103,14 +98,13 @@ async def take(machine: Machine, gpus: Devices, folder: Path) -> None:
     for card in cards:
         gpus.set(card, util=0, power=52_000, temp=34)
     store = Store(machine.project.home)
-    seen = Queue(machine.project.home, lookout=Lookout(Nvml().snapshot, _unneeded))
-    source = Renamed(seen)
-    with contextlib.closing(store), contextlib.closing(seen), strangers(gpus) as start:
-        async with shown(source) as (app, pilot):
+    queue = Renamed(machine.project.home, lookout=Lookout(Nvml().snapshot, _unneeded))
+    with contextlib.closing(store), contextlib.closing(queue), strangers(gpus) as start:
+        async with shown(queue) as (app, pilot):
             machine.serve()
             await until(app, pilot, lambda one: one.gpus and one.scheduler.pid, "GPUs are seen")
             picture(app, folder / "top-idle.svg")
-            source.others.append(start(cards[1], 24))
+            queue.others = {start(cards[1], 24)}
             numbers = put(machine, store)
             store.owning.hold([numbers["train/vit:pre&real:pre"]], time.time())
             await _work(app, pilot, gpus)

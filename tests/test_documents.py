@@ -128,8 +128,6 @@ CODES = {  # exit codes other than 0
 ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
     "launcher top": "q",
     "launcher top --read-only": "q",
-    "launcher top --record day.jsonl": "q",
-    "launcher top --replay day.jsonl --speed 60": "q",
     "ssh -t gpubox launcher top --read-only": "q",
     "launcher status --watch": INTERRUPT,
     "launcher status --watch=5": INTERRUPT,

@@ -10,7 +10,8 @@ from textual.pilot import Pilot
 
 from launcher.screens.dashboard.app import Top
 from launcher.screens.dashboard.canvas import Canvas
-from launcher.screens.dashboard.sources import Queue, Replay
+from launcher.screens.dashboard.sources import Queue
+from launcher.screens.screen import Screen
 from launcher.system.paths import Home
 from tests.build import DEADLINE_S
 
@@ -75,12 +76,12 @@ Story = Callable[[Person], Awaitable[None]]
 
 
 def play(
-    source: Queue | Replay, story: Story, *, size: tuple[int, int] = (80, 24), **how: bool
+    queue: Queue, story: Story, *, size: tuple[int, int] = (80, 24), **how: bool
 ) -> int | None:
     """Have somebody before a screen of this size, and return the exit code."""
 
     async def run() -> int | None:
-        app = Top(source, **{"colour": True, **how})
+        app = Top(queue, **{"colour": True, **how})
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
             await story(Person(pilot))
@@ -94,6 +95,25 @@ def on_the_queue(
 ) -> int | None:
     with closing(Queue(home)) as queue:
         return play(queue, story, size=size, **how)
+
+
+class Still(Queue):
+    """A queue that looks as a test wants it, at every moment; its database is the home's."""
+
+    def __init__(self, home: Home, screen: Screen) -> None:
+        super().__init__(home)
+        self._screen = screen
+
+    def look(self, *, waiting: int, sought: str) -> Screen:
+        self.current()
+        return self._screen
+
+
+def on_a_screen(
+    home: Home, screen: Screen, story: Story, *, size: tuple[int, int] = (80, 24)
+) -> None:
+    with closing(Still(home, screen)) as queue:
+        play(queue, story, size=size)
 
 
 def report(home: Home, job: int, *steps: int) -> None:

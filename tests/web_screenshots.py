@@ -21,7 +21,7 @@ from launcher.workers.progress.attempt_progress import newest_step
 from tests.e2e.machine import ROOT, Machine, a_machine
 from tests.launcher.web.browser import Page, served
 from tests.nvml.standin import Devices, asked_here, compile_library
-from tests.recorded_day import CARD, put, strangers
+from tests.pictured_jobs import CARD, put, strangers
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -80,7 +80,7 @@ class Screen:
     """Everything that is known of a queue at one moment and fits a screen."""
 
     at: float  # seconds since 1970
-    host: Host | None = None  # recordings tell by what stands after it whether anything has changed
+    host: Host | None = None
     home: str
     scheduler: Scheduler
     counts: Mapping[State, int] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from textual.events import Key, Paste, Resize
 
 from launcher.screens.dashboard.canvas import Canvas
 from launcher.screens.dashboard.controller import Controller
-from launcher.screens.dashboard.sources import Source
+from launcher.screens.dashboard.sources import Queue
 
 LOOK_EVERY_S = 1.0
 TERMINATED = 128 + signal.SIGTERM
@@ -47,17 +47,17 @@ class Top(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = []
     CSS = "Screen { overflow: hidden; background: ansi_default; color: ansi_default; }"
 
-    def __init__(self, source: Source, *, colour: bool, read_only: bool = False) -> None:
-        """Show what a source tells.
+    def __init__(self, queue: Queue, *, colour: bool, read_only: bool = False) -> None:
+        """Show a queue.
 
         Args:
-            source: a queue, or a recording.
+            queue: as it is now.
             colour: draw in the terminal's sixteen colours.
             read_only: nothing can be changed.
         """
         super().__init__(ansi_color=True)
         self.theme = _THEME
-        self.controller = Controller(source, later=self._later, terminal=self, read_only=read_only)
+        self.controller = Controller(queue, later=self._later, terminal=self, read_only=read_only)
         self._canvas = Canvas(colour=colour)
         self._away = False  # suspended, and the terminal given back
 

@@ -9,7 +9,7 @@ from launcher.screens.dashboard.job_batches import BatchAction, propose_many
 from launcher.screens.dashboard.job_texts import JobText, job_text
 from launcher.screens.dashboard.page import Later
 from launcher.screens.dashboard.prompt import Prompt
-from launcher.screens.dashboard.sources import Source
+from launcher.screens.dashboard.sources import Queue
 from launcher.screens.dashboard.typed_texts import put_text, typed_text
 from launcher.screens.format import harmless
 from launcher.screens.text_table import Line, Tone, line
@@ -29,7 +29,7 @@ class Changes:
 
     def __init__(
         self,
-        source: Source,
+        queue: Queue,
         *,
         later: Later,
         say: Callable[[Line], None],
@@ -39,25 +39,25 @@ class Changes:
         """Ask about nothing yet.
 
         Args:
-            source: where the queue is.
+            queue: whose jobs are changed.
             later: runs what may take seconds beside everything else.
             say: shows a line until the next key.
             changed: is called when jobs were changed.
             read_only: nothing can be changed.
         """
-        self._source, self._later, self._say = source, later, say
+        self._queue, self._later, self._say = queue, later, say
         self._changed, self._read_only = changed, read_only
         self.asked: Change | None = None
 
     def queue(self) -> tuple[Store, Home] | None:
         """Return the queue if it can be changed; else say why not."""
-        store, home = self._source.store, self._source.home
-        if self._read_only or home is None:
+        store = self._queue.store
+        if self._read_only:
             self._say(line(READ_ONLY, Tone.WARN))
         elif store is None:
             self._say(line("no job is chosen"))
         else:
-            return store, home
+            return store, self._queue.home
         return None
 
     def ask(self, key: str, jobs: Sequence[int]) -> None:

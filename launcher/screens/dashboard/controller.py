@@ -12,7 +12,7 @@ from launcher.screens.dashboard.key_bindings import WATCHING, hints
 from launcher.screens.dashboard.overview_page import Overview
 from launcher.screens.dashboard.page import Drawn, Later, Page, Terminal
 from launcher.screens.dashboard.prompt import Prompt
-from launcher.screens.dashboard.sources import Source
+from launcher.screens.dashboard.sources import Queue
 from launcher.screens.dashboard.text_pages import CommandPage, Help
 from launcher.screens.format import command_text, harmless
 from launcher.screens.screen import Screen
@@ -25,23 +25,23 @@ class Controller:
     """Takes looks and keys, and tells what is to be drawn; whoever draws it is outside."""
 
     def __init__(
-        self, source: Source, *, later: Later, terminal: Terminal, read_only: bool = False
+        self, queue: Queue, *, later: Later, terminal: Terminal, read_only: bool = False
     ) -> None:
         """Begin with the queue.
 
         Args:
-            source: where screens come from.
+            queue: as it is now.
             later: runs what may take seconds beside everything else.
             terminal: what else can be done with the terminal.
             read_only: nothing can be changed.
         """
-        self._source, self._later, self._terminal = source, later, terminal
+        self._queue, self._later, self._terminal = queue, later, terminal
         self._read_only = read_only
-        self._store = source.store  # of the newest look
+        self._store = queue.store  # of the newest look
         self._overview = Overview()
         self._pages: list[Page] = [self._overview]
         self._changes = Changes(
-            source, later=later, say=self._show, changed=self._look_again, read_only=read_only
+            queue, later=later, say=self._show, changed=self._look_again, read_only=read_only
         )
         self._prompt: Prompt | None = None  # while something is typed
         self._sought = ""
@@ -53,16 +53,16 @@ class Controller:
     def look(self) -> None:
         """Read the queue again; an error is shown, and the next read may succeed."""
         try:
-            self.screen = self._source.look(waiting=self._overview.waiting, sought=self._sought)
+            self.screen = self._queue.look(waiting=self._overview.waiting, sought=self._sought)
             self._overview.show(self.screen)
-            if self._source.store is not self._store:
+            if self._queue.store is not self._store:
                 self._begin_anew()
             self._look_at_job()
         except (Error, OSError, sqlite3.Error) as error:
             self._trouble = one_line(error)
         else:
-            self._trouble = self._source.complaint
-        self._overview.note = self._source.note
+            self._trouble = ""
+        self._overview.note = self._queue.note
 
     def press(self, key: str, character: str | None = None) -> None:
         """Do what a key means now.
@@ -211,14 +211,11 @@ class Controller:
 
     def _chosen(self, job: int | None) -> tuple[Store, Home] | None:
         """Return the queue in which a job can be looked at; else say why not."""
-        store, home = self._source.store, self._source.home
-        if store is None or home is None:
-            self.say("a recording holds no more of a job than this" if job else "no job is chosen")
-        elif job is None:
+        store = self._queue.store
+        if store is None or job is None:
             self.say("no job is chosen")
-        else:
-            return store, home
-        return None
+            return None
+        return store, self._queue.home
 
     def _begin_anew(self) -> None:
         """Leave what belongs to a queue that is gone."""
@@ -228,7 +225,7 @@ class Controller:
             self._pages = [page for page in self._pages if not isinstance(page, JobPage)]
             self._overview.marked.clear()
             self.say("the queue was deleted or replaced", Tone.WARN)
-        self._store = self._source.store
+        self._store = self._queue.store
 
     def _look_at_job(self) -> None:
         for page in [page for page in self._pages if isinstance(page, JobPage)]:
@@ -244,7 +241,7 @@ class Controller:
         for page in self._pages:
             if isinstance(page, JobPage):
                 page.look(again=True)
-        self._source.changed()
+        self._queue.changed()
         self.look()
 
     def _type(self, prompt: Prompt, key: str, character: str | None) -> None:
@@ -271,7 +268,7 @@ class Controller:
         if self._answer is not None:
             return self._answer.cut(width)
         keys = page.hints
-        if self._read_only or self._source.store is None:
+        if self._read_only or self._queue.store is None:
             keys = [binding for binding in keys if binding[0] not in WATCHING]
         text = self._state(page)
         return Line((Span(text, Tone.WARN), *hints(keys, width - len(text)).spans)).cut(width)
@@ -285,8 +282,6 @@ class Controller:
             return f"{text}filter: {shortened(harmless(self._sought), 20)}, Esc shows all  "
         if text:
             return text
-        if self._source.store is None and self._source.home is None:
-            return f"{self._source.note}  "
         return "read only  " if self._read_only else ""
 
 

@@ -15,10 +15,10 @@ from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.paths import Home
 from tests.build import a_spec, claimed, enqueue, job_row, until
+from tests.nvml.standin import GIB, Devices
 from tests.terminal import COMMAND, Seen, seen
 
 ALTERNATE, BACK = b"\x1b[?1049h", b"\x1b[?1049l"
-DAY = Path(__file__).parents[3] / "data" / "day.jsonl"
 
 
 @pytest.fixture
@@ -262,10 +262,18 @@ def test_a_dumb_terminal_is_told_what_to_use_instead(jobs: list[int]) -> None:
         assert b"`launcher status`" in window.raw
 
 
-def test_a_recorded_day_replays() -> None:
-    with seen("top", "--replay", str(DAY), "--speed", "7200", columns=120, rows=40) as window:
-        window.shows("RUNNING")
-        window.shows("cuda:2")
-        window.shows("the recording ends here")
+def test_gpus_are_looked_at_where_no_scheduler_does(
+    jobs: list[int], gpus: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = [gpus.add(used=0) for _ in range(3)]
+    gpus.hold(cards[1], 1, 20 * GIB)
+    for key, text in gpus.environment.items():
+        monkeypatch.setenv(key, text)
+    with seen("top", "--read-only", columns=120, rows=40) as window:
+        text = window.shows("cuda:2")
+        assert "20.0/24.0" in text
+        assert "pid 1" in text
+        gpus.lose(cards[2], handle=False)
+        window.shows("does not answer: GPU is lost")
         window.type("q")
         assert window.ends() == 0

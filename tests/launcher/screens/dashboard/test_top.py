@@ -4,7 +4,7 @@ import asyncio
 import json
 import sqlite3
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +14,7 @@ from textual.events import Paste
 from launcher.screens.dashboard.canvas import Canvas
 from launcher.screens.dashboard.key_bindings import help_page
 from launcher.screens.dashboard.overview_page import Overview
-from launcher.screens.dashboard.screen_recording import Recorder
-from launcher.screens.dashboard.sources import Queue, Replay
+from launcher.screens.dashboard.sources import Queue
 from launcher.screens.gpu_view import Gauge
 from launcher.screens.screen import Screen
 from launcher.states import Done, State
@@ -24,8 +23,9 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
 from tests.build import DEADLINE_S, a_gpu, a_spec, claimed, enqueue, in_state, job_row, until
 from tests.launcher.conftest import Launcher
+from tests.nvml.standin import GIB, Devices, asked_here
 from tests.screens import a_busy_screen
-from tests.top import Person, on_the_queue, play, report
+from tests.top import Person, on_a_screen, on_the_queue, play, report
 
 GOLDEN = Path(__file__).parents[3] / "data" / "golden"
 
@@ -34,23 +34,23 @@ GOLDEN = Path(__file__).parents[3] / "data" / "golden"
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
-def test_the_screen_looks_as_it_did(width: int) -> None:
+def test_the_screen_looks_as_it_did(home: Home, store: Store, width: int) -> None:
     async def story(person: Person) -> None:
         await person.press("j", "tab")
         assert f"{person.text}\n" == (GOLDEN / f"top-{width}.txt").read_text()
 
     height = {80: 24, 120: 40, 200: 50}[width]
-    play(Replay([a_busy_screen()], clock=lambda: 0), story, size=(width, height))
+    on_a_screen(home, a_busy_screen(), story, size=(width, height))
 
 
 @pytest.mark.parametrize("size", [(1, 2), (20, 5), (40, 10), (300, 100)])
-def test_any_size_of_terminal_will_do(size: tuple[int, int]) -> None:
+def test_any_size_of_terminal_will_do(home: Home, store: Store, size: tuple[int, int]) -> None:
     async def story(person: Person) -> None:
         for key in ("j", "k", "G", "g", "pagedown", "pageup", "tab", "?", "q", "/", "x", "enter"):
             await person.press(key)
             assert len(person.lines) == size[1]
 
-    play(Replay([a_busy_screen()], clock=lambda: 0), story, size=size)
+    on_a_screen(home, a_busy_screen(), story, size=size)
 
 
 def test_an_empty_home_says_how_to_begin(home: Home) -> None:
@@ -129,7 +129,7 @@ def test_who_only_watches_sees_the_top_of_the_screen_whatever_happens(
     on_the_queue(home, story)
 
 
-def test_a_cursor_below_the_fold_is_brought_into_sight_first() -> None:
+def test_a_cursor_below_the_fold_is_brought_into_sight_first(home: Home, store: Store) -> None:
     async def story(person: Person) -> None:
         assert person.chosen == ""
         await person.press("j")
@@ -138,7 +138,7 @@ def test_a_cursor_below_the_fold_is_brought_into_sight_first() -> None:
         await person.press("k")
         assert person.chosen == ""
 
-    play(Replay([a_busy_screen()], clock=lambda: 0), story, size=(80, 12))
+    on_a_screen(home, a_busy_screen(), story, size=(80, 12))
 
 
 def test_a_long_list_grows_as_somebody_goes_down(home: Home, store: Store) -> None:
@@ -549,21 +549,6 @@ def test_trouble_is_told_and_the_next_look_may_be_better(jobs: list[int], home: 
         play(queue, story)
 
 
-def test_who_records_on_a_full_disk_goes_on_watching(jobs: list[int], home: Home) -> None:
-    async def story(person: Person) -> None:
-        assert "train/a" in person.text
-        told = "nothing is recorded any more: No space left on device"
-        assert person.bottom == told
-        await person.look()
-        assert person.bottom == told
-
-    with Path("/dev/full").open("w", encoding="utf-8") as file:
-        with closing(Queue(home, recorder=Recorder(file))) as queue:
-            play(queue, story)
-        with suppress(OSError):
-            file.close()
-
-
 def test_a_queue_that_is_deleted_while_somebody_watches_is_left(
     jobs: list[int], home: Home, tmp_path: Path
 ) -> None:
@@ -586,7 +571,7 @@ def test_a_queue_that_is_deleted_while_somebody_watches_is_left(
         assert job_row(store, jobs[0]).state is State.RUNNING
 
 
-def test_nothing_is_drawn_where_nothing_changed() -> None:
+def test_nothing_is_drawn_where_nothing_changed(home: Home, store: Store) -> None:
     async def story(person: Person) -> None:
         canvas = person.top.query_one(Canvas)
         before = canvas._rows
@@ -594,7 +579,7 @@ def test_nothing_is_drawn_where_nothing_changed() -> None:
         assert canvas._rows == before
         assert not canvas._repaint_regions
 
-    play(Replay([a_busy_screen()], clock=lambda: 0), story)
+    on_a_screen(home, a_busy_screen(), story)
 
 
 def test_names_cannot_steer_the_terminal(home: Home, store: Store) -> None:
@@ -608,17 +593,6 @@ def test_names_cannot_steer_the_terminal(home: Home, store: Store) -> None:
     on_the_queue(home, story)
 
 
-def test_a_recording_opens_no_jobs_and_changes_none() -> None:
-    async def story(person: Person) -> None:
-        assert person.bottom.startswith("the recording ends here")
-        await person.press("enter")
-        assert person.bottom == "a recording holds no more of a job than this"
-        await person.press("c")
-        assert person.bottom == "read only: nothing can be changed from here"
-
-    play(Replay([a_busy_screen()], clock=lambda: 0), story)
-
-
 # --- the verb
 
 
@@ -628,32 +602,19 @@ def test_one_picture_is_printed_without_a_terminal(jobs: list[int], launcher: La
     assert "● train/a" in said.out
 
 
+def test_one_picture_waits_for_the_gpus(jobs: list[int], launcher: Launcher, gpus: Devices) -> None:
+    card = gpus.add(used=0)
+    gpus.hold(card, 1, 20 * GIB)
+    with asked_here(gpus):
+        drawn = launcher("top", "--once").out
+    assert "cuda:0" in drawn
+    assert "20.0/24.0" in drawn
+
+
 def test_without_a_terminal_it_names_what_prints_the_same(launcher: Launcher) -> None:
     said = launcher("top")
     assert said.code == 2
     assert "`launcher status`" in said.err
-
-
-def test_a_recording_needs_no_home(launcher: Launcher, tmp_path: Path) -> None:
-    day = Path(__file__).parents[3] / "data" / "day.jsonl"
-    assert "/home/ada/" in launcher("top", "--replay", str(day), "--once").out
-    said = launcher("top", "--replay", str(tmp_path / "none"), "--once")
-    assert (said.code, "cannot read the recording" in said.err) == (2, True)
-    odd = launcher("top", "--replay", str(day), "--speed", "nan", "--once")
-    assert (odd.code, "got 'nan'" in odd.err) == (2, True)
-    both = launcher("top", "--replay", str(day), "--record", str(day), "--once")
-    assert "say --replay or --record, not both" in both.err
-
-
-def test_what_is_shown_can_be_recorded(jobs: list[int], launcher: Launcher, tmp_path: Path) -> None:
-    file = tmp_path / "day.jsonl"
-    assert launcher("top", "--once", "--record", str(file)).code == 0
-    assert "● train/a" in launcher("top", "--once", "--replay", str(file)).out
-    said = launcher("top", "--once", "--record", str(tmp_path / "none" / "x"))
-    assert "cannot write the recording" in said.err
-    full = launcher("top", "--once", "--record", "/dev/full")
-    assert (full.code, "● train/a" in full.out) == (3, True)
-    assert "nothing is recorded any more: No space left on device" in full.err
 
 
 def test_what_waits_below_many_gpus_is_told_of() -> None:
