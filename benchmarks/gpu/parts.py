@@ -1,6 +1,5 @@
 """The parts in the order of their value; the first ones run even where time is short."""
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -19,14 +18,6 @@ def cifar(bench: Bench) -> str:
     if bench.rehearsal or bench.data("cifar10"):
         return ""
     return "no CIFAR images: give the folder that holds data/cifar10 by --shared"
-
-
-def mps_control(bench: Bench) -> str:
-    """Need the program that starts MPS."""
-    if bench.rehearsal:
-        return "MPS cannot be rehearsed on the CPU"
-    program = shutil.which("nvidia-cuda-mps-control")
-    return "" if program else "nvidia-cuda-mps-control is not installed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +61,6 @@ PARTS: Mapping[str, Part] = {
     "decoding": Part(
         title="JPEG decoded on the card and on the CPU",
         module=f"{HERE}.decoding", limit_s=40, usual_s=20,
-    ),
-    "mps": Part(
-        title="Two trainings with and without MPS",
-        module=f"{HERE}.mps", limit_s=50, usual_s=30, needs=mps_control,
     ),
     "variants": Part(
         title="Steps on images that are on the card already: formats, precisions, compilation",

@@ -16,7 +16,7 @@ from launcher.backends.pilot_processes import kill_all, pids_of, process_of
 from launcher.backends.protocol import NOWHERE, Cause, EngineError, Estimate, Observation, Stage
 from launcher.backends.settings import BackendSettings
 from launcher.errors import MachineError, counted
-from launcher.gpu.monitor import watch
+from launcher.gpu.monitor import look_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.pilots.folder import PilotFolder, PilotSpec
@@ -191,7 +191,7 @@ def _environment(gpus: Sequence[str]) -> dict[str, str]:
 
 
 def _visible_gpus() -> Sequence[GpuSnapshot]:
-    listed = watch(Nvml().snapshot, None, 1, patience_s=DRIVER_PATIENCE_S)
+    listed = look_once(Nvml().snapshot, patience_s=DRIVER_PATIENCE_S)
     visible = os.environ.get(VISIBLE)
     return listed if visible is None else resolve(visible, listed)
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from launcher.backends.settings import Backends
 from launcher.backends.shape import impossible_there, runs_only_here
 from launcher.errors import UsageError, nearest
+from launcher.gpu.gpus_file import seen_gpus
 from launcher.job import Resources
 from launcher.job_options.request import JobRequest
 from launcher.scheduler.policy.inventory import impossible
 from launcher.scheduler.policy.model import Machine, Waiting
 from launcher.screens.format import harmless
-from launcher.screens.gpu_users import seen_gpus
 from launcher.store.client import cores_for
 from launcher.store.queue import Store
 from launcher.store.rows import visible_devices

@@ -5,10 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from launcher.errors import MachineError
-from launcher.gpu.recording import record
 from launcher.gpu.snapshot import GpuSnapshot
 
 POLL_S = 1.0  # between two looks; the driver is asked no more often
@@ -143,41 +141,27 @@ def unused_by_others(gpu: GpuSnapshot, ours: Container[int] = ()) -> bool:
     return None in used or gpu.used - sum(filter(None, used)) <= DRIVER_BYTES
 
 
-def watch(
-    look: Callable[[], Sequence[GpuSnapshot]],
-    file: Path | None,
-    looks: int,
-    *,
-    patience_s: float = PATIENCE_S,
+def look_once(
+    look: Callable[[], Sequence[GpuSnapshot]], *, patience_s: float = PATIENCE_S
 ) -> tuple[GpuSnapshot, ...]:
-    """Look so many times and return what was seen last.
+    """Look at the GPUs.
 
     Args:
         look: asks the driver.
-        file: where each look is recorded, if anywhere.
-        looks: at least one.
-        patience_s: how long the driver may take for one.
+        patience_s: how long the driver may take.
 
     Raises:
         MachineError: the driver does not answer.
     """
     seen = threading.Event()
     lookout = Lookout(look, seen.set)  # a driver that hangs cannot be interrupted
-    gpus: tuple[GpuSnapshot, ...] = ()
-    for number in range(looks):
-        if number:
-            seen.clear()
-            time.sleep(POLL_S)
-        lookout.ask()
-        answered = seen.wait(patience_s)
-        if lookout.trouble:
-            raise MachineError(f"the GPUs cannot be looked at: {lookout.trouble}")
-        if not answered or (sight := lookout.sight()) is None:
-            raise MachineError(
-                f"the GPUs' driver has not answered for {patience_s:.3g} s; "
-                "nvidia-smi and the kernel's log (dmesg) may say why"
-            )
-        gpus = sight.gpus
-        if file is not None:
-            record(file, gpus)
-    return gpus
+    lookout.ask()
+    answered = seen.wait(patience_s)
+    if lookout.trouble:
+        raise MachineError(f"the GPUs cannot be looked at: {lookout.trouble}")
+    if not answered or (sight := lookout.sight()) is None:
+        raise MachineError(
+            f"the GPUs' driver has not answered for {patience_s:.3g} s; "
+            "nvidia-smi and the kernel's log (dmesg) may say why"
+        )
+    return sight.gpus

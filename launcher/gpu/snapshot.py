@@ -1,6 +1,36 @@
-"""One GPU at one instant, as a value; who asks the driver is `launcher.gpu.nvml`."""
+"""One GPU at one instant, as a value and as JSON; who asks the driver is `launcher.gpu.nvml`."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from launcher.system.files import Json
+
+_MOST = 1 << 60  # no amount of a GPU comes near
+_NUMBER = int | float
+_KINDS: dict[str, Any] = {  # what a field of a GPU or a process holds where it is reported
+    "uuid": str,
+    "index": int,
+    "name": str,
+    "total": int,
+    "used": int,
+    "mig": int,
+    "fault": str,
+    "warnings": list,
+    "processes": list,
+    "utilisation": _NUMBER,
+    "compute_mode": int,
+    "power_w": _NUMBER,
+    "power_limit_w": _NUMBER,
+    "temperature_c": int,
+    "ecc_uncorrected": int,
+    "driver": str,
+    "pid": int,
+    "user": str,
+    "command": str,
+    "sm": _NUMBER,
+}
+_TOLD = {"uuid", "index", "name", "total", "fault", "warnings", "driver", "pid"}  # never None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,3 +75,50 @@ class GpuSnapshot:
         """What decides how much and how long a job takes here: model, memory, and driver where it is known."""
         name = f"{self.name}, {self.total >> 20} MiB"
         return f"{name}, driver {self.driver}" if self.driver else name
+
+
+def gpu_record(gpu: GpuSnapshot) -> dict[str, Json]:
+    """Return a GPU for JSON."""
+    record: dict[str, Json] = asdict(gpu)
+    return record
+
+
+def read_gpu(record: object) -> GpuSnapshot:
+    """Return the GPU of a record; what a newer launcher tells beyond that is left out.
+
+    Raises:
+        ValueError: it is none; which field holds what cannot be is said.
+    """
+    values = _checked(record, GpuSnapshot)
+    values["warnings"] = tuple(_texts(values.get("warnings", [])))
+    processes = values.get("processes")
+    try:
+        if processes is not None:
+            held = (GpuProcess(**_checked(process, GpuProcess)) for process in processes)
+            values["processes"] = tuple(held)
+        return GpuSnapshot(**values)
+    except TypeError as error:  # one that must be there is not
+        raise ValueError(str(error)) from None
+
+
+def _checked(record: object, kind: type[GpuSnapshot | GpuProcess]) -> dict[str, Any]:
+    """Return a record's values where each is of its field's kind; unknown ones are left out."""
+    if not isinstance(record, dict):
+        raise ValueError(f"expected an object, got {record!r}")  # noqa: TRY004  # of a file
+    names = {field.name for field in fields(kind)}
+    values = {name: value for name, value in record.items() if name in names}
+    for name, value in values.items():
+        right = isinstance(value, _KINDS[name]) and not isinstance(value, bool)
+        if right and _KINDS[name] in {int, _NUMBER}:
+            least = -_MOST if name == "temperature_c" else 0
+            right = least <= value < _MOST  # and so no NaN, which JSON of Python may hold
+        if not right and (value is not None or name in _TOLD):
+            raise ValueError(f"{name} cannot be {value!r}")
+    return values
+
+
+def _texts(values: Iterable[object]) -> Iterable[str]:
+    for value in values:
+        if not isinstance(value, str):
+            raise ValueError(f"a warning cannot be {value!r}")  # noqa: TRY004  # of a file
+        yield value

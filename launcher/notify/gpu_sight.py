@@ -3,10 +3,9 @@
 import time
 from collections.abc import Callable, Sequence
 
-from launcher.errors import UsageError
+from launcher.gpu.gpus_file import Look, seen_gpus
 from launcher.gpu.monitor import Lookout
 from launcher.gpu.nvml import Nvml
-from launcher.gpu.recording import Look, read_recording
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.system.files import stamp
 from launcher.system.paths import Home
@@ -34,19 +33,13 @@ class GpuSight:
         if now is None or now == self._stamp:
             return None
         self._stamp = now
-        return self._recorded()
+        return seen_gpus(self._home)
 
     def gpus(self) -> tuple[GpuSnapshot, ...]:
         """Return every GPU as it is now; none where that is not known yet: ask again later."""
-        look = self._recorded()
+        look = seen_gpus(self._home)
         if look is not None and look.gpus and abs(time.time() - look.at) <= FRESH_S:
             return look.gpus
         self._lookout.ask()
         sight = self._lookout.sight()
         return () if sight is None else sight.gpus
-
-    def _recorded(self) -> Look | None:
-        try:
-            return read_recording(self._home.gpus)[-1] if self._home.gpus.exists() else None
-        except UsageError:  # a newer launcher wrote it
-            return None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from launcher.gpu.snapshot import GpuSnapshot
+from launcher.gpu.snapshot import GpuSnapshot, read_gpu
 from launcher.states import Outcome, outcome_record, read_outcome
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable, restored, texts
@@ -216,35 +216,16 @@ def _gpus(record: Mapping[str, Any]) -> tuple[GpuSnapshot, ...]:
     """Return the GPUs of a message; one that cannot be understood is left out, for the pilot speaks all the same."""
     gpus = []
     for item in record.get("gpus", ()):
-        with contextlib.suppress(Unreadable, TypeError, AttributeError):
-            gpus.append(_gpu(item))
+        with contextlib.suppress(ValueError):
+            gpus.append(read_gpu(item))
     return tuple(gpus)
 
 
-def _gpu(item: Mapping[str, Any]) -> GpuSnapshot:
-    entry = {**item, "warnings": texts(item.get("warnings", ()), "warnings"), "processes": None}
-    gpu = restored(GpuSnapshot, entry, "a GPU")
-    if not all(_is_amount(getattr(gpu, name)) for name in _AMOUNTS):
-        raise Unreadable("a GPU's memory is no amount")
-    if not all(_is_optional(getattr(gpu, name)) for name in _OPTIONAL):
-        raise Unreadable("a GPU's state is no number")
-    return gpu
-
-
 _MOST = 1 << 60
-_AMOUNTS = ("index", "total")
-_OPTIONAL = (
-    *("used", "mig", "utilisation", "compute_mode"),
-    *("power_w", "power_limit_w", "temperature_c", "ecc_uncorrected"),
-)
 
 
 def _is_amount(value: object) -> bool:
     return type(value) is int and 0 <= value < _MOST
-
-
-def _is_optional(value: float | None) -> bool:
-    return value is None or 0 <= value < _MOST  # NaN is neither
 
 
 def _ended(record: dict[str, Any]) -> Ended:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from launcher import __version__
 from launcher.errors import MachineError, counted
-from launcher.gpu.monitor import watch
+from launcher.gpu.monitor import look_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.pilots.folder import PilotFolder, PilotSpec
@@ -112,7 +112,7 @@ def _gpus(wanted: int, probe: Nvml, visible: str | None) -> tuple[GpuSnapshot, .
         WrongGpus: they are fewer than the pilot asks for, or the driver does not know them.
         MachineError: the driver does not answer.
     """
-    listed = watch(probe.snapshot, None, 1, patience_s=DRIVER_PATIENCE_S)
+    listed = look_once(probe.snapshot, patience_s=DRIVER_PATIENCE_S)
     gpus = resolve(visible, listed)
     if len(gpus) < wanted:
         asked = f"{counted(wanted, 'GPU')} asked for, {len(gpus) or 'none'} given"

@@ -15,7 +15,7 @@ from launcher.backends.settings import HERE, Backends
 from launcher.backends.shape import impossible_there, runs_here, runs_only_here
 from launcher.context import WorkerEnvironment
 from launcher.errors import MachineError
-from launcher.gpu.monitor import Sight, watch
+from launcher.gpu.monitor import Sight, look_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.process_owner import Ours
 from launcher.gpu.reservation_files import reservations_folder
@@ -250,7 +250,7 @@ def read_machine_state(home: Home, store: Store | None, results: Path, now: floa
     ledger = Ledger(home, Ours())
     absent = ""
     try:
-        seen = watch(Nvml().snapshot, None, 1)  # a driver that hangs can be interrupted
+        seen = look_once(Nvml().snapshot)  # a driver that hangs can be interrupted
     except MachineError as error:
         seen, absent = (), str(error)
     if store:

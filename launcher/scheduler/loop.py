@@ -453,7 +453,7 @@ class Scheduler:
         self._attempts.pause(self._requests.paused, result)
         if claims := self._admission.claims():
             result.soon(REFRESH_S)  # their reservations are published again
-        if any(claim.gpus for claim in claims) or self._gpus.settling:
+        if any(claim.gpus for claim in claims):
             result.soon(POLL_S)  # what they take is to be seen
         self._admission.explain(reasons, result)
         return result

@@ -108,10 +108,6 @@ def _claim_of_nobody(job: int, number: int, boot: str) -> Claim:
 
 
 WORKER_STARTING = Reason(code=ReasonCode.WORKER_STARTING, text="its worker is being started")
-MPS_STARTING = Reason(
-    code=ReasonCode.WORKER_STARTING, text="the MPS daemon of its GPU is being started or stopped"
-)
-MPS_AGAIN_S = 0.05  # before it is looked whether that has happened
 STILL_RUNS = (
     "an attempt that the queue has no record of still runs ({}); it starts when that has ended"
 )
@@ -214,10 +210,6 @@ class Launches:
             return None
         if supervisor is None:
             return WORKER_STARTING
-        if self._gpus.mps(start).starting:
-            self._fork_servers.give_back(environment, supervisor)
-            self.again_s = MPS_AGAIN_S
-            return MPS_STARTING
         try:
             claim = self._queue.claim(
                 ready.id,
@@ -320,7 +312,6 @@ class Launches:
             device=claim.device,
             cpus=claim.cpus,
             claim=claim.reservation,
-            mps=self._gpus.mps_folders(claim),
             left=left_for(self._home, claim),
             spec_text=claim.spec_text,
             context_text=claim.context_text,

@@ -5,9 +5,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from launcher.errors import UsageError
+from launcher.gpu.gpus_file import seen_gpus
 from launcher.gpu.process_owner import on_record, owner_of, parent_of
-from launcher.gpu.recording import Look, read_recording
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
@@ -117,14 +116,6 @@ def scheduler_sees(home: Home) -> tuple[tuple[GpuSnapshot, ...], float]:
     """
     look = seen_gpus(home) if scheduler_pid(home) is not None else None
     return ((), 0.0) if look is None else (look.gpus, max(0.0, time.time() - look.at))
-
-
-def seen_gpus(home: Home) -> Look | None:
-    """Return the GPUs as the scheduler last saw them; None: it never did, or its record cannot be read."""
-    try:
-        return read_recording(home.gpus)[-1] if home.gpus.exists() else None
-    except UsageError:  # a newer launcher wrote it
-        return None
 
 
 def labels_of(home: Home) -> dict[str, str]:

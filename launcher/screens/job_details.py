@@ -12,13 +12,13 @@ from statistics import median, quantiles
 from typing import Any
 
 from launcher.errors import counted
+from launcher.gpu.gpus_file import seen_gpus
 from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms, is_exact, numbers_of
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.scheduler.run_turns import turn_of
 from launcher.screens.clusters.pilots_now import ELSEWHERE, places_of
 from launcher.screens.format import folder_of, harmless, iso, local, moment, variables_of
-from launcher.screens.gpu_users import seen_gpus
 from launcher.screens.job_records import job_records, place_record
 from launcher.staging.view import left_by
 from launcher.states import OPEN, State, is_signal

@@ -7,12 +7,13 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from launcher.gpu.gpus_file import seen_gpus
 from launcher.gpu.monitor import Lookout
 from launcher.scheduler.chosen_policy import chosen_discipline, note_of
 from launcher.scheduler.run_turns import screen_order
 from launcher.screens.clusters.pilots_now import ELSEWHERE, Pilots, seen_pilots
 from launcher.screens.format import JobLine, harmless, job_line
-from launcher.screens.gpu_users import FRESH_S, gauges_of, recalled, seen_gpus
+from launcher.screens.gpu_users import FRESH_S, gauges_of, recalled
 from launcher.screens.gpu_view import CURVE, Gauge
 from launcher.screens.host.host_reader import HostReader
 from launcher.screens.screen import (

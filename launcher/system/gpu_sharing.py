@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import UsageError
-from launcher.system.config import Fault, configuration_file, read_configuration, unknown
+from launcher.system.config import (
+    Configuration,
+    Fault,
+    configuration_file,
+    read_configuration,
+    unknown,
+)
 from launcher.units import parse_bytes, parse_seconds
 
 
@@ -18,7 +24,6 @@ class Rules:
     max_per_gpu: int | None = None  # jobs of ours on one GPU at once; None: as many as pays
     idle_s: float = 0.0  # a GPU is taken only when others have not used it for so long
     devices: tuple[str, ...] | None = None  # as CUDA_VISIBLE_DEVICES: which are ours to use
-    mps: bool = False  # jobs that may share a GPU run there through NVIDIA's MPS
 
 
 TABLE = "sharing"
@@ -26,9 +31,19 @@ EXPECTED = {
     "reserve": 'an amount that is left to others on each GPU, such as "2GiB"',
     "max_per_gpu": "a whole number of jobs, at least 1",
     "idle": 'a time without other users after which a GPU is taken, such as "10m"',
-    "mps": "true or false: whether NVIDIA's MPS serves the jobs that share a GPU",
     "devices": 'GPUs that may be used, such as [0, 2] or ["GPU-8f6d…"]',
 }
+
+GONE = {"mps": "jobs that share a GPU take turns there"}  # what the file may still say → what holds
+
+
+def notes(configuration: Configuration) -> tuple[str, ...]:
+    """Return what a file says that nothing comes of any more, with its place."""
+    return tuple(
+        f"note: {configuration.place(TABLE, key)}: {TABLE}.{key} has no effect any more: {what}"
+        for key, what in GONE.items()
+        if (TABLE, key) in configuration.lines
+    )
 
 
 def read_rules(table: object, faults: list[Fault]) -> Rules:
@@ -44,6 +59,8 @@ def read_rules(table: object, faults: list[Fault]) -> Rules:
     values: dict[str, Any] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
+        if name in GONE:
+            continue
         if name not in EXPECTED:
             faults.append(((TABLE, key), unknown(key, f"a key of [{TABLE}]", EXPECTED)))
             continue
@@ -122,16 +139,9 @@ def _devices(value: object) -> tuple[str, ...]:
     return words
 
 
-def _switch(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise UsageError("expected true or false")
-    return value
-
-
 _READ: Mapping[str, Callable[[object], Any]] = {
     "reserve": _size,
     "max_per_gpu": _count,
     "idle": _span,
     "devices": _devices,
-    "mps": _switch,
 }

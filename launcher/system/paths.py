@@ -106,7 +106,6 @@ class Home:
     scheduler.log    what it decided, one line a change
     restarts.json    when helpers restarted it lately
     revival.lock     locked by the helper that restarts it
-    mps/             a folder per GPU that NVIDIA's MPS serves: its pipes and logs
     gpus.json        the GPUs as the scheduler last saw them, while something ran or waited for one
     stop.json        present while the queue is stopped
     policy.json      which policy decides what starts, where it is not launcher's own
@@ -159,10 +158,6 @@ class Home:
     @cached_property
     def gpus(self) -> Path:
         return self.folder / "gpus.json"
-
-    @cached_property
-    def mps(self) -> Path:
-        return self.folder / "mps"
 
     @cached_property
     def policy(self) -> Path:

@@ -24,9 +24,6 @@ class Order:
     number: int
     device: str  # "cpu", or the UUIDs of GPUs with commas between
     cpus: int
-    mps: tuple[str, str] | None = (
-        None  # folders of the pipes and logs of MPS; None: no client of it
-    )
     reservation: int | None = None  # bytes on each GPU; None: no other of ours is there
     left: str = ""  # name of the stage of an earlier attempt, from which this one goes on
 
@@ -43,7 +40,6 @@ def order_text(
     device: str,
     cpus: int,
     claim: int | None = None,
-    mps: tuple[str, str] | None = None,
     left: str = "",
     spec_text: str,
     context_text: str,
@@ -51,7 +47,6 @@ def order_text(
     """Return the order as it is written to spec.json; spec and context are JSON already."""
     head = {"schema": 1, "job": job, "number": number, "device": device, "cpus": cpus}
     head |= {} if claim is None else {"claim": claim}
-    head |= {} if mps is None else {"mps": [*mps]}
     head |= {"left": left} if left else {}
     # spliced, not parsed and printed again: this is done for every attempt
     return f'{json.dumps(head)[:-1]}, "spec": {spec_text}, "context": {context_text}}}\n'
@@ -65,7 +60,6 @@ def read_order(text: bytes) -> Order:
     """
     record = json.loads(text.partition(b"\n")[0])
     claim = record.get("claim") if isinstance(record, dict) else None
-    folders = record.get("mps") if isinstance(record, dict) else None
     left = record.get("left") if isinstance(record, dict) else None
     match record:
         case {
@@ -84,18 +78,10 @@ def read_order(text: bytes) -> Order:
                 number=number,
                 device=device,
                 cpus=cpus,
-                mps=_mps(folders),
                 reservation=claim if type(claim) is int else None,
                 left=left if isinstance(left, str) else "",
             )
     raise ValueError("this is not an order")
-
-
-def _mps(folders: object) -> tuple[str, str] | None:
-    match folders:
-        case [str(pipes), str(logs)]:
-            return pipes, logs
-    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -204,7 +204,6 @@ def _flush() -> None:
 MODEL_FILE = "model_id.txt"
 MOST_CAUSES = 8  # of an error that are looked at
 FAILURE_PATIENCE_S = 60.0  # so long the words of a failure wait for room, and its exception
-MPS = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")  # as CUDA reads them
 # what libraries take for the number of cores that are theirs; what the owner set stays
 THREADS = (OPENMP, MKL, OPENBLAS)
 
@@ -227,8 +226,6 @@ def environment(order: Order, attempt: Attempt) -> dict[str, str]:
         "LAUNCHER_JOB": str(order.job),
         MARK: str(attempt.folder),
     }
-    if order.mps is not None:
-        place |= dict(zip(MPS, order.mps, strict=True))
     if order.reservation is not None:
         place["LAUNCHER_VRAM"] = str(order.reservation)
     owner = order.context.environment

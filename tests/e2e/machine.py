@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from launcher.gpu.gpus_file import seen_gpus
 from launcher.job import Resources
 from launcher.screens.format import why
-from launcher.screens.gpu_users import seen_gpus
 from launcher.states import ENDED
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid, wake

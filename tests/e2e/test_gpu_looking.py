@@ -9,7 +9,6 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from launcher.gpu.recording import Replay
 from launcher.workers.job import Share
 from tests.build import until
 from tests.e2e.machine import HOLDING, Machine, Program, a_machine
@@ -303,20 +302,3 @@ def test_a_job_on_a_gpu_is_watched_from_its_start_on(machine: Machine, gpus: Dev
         "the loss is noticed, or it is too late for that",
     )
     assert machine.state(running.job) == "queued"
-
-
-def test_what_a_machine_said_is_recorded_and_replayed(machine: Machine, gpus: Devices) -> None:
-    card, lost = gpus.add(24 * GIB, used=0), gpus.add(used=0)
-    gpus.hold(card, 1, 3 * GIB)
-    gpus.lose(lost)
-
-    machine.call("gpus", "--record", "looks.jsonl", "--looks", "2")
-
-    replay = Replay(machine.project.folder / "looks.jsonl")
-    assert len(replay.looks) == 2
-    healthy, faulty = replay.snapshot()
-    assert (healthy.uuid, healthy.used, healthy.total) == (card, 3 * GIB, 24 * GIB)
-    assert healthy.processes is not None
-    assert [one.pid for one in healthy.processes] == [1]
-    assert "lost" in faulty.fault
-    assert faulty.used is None

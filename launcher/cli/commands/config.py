@@ -20,7 +20,7 @@ from launcher.notify.settings import configured_notify
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.system.config import Configuration, Fault, read_configuration
 from launcher.system.files import Json
-from launcher.system.gpu_sharing import Rules
+from launcher.system.gpu_sharing import Rules, notes
 from launcher.system.paths import find_home
 from launcher.units import format_bytes, format_seconds
 
@@ -94,6 +94,8 @@ def command(everything: bool, as_json: bool) -> None:
         click.echo(tabbed(value.cells() for value in values))
     else:
         _draw(configuration, values)
+    for note in notes(configuration):
+        click.echo(note, err=True)
 
 
 def _draw(configuration: Configuration, values: Sequence[Value]) -> None:
@@ -137,7 +139,6 @@ def _sharing(configuration: Configuration) -> Iterator[Value]:
         "max_per_gpu": rules.max_per_gpu,
         "idle": format_seconds(rules.idle_s),
         "devices": None if rules.devices is None else [*rules.devices],
-        "mps": rules.mps,
     }
     for key, value in values.items():
         if key in from_file:

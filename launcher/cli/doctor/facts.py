@@ -149,7 +149,6 @@ class Facts:
     driver: Driver = field(default_factory=Driver)
     torch: Torch = field(default_factory=Torch)
     visible: str | None = None  # CUDA_VISIBLE_DEVICES of this shell
-    mps: tuple[str, ...] | None = None  # why MPS cannot serve GPUs; None: nobody asks it to
     order: str | None = None  # CUDA_DEVICE_ORDER likewise
     configuration: str = ""  # where the user's file is; empty: there is none
     faults: str = ""  # what is wrong with it

@@ -19,10 +19,8 @@ from launcher.cli.doctor.gather_backends import see_backends
 from launcher.cli.doctor.gather_gpu import ask_driver, torch_here, try_torch
 from launcher.cli.doctor.gather_notify import see_targets, see_unsent
 from launcher.errors import Error, UsageError
-from launcher.gpu.mps_support import hindrances
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
-from launcher.gpu.snapshot import GpuSnapshot
 from launcher.store.opening import KNOWN_SCHEMA, OLDEST_SQLITE, look_at
 from launcher.system import cgroups
 from launcher.system.config import read_configuration
@@ -65,7 +63,6 @@ def gather(environ: Mapping[str, str], *, unicode: bool, deep: bool = False) -> 
         driver=driver,
         torch=torch,
         visible=owners_environment(environ).get("CUDA_VISIBLE_DEVICES"),
-        mps=_see_mps(environ, driver.gpus, home),
         order=environ.get("CUDA_DEVICE_ORDER"),
         configuration=configuration,
         faults=faults,
@@ -99,17 +96,6 @@ def gather(environ: Mapping[str, str], *, unicode: bool, deep: bool = False) -> 
         terminal=environ.get("TERM", ""),
         unicode=unicode,
     )
-
-
-def _see_mps(
-    environ: Mapping[str, str], gpus: tuple[GpuSnapshot, ...], home: Home | None
-) -> tuple[str, ...] | None:
-    """Return why MPS cannot serve GPUs, None where the owner does not ask for it."""
-    with contextlib.suppress(UsageError):
-        rules = read_configuration(environ).rules
-        if rules is not None and rules.mps and gpus and home is not None:
-            return hindrances(gpus, home.mps, _login())
-    return None
 
 
 def see_configuration(environ: Mapping[str, str]) -> tuple[str, str]:

@@ -12,7 +12,6 @@ from launcher.store.rows import visible_devices
 from launcher.units import format_bytes
 
 DRIVER, CUDA, CARDS, VISIBLE, OTHERS = "driver", "CUDA", "GPUs", "visible GPUs", "other users"
-MPS = "MPS"
 # NVML's compute modes in which a card is not shared as usual
 _PROHIBITED = 2
 _EXCLUSIVE = {1, 3}
@@ -26,8 +25,6 @@ def check_gpus(facts: Facts) -> Iterator[Finding]:
     yield _cuda(driver, facts.torch)
     if driver.gpus:
         yield _cards(driver)
-    if facts.mps is not None:
-        yield _mps(facts.mps)
     yield _visible(facts)
     if driver.gpus:
         yield _others(driver.gpus, facts.user)
@@ -134,16 +131,6 @@ def _cards(driver: Driver) -> Finding:
     if odd:
         return warning(CARDS, "; ".join(odd), "tell it to who looks after the machine")
     return ok(CARDS, summary)
-
-
-def _mps(hindrances: tuple[str, ...]) -> Finding:
-    if not hindrances:
-        return ok(MPS, "[sharing] mps = true: jobs that share a card run on it at once")
-    return warning(
-        MPS,
-        "[sharing] mps = true, and jobs run without it: " + "; ".join(hindrances),
-        "they share cards in turns as long as that is so; mend it, or set mps = false",
-    )
 
 
 def _visible(facts: Facts) -> Finding:

@@ -1,7 +1,7 @@
 """What our attempts have reserved on GPUs and what they take there, as far as that is known."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from launcher.gpu.counted_use import Reservation
@@ -36,7 +36,6 @@ class Ledger:
         self._seen: Sight | None = None
         self._alone: dict[int, int] = {}
         self._shared = SharedTime(home)
-        self.services: Sequence[int] = ()  # pids of daemons of ours that belong to no job
         self._named = False  # the driver knows our processes: what it does not list is not there
 
     def enter(
@@ -82,7 +81,7 @@ class Ledger:
         lone = {pid: job for pid, job in self._alone.items() if job in jobs}
         supervised = jobs - set(lone.values())
         heads = {claim.pid: claim.job for claim in claims if claim.job in supervised}
-        self._ours.heads = dict.fromkeys(self.services, NO_JOB) | heads | lone
+        self._ours.heads = heads | lone
 
     def _of(self, claim: Claim) -> AttemptMemory:
         """Return what is known of an attempt; nothing of one of which only an earlier one was seen."""

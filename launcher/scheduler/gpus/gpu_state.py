@@ -9,19 +9,18 @@ from types import MappingProxyType
 from typing import Any
 
 from launcher.gpu.colleague import Use
+from launcher.gpu.gpus_file import GpusFile
 from launcher.gpu.monitor import Lookout, Sight
-from launcher.gpu.mps import Mps, Service
 from launcher.gpu.process_owner import Ours
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservation_watch import ReservationWatch
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.gpus.gpu_accounting import Ledger
-from launcher.scheduler.gpus.gpus_file import GpusFile
 from launcher.scheduler.gpus.reservation_exchange import Meter, ReservationExchange
 from launcher.scheduler.gpus.sent_limits import SentLimits
 from launcher.scheduler.policy.decide import evacuate
-from launcher.scheduler.policy.model import Machine, Running, Start
+from launcher.scheduler.policy.model import Machine, Running
 from launcher.store.rows import Claim
 from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.gpu_sharing import Rules
@@ -80,7 +79,6 @@ class Accelerators:
         self._home, self._rules, self._absent = home, rules, absent
         self._lookout = Lookout(look, wake, ours=lambda: ours)
         self._ledger = Ledger(home, ours)
-        self._mps = Mps(home.mps)
         self._sight: Sight | None = None
         self._limits = SentLimits(home)
         self.exchange = ReservationExchange(
@@ -123,7 +121,6 @@ class Accelerators:
             alone: pid → job of programs whose supervisors are dead.
             wanted: something runs on a GPU, or waits for one.
         """
-        self._ledger.services = self._mps.pids
         self._ledger.know(claims, alone)
         if not wanted or self._lookout.ask(news=self.exchange.news):
             self.exchange.news = False
@@ -177,28 +174,6 @@ class Accelerators:
             return None if program is None else seconds_since_start(program)
         return None
 
-    def mps(self, start: Start) -> Service:
-        """Return how MPS serves the GPU of a job that is about to start; a daemon is started where that can be.
-
-        A job on several GPUs has none: a daemon serves one, and a program is the client of one.
-        """
-        if not self._rules().mps or not _may_share(start) or self._sight is None:
-            return Service()
-        gpu = next((gpu for gpu in self._sight.gpus if gpu.uuid == start.devices[0]), None)
-        return Service() if gpu is None else self._mps.serve(gpu)
-
-    @property
-    def settling(self) -> bool:
-        """Whether a daemon of MPS is to quit, which nothing will wake us for."""
-        return self._mps.settling
-
-    def mps_folders(self, claim: Claim) -> tuple[str, str] | None:
-        """Return the folders through which an attempt is a client of MPS; None: it is none."""
-        lone = len(claim.gpus) != 1 or claim.exclusive or claim.reservation is None
-        if lone or not self._rules().mps:
-            return None
-        return self._mps.folders(claim.gpus[0])
-
     def machines(self) -> list[str]:
         """Return the fingerprints of this machine's cards, as far as they are known."""
         return [gpu.fingerprint for gpu in (self._sight.gpus if self._sight else ()) if gpu.total]
@@ -214,18 +189,15 @@ class Accelerators:
         if self.exchange.trouble or self._file.trouble:
             self._show()
         self._ledger.know(claims)  # those about to start are ours, too
-        self._mps.keep({uuid for claim in claims for uuid in claim.gpus})
         self._limits.send(claims, self._ledger.vram_limits(claims))
 
     def begin(self) -> None:
         """Clear away what schedulers of our user left that were killed."""
         self.exchange.begin()
-        self._mps.adopt()
 
     def leave(self, claims: Collection[Claim]) -> None:
         """Leave; the reservations of what still runs stay for a successor to take over."""
         self.exchange.leave(claims)
-        self._mps.leave({uuid for claim in claims for uuid in claim.gpus})
 
     def _note_faults(self, gpus: Sequence[GpuSnapshot]) -> None:
         faults = {gpu.uuid: gpu.fault for gpu in gpus if gpu.fault}
@@ -238,10 +210,6 @@ class Accelerators:
 
     def _show(self) -> None:
         self._file.write(self._sight.gpus if self._sight else (), self.exchange.trouble)
-
-
-def _may_share(start: Start) -> bool:
-    return len(start.devices) == 1 and not start.exclusive and start.reservation is not None
 
 
 def accelerators_of(

@@ -95,9 +95,7 @@ def leave(folder: Path, program: str) -> int:
 
 def test_a_squeue_under_way_ends_with_the_scheduler(stub: Stub, tmp_path: Path) -> None:
     # its input ends only when its end is seen to
-    stub(
-        squeue=f"cat; echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; exec sleep 1000"
-    )
+    stub(squeue=f"cat; echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; exec sleep 1000")
     pid = leave(tmp_path, "squeue")
     until(lambda: gone(pid), "squeue has ended")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.recording import gpu_record
+from launcher.gpu.gpus_file import Look, write_look
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job_options.notifications import RunNotify
 from launcher.notify.gpu_sight import GpuSight
@@ -321,8 +321,7 @@ def test_a_job_out_of_memory_for_good_is_told(teller: Teller, store: Store, note
 
 def seen(home: Home, *gpus: GpuSnapshot) -> None:
     """Have the scheduler's file of GPUs say this."""
-    listed: list[Json] = [gpu_record(gpu) for gpu in gpus]
-    write_json(home.gpus, {"schema": 1, "at": time.time(), "gpus": listed, "trouble": ""})
+    write_look(home, Look(at=time.time(), gpus=gpus))
 
 
 def test_a_card_that_failed_is_told(teller: Teller, notes: Path) -> None:

@@ -111,7 +111,7 @@ def test_no_value_in_a_message_makes_more_of_it_than_news(
 @pytest.mark.parametrize(
     "name", ["index", "total", "used", "utilisation", "power_w", "temperature_c"]
 )
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, 10**30], ids=str)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -(10**30), 10**30], ids=str)
 def test_a_gpu_with_an_impossible_number_is_left_out(name: str, value: Any) -> None:
     for news in (HELLO, NEWS[1]):
         record = json.loads(news_line(news))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.gpu.gpus_file import Look, write_look
 from launcher.gpu.monitor import Lookout
-from launcher.gpu.recording import record
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Terms
 from launcher.screens.format import pause_reason
@@ -398,7 +398,7 @@ def test_groups_are_told_with_how_many_of_their_jobs_run(home: Home, store: Stor
 
 
 def test_gpus_are_those_that_the_scheduler_saw_lately(home: Home, store: Store) -> None:
-    record(home.gpus, [a_gpu(0, used=3, utilisation=0.5)], at=NOW - 2)
+    write_look(home, Look(at=NOW - 2, gpus=(a_gpu(0, used=3, utilisation=0.5),)))
     taken = snapshots(home, store)
     assert [gauge.gpu.label for gauge in taken.take().gpus] == ["cuda:0"]
     assert taken.take().busy == {"GPU-0": (0.5, 0.5)}
@@ -423,7 +423,16 @@ def test_where_the_scheduler_does_not_look_the_lookout_does(home: Home, store: S
 def test_the_memory_of_a_job_is_what_it_takes_its_most_and_what_it_asked(
     home: Home, store: Store
 ) -> None:
-    record(home.gpus, [a_gpu(0, used=5, processes=()), a_gpu(1, used=0)], at=NOW)
+    write_look(
+        home,
+        Look(
+            at=NOW,
+            gpus=(
+                a_gpu(0, used=5, processes=()),
+                a_gpu(1, used=0),
+            ),
+        ),
+    )
     (job,) = enqueue(store, a_spec())
     seat = a_seat(device="GPU-0,GPU-1", reservation=8 * GIB)
     assert store.scheduling.claim(job, seat, reason="fits", now=NOW) is not None

@@ -46,7 +46,6 @@ def configured(home: Home, tmp_path: Path) -> Configured:
 SHARED = {
     "sharing.reserve": ("0 B", "default"),
     "sharing.max_per_gpu": ("null", "default"),
-    "sharing.mps": ("false", "default"),
     "sharing.idle": ("0 s", "default"),
     "sharing.devices": ("null", "default"),
 }

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import MachineError
-from launcher.gpu.monitor import watch
+from launcher.gpu.monitor import look_once
 from launcher.gpu.nvml import Nvml
-from launcher.gpu.recording import Replay
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.screens.gpu_view import Gauge, Guest, draw
 from launcher.screens.text_table import width_of
@@ -122,64 +121,12 @@ def test_a_job_whose_supervisor_is_dead_is_listed_without_processes(
     assert [one["job"] for one in gpu["processes"]] == [None]
 
 
-# --- recording
-
-
-def test_what_was_recorded_replays_as_the_machine_said_it(
-    launcher: Launcher, seen: Devices, tmp_path: Path
-) -> None:
-    uuid = seen.add(used=GIB)
-    seen.hold(uuid, 1, 2 * GIB)
-    file = tmp_path / "gpus.jsonl"
-
-    first = launcher("gpus", "--record", str(file))
-    seen.lose(uuid)
-    launcher("gpus", "--record", str(file))
-
-    assert (first.code, first.err) == (0, f"recorded 1 look in {file}\n")
-    replay = Replay(file)
-    assert [replay.snapshot()[0].used for _ in range(2)] == [3 * GIB, None]
-    assert replay.snapshot()[0].fault == "does not answer: GPU is lost"
-
-
-def test_several_looks_are_recorded_one_after_the_other(
-    launcher: Launcher, seen: Devices, tmp_path: Path
-) -> None:
-    seen.add()
-    file = tmp_path / "gpus.jsonl"
-
-    assert launcher("gpus", "--record", str(file), "--looks", "2").code == 0
-
-    first, second = Replay(file).looks
-    assert second.at - first.at >= 1
-
-
-def test_nothing_is_added_to_a_file_that_is_no_recording(
-    launcher: Launcher, seen: Devices, tmp_path: Path
-) -> None:
-    file = tmp_path / "task.yaml"
-    file.write_text("train: xception\n")
-
-    answer = launcher("gpus", "--record", str(file))
-
-    assert answer.code == 2
-    assert f"{file}:1: no look at GPUs" in answer.err
-    assert file.read_text() == "train: xception\n"
-
-
-def test_looks_without_a_file_are_refused(launcher: Launcher, seen: Devices) -> None:
-    answer = launcher("gpus", "--looks", "3")
-
-    assert answer.code == 2
-    assert "launcher gpus --record FILE --looks N" in answer.err
-
-
 def test_a_driver_that_hangs_is_left_and_told(seen: Devices) -> None:
     seen.add()
     seen.hang()
 
     with pytest.raises(MachineError, match=r"has not answered for 0\.05 s"):
-        watch(Nvml().snapshot, None, 1, patience_s=0.05)
+        look_once(Nvml().snapshot, patience_s=0.05)
 
     seen.hang(on=False)
 

@@ -1,0 +1,85 @@
+"""gpus.json: what the scheduler saw last of the GPUs, for screens, which never ask the driver while it lives."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from launcher.gpu.snapshot import GpuSnapshot, gpu_record, read_gpu
+from launcher.system.files import Json, read_json, write_json
+from launcher.system.paths import Home
+
+SHOW_EVERY_S = 2.0  # screens may show the GPUs so late
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """Every GPU of a machine at one moment."""
+
+    at: float  # seconds since 1970
+    gpus: tuple[GpuSnapshot, ...]
+    trouble: str = ""  # why other users' schedulers and ours cannot know each other's reservations
+
+
+class GpusFile:
+    """The file as the scheduler writes it, now and then."""
+
+    def __init__(self, home: Home) -> None:
+        """Begin without having written it."""
+        self._home = home
+        self._at = 0.0  # when it was written, monotonic
+        self.trouble = ""  # that it states
+
+    def write_soon(self) -> None:
+        """Write it at the next chance, however new it is: a GPU has failed, or works again."""
+        self._at = 0.0
+
+    def write(self, gpus: Sequence[GpuSnapshot], trouble: str) -> None:
+        """Write what was seen where that is due; a full disk stops nothing.
+
+        Args:
+            gpus: at the newest look; none: there was none yet.
+            trouble: why others cannot know what we reserve; empty: they can.
+        """
+        if not gpus and not trouble and not self.trouble:
+            return
+        late = time.monotonic() >= self._at + SHOW_EVERY_S
+        if not late and trouble == self.trouble:
+            return
+        self._at, self.trouble = time.monotonic(), trouble
+        try:
+            write_look(self._home, Look(at=time.time(), gpus=tuple(gpus), trouble=trouble))
+        except OSError as error:
+            logger.warning("gpus.json trouble=%r", str(error))
+
+
+def write_look(home: Home, look: Look) -> None:
+    """Write the file.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    gpus: list[Json] = [gpu_record(gpu) for gpu in look.gpus]
+    record: dict[str, Json] = {"schema": 1, "at": look.at, "gpus": gpus, "trouble": look.trouble}
+    write_json(home.gpus, record, mode=0o600, durable=False)
+
+
+def seen_gpus(home: Home) -> Look | None:
+    """Return the GPUs as the scheduler last saw them; None: it never did, or a newer launcher wrote it down."""
+    try:
+        record = read_json(home.gpus)
+    except OSError:
+        return None
+    match record:
+        case {"schema": 1, "at": int() | float() as at, "gpus": list(gpus), **more}:
+            trouble = more.get("trouble")
+            try:
+                seen = tuple(map(read_gpu, gpus))
+            except ValueError:
+                return None
+            return Look(
+                at=float(at), gpus=seen, trouble=trouble if isinstance(trouble, str) else ""
+            )
+    return None
