@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from launcher.errors import Error
 from launcher.notify.service import Service, serve
 from launcher.system.error_log import set_long_log_aside
 from launcher.system.paths import Home
-from launcher.system.processes import live_in, lock
+from launcher.system.processes import StopEvent, live_in, lock
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     lives = live_in(home.folder)
     set_long_log_aside(home.notify_log, LOG_BYTES)
-    leaving = threading.Event()
+    leaving = StopEvent()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: leaving.set())
     logger.info("notify pid=%d", os.getpid())

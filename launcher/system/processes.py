@@ -3,6 +3,7 @@
 They belong together as descendants, by session, or by marks in the environment.
 """
 
+import _thread
 import contextlib
 import ctypes
 import fcntl
@@ -11,6 +12,7 @@ import os
 import signal
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -512,3 +514,28 @@ def answer(argv: Sequence[str], patience_s: float) -> str:
     except OSError as error:
         return error.strerror or str(error)
     return done.stdout or done.stderr
+
+
+class StopEvent(threading.Event):
+    """An event that a signal handler may set.
+
+    A handler runs in the main thread, between two of its instructions, and so it may be within `wait`: there it would
+    wait for ever for the lock that its own thread holds.
+    """
+
+    def __init__(self) -> None:
+        """Begin unset."""
+        super().__init__()
+        self._asked = False
+
+    def is_set(self) -> bool:
+        """Tell whether it was set, at once."""
+        return self._asked
+
+    def set(self) -> None:
+        """Set it; who waits is woken by another thread."""
+        self._asked = True
+        try:
+            _thread.start_new_thread(super().set, ())
+        except RuntimeError:  # no thread can be started
+            super().set()

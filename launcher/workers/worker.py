@@ -36,7 +36,7 @@ from launcher.staging.view import NotWritable, Wanted, inside, make
 from launcher.system.environment import SITE, placed_environment, with_site
 from launcher.system.files import ABSENT, Json, when_there_is_room, write_atomic, write_json
 from launcher.system.paths import Attempt
-from launcher.system.processes import MARK
+from launcher.system.processes import MARK, StopEvent
 from launcher.workers.exit_outcome import read_error
 from launcher.workers.job import Job, Share, refuse_given_up
 from launcher.workers.order import Order
@@ -259,7 +259,7 @@ def work(order: Order, attempt: Attempt, *, device: str, gpus: int = 1) -> int:
         device: "cpu" or "cuda:0".
         gpus: how many cards are the job's, from cuda:0 on.
     """
-    spec, stop = order.spec, threading.Event()
+    spec, stop = order.spec, StopEvent()
     for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
         signal.signal(number, NotInherited(lambda *_: stop.set()))
     for number in (signal.SIGPIPE, signal.SIGXFSZ):

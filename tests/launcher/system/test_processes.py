@@ -305,3 +305,27 @@ def test_a_program_that_is_stopped_while_it_starts_another_stands_still_and_goes
     go_on(both())
     assert parent.stdout.readline() == "spawned\n"
     os.close(writer)
+
+
+OFTEN = """
+import os, random, signal, threading, time
+from launcher.system.processes import StopEvent
+
+def strike():
+    time.sleep(random.random() / 1000)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+for _ in range(200):
+    stop = StopEvent()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    striker = threading.Thread(target=strike)
+    striker.start()
+    while not stop.wait(0):
+        pass
+    assert stop.is_set()
+    striker.join()
+"""
+
+
+def test_a_handler_may_set_an_event_for_which_the_thread_that_it_interrupts_waits() -> None:
+    subprocess.run([sys.executable, "-c", OFTEN], check=True, timeout=60)
