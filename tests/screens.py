@@ -2,8 +2,7 @@
 
 from datetime import datetime
 
-from launcher.gpu.resources import ForeignReservation
-from launcher.gpu.snapshot import GpuProcess
+from launcher.gpu.snapshot import ForeignReservation, GpuProcess
 from launcher.screens.format import JobLine
 from launcher.screens.gpu_view import Gauge, Guest
 from launcher.screens.host.host_facts import Disk, Host

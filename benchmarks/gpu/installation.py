@@ -13,7 +13,7 @@ import pynvml
 
 from benchmarks.gpu.bench import GIB, ROOT
 from benchmarks.gpu.report import Value
-from launcher.gpu.nvml_device import why
+from launcher.gpu.nvml import why
 
 GROUP = "launcher.kinds"
 FACTS = """

@@ -1,18 +1,21 @@
 """What an engine is asked: to start pilots, to say what became of them, to end them, to show their logs.
 
 Whatever can go wrong twice stands in the files between scheduler and pilot (`launcher.pilots`); an engine is never
-asked about a job, never trusted to know how one ended, and where it does not answer, nothing is known.
+asked about a job, never trusted to know how one ended, and where it does not answer, nothing is known. A new kind of
+engine is a module of this room and a line of `_MODULES`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib import import_module
 from types import MappingProxyType
 from typing import Protocol
 
 from launcher.backends.settings import BackendSettings
 from launcher.errors import MachineError
 from launcher.pilots.folder import PilotFolder, PilotSpec
+from launcher.system.paths import Home
 
 NOWHERE: Mapping[str, str] = MappingProxyType({})
 
@@ -116,3 +119,19 @@ class Backend(Protocol):
         Raises:
             EngineError: it does not answer.
         """
+
+
+Maker = Callable[[BackendSettings, Home], Backend]
+
+_MODULES = {
+    "local": "local",
+    "slurm": "slurm",
+    "ray": "ray",
+}  # imported when a backend of the kind is used
+
+
+def backend_of(settings: BackendSettings, home: Home) -> Backend:
+    """Return the engine of a table of config.toml; its module has a function `make`."""
+    module = import_module(f"launcher.backends.{_MODULES[settings.kind]}")
+    make: Maker = module.make
+    return make(settings, home)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from launcher.backends.pilot_processes import kill_all, pids_of
+from launcher.backends.local import kill_all, pids_of
 from launcher.pilots.folder import PilotFolder
 from launcher.system.processes import Identity, alive, identity
 

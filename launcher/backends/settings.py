@@ -7,16 +7,20 @@ kind = "slurm"                    # or "local", "ray"
 cpus = 8                          # of each pilot
 gpus = 2
 pilots = 4                        # most at once
+
+From them come where a job may run, which jobs a pilot can hold at all, and paths as the nodes see them.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from launcher.errors import UsageError
+from launcher.job import Resources, Terms
 from launcher.system.config import Fault, absolute, read_configuration, unknown
-from launcher.units import parse_bytes, parse_seconds
+from launcher.units import format_bytes, format_seconds, parse_bytes, parse_seconds
 
 TABLE = "backends"
 HERE = "local"  # this machine, without pilots: always there
@@ -271,3 +275,86 @@ _READ: Mapping[str, tuple[str, str, Callable[[object], Any]]] = {
     "address": ("address", 'a text, such as "10.0.0.1:6379"', _text),
     "resources": ("resources", "a table such as { worker = 1 }", _amounts),
 }
+
+
+def placed_terms(terms: Terms, backends: Backends) -> Terms:
+    """Return terms that say where a job runs, unless that is here alone by default.
+
+    Raises:
+        UsageError: they name an unknown backend.
+    """
+    if terms.on:
+        read_on([*terms.on], backends)
+        return terms
+    return terms if backends.default == (HERE,) else replace(terms, on=backends.default)
+
+
+def runs_here(terms: Terms) -> bool:
+    """Tell whether a job may run on this machine."""
+    return not terms.on or HERE in terms.on
+
+
+def runs_only_here(terms: Terms) -> bool:
+    """Tell whether a job may run nowhere else."""
+    return not terms.on or terms.on == (HERE,)
+
+
+def impossible_there(asked: Resources, terms: Terms, backends: Backends) -> str:
+    """Return why no pilot of a job's backends can ever hold it, '' where one can, or it may run here."""
+    reasons = [
+        never_fits(asked, terms.time_limit_s, backends.by_name[name])
+        for name in terms.on
+        if name in backends.by_name
+    ]
+    return "" if runs_here(terms) or not all(reasons) else "; ".join(reasons)
+
+
+def never_fits(asked: Resources, limit: float | None, settings: BackendSettings) -> str:
+    """Return why no pilot of a backend can ever hold a job, '' where one can; says what to change."""
+    table = f"[backends.{settings.name}]"
+    if asked.cpus > settings.cpus:
+        return (
+            f"needs {asked.cpus} cores, and a pilot of {settings.name} has {settings.cpus}; "
+            f"raise `cpus` in {table}"
+        )
+    gpus = asked.gpus if asked.works_on_gpu(there=settings.gpus > 0) else 0
+    if gpus > settings.gpus:
+        return (
+            f"needs {gpus} GPU{'s' * (gpus > 1)}, and a pilot of {settings.name} has {settings.gpus}; "
+            f"raise `gpus` in {table}"
+        )
+    if asked.ram is not None and settings.memory is not None and asked.ram > settings.memory:
+        return (
+            f"needs {format_bytes(asked.ram)} of memory, and a pilot of {settings.name} has "
+            f"{format_bytes(settings.memory)}; raise `memory` in {table}"
+        )
+    if limit is not None and settings.time_s is not None and limit >= settings.time_s:
+        return (
+            f"may run for {format_seconds(limit)}, and a pilot of {settings.name} is there for "
+            f"{format_seconds(settings.time_s)}; raise `time` in {table}, or lower its time limit"
+        )
+    return ""
+
+
+def slots(asked: Resources, settings: BackendSettings) -> int:
+    """Return how many such jobs one pilot runs at once, at least; 1 where one of its GPUs is needed."""
+    by_cpus = settings.cpus // max(1, asked.cpus)
+    if asked.ram and settings.memory:
+        by_cpus = min(by_cpus, settings.memory // asked.ram)
+    if asked.works_on_gpu(there=settings.gpus > 0) and settings.gpus:
+        by_cpus = min(by_cpus, settings.gpus // max(1, asked.gpus))
+    return max(1, by_cpus)
+
+
+def path_on_node(settings: BackendSettings, path: Path | str) -> str:
+    """Return where nodes see a path: by the longest entry of `paths` that it lies in, else as it is here."""
+    here = PurePosixPath(path)
+    for prefix, there in sorted(settings.paths.items(), key=lambda entry: -len(entry[0])):
+        if here.is_relative_to(prefix):
+            return str(PurePosixPath(there) / here.relative_to(prefix))
+    return str(here)
+
+
+def interpreter_on_node(settings: BackendSettings) -> str:
+    """Return the interpreter that a pilot runs in: that of the configuration, else ours."""
+    return settings.python or path_on_node(settings, sys.executable)

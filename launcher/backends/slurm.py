@@ -1,16 +1,18 @@
 """Pilots as jobs of Slurm, by its own programs: sbatch, squeue, sinfo and scancel.
 
-A pilot is known by its token, which is its job's name. Where a program fails, hangs or prints what is not
-understood, nothing is known, and nothing is taken for gone.
+A pilot is known by its token, which is its job's name. Where a program fails, hangs or prints what is not understood,
+nothing is known, and nothing is taken for gone. What a refusal of sbatch means stands here, too.
 """
 
+import math
 import os
+import re
+import shlex
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.backends.node_paths import path_on_node
 from launcher.backends.protocol import (
     NOWHERE,
     Cause,
@@ -20,17 +22,7 @@ from launcher.backends.protocol import (
     Refused,
     Stage,
 )
-from launcher.backends.sbatch import (
-    Batch,
-    arguments,
-    batches,
-    estimated_start,
-    for_good,
-    names_partition,
-    script,
-    submission,
-)
-from launcher.backends.settings import BackendSettings
+from launcher.backends.settings import BackendSettings, interpreter_on_node, path_on_node
 from launcher.backends.slurm_commands import Answer, SlurmCommands
 from launcher.backends.slurm_states import (
     FORMAT,
@@ -46,10 +38,138 @@ from launcher.backends.slurm_states import (
     silent_nodes,
     unsure_nodes,
 )
-from launcher.pilots.folder import PilotFolder, PilotSpec
+from launcher.pilots.folder import PilotFolder, PilotSpec, Shape
+from launcher.system.environment import prologue_lines
 from launcher.system.files import last_lines
 from launcher.system.paths import Home
 from launcher.system.text import harmless
+
+MIB = 1 << 20
+WARNING_S = 120  # so long before its end a pilot is told, in which trainings save
+# what Slurm will say again however often it is asked, until somebody changes a configuration
+_FOR_GOOD = re.compile(
+    r"invalid|unrecognized option|node configuration is not available|can ?not be satisfied"
+    r"|not permitted|permission denied|more processors requested",
+    re.IGNORECASE,
+)
+_PARTITION = re.compile(r"invalid partition", re.IGNORECASE)
+_START = re.compile(r"\bto start at (?P<at>[0-9]{9,11})\b")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Pilots that are submitted with one call: one alone, or the elements of an array."""
+
+    name: str  # of Slurm's job
+    shape: Shape
+    folder: Path  # the pilot's, or the one above those of all
+    elements: tuple[int, ...] = ()
+
+
+def batches(pilots: Iterable[tuple[PilotFolder, PilotSpec]]) -> list[Batch]:
+    """Return how pilots are submitted: those with names such as `launcher-ab_17` together, by arrays."""
+    alone: list[Batch] = []
+    arrays: dict[tuple[str, Shape, Path], list[int]] = {}
+    for folder, spec in pilots:
+        name, index = name_and_index(folder.token)
+        if index:
+            arrays.setdefault((name, spec.shape, folder.folder.parent), []).append(int(index))
+        else:
+            alone.append(Batch(name=name, shape=spec.shape, folder=folder.folder))
+    return alone + [
+        Batch(name=name, shape=shape, folder=parent, elements=tuple(sorted(elements)))
+        for (name, shape, parent), elements in arrays.items()
+    ]
+
+
+def arguments(settings: BackendSettings, shape: Shape) -> list[str]:
+    """Return what is asked of Slurm for a pilot of a shape; the site's own options come first, ours count."""
+    named = {
+        "partition": settings.partition,
+        "account": settings.account,
+        "qos": settings.qos,
+        "constraint": settings.constraint,
+        "reservation": settings.reservation,
+        "gres": _gres(settings, shape),
+        "mem": "" if shape.memory is None else f"{math.ceil(shape.memory / MIB)}M",
+        "time": "" if shape.time_s is None else str(_minutes(shape.time_s)),
+        "cpus-per-task": str(shape.cpus),
+        "nodes": "1",
+        "ntasks": "1",
+        # a pilot that is gone is replaced by another one, never run twice
+        "signal": f"B:USR1@{_warning_s(shape)}",
+        # limits of a login node are not those of a node
+        "propagate": "NONE",
+        "export": "ALL",  # of an environment that holds next to nothing
+    }
+    words = [f"--{name}={value}" for name, value in named.items() if value]
+    return [*settings.options, *words, "--no-requeue", *["--exclusive"] * settings.exclusive]
+
+
+def submission(settings: BackendSettings, batch: Batch) -> list[str]:
+    """Return the arguments of sbatch for pilots whose folders are made; the script is its input."""
+    folder = path_on_node(settings, batch.folder)
+    escaped = folder.replace("%", "%%")
+    if batch.elements:
+        log = f"{escaped}/{batch.name}_%a/{PilotFolder(batch.folder).log.name}"
+        array = [f"--array={ranges(batch.elements)}"]
+    else:
+        log, array = f"{escaped}/{PilotFolder(batch.folder).log.name}", []
+    words = ["--parsable", f"--job-name={batch.name}", f"--chdir={folder}", "--open-mode=append"]
+    return [*arguments(settings, batch.shape), *words, f"--output={log}", *array]
+
+
+def script(settings: BackendSettings, batch: Batch) -> str:
+    """Return the script of a pilot, which becomes the pilot: Slurm's signals reach it, not a shell."""
+    folder = shlex.quote(path_on_node(settings, batch.folder))
+    if batch.elements:
+        folder = f'{folder}/{shlex.quote(batch.name)}_"$SLURM_ARRAY_TASK_ID"'
+    # `module` and conda are defined by what a login shell reads
+    shell = "#!/bin/bash -l" if settings.prologue else "#!/bin/bash"
+    start = [*settings.wrap, interpreter_on_node(settings), "-P", "-m", "launcher.pilots"]
+    lines = [
+        shell,
+        # an administrator may requeue what we asked not to: its attempts have been given up by then
+        '[ "${SLURM_RESTART_COUNT:-0}" = 0 ] || exit 0',
+        *prologue_lines(settings.prologue),
+        f"exec {shlex.join(start)} {folder}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def for_good(complaint: str) -> bool:
+    """Tell whether Slurm will refuse such a pilot again until a configuration changes."""
+    return _FOR_GOOD.search(complaint) is not None
+
+
+def names_partition(complaint: str) -> bool:
+    """Tell whether Slurm knows no such partition."""
+    return _PARTITION.search(complaint) is not None
+
+
+def estimated_start(printed: str) -> float | None:
+    """Return when `sbatch --test-only` expects the start, in seconds since 1970."""
+    match = _START.search(printed)
+    return None if match is None else float(match["at"])
+
+
+def _gres(settings: BackendSettings, shape: Shape) -> str:
+    if not shape.gpus:
+        return ""
+    kind = f"{settings.gpu_type}:" if settings.gpu_type else ""
+    return f"gpu:{kind}{shape.gpus}"
+
+
+def _minutes(time_s: float) -> int:
+    return max(1, math.ceil(time_s / 60))
+
+
+def _warning_s(shape: Shape) -> int:
+    """Return how long before its end a pilot is told: of a short one, a quarter of its time at most."""
+    if shape.time_s is None:
+        return WARNING_S
+    return min(WARNING_S, 15 * _minutes(shape.time_s))
+
 
 LOG_LINES = 20
 # longer than a kernel takes as one argument, 128 KiB; all jobs of the user are read then

@@ -1,4 +1,4 @@
-"""What squeue and sinfo print, read: which pilot is where, and why.
+"""What squeue and sinfo print, read: which pilot is where, and why; and what a person types to see and to end pilots.
 
 Pilots are known by their names, never by Slurm's numbers: a controller that crashes gives those out again.
 """
@@ -204,3 +204,11 @@ def ranges(numbers: Iterable[int]) -> str:
         else:
             spans.append((number, number))
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
+
+
+def commands_by_hand(kind: str, tokens: Iterable[str]) -> tuple[str, ...]:
+    """Return command lines: what lists these pilots, then what ends them; nothing where an engine has none."""
+    if kind != "slurm":
+        return ()
+    names = ",".join(dict.fromkeys(name_and_index(token)[0] for token in tokens))
+    return f"squeue --me --name={names}", f"scancel --me --name={names}"

@@ -4,8 +4,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from launcher.backends.protocol import EngineError
-from launcher.backends.registry import backend_of
+from launcher.backends.protocol import EngineError, backend_of
 from launcher.backends.settings import BackendSettings
 from launcher.planning.pilot_preview import Answer
 from launcher.scheduler.remote.pilot_records import new_token, pilot_spec

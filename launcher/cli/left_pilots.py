@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from launcher.backends.by_hand import commands_by_hand
+from launcher.backends.slurm_states import commands_by_hand
 from launcher.errors import counted
 from launcher.scheduler.remote.pilot_records import PilotRecords
 from launcher.scheduler.remote.pilot_rules import OVER

@@ -3,8 +3,7 @@
 import os
 from collections.abc import Iterable
 
-from launcher.backends.settings import Backends
-from launcher.backends.shape import impossible_there, runs_only_here
+from launcher.backends.settings import Backends, impossible_there, runs_only_here
 from launcher.errors import UsageError, nearest
 from launcher.gpu.gpus_file import seen_gpus
 from launcher.job import Resources

@@ -6,8 +6,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.backends.settings import Backends, configured_backends
-from launcher.backends.shape import impossible_there, placed_terms, runs_only_here
+from launcher.backends.settings import (
+    Backends,
+    configured_backends,
+    impossible_there,
+    placed_terms,
+    runs_only_here,
+)
 from launcher.errors import MachineError, UsageError, counted
 from launcher.functions.checks import check_groups, check_possible
 from launcher.planning.first_wave import (

@@ -7,8 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from launcher.backends.settings import HERE, Backends, configured_backends
-from launcher.backends.shape import placed_terms, runs_only_here
+from launcher.backends.settings import (
+    HERE,
+    Backends,
+    configured_backends,
+    placed_terms,
+    runs_only_here,
+)
 from launcher.context import Context
 from launcher.errors import UsageError
 from launcher.functions.calls import Call, write_calls

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.backends.settings import configured_backends
-from launcher.backends.shape import placed_terms
+from launcher.backends.settings import configured_backends, placed_terms
 from launcher.errors import TaskFileError, UsageError
 from launcher.store.client import context_to_store, lift_stop, open_queue, set_off
 

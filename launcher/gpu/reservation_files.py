@@ -11,24 +11,227 @@ does not count, and of each user only the newest few files do.
 Anybody can make a hundred thousand files with fitting names, of other users' uids too. Whose a file is does not change
 as long as its name and inode stay, so it is asked once, and a few times more in case that an inode was used again. A
 user's files beyond the newest few are passed over likewise: a publisher that writes again makes a new inode.
+
+When another scheduler replaces or removes its file, the kernel tells (inotify). Where it does not, as on some network file systems or where a user has no watch left, there is no descriptor,
+and the folder is looked at once a second as before.
 """
 
 import contextlib
+import ctypes
 import hashlib
+import json
 import os
 import pwd
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterable, Mapping
+import struct
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
-from launcher.gpu.colleague import Use
-from launcher.gpu.publication import MOST_BYTES, Publication, parse
+from launcher.gpu.colleague import Use, Wish, read_use, read_wish
 from launcher.system.config import absolute
-from launcher.system.processes import alive
+from launcher.system.files import Json
+from launcher.system.processes import Identity, alive, boot_id
+
+MOST_BYTES = 64 << 10  # of a file
+MOST_RESERVATIONS = 256  # of a file; and how many others it names
+MOST_MEASUREMENTS = 8  # of a GPU
+_DEVICE = re.compile(r"[!-~]{1,96}")
+_LARGEST = 1 << 62  # bytes, or seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """What one scheduler has reserved, as its file states."""
+
+    serial: str  # of this version of the file
+    at: float  # on the clock that all processes of the machine share
+    seen: Mapping[str, str]  # file → serial: what its publisher had counted just before
+    settled: Mapping[str, int]  # resource → amount: always counts
+    fresh: Mapping[str, int]  # resource → amount: new in this version
+    user: str = ""  # who owns the file
+    within: frozenset[str] = frozenset()  # its publisher's control groups; empty: unknown
+    home: str = ""  # the hash of its publisher's home; empty: it is of an earlier version
+    # GPU → (when its use was measured, what of `settled` counts for who has looked since), the oldest first
+    measured: Mapping[str, tuple[tuple[float, int], ...]] = field(default_factory=dict)
+    wish: Wish | None = None  # what its publisher waits for; None: nothing
+    use: Use | None = (
+        None  # by its publisher's home until `at`; None: an earlier version's, or unknown
+    )
+    heads: tuple[Identity, ...] = ()  # processes of its user for whose jobs it reserves
+    odd: str = ""  # what of the file cannot be, and does not count
+
+    def held(self, device: str, looked_at: float | None = None) -> int:
+        """Return what is promised of a resource and not new; of a GPU's memory, what is not in use.
+
+        Args:
+            device: the resource.
+            looked_at: when the reader last looked at the GPUs; None: unknown.
+        """
+        amount = self.settled.get(device, 0)
+        if looked_at is None:
+            return amount
+        since = [held for at, held in self.measured.get(device, ()) if at <= looked_at]
+        return min(amount, since[-1]) if since else amount
+
+
+def parse(name: str, data: bytes, user: str = "") -> Publication | None:
+    """Read what a file tells; None: it was written before the machine was last started.
+
+    Raises:
+        ValueError, RecursionError: it is not what a scheduler publishes under this name.
+    """
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"it is larger than {MOST_BYTES} bytes")
+    match json.loads(data):
+        case {
+            "schema": 1,
+            "name": str(own),
+            "boot": str(boot),
+            "at": int() | float() as at,
+            "serial": str(serial),
+            "seen": dict(seen),
+            "promises": list(promises),
+            **more,
+        } if own == name and 0 <= at <= _LARGEST and len(promises) <= MOST_RESERVATIONS:
+            pass  # (a hard link to an older version bears another name)
+        case _:
+            raise ValueError("it is not what a scheduler publishes under this name")
+    if boot != boot_id():
+        return None
+    settled, fresh = Counter[str](), Counter[str]()
+    for promise in promises:
+        match promise:
+            case [str(device), int(held), int(new)] if _DEVICE.fullmatch(device) and (
+                0 <= held <= _LARGEST and 0 <= new <= _LARGEST
+            ):
+                settled[device] += held
+                fresh[device] += new
+            case _:
+                raise ValueError("it tells a promise that cannot be")
+    home, within = more.get("home"), more.get("within")
+    wish, use = read_wish(more.get("wish")), read_use(more.get("use"))
+    measured = _read_measured(more.get("measured"))
+    odd = [
+        name
+        for name, value in (("wish", wish), ("use", use), ("measured", measured))
+        if value is None and more.get(name) is not None
+    ]
+    return Publication(
+        serial=serial,
+        at=at,
+        seen=seen,
+        settled=settled,
+        fresh=fresh,
+        user=user,
+        within=frozenset(
+            name for name in (within if isinstance(within, list) else ()) if isinstance(name, str)
+        ),
+        home=home if isinstance(home, str) else "",
+        measured=measured or {},
+        wish=wish,
+        use=use,
+        heads=_read_heads(more.get("heads"), boot),
+        odd=f"its {', '.join(odd)} cannot be, and does not count" if odd else "",
+    )
+
+
+def _read_heads(record: object, boot: str) -> tuple[Identity, ...]:
+    """Return the processes that a file names; what cannot be one is left out."""
+    heads = []
+    for entry in record[:MOST_RESERVATIONS] if isinstance(record, list) else []:
+        match entry:
+            case [int(pid), int(ticks), int(namespace)] if 0 < pid < 1 << 31:
+                who = Identity(pid=pid, start_ticks=ticks, boot=boot, namespace=namespace)
+                heads.append(who)
+    return tuple(heads)
+
+
+def _read_measured(record: object) -> dict[str, tuple[tuple[float, int], ...]] | None:
+    """Return what a file tells of measurements; None: that cannot be."""
+    if not isinstance(record, dict) or len(record) > MOST_RESERVATIONS:
+        return None
+    measured = {}
+    for device, entries in record.items():
+        pairs: list[tuple[float, int]] = []
+        for entry in entries if isinstance(entries, list) else [None]:
+            match entry:
+                case [int() | float() as at, int(amount)] if (
+                    0 <= at <= _LARGEST and 0 <= amount <= _LARGEST
+                ):
+                    pairs.append((float(at), amount))
+                case _:
+                    return None
+        if any(before[0] > after[0] for before, after in pairwise(pairs)):
+            return None
+        measured[str(device)] = tuple(pairs[-MOST_MEASUREMENTS:])
+    return measured
+
+
+def write_publication(folder: Path, name: str, publication: Publication) -> None:
+    """Replace our file so that others read the old one or the new one; nothing is synced.
+
+    Raises:
+        OSError: it cannot be written, and the old one is as it was.
+        ValueError: others would not count it.
+    """
+    record: dict[str, Json] = {
+        "schema": 1,
+        "name": name,
+        "boot": boot_id(),
+        "at": publication.at,
+        "serial": publication.serial,
+        "home": publication.home,
+        "within": [*sorted(publication.within)],
+        # a publisher that is not named takes us for a rival, which does no harm
+        "seen": {
+            other: publication.seen[other] for other in sorted(publication.seen)[:MOST_RESERVATIONS]
+        },
+        "promises": [
+            [device, publication.settled.get(device, 0), publication.fresh.get(device, 0)]
+            for device in sorted({*publication.settled, *publication.fresh})
+            if publication.settled.get(device)
+            or publication.fresh.get(device)  # else it is all in use by now
+        ],
+    }
+    if publication.measured:
+        record["measured"] = {
+            device: [[at, held] for at, held in entries[-MOST_MEASUREMENTS:]]
+            for device, entries in publication.measured.items()
+        }
+    if publication.heads:
+        record["heads"] = [
+            [who.pid, who.start_ticks, who.namespace or 0]
+            for who in publication.heads[:MOST_RESERVATIONS]
+        ]
+    if publication.wish is not None:
+        record["wish"] = publication.wish.record()
+    if publication.use is not None:
+        record["use"] = publication.use.record()
+    data = json.dumps(record).encode()
+    parse(name, data)
+    temporary = f"{folder}/.{name}.{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(temporary, flags, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fchmod(descriptor, 0o644)  # for all to read, whatever our umask is
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, f"{folder}/{name}")  # noqa: PTH105  # done often; a Path costs 10 µs
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108  # likewise
+        raise
+
 
 SHARED = (Path("/dev/shm"), Path("/tmp"))  # see above
 MOST_FILES = 16  # of a user
@@ -253,3 +456,82 @@ def login(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+_MOVED_TO, _DELETE, _OVERFLOW, _IGNORED = 0x80, 0x200, 0x4000, 0x8000  # <sys/inotify.h>
+_EVENT = struct.Struct("iIII")  # watch, mask, cookie, bytes of the name that follows
+_BYTES = 1 << 16
+NONE = -1
+
+
+class ReservationWatch:
+    """A descriptor that is readable when something has changed in the folder of reservations."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Begin to watch; where that cannot be, or no folder is given, `descriptor` is NONE."""
+        self.descriptor = NONE
+        if folder is not None:
+            with contextlib.suppress(OSError, AttributeError):
+                self.descriptor = _watch(folder)
+
+    def changed(self, own: Collection[str]) -> bool:
+        """Take in what happened; tell whether a file of another scheduler has changed.
+
+        Args:
+            own: the names of our own file, now and before.
+        """
+        if self.descriptor == NONE:
+            return False
+        changed = False
+        while True:
+            try:
+                events = os.read(self.descriptor, _BYTES)
+            except BlockingIOError:
+                return changed
+            except OSError:  # it cannot be watched any more
+                self.close()
+                return True
+            changed = _tells_of_others(events, own) or changed
+            if _mask(events) & _IGNORED:  # the folder was deleted
+                self.close()
+                return True
+
+    def close(self) -> None:
+        """Watch no more."""
+        if self.descriptor != NONE:
+            os.close(self.descriptor)
+            self.descriptor = NONE
+
+
+def _watch(folder: Path) -> int:
+    library = ctypes.CDLL(None, use_errno=True)
+    descriptor = int(library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+    if descriptor < 0:
+        raise OSError(ctypes.get_errno(), "inotify_init1")
+    path = os.fsencode(folder)
+    if library.inotify_add_watch(descriptor, path, ctypes.c_uint32(_MOVED_TO | _DELETE)) < 0:
+        number = ctypes.get_errno()
+        os.close(descriptor)
+        raise OSError(number, "inotify_add_watch")
+    return descriptor
+
+
+def _tells_of_others(events: bytes, own: Collection[str]) -> bool:
+    at = 0
+    while at + _EVENT.size <= len(events):
+        _, mask, _, length = _EVENT.unpack_from(events, at)
+        name = os.fsdecode(events[at + _EVENT.size : at + _EVENT.size + length].rstrip(b"\0"))
+        at += _EVENT.size + length
+        if mask & _OVERFLOW or (is_claims_file(name) and name not in own):
+            return True
+    return False
+
+
+def _mask(events: bytes) -> int:
+    """Return the bits of all events together."""
+    at, mask = 0, 0
+    while at + _EVENT.size <= len(events):
+        _, bits, _, length = _EVENT.unpack_from(events, at)
+        mask |= bits
+        at += _EVENT.size + length
+    return mask

@@ -30,23 +30,226 @@ false is not found out: memory that is only promised cannot be measured. Who was
 unless one of his jobs is seen to live: when a scheduler is killed its jobs run on, and have what they were promised.
 """
 
+import contextlib
 import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from launcher.gpu.colleague import Colleague, Use, Wish
-from launcher.gpu.counted_use import Published, Reservation, counted, differ_notably, whole
-from launcher.gpu.foreign_reservations import STALE_S, counts, sums_by_user
-from launcher.gpu.own_file import OwnFile
-from launcher.gpu.publication import Publication, write_publication
-from launcher.gpu.reservation_files import ReservationReader, login, remove_abandoned
-from launcher.gpu.resources import ForeignReservation
-from launcher.gpu.waiting_users import colleagues_in, use_of
+from launcher.gpu.colleague import (
+    OWN_HOME,
+    Colleague,
+    Published,
+    Reservation,
+    Use,
+    Wish,
+    counted,
+    differ_notably,
+    whole,
+)
+from launcher.gpu.reservation_files import (
+    Publication,
+    ReservationReader,
+    file_name,
+    home_hash,
+    login,
+    new_name,
+    remove_abandoned,
+    write_publication,
+)
+from launcher.gpu.snapshot import MEMORY, ForeignReservation, is_cores
 from launcher.system.memory import Quotas
-from launcher.system.processes import Identity
+from launcher.system.processes import Identity, alive
+
+STALE_S = 60.0  # a scheduler that was silent for so long is gone, or stands still
+
+
+def counts(name: str, publication: Publication, now: float) -> bool:
+    """Tell whether a file counts: its scheduler was heard of lately, or a job of it lives.
+
+    Args:
+        name: of the file.
+        publication: what it tells.
+        now: on the clock of `Publication.at`.
+    """
+    if abs(now - publication.at) <= STALE_S:
+        return True
+    return publication.at < now and _is_at_work(name, publication)
+
+
+def _is_at_work(name: str, publication: Publication) -> bool:
+    """Tell whether a process lives for whose job a file reserves, and is of the file's user."""
+    uid = int(name.split(".")[1])
+    for who in publication.heads:
+        with contextlib.suppress(OSError):
+            if os.stat(f"/proc/{who.pid}").st_uid == uid and alive(who):  # noqa: PTH116  # no Path for each
+                return True
+    return False
+
+
+def sums_by_user(
+    publications: Mapping[str, Publication],
+    looked_at: float | None,
+    later: Collection[str],
+    *,
+    me: str,
+    quotas: Quotas,
+) -> tuple[ForeignReservation, ...]:
+    """Return each user's sum for each resource.
+
+    Args:
+        publications: of others, by file.
+        looked_at: when the GPUs were last looked at; None: unknown.
+        later: the files of which what is fresh does not count.
+        me: our user.
+        quotas: what limits our cores and memory.
+    """
+    sums = Counter[tuple[str, str, bool]]()
+    for name, publication in publications.items():
+        user = f"{OWN_HOME}{me}" if publication.user == me else publication.user
+        new = {} if name in later else publication.fresh
+        for device in {*publication.settled, *new}:
+            amount = publication.held(device, looked_at) + new.get(device, 0)
+            sums[user, device, _is_inside(publication, device, quotas)] += amount
+    return tuple(
+        ForeignReservation(user=user, device=device, amount=amount, inside=inside)
+        for (user, device, inside), amount in sorted(sums.items())
+        if amount
+    )
+
+
+def _is_inside(publication: Publication, device: str, quotas: Quotas) -> bool:
+    """Tell whether a publisher's cores or memory come out of the same quota as ours.
+
+    Of one that does not tell, as earlier versions, what the machine has is all that is known.
+    """
+    limit = quotas.memory if device == MEMORY else quotas.cores
+    return bool(limit) and (device == MEMORY or is_cores(device)) and limit in publication.within
+
+
+MOST_NAMES = 64  # of our file that are remembered
+
+
+class OwnFile:
+    """The names under which our home's reservations lie in the folder.
+
+    Attributes:
+        name: of our file.
+        home: by which files of our home are known.
+    """
+
+    def __init__(self, folder: Path, home: Path, uid: int) -> None:
+        """Choose a name; nothing is written.
+
+        Args:
+            folder: where all publish.
+            home: the queue's folder; only one scheduler at a time works for it.
+            uid: the user.
+        """
+        self._folder, self._uid = folder, uid
+        self.home, self._old_name = home_hash(home), file_name(uid, home)
+        self.name = new_name(uid)
+        self._names = deque([self.name], maxlen=MOST_NAMES)
+        self._left: set[str] = set()  # files of our home that a predecessor left
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names of our file, now and before."""
+        return self._names
+
+    def rename(self) -> None:
+        """Choose another name for what is written next."""
+        self.name = new_name(self._uid)
+        self._names.append(self.name)
+
+    def find(self, publications: Mapping[str, Publication]) -> set[str]:
+        """Return which files are of our home; those that are not our own have been left behind."""
+        own = {
+            name for name, publication in publications.items() if self._is_ours(name, publication)
+        }
+        self._left = own - {self.name}
+        return own
+
+    def _is_ours(self, name: str, publication: Publication) -> bool:
+        """Tell whether a file is of our home: only one scheduler at a time works for it."""
+        if name == self.name:
+            return True
+        if publication.home:
+            return publication.home == self.home and name.split(".")[1] == str(self._uid)
+        return name == self._old_name
+
+    def remove(self) -> None:
+        """Remove our file.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        (self._folder / self.name).unlink(missing_ok=True)
+
+    def remove_left(self) -> None:
+        """Remove what a predecessor left; what is reserved now stands in our file."""
+        for name in self._left:
+            with contextlib.suppress(OSError):
+                (self._folder / name).unlink(missing_ok=True)
+        self._left = set()
+
+
+def use_of(user: str, publications: Iterable[Publication], now: float) -> Use:
+    """Return what a user has used in all homes that have a file, those without a scheduler too."""
+    uses = (_decayed(publication, now) for publication in publications if publication.user == user)
+    return sum(uses, Use())
+
+
+def colleagues_in(
+    publications: Iterable[Publication], me: str, now: float, stale_s: float
+) -> tuple[Colleague, ...]:
+    """Return who waits.
+
+    Args:
+        publications: of all homes but ours.
+        me: our user's name; another home of ours is told so that only what the two homes used matters.
+        now: on the clock that all processes of the machine share.
+        stale_s: who was silent for longer waits no more.
+    """
+    there = [*publications]
+    ours = use_of(me, there, now)
+    waiting = []
+    for publication in there:
+        wish = publication.wish
+        if wish is None or abs(now - publication.at) > stale_s:
+            continue
+        own_home = publication.user == me
+        if own_home:  # it is compared with our user's whole use, which is ours and this home's
+            use = _decayed(publication, now) + ours
+        else:
+            use = use_of(publication.user, there, now)
+        waiting.append(
+            Colleague(
+                user=f"{OWN_HOME}{me}" if own_home else publication.user,
+                since=max(0.0, now - wish.since),
+                usage=use.cards,
+                core_usage=use.cores,
+                ram_usage=use.memory,
+                gpus=wish.gpus,
+                vram=wish.vram,
+                cpus=wish.cpus,
+                ram=wish.ram,
+                exclusive=wish.exclusive,
+                lacks=wish.lacks,
+                cards=wish.cards,
+                count=wish.count,
+            )
+        )
+    return tuple(waiting)
+
+
+def _decayed(publication: Publication, now: float) -> Use:
+    """Return what the home of a file has used until now, as far as it tells."""
+    return (publication.use or Use()).after(now - publication.at)
+
 
 REFRESH_S = 5.0  # a file with reservations is renewed so often
 OWED_S = 0.2  # what was used meanwhile is told so soon to others, where it decides who yields

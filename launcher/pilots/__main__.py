@@ -12,10 +12,9 @@ from pathlib import Path
 
 from launcher.pilots.folder import TOKEN, PilotFolder, PilotSpec, read_pilot_spec
 from launcher.pilots.messages import Bye, Hello
+from launcher.pilots.node_attempts import make_node_home, remove_node_home
 from launcher.pilots.node_facts import find_out
-from launcher.pilots.node_home import make_node_home, remove_node_home
-from launcher.pilots.node_news import Outbox
-from launcher.pilots.pilot import Pilot
+from launcher.pilots.pilot import Outbox, Pilot
 from launcher.system.environment import BEFORE, SITE, looks_secret, site_changes
 from launcher.system.stored_fields import Unreadable
 

@@ -1,6 +1,7 @@
 """A pilot on its node: says what it has, runs what it is ordered to, reports how that ends, and leaves.
 
-It decides nothing. While orders come it looks for them fifty times a second; where none come, ever more seldom.
+It decides nothing. While orders come it looks for them fifty times a second; where none come, ever more seldom. On a
+full disk its news wait for room, and no end is lost.
 """
 
 import contextlib
@@ -12,8 +13,8 @@ import signal
 import time
 from collections.abc import Iterable
 from math import inf
+from pathlib import Path
 
-from launcher.pilots.channel import Reader
 from launcher.pilots.folder import PilotFolder, PilotSpec
 from launcher.pilots.messages import (
     Beat,
@@ -23,18 +24,75 @@ from launcher.pilots.messages import (
     Leave,
     Leaving,
     News,
+    Reader,
     Run,
     Stop,
+    Writer,
+    news_line,
     read_order,
 )
 from launcher.pilots.node_attempts import Attempts
-from launcher.pilots.node_facts import Facts
-from launcher.pilots.node_gpus import NodeGpus
-from launcher.pilots.node_news import Outbox
+from launcher.pilots.node_facts import Facts, NodeGpus
 from launcher.system import memory
 from launcher.system.paths import Home
 from launcher.units import format_seconds
 from launcher.workers import lease
+
+RETRY_S = 1.0  # before what could not be written is tried again
+
+
+class Outbox:
+    """News that are still to be written, the oldest first; of beats only the newest."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin with none, for a file that is there."""
+        self._writer = Writer(path)
+        self._news: list[News] = []
+        self._again_at = 0.0  # monotonic
+        self.trouble = ""  # why the newest could not be written
+        self.failing_since: float | None = None  # monotonic
+
+    def __bool__(self) -> bool:
+        return bool(self._news)
+
+    @property
+    def holds_ends(self) -> bool:
+        """Whether an end is among them, which the scheduler must learn."""
+        return any(isinstance(news, Ended) for news in self._news)
+
+    def add(self, news: Iterable[News]) -> None:
+        """Put news behind those that wait."""
+        for item in news:
+            if isinstance(item, Beat):
+                self._news = [other for other in self._news if not isinstance(other, Beat)]
+            self._news.append(item)
+
+    def send(self, now: float) -> None:
+        """Write what waits; line by line while there is trouble, so that what fits is written once.
+
+        Args:
+            now: monotonic seconds.
+        """
+        if not self._news or now < self._again_at:
+            return
+        try:
+            while self._news:
+                count = 1 if self.trouble else len(self._news)
+                self._writer.append(*map(news_line, self._news[:count]))
+                del self._news[:count]
+        except OSError as error:
+            if self.trouble != str(error):
+                logger.warning("news wait: %s", error)
+            self.trouble, self._again_at = str(error), now + RETRY_S
+            if self.failing_since is None:
+                self.failing_since = now
+        else:
+            self.trouble, self.failing_since = "", None
+
+    def due_s(self, now: float) -> float:
+        """Return how long until something is tried again; infinite: nothing waits."""
+        return max(0.0, self._again_at - now) if self._news else inf
+
 
 QUICK_S, SLOW_S = (
     0.02,

@@ -11,13 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from launcher.backends.settings import HERE, Backends
-from launcher.backends.shape import impossible_there, runs_here, runs_only_here
+from launcher.backends.settings import HERE, Backends, impossible_there, runs_here, runs_only_here
 from launcher.context import WorkerEnvironment
 from launcher.errors import MachineError
-from launcher.gpu.monitor import Sight, look_once
+from launcher.gpu.monitor import Ours, Sight, look_once
 from launcher.gpu.nvml import Nvml
-from launcher.gpu.process_owner import Ours
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
 from launcher.job import CPU, Resources, is_exact, numbers_of
@@ -25,7 +23,7 @@ from launcher.kind_interface import Kind
 from launcher.planning.estimates import History, past_job
 from launcher.planning.plan import PlannedJob
 from launcher.planning.queue_comparison import Action, ComparedJob
-from launcher.scheduler.gpus.gpu_accounting import Ledger
+from launcher.scheduler.gpus.gpu_ledger import Ledger
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import arranged
 from launcher.scheduler.policy.inventory import impossible

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from math import ceil
 
 from launcher.backends.protocol import Estimate
-from launcher.backends.settings import HERE, Backends, BackendSettings
-from launcher.backends.shape import never_fits, slots
+from launcher.backends.settings import HERE, Backends, BackendSettings, never_fits, slots
 from launcher.planning.plan import PlannedJob
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.system.files import Json

@@ -14,7 +14,7 @@ from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.dispatch.dispatch import Dispatch
 from launcher.scheduler.dispatch.placement import elsewhere
 from launcher.scheduler.endings import Endings
-from launcher.scheduler.gpus.attempt_places import paused
+from launcher.scheduler.gpus.gpu_ledger import paused
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.backfill import Patience
 from launcher.scheduler.policy.decide import decide

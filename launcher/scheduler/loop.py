@@ -20,7 +20,7 @@ from itertools import chain
 from launcher.backends.settings import Backends
 from launcher.context import WorkerEnvironment
 from launcher.errors import StoreError
-from launcher.gpu.reservation_watch import NONE
+from launcher.gpu.reservation_files import NONE
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.admission import Admission, transaction
@@ -37,8 +37,7 @@ from launcher.scheduler.dispatch.attempts_elsewhere import Hearing
 from launcher.scheduler.dispatch.dispatch import Dispatch
 from launcher.scheduler.endings import Ended, Endings
 from launcher.scheduler.gpus.gpu_state import accelerators_of
-from launcher.scheduler.gpus.reservation_exchange import ReservationExchange
-from launcher.scheduler.gpus.use_meter import UseMeter
+from launcher.scheduler.gpus.reservation_exchange import ReservationExchange, UseMeter
 from launcher.scheduler.remote.fleet import Fleet
 from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.start_jobs import Launches, Succession

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from launcher.gpu.resources import ForeignReservation
+from launcher.gpu.snapshot import ForeignReservation
 from launcher.job import CPU
 from launcher.scheduler.attempt_watch import (
     LOOK_AGAIN_S,

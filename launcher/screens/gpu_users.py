@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from launcher.gpu.gpus_file import seen_gpus
-from launcher.gpu.process_owner import on_record, owner_of, parent_of
+from launcher.gpu.monitor import on_record, owner_of, parent_of
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot

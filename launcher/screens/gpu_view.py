@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher.gpu.monitor import DRIVER_BYTES, unused_by_others
-from launcher.gpu.resources import ForeignReservation
-from launcher.gpu.snapshot import GpuProcess, GpuSnapshot, gpu_record
+from launcher.gpu.snapshot import ForeignReservation, GpuProcess, GpuSnapshot, gpu_record
 from launcher.screens.format import harmless
 from launcher.screens.text_table import Cell, Column, Line, Span, Tone, line, table
 from launcher.system.files import Json

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from launcher.gpu.process_owner import on_record
+from launcher.gpu.monitor import on_record
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import alive, identity

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.foreign_reservations import STALE_S
+from launcher.gpu.reservations import STALE_S
 from launcher.scheduler.gpus.gpu_state import FRESH_S
 from tests.build import end_everything, until
 from tests.e2e.machine import Machine, a_machine, name_of, two_people

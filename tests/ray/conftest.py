@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launcher.backends.pilot_processes import kill_all
+from launcher.backends.local import kill_all
 from launcher.backends.protocol import Observation, Stage
 from launcher.backends.ray import Ray
 from launcher.backends.settings import BackendSettings

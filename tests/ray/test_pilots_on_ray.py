@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_processes import pids_of
+from launcher.backends.local import pids_of
 from launcher.backends.protocol import Cause, EngineError, Stage
 from launcher.backends.ray import Ray
 from launcher.backends.settings import BackendSettings

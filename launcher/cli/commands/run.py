@@ -11,8 +11,7 @@ from pathlib import Path
 
 import click
 
-from launcher.backends.settings import configured_backends
-from launcher.backends.shape import placed_terms
+from launcher.backends.settings import configured_backends, placed_terms
 from launcher.cli.complete import TASK_FILES
 from launcher.cli.dry_run import Form, choose_form, list_plans
 from launcher.cli.missing_programs import warn_of_missing

@@ -13,8 +13,7 @@ from typing import Any
 import pynvml
 
 from launcher.cli.doctor.facts import Driver, Torch
-from launcher.gpu.nvml import Nvml
-from launcher.gpu.nvml_device import Refused
+from launcher.gpu.nvml import Nvml, Refused
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.system.processes import answer
 from launcher.units import format_seconds

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from launcher.backends.settings import HERE as LOCAL
-from launcher.backends.settings import Backends, BackendSettings
-from launcher.backends.shape import never_fits, slots
+from launcher.backends.settings import Backends, BackendSettings, never_fits, slots
 from launcher.context import placed_context, read_context
 from launcher.errors import UsageError
 from launcher.scheduler.attempt_watch import RunningAttempts
@@ -31,8 +30,7 @@ from launcher.scheduler.dispatch.placement import (
     place_on_backend,
 )
 from launcher.scheduler.dispatch.sending import NodePaths, Sending
-from launcher.scheduler.gpus.attempt_places import place_of, vram_limits
-from launcher.scheduler.gpus.sent_limits import SentLimits
+from launcher.scheduler.gpus.gpu_ledger import SentLimits, place_of, vram_limits
 from launcher.scheduler.policy.decide import evacuate
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start
 from launcher.scheduler.remote.fleet import Fleet

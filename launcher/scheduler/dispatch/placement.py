@@ -13,13 +13,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 
-from launcher.backends.settings import BackendSettings
-from launcher.backends.shape import never_fits
+from launcher.backends.settings import BackendSettings, never_fits
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.pilots.messages import Beat, Hello
 from launcher.scheduler.dispatch.attempts_elsewhere import name_of_claim
-from launcher.scheduler.gpus.attempt_memory import AttemptMemory, largest, peak_of, taken_now
-from launcher.scheduler.gpus.attempt_places import place_of
+from launcher.scheduler.gpus.gpu_ledger import AttemptMemory, largest, peak_of, place_of, taken_now
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.policy.model import (

@@ -10,15 +10,12 @@ from typing import Any
 
 from launcher.gpu.colleague import Use
 from launcher.gpu.gpus_file import GpusFile
-from launcher.gpu.monitor import Lookout, Sight
-from launcher.gpu.process_owner import Ours
-from launcher.gpu.reservation_files import reservations_folder
-from launcher.gpu.reservation_watch import ReservationWatch
+from launcher.gpu.monitor import Lookout, Ours, Sight
+from launcher.gpu.reservation_files import ReservationWatch, reservations_folder
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.gpus.gpu_accounting import Ledger
+from launcher.scheduler.gpus.gpu_ledger import Ledger, SentLimits
 from launcher.scheduler.gpus.reservation_exchange import Meter, ReservationExchange
-from launcher.scheduler.gpus.sent_limits import SentLimits
 from launcher.scheduler.policy.decide import evacuate
 from launcher.scheduler.policy.model import Machine, Running
 from launcher.store.rows import Claim

@@ -1,26 +1,53 @@
-"""What schedulers of other homes are told and tell: reservations, who waits, and how much each user has used."""
+"""What schedulers of other homes are told and tell: reservations, who waits, and how much each user has used.
+
+Where others have reserved something meanwhile, decisions are settled anew. Use decays; a scheduler that begins finds
+in the store what was used before.
+"""
 
 import time
-from collections.abc import Callable, Collection, Container, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any
 
-from launcher.gpu.colleague import Use, Wish
-from launcher.gpu.counted_use import Reservation
+from launcher.gpu.colleague import HALF_LIFE_S, Reservation, Use, Wish, decayed_span
 from launcher.gpu.monitor import Sight
-from launcher.gpu.reservation_watch import NONE, ReservationWatch
+from launcher.gpu.reservation_files import NONE, ReservationWatch
 from launcher.gpu.reservations import ReservationBoard
-from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
-from launcher.gpu.snapshot import GpuSnapshot
-from launcher.scheduler.gpus.gpu_accounting import Ledger
-from launcher.scheduler.gpus.job_reservations import reservations_of
-from launcher.scheduler.gpus.settlement import promised, settled_decision
+from launcher.gpu.snapshot import MEMORY, ForeignReservation, GpuSnapshot, core_resource
+from launcher.scheduler.gpus.gpu_ledger import Ledger, reservations_of
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import OURS, Discipline
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
+from launcher.states import ReasonCode
+from launcher.store.history_queries import PastUse
 from launcher.store.rows import Claim
 from launcher.system.processes import Identity, pid_namespace
+
+
+def promised(reservations: Iterable[ForeignReservation]) -> Counter[str]:
+    """Return how much of each resource is reserved."""
+    sums: Counter[str] = Counter()
+    for reservation in reservations:
+        sums[reservation.device] += reservation.amount
+    return sums
+
+
+def settled_decision(before: Decision, after: Decision) -> Decision:
+    """Return a start that still holds now that others have reserved more, else why it waits."""
+    if not isinstance(before, Start) or before == after:
+        return before
+    if isinstance(after, Start) and after.devices == before.devices:
+        return before
+    if isinstance(after, Wait):
+        return after
+    return Wait(
+        job=before.job,
+        reason="another launcher's scheduler was quicker; it is decided again",
+        code=ReasonCode.OUTPACED,
+    )
+
 
 FOREIGN_S = 0.02  # what others tell is too old to start jobs by then, and is read again
 SELDOM = (
@@ -257,3 +284,81 @@ def _head(claim: Claim) -> Identity:
     return Identity(
         pid=claim.pid, start_ticks=claim.start_ticks, boot=claim.boot, namespace=namespace
     )
+
+
+MEMORY_S = 7 * HALF_LIFE_S  # what was used before counts less than a hundredth
+
+
+class UseMeter:
+    """Adds up what the running attempts have reserved, over the time for which they have it.
+
+    Of a card that jobs share each counts with the part of its memory that it has reserved.
+    """
+
+    def __init__(
+        self,
+        past: Callable[[float, float], Sequence[PastUse]],
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        """Begin without having counted.
+
+        Args:
+            past: returns what ended attempts used between two times, in seconds since 1970.
+            clock: seconds since 1970; it may be set.
+            monotonic: seconds; it never is.
+        """
+        self._past, self._clock, self._monotonic = past, clock, monotonic
+        self._use: Use | None = None
+        self._at = 0.0
+        self._rate = Use()
+        self._totals: Mapping[str, int] = {}
+
+    def read(self, claims: Iterable[Claim], gpus: Sequence[GpuSnapshot]) -> Use:
+        """Return what was used until now, and count these attempts from now on."""
+        running = [*claims]
+        totals = {gpu.uuid: gpu.total for gpu in gpus if gpu.total} or self._totals
+        if self._use is None or (totals and not self._totals):  # the cards' sizes were not known
+            self._use, self._at = self._begin(running, totals), self._monotonic()
+        now = self._monotonic()
+        self._use, self._at = self._use.grown(self._rate, now - self._at), now
+        self._totals = totals
+        self._rate = sum((_rate_of_claim(claim, totals) for claim in running), Use())
+        return self._use
+
+    def _begin(self, running: Sequence[Claim], totals: Mapping[str, int]) -> Use:
+        now = self._clock()
+        use = Use()
+        for past in self._past(now - MEMORY_S, now):
+            span_s = past.ended - past.began
+            if span_s <= 0:
+                continue
+            rate = _rate(past.gpus, past.cpus, past.ram, past.reservation, past.exclusive, totals)
+            weight = decayed_span(now - past.began, now - past.ended) / span_s
+            use += rate.times(weight * past.seconds)
+        for claim in running:
+            use += _rate_of_claim(claim, totals).times(decayed_span(now - claim.claimed, 0.0))
+        self._rate = Use()
+        return use
+
+
+def _rate_of_claim(claim: Claim, totals: Mapping[str, int]) -> Use:
+    ram = claim.spec.resources.ram or 0
+    return _rate(claim.gpus, claim.cpus, ram, claim.reservation, claim.exclusive, totals)
+
+
+def _rate(
+    gpus: Sequence[str],
+    cpus: int,
+    ram: int,
+    reservation: int | None,
+    exclusive: bool,  # as a row has it
+    totals: Mapping[str, int],
+) -> Use:
+    """Return what an attempt uses per second."""
+    whole = exclusive or reservation is None
+    parts = (
+        1.0 if whole or not totals.get(uuid) else min(1.0, (reservation or 0) / totals[uuid])
+        for uuid in gpus
+    )
+    return Use(cards=sum(parts), cores=float(cpus), memory=float(ram))

@@ -19,8 +19,7 @@ from math import inf, isfinite
 from typing import Protocol
 
 from launcher.gpu.colleague import OWN_HOME, Colleague, Lacking, Wish
-from launcher.gpu.resources import JOBS, MEMORY, is_cores
-from launcher.gpu.snapshot import GpuSnapshot
+from launcher.gpu.snapshot import JOBS, MEMORY, GpuSnapshot, is_cores
 from launcher.job import CPU, Resources
 from launcher.scheduler.policy.backfill import FirstJobReservation, reserve
 from launcher.scheduler.policy.explanations import Lack, cores

@@ -11,8 +11,7 @@ from itertools import groupby
 from math import inf
 from typing import Any
 
-from launcher.gpu.resources import ALONE, JOBS, resource
-from launcher.gpu.snapshot import GpuSnapshot
+from launcher.gpu.snapshot import ALONE, JOBS, GpuSnapshot, resource
 from launcher.scheduler.policy.co_location import Load, admits, gain, limit, why_not
 from launcher.scheduler.policy.model import Machine, Need, Running
 from launcher.scheduler.policy.oom_policy import NEGLIGIBLE, QUIET_SHARE

@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from itertools import count
 from math import inf
 
-from launcher.gpu.resources import MEMORY, ForeignReservation, shares_cores
+from launcher.gpu.snapshot import MEMORY, ForeignReservation, shares_cores
 from launcher.job import CPU, Resources
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load
 from launcher.scheduler.policy.explanations import (

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil, inf, isfinite
 
 from launcher.gpu.colleague import Colleague, Lacking
-from launcher.gpu.resources import ForeignReservation
-from launcher.gpu.snapshot import GpuSnapshot
+from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot
 from launcher.job import Resources, is_exact
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.scheduler.policy.oom_policy import NEGLIGIBLE

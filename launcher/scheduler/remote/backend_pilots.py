@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.backends.pilot_processes import pids_of
+from launcher.backends.local import pids_of
 from launcher.backends.protocol import Backend
 from launcher.backends.settings import BackendSettings
 from launcher.scheduler.remote.engine_requests import EngineRequests

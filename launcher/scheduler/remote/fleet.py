@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from launcher.backends.registry import Maker, backend_of
+from launcher.backends.protocol import Maker, backend_of
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.errors import UsageError
 from launcher.scheduler.remote.backend_pilots import BackendPilots

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable
 from math import inf
 
-from launcher.pilots.channel import Reader, Writer
 from launcher.pilots.folder import PilotFolder, PilotSpec
 from launcher.pilots.messages import (
     Beat,
@@ -18,8 +17,10 @@ from launcher.pilots.messages import (
     Leaving,
     News,
     Order,
+    Reader,
     Run,
     Stop,
+    Writer,
     order_line,
     read_news,
     read_order,

@@ -108,7 +108,7 @@ def test_no_pilots_are_no_question() -> None:
 IMPORTS = """
 import importlib, pkgutil, sys
 import launcher
-from launcher.backends.registry import backend_of
+from launcher.backends.protocol import backend_of
 from launcher.backends.settings import BackendSettings
 from launcher.system.paths import Home
 from pathlib import Path

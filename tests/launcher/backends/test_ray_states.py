@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.backends.protocol import Cause, Observation, Stage
-from launcher.backends.ray_states import NotUnderstood, asks, observations, resources, why_not
-from launcher.backends.ray_states import read_nodes as nodes_of
+from launcher.backends.ray import NotUnderstood, asks, observations, resources, why_not
+from launcher.backends.ray import read_nodes as nodes_of
 from launcher.backends.settings import BackendSettings
 from launcher.pilots.folder import Shape
 

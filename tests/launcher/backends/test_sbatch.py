@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.sbatch import (
+from launcher.backends.settings import BackendSettings
+from launcher.backends.slurm import (
     arguments,
     batches,
     estimated_start,
@@ -15,7 +16,6 @@ from launcher.backends.sbatch import (
     script,
     submission,
 )
-from launcher.backends.settings import BackendSettings
 from launcher.pilots.folder import PilotFolder, PilotSpec, Shape
 
 GIB = 1 << 30

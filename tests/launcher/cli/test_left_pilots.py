@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from launcher.backends.by_hand import commands_by_hand
+from launcher.backends.slurm_states import commands_by_hand
 from launcher.cli.left_pilots import left_pilots, number_of_pilots
 from launcher.system.paths import Home
 

@@ -10,11 +10,18 @@ from typing import Any
 
 import pytest
 
-from launcher.gpu.colleague import HALF_LIFE_S, Use, Wish, decayed_span, read_use, read_wish
-from launcher.gpu.counted_use import LAG_S, Reservation
-from launcher.gpu.foreign_reservations import STALE_S
-from launcher.gpu.reservation_watch import NONE, ReservationWatch
-from launcher.gpu.reservations import OWED_S, REFRESH_S, ReservationBoard
+from launcher.gpu.colleague import (
+    HALF_LIFE_S,
+    LAG_S,
+    Reservation,
+    Use,
+    Wish,
+    decayed_span,
+    read_use,
+    read_wish,
+)
+from launcher.gpu.reservation_files import NONE, ReservationWatch
+from launcher.gpu.reservations import OWED_S, REFRESH_S, STALE_S, ReservationBoard
 from launcher.system.processes import identity
 from tests.build import GIB, Clock
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.gpu.process_owner import owner_of, parent_of
+from launcher.gpu.monitor import owner_of, parent_of
 
 FAMILY = {10: 1, 11: 10, 12: 11, 20: 1, 21: 20, 30: 2}
 SUPERVISORS = {10: 7, 20: 8}

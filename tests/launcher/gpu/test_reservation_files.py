@@ -12,14 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.errors import UsageError
-from launcher.gpu.publication import MOST_BYTES, Publication, parse, write_publication
 from launcher.gpu.reservation_files import (
+    MOST_BYTES,
     MOST_FILES,
+    Publication,
     ReservationReader,
     file_name,
     new_name,
+    parse,
     remove_abandoned,
     reservations_folder,
+    write_publication,
 )
 from launcher.system.processes import boot_id
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder

@@ -1,6 +1,6 @@
 """An Xid is a card's fault, worth a warning, or a program's own."""
 
-from launcher.gpu.xid_errors import APPLICATION, FAULTS, WARNINGS, fault_of, warning_of
+from launcher.gpu.nvml import APPLICATION, FAULTS, WARNINGS, fault_of, warning_of
 
 
 def test_no_xid_is_two_things() -> None:

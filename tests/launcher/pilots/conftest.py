@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_processes import kill_all
+from launcher.backends.local import kill_all
 from launcher.pilots.folder import PilotSpec
 from tests.launcher.pilots.desk import Desk
 

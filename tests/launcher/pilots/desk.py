@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 from launcher import __version__
 from launcher.context import Context
 from launcher.job import Spec
-from launcher.pilots.channel import Reader, Writer
 from launcher.pilots.folder import PilotFolder, PilotSpec, make_pilot_folder, name_of
 from launcher.pilots.messages import (
     Bye,
@@ -21,7 +20,9 @@ from launcher.pilots.messages import (
     Hello,
     News,
     Order,
+    Reader,
     Run,
+    Writer,
     order_line,
     read_news,
 )

@@ -6,7 +6,7 @@ import pytest
 
 from launcher.pilots.folder import PilotFolder
 from launcher.pilots.messages import Leave
-from launcher.pilots.node_home import (
+from launcher.pilots.node_attempts import (
     PREFIX,
     STALE_S,
     make_node_home,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.process_owner import parent_of
+from launcher.gpu.monitor import parent_of
 from launcher.pilots.folder import PilotFolder
 from launcher.pilots.messages import Beat, Began, Bye, Ended, Leave, Leaving, Run, Stop
 from launcher.states import Done, Failed, Lost, Stopped, Void

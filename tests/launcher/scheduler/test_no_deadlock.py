@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.context import WorkerEnvironment
-from launcher.gpu.resources import ForeignReservation
-from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.gpu.snapshot import ForeignReservation, GpuProcess, GpuSnapshot
 from launcher.job import Resources
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import impossible

@@ -2,7 +2,7 @@
 
 import itertools
 
-from launcher.gpu.resources import ForeignReservation, core_resource
+from launcher.gpu.snapshot import ForeignReservation, core_resource
 from launcher.scheduler.policy.backfill import KEPT_S, PASSED_S, Patience
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting

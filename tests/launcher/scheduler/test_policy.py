@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from launcher.gpu.resources import ForeignReservation
-from launcher.gpu.snapshot import GpuSnapshot
+from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot
 from launcher.job import CPU
 from launcher.scheduler.policy.decide import Policy, decide, evacuate
 from launcher.scheduler.policy.inventory import refusal

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from launcher.context import WorkerEnvironment
-from launcher.gpu.resources import ForeignReservation
+from launcher.gpu.snapshot import ForeignReservation
 from launcher.job import Resources, Spec
 from launcher.scheduler.start_jobs import sole_flow
 from launcher.states import ENDED, State

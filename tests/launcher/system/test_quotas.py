@@ -5,9 +5,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.gpu.counted_use import Reservation
+from launcher.gpu.colleague import Reservation
 from launcher.gpu.reservations import ReservationBoard
-from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource
+from launcher.gpu.snapshot import MEMORY, ForeignReservation, core_resource
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Machine, Start
 from launcher.system.memory import Quotas, of_this_process

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from launcher.backends.settings import BackendSettings, configured_backends
-from launcher.backends.shape import placed_terms
+from launcher.backends.settings import BackendSettings, configured_backends, placed_terms
 from launcher.cli.commands.adding.command_lines import command_file
 from launcher.cli.commands.adding.job_names import checked_name
 from launcher.cli.commands.adding.programs import Asked, add_program, add_programs

@@ -10,13 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.context import WorkerEnvironment
-from launcher.gpu.counted_use import Reservation
-from launcher.gpu.monitor import Sight
-from launcher.gpu.process_owner import Ours
+from launcher.gpu.colleague import Reservation
+from launcher.gpu.monitor import Ours, Sight
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources
-from launcher.scheduler.gpus.gpu_accounting import Ledger
-from launcher.scheduler.gpus.job_reservations import reservations_of
+from launcher.scheduler.gpus.gpu_ledger import Ledger, reservations_of
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.inventory import refusal
 from launcher.scheduler.policy.model import Machine, Start, Wait, waiting

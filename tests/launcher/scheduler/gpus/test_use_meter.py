@@ -10,7 +10,7 @@ from launcher.gpu.colleague import HALF_LIFE_S, Use, Wish, decayed_span
 from launcher.gpu.reservations import ReservationBoard
 from launcher.job import Resources
 from launcher.scheduler.gpus.gpu_state import Accelerators
-from launcher.scheduler.gpus.use_meter import MEMORY_S, UseMeter
+from launcher.scheduler.gpus.reservation_exchange import MEMORY_S, UseMeter
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.paths import Home

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from launcher.gpu.colleague import Colleague
-from launcher.gpu.resources import ForeignReservation
-from launcher.gpu.snapshot import GpuProcess
+from launcher.gpu.snapshot import ForeignReservation, GpuProcess
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import FIFO
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from launcher.pilots.channel import Writer
 from launcher.pilots.messages import (
     Beat,
     Bye,
@@ -15,6 +14,7 @@ from launcher.pilots.messages import (
     Leave,
     Leaving,
     Run,
+    Writer,
     news_line,
     order_line,
 )

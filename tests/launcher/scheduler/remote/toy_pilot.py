@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import cast
 
 from launcher import __version__
-from launcher.pilots.channel import Reader, Writer
 from launcher.pilots.folder import PilotFolder, PilotSpec, make_pilot_folder
-from launcher.pilots.messages import Hello, News, Order, news_line, read_order
+from launcher.pilots.messages import Hello, News, Order, Reader, Writer, news_line, read_order
 from launcher.scheduler.remote.fleet import Fleet
 from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.remote.pilot_rules import Demand

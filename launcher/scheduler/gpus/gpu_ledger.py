@@ -1,0 +1,425 @@
+"""What our attempts have reserved on GPUs, and what they take there: as the driver reports it, else as workers do.
+
+From it come the place of an attempt as the policy sees it, what schedulers of other homes read of a job, and how much
+of its GPUs an attempt is told that it may take; that is sent again only where it has changed.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from launcher.gpu.colleague import Reservation
+from launcher.gpu.monitor import Ours, Sight
+from launcher.gpu.snapshot import ALONE, JOBS, MEMORY, GpuSnapshot, core_resource, resource
+from launcher.job import Resources
+from launcher.scheduler.gpus.shared_time import SharedTime, Sharing
+from launcher.scheduler.policy.co_location import load_of
+from launcher.scheduler.policy.model import UNKNOWN, Running, Start, forecast_of
+from launcher.store.rows import Claim
+from launcher.store.usage import NO_USAGE, Usage
+from launcher.system.paths import Home
+from launcher.workers.job import CONTEXT, Report, VramLimit, read_report, read_share, write_share
+
+LARGEST_CONTEXT = 2 << 30
+
+
+@dataclass(slots=True)
+class AttemptMemory:
+    """What one attempt takes on each of its GPUs, in bytes."""
+
+    number: int = 0  # of the attempt
+    by_driver: dict[str, int] = field(default_factory=dict)  # bytes by GPU, at the newest look
+    reported: dict[str, int] = field(
+        default_factory=dict
+    )  # by its worker, where the driver does not
+    context: int = CONTEXT  # what CUDA takes beside the worker's allocator
+    peak: int | None = None
+    others: dict[str, int] = field(default_factory=dict)  # what all others took, at the newest look
+    before: dict[str, int] = field(default_factory=dict)  # likewise, at the look before
+
+    @property
+    def used(self) -> dict[str, int]:
+        """What is known of it, by GPU."""
+        return self.by_driver | self.reported
+
+
+def taken_now(
+    claim: Claim,
+    gpus: Iterable[GpuSnapshot],
+    report: Report | None,
+    *,
+    earlier: AttemptMemory,
+    by_driver: dict[str, int],
+    unmeasured: Collection[str],
+) -> AttemptMemory:
+    """Return what an attempt takes now.
+
+    Args:
+        claim: the attempt.
+        gpus: as the newest look saw them.
+        report: of its worker; None: there is none.
+        earlier: what was known of it before.
+        by_driver: what the driver reports of its processes, in bytes by GPU.
+        unmeasured: its GPUs of which the driver does not report that: there its worker's report counts.
+    """
+    taken = AttemptMemory(number=claim.number, by_driver=by_driver, before=earlier.others)
+    if report is not None:
+        taken.context = _context(report, max(by_driver.values(), default=None))
+        taken.reported = {
+            uuid: reserved + taken.context
+            for uuid in unmeasured
+            if (reserved := _reserved_on(report, uuid, claim)) is not None
+        }
+    taken.others = {
+        gpu.uuid: max(0, gpu.used - taken.used.get(gpu.uuid, 0))
+        for gpu in gpus
+        if gpu.uuid in claim.gpus and gpu.used is not None
+    }
+    taken.peak = largest(earlier.peak, *taken.used.values(), peak_of(report, taken.context))
+    return taken
+
+
+def _context(report: Report, used: int | None) -> int:
+    """Return what CUDA takes beside the allocator: what the worker knows, else the difference."""
+    if report.context is not None:
+        return report.context
+    if used is None or not report.reserved <= used <= report.reserved + LARGEST_CONTEXT:
+        return CONTEXT
+    return used - report.reserved
+
+
+def _reserved_on(report: Report, uuid: str, claim: Claim) -> int | None:
+    """Return what a worker reports of a GPU, if it is about that one: it names it, or its job has no other."""
+    if uuid in report.cards:
+        return report.cards[uuid]
+    is_about = report.uuid == uuid or (report.uuid is None and len(claim.gpus) == 1)
+    return report.reserved if is_about else None
+
+
+def peak_of(report: Report | None, context: int) -> int | None:
+    """Return the most that a worker's process took by its report, with CUDA's part; None: it does not tell."""
+    return None if report is None or not report.peak else report.peak + context
+
+
+def largest(*amounts: int | None) -> int | None:
+    """Return the largest of those that are known; None: none is."""
+    return max((amount for amount in amounts if amount is not None), default=None)
+
+
+CONTEXT_STEP = 64 << 20
+
+
+def place_of(claim: Claim, usage: Usage, used: Mapping[str, int]) -> Running:
+    """Return the place of an attempt that runs: what it takes, and when it may end.
+
+    Args:
+        claim: the attempt.
+        usage: what was learned of its like.
+        used: UUID → bytes that it takes there.
+    """
+    spec = claim.spec
+    forecast = forecast_of(usage.seconds, spec.terms.time_limit_s)
+    return Running(
+        job=claim.job,
+        cpus=claim.cpus,
+        devices=claim.gpus,
+        ram=spec.resources.ram or 0,
+        group=spec.terms.group,
+        reservation=claim.reservation,
+        exclusive=claim.exclusive or (bool(claim.gpus) and claim.reservation is None),
+        used=used,
+        ends=forecast.end(claim.claimed, claim.claimed),
+        since=claim.claimed,
+        forecast=forecast,
+        demand=load_of(usage.sm, usage.slowdown),
+        run=str(claim.run),
+    )
+
+
+def paused(run: Running) -> Running:
+    """Return the place of an attempt whose program stands still: nobody knows when it will end."""
+    return replace(run, ends=None, forecast=UNKNOWN)
+
+
+def vram_limits(
+    claims: Collection[Claim], memory: Callable[[Claim], AttemptMemory]
+) -> dict[tuple[int, int], VramLimit]:
+    """Return by job and number how much of its GPUs an attempt may take while it shares one of them.
+
+    Its allocator is limited to its reservation, or to what it takes already where that is more: so
+    the growth of one never ends its neighbour. Alone on its GPUs it may take what is there.
+
+    Args:
+        claims: the attempts of one machine.
+        memory: returns what is known of an attempt.
+    """
+    beside = Counter(uuid for claim in claims for uuid in claim.gpus)
+    limits = {}
+    for claim in claims:
+        if not claim.gpus:
+            continue
+        taken = memory(claim)
+        cap = None
+        if claim.reservation is not None and any(beside[uuid] > 1 for uuid in claim.gpus):
+            cap = max(claim.reservation, *taken.used.values(), 0)
+        limits[claim.job, claim.number] = (
+            VramLimit() if cap is None else VramLimit(cap=cap, context=_steps(taken.context))
+        )
+    return limits
+
+
+def _steps(context: int) -> int:
+    """Round a context up, so that a worker's limit does not change with each byte."""
+    return -(-context // CONTEXT_STEP) * CONTEXT_STEP
+
+
+NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
+def reservations_of(
+    place: Start,
+    asked: Resources,
+    *,
+    totals: Mapping[str, int],
+    used: Mapping[str, int] = NOTHING,
+    mask: int = -1,
+) -> list[Reservation]:
+    """Return what is reserved for a job, as others read it.
+
+    A reservation of unknown size is a quarter of the card: all of it would keep others away for days from one of
+    which the job takes little, and what it has taken is seen by every home anyhow. An exclusive one
+    is the whole card, which keeps away those launchers, too, that know nothing of such jobs.
+
+    Args:
+        place: what the job has, or is to have.
+        asked: what it asks of the machine.
+        totals: the memory of each GPU.
+        used: what the job is seen to use of it.
+        mask: of the cores that it may be given.
+    """
+    job = place.job
+    reservations = [Reservation(device=core_resource(mask), amount=place.cpus, used=None, job=job)]
+    if asked.ram:
+        reservations.append(Reservation(device=MEMORY, amount=asked.ram, used=None, job=job))
+    for uuid in place.devices:
+        total = totals.get(uuid, 0)
+        size = total // 4 if place.reservation is None else place.reservation
+        if asked.exclusive:
+            size = max(total, size)
+            reservations.append(
+                Reservation(device=resource(ALONE, uuid), amount=1, used=None, job=job)
+            )
+        reservations.append(Reservation(device=uuid, amount=size, used=used.get(uuid), job=job))
+        reservations.append(Reservation(device=resource(JOBS, uuid), amount=1, used=None, job=job))
+    return reservations
+
+
+NO_JOB = 0
+
+
+class Ledger:
+    """Reservations on the one side, measurements on the other; one per scheduler."""
+
+    def __init__(self, home: Home, ours: Ours) -> None:
+        """Begin with nothing measured.
+
+        Args:
+            home: where attempts lie, with the reports of their workers.
+            ours: gets the supervisors' pids.
+        """
+        self._home, self._ours = home, ours
+        self._taken: dict[int, AttemptMemory] = {}
+        self._seen: Sight | None = None
+        self._alone: dict[int, int] = {}
+        self._shared = SharedTime(home)
+        self._named = False  # the driver knows our processes: what it does not list is not there
+
+    def enter(
+        self, sight: Sight | None, claims: Iterable[Claim], alone: Mapping[int, int] | None = None
+    ) -> bool:
+        """Record what the running attempts take now; return whether there was a new look.
+
+        Args:
+            sight: what was seen of the GPUs.
+            claims: the attempts that run.
+            alone: pid → job of programs whose supervisors are dead.
+        """
+        if sight is None or (self._seen is not None and sight.at == self._seen.at):
+            return False
+        running = {claim.job: claim for claim in claims if claim.gpus}
+        self.know(claims, alone)
+        self._shared.enter(sight, [*claims], self._ours.owner)
+        by_driver, unknown = self._driver_usage(sight.gpus, running)
+        earlier = {job: self._of(claim) for job, claim in running.items()}
+        self._taken, self._seen = {}, sight
+        for job, claim in running.items():
+            unmeasured = {uuid for uuid in claim.gpus if (job, uuid) in unknown or not self._named}
+            self._taken[job] = taken_now(
+                claim,
+                sight.gpus,
+                self._report(claim),
+                earlier=earlier[job],
+                by_driver=by_driver.get(job, {}),
+                unmeasured=unmeasured - by_driver.get(job, {}).keys(),
+            )
+        return True
+
+    def know(self, claims: Iterable[Claim], alone: Mapping[int, int] | None = None) -> None:
+        """Know whose processes are ours, before the next look asks for that.
+
+        Args:
+            claims: the attempts that run, and those about to start.
+            alone: pid → job of programs whose supervisors are dead; None: as it was.
+        """
+        if alone is not None:
+            self._alone = dict(alone)
+        jobs = {claim.job for claim in claims if claim.gpus}
+        lone = {pid: job for pid, job in self._alone.items() if job in jobs}
+        supervised = jobs - set(lone.values())
+        heads = {claim.pid: claim.job for claim in claims if claim.job in supervised}
+        self._ours.heads = heads | lone
+
+    def _of(self, claim: Claim) -> AttemptMemory:
+        """Return what is known of an attempt; nothing of one of which only an earlier one was seen."""
+        taken = self._taken.get(claim.job)
+        return taken if taken is not None and taken.number == claim.number else AttemptMemory()
+
+    def _report(self, claim: Claim) -> Report | None:
+        return read_report(self._home.attempt(claim.job, claim.number))
+
+    def _driver_usage(
+        self, gpus: Iterable[GpuSnapshot], running: Mapping[int, Claim]
+    ) -> tuple[dict[int, dict[str, int]], set[tuple[int, str]]]:
+        """Return what the driver says of our processes, by job; and where it knows them, not their memory."""
+        used: dict[int, dict[str, int]] = {}
+        unknown: set[tuple[int, str]] = set()
+        for gpu in gpus:
+            for process in gpu.processes or ():
+                job = self._ours.owner(process.pid)
+                if job is None or job not in running or gpu.uuid not in running[job].gpus:
+                    continue
+                self._named = True
+                if not process.used:  # in a container some say zero
+                    unknown.add((job, gpu.uuid))
+                else:
+                    there = used.setdefault(job, {})
+                    there[gpu.uuid] = there.get(gpu.uuid, 0) + process.used
+        for job, uuid in unknown:
+            used.get(job, {}).pop(uuid, None)
+        return used, unknown
+
+    def gpus(
+        self, running: Iterable[Claim], seen: Iterable[GpuSnapshot]
+    ) -> tuple[GpuSnapshot, ...]:
+        """Return the GPUs without what attempts took that have ended since they were seen."""
+        attempts = {(claim.job, claim.number) for claim in running}
+        gone: Counter[str] = Counter()
+        for job, taken in self._taken.items():
+            if (job, taken.number) not in attempts:
+                gone.update(taken.by_driver)
+        return tuple(
+            replace(gpu, used=max(0, gpu.used - gone[gpu.uuid]))
+            if gpu.uuid in gone and gpu.used is not None
+            else gpu
+            for gpu in seen
+        )
+
+    def running(self, claims: Iterable[Claim], usage: Callable[[str], Usage]) -> list[Running]:
+        """Return the places of the attempts that run, the oldest first: what they take, when they may end."""
+        return [
+            place_of(
+                claim, usage(claim.spec.signature) if claim.gpus else NO_USAGE, self._of(claim).used
+            )
+            for claim in sorted(claims, key=lambda claim: (claim.claimed, claim.job))
+        ]
+
+    def peak(self, claim: Claim) -> int | None:
+        """Return the most that an attempt took on one GPU, in bytes; None: not measured.
+
+        A short one may have come and gone between two looks: then its worker's last word counts.
+        """
+        if not claim.gpus:
+            return None
+        taken = self._of(claim)
+        return largest(taken.peak, peak_of(self._report(claim), taken.context))
+
+    def sharing(self, claim: Claim) -> Sharing:
+        """Return how long an attempt shared its GPUs, what it used of them, how much slower it was then."""
+        return self._shared.of(claim)
+
+    def others_usage(self, claim: Claim) -> dict[str, int]:
+        """Return by UUID the most that all others had on an attempt's GPUs at the last two looks, if any saw it."""
+        if not claim.gpus:
+            return {}
+        taken = self._of(claim)
+        return {
+            uuid: max(taken.others[uuid], taken.before.get(uuid, 0))
+            for uuid in claim.gpus
+            if uuid in taken.others
+        }
+
+    def vram_limits(self, claims: Collection[Claim]) -> dict[tuple[int, int], VramLimit]:
+        """Return by job and number how much of its GPUs an attempt may take while it shares one of them."""
+        return vram_limits(claims, self._of)
+
+    def reservations(self, claims: Iterable[Claim], mask: int = -1) -> list[Reservation]:
+        """Return what others must know of: the running attempts' reservations, with what is in use of them.
+
+        Args:
+            claims: the attempts.
+            mask: of the cores that they may be given.
+        """
+        totals = {gpu.uuid: gpu.total for gpu in (self._seen.gpus if self._seen else ())}
+        reservations = []
+        for claim in claims:
+            reservations += reservations_of(
+                Start(
+                    job=claim.job,
+                    devices=claim.gpus,
+                    cpus=claim.cpus,
+                    reason="",
+                    reservation=claim.reservation,
+                    exclusive=claim.exclusive,
+                ),
+                claim.spec.resources,
+                totals=totals,
+                used=self._of(claim).used,
+                mask=mask,
+            )
+        return reservations
+
+
+logger = logging.getLogger(__name__)
+
+
+class SentLimits:
+    """The VRAM limits that workers know."""
+
+    def __init__(self, home: Home) -> None:
+        """Begin without having sent any; a scheduler before us may have."""
+        self._home = home
+        self._sent: dict[tuple[int, int], VramLimit] = {}  # by job and number of the attempt
+
+    def send(self, claims: Iterable[Claim], limits: Mapping[tuple[int, int], VramLimit]) -> None:
+        """Send workers the limits that they do not know yet; what cannot be written is tried again.
+
+        Args:
+            claims: the attempts that run.
+            limits: of those on GPUs.
+        """
+        sent = dict(limits)
+        for claim in claims:
+            key = (claim.job, claim.number)
+            if key not in limits:
+                continue
+            attempt, limit = self._home.attempt(*key), limits[key]
+            before = self._sent.get(key) or read_share(attempt) or VramLimit()
+            if limit != before:
+                try:
+                    write_share(attempt, cap=limit.cap, context=limit.context)
+                except OSError as error:
+                    logger.warning("job=%d share trouble=%r", claim.job, str(error))
+                    sent[key] = before
+        self._sent = sent
