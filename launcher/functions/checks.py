@@ -7,7 +7,7 @@ from launcher.backends.settings import Backends, impossible_there, runs_only_her
 from launcher.errors import UsageError, nearest
 from launcher.gpu.gpus_file import seen_gpus
 from launcher.job import Resources
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobRequest
 from launcher.scheduler.policy.inventory import impossible
 from launcher.scheduler.policy.model import Machine, Waiting
 from launcher.screens.format import harmless

@@ -8,10 +8,18 @@ from typing import Any, TypedDict
 
 from launcher.errors import UnknownName, UsageError
 from launcher.job import CPU
-from launcher.job_options.consistency import Spelling, device_fault, terms_fault
-from launcher.job_options.registry import job_options
-from launcher.job_options.request import JobRequest
-from launcher.job_options.value_types import Moment, Names, Size, Span, Truth, ValueType
+from launcher.job_options.registry import JobRequest, job_options
+from launcher.job_options.value_types import (
+    Moment,
+    Names,
+    Size,
+    Span,
+    Spelling,
+    Truth,
+    ValueType,
+    device_fault,
+    terms_fault,
+)
 
 
 class JobOptions(TypedDict, total=False):

@@ -24,7 +24,7 @@ from launcher.functions.options import request_of
 from launcher.functions.pickling import name_of
 from launcher.functions.watcher import follow
 from launcher.job import Spec, Terms, program_signature
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobRequest
 from launcher.scheduler.remote.pilot_records import backend_folder
 from launcher.states import State
 from launcher.store.client import context_to_store, open_queue, say_if_stopped, see_served

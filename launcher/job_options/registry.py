@@ -1,11 +1,11 @@
-"""The table of job options: one row each, from which everything else about them follows.
+"""What a job asks for, and the table of options by which it says so: one row each, from which all else follows.
 
 Each module of this room may register rows; `job_options` imports them all, once.
 """
 
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import import_module
 from operator import attrgetter
@@ -14,8 +14,33 @@ from typing import Any, Protocol
 from launcher import job_options as room
 from launcher.errors import UsageError
 from launcher.job import Resources, Terms
-from launcher.job_options.request import JobRequest
 from launcher.job_options.value_types import ValueType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """What a job asks for, before it is known whether a GPU would help it."""
+
+    resources: Resources = field(default_factory=Resources)
+    terms: Terms = field(default_factory=Terms)
+    priority: int = 0
+    gpus: int | None = None  # None: not given, and `resources` has one where it works on GPUs
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether an option asks for a GPU, be it without saying which."""
+        resources = self.resources
+        return self.gpus is not None or resources.min_vram is not None or resources.exclusive
+
+    def without_gpu(self) -> "JobRequest":
+        """Return what holds for a job that needs no GPU: what all ask for of GPUs is not for it."""
+        resources = replace(self.resources, device="auto", min_vram=None, gpus=1, exclusive=False)
+        return replace(self, resources=resources, gpus=None)
+
+    def on_device(self, device: str) -> "JobRequest":
+        """Return the request with another device."""
+        return replace(self, resources=replace(self.resources, device=device))
+
 
 _OPTIONS: dict[str, "JobOption"] = {}
 _PARTS: Mapping[str, type] = {"resources": Resources, "terms": Terms}
@@ -90,9 +115,9 @@ def register_options(*options: JobOption) -> None:
 
 @cache
 def job_options() -> Mapping[str, JobOption]:
-    """Return every option by its name: those of `machine`, of `terms`, then those of other modules."""
+    """Return every option by its name: those of `options`, then those of other modules."""
     names = [module.name for module in pkgutil.iter_modules(room.__path__)]
-    for name in ("machine", "terms", *names):
+    for name in ("options", *names):
         import_module(f"{room.__name__}.{name}")
     return _OPTIONS
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from launcher.draft import tested
 from launcher.errors import Place, Problem
 from launcher.ids import ModelId
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
 from launcher.planning.folders import folder_steps
 from launcher.planning.model_graph import ModelGraph, PlannedModel

@@ -13,7 +13,7 @@ from functools import partial
 
 from launcher.errors import MOST_PROBLEMS, Place, Problem, Severity, UnknownName, nearest
 from launcher.ids import DataId, ModelId, Poison, Stage, canonical, normalise
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.entries import (
     FREE,

@@ -17,7 +17,7 @@ from launcher.errors import Problem, Severity
 from launcher.ids import NO_WORDS, DataId, Words, parse_data
 from launcher.job import Resources, Terms
 from launcher.job_options.notifications import RunNotify
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import program_cost, roots_of, signature_of
 from launcher.planning.dependencies import MISSING

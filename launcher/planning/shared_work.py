@@ -14,7 +14,7 @@ from launcher.draft import Draft
 from launcher.errors import counted
 from launcher.ids import Words
 from launcher.job import Terms
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, RepeatsWork, SharedJob, SharedPart, SharedWork, SharesWork
 from launcher.planning.plan import PlannedJob, PlannedShare, Savings
 from launcher.planning.queue_comparison import Action, ComparedJob, Comparison

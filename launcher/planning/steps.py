@@ -37,7 +37,7 @@ from launcher.errors import (
     nearest,
 )
 from launcher.ids import ModelId, canonical, parse_data, parse_model
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.entries import FREE, Follows

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from launcher.errors import Place
 from launcher.ids import DataId, ModelId, Poison
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.settings import Settled
 from launcher.taskfile.values import At

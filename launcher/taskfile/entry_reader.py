@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 
 from launcher.errors import Place
 from launcher.ids import is_word
-from launcher.job_options.registry import job_options
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobRequest, job_options
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import variable_fault
 from launcher.taskfile.entries import FREE, Follows, companion

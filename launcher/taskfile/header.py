@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from launcher.errors import Problem, UsageError, nearest
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, read_run_notify
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobRequest
 from launcher.job_options.value_types import SHARE
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.defaults import (

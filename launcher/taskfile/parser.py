@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from launcher.errors import Problem, Severity, TaskFileError, UsageError
 from launcher.ids import NO_WORDS, Words
 from launcher.job_options.notifications import RunNotify
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.defaults import TOP
 from launcher.taskfile.entries import (

@@ -7,10 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from launcher.errors import Place, Problem, Severity, UsageError
-from launcher.job_options.consistency import device_fault, in_task_file, terms_fault
-from launcher.job_options.registry import JobOption, job_options, renamed_options
-from launcher.job_options.request import JobRequest
-from launcher.job_options.value_types import Names, TimeOver
+from launcher.job_options.registry import JobOption, JobRequest, job_options, renamed_options
+from launcher.job_options.value_types import (
+    Names,
+    TimeOver,
+    device_fault,
+    in_task_file,
+    terms_fault,
+)
 from launcher.kind_interface import Kind
 from launcher.taskfile.legacy_names import resources_today
 from launcher.taskfile.scope import Scope

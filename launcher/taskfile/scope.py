@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from launcher.errors import Place, Problem, Severity
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.matrix import Combination

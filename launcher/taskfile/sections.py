@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from launcher.ids import is_word
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.entries import (
     AutoTest,

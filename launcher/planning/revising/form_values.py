@@ -5,8 +5,7 @@ import re
 from datetime import datetime
 from operator import attrgetter
 
-from launcher.job_options.registry import JobOption
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobOption, JobRequest
 from launcher.job_options.value_types import Moment, Names, Size, Span, Truth
 from launcher.system.files import Json
 from launcher.taskfile.yaml_tree import TRUTHS, Scalar, Source

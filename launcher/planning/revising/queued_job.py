@@ -7,7 +7,7 @@ from launcher.draft import Draft
 from launcher.errors import UsageError
 from launcher.ids import read_words
 from launcher.job import CPU, FUNCTION, Resources
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import COMMAND, find_kinds
 from launcher.planning.plan import resources_of

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from launcher.errors import Place, Problem, Severity, TaskFileError, UsageError
-from launcher.job_options.consistency import in_task_file, terms_fault
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobRequest
+from launcher.job_options.value_types import in_task_file, terms_fault
 from launcher.kind_interface import Kind
 from launcher.planning.revising.form import RESOURCES, SETTINGS
 from launcher.planning.revising.queued_job import QueuedJob

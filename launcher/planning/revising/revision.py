@@ -8,8 +8,7 @@ from launcher.draft import Draft
 from launcher.errors import UsageError
 from launcher.ids import parse_model
 from launcher.job import Spec
-from launcher.job_options.registry import job_options
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobRequest, job_options
 from launcher.kind_interface import Role
 from launcher.kinds import program_cost, roots_of, signature_of
 from launcher.planning.load import content_digest

@@ -7,8 +7,7 @@ from launcher.cli.commands.adding.add import command
 from launcher.cli.option_defaults import options_of
 from launcher.errors import UsageError
 from launcher.job import Resources, Terms
-from launcher.job_options.registry import JobOption, job_options, register_options
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobOption, JobRequest, job_options, register_options
 from launcher.job_options.value_types import Span, Truth, Word
 from tests.launcher.language import a_plan, refusal
 

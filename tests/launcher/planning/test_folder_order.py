@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from launcher.draft import Input
 from launcher.errors import Place, Problem
-from launcher.job_options.request import JobRequest
+from launcher.job_options.registry import JobRequest
 from launcher.planning.plan import Plan
 from launcher.planning.steps import Step, StepFiles, in_order_of_files
 from launcher.taskfile.settings import Settled

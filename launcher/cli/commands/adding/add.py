@@ -18,10 +18,8 @@ from launcher.errors import UsageError
 from launcher.functions.checks import check_request
 from launcher.functions.options import assembled
 from launcher.job import Spec
-from launcher.job_options.consistency import on_command_line
-from launcher.job_options.registry import job_options
-from launcher.job_options.request import JobRequest
-from launcher.job_options.value_types import Choice, Truth, ValueType
+from launcher.job_options.registry import JobRequest, job_options
+from launcher.job_options.value_types import Choice, Truth, ValueType, on_command_line
 from launcher.store.client import context_to_store, open_queue, say_if_stopped, see_served
 from launcher.system.paths import Home
 
