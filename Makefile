@@ -60,9 +60,9 @@ screenshots: $(VENV)/.developing ## take the pictures of docs/ anew, from a real
 docs: $(VENV)/.developing ## build the documentation site in build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .ci/mkdocs.yml
 
-chaos: $(VENV)/.developing ## kill -9 at random during 500 jobs, and 100 without the guard, which must fail
+chaos: $(VENV)/.developing ## kill -9 at random during 500 jobs, and 400 without the guard, which must fail
 	$(BIN)/python -m tests.chaos $(CHAOS)
-	! $(BIN)/python -m tests.chaos --without-guard --jobs 100
+	! $(BIN)/python -m tests.chaos --without-guard --jobs 400
 
 powercut: $(VENV)/.developing ## cut the power 2,000 times in the record of 40 jobs; without syncs that must fail
 	$(BIN)/python -m tests.powercut $(POWERCUT)

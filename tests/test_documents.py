@@ -71,8 +71,8 @@ PLANNED = {  # run with --dry-run
 }
 PARSED = {  # its options must exist, and its arguments be as many as it takes
     "launcher edit 12": "opens an editor",
-    "launcher edit train/gan2:pre --set lr=0.01 --set resources.vram=16GiB": "wants a job that waits",
-    "launcher retry --failed --set batch=32": "wants a job that failed",
+    "launcher edit train/gan2:pre --set resources.vram=16GiB": "wants a job that waits",
+    "launcher retry --failed --set resources.vram=16GiB": "wants a job that failed",
     "launcher retry 12 13 --set resources.vram=16GiB --set resources.time_limit=8h": "the same",
     "launcher pause train/gan2:pre": "wants a job that runs",
     "launcher resume train/gan2:pre": "the same",

@@ -27,7 +27,7 @@ VERBS = {
     "completion": "print the completion script for a shell",
     "config": "print your defaults, and where each is set",
     "doctor": "check this machine, and say how to repair what is wrong",
-    "edit": "change the settings and terms of a job in your editor",
+    "edit": "change what a job asks for in your editor",
     "gpus": "list the GPUs with their memory, users and health",
     "group": "limit how many jobs of a group run at once",
     "history": "summarize past jobs: per day, GPU-hours, failures, unused memory",

@@ -35,7 +35,7 @@ from launcher.system.paths import Home
 from launcher.system.text import harmless
 
 if TYPE_CHECKING:  # only who changes jobs has these
-    from launcher.planning.revising.revision import Revision
+    from launcher.planning.revision import Revision
 
 
 def compare(

@@ -285,7 +285,7 @@ class Steering:
         )
 
     def change(self, jobs: Sequence[ChangedJob], now: float) -> None:
-        """Give jobs that wait or have ended other settings and terms.
+        """Give jobs that wait or have ended another spec.
 
         Raises:
             Meanwhile: one of them is not any more as it was when its change was worked out; nothing was changed.
@@ -295,7 +295,7 @@ class Steering:
                 write_change(self._db, changed, now)
 
     def retry(self, jobs: Collection[int], changes: Sequence[ChangedJob], now: float) -> list[int]:
-        """Queue ended jobs again, some of them with other settings and terms; see `UserActions.retry`.
+        """Queue ended jobs again, some of them with another spec; see `UserActions.retry`.
 
         Raises:
             Meanwhile: one of them is not any more as it was when its change was worked out; nothing was changed.

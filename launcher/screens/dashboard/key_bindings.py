@@ -96,7 +96,7 @@ _HELP = (
         (
             ("t", "its tags; of marked jobs: a tag to give, -TAG to take"),
             ("n", "its note (not in a log)"),
-            ("e", "settings and terms of the one job, in your editor, as `launcher edit` does"),
+            ("e", "what the one job asks for, in your editor, as `launcher edit` does"),
             ("y", "show its command line, and copy it to the terminal's clipboard"),
         ),
     ),

@@ -1,4 +1,4 @@
-"""`launcher edit`: change the settings and terms of a job in an editor."""
+"""`launcher edit`: change what a job asks for, and the words of a program, in an editor."""
 
 import sys
 import time
@@ -27,7 +27,7 @@ from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
 
 if TYPE_CHECKING:
-    from launcher.planning.revising.revision import Revision
+    from launcher.planning.revision import Revision
 
 
 @click.command(epilog=f"JOB: {HELP}")
@@ -37,12 +37,14 @@ if TYPE_CHECKING:
     "sets",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change this, without an editor: a setting (lr=0.01) or an option (resources.vram=16GiB); repeatable.",
+    help="Change this, without an editor: an option (resources.vram=16GiB), or of a program argv, cwd, env; repeatable.",
 )
 @click.option("--force", is_flag=True, help="Also change a job that is done, and run it again.")
 @dry_run_option
 def command(job: str, sets: tuple[str, ...], force: bool, dry_run: bool) -> None:
-    """Change the settings and terms of JOB in your editor ($VISUAL, $EDITOR), as YAML.
+    """Change what JOB asks for in your editor ($VISUAL, $EDITOR), as YAML; of a program also its words.
+
+    What decides a laboratory's results stands in its task file: change it there, and run it.
 
     A waiting job is changed where it stands in the queue. One that has failed, or was cancelled or
     skipped, is queued again, as by `launcher retry --set`. Nothing changes where you save nothing, an
@@ -51,7 +53,7 @@ def command(job: str, sets: tuple[str, ...], force: bool, dry_run: bool) -> None
     \b
     Examples:
       launcher edit 12
-      launcher edit train/gan2:pre --set lr=0.01 --set resources.vram=16GiB
+      launcher edit train/gan2:pre --set resources.vram=16GiB
     """
     with open_queue() as (home, store):
         row = only_job(store, job)
@@ -86,7 +88,7 @@ def _refuse(row: JobRow, *, force: bool) -> None:
 def _by_sets(home: Home, store: Store, row: JobRow, sets: Sequence[str]) -> "Revision | None":
     # kinds and pydantic, which no other verb of this room needs
     from launcher.functions.plan_checks import check_revisions
-    from launcher.planning.revising.several_jobs import revise_all
+    from launcher.planning.revision import revise_all
 
     revisions = revise_all(store, [row], sets, time.time())
     check_revisions(home, store, revisions.values())
@@ -96,14 +98,11 @@ def _by_sets(home: Home, store: Store, row: JobRow, sets: Sequence[str]) -> "Rev
 def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
     """Return what the owner wants of a job; None: as it is."""
     from launcher.functions.plan_checks import check_revisions
-    from launcher.planning.revising.form import form_of
-    from launcher.planning.revising.queued_job import queued_job
-    from launcher.planning.revising.read_form import own_values, values_of
-    from launcher.planning.revising.revision import revise
+    from launcher.planning.job_form import form_of, own_values, read_form
+    from launcher.planning.revision import revise
 
-    job = queued_job(row)
-    text = original = form_of(job, _title(row))
-    before = own_values(job, text, time.time())
+    text = original = form_of(row, _title(row))
+    before = own_values(row, time.time())
     file = EditedFile(f"job-{row.id}.yaml")
     keep = False
     try:
@@ -112,7 +111,7 @@ def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
             if text == original or not text.strip():
                 return None
             try:
-                revision = revise(store, job, before, values_of(job, text, time.time()))
+                revision = revise(store, row, before, read_form(row, text, time.time()))
                 check_revisions(home, store, [revision] if revision else [])
             except UsageError as error:
                 _explain(error)

@@ -17,7 +17,7 @@ from launcher.store.rows import JobRow
 from launcher.system.paths import Home
 
 if TYPE_CHECKING:
-    from launcher.planning.revising.revision import Revision
+    from launcher.planning.revision import Revision
 
 
 @click.command(epilog=f"PATTERN: {HELP}")
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     "sets",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change this of each of them: a setting (lr=0.01) or an option (resources.vram=16GiB); repeatable.",
+    help="Change this of each of them: an option (resources.vram=16GiB), or of a program argv, cwd, env; repeatable.",
 )
 @dry_run_option
 def command(
     patterns: tuple[str, ...], failed: bool, force: bool, sets: tuple[str, ...], dry_run: bool
 ) -> None:
-    """Queue ended jobs again, with the same settings, or with others.
+    """Queue ended jobs again, as they were, or with other resources.
 
     Jobs that they depend on, and jobs that were skipped because of them, are queued, too. Retries
     count from zero. A job that was held when it was cancelled is held again.
@@ -46,7 +46,7 @@ def command(
     Examples:
       launcher retry --failed
       launcher retry 'train/*' --dry-run
-      launcher retry 12 --set lr=0.01 --set resources.vram=16GiB
+      launcher retry 12 --set resources.vram=16GiB --set resources.time_limit=8h
     """
     with open_queue() as (home, store):
         chosen = _chosen(store, patterns, failed=failed, force=force)
@@ -110,7 +110,7 @@ def _changes(
         return {}
     # kinds and pydantic, which no other verb of this room needs
     from launcher.functions.plan_checks import check_revisions
-    from launcher.planning.revising.several_jobs import revise_all
+    from launcher.planning.revision import revise_all
 
     revisions = revise_all(store, jobs, sets, time.time())
     check_revisions(home, store, revisions.values())

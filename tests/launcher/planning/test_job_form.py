@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from launcher.errors import Problem
 from launcher.job import Resources, Terms
 from launcher.job_options.registry import JobRequest, job_options
-from launcher.planning.revising.form_values import option_text, yaml_text
+from launcher.planning.job_form import option_text, yaml_text
 from launcher.taskfile.yaml_reader import read_document
 from launcher.taskfile.yaml_tree import plain_value
 
