@@ -28,7 +28,7 @@ OTHERS = {
 }
 STARTED = (  # with -m: by units of systemd, scripts that wait in Slurm, and running schedulers
     "launcher.scheduler.__main__",
-    "launcher.pilots.__main__",
+    "launcher.backends.node_process",
     "launcher.notify.__main__",
     "launcher.workers.fork_server",
 )

@@ -13,15 +13,15 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from launcher.backends.messages import Bye, read_news
+from launcher.backends.node_facts import WrongGpus, resolve
+from launcher.backends.pilot_folder import TOKEN, PilotFolder, PilotSpec
 from launcher.backends.protocol import NOWHERE, Cause, EngineError, Estimate, Observation, Stage
 from launcher.backends.settings import BackendSettings
 from launcher.errors import MachineError, counted
 from launcher.gpu.monitor import look_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.pilots.folder import TOKEN, PilotFolder, PilotSpec
-from launcher.pilots.messages import Bye, read_news
-from launcher.pilots.node_facts import WrongGpus, resolve
 from launcher.system import cgroups
 from launcher.system.environment import looks_secret, owners_environment, prologue_lines
 from launcher.system.files import Json, last_lines, read_bytes, read_json, write_json

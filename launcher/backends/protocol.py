@@ -12,9 +12,9 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Protocol
 
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.backends.settings import BackendSettings
 from launcher.errors import MachineError
-from launcher.pilots.folder import PilotFolder, PilotSpec
 from launcher.system.paths import Home
 
 NOWHERE: Mapping[str, str] = MappingProxyType({})

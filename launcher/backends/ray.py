@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.backends.asked_process import AskedProcess
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec, Shape
 from launcher.backends.protocol import (
     NOWHERE,
     Cause,
@@ -23,7 +24,6 @@ from launcher.backends.protocol import (
     Stage,
 )
 from launcher.backends.settings import BackendSettings, interpreter_on_node, path_on_node
-from launcher.pilots.folder import PilotFolder, PilotSpec, Shape
 from launcher.system.environment import looks_secret, prologue_lines
 from launcher.system.files import last_lines
 from launcher.system.paths import Home

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launcher.backends.local import kill_all, pids_of
-from launcher.pilots.folder import PilotFolder
+from launcher.backends.pilot_folder import PilotFolder
 from launcher.system.processes import Identity, alive, identity
 
 RAYLET = "LAUNCHER_RAYLET"  # the process that started the actor

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec, Shape
 from launcher.backends.protocol import (
     NOWHERE,
     Cause,
@@ -38,7 +39,6 @@ from launcher.backends.slurm_states import (
     silent_nodes,
     unsure_nodes,
 )
-from launcher.pilots.folder import PilotFolder, PilotSpec, Shape
 from launcher.system.environment import prologue_lines
 from launcher.system.files import last_lines
 from launcher.system.paths import Home

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
+from launcher.backends.pilot_records import PilotRecords
+from launcher.backends.pilot_rules import OVER
+from launcher.backends.pilots_file import PilotRow
 from launcher.backends.slurm_states import commands_by_hand
 from launcher.errors import counted
-from launcher.scheduler.remote.pilot_records import PilotRecords
-from launcher.scheduler.remote.pilot_rules import OVER
-from launcher.scheduler.remote.report import PilotRow
 from launcher.screens.clusters.pilots_now import seen_pilots
 from launcher.system.paths import Home
 

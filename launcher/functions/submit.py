@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from launcher.backends.pilot_records import backend_folder
 from launcher.backends.settings import (
     HERE,
     Backends,
@@ -25,7 +26,6 @@ from launcher.functions.pickling import name_of
 from launcher.functions.watcher import follow
 from launcher.job import Spec, Terms, program_signature
 from launcher.job_options.registry import JobRequest
-from launcher.scheduler.remote.pilot_records import backend_folder
 from launcher.states import State
 from launcher.store.client import context_to_store, open_queue, say_if_stopped, see_served
 from launcher.store.queue import NEW, NewJob, Store

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+from launcher.backends.pilots_file import past_pilots
 from launcher.errors import Error, UsageError
 from launcher.job_options.notifications import Event
 from launcher.notify import outbox
@@ -17,7 +18,6 @@ from launcher.notify.machine_news import GPU_LOOK_S, MachineNews
 from launcher.notify.sending import Answer, Sending, refused
 from launcher.notify.settings import NotifySettings, configured_notify
 from launcher.notify.state import Delivery, Notices, read_notices, write_notices
-from launcher.scheduler.remote.report import past_pilots
 from launcher.states import State
 from launcher.store.news import RunNewsReader
 from launcher.store.opening import open_to_read

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 from launcher.gpu.monitor import NEWS_S
 from launcher.scheduler.attempt_watch import RunningAttempts
-from launcher.scheduler.dispatch.dispatch import Dispatch
-from launcher.scheduler.dispatch.placement import elsewhere
+from launcher.scheduler.dispatch import Dispatch
 from launcher.scheduler.endings import Endings
 from launcher.scheduler.gpus.gpu_ledger import paused
 from launcher.scheduler.gpus.gpu_state import Accelerators
+from launcher.scheduler.placement import elsewhere
 from launcher.scheduler.policy.backfill import Patience
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.fair_share import Courtesy, starves_of, wish_of

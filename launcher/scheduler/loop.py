@@ -17,6 +17,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from itertools import chain
 
+from launcher.backends.fleet import Fleet
+from launcher.backends.link import PilotLink
 from launcher.backends.settings import Backends
 from launcher.context import WorkerEnvironment
 from launcher.errors import StoreError
@@ -32,14 +34,12 @@ from launcher.scheduler.attempt_watch import (
     find_out,
     watch,
 )
+from launcher.scheduler.attempts_elsewhere import Hearing
 from launcher.scheduler.chosen_policy import chosen_discipline
-from launcher.scheduler.dispatch.attempts_elsewhere import Hearing
-from launcher.scheduler.dispatch.dispatch import Dispatch
+from launcher.scheduler.dispatch import Dispatch
 from launcher.scheduler.endings import Ended, Endings
 from launcher.scheduler.gpus.gpu_state import accelerators_of
 from launcher.scheduler.gpus.reservation_exchange import ReservationExchange, UseMeter
-from launcher.scheduler.remote.fleet import Fleet
-from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.start_jobs import Launches, Succession
 from launcher.scheduler.turn import POLL_S, RETRY_S, Reasons, Requests, TurnResult
 from launcher.states import Done, Failed, Lost, Outcome, State, Void, ending

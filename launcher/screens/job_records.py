@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from launcher.backends.pilots_file import PastPilot
 from launcher.job import CPU
-from launcher.scheduler.remote.report import PastPilot
 from launcher.screens.clusters.pilots_now import NOT_KNOWN, places_of
 from launcher.screens.format import JobLine, harmless, iso
 from launcher.screens.gpu_users import labels_of

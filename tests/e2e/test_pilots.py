@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from launcher.backends.local import make
+from launcher.backends.pilot_folder import PilotFolder
 from launcher.backends.settings import BackendSettings
-from launcher.pilots.folder import PilotFolder
 from launcher.states import ENDED, State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from launcher.backends.local import kill_all
+from launcher.backends.pilot_folder import read_pilot_spec
 from launcher.backends.protocol import Observation, Stage
 from launcher.backends.ray import Ray
 from launcher.backends.settings import BackendSettings
-from launcher.pilots.folder import read_pilot_spec
 from tests.build import until
 from tests.launcher.pilots.desk import Desk, a_pilot
 from tests.nvml.standin import Devices

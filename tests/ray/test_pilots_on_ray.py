@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from launcher.backends.local import pids_of
+from launcher.backends.messages import Began, Hello, Leave
 from launcher.backends.protocol import Cause, EngineError, Stage
 from launcher.backends.ray import Ray
 from launcher.backends.settings import BackendSettings
-from launcher.pilots.messages import Began, Hello, Leave
 from launcher.states import Done
 from launcher.workers.started_file import recorded_outcome
 from tests.build import a_spec, gone, program_of, shell, until

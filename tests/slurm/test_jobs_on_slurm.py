@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.pilots.messages import Hello, read_news
-from launcher.scheduler.remote.pilot_rules import Life
+from launcher.backends.messages import Hello, read_news
+from launcher.backends.pilot_rules import Life
 from launcher.system.paths import Home
 from tests.build import end_everything, until
 from tests.clusters.census import of_node, signal_all

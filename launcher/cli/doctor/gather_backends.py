@@ -8,11 +8,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from launcher.backends.pilot_records import backend_folder
+from launcher.backends.pilots_file import read_pilots
 from launcher.backends.settings import Backends, BackendSettings, configured_backends
 from launcher.cli.doctor.facts import Engine
 from launcher.errors import UsageError
-from launcher.scheduler.remote.pilot_records import backend_folder
-from launcher.scheduler.remote.report import read_pilots
 from launcher.system.home_checks import file_system, is_remote, without_links
 from launcher.system.paths import Home
 from launcher.system.processes import answer

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from launcher.backends.messages import Beat, Hello, News, read_news
+from launcher.backends.pilot_folder import PilotFolder, name_of
+from launcher.backends.pilot_records import PilotRecords
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.pilots.folder import PilotFolder, name_of
-from launcher.pilots.messages import Beat, Hello, News, read_news
-from launcher.scheduler.remote.pilot_records import PilotRecords
 from launcher.screens.clusters.pilots_now import Pilots
 from launcher.screens.gpu_view import Gauge, Guest
 from launcher.store.rows import Claim

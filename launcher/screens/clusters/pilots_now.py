@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from launcher.scheduler.remote.report import (
+from launcher.backends.pilots_file import (
     BackendRow,
     PastPilot,
     PilotRow,

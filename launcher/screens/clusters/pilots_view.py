@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from textwrap import wrap
 
-from launcher.scheduler.remote.report import BackendRow, PilotRow
+from launcher.backends.pilots_file import BackendRow, PilotRow
 from launcher.screens.clusters.pilots_now import Pilots
 from launcher.screens.format import clock, first_line
 from launcher.screens.text_table import Column, Line, Span, Tone, line, table

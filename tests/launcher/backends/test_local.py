@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from launcher.backends.local import Local, make
+from launcher.backends.messages import Leave
+from launcher.backends.pilot_folder import PilotSpec
 from launcher.backends.protocol import Cause, EngineError, Stage
 from launcher.backends.settings import BackendSettings
-from launcher.pilots.folder import PilotSpec
-from launcher.pilots.messages import Leave
 from launcher.system.environment import owners_environment
 from launcher.system.paths import Home
 from tests.build import a_context, a_spec, gone, program_of, said_by, shell, supervisor_of, until

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from launcher.backends.pilot_folder import Shape
 from launcher.backends.protocol import Cause, Observation, Stage
 from launcher.backends.ray import NotUnderstood, asks, observations, resources, why_not
 from launcher.backends.ray import read_nodes as nodes_of
 from launcher.backends.settings import BackendSettings
-from launcher.pilots.folder import Shape
 
 ONE_CORE = {"CPU": 1.0}
 # as Ray 2.60 prints an actor's death

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec, Shape
 from launcher.backends.settings import BackendSettings
 from launcher.backends.slurm import (
     arguments,
@@ -16,7 +17,6 @@ from launcher.backends.slurm import (
     script,
     submission,
 )
-from launcher.pilots.folder import PilotFolder, PilotSpec, Shape
 
 GIB = 1 << 30
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from launcher.backends.local import kill_all
-from launcher.pilots.folder import PilotSpec
+from launcher.backends.pilot_folder import PilotSpec
 from tests.launcher.pilots.desk import Desk
 
 MakeDesk = Callable[..., Desk]

@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from launcher import __version__
-from launcher.context import Context
-from launcher.job import Spec
-from launcher.pilots.folder import PilotFolder, PilotSpec, make_pilot_folder, name_of
-from launcher.pilots.messages import (
+from launcher.backends.messages import (
     Bye,
     Ended,
     Hello,
@@ -26,6 +23,9 @@ from launcher.pilots.messages import (
     order_line,
     read_news,
 )
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder, name_of
+from launcher.context import Context
+from launcher.job import Spec
 from launcher.states import Outcome
 from launcher.system.paths import Attempt, Home
 from launcher.workers.started_file import recorded_outcome
@@ -75,7 +75,7 @@ class Desk:
         if code:
             begin = [
                 "-c",
-                f"import sys\n{code}\nfrom launcher.pilots.__main__ import main\nsys.exit(main(sys.argv[1:]))",
+                f"import sys\n{code}\nfrom launcher.backends.node_process import main\nsys.exit(main(sys.argv[1:]))",
             ]
         with self.folder.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.pilots.folder import PilotFolder
-from launcher.pilots.messages import Beat, Ended, Lease
+from launcher.backends.messages import Beat, Ended, Lease
+from launcher.backends.pilot_folder import PilotFolder
 from launcher.states import Done, Stopped
 from launcher.system.paths import Home
 from launcher.system.processes import descendants, send

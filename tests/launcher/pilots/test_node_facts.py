@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 
 from launcher import __version__
-from launcher.pilots import node_facts
-from launcher.pilots.messages import Bye, Hello
+from launcher.backends import node_facts
+from launcher.backends.messages import Bye, Hello
 from launcher.system import memory
 from tests.launcher.pilots.conftest import MakeDesk
 from tests.launcher.pilots.desk import Desk, a_pilot
 
-AT_ONCE = "from launcher.pilots import node_facts; node_facts.PATHS_PATIENCE_S = 0.0"
+AT_ONCE = "from launcher.backends import node_facts; node_facts.PATHS_PATIENCE_S = 0.0"
 
 
 def refused(desk: Desk) -> str:

@@ -1,7 +1,7 @@
 import pytest
 
-from launcher.pilots.messages import Beat, Leave
-from launcher.pilots.node_facts import WrongGpus, resolve
+from launcher.backends.messages import Beat, Leave
+from launcher.backends.node_facts import WrongGpus, resolve
 from launcher.states import Done
 from tests.build import GIB, a_context, a_gpu, a_spec, said_by, shell, until
 from tests.launcher.pilots.conftest import MakeDesk

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from launcher.pilots.folder import PilotFolder
-from launcher.pilots.messages import Leave
-from launcher.pilots.node_attempts import (
+from launcher.backends.messages import Leave
+from launcher.backends.node_attempts import (
     PREFIX,
     STALE_S,
     make_node_home,
     remove_node_home,
     unpacked,
 )
+from launcher.backends.pilot_folder import PilotFolder
 from launcher.states import Done, Failed
 from launcher.system.paths import Home
 from launcher.system.processes import live_in

@@ -1,8 +1,8 @@
 import resource
 from pathlib import Path
 
-from launcher.pilots.messages import Beat, Began, Ended, Hello, News, Reader, read_news
-from launcher.pilots.pilot import RETRY_S, Outbox
+from launcher.backends.messages import Beat, Began, Ended, Hello, News, Reader, read_news
+from launcher.backends.node_pilot import RETRY_S, Outbox
 from launcher.states import Done
 from tests.build import a_spec, until
 from tests.launcher.pilots.conftest import MakeDesk

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from launcher.backends.messages import Beat, Began, Bye, Ended, Leave, Leaving, Run, Stop
+from launcher.backends.pilot_folder import PilotFolder
 from launcher.gpu.monitor import parent_of
-from launcher.pilots.folder import PilotFolder
-from launcher.pilots.messages import Beat, Began, Bye, Ended, Leave, Leaving, Run, Stop
 from launcher.states import Done, Failed, Lost, Stopped, Void
 from launcher.system.processes import descendants, send
 from launcher.workers.started_file import recorded_outcome
@@ -203,7 +203,7 @@ def test_a_job_whose_order_names_no_cores_has_those_of_the_pilot(desk_of: MakeDe
 
 
 def test_a_pilot_whose_folder_was_deleted_ends_what_runs(desk_of: MakeDesk) -> None:
-    code = "from launcher.pilots import pilot; pilot.GONE_PATIENCE_S = 0.1"
+    code = "from launcher.backends import node_pilot; node_pilot.GONE_PATIENCE_S = 0.1"
     desk = desk_of().start(code=code)
     program = program_of(desk.run(spec=a_spec(*shell(FOR_EVER))))
     shutil.rmtree(desk.folder.folder)

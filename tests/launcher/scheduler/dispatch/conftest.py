@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from launcher.backends.messages import Ended
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Spec, Terms
-from launcher.pilots.messages import Ended
+from launcher.scheduler import attempts_elsewhere
 from launcher.scheduler.attempt_watch import RunningAttempts, Watch
-from launcher.scheduler.dispatch import attempts_elsewhere
-from launcher.scheduler.dispatch.dispatch import Dispatch
+from launcher.scheduler.dispatch import Dispatch
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.disciplines import OURS, Discipline
 from launcher.scheduler.policy.model import Machine

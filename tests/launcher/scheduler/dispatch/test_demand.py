@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
+from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import BackendSettings
 from launcher.context import WorkerEnvironment
 from launcher.job import Resources
-from launcher.scheduler.dispatch.dispatch import WaitingLane, demands
-from launcher.scheduler.remote.pilot_rules import Demand
+from launcher.scheduler.dispatch import WaitingLane, demands
 from launcher.store.rows import Lane
 
 BOX = BackendSettings(name="box", kind="local", cpus=4, gpus=2, pilots=3, time_s=3600.0)

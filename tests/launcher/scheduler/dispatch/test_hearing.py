@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.pilots.messages import Ended, Leaving, Run, Stop
+from launcher.backends.link import PilotLink
+from launcher.backends.messages import Ended, Leaving, Run, Stop
 from launcher.scheduler.attempt_watch import Watch
-from launcher.scheduler.dispatch.attempts_elsewhere import (
+from launcher.scheduler.attempts_elsewhere import (
     EndAwaited,
     OnPilot,
     StopUnexplained,
     Unheard,
 )
-from launcher.scheduler.remote.link import PilotLink
 from launcher.states import Done, Failed, Lost, Outcome, Stopped, Void
 from launcher.store.rows import PILOT
 from launcher.workers.lease import ended_after_s, is_buried

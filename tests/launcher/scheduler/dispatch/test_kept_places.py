@@ -2,8 +2,8 @@
 
 import pytest
 
-from launcher.pilots.messages import Run
-from launcher.scheduler.dispatch.placement import CHOSEN_S, KeptPlaces
+from launcher.backends.messages import Run
+from launcher.scheduler.placement import CHOSEN_S, KeptPlaces
 from launcher.scheduler.policy.disciplines import EASY
 from launcher.scheduler.policy.model import Wait
 from launcher.states import Done

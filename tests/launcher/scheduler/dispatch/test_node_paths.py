@@ -5,7 +5,7 @@ import json
 import pytest
 
 from launcher.backends.settings import BackendSettings
-from launcher.scheduler.dispatch.sending import NodePaths
+from launcher.scheduler.sending import NodePaths
 
 PATHS = NodePaths(
     BackendSettings(

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from launcher.backends.messages import Beat, Run
 from launcher.job import Resources
-from launcher.pilots.messages import Beat, Run
 from launcher.workers.job import CONTEXT, Share, read_share
 from tests.build import GIB, a_gpu, a_spec
 from tests.launcher.scheduler.dispatch.conftest import Office

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.pilots.messages import Hello
-from launcher.scheduler.dispatch.placement import unfit
+from launcher.backends.messages import Hello
+from launcher.scheduler.placement import unfit
 from launcher.scheduler.policy.model import Waiting
 from tests.launcher.scheduler.dispatch.test_demand import lane
 from tests.launcher.scheduler.remote.toy_pilot import HELLO

@@ -4,8 +4,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from launcher.backends.messages import Run
 from launcher.backends.settings import Backends
-from launcher.pilots.messages import Run
 from launcher.states import Lost, Outcome, State
 from launcher.store.rows import Claim
 from launcher.workers.order import OrderWriter, read_order

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
+from launcher.backends.messages import Leave, Run
 from launcher.backends.settings import Backends
-from launcher.pilots.messages import Leave, Run
-from launcher.scheduler.dispatch.dispatch import demands
+from launcher.scheduler.dispatch import demands
 from launcher.scheduler.turn import Requests, TurnResult
 from launcher.states import Done
 from tests.build import a_spec

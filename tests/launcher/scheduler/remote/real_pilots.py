@@ -5,10 +5,10 @@ import sys
 import time
 from pathlib import Path
 
+from launcher.backends.fleet import Fleet
+from launcher.backends.pilot_folder import PilotFolder
+from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import Backends, BackendSettings
-from launcher.pilots.folder import PilotFolder
-from launcher.scheduler.remote.fleet import Fleet
-from launcher.scheduler.remote.pilot_rules import Demand
 from launcher.system.files import read_bytes
 from launcher.system.paths import Home
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.settings import BackendSettings
-from launcher.pilots.folder import PilotFolder, PilotSpec, make_pilot_folder
-from launcher.scheduler.remote.pilot_records import (
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.backends.pilot_records import (
     FolderTaken,
     backend_folder,
     clear_folder,
     clear_leftovers,
     take_folder,
 )
+from launcher.backends.settings import BackendSettings
 from launcher.system.paths import Home
 
 LOCAL = "1 0 8:1 / / rw - ext4 /dev/sda rw\n"

@@ -14,15 +14,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from launcher.backends.engine_requests import EngineCalls
+from launcher.backends.fleet import Fleet
+from launcher.backends.pilot_records import take_folder
+from launcher.backends.pilot_rules import FORGET_S
 from launcher.backends.protocol import Stage
-from launcher.scheduler.remote.engine_requests import EngineCalls
-from launcher.scheduler.remote.fleet import Fleet
-from launcher.scheduler.remote.pilot_records import take_folder
-from launcher.scheduler.remote.pilot_rules import FORGET_S
 from launcher.system.files import write_json
 from tests.launcher.scheduler.remote.toy_cluster import World, waited_for
 
-WRITE = "launcher.scheduler.remote.pilot_records.write_json"
+WRITE = "launcher.backends.pilot_records.write_json"
 
 
 class Killed(BaseException):

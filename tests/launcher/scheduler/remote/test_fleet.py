@@ -11,12 +11,12 @@ from typing import NoReturn
 
 import pytest
 
+from launcher.backends.messages import Leave
+from launcher.backends.pilot_folder import PilotFolder
+from launcher.backends.pilots_file import read_pilots
 from launcher.backends.protocol import Cause, Observation, Stage
 from launcher.backends.settings import Backends
 from launcher.errors import UsageError
-from launcher.pilots.folder import PilotFolder
-from launcher.pilots.messages import Leave
-from launcher.scheduler.remote.report import read_pilots
 from launcher.system.processes import boot_id
 from launcher.workers.lease import is_buried
 from tests.launcher.scheduler.remote.toy_cluster import World, waited_for
@@ -793,13 +793,13 @@ def test_a_full_disk_is_a_reason_and_no_pilot_is_submitted(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("launcher.scheduler.remote.pilot_records.write_json", full)
+        patch.setattr("launcher.backends.pilot_records.write_json", full)
         world.need(1)
         world.pass_time(20)
     assert not world.cluster.submitted
     assert "No space left" in world.reason
     with monkeypatch.context() as patch:
-        patch.setattr("launcher.pilots.folder.write_json", full)
+        patch.setattr("launcher.backends.pilot_folder.write_json", full)
         world.pass_time(60)
     assert not world.cluster.submitted
     assert not world.records()
@@ -898,7 +898,7 @@ def test_a_turn_in_which_nothing_is_to_do_looks_at_no_pilot(
     def looked(*_: object) -> NoReturn:
         raise AssertionError("it looked")
 
-    monkeypatch.setattr("launcher.scheduler.remote.backend_pilots.BackendPilots.look", looked)
+    monkeypatch.setattr("launcher.backends.backend_pilots.BackendPilots.look", looked)
     for _ in range(10):
         world.fleet.turn({}, {})
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.pilots.messages import (
+from launcher.backends.messages import (
     Beat,
     Bye,
     Ended,

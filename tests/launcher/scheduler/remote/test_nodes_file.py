@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from launcher.scheduler.remote.report import NodesFile, past_pilots
+from launcher.backends.pilots_file import NodesFile, past_pilots
 from launcher.system.paths import Home
 
 

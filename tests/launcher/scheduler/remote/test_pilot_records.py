@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.backends.settings import BackendSettings
-from launcher.pilots.folder import PilotSpec
-from launcher.scheduler.remote.pilot_records import (
+from launcher.backends.pilot_folder import PilotSpec
+from launcher.backends.pilot_records import (
     PilotRecord,
     PilotRecords,
     is_token,
     new_token,
 )
+from launcher.backends.settings import BackendSettings
 from launcher.system.paths import Home
 
 

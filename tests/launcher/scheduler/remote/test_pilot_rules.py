@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.backends.protocol import Stage
-from launcher.scheduler.remote.pilot_rules import (
+from launcher.backends.pilot_rules import (
     FORGET_S,
     LONGEST_PAUSE_S,
     LONGEST_RETRY_S,
@@ -28,6 +27,7 @@ from launcher.scheduler.remote.pilot_rules import (
     to_submit,
     wanted,
 )
+from launcher.backends.protocol import Stage
 
 SPANS = st.floats(min_value=0, max_value=1e6)
 COUNTS = st.builds(

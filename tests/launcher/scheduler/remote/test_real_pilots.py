@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from launcher.backends import pilot_rules
+from launcher.backends.fleet import Fleet
 from launcher.backends.local import make
-from launcher.scheduler.remote import pilot_rules
-from launcher.scheduler.remote.fleet import Fleet
-from launcher.scheduler.remote.report import read_pilots
+from launcher.backends.pilots_file import read_pilots
 from launcher.system.paths import Home
 from tests.build import until
 from tests.launcher.scheduler.remote import real_pilots

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.backends.backend_pilots import CHANGED_S
 from launcher.backends.settings import Backends
-from launcher.scheduler.remote.backend_pilots import CHANGED_S
 from tests.launcher.scheduler.remote.toy_cluster import World
 
 

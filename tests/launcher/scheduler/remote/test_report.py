@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.scheduler.remote.report import (
+from launcher.backends.pilots_file import (
     BackendRow,
     PilotRow,
     PilotsFile,

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from launcher.backends.fleet import NEXT_HEARD
+from launcher.backends.messages import Leave
+from launcher.backends.pilot_rules import MOST_ELEMENTS, TRIES, Counts, Demand, to_submit
 from launcher.backends.protocol import Stage
 from launcher.backends.settings import Backends
-from launcher.pilots.messages import Leave
-from launcher.scheduler.remote.fleet import NEXT_HEARD
-from launcher.scheduler.remote.pilot_rules import MOST_ELEMENTS, TRIES, Counts, Demand, to_submit
 from tests.launcher.scheduler.remote.toy_cluster import World
 
 

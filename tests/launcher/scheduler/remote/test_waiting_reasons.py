@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launcher.backends.protocol import Cause, Observation, Stage
-from launcher.scheduler.remote.waiting_reasons import line
+from launcher.backends.waiting_reasons import line
 from tests.launcher.scheduler.remote.toy_cluster import World
 
 

@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 
 from launcher import __version__
+from launcher.backends.fleet import Fleet
+from launcher.backends.link import PilotLink
+from launcher.backends.messages import Beat, Hello, Leave, Order
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec
+from launcher.backends.pilot_rules import Demand
 from launcher.backends.protocol import (
     NOWHERE,
     Backend,
@@ -20,11 +25,6 @@ from launcher.backends.protocol import (
 )
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.errors import UsageError
-from launcher.pilots.folder import PilotFolder, PilotSpec
-from launcher.pilots.messages import Beat, Hello, Leave, Order
-from launcher.scheduler.remote.fleet import Fleet
-from launcher.scheduler.remote.link import PilotLink
-from launcher.scheduler.remote.pilot_rules import Demand
 from launcher.system.paths import Home
 
 PATIENCE_S = 60.0  # of a test, for a thread

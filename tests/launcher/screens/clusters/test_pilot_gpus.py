@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from launcher.backends.messages import Beat, Hello, news_line
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.backends.pilot_records import PilotRecord, PilotRecords, new_token
+from launcher.backends.pilots_file import PilotRow
 from launcher.backends.settings import BackendSettings
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.pilots.folder import PilotFolder, PilotSpec, make_pilot_folder
-from launcher.pilots.messages import Beat, Hello, news_line
-from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords, new_token
-from launcher.scheduler.remote.report import PilotRow
 from launcher.screens.clusters.pilot_gpus import FIRST_BYTES, LAST_BYTES, pilot_gauges, seen_gpus
 from launcher.screens.clusters.pilots_now import Pilots
 from launcher.screens.gpu_view import draw

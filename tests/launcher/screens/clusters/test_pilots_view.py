@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.scheduler.remote.pilot_rules import Life
-from launcher.scheduler.remote.report import BackendRow, PilotRow
+from launcher.backends.pilot_rules import Life
+from launcher.backends.pilots_file import BackendRow, PilotRow
 from launcher.screens.clusters.pilots_now import Pilots, seen_pilots
 from launcher.screens.clusters.pilots_view import _GLYPHS, _MUTE, _ON_THEIR_WAY, MOST, draw_pilots
 from launcher.screens.queue_view import screen_lines

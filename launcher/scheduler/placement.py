@@ -13,10 +13,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 
+from launcher.backends.link import PilotLink
+from launcher.backends.messages import Beat, Hello
 from launcher.backends.settings import BackendSettings, never_fits
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.pilots.messages import Beat, Hello
-from launcher.scheduler.dispatch.attempts_elsewhere import name_of_claim
+from launcher.scheduler.attempts_elsewhere import name_of_claim
 from launcher.scheduler.gpus.gpu_ledger import AttemptMemory, largest, peak_of, place_of, taken_now
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import Discipline
@@ -29,7 +30,6 @@ from launcher.scheduler.policy.model import (
     Waiting,
     waiting,
 )
-from launcher.scheduler.remote.link import PilotLink
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import HERE, Claim, Lane, ReadyJob
 from launcher.store.usage import NO_USAGE, NOT_MEASURED, Measured, Usage

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from launcher.backends.pilot import Pilot
+from launcher.backends.pilot_rules import OVER, TRIES, Life, Pace
+from launcher.backends.pilots_file import BackendRow, PilotRow
 from launcher.backends.settings import BackendSettings
-from launcher.scheduler.remote.pilot import Pilot
-from launcher.scheduler.remote.pilot_rules import OVER, TRIES, Life, Pace
-from launcher.scheduler.remote.report import BackendRow, PilotRow
 from launcher.system.text import harmless
 from launcher.units import format_estimate, format_seconds
 

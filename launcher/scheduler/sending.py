@@ -9,12 +9,12 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
+from launcher.backends.link import PilotLink
+from launcher.backends.messages import Leave
 from launcher.backends.settings import BackendSettings
 from launcher.job import CPU
-from launcher.pilots.messages import Leave
-from launcher.scheduler.dispatch.attempts_elsewhere import OnPilot, name_of_claim, spec_text_of
+from launcher.scheduler.attempts_elsewhere import OnPilot, name_of_claim, spec_text_of
 from launcher.scheduler.policy.model import Start
-from launcher.scheduler.remote.link import PilotLink
 from launcher.scheduler.start_jobs import RAN_BEFORE, Unrecorded, left_for, obstacle
 from launcher.states import Lost, Outcome, Reason, ReasonCode
 from launcher.store.claims import Seat

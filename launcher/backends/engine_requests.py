@@ -12,11 +12,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
-from launcher.backends.protocol import Backend, EngineError, Observation, Refused
-from launcher.backends.settings import BackendSettings
-from launcher.pilots.folder import PilotFolder
-from launcher.scheduler.remote.pilot import Pilot, Roster
-from launcher.scheduler.remote.pilot_records import (
+from launcher.backends.pilot import Pilot, Roster
+from launcher.backends.pilot_folder import PilotFolder
+from launcher.backends.pilot_records import (
     NotSubmitted,
     PilotRecord,
     Submission,
@@ -26,15 +24,9 @@ from launcher.scheduler.remote.pilot_records import (
     new_tokens,
     pilot_spec,
 )
-from launcher.scheduler.remote.pilot_rules import (
-    FORGET_S,
-    Demand,
-    Life,
-    Pace,
-    poll_s,
-    to_submit,
-    wanted,
-)
+from launcher.backends.pilot_rules import FORGET_S, Demand, Life, Pace, poll_s, to_submit, wanted
+from launcher.backends.protocol import Backend, EngineError, Observation, Refused
+from launcher.backends.settings import BackendSettings
 from launcher.system.files import last_lines
 from launcher.system.paths import Home
 

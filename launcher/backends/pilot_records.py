@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from launcher import __version__
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
 from launcher.backends.protocol import Backend, EngineError, Refused
 from launcher.backends.settings import KINDS, BackendSettings
 from launcher.errors import MachineError
-from launcher.pilots.folder import PilotFolder, PilotSpec, make_pilot_folder
 from launcher.system.files import Json, read_bytes, read_json, sync, write_json
 from launcher.system.home_checks import file_system, is_remote, machine, without_links
 from launcher.system.paths import Home

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher import __version__
+from launcher.backends.messages import Hello
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.errors import MachineError, counted
 from launcher.gpu.monitor import Lookout, look_once, owner_of, parent_of
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.pilots.folder import PilotFolder, PilotSpec
-from launcher.pilots.messages import Hello
 from launcher.system import memory
 from launcher.system.processes import boot_id
 

@@ -11,13 +11,18 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from math import ceil
 
+from launcher.backends.fleet import Fleet
+from launcher.backends.link import PilotLink
+from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import HERE as LOCAL
 from launcher.backends.settings import Backends, BackendSettings, never_fits, slots
+from launcher.backends.waiting_reasons import line as one_line
 from launcher.context import placed_context, read_context
 from launcher.errors import UsageError
 from launcher.scheduler.attempt_watch import RunningAttempts
-from launcher.scheduler.dispatch.attempts_elsewhere import Hearing, OnPilot, heard, serving
-from launcher.scheduler.dispatch.placement import (
+from launcher.scheduler.attempts_elsewhere import Hearing, OnPilot, heard, serving
+from launcher.scheduler.gpus.gpu_ledger import SentLimits, place_of, vram_limits
+from launcher.scheduler.placement import (
     Candidate,
     KeptPlaces,
     Learned,
@@ -29,14 +34,9 @@ from launcher.scheduler.dispatch.placement import (
     joined,
     place_on_backend,
 )
-from launcher.scheduler.dispatch.sending import NodePaths, Sending
-from launcher.scheduler.gpus.gpu_ledger import SentLimits, place_of, vram_limits
 from launcher.scheduler.policy.decide import evacuate
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start
-from launcher.scheduler.remote.fleet import Fleet
-from launcher.scheduler.remote.link import PilotLink
-from launcher.scheduler.remote.pilot_rules import Demand
-from launcher.scheduler.remote.waiting_reasons import line as one_line
+from launcher.scheduler.sending import NodePaths, Sending
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import Reasons, Requests, TurnResult
 from launcher.scheduler.waiting_line import Line

@@ -9,22 +9,17 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from launcher.backends.backend_pilots import BackendPilots
+from launcher.backends.engine_requests import LATE_S
+from launcher.backends.link import PilotLink
+from launcher.backends.pilot import Linker
+from launcher.backends.pilot_records import PilotRecord, PilotRecords, backend_folder, is_there
+from launcher.backends.pilot_rules import NO_DEMAND, Demand
+from launcher.backends.pilots_file import PilotsFile
 from launcher.backends.protocol import Maker, backend_of
 from launcher.backends.settings import Backends, BackendSettings
+from launcher.backends.waiting_reasons import Situation, backend_row, pilot_row, reason
 from launcher.errors import UsageError
-from launcher.scheduler.remote.backend_pilots import BackendPilots
-from launcher.scheduler.remote.engine_requests import LATE_S
-from launcher.scheduler.remote.link import PilotLink
-from launcher.scheduler.remote.pilot import Linker
-from launcher.scheduler.remote.pilot_records import (
-    PilotRecord,
-    PilotRecords,
-    backend_folder,
-    is_there,
-)
-from launcher.scheduler.remote.pilot_rules import NO_DEMAND, Demand
-from launcher.scheduler.remote.report import PilotsFile
-from launcher.scheduler.remote.waiting_reasons import Situation, backend_row, pilot_row, reason
 from launcher.system.home_checks import mounts
 from launcher.system.paths import Home
 

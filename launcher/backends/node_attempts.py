@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
+from launcher.backends.messages import Began, Ended, News
+from launcher.backends.pilot_folder import PilotFolder, name_of, numbers_of
 from launcher.context import WorkerEnvironment, worker_environment_of
-from launcher.pilots.folder import PilotFolder, name_of, numbers_of
-from launcher.pilots.messages import Began, Ended, News
 from launcher.states import Failed, Lost, Outcome, Void
 from launcher.system import cgroups
 from launcher.system.environment import SITE, with_site

@@ -8,19 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from launcher import __version__
+from launcher.backends.link import PilotLink
+from launcher.backends.messages import Leave
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec
+from launcher.backends.pilot_records import PilotRecord, PilotRecords
+from launcher.backends.pilot_rules import OVER, UNSPOKEN, Life, Signs, is_lease_over, life_of
 from launcher.backends.protocol import Cause, Observation, Stage
-from launcher.pilots.folder import PilotFolder, PilotSpec
-from launcher.pilots.messages import Leave
-from launcher.scheduler.remote.link import PilotLink
-from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords
-from launcher.scheduler.remote.pilot_rules import (
-    OVER,
-    UNSPOKEN,
-    Life,
-    Signs,
-    is_lease_over,
-    life_of,
-)
 
 _ENDED = {
     Cause.COMPLETED: "has ended",

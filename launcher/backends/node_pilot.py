@@ -15,8 +15,7 @@ from collections.abc import Iterable
 from math import inf
 from pathlib import Path
 
-from launcher.pilots.folder import PilotFolder, PilotSpec
-from launcher.pilots.messages import (
+from launcher.backends.messages import (
     Beat,
     Bye,
     Ended,
@@ -31,8 +30,9 @@ from launcher.pilots.messages import (
     news_line,
     read_order,
 )
-from launcher.pilots.node_attempts import Attempts
-from launcher.pilots.node_facts import Facts, NodeGpus
+from launcher.backends.node_attempts import Attempts
+from launcher.backends.node_facts import Facts, NodeGpus
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.system import memory
 from launcher.system.paths import Home
 from launcher.units import format_seconds

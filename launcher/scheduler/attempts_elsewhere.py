@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
+from launcher.backends.fleet import Fleet
+from launcher.backends.link import PilotLink
+from launcher.backends.messages import Began, Ended, News
+from launcher.backends.pilot_folder import PilotFolder, name_of
 from launcher.context import read_context
-from launcher.pilots.folder import PilotFolder, name_of
-from launcher.pilots.messages import Began, Ended, News
 from launcher.scheduler.attempt_watch import (
     ELSEWHERE,
     NO_DESCRIPTOR,
@@ -23,8 +25,6 @@ from launcher.scheduler.attempt_watch import (
     RunningAttempts,
     Watch,
 )
-from launcher.scheduler.remote.fleet import Fleet
-from launcher.scheduler.remote.link import PilotLink
 from launcher.states import Lost, Outcome, Stopped, Void
 from launcher.store.rows import Claim
 from launcher.system.paths import Attempt, Home

@@ -5,8 +5,7 @@ import os
 from collections.abc import Iterable
 from math import inf
 
-from launcher.pilots.folder import PilotFolder, PilotSpec
-from launcher.pilots.messages import (
+from launcher.backends.messages import (
     Beat,
     Began,
     Bye,
@@ -25,6 +24,7 @@ from launcher.pilots.messages import (
     read_news,
     read_order,
 )
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 
 BLOCK = 1 << 19  # bytes of news that came at once; then more may be there
 

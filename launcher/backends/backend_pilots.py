@@ -6,21 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from launcher.backends.engine_requests import EngineRequests
 from launcher.backends.local import pids_of
+from launcher.backends.pilot import Linker, Pilot, Roster
+from launcher.backends.pilot_records import PilotRecord, PilotRecords, is_there
+from launcher.backends.pilot_rules import NO_DEMAND, START_S, TRIES, Demand, Life, Pace, surplus
 from launcher.backends.protocol import Backend
 from launcher.backends.settings import BackendSettings
-from launcher.scheduler.remote.engine_requests import EngineRequests
-from launcher.scheduler.remote.pilot import Linker, Pilot, Roster
-from launcher.scheduler.remote.pilot_records import PilotRecord, PilotRecords, is_there
-from launcher.scheduler.remote.pilot_rules import (
-    NO_DEMAND,
-    START_S,
-    TRIES,
-    Demand,
-    Life,
-    Pace,
-    surplus,
-)
 from launcher.system.paths import Home
 from launcher.system.processes import boot_id
 from launcher.units import format_seconds

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.pilots.folder import TOKEN, PilotFolder, PilotSpec, read_pilot_spec
-from launcher.pilots.messages import Bye, Hello
-from launcher.pilots.node_attempts import make_node_home, remove_node_home
-from launcher.pilots.node_facts import find_out
-from launcher.pilots.pilot import Outbox, Pilot
+from launcher.backends.messages import Bye, Hello
+from launcher.backends.node_attempts import make_node_home, remove_node_home
+from launcher.backends.node_facts import find_out
+from launcher.backends.node_pilot import Outbox, Pilot
+from launcher.backends.pilot_folder import TOKEN, PilotFolder, PilotSpec, read_pilot_spec
 from launcher.system.environment import BEFORE, SITE, looks_secret, site_changes
 from launcher.system.stored_fields import Unreadable
 
@@ -116,7 +116,3 @@ def _take(folder: PilotFolder) -> None:
         OSError: the folder cannot be written.
     """
     os.close(os.open(folder.taken, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
