@@ -1,18 +1,45 @@
-"""The pilots of one backend: what follows from how each of them is."""
+"""The pilots of one backend: what follows from how each of them is, and what its engine is asked for them."""
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from launcher.backends.engine_requests import EngineRequests
+from launcher.backends.engine_calls import EngineCalls
+from launcher.backends.link import PilotLink
 from launcher.backends.local import pids_of
-from launcher.backends.pilot import Linker, Pilot, Roster
-from launcher.backends.pilot_records import PilotRecord, PilotRecords, is_there
-from launcher.backends.pilot_rules import NO_DEMAND, START_S, TRIES, Demand, Life, Pace, surplus
-from launcher.backends.protocol import Backend
+from launcher.backends.pilot import Pilot
+from launcher.backends.pilot_folder import PilotFolder, PilotSpec
+from launcher.backends.pilot_records import (
+    NotSubmitted,
+    PilotRecord,
+    PilotRecords,
+    Submission,
+    clear_folder,
+    clear_leftovers,
+    is_there,
+    new_token,
+    new_tokens,
+    pilot_spec,
+)
+from launcher.backends.pilot_rules import (
+    FORGET_S,
+    NO_DEMAND,
+    START_S,
+    TRIES,
+    Demand,
+    Life,
+    Pace,
+    poll_s,
+    surplus,
+    to_submit,
+    wanted,
+)
+from launcher.backends.protocol import Backend, EngineError, Observation, Refused
 from launcher.backends.settings import BackendSettings
+from launcher.system.files import last_lines
 from launcher.system.paths import Home
 from launcher.system.processes import boot_id
 from launcher.units import format_seconds
@@ -23,6 +50,11 @@ LEAVE_S = 120.0  # what runs on a pilot that is to leave now may save for so lon
 CHANGED_S = 2.0  # while work waits, so soon a change of config.toml is seen
 PROCESSES_S = 5.0  # between two looks for the processes of pilots whose engine does not answer
 SOON_S = 1.0  # with pilots, something may be due so soon
+
+
+LOG_LINES = 5
+
+Linker = Callable[[PilotFolder, PilotSpec], PilotLink]
 
 
 class BackendPilots:
@@ -54,101 +86,86 @@ class BackendPilots:
             clock: tells seconds; nobody sets it.
             wall: seconds since 1970.
         """
+        self.settings, self._home, self._records, self._link = settings, home, records, link
+        self._root, self._clock, self._wall = root, clock, wall
         self.configured = True
         self.demand = NO_DEMAND
-        self.pilots = Roster(records, link)
-        self._requests = EngineRequests(
-            settings, home, self.pilots, make=make, root=root, wake=wake, clock=clock, wall=wall
-        )
-        self._clock, self._wall = clock, wall
+        self.pilots: dict[str, Pilot] = {}  # by token
+        self.pace = Pace()
+        self.calls = EngineCalls(lambda: make(self.settings), wake, clock)
+        self.trouble = ""  # why the engine does not answer
+        self.trouble_since = 0.0  # seconds since 1970
+        self.disk = ""  # why the home cannot be written
+        self._errors = 0  # requests in a row that the engine did not answer
+        self._observe_at = self._retry_at = -math.inf
         self._surplus_since = math.inf
         self._processes_at = -math.inf
 
     # --- what others ask
 
     @property
-    def settings(self) -> BackendSettings:
-        """Its table of config.toml; where it has none any more, the last one."""
-        return self._requests.settings
+    def all(self) -> tuple[Pilot, ...]:
+        """Its pilots, the oldest first."""
+        return tuple(self.pilots.values())
 
     @property
-    def pace(self) -> Pace:
-        """How fast its pilots may follow each other."""
-        return self._requests.pace
+    def held(self) -> int:
+        """How many count against the most that there may be."""
+        return sum(pilot.held for pilot in self.all)
 
     @property
-    def trouble(self) -> str:
-        """Why its engine does not answer."""
-        return self._requests.trouble
-
-    @property
-    def trouble_since(self) -> float:
-        """Since when that is so, in seconds since 1970."""
-        return self._requests.trouble_since
-
-    @property
-    def answered(self) -> bool:
-        """Whether its engine has ever come back."""
-        return self._requests.calls.answered
+    def expected(self) -> int:
+        """How many will take work, and have not spoken yet."""
+        return sum(pilot.expected for pilot in self.all)
 
     def needs_scheduler(self, now: float) -> bool:
         """Tell whether a scheduler should stay for one of its pilots."""
-        mute = bool(self.trouble or self.pilots.trouble)
-        return any(pilot.needs_scheduler(now, mute=mute) for pilot in self.pilots)
-
-    @property
-    def busy(self) -> bool:
-        """Whether its engine has something to answer."""
-        return self._requests.calls.busy
-
-    @property
-    def ready(self) -> bool:
-        """Whether its engine has answered."""
-        return self._requests.calls.ready
-
-    @property
-    def late_s(self) -> float:
-        """How long its engine has not come back."""
-        return self._requests.calls.late_s
+        mute = bool(self.trouble or self.disk)
+        return any(pilot.needs_scheduler(now, mute=mute) for pilot in self.all)
 
     def adopt(self, record: PilotRecord) -> None:
         """Take over a pilot of an earlier scheduler."""
-        self.pilots.adopt(record)
+        link = self._link(record.pilot_folder, record.spec)
+        self.pilots[record.token] = Pilot(record, link, adopted=True)
         ago_s = max(0.0, self._wall() - record.since)  # a clock that was set back makes it new
         self.pace.submitted(1, self._clock() - ago_s)
 
     def configure(self, settings: BackendSettings) -> None:
-        """Go on with another table of config.toml for the same engine."""
+        """Go on with another table of config.toml for the same engine: what failed before may succeed now."""
         self.configured = True
-        if settings != self.settings:
-            self._requests.configure(settings)
-
-    def close(self) -> None:
-        """Let the engine's thread end."""
-        self._requests.calls.renew()
+        if settings == self.settings:
+            return
+        self.settings = settings
+        self.pace.forget()
+        self.trouble, self._errors = "", 0
+        self._observe_at = self._retry_at = -math.inf
+        self.calls.renew()
 
     def due_s(self, now: float) -> float:
         """Return after how long it should be looked at again, if nothing happens before."""
-        if self.pilots or self.busy:
+        if self.pilots or self.calls.busy:
             return SOON_S
         if not self.demand.jobs:
             return math.inf
-        counts = self.pace.counts(held=0, unspoken=0, now=now)
-        wait_s = self.pace.wait_s(counts, self.settings.per_minute, now)
-        return min(CHANGED_S, max(SOON_S / 10, wait_s))
+        return min(CHANGED_S, max(SOON_S / 10, self.wait_s(now)))
+
+    def wait_s(self, now: float) -> float:
+        """Return how long limits of time, failures and refusals forbid a submission."""
+        counts = self.pace.counts(held=self.held, unspoken=0, now=now)
+        return self.pace.wait_s(counts, self.settings.per_minute, now)
 
     def given_up(self) -> Mapping[str, str]:
         """Return the pilots all of whose attempts are to end, and why."""
         return {
             pilot.token: pilot.record.given_up
-            for pilot in self.pilots
+            for pilot in self.all
             if pilot.record.given_up and not pilot.record.buried
         }
 
     def buried(self, token: str) -> None:
         """Note that the attempts of a pilot have been ended in the queue; of a full disk: tell it again later."""
         pilot = self.pilots[token]
-        if self.pilots.write(pilot, replace(pilot.record, buried=True)):
+        if self._write(pilot, replace(pilot.record, buried=True)):
             pilot.attempts = 0
 
     def leave(self, *, now: bool, why: str, for_good: bool = True) -> None:
@@ -160,12 +177,12 @@ class BackendPilots:
             for_good: those are told at once, too, on which something runs; else they may be needed again by then.
         """
         at = self._clock()
-        for pilot in self.pilots:
+        for pilot in self.all:
             if pilot.spoke and (now or for_good or not pilot.attempts):
                 pilot.send_leave(now=now, at=at)
             lost = pilot.life is Life.SILENT and (now or not pilot.attempts)
             if not pilot.spoke or lost or at > pilot.left_at + LEAVE_S:
-                self.pilots.doom(pilot, why)
+                self._doom(pilot, why)
 
     # --- a turn
 
@@ -178,12 +195,12 @@ class BackendPilots:
             busy: token → attempts that are there.
         """
         self.demand = demand if self.configured else NO_DEMAND
-        self._requests.calls.take_in()
+        self.calls.take_in()
         self._look_for_processes(now)
-        for pilot in self.pilots:
+        for pilot in self.all:
             pilot.judge(busy.get(pilot.token, 0), now)
             if pilot.attempts and not pilot.durable:
-                self.pilots.write(pilot, pilot.record)
+                self._write(pilot, pilot.record)
             self._consider(pilot, now)
         if self.pace.failures >= TRIES:
             self._end_untried()
@@ -192,14 +209,14 @@ class BackendPilots:
         if self.pilots:
             self._end_surplus(now)
         if self.pilots or self.demand.jobs:
-            self._requests.ask(now, self.demand)
+            self._ask(now)
 
     def _look_for_processes(self, now: float) -> None:
         """See which pilots are over whose engine does not answer: a cluster may be gone for good."""
         if not self.trouble or now < self._processes_at:
             return
         self._processes_at = now + PROCESSES_S
-        for pilot in self.pilots:
+        for pilot in self.all:
             if pilot.life in {Life.SILENT, Life.LEAVING}:
                 pilot.gone = _is_gone(pilot)
 
@@ -213,13 +230,13 @@ class BackendPilots:
         if pilot.life is Life.STARTING and pilot.started_s(now) > START_S:
             why = f"it ran for {format_seconds(START_S)} on {pilot.node or 'a node'} without a word"
             self._blame(pilot, why, now)
-            self.pilots.doom(pilot, why)
+            self._doom(pilot, why)
         if pilot.life is Life.LEAVING and pilot.silent_s > LEAVE_S:
-            self.pilots.doom(pilot, "it took its leave minutes ago, and is still there")
+            self._doom(pilot, "it took its leave minutes ago, and is still there")
         if pilot.life is Life.SILENT and pilot.silent_s > START_S and not pilot.attempts:
-            self.pilots.doom(pilot, "it was silent for minutes, and nothing runs there")
+            self._doom(pilot, "it was silent for minutes, and nothing runs there")
         if pilot.life is Life.EXPIRED and not pilot.attempts:
-            self.pilots.doom(pilot, self._end_of(pilot))
+            self._doom(pilot, self._end_of(pilot))
         if pilot.over and pilot.taken and not pilot.spoke and not pilot.is_doomed:
             self._blame(pilot, self._end_of(pilot), now)
         lost = pilot.is_lost and not pilot.record.given_up
@@ -233,7 +250,7 @@ class BackendPilots:
         if not pilot.attempts and not pilot.adopted:  # it may have taken its leave already
             self._blame(pilot, why, now)
         if not pilot.attempts:
-            self.pilots.doom(pilot, why)
+            self._doom(pilot, why)
 
     def _give_up(self, pilot: Pilot) -> None:
         """Give up what runs on a pilot, after its engine was asked to end it; what lives there all the same ends.
@@ -242,7 +259,7 @@ class BackendPilots:
         """
         why = pilot.record.cancelled or self._end_of(pilot)  # before it was cancelled for that
         ended = pilot.cancelled or pilot.is_empty or pilot.gone
-        if not self.pilots.doom(pilot, why) or not ended:
+        if not self._doom(pilot, why) or not ended:
             return
         try:
             pilot.link.folder.bury()
@@ -251,7 +268,7 @@ class BackendPilots:
         except OSError as error:  # of a full disk: what lives there cannot learn it yet
             logger.warning("pilot=%s trouble=%r", pilot.token, str(error))
             return
-        self.pilots.write(pilot, replace(pilot.record, given_up=why))
+        self._write(pilot, replace(pilot.record, given_up=why))
 
     def _end_of(self, pilot: Pilot) -> str:
         name = self.settings.name
@@ -271,16 +288,14 @@ class BackendPilots:
 
     def _end_untried(self) -> None:
         """End pilots for one job each that wait, after several like them could not work; one alone is a trial."""
-        waiting = [
-            pilot for pilot in self.pilots if pilot.record.spec.single and _is_waiting(pilot)
-        ]
+        waiting = [pilot for pilot in self.all if pilot.record.spec.single and _is_waiting(pilot)]
         for pilot in waiting if len(waiting) > 1 else ():
-            self.pilots.doom(pilot, f"the last {self.pace.failures} pilots could not work")
+            self._doom(pilot, f"the last {self.pace.failures} pilots could not work")
 
     def _end_surplus(self, now: float) -> None:
         """End pilots in the engine's queue that nobody has needed for a while."""
-        waiting = [pilot for pilot in self.pilots if _is_waiting(pilot)]
-        starting = sum(pilot.expected for pilot in self.pilots) - len(waiting)
+        waiting = [pilot for pilot in self.all if _is_waiting(pilot)]
+        starting = sum(pilot.expected for pilot in self.all) - len(waiting)
         number = surplus(self.demand, waiting=len(waiting), starting=starting)
         if not number:
             self._surplus_since = math.inf
@@ -288,7 +303,175 @@ class BackendPilots:
         self._surplus_since = min(self._surplus_since, now)
         if now - self._surplus_since >= self.settings.idle_s:
             for pilot in waiting[-number:]:
-                self.pilots.doom(pilot, "no work waits for it")
+                self._doom(pilot, "no work waits for it")
+
+    # --- the engine
+
+    def _ask(self, now: float) -> None:
+        """Ask the engine for what is due, the most urgent first; one request is under way at a time."""
+        if self.calls.busy:
+            return
+        due = [pilot for pilot in self.all if pilot.made and pilot.cancel_due(now)]
+        finished = [pilot for pilot in self.all if _is_finished(pilot)]
+        unread = [pilot for pilot in self.all if pilot.blamed and pilot.log is None]
+        if due and now >= self._retry_at:
+            self._cancel(due)
+        elif (finished or unread) and now >= self._retry_at:
+            self._put_away(finished, unread)
+        elif self.demand.jobs and (number := self._number(now)):
+            self._submit(number, now)
+        elif now >= max(self._observe_at, self._retry_at):
+            self._observe(now)
+
+    def _cancel(self, pilots: Sequence[Pilot]) -> None:
+        def done(_: None) -> None:
+            self._answered()
+            for pilot in pilots:
+                pilot.cancel_was_taken(self._clock())
+
+        tokens = [pilot.token for pilot in pilots]
+        self.calls.begin(lambda backend: backend.cancel(tokens), done, self._did_not_answer)
+
+    def _observe(self, now: float) -> None:
+        def done(observations: Mapping[str, Observation]) -> None:
+            self._answered()
+            for pilot in pilots:
+                if (observation := observations.get(pilot.token)) is not None:
+                    pilot.observe(observation, self._clock(), self.settings.poll_s)
+
+        pilots = [pilot for pilot in self.all if pilot.made]
+        if not pilots:
+            return
+        nodes = {pilot.token: pilot.own_node for pilot in pilots}
+        self._observe_at = now + self.settings.poll_s
+        self.calls.begin(
+            lambda backend: backend.observe([*nodes], nodes), done, self._did_not_answer
+        )
+
+    def _answered(self) -> None:
+        self.trouble, self._errors = "", 0
+
+    def _did_not_answer(self, error: EngineError) -> None:
+        """Know nothing new: whatever was known still holds."""
+        if not self.trouble:
+            self.trouble_since = self._wall()
+        self.trouble = str(error)
+        self._errors += 1
+        self._retry_at = self._clock() + poll_s(self.settings.poll_s, self._errors)
+        logger.warning("backend=%s trouble=%r", self.settings.name, self.trouble)
+
+    def _number(self, now: float) -> int:
+        """Return how many pilots to submit; where missing ones keep the place, these are ended first."""
+        if self._errors or self.pace.pause_s(now) > 0:
+            return 0
+        most = self.settings.pilots
+        counts = self.pace.counts(held=self.held, unspoken=self.expected, now=now)
+        if (short := wanted(self.demand, counts) - (most - counts.held)) > 0:
+            missing = [pilot for pilot in self.all if pilot.life is Life.MISSING]
+            for pilot in [pilot for pilot in missing if not pilot.attempts][:short]:
+                self._doom(pilot, f"{self.settings.name} knew it no more, and another replaces it")
+        return to_submit(
+            self.demand,
+            counts,
+            most=most,
+            per_minute=self.settings.per_minute,
+            single=not self.settings.pilot,
+        )
+
+    def _submit(self, number: int, now: float) -> None:
+        root = self._root(self.settings)
+        pilots: list[Pilot] = []
+        together = not self.settings.pilot
+        tokens = new_tokens(number) if together else [new_token() for _ in range(number)]
+        for token in tokens:
+            spec = pilot_spec(self.settings, token, self.demand.paths)
+            record = PilotRecord(
+                folder=root / spec.token, spec=spec, settings=self.settings, since=self._wall()
+            )
+            if (pilot := self._add(record)) is not None:
+                pilots.append(pilot)
+        if not pilots:
+            self.pace.refused(self.disk, now)
+            return
+        self.pace.submitted(1 if together else len(pilots), now)
+        pairs = [(pilot.record.pilot_folder, pilot.record.spec) for pilot in pilots]
+        submission = Submission(pairs, root, self._home)
+        taken, refused = partial(self._taken, pilots), partial(self._refused, pilots, submission)
+        self.calls.begin(submission, taken, refused)
+        logger.info("backend=%s submits=%d", self.settings.name, len(pilots))
+
+    def _taken(self, pilots: Sequence[Pilot], _: None) -> None:
+        self.pace.accepted()
+        for pilot in pilots:
+            pilot.made = pilot.taken = True
+
+    def _refused(self, pilots: Sequence[Pilot], submission: Submission, error: EngineError) -> None:
+        """Keep pilots that the engine may have taken all the same: it is asked whether it did."""
+        submission.withdrawn = True
+        self.pace.refused(str(error), self._clock())
+        logger.warning("backend=%s refused=%r", self.settings.name, str(error))
+        for pilot in pilots:
+            pilot.made = True
+            if isinstance(error, NotSubmitted | Refused):
+                self._forget(pilot)
+
+    def _put_away(self, finished: Sequence[Pilot], unread: Sequence[Pilot]) -> None:
+        """Read what pilots printed that could not work, and delete what is left of those that ended."""
+        root = self._root(self.settings)
+        for pilot in finished:
+            pilot.closed = True  # nobody reads what it said any more
+
+        def ask(backend: Backend) -> Mapping[str, str]:
+            logs = {pilot.token: _log(backend, pilot.record.pilot_folder) for pilot in unread}
+            for pilot in finished:
+                clear_folder(pilot.record.pilot_folder)
+            clear_leftovers(root, self._home, self._records.has)
+            return logs
+
+        def done(logs: Mapping[str, str]) -> None:
+            for pilot in unread:
+                pilot.log = self.pace.log = logs[pilot.token]
+            for pilot in finished:
+                self._forget(pilot)
+
+        self.calls.begin(ask, done, self._did_not_answer)
+
+    # --- records: what is known of a pilot changes on the disk first
+
+    def _add(self, record: PilotRecord) -> Pilot | None:
+        """Add a pilot that is to be submitted; None where that cannot be put down."""
+        pilot = Pilot(record, self._link(record.pilot_folder, record.spec))
+        pilot.made = False
+        # hundreds for one job each: a record is synced when an attempt is there; before that, such a pilot that
+        # nobody knows leaves by itself
+        if not self._write(pilot, record, durable=not record.spec.single):
+            return None
+        self.pilots[record.token] = pilot
+        return pilot
+
+    def _doom(self, pilot: Pilot, why: str) -> bool:
+        """See that a pilot ends; False where that cannot be put down now."""
+        return pilot.is_doomed or self._write(pilot, replace(pilot.record, cancelled=why))
+
+    def _write(self, pilot: Pilot, record: PilotRecord, *, durable: bool = True) -> bool:
+        """Put down what is known of a pilot; False where that cannot be."""
+        try:
+            self._records.write(record, durable=durable)
+        except OSError as error:
+            self.disk = f"the record of pilot {pilot.token} cannot be written: {error}"
+            return False
+        pilot.record, pilot.durable, self.disk = record, durable, ""
+        return True
+
+    def _forget(self, pilot: Pilot) -> None:
+        """Delete the record of a pilot of which nothing is left."""
+        try:
+            self._records.delete(pilot.token)
+        except OSError as error:
+            self.disk = f"the record of pilot {pilot.token} cannot be deleted: {error}"
+            return
+        self.disk = ""
+        del self.pilots[pilot.token]
 
 
 def _is_seen(pilot: Pilot) -> bool:
@@ -310,3 +493,21 @@ def _is_gone(pilot: Pilot) -> bool:
 
 def _is_waiting(pilot: Pilot) -> bool:
     return pilot.life is Life.WAITING and pilot.expected
+
+
+def _is_finished(pilot: Pilot) -> bool:
+    """Tell whether nothing of a pilot is there, or will be."""
+    if pilot.closed:
+        return True
+    if not pilot.made or pilot.attempts or (pilot.record.given_up and not pilot.record.buried):
+        return False
+    if pilot.life is Life.MISSING:
+        return pilot.unknown_s >= FORGET_S
+    return pilot.life in {Life.ENDED, Life.STRANDED}
+
+
+def _log(backend: Backend, folder: PilotFolder) -> str:
+    try:
+        return backend.collect(folder)
+    except (EngineError, OSError):
+        return "\n".join(last_lines(folder.log, LOG_LINES))

@@ -5,20 +5,17 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from launcher.backends.backend_pilots import BackendPilots
-from launcher.backends.engine_requests import LATE_S
+from launcher.backends.backend_pilots import BackendPilots, Linker
 from launcher.backends.link import PilotLink
-from launcher.backends.pilot import Linker
 from launcher.backends.pilot_records import PilotRecord, PilotRecords, backend_folder, is_there
 from launcher.backends.pilot_rules import NO_DEMAND, Demand
 from launcher.backends.pilots_file import PilotsFile
 from launcher.backends.protocol import Maker, backend_of
 from launcher.backends.settings import Backends, BackendSettings
-from launcher.backends.waiting_reasons import Situation, backend_row, pilot_row, reason
+from launcher.backends.waiting_reasons import backend_row, pilot_row, reason
 from launcher.errors import UsageError
 from launcher.system.home_checks import mounts
 from launcher.system.paths import Home
@@ -99,7 +96,7 @@ class Fleet:
             busy: token → attempts that the queue has there.
         """
         now = self._clock()
-        if now < self._look_at and not any(group.ready for group in self._groups.values()):
+        if now < self._look_at and not any(group.calls.ready for group in self._groups.values()):
             return
         if not (self._groups or demand or busy):
             return
@@ -109,7 +106,7 @@ class Fleet:
         for group in self._groups.values():
             group.look(now, demand.get(group.settings.name, NO_DEMAND), busy)
         self._list()
-        known = {pilot.token for group in self._groups.values() for pilot in group.pilots}
+        known = {pilot.token for group in self._groups.values() for pilot in group.all}
         self._lost = {
             token: self._lost.get(token, now)
             for token, attempts in busy.items()
@@ -162,7 +159,7 @@ class Fleet:
         if self._reasons is None:
             now = self._clock()
             self._reasons = {
-                group.settings.name: reason(self._situation(group, now), late_after_s=LATE_S)
+                group.settings.name: self._reason(group, now)
                 for group in self._groups.values()
                 if group.configured
             }
@@ -177,7 +174,7 @@ class Fleet:
         """Show the pilots as they are left to the next scheduler, and let the engines' threads end."""
         self._show(self._clock())
         for group in self._groups.values():
-            group.close()
+            group.calls.renew()
 
     def due_s(self) -> float:
         """Return after how long a turn has something to do, if nothing happens before."""
@@ -203,7 +200,7 @@ class Fleet:
         for engine in self._groups.keys() - here.keys():
             self._groups[engine].configured = False
             if not self._groups[engine].pilots:
-                self._groups.pop(engine).close()
+                self._groups.pop(engine).calls.renew()
 
     def _group(self, settings: BackendSettings) -> BackendPilots:
         engine = _engine_of(settings)
@@ -223,34 +220,16 @@ class Fleet:
 
     def _list(self) -> None:
         self._reasons = None
-        pilots = [pilot for group in self._groups.values() for pilot in group.pilots]
+        pilots = [pilot for group in self._groups.values() for pilot in group.all]
         self._links = [pilot.link for pilot in pilots if pilot.takes_work]
         heard = [pilot for pilot in pilots if pilot.heard]
         waiting = [pilot for pilot in heard if pilot.waits_unheard]
         unheard = {pilot.token for pilot in waiting[NEXT_HEARD:]}  # they start in this order
         self._all_links = [pilot.link for pilot in heard if pilot.token not in unheard]
 
-    def _situation(self, group: BackendPilots, now: float) -> Situation:
-        pace, pilots = group.pace, tuple(group.pilots)
-        counts = pace.counts(held=group.pilots.held, unspoken=0, now=now)
-        return Situation(
-            settings=group.settings,
-            pilots=pilots,
-            configured=group.configured,
-            trouble=group.trouble,
-            trouble_since=group.trouble_since,
-            answered=group.answered,
-            disk=group.pilots.trouble,
-            late_s=group.late_s,
-            refusal=pace.refusal,
-            failures=pace.failures,
-            failure=pace.failure,
-            log=pace.log,
-            folder="" if pace.log != "" else str(_root(self._home, group.settings)),
-            pause_s=pace.pause_s(now),
-            wait_s=pace.wait_s(counts, group.settings.per_minute, now),
-            now=self._wall(),
-        )
+    def _reason(self, group: BackendPilots, now: float, *, with_log: bool = True) -> str:
+        folder = str(_root(self._home, group.settings)) if group.pace.log == "" else ""
+        return reason(group, now, self._wall(), folder=folder, with_log=with_log)
 
     def _show(self, now: float) -> None:
         wall = self._wall()
@@ -258,12 +237,9 @@ class Fleet:
         for group in self._groups.values():
             if not (group.pilots or group.demand.jobs or group.pace.failures):
                 continue
-            situation = self._situation(group, now)
-            if situation.log:  # it stands in lines of its own
-                situation = replace(situation, log=None)
-            why = reason(situation, late_after_s=LATE_S)
+            why = self._reason(group, now, with_log=False)  # that stands in lines of its own
             backends.append(backend_row(group.settings, group.pace, why))
-            pilots += [pilot_row(pilot, group.settings.name, wall) for pilot in group.pilots]
+            pilots += [pilot_row(pilot, group.settings.name, wall) for pilot in group.all]
         self._file.write(backends, pilots, now, wall)
 
 

@@ -1,14 +1,14 @@
 """Why work waits for pilots of a backend: what is there, what the engine says of it, and what to do.
 
-Pilots and backends as rows of pilots.json.
+So do the rows of pilots.json, by which screens show pilots and backends.
 """
 
 import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from launcher.backends.backend_pilots import BackendPilots
 from launcher.backends.pilot import Pilot
 from launcher.backends.pilot_rules import OVER, TRIES, Life, Pace
 from launcher.backends.pilots_file import BackendRow, PilotRow
@@ -18,31 +18,10 @@ from launcher.units import format_estimate, format_seconds
 
 NEVER_S = 1.0  # an engine that has never answered is late then
 MOST = 600  # characters of what an engine said
+LATE_S = 15.0  # an engine that takes longer is reported
 GONE_FOR_GOOD = (
     "if that node is gone for good: launcher cancel, then launcher retry, the jobs there"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
-    """What is known of a backend."""
-
-    settings: BackendSettings
-    pilots: Sequence[Pilot]
-    configured: bool
-    trouble: str  # why the engine does not answer
-    trouble_since: float  # seconds since 1970
-    answered: bool  # the engine has ever come back
-    disk: str  # why the home cannot be written
-    late_s: float  # the engine has been asked so long ago
-    refusal: str  # what it said to the last submission
-    failures: int
-    failure: str
-    log: str | None  # what the last of these printed; None: not known, or not to be shown
-    folder: str  # of the pilots, where it printed nothing
-    pause_s: float  # until failures and refusals allow a submission
-    wait_s: float  # until everything does
-    now: float  # seconds since 1970
 
 
 def line(text: str) -> str:
@@ -51,36 +30,45 @@ def line(text: str) -> str:
     return harmless(joined if len(joined) <= MOST else f"{joined[: MOST - 1]}…")
 
 
-def reason(situation: Situation, *, late_after_s: float) -> str:
-    """Return why no further pilot takes the work that waits, in a line; '' where nothing is known to say."""
-    if not situation.answered and situation.late_s > NEVER_S:  # of no pilot anything is known
-        return (
-            f"it has not answered since {_clock(situation.now - situation.late_s, situation.now)}"
-        )
-    parts = [_obstacle(situation, late_after_s), *_on_their_way(situation)]
+def reason(
+    group: BackendPilots, now: float, wall: float, *, folder: str, with_log: bool = True
+) -> str:
+    """Return why no further pilot takes the work that waits, in a line; '' where nothing is known to say.
+
+    Args:
+        group: the pilots of a backend.
+        now: by the clock.
+        wall: seconds since 1970.
+        folder: in which the folders of pilots lie.
+        with_log: tell what the last pilot printed that could not work.
+    """
+    if not group.calls.answered and group.calls.late_s > NEVER_S:  # of no pilot anything is known
+        return f"it has not answered since {_clock(wall - group.calls.late_s, wall)}"
+    parts = [_obstacle(group, now, wall, folder, with_log=with_log), *_on_their_way(group, wall)]
     if not any(parts):
-        parts = [_full(situation)]
+        parts = [_full(group, now)]
     return "; ".join(filter(None, parts))
 
 
-def _obstacle(situation: Situation, late_after_s: float) -> str:
-    name = situation.settings.name
-    if not situation.configured:
+def _obstacle(group: BackendPilots, now: float, wall: float, folder: str, *, with_log: bool) -> str:
+    name, pace = group.settings.name, group.pace
+    if not group.configured:
         return (
             f"config.toml has no [backends.{name}] any more: its pilots end when nothing runs there"
         )
-    if situation.disk:
-        return f"no pilot is submitted to {name}: {line(situation.disk)}"
-    if situation.trouble:
-        since = f"since {_clock(situation.trouble_since, situation.now)}"
-        return f"it does not answer {since} ({line(situation.trouble)}): nothing is submitted until it does"
-    if situation.late_s > late_after_s:
-        return f"it has not answered for {format_seconds(situation.late_s)}"
-    if situation.refusal:
-        again = f"tried again in {format_seconds(situation.pause_s)}" if situation.pause_s else ""
-        return f"it took no pilot: {line(situation.refusal)}{f'; {again}' if again else ''}"
-    if situation.failures:
-        return _failures(situation)
+    if group.disk:
+        return f"no pilot is submitted to {name}: {line(group.disk)}"
+    if group.trouble:
+        since = f"since {_clock(group.trouble_since, wall)}"
+        return f"it does not answer {since} ({line(group.trouble)}): nothing is submitted until it does"
+    if group.calls.late_s > LATE_S:
+        return f"it has not answered for {format_seconds(group.calls.late_s)}"
+    pause_s = pace.pause_s(now)
+    if pace.refusal:
+        again = f"; tried again in {format_seconds(pause_s)}" if pause_s else ""
+        return f"it took no pilot: {line(pace.refusal)}{again}"
+    if pace.failures:
+        return _failures(name, pace, pause_s, folder, with_log=with_log)
     return ""
 
 
@@ -91,34 +79,30 @@ def _clock(at: float, now: float) -> str:
     return time.strftime("%H:%M" if today else "%Y-%m-%d %H:%M", then)
 
 
-def _failures(situation: Situation) -> str:
-    number, name = situation.failures, situation.settings.name
+def _failures(name: str, pace: Pace, pause_s: float, folder: str, *, with_log: bool) -> str:
+    number = pace.failures
     what = f"the last pilot of {name}" if number == 1 else f"the last {number} pilots of {name}"
-    text = f"{what} could not work: {line(situation.failure)}"
-    if situation.log and situation.failure not in situation.log:
-        text += f"; its log ends: {line(situation.log)}"
-    if situation.folder:
-        text += f"; it printed nothing: do the nodes see {situation.folder}?"
-    if situation.pause_s and number >= TRIES:
+    text = f"{what} could not work: {line(pace.failure)}"
+    if with_log and pace.log and pace.failure not in pace.log:
+        text += f"; its log ends: {line(pace.log)}"
+    if pace.log == "":
+        text += f"; it printed nothing: do the nodes see {folder}?"
+    if pause_s and number >= TRIES:
         text += (
-            f"; the next one is tried in {format_seconds(situation.pause_s)}, "
+            f"; the next one is tried in {format_seconds(pause_s)}, "
             f"or at once when [backends.{name}] is changed"
         )
     return text
 
 
-def _on_their_way(situation: Situation) -> list[str]:
-    name = situation.settings.name
-    waiting = [pilot for pilot in situation.pilots if pilot.life is Life.WAITING]
-    starting = [
-        pilot for pilot in situation.pilots if pilot.life in {Life.STARTING, Life.SUBMITTED}
-    ]
-    silent = [pilot for pilot in situation.pilots if pilot.life in {Life.SILENT, Life.STRANDED}]
+def _on_their_way(group: BackendPilots, wall: float) -> list[str]:
+    name, pilots = group.settings.name, group.all
+    waiting = [pilot for pilot in pilots if pilot.life is Life.WAITING]
+    starting = [pilot for pilot in pilots if pilot.life in {Life.STARTING, Life.SUBMITTED}]
+    silent = [pilot for pilot in pilots if pilot.life in {Life.SILENT, Life.STRANDED}]
     parts = []
     if waiting:
-        parts.append(
-            f"{_pilots(len(waiting), 'waits', 'wait')} in {name}{_why(waiting, situation)}"
-        )
+        parts.append(f"{_pilots(len(waiting), 'waits', 'wait')} in {name}{_why(waiting, wall)}")
     if starting:
         parts.append(f"{_pilots(len(starting), 'starts', 'start')} in {name}{_where(starting)}")
     parts += [f"{pilot.label} is {_silence(pilot)}" for pilot in silent[:1]]
@@ -129,14 +113,14 @@ def _pilots(number: int, singular: str, plural: str) -> str:
     return f"1 pilot {singular}" if number == 1 else f"{number} pilots {plural}"
 
 
-def _why(waiting: Sequence[Pilot], situation: Situation) -> str:
+def _why(waiting: Sequence[Pilot], wall: float) -> str:
     seen = [pilot.observation for pilot in waiting if pilot.observation is not None]
     reasons = [
         name for name, _ in Counter(filter(None, (each.reason for each in seen))).most_common(2)
     ]
     starts = [each.starts_at for each in seen if each.starts_at is not None]
     parts = [line(" and ".join(reasons))] if reasons else []
-    if starts and (estimate := format_estimate(min(starts), situation.now)):
+    if starts and (estimate := format_estimate(min(starts), wall)):
         parts.append(f"estimated {estimate.removeprefix('at ')}")
     return f": {', '.join(parts)}" if parts else ""
 
@@ -157,19 +141,16 @@ def _silence(pilot: Pilot) -> str:
     return f"silent for {span}: what runs there is not started again before its engine says that it ended"
 
 
-def _full(situation: Situation) -> str:
-    settings = situation.settings
-    held = sum(pilot.held for pilot in situation.pilots)
+def _full(group: BackendPilots, now: float) -> str:
+    settings, held, wait_s = group.settings, group.held, group.wait_s(now)
     if held >= settings.pilots:
         which = "the pilot" if held == 1 else f"all {held} pilots"
         return (
             f"{which} of {settings.name} {'is' if held == 1 else 'are'} busy, and no more may be there "
             f"at once: [backends.{settings.name}] pilots = {settings.pilots}"
         )
-    if situation.wait_s > 0:
-        return (
-            f"the next pilot is submitted to {settings.name} in {format_seconds(situation.wait_s)}"
-        )
+    if wait_s > 0:
+        return f"the next pilot is submitted to {settings.name} in {format_seconds(wait_s)}"
     return ""
 
 

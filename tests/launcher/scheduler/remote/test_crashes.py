@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from launcher.backends.engine_requests import EngineCalls
+from launcher.backends.engine_calls import EngineCalls
 from launcher.backends.fleet import Fleet
 from launcher.backends.pilot_records import take_folder
 from launcher.backends.pilot_rules import FORGET_S
@@ -218,7 +218,7 @@ class Cluster(RuleBasedStateMachine):
         self.world.fleet.turn(self.world.demand, self.world.busy)
         if self.world.waits():
             self.fair = False
-            calls = [group._requests.calls for group in self.world.fleet._groups.values()]
+            calls = [group.calls for group in self.world.fleet._groups.values()]
             entered = self.world.cluster.entered
             waited_for(lambda: event in entered or any(call.ready for call in calls))
         self.held.append((event, self.world.fleet))
@@ -254,7 +254,7 @@ class Cluster(RuleBasedStateMachine):
         for event, _ in self.held:
             event.set()
         for _, fleet in self.held:
-            calls = [group._requests.calls for group in fleet._groups.values()]
+            calls = [group.calls for group in fleet._groups.values()]
             waited_for(partial(_are_back, calls))
         self.held.clear()
 

@@ -6,7 +6,7 @@ from typing import NoReturn, cast
 
 import pytest
 
-from launcher.backends.engine_requests import HUNG_S, MOST_HUNG, EngineCalls
+from launcher.backends.engine_calls import HUNG_S, MOST_HUNG, EngineCalls
 from launcher.backends.protocol import Backend, EngineError
 from tests.launcher.scheduler.remote.toy_cluster import PATIENCE_S, ToyClock
 

@@ -97,9 +97,7 @@ def test_the_record_of_a_pilot_with_a_job_survives_a_power_cut(world: World) -> 
     world.busy = {first: 1}
     world.turn()
     durable = {
-        pilot.token: pilot.durable
-        for group in world.fleet._groups.values()
-        for pilot in group.pilots
+        pilot.token: pilot.durable for group in world.fleet._groups.values() for pilot in group.all
     }
     assert durable == {first: True, second: False}
 

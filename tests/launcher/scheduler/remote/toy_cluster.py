@@ -232,7 +232,7 @@ class World:
 
     def waits(self) -> bool:
         """Tell whether the engine has something to answer."""
-        return any(group.busy for group in self.fleet._groups.values())
+        return any(group.calls.busy for group in self.fleet._groups.values())
 
     def pass_time(
         self, seconds: float, *, speaking: Collection[str] = (), step_s: float = 0.9
