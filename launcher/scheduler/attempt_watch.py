@@ -12,7 +12,6 @@ import signal
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 from launcher.context import WorkerEnvironment
 from launcher.scheduler.policy.model import Start
@@ -59,16 +58,15 @@ UNCLEAR = (OSError, ValueError, ArithmeticError, RecursionError)
 logger = logging.getLogger(__name__)
 
 
-class Watch(Protocol):
-    """An attempt that lives, as the scheduler sees it."""
+class Watch:
+    """An attempt that lives, as the scheduler sees it: of one that cannot be reached, only time tells."""
 
-    @property
-    def claim(self) -> Claim:
-        """What was promised to it."""
+    claim: Claim  # what was promised to it
 
     @property
     def descriptor(self) -> int:
         """Readable when there is news; NO_DESCRIPTOR where only time helps, ELSEWHERE on a pilot."""
+        return NO_DESCRIPTOR
 
     def stop(self) -> None:
         """Have it end, politely."""
@@ -76,11 +74,13 @@ class Watch(Protocol):
     def insist(self) -> None:
         """Kill what did not stop, where no supervisor does."""
 
-    def pause(self, *, paused: bool) -> bool:
+    def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # others tell
         """Have its processes stand still, or go on; False where that is to be asked again."""
+        return True
 
     def ending(self) -> "Outcome | Watch | None":
         """Return how it ended, or who is left to be watched; None: there is no news."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Supervised:
+class Supervised(Watch):
     """An attempt in the hands of a supervisor of ours."""
 
     claim: Claim
@@ -109,9 +109,6 @@ class Supervised:
     def stop(self) -> None:
         """Ask the supervisor; it insists by itself."""
         self.supervisor.stop(self.attempt)
-
-    def insist(self) -> None:
-        """Leave that to the supervisor."""
 
     def pause(self, *, paused: bool) -> bool:
         """Leave word in the attempt's folder, and have the supervisor look there."""
@@ -130,13 +127,18 @@ class Supervised:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Adopted:
+class Adopted(Watch):
     """An attempt that another scheduler started: its supervisor, or its program without one."""
 
     claim: Claim
     attempt: Attempt
-    descriptor: int  # a pidfd
+    pidfd: int
     program: int = 0  # its pid, where no supervisor is left
+
+    @property
+    def descriptor(self) -> int:
+        """Readable when it has ended."""
+        return self.pidfd
 
     def stop(self) -> None:
         """Send SIGTERM: a supervisor passes it on and insists, an unsupervised program gets it itself."""
@@ -181,19 +183,12 @@ class Adopted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unclear:
+class Unclear(Watch):
     """An attempt whose state cannot be read now; it may live."""
 
     claim: Claim
     look: Callable[[], "Outcome | Watch"]
     again_at: float  # monotonic
-    descriptor: int = NO_DESCRIPTOR
-
-    def stop(self) -> None:
-        """Wait until it is known whom to stop."""
-
-    def insist(self) -> None:
-        """Wait until it is known whom to kill."""
 
     def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # the protocol's shape
         """Wait until it is known whom to stop."""
@@ -253,7 +248,7 @@ def watch(claim: Claim, attempt: Attempt) -> Outcome | Watch:
         return _left_elsewhere(attempt)
     descriptor = open_pidfd(_supervisor(claim, attempt))
     if descriptor is not None:
-        return Adopted(claim=claim, attempt=attempt, descriptor=descriptor)
+        return Adopted(claim=claim, attempt=attempt, pidfd=descriptor)
     return left(claim, attempt)
 
 
@@ -311,7 +306,7 @@ def left(claim: Claim, attempt: Attempt) -> Outcome | Watch:
     program = program or (left[0] if left else None)
     descriptor = open_pidfd(program) if program is not None else None
     if program is not None and descriptor is not None:
-        return Adopted(claim=claim, attempt=attempt, descriptor=descriptor, program=program.pid)
+        return Adopted(claim=claim, attempt=attempt, pidfd=descriptor, program=program.pid)
     # the next attempt must not meet what this one left
     if program is not None:
         end_session(program)

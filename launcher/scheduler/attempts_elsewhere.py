@@ -20,7 +20,6 @@ from launcher.backends.pilot_folder import PilotFolder, name_of
 from launcher.context import read_context
 from launcher.scheduler.attempt_watch import (
     ELSEWHERE,
-    NO_DESCRIPTOR,
     UNCLEAR,
     RunningAttempts,
     Watch,
@@ -56,13 +55,17 @@ def name_of_claim(claim: Claim) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OnPilot:
+class OnPilot(Watch):
     """An attempt that a pilot was sent, or will be."""
 
     claim: Claim
     link: PilotLink
     clock: Callable[[], float]  # seconds since 1970
-    descriptor: int = ELSEWHERE
+
+    @property
+    def descriptor(self) -> int:
+        """None of this machine."""
+        return ELSEWHERE
 
     @property
     def attempt(self) -> Attempt:
@@ -83,13 +86,6 @@ class OnPilot:
     def stop(self) -> None:
         """Ask its pilot, which insists by itself."""
         self.link.stop(name_of_claim(self.claim))
-
-    def insist(self) -> None:
-        """Leave that to its pilot."""
-
-    def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # the protocol's shape
-        """Do nothing: no pilot pauses a program, and `launcher pause` says so."""
-        return True
 
     def ending(self) -> Outcome | Watch | None:
         """Return how it ended, as its pilot says or its folder."""
@@ -116,7 +112,7 @@ class OnPilot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StopUnexplained:
+class StopUnexplained(Watch):
     """An attempt that ended as its pilot was to end; their engine is about to say why."""
 
     claim: Claim
@@ -124,17 +120,6 @@ class StopUnexplained:
     link: PilotLink
     clock: Callable[[], float]
     until: float  # monotonic
-    descriptor: int = NO_DESCRIPTOR
-
-    def stop(self) -> None:
-        """Do nothing: it has ended."""
-
-    def insist(self) -> None:
-        """Likewise."""
-
-    def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # the protocol's shape
-        """Likewise."""
-        return True
 
     def ending(self) -> Outcome | Watch | None:
         """Return how it ended, with why as soon as that is known."""
@@ -147,24 +132,13 @@ class StopUnexplained:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EndAwaited:
+class EndAwaited(Watch):
     """An attempt that has ended, and whose record cannot be seen here yet."""
 
     claim: Claim
     attempt: Attempt
     clock: Callable[[], float]
     until: float  # monotonic
-    descriptor: int = NO_DESCRIPTOR
-
-    def stop(self) -> None:
-        """Do nothing: it has ended."""
-
-    def insist(self) -> None:
-        """Likewise."""
-
-    def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # the protocol's shape
-        """Likewise."""
-        return True
 
     def ending(self) -> Outcome | Watch | None:
         """Return how it ended; None while that may still come."""
@@ -180,7 +154,7 @@ class EndAwaited:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unheard:
+class Unheard(Watch):
     """An attempt on a pilot that is not heard any more, or of which the home has no record."""
 
     claim: Claim
@@ -188,7 +162,6 @@ class Unheard:
     why: str
     ending_s: Callable[[], float]  # how long all of its pilot has been ending
     clock: Callable[[], float]
-    descriptor: int = NO_DESCRIPTOR
 
     def bury(self) -> None:
         """Have what lives of it end, where the pilot's folder is found."""
@@ -196,16 +169,6 @@ class Unheard:
         if folder.token == self.claim.pilot:
             with contextlib.suppress(OSError):
                 folder.bury()
-
-    def stop(self) -> None:
-        """Do nothing: it is to end."""
-
-    def insist(self) -> None:
-        """Likewise."""
-
-    def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # the protocol's shape
-        """Likewise."""
-        return True
 
     def ending(self) -> Outcome | Watch | None:
         """Return how it ended; None while it may live, or that cannot be found out."""
