@@ -14,12 +14,11 @@ import click
 from launcher.cli.option_types import Value, real, whole
 from launcher.errors import counted
 from launcher.scheduler.policy.disciplines import DISCIPLINES
-from launcher.simulate.fleet import Fleet, read_fleet
-from launcher.simulate.outcome import Outcome, wide
+from launcher.simulate.fleet import Fleet, choose, fit, read_fleet
 from launcher.simulate.predictions import Foresight
+from launcher.simulate.replay import Outcome, wide
 from launcher.simulate.study import Assumptions, study
 from launcher.simulate.trace import TraceJob, draw_memory, read_trace
-from launcher.simulate.workload import choose, fit
 from launcher.units import format_seconds
 
 PHILLY = Path(__file__).parents[2] / "shared" / "data" / "traces" / "philly_jobs.csv"

@@ -17,10 +17,10 @@ import click
 from benchmarks.regret_workloads import Case, cases
 from launcher.cli.option_types import real, whole
 from launcher.scheduler.policy.disciplines import EASY, FIFO, FIRST_FIT, OURS
-from launcher.simulate.outcome import Outcome
+from launcher.simulate.fleet import fit
 from launcher.simulate.predictions import Foresight
+from launcher.simulate.replay import Outcome
 from launcher.simulate.study import Assumptions, study
-from launcher.simulate.workload import fit
 
 SIMPLE = (FIFO.name, EASY.name, FIRST_FIT.name)
 POLICIES = (OURS.name, *SIMPLE)

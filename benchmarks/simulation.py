@@ -17,11 +17,10 @@ from launcher.cli.option_types import Value
 from launcher.job import Resources
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Waiting
-from launcher.simulate.fleet import Fleet, read_fleet
+from launcher.simulate.fleet import Fleet, fit, read_fleet
 from launcher.simulate.predictions import Foresight
 from launcher.simulate.study import Assumptions, study
 from launcher.simulate.trace import SHARES, draw_memory, read_trace
-from launcher.simulate.workload import fit
 from launcher.system.gpu_sharing import Rules
 from launcher.system.processes import cores
 

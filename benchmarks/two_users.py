@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 
-from launcher.simulate.picture.svg import Svg
+from launcher.simulate.picture import Svg
 from tests.build import shell, until
 from tests.e2e.machine import Machine, two_people
 from tests.nvml.standin import GIB, TAKE, Devices, compile_library

@@ -60,9 +60,7 @@ if TYPE_CHECKING:
     from launcher.functions.api import submit, submit_many
     from launcher.functions.future import Future, future
     from launcher.functions.options import JobOptions
-    from launcher.functions.results import results
-    from launcher.functions.task_files import Run
-    from launcher.functions.waiting import wait
+    from launcher.functions.task_files import Run, results, wait
     from launcher.planning.load import load, plan
     from launcher.planning.plan import Plan, PlannedJob
     from launcher.system.code_digests import code_digest
@@ -80,10 +78,10 @@ _LATE = {
     "future": "launcher.functions.future",
     "load": "launcher.planning.load",
     "plan": "launcher.planning.load",
-    "results": "launcher.functions.results",
+    "results": "launcher.functions.task_files",
     "submit": "launcher.functions.api",
     "submit_many": "launcher.functions.api",
-    "wait": "launcher.functions.waiting",
+    "wait": "launcher.functions.task_files",
 }
 
 __all__ = [

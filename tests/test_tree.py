@@ -28,7 +28,7 @@ OTHERS = {
 }
 STARTED = (  # with -m: by units of systemd, scripts that wait in Slurm, and running schedulers
     "launcher.scheduler.__main__",
-    "launcher.backends.node_process",
+    "launcher.pilots",
     "launcher.notify.__main__",
     "launcher.workers.fork_server",
 )
@@ -45,9 +45,9 @@ STORED = (  # in queues, in hashes of jobs, and in pickles of functions, their v
     "launcher.functions.options:JobOptions",
     "launcher.functions.pickling:CannotLoad",
     "launcher.functions.pickling:CannotPickle",
-    "launcher.functions.results:results",
+    "launcher.functions.task_files:results",
     "launcher.functions.task_files:Run",
-    "launcher.functions.waiting:wait",
+    "launcher.functions.task_files:wait",
     "launcher.ids:DataId",
     "launcher.ids:parse_model",
     "launcher.kinds:COMMAND",

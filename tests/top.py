@@ -8,8 +8,7 @@ from contextlib import closing
 
 from textual.pilot import Pilot
 
-from launcher.screens.dashboard.app import Top
-from launcher.screens.dashboard.canvas import Canvas
+from launcher.screens.dashboard.app import Canvas, Top
 from launcher.screens.dashboard.sources import Queue
 from launcher.screens.screen import Screen
 from launcher.system.paths import Home

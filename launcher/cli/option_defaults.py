@@ -1,4 +1,7 @@
-"""Defaults of options from the user's configuration file, checked as the command line checks them."""
+"""Defaults of options from the user's configuration file, and the options that every command has: colours, ASCII only.
+
+They are checked as the command line checks them.
+"""
 
 import os
 from collections.abc import Mapping
@@ -6,8 +9,36 @@ from typing import Any
 
 import click
 
-from launcher.cli.appearance import APPEARANCE
+from launcher.screens.terminal import ALWAYS, AUTO, NEVER, choose_characters, choose_colour
 from launcher.system.config import Fault, Options, read_configuration, unknown
+
+
+def _set_colour(_context: click.Context, _option: click.Parameter, when: str | None) -> None:
+    if when is not None:
+        choose_colour(when)
+
+
+def _set_ascii(_context: click.Context, _option: click.Parameter, chosen: bool | None) -> None:
+    if chosen:
+        choose_characters(ascii_only=True)
+
+
+APPEARANCE: list[click.Parameter] = [
+    click.Option(
+        ["--color"],
+        type=click.Choice([AUTO, ALWAYS, NEVER]),
+        expose_value=False,
+        callback=_set_colour,
+        help="When to use colours; auto respects NO_COLOR and FORCE_COLOR.",
+    ),
+    click.Option(
+        ["--ascii"],
+        is_flag=True,
+        expose_value=False,
+        callback=_set_ascii,
+        help="Use ASCII characters only.",
+    ),
+]
 
 
 def defaults(

@@ -1,6 +1,7 @@
-"""Which jobs a person means: by number, name, beginning, glob, `run:NAME`, or `tag:NAME`."""
+"""Which jobs a person means: by number, name, beginning, glob, `run:NAME`, or `tag:NAME`; and the groups of a queue."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
@@ -87,3 +88,15 @@ def _nothing(store: Store, pattern: str) -> str:
     close = None if pattern.isdecimal() else nearest(pattern, store.read.names())
     hint = f", did you mean {close!r}?" if close else "; `launcher status --all` lists every job"
     return f"no job is called {pattern!r}{hint}"
+
+
+Row = dict[str, str | int]
+
+
+def groups_of(store: Store, running: Sequence[JobRow]) -> list[Row]:
+    """Return the groups that have a limit, and how many of the running jobs are theirs."""
+    at_work = Counter(job.spec.terms.group for job in running)
+    return [
+        {"name": group.name, "limit": group.slots, "running": at_work[group.name]}
+        for group in store.read.groups()
+    ]

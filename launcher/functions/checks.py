@@ -10,7 +10,6 @@ from launcher.job import Resources
 from launcher.job_options.registry import JobRequest
 from launcher.scheduler.policy.inventory import impossible
 from launcher.scheduler.policy.model import Machine, Waiting
-from launcher.screens.format import harmless
 from launcher.store.client import cores_for
 from launcher.store.queue import Store
 from launcher.store.rows import visible_devices
@@ -20,6 +19,7 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.environment import owners_environment
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
+from launcher.system.text import harmless
 
 
 def check_request(home: Home, store: Store, request: JobRequest, backends: Backends) -> None:

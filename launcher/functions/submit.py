@@ -19,11 +19,10 @@ from launcher.context import Context
 from launcher.errors import UsageError
 from launcher.functions.calls import Call, write_calls
 from launcher.functions.checks import check_request
-from launcher.functions.future import Future
+from launcher.functions.future import Future, follow
 from launcher.functions.names import ENTRY, FOLDER, KIND, PRELOAD, RUN
 from launcher.functions.options import request_of
 from launcher.functions.pickling import name_of
-from launcher.functions.watcher import follow
 from launcher.job import Spec, Terms, program_signature
 from launcher.job_options.registry import JobRequest
 from launcher.states import State

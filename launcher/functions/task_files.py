@@ -1,17 +1,42 @@
-"""Task files and plans into the queue, as `launcher run --detach` brings them there."""
+"""Task files and plans into the queue, as `launcher run --detach` brings them there; `wait` and `results` for what runs.
+
+`wait` comes back when jobs have ended, and draws a bar in a terminal and in a notebook. `results` is a table of pandas
+where that is installed.
+"""
 
 import os
+import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from html import escape
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.backends.settings import configured_backends, placed_terms
 from launcher.errors import TaskFileError, UsageError
-from launcher.store.client import context_to_store, lift_stop, open_queue, set_off
+from launcher.functions.future import Future, JobStates
+from launcher.results.models import settings_of
+from launcher.results.rows import collect
+from launcher.screens.format import tally
+from launcher.screens.result_table import read_metric
+from launcher.states import ENDED, State
+from launcher.store.client import (
+    context_to_store,
+    lift_stop,
+    newest_run,
+    open_queue,
+    set_off,
+    stopped,
+)
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
 
-if TYPE_CHECKING:  # who submits functions plans nothing
+if TYPE_CHECKING:
     from launcher.planning.plan import Plan
 
 
@@ -28,14 +53,10 @@ class Run:
 
     def wait(self, timeout: float | None = None) -> dict[int, str]:
         """Wait until its jobs have ended; return their states, as `launcher.api.wait` does."""
-        from launcher.functions.waiting import wait
-
         return wait(self.jobs, timeout=timeout)
 
     def results(self) -> Any:
         """Return what came out of it, as `launcher.api.results` does."""
-        from launcher.functions.results import results
-
         return results(self)
 
 
@@ -99,3 +120,183 @@ def _plan(
             "load(file, settings=[…]), or submit its file"
         )
     return file
+
+
+def results(run: str | Run, *, frame: bool | None = None) -> Any:
+    """Return what came out of a run: a row for each test, else one for each job with what it was given and returned.
+
+    A number with an interval makes three columns: accuracy, accuracy_low, accuracy_high.
+
+    Args:
+        run: its name (the newest of that name), or what `submit` returned.
+        frame: True: a DataFrame of pandas; False: a list of dicts; None: a DataFrame where pandas is
+            installed.
+
+    Raises:
+        UsageError: there is no such run.
+        MachineError: packages that its laboratory reads results with are not installed.
+        ModuleNotFoundError: `frame` is True, and pandas is not installed.
+    """
+    with open_queue() as (_, store):
+        jobs = newest_run(store, run) if isinstance(run, str) else store.read.jobs_by_id(run.jobs)
+        rows = [flat(row) for row in collect(jobs)] or _returned(store, jobs)
+    if frame is None:
+        frame = find_spec("pandas") is not None
+    return import_module("pandas").DataFrame(rows) if frame else rows
+
+
+def _returned(store: Store, jobs: Sequence[JobRow]) -> list[dict[str, Any]]:
+    rows = []
+    for job in jobs:
+        own = {"job": job.id, "name": job.name, "state": str(job.state)}
+        # an argument may have any name, and what was returned hides it
+        more = {**settings_of(job.spec), **flat(store.read.result_of(job.id) or {})}
+        rows.append(own | more | own)
+    return rows
+
+
+def flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row in which a number with an interval has three columns, and what is nested `outer.inner`."""
+    return dict(_cells(row))
+
+
+def _cells(row: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in row.items():
+        name = f"{before}{key}"
+        if not isinstance(value, Mapping):
+            yield name, value
+        elif (metric := read_metric(value)) is None:
+            yield from _cells(value, f"{name}.")
+        else:
+            yield name, metric.value
+            yield f"{name}_low", metric.low
+            yield f"{name}_high", metric.high
+
+
+States = Mapping[int, State]
+Show = Callable[[States], None]
+
+
+@contextmanager
+def bar(*, show: bool) -> Iterator[Show]:
+    """Give what shows the states of jobs; it does nothing where nobody would see it."""
+    if show and (display := _notebook()) is not None:
+        yield _in_notebook(display)
+    elif show and sys.stderr.isatty():
+        with _in_terminal() as shown:
+            yield shown
+    else:
+        yield lambda _: None
+
+
+def _notebook() -> Any:
+    """Return the module that draws into a notebook; None outside of one."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    if shell is None or not hasattr(shell, "kernel"):
+        return None
+    return import_module("IPython.display")
+
+
+def _in_notebook(display: Any) -> Show:
+    handle = display.display(display.HTML(""), display_id=True)
+
+    def show(states: States) -> None:
+        handle.update(display.HTML(html(states)))
+
+    return show
+
+
+def html(states: States) -> str:
+    """Return the bar as HTML."""
+    ended, total = _count(states)
+    text = escape(f"{ended} of {total} · {tally(Counter(states.values()))}")
+    return f'<progress value="{ended}" max="{max(1, total)}"></progress> {text}'
+
+
+@contextmanager
+def _in_terminal() -> Iterator[Show]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("")
+
+        def show(states: States) -> None:
+            ended, total = _count(states)
+            text = tally(Counter(states.values()))
+            progress.update(task, completed=ended, total=total, description=text)
+
+        yield show
+
+
+def _count(states: States) -> tuple[int, int]:
+    return sum(state in ENDED for state in states.values()), len(states)
+
+
+LOOK_EVERY_S = 0.05
+
+Jobs = Future[Any] | Run | int | str
+
+
+def wait(
+    jobs: Jobs | Iterable[Jobs], timeout: float | None = None, *, progress: bool = True
+) -> dict[int, str]:
+    """Wait until jobs have ended, done or not; return the state of each by its number: {12: "done"}.
+
+    Args:
+        jobs: futures, runs, names of runs, numbers of jobs, or several of these.
+        timeout: seconds; then the states are returned as they are. None: as long as it takes.
+        progress: show a bar, in a terminal or a notebook; elsewhere nothing is printed.
+
+    Raises:
+        UsageError: there is no such job or run, or it is something else.
+        MachineError: the queue is stopped, or gone.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    with open_queue() as (home, store):
+        numbers = _numbers(store, jobs)
+        states = JobStates(home, store)
+        known = {row.id for row in states.add(numbers)}
+        for number in numbers:
+            if number not in known:
+                raise UsageError(f"there is no job {number} in the queue")
+        with bar(show=progress) as show:
+            show(states.known)
+            while not states.all_ended:
+                if deadline is not None and time.monotonic() >= deadline:
+                    break
+                if states.stopped:
+                    raise stopped()
+                time.sleep(LOOK_EVERY_S)
+                if states.changes():
+                    show(states.known)
+        return {number: str(states.known[number]) for number in numbers}
+
+
+def _numbers(store: Store, jobs: Jobs | Iterable[Jobs]) -> list[int]:
+    """Return the numbers of jobs, each once.
+
+    Raises:
+        UsageError: they are something else, or there is no such run.
+    """
+    match jobs:
+        case Future():
+            return [jobs.job]
+        case Run():
+            return [*jobs.jobs]
+        case int() if not isinstance(jobs, bool):
+            return [jobs]
+        case str():
+            return [row.id for row in newest_run(store, jobs)]
+        case Iterable():
+            return [*dict.fromkeys(number for each in jobs for number in _numbers(store, each))]
+    raise UsageError(
+        f"wait: expected futures, runs, names of runs or numbers of jobs, got {jobs!r:.80}"
+    )

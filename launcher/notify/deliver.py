@@ -10,7 +10,7 @@ import signal
 import sys
 from typing import Any
 
-from launcher.notify.addresses import without_secrets
+from launcher.notify.settings import without_secrets
 
 MISSING = "apprise is not installed for {python}: pip install 'launcher-trueface[notify]'"
 UNKNOWN = "apprise knows no service of this address; its forms: https://appriseit.com/services/"

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from launcher.errors import UsageError
-from launcher.notify.addresses import address_of
-from launcher.notify.settings import Target
+from launcher.notify.settings import Target, address_of
 from launcher.notify.state import Delivery
 from launcher.system.processes import MARK
 from launcher.system.text import harmless

@@ -10,11 +10,9 @@ from dataclasses import replace
 from launcher.backends.pilots_file import past_pilots
 from launcher.errors import Error, UsageError
 from launcher.job_options.notifications import Event
-from launcher.notify import outbox
+from launcher.notify import messages
 from launcher.notify.bundles import noted, ripe, with_notes
-from launcher.notify.gpu_faults import pilot_faults_noted
-from launcher.notify.gpu_sight import GpuSight
-from launcher.notify.machine_news import GPU_LOOK_S, MachineNews
+from launcher.notify.machine_news import GPU_LOOK_S, GpuSight, MachineNews, pilot_faults_noted
 from launcher.notify.sending import Answer, Sending, refused
 from launcher.notify.settings import NotifySettings, configured_notify
 from launcher.notify.state import Delivery, Notices, read_notices, write_notices
@@ -191,16 +189,16 @@ class Service:
 
     def _posted(self, notices: Notices, settings: NotifySettings, now: float) -> Notices:
         """Return the notices with the messages in the outbox whose time has come."""
-        quiet = outbox.is_quiet(settings.quiet, now)
+        quiet = messages.is_quiet(settings.quiet, now)
         names = [target.name for target in settings.targets]
-        notices = outbox.without_target(notices, names, now)
-        notices, messages = ripe(notices, self._counts, settings, self._host, now)
-        for addressed in messages:
+        notices = messages.without_target(notices, names, now)
+        notices, ripened = ripe(notices, self._counts, settings, self._host, now)
+        for addressed in ripened:
             logger.info("message=%r to=%s", addressed.message.title, ",".join(addressed.targets))
             deliveries = addressed.message.to(addressed.targets, quiet=quiet)
-            notices = outbox.posted(notices, deliveries, now)
+            notices = messages.posted(notices, deliveries, now)
         under_way = {delivery.id for delivery, _ in self._sendings.values()}
-        return outbox.gathered(notices, under_way, now, quiet=quiet)
+        return messages.gathered(notices, under_way, now, quiet=quiet)
 
     def _keep(self, notices: Notices) -> None:
         """Put down what is known, before anything of it is sent.
@@ -213,10 +211,10 @@ class Service:
             self._notices = notices
 
     def _send(self, settings: NotifySettings, now: float) -> None:
-        if outbox.is_quiet(settings.quiet, now):
+        if messages.is_quiet(settings.quiet, now):
             return
         by_name = {target.name: target for target in settings.targets}
-        for delivery in outbox.due(self._notices, self._sendings.keys(), now):
+        for delivery in messages.due(self._notices, self._sendings.keys(), now):
             if delivery.target not in by_name:  # that it is given up could not be noted yet
                 continue
             try:
@@ -237,7 +235,7 @@ class Service:
         settings = self._settings or NotifySettings()
         if answer.sent:
             logger.info("sent=%r to=%s", delivery.title, delivery.target)
-            notices = outbox.sent(self._notices, delivery.id)
+            notices = messages.sent(self._notices, delivery.id)
         else:
             logger.warning(
                 "not sent=%r to=%s try=%d trouble=%r",
@@ -246,7 +244,7 @@ class Service:
                 delivery.tries + 1,
                 answer.text,
             )
-            notices = outbox.failed(self._notices, delivery.id, answer.text, settings, now)
+            notices = messages.failed(self._notices, delivery.id, answer.text, settings, now)
         try:
             self._keep(notices)
         except OSError as error:  # the disk is full: it is known here, and sent again after a death

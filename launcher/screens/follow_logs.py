@@ -15,7 +15,7 @@ import click
 from launcher.errors import counted
 from launcher.screens.format import harmless, named
 from launcher.screens.terminal import coloured
-from launcher.screens.text_width import distinguished, width_of
+from launcher.screens.text_table import distinguished, width_of
 from launcher.states import OPEN, State
 from launcher.store.client import keep_going, stopped
 from launcher.store.queue import Store

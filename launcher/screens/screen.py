@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from launcher.screens.clusters.pilots_now import NO_PILOTS, Pilots
 from launcher.screens.format import JobLine, first_line, harmless
 from launcher.screens.gpu_view import Gauge
-from launcher.screens.host.host_facts import Host
+from launcher.screens.host import Host
+from launcher.screens.pilots import NO_PILOTS, Pilots
 from launcher.states import OPEN, Reason, ReasonCode, State
 from launcher.workers.progress.steps import Step
 

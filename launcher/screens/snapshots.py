@@ -11,11 +11,10 @@ from launcher.gpu.gpus_file import seen_gpus
 from launcher.gpu.monitor import Lookout
 from launcher.scheduler.chosen_policy import chosen_discipline, note_of
 from launcher.scheduler.run_turns import screen_order
-from launcher.screens.clusters.pilots_now import ELSEWHERE, Pilots, seen_pilots
 from launcher.screens.format import JobLine, harmless, job_line
-from launcher.screens.gpu_users import FRESH_S, gauges_of, recalled
-from launcher.screens.gpu_view import CURVE, Gauge
-from launcher.screens.host.host_reader import HostReader
+from launcher.screens.gpu_view import CURVE, FRESH_S, Gauge, gauges_of, recalled
+from launcher.screens.host import HostReader
+from launcher.screens.pilots import ELSEWHERE, Pilots, seen_pilots
 from launcher.screens.screen import (
     Group,
     Happening,
@@ -176,9 +175,7 @@ class Snapshots:
         gauges, warnings = self._gauges_here([claim for claim in claims if not claim.pilot], now)
         elsewhere: Sequence[Gauge] = ()
         if any(pilot.gpus for pilot in pilots.pilots):
-            pilot_gpus = importlib.import_module(
-                "launcher.screens.clusters.pilot_gpus"
-            )  # not light
+            pilot_gpus = importlib.import_module("launcher.screens.pilots")  # not light
             elsewhere = pilot_gpus.pilot_gauges(self._home, pilots, claims)
         for gauge in elsewhere:
             if gauge.gpu.utilisation is not None:

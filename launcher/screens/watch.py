@@ -15,8 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 from launcher.screens.format import GLYPHS, clock, harmless, tally
-from launcher.screens.queue_summary import progress
-from launcher.screens.queue_view import TONES, running
+from launcher.screens.queue_view import TONES, progress, running
 from launcher.screens.screen import numbers_of
 from launcher.screens.snapshots import Snapshots
 from launcher.screens.terminal import STYLES, coloured

@@ -1,14 +1,22 @@
-"""What a job is promised of a card's memory: what a simulated policy knows of what it will take."""
+"""What a simulated policy knows of the memory that a job will take, and one machine of a simulated cluster.
+
+A job has all its GPUs on one machine, and the policy decides for that alone.
+"""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import Protocol
 
-from launcher.scheduler.policy.model import Waiting
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.scheduler.policy.decide import Policy
+from launcher.scheduler.policy.disciplines import Discipline
+from launcher.scheduler.policy.model import Machine, Need, Waiting
 from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.simulate.trace import TraceJob
 from launcher.store.usage import NEWEST, Usage, margin_of
+from launcher.system.gpu_sharing import Rules
 
 PEAK_S = 60.0  # a job that shares a card takes its most memory within so long, and fails if that is too much
 
@@ -118,3 +126,44 @@ class _Learned:
         wanted = job.vram or 0
         self._least[job.index] = wanted + margin_of(wanted)
         self.add(job)
+
+
+PLENTY = 1 << 50  # cores, and bytes of main memory: neither is ever short in a simulation
+
+Ask = tuple[int, Key, bool, str]  # what jobs ask for, and the group by which that is learned
+
+
+class Node:
+    """The cards of one machine, and the policy over them."""
+
+    def __init__(self, gpus: Sequence[GpuSnapshot], rules: Rules, discipline: Discipline) -> None:
+        """Begin with empty cards.
+
+        Args:
+            gpus: its cards; their indices count through the whole cluster.
+            rules: how many jobs may share one.
+            discipline: the policy.
+        """
+        machine = Machine(cpus=PLENTY, ram=PLENTY, ram_free=PLENTY, gpus=tuple(gpus), rules=rules)
+        self.policy = Policy(machine, discipline=discipline, explain=False)
+        self.cards = {gpu.uuid: gpu.index for gpu in gpus}
+        self._uuids = {gpu.index: gpu.uuid for gpu in gpus}
+        self._needs: dict[Ask, tuple[Need, ...]] = {}  # any of them will do
+
+    def learn(self, ask: Ask, seen: Waiting) -> None:
+        """Work out with what of its cards jobs can start, as far as it is known now.
+
+        Args:
+            ask: what these jobs ask for.
+            seen: one of them.
+        """
+        self._needs[ask] = self.policy.inventory.asks(seen)[1]
+
+    def has_room(self, ask: Ask) -> bool:
+        """Tell whether a job that asks for this could start now, were it the first."""
+        inventory = self.policy.inventory
+        return any(inventory.lacks_gpu(need) is None for need in self._needs[ask])
+
+    def others_take(self, card: int, amount: int) -> None:
+        """Count memory of a card that others have taken since; less than 0: that they gave back."""
+        self.policy.inventory.others_take(self._uuids[card], amount)

@@ -9,11 +9,9 @@ from launcher.job import Resources
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.scheduler.policy.disciplines import Discipline, Keeps, Order, arranged, response_ratio
 from launcher.scheduler.policy.model import LONG, Forecast, Start, Waiting
-from launcher.simulate.claims import PEAK_S, Claims
+from launcher.simulate.claims import PEAK_S, Ask, Claims, Node
 from launcher.simulate.fleet import Fleet
-from launcher.simulate.node import Ask, Node
-from launcher.simulate.patience import Patience
-from launcher.simulate.predictions import Forecasts
+from launcher.simulate.predictions import Forecasts, Patience
 from launcher.simulate.trace import TraceJob
 from launcher.simulate.user_shares import DecayedUse
 from launcher.store.user_actions import rank_of

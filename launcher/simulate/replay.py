@@ -1,11 +1,84 @@
-"""The clock of a simulation: jobs come, a queue starts them, they end; nothing else happens."""
+"""The clock of a simulation: jobs come, a queue starts them, they end; and what that came to, in a few numbers.
+
+Jobs that share cards are slowed, which decides when each one ends. Nothing else happens.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from math import ceil
 from typing import Protocol
 
-from launcher.simulate.slowdown import Pace
 from launcher.simulate.trace import TraceJob
+from launcher.system.files import Json
+
+
+class Pace:
+    """What runs on which card, how much of it is left, and how fast that becomes less.
+
+    Of `n` jobs on a card each takes `slowdown ** (n - 1)` times as long as alone; a job on several
+    cards runs at the pace of the most crowded one. Whenever neighbours come or go, what is left
+    is worked out anew.
+    """
+
+    def __init__(self, cards: int, slowdown: float) -> None:
+        """Begin with empty cards."""
+        self._slowdown = slowdown
+        self._on: list[list[int]] = [[] for _ in range(cards)]
+        self._cards: dict[int, Sequence[int]] = {}
+        self._left: dict[int, float] = {}  # seconds of work at the time below
+        self._since: dict[int, float] = {}
+        self._factor: dict[int, float] = {}
+        self._ends: dict[int, float] = {}
+        self._heap: list[tuple[float, int]] = []  # older ends of a job stay in it until they come
+
+    def start(self, job: int, seconds: float, cards: Sequence[int], now: float) -> None:
+        """Put a job on cards; it would take `seconds` alone."""
+        self._cards[job] = cards
+        self._left[job], self._since[job] = seconds, now
+        self._factor[job] = 0.0
+        touched = {job: None}  # in order: a set's may differ from run to run
+        for card in cards:
+            on = self._on[card]
+            touched.update(dict.fromkeys(on))
+            on.append(job)
+        for neighbour in touched:
+            self._settle(neighbour, now)
+
+    def next_end(self) -> float:
+        """Return when the next job ends if no other starts, infinity when none runs."""
+        while self._heap and self._ends.get(self._heap[0][1]) != self._heap[0][0]:
+            heappop(self._heap)
+        return self._heap[0][0] if self._heap else float("inf")
+
+    def end(self) -> int:
+        """Take away the job that ends next, and return it."""
+        now = self.next_end()
+        _, job = heappop(self._heap)
+        touched: dict[int, None] = {}
+        for card in self._cards.pop(job):
+            on = self._on[card]
+            on.remove(job)
+            touched.update(dict.fromkeys(on))
+        for of in (self._left, self._since, self._factor, self._ends):
+            del of[job]
+        for neighbour in touched:
+            self._settle(neighbour, now)
+        return job
+
+    def _settle(self, job: int, now: float) -> None:
+        """Work out a job's pace and its end, unless its neighbours are as many as before."""
+        on = self._on
+        sharing = max([len(on[card]) for card in self._cards[job]], default=1)
+        factor = self._slowdown ** (sharing - 1)
+        before = self._factor[job]
+        if factor == before:
+            return
+        if before:
+            self._left[job] = max(0.0, self._left[job] - (now - self._since[job]) / before)
+        self._since[job], self._factor[job] = now, factor
+        self._ends[job] = end = now + self._left[job] * factor
+        heappush(self._heap, (end, job))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,3 +187,88 @@ class _Replay:
             self._missing[dependant.index] -= 1
             if not self._missing[dependant.index] and dependant.index in self._early:
                 self._let_go(dependant, now)
+
+
+BOUND_S = 10.0  # shorter jobs count as so long in a slowdown
+WIDE = 8  # GPUs; on a small machine fewer are many
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one policy made of the jobs; times in seconds."""
+
+    policy: str
+    utilisation: float | None  # share of the cards' time in which at least one job ran on them
+    wait_mean: float
+    wait_p95: float  # 95 % of the jobs waited at most so long
+    wait_longest: float
+    wait_longest_wide: float | None  # of the jobs that ask for many GPUs; None: there is none
+    slowdown: float  # mean bounded slowdown
+    turnaround: float  # mean from a job's submission, or the end of what it needs, to its end
+    makespan: float  # from the first submission to the last end
+
+    def record(self) -> dict[str, Json]:
+        """Return the numbers as JSON."""
+        return {
+            "policy": self.policy,
+            "utilisation": self.utilisation,
+            "wait_mean_s": self.wait_mean,
+            "wait_p95_s": self.wait_p95,
+            "wait_longest_s": self.wait_longest,
+            "wait_max_wide_s": self.wait_longest_wide,
+            "slowdown_mean": self.slowdown,
+            "turnaround_mean_s": self.turnaround,
+            "makespan_s": self.makespan,
+        }
+
+
+def wide(cards: int) -> int:
+    """Return how many GPUs a wide job asks for at least: a quarter of the machine, 2 to 8."""
+    return min(WIDE, max(2, cards // 4))
+
+
+def measure(policy: str, spans: Sequence[Span], jobs: Sequence[TraceJob], cards: int) -> Outcome:
+    """Return what a replay came to; jobs that need no GPU never wait and are left out of waiting.
+
+    The bounded slowdown of a job is (waited + ran) / max(its duration alone, 10 s), at least 1 (Feitelson, "Metrics
+    for parallel job scheduling and their convergence", 2001).
+
+    Args:
+        policy: its name.
+        spans: at least one.
+        jobs: that were replayed.
+        cards: how many GPUs there were.
+    """
+    alone = {job.index: job.seconds for job in jobs}
+    slowdowns = [
+        max(1.0, (span.waited + span.end - span.start) / max(alone[span.job], BOUND_S))
+        for span in spans
+        if span.cards
+    ] or [1.0]
+    of_wide = [span.waited for span in spans if len(span.cards) >= wide(cards)]
+    waits = sorted(span.waited for span in spans if span.cards) or [0.0]
+    makespan = max(span.end for span in spans)
+    return Outcome(
+        policy=policy,
+        utilisation=_busy(spans) / (cards * makespan) if makespan else None,
+        wait_mean=sum(waits) / len(waits),
+        wait_p95=waits[ceil(0.95 * len(waits)) - 1],
+        wait_longest=waits[-1],
+        wait_longest_wide=max(of_wide, default=None),
+        slowdown=sum(slowdowns) / len(slowdowns),
+        turnaround=sum(span.waited + span.end - span.start for span in spans) / len(spans),
+        makespan=makespan,
+    )
+
+
+def _busy(spans: Iterable[Span]) -> float:
+    """Return for how many seconds cards had at least one job, added up over the cards."""
+    until: dict[int, float] = {}
+    busy = 0.0
+    for span in sorted(spans, key=lambda span: span.start):
+        for card in span.cards:
+            since = max(span.start, until.get(card, 0.0))
+            if span.end > since:
+                busy += span.end - since
+                until[card] = span.end
+    return busy

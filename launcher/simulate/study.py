@@ -1,25 +1,148 @@
-"""The same jobs under each policy, beside what no policy can beat."""
+"""The same jobs under each policy, beside what no policy can beat, in processes of which a scheduler may use the rest.
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+Other people's jobs may come to the same cards; their schedulers know nothing of ours, and take whole idle cards in order.
+"""
+
+import multiprocessing
+import signal
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from launcher.errors import UsageError, counted
 from launcher.scheduler.policy.disciplines import DISCIPLINES, SJF, Discipline
 from launcher.scheduler.policy.disciplines import OURS as OUR_DISCIPLINE
 from launcher.simulate.claims import Claims, Memory, WholeCards, claims
-from launcher.simulate.fleet import Fleet
+from launcher.simulate.fleet import Fleet, Workload
 from launcher.simulate.lower_bound import lower_bound
-from launcher.simulate.others import Beside, beside
-from launcher.simulate.outcome import Outcome, measure
-from launcher.simulate.parallel import in_processes
 from launcher.simulate.predictions import Foresight, forecasts
 from launcher.simulate.queue_policy import Live
-from launcher.simulate.replay import Span, replay
+from launcher.simulate.replay import Outcome, Span, measure, replay
 from launcher.simulate.trace import TraceJob
-from launcher.simulate.workload import Workload
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules
 from launcher.units import format_bytes
+
+Common = TypeVar("Common")
+Answer = TypeVar("Answer")
+
+_common: Any = None  # in a child: what all calculations are about; inherited, as it may be large
+
+
+def in_processes(
+    function: Callable[[Common, str], Answer],
+    common: Common,
+    names: Sequence[str],
+    processes: int,
+    tell: Callable[[str], None],
+) -> Iterator[tuple[str, Answer]]:
+    """Give each name with what the function says of it, as they come.
+
+    Args:
+        function: of a module, so that a child finds it.
+        common: what all calculations are about.
+        names: one for each calculation.
+        processes: at most so many at once; 1: all in this process, one after another.
+        tell: called with a name before its calculation in this process, and after it in another.
+    """
+    if processes <= 1 or len(names) <= 1:
+        for name in names:
+            tell(name)
+            yield name, function(common, name)
+        return
+    # forked, not spawned: the jobs of a trace are inherited instead of copied
+    context = multiprocessing.get_context("fork")
+    count = min(processes, len(names))
+    with context.Pool(
+        count, _begin, (common,)
+    ) as pool:  # whatever is raised, its processes are ended
+        for name, answer in pool.imap_unordered(_call, [(function, name) for name in names]):
+            tell(name)
+            yield name, answer
+
+
+def _begin(common: object) -> None:
+    global _common  # a child of a pool has no other place for what it inherits
+    _common = common
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us, and says why
+
+
+def _call(task: tuple[Callable[[Any, str], Any], str]) -> tuple[str, Any]:
+    function, name = task
+    return name, function(_common, name)
+
+
+def beside(ours: Sequence[TraceJob], others: Sequence[TraceJob]) -> tuple[TraceJob, ...]:
+    """Return the jobs of both in the order of their submission; others' have the later numbers."""
+    first = 1 + max((job.index for job in ours), default=0)
+    theirs = [
+        replace(job, index=first + at, needs=(), group="", user="") for at, job in enumerate(others)
+    ]
+    return tuple(sorted([*ours, *theirs], key=lambda job: job.submitted))
+
+
+class Beside:
+    """Our queue on cards of which others take those that are idle: first come, first served."""
+
+    def __init__(self, ours: Live, fleet: Fleet, first: int) -> None:
+        """Begin with empty cards.
+
+        Args:
+            ours: our queue.
+            fleet: the cards.
+            first: the number of the first job of others; ours are before it.
+        """
+        self._ours, self._first = ours, first
+        self._room = fleet.room
+        self._machines = [[gpu.index for gpu in machine] for machine in fleet.machines()]
+        self._line: deque[TraceJob] = deque()
+        self._taken: Counter[int] = Counter()  # card → jobs, ours and theirs
+        self._held: dict[int, tuple[int, ...]] = {}  # job → cards
+
+    @property
+    def out_of_memory(self) -> int:
+        """How many attempts of ours took more than they were promised."""
+        return self._ours.out_of_memory
+
+    def put(self, job: TraceJob, now: float) -> None:
+        """Take in a job, in its owner's queue."""
+        if job.index < self._first:
+            self._ours.put(job, now)
+        else:
+            self._line.append(job)
+
+    def take_back(self, job: TraceJob, took: float, now: float) -> bool:
+        """Take back the cards of a job."""
+        self._taken.subtract(self._held[job.index])
+        cards = self._held.pop(job.index)
+        if job.index < self._first:
+            return self._ours.take_back(job, took, now)
+        for card in cards:
+            self._ours.others_take(card, -self._room[card])
+        return True
+
+    def starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
+        """Give what starts now: theirs first, as they ask nobody."""
+        while self._line and (cards := self._idle(self._line[0])):
+            for card in cards:
+                self._ours.others_take(card, self._room[card])
+            yield self._started(self._line.popleft(), cards)
+        for job, cards in self._ours.starts(now):
+            yield self._started(job, cards)
+
+    def _idle(self, job: TraceJob) -> tuple[int, ...]:
+        for machine in self._machines:
+            idle = [card for card in machine if not self._taken[card]]
+            if len(idle) >= job.gpus:
+                return tuple(idle[: job.gpus])
+        return ()
+
+    def _started(self, job: TraceJob, cards: tuple[int, ...]) -> tuple[TraceJob, tuple[int, ...]]:
+        self._taken.update(cards)
+        self._held[job.index] = cards
+        return job, cards
+
 
 OURS = OUR_DISCIPLINE.name
 POLICIES = tuple(DISCIPLINES)

@@ -15,10 +15,8 @@ from launcher.screens.snapshots import scheduler_of
 from launcher.system.files import stamp
 from launcher.system.paths import Home
 from launcher.web.pages.page import View
-from launcher.web.runs.background import Background
-from launcher.web.runs.run_data import RunData, read_runs
-from launcher.web.runs.run_filter import Settings
-from launcher.web.runs.settings_index import SettingsIndex
+from launcher.web.runs.run_data import Background, RunData, read_runs
+from launcher.web.runs.run_filter import Settings, SettingsIndex
 
 T = TypeVar("T")
 Mark = tuple[object, ...]

@@ -9,8 +9,7 @@ from launcher.screens.format import harmless
 from launcher.store.screen_queries import RunListing
 from launcher.units import format_bytes
 from launcher.web.pages.page import NotThere, View
-from launcher.web.runs.figures import figure_of
-from launcher.web.runs.pictures import MOST_BYTES, RUN_FOLDER, SVG, opened, type_of
+from launcher.web.runs.figures import MOST_BYTES, RUN_FOLDER, SVG, figure_of, opened, type_of
 from launcher.web.runs.run_data import REPORT_BYTES, REPORT_SUFFIX, folders_of
 
 # a drawing or a report opened by itself: its own style, and no script, form, frame or other address

@@ -1,4 +1,4 @@
-"""`launcher clean`: forget jobs that have ended, and delete what their attempts left."""
+"""`launcher clean`: forget jobs that have ended, and delete what their attempts left, or what kinds keep of shared work."""
 
 import time
 from collections.abc import Sequence
@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from launcher.cli.clean_features import clean_features
 from launcher.cli.complete import JOBS
 from launcher.cli.option_types import span, whole
-from launcher.cli.prompts import ask, dry_run_option, rehearse, say, yes_option
+from launcher.cli.prompts import NOTHING_CHANGED, ask, dry_run_option, rehearse, say, yes_option
 from launcher.cli.select_jobs import HELP, select
 from launcher.errors import MachineError, UsageError, counted
 from launcher.functions.leftovers import unused_calls
+from launcher.kind_interface import KeepsWork, Kept
+from launcher.kinds import find_kinds
 from launcher.screens.format import harmless
 from launcher.staging.view import remove_of
 from launcher.states import ENDED, OPEN, State
@@ -34,6 +35,52 @@ from launcher.store.retention import (
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
 from launcher.units import format_bytes
+
+
+def clean_features(unused_s: float, *, yes: bool, dry_run: bool) -> None:
+    """Delete what was not used for so many seconds; jobs compute it again where they need it.
+
+    Args:
+        unused_s: since it was last used.
+        yes: do not ask.
+        dry_run: print what would go, and delete nothing.
+
+    Raises:
+        UsageError: no installed kind keeps anything; or nobody can be asked.
+        MachineError: something cannot be deleted.
+    """
+    keepers = [kind for kind in find_kinds().kinds.values() if isinstance(kind, KeepsWork)]
+    if not keepers:
+        raise UsageError("no installed kind keeps features; `launcher kinds` lists the kinds")
+    for keeper in keepers:
+        _clean_store(keeper, unused_s, yes=yes, dry_run=dry_run)
+
+
+def _clean_store(keeper: KeepsWork, unused_s: float, *, yes: bool, dry_run: bool) -> None:
+    kept = keeper.kept(unused_s=unused_s)
+    if not kept.files:
+        click.echo("nothing to clean", err=True)
+        return
+    if dry_run:
+        click.echo(f"would delete {_named(kept)}")
+        click.echo(f"{NOTHING_CHANGED} (dry run)", err=True)
+        return
+    if not yes:
+        ask([], f"delete {_named(kept)}?", needed=True)
+    gone = keeper.clear(unused_s=unused_s)
+    click.echo(f"{_files(gone)} cleaned, {format_bytes(gone.size)} freed", err=True)
+    if gone.files < kept.files:
+        left = counted(kept.files - gone.files, "file")
+        click.echo(f"left: {left} in {harmless(kept.folder)} that a job is writing", err=True)
+
+
+def _named(kept: Kept) -> str:
+    return f"{_files(kept)} in {harmless(kept.folder)}, {format_bytes(kept.size)}"
+
+
+def _files(kept: Kept) -> str:
+    return counted(kept.files, "feature file")
+
 
 BATCH = 500  # jobs; the queue is written in between, and others write it too
 NAMED = 20  # folders that were left

@@ -15,8 +15,7 @@ from launcher.cli.main import VERBS
 from launcher.cli.main import verb as verb_of
 from launcher.cli.option_defaults import defaults, options_of
 from launcher.cli.option_types import TextDefaultOption
-from launcher.notify.addresses import shown
-from launcher.notify.settings import configured_notify
+from launcher.notify.settings import configured_notify, shown
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.system.config import Configuration, Fault, read_configuration
 from launcher.system.files import Json

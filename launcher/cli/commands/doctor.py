@@ -11,7 +11,7 @@ import click
 
 from launcher.backends.settings import configured_backends
 from launcher.cli.doctor.checks import check
-from launcher.cli.doctor.findings import Verdict, draw
+from launcher.cli.doctor.facts import Verdict, draw
 from launcher.cli.doctor.gather import gather
 from launcher.cli.main import VERBS, cli
 from launcher.cli.option_defaults import defaults

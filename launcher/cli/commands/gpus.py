@@ -8,11 +8,9 @@ import click
 
 from launcher.gpu.monitor import look_once
 from launcher.gpu.nvml import Nvml
-from launcher.screens.clusters.pilot_gpus import pilot_gauges
-from launcher.screens.clusters.pilots_now import seen_pilots
 from launcher.screens.format import tabbed
-from launcher.screens.gpu_users import gauges_of, recalled, scheduler_sees
-from launcher.screens.gpu_view import draw
+from launcher.screens.gpu_view import draw, gauges_of, recalled, scheduler_sees
+from launcher.screens.pilots import pilot_gauges, seen_pilots
 from launcher.screens.terminal import say, width
 from launcher.store.client import open_queue
 from launcher.store.rows import Claim

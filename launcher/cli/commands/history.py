@@ -13,9 +13,9 @@ import click
 from launcher.cli.complete import JOBS
 from launcher.cli.select_jobs import HELP, select
 from launcher.errors import UsageError
-from launcher.screens.clusters.pilots_now import HERE, places_of
 from launcher.screens.format import iso, moment, tabbed
 from launcher.screens.history_view import SECTIONS, columns, draw, headline, record
+from launcher.screens.pilots import HERE, places_of
 from launcher.screens.terminal import say, width
 from launcher.screens.text_table import Tone, line
 from launcher.store.client import open_queue

@@ -11,10 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import click
 
 from launcher.errors import MachineError, UsageError, counted
-from launcher.notify.addresses import shown
 from launcher.notify.messages import of_test
 from launcher.notify.sending import Answer, send_now
-from launcher.notify.settings import NotifySettings, Quiet, Target, configured_notify
+from launcher.notify.settings import NotifySettings, Quiet, Target, configured_notify, shown
 from launcher.notify.state import Notices, read_notices
 from launcher.screens.format import clock, columns, harmless, tabbed
 from launcher.system.files import Json

@@ -6,10 +6,10 @@ import click
 
 from launcher.cli.complete import FILES
 from launcher.cli.option_types import span
-from launcher.cli.tables.forms import chosen_form, form_options, write_table
+from launcher.cli.tables import chosen_form, form_options, write_table
 from launcher.results.database.ask import ask
-from launcher.results.database.everything import update
-from launcher.results.database.upsert import Cell
+from launcher.results.database.schema import Cell
+from launcher.results.database.write import update
 from launcher.screens.format import harmless
 from launcher.store.client import open_queue
 

@@ -8,25 +8,35 @@ import click
 from launcher.cli.complete import FILES, RUNS
 from launcher.cli.option_types import RUN
 from launcher.cli.output import long_rows
-from launcher.cli.plain_rows import is_plain, plain_tables, tabbed_plain
 from launcher.cli.run_results import (
     HEADER,
     NOTHING,
     Row,
     draw,
+    is_plain,
     number_columns,
+    plain_tables,
     result_cells,
+    tabbed_plain,
 )
 from launcher.cli.select_jobs import RUN_PREFIX
-from launcher.cli.tables.chosen_rows import Choice, chosen, listed, write_chosen
-from launcher.cli.tables.forms import Format, chosen_form, form_options, write_table, write_texts
+from launcher.cli.tables import (
+    Choice,
+    Format,
+    chosen,
+    chosen_form,
+    form_options,
+    listed,
+    write_chosen,
+    write_table,
+    write_texts,
+)
 from launcher.errors import UsageError, counted
 from launcher.job import Spec
 from launcher.kinds import find_kinds
 from launcher.results.columns import PLACE, RunResults
 from launcher.results.database.write import write_run
-from launcher.results.returned import measured, results_by_job, returned_rows
-from launcher.results.rows import results_of
+from launcher.results.rows import measured, results_by_job, results_of, returned_rows
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.screens.result_table import (
     Measured,

@@ -10,7 +10,7 @@ from launcher.cli.select_jobs import HELP, only_job
 from launcher.errors import UsageError, counted
 from launcher.screens.chart import number, sparkline
 from launcher.screens.format import columns, command_text, harmless, named, zone
-from launcher.screens.gpu_users import labels_of
+from launcher.screens.gpu_view import labels_of
 from launcher.screens.job_details import _text, attempt_cells, event_cells, facts_of, record_of
 from launcher.states import OPEN, State
 from launcher.store.client import open_queue

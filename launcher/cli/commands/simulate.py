@@ -18,14 +18,13 @@ from launcher.planning.load import plan_files
 from launcher.screens.format import harmless
 from launcher.screens.terminal import terminal_width
 from launcher.simulate.claims import Memory
-from launcher.simulate.fleet import Fleet, read_fleet
-from launcher.simulate.picture.timeline import Story, draw_timeline
+from launcher.simulate.fleet import Fleet, choose, fit, read_fleet
+from launcher.simulate.picture import Story, draw_timeline
 from launcher.simulate.plan_jobs import Planned, planned_jobs
 from launcher.simulate.predictions import Foresight
 from launcher.simulate.report import draw_study, sharing
 from launcher.simulate.study import OURS, Assumptions, Study, study
 from launcher.simulate.trace import SAID, TraceJob, draw_memory, read_trace
-from launcher.simulate.workload import choose, fit
 from launcher.store.client import open_queue
 from launcher.system.files import write_atomic
 from launcher.system.paths import find_home

@@ -11,16 +11,14 @@ from dataclasses import dataclass, field
 import click
 
 from launcher.cli.complete import JOBS
-from launcher.cli.group_rows import Row, groups_of
-from launcher.cli.select_jobs import HELP, select
+from launcher.cli.select_jobs import HELP, Row, groups_of, select
 from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.run_turns import screen_order
-from launcher.screens.clusters.pilots_now import NO_PILOTS, Pilots, seen_pilots
 from launcher.screens.format import JobLine, iso, tabbed
-from launcher.screens.host.host_facts import Host
-from launcher.screens.host.host_reader import HostReader
-from launcher.screens.job_records import job_records
+from launcher.screens.host import Host, HostReader
+from launcher.screens.job_details import job_records
+from launcher.screens.pilots import NO_PILOTS, Pilots, seen_pilots
 from launcher.screens.queue_view import listing, screen_lines
 from launcher.screens.snapshots import RECENT, WAITING, Snapshots, lines_of, scheduler_of
 from launcher.screens.terminal import say, width

@@ -11,7 +11,7 @@ from launcher.cli.option_types import span
 from launcher.cli.select_jobs import HELP, select
 from launcher.errors import MachineError, counted
 from launcher.screens.format import harmless, named
-from launcher.screens.job_records import job_records
+from launcher.screens.job_details import job_records
 from launcher.states import ENDED, OPEN, State
 from launcher.store.client import keep_going, open_queue, stopped
 from launcher.store.queue import Store

@@ -1,7 +1,6 @@
 """The check of the backends: whether their engines can be asked, and whether nodes see what they need."""
 
-from launcher.cli.doctor.facts import Engine
-from launcher.cli.doctor.findings import Finding, ok, trouble, unknown, warning
+from launcher.cli.doctor.facts import Engine, Finding, ok, trouble, unknown, warning
 from launcher.errors import counted
 
 NAMED = 8  # partitions that a line names

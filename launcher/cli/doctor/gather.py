@@ -1,4 +1,7 @@
-"""Gathers what a check of the machine looks at; nothing is changed, and nothing is waited for long."""
+"""Gathers what a check of the machine looks at; nothing is changed or sent, no pilot is submitted.
+
+Nothing is waited for long.
+"""
 
 import contextlib
 import os
@@ -8,29 +11,169 @@ import resource
 import shutil
 import sqlite3
 import stat
+import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from launcher import __version__
-from launcher.cli.doctor.facts import Cores, Disk, Facts, Groups, Limits, Logout, Queue
-from launcher.cli.doctor.gather_backends import see_backends
+from launcher.backends.pilot_records import backend_folder
+from launcher.backends.pilots_file import read_pilots
+from launcher.backends.settings import Backends, BackendSettings, configured_backends
+from launcher.cli.doctor.facts import (
+    Cores,
+    Disk,
+    Engine,
+    Facts,
+    Groups,
+    Limits,
+    Logout,
+    NotifyTarget,
+    Queue,
+)
 from launcher.cli.doctor.gather_gpu import ask_driver, torch_here, try_torch
-from launcher.cli.doctor.gather_notify import see_targets, see_unsent
 from launcher.errors import Error, UsageError
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
+from launcher.notify.sending import send_now
+from launcher.notify.settings import Target, configured_notify
+from launcher.notify.state import read_notices
 from launcher.store.opening import KNOWN_SCHEMA, OLDEST_SQLITE, look_at
 from launcher.system import cgroups
-from launcher.system.config import read_configuration
+from launcher.system.config import configuration_file, read_configuration
 from launcher.system.daemon_control import REVIVAL_WINDOW_S, scheduler_pid
 from launcher.system.environment import owners_environment
 from launcher.system.files import read_json
-from launcher.system.home_checks import file_system, machine, mounts, network_warning, without_links
+from launcher.system.home_checks import (
+    file_system,
+    is_remote,
+    machine,
+    mounts,
+    network_warning,
+    without_links,
+)
 from launcher.system.paths import Home, find_home
 from launcher.system.processes import answer, cores
 from launcher.workers.worker import THREADS
+
+SLURM = ("sbatch", "squeue", "scancel", "sinfo")
+ENGINE_S = 5.0  # for an engine's program to answer
+_RAY = "import importlib.metadata as packages; print('ray', packages.version('ray'))"
+
+
+def see_backends(
+    environ: Mapping[str, str], home: Home | None, mountinfo: str
+) -> tuple[Engine, ...]:
+    """Return what can be told of each backend; of a file with faults nothing, as those are told elsewhere."""
+    try:
+        backends = configured_backends(environ)
+    except UsageError:
+        return ()
+    return _engines(backends, environ, home, mountinfo)
+
+
+def _engines(
+    backends: Backends, environ: Mapping[str, str], home: Home | None, mountinfo: str
+) -> tuple[Engine, ...]:
+    if not backends.by_name:
+        return ()
+    see = partial(_engine, environ=environ, home=home, mountinfo=mountinfo)
+    with ThreadPoolExecutor(max_workers=8) as threads:  # each may wait for its engine
+        return tuple(threads.map(see, backends.by_name.values()))
+
+
+def _engine(
+    settings: BackendSettings, *, environ: Mapping[str, str], home: Home | None, mountinfo: str
+) -> Engine:
+    engine = Engine(name=settings.name, kind=settings.kind, partition=settings.partition)
+    if home is not None:
+        rows = {row.name: row for row in read_pilots(home).backends}
+        if row := rows.get(settings.name):
+            engine = replace(engine, failures=row.failures, reason=row.reason)
+        user = Path(environ.get("HOME") or "/")
+        folder = backend_folder(settings, home, user, mountinfo)
+        kind = file_system(mountinfo, without_links(folder))
+        engine = replace(engine, folder=str(folder), file_system=kind, shared=is_remote(kind))
+    if settings.kind == "slurm":
+        return _slurm(engine, environ)
+    if settings.kind == "ray":
+        return _ray(engine, settings.python or sys.executable)
+    return engine
+
+
+def _slurm(engine: Engine, environ: Mapping[str, str]) -> Engine:
+    missing = tuple(name for name in SLURM if shutil.which(name, path=environ.get("PATH")) is None)
+    if missing:
+        return replace(engine, missing=missing)
+    printed = answer(("sinfo", "--noheader", "--format=%R"), ENGINE_S)
+    words = tuple(dict.fromkeys(line.strip() for line in printed.splitlines() if line.strip()))
+    if not words or any(" " in word for word in words):  # a complaint, in words
+        return replace(engine, answers=False, complaint=" ".join(printed.split()))
+    return replace(engine, partitions=words)
+
+
+def _ray(engine: Engine, python: str) -> Engine:
+    if not Path(python).is_file():  # the nodes may have it all the same
+        return engine
+    printed = answer((python, "-c", _RAY), ENGINE_S).strip()
+    name, _, version = printed.rpartition(" ")
+    if name != "ray":
+        last = printed.splitlines()[-1] if printed else ""
+        return replace(engine, python=python, answers=False, complaint=last)
+    return replace(engine, python=python, ray=version)
+
+
+LOOK_S = 15.0  # to import apprise on a busy machine
+_OTHERS = 0o077
+
+
+def see_targets(environ: Mapping[str, str]) -> tuple[NotifyTarget, ...]:
+    """Return what can be told of each target; of a file with faults nothing, as those are told elsewhere."""
+    try:
+        settings = configured_notify(environ)
+        exposed = settings is not None and _is_exposed(configuration_file(environ))
+    except UsageError:
+        return ()
+    if settings is None or not settings.targets:
+        return ()
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        problems = threads.map(lambda target: _problem(target, environ), settings.targets)
+        return tuple(
+            NotifyTarget(name=target.name, problem=problem, exposed=exposed and bool(target.url))
+            for target, problem in zip(settings.targets, problems, strict=True)
+        )
+
+
+def see_unsent(home: Home | None) -> tuple[str, ...]:
+    """Return the messages that were given up, and why."""
+    if home is None:
+        return ()
+    try:
+        given_up = read_notices(home).given_up
+    except OSError:
+        return ()
+    return tuple(f"{each.title!r} to {each.target} ({each.why})" for each in given_up)
+
+
+def _problem(target: Target, environ: Mapping[str, str]) -> str:
+    """Return why a target cannot be used, '' where it can."""
+    if target.command:
+        program = os.path.expanduser(target.command[0])  # noqa: PTH111  # of a word of a command
+        path = shutil.which(program, path=environ.get("PATH"))
+        return "" if path else f"{target.command[0]} is not in PATH, or is no program"
+    answer = send_now(replace(target, timeout_s=LOOK_S), None, environ)
+    return "" if answer.sent else answer.text
+
+
+def _is_exposed(file: Path) -> bool:
+    try:
+        return bool(file.stat().st_mode & _OTHERS)
+    except OSError:
+        return False
+
 
 _SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
 COMMAND_S = 2.0  # for a system's program to answer

@@ -3,8 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from launcher.cli.doctor.facts import Driver, Facts, Torch
-from launcher.cli.doctor.findings import Finding, ok, trouble, unknown, warning
+from launcher.cli.doctor.facts import Driver, Facts, Finding, Torch, ok, trouble, unknown, warning
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.policy.gpu_slot import is_visible

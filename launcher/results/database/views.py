@@ -4,10 +4,8 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from launcher.kind_interface import Kind
-from launcher.results.columns import CONDITION, DATA, MODEL, MODIFIER, POOLED
-from launcher.results.database.schema import TABLES
-from launcher.results.database.upsert import quoted
-from launcher.results.directions import lower_is_better
+from launcher.results.columns import CONDITION, DATA, MODEL, MODIFIER, POOLED, lower_is_better
+from launcher.results.database.schema import TABLES, quoted
 from launcher.results.models import PARTS
 
 if TYPE_CHECKING:

@@ -1,43 +1,260 @@
-"""Runs into a database of results, in place: what is there already is not written again."""
+"""Runs into a database of results, in place: what is there already is not written again.
+
+A run has rows of its jobs, of their attempts (with the error, and the end of the log, of those that failed), settings
+and numbers, and of the scores and epochs that its laboratories tell. The database of all runs is kept in the home, and
+brought up to date when it is asked.
+"""
 
 import shlex
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
+from sqlite3 import Error as SqliteError
+from sqlite3 import connect
 from typing import TYPE_CHECKING, Any
 
-from launcher.errors import MachineError
-from launcher.kind_interface import Kind
+from launcher.errors import Error, MachineError
+from launcher.job import CPU
+from launcher.kind_interface import HasEpochs, Kind
 from launcher.kinds import find_kinds
-from launcher.results.database.failed_logs import error_rows
-from launcher.results.database.file import writing
-from launcher.results.database.job_rows import (
-    ATTEMPTS,
-    JOBS,
-    METRICS,
-    SETTINGS,
-    attempt_cells,
-    job_cells,
-    metric_rows,
-    setting_rows,
+from launcher.results.columns import DATA, MODEL, POOLED, Row, RunResults
+from launcher.results.database.file import Unusable, writing
+from launcher.results.database.schema import (
+    PLAIN,
+    SCHEMA,
+    TABLES,
+    add_columns,
+    make_tables,
+    plain,
+    quoted,
+    types_of,
+    upsert,
 )
-from launcher.results.database.schema import SCHEMA, TABLES, add_columns, make_tables
-from launcher.results.database.score_rows import epoch_rows, maker_rows, score_rows
-from launcher.results.database.upsert import quoted, types_of, upsert
 from launcher.results.database.views import make_views
-from launcher.results.models import Models
-from launcher.results.returned import results_by_job
-from launcher.results.rows import results_of
-from launcher.screens.format import iso
+from launcher.results.models import PARTS, SEED, Models, scalar, settings_of, swept
+from launcher.results.rows import (
+    laboratory_function,
+    measured,
+    results_by_job,
+    results_of,
+    test_name,
+)
+from launcher.screens.format import first_line, iso
+from launcher.screens.result_table import read_metric
 from launcher.states import OPEN, State
 from launcher.store.news import attempts_of_jobs
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.files import read_json
+from launcher.system.files import Json, last_lines, read_json
 from launcher.system.paths import Home
+from launcher.system.text import without_colours
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
+
+
+Attempt = Mapping[str, Any]  # of `launcher.store.news`
+JOBS = (
+    "id", "run", "number", "name", "kind", "role", "state", "reason", "reason_code", "model", "base",
+    "data", *PARTS, "command", "folder", "priority", "cpus", "ram", "gpus", "vram", "job_group",
+    "attempts", "failures", "submitted", "started", "ended", "seconds", "hash",
+)  # fmt: skip
+ATTEMPTS = (
+    "job", "number", "device", "cpus", "started", "ended", "seconds", "ending", "reason_code",
+    "exit_code", "signal", "vram_promised", "vram_peak", "pilot",
+)  # fmt: skip
+SETTINGS = ("job", "name", "value", "swept")
+METRICS = ("job", "name", "value", "low", "high")
+
+
+def job_cells(
+    job: JobRow, run: int, number: int, models: Models, attempt: Attempt | None
+) -> tuple[Any, ...]:
+    """Return the cells of a job.
+
+    Args:
+        job: as the queue knows it.
+        run: the row of its run.
+        number: its own row.
+        models: of its run.
+        attempt: its newest one.
+    """
+    spec = job.plain_spec
+    parts = models.columns(spec.model) if spec.model else {}
+    seed = parts.get(SEED)
+    own = {**parts, SEED: scalar(settings_of(spec).get(SEED)) if seed is None else seed}
+    resources = spec.resources
+    began, ended = (attempt["claimed"], attempt["ended"]) if attempt else (None, None)
+    return (
+        number, run, job.id, job.name, job.kind, spec.role, str(job.state), first_line(job.reason),
+        str(job.why.code), spec.model, spec.base, spec.data, *(own.get(name) for name in PARTS),
+        shlex.join(spec.argv), str(spec.run_folder), job.priority, resources.cpus, resources.ram,
+        resources.gpus if resources.may_need_gpu else 0, resources.min_vram, spec.terms.group or None,
+        job.attempts, job.failures, iso(job.submitted), _time(began), _time(job.ended),
+        None if began is None or ended is None else ended - began, job.hash,
+    )  # fmt: skip
+
+
+def attempt_cells(attempt: Attempt, job: int) -> tuple[Any, ...]:
+    """Return the cells of an attempt of the job of a row."""
+    outcome = attempt["outcome"] or {}
+    done = outcome.get("ending") == "done"
+    began, ended = attempt["claimed"], attempt["ended"]
+    on_gpu = attempt["device"] != CPU
+    return (
+        job, attempt["number"], attempt["device"], attempt["cpus"], iso(began), _time(ended),
+        None if ended is None else ended - began, outcome.get("ending"), attempt["reason_code"],
+        0 if done else outcome.get("exit_code"), outcome.get("signal"),
+        attempt["claim"] if on_gpu else None, attempt["peak"], attempt["pilot"],
+    )  # fmt: skip
+
+
+def setting_rows(
+    jobs: Sequence[JobRow], rows: Mapping[int, int], kinds: Mapping[str, Kind]
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the settings of jobs: job, name, value, and whether jobs of its kind differ in it."""
+    sweeping = {
+        kind: frozenset(names)
+        for kind, names in swept((job.plain_spec for job in jobs), kinds).items()
+    }
+    for job in jobs:
+        number, names = rows[job.id], sweeping[job.kind]
+        for name, value in settings_of(job.plain_spec).items():
+            yield number, name, scalar(value), name in names
+
+
+def metric_rows(
+    jobs: Iterable[JobRow],
+    results: Mapping[int, Mapping[str, Json]],
+    rows: Mapping[int, int],
+    kinds: Mapping[str, Kind],
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the numbers that jobs returned: job, name, value, and its interval."""
+    for job in jobs:
+        if result := results.get(job.id):
+            for name, metric in measured(job.plain_spec, result, kinds).metrics.items():
+                yield rows[job.id], name, metric.value, metric.low, metric.high
+
+
+def _time(at: float | None) -> str | None:
+    return None if at is None else iso(at)
+
+
+_INTERVAL = frozenset({"value", "low", "high"})  # of a number, as laboratories write it
+OURS = frozenset({"id", "run", "row", "test", "maker", "job"})  # columns that no laboratory gives
+
+
+def score_rows(
+    results: RunResults,
+    jobs: Sequence[JobRow],
+    rows: Mapping[int, int],
+    kinds: Mapping[str, Kind],
+    makers: Mapping[str, int],
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of results, flat: a number with an interval makes three columns.
+
+    Args:
+        results: of a run.
+        jobs: of the run.
+        rows: number of a job → its row.
+        kinds: of the jobs.
+        makers: model → the row of the job that made it.
+    """
+    tests = {
+        (str(job.plain_spec.model), test_name(kinds.get(job.kind), job.plain_spec)): rows[job.id]
+        for job in jobs
+        if job.plain_spec.model and job.plain_spec.data
+    }
+    names: dict[str, int] = {}
+    for row in results.rows:
+        model, data = row.get(MODEL), row.get(DATA)
+        label = _label(row)
+        names[label] = times = names.get(label, 0) + 1
+        yield {
+            "row": label if times == 1 else f"{label} ({times})",
+            "test": None if row.get(POOLED) else tests.get((str(model), str(data))),
+            "maker": makers.get(model) if isinstance(model, str) else None,
+            **flat(row),
+        }
+
+
+def maker_rows(models: Models, jobs: Sequence[JobRow], rows: Mapping[int, int]) -> dict[str, int]:
+    """Return model → the row of the job that made it."""
+    by_name = {job.name: rows[job.id] for job in jobs}
+    return {
+        model: by_name[spec.name] for model, spec in models.makers.items() if spec.name in by_name
+    }
+
+
+def _label(row: Row) -> str:
+    """Return what a row is of, in words; two rows of a run have hardly the same."""
+    if POOLED not in row:
+        return " · ".join(str(value) for value in row.values() if isinstance(value, str) and value)
+    parts = (row.get(MODEL), row.get(DATA), row.get("data_root"))
+    return " · ".join(str(part) for part in parts if part)
+
+
+def flat(row: Row) -> dict[str, Any]:
+    """Return a row with a column for each number: value, low end and high end of an interval."""
+    cells: dict[str, Any] = {}
+    for key, value in row.items():
+        name = f"{key}_" if key in OURS else key
+        if value is None or value.__class__ in PLAIN:  # these two are most by far
+            cells[name] = value
+        elif value.__class__ is dict and value.keys() == _INTERVAL:
+            cells[name] = value["value"]
+            cells[f"{name}_low"], cells[f"{name}_high"] = value["low"], value["high"]
+        elif isinstance(value, Mapping) and (metric := read_metric(value)) is not None:
+            cells[name] = metric.value
+            cells[f"{name}_low"], cells[f"{name}_high"] = metric.low, metric.high
+        else:
+            cells[name] = plain(value)
+    return cells
+
+
+def epoch_rows(
+    jobs: Sequence[JobRow], kinds: Mapping[str, Kind], makers: Mapping[str, int]
+) -> Iterator[dict[str, Any]]:
+    """Yield the epochs of the models of a run, each with the row of the job that made them."""
+    for name, kind in kinds.items():
+        if not isinstance(kind, HasEpochs) or not kind.epochs:
+            continue
+        specs = [job.plain_spec for job in jobs if job.kind == name and job.plain_spec.model]
+        models = list(dict.fromkeys(str(spec.model) for spec in specs))
+        if models:
+            folder: Path = specs[0].run_folder
+            for record in laboratory_function(kind.epochs)(folder, models):
+                cells = {f"{key}_" if key in OURS else key: value for key, value in record.items()}
+                yield {"job": makers.get(str(record[MODEL])), **cells}
+
+
+LINES, MOST_BYTES = 200, 1 << 15  # of the end of a log: a traceback with what led to it
+
+
+def error_rows(
+    home: Home,
+    attempts: Iterable[Mapping[str, Any]],
+    rows: Mapping[int, int],
+    known: Collection[tuple[int, int]],
+) -> Iterator[tuple[Any, ...]]:
+    """Yield job, attempt, error and the end of the log of each attempt that ended and was not done.
+
+    Args:
+        home: whose attempts.
+        attempts: as `launcher.store.news` returns them.
+        rows: number of a job → its row.
+        known: (row of a job, attempt) of what is in the database: a log that ended stays as it is.
+    """
+    for attempt in attempts:
+        outcome, row = attempt["outcome"], rows[attempt["job"]]
+        if not outcome or outcome.get("ending") == "done" or (row, attempt["number"]) in known:
+            continue
+        log = home.attempt(attempt["job"], attempt["number"]).log
+        lines = last_lines(log, LINES, MOST_BYTES)
+        error = outcome.get("error") or outcome.get("why") or outcome.get("ending")
+        yield row, attempt["number"], str(error), "\n".join(map(without_colours, lines))
+
 
 INSTALL = "pip install 'launcher-trueface[data]'"
 
@@ -239,3 +456,63 @@ def _without_clashes(row: Mapping[str, Any]) -> Mapping[str, Any]:
         names[name.casefold()] = times = names.get(name.casefold(), 0) + 1
         cells[name if times == 1 else f"{name}_{times}"] = value
     return cells
+
+
+NAME = "results.sqlite"  # in the home
+
+
+def database_of(home: Home) -> Path:
+    """Return where the database of all runs of a home lies."""
+    return home.folder / NAME
+
+
+def update(home: Home, store: Store, say: Callable[[str], None]) -> Path:
+    """Bring the database of all runs of a home up to date, and return where it lies.
+
+    A run that cannot be written, as its laboratory is not installed, say, is left as it was. So are
+    all that are new where nothing can be written, as on a full disk.
+
+    Args:
+        home: whose runs.
+        store: its queue.
+        say: tells a person what was left out.
+
+    Raises:
+        MachineError: the home cannot be written, or a package is not installed.
+    """
+    path = database_of(home)
+    known = _marks(path)
+    for name in sorted(store.read.runs()):
+        for jobs in _by_root(store.read.of_run(name)):
+            if known.get((jobs[0].root, name)) == mark_of(jobs):
+                continue
+            try:
+                write_run(path, home, store, jobs)
+            except Error as error:
+                if _is_empty(path) or (not known and isinstance(error.__cause__, ImportError)):
+                    raise
+                if isinstance(error, Unusable):
+                    say(f"the answer may be of older results: {error}")
+                    return path
+                say(f"run {name} is left as it was: {error}")
+    return path
+
+
+def _is_empty(path: Path) -> bool:
+    return not path.exists() or path.stat().st_size == 0
+
+
+def _by_root(jobs: Sequence[JobRow]) -> list[list[JobRow]]:
+    """Return the jobs of runs of one name apart: their results lie in different folders."""
+    runs: dict[str, list[JobRow]] = {}
+    for job in jobs:
+        runs.setdefault(job.root, []).append(job)
+    return list(runs.values())
+
+
+def _marks(path: Path) -> dict[tuple[str, str], str]:
+    """Return root and name of a run → what the queue held of it when it was written last."""
+    with suppress(SqliteError), closing(connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+        rows = database.execute("SELECT root, name, mark FROM runs WHERE open = 0").fetchall()
+        return {(root, name): mark for root, name, mark in rows}
+    return {}

@@ -1,21 +1,143 @@
-"""Changes from the screen: asked about, confirmed, made, and told of."""
+"""Changes from the screen: asked about, confirmed, made, and told of.
+
+Tags and notes are typed in a line at the bottom: those of one job as they are, of several what changes.
+"""
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from launcher.errors import Error
-from launcher.screens.dashboard.job_actions import JobAction, done_text, propose
-from launcher.screens.dashboard.job_batches import BatchAction, propose_many
-from launcher.screens.dashboard.job_texts import JobText, job_text
+from launcher.errors import Error, UsageError, counted
+from launcher.screens.dashboard.job_actions import (
+    BatchAction,
+    JobAction,
+    JobText,
+    done_text,
+    job_text,
+    propose,
+    propose_many,
+)
 from launcher.screens.dashboard.page import Later
-from launcher.screens.dashboard.prompt import Prompt
 from launcher.screens.dashboard.sources import Queue
-from launcher.screens.dashboard.typed_texts import put_text, typed_text
-from launcher.screens.format import harmless
-from launcher.screens.text_table import Line, Tone, line
+from launcher.screens.format import first_line, harmless
+from launcher.screens.text_table import Line, Span, Tone, line, shortened
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.store.steering import TAG_RULE, is_tag
 from launcher.system.paths import Home
+
+LONGEST = 200  # characters
+_TYPED_ROOM = 8  # columns for what is typed, however narrow the screen is
+
+
+def _nothing(*_: object) -> None:
+    """Do nothing."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Prompt:
+    """Takes keys until Enter or Escape; what is typed is shown with its end where there is little room."""
+
+    label: str
+    hint: str
+    done: Callable[[str], None]
+    changed: Callable[[str], None] = _nothing  # after each key
+    left: Callable[[], None] = _nothing
+    text: str = ""
+    longest: int = LONGEST
+
+    def press(self, key: str, character: str | None) -> bool:
+        """Take a key; tell whether more is to be typed."""
+        match key:
+            case "enter":
+                self.done(self.text)
+                return False
+            case "escape":
+                self.left()
+                return False
+            case "backspace" | "ctrl+h":
+                self._write(self.text[:-1])
+            case "ctrl+u":
+                self._write("")
+            case _ if character and character.isprintable():
+                self._write(self.text + character)
+        return True
+
+    def paste(self, text: str) -> None:
+        """Take in the first line of what was pasted."""
+        first = next(iter(text.splitlines()), "")
+        self._write(self.text + "".join(char for char in first if char.isprintable()))
+
+    def draw(self, width: int) -> Line:
+        """Return the line."""
+        tail = f"  {self.hint}"
+        room = max(_TYPED_ROOM, width - len(tail) - len(self.label) - len(": _"))
+        spans = (
+            Span(f"{self.label}: ", Tone.STRONG),
+            Span(f"{harmless(self.text[-room:])}_"),
+            Span(tail, Tone.DIM),
+        )
+        return Line(spans).cut(width)
+
+    def _write(self, text: str) -> None:
+        self.text = text[: self.longest]
+        self.changed(self.text)
+
+
+_ROOM = 24  # columns of a job's name
+_HINT = "Enter keeps  Esc leaves it"
+_TAGS = "tags of job"
+
+
+def typed_text(texts: Sequence[JobText], done: Callable[[str], None]) -> Prompt:
+    """Return the line in which a text on jobs is typed.
+
+    Args:
+        texts: as they are now, the same of each job; at least one.
+        done: takes what was typed.
+    """
+    first = texts[0]
+    if len(texts) == 1:
+        label = shortened(first.asked, len(first.what) + _ROOM, middle=True)
+        return Prompt(
+            label=label,
+            hint=_HINT,
+            text=harmless(first_line(first.text)),
+            longest=first.longest,
+            done=done,
+        )
+    label = f"{first.what}s ({counted(len(texts), 'marked job')})"
+    hint = "TAG gives, -TAG takes  Esc leaves" if first.what == _TAGS else _HINT
+    return Prompt(label=label, hint=hint, longest=first.longest, done=done)
+
+
+def put_text(texts: Sequence[JobText], store: Store, text: str) -> str:
+    """Write on jobs what was typed, and return what was done, for people.
+
+    Raises:
+        UsageError: it may not be written.
+    """
+    first = texts[0]
+    if len(texts) == 1:
+        if text == harmless(first_line(first.text)):
+            return f"{first.asked}: as before"
+        _, _, below = first.text.partition("\n")
+        # what cannot be typed here stays; an empty text removes all of it
+        return first.put(store, f"{text}\n{below}" if text and below else text)
+    if first.what != _TAGS:
+        with store.writing():
+            for each in texts:
+                each.put(store, text)
+        return f"{counted(len(texts), 'job')}: {'note written' if text else 'no note'}"
+    words = text.split()
+    add = {word.removeprefix("+") for word in words if not word.startswith("-")}
+    remove = {word[1:] for word in words if word.startswith("-")}
+    for tag in sorted(add | remove):
+        if not is_tag(tag):
+            raise UsageError(f"{harmless(tag)!r} is no tag: {TAG_RULE}")
+    touched = store.steering.change_tags([each.job.id for each in texts], add, remove)
+    return f"{counted(len(touched), 'job')} tagged otherwise"
+
 
 TEXT_KEYS = {"t": "tag", "n": "note"}
 READ_ONLY = "read only: nothing can be changed from here"

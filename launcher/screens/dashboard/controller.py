@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from launcher.errors import Error
-from launcher.screens.dashboard.changes import TEXT_KEYS, Changes, one_line
+from launcher.screens.dashboard.changes import TEXT_KEYS, Changes, Prompt, one_line
 from launcher.screens.dashboard.job_actions import KEYS
 from launcher.screens.dashboard.job_page import LOG, OVERVIEW, JobPage
-from launcher.screens.dashboard.key_bindings import WATCHING, hints
+from launcher.screens.dashboard.key_bindings import WATCHING, CommandPage, Help, hints
 from launcher.screens.dashboard.overview_page import Overview
 from launcher.screens.dashboard.page import Drawn, Later, Page, Terminal
-from launcher.screens.dashboard.prompt import Prompt
 from launcher.screens.dashboard.sources import Queue
-from launcher.screens.dashboard.text_pages import CommandPage, Help
 from launcher.screens.format import command_text, harmless
 from launcher.screens.screen import Screen
 from launcher.screens.text_table import Line, Span, Tone, line, shortened

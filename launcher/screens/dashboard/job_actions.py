@@ -1,17 +1,22 @@
-"""What a person may do to a job from the screen: the question first, then exactly what a verb does."""
+"""What a person may do to a job, or to several, from a screen: the question first, then exactly what a verb does.
+
+Several jobs are one question, one answer, one transaction. Tags and notes are written as `launcher tag` and
+`launcher note` do.
+"""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher.errors import counted
+from launcher.errors import UsageError, counted
 from launcher.job_options.value_types import PRIORITY
-from launcher.screens.format import harmless, pause_reason, reserved_text
-from launcher.screens.text_table import Line, Span, Tone, shortened, width_of
+from launcher.screens.format import first_line, harmless, named, pause_reason, reserved_text
+from launcher.screens.text_table import Line, Span, Tone, line, shortened, width_of
 from launcher.states import OPEN, State
 from launcher.store.client import set_off
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.store.steering import LONGEST_NOTE, TAG_RULE, check_note, is_tag
 from launcher.system.daemon_control import ensure_scheduler, wake
 from launcher.system.paths import Home
 
@@ -249,3 +254,167 @@ _ACTIONS: Mapping[str, _Action] = {
     "-": _Action(_lowered, "lower the priority of", "given less priority"),
 }
 KEYS = frozenset(_ACTIONS)
+
+
+LONGEST_TAGS = 2000  # characters of all tags of a job, where they are typed in one line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobText:
+    """A text on a job, as it is now."""
+
+    job: JobRow
+    what: str  # as in the question: "tags of job"
+    text: str
+    rule: str  # what may be written, for people
+    longest: int  # characters
+    several_lines: bool
+    write: Callable[[Store, str], str]  # in the database; returns what holds now, for people
+
+    @property
+    def asked(self) -> str:
+        """What is asked, with the job's whole name."""
+        return f"{self.what} {self.job.id} {harmless(self.job.name)}"
+
+    def put(self, store: Store, text: str) -> str:
+        """Write another text in the place of this one, and return what was done, for people.
+
+        Raises:
+            UsageError: it may not be written.
+        """
+        holds = self.write(store, text)
+        return f"job {self.job.id} {harmless(self.job.name)}: {holds}"
+
+
+def job_text(which: str, job: JobRow, store: Store) -> JobText:
+    """Return a text that stands on a job.
+
+    Args:
+        which: one of TEXTS.
+        job: as the queue knows it now.
+        store: is only read.
+    """
+    return TEXTS[which](job, store)
+
+
+def _tags(job: JobRow, store: Store) -> JobText:
+    before = store.steering.tags_of([job.id]).get(job.id, [])
+
+    def write(queue: Store, text: str) -> str:
+        tags = list(dict.fromkeys(text.split()))
+        for tag in tags:
+            if not is_tag(tag):
+                raise UsageError(f"{harmless(tag)!r} is no tag: {TAG_RULE}")
+        # only what was changed: another one may have given it a tag meanwhile
+        add, remove = set(tags) - set(before), set(before) - set(tags)
+        queue.steering.change_tags([job.id], add, remove)
+        now = queue.steering.tags_of([job.id]).get(job.id, [])
+        return f"tags: {', '.join(map(harmless, now))}" if now else "no tags"
+
+    return JobText(
+        job=job,
+        what="tags of job",
+        text=" ".join(before),
+        rule=f"words with spaces between them; a tag is {TAG_RULE}",
+        longest=LONGEST_TAGS,
+        several_lines=False,
+        write=write,
+    )
+
+
+def _note(job: JobRow, store: Store) -> JobText:  # noqa: ARG001  # as every text
+    def write(queue: Store, text: str) -> str:
+        check_note(text)
+        queue.steering.set_note([job.id], text)
+        return f"note: {harmless(first_line(text))}" if text else "no note"
+
+    return JobText(
+        job=job,
+        what="note on job",
+        text=job.owner_note,
+        rule=f"any text of at most {LONGEST_NOTE:,} characters; an empty one removes the note",
+        longest=LONGEST_NOTE,
+        several_lines=True,
+        write=write,
+    )
+
+
+TEXTS: Mapping[str, Callable[[JobRow, Store], JobText]] = {"tag": _tags, "note": _note}
+
+
+_CANCEL = "c"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchAction:
+    """A change of several jobs that the user must confirm."""
+
+    key: str
+    asked: str
+    actions: tuple[JobAction, ...]  # in the order in which they are done
+
+    def question(self, width: int) -> Line:
+        """Return what is asked, in one line."""
+        room = max(1, width - width_of(ANSWERS))
+        asked = line(self.asked, Tone.WARN).cut(room)
+        return Line((*asked.spans, Span(ANSWERS, Tone.STRONG)))
+
+    def act(self, store: Store) -> list[int]:
+        """Change all of them in one transaction; return the jobs that this concerned."""
+        with store.writing():
+            return [job for action in self.actions for job in action.act(store)]
+
+    def after(self, home: Home) -> None:
+        """Let the scheduler know; may take seconds."""
+        for follow_up in dict.fromkeys(action.after for action in self.actions):
+            follow_up(home)
+
+    def report(self, touched: Sequence[int], home: Home) -> Line:  # noqa: ARG002  # as of one job
+        """Return what was done; jobs that changed meanwhile are named."""
+        jobs = {action.job.id for action in self.actions}
+        missed = [action.job for action in self.actions if action.job.id not in touched]
+        text = "nothing was done"
+        if changed := jobs & {*touched}:
+            text = done_to_many(self.key, counted(len(changed), "job"))
+        if more := len({*touched} - jobs):
+            text += f", and {more:,} more with them"
+        if not missed:
+            return line(text, Tone.GOOD)
+        return line(f"{text}; changed meanwhile: {named(sorted(missed, key=_number))}", Tone.WARN)
+
+
+def propose_many(key: str, jobs: Sequence[JobRow], store: Store) -> BatchAction | str:
+    """Return what a key would do to jobs, or why that can be done to none of them.
+
+    Args:
+        key: one of KEYS.
+        jobs: as the queue knows them now.
+        store: is only read.
+    """
+    # the newest first: what needs another of them is changed itself, not with that
+    ordered = sorted(jobs, key=_number, reverse=True)
+    proposals = [propose(key, job, store) for job in ordered]
+    actions = tuple(proposal for proposal in proposals if isinstance(proposal, JobAction))
+    refusals = [proposal for proposal in proposals if isinstance(proposal, str)]
+    if not actions:
+        return f"none of {counted(len(jobs), 'marked job')}: {refusals[-1]}"
+    text = of_many(key, counted(len(actions), "job"))
+    if key == _CANCEL:
+        text += "".join(f" {detail}" for detail in _ends(actions, store))
+    if refusals:
+        left = "stays" if len(refusals) == 1 else "stay"
+        text += f" {len(refusals):,} {left} unchanged: {refusals[-1]}"
+    return BatchAction(key=key, asked=text, actions=actions)
+
+
+def _ends(actions: Sequence[JobAction], store: Store) -> Iterator[str]:
+    """Return what a cancellation does beside what it says."""
+    jobs = [action.job.id for action in actions]
+    if runs := sum(action.job.state is State.RUNNING for action in actions):
+        yield f"{runs:,} of them {'runs' if runs == 1 else 'run'}."
+    if needy := {row.id for row in store.read.dependants_of(jobs)} - {*jobs}:
+        yield f"{counted(len(needy), 'job')} that {'needs' if len(needy) == 1 else 'need'} them will be skipped."
+
+
+def _number(job: JobRow) -> int:
+    return job.id

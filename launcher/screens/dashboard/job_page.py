@@ -1,16 +1,15 @@
-"""A job that was opened: all that is known of it, its log as it grows, its metrics as curves."""
+"""A job that was opened: all that is known of it, its log as it grows, the numbers that it reports as curves."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from launcher.errors import counted
+from launcher.screens.chart import chart, number
 from launcher.screens.dashboard.key_bindings import JOB_HINTS, LOG_HINTS, METRICS_HINTS
-from launcher.screens.dashboard.layout import Window
-from launcher.screens.dashboard.logs.log_page import LogPage
-from launcher.screens.dashboard.metric_curves import Metrics
-from launcher.screens.dashboard.page import Drawn, Later
+from launcher.screens.dashboard.log_page import LogPage
+from launcher.screens.dashboard.page import Drawn, Later, Window
 from launcher.screens.format import GLYPHS, harmless, named, zone
-from launcher.screens.gpu_users import labels_of
+from launcher.screens.gpu_view import labels_of
 from launcher.screens.job_details import attempt_cells, event_cells, facts_of, record_of
 from launcher.screens.queue_view import TONES
 from launcher.screens.text_table import Column, Line, Span, Tone, line, table
@@ -18,6 +17,62 @@ from launcher.states import OPEN, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Attempt, Home
+from launcher.workers.progress.attempt_progress import reported_steps
+from launcher.workers.progress.steps import RATE, Point, curves
+
+LEAST_ROWS = 8  # of a curve; with more room there are several
+
+
+class Metrics:
+    """Reads what a job reported, no more often than it costs little."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with nothing.
+
+        Args:
+            clock: tells the time in seconds.
+        """
+        self._clock, self._next = clock, 0.0
+        self._attempt: Attempt | None = None
+        self._curves: dict[str, list[Point]] = {}
+        self._first = 0
+
+    def turn(self, by: int) -> None:
+        """Show another curve first."""
+        self._first += by
+
+    def draw(self, attempt: Attempt | None, width: int, height: int) -> list[Line]:
+        """Return as many curves as there is room for."""
+        self._take(attempt)
+        if not self._curves:
+            return [line("this attempt has reported no numbers", Tone.DIM)]
+        names = list(self._curves)
+        self._first %= len(names)
+        room = max(1, min(height // LEAST_ROWS, len(names)))
+        shown = (names[self._first :] + names[: self._first])[:room]
+        rows = height // room
+        lines: list[Line] = []
+        for name in shown:
+            points = self._curves[name]
+            place = f"{names.index(name) + 1} of {len(names)}"
+            unit = "/s" if name == RATE else ""
+            floor = 0.0 if name == RATE else None
+            title = (
+                Span(harmless(name), Tone.STRONG),
+                Span(f"  {number(points[-1][1])}{unit}"),
+                Span(f"  {place}, over what STEP counts", Tone.DIM),
+            )
+            lines += [Line(title).cut(width), *chart(points, width, rows - 1, floor=floor)]
+        return lines
+
+    def _take(self, attempt: Attempt | None) -> None:
+        now = self._clock()
+        if attempt == self._attempt and now < self._next:
+            return
+        self._attempt = attempt
+        self._curves = {} if attempt is None else curves(reported_steps(attempt))
+        self._next = now + (self._clock() - now) / SHARE
+
 
 PAGES = ("overview", "log", "metrics")
 OVERVIEW, LOG, METRICS = range(len(PAGES))

@@ -1,8 +1,9 @@
-"""What the keys of `launcher top` do, for its bottom line and its page of help."""
+"""What the keys of `launcher top` do, and its pages of text that does not change: help, and command lines of jobs."""
 
 from collections.abc import Sequence
 
-from launcher.screens.text_table import Column, Line, Span, Tone, line, table
+from launcher.screens.dashboard.page import Drawn, Window
+from launcher.screens.text_table import Column, Line, Span, Tone, beginning, line, table, width_of
 
 HINTS = (
     ("?", "help"),
@@ -141,3 +142,62 @@ def hints(keys: Sequence[tuple[str, str]], width: int) -> Line:
         gap = "  " if spans else ""
         spans += [Span(f"{gap}{key}", Tone.STRONG), Span(f" {what}", Tone.DIM)]
     return Line(tuple(spans))
+
+
+_HINTS = (("q", "back"), ("j k", "scroll"))
+_COPIED = "sent to the terminal's clipboard (OSC 52); where it takes none, copy from here"
+
+
+class Help:
+    """The page that tells what the keys do."""
+
+    job = None
+    hints = _HINTS
+
+    def __init__(self) -> None:
+        """Begin at its top."""
+        self._window = Window()
+
+    def press(self, key: str) -> bool:
+        """Scroll."""
+        return self._window.press(key)
+
+    def draw(self, width: int, height: int) -> Drawn:
+        """Return what fits."""
+        return _seen(self._window, help_page(width), height)
+
+
+class CommandPage:
+    """Command lines as a shell reads them, for terminals that take no text for their clipboard."""
+
+    job = None
+    hints = _HINTS
+
+    def __init__(self, commands: Sequence[str]) -> None:
+        """Show these, each beginning in a line of its own."""
+        self._commands = commands
+        self._window = Window()
+
+    def press(self, key: str) -> bool:
+        """Scroll."""
+        return self._window.press(key)
+
+    def draw(self, width: int, height: int) -> Drawn:
+        """Return what fits; a command line is broken wherever the screen ends."""
+        lines = [line(_COPIED, Tone.DIM).cut(width), line("")]
+        lines += [piece for command in self._commands for piece in _broken(command, width)]
+        return _seen(self._window, lines, height)
+
+
+def _seen(window: Window, lines: Sequence[Line], height: int) -> Drawn:
+    window.fit(len(lines), height)
+    return Drawn(lines=lines[window.top : window.end])
+
+
+def _broken(text: str, width: int) -> list[Line]:
+    pieces = []
+    while width_of(text) > width > 1:
+        piece = beginning(text, width) or text[:1]
+        pieces.append(line(piece))
+        text = text[len(piece) :]
+    return [*pieces, line(text)]

@@ -1,10 +1,10 @@
-"""What the pages of `launcher top` have in common."""
+"""What the pages of `launcher top` have in common: sections of lines, the jobs among them, and the one that is chosen."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from launcher.screens.text_table import Line
+from launcher.screens.text_table import Line, line
 
 Later = Callable[[Callable[[], None]], None]  # runs something that may take seconds
 
@@ -43,3 +43,130 @@ class Terminal(Protocol):
 
     def run_verb(self, *words: str) -> None:
         """Run a verb of the command line, which has the terminal until it ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """Lines that belong together, such as those of what runs."""
+
+    name: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Where the cursor may rest: a job in a section, and the lines that it takes."""
+
+    section: str
+    job: int
+    first: int
+    end: int  # the line after its last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Sections one below the other, with an empty line between two."""
+
+    lines: tuple[Line, ...]
+    stops: tuple[Stop, ...]
+    tops: tuple[int, ...]  # where the sections begin
+
+    def find(self, chosen: Stop | None, place: int) -> int | None:
+        """Return the stop of the job that was chosen, None where there is no stop at all.
+
+        Args:
+            chosen: where the cursor was.
+            place: which of all stops that was; it is taken where the job is gone.
+        """
+        if not self.stops:
+            return None
+        if chosen is None:
+            return 0
+        same = [n for n, stop in enumerate(self.stops) if stop.job == chosen.job]
+        there = [n for n in same if self.stops[n].section == chosen.section]
+        return next(iter([*there, *same]), min(place, len(self.stops) - 1))
+
+
+def laid_out(sections: Sequence[Section]) -> Layout:
+    """Return sections as one list of lines, and where their jobs are."""
+    lines: list[Line] = []
+    stops: list[Stop] = []
+    tops: list[int] = []
+    for section in sections:
+        if not section.lines:
+            continue
+        if lines:
+            lines.append(line(""))
+        tops.append(len(lines))
+        for entry in section.lines:
+            number = len(lines)
+            lines.append(entry)
+            if entry.job is None:
+                continue
+            last = stops[-1] if stops else None
+            if last and last.end == number and last.job == entry.job:
+                stops.pop()
+                number = last.first
+            stops.append(Stop(section=section.name, job=entry.job, first=number, end=len(lines)))
+    return Layout(lines=tuple(lines), stops=tuple(stops), tops=tuple(tops))
+
+
+@dataclass(slots=True)
+class Window:
+    """Where a list of lines is looked at; `follows` keeps to its end as it grows."""
+
+    top: int = 0
+    follows: bool = False
+    count: int = 0  # lines in all
+    height: int = 1
+
+    @property
+    def end(self) -> int:
+        """The line after the last that is seen."""
+        return min(self.count, self.top + self.height)
+
+    @property
+    def page(self) -> int:
+        """Lines of a screenful, one less than fit so that the eye finds its place again."""
+        return max(1, self.height - 1)
+
+    def fit(self, count: int, height: int) -> None:
+        """Take note of how many lines there are and fit."""
+        self.count, self.height = count, max(1, height)
+        self.top = self._most if self.follows else min(max(0, self.top), self._most)
+
+    def move(self, lines: int) -> None:
+        """Scroll; a window that follows does so no more where it is moved away from the end."""
+        self.top = min(max(0, self.top + lines), self._most)
+        self.follows = self.follows and self.top == self._most
+
+    def show(self, first: int, end: int) -> None:
+        """Scroll as little as possible so that these lines are seen, the first of them at least."""
+        if end > self.top + self.height:
+            self.top = end - self.height
+        if first < self.top:
+            self.top = first
+        self.top = min(max(0, self.top), self._most)
+
+    def press(self, key: str) -> bool:
+        """Scroll by a key; tell whether it was one of those that scroll."""
+        match key:
+            case "j" | "down":
+                self.move(1)
+            case "k" | "up":
+                self.move(-1)
+            case "pagedown" | "space":
+                self.move(self.page)
+            case "pageup":
+                self.move(-self.page)
+            case "g" | "home":
+                self.move(-self.count)
+            case "G" | "end":
+                self.move(self.count)
+            case _:
+                return False
+        return True
+
+    @property
+    def _most(self) -> int:
+        return max(0, self.count - self.height)

@@ -3,8 +3,7 @@
 from launcher.store.screen_queries import RunListing
 from launcher.web.pages.page import Address, Content, Page, View
 from launcher.web.pages.run import mark_of_runs, result_values
-from launcher.web.runs.background import Look
-from launcher.web.runs.run_data import RunData
+from launcher.web.runs.run_data import Look, RunData
 
 MOST_RUNS = 12
 

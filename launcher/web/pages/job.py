@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from launcher.errors import counted
-from launcher.screens.dashboard.job_actions import JobAction, propose
+from launcher.screens.dashboard.job_actions import TEXTS, JobAction, propose
 from launcher.screens.dashboard.job_page import NEEDS
-from launcher.screens.dashboard.job_texts import TEXTS
 from launcher.screens.format import harmless, named
-from launcher.screens.gpu_users import labels_of
+from launcher.screens.gpu_view import labels_of
 from launcher.screens.job_details import attempt_cells, event_cells, facts_of, record_of
 from launcher.screens.snapshots import newest_of
 from launcher.states import OPEN
@@ -17,8 +16,8 @@ from launcher.store.rows import JobRow
 from launcher.web.log_file import read_window
 from launcher.web.pages.page import Address, Content, NotThere, Page, View
 from launcher.web.pages.plots import SMOOTHINGS, plots_of, wanted_of
-from launcher.web.questions import KEYS, LABELS
 from launcher.web.rendering import PAUSED
+from launcher.web.steering import KEYS, LABELS
 
 LOG_BYTES = 1 << 14  # of its end
 EVENTS = 50  # that are listed, the newest ones

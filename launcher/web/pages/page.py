@@ -9,8 +9,7 @@ from launcher.errors import UsageError
 from launcher.screens.dashboard.sources import Queue
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from launcher.web.runs.background import Background
-from launcher.web.runs.run_data import RunData
+from launcher.web.runs.run_data import Background, RunData
 from launcher.web.runs.run_filter import Settings
 
 Version = tuple[int, int]

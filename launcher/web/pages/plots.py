@@ -8,8 +8,7 @@ from markupsafe import Markup
 
 from launcher.screens.format import harmless
 from launcher.store.rows import JobRow
-from launcher.web.charts.line_chart import legend, line_chart
-from launcher.web.charts.series import Point, Series
+from launcher.web.charts import Point, Series, legend, line_chart
 from launcher.web.pages.page import Address, View
 from launcher.workers.progress.attempt_progress import reported_steps
 from launcher.workers.progress.steps import RATE, curves

@@ -8,9 +8,8 @@ from launcher.screens.snapshots import lines_of
 from launcher.states import State
 from launcher.store.screen_queries import RunListing, RunRecord
 from launcher.web.pages.page import Address, Content, NotThere, Page, View
-from launcher.web.runs.background import Look
 from launcher.web.runs.result_table import Wish, result_table
-from launcher.web.runs.run_data import RunData
+from launcher.web.runs.run_data import Look, RunData
 
 LISTED = 10  # jobs that run, and jobs that have failed
 LOOK_EVERY_S = 60.0  # for files of a run, where nothing else tells of them

@@ -9,7 +9,7 @@ from launcher.states import ENDED, State
 from launcher.store.screen_queries import RunListing, RunRecord
 from launcher.web.pages.page import Address, Content, Page, View
 from launcher.web.pages.run import took_s
-from launcher.web.runs.background import Look
+from launcher.web.runs.run_data import Look
 from launcher.web.runs.run_filter import (
     RunFilter,
     Settings,

@@ -1,4 +1,4 @@
 """What pages show of runs: results, pictures, and which runs have a setting.
 
-Start reading at `background.Background`.
+Start reading at `run_data.Background`.
 """

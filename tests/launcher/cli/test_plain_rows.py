@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from launcher.cli.commands.results import _write_rows
-from launcher.cli.plain_rows import draw_plain, plain_tables, tabbed_plain
-from launcher.cli.run_results import draw
-from launcher.cli.tables.forms import Format
+from launcher.cli.run_results import draw, draw_plain, plain_tables, tabbed_plain
+from launcher.cli.tables import Format
 from launcher.screens.result_table import of_rows, pivot
 
 ROWS: list[dict[str, Any]] = [

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from launcher.functions.progress_bar import bar, html
+from launcher.functions.task_files import bar, html
 from launcher.states import State
 
 STATES = {1: State.DONE, 2: State.FAILED, 3: State.RUNNING, 4: State.QUEUED}

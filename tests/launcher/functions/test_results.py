@@ -6,7 +6,7 @@ import json
 import pytest
 
 from launcher.api import UsageError, results, submit_many, wait
-from launcher.functions.results import flat
+from launcher.functions.task_files import flat
 from tests.launcher.conftest import Launcher
 
 pytestmark = pytest.mark.usefixtures("one_queue", "queue")

@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import UsageError
-from launcher.notify.addresses import HIDDEN, address_of, shown, without_secrets
-from launcher.notify.settings import Target
+from launcher.notify.settings import HIDDEN, Target, address_of, shown, without_secrets
 
 ADDRESS = "mailtos://me:p%40ssw0rd@smtp.example.org?to=you@example.org"
 

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from launcher.job_options.notifications import Event
-from launcher.notify.gpu_faults import MOST_KEPT, faults_noted, pilot_faults_noted
+from launcher.notify.machine_news import MOST_KEPT, faults_noted, pilot_faults_noted
 from launcher.store.news import PilotFault
 from tests.build import a_gpu
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 from launcher.gpu.snapshot import GpuProcess
 from launcher.job_options.notifications import Event
-from launcher.notify.idle_gpus import Sight, for_gpus, free_gpus, looked
+from launcher.notify.machine_news import Sight, for_gpus, free_gpus, looked
 from launcher.notify.state import Idle
 from launcher.store.news import Waiting
 from launcher.store.rows import lane_of

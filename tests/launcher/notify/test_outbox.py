@@ -1,7 +1,7 @@
 from datetime import datetime, time
 
 from launcher.job_options.notifications import Event
-from launcher.notify.outbox import (
+from launcher.notify.messages import (
     LEAST_TRIES,
     LONGEST_PAUSE_S,
     MOST,

@@ -13,7 +13,7 @@ import pytest
 from launcher.gpu.gpus_file import Look, write_look
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job_options.notifications import RunNotify
-from launcher.notify.gpu_sight import GpuSight
+from launcher.notify.machine_news import GpuSight
 from launcher.notify.service import LONGEST_STAY_S, Service
 from launcher.notify.state import Notices, read_notices
 from launcher.states import Done, Failed, OutOfMemory, State

@@ -1,6 +1,6 @@
 import pytest
 
-from launcher.results.directions import lower_is_better
+from launcher.results.columns import lower_is_better
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import UsageError
-from launcher.results.order import best, in_order
+from launcher.results.columns import best, in_order
 from launcher.results.over import over
 from launcher.results.rows import collect, results_of
 from launcher.store.queue import Store

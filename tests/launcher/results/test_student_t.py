@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.results.student_t import t_quantile
+from launcher.results.over import t_quantile
 
 # Fisher and Yates, Statistical Tables, two-sided 5 %
 TABLE = {

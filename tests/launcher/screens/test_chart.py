@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.screens.ascii import in_ascii
 from launcher.screens.chart import chart
+from launcher.screens.terminal import in_ascii
 from launcher.screens.text_table import width_of
 
 FALLING = [(float(step), math.exp(-step / 20)) for step in range(1, 101)]

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.screens.ascii import in_ascii
-from launcher.screens.queue_summary import head
-from launcher.screens.queue_view import listing, recent, running, screen_lines
+from launcher.screens.queue_view import head, listing, recent, running, screen_lines
 from launcher.screens.screen import Work
+from launcher.screens.terminal import in_ascii
 from launcher.screens.text_table import Tone, width_of
 from launcher.states import State
 from launcher.workers.progress.steps import Step

@@ -11,8 +11,7 @@ from launcher.gpu.monitor import Lookout
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Terms
 from launcher.screens.format import pause_reason
-from launcher.screens.queue_summary import progress
-from launcher.screens.queue_view import running
+from launcher.screens.queue_view import progress, running
 from launcher.screens.snapshots import Snapshots, scheduler_of
 from launcher.screens.text_table import Tone
 from launcher.states import Done, Failed, Outcome, ReasonCode, State, Stopped

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.screens.ascii import TWINS, in_ascii
+from launcher.screens.terminal import TWINS, in_ascii
 from launcher.screens.text_table import (
     Cell,
     Column,

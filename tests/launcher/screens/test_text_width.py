@@ -11,7 +11,7 @@ from launcher.cli.run_results import draw
 from launcher.screens.queue_view import listing, running, waiting
 from launcher.screens.screen import Happening, Work
 from launcher.screens.terminal import terminal_width
-from launcher.screens.text_width import distinguished, width_of
+from launcher.screens.text_table import distinguished, width_of
 from launcher.states import State
 from tests.launcher.cli.commands.test_results import a_row
 from tests.screens import NOW, a_line, an_idle_screen

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from launcher.planning.estimates import History
-from launcher.simulate.outcome import Outcome
+from launcher.simulate.fleet import Workload, fit
 from launcher.simulate.plan_jobs import planned_jobs
+from launcher.simulate.replay import Outcome
 from launcher.simulate.report import draw_study
 from launcher.simulate.study import Study, study
 from launcher.simulate.trace import SAID, draw_memory, read_trace
-from launcher.simulate.workload import Workload, fit
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.usage import NO_USAGE, Usage

@@ -2,10 +2,9 @@
 
 import pytest
 
-from launcher.simulate.fleet import read_fleet
+from launcher.simulate.fleet import Workload, fit, read_fleet
 from launcher.simulate.study import POLICIES, study
 from launcher.simulate.trace import TraceJob
-from launcher.simulate.workload import Workload, fit
 from tests.launcher.simulate.worlds import GIB, assuming
 
 

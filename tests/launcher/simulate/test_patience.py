@@ -6,8 +6,7 @@ import pytest
 
 from launcher.scheduler.policy.disciplines import QueueLengths, queue_length
 from launcher.scheduler.policy.model import Machine, Waiting, forecast_of
-from launcher.simulate.patience import Patience
-from launcher.simulate.predictions import Foresight, forecasts
+from launcher.simulate.predictions import Foresight, Patience, forecasts
 from launcher.simulate.trace import TraceJob
 from tests.build import a_waiting
 from tests.launcher.simulate.worlds import a_fleet, a_job, live, replayed

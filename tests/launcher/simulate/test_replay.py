@@ -5,12 +5,10 @@ from dataclasses import replace
 import pytest
 
 from launcher.scheduler.policy.disciplines import EASY, FIFO, OURS, SJF, Discipline
-from launcher.simulate.fleet import Fleet, read_fleet
-from launcher.simulate.others import Beside, beside
-from launcher.simulate.outcome import measure
+from launcher.simulate.fleet import Fleet, choose, fit, read_fleet
 from launcher.simulate.predictions import NEWEST, Foresight, Learned
-from launcher.simulate.slowdown import Pace
-from launcher.simulate.workload import choose, fit
+from launcher.simulate.replay import Pace, measure
+from launcher.simulate.study import Beside, beside
 from tests.launcher.simulate.worlds import GIB, a_fleet, a_job, live, replayed, starts
 
 # --- first come, first served

@@ -4,13 +4,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.scheduler.policy.disciplines import DISCIPLINES
-from launcher.simulate.fleet import Fleet, read_fleet
+from launcher.simulate.fleet import Fleet, fit, read_fleet
 from launcher.simulate.lower_bound import lower_bound
-from launcher.simulate.picture.occupancy import jobs_per_gpu, queue_lengths, slots
+from launcher.simulate.picture import jobs_per_gpu, queue_lengths, slots
 from launcher.simulate.predictions import Foresight
 from launcher.simulate.study import POLICIES, study
 from launcher.simulate.trace import TraceJob
-from launcher.simulate.workload import fit
 from tests.launcher.simulate.worlds import GIB, assuming, most_at_once, streams
 
 FLEETS = st.sampled_from(

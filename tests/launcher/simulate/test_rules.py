@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 from launcher.simulate.claims import PEAK_S, Memory
-from launcher.simulate.fleet import Fleet
-from launcher.simulate.others import Beside, beside
+from launcher.simulate.fleet import Fleet, fit
 from launcher.simulate.replay import replay
+from launcher.simulate.study import Beside, beside
 from launcher.simulate.trace import draw_memory, read_trace
 from launcher.simulate.user_shares import DecayedUse
-from launcher.simulate.workload import fit
 from tests.launcher.conftest import Launcher, home, launcher, store
 from tests.launcher.simulate.worlds import GIB, a_fleet, a_job, live, replayed, starts
 

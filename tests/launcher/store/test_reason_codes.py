@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from launcher.job import Terms
-from launcher.screens.job_details import record_of
-from launcher.screens.job_records import job_records
+from launcher.screens.job_details import job_records, record_of
 from launcher.screens.queue_view import recent, waiting
 from launcher.screens.screen import Happening, happening
 from launcher.states import (

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.web.access import new_access, refusal
+from launcher.web.guard import new_access, refusal
 
 HERE = Path("/home/ada/queue")
 

@@ -9,7 +9,7 @@ from launcher.store.queue import Store
 from launcher.store.screen_queries import RunRecord
 from launcher.system.paths import Home
 from launcher.web.pages.run import mark_of_runs
-from launcher.web.runs.pictures import MOST_BYTES
+from launcher.web.runs.figures import MOST_BYTES
 from tests.build import a_spec, claimed, enqueue, until
 from tests.launcher.web.browser import Page, events, served
 from tests.launcher.web.made_runs import SVG, a_png, a_training

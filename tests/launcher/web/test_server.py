@@ -13,7 +13,7 @@ from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
-from launcher.web.questions import KEYS
+from launcher.web.steering import KEYS
 from launcher.workers.progress.steps import Progress
 from tests.build import DEADLINE_S, a_spec, claimed, enqueue, gone, in_state, job_row, until
 from tests.launcher.web.browser import Page, events, served

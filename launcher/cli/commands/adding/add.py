@@ -9,8 +9,7 @@ import click
 
 from launcher.backends.settings import BackendSettings, configured_backends, placed_terms
 from launcher.cli.commands.adding.command_lines import command_file
-from launcher.cli.commands.adding.job_names import checked_name
-from launcher.cli.commands.adding.programs import Asked, add_program, add_programs
+from launcher.cli.commands.adding.programs import Asked, add_program, add_programs, checked_name
 from launcher.cli.complete import FILES, GROUPS, JOBS
 from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, typed
 from launcher.cli.select_jobs import HELP

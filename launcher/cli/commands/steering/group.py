@@ -7,9 +7,9 @@ import time
 import click
 
 from launcher.cli.complete import GROUPS, RUN_PREFIX, RUNS
-from launcher.cli.group_rows import Row, groups_of
 from launcher.cli.option_types import SHARE, whole
 from launcher.cli.prompts import NOTHING_CHANGED
+from launcher.cli.select_jobs import Row, groups_of
 from launcher.errors import UsageError, counted, nearest
 from launcher.scheduler.run_turns import runs_of
 from launcher.screens.format import columns, harmless, tabbed

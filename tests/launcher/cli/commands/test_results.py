@@ -9,7 +9,7 @@ import pytest
 from launcher.cli.commands.results import _write_rows, draw_pivot
 from launcher.cli.output import csv_text, json_text, long_rows, markdown_text
 from launcher.cli.run_results import draw
-from launcher.cli.tables.forms import Format
+from launcher.cli.tables import Format
 from launcher.screens.result_table import of_result, pivot
 from launcher.states import Done
 from launcher.store.queue import Store

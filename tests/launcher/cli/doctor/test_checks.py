@@ -13,13 +13,15 @@ from launcher.cli.doctor.facts import (
     Driver,
     Engine,
     Facts,
+    Finding,
     Groups,
     Limits,
     Logout,
     Queue,
     Torch,
+    Verdict,
+    draw,
 )
-from launcher.cli.doctor.findings import Finding, Verdict, draw
 from launcher.gpu.snapshot import GpuProcess
 from launcher.screens.text_table import width_of
 from tests.build import GIB, a_gpu

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from launcher.cli.doctor.facts import Engine
-from launcher.cli.doctor.gather_backends import SLURM, see_backends
+from launcher.cli.doctor.gather import SLURM, see_backends
 from launcher.system.paths import Home
 
 

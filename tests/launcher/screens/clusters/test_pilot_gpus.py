@@ -10,9 +10,8 @@ from launcher.backends.pilot_records import PilotRecord, PilotRecords, new_token
 from launcher.backends.pilots_file import PilotRow
 from launcher.backends.settings import BackendSettings
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.screens.clusters.pilot_gpus import FIRST_BYTES, LAST_BYTES, pilot_gauges, seen_gpus
-from launcher.screens.clusters.pilots_now import Pilots
 from launcher.screens.gpu_view import draw
+from launcher.screens.pilots import FIRST_BYTES, LAST_BYTES, Pilots, pilot_gauges, seen_gpus
 from launcher.store.rows import PILOT
 from launcher.system.paths import Home
 from tests.build import GIB, a_claim, a_gpu

@@ -7,8 +7,15 @@ import pytest
 
 from launcher.backends.pilot_rules import Life
 from launcher.backends.pilots_file import BackendRow, PilotRow
-from launcher.screens.clusters.pilots_now import Pilots, seen_pilots
-from launcher.screens.clusters.pilots_view import _GLYPHS, _MUTE, _ON_THEIR_WAY, MOST, draw_pilots
+from launcher.screens.pilots import (
+    _GLYPHS,
+    _MUTE,
+    _ON_THEIR_WAY,
+    MOST,
+    Pilots,
+    draw_pilots,
+    seen_pilots,
+)
 from launcher.screens.queue_view import screen_lines
 from launcher.screens.text_table import width_of
 from launcher.system.paths import Home

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.screens.dashboard.row_order import ORDERS, sorted_screen
+from launcher.screens.dashboard.overview_page import ORDERS, sorted_screen
 from launcher.screens.queue_view import screen_lines
 from launcher.screens.screen import Screen
 from launcher.states import State

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from textual.events import Paste
 
-from launcher.screens.dashboard.canvas import Canvas
+from launcher.screens.dashboard.app import Canvas
 from launcher.screens.dashboard.key_bindings import help_page
 from launcher.screens.dashboard.overview_page import Overview
 from launcher.screens.dashboard.sources import Queue

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launcher.screens.host.host_facts import CpuTime, cpu_time, group_use, load_of
+from launcher.screens.host import CpuTime, cpu_time, group_use, load_of
 from tests.screens import a_host
 
 STAT = """\

@@ -2,9 +2,8 @@
 
 import pytest
 
-from launcher.screens.ascii import in_ascii
-from launcher.screens.host.host_facts import Disk
-from launcher.screens.host.host_line import host_line
+from launcher.screens.host import Disk, host_line
+from launcher.screens.terminal import in_ascii
 from launcher.screens.text_table import Line, Tone, width_of
 from tests.build import GIB
 from tests.screens import a_host

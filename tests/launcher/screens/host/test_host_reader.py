@@ -7,8 +7,15 @@ import sys
 import threading
 from pathlib import Path
 
-from launcher.screens.host.host_reader import PATIENCE_S, HostReader, disk_of, disks_of
-from launcher.screens.host.process_times import own_pages, times_of, tree_ticks
+from launcher.screens.host import (
+    PATIENCE_S,
+    HostReader,
+    disk_of,
+    disks_of,
+    own_pages,
+    times_of,
+    tree_ticks,
+)
 from launcher.store.rows import Claim
 from launcher.system.processes import boot_id
 from tests.build import until

@@ -8,9 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.scheduler.policy.disciplines import FIFO
-from launcher.simulate.picture.occupancy import jobs_per_gpu, queue_lengths, slots
-from launcher.simulate.picture.svg import Svg
-from launcher.simulate.picture.timeline import MOST_ROWS, Story, draw_timeline, moments, steps
+from launcher.simulate.picture import (
+    MOST_ROWS,
+    Story,
+    Svg,
+    draw_timeline,
+    jobs_per_gpu,
+    moments,
+    queue_lengths,
+    slots,
+    steps,
+)
 from launcher.simulate.replay import Span
 from tests.launcher.simulate.worlds import a_fleet, a_job, live, replayed
 

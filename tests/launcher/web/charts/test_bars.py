@@ -1,6 +1,6 @@
 from xml.etree import ElementTree
 
-from launcher.web.charts.bars import spark, stacked_bar
+from launcher.web.charts import spark, stacked_bar
 
 
 def test_a_bar_has_its_pieces_one_after_another_and_none_beyond_its_end() -> None:

@@ -1,8 +1,7 @@
 import math
 from xml.etree import ElementTree
 
-from launcher.web.charts.line_chart import legend, line_chart
-from launcher.web.charts.series import Series
+from launcher.web.charts import Series, legend, line_chart
 
 EVIL = '<script>alert("1")</script>'
 

@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.web.charts.scales import Scale, scale_of
-from launcher.web.charts.series import MOST
+from launcher.web.charts import MOST, Scale, scale_of
 
 VALUES = st.lists(st.floats(-MOST, MOST), min_size=1, max_size=20)
 

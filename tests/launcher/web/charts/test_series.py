@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from launcher.web.charts.series import finite, smoothed, thinned
+from launcher.web.charts import finite, smoothed, thinned
 
 
 def test_what_is_no_number_has_no_place() -> None:

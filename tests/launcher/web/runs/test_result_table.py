@@ -2,8 +2,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launcher.results.columns import RunResults
-from launcher.web.runs.comparison import NUMBER, RUN, Compared
-from launcher.web.runs.result_table import FEW, MOST_ROWS, ResultTable, Wish, result_table
+from launcher.web.runs.result_table import (
+    FEW,
+    MOST_ROWS,
+    NUMBER,
+    RUN,
+    Compared,
+    ResultTable,
+    Wish,
+    result_table,
+)
 
 COLUMNS = (RUN, "model", "lr", "data", "modifier", "pooled", NUMBER)
 

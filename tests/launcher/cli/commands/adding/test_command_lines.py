@@ -7,8 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.cli.commands.adding.command_lines import read_commands, split_line
-from launcher.cli.commands.adding.line_problems import LONGEST_LINE, BadLine
+from launcher.cli.commands.adding.command_lines import (
+    LONGEST_LINE,
+    BadLine,
+    read_commands,
+    split_line,
+)
 from launcher.errors import MOST_PROBLEMS, TaskFileError, UsageError
 
 

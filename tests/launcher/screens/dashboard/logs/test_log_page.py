@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from launcher.screens.dashboard.logs.log_page import LogPage
+from launcher.screens.dashboard.log_page import LogPage
 from launcher.system.paths import Home
 from tests.top import Person, on_the_queue
 

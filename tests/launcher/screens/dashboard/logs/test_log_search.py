@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.screens.dashboard.logs import log_search
-from launcher.screens.dashboard.logs.log_search import PIECE, LogSearch, pieces
+from launcher.screens.dashboard import log_page
+from launcher.screens.dashboard.log_page import PIECE, LogSearch, pieces
 
 
 def found(log: Path, text: str, start: int = 0, *, backwards: bool = False) -> int | None:
@@ -94,4 +94,4 @@ def test_a_log_that_is_gone_is_told_of(tmp_path: Path) -> None:
 
 
 def test_a_piece_is_small_beside_a_log() -> None:
-    assert log_search.PIECE <= 1 << 22, "the screen waits for one"
+    assert log_page.PIECE <= 1 << 22, "the screen waits for one"

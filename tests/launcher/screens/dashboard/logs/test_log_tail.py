@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.screens.dashboard.logs.log_tail import MOST_BYTES, LogTail
+from launcher.screens.dashboard.log_page import MOST_BYTES, LogTail
 
 LINE = "line %06d\n"
 COUNT = 300_000  # lines: 3.1 MiB

@@ -1,14 +1,162 @@
-"""The picture of a replay: what ran on each GPU and when, and below how many jobs waited."""
+"""The picture of a replay as SVG: what ran on each GPU and when, and below how many jobs waited.
 
-from collections.abc import Mapping, Sequence
+Equal calls give equal bytes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import ceil, floor, log10
+from xml.sax.saxutils import escape, quoteattr
 
 from launcher.errors import counted
-from launcher.simulate.picture.occupancy import jobs_per_gpu, queue_lengths, slots
-from launcher.simulate.picture.svg import Svg
 from launcher.simulate.replay import Span
 from launcher.units import format_seconds
+
+
+def slots(spans: Sequence[Span]) -> list[tuple[Span, int, int]]:
+    """Return (span, card, place): of jobs that share a card at a time each has another place."""
+    until: dict[int, list[float]] = {}  # card → when each of its places is free again
+    bars = []
+    for span in sorted(spans, key=lambda span: (span.start, span.job)):
+        for card in span.cards:
+            places = until.setdefault(card, [])
+            free = next((at for at, end in enumerate(places) if end <= span.start), len(places))
+            places[free : free + 1] = [span.end]
+            bars.append((span, card, free))
+    return bars
+
+
+def jobs_per_gpu(
+    spans: Sequence[Span], *, cards: int, per_row: int, columns: int, end: float
+) -> list[list[float]]:
+    """Return how many jobs a card ran on average, by rows of cards and stretches of time.
+
+    Args:
+        spans: the replay.
+        cards: how many there were.
+        per_row: cards of a row; the last row may have fewer.
+        columns: into so many stretches the time is divided.
+        end: of the last one.
+    """
+    rows = -(-cards // per_row)
+    stretch = end / columns
+    whole = [[0.0] * (columns + 1) for _ in range(rows)]  # changes from one stretch to the next
+    part = [[0.0] * columns for _ in range(rows)]
+    for span in spans:
+        first = min(columns - 1, int(span.start / stretch))
+        last = min(columns - 1, int(span.end / stretch))
+        for card in span.cards:
+            row = card // per_row
+            if first == last:
+                part[row][first] += (span.end - span.start) / stretch
+                continue
+            part[row][first] += first + 1 - span.start / stretch
+            part[row][last] += span.end / stretch - last
+            whole[row][first + 1] += 1
+            whole[row][last] -= 1
+    return [
+        [
+            (full + partly) / min(per_row, cards - row * per_row)
+            for full, partly in zip(accumulate(whole[row][:columns]), part[row], strict=True)
+        ]
+        for row in range(rows)
+    ]
+
+
+def queue_lengths(spans: Sequence[Span], samples: int, end: float) -> list[int]:
+    """Return the most jobs that waited at once in each of so many equal stretches of time."""
+    changes = sorted(
+        change
+        for span in spans
+        if span.start > span.ready
+        for change in ((span.ready, 1), (span.start, -1))
+    )
+    most = [0] * samples
+    waiting, before = 0, 0
+    for at, change in changes:  # at one instant starts come first
+        stretch = min(samples - 1, int(at / end * samples))
+        for sample in range(before, stretch + 1):
+            most[sample] = max(most[sample], waiting)
+        waiting += change
+        most[stretch] = max(most[stretch], waiting)
+        before = stretch
+    return most
+
+
+FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+
+
+class Svg:
+    """A picture that is drawn from back to front; its points count from the upper left corner."""
+
+    def __init__(self, width: float, height: float, *, title: str) -> None:
+        """Begin with a white sheet."""
+        self._size = f"{_number(width)} {_number(height)}"
+        self._parts = [f"<title>{_text(title)}</title>"]
+        self.rectangle(0, 0, width, height, fill="#ffffff")
+
+    def rectangle(
+        self, x: float, y: float, width: float, height: float, *, fill: str, note: str = ""
+    ) -> None:
+        """Draw a filled rectangle; `note` is shown when the pointer rests on it."""
+        shape = (
+            f'<rect x="{_number(x)}" y="{_number(y)}" width="{_number(width)}"'
+            f' height="{_number(height)}" fill={quoteattr(fill)}'
+        )
+        end = f"><title>{_text(note)}</title></rect>" if note else "/>"
+        self._parts.append(shape + end)
+
+    def line(
+        self,
+        points: Iterable[tuple[float, float]],
+        *,
+        stroke: str,
+        width: float = 1.0,
+        dashes: str = "",
+    ) -> None:
+        """Draw a line through points."""
+        path = " ".join(f"{_number(x)},{_number(y)}" for x, y in points)
+        dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
+        self._parts.append(
+            f'<polyline points="{path}" fill="none" stroke={quoteattr(stroke)}'
+            f' stroke-width="{_number(width)}"{dashed}/>'
+        )
+
+    def text(
+        self,
+        x: float,
+        y: float,
+        words: str,
+        *,
+        size: float = 12,
+        anchor: str = "start",
+        fill: str = "#333333",
+        bold: bool = False,
+    ) -> None:
+        """Write words whose line stands on `y`."""
+        weight = ' font-weight="600"' if bold else ""
+        self._parts.append(
+            f'<text x="{_number(x)}" y="{_number(y)}" font-size="{_number(size)}"'
+            f' text-anchor="{anchor}" fill={quoteattr(fill)}{weight}>{_text(words)}</text>'
+        )
+
+    def __str__(self) -> str:
+        head = (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self._size}"'
+            f" font-family={quoteattr(FONT)}>"
+        )
+        return "\n".join([head, *self._parts, "</svg>", ""])
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def _text(words: str) -> str:
+    """Return words as XML may hold them: most control characters it may not, however written."""
+    return escape("".join(char if char.isprintable() else "·" for char in words))
+
 
 _UNITS = (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0), ("seconds", 1.0))
 _ROUND = (1.0, 2.0, 2.5, 5.0, 10.0)

@@ -1,0 +1,317 @@
+"""The pilots as the scheduler last saw them, and their GPUs as their newest beats tell: values, and lines for screens.
+
+What pilots and engines print is made harmless to a terminal. Those on nodes stand in a table, and below it what each
+backend waits for.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from textwrap import wrap
+
+from launcher.backends.messages import Beat, Hello, News, read_news
+from launcher.backends.pilot_folder import PilotFolder, name_of
+from launcher.backends.pilot_records import PilotRecords
+from launcher.backends.pilots_file import BackendRow, PastPilot, PilotRow, past_pilots, read_pilots
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.screens.format import clock, first_line, iso
+from launcher.screens.gpu_view import Gauge, Guest
+from launcher.screens.text_table import Column, Line, Span, Tone, line, table
+from launcher.store.rows import Claim
+from launcher.system.files import Json
+from launcher.system.paths import Home
+from launcher.system.text import harmless
+from launcher.units import format_seconds
+from launcher.workers.job import read_report
+
+LAST = 1e11  # seconds since 1970; no calendar goes much further
+ELSEWHERE = "a pilot"  # of which nothing more is known
+HERE = "local"  # this machine among nodes, by the word that `--on` has for it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pilots:
+    """Pilots and their backends at one moment."""
+
+    at: float = 0.0  # seconds since 1970 when the scheduler wrote this; 0: never
+    backends: tuple[BackendRow, ...] = ()
+    pilots: tuple[PilotRow, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.backends or self.pilots)
+
+    @property
+    def nodes(self) -> Mapping[str, str]:
+        """The node of each pilot by its token; of one that is on none yet its backend's name."""
+        return {pilot.token: pilot.node or pilot.backend for pilot in self.pilots}
+
+    def record(self) -> dict[str, Json]:
+        """Return both for JSON."""
+        return {
+            "backends": [
+                {
+                    "name": row.name,
+                    "kind": row.kind,
+                    "pilots": row.pilots,
+                    "reason": row.reason or None,
+                    "failures": row.failures,
+                    "log": row.log or None,
+                }
+                for row in self.backends
+            ],
+            "pilots": [
+                {
+                    "token": row.token,
+                    "backend": row.backend,
+                    "state": row.stage,
+                    "node": row.node or None,
+                    "job": row.job or None,
+                    "reason": row.reason or None,
+                    "since": iso(row.since),
+                    "starts_at": None if row.starts_at is None else iso(row.starts_at),
+                    "cpus": row.cpus,
+                    "gpus": row.gpus,
+                    "jobs": row.attempts,
+                    "heard_at": None if row.heard_at is None else iso(row.heard_at),
+                    "log": row.log or None,
+                }
+                for row in self.pilots
+            ],
+        }
+
+
+NO_PILOTS = Pilots()
+NOT_KNOWN = PastPilot(token="")
+
+
+def places_of(home: Home) -> dict[str, PastPilot]:
+    """Return by token where pilots are or were; a name and a node are harmless to a terminal."""
+    return {
+        token: PastPilot(token=token, backend=harmless(past.backend), node=harmless(past.node))
+        for token, past in past_pilots(home).items()
+    }
+
+
+def seen_pilots(home: Home) -> Pilots:
+    """Return the pilots of a home as its scheduler last saw them."""
+    report = read_pilots(home)
+    return Pilots(
+        at=report.at,
+        backends=tuple(map(_backend, report.backends)),
+        pilots=tuple(map(_pilot, report.pilots)),
+    )
+
+
+def _backend(row: BackendRow) -> BackendRow:
+    return replace(
+        row,
+        name=harmless(row.name),
+        kind=harmless(row.kind),
+        reason=harmless(row.reason),
+        log=harmless(row.log),
+    )
+
+
+def _pilot(row: PilotRow) -> PilotRow:
+    """Return a pilot whose words are harmless and whose times are some: an engine may say anything."""
+    return replace(
+        row,
+        backend=harmless(row.backend),
+        token=harmless(row.token),
+        stage=harmless(row.stage),
+        reason=harmless(row.reason),
+        node=harmless(row.node),
+        job=harmless(row.job),
+        log=harmless(row.log),
+        since=_time(row.since) or 0.0,
+        starts_at=_time(row.starts_at),
+        heard_at=_time(row.heard_at),
+    )
+
+
+def _time(at: float | None) -> float | None:
+    return at if at is not None and 0 <= at <= LAST else None
+
+
+MOST = 16  # pilots that are listed one by one
+LOG_LINES = 3  # of a pilot that did not start
+STALE_S = 30.0  # the scheduler writes every few seconds while there are pilots
+# by the words of `pilot_rules.Life`, which is not light
+_GLYPHS = {
+    "running": ("●", Tone.OURS),
+    "starting": ("◐", Tone.PLAIN),
+    "leaving": ("○", Tone.DIM),
+    "silent": ("▲", Tone.WARN),
+    "stranded": ("▲", Tone.WARN),
+    "missing": ("▲", Tone.WARN),
+    "expired": ("✗", Tone.BAD),
+    "ended": ("○", Tone.DIM),
+}
+_PLAIN = ("●", Tone.PLAIN)
+_MUTE = frozenset({"silent", "stranded", "missing"})
+_MEANS = {  # what the word alone does not say
+    "stranded": "ended, but its node does not answer",
+    "missing": "its engine has forgotten it",
+}
+_ON_THEIR_WAY = frozenset({"submitted", "waiting"})
+_COLUMNS = (
+    Column(title="PILOTS", least=10),
+    Column(title="STATE"),
+    Column(title="NODE", least=6),
+    Column(title="CORES", right=True, drop=2),
+    Column(title="GPUS", right=True, drop=3),
+    Column(title="JOBS", right=True),
+    Column(title="TIME", right=True, drop=1),
+    Column(title="WHY", least=20, rows=3),
+)
+
+
+def draw_pilots(pilots: Pilots, now: float, width: int) -> list[Line]:
+    """Return the lines of a section; none where there is neither a pilot nor one that is missed.
+
+    Args:
+        pilots: as the scheduler last saw them.
+        now: seconds since 1970.
+        width: columns.
+    """
+    there = [pilot for pilot in pilots.pilots if pilot.stage not in _ON_THEIR_WAY]
+    there.sort(key=lambda pilot: (pilot.backend, pilot.node, pilot.since))
+    rows = [(_cells(pilot, now), None) for pilot in there[:MOST]]
+    lines = table(_COLUMNS, rows, width)
+    if len(there) > MOST:
+        counts = Counter(pilot.stage for pilot in there[MOST:])
+        more = ", ".join(f"{number:,} {stage}" for stage, number in counts.items())
+        lines.append(line(f"and {len(there) - MOST:,} more: {more}", Tone.DIM).cut(width))
+    lines += [
+        text for backend in pilots.backends for text in _backend_lines(backend, pilots, width)
+    ]
+    if lines and abs(now - pilots.at) > STALE_S:
+        lines.append(line(f"as the scheduler saw them at {clock(pilots.at)}", Tone.DIM).cut(width))
+    return lines
+
+
+def _cells(pilot: PilotRow, now: float) -> Sequence[Span]:
+    glyph, tone = _GLYPHS.get(pilot.stage, _PLAIN)
+    return (
+        Span(f"{glyph} {pilot.backend}", tone),
+        Span(pilot.stage, tone),
+        Span(pilot.node),
+        Span(str(pilot.cpus)),
+        Span(str(pilot.gpus) if pilot.gpus else ""),
+        Span(str(pilot.attempts) if pilot.attempts else ""),
+        Span(format_seconds(max(0.0, now - pilot.since)) if pilot.since else ""),
+        Span(_why(pilot, now), tone),
+    )
+
+
+def _why(pilot: PilotRow, now: float) -> str:
+    silent_s = pilot.silent_s(now)
+    mute = pilot.stage in _MUTE and silent_s is not None
+    silence = f"silent for {format_seconds(round(silent_s or 0.0))}" if mute else ""
+    parts = (_MEANS.get(pilot.stage, ""), silence, first_line(pilot.reason))
+    return "; ".join(filter(None, parts))
+
+
+def _backend_lines(backend: BackendRow, pilots: Pilots, width: int) -> list[Line]:
+    """Return what a backend waits for, with the last words of a pilot that did not start."""
+    if not backend.reason:
+        return []
+    there = any(pilot.backend == backend.name for pilot in pilots.pilots)
+    tone = Tone.PLAIN if there and not backend.failures else Tone.WARN
+    name = f"{backend.name}: "
+    texts = wrap(f"{name}{first_line(backend.reason)}", width, subsequent_indent=" " * len(name))
+    lines = [line(text, tone) for text in texts]
+    lines += [
+        line(f"{' ' * len(name)}│ {text}", Tone.DIM).cut(width)
+        for text in backend.log.splitlines()[-LOG_LINES:]
+    ]
+    return lines
+
+
+FIRST_BYTES = 1 << 16  # of its news, in which a pilot says hello
+LAST_BYTES = 1 << 17  # in which its newest beat with GPUs lies
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a pilot has told of its GPUs."""
+
+    gpus: tuple[GpuSnapshot, ...] = ()
+    used: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # attempt → UUID → bytes
+
+
+def pilot_gauges(home: Home, pilots: Pilots, claims: Sequence[Claim]) -> list[Gauge]:
+    """Return the GPUs of all pilots that have some, each with the jobs of ours on it.
+
+    Args:
+        home: whose.
+        pilots: as they are now.
+        claims: our attempts that have not ended.
+    """
+    tokens = {pilot.token: pilot.node or pilot.backend for pilot in pilots.pilots if pilot.gpus}
+    if not tokens:
+        return []
+    gauges = []
+    for record in PilotRecords(home).read():
+        if record.token not in tokens:
+            continue
+        ours = [claim for claim in claims if claim.pilot == record.token]
+        seen = seen_gpus(record.pilot_folder)
+        gauges += [_gauge(gpu, tokens[record.token], ours, seen, home) for gpu in seen.gpus]
+    return gauges
+
+
+def seen_gpus(folder: PilotFolder) -> Seen:
+    """Return what a pilot has told last; nothing where its file cannot be read now."""
+    gpus: tuple[GpuSnapshot, ...] = ()
+    used: Mapping[str, Mapping[str, int]] = {}
+    for news in _news(folder.news):
+        match news:
+            case Hello(gpus=had):
+                gpus = gpus or had
+            case Beat(gpus=now, used=took) if now:
+                gpus, used = now, took
+    return Seen(gpus=gpus, used=used)
+
+
+def _news(path: Path) -> Iterator[News]:
+    """Give a pilot's first and last news."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        size = os.fstat(descriptor).st_size
+        begin = os.pread(descriptor, FIRST_BYTES, 0)
+        rest = max(len(begin), size - LAST_BYTES)
+        end = os.pread(descriptor, LAST_BYTES, rest) if size > len(begin) else b""
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)
+    for told in (begin + end).split(b"\n"):  # where the two meet a line may be cut: it is no news
+        news = read_news(told) if told else None
+        if news is not None:
+            yield news
+
+
+def _gauge(gpu: GpuSnapshot, node: str, claims: Sequence[Claim], seen: Seen, home: Home) -> Gauge:
+    guests = []
+    for claim in claims:
+        if gpu.uuid not in claim.gpus:
+            continue
+        report = read_report(home.attempt(claim.job, claim.number))
+        by_driver = seen.used.get(name_of(claim.job, claim.number), {}).get(gpu.uuid)
+        guests.append(
+            Guest(
+                job=claim.job,
+                name=claim.spec.name,
+                promised=claim.reservation,
+                exclusive=claim.exclusive,
+                reported=by_driver or (None if report is None else report.used),
+                peak=None if report is None else report.most,
+            )
+        )
+    return Gauge(gpu=gpu, node=node, guests=tuple(guests))
