@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ def insert(
     """Put jobs that need nothing into the queue in one transaction; return their numbers."""
     here = this_context(os.environ)
     if python_path is not None:
-        here = replace(here, environment={**here.environment, "PYTHONPATH": str(python_path)})
+        here = here._replace(environment={**here.environment, "PYTHONPATH": str(python_path)})
     with store.writing():
         jobs = (NewJob(spec=spec, state=state) for spec in specs)
         return store.put_new(store.run(Path("/"), RUN), here, jobs, time.time())

@@ -5,9 +5,8 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.job import PROGRAM, Spec
 from launcher.system.environment import owners_environment
@@ -17,8 +16,7 @@ from launcher.system.stored_fields import Unreadable
 KINDS = "launcher.kinds"  # what a worker imports of ours, and with it pydantic
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class Context(NamedTuple):
     """The folder, environment and affinity in which a job's program runs."""
 
     folder: str
@@ -29,7 +27,7 @@ class Context:
 
     def record(self) -> dict[str, Json]:
         """Return the context as JSON."""
-        return asdict(self)
+        return self._asdict()
 
     @property
     def digest(self) -> str:
@@ -107,11 +105,10 @@ def placed_context(spec: Spec, context: Context) -> Context:
     folder, variables = own_folder(spec, context.folder), own_variables(spec)
     if folder == context.folder and not variables:
         return context
-    return replace(context, folder=folder, environment={**context.environment, **variables})
+    return context._replace(folder=folder, environment={**context.environment, **variables})
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerEnvironment:
+class WorkerEnvironment(NamedTuple):
     """What the worker of a job is forked from; jobs of one environment share a fork server."""
 
     interpreter: str = ""  # empty: any will do, as for a program

@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from launcher.errors import UsageError
 from launcher.ids import Words, model_folder_name
@@ -113,8 +113,7 @@ class Draft:
         return model_folder(self.run_folder / MADE, self.name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Input:
+class Input(NamedTuple):
     """A path that a job reads; it must exist, or an earlier job of the plan must make it."""
 
     path: Path

@@ -15,9 +15,8 @@ import re
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 MOST_PROBLEMS = 20  # like a compiler: more than a screen helps nobody
 LISTED_WHOLE = 9  # known words; of more, a message lists the nearest
@@ -35,8 +34,7 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(NamedTuple):
     """A stretch of one line in a user's file; line and column count from 1."""
 
     file: str
@@ -46,8 +44,7 @@ class Place:
     length: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing that is wrong, where it is, and what to do about it."""
 
     code: str

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from launcher.errors import IdError
 from launcher.system.files import Json
@@ -70,8 +70,7 @@ class DataId:
         return iter(self.parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Poison:
+class Poison(NamedTuple):
     """Which percentage of the training labels is flipped (0 < percent <= 100), and how."""
 
     percent: str

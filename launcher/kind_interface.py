@@ -12,7 +12,6 @@ determines their results. Kinds that say nothing of this are planned as ever.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -223,8 +222,7 @@ class SharedWork(NamedTuple):
     passes: int = 1  # how often the job goes over it; the first of two jobs' passes are alike
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedPart:
+class SharedPart(NamedTuple):
     """A part that two jobs or more repeat."""
 
     part: Hashable
@@ -233,16 +231,14 @@ class SharedPart:
     makers: Sequence[Draft]  # of its model, as `Kind.refusals` gets them
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Volume:
+class Volume(NamedTuple):
     """The size of a part."""
 
     items: int | None = None  # that no earlier part goes over, such as images; None: not known yet
     pass_bytes: int | None = None  # that the result of one pass takes on disk; None: not known
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedJob:
+class SharedJob(NamedTuple):
     """A job that does some parts once."""
 
     name: str  # behind its kind; the plan adds a number where another one has the name
@@ -285,8 +281,7 @@ class SharesWork(Protocol):
         """Return the job that does these parts, all of one key."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class Kept(NamedTuple):
     """What a kind keeps of shared work."""
 
     folder: str

@@ -5,10 +5,9 @@ A laboratory installs its kinds under the entry-point group `launcher.kinds`.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, StringConstraints, field_validator
 
@@ -107,8 +106,7 @@ class Command:
 COMMAND = Command()
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
+class Installed(NamedTuple):
     """The kinds that installed packages offer."""
 
     kinds: dict[str, Kind]  # by name

@@ -1,9 +1,9 @@
 """The states of a job, the legal transitions, the codes of reasons, and how an attempt can end."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, assert_never
+from typing import Literal, NamedTuple, assert_never
 
 from launcher.system.files import Json
 
@@ -12,8 +12,7 @@ Where = Literal["gpu", "ram"]
 ABSURD = 1 << 50  # bytes; where a driver does not know, torch prints 17179869184.00 GiB
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shortage:
+class Shortage(NamedTuple):
     """What a program reported when it had too little memory; bytes, None: not reported."""
 
     where: Where  # a GPU's memory, or the machine's
@@ -26,7 +25,7 @@ class Shortage:
 
     def record(self) -> dict[str, Json]:
         """Return the facts as JSON, without the words."""
-        facts: dict[str, Json] = asdict(self)
+        facts: dict[str, Json] = self._asdict()
         del facts["message"]
         return facts
 

@@ -61,7 +61,7 @@ def _renamed(gauge: Gauge, others: Collection[int]) -> Gauge:
         replace(one, user="ben" if one.pid in others else "ada", command="python")
         for one in gauge.gpu.processes
     )
-    return replace(gauge, gpu=replace(gauge.gpu, processes=processes))
+    return gauge._replace(gpu=replace(gauge.gpu, processes=processes))
 
 
 def picture(app: Top, file: Path) -> None:

@@ -15,7 +15,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
@@ -366,7 +366,7 @@ class Attempts:
                 owner = order.context.environment
                 own_path = with_site(owner, os.environ.get(SITE, "")).get("PYTHONPATH", "")
                 path = unpacked(own_path, self._home)
-                environment = replace(environment, python_path=path)
+                environment = environment._replace(python_path=path)
         except (OSError, ValueError, RecursionError, zipfile.BadZipFile) as error:
             if now < waiting.since + ORDER_PATIENCE_S:
                 waiting.again_at = now + waiting.pause_s

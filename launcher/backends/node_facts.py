@@ -8,8 +8,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher import __version__
 from launcher.backends.messages import Hello
@@ -155,8 +156,7 @@ _UNTIL = ("SLURM_JOB_END_TIME",)  # seconds since 1970
 _LIMITED = (_JOB,)  # who has it is ended some time
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What a pilot found out before it serves."""
 
     hello: Hello

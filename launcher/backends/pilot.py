@@ -1,7 +1,6 @@
 """One pilot, as the scheduler knows it: its record, its link, and what its engine says."""
 
 import math
-from dataclasses import replace
 
 from launcher import __version__
 from launcher.backends.link import PilotLink
@@ -259,7 +258,7 @@ class Pilot:
             self.link.ends_at = observation.ends_at
         starts_at = observation.starts_at
         if starts_at is not None and not math.isfinite(starts_at):
-            observation = replace(observation, starts_at=None)
+            observation = observation._replace(starts_at=None)
         self.observation, self._asked_at = observation, now
         self.link.end = self.end
 

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.system.files import read_bytes, write_json
 from launcher.system.paths import Attempt
@@ -11,8 +12,7 @@ from launcher.workers.lease import BURIED
 TOKEN = "LAUNCHER_PILOT"  # in the environment of a pilot, its fork servers and supervisors: which pilot's they are
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class Shape(NamedTuple):
     """What a pilot asks an engine for."""
 
     cpus: int
@@ -46,8 +46,7 @@ class PilotSpec:
         return Shape(cpus=self.cpus, gpus=self.gpus, memory=self.memory, time_s=self.time_s)
 
 
-@dataclass(frozen=True, slots=True)
-class PilotFolder:
+class PilotFolder(NamedTuple):
     """The folder of one pilot, on a file system that the submit host and the node share.
 
     spec.json    scheduler   what it is to be; written before submission

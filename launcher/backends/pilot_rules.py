@@ -7,8 +7,8 @@ How fast pilots of a backend may follow each other, from what became of the last
 
 import math
 from collections import deque
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from launcher.backends.protocol import Stage
 
@@ -29,8 +29,7 @@ MOST_ELEMENTS = 1000  # of an array: Slurm's MaxArraySize is 1,001 where nobody 
 LONGEST_POLL_S = 60.0  # while an engine does not answer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
+class Demand(NamedTuple):
     """Work that waits for pilots of a backend."""
 
     jobs: int  # that would start if there were more pilots
@@ -65,8 +64,7 @@ OVER = frozenset({Life.EXPIRED, Life.MISSING, Life.ENDED})  # what ran there is 
 UNSPOKEN = frozenset({Life.SUBMITTED, Life.WAITING, Life.STARTING})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signs:
+class Signs(NamedTuple):
     """What is known of one pilot."""
 
     stage: Stage | None  # as the engine said last; None: it has not been asked
@@ -117,8 +115,7 @@ def life_of(signs: Signs) -> Life:
     return Life.STARTING if signs.stage is Stage.RUNNING else Life.SUBMITTED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class Counts(NamedTuple):
     """How many pilots a backend has, and how many it was sent lately."""
 
     held: int = 0  # that are there, or may be

@@ -8,8 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
@@ -35,8 +34,7 @@ class OnNode(Protocol):
         """The node it is on, '' where that is not known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PastPilot:
+class PastPilot(NamedTuple):
     """Where a pilot is or was."""
 
     token: str
@@ -79,7 +77,9 @@ class NodesFile:
         if not fresh:
             return
         lines = (
-            json.dumps(asdict(PastPilot(token=pilot.token, backend=pilot.backend, node=pilot.node)))
+            json.dumps(
+                PastPilot(token=pilot.token, backend=pilot.backend, node=pilot.node)._asdict()
+            )
             for pilot in fresh
         )
         try:
@@ -101,8 +101,7 @@ FRESH_S = 5.0  # and so often while there are pilots, as they were heard since
 Row = TypeVar("Row", "PilotRow", "BackendRow")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PilotRow:
+class PilotRow(NamedTuple):
     """One pilot."""
 
     backend: str
@@ -128,8 +127,7 @@ class PilotRow:
         return None if self.heard_at is None else max(0.0, now - self.heard_at)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackendRow:
+class BackendRow(NamedTuple):
     """One backend that pilots are, or were, submitted to."""
 
     name: str
@@ -140,8 +138,7 @@ class BackendRow:
     log: str = ""  # the last lines of what the last of them printed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PilotsReport:
+class PilotsReport(NamedTuple):
     """All of them, at a time."""
 
     at: float = 0.0  # seconds since 1970; 0: never
@@ -176,7 +173,7 @@ def _row(kind: type[Row], entry: Json) -> Row | None:
         row = known_of(kind, entry, "a row")
     except (Unreadable, TypeError):
         return None
-    numbers = (value for value in asdict(row).values() if isinstance(value, float))
+    numbers = (value for value in row if isinstance(value, float))
     return row if all(map(math.isfinite, numbers)) else None
 
 
@@ -210,15 +207,15 @@ class PilotsFile:
             wall: seconds since 1970.
         """
         self._nodes.add(pilots)
-        lasting = (*backends, *(replace(row, heard_at=None) for row in pilots))
+        lasting = (*backends, *(row._replace(heard_at=None) for row in pilots))
         if lasting == (self._written or ()) and (not pilots or now < self._at + FRESH_S):
             return
         self._written, self._at = lasting, now
         record: dict[str, Json] = {
             "schema": SCHEMA,
             "at": time.time() if wall is None else wall,
-            "backends": [asdict(row) for row in backends],
-            "pilots": [asdict(row) for row in pilots],
+            "backends": [row._asdict() for row in backends],
+            "pilots": [row._asdict() for row in pilots],
         }
         try:
             write_json(self._path, record, mode=0o600, durable=False)

@@ -6,11 +6,10 @@ engine is a module of this room and a line of `_MODULES`.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.backends.settings import BackendSettings
@@ -50,8 +49,7 @@ class Cause(StrEnum):
     UNKNOWN = "unknown"  # the engine has forgotten it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
+class Observation(NamedTuple):
     """What an engine says of one pilot."""
 
     stage: Stage
@@ -64,8 +62,7 @@ class Observation:
     emptied: bool = False  # it has ended, and the engine has made sure that nothing of it lives
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class Estimate(NamedTuple):
     """What an engine says of a pilot that was not submitted: for the dry run."""
 
     possible: bool

@@ -10,8 +10,8 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec, Shape
 from launcher.backends.protocol import (
@@ -56,8 +56,7 @@ _PARTITION = re.compile(r"invalid partition", re.IGNORECASE)
 _START = re.compile(r"\bto start at (?P<at>[0-9]{9,11})\b")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class Batch(NamedTuple):
     """Pilots that are submitted with one call: one alone, or the elements of an array."""
 
     name: str  # of Slurm's job
@@ -344,15 +343,14 @@ class Slurm:
         except ValueError as error:
             raise EngineError(f"sinfo printed what is not understood: {error}") from error
         result = {
-            token: replace(
-                observation,
+            token: observation._replace(
                 node=known[token],
                 node_answers=asked.get(token, "") not in silent,
             )
             for token, observation in seen.items()
         }
         return {
-            token: replace(item, emptied=token in asked and self._is_emptied(item))
+            token: item._replace(emptied=token in asked and self._is_emptied(item))
             for token, item in result.items()
         }
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.backends.protocol import EngineError
 from launcher.system.text import harmless
@@ -20,8 +20,7 @@ _CHANGES = {"sbatch", "scancel"}  # they go on when this process ends; the other
 PATIENCE_S = 60.0  # while its controller restarts, Slurm's own programs try for half a minute
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """How one of Slurm's programs ended."""
 
     code: int

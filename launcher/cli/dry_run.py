@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -109,7 +108,7 @@ def list_plans(
                 shown += plan_commands(compared_jobs)
                 _warn(plan, reasons)
                 continue
-            state = replace(machine_state, account=_account(store, plan))
+            state = machine_state._replace(account=_account(store, plan))
             elsewhere = preview_backends(compared_jobs, backends, ask)
             preview = preview_plan(compared_jobs, history, state, backends, elsewhere)
             reasons = _refusals(store, comparison, preview.wave.hopeless, pass_env)
@@ -174,7 +173,7 @@ def _refusals(
 def _account(store: Store | None, plan: Plan) -> RunAccount:
     """Return the account of a plan's run, with the share that it would have."""
     account = RunAccount() if store is None else store.read.account(Path.cwd(), plan.name)
-    return account if plan.share is None else replace(account, share=plan.share)
+    return account if plan.share is None else account._replace(share=plan.share)
 
 
 def _document(records: Sequence[Json]) -> Json:

@@ -4,10 +4,9 @@ Those that no test made, such as those of folders, are tables whose columns are 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import isfinite
 from textwrap import wrap
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.draft import condition_of_test, data_of_test
 from launcher.screens.format import columns, harmless, tabbed
@@ -22,8 +21,7 @@ _SPREAD = "_sd"  # ends the name of a standard deviation, which goes to the righ
 Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlainTable:
+class PlainTable(NamedTuple):
     """Rows with the same columns."""
 
     header: tuple[str, ...]

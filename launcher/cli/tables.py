@@ -5,7 +5,7 @@ A table is written for people, for texts, or for other programs.
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
 from typing import Any, TypeVar
@@ -334,8 +334,7 @@ def write_chosen(results: RunResults, choice: Choice, run: str, form: Format) ->
 
 
 def _with_columns(results: RunResults, names: Sequence[str]) -> RunResults:
-    return replace(
-        results,
+    return results._replace(
         rows=[{name: row.get(name) for name in names} for row in results.rows],
         columns=tuple(name for name in names if name in results.columns),
     )

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
 from importlib import import_module
 from importlib.util import find_spec
@@ -93,7 +93,7 @@ def submit_plan(
     if made.missing:
         raise TaskFileError(made.missing)
     root = made.run_folder.parent.parent
-    context = replace(context_to_store((*made.pass_env, *pass_env)), folder=str(root))
+    context = context_to_store((*made.pass_env, *pass_env))._replace(folder=str(root))
     with open_queue(make=True) as (home, store):
         comparison = compare(store, made, root, force=force, accept_code=accept_code)
         check_plans(home, store, [comparison], backends, root)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, isfinite, log
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from launcher.system.files import Json
 
@@ -182,8 +182,7 @@ LAG_S = 5.0  # more than the age of any measurement that a decision rests on
 NOTABLE = 256 << 20  # bytes: that so much more or less of a GPU is in use is told at once
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reservation:
+class Reservation(NamedTuple):
     """What we reserved for a job of one resource; a job has at most one of each."""
 
     device: str  # the resource: a GPU's UUID for its memory, and see `resources`
@@ -192,8 +191,7 @@ class Reservation:
     job: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
+class Published(NamedTuple):
     """What we last published of a reservation, and what was measured lately."""
 
     amount: int
@@ -207,8 +205,7 @@ class Published:
         return min(used for _, used in self.uses[first:])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
+class Counted(NamedTuple):
     """What a file tells of reservations."""
 
     entries: Mapping[tuple[int, str], Published]  # by job and resource

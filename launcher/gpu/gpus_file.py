@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.gpu.snapshot import GpuSnapshot, gpu_record, read_gpu
 from launcher.system.files import Json, read_json, write_json
@@ -14,8 +14,7 @@ SHOW_EVERY_S = 2.0  # screens may show the GPUs so late
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Look(NamedTuple):
     """Every GPU of a machine at one moment."""
 
     at: float  # seconds since 1970

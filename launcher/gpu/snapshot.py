@@ -5,7 +5,7 @@ Who asks the driver is `launcher.gpu.nvml`.
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.system.files import Json
 
@@ -170,8 +170,7 @@ def shares_cores(name: str, mask: int) -> bool:
         return True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForeignReservation:
+class ForeignReservation(NamedTuple):
     """What another home's scheduler has reserved of one resource; of a GPU's memory, what is not in use yet."""
 
     user: str

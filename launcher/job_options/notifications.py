@@ -1,9 +1,8 @@
 """What the owner of a queue is told of: the events, and what a run says of them with the word `notify`."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.errors import UsageError, known_words, nearest
 from launcher.system.files import Json
@@ -30,8 +29,7 @@ EXPECTED = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunNotify:
+class RunNotify(NamedTuple):
     """What a run says of its messages; None: as `[notify]` of config.toml has it."""
 
     events: tuple[Event, ...] | None = None

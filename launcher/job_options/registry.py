@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import import_module
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from launcher import job_options as room
 from launcher.errors import UsageError
@@ -62,8 +62,7 @@ class Asking(Protocol):
         """Its place in the order."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobOption:
+class JobOption(NamedTuple):
     """One option of a job."""
 
     name: str  # in a task file; `launcher add` writes it with hyphens

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from launcher.errors import UsageError
 from launcher.job import CPU, Terms, is_device
@@ -50,8 +50,7 @@ class ValueType(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(NamedTuple):
     """A whole number within limits; `most` None: there is no upper limit."""
 
     least: int
@@ -81,8 +80,7 @@ class Whole:
 PRIORITY = Whole(-(2**31) + 1, 2**31 - 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Real:
+class Real(NamedTuple):
     """A number within limits."""
 
     least: float
@@ -109,8 +107,7 @@ class Real:
 SHARE = Real(0.001, 1000.0)  # of a run; another one has 1
 
 
-@dataclass(frozen=True, slots=True)
-class Truth:
+class Truth(NamedTuple):
     """True or false; on a command line the option alone means true."""
 
     metavar: str = ""
@@ -126,8 +123,7 @@ class Truth:
         raise UsageError(f"expected {self.expected}, got {text!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
+class Size(NamedTuple):
     """An amount of memory in bytes; with `auto` the word auto, too, which is read as `AUTO`."""
 
     auto: bool = False
@@ -171,8 +167,7 @@ class Span:
         return span_s
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """One of a few words."""
 
     words: tuple[str, ...]
@@ -191,8 +186,7 @@ class Choice:
         return text
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(NamedTuple):
     """Where a job may work: auto, cpu, cuda, or one GPU."""
 
     metavar: str = "DEVICE"
@@ -206,8 +200,7 @@ class Device:
         return text
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(NamedTuple):
     """A signal that a program can handle, with SIG before its name or without."""
 
     metavar: str = "SIGNAL"
@@ -222,8 +215,7 @@ class Signal:
         return name
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """A name, such as that of a group."""
 
     metavar: str = "NAME"
@@ -235,8 +227,7 @@ class Word:
         return text
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
+class Folder(NamedTuple):
     """A folder, which need not be there; a relative one is in the folder in which the job runs."""
 
     metavar: str = "FOLDER"
@@ -250,8 +241,7 @@ class Folder:
         return text
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(NamedTuple):
     """Names with commas between, each once; in a task file also a list of them."""
 
     metavar: str = "NAMES"
@@ -270,8 +260,7 @@ class TimeOver(UsageError):
     """The time that is given lies in the past."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(NamedTuple):
     """A time to come, in local time."""
 
     metavar: str = "TIME"

@@ -1,7 +1,8 @@
 """From what happened to messages: pure functions of rows of the queue and of looks at the GPUs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from launcher.job_options.notifications import AS_CONFIGURED, Event
 from launcher.notify.messages import Message, of_machine, of_run
@@ -17,8 +18,7 @@ STALE_S = 86_400.0  # what happened longer ago is no news
 Counts = Callable[[int, float], Mapping[State, int]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Addressed:
+class Addressed(NamedTuple):
     """A message, and who gets it."""
 
     message: Message

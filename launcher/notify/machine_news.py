@@ -6,7 +6,8 @@ They are seen as the scheduler last saw them, or by a look of our own where it d
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from launcher.errors import counted
 from launcher.gpu.gpus_file import Look, seen_gpus
@@ -81,8 +82,7 @@ def pilot_faults_noted(
 MOST_REASONS = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class Sight(NamedTuple):
     """What a look saw."""
 
     at: float  # seconds since 1970

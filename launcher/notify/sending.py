@@ -9,9 +9,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from launcher.errors import UsageError
 from launcher.notify.settings import Target, address_of
@@ -27,8 +26,7 @@ MOST_ANSWER = 300  # characters
 LOOK_S = 0.05
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """How a sending ended."""
 
     sent: bool

@@ -20,10 +20,9 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from datetime import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from launcher.errors import UsageError
@@ -39,8 +38,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(NamedTuple):
     """Where messages go: a service that apprise knows, or a command. One of the four is set."""
 
     name: str
@@ -52,8 +50,7 @@ class Target:
     timeout_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quiet:
+class Quiet(NamedTuple):
     """Hours of the local day without messages; they may go over midnight."""
 
     begins: time
@@ -66,8 +63,7 @@ class Quiet:
         return at >= self.begins or at < self.ends
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotifySettings:
+class NotifySettings(NamedTuple):
     """All that the table says."""
 
     events: tuple[Event, ...] = tuple(Event)
@@ -138,7 +134,7 @@ def read_notify(table: object, faults: list[Fault]) -> NotifySettings:
         _read_key((TABLE, key), key, value, what, _KEYS, values, faults)
     if not targets and not any(isinstance(value, dict) for value in table.values()):
         faults.append(((TABLE,), f"{TABLE}: there is no target; add one, such as [{TABLE}.mail]"))
-    return replace(NotifySettings(**values), targets=tuple(targets))
+    return NotifySettings(**values)._replace(targets=tuple(targets))
 
 
 def _target(name: str, entry: Mapping[str, Any], faults: list[Fault]) -> Target | None:

@@ -6,7 +6,7 @@ no message of it is lost. One that was sent just before a death is sent again.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.job_options.notifications import (
     AS_CONFIGURED,
@@ -22,8 +22,7 @@ SCHEMA = 1
 MOST_GIVEN_UP = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
+class Note(NamedTuple):
     """A thing that happened and is worth telling."""
 
     events: tuple[Event, ...]
@@ -33,8 +32,7 @@ class Note:
     name: str = ""  # of the job
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle:
+class Bundle(NamedTuple):
     """Notes that make one message."""
 
     notes: tuple[Note, ...] = ()
@@ -86,8 +84,7 @@ class Delivery:
     answer: str = ""  # of the last try
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GivenUp:
+class GivenUp(NamedTuple):
     """A message that was not sent."""
 
     at: float

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.job import CPU, is_exact, numbers_of
 from launcher.kind_interface import Kind
@@ -28,8 +28,7 @@ class Source(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
+class Past(NamedTuple):
     """A job that was done."""
 
     kind: str
@@ -41,8 +40,7 @@ class Past:
     disk: int | None  # bytes of what it wrote; None: it names a folder, whose size is unknown
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class Estimate(NamedTuple):
     """What is expected of one job; None: unknown."""
 
     seconds: float | None = None

@@ -9,7 +9,6 @@ follow, the plan is sorted once more (`steps`).
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 from launcher.draft import tested
@@ -90,7 +89,7 @@ def _making_steps(planned: PlannedModel, model: str) -> Iterator[Step]:
     if poisoner is not None and choice is not None:
         name = f"{poisoner.name}/{model}"
         job_request = request.poison_job_request or request.job_request
-        yield replace(step, kind=poisoner, name=name, settings=choice, request=job_request)
+        yield step._replace(kind=poisoner, name=name, settings=choice, request=job_request)
     yield step
 
 

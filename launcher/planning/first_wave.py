@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.backends.settings import HERE, Backends, impossible_there, runs_here, runs_only_here
 from launcher.context import WorkerEnvironment
@@ -46,8 +47,7 @@ from launcher.system.paths import Home
 _LAST = 1 << 62  # behind every job that is queued already
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineState:
+class MachineState(NamedTuple):
     """The machine and its queue at one instant."""
 
     now: float
@@ -262,7 +262,7 @@ def read_machine_state(home: Home, store: Store | None, results: Path, now: floa
         gpus=seen,
         absent=absent,
         limits=store.scheduling.limits() if store else {},
-        rules=replace(rules, idle_s=0.0),  # without watching, past users of the GPUs are unknown
+        rules=rules._replace(idle_s=0.0),  # without watching, past users of the GPUs are unknown
         foreign=ReservationBoard(reservations_folder(os.environ), home.folder).others(),
     )
     return MachineState(

@@ -12,6 +12,7 @@ source: data/faces                   a path; so is a word that no entry has as i
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
+from typing import NamedTuple
 
 from launcher.draft import MADE
 from launcher.errors import Problem, Severity, nearest
@@ -25,8 +26,7 @@ from launcher.taskfile.values import At
 MOST_LISTED = 8  # names in a message
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """One folder or model that a setting may mean."""
 
     value: str  # that the job's setting then has: a path, or a model's ID
@@ -160,8 +160,7 @@ def _listed(names: Iterable[str]) -> str:
 OWN = "its matrix"  # what errors call the entry's own sweeps
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
+class _Side(NamedTuple):
     """What one setting of an entry may mean."""
 
     setting: str

@@ -191,7 +191,7 @@ def read_form(row: JobRow, text: str, now: float, sets: Sequence[str] = ()) -> J
         problems.append(Problem(code=RESOURCES, message=fault, place=root.place))
     # a form has every setting, and of many of them it is no mistake that they have no effect
     errors = [
-        replace(problem, severity=Severity.ERROR)
+        problem._replace(severity=Severity.ERROR)
         for problem in problems
         if problem.severity is Severity.ERROR or _is_set_in_vain(problem)
     ]

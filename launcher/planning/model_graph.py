@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 from launcher.errors import MOST_PROBLEMS, Place, Problem, Severity, UnknownName, nearest
 from launcher.ids import DataId, ModelId, Poison, Stage, canonical, normalise
@@ -56,8 +57,7 @@ class ModelRequest:
         return tuple(pair for pair in self.variant.name if pair[0] in own)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedModel:
+class PlannedModel(NamedTuple):
     """A model that the plan makes, and the one it starts from."""
 
     request: ModelRequest
@@ -88,8 +88,7 @@ def same_value(first: str, second: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilePoison:
+class FilePoison(NamedTuple):
     """The one poison that a whole file has, as `poison_rate` of the original was.
 
     The models of such a file are named without it, too, as the original named them.
@@ -268,8 +267,7 @@ def _line(first: PlannedModel, second: PlannedModel) -> str:
     return f"{file}line {place.line}"
 
 
-@dataclass(frozen=True, slots=True)
-class NamedModel:
+class NamedModel(NamedTuple):
     """A model under the name that an entry gives it, and under that by which it is made."""
 
     name: ModelId

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import ceil
+from typing import NamedTuple
 
 from launcher.backends.protocol import Estimate
 from launcher.backends.settings import HERE, Backends, BackendSettings, never_fits, slots
@@ -13,8 +14,7 @@ from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.system.files import Json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """What an engine says of a pilot that is not submitted."""
 
     estimate: Estimate | None = None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.draft import Draft, Input
 from launcher.errors import Problem, Severity
@@ -96,8 +97,7 @@ def _list(texts: Iterable[str]) -> str:
     return f"[{','.join(map(encode_basestring_ascii, texts))}]"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedJob:
+class PlannedJob(NamedTuple):
     """One job, complete but for its place in the queue."""
 
     name: str  # unique within its run
@@ -139,8 +139,7 @@ class PlannedJob:
         return self.identity.hash
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Savings:
+class Savings(NamedTuple):
     """What jobs that do shared work save others."""
 
     kind: str  # of these jobs
@@ -164,8 +163,7 @@ class Savings:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedShare:
+class PlannedShare(NamedTuple):
     """A job that does once what others repeat, which start after its end."""
 
     job: PlannedJob
@@ -201,7 +199,7 @@ class Plan:
     def missing(self) -> tuple[Problem, ...]:
         """What the jobs read and no job makes, as errors: with one of them nothing is queued."""
         return tuple(
-            replace(warning, severity=Severity.ERROR)
+            warning._replace(severity=Severity.ERROR)
             for warning in self.warnings
             if warning.code == MISSING
         )
@@ -214,10 +212,10 @@ class Plan:
             if job.terms not in changed:
                 changed[job.terms] = change(job.terms)
             terms = changed[job.terms]
-            return job if terms == job.terms else replace(job, terms=terms)
+            return job if terms == job.terms else job._replace(terms=terms)
 
         def shares(names: Collection[str]) -> tuple[PlannedShare, ...]:
-            return tuple(replace(share, job=job_with(share.job)) for share in self.shares(names))
+            return tuple(share._replace(job=job_with(share.job)) for share in self.shares(names))
 
         return replace(self, jobs=tuple(map(job_with, self.jobs)), shares=shares)
 
@@ -227,8 +225,7 @@ _LEARNING = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobFiles:
+class JobFiles(NamedTuple):
     """What a kind says of one job."""
 
     inputs: tuple[Input, ...]
@@ -236,8 +233,7 @@ class JobFiles:
     argv: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variant:
+class Variant(NamedTuple):
     """What the jobs of one entry have in common, where they have the same settings."""
 
     settings: Settled

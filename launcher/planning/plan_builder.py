@@ -103,7 +103,7 @@ def _alone(
             what = f"what {need} makes (phases leaves it out)"
             dependencies.lack(job.name, absent, what)
     needs, after_any = ([name for name in of if name in kept] for of in (job.needs, job.after_any))
-    return replace(job, needs=tuple(needs), after_any=tuple(after_any))
+    return job._replace(needs=tuple(needs), after_any=tuple(after_any))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -317,7 +317,7 @@ class _PlanBuilder:
             self.problems.append(problem)
         job = self._planned(step, files, draft.words, needs, step.name)
         ended = tuple(name for name in ended if name not in needs)
-        self.jobs[step.name] = replace(job, after_any=ended) if ended else job
+        self.jobs[step.name] = job._replace(after_any=ended) if ended else job
         self._shared.enter(step, draft, makers, self.dependencies.behind_programs[step.name])
 
     def _entered(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -368,7 +368,7 @@ class _PlanBuilder:
         for draw in self._draws.shared():
             files = files_of(draw.step, draw.whole)
             job = self.jobs[draw.step.name]
-            self.jobs[job.name] = replace(job, outputs=files.outputs, argv=files.argv)
+            self.jobs[job.name] = job._replace(outputs=files.outputs, argv=files.argv)
 
     def _draft(self, step: Step) -> Draft:
         return Draft(

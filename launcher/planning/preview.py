@@ -1,8 +1,8 @@
 """What is expected of a plan on this machine: what starts first, time, disk; why it would be refused."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
 from launcher.backends.settings import Backends
 from launcher.errors import counted
@@ -18,8 +18,7 @@ from launcher.system.files import Json
 NO_BACKENDS = Backends()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KindSum:
+class KindSum(NamedTuple):
     """What the jobs of a kind that have to run are expected to take together."""
 
     jobs: int
@@ -31,8 +30,7 @@ class KindSum:
     runs: int  # earlier jobs on which this rests
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preview:
+class Preview(NamedTuple):
     """What is expected of a plan."""
 
     machine_state: MachineState

@@ -7,9 +7,10 @@ queue has it.
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.errors import UsageError
 from launcher.ids import read_words
@@ -117,8 +118,7 @@ class Action(StrEnum):
     JOIN = "join"  # waits or runs already
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparedJob:
+class ComparedJob(NamedTuple):
     """A planned job compared with the job of its name in the queue."""
 
     job: PlannedJob
@@ -139,8 +139,7 @@ class ComparedJob:
         return (*self.job.after_any, *self.shared)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(NamedTuple):
     """A plan compared with the queue."""
 
     plan: Plan
@@ -195,9 +194,9 @@ def compare_with_queue(
             )
             if row.hash != job.hash:
                 by_files = _is_by_files(row.spec.sources)
-                compared = replace(compared, modules=modules, is_by_files=by_files)
+                compared = compared._replace(modules=modules, is_by_files=by_files)
         if job.name in other_code:
-            compared = replace(compared, other_code=True)
+            compared = compared._replace(other_code=True)
         compared_jobs[job.name] = compared
     jobs = tuple(compared_jobs.values())
     kept = {compared.job.name for compared in jobs if compared.action is Action.CACHED}

@@ -166,8 +166,7 @@ def added(savings: Iterable[Savings]) -> tuple[Savings, ...]:
     for each in savings:
         by_kind.setdefault(each.kind, []).append(each)
     return tuple(
-        replace(
-            several[0],
+        several[0]._replace(
             items=_sum(each.items for each in several),
             passes=sum(each.passes for each in several),
             saved=sum(each.saved for each in several),
@@ -223,8 +222,7 @@ def with_shared_jobs(comparison: Comparison, rows: Mapping[str, JobRow]) -> Comp
             shares.append((share, compared))
     if not shares:
         return comparison
-    return replace(
-        comparison,
+    return comparison._replace(
         jobs=tuple(_in_place(comparison.jobs, shares)),
         savings=added(share.savings for share, _ in shares),
     )
@@ -262,4 +260,4 @@ def _in_place(
         for name in awaited:
             if name in shared:
                 yield shared.pop(name)
-        yield replace(job, shared=awaited)
+        yield job._replace(shared=awaited)

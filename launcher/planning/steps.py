@@ -19,7 +19,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import translate
 from functools import cached_property
 from pathlib import Path
@@ -48,8 +48,7 @@ from launcher.taskfile.values import At
 SCORING = frozenset({Role.TEST, Role.BENCHMARK})  # they begin with a model, and make none
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(NamedTuple):
     """One job before its files are known."""
 
     kind: Kind
@@ -77,7 +76,7 @@ def with_values(kind: Kind, settled: Settled, values: Mapping[str, Json]) -> Set
         return settled
     whole = {**settled.values, **values}
     decisive = kind.settings.decisive(whole)
-    return replace(settled, values=whole, text=json.dumps(decisive, sort_keys=True))
+    return settled._replace(values=whole, text=json.dumps(decisive, sort_keys=True))
 
 
 def without_doubles(steps: Iterable[Step], problems: list[Problem]) -> Iterator[Step]:
@@ -147,8 +146,7 @@ _MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
 _GLOB = re.compile(r"[*?\[]")
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
+class Before(NamedTuple):
     """The steps behind which a step runs, each with the word that names it."""
 
     done: Mapping[str, Place]  # they must be done
@@ -317,8 +315,7 @@ def _plain(model: ModelId) -> ModelId:
 SETTING = "cwd"
 
 
-@dataclass(frozen=True, slots=True)
-class ProgramFolders:
+class ProgramFolders(NamedTuple):
     """Looks at the folders that entries of programs name."""
 
     root: Path  # relative ones start here

@@ -1,8 +1,8 @@
 """Write the jobs of a plan that have to run into the queue, all of them or none."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.context import Context
 from launcher.draft import tested
@@ -25,8 +25,7 @@ ACCEPTED = Reason(
 LONGEST_NAME = 240  # bytes of a log's file name; a folder entry holds 255
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submitted:
+class Submitted(NamedTuple):
     """A run in the queue."""
 
     jobs: tuple[int, ...]  # every job of the plan, in its order

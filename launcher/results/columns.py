@@ -5,8 +5,7 @@ Which metrics are better low a laboratory says, else their names.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.errors import UsageError, known_words, nearest
 from launcher.kind_interface import Kind, RanksMetrics
@@ -19,8 +18,7 @@ CONDITION, POOLED = "condition", "pooled"
 PLACE = (MODEL, DATA, MODIFIER, CONDITION, POOLED, "data_root")  # where a row belongs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResults:
+class RunResults(NamedTuple):
     """The results of a run."""
 
     rows: Sequence[Row]
@@ -121,7 +119,7 @@ def best(results: RunResults, metric: str, *, low: bool) -> RunResults:
     for group in groups.values():
         top = (min if low else max)(value for value, _ in group)
         rows += [row for value, row in group if value == top]
-    return replace(results, rows=rows)
+    return results._replace(rows=rows)
 
 
 def in_order(results: RunResults, columns: Sequence[str]) -> RunResults:
@@ -142,7 +140,7 @@ def in_order(results: RunResults, columns: Sequence[str]) -> RunResults:
             key=lambda row: _rank(value_of(row[name])), reverse=column.startswith(DESCENDING)
         )
         rows = [*having, *(row for row in rows if not _defined(row.get(name)))]
-    return replace(results, rows=rows)
+    return results._replace(rows=rows)
 
 
 def _defined(cell: Any) -> bool:

@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.context import WorkerEnvironment
 from launcher.scheduler.policy.model import Start
@@ -83,8 +84,7 @@ class Watch:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(NamedTuple):
     """What an attempt was given: its job, which names its lane, and where it runs."""
 
     job: ReadyJob

@@ -8,8 +8,8 @@ How much of what waits would start if a backend had more pilots; no clock, no fi
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from math import ceil
+from typing import NamedTuple
 
 from launcher.backends.fleet import Fleet
 from launcher.backends.link import PilotLink
@@ -124,8 +124,7 @@ class PilotPlaces:
         return self._gpus[link.token]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingLane:
+class WaitingLane(NamedTuple):
     """Jobs that ask for the same and wait for nothing but room."""
 
     lane: Lane
@@ -438,8 +437,8 @@ class Dispatch:
         except Unreadable:
             return plain
         if not claim.spec.entry:
-            return replace(plain, paths=(context.folder,))
-        return replace(plain, paths=(claim.spec.root,), interpreter=context.interpreter)
+            return plain._replace(paths=(context.folder,))
+        return plain._replace(paths=(claim.spec.root,), interpreter=context.interpreter)
 
 
 def _why_here(candidates: Sequence[Candidate], here: Here) -> dict[int, Reason | None]:

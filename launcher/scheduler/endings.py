@@ -8,7 +8,7 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -256,7 +256,7 @@ class Endings:
             return measured
         alone = self._queue.usage(claim.spec.signature).alone
         slowdown = slowdown_by_duration(outcome.at - claim.claimed, measured.shared_s, alone)
-        return replace(measured, slowdown=slowdown)
+        return measured._replace(slowdown=slowdown)
 
     def due(self, machine: Callable[[Claim], Machine]) -> list[Ended]:
         """Return what can be taken in now, with all that is needed for it.

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite
+from typing import NamedTuple
 
 from launcher.backends.link import PilotLink
 from launcher.backends.messages import Beat, Hello
@@ -205,8 +206,7 @@ _ONE_JOB = Reason(code=ReasonCode.NO_ROOM, text="each pilot runs one job")
 Learned = Callable[[str, str], Usage]  # of a signature, on a card
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A waiting job at its place in the order of all."""
 
     ready: ReadyJob
@@ -433,7 +433,7 @@ class KeptPlaces:
         return [
             each
             if self.may_keep(each.ready.id, token)
-            else replace(each, seen=replace(each.seen, kept_elsewhere=True))
+            else each._replace(seen=replace(each.seen, kept_elsewhere=True))
             for each in candidates
         ]
 

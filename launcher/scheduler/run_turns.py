@@ -23,6 +23,7 @@ from heapq import heapify, heappop, heapreplace
 from math import inf, isfinite
 from statistics import median
 from types import MappingProxyType
+from typing import NamedTuple
 
 from launcher.errors import counted
 from launcher.job import Resources
@@ -208,8 +209,7 @@ _ORDINALS = {1: "first", 2: "second", 3: "third"}
 _SUFFIXES = {1: "st", 2: "nd", 3: "rd"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRow:
+class RunRow(NamedTuple):
     """A run with open jobs, as `launcher share` lists it."""
 
     account: RunAccount

@@ -9,7 +9,8 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from launcher.gpu.snapshot import ForeignReservation
 from launcher.job import CPU
@@ -37,8 +38,7 @@ from launcher.workers.order import OrderWriter, is_untouched, order_text
 from launcher.workers.started_file import starter_of
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unrecorded:
+class Unrecorded(NamedTuple):
     """What lies in the way of a job's next attempt."""
 
     number: int  # the first attempt whose folder was never begun

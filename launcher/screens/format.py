@@ -3,8 +3,8 @@
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from launcher.context import own_folder, own_variables
 from launcher.errors import counted
@@ -42,8 +42,7 @@ ORDER = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobLine:
+class JobLine(NamedTuple):
     """One job as a line of a list."""
 
     id: int

@@ -3,7 +3,8 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from launcher.gpu.gpus_file import seen_gpus
 from launcher.gpu.monitor import DRIVER_BYTES, on_record, owner_of, parent_of, unused_by_others
@@ -36,8 +37,7 @@ _CURVE = "▁▂▃▄▅▆▇█"
 CURVE = 12  # characters
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guest:
+class Guest(NamedTuple):
     """A job of ours that was promised a place on a GPU."""
 
     job: int
@@ -49,8 +49,7 @@ class Guest:
     peak: int | None = None  # bytes that its worker says it took at most, likewise
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gauge:
+class Gauge(NamedTuple):
     """A GPU with our jobs on it."""
 
     gpu: GpuSnapshot

@@ -8,9 +8,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from os import sysconf
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.screens.text_table import Line, Span, Tone, width_of
 from launcher.store.rows import Claim
@@ -24,8 +25,7 @@ _IDLE, _IOWAIT = 3, 4  # fields of a line of /proc/stat. Source: proc_stat(5)
 _GUEST = 8  # from here on, what `user` and `nice` count already
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
+class Disk(NamedTuple):
     """A file system that the queue writes to."""
 
     use: str  # HOME or RUNS
@@ -33,8 +33,7 @@ class Disk:
     total: int  # bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class Host(NamedTuple):
     """Cores, main memory and disks of a machine; None: not known."""
 
     cores: int  # all that it has
@@ -57,7 +56,7 @@ class Host:
 
     def record(self) -> dict[str, Json]:
         """Return for JSON what a single look tells: no measures of work, which need two."""
-        disks: list[Json] = [asdict(disk) for disk in self.disks]
+        disks: list[Json] = [disk._asdict() for disk in self.disks]
         return {
             "cores": self.cores,
             "usable": self.usable,
@@ -69,8 +68,7 @@ class Host:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CpuTime:
+class CpuTime(NamedTuple):
     """What all cores together did since the machine was started, in ticks."""
 
     busy: int
@@ -255,8 +253,7 @@ _LEAST_TICKS = 25  # of each core, for which its work is told: a quarter of a se
 _USAGE = ("memory.current", "memory.usage_in_bytes")  # of a group, version 2 and 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class Measured(NamedTuple):
     """What is measured beside the screen: a disk may not answer, and processes may be many."""
 
     ours: float | None = None
@@ -359,11 +356,11 @@ class HostReader:
         times = times_of(pids)
         before, self._times = self._times, (began, times)
         ours = None if before is None else times.since(before[1], began - before[0])
-        self._measured = replace(self._measured, ours=ours, memory_ours=times.resident)
+        self._measured = self._measured._replace(ours=ours, memory_ours=times.resident)
         pause_s = max(LEAST_PAUSE_S, (time.thread_time() - spent) / SHARE)
         self._next = began + pause_s
         # the last, as it may not return
-        self._measured = replace(self._measured, disks=disks_of(runs, beside=self._home))
+        self._measured = self._measured._replace(disks=disks_of(runs, beside=self._home))
 
     def _text(self, name: str) -> str:
         return _text(self._root / name)

@@ -7,7 +7,7 @@ backend waits for.
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import wrap
 
@@ -105,8 +105,7 @@ def seen_pilots(home: Home) -> Pilots:
 
 
 def _backend(row: BackendRow) -> BackendRow:
-    return replace(
-        row,
+    return row._replace(
         name=harmless(row.name),
         kind=harmless(row.kind),
         reason=harmless(row.reason),
@@ -116,8 +115,7 @@ def _backend(row: BackendRow) -> BackendRow:
 
 def _pilot(row: PilotRow) -> PilotRow:
     """Return a pilot whose words are harmless and whose times are some: an engine may say anything."""
-    return replace(
-        row,
+    return row._replace(
         backend=harmless(row.backend),
         token=harmless(row.token),
         stage=harmless(row.stage),

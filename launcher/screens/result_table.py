@@ -5,7 +5,7 @@ A number comes with an interval, {"value": 0.9, "low": 0.88, "high": 0.92}, or a
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from launcher.errors import UsageError, known_words, nearest
 from launcher.system.files import Json
@@ -16,8 +16,7 @@ _FURTHER = ("low", "high", "sd", "n")  # that may stand beside a value
 _KEYS = frozenset({"value", *_FURTHER})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
+class Metric(NamedTuple):
     """A number, and the interval in which the true one lies, if that is known.
 
     A mean has the standard deviation of its values and their number, too.
@@ -67,8 +66,7 @@ class Measured:
     pooled: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pivot:
+class Pivot(NamedTuple):
     """One metric by name and data, both in the order in which the run has them."""
 
     metric: str

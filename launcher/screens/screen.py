@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import NamedTuple
 
 from launcher.screens.format import JobLine, first_line, harmless
 from launcher.screens.gpu_view import Gauge
@@ -30,8 +31,7 @@ class Memory:
         return self.asked is not None and max(self.now or 0, self.peak or 0) > self.asked
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Work(NamedTuple):
     """A job that runs."""
 
     line: JobLine
@@ -42,8 +42,7 @@ class Work:
     step: Step | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Happening:
+class Happening(NamedTuple):
     """The end of a job or of an attempt, and what was done about it."""
 
     at: float
@@ -56,8 +55,7 @@ class Happening:
     result: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scheduler:
+class Scheduler(NamedTuple):
     """Who starts the jobs."""
 
     pid: int | None

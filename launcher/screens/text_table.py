@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count, product
 from string import ascii_lowercase
+from typing import NamedTuple
 
 ELLIPSIS = "…"
 _MARKS = frozenset({"Mn", "Me"})  # what is drawn over the character before it
@@ -245,8 +246,7 @@ class Line:
 Cell = Span | Line  # of a table; a line where it is made of pieces
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class Column(NamedTuple):
     """A column of a table."""
 
     title: str = ""

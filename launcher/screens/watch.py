@@ -6,8 +6,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from textwrap import wrap
+from typing import NamedTuple
 
 import click
 from rich.console import Console, Group
@@ -33,8 +34,7 @@ _BEFORE_NAME = len("14:02:07 ✓ cancelled ")  # columns of a change's line
 CHECK_EVERY_S = 2.0  # how soon a scheduler that was killed is replaced
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(NamedTuple):
     """Something that happened to a job."""
 
     at: float

@@ -5,9 +5,9 @@ GPUs are those of a machine, `8x24GiB`, or of several, `4x(2x24GiB)+8x80GiB`.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from launcher.errors import UsageError
 from launcher.gpu.snapshot import GpuSnapshot
@@ -23,8 +23,7 @@ _PLUS = re.compile(r"\+(?![^(]*\))")  # outside of parentheses
 _LIKE = "expected GPUs such as 8x24GiB or 2x80GiB+6x24GiB, of several machines 4x(2x24GiB)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet:
+class Fleet(NamedTuple):
     """The GPUs of one machine or several, each by its place; a job has all of its GPUs on one machine."""
 
     totals: tuple[int, ...]  # bytes of memory, machine after machine
@@ -128,8 +127,7 @@ def _listed(totals: Sequence[int]) -> str:
     return "+".join(f"{number}x{format_bytes(total).replace(' ', '')}" for number, total in runs)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
+class Workload(NamedTuple):
     """The jobs of a replay, and how many had to be left out."""
 
     jobs: tuple[TraceJob, ...]

@@ -45,10 +45,11 @@ Two more:
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from math import lcm
+from typing import NamedTuple
 
 from launcher.simulate.trace import TraceJob
 
@@ -198,8 +199,7 @@ _SIZES = 128  # of memory that are told apart; between them a job counts as the 
 _Work = dict[tuple[int, int], float]  # seconds that jobs take alone, by GPUs and bytes of memory
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _World:
+class _World(NamedTuple):
     """Cards of which each could be the largest one."""
 
     cards: int

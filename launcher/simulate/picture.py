@@ -4,9 +4,9 @@ Equal calls give equal bytes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil, floor, log10
+from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
 from launcher.errors import counted
@@ -162,8 +162,7 @@ _UNITS = (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0), ("seconds",
 _ROUND = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A part of a picture with time from left to right and rows from top to bottom."""
 
     x: float
@@ -215,8 +214,7 @@ LEFT, RIGHT, TOP = 84.0, 20.0, 84.0
 CURVE_HEIGHT, GAP, BOTTOM = 170.0, 46.0, 54.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
+class Story(NamedTuple):
     """What a picture tells of."""
 
     title: str

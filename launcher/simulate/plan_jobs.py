@@ -1,9 +1,9 @@
 """A plan's jobs as a replay sees them: all of them submitted at once, as if none were done."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import median
+from typing import NamedTuple
 
 from launcher.errors import counted
 from launcher.planning.estimates import History, forecast, seconds_on_cpu, wants_gpu
@@ -23,8 +23,7 @@ class Known(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lasting:
+class Lasting(NamedTuple):
     """How long a job takes, and on what that rests."""
 
     source: Known
@@ -33,8 +32,7 @@ class Lasting:
     cut: bool = False  # it is ended by its own time limit before
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
+class Planned(NamedTuple):
     """The jobs of plans as a trace, and from where their durations are."""
 
     jobs: tuple[TraceJob, ...]
@@ -66,7 +64,7 @@ def planned_jobs(plans: Iterable[Plan], history: History, *, seconds: float, vra
             lasting = _lasts(job, history) or Lasting(source=Known.UNKNOWN, seconds=seconds)
             limit = job.terms.time_limit_s
             if limit is not None and limit < lasting.seconds:
-                lasting = replace(lasting, seconds=limit, cut=True)
+                lasting = lasting._replace(seconds=limit, cut=True)
             durations.setdefault((job.kind, lasting.source), []).append(lasting)
             jobs.append(
                 _traced(

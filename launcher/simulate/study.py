@@ -7,8 +7,8 @@ import multiprocessing
 import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 from launcher.errors import UsageError, counted
 from launcher.scheduler.policy.disciplines import DISCIPLINES, SJF, Discipline
@@ -148,8 +148,7 @@ OURS = OUR_DISCIPLINE.name
 POLICIES = tuple(DISCIPLINES)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assumptions:
+class Assumptions(NamedTuple):
     """What holds in the simulated world."""
 
     fleet: Fleet
@@ -186,8 +185,7 @@ class Assumptions:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
+class Study(NamedTuple):
     """What came out."""
 
     assumptions: Assumptions
@@ -260,8 +258,7 @@ def study(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(NamedTuple):
     """What came out of one policy."""
 
     spans: Sequence[Span]

@@ -26,8 +26,9 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Attempt
@@ -40,8 +41,7 @@ MAKING, LEFT, ACCEPTED = ".making", ".left", ".accepted"
 _NAME = re.compile(r"\d{1,12}-\d{1,12}-[0-9a-f]{8}")
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """A stage under one of its names; nothing says that it is there."""
 
     run_folder: Path  # of what was accepted
@@ -65,7 +65,7 @@ class Stage:
 
     def named(self, suffix: str) -> "Stage":
         """Return the same stage under another of its names."""
-        return replace(self, suffix=suffix)
+        return self._replace(suffix=suffix)
 
 
 def new_stage(run_folder: Path, job: int, number: int) -> Stage:

@@ -13,8 +13,8 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.staging.stages import (
     LEFT,
@@ -188,8 +188,7 @@ class NotWritable(Exception):
     """Nobody can write into a run's folder, or there is no project: nothing is to be kept apart."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What a job says of where it writes; names are relative to the run's folder."""
 
     models: frozenset[str] = frozenset()  # folders of models
@@ -208,8 +207,7 @@ def inside(run_folder: Path, outputs: Iterable[str]) -> frozenset[str]:
     return frozenset(path[len(above) :] for path in outputs if path.startswith(above))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class View(NamedTuple):
     """What an attempt sees of its run's folder; both ways end when the stage is taken from it."""
 
     own: Path  # where it writes: laid out as the run's folder

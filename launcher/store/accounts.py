@@ -1,8 +1,8 @@
 """What a run may have of the machine beside others, and what it had lately; values without a database."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from math import exp2, inf
+from typing import NamedTuple
 
 HALF_LIFE_S = 86_400.0  # what is shown as used lately counts half after so long
 CORES_OF_A_CARD = 16  # use of a core counts as a sixteenth of a GPU's
@@ -14,8 +14,7 @@ def cards_of(devices: Sequence[str] | int, cpus: int) -> float:
     return max(float(gpus), cpus / CORES_OF_A_CARD)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunAccount:
+class RunAccount(NamedTuple):
     """A run's share, and what it had of the machine.
 
     Its virtual time is what its ended attempts had, for a share of 1: between runs that wait the smallest goes
@@ -35,7 +34,7 @@ class RunAccount:
 
     def at_vtime(self, vtime: float) -> "RunAccount":
         """Return the account with another virtual time."""
-        return replace(self, vtime=vtime)
+        return self._replace(vtime=vtime)
 
     def charged(self, card_s: float, now: float) -> "RunAccount":
         """Return the account after an attempt that had so many card-seconds and ended now."""

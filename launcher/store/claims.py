@@ -5,8 +5,8 @@ start as they stand are mended or set aside: an older version queued them withou
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from operator import attrgetter, itemgetter
+from typing import NamedTuple
 
 from launcher.context import WorkerEnvironment, read_context
 from launcher.job import Resources, is_exact, numbers_of, read_spec, with_sources
@@ -91,8 +91,7 @@ _NEW_ATTEMPT = (
 _attempt_columns = attrgetter(*_CLAIM_COLUMNS.values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seat:
+class Seat(NamedTuple):
     """Where an attempt runs, and who supervises it."""
 
     device: str  # "cpu", or the UUIDs of GPUs with commas between
@@ -323,7 +322,7 @@ class ReadyJobs:
     def next_in(self, like: ReadyJob) -> ReadyJob | None:
         """Return the most urgent job of a job's flow that waits for nothing, None where there is none."""
         row = self._db.execute(_FIRST_OF_FLOW, like.flow).fetchone()
-        return None if row is None else replace(like, id=row[1], rank=row[0])
+        return None if row is None else like._replace(id=row[1], rank=row[0])
 
     def mend(self, now: float) -> bool:
         """Mend what `ready` has just left out: give it a lane, or set it aside; False: there is none."""

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from launcher.states import ReasonCode, State
 from launcher.store.usage import margin_of
@@ -135,8 +136,7 @@ def _without_numbers(text: str) -> str:
     return _NUMBER.sub(lambda number: number[1] or "#", line).strip()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PilotUse:
+class PilotUse(NamedTuple):
     """Attempts of one pilot, or of this machine."""
 
     pilot: str  # its token; '': this machine
@@ -201,8 +201,7 @@ _WORTH = 0.1  # of what was asked: who asks for so much less leaves room for ano
 # --- what the queue has on record, as far as it is summed up already
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ends:
+class Ends(NamedTuple):
     """Jobs of a run that came to the same end on a day."""
 
     run: str
@@ -211,8 +210,7 @@ class Ends:
     jobs: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
+class Spent(NamedTuple):
     """Attempts of a run that began and ended on one day; else a single attempt."""
 
     run: str
@@ -223,8 +221,7 @@ class Spent:
     cpu_s: float  # seconds of each of their cores
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class Taken(NamedTuple):
     """Attempts of jobs alike that were promised the same memory of a GPU."""
 
     alike: str  # what tells these jobs from others
@@ -341,8 +338,7 @@ class Memory:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
+class Past(NamedTuple):
     """The whole report; the newest, or the most costly, comes first."""
 
     days: tuple[Day, ...] = ()

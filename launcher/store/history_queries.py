@@ -4,9 +4,9 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import date
 from statistics import median
+from typing import NamedTuple
 
 from launcher.states import Done, outcome_record
 from launcher.store.connection import Connection, known_code, known_record, known_state
@@ -215,8 +215,7 @@ _USED = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PastUse:
+class PastUse(NamedTuple):
     """Attempts that asked for the same, and ended at about the same time."""
 
     gpus: tuple[str, ...]

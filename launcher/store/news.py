@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from sqlite3 import Cursor
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, recorded_run_notify
 from launcher.states import ENDED, OPEN, Done, Reason, ReasonCode, State, ending, outcome_record
@@ -19,8 +19,7 @@ _NEWEST_EVENTS = 10_000  # among which that is looked for
 _ENDED = ", ".join(f"'{state}'" for state in ENDED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(NamedTuple):
     """A job that has failed and is not tried again."""
 
     at: float
@@ -30,8 +29,7 @@ class Failure:
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PilotFault:
+class PilotFault(NamedTuple):
     """An attempt on a pilot that ended because a GPU had failed."""
 
     at: float
@@ -57,8 +55,7 @@ class RunNews:
     out_of_memory: int = 0  # those of them that had too little memory
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class News:
+class News(NamedTuple):
     """What happened after an event, up to another one."""
 
     upto: int  # the number of the last event
@@ -67,8 +64,7 @@ class News:
     pilot_faults: tuple[PilotFault, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class Waiting(NamedTuple):
     """Jobs that wait and could need a GPU: for no other job, and for no time."""
 
     jobs: int

@@ -6,8 +6,8 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.errors import StoreError
 from launcher.states import ReasonCode, State
@@ -120,8 +120,7 @@ _MOST_UNEXPLAINED = 100
 _NEWS = 1000  # events among which the newest is looked for: a clock that was set back hides it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Look(NamedTuple):
     """What was seen."""
 
     schema: int = 0

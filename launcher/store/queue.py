@@ -6,8 +6,8 @@ The scheduler's side is `scheduler_actions`, the owners' `steering` and `user_ac
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.context import Context
 from launcher.errors import StoreError, UsageError
@@ -108,8 +108,7 @@ class RowWriter:
 NEW = Reason(code=ReasonCode.NEW, text="new")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob:
+class NewJob(NamedTuple):
     """A job on its way into the queue; it starts after other jobs, by their numbers."""
 
     spec: Spec

@@ -7,8 +7,8 @@ import shutil
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.states import ENDED, State
 from launcher.store.recovery import backups
@@ -20,8 +20,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a named pipe must not block
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class Rules(NamedTuple):
     """Which ended jobs are to go; each rule leaves out more of them."""
 
     older_s: float = 0.0  # they ended longer ago
@@ -29,8 +28,7 @@ class Rules:
     keep: int = 0  # so many of each run stay, the newest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
+class Left(NamedTuple):
     """A folder that was not deleted, and why."""
 
     attempt: Attempt
@@ -229,8 +227,7 @@ def in_batches(jobs: Sequence[JobRow], size: int) -> Iterator[Sequence[JobRow]]:
         yield jobs[start : start + size]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Copies:
+class Copies(NamedTuple):
     """Copies that are old enough to go, and what stays all the same."""
 
     old: tuple[Path, ...]

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher import __version__
 from launcher.context import Context, WorkerEnvironment, placed_context, worker_environment_of
@@ -31,8 +31,7 @@ _OPTIONAL = {"signature", "visible", "least", "limit", "on"}
 _LANE = {"group", "resources", "breed", *_OPTIONAL}  # of its key
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lane:
+class Lane(NamedTuple):
     """What jobs ask for; jobs of one lane are alike in all that decides where and when they start."""
 
     group: str
@@ -217,8 +216,7 @@ class JobRow:
         return _spec_and_trouble(text, plain)[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadyJob:
+class ReadyJob(NamedTuple):
     """A job that could start now."""
 
     id: int

@@ -6,11 +6,11 @@ are looked at, however long it is, and neither a lane nor a run hides another.
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 from sqlite3 import Cursor
+from typing import NamedTuple
 
 from launcher.job import CPU
 from launcher.states import Outcome
@@ -42,8 +42,7 @@ _NEXT_LANE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flow:
+class Flow(NamedTuple):
     """The first jobs of one priority, run and lane, the most urgent first."""
 
     priority: int

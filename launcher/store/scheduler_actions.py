@@ -6,7 +6,6 @@ Of what was used, the newest few attempts of each signature are kept; jobs that 
 import json
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from launcher.job import is_exact, numbers_of
 from launcher.states import (
@@ -93,7 +92,7 @@ class UsageRecords:
         usage = self._cached[key]
         if usage.seconds or not (seconds := self._kind(signature)):
             return usage
-        return replace(usage, seconds=seconds, own=False)
+        return usage._replace(seconds=seconds, own=False)
 
     def _kind(self, signature: str) -> tuple[float, ...]:
         """Return how long the newest jobs of a signature's kind took, else the newest of all."""

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.states import ENDED, OPEN, Reason, State
 from launcher.store.connection import UNMET, known_record, known_state, reason_of
@@ -22,8 +22,7 @@ _RAN = frozenset({State.DONE, State.FAILED})  # after an attempt; others may end
 _ENDLESS = "add"  # the run of jobs that come from no task file: it is never complete
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class Ending(NamedTuple):
     """The end of a job, or of an attempt after which its job was queued again."""
 
     at: float
@@ -33,8 +32,7 @@ class Ending:
     seconds: float | None = None  # how long the attempt took
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
+class Need(NamedTuple):
     """A job that must still be done before another one."""
 
     job: int
@@ -266,8 +264,7 @@ _FEW = 2000  # jobs, whose order is quickly made
 _WILD = frozenset("*?[")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobFilter:
+class JobFilter(NamedTuple):
     """Which jobs are listed."""
 
     states: frozenset[State] = frozenset()  # none: any

@@ -6,8 +6,8 @@ A change of settings or terms is written only if nothing happened to the job mea
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
+from typing import NamedTuple
 
 from launcher.context import read_context
 from launcher.errors import UsageError
@@ -84,8 +84,7 @@ class Meanwhile(UsageError):
     """A job has changed since its owner looked at it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangedJob:
+class ChangedJob(NamedTuple):
     """A job as its owner wants it."""
 
     row: JobRow  # as it was when that was worked out
@@ -151,7 +150,7 @@ def _lane(connection: Connection, row: JobRow, spec: Spec) -> int:
         before = read_lane(key)
     except (Unreadable, TypeError):
         return int(number)  # the scheduler sets the job aside, and says why
-    after = replace(lane_of(spec, context), least=before.least).key
+    after = lane_of(spec, context)._replace(least=before.least).key
     connection.execute("INSERT OR IGNORE INTO lanes (key) VALUES (?)", (after,))
     (lane,) = connection.execute("SELECT id FROM lanes WHERE key = ?", (after,)).fetchone()
     return int(lane)

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import assert_never
+from dataclasses import replace
+from typing import NamedTuple, assert_never
 
 from launcher.job import LONGEST_BACKOFF_S
 from launcher.states import (
@@ -31,8 +31,7 @@ VOID_PAUSE_S = 1.0  # between attempts that nobody starts
 SIGNALLED_PAUSE_S = 2.0  # after a signal to a supervisor: a machine that goes down ends us, too
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Requeue:
+class Requeue(NamedTuple):
     """Why an attempt that did not end well is not held against its job, and what follows."""
 
     reason: Reason
@@ -164,7 +163,7 @@ class Transitions:
             lane = read_lane(row[0])
         except Unreadable:  # a newer version's; it is set aside before it starts again
             return
-        key = replace(lane, least=max(lane.least, claim)).key
+        key = lane._replace(least=max(lane.least, claim)).key
         self._db.execute("INSERT OR IGNORE INTO lanes (key) VALUES (?)", (key,))
         self._db.execute(
             "UPDATE jobs SET lane = (SELECT id FROM lanes WHERE key = ?) WHERE id = ?", (key, job)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -17,8 +16,7 @@ MOST_SLOWDOWN = 1000.0
 Numbers = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(NamedTuple):
     """What was measured of an attempt on GPUs; None: it was not."""
 
     peak: int | None = None  # bytes that it took, or wanted, on one GPU
@@ -33,7 +31,7 @@ class Measured:
         """Return the same of an attempt that was paused: how it shared a card meanwhile says nothing."""
         if not paused_s:
             return self
-        return replace(self, paused_s=paused_s, shared_s=None, slowdown=None)
+        return self._replace(paused_s=paused_s, shared_s=None, slowdown=None)
 
 
 NOT_MEASURED = Measured()
@@ -46,8 +44,7 @@ class Run(NamedTuple):
     numbers: Numbers | None = None  # None: not known
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What the newest attempts of a signature took, on cards like those of this machine where any did."""
 
     seconds: tuple[float, ...] = ()  # of those that were done, as if alone; the newest first
@@ -75,8 +72,7 @@ def margin_of(peak: int) -> int:
     return max(round(peak * MARGIN), LEAST_MARGIN)
 
 
-@dataclass(frozen=True, slots=True)
-class Lesson:
+class Lesson(NamedTuple):
     """A row of the table with what of it can be true."""
 
     seconds: float | None = None

@@ -12,8 +12,8 @@ import re
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.system.files import read_bytes
 from launcher.system.processes import Identity, alive, boot_id, send
@@ -26,8 +26,7 @@ _WITHOUT_BELOW = 2  # links of a folder without folders in it: its name and its 
 _ESCAPED = re.compile(r"\\([0-7]{3})")  # a space in a mount point is \040
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
+class Mount(NamedTuple):
     """Where control groups of version 2 can be seen."""
 
     root: str  # the group that lies there

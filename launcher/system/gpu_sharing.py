@@ -1,9 +1,8 @@
 """How the owner of a queue shares the machine's GPUs with others: the table [sharing] of config.toml."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.errors import UsageError
 from launcher.system.config import (
@@ -16,8 +15,7 @@ from launcher.system.config import (
 from launcher.units import parse_bytes, parse_seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class Rules(NamedTuple):
     """How the owner of a queue shares the GPUs of the machine with others."""
 
     reserve: int = 0  # bytes of each GPU that are left to others

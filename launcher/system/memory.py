@@ -4,9 +4,9 @@ Control groups that limit our cores and memory are named, as others of theirs sh
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.system.files import read_bytes
 
@@ -106,8 +106,7 @@ def _read(path: Path) -> str:
 _MOST = 16  # groups one below the other that are published
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quotas:
+class Quotas(NamedTuple):
     """A process's control groups, each named by its device and inode, which are the same from everywhere."""
 
     within: frozenset[str] = frozenset()  # those that it lives in, as far as it can see them

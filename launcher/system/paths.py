@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import platformdirs
 
@@ -25,8 +26,7 @@ SPEC, STARTED, RESULT, LOG = "spec.json", "started", "result.json", "log"
 _RECORD = "home.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """The folder of one attempt; every file in it has one writer.
 
     spec.json      scheduler    what to run; written before anyone is asked to run it

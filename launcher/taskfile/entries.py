@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.errors import Place
 from launcher.ids import DataId, ModelId, Poison
@@ -13,8 +14,7 @@ from launcher.taskfile.values import At
 Name = tuple[tuple[str, str], ...]  # swept settings and their values, as in an ID
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Follows:
+class Follows(NamedTuple):
     """The jobs behind which those of an entry run, as the entry names them."""
 
     after: tuple[At[str], ...] = ()  # they must be done
@@ -29,8 +29,7 @@ class Follows:
 FREE = Follows()  # behind nothing but what makes its files
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variant:
+class Variant(NamedTuple):
     """One way in which an entry is done."""
 
     name: Name
@@ -128,8 +127,7 @@ class PlainEntry:
     follows: Follows = FREE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FolderVariant:
+class FolderVariant(NamedTuple):
     """One way in which an entry of the role FOLDER is done, with what it reads as it is written."""
 
     variant: Variant

@@ -6,7 +6,8 @@ program stand the options of a job, too, as on the command line of `launcher add
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from launcher.errors import Place
 from launcher.ids import is_word
@@ -63,8 +64,7 @@ _SAME = {"depends": "after", "needs": "after", "requires": "after", "workdir": "
          "working_directory": "cwd", "environment": "env", "begin": "not_before"}  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawEntry:
+class RawEntry(NamedTuple):
     """An entry whose keys were sorted, its values not yet read."""
 
     kind: Kind

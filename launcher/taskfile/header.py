@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from launcher.errors import Problem, UsageError, nearest
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, read_run_notify
@@ -43,8 +44,7 @@ class Reuse(StrEnum):
     NOTHING = "nothing"  # all is done again, from the beginning
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class Header(NamedTuple):
     """What holds for all sections."""
 
     name: str

@@ -8,6 +8,7 @@ that is a list, in either file, is taken or replaced as a whole.
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from launcher.errors import Place, Problem, TaskFileError, UsageError
 from launcher.taskfile.interpolation import filled
@@ -21,8 +22,7 @@ _REPLACED = frozenset({"phases", "matrix"})  # a list of theirs is whole
 _MERGED = frozenset({"defaults", "resources", "subsets", "modifiers", "matrix"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MergedFile:
+class MergedFile(NamedTuple):
     """A task file with all that it includes."""
 
     root: Fields

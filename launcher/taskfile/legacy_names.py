@@ -221,7 +221,7 @@ class _Translation:
             f"clean_run meant two things; it is read as in the original's code, as reuse: {today}"
         )
         hint = "say reuse: results, weights or nothing"
-        self.problems.append(replace(old_note(key, message), hint=hint))
+        self.problems.append(old_note(key, message)._replace(hint=hint))
         self._put(replace(key, text="reuse"), replace(node, text=today, plain=False))
 
     def _rate(self, key: Scalar, node: Node) -> None:
@@ -271,7 +271,7 @@ def _as_one(notes: list[Problem]) -> Problem:
     ]
     first = min(lines, key=lambda pair: pair[0])[1]
     message = f"{len(notes)} old names are understood; today they are others"
-    return replace(first, message=message, hint="", notes=tuple(listing))
+    return first._replace(message=message, hint="", notes=tuple(listing))
 
 
 def _twice(key: Scalar, message: str) -> Problem:

@@ -12,7 +12,7 @@ given a label: `matrix: {weights: {imagenet: default, ours: weights/our.pt}}`.
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from launcher.draft import variant_value
 from launcher.errors import Place, Problem, Severity
@@ -26,8 +26,7 @@ MOST_COMBINATIONS = 10_000
 _EXAMPLE = "[{seed: 1, lr: 0.1}, {seed: 2, lr: 0.2}]"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Swept:
+class Swept(NamedTuple):
     """One value of a sweep, as one combination has it."""
 
     key: Scalar  # the setting
@@ -44,8 +43,7 @@ class Swept:
 Combination = Mapping[str, Swept]  # by the name of the setting
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep:
+class Sweep(NamedTuple):
     """What is taken one after another: the values of a setting, or of several that are tied."""
 
     values: tuple[tuple[Swept, ...], ...]  # at least one; all of the same settings
@@ -241,7 +239,7 @@ def without(sweeps: Iterable[Sweep], forced: Callable[[Swept], bool]) -> Iterato
             for bundle in kept
         }
         if kept[0]:
-            yield replace(sweep, values=tuple(once.values()))
+            yield sweep._replace(values=tuple(once.values()))
 
 
 def combinations(sweeps: Sequence[Sweep], problems: list[Problem]) -> list[tuple[Swept, ...]]:

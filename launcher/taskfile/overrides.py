@@ -7,6 +7,7 @@ point into the argument.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from launcher.errors import Problem, TaskFileError
 from launcher.job_options.registry import job_options, renamed_options
@@ -81,8 +82,7 @@ def _value(text: str, start: int, source: Source, problems: list[Problem]) -> No
     return Scalar(source, 0, start, 1, "", plain=True) if node is None else node
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
+class _Reading(NamedTuple):
     """Sorts what is set."""
 
     made: Overrides

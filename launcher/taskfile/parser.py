@@ -15,6 +15,7 @@ Sections are the names of the installed kinds. What a file asks for is worked ou
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from launcher.errors import Problem, Severity, TaskFileError, UsageError
 from launcher.ids import NO_WORDS, Words
@@ -57,8 +58,7 @@ class ParseContext:
     unusable: Mapping[str, str] = field(default_factory=dict)  # kind → why it cannot be had
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskFile:
+class TaskFile(NamedTuple):
     """What a task file says, entry by entry, in its order."""
 
     file: str  # as its reader named it
@@ -90,8 +90,7 @@ class TaskFile:
         return _in_order(problems, self.files)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sections:
+class _Sections(NamedTuple):
     """The entries of a file, and whether all that makes models could be read."""
 
     entries: tuple[Entry, ...]

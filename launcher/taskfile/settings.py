@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -24,8 +23,7 @@ ALL_WORDS = "`launcher schema --markdown`"  # lists every word and setting there
 OPTION = "--set"  # what errors call this argument; there is no file beside it to look into
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class Settled(NamedTuple):
     """Settings that a kind accepts: every value, and where those of the file stand."""
 
     values: Mapping[str, Json]

@@ -6,7 +6,7 @@ thinned to what a picture can show.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -59,8 +59,7 @@ FLAT = 0.005  # of values: noise of that size makes no mountains
 FLAT_STEPS = 1e-9  # of steps: a program that goes on at step 10,000,000 counts by ones
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scale:
+class Scale(NamedTuple):
     """An axis from `low` to `high`, by equal steps or by equal factors."""
 
     low: float
@@ -128,8 +127,7 @@ MOST = 1e300  # larger numbers have no place: the difference of two may have non
 LEAST = 1e-300  # smaller ones are drawn as zero: a tenth of their difference may be none
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
+class Series(NamedTuple):
     """A named curve. Those of one `colour` have one colour; `dashed` ones differ by that."""
 
     name: str

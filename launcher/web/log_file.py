@@ -1,8 +1,8 @@
 """A job's log: a window of it for a page, and all of it as the program wrote it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.screens.format import harmless
 from launcher.system.paths import Attempt
@@ -15,8 +15,7 @@ CHUNK_BYTES = 1 << 18
 TAB = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogWindow:
+class LogWindow(NamedTuple):
     """Some lines of a log, and where in it they are, in bytes."""
 
     lines: tuple[str, ...]

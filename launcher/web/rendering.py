@@ -3,9 +3,9 @@
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
@@ -22,16 +22,14 @@ _GLYPHS: Mapping[str, str] = {PAUSED: "‖", **{str(state): glyph for state, gly
 _FRAGMENTS = "fragments_"  # of the values of a template
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
+class Fragment(NamedTuple):
     """A part of a page that renews itself."""
 
     html: str
     version: str  # of equal ones it is the same, whatever time it is
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rendered:
+class Rendered(NamedTuple):
     """A page."""
 
     html: str

@@ -1,8 +1,8 @@
 """A file that a run left, as an answer: pictures, and reports without anything that acts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from launcher.errors import UsageError
 from launcher.screens.format import harmless
@@ -25,8 +25,7 @@ HEADERS: Mapping[str, str] = {
 HTML = "text/html"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(NamedTuple):
     """Which file is asked for."""
 
     run: int
@@ -35,8 +34,7 @@ class Place:
     figure: int | None = None  # of a report; None: the whole file
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFile:
+class RunFile(NamedTuple):
     """A file, and how it is sent."""
 
     content: bytes

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.screens.format import harmless
 from launcher.screens.screen import Scheduler
@@ -13,8 +14,7 @@ from launcher.web.pages.registry import PAGES
 from launcher.web.rendering import Rendered, asset_version, render
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(NamedTuple):
     """What stands above every page."""
 
     home: str
@@ -34,8 +34,7 @@ class Head:
         return not alive and bool(self.waiting or self.counts.get(State.RUNNING))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class Shown(NamedTuple):
     """A rendered page, and the files on which it rests beside the queue."""
 
     rendered: Rendered

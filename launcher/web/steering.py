@@ -7,7 +7,8 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.errors import Error, UsageError
 from launcher.screens.dashboard.job_actions import (
@@ -77,8 +78,7 @@ class Target:
         return self.verb in TEXTS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
+class Field(NamedTuple):
     """Where a text is typed."""
 
     text: str
@@ -87,16 +87,14 @@ class Field:
     several_lines: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """What a form sends."""
 
     confirms: str  # of the question that was answered
     text: str = ""  # that was typed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(NamedTuple):
     """What is asked before a change, or why there can be none."""
 
     text: str
@@ -203,7 +201,7 @@ class Steering:
             proposal = self._proposed(target, store)
             question = question_of(proposal)
             if isinstance(proposal, str):
-                return replace(question, trouble=CHANGED if answer.confirms else "")
+                return question._replace(trouble=CHANGED if answer.confirms else "")
             if question.confirms != answer.confirms:
                 return _again(question, answer, CHANGED if answer.confirms else "")
             if isinstance(proposal, JobText):
@@ -252,5 +250,5 @@ def _again(question: Question, answer: Answer, trouble: str) -> Question:
     """Return a question that is asked once more, with what was typed."""
     typed = question.field
     if typed is not None and answer.confirms:
-        typed = replace(typed, text=answer.text)
-    return replace(question, field=typed, trouble=trouble)
+        typed = typed._replace(text=answer.text)
+    return question._replace(field=typed, trouble=trouble)

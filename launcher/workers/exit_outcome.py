@@ -22,9 +22,8 @@ import os
 import re
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import NamedTuple, TypedDict, Unpack
 
 from launcher.states import (
     ABSURD,
@@ -292,8 +291,7 @@ _CHILD_KILLED = "is killed by signal: Killed"
 _KERNELS = Shortage(where="ram", wanted=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Circumstances:
+class Circumstances(NamedTuple):
     """What a supervisor knows beside the exit status."""
 
     stopped: bool = False  # we were asked to end it
@@ -417,7 +415,7 @@ def _out_of_memory(
 ) -> Outcome:
     error, exception = end.sentence, _exception(end.last_words)
     if shortage.where == "ram" and how.max_rss is not None:
-        shortage = replace(shortage, held=how.max_rss)
+        shortage = shortage._replace(held=how.max_rss)
         used = f" ({_used(how.max_rss, how.ram)})"
         error, exception = error + used, exception and exception + used
     return out_of_memory(now, error, shortage, exception=exception, **status)
@@ -428,8 +426,7 @@ def _used(held: int, promised: int | None) -> str:
     return used if promised is None else f"{used}, was promised {format_bytes(promised)}"
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
+class _End(NamedTuple):
     """How a program ended."""
 
     sentence: str

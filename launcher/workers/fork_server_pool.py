@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterator
 from dataclasses import dataclass
 from socket import MSG_DONTWAIT, MSG_PEEK
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from launcher import __version__
 from launcher.context import WorkerEnvironment
@@ -49,8 +49,7 @@ class NoProcess(Exception):
     """The machine has no room for another process; says why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Fault(NamedTuple):
     """How a fork server died by itself before it had imported all."""
 
     how: str  # in words
@@ -68,8 +67,7 @@ class Dead:
     """A supervisor's news that it is dead."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Supervisor:
+class Supervisor(NamedTuple):
     """The scheduler's handle on a supervisor: it takes one attempt at a time."""
 
     who: Identity

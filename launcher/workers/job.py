@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.draft import absolute_path, model_folder
 from launcher.errors import JobError
@@ -32,8 +32,7 @@ LONGEST_NAME = 100  # of a device
 CONTEXT = 512 << 20  # bytes that CUDA takes of a GPU for a process, where that is not measured yet
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VramLimit:
+class VramLimit(NamedTuple):
     """How much of its card a job may take."""
 
     cap: int | None = None  # bytes, all that is its own; None: it is alone there, without a cap

@@ -6,7 +6,7 @@ How a scheduler writes orders into attempts' folders: that of the next attempt b
 import contextlib
 import json
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.context import Context, placed_context, read_context
 from launcher.job import CPU, Spec, read_spec
@@ -14,8 +14,7 @@ from launcher.system.files import write_whole
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(NamedTuple):
     """What a scheduler asks a supervisor to do."""
 
     spec: Spec
@@ -84,8 +83,7 @@ def read_order(text: bytes) -> Order:
     raise ValueError("this is not an order")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Prepared:
+class _Prepared(NamedTuple):
     """An order that is written, of an attempt that is not claimed yet."""
 
     job: int

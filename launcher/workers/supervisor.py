@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 from pathlib import Path
@@ -370,10 +370,10 @@ class _Supervisor:
         self._await_folder(attempt)
         if not how.signalled:
             wait_s = patience_s(status, attempt, how, time.monotonic() - begun.at)
-            how = replace(how, signalled=self._own_signal(wait_s))
+            how = how._replace(signalled=self._own_signal(wait_s))
         self._left.end(LEFTOVER_GRACE_S)
         if status and kills is not None:
-            how = replace(how, oom_kills=(memory.oom_kills() or kills) - kills)
+            how = how._replace(oom_kills=(memory.oom_kills() or kills) - kills)
         return record_when_there_is_room(
             judge(status, attempt, how, time.time()), attempt, self._lease, begun.text
         )

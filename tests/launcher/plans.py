@@ -1,7 +1,6 @@
 """Builders of plans, of machines and of what was done before, for the tests of the listing."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +61,8 @@ def compared_jobs(made: Plan, done: int = 0) -> list[ComparedJob]:
 
 def changed(one: ComparedJob, *changes: str) -> ComparedJob:
     """Say that a job was done before and something was changed since."""
-    return replace(
-        one, action=Action.RUN, state="changed", reason=", ".join(changes), changes=changes
+    return one._replace(
+        action=Action.RUN, state="changed", reason=", ".join(changes), changes=changes
     )
 
 
@@ -98,7 +97,7 @@ def done_before(
         seconds=seconds,
         disk=disk,
     )
-    return replace(past, **changes)
+    return past._replace(**changes)
 
 
 def a_history(*past: Past, gpus: bool = False, kinds: Mapping[str, Kind] = KINDS) -> History:

@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -155,7 +154,7 @@ def command(
       launcher simulate tasks/night.yaml --gpus 2x80GiB --timeline night.svg
     """
     picture = _picture(timeline)
-    fleet = replace(fleet, reserve=reserve, baseline=baseline)
+    fleet = fleet._replace(reserve=reserve, baseline=baseline)
     planned = Path(file).suffix.lower() in _TASKFILES
     durations = ""
     if planned:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from textwrap import wrap
+from typing import NamedTuple
 
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.screens.format import harmless
@@ -29,8 +30,7 @@ class Driver:
     modes: Mapping[int, int] = field(default_factory=dict)  # index → NVML's compute mode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Torch:
+class Torch(NamedTuple):
     """The torch that jobs of this Python import."""
 
     version: str | None = None  # None: none is installed
@@ -40,8 +40,7 @@ class Torch:
     works: bool | None = None  # whether it did
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
+class Disk(NamedTuple):
     """Where files lie, or will lie."""
 
     path: str
@@ -83,8 +82,7 @@ class Cores:
     threads: Mapping[str, str] = field(default_factory=dict)  # variables that limit libraries
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(NamedTuple):
     """Limits of this shell, as jobs inherit them; None: there is none."""
 
     open_files: int | None = None
@@ -93,8 +91,7 @@ class Limits:
     processes_most: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Logout:
+class Logout(NamedTuple):
     """What becomes of our processes when their owner logs out."""
 
     systemd: bool = False
@@ -103,16 +100,14 @@ class Logout:
     service: bool = False  # the scheduler is a service of the owner's
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Groups:
+class Groups(NamedTuple):
     """Whether each supervisor can have a control group of its own."""
 
     hindrance: str = ""  # why it cannot
     service: bool = False  # where a systemd could give one to the scheduler as its service
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
+class Engine(NamedTuple):
     """A backend of config.toml, as far as this host can tell."""
 
     name: str
@@ -136,8 +131,7 @@ class Engine:
         return f"[backends.{self.name}]"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotifyTarget:
+class NotifyTarget(NamedTuple):
     """A target of [notify] in config.toml."""
 
     name: str

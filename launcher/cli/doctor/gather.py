@@ -92,11 +92,11 @@ def _engine(
     if home is not None:
         rows = {row.name: row for row in read_pilots(home).backends}
         if row := rows.get(settings.name):
-            engine = replace(engine, failures=row.failures, reason=row.reason)
+            engine = engine._replace(failures=row.failures, reason=row.reason)
         user = Path(environ.get("HOME") or "/")
         folder = backend_folder(settings, home, user, mountinfo)
         kind = file_system(mountinfo, without_links(folder))
-        engine = replace(engine, folder=str(folder), file_system=kind, shared=is_remote(kind))
+        engine = engine._replace(folder=str(folder), file_system=kind, shared=is_remote(kind))
     if settings.kind == "slurm":
         return _slurm(engine, environ)
     if settings.kind == "ray":
@@ -107,12 +107,12 @@ def _engine(
 def _slurm(engine: Engine, environ: Mapping[str, str]) -> Engine:
     missing = tuple(name for name in SLURM if shutil.which(name, path=environ.get("PATH")) is None)
     if missing:
-        return replace(engine, missing=missing)
+        return engine._replace(missing=missing)
     printed = answer(("sinfo", "--noheader", "--format=%R"), ENGINE_S)
     words = tuple(dict.fromkeys(line.strip() for line in printed.splitlines() if line.strip()))
     if not words or any(" " in word for word in words):  # a complaint, in words
-        return replace(engine, answers=False, complaint=" ".join(printed.split()))
-    return replace(engine, partitions=words)
+        return engine._replace(answers=False, complaint=" ".join(printed.split()))
+    return engine._replace(partitions=words)
 
 
 def _ray(engine: Engine, python: str) -> Engine:
@@ -122,8 +122,8 @@ def _ray(engine: Engine, python: str) -> Engine:
     name, _, version = printed.rpartition(" ")
     if name != "ray":
         last = printed.splitlines()[-1] if printed else ""
-        return replace(engine, python=python, answers=False, complaint=last)
-    return replace(engine, python=python, ray=version)
+        return engine._replace(python=python, answers=False, complaint=last)
+    return engine._replace(python=python, ray=version)
 
 
 LOOK_S = 15.0  # to import apprise on a busy machine
@@ -164,7 +164,7 @@ def _problem(target: Target, environ: Mapping[str, str]) -> str:
         program = os.path.expanduser(target.command[0])  # noqa: PTH111  # of a word of a command
         path = shutil.which(program, path=environ.get("PATH"))
         return "" if path else f"{target.command[0]} is not in PATH, or is no program"
-    answer = send_now(replace(target, timeout_s=LOOK_S), None, environ)
+    answer = send_now(target._replace(timeout_s=LOOK_S), None, environ)
     return "" if answer.sent else answer.text
 
 

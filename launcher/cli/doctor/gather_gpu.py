@@ -5,7 +5,6 @@ import contextlib
 import json
 import sys
 import threading
-from dataclasses import replace
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -128,5 +127,5 @@ def try_torch(torch: Torch, patience_s: float = TORCH_S) -> Torch:
     match result:
         case {"works": bool(works), "said": str(words)}:
             tried = f"it computed on {words}" if works else words
-            return replace(torch, works=works, tried=tried)
-    return replace(torch, works=False, tried=f"it did not come to its end: {output.strip()[-200:]}")
+            return torch._replace(works=works, tried=tried)
+    return torch._replace(works=False, tried=f"it did not come to its end: {output.strip()[-200:]}")

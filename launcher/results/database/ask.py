@@ -5,8 +5,8 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.errors import UsageError, counted, known_words, nearest
 from launcher.results.database.file import trouble
@@ -93,8 +93,7 @@ _REFUSED = ("prohibited", "authoriz", "may not be modified", "readonly database"
 READS = "launcher query only reads: one SELECT (or WITH, VALUES, EXPLAIN); sqlite3 and sqlite-utils write"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """The rows of an answer below the names of their columns."""
 
     columns: tuple[str, ...]

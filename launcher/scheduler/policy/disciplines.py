@@ -18,9 +18,10 @@ be passed, and half as long again (`disciplines.PATIENCE`), and then its place i
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from math import inf, isfinite
+from typing import NamedTuple
 
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD
 from launcher.scheduler.policy.model import UNKNOWN, Machine, Running, Waiting
@@ -56,8 +57,7 @@ class Keeps(Enum):
     OVERDUE = "overdue"  # the first that does not fit and has waited too long
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Discipline:
+class Discipline(NamedTuple):
     """A policy: what of the scheduler's rules it has."""
 
     name: str
@@ -114,7 +114,7 @@ def rules_for(machine: Machine, discipline: Discipline) -> Machine:
     """Return the machine with one job on each GPU where a policy shares none."""
     if discipline.shares:
         return machine
-    return replace(machine, rules=replace(machine.rules, max_per_gpu=1))
+    return replace(machine, rules=machine.rules._replace(max_per_gpu=1))
 
 
 def unlearned(

@@ -1,7 +1,7 @@
 """Why a job starts where it does, and why a machine can never hold one: in words and numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from launcher.gpu.colleague import Lacking
 from launcher.scheduler.policy.gpu_slot import Card, Pool
@@ -11,8 +11,7 @@ from launcher.system.files import Json
 from launcher.units import format_bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class Refusal(NamedTuple):
     """Why a machine can never hold a job, even if it were unused."""
 
     text: str
@@ -24,8 +23,7 @@ def _refusal(needs: str, obstacle: str) -> Refusal:
     return Refusal(text=f"needs {needs}, and {obstacle}", obstacle=obstacle)
 
 
-@dataclass(frozen=True, slots=True)
-class Lack:
+class Lack(NamedTuple):
     """Why a job cannot start now."""
 
     need: str
@@ -39,7 +37,7 @@ class Lack:
 
     def and_that(self, more: str) -> "Lack":
         """Return the same with more of the machine's situation."""
-        return replace(self, situation=f"{self.situation}; {more}" if self.situation else more)
+        return self._replace(situation=f"{self.situation}; {more}" if self.situation else more)
 
     @property
     def data(self) -> dict[str, Json]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from math import inf, isfinite
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from launcher.gpu.colleague import OWN_HOME, Colleague, Lacking, Wish
 from launcher.gpu.snapshot import JOBS, MEMORY, GpuSnapshot, is_cores
@@ -297,8 +297,7 @@ class Planner(Protocol):
         """Return which need can be met now, or what is missing."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Room:
+class _Room(NamedTuple):
     colleague: Colleague
     place: Running  # counts as one of ours while it is decided
 

@@ -5,10 +5,11 @@ What other homes of the machine leave us of its cores and of its main memory.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
+from typing import NamedTuple
 
 from launcher.gpu.snapshot import MEMORY, ForeignReservation, shares_cores
 from launcher.job import CPU, Resources
@@ -37,8 +38,7 @@ from launcher.scheduler.policy.model import (
 from launcher.units import format_bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
+class Shared(NamedTuple):
     """What other homes leave us of cores or main memory, and what of theirs is in our way."""
 
     there: int  # of which theirs are a part: our quota, or what the machine has

@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil, inf, isfinite
+from typing import NamedTuple
 
 from launcher.gpu.colleague import Colleague, Lacking
 from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot
@@ -26,8 +27,7 @@ MIDDLE = 0.5  # a running job is expected to end with the middle one of those th
 SHORTEST_S = 60.0  # a job that nothing is known of is expected to run at least so long
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(NamedTuple):
     """Durations of jobs alike, seconds alone on their GPUs, ascending; and its own time limit.
 
     Durations of trainings have heavy tails: the longest of a few says little about the next one, and a job that

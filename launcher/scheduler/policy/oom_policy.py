@@ -30,7 +30,7 @@ Whether any card can ever hold the claim is not asked here: that knows who knows
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from launcher.states import Shortage, Where
 from launcher.units import format_bytes
@@ -48,8 +48,7 @@ NEGLIGIBLE = 768 << 20
 QUIET_SHARE = 0.1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class Scene(NamedTuple):
     """What the scheduler knows of an attempt that had too little memory; bytes, None: unknown."""
 
     reservation: int | None = None  # bytes on each GPU

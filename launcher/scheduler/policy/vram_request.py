@@ -22,6 +22,7 @@ sizes never inherits the promise of a smaller one.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from launcher.errors import counted
 from launcher.store.usage import NEWEST, Numbers, Run, Usage, margin_of
@@ -35,8 +36,7 @@ MANY = 8  # different command lines after which their spread tells what others t
 _Values = tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What is known of a program's memory with certain numbers."""
 
     peaks: tuple[int, ...]  # bytes that runs alike took
@@ -167,8 +167,7 @@ ELSEWHERE = 0.25  # of what was measured: another driver or card keeps and takes
 UNTRIED = "no run with such numbers was measured yet"
 
 
-@dataclass(frozen=True, slots=True)
-class Lesson:
+class Lesson(NamedTuple):
     """What jobs alike teach of a job's memory."""
 
     peak: int  # bytes that one of them took at most

@@ -8,6 +8,7 @@ no process owns, or the rules contradict each other. Who waits for such a thing 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from launcher.gpu.monitor import QUIET
 from launcher.gpu.snapshot import GpuSnapshot
@@ -24,8 +25,7 @@ PATIENCE_S = (
 _SUSPECT = frozenset({ReasonCode.NO_ROOM, ReasonCode.WOULD_DELAY, ReasonCode.OUTPACED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What became of the decisions, and what is to be put on record."""
 
     decisions: list[Decision]

@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 
 from launcher.errors import Error
 from launcher.screens.dashboard.changes import TEXT_KEYS, Changes, Prompt, one_line
@@ -100,7 +99,7 @@ class Controller:
         drawn = page.draw(width, max(1, height - 1))
         lines = [row.cut(width) for row in drawn.lines[: height - 1]]
         lines += [line("")] * (height - 1 - len(lines))
-        return replace(drawn, lines=[*lines, self._bottom(page, width)])
+        return drawn._replace(lines=[*lines, self._bottom(page, width)])
 
     def _steer(self, key: str) -> None:
         page = self._pages[-1]

@@ -7,6 +7,7 @@ Several jobs are one question, one answer, one transaction. Tags and notes are w
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.errors import UsageError, counted
 from launcher.job_options.value_types import PRIORITY
@@ -234,8 +235,7 @@ def _go_on(home: Home) -> None:
     set_off(home)
 
 
-@dataclass(frozen=True, slots=True)
-class _Action:
+class _Action(NamedTuple):
     """What a key does."""
 
     propose: Callable[[JobRow, Store], JobAction | str]

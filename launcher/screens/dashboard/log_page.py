@@ -4,9 +4,9 @@ import re
 import time
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.screens.dashboard.page import Drawn, Later, Window
 from launcher.screens.format import harmless
@@ -125,8 +125,7 @@ TAB = 8
 _BREAK = re.compile(rb"\r\n|\n|\r")
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
+class _Seen(NamedTuple):
     """Which part of which log was read."""
 
     log: Path

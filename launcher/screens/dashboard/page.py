@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from launcher.screens.text_table import Line, line
 
 Later = Callable[[Callable[[], None]], None]  # runs something that may take seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
+class Drawn(NamedTuple):
     """A page as it is seen: at most as many lines as fit, some of them chosen."""
 
     lines: Sequence[Line]
@@ -45,8 +44,7 @@ class Terminal(Protocol):
         """Run a verb of the command line, which has the terminal until it ends."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class Section(NamedTuple):
     """Lines that belong together, such as those of what runs."""
 
     name: str
@@ -63,8 +61,7 @@ class Stop:
     end: int  # the line after its last
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class Layout(NamedTuple):
     """Sections one below the other, with an empty line between two."""
 
     lines: tuple[Line, ...]

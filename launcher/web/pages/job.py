@@ -1,7 +1,7 @@
 """One job: why it is as it is, how far it is, what happened to it, and what may be done to it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.errors import counted
 from launcher.screens.dashboard.job_actions import TEXTS, JobAction, propose
@@ -23,8 +23,7 @@ LOG_BYTES = 1 << 14  # of its end
 EVENTS = 50  # that are listed, the newest ones
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Button:
+class Button(NamedTuple):
     """What may be done to a job now."""
 
     verb: str

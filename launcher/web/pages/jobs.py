@@ -1,6 +1,6 @@
 """All jobs, page by page, filtered by state and by a text."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.screens.format import ORDER
 from launcher.screens.snapshots import lines_of
@@ -13,8 +13,7 @@ LONGEST_TEXT = 200
 _GROUPS = {"waiting": frozenset({State.QUEUED, State.HELD}), "open": OPEN}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StateLink:
+class StateLink(NamedTuple):
     """A state by which the list can be filtered."""
 
     word: str

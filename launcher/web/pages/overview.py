@@ -1,7 +1,7 @@
 """The first page: the GPUs, what runs, what waits and why, what ended; and rows that several templates show alike."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -18,8 +18,7 @@ from launcher.web.charts import spark, stacked_bar
 from launcher.web.pages.page import Address, Content, Page, View
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuRow:
+class GpuRow(NamedTuple):
     """A GPU as a card."""
 
     gauge: Gauge
@@ -28,8 +27,7 @@ class GpuRow:
     notes: Sequence[tuple[str, str]]  # text and tone
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProgressRow:
+class ProgressRow(NamedTuple):
     """How far a run is."""
 
     name: str

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 from launcher.errors import UsageError
@@ -52,8 +53,7 @@ class Address:
         return f"?{urlencode(kept)}" if kept else "?"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class View(NamedTuple):
     """What pages are made from: the queue as it is now. It belongs to one thread."""
 
     home: Home
@@ -94,8 +94,7 @@ class Content:
     pending: bool = False  # what the page shows is being read: it is another soon
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class Page(NamedTuple):
     """A page; its template is `templates/NAME.html`."""
 
     name: str

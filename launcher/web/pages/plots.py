@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -25,8 +25,7 @@ _PART = re.compile(
 _LEARNED_FROM = frozenset({"", "train", "training"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(NamedTuple):
     """Which charts are wanted, and how they are drawn."""
 
     jobs: tuple[JobRow, ...]
@@ -34,8 +33,7 @@ class Wanted:
     smoothing: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plot:
+class Plot(NamedTuple):
     """A chart with its legend."""
 
     title: str

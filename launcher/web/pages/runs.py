@@ -1,7 +1,7 @@
 """All runs, page by page, filtered by their names and by any setting of their jobs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.errors import counted
 from launcher.screens.format import harmless
@@ -23,8 +23,7 @@ NOT_ASKED: Look[Mapping[int, Settings]] = Look(data={})
 _WAITING = (State.QUEUED, State.HELD)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRow:
+class RunRow(NamedTuple):
     """A run in the list."""
 
     run: RunRecord

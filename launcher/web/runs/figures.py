@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import unescape
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 from xml.etree import ElementTree
 
 MOST_FIGURES = 60  # of a page
@@ -30,8 +30,7 @@ _BOX = re.compile(r'\bviewBox="[-\d.]+ [-\d.]+ (\d+(?:\.\d+)?) (\d+(?:\.\d+)?)"'
 _NAMESPACE = "http://www.w3.org/2000/svg"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
+class Figure(NamedTuple):
     """A drawing of a page."""
 
     number: int  # among its drawings, from 0
@@ -146,8 +145,7 @@ _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO may have no writer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class Picture(NamedTuple):
     """A picture by its place: the name of a folder, and the path below it."""
 
     folder: str
@@ -167,8 +165,7 @@ class Picture:
         return self.size > MOST_BYTES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gallery:
+class Gallery(NamedTuple):
     """The pictures of a run."""
 
     pictures: tuple[Picture, ...] = ()

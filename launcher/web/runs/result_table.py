@@ -4,8 +4,7 @@ It is ordered by a column, with the best value of each metric marked.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.errors import UsageError
 from launcher.job import Spec
@@ -36,8 +35,7 @@ RUN, NUMBER = "run", "job number"  # columns beside those of a run's results
 _OURS = frozenset({RUN, NUMBER})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
+class Compared(NamedTuple):
     """The results of some runs, and the kinds of their jobs by name."""
 
     results: RunResults
@@ -126,8 +124,7 @@ POOLED_ROWS, SINGLE_ROWS = "pooled", "sets"
 _NAMES = (RUN, JOB, MODEL)  # by which rows are called, where they have them
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class Wish(NamedTuple):
     """How a table is wanted."""
 
     sort: str = ""  # a column; with a dash before it the highest first
@@ -135,8 +132,7 @@ class Wish:
     rows: str = ""  # those that pool sets of data, or those of single sets
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heading:
+class Heading(NamedTuple):
     """A column's head."""
 
     name: str
@@ -146,8 +142,7 @@ class Heading:
     sort: str  # what orders by it when it is chosen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class Cell(NamedTuple):
     """A cell."""
 
     text: str
@@ -156,16 +151,14 @@ class Cell:
     best: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableRow:
+class TableRow(NamedTuple):
     """A row, and the job that it is of."""
 
     job: int | None
     cells: tuple[Cell, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultTable:
+class ResultTable(NamedTuple):
     """A table, and what of the results is not in it."""
 
     headings: tuple[Heading, ...]
@@ -197,7 +190,7 @@ def result_table(compared: Compared, wish: Wish) -> ResultTable:
         wish: how it is wanted; a column that there is not orders nothing.
     """
     rows, shows_pooled = _chosen_rows(compared.results.rows, wish.rows)
-    results = replace(compared.results, rows=rows)
+    results = compared.results._replace(rows=rows)
     metrics = results.metrics
     shown = metrics if wish.everything else _first_metrics(results, metrics)
     named = _describing(results)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from launcher.errors import Error, counted
 from launcher.kind_interface import Role
@@ -36,8 +36,7 @@ _NO_PICTURES = Gallery()
 _NO_RESULTS = Compared(results=RunResults(rows=(), columns=()), kinds={})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(NamedTuple):
     """A page that a laboratory wrote into a run's folder."""
 
     path: str
@@ -45,8 +44,7 @@ class Report:
     version: int  # another number when the file is another
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunData:
+class RunData(NamedTuple):
     """What is known of one run, or of several that are compared."""
 
     compared: Compared = _NO_RESULTS

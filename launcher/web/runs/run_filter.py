@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.errors import known_words, nearest
 from launcher.job import Spec
@@ -25,8 +25,7 @@ Settings = Mapping[
 ]  # of a run's jobs: name → their values, as `canonical` has them
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFilter:
+class RunFilter(NamedTuple):
     """What a run must have to be listed: each of the words."""
 
     text: str = ""

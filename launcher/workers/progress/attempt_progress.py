@@ -5,8 +5,8 @@ for us, TensorBoard's event files, a progress bar. Nothing is read before someon
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt
@@ -29,8 +29,7 @@ BEGIN_BYTES = 16 << 10  # of a log, for its first step
 _PRINTED, _BARS = GrowingFiles(printed_steps), GrowingFiles(bar_steps)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Newest:
+class Newest(NamedTuple):
     """The newest that is known of an attempt."""
 
     step: Step | None = None
@@ -100,7 +99,7 @@ def _with_rate(step: Step, attempt: Attempt) -> Step:
     passed_s = step.at - _begun(attempt)
     if passed_s <= 0 or step.step <= first.step:
         return step
-    return replace(step, rate=(step.step - first.step) / passed_s)
+    return step._replace(rate=(step.step - first.step) / passed_s)
 
 
 def _begin(log: Path) -> bytes:

@@ -292,8 +292,7 @@ EARLY_S = 2.0  # clocks of file systems may be behind
 _FILES = GrowingFiles[Scalar](lambda text, _: scalars(text))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _EventFile:
+class _EventFile(NamedTuple):
     path: Path
     run: str  # its folder below the one that was named; '' of that itself
     written: float  # seconds since 1970

@@ -14,7 +14,7 @@ The last line of a log, for where a screen has nothing better to tell.
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from launcher.system.files import Json
 from launcher.system.text import Plain
@@ -61,7 +61,7 @@ def newest_printed(text: bytes, at: float) -> Step | None:
             newest = step
         elif step.step == newest.step:
             total = newest.total or step.total
-            newest = replace(newest, total=total, metrics={**step.metrics, **newest.metrics})
+            newest = newest._replace(total=total, metrics={**step.metrics, **newest.metrics})
         else:
             break
     return newest
@@ -139,8 +139,7 @@ _USUAL_UNITS = {"it", "B"}
 _DIGITS = re.compile(r"[0-9.]+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Bar:
+class _Bar(NamedTuple):
     title: str  # without its numbers, which may count the rounds
     step: Step
     inner: bool

@@ -10,9 +10,9 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.system.files import Json
 
@@ -20,8 +20,7 @@ TAIL_BYTES = 4096  # more than one line
 MOST_STEPS = 1 << 53  # no job counts further, and no clock measures that
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(NamedTuple):
     """The newest report of a job."""
 
     at: float
@@ -63,7 +62,7 @@ def latest(path: Path) -> Step | None:
     spent_s = newest.at - first.at
     if spent_s <= 0 or newest.step <= first.step:
         return newest
-    return replace(newest, rate=(newest.step - first.step) / spent_s)
+    return newest._replace(rate=(newest.step - first.step) / spent_s)
 
 
 def history(path: Path, most_bytes: int) -> list[Step]:

@@ -28,11 +28,11 @@ def test_a_card_of_a_pilot_that_failed_is_told_once_with_its_node() -> None:
     ]
     assert note.events == (Event.GPU_FAILED,)
     assert faults["GPU-0"] == "hot"
-    assert pilot_faults_noted(faults, [replace(FAULT, job=8)], {})[1] == []
-    (other,) = pilot_faults_noted(faults, [replace(FAULT, pilot="other")], {})[1]
+    assert pilot_faults_noted(faults, [FAULT._replace(job=8)], {})[1] == []
+    (other,) = pilot_faults_noted(faults, [FAULT._replace(pilot="other")], {})[1]
     assert other.text.startswith("pilot other: cuda:1 fell off the bus")
 
 
 def test_what_is_kept_of_pilots_does_not_grow_for_ever() -> None:
-    many = [replace(FAULT, pilot=str(number)) for number in range(2 * MOST_KEPT)]
+    many = [FAULT._replace(pilot=str(number)) for number in range(2 * MOST_KEPT)]
     assert len(pilot_faults_noted({}, many, {})[0]) == MOST_KEPT

@@ -20,7 +20,7 @@ from tests.launcher.toylab import Toy, TrainSettings
 
 def a_job(**changes: Any) -> PlannedJob:
     job = named(a_plan(), "train/dot:pre")
-    return replace(job, **changes)
+    return job._replace(**changes)
 
 
 def test_nothing_is_foretold_without_history() -> None:
@@ -132,16 +132,16 @@ def test_of_what_ended_before_it_began_or_years_later_no_duration_is_learned(sto
 
 
 def test_a_program_that_ran_with_other_numbers_tells_how_long_it_takes() -> None:
-    job = replace(a_job(), signature="command 1", argv=("train.py", "--seed", "3"))
+    job = a_job()._replace(signature="command 1", argv=("train.py", "--seed", "3"))
     runs = (Run(4 * GIB, ("1",)), Run(4 * GIB, ("2",)))
     learned = Usage(seconds=(50.0, 70.0), peaks=(4 * GIB, 4 * GIB), runs=runs)
-    on_gpu = replace(job, resources=Resources(device="cuda"))
+    on_gpu = job._replace(resources=Resources(device="cuda"))
     history = History((), KINDS, gpus=True, usage=lambda _: learned)
     estimate = forecast(on_gpu, history)
     assert (estimate.seconds, estimate.runs, estimate.vram, estimate.peaks) == (60.0, 2, 4 * GIB, 2)
-    others = History((), KINDS, gpus=True, usage=lambda _: replace(learned, own=False))
+    others = History((), KINDS, gpus=True, usage=lambda _: learned._replace(own=False))
     assert forecast(on_gpu, others).seconds is None  # its kind's are no estimate
-    untried = forecast(replace(on_gpu, argv=("train.py", "--seed", "3", "4")), history)
+    untried = forecast(on_gpu._replace(argv=("train.py", "--seed", "3", "4")), history)
     assert untried.vram is None
 
 

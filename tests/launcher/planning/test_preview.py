@@ -1,6 +1,5 @@
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 
 from launcher.context import WorkerEnvironment
 from launcher.job import CPU, Resources
@@ -59,10 +58,10 @@ def test_what_does_not_fit_says_what_it_lacks() -> None:
 def test_a_plan_of_a_new_run_comes_before_a_run_that_had_much() -> None:
     made = some_commands("", "")
     sweep = RunAccount(run=7, name="sweep", vtime=1e6)
-    queue = tuple(replace(in_the_queue(n, rank=NOON), account=sweep) for n in range(1, 9))
-    wave = outlook(made, replace(here(cpus=2), ready=queue)).wave
+    queue = tuple(in_the_queue(n, rank=NOON)._replace(account=sweep) for n in range(1, 9))
+    wave = outlook(made, here(cpus=2)._replace(ready=queue)).wave
     assert wave.starts == {("command", CPU): 2}
-    same = replace(here(cpus=2), ready=queue, account=sweep)
+    same = here(cpus=2)._replace(ready=queue, account=sweep)
     assert outlook(made, same).wave.starts == {}
 
 
@@ -90,7 +89,7 @@ def test_a_plan_is_promised_what_jobs_like_it_took() -> None:
     around = here(a_gpu(), usage=lambda _: Usage(peaks=(10 * GIB,)))
     assert outlook(made, here(a_gpu())).wave.starts == {("train", "cuda:0"): 1}
     assert outlook(made, around).wave.starts == {("train", "cuda:0"): 2}
-    hidden = outlook(made, replace(around, visible=())).wave
+    hidden = outlook(made, around._replace(visible=())).wave
     assert hidden.starts == {("train", CPU): 2}
 
 
@@ -111,8 +110,8 @@ def test_what_waits_in_the_queue_already_goes_first() -> None:
 def test_jobs_of_the_plan_that_are_queued_already_count_once() -> None:
     (one,) = compared_jobs(some_commands(""))
     around = here(ready=(in_the_queue(7),))
-    joined = replace(one, action=Action.JOIN, state="queued", number=7)
-    again = replace(one, state="changed", number=7)
+    joined = one._replace(action=Action.JOIN, state="queued", number=7)
+    again = one._replace(state="changed", number=7)
     assert waves([joined], around).starts == {("command", CPU): 1}
     assert waves([again], around).starts == {("command", CPU): 1}
 

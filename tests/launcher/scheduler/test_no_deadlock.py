@@ -348,7 +348,7 @@ def _check_no_card_is_promised_twice(
     starts: Sequence[Start], running: Sequence[Running], machine: Machine
 ) -> None:
     """Check the cards on which something starts: on the others, others may have taken what was promised."""
-    bare = replace(machine, rules=replace(machine.rules, reserve=0))
+    bare = replace(machine, rules=machine.rules._replace(reserve=0))
     fresh = {uuid for start in starts for uuid in start.devices}
     for gpu in machine.gpus:
         ours = [run for run in running if gpu.uuid in run.devices]

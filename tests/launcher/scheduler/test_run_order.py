@@ -65,7 +65,7 @@ class Cards:
         free = self.cards - sum(len(run.devices) for run in self.running)
         there = {job.run: self.accounts.get(job.run, NO_ACCOUNT) for job in self.waiting}
         weights = {job.run: job.weight for job in self.waiting}
-        there = {run: replace(each, share=weights[run]) for run, each in there.items()}
+        there = {run: each._replace(share=weights[run]) for run, each in there.items()}
         self.accounts |= self.newcomers.entered(there, self.running, self.now)
         for job in in_turn(self.waiting, self.running, self.accounts, self.now):
             if job.resources.gpus > free:

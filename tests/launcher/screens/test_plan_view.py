@@ -80,9 +80,9 @@ def a_busy_day() -> tuple[Plan, list[ComparedJob], MachineState, History]:
     judged = compared_jobs(made, done=1)
     judged[1] = changed(judged[1], "lr 0.1 → 0.5", "tests.launcher.toylab a81d… → 09f2…")
     judged[2] = changed(judged[2], "train/dot:pre runs again")
-    judged[3] = replace(judged[3], state="failed", reason="failed before: no room left on the disk")
+    judged[3] = judged[3]._replace(state="failed", reason="failed before: no room left on the disk")
     words = Words(subsets={"dot": ("data/spots", "data/dots-*")})
-    judged[3] = replace(judged[3], job=replace(judged[3].job, words=words))
+    judged[3] = judged[3]._replace(job=judged[3].job._replace(words=words))
     gpus = a_gpu(0), a_gpu(1, free=6.3)
     past = [
         done_before(one.job, seconds, disk=2 << 30, on_gpu=True)
@@ -243,7 +243,7 @@ def test_warnings_in_json_know_their_place() -> None:
 )
 def test_a_command_is_one_line_that_a_shell_reads_back(word: str) -> None:
     (one,) = compared_jobs(some_commands(""))
-    judged = [replace(one, job=replace(one.job, argv=("printf", "%s", word)))]
+    judged = [one._replace(job=one.job._replace(argv=("printf", "%s", word)))]
     (line,) = plan_commands(judged)
     assert line.isprintable()
     said = subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout
@@ -252,7 +252,7 @@ def test_a_command_is_one_line_that_a_shell_reads_back(word: str) -> None:
 
 def test_only_what_would_run_has_a_command() -> None:
     run, joined, done = compared_jobs(some_commands("", "", ""))
-    judged = [run, replace(joined, action=Action.JOIN), replace(done, action=Action.CACHED)]
+    judged = [run, joined._replace(action=Action.JOIN), done._replace(action=Action.CACHED)]
     assert len(plan_commands(judged)) == 1
 
 
@@ -382,13 +382,12 @@ def test_a_changed_job_tells_settings_modules_words_and_needs(store: Store) -> N
     made = a_plan()
     sample, train = made.jobs[:2]
     code = Code(train.entry, {"": "other", "tests.launcher.toylab": "a81d2222"})
-    before = replace(
-        train,
+    before = train._replace(
         identity=replace(train.identity, settings="other", code=code),
         settings={**train.settings, "lr": 0.5, "scale": None},
         words=Words(subsets={"dot": ("spots",)}),
     )
-    other = replace(sample, identity=replace(sample.identity, settings="other"))
+    other = sample._replace(identity=replace(sample.identity, settings="other"))
     rows = queued(store, replace(made, jobs=(other, before)))
     compared_job = compare_with_queue(made, rows, lambda _: None).jobs[1]
     assert compared_job.state == "changed"

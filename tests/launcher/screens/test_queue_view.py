@@ -86,7 +86,7 @@ def test_failures_stand_out_and_name_the_next_command() -> None:
 
 def test_a_job_that_is_queued_again_says_so_even_where_the_reason_does_not() -> None:
     screen = a_busy_screen()
-    again = replace(screen.recent[1], reason="ended with exit code 1", requeued=False)
+    again = screen.recent[1]._replace(reason="ended with exit code 1", requeued=False)
     drawn = screen_lines(replace(screen, recent=(again,)), 140)
     assert "ended with exit code 1 (queued again)" in drawn[-2].text
 
@@ -134,7 +134,7 @@ def test_what_was_looked_for_takes_the_place_of_the_sections() -> None:
 def test_of_an_exception_its_class_and_the_beginning_of_its_message_stay(
     width: int, before: str, exception: str, kept: str
 ) -> None:
-    ended = replace(a_busy_screen().recent[2], reason=f"{before}{exception}", short=exception)
+    ended = a_busy_screen().recent[2]._replace(reason=f"{before}{exception}", short=exception)
     drawn = recent(replace(an_idle_screen(), recent=(ended,)), width)[1:]
     begin = drawn[0].text.index(" 2 s  ") + len(" 2 s  ")
     told = " ".join(one.text[begin:] for one in drawn)

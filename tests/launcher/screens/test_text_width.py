@@ -96,7 +96,7 @@ def test_no_two_jobs_look_alike_on_one_screen(names: set[str], width: int) -> No
         a_line(7, name, State.QUEUED, note) for name in ordered
     ]  # one number: it tells nothing
     works = tuple(
-        Work(line=replace(one, state=State.RUNNING), started=NOW) for one in lines[:third]
+        Work(line=one._replace(state=State.RUNNING), started=NOW) for one in lines[:third]
     )
     ended = tuple(Happening(at=NOW, line=one, state=State.DONE) for one in lines[2 * third :])
     screen = replace(

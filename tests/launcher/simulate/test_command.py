@@ -3,7 +3,6 @@
 import json
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +254,7 @@ def test_durations_are_those_of_jobs_that_ran_here_wherever_that_was() -> None:
 def test_a_job_with_other_settings_takes_as_long_as_others_of_its_kind() -> None:
     made = a_plan()
     trained = next(job for job in made.jobs if job.kind == "train")
-    slower = replace(trained, settings={**trained.settings, "epochs": 90})
+    slower = trained._replace(settings={**trained.settings, "epochs": 90})
     before = [done_before(slower, seconds, on_gpu=False) for seconds in (30.0, 40.0, 80.0)]
     replayed = planned_jobs([made], a_history(*before, gpus=True), seconds=7.0, vram=5 * GIB)
     lasting = {job.group: (job.seconds, job.forecast) for job in replayed.jobs}

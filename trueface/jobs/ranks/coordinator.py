@@ -140,7 +140,7 @@ class _Ranks:
         limit = self._job.share.vram_limit()
         if limit != self._limit:
             self._limit = limit
-            self._tell(LIMIT, asdict(limit))
+            self._tell(LIMIT, limit._asdict())
 
     def _tell(self, name: str, content: Any = None) -> None:
         for rank in self._ranks.values():

@@ -6,9 +6,8 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, NamedTuple, Self
 
 import click
 
@@ -158,8 +157,7 @@ _QUOTING = re.compile(r"['\"\\]")
 OPERATORS = frozenset({"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>"})
 
 
-@dataclass(frozen=True, slots=True)
-class CommandLine:
+class CommandLine(NamedTuple):
     """One command of a file."""
 
     number: int  # of its line, from 1
@@ -167,8 +165,7 @@ class CommandLine:
     argv: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CommandFile:
+class CommandFile(NamedTuple):
     """The commands of a file, and what is odd about them though they can be queued."""
 
     name: str  # as messages have it

@@ -7,8 +7,9 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -44,8 +45,7 @@ def checked_name(name: str | None) -> str:
     return f"{PREFIX}{name.removeprefix(PREFIX) or name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Renamed:
+class Renamed(NamedTuple):
     """An ended job that gave its name to a new one."""
 
     number: int
@@ -93,8 +93,7 @@ def _taken(store: Store, run: int, name: str) -> bool:
     return store.read.in_run(run, name) is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(NamedTuple):
     """What is the same for all jobs that a command adds."""
 
     spec: Spec  # without a program; its name is '' where each job gets one of its number
@@ -118,7 +117,7 @@ def add_program(home: Home, store: Store, asked: Asked, program: tuple[str, ...]
         UsageError: its name belongs to a job that has not ended, or a job that it should follow is not there.
     """
     spec = replace(asked.spec, argv=program, signature=program_signature(program))
-    job = _put(store, replace(asked, spec=spec))
+    job = _put(store, asked._replace(spec=spec))
     wake(home)  # first: an idle scheduler starts the program within milliseconds
     (row,) = store.read.jobs_by_id([job])
     click.echo(f"{job}\t{harmless(row.name)}")
@@ -140,7 +139,7 @@ def _put(store: Store, asked: Asked) -> int:
         if asked.replaces and holder is not None and holder.state in WAITING:
             return replace_waiting(store, holder, asked.context, new, time.time())
         _say_renamed([free_name(store, run, name)])
-        new = replace(new, spec=replace(spec, name=name))
+        new = new._replace(spec=replace(spec, name=name))
         return store.put(run, asked.context, new, time.time())
 
 
@@ -162,7 +161,7 @@ def add_programs(home: Home, store: Store, asked: Asked, file: CommandFile) -> N
         else:
             specs = [_unused(store, run, spec, number) for number, spec in enumerate(specs, first)]
         template = _new(store, asked)
-        jobs = [replace(template, spec=spec) for spec in specs]
+        jobs = [template._replace(spec=spec) for spec in specs]
         numbers = store.put_new(run, asked.context, jobs, time.time())
     names = [spec.name for spec in specs]
     wake(home)

@@ -118,11 +118,11 @@ CASES = [
     (driver(cuda=(14, 1)), "CUDA", "ok", "which the driver runs", ""),
     (driver(cuda=None), "CUDA", "unknown", "does not tell", ""),
     (
-        facts(torch=replace(HEALTHY.torch, works=False, tried="no kernel image")),
+        facts(torch=HEALTHY.torch._replace(works=False, tried="no kernel image")),
         *("CUDA", "trouble", "no kernel image", "pytorch.org"),
     ),
     (
-        facts(torch=replace(HEALTHY.torch, works=True, tried="it computed on A100")),
+        facts(torch=HEALTHY.torch._replace(works=True, tried="it computed on A100")),
         *("CUDA", "ok", "it computed on A100", ""),
     ),
     (

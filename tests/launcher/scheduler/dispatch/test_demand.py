@@ -85,7 +85,7 @@ def test_paths_are_those_of_the_nodes() -> None:
 
 
 def test_interpreter_that_is_to_be_seen_is_that_of_the_nodes() -> None:
-    job = replace(lane(1), interpreter="/local/bin/python")
+    job = lane(1)._replace(interpreter="/local/bin/python")
     shared = replace(BOX, paths={"/local": "/shared"})
     for box, paths in [
         (BOX, ("/local/bin/python",)),

@@ -23,7 +23,7 @@ def why(hello: Hello, *, took_h: float | None = None, limit_h: float | None = No
     job = Waiting(
         job=1, resources=asked.resources, seconds=None if took_h is None else took_h * HOUR
     )
-    limited = replace(asked, limit=None if limit_h is None else limit_h * HOUR)
+    limited = asked._replace(limit=None if limit_h is None else limit_h * HOUR)
     return unfit(limited, job, hello, hello.until, NOW)
 
 

@@ -1,5 +1,4 @@
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -169,7 +168,7 @@ scenes = st.builds(
 @settings(max_examples=150, deadline=None)
 @given(shortages, scenes, st.integers(0, 200 * GIB))
 def test_a_claim_of_ones_own_fault_only_grows(shortage: Shortage, scene: Scene, claim: int) -> None:
-    verdict = blame(replace(shortage, where="gpu"), replace(scene, reservation=claim))
+    verdict = blame(shortage._replace(where="gpu"), scene._replace(reservation=claim))
     assert verdict.vram_request is not None
     assert verdict.vram_request >= (claim + STEP if verdict.whose == "ours" else claim)
 
@@ -179,7 +178,7 @@ def test_a_claim_of_ones_own_fault_only_grows(shortage: Shortage, scene: Scene, 
 def test_a_claim_is_at_least_what_was_seen_to_be_needed(
     shortage: Shortage, scene: Scene, held: int
 ) -> None:
-    found = blame(replace(shortage, where="gpu", held=held), scene)
+    found = blame(shortage._replace(where="gpu", held=held), scene)
     assert found.vram_request is not None
     assert found.vram_request >= held + (shortage.wanted or 0)
 
@@ -192,7 +191,7 @@ def test_a_job_that_never_fits_is_tried_a_few_times_only(
     tries = 0
     while claim <= total:
         found = blame(
-            replace(shortage, where="gpu"), Scene(reservation=claim, total=total, others=others)
+            shortage._replace(where="gpu"), Scene(reservation=claim, total=total, others=others)
         )
         if found.whose != "ours":
             return  # its scheduler counts these

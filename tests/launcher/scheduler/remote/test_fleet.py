@@ -416,7 +416,7 @@ def test_an_engine_that_forgets_a_pilot_does_not_say_that_its_node_answers(world
     world.cluster.jobs[token] = forgotten
     world.pass_time(1000)
     assert world.fleet.ending_s(token) == 0.0
-    world.cluster.jobs[token] = replace(forgotten, node_answers=True)
+    world.cluster.jobs[token] = forgotten._replace(node_answers=True)
     world.pass_time(10)
     assert list(world.fleet.given_up()) == [token]
     assert world.fleet.ending_s(token) > 0.0
@@ -427,7 +427,7 @@ def lost(world: World, **observed: object) -> str:
     (token,) = start(world, 1)
     world.busy = {token: 1}
     world.cluster.end(token)
-    world.cluster.jobs[token] = replace(world.cluster.jobs[token], **observed)  # type: ignore[arg-type]
+    world.cluster.jobs[token] = world.cluster.jobs[token]._replace(**observed)  # type: ignore[arg-type]
     world.pass_time(25)
     assert list(world.fleet.given_up()) == [token]
     return token

@@ -4,7 +4,6 @@ import math
 import re
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,7 @@ def test_an_estimate_that_is_no_time_is_not_shown_as_one(world: World, starts_at
     world.need(1)
     world.turn()
     for token, job in world.cluster.jobs.items():
-        world.cluster.jobs[token] = replace(job, starts_at=starts_at)
+        world.cluster.jobs[token] = job._replace(starts_at=starts_at)
     world.pass_time(10)
     assert world.reason.startswith("1 pilot waits in toy: Resources")
 
@@ -125,7 +124,7 @@ def test_an_estimate_that_is_beyond_sense_is_not_shown(world: World) -> None:
     for days, shown in ((365, "Resources"), (12, "Resources, estimated in 12 days")):
         at = world.wall + world.clock.now + days * 86_400
         for token, job in world.cluster.jobs.items():
-            world.cluster.jobs[token] = replace(job, starts_at=at)
+            world.cluster.jobs[token] = job._replace(starts_at=at)
         world.pass_time(10)
         assert world.reason == f"1 pilot waits in toy: {shown}"
 

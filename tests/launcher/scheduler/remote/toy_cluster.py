@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -103,8 +103,8 @@ class ToyCluster:
 
     def end(self, *tokens: str, cause: Cause = Cause.FAILED, node_answers: bool = True) -> None:
         for token in tokens:
-            job = replace(self.jobs[token], stage=Stage.ENDED, cause=cause, reason="")
-            self.jobs[token] = replace(job, node_answers=node_answers)
+            job = self.jobs[token]._replace(stage=Stage.ENDED, cause=cause, reason="")
+            self.jobs[token] = job._replace(node_answers=node_answers)
 
 
 class ToyBackend:

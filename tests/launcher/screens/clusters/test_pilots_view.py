@@ -47,7 +47,7 @@ def test_pilots_on_nodes_stand_in_a_table_and_those_that_wait_in_a_sentence() ->
         a_pilot(node="n1", attempts=3),
         a_pilot("waiting", reason="Resources"),
         a_pilot("waiting", reason="Resources"),
-        backend=replace(SLURM, reason=reason),
+        backend=SLURM._replace(reason=reason),
     )
     assert text.splitlines() == [
         "PILOTS   STATE    NODE  CORES  GPUS  JOBS  TIME",
@@ -65,7 +65,7 @@ def test_a_silent_pilot_says_for_how_long() -> None:
 def test_a_pilot_that_does_not_start_shows_the_last_lines_of_its_log() -> None:
     why = "the last 3 pilots of slurm could not work: FAILED; the next one is tried in 1 min"
     text = drawn(
-        backend=replace(SLURM, reason=why, failures=3, log="one\ntwo\nno module cuda\nbye")
+        backend=SLURM._replace(reason=why, failures=3, log="one\ntwo\nno module cuda\nbye")
     )
     assert text.splitlines() == [
         f"slurm: {why}",
@@ -98,7 +98,7 @@ def test_jobs_on_several_nodes_name_theirs() -> None:
     screen = a_busy_screen()
     first, *others = screen.running
     assert "NODE" not in _text(screen.running, screen)
-    text = _text((replace(first, node="n3"), *others), screen)
+    text = _text((first._replace(node="n3"), *others), screen)
     lines = [line for line in text.splitlines() if "cuda:0" in line or "cpu" in line]
     assert any(" n3 " in line for line in lines)
     assert any(" local " in line for line in lines)
