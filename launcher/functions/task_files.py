@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Any
 from launcher.backends.settings import configured_backends, placed_terms
 from launcher.errors import TaskFileError, UsageError
 from launcher.functions.future import Future, JobStates
-from launcher.results.models import settings_of
-from launcher.results.rows import collect
 from launcher.screens.format import tally
 from launcher.screens.result_table import read_metric
 from launcher.states import ENDED, State
@@ -137,6 +135,8 @@ def results(run: str | Run, *, frame: bool | None = None) -> Any:
         MachineError: packages that its laboratory reads results with are not installed.
         ModuleNotFoundError: `frame` is True, and pandas is not installed.
     """
+    from launcher.results.rows import collect  # which tells the kinds of laboratories
+
     with open_queue() as (_, store):
         jobs = newest_run(store, run) if isinstance(run, str) else store.read.jobs_by_id(run.jobs)
         rows = [flat(row) for row in collect(jobs)] or _returned(store, jobs)
@@ -146,6 +146,8 @@ def results(run: str | Run, *, frame: bool | None = None) -> Any:
 
 
 def _returned(store: Store, jobs: Sequence[JobRow]) -> list[dict[str, Any]]:
+    from launcher.results.models import settings_of
+
     rows = []
     for job in jobs:
         own = {"job": job.id, "name": job.name, "state": str(job.state)}
