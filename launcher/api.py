@@ -35,21 +35,6 @@ from launcher.ids import (
     parse_model,
     parse_poison,
 )
-from launcher.kind_interface import (
-    HasEpochs,
-    KeepsWork,
-    Kept,
-    Kind,
-    RanksMetrics,
-    RepeatsWork,
-    Role,
-    Settings,
-    SharedJob,
-    SharedPart,
-    SharedWork,
-    SharesWork,
-    Volume,
-)
 from launcher.system.files import Json, read_json, write_atomic, write_json
 from launcher.units import format_bytes, parse_bytes
 from launcher.workers.job import Entry, Job, Share, VramLimit
@@ -61,6 +46,21 @@ if TYPE_CHECKING:
     from launcher.functions.future import Future, future
     from launcher.functions.options import JobOptions
     from launcher.functions.task_files import Run, results, wait
+    from launcher.kind_interface import (
+        HasEpochs,
+        KeepsWork,
+        Kept,
+        Kind,
+        RanksMetrics,
+        RepeatsWork,
+        Role,
+        Settings,
+        SharedJob,
+        SharedPart,
+        SharedWork,
+        SharesWork,
+        Volume,
+    )
     from launcher.planning.load import load, plan
     from launcher.planning.plan import Plan, PlannedJob
     from launcher.system.code_digests import code_digest
@@ -68,6 +68,24 @@ if TYPE_CHECKING:
 
 # A worker imports this module before it begins: what it never needs is imported when it is asked for.
 _LATE = {
+    **dict.fromkeys(
+        (
+            "HasEpochs",
+            "KeepsWork",
+            "Kept",
+            "Kind",
+            "RanksMetrics",
+            "RepeatsWork",
+            "Role",
+            "Settings",
+            "SharedJob",
+            "SharedPart",
+            "SharedWork",
+            "SharesWork",
+            "Volume",
+        ),
+        "launcher.kind_interface",  # it imports pydantic
+    ),
     "Future": "launcher.functions.future",
     "JobOptions": "launcher.functions.options",
     "Plan": "launcher.planning.plan",

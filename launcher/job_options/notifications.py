@@ -1,8 +1,9 @@
 """What the owner of a queue is told of: the events, and what a run says of them with the word `notify`."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from launcher.errors import UsageError, known_words, nearest
 from launcher.system.files import Json
@@ -29,7 +30,8 @@ EXPECTED = (
 )
 
 
-class RunNotify(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunNotify:
     """What a run says of its messages; None: as `[notify]` of config.toml has it."""
 
     events: tuple[Event, ...] | None = None

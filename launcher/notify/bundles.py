@@ -1,8 +1,7 @@
 """From what happened to messages: pure functions of rows of the queue and of looks at the GPUs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 from launcher.job_options.notifications import AS_CONFIGURED, Event
 from launcher.notify.messages import Message, of_machine, of_run
@@ -18,7 +17,8 @@ STALE_S = 86_400.0  # what happened longer ago is no news
 Counts = Callable[[int, float], Mapping[State, int]]
 
 
-class Addressed(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addressed:
     """A message, and who gets it."""
 
     message: Message

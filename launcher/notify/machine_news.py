@@ -6,8 +6,7 @@ They are seen as the scheduler last saw them, or by a look of our own where it d
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 from launcher.errors import counted
 from launcher.gpu.gpus_file import Look, seen_gpus
@@ -82,7 +81,8 @@ def pilot_faults_noted(
 MOST_REASONS = 5
 
 
-class Sight(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
     """What a look saw."""
 
     at: float  # seconds since 1970

@@ -9,8 +9,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 from launcher.errors import UsageError
 from launcher.notify.settings import Target, address_of
@@ -26,7 +27,8 @@ MOST_ANSWER = 300  # characters
 LOOK_S = 0.05
 
 
-class Answer(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
     """How a sending ended."""
 
     sent: bool

@@ -20,9 +20,10 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 from launcher.errors import UsageError
@@ -38,7 +39,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class Target(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
     """Where messages go: a service that apprise knows, or a command. One of the four is set."""
 
     name: str
@@ -50,7 +52,8 @@ class Target(NamedTuple):
     timeout_s: float = 30.0
 
 
-class Quiet(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quiet:
     """Hours of the local day without messages; they may go over midnight."""
 
     begins: time
@@ -63,7 +66,8 @@ class Quiet(NamedTuple):
         return at >= self.begins or at < self.ends
 
 
-class NotifySettings(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotifySettings:
     """All that the table says."""
 
     events: tuple[Event, ...] = tuple(Event)
@@ -134,7 +138,7 @@ def read_notify(table: object, faults: list[Fault]) -> NotifySettings:
         _read_key((TABLE, key), key, value, what, _KEYS, values, faults)
     if not targets and not any(isinstance(value, dict) for value in table.values()):
         faults.append(((TABLE,), f"{TABLE}: there is no target; add one, such as [{TABLE}.mail]"))
-    return NotifySettings(**values)._replace(targets=tuple(targets))
+    return replace(NotifySettings(**values), targets=tuple(targets))
 
 
 def _target(name: str, entry: Mapping[str, Any], faults: list[Fault]) -> Target | None:

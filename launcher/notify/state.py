@@ -6,7 +6,7 @@ no message of it is lost. One that was sent just before a death is sent again.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from launcher.job_options.notifications import (
     AS_CONFIGURED,
@@ -22,7 +22,8 @@ SCHEMA = 1
 MOST_GIVEN_UP = 20
 
 
-class Note(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
     """A thing that happened and is worth telling."""
 
     events: tuple[Event, ...]
@@ -32,7 +33,8 @@ class Note(NamedTuple):
     name: str = ""  # of the job
 
 
-class Bundle(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
     """Notes that make one message."""
 
     notes: tuple[Note, ...] = ()
@@ -84,7 +86,8 @@ class Delivery:
     answer: str = ""  # of the last try
 
 
-class GivenUp(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenUp:
     """A message that was not sent."""
 
     at: float

@@ -2,12 +2,11 @@
 
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
-
-import click
 
 from launcher import __version__
 from launcher.context import Context, this_context
@@ -137,7 +136,7 @@ def context_to_store(passed: Collection[str] = ()) -> Context:
 
 @cache
 def _note_once(note: str) -> None:
-    click.echo(harmless(note), err=True)
+    _tell(harmless(note))
 
 
 def set_off(home: Home) -> None:
@@ -173,7 +172,7 @@ def revive_if_dead(home: Home, store: Store) -> None:
 def say_if_stopped(home: Home) -> bool:
     """Tell someone who changed a queue that it starts nothing at the moment; return whether it is so."""
     if home.stop.exists():
-        click.echo(f"note: the queue is stopped{_since(home)}; {GOING_ON}", err=True)
+        _tell(f"note: the queue is stopped{_since(home)}; {GOING_ON}")
         return True
     return False
 
@@ -181,7 +180,7 @@ def say_if_stopped(home: Home) -> bool:
 def lift_stop(home: Home) -> None:
     """Let a queue go on for someone who asked for jobs to run, and say so where it was stopped."""
     if home.stop.exists():
-        click.echo(f"note: the queue was stopped{_since(home)}, and goes on now", err=True)
+        _tell(f"note: the queue was stopped{_since(home)}, and goes on now")
         home.stop.unlink(missing_ok=True)
 
 
@@ -215,3 +214,8 @@ def cores_for(home: Home) -> int:
     pid, record = scheduler_pid(home), read_json(home.scheduler_record) or {}
     cpus = record.get("cpus")
     return cpus if pid and record.get("pid") == pid and isinstance(cpus, int) else cores()
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()

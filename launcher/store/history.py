@@ -7,7 +7,6 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -31,11 +30,12 @@ _NAMES: Mapping[ReasonCode, str] = {
 _WHOSE = {"ours": ", its own", "neighbour": ", a neighbour's", "machine": ", the machine's"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedAttempts:
+class FailedAttempts(NamedTuple):
     """Attempts that were not done, and of which the same is on record."""
 
     code: ReasonCode
+    job: int  # the newest of them
+    at: float  # when that ended
     where: str = ""  # which memory was missing: "gpu" or "ram"
     whose: str = ""  # fault that was: "ours", "neighbour" or "machine"; empty: nobody could tell
     fault: str = ""  # of a GPU
@@ -43,12 +43,9 @@ class FailedAttempts:
     error: str = ""  # or why they were lost
     attempts: int = 1
     seconds: float = 0.0
-    job: int  # the newest of them
-    at: float  # when that ended
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailureGroup:
+class FailureGroup(NamedTuple):
     """Attempts that failed alike."""
 
     code: ReasonCode
@@ -106,8 +103,7 @@ def group_of(failed: FailedAttempts) -> FailureGroup:
 
 def _joined(group: FailureGroup, other: FailureGroup) -> FailureGroup:
     at, job = max((group.at, group.job), (other.at, other.job))
-    return replace(
-        group,
+    return group._replace(
         attempts=group.attempts + other.attempts,
         seconds=group.seconds + other.seconds,
         at=at,
@@ -146,8 +142,7 @@ class PilotUse(NamedTuple):
     cpu_s: float  # seconds of each of their cores
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeUse:
+class NodeUse(NamedTuple):
     """What ran on a node."""
 
     node: str
@@ -182,8 +177,7 @@ def nodes_of(
     for use in uses:
         backend, node = place = places.get(use.pilot, ("", ""))
         so_far = nodes.get(place) or NodeUse(node=node, backend=backend)
-        nodes[place] = replace(
-            so_far,
+        nodes[place] = so_far._replace(
             attempts=so_far.attempts + use.attempts,
             done=so_far.done + use.done,
             gpu_hours=so_far.gpu_hours + use.gpu_s / HOUR_S,
@@ -238,8 +232,7 @@ class Taken(NamedTuple):
 # --- what the report shows
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Day:
+class Day(NamedTuple):
     """What ended on a day, and what ran on it."""
 
     day: str
@@ -265,8 +258,7 @@ class Day:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(NamedTuple):
     """What became of a run, and what it took."""
 
     run: str
@@ -291,8 +283,7 @@ class Run:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class Memory(NamedTuple):
     """What jobs alike were promised of a GPU's memory, and what they took."""
 
     name: str
@@ -357,7 +348,7 @@ def days_of(
     def add(day: str, **more: float) -> None:
         day_so_far = days.get(day) or Day(day=day)
         grown = {name: getattr(day_so_far, name) + amount for name, amount in more.items()}
-        days[day] = replace(day_so_far, **grown)
+        days[day] = day_so_far._replace(**grown)
 
     for ended in ends:
         add(ended.day, **{ended.state.value: ended.jobs})
@@ -369,7 +360,7 @@ def days_of(
                 cpu_hours=share * used.cpu_s / HOUR_S,
             )
     for day, seconds in medians:
-        days[day] = replace(days.get(day) or Day(day=day), median_s=seconds)
+        days[day] = (days.get(day) or Day(day=day))._replace(median_s=seconds)
     return tuple(days[day] for day in sorted(days, reverse=True))
 
 
@@ -382,8 +373,7 @@ def runs_of(ends: Iterable[Ends], spent: Iterable[Spent]) -> tuple[Run, ...]:
 
     for used in spent:
         run = run_named(used.run)
-        runs[used.run] = replace(
-            run,
+        runs[used.run] = run._replace(
             attempts=run.attempts + used.attempts,
             gpu_hours=run.gpu_hours + used.gpu_s / HOUR_S,
             cpu_hours=run.cpu_hours + used.cpu_s / HOUR_S,
@@ -391,8 +381,7 @@ def runs_of(ends: Iterable[Ends], spent: Iterable[Spent]) -> tuple[Run, ...]:
         )
     for ended in ends:
         run = run_named(ended.run)
-        runs[ended.run] = replace(
-            run,
+        runs[ended.run] = run._replace(
             jobs=run.jobs + ended.jobs,
             done=run.done + ended.jobs * (ended.state is State.DONE),
             failed=run.failed + ended.jobs * (ended.state is State.FAILED),

@@ -5,7 +5,6 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Collection
 from datetime import date
-from statistics import median
 from typing import NamedTuple
 
 from launcher.states import Done, outcome_record
@@ -94,6 +93,8 @@ class History:
 
     def medians(self, since: float, jobs: Collection[int] | None = None) -> list[tuple[str, float]]:
         """Return how long the attempts took that were done on each local day: the middle one."""
+        from statistics import median  # which nobody else who opens a queue needs
+
         rows = self._db.execute(
             f"SELECT {_day('ended')} AS day, {_SECONDS} AS seconds FROM attempts"
             f" WHERE ended >= :since AND {_WAS_DONE}{_among('job', jobs)}",

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Sequence
-from statistics import fmean
+from math import fsum
 from typing import Any, NamedTuple
 
 NEWEST = 8  # peaks of a signature that count: a newer version of the code may need less
@@ -119,8 +119,8 @@ def usage_of(lessons: Sequence[Lesson], here: Collection[str], *, exact: bool) -
             lesson.seconds for lesson in timed if lesson.alone and lesson.seconds is not None
         ),
         peaks=tuple(run.peak for run in runs[:NEWEST]),
-        sm=fmean(uses[:NEWEST]) if uses else None,
-        slowdown=fmean(slowdowns[:NEWEST]) if slowdowns else None,
+        sm=_mean(uses[:NEWEST]),
+        slowdown=_mean(slowdowns[:NEWEST]),
         elsewhere=elsewhere,
         runs=() if exact else tuple(reversed(runs)),
     )
@@ -182,3 +182,7 @@ def driver_of(machine: str) -> str:
 def model_of(machine: str) -> str:
     """Return the name of the card, as people call it."""
     return machine.partition(",")[0].removeprefix("NVIDIA ")
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fsum(values) / len(values) if values else None

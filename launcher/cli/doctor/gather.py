@@ -164,7 +164,7 @@ def _problem(target: Target, environ: Mapping[str, str]) -> str:
         program = os.path.expanduser(target.command[0])  # noqa: PTH111  # of a word of a command
         path = shutil.which(program, path=environ.get("PATH"))
         return "" if path else f"{target.command[0]} is not in PATH, or is no program"
-    answer = send_now(target._replace(timeout_s=LOOK_S), None, environ)
+    answer = send_now(replace(target, timeout_s=LOOK_S), None, environ)
     return "" if answer.sent else answer.text
 
 

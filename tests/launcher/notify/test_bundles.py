@@ -139,7 +139,7 @@ def test_a_hundred_jobs_out_of_memory_are_one_message_and_no_other_for_an_hour()
 
 def test_a_note_that_nobody_wants_to_hear_delays_no_other() -> None:
     mail = Target(name="mail", command=("true",), events=(Event.OUT_OF_MEMORY,))
-    settings = SETTINGS._replace(targets=(DESK, mail))
+    settings = replace(SETTINGS, targets=(DESK, mail))
     to_mail = run_news(left=9, notify=RunNotify(to=("mail",)), newly_failed=1)
     notices = noted(Notices(), News(upto=1, runs=(to_mail,), failures=(failure(),)), settings, NOW)
     notices, messages = sent_at(notices, NOW + 60, settings=settings)
@@ -155,7 +155,7 @@ def test_a_run_says_itself_what_its_owner_is_told() -> None:
     notices = noted(Notices(), News(upto=1, runs=(silent,), failures=(failure(),)), SETTINGS, NOW)
     assert sent_at(notices, NOW + 100, {State.FAILED: 1})[1] == []
     elsewhere = replace(silent, notify=RunNotify(to=("phone",)))
-    settings = SETTINGS._replace(targets=(DESK, Target(name="phone", command=("true",))))
+    settings = replace(SETTINGS, targets=(DESK, Target(name="phone", command=("true",))))
     notices = noted(Notices(), News(upto=1, runs=(elsewhere,)), settings, NOW)
     (message,) = sent_at(notices, NOW + 100, {State.DONE: 1}, settings)[1]
     assert message.targets == ("phone",)

@@ -15,7 +15,7 @@ SIGHT = Sight(at=5e6, uptime=100.0, boot="b", free={"GPU-0": "cuda:0"}, waiting=
 
 
 def later(seconds: float, **changes: object) -> Sight:
-    return SIGHT._replace(uptime=SIGHT.uptime + seconds, **changes)  # type: ignore[arg-type]
+    return replace(SIGHT, uptime=SIGHT.uptime + seconds, **changes)  # type: ignore[arg-type]
 
 
 def test_a_gpu_that_idles_for_half_an_hour_while_work_waits_is_told_once() -> None:

@@ -117,7 +117,7 @@ def test_only_an_engines_word_or_the_end_of_a_lease_is_an_end(signs: Signs) -> N
     leased = signs.lease_s is not None and signs.silent_s > signs.lease_s
     unknown = signs.stage is Stage.UNKNOWN and signs.unknown_s >= UNKNOWN_S
     ended = signs.stage is Stage.ENDED and (signs.node_answers or signs.bye or not signs.spoke)
-    assert ended or unknown or (leased and signs.spoke)
+    assert signs.gone or ended or unknown or (leased and signs.spoke)
 
 
 @given(SIGNS)
