@@ -261,11 +261,22 @@ def _run(argv: list[str]) -> int:
         _explain(error, debug="--debug" in argv)
         return error.exit_code
     except OSError as error:  # a full disk, a folder that may not be written
-        _explain(error, debug="--debug" in argv)
+        _explain(_folder_gone() or error, debug="--debug" in argv)
         return MachineError.exit_code
     except SystemExit:  # click's answer to a closed pipe, and to nothing else
         return PIPE_CLOSED
     return code if isinstance(code, int) else 0
+
+
+def _folder_gone() -> MachineError | None:
+    """Return what is wrong where the folder in which the command was typed was deleted: no system call names it."""
+    folder = Path("/proc/self/cwd").readlink()
+    if folder.exists() or not folder.name.endswith(" (deleted)"):
+        return None
+    path = str(folder).removesuffix(" (deleted)")
+    return MachineError(
+        f"the folder {path}, in which this was typed, is gone; cd into one that is there"
+    )
 
 
 def _explain(error: Error | OSError, *, debug: bool) -> None:

@@ -50,6 +50,13 @@ def schema_of(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] 
     version = _version(connection)
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (holds,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if not version and _has_our_tables(connection):
+        newest = len(steps)
+        raise StoreError(
+            f"{path} holds a queue and not the number of its schema, as after .dump and .read: put back a copy that "
+            f"`.backup` of sqlite3 or launcher made ({path.parent / 'backups'}); or, if this launcher wrote it, "
+            f"sqlite3 {path} 'PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {newest}'"
+        )
     if application != APPLICATION_ID and (version or application or holds):
         raise StoreError(f"{path} is another program's database; move it away")
     if version > len(steps):
@@ -105,6 +112,12 @@ def bring_up_to_date(copy: sqlite3.Connection, path: Path, steps: Sequence[Step]
     """
     for step in steps[schema_of(copy, path, steps) :]:
         step(copy)
+
+
+def _has_our_tables(connection: sqlite3.Connection) -> bool:
+    query = "SELECT count(*) FROM sqlite_schema WHERE name IN ('jobs', 'attempts', 'events')"
+    (number,) = connection.execute(query).fetchone()
+    return bool(number == 3)
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launcher.errors import StoreError
-from launcher.system.daemon_control import wake
+from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.files import Json, read_json, sync, write_json
 from launcher.system.paths import Home
 from launcher.system.processes import lock
@@ -136,7 +136,17 @@ def trouble(path: Path, error: sqlite3.Error | OSError) -> StoreError:
             return _verdict(home, record)
     message = getattr(error, "strerror", None) or str(error)
     remedy = f"; {_REMEDIES[code]}" if code in _REMEDIES else ""
+    if code == sqlite3.SQLITE_IOERR and (holder := _log_removed_under(home)) is not None:
+        message = f"its log {home.database.name}-wal was removed while the scheduler had it open"
+        remedy = f"; `kill {holder}` lets that write what it holds and leave, then try again"
     return StoreError(f"cannot use the queue {path}: {message}{remedy}")
+
+
+def _log_removed_under(home: Home) -> int | None:
+    """Return the scheduler's pid where the log was removed that it has open; who comes then makes an empty one."""
+    _, log, index = _files(home)
+    removed = index.exists() and not (log.exists() and log.stat().st_size)
+    return scheduler_pid(home) if removed else None
 
 
 def refuse_damaged(home: Home) -> None:

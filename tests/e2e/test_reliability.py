@@ -21,7 +21,7 @@ import pytest
 
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
-from launcher.system.processes import boot_id
+from launcher.system.processes import boot_id, send
 from tests.build import endings as endings_in
 from tests.build import gone, job_row, lines_of, shell, until
 from tests.e2e.conftest import Project, a_project, reading
@@ -460,6 +460,39 @@ def damage(database: Path, how: str) -> bytes:
     }[how]
     database.write_bytes(left)
     return left
+
+
+def test_a_log_that_was_removed_under_a_living_scheduler_is_named_and_nothing_is_lost(
+    queue: Project,
+) -> None:
+    job = add_waiting(queue)
+    until(lambda: stamps(queue), "the program runs")
+    scheduler = scheduler_pid(queue.home)
+    queue.home.database_log.unlink()
+    said = queue.call("launcher", "status")
+    assert said.returncode == 3
+    assert "its log queue.sqlite-wal was removed while the scheduler had it open" in said.stderr
+    assert f"`kill {scheduler}`" in said.stderr
+    send(scheduler or 0, signal.SIGTERM)
+    until(lambda: scheduler_pid(queue.home) != scheduler, "it has left")
+    open_gate(queue)
+    wait(queue)
+    assert endings(queue, job) == ["done"]
+
+
+def test_a_command_in_a_folder_that_is_gone_names_it(queue: Project) -> None:
+    here = queue.folder / "gone"
+    here.mkdir()
+    said = subprocess.run(
+        ["sh", "-c", f'rmdir "$PWD"; exec {BIN}/launcher add -- true'],
+        cwd=here,
+        env=os.environ | queue.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 3
+    assert f"the folder {here}, in which this was typed, is gone" in said.stderr
 
 
 def test_escapes_in_names_and_logs_never_reach_a_terminal(

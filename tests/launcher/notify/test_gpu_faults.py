@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from launcher.job_options.notifications import Event
 from launcher.notify.machine_news import MOST_KEPT, faults_noted, pilot_faults_noted
 from launcher.store.news import PilotFault

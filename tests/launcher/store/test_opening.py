@@ -15,7 +15,7 @@ import pytest
 
 from launcher.errors import StoreError
 from launcher.store.migration_steps import APPLICATION_ID, STEPS
-from launcher.store.opening import SMALL_BYTES, open_database, worth_checking
+from launcher.store.opening import SMALL_BYTES, open_database, open_to_read, worth_checking
 from launcher.store.recovery import back_up, backups, damaged, trouble
 from launcher.system.files import read_json
 from launcher.system.paths import Home, make_home
@@ -181,6 +181,24 @@ def test_a_damaged_queue_is_not_brought_to_a_newer_schema(home: Home) -> None:
     with pytest.raises(StoreError, match="was found damaged"):
         opened(home)
     assert backups(home.backups) == []
+
+
+@pytest.mark.parametrize("marks", [("user_version",), ("user_version", "application_id")])
+def test_a_queue_without_the_number_of_its_schema_says_what_to_do(
+    home: Home, marks: tuple[str, ...]
+) -> None:
+    opened(home).close()
+    with closing(sqlite3.connect(home.database)) as dumped:  # as .dump and .read leave it
+        for mark in marks:
+            dumped.execute(f"PRAGMA {mark} = 0")
+    with pytest.raises(StoreError, match=r"as after \.dump and \.read: put back") as refused:
+        opened(home)
+    with pytest.raises(StoreError, match=r"as after \.dump and \.read: put back"):
+        open_to_read(home.database)
+    command = str(refused.value).partition(f"sqlite3 {home.database} '")[2].removesuffix("'")
+    with closing(sqlite3.connect(home.database)) as mended:
+        mended.executescript(command)
+    opened(home).close()
 
 
 @pytest.mark.parametrize("mark", ["user_version = 3", "application_id = 77", "user_version = 0"])
