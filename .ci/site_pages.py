@@ -18,6 +18,7 @@ AT_THE_TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 WIDTH = 80  # columns of a help page
 _INTO_DOCS = re.compile(r"\]\(docs/")
 _OUT_OF_DOCS = re.compile(r"\]\(\.\./")
+_INTO_CODE = re.compile(r"\[([^]]+)\]\(\.\./[^)]+\.py#L\d+\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -35,7 +36,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Let a link that is right in the repository be right in the site, where docs/ is the root."""
     if page.file.src_uri in AT_THE_TOP:
         return _INTO_DOCS.sub("](", markdown)
-    return _OUT_OF_DOCS.sub("](", markdown)
+    return _OUT_OF_DOCS.sub("](", _INTO_CODE.sub(r"\1", markdown))  # no code is in the site
 
 
 def _commands() -> Iterator[str]:

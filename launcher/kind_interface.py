@@ -102,14 +102,18 @@ class Role(StrEnum):
     """The part a kind plays in the experiment language."""
 
     DATA = "data"  # makes files that other jobs read
-    POISON = "poison"  # decides which training labels are flipped
+    LABELS = "poison"  # decides which labels of a training are others
     TRAIN = "train"  # makes a model from data, or from a model and data
-    UNLEARN = "unlearn"  # makes a model from a model
+    METHOD = "unlearn"  # makes a model from a model
     TEST = "test"  # scores a model on data
     BENCHMARK = "benchmark"  # scores every model on data, in many conditions
     FOLDER = "folder"  # makes a folder of files from folders, with the help of models
     SHARED = "shared"  # does once what other jobs repeat; see `SharesWork`
     PLAIN = "plain"  # anything else
+
+
+for _role in (Role.LABELS, Role.METHOD):  # laboratories of 0.2 know these by their values
+    setattr(Role, _role.value.upper(), _role)
 
 
 @runtime_checkable

@@ -85,11 +85,11 @@ def _making_steps(planned: PlannedModel, model: str) -> Iterator[Step]:
         images=str(request.reader.images(data)),
         follows=request.follows,
     )
-    choice, poisoner = request.variant.poison_settings, request.poison_kind
-    if poisoner is not None and choice is not None:
-        name = f"{poisoner.name}/{model}"
-        job_request = request.poison_job_request or request.job_request
-        yield step._replace(kind=poisoner, name=name, settings=choice, request=job_request)
+    choice, labeller = request.variant.labels_settings, request.labels_kind
+    if labeller is not None and choice is not None:
+        name = f"{labeller.name}/{model}"
+        job_request = request.labels_job_request or request.job_request
+        yield step._replace(kind=labeller, name=name, settings=choice, request=job_request)
     yield step
 
 

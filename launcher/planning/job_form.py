@@ -278,8 +278,8 @@ def _overrides(row: JobRow, sets: Sequence[str], scope: Scope) -> Overrides:
                 message = f"{key.text!r} is a setting of {row.kind}, on which results depend"
                 hint = "change the task file, and run it: only the jobs that it concerns run again"
                 scope.blame(key.place, "set", message, hint=hint)
-    if overrides.poison is not None:
-        scope.blame(overrides.poison.place, "set", "what is poisoned stands in the job's name")
+    if overrides.labels is not None:
+        scope.blame(overrides.labels.place, "set", "what is poisoned stands in the job's name")
     return overrides
 
 

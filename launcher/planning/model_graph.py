@@ -19,9 +19,9 @@ from launcher.kind_interface import Kind, Role
 from launcher.taskfile.entries import (
     FREE,
     Follows,
+    MethodEntry,
     Name,
     TrainEntry,
-    UnlearnEntry,
     Variant,
     companion,
 )
@@ -45,13 +45,13 @@ class ModelRequest:
     variant: Variant
     job_request: JobRequest
     follows: Follows = FREE
-    poison_kind: Kind | None = None
-    poison_job_request: JobRequest | None = None
+    labels_kind: Kind | None = None
+    labels_job_request: JobRequest | None = None
 
     @property
     def name(self) -> tuple[tuple[str, str], ...]:
         """The swept settings of this request, those of a poison only where there is one."""
-        if self.poison_kind is not None:
+        if self.labels_kind is not None:
             return self.variant.name
         own = known_settings(self.kind)
         return tuple(pair for pair in self.variant.name if pair[0] in own)
@@ -115,7 +115,7 @@ def file_poison(task: TaskFile) -> FilePoison:
     """Return the poison that all trainings of a file have that say nothing themselves."""
     trainings = [entry for entry in task.entries if isinstance(entry, TrainEntry)]
     wide = [entry for entry in trainings if entry.wide]
-    poison = wide[0].poisons[0].value if wide else None
+    poison = wide[0].label_changes[0].value if wide else None
 
     def name(entry: TrainEntry) -> str:
         start = () if entry.base is None else entry.base.value.stages
@@ -124,7 +124,8 @@ def file_poison(task: TaskFile) -> FilePoison:
     own = {
         name(entry)
         for entry in trainings
-        if not entry.wide and (not entry.poisons or any(p.value is None for p in entry.poisons))
+        if not entry.wide
+        and (not entry.label_changes or any(p.value is None for p in entry.label_changes))
     }
     return FilePoison(poison=poison, clean=frozenset({name(entry) for entry in wide} - own))
 
@@ -142,9 +143,9 @@ def model_requests(
 
     Combinations of the file's matrix come one after another.
     """
-    by_combination: dict[int, list[TrainEntry | UnlearnEntry]] = {}
+    by_combination: dict[int, list[TrainEntry | MethodEntry]] = {}
     for entry in task.entries:
-        if isinstance(entry, TrainEntry | UnlearnEntry):
+        if isinstance(entry, TrainEntry | MethodEntry):
             by_combination.setdefault(entry.combination, []).append(entry)
     for _, entries in sorted(by_combination.items()):
         trained: list[ModelRequest] = []
@@ -154,18 +155,18 @@ def model_requests(
         yield from trained
         poisoned = {str(request.plain): request for request in trained if request.plain.last.poison}
         for entry in entries:
-            if isinstance(entry, UnlearnEntry):
+            if isinstance(entry, MethodEntry):
                 named = entry.base and At(
                     shared_poison.with_poison(entry.base.value), entry.base.node
                 )
                 bases = [At(request.plain, request.node) for request in poisoned.values()]
-                yield from _unlearnings(entry, task.kinds, [named] if named else bases, problems)
+                yield from _method_jobs(entry, task.kinds, [named] if named else bases, problems)
 
 
 def _trainings(entry: TrainEntry, shared_poison: FilePoison) -> Iterator[ModelRequest]:
     clean: At[Poison | None] = At(None, entry.data.node)
     base = entry.base and At(shared_poison.with_poison(entry.base.value), entry.base.node)
-    for poison in entry.poisons or (clean,):
+    for poison in entry.label_changes or (clean,):
         stage = Stage(entry.data.value, poison.value)
         start = () if base is None else without_variants(base.value).stages
         plain = ModelId((*start, stage))
@@ -181,13 +182,13 @@ def _trainings(entry: TrainEntry, shared_poison: FilePoison) -> Iterator[ModelRe
                 variant=variant,
                 job_request=entry.request,
                 follows=entry.follows,
-                poison_kind=None if poison.value is None else entry.poison_kind,
-                poison_job_request=entry.poison_request,
+                labels_kind=None if poison.value is None else entry.labels_kind,
+                labels_job_request=entry.labels_request,
             )
 
 
-def _unlearnings(
-    entry: UnlearnEntry,
+def _method_jobs(
+    entry: MethodEntry,
     kinds: Mapping[str, Kind],
     bases: Sequence[At[ModelId]],
     problems: list[Problem],
@@ -418,7 +419,7 @@ class ModelGraph:
     def _identity(self, planned: PlannedModel) -> str:
         """Return a text that is equal for two models made from the same images in the same way."""
         request, last = planned.request, planned.model.last
-        poison = None if request.poison_kind is None else request.variant.poison_settings
+        poison = None if request.labels_kind is None else request.variant.labels_settings
         named = (request.reader.name, last.data)
         if named not in self._images_of:  # a sweep makes many models from the same data
             self._images_of[named] = str(canonical(_images(request.reader, last.data)))
@@ -510,7 +511,7 @@ def _has_values(model: ModelId, named: ModelId) -> bool:
 def _model(request: ModelRequest, base: ModelId | None) -> ModelId:
     """Return the request's model with its base as the plan calls it, and its variant."""
     last = request.plain.last
-    if request.kind.role is not Role.UNLEARN or base is None:
+    if request.kind.role is not Role.METHOD or base is None:
         stage = replace(last, variant=request.name)
         return ModelId((stage,)) if base is None else base.then(stage)
     method = last.methods[-1]

@@ -221,7 +221,7 @@ class Plan:
 
 
 _LEARNING = frozenset(
-    {Role.TRAIN, Role.UNLEARN, Role.TEST, Role.BENCHMARK, Role.FOLDER, Role.SHARED}
+    {Role.TRAIN, Role.METHOD, Role.TEST, Role.BENCHMARK, Role.FOLDER, Role.SHARED}
 )
 
 

@@ -49,7 +49,7 @@ from launcher.taskfile.entries import FREE
 from launcher.taskfile.parser import TaskFile
 from launcher.taskfile.settings import Settled
 
-_PREPARING = frozenset({Role.DATA, Role.POISON})
+_PREPARING = frozenset({Role.DATA, Role.LABELS})
 
 
 def of_phases(
@@ -172,7 +172,7 @@ class Draws:
         return (draw for draw in self._by_job.values() if draw.models)
 
 
-_MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
+_MAKERS = frozenset({Role.TRAIN, Role.METHOD})
 
 
 def build_plan(

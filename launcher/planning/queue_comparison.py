@@ -298,7 +298,7 @@ def _other_options(job: PlannedJob, row: JobRow) -> tuple[str, ...]:
 
 def _further_model(job: PlannedJob, row: JobRow, stamp: Callable[[str], Stamp | None]) -> str:
     """Return the folder of a model for which a draw was not asked before, and has to be; '' if none."""
-    if job.role is not Role.POISON:
+    if job.role is not Role.LABELS:
         return ""
     asked = {*row.outputs, *row.spec.outputs}
     more = (path for path in map(str, job.outputs) if path not in asked and stamp(path) is None)

@@ -142,7 +142,7 @@ def _double(code: str, message: str, first: Step, second: Step, severity: Severi
 
 LISTED = "`launcher run FILE --dry-run --all`"
 MOST_PAIRS = 1_000_000  # of a job and one that it names: a plan stays within memory
-_MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
+_MAKERS = frozenset({Role.TRAIN, Role.METHOD})
 _GLOB = re.compile(r"[*?\[]")
 
 

@@ -103,7 +103,7 @@ ARCHITECTURE, TRAINING_DATA, METHOD, SEED = "architecture", "training_data", "me
 POISON, POISON_KIND = "poison", "poison_kind"
 PARTS = (ARCHITECTURE, TRAINING_DATA, POISON, POISON_KIND, METHOD, SEED)
 TRAINED = "train"  # the method of a model from which nothing was unlearned
-_MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
+_MAKERS = frozenset({Role.TRAIN, Role.METHOD})
 _LONGEST = 64  # stages of a model: a base of its own base would have no end
 
 

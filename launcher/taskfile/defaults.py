@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from launcher.kind_interface import Kind, Role
-from launcher.taskfile.legacy_names import OLD_WORDS, POISON_RATE, current, poison_of_rate
+from launcher.taskfile.legacy_names import LABELS_RATE, OLD_WORDS, current, percent_of_rate
 from launcher.taskfile.matrix import (
     Sweep,
     Swept,
@@ -50,7 +50,7 @@ Top = Mapping[str, tuple[Scalar, Node]]  # the file's words
 _TIED = "[{seed: 1, poison_seed: 7}, …]"
 
 
-_SWEPT_ROLES = frozenset({Role.TRAIN, Role.UNLEARN, Role.POISON, Role.FOLDER})
+_SWEPT_ROLES = frozenset({Role.TRAIN, Role.METHOD, Role.LABELS, Role.FOLDER})
 
 
 def read_sweeps(top: Top, scope: Scope, forced: Sequence[str]) -> list[Sweep]:
@@ -78,7 +78,7 @@ def _sweeps(fields: Fields, scope: Scope) -> list[Sweep]:
             of_kind += read_matrix(value, read, scope.problems)
         elif key.text in makers and key.text in also:  # a setting may have the name of a kind
             general.append((key, value))
-        elif key.text in makers and makers[key.text].role is not Role.POISON:
+        elif key.text in makers and makers[key.text].role is not Role.LABELS:
             message = f"matrix: expected sweeps of {key.text} such as {{seed: [1, 2, 3]}}"
             scope.blame(value.place, "wrong-type", message)
         elif key.text in scope.kinds:
@@ -117,7 +117,7 @@ def _sweeps_of(
 
 def _not_swept(kind: Kind) -> tuple[str, str]:
     """Return why a kind is no setting to be swept, and what to write instead."""
-    if kind.role is Role.POISON:
+    if kind.role is Role.LABELS:
         hint = f"write {kind.name}: [0, 20] in a training's entry, or below defaults"
         return "matrix: several poisons need no matrix", hint
     return f"matrix: {kind.name} makes no model", "a matrix sweeps settings of what makes models"
@@ -158,28 +158,28 @@ def read_defaults(top: Top, scope: Scope) -> tuple[Given, dict[str, Given]]:
     also = {name for kind in scope.kinds.values() for name in known_settings(kind)}
     for key, value in node.pairs:
         kind = scope.kinds.get(key.text)
-        if kind is not None and kind.role is not Role.POISON and not isinstance(value, Fields):
+        if kind is not None and kind.role is not Role.LABELS and not isinstance(value, Fields):
             kind = None if key.text in also else kind  # a setting may have the name of a kind
         if kind is not None and isinstance(value, Fields):
             by_kind[key.text] = settings_among(
                 value.pairs, [kind], f"a setting of {key.text}", scope
             )
-        elif kind is None and key.text != POISON_RATE:
+        elif kind is None and key.text != LABELS_RATE:
             general.append((key, value))
-        elif kind is not None and kind.role is not Role.POISON and not is_null(value):
+        elif kind is not None and kind.role is not Role.LABELS and not is_null(value):
             message = f"defaults: expected settings of {key.text} such as {{lr: 0.001}}"
             scope.blame(value.place, "wrong-type", message)
     return settings_among(general, scope.kinds.values(), "a setting of any kind", scope), by_kind
 
 
-def read_default_poison(top: Top, scope: Scope) -> Node | None:
+def read_default_labels(top: Top, scope: Scope) -> Node | None:
     """Return `defaults: {poison: 20}`, what every training has that says nothing itself."""
     node = top["defaults"][1] if "defaults" in top else None
     for key, value in node.pairs if isinstance(node, Fields) else ():
-        if key.text == POISON_RATE:
-            return poison_of_rate(key, value, scope.problems)
+        if key.text == LABELS_RATE:
+            return percent_of_rate(key, value, scope.problems)
         kind = scope.kinds.get(key.text)
-        if kind is not None and kind.role is Role.POISON and not isinstance(value, Fields):
+        if kind is not None and kind.role is Role.LABELS and not isinstance(value, Fields):
             return value
     return None
 

@@ -37,7 +37,7 @@ class Variant(NamedTuple):
         str
     ]  # names of it that come from the file's matrix: stages have them in common
     settings: Settled
-    poison_settings: Settled | None = None
+    labels_settings: Settled | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,19 +49,19 @@ class TrainEntry:
     combination: int  # which of the file's it belongs to
     base: At[ModelId] | None
     data: At[DataId]
-    poisons: tuple[At[Poison | None], ...]  # empty: clean
+    label_changes: tuple[At[Poison | None], ...]  # empty: clean
     wide: (
         bool  # the one poison is that of the whole file, so its models go by their clean names too
     )
     variants: tuple[Variant, ...]
-    poison_kind: Kind | None  # makes the poison records; None where nothing is poisoned
+    labels_kind: Kind | None  # makes the poison records; None where nothing is poisoned
     request: JobRequest
-    poison_request: JobRequest
+    labels_request: JobRequest
     follows: Follows = FREE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnlearnEntry:
+class MethodEntry:
     """One unlearning for each method and each variant."""
 
     kind: Kind
@@ -148,7 +148,7 @@ class FolderEntry:
     follows: Follows = FREE
 
 
-Entry = TrainEntry | UnlearnEntry | TestEntry | AutoTest | BenchmarkEntry | PlainEntry | FolderEntry
+Entry = TrainEntry | MethodEntry | TestEntry | AutoTest | BenchmarkEntry | PlainEntry | FolderEntry
 
 
 def written(kinds: Mapping[str, Kind]) -> dict[str, Kind]:

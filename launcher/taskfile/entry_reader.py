@@ -15,7 +15,7 @@ from launcher.job_options.registry import JobRequest, job_options
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import variable_fault
 from launcher.taskfile.entries import FREE, Follows, companion
-from launcher.taskfile.legacy_names import POISON_RATE, current, poison_of_rate
+from launcher.taskfile.legacy_names import LABELS_RATE, current, percent_of_rate
 from launcher.taskfile.matrix import (
     Combination,
     Sweep,
@@ -38,9 +38,9 @@ _COMMON = (*_FOLLOWS, "resources", "settings")
 _LONGEST_NAME = 100  # of a job, in characters
 WORDS: Mapping[Role, tuple[str, ...]] = {
     Role.DATA: ("name", *_COMMON),
-    Role.POISON: ("resources", "settings"),
+    Role.LABELS: ("resources", "settings"),
     Role.TRAIN: ("model", "data", "poison", "matrix", *_COMMON),
-    Role.UNLEARN: ("model", "method", "matrix", *_COMMON),
+    Role.METHOD: ("model", "method", "matrix", *_COMMON),
     Role.TEST: ("model", "data", *_COMMON),
     Role.BENCHMARK: ("model", "test", *_COMMON),
     Role.FOLDER: ("name", "matrix", *_COMMON),
@@ -78,7 +78,7 @@ class RawEntry(NamedTuple):
 
 def read_raw_entry(kind: Kind, node: Fields, scope: Scope) -> RawEntry:
     """Sort an entry's keys into words of the language and settings; report what is neither."""
-    models = [kind, *_poisoners(kind, scope)]
+    models = [kind, *_labellers(kind, scope)]
     allowed = {name for model in models for name in known_settings(model)}
     words: dict[str, Node] = {}
     own: dict[str, tuple[Scalar, Node]] = {}
@@ -88,8 +88,8 @@ def read_raw_entry(kind: Kind, node: Fields, scope: Scope) -> RawEntry:
             own |= _named_today(value, models, scope)
         elif key.text in WORDS[kind.role]:
             words[key.text] = value
-        elif key.text == POISON_RATE and kind.role is Role.TRAIN:
-            words.setdefault("poison", poison_of_rate(key, value, scope.problems))
+        elif key.text == LABELS_RATE and kind.role is Role.TRAIN:
+            words.setdefault("poison", percent_of_rate(key, value, scope.problems))
     inside = set(own)
     read = {*words, "settings", *(key.text for key, _ in options)}
     beside = tuple(pair for pair in node.pairs if pair[0].text not in read)
@@ -98,7 +98,7 @@ def read_raw_entry(kind: Kind, node: Fields, scope: Scope) -> RawEntry:
         if name in own:
             message = f"{key.text!r} is given under settings, too"
             scope.blame(key.place, "duplicate-key", message, "leave one of them out")
-        elif key.text != POISON_RATE:
+        elif key.text != LABELS_RATE:
             own[name] = (key, value)
     if "settings" in words and not is_null(words["settings"]):
         scope.blame(words["settings"].place, "wrong-type", "expected settings such as {lr: 0.001}")
@@ -213,9 +213,9 @@ def _hint(kind: Kind, name: str) -> str:
     return _PROGRAM_HINTS.get(meant, _HINTS.get(meant, ""))
 
 
-def _poisoners(kind: Kind, scope: Scope) -> list[Kind]:
-    poisoner = companion(scope.kinds, kind, Role.POISON) if kind.role is Role.TRAIN else None
-    return [] if poisoner is None else [poisoner]
+def _labellers(kind: Kind, scope: Scope) -> list[Kind]:
+    labeller = companion(scope.kinds, kind, Role.LABELS) if kind.role is Role.TRAIN else None
+    return [] if labeller is None else [labeller]
 
 
 def _named_today(

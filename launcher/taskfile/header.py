@@ -13,7 +13,7 @@ from launcher.job_options.value_types import SHARE
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.defaults import (
     Top,
-    read_default_poison,
+    read_default_labels,
     read_defaults,
     read_sweeps,
     scopes_of,
@@ -98,8 +98,8 @@ def read_header(
         request=request,
         kind_requests=kind_requests,
         forced_resources=tuple(overrides.resources),
-        poison=read_default_poison(top, scope),
-        forced_poison=overrides.poison,
+        labels=read_default_labels(top, scope),
+        forced_labels=overrides.labels,
     )
     about = top["about"][1] if "about" in top else None
     if about is not None and not isinstance(about, Scalar):

@@ -13,7 +13,7 @@ from launcher.kind_interface import Kind, Role
 from launcher.taskfile.includes import merged
 from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar
 
-POISON_RATE = "poison_rate"  # a share; today's `poison` counts in percent
+LABELS_RATE = "poison_rate"  # a share; today's `poison` counts in percent
 
 # Words of the original that are another word today, wherever it has its value.
 _RENAMED: Mapping[str, str] = {
@@ -32,7 +32,7 @@ _COMMANDS: Mapping[str, str] = {
 _OLD = "old-name"
 _LISTING = frozenset({"only_list", "dry_run"})
 SWITCHES = frozenset({*_LISTING, "parse"})  # what a file is wanted for
-OLD_WORDS = (*_RENAMED, *_COMMANDS, "device_override", "min_vram", "clean_run", POISON_RATE)
+OLD_WORDS = (*_RENAMED, *_COMMANDS, "device_override", "min_vram", "clean_run", LABELS_RATE)
 
 
 class Wanted(StrEnum):
@@ -103,7 +103,7 @@ def _with_resources_of_today(
     return replace(root, pairs=tuple((key, today(key, node)) for key, node in root.pairs))
 
 
-def poison_of_rate(key: Scalar, node: Node, problems: list[Problem]) -> Node:
+def percent_of_rate(key: Scalar, node: Node, problems: list[Problem]) -> Node:
     """Return poisons in percent where the original gave a share from 0 to 1."""
     problems.append(old_note(key, "poison_rate is called poison today, and counts in percent"))
     if isinstance(node, Items):
@@ -137,7 +137,7 @@ class _Translation:
             "device_override": self._device,
             "min_vram": self._vram,
             "clean_run": self._clean,
-            POISON_RATE: self._rate,
+            LABELS_RATE: self._rate,
         }
         self.pairs = {key.text: (key, node) for key, node in root.pairs if (key, node) not in old}
         for key, node in old:
@@ -225,10 +225,10 @@ class _Translation:
         self._put(replace(key, text="reuse"), replace(node, text=today, plain=False))
 
     def _rate(self, key: Scalar, node: Node) -> None:
-        poison = poison_of_rate(key, node, self.problems)
-        name = next((name for name, kind in self.kinds.items() if kind.role is Role.POISON), None)
+        labels = percent_of_rate(key, node, self.problems)
+        name = next((name for name, kind in self.kinds.items() if kind.role is Role.LABELS), None)
         if name is not None:
-            self._below(replace(key, text=name), poison, "defaults")
+            self._below(replace(key, text=name), labels, "defaults")
 
     def _command(self, key: Scalar, node: Node) -> None:
         self.problems.append(old_note(key, f"{key.text} {_COMMANDS[key.text]}"))

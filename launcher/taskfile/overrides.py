@@ -41,7 +41,7 @@ class Overrides:
     settings: _Settings = field(default_factory=dict)
     kind_settings: dict[str, _Settings] = field(default_factory=dict)
     resources: list[Fields] = field(default_factory=list)  # for all kinds, or below the name of one
-    poison: Node | None = None  # of every training
+    labels: Node | None = None  # of every training
     wanted: Wanted | None = None  # as a word of the original asks
 
 
@@ -101,8 +101,8 @@ class _Reading(NamedTuple):
             self._of_kind(kind, inner, node)
         elif first in _NESTED and dot:
             self._nested(head, inner, node)
-        elif kind is not None and kind.role is Role.POISON:
-            self.made.poison = node
+        elif kind is not None and kind.role is Role.LABELS:
+            self.made.labels = node
         elif key.text in OLD_WORDS and key.text not in self._settings():
             self._old(key, node)
         elif key.text in _SINGLE:
@@ -160,7 +160,7 @@ class _Reading(NamedTuple):
             if today.text == "resources" and isinstance(value, Fields):
                 self.made.resources.append(value)
             elif today.text == "defaults" and isinstance(value, Fields):
-                self.made.poison = value.pairs[0][1]
+                self.made.labels = value.pairs[0][1]
             else:
                 self.made.words.append(_fields(today, value))
 

@@ -27,8 +27,8 @@ from launcher.taskfile.entries import (
     AutoTest,
     Entry,
     FolderEntry,
+    MethodEntry,
     TrainEntry,
-    UnlearnEntry,
     written,
 )
 from launcher.taskfile.header import Header, Reuse, read_header
@@ -43,7 +43,7 @@ from launcher.taskfile.settings import unknown_key
 from launcher.taskfile.vocabulary import kinds_with
 from launcher.taskfile.yaml_tree import Fields, Scalar
 
-_MAKERS = (Role.TRAIN, Role.UNLEARN)
+_MAKERS = (Role.TRAIN, Role.METHOD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +212,7 @@ def _in_order(problems: Iterable[Problem], files: Sequence[str]) -> tuple[Proble
 
 
 def _names(kinds: Mapping[str, Kind]) -> tuple[str, ...]:
-    return tuple(name for name, kind in kinds.items() if kind.role is not Role.POISON)
+    return tuple(name for name, kind in kinds.items() if kind.role is not Role.LABELS)
 
 
 def _sections(root: Fields, scopes: Sequence[Scope]) -> _Sections:
@@ -267,7 +267,7 @@ def _blame_unused(header: Header, sections: _Sections, problems: list[Problem]) 
     for entry in sections.entries:
         if isinstance(entry, TrainEntry):
             used |= {key for variant in entry.variants for key in variant.paired}
-        elif isinstance(entry, UnlearnEntry):
+        elif isinstance(entry, MethodEntry):
             used |= {
                 key
                 for _, variants in entry.methods
@@ -293,7 +293,7 @@ def _warn_untested(root: Fields, read: Iterable[Entry], scope: Scope) -> None:
     """Warn of an autotest in a file that makes no model."""
     entries = list(read)
     auto = next((entry for entry in entries if isinstance(entry, AutoTest)), None)
-    makes = any(isinstance(entry, TrainEntry | UnlearnEntry) for entry in entries)
+    makes = any(isinstance(entry, TrainEntry | MethodEntry) for entry in entries)
     if auto is not None and not makes and not scope.problems:
         key = next(key for key, _ in root.pairs if key.text == "autotest")
         message = "autotest tests the models that this file makes, and it makes none"

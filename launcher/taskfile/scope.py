@@ -15,7 +15,7 @@ from launcher.taskfile.matrix import Combination
 from launcher.taskfile.settings import known_settings
 from launcher.taskfile.yaml_tree import Fields, Given, Node, Scalar
 
-_WITHOUT_GPU = frozenset({Role.DATA, Role.POISON})
+_WITHOUT_GPU = frozenset({Role.DATA, Role.LABELS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +37,8 @@ class Scope:
     request: JobRequest = field(default_factory=JobRequest)
     kind_requests: Mapping[str, JobRequest] = field(default_factory=dict)
     forced_resources: tuple[Fields, ...] = ()  # `--set resources.cpus=2`: stronger than an entry
-    poison: Node | None = None  # of every training that says nothing itself
-    forced_poison: Node | None = None  # of every training
+    labels: Node | None = None  # of every training that says nothing itself
+    forced_labels: Node | None = None  # of every training
     combination: int = 0  # which of the file's combinations this is
     now: float = 0.0  # seconds since 1970, for times that are relative
 

@@ -10,10 +10,10 @@ from launcher.taskfile.entries import (
     BenchmarkEntry,
     Entry,
     FolderEntry,
+    MethodEntry,
     PlainEntry,
     TestEntry,
     TrainEntry,
-    UnlearnEntry,
     companion,
 )
 from launcher.taskfile.entry_reader import (
@@ -28,20 +28,20 @@ from launcher.taskfile.resources import request_for
 from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import Settled, known_settings, settle
 from launcher.taskfile.values import (
-    POISONED,
+    MISLABELLED,
     At,
     is_null,
     listed,
     read_data,
+    read_label_changes,
     read_model,
-    read_poisons,
 )
 from launcher.taskfile.variants import conditions_of, folder_variants_of, variants_of
 from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar
 
 _EXAMPLES: Mapping[Role, str] = {
     Role.TRAIN: "{model: null, data: gan2:pre}",
-    Role.UNLEARN: "{model: gan2:pre%50, method: retrain}",
+    Role.METHOD: "{model: gan2:pre%50, method: retrain}",
     Role.TEST: "{model: gan2:pre, data: real:pre}",
     Role.BENCHMARK: '{test: ["gan2:pre&real:pre"]}',
     Role.FOLDER: "{source: FOLDER}",
@@ -53,10 +53,10 @@ def read_section(kind: Kind, node: Node, scope: Scope) -> Iterator[Entry | None]
     if is_null(node):
         return
     nodes = node.nodes if isinstance(node, Items) else (node,)
-    if kind.role is Role.POISON and not isinstance(node, Items):
-        _blame_poison(kind, node, scope)
-    elif kind.role is Role.UNLEARN and nodes and all(isinstance(node, Scalar) for node in nodes):
-        yield _unlearn(_short_form(kind, node, scope), scope)
+    if kind.role is Role.LABELS and not isinstance(node, Items):
+        _blame_labels(kind, node, scope)
+    elif kind.role is Role.METHOD and nodes and all(isinstance(node, Scalar) for node in nodes):
+        yield _method_entry(_short_form(kind, node, scope), scope)
     elif isinstance(node, Items):
         yield from (_entry(kind, node, scope) for node in nodes)
     else:
@@ -102,15 +102,15 @@ def _entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
         example = _EXAMPLES.get(kind.role, "{setting: value}")
         scope.blame(node.place, "wrong-type", f"expected an entry such as {example}")
         return None
-    if kind.role is Role.POISON:
-        _blame_poison(kind, node, scope)
+    if kind.role is Role.LABELS:
+        _blame_labels(kind, node, scope)
         return None
     raw = read_raw_entry(kind, node, scope)
     match kind.role:
         case Role.TRAIN:
             return _train(raw, scope)
-        case Role.UNLEARN:
-            return _unlearn(raw, scope)
+        case Role.METHOD:
+            return _method_entry(raw, scope)
         case Role.TEST:
             return _test(raw, scope)
         case Role.BENCHMARK:
@@ -123,7 +123,7 @@ def _entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
             return None  # no task file speaks of it
 
 
-def _blame_poison(kind: Kind, node: Node, scope: Scope) -> None:
+def _blame_labels(kind: Kind, node: Node, scope: Scope) -> None:
     message = f"{kind.name} jobs arise by themselves, one before each poisoned training"
     hint = f"write {kind.name}: 50 in the training's entry, or below defaults"
     scope.blame(node.place, "poison-section", message, hint)
@@ -131,7 +131,7 @@ def _blame_poison(kind: Kind, node: Node, scope: Scope) -> None:
 
 def _short_form(kind: Kind, node: Node, scope: Scope) -> RawEntry:
     """Read `unlearn: [relabel, retrain]` as these methods on every poisoned model."""
-    every = Scalar(node.source, node.line, node.column, 1, POISONED, plain=True)
+    every = Scalar(node.source, node.line, node.column, 1, MISLABELLED, plain=True)
     return RawEntry(
         kind=kind,
         place=node.place,
@@ -151,17 +151,17 @@ def _train(raw: RawEntry, scope: Scope) -> TrainEntry | None:
     base = None if model is None or is_null(model) else read_model(model, kind, scope)
     data = needed(raw, "data", scope)
     read = None if data is None else read_data(data, (kind,), scope)
-    poison = scope.forced_poison or words.get("poison", scope.poison)
-    poisons = read_poisons(poison, scope) if poison is not None else ()
-    poisoner = None
-    if poison is not None and any(poison.value is not None for poison in poisons or ()):
-        poisoner = companion(scope.kinds, kind, Role.POISON)
-        if poisoner is None:
+    labels = scope.forced_labels or words.get("poison", scope.labels)
+    label_changes = read_label_changes(labels, scope) if labels is not None else ()
+    labeller = None
+    if labels is not None and any(labels.value is not None for labels in label_changes or ()):
+        labeller = companion(scope.kinds, kind, Role.LABELS)
+        if labeller is None:
             message = f"no kind, or more than one, could poison the labels of {kind.name}"
-            scope.blame(poison.place, "no-poison-kind", message)
+            scope.blame(labels.place, "no-poison-kind", message)
             return None
-    variants = variants_of(raw, {}, scope, poisoner)
-    if read is None or not variants or poisons is None or (base is None) != is_null(model):
+    variants = variants_of(raw, {}, scope, labeller)
+    if read is None or not variants or label_changes is None or (base is None) != is_null(model):
         return None
     return TrainEntry(
         kind=kind,
@@ -169,22 +169,22 @@ def _train(raw: RawEntry, scope: Scope) -> TrainEntry | None:
         combination=scope.combination,
         base=base,
         data=read,
-        poisons=poisons,
-        wide=len(poisons) == 1 and poison is not words.get("poison"),
+        label_changes=label_changes,
+        wide=len(label_changes) == 1 and labels is not words.get("poison"),
         variants=variants,
-        poison_kind=poisoner,
+        labels_kind=labeller,
         request=raw.request,
         follows=raw.follows,
-        poison_request=raw.request
-        if poisoner is None
-        else request_for(poisoner, None, raw.place, scope),
+        labels_request=raw.request
+        if labeller is None
+        else request_for(labeller, None, raw.place, scope),
     )
 
 
-def _unlearn(raw: RawEntry, scope: Scope) -> UnlearnEntry | None:
+def _method_entry(raw: RawEntry, scope: Scope) -> MethodEntry | None:
     kind = raw.kind
     model = raw.words.get("model")
-    every = isinstance(model, Scalar) and model.text == POISONED
+    every = isinstance(model, Scalar) and model.text == MISLABELLED
     named = None if every else needed(raw, "model", scope)
     base = None if named is None else read_model(named, kind, scope)
     method = needed(raw, "method", scope)
@@ -202,7 +202,7 @@ def _unlearn(raw: RawEntry, scope: Scope) -> UnlearnEntry | None:
             methods.append((At(node.text, node), variants))
     if (base is None and not every) or not methods or len(methods) < len(nodes):
         return None
-    return UnlearnEntry(
+    return MethodEntry(
         kind=kind,
         place=raw.place,
         combination=scope.combination,

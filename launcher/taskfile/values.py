@@ -18,7 +18,7 @@ from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import accepted, all_settings, known_settings
 from launcher.taskfile.yaml_tree import Items, Node, Scalar
 
-POISONED = "poisoned"  # in place of a model: every one of which training labels were wrong
+MISLABELLED = "poisoned"  # in place of a model: every one of which training labels were wrong
 
 _CUT = re.compile(r"\s+(?P<rest>#[A-Za-z0-9]\S*:\S+)")
 
@@ -55,8 +55,8 @@ def read_model(node: Node, kind: Kind, scope: Scope) -> At[ModelId] | None:
         hint = ""
         if node.text.casefold() in {"none", ""}:
             hint = "a new model is written null"
-        elif kind.role is Role.UNLEARN and nearest(node.text, [POISONED]):
-            hint = f"did you mean '{POISONED}', every model whose labels were?"
+        elif kind.role is Role.METHOD and nearest(node.text, [MISLABELLED]):
+            hint = f"did you mean '{MISLABELLED}', every model whose labels were?"
         elif ":" not in node.text and "model" in known_settings(kind):
             meant = accepted(kind, "model", node.text)
             hint = f"an architecture goes under settings: {{model: {meant or '…'}}}"
@@ -141,13 +141,13 @@ def unknown_word(error: UnknownName, node: Scalar, naming: Path | None = None) -
     )
 
 
-def read_poisons(node: Node, scope: Scope) -> tuple[At[Poison | None], ...] | None:
+def read_label_changes(node: Node, scope: Scope) -> tuple[At[Poison | None], ...] | None:
     """Read one poison or a list of them; None where one cannot be read."""
     nodes = listed(node)
     if not nodes:
         scope.blame(node.place, "wrong-type", "expected at least one percentage such as 20")
-    poisons = [_poison(node, scope) for node in nodes]
-    read = tuple(poison for poison in poisons if poison is not None)
+    label_changes = [_poison(node, scope) for node in nodes]
+    read = tuple(poison for poison in label_changes if poison is not None)
     return read if nodes and len(read) == len(nodes) else None
 
 

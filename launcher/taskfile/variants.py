@@ -15,7 +15,7 @@ from launcher.taskfile.yaml_tree import Given, Items, Node, Scalar, Source, plai
 
 
 def variants_of(
-    raw: RawEntry, more: Given, scope: Scope, poisoner: Kind | None = None
+    raw: RawEntry, more: Given, scope: Scope, labeller: Kind | None = None
 ) -> tuple[Variant, ...]:
     """Return each way in which an entry is done; none where a setting is wrong."""
     variants: list[Variant] = []
@@ -23,19 +23,19 @@ def variants_of(
         own = {**raw.own, **{key: (swept.key, swept.node) for key, swept in chosen.items()}, **more}
         given = scope.given(raw.kind, own)
         settled = settle(raw.kind, given, raw.place, scope.problems)
-        poisoned = None
-        if poisoner is not None:
-            given = scope.given(poisoner, own)
-            followed = {} if settled is None else _followed(poisoner, given, settled)
-            poisoned = settle(poisoner, {**followed, **given}, raw.place, scope.problems)
-        if settled is None or (poisoner is not None and poisoned is None):
+        labelled = None
+        if labeller is not None:
+            given = scope.given(labeller, own)
+            followed = {} if settled is None else _followed(labeller, given, settled)
+            labelled = settle(labeller, {**followed, **given}, raw.place, scope.problems)
+        if settled is None or (labeller is not None and labelled is None):
             return ()
         paired = scope.swept(raw.kind, own)
-        if poisoner is not None:
-            paired = {**paired, **scope.swept(poisoner, own)}
-        name = _name({**paired, **chosen}, settled, poisoned)
+        if labeller is not None:
+            paired = {**paired, **scope.swept(labeller, own)}
+        name = _name({**paired, **chosen}, settled, labelled)
         variants.append(
-            Variant(name=name, paired=frozenset(paired), settings=settled, poison_settings=poisoned)
+            Variant(name=name, paired=frozenset(paired), settings=settled, labels_settings=labelled)
         )
     return tuple(variants)
 
@@ -73,16 +73,16 @@ def _node_of(name: str, value: str, settled: Settled, entry: Place) -> Scalar:
     return Scalar(source, entry.line - 1, entry.column - 1, 1, value, plain=True)
 
 
-def _followed(poisoner: Kind, given: Given, training: Settled) -> Given:
+def _followed(labeller: Kind, given: Given, training: Settled) -> Given:
     """Return the settings of a poison that are not given and follow those of the training."""
     values = {name: plain_value(node) for name, (_, node) in given.items()}
-    leaders = poisoner.settings.followed(values).items()
+    leaders = labeller.settings.followed(values).items()
     return {name: training.given[leader] for name, leader in leaders if leader in training.given}
 
 
-def _name(swept: Combination, settled: Settled, poisoned: Settled | None) -> Name:
+def _name(swept: Combination, settled: Settled, labelled: Settled | None) -> Name:
     """Return what tells a variant from its sisters, as an ID shows it."""
-    values = {**({} if poisoned is None else poisoned.values), **settled.values}
+    values = {**({} if labelled is None else labelled.values), **settled.values}
     return tuple((key, label(value, values[key])) for key, value in swept.items() if key in values)
 
 

@@ -177,10 +177,10 @@ class Toy:
             for part in elementary(parse_data(draft.images or ""))
         ]
         start = draft.model if self.role is Role.TEST else draft.base
-        if start is not None and self.role is not Role.POISON:
+        if start is not None and self.role is not Role.LABELS:
             found.append(Input(path=draft.model_folder(start) / "model.json", what="the model"))
         poisoned = draft.model if self.role is Role.TRAIN else draft.base
-        if self.role in (Role.TRAIN, Role.UNLEARN) and parse_model(str(poisoned)).last.poison:
+        if self.role in (Role.TRAIN, Role.METHOD) and parse_model(str(poisoned)).last.poison:
             path = draft.model_folder(str(poisoned)) / "poison.json"
             found.append(Input(path=path, what="the poison record"))
         return tuple(found)
@@ -191,7 +191,7 @@ class Toy:
             case Role.DATA:
                 root = draft.path(str(draft.settings["data_root"]))
                 return (root, root / ".finished")
-            case Role.POISON:
+            case Role.LABELS:
                 models = (str(draft.model), *draft.further_models)
                 return tuple(draft.model_folder(model) / "poison.json" for model in models)
             case Role.TEST:
@@ -217,9 +217,9 @@ def laboratory(prefix: str = "") -> dict[str, Kind]:
         )
         for word, role, entry, settings in (
             ("shapes", Role.DATA, "shapes", ShapesSettings),
-            ("poison", Role.POISON, "poison", PoisonSettings),
+            ("poison", Role.LABELS, "poison", PoisonSettings),
             ("train", Role.TRAIN, "train", TrainSettings),
-            ("unlearn", Role.UNLEARN, "unlearn", UnlearnSettings),
+            ("unlearn", Role.METHOD, "unlearn", UnlearnSettings),
             ("test", Role.TEST, "test", TestSettings),
         )
     ]

@@ -147,7 +147,7 @@ TEST = LaboratoryKind(
 )
 POISON = LaboratoryKind(
     name="poison",
-    role=Role.POISON,
+    role=Role.LABELS,
     summary="choose which training labels are wrong",
     entry="trueface.jobs.poisoning:poison",
     settings=PoisonSettings,
@@ -159,7 +159,7 @@ POISON = LaboratoryKind(
 )
 UNLEARN = LaboratoryKind(
     name="unlearn",
-    role=Role.UNLEARN,
+    role=Role.METHOD,
     summary="make a poisoned detector forget its flipped labels",
     entry="trueface.jobs.unlearning:unlearn",
     settings=UnlearnSettings,

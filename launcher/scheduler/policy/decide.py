@@ -24,9 +24,9 @@ from launcher.scheduler.policy.disciplines import (
     OURS,
     Discipline,
     Keeps,
+    as_if_new,
     firm_from,
     rules_for,
-    unlearned,
 )
 from launcher.scheduler.policy.explanations import Lack, place_of, placed
 from launcher.scheduler.policy.fair_share import Yielding
@@ -67,7 +67,7 @@ def decide(
         discipline: the policy.
     """
     if not discipline.foresees:
-        waiting, running = unlearned(waiting, running)
+        waiting, running = as_if_new(waiting, running)
     return Policy(machine, running, discipline=discipline).decide(waiting, now)
 
 

@@ -117,7 +117,7 @@ def rules_for(machine: Machine, discipline: Discipline) -> Machine:
     return replace(machine, rules=machine.rules._replace(max_per_gpu=1))
 
 
-def unlearned(
+def as_if_new(
     waiting: Iterable[Waiting], running: Iterable[Running]
 ) -> tuple[list[Waiting], list[Running]]:
     """Return jobs without what was learned of their durations, and of what they do to a card."""

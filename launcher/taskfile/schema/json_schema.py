@@ -15,7 +15,7 @@ from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.entries import companion, written
 from launcher.taskfile.header import MOST_NAME_BYTES, Reuse
-from launcher.taskfile.legacy_names import OLD_WORDS, POISON_RATE
+from launcher.taskfile.legacy_names import LABELS_RATE, OLD_WORDS
 from launcher.taskfile.schema.json_schema_types import (
     NAME,
     PLAIN,
@@ -43,7 +43,7 @@ from launcher.taskfile.schema.json_schema_types import (
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _MAKERS = frozenset(
-    {Role.TRAIN, Role.UNLEARN, Role.POISON, Role.FOLDER}
+    {Role.TRAIN, Role.METHOD, Role.LABELS, Role.FOLDER}
 )  # their settings may be swept
 _IDS = one_or_more(ref("data_id"))
 
@@ -117,7 +117,7 @@ def _general(kinds: Mapping[str, Kind], installed: Mapping[str, Kind]) -> Form:
         "modifiers": {"description": "words of your own for data IDs: folders", **ref("words")},
         "defaults": {
             "description": "settings of every kind that knows them; below a kind's name of it alone",
-            **mapping({**_by_kind(kinds, "settings"), **_poisons(kinds)}),
+            **mapping({**_by_kind(kinds, "settings"), **_label_changes(kinds)}),
         },
         "resources": {
             "description": "what every job asks for; below a kind's name what its jobs ask for",
@@ -135,11 +135,11 @@ def _sections(kinds: Mapping[str, Kind]) -> Form:
     data = {"description": "test every model of this file on these", **or_null(_IDS)}
     sections: Form = {"autotest": data}
     for name, kind in kinds.items():
-        if kind.role is Role.POISON:
+        if kind.role is Role.LABELS:
             continue
         entry = ref(f"{name}.entry")
         section = {"type": ["array", "null"], "items": entry}
-        if kind.role is Role.UNLEARN:  # or the methods alone, or one
+        if kind.role is Role.METHOD:  # or the methods alone, or one
             method = _method(kind)
             section = any_of({**section, "items": any_of(entry, method)}, method)
         sections[name] = {"description": kind.summary, **section}
@@ -155,7 +155,7 @@ def old_words(kinds: Mapping[str, Kind]) -> dict[str, tuple[str, Form]]:
         "min_vram": ("resources: {vram: …}", size),
         "clean_run": ("reuse: nothing", {"type": "boolean"}),
         "data_list": ("autotest", or_null(_IDS)),
-        POISON_RATE: _share(),
+        LABELS_RATE: _share(),
     }
     sections = _sections(kinds)
     tests = [form for form in (sections.get("test"), or_null(_IDS)) if form is not None]
@@ -191,20 +191,20 @@ def _of_kinds(kinds: Mapping[str, Kind]) -> Form:
         forms[f"{name}.settings"] = mapping(properties_of([kind]))
         if kind.role in _MAKERS:
             forms[f"{name}.matrix"] = matrix(properties_of([kind], VALUES))
-        if kind.role is not Role.POISON:
+        if kind.role is not Role.LABELS:
             forms[f"{name}.entry"] = _entry(kinds, kind)
     return forms
 
 
 def _entry(kinds: Mapping[str, Kind], kind: Kind) -> Form:
-    poisoner = companion(kinds, kind, Role.POISON) if kind.role is Role.TRAIN else None
-    family = [kind] if poisoner is None else [kind, poisoner]
+    labeller = companion(kinds, kind, Role.LABELS) if kind.role is Role.TRAIN else None
+    family = [kind] if labeller is None else [kind, labeller]
     own = properties_of(family)
     words, required = _words(kind)
-    if kind.role in {Role.TRAIN, Role.UNLEARN, Role.FOLDER}:
+    if kind.role in {Role.TRAIN, Role.METHOD, Role.FOLDER}:
         sweeps = matrix(properties_of(family, VALUES))
         words["matrix"] = {"description": "this entry once for every combination", **sweeps}
-    if kind.role is not Role.POISON:
+    if kind.role is not Role.LABELS:
         words |= _followed()
     asked, beside = "what its jobs ask for", own
     if not kind.entry:  # as on the command line of `launcher add`
@@ -239,9 +239,9 @@ def _words(kind: Kind) -> tuple[Form, list[str]]:
         case Role.TRAIN:
             start = {"description": "the model to fine-tune; null: a new one", **or_null(model)}
             rates = {"description": "how many labels are wrong", **one_or_more(ref("poison"))}
-            old = {POISON_RATE: old_name(*_share())}
+            old = {LABELS_RATE: old_name(*_share())}
             return {"model": start, "data": data, "poison": rates, **old}, ["data"]
-        case Role.UNLEARN:
+        case Role.METHOD:
             base = any_of(model, {"const": "poisoned"})
             start = {"description": "what forgets; poisoned: each poisoned model", **base}
             method = {"description": "how it forgets", **one_or_more(_method(kind))}
@@ -257,7 +257,7 @@ def _words(kind: Kind) -> tuple[Form, list[str]]:
             return {"model": named, "test": tested}, ["test"]
         case Role.FOLDER:
             return {"name": _named("name of the folder, for others to start from it")}, []
-        case Role.DATA | Role.PLAIN | Role.POISON | Role.SHARED:
+        case Role.DATA | Role.PLAIN | Role.LABELS | Role.SHARED:
             return {"name": _named("name of the job")}, []
 
 
@@ -297,15 +297,15 @@ def _share() -> tuple[str, Form]:
     return "poison, which counts in percent", one_or_more(takes)
 
 
-def _poisons(kinds: Mapping[str, Kind]) -> Form:
+def _label_changes(kinds: Mapping[str, Kind]) -> Form:
     """Return what `defaults` takes below the name of a kind that poisons: its settings, or rates."""
     rates = one_or_more(ref("poison"))
     forms: Form = {
         name: any_of(ref(f"{name}.settings"), rates)
         for name, kind in kinds.items()
-        if kind.role is Role.POISON
+        if kind.role is Role.LABELS
     }
-    return {**forms, POISON_RATE: old_name(*_share())} if forms else {}
+    return {**forms, LABELS_RATE: old_name(*_share())} if forms else {}
 
 
 def _by_kind(kinds: Mapping[str, Kind], part: str, suffix: str = "") -> Form:

@@ -33,11 +33,11 @@ Form = dict[str, Any]  # a piece of JSON
 # The grammar of launcher.ids as ECMA 262 has it; a test holds the two together.
 WORD = r"[A-Za-z0-9][A-Za-z0-9_.+\-]*"
 _PERCENT = r"(?:100(?:\.0{1,6})?|0?[0-9]{1,2}(?:\.[0-9]{1,6})?)"
-_POISON = rf"(?:[a-z][a-z0-9]*-)?{_PERCENT}"
+_LABELS = rf"(?:[a-z][a-z0-9]*-)?{_PERCENT}"
 _VALUE = r"[A-Za-z0-9_.+\-]+"
 _PAIR = rf"[A-Za-z_][A-Za-z0-9_.]*={_VALUE}"
 _DATA = rf"{WORD}:{WORD}(?:&{WORD}:{WORD})*"
-_STAGE = rf"{_DATA}(?:%{_POISON})?(?:~{WORD})*(?:@{_PAIR}(?:,{_PAIR})*)?"
+_STAGE = rf"{_DATA}(?:%{_LABELS})?(?:~{WORD})*(?:@{_PAIR}(?:,{_PAIR})*)?"
 # Amounts and times as launcher.units reads them.
 _SIZE = r"\s*(?:[0-9]{1,15}(?:\.[0-9]{1,9})? ?(?:[KkMmGgTt][Ii])?[Bb]|0(?:\.0{1,9})?)\s*"
 _NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,9})?"
@@ -91,7 +91,7 @@ def values() -> Form:
         "data_id": pattern(_DATA, "a data ID, such as gan2:pre&real:pre"),
         "model_id": pattern(rf"{_STAGE}(?:#{_STAGE})*", "a model ID, such as gan2:pre%20~relabel"),
         "poison": {
-            **pattern(_POISON, "share of wrong labels in percent: 20, 2.5, or f2r-20"),
+            **pattern(_LABELS, "share of wrong labels in percent: 20, 2.5, or f2r-20"),
             "type": ["string", "number", "null"],
             "minimum": 0,
             "maximum": 100,

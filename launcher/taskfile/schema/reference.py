@@ -16,7 +16,7 @@ from launcher.taskfile.schema.setting_texts import Setting, in_words, settings, 
 _Cells = tuple[str, ...]
 
 _ROLES = (
-    Role.DATA, Role.POISON, Role.TRAIN, Role.UNLEARN, Role.TEST, Role.BENCHMARK, Role.FOLDER,
+    Role.DATA, Role.LABELS, Role.TRAIN, Role.METHOD, Role.TEST, Role.BENCHMARK, Role.FOLDER,
     Role.PLAIN,
 )  # fmt: skip
 _DEFINED = "#/$defs/"
@@ -50,7 +50,7 @@ _SHORT: Mapping[str, str] = {
 _ASKED = ("after", "after_any", "resources", "settings")
 _ENTRY: Mapping[Role, tuple[str, ...]] = {  # the words of an entry beside its settings
     Role.TRAIN: ("model", "data", "poison", "matrix", *_ASKED),
-    Role.UNLEARN: ("model", "method", "matrix", *_ASKED),
+    Role.METHOD: ("model", "method", "matrix", *_ASKED),
     Role.TEST: ("model", "data", *_ASKED),
     Role.BENCHMARK: ("model", "test", *_ASKED),
     Role.DATA: ("name", *_ASKED),
@@ -87,10 +87,10 @@ def _file(schema: Form, kinds: Mapping[str, Kind]) -> str:
     words = schema["properties"]
     rows = [_word(name, words[name]) for name in _ORDER]
     for name, kind in kinds.items():
-        if kind.role is Role.POISON:  # poisons are asked for by trainings
+        if kind.role is Role.LABELS:  # poisons are asked for by trainings
             continue
         takes = f"a list of entries of [{name}](#{name})"
-        if kind.role is Role.UNLEARN:
+        if kind.role is Role.METHOD:
             takes += ", or methods alone"
         rows.append((f"`{name}`", takes, words[name]["description"]))
     return "\n".join(["### Words of a file", "", *table(("word", "takes", "meaning"), rows)])

@@ -31,7 +31,7 @@ MOST_CURVES = 8  # jobs whose curves lie over each other
 _LOOKED_AT = 200  # jobs, whether they have reported numbers
 REPORT_BYTES = 16 << 20
 REPORT_SUFFIX = ".html"
-_MAKERS = frozenset({Role.TRAIN, Role.UNLEARN})
+_MAKERS = frozenset({Role.TRAIN, Role.METHOD})
 _NO_PICTURES = Gallery()
 _NO_RESULTS = Compared(results=RunResults(rows=(), columns=()), kinds={})
 

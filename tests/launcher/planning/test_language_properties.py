@@ -28,15 +28,15 @@ def check(made: Plan) -> None:
     for job in made.jobs:
         assert job.name not in seen
         assert all(need in seen for need in job.needs)
-        if job.base is not None and job.role is not Role.POISON:
+        if job.base is not None and job.role is not Role.LABELS:
             makers = [name for name, model in seen.items() if model == job.base]
             assert set(makers) & set(job.needs)
         if job.role is Role.TEST:
             model, role = before
             assert model == job.model
-            assert role in (Role.TRAIN, Role.UNLEARN, Role.TEST)
+            assert role in (Role.TRAIN, Role.METHOD, Role.TEST)
         before = (job.model, job.role)
-        if job.role in (Role.TRAIN, Role.UNLEARN):
+        if job.role in (Role.TRAIN, Role.METHOD):
             seen[job.name] = job.model
         else:
             seen[job.name] = None
@@ -187,9 +187,9 @@ def test_whole_studies_are_in_an_order_in_which_they_can_run(
     count = {role: sum(job.role is role for job in made.jobs) for role in Role}
     assert count[Role.TRAIN] == variants * len(clean) * len(poisons)
     # nothing that is swept here has a say in which labels are flipped
-    assert count[Role.POISON] == len({data for _, data in clean}) * len(poisoned)
-    assert count[Role.UNLEARN] == variants * len(clean) * len(poisoned) * len(methods)
-    assert count[Role.TEST] == count[Role.TRAIN] + count[Role.UNLEARN]
+    assert count[Role.LABELS] == len({data for _, data in clean}) * len(poisoned)
+    assert count[Role.METHOD] == variants * len(clean) * len(poisoned) * len(methods)
+    assert count[Role.TEST] == count[Role.TRAIN] + count[Role.METHOD]
 
 
 def _roots(trainings: Trainings) -> list[int]:

@@ -141,7 +141,7 @@ def test_a_poisoned_stage_of_a_chain_has_its_own_record() -> None:
         "train/dot:pre#ring:pre%50",
     ]
     poisoned = job(made, "poison/dot:pre#ring:pre%50")
-    assert (poisoned.role, poisoned.images) == (Role.POISON, "ring:pre&real:pre")
+    assert (poisoned.role, poisoned.images) == (Role.LABELS, "ring:pre&real:pre")
 
 
 def test_poison_settings_come_from_defaults_and_from_the_training() -> None:

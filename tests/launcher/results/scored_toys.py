@@ -35,7 +35,7 @@ TRAIN = ScoredToy(
     settings=ScoredTrainSettings,
     epochs=f"{__name__}:epochs",
 )
-UNLEARN = ScoredToy(name="scoredunlearn", role=Role.UNLEARN, entry="", settings=UnlearnSettings)
+UNLEARN = ScoredToy(name="scoredunlearn", role=Role.METHOD, entry="", settings=UnlearnSettings)
 TEST = ScoredToy(
     name="scoredtest",
     role=Role.TEST,

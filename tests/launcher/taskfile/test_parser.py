@@ -11,7 +11,7 @@ from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.planning.load import read_taskfile
 from launcher.planning.plan_builder import build_plan
-from launcher.taskfile.entries import AutoTest, PlainEntry, TestEntry, TrainEntry, UnlearnEntry
+from launcher.taskfile.entries import AutoTest, MethodEntry, PlainEntry, TestEntry, TrainEntry
 from launcher.taskfile.header import MOST_NAME_BYTES, name_fault
 from launcher.taskfile.parser import ParseContext, TaskFile, parse
 from tests.launcher.toylab import laboratory
@@ -70,7 +70,7 @@ def test_every_section_is_read_in_its_order() -> None:
     task = read(GOOD)
     assert (task.name, task.about, task.whole) == ("toys", "a study of toys", True)
     assert [type(entry) for entry in task.entries] == [
-        *(PlainEntry, TrainEntry, TrainEntry, TrainEntry, UnlearnEntry, TestEntry, AutoTest),
+        *(PlainEntry, TrainEntry, TrainEntry, TrainEntry, MethodEntry, TestEntry, AutoTest),
         PlainEntry,
     ]
 
@@ -92,7 +92,7 @@ def test_a_setting_with_the_name_of_a_word_is_given_under_settings() -> None:
 
 def test_poisons_are_read_in_their_order_and_zero_is_clean() -> None:
     training = next(one for one in read(GOOD).entries if isinstance(one, TrainEntry))
-    assert [str(one.value) for one in training.poisons] == ["None", "20", "f2r-5"]
+    assert [str(one.value) for one in training.label_changes] == ["None", "20", "f2r-5"]
 
 
 def test_resources_of_an_entry_stand_on_those_of_the_file() -> None:

@@ -16,7 +16,7 @@ from trueface.runtime import logs, paths
 
 GROUP = "launcher.kinds"
 ROOM = "trueface.jobs.generation."
-MAKES_MODELS = frozenset({Role.TRAIN, Role.UNLEARN})
+MAKES_MODELS = frozenset({Role.TRAIN, Role.METHOD})
 METHOD = "method"  # a setting that the model's ID gives: 'classes:all~uce'
 
 RUN = click.option(
@@ -73,7 +73,7 @@ def _command(kind: GenerationKind) -> click.Command:
     decorated = options(kind.settings, without=())(work)
     if kind.role is Role.FOLDER:
         decorated = NAME(decorated)
-    if kind.role is Role.UNLEARN:
+    if kind.role is Role.METHOD:
         decorated = BASE(decorated)
     if kind.role in MAKES_MODELS:
         decorated = MODEL(decorated)
@@ -104,7 +104,7 @@ def _draft(
 ) -> Draft:
     model = None if (text := named["model_id"]) is None else parse_model(text)
     base, settings = None, dict(given)
-    if model is not None and kind.role is Role.UNLEARN:
+    if model is not None and kind.role is Role.METHOD:
         if not model.last.methods:
             raise UsageError(f"{model} names no method: write {model}~METHOD")
         settings = {**settings, METHOD: settings.get(METHOD) or model.last.methods[-1]}

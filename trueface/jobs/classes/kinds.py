@@ -54,7 +54,7 @@ class ClassKind:
     def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
         """Return why the job must not run, given the jobs that make its model."""
         reasons = _of_both(draft)
-        more = _of_forgetting(draft, makers) if self.role is Role.UNLEARN else _of_training(draft)
+        more = _of_forgetting(draft, makers) if self.role is Role.METHOD else _of_training(draft)
         return (*reasons, *more)
 
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
@@ -64,7 +64,7 @@ class ClassKind:
     def outputs(self, draft: Draft) -> tuple[Path, ...]:
         """Return the checkpoint, and the record of how it was made."""
         folder = draft.model_folder(_model(draft))
-        if self.role is Role.UNLEARN:
+        if self.role is Role.METHOD:
             return paths.checkpoint(folder), paths.unlearning(folder)
         return paths.checkpoint(folder), paths.history(folder)
 
@@ -174,7 +174,7 @@ CLASSIFY = ClassKind(
 )
 FORGET = ClassKind(
     name="forget",
-    role=Role.UNLEARN,
+    role=Role.METHOD,
     summary="make such a network forget a class, or some images",
     entry="trueface.jobs.classes.forgetting:forget",
     settings=ForgetSettings,

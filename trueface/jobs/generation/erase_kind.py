@@ -79,7 +79,7 @@ def _names_of_classes(draft: Draft, data_root: str) -> tuple[str, ...]:
 
 ERASE = GenerationKind(
     name="erase",
-    role=Role.UNLEARN,
+    role=Role.METHOD,
     summary="change a diffuser so that it does not draw one of its classes any more",
     entry="trueface.jobs.generation.erase:erase",
     settings=EraseSettings,

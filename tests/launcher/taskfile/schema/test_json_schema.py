@@ -201,11 +201,11 @@ def test_the_name_may_come_from_an_included_file() -> None:
 # --- the words of the language
 
 
-@pytest.mark.parametrize("kind", [one for one in TOYS.values() if one.role is not Role.POISON])
+@pytest.mark.parametrize("kind", [one for one in TOYS.values() if one.role is not Role.LABELS])
 def test_an_entry_knows_every_word_and_setting_and_nothing_else(kind: Kind) -> None:
     schema: Any = SCHEMA
     entry = schema["$defs"][f"{kind.name}.entry"]
-    poisoner = companion(TOYS, kind, Role.POISON) if kind.role is Role.TRAIN else None
+    poisoner = companion(TOYS, kind, Role.LABELS) if kind.role is Role.TRAIN else None
     family = [one for one in (kind, poisoner) if one is not None]
     settings = {name for one in family for name in one.settings.model_fields}
     today = {name for name, one in entry["properties"].items() if not one.get("deprecated")}

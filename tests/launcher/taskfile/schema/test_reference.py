@@ -48,8 +48,8 @@ def test_the_words_of_an_entry_stand_beside_its_settings(kind: Kind) -> None:
     words, _ = _words(kind)
     taken = {name for name, form in words.items() if not form.get("deprecated")}
     wanted = {*taken, "after", "after_any", "resources", "settings"}
-    wanted |= {"matrix"} if kind.role in {Role.TRAIN, Role.UNLEARN} else set()
-    assert told == (set() if kind.role is Role.POISON else wanted)
+    wanted |= {"matrix"} if kind.role in {Role.TRAIN, Role.METHOD} else set()
+    assert told == (set() if kind.role is Role.LABELS else wanted)
 
 
 def test_what_has_to_be_given_is_marked() -> None:
