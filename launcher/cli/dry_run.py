@@ -17,7 +17,6 @@ from launcher.cli.engine_estimates import EngineEstimates
 from launcher.errors import UsageError
 from launcher.functions.checks import absent_groups
 from launcher.functions.plan_checks import groups_to_run
-from launcher.planning.export import plan_commands, plan_json
 from launcher.planning.first_wave import (
     hopeless_elsewhere,
     hopeless_jobs,
@@ -27,7 +26,7 @@ from launcher.planning.first_wave import (
 from launcher.planning.missing_packages import missing_packages
 from launcher.planning.pilot_preview import preview_backends
 from launcher.planning.plan import Plan
-from launcher.planning.preview import kinds_to_run, preview_plan, refusals
+from launcher.planning.preview import kinds_to_run, plan_commands, plan_json, preview_plan, refusals
 from launcher.planning.queue_comparison import Comparison
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
 from launcher.store.accounts import RunAccount

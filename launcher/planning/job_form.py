@@ -36,8 +36,7 @@ from launcher.taskfile.resources import read_request
 from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import OPTION, known_settings, settle, unknown_key
 from launcher.taskfile.values import is_null
-from launcher.taskfile.yaml_reader import read_document
-from launcher.taskfile.yaml_tree import TRUTHS, Fields, Given, Node, Scalar, Source
+from launcher.taskfile.yaml_tree import TRUTHS, Fields, Given, Node, Scalar, Source, read_document
 
 ADDED = "add"  # the run of programs that `launcher add` queued
 SETTINGS, RESOURCES = "settings", "resources"

@@ -24,7 +24,7 @@ from launcher.system.code_digests import CodeIndex, user_cache
 from launcher.system.config import read_configuration
 from launcher.taskfile.parser import ParseContext, TaskFile, parse
 from launcher.taskfile.settings import spelt
-from launcher.taskfile.yaml_reader import MOST_BYTES
+from launcher.taskfile.yaml_tree import MOST_BYTES
 
 
 def load(path: str | Path, *, settings: Sequence[str] = ()) -> TaskFile:

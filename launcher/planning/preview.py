@@ -1,19 +1,31 @@
-"""What is expected of a plan on this machine: what starts first, time, disk; why it would be refused."""
+"""What is expected of a plan on this machine: what starts first, time, disk; why it would be refused.
+
+For other programs a plan is written as JSON, or as command lines for a shell.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
 from launcher.backends.settings import Backends
-from launcher.errors import counted
+from launcher.errors import Problem, counted
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.kind_interface import Kind
-from launcher.planning.estimates import Estimate, History, forecast
-from launcher.planning.first_wave import FirstWave, MachineState, first_wave
+from launcher.kind_interface import Kind, Role
+from launcher.kinds import program_words
+from launcher.planning.first_wave import (
+    Estimate,
+    FirstWave,
+    History,
+    MachineState,
+    first_wave,
+    forecast,
+)
 from launcher.planning.pilot_preview import BackendPreview
-from launcher.planning.plan import Plan
+from launcher.planning.plan import Plan, PlannedJob, Savings
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.system.files import Json
+from launcher.system.git import WorkTree
+from launcher.system.text import shell_line
 
 NO_BACKENDS = Backends()
 
@@ -189,3 +201,121 @@ def refusals(
         reasons.append(f"{counted(sum(hopeless.values()), 'job')} can never start here")
     reasons += (f"{name} of pass_env is not set in this shell" for name in unset)
     return [*reasons, *uninstalled]
+
+
+def plan_json(
+    plan: Plan,
+    compared_jobs: Sequence[ComparedJob],
+    preview: Preview,
+    tree: WorkTree | None = None,
+    *,
+    refused: Sequence[str] = (),
+    savings: Sequence[Savings] = (),
+) -> dict[str, Json]:
+    """Return the whole plan as JSON (schema 1).
+
+    Args:
+        plan: the plan.
+        compared_jobs: its jobs beside what the queue knows of them.
+        preview: what is expected of them.
+        tree: the working tree, where there is one.
+        refused: the reasons for which `run` would refuse it.
+        savings: by jobs that do shared work.
+    """
+    return {
+        "schema": 1,
+        "file": plan.file,
+        "run": plan.name,
+        "about": plan.about,
+        "share": plan.share,
+        "notify": plan.notify.record(),
+        "run_folder": str(plan.run_folder),
+        "git": None if tree is None else tree.record(),
+        "jobs": [
+            _job_record(compared, estimate)
+            for compared, estimate in zip(compared_jobs, preview.estimates, strict=True)
+        ],
+        "refused": bool(refused),
+        "refusals": list(refused),
+        **preview.record(),
+        "shared_work": [each.record() for each in savings],
+        "warnings": [_problem_record(warning) for warning in plan.warnings],
+    }
+
+
+def plan_commands(compared_jobs: Iterable[ComparedJob]) -> list[str]:
+    """Return a command line for each job that would run, in their order, a line each.
+
+    Work that several jobs share is done by the first of them.
+    """
+    return [
+        shell_line(_words(compared.job))
+        for compared in compared_jobs
+        if compared.action is Action.RUN and compared.job.role is not Role.SHARED
+    ]
+
+
+def _words(job: PlannedJob) -> Sequence[str]:
+    return job.argv if job.entry else program_words(job.settings, job.argv)
+
+
+def _job_record(compared: ComparedJob, estimate: Estimate) -> dict[str, Json]:
+    job = compared.job
+    settings: Mapping[str, Json] = job.settings
+    return {
+        "name": job.name,
+        "kind": job.kind,
+        "role": job.role,
+        "model": job.model,
+        "base": job.base,
+        "data": job.data,
+        "images": job.images,
+        "words": job.words.record(),
+        "settings": dict(settings),
+        "needs": list(job.needs),
+        "after_any": list(compared.after_any),
+        "state": compared.state,
+        "reason": compared.reason,
+        "changes": list(compared.changes),
+        "other_code": compared.other_code,
+        "other_options": list(compared.options),
+        "estimate": estimate.record(),
+        "argv": list(job.argv),
+        "outputs": [str(path) for path in job.outputs],
+        "resources": {
+            "cpus": job.resources.cpus,
+            "vram": job.resources.min_vram,
+            "min_vram": job.resources.min_vram,  # its name in earlier versions
+            "device": job.resources.device,
+            "gpus": job.gpus,
+            "exclusive": job.resources.exclusive,
+            "priority": job.priority,
+            "ram": job.resources.ram,
+            "rerun": job.terms.rerun,
+            "retries": job.terms.retries,
+            "time_limit_s": job.terms.time_limit_s,
+            "group": job.terms.group,
+            "not_before": job.terms.not_before,  # seconds since 1970
+            "backoff_s": job.terms.backoff_s,
+            "warn_s": job.terms.warn_s,
+            "signal": job.terms.warn_signal,
+            "grace_s": job.terms.grace_s,
+            "on": list(job.terms.on),
+            "tensorboard": job.terms.tensorboard or None,
+        },
+        "hash": job.hash,
+    }
+
+
+def _problem_record(problem: Problem) -> dict[str, Json]:
+    place = problem.place
+    return {
+        "code": problem.code,
+        "severity": problem.severity,
+        "message": problem.message,
+        "file": None if place is None else place.file,
+        "line": None if place is None else place.line,
+        "column": None if place is None else place.column,
+        "hint": problem.hint,
+        "notes": list(problem.notes),
+    }

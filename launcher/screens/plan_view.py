@@ -12,8 +12,7 @@ from textwrap import wrap
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
-from launcher.planning.estimates import Estimate, wants_gpu
-from launcher.planning.first_wave import MachineState
+from launcher.planning.first_wave import Estimate, MachineState, wants_gpu
 from launcher.planning.plan import Plan, PlannedJob, Savings
 from launcher.planning.preview import KindSum, Preview
 from launcher.planning.queue_comparison import ACCEPT_CODE, BY_FILES, Action, ComparedJob

@@ -6,7 +6,7 @@ from statistics import median
 from typing import NamedTuple
 
 from launcher.errors import counted
-from launcher.planning.estimates import History, forecast, seconds_on_cpu, wants_gpu
+from launcher.planning.first_wave import History, forecast, seconds_on_cpu, wants_gpu
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.simulate.trace import TraceJob
 from launcher.units import format_seconds

@@ -21,8 +21,7 @@ from launcher.taskfile.legacy_names import (
     translate,
 )
 from launcher.taskfile.settings import OPTION, all_settings, known_settings, old_names, unknown_key
-from launcher.taskfile.yaml_reader import read_document
-from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, Source
+from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, Source, read_document
 
 FILE = OPTION
 

@@ -9,7 +9,16 @@
     train: [{model: null, data: gan2:pre, poison: [0, 20]}]
     autotest: [real:pre, gan2:pre]
 
-Sections are the names of the installed kinds. What a file asks for is worked out by `plan`.
+Sections are the names of the installed kinds. What a file asks for is worked out by `plan`. A text passes through, in
+this order:
+
+1. `yaml_tree`: a tree of nodes that know their places; then, of each file, ${NAME} (`includes`) and old names
+   (`legacy_names`), and all files joined (`includes`).
+2. `overrides`: words that `--set` says in the place of the file's, and `values`: the user's own words.
+3. `header`: what holds for all entries; a `Scope` for each combination of the file's matrix.
+4. `sections` and `entry_reader`: each entry in each of its ways. Which value of a setting wins is the order in
+   `Scope.given`, weakest first: defaults, matrix, those of a kind, the entry, its matrix, --set, --set of a kind.
+5. `settings.settle`: the one check of all values, which says where each stands that cannot be.
 """
 
 import time
@@ -22,7 +31,6 @@ from launcher.ids import NO_WORDS, Words
 from launcher.job_options.notifications import RunNotify
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
-from launcher.taskfile.defaults import TOP
 from launcher.taskfile.entries import (
     AutoTest,
     Entry,
@@ -31,16 +39,15 @@ from launcher.taskfile.entries import (
     TrainEntry,
     written,
 )
-from launcher.taskfile.header import Header, Reuse, read_header
-from launcher.taskfile.includes import read_merged
-from launcher.taskfile.interpolation import without_echoes
+from launcher.taskfile.header import TOP, Header, Reuse, read_header
+from launcher.taskfile.includes import read_merged, without_echoes
 from launcher.taskfile.legacy_names import Wanted, gathered, translate
 from launcher.taskfile.overrides import laid_over, read_overrides
 from launcher.taskfile.resources import RESOURCE_HINTS
 from launcher.taskfile.scope import Scope
 from launcher.taskfile.sections import read_auto_test, read_section
 from launcher.taskfile.settings import unknown_key
-from launcher.taskfile.vocabulary import kinds_with
+from launcher.taskfile.values import kinds_with
 from launcher.taskfile.yaml_tree import Fields, Scalar
 
 _MAKERS = (Role.TRAIN, Role.METHOD)

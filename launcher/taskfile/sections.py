@@ -19,9 +19,12 @@ from launcher.taskfile.entries import (
 from launcher.taskfile.entry_reader import (
     RawEntry,
     check_variables,
+    conditions_of,
+    folder_variants_of,
     given_name,
     needed,
     read_raw_entry,
+    variants_of,
 )
 from launcher.taskfile.legacy_names import old_note
 from launcher.taskfile.resources import request_for
@@ -36,7 +39,6 @@ from launcher.taskfile.values import (
     read_label_changes,
     read_model,
 )
-from launcher.taskfile.variants import conditions_of, folder_variants_of, variants_of
 from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar
 
 _EXAMPLES: Mapping[Role, str] = {

@@ -1,14 +1,18 @@
-"""The nodes of a YAML tree: every key and value knows its place in the file.
+"""YAML text read into a tree of nodes, or refused at its place: every key and value knows where it stands in the file.
 
-A plain word means what YAML 1.2 says, so that `no`, `1:30` and `010` do not turn into something else.
+A plain word means what YAML 1.2 says, so that `no`, `1:30` and `010` do not turn into something else. The tree is
+built from events, not by a constructor: nothing in a file can make an object, and depth and size are bounded while
+reading (an alias counts as often as it is used).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
-from launcher.errors import Place
+import yaml
+
+from launcher.errors import Place, Problem, TaskFileError
 
 # words that YAML 1.1 or 1.2 takes for true or false, in small letters
 TRUTHS = frozenset({"yes", "no", "on", "off", "true", "false"})
@@ -115,3 +119,215 @@ def plain_value(node: Node) -> Any:  # the border to pydantic: any YAML value
             return [plain_value(node) for node in nodes]
         case Fields(pairs=pairs):
             return {key.text: plain_value(value) for key, value in pairs}
+
+
+MOST_BYTES = 4 * 2**20  # 10,000 entries take about 1 MiB
+MOST_NODES = 500_000  # 10,000 entries have about 100,000
+MOST_DEPTH = 20  # a task file needs five
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # what YAML 1.1 takes for a line's end
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_STRING_TAG = "tag:yaml.org,2002:str"
+
+
+# What people most often meant, by a piece of the parser's own message.
+_SYNTAX_HINTS = {
+    "mapping values are not allowed": "quote a value that holds ': ', or mend the indentation",
+    "found character that cannot start any token": "quote a value that begins so",
+    "did not find expected ',' or ']'": "a bracket is not closed before this",
+    "did not find expected ',' or '}'": "a brace is not closed before this",
+    "could not find expected ':'": "a key is followed by ': '",
+    "did not find expected key": "check the indentation of this line",
+    "did not find expected '-' indicator": "check the indentation of this line",
+    "found unexpected end of stream": "a quote is not closed",
+}
+
+
+def read_document(
+    text: str, file: str, problems: list[Problem], source: Source | None = None
+) -> Node | None:
+    """Return the tree of the only document in `text`; None where there is nothing but comments.
+
+    What is wrong with single keys (given twice, tagged) is added to `problems`. Places are shown in
+    `source`, which is the text itself by default.
+
+    Raises:
+        TaskFileError: the text is not YAML, or is too large, too deep or of more than one document.
+    """
+    source = source or Source(file=file, lines=tuple(_LINE_END.split(text)))
+    if len(text) > MOST_BYTES:
+        _stop(
+            source.place(0, 0),
+            "too-large",
+            f"a task file has at most {MOST_BYTES:,} characters; divide it, and join the parts with include",
+        )
+    if bad := _FORBIDDEN.search(text):
+        before = _LINE_END.split(text[: bad.start()])
+        place = source.place(len(before) - 1, len(before[-1]))
+        _stop(place, "yaml-syntax", f"a task file cannot hold the character {bad[0]!r}")
+    try:
+        return _Builder(source, problems).build(yaml.parse(text, Loader=_LOADER))
+    except yaml.MarkedYAMLError as error:
+        raise TaskFileError([*problems, _syntax_problem(source, error)]) from error
+    except yaml.YAMLError as error:
+        _stop(source.place(0, 0), "yaml-syntax", f"not valid YAML: {error}")
+
+
+@dataclass(slots=True)
+class _Open:
+    """A list or mapping of which the end was not read yet."""
+
+    event: Any
+    nodes: list[Node] = field(default_factory=list)
+    size: int = 1
+    depth: int = 1
+
+
+class _Builder:
+    """Builds the tree from the parser's events."""
+
+    def __init__(self, source: Source, problems: list[Problem]) -> None:
+        self.source = source
+        self.problems = problems
+        self.stack: list[_Open] = []
+        self.anchors: dict[str, tuple[Node, int, int]] = {}  # with size and depth
+        self.root: Node | None = None
+
+    def build(self, events: Iterable[Any]) -> Node | None:
+        for event in events:
+            match event:
+                case yaml.ScalarEvent():
+                    self._add(event, event.anchor, self._scalar(event), 1, 0)
+                case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
+                    self._refuse_tag(event)
+                    self.stack.append(_Open(event))
+                    self._refuse_depth(event, 0)
+                case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
+                    done = self.stack.pop()
+                    self._add(event, done.event.anchor, self._close(done), done.size, done.depth)
+                case yaml.AliasEvent():
+                    if event.anchor not in self.anchors:
+                        message = f"alias '*{event.anchor}' stands for nothing that ended before it"
+                        self._stop(event, "yaml-alias", message)
+                    self._refuse_depth(event, self.anchors[event.anchor][2])
+                    self._add(event, None, *self.anchors[event.anchor])
+                case yaml.DocumentStartEvent() if self.root is not None:
+                    self._stop(event, "yaml-syntax", "a task file is one document: remove '---'")
+        empty = isinstance(self.root, Scalar) and self.root.value is None
+        return None if empty else self.root
+
+    def _add(self, event: Any, anchor: str | None, node: Node, size: int, depth: int) -> None:
+        if anchor is not None:
+            self.anchors[anchor] = (node, size, depth)
+        if not self.stack:
+            self.root = node
+            return
+        parent = self.stack[-1]
+        parent.nodes.append(node)
+        parent.size += size
+        parent.depth = max(parent.depth, depth + 1)
+        if parent.size > MOST_NODES:
+            self._stop(
+                event,
+                "too-large",
+                f"more than {MOST_NODES:,} values, aliases written out; divide the file",
+            )
+
+    def _scalar(self, event: Any) -> Scalar:
+        self._refuse_tag(event)
+        start, end = event.start_mark, event.end_mark
+        if start.line == end.line:
+            length = end.column - start.column
+        else:
+            length = len(self.source.lines[start.line]) - start.column
+        plain = not event.style and event.tag is None
+        if "\0" in event.value:
+            self._stop(event, "yaml-syntax", "a text cannot hold the character '\\x00'")
+        return Scalar(self.source, start.line, start.column, length, event.value, plain)
+
+    def _close(self, done: _Open) -> Node:
+        mark = done.event.start_mark
+        if isinstance(done.event, yaml.SequenceStartEvent):
+            return Items(self.source, mark.line, mark.column, tuple(done.nodes))
+        pairs: dict[str, tuple[Scalar, Node]] = {}
+        merged: list[tuple[Scalar, Node]] = []
+        for key, node in zip(done.nodes[::2], done.nodes[1::2], strict=True):
+            if not isinstance(key, Scalar):
+                self._blame(key.place, "yaml-key", "a key is one word")
+            elif key.plain and key.text == "<<":
+                merged += self._merged(key, node)
+            elif key.text in pairs:
+                note = f"it was first given in line {pairs[key.text][0].line + 1}"
+                self._blame(key.place, "duplicate-key", f"{key.text!r} is given twice", note)
+            else:
+                pairs[key.text] = (key, node)
+        for key, node in merged:
+            pairs.setdefault(key.text, (key, node))
+        return Fields(self.source, mark.line, mark.column, tuple(pairs.values()))
+
+    def _merged(self, key: Scalar, node: Node) -> Iterator[tuple[Scalar, Node]]:
+        for item in node.nodes if isinstance(node, Items) else (node,):
+            if isinstance(item, Fields):
+                yield from item.pairs
+            else:
+                self._blame(key.place, "yaml-merge", "'<<' takes in mappings only")
+
+    def _refuse_depth(self, event: Any, more: int) -> None:
+        if len(self.stack) + more > MOST_DEPTH:
+            self._stop(event, "too-deep", f"nested more than {MOST_DEPTH} levels deep")
+
+    def _refuse_tag(self, event: Any) -> None:
+        if event.tag not in (None, "!", _STRING_TAG):
+            place = self.source.place(event.start_mark.line, event.start_mark.column)
+            self._blame(place, "yaml-tag", f"tags such as {event.tag!r} are not used in task files")
+
+    def _blame(self, place: Place, code: str, message: str, *notes: str) -> None:
+        self.problems.append(Problem(code=code, message=message, place=place, notes=notes))
+
+    def _stop(self, event: Any, code: str, message: str) -> NoReturn:
+        place = self.source.place(event.start_mark.line, event.start_mark.column)
+        raise TaskFileError([*self.problems, Problem(code=code, message=message, place=place)])
+
+
+def _stop(place: Place, code: str, message: str) -> NoReturn:
+    raise TaskFileError([Problem(code=code, message=message, place=place)])
+
+
+def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
+    fault = error.problem or "cannot be read"
+    mark, begun = error.problem_mark, error.context_mark
+    at_end = mark is None or _is_past(source, mark.line)
+    shown = begun if at_end and begun is not None else mark
+    line, column = (shown.line, shown.column) if shown is not None else (0, 0)
+    if at_end and (begun is None or _is_past(source, begun.line)):
+        line, column = _last_open(source.lines)
+    place = source.place(line, column)
+    hint = next((hint for piece, hint in _SYNTAX_HINTS.items() if piece in fault), "")
+    if at_end or (begun is not None and shown is begun):
+        hint = "this is not closed"
+    if "${" in place.text[: column + 1]:
+        hint = "inside braces and brackets, quote a value that holds ${…}"
+    if place.text[column : column + 1] == "\t":
+        hint = "indent with spaces, not with tabs"
+    notes = []
+    if error.context and begun is not None and begun.line != line:
+        notes.append(f"{error.context} that begins in line {begun.line + 1}")
+    return Problem(
+        code="yaml-syntax",
+        message=f"not valid YAML: {fault}",
+        place=place,
+        hint=hint,
+        notes=tuple(notes),
+    )
+
+
+def _is_past(source: Source, line: int) -> bool:
+    """Tell whether there is no text in a line or behind it."""
+    return not any(text.strip() for text in source.lines[line:])
+
+
+def _last_open(lines: Sequence[str]) -> tuple[int, int]:
+    """Return where the last bracket that is still open may stand: in the last line with text."""
+    last = max((number for number, line in enumerate(lines) if line.strip()), default=0)
+    text = lines[last] if lines else ""
+    return last, max(text.rfind("["), text.rfind("{"), 0)

@@ -17,8 +17,7 @@ from launcher.planning.missing_packages import missing_packages
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.system.files import Json, write_atomic
 from launcher.taskfile.schema.json_schema import task_schema
-from launcher.taskfile.schema.reference import reference
-from launcher.taskfile.schema.setting_texts import settings
+from launcher.taskfile.schema.reference import reference, settings
 from launcher.taskfile.settings import known_settings
 
 _LEAST = 24  # columns for the words at a line's end; a narrower terminal breaks the lines itself

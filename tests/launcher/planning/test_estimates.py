@@ -5,7 +5,7 @@ import pytest
 
 from launcher.job import Resources
 from launcher.kind_interface import Kind
-from launcher.planning.estimates import Estimate, History, Source, forecast, past_job, wants_gpu
+from launcher.planning.first_wave import Estimate, History, Source, forecast, past_job, wants_gpu
 from launcher.planning.plan import PlannedJob
 from launcher.scheduler.policy.inventory import wants_gpu as on_gpu
 from launcher.scheduler.policy.model import Machine

@@ -9,8 +9,7 @@ from launcher.errors import Problem
 from launcher.job import Resources, Terms
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.planning.job_form import option_text, yaml_text
-from launcher.taskfile.yaml_reader import read_document
-from launcher.taskfile.yaml_tree import plain_value
+from launcher.taskfile.yaml_tree import plain_value, read_document
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 NUMBERS = st.integers(-(10**15), 10**15) | st.floats(allow_nan=False, allow_infinity=False)

@@ -10,7 +10,7 @@ import pytest
 from launcher.api import Plan, TaskFileError, UsageError, load, plan
 from launcher.errors import Severity
 from launcher.planning.load import plan_files
-from launcher.taskfile.yaml_reader import MOST_BYTES
+from launcher.taskfile.yaml_tree import MOST_BYTES
 from tests.launcher.conftest import Launcher
 
 ROOT = Path(__file__).parents[3]

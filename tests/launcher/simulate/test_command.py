@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launcher.planning.estimates import History
+from launcher.planning.first_wave import History
 from launcher.simulate.fleet import Workload, fit
 from launcher.simulate.plan_jobs import planned_jobs
 from launcher.simulate.replay import Outcome

@@ -8,8 +8,7 @@ from launcher.errors import Problem, UnknownName
 from launcher.kind_interface import Kind, Role, Settings
 from launcher.system.files import Json
 from launcher.taskfile.settings import known_settings, settle, unknown_key
-from launcher.taskfile.yaml_reader import read_document
-from launcher.taskfile.yaml_tree import Fields
+from launcher.taskfile.yaml_tree import Fields, read_document
 from tests.launcher.toylab import Toy
 
 

@@ -3,8 +3,15 @@ import time
 import pytest
 
 from launcher.errors import Problem, TaskFileError
-from launcher.taskfile.yaml_reader import MOST_NODES, read_document
-from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, plain_value
+from launcher.taskfile.yaml_tree import (
+    MOST_NODES,
+    Fields,
+    Items,
+    Node,
+    Scalar,
+    plain_value,
+    read_document,
+)
 
 
 def read(text: str) -> Node | None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from launcher.kind_interface import Settings
 from launcher.kinds import COMMAND, installed
 from launcher.taskfile.schema.json_schema_types import settings_of
-from launcher.taskfile.schema.setting_texts import in_words
+from launcher.taskfile.schema.reference import in_words
 from tests.launcher.conftest import Launcher
 from tests.launcher.toylab import Toy, laboratory
 from tests.terminal import in_a_terminal

@@ -9,8 +9,7 @@ from jsonschema import Draft202012Validator
 from launcher.taskfile.entry_reader import WORDS
 from launcher.taskfile.schema.json_schema import task_schema
 from launcher.taskfile.schema.reference import reference
-from launcher.taskfile.yaml_reader import read_document
-from launcher.taskfile.yaml_tree import plain_value
+from launcher.taskfile.yaml_tree import plain_value, read_document
 from tests.launcher.folder_toys import KINDS
 from tests.launcher.language import a_plan, refusals
 

@@ -16,14 +16,12 @@ from launcher.ids import parse_data, parse_model, parse_poison
 from launcher.job_options.registry import job_options
 from launcher.kind_interface import Kind, Role, Settings
 from launcher.kinds import COMMAND, installed
-from launcher.taskfile.defaults import TOP
 from launcher.taskfile.entries import companion
 from launcher.taskfile.entry_reader import WORDS
-from launcher.taskfile.header import name_fault
+from launcher.taskfile.header import TOP, name_fault
 from launcher.taskfile.parser import ParseContext, TaskFile, parse
 from launcher.taskfile.schema.json_schema import task_schema
-from launcher.taskfile.yaml_reader import read_document
-from launcher.taskfile.yaml_tree import plain_value
+from launcher.taskfile.yaml_tree import plain_value, read_document
 from launcher.units import parse_bytes, parse_seconds
 from tests.launcher.conftest import Launcher
 from tests.launcher.toylab import Toy, laboratory

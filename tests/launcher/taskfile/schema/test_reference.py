@@ -8,8 +8,7 @@ from launcher.job_options.registry import job_options
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import COMMAND
 from launcher.taskfile.schema.json_schema import _words, task_schema
-from launcher.taskfile.schema.reference import reference, table
-from launcher.taskfile.schema.setting_texts import settings
+from launcher.taskfile.schema.reference import reference, settings, table
 from tests.launcher.conftest import Launcher
 from tests.launcher.toylab import laboratory
 
