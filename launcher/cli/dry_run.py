@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from launcher.accounts import Account
 from launcher.backends.settings import Backends
 from launcher.cli.engine_estimates import EngineEstimates
 from launcher.errors import UsageError
@@ -29,7 +30,6 @@ from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run, plan_commands, plan_json, preview_plan, refusals
 from launcher.planning.queue_comparison import Comparison
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
-from launcher.store.accounts import RunAccount
 from launcher.store.client import look_at_queue
 from launcher.store.queue import Store
 from launcher.system.environment import unset
@@ -169,9 +169,9 @@ def _refusals(
     ]
 
 
-def _account(store: Store | None, plan: Plan) -> RunAccount:
+def _account(store: Store | None, plan: Plan) -> Account:
     """Return the account of a plan's run, with the share that it would have."""
-    account = RunAccount() if store is None else store.read.account(Path.cwd(), plan.name)
+    account = Account() if store is None else store.read.account(Path.cwd(), plan.name)
     return account if plan.share is None else account._replace(share=plan.share)
 
 

@@ -33,7 +33,7 @@ from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
 
-from launcher.gpu.colleague import Use, Wish, read_use, read_wish
+from launcher.accounts import Use, Wish, read_use, read_wish
 from launcher.system.config import absolute
 from launcher.system.files import Json
 from launcher.system.processes import Identity, alive, boot_id
@@ -212,7 +212,7 @@ def write_publication(folder: Path, name: str, publication: Publication) -> None
     if publication.wish is not None:
         record["wish"] = publication.wish.record()
     if publication.use is not None:
-        record["use"] = publication.use.record()
+        record["use"] = publication.use._asdict()
     data = json.dumps(record).encode()
     parse(name, data)
     temporary = f"{folder}/.{name}.{secrets.token_hex(8)}"

@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from launcher.accounts import NO_ACCOUNT, Account
 from launcher.backends.settings import HERE, Backends, impossible_there, runs_here, runs_only_here
 from launcher.context import WorkerEnvironment
 from launcher.errors import MachineError
@@ -35,7 +36,6 @@ from launcher.scheduler.policy.model import Machine, Running, Start, Waiting, wa
 from launcher.scheduler.policy.vram_request import lesson_of
 from launcher.scheduler.run_turns import Newcomers, in_turn
 from launcher.states import ReasonCode
-from launcher.store.accounts import NO_ACCOUNT, RunAccount
 from launcher.store.client import cores_for
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow, Lane, ReadyJob, visible_devices
@@ -262,7 +262,7 @@ class MachineState(NamedTuple):
     disk_free: int | None = None  # bytes where the results will lie; None: it does not tell
     usage: Callable[[str], Usage] = lambda _: NO_USAGE  # what was learned of a signature
     visible: tuple[str, ...] | None = None  # CUDA_VISIBLE_DEVICES, as the plan would be queued
-    account: RunAccount = NO_ACCOUNT  # of the plan's run
+    account: Account = NO_ACCOUNT  # of the plan's run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,12 +25,12 @@ from statistics import median
 from types import MappingProxyType
 from typing import NamedTuple
 
+from launcher.accounts import CORES_OF_A_CARD, NO_ACCOUNT, Account, cards_of
 from launcher.errors import counted
 from launcher.job import Resources
 from launcher.scheduler.policy.disciplines import OURS, Discipline
 from launcher.scheduler.policy.model import Running, Waiting
 from launcher.states import State
-from launcher.store.accounts import CORES_OF_A_CARD, NO_ACCOUNT, RunAccount, cards_of
 from launcher.store.job_queries import InOrder, by_rank
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -41,7 +41,7 @@ from launcher.system.text import harmless
 
 CREDIT_S = 8 * 3600.0  # card-seconds for a share of 1
 LEAST_S, MOST_S = 1.0, 86_400.0  # so long a job counts that has not ended, whatever is expected
-NO_ACCOUNTS: Mapping[str, RunAccount] = MappingProxyType({})
+NO_ACCOUNTS: Mapping[str, Account] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class _Line:
 def in_turn(
     waiting: Iterable[Waiting],
     running: Iterable[Running] = (),
-    accounts: Mapping[str, RunAccount] = NO_ACCOUNTS,
+    accounts: Mapping[str, Account] = NO_ACCOUNTS,
     now: float = 0.0,
     discipline: Discipline = OURS,
 ) -> list[Waiting]:
@@ -107,8 +107,8 @@ class Newcomers:
         self._present: frozenset[str] = frozenset()
 
     def entered(
-        self, accounts: Mapping[str, RunAccount], running: Iterable[Running], now: float
-    ) -> dict[str, RunAccount]:
+        self, accounts: Mapping[str, Account], running: Iterable[Running], now: float
+    ) -> dict[str, Account]:
         """Return the accounts of runs that wait, where those are changed that have just come.
 
         Args:
@@ -125,14 +125,14 @@ class Newcomers:
         for run, account in accounts.items():
             begins = min(max(account.vtime, lowest), base + CREDIT_S)
             if run not in self._present and begins != account.vtime:
-                account = account.at_vtime(begins)
+                account = account._replace(vtime=begins)
             entered[run] = account
         self._present = frozenset(accounts) | {place.run for place in places}
         return entered
 
 
 def virtual_times(
-    running: Iterable[Running], accounts: Mapping[str, RunAccount], now: float
+    running: Iterable[Running], accounts: Mapping[str, Account], now: float
 ) -> dict[str, float]:
     """Return the virtual times of runs, with what those of their jobs that run have had by now."""
     vtimes = {run: account.vtime for run, account in accounts.items()}
@@ -146,7 +146,7 @@ def virtual_times(
 def _lines(
     jobs: Iterable[Waiting],
     running: Sequence[Running],
-    accounts: Mapping[str, RunAccount],
+    accounts: Mapping[str, Account],
     now: float,
 ) -> list[_Line]:
     vtimes, active = virtual_times(running, accounts, now), {job.run for job in running}
@@ -212,7 +212,7 @@ _SUFFIXES = {1: "st", 2: "nd", 3: "rd"}
 class RunRow(NamedTuple):
     """A run with open jobs, as `launcher share` lists it."""
 
-    account: RunAccount
+    account: Account
     used: float  # card-seconds
     running: int
     waiting: int
@@ -270,7 +270,7 @@ def turn_of(store: Store, row: JobRow, now: float, discipline: Discipline = OURS
     running = _running(store)
     vtimes, on_gpus = virtual_times(running, accounts, now), row.spec.resources.may_need_gpu
 
-    def use(account: RunAccount) -> str:
+    def use(account: Account) -> str:
         hours, unit = _hours(_used(account, running, now), on_gpus=on_gpus)
         return f"share {account.share:g}, used {hours} {unit} lately"
 
@@ -329,7 +329,7 @@ def _running(store: Store) -> list[Running]:
     ]
 
 
-def _used(account: RunAccount, running: Iterable[Running], now: float) -> float:
+def _used(account: Account, running: Iterable[Running], now: float) -> float:
     """Return the card-seconds that a run had lately, with what its running jobs have had."""
     own = (job for job in running if job.run == str(account.run))
     return account.used_by(now) + sum(

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from launcher.accounts import Account
 from launcher.scheduler.policy.disciplines import (
     Ages,
     Discipline,
@@ -14,7 +15,6 @@ from launcher.scheduler.policy.disciplines import (
 )
 from launcher.scheduler.policy.model import Machine, Running, Waiting, waiting
 from launcher.scheduler.run_turns import Newcomers, in_turn
-from launcher.store.accounts import RunAccount
 from launcher.store.rows import ReadyJob
 from launcher.store.scheduler_actions import Scheduling
 
@@ -77,7 +77,7 @@ class WaitingLine:
 
     def _accounts(
         self, ready: Sequence[ReadyJob], running: Sequence[Running], now: float
-    ) -> dict[str, RunAccount]:
+    ) -> dict[str, Account]:
         """Return what the runs had that wait; where those begin that have just come is stored."""
         accounts = {str(job.account.run): job.account for job in ready}
         entered = self._newcomers.entered(accounts, running, now)

@@ -1,6 +1,6 @@
 """Who has used how much of a simulated machine of late: by that its users take turns."""
 
-from launcher.gpu.colleague import HALF_LIFE_S
+from launcher.accounts import HALF_LIFE_S
 
 
 class DecayedUse:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from launcher.accounts import Account
 from launcher.states import Reason, State
-from launcher.store.accounts import RunAccount
 from launcher.store.connection import (
     known_code,
     known_record,
@@ -199,7 +199,7 @@ class JobQueries:
         rows = self._db.execute("SELECT name FROM jobs ORDER BY id DESC LIMIT ?", (_NAMES,))
         return [row["name"] for row in rows]
 
-    def account(self, root: Path, run: str) -> RunAccount:
+    def account(self, root: Path, run: str) -> Account:
         """Return the share of a run, and what it had; one without use where there is no such run yet."""
         return account_of(self._db.execute, root, run)
 

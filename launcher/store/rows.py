@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from launcher import __version__
+from launcher.accounts import NO_ACCOUNT, Account
 from launcher.context import Context, WorkerEnvironment, placed_context, worker_environment_of
 from launcher.job import (
     CPU,
@@ -22,7 +23,6 @@ from launcher.job import (
     with_sources,
 )
 from launcher.states import Reason, State
-from launcher.store.accounts import NO_ACCOUNT, RunAccount
 from launcher.store.connection import known_record, known_state, reason_of
 from launcher.system.stored_fields import Unreadable, parsed, texts
 
@@ -225,7 +225,7 @@ class ReadyJob(NamedTuple):
     lane: Lane
     numbers: tuple[str, ...] | None = None  # of a program, where its memory is learned by them
     priority: int = 0
-    account: RunAccount = NO_ACCOUNT  # of its run
+    account: Account = NO_ACCOUNT  # of its run
 
     @property
     def flow(self) -> tuple[int, int, int]:

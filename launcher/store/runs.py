@@ -12,9 +12,9 @@ from pathlib import Path
 from sqlite3 import Cursor
 from typing import NamedTuple
 
+from launcher.accounts import Account, account, cards_of
 from launcher.job import CPU
 from launcher.states import Outcome
-from launcher.store.accounts import RunAccount, account, cards_of
 from launcher.store.connection import Connection
 from launcher.store.rows import Claim, JobRow
 from launcher.store.usage import LONGEST_S, Measured
@@ -46,7 +46,7 @@ class Flow(NamedTuple):
     """The first jobs of one priority, run and lane, the most urgent first."""
 
     priority: int
-    account: RunAccount  # of the run
+    account: Account  # of the run
     lane: int
     jobs: tuple[tuple[float, int], ...]  # rank and number
 
@@ -130,7 +130,7 @@ def set_vtimes(db: Connection, vtimes: Mapping[str, float]) -> None:
         )
 
 
-def open_runs(execute: Callable[..., Cursor]) -> list[tuple[RunAccount, int, int]]:
+def open_runs(execute: Callable[..., Cursor]) -> list[tuple[Account, int, int]]:
     """Return the runs that have jobs which have not ended, with how many of these run and wait."""
     rows = execute(
         "SELECT runs.id, name, share, vtime, used, used_at, sum(CASE state WHEN 'running' THEN n ELSE 0 END),"
@@ -141,10 +141,10 @@ def open_runs(execute: Callable[..., Cursor]) -> list[tuple[RunAccount, int, int
     return [(account(*row[:6]), int(row[6]), int(row[7])) for row in rows]
 
 
-def account_of(execute: Callable[..., Cursor], root: Path, name: str) -> RunAccount:
+def account_of(execute: Callable[..., Cursor], root: Path, name: str) -> Account:
     """Return the account of a run, one without use where there is no such run yet."""
     row = execute(f"{_ACCOUNT} WHERE root = ? AND name = ?", (str(root), name)).fetchone()
-    return RunAccount(name=name) if row is None else account(*row)
+    return Account(name=name) if row is None else account(*row)
 
 
 def places(execute: Callable[..., Cursor]) -> list[tuple[int, float, tuple[str, ...], int]]:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from launcher.gpu.colleague import Reservation
 from launcher.gpu.monitor import Ours, Sight
+from launcher.gpu.reservations import Reservation
 from launcher.gpu.snapshot import ALONE, JOBS, MEMORY, GpuSnapshot, core_resource, resource
 from launcher.job import Resources
 from launcher.scheduler.gpus.shared_time import SharedTime, Sharing

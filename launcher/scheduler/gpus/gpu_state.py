@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from launcher.gpu.colleague import Use
+from launcher.accounts import Use
 from launcher.gpu.gpus_file import GpusFile
 from launcher.gpu.monitor import Lookout, Ours, Sight
 from launcher.gpu.reservation_files import ReservationWatch, reservations_folder

@@ -6,15 +6,15 @@ in the store what was used before.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any
 
-from launcher.gpu.colleague import HALF_LIFE_S, Reservation, Use, Wish, decayed_span
+from launcher.accounts import HALF_LIFE_S, Use, Wish, decayed_span
 from launcher.gpu.monitor import Sight
 from launcher.gpu.reservation_files import NONE, ReservationWatch
-from launcher.gpu.reservations import ReservationBoard
+from launcher.gpu.reservations import Reservation, ReservationBoard
 from launcher.gpu.snapshot import MEMORY, ForeignReservation, GpuSnapshot, core_resource
 from launcher.scheduler.gpus.gpu_ledger import Ledger, reservations_of
 from launcher.scheduler.policy.decide import decide
@@ -32,21 +32,6 @@ def promised(reservations: Iterable[ForeignReservation]) -> Counter[str]:
     for reservation in reservations:
         sums[reservation.device] += reservation.amount
     return sums
-
-
-def settled_decision(before: Decision, after: Decision) -> Decision:
-    """Return a start that still holds now that others have reserved more, else why it waits."""
-    if not isinstance(before, Start) or before == after:
-        return before
-    if isinstance(after, Start) and after.devices == before.devices:
-        return before
-    if isinstance(after, Wait):
-        return after
-    return Wait(
-        job=before.job,
-        reason="another launcher's scheduler was quicker; it is decided again",
-        code=ReasonCode.OUTPACED,
-    )
 
 
 FOREIGN_S = 0.02  # what others tell is too old to start jobs by then, and is read again
@@ -144,13 +129,10 @@ class ReservationExchange:
         """Return what a `Machine` tells of other users."""
         foreign = self.foreign
         self._count_use(claims)
-        use = self._board.whole_use()
         return {
             "foreign": foreign,
             "colleagues": self._board.colleagues(),
-            "usage": use.cards,
-            "core_usage": use.cores,
-            "ram_usage": use.memory,
+            "use": self._board.whole_use(),
         }
 
     @property
@@ -174,16 +156,14 @@ class ReservationExchange:
             job: that waits for it.
             present: the jobs that wait: who leaves his place to others has waited all the same.
         """
-        if wish is None:
-            self._board.wish = None
-            if self._waits is not None and self._waits[0] not in present:
-                self._waits = None
-            return
-        if self._waits is None or self._waits[0] != job:
-            self._waits = (job, replace(wish, since=time.monotonic()))
-        since = self._waits[1].since
-        self._waits = (job, replace(wish, since=since))
-        self._board.wish = self._waits[1]
+        told = self._waits
+        if wish is not None:
+            since = told[1].since if told is not None and told[0] == job else time.monotonic()
+            wish = wish._replace(since=since)
+            self._waits = job, wish
+        elif told is not None and told[0] not in present:
+            self._waits = None
+        self._board.wish = wish
 
     @property
     def wish(self) -> Wish | None:
@@ -211,10 +191,13 @@ class ReservationExchange:
         if self._waits is not None and any(start.job == self._waits[0] for start in starts):
             self._waits = None
         waiting, running, machine, now = asked
-        reservations = [
-            *self._ledger.reservations(claims, self._cores),
-            *self._fresh(starts, asked),
-        ]
+        totals = {gpu.uuid: gpu.total for gpu in machine.gpus}
+        resources = {job.job: job.resources for job in waiting}
+        reservations = self._ledger.reservations(claims, self._cores)
+        for start in starts:
+            reservations += reservations_of(
+                start, resources[start.job], totals=totals, mask=self._cores
+            )
         if not any(decision.devices for decision in starts) and self._board.covers(reservations):
             return decisions
         published = self._board.publish(reservations, {decision.job for decision in starts})
@@ -229,22 +212,10 @@ class ReservationExchange:
         self._foreign, self._foreign_at = earlier, time.monotonic()
         again = decide(waiting, running, replace(machine, foreign=earlier), now, discipline)
         settled = [
-            settled_decision(decision, other)
-            for decision, other in zip(decisions, again, strict=True)
+            _settled(decision, other) for decision, other in zip(decisions, again, strict=True)
         ]
         self._board.withdraw({decision.job for decision in settled if isinstance(decision, Wait)})
         return settled
-
-    def _fresh(
-        self,
-        starts: Sequence[Start],
-        asked: tuple[Sequence[Waiting], Sequence[Running], Machine, float],
-    ) -> Iterator[Reservation]:
-        """Yield the reservations of jobs that are about to start."""
-        totals = {gpu.uuid: gpu.total for gpu in asked[2].gpus}
-        resources = {job.job: job.resources for job in asked[0]}
-        for start in starts:
-            yield from reservations_of(start, resources[start.job], totals=totals, mask=self._cores)
 
     def publish(self, claims: Collection[Claim]) -> None:
         """Publish the reservations of what runs, where others must read something else."""
@@ -276,6 +247,19 @@ class ReservationExchange:
         if not claims:  # what this home has used lately stays told
             self._board.wish = None
             self._board.publish(())
+
+
+def _settled(before: Decision, after: Decision) -> Decision:
+    """Return a start that still holds now that others have reserved more, else why it waits."""
+    if not isinstance(before, Start) or isinstance(after, Wait) or before == after:
+        return after if isinstance(before, Start) else before
+    if after.devices == before.devices:
+        return before
+    return Wait(
+        job=before.job,
+        reason="another launcher's scheduler was quicker; it is decided again",
+        code=ReasonCode.OUTPACED,
+    )
 
 
 def _head(claim: Claim) -> Identity:
@@ -316,49 +300,34 @@ class UseMeter:
 
     def read(self, claims: Iterable[Claim], gpus: Sequence[GpuSnapshot]) -> Use:
         """Return what was used until now, and count these attempts from now on."""
-        running = [*claims]
+        running, now = [*claims], self._monotonic()
         totals = {gpu.uuid: gpu.total for gpu in gpus if gpu.total} or self._totals
         if self._use is None or (totals and not self._totals):  # the cards' sizes were not known
-            self._use, self._at = self._begin(running, totals), self._monotonic()
-        now = self._monotonic()
-        self._use, self._at = self._use.grown(self._rate, now - self._at), now
-        self._totals = totals
-        self._rate = sum((_rate_of_claim(claim, totals) for claim in running), Use())
+            self._use = self._begin(running, totals)
+        else:
+            self._use = self._use.grown(self._rate, now - self._at)
+        self._at, self._totals = now, totals
+        self._rate = sum((_rate_of(claim, totals) for claim in running), Use())
         return self._use
 
     def _begin(self, running: Sequence[Claim], totals: Mapping[str, int]) -> Use:
-        now = self._clock()
-        use = Use()
+        now, use = self._clock(), Use()
         for past in self._past(now - MEMORY_S, now):
             span_s = past.ended - past.began
-            if span_s <= 0:
-                continue
-            rate = _rate(past.gpus, past.cpus, past.ram, past.reservation, past.exclusive, totals)
-            weight = decayed_span(now - past.began, now - past.ended) / span_s
-            use += rate.times(weight * past.seconds)
+            if span_s > 0:
+                weight = decayed_span(now - past.began, now - past.ended) / span_s
+                use += _rate_of(past, totals).times(weight * past.seconds)
         for claim in running:
-            use += _rate_of_claim(claim, totals).times(decayed_span(now - claim.claimed, 0.0))
-        self._rate = Use()
+            use += _rate_of(claim, totals).times(decayed_span(now - claim.claimed, 0.0))
         return use
 
 
-def _rate_of_claim(claim: Claim, totals: Mapping[str, int]) -> Use:
-    ram = claim.spec.resources.ram or 0
-    return _rate(claim.gpus, claim.cpus, ram, claim.reservation, claim.exclusive, totals)
-
-
-def _rate(
-    gpus: Sequence[str],
-    cpus: int,
-    ram: int,
-    reservation: int | None,
-    exclusive: bool,  # as a row has it
-    totals: Mapping[str, int],
-) -> Use:
+def _rate_of(attempt: Claim | PastUse, totals: Mapping[str, int]) -> Use:
     """Return what an attempt uses per second."""
-    whole = exclusive or reservation is None
-    parts = (
-        1.0 if whole or not totals.get(uuid) else min(1.0, (reservation or 0) / totals[uuid])
-        for uuid in gpus
+    reserved = None if attempt.exclusive else attempt.reservation  # as a row has it; None: all
+    cards = sum(
+        1.0 if reserved is None or not totals.get(uuid) else min(1.0, reserved / totals[uuid])
+        for uuid in attempt.gpus
     )
-    return Use(cards=sum(parts), cores=float(cpus), memory=float(ram))
+    ram = attempt.ram if isinstance(attempt, PastUse) else attempt.spec.resources.ram or 0
+    return Use(cards=cards, cores=float(attempt.cpus), memory=float(ram))

@@ -106,7 +106,7 @@ class Policy:
         self._reservation, self._barred, self._hinted = None, "", False
         self.inventory.advance(now)
         if self.inventory.machine.colleagues:
-            self._yielding = Yielding(self, now)
+            self._yielding = Yielding(self.inventory, now)
         decisions = [self._decide(request, now) for request in waiting]
         if self._yielding is not None:
             self._yielding.end()
@@ -134,7 +134,7 @@ class Policy:
         if self._barred:
             return Wait(job=request.job, reason=self._barred, code=ReasonCode.WOULD_DELAY)
         cpus = min(request.resources.cpus, self.inventory.machine.cpus)
-        need, lacks = self.missing(request, needs, cpus)
+        need, lacks = self.inventory.missing(request, needs, cpus)
         if self._yielding is not None:
             lacks, yields = self._yielding.judge(request, needs, need, lacks, cpus)
             if yields is not None:
@@ -204,19 +204,6 @@ class Policy:
             return False
         return self._keeps is Keeps.FIRST or request.patient_until <= now
 
-    def missing(
-        self, request: Waiting, needs: Sequence[Need], cpus: int
-    ) -> tuple[Need | None, Lack | None]:
-        """Return which of a job's needs can be met now, and what is missing for it, None where nothing is."""
-        lacks, first = self.inventory.lacks(request, cpus), next(iter(needs), None)
-        if first is None or lacks:
-            return first, lacks
-        lacks = self.inventory.lacks_gpu(first)
-        for other in needs[1:] if lacks else ():
-            if not self.inventory.lacks_gpu(other):
-                return other, None
-        return first, lacks
-
     def _start(
         self, request: Waiting, need: Need | None, places: Sequence[Card], cpus: int, now: float
     ) -> Start:
@@ -256,7 +243,7 @@ class Policy:
         count = 0 if need is None else need.count
         places = iter(()) if need is None else self.inventory.pool(need).places(need)
         if self._yielding is not None:
-            places = self._yielding.beside(places, request, need, cpus)
+            places = self._yielding.beside(places, request, need)
         if first is None:
             return [*islice(places, count)], ""
         # without the last place in its group the first job would be in no job's way any more

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from launcher.gpu.colleague import Lacking
+from launcher.accounts import Lacking
 from launcher.scheduler.policy.gpu_slot import Card, Pool
 from launcher.scheduler.policy.model import Machine, Need, Running, Waiting
 from launcher.states import ReasonCode

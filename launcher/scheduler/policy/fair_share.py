@@ -15,11 +15,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
-from math import inf, isfinite
-from typing import NamedTuple, Protocol
+from math import inf
 
-from launcher.gpu.colleague import OWN_HOME, Colleague, Lacking, Wish
-from launcher.gpu.snapshot import JOBS, MEMORY, GpuSnapshot, is_cores
+from launcher.accounts import OWN_HOME, Colleague, Lacking, Use, Wish
+from launcher.gpu.snapshot import CORES, JOBS, MEMORY, GpuSnapshot
 from launcher.job import CPU, Resources
 from launcher.scheduler.policy.backfill import FirstJobReservation, reserve
 from launcher.scheduler.policy.explanations import Lack, cores
@@ -34,13 +33,14 @@ UNUSED_S = 10.0
 KEPT_S = 300.0
 LONGEST_S = 4 * 3600.0  # that something is kept for a colleague, and he is not heeded then
 MOST = 8  # colleagues that are heeded at once
-_HOUR_S = 3600.0
+_SPANS = ((3600.0, "hours"), (60.0, "minutes"))
+_RESERVED_AS: dict[Lacking, str] = {"gpu": JOBS, "cores": CORES, "memory": MEMORY}
 
 
 def in_turn(machine: Machine) -> list[Colleague]:
     """Return the colleagues before whom we yield, one of each user, who has used least first."""
     first: dict[str, Colleague] = {}
-    for colleague in sorted(machine.colleagues, key=lambda each: (each.used(), -each.since)):
+    for colleague in sorted(machine.colleagues, key=lambda each: (each.used, -each.waited_s)):
         if goes_first(colleague, machine):
             first.setdefault(colleague.user, colleague)
     return [*first.values()][:MOST]
@@ -48,11 +48,9 @@ def in_turn(machine: Machine) -> list[Colleague]:
 
 def goes_first(colleague: Colleague, machine: Machine) -> bool:
     """Tell whether we leave a place to a colleague who can use it."""
-    if not _is_sound(colleague):
-        return False
-    starves, used_less = (
-        _is_starving(colleague, machine),
-        colleague.used() < _ours(colleague, machine),
+    used_less = colleague.used < machine.use.of(colleague.lacks)
+    starves = colleague.waited_s >= STARVING_S and not _has(
+        colleague.user, colleague.lacks, machine
     )
     if machine.starves == colleague.lacks:  # else each would leave the place to the other
         return starves and used_less
@@ -61,27 +59,47 @@ def goes_first(colleague: Colleague, machine: Machine) -> bool:
 
 def yields(colleague: Colleague, machine: Machine) -> str:
     """Return why a job of ours leaves its place to a colleague."""
-    wants = _wants(colleague)
-    waits = f"leaves room for {colleague.user}, who waits {format_seconds(round(colleague.since))}"
-    theirs, ours = colleague.used(), _ours(colleague, machine)
-    if theirs < ours:
-        return f"{waits} for {wants} and has used less ({_against(colleague, theirs, ours)}, half-life a day)"
-    return f"{waits} for {wants} and has none"
+    wish, theirs, ours = colleague.wish, colleague.used, machine.use.of(colleague.lacks)
+    wants = {
+        "gpu": "1 GPU" if wish.gpus <= 1 else f"{wish.gpus} GPUs",
+        "cores": cores(wish.cpus),
+        "memory": f"{format_bytes(wish.ram)} of memory",
+    }[colleague.lacks]
+    waited = format_seconds(round(colleague.waited_s))
+    waits = f"leaves room for {colleague.user}, who waits {waited} for {wants}"
+    if theirs >= ours:
+        return f"{waits} and has none"
+    per, what = {"gpu": (1, "GPU"), "cores": (1, "core"), "memory": (1 << 30, "GiB")}[wish.lacks]
+    size, unit = next((span for span in _SPANS if ours / per >= span[0]), (1.0, "seconds"))
+    shown = " against ".join(f"{used / per / size:.1f}" for used in (theirs, ours))
+    return f"{waits} and has used less ({shown} {what}-{unit}, half-life a day)"
 
 
 def request_of(colleague: Colleague, machine: Machine) -> Waiting:
     """Return what a colleague waits for, as if it were a job of ours."""
-    on_gpus = colleague.gpus if colleague.lacks == "gpu" and machine.gpus else 0
-    vram = colleague.vram if on_gpus else None
+    wish = colleague.wish
+    on_gpus = wish.gpus if wish.lacks == "gpu" and machine.gpus else 0
+    vram = wish.vram if on_gpus else None
     largest = max((gpu.total for gpu in machine.gpus), default=0)
     if vram is not None and vram + machine.rules.reserve > largest:
         vram = None  # it gets a card of its own, and decides itself what of it is enough
     return Waiting(
         job=-1,
         name=colleague.user,
-        resources=_resources(on_gpus, colleague.cpus, colleague.ram, colleague.exclusive),
+        resources=_resources(on_gpus, wish.cpus, wish.ram, wish.exclusive),
         vram_request=vram,
-        visible=colleague.cards or None,
+        visible=wish.cards or None,
+    )
+
+
+@lru_cache(maxsize=256)  # equal ones are one, by which an inventory knows them
+def _resources(gpus: int, cpus: int, ram: int, exclusive: bool) -> Resources:
+    return Resources(
+        cpus=cpus,
+        ram=ram or None,
+        gpus=max(1, gpus),
+        device="cuda" if gpus else CPU,
+        exclusive=exclusive and bool(gpus),
     )
 
 
@@ -89,8 +107,13 @@ def wish_of(
     waiting: Sequence[Waiting], decisions: Sequence[Decision], machine: Machine
 ) -> tuple[Wish | None, int]:
     """Return what others are told that we wait for, and the job: the first that finds no room; None: nothing."""
-    for job, decision in zip(waiting, decisions, strict=True):
-        if not isinstance(decision, Wait) or decision.lacks is None:
+    waits = [
+        (job, decision.lacks)
+        for job, decision in zip(waiting, decisions, strict=True)
+        if isinstance(decision, Wait)
+    ]
+    for job, lacks in waits:
+        if lacks is None:
             continue
         need = need_of(job)
         cards = [gpu for gpu in machine.gpus if _may_have(gpu, need, machine)]
@@ -105,12 +128,9 @@ def wish_of(
             cpus=min(job.resources.cpus, machine.cpus),
             ram=job.resources.ram or 0,
             exclusive=job.resources.exclusive,
-            lacks=decision.lacks,
+            lacks=lacks,
             cards=tuple(gpu.uuid for gpu in cards) if len(cards) < len(machine.gpus) else (),
-            count=sum(
-                other.resources == job.resources and isinstance(decided, Wait)
-                for other, decided in zip(waiting, decisions, strict=True)
-            ),
+            count=sum(other.resources == job.resources for other, _ in waits),
         )
         return wish, job.job
     return None, 0
@@ -120,29 +140,6 @@ def _may_have(gpu: GpuSnapshot, need: Need, machine: Machine) -> bool:
     named = need.device in {"auto", "cuda", gpu.label, f"cuda:{gpu.index}", gpu.uuid}
     choices = (need.visible, machine.rules.devices)
     return named and all(choice is None or is_visible(gpu, choice) for choice in choices)
-
-
-@lru_cache(maxsize=256)  # equal ones are one, by which an inventory knows them
-def _resources(gpus: int, cpus: int, ram: int, exclusive: bool) -> Resources:
-    return Resources(
-        cpus=cpus,
-        ram=ram or None,
-        gpus=max(1, gpus),
-        device="cuda" if gpus else CPU,
-        exclusive=exclusive and bool(gpus),
-    )
-
-
-def _is_sound(colleague: Colleague) -> bool:
-    numbers = (colleague.since, colleague.usage, colleague.core_usage, colleague.ram_usage)
-    asked = (colleague.gpus, colleague.cpus, colleague.ram, colleague.vram or 0)
-    return all(isfinite(number) and number >= 0 for number in (*numbers, *asked))
-
-
-def _ours(colleague: Colleague, machine: Machine) -> float:
-    """Return what our user has used of what a colleague lacks."""
-    uses = {"gpu": machine.usage, "cores": machine.core_usage, "memory": machine.ram_usage}
-    return uses[colleague.lacks]
 
 
 def starves_of(
@@ -159,51 +156,18 @@ def starves_of(
     if wish is None or now - wish.since < STARVING_S:
         return None
     homes = {promise.user for promise in machine.foreign if promise.user.startswith(OWN_HOME)}
-    if any(_has(home, wish.lacks, machine) for home in homes):
-        return None
-    has = (
-        {"gpu": len(run.devices), "cores": run.cpus, "memory": run.ram}[wish.lacks]
-        for run in running
-    )
-    return None if any(has) else wish.lacks
+    ours = (Use(len(run.devices), run.cpus, run.ram).of(wish.lacks) for run in running)
+    has = any(ours) or any(_has(home, wish.lacks, machine) for home in homes)
+    return None if has else wish.lacks
 
 
-def _is_starving(colleague: Colleague, machine: Machine) -> bool:
-    return colleague.since >= STARVING_S and not _has(colleague.user, colleague.lacks, machine)
-
-
-def _has(user: str, what: str, machine: Machine) -> int:
+def _has(user: str, what: Lacking, machine: Machine) -> int:
     """Return what other homes' schedulers have reserved for a user of GPUs (jobs), cores or memory."""
     return sum(
         promise.amount
         for promise in machine.foreign
-        if promise.user == user
-        and (
-            (what == "gpu" and promise.device.startswith(f"{JOBS}:"))
-            or (what == "cores" and is_cores(promise.device))
-            or (what == "memory" and promise.device == MEMORY)
-        )
+        if promise.user == user and promise.device.partition(":")[0] == _RESERVED_AS[what]
     )
-
-
-def _wants(colleague: Colleague) -> str:
-    if colleague.lacks == "cores":
-        return cores(colleague.cpus)
-    if colleague.lacks == "memory":
-        return f"{format_bytes(colleague.ram)} of memory"
-    return "1 GPU" if colleague.gpus <= 1 else f"{colleague.gpus} GPUs"
-
-
-def _against(colleague: Colleague, theirs: float, ours: float) -> str:
-    """Return two uses beside each other, in words."""
-    if colleague.lacks == "memory":
-        theirs, ours, what = theirs / (1 << 30), ours / (1 << 30), "GiB"
-    else:
-        what = "GPU" if colleague.lacks == "gpu" else "core"
-    for size, unit in ((_HOUR_S, "hours"), (60.0, "minutes")):
-        if ours >= size:
-            return f"{theirs / size:.1f} against {ours / size:.1f} {what}-{unit}"
-    return f"{theirs:.1f} against {ours:.1f} {what}-seconds"
 
 
 @dataclass(slots=True)
@@ -239,26 +203,26 @@ class Courtesy:
             if has > turn.has:  # he has started something
                 turn.room_since, turn.kept_since, turn.strikes = inf, inf, 0
             turn.has = has
-            if now >= turn.unheeded_until and _could(colleague, machine):
+            if now >= turn.unheeded_until and _could(colleague.wish, machine):
                 heeded.append(colleague)
         return replace(machine, colleagues=tuple(heeded))
 
     def note(self, decisions: Iterable[Decision], now: float) -> None:
         """Take in for whom jobs of ours were held back."""
-        held: dict[str, int] = {}  # user → how many places there are for him now
-        for decision in decisions:
-            if isinstance(decision, Wait) and decision.code is ReasonCode.YIELDS:
-                places = decision.data.get("room")
-                held[str(decision.data["user"])] = places if isinstance(places, int) else 0
+        held = {  # user → how many places there are for him now
+            decision.data["user"]: decision.data["room"]
+            for decision in decisions
+            if isinstance(decision, Wait) and decision.code is ReasonCode.YIELDS
+        }
         for user, turn in self._turns.items():
+            room = held.get(user)
+            rooms = room if isinstance(room, int) else 0
             turn.wasted = max(0.0, turn.wasted + (now - turn.noted) * turn.unused)
-            rooms = held.get(user, 0)
             turn.noted, turn.unused = now, rooms - turn.has
+            turn.room_since = min(turn.room_since, now) if rooms else inf
             if user not in held:
-                turn.room_since = inf
                 continue
             turn.kept_since = min(turn.kept_since, now)
-            turn.room_since = min(turn.room_since, now) if rooms else inf
             longest = min(LONGEST_S, KEPT_S * 2.0**turn.strikes)
             idle = now - turn.room_since >= UNUSED_S
             if idle or turn.wasted >= 2 * UNUSED_S * max(1, rooms):
@@ -274,86 +238,61 @@ class Courtesy:
             )
 
 
-def _could(colleague: Colleague, machine: Machine) -> bool:
+def _could(wish: Wish, machine: Machine) -> bool:
     """Tell whether the machine could ever give what a colleague waits for, as far as its size tells."""
-    if not _is_sound(colleague):
-        return False
-    if colleague.lacks != "gpu" or not machine.gpus:
-        return colleague.cpus <= machine.cores_there and colleague.ram <= machine.memory_there
-    large = [gpu for gpu in machine.gpus if gpu.total >= (colleague.vram or 0)]
-    return 1 <= colleague.gpus <= len(large)
-
-
-class Planner(Protocol):
-    """What is asked of the decision that is being made."""
-
-    @property
-    def inventory(self) -> Inventory:
-        """What is left of the machine."""
-
-    def missing(
-        self, request: Waiting, needs: Sequence[Need], cpus: int
-    ) -> tuple[Need | None, Lack | None]:
-        """Return which need can be met now, or what is missing."""
-
-
-class _Room(NamedTuple):
-    colleague: Colleague
-    place: Running  # counts as one of ours while it is decided
+    if wish.lacks != "gpu" or not machine.gpus:
+        return wish.cpus <= machine.cores_there and wish.ram <= machine.memory_there
+    return 1 <= wish.gpus <= sum(gpu.total >= (wish.vram or 0) for gpu in machine.gpus)
 
 
 class Yielding:
     """The places that are left to colleagues while our jobs are decided."""
 
-    def __init__(self, planner: Planner, now: float) -> None:
+    def __init__(self, inventory: Inventory, now: float) -> None:
         """Give each colleague before whom we yield his place; `end` takes them back."""
-        self._planner, self._now = planner, now
-        self._rooms: list[_Room] = []
-        self._later: list[tuple[Colleague, FirstJobReservation]] = []
+        self._inventory, self._now = inventory, now
+        self._rooms: list[
+            Running
+        ] = []  # count as ours while it is decided, under their users' names
+        self._later: list[FirstJobReservation] = []  # likewise, as their jobs
         self._known: dict[tuple[object, ...], Lack | None] = {}
-        machine = planner.inventory.machine
-        for colleague in in_turn(machine):
-            self._leave_to(colleague, request_of(colleague, machine))
+        self._first = {each.user: each for each in in_turn(self._inventory.machine)}
+        for colleague in self._first.values():
+            self._leave_to(colleague)
 
-    def _leave_to(self, colleague: Colleague, request: Waiting) -> None:
-        inventory = self._planner.inventory
-        never, needs = inventory.asks(request)
+    def _leave_to(self, colleague: Colleague) -> None:
+        request = request_of(colleague, self._inventory.machine)
+        never, needs = self._inventory.asks(request)
         if never:
             return
-        cpus = min(request.resources.cpus, inventory.machine.cpus)
-        need, lacks = self._planner.missing(request, needs, cpus)
-        if lacks:
-            later = reserve(inventory, request, needs, cpus, self._now)
-            if later is not None:
-                self._later.append((colleague, later))
-        for _ in range(colleague.count):
-            if lacks:
-                return
-            self._take_room(colleague, request, need, cpus)
-            need, lacks = self._planner.missing(request, needs, cpus)
+        cpus = min(request.resources.cpus, self._inventory.machine.cpus)
+        for taken in range(colleague.wish.count):
+            need, lacks = self._inventory.missing(request, needs, cpus)
+            if lacks is None:
+                self._take_room(request, need, cpus)
+                continue
+            later = None if taken else reserve(self._inventory, request, needs, cpus, self._now)
+            self._later += [] if later is None else [later]
+            return
 
-    def _take_room(
-        self, colleague: Colleague, request: Waiting, need: Need | None, cpus: int
-    ) -> None:
-        inventory = self._planner.inventory
-        cards = [] if need is None else [*islice(inventory.pool(need).places(need), need.count)]
-        place = Running(
-            job=-1,
-            name=colleague.user,
+    def _take_room(self, request: Waiting, need: Need | None, cpus: int) -> None:
+        places = islice(self._places(need), 0 if need is None else need.count)
+        room = Running(
+            job=request.job,
+            name=request.name,
             cpus=cpus,
-            devices=tuple(card.gpu.uuid for card in cards),
+            devices=tuple(card.gpu.uuid for card in places),
             ram=request.resources.ram or 0,
             reservation=None if need is None else need.vram_request,
             exclusive=need is not None and need.exclusive,
         )
-        inventory.give(place)
-        self._rooms.append(_Room(colleague, place))
+        self._inventory.give(room)
+        self._rooms.append(room)
 
     def end(self) -> None:
         """Take back what was left: who starts there tells of it himself."""
         for room in self._rooms:
-            self._planner.inventory.take_back(room.place)
-        self._rooms.clear()
+            self._inventory.take_back(room)
 
     def judge(
         self,
@@ -372,11 +311,19 @@ class Yielding:
             lacks: what it lacks now.
             cpus: how many cores it gets.
         """
-        if lacks and self._rooms:
+        user = "" if lacks else self._delayed(request, need, cpus)
+        rooms = [room.name for room in self._rooms] if lacks else []
+        if rooms:
             lacks = self._lacks_without_us(request, needs, cpus)
-            return lacks, None if lacks else self._wait(request)
-        delayed = None if lacks else self._delayed(request, need, cpus)
-        return lacks, None if delayed is None else self._wait(request, delayed)
+            user = "" if lacks else rooms[0]
+        if not user:
+            return lacks, None
+        return lacks, Wait(
+            job=request.job,
+            reason=yields(self._first[user], self._inventory.machine),
+            code=ReasonCode.YIELDS,
+            data={"user": user, "room": rooms.count(user)},
+        )
 
     def _lacks_without_us(self, request: Waiting, needs: Sequence[Need], cpus: int) -> Lack | None:
         """Return what a job would lack if nothing were left to others.
@@ -385,51 +332,33 @@ class Yielding:
         """
         key = (request.resources, request.vram_request, request.enough, request.visible)
         if key not in self._known:
-            inventory = self._planner.inventory
             for room in self._rooms:
-                inventory.take_back(room.place)
-            _, self._known[key] = self._planner.missing(request, needs, cpus)
+                self._inventory.take_back(room)
+            _, self._known[key] = self._inventory.missing(request, needs, cpus)
             for room in self._rooms:
-                inventory.give(room.place)
+                self._inventory.give(room)
         return self._known[key]
 
-    def beside(
-        self, places: Iterator[Card], request: Waiting, need: Need | None, cpus: int
-    ) -> Iterator[Card]:
-        """Give those GPUs on which a job puts off no colleague who gets a place when ours end."""
-        kept = [later for _, later in self._in_the_way(request)]
-        if any(cpus > later.cpus or (request.resources.ram or 0) > later.ram for later in kept):
-            return iter(())
-        return (card for card in places if all(later.leaves(card, need) for later in kept))
-
-    def _delayed(self, request: Waiting, need: Need | None, cpus: int) -> Colleague | None:
-        """Return whom a job delays that would have room, None where it delays nobody."""
-        if not self._later:
-            return None
-        count = 0 if need is None else need.count
-        pool = iter(()) if need is None else self._planner.inventory.pool(need).places(need)
+    def _delayed(self, request: Waiting, need: Need | None, cpus: int) -> str:
+        """Return whom a job delays that would have room, '' where it delays nobody."""
         kept = self._in_the_way(request)
-        lacks_cores = any(
-            cpus > later.cpus or (request.resources.ram or 0) > later.ram for _, later in kept
-        )
-        free = [*islice(self.beside(pool, request, need, cpus), count)]
-        return kept[0][0] if kept and (lacks_cores or len(free) < count) else None
+        ram, count = request.resources.ram or 0, 0 if need is None else need.count
+        lacks = any(cpus > later.cpus or ram > later.ram for later in kept)
+        free = [*islice(self.beside(self._places(need), request, need), count)] if kept else []
+        return kept[0].job if kept and (lacks or len(free) < count) else ""
+
+    def beside(self, places: Iterator[Card], request: Waiting, need: Need | None) -> Iterator[Card]:
+        """Give those GPUs on which a job puts off no colleague who gets a place when ours end."""
+        kept = self._in_the_way(request)
+        return (card for card in places if all(later.leaves(card, need) for later in kept))
 
     def take(self, request: Waiting, places: Sequence[Card], need: Need | None, cpus: int) -> None:
         """Know that a job starts beside those who get their places later."""
-        for _, later in self._in_the_way(request):
+        for later in self._in_the_way(request):
             later.admit(request, places, need=need, cpus=cpus)
 
-    def _in_the_way(self, request: Waiting) -> list[tuple[Colleague, FirstJobReservation]]:
-        return [entry for entry in self._later if not entry[1].ends_before(request, self._now)]
+    def _in_the_way(self, request: Waiting) -> list[FirstJobReservation]:
+        return [later for later in self._later if not later.ends_before(request, self._now)]
 
-    def _wait(self, request: Waiting, colleague: Colleague | None = None) -> Wait:
-        """Return that a job leaves its place to a colleague; None: to who could take it now."""
-        whose = self._rooms[0].colleague if colleague is None else colleague
-        rooms = sum(room.colleague is whose for room in self._rooms) if colleague is None else 0
-        return Wait(
-            job=request.job,
-            reason=yields(whose, self._planner.inventory.machine),
-            code=ReasonCode.YIELDS,
-            data={"user": whose.user, "room": rooms},
-        )
+    def _places(self, need: Need | None) -> Iterator[Card]:
+        return iter(()) if need is None else self._inventory.pool(need).places(need)

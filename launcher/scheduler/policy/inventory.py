@@ -197,6 +197,19 @@ class Inventory:
             return ""
         return f"group {group!r} runs {self._groups[group]} of at most {self.machine.limits[group]}"
 
+    def missing(
+        self, request: Waiting, needs: Sequence[Need], cpus: int
+    ) -> tuple[Need | None, Lack | None]:
+        """Return which of a job's needs can be met now, and what is missing for it, None where nothing is."""
+        lacks, first = self.lacks(request, cpus), next(iter(needs), None)
+        if first is None or lacks:
+            return first, lacks
+        lacks = self.lacks_gpu(first)
+        for other in needs[1:] if lacks else ():
+            if not self.lacks_gpu(other):
+                return other, None
+        return first, lacks
+
     def lacks(self, request: Waiting, cpus: int) -> Lack | None:
         """Return which cores or how much main memory is missing, None when there is enough."""
         if cpus > self.cpus:

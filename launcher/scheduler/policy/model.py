@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil, inf, isfinite
 from typing import NamedTuple
 
-from launcher.gpu.colleague import Colleague, Lacking
+from launcher.accounts import NO_USE, Colleague, Lacking, Use
 from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot
 from launcher.job import Resources, is_exact
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
@@ -173,9 +173,7 @@ class Machine:
     foreign: tuple[ForeignReservation, ...] = ()
     idle: Mapping[str, float] = field(default_factory=dict)  # UUID → seconds without others
     colleagues: tuple[Colleague, ...] = ()  # other schedulers that wait
-    usage: float = 0.0  # our user's, decayed: card-seconds
-    core_usage: float = 0.0  # likewise, core-seconds
-    ram_usage: float = 0.0  # likewise, byte-seconds of main memory
+    use: Use = NO_USE  # our user's, decayed
     starves: Lacking | None = None  # what we wait for so long that others leave it to us
 
     @property

@@ -10,18 +10,16 @@ from typing import Any
 
 import pytest
 
-from launcher.gpu.colleague import (
-    HALF_LIFE_S,
-    LAG_S,
-    Reservation,
-    Use,
-    Wish,
-    decayed_span,
-    read_use,
-    read_wish,
-)
+from launcher.accounts import HALF_LIFE_S, Use, Wish, decayed_span, read_use, read_wish
 from launcher.gpu.reservation_files import NONE, ReservationWatch
-from launcher.gpu.reservations import OWED_S, REFRESH_S, STALE_S, ReservationBoard
+from launcher.gpu.reservations import (
+    LAG_S,
+    OWED_S,
+    REFRESH_S,
+    STALE_S,
+    Reservation,
+    ReservationBoard,
+)
 from launcher.system.processes import identity
 from tests.build import GIB, Clock
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder
@@ -86,12 +84,11 @@ def test_who_waits_is_known_to_others_with_what_his_user_has_used(
     ours.others()
     (colleague,) = ours.colleagues()
     assert colleague.user.startswith("another home of ")
-    assert (colleague.gpus, colleague.vram, colleague.cpus, colleague.ram) == (2, 8 * GIB, 4, GIB)
-    assert (colleague.cards, colleague.count, colleague.lacks) == ((GPU,), 3, "gpu")
-    assert colleague.since == pytest.approx(clock.now - WISH.since)
+    assert colleague.wish == WISH
+    assert colleague.waited_s == pytest.approx(clock.now - WISH.since)
     # of one user the use of all homes is one, and of two homes of his only what they used matters
     assert ours.whole_use().cards == pytest.approx(130.0, rel=1e-3)
-    assert colleague.usage == pytest.approx(200.0, rel=1e-3)
+    assert colleague.use.cards == pytest.approx(200.0, rel=1e-3)
     clock.now += STALE_S
     ours.others()
     assert ours.colleagues() == ()
@@ -116,7 +113,7 @@ def test_another_user_is_named_and_the_use_of_all_his_homes_counts(
     ours.others()
     (colleague,) = ours.colleagues()
     assert "another home" not in colleague.user
-    assert colleague.usage == pytest.approx(3660.0)
+    assert colleague.use.cards == pytest.approx(3660.0)
     assert ours.whole_use().cards == 5.0
 
 
@@ -205,9 +202,9 @@ def test_a_wish_of_the_future_waits_for_no_time_and_what_is_told_is_read_again(
     other.wish = Wish(since=clock.now + 1e6, gpus=1)
     other.publish([])
     ours.others()
-    assert [colleague.since for colleague in ours.colleagues()] == [0.0]
+    assert [colleague.waited_s for colleague in ours.colleagues()] == [0.0]
     assert read_wish(WISH.record()) == WISH
-    assert read_use(Use(cards=1.5, cores=2.0, memory=3.0).record()) == Use(
+    assert read_use(Use(cards=1.5, cores=2.0, memory=3.0)._asdict()) == Use(
         cards=1.5, cores=2.0, memory=3.0
     )
 

@@ -9,9 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.colleague import LAG_S, Reservation
 from launcher.gpu.reservation_files import file_name
-from launcher.gpu.reservations import ABANDONED_S, REFRESH_S, STALE_S, ReservationBoard
+from launcher.gpu.reservations import (
+    ABANDONED_S,
+    LAG_S,
+    REFRESH_S,
+    STALE_S,
+    Reservation,
+    ReservationBoard,
+)
 from launcher.gpu.snapshot import ForeignReservation
 from launcher.system.processes import boot_id
 from tests.build import Clock

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Sequence
 
+from launcher.accounts import Account
 from launcher.context import WorkerEnvironment
 from launcher.job import CPU, Resources
 from launcher.planning.first_wave import FirstWave, MachineState, Past
@@ -8,7 +9,6 @@ from launcher.planning.plan import Plan
 from launcher.planning.preview import Preview, preview_plan
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.scheduler.policy.model import Machine, Running
-from launcher.store.accounts import RunAccount
 from launcher.store.rows import Lane, ReadyJob
 from launcher.store.usage import Usage
 from tests.launcher.plans import (
@@ -56,7 +56,7 @@ def test_what_does_not_fit_says_what_it_lacks() -> None:
 
 def test_a_plan_of_a_new_run_comes_before_a_run_that_had_much() -> None:
     made = some_commands("", "")
-    sweep = RunAccount(run=7, name="sweep", vtime=1e6)
+    sweep = Account(run=7, name="sweep", vtime=1e6)
     queue = tuple(in_the_queue(n, rank=NOON)._replace(account=sweep) for n in range(1, 9))
     wave = outlook(made, here(cpus=2)._replace(ready=queue)).wave
     assert wave.starts == {("command", CPU): 2}

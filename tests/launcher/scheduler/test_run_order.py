@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launcher.accounts import NO_ACCOUNT, Account, account, cards_of
 from launcher.job import Resources
 from launcher.scheduler.policy.model import Running, Waiting
 from launcher.scheduler.run_turns import CREDIT_S, Newcomers, in_turn
-from launcher.store.accounts import NO_ACCOUNT, RunAccount, account, cards_of
 from launcher.store.user_actions import AGEING_S, rank_of
 
 HOUR = 3600.0
@@ -55,7 +55,7 @@ class Cards:
     waiting: list[Waiting] = field(default_factory=list)
     running: list[Running] = field(default_factory=list)
     ends: list[tuple[float, int]] = field(default_factory=list)
-    accounts: dict[str, RunAccount] = field(default_factory=dict)
+    accounts: dict[str, Account] = field(default_factory=dict)
     card_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # of ended jobs
     started: dict[int, float] = field(default_factory=dict)
     newcomers: Newcomers = field(default_factory=Newcomers)
@@ -147,7 +147,7 @@ def test_a_single_run_comes_as_the_policy_has_it_whatever_it_had(
         a_job(n, weight=weight, priority=priority, submitted=submitted)
         for n, (priority, submitted) in enumerate(jobs)
     ]
-    accounts = {"a": RunAccount(vtime=1e9)}
+    accounts = {"a": Account(vtime=1e9)}
     assert in_turn(waiting, accounts=accounts, now=2e6) == waiting
 
 
@@ -182,14 +182,14 @@ def test_each_job_comes_once_in_the_same_order_each_time_and_as_before_within_it
 
 
 def test_a_higher_priority_of_another_run_comes_first_however_much_that_run_used() -> None:
-    accounts = {"busy": RunAccount(vtime=100 * HOUR)}
+    accounts = {"busy": Account(vtime=100 * HOUR)}
     urgent = a_job(2, "busy", priority=1)
     assert order(a_job(1, "a"), urgent, accounts=accounts) == [2, 1]
 
 
 def test_a_run_that_had_nothing_for_a_day_counts_as_one_with_a_point_more() -> None:
     old, urgent = a_job(1, "old"), a_job(2, "new", priority=1, submitted=AGEING_S)
-    accounts = {"old": RunAccount(at=0.0), "new": RunAccount(vtime=HOUR, at=2 * AGEING_S)}
+    accounts = {"old": Account(at=0.0), "new": Account(vtime=HOUR, at=2 * AGEING_S)}
     assert order(old, urgent, accounts=accounts, now=AGEING_S - 1) == [2, 1]
     assert order(old, urgent, now=3 * AGEING_S, accounts=accounts) == [1, 2]
     runs = Running(cpus=1, devices=("x",), run="old", since=0.0)
@@ -197,7 +197,7 @@ def test_a_run_that_had_nothing_for_a_day_counts_as_one_with_a_point_more() -> N
 
 
 def test_a_clock_that_was_set_back_keeps_no_run_from_its_point() -> None:
-    accounts = {"old": RunAccount(at=1e9), "new": RunAccount(vtime=HOUR)}
+    accounts = {"old": Account(at=1e9), "new": Account(vtime=HOUR)}
     old, urgent = a_job(1, "old"), a_job(2, "new", priority=1, submitted=AGEING_S)
     assert order(old, urgent, now=2 * AGEING_S, accounts=accounts)[0] == 1
 
@@ -205,19 +205,19 @@ def test_a_clock_that_was_set_back_keeps_no_run_from_its_point() -> None:
 def test_what_runs_counts_for_what_it_has_had_and_for_what_it_will_have() -> None:
     since, ends = 0.0, 2 * HOUR
     busy = Running(cpus=1, devices=("x",), run="a", since=since, ends=ends)
-    none = {"a": RunAccount(), "b": RunAccount()}
+    none = {"a": Account(), "b": Account()}
     assert order(a_job(1, "a"), a_job(2, "b"), running=[busy], accounts=none, now=60.0) == [2, 1]
-    had = {"a": RunAccount(), "b": RunAccount(vtime=1.5 * HOUR)}
+    had = {"a": Account(), "b": Account(vtime=1.5 * HOUR)}
     jobs = a_job(1, "a"), a_job(2, "b")
     assert order(*jobs, running=[busy], accounts=had, now=60.0) == [2, 1]
     assert order(*jobs, running=[replace(busy, ends=1800.0)], accounts=had, now=60.0) == [1, 2]
 
 
 def test_a_run_that_comes_beside_others_begins_a_little_before_them_and_no_more() -> None:
-    newcomers, old = Newcomers(), {"old": RunAccount(vtime=100 * HOUR)}
+    newcomers, old = Newcomers(), {"old": Account(vtime=100 * HOUR)}
     assert newcomers.entered(old, [], 0.0) == old
     busy = Running(cpus=1, devices=("x",), run="old", since=0.0)
-    many = old | {"new": RunAccount(), "back": RunAccount(vtime=1e9)}
+    many = old | {"new": Account(), "back": Account(vtime=1e9)}
     entered = newcomers.entered(many, [busy], HOUR)
     assert {run: each.vtime / HOUR for run, each in entered.items()} == {
         "old": 100,
@@ -228,19 +228,19 @@ def test_a_run_that_comes_beside_others_begins_a_little_before_them_and_no_more(
 
 
 def test_of_runs_that_come_at_once_none_is_far_ahead_of_the_others() -> None:
-    accounts = {"a": RunAccount(vtime=100 * HOUR), "b": RunAccount(vtime=HOUR)}
+    accounts = {"a": Account(vtime=100 * HOUR), "b": Account(vtime=HOUR)}
     entered = Newcomers().entered(accounts, [], 0.0)
     assert entered["b"].vtime == HOUR
     assert entered["a"].vtime == HOUR + CREDIT_S
 
 
 def test_what_is_shown_as_used_lately_fades() -> None:
-    used = RunAccount(used=8 * HOUR, at=0.0)
+    used = Account(used=8 * HOUR, at=0.0)
     assert used.used_by(2 * AGEING_S) == 2 * HOUR
 
 
 def test_a_clock_that_was_set_back_makes_no_use_grow() -> None:
-    ahead = RunAccount(used=HOUR, at=1e9)
+    ahead = Account(used=HOUR, at=1e9)
     assert ahead.used_by(0.0) == HOUR
     after = ahead.charged(60.0, 0.0)
     assert (after.at, after.used, after.vtime) == (0.0, HOUR + 60, 60.0)

@@ -5,8 +5,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.gpu.colleague import Reservation
-from launcher.gpu.reservations import ReservationBoard
+from launcher.gpu.reservations import Reservation, ReservationBoard
 from launcher.gpu.snapshot import MEMORY, ForeignReservation, core_resource
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Machine, Start

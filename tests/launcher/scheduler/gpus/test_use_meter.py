@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.colleague import HALF_LIFE_S, Use, Wish, decayed_span
+from launcher.accounts import HALF_LIFE_S, Use, Wish, decayed_span
 from launcher.gpu.reservations import ReservationBoard
 from launcher.job import Resources
 from launcher.scheduler.gpus.gpu_state import Accelerators

@@ -5,7 +5,7 @@ from math import inf
 
 import pytest
 
-from launcher.gpu.colleague import Colleague
+from launcher.accounts import Colleague, Use, Wish
 from launcher.scheduler.policy.co_location import Load
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import (
@@ -108,8 +108,8 @@ def test_other_policies_know_no_turns_of_runs(discipline: Discipline) -> None:
 
 
 def test_under_fifo_nobody_passes_a_job_that_leaves_its_place_to_a_colleague() -> None:
-    bob = Colleague(user="bob", since=10.0, usage=0.0, gpus=1, vram=20 * GIB)
-    machine = replace(TWO, colleagues=(bob,), usage=1e6)
+    bob = Colleague(user="bob", waited_s=10.0, wish=Wish(since=0.0, gpus=1, vram=20 * GIB))
+    machine = replace(TWO, colleagues=(bob,), use=Use(cards=1e6))
     wide = a_waiting(1, device="cuda", gpus=2, min_vram=20 * GIB)
     ours = decide([wide, SMALL], [], machine, 0.0, OURS)
     assert [type(each) for each in ours] == [Wait, Start]

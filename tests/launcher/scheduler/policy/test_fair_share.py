@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from math import inf, nan
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.gpu.colleague import OWN_HOME, Colleague, Use, Wish
+from launcher.accounts import OWN_HOME, Colleague, Use, Wish
 from launcher.gpu.snapshot import JOBS, MEMORY, ForeignReservation, core_resource, resource
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.fair_share import (
@@ -26,11 +25,20 @@ from tests.build import GIB, a_gpu, a_waiting
 CARD = 24
 
 
-def a_colleague(**changes: object) -> Colleague:
-    values: dict[str, object] = {
-        "user": "bob", "since": 12.0, "usage": 0.0, "gpus": 1, "vram": 20 * GIB,
-    }  # fmt: skip
-    return Colleague(**values | changes)  # type: ignore[arg-type]  # as the test says
+def a_colleague(
+    waited_s: float = 12.0,
+    cards: float = 0.0,
+    cores: float = 0.0,
+    **wish: object,
+) -> Colleague:
+    """A user who waits for a card, unless the test says for what, and has used so much."""
+    asked: dict[str, object] = {"since": 0.0, "gpus": 1, "vram": 20 * GIB}
+    return Colleague(
+        user="bob",
+        waited_s=waited_s,
+        wish=Wish(**asked | wish),  # type: ignore[arg-type]  # as the test says
+        use=Use(cards=cards, cores=cores),
+    )
 
 
 def a_machine(cards: int = 1, **changes: object) -> Machine:
@@ -66,7 +74,7 @@ def starts(decisions: list[Decision]) -> list[int]:
 
 
 def test_who_has_used_more_leaves_the_place_and_says_to_whom_and_why() -> None:
-    machine = a_machine(colleagues=(a_colleague(usage=3.1 * 3600),), usage=20.4 * 3600)
+    machine = a_machine(colleagues=(a_colleague(cards=3.1 * 3600),), use=Use(cards=20.4 * 3600))
     (waits,) = decide([large(1)], [], machine)
     assert isinstance(waits, Wait)
     assert waits.code is ReasonCode.YIELDS
@@ -79,14 +87,14 @@ def test_who_has_used_more_leaves_the_place_and_says_to_whom_and_why() -> None:
 
 def test_who_has_used_less_or_as_much_starts() -> None:
     for theirs in (10.0, 11.0, 1e9):
-        machine = a_machine(colleagues=(a_colleague(usage=theirs),), usage=10.0)
+        machine = a_machine(colleagues=(a_colleague(cards=theirs),), use=Use(cards=10.0))
         assert starts(decide([large(1)], [], machine)) == [1]
 
 
 def test_who_has_used_more_but_has_nothing_is_served_after_a_while() -> None:
     def yields(since: float, *foreign: ForeignReservation) -> bool:
-        colleague = a_colleague(usage=99.0, since=since)
-        machine = a_machine(2, colleagues=(colleague,), usage=10.0, foreign=foreign)
+        colleague = a_colleague(since, cards=99.0)
+        machine = a_machine(2, colleagues=(colleague,), use=Use(cards=10.0), foreign=foreign)
         return starts(decide([large(1), large(2)], [], machine)) == [1]
 
     has = ForeignReservation(user="bob", device=resource(JOBS, "GPU-9"), amount=1)
@@ -96,19 +104,19 @@ def test_who_has_used_more_but_has_nothing_is_served_after_a_while() -> None:
 
 
 def test_only_what_the_colleague_needs_is_left_to_him() -> None:
-    machine = a_machine(3, colleagues=(a_colleague(),), usage=10.0)
+    machine = a_machine(3, colleagues=(a_colleague(),), use=Use(cards=10.0))
     decisions = decide([large(1), large(2), large(3)], [], machine)
     assert starts(decisions) == [1, 2]
 
 
 def test_a_job_that_has_room_beside_his_starts() -> None:
-    machine = a_machine(1, colleagues=(a_colleague(vram=10 * GIB),), usage=10.0)
+    machine = a_machine(1, colleagues=(a_colleague(vram=10 * GIB),), use=Use(cards=10.0))
     small = replace(large(1), vram_request=8 * GIB)
     assert starts(decide([small, large(2)], [], machine)) == [1]
 
 
 def test_the_card_is_left_to_him_when_ours_ends_and_what_ends_before_is_let_through() -> None:
-    machine = busy(a_machine(2, colleagues=(a_colleague(gpus=2),), usage=10.0), 0)
+    machine = busy(a_machine(2, colleagues=(a_colleague(gpus=2),), use=Use(cards=10.0)), 0)
     running = [on_card(1, ends=100.0)]
     jobs = [large(2, seconds=50.0), large(3, seconds=200.0), large(4)]
     assert starts(decide(jobs, running, machine, now=0.0)) == [2]
@@ -123,12 +131,20 @@ def test_the_card_is_left_to_him_when_ours_ends_and_what_ends_before_is_let_thro
 
 def test_nothing_is_left_to_him_where_others_are_in_his_way() -> None:
     theirs = ForeignReservation(user="eve", device="GPU-0", amount=20 * GIB)
-    machine = a_machine(2, colleagues=(a_colleague(gpus=2),), usage=10.0, foreign=(theirs,))
+    machine = a_machine(
+        2, colleagues=(a_colleague(gpus=2),), use=Use(cards=10.0), foreign=(theirs,)
+    )
     assert starts(decide([large(1)], [], machine)) == [1]
 
 
 def test_cards_that_he_may_not_have_are_not_left_to_him() -> None:
-    machine = a_machine(2, colleagues=(a_colleague(cards=("GPU-1",)),), usage=10.0)
+    machine = a_machine(
+        2,
+        colleagues=(
+            a_colleague()._replace(wish=Wish(since=0.0, gpus=1, vram=20 * GIB, cards=("GPU-1",))),
+        ),
+        use=Use(cards=10.0),
+    )
     (start, wait) = decide([large(1), large(2)], [], machine)
     assert isinstance(start, Start)
     assert start.devices == ("GPU-0",)
@@ -136,15 +152,16 @@ def test_cards_that_he_may_not_have_are_not_left_to_him() -> None:
 
 
 def test_cores_and_memory_are_left_likewise_and_each_is_counted_for_itself() -> None:
-    lacks_cores = a_colleague(gpus=0, cpus=3, lacks="cores", core_usage=5.0, usage=1e9)
-    machine = Machine(cpus=4, colleagues=(lacks_cores,), core_usage=3600.0 * 5)
+    lacks_cores = a_colleague(gpus=0, cpus=3, lacks="cores", cores=5.0, cards=1e9)
+    machine = Machine(cpus=4, colleagues=(lacks_cores,), use=Use(cores=3600.0 * 5))
     decisions = decide([a_waiting(1), a_waiting(2)], [], machine)
     assert starts(decisions) == [1]
     assert isinstance(decisions[1], Wait)
     assert "who waits 12 s for 3 cores" in decisions[1].reason
     assert "0.0 against 5.0 core-hours" in decisions[1].reason
     lacks_ram = a_colleague(gpus=0, ram=6 * GIB, lacks="memory")
-    whole = Machine(cpus=4, ram=8 * GIB, ram_free=8 * GIB, colleagues=(lacks_ram,), ram_usage=1e15)
+    used = Use(memory=1e15)
+    whole = Machine(cpus=4, ram=8 * GIB, ram_free=8 * GIB, colleagues=(lacks_ram,), use=used)
     decisions = decide([a_waiting(1, ram=4 * GIB), a_waiting(2, ram=GIB)], [], whole)
     assert starts(decisions) == [2]
     assert isinstance(decisions[0], Wait)
@@ -154,20 +171,17 @@ def test_cores_and_memory_are_left_likewise_and_each_is_counted_for_itself() -> 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"usage": nan},
-        {"usage": -1.0},
-        {"since": inf},
-        {"since": nan},
         {"gpus": 9},
-        {"gpus": -1},
+        {"gpus": 0},
         {"vram": 1 << 60},
         {"cpus": 10_000, "lacks": "cores"},
         {"ram": 1 << 60, "lacks": "memory"},
     ],
 )
-def test_a_wish_that_cannot_be_met_or_be_true_holds_nobody_up(changes: dict[str, object]) -> None:
-    machine = a_machine(2, colleagues=(a_colleague(**changes),), usage=10.0)
-    machine = replace(machine, core_usage=9.0, ram_usage=9.0)
+def test_a_wish_that_cannot_be_met_holds_nobody_up(changes: dict[str, object]) -> None:
+    colleague = a_colleague()
+    colleague = colleague._replace(wish=colleague.wish._replace(**changes))  # type: ignore[arg-type]  # as the test says
+    machine = a_machine(2, colleagues=(colleague,), use=Use(10.0, 9.0, 9.0))
     assert not Courtesy().heeded(machine, 0.0).colleagues
     decide([large(1), large(2)], [], machine)  # nothing breaks where nobody has looked at it before
 
@@ -175,7 +189,7 @@ def test_a_wish_that_cannot_be_met_or_be_true_holds_nobody_up(changes: dict[str,
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=4), st.floats(0, 1e6), st.integers(1, 4))
 def test_who_does_not_wait_blocks_nothing(uses: list[float], ours: float, cards: int) -> None:
     jobs = [large(job) for job in range(cards + 1)]
-    alone, among = a_machine(cards), a_machine(cards, usage=ours)
+    alone, among = a_machine(cards), a_machine(cards, use=Use(cards=ours))
     assert decide(jobs, [], among) == decide(jobs, [], alone)
 
 
@@ -203,14 +217,7 @@ class User:
         if wish is None or not self.wishes:
             return None
         since = now - self.waited.setdefault(number, now)
-        return Colleague(
-            user=self.name,
-            since=since,
-            usage=self.use.cards,
-            gpus=wish.gpus,
-            vram=wish.vram,
-            count=wish.count,
-        )
+        return Colleague(user=self.name, waited_s=since, wish=wish, use=self.use)
 
 
 @dataclass(slots=True)
@@ -235,10 +242,10 @@ class Cards:
             self.machine,
             foreign=tuple(foreign),
             colleagues=tuple(filter(None, waiting)),
-            usage=user.use.cards,
+            use=user.use,
         )
         own = user.colleague(self.machine, self.now)
-        wish = None if own is None else Wish(since=self.now - own.since)
+        wish = None if own is None else Wish(since=self.now - own.waited_s)
         places = [
             Running(job=job, cpus=1, devices=start.devices)
             for job, (_, start) in user.running.items()
@@ -351,7 +358,7 @@ def test_who_has_something_in_another_home_does_not_starve() -> None:
     assert starves_of(wish, [], machine, STARVING_S) == "cores"
     assert starves_of(wish, [], replace(machine, foreign=(other,)), STARVING_S) is None
     assert starves_of(wish, [on_card(1)], machine, STARVING_S) is None
-    assert starves_of(replace(wish, lacks="memory"), [on_card(1)], machine, STARVING_S) == "memory"
+    assert starves_of(wish._replace(lacks="memory"), [on_card(1)], machine, STARVING_S) == "memory"
 
 
 def test_a_wide_job_of_a_colleague_gets_its_cards_and_nothing_idles_longer_than_it_must() -> None:
@@ -389,7 +396,7 @@ def test_who_never_takes_what_is_left_to_him_costs_little_and_is_named(gpus: int
 
 
 def test_the_patience_with_a_liar_is_bounded_and_ends_when_he_starts_something() -> None:
-    courtesy, machine = Courtesy(), a_machine(1, colleagues=(a_colleague(),), usage=10.0)
+    courtesy, machine = Courtesy(), a_machine(1, colleagues=(a_colleague(),), use=Use(cards=10.0))
 
     def round_at(now: float, machine: Machine) -> bool:
         heeded = courtesy.heeded(machine, now)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from launcher.gpu.colleague import Colleague
+from launcher.accounts import Colleague, Wish
 from launcher.gpu.snapshot import ForeignReservation, GpuProcess
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import FIFO
@@ -114,7 +114,7 @@ CAUSES: dict[str, dict[str, Any]] = {
         "foreign": (ForeignReservation(user="ada", device="GPU-0", amount=5 * GIB),)
     },
     "another user waits for it": {
-        "colleagues": (Colleague(user="ada", since=5.0, usage=0.0, gpus=1),)
+        "colleagues": (Colleague(user="ada", waited_s=5.0, wish=Wish(since=0.0, gpus=1)),)
     },
     "all cores are taken": {"running": (Running(job=9, cpus=4),)},
     "somebody works there": {"gpus": (replace(LEFT, processes=SOMEBODY),)},

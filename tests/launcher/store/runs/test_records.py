@@ -1,14 +1,14 @@
 import pytest
 
+from launcher.accounts import Account
 from launcher.states import Done, Failed, State
-from launcher.store.accounts import RunAccount
 from launcher.store.queue import Store
 from launcher.store.runs import jobs_before, open_runs
 from launcher.store.usage import Measured
 from tests.build import a_seat, a_spec, claimed, enqueue, job_row
 
 
-def accounts(store: Store) -> dict[str, RunAccount]:
+def accounts(store: Store) -> dict[str, Account]:
     return {each.name: each for each, _, _ in open_runs(store.database.execute)}
 
 
@@ -43,7 +43,7 @@ def test_a_failed_attempt_counts_and_one_that_ended_before_it_began_does_not(
     store.scheduling.finish(failed, Failed(at=116.0, error="x"), outputs={}, now=116.0)
     store.scheduling.finish(back, Done(at=50.0), outputs={}, now=50.0)
     assert accounts(store)["a"].vtime == 1.0  # a core is a sixteenth of a card
-    assert accounts(store)["b"] == RunAccount(run=accounts(store)["b"].run, name="b")
+    assert accounts(store)["b"] == Account(run=accounts(store)["b"].run, name="b")
 
 
 @pytest.mark.parametrize(
