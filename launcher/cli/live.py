@@ -3,28 +3,29 @@
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 
-from launcher.cli.select_jobs import select
 from launcher.gpu.monitor import Lookout
 from launcher.gpu.nvml import Nvml
 from launcher.screens.queue_view import listing, screen_lines
 from launcher.screens.snapshots import Snapshots, lines_of
 from launcher.screens.terminal import terminal_size, whole_screen
-from launcher.screens.text_table import Line
 from launcher.screens.watch import LOOK_EVERY_S, Watcher, follow
 from launcher.store.client import check_still_there
 from launcher.store.queue import Store
+from launcher.store.rows import JobRow
 from launcher.system.paths import Home
 
 
-def watch(home: Home, store: Store, patterns: Sequence[str], every_s: float) -> None:
+def watch(
+    home: Home, store: Store, wanted: Callable[[], list[JobRow]] | None, every_s: float
+) -> None:
     """Show the queue until Ctrl-C; in a pipe or a dumb terminal, a line for each change.
 
     Args:
         home: whose queue.
         store: its database.
-        patterns: which jobs; none: all that matter.
+        wanted: returns the jobs that are shown; None: all that matter.
         every_s: seconds between two pictures.
 
     Raises:
@@ -32,7 +33,7 @@ def watch(home: Home, store: Store, patterns: Sequence[str], every_s: float) -> 
         MachineError: the queue was deleted or replaced meanwhile.
     """
     if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-        jobs = tuple(job.id for job in select(store, patterns)) if patterns else None
+        jobs = tuple(job.id for job in wanted()) if wanted else None
         follow(Watcher(home, store, jobs))
         return
     snapshots = Snapshots(home, store, lookout=Lookout(Nvml().snapshot, _unneeded), measures=True)
@@ -40,8 +41,10 @@ def watch(home: Home, store: Store, patterns: Sequence[str], every_s: float) -> 
         while True:
             check_still_there(home, store)
             columns, rows = terminal_size()
-            if patterns:
-                lines = _listed(home, store, patterns, columns)
+            if wanted:
+                with store.frames.at_once():
+                    listed = lines_of(home, store, wanted())
+                lines = listing(listed, time.time(), columns)
             else:
                 lines = screen_lines(snapshots.take(waiting=rows), columns)
             show(lines, columns, rows)
@@ -53,12 +56,6 @@ def _pause(span_s: float, size: tuple[int, int]) -> None:
     until_s = time.monotonic() + span_s
     while (left_s := until_s - time.monotonic()) > 0 and terminal_size() == size:
         time.sleep(min(LOOK_EVERY_S, left_s))
-
-
-def _listed(home: Home, store: Store, patterns: Sequence[str], columns: int) -> list[Line]:
-    with store.frames.at_once():
-        jobs = lines_of(home, store, select(store, patterns))
-    return listing(jobs, time.time(), columns)
 
 
 def _unneeded() -> None:

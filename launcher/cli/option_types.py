@@ -12,6 +12,7 @@ from launcher.job_options.value_types import PRIORITY as PRIORITIES
 from launcher.job_options.value_types import SHARE as SHARES
 from launcher.scheduler.chosen_policy import discipline_named
 from launcher.scheduler.policy.disciplines import DISCIPLINES
+from launcher.states import OPEN, State
 
 RUN = "add"  # the run of jobs that come from no task file
 
@@ -75,6 +76,29 @@ def whole(least: int, most: int | None = None) -> Value:
 def real(least: float, most: float) -> Value:
     """Return the type of a number within limits."""
     return typed(Real(least, most))
+
+
+class States(click.ParamType[frozenset[State]]):
+    """Some of the states of jobs, with commas between them."""
+
+    name = "states"
+
+    def __init__(self, among: frozenset[State] = frozenset(State)) -> None:
+        """Take those among some states."""
+        self._among = among
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> frozenset[State]:
+        """Return the states."""
+        names = [str(state) for state in State if state in self._among]
+        words = [word.strip() for word in value.split(",")]
+        for word in words:
+            if word in OPEN - self._among:
+                self.fail(f"a job that is {word} is not over: cancel it first", param, ctx)
+            if word not in names:
+                self.fail(f"expected some of {', '.join(names)}, got {word!r}", param, ctx)
+        return frozenset(map(State, words))
 
 
 SIZE = typed(Size())  # memory such as `8GiB`, in bytes

@@ -1,21 +1,17 @@
 """Which jobs a person means: by number, name, beginning, glob, `run:NAME`, or `tag:NAME`; and the groups of a queue."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
 from launcher.errors import UsageError, known_words, nearest
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.screen_queries import TAG_PREFIX
+from launcher.store.selection import RUN_PREFIX, TAG_PREFIX
 
-RUN_PREFIX = "run:"
 HELP = (
     "a job's number, its name (for programs also without `command/`), a prefix ('train/'), a glob "
     "('train/*'), run:NAME, or tag:NAME."
 )
-_LONGEST_NUMBER = 18  # digits; SQLite counts to 2^63
 
 
 def select(store: Store, patterns: Sequence[str], *, newest: bool = False) -> list[JobRow]:
@@ -31,7 +27,7 @@ def select(store: Store, patterns: Sequence[str], *, newest: bool = False) -> li
     """
     chosen: dict[int, JobRow] = {}
     for pattern in patterns:
-        matching = _matching(store, pattern)
+        matching = store.read.named(pattern)
         if not matching:
             raise UsageError(_nothing(store, pattern))
         if newest and all(job.name in {pattern, f"command/{pattern}"} for job in matching):
@@ -52,24 +48,6 @@ def only_job(store: Store, pattern: str) -> JobRow:
         shown = ", ".join(sorted(names[:5])) + (", …" if len(names) > 5 else "")
         raise UsageError(f"{pattern!r} matches {len(jobs)} jobs ({shown}); name one of them")
     return jobs[-1]
-
-
-def _matching(store: Store, pattern: str) -> list[JobRow]:
-    if pattern != os.fsencode(pattern).decode(errors="replace"):
-        return []  # no name is made of such bytes
-    if pattern.startswith(RUN_PREFIX):
-        return _of_runs(store, pattern.removeprefix(RUN_PREFIX))
-    if pattern.startswith(TAG_PREFIX):
-        return store.read.jobs_by_id(store.steering.tagged(pattern.removeprefix(TAG_PREFIX)))
-    if pattern.isascii() and pattern.isdecimal():
-        return store.read.jobs_by_id([int(pattern)]) if len(pattern) <= _LONGEST_NUMBER else []
-    return store.read.named(pattern)
-
-
-def _of_runs(store: Store, name: str) -> list[JobRow]:
-    runs = store.read.runs()
-    chosen = [name] if name in runs else [run for run in runs if fnmatchcase(run, name)]
-    return [job for run in chosen for job in store.read.of_run(run)]
 
 
 def _nothing(store: Store, pattern: str) -> str:

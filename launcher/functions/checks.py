@@ -4,10 +4,11 @@ import os
 from collections.abc import Iterable
 
 from launcher.backends.settings import Backends, impossible_there, runs_only_here
-from launcher.errors import UsageError, nearest
+from launcher.errors import MachineError, UsageError, nearest
 from launcher.gpu.gpus_file import seen_gpus
 from launcher.job import Resources
 from launcher.job_options.registry import JobRequest
+from launcher.scheduler.policy.gpu_slot import is_visible
 from launcher.scheduler.policy.inventory import impossible
 from launcher.scheduler.policy.model import Machine, Waiting
 from launcher.store.client import cores_for
@@ -20,6 +21,8 @@ from launcher.system.environment import owners_environment
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.system.text import harmless
+
+DRIVER_S = 5.0  # for a driver to tell its GPUs
 
 
 def check_request(home: Home, store: Store, request: JobRequest, backends: Backends) -> None:
@@ -85,3 +88,22 @@ def check_possible(home: Home, resources: Resources) -> None:
     )
     if why := impossible(job, machine):
         raise UsageError(f"this machine can never run it: {harmless(why)}")
+
+
+def unseen_gpus(home: Home, resources: Resources) -> str:
+    """Return why a job will wait that has to work on GPUs of this machine: none can be seen now; '' where one can."""
+    if not resources.works_on_gpu(there=False):
+        return ""
+    from launcher.gpu.monitor import look_once  # the driver's library, which few commands need
+    from launcher.gpu.nvml import Nvml
+
+    look, probe = seen_gpus(home) if scheduler_pid(home) is not None else None, Nvml()
+    try:
+        gpus = look.gpus if look else look_once(probe.snapshot, patience_s=DRIVER_S)
+    except MachineError as error:
+        return str(error)
+    shown = visible_devices(owners_environment(os.environ))
+    if any(shown is None or is_visible(gpu, shown) for gpu in gpus):
+        return ""
+    hidden = "CUDA_VISIBLE_DEVICES hides all of them" if gpus else "the driver lists none"
+    return f"no GPU can be seen on this machine: {probe.absent or hidden}"

@@ -17,6 +17,7 @@ from launcher.store.connection import (
 )
 from launcher.store.rows import PILOT_OF, Group, JobRow, job_row
 from launcher.store.runs import FirstJobs, Flow, account_of
+from launcher.store.selection import selection
 from launcher.store.usage import LONGEST_S
 
 _JOBS = (
@@ -25,9 +26,6 @@ _JOBS = (
     " timers.at AS starts_at FROM jobs JOIN runs ON runs.id = jobs.run"
     " LEFT JOIN lanes ON lanes.id = jobs.lane LEFT JOIN timers ON timers.job = jobs.id"
 )
-# by way of the index (run, name): a queue has few runs and may have a million jobs
-_AMONG = "jobs.run IN (SELECT id FROM runs) AND"
-_WILD = frozenset("*?[")
 _NAMES = 5000  # names among which a near one is looked for
 
 InOrder = Callable[[Iterable[Flow]], list[int]]
@@ -112,9 +110,11 @@ class JobQueries:
             job,
         )
 
-    def _where(self, condition: str, *values: object) -> list[JobRow]:
+    def _where(self, condition: str, *values: object, **named: object) -> list[JobRow]:
         query = f"{_JOBS} WHERE {condition} ORDER BY jobs.id"
-        rows = self._db.execute(query, values).fetchall()  # at once: a reader holds the log
+        rows = self._db.execute(
+            query, named or values
+        ).fetchall()  # at once: a reader holds the log
         numbers = {row["sources"] for row in rows}
         sources = {number: sources_of(self._db.execute, number) for number in numbers}
         return [job_row(row, sources[row["sources"]]) for row in rows]
@@ -168,31 +168,9 @@ class JobQueries:
         return [(jobs[row["job"]], row["seconds"], row["device"]) for row in rows]
 
     def named(self, pattern: str) -> list[JobRow]:
-        """Return the jobs with a name; else those that a glob matches; else those it begins.
-
-        What has no kind before it may be a command: `prep` finds command/prep.
-        """
-        patterns = [pattern] if "/" in pattern else [pattern, f"command/{pattern}"]
-        for look in (self._exactly, self._matching):
-            for name in patterns:
-                if pattern and (jobs := look(name)):
-                    return jobs
-        return []
-
-    def _exactly(self, name: str) -> list[JobRow]:
-        return self._where(f"{_AMONG} jobs.name = ?", name)
-
-    def _matching(self, pattern: str) -> list[JobRow]:
-        if _WILD.intersection(pattern):
-            return self._where(f"{_AMONG} jobs.name GLOB ?", pattern)
-        last = "\U0010ffff"  # sorts behind whatever may follow
-        jobs = self._where(f"{_AMONG} jobs.name >= ?1 AND jobs.name < ?2", pattern, pattern + last)
-        # command/1 is not the beginning of command/12
-        cut = pattern[-1].isdecimal()
-        end = len(
-            pattern
-        )  # a job that was queued since `_exactly` looked may be the pattern itself
-        return [job for job in jobs if not (cut and job.name[end : end + 1].isdecimal())]
+        """Return the jobs that a pattern means, as `selection` has it."""
+        chosen = selection(self._db.execute, pattern)
+        return self._where(chosen.condition, selected=chosen.selected)
 
     def names(self) -> list[str]:
         """Return some names of jobs, the newest jobs' first."""

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from launcher.states import ENDED, OPEN, Reason, State
 from launcher.store.connection import UNMET, known_record, known_state, reason_of
 from launcher.store.rows import PILOT_OF
+from launcher.store.selection import EVERY_JOB, search
 
-TAG_PREFIX = "tag:"
 _NEWS = 400  # events among which those are looked for that a screen shows
 _NO_FAULT = frozenset({"stopped", "void"})  # how an attempt ends that nobody calls a failure
 _RAN = frozenset({State.DONE, State.FAILED})  # after an attempt; others may end while they wait
@@ -196,16 +196,13 @@ class ScreenQueries:
         return active
 
     def matching(self, text: str, limit: int) -> list[int]:
-        """Return jobs in whose name, or whose run's name, a text or glob is, or with a tag:TAG; open ones first."""
-        pattern = text if set(text) & set("*?[") else f"*{text}*"
-        tag = text.removeprefix(TAG_PREFIX) if text.startswith(TAG_PREFIX) else ""
+        """Return the jobs that a text means, or in whose name or run's name it is; open ones first."""
+        chosen = search(self._db.execute, text)
         rows = self._db.execute(
-            "SELECT jobs.id FROM jobs JOIN runs ON runs.id = jobs.run"
-            " WHERE jobs.name GLOB ?1 OR runs.name GLOB ?1 OR CAST(jobs.id AS TEXT) = ?2"
-            " OR jobs.id IN (SELECT job FROM tags WHERE tag GLOB ?4)"
+            f"SELECT id FROM jobs WHERE {chosen.condition}"
             " ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 WHEN 'held' THEN 2"
-            " WHEN 'failed' THEN 3 ELSE 4 END, coalesce(-ended, jobs.id) LIMIT ?3",
-            (pattern, text, limit, tag),
+            " WHEN 'failed' THEN 3 ELSE 4 END, coalesce(-ended, id) LIMIT :limit",
+            {**chosen._asdict(), "limit": limit},
         )
         return [row["id"] for row in rows]
 
@@ -259,31 +256,14 @@ def _reason(row: sqlite3.Row) -> Reason:
     return reason_of(row["reason_code"], row["reason"], row["reason_data"])
 
 
-RUN_PREFIX = "run:"
 _FEW = 2000  # jobs, whose order is quickly made
-_WILD = frozenset("*?[")
 
 
 class JobFilter(NamedTuple):
     """Which jobs are listed."""
 
     states: frozenset[State] = frozenset()  # none: any
-    text: str = ""  # in the job's name or its run's, a glob, the job's number, tag:TAG, or run:RUN
-
-    @property
-    def pattern(self) -> str:
-        """The text as a glob."""
-        return self.text if set(self.text) & _WILD else f"*{self.text}*"
-
-    @property
-    def tag(self) -> str:
-        """The tag that it asks for, or a glob of tags; '': for none."""
-        return self.text.removeprefix(TAG_PREFIX) if self.text.startswith(TAG_PREFIX) else ""
-
-    @property
-    def run(self) -> str:
-        """The name of the run that it asks for; '': for none."""
-        return self.text.removeprefix(RUN_PREFIX) if self.text.startswith(RUN_PREFIX) else ""
+    text: str = ""  # which they are called, or in their name or their run's
 
 
 class JobListing:
@@ -315,26 +295,16 @@ class JobListing:
             # of few jobs by the index, and then sorted; else through the newest until there are enough
             column = "state" if self._number(chosen.states) <= _FEW else "+state"
             conditions.append(f"{column} IN (SELECT value FROM json_each(:states))")
-        if chosen.tag:
-            conditions.append("id IN (SELECT job FROM tags WHERE tag GLOB :tag)")
-        elif chosen.run:
-            conditions.append("run IN (SELECT id FROM runs WHERE name = :run)")
-        elif chosen.text:
-            conditions.append(
-                "(name GLOB :pattern OR CAST(id AS TEXT) = :text"
-                " OR run IN (SELECT id FROM runs WHERE name GLOB :pattern))"
-            )
+        called = search(self._db.execute, chosen.text) if chosen.text else EVERY_JOB
+        conditions.append(called.condition)
         query = (
             f"SELECT id FROM jobs WHERE {' AND '.join(conditions)} ORDER BY id {order} LIMIT :limit"
         )
         values = {
+            **called._asdict(),
             "job": job,
             "limit": limit,
             "states": json.dumps(sorted(chosen.states)),
-            "pattern": chosen.pattern,
-            "tag": chosen.tag,
-            "run": chosen.run,
-            "text": chosen.text,
         }
         return [row["id"] for row in self._db.execute(query, values)]
 

@@ -236,14 +236,6 @@ def all_tags(connection: Connection) -> dict[str, int]:
     return dict(rows.fetchall())
 
 
-def tagged(connection: Connection, pattern: str) -> list[int]:
-    """Return the jobs that have a tag, or one that a glob matches."""
-    rows = connection.execute(
-        "SELECT DISTINCT job FROM tags WHERE tag GLOB ? ORDER BY job", (pattern,)
-    )
-    return [job for (job,) in rows]
-
-
 class Steering:
     """Each change is one transaction over all jobs named: all of it happens or nothing."""
 
@@ -337,7 +329,3 @@ class Steering:
     def all_tags(self) -> dict[str, int]:
         """Return each tag with the number of its jobs."""
         return all_tags(self._db)
-
-    def tagged(self, pattern: str) -> list[int]:
-        """Return the jobs that have a tag, or one that a glob matches."""
-        return tagged(self._db, pattern)

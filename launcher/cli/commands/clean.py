@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from launcher.cli.complete import JOBS
-from launcher.cli.option_types import span, whole
+from launcher.cli.option_types import States, span, whole
 from launcher.cli.prompts import NOTHING_CHANGED, ask, dry_run_option, rehearse, say, yes_option
 from launcher.cli.select_jobs import HELP, select
 from launcher.errors import MachineError, UsageError, counted
@@ -16,7 +16,7 @@ from launcher.kind_interface import KeepsWork, Kept
 from launcher.kinds import find_kinds
 from launcher.screens.format import harmless
 from launcher.staging.view import remove_of
-from launcher.states import ENDED, OPEN, State
+from launcher.states import ENDED, State
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.retention import (
@@ -86,25 +86,6 @@ BATCH = 500  # jobs; the queue is written in between, and others write it too
 NAMED = 20  # folders that were left
 
 
-class States(click.ParamType[frozenset[State]]):
-    """Some of the states in which a job ends, with commas between them."""
-
-    name = "states"
-
-    def convert(
-        self, value: str, param: click.Parameter | None, ctx: click.Context | None
-    ) -> frozenset[State]:
-        """Return the states."""
-        names = [str(state) for state in State if state in ENDED]
-        words = [word.strip() for word in value.split(",")]
-        for word in words:
-            if word in OPEN:
-                self.fail(f"a job that is {word} is not over: cancel it first", param, ctx)
-            if word not in names:
-                self.fail(f"expected some of {', '.join(names)}, got {word!r}", param, ctx)
-        return frozenset(map(State, words))
-
-
 @click.command(epilog=f"PATTERN: {HELP}")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
 @click.option(
@@ -113,7 +94,7 @@ class States(click.ParamType[frozenset[State]]):
 @click.option(
     "--state",
     "states",
-    type=States(),
+    type=States(ENDED),
     help="Delete only jobs in these states, such as failed,cancelled.",
 )
 @click.option("--keep", type=whole(1), help="Keep the newest NUMBER of each run.")

@@ -19,7 +19,6 @@ from launcher.cli.run_results import (
     result_cells,
     tabbed_plain,
 )
-from launcher.cli.select_jobs import RUN_PREFIX
 from launcher.cli.tables import (
     Choice,
     Format,
@@ -52,6 +51,7 @@ from launcher.screens.text_table import width_of
 from launcher.store.client import newest_run, open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.store.selection import RUN_PREFIX
 from launcher.system.files import Json
 from launcher.system.paths import Home
 

@@ -5,12 +5,15 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from operator import attrgetter
 
 import click
 
 from launcher.cli.complete import JOBS
+from launcher.cli.option_types import States
 from launcher.cli.select_jobs import HELP, Row, groups_of, select
 from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import chosen_discipline
@@ -33,7 +36,7 @@ from launcher.units import parse_seconds
 
 EVERY_S = 2.0  # between two pictures
 LEAST_S, MOST_S = 0.2, 3600.0  # likewise
-EVERY = "*"  # the pattern of all jobs
+Wanted = Callable[[], list[JobRow]] | None  # None: those that matter
 TITLES = ("id", "run", "name", "state", "since", "why")
 
 
@@ -78,6 +81,13 @@ class Report:
     help=f"Repeat every SEC ({EVERY_S:g}) seconds until Ctrl-C.",
 )
 @click.option("--all", "everything", is_flag=True, help="List every job.")
+@click.option("--failed", is_flag=True, help="List failed jobs: all, or those that match PATTERN.")
+@click.option(
+    "--state",
+    "states",
+    type=States(),
+    help="List jobs in these states, such as failed,held: all, or those that match PATTERN.",
+)
 @click.option("--header", is_flag=True, help="In a pipe, print the names of the columns first.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 @click.option("--exit-status", is_flag=True, help="Exit with 1 if a listed job failed.")
@@ -85,6 +95,8 @@ def command(
     patterns: tuple[str, ...],
     watch: str | None,
     everything: bool,
+    failed: bool,
+    states: frozenset[State] | None,
     header: bool,
     as_json: bool,
     exit_status: bool,
@@ -93,7 +105,7 @@ def command(
 
     Without options it lists all running jobs, the first 40 waiting ones, and the last 10 that ended.
     Jobs left out are counted, in JSON as "truncated" and "left_out". --all lists every job, PATTERN
-    all that match.
+    all that match, --failed and --state all in these states.
 
     In a pipe: id, run, name, state, time of the last change, and reason, separated by tabs; with
     --watch, one line for each change from now on.
@@ -102,6 +114,7 @@ def command(
     Examples:
       launcher status
       launcher status run:quickstart --json
+      launcher status --failed
       launcher status --watch=5
     """
     every_s, patterns = _every(watch, patterns)
@@ -109,10 +122,12 @@ def command(
         raise UsageError("--json prints one object: say --watch or --json, not both")
     if everything and patterns:
         raise UsageError("--all lists every job: say --all or PATTERN, not both")
-    patterns = (EVERY,) if everything else patterns
+    if failed and states is not None:
+        raise UsageError("--failed is --state failed: say one of them")
+    states = frozenset({State.FAILED}) if failed else states
     home = find_home(os.environ)
     if not home.exists():
-        if patterns and not everything:
+        if patterns:
             with open_queue():  # which says that there is no queue
                 return 0
         report = Report(home=home, host=_host(home, ()))
@@ -120,18 +135,28 @@ def command(
         return 0
     with open_queue() as (_, store):
         revive_if_dead(home, store)
+        asked = bool(patterns or states)
+        wanted: Wanted = partial(_chosen, store, patterns, states) if asked else None
         if every_s is not None:
             live = importlib.import_module("launcher.cli.live")  # needs what one picture does not
             # in a pipe a line for each change of any job, also of one that is queued later
-            live.watch(home, store, () if everything else patterns, every_s)
-        failed = False
+            live.watch(home, store, wanted, every_s)
+        if everything:
+            wanted = wanted or store.read.jobs
         if sys.stdout.isatty() and not as_json:
-            failed = _draw(home, store, patterns)
+            any_failed = _draw(home, store, wanted)
         else:
-            failed = _tell(
-                _report(home, store, patterns, as_json=as_json), header=header, as_json=as_json
-            )
-    return 1 if exit_status and failed else 0
+            report = _report(home, store, wanted, as_json=as_json)
+            any_failed = _tell(report, header=header, as_json=as_json)
+    return 1 if exit_status and any_failed else 0
+
+
+def _chosen(store: Store, patterns: Sequence[str], states: frozenset[State] | None) -> list[JobRow]:
+    """Return the jobs that match a pattern, or all, of these those in some states; in the order of their numbers."""
+    if not patterns:
+        jobs = [job for state in states or () for job in store.read.in_state(state)]
+        return sorted(jobs, key=attrgetter("id"))
+    return [job for job in select(store, patterns) if not states or job.state in states]
 
 
 def scheduler_record(home: Home) -> dict[str, Json]:
@@ -185,11 +210,11 @@ def _left(report: Report) -> dict[str, int]:
     return {"that waits" if waiting == 1 else "that wait": waiting, "that ended": ended}
 
 
-def _draw(home: Home, store: Store, patterns: Sequence[str]) -> bool:
+def _draw(home: Home, store: Store, wanted: Wanted) -> bool:
     """Draw the queue, or the jobs that were asked for; tell whether a listed job failed."""
-    if patterns:
+    if wanted:
         with store.frames.at_once():
-            jobs = lines_of(home, store, _chosen(store, patterns))
+            jobs = lines_of(home, store, wanted())
         say(listing(jobs, time.time(), width()))
         return any(job.state is State.FAILED for job in jobs)
     screen = Snapshots(home, store).take()
@@ -197,13 +222,13 @@ def _draw(home: Home, store: Store, patterns: Sequence[str]) -> bool:
     return any(ending.line.state is State.FAILED for ending in screen.recent)
 
 
-def _report(home: Home, store: Store, patterns: Sequence[str], *, as_json: bool) -> Report:
+def _report(home: Home, store: Store, wanted: Wanted, *, as_json: bool) -> Report:
     with store.frames.at_once():  # or a job that ends meanwhile would be listed twice
         running = store.read.in_state(State.RUNNING)
         counts = store.read.counts()
         left = {"waiting": 0, "ended": 0}
-        if patterns:
-            jobs = _chosen(store, patterns)
+        if wanted:
+            jobs = wanted()
         else:
             ended = store.read.ended_lately(RECENT)
             waiting = store.read.waiting(
@@ -233,8 +258,3 @@ def _there(counts: Mapping[State, int], what: str) -> int:
     """Return how many jobs wait or have ended."""
     states = ENDED if what == "ended" else OPEN - {State.RUNNING}
     return sum(counts.get(state, 0) for state in states)
-
-
-def _chosen(store: Store, patterns: Sequence[str]) -> list[JobRow]:
-    """Return the jobs that were asked for; a queue may have none at all."""
-    return store.read.jobs() if patterns == (EVERY,) else select(store, patterns)

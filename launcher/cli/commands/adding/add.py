@@ -7,18 +7,24 @@ from typing import Any
 
 import click
 
-from launcher.backends.settings import BackendSettings, configured_backends, placed_terms
+from launcher.backends.settings import (
+    BackendSettings,
+    configured_backends,
+    placed_terms,
+    runs_only_here,
+)
 from launcher.cli.commands.adding.command_lines import command_file
 from launcher.cli.commands.adding.programs import Asked, add_program, add_programs, checked_name
 from launcher.cli.complete import FILES, GROUPS, JOBS
 from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, typed
 from launcher.cli.select_jobs import HELP
 from launcher.errors import UsageError
-from launcher.functions.checks import check_request
+from launcher.functions.checks import check_request, unseen_gpus
 from launcher.functions.options import assembled
 from launcher.job import Spec
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.job_options.value_types import Choice, Truth, ValueType, on_command_line
+from launcher.screens.format import harmless
 from launcher.store.client import context_to_store, open_queue, say_if_stopped, see_served
 from launcher.system.paths import Home
 
@@ -153,6 +159,8 @@ def command(
             add_programs(home, store, asked, file)
         if not say_if_stopped(home):  # a script that queues must not lift what a person decided
             see_served(home)
+        if runs_only_here(terms) and (why := unseen_gpus(home, request.resources)):
+            click.echo(f"warning: {harmless(why)}; the job waits until one can", err=True)
         _warn_of_partitions(
             [backends.by_name[on] for on in terms.on if on in backends.by_name], home
         )
