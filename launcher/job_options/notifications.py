@@ -1,37 +1,28 @@
 """What the owner of a queue is told of: the events, and what a run says of them with the word `notify`."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.errors import UsageError, known_words, nearest
 from launcher.system.files import Json
 
 
 class Event(StrEnum):
-    """What may be worth a message."""
+    """What is worth a message."""
 
     RUN_ENDED = "run-ended"
     FIRST_FAILURE = "first-failure"  # of a run, since it last ended
-    OUT_OF_MEMORY = "out-of-memory"  # a job that is not tried again
-    GPU_FAILED = "gpu-failed"
-    GPU_IDLE = "gpu-idle"  # while work waits that could need one
+    OUT_OF_MEMORY = "out-of-memory"  # a job that is not tried again; likewise the first
 
 
-OF_RUNS = (
-    Event.RUN_ENDED,
-    Event.FIRST_FAILURE,
-    Event.OUT_OF_MEMORY,
-)  # the others are the machine's
 EXPECTED = (
-    f"true, false, events ({', '.join(OF_RUNS)}), or a mapping such as "
+    f"true, false, events ({', '.join(Event)}), or a mapping such as "
     "{events: [run-ended], to: [mail]}"
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunNotify:
+class RunNotify(NamedTuple):
     """What a run says of its messages; None: as `[notify]` of config.toml has it."""
 
     events: tuple[Event, ...] | None = None
@@ -59,13 +50,13 @@ def read_run_notify(value: object) -> RunNotify:
     """
     match value:
         case bool():
-            return RunNotify(events=OF_RUNS if value else ())
+            return RunNotify(events=tuple(Event) if value else ())
         case str() | list():
-            return RunNotify(events=read_events(value, OF_RUNS))
+            return RunNotify(events=read_events(value))
         case dict() if value and value.keys() <= {"events", "to"}:
             events = value.get("events")
             return RunNotify(
-                events=None if events is None else read_events(events, OF_RUNS),
+                events=None if events is None else read_events(events),
                 to=_names(value.get("to")),
             )
     raise UsageError(f"expected {EXPECTED}")
@@ -85,12 +76,11 @@ def recorded_run_notify(record: Any) -> RunNotify:  # of JSON
     )
 
 
-def read_events(value: object, known: Collection[Event] = tuple(Event)) -> tuple[Event, ...]:
+def read_events(value: object) -> tuple[Event, ...]:
     """Return the events that a word or a list of words names, each once.
 
     Args:
         value: as it is written.
-        known: which may be named.
 
     Raises:
         UsageError: a word is none of these.
@@ -98,18 +88,13 @@ def read_events(value: object, known: Collection[Event] = tuple(Event)) -> tuple
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise UsageError(f"expected events such as {Event.RUN_ENDED}")
-    return tuple(dict.fromkeys(_event(word, known) for word in words))
-
-
-def _event(word: str, known: Collection[Event]) -> Event:
-    names = [*map(str, known)]
-    if word in names:
-        return Event(word)
-    if word in set(map(str, Event)):
-        raise UsageError(f"{word} is no event of a run; it belongs into [notify] of config.toml")
-    close = nearest(word, names)
-    hint = f"did you mean {close!r}?" if close else known_words(word, names)
-    raise UsageError(f"{word!r} is no event; {hint}")
+    names = [*map(str, Event)]
+    for word in words:
+        if word not in names:
+            close = nearest(word, names)
+            hint = f"did you mean {close!r}?" if close else known_words(word, names)
+            raise UsageError(f"{word!r} is no event; {hint}")
+    return tuple(dict.fromkeys(map(Event, words)))
 
 
 def _names(value: object) -> tuple[str, ...] | None:

@@ -1,5 +1,5 @@
-"""Telling the owner of a queue what happens to it: mail, chat services, or any command.
+"""Telling the owner of a queue what happens to its runs: mail, chat services, or any command.
 
 A process of its own reads what happened, decides what is worth a message, and sends it.
-Start reading at `service.Service`, then `bundles.noted`.
+Start reading at `service.Service`, then `notices.due`.
 """

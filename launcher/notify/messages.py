@@ -1,165 +1,107 @@
-"""Messages: what they say, which of those that wait are due, what a failed try means, what quiet hours make of them.
+"""Messages: what they say. Pure functions from a run to a title, a text, and the facts for commands."""
 
-Pure functions from notes to a title, a text, and the facts for commands, and from an outbox to an outbox.
-"""
-
-import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import hashlib
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from launcher.errors import counted
 from launcher.job_options.notifications import Event
-from launcher.notify.settings import NotifySettings, Quiet
-from launcher.notify.state import MOST_GIVEN_UP, Bundle, Delivery, GivenUp, Note, Notices, RunWatch
-from launcher.states import ENDED, State
+from launcher.notify.notices import RunWatch
+from launcher.states import ENDED, ReasonCode, State
+from launcher.store.news import Failure
 from launcher.system.text import harmless
 from launcher.units import format_seconds
 
 WITHOUT_FOLDER = frozenset({"add", "functions"})  # runs of programs and functions, of no task file
-MESSAGES = "LAUNCHER_MESSAGES"  # of how many messages a digest was made
 MOST_TITLE = 160  # characters; some services take no more
 MOST_TEXT = 4000
-MOST_LINES = 12  # of single jobs
-_ORDER = (
-    Event.RUN_ENDED,
-    Event.GPU_FAILED,
-    Event.OUT_OF_MEMORY,
-    Event.FIRST_FAILURE,
-    Event.GPU_IDLE,
-)
 _ENDS = (State.DONE, State.FAILED, State.CANCELLED, State.SKIPPED)
 _DAY_S = 86_400.0
-_IN_WORDS = {Event.FIRST_FAILURE: "first failure", Event.OUT_OF_MEMORY: "out of memory for good"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """What is to be said to all who want to hear it."""
+class Message(NamedTuple):
+    """What is to be said to one target."""
 
-    at: float
-    events: tuple[Event, ...]  # the most important first
+    id: str  # the same when it is sent again
     title: str
     text: str
-    facts: Mapping[str, str] = field(default_factory=dict)
-
-    def to(self, targets: Iterable[str], *, quiet: bool) -> tuple[Delivery, ...]:
-        """Return the message for each of these targets.
-
-        Args:
-            targets: their names.
-            quiet: it waits for the end of the quiet hours.
-        """
-        return tuple(
-            Delivery(
-                id=secrets.token_hex(8),
-                target=target,
-                at=self.at,
-                events=self.events,
-                title=self.title,
-                text=self.text,
-                facts=self.facts,
-                quiet=quiet,
-            )
-            for target in targets
-        )
+    facts: Mapping[str, str]  # variables of a command
 
 
-def of_run(run: RunWatch, counts: Mapping[State, int] | None, host: str, now: float) -> Message:
+class _Note(NamedTuple):
+    """A job of which a message tells."""
+
+    job: Failure
+    is_first: bool
+    is_short: bool  # of memory
+
+    def lines(self) -> list[str]:
+        """Return what is told of it."""
+        words = (("first failure", self.is_first), ("out of memory for good", self.is_short))
+        what = " and ".join(word for word, holds in words if holds)
+        return [
+            "",
+            f"{what}: {self.job.name} (job {self.job.job})",
+            f"  {_reason(self.job)}",
+            f"  launcher logs {self.job.job}",
+        ]
+
+
+def of_run(
+    run: RunWatch,
+    events: Sequence[Event],
+    failures: Sequence[Failure],
+    counts: Mapping[State, int],
+    *,
+    host: str,
+    now: float,
+) -> Message:
     """Return the message of what happened to a run.
 
     Args:
-        run: with its notes.
-        counts: of the jobs that ended since it began, where it has ended; None: it goes on.
+        run: it has ended where none of its jobs is open.
+        events: of which is told.
+        failures: its first ones, in order.
+        counts: of the jobs that ended since it began.
         host: this machine's name.
         now: seconds since 1970.
     """
-    events = _events_of(run.bundle) | ({Event.RUN_ENDED} if counts else set())
-    first = next(iter(run.bundle.notes), None)
-    if counts:
-        upto = now if run.ended is None else run.ended
-        took_s = max(0.0, upto - run.since)
-        title = f"{run.name} ended: {in_counts(counts)} in {format_seconds(took_s)}"
-        lines = _end_lines(run, counts, upto, took_s)
-    else:
-        took_s = max(0.0, now - run.since)
-        title = f"{run.name}: {_headline(run.bundle)}"
+    notes = _notes(events, failures)
+    short = [note.job for note in notes if note.is_short]
+    left = short[0].alike - len(short) if short else 0
+    took_s = max(0.0, (now if run.open else run.last_at) - run.since)
+    if run.open:
+        title = f"{run.name}: {_headline(notes, short)}"
         lines = [f"{run.name} goes on: {in_counts(run.totals)}, {counted(run.open, 'job')} left."]
-    lines += _note_lines(run.bundle)
+    else:
+        title = f"{run.name} ended: {in_counts(counts)} in {format_seconds(took_s)}"
+        lines = _end_lines(run, counts, took_s)
+    lines += [line for note in notes for line in note.lines()]
+    if left:
+        lines += ["", f"and {counted(left, 'more job')} out of memory"]
     folder = "" if run.name in WITHOUT_FOLDER else f"{run.root}/runs/{run.name}"
-    lines += ["", *([f"folder: {folder}"] if folder else []), f"machine: {host}"]
-    shown = counts or run.totals
+    shown = run.totals if run.open else counts
     facts = {
         "RUN": run.name,
         "FOLDER": folder,
         "SECONDS": f"{took_s:.0f}",
         **{state.upper(): str(shown.get(state, 0)) for state in _ENDS},
-        **({} if first is None else _job_facts(first)),
+        **(_job_facts(notes[0].job) if notes else {}),
     }
-    return _message(now, events, title, lines, facts, host)
+    place = ["", *([f"folder: {folder}"] if folder else []), f"machine: {host}"]
+    which = f"{run.root} {run.id} {run.after if run.open else run.last_at}"
+    return _message(which, events, title, [*lines, *place], facts, host)
 
 
-def of_machine(bundle: Bundle, host: str, now: float) -> Message:
-    """Return the message of what happened to the GPUs of a machine."""
-    events = _events_of(bundle)
-    titles = list(dict.fromkeys(note.text.partition("\n")[0] for note in bundle.notes))
-    title = f"{host}: {titles[0]}" + (f" (and {len(titles) - 1} more)" if titles[1:] else "")
-    lines = [note.text for note in bundle.notes] + ["", f"machine: {host}"]
-    gpus = [note.name for note in bundle.notes if note.name]
-    return _message(now, events, title, lines, {"GPU": ", ".join(gpus)}, host)
-
-
-def of_test(target: str, host: str, now: float) -> Message:
+def of_test(target: str, host: str) -> Message:
     """Return a message that tells of nothing."""
-    title = f"launcher on {host}: a test"
     lines = [
         f"`launcher notify --test` sent this to {target}. Messages reach you here.",
         "",
         f"machine: {host}",
     ]
-    message = _message(now, set(), title, lines, {}, host)
-    return Message(
-        at=now,
-        events=(),
-        title=message.title,
-        text=message.text,
-        facts={**message.facts, "LAUNCHER_EVENT": "test"},
-    )
-
-
-def digest(deliveries: Sequence[Delivery], now: float) -> Delivery:
-    """Return one message in place of several to the same target."""
-    first, last = deliveries[0], deliveries[-1]
-    number = sum(int(each.facts.get(MESSAGES, "1")) for each in deliveries)
-    title = f"{counted(number, 'message')} of {_clock(first.at, now)} to {_clock(last.at, now)}"
-    parts = []
-    room = MOST_TEXT // len(deliveries)
-    for each in deliveries:
-        parts += [
-            f"{_clock(each.at, now)}  {each.title}",
-            _cut(each.text, max(0, room - len(each.title))),
-            "",
-        ]
-    events = tuple(event for event in _ORDER if any(event in each.events for each in deliveries))
-    text = _cut("\n".join(parts).strip(), MOST_TEXT)
-    return Delivery(
-        id=secrets.token_hex(8),
-        target=first.target,
-        at=now,
-        events=events,
-        title=title,
-        text=text,
-        facts={
-            "LAUNCHER_EVENT": "digest",
-            "LAUNCHER_EVENTS": ",".join(events),
-            "LAUNCHER_HOST": first.facts.get("LAUNCHER_HOST", ""),
-            MESSAGES: str(number),
-        },
-    )
-
-
-def _events_of(bundle: Bundle) -> set[Event]:
-    return {event for note in bundle.notes for event in note.events}
+    return _message("test", ("test",), f"launcher on {host}: a test", lines, {}, host)
 
 
 def in_counts(counts: Mapping[State, int]) -> str:
@@ -168,46 +110,49 @@ def in_counts(counts: Mapping[State, int]) -> str:
     return ", ".join(parts) or "none ended"
 
 
+def _notes(events: Sequence[Event], failures: Sequence[Failure]) -> list[_Note]:
+    """Return the jobs of which is told: the first that failed, and those that had too little memory."""
+    notes = [
+        _Note(
+            job=failure,
+            is_first=Event.FIRST_FAILURE in events and number == 0,
+            is_short=Event.OUT_OF_MEMORY in events
+            and failure.reason.code is ReasonCode.OUT_OF_MEMORY,
+        )
+        for number, failure in enumerate(failures)
+    ]
+    return [note for note in notes if note.is_first or note.is_short]
+
+
 def _message(
-    now: float,
-    events: set[Event],
+    what: str,
+    events: Sequence[str],
     title: str,
     lines: Sequence[str],
     facts: Mapping[str, str],
     host: str,
 ) -> Message:
-    ordered = tuple(event for event in _ORDER if event in events)
-    shown = _cut(harmless(title), MOST_TITLE)
-    text = _cut("\n".join(harmless(each) for line in lines for each in line.split("\n")), MOST_TEXT)
-    named = {
-        "EVENT": str(ordered[0]) if ordered else "",
-        "EVENTS": ",".join(ordered),
-        "HOST": host,
-        **facts,
-    }
+    named = {"EVENT": next(iter(events), ""), "EVENTS": ",".join(events), "HOST": host, **facts}
+    text = "\n".join(harmless(each) for line in lines for each in line.split("\n"))
     return Message(
-        at=now,
-        events=ordered,
-        title=shown,
-        text=text,
+        id=hashlib.sha256(f"{host} {what} {named['EVENTS']}".encode()).hexdigest()[:16],
+        title=_cut(harmless(title), MOST_TITLE),
+        text=_cut(text, MOST_TEXT),
         facts={f"LAUNCHER_{name}": harmless(value) for name, value in named.items()},
     )
 
 
-def _headline(bundle: Bundle) -> str:
+def _headline(notes: Sequence[_Note], short: Sequence[Failure]) -> str:
     """Return what happened to a run that goes on, in a few words."""
-    short = [note for note in bundle.notes if Event.OUT_OF_MEMORY in note.events]
     if short:
-        number = len(short) + bundle.more
-        return f"{short[0].name} ran out of memory" + (
-            f", and {number - 1} more" if number > 1 else ""
-        )
-    first = bundle.notes[0]
-    return f"{first.name} failed, the first of this run"
+        more = short[0].alike - 1
+        return f"{short[0].name} ran out of memory" + (f", and {more} more" if more else "")
+    # whoever removed the job meanwhile knows more of it
+    return f"{notes[0].job.name if notes else 'a job'} failed, the first of this run"
 
 
-def _end_lines(run: RunWatch, counts: Mapping[State, int], upto: float, took_s: float) -> list[str]:
-    began, ended = _clock(run.since, upto), _clock(upto, upto)
+def _end_lines(run: RunWatch, counts: Mapping[State, int], took_s: float) -> list[str]:
+    began, ended = _clock(run.since, run.last_at), _clock(run.last_at, run.last_at)
     lines = [f"{in_counts(counts)}; began {began}, ended {ended} ({format_seconds(took_s)})."]
     every = {state: run.totals.get(state, 0) for state in ENDED}
     if sum(every.values()) > sum(counts.values()):
@@ -215,28 +160,13 @@ def _end_lines(run: RunWatch, counts: Mapping[State, int], upto: float, took_s: 
     return lines
 
 
-def _note_lines(bundle: Bundle) -> list[str]:
-    lines: list[str] = []
-    for note in bundle.notes[:MOST_LINES]:
-        what = " and ".join(_IN_WORDS[event] for event in reversed(note.events))
-        lines += [
-            "",
-            f"{what}: {note.name} (job {note.job})",
-            f"  {note.text}",
-            f"  launcher logs {note.job}",
-        ]
-    left = (
-        len(bundle.notes) - MOST_LINES + bundle.more
-        if len(bundle.notes) > MOST_LINES
-        else bundle.more
-    )
-    if left > 0:
-        lines += ["", f"and {counted(left, 'more job')} out of memory"]
-    return lines
+def _reason(failure: Failure) -> str:
+    short = failure.reason.data.get("short")
+    return short if isinstance(short, str) else failure.reason.text
 
 
-def _job_facts(note: Note) -> dict[str, str]:
-    return {"JOB": str(note.job), "JOB_NAME": note.name, "REASON": note.text}
+def _job_facts(failure: Failure) -> dict[str, str]:
+    return {"JOB": str(failure.job), "JOB_NAME": failure.name, "REASON": _reason(failure)}
 
 
 def _clock(at: float, now: float) -> str:
@@ -246,123 +176,3 @@ def _clock(at: float, now: float) -> str:
 
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-PAUSE_S = 10.0  # after a failed try; doubles each time
-LONGEST_PAUSE_S = 1800.0
-LEAST_TRIES = 5  # before a message is given up, whatever the clock says
-MOST_SINGLE = 5  # messages to a target that are sent as such; more at once become one
-MOST_HELD = 50  # likewise while quiet hours last
-MOST = 200  # messages that wait; of more, which were tried all, the oldest are given up
-
-
-def is_quiet(quiet: Quiet | None, now: float) -> bool:
-    """Tell whether a moment lies in the quiet hours of the local day."""
-    if quiet is None:
-        return False
-    return quiet.holds(datetime.fromtimestamp(now).astimezone().time())
-
-
-def posted(notices: Notices, deliveries: Iterable[Delivery], now: float) -> Notices:
-    """Return the notices with further messages in the outbox."""
-    every = (*notices.outbox, *deliveries)
-    dropped = every[: max(0, len(every) - MOST)]
-    notices = replace(notices, outbox=every[len(dropped) :])
-    for delivery in dropped:
-        notices = _given_up(notices, delivery, f"more than {MOST} messages wait", now)
-    return notices
-
-
-def gathered(notices: Notices, under_way: Collection[str], now: float, *, quiet: bool) -> Notices:
-    """Return the notices with one message in place of several to the same target.
-
-    That are those of its quiet hours, and so many at once that nobody would read each.
-
-    Args:
-        notices: hold the outbox.
-        under_way: IDs of messages that are being sent.
-        now: seconds since 1970.
-        quiet: these are quiet hours, in which all of them wait.
-    """
-    waiting: dict[str, list[Delivery]] = {}
-    for delivery in notices.outbox:
-        if not delivery.tries and delivery.id not in under_way:
-            waiting.setdefault(delivery.target, []).append(delivery)
-    outbox = {delivery.id: delivery for delivery in notices.outbox}
-    for deliveries in waiting.values():
-        together = _together(deliveries, quiet=quiet)
-        if not together:
-            continue
-        for delivery in together:
-            del outbox[delivery.id]
-        merged = together[0] if len(together) == 1 else digest(together, now)
-        outbox[merged.id] = replace(merged, quiet=quiet)
-    return replace(notices, outbox=tuple(outbox.values()))
-
-
-def _together(deliveries: Sequence[Delivery], *, quiet: bool) -> list[Delivery]:
-    """Return which of the messages that wait for a target become one."""
-    if len(deliveries) > (MOST_HELD if quiet else MOST_SINGLE):
-        return [*deliveries]
-    return [] if quiet else [delivery for delivery in deliveries if delivery.quiet]
-
-
-def due(notices: Notices, busy: Collection[str], now: float) -> list[Delivery]:
-    """Return what is to be sent now: the oldest message of each target that is due.
-
-    Args:
-        notices: hold the outbox.
-        busy: names of targets to which a message is under way.
-        now: seconds since 1970.
-    """
-    first: dict[str, Delivery] = {}
-    for delivery in notices.outbox:
-        if delivery.target not in busy and _is_due(delivery, now):
-            first.setdefault(delivery.target, delivery)
-    return list(first.values())
-
-
-def _is_due(delivery: Delivery, now: float) -> bool:
-    # a longer wait than the longest pause tells that the clock was set back
-    return not now < delivery.next <= now + LONGEST_PAUSE_S
-
-
-def next_due_s(notices: Notices, now: float) -> float:
-    """Return how long it is until a message may be due."""
-    return min(
-        (max(0.0, delivery.next - now) for delivery in notices.outbox), default=LONGEST_PAUSE_S
-    )
-
-
-def sent(notices: Notices, id_: str) -> Notices:
-    """Return the notices without a message that was sent."""
-    outbox = tuple(delivery for delivery in notices.outbox if delivery.id != id_)
-    return replace(notices, outbox=outbox)
-
-
-def failed(notices: Notices, id_: str, why: str, settings: NotifySettings, now: float) -> Notices:
-    """Return the notices after a try that came to nothing: the message is tried again, or given up."""
-    delivery = next((each for each in notices.outbox if each.id == id_), None)
-    if delivery is None:
-        return notices
-    tries, first = delivery.tries + 1, now if delivery.tried is None else delivery.tried
-    if tries >= LEAST_TRIES and not first <= now < first + settings.retry_s:
-        return _given_up(sent(notices, id_), delivery, why, now)
-    pause_s = min(PAUSE_S * 2 ** min(delivery.tries, 20), LONGEST_PAUSE_S)
-    again = replace(delivery, tries=tries, tried=first, next=now + pause_s, answer=why)
-    outbox = tuple(again if each.id == id_ else each for each in notices.outbox)
-    return replace(notices, outbox=outbox)
-
-
-def without_target(notices: Notices, targets: Collection[str], now: float) -> Notices:
-    """Return the notices without messages to targets that the configuration has no more."""
-    for delivery in notices.outbox:
-        if delivery.target not in targets:
-            why = "config.toml has no such target any more"
-            notices = _given_up(sent(notices, delivery.id), delivery, why, now)
-    return notices
-
-
-def _given_up(notices: Notices, delivery: Delivery, why: str, now: float) -> Notices:
-    given_up = GivenUp(at=now, target=delivery.target, title=delivery.title, why=why)
-    return replace(notices, given_up=(*notices.given_up, given_up)[-MOST_GIVEN_UP:])

@@ -1,7 +1,12 @@
-"""One message on its way to one target: a process of its own, which is killed when it takes too long."""
+"""One message on its way to one target: a process of its own, which is killed when it takes too long.
+
+A service is told through apprise by such a process, too, `-m launcher.notify.sending`: one that hangs is killed, and
+nothing else waits. Its order comes through the standard input, so that no list of processes shows an address.
+"""
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -9,26 +14,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, NamedTuple
 
 from launcher.errors import UsageError
-from launcher.notify.settings import Target, address_of
-from launcher.notify.state import Delivery
+from launcher.notify.messages import Message
+from launcher.notify.settings import Target, address_of, without_secrets
 from launcher.system.processes import MARK
 from launcher.system.text import harmless
 from launcher.units import format_bytes, format_seconds
 
-DELIVER = (sys.executable, "-P", "-m", "launcher.notify.deliver")
+DELIVER = (sys.executable, "-P", "-m", "launcher.notify.sending")
 MOST_OUTPUT = 1 << 14  # bytes that are read of what it printed
 MOST_PRINTED = 64 << 20  # bytes; a command that prints without end would fill the disk of the jobs
 MOST_ANSWER = 300  # characters
+MOST_SERVICE_ANSWER = 500  # likewise
 LOOK_S = 0.05
+MISSING = "apprise is not installed for {python}: pip install 'launcher-trueface[notify]'"
+UNKNOWN = "apprise knows no service of this address; its forms: https://appriseit.com/services/"
+_IDLE_TALK = "Notifying "  # so many services
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """How a sending ended."""
 
     sent: bool
@@ -38,14 +45,12 @@ class Answer:
 class Sending:
     """A process that sends a message."""
 
-    def __init__(
-        self, target: Target, delivery: Delivery | None, environ: Mapping[str, str]
-    ) -> None:
+    def __init__(self, target: Target, message: Message | None, environ: Mapping[str, str]) -> None:
         """Start it.
 
         Args:
             target: where to.
-            delivery: what; None: its address is only looked at, where it is no command.
+            message: what; None: its address is only looked at, where it is no command.
             environ: of the process.
 
         Raises:
@@ -56,23 +61,23 @@ class Sending:
         self._is_command = bool(target.command)
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the end
         try:
-            self._process = self._started(target, delivery, environ)
+            self._process = self._started(target, message, environ)
         except BaseException:
             self._output.close()
             raise
         self._deadline = time.monotonic() + target.timeout_s
 
     def _started(
-        self, target: Target, delivery: Delivery | None, environ: Mapping[str, str]
+        self, target: Target, message: Message | None, environ: Mapping[str, str]
     ) -> subprocess.Popen[bytes]:
         environment = {name: text for name, text in environ.items() if name != MARK}
         if target.command:
             words = [os.path.expanduser(target.command[0]), *target.command[1:]]  # noqa: PTH111
-            environment |= {} if delivery is None else variables(delivery)
+            environment |= {} if message is None else variables(message)
             return self._spawn(words, environment, b"")
         order = {"url": address_of(target, environ), "timeout_s": target.timeout_s}
-        if delivery is not None:
-            order |= {"title": delivery.title, "text": delivery.text}
+        if message is not None:
+            order |= {"title": message.title, "text": message.text}
         if target.url_env:
             environment.pop(target.url_env, None)
         return self._spawn(DELIVER, environment, json.dumps(order).encode())
@@ -130,21 +135,21 @@ class Sending:
         return self._output.read(MOST_OUTPUT).decode(errors="replace")
 
 
-def variables(delivery: Delivery) -> dict[str, str]:
+def variables(message: Message) -> dict[str, str]:
     """Return a message as the variables of a command."""
     named = {
-        **delivery.facts,
-        "LAUNCHER_MESSAGE": delivery.id,
-        "LAUNCHER_TITLE": delivery.title,
-        "LAUNCHER_TEXT": delivery.text,
+        **message.facts,
+        "LAUNCHER_MESSAGE": message.id,
+        "LAUNCHER_TITLE": message.title,
+        "LAUNCHER_TEXT": message.text,
     }
     return {name: text.replace("\0", "") for name, text in named.items()}
 
 
-def send_now(target: Target, delivery: Delivery | None, environ: Mapping[str, str]) -> Answer:
+def send_now(target: Target, message: Message | None, environ: Mapping[str, str]) -> Answer:
     """Send a message, or look at an address, and wait for the answer."""
     try:
-        sending = Sending(target, delivery, environ)
+        sending = Sending(target, message, environ)
     except (UsageError, OSError) as error:
         return refused(error)
     try:
@@ -186,3 +191,56 @@ def _signal(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+class _LogLines(logging.Handler):
+    """Keeps what apprise logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line."""
+        with contextlib.suppress(Exception):  # a log line is no reason to fail
+            line = record.getMessage()
+            if not line.startswith(_IDLE_TALK) and "://" not in line:  # it shows parts of secrets
+                self.lines.append(line)
+
+
+def _delivered(order: dict[str, Any]) -> tuple[bool, str]:
+    """Send a message, or only see whether its address can be used; return whether, and what was answered.
+
+    Args:
+        order: `url`, `title` and `text`; without a title nothing is sent.
+    """
+    try:
+        import apprise  # an extra; only this process needs it
+    except ImportError:
+        return False, MISSING.format(python=sys.executable)
+    logger, log = logging.getLogger("apprise"), _LogLines()
+    logger.addHandler(log)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    service = apprise.Apprise(asset=apprise.AppriseAsset(app_id="launcher", app_desc="launcher"))
+    if not service.add(order["url"]):
+        return False, "; ".join([UNKNOWN, *log.lines])
+    if "title" not in order:
+        return True, ""
+    text, title = order["text"], order["title"]
+    delivered = service.notify(body=text, title=title, body_format=apprise.NotifyFormat.TEXT)
+    return bool(delivered), "; ".join(log.lines) or ("sent" if delivered else "not sent")
+
+
+def main() -> int:
+    """Read an order, carry it out, and print the answer as JSON."""
+    order = json.load(sys.stdin)
+    signal.alarm(int(order["timeout_s"]) + 1)  # where nobody is left to kill us
+    delivered, answer = _delivered(order)
+    answer = without_secrets(" ".join(answer.split()), order["url"])[:MOST_SERVICE_ANSWER]
+    sys.stdout.write(json.dumps({"delivered": delivered, "answer": answer}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,17 +1,15 @@
-"""The table [notify] of config.toml: the targets of messages, their events, and quiet hours.
+"""The table [notify] of config.toml: the targets of messages, and their events.
 
 [notify]
 events = ["run-ended", "first-failure"]   # default: all
-quiet = "22:00-07:00"                     # local time; what comes meanwhile is sent afterwards, at once
-bundle = "1m"                             # what happens to a run within so long is one message
-gpu_idle = "30m"
+retry = "24h"                             # so long a message is tried again
 
 [notify.mail]                             # a target; the name is yours
 url_file = "~/.config/launcher/mail.url"  # or url, or url_env
 
 [notify.desk]
 command = ["notify-send", "launcher"]
-events = ["gpu-failed"]                   # this target alone
+events = ["out-of-memory"]                # of this target
 
 The addresses of targets hold secrets, which are kept out of texts.
 """
@@ -20,10 +18,8 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from launcher.errors import UsageError
@@ -34,13 +30,18 @@ from launcher.units import parse_seconds
 TABLE = "notify"
 LONGEST_S = 7 * 86_400.0
 
-_QUIET = re.compile(r"([01]?\d|2[0-3]):([0-5]\d) ?[-–] ?([01]?\d|2[0-3]):([0-5]\d)")
+# what the table may still say → what holds
+_GONE = {
+    "quiet": "messages are sent at once",
+    "bundle": "messages are sent at once",
+    "gpu_idle": "no message tells of GPUs",
+}
+_GONE_EVENTS = {"gpu-failed", "gpu-idle"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(NamedTuple):
     """Where messages go: a service that apprise knows, or a command. One of the four is set."""
 
     name: str
@@ -52,54 +53,28 @@ class Target:
     timeout_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quiet:
-    """Hours of the local day without messages; they may go over midnight."""
-
-    begins: time
-    ends: time
-
-    def holds(self, at: time) -> bool:
-        """Tell whether a time of the day is one of them; the end is not."""
-        if self.begins < self.ends:
-            return self.begins <= at < self.ends
-        return at >= self.begins or at < self.ends
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotifySettings:
+class NotifySettings(NamedTuple):
     """All that the table says."""
 
     events: tuple[Event, ...] = tuple(Event)
-    quiet: Quiet | None = None
-    bundle_s: float = 60.0  # from the first news of a run to their message
-    gpu_idle_s: float = 1800.0
     retry_s: float = 86_400.0  # so long a message is tried again
     targets: tuple[Target, ...] = ()
+    notes: tuple[str, ...] = ()  # of what nothing comes any more
 
     def events_of(self, target: Target) -> tuple[Event, ...]:
         """Return what a target is told of."""
         return self.events if target.events is None else target.events
 
-    @property
-    def of_machine(self) -> frozenset[Event]:
-        """What at least one target is told of where no run says otherwise."""
-        return frozenset(event for target in self.targets for event in self.events_of(target))
-
-    def receivers(self, events: frozenset[Event], notify: RunNotify) -> tuple[str, ...]:
-        """Return the names of the targets of a message that tells of these events.
+    def wanted(self, target: Target, notify: RunNotify) -> tuple[Event, ...]:
+        """Return what a target is told of a run.
 
         Args:
-            events: those of one run, or of the machine.
+            target: who is told.
             notify: what the run says; its events count for every target that it means.
         """
-        named = self.targets if notify.to is None else self._named(notify.to)
-        if notify.events is not None:
-            return tuple(target.name for target in named if events & set(notify.events))
-        return tuple(target.name for target in named if events & set(self.events_of(target)))
-
-    def _named(self, names: tuple[str, ...]) -> tuple[Target, ...]:
-        return tuple(target for target in self.targets if target.name in names)
+        if notify.to is not None and target.name not in notify.to:
+            return ()
+        return self.events_of(target) if notify.events is None else notify.events
 
 
 def configured_notify(environ: Mapping[str, str]) -> NotifySettings | None:
@@ -112,17 +87,20 @@ def configured_notify(environ: Mapping[str, str]) -> NotifySettings | None:
     if configuration.notify is None:
         return None
     faults: list[Fault] = []
-    settings = read_notify(configuration.notify, faults)
+    notes: list[Fault] = []
+    settings = read_notify(configuration.notify, faults, notes)
     configuration.refuse(faults)
-    return settings
+    placed = tuple(f"note: {configuration.place(*keys)}: {text}" for keys, text in notes)
+    return settings._replace(notes=placed)
 
 
-def read_notify(table: object, faults: list[Fault]) -> NotifySettings:
+def read_notify(table: object, faults: list[Fault], notes: list[Fault]) -> NotifySettings:
     """Return what the table says.
 
     Args:
         table: as the file has it.
         faults: where all that is wrong with it is added.
+        notes: likewise all of which nothing comes any more.
     """
     if not isinstance(table, dict):
         faults.append(((TABLE,), f"{TABLE}: expected a table, such as [{TABLE}]"))
@@ -131,14 +109,35 @@ def read_notify(table: object, faults: list[Fault]) -> NotifySettings:
     targets = []
     for key, value in table.items():
         if isinstance(value, dict):
-            target = _target(key, value, faults)
+            target = _target(key, _of_today((TABLE, key), value, {}, notes), faults)
             targets += [] if target is None else [target]
-            continue
-        what = f"a key of [{TABLE}]; a target is a table, [{TABLE}.{key}]"
-        _read_key((TABLE, key), key, value, what, _KEYS, values, faults)
+    for key, value in _of_today((TABLE,), table, _GONE, notes).items():
+        if not isinstance(value, dict):
+            what = f"a key of [{TABLE}]; a target is a table, [{TABLE}.{key}]"
+            _read_key((TABLE, key), key, value, what, _KEYS, values, faults)
     if not targets and not any(isinstance(value, dict) for value in table.values()):
         faults.append(((TABLE,), f"{TABLE}: there is no target; add one, such as [{TABLE}.mail]"))
-    return replace(NotifySettings(**values), targets=tuple(targets))
+    return NotifySettings(**values, targets=tuple(targets))
+
+
+def _of_today(
+    place: tuple[str, ...], entry: Mapping[str, Any], gone: Mapping[str, str], notes: list[Fault]
+) -> dict[str, Any]:
+    """Return a table without the keys and events of which nothing comes any more, and note these."""
+    kept = dict(entry)
+    for key, value in entry.items():
+        where = ".".join((*place, key))
+        if holds := gone.get(key.replace("-", "_")):
+            notes.append(((*place, key), f"{where} has no effect any more: {holds}"))
+            del kept[key]
+        elif key == "events" and isinstance(value, list):
+            kept[key] = [word for word in value if word not in _GONE_EVENTS]
+            notes += [
+                ((*place, key), f"{where}: {word} has no effect any more: {_GONE['gpu_idle']}")
+                for word in value
+                if word in _GONE_EVENTS
+            ]
+    return kept
 
 
 def _target(name: str, entry: Mapping[str, Any], faults: list[Fault]) -> Target | None:
@@ -180,10 +179,6 @@ def _read_key(
         faults.append((place, f"{'.'.join(place)}: {message}"))
 
 
-def _events(value: object) -> tuple[Event, ...]:
-    return read_events(value)
-
-
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
         raise UsageError
@@ -216,18 +211,6 @@ def _command(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _quiet(value: object) -> Quiet | None:
-    if value is False:
-        return None
-    match = _QUIET.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise UsageError
-    begins, ends = time(int(match[1]), int(match[2])), time(int(match[3]), int(match[4]))
-    if begins == ends:
-        raise UsageError("begins and ends at the same minute; leave it out, or name two times")
-    return Quiet(begins=begins, ends=ends)
-
-
 def _span(value: object) -> float:
     if not isinstance(value, str):
         raise UsageError
@@ -240,10 +223,7 @@ def _span(value: object) -> float:
 _ANY_EVENT = f"a list of events: {', '.join(Event)}"
 # key → the field, what is expected, how it is read
 _KEYS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
-    "events": ("events", _ANY_EVENT, _events),
-    "quiet": ("quiet", 'hours of the local day, such as "22:00-07:00"', _quiet),
-    "bundle": ("bundle_s", 'a time, such as "1m"', _span),
-    "gpu_idle": ("gpu_idle_s", 'a time, such as "30m"', _span),
+    "events": ("events", _ANY_EVENT, read_events),
     "retry": ("retry_s", 'a time, such as "24h"', _span),
 }
 _TARGET_KEYS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
@@ -251,7 +231,7 @@ _TARGET_KEYS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
     "url_file": ("url_file", "the absolute path of a file that holds such an address", _file),
     "url_env": ("url_env", "the name of a variable that holds such an address", _variable),
     "command": ("command", 'a list of words, such as ["notify-send", "launcher"]', _command),
-    "events": ("events", _ANY_EVENT, _events),
+    "events": ("events", _ANY_EVENT, read_events),
     "timeout": ("timeout_s", 'a time, such as "30s"', _span),
 }
 _WAYS = ("url", "url_file", "url_env", "command")

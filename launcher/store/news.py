@@ -3,7 +3,6 @@
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from sqlite3 import Cursor
 from typing import Any, NamedTuple
 
@@ -12,8 +11,7 @@ from launcher.states import ENDED, OPEN, Done, Reason, ReasonCode, State, ending
 from launcher.store.connection import known_code, known_record, known_state, reason_of
 from launcher.store.rows import PILOT_OF
 
-# of a run, in words: so many that had too little memory, and so many others; the rest is counted
-MOST_FAILURES = 10
+MOST_FAILURES = 10  # of a run, in words: so many that had too little memory; the rest is counted
 _OLDEST_S = 600.0  # who begins to listen hears of what happened so long before
 _NEWEST_EVENTS = 10_000  # among which that is looked for
 _ENDED = ", ".join(f"'{state}'" for state in ENDED)
@@ -22,35 +20,23 @@ _ENDED = ", ".join(f"'{state}'" for state in ENDED)
 class Failure(NamedTuple):
     """A job that has failed and is not tried again."""
 
-    at: float
     job: int
     name: str
-    run: int
     reason: Reason
+    alike: int  # jobs of its run that failed so, it among them: for too little memory, or otherwise
 
 
-class PilotFault(NamedTuple):
-    """An attempt on a pilot that ended because a GPU had failed."""
-
-    at: float
-    job: int
-    name: str
-    pilot: str  # its token
-    fault: str  # which GPU, and what is wrong with it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunNews:
+class RunNews(NamedTuple):
     """A run of which something was heard."""
 
     id: int
     name: str
     root: str
-    notify: RunNotify = AS_CONFIGURED
+    notify: RunNotify
     first_at: float  # when the first of what happened did
     last_at: float  # and the last
     open: int  # jobs that have not ended, now
-    totals: Mapping[State, int] = field(default_factory=dict)  # of all its jobs, now
+    totals: Mapping[State, int]  # of all its jobs, now
     failed: int = 0  # jobs that failed meanwhile
     out_of_memory: int = 0  # those of them that had too little memory
 
@@ -60,16 +46,6 @@ class News(NamedTuple):
 
     upto: int  # the number of the last event
     runs: tuple[RunNews, ...] = ()
-    failures: tuple[Failure, ...] = ()  # the first of each run
-    pilot_faults: tuple[PilotFault, ...] = ()
-
-
-class Waiting(NamedTuple):
-    """Jobs that wait and could need a GPU: for no other job, and for no time."""
-
-    jobs: int
-    held: bool
-    reason: str  # why the first of them does not start; '': that is not known
 
 
 class RunNewsReader:
@@ -98,52 +74,36 @@ class RunNewsReader:
         self._db.execute("BEGIN")
         try:
             upto = self.newest()
-            failures = self._failures(event, upto)
-            faults = self._pilot_faults(event, upto)
-            runs = self._runs(event, upto)
-            return News(upto=upto, runs=runs, failures=failures, pilot_faults=faults)
+            return News(upto=upto, runs=self._runs(event, upto))
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
-    def _failures(self, event: int, upto: int) -> tuple[Failure, ...]:
+    def failures(self, run: int, event: int) -> tuple[Failure, ...]:
+        """Return the first failure of a run after an event, and the first of those for too little memory."""
         rows = self._db.execute(
-            "SELECT * FROM (SELECT events.id AS number, events.at AS at, jobs.id AS job, name, run,"
+            "SELECT * FROM (SELECT events.id AS number, jobs.id AS job, name,"
             " events.reason_code AS code, events.reason AS reason, events.reason_data AS data,"
-            " row_number() OVER (PARTITION BY run, events.reason_code = ? ORDER BY events.id) AS place"
+            " row_number() OVER (PARTITION BY events.reason_code = :short ORDER BY events.id) AS place,"
+            " count(*) OVER (PARTITION BY events.reason_code = :short) AS alike"
             " FROM events JOIN jobs ON jobs.id = events.job"
-            " WHERE events.id > ? AND events.id <= ? AND events.state = 'failed')"
-            " WHERE place <= ? ORDER BY number",
-            (ReasonCode.OUT_OF_MEMORY, event, upto, MOST_FAILURES),
+            " WHERE events.id > :event AND run = :run AND events.state = 'failed')"
+            " WHERE place <= iif(code = :short, :most, 1) ORDER BY number",
+            {
+                "short": ReasonCode.OUT_OF_MEMORY,
+                "event": event,
+                "run": run,
+                "most": MOST_FAILURES,
+            },
         )
         return tuple(
             Failure(
-                at=row["at"],
                 job=row["job"],
                 name=row["name"],
-                run=row["run"],
                 reason=reason_of(row["code"], row["reason"], row["data"]),
+                alike=row["alike"],
             )
             for row in rows
-        )
-
-    def _pilot_faults(self, event: int, upto: int) -> tuple[PilotFault, ...]:
-        rows = self._db.execute(
-            f"SELECT events.at AS at, jobs.id AS job, name, reason_data_of, {PILOT_OF} AS pilot FROM"
-            " (SELECT at, job, reason_data AS reason_data_of FROM events"
-            " WHERE id > ? AND id <= ? AND reason_code = ?) AS events"
-            " JOIN jobs ON jobs.id = events.job JOIN attempts ON attempts.job = jobs.id"
-            " AND number = (SELECT max(number) FROM attempts AS theirs"
-            " WHERE theirs.job = jobs.id AND theirs.reason_code = ?)",
-            (event, upto, ReasonCode.GPU_FAULT, ReasonCode.GPU_FAULT),
-        )
-        return tuple(
-            PilotFault(
-                at=row["at"], job=row["job"], name=row["name"], pilot=row["pilot"], fault=fault
-            )
-            for row in rows
-            if row["pilot"] is not None
-            and isinstance(fault := known_record(row["reason_data_of"]).get("fault"), str)
         )
 
     def _runs(self, event: int, upto: int) -> tuple[RunNews, ...]:
@@ -189,30 +149,6 @@ class RunNewsReader:
             (run, since),
         )
         return {known_state(row["state"]): row["n"] for row in rows}
-
-    def gpus_in_use(self) -> frozenset[str]:
-        """Return the UUIDs of the GPUs that attempts have which have not ended."""
-        rows = self._db.execute(
-            "SELECT device FROM jobs JOIN attempts ON attempts.job = jobs.id"
-            " AND attempts.outcome IS NULL WHERE jobs.state = 'running'"
-        )
-        return frozenset(uuid for row in rows for uuid in row["device"].split(","))
-
-    def waiting(self) -> list[tuple[str, Waiting]]:
-        """Return the jobs that wait for neither another job nor a time, by the keys of their lanes."""
-        rows = self._db.execute(
-            "SELECT lanes.key AS key, lanes.reason AS reason, state, n FROM"
-            " (SELECT lane, state, count(*) AS n FROM jobs"
-            " WHERE state IN ('queued', 'held') AND waits = 0 GROUP BY lane, state) AS waiting"
-            " JOIN lanes ON lanes.id = waiting.lane"
-        )
-        return [
-            (
-                row["key"],
-                Waiting(jobs=row["n"], held=row["state"] == State.HELD, reason=row["reason"]),
-            )
-            for row in rows
-        ]
 
 
 _DONE = json.dumps(dict(list(outcome_record(Done(at=0)).items())[:2]))[:-1]

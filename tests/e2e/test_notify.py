@@ -4,19 +4,19 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+import time
 from pathlib import Path
 
 import pytest
 
-from launcher.notify.state import read_notices
+from launcher.notify.notices import read_notices
+from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.paths import Home, make_home
+from launcher.system.paths import make_home
 from launcher.system.processes import lock_holder
-from tests.build import a_spec, enqueue, gone, lines_of, until
+from tests.build import a_spec, claimed, enqueue, gone, lines_of, until
 from tests.e2e.conftest import Project
-from tests.nvml.standin import GIB, Devices
 from tests.receivers import a_mailbox, free_port
 
 TASK = """\
@@ -37,7 +37,7 @@ def config(project: Project, tmp_path: Path) -> Path:
 
 def test_a_run_that_ended_is_told_by_mail(project: Project, config: Path) -> None:
     with a_mailbox() as mailbox:
-        config.write_text(f'[notify]\nbundle = "1s"\n[notify.mail]\nurl = "{mailbox.url}"\n')
+        config.write_text(f'[notify.mail]\nurl = "{mailbox.url}"\n')
         config.chmod(0o600)
         project.write("study.yaml", TASK)
         ended = project.call("launcher", "run", "study.yaml")
@@ -62,7 +62,7 @@ def test_the_death_of_a_scheduler_sends_nothing_twice(
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     with a_mailbox() as mailbox:
-        config.write_text(f'[notify]\nbundle = "1s"\n[notify.mail]\nurl = "{mailbox.url}"\n')
+        config.write_text(f'[notify.mail]\nurl = "{mailbox.url}"\n')
         waits = ("launcher", "add", "--", "sh", "-c", f"read line < {gate} || true")
         for words in (("launcher", "add", "false"), waits):
             assert project.call(*words).returncode == 0
@@ -96,38 +96,28 @@ def test_where_nothing_is_configured_no_process_sends_messages(
     assert not project.home.notify_log.exists()
 
 
-def test_a_card_that_idles_while_a_job_is_held_is_told(
-    project: Project, config: Path, tmp_path: Path, gpus: Devices
+def test_a_target_that_cannot_be_told_keeps_no_other_waiting_and_shows_no_secret(
+    project: Project, config: Path, tmp_path: Path
 ) -> None:
     notes = tmp_path / "notes"
     config.write_text(
-        '[notify]\nbundle = "1s"\ngpu_idle = "2s"\n'
         f'[notify.hook]\nurl = "json://127.0.0.1:{free_port()}/s3cret-t0ken"\n[notify.desk]\n'
-        f"""command = ["sh", "-c", 'echo "$LAUNCHER_GPU $LAUNCHER_TITLE" >> {notes}']\n"""
+        f"""command = ["sh", "-c", 'echo "$LAUNCHER_TITLE" >> {notes}']\n"""
     )
-    gpus.add(24 * GIB)
     make_home(project.home)
     store = Store(project.home, durable=False)
-    (job,) = enqueue(store, replace(a_spec(), resources=replace(a_spec().resources, device="cuda")))
-    store.owning.hold([job], 1.0)
+    (job,) = enqueue(store, a_spec())
+    store.scheduling.finish(claimed(store, job), Done(at=time.time()), outputs={}, now=time.time())
     store.close()
     words = [sys.executable, "-P", "-m", "launcher.notify", str(project.home.folder)]
-    environment = {**os.environ, **project.environment, **gpus.environment}
+    environment = {**os.environ, **project.environment}
     process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         until(lambda: lines_of(notes), "it is told")
-        until(lambda: _first_tries(project.home) == [1], "the other target was tried")
+        until(lambda: "hook" in read_notices(project.home).failing, "the other target was tried")
     finally:
         process.terminate()
         _, log = process.communicate()
     assert "Connection error" in log
     assert "s3cret" not in log + project.home.notify.read_text()
-    (line,) = lines_of(notes)
-    assert line.startswith("cuda:0 ")
-    assert "cuda:0 idles for " in line
-    assert line.endswith("while 1 job waits")
-
-
-def _first_tries(home: Home) -> list[int]:
-    """Return how often each message that waits was tried, once at the most."""
-    return [min(1, delivery.tries) for delivery in read_notices(home).outbox]
+    assert lines_of(notes)[0].startswith("test ended: 1 done in ")

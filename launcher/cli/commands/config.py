@@ -14,7 +14,7 @@ from launcher.cli.main import VERBS
 from launcher.cli.main import verb as verb_of
 from launcher.cli.option_defaults import defaults, options_of
 from launcher.cli.option_types import TextDefaultOption
-from launcher.notify.settings import configured_notify, shown
+from launcher.notify.settings import NotifySettings, configured_notify, shown
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.system.config import Configuration, Fault, read_configuration
 from launcher.system.files import Json
@@ -72,11 +72,12 @@ def command(everything: bool, as_json: bool) -> None:
       launcher config --all --json
     """
     configuration = read_configuration(os.environ, VERBS)
+    messages = configured_notify(os.environ) or NotifySettings()
     values = [
         *_general(configuration, os.environ),
         *_sharing(configuration),
         *_backends(configuration),
-        *_notify(configuration),
+        *_notify(configuration, messages),
         *_options(configuration, os.environ, everything=everything),
     ]
     if as_json:
@@ -91,7 +92,7 @@ def command(everything: bool, as_json: bool) -> None:
         click.echo(tabbed(value.cells() for value in values))
     else:
         _draw(configuration, values)
-    for note in notes(configuration):
+    for note in (*notes(configuration), *messages.notes):
         click.echo(note, err=True)
 
 
@@ -163,14 +164,9 @@ def _backends(configuration: Configuration) -> Iterator[Value]:
             yield Value(name=name, value=value, source=Source.FILE, where=where)
 
 
-def _notify(configuration: Configuration) -> Iterator[Value]:
-    """Give what the file says of messages; of an address only that there is one.
-
-    Raises:
-        UsageError: something in this table is wrong.
-    """
-    settings = configured_notify(os.environ)
-    targets = {} if settings is None else {target.name: target for target in settings.targets}
+def _notify(configuration: Configuration, messages: NotifySettings) -> Iterator[Value]:
+    """Give what the file says of messages; of an address only that there is one."""
+    targets = {target.name: target for target in messages.targets}
     table = configuration.notify if isinstance(configuration.notify, dict) else {}
     for key, value in table.items():
         if key not in targets:

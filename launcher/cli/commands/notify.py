@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,14 +11,13 @@ import click
 
 from launcher.errors import MachineError, UsageError, counted
 from launcher.notify.messages import of_test
+from launcher.notify.notices import Notices, read_notices
 from launcher.notify.sending import Answer, send_now
-from launcher.notify.settings import NotifySettings, Quiet, Target, configured_notify, shown
-from launcher.notify.state import Notices, read_notices
+from launcher.notify.settings import NotifySettings, Target, configured_notify, shown
 from launcher.screens.format import clock, columns, harmless, tabbed
 from launcher.system.files import Json
 from launcher.system.paths import Home, find_home
 from launcher.system.processes import lock_holder
-from launcher.units import format_seconds
 
 NOBODY = "no message is sent: config.toml has no table [notify]; see docs/notify.md"
 
@@ -30,9 +28,9 @@ NOBODY = "no message is sent: config.toml has no table [notify]; see docs/notify
 def command(test: bool, as_json: bool) -> int:
     """Show the targets of messages, and which messages wait to be sent.
 
-    The targets stand in [notify] of config.toml. With --test each of them gets a message, quiet
-    hours or not; the exit code is 3 where one did not. In a pipe: what it is (target, waiting, given
-    up), its target, and more, separated by tabs.
+    The targets stand in [notify] of config.toml. With --test each of them gets a message;
+    the exit code is 3 where one did not. In a pipe: what it is (target, waiting, given up), its
+    target, and more, separated by tabs.
 
     \b
     Examples:
@@ -51,17 +49,18 @@ def command(test: bool, as_json: bool) -> int:
             click.echo(tabbed([row]))
     else:
         _draw(home, settings, notices)
+    for note in () if settings is None else settings.notes:
+        click.echo(note, err=True)
     return 0
 
 
 def _test(settings: NotifySettings | None, *, as_json: bool) -> int:
     if settings is None or not settings.targets:
         raise UsageError(NOBODY)
-    host, now = socket.gethostname(), time.time()
+    host = socket.gethostname()
 
     def tried(target: Target) -> Answer:
-        (delivery,) = of_test(target.name, host, now).to([target.name], quiet=False)
-        return send_now(target, delivery, os.environ)
+        return send_now(target, of_test(target.name, host), os.environ)
 
     with ThreadPoolExecutor(max_workers=len(settings.targets)) as threads:
         answers = dict(
@@ -92,7 +91,7 @@ def _record(home: Home, settings: NotifySettings | None, notices: Notices) -> di
         "schema": 1,
         "configured": settings is not None,
         "process": lock_holder(home.notify_lock),
-        "quiet": None if settings is None else _quiet(settings.quiet) or None,
+        "quiet": None,  # hours without messages, of earlier versions
         "targets": [
             {
                 "name": target.name,
@@ -103,13 +102,13 @@ def _record(home: Home, settings: NotifySettings | None, notices: Notices) -> di
         ],
         "waiting": [
             {
-                "target": delivery.target,
-                "title": delivery.title,
-                "at": delivery.at,
-                "tries": delivery.tries,
-                "answer": delivery.answer or None,
+                "target": name,
+                "title": each.title,
+                "at": each.at,
+                "tries": each.tries,
+                "answer": each.answer,
             }
-            for delivery in notices.outbox
+            for name, each in notices.failing.items()
         ],
         "given_up": [
             {"target": each.target, "title": each.title, "at": each.at, "answer": each.why}
@@ -122,8 +121,8 @@ def _rows(settings: NotifySettings | None, notices: Notices) -> Iterator[tuple[s
     for target in () if settings is None else settings.targets:
         events = "" if settings is None else ",".join(settings.events_of(target))
         yield "target", target.name, harmless(shown(target)), events
-    for delivery in notices.outbox:
-        yield "waiting", delivery.target, delivery.title, harmless(delivery.answer) or "-"
+    for name, failing in notices.failing.items():
+        yield "waiting", name, failing.title, harmless(failing.answer)
     for each in notices.given_up:
         yield "given up", each.target, each.title, harmless(each.why)
 
@@ -146,24 +145,14 @@ def _draw_targets(settings: NotifySettings) -> None:
         for target in settings.targets
     ]
     click.echo("\n".join(columns(rows)))
-    quiet = _quiet(settings.quiet)
-    hours = f"; quiet hours {quiet}" if quiet else ""
-    click.echo(f"\nbundled for {format_seconds(settings.bundle_s)}{hours}")
 
 
 def _draw_messages(notices: Notices) -> None:
-    if notices.outbox:
-        click.echo(f"\n{counted(len(notices.outbox), 'message')} waiting:")
-        for delivery in notices.outbox:
-            more = "; quiet hours" if delivery.quiet else ""
-            if delivery.tries:
-                more = f"; tried {counted(delivery.tries, 'time')}: {delivery.answer}"
-            line = f"  {clock(delivery.at)}  {delivery.target}: {delivery.title}{more}"
-            click.echo(harmless(line))
+    if notices.failing:
+        click.echo(f"\n{counted(len(notices.failing), 'message')} waiting:")
+    for name, failing in notices.failing.items():
+        tries = f"tried {counted(failing.tries, 'time')}: {failing.answer}"
+        click.echo(harmless(f"  {clock(failing.at)}  {name}: {failing.title}; {tries}"))
     for each in notices.given_up:
         line = f"  {clock(each.at)}  not sent to {each.target}: {each.title}; {each.why}"
         click.echo(harmless(line))
-
-
-def _quiet(quiet: Quiet | None) -> str:
-    return "" if quiet is None else f"{quiet.begins:%H:%M}-{quiet.ends:%H:%M}"

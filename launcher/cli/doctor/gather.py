@@ -38,9 +38,9 @@ from launcher.cli.doctor.gather_gpu import ask_driver, torch_here, try_torch
 from launcher.errors import Error, UsageError
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
+from launcher.notify.notices import read_notices
 from launcher.notify.sending import send_now
 from launcher.notify.settings import Target, configured_notify
-from launcher.notify.state import read_notices
 from launcher.store.opening import KNOWN_SCHEMA, OLDEST_SQLITE, look_at
 from launcher.system import cgroups
 from launcher.system.config import configuration_file, read_configuration
@@ -164,7 +164,7 @@ def _problem(target: Target, environ: Mapping[str, str]) -> str:
         program = os.path.expanduser(target.command[0])  # noqa: PTH111  # of a word of a command
         path = shutil.which(program, path=environ.get("PATH"))
         return "" if path else f"{target.command[0]} is not in PATH, or is no program"
-    answer = send_now(replace(target, timeout_s=LOOK_S), None, environ)
+    answer = send_now(target._replace(timeout_s=LOOK_S), None, environ)
     return "" if answer.sent else answer.text
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BeforeValidator, PlainValidator, WrapValidator
 
-from launcher.job_options.notifications import OF_RUNS
+from launcher.job_options.notifications import Event
 from launcher.job_options.value_types import (
     AUTO,
     Choice,
@@ -167,7 +167,7 @@ def option_form(takes: ValueType) -> Form:
 
 def notify_form() -> Form:
     """Return the form of what a run says of its messages."""
-    events = one_or_more(one_of(*OF_RUNS))
+    events = one_or_more(one_of(*Event))
     whole_form = mapping({"events": or_null(events), "to": or_null(one_or_more(PLAIN))})
     return any_of({"type": "boolean"}, events, {**whole_form, "type": "object", "minProperties": 1})
 

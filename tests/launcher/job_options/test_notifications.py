@@ -3,7 +3,6 @@ import pytest
 from launcher.errors import UsageError
 from launcher.job_options.notifications import (
     AS_CONFIGURED,
-    OF_RUNS,
     Event,
     RunNotify,
     read_run_notify,
@@ -14,7 +13,7 @@ from launcher.job_options.notifications import (
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (True, RunNotify(events=OF_RUNS)),
+        (True, RunNotify(events=tuple(Event))),
         (False, RunNotify(events=())),
         ("run-ended", RunNotify(events=(Event.RUN_ENDED,))),
         (["first-failure", "first-failure"], RunNotify(events=(Event.FIRST_FAILURE,))),
@@ -37,7 +36,7 @@ def test_a_run_says_what_its_owner_is_told(value: object, expected: RunNotify) -
         ({}, "expected true, false, events"),
         ({"on": ["run-ended"]}, "expected true, false, events"),
         ("run-end", "did you mean 'run-ended'?"),
-        ("gpu-idle", "gpu-idle is no event of a run; it belongs into"),
+        ("gpu-idle", "'gpu-idle' is no event"),
         ({"to": []}, "to: expected names of targets"),
         ({"to": [1]}, "to: expected names of targets"),
         ({"events": 3}, "expected events such as run-ended"),

@@ -5,7 +5,7 @@ from launcher.notify.sending import send_now
 from launcher.notify.settings import Target
 from tests.build import DEADLINE_S
 
-(TEST,) = of_test("desk", "host", 0.0).to(["desk"], quiet=False)
+TEST = of_test("desk", "host")
 
 
 def test_a_command_that_prints_without_end_is_ended() -> None:

@@ -5,22 +5,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from launcher.gpu.gpus_file import Look, write_look
-from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job_options.notifications import RunNotify
-from launcher.notify.machine_news import GpuSight
+from launcher.notify.notices import Notices, read_notices, write_notices
 from launcher.notify.service import LONGEST_STAY_S, Service
-from launcher.notify.state import Notices, read_notices
 from launcher.states import Done, Failed, OutOfMemory, State
 from launcher.store.queue import Store
-from launcher.system.files import Json, write_json
 from launcher.system.paths import Home
-from tests.build import Clock, a_gpu, a_spec, claimed, enqueue, lines_of, until
+from tests.build import Clock, a_spec, claimed, enqueue, lines_of, until
 from tests.receivers import a_mailbox, a_silent_server, a_webhook
 
 # appends a line of facts to a file; "$1" is the file
@@ -30,23 +25,17 @@ NOTE = 'echo "$LAUNCHER_EVENT|$LAUNCHER_RUN|$LAUNCHER_TITLE" >> "$1"'
 class Teller:
     """A service without a process of its own, whose clock a test sets."""
 
-    def __init__(self, home: Home, config: Path, gpus: tuple[GpuSnapshot, ...] = ()) -> None:
+    def __init__(self, home: Home, config: Path) -> None:
         self.clock, self.up = Clock(now=time.time()), Clock(now=5000.0)
         self.environ = {**os.environ, "LAUNCHER_CONFIG": str(config)}
-        self.home, self.gpus = home, gpus
+        self.home = home
         self.service = self.again()
 
     def again(self) -> Service:
         """Return the service after a restart."""
         if hasattr(self, "service"):
             self.service.close()
-        self.service = Service(
-            self.home,
-            self.environ,
-            clock=self.clock,
-            uptime=self.up,
-            gpus=GpuSight(self.home, lambda: self.gpus),
-        )
+        self.service = Service(self.home, self.environ, clock=self.clock, uptime=self.up)
         return self.service
 
     def until(self, condition: Callable[[], object], what: str, each_s: float = 0.0) -> None:
@@ -98,6 +87,19 @@ def teller(home: Home, store: Store, config: Path, notes: Path) -> Iterator[Tell
     teller.service.close()
 
 
+def tries_of(teller: Teller, target: str) -> int:
+    """Return how often a target could not be told."""
+    failing = teller.notices.failing.get(target)
+    return 0 if failing is None else failing.tries
+
+
+def sending(teller: Teller) -> bool:
+    """Tell whether a target is still to be put down as told of what happened."""
+    notices = teller.notices
+    runs = notices.runs.values()
+    return notices.pending or any(set(run.happened) - set(run.told.get("desk", ())) for run in runs)
+
+
 def finish(store: Store, job: int, *, failed: str = "", now: float | None = None) -> State | None:
     at = time.time() if now is None else now
     outcome = Failed(at=at, error=failed) if failed else Done(at=at)
@@ -116,7 +118,7 @@ def test_a_mail_and_a_webhook_tell_of_the_end_of_a_run(
         finish(store, second, failed="no such file")
         teller.minute()
         teller.until(
-            lambda: mailbox.mails and webhook.posts and not teller.notices.outbox, "both have it"
+            lambda: mailbox.mails and webhook.posts and not teller.notices.pending, "both have it"
         )
     (mail,) = mailbox.mails
     assert mail["Subject"].startswith("study ended: 1 done, 1 failed in ")
@@ -135,11 +137,11 @@ def test_a_server_that_answers_500_twice_gets_the_message_once_it_works(
         teller.minute()
         for tries in (1, 2):
             teller.until(lambda tries=tries: len(webhook.posts) == tries, "it is tried")  # type: ignore[misc]
-            teller.until(lambda tries=tries: teller.notices.outbox[0].tries == tries, "it failed")  # type: ignore[misc]
+            teller.until(lambda tries=tries: tries_of(teller, "hook") == tries, "it failed")  # type: ignore[misc]
             teller.service.step()
             assert len(webhook.posts) == tries  # not at once
             teller.later(60)
-        teller.until(lambda: not teller.notices.outbox, "it is sent")
+        teller.until(lambda: not teller.notices.pending, "it is sent")
     assert len(webhook.posts) == 3
     assert not teller.notices.given_up
 
@@ -153,13 +155,9 @@ def test_a_server_that_hangs_keeps_no_other_waiting(
         finish(store, *enqueue(store, a_spec()))
         teller.minute()
         teller.until(lambda: lines_of(notes), "the other has it")
-        teller.until(
-            lambda: teller.notices.outbox and teller.notices.outbox[0].tries,
-            "it is given up for now",
-        )
-    (left,) = teller.notices.outbox
-    assert left.target == "hook"
-    assert left.answer == "no answer in 1 s"
+        teller.until(lambda: tries_of(teller, "hook"), "it is given up for now")
+    assert [*teller.notices.failing] == ["hook"]
+    assert teller.notices.failing["hook"].answer == "no answer in 1 s"
     assert "s3cret" not in teller.home.notify.read_text()
 
 
@@ -172,7 +170,7 @@ def senders() -> list[int]:
     ]
 
 
-_DELIVER = "launcher.notify.deliver"
+_DELIVER = "launcher.notify.sending"
 
 
 def _read(pid: int, name: str) -> str:
@@ -197,7 +195,7 @@ def test_no_process_and_no_file_of_ours_shows_a_secret(
         (pid,) = senders()
         for name in ("cmdline", "environ"):
             assert "s3cret" not in _read(pid, name)
-        teller.until(lambda: teller.notices.outbox[0].tries, "it failed")
+        teller.until(lambda: tries_of(teller, "hook"), "it failed")
     assert "s3cret" not in teller.home.notify.read_text()
 
 
@@ -207,7 +205,7 @@ def test_a_restart_sends_nothing_twice_and_loses_nothing(
     first, second, third = enqueue(store, a_spec(name="a"), a_spec(name="b"), a_spec(name="c"))
     finish(store, first, failed="boom", now=teller.clock.now)
     teller.minute()
-    teller.until(lambda: lines_of(notes) and not teller.notices.outbox, "the failure is told")
+    teller.until(lambda: lines_of(notes) and not sending(teller), "the failure is told")
     teller.again()
     finish(store, second, now=teller.clock.now)
     teller.service.step()
@@ -215,7 +213,7 @@ def test_a_restart_sends_nothing_twice_and_loses_nothing(
     finish(store, third, now=teller.clock.now)
     teller.minute()
     teller.again()
-    teller.until(lambda: len(lines_of(notes)) == 2 and not teller.notices.outbox, "the end is told")
+    teller.until(lambda: len(lines_of(notes)) == 2 and not sending(teller), "the end is told")
     teller.again()
     teller.later(9000)
     teller.until(lambda: not teller.notices.pending, "nothing is left")
@@ -231,7 +229,7 @@ def test_a_death_between_sending_and_noting_sends_the_message_again(
     script = (
         'echo "$LAUNCHER_MESSAGE" >> "$1"; [ -e "$1.once" ] || { touch "$1.once"; kill -9 $PPID; }'
     )
-    config.write_text('[notify]\nbundle = "1s"\n' + command(notes, script))
+    config.write_text(command(notes, script))
     finish(store, *enqueue(store, a_spec()))
     words = [sys.executable, "-P", "-m", "launcher.notify", str(home.folder)]
     environ = {**os.environ, "LAUNCHER_CONFIG": str(config)}
@@ -263,38 +261,12 @@ def test_a_target_that_is_gone_delays_no_other_where_nothing_can_be_noted(
     config.write_text(desk.replace("notify.desk", "notify.gone") + desk)
     finish(store, *enqueue(store, a_spec(), run="study"))
     teller.minute()
-    teller.until(lambda: [each.tries for each in teller.notices.outbox] == [1, 1], "both failed")
+    teller.until(lambda: tries_of(teller, "gone") == tries_of(teller, "desk") == 1, "both failed")
     config.write_text(desk)
     home.notify.unlink()
     home.notify.mkdir()  # as on a full disk
     Path(f"{notes}.ready").touch()
     teller.until(lambda: lines_of(notes), "the command was told", each_s=60)
-
-
-def test_quiet_hours_gather_messages_into_one(
-    teller: Teller, store: Store, config: Path, notes: Path
-) -> None:
-    def quiet(begin_s: float, end_s: float) -> str:
-        begin, end = (
-            time.strftime("%H:%M", time.localtime(teller.clock.now + span))
-            for span in (begin_s, end_s)
-        )
-        return f'[notify]\nquiet = "{begin}-{end}"\n' + command(notes)
-
-    config.write_text(quiet(-7200, 7200))
-    for run in ("one", "two"):
-        finish(store, *enqueue(store, a_spec(name=run), run=run))
-    teller.minute()
-    teller.service.step()
-    assert len(teller.notices.outbox) == 2
-    teller.later(3600)
-    teller.service.step()
-    assert lines_of(notes) == []
-    teller.later(7200)
-    teller.until(lambda: lines_of(notes), "it is told")
-    teller.until(lambda: not teller.notices.outbox, "nothing is left")
-    (line,) = lines_of(notes)
-    assert line.startswith("digest||2 messages of ")
 
 
 def test_a_run_may_ask_for_silence(teller: Teller, store: Store, notes: Path) -> None:
@@ -319,47 +291,17 @@ def test_a_job_out_of_memory_for_good_is_told(teller: Teller, store: Store, note
     assert lines_of(notes) == ["out-of-memory|test|test: a ran out of memory"]
 
 
-def seen(home: Home, *gpus: GpuSnapshot) -> None:
-    """Have the scheduler's file of GPUs say this."""
-    write_look(home, Look(at=time.time(), gpus=gpus))
-
-
-def test_a_card_that_failed_is_told(teller: Teller, notes: Path) -> None:
-    seen(teller.home, a_gpu(0), a_gpu(1, fault="fell off the bus"))
-    teller.minute()
-    teller.until(lambda: lines_of(notes), "it is told")
-    (line,) = lines_of(notes)
-    assert line.startswith("gpu-failed||")
-    assert "cuda:1 (NVIDIA A100) has failed: fell off the bus" in line
-
-
-def test_a_gpu_that_idles_while_work_is_held_is_told(
-    teller: Teller, store: Store, notes: Path
-) -> None:
-    teller.gpus = (a_gpu(0, processes=()),)
-    gpu_job = replace(a_spec(), resources=replace(a_spec().resources, device="cuda"))
-    (job,) = enqueue(store, gpu_job)
-    store.owning.hold([job], time.time())
-    teller.until(lambda: teller.notices.idle.since, "it is seen", each_s=30)
-    for _ in range(31):
-        teller.minute()
-    teller.until(lambda: lines_of(notes), "it is told", each_s=30)
-    (line,) = lines_of(notes)
-    assert line.startswith("gpu-idle||")
-    assert "cuda:0 idles for " in line
-    assert line.endswith("while 1 job waits")
-
-
 def test_a_broken_configuration_sends_nothing_and_loses_nothing(
     teller: Teller, store: Store, config: Path, notes: Path
 ) -> None:
     good = config.read_text()
     teller.service.step()
-    config.write_text('[notify]\nquiet = "always"\n' + good)
+    config.write_text('[notify]\nretry = "always"\n' + good)
     finish(store, *enqueue(store, a_spec()))
     teller.minute()
     teller.service.step()
-    assert teller.notices.outbox == ()
+    assert teller.notices.pending is False
+    assert lines_of(notes) == []
     config.write_text(good)
     teller.minute()
     teller.until(lambda: lines_of(notes), "it is told")
@@ -373,8 +315,8 @@ def test_a_target_that_cannot_be_used_is_tried_again(
         config.write_text(f'[notify.hook]\nurl_file = "{file}"\n')
         finish(store, *enqueue(store, a_spec()))
         teller.minute()
-        teller.until(lambda: teller.notices.outbox and teller.notices.outbox[0].tries, "it failed")
-        assert "cannot be read" in teller.notices.outbox[0].answer
+        teller.until(lambda: tries_of(teller, "hook"), "it failed")
+        assert "cannot be read" in teller.notices.failing["hook"].answer
         file.write_text(webhook.url)
         file.chmod(0o600)
         teller.later(60)
@@ -402,7 +344,7 @@ def test_the_process_leaves_when_no_scheduler_lives_and_nothing_waits(
     config.write_text('[notify.desk]\ncommand = ["/bin/false"]\n')
     finish(store, *enqueue(store, a_spec()))
     teller.minute()
-    teller.until(lambda: teller.notices.outbox and teller.notices.outbox[0].tries, "it failed")
+    teller.until(lambda: tries_of(teller, "desk"), "it failed")
     assert not teller.service.finished()
     teller.later(LONGEST_STAY_S)
     teller.until(lambda: teller.service.finished(), "it does not stay for ever")
@@ -425,7 +367,7 @@ def test_who_listens_for_the_first_time_hears_of_the_last_minutes(
 def test_a_database_that_was_replaced_by_an_older_one_is_followed(
     teller: Teller, store: Store, notes: Path
 ) -> None:
-    write_json(teller.home.notify, {**_fresh(), "cursor": 999_999})
+    write_notices(teller.home, Notices(cursor=999_999))
     teller.again()
     teller.service.step()
     assert teller.notices.cursor == 0
@@ -434,22 +376,16 @@ def test_a_database_that_was_replaced_by_an_older_one_is_followed(
     teller.until(lambda: lines_of(notes), "it is told")
 
 
-def _fresh() -> dict[str, Json]:
-    empty: dict[str, Json] = {"notes": [], "more": 0, "opened": 0.0}
-    idle: dict[str, Json] = {"boot": "", "since": {}, "mentioned": []}
-    rest: dict[str, Json] = {"runs": [], "outbox": [], "given_up": []}
-    return {"schema": 1, "machine": empty, "faults": {}, "idle": idle, **rest}
-
-
 def test_a_file_of_notices_that_cannot_be_understood_is_begun_anew(
     teller: Teller, store: Store, notes: Path
 ) -> None:
     for text in (
         "",
         "[]",
-        '{"schema": 1}',
-        '{"schema": 2, "cursor": 5}',
-        '{"schema": 1, "cursor": "x"}',
+        '{"schema": 2}',
+        '{"schema": 1, "cursor": 5}',
+        '{"schema": 2, "cursor": "x"}',
+        '{"schema": 2, "cursor": 5, "runs": [{}], "failing": {}, "given_up": []}',
     ):
         teller.home.notify.write_text(text)
         assert read_notices(teller.home) == Notices()

@@ -1,12 +1,10 @@
-from datetime import time
 from pathlib import Path
 
 import pytest
 
-from launcher.job_options.notifications import AS_CONFIGURED, Event, RunNotify
+from launcher.job_options.notifications import Event
 from launcher.notify.settings import (
     NotifySettings,
-    Quiet,
     Target,
     configured_notify,
     read_notify,
@@ -16,58 +14,75 @@ from launcher.system.config import Fault
 DESK = {"command": ["notify-send", "launcher"]}
 
 
-def test_a_table_says_who_is_told_of_what_and_when() -> None:
+def test_a_table_says_who_is_told_of_what() -> None:
     faults: list[Fault] = []
+    notes: list[Fault] = []
     table = {
         "events": ["run-ended"],
-        "quiet": "22:00-07:30",
-        "bundle": "10s",
-        "gpu-idle": "1h",
+        "retry": "1h",
         "mail": {"url_file": "/etc/mail.url", "timeout": "5s"},
-        "desk": {**DESK, "events": ["gpu-failed", "gpu-idle"]},
+        "desk": {**DESK, "events": ["first-failure", "out-of-memory"]},
         "chat": {"url-env": "CHAT_URL"},
     }
-    settings = read_notify(table, faults)
-    assert faults == []
+    settings = read_notify(table, faults, notes)
+    assert (faults, notes) == ([], [])
     assert settings == NotifySettings(
         events=(Event.RUN_ENDED,),
-        quiet=Quiet(begins=time(22), ends=time(7, 30)),
-        bundle_s=10.0,
-        gpu_idle_s=3600.0,
+        retry_s=3600.0,
         targets=(
             Target(name="mail", url_file=Path("/etc/mail.url"), timeout_s=5.0),
             Target(
                 name="desk",
                 command=("notify-send", "launcher"),
-                events=(Event.GPU_FAILED, Event.GPU_IDLE),
+                events=(Event.FIRST_FAILURE, Event.OUT_OF_MEMORY),
             ),
             Target(name="chat", url_env="CHAT_URL"),
         ),
     )
-    assert settings.of_machine == {Event.RUN_ENDED, Event.GPU_FAILED, Event.GPU_IDLE}
 
 
-def test_a_table_with_one_target_tells_it_everything() -> None:
-    settings = read_notify({"desk": DESK}, [])
-    assert settings.events == tuple(Event)
-    assert (settings.quiet, settings.bundle_s, settings.gpu_idle_s) == (None, 60.0, 1800.0)
+def test_a_table_with_one_target_tells_it_everything_for_a_day() -> None:
+    settings = read_notify({"desk": DESK}, [], [])
+    assert (settings.events, settings.retry_s) == (tuple(Event), 86_400.0)
+
+
+def test_keys_and_events_of_earlier_versions_are_accepted_with_a_note() -> None:
+    faults: list[Fault] = []
+    notes: list[Fault] = []
+    table = {
+        "events": ["gpu-failed", "run-ended"],
+        "quiet": "22:00-07:30",
+        "bundle": 3,
+        "gpu-idle": "1h",
+        "desk": {**DESK, "events": ["gpu-idle"]},
+    }
+    settings = read_notify(table, faults, notes)
+    assert faults == []
+    assert (settings.events, settings.targets[0].events) == ((Event.RUN_ENDED,), ())
+    assert [place for place, _ in notes] == [
+        ("notify", "desk", "events"),
+        ("notify", "events"),
+        ("notify", "quiet"),
+        ("notify", "bundle"),
+        ("notify", "gpu-idle"),
+    ]
+    assert notes[0][1] == (
+        "notify.desk.events: gpu-idle has no effect any more: no message tells of GPUs"
+    )
+    assert notes[2][1] == "notify.quiet has no effect any more: messages are sent at once"
 
 
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("quiet", "22-7", "notify.quiet: expected hours of the local day"),
-        ("quiet", "25:00-07:00", "notify.quiet: expected hours of the local day"),
-        ("quiet", "07:00-07:00", "begins and ends at the same minute"),
-        ("quiet", 7, "notify.quiet: expected hours"),
-        ("bundle", 60, 'notify.bundle: expected a time, such as "1m"'),
-        ("bundle", "0s", "notify.bundle: expected a time"),
-        ("gpu_idle", "soon", "notify.gpu_idle: expected a time"),
+        ("retry", 60, 'notify.retry: expected a time, such as "24h"'),
+        ("retry", "0s", "notify.retry: expected a time"),
+        ("retry", "soon", "notify.retry: expected a time"),
         ("events", "all", "'all' is no event"),
         ("events", ["run_ended"], "did you mean 'run-ended'?"),
         ("events", [1], "expected events such as run-ended"),
         ("events", 3, "expected events such as run-ended"),
-        ("quite", "22:00-07:00", "did you mean 'quiet'?"),
+        ("retri", "1h", "did you mean 'retry'?"),
         ("mail", "mailto://me", "a target is a table, [notify.mail]"),
         ("mail", {}, "notify.mail says not where to: expected one of url, url_file"),
         ("mail", {"url": "a://b", "command": ["c"]}, "notify.mail has url and command"),
@@ -85,7 +100,7 @@ def test_a_table_with_one_target_tells_it_everything() -> None:
 )
 def test_what_is_wrong_is_named_with_its_place(key: str, value: object, expected: str) -> None:
     faults: list[Fault] = []
-    settings = read_notify({key: value, "desk": DESK}, faults)
+    settings = read_notify({key: value, "desk": DESK}, faults, [])
     assert settings.targets[-1].name == "desk"
     places = {place[:2] for place, _ in faults}
     assert places == {("notify", key)}
@@ -94,8 +109,8 @@ def test_what_is_wrong_is_named_with_its_place(key: str, value: object, expected
 
 def test_a_table_without_a_target_tells_nobody_and_says_so() -> None:
     faults: list[Fault] = []
-    read_notify({"bundle": "1m"}, faults)
-    read_notify("mailto://me", faults)
+    read_notify({"retry": "1m"}, faults, [])
+    read_notify("mailto://me", faults, [])
     (first, second) = faults
     assert first == (
         ("notify",),
@@ -109,45 +124,10 @@ def test_the_file_of_a_user_is_read_and_one_without_the_table_says_nothing(tmp_p
     environ = {"LAUNCHER_CONFIG": str(file)}
     file.write_text("[run]\ndetach = true\n")
     assert configured_notify(environ) is None
-    file.write_text('[notify.desk]\ncommand = ["true"]\n')
+    file.write_text('[notify]\nquiet = "always"\n[notify.desk]\ncommand = ["true"]\n')
     settings = configured_notify(environ)
     assert settings is not None
     assert [target.name for target in settings.targets] == ["desk"]
-
-
-@pytest.mark.parametrize(
-    ("hours", "at", "holds"),
-    [
-        (("22:00", "07:00"), "21:59", False),
-        (("22:00", "07:00"), "22:00", True),
-        (("22:00", "07:00"), "23:59", True),
-        (("22:00", "07:00"), "00:00", True),
-        (("22:00", "07:00"), "06:59", True),
-        (("22:00", "07:00"), "07:00", False),
-        (("12:00", "13:00"), "11:59", False),
-        (("12:00", "13:00"), "12:30", True),
-        (("12:00", "13:00"), "13:00", False),
-    ],
-)
-def test_quiet_hours_may_go_over_midnight(hours: tuple[str, str], at: str, holds: bool) -> None:
-    begins, ends = map(time.fromisoformat, hours)
-    assert Quiet(begins=begins, ends=ends).holds(time.fromisoformat(at)) is holds
-
-
-def test_a_message_goes_to_those_who_want_one_of_its_events() -> None:
-    settings = read_notify(
-        {"events": ["run-ended"], "desk": DESK, "phone": {**DESK, "events": ["gpu-failed"]}}, []
+    assert settings.notes == (
+        f"note: {file}:2: notify.quiet has no effect any more: messages are sent at once",
     )
-    ended, failed = frozenset({Event.RUN_ENDED}), frozenset({Event.FIRST_FAILURE})
-    assert settings.receivers(ended, AS_CONFIGURED) == ("desk",)
-    assert settings.receivers(failed, AS_CONFIGURED) == ()
-    assert settings.receivers(ended | {Event.GPU_FAILED}, AS_CONFIGURED) == ("desk", "phone")
-    # what a run says counts for all, or for those that it names
-    of_run = RunNotify(events=(Event.FIRST_FAILURE,))
-    assert settings.receivers(failed, of_run) == ("desk", "phone")
-    assert settings.receivers(ended, of_run) == ()
-    assert settings.receivers(failed, RunNotify(events=(Event.FIRST_FAILURE,), to=("phone",))) == (
-        "phone",
-    )
-    assert settings.receivers(ended, RunNotify(to=("desk", "gone"))) == ("desk",)
-    assert settings.receivers(ended | failed, RunNotify(events=())) == ()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from launcher.job_options.notifications import Event
-from launcher.notify.state import Delivery, GivenUp, Notices, write_notices
+from launcher.notify.notices import Failing, GivenUp, Notices, write_notices
 from launcher.system.paths import Home
 from tests.launcher.conftest import Launcher
 from tests.receivers import a_mailbox, a_silent_server
@@ -16,7 +16,7 @@ from tests.receivers import a_mailbox, a_silent_server
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "config.toml"
     monkeypatch.setenv("LAUNCHER_CONFIG", str(path))
-    path.write_text('[notify.desk]\ncommand = ["true"]\nevents = ["gpu-failed"]\n')
+    path.write_text('[notify.desk]\ncommand = ["true"]\nevents = ["out-of-memory"]\n')
     path.chmod(0o600)
     return path
 
@@ -55,7 +55,7 @@ def test_who_is_told_of_what_is_listed_without_secrets(launcher: Launcher, confi
     answer = launcher("notify")
     everything = ",".join(Event)
     assert [line.split("\t") for line in answer.out.splitlines()] == [
-        ["target", "desk", "command true", "gpu-failed"],
+        ["target", "desk", "command true", "out-of-memory"],
         ["target", "chat", "slack://•••", everything],
     ]
 
@@ -65,18 +65,9 @@ def test_what_waits_and_what_was_given_up_is_listed(
     config: Path,
     home: Home,
 ) -> None:
-    waits = Delivery(
-        id="a",
-        target="desk",
-        at=time.time(),
-        events=(Event.RUN_ENDED,),
-        title="study ended",
-        text="…",
-        tries=2,
-        answer="no route",
-    )
+    waits = Failing(title="study ended", at=time.time(), tries=2, next=0.0, answer="no route")
     lost = GivenUp(at=time.time(), target="mail", title="study failed", why="refused")
-    write_notices(home, Notices(cursor=3, outbox=(waits,), given_up=(lost,)))
+    write_notices(home, Notices(cursor=3, failing={"desk": waits}, given_up=(lost,)))
     assert stat.S_IMODE(home.notify.stat().st_mode) == 0o600
     rows = [line.split("\t") for line in launcher("notify").out.splitlines()]
     assert rows[1:] == [
@@ -101,16 +92,24 @@ def test_without_a_table_nobody_is_told_and_a_test_is_refused(
 
 
 def test_a_fault_in_the_table_is_told_with_its_line(launcher: Launcher, config: Path) -> None:
-    config.write_text('[notify]\nquiet = "at night"\n[notify.desk]\ncommand = ["true"]\n')
+    config.write_text('[notify]\nretry = "at night"\n[notify.desk]\ncommand = ["true"]\n')
     answer = launcher("notify")
     assert answer.code == 2
-    assert f"{config}:2: notify.quiet: expected hours of the local day" in answer.err
+    assert f"{config}:2: notify.retry: expected a time" in answer.err
+
+
+def test_what_has_no_effect_any_more_is_noted(launcher: Launcher, config: Path) -> None:
+    config.write_text('[notify]\nquiet = "22:00-07:00"\n[notify.desk]\ncommand = ["true"]\n')
+    note = f"note: {config}:2: notify.quiet has no effect any more: messages are sent at once\n"
+    for verb in ("notify", "config"):
+        answer = launcher(verb)
+        assert (answer.code, answer.err) == (0, note)
 
 
 def test_the_defaults_that_hold_show_no_address(launcher: Launcher, config: Path) -> None:
-    config.write_text('[notify]\nbundle = "5s"\n[notify.chat]\nurl = "slack://a/b/s3cret"\n')
+    config.write_text('[notify]\nretry = "5h"\n[notify.chat]\nurl = "slack://a/b/s3cret"\n')
     rows = [line.split("\t") for line in launcher("config").out.splitlines()]
-    assert ["notify.bundle", "5s", f"{config}:2"] in rows
+    assert ["notify.retry", "5h", f"{config}:2"] in rows
     assert ["notify.chat.url", "slack://•••", f"{config}:4"] in rows
 
 
@@ -139,8 +138,8 @@ def test_the_check_of_the_machine_names_a_target_that_cannot_be_used(
     assert "other users may read config.toml" in findings["notify here"][1]
     assert "apprise knows no service of this address" in findings["notify odd"][1]
     assert "s3cret" not in answer.out
-    config.write_text('[notify]\nquiet = "x"\n')
-    assert "notify.quiet: expected hours" in launcher("doctor").out
+    config.write_text('[notify]\nretry = "x"\n')
+    assert "notify.retry: expected a time" in launcher("doctor").out
 
 
 TASK = "name: study\nnotify: {to: [dsk]}\ncommand:\n  - {argv: [true]}\n"
@@ -160,7 +159,7 @@ def test_a_run_that_tells_nobody_is_warned_of(
     assert "warning: notify: no message of study is sent: config.toml has no table" in answer.err
     answer = launcher("run", "study.yaml", "--dry-run", "--set", "notify=false")
     assert answer.err == ""
-    config.write_text("[notify]\nbundle = 3\n")
+    config.write_text("[notify]\nretry = 3\n")
     answer = launcher("run", "study.yaml", "--dry-run", "--set", "notify=true")
     assert "no message of study is sent" in answer.err
 

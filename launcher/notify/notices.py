@@ -1,0 +1,243 @@
+"""What the process that sends messages knows, and which message is due: pure functions, and the file that keeps it.
+
+Of each run that goes on, or whose end is still to be told, it knows what happened and which targets were told of it. A
+target is put down as told once its message was sent: none is lost, however often the process dies, and one that
+was sent just before a death is sent again.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from launcher.job_options.notifications import Event, RunNotify, recorded_run_notify
+from launcher.notify.settings import NotifySettings, Target
+from launcher.states import State
+from launcher.store.news import News, RunNews
+from launcher.system.files import Json, read_json, write_json
+from launcher.system.paths import Home
+
+SCHEMA = 2
+SETTLE_S = 5.0  # a run without open jobs has ended: who adds jobs one by one is not told of each
+STALE_S = 86_400.0  # what happened longer ago is no news
+PAUSE_S = 10.0  # after a failed try; doubles each time
+LONGEST_PAUSE_S = 1800.0
+LEAST_TRIES = 5  # before a message is given up, whatever the clock says
+MOST_GIVEN_UP = 20
+_ORDER = (Event.RUN_ENDED, Event.OUT_OF_MEMORY, Event.FIRST_FAILURE)
+
+
+class RunWatch(NamedTuple):
+    """A run that goes on, or whose end was not told to all."""
+
+    id: int
+    name: str
+    root: str
+    notify: RunNotify
+    since: float  # when it began, or began again
+    after: int  # the event before that
+    last_at: float  # when the last of what happened did
+    open: int  # jobs that have not ended
+    totals: Mapping[State, int]  # of all its jobs
+    happened: tuple[Event, ...]  # but for its end
+    told: Mapping[str, tuple[Event, ...]]  # by target
+
+
+class Failing(NamedTuple):
+    """A target that could not be told."""
+
+    title: str  # of the message
+    at: float  # when what it tells happened
+    tries: int
+    next: float  # not before
+    answer: str  # of the last try
+
+
+class GivenUp(NamedTuple):
+    """A message that was not sent."""
+
+    at: float
+    target: str
+    title: str
+    why: str
+
+
+class Notices(NamedTuple):
+    """All of it."""
+
+    cursor: int | None = None  # the last event that was read; None: never any
+    runs: Mapping[int, RunWatch] = {}
+    failing: Mapping[str, Failing] = {}  # by target
+    given_up: tuple[GivenUp, ...] = ()
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is still to be sent."""
+        return bool(self.failing or any(not run.open for run in self.runs.values()))
+
+
+def heard(notices: Notices, news: News, cursor: int, now: float) -> Notices:
+    """Return the notices with what happened to runs after an event."""
+    runs = dict(notices.runs)
+    for run in news.runs:
+        if run.id in runs or run.open or run.first_at >= now - STALE_S:
+            runs[run.id] = _after(runs.get(run.id), run, cursor)
+    return notices._replace(cursor=news.upto, runs=runs)
+
+
+def _after(before: RunWatch | None, news: RunNews, cursor: int) -> RunWatch:
+    events = ((Event.OUT_OF_MEMORY, news.out_of_memory), (Event.FIRST_FAILURE, news.failed))
+    happened = [event for event, number in events if number]
+    if before is not None:
+        happened += before.happened
+    told = {} if before is None else before.told
+    return RunWatch(
+        id=news.id,
+        name=news.name,
+        root=news.root,
+        notify=news.notify,
+        since=news.first_at if before is None else before.since,
+        after=cursor if before is None else before.after,
+        last_at=news.last_at,
+        open=news.open,
+        totals=news.totals,
+        happened=tuple(event for event in _ORDER if event in happened),
+        # whose end was told has begun again
+        told={name: events for name, events in told.items() if Event.RUN_ENDED not in events},
+    )
+
+
+def due(run: RunWatch, target: Target, settings: NotifySettings, now: float) -> tuple[Event, ...]:
+    """Return of which events a target is to be told now, the most important first.
+
+    With the end of a run all of its events are told again.
+    """
+    if not run.open and not is_past(run.last_at, SETTLE_S, now):
+        return ()
+    happened = run.happened if run.open else (Event.RUN_ENDED, *run.happened)
+    wanted = settings.wanted(target, run.notify)
+    events = [event for event in happened if event in wanted]
+    told = run.told.get(target.name, ())
+    untold = [event for event in events if event not in told]
+    return tuple(untold if run.open else events if untold else ())
+
+
+def left(notices: Notices, settings: NotifySettings, now: float) -> Notices:
+    """Return the notices without runs of which nothing is left to tell, and targets that are gone."""
+    names = {target.name for target in settings.targets}
+    runs = {
+        run.id: run
+        for run in notices.runs.values()
+        if run.open
+        or not is_past(run.last_at, SETTLE_S, now)
+        or any(due(run, target, settings, now) for target in settings.targets)
+    }
+    failing = {name: each for name, each in notices.failing.items() if name in names}
+    return notices._replace(runs=runs, failing=failing)
+
+
+def told(notices: Notices, target: str, run: RunWatch, events: Sequence[Event]) -> Notices:
+    """Return the notices with a target that was told of events of a run, as that stood then."""
+    failing = {name: each for name, each in notices.failing.items() if name != target}
+    now = notices.runs.get(run.id)
+    if now is None:
+        return notices._replace(failing=failing)
+    if now.last_at != run.last_at:  # it has begun again meanwhile
+        events = [event for event in events if event is not Event.RUN_ENDED]
+    marked = now._replace(told={**now.told, target: (*now.told.get(target, ()), *events)})
+    return notices._replace(runs={**notices.runs, run.id: marked}, failing=failing)
+
+
+def failed(
+    notices: Notices, target: str, title: str, why: str, *, happened: float, now: float
+) -> Notices:
+    """Return the notices after a try that came to nothing; the next one is later.
+
+    Args:
+        notices: as they were.
+        target: its name.
+        title: of the message.
+        why: what was answered.
+        happened: when the last of what it tells of did.
+        now: seconds since 1970.
+    """
+    before = notices.failing.get(target)
+    tries = 0 if before is None else before.tries
+    pause_s = min(PAUSE_S * 2 ** min(tries, 20), LONGEST_PAUSE_S)
+    failing = Failing(title=title, at=happened, tries=tries + 1, next=now + pause_s, answer=why)
+    return notices._replace(failing={**notices.failing, target: failing})
+
+
+def is_given_up(failing: Failing, retry_s: float, now: float) -> bool:
+    """Tell whether a message was tried for long enough."""
+    return failing.tries >= LEAST_TRIES and is_past(failing.at, retry_s, now)
+
+
+def given_up(notices: Notices, target: str, failing: Failing, now: float) -> Notices:
+    """Return the notices with a message that is not sent any more."""
+    lost = GivenUp(at=now, target=target, title=failing.title, why=failing.answer)
+    return notices._replace(given_up=(*notices.given_up, lost)[-MOST_GIVEN_UP:])
+
+
+def may_be_tried(failing: Failing | None, now: float) -> bool:
+    """Tell whether a target may be told now; a longer wait than the longest pause tells that the clock was set back."""
+    return failing is None or not now < failing.next <= now + LONGEST_PAUSE_S
+
+
+def is_past(since: float, span_s: float, now: float) -> bool:
+    """Tell whether so long has passed; also where the clock was set back behind its beginning."""
+    return not since <= now < since + span_s
+
+
+def write_notices(home: Home, notices: Notices) -> None:
+    """Replace the file.
+
+    Raises:
+        OSError: the disk is full; the old one is still there.
+    """
+    runs: list[Json] = [
+        {**run._asdict(), "notify": run.notify.record()} for run in notices.runs.values()
+    ]
+    record: dict[str, Json] = {
+        "schema": SCHEMA,
+        "cursor": notices.cursor,
+        "runs": runs,
+        "failing": {name: each._asdict() for name, each in notices.failing.items()},
+        "given_up": [each._asdict() for each in notices.given_up],
+    }
+    write_json(home.notify, record, mode=0o600)
+
+
+def read_notices(home: Home) -> Notices:
+    """Return what the file says; nothing where there is none, or it cannot be understood."""
+    record: Any = read_json(home.notify)
+    try:
+        if record is not None and record["schema"] == SCHEMA:
+            return _notices(record)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pass
+    return Notices()
+
+
+def _notices(record: Any) -> Notices:
+    cursor = record["cursor"]
+    return Notices(
+        cursor=None if cursor is None else int(cursor),
+        runs={run.id: run for run in map(_run, record["runs"])},
+        failing={name: Failing(**each) for name, each in record["failing"].items()},
+        given_up=tuple(GivenUp(**each) for each in record["given_up"]),
+    )
+
+
+def _run(record: Any) -> RunWatch:
+    return RunWatch(
+        **{
+            **record,
+            "notify": recorded_run_notify(record["notify"]),
+            "totals": {State(state): int(n) for state, n in record["totals"].items()},
+            "happened": _events(record["happened"]),
+            "told": {name: _events(words) for name, words in record["told"].items()},
+        }
+    )
+
+
+def _events(words: Any) -> tuple[Event, ...]:
+    return tuple(Event(word) for word in words)

@@ -1,0 +1,284 @@
+from collections.abc import Sequence
+
+import pytest
+
+from launcher.job_options.notifications import AS_CONFIGURED, Event, RunNotify
+from launcher.notify.messages import MOST_TEXT, MOST_TITLE, Message, of_run
+from launcher.notify.notices import (
+    LEAST_TRIES,
+    LONGEST_PAUSE_S,
+    MOST_GIVEN_UP,
+    PAUSE_S,
+    SETTLE_S,
+    STALE_S,
+    Notices,
+    RunWatch,
+    due,
+    failed,
+    given_up,
+    heard,
+    is_given_up,
+    left,
+    may_be_tried,
+    told,
+)
+from launcher.notify.settings import NotifySettings, Target
+from launcher.states import ReasonCode, State
+from launcher.store.news import Failure, News, RunNews
+from tests.build import a_reason
+
+DESK = Target(name="desk", command=("true",))
+SETTINGS = NotifySettings(targets=(DESK,))
+NOW = 1_000_000.0
+FIRST, SHORT, ENDED = Event.FIRST_FAILURE, Event.OUT_OF_MEMORY, Event.RUN_ENDED
+
+
+def news(
+    *, left: int = 1, at: float = NOW, notify: RunNotify = AS_CONFIGURED, run: int = 1, **n: int
+) -> RunNews:
+    counted = {name: n.pop(name, 0) for name in ("failed_now", "out_of_memory")}
+    return RunNews(
+        id=run,
+        name="study",
+        root="/lab",
+        notify=notify,
+        first_at=at,
+        last_at=at,
+        open=left,
+        totals={State(name): number for name, number in n.items()},
+        failed=counted["failed_now"],
+        out_of_memory=counted["out_of_memory"],
+    )
+
+
+def after(notices: Notices, *runs: RunNews, now: float | None = None) -> Notices:
+    cursor = notices.cursor or 0
+    return heard(notices, News(cursor + 10, runs), cursor, runs[-1].last_at if now is None else now)
+
+
+def of_first(notices: Notices) -> RunWatch:
+    return next(iter(notices.runs.values()))
+
+
+def due_at(
+    notices: Notices, at: float, target: Target = DESK, settings: NotifySettings = SETTINGS
+) -> tuple[Event, ...]:
+    return due(of_first(notices), target, settings, at)
+
+
+def test_a_run_that_goes_on_without_a_failure_is_no_message() -> None:
+    notices = after(Notices(), news(left=3, done=2))
+    assert notices.cursor == 10
+    assert due_at(notices, NOW + 7200) == ()
+    assert not notices.pending
+
+
+def test_the_end_of_a_run_is_told_once() -> None:
+    notices = after(Notices(), news(left=2))
+    notices = after(notices, news(left=0, at=NOW + 60, done=2))
+    assert notices.pending
+    assert due_at(notices, NOW + 60 + SETTLE_S - 1) == ()  # more may be queued
+    assert due_at(notices, NOW + 60 + SETTLE_S) == (ENDED,)
+    notices = told(notices, "desk", of_first(notices), (ENDED,))
+    assert left(notices, SETTINGS, NOW + 100).runs == {}
+
+
+def test_a_run_that_goes_on_in_time_has_not_ended() -> None:
+    notices = after(Notices(), news(left=0, done=1))
+    notices = after(notices, news(left=1, at=NOW + 3, done=1))
+    assert due_at(notices, NOW + 500) == ()
+    notices = after(notices, news(left=0, at=NOW + 600, done=2))
+    assert due_at(notices, NOW + 660) == (ENDED,)
+    assert of_first(notices).since == NOW
+
+
+def test_a_first_failure_is_told_at_once_and_again_only_with_the_end() -> None:
+    notices = after(Notices(), news(left=9, failed_now=2))
+    assert due_at(notices, NOW) == (FIRST,)
+    notices = told(notices, "desk", of_first(notices), (FIRST,))
+    notices = after(notices, news(left=8, at=NOW + 70, failed_now=1))
+    assert due_at(notices, NOW + 9000) == ()
+    notices = after(notices, news(left=0, at=NOW + 80))
+    assert due_at(notices, NOW + 90) == (ENDED, FIRST)
+
+
+def test_of_jobs_out_of_memory_the_first_is_told() -> None:
+    notices = after(Notices(), news(left=200, failed_now=100, out_of_memory=100))
+    assert due_at(notices, NOW) == (SHORT, FIRST)
+    notices = told(notices, "desk", of_first(notices), (SHORT, FIRST))
+    notices = after(notices, news(left=99, at=NOW + 1, failed_now=101, out_of_memory=101))
+    assert due_at(notices, NOW + 9000) == ()
+
+
+def test_a_run_that_begins_again_is_told_of_again() -> None:
+    notices = after(Notices(), news(left=0, failed=1, failed_now=1))
+    ended = of_first(notices)
+    notices = told(notices, "desk", ended, due_at(notices, NOW + 10))
+    again = after(notices, news(left=0, at=NOW + 60, done=1))
+    assert due_at(again, NOW + 70)[0] is ENDED
+    # what began again while its end was on the way
+    late = told(
+        after(Notices(runs={1: ended}), news(left=0, at=NOW + 60)), "desk", ended, (ENDED, FIRST)
+    )
+    assert due_at(late, NOW + 70) == (ENDED, FIRST)
+    # and what is new where all was told
+    fresh = after(left(notices, SETTINGS, NOW + 100), news(left=1, at=NOW + 100, failed_now=1))
+    assert due_at(fresh, NOW + 100) == (FIRST,)
+    assert of_first(fresh).since == NOW + 100
+
+
+@pytest.mark.parametrize(
+    ("notify", "target", "expected"),
+    [
+        (AS_CONFIGURED, DESK, (ENDED, SHORT, FIRST)),
+        (AS_CONFIGURED, DESK._replace(events=(FIRST,)), (FIRST,)),
+        (AS_CONFIGURED, DESK._replace(events=()), ()),
+        (RunNotify(events=()), DESK, ()),
+        (RunNotify(events=(ENDED,)), DESK._replace(events=(FIRST,)), (ENDED,)),
+        (RunNotify(to=("phone",)), DESK, ()),
+        (RunNotify(to=("phone", "desk")), DESK._replace(events=(SHORT,)), (SHORT,)),
+        (RunNotify(events=(FIRST,), to=("phone",)), DESK._replace(name="phone"), (FIRST,)),
+    ],
+)
+def test_a_run_says_itself_what_its_owner_is_told(
+    notify: RunNotify, target: Target, expected: tuple[Event, ...]
+) -> None:
+    run = news(left=0, notify=notify, failed_now=1, out_of_memory=1)
+    settings = SETTINGS._replace(targets=(target,))
+    notices = after(Notices(), run)
+    assert due_at(notices, NOW + 10, target, settings) == expected
+    assert bool(left(notices, settings, NOW + 10).runs) is bool(expected)
+
+
+def test_a_target_that_was_told_waits_for_no_other() -> None:
+    hook = Target(name="hook", command=("false",))
+    both = NotifySettings(targets=(DESK, hook))
+    notices = after(Notices(), news(left=0, done=1))
+    notices = told(notices, "desk", of_first(notices), (ENDED,))
+    notices = left(notices, both, NOW + 60)
+    assert due_at(notices, NOW + 60) == ()
+    assert due_at(notices, NOW + 60, hook) == (ENDED,)
+    assert left(notices, SETTINGS, NOW + 60).runs == {}  # a target that is gone keeps nothing
+
+
+def test_a_clock_that_is_set_back_delays_nothing() -> None:
+    ended = after(Notices(), news(left=0, done=1))
+    assert due_at(ended, NOW - 86_400) == (ENDED,)
+    failing = failed(Notices(), "desk", "study ended", "no route", happened=NOW, now=NOW)
+    assert may_be_tried(failing.failing["desk"], NOW - 86_400)
+
+
+def test_what_ended_days_ago_is_no_news() -> None:
+    notices = after(Notices(), news(left=0, done=3, at=NOW - STALE_S - 1), now=NOW)
+    assert (notices.cursor, notices.runs) == (10, {})
+    assert after(Notices(), news(left=1, at=NOW - STALE_S - 1), now=NOW).runs
+
+
+def test_a_failed_message_is_tried_later_and_later_for_a_day_and_then_given_up() -> None:
+    notices, now, pauses = after(Notices(), news(left=0, done=1)), NOW, []
+    while True:
+        notices = failed(notices, "desk", "study ended", "no route", happened=NOW, now=now)
+        failing = notices.failing["desk"]
+        if is_given_up(failing, SETTINGS.retry_s, now):
+            break
+        assert not may_be_tried(failing, now)
+        assert may_be_tried(failing, failing.next)
+        pauses.append(failing.next - now)
+        now = failing.next
+    assert pauses[:3] == [PAUSE_S, 2 * PAUSE_S, 4 * PAUSE_S]
+    assert pauses[-1] == LONGEST_PAUSE_S
+    assert SETTINGS.retry_s <= now - NOW <= SETTINGS.retry_s + LONGEST_PAUSE_S
+    for _ in range(MOST_GIVEN_UP + 5):
+        notices = given_up(notices, "desk", failing, now)
+    assert len(notices.given_up) == MOST_GIVEN_UP
+    lost = notices.given_up[-1]
+    assert (lost.target, lost.title, lost.why) == ("desk", "study ended", "no route")
+    assert left(notices, SETTINGS._replace(targets=()), now).failing == {}
+
+
+def test_a_clock_that_jumps_ahead_gives_nothing_up_at_once() -> None:
+    notices = Notices()
+    for turn in range(LEAST_TRIES):
+        now = NOW + turn * 1e7
+        notices = failed(notices, "desk", "study ended", "no route", happened=NOW, now=now)
+        assert is_given_up(notices.failing["desk"], SETTINGS.retry_s, now) is (
+            turn == LEAST_TRIES - 1
+        )
+
+
+def failure(job: int = 7, code: ReasonCode = ReasonCode.FAILED, text: str = "boom") -> Failure:
+    return Failure(job=job, name=f"train/{job}", reason=a_reason(text, code), alike=1)
+
+
+def message(
+    run: RunNews, *failures: Failure, counts: dict[State, int] | None = None, now: float = NOW + 60
+) -> Message:
+    watch = of_first(after(after(Notices(), news()), run))
+    events: Sequence[Event] = due(watch, DESK, SETTINGS, now)
+    return of_run(watch, events, failures, counts or {}, host="gpubox", now=now)
+
+
+def test_an_end_tells_counts_and_time() -> None:
+    counts = {State.DONE: 108, State.FAILED: 2}
+    sent = message(
+        news(left=0, at=NOW + 60, done=108, failed=2, failed_now=2),
+        failure(),
+        counts=counts,
+        now=NOW + 90,
+    )
+    assert sent.title == "study ended: 108 done, 2 failed in 1 m"
+    assert "108 done, 2 failed; began " in sent.text
+    assert "The run in all" not in sent.text
+    assert "first failure: train/7 (job 7)\n  boom\n  launcher logs 7" in sent.text
+    assert sent.text.endswith("\n\nfolder: /lab/runs/study\nmachine: gpubox")
+    facts = sent.facts
+    assert facts["LAUNCHER_EVENT"] == "run-ended"
+    assert facts["LAUNCHER_EVENTS"] == "run-ended,first-failure"
+    assert (facts["LAUNCHER_DONE"], facts["LAUNCHER_FAILED"]) == ("108", "2")
+    assert (facts["LAUNCHER_SECONDS"], facts["LAUNCHER_FOLDER"]) == ("60", "/lab/runs/study")
+    assert (facts["LAUNCHER_JOB"], facts["LAUNCHER_REASON"]) == ("7", "boom")
+
+
+def test_jobs_of_before_are_told_apart_from_those_that_ran_now() -> None:
+    sent = message(news(left=0, done=100, failed=1), counts={State.DONE: 3})
+    assert sent.title.startswith("study ended: 3 done in ")
+    assert "The run in all: 100 done, 1 failed." in sent.text
+    assert "LAUNCHER_JOB" not in sent.facts
+
+
+def test_a_failure_tells_how_far_the_run_is() -> None:
+    sent = message(news(left=9, failed=1, failed_now=1), failure())
+    assert sent.title == "study: train/7 failed, the first of this run"
+    assert sent.text.startswith("study goes on: 1 failed, 9 jobs left.\n\nfirst failure: train/7")
+    gone = message(news(left=9, failed=1, failed_now=1))  # the job was removed meanwhile
+    assert gone.title == "study: a job failed, the first of this run"
+
+
+def test_a_hundred_jobs_out_of_memory_are_one_message() -> None:
+    short = [
+        failure(job, ReasonCode.OUT_OF_MEMORY, "needs 80 GiB")._replace(alike=100)
+        for job in range(1, 11)
+    ]
+    sent = message(news(left=200, failed_now=100, out_of_memory=100), *short)
+    assert sent.title == "study: train/1 ran out of memory, and 99 more"
+    assert "first failure and out of memory for good: train/1" in sent.text
+    assert "and 90 more jobs out of memory" in sent.text
+    one = message(news(left=1, failed_now=1, out_of_memory=1), short[0]._replace(alike=1))
+    assert one.title == "study: train/1 ran out of memory"
+    assert "more" not in one.text
+
+
+def test_a_message_that_is_sent_again_has_the_same_id_and_another_one_has_not() -> None:
+    goes_on = news(left=9, failed_now=1)
+    ended = [news(left=0, at=NOW + second, done=1) for second in (20, 20, 30)]
+    ids = [message(run, failure(), counts={State.DONE: 1}).id for run in (goes_on, goes_on, *ended)]
+    assert [ids.index(each) for each in ids] == [0, 0, 2, 2, 4]
+
+
+def test_a_name_or_an_error_from_outside_has_no_power_over_a_message() -> None:
+    evil = failure(1, text="\x1b[2J" + "x" * 9000)._replace(name="a\r\nBcc: you")
+    sent = message(news(left=1, failed_now=1), evil)
+    assert "\n" not in sent.title
+    assert "\r" not in sent.title + sent.text
+    assert "\x1b" not in sent.text
+    assert (len(sent.title) <= MOST_TITLE, len(sent.text) <= MOST_TEXT) == (True, True)
