@@ -34,7 +34,7 @@ from launcher.scheduler.policy.disciplines import arranged
 from launcher.scheduler.policy.inventory import impossible
 from launcher.scheduler.policy.model import Machine, Running, Start, Waiting, waiting
 from launcher.scheduler.policy.vram_request import lesson_of
-from launcher.scheduler.run_turns import Newcomers, in_turn
+from launcher.scheduler.waiting_line import Newcomers, in_turn
 from launcher.states import ReasonCode
 from launcher.store.client import cores_for
 from launcher.store.queue import Store

@@ -1,11 +1,30 @@
-"""The line of waiting jobs: in which order decisions look at them, over the turns of one scheduler."""
+"""The line of waiting jobs: in which order decisions look at them, over the turns of one scheduler.
+
+Within a run jobs come as the policy has them (`disciplines.arranged`). Between runs there is weighted fair queueing:
+the one comes next that had least of the machine for its share, its virtual time: what its ended attempts had, what
+those that run have had and are expected to have, and what stands before it in this order. So runs with shares 1 and 3
+get card time as 1 to 3, whatever their jobs ask for. (Demers, Keshav, Shenker, "Analysis and simulation of a fair
+queueing algorithm", 1989.)
+
+A run that comes beside others begins CREDIT_S before them: a quick run is done before it has to share, and what was
+before counts no more than that, for or against it.
+
+A job with a higher priority comes before those of other runs; and so does one whose run had nothing for a day, like
+one with a point more: nobody waits for ever behind runs that are always new.
+"""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import merge
+from math import inf, isfinite
+from operator import itemgetter
+from statistics import median
+from types import MappingProxyType
+from typing import NamedTuple
 
-from launcher.accounts import Account
+from launcher.accounts import NO_ACCOUNT, Account, cards_of
 from launcher.scheduler.policy.disciplines import (
+    OURS,
     Ages,
     Discipline,
     QueueLengths,
@@ -14,13 +33,144 @@ from launcher.scheduler.policy.disciplines import (
     queue_length,
 )
 from launcher.scheduler.policy.model import Machine, Running, Waiting, waiting
-from launcher.scheduler.run_turns import Newcomers, in_turn
 from launcher.store.rows import ReadyJob
 from launcher.store.scheduler_actions import Scheduling
+from launcher.store.user_actions import AGEING_S
+
+CREDIT_S = 8 * 3600.0  # card-seconds for a share of 1
+LEAST_S, MOST_S = 1.0, 86_400.0  # so long a job counts that has not ended, whatever is expected
+NO_ACCOUNTS: Mapping[str, Account] = MappingProxyType({})
+
+_Place = tuple[float, float, float]  # of a job beside those of other runs, the smallest first
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+def in_turn(
+    waiting: Iterable[Waiting],
+    running: Iterable[Running] = (),
+    accounts: Mapping[str, Account] = NO_ACCOUNTS,
+    now: float = 0.0,
+    discipline: Discipline = OURS,
+) -> list[Waiting]:
+    """Return waiting jobs in the order in which a decision looks at them.
+
+    Args:
+        waiting: those of a run stay in the order in which they come.
+        running: what has a place on the machine already.
+        accounts: by run, its share and what ended attempts had.
+        now: on the clock of the accounts, and of `Running.since` and `Running.ends`.
+        discipline: the policy; most know no runs.
+    """
+    jobs, places = [*waiting], [*running]
+    lines: dict[str, list[Waiting]] = {}
+    for job in jobs:
+        lines.setdefault(job.run, []).append(job)
+    if not discipline.takes_turns or len(lines) < 2:
+        return jobs
+    vtimes, active = _with_rest(places, accounts, now), {place.run for place in places}
+    # of what nothing is known counts as long as that of which something is
+    known = [seconds for job in jobs if (seconds := _foreseen(job)) is not None]
+    usual_s = _expected(median(known) if known else None, LEAST_S)
+
+    def line(run: str) -> Iterator[tuple[_Place, Waiting]]:
+        account, vtime = accounts.get(run, NO_ACCOUNT), vtimes.get(run, 0.0)
+        # a time that is still to come was written before the clock was set back
+        served = inf if run in active else account.at if account.at <= now else -inf
+        for job in lines[run]:
+            unserved_s = now - max(job.since + job.priority * AGEING_S, served)
+            points = int(unserved_s // AGEING_S) if unserved_s >= AGEING_S else 0
+            yield (-job.priority - points, vtime, job.since), job
+            gpus = job.resources.gpus if job.resources.may_need_gpu else 0
+            cards = cards_of(gpus, job.resources.cpus)
+            vtime += cards * _expected(_foreseen(job), usual_s) / account.share
+
+    return [job for _, job in merge(*map(line, lines), key=itemgetter(0))]
+
+
+class Newcomers:
+    """Knows which runs waited or ran before, and where those begin that come beside them."""
+
+    def __init__(self) -> None:
+        """Begin without runs."""
+        self._present: frozenset[str] = frozenset()
+
+    def entered(
+        self, accounts: Mapping[str, Account], running: Iterable[Running], now: float
+    ) -> dict[str, Account]:
+        """Return the accounts of runs that wait, where those are changed that have just come.
+
+        Args:
+            accounts: of all runs with jobs that could start.
+            running: what has a place on the machine.
+            now: on the clock of `Running.since`.
+        """
+        places = [*running]
+        vtimes = virtual_times(places, accounts, now)
+        there = [vtimes[run] for run in accounts if run in self._present]
+        base = min(there or vtimes.values(), default=0.0)
+        lowest = base - CREDIT_S if there else base
+        entered = {
+            run: account
+            if run in self._present
+            else account._replace(vtime=min(max(account.vtime, lowest), base + CREDIT_S))
+            for run, account in accounts.items()
+        }
+        self._present = frozenset(accounts) | {place.run for place in places}
+        return entered
+
+
+def card_s_of(job: Running, now: float) -> float:
+    """Return how many card-seconds a running job has had."""
+    return cards_of(job.devices, job.cpus) * _elapsed(job, now)
+
+
+def virtual_times(
+    running: Iterable[Running], accounts: Mapping[str, Account], now: float
+) -> dict[str, float]:
+    """Return the virtual times of runs, with what those of their jobs that run have had by now."""
+    vtimes = {run: account.vtime for run, account in accounts.items()}
+    for job in running:
+        if job.run in vtimes:
+            vtimes[job.run] += card_s_of(job, now) / accounts[job.run].share
+    return vtimes
+
+
+def _with_rest(
+    running: Sequence[Running], accounts: Mapping[str, Account], now: float
+) -> dict[str, float]:
+    """Return virtual times with what their jobs that run are expected to have, too."""
+    vtimes = virtual_times(running, accounts, now)
+    for job in running:
+        if job.run in vtimes:
+            left = cards_of(job.devices, job.cpus) * _left(job, now)
+            vtimes[job.run] += left / accounts[job.run].share
+    return vtimes
+
+
+def _left(job: Running, now: float) -> float:
+    """Return how long a running job is expected to go on: as long again, where nothing is known."""
+    elapsed, ends = _elapsed(job, now), job.ends
+    if job.forecast.seconds and job.since is not None:
+        ends = job.forecast.end(now - elapsed, now)
+    elif job.forecast.limit is not None:
+        ends = None  # a limit alone says little
+    return _expected(None if ends is None or ends <= now else ends - now, elapsed)
+
+
+def _elapsed(job: Running, now: float) -> float:
+    return max(0.0, now - job.since) if job.since is not None and isfinite(job.since) else 0.0
+
+
+def _foreseen(job: Waiting) -> float | None:
+    """Return how long a job is expected to take, None where no more than its limit is known."""
+    return job.seconds if job.forecast.seconds or job.forecast.limit is None else None
+
+
+def _expected(seconds: float | None, otherwise: float) -> float:
+    known = seconds if seconds is not None and seconds == seconds else otherwise  # not NaN
+    return min(max(known, LEAST_S), MOST_S)
+
+
+class Line(NamedTuple):
     """Waiting jobs in their order, and what runs."""
 
     jobs: Sequence[Waiting]

@@ -125,8 +125,7 @@ class Waiting:
     demand: Load = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
     kept_elsewhere: bool = False  # on another machine a place is kept for it: here none is
     insists: bool = False  # though it waits for other homes, what is ours is kept for it
-    run: str = ""  # between runs `run_order` decides who comes first
-    weight: float = 1.0  # share of its run
+    run: str = ""  # between runs `waiting_line` decides who comes first
     priority: int = 0
 
     @property
@@ -266,7 +265,6 @@ def waiting(ready: ReadyJob, usage: Usage) -> Waiting:
         demand=load_of(usage.sm, usage.slowdown),
         visible=lane.visible,
         run=str(ready.account.run),
-        weight=ready.account.share,
         priority=ready.priority,
     )
 

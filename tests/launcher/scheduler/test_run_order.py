@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from math import inf, nan
@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.accounts import NO_ACCOUNT, Account, account, cards_of
+from launcher.accounts import Account, account, cards_of
 from launcher.job import Resources
 from launcher.scheduler.policy.model import Running, Waiting
-from launcher.scheduler.run_turns import CREDIT_S, Newcomers, in_turn
+from launcher.scheduler.waiting_line import CREDIT_S, Newcomers, in_turn
 from launcher.store.user_actions import AGEING_S, rank_of
 
 HOUR = 3600.0
@@ -24,7 +24,6 @@ def a_job(
     number: int,
     run: str = "a",
     *,
-    weight: float = 1.0,
     priority: int = 0,
     submitted: float = 0.0,
     gpus: int = 1,
@@ -35,7 +34,6 @@ def a_job(
         job=number,
         resources=Resources(gpus=gpus, device="cuda"),
         run=run,
-        weight=weight,
         priority=priority,
         since=rank_of(submitted, priority),
         seconds=seconds,
@@ -59,13 +57,15 @@ class Cards:
     card_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # of ended jobs
     started: dict[int, float] = field(default_factory=dict)
     newcomers: Newcomers = field(default_factory=Newcomers)
+    shares: Mapping[str, float] = field(default_factory=dict)  # by run; 1 where it is left out
 
     def start(self, lasts: Callable[[Waiting], float]) -> None:
         """Start jobs in turn until one does not fit: its cards are kept."""
         free = self.cards - sum(len(run.devices) for run in self.running)
-        there = {job.run: self.accounts.get(job.run, NO_ACCOUNT) for job in self.waiting}
-        weights = {job.run: job.weight for job in self.waiting}
-        there = {run: each._replace(share=weights[run]) for run, each in there.items()}
+        there = {
+            job.run: self.accounts.get(job.run, Account(share=self.shares.get(job.run, 1.0)))
+            for job in self.waiting
+        }
         self.accounts |= self.newcomers.entered(there, self.running, self.now)
         for job in in_turn(self.waiting, self.running, self.accounts, self.now):
             if job.resources.gpus > free:
@@ -93,22 +93,17 @@ class Cards:
         return place
 
 
-def endless(numbers: Iterator[int], weights: Mapping[str, float]) -> list[Waiting]:
-    """The next job of each run."""
-    return [a_job(next(numbers), run, weight=weight) for run, weight in weights.items()]
-
-
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("cards", [1, 4])
 def test_two_endless_runs_get_card_time_by_their_shares_within_one_job_a_card(
     cards: int, seed: int
 ) -> None:
-    draw, longest, weights = random.Random(seed), 10 * HOUR, {"a": 1.0, "b": 3.0}
-    machine, numbers = Cards(cards), iter(range(1, 10**9))
+    draw, longest, shares = random.Random(seed), 10 * HOUR, {"a": 1.0, "b": 3.0}
+    machine, numbers = Cards(cards, shares=shares), iter(range(1, 10**9))
     for _ in range(1500):
-        for run in weights:
+        for run in shares:
             while sum(job.run == run for job in machine.waiting) < cards:
-                machine.waiting.append(a_job(next(numbers), run, weight=weights[run]))
+                machine.waiting.append(a_job(next(numbers), run))
         machine.start(lambda _: draw.uniform(1.0, longest))
         machine.end()
         gap = machine.card_s["a"] - machine.card_s["b"] / 3
@@ -141,13 +136,13 @@ def test_the_old_order_would_leave_the_quick_run_behind_all_of_them() -> None:
     st.floats(0.001, 1000),
 )
 def test_a_single_run_comes_as_the_policy_has_it_whatever_it_had(
-    jobs: list[tuple[int, float]], weight: float
+    jobs: list[tuple[int, float]], share: float
 ) -> None:
     waiting = [
-        a_job(n, weight=weight, priority=priority, submitted=submitted)
+        a_job(n, priority=priority, submitted=submitted)
         for n, (priority, submitted) in enumerate(jobs)
     ]
-    accounts = {"a": Account(vtime=1e9)}
+    accounts = {"a": Account(vtime=1e9, share=share)}
     assert in_turn(waiting, accounts=accounts, now=2e6) == waiting
 
 
@@ -160,7 +155,6 @@ def test_each_job_comes_once_in_the_same_order_each_time_and_as_before_within_it
     waiting = [
         replace(
             a_job(n, data.draw(st.sampled_from(runs)), priority=data.draw(st.integers(-2, 2))),
-            weight=data.draw(number),
             seconds=data.draw(st.none() | number),
         )
         for n in range(data.draw(st.integers(0, 12)))
@@ -247,8 +241,8 @@ def test_a_clock_that_was_set_back_makes_no_use_grow() -> None:
 
 
 def test_eight_cards_are_divided_by_share_where_nothing_ran_before() -> None:
-    jobs = [a_job(n, "a", weight=3.0) for n in range(8)] + [a_job(n, "b") for n in range(8, 16)]
-    first = [job.run for job in in_turn(jobs)][:8]
+    jobs = [a_job(n, "a") for n in range(8)] + [a_job(n, "b") for n in range(8, 16)]
+    first = [job.run for job in in_turn(jobs, accounts={"a": Account(share=3.0)})][:8]
     assert Counter(first) == {"a": 6, "b": 2}
 
 
@@ -260,14 +254,14 @@ def test_a_job_of_many_cards_counts_for_all_of_them() -> None:
 
 @pytest.mark.parametrize("streams", [1, 3])
 def test_a_big_job_starts_beside_runs_that_never_end(streams: int) -> None:
-    machine, numbers = Cards(4), iter(range(1, 10**9))
+    shares = {"big": 0.1, **{f"narrow{n}": 10.0 for n in range(streams)}}
+    machine, numbers = Cards(4, shares=shares), iter(range(1, 10**9))
     draw, big = random.Random(streams), 10**9
-    weights = {f"narrow{n}": 10.0 for n in range(streams)}
-    machine.waiting.append(a_job(big, "big", weight=0.1, gpus=4))
+    machine.waiting.append(a_job(big, "big", gpus=4))
     for _ in range(4000):
-        for run in ("big", *weights):
+        for run in shares:
             while sum(job.run == run for job in machine.waiting) < 5:
-                late = replace(a_job(next(numbers), run, weight=weights.get(run, 0.1)), since=1.0)
+                late = replace(a_job(next(numbers), run), since=1.0)
                 machine.waiting.append(late)
         machine.start(lambda _: draw.uniform(60.0, HOUR))
         if big in machine.started:

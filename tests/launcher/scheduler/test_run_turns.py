@@ -11,7 +11,7 @@ from launcher.job import Resources, Spec
 from launcher.scheduler.chosen_policy import choose_discipline
 from launcher.scheduler.loop import Scheduler
 from launcher.scheduler.policy.disciplines import FIFO
-from launcher.scheduler.run_turns import CREDIT_S
+from launcher.scheduler.waiting_line import CREDIT_S
 from launcher.states import Done, State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, wake

@@ -22,7 +22,7 @@ from launcher.scheduler.policy.disciplines import (
     length,
 )
 from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting, forecast_of
-from launcher.scheduler.run_turns import in_turn
+from launcher.scheduler.waiting_line import in_turn
 from launcher.simulate.predictions import Foresight
 from launcher.store.user_actions import rank_of
 from tests.build import GIB, a_gpu, a_waiting
