@@ -5,6 +5,7 @@ from dataclasses import replace
 from heapq import heappop, heappush
 from math import inf
 
+from launcher.accounts import NO_ACCOUNT, Account
 from launcher.job import Resources
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.scheduler.policy.disciplines import Discipline, Keeps, Order, arranged, response_ratio
@@ -13,13 +14,38 @@ from launcher.simulate.claims import PEAK_S, Ask, Claims, Node
 from launcher.simulate.fleet import Fleet
 from launcher.simulate.predictions import Forecasts, Patience
 from launcher.simulate.trace import TraceJob
-from launcher.simulate.user_shares import DecayedUse
 from launcher.store.user_actions import rank_of
 from launcher.system.gpu_sharing import Rules
 
 _MEASURABLE = 1e-3  # a job that took so much longer than alone was beside others
 _Lane = tuple[Ask, str, float | None, str]  # and by what forecasts tell them apart, and whose
 _Entry = tuple[float, float, int]  # order within a lane, rank, and index: a place in the queue
+
+
+class DecayedUse:
+    """Card-seconds of each user, as schedulers tell each other: by that its users take turns."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._accounts: dict[str, Account] = {}
+        self._running: dict[int, tuple[str, int, float]] = {}  # user, cards, when it began
+
+    def begin(self, job: int, user: str, cards: int, now: float) -> None:
+        """Count what a job of a user takes from now on."""
+        self._running[job] = (user, cards, now)
+
+    def end(self, job: int, now: float) -> None:
+        """Count what a job took."""
+        user, cards, begun = self._running.pop(job)
+        account = self._accounts.get(user, NO_ACCOUNT)
+        self._accounts[user] = account.charged(cards * (now - begun), now)
+
+    def at(self, now: float) -> dict[str, float]:
+        """Return what each user has used, with what runs."""
+        use = {user: account.used_by(now) for user, account in self._accounts.items()}
+        for user, cards, begun in self._running.values():
+            use[user] = use.get(user, 0.0) + cards * max(1.0, now - begun)
+        return use
 
 
 class Live:

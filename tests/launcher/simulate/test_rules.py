@@ -7,10 +7,10 @@ import pytest
 
 from launcher.simulate.claims import PEAK_S, Memory
 from launcher.simulate.fleet import Fleet, fit
+from launcher.simulate.queue_policy import DecayedUse
 from launcher.simulate.replay import replay
 from launcher.simulate.study import Beside, beside
 from launcher.simulate.trace import draw_memory, read_trace
-from launcher.simulate.user_shares import DecayedUse
 from tests.launcher.conftest import Launcher, home, launcher, store
 from tests.launcher.simulate.worlds import GIB, a_fleet, a_job, live, replayed, starts
 
