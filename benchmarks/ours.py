@@ -238,7 +238,7 @@ def birth(home: Home, store: Store, spec: Spec, *, python_path: Path) -> Birth:
         f"the worker is done; {home.scheduler_log} may say more",
     )
     at = float((store.read.result_of(job) or {})["at"])
-    claimed = float(store.read.attempts_of(job)[-1]["claimed"])
+    claimed = float(store.read.attempts([job])[-1].claimed)
     return Birth(from_commit_ms=1000 * (at - committed), from_claim_ms=1000 * (at - claimed))
 
 

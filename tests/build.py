@@ -278,8 +278,8 @@ def in_state(store: Store, job: int, *states: State) -> bool:
 
 def endings(store: Store, job: int) -> list[str | None]:
     """Return how each attempt of a job ended; None: it has not."""
-    attempts = store.read.attempts_of(job)
-    return [one["outcome"] and one["outcome"]["ending"] for one in attempts]
+    outcomes = [attempt.outcome for attempt in store.read.attempts([job])]
+    return [outcome["ending"] if outcome else None for outcome in outcomes]
 
 
 def lines_of(path: Path) -> list[str]:

@@ -10,7 +10,7 @@ from launcher.gpu.nvml import Nvml
 from launcher.screens.queue_view import listing, screen_lines
 from launcher.screens.snapshots import Snapshots, lines_of
 from launcher.screens.terminal import terminal_size, whole_screen
-from launcher.screens.watch import LOOK_EVERY_S, Watcher, follow
+from launcher.screens.watch import follow
 from launcher.store.client import check_still_there
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -33,8 +33,7 @@ def watch(
         MachineError: the queue was deleted or replaced meanwhile.
     """
     if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-        jobs = tuple(job.id for job in wanted()) if wanted else None
-        follow(Watcher(home, store, jobs))
+        follow(home, store, wanted() if wanted else None)
         return
     snapshots = Snapshots(home, store, lookout=Lookout(Nvml().snapshot, _unneeded), measures=True)
     with whole_screen() as show:
@@ -42,13 +41,16 @@ def watch(
             check_still_there(home, store)
             columns, rows = terminal_size()
             if wanted:
-                with store.frames.at_once():
+                with store.reading():
                     listed = lines_of(home, store, wanted())
                 lines = listing(listed, time.time(), columns)
             else:
                 lines = screen_lines(snapshots.take(waiting=rows), columns)
             show(lines, columns, rows)
             _pause(every_s, (columns, rows))
+
+
+LOOK_EVERY_S = 0.1  # at the window's size
 
 
 def _pause(span_s: float, size: tuple[int, int]) -> None:

@@ -16,9 +16,9 @@ from launcher.errors import JobError, MachineError, UsageError
 from launcher.functions.names import KIND
 from launcher.functions.outcome_files import read_exception, read_value
 from launcher.functions.pickling import CannotLoad
-from launcher.states import ENDED, OPEN, State
+from launcher.states import ENDED, State
 from launcher.store.client import keep_going, look_at_queue, open_home, open_queue, stopped
-from launcher.store.queue import Store
+from launcher.store.feed import FollowedJobs
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import wake
 from launcher.system.files import last_lines
@@ -237,68 +237,6 @@ def future(job: int) -> Future[Any]:
     return made
 
 
-CHECK_EVERY_S = 5.0  # a scheduler that died for good must not be waited for
-
-
-class JobStates:
-    """Follows jobs of a queue; use it from one thread."""
-
-    def __init__(self, home: Home, store: Store) -> None:
-        """Begin without any."""
-        self._home, self._store = home, store
-        self._last, self._version = store.read.last_event(), -1
-        self._checked = time.monotonic()
-        self.known: dict[int, State] = {}
-        self.stopped = False  # the queue starts nothing, and no scheduler lives
-
-    @property
-    def all_ended(self) -> bool:
-        """Whether none of them is open."""
-        return not any(state in OPEN for state in self.known.values())
-
-    def add(self, jobs: Iterable[int]) -> list[JobRow]:
-        """Follow further jobs; return them as they are."""
-        return self._read(jobs)
-
-    def drop(self, job: int) -> None:
-        """Follow a job no more."""
-        self.known.pop(job, None)
-
-    def changes(self) -> list[JobRow]:
-        """Return the jobs of which something happened, as they are now.
-
-        Raises:
-            MachineError: the queue is gone, or no scheduler can be started.
-        """
-        self._keep_going()
-        version = self._store.read.data_version()
-        if version == self._version:
-            return []
-        self._version, changed = version, set[int]()
-        for number, _, job, _, _ in self._store.read.events_after(self._last):
-            self._last = number
-            if job in self.known:
-                changed.add(job)
-        return self._read(changed) if changed else []
-
-    def _read(self, jobs: Iterable[int]) -> list[JobRow]:
-        wanted = [*jobs]
-        rows = self._store.read.jobs_by_id(wanted)
-        self.known.update((row.id, row.state) for row in rows)
-        return rows
-
-    def _keep_going(self) -> None:
-        now = time.monotonic()
-        if now - self._checked > CHECK_EVERY_S:
-            self._checked = now
-            self.stopped = not keep_going(self._home, self._store)
-
-
-LOOK_EVERY_S = 0.02
-QUIET_S = 0.1  # between two looks where nothing has happened for a while
-QUIET_LOOKS = 100
-
-
 class Watcher(threading.Thread):
     """Follows the jobs of a home until all of them have ended."""
 
@@ -324,8 +262,9 @@ class Watcher(threading.Thread):
         try:
             with ExitStack() as opened:
                 with _asking:
-                    states = JobStates(self._home, opened.enter_context(open_home(self._home)))
-                self._follow(states)
+                    store = opened.enter_context(open_home(self._home))
+                    followed = FollowedJobs(self._home, store)
+                self._follow(followed)
         except BaseException as error:  # noqa: BLE001  # whoever waits must not wait for ever
             with self._lock:
                 self._over = True
@@ -333,25 +272,22 @@ class Watcher(threading.Thread):
             for future in left:
                 future.give_up(error)
 
-    def _follow(self, states: JobStates) -> None:
-        quiet = 0
-        while self._take_new(states):
+    def _follow(self, followed: FollowedJobs) -> None:
+        while self._take_new(followed):
             with _asking:
-                rows = states.changes()
+                followed.keep_going()
+                rows = [followed.rows[job] for job in {c.job for c in followed.changes()}]
             for row in rows:
                 for future in self._futures.get(row.id, ()):
                     future.take(row)
-                if row.state in ENDED:
-                    self._futures.pop(row.id, None)
-                    states.drop(row.id)
+                self._drop_ended(followed, row)
             for some in self._futures.values():
                 for future in some:
-                    future.queue_stopped = states.stopped
-            quiet = 0 if rows else quiet + 1
-            self._came.wait(LOOK_EVERY_S if quiet < QUIET_LOOKS else QUIET_S)
+                    future.queue_stopped = followed.stopped
+            self._came.wait(followed.pause_s)
             self._came.clear()
 
-    def _take_new(self, states: JobStates) -> bool:
+    def _take_new(self, followed: FollowedJobs) -> bool:
         """Begin to follow what was added; False where there is nothing left to follow."""
         with self._lock:
             new, self._new = self._new, []
@@ -361,17 +297,22 @@ class Watcher(threading.Thread):
         if not new:
             return not self._over
         with _asking:
-            rows = {row.id: row for row in states.add({future.job for future in new})}
+            rows = {row.id: row for row in followed.add({future.job for future in new})}
         for future in new:
             row = rows.get(future.job)
             if row is None:
                 future.give_up(UsageError(f"{future.name} was deleted from the queue"))
+                self._futures.pop(future.job, None)
             else:
                 future.take(row)
-            if row is None or row.state in ENDED:
-                self._futures.pop(future.job, None)
-                states.drop(future.job)
+        for row in rows.values():
+            self._drop_ended(followed, row)
         return True
+
+    def _drop_ended(self, followed: FollowedJobs, row: JobRow) -> None:
+        if row.state in ENDED:
+            self._futures.pop(row.id, None)
+            followed.drop(row.id)
 
 
 # Held while a watcher asks the queue. A fork waits for it: SQLite's own locks, which are copied as they are, would

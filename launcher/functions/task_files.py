@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.backends.settings import configured_backends, placed_terms
 from launcher.errors import TaskFileError, UsageError
-from launcher.functions.future import Future, JobStates
+from launcher.functions.future import Future
 from launcher.screens.format import tally
 from launcher.screens.result_table import read_metric
 from launcher.states import ENDED, State
@@ -31,6 +31,7 @@ from launcher.store.client import (
     set_off,
     stopped,
 )
+from launcher.store.feed import FollowedJobs
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 
@@ -242,8 +243,6 @@ def _count(states: States) -> tuple[int, int]:
     return sum(state in ENDED for state in states.values()), len(states)
 
 
-LOOK_EVERY_S = 0.05
-
 Jobs = Future[Any] | Run | int | str
 
 
@@ -264,22 +263,27 @@ def wait(
     deadline = None if timeout is None else time.monotonic() + timeout
     with open_queue() as (home, store):
         numbers = _numbers(store, jobs)
-        states = JobStates(home, store)
-        known = {row.id for row in states.add(numbers)}
+        followed = FollowedJobs(home, store)
+        known = {row.id for row in followed.add(numbers)}
         for number in numbers:
             if number not in known:
                 raise UsageError(f"there is no job {number} in the queue")
         with bar(show=progress) as show:
-            show(states.known)
-            while not states.all_ended:
+            show(_states(followed))
+            while followed.open:
                 if deadline is not None and time.monotonic() >= deadline:
                     break
-                if states.stopped:
+                if followed.stopped:
                     raise stopped()
-                time.sleep(LOOK_EVERY_S)
-                if states.changes():
-                    show(states.known)
-        return {number: str(states.known[number]) for number in numbers}
+                time.sleep(followed.pause_s)
+                followed.keep_going()
+                if followed.changes():
+                    show(_states(followed))
+        return {number: str(followed.rows[number].state) for number in numbers}
+
+
+def _states(followed: FollowedJobs) -> dict[int, State]:
+    return {job: row.state for job, row in followed.rows.items()}
 
 
 def _numbers(store: Store, jobs: Jobs | Iterable[Jobs]) -> list[int]:

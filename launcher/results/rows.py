@@ -167,7 +167,7 @@ def results_by_job(
     done = [job for job in jobs if job.state is State.DONE]
     results: dict[int, Mapping[str, Json]] = {
         number: result
-        for number, result in store.frames.results(job.id for job in done).items()
+        for number, result in store.read.results(job.id for job in done).items()
         if result
     }
     for job in done:

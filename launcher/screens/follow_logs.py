@@ -18,6 +18,7 @@ from launcher.screens.terminal import coloured
 from launcher.screens.text_table import distinguished, width_of
 from launcher.states import OPEN, State
 from launcher.store.client import keep_going, stopped
+from launcher.store.feed import Feed
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import tail_offset
@@ -131,13 +132,12 @@ class Followers:
     ) -> None:
         """Follow jobs as they were after an event; `raw` passes on every byte."""
         self._raw = raw
-        self._home, self._store, self._event = home, store, event
+        self._home, self._store, self._feed = home, store, Feed(store, event)
         self._terminal = sys.stdout.isatty()
         names = {job.id: job.name for job in jobs}
         self._labels = Labels(names, terminal=self._terminal, colour=coloured(sys.stdout))
         self._sources = {job.id: self._source(job, tail) for job in jobs}
         self._checked = float("-inf")
-        self._version: int | None = None
 
     def _source(self, job: JobRow, tail: int | None) -> _Source:
         lines = Lines(turns=self._terminal)
@@ -169,14 +169,7 @@ class Followers:
 
     def _take_in(self) -> None:
         """Learn what became of the jobs since the last look."""
-        version = self._store.read.data_version()
-        if version == self._version:
-            return
-        self._version = version
-        changed = set()
-        for number, _, job, _, _ in self._store.read.events_after(self._event):
-            self._event = number
-            changed.add(job)
+        changed = {change.job for change in self._feed.since()}
         self._look_at(changed & set(self._sources))
 
     def _look_at(self, jobs: AbstractSet[int]) -> None:

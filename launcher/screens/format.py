@@ -10,8 +10,8 @@ from launcher.context import own_folder, own_variables
 from launcher.errors import counted
 from launcher.job import CPU
 from launcher.states import Reason, ReasonCode, State
+from launcher.store.job_queries import Need
 from launcher.store.rows import JobRow
-from launcher.store.screen_queries import Need
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
 from launcher.system.text import harmless as harmless  # every screen takes it from here

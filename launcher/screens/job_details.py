@@ -28,7 +28,7 @@ from launcher.screens.snapshots import lines_of
 from launcher.staging.view import left_by
 from launcher.states import OPEN, State, is_signal
 from launcher.store.queue import Store
-from launcher.store.rows import JobRow
+from launcher.store.rows import AttemptRow, JobRow
 from launcher.store.usage import Usage
 from launcher.system.files import Json
 from launcher.system.paths import Home
@@ -47,9 +47,9 @@ def job_records(
         jobs: which.
         lines: what `lines_of` returned for them, where that was asked already.
     """
-    last = store.frames.newest_attempts(job.id for job in jobs)
+    last = store.read.newest_attempts(job.id for job in jobs)
     labels, tags = labels_of(home), store.steering.tags_of(job.id for job in jobs)
-    elsewhere = any(attempt["pilot"] for attempt in last.values())
+    elsewhere = any(attempt.pilot for attempt in last.values())
     places = places_of(home) if elsewhere else {}
     listed = lines_of(home, store, jobs) if lines is None else lines
     return [
@@ -105,7 +105,7 @@ def _folder(job: JobRow) -> str | None:
 def _tried(
     home: Home,
     job: JobRow,
-    attempt: Mapping[str, Any] | None,
+    attempt: AttemptRow | None,
     labels: Mapping[str, str],
     nodes: Mapping[str, PastPilot],
 ) -> dict[str, Json]:
@@ -113,22 +113,20 @@ def _tried(
     if attempt is None:
         nulls: dict[str, Json] = dict.fromkeys(_TRIED)
         return nulls | {"attempt": 0}
-    outcome = _outcome(attempt["outcome"])
-    places = attempt["device"].split(",")
+    outcome = attempt.outcome or {}
+    places = attempt.device.split(",")
     return {
-        "attempt": attempt["number"],
-        "started": iso(attempt["claimed"]),
-        "seconds": None
-        if attempt["ended"] is None
-        else attempt["ended"] - attempt["claimed"] - attempt["paused"],
+        "attempt": attempt.number,
+        "started": iso(attempt.claimed),
+        "seconds": attempt.seconds,
         "device": ",".join(labels.get(place, harmless(place)) for place in places),
-        **place_record(attempt["pilot"], nodes),
-        "vram_promised": attempt["claim"] if attempt["device"] != CPU else None,
-        "vram_peak": attempt["peak"],
+        **place_record(attempt.pilot, nodes),
+        "vram_promised": attempt.claim if attempt.device != CPU else None,
+        "vram_peak": attempt.peak,
         "ending": outcome.get("ending"),
         "exit_code": 0 if outcome.get("ending") == "done" else outcome.get("exit_code"),
         "signal": outcome.get("signal"),
-        "log": str(home.attempt(job.id, attempt["number"]).log),
+        "log": str(home.attempt(job.id, attempt.number).log),
     }
 
 
@@ -145,15 +143,6 @@ def place_record(pilot: str | None, nodes: Mapping[str, PastPilot]) -> dict[str,
         "backend": place.backend or None,
         "node": place.node or None,
     }
-
-
-def _outcome(text: str | None) -> Mapping[str, Json]:
-    """Return an attempt's outcome; nothing of one that cannot be read."""
-    try:
-        record = json.loads(text) if text else {}
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) else {}
 
 
 _TRIED = (
@@ -187,8 +176,8 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         row: the job.
         needy: the open jobs that need it.
     """
-    attempts = store.read.attempts_of(row.id)
-    places = places_of(home) if any(attempt["pilot"] for attempt in attempts) else {}
+    attempts = store.read.attempts([row.id])
+    places = places_of(home) if any(attempt.pilot for attempt in attempts) else {}
     return {
         "schema": 1,
         **job_records(home, store, [row])[0],
@@ -204,7 +193,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         "progress": _progress(home, row),
         "expected": _expected(home, store, row) if row.state in OPEN else {},
         "spec": row.spec.record(),
-        "attempts": [{**attempt, **place_record(attempt["pilot"], places)} for attempt in attempts],
+        "attempts": [{**each.record(), **place_record(each.pilot, places)} for each in attempts],
         "events": [
             {
                 "at": iso(at),

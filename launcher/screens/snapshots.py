@@ -27,10 +27,10 @@ from launcher.screens.screen import (
     remaining_s,
 )
 from launcher.states import OPEN, State
+from launcher.store.job_queries import Ending
 from launcher.store.queue import Store
 from launcher.store.rows import Claim, JobRow
 from launcher.store.rows import Group as Limit
-from launcher.store.screen_queries import Ending
 from launcher.system.daemon_control import (
     scheduler_pid,
 )
@@ -90,22 +90,21 @@ class Snapshots:
         """
         now = self._clock()
         store = self._store
-        with store.frames.at_once():
+        with store.reading():
             counts = store.read.counts()
             claims = store.scheduling.claims()
             running = store.read.jobs_by_id(claim.job for claim in claims)
             order = screen_order(store, now, chosen_discipline(self._home))
             queued = store.read.waiting(waiting, order) if waiting else []
-            needs = store.frames.needs(row.id for row in queued if row.waits)
-            events = store.frames.happened(recent)
+            needs = store.read.needs(row.id for row in queued if row.waits)
+            events = store.read.happened(recent)
             about = {event.job for event in events}
-            matching = store.frames.matching(sought, FOUND) if sought else []
+            matching = store.read.matching(sought, FOUND) if sought else []
             rows = {row.id: row for row in store.read.jobs_by_id({*about, *matching})}
-            results = store.frames.results(about)
-            paces = store.frames.paces(_LATE, now - _LATE_S)
-            waits = store.frames.queued(_MANY) if counts.get(State.QUEUED, 0) <= _MANY else None
-            by_run = store.frames.queued_by_run(_MANY)
-            active = store.frames.active()
+            results = store.read.results(about)
+            paces = store.read.paces(_LATE, now - _LATE_S)
+            waits = store.read.queued(_MANY) if counts.get(State.QUEUED, 0) <= _MANY else None
+            runs = store.read.progress(_MANY)
             groups = store.read.groups()
         pilots = seen_pilots(self._home)
         gauges, warnings = self._gauges(claims, pilots, now)
@@ -116,7 +115,11 @@ class Snapshots:
         nodes = pilots.nodes
         works = tuple(self._work(row, by_job[row.id], gauges, nodes) for row in running)
         stopped = self._home.stop.exists()
-        runs_left = {} if stopped else left_by_run(by_run, works, paces, now)
+        runs_left = (
+            {}
+            if stopped
+            else left_by_run({run: each.queued for run, each in runs.items()}, works, paces, now)
+        )
         here = [claim for claim in claims if not claim.pilot]
         folders = list({Path(row.root, "runs", row.run): None for row in running or queued[:1]})
         return Screen(
@@ -125,7 +128,7 @@ class Snapshots:
             home=harmless(short_path(self._home.folder)),
             scheduler=scheduler_of(self._home),
             counts=counts,
-            active={harmless(run): numbers for run, numbers in active.items()},
+            active={harmless(run): (each.ended, each.jobs) for run, each in runs.items()},
             left_s=None if waits is None or stopped else remaining_s(waits, works, paces, now),
             runs_left=runs_left,
             warnings=warnings,
@@ -275,7 +278,7 @@ def newest_of(home: Home, job: JobRow) -> Newest:
 
 def lines_of(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[JobLine]:
     """Return the lines of jobs as they are at this moment."""
-    needs = store.frames.needs(job.id for job in jobs if job.waits and job.state in OPEN)
+    needs = store.read.needs(job.id for job in jobs if job.waits and job.state in OPEN)
     begun = {claim.job: claim.claimed for claim in store.scheduling.claims()}
     return [
         job_line(job, now.step, printed=now.line, started=begun.get(job.id), need=needs.get(job.id))

@@ -4,11 +4,10 @@ import errno
 import select
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from textwrap import wrap
-from typing import NamedTuple
 
 import click
 from rich.console import Console, Group
@@ -22,96 +21,27 @@ from launcher.screens.snapshots import Snapshots
 from launcher.screens.terminal import STYLES, coloured
 from launcher.screens.text_table import Line, Span, Tone, line, width_of
 from launcher.states import ENDED, State
-from launcher.store.client import check_still_there, keep_going, stopped
+from launcher.store.client import check_still_there, stopped
+from launcher.store.feed import Change, FollowedJobs
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
 from launcher.units import format_seconds
 
-LOOK_EVERY_S = 0.1
 DRAW_EVERY_S = 0.5
 _BEFORE_NAME = len("14:02:07 ✓ cancelled ")  # columns of a change's line
-CHECK_EVERY_S = 2.0  # how soon a scheduler that was killed is replaced
+CHECK_EVERY_S = 2.0  # that the queue, and who reads a pipe, are still there
 
 
-class Change(NamedTuple):
-    """Something that happened to a job."""
+def watch_run(home: Home, store: Store, jobs: Sequence[int], since: int, *, live: bool) -> None:
+    """Show a run until all its jobs have ended.
 
-    at: float
-    job: JobRow
-    state: State
-    reason: str
-
-
-class Watcher:
-    """Follows jobs; what it reads grows with what happens only."""
-
-    def __init__(
-        self, home: Home, store: Store, jobs: tuple[int, ...] | None, *, since: int | None = None
-    ) -> None:
-        """Follow jobs.
-
-        Args:
-            home: whose queue.
-            store: its database.
-            jobs: which; None: all.
-            since: the event after which it begins; None: the newest one.
-        """
-        self.home, self.store, self._all = home, store, jobs is None
-        self._last = store.read.last_event() if since is None else since
-        self._rows = {row.id: row for row in store.read.jobs_by_id(jobs or ())}
-        self._checked = time.monotonic()
-        self.snapshots = Snapshots(home, store)
-
-    def rows(self) -> list[JobRow]:
-        """Return the jobs as they were at the last call of `changes`."""
-        return list(self._rows.values())
-
-    def changes(self) -> list[Change]:
-        """Return what happened since the last call."""
-        news = self.store.read.events_after(self._last)
-        if not news:
-            return []
-        self._last = news[-1][0]
-        ours = {event[2] for event in news}
-        if not self._all:
-            ours &= self._rows.keys()
-        by_id = {row.id: row for row in self.store.read.jobs_by_id(ours)}
-        self._rows = by_id if self._all else self._rows | by_id
-        return [
-            Change(at=at, job=by_id[job], state=state, reason=reason)
-            for _, at, job, state, reason in news
-            if job in by_id
-        ]
-
-    def keep_alive(self) -> None:
-        """Replace a scheduler that was killed.
-
-        Raises:
-            MachineError: the queue was stopped on purpose, and jobs of the run are left.
-        """
-        now = time.monotonic()
-        if now - self._checked > CHECK_EVERY_S:
-            self._checked = now
-            if not keep_going(self.home, self.store) and not self.finished():
-                raise stopped()
-
-    def finished(self) -> bool:
-        """Tell whether no job of those that are followed is open any more."""
-        return all(row.state in ENDED for row in self.rows())
-
-    def result(self, job: JobRow) -> str:
-        """Return the first few numbers of a job's result."""
-        return numbers_of(self.store.read.result_of(job.id) or {})
-
-    def took(self, job: JobRow) -> str:
-        """Return how long a job's last attempt took."""
-        spans = self.store.frames.spans([job.id])
-        return format_seconds(spans[job.id]) if job.id in spans else ""
-
-
-def watch_run(watcher: Watcher, *, live: bool) -> None:
-    """Show the run until all its jobs have ended.
+    Args:
+        home: whose queue.
+        store: its database.
+        jobs: of the run.
+        since: the event after which it begins.
+        live: draw a picture that changes; else only lines.
 
     Raises:
         KeyboardInterrupt: the person leaves; the jobs go on.
@@ -119,16 +49,16 @@ def watch_run(watcher: Watcher, *, live: bool) -> None:
     """
     plain = not coloured(sys.stderr)  # rich alone would still write bold and dim
     console = Console(stderr=True, highlight=False, color_system=None if plain else "auto")
+    followed = FollowedJobs(home, store, store.read.jobs_by_id(jobs), since=since)
+    ended, total = followed.rows.keys() - followed.open, len(followed.rows)
+    snapshots, drawn = Snapshots(home, store), 0.0
     with _picture(console, live=live) as picture:
-        drawn = 0.0
-        ended = {row.id for row in watcher.rows() if row.state in ENDED}
-        total = len(watcher.rows())
         while True:
-            changes = watcher.changes()
+            changes = followed.changes()
             for change in changes:
                 # a job that failed may be queued again by its owner
-                (ended.add if change.state in ENDED else ended.discard)(change.job.id)
-                message = change_line(watcher, change, quiet=live)
+                (ended.add if change.state in ENDED else ended.discard)(change.job)
+                message = change_line(store, followed.rows[change.job], change, quiet=live)
                 if message is not None:
                     tail = f"  [{len(ended)}/{total}]" if change.state in ENDED else ""
                     for text in in_lines(message, tail, console.width if live else None):
@@ -141,16 +71,23 @@ def watch_run(watcher: Watcher, *, live: bool) -> None:
                 console.print(f"{needy} skipped  [{len(ended)}/{total}]")
             now = time.monotonic()
             if picture is not None and now - drawn > DRAW_EVERY_S:
-                picture.update(_draw(watcher, console.width))
+                picture.update(_draw([*followed.rows.values()], snapshots, console.width))
                 drawn = now
-            if watcher.finished():
+            if not followed.open:
                 return
-            watcher.keep_alive()
-            time.sleep(LOOK_EVERY_S)
+            followed.keep_going()
+            if followed.stopped:
+                raise stopped()
+            time.sleep(followed.pause_s)
 
 
-def follow(watcher: Watcher) -> None:
+def follow(home: Home, store: Store, jobs: Sequence[JobRow] | None) -> None:
     """Print what happens on the standard output, a line for each change, until Ctrl-C.
+
+    Args:
+        home: whose queue.
+        store: its database.
+        jobs: to which; None: to any.
 
     Raises:
         KeyboardInterrupt: the person leaves.
@@ -159,40 +96,43 @@ def follow(watcher: Watcher) -> None:
     """
     reader = select.poll()
     reader.register(sys.stdout, 0)
-    checked = time.monotonic()
+    followed, checked = FollowedJobs(home, store, jobs), time.monotonic()
     while True:
         if time.monotonic() - checked > CHECK_EVERY_S:
-            check_still_there(watcher.home, watcher.store)
+            check_still_there(home, store)
             if reader.poll(0):  # the next change may come in days
                 raise BrokenPipeError(errno.EPIPE, "nobody reads the output")
             checked = time.monotonic()
-        for change in watcher.changes():
-            message = change_line(watcher, change, quiet=False)
+        for change in followed.changes():
+            message = change_line(store, followed.rows[change.job], change, quiet=False)
             if message is not None:
                 click.echo(message.text)
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(followed.pause_s)
 
 
-def change_line(watcher: Watcher, change: Change, *, quiet: bool) -> Line | None:
+def change_line(store: Store, job: JobRow, change: Change, *, quiet: bool) -> Line | None:
     """Return one line for one change, None where there is nothing to say.
 
     Args:
-        watcher: whose change it is.
+        store: the queue's database.
+        job: whose change it is.
         change: what happened.
         quiet: starts are seen elsewhere.
     """
-    name = harmless(change.job.name)
-    reason = harmless(change.reason.partition("\n")[0])
+    name, reason = harmless(job.name), harmless(change.reason.partition("\n")[0])
     match change.state:
         case State.RUNNING if not quiet:
             words = ["start", name, reason]
         case State.DONE:
-            words = ["done", name, watcher.took(change.job), watcher.result(change.job)]
+            attempt = store.read.newest_attempts([job.id]).get(job.id)
+            seconds = None if attempt is None else attempt.seconds
+            took = "" if seconds is None else format_seconds(max(0.0, seconds))
+            words = ["done", name, took, numbers_of(store.read.result_of(job.id) or {})]
         case State.FAILED:
-            words = ["failed", name, reason, f"→ launcher logs {change.job.id}"]
+            words = ["failed", name, reason, f"→ launcher logs {job.id}"]
         case State.CANCELLED | State.HELD:
             words = [change.state, name, reason]
-        case State.QUEUED if change.job.attempts:
+        case State.QUEUED if job.attempts:
             words = ["again", name, reason]
         case _:
             return None
@@ -232,14 +172,13 @@ def _picture(console: Console, *, live: bool) -> Iterator[Live | None]:
         yield picture
 
 
-def _draw(watcher: Watcher, width: int) -> Group:
+def _draw(rows: Sequence[JobRow], snapshots: Snapshots, width: int) -> Group:
     """Return the part of the screen that is about the run: how far it is, and what of it runs."""
-    rows = watcher.rows()
     ours = {row.id for row in rows}
     counts = {state: sum(row.state is state for row in rows) for state in State}
     ended = sum(counts[state] for state in ENDED)
     ours_runs = {harmless(row.run) for row in rows[:1]}
-    screen = watcher.snapshots.take(waiting=0, recent=0)
+    screen = snapshots.take(waiting=0, recent=0)
     screen = replace(
         screen,
         active={harmless(rows[0].run): (ended, len(rows))} if rows else {},

@@ -1,23 +1,22 @@
-"""What the screens and the planner ask of the queue."""
+"""What the screens and the planner ask of the queue.
+
+What a screen asks again and again does not grow with the number of jobs.
+"""
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from launcher.accounts import Account
-from launcher.states import Reason, State
-from launcher.store.connection import (
-    known_code,
-    known_record,
-    known_state,
-    reason_of,
-    sources_of,
-)
-from launcher.store.rows import PILOT_OF, Group, JobRow, job_row
+from launcher.states import ENDED, Reason, State
+from launcher.store.connection import UNMET, known_record, known_state, reason_of, sources_of
+from launcher.store.rows import ATTEMPT_COLUMNS, AttemptRow, Group, JobRow, job_row
 from launcher.store.runs import FirstJobs, Flow, account_of
-from launcher.store.selection import selection
+from launcher.store.selection import search, selection
 from launcher.store.usage import LONGEST_S
 
 _JOBS = (
@@ -28,12 +27,44 @@ _JOBS = (
 )
 _NAMES = 5000  # names among which a near one is looked for
 
+_NEWS = 400  # events among which those are looked for that a screen shows
+_NO_FAULT = frozenset({"stopped", "void"})  # how an attempt ends that nobody calls a failure
+_RAN = frozenset({State.DONE, State.FAILED})  # after an attempt; others may end while they wait
+_ENDLESS = "add"  # the run of jobs that come from no task file: it is never complete
+
 InOrder = Callable[[Iterable[Flow]], list[int]]
 
 
 def by_rank(flows: Iterable[Flow]) -> list[int]:
     """Return the numbers of jobs by priority and age, as those of one run start."""
     return [job for _, job in sorted(entry for flow in flows for entry in flow.jobs)]
+
+
+class Ending(NamedTuple):
+    """The end of a job, or of an attempt after which its job was queued again."""
+
+    at: float
+    job: int
+    state: State  # failed, too, where it was queued again; queued, where it had only to stop
+    reason: Reason
+    seconds: float | None = None  # how long the attempt took
+
+
+class Need(NamedTuple):
+    """A job that must still be done before another one."""
+
+    job: int
+    name: str
+    elsewhere: bool = False  # in another run, where names may be the same
+
+
+class RunProgress(NamedTuple):
+    """How far a run is, or all runs of a name."""
+
+    ended: int = 0
+    jobs: int = 0
+    # kind → how many are queued; None: there are too many jobs, or one waits for its time
+    queued: Mapping[str, int] | None = MappingProxyType({})
 
 
 class JobQueries:
@@ -157,15 +188,12 @@ class JobQueries:
             limit: how many of the jobs that ended last are looked at.
         """
         jobs = {job.id: job for job in self.ended_lately(limit) if job.state is State.DONE}
-        rows = self._db.execute(
-            "SELECT job, attempts.ended - claimed - attempts.paused AS seconds, device FROM attempts"
-            " JOIN jobs ON jobs.id = job AND jobs.attempts = number"
-            " WHERE job IN (SELECT value FROM json_each(?))"
-            " AND json_extract(outcome, '$.ending') = 'done'"
-            " AND attempts.ended - claimed - attempts.paused BETWEEN 0 AND ?",  # else a clock was set meanwhile
-            (_list(jobs), LONGEST_S),
-        )
-        return [(jobs[row["job"]], row["seconds"], row["device"]) for row in rows]
+        return [
+            (jobs[job], attempt.seconds, attempt.device)
+            for job, attempt in self.newest_attempts(jobs).items()
+            # else a clock was set meanwhile
+            if attempt.seconds is not None and 0 <= attempt.seconds <= LONGEST_S
+        ]
 
     def named(self, pattern: str) -> list[JobRow]:
         """Return the jobs that a pattern means, as `selection` has it."""
@@ -225,18 +253,15 @@ class JobQueries:
         jobs = self._where("runs.root = ? AND runs.name = ?", str(root), run)
         return {job.name: job for job in jobs}
 
-    def events_after(self, last: int) -> list[tuple[int, float, int, State, str]]:
-        """Return (id, time, job, state, reason) of every event after number `last`."""
-        rows = self._db.execute("SELECT * FROM events WHERE id > ? ORDER BY id", (last,))
-        return [
-            (row["id"], row["at"], row["job"], known_state(row["state"]), row["reason"])
-            for row in rows
-        ]
-
     def last_event(self) -> int:
         """Return the number of the newest event, 0 when there is none."""
         (last,) = self._db.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
         return int(last)
+
+    def data_version(self) -> int:
+        """Return a number that changes when another connection has written."""
+        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        return int(version)
 
     def events_of(self, job: int) -> list[tuple[float, State, Reason]]:
         """Return (time, state, reason) of everything that happened to a job."""
@@ -250,21 +275,22 @@ class JobQueries:
             for at, state, code, text, data in rows
         ]
 
-    def attempts_of(self, job: int) -> list[dict[str, Any]]:
-        """Return a job's attempts as records: number, device, claimed, ended, outcome and its code, memory, pilot."""
+    def attempts(self, jobs: Iterable[int]) -> list[AttemptRow]:
+        """Return the attempts of jobs, by job and number."""
+        return self._attempts("", jobs)
+
+    def newest_attempts(self, jobs: Iterable[int]) -> dict[int, AttemptRow]:
+        """Return job → its newest attempt, of those that have one."""
+        newest = "JOIN jobs ON jobs.id = job AND jobs.attempts = number"
+        return {attempt.job: attempt for attempt in self._attempts(newest, jobs)}
+
+    def _attempts(self, which: str, jobs: Iterable[int]) -> list[AttemptRow]:
         rows = self._db.execute(
-            "SELECT number, device, cpus, claimed, ended, paused, outcome, reason_code, claim, lone, peak,"
-            f" {PILOT_OF} AS pilot FROM attempts WHERE job = ? ORDER BY number",
-            (job,),
+            f"SELECT {ATTEMPT_COLUMNS} FROM attempts {which}"
+            " WHERE job IN (SELECT value FROM json_each(?)) ORDER BY job, number",
+            (_list(jobs),),
         )
-        return [
-            {
-                **dict(row),
-                "outcome": known_record(row["outcome"]) if row["outcome"] else None,
-                "reason_code": known_code(row["reason_code"]) if row["outcome"] else None,
-            }
-            for row in rows
-        ]
+        return [AttemptRow(*row) for row in rows]
 
     def needs_of(self, job: int) -> list[str]:
         """Return the names of the jobs that must be done before a job."""
@@ -282,10 +308,17 @@ class JobQueries:
         ).fetchone()
         return str(known_record(row["body"]).get("folder", "")) if row else ""
 
+    def results(self, jobs: Iterable[int]) -> dict[int, dict[str, Any]]:
+        """Return job → what it returned when it was last done, of those that have returned something."""
+        rows = self._db.execute(
+            "SELECT job, body FROM results WHERE job IN (SELECT value FROM json_each(?))",
+            (_list(jobs),),
+        )
+        return {row["job"]: known_record(row["body"]) for row in rows}
+
     def result_of(self, job: int) -> dict[str, Any] | None:
-        """Return what a job's entry function returned when it was last done."""
-        row = self._db.execute("SELECT body FROM results WHERE job = ?", (job,)).fetchone()
-        return known_record(row["body"]) if row else None
+        """Return what a job returned when it was last done."""
+        return self.results([job]).get(job)
 
     def counts(self, run: int | None = None) -> dict[State, int]:
         """Return how many jobs are in each state, of one run or of all; no row is scanned."""
@@ -299,10 +332,164 @@ class JobQueries:
             counts[state] = counts.get(state, 0) + row["n"]
         return counts
 
-    def data_version(self) -> int:
-        """Return a number that changes when another connection has written."""
-        (version,) = self._db.execute("PRAGMA data_version").fetchone()
-        return int(version)
+    def happened(self, limit: int) -> list[Ending]:
+        """Return the newest ends of jobs and of attempts, the newest first."""
+        endings = self._news(limit)
+        if len(endings) < limit:  # thousands of jobs may have been queued since
+            listed = {(ending.job, ending.state) for ending in endings}
+            endings += [
+                ending for ending in self._ended(limit) if (ending.job, ending.state) not in listed
+            ]
+        return endings[:limit]
+
+    def _news(self, limit: int) -> list[Ending]:
+        rows = self._db.execute(
+            "SELECT id, at, job, state, reason_code, reason, reason_data, (SELECT before.state FROM events AS before"
+            " WHERE before.job = one.job AND before.id < one.id ORDER BY before.id DESC LIMIT 1"
+            ") AS source FROM events AS one WHERE id > (SELECT max(id) FROM events) - ?"
+            " ORDER BY id DESC",
+            (_NEWS,),
+        )
+        endings: list[Ending] = []
+        for row in rows:
+            if len(endings) == limit:
+                break
+            state, ran = known_state(row["state"]), row["source"] == State.RUNNING
+            if state not in ENDED and not (state is State.QUEUED and ran):
+                continue
+            attempt = self._attempt(row["job"], row["id"]) if ran else None
+            outcome = (attempt and attempt.outcome) or {}
+            if state is State.QUEUED and outcome.get("ending") not in _NO_FAULT:
+                state = State.FAILED
+            endings.append(Ending(row["at"], row["job"], state, _reason(row), _took(attempt)))
+        return endings
+
+    def _ended(self, limit: int) -> list[Ending]:
+        rows = self._db.execute(
+            "SELECT ended, id, state, reason_code, reason, reason_data FROM jobs"
+            " WHERE ended IS NOT NULL ORDER BY ended DESC, id DESC LIMIT ?",
+            (limit,),
+        ).fetchall()
+        ran = self.newest_attempts(row["id"] for row in rows if row["state"] in _RAN)
+        return [
+            Ending(
+                row["ended"],
+                row["id"],
+                known_state(row["state"]),
+                _reason(row),
+                _took(ran.get(row["id"])),
+            )
+            for row in rows
+        ]
+
+    def _attempt(self, job: int, event: int) -> AttemptRow | None:
+        """Return the last attempt of a job that began before an event."""
+        (begun,) = self._db.execute(
+            "SELECT count(*) FROM events WHERE job = ? AND id < ? AND state = 'running'"
+            " AND reason_code NOT IN ('paused', 'resumed')",
+            (job, event),
+        ).fetchone()
+        # not by its number: after a restore some are left out
+        return next(iter(self.attempts([job])[max(0, begun - 1) :]), None)
+
+    def paces(self, limit: int, since: float) -> dict[str, list[float]]:
+        """Return kind → seconds of its jobs that are done, among the last that ended since a time."""
+        rows = self._db.execute(
+            "SELECT one.kind AS kind, one.ended - claimed - attempts.paused AS seconds"
+            " FROM (SELECT id, kind, ended, state, attempts FROM jobs WHERE ended >= ?"
+            " ORDER BY ended DESC LIMIT ?) AS one"
+            " JOIN attempts ON job = one.id AND number = one.attempts WHERE one.state = 'done'",
+            (since, limit),
+        )
+        paces: dict[str, list[float]] = {}
+        for row in rows:
+            paces.setdefault(row["kind"], []).append(max(0.0, row["seconds"]))
+        return paces
+
+    def queued(self, limit: int) -> dict[str, int] | None:
+        """Return kind → how many are queued; None: more than so many, or one waits for its time."""
+        rows = self._db.execute(
+            "SELECT kind, job FROM (SELECT kind, id FROM jobs WHERE state = 'queued' LIMIT ?)"
+            " LEFT JOIN timers ON job = id",
+            (limit + 1,),
+        ).fetchall()
+        if len(rows) > limit or any(row["job"] is not None for row in rows):
+            return None
+        return Counter(row["kind"] for row in rows)
+
+    def progress(self, limit: int) -> dict[str, RunProgress]:
+        """Return run → how far it is, of each run with open jobs that can be complete once.
+
+        Args:
+            limit: jobs of a run, of which no kinds are told where it has more.
+        """
+        rows = self._db.execute(
+            "SELECT run, name, sum(iif(state IN ('queued', 'held', 'running'), n, 0)) AS open,"
+            " sum(n) AS every FROM counters JOIN runs ON runs.id = run WHERE name <> ?"
+            " GROUP BY run HAVING open > 0 ORDER BY run",
+            (_ENDLESS,),
+        ).fetchall()
+        progress: dict[str, RunProgress] = {}
+        for row in rows:
+            every, kinds = row["every"], None
+            before = progress.get(row["name"], RunProgress())
+            if before.queued is not None and every <= limit:
+                kinds = self._kinds_of(row["run"])
+            progress[row["name"]] = RunProgress(
+                before.ended + every - row["open"],
+                before.jobs + every,
+                None if kinds is None else Counter(before.queued) + Counter(kinds),
+            )
+        return progress
+
+    def _kinds_of(self, run: int) -> dict[str, int] | None:
+        """Return kind → how many jobs of a run are queued; None where one waits for its time."""
+        rows = self._db.execute(
+            "SELECT kind, count(*) AS n, count(timers.job) AS later FROM jobs"
+            " LEFT JOIN timers ON timers.job = jobs.id"
+            " WHERE run = ? AND +state = 'queued' GROUP BY kind",
+            (run,),
+        ).fetchall()
+        return (
+            None if any(row["later"] for row in rows) else {row["kind"]: row["n"] for row in rows}
+        )
+
+    def matching(self, text: str, limit: int) -> list[int]:
+        """Return the jobs that a text means, or in whose name or run's name it is; open ones first."""
+        chosen = search(self._db.execute, text)
+        rows = self._db.execute(
+            f"SELECT id FROM jobs WHERE {chosen.condition}"
+            " ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 WHEN 'held' THEN 2"
+            " WHEN 'failed' THEN 3 ELSE 4 END, coalesce(-ended, id) LIMIT :limit",
+            {**chosen._asdict(), "limit": limit},
+        )
+        return [row["id"] for row in rows]
+
+    def needs(self, jobs: Iterable[int]) -> dict[int, Need]:
+        """Return job → the first for which it still waits, if there is one."""
+        rows = self._db.execute(
+            "SELECT ours.id AS job, first.id AS need, first.name,"
+            " first.run <> ours.run AS elsewhere"
+            " FROM json_each(?) JOIN jobs AS ours ON ours.id = value"
+            " JOIN jobs AS first ON first.id ="  # one may need all others
+            " (SELECT need FROM needs JOIN jobs AS needed ON needed.id = need"
+            f" WHERE needs.job = value AND {UNMET} ORDER BY need LIMIT 1)",
+            (_list(jobs),),
+        )
+        return {
+            row["job"]: Need(job=row["need"], name=row["name"], elsewhere=bool(row["elsewhere"]))
+            for row in rows
+        }
+
+
+def _reason(row: sqlite3.Row) -> Reason:
+    return reason_of(row["reason_code"], row["reason"], row["reason_data"])
+
+
+def _took(attempt: AttemptRow | None) -> float | None:
+    if attempt is None or attempt.seconds is None:
+        return None
+    return max(0.0, attempt.seconds)  # the clock may have been set back
 
 
 def _list(numbers: Iterable[int]) -> str:

@@ -1,15 +1,12 @@
-"""What happened in runs since an event, for those who tell their owners of it; and the attempts of many jobs at once."""
+"""What happened in runs since an event, for those who tell their owners of it."""
 
-import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
-from sqlite3 import Cursor
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, recorded_run_notify
-from launcher.states import ENDED, OPEN, Done, Reason, ReasonCode, State, ending, outcome_record
-from launcher.store.connection import known_code, known_record, known_state, reason_of
-from launcher.store.rows import PILOT_OF
+from launcher.states import ENDED, OPEN, Reason, ReasonCode, State
+from launcher.store.connection import known_record, known_state, reason_of
 
 MOST_FAILURES = 10  # of a run, in words: so many that had too little memory; the rest is counted
 _OLDEST_S = 600.0  # who begins to listen hears of what happened so long before
@@ -149,31 +146,3 @@ class RunNewsReader:
             (run, since),
         )
         return {known_state(row["state"]): row["n"] for row in rows}
-
-
-_DONE = json.dumps(dict(list(outcome_record(Done(at=0)).items())[:2]))[:-1]
-
-
-def attempts_of_jobs(execute: Callable[..., Cursor], jobs: Iterable[int]) -> list[dict[str, Any]]:
-    """Return the attempts of jobs as records, by job and number.
-
-    Each has job, number, device, cpus, claimed, ended, reason_code, claim, peak, pilot, and `outcome`;
-    of one that was done that is its ending alone: what it returned is with the results.
-    """
-    rows = execute(
-        "SELECT job, number, device, cpus, claimed, ended, outcome, reason_code, claim, peak,"
-        f" {PILOT_OF} AS pilot FROM attempts WHERE job IN (SELECT value FROM json_each(?))"
-        " ORDER BY job, number",
-        (json.dumps([*jobs]),),
-    )
-    return [_record(dict(row)) for row in rows]
-
-
-def _record(row: dict[str, Any]) -> dict[str, Any]:
-    text = row["outcome"]
-    if text is None:
-        return {**row, "outcome": None, "reason_code": None}
-    # what a job returned may be long, and is not wanted here
-    done = text.startswith(_DONE)
-    outcome = {"ending": ending(Done(at=0))} if done else known_record(text)
-    return {**row, "outcome": outcome, "reason_code": known_code(row["reason_code"])}

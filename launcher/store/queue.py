@@ -19,7 +19,6 @@ from launcher.store.job_queries import JobQueries
 from launcher.store.opening import open_database, open_to_read
 from launcher.store.rows import JobRow, lane_of
 from launcher.store.scheduler_actions import Scheduling
-from launcher.store.screen_queries import ScreenQueries
 from launcher.store.steering import Steering
 from launcher.store.user_actions import UserActions, rank_of
 from launcher.system.files import file_number
@@ -121,7 +120,7 @@ class NewJob(NamedTuple):
 class Store:
     """One connection to the queue's database; use it from one thread.
 
-    `read` answers questions, `frames` those of whole screens; `scheduling` is for the scheduler,
+    `read` answers questions, those inside `reading` as of one moment; `scheduling` is for the scheduler,
     `owning` for those who own jobs, `steering` for what they change of them.
     """
 
@@ -149,8 +148,8 @@ class Store:
         self._file = before or file_number(home.database)
         self._db = Connection(database, home.database)
         self.writing, self.unsynced = self._db.writing, self._db.unsynced
+        self.reading = self._db.reading
         self.read = JobQueries(database)
-        self.frames = ScreenQueries(database)
         self.database = database  # for questions of this package that few commands ask
         self.scheduling = Scheduling(self._db)
         self.owning = UserActions(self._db)

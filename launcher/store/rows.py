@@ -22,8 +22,8 @@ from launcher.job import (
     read_spec,
     with_sources,
 )
-from launcher.states import Reason, State
-from launcher.store.connection import known_record, known_state, reason_of
+from launcher.states import Done, Reason, ReasonCode, State, outcome_record
+from launcher.store.connection import known_code, known_record, known_state, reason_of
 from launcher.system.stored_fields import Unreadable, parsed, texts
 
 HERE = ("local",)  # this machine, as `Lane.on` has it
@@ -216,6 +216,60 @@ class JobRow:
         return _spec_and_trouble(text, plain)[0]
 
 
+# how the records of those that were done begin: to read all of each takes four times as long, and
+# what a program returned may hold NaN, which Python writes and SQLite takes for no JSON
+DONE_RECORD = json.dumps(dict(list(outcome_record(Done(at=0)).items())[:2]))[:-1]
+
+
+class AttemptRow(NamedTuple):
+    """An attempt as the queue knows it; its outcome is read when it is asked for."""
+
+    job: int
+    number: int
+    device: str  # "cpu", or the UUIDs of its GPUs with commas between
+    cpus: int
+    claimed: float  # seconds since 1970
+    ended: float | None
+    paused: float  # seconds for which it stood still
+    outcome_text: str | None  # None: it has not ended
+    code: str  # of why it ended as it did
+    claim: int | None  # bytes that it was promised on each of its GPUs; None: they were its alone
+    lone: int
+    peak: int | None
+    pilot: str | None  # the token of the pilot where it is; None: this machine
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, without its pauses; None: it has not ended."""
+        return None if self.ended is None else self.ended - self.claimed - self.paused
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was done: that is known without reading what it returned."""
+        return (self.outcome_text or "").startswith(DONE_RECORD)
+
+    @property
+    def outcome(self) -> dict[str, Any] | None:
+        """The record of its end, empty where it cannot be read; None: it has not ended."""
+        return known_record(self.outcome_text) if self.outcome_text else None
+
+    @property
+    def reason_code(self) -> ReasonCode | None:
+        """Why it ended as it did; None: it has not ended."""
+        return known_code(self.code) if self.outcome_text else None
+
+    def record(self) -> dict[str, Any]:
+        """Return it for programs."""
+        names = [{"outcome_text": "outcome", "code": "reason_code"}.get(n, n) for n in self._fields]
+        return {name: getattr(self, name) for name in names[1:]}
+
+
+ATTEMPT_COLUMNS = (  # in the order of AttemptRow
+    "job, number, device, cpus, claimed, attempts.ended, attempts.paused, outcome,"
+    f" attempts.reason_code, claim, lone, peak, {PILOT_OF}"
+)
+
+
 class ReadyJob(NamedTuple):
     """A job that could start now."""
 
@@ -313,32 +367,23 @@ def _spec_and_trouble(text: str, plain: Callable[[], Spec]) -> tuple[Spec, str]:
         return plain(), why
 
 
+_JOB_COLUMNS = (  # that are as the database has them
+    "id", "name", "root", "share", "kind", "priority", "waits", "wish", "hash", "attempts", "failures",
+    "lost", "starts_at", "submitted", "ended", "paused",
+)  # fmt: skip
+
+
 def job_row(row: sqlite3.Row, sources_text: str | None) -> JobRow:
     """Read a row of jobs joined with runs, lanes and timers, and the sources that it refers to."""
+    columns = {name: row[name] for name in _JOB_COLUMNS}
+    lane_waits = row["lane_code"], row["lane_reason"], row["lane_data"]
     return JobRow(
-        id=row["id"],
-        name=row["name"],
+        **columns,
         run=row["run_name"],
         run_id=row["run"],
-        root=row["root"],
-        share=row["share"],
-        kind=row["kind"],
         state=known_state(row["state"]),
-        priority=row["priority"],
-        waits=row["waits"],
-        wish=row["wish"],
-        hash=row["hash"],
-        attempts=row["attempts"],
-        failures=row["failures"],
-        lost=row["lost"],
         why=reason_of(row["reason_code"], row["reason"], row["reason_data"]),
-        lane_waits=reason_of(row["lane_code"], row["lane_reason"], row["lane_data"])
-        if row["lane_reason"]
-        else None,
-        starts_at=row["starts_at"],
-        submitted=row["submitted"],
-        ended=row["ended"],
-        paused=row["paused"],
+        lane_waits=reason_of(*lane_waits) if row["lane_reason"] else None,
         owner_note=row["note"],
         spec_text=row["spec"],
         sources_text=sources_text,

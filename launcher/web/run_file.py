@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from launcher.errors import UsageError
 from launcher.screens.format import harmless
-from launcher.store.screen_queries import RunListing
+from launcher.store.listings import Listing
 from launcher.units import format_bytes
 from launcher.web.pages.page import NotThere, View
 from launcher.web.runs.figures import MOST_BYTES, RUN_FOLDER, SVG, figure_of, opened, type_of
@@ -52,7 +52,7 @@ def newest_of_name(view: View, name: str) -> int:
     Raises:
         NotThere: there is none.
     """
-    run = RunListing(view.store.database).named(name)
+    run = Listing(view.store.database).run_named(name)
     if run is None:
         raise NotThere(f"there is no run {harmless(name)!r}; it may have been cleaned")
     return run
@@ -87,7 +87,7 @@ def _is_report(place: Place) -> bool:
 def _folder(view: View, place: Place) -> Path | None:
     """Return the folder of a name among those of a run and its jobs."""
     if place.folder == RUN_FOLDER:
-        number = RunListing(view.store.database).first_job(place.run)
+        number = Listing(view.store.database).first_job(place.run)
     else:
         parts = place.folder.split("-")
         number = int(parts[1]) if len(parts) > 1 and _is_number(parts[1]) else None

@@ -142,8 +142,8 @@ def _of(home: Home, role: Role) -> list[Identity]:
 
 def _taken_in(store: Store, attempt: Attempt) -> bool:
     job, _, number = attempt.folder.name.partition("-")
-    rows = store.read.attempts_of(int(job))
-    return any(row["number"] == int(number) and row["outcome"] for row in rows)
+    rows = store.read.attempts([int(job)])
+    return any(row.number == int(number) and row.outcome for row in rows)
 
 
 def _add(store: Store, name: str, number: int) -> int:

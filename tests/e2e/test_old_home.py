@@ -10,7 +10,7 @@ from launcher.states import State
 from launcher.store.migration_steps import STEPS
 from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, wake
-from tests.build import until
+from tests.build import endings, until
 from tests.e2e.conftest import Project
 from tests.old_home import STORED, put_up, put_up_schema
 
@@ -145,10 +145,7 @@ def test_a_home_of_each_schema_opens_and_its_jobs_go_on(toys: Project, schema: i
         return {row.name for row in store.read.jobs() if row.state in open_jobs} - {"command/far"}
 
     until(lambda: not still_open(), "all jobs have ended")
-    assert {
-        row.name: (row.state, [one["outcome"]["ending"] for one in store.read.attempts_of(row.id)])
-        for row in store.read.jobs()
-    } == expected
+    assert {row.name: (row.state, endings(store, row.id)) for row in store.read.jobs()} == expected
     store.close()
 
     torn = numbers["command/torn"]

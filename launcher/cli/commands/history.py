@@ -111,7 +111,7 @@ def past_of(
         places: backend and node of each pilot, and of this machine by ''.
     """
     history = History(store.database)
-    with store.frames.at_once():
+    with store.reading():
         ends = history.ends(begin, jobs)
         spent = history.spent(begin, now, jobs)
         medians = history.medians(begin, jobs)

@@ -40,7 +40,6 @@ from launcher.store.client import (
 )
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.paths import Home
 from launcher.taskfile.legacy_names import Wanted
 
 
@@ -162,8 +161,10 @@ def command(
                 set_off(home)
             if detach:
                 return 0
+            from launcher.screens.watch import watch_run  # with rich, which a dry run never needs
+
             for submission in submitted:
-                _watch(home, store, submission, since)
+                watch_run(home, store, submission.jobs, since, live=sys.stderr.isatty())
                 code = max(code, _conclude(store, submission))
         except KeyboardInterrupt:
             _say_left(store, submitted)
@@ -207,14 +208,6 @@ def _queue(store: Store, comparison: Comparison, context: Context) -> Submitted:
         if text:
             click.echo(harmless(text), err=True)
     return submission
-
-
-def _watch(home: Home, store: Store, submission: Submitted, since: int) -> None:
-    """Show the jobs of a run until they have ended."""
-    from launcher.screens.watch import Watcher, watch_run  # with rich, which a dry run never needs
-
-    watcher = Watcher(home, store, submission.jobs, since=since)
-    watch_run(watcher, live=sys.stderr.isatty())
 
 
 def _say_left(store: Store, submitted: Iterable[Submitted]) -> None:

@@ -213,7 +213,7 @@ def _left(report: Report) -> dict[str, int]:
 def _draw(home: Home, store: Store, wanted: Wanted) -> bool:
     """Draw the queue, or the jobs that were asked for; tell whether a listed job failed."""
     if wanted:
-        with store.frames.at_once():
+        with store.reading():
             jobs = lines_of(home, store, wanted())
         say(listing(jobs, time.time(), width()))
         return any(job.state is State.FAILED for job in jobs)
@@ -223,7 +223,7 @@ def _draw(home: Home, store: Store, wanted: Wanted) -> bool:
 
 
 def _report(home: Home, store: Store, wanted: Wanted, *, as_json: bool) -> Report:
-    with store.frames.at_once():  # or a job that ends meanwhile would be listed twice
+    with store.reading():  # or a job that ends meanwhile would be listed twice
         running = store.read.in_state(State.RUNNING)
         counts = store.read.counts()
         left = {"waiting": 0, "ended": 0}

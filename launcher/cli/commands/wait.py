@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection
+from math import inf
 
 import click
 
@@ -12,78 +13,45 @@ from launcher.cli.select_jobs import HELP, select
 from launcher.errors import MachineError, counted
 from launcher.screens.format import harmless, named
 from launcher.screens.job_details import job_records
-from launcher.states import ENDED, OPEN, State
-from launcher.store.client import keep_going, open_queue, stopped
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
-from launcher.system.paths import Home
+from launcher.states import State
+from launcher.store.client import open_queue, stopped
+from launcher.store.feed import FollowedJobs
 from launcher.units import format_seconds
 
-LOOK_EVERY_S = 0.05
-CHECK_EVERY_S = 5.0  # a scheduler that died for good must not be waited for
+
+def until_ended(followed: FollowedJobs, timeout_s: float | None) -> None:
+    """Come back when all jobs have ended.
+
+    Raises:
+        MachineError: it takes longer, or the queue is stopped.
+    """
+    deadline = inf if timeout_s is None else time.monotonic() + timeout_s
+    held = {job.id for job in followed.rows.values() if job.state is State.HELD}
+    _say_held(followed, held)
+    while followed.open:
+        changes = followed.changes()
+        if not held:
+            held = {change.job for change in changes if change.state is State.HELD}
+            _say_held(followed, held)
+        if not followed.open:
+            return
+        if followed.stopped:
+            raise stopped()
+        if timeout_s is not None and time.monotonic() > deadline:
+            raise MachineError(
+                f"still not ended after {format_seconds(timeout_s)}; the jobs go on; "
+                "`launcher wait` again, or `launcher status` shows what they do"
+            )
+        followed.keep_going()
+        time.sleep(followed.pause_s)
 
 
-class Waiter:
-    """Follows jobs until none of them is open; what it reads grows with what happens only."""
-
-    def __init__(self, home: Home, store: Store, jobs: Sequence[JobRow], last_event: int) -> None:
-        """Wait for jobs as they were after an event."""
-        self._home, self._store, self._last = home, store, last_event
-        self._all = [job.id for job in jobs]
-        self._left = {job.id for job in jobs if job.state in OPEN}
-        self._held_said = False
-        self._say_held(job for job in jobs if job.state is State.HELD)
-
-    def until_ended(self, timeout_s: float | None) -> list[JobRow]:
-        """Return the jobs when all of them have ended.
-
-        Raises:
-            MachineError: it takes longer, or the queue is stopped.
-        """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        checked = seen = float("-inf")
-        while True:
-            version = self._store.read.data_version()
-            if version != seen:
-                self._take_in()
-                seen = version
-            if not self._left:
-                rows = self._store.read.jobs_by_id(self._all)
-                self._left = {job.id for job in rows if job.state in OPEN}  # queued again
-                if not self._left:
-                    return rows
-            now = time.monotonic()
-            if deadline is not None and timeout_s is not None and now > deadline:
-                raise MachineError(
-                    f"still not ended after {format_seconds(timeout_s)}; the jobs go on; "
-                    "`launcher wait` again, or `launcher status` shows what they do"
-                )
-            if now - checked > CHECK_EVERY_S:
-                checked = now
-                if not keep_going(self._home, self._store):
-                    self._take_in()
-                    if self._left:
-                        raise stopped()
-            time.sleep(LOOK_EVERY_S)
-
-    def _take_in(self) -> None:
-        held = set()
-        for number, _, job, state, _ in self._store.read.events_after(self._last):
-            self._last = number
-            if state in ENDED:
-                self._left.discard(job)
-            elif job in self._left and state is State.HELD:
-                held.add(job)
-        if held and not self._held_said:
-            self._say_held(self._store.read.jobs_by_id(held))
-
-    def _say_held(self, jobs: Iterable[JobRow]) -> None:
-        held = list(jobs)
-        if held:
-            self._held_said = True
-            does = "does" if len(held) == 1 else "do"
-            warning = f"{counted(len(held), 'held job')} {does} not start before `launcher release`"
-            click.echo(f"{warning}: {named(held)}", err=True)
+def _say_held(followed: FollowedJobs, jobs: Collection[int]) -> None:
+    if jobs:
+        does = "does" if len(jobs) == 1 else "do"
+        warning = f"{counted(len(jobs), 'held job')} {does} not start before `launcher release`"
+        names = named([followed.rows[job] for job in jobs])
+        click.echo(f"{warning}: {names}", err=True)
 
 
 @click.command(epilog=f"PATTERN: {HELP}")
@@ -104,7 +72,9 @@ def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> 
     with open_queue() as (home, store):
         last = store.read.last_event()
         jobs = select(store, patterns, newest=True) if patterns else store.read.jobs_open()
-        ended = Waiter(home, store, jobs, last).until_ended(timeout)
+        followed = FollowedJobs(home, store, jobs, since=last, served=False)
+        until_ended(followed, timeout)
+        ended = [*followed.rows.values()]
         records = job_records(home, store, ended) if as_json else []
     missed = [job for job in ended if job.state is not State.DONE]
     if as_json:

@@ -43,9 +43,8 @@ from launcher.results.rows import (
 from launcher.screens.format import first_line, iso
 from launcher.screens.result_table import read_metric
 from launcher.states import OPEN, State
-from launcher.store.news import attempts_of_jobs
 from launcher.store.queue import Store
-from launcher.store.rows import JobRow
+from launcher.store.rows import AttemptRow, JobRow
 from launcher.system.files import Json, last_lines, read_json
 from launcher.system.paths import Home
 from launcher.system.text import without_colours
@@ -54,7 +53,6 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 
-Attempt = Mapping[str, Any]  # of `launcher.store.news`
 JOBS = (
     "id", "run", "number", "name", "kind", "role", "state", "reason", "reason_code", "model", "base",
     "data", *PARTS, "command", "folder", "priority", "cpus", "ram", "gpus", "vram", "job_group",
@@ -69,7 +67,7 @@ METRICS = ("job", "name", "value", "low", "high")
 
 
 def job_cells(
-    job: JobRow, run: int, number: int, models: Models, attempt: Attempt | None
+    job: JobRow, run: int, number: int, models: Models, attempt: AttemptRow | None
 ) -> tuple[Any, ...]:
     """Return the cells of a job.
 
@@ -85,7 +83,7 @@ def job_cells(
     seed = parts.get(SEED)
     own = {**parts, SEED: scalar(settings_of(spec).get(SEED)) if seed is None else seed}
     resources = spec.resources
-    began, ended = (attempt["claimed"], attempt["ended"]) if attempt else (None, None)
+    began, ended = (attempt.claimed, attempt.ended) if attempt else (None, None)
     return (
         number, run, job.id, job.name, job.kind, spec.role, str(job.state), first_line(job.reason),
         str(job.why.code), spec.model, spec.base, spec.data, *(own.get(name) for name in PARTS),
@@ -96,17 +94,18 @@ def job_cells(
     )  # fmt: skip
 
 
-def attempt_cells(attempt: Attempt, job: int) -> tuple[Any, ...]:
+def attempt_cells(attempt: AttemptRow, job: int) -> tuple[Any, ...]:
     """Return the cells of an attempt of the job of a row."""
-    outcome = attempt["outcome"] or {}
+    # what a job returned may be long, and is not wanted here
+    outcome = {"ending": "done"} if attempt.is_done else attempt.outcome or {}
     done = outcome.get("ending") == "done"
-    began, ended = attempt["claimed"], attempt["ended"]
-    on_gpu = attempt["device"] != CPU
+    began, ended = attempt.claimed, attempt.ended
+    on_gpu = attempt.device != CPU
     return (
-        job, attempt["number"], attempt["device"], attempt["cpus"], iso(began), _time(ended),
-        None if ended is None else ended - began, outcome.get("ending"), attempt["reason_code"],
+        job, attempt.number, attempt.device, attempt.cpus, iso(began), _time(ended),
+        None if ended is None else ended - began, outcome.get("ending"), attempt.reason_code,
         0 if done else outcome.get("exit_code"), outcome.get("signal"),
-        attempt["claim"] if on_gpu else None, attempt["peak"], attempt["pilot"],
+        attempt.claim if on_gpu else None, attempt.peak, attempt.pilot,
     )  # fmt: skip
 
 
@@ -234,7 +233,7 @@ LINES, MOST_BYTES = 200, 1 << 15  # of the end of a log: a traceback with what l
 
 def error_rows(
     home: Home,
-    attempts: Iterable[Mapping[str, Any]],
+    attempts: Iterable[AttemptRow],
     rows: Mapping[int, int],
     known: Collection[tuple[int, int]],
 ) -> Iterator[tuple[Any, ...]]:
@@ -242,18 +241,18 @@ def error_rows(
 
     Args:
         home: whose attempts.
-        attempts: as `launcher.store.news` returns them.
+        attempts: of its jobs.
         rows: number of a job → its row.
         known: (row of a job, attempt) of what is in the database: a log that ended stays as it is.
     """
     for attempt in attempts:
-        outcome, row = attempt["outcome"], rows[attempt["job"]]
-        if not outcome or outcome.get("ending") == "done" or (row, attempt["number"]) in known:
+        row, outcome = rows[attempt.job], None if attempt.is_done else attempt.outcome
+        if not outcome or outcome.get("ending") == "done" or (row, attempt.number) in known:
             continue
-        log = home.attempt(attempt["job"], attempt["number"]).log
+        log = home.attempt(attempt.job, attempt.number).log
         lines = last_lines(log, LINES, MOST_BYTES)
         error = outcome.get("error") or outcome.get("why") or outcome.get("ending")
-        yield row, attempt["number"], str(error), "\n".join(map(without_colours, lines))
+        yield row, attempt.number, str(error), "\n".join(map(without_colours, lines))
 
 
 INSTALL = "pip install 'launcher-trueface[data]'"
@@ -320,8 +319,8 @@ def _write_jobs(
 ) -> int:
     """Write jobs with their attempts, settings, numbers and errors; return how many rows changed."""
     _forget_changed(connection, run, jobs, numbers)
-    attempts = attempts_of_jobs(store.database.execute, numbers)
-    newest = {attempt["job"]: attempt for attempt in attempts}
+    attempts = store.read.attempts(numbers)
+    newest = {attempt.job: attempt for attempt in attempts}
     count = upsert(
         connection,
         "jobs",
@@ -332,7 +331,7 @@ def _write_jobs(
         connection,
         "attempts",
         ATTEMPTS,
-        (attempt_cells(attempt, numbers[attempt["job"]]) for attempt in attempts),
+        (attempt_cells(attempt, numbers[attempt.job]) for attempt in attempts),
     )
     count += upsert(connection, "settings", SETTINGS, setting_rows(jobs, numbers, kinds))
     returned = results_by_job(home, store, jobs)

@@ -126,10 +126,10 @@ def _paused(job: JobRow, store: Store) -> JobAction | str:
         return f"job {job.id} is paused already; u resumes it"
     if job.wish:
         return f"job {job.id} is about to end"
-    attempt = store.frames.newest_attempts([job.id])[job.id]
-    if attempt["pilot"]:
+    attempt = store.read.newest_attempts([job.id])[job.id]
+    if attempt.pilot:
         return "a job on a node of a cluster cannot be paused: its allocation would run out"
-    kept = reserved_text(attempt["device"], attempt["claim"])
+    kept = reserved_text(attempt.device, attempt.claim)
     return JobAction(
         job=job,
         verb="pause job",
@@ -143,10 +143,10 @@ def _paused(job: JobRow, store: Store) -> JobAction | str:
 def _pause(store: Store, job: int, now: float) -> list[int]:
     """Pause a job where it runs now; it may have been started anew, elsewhere, since it was asked about."""
     with store.writing():
-        attempt = store.frames.newest_attempts([job]).get(job)
-        if attempt is None or attempt["pilot"]:
+        attempt = store.read.newest_attempts([job]).get(job)
+        if attempt is None or attempt.pilot:
             return []
-        reason = pause_reason(attempt["device"], attempt["claim"], now)
+        reason = pause_reason(attempt.device, attempt.claim, now)
         return store.steering.pause({job: reason}, now)
 
 

@@ -1,6 +1,6 @@
 """The results of several runs in one table, with the settings in which they differ."""
 
-from launcher.store.screen_queries import RunListing
+from launcher.store.listings import Listing
 from launcher.web.pages.page import Address, Content, Page, View
 from launcher.web.pages.run import mark_of_runs, result_values
 from launcher.web.runs.run_data import Look, RunData
@@ -15,7 +15,7 @@ def fill(view: View, address: Address) -> Content:
         int(text) for text in texts if text.isascii() and text.isdecimal() and len(text) < 19
     ]
     numbers = [*dict.fromkeys(numbers)]
-    runs = RunListing(view.store.database).records(numbers[:MOST_RUNS])
+    runs = Listing(view.store.database).run_records(numbers[:MOST_RUNS])
     chosen = tuple(run.id for run in runs)
     look: Look[RunData] = view.runs.look(chosen, mark_of_runs(runs, view.now)) if runs else Look()
     return Content(

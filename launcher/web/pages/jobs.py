@@ -5,7 +5,7 @@ from typing import NamedTuple
 from launcher.screens.format import ORDER
 from launcher.screens.snapshots import lines_of
 from launcher.states import OPEN, State
-from launcher.store.screen_queries import JobFilter, JobListing
+from launcher.store.listings import JobFilter, Listing
 from launcher.web.pages.page import Address, Content, Page, View
 
 ROWS = 100
@@ -24,18 +24,13 @@ class StateLink(NamedTuple):
 
 def fill(view: View, address: Address) -> Content:
     """Return a page of the list."""
-    listing, chosen = JobListing(view.store.database), filter_of(address)
-    before, after = address.whole("before"), address.whole("after")
-    with view.store.frames.at_once():
-        if after is not None:
-            numbers = listing.next_newer(chosen, ROWS, after)
-        else:
-            numbers = listing.newest(chosen, ROWS, before)
-        rows = {row.id: row for row in view.store.read.jobs_by_id(numbers)}
-        lines = lines_of(view.home, view.store, [rows[job] for job in numbers if job in rows])
-        newest, oldest = (numbers[0], numbers[-1]) if numbers else (0, 0)
-        newer = bool(numbers) and bool(listing.next_newer(chosen, 1, newest))
-        older = bool(numbers) and bool(listing.newest(chosen, 1, oldest))
+    listing, chosen = Listing(view.store.database), filter_of(address)
+    with view.store.reading():
+        page = listing.jobs(
+            chosen, ROWS, before=address.whole("before"), after=address.whole("after")
+        )
+        rows = {row.id: row for row in view.store.read.jobs_by_id(page.numbers)}
+        lines = lines_of(view.home, view.store, [rows[job] for job in page.numbers if job in rows])
         counts = view.store.read.counts()
         tags = view.store.steering.tags_of(rows)
     running = [row for row in rows.values() if row.state is State.RUNNING]
@@ -47,9 +42,7 @@ def fill(view: View, address: Address) -> Content:
             "filter": chosen,
             "states": _links(address, counts),
             "everything": address.changed(state=None, before=None, after=None),
-            "newer": address.changed(after=newest, before=None) if newer else "",
-            "older": address.changed(before=oldest, after=None) if older else "",
-            "first": address.changed(before=None, after=None) if newer else "",
+            **address.around(page),
         },
         files=tuple(view.home.attempt(row.id, row.attempts).progress for row in running),
     )

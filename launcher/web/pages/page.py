@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from launcher.errors import UsageError
 from launcher.screens.dashboard.sources import Queue
+from launcher.store.listings import ListedPage
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.web.runs.run_data import Background, RunData
@@ -51,6 +52,15 @@ class Address:
         kept = [(name, value) for name, value in self.query if name not in changes]
         kept += [(name, str(value)) for name, value in changes.items() if value is not None]
         return f"?{urlencode(kept)}" if kept else "?"
+
+    def around(self, page: ListedPage) -> dict[str, str]:
+        """Return the links to the pages beside one of a list; '' where there is none."""
+        newest, oldest = (page.numbers[0], page.numbers[-1]) if page.numbers else (0, 0)
+        return {
+            "newer": self.changed(after=newest, before=None) if page.newer else "",
+            "older": self.changed(before=oldest, after=None) if page.older else "",
+            "first": self.changed(before=None, after=None) if page.newer else "",
+        }
 
 
 class View(NamedTuple):

@@ -6,7 +6,7 @@ from pathlib import Path
 from launcher.screens.format import ORDER, harmless
 from launcher.screens.snapshots import lines_of
 from launcher.states import State
-from launcher.store.screen_queries import RunListing, RunRecord
+from launcher.store.listings import Listing, RunRecord
 from launcher.web.pages.page import Address, Content, NotThere, Page, View
 from launcher.web.runs.result_table import Wish, result_table
 from launcher.web.runs.run_data import Look, RunData
@@ -18,9 +18,9 @@ LOOK_EVERY_S = 60.0  # for files of a run, where nothing else tells of them
 def fill(view: View, address: Address) -> Content:
     """Return what is known of a run."""
     number = address.number("run")
-    listing = RunListing(view.store.database)
-    with view.store.frames.at_once():
-        records = listing.records([number])
+    listing = Listing(view.store.database)
+    with view.store.reading():
+        records = listing.run_records([number])
         if not records:
             raise NotThere(f"there is no run {number}; it may have been cleaned")
         running = listing.in_state(number, State.RUNNING, LISTED)

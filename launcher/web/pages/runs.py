@@ -6,7 +6,7 @@ from typing import NamedTuple
 from launcher.errors import counted
 from launcher.screens.format import harmless
 from launcher.states import ENDED, State
-from launcher.store.screen_queries import RunListing, RunRecord
+from launcher.store.listings import Listing, RunRecord
 from launcher.web.pages.page import Address, Content, Page, View
 from launcher.web.pages.run import took_s
 from launcher.web.runs.run_data import Look
@@ -36,19 +36,14 @@ class RunRow(NamedTuple):
 
 def fill(view: View, address: Address) -> Content:
     """Return a page of the list."""
-    listing, chosen = RunListing(view.store.database), read_filter(address.text("q"))
-    before, after = address.whole("before"), address.whole("after")
+    listing, chosen = Listing(view.store.database), read_filter(address.text("q"))
     look = view.settings.look(None, view.version) if chosen.settings else NOT_ASKED
     among = _among(listing, chosen, look.data or {})
-    with view.store.frames.at_once():
-        if after is not None:
-            numbers = listing.next_newer(ROWS, after, among)
-        else:
-            numbers = listing.newest(ROWS, before, among)
-        rows = [_row(record, view.now) for record in listing.records(numbers)]
-        newest, oldest = (numbers[0], numbers[-1]) if numbers else (0, 0)
-        newer = bool(numbers) and bool(listing.next_newer(1, newest, among))
-        older = bool(numbers) and bool(listing.newest(1, oldest, among))
+    with view.store.reading():
+        page = listing.runs(
+            ROWS, before=address.whole("before"), after=address.whole("after"), among=among
+        )
+        rows = [_row(record, view.now) for record in listing.run_records(page.numbers)]
     return Content(
         title="runs",
         values={
@@ -58,21 +53,19 @@ def fill(view: View, address: Address) -> Content:
             "reading": look.data is None,
             "matching": "" if among is None else counted(len(among), "run"),
             "shares": any(row.run.share != 1 for row in rows),
-            "newer": address.changed(after=newest, before=None) if newer else "",
-            "older": address.changed(before=oldest, after=None) if older else "",
-            "first": address.changed(before=None, after=None) if newer else "",
+            **address.around(page),
         },
         pending=look.pending,
     )
 
 
 def _among(
-    listing: RunListing, chosen: RunFilter, settings: Mapping[int, Settings]
+    listing: Listing, chosen: RunFilter, settings: Mapping[int, Settings]
 ) -> list[int] | None:
     """Return the runs that a filter lets through; None: all."""
     if not chosen.text:
         return None
-    names = listing.names()
+    names = listing.run_names()
     return [run for run, name in names.items() if matches(chosen, name, settings.get(run, {}))]
 
 

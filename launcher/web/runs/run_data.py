@@ -17,9 +17,9 @@ from launcher.errors import Error, counted
 from launcher.kind_interface import Role
 from launcher.results.columns import RunResults
 from launcher.screens.format import harmless
+from launcher.store.listings import Listing
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.screen_queries import RunListing
 from launcher.system.paths import Home
 from launcher.web.runs.figures import RUN_FOLDER, Figure, Gallery, figures_of, find_pictures, opened
 from launcher.web.runs.result_table import Compared, compare
@@ -63,7 +63,7 @@ def read_runs(home: Home, runs: Sequence[int]) -> RunData:
     """
     store = Store(home, reading=True)
     try:
-        listing = RunListing(store.database)
+        listing = Listing(store.database)
         numbers = [listing.job_numbers(run) for run in runs]
         total = sum(map(len, numbers))
         if total > MOST_JOBS:

@@ -13,8 +13,8 @@ from launcher.errors import known_words, nearest
 from launcher.job import Spec
 from launcher.results.models import number, scalar, settings_of
 from launcher.screens.format import harmless
+from launcher.store.listings import Listing
 from launcher.store.queue import Store
-from launcher.store.screen_queries import RunListing
 from launcher.system.paths import Home
 
 LONGEST = 200  # characters
@@ -129,12 +129,12 @@ class SettingsIndex:
         """
         store = Store(self._home, reading=True)
         try:
-            self._renew(RunListing(store.database))
+            self._renew(Listing(store.database))
         finally:
             store.close()
         return {number: run.values for number, run in self._runs.items()}
 
-    def _renew(self, listing: RunListing) -> None:
+    def _renew(self, listing: Listing) -> None:
         fingerprints = listing.fingerprints()
         for gone in self._runs.keys() - fingerprints.keys():
             del self._runs[gone]

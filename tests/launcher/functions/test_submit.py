@@ -470,7 +470,7 @@ def test_types_are_known_where_mypy_reads_a_script() -> None:
 def test_a_future_outlives_the_scheduler_of_its_job(
     queue: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.functions.future.CHECK_EVERY_S", 0.1)
+    monkeypatch.setattr("launcher.store.feed.CHECK_EVERY_S", 0.1)
     begun, gate = tmp_path / "begun", tmp_path / "gate"
 
     def waits() -> str:

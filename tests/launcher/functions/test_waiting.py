@@ -48,7 +48,7 @@ def test_what_is_no_job_is_refused_with_what_was_expected(wrong: Any) -> None:
 def test_who_waits_learns_that_the_queue_is_stopped(
     launcher: Launcher, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.functions.future.CHECK_EVERY_S", 0.0)
+    monkeypatch.setattr("launcher.store.feed.CHECK_EVERY_S", 0.0)
     held = submit(int, hold=True)
     assert launcher("stop").code == 0
     until(lambda: scheduler_pid(home) is None, "the scheduler has left")

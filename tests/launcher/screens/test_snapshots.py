@@ -490,7 +490,7 @@ def test_looking_changes_nothing_and_waits_for_no_writer(home: Home, store: Stor
 
 def test_a_look_that_fails_leaves_no_transaction_behind(home: Home, store: Store) -> None:
     def look() -> None:
-        with store.frames.at_once():
+        with store.reading():
             store.read.counts()
             raise KeyError
 

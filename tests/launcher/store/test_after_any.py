@@ -138,9 +138,9 @@ def test_who_waits_for_an_end_is_told_apart_from_who_needs_the_job(store: Store)
     first, second = two(store)
     assert store.read.dependants_of([first]) == []
     assert [job.id for job in store.read.awaiting(first)] == [second]
-    assert store.frames.needs([second])[second].name == "command/first"
+    assert store.read.needs([second])[second].name == "command/first"
     end(store, first, Failed(at=2.0, error="no"))
-    assert store.frames.needs([second]) == {}
+    assert store.read.needs([second]) == {}
 
 
 def test_new_jobs_wait_for_ends_whether_put_in_at_once_or_one_by_one(store: Store) -> None:

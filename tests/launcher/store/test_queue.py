@@ -338,7 +338,7 @@ class AnyLife(RuleBasedStateMachine):
     @invariant()
     def every_attempt_is_accounted_for(self) -> None:
         for job in self.jobs.values():
-            numbers = [one["number"] for one in self.store.read.attempts_of(job)]
+            numbers = [one.number for one in self.store.read.attempts([job])]
             assert numbers == list(range(1, job_row(self.store, job).attempts + 1))
 
     def teardown(self) -> None:

@@ -75,10 +75,10 @@ def test_an_attempt_its_job_and_the_event_have_the_code_of_its_end(
     (job,) = enqueue(store, a_spec())
     finish(store, job, outcome, requeue)
 
-    (attempt,) = store.read.attempts_of(job)
+    (attempt,) = store.read.attempts([job])
     why, (_, _, event) = job_row(store, job).why, store.read.events_of(job)[-1]
 
-    assert attempt["reason_code"] is why.code is event.code is code
+    assert attempt.reason_code is why.code is event.code is code
     assert dict(why.data) == dict(event.data) == data
 
 
@@ -330,6 +330,6 @@ def test_an_outcome_that_is_no_record_keeps_no_queue_from_opening(
     with closing(sqlite3.connect(home.database, isolation_level=None)) as connection:
         connection.execute("UPDATE attempts SET outcome = ?", (outcome,))
     store = Store(home, durable=False)
-    (attempt,) = store.read.attempts_of(1)
-    assert attempt["reason_code"] is code
+    (attempt,) = store.read.attempts([1])
+    assert attempt.reason_code is code
     store.close()

@@ -3,8 +3,8 @@ import pytest
 from launcher.cli.select_jobs import select
 from launcher.errors import UsageError
 from launcher.screens.snapshots import Snapshots
+from launcher.store.listings import JobFilter, Listing
 from launcher.store.queue import Store
-from launcher.store.screen_queries import JobFilter, JobListing
 from launcher.system.paths import Home
 from tests.build import a_spec, enqueue
 
@@ -23,7 +23,7 @@ def filled(store: Store) -> Store:
 def sought(home: Home, store: Store, text: str) -> tuple[set[int], set[int]]:
     """Return the jobs that `top` and the page list for a text."""
     found = Snapshots(home, store, measures=False).take(sought=text).found or ()
-    listed = JobListing(store.database).newest(JobFilter(text=text), 100)
+    listed = Listing(store.database).jobs(JobFilter(text=text), 100).numbers
     return {job.id for job in found}, set(listed)
 
 

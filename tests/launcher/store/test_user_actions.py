@@ -5,6 +5,7 @@ import pytest
 
 from launcher.job import Terms
 from launcher.states import Done, Failed, Lost, Outcome, State
+from launcher.store.feed import Feed
 from launcher.store.queue import NewJob, Store
 from launcher.store.user_actions import AGEING_S
 from tests.build import a_context, a_spec, claimed, enqueue, job_row
@@ -185,7 +186,7 @@ def test_a_forgotten_job_leaves_nothing(store: Store) -> None:
     end(store, job, Done(at=2.0, result={"auc": 1.0}))
     assert store.owning.forget([job]) == [job]
     assert store.read.jobs() == []
-    assert store.read.attempts_of(job) == []
+    assert store.read.attempts([job]) == []
     assert store.read.events_of(job) == []
     assert store.read.result_of(job) is None
     assert not any(store.read.counts().values())
@@ -236,7 +237,7 @@ def test_the_number_of_an_event_is_never_given_again(store: Store) -> None:
     last = store.read.last_event()
     store.owning.forget([second])
     store.owning.hold([first], 3.0)
-    assert [job for _, _, job, _, _ in store.read.events_after(last)] == [first]
+    assert [change.job for change in Feed(store, last).since()] == [first]
 
 
 # --- groups

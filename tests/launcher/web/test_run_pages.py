@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.store.listings import RunRecord
 from launcher.store.queue import Store
-from launcher.store.screen_queries import RunRecord
 from launcher.system.paths import Home
 from launcher.web.pages.run import mark_of_runs
 from launcher.web.runs.figures import MOST_BYTES

@@ -53,7 +53,7 @@ def test_an_attempt_that_the_machine_cannot_start_leaves_nothing_on_record(store
         state = store.scheduling.finish(claimed(store, job), void, outputs={}, now=2.0)
         assert state is State.QUEUED
     assert job_row(store, job).attempts == 0
-    assert store.read.attempts_of(job) == []
+    assert store.read.attempts([job]) == []
     assert [state for _, state, _ in store.read.events_of(job)] == ["queued", "queued"]
     assert store.scheduling.finish(claimed(store, job), void, outputs={}, now=2.0)
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import click
 
@@ -12,7 +11,7 @@ from launcher.errors import UsageError
 from launcher.screens.format import named, pause_reason, reserved_text
 from launcher.states import State
 from launcher.store.client import open_queue
-from launcher.store.rows import JobRow
+from launcher.store.rows import AttemptRow, JobRow
 from launcher.system.daemon_control import ensure_scheduler, wake
 
 
@@ -33,14 +32,14 @@ def command(patterns: tuple[str, ...], dry_run: bool) -> None:
     """
     with open_queue() as (home, store):
         jobs = in_states(select(store, patterns), {State.RUNNING}, "pause")
-        attempts = store.frames.newest_attempts(job.id for job in jobs)
+        attempts = store.read.newest_attempts(job.id for job in jobs)
         jobs = _here(jobs, attempts)
         if dry_run:
             rehearse(jobs, lambda job: f"be {_kept(attempts[job.id])}")
             return
         now = time.time()
         reasons = {
-            job.id: pause_reason(attempts[job.id]["device"], attempts[job.id]["claim"], now)
+            job.id: pause_reason(attempts[job.id].device, attempts[job.id].claim, now)
             for job in jobs
         }
         touched = set(store.steering.pause(reasons, now))
@@ -76,14 +75,14 @@ def resume(patterns: tuple[str, ...], dry_run: bool) -> None:
     say_missed(paused, touched)
 
 
-def _here(jobs: list[JobRow], attempts: Mapping[int, Mapping[str, Any]]) -> list[JobRow]:
+def _here(jobs: list[JobRow], attempts: Mapping[int, AttemptRow]) -> list[JobRow]:
     """Return the jobs that run on this machine; name the others.
 
     Raises:
         UsageError: none does.
     """
-    elsewhere = [job for job in jobs if attempts[job.id]["pilot"]]
-    here = [job for job in jobs if not attempts[job.id]["pilot"]]
+    elsewhere = [job for job in jobs if attempts[job.id].pilot]
+    here = [job for job in jobs if not attempts[job.id].pilot]
     if elsewhere:
         why = (
             f"left as they are, on nodes of a cluster: {named(elsewhere)}; a pilot cannot pause a "
@@ -95,9 +94,9 @@ def _here(jobs: list[JobRow], attempts: Mapping[int, Mapping[str, Any]]) -> list
     return here
 
 
-def _kept(attempt: Mapping[str, Any]) -> str:
+def _kept(attempt: AttemptRow) -> str:
     """Return what stays reserved while a job is paused."""
-    kept = reserved_text(attempt["device"], attempt["claim"])
+    kept = reserved_text(attempt.device, attempt.claim)
     return f"paused; {kept}" if kept else "paused"
 
 

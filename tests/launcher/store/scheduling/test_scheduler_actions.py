@@ -45,7 +45,7 @@ def test_a_job_is_claimed_once(home: Home, store: Store) -> None:
     for rival in rivals:
         rival.join()
     assert sorted(won) == jobs
-    assert [len(store.read.attempts_of(job)) for job in jobs] == [1] * len(jobs)
+    assert [len(store.read.attempts([job])) for job in jobs] == [1] * len(jobs)
 
 
 def test_a_job_that_was_cancelled_meanwhile_is_not_claimed(store: Store) -> None:
@@ -132,9 +132,10 @@ def test_any_last_words_of_a_program_can_be_taken_in(store: Store, text: str) ->
 def test_an_outcome_in_the_database_is_the_one_that_was_told(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     end(store, job, Failed(at=2.0, error="ended with exit code 3", exit_code=3))
-    (attempt,) = store.read.attempts_of(job)
-    assert attempt["outcome"]["exit_code"] == 3
-    assert json.loads(json.dumps(attempt)) == attempt
+    (attempt,) = store.read.attempts([job])
+    assert (attempt.outcome or {})["exit_code"] == 3
+    record = attempt.record()
+    assert json.loads(json.dumps(record)) == record
 
 
 # --- lanes

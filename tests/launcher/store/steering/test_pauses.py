@@ -43,7 +43,7 @@ def test_an_attempt_s_time_is_that_without_its_pauses(
     store.steering.resume([job], 25.0)
     paused_at(store, job, 90.0)  # and ends so
     store.scheduling.finish(claim, outcome, outputs={}, now=100.0)
-    assert store.frames.spans([job]) == {job: 100 - 10 - 5 - 10}
+    assert store.read.newest_attempts([job])[job].seconds == 100 - 10 - 5 - 10
     (record,) = job_records(home, store, [job_row(store, job)])
     assert (record["seconds"], record["paused"]) == (75, None)
     assert store.scheduling.paused() == frozenset()
@@ -83,5 +83,5 @@ def test_events_of_a_pause_are_no_attempts(store: Store) -> None:
     paused_at(store, job, 20.0)
     store.steering.resume([job], 30.0)
     store.scheduling.finish(claim, Failed(at=40.0, error="no"), outputs={}, now=40.0)
-    (ending,) = store.frames.happened(5)
+    (ending,) = store.read.happened(5)
     assert (ending.state, ending.seconds) == (State.FAILED, 20.0)

@@ -93,5 +93,5 @@ def test_a_note_is_shown_and_cannot_steer_a_terminal(launcher: Launcher, three: 
 
 def test_a_tag_is_found_by_the_search_of_top(launcher: Launcher, three: Store) -> None:
     launcher("tag", "3", "+paper")
-    assert three.frames.matching("tag:pap*", 10) == [3]
-    assert three.frames.matching("paper", 10) == []
+    assert three.read.matching("tag:pap*", 10) == [3]
+    assert three.read.matching("paper", 10) == []

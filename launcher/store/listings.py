@@ -1,0 +1,220 @@
+"""Lists of jobs and runs, page by page, the newest first; and what tells runs apart."""
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from launcher.states import OPEN, State
+from launcher.store.connection import known_record, known_state
+from launcher.store.selection import EVERY_JOB, search
+
+_FEW = 2000  # jobs, whose order is quickly made
+
+
+class JobFilter(NamedTuple):
+    """Which jobs are listed."""
+
+    states: frozenset[State] = frozenset()  # none: any
+    text: str = ""  # which they are called, or in their name or their run's
+
+
+class ListedPage(NamedTuple):
+    """A page of a list."""
+
+    numbers: list[int]  # of jobs or runs, the newest first
+    newer: bool = False  # there are others before it
+    older: bool = False  # and behind it
+
+
+_LISTED = "EXISTS (SELECT 1 FROM jobs WHERE run = runs.id)"  # `clean` may leave none of its jobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """A run, and how far it is."""
+
+    id: int
+    name: str
+    root: str
+    share: float
+    submitted: float  # its first job, in seconds since 1970
+    started: float | None  # its first attempt; None: none has begun
+    ended: float | None  # the newest end of an attempt
+    counts: Mapping[State, int] = field(default_factory=dict)
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs it has."""
+        return sum(self.counts.values())
+
+    @property
+    def open(self) -> int:
+        """How many of its jobs have not ended."""
+        return sum(self.counts.get(state, 0) for state in OPEN)
+
+
+class Listing:
+    """Questions whose cost grows with what is listed, and with a text to look for also with the queue."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Ask over a connection that a store has opened."""
+        self._db = connection
+
+    def jobs(
+        self, chosen: JobFilter, limit: int, *, before: int | None = None, after: int | None = None
+    ) -> ListedPage:
+        """Return a page of jobs.
+
+        Args:
+            chosen: which.
+            limit: at most so many.
+            before: only older ones than this job.
+            after: those that come right after this job instead.
+        """
+        called = search(self._db.execute, chosen.text) if chosen.text else EVERY_JOB
+        conditions = [called.condition]
+        if chosen.states:
+            # of few jobs by the index, and then sorted; else through the newest until there are enough
+            column = "state" if self._number(chosen.states) <= _FEW else "+state"
+            conditions.append(f"{column} IN (SELECT value FROM json_each(:states))")
+        values = {**called._asdict(), "states": json.dumps(sorted(chosen.states))}
+        return self._page("jobs", conditions, values, limit, (before, after))
+
+    def runs(
+        self,
+        limit: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        among: Collection[int] | None = None,
+    ) -> ListedPage:
+        """Return a page of the runs that have jobs.
+
+        Args:
+            limit: at most so many.
+            before: only older ones than this run.
+            after: those that come right after this run instead.
+            among: only these; None: all.
+        """
+        conditions = [_LISTED]
+        if among is not None:
+            conditions.append("id IN (SELECT value FROM json_each(:among))")
+        values = {"among": json.dumps(sorted(among or ()))}
+        return self._page("runs", conditions, values, limit, (before, after))
+
+    def _page(
+        self,
+        table: str,
+        conditions: list[str],
+        values: Mapping[str, object],
+        limit: int,
+        ends: tuple[int | None, int | None],
+    ) -> ListedPage:
+        def numbers(bound: str, number: int | None, most: int) -> list[int]:
+            where = " AND ".join(
+                [*conditions, f"id {bound} :number" if number is not None else "1"]
+            )
+            query = (
+                f"SELECT id FROM {table} WHERE {where}"
+                f" ORDER BY id {'ASC' if bound == '>' else 'DESC'} LIMIT :limit"
+            )
+            rows = self._db.execute(query, {**values, "number": number, "limit": most})
+            return [row["id"] for row in rows]
+
+        before, after = ends
+        if after is not None:
+            listed = numbers(">", after, limit)[::-1]
+        else:
+            listed = numbers("<", before, limit)
+        if not listed:
+            return ListedPage([])
+        newer, older = numbers(">", listed[0], 1), numbers("<", listed[-1], 1)
+        return ListedPage(listed, newer=bool(newer), older=bool(older))
+
+    def _number(self, states: Collection[State]) -> int:
+        """Return how many jobs are in one of the states; no row is scanned."""
+        (number,) = self._db.execute(
+            "SELECT coalesce(sum(n), 0) FROM counters"
+            " WHERE state IN (SELECT value FROM json_each(?))",
+            (json.dumps(sorted(states)),),
+        ).fetchone()
+        return int(number)
+
+    def run_named(self, name: str) -> int | None:
+        """Return the newest run of a name, None where there is none."""
+        (newest,) = self._db.execute(
+            f"SELECT max(id) FROM runs WHERE name = ? AND {_LISTED}", (name,)
+        ).fetchone()
+        return None if newest is None else int(newest)
+
+    def run_names(self) -> dict[int, str]:
+        """Return the name of each run that has jobs."""
+        return {
+            row["id"]: row["name"]
+            for row in self._db.execute(f"SELECT id, name FROM runs WHERE {_LISTED}")
+        }
+
+    def run_records(self, runs: Iterable[int]) -> list[RunRecord]:
+        """Return runs by their numbers, in that order; those without jobs are left out."""
+        numbers = [*runs]
+        wanted = json.dumps(numbers)
+        counts: dict[int, dict[State, int]] = {}
+        for row in self._db.execute(
+            "SELECT run, state, n FROM counters WHERE n > 0"
+            " AND run IN (SELECT value FROM json_each(?))",
+            (wanted,),
+        ):
+            counts.setdefault(row["run"], {})[known_state(row["state"])] = row["n"]
+        # by the index (run, name), and then the attempts, which are short: not through long specs
+        rows = self._db.execute(
+            "SELECT runs.id AS id, name, root, share,"
+            " (SELECT submitted FROM jobs WHERE id = (SELECT min(id) FROM jobs"
+            "  WHERE run = runs.id)) AS submitted, started, ended"
+            " FROM runs LEFT JOIN (SELECT run, min(claimed) AS started,"
+            "  max(attempts.ended) AS ended FROM jobs JOIN attempts ON attempts.job = jobs.id"
+            "  WHERE run IN (SELECT value FROM json_each(?1)) GROUP BY run) AS times"
+            " ON times.run = runs.id WHERE runs.id IN (SELECT value FROM json_each(?1))",
+            (wanted,),
+        )
+        records = {
+            row["id"]: RunRecord(**dict(row), counts=counts.get(row["id"], {}))
+            for row in rows
+            if row["submitted"] is not None
+        }
+        return [records[run] for run in numbers if run in records]
+
+    def job_numbers(self, run: int) -> list[int]:
+        """Return the numbers of a run's jobs."""
+        rows = self._db.execute("SELECT id FROM jobs WHERE run = ? ORDER BY id", (run,))
+        return [row["id"] for row in rows]
+
+    def in_state(self, run: int, state: State, limit: int) -> list[int]:
+        """Return the numbers of some jobs of a run that are in a state, the newest first."""
+        rows = self._db.execute(
+            "SELECT id FROM jobs WHERE run = ? AND state = ? ORDER BY id DESC LIMIT ?",
+            (run, state, limit),
+        )
+        return [row["id"] for row in rows]
+
+    def first_job(self, run: int) -> int | None:
+        """Return the number of a run's first job, None where it has none."""
+        (first,) = self._db.execute("SELECT min(id) FROM jobs WHERE run = ?", (run,)).fetchone()
+        return None if first is None else int(first)
+
+    def fingerprints(self) -> dict[int, dict[int, int]]:
+        """Return run → job → what is another number when the job's settings are others."""
+        jobs: dict[int, dict[int, int]] = {}
+        for job, run, digest in self._db.execute("SELECT id, run, hash FROM jobs"):
+            jobs.setdefault(run, {})[job] = hash(digest)
+        return jobs
+
+    def specs(self, jobs: Iterable[int]) -> Iterator[dict[str, Any]]:
+        """Yield the stored specs of jobs as records; an empty one of what cannot be read."""
+        rows = self._db.execute(
+            "SELECT spec FROM jobs WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps([*jobs]),),
+        )
+        for row in rows:
+            yield known_record(row["spec"])
