@@ -1,42 +1,86 @@
-"""The dependencies between jobs, from the paths that they read and write."""
+"""What steps read and write: in which order they run, which needs which, and what no job makes.
+
+Where folders are made or jobs are named, steps go in the order of their files: each behind those that make what
+it reads, and those that it names. A training may read such a folder, and the job that makes it another training's
+model, so that no order by kind holds for all of them.
+"""
 
 import contextlib
+import heapq
+import itertools
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
-from launcher.draft import Input
-from launcher.errors import Place, Problem, Severity
+from launcher.draft import Draft, Input, absolute_path
+from launcher.errors import Error, Place, Problem, Severity
 from launcher.kind_interface import Role
-from launcher.planning.steps import Step
+from launcher.planning.steps import NOTHING, Before, Step
+from launcher.taskfile.entries import FREE
 from launcher.taskfile.yaml_tree import Scalar
 
 MISSING = "missing-input"
 EXPECTED = "expected-input"
 MOST_FILE_NAME = 255  # bytes of one name in a path, on every file system we know
 MOST_LISTED = 5  # missing paths named in one warning
+FOLDER_SETTING = "cwd"  # of a program
 
 
-class ExistenceCache:
-    """Asks once for each path whether it exists."""
+class Disk(NamedTuple):
+    """What a plan asks about the disk."""
 
-    def __init__(self, exists: Callable[[Path], bool]) -> None:
-        self.exists = exists
-        self.answers: dict[str, bool] = {}
+    root: Path  # relative paths start here
+    exists: Callable[[Path], bool]
+    is_folder: Callable[[Path], bool]
+    content: Callable[[Path], str]  # a digest of a file
 
-    def __call__(self, path: Path) -> bool:
-        """Tell whether the path is there."""
+    def has(self, path: str) -> bool:
+        """Tell whether a path of the settings is there."""
+        try:
+            return self.exists(absolute_path(self.root, path))
+        except Error:  # the home folder of a user that does not exist
+            return False
+
+
+def asked_once(ask: Callable[[Path], bool]) -> Callable[[Path], bool]:
+    """Return a question about paths that asks once for each; no is the answer for what cannot be a path."""
+    answers: dict[str, bool] = {}
+
+    def answer(path: Path) -> bool:
         text = str(path)  # a path compares itself part by part
-        answer = self.answers.get(text)
-        if answer is None:
+        known = answers.get(text)
+        if known is None:
             try:
-                answer = self.exists(path)
+                known = ask(path)
             except (OSError, ValueError):  # a name too long, or with a character no name may have
-                answer = False
-            self.answers[text] = answer
-        return answer
+                known = False
+            answers[text] = known
+        return known
+
+    return answer
+
+
+class PreparedStep(NamedTuple):
+    """A step, and what its kind says of it."""
+
+    step: Step
+    draft: Draft
+    makers: tuple[Draft, ...]  # the steps from which its model comes, first to last
+    inputs: tuple[Input, ...]
+    outputs: tuple[Path, ...]
+    argv: tuple[str, ...]
+
+
+class Links(NamedTuple):
+    """What a job has before it."""
+
+    needs: tuple[str, ...]  # earlier jobs that make what it reads, or that it names
+    given: tuple[Path, ...]  # what it reads that is there, and that no job makes
+    programs: frozenset[str]  # the nearest ones before it, of which nobody knows what they make
+    ended: tuple[str, ...] = ()  # earlier jobs that it names, and that must have ended
 
 
 @dataclass(slots=True)
@@ -52,161 +96,247 @@ class _Lack:
 
 
 class Dependencies:
-    """Which job makes which path, and so which job needs which."""
+    """Which job makes which path, and so which needs which."""
 
-    def __init__(self, root: Path, there: Callable[[Path], bool]) -> None:
-        self.root = root
-        self.there = there
-        self.makers: dict[str, str] = {}  # path → job
-        self.data_makers: dict[str, list[str]] = {}  # folder in which data jobs write → jobs
-        self.folders: dict[str, dict[str, None]] = {}  # folder → those that jobs make in it
-        self.order: dict[str, int] = {}  # job → its place in the plan
-        self.lacks: dict[str, _Lack] = {}
-        self.given: dict[str, list[Path]] = {}  # job → what it reads that is there already
-        self.places: dict[str, Place] = {}  # job → where the file asks for it
-        self.programs: set[str] = set()  # jobs of which nobody knows what they make
-        self.behind_programs: dict[str, frozenset[str]] = {}  # job → the nearest of these before it
-        self.expected: dict[str, _Lack] = {}  # of jobs behind a program: it may make them
+    def __init__(
+        self, steps: Sequence[PreparedStep], before: Mapping[str, Before], disk: Disk
+    ) -> None:
+        """Connect steps.
 
-    def connect(
-        self,
-        step: Step,
-        inputs: Iterable[Input],
-        outputs: Sequence[Path],
-        problems: list[Problem],
-        after: Iterable[str] = (),
-    ) -> list[str]:
-        """Enter a job; return the earlier jobs that make what it reads, and those that it names.
+        Args:
+            steps: in the order in which they would run if none read what another one makes.
+            before: those that come before others because these name them.
+            disk: tells what is there.
+        """
+        self._disk = disk
+        self.problems: list[Problem] = []
+        self._makers: dict[str, str] = {}  # path → job
+        self._fillers: dict[str, list[str]] = {}  # folder in which data jobs write → jobs
+        self._folders: dict[str, dict[str, None]] = {}  # folder → those that jobs make in it
+        self._lacks: dict[str, _Lack] = {}
+        self._expected: dict[str, _Lack] = {}  # of jobs behind a program: it may make them
+        self._order: dict[str, int] = {}  # job → its place in the plan
+        self.programs: set[str] = set()
+        self.links: dict[str, Links] = {}
+        for prepared in steps:
+            self._enter(prepared)
+        is_sorted = not before and all(each.step.kind.role is not Role.FOLDER for each in steps)
+        self.steps = steps if is_sorted else self._sorted(steps, before)
+        for prepared in self.steps:
+            self._connect(prepared, before.get(prepared.step.name, NOTHING))
+
+    def _enter(self, prepared: PreparedStep) -> None:
+        """Enter what a job writes; blame it where another one writes the same."""
+        step, paths = prepared.step, [_normal(str(path)) for path in prepared.outputs]
+        if step.kind.role is Role.FOLDER and paths:
+            within, _, name = paths[0].rpartition("/")
+            self._folders.setdefault(within, {})[name] = None
+        if not step.kind.entry and not paths:
+            self.programs.add(step.name)
+        for path in paths:
+            if len(path) > MOST_FILE_NAME:
+                longest = max(path.split("/"), key=lambda name: len(name.encode()))
+                if len(longest.encode()) > MOST_FILE_NAME:
+                    message = (
+                        f"{step.name} would write a file with a name of {len(longest)} characters"
+                    )
+                    self._blame(step.place, "long-name", message)
+            if step.kind.role is Role.DATA:
+                for above in _with_parents(path):
+                    self._fillers.setdefault(above, []).append(step.name)
+        for other in sorted({self._makers.setdefault(path, step.name) for path in paths}):
+            if other != step.name:
+                message = f"{step.name} and {other} would write the same files"
+                hint = "give one of them another name, or folder"
+                self._blame(step.place, "same-output", message, hint)
+
+    def _blame(self, place: Place, code: str, message: str, hint: str = "") -> None:
+        self.problems.append(Problem(code=code, message=message, place=place, hint=hint))
+
+    def _sorted(
+        self, steps: Sequence[PreparedStep], before: Mapping[str, Before]
+    ) -> list[PreparedStep]:
+        """Return the steps, each behind those that it needs; else they keep their order."""
+        needs = self._needs(steps, before)
+        followers: list[list[int]] = [[] for _ in steps]
+        for at, makers in enumerate(needs):
+            for maker in makers:
+                followers[maker].append(at)
+        waits = [len(makers) for makers in needs]
+        ready = [at for at, count in enumerate(waits) if not count]
+        heapq.heapify(ready)
+        placed = [False] * len(steps)
+        order: list[PreparedStep] = []
+        while len(order) < len(steps):
+            if not ready:  # each of the others waits for one of them
+                circle = _circle(needs, placed)
+                ready.append(min(circle))
+                place = steps[ready[0]].step.place
+                self._blame_circle([steps[at].step for at in circle], place, before)
+            at = heapq.heappop(ready)
+            if placed[at]:
+                continue
+            placed[at] = True
+            order.append(steps[at])
+            for follower in followers[at]:
+                waits[follower] -= 1
+                if not waits[follower] and not placed[follower]:
+                    heapq.heappush(ready, follower)
+        return order
+
+    def _needs(self, steps: Sequence[PreparedStep], before: Mapping[str, Before]) -> list[set[int]]:
+        """Return for each step those that it names, and those that make what it reads or a folder around it."""
+        places = {prepared.step.name: at for at, prepared in enumerate(steps)}
+        needs: list[set[int]] = []
+        for at, (step, *_, inputs, _, _) in enumerate(steps):
+            named = before.get(step.name, NOTHING)
+            makers = {places[name] for name in (*named.done, *named.ended) if name in places}
+            for path in (_normal(str(file.path)) for file in inputs):
+                makers |= {
+                    places[self._makers[above]]
+                    for above in _with_parents(path)
+                    if above in self._makers
+                }
+                # of those that fill one folder together, each waits for those before it
+                fillers = (places[name] for name in self._fillers.get(path, ()))
+                makers |= {maker for maker in fillers if maker < at}
+            needs.append(makers - {at})
+        return needs
+
+    def _blame_circle(
+        self, steps: Sequence[Step], place: Place, before: Mapping[str, Before]
+    ) -> None:
+        """Blame a circle, each step of which waits for the next; what the file says, not its kinds."""
+        chain = [step.name for step in (*steps, steps[0])]
+        names = " → ".join(chain)
+        for job, other in itertools.pairwise(chain):
+            named = before.get(job, NOTHING)
+            if word := named.done.get(other) or named.ended.get(other):
+                message = f"each of these waits for the next, so none can begin: {names}"
+                hint = "take one of them out of after or after_any"
+                self._blame(word, "cycle", message, hint)
+                return
+        if any(step.kind.role is Role.FOLDER for step in steps):
+            message = f"these read what the others make, so none can begin: {names}"
+            hint = "let one of them read what another job makes, or what is there"
+            self._blame(place, "cycle", message, hint)
+
+    def _connect(self, prepared: PreparedStep, before: Before) -> None:
+        """Link a job with the earlier ones that make what it reads, and with those that it names.
 
         What a program makes is not known. A job behind one may read what is not there yet, and what is there
         is taken for the program's: the identity of the program stands for it in the job's hash.
-
-        Args:
-            step: of the job.
-            inputs: what it reads.
-            outputs: what it writes.
-            problems: where complaints are added.
-            after: the jobs that its entry names; others are left out.
         """
-        needs = {name for name in after if name in self.order}
+        step = prepared.step
+        needs = {name for name in before.done if name in self._order}
         others: list[Input] = []
-        for file in inputs:
-            makers = self._makers_of(_normal(str(file.path)))
+        for file in prepared.inputs:
+            makers = self._makers_of(file)
             needs.update(makers)
             if not makers:
                 others.append(file)
-        needs.discard(step.name)
-        behind = self.behind_programs[step.name] = self._programs_before(needs)
-        self.given[step.name] = [] if behind else [x.path for x in others if self.there(x.path)]
+        programs = self._programs_before(needs)
+        given: list[Path] = []
         for file in others:
-            if not self.there(file.path):
-                self._lacks(step, file, min(behind, default=""))
-        if not step.kind.entry and not outputs:
-            self.programs.add(step.name)
-        self.make(step, outputs, problems)
-        self.order[step.name] = len(self.order)
-        self.places[step.name] = step.place
-        return sorted(needs, key=self.order.__getitem__)
+            if not self._disk.exists(file.path):
+                self._lack(step, file, min(programs, default=""))
+            elif not programs:
+                given.append(file.path)
+        ended = [name for name in before.ended if name in self._order and name not in needs]
+        self.links[step.name] = Links(
+            self._in_order(needs), tuple(given), programs, self._in_order(ended)
+        )
+        self._order[step.name] = len(self._order)
+        if problem := _folder_fault(step, self._disk, follows=bool(needs or step.follows != FREE)):
+            self.problems.append(problem)
+
+    def _in_order(self, names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted(names, key=self._order.__getitem__))
+
+    def _makers_of(self, file: Input) -> list[str]:
+        """Return the jobs until now that make a path, or a folder in which it lies."""
+        path = _normal(str(file.path))
+        above = _with_parents(path)
+        makers = [name for name in self._fillers.get(path, ()) if name in self._order]
+        if not self._makers.keys().isdisjoint(above):
+            around = (self._makers[folder] for folder in above if folder in self._makers)
+            makers += [name for name in around if name in self._order]
+        return makers
 
     def _programs_before(self, needs: Collection[str]) -> frozenset[str]:
         """Return the nearest programs before a job; jobs behind the same ones share the set."""
-        sets = {self.behind_programs[need] for need in needs if need not in self.programs}
+        sets = {self.links[need].programs for need in needs if need not in self.programs}
         own = frozenset(need for need in needs if need in self.programs)
         sets = {each for each in (own, *sets) if each}
         return next(iter(sets)) if len(sets) == 1 else frozenset().union(*sets)
 
-    def _lacks(self, step: Step, file: Input, program: str) -> None:
+    def behind(self, inputs: Iterable[Input], user: str) -> Links:
+        """Return what a job has before it that arises beside the plan's.
+
+        Args:
+            inputs: what it reads.
+            user: a job that reads that, too; what programs before it make is theirs.
+        """
+        programs = self.links[user].programs
+        needs: set[str] = {*programs}
+        given = []
+        for file in inputs:
+            makers = self._makers_of(file)
+            if not makers and not programs and self._disk.exists(file.path):
+                given.append(file.path)
+            needs.update(makers)
+        return Links(self._in_order(needs), tuple(given), programs)
+
+    def _lack(self, step: Step, file: Input, program: str) -> None:
         """Enter a path that is not there; a program before the job, if there is one, may make it."""
         path = _normal(str(file.path))
-        lacks = self.expected if program else self.lacks
+        lacks = self._expected if program else self._lacks
         if path not in lacks:
             remedy = "" if program else file.remedy
             place = self._place(step, path)
             lacks[path] = _Lack(path, file.what, place, remedy=remedy, by=program)
         lacks[path].jobs.append(step.name)
 
-    def _makers_of(self, path: str) -> Sequence[str]:
-        """Return the jobs that make a path, or a folder in which it lies."""
-        makers, above = self.data_makers.get(path, ()), _with_parents(path)
-        if self.makers.keys().isdisjoint(above):
-            return makers
-        return [*makers, *(self.makers[folder] for folder in above if folder in self.makers)]
-
-    def behind(self, inputs: Iterable[Input], user: str) -> tuple[list[str], list[Path]]:
-        """Return the jobs that make some paths, and those of the paths that are there already.
-
-        Args:
-            inputs: the paths.
-            user: a job that reads them, too; what programs before it make is theirs.
-        """
-        programs = self.behind_programs[user]
-        needs: set[str] = {*programs}
-        given = []
-        for file in inputs:
-            makers = self._makers_of(_normal(str(file.path)))
-            if not makers and not programs and self.there(file.path):
-                given.append(file.path)
-            needs.update(makers)
-        return sorted(needs, key=self.order.__getitem__), given
-
-    def make(self, step: Step, outputs: Iterable[Path], problems: list[Problem]) -> None:
-        """Enter what a job writes; blame it where another one writes the same."""
-        paths = [_normal(str(path)) for path in outputs]
-        if step.kind.role is Role.FOLDER and paths:
-            within, _, name = paths[0].rpartition("/")
-            self.folders.setdefault(within, {})[name] = None
-        others = {self._enter(step, path, problems) for path in paths}
-        others.discard(step.name)
-        for other in sorted(others):
-            message = f"{step.name} and {other} would write the same files"
-            hint = "give one of them another name, or folder"
-            problems.append(
-                Problem(code="same-output", message=message, place=step.place, hint=hint)
-            )
-
-    def lack(self, job: str, path: Path, what: str) -> None:
-        """Enter a path that a job reads and that no job of the plan makes."""
-        text = _normal(str(path))
-        self.lacks.setdefault(text, _Lack(text, what, self.places[job])).jobs.append(job)
+    def lacks_of(self, step: Step, left_out: str, outputs: Iterable[Path]) -> None:
+        """Enter what a step needs of a job that `phases` leaves out, and that is not there yet."""
+        absent = next((path for path in outputs if not self._disk.exists(path)), None)
+        if absent is not None:
+            path, what = _normal(str(absent)), f"what {left_out} makes (phases leaves it out)"
+            self._lacks.setdefault(path, _Lack(path, what, step.place)).jobs.append(step.name)
 
     def missing_inputs(self) -> list[Problem]:
         """Return a warning for each place that asks for paths which are not there."""
         by_place: dict[tuple[Place, str], list[_Lack]] = {}
-        for lack in (*self.lacks.values(), *self.expected.values()):
+        for lack in (*self._lacks.values(), *self._expected.values()):
             by_place.setdefault((lack.place, lack.by), []).append(lack)
-        return [
-            self._expected(place, by, lacks) if by else self._missing(place, lacks)
-            for (place, by), lacks in by_place.items()
-        ]
+        return [self._missing(place, by, lacks) for (place, by), lacks in by_place.items()]
 
-    def _expected(self, place: Place, program: str, lacks: Sequence[_Lack]) -> Problem:
-        """Return a warning of what a program has to make, as far as is known."""
-        message = f"{lacks[0].what} is not there yet: {self._short(lacks[0].path)}"
-        notes = [f"read by {_first(lacks[0].jobs)}"]
-        if len(lacks) > 1:
-            message = f"{len(lacks)} inputs are not there yet"
+    def _missing(self, place: Place, program: str, lacks: Sequence[_Lack]) -> Problem:
+        """Return a warning of what nothing makes, or what a program has to make as far as is known."""
+        first, several = lacks[0], len(lacks) > 1
+        notes = [f"read by {_first(first.jobs)}"]
+        if several:
             notes = [f"{lack.what}: {self._short(lack.path)}" for lack in lacks[:MOST_LISTED]]
         if len(lacks) > MOST_LISTED:
             notes.append(f"and {len(lacks) - MOST_LISTED} more")
-        return Problem(
-            code=EXPECTED,
-            message=f"{message}; {program}, which runs before, has to make {_them(lacks)}",
-            severity=Severity.WARNING,
-            place=place,
-            hint=f"where {program} is done already, `launcher retry --force {program}` runs it again",
-            notes=tuple(notes),
-        )
-
-    def _missing(self, place: Place, lacks: Sequence[_Lack]) -> Problem:
-        message = f"{lacks[0].what} is not there, and no job makes it: {self._short(lacks[0].path)}"
-        notes = [f"read by {_first(lacks[0].jobs)}"]
-        if len(lacks) > 1:
+        if program:
+            them = "them" if several else "it"
+            what = f"{len(lacks)} inputs are" if several else f"{first.what} is"
+            message = f"{what} not there yet"
+            message += "" if several else f": {self._short(first.path)}"
+            return Problem(
+                code=EXPECTED,
+                message=f"{message}; {program}, which runs before, has to make {them}",
+                severity=Severity.WARNING,
+                place=place,
+                hint=f"where {program} is done already, `launcher retry --force {program}` runs it again",
+                notes=tuple(notes),
+            )
+        message = f"{first.what} is not there, and no job makes it: {self._short(first.path)}"
+        if several:
             message = f"{len(lacks)} inputs are not there, and no job makes them"
-            notes = [f"{lack.what}: {self._short(lack.path)}" for lack in lacks[:MOST_LISTED]]
         remedies = dict.fromkeys(lack.remedy for lack in lacks if lack.remedy)
         remedies |= dict.fromkeys(note for lack in lacks if (note := self._beside(lack.path)))
-        if len(lacks) > MOST_LISTED:
-            notes.append(f"and {len(lacks) - MOST_LISTED} more")
         return Problem(
             code=MISSING,
             message=message,
@@ -215,18 +345,6 @@ class Dependencies:
             notes=(*notes, *remedies),
         )
 
-    def _enter(self, step: Step, path: str, problems: list[Problem]) -> str:
-        """Enter a path that a job writes; return the job that was the first to write it."""
-        if len(path) > MOST_FILE_NAME:
-            longest = max(path.split("/"), key=lambda name: len(name.encode()))
-            if len(longest.encode()) > MOST_FILE_NAME:
-                message = f"{step.name} would write a file with a name of {len(longest)} characters"
-                problems.append(Problem(code="long-name", message=message, place=step.place))
-        if step.kind.role is Role.DATA:
-            for above in _with_parents(path):
-                self.data_makers.setdefault(above, []).append(step.name)
-        return self.makers.setdefault(path, step.name)
-
     def _place(self, step: Step, path: str) -> Place:
         """Return where the file says this path: at the setting from which it comes."""
         best, length = step.place, 0
@@ -234,7 +352,7 @@ class Dependencies:
             if not isinstance(node, Scalar) or not node.text:
                 continue
             with contextlib.suppress(RuntimeError):  # "~nobody": no path, then
-                given = os.path.normpath(self.root / Path(node.text).expanduser())
+                given = os.path.normpath(self._disk.root / Path(node.text).expanduser())
                 if len(given) > length and (path == given or path.startswith(given + "/")):
                     best, length = node.place, len(given)
         return best
@@ -243,23 +361,57 @@ class Dependencies:
         """Return which folders the plan makes where it makes not the one of a path; '' elsewhere."""
         for above in _with_parents(path):
             within, _, name = above.rpartition("/")
-            if made := self.folders.get(within):
+            if made := self._folders.get(within):
                 alike = [other for other in made if other.partition("@")[0] == name] or [*made]
                 more = ", …" if len(alike) > MOST_LISTED else ""
                 return f"made in {self._short(within)}: {', '.join(alike[:MOST_LISTED])}{more}"
         return ""
 
     def _short(self, path: str) -> str:
-        inside = f"{self.root}/"
-        return path.removeprefix(inside)
+        return path.removeprefix(f"{self._disk.root}/")
+
+
+def _circle(needs: Sequence[Iterable[int]], placed: Sequence[bool]) -> list[int]:
+    """Return steps that wait for one another, each for the next and the last for the first."""
+    seen: dict[int, None] = {}
+    at = placed.index(False)
+    while at not in seen:  # each that is left waits for another one that is left
+        seen[at] = None
+        at = min(maker for maker in needs[at] if not placed[maker])
+    path = list(seen)
+    return path[path.index(at) :]
+
+
+def _folder_fault(step: Step, disk: Disk, *, follows: bool) -> Problem | None:
+    """Return why a program cannot start in its folder; None if it may.
+
+    Args:
+        step: of any kind.
+        disk: tells what is there.
+        follows: whether a job runs before it, which may make the folder.
+    """
+    named = "" if step.kind.entry else str(step.settings.values.get(FOLDER_SETTING, ""))
+    if not named:
+        return None
+    given = step.settings.given.get(FOLDER_SETTING)
+    place = step.place if given is None else given[1].place
+    try:
+        path = absolute_path(disk.root, named)
+        if disk.is_folder(path) or (follows and not disk.exists(path)):
+            return None
+        fault = f"there is no folder {named!r}"
+        hint = f"make it with mkdir -p {named}, or name the job that makes it: after: JOB"
+        if disk.exists(path):
+            fault = f"{named!r} is a file, and a program starts in a folder"
+            hint = "name the folder in which it lies"
+    except Error as error:
+        fault, hint = str(error), "give a path from the project, or from /"
+    message = f"{FOLDER_SETTING}: {fault}"
+    return Problem(code=FOLDER_SETTING, message=message, place=place, hint=hint)
 
 
 def _normal(path: str) -> str:
     return os.path.normpath(path) if ".." in path else path  # a Path has tidied up all the rest
-
-
-def _them(lacks: Sequence[_Lack]) -> str:
-    return "it" if len(lacks) == 1 else "them"
 
 
 def _first(names: Sequence[str]) -> str:

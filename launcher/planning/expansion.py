@@ -13,14 +13,21 @@ from typing import NamedTuple
 
 from launcher.draft import tested
 from launcher.errors import Place, Problem
-from launcher.ids import ModelId
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
 from launcher.planning.folders import folder_steps
-from launcher.planning.model_graph import ModelGraph, PlannedModel
+from launcher.planning.model_graph import PlannedModel, PlannedModels, planned_models
 from launcher.planning.steps import Step, with_values, without_doubles
 from launcher.system.files import Json
-from launcher.taskfile.entries import FREE, AutoTest, BenchmarkEntry, PlainEntry, TestEntry
+from launcher.taskfile.entries import (
+    FREE,
+    AutoTest,
+    BenchmarkEntry,
+    Entry,
+    PlainEntry,
+    TestEntry,
+    TrainEntry,
+)
 from launcher.taskfile.parser import TaskFile
 from launcher.taskfile.settings import Settled
 from launcher.taskfile.yaml_tree import plain_value
@@ -29,40 +36,45 @@ _NOT_A_SLUG = re.compile(r"[^A-Za-z0-9_.+]+")
 _MOST_SLUG = 60
 
 
+class Expansion(NamedTuple):
+    """The steps that a task file asks for, and what cannot be."""
+
+    steps: tuple[Step, ...]
+    problems: tuple[Problem, ...]
+
+
 def expand(
-    task: TaskFile,
-    on_disk: Callable[[str], bool],
-    exists: Callable[[str], bool],
-    problems: list[Problem],
-) -> list[Step]:
-    """Return the steps that a task file asks for; add to `problems` what cannot be.
+    task: TaskFile, on_disk: Callable[[str], bool], exists: Callable[[str], bool]
+) -> Expansion:
+    """Return the steps that a task file asks for.
 
     Args:
         task: the file.
         on_disk: tells whether an earlier run made the model of that ID.
         exists: tells whether a path of the settings is there.
-        problems: where errors and warnings are added.
     """
-    graph = ModelGraph(task, on_disk, problems)
-    planned = graph.in_order()
-    tests = _Tests(task, graph)
-    first = next(
-        (at for at, entry in enumerate(task.entries) if not isinstance(entry, PlainEntry)), 0
-    )
-    steps = list(_plain_steps(task.entries, Role.DATA))
-    steps += _plain_steps(task.entries[:first], Role.PLAIN)
+    models = planned_models(task, on_disk)
+    problems = list(models.problems)
+    tests = _Tests(task, models)
+    plain = [isinstance(entry, PlainEntry) for entry in task.entries]
+    first = plain.index(False) if False in plain else 0
+    steps = [
+        *_plain_steps(task.entries, Role.DATA),
+        *_plain_steps(task.entries[:first], Role.PLAIN),
+    ]
     waiting: list[Step] = []  # tests that need a further model, which may come later
-    for model in planned:
-        name = str(model.model)
-        steps += _making_steps(model, name)
-        for step in tests.of(model, name):
+    for made in models.made:
+        name = str(made.model)
+        steps += _making_steps(made, name)
+        for step in tests.of(made, name):
             (waiting if _needs_further_model(step) else steps).append(step)
     steps += waiting
-    steps += tests.of_earlier_models()
-    steps += _benchmarks(task, graph, problems)
-    steps += folder_steps(task, graph, exists, problems)
+    for model, entry in tests.earlier:
+        steps += tests.steps(model, entry, entry.kind, entry.settings, entry.request)
+    steps += _benchmarks(task, models, problems)
+    steps += folder_steps(task, models, exists, problems)
     steps += _plain_steps(task.entries[first:], Role.PLAIN)
-    return list(without_doubles(steps, problems))
+    return Expansion(tuple(without_doubles(steps, problems)), tuple(problems))
 
 
 def _needs_further_model(step: Step) -> bool:
@@ -71,72 +83,62 @@ def _needs_further_model(step: Step) -> bool:
 
 def _making_steps(planned: PlannedModel, model: str) -> Iterator[Step]:
     """Give the job that makes a model, behind the one that poisons its labels."""
-    request = planned.request
+    request, entry = planned.request, planned.request.entry
     data = planned.model.last.data
     step = Step(
-        kind=request.kind,
-        name=f"{request.kind.name}/{model}",
-        place=request.place,
+        kind=entry.kind,
+        name=f"{entry.kind.name}/{model}",
+        place=entry.place,
         settings=request.variant.settings,
-        request=request.job_request,
+        request=entry.request,
         model=model,
         base=None if planned.base is None else str(planned.base),
         data=str(data),
         images=str(request.reader.images(data)),
-        follows=request.follows,
+        follows=entry.follows,
     )
     choice, labeller = request.variant.labels_settings, request.labels_kind
-    if labeller is not None and choice is not None:
+    if isinstance(entry, TrainEntry) and labeller is not None and choice is not None:
         name = f"{labeller.name}/{model}"
-        job_request = request.labels_job_request or request.job_request
-        yield step._replace(kind=labeller, name=name, settings=choice, request=job_request)
+        asked = entry.labels_request
+        yield step._replace(kind=labeller, name=name, settings=choice, request=asked)
     yield step
-
-
-class _Tested(NamedTuple):
-    """One data ID on which models are tested."""
-
-    place: Place
-    data: str  # as written
-    images: str  # with real data added where that is implied
 
 
 class _Tests:
     """Which tests stand behind which model."""
 
-    def __init__(self, task: TaskFile, graph: ModelGraph) -> None:
-        self.automatic: dict[int, list[tuple[int, AutoTest]]] = {}  # by combination
-        self.by_model: dict[str, list[tuple[int, TestEntry]]] = {}
-        self.earlier: list[tuple[str, TestEntry]] = []
-        self.tested: dict[tuple[int, str], list[_Tested]] = {}  # (id of entry, kind) → its data
+    def __init__(self, task: TaskFile, models: PlannedModels) -> None:
+        made = {str(each.model) for each in models.made}
+        self._automatic: dict[int, list[tuple[int, AutoTest]]] = {}  # by combination
+        self._by_model: dict[str, list[tuple[int, TestEntry]]] = {}
+        self.earlier: list[tuple[str, TestEntry]] = []  # those of models that an earlier run made
+        # (id of entry, kind) → data as written, with real data added where that is implied
+        self._tested: dict[tuple[int, str], list[tuple[Place, str, str]]] = {}
         for at, entry in enumerate(task.entries):
             if isinstance(entry, AutoTest):
-                self.automatic.setdefault(entry.combination, []).append((at, entry))
+                self._automatic.setdefault(entry.combination, []).append((at, entry))
             elif isinstance(entry, TestEntry):
-                for model in graph.find(entry.model, entry.combination):
-                    if graph.makes(model):
-                        self.by_model.setdefault(str(model), []).append((at, entry))
+                for model in map(str, models.meant(entry.model)):
+                    if model in made:
+                        self._by_model.setdefault(model, []).append((at, entry))
                     else:
-                        self.earlier.append((str(model), entry))
+                        self.earlier.append((model, entry))
 
     def of(self, planned: PlannedModel, model: str) -> Iterator[Step]:
         """Give the tests of a model that this file makes, in the order of the file."""
+        maker = planned.request.entry
         own: list[tuple[int, AutoTest | TestEntry]] = [
-            *self.automatic.get(planned.request.combination, ()),
-            *self.by_model.get(model, ()),
+            *self._automatic.get(maker.combination, ()),
+            *self._by_model.get(model, ()),
         ]
         for _, entry in sorted(own, key=lambda pair: pair[0]):
             if isinstance(entry, TestEntry):
-                yield from self._steps(model, entry, entry.kind, entry.settings, entry.request)
-            elif planned.request.kind.name in entry.kinds:
-                yield from self._steps(model, entry, *entry.kinds[planned.request.kind.name])
+                yield from self.steps(model, entry, entry.kind, entry.settings, entry.request)
+            elif maker.kind.name in entry.kinds:
+                yield from self.steps(model, entry, *entry.kinds[maker.kind.name])
 
-    def of_earlier_models(self) -> Iterator[Step]:
-        """Give the tests of models that an earlier run made."""
-        for model, entry in self.earlier:
-            yield from self._steps(model, entry, entry.kind, entry.settings, entry.request)
-
-    def _steps(
+    def steps(
         self,
         model: str,
         entry: AutoTest | TestEntry,
@@ -144,17 +146,17 @@ class _Tests:
         conditions: tuple[Settled, ...],
         request: JobRequest,
     ) -> Iterator[Step]:
+        """Give the tests of a model that an entry asks for, by one kind under some conditions."""
         key = (id(entry), kind.name)  # the task file holds its entries
         follows = entry.follows if isinstance(entry, TestEntry) else FREE
-        if key not in self.tested:
-            self.tested[key] = [
-                _Tested(at.node.place, str(at.value), str(kind.images(at.value)))
-                for at in entry.data
+        if key not in self._tested:
+            self._tested[key] = [
+                (at.node.place, str(at.value), str(kind.images(at.value))) for at in entry.data
             ]
         start = f"{kind.name}/{model}/"
         for settings in conditions:
             condition = kind.settings.condition(settings.values)
-            for place, data, images in self.tested[key]:
+            for place, data, images in self._tested[key]:
                 yield Step(
                     kind=kind,
                     name=start + tested(data, condition),
@@ -169,21 +171,19 @@ class _Tests:
                 )
 
 
-def _benchmarks(task: TaskFile, graph: ModelGraph, problems: list[Problem]) -> Iterator[Step]:
-    """Yield the benchmarks, each model on each data ID; all models that they name are made before."""
-    entries = [entry for entry in task.entries if isinstance(entry, BenchmarkEntry)]
-    every = graph.in_order() if entries else []
-    for entry in entries:
-        models: Iterable[ModelId] = dict.fromkeys(
-            model for named in entry.models for model in graph.find(named, entry.combination)
-        )
-        if not entry.models:
-            own = (made for made in every if made.request.combination == entry.combination)
-            models = [made.model for made in own]
-            if not every and task.whole:
-                problems.append(_nothing_made(entry))
-        settings = _with_models(entry, graph, problems)
-        for model in models if settings is not None else ():
+def _benchmarks(task: TaskFile, planned: PlannedModels, problems: list[Problem]) -> Iterator[Step]:
+    """Give the benchmarks, each model on each data ID; all models that they name are made before."""
+    for entry in (each for each in task.entries if isinstance(each, BenchmarkEntry)):
+        named = dict.fromkeys(model for word in entry.models for model in planned.meant(word))
+        own = [
+            made.model
+            for made in planned.made
+            if made.request.entry.combination == entry.combination
+        ]
+        if not entry.models and not planned.made and task.whole:
+            problems.append(_nothing_made(entry))
+        settings = _with_models(entry, planned, problems)
+        for model in (named if entry.models else own) if settings is not None else ():
             for at in entry.data:
                 yield Step(
                     kind=entry.kind,
@@ -209,12 +209,12 @@ def _nothing_made(entry: BenchmarkEntry) -> Problem:
 
 
 def _with_models(
-    entry: BenchmarkEntry, graph: ModelGraph, problems: list[Problem]
+    entry: BenchmarkEntry, planned: PlannedModels, problems: list[Problem]
 ) -> Settled | None:
     """Return the settings of a benchmark, models in them by the IDs under which they are made."""
     values: dict[str, Json] = {}
     for name, named in entry.others.items():
-        models = graph.find(named, entry.combination)
+        models = planned.meant(named)
         if len(models) > 1:
             message = f"{name}: {named.value} stands for {len(models)} models"
             hint = f"name one of them: {', '.join(map(str, models))}"
@@ -226,7 +226,7 @@ def _with_models(
     return with_values(entry.kind, entry.settings, values)
 
 
-def _plain_steps(entries: Iterable[object], role: Role) -> Iterator[Step]:
+def _plain_steps(entries: Iterable[Entry], role: Role) -> Iterator[Step]:
     taken: dict[str, int] = {}
     for entry in entries:
         if isinstance(entry, PlainEntry) and entry.kind.role is role:

@@ -27,7 +27,7 @@ from launcher.job_options.value_types import (
 )
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import COMMAND, find_kinds
-from launcher.planning.plan import resources_of
+from launcher.planning.plan_builder import resources_of
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
 from launcher.taskfile.entry_reader import check_variables

@@ -20,10 +20,10 @@ from launcher.ids import Words
 from launcher.kinds import find_kinds
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
+from launcher.planning.steps import differences
 from launcher.system.code_digests import CodeIndex, user_cache
 from launcher.system.config import read_configuration
 from launcher.taskfile.parser import ParseContext, TaskFile, parse
-from launcher.taskfile.settings import spelt
 from launcher.taskfile.yaml_tree import MOST_BYTES
 
 
@@ -130,18 +130,12 @@ def _twice(plans: Sequence[Plan]) -> Iterator[Problem]:
             if first.hash == job.hash or (other.file, made.file) in reported:
                 continue
             reported.add((other.file, made.file))  # what follows from it differs, too
-            before, after = first.settings, job.settings
-            notes = [
-                f"{key}: {spelt(before.get(key))} and {spelt(after[key])}"
-                for key in after
-                if before.get(key) != after[key]
-            ]
             yield Problem(
                 code="duplicate-job",
                 message=f"{job.name} of run {made.name} is another job in {made.file} "
                 f"than in {other.file}",
                 hint="give one of the files another name, or run them one after the other",
-                notes=tuple(notes),
+                notes=tuple(differences(first.settings, job.settings)),
             )
 
 

@@ -20,7 +20,7 @@ from launcher.planning.job_form import (
     read_form,
     was_added,
 )
-from launcher.planning.plan import resources_of
+from launcher.planning.plan_builder import resources_of
 from launcher.states import OPEN, Reason, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow

@@ -1,21 +1,19 @@
 """Work that several jobs of a plan repeat: who repeats what, and the job that does it once.
 
-While a plan is made, `SharedWorks` notes what each job does that others may repeat. Which of that is
-worth a job of its own is known when the plan is compared with the queue: where two jobs that have to
-run repeat the same. What kinds say is in `launcher.kind_interface`.
+Which of what jobs repeat is worth a job of its own is known when the plan is compared with the queue: where
+two jobs that have to run repeat the same. What kinds say is in `launcher.kind_interface`.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NamedTuple, cast
 
-from launcher.draft import Draft
 from launcher.errors import counted
 from launcher.ids import Words
 from launcher.job import Terms
 from launcher.job_options.registry import JobRequest
-from launcher.kind_interface import Kind, RepeatsWork, SharedJob, SharedPart, SharedWork, SharesWork
+from launcher.kind_interface import Kind, RepeatsWork, SharedJob, SharedPart, SharesWork
+from launcher.planning.dependencies import PreparedStep
 from launcher.planning.plan import PlannedJob, PlannedShare, Savings
 from launcher.planning.queue_comparison import Action, ComparedJob, Comparison
 from launcher.planning.steps import Step
@@ -23,83 +21,63 @@ from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 
 
-class User(NamedTuple):
+class _User(NamedTuple):
     """A job that does a part of which others repeat some passes."""
 
-    name: str
-    step: Step
-    draft: Draft
-    makers: Sequence[Draft]
+    prepared: PreparedStep
     passes: int
 
-
-Complete = Callable[[Kind, str, User, SharedJob], PlannedJob]
-"""Makes a planned job, given its kind, its name, its first user, and what it does."""
-
-
-Says = Callable[[Draft, Sequence[Draft]], Sequence[SharedWork]]
+    @property
+    def name(self) -> str:
+        return self.prepared.step.name
 
 
-@dataclass(slots=True)
-class SharedWorks:
-    """What the jobs of a plan do that others may repeat."""
+Complete = Callable[[Kind, str, Step, SharedJob], PlannedJob]
+"""Makes a planned job, given its kind, its name, the step of its first user, and what it does."""
 
-    kinds: Mapping[str, Kind]  # by name, those of the role `shared` among them
-    words: Words  # the user's own
-    _says: dict[str, Says | None] = field(default_factory=dict)  # by kind: what its jobs repeat
+
+def shares(
+    jobs: Iterable[tuple[PreparedStep, Hashable]],
+    to_do: Collection[str],
+    kinds: Mapping[str, Kind],
+    words: Words,
+    complete: Complete,
+) -> tuple[PlannedShare, ...]:
+    """Return the jobs that do once what two or more jobs repeat.
+
+    Args:
+        jobs: those of a plan, each with what those must have in common that share work.
+        to_do: names of the jobs that are not done yet.
+        kinds: by name, those of the role `shared` among them.
+        words: the user's own.
+        complete: makes the planned job.
+    """
     # by kind and key, then by part
-    _users: dict[tuple[str, Hashable], dict[Hashable, list[User]]] = field(
-        default_factory=lambda: defaultdict(lambda: defaultdict(list))
-    )
-
-    def enter(
-        self, step: Step, draft: Draft, makers: Sequence[Draft], behind: Hashable = ()
-    ) -> None:
-        """Note what a job does that others may repeat, if its kind says so.
-
-        Args:
-            step: of the job.
-            draft: of it.
-            makers: the jobs that make its model.
-            behind: the programs before it, which may make what it reads: jobs behind others share no work
-                with it, as that runs behind all programs of its users.
-        """
-        kind = step.kind
-        if kind.name not in self._says:
-            self._says[kind.name] = kind.shared_work if isinstance(kind, RepeatsWork) else None
-        says = self._says[kind.name]
-        for work in says(draft, makers) if says else ():
-            parts = self._users[work.kind, (work.key, behind)]
-            parts[work.part].append(User(step.name, step, draft, makers, work.passes))
-
-    def shares(self, to_do: Collection[str], complete: Complete) -> tuple[PlannedShare, ...]:
-        """Return the jobs that do once what two or more jobs repeat.
-
-        Args:
-            to_do: names of the jobs that are not done yet.
-            complete: makes the planned job.
-        """
-        shares: list[PlannedShare] = []
-        for (name, _), parts in self._users.items():
-            if not isinstance(
-                self.kinds.get(name), SharesWork
-            ):  # not installed, or of another version
-                continue
-            repeated = {
-                part: using
-                for part, users in parts.items()
-                if len(using := [user for user in users if user.name in to_do]) > 1
-            }
-            if repeated:
-                taken = {share.job.name for share in shares}
-                kind = self.kinds[name].with_words(self.words)
-                shares.append(_share(kind, repeated, taken, complete))
-        return tuple(shares)
+    works: dict[tuple[str, Hashable], dict[Hashable, list[_User]]] = {}
+    repeating = {name: kind for name, kind in kinds.items() if isinstance(kind, RepeatsWork)}
+    for prepared, common in jobs:
+        if says := repeating.get(prepared.step.kind.name):
+            for work in says.shared_work(prepared.draft, prepared.makers):
+                parts = works.setdefault((work.kind, (work.key, common)), {})
+                parts.setdefault(work.part, []).append(_User(prepared, work.passes))
+    made: dict[str, PlannedShare] = {}
+    for (name, _), parts in works.items():
+        if not isinstance(kinds.get(name), SharesWork):  # not installed, or of another version
+            continue
+        repeated = {
+            part: using
+            for part, users in parts.items()
+            if len(using := [user for user in users if user.name in to_do]) > 1
+        }
+        if repeated:
+            share = _share(kinds[name].with_words(words), repeated, made, complete)
+            made[share.job.name] = share
+    return tuple(made.values())
 
 
 def _share(
     kind: Kind,
-    repeated: Mapping[Hashable, Sequence[User]],
+    repeated: Mapping[Hashable, Sequence[_User]],
     taken: Collection[str],
     complete: Complete,
 ) -> PlannedShare:
@@ -114,19 +92,19 @@ def _share(
     sharing = cast(SharesWork, kind)
     parts = [_part(part, users) for part, users in repeated.items()]
     shared = sharing.shared_job(parts)
-    first = next(iter(repeated.values()))[0]
+    first = next(iter(repeated.values()))[0].prepared.step
     name = _free(f"{kind.name}/{shared.name}", taken)
-    using = [*zip(parts, repeated.values(), strict=True)]
     return PlannedShare(
         job=complete(kind, name, first, shared),
         users=frozenset(user.name for users in repeated.values() for user in users),
-        savings=_savings(kind, sharing, shared, using),
+        savings=_savings(kind, shared, [*zip(parts, repeated.values(), strict=True)]),
     )
 
 
-def _part(part: Hashable, users: Sequence[User]) -> SharedPart:
+def _part(part: Hashable, users: Sequence[_User]) -> SharedPart:
     passes = sorted(user.passes for user in users)[-2]  # the most that two of them make
-    return SharedPart(part=part, passes=passes, draft=users[0].draft, makers=users[0].makers)
+    first = users[0].prepared
+    return SharedPart(part=part, passes=passes, draft=first.draft, makers=first.makers)
 
 
 def _free(name: str, taken: Collection[str]) -> str:
@@ -139,11 +117,9 @@ def _free(name: str, taken: Collection[str]) -> str:
 
 
 def _savings(
-    kind: Kind,
-    sharing: SharesWork,
-    shared: SharedJob,
-    parts: Sequence[tuple[SharedPart, Sequence[User]]],
+    kind: Kind, shared: SharedJob, parts: Sequence[tuple[SharedPart, Sequence[_User]]]
 ) -> Savings:
+    sharing = cast(SharesWork, kind)
     alike = sum(min(user.passes, part.passes) for part, users in parts for user in users)
     once = sum(part.passes for part, _ in parts)
     return Savings(

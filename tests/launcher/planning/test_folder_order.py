@@ -6,15 +6,16 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.draft import Input
+from launcher.draft import Draft, Input
 from launcher.errors import Place, Problem
 from launcher.job_options.registry import JobRequest
+from launcher.planning.dependencies import Dependencies, Disk, PreparedStep
 from launcher.planning.plan import Plan
-from launcher.planning.steps import Step, StepFiles, in_order_of_files
+from launcher.planning.steps import Step
 from launcher.taskfile.settings import Settled
 from tests.launcher.folder_toys import KINDS
+from tests.launcher.language import ROOT, job, marked, names, refusals
 from tests.launcher.language import a_plan as plan_of
-from tests.launcher.language import job, marked, names, refusals
 
 CIRCLE = """\
 train: [{model: null, data: dot:pre, data_root: runs/x/made/bent}]
@@ -67,18 +68,19 @@ def test_jobs_whose_files_need_one_another_are_an_error_that_names_them() -> Non
     assert "train/dot:pre → bend/bent → train/dot:pre" in problem.message
 
 
-def step(name: str, kind: str, reads: Sequence[str], writes: Sequence[str]) -> StepFiles:
+def step(name: str, kind: str, reads: Sequence[str], writes: Sequence[str]) -> PreparedStep:
     place = Place(file="x.yaml", line=1, column=1, text="")
     settings = Settled(values={}, given={}, text="{}")
     made = Step(kind=KINDS[kind], name=name, place=place, settings=settings, request=JobRequest())
-    return StepFiles(
-        made, [Input(path=Path(path), what=path) for path in reads], [*map(Path, writes)]
-    )
+    draft = Draft(kind=kind, run="x", run_folder=ROOT / "runs/x", folder=ROOT, name=name)
+    inputs = tuple(Input(path=Path(path), what=path) for path in reads)
+    return PreparedStep(made, draft, (), inputs, tuple(map(Path, writes)), ())
 
 
-def ordered(*steps: StepFiles) -> tuple[list[str], list[Problem]]:
-    problems: list[Problem] = []
-    return [made.name for made in in_order_of_files(steps, problems)], problems
+def ordered(*steps: PreparedStep) -> tuple[list[str], list[Problem]]:
+    nothing = Disk(ROOT, lambda _: False, lambda _: False, str)
+    made = Dependencies(steps, {}, nothing)
+    return [each.step.name for each in made.steps], made.problems
 
 
 def test_a_circle_without_folders_keeps_the_order_of_the_file() -> None:
